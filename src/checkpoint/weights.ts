@@ -1,0 +1,153 @@
+// A cursor over a checkpoint that gives graph values: `w.at("attn.to_q").get("weight")` points into the file.
+// The published key is the code path, verbatim; what nobody read is listed by unused().
+import { QeditError } from "../errors.js";
+import type { Graph } from "../graph/graph.js";
+import type { DType } from "../graph/types.js";
+import type { Value } from "../graph/value.js";
+import type { Checkpoint, StoredTensor, StoredType } from "./checkpoint.js";
+import type { LoraPair } from "./lora.js";
+
+/** Graph types of the stored types that networks are made of. */
+const GRAPH_TYPE: Partial<Record<StoredType, DType>> = {
+  F64: "f64", F32: "f32", F16: "f16", BF16: "bf16", F8_E4M3: "f8_e4m3", F8_E5M2: "f8_e5m2", I64: "i64", I32: "i32", I8: "i8", U8: "u8", BOOL: "bool",
+};
+
+/** One LoRA of a graph. */
+export interface Adapter {
+  /** The graph input that carries its strength, f32 [1]. */
+  readonly name: string;
+  /** Its pairs by module. */
+  readonly pairs: ReadonlyMap<string, LoraPair>;
+}
+
+/** A LoRA pair as graph values: down [rank, in], up [out, rank], strength [1]. */
+export interface AdapterValues {
+  readonly up: Value;
+  readonly down: Value;
+  readonly scale: number;
+  readonly strength: Value;
+}
+
+interface Source {
+  readonly graph: Graph;
+  readonly checkpoint: Checkpoint;
+  readonly adapters: readonly Adapter[];
+  readonly folders: ReadonlySet<string>;
+  readonly used: Set<string>;
+}
+
+/** A place in a checkpoint: reads names below its path. */
+export class Weights {
+  readonly path: string;
+  readonly #source: Source;
+
+  private constructor(source: Source, path: string) {
+    this.#source = source;
+    this.path = path;
+  }
+
+  /** The root of a checkpoint, for use in one graph, with the LoRAs that ride on it. */
+  static of(graph: Graph, checkpoint: Checkpoint, adapters: readonly Adapter[] = []): Weights {
+    const folders = new Set<string>();
+    for (const name of checkpoint.tensors.keys()) {
+      for (let dot = name.indexOf("."); dot >= 0; dot = name.indexOf(".", dot + 1)) folders.add(name.slice(0, dot));
+    }
+    return new Weights({ graph, checkpoint, adapters, folders, used: new Set() }, "");
+  }
+
+  /** The cursor below `path`. */
+  at(path: string | number): Weights {
+    return new Weights(this.#source, this.#key(String(path)));
+  }
+
+  /** Claims that a tensor of this name, or any below it, exists. */
+  has(name: string | number): boolean {
+    const key = this.#key(String(name));
+    return this.#source.checkpoint.tensors.has(key) || this.#source.folders.has(key);
+  }
+
+  /** How many consecutive numbers from 0 exist below this path: the blocks of a network. */
+  count(name: string): number {
+    const list = this.at(name);
+    let count = 0;
+    while (list.has(count)) count += 1;
+    return count;
+  }
+
+  /** The stored tensor; throws QEDIT_E_CHECKPOINT when the file has none of that name. */
+  stored(name: string): StoredTensor {
+    const key = this.#key(name);
+    const stored = this.#source.checkpoint.tensors.get(key);
+    if (!stored) {
+      throw new QeditError("QEDIT_E_CHECKPOINT", `Cannot find "${key}" in ${this.#source.checkpoint.file}`, {
+        hint: "The file may be of another model: `qedit --help` lists which option takes which file",
+      });
+    }
+    return stored;
+  }
+
+  /** Shape of a tensor as stored. */
+  shape(name: string): readonly number[] {
+    return this.stored(name).shape;
+  }
+
+  /** The tensor as a graph value of its stored type; checks the shape when one is expected. */
+  get(name: string, shape?: readonly number[]): Value {
+    const stored = this.stored(name);
+    const key = this.#key(name);
+    const dtype = GRAPH_TYPE[stored.dtype];
+    if (!dtype) throw this.#refuse(key, `elements of type ${stored.dtype} are not supported`);
+    if (shape && shape.join() !== stored.shape.join()) {
+      throw this.#refuse(key, `shape [${shape.join(", ")}] is wanted, the file has [${stored.shape.join(", ")}]`);
+    }
+    this.#source.used.add(key);
+    return this.#source.graph.external(key, { ...stored, dtype });
+  }
+
+  /** The dequantisation scale of a scaled-fp8 module, f32, if it has one: `scale_weight`, or `weight_scale` in newer files. */
+  weightScale(): Value | undefined {
+    const name = SCALES.find((scale) => this.has(scale));
+    if (name === undefined) return undefined;
+    for (const idle of IDLE_IN_SCALED) if (this.has(idle)) this.#source.used.add(this.#key(idle));
+    return this.get(name).cast("f32");
+  }
+
+  /** The LoRA pairs that ride on the module at this path. */
+  adapters(): AdapterValues[] {
+    const { graph, adapters } = this.#source;
+    return adapters.flatMap(({ name, pairs }) => {
+      const pair = pairs.get(this.path);
+      if (!pair) return [];
+      const value = (side: "up" | "down") => {
+        const stored = pair[side];
+        const dtype = GRAPH_TYPE[stored.dtype];
+        if (!dtype) throw this.#refuse(`${this.path} (${name} ${side})`, `elements of type ${stored.dtype} are not supported`);
+        return graph.external(`${name}:${this.path}.${side}`, { ...stored, dtype });
+      };
+      const strength = graph.inputs.get(name) ?? graph.input(name, "f32", [1]);
+      return [{ up: value("up"), down: value("down"), scale: pair.scale, strength }];
+    });
+  }
+
+  /** Names the nodes that `build` adds after this path. */
+  scoped<T>(build: () => T): T {
+    return this.#source.graph.scoped(this.path, build);
+  }
+
+  /** Tensors of the file that no graph read. */
+  unused(): string[] {
+    return [...this.#source.checkpoint.tensors.keys()].filter((key) => !this.#source.used.has(key));
+  }
+
+  #key(name: string): string {
+    return this.path === "" ? name : `${this.path}.${name}`;
+  }
+
+  #refuse(key: string, reason: string): QeditError {
+    return new QeditError("QEDIT_E_CHECKPOINT", `Cannot use "${key}" in ${this.#source.checkpoint.file}: ${reason}`);
+  }
+}
+
+const SCALES = ["scale_weight", "weight_scale"];
+/** Only fp8 matrix products read the scale of the input; comfy_quant repeats in JSON what the types already say. */
+const IDLE_IN_SCALED = ["scale_input", "input_scale", "comfy_quant"];

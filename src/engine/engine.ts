@@ -1,0 +1,49 @@
+// What runs graphs: an engine opens sessions, a session runs feeds to results. Both are disposable.
+import type { Graph } from "../graph/graph.js";
+import { encodeModel } from "../graph/onnx.js";
+import type { Tensors } from "../tensor.js";
+import type { Device } from "./providers.js";
+
+/**
+ * How much ONNX Runtime may rewrite a graph. "none" keeps weights as they are stored and opens fast: for graphs written
+ * with fused operators over 8-bit floats, which folding would expand in host memory (rules 2 and 5 of the design).
+ * "full" folds and lays out weights for the machine: for small networks of dense floats.
+ */
+export type Optimization = "none" | "full";
+
+/** A graph as an engine takes it. */
+export interface Model {
+  readonly name: string;
+  readonly bytes: Uint8Array;
+  readonly optimization: Optimization;
+}
+
+/** An opened graph. Runs are one at a time; dispose when done, its weights go with it. */
+export interface Session {
+  /** Feeds every input and gives every output; throws QEDIT_E_ENGINE or QEDIT_E_MEMORY. */
+  run(feeds: Tensors): Promise<Tensors>;
+  dispose(): Promise<void>;
+}
+
+/** Opens sessions on one device; dispose closes what is still open. */
+export interface Engine {
+  readonly device: Device;
+  /** Throws QEDIT_E_ENGINE or QEDIT_E_MEMORY. */
+  open(model: Model): Promise<Session>;
+  dispose(): Promise<void>;
+}
+
+/** Encodes a graph for an engine. */
+export function modelOf(graph: Graph, optimization: Optimization): Model {
+  return { name: graph.name, bytes: encodeModel(graph), optimization };
+}
+
+/** Opens a graph, uses the session, and disposes it, whatever happens. */
+export async function withSession<T>(engine: Engine, model: Model, use: (session: Session) => Promise<T>): Promise<T> {
+  const session = await engine.open(model);
+  try {
+    return await use(session);
+  } finally {
+    await session.dispose();
+  }
+}

@@ -1,0 +1,68 @@
+// The engine in a worker thread: the main thread stays free for progress, signals and other requests.
+import { Worker } from "node:worker_threads";
+import { QeditError } from "../errors.js";
+import type { Engine, Session } from "./engine.js";
+import type { Failure, Request, Response, Results } from "./protocol.js";
+import type { Device } from "./providers.js";
+
+interface Pending {
+  readonly resolve: (result: never) => void;
+  readonly reject: (error: Error) => void;
+}
+
+type Body<K extends Request["kind"]> = Omit<Extract<Request, { kind: K }>, "id">;
+
+/** Starts a worker thread that owns the sessions; dispose ends it. */
+export function threadedEngine(device: Device): Engine {
+  const worker = new Worker(new URL("./worker.js", import.meta.url), { workerData: device });
+  const pending = new Map<number, Pending>();
+  let lastId = 0;
+  let isClosed = false;
+
+  worker.on("message", (response: Response) => {
+    const waiting = pending.get(response.id);
+    pending.delete(response.id);
+    if ("failure" in response) waiting?.reject(errorOf(response.failure));
+    else waiting?.resolve(response.result as never);
+  });
+  const fail = (reason: string, cause?: unknown) => {
+    isClosed = true;
+    for (const { reject } of pending.values()) reject(new QeditError("QEDIT_E_ENGINE", `The engine stopped: ${reason}`, { cause }));
+    pending.clear();
+  };
+  worker.on("error", (error) => fail(error.message, error));
+  worker.on("exit", (code) => fail(`its thread ended with ${code}`));
+
+  const ask = <K extends Request["kind"]>(body: Body<K>): Promise<Results[K]> => {
+    if (isClosed) return Promise.reject(new QeditError("QEDIT_E_ENGINE", "The engine stopped: it takes no more requests"));
+    const id = ++lastId;
+    return new Promise<Results[K]>((resolve, reject) => {
+      pending.set(id, { resolve: resolve as Pending["resolve"], reject });
+      worker.postMessage({ id, ...body });
+    });
+  };
+
+  return {
+    device,
+    async open(model) {
+      const id = await ask<"open">({ kind: "open", model });
+      const session: Session = {
+        run: (feeds) => ask<"run">({ kind: "run", session: id, feeds }),
+        dispose: () => ask<"dispose">({ kind: "dispose", session: id }),
+      };
+      return session;
+    },
+    async dispose() {
+      if (isClosed) return;
+      const ended = new Promise<void>((resolve) => worker.once("exit", () => resolve()));
+      await ask<"close">({ kind: "close" });
+      await ended;
+    },
+  };
+}
+
+function errorOf({ code, message, hint, stack }: Failure): Error {
+  const error = code ? new QeditError(code, message, hint === undefined ? {} : { hint }) : new Error(message);
+  if (stack !== undefined) error.stack = stack;
+  return error;
+}

@@ -1,0 +1,143 @@
+// The ONNX graph under construction: inputs, weights that stay in their files, nodes, outputs.
+// Pure: it holds names and shapes, opens nothing and runs nothing.
+import { elementBytes } from "./elements.js";
+import { ELEMENT, shapeText, type DType, type Shape } from "./types.js";
+import { Value } from "./value.js";
+
+/** A weight that stays where it is: bytes [offset, offset + length) of a file, given by absolute path. */
+export interface External {
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  readonly file: string;
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** An attribute of a node: a whole number, a float, a text, or a list of whole numbers. */
+export type Attribute = { readonly int: number } | { readonly float: number } | { readonly text: string } | { readonly ints: readonly number[] };
+
+/** One operator of the graph. */
+export interface Node {
+  readonly name: string;
+  readonly operator: string;
+  readonly domain: string;
+  readonly inputs: readonly string[];
+  readonly outputs: readonly string[];
+  readonly attributes: Readonly<Record<string, Attribute>>;
+}
+
+/** A constant that is part of the graph itself (small: axes, epsilons, shapes). */
+export interface Constant {
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  readonly bytes: Uint8Array;
+}
+
+/** What a node is and gives; `shapes` are those of its outputs, `dtypes` likewise (one for all, or one each). */
+export interface NodeOptions {
+  readonly shapes: readonly Shape[];
+  readonly dtype: DType;
+  readonly attributes?: Readonly<Record<string, Attribute>>;
+  readonly domain?: string;
+}
+
+/** The domain of ONNX Runtime's own operators. */
+export const MICROSOFT = "com.microsoft";
+
+/** A graph that grows by calling methods of its values. */
+export class Graph {
+  readonly name: string;
+  readonly inputs = new Map<string, Value>();
+  readonly outputs = new Map<string, Value>();
+  readonly externals = new Map<string, External>();
+  readonly constants = new Map<string, Constant>();
+  readonly nodes: Node[] = [];
+  readonly values: Value[] = [];
+  #scope = "";
+  readonly #names = new Map<string, number>();
+  readonly #constantNames = new Map<string, Value>();
+
+  constructor(name: string) {
+    this.name = name;
+  }
+
+  /** Declares an input that is fed at every run. */
+  input(name: string, dtype: DType, shape: Shape): Value {
+    if (this.inputs.has(name)) throw new Error(`internal: graph input "${name}" is declared twice`);
+    const value = new Value(this, { name, dtype, shape });
+    this.inputs.set(name, value);
+    return value;
+  }
+
+  /** Declares that a value leaves the graph under this name. */
+  output(name: string, value: Value): void {
+    if (this.outputs.has(name)) throw new Error(`internal: graph output "${name}" is declared twice`);
+    // An output carries its own name, whatever the node before called its result.
+    const [named] = this.node("Identity", [value], { shapes: [value.shape], dtype: value.dtype }, [name]);
+    this.outputs.set(name, named!);
+  }
+
+  /** A weight in its file. Asking twice for one name gives the same initializer. */
+  external(name: string, external: External): Value {
+    const bytes = external.shape.reduce((count, dim) => count * dim, ELEMENT[external.dtype].bytes);
+    if (bytes !== external.length) {
+      throw new Error(`internal: "${name}" ${external.dtype}${shapeText(external.shape)} is ${bytes} bytes, its range ${external.length}`);
+    }
+    this.externals.set(name, external);
+    return new Value(this, { name, dtype: external.dtype, shape: external.shape });
+  }
+
+  /** A small constant; equal ones are stored once. */
+  constant(dtype: DType, shape: readonly number[], numbers: readonly number[]): Value {
+    const key = `${dtype}[${shape.join()}]=${numbers.join()}`;
+    const known = this.#constantNames.get(key);
+    if (known) return known;
+    const name = `constant_${this.constants.size}`;
+    this.constants.set(name, { dtype, shape, bytes: elementBytes(dtype, numbers) });
+    const value = new Value(this, { name, dtype, shape });
+    this.#constantNames.set(key, value);
+    return value;
+  }
+
+  /** Adds a node; `inputs` may hold undefined for an optional input that is left out. */
+  node(operator: string, inputs: readonly (Value | undefined)[], options: NodeOptions, outputNames?: readonly string[]): Value[] {
+    const name = this.nodeName(operator);
+    const outputs = options.shapes.map((shape, index) => {
+      const output = outputNames?.[index] ?? (options.shapes.length === 1 ? name : `${name}.${index}`);
+      return new Value(this, { name: output, dtype: options.dtype, shape });
+    });
+    this.nodes.push({
+      name,
+      operator,
+      domain: options.domain ?? "",
+      inputs: inputs.map((value) => value?.name ?? ""),
+      outputs: outputs.map((value) => value.name),
+      attributes: options.attributes ?? {},
+    });
+    this.values.push(...outputs);
+    return outputs;
+  }
+
+  /** Runs `build` with nodes named under `path` (the checkpoint's own key path), so that errors and profiles say where. */
+  scoped<T>(path: string, build: () => T): T {
+    const outer = this.#scope;
+    this.#scope = path;
+    try {
+      return build();
+    } finally {
+      this.#scope = outer;
+    }
+  }
+
+  /** Where the next node would stand, for messages: `blocks.0.attn.to_q/MatMul`. */
+  place(operator: string): string {
+    return this.#scope === "" ? operator : `${this.#scope}/${operator}`;
+  }
+
+  private nodeName(operator: string): string {
+    const place = this.place(operator);
+    const count = this.#names.get(place) ?? 0;
+    this.#names.set(place, count + 1);
+    return count === 0 ? place : `${place}_${count}`;
+  }
+}

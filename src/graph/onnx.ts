@@ -1,0 +1,123 @@
+// A Graph as the bytes of an ONNX ModelProto. The schema below holds the messages and fields that qedit writes, with the
+// field numbers of onnx/onnx.proto3 (github.com/onnx/onnx, v1.18.0, Apache-2.0).
+import protobuf from "protobufjs/light.js";
+import type { Attribute, Graph, Node } from "./graph.js";
+import { MICROSOFT } from "./graph.js";
+import { OPSET } from "./operators.js";
+import { ELEMENT, type Shape } from "./types.js";
+import type { Value } from "./value.js";
+
+/** ONNX IR version that goes with OPSET. */
+const IR_VERSION = 11;
+/** TensorProto.DataLocation.EXTERNAL */
+const EXTERNAL = 1;
+/** AttributeProto.AttributeType */
+const ATTRIBUTE_TYPE = { FLOAT: 1, INT: 2, STRING: 3, INTS: 7 };
+
+const field = (id: number, type: string) => ({ id, type });
+const repeated = (id: number, type: string) => ({ id, type, rule: "repeated" });
+
+const schema = protobuf.Root.fromJSON({
+  nested: {
+    ModelProto: {
+      fields: {
+        irVersion: field(1, "int64"), producerName: field(2, "string"), graph: field(7, "GraphProto"),
+        opsetImport: repeated(8, "OperatorSetIdProto"),
+      },
+    },
+    OperatorSetIdProto: { fields: { domain: field(1, "string"), version: field(2, "int64") } },
+    GraphProto: {
+      fields: {
+        node: repeated(1, "NodeProto"), name: field(2, "string"), initializer: repeated(5, "TensorProto"),
+        input: repeated(11, "ValueInfoProto"), output: repeated(12, "ValueInfoProto"), valueInfo: repeated(13, "ValueInfoProto"),
+      },
+    },
+    NodeProto: {
+      fields: {
+        input: repeated(1, "string"), output: repeated(2, "string"), name: field(3, "string"), opType: field(4, "string"),
+        attribute: repeated(5, "AttributeProto"), domain: field(7, "string"),
+      },
+    },
+    AttributeProto: {
+      fields: {
+        name: field(1, "string"), f: field(2, "float"), i: field(3, "int64"), s: field(4, "bytes"),
+        ints: repeated(8, "int64"), type: field(20, "int32"),
+      },
+    },
+    TensorProto: {
+      fields: {
+        dims: repeated(1, "int64"), dataType: field(2, "int32"), name: field(8, "string"), rawData: field(9, "bytes"),
+        externalData: repeated(13, "StringStringEntryProto"), dataLocation: field(14, "int32"),
+      },
+    },
+    StringStringEntryProto: { fields: { key: field(1, "string"), value: field(2, "string") } },
+    ValueInfoProto: { fields: { name: field(1, "string"), type: field(2, "TypeProto") } },
+    TypeProto: { fields: { tensorType: field(1, "TensorTypeProto") } },
+    TensorTypeProto: { fields: { elemType: field(1, "int32"), shape: field(2, "TensorShapeProto") } },
+    TensorShapeProto: { fields: { dim: repeated(1, "DimensionProto") } },
+    DimensionProto: { fields: { dimValue: field(1, "int64"), dimParam: field(2, "string") } },
+  },
+});
+const ModelProto = schema.lookupType("ModelProto");
+
+/** The graph as an ONNX model. Weights are external data: their locations are absolute paths without the leading slash. */
+export function encodeModel(graph: Graph): Uint8Array {
+  const outputs = new Set([...graph.outputs.keys()]);
+  return ModelProto.encode({
+    irVersion: IR_VERSION,
+    producerName: "qedit",
+    opsetImport: [{ domain: "", version: OPSET }, { domain: MICROSOFT, version: 1 }],
+    graph: {
+      name: graph.name,
+      node: graph.nodes.map(nodeProto),
+      initializer: [...externalProtos(graph), ...constantProtos(graph)],
+      input: [...graph.inputs.values()].map(valueProto),
+      output: [...graph.outputs.values()].map(valueProto),
+      valueInfo: graph.values.filter((value) => !outputs.has(value.name)).map(valueProto),
+    },
+  }).finish();
+}
+
+function nodeProto(node: Node) {
+  return {
+    input: node.inputs,
+    output: node.outputs,
+    name: node.name,
+    opType: node.operator,
+    domain: node.domain,
+    attribute: Object.entries(node.attributes).map(([name, attribute]) => ({ name, ...attributeProto(attribute) })),
+  };
+}
+
+function attributeProto(attribute: Attribute) {
+  if ("int" in attribute) return { i: attribute.int, type: ATTRIBUTE_TYPE.INT };
+  if ("float" in attribute) return { f: attribute.float, type: ATTRIBUTE_TYPE.FLOAT };
+  if ("text" in attribute) return { s: new TextEncoder().encode(attribute.text), type: ATTRIBUTE_TYPE.STRING };
+  return { ints: attribute.ints, type: ATTRIBUTE_TYPE.INTS };
+}
+
+function externalProtos(graph: Graph) {
+  return [...graph.externals].map(([name, { dtype, shape, file, offset, length }]) => ({
+    name,
+    dims: shape,
+    dataType: ELEMENT[dtype].onnx,
+    dataLocation: EXTERNAL,
+    externalData: [
+      { key: "location", value: file.replace(/^\//, "") },
+      { key: "offset", value: String(offset) },
+      { key: "length", value: String(length) },
+    ],
+  }));
+}
+
+function constantProtos(graph: Graph) {
+  return [...graph.constants].map(([name, { dtype, shape, bytes }]) => ({ name, dims: shape, dataType: ELEMENT[dtype].onnx, rawData: bytes }));
+}
+
+function valueProto(value: Value) {
+  return { name: value.name, type: { tensorType: { elemType: ELEMENT[value.dtype].onnx, shape: { dim: dimProtos(value.shape) } } } };
+}
+
+function dimProtos(shape: Shape) {
+  return shape.map((dim) => (typeof dim === "number" ? { dimValue: dim } : { dimParam: dim }));
+}

@@ -1,0 +1,57 @@
+// Layers that every network here is made of. Rows are tokens: x is [tokens, width].
+import type { AdapterValues, Weights } from "../checkpoint/weights.js";
+import { gemm, rmsNorm } from "../graph/operators.js";
+import { sameShape } from "../graph/types.js";
+import type { Value } from "../graph/value.js";
+
+/** `x · weightᵀ + bias` in the type of x, whatever type the weight is stored in, plus the LoRAs on this module. */
+export function linear(x: Value, w: Weights): Value {
+  return w.scoped(() => {
+    const weight = w.get("weight").cast(x.dtype);
+    const bias = w.has("bias") ? w.get("bias").cast(x.dtype) : undefined;
+    const scale = w.weightScale();
+    const y = scale ? scaledGemm(x, weight, { scale, bias }) : gemm(x, weight, bias);
+    return w.adapters().reduce((sum, adapter) => sum.add(lowRank(x, adapter)), y);
+  });
+}
+
+// A scalar scale moves to x, the smaller factor; one scale a row stays with the outputs. The product is taken in
+// float32: the scale itself, rounded to bfloat16, would shift every output of the layer by the same part.
+function scaledGemm(x: Value, weight: Value, { scale, bias }: { scale: Value; bias: Value | undefined }): Value {
+  const isScalar = scale.shape.every((dim) => dim === 1);
+  if (isScalar) return gemm(x.cast("f32").mul(scale).cast(x.dtype), weight, bias);
+  const rows = scale.reshape([weight.dim(0)]);
+  const y = gemm(x, weight).cast("f32").mul(rows).cast(x.dtype);
+  return bias ? y.add(bias) : y;
+}
+
+// y += strength · alpha/rank · up(down(x)), scaled at the rank, where it is cheapest.
+function lowRank(x: Value, { up, down, scale, strength }: AdapterValues): Value {
+  const inner = gemm(x, down.cast(x.dtype)).mul(strength.mul(scale).cast(x.dtype));
+  return gemm(inner, up.cast(x.dtype));
+}
+
+/** RMSNorm of each head: x [tokens, heads·d] with a weight [d] gives [tokens, heads·d]. */
+export function headNorm(x: Value, w: Weights, { heads, epsilon }: { heads: number; epsilon: number }): Value {
+  return w.scoped(() => {
+    const weight = w.get("weight").cast(x.dtype);
+    const perHead = x.reshape([x.dim(0), heads, weight.dim(0)]);
+    return rmsNorm(perHead, weight, epsilon).reshape(x.shape);
+  });
+}
+
+/** RMSNorm with the weight at this path. */
+export function rmsNormAt(x: Value, w: Weights, epsilon: number): Value {
+  return w.scoped(() => rmsNorm(x, w.get("weight").cast(x.dtype), epsilon));
+}
+
+/** [tokens, width] as the batch of one that attention operators take: [1, tokens, width]. */
+export function batched(x: Value): Value {
+  return x.reshape([1, ...x.shape]);
+}
+
+/** The one item of a batch: [1, tokens, width] as [tokens, width]. */
+export function unbatched(x: Value): Value {
+  if (!sameShape(x.shape.slice(0, 1), [1])) throw new Error(`internal: ${x.text()} is not a batch of one`);
+  return x.reshape(x.shape.slice(1));
+}

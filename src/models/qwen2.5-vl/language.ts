@@ -1,0 +1,80 @@
+// The language model of Qwen2.5-VL as a pure encoder: embeddings in, hidden states after the final norm out.
+// Mathematics: transformers modeling_qwen2_5_vl.py (v4.57) and ComfyUI v0.3.64 comfy/text_encoders/llama.py (a125cd84).
+import type { Weights } from "../../checkpoint/weights.js";
+import type { Graph } from "../../graph/graph.js";
+import { causalAttention, rotary, silu } from "../../graph/operators.js";
+import type { DType } from "../../graph/types.js";
+import type { Value } from "../../graph/value.js";
+import { float32, type Tensor } from "../../tensor.js";
+import { batched, linear, rmsNormAt, unbatched } from "../layers.js";
+import type { LanguageConfig } from "./config.js";
+
+interface Shared {
+  readonly config: LanguageConfig;
+  readonly rope: { readonly cos: Value; readonly sin: Value };
+}
+
+/**
+ * Adds the whole stack. Inputs, f32: `inputs_embeds` [1, tokens, width] (token embeddings with the pictures' spliced in),
+ * `rope_cos` and `rope_sin` [1, tokens, head/2]. Output f32: `hidden_states` [1, tokens, width], last layer, after the final norm.
+ */
+export function buildLanguageModel(graph: Graph, w: Weights, { config, compute }: { config: LanguageConfig; compute: DType }): void {
+  const input = (name: string, width: number) => graph.input(name, "f32", [1, "tokens", width]).cast(compute);
+  let x = unbatched(input("inputs_embeds", config.width));
+  const shared = { config, rope: { cos: input("rope_cos", config.headDim / 2), sin: input("rope_sin", config.headDim / 2) } };
+  const model = w.at("model");
+  for (let index = 0; index < config.layers; index += 1) {
+    x = decoderLayer(x, model.at("layers").at(index), shared);
+  }
+  graph.output("hidden_states", batched(rmsNormAt(x, model.at("norm"), config.epsilon)).cast("f32"));
+}
+
+/** Tensors that a text encoder file holds for other uses: the head that predicts words, and the table read row by row. */
+export function isIdleInTextEncoder(name: string): boolean {
+  return name === "lm_head.weight" || name === "model.embed_tokens.weight" || name === "scaled_fp8";
+}
+
+function decoderLayer(x: Value, w: Weights, shared: Shared): Value {
+  const { epsilon } = shared.config;
+  const attended = attention(rmsNormAt(x, w.at("input_layernorm"), epsilon), w.at("self_attn"), shared);
+  const y = w.scoped(() => x.add(attended));
+  const fed = feedForward(rmsNormAt(y, w.at("post_attention_layernorm"), epsilon), w.at("mlp"));
+  return w.scoped(() => y.add(fed));
+}
+
+function attention(x: Value, w: Weights, { config, rope }: Shared): Value {
+  const q = batched(linear(x, w.at("q_proj")));
+  const k = batched(linear(x, w.at("k_proj")));
+  const v = batched(linear(x, w.at("v_proj")));
+  const attended = w.scoped(() =>
+    causalAttention(
+      { q: rotary(q, rope, { heads: config.heads, pairs: "halves" }), k: rotary(k, rope, { heads: config.keyValueHeads, pairs: "halves" }), v },
+      { query: config.heads, keyValue: config.keyValueHeads },
+    ),
+  );
+  return linear(unbatched(attended), w.at("o_proj"));
+}
+
+/** `down(silu(gate(x)) · up(x))`, the gated feed-forward of both towers. */
+export function feedForward(x: Value, w: Weights): Value {
+  const gate = linear(x, w.at("gate_proj"));
+  const up = linear(x, w.at("up_proj"));
+  return linear(w.scoped(() => silu(gate).mul(up)), w.at("down_proj"));
+}
+
+/** Cosines and sines [1, tokens, head/2] of M-RoPE: `positions` holds the time, row and column of every token, three rows. */
+export function multimodalRope(positions: readonly (readonly number[])[], config: LanguageConfig): { cos: Tensor<"float32">; sin: Tensor<"float32"> } {
+  const half = config.headDim / 2;
+  const tokens = positions[0]!.length;
+  // Pair k is turned by the axis whose section it lies in.
+  const axes = config.ropeSections.flatMap((section, axis) => Array.from({ length: section }, () => axis));
+  const [cos, sin] = [float32([1, tokens, half]), float32([1, tokens, half])];
+  for (let token = 0; token < tokens; token += 1) {
+    for (let k = 0; k < half; k += 1) {
+      const angle = positions[axes[k]!]![token]! * config.ropeTheta ** ((-2 * k) / config.headDim);
+      cos.data[token * half + k] = Math.cos(angle);
+      sin.data[token * half + k] = Math.sin(angle);
+    }
+  }
+  return { cos, sin };
+}

@@ -1,0 +1,128 @@
+// The vision tower of Qwen2.5-VL: patches of a picture to tokens of the language model's width, in raster order.
+// Mathematics: transformers modeling_qwen2_5_vl.py (v4.57). The reference permutes tokens so that windows are contiguous;
+// attention does not mind order, so here tokens stay in raster order and a mask keeps each to its window.
+import type { Weights } from "../../checkpoint/weights.js";
+import type { Graph } from "../../graph/graph.js";
+import { gelu, gemm, multiHeadAttention, rotary } from "../../graph/operators.js";
+import { multiplyDims, type DType } from "../../graph/types.js";
+import type { Value } from "../../graph/value.js";
+import { float32, type Tensor } from "../../tensor.js";
+import { batched, linear, rmsNormAt, unbatched } from "../layers.js";
+import type { VisionConfig } from "./config.js";
+import { feedForward } from "./language.js";
+
+const ROPE_THETA = 10000;
+
+interface Shared {
+  readonly config: VisionConfig;
+  readonly rope: { readonly cos: Value; readonly sin: Value };
+}
+
+/**
+ * Adds the tower for one picture. Inputs, f32: `pixel_values` [patches, channels·frames·patch²], 2×2 patches of a merged
+ * token in a row, `rope_cos` and `rope_sin` [1, patches, head/2], `window_mask` [1, 1, patches, patches] (0 or −∞).
+ * Output f32: `image_embeds` [tokens, width of the language model].
+ */
+export function buildVisionTower(graph: Graph, w: Weights, { config, compute }: { config: VisionConfig; compute: DType }): void {
+  const patches = multiplyDims(config.mergeSize ** 2, "tokens");
+  const input = (name: string, shape: readonly (number | string)[]) => graph.input(name, "f32", shape).cast(compute);
+  const values = config.channels * config.temporalPatchSize * config.patchSize ** 2;
+  const angles = [1, patches, config.width / config.heads / 2];
+  const pixels = input("pixel_values", [patches, values]);
+  const shared = { config, rope: { cos: input("rope_cos", angles), sin: input("rope_sin", angles) } };
+  const mask = input("window_mask", [1, 1, patches, patches]);
+
+  const visual = w.at("visual");
+  let x = patchEmbedding(pixels, visual.at("patch_embed.proj"), config);
+  for (let index = 0; index < config.blocks; index += 1) {
+    const isFull = config.fullAttentionBlocks.includes(index);
+    x = visionBlock(x, visual.at("blocks").at(index), { ...shared, ...(isFull ? {} : { mask }) });
+  }
+  graph.output("image_embeds", merger(x, visual.at("merger"), config).cast("f32"));
+}
+
+// A convolution whose stride is its kernel is a matrix product over patches.
+function patchEmbedding(pixels: Value, w: Weights, { width }: VisionConfig): Value {
+  return w.scoped(() => gemm(pixels, w.get("weight").reshape([width, pixels.dim(1)]).cast(pixels.dtype)));
+}
+
+function visionBlock(x: Value, w: Weights, shared: Shared & { mask?: Value }): Value {
+  const { epsilon } = shared.config;
+  const attended = attention(rmsNormAt(x, w.at("norm1"), epsilon), w.at("attn"), shared);
+  const y = w.scoped(() => x.add(attended));
+  const fed = feedForward(rmsNormAt(y, w.at("norm2"), epsilon), w.at("mlp"));
+  return w.scoped(() => y.add(fed));
+}
+
+function attention(x: Value, w: Weights, { config, rope, mask }: Shared & { mask?: Value }): Value {
+  const { heads } = config;
+  const qkv = linear(x, w.at("qkv"));
+  const attended = w.scoped(() => {
+    const [q, k, v] = qkv.chunk(3, 1).map(batched) as [Value, Value, Value];
+    const turned = (each: Value) => rotary(each, rope, { heads, pairs: "halves" });
+    return unbatched(multiHeadAttention({ q: turned(q), k: turned(k), v }, heads, mask));
+  });
+  return linear(attended, w.at("proj"));
+}
+
+function merger(x: Value, w: Weights, { mergeSize, width, epsilon }: VisionConfig): Value {
+  const normed = rmsNormAt(x, w.at("ln_q"), epsilon);
+  const merged = w.scoped(() => normed.reshape(["tokens", width * mergeSize ** 2]));
+  const hidden = linear(merged, w.at("mlp.0"));
+  return linear(w.scoped(() => gelu(hidden, "none")), w.at("mlp.2"));
+}
+
+/** Patches of a picture: rows and columns, both multiples of the merge size. */
+export interface PatchGrid {
+  readonly rows: number;
+  readonly columns: number;
+}
+
+/** Everything the tower takes besides pixels. */
+export interface VisionGeometry {
+  readonly rope_cos: Tensor<"float32">;
+  readonly rope_sin: Tensor<"float32">;
+  readonly window_mask: Tensor<"float32">;
+}
+
+/** Rotary tables by row and column of each patch, and the mask of its attention window. */
+export function visionGeometry(grid: PatchGrid, config: VisionConfig): VisionGeometry {
+  const places = patchPlaces(grid, config.mergeSize);
+  const quarter = config.width / config.heads / 4;
+  const shape = [1, places.length, 2 * quarter];
+  const [cos, sin] = [float32(shape), float32(shape)];
+  places.forEach(({ row, column }, patch) => {
+    for (let k = 0; k < 2 * quarter; k += 1) {
+      const angle = (k < quarter ? row : column) * ROPE_THETA ** (-(k % quarter) / quarter);
+      cos.data[patch * 2 * quarter + k] = Math.cos(angle);
+      sin.data[patch * 2 * quarter + k] = Math.sin(angle);
+    }
+  });
+  return { rope_cos: cos, rope_sin: sin, window_mask: windowMask(places, grid, config) };
+}
+
+// Rows and columns in the order of the patches: merged tokens in raster order, the patches of one token in raster order.
+function patchPlaces({ rows, columns }: PatchGrid, mergeSize: number): { row: number; column: number }[] {
+  const places = [];
+  for (let blockRow = 0; blockRow < rows; blockRow += mergeSize) {
+    for (let blockColumn = 0; blockColumn < columns; blockColumn += mergeSize) {
+      for (let dy = 0; dy < mergeSize; dy += 1) {
+        for (let dx = 0; dx < mergeSize; dx += 1) places.push({ row: blockRow + dy, column: blockColumn + dx });
+      }
+    }
+  }
+  return places;
+}
+
+function windowMask(places: readonly { row: number; column: number }[], grid: PatchGrid, config: VisionConfig): Tensor<"float32"> {
+  const side = Math.floor(config.windowSize / config.mergeSize / config.patchSize) * config.mergeSize;
+  const across = Math.ceil(grid.columns / side);
+  const windows = places.map(({ row, column }) => Math.floor(row / side) * across + Math.floor(column / side));
+  const mask = float32([1, 1, places.length, places.length]);
+  windows.forEach((window, patch) => {
+    for (let other = 0; other < windows.length; other += 1) {
+      if (windows[other] !== window) mask.data[patch * windows.length + other] = -Infinity;
+    }
+  });
+  return mask;
+}

@@ -1,0 +1,42 @@
+// Host tensors: what goes into a graph, comes out of it, and lies in the files between stages.
+
+interface Arrays {
+  readonly float32: Float32Array;
+  readonly int32: Int32Array;
+  readonly int64: BigInt64Array;
+  readonly uint8: Uint8Array;
+}
+
+/** Element types that cross the engine's border (rule 6 of the design: no half or 8-bit floats there). */
+export type TensorType = keyof Arrays;
+
+/** The typed array that holds the elements of a tensor of type T. */
+export type TensorData<T extends TensorType = TensorType> = Arrays[T];
+
+/** A dense, row-major array with its shape. The data is never changed after it was handed over. */
+export interface Tensor<T extends TensorType = TensorType> {
+  readonly type: T;
+  readonly shape: readonly number[];
+  readonly data: TensorData<T>;
+}
+
+/** Tensors by the names they carry in graphs and files. */
+export type Tensors = Readonly<Record<string, Tensor>>;
+
+/** Number of elements of a shape; 1 for a scalar. */
+export function elementCount(shape: readonly number[]): number {
+  return shape.reduce((count, dim) => count * dim, 1);
+}
+
+/** Wraps data as a tensor; throws when the shape does not hold exactly its elements. */
+export function tensor<T extends TensorType>(type: T, shape: readonly number[], data: TensorData<T>): Tensor<T> {
+  if (elementCount(shape) !== data.length) {
+    throw new Error(`internal: shape [${shape.join(", ")}] does not hold ${data.length} elements`);
+  }
+  return { type, shape, data };
+}
+
+/** A float32 tensor, zeros unless data is given. */
+export function float32(shape: readonly number[], data: Float32Array = new Float32Array(elementCount(shape))): Tensor<"float32"> {
+  return tensor("float32", shape, data);
+}

@@ -1,0 +1,35 @@
+// Building and running one network over a fixture, with any inner value as an extra output.
+import type { Checkpoint } from "../../src/checkpoint/checkpoint.js";
+import { Weights, type Adapter } from "../../src/checkpoint/weights.js";
+import { directEngine } from "../../src/engine/direct.js";
+import { modelOf, type Optimization, type Session } from "../../src/engine/engine.js";
+import { Graph } from "../../src/graph/graph.js";
+
+/** An opened network, with the values that its file offered and nobody read. */
+export interface OpenNetwork extends AsyncDisposable {
+  readonly session: Session;
+  readonly unused: readonly string[];
+}
+
+/** What to build, and which inner values (by node name) to give out under which tap names. */
+export interface NetworkOptions {
+  readonly build: (graph: Graph, weights: Weights) => void;
+  readonly optimization: Optimization;
+  readonly adapters?: readonly Adapter[];
+  readonly taps?: Readonly<Record<string, string>>;
+}
+
+/** Opens a network over a checkpoint on the CPU, in this thread. */
+export async function openNetwork(checkpoint: Checkpoint, options: NetworkOptions): Promise<OpenNetwork> {
+  const graph = new Graph("network");
+  const weights = Weights.of(graph, checkpoint, options.adapters);
+  options.build(graph, weights);
+  for (const [tap, name] of Object.entries(options.taps ?? {})) {
+    const value = graph.values.find((each) => each.name === name);
+    if (!value) throw new Error(`no value "${name}" to tap; there are ${graph.values.slice(0, 40).map((each) => each.name).join(", ")} …`);
+    graph.output(tap, value);
+  }
+  const engine = await directEngine({ provider: "cpu", index: 0, threads: 0 });
+  const session = await engine.open(modelOf(graph, options.optimization));
+  return { session, unused: weights.unused(), [Symbol.asyncDispose]: () => engine.dispose() };
+}
