@@ -1,0 +1,191 @@
+// The tensor files between stages: .safetensors with a JSON record of what made them, and the same record beside it to read.
+
+import { parse, join } from "node:path";
+import type { Checkpoint, StoredTensor } from "../checkpoint/checkpoint.js";
+import { readTensor, toFloat32 } from "../checkpoint/read-tensor.js";
+import { encodeSafetensors } from "../checkpoint/safetensors-writer.js";
+import { decodeSafetensors, readSafetensors } from "../checkpoint/safetensors.js";
+import { QeditError } from "../errors.js";
+import { writeFileAtomically } from "../files.js";
+import { float32 } from "../tensor.js";
+import type { Tensor } from "../tensor.js";
+import { LATENT_TENSOR, MARKER, fromComfyLatent, toComfyLatent, withoutFrame } from "./comfyui-latent.js";
+import { KINDS, tensorFault } from "./kinds.js";
+import type { ArtifactKind } from "./kinds.js";
+
+/** What made an artifact. All of it is JSON, and equal runs give equal records: no times, no paths. */
+export interface ArtifactInfo {
+  /** The stage's options, defaults included. */
+  readonly settings: Readonly<Record<string, unknown>>;
+  /** Sizes by name: pixels, latent cells, tokens. */
+  readonly sizes: Readonly<Record<string, unknown>>;
+  /** fileHash of the input files, by role. */
+  readonly inputs: Readonly<Record<string, string>>;
+  /** checkpointIdentity of the model files, by role. */
+  readonly weights: Readonly<Record<string, string>>;
+}
+
+/** The tensors that one stage hands to the next, named and shaped as KINDS says; a latent is [1, 16, h, w]. */
+export interface Artifact {
+  readonly kind: ArtifactKind;
+  readonly tensors: Readonly<Record<string, Tensor<"float32">>>;
+  readonly info: ArtifactInfo;
+}
+
+/** Metadata key of the JSON record; `kind` and `version` stand beside it for other tools. */
+const RECORD_KEY = "qedit";
+
+const NO_INFO: ArtifactInfo = { settings: {}, sizes: {}, inputs: {}, weights: {} };
+
+/** ComfyUI saves latents in the type that its VAE computed them in. */
+const COMFY_TYPES = ["F32", "F16", "BF16"];
+
+/**
+ * Writes an artifact, and its record as indented JSON beside it under the same name with `.json`. Throws QEDIT_E_BAD_OUTPUT when a tensor
+ * holds NaN or infinity, QEDIT_E_ARTIFACT when path itself ends in `.json`, QEDIT_E_IO.
+ */
+export async function writeArtifact(path: string, artifact: Artifact): Promise<void> {
+  const { dir, name, ext } = parse(path);
+  if (ext === ".json") {
+    throw new QeditError("QEDIT_E_ARTIFACT", `Cannot write ${artifact.kind} to ${path}: the record goes there`, {
+      hint: `Name it ${name}.safetensors`,
+    });
+  }
+  await writeFileAtomically(path, encodeArtifact(artifact));
+  const record = `${JSON.stringify(recordOf(artifact), null, 2)}\n`;
+  await writeFileAtomically(join(dir, `${name}.json`), new TextEncoder().encode(record));
+}
+
+/** The bytes of an artifact's .safetensors file. Throws QEDIT_E_BAD_OUTPUT when a tensor holds NaN or infinity. */
+export function encodeArtifact(artifact: Artifact): Uint8Array<ArrayBuffer> {
+  const { kind, tensors } = artifact;
+  const fault = tensorFault(kind, new Map(Object.entries(tensors).map(([name, { shape }]) => [name, shape])));
+  if (fault !== undefined) throw new Error(`internal: cannot write ${kind}: ${fault}`);
+  for (const [name, { data }] of Object.entries(tensors)) {
+    const bad = notFinite(data);
+    if (bad !== undefined) {
+      throw new QeditError("QEDIT_E_BAD_OUTPUT", `Cannot write ${kind}: tensor "${name}" holds ${bad}`, { hint: "Choose a wider compute type" });
+    }
+  }
+  const metadata = { kind, version: String(KINDS[kind].version), [RECORD_KEY]: JSON.stringify(recordOf(artifact)) };
+  return encodeSafetensors(kind === "samples" ? toComfyLatent(tensors) : tensors, metadata);
+}
+
+/**
+ * Reads an artifact of the wanted kind; for samples also a plain file of ComfyUI's SaveLatent, whose info is empty. Throws
+ * QEDIT_E_ARTIFACT, or QEDIT_E_BAD_OUTPUT when a tensor holds NaN or infinity, with the command that makes the right file as hint.
+ */
+export async function readArtifact(path: string, kind: ArtifactKind): Promise<Artifact> {
+  const checkpoint = await readSafetensors(path).catch((error: unknown) => {
+    throw asArtifactError(error, kind);
+  });
+  return toArtifact(checkpoint, kind, readTensor);
+}
+
+/** The artifact in bytes, such as those of standard input; name is for messages. Throws as readArtifact. */
+export async function decodeArtifact(bytes: Uint8Array, { kind, name }: { kind: ArtifactKind; name: string }): Promise<Artifact> {
+  const read = ({ dtype, offset, length }: StoredTensor) => toFloat32(dtype, bytes.slice(offset, offset + length));
+  try {
+    return await toArtifact(decodeSafetensors(bytes, name), kind, read);
+  } catch (error) {
+    throw asArtifactError(error, kind);
+  }
+}
+
+type ReadValues = (stored: StoredTensor) => Float32Array<ArrayBuffer> | Promise<Float32Array<ArrayBuffer>>;
+
+async function toArtifact(checkpoint: Checkpoint, kind: ArtifactKind, read: ReadValues): Promise<Artifact> {
+  const { file } = checkpoint;
+  const isComfy = kind === "samples" && checkpoint.metadata[RECORD_KEY] === undefined && checkpoint.tensors.has(LATENT_TENSOR);
+  const info = isComfy ? NO_INFO : checkRecord(checkpoint, kind);
+  const names = isComfy ? [LATENT_TENSOR] : [...checkpoint.tensors.keys()].filter((name) => !(kind === "samples" && name === MARKER));
+  const stored = names.flatMap((name) => {
+    const found = checkpoint.tensors.get(name);
+    return found === undefined ? [] : [{ name, found, shape: kind === "samples" ? withoutFrame(found.shape) : found.shape }];
+  });
+  const fault = tensorFault(kind, new Map(stored.map(({ name, shape }) => [name, shape]))) ?? typeFault(stored, isComfy ? COMFY_TYPES : ["F32"]);
+  if (fault !== undefined) throw unusable(file, kind, fault);
+  if (kind === "samples" && !isComfy && !checkpoint.tensors.has(MARKER)) throw unusable(file, kind, `it lacks the tensor "${MARKER}"`);
+
+  const tensors: Record<string, Tensor<"float32">> = {};
+  for (const { name, found, shape } of stored) {
+    const values = await read(found);
+    const bad = notFinite(values);
+    if (bad !== undefined) {
+      throw new QeditError("QEDIT_E_BAD_OUTPUT", `Cannot use ${file} as ${kind}: tensor "${name}" holds ${bad}`, { hint: remedy(kind) });
+    }
+    tensors[name] = name === LATENT_TENSOR ? fromComfyLatent(values, checkpoint.tensors) : float32(shape, values);
+  }
+  return { kind, tensors, info };
+}
+
+/** The info of a file's record, once its kind and version are those wanted. */
+function checkRecord({ file, metadata }: Checkpoint, kind: ArtifactKind): ArtifactInfo {
+  const text = metadata[RECORD_KEY];
+  if (text === undefined) throw unusable(file, kind, "it was not written by qedit");
+  const record = parseRecord(text);
+  if (record === undefined) throw unusable(file, kind, `its metadata "${RECORD_KEY}" is not a record of qedit`);
+  if (record.kind !== kind) throw unusable(file, kind, `it holds ${record.kind}`);
+  const { version } = KINDS[kind];
+  if (record.version !== version) {
+    const hint = record.version > version ? `Update qedit, or run \`${KINDS[kind].command}\` again` : remedy(kind);
+    throw unusable(file, kind, `it has version ${record.version}, this qedit reads version ${version}`, hint);
+  }
+  const { settings, sizes, inputs, weights } = record;
+  return { settings, sizes, inputs, weights };
+}
+
+interface ArtifactRecord extends ArtifactInfo {
+  readonly kind: string;
+  readonly version: number;
+}
+
+function recordOf({ kind, info: { settings, sizes, inputs, weights } }: Artifact): ArtifactRecord {
+  return { kind, version: KINDS[kind].version, settings, sizes, inputs, weights };
+}
+
+function parseRecord(text: string): ArtifactRecord | undefined {
+  let record: unknown;
+  try {
+    record = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  if (!isObject(record)) return undefined;
+  const { kind, version, settings, sizes, inputs, weights } = record;
+  if (typeof kind !== "string" || typeof version !== "number") return undefined;
+  if (!isObject(settings) || !isObject(sizes) || !isTexts(inputs) || !isTexts(weights)) return undefined;
+  return { kind, version, settings, sizes, inputs, weights };
+}
+
+function typeFault(stored: readonly { name: string; found: StoredTensor }[], types: readonly string[]): string | undefined {
+  const wrong = stored.find(({ found }) => !types.includes(found.dtype));
+  return wrong && `tensor "${wrong.name}" wanted ${types.join(" or ")}, found ${wrong.found.dtype}`;
+}
+
+/** The first value that is not finite and where, in words. */
+function notFinite(values: Float32Array): string | undefined {
+  const at = values.findIndex((value) => !Number.isFinite(value));
+  return at < 0 ? undefined : `${values[at]} at element ${at}`;
+}
+
+function asArtifactError(error: unknown, kind: ArtifactKind): unknown {
+  const isFileFault = error instanceof QeditError && (error.code === "QEDIT_E_CHECKPOINT" || error.code === "QEDIT_E_MODEL_MISSING");
+  return isFileFault ? new QeditError("QEDIT_E_ARTIFACT", error.message, { hint: remedy(kind), cause: error }) : error;
+}
+
+function unusable(file: string, kind: ArtifactKind, reason: string, hint = remedy(kind)): QeditError {
+  return new QeditError("QEDIT_E_ARTIFACT", `Cannot use ${file} as ${kind}: ${reason}`, { hint });
+}
+
+function remedy(kind: ArtifactKind): string {
+  return `Run \`${KINDS[kind].command}\``;
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function isTexts(value: unknown): value is Record<string, string> {
+  return isObject(value) && Object.values(value).every((text) => typeof text === "string");
+}

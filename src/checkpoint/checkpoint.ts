@@ -1,0 +1,44 @@
+// What a checkpoint is, whatever the format it came from: names to byte ranges of files that stay where they are.
+
+/** Bytes of one element, by stored type; the names are those of the safetensors format. */
+export const STORED_BYTES = {
+  F64: 8,
+  F32: 4,
+  F16: 2,
+  BF16: 2,
+  F8_E4M3: 1,
+  F8_E5M2: 1,
+  I64: 8,
+  I32: 4,
+  I16: 2,
+  I8: 1,
+  U64: 8,
+  U32: 4,
+  U16: 2,
+  U8: 1,
+  BOOL: 1,
+} as const;
+
+/** Element type of a tensor on disk. F8_E4M3 is e4m3fn: no infinities, largest value 448. */
+export type StoredType = keyof typeof STORED_BYTES;
+
+/** Where one tensor lies: a row-major, little-endian array at a byte range of a file. */
+export interface StoredTensor {
+  readonly dtype: StoredType;
+  /** Empty for a scalar. */
+  readonly shape: readonly number[];
+  /** Absolute path, symbolic links resolved. */
+  readonly file: string;
+  /** Bytes from the start of the file. */
+  readonly offset: number;
+  /** Bytes. */
+  readonly length: number;
+}
+
+/** The tensors of a model file by their published names, and the file's own text metadata. */
+export interface Checkpoint {
+  /** As the user named it, for messages. */
+  readonly file: string;
+  readonly tensors: ReadonlyMap<string, StoredTensor>;
+  readonly metadata: Readonly<Record<string, string>>;
+}

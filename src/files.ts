@@ -1,0 +1,117 @@
+// Files as a whole: exact reads, writes that either happen completely or not at all, and what went wrong in words.
+
+import { unlinkSync } from "node:fs";
+import { mkdir, open, realpath, rename, rm, stat } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { QeditError } from "./errors.js";
+
+/** Node's own limit for one read is 2 GiB - 1; a larger range is read in pieces. */
+const LARGEST_READ = 2 ** 30;
+
+const REASONS: Readonly<Record<string, { reason: string; hint: string }>> = {
+  ENOSPC: { reason: "no space is left on the disk", hint: "Free some space, or choose another folder" },
+  EDQUOT: { reason: "the disk quota is used up", hint: "Free some space, or choose another folder" },
+  EACCES: { reason: "permission denied", hint: "Check the permissions of the file and its folder" },
+  EPERM: { reason: "operation not permitted", hint: "Check the permissions of the file and its folder" },
+  EROFS: { reason: "the file system is read-only", hint: "Choose another folder" },
+  EISDIR: { reason: "it is a folder", hint: "Name a file, not a folder" },
+  ENOTDIR: { reason: "a part of its path is a file, not a folder", hint: "Check the path" },
+  EEXIST: { reason: "a part of its path is a file, not a folder", hint: "Check the path" },
+  ENOENT: { reason: "it does not exist", hint: "Check the path" },
+};
+
+const temporaries = new Set<string>();
+
+/**
+ * Writes bytes to path, creating missing folders: first to `.name.<pid>.tmp` beside it, then flushed and renamed, so that path never
+ * holds half a file. A symbolic link keeps pointing where it did; devices and pipes are written directly.
+ * Throws QEDIT_E_IO; nothing is left behind then.
+ */
+export async function writeFileAtomically(path: string, bytes: Uint8Array): Promise<void> {
+  try {
+    await mkdir(dirname(path), { recursive: true });
+    const target = await describe(path);
+    if (target.isSpecial) {
+      await writeAndFlush(path, bytes, "w");
+      return;
+    }
+    const temporary = temporaryName(target.path);
+    try {
+      await writeAndFlush(temporary, bytes, "w");
+      await rename(temporary, target.path);
+    } catch (error) {
+      await rm(temporary, { force: true });
+      throw error;
+    } finally {
+      temporaries.delete(temporary);
+    }
+  } catch (error) {
+    throw ioFailure("write", path, error);
+  }
+}
+
+/** Removes the temporary files of writes that are under way; for signal handlers and exits, hence synchronous and silent. */
+export function removeTemporaryFiles(): void {
+  for (const path of temporaries) {
+    try {
+      unlinkSync(path);
+    } catch {
+      // Not created yet, or already renamed: nothing to clean, and an exiting process has nobody to tell.
+    }
+  }
+  temporaries.clear();
+}
+
+/** Exactly length bytes from position on, in an ArrayBuffer of their own; throws a plain Error when the file ends before. */
+export async function readRange(handle: FileHandle, position: number, length: number): Promise<Uint8Array<ArrayBuffer>> {
+  const bytes = new Uint8Array(length);
+  for (let done = 0; done < length; ) {
+    const { bytesRead } = await handle.read(bytes, done, Math.min(length - done, LARGEST_READ), position + done);
+    if (bytesRead === 0) throw new Error(`the file ends at byte ${position + done}, wanted ${position + length}`);
+    done += bytesRead;
+  }
+  return bytes;
+}
+
+/** One line in words for a failed file operation; a QeditError is given back as it is. */
+export function ioFailure(verb: "read" | "write", path: string, error: unknown): QeditError {
+  if (error instanceof QeditError) return error;
+  const code = error instanceof Error && "code" in error ? String(error.code) : "";
+  const known = REASONS[code];
+  const reason = known?.reason ?? (error instanceof Error ? error.message : String(error));
+  return new QeditError("QEDIT_E_IO", `Cannot ${verb} ${path}: ${reason}`, { ...(known && { hint: known.hint }), cause: error });
+}
+
+/** The file that a path stands for, and whether renaming over it would replace a device or a pipe. */
+async function describe(path: string): Promise<{ path: string; isSpecial: boolean }> {
+  const found = await stat(path).catch((error: unknown) => {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
+    throw error;
+  });
+  if (found === undefined) return { path, isSpecial: false };
+  if (found.isDirectory()) throw Object.assign(new Error("is a directory"), { code: "EISDIR" });
+  return { path: await realpath(path), isSpecial: !found.isFile() };
+}
+
+function temporaryName(path: string): string {
+  const stem = join(dirname(path), `.${basename(path)}.${process.pid}`);
+  let name = `${stem}.tmp`;
+  // Two writes of one path at the same time must not share a file.
+  for (let i = 2; temporaries.has(name); i++) name = `${stem}.${i}.tmp`;
+  temporaries.add(name);
+  return name;
+}
+
+async function writeAndFlush(path: string, bytes: Uint8Array, flags: string): Promise<void> {
+  const handle = await open(path, flags);
+  try {
+    await handle.writeFile(bytes);
+    // Pipes and terminals cannot be flushed, and need not be.
+    await handle.sync().catch((error: unknown) => {
+      if (!(error instanceof Error && "code" in error && (error.code === "EINVAL" || error.code === "ENOTSUP"))) throw error;
+    });
+  } finally {
+    await handle.close();
+  }
+}

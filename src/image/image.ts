@@ -1,0 +1,95 @@
+// Pictures in memory: 8-bit as decoded, float as resized and generated. Row-major, channels last, red green blue, no alpha,
+// as in ComfyUI's IMAGE type (https://github.com/comfyanonymous/ComfyUI/blob/a125cd84/nodes.py, class LoadImage).
+import { QeditError } from "../errors.js";
+import { float32, type Tensor } from "../tensor.js";
+
+/** Channels of every picture: red, green, blue. */
+export const CHANNELS = 3;
+
+/** Width and height: pixels, latent cells or patches, as the owner says. */
+export interface Size {
+  readonly width: number;
+  readonly height: number;
+}
+
+/** A rectangle of a picture in pixels; x and y name its left and upper edge. */
+export interface Box extends Size {
+  readonly x: number;
+  readonly y: number;
+}
+
+/** A decoded picture: data [height, width, 3], 0..255. */
+export interface Image extends Size {
+  readonly data: Uint8Array;
+}
+
+/** A picture in floats: data [height, width, 3], 0..1 unless the model went beyond. */
+export interface FloatImage extends Size {
+  readonly data: Float32Array;
+}
+
+/** How floats become bytes: "round" to the nearest, or "truncate" as ComfyUI's SaveImage and its lanczos do. */
+export type Quantization = "round" | "truncate";
+
+/** The picture in floats, value / 255 in float32; a float picture is returned as it is. */
+export function toFloat(image: Image | FloatImage): FloatImage {
+  if (image.data instanceof Float32Array) return { ...image, data: image.data };
+  const bytes = image.data;
+  const data = new Float32Array(bytes.length);
+  for (let i = 0; i < data.length; i++) data[i] = (bytes[i] as number) / 255;
+  return { width: image.width, height: image.height, data };
+}
+
+/** The picture in bytes: clip(255·x, 0, 255), NaN as 0, then by quantization; a byte picture is returned as it is. */
+export function toBytes(image: Image | FloatImage, quantization: Quantization): Image {
+  if (image.data instanceof Uint8Array) return { ...image, data: image.data };
+  // Math.fround: the product is a float32 in the reference, and truncation sees the difference.
+  const offset = quantization === "round" ? 0.5 : 0;
+  const floats = image.data;
+  const data = new Uint8Array(floats.length);
+  for (let i = 0; i < data.length; i++) {
+    const scaled = Math.fround((floats[i] as number) * 255) + offset;
+    data[i] = scaled > 0 ? Math.min(scaled, 255) : 0;
+  }
+  return { width: image.width, height: image.height, data };
+}
+
+/** The part of a picture inside box; the same picture when box is all of it. Throws when box reaches outside. */
+export function crop<Picture extends Image | FloatImage>(image: Picture, box: Box): Picture {
+  const { x, y, width, height } = box;
+  if (x < 0 || y < 0 || width < 1 || height < 1 || x + width > image.width || y + height > image.height) {
+    throw new Error(`internal: box ${width}x${height}+${x}+${y} reaches outside a picture of ${image.width}x${image.height}`);
+  }
+  if (width === image.width && height === image.height) return image;
+  const data = image.data instanceof Uint8Array ? new Uint8Array(width * height * CHANNELS) : new Float32Array(width * height * CHANNELS);
+  for (let row = 0; row < height; row++) {
+    const start = ((y + row) * image.width + x) * CHANNELS;
+    data.set(image.data.subarray(start, start + width * CHANNELS), row * width * CHANNELS);
+  }
+  return { ...image, width, height, data };
+}
+
+/** The picture as a tensor [1, 3, height, width], 0..1: the VAE's input layout. */
+export function toPlanes(image: Image | FloatImage): Tensor<"float32"> {
+  const { width, height, data } = toFloat(image);
+  const area = width * height;
+  const planes = new Float32Array(area * CHANNELS);
+  for (let pixel = 0; pixel < area; pixel++) {
+    for (let channel = 0; channel < CHANNELS; channel++) planes[channel * area + pixel] = data[pixel * CHANNELS + channel] as number;
+  }
+  return float32([1, CHANNELS, height, width], planes);
+}
+
+/** The picture of a tensor [1, 3, height, width] in 0..1; values outside are kept. Throws QEDIT_E_ARTIFACT on any other shape. */
+export function fromPlanes(planes: Tensor<"float32">): FloatImage {
+  const [batch, channels, height, width, ...rest] = planes.shape;
+  if (batch !== 1 || channels !== CHANNELS || !height || !width || rest.length > 0) {
+    throw new QeditError("QEDIT_E_ARTIFACT", `Cannot make a picture of a tensor [${planes.shape.join(", ")}]: wanted [1, 3, height, width]`);
+  }
+  const area = width * height;
+  const data = new Float32Array(area * CHANNELS);
+  for (let pixel = 0; pixel < area; pixel++) {
+    for (let channel = 0; channel < CHANNELS; channel++) data[pixel * CHANNELS + channel] = planes.data[channel * area + pixel] as number;
+  }
+  return { width, height, data };
+}

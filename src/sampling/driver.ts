@@ -1,0 +1,120 @@
+// A whole sampling run, from a VAE's latent to a VAE's latent: ComfyUI's KSampler node on a rectified-flow model.
+// Pure: the model is a function, and nothing is read or written.
+
+import { QeditError } from "../errors.js";
+import { float32, type Tensor } from "../tensor.js";
+import { allFinite, weightedSum } from "./float32.js";
+import { guidedDenoise, type Velocity } from "./guidance.js";
+import { randn } from "./noise.js";
+import type { Denoise, StepEvent } from "./sampler.js";
+import { samplerNoise } from "./sampler-noise.js";
+import { samplerNamed } from "./samplers.js";
+import { runSigmas } from "./schedules.js";
+import { sigmaTable, type SigmaTable } from "./sigma-table.js";
+
+const f32 = Math.fround;
+const MAX_SEED = 2n ** 64n - 1n;
+
+/** The numbers of a KSampler node, and of the nodes that patch its model. */
+export interface SamplingSettings {
+  readonly sampler: string;
+  readonly scheduler: string;
+  readonly steps: number;
+  /** Share of the schedule that is run, 0..1; 1 starts from pure noise. */
+  readonly denoise: number;
+  /** Of ModelSamplingAuraFlow. */
+  readonly shift: number;
+  readonly cfg: number;
+  /** Strength of CFGNorm; none when left out. */
+  readonly cfgNorm?: number | undefined;
+  /** 0..2^64 - 1. */
+  readonly seed: bigint;
+  /** What stochastic samplers add to the seed, see SamplerNoiseOptions; 1 when left out. */
+  readonly noiseSeedOffset?: 0 | 1 | undefined;
+}
+
+/** What the run works on. */
+export interface SamplingInput {
+  /** [1, channels, …] as the VAE gave it. All zeros stand for no picture, and are not normalised. */
+  readonly latent: Tensor<"float32">;
+  /** Of each channel of the VAE's latents. */
+  readonly mean: readonly number[];
+  readonly std: readonly number[];
+  readonly onStep?: ((event: StepEvent) => void) | undefined;
+  /** Looked at before each step; its reason is thrown. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** The noise levels of a run, falling, float32; empty when denoise is 0. Throws QEDIT_E_USAGE for settings that no run can have. */
+export function samplingSigmas(settings: SamplingSettings): Float32Array {
+  return levels(settings, sigmaTable(settings.shift));
+}
+
+/**
+ * Samples a latent of the shape of the given one, in the VAE's scale.
+ * Throws QEDIT_E_USAGE for settings that no run can have, and QEDIT_E_BAD_OUTPUT as soon as the model's output is not finite.
+ */
+export async function sampleLatent(velocity: Velocity, settings: SamplingSettings, input: SamplingInput): Promise<Tensor<"float32">> {
+  const { latent, signal } = input;
+  const { seed, cfg, cfgNorm } = settings;
+  const table = sigmaTable(settings.shift);
+  const sigmas = levels(settings, table);
+  checkSeed(seed);
+  const channels = checkedChannels(input);
+  if (sigmas.length === 0) return latent;
+
+  const count = latent.data.length;
+  const start = latent.data.some((value) => value !== 0) ? normalised(latent.data, input) : latent.data;
+  const first = sigmas[0]!;
+  const x = weightedSum([first, randn(seed, count)], [f32(1 - first), start]);
+  const { denoise, onStep } = checkedSteps(guidedDenoise(velocity, { cfg, cfgNorm, channels }), sigmas.length - 1, input.onStep);
+  const noise = samplerNoise({ seed, count, seedOffset: settings.noiseSeedOffset ?? 1 });
+  const sampled = await samplerNamed(settings.sampler).sample(x, denoise, { sigmas, table, noise, onStep, signal });
+  const remaining = f32(1 - sigmas[sigmas.length - 1]!);
+  return float32(latent.shape, denormalised(sampled.map((value) => value / remaining), input));
+}
+
+function levels({ sampler, scheduler, steps, denoise }: SamplingSettings, table: SigmaTable): Float32Array {
+  return runSigmas(table, { scheduler, steps, denoise, spareStep: samplerNamed(sampler).spareStep });
+}
+
+function checkSeed(seed: bigint): void {
+  if (seed >= 0n && seed <= MAX_SEED) return;
+  throw new QeditError("QEDIT_E_USAGE", `Cannot use seed ${seed}: a seed is a whole number from 0 to ${MAX_SEED}`);
+}
+
+function checkedChannels({ latent, mean, std }: SamplingInput): number {
+  const [batch, channels] = latent.shape;
+  if (batch !== 1 || channels !== mean.length || channels !== std.length) {
+    throw new Error(`internal: latent [${latent.shape.join(", ")}] with ${mean.length} means and ${std.length} deviations`);
+  }
+  return channels;
+}
+
+// Counts the steps, to say at which one the model failed.
+function checkedSteps(denoise: Denoise, total: number, onStep: SamplingInput["onStep"]): { denoise: Denoise; onStep: (event: StepEvent) => void } {
+  let step = 1;
+  return {
+    async denoise(x, sigma) {
+      const denoised = await denoise(x, sigma);
+      if (allFinite(denoised)) return denoised;
+      throw new QeditError("QEDIT_E_BAD_OUTPUT", `The model gave values that are not finite at step ${step} of ${total} (sigma ${sigma})`, {
+        hint: "The model file may be damaged. Run `qedit models verify`",
+      });
+    },
+    onStep(event) {
+      step = event.step + 1;
+      onStep?.(event);
+    },
+  };
+}
+
+function normalised(values: Float32Array, { mean, std }: SamplingInput): Float32Array {
+  const pixels = values.length / mean.length;
+  return values.map((value, i) => f32(value - f32(mean[Math.floor(i / pixels)]!)) / f32(std[Math.floor(i / pixels)]!));
+}
+
+function denormalised(values: Float32Array, { mean, std }: SamplingInput): Float32Array {
+  const pixels = values.length / mean.length;
+  return values.map((value, i) => f32(value * f32(std[Math.floor(i / pixels)]!)) + f32(mean[Math.floor(i / pixels)]!));
+}

@@ -1,0 +1,60 @@
+// What a sampler is: a way from noise to a picture through falling noise levels.
+// x is a latent as float32 values in any order; every sampler but the model works on each value alone.
+
+import type { SamplerNoise } from "./sampler-noise.js";
+import type { SigmaTable } from "./sigma-table.js";
+
+/** The model's guess of the clean latent x0, for x at noise level sigma. */
+export type Denoise = (x: Float32Array, sigma: number) => Promise<Float32Array>;
+
+/** Carries x from the first noise level to the last. May call `denoise` more than once a step; never changes x in place. */
+export type Sampler = (x: Float32Array, denoise: Denoise, run: SamplerRun) => Promise<Float32Array>;
+
+/** Told after each step. */
+export interface StepEvent {
+  /** Steps that are done, 1..total. */
+  readonly step: number;
+  readonly total: number;
+  /** The noise level that the step started from. */
+  readonly sigma: number;
+}
+
+/** What one run gives its sampler. */
+export interface SamplerRun {
+  /** Falling levels [steps + 1], float32. */
+  readonly sigmas: Float32Array;
+  readonly table: SigmaTable;
+  readonly noise: SamplerNoise;
+  readonly onStep?: ((event: StepEvent) => void) | undefined;
+  /** Looked at before each step; its reason is thrown. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** One move between two neighbouring noise levels. */
+export interface Step {
+  /** 0 for the first. */
+  readonly index: number;
+  readonly sigma: number;
+  readonly next: number;
+}
+
+/** The steps of a run, in order: stops at an aborted signal, and reports each step when the next one is asked for. */
+export function* stepsOf({ sigmas, onStep, signal }: SamplerRun): Generator<Step> {
+  const total = sigmas.length - 1;
+  for (let index = 0; index < total; index++) {
+    signal?.throwIfAborted();
+    const sigma = sigmas[index]!;
+    yield { index, sigma, next: sigmas[index + 1]! };
+    onStep?.({ step: index + 1, total, sigma });
+  }
+}
+
+/** The share of the run at which a first level of 1 is put instead, where ln((1 − σ)/σ) would be infinite (ComfyUI's offset). */
+const FIRST_PERCENT = 1e-4;
+
+/** The run with a first level just below 1, for samplers that need the signal-to-noise ratio of every level. */
+export function offsetFirstSigma(run: SamplerRun): SamplerRun {
+  const { sigmas, table } = run;
+  if (!(sigmas[0]! >= 1)) return run;
+  return { ...run, sigmas: sigmas.map((sigma, i) => (i === 0 ? table.percentToSigma(FIRST_PERCENT) : sigma)) };
+}

@@ -1,0 +1,87 @@
+// decode: latents to a picture, and the picture to the bytes of a file.
+import type { Artifact, ArtifactInfo } from "../artifacts/artifact.js";
+import { Weights } from "../checkpoint/weights.js";
+import { modelOf, withSession } from "../engine/engine.js";
+import { QeditError } from "../errors.js";
+import { Graph } from "../graph/graph.js";
+import { fromPlanes, type Box, type FloatImage, type Image, type Size } from "../image/image.js";
+import { resizeTo } from "../image/resize.js";
+import { pictureStatistics } from "../image/statistics.js";
+import { encodePicture, type PictureFormat } from "../image/write.js";
+import { buildVaeDecoder } from "../models/qwen-image/vae.js";
+import type { Tensor } from "../tensor.js";
+import { refuseNonFinite } from "./finite.js";
+import { readNetworkFile } from "./network-file.js";
+import { flag, type SettingsOf } from "./option.js";
+import { match, vae } from "./options.js";
+import { defineStage, type StageContext } from "./stage.js";
+
+const options = {
+  vae,
+  keepSize: flag({ flags: "--keep-size", summary: "give back exactly the pixels of picture 1", group: "Sizes" }),
+  match,
+};
+
+/** A picture as decode gives it: what was made, how large it is, and how it was made. */
+export interface DecodedPicture {
+  readonly image: FloatImage | Image;
+  readonly quantization: "round" | "truncate";
+  readonly info: ArtifactInfo;
+}
+
+/** `samples` → a picture. */
+export const decode = defineStage({
+  name: "decode",
+  summary: "Decode latents to a picture",
+  version: 1,
+  inputs: { samples: "the latents that sample made, or that ComfyUI's SaveLatent wrote" },
+  output: "picture",
+  options,
+  async run({ samples }: { readonly samples: Artifact }, settings: SettingsOf<typeof options>, context: StageContext): Promise<DecodedPicture> {
+    const file = await readNetworkFile(settings.vae, { name: "VAE", option: "--vae" });
+    const original = settings.keepSize ? originalPlace(samples.info) : undefined;
+    const graph = new Graph("the VAE decoder");
+    buildVaeDecoder(graph, Weights.of(graph, file.checkpoint));
+    context.emit({ kind: "activity", text: "opening the VAE" });
+    const planes = await withSession(context.engine, modelOf(graph, "full"), async (session) => {
+      context.emit({ kind: "activity", text: "decoding" });
+      return (await session.run({ latent: samples.tensors["latent_tensor"]! }))["image"] as Tensor<"float32">;
+    });
+    refuseBroken(planes);
+    const picture = fromPlanes(planes);
+    return {
+      image: original ? resizeTo(picture, original.source, original.box) : picture,
+      quantization: settings.match === undefined ? "round" : "truncate",
+      info: {
+        ...samples.info,
+        settings: { ...samples.info.settings, decode: { version: decode.version, keep_size: settings.keepSize, match: settings.match ?? null } },
+        weights: { ...samples.info.weights, vae: file.identity },
+      },
+    };
+  },
+});
+
+/** The bytes of a picture file that carries how it was made. */
+export function encodeDecoded({ image, quantization, info }: DecodedPicture, format: PictureFormat): Promise<Uint8Array> {
+  return encodePicture(image, { format, quantization, description: JSON.stringify(info) });
+}
+
+function refuseBroken(planes: Tensor<"float32">): void {
+  refuseNonFinite(planes, "the picture");
+  const { flat, min } = pictureStatistics(planes.data);
+  if (!flat) return;
+  throw new QeditError("QEDIT_E_BAD_OUTPUT", `Decoded a picture of one flat colour (${min.toFixed(3)} everywhere)`, {
+    hint: "Model files that do not belong together do this: check --vae, --transformer and --text-encoder",
+  });
+}
+
+// Where the target lies in picture 1, as encode-image noted it.
+function originalPlace({ sizes }: ArtifactInfo): { source: Size; box: Box } {
+  const { target, images } = sizes as { target?: { box: Box }; images?: readonly { source: Size }[] };
+  if (target === undefined || images?.[0] === undefined) {
+    throw new QeditError("QEDIT_E_ARTIFACT", "Cannot keep the size of picture 1: the samples do not say how large it was", {
+      hint: "Leave --keep-size out, or make the samples with `qedit sample`",
+    });
+  }
+  return { source: images[0].source, box: target.box };
+}

@@ -1,0 +1,112 @@
+// encode-image: pictures to latents, one per reference, and the latent that fixes the size of the result.
+import type { Artifact } from "../artifacts/artifact.js";
+import { Weights } from "../checkpoint/weights.js";
+import { modelOf, withSession, type Session } from "../engine/engine.js";
+import { QeditError } from "../errors.js";
+import { Graph } from "../graph/graph.js";
+import { toPlanes } from "../image/image.js";
+import { describePlan, planSizes, type LatentRoute, type PlanMode, type SizePlan } from "../image/plan.js";
+import { applySteps } from "../image/resize.js";
+import { LATENT_CELL } from "../image/sizes.js";
+import { latentStatistics } from "../models/qwen-image/config.js";
+import { buildVaeEncoder, vaeConfig } from "../models/qwen-image/vae.js";
+import type { Tensor } from "../tensor.js";
+import { refuseNonFinite } from "./finite.js";
+import { numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
+import { number, size, type SettingsOf } from "./option.js";
+import { match, vae } from "./options.js";
+import { pictureHashes, sourceOf, type Picture } from "./pictures.js";
+import { defineStage, type StageContext } from "./stage.js";
+
+const options = {
+  vae,
+  size: size({ flags: "--size <WxH>", summary: "pixels of the result, multiples of 16", group: "Sizes", initialText: "the shape of picture 1 at --megapixels" }),
+  megapixels: number(
+    { flags: "--megapixels <count>", summary: "pixels of the result and of each reference, in units of 1024²", group: "Sizes", initialText: "1" },
+    { minimum: 0, initial: undefined },
+  ),
+  match,
+};
+
+/** Pictures → `latents`: `latent` (target size, from picture 1) and `reference_latents.N`, un-normalised. */
+export const encodeImage = defineStage({
+  name: "encode-image",
+  summary: "Encode pictures with the VAE",
+  version: 1,
+  inputs: { pictures: "the pictures, in the order the prompt counts them" },
+  output: "latents",
+  options,
+  async run({ pictures }: { readonly pictures: readonly Picture[] }, settings: SettingsOf<typeof options>, context: StageContext): Promise<Artifact> {
+    if (pictures.length === 0) throw new QeditError("QEDIT_E_USAGE", "No picture was given", { hint: "Name one: qedit encode-image photo.jpg" });
+    const file = await readNetworkFile(settings.vae, { name: "VAE", option: "--vae" });
+    refuseOtherRatio(file);
+    const plan = planOf(pictures, settings);
+    context.emit({ kind: "plan", lines: describePlan(plan) });
+    const latents = await encodeRoutes(pictures, { plan, file, context });
+    return { kind: "latents", tensors: latents, info: infoOf(pictures, { plan, file, settings }) };
+  },
+});
+
+function planOf(pictures: readonly Picture[], { match: tool, megapixels, size: wanted }: SettingsOf<typeof options>): SizePlan {
+  return planSizes(pictures.map(sourceOf), {
+    mode: (tool ?? "default") as PlanMode,
+    ...(megapixels === undefined ? {} : { megapixels }),
+    ...(wanted === undefined ? {} : { size: wanted }),
+  });
+}
+
+function refuseOtherRatio({ checkpoint }: NetworkFile): void {
+  const { spatialRatio } = vaeConfig(numbersOf(checkpoint));
+  if (spatialRatio === LATENT_CELL) return;
+  throw new QeditError("QEDIT_E_CHECKPOINT", `Cannot use ${checkpoint.file} as VAE: its latent cells are ${spatialRatio} pixels wide, ${LATENT_CELL} is wanted`);
+}
+
+interface Work {
+  readonly plan: SizePlan;
+  readonly file: NetworkFile;
+  readonly context: StageContext;
+}
+
+async function encodeRoutes(pictures: readonly Picture[], { plan, file, context }: Work): Promise<Record<string, Tensor<"float32">>> {
+  const graph = new Graph("the VAE encoder");
+  buildVaeEncoder(graph, Weights.of(graph, file.checkpoint));
+  context.emit({ kind: "activity", text: "opening the VAE" });
+  return withSession(context.engine, modelOf(graph, "full"), async (session) => {
+    const encoded = new Map<LatentRoute, Tensor<"float32">>();
+    // The target's route is often the first reference's own: then one run serves both.
+    const encode = async (picture: Picture, route: LatentRoute) => {
+      const latent = encoded.get(route) ?? (await encodeRoute(picture, { session, route }));
+      encoded.set(route, latent);
+      return latent;
+    };
+    const latents: Record<string, Tensor<"float32">> = { latent: await encode(pictures[0]!, plan.target) };
+    for (const [index, picture] of pictures.entries()) {
+      context.signal.throwIfAborted();
+      context.emit({ kind: "activity", text: `encoding ${picture.name}` });
+      latents[`reference_latents.${index}`] = await encode(picture, plan.images[index]!.reference);
+    }
+    return latents;
+  });
+}
+
+async function encodeRoute({ name, image }: Picture, { session, route }: { session: Session; route: LatentRoute }): Promise<Tensor<"float32">> {
+  const { latent } = await session.run({ image: toPlanes(applySteps(image, route.steps)) });
+  refuseNonFinite(latent!, `the latent of ${name}`);
+  return latent as Tensor<"float32">;
+}
+
+function infoOf(pictures: readonly Picture[], { plan, file, settings }: { plan: SizePlan; file: NetworkFile; settings: SettingsOf<typeof options> }): Artifact["info"] {
+  const sizeOf = ({ size: pixels, box, latent, tokens }: LatentRoute) => ({ size: pixels, box, latent, tokens });
+  return {
+    settings: {
+      encode_image: { version: encodeImage.version, match: settings.match ?? null, megapixels: settings.megapixels ?? null, size: settings.size ?? null },
+      latent_statistics: latentStatistics(file.config),
+    },
+    sizes: {
+      target: sizeOf(plan.target),
+      images: plan.images.map(({ source, reference }) => ({ source, reference: sizeOf(reference), steps: reference.steps })),
+    },
+    inputs: pictureHashes(pictures),
+    weights: { vae: file.identity },
+  };
+}

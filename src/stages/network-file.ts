@@ -1,0 +1,34 @@
+// A model file as a stage opens it: header, config and identity, from a setting that may be missing.
+import type { Checkpoint } from "../checkpoint/checkpoint.js";
+import { checkpointConfig, checkpointIdentity, readSafetensors } from "../checkpoint/safetensors.js";
+import { Weights } from "../checkpoint/weights.js";
+import { QeditError } from "../errors.js";
+import { Graph } from "../graph/graph.js";
+import type { ConfigJson } from "../models/config.js";
+
+/** A model file with what its header says. */
+export interface NetworkFile {
+  readonly checkpoint: Checkpoint;
+  readonly config: ConfigJson;
+  readonly identity: string;
+}
+
+/** What a file is for, and the option that names it. */
+export interface NetworkRole {
+  readonly name: string;
+  readonly option: string;
+}
+
+/** Reads the header of a model file; throws QEDIT_E_MODEL_MISSING when none was named, QEDIT_E_CHECKPOINT when it is damaged. */
+export async function readNetworkFile(path: string | undefined, { name, option }: NetworkRole): Promise<NetworkFile> {
+  if (path === undefined) {
+    throw new QeditError("QEDIT_E_MODEL_MISSING", `No ${name} was given`, { hint: `Add ${option} FILE, or --model NAME` });
+  }
+  const checkpoint = await readSafetensors(path);
+  return { checkpoint, config: checkpointConfig(checkpoint), identity: await checkpointIdentity(checkpoint) };
+}
+
+/** A cursor for reading numbers of a network before its graph is built. */
+export function numbersOf(checkpoint: Checkpoint): Weights {
+  return Weights.of(new Graph("numbers"), checkpoint);
+}

@@ -1,0 +1,39 @@
+// What a stage is: data in, one result out, the same code whether it runs alone, inside `run`, or behind a server.
+import type { ArtifactKind } from "../artifacts/kinds.js";
+import type { Engine } from "../engine/engine.js";
+import type { OptionTable, SettingsOf } from "./option.js";
+
+/** What a stage tells while it works. */
+export type StageEvent =
+  | { readonly kind: "plan"; readonly lines: readonly string[] }
+  | { readonly kind: "note"; readonly text: string }
+  | { readonly kind: "warning"; readonly text: string }
+  | { readonly kind: "activity"; readonly text: string }
+  | { readonly kind: "step"; readonly step: number; readonly total: number; readonly seconds: number };
+
+/** What a stage works with besides its inputs. */
+export interface StageContext {
+  readonly engine: Engine;
+  readonly emit: (event: StageEvent) => void;
+  readonly signal: AbortSignal;
+}
+
+/** A stage: its name and options as data, and one function. */
+export interface Stage<Inputs, Table extends OptionTable, Output> {
+  readonly name: string;
+  /** One line for help. */
+  readonly summary: string;
+  /** Raised when the same inputs and settings give another result. */
+  readonly version: number;
+  /** Names of the inputs, as in files and on servers, with what they are. */
+  readonly inputs: Readonly<Record<keyof Inputs, string>>;
+  /** What the result is: a kind of artifact, or a picture. */
+  readonly output: ArtifactKind | "picture";
+  readonly options: Table;
+  readonly run: (inputs: Inputs, settings: SettingsOf<Table>, context: StageContext) => Promise<Output>;
+}
+
+/** Gives the stage back; lets TypeScript infer its types. */
+export function defineStage<Inputs, Table extends OptionTable, Output>(stage: Stage<Inputs, Table, Output>): Stage<Inputs, Table, Output> {
+  return stage;
+}

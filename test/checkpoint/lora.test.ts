@@ -1,0 +1,129 @@
+// Matching LoRA files to a model: every spelling, scales, and what is refused or left over.
+
+import { describe, expect, test } from "vitest";
+import { publishedTensors } from "../../fixtures/headers/published.js";
+import { sparseCheckpoint } from "../../fixtures/headers/sparse.js";
+import { PAIR_LAYOUTS, baseNames } from "../../src/checkpoint/lora-layouts.js";
+import { matchLora, matchTable, refuseUnmatched } from "../../src/checkpoint/lora.js";
+import { writeSafetensors } from "../../src/checkpoint/safetensors-writer.js";
+import type { WritableTensor } from "../../src/checkpoint/safetensors-writer.js";
+import { readSafetensors } from "../../src/checkpoint/safetensors.js";
+import { float32, tensor } from "../../src/tensor.js";
+import { temporaryFolder } from "./folder.js";
+
+const path = temporaryFolder();
+let files = 0;
+
+async function checkpoint(tensors: Record<string, WritableTensor>) {
+  const file = path(`${files++}.safetensors`);
+  await writeSafetensors(file, tensors);
+  return readSafetensors(file);
+}
+
+const MODULE = "transformer_blocks.0.attn.to_q";
+const OUT = 5;
+const IN = 7;
+const RANK = 2;
+const model = await checkpoint({
+  [`${MODULE}.weight`]: float32([OUT, IN]),
+  [`${MODULE}.bias`]: float32([OUT]),
+  "transformer_blocks.0.attn.norm_q.weight": float32([OUT]),
+  "transformer_blocks.0.img_mlp.net.2.weight": float32([OUT, IN]),
+});
+const up = float32([OUT, RANK]);
+const down = float32([RANK, IN]);
+const pair = (base: string, layout = PAIR_LAYOUTS[0]) => ({ [base + layout?.up]: up, [base + layout?.down]: down });
+const failure = async (tensors: Record<string, WritableTensor>) => matchLora(await checkpoint(tensors), model).catch((reason: unknown) => reason);
+
+describe("matchLora", () => {
+  const spellings = PAIR_LAYOUTS.flatMap((layout) => baseNames(MODULE).map(({ name }) => [`${name}${layout.up}`, name, layout] as const));
+
+  test.each(spellings)("accepts %s", async (_, name, layout) => {
+    const { matched, unmatched } = await matchLora(await checkpoint(pair(name, layout)), model);
+    expect([...matched.keys()]).toEqual([MODULE]);
+    expect(matched.get(MODULE)?.up.shape).toEqual([OUT, RANK]);
+    expect(matched.get(MODULE)?.down.shape).toEqual([RANK, IN]);
+    expect(unmatched).toEqual([]);
+  });
+
+  test.each([
+    ["float32", float32([], Float32Array.of(8)), 4],
+    ["int64", tensor("int64", [], BigInt64Array.of(8n)), 4],
+    ["bfloat16", { ...float32([1], Float32Array.of(1)), storedAs: "BF16" } as const, 0.5],
+  ])("scales by an alpha of type %s over the rank", async (_, alpha, scale) => {
+    const { matched } = await matchLora(await checkpoint({ ...pair(MODULE), [`${MODULE}.alpha`]: alpha }), model);
+    expect(matched.get(MODULE)?.scale).toBe(scale);
+  });
+
+  test("scales by 1 without alpha", async () => {
+    const { matched } = await matchLora(await checkpoint(pair(MODULE)), model);
+    expect(matched.get(MODULE)).toMatchObject({ scale: 1, alpha: undefined });
+  });
+
+  test("returns keys that fit nothing, with forms that are not supported named", async () => {
+    const lora = await checkpoint({ ...pair(MODULE), ...pair("te.layer"), "transformer_blocks.0.img_mlp.net.2.diff": float32([OUT, IN]) });
+    const match = await matchLora(lora, model);
+    expect(match.unmatched).toHaveLength(3);
+    expect(matchTable(match)).toEqual([
+      "matched 1/3 modules, rank 2, alpha none, layout kohya, no prefix",
+      expect.stringMatching(/^3 keys not used: /),
+      "1 of them are full differences, which is not supported",
+    ]);
+    expect(() => refuseUnmatched(match)).toThrow(/^Cannot use all of \S+: 3 keys fit nothing in the model/);
+  });
+
+  test("refuseUnmatched accepts a file that was used whole", async () => {
+    const match = await matchLora(await checkpoint(pair(MODULE)), model);
+    expect(() => refuseUnmatched(match)).not.toThrow();
+  });
+
+  test.each([".dora_scale", ".lora_mid.weight", ".reshape_weight"])("leaves out a module with %s, which changes what its pair means", async (suffix) => {
+    expect(await failure({ ...pair(MODULE), [MODULE + suffix]: float32([1]) })).toMatchObject({ code: "QEDIT_E_LORA", hint: expect.stringContaining("not supported") });
+  });
+
+  test.each([".hada_w1_a", ".lokr_w1", ".diff_b"])("says that %s is not supported when there is nothing else", async (suffix) => {
+    expect(await failure({ [MODULE + suffix]: float32([1]) })).toMatchObject({ code: "QEDIT_E_LORA", hint: expect.stringContaining("not supported") });
+  });
+
+  test("shows keys of both sides when nothing fits", async () => {
+    expect(await failure(pair("lora_te_x"))).toMatchObject({
+      code: "QEDIT_E_LORA",
+      message: expect.stringMatching(/it holds "lora_te_x\.\S+", "lora_te_x\.\S+", the model "transformer_blocks/),
+    });
+  });
+
+  test.each([
+    ["the input width", { down: [RANK, IN + 1] }, `lora_down.weight" of`, `wanted floats [rank, ${IN}], found F32 [2, 8]`],
+    ["the output width", { up: [OUT + 1, RANK] }, `lora_up.weight" of`, `wanted floats [${OUT}, ${RANK}], found F32 [6, 2]`],
+    ["the rank", { up: [OUT, RANK + 1] }, `lora_up.weight" of`, `wanted floats [${OUT}, ${RANK}], found F32 [5, 3]`],
+    ["the number of dimensions", { down: [RANK, IN, 1, 1] }, `lora_down.weight" of`, `found F32 [2, 7, 1, 1]`],
+    ["a rank of nothing", { down: [0, IN], up: [OUT, 0] }, `lora_down.weight" of`, `found F32 [0, 7]`],
+  ])("refuses %s when it does not fit", async (_, shapes: { up?: number[]; down?: number[] }, key, text) => {
+    const lora = await checkpoint({ [`${MODULE}.lora_up.weight`]: float32(shapes.up ?? [OUT, RANK]), [`${MODULE}.lora_down.weight`]: float32(shapes.down ?? [RANK, IN]) });
+    const error = await matchLora(lora, model).catch((reason: unknown) => reason);
+    expect(error).toMatchObject({ code: "QEDIT_E_LORA" });
+    expect((error as Error).message).toContain(`${MODULE}.${key}`);
+    expect((error as Error).message).toContain(text);
+  });
+
+  test("refuses integer matrices, an alpha of several numbers, and one that is not a number", async () => {
+    expect(await failure({ ...pair(MODULE), [`${MODULE}.lora_up.weight`]: tensor("int32", [OUT, RANK], new Int32Array(OUT * RANK)) })).toMatchObject({ code: "QEDIT_E_LORA" });
+    expect(await failure({ ...pair(MODULE), [`${MODULE}.alpha`]: float32([2]) })).toMatchObject({ code: "QEDIT_E_LORA", message: expect.stringContaining("wanted one number") });
+    expect(await failure({ ...pair(MODULE), [`${MODULE}.alpha`]: float32([], Float32Array.of(NaN)) })).toMatchObject({ message: expect.stringContaining("found NaN") });
+  });
+
+  test("refuses half a pair by the name of the other half", async () => {
+    expect(await failure({ [`${MODULE}.lora_up.weight`]: up })).toMatchObject({
+      code: "QEDIT_E_LORA",
+      message: expect.stringContaining(`Cannot find "${MODULE}.lora_down.weight" beside "${MODULE}.lora_up.weight"`),
+    });
+  });
+});
+
+test.each(["lightning_lora_bf16", "lightning_lora_fp32"] as const)("%s fits the published transformer in all its 720 modules", async (name) => {
+  await sparseCheckpoint(path("transformer.safetensors"), publishedTensors("qwen_image_edit_2509_fp8_e4m3fn"));
+  await sparseCheckpoint(path(`${name}.safetensors`), publishedTensors(name));
+  const match = await matchLora(await readSafetensors(path(`${name}.safetensors`)), await readSafetensors(path("transformer.safetensors")));
+  expect(match.unmatched).toEqual([]);
+  expect(matchTable(match)).toEqual(["matched 720/720 modules, rank 64, alpha 0, layout kohya, no prefix"]);
+});

@@ -1,0 +1,98 @@
+import { mkdtempSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { crc32, deflateSync } from "node:zlib";
+import { describe, expect, test } from "vitest";
+import { readImage, readSize } from "../../src/image/read.js";
+import { largestDifference } from "./compare.js";
+import { TOLERANCES } from "./tolerances.js";
+
+const ENCODINGS = new URL("../../fixtures/images/encodings/", import.meta.url);
+interface Expected {
+  readonly width: number;
+  readonly height: number;
+  readonly rgb: string;
+}
+const expected = JSON.parse(readFileSync(new URL("expected.json", ENCODINGS), "utf8")) as Record<string, Expected>;
+const file = (name: string) => readFileSync(new URL(name, ENCODINGS));
+
+describe("readImage gives the bytes that ComfyUI's LoadImage gives", () => {
+  test("of more than 30 encodings", () => expect(Object.keys(expected).length).toBeGreaterThan(30));
+
+  test.each(Object.entries(expected))("for %s", async (name, { width, height, rgb }) => {
+    const image = await readImage(file(name));
+    expect([image.width, image.height]).toEqual([width, height]);
+    expect(largestDifference(image.data, Buffer.from(rgb, "base64"))).toBe(TOLERANCES.exactBytes);
+  });
+});
+
+test("readSize gives from the header the size that readImage gives", async () => {
+  for (const [name, { width, height }] of Object.entries(expected)) expect(await readSize(file(name), name)).toEqual({ width, height });
+});
+
+describe("readImage refuses in one line, as an image error", () => {
+  const folder = mkdtempSync(join(tmpdir(), "qedit-read-"));
+
+  test("a file that is not there", async () => {
+    await refuses(join(folder, "none.png"), /none\.png: there is no such file$/);
+  });
+
+  test("a directory", async () => refuses(folder, /: it is a directory$/));
+
+  test("an empty file", async () => {
+    writeFileSync(join(folder, "empty.png"), "");
+    await refuses(join(folder, "empty.png"), /empty\.png: the file is empty$/);
+  });
+
+  test("a text file", async () => {
+    writeFileSync(join(folder, "text.jpg"), "This is not a picture.\n".repeat(20));
+    await refuses(join(folder, "text.jpg"), /text\.jpg: not a picture that can be decoded/);
+  });
+
+  test("a vector drawing", async () => {
+    await refuses(Buffer.from('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect width="9" height="9"/></svg>'), /svg is not supported/);
+  });
+
+  test.each(["rgb.png", "baseline-420.jpg", "progressive.jpg", "lossy.webp", "lossless.webp", "transparent.gif", "rgb.tiff"])(
+    "%s with its second half missing",
+    async (name) => {
+      const path = join(folder, name);
+      writeFileSync(path, file(name));
+      truncateSync(path, Math.floor(file(name).length * 0.55));
+      await refuses(path, new RegExp(`${name}: `));
+    },
+  );
+
+  test("a picture of absurd dimensions, before decoding it", async () => {
+    const started = performance.now();
+    await refuses(pngHeader(60_000, 60_000), /60000x60000 is more than 178956970 pixels$/);
+    expect(performance.now() - started).toBeLessThan(1000);
+  });
+});
+
+async function refuses(source: string | Uint8Array, message: RegExp): Promise<void> {
+  const error: unknown = await readImage(source).then(
+    () => undefined,
+    (reason: unknown) => reason,
+  );
+  expect(error).toMatchObject({ code: "QEDIT_E_IMAGE", message: expect.stringMatching(message) as string });
+  expect((error as Error).message).not.toContain("\n");
+}
+
+function pngHeader(width: number, height: number): Uint8Array {
+  const header = Buffer.alloc(13);
+  header.writeUInt32BE(width, 0);
+  header.writeUInt32BE(height, 4);
+  header.set([8, 2], 8);
+  const chunks = [chunk("IHDR", header), chunk("IDAT", deflateSync(Buffer.alloc(100))), chunk("IEND", Buffer.alloc(0))];
+  return Buffer.concat([Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]), ...chunks]);
+}
+
+function chunk(name: string, body: Buffer): Buffer {
+  const named = Buffer.concat([Buffer.from(name), body]);
+  const length = Buffer.alloc(4);
+  length.writeUInt32BE(body.length);
+  const checksum = Buffer.alloc(4);
+  checksum.writeUInt32BE(crc32(named));
+  return Buffer.concat([length, named, checksum]);
+}
