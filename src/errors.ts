@@ -17,6 +17,7 @@ const CODES = {
   QEDIT_E_MEMORY: EXIT.memory,
   QEDIT_E_BAD_OUTPUT: EXIT.output,
   QEDIT_E_INTERRUPTED: EXIT.interrupted,
+  QEDIT_E_TERMINATED: EXIT.terminated,
 } as const;
 
 /** Stable string code of a failure that a user can meet. */

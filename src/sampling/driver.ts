@@ -99,7 +99,7 @@ function checkedSteps(denoise: Denoise, total: number, onStep: SamplingInput["on
       const denoised = await denoise(x, sigma);
       if (allFinite(denoised)) return denoised;
       throw new QeditError("QEDIT_E_BAD_OUTPUT", `The model gave values that are not finite at step ${step} of ${total} (sigma ${sigma})`, {
-        hint: "The model file may be damaged. Run `qedit models verify`",
+        hint: "The model file may be damaged: compare its SHA-256 with the published one. On a GPU, try --dtype float32",
       });
     },
     onStep(event) {

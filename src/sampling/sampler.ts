@@ -1,5 +1,5 @@
 // What a sampler is: a way from noise to a picture through falling noise levels.
-// x is a latent as float32 values in any order; every sampler but the model works on each value alone.
+// x holds the float32 values of a latent; samplers treat each value alone, so its shape does not matter to them.
 
 import type { SamplerNoise } from "./sampler-noise.js";
 import type { SigmaTable } from "./sigma-table.js";

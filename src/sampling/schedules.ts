@@ -13,7 +13,17 @@ const f32 = Math.fround;
 /** A level below this counts as 0, so that no further 0 is appended. */
 const ZERO_TOLERANCE = 1e-5;
 
-const SCHEDULES = { simple, sgm_uniform: sgmUniform, karras, exponential, ddim_uniform: ddimUniform, beta, normal, linear_quadratic: linearQuadratic, kl_optimal: klOptimal } as const satisfies Record<string, Schedule>;
+const SCHEDULES: Readonly<Record<string, Schedule>> = {
+  simple,
+  sgm_uniform: sgmUniform,
+  karras,
+  exponential,
+  ddim_uniform: ddimUniform,
+  beta,
+  normal,
+  linear_quadratic: linearQuadratic,
+  kl_optimal: klOptimal,
+};
 
 /** Names of the schedulers, in ComfyUI's order. */
 export const SCHEDULER_NAMES: readonly string[] = Object.keys(SCHEDULES);
@@ -24,7 +34,7 @@ export const SCHEDULER_NAMES: readonly string[] = Object.keys(SCHEDULES);
  * Throws QEDIT_E_USAGE for an unknown name, and for a number of steps that the scheduler cannot divide.
  */
 export function scheduleSigmas(name: string, table: SigmaTable, steps: number): Float32Array {
-  const schedule: Schedule = entryNamed(SCHEDULES, "scheduler", name);
+  const schedule = entryNamed(SCHEDULES, "scheduler", name);
   if (!Number.isInteger(steps) || steps < 1) {
     throw new QeditError("QEDIT_E_USAGE", `Cannot sample in ${steps} steps: the number of steps is a whole number from 1`);
   }
@@ -96,7 +106,8 @@ function ddimUniform({ sigmas }: SigmaTable, steps: number): number[] {
 // Lee et al. 2024 (arXiv 2407.12173), with their α = β = 0.6.
 function beta({ sigmas }: SigmaTable, steps: number): number[] {
   const share = 1 / steps;
-  const indexes = Array.from({ length: steps }, (_, x) => roundHalfEven(symmetricBetaQuantile(1 - x * share, 0.6) * (sigmas.length - 1)));
+  const quantiles = Array.from({ length: steps }, (_, x) => symmetricBetaQuantile(1 - x * share, 0.6));
+  const indexes = quantiles.map((quantile) => roundHalfEven(quantile * (sigmas.length - 1)));
   return [...indexes.filter((index, x) => index !== indexes[x - 1]).map((index) => sigmas[index]!), 0];
 }
 
@@ -110,13 +121,15 @@ function linearQuadratic(table: SigmaTable, steps: number): number[] {
   const square = difference / (even * curved ** 2);
   const slope = threshold / even - (2 * difference) / curved ** 2;
   const constant = square * even ** 2;
-  const removed = Array.from({ length: steps }, (_, i) => (i < even ? (i * threshold) / even : square * i ** 2 + slope * i + constant));
-  return [...removed, 1].map((share) => f32(1 - share) * highest(table));
+  const removed = (i: number): number => (i < even ? (i * threshold) / even : square * i ** 2 + slope * i + constant);
+  return [...Array.from({ length: steps }, (_, i) => removed(i)), 1].map((share) => f32(1 - share) * highest(table));
 }
 
 // Sabour et al. 2024 (arXiv 2404.14507), theorem 3.1.
 function klOptimal(table: SigmaTable, steps: number): number[] {
-  if (steps < 2) throw new QeditError("QEDIT_E_USAGE", "Cannot schedule 1 step with kl_optimal: it needs at least 2", { hint: "Use the scheduler simple" });
+  if (steps < 2) {
+    throw new QeditError("QEDIT_E_USAGE", "Cannot schedule 1 step with kl_optimal: it needs at least 2", { hint: "Use the scheduler simple" });
+  }
   const bottom = f32(Math.atan(lowest(table)));
   const top = f32(Math.atan(highest(table)));
   const ramps = Array.from({ length: steps }, (_, i) => f32(i / (steps - 1)));
@@ -131,11 +144,12 @@ function highest({ sigmas }: SigmaTable): number {
   return sigmas[sigmas.length - 1]!;
 }
 
-// torch.linspace in float32: counted from the nearer end.
+// torch.linspace in float32: counted from the nearer end, with one rounding (its kernel multiplies and adds in one instruction).
 function linspace(start: number, end: number, count: number): number[] {
   const [from, to] = [f32(start), f32(end)];
   const step = count > 1 ? f32(f32(to - from) / (count - 1)) : 0;
-  return Array.from({ length: count }, (_, i) => (i < Math.floor(count / 2) || count === 1 ? f32(from + f32(step * i)) : f32(to - f32(step * (count - 1 - i)))));
+  const nearStart = (i: number): boolean => count === 1 || i < Math.floor(count / 2);
+  return Array.from({ length: count }, (_, i) => f32(nearStart(i) ? from + step * i : to - step * (count - 1 - i)));
 }
 
 function roundHalfEven(value: number): number {

@@ -60,5 +60,5 @@ function hasher(start: number, step: number): (word: number) => number {
 
 function mix(x: number, y: number): number {
   const difference = Math.imul(MIX_LEFT, x) - Math.imul(MIX_RIGHT, y);
-  return difference ^ ((difference >>> 0) >>> 16);
+  return difference ^ (difference >>> 16);
 }

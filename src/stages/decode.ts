@@ -8,10 +8,10 @@ import { fromPlanes, type Box, type FloatImage, type Image, type Size } from "..
 import { resizeTo } from "../image/resize.js";
 import { pictureStatistics } from "../image/statistics.js";
 import { encodePicture, type PictureFormat } from "../image/write.js";
-import { buildVaeDecoder } from "../models/qwen-image/vae.js";
+import { buildVaeDecoder, vaeConfig } from "../models/qwen-image/vae.js";
 import type { Tensor } from "../tensor.js";
 import { refuseNonFinite } from "./finite.js";
-import { readNetworkFile } from "./network-file.js";
+import { numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
 import { flag, type SettingsOf } from "./option.js";
 import { match, vae } from "./options.js";
 import { defineStage, type StageContext } from "./stage.js";
@@ -21,6 +21,8 @@ const options = {
   keepSize: flag({ flags: "--keep-size", summary: "give back exactly the pixels of picture 1", group: "Sizes" }),
   match,
 };
+
+type Settings = SettingsOf<typeof options>;
 
 /** A picture as decode gives it: what was made, how large it is, and how it was made. */
 export interface DecodedPicture {
@@ -37,8 +39,11 @@ export const decode = defineStage({
   inputs: { samples: "the latents that sample made, or that ComfyUI's SaveLatent wrote" },
   output: "picture",
   options,
-  async run({ samples }: { readonly samples: Artifact }, settings: SettingsOf<typeof options>, context: StageContext): Promise<DecodedPicture> {
-    const file = await readNetworkFile(settings.vae, { name: "VAE", option: "--vae" });
+  async check(_pictures: unknown, settings: Settings): Promise<void> {
+    vaeConfig(numbersOf((await vaeFile(settings)).checkpoint));
+  },
+  async run({ samples }: { readonly samples: Artifact }, settings: Settings, context: StageContext): Promise<DecodedPicture> {
+    const file = await vaeFile(settings);
     const original = settings.keepSize ? originalPlace(samples.info) : undefined;
     const graph = new Graph("the VAE decoder");
     buildVaeDecoder(graph, Weights.of(graph, file.checkpoint));
@@ -64,6 +69,10 @@ export const decode = defineStage({
 /** The bytes of a picture file that carries how it was made. */
 export function encodeDecoded({ image, quantization, info }: DecodedPicture, format: PictureFormat): Promise<Uint8Array> {
   return encodePicture(image, { format, quantization, description: JSON.stringify(info) });
+}
+
+function vaeFile({ vae: path }: Settings): Promise<NetworkFile> {
+  return readNetworkFile(path, { name: "VAE", option: "--vae" });
 }
 
 function refuseBroken(planes: Tensor<"float32">): void {

@@ -28,6 +28,9 @@ const options = {
   match,
 };
 
+type Settings = SettingsOf<typeof options>;
+type Inputs = { readonly pictures: readonly Picture[] };
+
 /** Pictures → `latents`: `latent` (target size, from picture 1) and `reference_latents.N`, un-normalised. */
 export const encodeImage = defineStage({
   name: "encode-image",
@@ -36,18 +39,21 @@ export const encodeImage = defineStage({
   inputs: { pictures: "the pictures, in the order the prompt counts them" },
   output: "latents",
   options,
-  async run({ pictures }: { readonly pictures: readonly Picture[] }, settings: SettingsOf<typeof options>, context: StageContext): Promise<Artifact> {
-    if (pictures.length === 0) throw new QeditError("QEDIT_E_USAGE", "No picture was given", { hint: "Name one: qedit encode-image photo.jpg" });
-    const file = await readNetworkFile(settings.vae, { name: "VAE", option: "--vae" });
-    refuseOtherRatio(file);
+  async check(pictures: readonly Picture[], settings: Settings): Promise<void> {
+    planOf(pictures, settings);
+    await vaeFile(settings);
+  },
+  async run({ pictures }: Inputs, settings: Settings, context: StageContext): Promise<Artifact> {
     const plan = planOf(pictures, settings);
+    const file = await vaeFile(settings);
     context.emit({ kind: "plan", lines: describePlan(plan) });
     const latents = await encodeRoutes(pictures, { plan, file, context });
     return { kind: "latents", tensors: latents, info: infoOf(pictures, { plan, file, settings }) };
   },
 });
 
-function planOf(pictures: readonly Picture[], { match: tool, megapixels, size: wanted }: SettingsOf<typeof options>): SizePlan {
+function planOf(pictures: readonly Picture[], { match: tool, megapixels, size: wanted }: Settings): SizePlan {
+  if (pictures.length === 0) throw new QeditError("QEDIT_E_USAGE", "No picture was given", { hint: "Name one: qedit encode-image photo.jpg" });
   return planSizes(pictures.map(sourceOf), {
     mode: (tool ?? "default") as PlanMode,
     ...(megapixels === undefined ? {} : { megapixels }),
@@ -55,9 +61,11 @@ function planOf(pictures: readonly Picture[], { match: tool, megapixels, size: w
   });
 }
 
-function refuseOtherRatio({ checkpoint }: NetworkFile): void {
+async function vaeFile({ vae: path }: Settings): Promise<NetworkFile> {
+  const file = await readNetworkFile(path, { name: "VAE", option: "--vae" });
+  const { checkpoint } = file;
   const { spatialRatio } = vaeConfig(numbersOf(checkpoint));
-  if (spatialRatio === LATENT_CELL) return;
+  if (spatialRatio === LATENT_CELL) return file;
   throw new QeditError("QEDIT_E_CHECKPOINT", `Cannot use ${checkpoint.file} as VAE: its latent cells are ${spatialRatio} pixels wide, ${LATENT_CELL} is wanted`);
 }
 
@@ -95,7 +103,7 @@ async function encodeRoute({ name, image }: Picture, { session, route }: { sessi
   return latent as Tensor<"float32">;
 }
 
-function infoOf(pictures: readonly Picture[], { plan, file, settings }: { plan: SizePlan; file: NetworkFile; settings: SettingsOf<typeof options> }): Artifact["info"] {
+function infoOf(pictures: readonly Picture[], { plan, file, settings }: { plan: SizePlan; file: NetworkFile; settings: Settings }): Artifact["info"] {
   const sizeOf = ({ size: pixels, box, latent, tokens }: LatentRoute) => ({ size: pixels, box, latent, tokens });
   return {
     settings: {

@@ -19,8 +19,9 @@ export interface Option<T> {
 /** Headings under which help lists options. */
 export type OptionGroup = "Models" | "Prompt" | "Sizes" | "Sampling" | "Output" | "Device";
 
-/** Options by the name their value has in the settings, which is the long flag in camel case. */
-export type OptionTable = Readonly<Record<string, Option<never> | Option<any>>>;
+// `any`, since T stands on both sides of parse: nothing narrower holds options of different types.
+/** Options by the name their value has in the settings. */
+export type OptionTable = Readonly<Record<string, Option<any>>>;
 
 /** The values of a table of options. */
 export type SettingsOf<Table extends OptionTable> = { readonly [Name in keyof Table]: Table[Name] extends Option<infer T> ? T : never };

@@ -2,6 +2,7 @@
 import type { ArtifactKind } from "../artifacts/kinds.js";
 import type { Engine } from "../engine/engine.js";
 import type { OptionTable, SettingsOf } from "./option.js";
+import type { Picture } from "./pictures.js";
 
 /** What a stage tells while it works. */
 export type StageEvent =
@@ -30,6 +31,8 @@ export interface Stage<Inputs, Table extends OptionTable, Output> {
   /** What the result is: a kind of artifact, or a picture. */
   readonly output: ArtifactKind | "picture";
   readonly options: Table;
+  /** Throws what can be known before anything is computed: missing or damaged files, settings that do not go together. */
+  readonly check: (pictures: readonly Picture[], settings: SettingsOf<Table>) => Promise<void>;
   readonly run: (inputs: Inputs, settings: SettingsOf<Table>, context: StageContext) => Promise<Output>;
 }
 

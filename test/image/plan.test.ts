@@ -62,7 +62,7 @@ describe("the default plan", () => {
     expectConsistent(planSizes([source, wide], options));
   });
 
-  test("cuts less than half a latent cell's worth off common photographs", () => {
+  test("cuts less than 1 % of a side off common photographs", () => {
     for (const [width, height] of [[4032, 3024], [6000, 4000], [1920, 1080], [3024, 4032], [2048, 1365], [451, 300]] as const) {
       const { box } = planSizes([{ name: "", width, height }]).target;
       expect(Math.max(1 - box.width / width, 1 - box.height / height)).toBeLessThan(0.01);

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { crop, type Image, toBytes, toFloat } from "../../src/image/image.js";
 import { readImage } from "../../src/image/read.js";
@@ -37,7 +38,7 @@ describe("resize equals its reference", () => {
   test.each(golden<{ name: string; width: number; height: number; sha256: string }[]>("photographs"))(
     "lanczos of $name to $width x $height, bit for bit",
     async ({ name, sha256, ...size }) => {
-      const photograph = await readImage(new URL(name, IMAGES).pathname);
+      const photograph = await readImage(fileURLToPath(new URL(name, IMAGES)));
       const { data } = resize(photograph, size, "lanczos");
       expect(createHash("sha256").update(data).digest("hex")).toBe(sha256);
     },

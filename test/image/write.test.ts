@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import sharp from "sharp";
 import { describe, expect, test } from "vitest";
 import { fromPlanes, toFloat, toPlanes } from "../../src/image/image.js";
@@ -7,7 +8,7 @@ import { encodePicture, formatOf } from "../../src/image/write.js";
 import { float32 } from "../../src/tensor.js";
 import { TOLERANCES } from "./tolerances.js";
 
-const photograph = await readImage(new URL("../../fixtures/images/cat.jpg", import.meta.url).pathname);
+const photograph = await readImage(fileURLToPath(new URL("../../fixtures/images/cat.jpg", import.meta.url)));
 
 describe("encodePicture", () => {
   test("writes PNG without loss", async () => {

@@ -27,26 +27,27 @@ export async function erSde(x: Float32Array, denoise: Denoise, run: SamplerRun):
       x = denoised;
       continue;
     }
-    const { stepped, slope } = taylorStep(x, { step, lambdas, denoised, history });
-    const { alpha, deviation } = coefficients(step, lambdas);
-    x = weightedSum([1, stepped], [deviation, weightedSum([alpha, noise()])]);
+    const weights = firstOrderWeights(step, lambdas);
+    const { stepped, slope } = taylorStep(x, { index: step.index, lambdas, weights, denoised, history });
+    x = weightedSum([1, stepped], [weights.deviation, weightedSum([weights.alpha, noise()])]);
     history = { denoised, ...(slope && { slope }) };
   }
   return x;
 }
 
 interface TaylorInput {
-  readonly step: Step;
+  readonly index: number;
   readonly lambdas: Float32Array;
+  readonly weights: FirstOrderWeights;
   readonly denoised: Float32Array;
   readonly history: History | undefined;
 }
 
 // The deterministic part: stage 1 from the guess, stage 2 from its slope in λ, stage 3 from the slope's slope.
-function taylorStep(x: Float32Array, { step, lambdas, denoised, history }: TaylorInput): { stepped: Float32Array; slope?: Float32Array } {
-  const { index } = step;
-  const { alpha, alphaRatio, ratio } = coefficients(step, lambdas);
-  let stepped = weightedSum([f32(alphaRatio * ratio), x], [f32(alpha * f32(1 - ratio)), denoised]);
+function taylorStep(x: Float32Array, input: TaylorInput): { stepped: Float32Array; slope?: Float32Array } {
+  const { index, lambdas, denoised, history } = input;
+  const { alpha, kept, taken } = input.weights;
+  let stepped = weightedSum([kept, x], [taken, denoised]);
   if (history === undefined) return { stepped };
   const [from, to] = [lambdas[index]!, lambdas[index + 1]!];
   const length = f32(to - from);
@@ -60,12 +61,24 @@ function taylorStep(x: Float32Array, { step, lambdas, denoised, history }: Taylo
   return { stepped, slope };
 }
 
-function coefficients({ index, sigma, next }: Step, lambdas: Float32Array) {
+interface FirstOrderWeights {
+  readonly alpha: number;
+  /** Of x and of the guess. */
+  readonly kept: number;
+  readonly taken: number;
+  /** Of the added noise, before it is scaled by alpha. */
+  readonly deviation: number;
+}
+
+function firstOrderWeights({ index, sigma, next }: Step, lambdas: Float32Array): FirstOrderWeights {
   const [from, to] = [lambdas[index]!, lambdas[index + 1]!];
   const alpha = f32(next / to);
   const ratio = f32(noiseScale(to) / noiseScale(from));
   const variance = f32(f32(to * to) - f32(f32(from * from) * f32(ratio * ratio)));
-  return { alpha, alphaRatio: f32(alpha / f32(sigma / from)), ratio, deviation: variance > 0 ? f32(Math.sqrt(variance)) : 0 };
+  const kept = f32(f32(alpha / f32(sigma / from)) * ratio);
+  // rounding can make a variance of 0 negative
+  const deviation = variance > 0 ? f32(Math.sqrt(variance)) : 0;
+  return { alpha, kept, taken: f32(alpha * f32(1 - ratio)), deviation };
 }
 
 // g(λ) = λ·(exp(λ^0.3) + 10), the paper's choice for order 3

@@ -22,22 +22,29 @@ export function uniPcBh2(x: Float32Array, denoise: Denoise, run: SamplerRun): Pr
   return unifiedPredictorCorrector(x, denoise, { run, variant: "bh2" });
 }
 
-/** A level, what follows from it, and the model's guess there. */
+/** A level in the solver's frame. */
 interface Node {
   readonly alpha: number;
   readonly deviation: number;
   readonly lambda: number;
   readonly sigma: number;
 }
+/** The model's guess at a level. */
 interface Guess extends Node {
   readonly denoised: Float32Array;
 }
 type Variant = "bh1" | "bh2";
 
-async function unifiedPredictorCorrector(x: Float32Array, denoise: Denoise, options: { run: SamplerRun; variant: Variant }): Promise<Float32Array> {
-  const { run, variant } = options;
+interface Solver {
+  readonly run: SamplerRun;
+  readonly variant: Variant;
+}
+
+async function unifiedPredictorCorrector(x: Float32Array, denoise: Denoise, { run, variant }: Solver): Promise<Float32Array> {
   const total = run.sigmas.length - 1;
-  if (total < 2) throw new QeditError("QEDIT_E_USAGE", "Cannot sample 1 step with uni_pc: it needs at least 2", { hint: "Use the sampler euler" });
+  if (total < 2) {
+    throw new QeditError("QEDIT_E_USAGE", "Cannot sample 1 step with uni_pc or uni_pc_bh2: they need at least 2", { hint: "Use the sampler euler" });
+  }
   const endsAtZero = run.sigmas[total] === 0;
   const nodes = Array.from(run.sigmas, (sigma, k) => nodeAt(k === total && endsAtZero ? LAST_SIGMA : sigma));
   const maxOrder = Math.min(MAX_ORDER, total - 1);
@@ -50,7 +57,8 @@ async function unifiedPredictorCorrector(x: Float32Array, denoise: Denoise, opti
     if (index === 0) {
       guesses = [await guessAt(state, node)];
     } else {
-      const move = moveTo(node, guesses.slice(0, index < maxOrder ? index : Math.min(maxOrder, total + 1 - index)), variant);
+      const order = index < maxOrder ? index : Math.min(maxOrder, total + 1 - index);
+      const move = moveTo(node, guesses.slice(0, order), variant);
       const base = move.base(state);
       const newest = await guessAt(move.predict(base), node);
       state = move.correct(base, newest.denoised);

@@ -1,0 +1,134 @@
+// The networks that are measured: which tensors their files hold, how their graphs are built, and what a run is fed.
+// Every number of a shape here is repeated in pytorch.py, which runs the same sizes.
+import { checkpointConfig } from "../src/checkpoint/safetensors.js";
+import type { Checkpoint } from "../src/checkpoint/checkpoint.js";
+import type { HeaderEntry } from "../src/checkpoint/safetensors-writer.js";
+import { Weights } from "../src/checkpoint/weights.js";
+import type { Optimization } from "../src/engine/engine.js";
+import { Graph } from "../src/graph/graph.js";
+import { transformerConfig } from "../src/models/qwen-image/config.js";
+import { ropeTables } from "../src/models/qwen-image/tokens.js";
+import { buildTransformer } from "../src/models/qwen-image/transformer.js";
+import { buildVaeDecoder, buildVaeEncoder } from "../src/models/qwen-image/vae.js";
+import { languageConfig, visionConfig } from "../src/models/qwen2.5-vl/config.js";
+import { buildLanguageModel, multimodalRope } from "../src/models/qwen2.5-vl/language.js";
+import { buildVisionTower, visionGeometry } from "../src/models/qwen2.5-vl/vision.js";
+import { randn } from "../src/sampling/noise.js";
+import { elementCount, float32, type Tensor, type Tensors } from "../src/tensor.js";
+import { publishedTensors } from "../fixtures/headers/published.js";
+
+/** A file that networks are read from. */
+export interface BenchFile {
+  readonly tensors: () => readonly HeaderEntry[];
+  readonly metadata: Readonly<Record<string, string>>;
+  /** Random weights, or a hole of zeros where they would be. */
+  readonly content: "random" | "sparse";
+}
+
+/** Layers that stand for all of them where a network is run at full width. */
+const LAYERS = 2;
+
+const transformer = () => publishedTensors("qwen_image_edit_2509_fp8_e4m3fn");
+
+/** Files by name. */
+export const FILES = {
+  "transformer-60": { tensors: transformer, metadata: {}, content: "sparse" },
+  "transformer-2": { tensors: () => firstLayers(transformer()), metadata: {}, content: "random" },
+  "text-encoder-2": {
+    tensors: () => firstLayers(publishedTensors("qwen_2.5_vl_7b_fp8_scaled")).filter(({ name }) => !/^(lm_head|model\.embed_tokens)\./.test(name)),
+    // Of the two vision blocks, one attends in windows and one over the whole picture.
+    metadata: { config: JSON.stringify({ vision_config: { fullatt_block_indexes: [1] } }) },
+    content: "random",
+  },
+  vae: { tensors: () => publishedTensors("qwen_image_vae"), metadata: {}, content: "random" },
+} as const satisfies Record<string, BenchFile>;
+
+function firstLayers(tensors: readonly HeaderEntry[]): HeaderEntry[] {
+  return tensors.filter(({ name }) => Number(/^(?:transformer_blocks|model\.layers|visual\.blocks)\.(\d+)\./.exec(name)?.[1] ?? 0) < LAYERS);
+}
+
+/** A network at one size. */
+export interface Network {
+  readonly file: keyof typeof FILES;
+  readonly optimization: Optimization;
+  readonly build: (graph: Graph, weights: Weights, checkpoint: Checkpoint) => void;
+  /** What a run is fed; without it, the network is only opened. */
+  readonly feeds?: (checkpoint: Checkpoint) => Tensors;
+}
+
+/** Networks by name. */
+export const NETWORKS: Readonly<Record<string, Network>> = {
+  "transformer-60": { file: "transformer-60", optimization: "none", build: transformerGraph },
+  "transformer-2": { file: "transformer-2", optimization: "none", build: transformerGraph, feeds: transformerFeeds },
+  "vae-encode-512": vaeEncoder(512),
+  "vae-encode-1024": vaeEncoder(1024),
+  "vae-decode-512": vaeDecoder(512),
+  "vae-decode-1024": vaeDecoder(1024),
+  "vision-2": { file: "text-encoder-2", optimization: "none", build: visionGraph, feeds: visionFeeds },
+  "language-2": { file: "text-encoder-2", optimization: "none", build: languageGraph, feeds: languageFeeds },
+};
+
+function vaeEncoder(side: number): Network {
+  return { file: "vae", optimization: "full", build: buildVaeEncoder, feeds: () => ({ image: noise([1, 3, side, side]) }) };
+}
+
+function vaeDecoder(side: number): Network {
+  return { file: "vae", optimization: "full", build: buildVaeDecoder, feeds: () => ({ latent: noise([1, 16, side / 8, side / 8]) }) };
+}
+
+function noise(shape: readonly number[]): Tensor<"float32"> {
+  return float32(shape, randn(1, elementCount(shape)));
+}
+
+function transformerGraph(graph: Graph, weights: Weights, checkpoint: Checkpoint): void {
+  buildTransformer(graph, weights, { config: transformerConfig(weights, checkpointConfig(checkpoint)), compute: "f32" });
+}
+
+/** Tokens along one side of a picture of 512 pixels. */
+const SIDE = 32;
+const PROMPT_TOKENS = 200;
+
+function transformerFeeds(checkpoint: Checkpoint): Tensors {
+  const config = transformerConfig(numbers(checkpoint), checkpointConfig(checkpoint));
+  const grid = { rows: SIDE, columns: SIDE };
+  const { cos, sin } = ropeTables(PROMPT_TOKENS, [grid, grid], config);
+  return {
+    latent_tokens: noise([1, SIDE * SIDE, config.patchWidth]),
+    reference_tokens: noise([1, SIDE * SIDE, config.patchWidth]),
+    prompt_embeds: noise([1, PROMPT_TOKENS, config.textWidth]),
+    timestep: float32([1], Float32Array.of(0.75)),
+    rope_cos: cos,
+    rope_sin: sin,
+  };
+}
+
+function visionGraph(graph: Graph, weights: Weights, checkpoint: Checkpoint): void {
+  buildVisionTower(graph, weights, { config: visionConfig(weights, checkpointConfig(checkpoint)), compute: "f32" });
+}
+
+/** Patches of 14 pixels along one side of a picture of 384 pixels, which is resized to 392. */
+const PATCHES = 28;
+
+function visionFeeds(checkpoint: Checkpoint): Tensors {
+  const config = visionConfig(numbers(checkpoint), checkpointConfig(checkpoint));
+  const values = config.channels * config.temporalPatchSize * config.patchSize ** 2;
+  return { pixel_values: noise([PATCHES * PATCHES, values]), ...visionGeometry({ rows: PATCHES, columns: PATCHES }, config) };
+}
+
+function languageGraph(graph: Graph, weights: Weights, checkpoint: Checkpoint): void {
+  buildLanguageModel(graph, weights, { config: languageConfig(weights, checkpointConfig(checkpoint)), compute: "f32" });
+}
+
+/** The template, a short prompt and the 196 tokens of one picture. */
+const LANGUAGE_TOKENS = 300;
+
+function languageFeeds(checkpoint: Checkpoint): Tensors {
+  const config = languageConfig(numbers(checkpoint), checkpointConfig(checkpoint));
+  const row = Array.from({ length: LANGUAGE_TOKENS }, (_, position) => position);
+  const { cos, sin } = multimodalRope([row, row, row], config);
+  return { inputs_embeds: noise([1, LANGUAGE_TOKENS, config.width]), rope_cos: cos, rope_sin: sin };
+}
+
+function numbers(checkpoint: Checkpoint): Weights {
+  return Weights.of(new Graph("numbers"), checkpoint);
+}

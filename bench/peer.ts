@@ -1,0 +1,49 @@
+// A child process that holds one opened network. It is asked by words on stdin and answers lines of JSON, so that two of
+// them can take turns, and each has a peak of memory of its own.
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { createInterface, type Interface } from "node:readline";
+
+/** What a peer answers to each word. */
+export interface Answers {
+  /** Seconds from the file's path to the model's bytes, and to open the session; PyTorch answers only that it is open. */
+  readonly open: { readonly graph: number; readonly session: number; readonly nodes: number; readonly modelBytes: number };
+  readonly run: { readonly seconds: number };
+  /** The largest resident set so far. */
+  readonly peak: { readonly bytes: number };
+}
+
+/** A running peer; dispose ends it. */
+export interface Peer extends AsyncDisposable {
+  /** Throws when the process ended instead of answering. */
+  ask<Question extends keyof Answers>(question: Question): Promise<Answers[Question]>;
+}
+
+/** Starts a peer; what it writes to stderr passes through. */
+export function startPeer(command: string, args: readonly string[], environment: NodeJS.ProcessEnv = {}): Peer {
+  const child = spawn(command, args, { stdio: ["pipe", "pipe", "inherit"], env: { ...process.env, ...environment } });
+  const lines = createInterface(child.stdout);
+  const ended = new Promise<never>((_, reject) => {
+    child.once("error", reject);
+    child.once("exit", (code, signal) => reject(new Error(`${command} ${args.join(" ")} ended with ${code ?? signal}`)));
+  });
+  ended.catch(() => {});
+  return {
+    async ask(question) {
+      child.stdin.write(`${question}\n`);
+      return JSON.parse(await Promise.race([nextLine(lines), ended]));
+    },
+    [Symbol.asyncDispose]: () => end(child),
+  };
+}
+
+async function nextLine(lines: Interface): Promise<string> {
+  const [line] = (await once(lines, "line")) as [string];
+  return line;
+}
+
+async function end(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  child.stdin?.end();
+  await once(child, "exit");
+}

@@ -1,0 +1,43 @@
+// Checkpoints of the published shapes with random weights, written as fast as a disk takes them: every tensor repeats one
+// run of normal noise, whose length shares no factor with any row.
+import { open, type FileHandle } from "node:fs/promises";
+import type { StoredType } from "../src/checkpoint/checkpoint.js";
+import { toBfloat16, toFloat8E4M3 } from "../src/checkpoint/half.js";
+import { encodeHeader, type HeaderEntry } from "../src/checkpoint/safetensors-writer.js";
+import { randn } from "../src/sampling/noise.js";
+import { elementCount } from "../src/tensor.js";
+
+/** Values of the noise that tensors repeat; a prime. */
+const TILE = 1_000_003;
+
+/** Writes a .safetensors file with these tensors: matrices and kernels keep the variance of what they multiply, norms are near 1. */
+export async function randomCheckpoint(path: string, tensors: readonly HeaderEntry[], metadata: Readonly<Record<string, string>> = {}): Promise<void> {
+  const { header, ordered } = encodeHeader(tensors, metadata);
+  const noise = randn(0, TILE);
+  await using handle = await open(path, "w");
+  await handle.write(header);
+  for (const tensor of ordered) await writeRepeated(handle, tileOf(tensor, noise), tensor);
+}
+
+function tileOf({ name, dtype, shape }: HeaderEntry, noise: Float32Array): Uint8Array {
+  const isWeight = shape.length > 1 && !name.endsWith("gamma");
+  const deviation = isWeight ? elementCount(shape.slice(1)) ** -0.5 : 0.02;
+  const mean = isWeight || name.endsWith("bias") ? 0 : 1;
+  return bytesOf(dtype, noise.map((value) => mean + deviation * value));
+}
+
+function bytesOf(dtype: StoredType, values: Float32Array): Uint8Array {
+  if (dtype === "F8_E4M3") return toFloat8E4M3(values);
+  if (dtype === "BF16") return new Uint8Array(toBfloat16(values).buffer);
+  if (dtype === "F32") return new Uint8Array(values.buffer);
+  throw new Error(`internal: no random weights of type ${dtype}`);
+}
+
+async function writeRepeated(handle: FileHandle, tile: Uint8Array, { shape }: HeaderEntry): Promise<void> {
+  let left = elementCount(shape) * (tile.length / TILE);
+  while (left > 0) {
+    const part = tile.subarray(0, Math.min(left, tile.length));
+    await handle.write(part);
+    left -= part.length;
+  }
+}

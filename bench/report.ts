@@ -1,0 +1,92 @@
+// What a benchmark run says: the machine it ran on, its results, and both as a table.
+import { readFileSync } from "node:fs";
+import { availableParallelism, cpus, totalmem } from "node:os";
+
+/** Facts that a number means nothing without. */
+export interface Machine {
+  readonly cpu: string;
+  readonly cores: number;
+  readonly memoryBytes: number;
+  readonly node: string;
+  readonly onnxruntime: string;
+  /** UTC, to the second. */
+  readonly date: string;
+}
+
+/** Reads the facts of this machine. */
+export function machineFacts(): Machine {
+  const manifest = readFileSync(new URL("../node_modules/onnxruntime-node/package.json", import.meta.url), "utf8");
+  return {
+    cpu: cpus()[0]?.model.trim() ?? "unknown",
+    cores: availableParallelism(),
+    memoryBytes: totalmem(),
+    node: process.version,
+    onnxruntime: (JSON.parse(manifest) as { version: string }).version,
+    date: `${new Date().toISOString().slice(0, 19)}Z`,
+  };
+}
+
+/** Runs of one side, in seconds; the first one is left out of the median. */
+export interface Runs {
+  readonly first: number;
+  readonly median: number;
+  readonly all: readonly number[];
+  readonly peakBytes: number;
+}
+
+/** One network, measured. Times in seconds. */
+export interface Result {
+  readonly network: string;
+  readonly nodes: number;
+  readonly modelBytes: number;
+  readonly graph: number;
+  readonly session: number;
+  /** Peak of a process that only opens the network, where it is not run. */
+  readonly peakBytes: number;
+  readonly qedit?: Runs;
+  readonly pytorch?: Runs;
+  /** Median of qedit over median of PyTorch: below 1 is faster. */
+  readonly ratio?: number;
+}
+
+/** The middle of some numbers; of two in the middle, their mean. */
+export function median(numbers: readonly number[]): number {
+  const sorted = [...numbers].sort((a, b) => a - b);
+  const middle = (sorted.length - 1) / 2;
+  return (sorted[Math.floor(middle)]! + sorted[Math.ceil(middle)]!) / 2;
+}
+
+const COLUMNS = ["network", "nodes", "model", "graph", "session", "first run", "run", "peak", "PyTorch run", "PyTorch peak", "ratio"];
+
+/** The results as a Markdown table. */
+export function resultTable(results: readonly Result[]): string {
+  const rows = [COLUMNS, ...results.map(cells)];
+  const widths = COLUMNS.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
+  const line = (row: readonly string[]) => `| ${row.map((cell, column) => (column === 0 ? cell.padEnd(widths[0]!) : cell.padStart(widths[column]!))).join(" | ")} |`;
+  const rule = `|${widths.map((width, column) => (column === 0 ? "-".repeat(width + 2) : `${"-".repeat(width + 1)}:`)).join("|")}|`;
+  return [line(COLUMNS), rule, ...rows.slice(1).map(line)].join("\n");
+}
+
+function cells({ network, nodes, modelBytes, graph, session, peakBytes, qedit, pytorch, ratio }: Result): string[] {
+  return [
+    network,
+    String(nodes),
+    `${(modelBytes / 1000).toFixed(0)} kB`,
+    seconds(graph),
+    seconds(session),
+    seconds(qedit?.first),
+    seconds(qedit?.median),
+    gigabytes(peakBytes),
+    seconds(pytorch?.median),
+    gigabytes(pytorch?.peakBytes),
+    ratio?.toFixed(2) ?? "",
+  ];
+}
+
+function seconds(value: number | undefined): string {
+  return value === undefined ? "" : `${value < 10 ? value.toFixed(2) : value.toFixed(1)} s`;
+}
+
+function gigabytes(bytes: number | undefined): string {
+  return bytes === undefined ? "" : `${(bytes / 1e9).toFixed(2)} GB`;
+}

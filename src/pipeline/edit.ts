@@ -1,0 +1,71 @@
+// A whole edit: the four stages in order, one large session at a time, with the artifacts kept when asked for.
+import { join } from "node:path";
+import { writeArtifact, type Artifact } from "../artifacts/artifact.js";
+import { QeditError } from "../errors.js";
+import { usesNegative } from "../sampling/guidance.js";
+import { decode, type DecodedPicture } from "../stages/decode.js";
+import { encodeImage } from "../stages/encode-image.js";
+import { encodePrompt } from "../stages/encode-prompt.js";
+import type { SettingsOf } from "../stages/option.js";
+import type { Picture } from "../stages/pictures.js";
+import { sample } from "../stages/sample.js";
+import { resolveSampling } from "../stages/sampling-defaults.js";
+import type { StageContext, StageEvent } from "../stages/stage.js";
+
+/** The options of all stages together. */
+export const editOptions = { ...encodeImage.options, ...encodePrompt.options, ...sample.options, ...decode.options };
+
+/** The settings of an edit. */
+export type EditSettings = SettingsOf<typeof editOptions>;
+
+/** What an edit tells while it works: what its stages tell, and when each starts and ends. */
+export type EditEvent =
+  | StageEvent
+  | { readonly kind: "start"; readonly stage: string }
+  | { readonly kind: "end"; readonly stage: string; readonly seconds: number };
+
+/** A StageContext that takes the events of a whole edit. */
+export interface EditContext extends Omit<StageContext, "emit"> {
+  readonly emit: (event: EditEvent) => void;
+}
+
+/** What to edit. */
+export interface EditRequest {
+  readonly pictures: readonly Picture[];
+  readonly settings: EditSettings;
+  /** Folder for the artifacts; undefined keeps none. */
+  readonly keep: string | undefined;
+}
+
+/** Runs one piece of work as a stage of that name, with its start and end told. */
+export async function timed<T>(stage: string, { emit }: EditContext, work: () => Promise<T>): Promise<T> {
+  const start = performance.now();
+  emit({ kind: "start", stage });
+  const result = await work();
+  emit({ kind: "end", stage, seconds: (performance.now() - start) / 1000 });
+  return result;
+}
+
+/** Edits pictures. Everything that can be known to fail is checked before the first file is opened for computing. */
+export async function edit({ pictures, settings, keep }: EditRequest, context: EditContext): Promise<DecodedPicture> {
+  if (pictures.length === 0) throw new QeditError("QEDIT_E_USAGE", "No picture was given", { hint: 'qedit run photo.jpg -p "make it black and white"' });
+  const complete = withNegativePrompt(settings, context);
+  for (const stage of [encodeImage, encodePrompt, sample, decode]) await stage.check(pictures, complete);
+
+  const keepAs = async (artifact: Artifact): Promise<Artifact> => {
+    if (keep !== undefined) await writeArtifact(join(keep, `${artifact.kind}.safetensors`), artifact);
+    return artifact;
+  };
+  const latents = await timed(encodeImage.name, context, async () => keepAs(await encodeImage.run({ pictures }, complete, context)));
+  const cond = await timed(encodePrompt.name, context, async () => keepAs(await encodePrompt.run({ pictures }, complete, context)));
+  const samples = await timed(sample.name, context, async () => keepAs(await sample.run({ latents, cond }, complete, context)));
+  return timed(decode.name, context, () => decode.run({ samples }, complete, context));
+}
+
+// The negative prompt is read only where guidance looks at it; ComfyUI's template has an empty one.
+function withNegativePrompt(settings: EditSettings, { emit }: EditContext): EditSettings {
+  const { cfg } = resolveSampling(settings);
+  if (usesNegative(cfg)) return { ...settings, negativePrompt: settings.negativePrompt ?? "" };
+  if (settings.negativePrompt !== undefined) emit({ kind: "warning", text: `the negative prompt has no effect at cfg ${cfg}` });
+  return { ...settings, negativePrompt: undefined };
+}

@@ -1,0 +1,160 @@
+// encode-prompt: a prompt and the pictures it speaks of to the embeddings that the transformer reads.
+import type { Artifact } from "../artifacts/artifact.js";
+import { readRows } from "../checkpoint/read-tensor.js";
+import { Weights } from "../checkpoint/weights.js";
+import { modelOf, withSession, type Session } from "../engine/engine.js";
+import { computeType } from "../engine/providers.js";
+import { QeditError } from "../errors.js";
+import { Graph } from "../graph/graph.js";
+import { visionPatches, type PatchConfig } from "../image/patches.js";
+import { planSizes, type PlanMode } from "../image/plan.js";
+import { applySteps } from "../image/resize.js";
+import { languageConfig, visionConfig, type LanguageConfig, type VisionConfig } from "../models/qwen2.5-vl/config.js";
+import { buildLanguageModel, multimodalRope } from "../models/qwen2.5-vl/language.js";
+import { buildVisionTower, visionGeometry } from "../models/qwen2.5-vl/vision.js";
+import { float32, type Tensor } from "../tensor.js";
+import { positionIds } from "../text/positions.js";
+import { dropIndex, editPrompt, expandImages } from "../text/prompt.js";
+import { loadTokenizer, type PromptTokenizer } from "../text/tokenizer.js";
+import { refuseNonFinite } from "./finite.js";
+import { numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
+import { text, type SettingsOf } from "./option.js";
+import { match } from "./options.js";
+import { pictureHashes, sourceOf, type Picture } from "./pictures.js";
+import { defineStage, type StageContext } from "./stage.js";
+
+const options = {
+  textEncoder: text({ flags: "--text-encoder, --clip <file>", summary: "text encoder, such as qwen_2.5_vl_7b_fp8_scaled.safetensors", group: "Models" }),
+  prompt: text({ flags: "-p, --prompt <text>", summary: "what to do with the pictures", group: "Prompt" }),
+  negativePrompt: text({ flags: "--negative-prompt <text>", summary: "what to keep away from; has an effect at a cfg other than 1", group: "Prompt" }),
+  match,
+};
+
+type Settings = SettingsOf<typeof options>;
+type Inputs = { readonly pictures: readonly Picture[] };
+
+/** A picture as the language model takes it: its tokens [tokens, width], and the patch grid they stand for. */
+interface SeenPicture {
+  readonly embeds: Tensor<"float32">;
+  readonly grid: readonly [number, number, number];
+}
+
+/** Prompt and pictures → `cond`: `prompt_embeds`, and `negative_prompt_embeds` when a negative prompt was given. */
+export const encodePrompt = defineStage({
+  name: "encode-prompt",
+  summary: "Encode a prompt, with the pictures it speaks of",
+  version: 1,
+  inputs: { pictures: "the pictures, in the order the prompt counts them" } as const,
+  output: "cond",
+  options,
+  async check(pictures: readonly Picture[], settings: Settings): Promise<void> {
+    refuseMissingPrompt(settings);
+    const { checkpoint, config } = await textEncoderFile(settings);
+    languageConfig(numbersOf(checkpoint), config);
+    if (pictures.length > 0) visionConfig(numbersOf(checkpoint), config);
+  },
+  async run({ pictures }: Inputs, settings: Settings, context: StageContext): Promise<Artifact> {
+    const prompt = refuseMissingPrompt(settings);
+    const file = await textEncoderFile(settings);
+    const seen = pictures.length > 0 ? await lookAt(pictures, { file, settings, context }) : [];
+    const prompts = settings.negativePrompt === undefined ? [prompt] : [prompt, settings.negativePrompt];
+    const [embeds, negative] = await readPrompts(prompts, seen, { file, settings, context });
+    return {
+      kind: "cond",
+      tensors: { prompt_embeds: embeds!, ...(negative ? { negative_prompt_embeds: negative } : {}) },
+      info: {
+        settings: { encode_prompt: { version: encodePrompt.version, prompt, negative_prompt: settings.negativePrompt ?? null, match: settings.match ?? null } },
+        sizes: { prompt_tokens: embeds!.shape[1], vision_grids: seen.map(({ grid }) => grid) },
+        inputs: pictureHashes(pictures),
+        weights: { text_encoder: file.identity },
+      },
+    };
+  },
+});
+
+function refuseMissingPrompt({ prompt }: Settings): string {
+  if (prompt !== undefined) return prompt;
+  throw new QeditError("QEDIT_E_USAGE", "No prompt was given", { hint: 'Add -p "make it black and white"' });
+}
+
+function textEncoderFile({ textEncoder }: Settings): Promise<NetworkFile> {
+  return readNetworkFile(textEncoder, { name: "text encoder", option: "--text-encoder" });
+}
+
+interface Work {
+  readonly file: NetworkFile;
+  readonly settings: Settings;
+  readonly context: StageContext;
+}
+
+// The vision tower over each picture, in a session of its own that is gone before the language model opens.
+async function lookAt(pictures: readonly Picture[], { file, settings, context }: Work): Promise<SeenPicture[]> {
+  const config = visionConfig(numbersOf(file.checkpoint), file.config);
+  const patches: PatchConfig = { patch: config.patchSize, temporal: config.temporalPatchSize, merge: config.mergeSize };
+  const plan = planSizes(pictures.map(sourceOf), { mode: (settings.match ?? "default") as PlanMode, patches });
+  const graph = new Graph("the vision tower");
+  const compute = computeType(context.engine.device, "text-encoder");
+  buildVisionTower(graph, Weights.of(graph, file.checkpoint), { config, compute });
+  context.emit({ kind: "activity", text: "opening the vision tower" });
+  return withSession(context.engine, modelOf(graph, "none"), async (session) => {
+    const seen: SeenPicture[] = [];
+    for (const [index, picture] of pictures.entries()) {
+      context.signal.throwIfAborted();
+      context.emit({ kind: "activity", text: `looking at ${picture.name}` });
+      const { pixelValues, grid } = visionPatches(applySteps(picture.image, plan.images[index]!.vision.steps), patches);
+      seen.push({ embeds: await look(session, { pixelValues, grid }, { config, name: picture.name }), grid });
+    }
+    return seen;
+  });
+}
+
+type Patches = { readonly pixelValues: Tensor<"float32">; readonly grid: readonly [number, number, number] };
+
+async function look(session: Session, { pixelValues, grid }: Patches, { config, name }: { config: VisionConfig; name: string }): Promise<Tensor<"float32">> {
+  const geometry = visionGeometry({ rows: grid[1], columns: grid[2] }, config);
+  const { image_embeds: embeds } = await session.run({ pixel_values: pixelValues, ...geometry });
+  refuseNonFinite(embeds!, `what the vision tower sees of ${name}`);
+  return embeds as Tensor<"float32">;
+}
+
+async function readPrompts(prompts: readonly string[], seen: readonly SeenPicture[], { file, settings, context }: Work): Promise<Tensor<"float32">[]> {
+  const config = languageConfig(numbersOf(file.checkpoint), file.config);
+  const graph = new Graph("the language model");
+  buildLanguageModel(graph, Weights.of(graph, file.checkpoint), { config, compute: computeType(context.engine.device, "text-encoder") });
+  context.emit({ kind: "activity", text: "opening the language model" });
+  const tokenizer = await loadTokenizer();
+  return withSession(context.engine, modelOf(graph, "none"), async (session) => {
+    const embeds: Tensor<"float32">[] = [];
+    for (const prompt of prompts) {
+      context.signal.throwIfAborted();
+      context.emit({ kind: "activity", text: "reading the prompt" });
+      const template = editPrompt(prompt, { slots: seen.map((_, index) => index + 1), unescapeParentheses: settings.match !== undefined });
+      embeds.push(await read(template, seen, { session, tokenizer, config, file }));
+    }
+    return embeds;
+  });
+}
+
+interface Reading {
+  readonly session: Session;
+  readonly tokenizer: PromptTokenizer;
+  readonly config: LanguageConfig;
+  readonly file: NetworkFile;
+}
+
+// Hidden states of one prompt, without the template's leading tokens: [1, tokens, width].
+async function read(template: string, seen: readonly SeenPicture[], { session, tokenizer, config, file }: Reading): Promise<Tensor<"float32">> {
+  const ids = tokenizer.encode(template);
+  const { ids: expanded, images } = expandImages(ids, seen.map(({ embeds }) => embeds.shape[0]!));
+  const table = await readRows(numbersOf(file.checkpoint).stored("model.embed_tokens.weight"), expanded);
+  images.forEach(({ start }, index) => table.set(seen[index]!.embeds.data, start * config.width));
+  const merge = seen[0] ? Math.sqrt((seen[0].grid[1] * seen[0].grid[2]) / seen[0].embeds.shape[0]!) : 1;
+  const placed = images.map((span, index) => ({ ...span, grid: seen[index]!.grid }));
+  const { cos, sin } = multimodalRope(positionIds({ length: expanded.length, images: placed, merge }), config);
+  const inputs = float32([1, expanded.length, config.width], table);
+  const { hidden_states: hidden } = await session.run({ inputs_embeds: inputs, rope_cos: cos, rope_sin: sin });
+  refuseNonFinite(hidden!, "the embeddings of the prompt");
+  // Pictures come after the dropped tokens, so the index holds for the expanded sequence too.
+  const dropped = dropIndex(ids);
+  return float32([1, expanded.length - dropped, config.width], (hidden as Tensor<"float32">).data.slice(dropped * config.width));
+}

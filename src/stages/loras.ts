@@ -1,0 +1,51 @@
+// LoRAs as a stage takes them: FILE or FILE:STRENGTH, matched to the transformer's modules.
+import type { Checkpoint } from "../checkpoint/checkpoint.js";
+import { matchLora, matchTable, refuseUnmatched, type LoraMatch } from "../checkpoint/lora.js";
+import { checkpointIdentity, readSafetensors } from "../checkpoint/safetensors.js";
+import type { Adapter } from "../checkpoint/weights.js";
+import type { StageEvent } from "./stage.js";
+
+/** A LoRA as the user wrote it. */
+export interface NamedLora {
+  readonly path: string;
+  readonly strength: number;
+}
+
+/** Reads FILE or FILE:STRENGTH; a colon that no number follows belongs to the path. */
+export function parseLora(written: string): NamedLora {
+  const match = /^(.+):([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)$/i.exec(written);
+  return match ? { path: match[1]!, strength: Number(match[2]) } : { path: written, strength: 1 };
+}
+
+/** A LoRA that rides on a graph. */
+export interface RidingLora {
+  readonly adapter: Adapter;
+  readonly strength: number;
+  readonly identity: string;
+  /** Tells what was matched, and warns of keys that fit nothing. */
+  readonly report: (emit: (event: StageEvent) => void) => void;
+}
+
+/** Matches LoRAs to a transformer. Throws QEDIT_E_LORA when one fits nothing, or, if strict, when any key of it fits nothing. */
+export async function matchLoras({ lora, strictLora }: { lora: readonly string[]; strictLora: boolean }, model: Checkpoint): Promise<RidingLora[]> {
+  const riding: RidingLora[] = [];
+  for (const [index, written] of lora.entries()) {
+    const { path, strength } = parseLora(written);
+    const checkpoint = await readSafetensors(path);
+    const match = await matchLora(checkpoint, model);
+    if (strictLora) refuseUnmatched(match);
+    riding.push({
+      adapter: { name: `lora_strength.${index}`, pairs: match.matched },
+      strength,
+      identity: await checkpointIdentity(checkpoint),
+      report: (emit) => reportMatch(match, { strength, emit }),
+    });
+  }
+  return riding;
+}
+
+function reportMatch(match: LoraMatch, { strength, emit }: { strength: number; emit: (event: StageEvent) => void }): void {
+  const [matched, ...others] = matchTable(match);
+  emit({ kind: "note", text: `LoRA ${match.file}: ${matched}, strength ${strength}` });
+  for (const line of others) emit({ kind: "warning", text: `LoRA ${match.file}: ${line}` });
+}

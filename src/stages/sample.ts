@@ -1,0 +1,199 @@
+// sample: from noise to latents under a prompt and reference latents, one evaluation of the transformer after another.
+import type { Artifact } from "../artifacts/artifact.js";
+import { stripPrefix } from "../checkpoint/safetensors.js";
+import { Weights } from "../checkpoint/weights.js";
+import { modelOf, withSession, type Session } from "../engine/engine.js";
+import { computeType } from "../engine/providers.js";
+import { QeditError } from "../errors.js";
+import { Graph } from "../graph/graph.js";
+import { latentStatistics, transformerConfig, type LatentStatistics, type TransformerConfig } from "../models/qwen-image/config.js";
+import { latentGrid, patchify, ropeTables, unpatchify, type Grid } from "../models/qwen-image/tokens.js";
+import { buildTransformer } from "../models/qwen-image/transformer.js";
+import { sampleLatent, samplingSigmas } from "../sampling/driver.js";
+import { usesNegative, type Velocity } from "../sampling/guidance.js";
+import { SAMPLER_NAMES } from "../sampling/samplers.js";
+import { SCHEDULER_NAMES } from "../sampling/schedules.js";
+import { float32, type Tensor, type Tensors } from "../tensor.js";
+import { refuseNonFinite } from "./finite.js";
+import { matchLoras, type RidingLora } from "./loras.js";
+import { numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
+import { choice, flag, number, repeated, seed, text, type SettingsOf } from "./option.js";
+import { resolveSampling, type ResolvedSampling } from "./sampling-defaults.js";
+import { defineStage, type StageContext } from "./stage.js";
+
+const options = {
+  transformer: text({ flags: "--transformer, --unet <file>", summary: "diffusion transformer, such as qwen_image_edit_2509_fp8_e4m3fn.safetensors", group: "Models" }),
+  lora: repeated({ flags: "--lora <file[:strength]>", summary: "LoRA on the transformer, strength 1 unless given; repeatable", group: "Models" }),
+  strictLora: flag({ flags: "--strict-lora", summary: "refuse a LoRA with keys that fit nothing", group: "Models" }),
+  seed: seed({ flags: "--seed <number>", summary: "seed of the noise, the same as torch's and ComfyUI's", group: "Sampling" }),
+  steps: number(
+    { flags: "--steps <count>", summary: "evaluations of the transformer", group: "Sampling", initialText: "20; with a Lightning LoRA what it was made for" },
+    { minimum: 1, maximum: 10_000, whole: true, initial: undefined },
+  ),
+  cfg: number(
+    { flags: "--cfg <scale>", summary: "how strongly to follow the prompt over the negative one", group: "Sampling", initialText: "2.5; 1 with a Lightning LoRA" },
+    { minimum: 0, maximum: 100, initial: undefined },
+  ),
+  sampler: choice({ flags: "--sampler <name>", summary: "how to step from one noise level to the next", group: "Sampling" }, SAMPLER_NAMES, "euler"),
+  scheduler: choice({ flags: "--scheduler <name>", summary: "how to space the noise levels", group: "Sampling" }, SCHEDULER_NAMES, "simple"),
+  shift: number({ flags: "--shift <number>", summary: "shift of the noise levels, as ModelSamplingAuraFlow", group: "Sampling" }, { minimum: 0.01, maximum: 100, initial: 3 }),
+  denoise: number({ flags: "--denoise <share>", summary: "share of the schedule to run; below 1 starts from picture 1", group: "Sampling" }, { minimum: 0, maximum: 1, initial: 1 }),
+  cfgNorm: number({ flags: "--cfg-norm <strength>", summary: "strength of CFGNorm", group: "Sampling" }, { minimum: 0, maximum: 100, initial: 1 }),
+  dtype: choice({ flags: "--dtype <type>", summary: "compute type of the transformer", group: "Device" }, ["auto", "float32", "bfloat16"], "auto"),
+};
+
+type Settings = SettingsOf<typeof options>;
+type Inputs = { readonly latents: Artifact; readonly cond: Artifact };
+
+/** `latents` and `cond` → `samples`: `latent_tensor` [1, 16, h, w], un-normalised. */
+export const sample = defineStage({
+  name: "sample",
+  summary: "Sample a latent under a prompt and reference latents",
+  version: 1,
+  inputs: { latents: "what encode-image made", cond: "what encode-prompt made" },
+  output: "samples",
+  options,
+  async check(_pictures: unknown, settings: Settings): Promise<void> {
+    samplingSigmas(resolveSampling(settings));
+    const { checkpoint, config } = await transformerFile(settings);
+    transformerConfig(numbersOf(checkpoint), config);
+    await matchLoras(settings, checkpoint);
+  },
+  async run({ latents, cond }: Inputs, settings: Settings, context: StageContext): Promise<Artifact> {
+    const sampling = resolveSampling(settings);
+    const file = await transformerFile(settings);
+    const config = transformerConfig(numbersOf(file.checkpoint), file.config);
+    const embeds = promptEmbeds(cond, { sampling, config, file });
+    const loras = await matchLoras(settings, file.checkpoint);
+    for (const lora of loras) lora.report(context.emit);
+    const statistics = (latents.info.settings["latent_statistics"] ?? latentStatistics({})) as LatentStatistics;
+    const latent = await samplePicture({ latents, embeds, statistics }, { sampling, config, file, loras, settings, context });
+    refuseNonFinite(latent, "the samples");
+    return { kind: "samples", tensors: { latent_tensor: latent }, info: infoOf({ latents, cond }, { sampling, file, loras }) };
+  },
+});
+
+async function transformerFile({ transformer }: Settings): Promise<NetworkFile> {
+  const file = await readNetworkFile(transformer, { name: "transformer", option: "--transformer" });
+  return { ...file, checkpoint: stripPrefix(file.checkpoint) };
+}
+
+interface Embeds {
+  readonly positive: Tensor<"float32">;
+  readonly negative: Tensor<"float32"> | undefined;
+}
+
+function promptEmbeds({ tensors }: Artifact, { sampling, config, file }: { sampling: ResolvedSampling; config: TransformerConfig; file: NetworkFile }): Embeds {
+  const { prompt_embeds: positive, negative_prompt_embeds: negative } = tensors;
+  if (positive!.shape[2] !== config.textWidth) {
+    throw new QeditError(
+      "QEDIT_E_ARTIFACT",
+      `Cannot use the prompt's embeddings: they are ${positive!.shape[2]} wide, ${file.checkpoint.file} takes ${config.textWidth}`,
+      { hint: "Encode the prompt with the text encoder that belongs to the transformer: qedit encode-prompt --text-encoder FILE" },
+    );
+  }
+  if (usesNegative(sampling.cfg) && negative === undefined) {
+    throw new QeditError("QEDIT_E_ARTIFACT", `Cannot sample at cfg ${sampling.cfg}: the prompt was encoded without a negative prompt`, {
+      hint: 'Add --negative-prompt "" to `qedit encode-prompt`, or sample with --cfg 1',
+    });
+  }
+  return { positive: positive!, negative: usesNegative(sampling.cfg) ? negative : undefined };
+}
+
+interface Work {
+  readonly sampling: ResolvedSampling;
+  readonly config: TransformerConfig;
+  readonly file: NetworkFile;
+  readonly loras: readonly RidingLora[];
+  readonly settings: Settings;
+  readonly context: StageContext;
+}
+
+type Conditions = { readonly latents: Artifact; readonly embeds: Embeds; readonly statistics: LatentStatistics };
+
+function samplePicture({ latents, embeds, statistics }: Conditions, { sampling, config, file, loras, settings, context }: Work): Promise<Tensor<"float32">> {
+  const graph = new Graph("the transformer");
+  const weights = Weights.of(graph, file.checkpoint, loras.map(({ adapter }) => adapter));
+  buildTransformer(graph, weights, { config, compute: computeType(context.engine.device, "transformer", settings.dtype) });
+  context.emit({ kind: "activity", text: "opening the transformer" });
+  const { emit, signal } = context;
+  return withSession(context.engine, modelOf(graph, "none"), (session) => {
+    const latent = latents.tensors["latent"]!;
+    const references = referenceLatents(latents).map((each) => normalised(each, statistics));
+    const strengths = Object.fromEntries(loras.map(({ adapter, strength }) => [adapter.name, float32([1], Float32Array.of(strength))]));
+    const velocity = velocityOf(session, { shape: latent.shape, references, embeds, config, strengths });
+    let before = performance.now();
+    const onStep = ({ step, total }: { step: number; total: number }) => {
+      const now = performance.now();
+      emit({ kind: "step", step, total, seconds: (now - before) / 1000 });
+      before = now;
+    };
+    emit({ kind: "step", step: 0, total: samplingSigmas(sampling).length - 1, seconds: 0 });
+    return sampleLatent(velocity, sampling, { latent, mean: statistics.mean, std: statistics.std, onStep, signal });
+  });
+}
+
+function referenceLatents({ tensors }: Artifact): Tensor<"float32">[] {
+  const count = Object.keys(tensors).filter((name) => name.startsWith("reference_latents.")).length;
+  return Array.from({ length: count }, (_, index) => tensors[`reference_latents.${index}`]!);
+}
+
+function normalised(latent: Tensor<"float32">, { mean, std }: LatentStatistics): Tensor<"float32"> {
+  const area = latent.shape[2]! * latent.shape[3]!;
+  const channel = (index: number) => Math.floor(index / area);
+  return float32(latent.shape, latent.data.map((value, index) => Math.fround(value - Math.fround(mean[channel(index)]!)) / Math.fround(std[channel(index)]!)));
+}
+
+interface VelocityInputs {
+  readonly shape: readonly number[];
+  readonly references: readonly Tensor<"float32">[];
+  readonly embeds: Embeds;
+  readonly config: TransformerConfig;
+  readonly strengths: Tensors;
+}
+
+// The transformer as the sampler sees it: everything but the latent and sigma is the same at every step.
+function velocityOf(session: Session, { shape, references, embeds, config, strengths }: VelocityInputs): Velocity {
+  const target = latentGrid(float32(shape), config.patchSize);
+  const grids: [Grid, ...Grid[]] = [target, ...references.map((each) => latentGrid(each, config.patchSize))];
+  const fixed = (prompt: Tensor<"float32">): Tensors => {
+    const { cos, sin } = ropeTables(prompt.shape[1]!, grids, config);
+    return { reference_tokens: patchify(references, config), prompt_embeds: prompt, rope_cos: cos, rope_sin: sin, ...strengths };
+  };
+  const feeds = { positive: fixed(embeds.positive), negative: embeds.negative && fixed(embeds.negative) };
+  return async (x, sigma, which) => {
+    const { velocity } = await session.run({
+      ...feeds[which],
+      latent_tokens: patchify([float32(shape, x)], config),
+      timestep: float32([1], Float32Array.of(sigma)),
+    });
+    return unpatchify(velocity as Tensor<"float32">, shape, config).data;
+  };
+}
+
+function infoOf({ latents, cond }: Inputs, { sampling, file, loras }: Pick<Work, "sampling" | "file" | "loras">): Artifact["info"] {
+  const { seed: number, ...numbers } = sampling;
+  return {
+    settings: {
+      ...latents.info.settings,
+      ...cond.info.settings,
+      sample: {
+        version: sample.version,
+        ...numbers,
+        // JSON has no 64-bit numbers.
+        seed: number.toString(),
+        sigmas: [...samplingSigmas(sampling)],
+        noise: "torch-cpu-mt19937",
+        lora_strengths: loras.map(({ strength }) => strength),
+      },
+    },
+    sizes: { ...latents.info.sizes, ...cond.info.sizes },
+    inputs: { ...cond.info.inputs, ...latents.info.inputs },
+    weights: {
+      ...latents.info.weights,
+      ...cond.info.weights,
+      transformer: file.identity,
+      ...Object.fromEntries(loras.map(({ identity }, index) => [`lora.${index}`, identity])),
+    },
+  };
+}
