@@ -25,7 +25,7 @@ export interface ArtifactInfo {
   readonly weights: Readonly<Record<string, string>>;
 }
 
-/** The tensors that one stage hands to the next, named and shaped as KINDS says; a latent is [1, 16, h, w]. */
+/** The tensors that one stage hands to the next, named and shaped as KINDS says; a latent is [1, channels, h, w]. */
 export interface Artifact {
   readonly kind: ArtifactKind;
   readonly tensors: Readonly<Record<string, Tensor<"float32">>>;
@@ -37,8 +37,8 @@ const RECORD_KEY = "qedit";
 
 const NO_INFO: ArtifactInfo = { settings: {}, sizes: {}, inputs: {}, weights: {} };
 
-/** ComfyUI saves latents in the type that its VAE computed them in. */
-const COMFY_TYPES = ["F32", "F16", "BF16"];
+/** Other tools save tensors in the type that they computed them in. */
+const FOREIGN_TYPES = ["F32", "F16", "BF16"];
 
 /**
  * Writes an artifact, and its record as indented JSON beside it under the same name with `.json`. Throws QEDIT_E_BAD_OUTPUT when a tensor
@@ -72,7 +72,8 @@ export function encodeArtifact(artifact: Artifact): Uint8Array<ArrayBuffer> {
 }
 
 /**
- * Reads an artifact of the wanted kind; for samples also a plain file of ComfyUI's SaveLatent, whose info is empty. Throws
+ * Reads an artifact of the wanted kind, or a file of another tool with the same tensors, whose info is empty; for samples that is
+ * ComfyUI's SaveLatent. Throws
  * QEDIT_E_ARTIFACT, or QEDIT_E_BAD_OUTPUT when a tensor holds NaN or infinity, with the command that makes the right file as hint.
  */
 export async function readArtifact(path: string, kind: ArtifactKind): Promise<Artifact> {
@@ -96,16 +97,16 @@ type ReadValues = (stored: StoredTensor) => Float32Array<ArrayBuffer> | Promise<
 
 async function toArtifact(checkpoint: Checkpoint, kind: ArtifactKind, read: ReadValues): Promise<Artifact> {
   const { file } = checkpoint;
-  const isComfy = kind === "samples" && checkpoint.metadata[RECORD_KEY] === undefined && checkpoint.tensors.has(LATENT_TENSOR);
-  const info = isComfy ? NO_INFO : checkRecord(checkpoint, kind);
-  const names = isComfy ? [LATENT_TENSOR] : [...checkpoint.tensors.keys()].filter((name) => !(kind === "samples" && name === MARKER));
+  const isForeign = checkpoint.metadata[RECORD_KEY] === undefined;
+  const info = isForeign ? NO_INFO : checkRecord(checkpoint, kind);
+  const names = isForeign && kind === "samples" ? [LATENT_TENSOR] : [...checkpoint.tensors.keys()].filter((name) => !(kind === "samples" && name === MARKER));
   const stored = names.flatMap((name) => {
     const found = checkpoint.tensors.get(name);
     return found === undefined ? [] : [{ name, found, shape: kind === "samples" ? withoutFrame(found.shape) : found.shape }];
   });
-  const fault = tensorFault(kind, new Map(stored.map(({ name, shape }) => [name, shape]))) ?? typeFault(stored, isComfy ? COMFY_TYPES : ["F32"]);
-  if (fault !== undefined) throw unusable(file, kind, fault);
-  if (kind === "samples" && !isComfy && !checkpoint.tensors.has(MARKER)) throw unusable(file, kind, `it lacks the tensor "${MARKER}"`);
+  const fault = tensorFault(kind, new Map(stored.map(({ name, shape }) => [name, shape]))) ?? typeFault(stored, isForeign ? FOREIGN_TYPES : ["F32"]);
+  if (fault !== undefined) throw unusable(file, kind, isForeign ? `it was not written by qedit, and ${fault}` : fault);
+  if (kind === "samples" && !isForeign && !checkpoint.tensors.has(MARKER)) throw unusable(file, kind, `it lacks the tensor "${MARKER}"`);
 
   const tensors: Record<string, Tensor<"float32">> = {};
   for (const { name, found, shape } of stored) {
@@ -122,8 +123,7 @@ async function toArtifact(checkpoint: Checkpoint, kind: ArtifactKind, read: Read
 /** The info of a file's record, once its kind and version are those wanted. */
 function checkRecord({ file, metadata }: Checkpoint, kind: ArtifactKind): ArtifactInfo {
   const text = metadata[RECORD_KEY];
-  if (text === undefined) throw unusable(file, kind, "it was not written by qedit");
-  const record = parseRecord(text);
+  const record = text === undefined ? undefined : parseRecord(text);
   if (record === undefined) throw unusable(file, kind, `its metadata "${RECORD_KEY}" is not a record of qedit`);
   if (record.kind !== kind) throw unusable(file, kind, `it holds ${record.kind}`);
   const { version } = KINDS[kind];

@@ -14,13 +14,13 @@ export const MARKER = "latent_format_version_0";
 /** Without the marker, LoadLatent takes the values for those of Stable Diffusion 1 times its scale factor. */
 const UNMARKED_SCALE = 1 / 0.18215;
 
-/** Tensors of a samples file: the latent [1, 16, h, w] as [1, 16, 1, h, w], for ComfyUI holds this VAE's latents as video, and the marker. */
+/** Tensors of a samples file: the latent [1, channels, h, w] as [1, channels, 1, h, w], for ComfyUI holds this VAE's latents as video, and the marker. */
 export function toComfyLatent({ [LATENT_TENSOR]: latent, ...others }: Tensors): Tensors {
   if (latent === undefined) throw new Error(`internal: samples without "${LATENT_TENSOR}"`);
   return { ...others, [LATENT_TENSOR]: { ...latent, shape: latent.shape.toSpliced(2, 0, 1) }, [MARKER]: float32([0]) };
 }
 
-/** Shape [1, 16, h, w] of a latent that is stored with or without one frame; any other shape comes back as it is. */
+/** Shape [1, channels, h, w] of a latent that is stored with or without one frame; any other shape comes back as it is. */
 export function withoutFrame(shape: readonly number[]): readonly number[] {
   return shape.length === 5 && shape[2] === 1 ? shape.toSpliced(2, 1) : shape;
 }

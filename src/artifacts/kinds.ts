@@ -1,12 +1,11 @@
 // What lies in the files between stages: the kinds, their versions, and the tensors that each holds.
 
-/** Latent channels of the Qwen-Image VAE. */
-const CHANNELS = 16;
+/** A fixed length, or the name of a free one; `channels` and `hidden` must be the same in all tensors of a file. */
+type Dim = number | "channels" | "height" | "width" | "tokens" | "hidden";
 
-/** A fixed length, or the name of a free one; `hidden` must be the same in all tensors of a file. */
-type Dim = number | "height" | "width" | "tokens" | "hidden";
+const SHARED: readonly Dim[] = ["channels", "hidden"];
 
-const LATENT: readonly Dim[] = [1, CHANNELS, "height", "width"];
+const LATENT: readonly Dim[] = [1, "channels", "height", "width"];
 const EMBEDS: readonly Dim[] = [1, "tokens", "hidden"];
 
 interface TensorRule {
@@ -58,17 +57,18 @@ export type ArtifactKind = keyof typeof KINDS;
 /** What is wrong with the tensors of an artifact of this kind, given their shapes by name; undefined when nothing is. */
 export function tensorFault(kind: ArtifactKind, shapes: ReadonlyMap<string, readonly number[]>): string | undefined {
   const left = new Map(shapes);
-  let hidden: number | undefined;
+  const shared = new Map<Dim, number>();
   for (const rule of KINDS[kind].tensors as readonly TensorRule[]) {
     const names = namesOf(rule, shapes);
     for (const name of names) {
       const shape = left.get(name);
       if (shape === undefined) return `it lacks the tensor "${name}"`;
       left.delete(name);
-      const wanted = rule.shape.map((dim) => (dim === "hidden" ? (hidden ?? dim) : dim));
+      const wanted = rule.shape.map((dim) => shared.get(dim) ?? dim);
       if (!fits(shape, wanted)) return `tensor "${name}" wanted [${wanted.join(", ")}], found [${shape.join(", ")}]`;
-      const at = rule.shape.indexOf("hidden");
-      if (at >= 0) hidden = shape[at];
+      rule.shape.forEach((dim, axis) => {
+        if (SHARED.includes(dim)) shared.set(dim, shape[axis]!);
+      });
     }
   }
   const [unknown] = left.keys();

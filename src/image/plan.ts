@@ -25,6 +25,8 @@ export interface PlanOptions {
   readonly size?: Size;
   /** Cut of the vision tower, default Qwen2.5-VL's. */
   readonly patches?: PatchConfig;
+  /** Pixels of a latent cell and side, default the published VAE's 8. */
+  readonly cell?: number;
 }
 
 /** A way from the source's pixels to a model's input of size pixels. */
@@ -71,17 +73,17 @@ const SQUARE: Size = { width: 1, height: 1 };
 
 /** Plans all sizes of an edit; the first picture decides the output's shape. Throws QEDIT_E_USAGE on sizes that cannot be. */
 export function planSizes(sources: readonly Source[], options: PlanOptions = {}): SizePlan {
-  const { mode = "default", patches = QWEN_PATCHES } = options;
+  const { mode = "default", patches = QWEN_PATCHES, cell = sizes.LATENT_CELL } = options;
   checkOptions(options);
   sources.forEach(checkAspect);
   if (mode !== "default") return planNodes(sources, mode, options);
   const [first] = sources;
   const area = options.size === undefined ? (options.megapixels ?? 1) * sizes.MEGAPIXEL : options.size.width * options.size.height;
   const targetSize = options.size ?? sizes.bestSize(first ?? SQUARE, area);
-  const target = first === undefined ? wholeRoute(targetSize) : cropRoute(first, targetSize);
+  const target = first === undefined ? wholeRoute(targetSize, cell) : cropRoute(first, targetSize, cell);
   const images = sources.map((source, index) => {
     const aligned = index === 0 && (options.size === undefined || cropShare(source, target.box) <= MAX_CROP);
-    const reference = aligned ? target : cropRoute(source, sizes.bestSize(source, area));
+    const reference = aligned ? target : cropRoute(source, sizes.bestSize(source, area), cell);
     return imagePlan(source, reference, visionDirect(source, patches));
   });
   return { mode, target, images };
@@ -129,19 +131,20 @@ function checkAspect(source: Source): void {
   });
 }
 
-function planNodes(sources: readonly Source[], mode: PlanMode, { megapixels = 1, patches = QWEN_PATCHES }: PlanOptions): SizePlan {
+function planNodes(sources: readonly Source[], mode: PlanMode, options: PlanOptions): SizePlan {
+  const { megapixels = 1, patches = QWEN_PATCHES, cell = sizes.LATENT_CELL } = options;
   const [first] = sources;
   const prescaled = mode === "comfyui-kontext";
-  const images = sources.map((source, index) => nodesOf(source, prescaled && index === 0 ? kontextSteps(source) : [], patches));
+  const images = sources.map((source, index) => nodesOf(source, prescaled && index === 0 ? kontextSteps(source) : [], { patches, cell }));
   // Without pictures the templates start from an empty latent of 1024 x 1024.
-  if (first === undefined) return { mode, target: wholeRoute(sizes.totalPixelsSize(SQUARE, megapixels)), images };
+  if (first === undefined) return { mode, target: wholeRoute(sizes.totalPixelsSize(SQUARE, megapixels), cell), images };
   const size = sizes.totalPixelsSize(first, megapixels);
   const scaling: Step[] = prescaled ? kontextSteps(first) : [{ kind: "resize", size, method: "lanczos" }];
-  return { mode, target: encodedRoute(first, scaling), images };
+  return { mode, target: encodedRoute(first, scaling, cell), images };
 }
 
 /** What TextEncodeQwenImageEditPlus does to a picture that steps have already changed. */
-function nodesOf(source: Source, before: readonly Step[], patches: PatchConfig): ImagePlan {
+function nodesOf(source: Source, before: readonly Step[], { patches, cell }: { patches: PatchConfig; cell: number }): ImagePlan {
   const seen = sizeAfter(source, before);
   const shrunk = sizes.plusVisionSize(seen);
   const vision = sizes.smartResize(shrunk, patches.patch * patches.merge);
@@ -150,7 +153,7 @@ function nodesOf(source: Source, before: readonly Step[], patches: PatchConfig):
     { kind: "resize", size: shrunk, method: "area" },
     { kind: "resize", size: vision, method: "bilinear" },
   ];
-  return imagePlan(source, encodedRoute(source, [...before, reference]), visionRoute(vision, [...before, ...visionSteps], patches));
+  return imagePlan(source, encodedRoute(source, [...before, reference], cell), visionRoute(vision, [...before, ...visionSteps], patches));
 }
 
 function kontextSteps(source: Source): Step[] {
@@ -158,30 +161,30 @@ function kontextSteps(source: Source): Step[] {
   return [...cropSteps(source, sizes.upscaleBox(source, size)), { kind: "resize", size, method: "lanczos" }];
 }
 
-/** Ends with the VAE's own cut to multiples of 8. */
-function encodedRoute(source: Source, steps: readonly Step[]): LatentRoute {
+/** Ends with the VAE's own cut to whole latent cells. */
+function encodedRoute(source: Source, steps: readonly Step[], cell: number): LatentRoute {
   const scaled = sizeAfter(source, steps);
-  const size = sizes.encodedBox(scaled);
+  const size = sizes.encodedBox(scaled, cell);
   if (size.width === 0 || size.height === 0) {
-    throw new QeditError("QEDIT_E_USAGE", `Cannot plan for ${source.name}: at ${show(scaled)} a side is under ${sizes.LATENT_CELL} pixels`, {
+    throw new QeditError("QEDIT_E_USAGE", `Cannot plan for ${source.name}: at ${show(scaled)} a side is under ${cell} pixels`, {
       hint: "Use more --megapixels",
     });
   }
-  return latentRoute({ size, steps: [...steps, ...cropSteps(scaled, size)] }, boxAfter(source, steps));
+  return latentRoute({ size, steps: [...steps, ...cropSteps(scaled, size)] }, boxAfter(source, steps), cell);
 }
 
 /** One Lanczos resize of the largest centred part of the source that has the aspect of size. */
-function cropRoute(source: Source, size: Size): LatentRoute {
+function cropRoute(source: Source, size: Size, cell: number): LatentRoute {
   const box = sizes.centredBox(source, size);
-  return latentRoute({ size, steps: [...cropSteps(source, box), { kind: "resize", size, method: "lanczos" }] }, box);
+  return latentRoute({ size, steps: [...cropSteps(source, box), { kind: "resize", size, method: "lanczos" }] }, box, cell);
 }
 
-function wholeRoute(size: Size): LatentRoute {
-  return latentRoute({ size, steps: [] }, { x: 0, y: 0, ...size });
+function wholeRoute(size: Size, cell: number): LatentRoute {
+  return latentRoute({ size, steps: [] }, { x: 0, y: 0, ...size }, cell);
 }
 
-function latentRoute({ size: { width, height }, steps }: Route, box: Box): LatentRoute {
-  const latent = sizes.latentSize({ width, height });
+function latentRoute({ size: { width, height }, steps }: Route, box: Box, cell: number): LatentRoute {
+  const latent = sizes.latentSize({ width, height }, cell);
   return { size: { width, height }, steps, box, latent, tokens: sizes.latentTokens(latent) };
 }
 

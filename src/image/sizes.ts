@@ -11,7 +11,7 @@ const VISION_AREA = 384 * 384;
 /** Side of the smallest picture part that both the VAE (8) and the transformer's 2 × 2 patches divide: no latent side is odd. */
 export const SIDE_MULTIPLE = 16;
 
-/** Pixels per latent cell and side. */
+/** Pixels per latent cell and side of the published VAE. */
 export const LATENT_CELL = 8;
 
 /** Latent cells per transformer token and side. */
@@ -120,15 +120,15 @@ export function upscaleBox(source: Size, size: Size): Box {
   return { x, y, width: source.width - 2 * x, height: source.height - 2 * y };
 }
 
-/** The part that ComfyUI's VAE encodes: sides cut to multiples of 8, centred. */
-export function encodedBox(source: Size): Box {
-  const cut = (length: number) => Math.floor(length / LATENT_CELL) * LATENT_CELL;
+/** The part that ComfyUI's VAE encodes: sides cut to multiples of a latent cell, centred. */
+export function encodedBox(source: Size, cell: number): Box {
+  const cut = (length: number) => Math.floor(length / cell) * cell;
   return centred(source, { width: cut(source.width), height: cut(source.height) });
 }
 
 /** Latent cells of a picture of size pixels. */
-export function latentSize({ width, height }: Size): Size {
-  return { width: Math.floor(width / LATENT_CELL), height: Math.floor(height / LATENT_CELL) };
+export function latentSize({ width, height }: Size, cell: number): Size {
+  return { width: Math.floor(width / cell), height: Math.floor(height / cell) };
 }
 
 /** Transformer tokens of a latent; an odd side is padded. */

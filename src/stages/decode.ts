@@ -44,6 +44,7 @@ export const decode = defineStage({
   },
   async run({ samples }: { readonly samples: Artifact }, settings: Settings, context: StageContext): Promise<DecodedPicture> {
     const file = await vaeFile(settings);
+    refuseOtherChannels(samples, file);
     const original = settings.keepSize ? originalPlace(samples.info) : undefined;
     const graph = new Graph("the VAE decoder");
     buildVaeDecoder(graph, Weights.of(graph, file.checkpoint));
@@ -73,6 +74,15 @@ export function encodeDecoded({ image, quantization, info }: DecodedPicture, for
 
 function vaeFile({ vae: path }: Settings): Promise<NetworkFile> {
   return readNetworkFile(path, { name: "VAE", option: "--vae" });
+}
+
+function refuseOtherChannels({ tensors }: Artifact, { checkpoint }: NetworkFile): void {
+  const channels = tensors["latent_tensor"]!.shape[1]!;
+  const { latentChannels } = vaeConfig(numbersOf(checkpoint));
+  if (channels === latentChannels) return;
+  throw new QeditError("QEDIT_E_ARTIFACT", `Cannot decode the samples: they have ${channels} channels, ${checkpoint.file} takes ${latentChannels}`, {
+    hint: "Decode with the VAE that belongs to the transformer: --vae FILE",
+  });
 }
 
 function refuseBroken(planes: Tensor<"float32">): void {

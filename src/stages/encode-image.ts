@@ -7,7 +7,6 @@ import { Graph } from "../graph/graph.js";
 import { toPlanes } from "../image/image.js";
 import { describePlan, planSizes, type LatentRoute, type PlanMode, type SizePlan } from "../image/plan.js";
 import { applySteps } from "../image/resize.js";
-import { LATENT_CELL } from "../image/sizes.js";
 import { latentStatistics } from "../models/qwen-image/config.js";
 import { buildVaeEncoder, vaeConfig } from "../models/qwen-image/vae.js";
 import type { Tensor } from "../tensor.js";
@@ -40,33 +39,29 @@ export const encodeImage = defineStage({
   output: "latents",
   options,
   async check(pictures: readonly Picture[], settings: Settings): Promise<void> {
-    planOf(pictures, settings);
-    await vaeFile(settings);
+    planOf(pictures, settings, await vaeFile(settings));
   },
   async run({ pictures }: Inputs, settings: Settings, context: StageContext): Promise<Artifact> {
-    const plan = planOf(pictures, settings);
     const file = await vaeFile(settings);
+    const plan = planOf(pictures, settings, file);
     context.emit({ kind: "plan", lines: describePlan(plan) });
     const latents = await encodeRoutes(pictures, { plan, file, context });
     return { kind: "latents", tensors: latents, info: infoOf(pictures, { plan, file, settings }) };
   },
 });
 
-function planOf(pictures: readonly Picture[], { match: tool, megapixels, size: wanted }: Settings): SizePlan {
+function planOf(pictures: readonly Picture[], { match: tool, megapixels, size: wanted }: Settings, { checkpoint }: NetworkFile): SizePlan {
   if (pictures.length === 0) throw new QeditError("QEDIT_E_USAGE", "No picture was given", { hint: "Name one: qedit encode-image photo.jpg" });
   return planSizes(pictures.map(sourceOf), {
     mode: (tool ?? "default") as PlanMode,
+    cell: vaeConfig(numbersOf(checkpoint)).spatialRatio,
     ...(megapixels === undefined ? {} : { megapixels }),
     ...(wanted === undefined ? {} : { size: wanted }),
   });
 }
 
-async function vaeFile({ vae: path }: Settings): Promise<NetworkFile> {
-  const file = await readNetworkFile(path, { name: "VAE", option: "--vae" });
-  const { checkpoint } = file;
-  const { spatialRatio } = vaeConfig(numbersOf(checkpoint));
-  if (spatialRatio === LATENT_CELL) return file;
-  throw new QeditError("QEDIT_E_CHECKPOINT", `Cannot use ${checkpoint.file} as VAE: its latent cells are ${spatialRatio} pixels wide, ${LATENT_CELL} is wanted`);
+function vaeFile({ vae: path }: Settings): Promise<NetworkFile> {
+  return readNetworkFile(path, { name: "VAE", option: "--vae" });
 }
 
 interface Work {
@@ -108,7 +103,7 @@ function infoOf(pictures: readonly Picture[], { plan, file, settings }: { plan: 
   return {
     settings: {
       encode_image: { version: encodeImage.version, match: settings.match ?? null, megapixels: settings.megapixels ?? null, size: settings.size ?? null },
-      latent_statistics: latentStatistics(file.config),
+      latent_statistics: latentStatistics(file.config, vaeConfig(numbersOf(file.checkpoint)).latentChannels),
     },
     sizes: {
       target: sizeOf(plan.target),

@@ -66,7 +66,7 @@ export const sample = defineStage({
     const embeds = promptEmbeds(cond, { sampling, config, file });
     const loras = await matchLoras(settings, file.checkpoint);
     for (const lora of loras) lora.report(context.emit);
-    const statistics = (latents.info.settings["latent_statistics"] ?? latentStatistics({})) as LatentStatistics;
+    const statistics = statisticsOf(latents, { config, file });
     const latent = await samplePicture({ latents, embeds, statistics }, { sampling, config, file, loras, settings, context });
     refuseNonFinite(latent, "the samples");
     return { kind: "samples", tensors: { latent_tensor: latent }, info: infoOf({ latents, cond }, { sampling, file, loras }) };
@@ -76,6 +76,18 @@ export const sample = defineStage({
 async function transformerFile({ transformer }: Settings): Promise<NetworkFile> {
   const file = await readNetworkFile(transformer, { name: "transformer", option: "--transformer" });
   return { ...file, checkpoint: stripPrefix(file.checkpoint) };
+}
+
+// The VAE's, as encode-image noted them; the published ones for latents of other tools.
+function statisticsOf({ tensors, info }: Artifact, { config, file }: { config: TransformerConfig; file: NetworkFile }): LatentStatistics {
+  const channels = tensors["latent"]!.shape[1]!;
+  const wanted = config.patchWidth / config.patchSize ** 2;
+  if (channels !== wanted) {
+    throw new QeditError("QEDIT_E_ARTIFACT", `Cannot use the latents: they have ${channels} channels, ${file.checkpoint.file} takes ${wanted}`, {
+      hint: "Encode the pictures with the VAE that belongs to the transformer: qedit encode-image --vae FILE",
+    });
+  }
+  return (info.settings["latent_statistics"] as LatentStatistics | undefined) ?? latentStatistics({}, channels);
 }
 
 interface Embeds {

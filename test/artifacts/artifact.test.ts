@@ -60,6 +60,15 @@ describe.each(KINDS)("%s", (kind) => {
   });
 });
 
+test("a file of another tool with the same tensors is taken, with no info", async () => {
+  const bytes = encodeSafetensors({ prompt_embeds: { ...counting([1, 3, 2]), storedAs: "BF16" } });
+  expect(await decodeArtifact(bytes, { kind: "cond", name: "stdin" })).toEqual({
+    kind: "cond",
+    tensors: { prompt_embeds: counting([1, 3, 2]) },
+    info: { settings: {}, sizes: {}, inputs: {}, weights: {} },
+  });
+});
+
 test("an artifact without its optional tensors comes back without them", async () => {
   const bytes = encodeArtifact({ kind: "cond", info: INFO, tensors: { prompt_embeds: counting([1, 2, 3]) } });
   expect(Object.keys((await decodeArtifact(bytes, { kind: "cond", name: "stdin" })).tensors)).toEqual(["prompt_embeds"]);
@@ -90,7 +99,7 @@ describe("reading refuses", () => {
   const embeds = { prompt_embeds: counting([1, 5, 4]) };
 
   test.each<[string, Uint8Array, RegExp]>([
-    ["a model file", cond(embeds, {}), /it was not written by qedit/],
+    ["a model file", cond({ other: counting([2, 3]) }, {}), /it was not written by qedit, and it lacks the tensor "prompt_embeds"/],
     ["a record that is not JSON", cond(embeds, { qedit: "{" }), /its metadata "qedit" is not a record/],
     ["a record that lacks its settings", cond(embeds, record({ settings: undefined })), /is not a record/],
     ["a record whose hashes are not texts", cond(embeds, record({ inputs: { a: 1 } })), /is not a record/],
@@ -165,8 +174,8 @@ describe("samples and ComfyUI", () => {
     expect(tensors["latent_tensor"]?.data[0]).toBeCloseTo(1, 6);
   });
 
-  test.each([[[1, 16, 2, 2, 3]], [[1, 4, 2, 3]], [[2, 16, 2, 3]]])("of shape %j are refused", async (shape) => {
-    await expect(read({ latent_tensor: counting(shape), ...MARKER })).rejects.toMatchObject({ code: "QEDIT_E_ARTIFACT", message: expect.stringContaining("wanted [1, 16, height, width]") });
+  test.each([[[1, 16, 2, 2, 3]], [[1, 4, 0, 3]], [[2, 16, 2, 3]]])("of shape %j are refused", async (shape) => {
+    await expect(read({ latent_tensor: counting(shape), ...MARKER })).rejects.toMatchObject({ code: "QEDIT_E_ARTIFACT", message: expect.stringContaining("wanted [1, channels, height, width]") });
   });
 
   test("of integers are refused", async () => {

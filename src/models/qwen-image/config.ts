@@ -71,10 +71,12 @@ const PUBLISHED_STATISTICS: LatentStatistics = {
   std: [2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743, 3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.916],
 };
 
-/** Latent statistics of a VAE: its config's latents_mean and latents_std, else the published ones. */
-export function latentStatistics(config: ConfigJson): LatentStatistics {
-  return {
-    mean: configNumbers(config, "latents_mean", PUBLISHED_STATISTICS.mean),
-    std: configNumbers(config, "latents_std", PUBLISHED_STATISTICS.std),
-  };
+/** Latent statistics of a VAE: its config's latents_mean and latents_std, else the published ones. Throws QEDIT_E_CHECKPOINT when they do not fit `channels`. */
+export function latentStatistics(config: ConfigJson, channels: number): LatentStatistics {
+  const mean = configNumbers(config, "latents_mean", PUBLISHED_STATISTICS.mean);
+  const std = configNumbers(config, "latents_std", PUBLISHED_STATISTICS.std);
+  if (mean.length === channels && std.length === channels) return { mean, std };
+  throw new QeditError("QEDIT_E_CHECKPOINT", `Cannot normalise latents of ${channels} channels: there are ${mean.length} means and ${std.length} deviations`, {
+    hint: "Put the VAE's config.json, with latents_mean and latents_std, under the safetensors metadata key `config`",
+  });
 }
