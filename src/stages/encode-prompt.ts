@@ -1,22 +1,20 @@
 // encode-prompt: a prompt and the pictures it speaks of to the embeddings that the transformer reads.
 import type { Artifact } from "../artifacts/artifact.js";
-import { readRows } from "../checkpoint/read-tensor.js";
 import { Weights } from "../checkpoint/weights.js";
-import { modelOf, withSession, type Session } from "../engine/engine.js";
+import { modelOf, withSession } from "../engine/engine.js";
 import { computeType } from "../engine/providers.js";
 import { QeditError } from "../errors.js";
 import { Graph } from "../graph/graph.js";
 import { visionPatches, type PatchConfig } from "../image/patches.js";
 import { planSizes, type PlanMode } from "../image/plan.js";
 import { applySteps } from "../image/resize.js";
-import { languageConfig, visionConfig, type LanguageConfig, type VisionConfig } from "../models/qwen2.5-vl/config.js";
-import { buildLanguageModel, multimodalRope } from "../models/qwen2.5-vl/language.js";
-import { buildVisionTower, visionGeometry } from "../models/qwen2.5-vl/vision.js";
-import { float32, type Tensor } from "../tensor.js";
-import { positionIds } from "../text/positions.js";
-import { dropIndex, editPrompt, expandImages } from "../text/prompt.js";
-import { loadTokenizer, type PromptTokenizer } from "../text/tokenizer.js";
-import { refuseNonFinite } from "./finite.js";
+import { languageConfig, visionConfig } from "../models/qwen2.5-vl/config.js";
+import { buildLanguageModel } from "../models/qwen2.5-vl/language.js";
+import { buildVisionTower } from "../models/qwen2.5-vl/vision.js";
+import type { Tensor } from "../tensor.js";
+import { editPrompt } from "../text/prompt.js";
+import { loadTokenizer } from "../text/tokenizer.js";
+import { embedPicture, embedPrompt, type SeenPicture } from "./embed-prompt.js";
 import { numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
 import { text, type SettingsOf } from "./option.js";
 import { match } from "./options.js";
@@ -32,12 +30,6 @@ const options = {
 
 type Settings = SettingsOf<typeof options>;
 type Inputs = { readonly pictures: readonly Picture[] };
-
-/** A picture as the language model takes it: its tokens [tokens, width], and the patch grid they stand for. */
-interface SeenPicture {
-  readonly embeds: Tensor<"float32">;
-  readonly grid: readonly [number, number, number];
-}
 
 /** Prompt and pictures → `cond`: `prompt_embeds`, and `negative_prompt_embeds` when a negative prompt was given. */
 export const encodePrompt = defineStage({
@@ -101,20 +93,11 @@ async function lookAt(pictures: readonly Picture[], { file, settings, context }:
     for (const [index, picture] of pictures.entries()) {
       context.signal.throwIfAborted();
       context.emit({ kind: "activity", text: `looking at ${picture.name}` });
-      const { pixelValues, grid } = visionPatches(applySteps(picture.image, plan.images[index]!.vision.steps), patches);
-      seen.push({ embeds: await look(session, { pixelValues, grid }, { config, name: picture.name }), grid });
+      const seenPatches = visionPatches(applySteps(picture.image, plan.images[index]!.vision.steps), patches);
+      seen.push(await embedPicture(session, seenPatches, { config, name: picture.name }));
     }
     return seen;
   });
-}
-
-type Patches = { readonly pixelValues: Tensor<"float32">; readonly grid: readonly [number, number, number] };
-
-async function look(session: Session, { pixelValues, grid }: Patches, { config, name }: { config: VisionConfig; name: string }): Promise<Tensor<"float32">> {
-  const geometry = visionGeometry({ rows: grid[1], columns: grid[2] }, config);
-  const { image_embeds: embeds } = await session.run({ pixel_values: pixelValues, ...geometry });
-  refuseNonFinite(embeds!, `what the vision tower sees of ${name}`);
-  return embeds as Tensor<"float32">;
 }
 
 async function readPrompts(prompts: readonly string[], seen: readonly SeenPicture[], { file, settings, context }: Work): Promise<Tensor<"float32">[]> {
@@ -129,32 +112,8 @@ async function readPrompts(prompts: readonly string[], seen: readonly SeenPictur
       context.signal.throwIfAborted();
       context.emit({ kind: "activity", text: "reading the prompt" });
       const template = editPrompt(prompt, { slots: seen.map((_, index) => index + 1), unescapeParentheses: settings.match !== undefined });
-      embeds.push(await read(template, seen, { session, tokenizer, config, file }));
+      embeds.push(await embedPrompt(tokenizer.encode(template), seen, { session, config, checkpoint: file.checkpoint }));
     }
     return embeds;
   });
-}
-
-interface Reading {
-  readonly session: Session;
-  readonly tokenizer: PromptTokenizer;
-  readonly config: LanguageConfig;
-  readonly file: NetworkFile;
-}
-
-// Hidden states of one prompt, without the template's leading tokens: [1, tokens, width].
-async function read(template: string, seen: readonly SeenPicture[], { session, tokenizer, config, file }: Reading): Promise<Tensor<"float32">> {
-  const ids = tokenizer.encode(template);
-  const { ids: expanded, images } = expandImages(ids, seen.map(({ embeds }) => embeds.shape[0]!));
-  const table = await readRows(numbersOf(file.checkpoint).stored("model.embed_tokens.weight"), expanded);
-  images.forEach(({ start }, index) => table.set(seen[index]!.embeds.data, start * config.width));
-  const merge = seen[0] ? Math.sqrt((seen[0].grid[1] * seen[0].grid[2]) / seen[0].embeds.shape[0]!) : 1;
-  const placed = images.map((span, index) => ({ ...span, grid: seen[index]!.grid }));
-  const { cos, sin } = multimodalRope(positionIds({ length: expanded.length, images: placed, merge }), config);
-  const inputs = float32([1, expanded.length, config.width], table);
-  const { hidden_states: hidden } = await session.run({ inputs_embeds: inputs, rope_cos: cos, rope_sin: sin });
-  refuseNonFinite(hidden!, "the embeddings of the prompt");
-  // Pictures come after the dropped tokens, so the index holds for the expanded sequence too.
-  const dropped = dropIndex(ids);
-  return float32([1, expanded.length - dropped, config.width], (hidden as Tensor<"float32">).data.slice(dropped * config.width));
 }

@@ -2,15 +2,14 @@
 import type { Artifact } from "../artifacts/artifact.js";
 import { stripPrefix } from "../checkpoint/safetensors.js";
 import { Weights } from "../checkpoint/weights.js";
-import { modelOf, withSession, type Session } from "../engine/engine.js";
+import { modelOf, withSession } from "../engine/engine.js";
 import { computeType } from "../engine/providers.js";
 import { QeditError } from "../errors.js";
 import { Graph } from "../graph/graph.js";
 import { latentStatistics, transformerConfig, type LatentStatistics, type TransformerConfig } from "../models/qwen-image/config.js";
-import { latentGrid, patchify, ropeTables, unpatchify, type Grid } from "../models/qwen-image/tokens.js";
 import { buildTransformer } from "../models/qwen-image/transformer.js";
 import { sampleLatent, samplingSigmas } from "../sampling/driver.js";
-import { usesNegative, type Velocity } from "../sampling/guidance.js";
+import { usesNegative } from "../sampling/guidance.js";
 import { SAMPLER_NAMES } from "../sampling/samplers.js";
 import { SCHEDULER_NAMES } from "../sampling/schedules.js";
 import { float32, type Tensor, type Tensors } from "../tensor.js";
@@ -20,6 +19,7 @@ import { numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js"
 import { choice, flag, number, repeated, seed, text, type SettingsOf } from "./option.js";
 import { resolveSampling, type ResolvedSampling } from "./sampling-defaults.js";
 import { defineStage, type StageContext } from "./stage.js";
+import { normalisedLatent, velocityOf, type Embeds } from "./velocity.js";
 
 const options = {
   transformer: text({ flags: "--transformer, --unet <file>", summary: "diffusion transformer, such as qwen_image_edit_2509_fp8_e4m3fn.safetensors", group: "Models" }),
@@ -90,11 +90,6 @@ function statisticsOf({ tensors, info }: Artifact, { config, file }: { config: T
   return (info.settings["latent_statistics"] as LatentStatistics | undefined) ?? latentStatistics({}, channels);
 }
 
-interface Embeds {
-  readonly positive: Tensor<"float32">;
-  readonly negative: Tensor<"float32"> | undefined;
-}
-
 function promptEmbeds({ tensors }: Artifact, { sampling, config, file }: { sampling: ResolvedSampling; config: TransformerConfig; file: NetworkFile }): Embeds {
   const { prompt_embeds: positive, negative_prompt_embeds: negative } = tensors;
   if (positive!.shape[2] !== config.textWidth) {
@@ -131,9 +126,8 @@ function samplePicture({ latents, embeds, statistics }: Conditions, { sampling, 
   const { emit, signal } = context;
   return withSession(context.engine, modelOf(graph, "none"), (session) => {
     const latent = latents.tensors["latent"]!;
-    const references = referenceLatents(latents).map((each) => normalised(each, statistics));
-    const strengths = Object.fromEntries(loras.map(({ adapter, strength }) => [adapter.name, float32([1], Float32Array.of(strength))]));
-    const velocity = velocityOf(session, { shape: latent.shape, references, embeds, config, strengths });
+    const references = referenceLatents(latents).map((each) => normalisedLatent(each, statistics));
+    const velocity = velocityOf(session, { shape: latent.shape, references, embeds, config, strengths: strengthsOf(loras) });
     let before = performance.now();
     const onStep = ({ step, total }: { step: number; total: number }) => {
       const now = performance.now();
@@ -145,42 +139,13 @@ function samplePicture({ latents, embeds, statistics }: Conditions, { sampling, 
   });
 }
 
+function strengthsOf(loras: readonly RidingLora[]): Tensors {
+  return Object.fromEntries(loras.map(({ adapter, strength }) => [adapter.name, float32([1], Float32Array.of(strength))]));
+}
+
 function referenceLatents({ tensors }: Artifact): Tensor<"float32">[] {
   const count = Object.keys(tensors).filter((name) => name.startsWith("reference_latents.")).length;
   return Array.from({ length: count }, (_, index) => tensors[`reference_latents.${index}`]!);
-}
-
-function normalised(latent: Tensor<"float32">, { mean, std }: LatentStatistics): Tensor<"float32"> {
-  const area = latent.shape[2]! * latent.shape[3]!;
-  const channel = (index: number) => Math.floor(index / area);
-  return float32(latent.shape, latent.data.map((value, index) => Math.fround(value - Math.fround(mean[channel(index)]!)) / Math.fround(std[channel(index)]!)));
-}
-
-interface VelocityInputs {
-  readonly shape: readonly number[];
-  readonly references: readonly Tensor<"float32">[];
-  readonly embeds: Embeds;
-  readonly config: TransformerConfig;
-  readonly strengths: Tensors;
-}
-
-// The transformer as the sampler sees it: everything but the latent and sigma is the same at every step.
-function velocityOf(session: Session, { shape, references, embeds, config, strengths }: VelocityInputs): Velocity {
-  const target = latentGrid(float32(shape), config.patchSize);
-  const grids: [Grid, ...Grid[]] = [target, ...references.map((each) => latentGrid(each, config.patchSize))];
-  const fixed = (prompt: Tensor<"float32">): Tensors => {
-    const { cos, sin } = ropeTables(prompt.shape[1]!, grids, config);
-    return { reference_tokens: patchify(references, config), prompt_embeds: prompt, rope_cos: cos, rope_sin: sin, ...strengths };
-  };
-  const feeds = { positive: fixed(embeds.positive), negative: embeds.negative && fixed(embeds.negative) };
-  return async (x, sigma, which) => {
-    const { velocity } = await session.run({
-      ...feeds[which],
-      latent_tokens: patchify([float32(shape, x)], config),
-      timestep: float32([1], Float32Array.of(sigma)),
-    });
-    return unpatchify(velocity as Tensor<"float32">, shape, config).data;
-  };
 }
 
 function infoOf({ latents, cond }: Inputs, { sampling, file, loras }: Pick<Work, "sampling" | "file" | "loras">): Artifact["info"] {

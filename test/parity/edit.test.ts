@@ -1,0 +1,89 @@
+// A whole four-step edit through every network, against the chained components of diffusers and transformers, which agree with
+// QwenImageEditPlusPipeline (fixtures/oracle/README.md). The reference's pixels, token ids and sigmas go in at the front.
+import { afterAll, expect, test } from "vitest";
+import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetensors.js";
+import { latentStatistics, transformerConfig } from "../../src/models/qwen-image/config.js";
+import { buildTransformer } from "../../src/models/qwen-image/transformer.js";
+import { buildVaeDecoder, buildVaeEncoder } from "../../src/models/qwen-image/vae.js";
+import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/config.js";
+import { buildLanguageModel } from "../../src/models/qwen2.5-vl/language.js";
+import { buildVisionTower } from "../../src/models/qwen2.5-vl/vision.js";
+import { sampleLatent, samplingSigmas } from "../../src/sampling/driver.js";
+import { randn } from "../../src/sampling/noise.js";
+import { embedPicture, embedPrompt, type SeenPicture } from "../../src/stages/embed-prompt.js";
+import { numbersOf } from "../../src/stages/network-file.js";
+import { normalisedLatent, velocityOf, type Embeds } from "../../src/stages/velocity.js";
+import type { Tensor } from "../../src/tensor.js";
+import { fixture, readGolden, type Golden } from "../support/golden.js";
+import { openNetwork } from "../support/graphs.js";
+import { expectParity, printParity, TOLERANCE } from "./table.js";
+
+const SETTINGS = { sampler: "euler", scheduler: "simple", steps: 4, denoise: 1, shift: 3, cfgNorm: 1, seed: 42n };
+
+afterAll(printParity);
+
+test.each(["edit-1", "edit-2", "edit-3", "edit-1-cfg", "edit-2-odd"])("%s ends at the reference's picture", async (name) => {
+  const golden = await readGolden(name);
+  const count = golden.names.filter((key) => key.startsWith("pixels_")).length;
+  const numbers = Array.from({ length: count }, (_, index) => index + 1);
+  const place = (tap: string) => ({ network: "whole edit", weights: name, tap });
+
+  const latents = await encodePixels(numbers.map((number) => golden.get(`pixels_${number}`)));
+  numbers.forEach((number, index) => expectParity(place(`latent ${number}`), [latents[index]!, golden.get(`mean_${number}`)], TOLERANCE.network));
+  const embeds = await embed(golden, numbers);
+  expectParity(place("prompt_embeds"), [embeds.positive, golden.get("prompt_embeds")], TOLERANCE.network);
+
+  const cfg = Number(golden.metadata["guidance"]);
+  const noise = golden.get("noise");
+  expect(randn(SETTINGS.seed, noise.data.length)).toEqual(noise.data);
+  expect([...samplingSigmas({ ...SETTINGS, cfg })]).toEqual([...golden.get("sigmas").data]);
+  const samples = await sampleFour(latents, embeds, cfg);
+  expectParity(place("samples"), [samples, golden.get("samples")], TOLERANCE.edit);
+  const image = await decodeSamples(samples);
+  expectParity(place("image"), [image, golden.get("image")], TOLERANCE.edit);
+});
+
+async function encodePixels(pictures: readonly Tensor<"float32">[]): Promise<Tensor<"float32">[]> {
+  await using network = await openNetwork(await readSafetensors(fixture("tiny/vae.safetensors")), { build: buildVaeEncoder, optimization: "full" });
+  const latents = [];
+  for (const image of pictures) latents.push((await network.session.run({ image }))["latent"] as Tensor<"float32">);
+  return latents;
+}
+
+async function embed(golden: Golden, numbers: readonly number[]): Promise<Embeds> {
+  const checkpoint = await readSafetensors(fixture("tiny/text-encoder.safetensors"));
+  const config = checkpointConfig(checkpoint);
+  const vision = visionConfig(numbersOf(checkpoint), config);
+  const language = languageConfig(numbersOf(checkpoint), config);
+  await using tower = await openNetwork(checkpoint, { build: (graph, w) => buildVisionTower(graph, w, { config: vision, compute: "f32" }), optimization: "none" });
+  await using model = await openNetwork(checkpoint, { build: (graph, w) => buildLanguageModel(graph, w, { config: language, compute: "f32" }), optimization: "none" });
+  const seen: SeenPicture[] = [];
+  for (const number of numbers) {
+    const grid = [...golden.get(`grid_thw_${number}`).data] as [number, number, number];
+    seen.push(await embedPicture(tower.session, { pixelValues: golden.get(`pixel_values_${number}`), grid }, { config: vision, name: `picture ${number}` }));
+  }
+  const read = (key: string) => embedPrompt(placeholders([...golden.get(key).data]), seen, { session: model.session, config: language, checkpoint });
+  return { positive: await read("input_ids"), negative: golden.names.includes("negative_input_ids") ? await read("negative_input_ids") : undefined };
+}
+
+// The reference's ids are expanded: back to one placeholder for each run of them.
+function placeholders(ids: readonly number[]): number[] {
+  const IMAGE_PAD = 151655;
+  return ids.filter((id, index) => id !== IMAGE_PAD || ids[index - 1] !== IMAGE_PAD);
+}
+
+async function sampleFour(latents: readonly Tensor<"float32">[], embeds: Embeds, cfg: number): Promise<Tensor<"float32">> {
+  const checkpoint = await readSafetensors(fixture("tiny/transformer.safetensors"));
+  const config = transformerConfig(numbersOf(checkpoint), checkpointConfig(checkpoint));
+  const statistics = latentStatistics({}, 16);
+  await using network = await openNetwork(checkpoint, { build: (graph, w) => buildTransformer(graph, w, { config, compute: "f32" }), optimization: "none" });
+  const [first] = latents;
+  const references = latents.map((latent) => normalisedLatent(latent, statistics));
+  const velocity = velocityOf(network.session, { shape: first!.shape, references, embeds, config, strengths: {} });
+  return await sampleLatent(velocity, { ...SETTINGS, cfg }, { latent: first!, ...statistics });
+}
+
+async function decodeSamples(latent: Tensor<"float32">): Promise<Tensor<"float32">> {
+  await using network = await openNetwork(await readSafetensors(fixture("tiny/vae.safetensors")), { build: buildVaeDecoder, optimization: "full" });
+  return (await network.session.run({ latent }))["image"] as Tensor<"float32">;
+}
