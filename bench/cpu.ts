@@ -14,7 +14,7 @@ import { machineFacts, median, resultTable, type Result, type Runs } from "./rep
 import { randomCheckpoint } from "./random-checkpoint.js";
 
 /** Runs after the first: at least this many, and more while a network has taken less than the seconds below. */
-const LEAST_RUNS = 3;
+const LEAST_RUNS = 2;
 const MOST_RUNS = 15;
 const ENOUGH_SECONDS = 60;
 /** A network that is opened only is opened by so many processes, one after the other. */
@@ -91,21 +91,22 @@ async function measureRuns(network: string, start: () => Peer): Promise<Result> 
   await using theirs = python && startPeer(python.command, [here("pytorch.py"), network, threads]);
   await theirs?.ask("open");
   const sides = [ours, ...(theirs ? [theirs] : [])];
-  const times = sides.map((): number[] => []);
+  const runs = sides.map((): Answers["run"][] => []);
   const begin = performance.now();
   for (let run = 0; run <= MOST_RUNS; run += 1) {
     if (run > LEAST_RUNS && performance.now() - begin > ENOUGH_SECONDS * 1000) break;
     for (const [index, side] of sides.entries()) {
-      times[index]!.push((await side.ask("run")).seconds);
+      runs[index]!.push(await side.ask("run"));
       await new Promise((resolve) => setTimeout(resolve, PAUSE_MILLISECONDS));
     }
   }
-  const [qedit, pytorch] = await Promise.all(sides.map((side, index) => runsOf(times[index]!, side)));
-  const comparison = pytorch ? { pytorch, ratio: qedit!.median / pytorch.median } : {};
+  const [qedit, pytorch] = await Promise.all(sides.map((side, index) => runsOf(runs[index]!, side)));
+  const comparison = pytorch ? { pytorch, ratio: qedit!.median / pytorch.median, processorRatio: qedit!.processor / pytorch.processor } : {};
   return { network, ...opened, peakBytes: qedit!.peakBytes, qedit: qedit!, ...comparison };
 }
 
-async function runsOf(all: readonly number[], side: Peer): Promise<Runs> {
-  const [first, ...others] = all;
-  return { first: first!, median: median(others), all, peakBytes: (await side.ask("peak")).bytes };
+async function runsOf(runs: readonly Answers["run"][], side: Peer): Promise<Runs> {
+  const all = runs.map(({ seconds }) => seconds);
+  const processor = median(runs.slice(1).map((run) => run.processor));
+  return { first: all[0]!, median: median(all.slice(1)), processor, all, peakBytes: (await side.ask("peak")).bytes };
 }

@@ -8,7 +8,8 @@ import { createInterface, type Interface } from "node:readline";
 export interface Answers {
   /** Seconds from the file's path to the model's bytes, and to open the session; PyTorch answers only that it is open. */
   readonly open: { readonly graph: number; readonly session: number; readonly nodes: number; readonly modelBytes: number };
-  readonly run: { readonly seconds: number };
+  /** Wall time, and processor time of all threads: on a busy machine the second says more. */
+  readonly run: { readonly seconds: number; readonly processor: number };
   /** The largest resident set so far. */
   readonly peak: { readonly bytes: number };
 }

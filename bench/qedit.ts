@@ -21,7 +21,7 @@ const engine = await directEngine({ provider: "cpu", index: 0, threads: Number(t
 const { opened, session, feeds } = await open(network);
 for await (const question of createInterface(process.stdin)) {
   if (question === "open") answer<"open">(opened);
-  else if (question === "run") answer<"run">({ seconds: await seconds(() => session.run(feeds)) });
+  else if (question === "run") answer<"run">(await timed(() => session.run(feeds)));
   else answer<"peak">({ bytes: process.resourceUsage().maxRSS * 1024 });
 }
 await engine.dispose();
@@ -43,10 +43,11 @@ async function open({ build, optimization, feeds }: typeof network & {}) {
   return { opened, session, feeds: feeds?.(checkpoint) ?? {} };
 }
 
-async function seconds(action: () => Promise<unknown>): Promise<number> {
-  const start = performance.now();
+async function timed(action: () => Promise<unknown>): Promise<Answers["run"]> {
+  const [start, processor] = [performance.now(), process.cpuUsage()];
   await action();
-  return (performance.now() - start) / 1000;
+  const { user, system } = process.cpuUsage(processor);
+  return { seconds: (performance.now() - start) / 1000, processor: (user + system) / 1e6 };
 }
 
 function answer<Question extends keyof Answers>(value: Answers[Question]): void {

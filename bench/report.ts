@@ -26,10 +26,12 @@ export function machineFacts(): Machine {
   };
 }
 
-/** Runs of one side, in seconds; the first one is left out of the median. */
+/** Runs of one side, in seconds; the first one is left out of the medians. */
 export interface Runs {
   readonly first: number;
   readonly median: number;
+  /** Median of the processor time of all threads. */
+  readonly processor: number;
   readonly all: readonly number[];
   readonly peakBytes: number;
 }
@@ -47,6 +49,8 @@ export interface Result {
   readonly pytorch?: Runs;
   /** Median of qedit over median of PyTorch: below 1 is faster. */
   readonly ratio?: number;
+  /** The same of processor time. */
+  readonly processorRatio?: number;
 }
 
 /** The middle of some numbers; of two in the middle, their mean. */
@@ -56,7 +60,7 @@ export function median(numbers: readonly number[]): number {
   return (sorted[Math.floor(middle)]! + sorted[Math.ceil(middle)]!) / 2;
 }
 
-const COLUMNS = ["network", "nodes", "model", "graph", "session", "first run", "run", "peak", "PyTorch run", "PyTorch peak", "ratio"];
+const COLUMNS = ["network", "nodes", "model", "graph", "session", "first run", "run", "peak", "PyTorch run", "PyTorch peak", "ratio", "CPU ratio"];
 
 /** The results as a Markdown table. */
 export function resultTable(results: readonly Result[]): string {
@@ -67,7 +71,7 @@ export function resultTable(results: readonly Result[]): string {
   return [line(COLUMNS), rule, ...rows.slice(1).map(line)].join("\n");
 }
 
-function cells({ network, nodes, modelBytes, graph, session, peakBytes, qedit, pytorch, ratio }: Result): string[] {
+function cells({ network, nodes, modelBytes, graph, session, peakBytes, qedit, pytorch, ratio, processorRatio }: Result): string[] {
   return [
     network,
     String(nodes),
@@ -80,6 +84,7 @@ function cells({ network, nodes, modelBytes, graph, session, peakBytes, qedit, p
     seconds(pytorch?.median),
     gigabytes(pytorch?.peakBytes),
     ratio?.toFixed(2) ?? "",
+    processorRatio?.toFixed(2) ?? "",
   ];
 }
 

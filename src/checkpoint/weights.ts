@@ -7,10 +7,8 @@ import type { Value } from "../graph/value.js";
 import type { Checkpoint, StoredTensor, StoredType } from "./checkpoint.js";
 import type { LoraPair } from "./lora.js";
 
-/** Graph types of the stored types that networks are made of. */
-const GRAPH_TYPE: Partial<Record<StoredType, DType>> = {
-  F64: "f64", F32: "f32", F16: "f16", BF16: "bf16", F8_E4M3: "f8_e4m3", F8_E5M2: "f8_e5m2", I64: "i64", I32: "i32", I8: "i8", U8: "u8", BOOL: "bool",
-};
+/** Graph types of the stored types that weights have; integers hold packed formats, which nobody here unpacks. */
+const GRAPH_TYPE: Partial<Record<StoredType, DType>> = { F64: "f64", F32: "f32", F16: "f16", BF16: "bf16", F8_E4M3: "f8_e4m3", F8_E5M2: "f8_e5m2" };
 
 /** One LoRA of a graph. */
 export interface Adapter {
@@ -96,7 +94,7 @@ export class Weights {
     const stored = this.stored(name);
     const key = this.#key(name);
     const dtype = GRAPH_TYPE[stored.dtype];
-    if (!dtype) throw this.#refuse(key, `elements of type ${stored.dtype} are not supported`);
+    if (!dtype) throw this.#refuse(key, `weights stored as ${stored.dtype} are not supported`);
     if (shape && shape.join() !== stored.shape.join()) {
       throw this.#refuse(key, `shape [${shape.join(", ")}] is wanted, the file has [${stored.shape.join(", ")}]`);
     }
@@ -121,7 +119,7 @@ export class Weights {
       const value = (side: "up" | "down") => {
         const stored = pair[side];
         const dtype = GRAPH_TYPE[stored.dtype];
-        if (!dtype) throw this.#refuse(`${this.path} (${name} ${side})`, `elements of type ${stored.dtype} are not supported`);
+        if (!dtype) throw this.#refuse(`${this.path} (${name} ${side})`, `weights stored as ${stored.dtype} are not supported`);
         return graph.external(`${name}:${this.path}.${side}`, { ...stored, dtype });
       };
       const strength = graph.inputs.get(name) ?? graph.input(name, "f32", [1]);

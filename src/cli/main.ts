@@ -15,7 +15,7 @@ export async function main(args: readonly string[]): Promise<void> {
   try {
     await program().parseAsync(args as string[], { from: "user" });
   } catch (error) {
-    process.exitCode = report(error, args.includes("--debug"));
+    process.exitCode = report(error, args);
   }
 }
 
@@ -45,20 +45,25 @@ function subcommand(spec: CommandSpec): Command {
 }
 
 // Prints an error as its last line and hint, and gives the exit code.
-function report(error: unknown, debug: boolean): number {
-  if (error instanceof CommanderError) {
-    if (error.exitCode === 0) return EXIT.ok;
-    // commander prints help by itself when no subcommand was given.
-    if (error.code === "commander.help") return EXIT.usage;
-    const [message, ...suggestion] = error.message.replace(/^error: /, "").split("\n");
-    print([`error: ${message}`, `  hint: ${suggestion.join(" ").replace(/^\(|\)$/g, "") || "qedit --help"}`]);
-    return EXIT.usage;
-  }
+function report(error: unknown, args: readonly string[]): number {
+  if (error instanceof CommanderError) return reportUsage(error, args);
   const known = error instanceof QeditError ? error : undefined;
   const message = error instanceof Error ? error.message : String(error);
-  if (debug || !known) print([error instanceof Error ? (error.stack ?? message) : message]);
+  // A failure that nobody foresaw is a bug, and its stack is what a report of it needs.
+  if (args.includes("--debug") || !known) print([error instanceof Error ? (error.stack ?? message) : message]);
   print([`error: ${message}`, ...(known?.hint === undefined ? [] : [`  hint: ${known.hint}`])]);
   return known?.exitCode ?? EXIT.runtime;
+}
+
+function reportUsage({ exitCode, code, message }: CommanderError, args: readonly string[]): number {
+  if (exitCode === 0) return EXIT.ok;
+  // Without a subcommand commander prints the help by itself.
+  if (code === "commander.help") return EXIT.usage;
+  const [reason, suggestion] = message.replace(/^error: /, "").split("\n") as [string, string | undefined];
+  const command = COMMANDS.find(({ name }) => args.includes(name));
+  const help = `qedit ${command === undefined ? "" : `${command.name} `}--help`;
+  print([`error: ${reason[0]!.toUpperCase()}${reason.slice(1)}`, `  hint: ${suggestion?.replace(/^\(|\)$/g, "") ?? help}`]);
+  return EXIT.usage;
 }
 
 function print(lines: readonly string[]): void {

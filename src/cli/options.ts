@@ -1,11 +1,19 @@
 // From options as data to commander's, and from what commander parsed to settings.
 import { Option as CommanderOption, type Command } from "commander";
+import { parseDevice } from "../engine/providers.js";
 import { flag, number, text, type Option, type OptionTable, type SettingsOf } from "../stages/option.js";
 
 /** Options that every subcommand takes. */
 export const commonOptions = {
   model: text({ flags: "--model <name>", summary: "model of models.json whose files to use", group: "Models", initialText: "qwen-image-edit-2509" }),
-  device: text({ flags: "--device <name>", summary: "where to compute: auto, cpu, cuda or cuda:N", group: "Device", initialText: "auto" }),
+  device: {
+    ...text({ flags: "--device <name>", summary: "where to compute: auto, cpu, cuda or cuda:N", group: "Device", initialText: "auto" }),
+    parse(value: string) {
+      // A wrong name is told before model files are looked for.
+      if (value !== "auto") parseDevice(value, 0);
+      return value;
+    },
+  },
   threads: number({ flags: "--threads <count>", summary: "threads on the CPU", group: "Device", initialText: "all cores" }, { minimum: 1, maximum: 1024, whole: true, initial: undefined }),
   json: flag({ flags: "--json", summary: "print the result as one JSON object", group: "Output" }),
   quiet: flag({ flags: "-q, --quiet", summary: "no progress and no notes", group: "Output" }),

@@ -12,7 +12,9 @@ export interface Renderer {
 /** Shows everything, moving if stderr is a terminal; when quiet, warnings only. */
 export async function openRenderer({ quiet }: { quiet: boolean }): Promise<Renderer> {
   const write = (line: string) => process.stderr.write(`${line}\n`);
-  const isMoving = !quiet && process.stderr.isTTY === true && process.env["TERM"] !== "dumb" && !process.env["CI"];
+  // A terminal of no width, as some pseudo-terminals are, would have a spinner clear lines for ever.
+  const isTerminal = process.stderr.isTTY === true && process.stderr.columns > 0;
+  const isMoving = !quiet && isTerminal && process.env["TERM"] !== "dumb" && !process.env["CI"];
   return isMoving ? movingRenderer(write) : plainRenderer({ write, quiet });
 }
 

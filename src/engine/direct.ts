@@ -4,11 +4,13 @@ import { QeditError } from "../errors.js";
 import { elementCount, type Tensor, type Tensors, type TensorType } from "../tensor.js";
 import type { Engine, Model, Session } from "./engine.js";
 import { deviceName, executionProviders, type Device } from "./providers.js";
+import { refuseTelemetry } from "./telemetry.js";
 
 type OnnxRuntime = typeof import("onnxruntime-node");
 
 /** Opens an engine whose sessions run in the calling thread. */
 export async function directEngine(device: Device): Promise<Engine> {
+  refuseTelemetry();
   // The native module loads only when something is to be run.
   const ort = (await import("onnxruntime-node")).default as OnnxRuntime;
   const sessions = new Set<Session>();

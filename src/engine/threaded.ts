@@ -4,6 +4,7 @@ import { QeditError } from "../errors.js";
 import type { Engine, Session } from "./engine.js";
 import type { Failure, Request, Response, Results } from "./protocol.js";
 import type { Device } from "./providers.js";
+import { refuseTelemetry } from "./telemetry.js";
 
 interface Pending {
   readonly resolve: (result: never) => void;
@@ -14,10 +15,11 @@ type Body<K extends Request["kind"]> = Omit<Extract<Request, { kind: K }>, "id">
 
 /** Starts a worker thread that owns the sessions; dispose ends it. */
 export function threadedEngine(device: Device): Engine {
+  refuseTelemetry();
   const worker = new Worker(new URL("./worker.js", import.meta.url), { workerData: device });
   const pending = new Map<number, Pending>();
   let lastId = 0;
-  let isClosed = false;
+  let stopped: QeditError | undefined;
 
   worker.on("message", (response: Response) => {
     const waiting = pending.get(response.id);
@@ -26,15 +28,16 @@ export function threadedEngine(device: Device): Engine {
     else waiting?.resolve(response.result as never);
   });
   const fail = (reason: string, cause?: unknown) => {
-    isClosed = true;
-    for (const { reject } of pending.values()) reject(new QeditError("QEDIT_E_ENGINE", `The engine stopped: ${reason}`, { cause }));
+    // The first reason is the cause, the others follow from it.
+    stopped ??= new QeditError("QEDIT_E_ENGINE", `The engine stopped: ${reason}`, { cause });
+    for (const { reject } of pending.values()) reject(stopped);
     pending.clear();
   };
   worker.on("error", (error) => fail(error.message, error));
   worker.on("exit", (code) => fail(`its thread ended with ${code}`));
 
   const ask = <K extends Request["kind"]>(body: Body<K>): Promise<Results[K]> => {
-    if (isClosed) return Promise.reject(new QeditError("QEDIT_E_ENGINE", "The engine stopped: it takes no more requests"));
+    if (stopped) return Promise.reject(stopped);
     const id = ++lastId;
     return new Promise<Results[K]>((resolve, reject) => {
       pending.set(id, { resolve: resolve as Pending["resolve"], reject });
@@ -48,12 +51,13 @@ export function threadedEngine(device: Device): Engine {
       const id = await ask<"open">({ kind: "open", model });
       const session: Session = {
         run: (feeds) => ask<"run">({ kind: "run", session: id, feeds }),
-        dispose: () => ask<"dispose">({ kind: "dispose", session: id }),
+        // An engine that stopped has closed its sessions; a refusal here would hide why it stopped.
+        dispose: async () => (stopped ? undefined : ask<"dispose">({ kind: "dispose", session: id })),
       };
       return session;
     },
     async dispose() {
-      if (isClosed) return;
+      if (stopped) return;
       const ended = new Promise<void>((resolve) => worker.once("exit", () => resolve()));
       await ask<"close">({ kind: "close" });
       await ended;

@@ -33,7 +33,7 @@ async function answer(request: Request): Promise<Results[Request["kind"]]> {
     case "run":
       return sessionOf(request.session).run(request.feeds);
     case "dispose":
-      await sessionOf(request.session).dispose();
+      await sessions.get(request.session)?.dispose();
       sessions.delete(request.session);
       return undefined;
     case "close":

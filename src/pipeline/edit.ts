@@ -38,7 +38,8 @@ export interface EditRequest {
 }
 
 /** Runs one piece of work as a stage of that name, with its start and end told. */
-export async function timed<T>(stage: string, { emit }: EditContext, work: () => Promise<T>): Promise<T> {
+export async function timed<T>(stage: string, { emit, signal }: EditContext, work: () => Promise<T>): Promise<T> {
+  signal.throwIfAborted();
   const start = performance.now();
   emit({ kind: "start", stage });
   const result = await work();
@@ -50,7 +51,7 @@ export async function timed<T>(stage: string, { emit }: EditContext, work: () =>
 export async function edit({ pictures, settings, keep }: EditRequest, context: EditContext): Promise<DecodedPicture> {
   if (pictures.length === 0) throw new QeditError("QEDIT_E_USAGE", "No picture was given", { hint: 'qedit run photo.jpg -p "make it black and white"' });
   const complete = withNegativePrompt(settings, context);
-  for (const stage of [encodeImage, encodePrompt, sample, decode]) await stage.check(pictures, complete);
+  for (const stage of [encodeImage, encodePrompt, sample, decode]) await stage.check(pictures, complete, context.engine.device);
 
   const keepAs = async (artifact: Artifact): Promise<Artifact> => {
     if (keep !== undefined) await writeArtifact(join(keep, `${artifact.kind}.safetensors`), artifact);

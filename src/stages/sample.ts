@@ -3,9 +3,10 @@ import type { Artifact } from "../artifacts/artifact.js";
 import { stripPrefix } from "../checkpoint/safetensors.js";
 import { Weights } from "../checkpoint/weights.js";
 import { modelOf, withSession } from "../engine/engine.js";
-import { computeType } from "../engine/providers.js";
+import { computeType, type Device } from "../engine/providers.js";
 import { QeditError } from "../errors.js";
 import { Graph } from "../graph/graph.js";
+import type { DType } from "../graph/types.js";
 import { latentStatistics, transformerConfig, type LatentStatistics, type TransformerConfig } from "../models/qwen-image/config.js";
 import { buildTransformer } from "../models/qwen-image/transformer.js";
 import { sampleLatent, samplingSigmas } from "../sampling/driver.js";
@@ -53,7 +54,8 @@ export const sample = defineStage({
   inputs: { latents: "what encode-image made", cond: "what encode-prompt made" },
   output: "samples",
   options,
-  async check(_pictures: unknown, settings: Settings): Promise<void> {
+  async check(_pictures: unknown, settings: Settings, device: Device): Promise<void> {
+    computeType(device, "transformer", settings.dtype);
     samplingSigmas(resolveSampling(settings));
     const { checkpoint, config } = await transformerFile(settings);
     transformerConfig(numbersOf(checkpoint), config);
@@ -67,9 +69,11 @@ export const sample = defineStage({
     const loras = await matchLoras(settings, file.checkpoint);
     for (const lora of loras) lora.report(context.emit);
     const statistics = statisticsOf(latents, { config, file });
-    const latent = await samplePicture({ latents, embeds, statistics }, { sampling, config, file, loras, settings, context });
+    const compute = computeType(context.engine.device, "transformer", settings.dtype);
+    const work = { sampling, config, file, loras, compute, context };
+    const latent = await samplePicture({ latents, embeds, statistics }, work);
     refuseNonFinite(latent, "the samples");
-    return { kind: "samples", tensors: { latent_tensor: latent }, info: infoOf({ latents, cond }, { sampling, file, loras }) };
+    return { kind: "samples", tensors: { latent_tensor: latent }, info: infoOf({ latents, cond }, work) };
   },
 });
 
@@ -112,16 +116,16 @@ interface Work {
   readonly config: TransformerConfig;
   readonly file: NetworkFile;
   readonly loras: readonly RidingLora[];
-  readonly settings: Settings;
+  readonly compute: DType;
   readonly context: StageContext;
 }
 
 type Conditions = { readonly latents: Artifact; readonly embeds: Embeds; readonly statistics: LatentStatistics };
 
-function samplePicture({ latents, embeds, statistics }: Conditions, { sampling, config, file, loras, settings, context }: Work): Promise<Tensor<"float32">> {
+function samplePicture({ latents, embeds, statistics }: Conditions, { sampling, config, file, loras, compute, context }: Work): Promise<Tensor<"float32">> {
   const graph = new Graph("the transformer");
   const weights = Weights.of(graph, file.checkpoint, loras.map(({ adapter }) => adapter));
-  buildTransformer(graph, weights, { config, compute: computeType(context.engine.device, "transformer", settings.dtype) });
+  buildTransformer(graph, weights, { config, compute });
   context.emit({ kind: "activity", text: "opening the transformer" });
   const { emit, signal } = context;
   return withSession(context.engine, modelOf(graph, "none"), (session) => {
@@ -148,7 +152,7 @@ function referenceLatents({ tensors }: Artifact): Tensor<"float32">[] {
   return Array.from({ length: count }, (_, index) => tensors[`reference_latents.${index}`]!);
 }
 
-function infoOf({ latents, cond }: Inputs, { sampling, file, loras }: Pick<Work, "sampling" | "file" | "loras">): Artifact["info"] {
+function infoOf({ latents, cond }: Inputs, { sampling, file, loras, compute }: Work): Artifact["info"] {
   const { seed: number, ...numbers } = sampling;
   return {
     settings: {
@@ -161,6 +165,7 @@ function infoOf({ latents, cond }: Inputs, { sampling, file, loras }: Pick<Work,
         seed: number.toString(),
         sigmas: [...samplingSigmas(sampling)],
         noise: "torch-cpu-mt19937",
+        compute_type: compute,
         lora_strengths: loras.map(({ strength }) => strength),
       },
     },

@@ -1,6 +1,7 @@
 // What a stage is: data in, one result out, the same code whether it runs alone, inside `run`, or behind a server.
 import type { ArtifactKind } from "../artifacts/kinds.js";
 import type { Engine } from "../engine/engine.js";
+import type { Device } from "../engine/providers.js";
 import type { OptionTable, SettingsOf } from "./option.js";
 import type { Picture } from "./pictures.js";
 
@@ -32,7 +33,7 @@ export interface Stage<Inputs, Table extends OptionTable, Output> {
   readonly output: ArtifactKind | "picture";
   readonly options: Table;
   /** Throws what can be known before anything is computed: missing or damaged files, settings that do not go together. */
-  readonly check: (pictures: readonly Picture[], settings: SettingsOf<Table>) => Promise<void>;
+  readonly check: (pictures: readonly Picture[], settings: SettingsOf<Table>, device: Device) => Promise<void>;
   readonly run: (inputs: Inputs, settings: SettingsOf<Table>, context: StageContext) => Promise<Output>;
 }
 

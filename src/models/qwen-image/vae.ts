@@ -3,7 +3,7 @@
 // (depth, widths, where attention stands) is read from the keys and shapes of the file.
 import type { Weights } from "../../checkpoint/weights.js";
 import type { Graph } from "../../graph/graph.js";
-import { conv2d, multiHeadAttention, reduceMean, silu, upsampleNearest2x, type ConvOptions } from "../../graph/operators.js";
+import { conv2d, multiHeadAttention, silu, upsampleNearest2x, type ConvOptions } from "../../graph/operators.js";
 import { multiplyDims } from "../../graph/types.js";
 import type { Value } from "../../graph/value.js";
 
@@ -113,13 +113,16 @@ function head(x: Value, w: Weights): Value {
   return convolution(silu(rmsNormChannels(x, w.at("head.0"))), w.at("head.2"), SAME);
 }
 
-// x / max(‖x‖, floor) · sqrt(channels) · gamma, per pixel over channels; ‖x‖ = sqrt(channels · mean(x²)).
+// x / max(‖x‖, floor) · sqrt(channels) · gamma, per pixel over channels. A product with ones sums the squares at the speed
+// of memory; ONNX Runtime's reductions over an outer axis take four to seven times as long on the CPU.
 function rmsNormChannels(x: Value, w: Weights): Value {
   return w.scoped(() => {
     const channels = Number(x.dim(1));
-    const gamma = w.get("gamma").reshape([1, channels, 1, 1]).cast(x.dtype);
-    const rms = reduceMean(x.mul(x), 1).sqrt().max(NORM_FLOOR / Math.sqrt(channels));
-    return x.div(rms).mul(gamma);
+    const pixels = x.reshape([channels, multiplyDims(x.dim(2), x.dim(3))]);
+    const ones = x.graph.constant(x.dtype, [1, channels], new Array<number>(channels).fill(1));
+    const norm = ones.matmul(pixels.mul(pixels)).sqrt().max(NORM_FLOOR);
+    const gamma = w.get("gamma").reshape([channels, 1]).cast(x.dtype).mul(Math.sqrt(channels));
+    return pixels.div(norm).mul(gamma).reshapeLike(x);
   });
 }
 

@@ -1,0 +1,73 @@
+// Devices by name, what each computes in, and what `auto` does on a machine without a GPU.
+import { describe, expect, test } from "vitest";
+import { chooseEngine } from "../../dist/engine/device.js";
+import { computeType, deviceName, parseDevice } from "../../src/engine/providers.js";
+
+describe("parseDevice", () => {
+  test.each([
+    ["cpu", { provider: "cpu", index: 0, threads: 3 }, "cpu"],
+    ["cuda", { provider: "cuda", index: 0, threads: 3 }, "cuda:0"],
+    ["cuda:2", { provider: "cuda", index: 2, threads: 3 }, "cuda:2"],
+  ])("reads %s", (text, device, name) => {
+    expect(parseDevice(text, 3)).toEqual(device);
+    expect(deviceName(parseDevice(text, 3))).toBe(name);
+  });
+
+  test.each(["", "gpu", "CPU", "cpu:0", "cuda:", "cuda:-1", "cuda:x", "cuda:1.5", " cpu"])("refuses %j", (text) => {
+    expect(() => parseDevice(text, 0)).toThrow(
+      expect.objectContaining({ code: "QEDIT_E_USAGE", message: `Cannot use device "${text}": auto, cpu, cuda or cuda:N is wanted`, hint: "--device auto" }),
+    );
+  });
+});
+
+describe("computeType", () => {
+  const [cpu, cuda] = [parseDevice("cpu", 0), parseDevice("cuda", 0)];
+
+  test("is float32 on the CPU, and bfloat16 on CUDA for the transformer alone", () => {
+    expect((["vae", "text-encoder", "transformer"] as const).map((network) => [computeType(cpu, network), computeType(cuda, network)])).toEqual([
+      ["f32", "f32"],
+      ["f32", "f32"],
+      ["f32", "bf16"],
+    ]);
+  });
+
+  test("follows what was asked for, for the transformer alone", () => {
+    expect(computeType(cuda, "transformer", "float32")).toBe("f32");
+    expect(computeType(cuda, "vae", "bfloat16")).toBe("f32");
+    expect(computeType(cuda, "transformer", "auto")).toBe("bf16");
+  });
+
+  test("refuses what the device cannot compute in", () => {
+    expect(() => computeType(cpu, "transformer", "bfloat16")).toThrow(
+      expect.objectContaining({ code: "QEDIT_E_USAGE", message: 'Cannot compute in "bfloat16" on cpu: auto or float32 is wanted', hint: "--dtype auto" }),
+    );
+  });
+});
+
+describe("chooseEngine", () => {
+  test("takes the CPU without a reason when it is asked for", async () => {
+    const { engine, reason } = await chooseEngine("cpu", 1);
+    await engine.dispose();
+    expect([engine.device, reason]).toEqual([{ provider: "cpu", index: 0, threads: 1 }, undefined]);
+  });
+
+  test("takes the GPU, or says why not in one line", async () => {
+    const { engine, reason } = await chooseEngine("auto", 1);
+    await engine.dispose();
+    if (engine.device.provider === "cuda") expect(reason).toBeUndefined();
+    else expect(reason).toMatch(/^[^\n]+$/);
+  });
+
+  test("refuses a GPU that is not there, with what to type instead", async () => {
+    await expect(chooseEngine("cuda:99", 1)).rejects.toMatchObject({
+      code: "QEDIT_E_DEVICE",
+      exitCode: 1,
+      message: expect.stringMatching(/^Cannot compute on cuda:99: [^\n]+$/),
+      hint: "--device cpu",
+    });
+  });
+
+  test("refuses a name that is no device", async () => {
+    await expect(chooseEngine("gpu", 1)).rejects.toMatchObject({ code: "QEDIT_E_USAGE", exitCode: 2 });
+  });
+});

@@ -1,0 +1,125 @@
+// The import rule of the design: imports go down only, one owner per package, and no file with two reasons to change.
+import { readdirSync, readFileSync } from "node:fs";
+import { dirname, join, relative, resolve, sep } from "node:path";
+import { fileURLToPath } from "node:url";
+import { describe, expect, test } from "vitest";
+
+/** From the top; folders of one row do not import each other. `.` is what lies in src itself: errors, tensor, files. */
+const ROWS = [["cli"], ["pipeline"], ["stages", "catalog"], ["models", "sampling", "engine", "artifacts", "text", "image"], ["checkpoint"], ["graph"], ["."]];
+
+/** Packages of package.json, and the one folder that may import each. */
+const OWNERS: Readonly<Record<string, string>> = {
+  "onnxruntime-node": "engine",
+  sharp: "image",
+  commander: "cli",
+  ora: "cli",
+  "cli-progress": "cli",
+  protobufjs: "graph",
+  "@huggingface/tokenizers": "text",
+};
+
+/** Folders that are pure: no files, no sessions, no threads. */
+const PURE = ["graph", "models"];
+
+const LONGEST_FILE = 300;
+
+/** Fewer than these mean that the search below has gone blind. */
+const FEWEST_FILES = 60;
+const FEWEST_IMPORTS = 250;
+
+interface Import {
+  readonly file: string;
+  readonly folder: string;
+  readonly target: string;
+}
+
+const src = fileURLToPath(new URL("../src", import.meta.url));
+const files = readdirSync(src, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".ts"));
+const imports = files.flatMap(importsOf);
+const inside = imports.filter(({ target }) => target.startsWith("."));
+const outside = imports.filter(({ target }) => !target.startsWith("."));
+
+// Static, dynamic and type imports, re-exports, and modules named by URL, as a worker's is.
+function importsOf(file: string): Import[] {
+  const text = readFileSync(join(src, file), "utf8");
+  const patterns = [/^(?:import|export)\b[^;"']*?\bfrom\s*"([^"]+)"/gm, /^import\s*"([^"]+)"/gm, /\bimport\(\s*"([^"]+)"/g, /new URL\("([^"]+\.js)", import\.meta\.url\)/g];
+  return patterns.flatMap((pattern) => [...text.matchAll(pattern)].map((match) => ({ file, folder: folderOf(join(src, file)), target: match[1]! })));
+}
+
+function folderOf(path: string): string {
+  const [first, ...rest] = relative(src, path).split(sep);
+  return rest.length === 0 ? "." : first!;
+}
+
+function rowOf(folder: string): number {
+  return ROWS.findIndex((row) => row.includes(folder));
+}
+
+function goesDown({ file, folder, target }: Import): boolean {
+  const other = folderOf(resolve(src, dirname(file), target));
+  return other === folder || rowOf(other) > rowOf(folder);
+}
+
+function packageOf(target: string): string {
+  return target.split("/").slice(0, target.startsWith("@") ? 2 : 1).join("/");
+}
+
+function lines(list: readonly Import[]): string[] {
+  return list.map(({ file, target }) => `${file} imports ${target}`);
+}
+
+test("the search sees the files and imports of src", () => {
+  expect(files.length).toBeGreaterThan(FEWEST_FILES);
+  expect(imports.length).toBeGreaterThan(FEWEST_IMPORTS);
+});
+
+test("every import is seen: those of each file are as many as its lines with `from`", () => {
+  const missed = files.filter((file) => {
+    const statements = readFileSync(join(src, file), "utf8").match(/^(?:import\b.*|export\b.*|\}) from "/gm) ?? [];
+    return importsOf(file).length < statements.length;
+  });
+  expect(missed).toEqual([]);
+});
+
+test("every folder of src has its row", () => {
+  const folders = new Set(files.map((file) => folderOf(join(src, file))));
+  expect([...folders].sort()).toEqual(ROWS.flat().sort());
+});
+
+test("imports go down only", () => {
+  expect(lines(inside.filter((each) => !goesDown(each)))).toEqual([]);
+});
+
+test("stages meet in artifacts: no stage imports another", () => {
+  const stages = ["encode-image", "encode-prompt", "sample", "decode"];
+  const isStage = (target: string) => stages.some((stage) => target === `./${stage}.js`);
+  expect(lines(inside.filter(({ folder, target }) => folder === "stages" && isStage(target)))).toEqual([]);
+});
+
+describe("packages", () => {
+  const packages = outside.filter(({ target }) => !target.startsWith("node:"));
+
+  test("each has one owner", () => {
+    expect(lines(packages.filter(({ folder, target }) => OWNERS[packageOf(target)] !== folder))).toEqual([]);
+  });
+
+  test("each one of package.json is in use", () => {
+    const { dependencies } = JSON.parse(readFileSync(join(src, "../package.json"), "utf8")) as { dependencies: Record<string, string> };
+    expect([...new Set(packages.map(({ target }) => packageOf(target)))].sort()).toEqual(Object.keys(dependencies).sort());
+  });
+
+  test.each(["onnxruntime-node", "sharp"])("%s, a native one, is loaded only when it is used", (name) => {
+    const statement = new RegExp(`^import (?!type\\b)[^;]*"${name}"`, "m");
+    expect(files.filter((file) => statement.test(readFileSync(join(src, file), "utf8")))).toEqual([]);
+  });
+});
+
+test.each(PURE)("%s imports no module of Node's", (pure) => {
+  expect(inside.some(({ folder }) => folder === pure)).toBe(true);
+  expect(lines(outside.filter(({ folder, target }) => folder === pure && target.startsWith("node:")))).toEqual([]);
+});
+
+test(`no file is longer than ${LONGEST_FILE} lines`, () => {
+  const long = files.filter((file) => readFileSync(join(src, file), "utf8").trimEnd().split("\n").length > LONGEST_FILE);
+  expect(long).toEqual([]);
+});
