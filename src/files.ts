@@ -30,7 +30,7 @@ const temporaries = new Set<string>();
  */
 export async function writeFileAtomically(path: string, bytes: Uint8Array): Promise<void> {
   try {
-    await mkdir(dirname(path), { recursive: true });
+    await makeFolders(dirname(path));
     const target = await describe(path);
     if (target.isSpecial) {
       await writeAndFlush(path, bytes, "w");
@@ -92,6 +92,17 @@ async function describe(path: string): Promise<{ path: string; isSpecial: boolea
   if (found === undefined) return { path, isSpecial: false };
   if (found.isDirectory()) throw Object.assign(new Error("is a directory"), { code: "EISDIR" });
   return { path: await realpath(path), isSpecial: !found.isFile() };
+}
+
+// One level at a time: Node's recursive mkdir never ends where a folder cannot be made in one that exists, as in /proc.
+async function makeFolders(folder: string): Promise<void> {
+  const found = await stat(folder).catch(() => undefined);
+  if (found?.isDirectory()) return;
+  if (dirname(folder) !== folder) await makeFolders(dirname(folder));
+  await mkdir(folder).catch((error: NodeJS.ErrnoException) => {
+    // Another process may have made it in between.
+    if (error.code !== "EEXIST" || found) throw error;
+  });
 }
 
 function temporaryName(path: string): string {

@@ -78,7 +78,7 @@ export class Weights {
     const stored = this.#source.checkpoint.tensors.get(key);
     if (!stored) {
       throw new QeditError("QEDIT_E_CHECKPOINT", `Cannot find "${key}" in ${this.#source.checkpoint.file}`, {
-        hint: "The file may be of another model: `qedit --help` lists which option takes which file",
+        hint: "The file may be of another model: `qedit run --help` says which option takes which file",
       });
     }
     return stored;

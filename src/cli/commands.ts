@@ -2,14 +2,13 @@
 import { basename, extname, join, dirname } from "node:path";
 import { readArtifact, writeArtifact, type Artifact, type ArtifactInfo } from "../artifacts/artifact.js";
 import type { FileRole } from "../catalog/models.js";
-import { QeditError } from "../errors.js";
 import { writeFileAtomically } from "../files.js";
 import { formatOf, type PictureFormat } from "../image/write.js";
 import { edit, editOptions, timed, type EditContext } from "../pipeline/edit.js";
 import { decode, encodeDecoded, type DecodedPicture } from "../stages/decode.js";
 import { encodeImage } from "../stages/encode-image.js";
 import { encodePrompt } from "../stages/encode-prompt.js";
-import { choice, text, type OptionTable, type SettingsOf } from "../stages/option.js";
+import { choice, mandatoryText, text, type OptionTable, type SettingsOf } from "../stages/option.js";
 import { readPictures } from "../stages/pictures.js";
 import { sample } from "../stages/sample.js";
 
@@ -96,8 +95,8 @@ const encodePromptCommand = defineCommand({
 });
 
 const sampleOptions = {
-  latents: text({ flags: "--latents <file>", summary: "what encode-image made", group: "Prompt" }),
-  cond: text({ flags: "--cond <file>", summary: "what encode-prompt made", group: "Prompt" }),
+  latents: mandatoryText({ flags: "--latents <file>", summary: "what encode-image made", group: "Prompt" }),
+  cond: mandatoryText({ flags: "--cond <file>", summary: "what encode-prompt made", group: "Prompt" }),
   ...sample.options,
   output,
 };
@@ -109,8 +108,8 @@ const sampleCommand = defineCommand({
   roles: ["transformer"],
   output: (_args, settings) => settings.output ?? "samples.safetensors",
   async perform({ settings, output: path }, context) {
-    const latents = await readArtifact(required(settings.latents, "--latents", "qedit encode-image"), "latents");
-    const cond = await readArtifact(required(settings.cond, "--cond", "qedit encode-prompt"), "cond");
+    const latents = await readArtifact(settings.latents, "latents");
+    const cond = await readArtifact(settings.cond, "cond");
     return writeResult(path, await timed(sample.name, context, () => sample.run({ latents, cond }, settings, context)));
   },
 });
@@ -150,11 +149,6 @@ async function writePicture(path: string, { format: name }: PictureSettings, pic
 async function writeResult(path: string, artifact: Artifact): Promise<Outcome> {
   await writeArtifact(path, artifact);
   return { output: path, kind: artifact.kind, info: artifact.info };
-}
-
-function required(path: string | undefined, option: string, command: string): string {
-  if (path !== undefined) return path;
-  throw new QeditError("QEDIT_E_USAGE", `No ${option} was given`, { hint: `Add ${option} FILE, which \`${command}\` writes` });
 }
 
 function stem(path: string): string {

@@ -3,7 +3,7 @@ import { QeditError } from "../errors.js";
 import { removeTemporaryFiles } from "../files.js";
 
 /** How long a stop may wait for the computation under way, milliseconds. */
-const GRACE = 700;
+const GRACE = 500;
 
 /** Aborts the returned signal at the first SIGINT or SIGTERM, and ends the process when that is not heard in time, or at a second one. */
 export function interruptSignal(): AbortSignal {

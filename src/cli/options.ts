@@ -1,6 +1,7 @@
 // From options as data to commander's, and from what commander parsed to settings.
 import { Option as CommanderOption, type Command } from "commander";
 import { parseDevice } from "../engine/providers.js";
+import { QeditError } from "../errors.js";
 import { flag, number, text, type Option, type OptionTable, type SettingsOf } from "../stages/option.js";
 
 /** Options that every subcommand takes. */
@@ -38,10 +39,15 @@ export function addOptions(command: Command, table: OptionTable): void {
   }
 }
 
-/** The settings of a table, from what commander parsed; what was not given has its default. */
+/** The settings of a table, from what commander parsed; what was not given has its default. Throws QEDIT_E_USAGE for a mandatory option. */
 export function settingsOf<Table extends OptionTable>(table: Table, parsed: Readonly<Record<string, unknown>>): SettingsOf<Table> {
   const settings = Object.entries(table).map(([name, option]) => {
-    const given = flagsOf(option).longs.map((long) => parsed[camelCase(long)]).find((value) => value !== undefined);
+    const { longs, argument } = flagsOf(option);
+    const given = longs.map((long) => parsed[camelCase(long)]).find((value) => value !== undefined);
+    // Not left to commander, which would tell it before an option that was mistyped.
+    if (option.mandatory && given === undefined) {
+      throw new QeditError("QEDIT_E_USAGE", `No ${longs[0]} was given`, { hint: `Add ${longs[0]}${argument}: ${option.summary}` });
+    }
     return [name, given ?? option.initial];
   });
   return Object.fromEntries(settings) as SettingsOf<Table>;
@@ -53,7 +59,7 @@ function flagsOf({ flags }: Option<unknown>): { short: string | undefined; longs
 }
 
 function describe({ summary, initial, initialText }: Option<unknown>): string {
-  const isShown = typeof initial === "string" || typeof initial === "number" || typeof initial === "bigint";
+  const isShown = (typeof initial === "string" && initial !== "") || typeof initial === "number" || typeof initial === "bigint";
   const shown = initialText ?? (isShown ? String(initial) : undefined);
   return shown === undefined ? summary : `${summary} (default: ${shown})`;
 }

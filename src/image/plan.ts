@@ -111,10 +111,10 @@ function checkOptions({ mode = "default", megapixels, size }: PlanOptions): void
   }
   const fewest = sizes.SIDE_MULTIPLE ** 2 / sizes.MEGAPIXEL;
   if (megapixels !== undefined && !(megapixels >= fewest && Number.isFinite(megapixels))) {
-    throw new QeditError("QEDIT_E_USAGE", `Cannot plan for ${megapixels} megapixels: wanted at least ${fewest.toFixed(5)}`);
+    throw new QeditError("QEDIT_E_USAGE", `Cannot plan for ${megapixels} megapixels: wanted at least ${fewest.toFixed(5)}`, { hint: "--megapixels 1" });
   }
   if (size === undefined) return;
-  if (mode !== "default") throw new QeditError("QEDIT_E_USAGE", `Cannot plan for a size in mode ${mode}: its nodes choose the size`);
+  if (mode !== "default") throw new QeditError("QEDIT_E_USAGE", `Cannot plan for a size in mode ${mode}: its nodes choose the size`, { hint: "Leave out --size or --match" });
   const sides = [size.width, size.height];
   if (sides.every((side) => Number.isInteger(side) && side >= sizes.SIDE_MULTIPLE && side % sizes.SIDE_MULTIPLE === 0)) return;
   const nearest = sides.map((side) => Math.max(sizes.roundHalfEven(side / sizes.SIDE_MULTIPLE), 1) * sizes.SIDE_MULTIPLE);

@@ -55,7 +55,7 @@ async function readBytes(source: string | Uint8Array, name: string): Promise<Uin
       bytes = await readFile(bytes);
     } catch (cause) {
       const reason = REASONS[(cause as NodeJS.ErrnoException).code ?? ""] ?? firstLine(cause);
-      throw new QeditError("QEDIT_E_IMAGE", `Cannot read ${name}: ${reason}`, { cause });
+      throw new QeditError("QEDIT_E_IMAGE", `Cannot read ${name}: ${reason}`, { hint: "Check the path of the picture", cause });
     }
   }
   if (bytes.byteLength > 0) return bytes;

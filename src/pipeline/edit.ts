@@ -51,7 +51,7 @@ export async function timed<T>(stage: string, { emit, signal }: EditContext, wor
 export async function edit({ pictures, settings, keep }: EditRequest, context: EditContext): Promise<DecodedPicture> {
   if (pictures.length === 0) throw new QeditError("QEDIT_E_USAGE", "No picture was given", { hint: 'qedit run photo.jpg -p "make it black and white"' });
   const complete = withNegativePrompt(settings, context);
-  for (const stage of [encodeImage, encodePrompt, sample, decode]) await stage.check(pictures, complete, context.engine.device);
+  await checkStages(pictures, complete, context);
 
   const keepAs = async (artifact: Artifact): Promise<Artifact> => {
     if (keep !== undefined) await writeArtifact(join(keep, `${artifact.kind}.safetensors`), artifact);
@@ -61,6 +61,21 @@ export async function edit({ pictures, settings, keep }: EditRequest, context: E
   const cond = await timed(encodePrompt.name, context, async () => keepAs(await encodePrompt.run({ pictures }, complete, context)));
   const samples = await timed(sample.name, context, async () => keepAs(await sample.run({ latents, cond }, complete, context)));
   return timed(decode.name, context, () => decode.run({ samples }, complete, context));
+}
+
+// Model files that are each sound may still not belong together.
+async function checkStages(pictures: readonly Picture[], settings: EditSettings, { engine }: EditContext): Promise<void> {
+  const agreed = new Map<string, { length: number; stage: string }>();
+  for (const stage of [encodeImage, encodePrompt, sample, decode]) {
+    for (const [name, length] of Object.entries(await stage.check(pictures, settings, engine.device))) {
+      const before = agreed.get(name) ?? { length, stage: stage.name };
+      agreed.set(name, before);
+      if (before.length === length) continue;
+      throw new QeditError("QEDIT_E_CHECKPOINT", `Cannot use these model files together: ${name} is ${before.length} in ${before.stage}, ${length} in ${stage.name}`, {
+        hint: "Give files of one model: --vae, --text-encoder, --transformer",
+      });
+    }
+  }
 }
 
 // The negative prompt is read only where guidance looks at it; ComfyUI's template has an empty one.

@@ -4,7 +4,7 @@ import { Weights } from "../checkpoint/weights.js";
 import { modelOf, withSession } from "../engine/engine.js";
 import { QeditError } from "../errors.js";
 import { Graph } from "../graph/graph.js";
-import { fromPlanes, type Box, type FloatImage, type Image, type Size } from "../image/image.js";
+import { CHANNELS, fromPlanes, type Box, type FloatImage, type Image, type Size } from "../image/image.js";
 import { resizeTo } from "../image/resize.js";
 import { pictureStatistics } from "../image/statistics.js";
 import { encodePicture, type PictureFormat } from "../image/write.js";
@@ -14,7 +14,7 @@ import { refuseNonFinite } from "./finite.js";
 import { numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
 import { flag, type SettingsOf } from "./option.js";
 import { match, vae } from "./options.js";
-import { defineStage, type StageContext } from "./stage.js";
+import { defineStage, type StageContext, type StageLengths } from "./stage.js";
 
 const options = {
   vae,
@@ -39,8 +39,8 @@ export const decode = defineStage({
   inputs: { samples: "the latents that sample made, or that ComfyUI's SaveLatent wrote" },
   output: "picture",
   options,
-  async check(_pictures: unknown, settings: Settings): Promise<void> {
-    vaeConfig(numbersOf((await vaeFile(settings)).checkpoint));
+  async check(_pictures: unknown, settings: Settings): Promise<StageLengths> {
+    return { "latent channels": vaeConfig(numbersOf((await vaeFile(settings)).checkpoint)).latentChannels };
   },
   async run({ samples }: { readonly samples: Artifact }, settings: Settings, context: StageContext): Promise<DecodedPicture> {
     const file = await vaeFile(settings);
@@ -87,9 +87,11 @@ function refuseOtherChannels({ tensors }: Artifact, { checkpoint }: NetworkFile)
 
 function refuseBroken(planes: Tensor<"float32">): void {
   refuseNonFinite(planes, "the picture");
-  const { flat, min } = pictureStatistics(planes.data);
-  if (!flat) return;
-  throw new QeditError("QEDIT_E_BAD_OUTPUT", `Decoded a picture of one flat colour (${min.toFixed(3)} everywhere)`, {
+  const area = planes.data.length / CHANNELS;
+  const channels = Array.from({ length: CHANNELS }, (_, index) => pictureStatistics(planes.data.subarray(index * area, (index + 1) * area)));
+  if (!channels.every(({ flat }) => flat)) return;
+  const colour = channels.map(({ min }) => min.toFixed(3)).join(", ");
+  throw new QeditError("QEDIT_E_BAD_OUTPUT", `Decoded a picture of one flat colour (${colour} everywhere)`, {
     hint: "Model files that do not belong together do this: check --vae, --transformer and --text-encoder",
   });
 }

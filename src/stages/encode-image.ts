@@ -15,7 +15,7 @@ import { numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js"
 import { number, size, type SettingsOf } from "./option.js";
 import { match, vae } from "./options.js";
 import { pictureHashes, sourceOf, type Picture } from "./pictures.js";
-import { defineStage, type StageContext } from "./stage.js";
+import { defineStage, type StageContext, type StageLengths } from "./stage.js";
 
 const options = {
   vae,
@@ -38,8 +38,10 @@ export const encodeImage = defineStage({
   inputs: { pictures: "the pictures, in the order the prompt counts them" },
   output: "latents",
   options,
-  async check(pictures: readonly Picture[], settings: Settings): Promise<void> {
-    planOf(pictures, settings, await vaeFile(settings));
+  async check(pictures: readonly Picture[], settings: Settings): Promise<StageLengths> {
+    const file = await vaeFile(settings);
+    planOf(pictures, settings, file);
+    return { "latent channels": vaeConfig(numbersOf(file.checkpoint)).latentChannels };
   },
   async run({ pictures }: Inputs, settings: Settings, context: StageContext): Promise<Artifact> {
     const file = await vaeFile(settings);

@@ -8,22 +8,23 @@ import { Graph } from "../graph/graph.js";
 import { visionPatches, type PatchConfig } from "../image/patches.js";
 import { planSizes, type PlanMode } from "../image/plan.js";
 import { applySteps } from "../image/resize.js";
-import { languageConfig, visionConfig } from "../models/qwen2.5-vl/config.js";
+import { languageConfig, visionConfig, type LanguageConfig, type VisionConfig } from "../models/qwen2.5-vl/config.js";
 import { buildLanguageModel } from "../models/qwen2.5-vl/language.js";
 import { buildVisionTower } from "../models/qwen2.5-vl/vision.js";
 import type { Tensor } from "../tensor.js";
 import { editPrompt } from "../text/prompt.js";
 import { loadTokenizer } from "../text/tokenizer.js";
+import { TOKEN } from "../text/vocabulary.js";
 import { embedPicture, embedPrompt, type SeenPicture } from "./embed-prompt.js";
 import { numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
-import { text, type SettingsOf } from "./option.js";
+import { mandatoryText, text, type SettingsOf } from "./option.js";
 import { match } from "./options.js";
 import { pictureHashes, sourceOf, type Picture } from "./pictures.js";
-import { defineStage, type StageContext } from "./stage.js";
+import { defineStage, type StageContext, type StageLengths } from "./stage.js";
 
 const options = {
   textEncoder: text({ flags: "--text-encoder, --clip <file>", summary: "text encoder, such as qwen_2.5_vl_7b_fp8_scaled.safetensors", group: "Models" }),
-  prompt: text({ flags: "-p, --prompt <text>", summary: "what to do with the pictures", group: "Prompt" }),
+  prompt: mandatoryText({ flags: "-p, --prompt <text>", summary: "what to do with the pictures", group: "Prompt" }),
   negativePrompt: text({ flags: "--negative-prompt <text>", summary: "what to keep away from; has an effect at a cfg other than 1", group: "Prompt" }),
   match,
 };
@@ -39,18 +40,17 @@ export const encodePrompt = defineStage({
   inputs: { pictures: "the pictures, in the order the prompt counts them" } as const,
   output: "cond",
   options,
-  async check(pictures: readonly Picture[], settings: Settings): Promise<void> {
-    refuseMissingPrompt(settings);
-    const { checkpoint, config } = await textEncoderFile(settings);
-    languageConfig(numbersOf(checkpoint), config);
-    if (pictures.length > 0) visionConfig(numbersOf(checkpoint), config);
+  async check(pictures: readonly Picture[], settings: Settings): Promise<StageLengths> {
+    const { language } = networkConfigs(pictures, await textEncoderFile(settings));
+    return { "prompt width": language.width };
   },
   async run({ pictures }: Inputs, settings: Settings, context: StageContext): Promise<Artifact> {
-    const prompt = refuseMissingPrompt(settings);
+    const { prompt } = settings;
     const file = await textEncoderFile(settings);
-    const seen = pictures.length > 0 ? await lookAt(pictures, { file, settings, context }) : [];
+    const { language, vision } = networkConfigs(pictures, file);
+    const seen = vision ? await lookAt(pictures, vision, { file, settings, context }) : [];
     const prompts = settings.negativePrompt === undefined ? [prompt] : [prompt, settings.negativePrompt];
-    const [embeds, negative] = await readPrompts(prompts, seen, { file, settings, context });
+    const [embeds, negative] = await readPrompts(prompts, seen, { config: language, file, settings, context });
     return {
       kind: "cond",
       tensors: { prompt_embeds: embeds!, ...(negative ? { negative_prompt_embeds: negative } : {}) },
@@ -64,13 +64,22 @@ export const encodePrompt = defineStage({
   },
 });
 
-function refuseMissingPrompt({ prompt }: Settings): string {
-  if (prompt !== undefined) return prompt;
-  throw new QeditError("QEDIT_E_USAGE", "No prompt was given", { hint: 'Add -p "make it black and white"' });
-}
-
 function textEncoderFile({ textEncoder }: Settings): Promise<NetworkFile> {
   return readNetworkFile(textEncoder, { name: "text encoder", option: "--text-encoder" });
+}
+
+// The numbers of the networks that will run. Throws QEDIT_E_CHECKPOINT when the file cannot serve these pictures or the prompt template.
+function networkConfigs(pictures: readonly Picture[], { checkpoint, config }: NetworkFile): { language: LanguageConfig; vision: VisionConfig | undefined } {
+  const numbers = numbersOf(checkpoint);
+  const language = languageConfig(numbers, config);
+  const vision = pictures.length > 0 ? visionConfig(numbers, config) : undefined;
+  const rows = numbers.shape("model.embed_tokens.weight")[0]!;
+  if (rows <= TOKEN.imagePad) {
+    throw new QeditError("QEDIT_E_CHECKPOINT", `Cannot use ${checkpoint.file} as text encoder: its vocabulary has ${rows} tokens, the prompt needs ${TOKEN.imagePad + 1}`, {
+      hint: "Give a Qwen2.5-VL text encoder: --text-encoder qwen_2.5_vl_7b_fp8_scaled.safetensors",
+    });
+  }
+  return { language, vision };
 }
 
 interface Work {
@@ -80,8 +89,7 @@ interface Work {
 }
 
 // The vision tower over each picture, in a session of its own that is gone before the language model opens.
-async function lookAt(pictures: readonly Picture[], { file, settings, context }: Work): Promise<SeenPicture[]> {
-  const config = visionConfig(numbersOf(file.checkpoint), file.config);
+async function lookAt(pictures: readonly Picture[], config: VisionConfig, { file, settings, context }: Work): Promise<SeenPicture[]> {
   const patches: PatchConfig = { patch: config.patchSize, temporal: config.temporalPatchSize, merge: config.mergeSize };
   const plan = planSizes(pictures.map(sourceOf), { mode: (settings.match ?? "default") as PlanMode, patches });
   const graph = new Graph("the vision tower");
@@ -100,8 +108,11 @@ async function lookAt(pictures: readonly Picture[], { file, settings, context }:
   });
 }
 
-async function readPrompts(prompts: readonly string[], seen: readonly SeenPicture[], { file, settings, context }: Work): Promise<Tensor<"float32">[]> {
-  const config = languageConfig(numbersOf(file.checkpoint), file.config);
+async function readPrompts(
+  prompts: readonly string[],
+  seen: readonly SeenPicture[],
+  { config, file, settings, context }: Work & { config: LanguageConfig },
+): Promise<Tensor<"float32">[]> {
   const graph = new Graph("the language model");
   buildLanguageModel(graph, Weights.of(graph, file.checkpoint), { config, compute: computeType(context.engine.device, "text-encoder") });
   context.emit({ kind: "activity", text: "opening the language model" });

@@ -10,6 +10,8 @@ export interface Option<T> {
   readonly initial: T;
   /** What help shows for a default that is not one value. */
   readonly initialText?: string;
+  /** Claims that nothing can be done without it. */
+  readonly mandatory?: boolean;
   /** Heading in help. */
   readonly group: OptionGroup;
   /** The value of one more occurrence; throws QEDIT_E_USAGE. A switch, which takes no text, has none. */
@@ -31,6 +33,11 @@ type Described = Pick<Option<unknown>, "flags" | "summary" | "group"> & { readon
 /** Any text; undefined when not given. */
 export function text(described: Described): Option<string | undefined> {
   return { ...described, initial: undefined, parse: (value) => value };
+}
+
+/** A text that must be given. */
+export function mandatoryText(described: Described): Option<string> {
+  return { ...described, initial: "", mandatory: true, parse: (value) => value };
 }
 
 /** A switch, off unless given. */

@@ -19,7 +19,7 @@ import { matchLoras, type RidingLora } from "./loras.js";
 import { numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
 import { choice, flag, number, repeated, seed, text, type SettingsOf } from "./option.js";
 import { resolveSampling, type ResolvedSampling } from "./sampling-defaults.js";
-import { defineStage, type StageContext } from "./stage.js";
+import { defineStage, type StageContext, type StageLengths } from "./stage.js";
 import { normalisedLatent, velocityOf, type Embeds } from "./velocity.js";
 
 const options = {
@@ -54,12 +54,13 @@ export const sample = defineStage({
   inputs: { latents: "what encode-image made", cond: "what encode-prompt made" },
   output: "samples",
   options,
-  async check(_pictures: unknown, settings: Settings, device: Device): Promise<void> {
+  async check(_pictures: unknown, settings: Settings, device: Device): Promise<StageLengths> {
     computeType(device, "transformer", settings.dtype);
     samplingSigmas(resolveSampling(settings));
     const { checkpoint, config } = await transformerFile(settings);
-    transformerConfig(numbersOf(checkpoint), config);
+    const numbers = transformerConfig(numbersOf(checkpoint), config);
     await matchLoras(settings, checkpoint);
+    return { "latent channels": latentChannels(numbers), "prompt width": numbers.textWidth };
   },
   async run({ latents, cond }: Inputs, settings: Settings, context: StageContext): Promise<Artifact> {
     const sampling = resolveSampling(settings);
@@ -82,10 +83,14 @@ async function transformerFile({ transformer }: Settings): Promise<NetworkFile> 
   return { ...file, checkpoint: stripPrefix(file.checkpoint) };
 }
 
+function latentChannels({ patchWidth, patchSize }: TransformerConfig): number {
+  return patchWidth / patchSize ** 2;
+}
+
 // The VAE's, as encode-image noted them; the published ones for latents of other tools.
 function statisticsOf({ tensors, info }: Artifact, { config, file }: { config: TransformerConfig; file: NetworkFile }): LatentStatistics {
   const channels = tensors["latent"]!.shape[1]!;
-  const wanted = config.patchWidth / config.patchSize ** 2;
+  const wanted = latentChannels(config);
   if (channels !== wanted) {
     throw new QeditError("QEDIT_E_ARTIFACT", `Cannot use the latents: they have ${channels} channels, ${file.checkpoint.file} takes ${wanted}`, {
       hint: "Encode the pictures with the VAE that belongs to the transformer: qedit encode-image --vae FILE",

@@ -20,6 +20,9 @@ export interface StageContext {
   readonly signal: AbortSignal;
 }
 
+/** Lengths by name, such as `latent channels`: what a stage gives or takes. */
+export type StageLengths = Readonly<Record<string, number>>;
+
 /** A stage: its name and options as data, and one function. */
 export interface Stage<Inputs, Table extends OptionTable, Output> {
   readonly name: string;
@@ -32,8 +35,11 @@ export interface Stage<Inputs, Table extends OptionTable, Output> {
   /** What the result is: a kind of artifact, or a picture. */
   readonly output: ArtifactKind | "picture";
   readonly options: Table;
-  /** Throws what can be known before anything is computed: missing or damaged files, settings that do not go together. */
-  readonly check: (pictures: readonly Picture[], settings: SettingsOf<Table>, device: Device) => Promise<void>;
+  /**
+   * Throws what can be known before anything is computed: missing or damaged files, settings that do not go together.
+   * Gives the lengths in which the stages of one edit must agree.
+   */
+  readonly check: (pictures: readonly Picture[], settings: SettingsOf<Table>, device: Device) => Promise<StageLengths>;
   readonly run: (inputs: Inputs, settings: SettingsOf<Table>, context: StageContext) => Promise<Output>;
 }
 
