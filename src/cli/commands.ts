@@ -2,6 +2,7 @@
 import { basename, extname, join, dirname } from "node:path";
 import { readArtifact, writeArtifact, type Artifact, type ArtifactInfo } from "../artifacts/artifact.js";
 import type { FileRole } from "../catalog/models.js";
+import { QeditError } from "../errors.js";
 import { writeFileAtomically } from "../files.js";
 import { formatOf, type PictureFormat } from "../image/write.js";
 import { edit, editOptions, timed, type EditContext } from "../pipeline/edit.js";
@@ -46,7 +47,7 @@ function defineCommand<Table extends OptionTable>(spec: CommandSpec<Table>): Com
 
 const output = text({ flags: "-o, --output <file>", summary: "where the result goes", group: "Output" });
 const FORMATS: Readonly<Record<string, PictureFormat>> = { png: "png", jpg: "jpeg", jpeg: "jpeg", webp: "webp" };
-const format = choice({ flags: "--format <name>", summary: "picture format, unless the name of the output says it", group: "Output" }, Object.keys(FORMATS), undefined);
+const format = choice({ flags: "--format <name>", summary: "picture format, when the name of the output does not say it", group: "Output" }, Object.keys(FORMATS), undefined);
 const keep = text({ flags: "--keep <folder>", summary: "keep the tensor files between the stages there", group: "Output" });
 
 const runOptions = { ...editOptions, output, format, keep };
@@ -137,12 +138,20 @@ type PictureSettings = { readonly output: string | undefined; readonly format: s
 // A name with an extension that says the format, or one made from the input.
 function pictureOutput({ output: path, format: name }: PictureSettings, otherwise: () => string): string {
   if (path === undefined) return `${otherwise()}.${name ?? "png"}`;
-  if (name === undefined) formatOf(path);
+  pictureFormat(path, name);
   return path;
 }
 
+// What the name says, else --format; they may not contradict each other.
+function pictureFormat(path: string, name: string | undefined): PictureFormat {
+  if (name === undefined) return formatOf(path);
+  const said = FORMATS[extname(path).slice(1).toLowerCase()];
+  if (said === undefined || said === FORMATS[name]) return FORMATS[name]!;
+  throw new QeditError("QEDIT_E_USAGE", `Cannot write ${path} as ${name}: its name says ${extname(path).slice(1)}`, { hint: "Leave out --format, or change the name" });
+}
+
 async function writePicture(path: string, { format: name }: PictureSettings, picture: DecodedPicture): Promise<Outcome> {
-  await writeFileAtomically(path, await encodeDecoded(picture, name === undefined ? formatOf(path) : FORMATS[name]!));
+  await writeFileAtomically(path, await encodeDecoded(picture, pictureFormat(path, name)));
   return { output: path, kind: "picture", info: picture.info };
 }
 

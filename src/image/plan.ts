@@ -66,6 +66,9 @@ export interface SizePlan {
 /** Longest a picture may be for its width (or the reverse): beyond, a side of a megapixel would be under 128 pixels. */
 const MAX_ASPECT = 64;
 
+/** As ComfyUI's ImageScaleToTotalPixels; far beyond what the model was trained on, and what attention can hold. */
+const MAX_MEGAPIXELS = 16;
+
 /** A size asked for may cut off this much of a side of the first picture; beyond, its reference keeps its own shape. */
 const MAX_CROP = 0.1;
 
@@ -110,11 +113,16 @@ function checkOptions({ mode = "default", megapixels, size }: PlanOptions): void
     throw new QeditError("QEDIT_E_USAGE", "Cannot plan for megapixels and a size at once", { hint: "Give one of --megapixels and --size" });
   }
   const fewest = sizes.SIDE_MULTIPLE ** 2 / sizes.MEGAPIXEL;
-  if (megapixels !== undefined && !(megapixels >= fewest && Number.isFinite(megapixels))) {
-    throw new QeditError("QEDIT_E_USAGE", `Cannot plan for ${megapixels} megapixels: wanted at least ${fewest.toFixed(5)}`, { hint: "--megapixels 1" });
+  if (megapixels !== undefined && !(megapixels >= fewest && megapixels <= MAX_MEGAPIXELS)) {
+    throw new QeditError("QEDIT_E_USAGE", `Cannot plan for ${megapixels} megapixels: wanted from ${fewest.toFixed(5)} to ${MAX_MEGAPIXELS}`, {
+      hint: "--megapixels 1",
+    });
   }
   if (size === undefined) return;
   if (mode !== "default") throw new QeditError("QEDIT_E_USAGE", `Cannot plan for a size in mode ${mode}: its nodes choose the size`, { hint: "Leave out --size or --match" });
+  if (size.width * size.height > MAX_MEGAPIXELS * sizes.MEGAPIXEL) {
+    throw new QeditError("QEDIT_E_USAGE", `Cannot plan for ${show(size)}: that is more than ${MAX_MEGAPIXELS} megapixels`, { hint: "--megapixels 1" });
+  }
   const sides = [size.width, size.height];
   if (sides.every((side) => Number.isInteger(side) && side >= sizes.SIDE_MULTIPLE && side % sizes.SIDE_MULTIPLE === 0)) return;
   const nearest = sides.map((side) => Math.max(sizes.roundHalfEven(side / sizes.SIDE_MULTIPLE), 1) * sizes.SIDE_MULTIPLE);

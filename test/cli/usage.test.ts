@@ -104,8 +104,11 @@ describe.concurrent("refuses as a usage error", () => {
   test.each([
     [["--size", "100x100"], /Cannot plan for 100x100: sides must be multiples of 16/, /--size 96x96/],
     [["--size", "64x64", "--megapixels", "1"], /Cannot plan for megapixels and a size at once/, /--megapixels and --size/],
+    [["--size", "160000x160000"], /Cannot plan for 160000x160000: that is more than 16 megapixels/, /--megapixels 1/],
+    [["--megapixels", "1e9"], /wanted from 0\.00024 to 16/, /--megapixels 1/],
+    [["-o", "out.png", "--format", "jpg"], /Cannot write out\.png as jpg: its name says png/, /Leave out --format/],
     [["--size", "64x64", "--match", "comfyui"], /Cannot plan for a size in mode comfyui/, /Leave out --size or --match/],
-    [["--megapixels", "0"], /Cannot plan for 0 megapixels: wanted at least 0\.00024/, /--megapixels 1/],
+    [["--megapixels", "0"], /Cannot plan for 0 megapixels: wanted from 0\.00024 to 16/, /--megapixels 1/],
     [["--model", "qwen"], /Cannot find a model named "qwen": qwen-image-edit-2509 is known/, /--model qwen-image-edit-2509/],
     [["-o", "out.gif"], /Cannot tell the picture format of out\.gif: found "\.gif"/, /\.png, \.jpg, \.jpeg, \.webp/],
     [["-o", "out"], /Cannot tell the picture format of out: found no extension/, /\.png, \.jpg, \.jpeg, \.webp/],

@@ -100,8 +100,8 @@ describe("planSizes refuses", () => {
     [{ size: { width: 100, height: 64 } }, "sides must be multiples of 16"],
     [{ size: { width: 64, height: 64 }, megapixels: 1 }, "at once"],
     [{ size: { width: 64, height: 64 }, mode: "comfyui" as const }, "its nodes choose the size"],
-    [{ megapixels: 0 }, "wanted at least"],
-    [{ megapixels: NaN }, "wanted at least"],
+    [{ megapixels: 0 }, "wanted from"],
+    [{ megapixels: NaN }, "wanted from"],
   ])("%o", (options, message) => {
     expect(() => planSizes([photo], options)).toThrow(expect.objectContaining({ code: "QEDIT_E_USAGE", message: expect.stringContaining(message) as string }));
   });
