@@ -1,6 +1,6 @@
 // Speed and memory of the networks on the CPU, beside PyTorch float32 where a Python with torch, diffusers and transformers
 // is found (QEDIT_BENCH_PYTHON, else python3). Both sides are open at once and take turns, so that drift of the machine
-// meets both. npx tsx bench/cpu.ts [--only NAME]… [--json FILE]; without --only, the JSON goes to bench/results/cpu.json.
+// meets both. npx tsx bench/cpu.ts [--only NAME]… [--json FILE]: with --only, the other results of the file stay.
 import { spawnSync } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { availableParallelism, tmpdir } from "node:os";
@@ -10,7 +10,7 @@ import { parseArgs } from "node:util";
 import { sparseCheckpoint } from "../fixtures/headers/sparse.js";
 import { FILES, NETWORKS } from "./networks.js";
 import { startPeer, type Answers, type Peer } from "./peer.js";
-import { machineFacts, median, resultTable, type Result, type Runs } from "./report.js";
+import { machineFacts, median, now, resultTable, withEarlier, type Result, type Runs } from "./report.js";
 import { randomCheckpoint } from "./random-checkpoint.js";
 
 /** Runs after the first: at least this many, and more while a network has taken less than the seconds below. */
@@ -27,6 +27,7 @@ const threads = String(availableParallelism());
 
 const { values: options } = parseArgs({ options: { only: { type: "string", multiple: true }, json: { type: "string" } } });
 const names = options.only ?? Object.keys(NETWORKS);
+const json = options.json ?? here("results/cpu.json");
 const unknown = names.find((name) => !NETWORKS[name]);
 if (unknown !== undefined) throw new Error(`Cannot measure "${unknown}": ${Object.keys(NETWORKS).join(", ")} are known`);
 
@@ -39,9 +40,9 @@ try {
     process.stderr.write(`${name}\n`);
     results.push(await measure(name, await benchFile(NETWORKS[name]!.file)));
   }
-  console.log(resultTable(results));
-  const json = options.json ?? (options.only ? undefined : here("results/cpu.json"));
-  if (json) await writeFile(json, `${JSON.stringify({ machine: { ...machineFacts(), threads: Number(threads), pytorch: python?.versions }, results }, null, 2)}\n`);
+  const report = withEarlier({ machine: { ...machineFacts(), ...python?.versions }, results }, json);
+  await writeFile(json, `${JSON.stringify(report, null, 2)}\n`);
+  console.log(resultTable(report.results));
 } finally {
   await rm(folder, { recursive: true });
 }
@@ -82,7 +83,7 @@ async function measureOpenings(network: string, start: () => Peer): Promise<Resu
     openings.push({ ...(await peer.ask("open")), peakBytes: (await peer.ask("peak")).bytes });
   }
   const middle = (fact: "graph" | "session" | "peakBytes") => median(openings.map((opening) => opening[fact]));
-  return { network, ...openings[0]!, graph: middle("graph"), session: middle("session"), peakBytes: middle("peakBytes") };
+  return { network, date: now(), ...openings[0]!, graph: middle("graph"), session: middle("session"), peakBytes: middle("peakBytes") };
 }
 
 async function measureRuns(network: string, start: () => Peer): Promise<Result> {
@@ -102,7 +103,7 @@ async function measureRuns(network: string, start: () => Peer): Promise<Result> 
   }
   const [qedit, pytorch] = await Promise.all(sides.map((side, index) => runsOf(runs[index]!, side)));
   const comparison = pytorch ? { pytorch, ratio: qedit!.median / pytorch.median, processorRatio: qedit!.processor / pytorch.processor } : {};
-  return { network, ...opened, peakBytes: qedit!.peakBytes, qedit: qedit!, ...comparison };
+  return { network, date: now(), ...opened, peakBytes: qedit!.peakBytes, qedit: qedit!, ...comparison };
 }
 
 async function runsOf(runs: readonly Answers["run"][], side: Peer): Promise<Runs> {

@@ -1,6 +1,7 @@
 // What a benchmark run says: the machine it ran on, its results, and both as a table.
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { availableParallelism, cpus, totalmem } from "node:os";
+import { NETWORKS } from "./networks.js";
 
 /** Facts that a number means nothing without. */
 export interface Machine {
@@ -9,8 +10,10 @@ export interface Machine {
   readonly memoryBytes: number;
   readonly node: string;
   readonly onnxruntime: string;
-  /** UTC, to the second. */
-  readonly date: string;
+  /** Versions of PyTorch, diffusers and transformers, where they were found. */
+  readonly torch?: string;
+  readonly diffusers?: string;
+  readonly transformers?: string;
 }
 
 /** Reads the facts of this machine. */
@@ -22,8 +25,12 @@ export function machineFacts(): Machine {
     memoryBytes: totalmem(),
     node: process.version,
     onnxruntime: (JSON.parse(manifest) as { version: string }).version,
-    date: `${new Date().toISOString().slice(0, 19)}Z`,
   };
+}
+
+/** The moment of a result: UTC, to the second. */
+export function now(): string {
+  return `${new Date().toISOString().slice(0, 19)}Z`;
 }
 
 /** Runs of one side, in seconds; the first one is left out of the medians. */
@@ -39,6 +46,7 @@ export interface Runs {
 /** One network, measured. Times in seconds. */
 export interface Result {
   readonly network: string;
+  readonly date: string;
   readonly nodes: number;
   readonly modelBytes: number;
   readonly graph: number;
@@ -58,6 +66,25 @@ export function median(numbers: readonly number[]): number {
   const sorted = [...numbers].sort((a, b) => a - b);
   const middle = (sorted.length - 1) / 2;
   return (sorted[Math.floor(middle)]! + sorted[Math.ceil(middle)]!) / 2;
+}
+
+/** A file of results. */
+export interface Report {
+  readonly machine: Machine;
+  readonly results: readonly Result[];
+}
+
+/** A report with the results that the file at `path` holds of other networks; throws when that file is of another machine. */
+export function withEarlier(report: Report, path: string): Report {
+  const earlier = existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as Report) : report;
+  const isMeasured = (name: string) => report.results.some(({ network }) => network === name);
+  const kept = earlier.results.filter(({ network }) => !isMeasured(network));
+  if (kept.length > 0 && JSON.stringify(earlier.machine) !== JSON.stringify(report.machine)) {
+    throw new Error(`Cannot add results to ${path}: it holds those of another machine or of other versions; measure all networks or give --json`);
+  }
+  const order = Object.keys(NETWORKS);
+  const results = [...kept, ...report.results].sort((a, b) => order.indexOf(a.network) - order.indexOf(b.network));
+  return { machine: report.machine, results };
 }
 
 const COLUMNS = ["network", "nodes", "model", "graph", "session", "first run", "run", "peak", "PyTorch run", "PyTorch peak", "ratio", "CPU ratio"];

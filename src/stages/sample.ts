@@ -3,6 +3,7 @@ import type { Artifact } from "../artifacts/artifact.js";
 import { stripPrefix } from "../checkpoint/safetensors.js";
 import { Weights } from "../checkpoint/weights.js";
 import { modelOf, withSession } from "../engine/engine.js";
+import { affordableOptimization } from "../engine/optimization.js";
 import { computeType, type Device } from "../engine/providers.js";
 import { QeditError } from "../errors.js";
 import { Graph } from "../graph/graph.js";
@@ -133,7 +134,7 @@ function samplePicture({ latents, embeds, statistics }: Conditions, { sampling, 
   buildTransformer(graph, weights, { config, compute });
   context.emit({ kind: "activity", text: "opening the transformer" });
   const { emit, signal } = context;
-  return withSession(context.engine, modelOf(graph, "none"), (session) => {
+  return withSession(context.engine, modelOf(graph, affordableOptimization(graph, context.engine.device)), (session) => {
     const latent = latents.tensors["latent"]!;
     const references = referenceLatents(latents).map((each) => normalisedLatent(each, statistics));
     const velocity = velocityOf(session, { shape: latent.shape, references, embeds, config, strengths: strengthsOf(loras) });

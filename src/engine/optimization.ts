@@ -1,0 +1,21 @@
+// Whether a network's weights may be widened once, when its session opens, instead of at every run.
+import { totalmem } from "node:os";
+import type { Graph } from "../graph/graph.js";
+import { ELEMENT } from "../graph/types.js";
+import type { Optimization } from "./engine.js";
+import type { Device } from "./providers.js";
+
+/** Most bytes that widened weights may take, and the share of the machine's memory. */
+const MOST_BYTES = 4 * 1024 ** 3;
+const MOST_SHARE = 1 / 4;
+
+/**
+ * "full" on the CPU for a network whose weights, as float32, take little of the memory: ONNX Runtime's cast of 8-bit floats runs on
+ * one thread and costs as much as a quarter of the products it feeds (bench/). "none" for the large ones, and on a GPU, where
+ * weights stay as they are stored.
+ */
+export function affordableOptimization(graph: Graph, { provider }: Device): Optimization {
+  const elements = [...graph.externals.values()].reduce((sum, { shape }) => sum + shape.reduce((count, dim) => count * dim, 1), 0);
+  const limit = Math.min(MOST_BYTES, totalmem() * MOST_SHARE);
+  return provider === "cpu" && elements * ELEMENT.f32.bytes <= limit ? "full" : "none";
+}
