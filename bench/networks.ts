@@ -50,7 +50,8 @@ function firstLayers(tensors: readonly HeaderEntry[]): HeaderEntry[] {
 /** A network at one size. */
 export interface Network {
   readonly file: keyof typeof FILES;
-  readonly optimization: Optimization;
+  /** As the stages open it: undefined where the size of the weights decides. */
+  readonly optimization?: Optimization;
   readonly build: (graph: Graph, weights: Weights, checkpoint: Checkpoint) => void;
   /** What a run is fed; without it, the network is only opened. */
   readonly feeds?: (checkpoint: Checkpoint) => Tensors;
@@ -58,8 +59,8 @@ export interface Network {
 
 /** Networks by name. */
 export const NETWORKS: Readonly<Record<string, Network>> = {
-  "transformer-60": { file: "transformer-60", optimization: "none", build: transformerGraph },
-  "transformer-2": { file: "transformer-2", optimization: "none", build: transformerGraph, feeds: transformerFeeds },
+  "transformer-60": { file: "transformer-60", build: transformerGraph },
+  "transformer-2": { file: "transformer-2", build: transformerGraph, feeds: transformerFeeds },
   "vae-encode-512": vaeEncoder(512),
   "vae-encode-1024": vaeEncoder(1024),
   "vae-decode-512": vaeDecoder(512),

@@ -1,11 +1,11 @@
 // One side of a measurement: opens one network and answers a line of JSON to each word on stdin (see peer.ts).
 // tsx bench/qedit.ts NETWORK FILE THREADS
-import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 import { readSafetensors } from "../src/checkpoint/safetensors.js";
 import { Weights } from "../src/checkpoint/weights.js";
 import { directEngine } from "../src/engine/direct.js";
 import { modelOf } from "../src/engine/engine.js";
+import { affordableOptimization } from "../src/engine/optimization.js";
 import { Graph } from "../src/graph/graph.js";
 import { NETWORKS } from "./networks.js";
 import type { Answers } from "./peer.js";
@@ -14,9 +14,6 @@ const [name, file, threads] = process.argv.slice(2) as [string, string, string];
 const network = NETWORKS[name];
 if (!network) throw new Error(`internal: no network "${name}"`);
 
-// tsx gives CommonJS modules that call themselves ES modules no default export; Node does, and the engine reads it.
-const onnxruntime = createRequire(import.meta.url)("onnxruntime-node") as { default?: unknown };
-onnxruntime.default ??= onnxruntime;
 const engine = await directEngine({ provider: "cpu", index: 0, threads: Number(threads) });
 const { opened, session, feeds } = await open(network);
 for await (const question of createInterface(process.stdin)) {
@@ -31,7 +28,7 @@ async function open({ build, optimization, feeds }: typeof network & {}) {
   const checkpoint = await readSafetensors(file);
   const graph = new Graph(name);
   build(graph, Weights.of(graph, checkpoint), checkpoint);
-  const model = modelOf(graph, optimization);
+  const model = modelOf(graph, optimization ?? affordableOptimization(graph, engine.device));
   const built = performance.now();
   const session = await engine.open(model);
   const opened: Answers["open"] = {

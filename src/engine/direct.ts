@@ -12,7 +12,7 @@ type OnnxRuntime = typeof import("onnxruntime-node");
 export async function directEngine(device: Device): Promise<Engine> {
   refuseTelemetry();
   // The native module loads only when something is to be run.
-  const ort = (await import("onnxruntime-node")).default as OnnxRuntime;
+  const ort = await import("onnxruntime-node");
   const sessions = new Set<Session>();
   return {
     device,
@@ -40,6 +40,8 @@ function sessionOptions({ optimization }: Model, device: Device): InferenceSessi
     graphOptimizationLevel: isWritten ? "disabled" : "all",
     // Failures come back as exceptions; the runtime's own log lines would only double them on stderr.
     logSeverityLevel: 4,
+    // A pattern learnt from the first run takes up to 60 % more memory in the next ones, and no less time (bench/).
+    enableMemPattern: false,
     ...(device.threads > 0 ? { intraOpNumThreads: device.threads } : {}),
     extra: {
       session: {

@@ -10,9 +10,9 @@ const MOST_BYTES = 4 * 1024 ** 3;
 const MOST_SHARE = 1 / 4;
 
 /**
- * "full" on the CPU for a network whose weights, as float32, take little of the memory: ONNX Runtime's cast of 8-bit floats runs on
- * one thread and costs as much as a quarter of the products it feeds (bench/). "none" for the large ones, and on a GPU, where
- * weights stay as they are stored.
+ * For a network that runs several times: "full" on the CPU when its weights, as float32, take little of the memory. ONNX Runtime's
+ * cast of 8-bit floats runs on one thread and costs nearly as much as the products it feeds, so widening once pays from the second
+ * run on (bench/). "none" for larger networks, and on a GPU, where weights stay as they are stored.
  */
 export function affordableOptimization(graph: Graph, { provider }: Device): Optimization {
   const elements = [...graph.externals.values()].reduce((sum, { shape }) => sum + shape.reduce((count, dim) => count * dim, 1), 0);

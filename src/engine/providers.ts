@@ -30,8 +30,8 @@ const PROVIDERS: Readonly<Record<Device["provider"], Provider>> = {
     executionProviders: () => ["cpu"],
   },
   cuda: {
-    // As ComfyUI: the text encoder's activations are float32, the transformer's bfloat16. Resize and ReduceMean have no
-    // bfloat16 kernels, so the VAE stays in float32.
+    // As ComfyUI: the text encoder's activations are float32, the transformer's bfloat16. Resize has no
+    // bfloat16 kernel, so the VAE stays in float32.
     compute: { vae: "f32", "text-encoder": "f32", transformer: "bf16" },
     computes: ["f32", "bf16"],
     executionProviders: ({ index }) => [{ name: "cuda", deviceId: index }],

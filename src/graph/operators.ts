@@ -134,10 +134,3 @@ export function upsampleNearest2x(x: Value): Value {
   const shape = [x.dim(0), x.dim(1), multiplyDims(x.dim(2), 2), multiplyDims(x.dim(3), 2)];
   return x.graph.node("Resize", [x, undefined, scales], { shapes: [shape], dtype: x.dtype, attributes })[0]!;
 }
-
-/** Mean over one axis, which stays with length 1. */
-export function reduceMean(x: Value, axis: number): Value {
-  const axes = x.graph.constant("i64", [1], [axis]);
-  const shape = x.shape.map((dim, index) => (index === axis ? 1 : dim));
-  return x.graph.node("ReduceMean", [x, axes], { shapes: [shape], dtype: x.dtype, attributes: { keepdims: { int: 1 } } })[0]!;
-}

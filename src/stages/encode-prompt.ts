@@ -2,7 +2,6 @@
 import type { Artifact } from "../artifacts/artifact.js";
 import { Weights } from "../checkpoint/weights.js";
 import { modelOf, withSession } from "../engine/engine.js";
-import { affordableOptimization } from "../engine/optimization.js";
 import { computeType } from "../engine/providers.js";
 import { QeditError } from "../errors.js";
 import { Graph } from "../graph/graph.js";
@@ -97,7 +96,7 @@ async function lookAt(pictures: readonly Picture[], config: VisionConfig, { file
   const compute = computeType(context.engine.device, "text-encoder");
   buildVisionTower(graph, Weights.of(graph, file.checkpoint), { config, compute });
   context.emit({ kind: "activity", text: "opening the vision tower" });
-  return withSession(context.engine, modelOf(graph, affordableOptimization(graph, context.engine.device)), async (session) => {
+  return withSession(context.engine, modelOf(graph, "none"), async (session) => {
     const seen: SeenPicture[] = [];
     for (const [index, picture] of pictures.entries()) {
       context.signal.throwIfAborted();
@@ -118,7 +117,7 @@ async function readPrompts(
   buildLanguageModel(graph, Weights.of(graph, file.checkpoint), { config, compute: computeType(context.engine.device, "text-encoder") });
   context.emit({ kind: "activity", text: "opening the language model" });
   const tokenizer = await loadTokenizer();
-  return withSession(context.engine, modelOf(graph, affordableOptimization(graph, context.engine.device)), async (session) => {
+  return withSession(context.engine, modelOf(graph, "none"), async (session) => {
     const embeds: Tensor<"float32">[] = [];
     for (const prompt of prompts) {
       context.signal.throwIfAborted();

@@ -1,0 +1,30 @@
+import { totalmem } from "node:os";
+import { expect, test } from "vitest";
+import { affordableOptimization } from "../../src/engine/optimization.js";
+import { Graph } from "../../src/graph/graph.js";
+
+const CPU = { provider: "cpu", index: 0, threads: 0 } as const;
+
+// One weight matrix of 8-bit floats with this many elements.
+function graphOf(elements: number): Graph {
+  const graph = new Graph("weights");
+  graph.external("weight", { dtype: "f8_e4m3", shape: [elements / 1024, 1024], file: "/weights", offset: 0, length: elements });
+  return graph;
+}
+
+test("small networks are widened once on the CPU", () => {
+  expect(affordableOptimization(graphOf(1024 * 1024), CPU)).toBe("full");
+});
+
+test("networks that would take over a quarter of the memory as float32 keep their 8 bits", () => {
+  const elements = Math.ceil(totalmem() / 4 / 4 / 1024 + 1) * 1024;
+  expect(affordableOptimization(graphOf(elements), CPU)).toBe("none");
+});
+
+test("the published transformer keeps its 8 bits, however large the machine", () => {
+  expect(affordableOptimization(graphOf(20e9 - (20e9 % 1024)), CPU)).toBe("none");
+});
+
+test("on a GPU weights stay as they are stored", () => {
+  expect(affordableOptimization(graphOf(1024), { provider: "cuda", index: 0, threads: 0 })).toBe("none");
+});
