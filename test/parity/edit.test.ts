@@ -76,7 +76,7 @@ async function sampleFour(latents: readonly Tensor<"float32">[], embeds: Embeds,
   const checkpoint = await readSafetensors(fixture("tiny/transformer.safetensors"));
   const config = transformerConfig(numbersOf(checkpoint), checkpointConfig(checkpoint));
   const statistics = latentStatistics({}, 16);
-  await using network = await openNetwork(checkpoint, { build: (graph, w) => buildTransformer(graph, w, { config, compute: "f32" }), optimization: "none" });
+  await using network = await openNetwork(checkpoint, { build: (graph, w) => buildTransformer(graph, w, { config, compute: "f32" }), optimization: "full" });
   const [first] = latents;
   const references = latents.map((latent) => normalisedLatent(latent, statistics));
   const velocity = velocityOf(network.session, { shape: first!.shape, references, embeds, config, strengths: {} });

@@ -78,13 +78,24 @@ describe.each(ENCODERS)("vision tower of %s", (name) => {
     });
     for (const size of ["8x12", "12x20", "10x6"]) {
       const [rows, columns] = size.split("x").map(Number) as [number, number];
-      const out = await network.session.run({ pixel_values: inputs.get(`${size}.pixel_values`), ...visionGeometry({ rows, columns }, config) });
+      const geometry = visionGeometry({ rows, columns }, config);
+      const out = await network.session.run({ pixel_values: inputs.get(`${size}.pixel_values`), ...geometry });
       const at = (tap: string) => ({ network: "vision tower", weights: name, tap: `${size} ${tap}` });
+      const block0 = inWindowOrder(out["block0"]! as Tensor<"float32">, geometry.window_mask);
+      expectParity(at("block0"), [block0, golden.get(`${size}.vision_block0`)], TOLERANCE.network);
       expectParity(at("image_embeds"), [out["image_embeds"]!, golden.get(`${size}.image_embeds`)], TOLERANCE.network);
     }
     expect(network.unused.filter((key) => key.startsWith("visual."))).toEqual([]);
   });
 });
+
+// The reference keeps the patches of a window together, windows in raster order; a window is known by its first patch.
+function inWindowOrder(rows: Tensor<"float32">, mask: Tensor<"float32">): Tensor<"float32"> {
+  const [count, width] = rows.shape as [number, number];
+  const window = (patch: number) => mask.data.subarray(patch * count, (patch + 1) * count).indexOf(0);
+  const order = Array.from({ length: count }, (_, patch) => patch).sort((a, b) => window(a) - window(b) || a - b);
+  return float32(rows.shape, Float32Array.from(order.flatMap((patch) => [...rows.data.subarray(patch * width, (patch + 1) * width)])));
+}
 
 describe.each([...ENCODERS, "text-encoder-no-vision"])("language model of %s", (name) => {
   test("prompts with and without pictures give the reference's hidden states in one session", async () => {
@@ -103,6 +114,8 @@ describe.each([...ENCODERS, "text-encoder-no-vision"])("language model of %s", (
       const { cos, sin } = multimodalRope(rows, config);
       const out = await network.session.run({ inputs_embeds: golden.get(`${images}.inputs_embeds`), rope_cos: cos, rope_sin: sin });
       const at = (tap: string) => ({ network: "language model", weights: name, tap: `${images} ${tap}` });
+      const layer0 = golden.get(`${images}.layer0`);
+      expectParity(at("layer0"), [float32(layer0.shape, (out["layer0"]! as Tensor<"float32">).data), layer0], TOLERANCE.network);
       expectParity(at("hidden_states"), [out["hidden_states"]!, golden.get(`${images}.hidden`)], TOLERANCE.network);
     }
     expect(network.unused.filter((key) => !key.startsWith("visual.") && !isIdleInTextEncoder(key))).toEqual([]);

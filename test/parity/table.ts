@@ -10,6 +10,14 @@ export const TOLERANCE = {
   edit: 1e-3,
 } as const;
 
+/** How the weights of each fixture are stored. */
+const STORED: Readonly<Record<string, string>> = {
+  vae: "bf16", "vae-fp32": "fp32", "vae-other": "fp32",
+  "text-encoder": "scaled fp8", "text-encoder-comfy-quant": "comfy_quant fp8", "text-encoder-fp8": "fp8", "text-encoder-bf16": "bf16",
+  "text-encoder-fp32": "fp32", "text-encoder-no-vision": "bf16",
+  transformer: "fp8", "transformer-bf16": "bf16", "transformer-fp32": "fp32", "transformer-scaled-fp8": "scaled fp8",
+};
+
 interface Row {
   readonly network: string;
   readonly weights: string;
@@ -41,8 +49,10 @@ export function scaledError(actual: ArrayLike<number>, expected: ArrayLike<numbe
 
 /** Prints the rows noted so far. */
 export function printParity(): void {
-  const lines = rows.map((row) => [row.network, row.weights, row.tap, row.error.toExponential(1), row.tolerance.toExponential(0)]);
-  const table = [["network", "weights", "tap", "max error", "tolerance"], ...lines];
+  // Whole edits and LoRAs run on the files in their published types.
+  const dtype = ({ weights }: Row) => STORED[weights] ?? "as published";
+  const lines = rows.map((row) => [row.network, row.weights, dtype(row), row.tap, row.error.toExponential(1), row.tolerance.toExponential(0)]);
+  const table = [["network", "weights", "dtype", "tap", "max error", "tolerance"], ...lines];
   const widths = table[0]!.map((_, column) => Math.max(...table.map((line) => line[column]!.length)));
   console.log(table.map((line) => line.map((cell, column) => cell.padEnd(widths[column]!)).join("  ").trimEnd()).join("\n"));
 }
