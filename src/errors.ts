@@ -4,18 +4,22 @@
 /** Exit status by kind of failure. 130 and 143 are the shells' 128 + SIGINT and 128 + SIGTERM. */
 export const EXIT = { ok: 0, runtime: 1, usage: 2, model: 3, memory: 4, output: 5, partial: 6, interrupted: 130, terminated: 143 } as const;
 
-const CODES = {
+/** Exit status by code. */
+export const CODES = {
   QEDIT_E_USAGE: EXIT.usage,
   QEDIT_E_IMAGE: EXIT.usage,
   QEDIT_E_ARTIFACT: EXIT.usage,
+  QEDIT_E_EXISTS: EXIT.usage,
   QEDIT_E_MODEL_MISSING: EXIT.model,
   QEDIT_E_CHECKPOINT: EXIT.model,
   QEDIT_E_LORA: EXIT.model,
   QEDIT_E_DEVICE: EXIT.runtime,
   QEDIT_E_ENGINE: EXIT.runtime,
   QEDIT_E_IO: EXIT.runtime,
+  QEDIT_E_NETWORK: EXIT.runtime,
   QEDIT_E_MEMORY: EXIT.memory,
   QEDIT_E_BAD_OUTPUT: EXIT.output,
+  QEDIT_E_PARTIAL: EXIT.partial,
   QEDIT_E_INTERRUPTED: EXIT.interrupted,
   QEDIT_E_TERMINATED: EXIT.terminated,
 } as const;

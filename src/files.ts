@@ -1,7 +1,7 @@
 // Files as a whole: exact reads, writes that either happen completely or not at all, and what went wrong in words.
 
 import { unlinkSync } from "node:fs";
-import { mkdir, open, realpath, rename, rm, stat } from "node:fs/promises";
+import { link, mkdir, open, realpath, rename, rm, stat } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { QeditError } from "./errors.js";
@@ -26,9 +26,9 @@ const temporaries = new Set<string>();
 /**
  * Writes bytes to path, creating missing folders: first to `.name.<pid>.tmp` beside it, then flushed and renamed, so that path never
  * holds half a file. A symbolic link keeps pointing where it did; devices and pipes are written directly.
- * Throws QEDIT_E_IO; nothing is left behind then.
+ * Throws QEDIT_E_IO, or QEDIT_E_EXISTS when `overwrite` is false and the file is there by then; nothing is left behind.
  */
-export async function writeFileAtomically(path: string, bytes: Uint8Array): Promise<void> {
+export async function writeFileAtomically(path: string, bytes: Uint8Array, { overwrite = true }: { overwrite?: boolean } = {}): Promise<void> {
   try {
     await makeFolders(dirname(path));
     const target = await describe(path);
@@ -39,7 +39,7 @@ export async function writeFileAtomically(path: string, bytes: Uint8Array): Prom
     const temporary = temporaryName(target.path);
     try {
       await writeAndFlush(temporary, bytes, "w");
-      await rename(temporary, target.path);
+      await (overwrite ? rename(temporary, target.path) : renameIfFree(temporary, target.path));
     } catch (error) {
       await rm(temporary, { force: true });
       throw error;
@@ -49,6 +49,23 @@ export async function writeFileAtomically(path: string, bytes: Uint8Array): Prom
   } catch (error) {
     throw ioFailure("write", path, error);
   }
+}
+
+/** The refusal to replace a file. */
+export function existsAlready(path: string): QeditError {
+  return new QeditError("QEDIT_E_EXISTS", `Cannot write ${path}: it is there already`, { hint: "Replace it with --force, or choose another name with -o" });
+}
+
+// A link never replaces a file, as a rename would even if the file came into being a moment ago.
+async function renameIfFree(temporary: string, path: string): Promise<void> {
+  try {
+    await link(temporary, path);
+  } catch {
+    if (await stat(path).catch(() => undefined)) throw existsAlready(path);
+    // A symbolic link to nowhere, or a file system without hard links.
+    return rename(temporary, path);
+  }
+  await rm(temporary, { force: true });
 }
 
 /** Removes the temporary files of writes that are under way; for signal handlers and exits, hence synchronous and silent. */

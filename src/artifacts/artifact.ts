@@ -42,18 +42,22 @@ const FOREIGN_TYPES = ["F32", "F16", "BF16"];
 
 /**
  * Writes an artifact, and its record as indented JSON beside it under the same name with `.json`. Throws QEDIT_E_BAD_OUTPUT when a tensor
- * holds NaN or infinity, QEDIT_E_ARTIFACT when path itself ends in `.json`, QEDIT_E_IO.
+ * holds NaN or infinity, QEDIT_E_ARTIFACT when path itself ends in `.json`, QEDIT_E_IO, QEDIT_E_EXISTS unless overwriting.
  */
-export async function writeArtifact(path: string, artifact: Artifact): Promise<void> {
+export async function writeArtifact(path: string, artifact: Artifact, options: { overwrite?: boolean } = {}): Promise<void> {
+  const recordAt = recordPath(path);
+  await writeFileAtomically(path, encodeArtifact(artifact), options);
+  const record = `${JSON.stringify(recordOf(artifact), null, 2)}\n`;
+  await writeFileAtomically(recordAt, new TextEncoder().encode(record), options);
+}
+
+/** Where the readable record of an artifact at path lies. Throws QEDIT_E_ARTIFACT when path itself ends in `.json`. */
+export function recordPath(path: string): string {
   const { dir, name, ext } = parse(path);
   if (ext === ".json") {
-    throw new QeditError("QEDIT_E_ARTIFACT", `Cannot write ${artifact.kind} to ${path}: the record goes there`, {
-      hint: `Name it ${name}.safetensors`,
-    });
+    throw new QeditError("QEDIT_E_ARTIFACT", `Cannot write an artifact to ${path}: its record goes there`, { hint: `Name it ${name}.safetensors` });
   }
-  await writeFileAtomically(path, encodeArtifact(artifact));
-  const record = `${JSON.stringify(recordOf(artifact), null, 2)}\n`;
-  await writeFileAtomically(join(dir, `${name}.json`), new TextEncoder().encode(record));
+  return join(dir, `${name}.json`);
 }
 
 /** The bytes of an artifact's .safetensors file. Throws QEDIT_E_BAD_OUTPUT when a tensor holds NaN or infinity. */

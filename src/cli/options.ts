@@ -1,11 +1,20 @@
-// From options as data to commander's, and from what commander parsed to settings.
+// From options as data to commander's, and from what commander parsed to settings; and the options that many commands share.
 import { Option as CommanderOption, type Command } from "commander";
 import { parseDevice } from "../engine/providers.js";
-import { QeditError } from "../errors.js";
-import { flag, number, text, type Option, type OptionTable, type SettingsOf } from "../stages/option.js";
+import { flag, number, text, type Option, type OptionTable } from "../stages/option.js";
 
-/** Options that every subcommand takes. */
-export const commonOptions = {
+/** Options that every command takes. */
+export const outputOptions = {
+  json: flag({ flags: "--json", summary: "print the result as JSON", group: "Terminal" }),
+  events: text({ flags: "--events <file>", summary: "write progress as NDJSON to a file, or to stderr (`--events stderr`)", group: "Terminal" }),
+  quiet: flag({ flags: "-q, --quiet", summary: "no progress and no notes", group: "Terminal" }),
+  verbose: flag({ flags: "-v, --verbose", summary: "say more: files, sessions, times", group: "Terminal" }),
+  debug: flag({ flags: "--debug", summary: "say everything, and show the stack of an error", group: "Terminal" }),
+  noColor: flag({ flags: "--no-color", summary: "no colours", group: "Terminal" }),
+};
+
+/** Options of every command that computes. */
+export const computeOptions = {
   model: text({ flags: "--model <name>", summary: "model of models.json whose files to use", group: "Models", initialText: "qwen-image-edit-2509" }),
   device: {
     ...text({ flags: "--device <name>", summary: "where to compute: auto, cpu, cuda or cuda:N", group: "Device", initialText: "auto" }),
@@ -16,13 +25,13 @@ export const commonOptions = {
     },
   },
   threads: number({ flags: "--threads <count>", summary: "threads on the CPU", group: "Device", initialText: "all cores" }, { minimum: 1, maximum: 1024, whole: true, initial: undefined }),
-  json: flag({ flags: "--json", summary: "print the result as one JSON object", group: "Output" }),
-  quiet: flag({ flags: "-q, --quiet", summary: "no progress and no notes", group: "Output" }),
-  debug: flag({ flags: "--debug", summary: "show the stack of an error", group: "Output" }),
 };
 
-/** Settings that every subcommand takes. */
-export type CommonSettings = SettingsOf<typeof commonOptions>;
+/** Where a result goes, and leave to replace what is there. */
+export const writeOptions = {
+  output: text({ flags: "-o, --output <file>", summary: "where the result goes; - is stdout", group: "Output", isPerCall: true }),
+  force: flag({ flags: "-f, --force", summary: "replace files, and allow settings that do not go together", group: "Output", isPerCall: true }),
+};
 
 /** Adds a table of options to a command; errors of their values are QeditErrors. */
 export function addOptions(command: Command, table: OptionTable): void {
@@ -39,22 +48,18 @@ export function addOptions(command: Command, table: OptionTable): void {
   }
 }
 
-/** The settings of a table, from what commander parsed; what was not given has its default. Throws QEDIT_E_USAGE for a mandatory option. */
-export function settingsOf<Table extends OptionTable>(table: Table, parsed: Readonly<Record<string, unknown>>): SettingsOf<Table> {
-  const settings = Object.entries(table).map(([name, option]) => {
-    const { longs, argument } = flagsOf(option);
-    const given = longs.map((long) => parsed[camelCase(long)]).find((value) => value !== undefined);
-    // Not left to commander, which would tell it before an option that was mistyped.
-    if (option.mandatory && given === undefined) {
-      throw new QeditError("QEDIT_E_USAGE", `No ${longs[0]} was given`, { hint: `Add ${longs[0]}${argument}: ${option.summary}` });
-    }
-    return [name, given ?? option.initial];
-  });
-  return Object.fromEntries(settings) as SettingsOf<Table>;
+/** What commander parsed for an option; undefined when it was not given. */
+export function parsedValue(option: Option<unknown>, parsed: Readonly<Record<string, unknown>>): unknown {
+  for (const long of flagsOf(option).longs) {
+    // Commander keeps `--no-color` as color: false, and color: true when it was not given.
+    const value = long.startsWith("--no-") ? parsed[camelCase(`--${long.slice(5)}`)] === false || undefined : parsed[camelCase(long)];
+    if (value !== undefined) return value;
+  }
+  return undefined;
 }
 
-// `-p, --prompt <text>` → its parts; a second long flag is another spelling of the first.
-function flagsOf({ flags }: Option<unknown>): { short: string | undefined; longs: readonly string[]; argument: string } {
+/** `-p, --prompt <text>` → its parts; a second long flag is another spelling of the first. */
+export function flagsOf({ flags }: Pick<Option<unknown>, "flags">): { short: string | undefined; longs: readonly string[]; argument: string } {
   return { short: /^-\w/.exec(flags)?.[0], longs: flags.match(/--[\w-]+/g) ?? [], argument: /\s<[^>]+>$/.exec(flags)?.[0] ?? "" };
 }
 

@@ -45,7 +45,7 @@ async function cudaFault(device: Device): Promise<Engine | string> {
 async function tryOut(engine: Engine): Promise<void> {
   const graph = new Graph("a trial");
   graph.output("y", graph.input("x", "f32", ["n"]).add(1));
-  await withSession(engine, modelOf(graph, "none"), (session) => session.run({ x: float32([1]) }));
+  await withSession(engine, await modelOf(graph, "none"), (session) => session.run({ x: float32([1]) }));
 }
 
 // Where onnxruntime-node looks for the provider library: beside its own.

@@ -1,6 +1,5 @@
 // What runs graphs: an engine opens sessions, a session runs feeds to results. Both are disposable.
 import type { Graph } from "../graph/graph.js";
-import { encodeModel } from "../graph/onnx.js";
 import type { Tensors } from "../tensor.js";
 import type { Device } from "./providers.js";
 
@@ -34,7 +33,9 @@ export interface Engine {
 }
 
 /** Encodes a graph for an engine. */
-export function modelOf(graph: Graph, optimization: Optimization): Model {
+export async function modelOf(graph: Graph, optimization: Optimization): Promise<Model> {
+  // Loaded when first used: help and version need no protobuf.
+  const { encodeModel } = await import("../graph/onnx.js");
   return { name: graph.name, bytes: encodeModel(graph), optimization };
 }
 

@@ -10,24 +10,13 @@ import type { SettingsOf } from "../stages/option.js";
 import type { Picture } from "../stages/pictures.js";
 import { sample } from "../stages/sample.js";
 import { resolveSampling } from "../stages/sampling-defaults.js";
-import type { StageContext, StageEvent } from "../stages/stage.js";
+import type { StageContext } from "../stages/stage.js";
 
 /** The options of all stages together. */
 export const editOptions = { ...encodeImage.options, ...encodePrompt.options, ...sample.options, ...decode.options };
 
 /** The settings of an edit. */
 export type EditSettings = SettingsOf<typeof editOptions>;
-
-/** What an edit tells while it works: what its stages tell, and when each starts and ends. */
-export type EditEvent =
-  | StageEvent
-  | { readonly kind: "start"; readonly stage: string }
-  | { readonly kind: "end"; readonly stage: string; readonly seconds: number };
-
-/** A StageContext that takes the events of a whole edit. */
-export interface EditContext extends Omit<StageContext, "emit"> {
-  readonly emit: (event: EditEvent) => void;
-}
 
 /** What to edit. */
 export interface EditRequest {
@@ -38,7 +27,7 @@ export interface EditRequest {
 }
 
 /** Runs one piece of work as a stage of that name, with its start and end told. */
-export async function timed<T>(stage: string, { emit, signal }: EditContext, work: () => Promise<T>): Promise<T> {
+export async function timed<T>(stage: string, { emit, signal }: StageContext, work: () => Promise<T>): Promise<T> {
   signal.throwIfAborted();
   const start = performance.now();
   emit({ kind: "start", stage });
@@ -48,7 +37,7 @@ export async function timed<T>(stage: string, { emit, signal }: EditContext, wor
 }
 
 /** Edits pictures. Everything that can be known to fail is checked before the first file is opened for computing. */
-export async function edit({ pictures, settings, keep }: EditRequest, context: EditContext): Promise<DecodedPicture> {
+export async function edit({ pictures, settings, keep }: EditRequest, context: StageContext): Promise<DecodedPicture> {
   if (pictures.length === 0) throw new QeditError("QEDIT_E_USAGE", "No picture was given", { hint: 'qedit run photo.jpg -p "make it black and white"' });
   const complete = withNegativePrompt(settings, context);
   await checkStages(pictures, complete, context);
@@ -64,7 +53,7 @@ export async function edit({ pictures, settings, keep }: EditRequest, context: E
 }
 
 // Model files that are each sound may still not belong together.
-async function checkStages(pictures: readonly Picture[], settings: EditSettings, { engine }: EditContext): Promise<void> {
+async function checkStages(pictures: readonly Picture[], settings: EditSettings, { engine }: StageContext): Promise<void> {
   const agreed = new Map<string, { length: number; stage: string }>();
   for (const stage of [encodeImage, encodePrompt, sample, decode]) {
     for (const [name, length] of Object.entries(await stage.check(pictures, settings, engine.device))) {
@@ -79,7 +68,7 @@ async function checkStages(pictures: readonly Picture[], settings: EditSettings,
 }
 
 // The negative prompt is read only where guidance looks at it; ComfyUI's template has an empty one.
-function withNegativePrompt(settings: EditSettings, { emit }: EditContext): EditSettings {
+function withNegativePrompt(settings: EditSettings, { emit }: StageContext): EditSettings {
   const { cfg } = resolveSampling(settings);
   if (usesNegative(cfg)) return { ...settings, negativePrompt: settings.negativePrompt ?? "" };
   if (settings.negativePrompt !== undefined) emit({ kind: "warning", text: `the negative prompt has no effect at cfg ${cfg}` });

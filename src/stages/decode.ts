@@ -49,7 +49,7 @@ export const decode = defineStage({
     const graph = new Graph("the VAE decoder");
     buildVaeDecoder(graph, Weights.of(graph, file.checkpoint));
     context.emit({ kind: "activity", text: "opening the VAE" });
-    const planes = await withSession(context.engine, modelOf(graph, "full"), async (session) => {
+    const planes = await withSession(context.engine, await modelOf(graph, "full"), async (session) => {
       context.emit({ kind: "activity", text: "decoding" });
       return (await session.run({ latent: samples.tensors["latent_tensor"]! }))["image"] as Tensor<"float32">;
     });

@@ -76,7 +76,7 @@ async function encodeRoutes(pictures: readonly Picture[], { plan, file, context 
   const graph = new Graph("the VAE encoder");
   buildVaeEncoder(graph, Weights.of(graph, file.checkpoint));
   context.emit({ kind: "activity", text: "opening the VAE" });
-  return withSession(context.engine, modelOf(graph, "full"), async (session) => {
+  return withSession(context.engine, await modelOf(graph, "full"), async (session) => {
     const encoded = new Map<LatentRoute, Tensor<"float32">>();
     // The target's route is often the first reference's own: then one run serves both.
     const encode = async (picture: Picture, route: LatentRoute) => {

@@ -96,7 +96,7 @@ async function lookAt(pictures: readonly Picture[], config: VisionConfig, { file
   const compute = computeType(context.engine.device, "text-encoder");
   buildVisionTower(graph, Weights.of(graph, file.checkpoint), { config, compute });
   context.emit({ kind: "activity", text: "opening the vision tower" });
-  return withSession(context.engine, modelOf(graph, "none"), async (session) => {
+  return withSession(context.engine, await modelOf(graph, "none"), async (session) => {
     const seen: SeenPicture[] = [];
     for (const [index, picture] of pictures.entries()) {
       context.signal.throwIfAborted();
@@ -117,7 +117,7 @@ async function readPrompts(
   buildLanguageModel(graph, Weights.of(graph, file.checkpoint), { config, compute: computeType(context.engine.device, "text-encoder") });
   context.emit({ kind: "activity", text: "opening the language model" });
   const tokenizer = await loadTokenizer();
-  return withSession(context.engine, modelOf(graph, "none"), async (session) => {
+  return withSession(context.engine, await modelOf(graph, "none"), async (session) => {
     const embeds: Tensor<"float32">[] = [];
     for (const prompt of prompts) {
       context.signal.throwIfAborted();

@@ -3,7 +3,7 @@ import type { Checkpoint } from "../checkpoint/checkpoint.js";
 import { matchLora, matchTable, refuseUnmatched, type LoraMatch } from "../checkpoint/lora.js";
 import { checkpointIdentity, readSafetensors } from "../checkpoint/safetensors.js";
 import type { Adapter } from "../checkpoint/weights.js";
-import type { StageEvent } from "./stage.js";
+import type { Emit } from "../events.js";
 
 /** A LoRA as the user wrote it. */
 export interface NamedLora {
@@ -23,7 +23,7 @@ export interface RidingLora {
   readonly strength: number;
   readonly identity: string;
   /** Tells what was matched, and warns of keys that fit nothing. */
-  readonly report: (emit: (event: StageEvent) => void) => void;
+  readonly report: (emit: Emit) => void;
 }
 
 /** Matches LoRAs to a transformer. Throws QEDIT_E_LORA when one fits nothing, or, if strict, when any key of it fits nothing. */
@@ -44,7 +44,7 @@ export async function matchLoras({ lora, strictLora }: { lora: readonly string[]
   return riding;
 }
 
-function reportMatch(match: LoraMatch, { strength, emit }: { strength: number; emit: (event: StageEvent) => void }): void {
+function reportMatch(match: LoraMatch, { strength, emit }: { strength: number; emit: Emit }): void {
   const [matched, ...others] = matchTable(match);
   emit({ kind: "note", text: `LoRA ${match.file}: ${matched}, strength ${strength}` });
   for (const line of others) emit({ kind: "warning", text: `LoRA ${match.file}: ${line}` });

@@ -12,6 +12,8 @@ export interface Option<T> {
   readonly initialText?: string;
   /** Claims that nothing can be done without it. */
   readonly mandatory?: boolean;
+  /** Claims that only a flag may set it: it speaks of one call, and is in no settings file. */
+  readonly isPerCall?: boolean;
   /** Heading in help. */
   readonly group: OptionGroup;
   /** The value of one more occurrence; throws QEDIT_E_USAGE. A switch, which takes no text, has none. */
@@ -19,7 +21,7 @@ export interface Option<T> {
 }
 
 /** Headings under which help lists options. */
-export type OptionGroup = "Models" | "Prompt" | "Sizes" | "Sampling" | "Output" | "Device";
+export type OptionGroup = "Models" | "Prompt" | "Sizes" | "Sampling" | "Output" | "Device" | "Terminal";
 
 // `any`, since T stands on both sides of parse: nothing narrower holds options of different types.
 /** Options by the name their value has in the settings. */
@@ -28,7 +30,7 @@ export type OptionTable = Readonly<Record<string, Option<any>>>;
 /** The values of a table of options. */
 export type SettingsOf<Table extends OptionTable> = { readonly [Name in keyof Table]: Table[Name] extends Option<infer T> ? T : never };
 
-type Described = Pick<Option<unknown>, "flags" | "summary" | "group"> & { readonly initialText?: string };
+type Described = Pick<Option<unknown>, "flags" | "summary" | "group"> & { readonly initialText?: string; readonly isPerCall?: boolean };
 
 /** Any text; undefined when not given. */
 export function text(described: Described): Option<string | undefined> {

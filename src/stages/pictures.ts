@@ -11,12 +11,16 @@ export interface Picture {
   readonly hash: string;
 }
 
+/** A picture file: its path, or its bytes with a name for messages. */
+export type PictureSource = string | { readonly name: string; readonly bytes: Uint8Array };
+
 /** Reads pictures in order; throws QEDIT_E_IMAGE for the first that cannot be used. */
-export async function readPictures(paths: readonly string[]): Promise<Picture[]> {
+export async function readPictures(sources: readonly PictureSource[]): Promise<Picture[]> {
   const pictures: Picture[] = [];
-  for (const path of paths) {
-    const image = await readImage(path);
-    pictures.push({ name: path, image, hash: await fileHash(path) });
+  for (const source of sources) {
+    const name = typeof source === "string" ? source : source.name;
+    const file = typeof source === "string" ? source : source.bytes;
+    pictures.push({ name, image: await readImage(file, name), hash: await fileHash(file) });
   }
   return pictures;
 }

@@ -128,13 +128,13 @@ interface Work {
 
 type Conditions = { readonly latents: Artifact; readonly embeds: Embeds; readonly statistics: LatentStatistics };
 
-function samplePicture({ latents, embeds, statistics }: Conditions, { sampling, config, file, loras, compute, context }: Work): Promise<Tensor<"float32">> {
+async function samplePicture({ latents, embeds, statistics }: Conditions, { sampling, config, file, loras, compute, context }: Work): Promise<Tensor<"float32">> {
   const graph = new Graph("the transformer");
   const weights = Weights.of(graph, file.checkpoint, loras.map(({ adapter }) => adapter));
   buildTransformer(graph, weights, { config, compute });
   context.emit({ kind: "activity", text: "opening the transformer" });
   const { emit, signal } = context;
-  return withSession(context.engine, modelOf(graph, affordableOptimization(graph, context.engine.device)), (session) => {
+  return withSession(context.engine, await modelOf(graph, affordableOptimization(graph, context.engine.device)), (session) => {
     const latent = latents.tensors["latent"]!;
     const references = referenceLatents(latents).map((each) => normalisedLatent(each, statistics));
     const velocity = velocityOf(session, { shape: latent.shape, references, embeds, config, strengths: strengthsOf(loras) });

@@ -2,21 +2,14 @@
 import type { ArtifactKind } from "../artifacts/kinds.js";
 import type { Engine } from "../engine/engine.js";
 import type { Device } from "../engine/providers.js";
+import type { Emit } from "../events.js";
 import type { OptionTable, SettingsOf } from "./option.js";
 import type { Picture } from "./pictures.js";
-
-/** What a stage tells while it works. */
-export type StageEvent =
-  | { readonly kind: "plan"; readonly lines: readonly string[] }
-  | { readonly kind: "note"; readonly text: string }
-  | { readonly kind: "warning"; readonly text: string }
-  | { readonly kind: "activity"; readonly text: string }
-  | { readonly kind: "step"; readonly step: number; readonly total: number; readonly seconds: number };
 
 /** What a stage works with besides its inputs. */
 export interface StageContext {
   readonly engine: Engine;
-  readonly emit: (event: StageEvent) => void;
+  readonly emit: Emit;
   readonly signal: AbortSignal;
 }
 

@@ -1,6 +1,6 @@
 // What every engine must do, whichever thread its sessions live in.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { modelOf, withSession, type Engine } from "../../src/engine/engine.js";
+import { modelOf, withSession, type Engine, type Model } from "../../src/engine/engine.js";
 import { Graph } from "../../src/graph/graph.js";
 import { concat } from "../../src/graph/value.js";
 import { float32, tensor } from "../../src/tensor.js";
@@ -8,11 +8,13 @@ import { float32, tensor } from "../../src/tensor.js";
 /** Opens a new engine on the CPU. */
 export type OpenEngine = () => Promise<Engine>;
 
+const affine = new Graph("affine");
+affine.output("y", affine.input("x", "f32", ["rows", 3]).mul(2).add(1));
+const AFFINE = await modelOf(affine, "none");
+
 /** `y = 2x + 1` over x [rows, 3], rows being free. */
-export function affineModel() {
-  const graph = new Graph("affine");
-  graph.output("y", graph.input("x", "f32", ["rows", 3]).mul(2).add(1));
-  return modelOf(graph, "none");
+export function affineModel(): Model {
+  return AFFINE;
 }
 
 /** A failure as a user meets it: its code, and one line. */
@@ -49,7 +51,7 @@ export function engineContract(name: string, openEngine: OpenEngine): void {
     test("joins an empty tensor to a full one", async () => {
       const graph = new Graph("join");
       graph.output("y", concat([graph.input("a", "f32", ["m", 2]), graph.input("b", "f32", ["n", 2])], 0));
-      await withSession(engine, modelOf(graph, "none"), async (session) => {
+      await withSession(engine, await modelOf(graph, "none"), async (session) => {
         const { y } = await session.run({ a: float32([0, 2]), b: float32([1, 2], Float32Array.of(5, 6)) });
         expect(y).toEqual(float32([1, 2], Float32Array.of(5, 6)));
       });
@@ -58,7 +60,7 @@ export function engineContract(name: string, openEngine: OpenEngine): void {
     test("takes and gives int64, int32 and uint8", async () => {
       const graph = new Graph("types");
       for (const dtype of ["i64", "i32", "u8"] as const) graph.output(`${dtype}_out`, graph.input(dtype, dtype, ["n"]).add(1));
-      await withSession(engine, modelOf(graph, "none"), async (session) => {
+      await withSession(engine, await modelOf(graph, "none"), async (session) => {
         const large = 2n ** 53n + 1n;
         const outputs = await session.run({
           i64: tensor("int64", [2], BigInt64Array.of(large, -2n)),
@@ -113,7 +115,7 @@ export function engineContract(name: string, openEngine: OpenEngine): void {
     test("refuses a weight whose file is not there", async () => {
       const graph = new Graph("weights");
       graph.output("y", graph.input("x", "f32", [2]).add(graph.external("w", { dtype: "f32", shape: [2], file: "/nowhere/w.bin", offset: 0, length: 8 })));
-      await expect(engine.open(modelOf(graph, "none"))).rejects.toMatchObject(ENGINE_FAILURE);
+      await expect(engine.open(await modelOf(graph, "none"))).rejects.toMatchObject(ENGINE_FAILURE);
     });
 
     test("a disposed session runs no more, and may be disposed again", async () => {

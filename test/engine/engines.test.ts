@@ -31,7 +31,7 @@ describe("the threaded engine", () => {
   afterAll(() => engine.dispose());
 
   test("lets the main thread tick while a long run computes", async () => {
-    const session = await engine.open(longModel());
+    const session = await engine.open(await longModel());
     const ticks: number[] = [];
     const timer = setInterval(() => ticks.push(performance.now()), 5);
     ticks.push(performance.now());
@@ -52,7 +52,7 @@ describe("the threaded engine", () => {
     const huge = graph.input("x", "f32", ["n", 1]).add(graph.input("z", "f32", [1, "m"]));
     graph.output("y", huge);
     const side = 2 ** 20;
-    await withSession(engine, modelOf(graph, "none"), async (session) => {
+    await withSession(engine, await modelOf(graph, "none"), async (session) => {
       await expect(session.run({ x: float32([side, 1]), z: float32([1, side]) })).rejects.toMatchObject({
         code: "QEDIT_E_MEMORY",
         exitCode: 4,

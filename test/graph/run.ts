@@ -23,7 +23,7 @@ export async function evaluate(feeds: Tensors, build: (inputs: Readonly<Record<s
   const values = [build(inputs, graph)].flat() as Value[];
   values.forEach((value, index) => graph.output(`out${index}`, value));
   const engine = await directEngine({ provider: "cpu", index: 0, threads: 1 });
-  const outputs = await withSession(engine, modelOf(graph, "none"), (session) => session.run(feeds));
+  const outputs = await withSession(engine, await modelOf(graph, "none"), (session) => session.run(feeds));
   return values.map((value, index) => {
     const output = outputs[`out${index}`]!;
     const wrong = value.shape.length !== output.shape.length || value.shape.some((dim, axis) => typeof dim === "number" && dim !== output.shape[axis]);

@@ -30,6 +30,6 @@ export async function openNetwork(checkpoint: Checkpoint, options: NetworkOption
     graph.output(tap, value);
   }
   const engine = await directEngine({ provider: "cpu", index: 0, threads: 0 });
-  const session = await engine.open(modelOf(graph, options.optimization));
+  const session = await engine.open(await modelOf(graph, options.optimization));
   return { session, unused: weights.unused(), [Symbol.asyncDispose]: () => engine.dispose() };
 }

@@ -1,0 +1,31 @@
+// One call of a subcommand: settings from all layers, a terminal, the command's own work, and everything closed again.
+import { EXIT } from "../errors.js";
+import type { Command } from "./command.js";
+import { readConfigFiles } from "./config-files.js";
+import { outputOptions } from "./options.js";
+import { completeSettings, givenSettings } from "./settings.js";
+import { openTerminal } from "./terminal.js";
+
+/** What commander understood. */
+export interface Parsed {
+  /** The command's name, with those above it: `models pull`. */
+  readonly name: string;
+  readonly args: readonly string[];
+  readonly parsed: Readonly<Record<string, unknown>>;
+}
+
+/** Calls a command and gives its exit code. An error is also the last event. */
+export async function call(command: Command, { name, args, parsed }: Parsed): Promise<number> {
+  const sources = { command: name, parsed, env: process.env, files: await readConfigFiles() };
+  const terminal = await openTerminal(completeSettings(outputOptions, givenSettings(outputOptions, sources)));
+  try {
+    const given = givenSettings(command.options, sources);
+    const settings = completeSettings(command.options, given);
+    return (await command.perform!({ args, settings, given }, terminal)) ?? EXIT.ok;
+  } catch (error) {
+    terminal.fail(error);
+    throw error;
+  } finally {
+    await terminal.close();
+  }
+}

@@ -1,0 +1,42 @@
+// What a subcommand is: options and help as data, and one function. Its module loads only when it is called or explained.
+import type { OptionTable, SettingsOf } from "../stages/option.js";
+import type { Given } from "./settings.js";
+import type { Terminal } from "./terminal.js";
+
+/** A subcommand as the root knows it: enough to list it without loading it. */
+export interface CommandEntry {
+  readonly name: string;
+  /** One line for help. */
+  readonly summary: string;
+  /** Heading in the root's help. */
+  readonly group: string;
+  readonly load: () => Promise<Command>;
+}
+
+/** A positional argument as commander reads it, `<image...>` or `[file]`, and what it is. */
+export type Positional = readonly [name: string, summary: string];
+
+/** A subcommand: either its own options and function, or subcommands of its own. */
+export interface Command<Table extends OptionTable = OptionTable> {
+  readonly summary: string;
+  readonly examples: readonly string[];
+  readonly positionals?: readonly Positional[];
+  readonly options: Table;
+  /** Subcommands, as in `qedit models pull`; a command that has them is not called by itself. */
+  readonly commands?: Readonly<Record<string, Command>>;
+  /** Does the work; gives the exit code, EXIT.ok unless said. Throws QeditError. */
+  readonly perform?: (call: Call<Table>, terminal: Terminal) => Promise<number | void>;
+}
+
+/** One call of a subcommand. */
+export interface Call<Table extends OptionTable> {
+  readonly args: readonly string[];
+  readonly settings: SettingsOf<Table>;
+  /** Where each setting came from; a default has no entry. */
+  readonly given: ReadonlyMap<string, Given>;
+}
+
+/** Gives the command back; lets TypeScript infer the types of its settings. */
+export function defineCommand<Table extends OptionTable>(command: Command<Table>): Command {
+  return command as unknown as Command;
+}

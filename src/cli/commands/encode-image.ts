@@ -1,0 +1,25 @@
+// qedit encode-image: pictures to latents.
+import { timed } from "../../pipeline/edit.js";
+import { encodeImage } from "../../stages/encode-image.js";
+import { defineCommand } from "../command.js";
+import { withModelFiles } from "../compute.js";
+import { checkInputs, inputPictures } from "../input.js";
+import { computeOptions, writeOptions } from "../options.js";
+import { computeArtifact } from "../stage-command.js";
+
+/** `qedit encode-image photo.jpg -o latents.safetensors`. */
+export const encodeImageCommand = defineCommand({
+  summary: encodeImage.summary,
+  examples: ["qedit encode-image photo.jpg -o latents.safetensors", "qedit encode-image photo.jpg -o - | qedit sample --latents - --cond cond.safetensors"],
+  positionals: [["<image...>", "pictures, in the order the prompt counts them; - is stdin"]],
+  options: { ...encodeImage.options, ...writeOptions, ...computeOptions },
+  async perform({ args, settings }, terminal) {
+    checkInputs(args);
+    const path = settings.output ?? "latents.safetensors";
+    await computeArtifact({ path, settings, terminal }, async (context) => {
+      const found = await withModelFiles<typeof encodeImage.options>(settings, ["vae"], terminal.emit);
+      const pictures = await inputPictures(args);
+      return timed(encodeImage.name, context, () => encodeImage.run({ pictures }, found, context));
+    });
+  },
+});

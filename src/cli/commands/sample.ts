@@ -1,0 +1,31 @@
+// qedit sample: latents and a prompt's embeddings to samples.
+import { timed } from "../../pipeline/edit.js";
+import { mandatoryText } from "../../stages/option.js";
+import { sample } from "../../stages/sample.js";
+import { defineCommand } from "../command.js";
+import { withModelFiles } from "../compute.js";
+import { checkInputs, inputArtifact } from "../input.js";
+import { computeOptions, writeOptions } from "../options.js";
+import { computeArtifact } from "../stage-command.js";
+
+const inputs = {
+  latents: mandatoryText({ flags: "--latents <file>", summary: "what encode-image made; - is stdin", group: "Prompt" }),
+  cond: mandatoryText({ flags: "--cond <file>", summary: "what encode-prompt made; - is stdin", group: "Prompt" }),
+};
+
+/** `qedit sample --latents latents.safetensors --cond cond.safetensors -o samples.safetensors`. */
+export const sampleCommand = defineCommand({
+  summary: sample.summary,
+  examples: ["qedit sample --latents latents.safetensors --cond cond.safetensors --seed 42 -o samples.safetensors"],
+  options: { ...inputs, ...sample.options, ...writeOptions, ...computeOptions },
+  async perform({ settings }, terminal) {
+    checkInputs([settings.latents, settings.cond]);
+    const path = settings.output ?? "samples.safetensors";
+    await computeArtifact({ path, settings, terminal }, async (context) => {
+      const found = await withModelFiles<typeof sample.options>(settings, ["transformer"], terminal.emit);
+      const latents = await inputArtifact(settings.latents, "latents");
+      const cond = await inputArtifact(settings.cond, "cond");
+      return timed(sample.name, context, () => sample.run({ latents, cond }, found, context));
+    });
+  },
+});

@@ -1,0 +1,56 @@
+// Commander over the command tree: only the subcommand that is called has its module loaded.
+import { Command as Commander } from "commander";
+import { EXIT } from "../errors.js";
+import { call } from "./call.js";
+import type { Command, CommandEntry } from "./command.js";
+import { COMMANDS } from "./commands.js";
+import { addOptions, outputOptions } from "./options.js";
+
+const EXAMPLE = 'qedit run photo.jpg -p "make it black and white"';
+const DOCUMENTATION = "`qedit COMMAND --help` explains a command, `qedit explain CODE` an error.";
+
+/** Runs what the arguments ask for and gives the exit code. Throws QeditError, and CommanderError for wrong usage. */
+export async function program(args: readonly string[], version: string): Promise<number> {
+  let code: number = EXIT.ok;
+  const called = (command: Command, name: string, commander: Commander) => async (...given: unknown[]) => {
+    const positionals = (command.positionals ?? []).flatMap((_, index) => given[index] ?? []) as string[];
+    code = await call(command, { name, args: positionals, parsed: commander.opts() });
+  };
+  const root = quiet(new Commander("qedit"))
+    .description("Edit pictures with words: Qwen-Image-Edit on your own machine")
+    .usage("COMMAND [options]")
+    .version(version, "-V, --version", "print the version")
+    .helpOption("-h, --help", "explain a command")
+    .helpCommand("help [command]", "explain a command");
+  const named = args.find((arg) => COMMANDS.some(({ name }) => name === arg));
+  for (const entry of COMMANDS) root.addCommand(entry.name === named ? await loaded(entry, called) : listed(entry));
+  root.addHelpText("before", `Example:\n  ${EXAMPLE}\n`).addHelpText("after", `\n${DOCUMENTATION}`);
+  await root.parseAsync(args as string[], { from: "user" });
+  return code;
+}
+
+type Called = (command: Command, name: string, commander: Commander) => (...given: unknown[]) => Promise<void>;
+
+function listed({ name, summary, group }: CommandEntry): Commander {
+  return new Commander(name).summary(summary).description(summary).helpGroup(`${group}:`);
+}
+
+async function loaded({ name, summary, group, load }: CommandEntry, called: Called): Promise<Commander> {
+  return subcommand(await load(), name, called).summary(summary).helpGroup(`${group}:`);
+}
+
+function subcommand(command: Command, path: string, called: Called): Commander {
+  const commander = quiet(new Commander(path.split(" ").at(-1))).description(command.summary);
+  for (const [name, below] of Object.entries(command.commands ?? {})) commander.addCommand(subcommand(below, `${path} ${name}`, called));
+  for (const positional of command.positionals ?? []) commander.argument(...positional);
+  if (command.perform) {
+    addOptions(commander, { ...command.options, ...outputOptions });
+    commander.action(called(command, path, commander));
+  }
+  return commander.addHelpText("before", `${["Examples:", ...command.examples.map((example) => `  ${example}`)].join("\n")}\n`);
+}
+
+// Errors are told once, at the end, by report().
+function quiet(commander: Commander): Commander {
+  return commander.exitOverride().showSuggestionAfterError().configureOutput({ outputError: () => {} });
+}

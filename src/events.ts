@@ -1,0 +1,27 @@
+// What work tells while it goes on: plain data, the same for people, for NDJSON and for every later server.
+
+/** One thing that happened; `seconds` are measured, bytes are bytes. */
+export type ProgressEvent =
+  /** What was decided before computing, a line each. */
+  | { readonly kind: "plan"; readonly lines: readonly string[] }
+  /** Worth knowing. */
+  | { readonly kind: "note"; readonly text: string }
+  /** Probably not what was meant. */
+  | { readonly kind: "warning"; readonly text: string }
+  /** Only worth knowing when something is being looked into. */
+  | { readonly kind: "detail"; readonly text: string }
+  /** What is being done just now. */
+  | { readonly kind: "activity"; readonly text: string }
+  | { readonly kind: "start"; readonly stage: string }
+  /** Step 0 comes before the first one is computed; `seconds` is the time of one step. */
+  | { readonly kind: "step"; readonly step: number; readonly total: number; readonly seconds: number }
+  | { readonly kind: "end"; readonly stage: string; readonly seconds: number }
+  /** A graph was opened with its weights, or closed. */
+  | { readonly kind: "session"; readonly action: "opened" | "closed"; readonly network: string; readonly seconds: number }
+  /** Bytes of a download or a hash so far; `total` is undefined when nobody said it. */
+  | { readonly kind: "transfer"; readonly name: string; readonly bytes: number; readonly total: number | undefined; readonly bytesPerSecond: number }
+  /** One job of many; `index` counts from 1. */
+  | { readonly kind: "job"; readonly state: "started" | "done" | "failed" | "skipped"; readonly job: string; readonly index: number; readonly total: number };
+
+/** Takes events as they happen. */
+export type Emit = (event: ProgressEvent) => void;
