@@ -2,6 +2,7 @@
 import { EXIT } from "../errors.js";
 import type { Command } from "./command.js";
 import { readConfigFiles } from "./config-files.js";
+import { checkConfigKeys } from "./config-keys.js";
 import { outputOptions } from "./options.js";
 import { completeSettings, givenSettings } from "./settings.js";
 import { openTerminal } from "./terminal.js";
@@ -16,7 +17,10 @@ export interface Parsed {
 
 /** Calls a command and gives its exit code. An error is also the last event. */
 export async function call(command: Command, { name, args, parsed }: Parsed): Promise<number> {
-  const sources = { command: name, parsed, env: process.env, files: await readConfigFiles() };
+  const files = await readConfigFiles();
+  // A command without settings, such as explain, must help even where the files are wrong.
+  if (Object.keys(command.options).length > 0) await checkConfigKeys(files, command.options);
+  const sources = { command: name, parsed, env: process.env, files };
   const terminal = await openTerminal(completeSettings(outputOptions, givenSettings(outputOptions, sources)));
   try {
     const given = givenSettings(command.options, sources);

@@ -12,5 +12,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   { name: "encode-prompt", group: STAGES, summary: "Encode a prompt, with the pictures it speaks of", load: async () => (await import("./commands/encode-prompt.js")).encodePromptCommand },
   { name: "sample", group: STAGES, summary: "Sample a latent under a prompt and reference latents", load: async () => (await import("./commands/sample.js")).sampleCommand },
   { name: "decode", group: STAGES, summary: "Decode latents to a picture", load: async () => (await import("./commands/decode.js")).decodeCommand },
+  { name: "config", group: MACHINE, summary: "Show the settings, and where each comes from", load: async () => (await import("./commands/config.js")).config },
+  { name: "completion", group: MACHINE, summary: "Print the completion script of a shell", load: async () => (await import("./commands/completion.js")).completion },
   { name: "explain", group: MACHINE, summary: "Explain an error code", load: async () => (await import("./commands/explain.js")).explain },
 ];

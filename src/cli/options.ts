@@ -1,7 +1,10 @@
 // From options as data to commander's, and from what commander parsed to settings; and the options that many commands share.
 import { Option as CommanderOption, type Command } from "commander";
 import { parseDevice } from "../engine/providers.js";
-import { flag, number, text, type Option, type OptionTable } from "../stages/option.js";
+import { flag, number, text, type Option, type OptionGroup, type OptionTable } from "../stages/option.js";
+
+/** The groups in the order help shows them: what is asked for most comes first. */
+const GROUPS: readonly OptionGroup[] = ["Prompt", "Output", "Sampling", "Sizes", "Models", "Device", "Terminal"];
 
 /** Options that every command takes. */
 export const outputOptions = {
@@ -35,7 +38,8 @@ export const writeOptions = {
 
 /** Adds a table of options to a command; errors of their values are QeditErrors. */
 export function addOptions(command: Command, table: OptionTable): void {
-  for (const option of Object.values(table)) {
+  const options = Object.values(table).sort((a, b) => GROUPS.indexOf(a.group) - GROUPS.indexOf(b.group));
+  for (const option of options) {
     const { short, longs, argument } = flagsOf(option);
     longs.forEach((long, index) => {
       const isAlias = index > 0;

@@ -6,6 +6,9 @@ import type { Command, CommandEntry } from "./command.js";
 import { COMMANDS } from "./commands.js";
 import { addOptions, outputOptions } from "./options.js";
 
+/** What completion scripts call, with the words so far behind `--`. */
+const COMPLETE = "complete";
+
 const EXAMPLE = 'qedit run photo.jpg -p "make it black and white"';
 const DOCUMENTATION = "`qedit COMMAND --help` explains a command, `qedit explain CODE` an error.";
 
@@ -16,12 +19,17 @@ export async function program(args: readonly string[], version: string): Promise
     const positionals = (command.positionals ?? []).flatMap((_, index) => given[index] ?? []) as string[];
     code = await call(command, { name, args: positionals, parsed: commander.opts() });
   };
+  if (args[0] === COMPLETE && args[1] === "--") {
+    const { complete } = await import("./complete.js");
+    await complete(args.slice(2));
+    return EXIT.ok;
+  }
   const root = quiet(new Commander("qedit"))
     .description("Edit pictures with words: Qwen-Image-Edit on your own machine")
     .usage("COMMAND [options]")
     .version(version, "-V, --version", "print the version")
     .helpOption("-h, --help", "explain a command")
-    .helpCommand("help [command]", "explain a command");
+    .addHelpCommand(new Commander("help").argument("[command]").description("explain a command").helpGroup("This machine:"));
   const named = args.find((arg) => COMMANDS.some(({ name }) => name === arg));
   for (const entry of COMMANDS) root.addCommand(entry.name === named ? await loaded(entry, called) : listed(entry));
   root.addHelpText("before", `Example:\n  ${EXAMPLE}\n`).addHelpText("after", `\n${DOCUMENTATION}`);

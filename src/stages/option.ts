@@ -16,6 +16,8 @@ export interface Option<T> {
   readonly isPerCall?: boolean;
   /** Heading in help. */
   readonly group: OptionGroup;
+  /** The words that are allowed, where it is one of a few. */
+  readonly choices?: readonly string[];
   /** The value of one more occurrence; throws QEDIT_E_USAGE. A switch, which takes no text, has none. */
   readonly parse?: (text: string, before: T) => T;
 }
@@ -78,6 +80,7 @@ export function choice<T extends string | undefined>(described: Described, choic
   return {
     ...described,
     summary: `${described.summary} (${choices.join(", ")})`,
+    choices,
     initial,
     parse(value) {
       if (choices.includes(value)) return value;

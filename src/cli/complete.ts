@@ -1,0 +1,53 @@
+// What a shell may complete: commands, options and the words of choices, from the command tree itself.
+// The lines and the directive behind them are cobra's protocol, which the scripts of @bomb.sh/tab speak.
+import { script } from "@bomb.sh/tab";
+import type { Command } from "./command.js";
+import { COMMANDS } from "./commands.js";
+import { flagsOf, outputOptions } from "./options.js";
+
+/** After the candidates: only these, or file names too. */
+const DIRECTIVE = { only: ":4", files: ":0" };
+
+/** Something to complete to, and what it is. */
+interface Candidate {
+  readonly word: string;
+  readonly about: string;
+}
+
+/** Prints the completions of the words typed so far, the last of which is being typed. */
+export async function complete(words: readonly string[]): Promise<void> {
+  const { candidates, directive } = await completionsOf(words.slice(0, -1), words.at(-1) ?? "");
+  process.stdout.write([...candidates.map(({ word, about }) => `${word}\t${about}`), directive, ""].join("\n"));
+}
+
+/** Prints the script that teaches a shell to ask for completions. */
+export function printScript(shell: string): void {
+  script(shell, "qedit", "qedit");
+}
+
+async function completionsOf(before: readonly string[], typed: string): Promise<{ candidates: readonly Candidate[]; directive: string }> {
+  const [name, ...rest] = before;
+  const entry = COMMANDS.find((each) => each.name === name);
+  if (name === undefined || entry === undefined) return only(COMMANDS.map(({ name: word, summary }) => ({ word, about: summary })), typed);
+  const command = innermost(await entry.load(), rest);
+  const below = Object.entries(command.commands ?? {});
+  if (below.length > 0) return only(below.map(([word, { summary }]) => ({ word, about: summary })), typed);
+
+  const options = Object.values({ ...command.options, ...outputOptions });
+  const [assigned, inline] = /^(--[\w-]+)=(.*)$/.exec(typed)?.slice(1) ?? [before.at(-1), undefined];
+  const wanting = options.find((option) => flagsOf(option).argument !== "" && [...flagsOf(option).longs, flagsOf(option).short].includes(assigned));
+  if (wanting?.choices) return only(wanting.choices.map((word) => ({ word: inline === undefined ? word : `${assigned}=${word}`, about: "" })), typed);
+  if (wanting) return { candidates: [], directive: DIRECTIVE.files };
+  if (typed.startsWith("-")) return only(options.flatMap((option) => flagsOf(option).longs.map((word) => ({ word, about: option.summary }))), typed);
+  return { candidates: [], directive: (command.positionals ?? []).length > 0 ? DIRECTIVE.files : DIRECTIVE.only };
+}
+
+// The command that the words lead to.
+function innermost(command: Command, words: readonly string[]): Command {
+  const below = command.commands?.[words[0] ?? ""];
+  return below === undefined ? command : innermost(below, words.slice(1));
+}
+
+function only(candidates: readonly Candidate[], typed: string): { candidates: readonly Candidate[]; directive: string } {
+  return { candidates: candidates.filter(({ word }) => word.startsWith(typed)), directive: DIRECTIVE.only };
+}
