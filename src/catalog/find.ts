@@ -3,7 +3,7 @@ import { access } from "node:fs/promises";
 import { homedir } from "node:os";
 import { delimiter, join } from "node:path";
 import { QeditError } from "../errors.js";
-import { publishedModel, type FileRole } from "./models.js";
+import { PACKAGE_ROOT, publishedModel, type FileRole } from "./models.js";
 
 /** Folders of ComfyUI's models directory, besides the folder itself. */
 const SUBFOLDERS = ["", "vae", "text_encoders", "clip", "diffusion_models", "unet", "loras"];
@@ -46,7 +46,9 @@ export async function findNamed(path: string): Promise<string> {
 }
 
 async function findPublished({ name, files }: Awaited<ReturnType<typeof publishedModel>>, role: FileRole): Promise<string> {
-  const { file, bytes, repository, path } = files[role];
+  const published = files[role];
+  if ("embedded" in published) return join(PACKAGE_ROOT, published.embedded);
+  const { file, bytes, repository, path } = published;
   const found = await findFile(file);
   if (found !== undefined) return found;
   const gigabytes = (bytes / 1e9).toFixed(1);

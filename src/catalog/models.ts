@@ -1,43 +1,62 @@
-// models.json: the published models by name, and what their files are called.
+// models.json: the published models by name, with their files, LoRAs, defaults and presets. A name means exactly one model.
 import { readFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
 import { QeditError } from "../errors.js";
+import { ioFailure } from "../files.js";
+import { parseCatalog, type Catalog, type Preset, type PublishedFile, type PublishedModel } from "./schema.js";
 
-/** What a file is for; also the name of the setting that takes its path. */
-export type FileRole = "vae" | "textEncoder" | "transformer";
+export { FILE_ROLES } from "./schema.js";
+export type { EmbeddedFile, FileRole, HubFile, Preset, PublishedFile, PublishedModel, SamplingNumbers } from "./schema.js";
 
-/** A published file: its name on disk, its length in bytes, and where it is published. */
-export interface PublishedFile {
-  readonly file: string;
-  readonly bytes: number;
-  readonly repository: string;
-  readonly path: string;
+/** Root of qedit's own package, with a trailing slash. */
+export const PACKAGE_ROOT = fileURLToPath(new URL("../../", import.meta.url));
+
+/** The catalogue: qedit's models.json, or the file that QEDIT_CATALOG names instead. Throws QEDIT_E_USAGE when it is out of form. */
+export async function readCatalog(): Promise<Catalog> {
+  const path = process.env["QEDIT_CATALOG"] || `${PACKAGE_ROOT}models.json`;
+  const written = await readFile(path, "utf8").catch((error: unknown) => {
+    throw ioFailure("read", path, error);
+  });
+  return parseCatalog(parseJson(written, path), path);
 }
 
-/** A published model. */
-export interface PublishedModel {
-  readonly summary: string;
-  readonly licence: string;
-  readonly files: Readonly<Record<FileRole, PublishedFile>>;
+/** The model of that name, or the default one; throws QEDIT_E_USAGE for a name that the catalogue does not have. */
+export async function publishedModel(name: string | undefined): Promise<PublishedModel> {
+  const { default: first, models } = await readCatalog();
+  const model = models.get(name ?? first);
+  if (model) return model;
+  throw new QeditError("QEDIT_E_USAGE", `Cannot find a model named "${name}": ${[...models.keys()].join(", ")} are known`, { hint: `--model ${first}` });
 }
 
-interface Catalog {
-  readonly default: string;
-  readonly models: Readonly<Record<string, PublishedModel>>;
+/** Names of all models, the default one first. */
+export async function modelNames(): Promise<readonly string[]> {
+  const { default: first, models } = await readCatalog();
+  return [first, ...[...models.keys()].filter((name) => name !== first)];
 }
 
-async function readCatalog(): Promise<Catalog> {
-  return JSON.parse(await readFile(new URL("../../models.json", import.meta.url), "utf8")) as Catalog;
+/** A LoRA of a model (the default one when undefined) by its catalogue name; throws QEDIT_E_USAGE when the model has none of that name. */
+export async function publishedLora(name: string, model: string | undefined): Promise<PublishedFile> {
+  return named(name, "LoRA", await publishedModel(model), ({ loras }) => loras);
 }
 
-/** The model of that name, or the default one; throws QEDIT_E_USAGE for a name that models.json does not have. */
-export async function publishedModel(name: string | undefined): Promise<PublishedModel & { readonly name: string }> {
-  const catalog = await readCatalog();
-  const wanted = name ?? catalog.default;
-  const model = catalog.models[wanted];
-  if (!model) {
-    throw new QeditError("QEDIT_E_USAGE", `Cannot find a model named "${wanted}": ${Object.keys(catalog.models).join(", ")} is known`, {
-      hint: `--model ${catalog.default}`,
-    });
+/** A preset of a model (the default one when undefined); throws QEDIT_E_USAGE when the model has none of that name. */
+export async function preset(model: string | undefined, name: string): Promise<Preset> {
+  return named(name, "preset", await publishedModel(model), ({ presets }) => presets);
+}
+
+function named<T>(name: string, kind: string, model: PublishedModel, table: (model: PublishedModel) => Readonly<Record<string, T>>): T {
+  const entries = table(model);
+  if (Object.hasOwn(entries, name)) return entries[name]!;
+  const known = Object.keys(entries);
+  throw new QeditError("QEDIT_E_USAGE", `Cannot find a ${kind} named "${name}" of ${model.name}: ${known.length === 0 ? "it has none" : `it has ${known.join(", ")}`}`, {
+    hint: `qedit models show ${model.name}`,
+  });
+}
+
+function parseJson(written: string, path: string): unknown {
+  try {
+    return JSON.parse(written);
+  } catch (cause) {
+    throw new QeditError("QEDIT_E_USAGE", `Cannot use ${path}: it is not JSON`, { cause });
   }
-  return { ...model, name: wanted };
 }
