@@ -18,13 +18,17 @@ export interface TransformerConfig {
   /** Latent cells along one side of a token. */
   readonly patchSize: number;
   readonly epsilon: number;
+  /** Claims that reference tokens are modulated as at timestep 0, since they are without noise: Qwen-Image-Edit-2511. */
+  readonly referencesAtZero: boolean;
 }
+
+/** An empty tensor that marks transformers whose references are at timestep 0, where there is no config.json to say so. */
+const ZERO_MARKER = "__index_timestep_zero__";
 
 const PUBLISHED = { patchSize: 2, ropeAxes: [16, 56, 56], epsilon: 1e-6 };
 
 /** Marks of Qwen-Image relatives whose mathematics differ. */
 const RELATIVES = [
-  { key: "__index_timestep_zero__", option: "zero_cond_t", name: "Qwen-Image-Edit-2511" },
   { key: "time_text_embed.addition_t_embedding.weight", option: "use_additional_t_cond", name: "Qwen-Image-Layered" },
 ];
 
@@ -37,7 +41,7 @@ export function transformerConfig(w: Weights, config: ConfigJson): TransformerCo
   }
   for (const { key, option, name } of RELATIVES) {
     if (w.has(key) || config[option] === true) {
-      throw new QeditError("QEDIT_E_CHECKPOINT", `Cannot use the transformer: it is of ${name}, which works differently from Qwen-Image-Edit-2509`);
+      throw new QeditError("QEDIT_E_CHECKPOINT", `Cannot use the transformer: it is of ${name}, which works differently from Qwen-Image-Edit`);
     }
   }
   const [width, patchWidth] = w.shape("img_in.weight") as [number, number];
@@ -57,7 +61,13 @@ export function transformerConfig(w: Weights, config: ConfigJson): TransformerCo
     patchWidth,
     patchSize: configNumber(config, "patch_size", PUBLISHED.patchSize),
     epsilon: PUBLISHED.epsilon,
+    referencesAtZero: w.has(ZERO_MARKER) || config["zero_cond_t"] === true,
   };
+}
+
+/** Claims that a tensor of the file is rightly unread: markers without elements. */
+export function isIdleInTransformer(name: string): boolean {
+  return name === ZERO_MARKER || name === "scaled_fp8";
 }
 
 /** Mean and standard deviation of each latent channel: `(latent − mean) / std` is what the transformer sees. */

@@ -22,6 +22,10 @@ interface Shared {
   readonly config: TransformerConfig;
   /** silu of the timestep embedding, [1, width] */
   readonly temb: Value;
+  /** The same for the image stream: [1, width], or [2, width], of the timestep for target tokens and of 0 for reference tokens. */
+  readonly imageTemb: Value;
+  /** Target and reference tokens, for their lengths along axis 1. */
+  readonly parts: readonly Value[];
   readonly rope: { readonly cos: Value; readonly sin: Value };
 }
 
@@ -29,6 +33,8 @@ interface Modulation {
   readonly shift: Value;
   readonly scale: Value;
   readonly gate: Value;
+  /** The tokens it is for, [1, tokens, width]. */
+  readonly part: Value;
 }
 
 /**
@@ -46,9 +52,12 @@ export function buildTransformer(graph: Graph, w: Weights, { config, compute }: 
   const tokens = [prompt, target, reference].map((value) => value.dim(1)).reduce(addDims);
   const angles = (name: string) => graph.input(name, "f32", [1, tokens, config.headDim / 2]).cast(compute);
 
+  const imageTemb = timestepEmbedding(graph, w.at("time_text_embed.timestep_embedder"), { compute, alsoZero: config.referencesAtZero });
   const shared: Shared = {
     config,
-    temb: timestepEmbedding(graph, w.at("time_text_embed.timestep_embedder"), compute),
+    temb: config.referencesAtZero ? imageTemb.slice(0, 0, 1) : imageTemb,
+    imageTemb,
+    parts: [target, reference],
     rope: { cos: angles("rope_cos"), sin: angles("rope_sin") },
   };
   let streams: Streams = {
@@ -63,28 +72,33 @@ export function buildTransformer(graph: Graph, w: Weights, { config, compute }: 
 
 function transformerBlock({ txt, img }: Streams, w: Weights, shared: Shared): Streams {
   const { epsilon } = shared.config;
-  const [txtAttn, txtMlp] = modulation(shared.temb, w.at("txt_mod"));
-  const [imgAttn, imgMlp] = modulation(shared.temb, w.at("img_mod"));
+  const [txtAttn, txtMlp] = modulation(shared.temb, w.at("txt_mod"), [txt]);
+  const [imgAttn, imgMlp] = modulation(shared.imageTemb, w.at("img_mod"), shared.parts);
 
   const attended = jointAttention({ txt: modulate(txt, txtAttn, epsilon), img: modulate(img, imgAttn, epsilon) }, w.at("attn"), shared);
-  txt = w.scoped(() => txt.add(attended.txt.mul(txtAttn.gate)));
-  img = w.scoped(() => img.add(attended.img.mul(imgAttn.gate)));
+  txt = w.scoped(() => txt.add(gated(attended.txt, txtAttn)));
+  img = w.scoped(() => img.add(gated(attended.img, imgAttn)));
 
   const txtFed = feedForward(modulate(txt, txtMlp, epsilon), w.at("txt_mlp"));
   const imgFed = feedForward(modulate(img, imgMlp, epsilon), w.at("img_mlp"));
-  return w.scoped(() => ({ txt: txt.add(txtFed.mul(txtMlp.gate)), img: img.add(imgFed.mul(imgMlp.gate)) }));
+  return w.scoped(() => ({ txt: txt.add(gated(txtFed, txtMlp)), img: img.add(gated(imgFed, imgMlp)) }));
 }
 
-// Shift, scale and gate of the attention, then of the feed-forward.
-function modulation(temb: Value, w: Weights): [Modulation, Modulation] {
-  const parts = linear(temb, w.at("1"));
+// Of the attention, then of the feed-forward: shift, scale and gate for all tokens, or for each part of them as temb has rows.
+function modulation(temb: Value, w: Weights, parts: readonly Value[]): [Modulation[], Modulation[]] {
+  const rows = linear(temb, w.at("1"));
   return w.scoped(() => {
-    const [shift1, scale1, gate1, shift2, scale2, gate2] = vectors(parts, 6) as [Value, Value, Value, Value, Value, Value];
-    return [
-      { shift: shift1, scale: scale1, gate: gate1 },
-      { shift: shift2, scale: scale2, gate: gate2 },
-    ];
+    const each = Array.from({ length: Number(rows.dim(0)) }, (_, row) => {
+      const [shift1, scale1, gate1, shift2, scale2, gate2] = vectors(rowOf(rows, row), 6) as [Value, Value, Value, Value, Value, Value];
+      const part = parts[row]!;
+      return [{ shift: shift1, scale: scale1, gate: gate1, part }, { shift: shift2, scale: scale2, gate: gate2, part }] as const;
+    });
+    return [each.map(([attention]) => attention), each.map(([, feedForward]) => feedForward)];
   });
+}
+
+function rowOf(rows: Value, row: number): Value {
+  return rows.dim(0) === 1 ? rows : rows.slice(0, row, row + 1);
 }
 
 // [1, count·width] as `count` vectors [width].
@@ -92,8 +106,20 @@ function vectors(parts: Value, count: number): Value[] {
   return parts.chunk(count, 1).map((part) => part.reshape([part.dim(1)]));
 }
 
-function modulate(x: Value, { scale, shift }: Pick<Modulation, "scale" | "shift">, epsilon: number): Value {
-  return layerNorm(x, scale.add(1), shift, epsilon);
+function modulate(x: Value, modulations: readonly Modulation[], epsilon: number): Value {
+  return eachPart(x, modulations, (part, { scale, shift }) => layerNorm(part, scale.add(1), shift, epsilon));
+}
+
+function gated(x: Value, modulations: readonly Modulation[]): Value {
+  return eachPart(x, modulations, (part, { gate }) => part.mul(gate));
+}
+
+// Cuts the tokens [tokens, width] into the parts that are modulated differently, and joins what becomes of them.
+function eachPart(x: Value, modulations: readonly Modulation[], change: (part: Value, modulation: Modulation) => Value): Value {
+  const [only, ...others] = modulations;
+  if (only && others.length === 0) return change(x, only);
+  const cut = x.splitLike(0, modulations.map(({ part }) => part), 1);
+  return concat(cut.map((part, index) => change(part, modulations[index]!)), 0);
 }
 
 function jointAttention({ txt, img }: Streams, w: Weights, { config, rope }: Shared): Streams {
@@ -126,15 +152,18 @@ function feedForward(x: Value, w: Weights): Value {
 // Scale first, then shift: the other way round than in the blocks.
 function finalLayer(img: Value, w: Weights, { temb, config }: Shared): Value {
   const [scale, shift] = vectors(linear(temb, w.at("norm_out.linear")), 2) as [Value, Value];
-  return linear(w.at("norm_out").scoped(() => modulate(img, { scale, shift }, config.epsilon)), w.at("proj_out"));
+  return linear(w.at("norm_out").scoped(() => layerNorm(img, scale.add(1), shift, config.epsilon)), w.at("proj_out"));
 }
 
-// silu(MLP(sinusoids of 1000·sigma)), cosines first; angles in float32 like the reference's.
-function timestepEmbedding(graph: Graph, w: Weights, compute: DType): Value {
+// silu(MLP(sinusoids of 1000·sigma)), cosines first; angles in float32 like the reference's. A second row is for sigma 0.
+function timestepEmbedding(graph: Graph, w: Weights, { compute, alsoZero }: { compute: DType; alsoZero: boolean }): Value {
   const half = w.shape("linear_1.weight")[1]! / 2;
   const frequencies = Array.from({ length: half }, (_, k) => Math.exp((-Math.log(MAX_PERIOD) * k) / half));
   const timestep = graph.input("timestep", "f32", [1]);
-  const angles = w.scoped(() => graph.constant("f32", [1, half], frequencies).mul(timestep).mul(TIMESTEPS));
+  const angles = w.scoped(() => {
+    const times = alsoZero ? concat([timestep, graph.constant("f32", [1], [0])], 0).reshape([2, 1]) : timestep;
+    return graph.constant("f32", [1, half], frequencies).mul(times).mul(TIMESTEPS);
+  });
   const sinusoids = w.scoped(() => concat([angles.cos(), angles.sin()], 1).cast(compute));
   const hidden = linear(sinusoids, w.at("linear_1"));
   const temb = linear(w.scoped(() => silu(hidden)), w.at("linear_2"));
