@@ -8,6 +8,7 @@ import { QeditError } from "../errors.js";
 import { ioFailure, readRange } from "../files.js";
 import { STORED_BYTES } from "./checkpoint.js";
 import type { Checkpoint, StoredTensor, StoredType } from "./checkpoint.js";
+import { foreignFormat } from "./foreign.js";
 
 /** Limit of the format's own implementation, so that a damaged length cannot ask for any amount of memory. */
 const MAX_HEADER_BYTES = 100_000_000;
@@ -24,6 +25,8 @@ const IDENTITY_BLOCK_BYTES = 4096;
 /** Prefixes that ComfyUI looks for in files of diffusion models (model_detection.py, unet_prefix_from_state_dict). */
 const DIFFUSION_PREFIXES = ["model.diffusion_model.", "model.model.", "net."];
 const FALLBACK_PREFIX = "model.";
+/** Keys that say something of the whole file and carry no prefix. */
+const MARKER = /^__\w+__$/;
 /** A prefix counts when more keys than this carry it. */
 const FEW_KEYS = 5;
 
@@ -108,9 +111,10 @@ export function stripPrefix(checkpoint: Checkpoint): Checkpoint {
   const counts = DIFFUSION_PREFIXES.map((prefix) => names.filter((name) => name.startsWith(prefix)).length);
   const most = Math.max(...counts);
   const prefix = most > FEW_KEYS ? (DIFFUSION_PREFIXES[counts.indexOf(most)] ?? FALLBACK_PREFIX) : FALLBACK_PREFIX;
+  const markers = [...checkpoint.tensors].filter(([name]) => MARKER.test(name));
   const stripped = [...checkpoint.tensors].filter(([name]) => name.startsWith(prefix));
   if (stripped.length === 0) return checkpoint;
-  return { ...checkpoint, tensors: new Map(stripped.map(([name, stored]) => [name.slice(prefix.length), stored])) };
+  return { ...checkpoint, tensors: new Map([...markers, ...stripped.map(([name, stored]) => [name.slice(prefix.length), stored] as const)]) };
 }
 
 async function locate(path: string): Promise<Source> {
@@ -141,18 +145,6 @@ function headerLength(start: Uint8Array, { name, size }: Source): number {
   if (length > BigInt(available)) throw refusal(name, `wanted a header of ${length} bytes, found ${available}`);
   if (length === 0n || start[LENGTH_BYTES] !== OPENING_BRACE) throw refusal(name, 'the header does not start with "{"');
   return Number(length);
-}
-
-/** What a file that is not safetensors is, by its first bytes; the formats that people hold by mistake. */
-function foreignFormat(start: Uint8Array): { found: string; hint?: string } | undefined {
-  const text = new TextDecoder("latin1").decode(start);
-  const convert = "Find the model as .safetensors";
-  if (text.startsWith("PK\u0003\u0004")) return { found: "a zip archive, as PyTorch's .pt, .ckpt and .bin are", hint: convert };
-  if (/^\u0080[\u0002-\u0005]/.test(text)) return { found: "a Python pickle, as old .pt and .ckpt files are", hint: convert };
-  if (text.startsWith("GGUF")) return { found: "a GGUF file", hint: convert };
-  if (text.startsWith("version https://git-lfs")) return { found: "a Git LFS pointer", hint: "Run `git lfs pull`, or download the file itself" };
-  if (/^\s*<(!doctype|html|\?xml)/i.test(text)) return { found: "a web page", hint: "Download the file itself, not its page" };
-  return undefined;
 }
 
 function parseHeader(bytes: Uint8Array, source: Source): Checkpoint {

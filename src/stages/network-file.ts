@@ -1,6 +1,8 @@
 // A model file as a stage opens it: header, config and identity, from a setting that may be missing.
 import type { Checkpoint } from "../checkpoint/checkpoint.js";
-import { checkpointConfig, checkpointIdentity, readSafetensors } from "../checkpoint/safetensors.js";
+import type { ModelPart } from "../checkpoint/names.js";
+import { openPart } from "../checkpoint/open.js";
+import { checkpointConfig, checkpointIdentity } from "../checkpoint/safetensors.js";
 import { Weights } from "../checkpoint/weights.js";
 import { QeditError } from "../errors.js";
 import { Graph } from "../graph/graph.js";
@@ -13,18 +15,20 @@ export interface NetworkFile {
   readonly identity: string;
 }
 
+const PARTS = { VAE: "vae", "text encoder": "text_encoder", transformer: "transformer" } as const satisfies Record<string, ModelPart>;
+
 /** What a file is for, and the option that names it. */
 export interface NetworkRole {
-  readonly name: string;
+  readonly name: keyof typeof PARTS;
   readonly option: string;
 }
 
-/** Reads the header of a model file; throws QEDIT_E_MODEL_MISSING when none was named, QEDIT_E_CHECKPOINT when it is damaged. */
+/** Reads the headers of a model file or folder; throws QEDIT_E_MODEL_MISSING when none was named, QEDIT_E_CHECKPOINT when it is damaged. */
 export async function readNetworkFile(path: string | undefined, { name, option }: NetworkRole): Promise<NetworkFile> {
   if (path === undefined) {
     throw new QeditError("QEDIT_E_MODEL_MISSING", `No ${name} was given`, { hint: `Add ${option} FILE, or --model NAME` });
   }
-  const checkpoint = await readSafetensors(path);
+  const checkpoint = await openPart(path, PARTS[name]);
   return { checkpoint, config: checkpointConfig(checkpoint), identity: await checkpointIdentity(checkpoint) };
 }
 

@@ -1,6 +1,5 @@
 // sample: from noise to latents under a prompt and reference latents, one evaluation of the transformer after another.
 import type { Artifact } from "../artifacts/artifact.js";
-import { stripPrefix } from "../checkpoint/safetensors.js";
 import { Weights } from "../checkpoint/weights.js";
 import { modelOf, withSession } from "../engine/engine.js";
 import { affordableOptimization } from "../engine/optimization.js";
@@ -79,9 +78,8 @@ export const sample = defineStage({
   },
 });
 
-async function transformerFile({ transformer }: Settings): Promise<NetworkFile> {
-  const file = await readNetworkFile(transformer, { name: "transformer", option: "--transformer" });
-  return { ...file, checkpoint: stripPrefix(file.checkpoint) };
+function transformerFile({ transformer }: Settings): Promise<NetworkFile> {
+  return readNetworkFile(transformer, { name: "transformer", option: "--transformer" });
 }
 
 function latentChannels({ patchWidth, patchSize }: TransformerConfig): number {

@@ -1,0 +1,124 @@
+// Any form of checkpoint by its path: one .safetensors file, the index of a sharded one, or a folder as diffusers and transformers
+// write it. config.json beside the weights becomes the metadata key `config`, as single files carry it.
+import { readFile, readdir, stat } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { QeditError } from "../errors.js";
+import { ioFailure } from "../files.js";
+import type { Checkpoint, StoredTensor } from "./checkpoint.js";
+import { publishedNames, type ModelPart } from "./names.js";
+import { readSafetensors } from "./safetensors.js";
+
+/** Names that tools give the weights of a folder, so that the config.json beside belongs to them. */
+const TOOL_NAME = /^(diffusion_pytorch_model|model)(\.\w+)?\.safetensors(\.index(\.\w+)?\.json)?$/;
+const INDEX = /\.safetensors\.index(\.\w+)?\.json$/;
+const SHARD = /-\d{5}-of-\d{5}\.safetensors$/;
+const PICKLE = /\.(ckpt|pt|pth|bin)$/i;
+/** No index is near this; a damaged one shall not fill the memory. */
+const MAX_INDEX_BYTES = 100_000_000;
+
+/**
+ * A part of a model under its published keys, from a file, an index or a folder; of a whole model's folder, the part's own folder is
+ * taken. Throws QEDIT_E_MODEL_MISSING where nothing is, QEDIT_E_CHECKPOINT for what is no complete checkpoint.
+ */
+export async function openPart(path: string, part: ModelPart): Promise<Checkpoint> {
+  const inside = join(path, part);
+  const isWhole = (await isFolder(path)) && (await isFolder(inside));
+  return publishedNames(await openCheckpoint(isWhole ? inside : path), part);
+}
+
+/** The tensors under the keys that the files have. Throws as openPart. */
+export async function openCheckpoint(path: string): Promise<Checkpoint> {
+  const file = (await isFolder(path)) ? await weightsOf(path) : path;
+  if (SHARD.test(file) && file === path) await refuseShard(path);
+  const checkpoint = INDEX.test(file) ? await readSharded(file) : await readSafetensors(file);
+  const named = { ...checkpoint, file: path };
+  return TOOL_NAME.test(basename(file)) ? withConfig(named, join(dirname(file), "config.json")) : named;
+}
+
+/** The files of a sharded checkpoint, absolute or relative as the index is; throws QEDIT_E_CHECKPOINT for one out of form. */
+export async function shardsOf(index: string): Promise<ReadonlyMap<string, readonly string[]>> {
+  const shards = new Map<string, string[]>();
+  for (const [tensor, shard] of Object.entries(await readWeightMap(index))) {
+    if (typeof shard !== "string" || !/^[^/\\:\0]+\.safetensors$/.test(shard) || shard.startsWith("..")) {
+      throw refusal(index, `"${tensor}" lies in ${JSON.stringify(shard)}, a .safetensors file of the same folder is wanted`);
+    }
+    const file = join(dirname(index), shard);
+    shards.set(file, [...(shards.get(file) ?? []), tensor]);
+  }
+  return shards;
+}
+
+async function readSharded(index: string): Promise<Checkpoint> {
+  const tensors = new Map<string, StoredTensor>();
+  let metadata: Checkpoint["metadata"] = {};
+  for (const [file, names] of await shardsOf(index)) {
+    const shard = await readSafetensors(file);
+    metadata = { ...shard.metadata, ...metadata };
+    for (const name of names) {
+      const stored = shard.tensors.get(name);
+      if (stored === undefined) throw refusal(index, `"${name}" is not in ${basename(file)}`);
+      tensors.set(name, stored);
+    }
+  }
+  if (tensors.size === 0) throw refusal(index, "it names no tensors");
+  return { file: index, tensors, metadata };
+}
+
+async function readWeightMap(index: string): Promise<Record<string, unknown>> {
+  try {
+    if ((await stat(index)).size > MAX_INDEX_BYTES) throw refusal(index, `it is longer than ${MAX_INDEX_BYTES} bytes`);
+    const json: unknown = JSON.parse(await readFile(index, "utf8"));
+    const map = isRecord(json) ? json["weight_map"] : undefined;
+    if (isRecord(map)) return map;
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw ioFailure("read", index, error);
+  }
+  throw refusal(index, 'wanted JSON with an object "weight_map"');
+}
+
+// The one checkpoint of a folder; its index, where there is one, stands for the shards.
+async function weightsOf(folder: string): Promise<string> {
+  const names = (await readdir(folder).catch((error: unknown) => {
+    throw ioFailure("read", folder, error);
+  })).sort();
+  const indexes = names.filter((name) => INDEX.test(name));
+  const singles = names.filter((name) => name.endsWith(".safetensors") && !SHARD.test(name));
+  const found = indexes.length > 0 ? indexes : singles;
+  // Beside the weights in full there may be variants: diffusion_pytorch_model.fp16.safetensors.
+  const plain = found.find((name) => /^(diffusion_pytorch_model|model)\.safetensors(\.index\.json)?$/.test(name));
+  const only = plain ?? (found.length === 1 ? found[0] : undefined);
+  if (only !== undefined) return join(folder, only);
+  if (found.length > 1) throw refusal(folder, `it holds several: ${found.join(", ")}`, "Name one of them");
+  const pickle = names.find((name) => PICKLE.test(name));
+  if (pickle !== undefined) throw refusal(folder, `${pickle} is a Python pickle, which can run any code when it is opened`, "Find the model as .safetensors");
+  throw new QeditError("QEDIT_E_MODEL_MISSING", `Cannot find a .safetensors file in ${folder}`, { hint: "Name the file, or the folder that holds it" });
+}
+
+// One shard has a part of the tensors only; without its index it cannot be told which part.
+async function refuseShard(path: string): Promise<void> {
+  const names = await readdir(dirname(path)).catch(() => []);
+  const index = names.find((name) => INDEX.test(name));
+  if (index === undefined) throw refusal(path, "it is one of several parts, and their index is missing", "Download the .safetensors.index.json beside the parts");
+  throw refusal(path, "it is one of several parts", `Name their index or their folder: ${dirname(path)}`);
+}
+
+async function withConfig(checkpoint: Checkpoint, path: string): Promise<Checkpoint> {
+  if (checkpoint.metadata["config"] !== undefined) return checkpoint;
+  const config = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return undefined;
+    throw ioFailure("read", path, error);
+  });
+  return config === undefined ? checkpoint : { ...checkpoint, metadata: { ...checkpoint.metadata, config } };
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  return stat(path).then((found) => found.isDirectory(), () => false);
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function refusal(path: string, reason: string, hint = "The folder may be only partly downloaded: download it again"): QeditError {
+  return new QeditError("QEDIT_E_CHECKPOINT", `Cannot read ${path}: ${reason}`, { hint });
+}
