@@ -16,6 +16,8 @@ const OWNERS: Readonly<Record<string, string>> = {
   "cli-progress": "cli",
   protobufjs: "graph",
   "@huggingface/tokenizers": "text",
+  undici: "catalog",
+  yaml: "catalog",
 };
 
 /** Folders that are pure: no files, no sessions, no threads. */

@@ -1,0 +1,55 @@
+// ComfyUI's extra_model_paths.yaml: further folders of models, grouped by tool, read as ComfyUI reads it
+// (utils/extra_config.py of ComfyUI v0.3.64).
+import { readFile } from "node:fs/promises";
+import { homedir } from "node:os";
+import { dirname, isAbsolute, join, normalize, resolve } from "node:path";
+import { parse } from "yaml";
+
+/** Keys of a group that name no folder of models. */
+const SETTINGS = ["base_path", "is_default"];
+/** Folders that never hold what qedit reads. */
+const FOREIGN = ["custom_nodes", "download_model_base"];
+
+/** The folders that a file names, none when there is no such file; `problem` says why a file that is there could not be read. */
+export async function readExtraPaths(file: string): Promise<{ folders: readonly string[]; problem?: string }> {
+  try {
+    const groups: unknown = parse(await readFile(file, "utf8"));
+    const folders = values(groups).flatMap((group) => foldersOf(group, dirname(file)));
+    return { folders: [...new Set(folders)] };
+  } catch (error) {
+    if (error instanceof Error && "code" in error && (error.code === "ENOENT" || error.code === "ENOTDIR")) return { folders: [] };
+    const [reason] = (error instanceof Error ? error.message : String(error)).split("\n");
+    return { folders: [], problem: `Cannot read ${file}: ${reason}` };
+  }
+}
+
+function foldersOf(group: unknown, yamlFolder: string): string[] {
+  if (!isRecord(group)) return [];
+  const written = group["base_path"];
+  const base = typeof written === "string" ? resolve(yamlFolder, expand(written)) : undefined;
+  return Object.entries(group)
+    .filter(([key]) => !SETTINGS.includes(key) && !FOREIGN.includes(key))
+    .flatMap(([, value]) => lines(value))
+    .map((line) => normalize(base !== undefined && !isAbsolute(line) ? join(base, line) : resolve(yamlFolder, line)));
+}
+
+// One folder, several of them in a block of lines, or a list.
+function lines(value: unknown): string[] {
+  if (Array.isArray(value)) return value.flatMap(lines);
+  if (typeof value !== "string") return [];
+  return value.split("\n").map((line) => expand(line.trim())).filter((line) => line !== "");
+}
+
+// Variables and a leading ~, as os.path.expandvars and expanduser replace them.
+function expand(path: string): string {
+  const replaced = path.replace(/\$\{(\w+)\}|\$(\w+)|%(\w+)%/g, (whole, a?: string, b?: string, c?: string) => process.env[a ?? b ?? c ?? ""] ?? whole);
+  return replaced.replace(/^~(?=$|[/\\])/, homedir());
+}
+
+function values(value: unknown): unknown[] {
+  return isRecord(value) ? Object.values(value) : [];
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
