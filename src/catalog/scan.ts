@@ -1,0 +1,113 @@
+// What lies in the folders of models: every file named by its header, nothing copied, nothing opened that could run code.
+import { open, realpath, stat } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { isPickle } from "../checkpoint/foreign.js";
+import { openCheckpoint, shardsOf } from "../checkpoint/open.js";
+import { hubCacheFolder } from "./hub-cache.js";
+import { identify, type Identity } from "./identify.js";
+import { readCatalog } from "./models.js";
+import { modelPlaces, type SearchOptions } from "./places.js";
+import type { Catalog, PublishedFile } from "./schema.js";
+import { walkModels } from "./walk.js";
+
+/** A file that was found, with what it is or why it is refused. */
+export interface ScannedFile {
+  readonly path: string;
+  /** All shards together. */
+  readonly bytes: number;
+  /** Which tool's folder, or which variable, led here. */
+  readonly source: string;
+  readonly identity?: Identity;
+  /** Catalogue entries that mean a file of this name and length, as `MODEL` or `MODEL LORA`. */
+  readonly models: readonly string[];
+  readonly refused?: string;
+}
+
+/** What a scan found. */
+export interface Scan {
+  readonly folders: readonly string[];
+  readonly files: readonly ScannedFile[];
+  /** Settings files that could not be read. */
+  readonly problems: readonly string[];
+}
+
+const INDEX = /\.safetensors\.index(\.\w+)?\.json$/;
+const SHARD = /-\d{5}-of-\d{5}\.safetensors$/;
+const MAGIC_BYTES = 64;
+
+/** Scans the folders of models, the Hugging Face cache included; `onFile` hears of each file as it is found. */
+export async function scanModels({ onFile, ...options }: SearchOptions & { readonly onFile?: (file: ScannedFile) => void } = {}): Promise<Scan> {
+  const { places, problems } = await modelPlaces(options);
+  const roots = [...places, { folder: hubCacheFolder(), source: "Hugging Face cache" }];
+  const catalog = await readCatalog();
+  const [folders, files] = [new Set<string>(), new Set<string>()];
+  const found: ScannedFile[] = [];
+  const visited: string[] = [];
+  for (const { folder: root, source } of roots) {
+    for await (const { folder, files: names } of walkModels(root, folders)) {
+      if (!visited.includes(root)) visited.push(root);
+      for (const name of shown(names)) {
+        const path = join(folder, name);
+        const real = await realpath(path);
+        if (files.has(real)) continue;
+        files.add(real);
+        const file = await inspect(path, { source, catalog });
+        if (file === undefined) continue;
+        found.push(file);
+        onFile?.(file);
+      }
+    }
+  }
+  return { folders: visited, files: found, problems };
+}
+
+/** One file as a scan shows it; undefined for files that only look like models by their name. */
+export async function inspect(path: string, { source, catalog }: { source: string; catalog: Catalog }): Promise<ScannedFile | undefined> {
+  const bytes = await bytesOf(path);
+  const facts = { path, bytes, source, models: cataloguedAs(path, bytes, catalog) };
+  if (!/\.(safetensors|sft|json)$/i.test(path)) {
+    const refused = await foreignKind(path);
+    return refused === undefined ? undefined : { ...facts, refused };
+  }
+  try {
+    return { ...facts, identity: identify(await openCheckpoint(path)) };
+  } catch (error) {
+    return { ...facts, refused: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+/** Catalogue entries that mean a file of this name and length. */
+function cataloguedAs(path: string, bytes: number, { models }: Catalog): string[] {
+  const isIt = ({ file, bytes: wanted }: PublishedFile) => file === basename(path) && wanted === bytes;
+  return [...models.values()].flatMap(({ name, files, loras }) => [
+    ...(Object.values(files).some(isIt) ? [name] : []),
+    ...Object.entries(loras).flatMap(([lora, file]) => (isIt(file) ? [`${name} ${lora}`] : [])),
+  ]);
+}
+
+// Shards are shown as their index, once.
+function shown(names: readonly string[]): string[] {
+  const hasIndex = names.some((name) => INDEX.test(name));
+  return names.filter((name) => (hasIndex ? !SHARD.test(name) : true) && (INDEX.test(name) || !name.endsWith(".json")));
+}
+
+async function bytesOf(path: string): Promise<number> {
+  if (!INDEX.test(path)) return (await stat(path)).size;
+  const shards = await shardsOf(path).catch(() => new Map<string, readonly string[]>());
+  const sizes = await Promise.all([...shards.keys()].map((shard) => stat(shard).then(({ size }) => size, () => 0)));
+  return sizes.reduce((sum, size) => sum + size, 0);
+}
+
+// Pickles by their content, since .bin may be anything; GGUF by its name.
+async function foreignKind(path: string): Promise<string | undefined> {
+  if (/\.gguf$/i.test(path)) return "a GGUF file, which qedit does not run";
+  const handle = await open(path);
+  try {
+    const start = new Uint8Array(MAGIC_BYTES);
+    const { bytesRead } = await handle.read(start, 0, MAGIC_BYTES, 0);
+    const isOne = isPickle(start.subarray(0, bytesRead)) || /\.(ckpt|pth?)$/i.test(path);
+    return isOne ? "a Python pickle, which can run any code when it is opened: find it as .safetensors" : undefined;
+  } finally {
+    await handle.close();
+  }
+}
