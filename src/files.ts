@@ -18,6 +18,7 @@ const REASONS: Readonly<Record<string, { reason: string; hint: string }>> = {
   EISDIR: { reason: "it is a folder", hint: "Name a file, not a folder" },
   ENOTDIR: { reason: "a part of its path is a file, not a folder", hint: "Check the path" },
   EEXIST: { reason: "a part of its path is a file, not a folder", hint: "Check the path" },
+  EPIPE: { reason: "nobody reads it any more", hint: "The next command in the pipeline ended first: look at its message" },
   ENOENT: { reason: "it does not exist", hint: "Check the path" },
 };
 

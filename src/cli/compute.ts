@@ -1,5 +1,5 @@
 // What commands that compute have in common: the model's files found, a device chosen, an engine opened and closed again.
-import { findModelFiles, findNamed } from "../catalog/find.js";
+import { findLora, findModelFiles } from "../catalog/find.js";
 import type { FileRole } from "../catalog/models.js";
 import { chooseEngine } from "../engine/device.js";
 import { deviceName } from "../engine/providers.js";
@@ -11,6 +11,8 @@ import type { Terminal } from "./terminal.js";
 
 /** Settings of every command that computes. */
 export type ComputeSettings = SettingsOf<typeof computeOptions>;
+
+type ModelSettings = Pick<ComputeSettings, "model" | "modelsDir">;
 
 /** What the work gives, and on what and how long it was computed. */
 export interface Computed<T> {
@@ -42,17 +44,18 @@ export async function compute<T>({ device, threads }: ComputeSettings, terminal:
 
 /** Settings with model files that the user named, or that the model's entry names, as paths on disk. Throws QEDIT_E_MODEL_MISSING. */
 export async function withModelFiles<Table extends OptionTable>(
-  settings: SettingsOf<Table> & { readonly model: string | undefined },
+  settings: SettingsOf<Table> & ModelSettings,
   roles: readonly FileRole[],
   emit: Terminal["emit"],
-): Promise<SettingsOf<Table> & { readonly model: string | undefined }> {
+): Promise<SettingsOf<Table> & ModelSettings> {
   const any = settings as Readonly<Record<string, unknown>>;
-  const files = await findModelFiles(any, { model: settings.model, roles });
+  const { model, modelsDir: modelsDirs } = settings;
+  const files = await findModelFiles(any, { model, roles, modelsDirs });
   const loras = (any["lora"] ?? []) as readonly string[];
   const lora = await Promise.all(
     loras.map(async (written) => {
       const { path, strength } = parseLora(written);
-      return `${await findNamed(path)}:${strength}`;
+      return `${await findLora(path, { model, modelsDirs })}:${strength}`;
     }),
   );
   for (const [role, path] of Object.entries(files)) emit({ kind: "detail", text: `${role}: ${path}` });

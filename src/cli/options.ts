@@ -1,7 +1,7 @@
 // From options as data to commander's, and from what commander parsed to settings; and the options that many commands share.
 import { Option as CommanderOption, type Command } from "commander";
 import { parseDevice } from "../engine/providers.js";
-import { flag, number, text, type Option, type OptionGroup, type OptionTable } from "../stages/option.js";
+import { flag, number, repeated, text, type Option, type OptionGroup, type OptionTable } from "../stages/option.js";
 
 /** The groups in the order help shows them: what is asked for most comes first. */
 const GROUPS: readonly OptionGroup[] = ["Prompt", "Output", "Sampling", "Sizes", "Models", "Device", "Terminal"];
@@ -19,6 +19,7 @@ export const outputOptions = {
 /** Options of every command that computes. */
 export const computeOptions = {
   model: text({ flags: "--model <name>", summary: "model of models.json whose files to use", group: "Models", initialText: "qwen-image-edit-2509" }),
+  modelsDir: repeated({ flags: "--models-dir <folder>", summary: "folder to search for model files first; repeatable", group: "Models" }),
   device: {
     ...text({ flags: "--device <name>", summary: "where to compute: auto, cpu, cuda or cuda:N", group: "Device", initialText: "auto" }),
     parse(value: string) {

@@ -1,6 +1,7 @@
 // What a command talks to: data to stdout, everything else to stderr, events to whoever watches, and a signal that says stop.
 import type { Emit } from "../events.js";
 import { EXIT, QeditError } from "../errors.js";
+import { ioFailure } from "../files.js";
 import type { SettingsOf } from "../stages/option.js";
 import { ask } from "./ask.js";
 import { openEventLog } from "./event-log.js";
@@ -60,7 +61,7 @@ export async function openTerminal(settings: OutputSettings): Promise<Terminal> 
     },
     write(bytes) {
       renderer.close();
-      return new Promise((resolve, reject) => process.stdout.write(bytes, (error) => (error ? reject(error) : resolve())));
+      return new Promise((resolve, reject) => process.stdout.write(bytes, (error) => (error ? reject(ioFailure("write", "stdout", error)) : resolve())));
     },
     confirm(question, flag) {
       renderer.pause();

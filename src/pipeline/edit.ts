@@ -39,7 +39,7 @@ export async function timed<T>(stage: string, { emit, signal }: StageContext, wo
 /** Edits pictures. Everything that can be known to fail is checked before the first file is opened for computing. */
 export async function edit({ pictures, settings, keep }: EditRequest, context: StageContext): Promise<DecodedPicture> {
   if (pictures.length === 0) throw new QeditError("QEDIT_E_USAGE", "No picture was given", { hint: 'qedit run photo.jpg -p "make it black and white"' });
-  const complete = withNegativePrompt(settings, context);
+  const complete = withNegativePrompt(settings);
   await checkStages(pictures, complete, context);
 
   const keepAs = async (artifact: Artifact): Promise<Artifact> => {
@@ -68,9 +68,8 @@ async function checkStages(pictures: readonly Picture[], settings: EditSettings,
 }
 
 // The negative prompt is read only where guidance looks at it; ComfyUI's template has an empty one.
-function withNegativePrompt(settings: EditSettings, { emit }: StageContext): EditSettings {
+function withNegativePrompt(settings: EditSettings): EditSettings {
   const { cfg } = resolveSampling(settings);
   if (usesNegative(cfg)) return { ...settings, negativePrompt: settings.negativePrompt ?? "" };
-  if (settings.negativePrompt !== undefined) emit({ kind: "warning", text: `the negative prompt has no effect at cfg ${cfg}` });
   return { ...settings, negativePrompt: undefined };
 }

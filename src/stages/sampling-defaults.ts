@@ -25,7 +25,7 @@ export function resolveSampling({ steps, cfg, lora, sampler, scheduler, denoise,
 }
 
 /** The steps that a Lightning LoRA was made for, by its published name (…Lightning-8steps…); undefined for other files. */
-function lightningSteps(path: string): number | undefined {
+export function lightningSteps(path: string): number | undefined {
   const name = basename(path);
   if (!/lightning/i.test(name)) return undefined;
   return Number(/(\d+)[-_ ]?steps?/i.exec(name)?.[1] ?? LIGHTNING.steps);

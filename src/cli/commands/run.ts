@@ -4,12 +4,15 @@ import { encodeDecoded } from "../../stages/decode.js";
 import { text } from "../../stages/option.js";
 import { defineCommand } from "../command.js";
 import { compute, withModelFiles } from "../compute.js";
+import { presetOptions, resolveSettings } from "../edit-settings.js";
 import { checkInputs, inputPictures, inputText } from "../input.js";
 import { computeOptions, writeOptions } from "../options.js";
 import { checkOutput, STREAM, writeOutput } from "../output.js";
 import { format, pictureFormat, picturePath } from "../picture-output.js";
 
 const keep = text({ flags: "--keep <folder>", summary: "keep the tensor files between the stages there", group: "Output", isPerCall: true });
+
+const options = { ...editOptions, ...presetOptions, ...writeOptions, format, keep, ...computeOptions };
 
 /** `qedit run photo.jpg -p "…"`. */
 export const run = defineCommand({
@@ -20,9 +23,10 @@ export const run = defineCommand({
     'cat photo.jpg | qedit run - -p "make it winter" -o - > out.png',
   ],
   positionals: [["<image...>", "pictures, in the order the prompt counts them; - is stdin"]],
-  options: { ...editOptions, ...writeOptions, format, keep, ...computeOptions },
-  async perform({ args, settings }, terminal) {
-    checkInputs([...args, settings.prompt, settings.negativePrompt]);
+  options,
+  async perform({ args, settings: unresolved, given }, terminal) {
+    const settings = await resolveSettings({ table: options, settings: unresolved, given, emit: terminal.emit });
+    checkInputs([...args, settings.prompt]);
     const path = picturePath(settings, args[0]!, "-edit");
     await checkOutput(path, settings, terminal);
     const found = await withModelFiles<typeof editOptions>(settings, ["vae", "textEncoder", "transformer"], terminal.emit);

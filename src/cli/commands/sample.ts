@@ -4,6 +4,7 @@ import { mandatoryText } from "../../stages/option.js";
 import { sample } from "../../stages/sample.js";
 import { defineCommand } from "../command.js";
 import { withModelFiles } from "../compute.js";
+import { presetOptions, resolveSettings } from "../edit-settings.js";
 import { checkInputs, inputArtifact } from "../input.js";
 import { computeOptions, writeOptions } from "../options.js";
 import { computeArtifact } from "../stage-command.js";
@@ -13,12 +14,15 @@ const inputs = {
   cond: mandatoryText({ flags: "--cond <file>", summary: "what encode-prompt made; - is stdin", group: "Prompt" }),
 };
 
+const options = { ...inputs, ...sample.options, ...presetOptions, ...writeOptions, ...computeOptions };
+
 /** `qedit sample --latents latents.safetensors --cond cond.safetensors -o samples.safetensors`. */
 export const sampleCommand = defineCommand({
   summary: sample.summary,
   examples: ["qedit sample --latents latents.safetensors --cond cond.safetensors --seed 42 -o samples.safetensors"],
-  options: { ...inputs, ...sample.options, ...writeOptions, ...computeOptions },
-  async perform({ settings }, terminal) {
+  options,
+  async perform({ settings: unresolved, given }, terminal) {
+    const settings = await resolveSettings({ table: options, settings: unresolved, given, emit: terminal.emit });
     checkInputs([settings.latents, settings.cond]);
     const path = settings.output ?? "samples.safetensors";
     await computeArtifact({ path, settings, terminal }, async (context) => {
