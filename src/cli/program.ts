@@ -1,10 +1,8 @@
 // Commander over the command tree: only the subcommand that is called has its module loaded.
 import { Command as Commander } from "commander";
 import { EXIT } from "../errors.js";
-import { call } from "./call.js";
 import type { Command, CommandEntry } from "./command.js";
 import { COMMANDS } from "./commands.js";
-import { addOptions, outputOptions } from "./options.js";
 
 /** What completion scripts call, with the words so far behind `--`. */
 const COMPLETE = "complete";
@@ -17,6 +15,8 @@ export async function program(args: readonly string[], version: string): Promise
   let code: number = EXIT.ok;
   const called = (command: Command, name: string, commander: Commander) => async (...given: unknown[]) => {
     const positionals = (command.positionals ?? []).flatMap((_, index) => given[index] ?? []) as string[];
+    // Help needs none of what a call does.
+    const { call } = await import("./call.js");
     code = await call(command, { name, args: positionals, parsed: commander.opts() });
   };
   if (args[0] === COMPLETE && args[1] === "--") {
@@ -44,14 +44,15 @@ function listed({ name, summary, group }: CommandEntry): Commander {
 }
 
 async function loaded({ name, summary, group, load }: CommandEntry, called: Called): Promise<Commander> {
-  return subcommand(await load(), name, called).summary(summary).helpGroup(`${group}:`);
+  return (await subcommand(await load(), name, called)).summary(summary).helpGroup(`${group}:`);
 }
 
-function subcommand(command: Command, path: string, called: Called): Commander {
+async function subcommand(command: Command, path: string, called: Called): Promise<Commander> {
   const commander = quiet(new Commander(path.split(" ").at(-1))).description(command.summary);
-  for (const [name, below] of Object.entries(command.commands ?? {})) commander.addCommand(subcommand(below, `${path} ${name}`, called));
+  for (const [name, below] of Object.entries(command.commands ?? {})) commander.addCommand(await subcommand(below, `${path} ${name}`, called));
   for (const positional of command.positionals ?? []) commander.argument(...positional);
   if (command.perform) {
+    const { addOptions, outputOptions } = await import("./options.js");
     addOptions(commander, { ...command.options, ...outputOptions });
     commander.action(called(command, path, commander));
   }

@@ -1,10 +1,13 @@
 // Real processes of the command line over dist, with the tiny models, in folders of their own.
 import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
 import { mkdtempSync, readdirSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { buffer, text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
+import { spawn as spawnTerminal } from "@lydell/node-pty";
 import { afterAll, expect } from "vitest";
 import { fixture } from "../support/golden.js";
 
@@ -37,6 +40,8 @@ export interface Ended {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
   readonly stdout: string;
+  /** stdout as it came, for pictures and tensors. */
+  readonly bytes: Buffer;
   readonly stderr: string;
 }
 
@@ -44,6 +49,8 @@ export interface Ended {
 export interface Surroundings {
   readonly cwd: string;
   readonly env?: Readonly<Record<string, string>>;
+  /** What stands on stdin; nothing unless given. */
+  readonly input?: Uint8Array;
   /** Options of node itself. */
   readonly node?: readonly string[];
   /** Called when the process runs. */
@@ -51,16 +58,46 @@ export interface Surroundings {
 }
 
 /** Runs qedit to its end; it finds no models but those it is given. */
-export function qedit(args: readonly string[], { cwd, env = {}, node = [], started }: Surroundings): Promise<Ended> {
-  const inherited = { PATH: process.env["PATH"], HOME: cwd, XDG_DATA_HOME: join(cwd, "no-data") };
-  const child = spawn(process.execPath, [...node, BIN, ...args], { cwd, env: { ...inherited, ...env }, stdio: ["ignore", "pipe", "pipe"] });
-  const text = { stdout: "", stderr: "" };
-  for (const stream of ["stdout", "stderr"] as const) child[stream].setEncoding("utf8").on("data", (part: string) => (text[stream] += part));
+export function qedit(args: readonly string[], { cwd, env = {}, node = [], input, started }: Surroundings): Promise<Ended> {
+  const child = spawn(process.execPath, [...node, BIN, ...args], { cwd, env: { ...surroundingsOf(cwd), ...env }, stdio: [input ? "pipe" : "ignore", "pipe", "pipe"] });
+  const parts = { stdout: [] as Buffer[], stderr: [] as Buffer[] };
+  for (const stream of ["stdout", "stderr"] as const) child[stream]!.on("data", (part: Buffer) => parts[stream].push(part));
+  child.stdin?.end(input);
   return new Promise((resolve, reject) => {
     child.on("error", reject);
-    child.on("close", (code, signal) => resolve({ code, signal, ...text }));
+    child.on("close", (code, signal) => {
+      const [bytes, stderr] = [Buffer.concat(parts.stdout), Buffer.concat(parts.stderr).toString("utf8")];
+      resolve({ code, signal, bytes, stdout: bytes.toString("utf8"), stderr });
+    });
     started?.(child);
   });
+}
+
+/** The environment of a process that finds no models, settings or caches but those in a folder. */
+export function surroundingsOf(folder: string): Record<string, string> {
+  return { PATH: process.env["PATH"]!, HOME: folder, XDG_DATA_HOME: join(folder, "no-data") };
+}
+
+/** Runs a line of the shell in which `qedit` is this qedit. */
+export async function shell(line: string, cwd: string): Promise<Ended> {
+  const child = spawn("sh", ["-c", `qedit() { "${process.execPath}" "${BIN}" "$@"; }\n${line}`], { cwd, env: surroundingsOf(cwd), stdio: ["ignore", "pipe", "pipe"] });
+  const [bytes, stderr] = await Promise.all([buffer(child.stdout), text(child.stderr), once(child, "close")]);
+  return { code: child.exitCode, signal: child.signalCode, bytes, stdout: bytes.toString("utf8"), stderr };
+}
+
+/** A qedit in a terminal of its own, which holds what it shows. */
+export interface Terminal {
+  readonly shown: () => string;
+  readonly type: (keys: string) => void;
+  readonly ended: Promise<number>;
+}
+
+/** Starts qedit in a pseudo-terminal of 100 columns. */
+export function inTerminal(args: readonly string[], { cwd, env = {} }: Pick<Surroundings, "cwd" | "env">): Terminal {
+  let shown = "";
+  const process_ = spawnTerminal(process.execPath, [BIN, ...args], { cols: 100, rows: 30, cwd, env: { ...surroundingsOf(cwd), TERM: "xterm-256color", ...env } });
+  process_.onData((part) => (shown += part));
+  return { shown: () => shown, type: (keys) => process_.write(keys), ended: new Promise((resolve) => process_.onExit(({ exitCode, signal }) => resolve(signal ? 128 + signal : exitCode))) };
 }
 
 /** Makes a folder that goes when the tests of this file are done; gives paths in it. */

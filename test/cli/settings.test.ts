@@ -1,0 +1,142 @@
+// Where settings come from, presets, and settings that do not go together.
+import { mkdir, writeFile } from "node:fs/promises";
+import { dirname } from "node:path";
+import { beforeEach, describe, expect, test } from "vitest";
+import { rm, copyFile } from "node:fs/promises";
+import { CAT, expectRefusal, LORA, models, qedit, QUICK, workFolder } from "./qedit.js";
+
+const folder = workFolder();
+const here = { cwd: folder.path };
+const RUN = ["run", CAT, "-p", "make it red", ...models(), ...QUICK, "--megapixels", "0.003"];
+const USER = ".config/qedit/config.json";
+
+async function write(name: string, value: unknown): Promise<void> {
+  await mkdir(dirname(folder.at(name)), { recursive: true });
+  await writeFile(folder.at(name), typeof value === "string" ? value : JSON.stringify(value));
+}
+
+interface Explained {
+  readonly settings: Record<string, { value: unknown; from: string }>;
+}
+
+async function explained(args: readonly string[] = [], env = {}): Promise<Explained["settings"]> {
+  const { code, stdout, stderr } = await qedit(["config", "--explain", "--json", ...args], { ...here, env });
+  expect(code, stderr).toBe(0);
+  return (JSON.parse(stdout) as Explained).settings;
+}
+
+beforeEach(async () => {
+  await rm(folder.at("qedit.json"), { force: true });
+  await rm(folder.at(USER), { force: true });
+});
+
+describe("a setting", () => {
+  test("comes from the flag, else the environment, else the project, else the user, else its default", async () => {
+    await write(USER, { steps: 1, cfg: 1, shift: 1, sampler: "heun" });
+    await write("qedit.json", { steps: 2, cfg: 2, shift: 2 });
+    const env = { QEDIT_STEPS: "3", QEDIT_CFG: "3" };
+    expect(await explained(["--steps", "4"], env)).toMatchObject({
+      steps: { value: 4, from: "flag --steps" },
+      cfg: { value: 3, from: "environment QEDIT_CFG" },
+      shift: { value: 2, from: expect.stringMatching(/^project file .*qedit\.json$/) },
+      sampler: { value: "heun", from: expect.stringMatching(/^user file .*config\.json$/) },
+      scheduler: { value: "simple", from: "default" },
+    });
+  });
+
+  test("in a command's own section beats one for all commands", async () => {
+    await write("qedit.json", { steps: 2, run: { steps: 5 } });
+    expect((await explained())["steps"]?.value).toBe(5);
+  });
+
+  test("may be a list, and a switch may be true", async () => {
+    await write("qedit.json", { lora: ["a.safetensors:0.5", "b.safetensors"], "keep-size": true });
+    expect(await explained()).toMatchObject({ lora: { value: ["a.safetensors:0.5", "b.safetensors"] }, "keep-size": { value: true } });
+  });
+
+  test("from a file reaches the edit", async () => {
+    await write("qedit.json", { steps: 3, cfg: 1, seed: 12 });
+    const { code, stdout, stderr } = await qedit([...RUN, "--json", "-o", "configured.png"], here);
+    expect(code, stderr).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ info: { settings: { sample: { steps: 3, cfg: 1, seed: "12" } } } });
+  });
+});
+
+describe("a wrong setting is refused with its place", () => {
+  test.each([
+    ["a misspelled name", { stesp: 4 }, /Cannot use the setting "stesp" in .*qedit\.json/, /Did you mean "steps"\?/],
+    ["a name in a section", { run: { stesp: 4 } }, /Cannot use the setting "stesp" in "run" in .*qedit\.json/, /Did you mean "steps"\?/],
+    ["a value out of range", { steps: 0 }, /Cannot use "0" for --steps: .* \(set by "steps" in .*qedit\.json\)$/, /config --explain/],
+    ["a flag of one call", { force: true }, /Cannot use the setting "force"/, /./],
+    ["no object", "[1]", /it is not a JSON object/, /./],
+    ["no JSON", "{steps: 4}", /Cannot read the settings in .*qedit\.json/, /./],
+  ])("%s", async (_, values, message, hint) => {
+    await write("qedit.json", values);
+    expectRefusal(await qedit([...RUN, "-o", "wrong.png"], here), { code: 2, message, hint });
+  });
+
+  test("a variable", async () => {
+    expectRefusal(await qedit(RUN, { ...here, env: { QEDIT_STEPS: "many" } }), { code: 2, message: /Cannot use "many" for --steps: .* \(set by QEDIT_STEPS\)/ });
+  });
+
+  test("explain works all the same", async () => {
+    await write("qedit.json", { stesp: 4 });
+    expect((await qedit(["explain", "lora"], here)).code).toBe(0);
+  });
+});
+
+describe("presets", () => {
+  test("--fast wants the model's Lightning LoRA, and says how to get it", async () => {
+    expectRefusal(await qedit([...RUN, "--fast", "4", "-o", "fast.png"], here), { code: 3, message: /Cannot find Qwen-Image-Edit-2509-Lightning-4steps/, hint: /qedit models pull/ });
+  });
+
+  test("--fast sets LoRA, steps, cfg and shift together", async () => {
+    await mkdir(folder.at("store/loras"), { recursive: true });
+    await copyFile(LORA, folder.at("store/loras/Qwen-Image-Edit-2509-Lightning-8steps-V1.0-bf16.safetensors"));
+    const { code, stdout, stderr } = await qedit([...RUN, "--fast", "8", "--models-dir", "store", "--json", "-o", "fast.png"], here);
+    expect(code, stderr).toBe(0);
+    expect(stderr).toMatch(/LoRA .*Lightning-8steps.*: matched 24\/24 modules/);
+    expect(JSON.parse(stdout)).toMatchObject({ info: { settings: { sample: { steps: 8, cfg: 1, shift: 3 } } } });
+  });
+
+  test("--quality sets steps and cfg", async () => {
+    const { stdout } = await qedit([...RUN, "--quality", "--json", "-o", "quality.png"], here);
+    expect(JSON.parse(stdout)).toMatchObject({ info: { settings: { sample: { steps: 40, cfg: 4 } } } });
+  });
+
+  test("a model's own numbers count where nobody says otherwise", async () => {
+    const { stdout } = await qedit([...RUN, "--model", "qwen-image-edit-2511", "--steps", "1", "--json", "-o", "2511.png"], here);
+    expect(JSON.parse(stdout)).toMatchObject({ info: { settings: { sample: { steps: 1, cfg: 4, shift: 3.1 } } } });
+  });
+});
+
+describe.concurrent("refuses what does not go together", () => {
+  const LIGHTNING = ["--lora", "Lightning-4steps.safetensors"];
+  test.each([
+    [["--fast", "4", "--cfg", "3"], /Cannot use --fast 4 and --cfg 3 at once/],
+    [["--fast", "4", "--steps", "20"], /Cannot use --fast 4 and --steps 20 at once/],
+    [["--fast", "4", "--quality"], /Cannot use --fast and --quality at once/],
+    [["--fast", "8", ...LIGHTNING], /Cannot use --fast 8 and the Lightning LoRA/],
+    [["--fast", "5"], /Cannot use "5" for --fast: one of 4, 8 is wanted/],
+    [["--cfg", "1", "--negative-prompt", "bad"], /Cannot use a negative prompt at cfg 1: it has no effect/],
+    [["--cfg", "1", "--cfg-norm", "0.5"], /Cannot use --cfg-norm at cfg 1/],
+    [["--strict-lora"], /Cannot be strict about LoRAs: there is none/],
+    [[...LIGHTNING, "--cfg", "2.5"], /Cannot use cfg 2.5 with a Lightning LoRA/],
+    [[...LIGHTNING, "--steps", "20"], /Cannot use 20 steps with a Lightning LoRA made for 4/],
+  ])("%j", async (args, message) => {
+    expectRefusal(await qedit([...RUN, "-o", "refused.png", ...args], here), { code: 2, message, hint: /./ });
+  });
+});
+
+test("--force turns a refusal into a warning", async () => {
+  const { code, stderr } = await qedit([...RUN, "--cfg", "1", "--steps", "1", "--negative-prompt", "bad", "--force", "-o", "forced.png"], here);
+  expect(code).toBe(0);
+  expect(stderr).toMatch(/^warning: Cannot use a negative prompt at cfg 1/m);
+});
+
+test("a useless setting of a file only warns: it may be meant for other calls", async () => {
+  await write("qedit.json", { "cfg-norm": 0.5 });
+  const { code, stderr } = await qedit([...RUN, "--cfg", "1", "--steps", "1", "-o", "warned.png"], here);
+  expect(code).toBe(0);
+  expect(stderr).toMatch(/^warning: Cannot use --cfg-norm at cfg 1/m);
+});
