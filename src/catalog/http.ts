@@ -1,0 +1,159 @@
+// One request for a range of a file: redirects followed by hand so that the token stays with the host it is for, and every answer
+// sorted into usable, worth another try, or final.
+import { request, type Dispatcher } from "undici";
+import { QeditError } from "../errors.js";
+import type { ByteRange } from "./ranges.js";
+
+const REDIRECTS = [301, 302, 303, 307, 308];
+const MOST_REDIRECTS = 10;
+/** Answers that mean: later. */
+const BUSY = [408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524];
+/** Failures of a secure connection, which no further try mends. */
+const UNTRUSTED = /CERT|SELF_SIGNED|UNABLE_TO_(VERIFY|GET)|ERR_TLS|ALTNAME/;
+/** A wait longer than this is told to the user instead, seconds. */
+const LONGEST_WAIT = 600;
+
+/** Worth another try, after as many seconds as the server asks for, if it does. */
+export class TryAgain extends Error {
+  readonly seconds: number | undefined;
+
+  constructor(reason: string, { seconds, cause }: { seconds?: number | undefined; cause?: unknown } = {}) {
+    super(reason, { cause });
+    this.name = "TryAgain";
+    this.seconds = seconds;
+  }
+}
+
+/** What to ask for, and how. */
+export interface RangeRequest {
+  readonly url: URL;
+  readonly token: string | undefined;
+  readonly range: ByteRange;
+  readonly dispatcher: Dispatcher;
+  readonly signal: AbortSignal;
+}
+
+/** An answer with bytes. */
+export interface Answer {
+  /** Position of the first byte of the body; 0 when the server ignored the range. */
+  readonly start: number;
+  /** Claims that the body is the range, not the whole file. */
+  readonly isRange: boolean;
+  /** Bytes of the whole file, undefined when the server does not say. */
+  readonly total: number | undefined;
+  readonly etag: string | undefined;
+  /** The hash that a hub states of the file, in hexadecimal. */
+  readonly sha256: string | undefined;
+  readonly body: AsyncIterable<Uint8Array> & { destroy(): unknown };
+}
+
+/** Asks for a range. Throws TryAgain, and QEDIT_E_NETWORK where no further try helps. */
+export async function requestRange({ url, token, range, dispatcher, signal }: RangeRequest): Promise<Answer> {
+  const home = url.origin;
+  const stated: { etag?: string | undefined; size?: string | undefined } = {};
+  let [at, isAtHome] = [url, true];
+  for (let hop = 0; hop <= MOST_REDIRECTS; hop += 1) {
+    isAtHome &&= at.origin === home;
+    const response = await send(at, { token: isAtHome ? token : undefined, range, dispatcher, signal });
+    const { statusCode, headers, body } = response;
+    stated.etag ??= header(headers, "x-linked-etag");
+    stated.size ??= header(headers, "x-linked-size");
+    if (statusCode === 200 || statusCode === 206) return answer(response, range, stated);
+    await body.dump({ limit: 65536 }).catch(() => {});
+    if (!REDIRECTS.includes(statusCode)) throw refusal(statusCode, { url, headers, isRedirected: at !== url, hasToken: token !== undefined });
+    at = redirected(at, header(headers, "location"));
+  }
+  throw new QeditError("QEDIT_E_NETWORK", `Cannot download ${url.href}: it is redirected more than ${MOST_REDIRECTS} times`);
+}
+
+async function send(url: URL, { token, range, dispatcher, signal }: Omit<RangeRequest, "url">): Promise<Dispatcher.ResponseData> {
+  const headers = {
+    "user-agent": "qedit",
+    // A compressed body would have other ranges.
+    "accept-encoding": "identity",
+    range: `bytes=${range.start}-${range.end - 1}`,
+    ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+  };
+  try {
+    return await request(url, { headers, dispatcher, signal });
+  } catch (error) {
+    throw connectionFailure(url, error, signal);
+  }
+}
+
+/** What a broken connection means: a reason to try again, unless it was stopped, or cannot be trusted. */
+export function connectionFailure(url: URL, error: unknown, signal: AbortSignal): unknown {
+  if (signal.aborted || error instanceof QeditError || error instanceof TryAgain) return error;
+  const code = error instanceof Error && "code" in error ? String(error.code) : "";
+  const reason = code || (error instanceof Error ? error.message : String(error));
+  if (!UNTRUSTED.test(code)) return new TryAgain(`${url.host}: ${reason}`, { cause: error });
+  return new QeditError("QEDIT_E_NETWORK", `Cannot trust ${url.host}: ${reason}`, { cause: error, hint: "Behind a proxy that reads traffic, name its certificate: export NODE_EXTRA_CA_CERTS=FILE" });
+}
+
+function answer({ statusCode, headers, body }: Dispatcher.ResponseData, range: ByteRange, { etag: linked, size }: { etag?: string | undefined; size?: string | undefined }): Answer {
+  // A body that is let go of before its end has an error that nobody waits for.
+  body.on("error", () => {});
+  const etag = unquoted(linked ?? header(headers, "etag"));
+  const common = { etag, sha256: linked !== undefined && /^[0-9a-f]{64}$/.test(etag ?? "") ? etag : undefined, body };
+  if (statusCode === 200) {
+    const length = header(headers, "content-length") ?? size;
+    return { ...common, start: 0, isRange: false, total: length === undefined ? undefined : Number(length) };
+  }
+  const match = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(header(headers, "content-range") ?? "");
+  if (!match || Number(match[1]) !== range.start) {
+    body.destroy();
+    throw new TryAgain(`asked for bytes from ${range.start} on, the server sent "${header(headers, "content-range") ?? "no Content-Range"}"`);
+  }
+  return { ...common, start: range.start, isRange: true, total: match[3] === "*" ? undefined : Number(match[3]) };
+}
+
+function redirected(from: URL, location: string | undefined): URL {
+  const to = location !== undefined && URL.canParse(location, from.href) ? new URL(location, from) : undefined;
+  const isSafe = to?.protocol === "https:" || (to?.protocol === "http:" && from.protocol === "http:");
+  if (to && isSafe) return to;
+  throw new QeditError("QEDIT_E_NETWORK", `Cannot follow ${from.host} to ${location ?? "nowhere"}: a secure address is wanted`);
+}
+
+interface Refused {
+  readonly url: URL;
+  readonly headers: Dispatcher.ResponseData["headers"];
+  readonly isRedirected: boolean;
+  readonly hasToken: boolean;
+}
+
+function refusal(status: number, { url, headers, isRedirected, hasToken }: Refused): Error {
+  if (BUSY.includes(status)) return busy(status, { url, wait: retryAfter(header(headers, "retry-after")) });
+  // A signed address may have run out between the redirect and the request.
+  if (isRedirected && (status === 401 || status === 403)) return new TryAgain(`${url.host}: the address it sent to answers ${status}`);
+  const what = `Cannot download ${url.href}`;
+  const repository = url.href.replace(/\/resolve\/.*$/, "");
+  const refuse = (reason: string, hint?: string) => new QeditError("QEDIT_E_NETWORK", `${what}: ${reason}`, hint === undefined ? {} : { hint });
+  if (status === 401) return refuse(hasToken ? "the token is not accepted (401)" : "it needs a login (401)", "Make a token at https://huggingface.co/settings/tokens: export HF_TOKEN=TOKEN");
+  if (status === 403) return refuse("access is refused (403)", `Accept its terms at ${repository}, and use a token that may read it: export HF_TOKEN=TOKEN`);
+  if (status === 404 || status === 410) return refuse(`there is no such file (${status})`, `See what there is: ${repository}`);
+  if (status === 416) return refuse("the file there is shorter than what was published (416)", `See what there is: ${repository}`);
+  return refuse(`the server answers ${status}`);
+}
+
+function busy(status: number, { url, wait }: { url: URL; wait: number | undefined }): Error {
+  if (wait === undefined || wait <= LONGEST_WAIT) return new TryAgain(`${url.host} answers ${status}`, { seconds: wait });
+  return new QeditError("QEDIT_E_NETWORK", `Cannot download ${url.href}: ${url.host} answers ${status} and asks to wait ${Math.ceil(wait / 60)} minutes`, {
+    hint: "Run the same command later: it goes on where it stopped",
+  });
+}
+
+// Seconds, or a date.
+function retryAfter(value: string | undefined): number | undefined {
+  if (value === undefined) return undefined;
+  const seconds = /^\d+$/.test(value.trim()) ? Number(value) : (Date.parse(value) - Date.now()) / 1000;
+  return Number.isNaN(seconds) ? undefined : Math.max(0, seconds);
+}
+
+function header(headers: Dispatcher.ResponseData["headers"], name: string): string | undefined {
+  const value = headers[name];
+  return Array.isArray(value) ? value[0] : value;
+}
+
+function unquoted(etag: string | undefined): string | undefined {
+  return etag?.replace(/^W\//, "").replace(/^"|"$/g, "");
+}
