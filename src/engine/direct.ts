@@ -3,16 +3,12 @@ import type { InferenceSession, Tensor as OrtTensor } from "onnxruntime-node";
 import { QeditError } from "../errors.js";
 import { elementCount, type Tensor, type Tensors, type TensorType } from "../tensor.js";
 import type { Engine, Model, Session } from "./engine.js";
+import { loadOnnxRuntime, type OnnxRuntime } from "./loading.js";
 import { deviceName, executionProviders, type Device } from "./providers.js";
-import { refuseTelemetry } from "./telemetry.js";
-
-type OnnxRuntime = typeof import("onnxruntime-node");
 
 /** Opens an engine whose sessions run in the calling thread. */
 export async function directEngine(device: Device): Promise<Engine> {
-  refuseTelemetry();
-  // The native module loads only when something is to be run.
-  const ort = await import("onnxruntime-node");
+  const ort = await loadOnnxRuntime(device);
   const sessions = new Set<Session>();
   return {
     device,
