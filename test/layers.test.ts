@@ -16,7 +16,9 @@ const OWNERS: Readonly<Record<string, string>> = {
   "cli-progress": "cli",
   protobufjs: "graph",
   "@huggingface/tokenizers": "text",
+  tar: "catalog",
   undici: "catalog",
+  yauzl: "catalog",
   yaml: "catalog",
 };
 

@@ -1,6 +1,7 @@
 // Choosing a device: what the user asked for, or the GPU when a session opens on it, else the CPU and why.
 import { QeditError } from "../errors.js";
 import { Graph } from "../graph/graph.js";
+import { conv2d } from "../graph/operators.js";
 import { float32 } from "../tensor.js";
 import { explainFailure, inspectCuda, platformProblem, type Problem } from "./cuda.js";
 import { modelOf, withSession, type Engine } from "./engine.js";
@@ -21,8 +22,8 @@ export async function chooseEngine(wanted: string, threads: number): Promise<Cho
   if (wanted === "cpu") return { engine: cpu(), reason: undefined };
   const device = parseDevice(wanted === "auto" ? "cuda" : wanted, threads);
   const opened = await openCuda(device);
-  if (!Array.isArray(opened)) return { engine: opened as Engine, reason: undefined };
-  const [first] = opened as [Problem];
+  if (!isProblems(opened)) return { engine: opened, reason: undefined };
+  const [first] = opened as readonly [Problem];
   if (wanted === "auto") return { engine: cpu(), reason: `${first.text} (\`qedit doctor --device cuda\` says more)` };
   throw new QeditError("QEDIT_E_DEVICE", `Cannot compute on ${deviceName(device)}: ${opened.map(({ text }) => text).join("; ")}`, { hint: first.remedy });
 }
@@ -37,7 +38,7 @@ async function openCuda(device: Device): Promise<Engine | readonly Problem[]> {
   if (provider === undefined || missing.length > 0) return (await inspectCuda(device.index)).problems;
   const engine = threadedEngine(device);
   try {
-    await tryOut(engine);
+    await tryOut(engine, addition());
     return engine;
   } catch (error) {
     await engine.dispose();
@@ -45,9 +46,56 @@ async function openCuda(device: Device): Promise<Engine | readonly Problem[]> {
   }
 }
 
-/** The smallest session: an addition. Throws what ONNX Runtime does. */
-export async function tryOut(engine: Engine): Promise<void> {
+/** What came of a trial on a device. */
+export interface Trial {
+  readonly device: string;
+  readonly works: boolean;
+  /** Seconds from nothing to the first result: the provider loads, a session opens and runs. */
+  readonly seconds: number | undefined;
+  /** What is in the way; empty when it works. */
+  readonly problems: readonly Problem[];
+}
+
+/** Opens a session on `cpu`, `cuda` or `cuda:N` and runs a convolution in it, what the networks need most of. Throws QEDIT_E_USAGE for another name. */
+export async function tryDevice(wanted: string): Promise<Trial> {
+  const device = parseDevice(wanted, 0);
+  const began = performance.now();
+  const failed = (problems: readonly Problem[]): Trial => ({ device: deviceName(device), works: false, seconds: undefined, problems });
+  const engine = device.provider === "cuda" ? await openCuda(device) : threadedEngine(device);
+  if (isProblems(engine)) return failed(engine);
+  try {
+    await tryOut(engine, convolution());
+    return { device: deviceName(device), works: true, seconds: Number(((performance.now() - began) / 1000).toFixed(3)), problems: [] };
+  } catch (error) {
+    if (device.provider === "cuda") return failed(await explainFailure(error, device.index));
+    return failed([{ text: error instanceof Error ? error.message : String(error), remedy: "Install qedit again: `npm i -g qedit`" }]);
+  } finally {
+    await engine.dispose();
+  }
+}
+
+function isProblems(opened: Engine | readonly Problem[]): opened is readonly Problem[] {
+  return Array.isArray(opened);
+}
+
+/** Side of the square that trials compute over. */
+const SIDE = 8;
+
+// The smallest session, for every start of qedit.
+function addition(): Graph {
   const graph = new Graph("a trial");
-  graph.output("y", graph.input("x", "f32", ["n"]).add(1));
-  await withSession(engine, await modelOf(graph, "none"), (session) => session.run({ x: float32([1]) }));
+  graph.output("y", graph.input("x", "f32", [1, 1, SIDE, SIDE]).add(1));
+  return graph;
+}
+
+// On CUDA this loads cuDNN too.
+function convolution(): Graph {
+  const graph = new Graph("a trial");
+  const kernel = { weight: graph.constant("f32", [1, 1, 3, 3], Array<number>(9).fill(1 / 9)), bias: graph.constant("f32", [1], [0]) };
+  graph.output("y", conv2d(graph.input("x", "f32", [1, 1, SIDE, SIDE]), kernel, { stride: 1, pads: [1, 1, 1, 1] }));
+  return graph;
+}
+
+async function tryOut(engine: Engine, graph: Graph): Promise<void> {
+  await withSession(engine, await modelOf(graph, "none"), (session) => session.run({ x: float32([1, 1, SIDE, SIDE]) }));
 }

@@ -1,0 +1,64 @@
+// The machine as qedit's needs see it: Node, the processor, memory and room on the disk.
+import { readFile, statfs } from "node:fs/promises";
+import { arch, availableParallelism, cpus, freemem, platform, release, totalmem } from "node:os";
+import { dirname } from "node:path";
+import { folderFor } from "../../places.js";
+
+/** What a person who helps would ask first. Sizes in bytes. */
+export interface Machine {
+  readonly qedit: string;
+  readonly node: string;
+  /** The oldest Node.js that qedit runs on. */
+  readonly oldestNode: string;
+  readonly isNodeNewEnough: boolean;
+  readonly system: string;
+  /** The C library's version on Linux, as far as Node knows it. */
+  readonly glibc: string | undefined;
+  readonly cpu: { readonly model: string; readonly threads: number };
+  /** `total` is what this process may take: a container's limit counts. */
+  readonly memory: { readonly total: number; readonly available: number };
+  /** Where models and the runtime go, and what is free there. */
+  readonly disk: { readonly folder: string; readonly free: number | undefined };
+}
+
+/** Looks at the machine; never throws. */
+export async function inspectMachine(): Promise<Machine> {
+  const { version, engines } = JSON.parse(await readFile(new URL("../../../package.json", import.meta.url), "utf8")) as { version: string; engines: { node: string } };
+  const oldestNode = engines.node.replace(/^\D+/, "");
+  const limit = process.constrainedMemory();
+  const total = limit > 0 && limit < totalmem() ? limit : totalmem();
+  const folder = folderFor("data");
+  return {
+    qedit: version,
+    node: process.versions.node,
+    oldestNode,
+    isNodeNewEnough: process.versions.node.localeCompare(oldestNode, "en", { numeric: true }) >= 0,
+    system: `${platform()} ${arch()} ${release()}`,
+    glibc: glibcVersion(),
+    cpu: { model: cpus()[0]?.model.trim() || "unknown", threads: availableParallelism() },
+    memory: { total, available: Math.min(total, await availableMemory()) },
+    disk: { folder, free: await freeBytes(folder) },
+  };
+}
+
+/** Bytes that are free for a folder, which may not exist yet; undefined when the system does not say. */
+export async function freeBytes(folder: string): Promise<number | undefined> {
+  for (let at = folder; ; at = dirname(at)) {
+    const found = await statfs(at).catch(() => undefined);
+    if (found) return found.bavail * found.bsize;
+    if (dirname(at) === at) return undefined;
+  }
+}
+
+// What can be had without swapping: free memory alone leaves out the page cache.
+async function availableMemory(): Promise<number> {
+  const information = await readFile("/proc/meminfo", "utf8").catch(() => "");
+  const kibibytes = /^MemAvailable:\s+(\d+) kB$/m.exec(information)?.[1];
+  return kibibytes === undefined ? freemem() : Number(kibibytes) * 1024;
+}
+
+function glibcVersion(): string | undefined {
+  if (process.platform !== "linux") return undefined;
+  const { header } = process.report.getReport() as { header?: { glibcVersionRuntime?: string } };
+  return header?.glibcVersionRuntime;
+}

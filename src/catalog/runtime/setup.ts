@@ -1,0 +1,165 @@
+// Getting the CUDA provider of the installed release into qedit's own folder, and out of it again. node_modules is never written to.
+import { constants } from "node:fs";
+import { copyFile, mkdir, open, readFile, readdir, rename, rm, stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { platformProblem, type Problem } from "../../engine/cuda.js";
+import { tryDevice } from "../../engine/device.js";
+import { CORE_FILE, installedRelease, providerFolder, type Release } from "../../engine/release.js";
+import { QeditError } from "../../errors.js";
+import type { Emit } from "../../events.js";
+import { ioFailure } from "../../files.js";
+import { download } from "./download.js";
+import { candidates, type Source, type SourceChoice } from "./sources.js";
+import { unpackProvider } from "./unpack.js";
+
+/** What the user asked for. */
+export interface SetupChoice extends SourceChoice {
+  /** Claims that a provider that is there already is replaced. */
+  readonly force: boolean;
+  readonly dryRun: boolean;
+}
+
+/** Who watches, and who may stop it. */
+export interface SetupContext {
+  readonly emit: Emit;
+  readonly signal: AbortSignal;
+}
+
+/** What setup did, or with a dry run would do. */
+export interface SetupReport {
+  readonly action: "installed" | "present" | "would install" | "removed" | "would remove" | "absent";
+  readonly version: string;
+  readonly folder: string;
+  /** Where the provider came from, and of a download the URL, the bytes and the hash. */
+  readonly source?: string;
+  readonly url?: string;
+  readonly bytes?: number;
+  readonly sha256?: string;
+  /** Of the session that was opened at the end: whether it worked, its seconds, and what was in the way. */
+  readonly works?: boolean;
+  readonly seconds?: number | undefined;
+  readonly problems?: readonly Problem[];
+}
+
+/** Installs the provider unless it is there, then opens a session with it. Throws QEDIT_E_DEVICE where there is no CUDA, QEDIT_E_NETWORK and QEDIT_E_IO. */
+export async function setUp(choice: SetupChoice, context: SetupContext): Promise<SetupReport> {
+  const release = installedRelease();
+  const problem = platformProblem(release);
+  if (problem) throw new QeditError("QEDIT_E_DEVICE", `Cannot set up CUDA: ${problem.text}`, { hint: problem.remedy });
+  const { version, ownFolder } = release;
+  const sources = await candidates(version, choice);
+  const present = await providerFolder(release);
+  if (present !== undefined && !choice.force) return { action: "present", version, folder: present, ...(await session(choice, context)) };
+  const found = await firstSource(sources, context);
+  if (choice.dryRun) return { action: "would install", version, folder: ownFolder, source: found.label, ...("download" in found ? { url: found.download.url } : {}) };
+  const unlock = await lock(dirname(ownFolder));
+  try {
+    const fetched = await install(found, release, context);
+    return { action: "installed", version, folder: ownFolder, source: found.label, ...fetched, ...(await session(choice, context)) };
+  } finally {
+    await unlock();
+  }
+}
+
+/** Removes what setup installed, whatever release it was for, and what downloads left. */
+export async function removeRuntime(dryRun: boolean): Promise<SetupReport> {
+  const { version, ownFolder } = installedRelease();
+  const folder = dirname(ownFolder);
+  const things = await readdir(folder).catch(() => []);
+  if (things.length === 0) return { action: "absent", version, folder };
+  if (dryRun) return { action: "would remove", version, folder };
+  const unlock = await lock(folder);
+  try {
+    await rm(folder, { recursive: true, force: true });
+  } catch (error) {
+    throw ioFailure("write", folder, error);
+  } finally {
+    await unlock();
+  }
+  return { action: "removed", version, folder };
+}
+
+// A source that answers: those after the first are tried only when the network keeps one away.
+async function firstSource(sources: Awaited<ReturnType<typeof candidates>>, { emit, signal }: SetupContext): Promise<Source> {
+  const failures: QeditError[] = [];
+  for (const { label, find } of sources) {
+    emit({ kind: "activity", text: `looking at ${label}` });
+    try {
+      return await find(signal);
+    } catch (error) {
+      if (!(error instanceof QeditError) || error.code !== "QEDIT_E_NETWORK") throw error;
+      failures.push(error);
+      emit({ kind: "note", text: `${label}: ${error.message}` });
+    }
+  }
+  throw failures[0]!;
+}
+
+async function install(source: Source, { folder, ownFolder, version }: Release, { emit, signal }: SetupContext): Promise<Pick<SetupReport, "url" | "bytes" | "sha256">> {
+  const staging = `${ownFolder}.${process.pid}.new`;
+  const downloads = join(dirname(ownFolder), "downloads");
+  try {
+    await rm(staging, { recursive: true, force: true });
+    await mkdir(staging, { recursive: true });
+    const fetched = "download" in source ? await download(source.download, { folder: downloads, emit, signal }) : undefined;
+    emit({ kind: "activity", text: `unpacking ${source.label}` });
+    await unpackProvider(fetched?.path ?? (source as { path: string }).path, staging, version);
+    // ONNX Runtime looks for its providers beside itself, so it comes along; where the file system can, as a clone that takes no space.
+    await copyFile(join(folder, CORE_FILE), join(staging, CORE_FILE), constants.COPYFILE_FICLONE);
+    await rm(ownFolder, { recursive: true, force: true });
+    await rename(staging, ownFolder);
+    await rm(downloads, { recursive: true, force: true });
+    return "download" in source ? { url: source.download.url, bytes: fetched!.bytes, sha256: fetched!.sha256 } : {};
+  } catch (error) {
+    if (error instanceof QeditError || signal.aborted) throw error;
+    throw ioFailure("write", ownFolder, error);
+  } finally {
+    await rm(staging, { recursive: true, force: true });
+  }
+}
+
+async function session({ dryRun }: SetupChoice, { emit }: SetupContext): Promise<Pick<SetupReport, "works" | "seconds" | "problems">> {
+  if (dryRun) return {};
+  emit({ kind: "activity", text: "opening a session on cuda:0" });
+  const { works, seconds, problems } = await tryDevice("cuda");
+  return { works, seconds, problems };
+}
+
+// One setup at a time: two would write the same part of a download.
+async function lock(folder: string): Promise<() => Promise<void>> {
+  const path = join(dirname(folder), ".runtime.lock");
+  try {
+    await mkdir(folder, { recursive: true });
+    for (;;) {
+      const file = await open(path, "wx").catch((error: NodeJS.ErrnoException) => (error.code === "EEXIST" ? undefined : Promise.reject(error)));
+      if (file) {
+        await file.writeFile(String(process.pid));
+        await file.close();
+        return () => rm(path, { force: true });
+      }
+      await refuseIfAlive(path);
+      await rm(path, { force: true });
+    }
+  } catch (error) {
+    if (error instanceof QeditError) throw error;
+    const { message } = ioFailure("write", folder, error);
+    throw new QeditError("QEDIT_E_IO", message, { cause: error, hint: "Set QEDIT_HOME to a folder that can be written" });
+  }
+}
+
+async function refuseIfAlive(path: string): Promise<void> {
+  const holder = Number(await readFile(path, "utf8").catch(() => ""));
+  const { mtimeMs } = await stat(path).catch(() => ({ mtimeMs: 0 }));
+  // A lock without a number is being written just now, or was left by a crash.
+  const isAlive = holder > 0 ? runs(holder) : Date.now() - mtimeMs < 1000;
+  if (isAlive) throw new QeditError("QEDIT_E_IO", `Cannot set up now: another qedit setup is at it (process ${holder})`, { hint: "Wait until it is done" });
+}
+
+function runs(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}

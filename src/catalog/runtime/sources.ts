@@ -1,0 +1,105 @@
+// Where the CUDA provider of a release is published: the official NuGet feed, an npm package that repeats its files, or what the user names.
+import { resolve } from "node:path";
+import { stat } from "node:fs/promises";
+import { QeditError } from "../../errors.js";
+import { fetchJson, type Download } from "./download.js";
+
+/** The official feed (https://learn.microsoft.com/nuget/api/service-index), as onnxruntime-node's own install script uses it. */
+export const OFFICIAL_FEED = "https://api.nuget.org/v3/index.json";
+const NUGET_PACKAGE = "Microsoft.ML.OnnxRuntime.Gpu.Linux";
+
+/** npm packages with the provider by release of ONNX Runtime; they are others' work, hence held to a hash. */
+const NPM: Readonly<Record<string, { readonly name: string; readonly version: string; readonly sha512: string }>> = {
+  "1.29.0": {
+    name: "com.github.asus4.onnxruntime.linux-x64-gpu",
+    version: "0.4.9",
+    sha512: "FopIhNE/Ng+v2X65wVc9clPCBCvhvA53Hxo2U0Kf5fGdVsC7iCA+mZ0KLWggcQAj7TIZ6pNidR4AC10g74Xo6w==",
+  },
+};
+
+const NPM_REGISTRY = "https://registry.npmjs.org/";
+
+/** Something that holds the provider: a download, or a path on this machine. */
+export type Source = { readonly label: string } & ({ readonly download: Download } | { readonly path: string });
+
+/** What the user said about it. */
+export interface SourceChoice {
+  /** `nuget`, `npm`, a file, a folder or a URL; undefined lets qedit try the official feed, then npm. */
+  readonly from: string | undefined;
+  readonly feed: string | undefined;
+  /** Hexadecimal; for a URL, whose hash nobody else knows. */
+  readonly sha256: string | undefined;
+}
+
+/** A source still to be looked up; that may need the network. */
+export interface Candidate {
+  readonly label: string;
+  readonly find: (signal: AbortSignal) => Promise<Source>;
+}
+
+/** The sources to try, in order. Throws QEDIT_E_USAGE for what cannot be one. */
+export async function candidates(version: string, { from, feed, sha256 }: SourceChoice): Promise<Candidate[]> {
+  if (sha256 !== undefined && !/^[0-9a-f]{64}$/i.test(sha256)) throw usage(`Cannot use "${sha256}" for --sha256: 64 hexadecimal digits are wanted`);
+  if (feed !== undefined && !URL.canParse(feed)) throw usage(`Cannot use "${feed}" for --feed: the URL of a NuGet v3 index is wanted`);
+  const nuget = { label: "NuGet", find: (signal: AbortSignal) => nugetSource(version, feed ?? OFFICIAL_FEED, signal) };
+  const npm = npmCandidate(version);
+  if (from === undefined) return feed === undefined ? [nuget, ...npm] : [nuget];
+  if (from === "nuget") return [nuget];
+  if (from === "npm") {
+    if (npm.length === 0) throw usage(`Cannot take ONNX Runtime ${version} from npm: no package there is known to hold it`);
+    return npm;
+  }
+  if (/^https?:\/\//i.test(from)) {
+    const url = new URL(from);
+    const name = decodeURIComponent(url.pathname.split("/").at(-1) || "provider").replace(/[^\w.@+-]/g, "_");
+    const digest = sha256 === undefined ? undefined : ({ algorithm: "sha256", hex: sha256 } as const);
+    return [{ label: url.host, find: async () => ({ label: url.host, download: { url: from, name, digest } }) }];
+  }
+  const path = resolve(from);
+  if (!(await stat(path).catch(() => undefined))) {
+    throw new QeditError("QEDIT_E_USAGE", `Cannot take the provider from ${from}: it does not exist`, { hint: "--from takes a file, a folder, a URL, `nuget` or `npm`" });
+  }
+  return [{ label: path, find: async () => ({ label: path, path }) }];
+}
+
+async function nugetSource(version: string, feed: string, signal: AbortSignal): Promise<Source> {
+  const id = NUGET_PACKAGE.toLowerCase();
+  const index = (await fetchJson(feed, signal)) as { resources?: readonly { "@id": string; "@type": string }[] };
+  const resource = (type: string) => index.resources?.find((each) => each["@type"].split("/")[0] === type)?.["@id"];
+  const base = resource("PackageBaseAddress");
+  if (base === undefined) throw new QeditError("QEDIT_E_NETWORK", `Cannot use the feed ${feed}: it offers no packages to download`, { hint: "--feed takes the index of a NuGet v3 feed" });
+  const name = `${id}.${version}.nupkg`;
+  return {
+    label: `${NUGET_PACKAGE} ${version} of ${new URL(feed).host}`,
+    download: { url: new URL(`${id}/${version}/${name}`, withSlash(base)).href, name, digest: await nugetDigest(resource("RegistrationsBaseUrl"), `${id}/${version}.json`, signal) },
+  };
+}
+
+// The feed's catalogue knows the hash of each package; mirrors often have no catalogue.
+async function nugetDigest(base: string | undefined, leaf: string, signal: AbortSignal): Promise<Download["digest"]> {
+  if (base === undefined) return undefined;
+  const { catalogEntry } = (await fetchJson(new URL(leaf, withSlash(base)).href, signal)) as { catalogEntry?: unknown };
+  if (typeof catalogEntry !== "string") return undefined;
+  const { packageHash, packageHashAlgorithm } = (await fetchJson(catalogEntry, signal)) as { packageHash?: string; packageHashAlgorithm?: string };
+  return packageHash === undefined || packageHashAlgorithm !== "SHA512" ? undefined : { algorithm: "sha512", hex: Buffer.from(packageHash, "base64").toString("hex") };
+}
+
+function npmCandidate(version: string): Candidate[] {
+  const known = NPM[version];
+  if (!known) return [];
+  const { name, version: packageVersion, sha512 } = known;
+  const label = `${name}@${packageVersion} of npm`;
+  // npm and npx tell their children which registry they use.
+  const registry = withSlash(process.env["npm_config_registry"] || NPM_REGISTRY);
+  const file = `${name}-${packageVersion}.tgz`;
+  const digest = { algorithm: "sha512", hex: Buffer.from(sha512, "base64").toString("hex") } as const;
+  return [{ label, find: async () => ({ label, download: { url: new URL(`${name}/-/${file}`, registry).href, name: file, digest } }) }];
+}
+
+function withSlash(url: string): string {
+  return url.endsWith("/") ? url : `${url}/`;
+}
+
+function usage(message: string): QeditError {
+  return new QeditError("QEDIT_E_USAGE", message, { hint: "qedit setup --help" });
+}

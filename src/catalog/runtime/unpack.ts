@@ -1,0 +1,151 @@
+// The provider's files out of whatever holds them: an npm tarball, a NuGet package, a Python wheel, a release archive, a folder, or the library itself.
+// An entry is taken by its last name and written under that name alone, so that no path of an archive decides where anything lands.
+import { createReadStream, createWriteStream } from "node:fs";
+import { copyFile, open, readdir, stat } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { Transform, type Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { crc32, createGunzip } from "node:zlib";
+import { Parser } from "tar";
+import yauzl from "yauzl";
+import { readElf } from "../../engine/elf.js";
+import { PROVIDER_FILES } from "../../engine/release.js";
+import { QeditError } from "../../errors.js";
+import { ioFailure } from "../../files.js";
+
+/** More than any provider has: an archive that unpacks to more is a trap. The provider of 1.29 has 230 MB. */
+const MOST_BYTES = 2 * 1024 ** 3;
+
+/** Bytes of a file that say what it is; a tar's magic stands at 257. */
+const HEAD = 512;
+
+/** Puts PROVIDER_FILES from a file or folder into a folder. Throws QEDIT_E_IO when they are not in it, cut, or of another machine or release. */
+export async function unpackProvider(source: string, folder: string, version: string): Promise<void> {
+  const found = new Set<string>();
+  try {
+    await unpack(source, folder, found);
+  } catch (error) {
+    throw error instanceof QeditError ? error : refuse(source, (error as NodeJS.ErrnoException).code === "ENOSPC" ? ioFailure("write", folder, error).message : messageOf(error));
+  }
+  const missing = PROVIDER_FILES.filter((name) => !found.has(name));
+  if (missing.length > 0) throw refuse(source, `${missing.join(" and ")} ${missing.length === 1 ? "is" : "are"} not in it`);
+  for (const name of PROVIDER_FILES) {
+    const { architecture } = await readElf(join(folder, name));
+    if (architecture !== process.arch) throw refuse(source, `its ${name} is of ${architecture}, wanted ${process.arch}`);
+  }
+  if (!(await names(join(folder, PROVIDER_FILES[0]), version))) {
+    throw refuse(source, `its provider is not of ONNX Runtime ${version}, which is installed, and releases do not mix`);
+  }
+}
+
+async function unpack(source: string, folder: string, found: Set<string>): Promise<void> {
+  if ((await stat(source)).isDirectory()) return copyFrom(await providerIn(source), folder, found);
+  const head = await headOf(source);
+  if (head.readUInt32BE(0) === 0x7f454c46) return copyFrom(dirname(source), folder, found, basename(source));
+  if (head.readUInt16BE(0) === 0x504b) return unzip(source, folder, found);
+  if (head.readUInt16BE(0) === 0x1f8b) return untar(createReadStream(source), [createGunzip()], folder, found);
+  if (head.toString("latin1", 257, 262) === "ustar") return untar(createReadStream(source), [], folder, found);
+  throw new Error("it is no .tgz, no .nupkg, .whl or .zip, and no library");
+}
+
+// A folder that holds the files, or one below it: an unpacked package.
+async function providerIn(folder: string): Promise<string> {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  const place = entries.find((entry) => entry.name === PROVIDER_FILES[0] && isForThisMachine(join(entry.parentPath, entry.name)));
+  return place?.parentPath ?? folder;
+}
+
+async function copyFrom(from: string, folder: string, found: Set<string>, provider: string = PROVIDER_FILES[0]): Promise<void> {
+  for (const [name, existing] of [[PROVIDER_FILES[0], provider], [PROVIDER_FILES[1], PROVIDER_FILES[1]]] as const) {
+    if (!(await stat(join(from, existing)).catch(() => undefined))) continue;
+    await copyFile(join(from, existing), join(folder, name));
+    found.add(name);
+  }
+}
+
+async function untar(file: Readable, through: Transform[], folder: string, found: Set<string>): Promise<void> {
+  const writing: Promise<void>[] = [];
+  const parser = new Parser({
+    strict: true,
+    onReadEntry(entry) {
+      const name = wantedName(entry.path);
+      if (name === undefined || found.has(name) || entry.type !== "File") return void entry.resume();
+      found.add(name);
+      // A failure is met by the pipeline below as well; here it only must not be left alone.
+      const written = pipeline(entry as unknown as Readable, limited(), createWriteStream(join(folder, name)));
+      written.catch((error: Error) => parser.abort(error));
+      writing.push(written);
+    },
+  });
+  await pipeline([file, ...through, parser as unknown as NodeJS.WritableStream]);
+  await Promise.all(writing);
+}
+
+async function unzip(path: string, folder: string, found: Set<string>): Promise<void> {
+  const zip = await yauzl.openPromise(path, { lazyEntries: true, autoClose: false });
+  try {
+    for await (const entry of zip.eachEntry()) {
+      const name = wantedName(entry.fileName);
+      if (name === undefined || found.has(name)) continue;
+      found.add(name);
+      const sum = { crc: 0 };
+      await pipeline(await zip.openReadStreamPromise(entry), limited(sum), createWriteStream(join(folder, name)));
+      if (sum.crc !== entry.crc32) throw new Error(`${entry.fileName} is damaged: its CRC is not the archive's`);
+    }
+  } finally {
+    zip.close();
+  }
+}
+
+function wantedName(path: string): string | undefined {
+  const name = path.split(/[\\/]/).at(-1)!;
+  return (PROVIDER_FILES as readonly string[]).includes(name) && isForThisMachine(path) ? name : undefined;
+}
+
+// A package for several machines has their names in its paths; what is left is checked by its ELF header.
+function isForThisMachine(path: string): boolean {
+  return !/arm64|aarch64/i.test(path);
+}
+
+// Passes bytes on, up to a limit, and sums them up for archives that know the sum.
+function limited(sum = { crc: 0 }): Transform {
+  let bytes = 0;
+  return new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      bytes += chunk.length;
+      sum.crc = crc32(chunk, sum.crc);
+      done(bytes > MOST_BYTES ? new Error(`an entry is larger than ${MOST_BYTES} bytes`) : null, chunk);
+    },
+  });
+}
+
+async function headOf(path: string): Promise<Buffer> {
+  const file = await open(path);
+  try {
+    const head = Buffer.alloc(HEAD);
+    await file.read(head, 0, HEAD, 0);
+    return head;
+  } finally {
+    await file.close();
+  }
+}
+
+// The release stands in the provider as a C string of its own.
+async function names(path: string, version: string): Promise<boolean> {
+  const wanted = Buffer.from(`\0${version}\0`, "latin1");
+  let rest = Buffer.alloc(0);
+  for await (const chunk of createReadStream(path, { highWaterMark: 2 ** 22 })) {
+    const window = Buffer.concat([rest, chunk as Buffer]);
+    if (window.includes(wanted)) return true;
+    rest = window.subarray(-wanted.length);
+  }
+  return false;
+}
+
+function refuse(source: string, reason: string): QeditError {
+  return new QeditError("QEDIT_E_IO", `Cannot take the CUDA provider from ${source}: ${reason}`, { hint: "`qedit setup` without --from gets the one that fits" });
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
