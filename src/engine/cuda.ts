@@ -19,7 +19,7 @@ export interface CudaReport {
   readonly release: Release;
   /** Folder of the provider; undefined when it is not installed. */
   readonly provider: string | undefined;
-  /** undefined without a provider. */
+  /** undefined on a platform without CUDA, and when the provider is damaged. */
   readonly libraries: LibraryReport | undefined;
   readonly gpus: Gpus;
   /** The first is the one to mend first. */
@@ -73,10 +73,9 @@ export async function explainFailure(error: unknown, index = 0): Promise<readonl
 }
 
 async function providerLibraries(provider: string | undefined): Promise<{ libraries: LibraryReport | undefined; problem: Problem[] }> {
-  const remedy = "`qedit setup`";
-  if (provider === undefined) return { libraries: undefined, problem: [{ text: "the CUDA provider of ONNX Runtime is not installed", remedy }] };
+  const absent = { text: "the CUDA provider of ONNX Runtime is not installed", remedy: "`qedit setup`" };
   try {
-    return { libraries: await inspectLibraries(provider), problem: [] };
+    return { libraries: await inspectLibraries(provider), problem: provider === undefined ? [absent] : [] };
   } catch (error) {
     if (!(error instanceof QeditError)) throw error;
     return { libraries: undefined, problem: [{ text: `the CUDA provider is damaged: ${error.message}`, remedy: "`qedit setup --force`" }] };

@@ -45,10 +45,16 @@ export interface LibraryReport {
   readonly unused: readonly MissingLibrary[];
 }
 
-/** Follows what the provider in a folder needs, and what those need in turn. Throws QEDIT_E_IO when the provider is no library. */
-export async function inspectLibraries(folder: string): Promise<LibraryReport> {
-  const provider = join(folder, PROVIDER_FILES[0]);
-  const elf = await readElf(provider);
+/** What the provider of 1.29 needs of CUDA's and the driver's; asked about only where there is no provider to read it from. */
+const USUAL = ["libcublasLt.so.13", "libcublas.so.13", "libcurand.so.10", "libcudart.so.13", "libcuda.so.1"];
+
+/**
+ * Follows what the provider in a folder needs, and what those need in turn; without a provider, what the usual one would.
+ * Throws QEDIT_E_IO when the provider is no library.
+ */
+export async function inspectLibraries(folder: string | undefined): Promise<LibraryReport> {
+  const provider = join(folder ?? "", PROVIDER_FILES[0]);
+  const elf: Elf = folder === undefined ? { architecture: process.arch, soname: undefined, needed: USUAL, runpath: [] } : await readElf(provider);
   const search = { searched: await searchedFolders(), hidden: await hiddenFolders(), cache: await loaderCache() };
   const found = new Map<string, FoundLibrary>();
   const missing = new Map<string, MissingLibrary>();

@@ -82,14 +82,15 @@ export async function removeRuntime(dryRun: boolean): Promise<SetupReport> {
 // A source that answers: those after the first are tried only when the network keeps one away.
 async function firstSource(sources: Awaited<ReturnType<typeof candidates>>, { emit, signal }: SetupContext): Promise<Source> {
   const failures: QeditError[] = [];
-  for (const { label, find } of sources) {
+  for (const [index, { label, find }] of sources.entries()) {
     emit({ kind: "activity", text: `looking at ${label}` });
     try {
       return await find(signal);
     } catch (error) {
       if (!(error instanceof QeditError) || error.code !== "QEDIT_E_NETWORK") throw error;
       failures.push(error);
-      emit({ kind: "note", text: `${label}: ${error.message}` });
+      const next = sources[index + 1];
+      if (next) emit({ kind: "note", text: `${error.message}; taking ${next.label} instead of ${label}` });
     }
   }
   throw failures[0]!;
