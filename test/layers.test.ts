@@ -16,6 +16,7 @@ const OWNERS: Readonly<Record<string, string>> = {
   "cli-progress": "cli",
   protobufjs: "graph",
   "@huggingface/tokenizers": "text",
+  "@bomb.sh/tab": "cli",
   tar: "catalog",
   undici: "catalog",
   yauzl: "catalog",
