@@ -3,17 +3,23 @@ import { randomInt } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Dispatcher } from "undici";
 import { QeditError } from "../errors.js";
-import { connectionFailure, requestRange, TryAgain, type Answer } from "./http.js";
+import { connectionFailure, requestRange, TryAgain, type Answer, type Trouble } from "./http.js";
 import { fileUrl } from "./hub.js";
 import type { Part } from "./part.js";
 import type { DownloadEvent, Progress } from "./progress.js";
 import { missingRanges, sizeOf, type ByteRange } from "./ranges.js";
 import type { HubFile } from "./schema.js";
 
-/** As many failures of one connection, with not one byte received in between, end a download. */
-const TRIES = 8;
-/** Wait after a failure, at most, milliseconds. */
-const LONGEST_WAIT = 30_000;
+/**
+ * As many failures of one connection, with not one byte received in between, end a download; `share` of the usual wait comes after the
+ * first, and no wait is longer than `longestWait` milliseconds. A server that cuts does work, and lets through sooner or later; a host that
+ * was never reached has probably another name.
+ */
+const PATIENCE: Readonly<Record<Trouble, { readonly tries: number; readonly share: number; readonly longestWait: number }>> = {
+  busy: { tries: 8, share: 1, longestWait: 30_000 },
+  cut: { tries: 30, share: 0.2, longestWait: 1_000 },
+  unreachable: { tries: 3, share: 1, longestWait: 2_000 },
+};
 
 /** A file that is being fetched. */
 export interface Job {
@@ -123,7 +129,7 @@ async function receive({ body }: Answer, { start, end }: ByteRange, { file, part
   } finally {
     body.destroy();
   }
-  if (at < end) throw new TryAgain(`${host} ended the answer after ${at - start} of ${end - start} bytes`);
+  if (at < end) throw new TryAgain(`${host} ended the answer after ${at - start} of ${end - start} bytes`, { trouble: "cut" });
 }
 
 // Headway counts only where it is kept: a server that has to start over gets as many tries as one that sends nothing.
@@ -138,20 +144,18 @@ async function retrying(job: Job, { keepsHeadway }: { keepsHeadway: boolean }, a
       if (!(error instanceof TryAgain)) throw error;
       failures = keepsHeadway && progress.received > received ? 1 : failures + 1;
       received = progress.received;
-      if (failures >= TRIES) throw givenUp(job, error);
-      const wait = error.seconds === undefined ? backoff(firstWait, failures) : error.seconds * 1000;
+      // In the middle of a download the network is away, not the host wrong.
+      const { tries, share, longestWait } = PATIENCE[error.trouble === "unreachable" && received > 0 ? "busy" : error.trouble];
+      if (failures >= tries) throw givenUp(job, error, tries);
+      const wait = error.seconds === undefined ? Math.min(longestWait, share * firstWait * 2 ** (failures - 1)) * (randomInt(80, 121) / 100) : error.seconds * 1000;
       emit({ kind: "retrying", file: file.file, reason: error.message, seconds: wait / 1000 });
       await sleep(wait, undefined, { signal }).catch(() => signal.throwIfAborted());
     }
   }
 }
 
-function backoff(first: number, failures: number): number {
-  return Math.min(LONGEST_WAIT, first * 2 ** (failures - 1)) * (randomInt(80, 121) / 100);
-}
-
-function givenUp({ file, part }: Job, cause: TryAgain): QeditError {
-  return new QeditError("QEDIT_E_NETWORK", `Cannot download ${file.file}: ${cause.message}, ${TRIES} times in a row; ${sizeOf(part.done)} of ${file.bytes} bytes are kept`, {
+function givenUp({ file, part }: Job, cause: TryAgain, tries: number): QeditError {
+  return new QeditError("QEDIT_E_NETWORK", `Cannot download ${file.file}: ${cause.message}, ${tries} times in a row; ${sizeOf(part.done)} of ${file.bytes} bytes are kept`, {
     cause,
     hint: "Check the network, HTTPS_PROXY and HF_ENDPOINT, then run the same command: it goes on where it stopped",
   });

@@ -1,7 +1,8 @@
 // One request for a range of a file: redirects followed by hand so that the token stays with the host it is for, and every answer
 // sorted into usable, worth another try, or final.
-import { request, type Dispatcher } from "undici";
+import type { Dispatcher } from "undici";
 import { QeditError } from "../errors.js";
+import { Body } from "./body.js";
 import type { ByteRange } from "./ranges.js";
 
 const REDIRECTS = [301, 302, 303, 307, 308];
@@ -10,17 +11,35 @@ const MOST_REDIRECTS = 10;
 const BUSY = [408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524];
 /** Failures of a secure connection, which no further try mends. */
 const UNTRUSTED = /CERT|SELF_SIGNED|UNABLE_TO_(VERIFY|GET)|ERR_TLS|ALTNAME/;
+/** Failures to reach a host at all. */
+const UNREACHABLE = /^(ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ENETUNREACH|EHOSTUNREACH)$/;
+/** What codes mean, for people. */
+const MEANING: Readonly<Record<string, string>> = {
+  UND_ERR_SOCKET: "the connection was cut",
+  ECONNRESET: "the connection was cut",
+  UND_ERR_HEADERS_TIMEOUT: "no answer came",
+  UND_ERR_BODY_TIMEOUT: "no more bytes came",
+  UND_ERR_CONNECT_TIMEOUT: "no connection came about",
+  ENOTFOUND: "there is no host of this name",
+  EAI_AGAIN: "its name cannot be looked up",
+  ECONNREFUSED: "nobody listens there",
+};
 /** A wait longer than this is told to the user instead, seconds. */
 const LONGEST_WAIT = 600;
+
+/** Why: the host was not even reached, it cut the connection, or it asks to come later. */
+export type Trouble = "unreachable" | "cut" | "busy";
 
 /** Worth another try, after as many seconds as the server asks for, if it does. */
 export class TryAgain extends Error {
   readonly seconds: number | undefined;
+  readonly trouble: Trouble;
 
-  constructor(reason: string, { seconds, cause }: { seconds?: number | undefined; cause?: unknown } = {}) {
+  constructor(reason: string, { seconds, trouble = "busy", cause }: { seconds?: number | undefined; trouble?: Trouble; cause?: unknown } = {}) {
     super(reason, { cause });
     this.name = "TryAgain";
     this.seconds = seconds;
+    this.trouble = trouble;
   }
 }
 
@@ -44,8 +63,17 @@ export interface Answer {
   readonly etag: string | undefined;
   /** The hash that a hub states of the file, in hexadecimal. */
   readonly sha256: string | undefined;
-  readonly body: AsyncIterable<Uint8Array> & { destroy(): unknown };
+  readonly body: Body;
 }
+
+/** The head of an answer, and the body that is coming in. */
+interface Response {
+  readonly statusCode: number;
+  readonly headers: Headers;
+  readonly body: Body;
+}
+
+type Headers = Readonly<Record<string, string | string[] | undefined>>;
 
 /** Asks for a range. Throws TryAgain, and QEDIT_E_NETWORK where no further try helps. */
 export async function requestRange({ url, token, range, dispatcher, signal }: RangeRequest): Promise<Answer> {
@@ -59,14 +87,14 @@ export async function requestRange({ url, token, range, dispatcher, signal }: Ra
     stated.etag ??= header(headers, "x-linked-etag");
     stated.size ??= header(headers, "x-linked-size");
     if (statusCode === 200 || statusCode === 206) return answer(response, range, stated);
-    await body.dump({ limit: 65536 }).catch(() => {});
+    body.destroy();
     if (!REDIRECTS.includes(statusCode)) throw refusal(statusCode, { url, headers, isRedirected: at !== url, hasToken: token !== undefined });
     at = redirected(at, header(headers, "location"));
   }
   throw new QeditError("QEDIT_E_NETWORK", `Cannot download ${url.href}: it is redirected more than ${MOST_REDIRECTS} times`);
 }
 
-async function send(url: URL, { token, range, dispatcher, signal }: Omit<RangeRequest, "url">): Promise<Dispatcher.ResponseData> {
+function send(url: URL, { token, range, dispatcher, signal }: Omit<RangeRequest, "url">): Promise<Response> {
   const headers = {
     "user-agent": "qedit",
     // A compressed body would have other ranges.
@@ -74,25 +102,28 @@ async function send(url: URL, { token, range, dispatcher, signal }: Omit<RangeRe
     range: `bytes=${range.start}-${range.end - 1}`,
     ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
   };
-  try {
-    return await request(url, { headers, dispatcher, signal });
-  } catch (error) {
-    throw connectionFailure(url, error, signal);
-  }
+  return new Promise((resolve, reject) => {
+    const body = new Body();
+    const request = { origin: url.origin, path: `${url.pathname}${url.search}`, method: "GET", headers, signal } as const;
+    // The factory is called as the head arrives, the promise settles with the end of the body: a failure after the head is the body's.
+    const answered = dispatcher.stream(request, ({ statusCode, headers: found }) => {
+      resolve({ statusCode, headers: found as Headers, body });
+      return body;
+    });
+    answered.catch((error: unknown) => reject(connectionFailure(url, error, signal)));
+  });
 }
 
 /** What a broken connection means: a reason to try again, unless it was stopped, or cannot be trusted. */
 export function connectionFailure(url: URL, error: unknown, signal: AbortSignal): unknown {
   if (signal.aborted || error instanceof QeditError || error instanceof TryAgain) return error;
   const code = error instanceof Error && "code" in error ? String(error.code) : "";
-  const reason = code || (error instanceof Error ? error.message : String(error));
-  if (!UNTRUSTED.test(code)) return new TryAgain(`${url.host}: ${reason}`, { cause: error });
+  const reason = MEANING[code] === undefined ? code || (error instanceof Error ? error.message : String(error)) : `${MEANING[code]} (${code})`;
+  if (!UNTRUSTED.test(code)) return new TryAgain(`${url.host}: ${reason}`, { trouble: UNREACHABLE.test(code) ? "unreachable" : "cut", cause: error });
   return new QeditError("QEDIT_E_NETWORK", `Cannot trust ${url.host}: ${reason}`, { cause: error, hint: "Behind a proxy that reads traffic, name its certificate: export NODE_EXTRA_CA_CERTS=FILE" });
 }
 
-function answer({ statusCode, headers, body }: Dispatcher.ResponseData, range: ByteRange, { etag: linked, size }: { etag?: string | undefined; size?: string | undefined }): Answer {
-  // A body that is let go of before its end has an error that nobody waits for.
-  body.on("error", () => {});
+function answer({ statusCode, headers, body }: Response, range: ByteRange, { etag: linked, size }: { etag?: string | undefined; size?: string | undefined }): Answer {
   const etag = unquoted(linked ?? header(headers, "etag"));
   const common = { etag, sha256: linked !== undefined && /^[0-9a-f]{64}$/.test(etag ?? "") ? etag : undefined, body };
   if (statusCode === 200) {
@@ -116,7 +147,7 @@ function redirected(from: URL, location: string | undefined): URL {
 
 interface Refused {
   readonly url: URL;
-  readonly headers: Dispatcher.ResponseData["headers"];
+  readonly headers: Headers;
   readonly isRedirected: boolean;
   readonly hasToken: boolean;
 }
@@ -149,7 +180,7 @@ function retryAfter(value: string | undefined): number | undefined {
   return Number.isNaN(seconds) ? undefined : Math.max(0, seconds);
 }
 
-function header(headers: Dispatcher.ResponseData["headers"], name: string): string | undefined {
+function header(headers: Headers, name: string): string | undefined {
   const value = headers[name];
   return Array.isArray(value) ? value[0] : value;
 }

@@ -4,13 +4,15 @@ import { join } from "node:path";
 import { QeditError } from "../errors.js";
 import { ioFailure } from "../files.js";
 import { FILE_ROLES, publishedModel, readCatalog, type PublishedFile } from "./models.js";
+import { bytesLeft, removePart } from "./part.js";
 import { namedPlaces, subfolders, type SearchOptions } from "./places.js";
 import { readReceipt, removeReceipt } from "./receipt.js";
 
-/** A file that may be removed, and the other models that use it. */
+/** A file that may be removed: a download, or what an interrupted one left. */
 export interface Removable {
   readonly path: string;
   readonly bytes: number;
+  readonly isPart?: boolean;
 }
 
 /** What of a model can be removed, and why the rest stays. */
@@ -30,6 +32,7 @@ export async function planRemoval(name: string, options: SearchOptions): Promise
   const removable: Removable[] = [];
   const kept: { file: string; reason: string }[] = [];
   for (const file of own) {
+    removable.push(...(await partsOf(file, options)));
     const found = await downloaded(file, options);
     if (found === undefined) continue;
     const user = await firstAsync(others, async ({ files }) => files.transformer.file !== file.file && uses(files, file) && (await downloaded(files.transformer, options)) !== undefined);
@@ -40,8 +43,9 @@ export async function planRemoval(name: string, options: SearchOptions): Promise
   return { removable, kept };
 }
 
-/** Removes a file and its receipt. Throws QEDIT_E_IO. */
-export async function removeFile({ path }: Removable): Promise<void> {
+/** Removes a file and its receipt, or a part and its journal. Throws QEDIT_E_IO. */
+export async function removeFile({ path, isPart = false }: Removable): Promise<void> {
+  if (isPart) return removePart(path.slice(0, -".part".length));
   if ((await readReceipt(path)) === undefined) throw new QeditError("QEDIT_E_IO", `Cannot remove ${path}: qedit did not download it`);
   try {
     await rm(path);
@@ -49,6 +53,13 @@ export async function removeFile({ path }: Removable): Promise<void> {
   } catch (error) {
     throw ioFailure("write", path, error);
   }
+}
+
+// What interrupted downloads of a file left, journal by journal.
+async function partsOf({ file, bytes }: PublishedFile, options: SearchOptions): Promise<Removable[]> {
+  const targets = namedPlaces(options).flatMap(subfolders).map((folder) => join(folder, file));
+  const parts = await Promise.all(targets.map(async (target) => ({ path: `${target}.part`, bytes: await bytesLeft(target, bytes), isPart: true })));
+  return parts.filter((part) => part.bytes > 0);
 }
 
 // In the folders that pull writes to: other tools' folders are not looked at.

@@ -6,7 +6,7 @@ import { openCheckpoint, shardsOf } from "../checkpoint/open.js";
 import { hubCacheFolder } from "./hub-cache.js";
 import { identify, type Identity } from "./identify.js";
 import { readCatalog } from "./models.js";
-import { modelPlaces, type SearchOptions } from "./places.js";
+import { modelPlaces, type Place, type SearchOptions } from "./places.js";
 import type { Catalog, PublishedFile } from "./schema.js";
 import { walkModels } from "./walk.js";
 
@@ -35,10 +35,16 @@ const INDEX = /\.safetensors\.index(\.\w+)?\.json$/;
 const SHARD = /-\d{5}-of-\d{5}\.safetensors$/;
 const MAGIC_BYTES = 64;
 
-/** Scans the folders of models, the Hugging Face cache included; `onFile` hears of each file as it is found. */
-export async function scanModels({ onFile, ...options }: SearchOptions & { readonly onFile?: (file: ScannedFile) => void } = {}): Promise<Scan> {
+/** Where to scan: every place where models may lie, or only the folders that the user named and what their settings lead to. */
+export interface ScanOptions extends SearchOptions {
+  readonly only?: boolean;
+}
+
+/** Scans the folders of models, the Hugging Face cache included. */
+export async function scanModels({ only = false, ...options }: ScanOptions = {}): Promise<Scan> {
   const { places, problems } = await modelPlaces(options);
-  const roots = [...places, { folder: hubCacheFolder(), source: "Hugging Face cache" }];
+  const isNamed = ({ source }: Place) => source === "--models-dir" || source === "extra_model_paths.yaml";
+  const roots = only ? places.filter(isNamed) : [...places, { folder: hubCacheFolder(), source: "Hugging Face cache" }];
   const catalog = await readCatalog();
   const [folders, files] = [new Set<string>(), new Set<string>()];
   const found: ScannedFile[] = [];
@@ -54,7 +60,6 @@ export async function scanModels({ onFile, ...options }: SearchOptions & { reado
         const file = await inspect(path, { source, catalog });
         if (file === undefined) continue;
         found.push(file);
-        onFile?.(file);
       }
     }
   }

@@ -12,6 +12,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   { name: "encode-prompt", group: STAGES, summary: "Encode a prompt, with the pictures it speaks of", load: async () => (await import("./commands/encode-prompt.js")).encodePromptCommand },
   { name: "sample", group: STAGES, summary: "Sample a latent under a prompt and reference latents", load: async () => (await import("./commands/sample.js")).sampleCommand },
   { name: "decode", group: STAGES, summary: "Decode latents to a picture", load: async () => (await import("./commands/decode.js")).decodeCommand },
+  { name: "models", group: MACHINE, summary: "List, download, find and check model files", load: async () => (await import("./commands/models.js")).models },
   { name: "setup", group: MACHINE, summary: "Install the CUDA provider that an NVIDIA GPU needs", load: async () => (await import("./commands/setup.js")).setup },
   { name: "doctor", group: MACHINE, summary: "Check what an edit needs of this machine", load: async () => (await import("./commands/doctor.js")).doctor },
   { name: "config", group: MACHINE, summary: "Show the settings, and where each comes from", load: async () => (await import("./commands/config.js")).config },

@@ -1,0 +1,32 @@
+// qedit models list: the published models, and how much of each is on disk.
+import { bytesText } from "../../../catalog/disk.js";
+import { modelsOnDisk, type ModelOnDisk } from "../../../catalog/inventory.js";
+import { defineCommand } from "../../command.js";
+import { modelsDir, table } from "./options.js";
+
+/** `qedit models list`. */
+export const list = defineCommand({
+  summary: "List the published models, and what of them is on disk",
+  examples: ["qedit models list", "qedit models list --json"],
+  options: { modelsDir },
+  async perform({ settings }, terminal) {
+    const models = await modelsOnDisk({ modelsDirs: settings.modelsDir });
+    const record = models.map(({ model, isDefault, bytes, missing, files }) => ({
+      name: model.name,
+      summary: model.summary,
+      licence: model.licence,
+      isDefault,
+      bytes,
+      missing,
+      files: Object.fromEntries(Object.entries(files).map(([role, { file, path }]) => [role, { file: file.file, bytes: file.bytes, path: path ?? null }])),
+      loras: Object.keys(model.loras),
+      presets: Object.keys(model.presets),
+    }));
+    terminal.result({ models: record }, table(models.map((each) => [`${each.isDefault ? "*" : " "} ${each.model.name}`, bytesText(each.bytes), stateOf(each), each.model.summary])));
+  },
+});
+
+function stateOf({ missing, bytes }: ModelOnDisk): string {
+  if (missing === 0) return "on disk";
+  return missing === bytes ? "not on disk" : `${bytesText(missing)} missing`;
+}

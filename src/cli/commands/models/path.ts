@@ -1,0 +1,28 @@
+// qedit models path: where files lie, for scripts.
+import { resolve } from "node:path";
+import { findModelFiles, findNamed } from "../../../catalog/find.js";
+import { FILE_ROLES } from "../../../catalog/models.js";
+import { ownModelsFolder } from "../../../catalog/places.js";
+import { defineCommand } from "../../command.js";
+import { modelsDir } from "./options.js";
+
+/** `qedit models path qwen-image-edit-2509`. */
+export const path = defineCommand({
+  summary: "Print where qedit keeps models, or where the files of a model lie",
+  examples: ["qedit models path", "qedit models path qwen-image-edit-2509", "qedit models path style.safetensors"],
+  positionals: [["[model-or-file]", "name of a model, or of a file; qedit's own folder when it is left out"]],
+  options: { modelsDir },
+  async perform({ args: [name], settings }, terminal) {
+    const search = { modelsDirs: settings.modelsDir };
+    if (name === undefined) {
+      const folder = resolve(settings.modelsDir[0] ?? ownModelsFolder());
+      return terminal.result({ folder }, [folder]);
+    }
+    if (/[/\\]|\.\w+$/.test(name)) {
+      const file = resolve(await findNamed(name, search));
+      return terminal.result({ path: file }, [file]);
+    }
+    const files = await findModelFiles({}, { model: name, roles: FILE_ROLES, ...search });
+    terminal.result(files, FILE_ROLES.map((role) => files[role]!));
+  },
+});

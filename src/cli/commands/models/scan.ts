@@ -1,0 +1,31 @@
+// qedit models scan: every model file on this machine, named by its header.
+import { bytesText } from "../../../catalog/disk.js";
+import { scanModels, type ScannedFile } from "../../../catalog/scan.js";
+import { flag } from "../../../stages/option.js";
+import { defineCommand } from "../../command.js";
+import { identityText, modelsDir } from "./options.js";
+
+/** `qedit models scan ~/ComfyUI`. */
+export const scan = defineCommand({
+  summary: "Find model files, and say what each is; reads headers only",
+  examples: ["qedit models scan", "qedit models scan ~/ComfyUI /mnt/models", "qedit models scan --all --json"],
+  positionals: [["[folder...]", "only these folders; without them every place where models are looked for"]],
+  options: { modelsDir, all: flag({ flags: "--all", summary: "also files that qedit cannot run", group: "Output", isPerCall: true }) },
+  async perform({ args, settings }, terminal) {
+    terminal.emit({ kind: "activity", text: "reading headers" });
+    const { folders, files, problems } = await scanModels({ modelsDirs: [...args, ...settings.modelsDir], only: args.length > 0 });
+    for (const text of problems) terminal.emit({ kind: "warning", text });
+    const isShown = (file: ScannedFile) => settings.all || (file.identity !== undefined && file.identity.kind !== "other");
+    const shown = files.filter(isShown);
+    const hidden = files.length - shown.length;
+    if (shown.length === 0) terminal.emit({ kind: "note", text: `no model file that qedit runs was found in ${folders.join(", ") || "any known folder"}` });
+    if (hidden > 0) terminal.emit({ kind: "note", text: `${hidden} files of other models or forms: --all shows them` });
+    terminal.result({ folders, files: shown, problems }, shown.map(line));
+  },
+});
+
+function line({ path, bytes, source, identity, models, refused }: ScannedFile): string {
+  const what = identity ? identityText(identity) : `refused: ${refused}`;
+  const known = models.length > 0 ? ` [${models.join(", ")}]` : "";
+  return `${path}\n    ${what}; ${bytesText(bytes)}, ${source}${known}`;
+}
