@@ -29,7 +29,7 @@ export async function directEngine(device: Device): Promise<Engine> {
   };
 }
 
-function sessionOptions({ optimization }: Model, device: Device): InferenceSession.SessionOptions {
+function sessionOptions({ optimization, weightsRoot }: Model, device: Device): InferenceSession.SessionOptions {
   const isWritten = optimization === "none";
   return {
     executionProviders: executionProviders(device),
@@ -42,7 +42,7 @@ function sessionOptions({ optimization }: Model, device: Device): InferenceSessi
     extra: {
       session: {
         // Weights lie in place: absolute locations, taken relative to the root of the file system (rule 1 of the design).
-        model_external_initializers_file_folder_path: "/",
+        model_external_initializers_file_folder_path: weightsRoot,
         use_device_allocator_for_initializers: "1",
       },
       ...(isWritten ? { optimization: { disable_specified_optimizers: "ConstantFolding" } } : {}),

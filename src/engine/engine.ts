@@ -1,5 +1,6 @@
 // What runs graphs: an engine opens sessions, a session runs feeds to results. Both are disposable.
 import type { Graph } from "../graph/graph.js";
+import { weightsRoot } from "../graph/locations.js";
 import type { Tensors } from "../tensor.js";
 import type { Device } from "./providers.js";
 
@@ -15,6 +16,8 @@ export interface Model {
   readonly name: string;
   readonly bytes: Uint8Array;
   readonly optimization: Optimization;
+  /** Folder from which the locations of weights count: the root of the file system, or of a drive. */
+  readonly weightsRoot: string;
 }
 
 /** An opened graph. Runs are one at a time; dispose when done, its weights go with it. */
@@ -36,7 +39,7 @@ export interface Engine {
 export async function modelOf(graph: Graph, optimization: Optimization): Promise<Model> {
   // Loaded when first used: help and version need no protobuf.
   const { encodeModel } = await import("../graph/onnx.js");
-  return { name: graph.name, bytes: encodeModel(graph), optimization };
+  return { name: graph.name, bytes: encodeModel(graph), optimization, weightsRoot: weightsRoot(graph) };
 }
 
 /** Opens a graph, uses the session, and disposes it, whatever happens. */

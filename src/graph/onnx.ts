@@ -3,6 +3,7 @@
 import protobuf from "protobufjs/light.js";
 import type { Attribute, Graph, Node } from "./graph.js";
 import { MICROSOFT } from "./graph.js";
+import { locationOf } from "./locations.js";
 import { OPSET } from "./operators.js";
 import { ELEMENT, type Shape } from "./types.js";
 import type { Value } from "./value.js";
@@ -60,7 +61,7 @@ const schema = protobuf.Root.fromJSON({
 });
 const ModelProto = schema.lookupType("ModelProto");
 
-/** The graph as an ONNX model. Weights are external data: their locations are absolute paths without the leading slash. */
+/** The graph as an ONNX model. Weights are external data: their locations are absolute paths without the root. */
 export function encodeModel(graph: Graph): Uint8Array {
   const outputs = new Set([...graph.outputs.keys()]);
   return ModelProto.encode({
@@ -103,7 +104,7 @@ function externalProtos(graph: Graph) {
     dataType: ELEMENT[dtype].onnx,
     dataLocation: EXTERNAL,
     externalData: [
-      { key: "location", value: file.replace(/^\//, "") },
+      { key: "location", value: locationOf(file) },
       { key: "offset", value: String(offset) },
       { key: "length", value: String(length) },
     ],
