@@ -58,13 +58,16 @@ export async function inspectLibraries(folder: string | undefined): Promise<Libr
   const search = { searched: await searchedFolders(), hidden: await hiddenFolders(), cache: await loaderCache() };
   const found = new Map<string, FoundLibrary>();
   const missing = new Map<string, MissingLibrary>();
+  const seen = new Set<string>();
   const visit = async (soname: string, needed: Elf & { readonly path: string }, neededBy: string): Promise<void> => {
-    if (found.has(soname) || missing.has(soname)) return;
+    // Libraries may need each other.
+    if (seen.has(soname)) return;
+    seen.add(soname);
     const { library, unfit } = await findLibrary(soname, needed, search);
     if (!library) return void missing.set(soname, { soname, neededBy, unfit });
     for (const each of library.needed) await visit(each, library, soname);
-    // After what it needs itself, so that loading in this order works; two that need each other end here.
-    if (!found.has(soname)) found.set(soname, { soname, path: library.path, source: library.source, isSearched: library.isSearched, neededBy });
+    // After what it needs itself, so that loading in this order works.
+    found.set(soname, { soname, path: library.path, source: library.source, isSearched: library.isSearched, neededBy });
   };
   for (const soname of elf.needed) await visit(soname, { ...elf, path: provider }, PROVIDER_FILES[0]);
   for (const [soname, use] of Object.entries(LATER)) await visit(soname, { ...elf, path: provider }, use ?? LATER_UNUSED);

@@ -1,6 +1,7 @@
 // Devices by name, what each computes in, and what `auto` does on a machine without a GPU.
 import { describe, expect, test } from "vitest";
-import { chooseEngine } from "../../dist/engine/device.js";
+import { chooseEngine, tryDevice } from "../../dist/engine/device.js";
+import { platformProblem } from "../../src/engine/cuda.js";
 import { computeType, deviceName, parseDevice } from "../../src/engine/providers.js";
 
 describe("parseDevice", () => {
@@ -58,16 +59,45 @@ describe("chooseEngine", () => {
     else expect(reason).toMatch(/^[^\n]+$/);
   });
 
-  test("refuses a GPU that is not there, with what to type instead", async () => {
+  test("refuses a GPU that is not there, with what is missing and what to do", async () => {
     await expect(chooseEngine("cuda:99", 1)).rejects.toMatchObject({
       code: "QEDIT_E_DEVICE",
       exitCode: 1,
       message: expect.stringMatching(/^Cannot compute on cuda:99: [^\n]+$/),
-      hint: "--device cpu",
+      hint: expect.stringMatching(/^[^\n]+$/),
     });
   });
 
   test("refuses a name that is no device", async () => {
     await expect(chooseEngine("gpu", 1)).rejects.toMatchObject({ code: "QEDIT_E_USAGE", exitCode: 2 });
+  });
+});
+
+describe("tryDevice", () => {
+  test("convolves on the CPU, and says how long that took", async () => {
+    const { seconds, ...trial } = await tryDevice("cpu");
+    expect(trial).toEqual({ device: "cpu", works: true, problems: [] });
+    expect(seconds).toBeGreaterThan(0);
+  });
+
+  test("gives reasons and remedies for a GPU that is not there", async () => {
+    const { works, problems } = await tryDevice("cuda:99");
+    expect(works).toBe(false);
+    expect(problems.length).toBeGreaterThan(0);
+    for (const { text, remedy } of problems) expect([text, remedy]).toEqual([expect.stringMatching(/^[^\n]+$/), expect.stringMatching(/^[^\n]+$/)]);
+  });
+});
+
+describe("platformProblem", () => {
+  test.each([
+    ["win32-x64", "onnxruntime-node has no CUDA for win32 x64", /WSL 2/],
+    ["darwin-arm64", "onnxruntime-node has no CUDA for darwin arm64", /--device cpu/],
+    ["linux-arm64", "onnxruntime-node has no CUDA for linux arm64", /--device cpu/],
+  ])("is honest on %s", (platform, text, remedy) => {
+    expect(platformProblem({ platform, hasCuda: false })).toEqual({ text, remedy: expect.stringMatching(remedy) });
+  });
+
+  test("is none where CUDA can be had", () => {
+    expect(platformProblem({ platform: "linux-x64", hasCuda: true })).toBeUndefined();
   });
 });
