@@ -1,5 +1,6 @@
 // The tensor files between stages: .safetensors with a JSON record of what made them, and the same record beside it to read.
 
+import { createHash } from "node:crypto";
 import { parse, join } from "node:path";
 import type { Checkpoint, StoredTensor } from "../checkpoint/checkpoint.js";
 import { readTensor, toFloat32 } from "../checkpoint/read-tensor.js";
@@ -60,8 +61,8 @@ export function recordPath(path: string): string {
   return join(dir, `${name}.json`);
 }
 
-/** The bytes of an artifact's .safetensors file. Throws QEDIT_E_BAD_OUTPUT when a tensor holds NaN or infinity. */
-export function encodeArtifact(artifact: Artifact): Uint8Array<ArrayBuffer> {
+/** The bytes of an artifact's .safetensors file, with other metadata beside its own. Throws QEDIT_E_BAD_OUTPUT when a tensor holds NaN or infinity. */
+export function encodeArtifact(artifact: Artifact, others: Readonly<Record<string, string>> = {}): Uint8Array<ArrayBuffer> {
   const { kind, tensors } = artifact;
   const fault = tensorFault(kind, new Map(Object.entries(tensors).map(([name, { shape }]) => [name, shape])));
   if (fault !== undefined) throw new Error(`internal: cannot write ${kind}: ${fault}`);
@@ -71,8 +72,13 @@ export function encodeArtifact(artifact: Artifact): Uint8Array<ArrayBuffer> {
       throw new QeditError("QEDIT_E_BAD_OUTPUT", `Cannot write ${kind}: tensor "${name}" holds ${bad}`, { hint: "Choose a wider compute type" });
     }
   }
-  const metadata = { kind, version: String(KINDS[kind].version), [RECORD_KEY]: JSON.stringify(recordOf(artifact)) };
+  const metadata = { kind, version: String(KINDS[kind].version), [RECORD_KEY]: JSON.stringify(recordOf(artifact)), ...others };
   return encodeSafetensors(kind === "samples" ? toComfyLatent(tensors) : tensors, metadata);
+}
+
+/** Hexadecimal SHA-256 of everything an artifact holds, its record included. Throws QEDIT_E_BAD_OUTPUT when a tensor holds NaN or infinity. */
+export function artifactHash(artifact: Artifact): string {
+  return createHash("sha256").update(encodeArtifact(artifact)).digest("hex");
 }
 
 /**

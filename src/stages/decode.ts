@@ -11,7 +11,7 @@ import { encodePicture, type PictureFormat } from "../image/write.js";
 import { buildVaeDecoder, vaeConfig } from "../models/qwen-image/vae.js";
 import type { Tensor } from "../tensor.js";
 import { refuseNonFinite } from "./finite.js";
-import { numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
+import { networkModel, numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
 import { flag, type SettingsOf } from "./option.js";
 import { match, vae } from "./options.js";
 import { defineStage, type StageContext, type StageLengths } from "./stage.js";
@@ -46,10 +46,13 @@ export const decode = defineStage({
     const file = await vaeFile(settings);
     refuseOtherChannels(samples, file);
     const original = settings.keepSize ? originalPlace(samples.info) : undefined;
-    const graph = new Graph("the VAE decoder");
-    buildVaeDecoder(graph, Weights.of(graph, file.checkpoint));
+    const model = await networkModel(context, { network: "VAE decoder", file }, () => {
+      const graph = new Graph("the VAE decoder");
+      buildVaeDecoder(graph, Weights.of(graph, file.checkpoint));
+      return modelOf(graph, "full");
+    });
     context.emit({ kind: "activity", text: "opening the VAE" });
-    const planes = await withSession(context.engine, await modelOf(graph, "full"), async (session) => {
+    const planes = await withSession(context.engine, model, async (session) => {
       context.emit({ kind: "activity", text: "decoding" });
       return (await session.run({ latent: samples.tensors["latent_tensor"]! }))["image"] as Tensor<"float32">;
     });

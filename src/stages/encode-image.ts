@@ -2,6 +2,7 @@
 import type { Artifact } from "../artifacts/artifact.js";
 import { Weights } from "../checkpoint/weights.js";
 import { modelOf, withSession, type Session } from "../engine/engine.js";
+import { deviceIdentity } from "../engine/identity.js";
 import { QeditError } from "../errors.js";
 import { Graph } from "../graph/graph.js";
 import { toPlanes } from "../image/image.js";
@@ -11,11 +12,11 @@ import { latentStatistics } from "../models/qwen-image/config.js";
 import { buildVaeEncoder, vaeConfig } from "../models/qwen-image/vae.js";
 import type { Tensor } from "../tensor.js";
 import { refuseNonFinite } from "./finite.js";
-import { numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
+import { networkModel, numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
 import { number, size, type SettingsOf } from "./option.js";
 import { match, vae } from "./options.js";
 import { pictureHashes, sourceOf, type Picture } from "./pictures.js";
-import { defineStage, type StageContext, type StageLengths } from "./stage.js";
+import { defineArtifactStage, type StageContext, type StageLengths } from "./stage.js";
 
 const options = {
   vae,
@@ -31,7 +32,7 @@ type Settings = SettingsOf<typeof options>;
 type Inputs = { readonly pictures: readonly Picture[] };
 
 /** Pictures → `latents`: `latent` (target size, from picture 1) and `reference_latents.N`, un-normalised. */
-export const encodeImage = defineStage({
+export const encodeImage = defineArtifactStage({
   name: "encode-image",
   summary: "Encode pictures with the VAE",
   version: 1,
@@ -43,10 +44,16 @@ export const encodeImage = defineStage({
     planOf(pictures, settings, file);
     return { "latent channels": vaeConfig(numbersOf(file.checkpoint)).latentChannels };
   },
+  async announce({ pictures }: Inputs, settings: Settings, emit) {
+    emit({ kind: "plan", lines: describePlan(planOf(pictures, settings, await vaeFile(settings))) });
+  },
+  async identity({ pictures }: Inputs, settings: Settings, device) {
+    const { identity } = await vaeFile(settings);
+    return { inputs: pictureHashes(pictures), settings: recorded(settings), weights: { vae: identity }, device: deviceIdentity(device) };
+  },
   async run({ pictures }: Inputs, settings: Settings, context: StageContext): Promise<Artifact> {
     const file = await vaeFile(settings);
     const plan = planOf(pictures, settings, file);
-    context.emit({ kind: "plan", lines: describePlan(plan) });
     const latents = await encodeRoutes(pictures, { plan, file, context });
     return { kind: "latents", tensors: latents, info: infoOf(pictures, { plan, file, settings }) };
   },
@@ -73,10 +80,13 @@ interface Work {
 }
 
 async function encodeRoutes(pictures: readonly Picture[], { plan, file, context }: Work): Promise<Record<string, Tensor<"float32">>> {
-  const graph = new Graph("the VAE encoder");
-  buildVaeEncoder(graph, Weights.of(graph, file.checkpoint));
+  const model = await networkModel(context, { network: "VAE encoder", file }, () => {
+    const graph = new Graph("the VAE encoder");
+    buildVaeEncoder(graph, Weights.of(graph, file.checkpoint));
+    return modelOf(graph, "full");
+  });
   context.emit({ kind: "activity", text: "opening the VAE" });
-  return withSession(context.engine, await modelOf(graph, "full"), async (session) => {
+  return withSession(context.engine, model, async (session) => {
     const encoded = new Map<LatentRoute, Tensor<"float32">>();
     // The target's route is often the first reference's own: then one run serves both.
     const encode = async (picture: Picture, route: LatentRoute) => {
@@ -100,11 +110,15 @@ async function encodeRoute({ name, image }: Picture, { session, route }: { sessi
   return latent as Tensor<"float32">;
 }
 
+function recorded({ match: tool, megapixels, size: wanted }: Settings): object {
+  return { version: encodeImage.version, match: tool ?? null, megapixels: megapixels ?? null, size: wanted ?? null };
+}
+
 function infoOf(pictures: readonly Picture[], { plan, file, settings }: { plan: SizePlan; file: NetworkFile; settings: Settings }): Artifact["info"] {
   const sizeOf = ({ size: pixels, box, latent, tokens }: LatentRoute) => ({ size: pixels, box, latent, tokens });
   return {
     settings: {
-      encode_image: { version: encodeImage.version, match: settings.match ?? null, megapixels: settings.megapixels ?? null, size: settings.size ?? null },
+      encode_image: recorded(settings),
       latent_statistics: latentStatistics(file.config, vaeConfig(numbersOf(file.checkpoint)).latentChannels),
     },
     sizes: {

@@ -2,6 +2,7 @@
 import type { Artifact } from "../artifacts/artifact.js";
 import { Weights } from "../checkpoint/weights.js";
 import { modelOf, withSession } from "../engine/engine.js";
+import { deviceIdentity } from "../engine/identity.js";
 import { computeType } from "../engine/providers.js";
 import { QeditError } from "../errors.js";
 import { Graph } from "../graph/graph.js";
@@ -16,11 +17,11 @@ import { editPrompt } from "../text/prompt.js";
 import { loadTokenizer } from "../text/tokenizer.js";
 import { TOKEN } from "../text/vocabulary.js";
 import { embedPicture, embedPrompt, type SeenPicture } from "./embed-prompt.js";
-import { numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
+import { networkModel, numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
 import { mandatoryText, text, type SettingsOf } from "./option.js";
 import { match } from "./options.js";
 import { pictureHashes, sourceOf, type Picture } from "./pictures.js";
-import { defineStage, type StageContext, type StageLengths } from "./stage.js";
+import { defineArtifactStage, type StageContext, type StageLengths } from "./stage.js";
 
 const options = {
   textEncoder: text({ flags: "--text-encoder, --clip <file>", summary: "text encoder, such as qwen_2.5_vl_7b_fp8_scaled.safetensors", group: "Models" }),
@@ -33,7 +34,7 @@ type Settings = SettingsOf<typeof options>;
 type Inputs = { readonly pictures: readonly Picture[] };
 
 /** Prompt and pictures → `cond`: `prompt_embeds`, and `negative_prompt_embeds` when a negative prompt was given. */
-export const encodePrompt = defineStage({
+export const encodePrompt = defineArtifactStage({
   name: "encode-prompt",
   summary: "Encode a prompt, with the pictures it speaks of",
   version: 1,
@@ -43,6 +44,12 @@ export const encodePrompt = defineStage({
   async check(pictures: readonly Picture[], settings: Settings): Promise<StageLengths> {
     const { language } = networkConfigs(pictures, await textEncoderFile(settings));
     return { "prompt width": language.width };
+  },
+  async announce() {},
+  async identity({ pictures }: Inputs, settings: Settings, device) {
+    const { identity } = await textEncoderFile(settings);
+    const compute = computeType(device, "text-encoder");
+    return { inputs: pictureHashes(pictures), settings: recorded(settings), weights: { text_encoder: identity }, compute, device: deviceIdentity(device) };
   },
   async run({ pictures }: Inputs, settings: Settings, context: StageContext): Promise<Artifact> {
     const { prompt } = settings;
@@ -55,7 +62,7 @@ export const encodePrompt = defineStage({
       kind: "cond",
       tensors: { prompt_embeds: embeds!, ...(negative ? { negative_prompt_embeds: negative } : {}) },
       info: {
-        settings: { encode_prompt: { version: encodePrompt.version, prompt, negative_prompt: settings.negativePrompt ?? null, match: settings.match ?? null } },
+        settings: { encode_prompt: recorded(settings) },
         sizes: { prompt_tokens: embeds!.shape[1], vision_grids: seen.map(({ grid }) => grid) },
         inputs: pictureHashes(pictures),
         weights: { text_encoder: file.identity },
@@ -63,6 +70,10 @@ export const encodePrompt = defineStage({
     };
   },
 });
+
+function recorded({ prompt, negativePrompt, match: tool }: Settings): object {
+  return { version: encodePrompt.version, prompt, negative_prompt: negativePrompt ?? null, match: tool ?? null };
+}
 
 function textEncoderFile({ textEncoder }: Settings): Promise<NetworkFile> {
   return readNetworkFile(textEncoder, { name: "text encoder", option: "--text-encoder" });
@@ -92,11 +103,14 @@ interface Work {
 async function lookAt(pictures: readonly Picture[], config: VisionConfig, { file, settings, context }: Work): Promise<SeenPicture[]> {
   const patches: PatchConfig = { patch: config.patchSize, temporal: config.temporalPatchSize, merge: config.mergeSize };
   const plan = planSizes(pictures.map(sourceOf), { mode: (settings.match ?? "default") as PlanMode, patches });
-  const graph = new Graph("the vision tower");
   const compute = computeType(context.engine.device, "text-encoder");
-  buildVisionTower(graph, Weights.of(graph, file.checkpoint), { config, compute });
+  const model = await networkModel(context, { network: "vision tower", file, others: compute }, () => {
+    const graph = new Graph("the vision tower");
+    buildVisionTower(graph, Weights.of(graph, file.checkpoint), { config, compute });
+    return modelOf(graph, "none");
+  });
   context.emit({ kind: "activity", text: "opening the vision tower" });
-  return withSession(context.engine, await modelOf(graph, "none"), async (session) => {
+  return withSession(context.engine, model, async (session) => {
     const seen: SeenPicture[] = [];
     for (const [index, picture] of pictures.entries()) {
       context.signal.throwIfAborted();
@@ -113,11 +127,15 @@ async function readPrompts(
   seen: readonly SeenPicture[],
   { config, file, settings, context }: Work & { config: LanguageConfig },
 ): Promise<Tensor<"float32">[]> {
-  const graph = new Graph("the language model");
-  buildLanguageModel(graph, Weights.of(graph, file.checkpoint), { config, compute: computeType(context.engine.device, "text-encoder") });
+  const compute = computeType(context.engine.device, "text-encoder");
+  const model = await networkModel(context, { network: "language model", file, others: compute }, () => {
+    const graph = new Graph("the language model");
+    buildLanguageModel(graph, Weights.of(graph, file.checkpoint), { config, compute });
+    return modelOf(graph, "none");
+  });
   context.emit({ kind: "activity", text: "opening the language model" });
   const tokenizer = await loadTokenizer();
-  return withSession(context.engine, await modelOf(graph, "none"), async (session) => {
+  return withSession(context.engine, model, async (session) => {
     const embeds: Tensor<"float32">[] = [];
     for (const prompt of prompts) {
       context.signal.throwIfAborted();

@@ -19,6 +19,8 @@ export function parseLora(written: string): NamedLora {
 
 /** A LoRA that rides on a graph. */
 export interface RidingLora {
+  /** Path of its file. */
+  readonly file: string;
   readonly adapter: Adapter;
   readonly strength: number;
   readonly identity: string;
@@ -35,6 +37,7 @@ export async function matchLoras({ lora, strictLora }: { lora: readonly string[]
     const match = await matchLora(checkpoint, model);
     if (strictLora) refuseUnmatched(match);
     riding.push({
+      file: path,
       adapter: { name: `lora_strength.${index}`, pairs: match.matched },
       strength,
       identity: await checkpointIdentity(checkpoint),

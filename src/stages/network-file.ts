@@ -4,9 +4,11 @@ import type { ModelPart } from "../checkpoint/names.js";
 import { openPart } from "../checkpoint/open.js";
 import { checkpointConfig, checkpointIdentity } from "../checkpoint/safetensors.js";
 import { Weights } from "../checkpoint/weights.js";
+import type { Model } from "../engine/engine.js";
 import { QeditError } from "../errors.js";
 import { Graph } from "../graph/graph.js";
 import type { ConfigJson } from "../models/config.js";
+import type { StageContext } from "./stage.js";
 
 /** A model file with what its header says. */
 export interface NetworkFile {
@@ -35,4 +37,22 @@ export async function readNetworkFile(path: string | undefined, { name, option }
 /** A cursor for reading numbers of a network before its graph is built. */
 export function numbersOf(checkpoint: Checkpoint): Weights {
   return Weights.of(new Graph("numbers"), checkpoint);
+}
+
+/** What a graph is built from: equal parts give equal graphs. */
+export interface GraphParts {
+  readonly network: string;
+  readonly file: NetworkFile;
+  /** Everything else that decides it, as JSON: the compute type, LoRAs. */
+  readonly others?: unknown;
+}
+
+/** A network's graph as an engine takes it; not built again where the context remembers one of the same parts. */
+export async function networkModel({ models }: StageContext, { network, file, others }: GraphParts, build: () => Promise<Model>): Promise<Model> {
+  const key = JSON.stringify([network, file.checkpoint.file, file.identity, others]);
+  const known = models?.get(key);
+  if (known) return known;
+  const model = await build();
+  models?.set(key, model);
+  return model;
 }

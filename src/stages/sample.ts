@@ -1,7 +1,8 @@
 // sample: from noise to latents under a prompt and reference latents, one evaluation of the transformer after another.
-import type { Artifact } from "../artifacts/artifact.js";
+import { artifactHash, type Artifact } from "../artifacts/artifact.js";
 import { Weights } from "../checkpoint/weights.js";
 import { modelOf, withSession } from "../engine/engine.js";
+import { deviceIdentity } from "../engine/identity.js";
 import { affordableOptimization } from "../engine/optimization.js";
 import { computeType, type Device } from "../engine/providers.js";
 import { QeditError } from "../errors.js";
@@ -16,10 +17,10 @@ import { SCHEDULER_NAMES } from "../sampling/schedules.js";
 import { float32, type Tensor, type Tensors } from "../tensor.js";
 import { refuseNonFinite } from "./finite.js";
 import { matchLoras, type RidingLora } from "./loras.js";
-import { numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
+import { networkModel, numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
 import { choice, flag, number, repeated, seed, text, type SettingsOf } from "./option.js";
 import { resolveSampling, type ResolvedSampling } from "./sampling-defaults.js";
-import { defineStage, type StageContext, type StageLengths } from "./stage.js";
+import { defineArtifactStage, type StageContext, type StageLengths } from "./stage.js";
 import { normalisedLatent, velocityOf, type Embeds } from "./velocity.js";
 
 const options = {
@@ -47,7 +48,7 @@ type Settings = SettingsOf<typeof options>;
 type Inputs = { readonly latents: Artifact; readonly cond: Artifact };
 
 /** `latents` and `cond` → `samples`: `latent_tensor` [1, 16, h, w], un-normalised. */
-export const sample = defineStage({
+export const sample = defineArtifactStage({
   name: "sample",
   summary: "Sample a latent under a prompt and reference latents",
   version: 1,
@@ -62,13 +63,27 @@ export const sample = defineStage({
     await matchLoras(settings, checkpoint);
     return { "latent channels": latentChannels(numbers), "prompt width": numbers.textWidth };
   },
+  async announce(_inputs: Inputs, settings: Settings, emit) {
+    const { checkpoint } = await transformerFile(settings);
+    for (const lora of await matchLoras(settings, checkpoint)) lora.report(emit);
+  },
+  async identity({ latents, cond }: Inputs, settings: Settings, device) {
+    const file = await transformerFile(settings);
+    const loras = await matchLoras(settings, file.checkpoint);
+    const compute = computeType(device, "transformer", settings.dtype);
+    return {
+      inputs: { latents: artifactHash(latents), cond: artifactHash(cond) },
+      settings: recorded(resolveSampling(settings), { loras, compute }),
+      weights: weightsOf(file, loras),
+      device: deviceIdentity(device),
+    };
+  },
   async run({ latents, cond }: Inputs, settings: Settings, context: StageContext): Promise<Artifact> {
     const sampling = resolveSampling(settings);
     const file = await transformerFile(settings);
     const config = transformerConfig(numbersOf(file.checkpoint), file.config);
     const embeds = promptEmbeds(cond, { sampling, config, file });
     const loras = await matchLoras(settings, file.checkpoint);
-    for (const lora of loras) lora.report(context.emit);
     const statistics = statisticsOf(latents, { config, file });
     const compute = computeType(context.engine.device, "transformer", settings.dtype);
     const work = { sampling, config, file, loras, compute, context };
@@ -127,12 +142,16 @@ interface Work {
 type Conditions = { readonly latents: Artifact; readonly embeds: Embeds; readonly statistics: LatentStatistics };
 
 async function samplePicture({ latents, embeds, statistics }: Conditions, { sampling, config, file, loras, compute, context }: Work): Promise<Tensor<"float32">> {
-  const graph = new Graph("the transformer");
-  const weights = Weights.of(graph, file.checkpoint, loras.map(({ adapter }) => adapter));
-  buildTransformer(graph, weights, { config, compute });
+  const others = { compute, loras: loras.map(({ file: path, identity }) => [path, identity]) };
+  const model = await networkModel(context, { network: "transformer", file, others }, () => {
+    const graph = new Graph("the transformer");
+    const weights = Weights.of(graph, file.checkpoint, loras.map(({ adapter }) => adapter));
+    buildTransformer(graph, weights, { config, compute });
+    return modelOf(graph, affordableOptimization(graph, context.engine.device));
+  });
   context.emit({ kind: "activity", text: "opening the transformer" });
   const { emit, signal } = context;
-  return withSession(context.engine, await modelOf(graph, affordableOptimization(graph, context.engine.device)), (session) => {
+  return withSession(context.engine, model, (session) => {
     const latent = latents.tensors["latent"]!;
     const references = referenceLatents(latents).map((each) => normalisedLatent(each, statistics));
     const velocity = velocityOf(session, { shape: latent.shape, references, embeds, config, strengths: strengthsOf(loras) });
@@ -156,30 +175,37 @@ function referenceLatents({ tensors }: Artifact): Tensor<"float32">[] {
   return Array.from({ length: count }, (_, index) => tensors[`reference_latents.${index}`]!);
 }
 
-function infoOf({ latents, cond }: Inputs, { sampling, file, loras, compute }: Work): Artifact["info"] {
+function recorded(sampling: ResolvedSampling, { loras, compute }: Pick<Work, "loras" | "compute">): object {
   const { seed: number, ...numbers } = sampling;
+  return {
+    version: sample.version,
+    ...numbers,
+    // JSON has no 64-bit numbers.
+    seed: number.toString(),
+    sigmas: [...samplingSigmas(sampling)],
+    noise: "torch-cpu-mt19937",
+    compute_type: compute,
+    lora_strengths: loras.map(({ strength }) => strength),
+  };
+}
+
+function weightsOf(file: NetworkFile, loras: readonly RidingLora[]): Record<string, string> {
+  return { transformer: file.identity, ...Object.fromEntries(loras.map(({ identity }, index) => [`lora.${index}`, identity])) };
+}
+
+function infoOf({ latents, cond }: Inputs, { sampling, file, loras, compute }: Work): Artifact["info"] {
   return {
     settings: {
       ...latents.info.settings,
       ...cond.info.settings,
-      sample: {
-        version: sample.version,
-        ...numbers,
-        // JSON has no 64-bit numbers.
-        seed: number.toString(),
-        sigmas: [...samplingSigmas(sampling)],
-        noise: "torch-cpu-mt19937",
-        compute_type: compute,
-        lora_strengths: loras.map(({ strength }) => strength),
-      },
+      sample: recorded(sampling, { loras, compute }),
     },
     sizes: { ...latents.info.sizes, ...cond.info.sizes },
     inputs: { ...cond.info.inputs, ...latents.info.inputs },
     weights: {
       ...latents.info.weights,
       ...cond.info.weights,
-      transformer: file.identity,
-      ...Object.fromEntries(loras.map(({ identity }, index) => [`lora.${index}`, identity])),
+      ...weightsOf(file, loras),
     },
   };
 }

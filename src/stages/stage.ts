@@ -1,6 +1,7 @@
 // What a stage is: data in, one result out, the same code whether it runs alone, inside `run`, or behind a server.
 import type { ArtifactKind } from "../artifacts/kinds.js";
-import type { Engine } from "../engine/engine.js";
+import type { Artifact } from "../artifacts/artifact.js";
+import type { Engine, Model } from "../engine/engine.js";
 import type { Device } from "../engine/providers.js";
 import type { Emit } from "../events.js";
 import type { OptionTable, SettingsOf } from "./option.js";
@@ -11,6 +12,8 @@ export interface StageContext {
   readonly engine: Engine;
   readonly emit: Emit;
   readonly signal: AbortSignal;
+  /** Graphs that were built, by what they were built from: for those who run a stage many times. */
+  readonly models?: Map<string, Model>;
 }
 
 /** Lengths by name, such as `latent channels`: what a stage gives or takes. */
@@ -36,7 +39,21 @@ export interface Stage<Inputs, Table extends OptionTable, Output> {
   readonly run: (inputs: Inputs, settings: SettingsOf<Table>, context: StageContext) => Promise<Output>;
 }
 
+/** A stage whose result is a tensor file, and may be taken from an earlier run. */
+export interface ArtifactStage<Inputs, Table extends OptionTable> extends Stage<Inputs, Table, Artifact> {
+  readonly output: ArtifactKind;
+  /** Tells what will be done, whether it is computed or was before: sizes, what of a LoRA matched. */
+  readonly announce: (inputs: Inputs, settings: SettingsOf<Table>, emit: Emit) => Promise<void>;
+  /** Everything that decides the result besides the stage's version, as JSON: hashes of inputs, settings as they are recorded, weights, device. */
+  readonly identity: (inputs: Inputs, settings: SettingsOf<Table>, device: Device) => Promise<object>;
+}
+
 /** Gives the stage back; lets TypeScript infer its types. */
 export function defineStage<Inputs, Table extends OptionTable, Output>(stage: Stage<Inputs, Table, Output>): Stage<Inputs, Table, Output> {
+  return stage;
+}
+
+/** Gives the stage back; lets TypeScript infer its types. */
+export function defineArtifactStage<Inputs, Table extends OptionTable>(stage: ArtifactStage<Inputs, Table>): ArtifactStage<Inputs, Table> {
   return stage;
 }
