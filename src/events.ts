@@ -18,10 +18,20 @@ export type ProgressEvent =
   | { readonly kind: "end"; readonly stage: string; readonly seconds: number }
   /** A graph was opened with its weights, or closed. */
   | { readonly kind: "session"; readonly action: "opened" | "closed"; readonly network: string; readonly seconds: number }
+  /** A stage's result was taken from an earlier run, or kept for later ones. */
+  | { readonly kind: "cache"; readonly action: "hit" | "stored"; readonly stage: string; readonly key: string }
   /** Bytes of a download or a hash so far; `total` is undefined when nobody said it. */
   | { readonly kind: "transfer"; readonly name: string; readonly bytes: number; readonly total: number | undefined; readonly bytesPerSecond: number }
-  /** One job of many; `index` counts from 1. */
-  | { readonly kind: "job"; readonly state: "started" | "done" | "failed" | "skipped"; readonly job: string; readonly index: number; readonly total: number };
+  /** One job of many; `index` counts from 1. A job starts once for each stage when a batch goes stage by stage. */
+  | {
+      readonly kind: "job";
+      readonly state: "started" | "done" | "failed" | "skipped";
+      readonly job: string;
+      readonly index: number;
+      readonly total: number;
+      /** How it failed. */
+      readonly error?: { readonly code: string; readonly message: string; readonly hint: string | undefined };
+    };
 
 /** Takes events as they happen. */
 export type Emit = (event: ProgressEvent) => void;

@@ -1,16 +1,24 @@
 // What commands that compute have in common: the model's files found, a device chosen, an engine opened and closed again.
+import { join } from "node:path";
+import { openCache } from "../artifacts/cache.js";
 import { findLora, findModelFiles } from "../catalog/find.js";
 import type { FileRole } from "../catalog/models.js";
 import { chooseEngine } from "../engine/device.js";
+import { freeMemory } from "../engine/memory.js";
 import { deviceName } from "../engine/providers.js";
+import type { PipelineContext } from "../pipeline/context.js";
+import { keptEngine } from "../pipeline/kept-engine.js";
+import { folderFor } from "../places.js";
 import { parseLora } from "../stages/loras.js";
 import type { OptionTable, SettingsOf } from "../stages/option.js";
-import type { StageContext } from "../stages/stage.js";
-import type { computeOptions } from "./options.js";
+import type { cacheOptions, computeOptions, manyOptions } from "./options.js";
 import type { Terminal } from "./terminal.js";
 
-/** Settings of every command that computes. */
-export type ComputeSettings = SettingsOf<typeof computeOptions>;
+/** Settings of every command that computes; some have a cache, some make many edits. */
+export type ComputeSettings = SettingsOf<typeof computeOptions> & Partial<SettingsOf<typeof cacheOptions> & SettingsOf<typeof manyOptions>>;
+
+/** Share of free memory that weights may take; the rest is for what networks compute. */
+const WEIGHTS_SHARE = 2 / 3;
 
 type ModelSettings = Pick<ComputeSettings, "model" | "modelsDir">;
 
@@ -23,23 +31,35 @@ export interface Computed<T> {
 }
 
 /** Chooses the device, does the work on it, and closes it, whatever happens. Throws QEDIT_E_DEVICE. */
-export async function compute<T>({ device, threads }: ComputeSettings, terminal: Terminal, work: (context: StageContext) => Promise<T>): Promise<Computed<T>> {
+export async function compute<T>(settings: ComputeSettings, terminal: Terminal, work: (context: PipelineContext) => Promise<T>): Promise<Computed<T>> {
+  const { device, threads, noCache = true, cacheLimit = 0 } = settings;
   const seconds: Record<string, number> = {};
-  const { engine, reason } = await chooseEngine(device ?? "auto", threads ?? 0);
+  const emit: Terminal["emit"] = (event) => {
+    if (event.kind === "end") seconds[event.stage] = Number(((seconds[event.stage] ?? 0) + event.seconds).toFixed(3));
+    terminal.emit(event);
+  };
+  const chosen = await chooseEngine(device ?? "auto", threads ?? 0);
+  const engine = keptEngine(chosen.engine, emit);
   try {
-    if (reason !== undefined) terminal.emit({ kind: "note", text: `computing on the CPU: ${reason}` });
+    if (chosen.reason !== undefined) emit({ kind: "note", text: `computing on the CPU: ${chosen.reason}` });
+    const free = await freeMemory(engine.device);
     const value = await work({
       engine,
       signal: terminal.signal,
-      emit(event) {
-        if (event.kind === "end") seconds[event.stage] = Number(((seconds[event.stage] ?? 0) + event.seconds).toFixed(3));
-        terminal.emit(event);
-      },
+      emit,
+      models: new Map(),
+      cache: noCache ? undefined : openCache(cacheFolder(), cacheLimit),
+      memory: settings.memory ?? (free === undefined ? undefined : free * WEIGHTS_SHARE),
     });
     return { value, device: deviceName(engine.device), seconds };
   } finally {
     await engine.dispose();
   }
+}
+
+/** Where results of earlier runs lie. */
+export function cacheFolder(): string {
+  return join(folderFor("cache"), "artifacts");
 }
 
 /** Settings with model files that the user named, or that the model's entry names, as paths on disk. Throws QEDIT_E_MODEL_MISSING. */

@@ -37,8 +37,8 @@ export async function resolveSettings<Table extends OptionTable>({ table, settin
   const merged = { ...values, ...byPreset };
   const resolved = { ...merged, ...(await modelValues(merged, new Set([...given.keys(), ...Object.keys(byPreset)]), table)) };
   for (const { setting, message, hint } of uselessSettings(resolved, new Set(given.keys()))) {
-    const isFlag = given.get(setting)?.layer === "flag";
-    complain(new QeditError("QEDIT_E_USAGE", message, { hint: `${hint}, or --force to go on` }), isFlag ? "refuse" : "warn");
+    const isOfCall = ["job", "flag"].includes(given.get(setting)?.layer ?? "");
+    complain(new QeditError("QEDIT_E_USAGE", message, { hint: `${hint}, or --force to go on` }), isOfCall ? "refuse" : "warn");
   }
   return resolved as SettingsOf<Table>;
 }

@@ -1,7 +1,7 @@
 // From options as data to commander's, and from what commander parsed to settings; and the options that many commands share.
 import { Option as CommanderOption, type Command } from "commander";
 import { parseDevice } from "../engine/providers.js";
-import { flag, number, repeated, text, type Option, type OptionGroup, type OptionTable } from "../stages/option.js";
+import { bytes, flag, number, repeated, text, type Option, type OptionGroup, type OptionTable } from "../stages/option.js";
 
 /** The groups in the order help shows them: what is asked for most comes first. */
 const GROUPS: readonly OptionGroup[] = ["Prompt", "Output", "Sampling", "Sizes", "Models", "Device", "Terminal"];
@@ -29,6 +29,17 @@ export const computeOptions = {
     },
   },
   threads: number({ flags: "--threads <count>", summary: "threads on the CPU", group: "Device", initialText: "all cores" }, { minimum: 1, maximum: 1024, whole: true, initial: undefined }),
+};
+
+/** Options of every command whose results may be taken from earlier runs. */
+export const cacheOptions = {
+  noCache: flag({ flags: "--no-cache", summary: "compute everything, and keep no results for later runs", group: "Output" }),
+  cacheLimit: bytes({ flags: "--cache-limit <size>", summary: "most bytes of kept results, such as 500M or 2G; the longest unused go first", group: "Output", initialText: "4G" }, 4 * 1024 ** 3),
+};
+
+/** Options of every command that makes many edits. */
+export const manyOptions = {
+  memory: bytes({ flags: "--memory <size>", summary: "memory that weights may take at once, such as 12G; more networks stay open in more", group: "Device", initialText: "two thirds of what is free" }, undefined),
 };
 
 /** Where a result goes, and leave to replace what is there. */

@@ -34,7 +34,7 @@ function linesOf(event: ProgressEvent, { level, style }: { level: Level; style: 
   if (level === "quiet") return [];
   if (event.kind === "plan") return event.lines;
   if (event.kind === "note") return [event.text];
-  if (event.kind === "job" && event.state === "failed") return [`${style.red("failed:")} ${event.job}`];
+  if (event.kind === "job" && event.state === "failed") return [`${style.red("failed:")} ${event.job}${event.error ? `: ${event.error.message}` : ""}`];
   if (level === "normal") return [];
   if (event.kind === "detail") return [style.dim(event.text)];
   if (event.kind === "session") return [style.dim(`${event.network}: session ${event.action}${event.action === "opened" ? ` in ${event.seconds.toFixed(2)} s` : ""}`)];
@@ -94,7 +94,8 @@ async function movingRenderer({ write, lines, style }: Screen): Promise<Renderer
       else if (event.kind === "transfer") transfer(event, { bar, spin });
       else if (event.kind === "end") {
         pause();
-        write(`${style.green("✔")} ${event.stage} ${event.seconds.toFixed(1)} s`);
+        // Of many jobs each has a line of its own.
+        if (screen.job === "") write(`${style.green("✔")} ${event.stage} ${event.seconds.toFixed(1)} s`);
       }
     },
   };

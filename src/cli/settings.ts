@@ -4,13 +4,13 @@ import type { Option, OptionTable, SettingsOf } from "../stages/option.js";
 import type { ConfigFile } from "./config-files.js";
 import { flagsOf, parsedValue } from "./options.js";
 
-/** Where a value may come from, the strongest first. */
-export const LAYERS = ["flag", "environment", "project file", "user file"] as const;
+/** Where a value may come from, the strongest first; a job is a line of a batch. */
+export const LAYERS = ["job", "flag", "environment", "project file", "user file"] as const;
 
 /** A layer of settings. */
 export type Layer = (typeof LAYERS)[number];
 
-/** A value that was given, by which layer, and under what name there: `--steps`, `QEDIT_STEPS`, or a path. */
+/** A value that was given, by which layer, and under what name there: `"steps"`, `--steps`, `QEDIT_STEPS`, or a path. */
 export interface Given {
   readonly value: unknown;
   readonly layer: Layer;

@@ -1,6 +1,6 @@
 // What the commands of the first three stages have in common: an artifact is computed, written, and told.
 import type { Artifact } from "../artifacts/artifact.js";
-import type { StageContext } from "../stages/stage.js";
+import type { PipelineContext } from "../pipeline/context.js";
 import { compute, type ComputeSettings } from "./compute.js";
 import { checkArtifactOutput, STREAM, writeArtifactOutput, type Overwriting } from "./output.js";
 import type { Terminal } from "./terminal.js";
@@ -13,7 +13,7 @@ export interface ArtifactCall {
 }
 
 /** Computes an artifact and writes it to its path, or to stdout. Nothing is computed when it could not be written. */
-export async function computeArtifact({ path, settings, terminal }: ArtifactCall, make: (context: StageContext) => Promise<Artifact>): Promise<void> {
+export async function computeArtifact({ path, settings, terminal }: ArtifactCall, make: (context: PipelineContext) => Promise<Artifact>): Promise<void> {
   const { force } = settings;
   await checkArtifactOutput(path, settings, terminal);
   const { value: artifact, device, seconds } = await compute(settings, terminal, make);

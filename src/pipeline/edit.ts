@@ -1,16 +1,19 @@
-// A whole edit: the four stages in order, one large session at a time, with the artifacts kept when asked for.
+// A whole edit: the four stages in order, each result made when it is first asked for, with the artifacts kept when asked for.
 import { join } from "node:path";
 import { writeArtifact, type Artifact } from "../artifacts/artifact.js";
+import type { ArtifactCache } from "../artifacts/cache.js";
 import { QeditError } from "../errors.js";
 import { usesNegative } from "../sampling/guidance.js";
 import { decode, type DecodedPicture } from "../stages/decode.js";
 import { encodeImage } from "../stages/encode-image.js";
 import { encodePrompt } from "../stages/encode-prompt.js";
-import type { SettingsOf } from "../stages/option.js";
+import type { OptionTable, SettingsOf } from "../stages/option.js";
 import type { Picture } from "../stages/pictures.js";
 import { sample } from "../stages/sample.js";
 import { resolveSampling } from "../stages/sampling-defaults.js";
 import type { StageContext } from "../stages/stage.js";
+import type { PipelineContext } from "./context.js";
+import { runStage, timed, type StageCall, type StageResult } from "./run-stage.js";
 
 /** The options of all stages together. */
 export const editOptions = { ...encodeImage.options, ...encodePrompt.options, ...sample.options, ...decode.options };
@@ -24,36 +27,73 @@ export interface EditRequest {
   readonly settings: EditSettings;
   /** Folder for the artifacts; undefined keeps none. */
   readonly keep: string | undefined;
+  /** Claims that the seed was drawn: nobody will ask for these samples again. */
+  readonly isDrawn?: boolean;
+  /** Saves the samples of a picture that came out broken, and gives the error that says where they lie. */
+  readonly salvage?: (samples: Artifact, error: QeditError) => Promise<QeditError>;
 }
 
-/** Runs one piece of work as a stage of that name, with its start and end told. */
-export async function timed<T>(stage: string, { emit, signal }: StageContext, work: () => Promise<T>): Promise<T> {
-  signal.throwIfAborted();
-  const start = performance.now();
-  emit({ kind: "start", stage });
-  const result = await work();
-  emit({ kind: "end", stage, seconds: (performance.now() - start) / 1000 });
-  return result;
+/** What an edit needs, with pictures that are read when they are needed. */
+export type EditSource = Omit<EditRequest, "pictures"> & { readonly pictures: () => Promise<readonly Picture[]> };
+
+/** An edit under way. What a stage needs from those before it is made, or found again, when it is asked for. */
+export interface OpenEdit {
+  /** Throws what can be known before anything is computed. */
+  readonly check: () => Promise<void>;
+  readonly latents: () => Promise<Artifact>;
+  readonly cond: () => Promise<Artifact>;
+  readonly samples: () => Promise<Artifact>;
+  readonly picture: () => Promise<DecodedPicture>;
+  /** Forgets the artifacts in memory; those in the cache are found again. */
+  readonly rest: () => void;
 }
 
 /** Edits pictures. Everything that can be known to fail is checked before the first file is opened for computing. */
-export async function edit({ pictures, settings, keep }: EditRequest, context: StageContext): Promise<DecodedPicture> {
-  if (pictures.length === 0) throw new QeditError("QEDIT_E_USAGE", "No picture was given", { hint: 'qedit run photo.jpg -p "make it black and white"' });
-  const complete = withNegativePrompt(settings);
-  await checkStages(pictures, complete, context);
-
-  const keepAs = async (artifact: Artifact): Promise<Artifact> => {
-    if (keep !== undefined) await writeArtifact(join(keep, `${artifact.kind}.safetensors`), artifact);
-    return artifact;
-  };
-  const latents = await timed(encodeImage.name, context, async () => keepAs(await encodeImage.run({ pictures }, complete, context)));
-  const cond = await timed(encodePrompt.name, context, async () => keepAs(await encodePrompt.run({ pictures }, complete, context)));
-  const samples = await timed(sample.name, context, async () => keepAs(await sample.run({ latents, cond }, complete, context)));
-  return timed(decode.name, context, () => decode.run({ samples }, complete, context));
+export async function edit(request: EditRequest, context: PipelineContext): Promise<DecodedPicture> {
+  const opened = openEdit({ ...request, pictures: async () => request.pictures }, context);
+  await opened.check();
+  return opened.picture();
 }
 
-// Model files that are each sound may still not belong together.
-async function checkStages(pictures: readonly Picture[], settings: EditSettings, { engine }: StageContext): Promise<void> {
+/** Opens an edit. `passing` is where results go that are not worth keeping after the work is done. */
+export function openEdit(source: EditSource, context: PipelineContext, passing?: ArtifactCache): OpenEdit {
+  const { keep, isDrawn = false, salvage } = source;
+  const settings = withNegativePrompt(source.settings);
+  const held = new Map<string, Artifact>();
+  const keys = new Map<string, string>();
+
+  const once = async <Inputs, Table extends OptionTable>(stage: StageCall<Inputs, Table>["stage"], make: () => Promise<StageResult>): Promise<Artifact> => {
+    const key = keys.get(stage.name);
+    const known = held.get(stage.name) ?? (key === undefined ? undefined : ((await context.cache?.find(key, stage.output)) ?? (await passing?.find(key, stage.output))));
+    if (known) return known;
+    const made = await make();
+    if (keep !== undefined) await writeArtifact(join(keep, `${stage.output}.safetensors`), made.artifact);
+    if (made.key !== undefined) keys.set(stage.name, made.key);
+    held.set(stage.name, made.artifact);
+    return made.artifact;
+  };
+  const latents = () => once(encodeImage, async () => runStage({ stage: encodeImage, inputs: { pictures: await source.pictures() }, settings }, context));
+  const cond = () => once(encodePrompt, async () => runStage({ stage: encodePrompt, inputs: { pictures: await source.pictures() }, settings }, context));
+  const samples = () =>
+    once(sample, async () => runStage({ stage: sample, inputs: { latents: await latents(), cond: await cond() }, settings }, isDrawn ? { ...context, cache: passing } : context));
+  return {
+    check: async () => checkEdit(await source.pictures(), settings, context),
+    latents,
+    cond,
+    samples,
+    async picture() {
+      const decoded = await samples();
+      return timed(decode.name, context, () => decode.run({ samples: decoded }, settings, context)).catch(async (error: unknown) => {
+        throw salvage && error instanceof QeditError && error.code === "QEDIT_E_BAD_OUTPUT" ? await salvage(decoded, error) : error;
+      });
+    },
+    rest: () => held.clear(),
+  };
+}
+
+/** Throws what can be known before anything is computed: files and settings of every stage, and whether the model files belong together. */
+export async function checkEdit(pictures: readonly Picture[], settings: EditSettings, { engine }: StageContext): Promise<void> {
+  if (pictures.length === 0) throw new QeditError("QEDIT_E_USAGE", "No picture was given", { hint: 'qedit run photo.jpg -p "make it black and white"' });
   const agreed = new Map<string, { length: number; stage: string }>();
   for (const stage of [encodeImage, encodePrompt, sample, decode]) {
     for (const [name, length] of Object.entries(await stage.check(pictures, settings, engine.device))) {

@@ -75,6 +75,21 @@ function numberOf(flags: string, value: string, { minimum, maximum, whole = fals
   throw refuse(flags, value, `a ${whole ? "whole number" : "number"} ${range}`);
 }
 
+const BYTE_UNITS: Readonly<Record<string, number>> = { "": 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3, t: 1024 ** 4 };
+
+/** A number of bytes, written 2G, 500M, 1.5GiB or in bytes alone. */
+export function bytes<T extends number | undefined>(described: Described, initial: T): Option<number | T> {
+  return {
+    ...described,
+    initial,
+    parse(value) {
+      const match = /^(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?$/i.exec(value.trim());
+      if (!match) throw refuse(described.flags, value, "a size such as 500M or 2G");
+      return Math.floor(Number(match[1]) * BYTE_UNITS[match[2]!.toLowerCase()]!);
+    },
+  };
+}
+
 /** One word of a list; the default is one of them, or undefined. */
 export function choice<T extends string | undefined>(described: Described, choices: readonly string[], initial: T): Option<string | T> {
   return {
@@ -102,12 +117,16 @@ export function size(described: Described): Option<{ readonly width: number; rea
   };
 }
 
-/** A seed: a whole number of up to 64 bits, of which torch's CPU generator takes the low 32. */
+/** Stands for a seed that is still to be drawn, in settings that no stage has seen yet. */
+export const RANDOM_SEED = -1n;
+
+/** A seed: a whole number of up to 64 bits, of which torch's CPU generator takes the low 32; `random` gives RANDOM_SEED. */
 export function seed(described: Described): Option<bigint> {
   return {
     ...described,
     initial: 0n,
     parse(value) {
+      if (value === "random") return RANDOM_SEED;
       if (!/^\d+$/.test(value) || BigInt(value) >= 2n ** 64n) throw refuse(described.flags, value, "a whole number from 0 to 2^64 - 1");
       return BigInt(value);
     },

@@ -27,7 +27,7 @@ const options = {
   transformer: text({ flags: "--transformer, --unet <file>", summary: "diffusion transformer, such as qwen_image_edit_2509_fp8_e4m3fn.safetensors", group: "Models" }),
   lora: repeated({ flags: "--lora <file[:strength]>", summary: "LoRA on the transformer, strength 1 unless given; repeatable", group: "Models" }),
   strictLora: flag({ flags: "--strict-lora", summary: "refuse a LoRA with keys that fit nothing", group: "Models" }),
-  seed: seed({ flags: "--seed <number>", summary: "seed of the noise, the same as torch's and ComfyUI's", group: "Sampling" }),
+  seed: seed({ flags: "--seed <number>", summary: "seed of the noise, the same as torch's and ComfyUI's; random draws one", group: "Sampling" }),
   steps: number(
     { flags: "--steps <count>", summary: "evaluations of the transformer", group: "Sampling", initialText: "20; with a Lightning LoRA what it was made for" },
     { minimum: 1, maximum: 10_000, whole: true, initial: undefined },
@@ -177,6 +177,7 @@ function referenceLatents({ tensors }: Artifact): Tensor<"float32">[] {
 
 function recorded(sampling: ResolvedSampling, { loras, compute }: Pick<Work, "loras" | "compute">): object {
   const { seed: number, ...numbers } = sampling;
+  if (number < 0n) throw new Error("internal: the seed was not drawn");
   return {
     version: sample.version,
     ...numbers,

@@ -1,5 +1,5 @@
 // qedit decode: samples to a picture.
-import { timed } from "../../pipeline/edit.js";
+import { timed } from "../../pipeline/run-stage.js";
 import { decode, encodeDecoded } from "../../stages/decode.js";
 import { defineCommand } from "../command.js";
 import { compute, withModelFiles } from "../compute.js";

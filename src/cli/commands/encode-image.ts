@@ -1,10 +1,10 @@
 // qedit encode-image: pictures to latents.
-import { timed } from "../../pipeline/edit.js";
+import { runStage } from "../../pipeline/run-stage.js";
 import { encodeImage } from "../../stages/encode-image.js";
 import { defineCommand } from "../command.js";
 import { withModelFiles } from "../compute.js";
 import { checkInputs, inputPictures } from "../input.js";
-import { computeOptions, writeOptions } from "../options.js";
+import { cacheOptions, computeOptions, writeOptions } from "../options.js";
 import { computeArtifact } from "../stage-command.js";
 
 /** `qedit encode-image photo.jpg -o latents.safetensors`. */
@@ -12,14 +12,14 @@ export const encodeImageCommand = defineCommand({
   summary: encodeImage.summary,
   examples: ["qedit encode-image photo.jpg -o latents.safetensors", "qedit encode-image photo.jpg -o - | qedit sample --latents - --cond cond.safetensors"],
   positionals: [["<image...>", "pictures, in the order the prompt counts them; - is stdin"]],
-  options: { ...encodeImage.options, ...writeOptions, ...computeOptions },
+  options: { ...encodeImage.options, ...writeOptions, ...cacheOptions, ...computeOptions },
   async perform({ args, settings }, terminal) {
     checkInputs(args);
     const path = settings.output ?? "latents.safetensors";
     await computeArtifact({ path, settings, terminal }, async (context) => {
       const found = await withModelFiles<typeof encodeImage.options>(settings, ["vae"], terminal.emit);
       const pictures = await inputPictures(args);
-      return timed(encodeImage.name, context, () => encodeImage.run({ pictures }, found, context));
+      return (await runStage({ stage: encodeImage, inputs: { pictures }, settings: found }, context)).artifact;
     });
   },
 });

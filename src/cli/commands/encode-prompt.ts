@@ -1,10 +1,10 @@
 // qedit encode-prompt: a prompt, with the pictures it speaks of, to embeddings.
-import { timed } from "../../pipeline/edit.js";
+import { runStage } from "../../pipeline/run-stage.js";
 import { encodePrompt } from "../../stages/encode-prompt.js";
 import { defineCommand } from "../command.js";
 import { withModelFiles } from "../compute.js";
 import { checkInputs, inputPictures, inputText } from "../input.js";
-import { computeOptions, writeOptions } from "../options.js";
+import { cacheOptions, computeOptions, writeOptions } from "../options.js";
 import { computeArtifact } from "../stage-command.js";
 
 /** `qedit encode-prompt photo.jpg -p "…" -o cond.safetensors`. */
@@ -12,7 +12,7 @@ export const encodePromptCommand = defineCommand({
   summary: encodePrompt.summary,
   examples: ['qedit encode-prompt photo.jpg -p "make it black and white" -o cond.safetensors', "cat prompt.txt | qedit encode-prompt photo.jpg -p -"],
   positionals: [["[image...]", "pictures, in the order the prompt counts them; - is stdin"]],
-  options: { ...encodePrompt.options, ...writeOptions, ...computeOptions },
+  options: { ...encodePrompt.options, ...writeOptions, ...cacheOptions, ...computeOptions },
   async perform({ args, settings }, terminal) {
     checkInputs([...args, settings.prompt]);
     const path = settings.output ?? "cond.safetensors";
@@ -20,7 +20,7 @@ export const encodePromptCommand = defineCommand({
       const found = await withModelFiles<typeof encodePrompt.options>(settings, ["textEncoder"], terminal.emit);
       const complete = { ...found, prompt: await inputText(settings.prompt) };
       const pictures = await inputPictures(args);
-      return timed(encodePrompt.name, context, () => encodePrompt.run({ pictures }, complete, context));
+      return (await runStage({ stage: encodePrompt, inputs: { pictures }, settings: complete }, context)).artifact;
     });
   },
 });

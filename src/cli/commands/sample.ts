@@ -1,12 +1,13 @@
 // qedit sample: latents and a prompt's embeddings to samples.
-import { timed } from "../../pipeline/edit.js";
+import { runStage } from "../../pipeline/run-stage.js";
 import { mandatoryText } from "../../stages/option.js";
 import { sample } from "../../stages/sample.js";
 import { defineCommand } from "../command.js";
 import { withModelFiles } from "../compute.js";
 import { presetOptions, resolveSettings } from "../edit-settings.js";
 import { checkInputs, inputArtifact } from "../input.js";
-import { computeOptions, writeOptions } from "../options.js";
+import { cacheOptions, computeOptions, writeOptions } from "../options.js";
+import { drawSeed } from "../seeds.js";
 import { computeArtifact } from "../stage-command.js";
 
 const inputs = {
@@ -14,7 +15,7 @@ const inputs = {
   cond: mandatoryText({ flags: "--cond <file>", summary: "what encode-prompt made; - is stdin", group: "Prompt" }),
 };
 
-const options = { ...inputs, ...sample.options, ...presetOptions, ...writeOptions, ...computeOptions };
+const options = { ...inputs, ...sample.options, ...presetOptions, ...writeOptions, ...cacheOptions, ...computeOptions };
 
 /** `qedit sample --latents latents.safetensors --cond cond.safetensors -o samples.safetensors`. */
 export const sampleCommand = defineCommand({
@@ -29,7 +30,8 @@ export const sampleCommand = defineCommand({
       const found = await withModelFiles<typeof sample.options>(settings, ["transformer"], terminal.emit);
       const latents = await inputArtifact(settings.latents, "latents");
       const cond = await inputArtifact(settings.cond, "cond");
-      return timed(sample.name, context, () => sample.run({ latents, cond }, found, context));
+      const { settings: drawn, isDrawn } = drawSeed(found, terminal.emit);
+      return (await runStage({ stage: sample, inputs: { latents, cond }, settings: drawn }, isDrawn ? { ...context, cache: undefined } : context)).artifact;
     });
   },
 });
