@@ -8,6 +8,8 @@ const MACHINE = "This machine";
 /** All subcommands; their modules load when they are called. */
 export const COMMANDS: readonly CommandEntry[] = [
   { name: "run", group: EDIT, summary: "Edit pictures: all four stages in one go", load: async () => (await import("./commands/run.js")).run },
+  { name: "each", group: EDIT, summary: "Edit every picture by the same prompt", load: async () => (await import("./commands/each.js")).each },
+  { name: "batch", group: EDIT, summary: "Edit pictures by a file of jobs, one a line", load: async () => (await import("./commands/batch.js")).batch },
   { name: "encode-image", group: STAGES, summary: "Encode pictures with the VAE", load: async () => (await import("./commands/encode-image.js")).encodeImageCommand },
   { name: "encode-prompt", group: STAGES, summary: "Encode a prompt, with the pictures it speaks of", load: async () => (await import("./commands/encode-prompt.js")).encodePromptCommand },
   { name: "sample", group: STAGES, summary: "Sample a latent under a prompt and reference latents", load: async () => (await import("./commands/sample.js")).sampleCommand },
@@ -15,6 +17,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   { name: "models", group: MACHINE, summary: "List, download, find and check model files", load: async () => (await import("./commands/models.js")).models },
   { name: "setup", group: MACHINE, summary: "Install the CUDA provider that an NVIDIA GPU needs", load: async () => (await import("./commands/setup.js")).setup },
   { name: "doctor", group: MACHINE, summary: "Check what an edit needs of this machine", load: async () => (await import("./commands/doctor.js")).doctor },
+  { name: "cache", group: MACHINE, summary: "Show or clear the results kept for later runs", load: async () => (await import("./commands/cache.js")).cache },
   { name: "config", group: MACHINE, summary: "Show the settings, and where each comes from", load: async () => (await import("./commands/config.js")).config },
   { name: "completion", group: MACHINE, summary: "Print the completion script of a shell", load: async () => (await import("./commands/completion.js")).completion },
   { name: "explain", group: MACHINE, summary: "Explain an error code", load: async () => (await import("./commands/explain.js")).explain },

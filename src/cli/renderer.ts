@@ -31,10 +31,10 @@ export async function openRenderer({ level, choice }: { level: Level; choice: St
 function linesOf(event: ProgressEvent, { level, style }: { level: Level; style: Style }): readonly string[] {
   if (level === "silent") return [];
   if (event.kind === "warning") return [`${style.yellow("warning:")} ${event.text}`];
+  if (event.kind === "job" && event.state === "failed") return [`${style.red("failed:")} ${event.job}${event.error ? `: ${event.error.message}` : ""}`];
   if (level === "quiet") return [];
   if (event.kind === "plan") return event.lines;
   if (event.kind === "note") return [event.text];
-  if (event.kind === "job" && event.state === "failed") return [`${style.red("failed:")} ${event.job}${event.error ? `: ${event.error.message}` : ""}`];
   if (level === "normal") return [];
   if (event.kind === "detail") return [style.dim(event.text)];
   if (event.kind === "session") return [style.dim(`${event.network}: session ${event.action}${event.action === "opened" ? ` in ${event.seconds.toFixed(2)} s` : ""}`)];
