@@ -24,6 +24,8 @@ export interface ArtifactInfo {
   readonly inputs: Readonly<Record<string, string>>;
   /** checkpointIdentity of the model files, by role. */
   readonly weights: Readonly<Record<string, string>>;
+  /** Names of the files of inputs and weights by the same roles, without folders; nothing that is computed depends on them. */
+  readonly names?: Readonly<Record<string, string>>;
 }
 
 /** The tensors that one stage hands to the next, named and shaped as KINDS says; a latent is [1, channels, h, w]. */
@@ -141,8 +143,8 @@ function checkRecord({ file, metadata }: Checkpoint, kind: ArtifactKind): Artifa
     const hint = record.version > version ? `Update qedit, or run \`${KINDS[kind].command}\` again` : remedy(kind);
     throw unusable(file, kind, `it has version ${record.version}, this qedit reads version ${version}`, hint);
   }
-  const { settings, sizes, inputs, weights } = record;
-  return { settings, sizes, inputs, weights };
+  const { settings, sizes, inputs, weights, names } = record;
+  return { settings, sizes, inputs, weights, ...(names && { names }) };
 }
 
 interface ArtifactRecord extends ArtifactInfo {
@@ -150,8 +152,8 @@ interface ArtifactRecord extends ArtifactInfo {
   readonly version: number;
 }
 
-function recordOf({ kind, info: { settings, sizes, inputs, weights } }: Artifact): ArtifactRecord {
-  return { kind, version: KINDS[kind].version, settings, sizes, inputs, weights };
+function recordOf({ kind, info: { settings, sizes, inputs, weights, names } }: Artifact): ArtifactRecord {
+  return { kind, version: KINDS[kind].version, settings, sizes, inputs, weights, ...(names && { names }) };
 }
 
 function parseRecord(text: string): ArtifactRecord | undefined {
@@ -162,10 +164,10 @@ function parseRecord(text: string): ArtifactRecord | undefined {
     return undefined;
   }
   if (!isObject(record)) return undefined;
-  const { kind, version, settings, sizes, inputs, weights } = record;
+  const { kind, version, settings, sizes, inputs, weights, names } = record;
   if (typeof kind !== "string" || typeof version !== "number") return undefined;
   if (!isObject(settings) || !isObject(sizes) || !isTexts(inputs) || !isTexts(weights)) return undefined;
-  return { kind, version, settings, sizes, inputs, weights };
+  return { kind, version, settings, sizes, inputs, weights, ...(isTexts(names) && { names }) };
 }
 
 function typeFault(stored: readonly { name: string; found: StoredTensor }[], types: readonly string[]): string | undefined {
@@ -192,10 +194,12 @@ function remedy(kind: ArtifactKind): string {
   return `Run \`${KINDS[kind].command}\``;
 }
 
-function isObject(value: unknown): value is Record<string, unknown> {
+/** Claims that a parsed value is a JSON object. */
+export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-function isTexts(value: unknown): value is Record<string, string> {
+/** Claims that a parsed value is a JSON object of texts. */
+export function isTexts(value: unknown): value is Record<string, string> {
   return isObject(value) && Object.values(value).every((text) => typeof text === "string");
 }

@@ -1,5 +1,5 @@
 // The command line: the named subcommand is loaded and called, every error is told in one place, and the exit code is set.
-import { readFileSync } from "node:fs";
+import { qeditVersion } from "../version.js";
 
 /** Parses the arguments of the process, runs what they ask for, and sets the exit code. */
 export async function main(args: readonly string[]): Promise<void> {
@@ -9,12 +9,12 @@ export async function main(args: readonly string[]): Promise<void> {
     if (error.code !== "EPIPE") unwritten = error;
   });
   if (args.length === 1 && (args[0] === "--version" || args[0] === "-V")) {
-    process.stdout.write(`${version()}\n`);
+    process.stdout.write(`${qeditVersion()}\n`);
     return;
   }
   try {
     const { program } = await import("./program.js");
-    process.exitCode = await program(args, version());
+    process.exitCode = await program(args, qeditVersion());
     if (unwritten) {
       const { ioFailure } = await import("../files.js");
       throw ioFailure("write", "stdout", unwritten);
@@ -23,8 +23,4 @@ export async function main(args: readonly string[]): Promise<void> {
     const { report } = await import("./report.js");
     process.exitCode = await report(error, args);
   }
-}
-
-function version(): string {
-  return (JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { version: string }).version;
 }

@@ -1,8 +1,9 @@
-// Encodes a finished picture, and writes a description (the recipe) into the file: iTXt in PNG, EXIF ImageDescription elsewhere.
-// PNG chunks: https://www.w3.org/TR/png-3/#11iTXt
+// Encodes a finished picture, and writes a description (the recipe) into the file: iTXt in PNG, EXIF ImageDescription elsewhere; what is too
+// long for EXIF goes into comments in JPEG and into XMP in WebP. PNG chunks: https://www.w3.org/TR/png-3/#11iTXt
 import { extname } from "node:path";
 import { crc32 } from "node:zlib";
 import { QeditError } from "../errors.js";
+import { DESCRIPTION_KEYWORD } from "./description.js";
 import { CHANNELS, type FloatImage, type Image, type Quantization, toBytes } from "./image.js";
 
 /** File formats that can be written. */
@@ -14,8 +15,11 @@ const FORMAT_OF_EXTENSION: Readonly<Record<string, PictureFormat>> = { ".png": "
 const PNG_COMPRESSION = 4;
 // Lossy, yet without visible loss: an edit is often edited again.
 const LOSSY_QUALITY = 95;
-const DESCRIPTION_KEYWORD = "qedit";
 const HEADER_END = 33;
+
+/** Longest text that is put into EXIF, bytes: a JPEG segment holds 65533, other EXIF fields among them. libvips drops what is longer without a word. */
+const LONGEST_EXIF = 64_000;
+const LONGEST_COMMENT = 65_000;
 
 /** How to encode a picture. */
 export interface WriteOptions {
@@ -48,9 +52,12 @@ export async function encodePicture(picture: Image | FloatImage, options: WriteO
     const png = await image.png({ compressionLevel: PNG_COMPRESSION }).toBuffer();
     return options.description === undefined ? png : withTextChunk(png, options.description);
   }
-  if (options.description !== undefined) image.withExif({ IFD0: { ImageDescription: asciiJson(options.description) } });
-  if (options.format === "webp") return image.webp({ quality: LOSSY_QUALITY }).toBuffer();
-  return image.jpeg({ quality: LOSSY_QUALITY, chromaSubsampling: "4:4:4" }).toBuffer();
+  const text = options.description === undefined ? undefined : asciiJson(options.description);
+  const isLong = text !== undefined && text.length > LONGEST_EXIF;
+  if (text !== undefined && !isLong) image.withExif({ IFD0: { ImageDescription: text } });
+  if (options.format === "webp") return (isLong ? image.withXmp(xmpOf(text)) : image).webp({ quality: LOSSY_QUALITY }).toBuffer();
+  const jpeg = await image.jpeg({ quality: LOSSY_QUALITY, chromaSubsampling: "4:4:4" }).toBuffer();
+  return isLong ? withComments(jpeg, text) : jpeg;
 }
 
 /** EXIF text is ASCII; in JSON the escape means the same character. */
@@ -67,4 +74,27 @@ function withTextChunk(png: Uint8Array, text: string): Uint8Array {
   body.copy(chunk, 4);
   chunk.writeUInt32BE(crc32(body), chunk.length - 4);
   return Buffer.concat([png.subarray(0, HEADER_END), chunk, png.subarray(HEADER_END)]);
+}
+
+/** Puts text into as many JPEG comments as it takes, each headed by its number, in front of everything but the JFIF header. */
+function withComments(jpeg: Uint8Array, text: string): Uint8Array {
+  const count = Math.ceil(text.length / LONGEST_COMMENT);
+  const comments = Array.from({ length: count }, (_, i) => {
+    const body = Buffer.from(`${DESCRIPTION_KEYWORD} ${i + 1}/${count}\0${text.slice(i * LONGEST_COMMENT, (i + 1) * LONGEST_COMMENT)}`, "latin1");
+    const head = Buffer.from([0xff, 0xfe, 0, 0]);
+    head.writeUInt16BE(body.length + 2, 2);
+    return Buffer.concat([head, body]);
+  });
+  const at = jpeg[3] === 0xe0 ? 4 + Buffer.from(jpeg).readUInt16BE(4) : 2;
+  return Buffer.concat([jpeg.subarray(0, at), ...comments, jpeg.subarray(at)]);
+}
+
+/** The smallest XMP packet with a description. */
+function xmpOf(text: string): string {
+  const escaped = text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+  const description = `<dc:description><rdf:Alt><rdf:li xml:lang="x-default">${escaped}</rdf:li></rdf:Alt></dc:description>`;
+  return (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">' +
+    `<rdf:Description xmlns:dc="http://purl.org/dc/elements/1.1/">${description}</rdf:Description></rdf:RDF></x:xmpmeta>`
+  );
 }

@@ -13,6 +13,9 @@ import { runSigmas } from "./schedules.js";
 import { sigmaTable, type SigmaTable } from "./sigma-table.js";
 
 const f32 = Math.fround;
+/** What stochastic samplers add to the seed unless told otherwise. */
+export const NOISE_SEED_OFFSET = 1;
+
 const MAX_SEED = 2n ** 64n - 1n;
 
 /** The numbers of a KSampler node, and of the nodes that patch its model. */
@@ -68,7 +71,7 @@ export async function sampleLatent(velocity: Velocity, settings: SamplingSetting
   const first = sigmas[0]!;
   const x = weightedSum([first, randn(seed, count)], [f32(1 - first), start]);
   const { denoise, onStep } = checkedSteps(guidedDenoise(velocity, { cfg, cfgNorm, channels }), sigmas.length - 1, input.onStep);
-  const noise = samplerNoise({ seed, count, seedOffset: settings.noiseSeedOffset ?? 1 });
+  const noise = samplerNoise({ seed, count, seedOffset: settings.noiseSeedOffset ?? NOISE_SEED_OFFSET });
   const sampled = await samplerNamed(settings.sampler).sample(x, denoise, { sigmas, table, noise, onStep, signal });
   const remaining = f32(1 - sigmas[sigmas.length - 1]!);
   return float32(latent.shape, denormalised(sampled.map((value) => value / remaining), input));

@@ -1,5 +1,6 @@
 // decode: latents to a picture, and the picture to the bytes of a file.
 import type { Artifact, ArtifactInfo } from "../artifacts/artifact.js";
+import { recipeText } from "../artifacts/recipe.js";
 import { Weights } from "../checkpoint/weights.js";
 import { modelOf, withSession } from "../engine/engine.js";
 import { QeditError } from "../errors.js";
@@ -10,6 +11,7 @@ import { pictureStatistics } from "../image/statistics.js";
 import { encodePicture, type PictureFormat } from "../image/write.js";
 import { buildVaeDecoder, vaeConfig } from "../models/qwen-image/vae.js";
 import type { Tensor } from "../tensor.js";
+import { computedOn } from "./computed-on.js";
 import { refuseNonFinite } from "./finite.js";
 import { networkModel, numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
 import { flag, type SettingsOf } from "./option.js";
@@ -20,6 +22,7 @@ const options = {
   vae,
   keepSize: flag({ flags: "--keep-size", summary: "give back exactly the pixels of picture 1", group: "Sizes" }),
   match,
+  noMetadata: flag({ flags: "--no-metadata", summary: "leave out of the file how the picture was made", group: "Output" }),
 };
 
 type Settings = SettingsOf<typeof options>;
@@ -29,6 +32,8 @@ export interface DecodedPicture {
   readonly image: FloatImage | Image;
   readonly quantization: "round" | "truncate";
   readonly info: ArtifactInfo;
+  /** Whether its file carries `info`. */
+  readonly isDescribed: boolean;
 }
 
 /** `samples` → a picture. */
@@ -63,16 +68,26 @@ export const decode = defineStage({
       quantization: settings.match === undefined ? "round" : "truncate",
       info: {
         ...samples.info,
-        settings: { ...samples.info.settings, decode: { version: decode.version, keep_size: settings.keepSize, match: settings.match ?? null } },
-        weights: { ...samples.info.weights, vae: file.identity },
+        settings: {
+          ...samples.info.settings,
+          decode: { version: decode.version, keep_size: settings.keepSize, match: settings.match ?? null, ...computedOn(context.engine.device, "f32") },
+        },
+        weights: { ...samples.info.weights, ...otherEncoder(samples.info, file), vae: file.identity },
+        names: { ...samples.info.names, vae: file.name },
       },
+      isDescribed: !settings.noMetadata,
     };
   },
 });
 
-/** The bytes of a picture file that carries how it was made. */
-export function encodeDecoded({ image, quantization, info }: DecodedPicture, format: PictureFormat): Promise<Uint8Array> {
-  return encodePicture(image, { format, quantization, description: JSON.stringify(info) });
+/** The bytes of a picture file that carries its recipe, unless it is not to be described. */
+export function encodeDecoded({ image, quantization, info, isDescribed }: DecodedPicture, format: PictureFormat): Promise<Uint8Array> {
+  return encodePicture(image, { format, quantization, ...(isDescribed && { description: recipeText(info) }) });
+}
+
+// The VAE that encoded the pictures, where it is not the one that decodes.
+function otherEncoder({ weights: { vae } }: ArtifactInfo, { identity }: NetworkFile): Record<string, string> {
+  return vae === undefined || vae === identity ? {} : { "vae.encoder": vae };
 }
 
 function vaeFile({ vae: path }: Settings): Promise<NetworkFile> {

@@ -3,6 +3,7 @@ import type { Artifact } from "../artifacts/artifact.js";
 import { Weights } from "../checkpoint/weights.js";
 import { modelOf, withSession, type Session } from "../engine/engine.js";
 import { deviceIdentity } from "../engine/identity.js";
+import type { Device } from "../engine/providers.js";
 import { QeditError } from "../errors.js";
 import { Graph } from "../graph/graph.js";
 import { toPlanes } from "../image/image.js";
@@ -15,7 +16,8 @@ import { refuseNonFinite } from "./finite.js";
 import { networkModel, numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
 import { number, size, type SettingsOf } from "./option.js";
 import { match, vae } from "./options.js";
-import { pictureHashes, sourceOf, type Picture } from "./pictures.js";
+import { computedOn } from "./computed-on.js";
+import { pictureHashes, pictureNames, sourceOf, type Picture } from "./pictures.js";
 import { defineArtifactStage, type StageContext, type StageLengths } from "./stage.js";
 
 const options = {
@@ -48,14 +50,15 @@ export const encodeImage = defineArtifactStage({
     emit({ kind: "plan", lines: describePlan(planOf(pictures, settings, await vaeFile(settings))) });
   },
   async identity({ pictures }: Inputs, settings: Settings, device) {
-    const { identity } = await vaeFile(settings);
-    return { inputs: pictureHashes(pictures), settings: recorded(settings), weights: { vae: identity }, device: deviceIdentity(device) };
+    const { identity, name } = await vaeFile(settings);
+    const names = { ...pictureNames(pictures), vae: name };
+    return { inputs: pictureHashes(pictures), names, settings: recorded(settings, device), weights: { vae: identity }, device: deviceIdentity(device) };
   },
   async run({ pictures }: Inputs, settings: Settings, context: StageContext): Promise<Artifact> {
     const file = await vaeFile(settings);
     const plan = planOf(pictures, settings, file);
     const latents = await encodeRoutes(pictures, { plan, file, context });
-    return { kind: "latents", tensors: latents, info: infoOf(pictures, { plan, file, settings }) };
+    return { kind: "latents", tensors: latents, info: infoOf(pictures, { plan, file, context }, settings) };
   },
 });
 
@@ -110,15 +113,15 @@ async function encodeRoute({ name, image }: Picture, { session, route }: { sessi
   return latent as Tensor<"float32">;
 }
 
-function recorded({ match: tool, megapixels, size: wanted }: Settings): object {
-  return { version: encodeImage.version, match: tool ?? null, megapixels: megapixels ?? null, size: wanted ?? null };
+function recorded({ match: tool, megapixels, size: wanted }: Settings, device: Device): object {
+  return { version: encodeImage.version, match: tool ?? null, megapixels: megapixels ?? null, size: wanted ?? null, ...computedOn(device, "f32") };
 }
 
-function infoOf(pictures: readonly Picture[], { plan, file, settings }: { plan: SizePlan; file: NetworkFile; settings: Settings }): Artifact["info"] {
+function infoOf(pictures: readonly Picture[], { plan, file, context }: Work, settings: Settings): Artifact["info"] {
   const sizeOf = ({ size: pixels, box, latent, tokens }: LatentRoute) => ({ size: pixels, box, latent, tokens });
   return {
     settings: {
-      encode_image: recorded(settings),
+      encode_image: recorded(settings, context.engine.device),
       latent_statistics: latentStatistics(file.config, vaeConfig(numbersOf(file.checkpoint)).latentChannels),
     },
     sizes: {
@@ -127,5 +130,6 @@ function infoOf(pictures: readonly Picture[], { plan, file, settings }: { plan: 
     },
     inputs: pictureHashes(pictures),
     weights: { vae: file.identity },
+    names: { ...pictureNames(pictures), vae: file.name },
   };
 }

@@ -3,24 +3,25 @@ import type { Artifact } from "../artifacts/artifact.js";
 import { Weights } from "../checkpoint/weights.js";
 import { modelOf, withSession } from "../engine/engine.js";
 import { deviceIdentity } from "../engine/identity.js";
-import { computeType } from "../engine/providers.js";
+import { computeType, type Device } from "../engine/providers.js";
 import { QeditError } from "../errors.js";
 import { Graph } from "../graph/graph.js";
 import { visionPatches, type PatchConfig } from "../image/patches.js";
 import { planSizes, type PlanMode } from "../image/plan.js";
-import { applySteps } from "../image/resize.js";
+import { applySteps, type Step } from "../image/resize.js";
 import { languageConfig, visionConfig, type LanguageConfig, type VisionConfig } from "../models/qwen2.5-vl/config.js";
 import { buildLanguageModel } from "../models/qwen2.5-vl/language.js";
 import { buildVisionTower } from "../models/qwen2.5-vl/vision.js";
 import type { Tensor } from "../tensor.js";
-import { editPrompt } from "../text/prompt.js";
+import { editPrompt, TEMPLATE_NAME } from "../text/prompt.js";
 import { loadTokenizer } from "../text/tokenizer.js";
 import { TOKEN } from "../text/vocabulary.js";
 import { embedPicture, embedPrompt, type SeenPicture } from "./embed-prompt.js";
 import { networkModel, numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
 import { mandatoryText, text, type SettingsOf } from "./option.js";
 import { match } from "./options.js";
-import { pictureHashes, sourceOf, type Picture } from "./pictures.js";
+import { computedOn } from "./computed-on.js";
+import { pictureHashes, pictureNames, sourceOf, type Picture } from "./pictures.js";
 import { defineArtifactStage, type StageContext, type StageLengths } from "./stage.js";
 
 const options = {
@@ -47,32 +48,35 @@ export const encodePrompt = defineArtifactStage({
   },
   async announce() {},
   async identity({ pictures }: Inputs, settings: Settings, device) {
-    const { identity } = await textEncoderFile(settings);
-    const compute = computeType(device, "text-encoder");
-    return { inputs: pictureHashes(pictures), settings: recorded(settings), weights: { text_encoder: identity }, compute, device: deviceIdentity(device) };
+    const { identity, name } = await textEncoderFile(settings);
+    const names = { ...pictureNames(pictures), text_encoder: name };
+    return { inputs: pictureHashes(pictures), names, settings: recorded(settings, device), weights: { text_encoder: identity }, device: deviceIdentity(device) };
   },
   async run({ pictures }: Inputs, settings: Settings, context: StageContext): Promise<Artifact> {
     const { prompt } = settings;
     const file = await textEncoderFile(settings);
     const { language, vision } = networkConfigs(pictures, file);
-    const seen = vision ? await lookAt(pictures, vision, { file, settings, context }) : [];
+    const looked = vision ? await lookAt(pictures, vision, { file, settings, context }) : [];
+    const seen = looked.map(({ picture }) => picture);
     const prompts = settings.negativePrompt === undefined ? [prompt] : [prompt, settings.negativePrompt];
     const [embeds, negative] = await readPrompts(prompts, seen, { config: language, file, settings, context });
     return {
       kind: "cond",
       tensors: { prompt_embeds: embeds!, ...(negative ? { negative_prompt_embeds: negative } : {}) },
       info: {
-        settings: { encode_prompt: recorded(settings) },
-        sizes: { prompt_tokens: embeds!.shape[1], vision_grids: seen.map(({ grid }) => grid) },
+        settings: { encode_prompt: recorded(settings, context.engine.device) },
+        sizes: { prompt_tokens: embeds!.shape[1], vision_grids: seen.map(({ grid }) => grid), vision_steps: looked.map(({ steps }) => steps) },
         inputs: pictureHashes(pictures),
         weights: { text_encoder: file.identity },
+        names: { ...pictureNames(pictures), text_encoder: file.name },
       },
     };
   },
 });
 
-function recorded({ prompt, negativePrompt, match: tool }: Settings): object {
-  return { version: encodePrompt.version, prompt, negative_prompt: negativePrompt ?? null, match: tool ?? null };
+function recorded({ prompt, negativePrompt, match: tool }: Settings, device: Device): object {
+  const numbers = { version: encodePrompt.version, prompt, negative_prompt: negativePrompt ?? null, match: tool ?? null, template: TEMPLATE_NAME };
+  return { ...numbers, ...computedOn(device, computeType(device, "text-encoder")) };
 }
 
 function textEncoderFile({ textEncoder }: Settings): Promise<NetworkFile> {
@@ -99,8 +103,13 @@ interface Work {
   readonly context: StageContext;
 }
 
+interface LookedAt {
+  readonly picture: SeenPicture;
+  readonly steps: readonly Step[];
+}
+
 // The vision tower over each picture, in a session of its own that is gone before the language model opens.
-async function lookAt(pictures: readonly Picture[], config: VisionConfig, { file, settings, context }: Work): Promise<SeenPicture[]> {
+async function lookAt(pictures: readonly Picture[], config: VisionConfig, { file, settings, context }: Work): Promise<LookedAt[]> {
   const patches: PatchConfig = { patch: config.patchSize, temporal: config.temporalPatchSize, merge: config.mergeSize };
   const plan = planSizes(pictures.map(sourceOf), { mode: (settings.match ?? "default") as PlanMode, patches });
   const compute = computeType(context.engine.device, "text-encoder");
@@ -111,12 +120,13 @@ async function lookAt(pictures: readonly Picture[], config: VisionConfig, { file
   });
   context.emit({ kind: "activity", text: "opening the vision tower" });
   return withSession(context.engine, model, async (session) => {
-    const seen: SeenPicture[] = [];
+    const seen: LookedAt[] = [];
     for (const [index, picture] of pictures.entries()) {
       context.signal.throwIfAborted();
       context.emit({ kind: "activity", text: `looking at ${picture.name}` });
-      const seenPatches = visionPatches(applySteps(picture.image, plan.images[index]!.vision.steps), patches);
-      seen.push(await embedPicture(session, seenPatches, { config, name: picture.name }));
+      const { steps } = plan.images[index]!.vision;
+      const seenPatches = visionPatches(applySteps(picture.image, steps), patches);
+      seen.push({ picture: await embedPicture(session, seenPatches, { config, name: picture.name }), steps });
     }
     return seen;
   });

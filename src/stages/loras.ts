@@ -1,4 +1,5 @@
 // LoRAs as a stage takes them: FILE or FILE:STRENGTH, matched to the transformer's modules.
+import { basename } from "node:path";
 import type { Checkpoint } from "../checkpoint/checkpoint.js";
 import { matchLora, matchTable, refuseUnmatched, type LoraMatch } from "../checkpoint/lora.js";
 import { checkpointIdentity, readSafetensors } from "../checkpoint/safetensors.js";
@@ -24,6 +25,8 @@ export interface RidingLora {
   readonly adapter: Adapter;
   readonly strength: number;
   readonly identity: string;
+  /** Of the file alone, for records. */
+  readonly name: string;
   /** Tells what was matched, and warns of keys that fit nothing. */
   readonly report: (emit: Emit) => void;
 }
@@ -41,6 +44,7 @@ export async function matchLoras({ lora, strictLora }: { lora: readonly string[]
       adapter: { name: `lora_strength.${index}`, pairs: match.matched },
       strength,
       identity: await checkpointIdentity(checkpoint),
+      name: basename(path),
       report: (emit) => reportMatch(match, { strength, emit }),
     });
   }

@@ -1,4 +1,5 @@
 // A model file as a stage opens it: header, config and identity, from a setting that may be missing.
+import { basename } from "node:path";
 import type { Checkpoint } from "../checkpoint/checkpoint.js";
 import type { ModelPart } from "../checkpoint/names.js";
 import { openPart } from "../checkpoint/open.js";
@@ -15,6 +16,8 @@ export interface NetworkFile {
   readonly checkpoint: Checkpoint;
   readonly config: ConfigJson;
   readonly identity: string;
+  /** Of the file alone, for records. */
+  readonly name: string;
 }
 
 const PARTS = { VAE: "vae", "text encoder": "text_encoder", transformer: "transformer" } as const satisfies Record<string, ModelPart>;
@@ -31,7 +34,7 @@ export async function readNetworkFile(path: string | undefined, { name, option }
     throw new QeditError("QEDIT_E_MODEL_MISSING", `No ${name} was given`, { hint: `Add ${option} FILE, or --model NAME` });
   }
   const checkpoint = await openPart(path, PARTS[name]);
-  return { checkpoint, config: checkpointConfig(checkpoint), identity: await checkpointIdentity(checkpoint) };
+  return { checkpoint, config: checkpointConfig(checkpoint), identity: await checkpointIdentity(checkpoint), name: basename(checkpoint.file) };
 }
 
 /** A cursor for reading numbers of a network before its graph is built. */

@@ -1,4 +1,5 @@
 // Pictures as stages take them: decoded, named, and hashed as the file was.
+import { basename } from "node:path";
 import { fileHash } from "../artifacts/hash.js";
 import type { Image } from "../image/image.js";
 import type { Source } from "../image/plan.js";
@@ -33,4 +34,9 @@ export function sourceOf({ name, image }: Picture): Source {
 /** Hashes of pictures by role, for records: `image.1`, `image.2`, …, counted as prompts count them. */
 export function pictureHashes(pictures: readonly Picture[]): Record<string, string> {
   return Object.fromEntries(pictures.map(({ hash }, index) => [`image.${index + 1}`, hash]));
+}
+
+/** Names of the files of pictures, without their folders, by the same roles. */
+export function pictureNames(pictures: readonly Picture[]): Record<string, string> {
+  return Object.fromEntries(pictures.map(({ name }, index) => [`image.${index + 1}`, basename(name)]));
 }

@@ -10,11 +10,12 @@ import { Graph } from "../graph/graph.js";
 import type { DType } from "../graph/types.js";
 import { latentStatistics, transformerConfig, type LatentStatistics, type TransformerConfig } from "../models/qwen-image/config.js";
 import { buildTransformer } from "../models/qwen-image/transformer.js";
-import { sampleLatent, samplingSigmas } from "../sampling/driver.js";
+import { NOISE_SEED_OFFSET, sampleLatent, samplingSigmas } from "../sampling/driver.js";
 import { usesNegative } from "../sampling/guidance.js";
 import { SAMPLER_NAMES } from "../sampling/samplers.js";
 import { SCHEDULER_NAMES } from "../sampling/schedules.js";
 import { float32, type Tensor, type Tensors } from "../tensor.js";
+import { computedOn } from "./computed-on.js";
 import { refuseNonFinite } from "./finite.js";
 import { matchLoras, type RidingLora } from "./loras.js";
 import { networkModel, numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
@@ -73,8 +74,9 @@ export const sample = defineArtifactStage({
     const compute = computeType(device, "transformer", settings.dtype);
     return {
       inputs: { latents: artifactHash(latents), cond: artifactHash(cond) },
-      settings: recorded(resolveSampling(settings), { loras, compute }),
+      settings: recorded(resolveSampling(settings), { loras, compute, device }),
       weights: weightsOf(file, loras),
+      names: namesOf(file, loras),
       device: deviceIdentity(device),
     };
   },
@@ -175,7 +177,7 @@ function referenceLatents({ tensors }: Artifact): Tensor<"float32">[] {
   return Array.from({ length: count }, (_, index) => tensors[`reference_latents.${index}`]!);
 }
 
-function recorded(sampling: ResolvedSampling, { loras, compute }: Pick<Work, "loras" | "compute">): object {
+function recorded(sampling: ResolvedSampling, { loras, compute, device }: Pick<Work, "loras" | "compute"> & { device: Device }): object {
   const { seed: number, ...numbers } = sampling;
   if (number < 0n) throw new Error("internal: the seed was not drawn");
   return {
@@ -185,7 +187,8 @@ function recorded(sampling: ResolvedSampling, { loras, compute }: Pick<Work, "lo
     seed: number.toString(),
     sigmas: [...samplingSigmas(sampling)],
     noise: "torch-cpu-mt19937",
-    compute_type: compute,
+    noise_seed_offset: NOISE_SEED_OFFSET,
+    ...computedOn(device, compute),
     lora_strengths: loras.map(({ strength }) => strength),
   };
 }
@@ -194,19 +197,34 @@ function weightsOf(file: NetworkFile, loras: readonly RidingLora[]): Record<stri
   return { transformer: file.identity, ...Object.fromEntries(loras.map(({ identity }, index) => [`lora.${index}`, identity])) };
 }
 
-function infoOf({ latents, cond }: Inputs, { sampling, file, loras, compute }: Work): Artifact["info"] {
+function namesOf(file: NetworkFile, loras: readonly RidingLora[]): Record<string, string> {
+  return { transformer: file.name, ...Object.fromEntries(loras.map(({ name }, index) => [`lora.${index}`, name])) };
+}
+
+function infoOf({ latents, cond }: Inputs, { sampling, file, loras, compute, context }: Work): Artifact["info"] {
   return {
     settings: {
       ...latents.info.settings,
       ...cond.info.settings,
-      sample: recorded(sampling, { loras, compute }),
+      sample: recorded(sampling, { loras, compute, device: context.engine.device }),
     },
     sizes: { ...latents.info.sizes, ...cond.info.sizes },
-    inputs: { ...cond.info.inputs, ...latents.info.inputs },
+    inputs: { ...differing(cond.info.inputs, latents.info.inputs), ...cond.info.inputs, ...latents.info.inputs },
     weights: {
       ...latents.info.weights,
       ...cond.info.weights,
       ...weightsOf(file, loras),
     },
+    names: {
+      ...cond.info.names,
+      ...latents.info.names,
+      ...namesOf(file, loras),
+    },
   };
+}
+
+// Pictures that the prompt was encoded with, where they are not those of the latents: `prompt.image.1`.
+function differing(prompt: Readonly<Record<string, string>>, latents: Readonly<Record<string, string>>): Record<string, string> {
+  const others = Object.entries(prompt).filter(([role, hash]) => ![hash, undefined].includes(latents[role]));
+  return Object.fromEntries(others.map(([role, hash]) => [`prompt.${role}`, hash]));
 }

@@ -7,6 +7,9 @@ const SYSTEM =
   "instruction should alter or modify the image. Generate a new image that meets the user's requirements while maintaining consistency " +
   "with the original input where appropriate.";
 
+/** The template by name, for records: raised when its words change. */
+export const TEMPLATE_NAME = "qwen-image-edit-plus 1";
+
 /** Tokens of "user" and a line break, which end the part that the transformer does not see. */
 const USER_LINE = [872, 198];
 
