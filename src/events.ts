@@ -16,6 +16,8 @@ export type ProgressEvent =
   /** Step 0 comes before the first one is computed; `seconds` is the time of one step. */
   | { readonly kind: "step"; readonly step: number; readonly total: number; readonly seconds: number }
   | { readonly kind: "end"; readonly stage: string; readonly seconds: number }
+  /** How far the result zoomed and shifted against picture 1: pixels of the result to the right and down, all undefined when that cannot be told. */
+  | { readonly kind: "drift"; readonly zoom?: number; readonly right?: number; readonly down?: number; readonly text: string }
   /** A graph was opened with its weights, or closed. */
   | { readonly kind: "session"; readonly action: "opened" | "closed"; readonly network: string; readonly seconds: number }
   /** A stage's result was taken from an earlier run, or kept for later ones. */

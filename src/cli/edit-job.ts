@@ -4,7 +4,8 @@ import { fileHash } from "../artifacts/hash.js";
 import { writeArtifact, type Artifact } from "../artifacts/artifact.js";
 import { QeditError } from "../errors.js";
 import { editOptions, type EditSettings, type EditSource } from "../pipeline/edit.js";
-import { encodeDecoded, type DecodedPicture } from "../stages/decode.js";
+import type { FinishedPicture } from "../pipeline/finish.js";
+import { encodeDecoded } from "../stages/decode.js";
 import { text, type OptionTable, type SettingsOf } from "../stages/option.js";
 import type { Picture } from "../stages/pictures.js";
 import { withModelFiles } from "./compute.js";
@@ -37,7 +38,7 @@ export interface Witness {
   /** Called with the SHA-256 of the file before it is there. */
   readonly writing?: (hash: string) => Promise<void>;
   /** Called when it is there. */
-  readonly written?: (picture: DecodedPicture) => Promise<void>;
+  readonly written?: (picture: FinishedPicture) => Promise<void>;
 }
 
 /** Settings with presets, the model's numbers and its files in them. Throws QEDIT_E_USAGE, QEDIT_E_MODEL_MISSING. */
@@ -59,7 +60,7 @@ export function editSource({ pictures, settings, isDrawn, path }: PlannedEdit): 
 }
 
 /** Writes the picture of an edit. */
-export async function finishEdit(picture: DecodedPicture, { path, settings }: PlannedEdit, { terminal, writing, written }: Witness): Promise<void> {
+export async function finishEdit(picture: FinishedPicture, { path, settings }: PlannedEdit, { terminal, writing, written }: Witness): Promise<void> {
   const bytes = await encodeDecoded(picture, pictureFormat(path, settings.format));
   await writing?.(await fileHash(bytes));
   await writeOutput(path, bytes, { force: settings.force, terminal });

@@ -3,7 +3,7 @@ import { resolve } from "node:path";
 import { describe, editAll, type EditJob, type Outcome } from "../pipeline/batch.js";
 import type { PipelineContext } from "../pipeline/context.js";
 import { QeditError } from "../errors.js";
-import type { DecodedPicture } from "../stages/decode.js";
+import type { FinishedPicture } from "../pipeline/finish.js";
 import { number } from "../stages/option.js";
 import { editSource, finishEdit, type PlannedEdit, type Witness } from "./edit-job.js";
 
@@ -37,7 +37,7 @@ export type Tally = Record<JobEnd["status"], number>;
 
 /** A job for the pipeline. */
 export function manyJob(planned: PlannedJob, witness: Witness): ManyJob {
-  return { ...editSource(planned), name: planned.name, index: planned.index, planned, finish: (picture: DecodedPicture) => finishEdit(picture, planned, witness) };
+  return { ...editSource(planned), name: planned.name, index: planned.index, planned, finish: (picture: FinishedPicture) => finishEdit(picture, planned, witness) };
 }
 
 /** Edits all jobs; `told` gets each with its end. */

@@ -34,7 +34,7 @@ function linesOf(event: ProgressEvent, { level, style }: { level: Level; style: 
   if (event.kind === "job" && event.state === "failed") return [`${style.red("failed:")} ${event.job}${event.error ? `: ${event.error.message}` : ""}`];
   if (level === "quiet") return [];
   if (event.kind === "plan") return event.lines;
-  if (event.kind === "note") return [event.text];
+  if (event.kind === "note" || event.kind === "drift") return [event.text];
   if (level === "normal") return [];
   if (event.kind === "detail") return [style.dim(event.text)];
   if (event.kind === "session") return [style.dim(`${event.network}: session ${event.action}${event.action === "opened" ? ` in ${event.seconds.toFixed(2)} s` : ""}`)];

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { openCache, type ArtifactCache } from "../artifacts/cache.js";
 import { QeditError } from "../errors.js";
 import type { Emit } from "../events.js";
-import type { DecodedPicture } from "../stages/decode.js";
+import type { FinishedPicture } from "./finish.js";
 import type { PipelineContext } from "./context.js";
 import { openEdit, type EditSource, type OpenEdit } from "./edit.js";
 import { chooseOrder, groupOf, TURNS, type Turn } from "./order.js";
@@ -18,7 +18,7 @@ export interface EditJob extends EditSource {
   /** Its place in the whole list, from 1. */
   readonly index: number;
   /** Takes the picture; what it throws is the job's failure. */
-  readonly finish: (picture: DecodedPicture) => Promise<void>;
+  readonly finish: (picture: FinishedPicture) => Promise<void>;
 }
 
 /** How a job ended; `seconds` are those spent on it. */

@@ -4,7 +4,7 @@ import { writeArtifact, type Artifact } from "../artifacts/artifact.js";
 import type { ArtifactCache } from "../artifacts/cache.js";
 import { QeditError } from "../errors.js";
 import { usesNegative } from "../sampling/guidance.js";
-import { decode, type DecodedPicture } from "../stages/decode.js";
+import { decode } from "../stages/decode.js";
 import { encodeImage } from "../stages/encode-image.js";
 import { encodePrompt } from "../stages/encode-prompt.js";
 import type { OptionTable, SettingsOf } from "../stages/option.js";
@@ -13,10 +13,11 @@ import { sample } from "../stages/sample.js";
 import { resolveSampling } from "../stages/sampling-defaults.js";
 import type { StageContext } from "../stages/stage.js";
 import type { PipelineContext } from "./context.js";
+import { checkFinish, finish, finishOptions, type FinishedPicture } from "./finish.js";
 import { runStage, timed, type StageCall, type StageResult } from "./run-stage.js";
 
 /** The options of all stages together. */
-export const editOptions = { ...encodeImage.options, ...encodePrompt.options, ...sample.options, ...decode.options };
+export const editOptions = { ...encodeImage.options, ...encodePrompt.options, ...sample.options, ...decode.options, ...finishOptions };
 
 /** The settings of an edit. */
 export type EditSettings = SettingsOf<typeof editOptions>;
@@ -43,13 +44,13 @@ export interface OpenEdit {
   readonly latents: () => Promise<Artifact>;
   readonly cond: () => Promise<Artifact>;
   readonly samples: () => Promise<Artifact>;
-  readonly picture: () => Promise<DecodedPicture>;
+  readonly picture: () => Promise<FinishedPicture>;
   /** Forgets the artifacts in memory; those in the cache are found again. */
   readonly rest: () => void;
 }
 
 /** Edits pictures. Everything that can be known to fail is checked before the first file is opened for computing. */
-export async function edit(request: EditRequest, context: PipelineContext): Promise<DecodedPicture> {
+export async function edit(request: EditRequest, context: PipelineContext): Promise<FinishedPicture> {
   const opened = openEdit({ ...request, pictures: async () => request.pictures }, context);
   await opened.check();
   return opened.picture();
@@ -83,9 +84,10 @@ export function openEdit(source: EditSource, context: PipelineContext, passing?:
     samples,
     async picture() {
       const decoded = await samples();
-      return timed(decode.name, context, () => decode.run({ samples: decoded }, settings, context)).catch(async (error: unknown) => {
+      const picture = await timed(decode.name, context, () => decode.run({ samples: decoded }, settings, context)).catch(async (error: unknown) => {
         throw salvage && error instanceof QeditError && error.code === "QEDIT_E_BAD_OUTPUT" ? await salvage(decoded, error) : error;
       });
+      return finish(picture, await source.pictures(), settings, context);
     },
     rest: () => held.clear(),
   };
@@ -94,6 +96,7 @@ export function openEdit(source: EditSource, context: PipelineContext, passing?:
 /** Throws what can be known before anything is computed: files and settings of every stage, and whether the model files belong together. */
 export async function checkEdit(pictures: readonly Picture[], settings: EditSettings, { engine }: StageContext): Promise<void> {
   if (pictures.length === 0) throw new QeditError("QEDIT_E_USAGE", "No picture was given", { hint: 'qedit run photo.jpg -p "make it black and white"' });
+  await checkFinish(pictures, settings);
   const agreed = new Map<string, { length: number; stage: string }>();
   for (const stage of [encodeImage, encodePrompt, sample, decode]) {
     for (const [name, length] of Object.entries(await stage.check(pictures, settings, engine.device))) {

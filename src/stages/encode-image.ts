@@ -125,7 +125,7 @@ function infoOf(pictures: readonly Picture[], { plan, file, context }: Work, set
       latent_statistics: latentStatistics(file.config, vaeConfig(numbersOf(file.checkpoint)).latentChannels),
     },
     sizes: {
-      target: sizeOf(plan.target),
+      target: { ...sizeOf(plan.target), steps: plan.target.steps },
       images: plan.images.map(({ source, reference }) => ({ source, reference: sizeOf(reference), steps: reference.steps })),
     },
     inputs: pictureHashes(pictures),

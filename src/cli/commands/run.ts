@@ -1,5 +1,6 @@
 // qedit run: a whole edit, or several of the same pictures from several seeds.
 import { QeditError } from "../../errors.js";
+import { driftRecord } from "../../pipeline/drift-text.js";
 import { checkEdit, edit } from "../../pipeline/edit.js";
 import { number, RANDOM_SEED, type SettingsOf } from "../../stages/option.js";
 import type { Picture } from "../../stages/pictures.js";
@@ -67,20 +68,20 @@ async function runOne(path: string, { args, settings, terminal, onSheet }: Work)
     await finishEdit(picture, planned, { terminal });
     await onSheet?.add(0, [["original", pictures[0]!.image], [`seed ${planned.settings.seed}`, picture.image]]);
     await onSheet?.write();
-    return picture.info;
+    return picture;
   });
-  if (path !== STREAM) terminal.result({ output: path, kind: "picture", info: value, device, seconds }, [path]);
+  if (path !== STREAM) terminal.result({ output: path, kind: "picture", info: value.info, drift: driftRecord(value.drift), device, seconds }, [path]);
 }
 
-type Output = JobEnd & { readonly output: string; readonly seed: bigint; readonly info?: object };
+type Output = JobEnd & { readonly output: string; readonly seed: bigint; readonly info?: object; readonly drift?: object | null };
 
 async function runMany(wanted: readonly { seed: bigint; path: string }[], { args, settings, terminal, onSheet, memory }: Work & { memory: number | undefined }): Promise<void> {
   const outputs = new Map<number, Output>();
-  const infos = new Map<number, object>();
+  const made = new Map<number, Pick<Output, "info" | "drift">>();
   const tally: Tally = { done: 0, failed: 0, skipped: 0 };
   const told = async ({ index, path, settings: { seed } }: PlannedJob, end: JobEnd) => {
     tally[end.status] += 1;
-    outputs.set(index, { output: path, seed, ...end, ...(infos.has(index) ? { info: infos.get(index)! } : {}) });
+    outputs.set(index, { output: path, seed, ...end, ...made.get(index) });
     if (end.status === "done" && !terminal.settings.json) terminal.item({}, path);
   };
   const { value: sheetPath, device, seconds } = await compute({ ...settings, memory }, terminal, async (context) => {
@@ -89,8 +90,8 @@ async function runMany(wanted: readonly { seed: bigint; path: string }[], { args
       const planned = plannedJob({ pictures, settings: { ...settings, seed }, path }, { index: index + 1, terminal });
       return manyJob(planned, {
         terminal,
-        async written({ image, info }) {
-          infos.set(planned.index, info);
+        async written({ image, info, drift }) {
+          made.set(planned.index, { info, drift: driftRecord(drift) });
           await onSheet?.add(planned.index, [[planned.name, image]]);
         },
       });
