@@ -5,8 +5,10 @@ import type { FileHandle } from "node:fs/promises";
 import { ioFailure, writeFileAtomically } from "../files.js";
 import { sizeOf, withRange, type ByteRange } from "./ranges.js";
 
-/** How often the journal is written while bytes come in, milliseconds; so much of a download is lost when the power goes. */
-const JOURNAL_EVERY = 2000;
+/** How often the journal is written while bytes come in, milliseconds; so much of a download is lost when the process or the power goes. */
+const JOURNAL_EVERY = 500;
+/** On slow disks less often: flushing may take this share of the time. */
+const FLUSHING_SHARE = 0.1;
 
 /** What a part holds, as its journal says. */
 interface Journal {
@@ -25,7 +27,7 @@ export class Part {
   readonly #bytes: number;
   #version: Pick<Journal, "etag" | "sha256">;
   #done: readonly ByteRange[];
-  #journalled = 0;
+  #nextJournal = 0;
 
   private constructor(path: string, handle: FileHandle, { bytes, etag, sha256, done }: Journal) {
     this.path = path;
@@ -78,7 +80,7 @@ export class Part {
       throw ioFailure("write", this.path, error);
     }
     this.#done = withRange(this.#done, { start: position, end: position + bytes.length });
-    if (Date.now() - this.#journalled > JOURNAL_EVERY) await this.journal();
+    if (Date.now() >= this.#nextJournal) await this.journal();
   }
 
   /** Forgets what is there: for servers that only ever send a file from its beginning. */
@@ -89,13 +91,17 @@ export class Part {
 
   /** Notes on disk what is there, after it is there. */
   async journal(): Promise<void> {
-    this.#journalled = Date.now();
+    const start = Date.now();
+    // Other connections go on writing meanwhile, and shall not do this too.
+    this.#nextJournal = Infinity;
     const done = this.#done;
     try {
       await this.#handle.datasync();
       await writeFileAtomically(journalOf(this.path), new TextEncoder().encode(`${JSON.stringify({ bytes: this.#bytes, ...this.#version, done } satisfies Journal)}\n`));
     } catch (error) {
       throw ioFailure("write", this.path, error);
+    } finally {
+      this.#nextJournal = Date.now() + Math.max(JOURNAL_EVERY, (Date.now() - start) / FLUSHING_SHARE);
     }
   }
 

@@ -43,8 +43,8 @@ describe("a ComfyUI tree named by QEDIT_MODELS", () => {
   });
 
   test("that lacks a file says which, and where it was looked for", async () => {
-    const ended = await qedit([...ENCODE], { ...here, env: { QEDIT_MODELS: folder.at("comfy") } });
-    expectRefusal(ended, { code: 3, message: /Cannot find qwen_image_vae\.safetensors .* in .*comfy or /, hint: /QEDIT_MODELS/ });
+    const ended = await qedit([...ENCODE], { ...here, env: { QEDIT_MODELS: folder.at("comfy/models/loras") } });
+    expectRefusal(ended, { code: 3, message: /Cannot find qwen_image_vae\.safetensors .* in .*comfy\/models\/loras or /, hint: /QEDIT_MODELS/ });
   });
 });
 
