@@ -1,4 +1,4 @@
-// The four published files at full size, by their headers: every graph builds, every tensor is used or idle for a named reason,
+// The published files at full size, by their headers: every graph builds, every tensor is used or idle for a named reason,
 // and a session of the whole transformer opens over a sparse file of that layout.
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -78,6 +78,14 @@ test.each(["f32", "bf16"] as const)("the transformer of 60 blocks uses every ten
   expect(spent() / 1000).toBeLessThan(BUILD_BOUND);
   expect(unused).toEqual([]);
   expect(bytes.length).toBeLessThan(10e6);
+});
+
+test("the transformer of 2511 uses every tensor but its marker, and puts references at timestep 0", () => {
+  const checkpoint = published("qwen_image_edit_2511_bf16");
+  const config = transformerConfig(numbersOf(checkpoint), {});
+  expect(config).toMatchObject({ blocks: 60, heads: 24, referencesAtZero: true });
+  const { unused } = build(checkpoint, [(graph, w) => buildTransformer(graph, w, { config, compute: "bf16" })]);
+  expect(unused).toEqual(["__index_timestep_zero__"]);
 });
 
 test("a Lightning LoRA rides on all of its 720 modules", () => {
