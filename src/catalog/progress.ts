@@ -10,6 +10,8 @@ export type DownloadEvent =
 
 /** The speed is that of the last so many milliseconds. */
 const WINDOW = 10_000;
+/** A speed over less than so many milliseconds says nothing. */
+const SHORTEST = 300;
 /** Events come at least so far apart, milliseconds. */
 const EVERY = 200;
 
@@ -52,7 +54,7 @@ export class Progress {
     this.#told = now;
     this.#samples = [...this.#samples.filter(({ at }, index) => now - at <= WINDOW || index === this.#samples.length - 1), { at: now, received: this.#received }];
     const oldest = this.#samples[0]!;
-    const bytesPerSecond = now > oldest.at ? ((this.#received - oldest.received) * 1000) / (now - oldest.at) : 0;
+    const bytesPerSecond = now - oldest.at > SHORTEST ? ((this.#received - oldest.received) * 1000) / (now - oldest.at) : 0;
     const total = this.#file.bytes;
     const secondsLeft = bytesPerSecond > 0 ? (total - this.#done) / bytesPerSecond : undefined;
     this.#emit({ kind: "progress", file: this.#file.file, done: this.#done, total, bytesPerSecond, secondsLeft });
