@@ -2,6 +2,7 @@
 import { stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import { basename, delimiter, dirname, join, resolve } from "node:path";
+import { folderFor } from "../places.js";
 import { readExtraPaths } from "./comfyui.js";
 
 /** A folder that is searched, and why. */
@@ -66,18 +67,7 @@ export function subfolders({ folder }: Place): string[] {
 
 /** Where `models pull` puts files unless told otherwise. */
 export function ownModelsFolder(): string {
-  return join(dataFolder(), "models");
-}
-
-/** qedit's folder for data: QEDIT_HOME, or the platform's custom. */
-export function dataFolder(): string {
-  const { QEDIT_HOME, XDG_DATA_HOME, LOCALAPPDATA } = process.env;
-  if (QEDIT_HOME) return resolve(QEDIT_HOME);
-  if (process.platform === "win32") return join(LOCALAPPDATA || join(homedir(), "AppData", "Local"), "qedit");
-  // Wanted explicitly, on any platform.
-  if (XDG_DATA_HOME) return join(XDG_DATA_HOME, "qedit");
-  if (process.platform === "darwin") return join(homedir(), "Library", "Application Support", "qedit");
-  return join(homedir(), ".local", "share", "qedit");
+  return join(folderFor("data"), "models");
 }
 
 // ComfyUI reads extra_model_paths.yaml of its own folder; its desktop application keeps one among its settings.

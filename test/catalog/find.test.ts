@@ -5,7 +5,7 @@ import { delimiter, dirname, join } from "node:path";
 import { describe, expect, test, vi } from "vitest";
 import { findFile, findLora, findModelFiles, findNamed } from "../../src/catalog/find.js";
 import { FILE_ROLES, publishedModel, type HubFile } from "../../src/catalog/models.js";
-import { dataFolder, modelPlaces } from "../../src/catalog/places.js";
+import { modelPlaces } from "../../src/catalog/places.js";
 import { cached, homeFolder, note, place } from "./tree.js";
 
 const home = homeFolder();
@@ -35,13 +35,13 @@ describe("a file is found by its name in", () => {
     expect(await found()).toBe(file);
   });
 
-  test("qedit's own folder, which QEDIT_HOME moves", async () => {
-    expect(dataFolder()).toBe(process.platform === "darwin" ? home.at("Library/Application Support/qedit") : home.at(".local/share/qedit"));
+  test("qedit's own folder, which XDG_DATA_HOME and QEDIT_HOME move", async () => {
+    const inData = await place(home.at(`data/qedit/models/vae/${VAE}`), "vae-fp32");
+    const inHome = await place(home.at(`mine/data/models/vae/${VAE}`), "vae-fp32");
     vi.stubEnv("XDG_DATA_HOME", home.at("data"));
-    expect(dataFolder()).toBe(home.at("data/qedit"));
+    expect(await found()).toBe(inData);
     vi.stubEnv("QEDIT_HOME", home.at("mine"));
-    const file = await place(home.at(`mine/models/vae/${VAE}`), "vae-fp32");
-    expect(await found()).toBe(file);
+    expect(await found()).toBe(inHome);
   });
 
   test("a folder that links to itself, without end", async () => {

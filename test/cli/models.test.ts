@@ -44,7 +44,7 @@ async function hub(name: string, manners: Manners = {}, catalog = "catalog.json"
   return { server, at: { cwd: folder.path, env }, home, [Symbol.asyncDispose]: () => server[Symbol.asyncDispose]() };
 }
 
-const PULLED = ["models/vae/tiny-vae.safetensors", "models/text_encoders/tiny-text-encoder.safetensors", "models/diffusion_models/tiny-transformer.safetensors"];
+const PULLED = ["data/models/vae/tiny-vae.safetensors", "data/models/text_encoders/tiny-text-encoder.safetensors", "data/models/diffusion_models/tiny-transformer.safetensors"];
 
 function expectPulled(home: (path?: string) => string): void {
   for (const [index, file] of Object.values(FILES).entries()) {
@@ -92,8 +92,8 @@ describe("qedit models pull", () => {
     await using tiny = await hub("killed", { speed: 1_000_000 });
     const ended = await qedit(["models", "pull", "--yes"], { ...tiny.at, started: (child) => void sleep(4000).then(() => child.kill("SIGKILL")) });
     expect(ended.signal).toBe("SIGKILL");
-    const part = (await readdir(tiny.home("models"), { recursive: true })).find((name) => name.endsWith(".part.json"))!;
-    const { done } = JSON.parse(await readFile(tiny.home(`models/${part}`), "utf8")) as { done: { start: number; end: number }[] };
+    const part = (await readdir(tiny.home("data/models"), { recursive: true })).find((name) => name.endsWith(".part.json"))!;
+    const { done } = JSON.parse(await readFile(tiny.home(`data/models/${part}`), "utf8")) as { done: { start: number; end: number }[] };
     expect(done[0]!.end).toBeGreaterThan(100_000);
     delete tiny.server.manners.speed;
     tiny.server.seen.length = 0;
@@ -106,8 +106,8 @@ describe("qedit models pull", () => {
     await using tiny = await hub("stopped", { speed: 500_000 });
     const ended = await qedit(["models", "pull", "--yes"], { ...tiny.at, started: (child) => void sleep(2500).then(() => child.kill("SIGINT")) });
     expect(ended.code ?? ended.signal).toBeOneOf([130, "SIGINT"]);
-    expect(existsSync(tiny.home("models/vae/tiny-vae.safetensors.part.json"))).toBe(true);
-    expect(existsSync(tiny.home("models/vae/tiny-vae.safetensors.lock"))).toBe(ended.code === null);
+    expect(existsSync(tiny.home("data/models/vae/tiny-vae.safetensors.part.json"))).toBe(true);
+    expect(existsSync(tiny.home("data/models/vae/tiny-vae.safetensors.lock"))).toBe(ended.code === null);
   });
 
   test("twice at once does no harm", async () => {
@@ -123,12 +123,12 @@ describe("qedit models pull", () => {
     await using tiny = await hub("wrong", {}, "wrong.json");
     const ended = await qedit(["models", "pull", "--yes"], tiny.at);
     expectRefusal(ended, { code: 1, message: /Cannot accept tiny-vae\.safetensors: its SHA-256 is [0-9a-f]{64}, 0{64} was published/, hint: /tiny-vae\.safetensors\.wrong/ });
-    expect(existsSync(tiny.home("models/vae/tiny-vae.safetensors.wrong"))).toBe(true);
+    expect(existsSync(tiny.home("data/models/vae/tiny-vae.safetensors.wrong"))).toBe(true);
     expect(existsSync(tiny.home(PULLED[0]!))).toBe(false);
     const env = { ...tiny.at.env, QEDIT_CATALOG: folder.at("catalog.json") };
     expect((await qedit(["models", "pull", "--yes"], { ...tiny.at, env })).code).toBe(0);
     expectPulled(tiny.home);
-    expect(existsSync(tiny.home("models/vae/tiny-vae.safetensors.wrong"))).toBe(false);
+    expect(existsSync(tiny.home("data/models/vae/tiny-vae.safetensors.wrong"))).toBe(false);
   });
 
   test("takes what other tools have in place, and says where", async () => {
@@ -223,13 +223,13 @@ describe("qedit models", () => {
     await qedit(["models", "pull", "--yes"], tiny.at);
     // The user's own file under a published name.
     await rm(tiny.home(PULLED[0]!));
-    await rm(tiny.home("models/vae/.tiny-vae.safetensors.qedit.json"));
+    await rm(tiny.home("data/models/vae/.tiny-vae.safetensors.qedit.json"));
     await cp(fixture("tiny/vae.safetensors"), tiny.home(PULLED[0]!));
     expectRefusal(await qedit(["models", "rm", "tiny"], tiny.at), { code: 2, message: /Cannot ask "Remove 2 files/, hint: /--yes/ });
     const ended = await qedit(["models", "rm", "tiny", "--yes"], tiny.at);
     expect([ended.code, ended.stdout.trim().split("\n").length]).toEqual([0, 2]);
     expect(ended.stderr).toContain("stays: qedit did not download it");
-    const left = (await readdir(tiny.home("models"), { recursive: true })).filter((name) => name.includes("."));
+    const left = (await readdir(tiny.home("data/models"), { recursive: true })).filter((name) => name.includes("."));
     expect(left).toEqual(["vae/tiny-vae.safetensors"]);
     expectRefusal(await qedit(["models", "rm", "tiny", "--yes"], tiny.at), { code: 3, message: /no file of it was downloaded by qedit/, hint: /./ });
   });
@@ -238,12 +238,12 @@ describe("qedit models", () => {
     await using tiny = await hub("rm-part", { speed: 500_000 });
     await qedit(["models", "pull", "--yes"], { ...tiny.at, started: (child) => void sleep(2500).then(() => child.kill("SIGINT")) });
     expect((await qedit(["models", "rm", "tiny", "--yes"], tiny.at)).code).toBe(0);
-    expect((await readdir(tiny.home("models"), { recursive: true })).filter((name) => name.includes(".part"))).toEqual([]);
+    expect((await readdir(tiny.home("data/models"), { recursive: true })).filter((name) => name.includes(".part"))).toEqual([]);
   });
 
   test("path prints qedit's folder, a model's files, and where a named file lies", async () => {
     await using tiny = await hub("path");
-    expect((await qedit(["models", "path"], tiny.at)).stdout).toBe(`${tiny.home("models")}\n`);
+    expect((await qedit(["models", "path"], tiny.at)).stdout).toBe(`${tiny.home("data/models")}\n`);
     expectRefusal(await qedit(["models", "path", "tiny"], tiny.at), { code: 3, message: /Cannot find tiny-vae\.safetensors/, hint: /qedit models pull tiny/ });
     await qedit(["models", "pull", "--yes"], tiny.at);
     expect((await qedit(["models", "path", "tiny"], tiny.at)).stdout).toBe(PULLED.map((path) => `${tiny.home(path)}\n`).join(""));
@@ -272,7 +272,7 @@ describe("a made-up ComfyUI tree", () => {
     const ran = await qedit([...RUN, "--lora", "lightning-4steps", "-o", "comfy.png"], { ...tiny.at, env });
     expect([ran.code, ran.stdout]).toEqual([0, "comfy.png\n"]);
     expect(await readdir(tiny.home("ComfyUI"), { recursive: true })).toEqual(before);
-    expect(existsSync(tiny.home("models"))).toBe(false);
+    expect(existsSync(tiny.home("data/models"))).toBe(false);
   });
 });
 
