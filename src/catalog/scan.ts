@@ -18,8 +18,12 @@ export interface ScannedFile {
   /** Which tool's folder, or which variable, led here. */
   readonly source: string;
   readonly identity?: Identity;
-  /** Catalogue entries that mean a file of this name and length, as `MODEL` or `MODEL LORA`. */
+  /** Catalogue entries that mean a file of this name, as `MODEL` or `MODEL LORA`. */
   readonly models: readonly string[];
+  /** The release that the file's name claims, where neither header nor catalogue tells: `Qwen-Image-Edit-2509`. */
+  readonly claimed?: string;
+  /** Bytes of the published file of this name, where they differ. */
+  readonly publishedBytes?: number;
   readonly refused?: string;
 }
 
@@ -69,7 +73,16 @@ export async function scanModels({ only = false, ...options }: ScanOptions = {})
 /** One file as a scan shows it; undefined for files that only look like models by their name. */
 export async function inspect(path: string, { source, catalog }: { source: string; catalog: Catalog }): Promise<ScannedFile | undefined> {
   const bytes = await bytesOf(path);
-  const facts = { path, bytes, source, models: cataloguedAs(path, bytes, catalog) };
+  const { models, publishedBytes } = cataloguedAs(path, catalog);
+  const claimed = models.length === 0 ? claimedRelease(path) : undefined;
+  const facts = {
+    path,
+    bytes,
+    source,
+    models,
+    ...(claimed === undefined ? {} : { claimed }),
+    ...(publishedBytes === undefined || publishedBytes === bytes ? {} : { publishedBytes }),
+  };
   if (!/\.(safetensors|sft|json)$/i.test(path)) {
     const refused = await foreignKind(path);
     return refused === undefined ? undefined : { ...facts, refused };
@@ -81,13 +94,22 @@ export async function inspect(path: string, { source, catalog }: { source: strin
   }
 }
 
-/** Catalogue entries that mean a file of this name and length. */
-function cataloguedAs(path: string, bytes: number, { models }: Catalog): string[] {
-  const isIt = ({ file, bytes: wanted }: PublishedFile) => file === basename(path) && wanted === bytes;
-  return [...models.values()].flatMap(({ name, files, loras }) => [
-    ...(Object.values(files).some(isIt) ? [name] : []),
-    ...Object.entries(loras).flatMap(([lora, file]) => (isIt(file) ? [`${name} ${lora}`] : [])),
+// Catalogue entries that mean a file of this name, and the length that it was published with.
+function cataloguedAs(path: string, catalog: Catalog): { models: string[]; publishedBytes: number | undefined } {
+  const isIt = ({ file }: PublishedFile) => file === basename(path);
+  const found = [...catalog.models.values()].flatMap(({ name, files, loras }) => [
+    ...Object.values(files).filter(isIt).map((file) => ({ name, file })),
+    ...Object.entries(loras).flatMap(([lora, file]) => (isIt(file) ? [{ name: `${name} ${lora}`, file }] : [])),
   ]);
+  return { models: found.map(({ name }) => name), publishedBytes: found[0]?.file.bytes };
+}
+
+// From names such as Qwen-Image-Edit-2509-Q8 or models--Qwen--Qwen-Image-Edit-2511; names lie sometimes, hence a claim.
+function claimedRelease(path: string): string | undefined {
+  const claims = [...path.matchAll(/qwen[-_. ]?image[-_. ]?(edit|layered)?(?:[-_. ]?plus)?[-_. ]?(2[56]\d\d)?/gi)];
+  const [, variant, release] = claims.at(-1) ?? [];
+  if (variant === undefined && release === undefined) return undefined;
+  return ["Qwen-Image", ...(variant === undefined ? [] : [variant[0]!.toUpperCase() + variant.slice(1).toLowerCase()]), ...(release === undefined ? [] : [release])].join("-");
 }
 
 // Shards are shown as their index, once.

@@ -1,13 +1,13 @@
 // `models verify`: whether files are whole, are what they are named, and have the published hash.
-import { basename } from "node:path";
 import { stat } from "node:fs/promises";
+import { basename, join } from "node:path";
 import type { ModelPart } from "../checkpoint/names.js";
 import { openCheckpoint, openPart } from "../checkpoint/open.js";
 import { findPublishedFile } from "./find.js";
 import { hashFile } from "./hash.js";
 import { identify, type Identity, type NetworkKind } from "./identify.js";
 import { FILE_ROLES, publishedModel, readCatalog, type FileRole, type PublishedFile } from "./models.js";
-import type { SearchOptions } from "./places.js";
+import { isFolder, type SearchOptions } from "./places.js";
 import { readReceipt } from "./receipt.js";
 
 /** A file to verify: what was published, and where it lies. */
@@ -31,6 +31,8 @@ export interface Verified {
 
 const KIND: Readonly<Record<FileRole, NetworkKind>> = { vae: "vae", textEncoder: "text-encoder", transformer: "transformer" };
 
+const PART: Partial<Record<NetworkKind, ModelPart>> = { vae: "vae", "text-encoder": "text_encoder", transformer: "transformer" };
+
 /** The files of a model: its three parts, and those of its LoRAs that are on disk. */
 export async function filesOf(name: string | undefined, options: SearchOptions): Promise<VerifyItem[]> {
   const { files, loras } = await publishedModel(name);
@@ -39,8 +41,15 @@ export async function filesOf(name: string | undefined, options: SearchOptions):
   return [...(await Promise.all(parts)), ...(await Promise.all(extras)).filter(({ path }) => path !== undefined)];
 }
 
-/** A file by its path; the catalogue's, if one is published under this name. */
-export async function fileAt(path: string): Promise<VerifyItem> {
+/** What lies at a path: a file, a folder with one checkpoint, or a model's folder with one for each part. */
+export async function filesAt(path: string): Promise<VerifyItem[]> {
+  const folders = FILE_ROLES.map((role) => ({ kind: KIND[role], path: join(path, PART[KIND[role]]!) }));
+  const parts = await Promise.all(folders.map(async (part) => ((await isFolder(part.path)) ? [{ file: undefined, ...part }] : [])));
+  return parts.flat().length > 0 ? parts.flat() : [await fileAt(path)];
+}
+
+// The catalogue's file, if one is published under this name.
+async function fileAt(path: string): Promise<VerifyItem> {
   const { models } = await readCatalog();
   for (const { files, loras } of models.values()) {
     const role = FILE_ROLES.find((each) => files[each].file === basename(path));
@@ -75,8 +84,6 @@ export async function verifyFile({ file, kind, path }: VerifyItem, options: { si
   if (wanted !== undefined && wanted !== sha256) return bad(`its SHA-256 is ${sha256}, ${wanted} is wanted`, { identity: header, sha256, compared });
   return { file: name, path, identity: header, sha256, compared };
 }
-
-const PART: Partial<Record<NetworkKind, ModelPart>> = { vae: "vae", "text-encoder": "text_encoder", transformer: "transformer" };
 
 async function readHeader(path: string, kind: NetworkKind | undefined): Promise<Identity> {
   const part = kind === undefined ? undefined : PART[kind];

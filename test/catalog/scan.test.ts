@@ -50,10 +50,20 @@ describe("the published files", () => {
     expect(Object.values(files)).toHaveLength(4);
   });
 
-  test("of the right name and another length are no published files", async () => {
+  test("of the right name and another length are told with both lengths", async () => {
     await published("comfy/models/vae/qwen_image_vae.safetensors", "qwen_image_vae", { edited: "yes" });
-    expect((await scanned())["comfy/models/vae/qwen_image_vae.safetensors"]).toMatchObject({ identity: { kind: "vae" }, models: [] });
+    const file = (await scanned())["comfy/models/vae/qwen_image_vae.safetensors"]!;
+    expect(file).toMatchObject({ identity: { kind: "vae" }, models: { length: 5 }, publishedBytes: 253_806_246 });
+    expect(file.bytes).toBeGreaterThan(253_806_246);
   });
+});
+
+test("a name that no catalogue has still claims a release", async () => {
+  vi.stubEnv("QEDIT_MODELS", home.at("models"));
+  const claims = { "Qwen-Image-Edit-Plus-2509-mine": "Qwen-Image-Edit-2509", qwen_image_2512_fp8: "Qwen-Image-2512", "my-qwen-image-edit": "Qwen-Image-Edit", "qwen-image-layered": "Qwen-Image-Layered", "qwen_image": undefined, other: undefined };
+  for (const name of Object.keys(claims)) await place(home.at(`models/${name}.safetensors`), "transformer");
+  const files = await scanned();
+  expect(Object.fromEntries(Object.entries(files).map(([path, { claimed }]) => [path.slice("models/".length, -".safetensors".length), claimed]))).toEqual(claims);
 });
 
 test("a ComfyUI tree, its extra paths and the cache are scanned together, each file once", async () => {

@@ -24,8 +24,9 @@ export const scan = defineCommand({
   },
 });
 
-function line({ path, bytes, source, identity, models, refused }: ScannedFile): string {
+function line({ path, bytes, source, identity, models, claimed, publishedBytes, refused }: ScannedFile): string {
   const what = identity ? identityText(identity) : `refused: ${refused}`;
-  const known = models.length > 0 ? ` [${models.join(", ")}]` : "";
-  return `${path}\n    ${what}; ${bytesText(bytes)}, ${source}${known}`;
+  const length = publishedBytes === undefined ? "" : `, published with ${bytesText(publishedBytes)}: another release of it, or not it`;
+  const known = models.length > 0 ? ` [${models.join(", ")}]` : claimed === undefined ? "" : ` [by its name of ${claimed}]`;
+  return `${path}\n    ${what}; ${bytesText(bytes)}${length}, ${source}${known}`;
 }

@@ -1,7 +1,7 @@
 // qedit models verify: header, network, length and hash of model files.
 import { stat } from "node:fs/promises";
 import { readCatalog } from "../../../catalog/models.js";
-import { fileAt, filesOf, verifyFile, type Verified, type VerifyItem } from "../../../catalog/verify.js";
+import { filesAt, filesOf, verifyFile, type Verified, type VerifyItem } from "../../../catalog/verify.js";
 import { EXIT } from "../../../errors.js";
 import { defineCommand } from "../../command.js";
 import type { Terminal } from "../../terminal.js";
@@ -27,7 +27,7 @@ export const verify = defineCommand({
 // A path is told by its slash or its ending, or by being there.
 async function named(name: string, search: { modelsDirs: readonly string[] }): Promise<VerifyItem[]> {
   const isPath = /[/\\]|\.\w+$/.test(name) || (await stat(name).then(() => true, () => false));
-  return isPath ? [await fileAt(name)] : filesOf(name, search);
+  return isPath ? filesAt(name) : filesOf(name, search);
 }
 
 async function everything(search: { modelsDirs: readonly string[] }): Promise<VerifyItem[]> {
