@@ -47,6 +47,8 @@ export function baseNames(module: string): readonly { readonly prefix: string; r
     { prefix: "", name: module },
     { prefix: "transformer.", name: `transformer.${module}` },
     { prefix: "diffusion_model.", name: `diffusion_model.${module}` },
+    // PEFT itself, which ComfyUI does not take.
+    { prefix: "base_model.model.", name: `base_model.model.${module}` },
     { prefix: "lora_unet_", name: `lora_unet_${underscored}` },
     { prefix: "lycoris_", name: `lycoris_${underscored}` },
   ];

@@ -4,6 +4,7 @@
 import { QeditError } from "../errors.js";
 import type { Checkpoint, StoredTensor } from "./checkpoint.js";
 import { ALPHA, PAIR_LAYOUTS, UNSUPPORTED, baseNames, moduleOf, unsupportedForm } from "./lora-layouts.js";
+import { configuredAlpha } from "./lora-config.js";
 import { readScalars } from "./read-tensor.js";
 
 /** The low-rank matrices of one module. */
@@ -16,7 +17,7 @@ export interface LoraPair {
   readonly scale: number;
 }
 
-/** A pair of a file, with the alpha that the file states. */
+/** A pair of a file, with the alpha that the file or its configuration states. */
 export interface MatchedPair extends LoraPair {
   readonly alpha: number | undefined;
 }
@@ -69,11 +70,12 @@ export async function matchLora(lora: Checkpoint, model: Checkpoint): Promise<Lo
   if (candidates.length === 0) throw nothingFits(lora, model);
 
   const alphas = await readAlphas(lora.file, candidates);
+  const configured = configuredAlpha(lora);
   return {
     file: lora.file,
     layout: [...new Set(candidates.map((candidate) => candidate.layout))].join(" and "),
     ranks: distinct(candidates.map(({ down }) => rankOf(down))),
-    matched: new Map(candidates.map((candidate) => [candidate.module, scaledPair(candidate, alphas.get(candidate))])),
+    matched: new Map(candidates.map((candidate) => [candidate.module, scaledPair(candidate, alphas.get(candidate) ?? configured(candidate.module, rankOf(candidate.down)))])),
     unmatched,
   };
 }

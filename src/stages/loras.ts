@@ -1,8 +1,9 @@
 // LoRAs as a stage takes them: FILE or FILE:STRENGTH, matched to the transformer's modules.
 import { basename } from "node:path";
 import type { Checkpoint } from "../checkpoint/checkpoint.js";
+import { openLora } from "../checkpoint/lora-config.js";
 import { matchLora, matchTable, refuseUnmatched, type LoraMatch } from "../checkpoint/lora.js";
-import { checkpointIdentity, readSafetensors } from "../checkpoint/safetensors.js";
+import { checkpointIdentity } from "../checkpoint/safetensors.js";
 import type { Adapter } from "../checkpoint/weights.js";
 import type { Emit } from "../events.js";
 
@@ -36,7 +37,7 @@ export async function matchLoras({ lora, strictLora }: { lora: readonly string[]
   const riding: RidingLora[] = [];
   for (const [index, written] of lora.entries()) {
     const { path, strength } = parseLora(written);
-    const checkpoint = await readSafetensors(path);
+    const checkpoint = await openLora(path);
     const match = await matchLora(checkpoint, model);
     if (strictLora) refuseUnmatched(match);
     riding.push({

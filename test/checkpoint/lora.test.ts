@@ -1,9 +1,12 @@
 // Matching LoRA files to a model: every spelling, scales, and what is refused or left over.
 
+import { mkdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { publishedTensors } from "../../fixtures/headers/published.js";
 import { sparseCheckpoint } from "../../fixtures/headers/sparse.js";
 import { PAIR_LAYOUTS, baseNames } from "../../src/checkpoint/lora-layouts.js";
+import { openLora } from "../../src/checkpoint/lora-config.js";
 import { matchLora, matchTable, refuseUnmatched } from "../../src/checkpoint/lora.js";
 import { writeSafetensors } from "../../src/checkpoint/safetensors-writer.js";
 import type { WritableTensor } from "../../src/checkpoint/safetensors-writer.js";
@@ -14,9 +17,9 @@ import { temporaryFolder } from "./folder.js";
 const path = temporaryFolder();
 let files = 0;
 
-async function checkpoint(tensors: Record<string, WritableTensor>) {
+async function checkpoint(tensors: Record<string, WritableTensor>, metadata: Record<string, string> = {}) {
   const file = path(`${files++}.safetensors`);
-  await writeSafetensors(file, tensors);
+  await writeSafetensors(file, tensors, metadata);
   return readSafetensors(file);
 }
 
@@ -126,4 +129,40 @@ test.each(["lightning_lora_bf16", "lightning_lora_fp32"] as const)("%s fits the 
   const match = await matchLora(await readSafetensors(path(`${name}.safetensors`)), await readSafetensors(path("transformer.safetensors")));
   expect(match.unmatched).toEqual([]);
   expect(matchTable(match)).toEqual(["matched 720/720 modules, rank 64, alpha 0, layout kohya, no prefix"]);
+});
+
+describe("an alpha that lies beside the matrices", () => {
+  const PEFT = PAIR_LAYOUTS.find(({ name }) => name === "PEFT")!;
+  const scaleOf = async (config: object | string) => {
+    const metadata = { lora_adapter_metadata: typeof config === "string" ? config : JSON.stringify(config) };
+    return (await matchLora(await checkpoint(pair(`transformer.${MODULE}`, PEFT), metadata), model)).matched.get(MODULE)!.scale;
+  };
+
+  test.each([
+    ["of diffusers", { "transformer.lora_alpha": 3, "transformer.r": RANK }, 3 / RANK],
+    ["without the prefix", { lora_alpha: 3, r: RANK }, 3 / RANK],
+    ["of one module", { lora_alpha: 3, alpha_pattern: { "attn.to_q": 8 } }, 8 / RANK],
+    ["of another module", { lora_alpha: 3, alpha_pattern: { to_k: 8 } }, 3 / RANK],
+    ["of rslora", { lora_alpha: 3, use_rslora: true }, 3 / Math.sqrt(RANK)],
+    ["that is none", { lora_alpha: null }, 1],
+    ["in something else", "not JSON", 1],
+  ])("%s counts", async (_, config, wanted) => {
+    expect(await scaleOf(config)).toBeCloseTo(wanted, 12);
+  });
+
+  test("yields to one in the file", async () => {
+    const tensors = { ...pair(`transformer.${MODULE}`, PEFT), [`transformer.${MODULE}.alpha`]: float32([], Float32Array.of(5)) };
+    const { matched } = await matchLora(await checkpoint(tensors, { lora_adapter_metadata: '{"lora_alpha":3}' }), model);
+    expect(matched.get(MODULE)!.scale).toBe(5 / RANK);
+  });
+
+  test("in PEFT's adapter_config.json is found beside the file, by the folder or by the file", async () => {
+    const folder = path("peft");
+    await mkdir(folder);
+    await writeSafetensors(join(folder, "adapter_model.safetensors"), pair(`base_model.model.${MODULE}`, PEFT));
+    await writeFile(join(folder, "adapter_config.json"), '{"peft_type":"LORA","lora_alpha":6,"r":2}');
+    for (const named of [folder, join(folder, "adapter_model.safetensors")]) {
+      expect((await matchLora(await openLora(named), model)).matched.get(MODULE)!.scale).toBe(6 / RANK);
+    }
+  });
 });
