@@ -66,7 +66,7 @@ export async function download(wanted: Download, { folder, emit, signal }: Downl
       if ((await sizeOf(part)) > before) attempt = 1;
       if (attempt >= ATTEMPTS) throw networkFailure(wanted, error);
       emit({ kind: "detail", text: `${wanted.name}: ${reasonOf(error)}; trying again` });
-      await pause(FIRST_PAUSE * 2 ** (attempt - 1), undefined, { signal });
+      await pause(FIRST_PAUSE * 2 ** (attempt - 1), undefined, { signal }).catch(() => signal.throwIfAborted());
     }
   }
   const { sha256, found } = await hashes(part, wanted.digest?.algorithm ?? "sha256");

@@ -1,0 +1,61 @@
+// A local HTTP server that does to each request what the test says: cuts it, ignores its range, refuses it.
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { afterAll } from "vitest";
+
+/** One request as a test looks at it later. */
+export interface Seen {
+  readonly path: string;
+  readonly range: string | undefined;
+}
+
+/** What the server does with the request of that number, from 0. */
+export type Behaviour = (response: ServerResponse, request: IncomingMessage, index: number) => void;
+
+/** A server, what it was asked, and what it does. */
+export interface TestServer {
+  readonly url: string;
+  readonly seen: readonly Seen[];
+  /** Forgets what it saw, and does this from now on. */
+  readonly behave: (behaviour: Behaviour) => void;
+}
+
+/** Starts a server that stops when the tests of this file are done. */
+export async function testServer(): Promise<TestServer> {
+  const seen: Seen[] = [];
+  let behaviour: Behaviour = (response) => response.writeHead(404).end();
+  const server = createServer((request, response) => {
+    seen.push({ path: request.url!, range: request.headers.range });
+    behaviour(response, request, seen.length - 1);
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  afterAll(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    seen,
+    behave(next) {
+      seen.length = 0;
+      behaviour = next;
+    },
+  };
+}
+
+/** Serves bytes as servers of files do; `most` cuts the connection after so many bytes. */
+export function serve(bytes: Buffer, { etag = '"one"', most = Infinity }: { etag?: string; most?: number } = {}): Behaviour {
+  return (response, request) => {
+    const start = Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? "")?.[1] ?? 0);
+    const isPartial = start > 0 && request.headers["if-range"] === etag;
+    if (isPartial && start >= bytes.length) return void response.writeHead(416, { "content-range": `bytes */${bytes.length}` }).end();
+    const body = isPartial ? bytes.subarray(start) : bytes;
+    response.writeHead(isPartial ? 206 : 200, {
+      etag,
+      "content-length": body.length,
+      ...(isPartial ? { "content-range": `bytes ${start}-${bytes.length - 1}/${bytes.length}` } : {}),
+    });
+    if (body.length <= most) return void response.end(body);
+    response.write(body.subarray(0, most), () => setTimeout(() => response.destroy(), 20));
+  };
+}
