@@ -1,9 +1,9 @@
 // Why CUDA does not work here, each reason with the command that mends it: the one list that doctor, setup and the choice of a device tell from.
 import { join } from "node:path";
 import { QeditError } from "../errors.js";
+import { CUDA_PACKAGES } from "./cuda-packages.js";
 import { findGpus, type Gpu, type Gpus } from "./gpus.js";
 import { inspectLibraries, type LibraryReport, type MissingLibrary } from "./libraries.js";
-import { ownEnvironment } from "./library-folders.js";
 import { holdLibrary } from "./loading.js";
 import { installedRelease, providerFolder, PROVIDER_FILES, type Release } from "./release.js";
 
@@ -33,17 +33,6 @@ const LEAST_CAPABILITY = 7.5;
 /** Where the driver's own library is, which comes with no package but the driver. */
 const DRIVER_LIBRARY = "libcuda.so.1";
 
-/** NVIDIA's packages for Python by the library in each: the smallest way to CUDA 13, without a toolkit. */
-const PACKAGES: Readonly<Record<string, string>> = {
-  "libcudart.so.13": "nvidia-cuda-runtime~=13.0",
-  "libcublas.so.13": "nvidia-cublas~=13.0",
-  "libcublasLt.so.13": "nvidia-cublas~=13.0",
-  "libcurand.so.10": "nvidia-curand~=10.4",
-  "libcufft.so.12": "nvidia-cufft~=12.0",
-  "libnvrtc.so.13": "nvidia-cuda-nvrtc~=13.0",
-  "libcudnn.so.9": "nvidia-cudnn-cu13~=9.3",
-};
-
 /** The problem of a platform that onnxruntime-node has no CUDA for; undefined where it has. */
 export function platformProblem({ hasCuda, platform }: Pick<Release, "hasCuda" | "platform"> = installedRelease()): Problem | undefined {
   if (hasCuda) return undefined;
@@ -69,8 +58,21 @@ export async function explainFailure(error: unknown, index = 0): Promise<readonl
   const message = error instanceof Error ? error.message : String(error);
   // ONNX Runtime keeps the loader's reason to its log.
   const reason = /Failed to load shared library/.test(message) && provider !== undefined ? holdLibrary(join(provider, PROVIDER_FILES[0])) : undefined;
-  return [{ text: reason ?? message, remedy: "`qedit setup --force` installs the provider again; `--device cpu` works everywhere" }];
+  const failure = /CUDA failure (\d+)/.exec(message)?.[1] ?? "";
+  const remedy = REMEDIES[failure] ?? "`qedit setup --force` installs the provider again; `--device cpu` works everywhere";
+  return [{ text: reason ?? message.replace(/^Cannot (open|run) a trial on \S+: /, ""), remedy }];
 }
+
+/** What to do about the errors of CUDA's runtime that a machine's owner can mend, by their numbers in driver_types.h. */
+const REMEDIES: Readonly<Record<string, string>> = {
+  2: "Close other programs that use the GPU: `nvidia-smi` lists them",
+  35: "Update NVIDIA's driver",
+  46: "Close other programs that use the GPU: `nvidia-smi` lists them",
+  100: "Let this process see the GPU: start a container with `--gpus all`, and look at CUDA_VISIBLE_DEVICES",
+  101: "Take a GPU that `nvidia-smi` lists: `--device cuda:0`",
+  803: "Restart the machine: the driver was updated while it ran",
+  999: "Restart the machine, or reload the driver's module nvidia_uvm",
+};
 
 async function providerLibraries(provider: string | undefined): Promise<{ libraries: LibraryReport | undefined; problem: Problem[] }> {
   const absent = { text: "the CUDA provider of ONNX Runtime is not installed", remedy: "`qedit setup`" };
@@ -121,9 +123,7 @@ function described({ soname, unfit }: MissingLibrary): string {
 }
 
 function remedyFor(missing: readonly MissingLibrary[]): string {
-  const packages = [...new Set(missing.map(({ soname }) => PACKAGES[soname]))];
-  const known = packages.filter((name) => name !== undefined);
-  if (known.length < packages.length) return `Install ${missing.map(({ soname }) => soname).join(", ")} with your system's packages`;
-  const environment = ownEnvironment();
-  return `\`python3 -m venv ${environment} && ${environment}/bin/pip install ${known.join(" ")}\`, or install CUDA 13 and cuDNN 9`;
+  const unknown = missing.filter(({ soname }) => !Object.hasOwn(CUDA_PACKAGES, soname));
+  if (unknown.length > 0) return `Install ${missing.map(({ soname }) => soname).join(", ")} with your system's packages`;
+  return "`qedit setup --libraries`, or install CUDA 13 and cuDNN 9";
 }

@@ -66,11 +66,16 @@ function hostTensor(output: OrtTensor): Tensor {
 /** What ONNX Runtime says when memory, of the host or of the GPU, has run out. */
 const OUT_OF_MEMORY = /bad_alloc|[Ff]ailed to allocate memory|out of memory|CUDA failure 2\b|CUBLAS_STATUS_ALLOC_FAILED|Available memory of/;
 
+/** `CUDA failure 35: CUDA driver version is insufficient for CUDA runtime version`, and likewise of cuBLAS and cuDNN. */
+const GPU_FAILURE = /\b(?:CUDA|CUBLAS|CUDNN|CUDNN_FE|CUFFT) failure \d+: [^;]+/;
+
 async function attempt<T>(what: string, action: () => Promise<T>): Promise<T> {
   try {
     return await action();
   } catch (cause) {
-    const [reason] = String(cause instanceof Error ? cause.message : cause).split("\n");
+    const [line = ""] = String(cause instanceof Error ? cause.message : cause).split("\n");
+    // Of a failure on the GPU the middle is what a person can read, between the templates and the macros of the place where it was met.
+    const reason = GPU_FAILURE.exec(line)?.[0].trim() ?? line;
     if (OUT_OF_MEMORY.test(String(cause))) {
       throw new QeditError("QEDIT_E_MEMORY", `Cannot ${what}: out of memory`, { cause, hint: "Try a smaller picture: --megapixels 0.5" });
     }

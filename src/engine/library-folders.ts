@@ -2,7 +2,7 @@
 import { readdir, realpath } from "node:fs/promises";
 import { homedir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
-import { folderFor } from "../places.js";
+import { ownLibraries } from "./cuda-packages.js";
 
 /** A folder, and for people why it is searched. */
 export interface SearchedFolder {
@@ -23,18 +23,13 @@ export async function searchedFolders(env: NodeJS.ProcessEnv = process.env): Pro
   return [...named.map((folder) => ({ folder, source: "LD_LIBRARY_PATH" })), ...system.map((folder) => ({ folder, source: "the system's libraries" }))];
 }
 
-/** Where CUDA's libraries lie without the loader knowing: qedit's own environment, toolkits, Python's nvidia packages, WSL, NixOS. */
+/** Where CUDA's libraries lie without the loader knowing: qedit's own folder, toolkits, Python's nvidia packages, WSL, NixOS. */
 export async function hiddenFolders(env: NodeJS.ProcessEnv = process.env): Promise<SearchedFolder[]> {
   const pythons = await pythonFolders(env);
   const packages = await Promise.all(
     pythons.map(async (site) => (await names(join(site, "nvidia"))).map((name) => ({ folder: join(site, "nvidia", name, "lib"), source: "Python's nvidia packages" }))),
   );
-  return [...packages.flat(), ...(await toolkitFolders(env)), ...DRIVER_FOLDERS];
-}
-
-/** The environment that doctor's advice makes, so that pip needs no other. */
-export function ownEnvironment(): string {
-  return join(folderFor("data"), "cuda");
+  return [{ folder: ownLibraries(), source: "qedit setup" }, ...packages.flat(), ...(await toolkitFolders(env)), ...DRIVER_FOLDERS];
 }
 
 /** Where WSL and NixOS keep the driver's libraries. */
@@ -58,7 +53,7 @@ async function pythonFolders(env: NodeJS.ProcessEnv): Promise<string[]> {
   const onPath = await Promise.all(
     (env["PATH"] ?? "").split(delimiter).filter((folder) => folder !== "").map((folder) => realpath(join(folder, "python3")).then((python) => [dirname(folder), dirname(dirname(python))], () => [])),
   );
-  const prefixes = [ownEnvironment(), env["VIRTUAL_ENV"], env["CONDA_PREFIX"], join(process.cwd(), ".venv"), join(process.cwd(), "venv"), ...onPath.flat(), join(home, ".local"), "/usr/local", "/usr"];
+  const prefixes = [env["VIRTUAL_ENV"], env["CONDA_PREFIX"], join(process.cwd(), ".venv"), join(process.cwd(), "venv"), ...onPath.flat(), join(home, ".local"), "/usr/local", "/usr"];
   const folders: string[] = [];
   for (const prefix of new Set(prefixes)) {
     if (!prefix) continue;

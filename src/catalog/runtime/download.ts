@@ -83,10 +83,10 @@ export async function download(wanted: Download, { folder, emit, signal }: Downl
   return { path, bytes: await sizeOf(path), sha256 };
 }
 
-/** Reads a small JSON document. Throws QEDIT_E_NETWORK. */
-export async function fetchJson(url: string, signal: AbortSignal): Promise<unknown> {
+/** Reads a JSON document. Throws QEDIT_E_NETWORK. */
+export async function fetchJson(url: string, signal: AbortSignal, accept = "application/json"): Promise<unknown> {
   try {
-    const response = await fetch(url, { dispatcher: agent(), signal: AbortSignal.any([signal, AbortSignal.timeout(SILENCE)]) });
+    const response = await fetch(url, { dispatcher: agent(), headers: { accept }, signal: AbortSignal.any([signal, AbortSignal.timeout(SILENCE)]) });
     if (!response.ok) throw refusal(url, response);
     return await response.json();
   } catch (error) {

@@ -4,6 +4,7 @@ import { copyFile, mkdir, open, readFile, readdir, rename, rm, stat } from "node
 import { dirname, join } from "node:path";
 import { platformProblem, type Problem } from "../../engine/cuda.js";
 import { tryDevice } from "../../engine/device.js";
+import { inspectLibraries } from "../../engine/libraries.js";
 import { CORE_FILE, installedRelease, providerFolder, type Release } from "../../engine/release.js";
 import { QeditError } from "../../errors.js";
 import type { Emit } from "../../events.js";
@@ -11,11 +12,14 @@ import { ioFailure } from "../../files.js";
 import { download } from "./download.js";
 import { candidates, type Source, type SourceChoice } from "./sources.js";
 import { unpackProvider } from "./unpack.js";
+import { findWheels, installWheels, type Wheel } from "./wheels.js";
 
 /** What the user asked for. */
 export interface SetupChoice extends SourceChoice {
   /** Claims that a provider that is there already is replaced. */
   readonly force: boolean;
+  /** Claims that NVIDIA's libraries which are nowhere on this machine are fetched too. */
+  readonly libraries: boolean;
   readonly dryRun: boolean;
 }
 
@@ -35,6 +39,8 @@ export interface SetupReport {
   readonly url?: string;
   readonly bytes?: number;
   readonly sha256?: string;
+  /** Packages of NVIDIA's libraries. */
+  readonly libraries?: readonly Wheel[];
   /** Of the session that was opened at the end: whether it worked, its seconds, and what was in the way. */
   readonly works?: boolean;
   readonly seconds?: number | undefined;
@@ -49,16 +55,34 @@ export async function setUp(choice: SetupChoice, context: SetupContext): Promise
   const { version, ownFolder } = release;
   const sources = await candidates(version, choice);
   const present = await providerFolder(release);
-  if (present !== undefined && !choice.force) return { action: "present", version, folder: present, ...(await session(choice, context)) };
-  const found = await firstSource(sources, context);
-  if (choice.dryRun) return { action: "would install", version, folder: ownFolder, source: found.label, ...("download" in found ? { url: found.download.url } : {}) };
+  const isKept = present !== undefined && !choice.force;
+  const found = isKept ? undefined : await firstSource(sources, context);
+  if (choice.dryRun) return { ...plan(found, release, present), ...(await libraryPlan(choice, present, context)) };
   const unlock = await lock(dirname(ownFolder));
   try {
-    const fetched = await install(found, release, context);
-    return { action: "installed", version, folder: ownFolder, source: found.label, ...fetched, ...(await session(choice, context)) };
+    const done = found ? { action: "installed" as const, folder: ownFolder, source: found.label, ...(await install(found, release, context)) } : { action: "present" as const, folder: present! };
+    const wheels = await libraryPlan(choice, done.folder, context);
+    if (wheels.libraries) await installWheels(wheels.libraries, { folder: downloadsOf(release), ...context });
+    await rm(downloadsOf(release), { recursive: true, force: true });
+    return { version, ...done, ...wheels, ...(await session(context)) };
   } finally {
     await unlock();
   }
+}
+
+function plan(found: Source | undefined, { version, ownFolder }: Release, present: string | undefined): SetupReport {
+  if (!found) return { action: "present", version, folder: present! };
+  return { action: "would install", version, folder: ownFolder, source: found.label, ...("download" in found ? { url: found.download.url } : {}) };
+}
+
+// The wheels that hold what is missing; a library that is somewhere is used where it lies.
+async function libraryPlan({ libraries }: SetupChoice, provider: string | undefined, { emit, signal }: SetupContext): Promise<Pick<SetupReport, "libraries">> {
+  if (!libraries) return {};
+  emit({ kind: "activity", text: "looking at NVIDIA's libraries" });
+  const { missing, unused } = await inspectLibraries(provider);
+  // cuDNN compiles some kernels with nvrtc, if it is there.
+  const wanted = missing.length === 0 ? [] : [...missing, ...unused.filter(({ soname }) => soname.startsWith("libnvrtc"))];
+  return { libraries: await findWheels(wanted.map(({ soname }) => soname), signal) };
 }
 
 /** Removes what setup installed, whatever release it was for, and what downloads left. */
@@ -96,20 +120,23 @@ async function firstSource(sources: Awaited<ReturnType<typeof candidates>>, { em
   throw failures[0]!;
 }
 
-async function install(source: Source, { folder, ownFolder, version }: Release, { emit, signal }: SetupContext): Promise<Pick<SetupReport, "url" | "bytes" | "sha256">> {
+function downloadsOf({ ownFolder }: Release): string {
+  return join(dirname(ownFolder), "downloads");
+}
+
+async function install(source: Source, release: Release, { emit, signal }: SetupContext): Promise<Pick<SetupReport, "url" | "bytes" | "sha256">> {
+  const { folder, ownFolder, version } = release;
   const staging = `${ownFolder}.${process.pid}.new`;
-  const downloads = join(dirname(ownFolder), "downloads");
   try {
     await rm(staging, { recursive: true, force: true });
     await mkdir(staging, { recursive: true });
-    const fetched = "download" in source ? await download(source.download, { folder: downloads, emit, signal }) : undefined;
+    const fetched = "download" in source ? await download(source.download, { folder: downloadsOf(release), emit, signal }) : undefined;
     emit({ kind: "activity", text: `unpacking ${source.label}` });
     await unpackProvider(fetched?.path ?? (source as { path: string }).path, staging, version);
     // ONNX Runtime looks for its providers beside itself, so it comes along; where the file system can, as a clone that takes no space.
     await copyFile(join(folder, CORE_FILE), join(staging, CORE_FILE), constants.COPYFILE_FICLONE);
     await rm(ownFolder, { recursive: true, force: true });
     await rename(staging, ownFolder);
-    await rm(downloads, { recursive: true, force: true });
     return "download" in source ? { url: source.download.url, bytes: fetched!.bytes, sha256: fetched!.sha256 } : {};
   } catch (error) {
     if (error instanceof QeditError || signal.aborted) throw error;
@@ -119,8 +146,7 @@ async function install(source: Source, { folder, ownFolder, version }: Release, 
   }
 }
 
-async function session({ dryRun }: SetupChoice, { emit }: SetupContext): Promise<Pick<SetupReport, "works" | "seconds" | "problems">> {
-  if (dryRun) return {};
+async function session({ emit }: SetupContext): Promise<Pick<SetupReport, "works" | "seconds" | "problems">> {
   emit({ kind: "activity", text: "opening a session on cuda:0" });
   const { works, seconds, problems } = await tryDevice("cuda");
   return { works, seconds, problems };

@@ -81,11 +81,25 @@ async function untar(file: Readable, through: Transform[], folder: string, found
   await Promise.all(writing);
 }
 
-async function unzip(path: string, folder: string, found: Set<string>): Promise<void> {
+/** Puts the shared libraries of a wheel of NVIDIA's into a folder, each under its last name. Throws QEDIT_E_IO when there are none, or they are damaged. */
+export async function unpackLibraries(wheel: string, folder: string): Promise<void> {
+  const found = new Set<string>();
+  try {
+    await unzip(wheel, folder, found, (path) => LIBRARY.exec(path)?.[1]);
+  } catch (error) {
+    throw error instanceof QeditError ? error : ioFailure("write", folder, error);
+  }
+  if (found.size === 0) throw new QeditError("QEDIT_E_IO", `Cannot take libraries from ${wheel}: there are none in it`, { hint: "Install CUDA 13 and cuDNN 9 with your system's packages" });
+}
+
+/** Where wheels of NVIDIA's have them: `nvidia/cu13/lib/libcublas.so.13`. */
+const LIBRARY = /^nvidia\/[^/]+\/lib\/(lib[\w.+-]+\.so[\d.]*)$/;
+
+async function unzip(path: string, folder: string, found: Set<string>, nameOf: (path: string) => string | undefined = wantedName): Promise<void> {
   const zip = await yauzl.openPromise(path, { lazyEntries: true, autoClose: false });
   try {
     for await (const entry of zip.eachEntry()) {
-      const name = wantedName(entry.fileName);
+      const name = nameOf(entry.fileName);
       if (name === undefined || found.has(name)) continue;
       found.add(name);
       const sum = { crc: 0 };

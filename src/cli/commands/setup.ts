@@ -8,6 +8,7 @@ const options = {
   from: text({ flags: "--from <source>", summary: "where to take it from: nuget, npm, or a file, folder or URL of a package", group: "Device", initialText: "nuget, else npm", isPerCall: true }),
   feed: text({ flags: "--feed <url>", summary: "index of another NuGet v3 feed, such as a mirror", group: "Device", isPerCall: true }),
   sha256: text({ flags: "--sha256 <hex>", summary: "what a file from a URL must hash to", group: "Device", isPerCall: true }),
+  libraries: flag({ flags: "--libraries", summary: "get NVIDIA's CUDA 13 and cuDNN 9 libraries too, those that this machine lacks (1.1 GB from PyPI)", group: "Device", isPerCall: true }),
   dryRun: flag({ flags: "-n, --dry-run", summary: "only say what would be done", group: "Device", isPerCall: true }),
   force: flag({ flags: "-f, --force", summary: "install it again", group: "Device", isPerCall: true }),
   remove: flag({ flags: "--remove", summary: "remove what setup installed", group: "Device", isPerCall: true }),
@@ -16,12 +17,12 @@ const options = {
 /** `qedit setup`. */
 export const setup = defineCommand({
   summary: "Install the CUDA provider that an NVIDIA GPU needs",
-  examples: ["qedit setup", "qedit setup --dry-run", "qedit setup --from Microsoft.ML.OnnxRuntime.Gpu.Linux.1.29.0.nupkg", "qedit setup --remove"],
+  examples: ["qedit setup", "qedit setup --libraries", "qedit setup --libraries --dry-run", "qedit setup --from Microsoft.ML.OnnxRuntime.Gpu.Linux.1.29.0.nupkg", "qedit setup --remove"],
   options,
   async perform({ settings }, terminal) {
     const { remove, dryRun } = settings;
     const report = remove ? await removeRuntime(dryRun) : await setUp(settings, terminal);
-    terminal.result(report, linesOf(report, terminal.style));
+    terminal.result(report, linesOf(report, dryRun, terminal.style));
   },
 });
 
@@ -34,13 +35,14 @@ const ACTIONS: Readonly<Record<SetupReport["action"], (report: SetupReport) => s
   absent: ({ folder }) => `There is nothing to remove in ${folder}`,
 };
 
-function linesOf(report: SetupReport, { green, yellow, dim }: Style): string[] {
-  const { action, url, sha256, works, seconds, problems = [] } = report;
-  const isDone = !action.startsWith("would");
+function linesOf(report: SetupReport, isDryRun: boolean, { green, yellow, dim }: Style): string[] {
+  const { action, url, sha256, libraries, works, seconds, problems = [] } = report;
+  const mark = isDryRun ? "" : `${green("✔")} `;
   return [
-    `${isDone ? `${green("✔")} ` : ""}${ACTIONS[action](report)}`,
+    `${mark}${ACTIONS[action](report)}`,
     ...(url === undefined ? [] : [`  ${dim(url)}`]),
     ...(sha256 === undefined ? [] : [`  ${dim(`sha256 ${sha256}`)}`]),
+    ...(libraries ?? []).map(({ name, bytes = 0 }) => `${mark}${isDryRun ? "Would install" : "Installed"} ${name} (${(bytes / 1e6).toFixed(0)} MB, under NVIDIA's licence)`),
     ...(works === undefined ? [] : works ? [`${green("✔")} A session on cuda:0 works, after ${seconds!.toFixed(2)} s`] : [`${yellow("!")} CUDA does not work yet:`]),
     ...problems.flatMap(({ text, remedy }) => [`  - ${text}`, `    ${dim(remedy)}`]),
   ];
