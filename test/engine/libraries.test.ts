@@ -58,7 +58,7 @@ describe.runIf(process.platform === "linux")("inspectLibraries", () => {
     ["the provider's own run path", "provider/lib", () => undefined, "run path", true],
     ["Python's packages of the user", `${SITE}/cublas/lib`, () => undefined, "Python's nvidia packages", false],
     ["a virtual environment", "venv/lib/python3.11/site-packages/nvidia/cu13/lib", () => vi.stubEnv("VIRTUAL_ENV", join(home, "venv")), "Python's nvidia packages", false],
-    ["qedit's own environment", ".local/share/qedit/cuda/lib/python3.11/site-packages/nvidia/cu13/lib", () => undefined, "Python's nvidia packages", false],
+    ["qedit's own folder", ".local/share/qedit/runtime/cuda-13", () => undefined, "qedit setup", false],
     ["a toolkit that CUDA_HOME names", "cuda/lib64", () => vi.stubEnv("CUDA_HOME", join(home, "cuda")), "the CUDA toolkit", false],
     ["conda", "conda/lib", () => vi.stubEnv("CONDA_PREFIX", join(home, "conda")), "conda", false],
   ] as const)("finds a library in %s", async (_, place, prepare, source, isSearched) => {
