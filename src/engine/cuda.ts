@@ -87,7 +87,7 @@ async function providerLibraries(provider: string | undefined): Promise<{ librar
 function gpuProblems({ gpus, source, failure }: Gpus, index: number): Problem[] {
   const driver = "Install NVIDIA's driver; in a container, start it with `--gpus all`";
   if (gpus.length === 0) {
-    return [{ text: failure ? `nvidia-smi finds no GPU: ${failure}` : "no NVIDIA GPU was found", remedy: `${driver}; \`--device cpu\` works without one` }];
+    return [{ text: failure ? `nvidia-smi finds no GPU: ${failure}` : "no NVIDIA GPU was found", remedy: "--device cpu, or install NVIDIA's driver; in a container, start it with `--gpus all`" }];
   }
   if (source === "the PCI bus") return [{ text: `${gpus[0]!.name} has no driver`, remedy: driver }];
   const gpu = gpus.find((each) => each.index === index);
