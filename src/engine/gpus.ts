@@ -40,9 +40,12 @@ export async function findGpus(): Promise<Gpus> {
       const gpus = parseGpus(stdout);
       if (gpus.length > 0) return { gpus, source: "nvidia-smi", failure: undefined };
       failure = firstLine(stdout);
+      break;
     } catch (error) {
       const { code, stdout, stderr, message } = error as NodeJS.ErrnoException & { stdout?: string; stderr?: string };
-      if (code !== "ENOENT") failure = firstLine(stdout || stderr || message);
+      if (code === "ENOENT") continue;
+      failure = firstLine(stdout || stderr || message);
+      break;
     }
   }
   const driven = await gpusOfDriver();
