@@ -1,6 +1,6 @@
 // jobs.jsonl: one job a line, strictly read. A job's keys are `images` and the options of run by the name of their flag.
 import { access } from "node:fs/promises";
-import { basename, extname, resolve } from "node:path";
+import { basename, extname, isAbsolute, relative, resolve } from "node:path";
 import { QeditError } from "../errors.js";
 import { parseLora } from "../stages/loras.js";
 import type { Option, OptionTable } from "../stages/option.js";
@@ -87,7 +87,7 @@ function unknown(key: string, place: Place): never {
 function imagesOf(images: unknown, place: Place): string[] {
   const isList = Array.isArray(images) && images.length > 0 && images.every((each) => typeof each === "string" && each !== "");
   if (!isList) throw refused(place, `"${IMAGES}" must be a list of paths`, `Write, for example, ${EXAMPLE}`);
-  return (images as string[]).map((path) => resolve(place.folder, path));
+  return (images as string[]).map((path) => shown(resolve(place.folder, path)));
 }
 
 // Texts and numbers go through the option's own reading, so that a job may say what a flag may.
@@ -120,10 +120,16 @@ async function located(value: unknown, option: Option<unknown>, { folder }: Plac
   if (!/^\s<(file|folder)/.test(flagsOf(option).argument)) return value;
   const one = async (path: string): Promise<string> => {
     const at = resolve(folder, path);
-    if (option.group !== "Models") return at;
+    if (option.group !== "Models") return shown(at);
     return (await access(parseLora(at).path).then(() => true, () => false)) ? at : path;
   };
   return Array.isArray(value) ? Promise.all((value as string[]).map(one)) : one(value as string);
+}
+
+// As short as it can be said from here.
+function shown(path: string): string {
+  const short = relative(process.cwd(), path);
+  return short === "" || short.startsWith("..") || isAbsolute(short) ? path : short;
 }
 
 function refused({ line }: Place, reason: string, hint?: string): QeditError {

@@ -1,6 +1,6 @@
 // The jobs of a batch with every setting known, or why one is not; and which of them were done before.
 import { readFile, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { cacheKey } from "../artifacts/cache.js";
 import { fileHash } from "../artifacts/hash.js";
 import { QeditError } from "../errors.js";
@@ -69,7 +69,7 @@ async function planLine({ line, index, images, given: own, fault }: JobLine, def
 async function contentOf(settings: RunSettings, images: readonly string[]): Promise<string> {
   const values = Object.entries(settings).filter(([name, value]) => name in runOptions && !ASIDE.has(name) && value !== undefined);
   const named = values.map(([name, value]) => [fileKey(runOptions[name as keyof typeof runOptions]), typeof value === "bigint" ? String(value) : value] as const);
-  const files = await Promise.all(images.map((path) => stat(path).then(({ size, mtimeMs }) => [path, size, mtimeMs], () => [path])));
+  const files = await Promise.all(images.map((path) => stat(path).then(({ size, mtimeMs }) => [resolve(path), size, mtimeMs], () => [resolve(path)])));
   return cacheKey({ settings: Object.fromEntries(named.sort(([a], [b]) => (a < b ? -1 : 1))), files });
 }
 
@@ -81,7 +81,7 @@ export type Before = "done" | "changed" | "ours" | "nothing";
  * "ours": the file is the result of an older form of the job.
  */
 export async function before({ path, content }: Pick<PlannedLine, "path" | "content">, journal: Journal): Promise<Before> {
-  const made = journal.made(path);
+  const made = journal.made(resolve(path));
   const found = made?.hash === undefined ? undefined : await stat(path).catch(() => undefined);
   if (made === undefined || !found?.isFile()) return "nothing";
   const isOurs = (await fileHash(path)) === made.hash;

@@ -6,7 +6,7 @@ import type { FileRole } from "../catalog/models.js";
 import { chooseEngine } from "../engine/device.js";
 import { freeMemory } from "../engine/memory.js";
 import { deviceName } from "../engine/providers.js";
-import type { PipelineContext } from "../pipeline/context.js";
+import { memory, type PipelineContext } from "../pipeline/context.js";
 import { keptEngine } from "../pipeline/kept-engine.js";
 import { folderFor } from "../places.js";
 import { parseLora } from "../stages/loras.js";
@@ -47,7 +47,7 @@ export async function compute<T>(settings: ComputeSettings, terminal: Terminal, 
       engine,
       signal: terminal.signal,
       emit,
-      models: new Map(),
+      recall: memory(),
       cache: noCache ? undefined : openCache(cacheFolder(), cacheLimit),
       memory: settings.memory ?? (free === undefined ? undefined : free * WEIGHTS_SHARE),
     });

@@ -144,7 +144,7 @@ async function readPrompts(
     return modelOf(graph, "none");
   });
   context.emit({ kind: "activity", text: "opening the language model" });
-  const tokenizer = await loadTokenizer();
+  const tokenizer = await (context.recall ? context.recall("tokenizer", loadTokenizer) : loadTokenizer());
   return withSession(context.engine, model, async (session) => {
     const embeds: Tensor<"float32">[] = [];
     for (const prompt of prompts) {

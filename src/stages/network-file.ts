@@ -51,11 +51,6 @@ export interface GraphParts {
 }
 
 /** A network's graph as an engine takes it; not built again where the context remembers one of the same parts. */
-export async function networkModel({ models }: StageContext, { network, file, others }: GraphParts, build: () => Promise<Model>): Promise<Model> {
-  const key = JSON.stringify([network, file.checkpoint.file, file.identity, others]);
-  const known = models?.get(key);
-  if (known) return known;
-  const model = await build();
-  models?.set(key, model);
-  return model;
+export async function networkModel({ recall }: StageContext, { network, file, others }: GraphParts, build: () => Promise<Model>): Promise<Model> {
+  return recall ? recall(JSON.stringify([network, file.checkpoint.file, file.identity, others]), build) : build();
 }

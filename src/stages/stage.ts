@@ -1,7 +1,7 @@
 // What a stage is: data in, one result out, the same code whether it runs alone, inside `run`, or behind a server.
 import type { ArtifactKind } from "../artifacts/kinds.js";
 import type { Artifact } from "../artifacts/artifact.js";
-import type { Engine, Model } from "../engine/engine.js";
+import type { Engine } from "../engine/engine.js";
 import type { Device } from "../engine/providers.js";
 import type { Emit } from "../events.js";
 import type { OptionTable, SettingsOf } from "./option.js";
@@ -12,9 +12,12 @@ export interface StageContext {
   readonly engine: Engine;
   readonly emit: Emit;
   readonly signal: AbortSignal;
-  /** Graphs that were built, by what they were built from: for those who run a stage many times. */
-  readonly models?: Map<string, Model>;
+  /** Gives what was made before under that key, or makes it: graphs and the tokenizer, for those who run a stage many times. */
+  readonly recall?: Recall;
 }
+
+/** Gives what was made before under a key, or makes it and remembers it. */
+export type Recall = <T>(key: string, make: () => Promise<T>) => Promise<T>;
 
 /** Lengths by name, such as `latent channels`: what a stage gives or takes. */
 export type StageLengths = Readonly<Record<string, number>>;

@@ -58,7 +58,7 @@ export const batch = defineCommand({
     const journal = await openBatchJournal(file === STREAM ? `stdin in ${process.cwd()}` : resolve(file), settings, terminal);
     try {
       const isOurs = ({ index }: { index: number }) => settings.shard === undefined || (index - settings.shard.index) % settings.shard.count === 0;
-      const chosen = all.filter(isOurs).filter(({ path, line }) => !settings.lastFailed || journal?.hasFailed(path, line));
+      const chosen = all.filter(isOurs).filter(({ path, line }) => !settings.lastFailed || journal?.hasFailed(path === undefined ? undefined : resolve(path), line));
       if (settings.lastFailed && chosen.length === 0) terminal.emit({ kind: "note", text: "no job failed last time" });
       const tally = await runLines(chosen, { total: all.length, settings, terminal, journal, onSheet, tally: { done: 0, failed: 0, skipped: 0 } });
       terminal.emit({ kind: "note", text: `${tally.done} done, ${tally.failed} failed, ${tally.skipped} skipped` });
