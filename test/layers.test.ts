@@ -14,6 +14,7 @@ const OWNERS: Readonly<Record<string, string>> = {
   commander: "cli",
   ora: "cli",
   "cli-progress": "cli",
+  tinyglobby: "cli",
   protobufjs: "graph",
   "@huggingface/tokenizers": "text",
   "@bomb.sh/tab": "cli",

@@ -21,7 +21,7 @@ export interface PlannedLine {
   readonly images: readonly string[];
   readonly settings: RunSettings;
   readonly path: string;
-  /** Hash of everything that decides the result: settings, and size and time of the pictures. */
+  /** Hash of everything that decides the result: settings, and size and time of the pictures that are read. */
   readonly content: string;
 }
 
@@ -69,7 +69,8 @@ async function planLine({ line, index, images, given: own, fault }: JobLine, def
 async function contentOf(settings: RunSettings, images: readonly string[]): Promise<string> {
   const values = Object.entries(settings).filter(([name, value]) => name in runOptions && !ASIDE.has(name) && value !== undefined);
   const named = values.map(([name, value]) => [fileKey(runOptions[name as keyof typeof runOptions]), typeof value === "bigint" ? String(value) : value] as const);
-  const files = await Promise.all(images.map((path) => stat(path).then(({ size, mtimeMs }) => [resolve(path), size, mtimeMs], () => [resolve(path)])));
+  const read = [...images, ...(settings.mask === undefined ? [] : [settings.mask])];
+  const files = await Promise.all(read.map((path) => stat(path).then(({ size, mtimeMs }) => [resolve(path), size, mtimeMs], () => [resolve(path)])));
   return cacheKey({ settings: Object.fromEntries(named.sort(([a], [b]) => (a < b ? -1 : 1))), files });
 }
 

@@ -21,7 +21,8 @@ export async function picturesOf(args: readonly string[]): Promise<FoundPicture[
   for (const arg of args) {
     for (const picture of await picturesOfOne(arg)) {
       const key = resolve(picture.path);
-      if (!found.has(key)) found.set(key, picture);
+      const before = found.get(key);
+      if (!before || (picture.isNamed && !before.isNamed)) found.set(key, picture);
     }
   }
   return [...found.values()];

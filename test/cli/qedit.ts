@@ -73,9 +73,13 @@ export function qedit(args: readonly string[], { cwd, env = {}, node = [], input
   });
 }
 
-/** The environment of a process that finds no models, settings or caches but those in a folder. */
+// What one process kept must not spare another one its work, unless a test wants that.
+const caches = mkdtempSync(join(tmpdir(), "qedit-caches-"));
+afterAll(() => rm(caches, { recursive: true, force: true }));
+
+/** The environment of a process that finds no models, settings or caches but those in a folder; its cache is its own. */
 export function surroundingsOf(folder: string): Record<string, string> {
-  return { PATH: process.env["PATH"]!, HOME: folder, XDG_DATA_HOME: join(folder, "no-data") };
+  return { PATH: process.env["PATH"]!, HOME: folder, XDG_DATA_HOME: join(folder, "no-data"), XDG_CACHE_HOME: mkdtempSync(join(caches, "cache-")) };
 }
 
 /** Runs a line of the shell in which `qedit` is this qedit. */

@@ -10,7 +10,7 @@ import { resolveEdit, runOptions, withSeed, type RunSettings } from "../edit-job
 import { checkInputs, inputText } from "../input.js";
 import { editMany, manyJob, maxFailures, refuseFailures, refuseSameOutput, type JobEnd, type ManyJob, type Tally } from "../many.js";
 import { manyOptions } from "../options.js";
-import { checkOutput } from "../output.js";
+import { checkOutput, STREAM } from "../output.js";
 import { looksEdited, picturesOf, type FoundPicture } from "../pictures-by-pattern.js";
 import { openSheet, sheet, type Sheet } from "../sheet.js";
 import type { Terminal } from "../terminal.js";
@@ -82,6 +82,7 @@ function jobOf({ index, input, path }: Edit, { settings: all, references, read, 
 
 // Results of an earlier call are not edited again, unless they were named themselves.
 async function withoutResults(found: readonly FoundPicture[], { output }: Settings, { emit }: Terminal): Promise<FoundPicture[]> {
+  if (output === STREAM) throw new QeditError("QEDIT_E_USAGE", "Cannot write several pictures to stdout", { hint: "Name a folder: -o edits/" });
   if (output !== undefined && (await stat(output).catch(() => undefined))?.isFile()) {
     throw new QeditError("QEDIT_E_USAGE", `Cannot write into ${output}: it is a file`, { hint: "Name a folder: -o edits/" });
   }
