@@ -18,7 +18,6 @@ const OWNERS: Readonly<Record<string, string>> = {
   protobufjs: "graph",
   "@huggingface/tokenizers": "text",
   "@bomb.sh/tab": "cli",
-  tinyglobby: "cli",
   tar: "catalog",
   undici: "catalog",
   yauzl: "catalog",
