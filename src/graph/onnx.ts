@@ -70,13 +70,29 @@ export function encodeModel(graph: Graph): Uint8Array {
     opsetImport: [{ domain: "", version: OPSET }, { domain: MICROSOFT, version: 1 }],
     graph: {
       name: graph.name,
-      node: graph.nodes.map(nodeProto),
+      node: encodedNodes(graph).map(nodeProto),
       initializer: [...externalProtos(graph), ...constantProtos(graph)],
       input: [...graph.inputs.values()].map(valueProto),
       output: [...graph.outputs.values()].map(valueProto),
       valueInfo: graph.values.filter((value) => !outputs.has(value.name)).map(valueProto),
     },
   }).finish();
+}
+
+/**
+ * The nodes in the order in which they are encoded: first those that read weights alone. ONNX Runtime runs a graph depth first from its
+ * results and takes the input whose node comes last first, so that a weight is widened just before its product. As they were added, a
+ * cast would follow what its product reads, and be run before all of that: the widened weights of every block at once.
+ */
+export function encodedNodes(graph: Graph): Node[] {
+  const fixed = new Set([...graph.externals.keys(), ...graph.constants.keys()]);
+  const isOfWeights = ({ inputs, outputs }: Node): boolean => {
+    const isFixed = inputs.every((name) => name === "" || fixed.has(name));
+    if (isFixed) for (const name of outputs) fixed.add(name);
+    return isFixed;
+  };
+  const ofWeights = new Set(graph.nodes.filter(isOfWeights));
+  return [...ofWeights, ...graph.nodes.filter((node) => !ofWeights.has(node))];
 }
 
 function nodeProto(node: Node) {

@@ -138,6 +138,14 @@ describe("nodes", () => {
   });
 });
 
+test("nodes that read weights alone come first, so that ONNX Runtime widens each weight just before its product", () => {
+  const graph = new Graph("products");
+  let x = graph.input("x", "f32", ["t", 3]);
+  for (const name of ["a", "b"]) x = x.matmul(graph.external(name, { ...WEIGHT, shape: [3, 3], length: 9 }).cast("f32"));
+  graph.output("y", x);
+  expect(graphOf(graph).messages(1).map((node) => node.text(4))).toEqual(["Cast", "Cast", "MatMul", "MatMul", "Identity"]);
+});
+
 test("a name stands for one input and one output", () => {
   const graph = new Graph("names");
   const x = graph.input("x", "f32", [1]);
