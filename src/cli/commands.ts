@@ -10,6 +10,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   { name: "run", group: EDIT, summary: "Edit pictures: all four stages in one go", load: async () => (await import("./commands/run.js")).run },
   { name: "each", group: EDIT, summary: "Edit every picture by the same prompt", load: async () => (await import("./commands/each.js")).each },
   { name: "batch", group: EDIT, summary: "Edit pictures by a file of jobs, one a line", load: async () => (await import("./commands/batch.js")).batch },
+  { name: "plan", group: EDIT, summary: "Tell what an edit would take: sizes, work, memory, time", load: async () => (await import("./commands/plan.js")).plan },
   { name: "encode-image", group: STAGES, summary: "Encode pictures with the VAE", load: async () => (await import("./commands/encode-image.js")).encodeImageCommand },
   { name: "encode-prompt", group: STAGES, summary: "Encode a prompt, with the pictures it speaks of", load: async () => (await import("./commands/encode-prompt.js")).encodePromptCommand },
   { name: "sample", group: STAGES, summary: "Sample a latent under a prompt and reference latents", load: async () => (await import("./commands/sample.js")).sampleCommand },

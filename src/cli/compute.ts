@@ -8,6 +8,8 @@ import { freeMemory } from "../engine/memory.js";
 import { deviceName } from "../engine/providers.js";
 import { memory, type PipelineContext } from "../pipeline/context.js";
 import { keptEngine } from "../pipeline/kept-engine.js";
+import { measuredEngine } from "../pipeline/plan/measure.js";
+import { recordTimings, type SessionTiming } from "../pipeline/plan/timings.js";
 import { folderFor } from "../places.js";
 import { parseLora } from "../stages/loras.js";
 import type { OptionTable, SettingsOf } from "../stages/option.js";
@@ -39,7 +41,8 @@ export async function compute<T>(settings: ComputeSettings, terminal: Terminal, 
     terminal.emit(event);
   };
   const chosen = await chooseEngine(device ?? "auto", threads ?? 0);
-  const engine = keptEngine(chosen.engine, emit);
+  const timings: SessionTiming[] = [];
+  const engine = keptEngine(measuredEngine(chosen.engine, (timing) => timings.push(timing)), emit);
   try {
     if (chosen.reason !== undefined) emit({ kind: "note", text: `computing on the CPU: ${chosen.reason}` });
     const free = await freeMemory(engine.device);
@@ -54,6 +57,8 @@ export async function compute<T>(settings: ComputeSettings, terminal: Terminal, 
     return { value, device: deviceName(engine.device), seconds };
   } finally {
     await engine.dispose();
+    // For plans; a home that cannot be written to must not spoil an edit.
+    await recordTimings(timings).catch((error: Error) => terminal.emit({ kind: "detail", text: `no times kept: ${error.message}` }));
   }
 }
 

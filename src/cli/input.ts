@@ -3,7 +3,7 @@ import { buffer } from "node:stream/consumers";
 import { decodeArtifact, readArtifact, type Artifact } from "../artifacts/artifact.js";
 import type { ArtifactKind } from "../artifacts/kinds.js";
 import { QeditError } from "../errors.js";
-import { readPictures, type Picture } from "../stages/pictures.js";
+import { readPictures, type Picture, type PictureSource } from "../stages/pictures.js";
 import { STREAM } from "./output.js";
 
 /** Throws QEDIT_E_USAGE when stdin is wanted by more than one input, or is a terminal. */
@@ -17,8 +17,12 @@ export function checkInputs(inputs: readonly (string | undefined)[]): void {
 
 /** The picture files of the arguments, decoded. */
 export async function inputPictures(paths: readonly string[]): Promise<Picture[]> {
-  const sources = await Promise.all(paths.map(async (path) => (path === STREAM ? { name: "stdin", bytes: await stdin() } : path)));
-  return readPictures(sources);
+  return readPictures(await inputSources(paths));
+}
+
+/** The picture files of the arguments: paths, and the bytes of stdin. */
+export function inputSources(paths: readonly string[]): Promise<PictureSource[]> {
+  return Promise.all(paths.map(async (path) => (path === STREAM ? { name: "stdin", bytes: await stdin() } : path)));
 }
 
 /** An artifact of the wanted kind. */

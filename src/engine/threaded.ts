@@ -47,7 +47,7 @@ export function threadedEngine(device: Device): Engine {
 
   return {
     device,
-    async open(model) {
+    async open({ graph: _, ...model }) {
       const id = await ask<"open">({ kind: "open", model });
       const session: Session = {
         run: (feeds) => ask<"run">({ kind: "run", session: id, feeds }),

@@ -94,7 +94,7 @@ export function openEdit(source: EditSource, context: PipelineContext, passing?:
 }
 
 /** Throws what can be known before anything is computed: files and settings of every stage, and whether the model files belong together. */
-export async function checkEdit(pictures: readonly Picture[], settings: EditSettings, { engine }: StageContext): Promise<void> {
+export async function checkEdit(pictures: readonly Picture[], settings: EditSettings, { engine }: { readonly engine: Pick<StageContext["engine"], "device"> }): Promise<void> {
   if (pictures.length === 0) throw new QeditError("QEDIT_E_USAGE", "No picture was given", { hint: 'qedit run photo.jpg -p "make it black and white"' });
   await checkFinish(pictures, settings);
   const agreed = new Map<string, { length: number; stage: string }>();

@@ -2,10 +2,11 @@
 import { QeditError } from "../../errors.js";
 import { driftRecord } from "../../pipeline/drift-text.js";
 import { checkEdit, edit } from "../../pipeline/edit.js";
-import { number, RANDOM_SEED, type SettingsOf } from "../../stages/option.js";
+import { flag, number, RANDOM_SEED, type SettingsOf } from "../../stages/option.js";
 import type { Picture } from "../../stages/pictures.js";
 import { defineCommand, type Call } from "../command.js";
 import { compute } from "../compute.js";
+import { resolveSettings } from "../edit-settings.js";
 import { editSource, finishEdit, resolveEdit, runOptions, withSeed, type PlannedEdit } from "../edit-job.js";
 import { checkInputs, inputPictures, inputText } from "../input.js";
 import { editMany, manyJob, refuseFailures, type JobEnd, type PlannedJob, type Tally } from "../many.js";
@@ -21,7 +22,12 @@ const count = number(
   { minimum: 1, maximum: 10_000, whole: true, initial: undefined },
 );
 
-const options = { ...runOptions, seeds, count, sheet, ...manyOptions };
+/** Everything that says what to make. */
+export const makingOptions = { ...runOptions, seeds, count, sheet, ...manyOptions };
+
+const dryRun = flag({ flags: "-n, --dry-run", summary: "print the plan instead, as `qedit plan`; exit 3 if a model file is missing", group: "Output", isPerCall: true });
+
+const options = { ...makingOptions, dryRun };
 
 type Settings = SettingsOf<typeof options>;
 
@@ -45,11 +51,15 @@ export const run = defineCommand({
     const paths = many.length === 1 ? [path] : many.map((_, index) => numberedPath(path, index + 1));
     for (const each of paths) await checkOutput(each, unresolved, terminal);
     const onSheet = await openSheet(unresolved.sheet, unresolved, terminal);
+    if (unresolved.dryRun) {
+      const { showPlan } = await import("../plan-output.js");
+      return showPlan({ args, settings: await resolveSettings({ table: options, settings: unresolved, given, emit: terminal.emit }), results: many.length, vram: undefined, isDryRun: true }, terminal);
+    }
     const resolved = await resolveEdit({ table: options, settings: unresolved, given, emit: terminal.emit });
     const settings = { ...resolved, seed: many[0]!, prompt: await inputText(resolved.prompt) };
     const work = { args, settings, terminal, onSheet };
-    if (many.length === 1) await runOne(path, work);
-    else await runMany(many.map((seed, index) => ({ seed, path: paths[index]! })), { ...work, memory: unresolved.memory });
+    if (many.length === 1) return runOne(path, work);
+    return runMany(many.map((seed, index) => ({ seed, path: paths[index]! })), { ...work, memory: unresolved.memory });
   },
 });
 
@@ -116,7 +126,8 @@ function plannedJob(
   return { pictures: async () => pictures, settings: { ...settings, keep }, isDrawn, path, index, name: `seed ${settings.seed}` };
 }
 
-function refuseContradictions({ settings, given }: Call<typeof options>): void {
+/** Throws QEDIT_E_USAGE for options about several pictures that say different things. */
+export function refuseContradictions({ settings, given }: Pick<Call<typeof makingOptions>, "settings" | "given">): void {
   const { seeds: list, count: number, output, seed } = settings as Settings;
   if (list !== undefined && number !== undefined) throw contradiction("--seeds and --count", "each says how many pictures to make");
   if (list !== undefined && given.get("seed")?.layer === "flag") throw contradiction("--seeds and --seed", "the list names the seeds", seed === RANDOM_SEED ? "Use --seed random --count 4" : undefined);

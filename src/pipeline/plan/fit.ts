@@ -1,0 +1,114 @@
+// Whether an edit fits into memory, and if it does not, which switch makes it fit: tried out on the plan itself.
+import type { Device } from "../../engine/providers.js";
+import type { Source } from "../../image/plan.js";
+import { MEGAPIXEL, SIDE_MULTIPLE } from "../../image/sizes.js";
+import type { EditSettings } from "../edit.js";
+import type { MachineMemory } from "./edit-plan.js";
+import { sessionMemory, type SessionMemory } from "./session-memory.js";
+import { mostMemory } from "./stage-plan.js";
+import type { EditRuns } from "./edit-runs.js";
+
+/** "fits", "tight" when other programs must give memory back, "no", or "unknown". */
+export type Fit = "fits" | "tight" | "no" | "unknown";
+
+/** Memory that is needed against what is there, in bytes. */
+export interface MemoryNeed {
+  readonly needed: number;
+  /** The stage that needs it. */
+  readonly stage: string;
+  /** undefined where nobody said it. */
+  readonly total: number | undefined;
+  readonly available: number | undefined;
+  readonly fit: Fit;
+  /** Weights that stay in their files; they want RAM besides, and are read again where there is not enough. */
+  readonly mapped: number;
+}
+
+/** A change that makes an edit fit, or that it runs faster with. */
+export interface FitAdvice {
+  /** As it is typed: `--megapixels 0.6`; undefined for what no switch changes. */
+  readonly change: string | undefined;
+  readonly text: string;
+}
+
+/** Compares the stage that needs most with what there is. */
+export function memoryNeed(kind: "ram" | "gpu", stages: readonly { readonly stage: string; readonly memory: SessionMemory }[], has: { total: number; available: number } | undefined): MemoryNeed {
+  const [first, ...others] = stages;
+  const largest = others.reduce((most, each) => (each.memory[kind] > most!.memory[kind] ? each : most), first);
+  const needed = largest?.memory[kind] ?? 0;
+  const mapped = kind === "ram" ? Math.max(0, ...stages.map(({ memory }) => memory.mapped)) : 0;
+  return { needed, stage: largest?.stage ?? "", total: has?.total, available: has?.available, fit: fitOf(needed, has), mapped };
+}
+
+function fitOf(needed: number, has: { total: number; available: number } | undefined): Fit {
+  if (has === undefined) return "unknown";
+  if (needed <= has.available) return "fits";
+  return needed <= has.total ? "tight" : "no";
+}
+
+/** What advice is found with: the edit, and its memory at other sizes. */
+export interface FitQuestion {
+  readonly sources: readonly Source[];
+  readonly settings: EditSettings;
+  readonly device: Device;
+  readonly machine: MachineMemory;
+  /** The runs at other settings or with fewer pictures. */
+  readonly runsOf: (sources: readonly Source[], settings: EditSettings) => Promise<EditRuns>;
+  /** RAM of the same edit on the CPU. */
+  readonly ramOnCpu: () => Promise<number>;
+}
+
+/** Changes that make an edit fit that does not: fewer pixels, fewer pictures, the CPU. */
+export async function fitAdvice(question: FitQuestion): Promise<FitAdvice[]> {
+  const { sources, settings, device, machine, runsOf } = question;
+  const kind = device.provider === "cpu" ? "ram" : "gpu";
+  const has = machine[kind];
+  if (has === undefined) return [];
+  const where = kind === "ram" ? "memory" : "the GPU";
+  const needs = async (pictures: readonly Source[], changed: EditSettings) => needOf(await runsOf(pictures, changed), device)[kind];
+  const needed = await needs(sources, settings);
+  if (needed <= has.available) return [];
+  const advice: FitAdvice[] = [];
+  const megapixels = await largestMegapixels(async (count) => (await needs(sources, { ...settings, size: undefined, megapixels: count })) <= has.available, settings);
+  if (megapixels !== undefined) advice.push({ change: `--megapixels ${megapixels}`, text: `is the largest size that fits into the ${gigabytes(has.available)} that ${where} has free` });
+  for (let count = sources.length - 1; count >= 1; count -= 1) {
+    const fewer = await needs(sources.slice(0, count), settings);
+    if (fewer > has.available) continue;
+    advice.push({ change: undefined, text: `with ${count} ${count === 1 ? "picture" : "pictures"} instead of ${sources.length} it needs ${gigabytes(fewer)}` });
+    break;
+  }
+  if (kind === "gpu") {
+    const onCpu = await question.ramOnCpu();
+    if (onCpu <= machine.ram.available) advice.push({ change: "--device cpu", text: `needs ${gigabytes(onCpu)} of RAM and much more time` });
+  }
+  if (advice.length === 0) advice.push({ change: undefined, text: `no size fits: the networks alone need more than the ${gigabytes(has.available)} that ${where} has free` });
+  return advice;
+}
+
+/** The most memory that any network of the runs takes. */
+export function needOf({ runs, pictureBytes }: EditRuns, device: Device): SessionMemory {
+  return mostMemory([...runs].flatMap(([network, made]) => (made.length === 0 ? [] : [sessionMemory(network, made.map(({ lengths }) => lengths), { device, pictureBytes })])));
+}
+
+/** Megapixels are tried in these steps. */
+const STEP = 0.05;
+
+// The most, in steps, at which it fits; undefined when the smallest does not.
+async function largestMegapixels(fits: (megapixels: number) => Promise<boolean>, { megapixels, size }: EditSettings): Promise<number | undefined> {
+  const now = size === undefined ? (megapixels ?? 1) : (size.width * size.height) / MEGAPIXEL;
+  let [low, high] = [0, Math.max(Math.ceil(now / STEP) - 1, 0)];
+  while (low < high) {
+    const middle = Math.ceil((low + high) / 2);
+    if (await fits(rounded(middle))) low = middle;
+    else high = middle - 1;
+  }
+  return low > 0 && rounded(low) > (SIDE_MULTIPLE ** 2 / MEGAPIXEL) && (await fits(rounded(low))) ? rounded(low) : undefined;
+}
+
+function rounded(steps: number): number {
+  return Number((steps * STEP).toFixed(2));
+}
+
+function gigabytes(bytes: number): string {
+  return `${(bytes / 1e9).toFixed(1)} GB`;
+}

@@ -1,0 +1,81 @@
+// What a graph costs at concrete sizes, by walking the graph that will run: operations, and bytes of weights.
+import type { Graph, Node } from "../../graph/graph.js";
+import type { Dim, Shape } from "../../graph/types.js";
+import type { Value } from "../../graph/value.js";
+
+/** Lengths of a graph's named dimensions: `{ h: 130, w: 97 }`. */
+export type Lengths = Readonly<Record<string, number>>;
+
+/** A dimension as a number; throws for a name without a length. */
+export function lengthOf(dim: Dim, lengths: Lengths): number {
+  if (typeof dim === "number") return dim;
+  // A sum is never part of a product here.
+  if (dim.includes("+")) return dim.split("+").reduce((sum, part) => sum + lengthOf(part, lengths), 0);
+  return dim.split("*").reduce((product, part) => {
+    const length = /^\d+$/.test(part) ? Number(part) : lengths[part];
+    if (length === undefined) throw new Error(`internal: the dimension "${part}" has no length`);
+    return product * length;
+  }, 1);
+}
+
+/** Lengths of the named dimensions, read off the shapes of what the graph is fed. */
+export function lengthsOf(graph: Graph, shapes: Readonly<Record<string, readonly number[]>>): Lengths {
+  const lengths: Record<string, number> = {};
+  for (const [name, { shape }] of graph.inputs) {
+    shape.forEach((dim, axis) => {
+      const found = shapes[name]?.[axis];
+      const [, factor, symbol] = /^(?:(\d+)\*)?([a-z]+)$/i.exec(String(dim)) ?? [];
+      if (symbol !== undefined && found !== undefined) lengths[symbol] = found / Number(factor ?? 1);
+    });
+  }
+  return lengths;
+}
+
+/**
+ * Floating-point operations of one run, two for each multiply-and-add: matrix products 2·m·n·k, convolutions
+ * 2·outputs·channels·kernel, attention 4·queries·keys·width (scores and their products with the values; masked
+ * and causal ones are computed whole). Elementwise work, some 1 % of a network here, is not counted.
+ */
+export function graphFlops(graph: Graph, lengths: Lengths): number {
+  const shapes = shapesOf(graph);
+  return graph.nodes.reduce((sum, node) => sum + nodeFlops(node, (name) => concrete(shapes, name, lengths)), 0);
+}
+
+function nodeFlops({ operator, inputs, outputs }: Node, shape: (name: string) => readonly number[]): number {
+  if (operator === "Gemm" || operator === "MatMul") return 2 * count(shape(outputs[0]!)) * shape(inputs[0]!).at(-1)!;
+  if (operator === "Conv") return 2 * count(shape(outputs[0]!)) * count(shape(inputs[1]!).slice(1));
+  if (operator === "MultiHeadAttention" || operator === "Attention") {
+    const [, queries, width] = shape(inputs[0]!) as [number, number, number];
+    return 4 * queries * shape(inputs[1]!)[1]! * width;
+  }
+  return 0;
+}
+
+/** Bytes of a graph's weights as stored, each tensor once. */
+export function weightBytes(graph: Graph): number {
+  return [...graph.externals.values()].reduce((sum, { length }) => sum + length, 0);
+}
+
+/** Elements of a graph's weights. */
+export function weightElements(graph: Graph): number {
+  return [...graph.externals.values()].reduce((sum, { shape }) => sum + count(shape), 0);
+}
+
+/** What is known of each value of a graph by its name. */
+export function shapesOf(graph: Graph): ReadonlyMap<string, Pick<Value, "shape" | "dtype">> {
+  const shapes = new Map<string, Pick<Value, "shape" | "dtype">>([...graph.externals, ...graph.constants, ...graph.inputs]);
+  for (const value of graph.values) shapes.set(value.name, value);
+  return shapes;
+}
+
+/** Shape of a value in numbers. */
+export function concrete(shapes: ReadonlyMap<string, { readonly shape: Shape }>, name: string, lengths: Lengths): number[] {
+  const found = shapes.get(name);
+  if (found === undefined) throw new Error(`internal: no value "${name}" in the graph`);
+  return found.shape.map((dim) => lengthOf(dim, lengths));
+}
+
+/** Elements of a shape. */
+export function count(shape: readonly number[]): number {
+  return shape.reduce((product, length) => product * length, 1);
+}

@@ -1,0 +1,65 @@
+// The networks that an edit opens, stage by stage, as graphs: the same ones that the stages build.
+import { Weights, type Adapter } from "../../checkpoint/weights.js";
+import type { Optimization } from "../../engine/engine.js";
+import { affordableOptimization } from "../../engine/optimization.js";
+import { computeType, type Device } from "../../engine/providers.js";
+import { Graph } from "../../graph/graph.js";
+import type { DType } from "../../graph/types.js";
+import { transformerConfig, type TransformerConfig } from "../../models/qwen-image/config.js";
+import { buildTransformer } from "../../models/qwen-image/transformer.js";
+import { buildVaeDecoder, buildVaeEncoder, vaeConfig, type VaeConfig } from "../../models/qwen-image/vae.js";
+import { languageConfig, visionConfig, type VisionConfig } from "../../models/qwen2.5-vl/config.js";
+import { buildLanguageModel } from "../../models/qwen2.5-vl/language.js";
+import { buildVisionTower } from "../../models/qwen2.5-vl/vision.js";
+import { numbersOf } from "../../stages/network-file.js";
+import type { PlannedFiles } from "./model-files.js";
+
+/** Names of stages, in order. */
+export const STAGES = ["encode-image", "encode-prompt", "sample", "decode"] as const;
+
+/** A network as it will be opened. */
+export interface PlannedNetwork {
+  readonly stage: (typeof STAGES)[number];
+  readonly graph: Graph;
+  readonly optimization: Optimization;
+  readonly compute: DType;
+}
+
+/** The networks by what they do, and the numbers that sizes depend on. */
+export interface PlannedNetworks {
+  readonly vaeEncoder: PlannedNetwork;
+  readonly visionTower: PlannedNetwork;
+  readonly languageModel: PlannedNetwork;
+  readonly transformer: PlannedNetwork;
+  readonly vaeDecoder: PlannedNetwork;
+  readonly vae: VaeConfig;
+  readonly vision: VisionConfig;
+  readonly sampled: TransformerConfig;
+}
+
+/** Builds all graphs, half a second at full size. Throws QEDIT_E_CHECKPOINT for a file of another family. */
+export function plannedNetworks({ parts, adapters }: Pick<PlannedFiles, "parts" | "adapters">, { device, dtype }: { device: Device; dtype: string }): PlannedNetworks {
+  const { vae, textEncoder, transformer } = parts;
+  const numbers = numbersOf(textEncoder.checkpoint);
+  const [vision, language] = [visionConfig(numbers, textEncoder.config), languageConfig(numbers, textEncoder.config)];
+  const sampled = transformerConfig(numbersOf(transformer.checkpoint), transformer.config);
+  const built = (name: string, part: keyof typeof parts, build: (graph: Graph, w: Weights) => void, riding: readonly Adapter[] = []): Graph => {
+    const graph = new Graph(name);
+    build(graph, Weights.of(graph, parts[part].checkpoint, riding));
+    return graph;
+  };
+  const text = { stage: "encode-prompt", optimization: "none", compute: computeType(device, "text-encoder") } as const;
+  const picture = { optimization: "full", compute: computeType(device, "vae") } as const;
+  const compute = computeType(device, "transformer", dtype);
+  const graph = built("the transformer", "transformer", (g, w) => buildTransformer(g, w, { config: sampled, compute }), adapters);
+  return {
+    vaeEncoder: { ...picture, stage: "encode-image", graph: built("the VAE encoder", "vae", buildVaeEncoder) },
+    visionTower: { ...text, graph: built("the vision tower", "textEncoder", (g, w) => buildVisionTower(g, w, { config: vision, compute: text.compute })) },
+    languageModel: { ...text, graph: built("the language model", "textEncoder", (g, w) => buildLanguageModel(g, w, { config: language, compute: text.compute })) },
+    transformer: { stage: "sample", optimization: affordableOptimization(graph, device), compute, graph },
+    vaeDecoder: { ...picture, stage: "decode", graph: built("the VAE decoder", "vae", buildVaeDecoder) },
+    vae: vaeConfig(numbersOf(vae.checkpoint)),
+    vision,
+    sampled,
+  };
+}

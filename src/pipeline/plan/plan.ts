@@ -1,0 +1,78 @@
+// Plans an edit: finds its files, builds its graphs, checks what `run` would check, and counts. Nothing is computed, no weight is read.
+import type { Device } from "../../engine/providers.js";
+import type { Source } from "../../image/plan.js";
+import { decode } from "../../stages/decode.js";
+import { encodeImage } from "../../stages/encode-image.js";
+import { encodePrompt } from "../../stages/encode-prompt.js";
+import type { Picture } from "../../stages/pictures.js";
+import { sample } from "../../stages/sample.js";
+import { checkEdit, type EditSettings } from "../edit.js";
+import { checkFinish } from "../finish.js";
+import { plannedDevice, type EditPlan, type PlanRequest } from "./edit-plan.js";
+import { editRuns } from "./edit-runs.js";
+import { fitAdvice, memoryNeed, needOf } from "./fit.js";
+import { plannedFiles, type FileSettings, type PlannedFiles } from "./model-files.js";
+import { plannedNetworks } from "./networks.js";
+import { latentSizes, pictureSizes } from "./picture-sizes.js";
+import { stagePlans } from "./stage-plan.js";
+import { readTimings } from "./timings.js";
+
+/** Plans an edit. Throws what `run` would throw before it computes, but not for model files that are missing: the plan lists those. */
+export async function planEdit(settings: FileSettings, request: PlanRequest): Promise<EditPlan> {
+  const { sources, device, machine, tokenizer, results } = request;
+  const found = await plannedFiles(settings);
+  await check(sources, found, device);
+  const networks = plannedNetworks(found, { device, dtype: settings.dtype });
+  const runsOf = (pictures: readonly Source[], changed: EditSettings) => editRuns(pictures, { settings: changed, networks, tokenizer, results });
+  const runs = await runsOf(sources, settings);
+  const stages = stagePlans(runs, { device, timings: await readTimings() });
+  const ramOnCpu = async () => {
+    const cpu: Device = { ...device, provider: "cpu", index: 0 };
+    return needOf(await editRuns(sources, { settings, networks: plannedNetworks(found, { device: cpu, dtype: "auto" }), tokenizer, results }), cpu).ram;
+  };
+  const { sizes, tokens, sampling, steps, evaluations } = runs;
+  const missing = found.files.filter(({ path }) => path === undefined);
+  return {
+    results,
+    device: plannedDevice(request),
+    sizes: { mode: sizes.mode, pictures: pictureSizes(sizes, settings), target: latentSizes(sizes, settings), output: settings.keepSize && sizes.images[0] ? sizes.images[0].source : sizes.target.size },
+    tokens,
+    sampling: { steps, cfg: sampling.cfg, sampler: sampling.sampler, scheduler: sampling.scheduler, evaluations },
+    stages,
+    files: found.files,
+    totals: { ...totalsOf(stages), missingFiles: missing.length, missingBytes: sum(missing.map(({ bytes }) => bytes ?? 0)) },
+    memory: { ram: memoryNeed("ram", stages, machine.ram), gpu: device.provider === "cpu" ? undefined : memoryNeed("gpu", stages, machine.gpu) },
+    advice: await fitAdvice({ sources, settings, device, machine, runsOf, ramOnCpu }),
+  };
+}
+
+function totalsOf(stages: EditPlan["stages"]): Pick<EditPlan["totals"], "flops" | "readBytes" | "seconds"> {
+  const seconds = stages.map((stage) => stage.seconds);
+  return {
+    flops: sum(stages.map(({ flops }) => flops)),
+    readBytes: sum(stages.map(({ readBytes }) => readBytes)),
+    seconds: seconds.includes(undefined) ? undefined : sum(seconds as number[]),
+  };
+}
+
+// What the stages check; where files are missing, each stage alone whose own is there.
+async function check(sources: readonly Source[], { files, settings }: PlannedFiles, device: Device): Promise<void> {
+  const pictures = sources.map(knownBySize);
+  const missing = new Set(files.flatMap(({ role, path }) => (path === undefined ? [role] : [])));
+  const engine = { device };
+  if (missing.size === 0) return checkEdit(pictures, settings, { engine });
+  await checkFinish(pictures, settings);
+  if (!missing.has("vae")) await encodeImage.check(pictures, settings, device);
+  if (!missing.has("textEncoder")) await encodePrompt.check(pictures, settings, device);
+  if (!missing.has("transformer")) await sample.check(pictures, settings, device);
+  if (!missing.has("vae")) await decode.check(pictures, settings, device);
+}
+
+// Checks look at names and sizes only.
+function knownBySize({ name, width, height }: Source): Picture {
+  return { name, image: { width, height, data: new Uint8Array(0) }, hash: "" };
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, number) => total + number, 0);
+}
