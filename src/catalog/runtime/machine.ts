@@ -60,7 +60,7 @@ async function availableMemory(): Promise<number> {
 function glibcVersion(): string | undefined {
   if (process.platform !== "linux") return undefined;
   // Looking up the names of open connections can take seconds, and is not asked for.
-  process.report.excludeNetwork = true;
+  Object.assign(process.report, { excludeNetwork: true });
   const { header } = process.report.getReport() as { header?: { glibcVersionRuntime?: string } };
   return header?.glibcVersionRuntime;
 }
