@@ -37,21 +37,44 @@ export async function findFile(path: string, options: SearchOptions = {}): Promi
   return undefined;
 }
 
-/** A published file on disk, wherever it lies; undefined when it is nowhere. */
-export async function findPublishedFile(published: PublishedFile, options: SearchOptions = {}): Promise<string | undefined> {
-  if ("embedded" in published) return join(PACKAGE_ROOT, published.embedded);
-  return (await findInPlaces(published.file, options)) ?? (await findInHubCache(published)) ?? (await findFile(published.file, options));
+/** Finds published files: a path, or undefined for one that is nowhere. */
+export type Finder = (published: PublishedFile) => Promise<string | undefined>;
+
+/** A finder of many files, which walks the folders of models once at most, and only when a file is not where files of its kind belong. */
+export function publishedFinder(options: SearchOptions = {}): Finder {
+  let walked: Promise<ReadonlyMap<string, string>> | undefined;
+  return async (published) => {
+    if ("embedded" in published) return join(PACKAGE_ROOT, published.embedded);
+    const near = (await findInPlaces(published.file, options)) ?? (await findInHubCache(published));
+    if (near !== undefined) return near;
+    walked ??= walkedFiles(options);
+    return (await walked).get(published.file);
+  };
+}
+
+// Every model file below the places and in the Hugging Face cache, by its name; the first of several.
+async function walkedFiles(options: SearchOptions): Promise<ReadonlyMap<string, string>> {
+  const { places } = await modelPlaces(options);
+  const found = new Map<string, string>();
+  const seen = new Set<string>();
+  for (const root of [...places.map(({ folder }) => folder), hubCacheFolder()]) {
+    for await (const { folder, files } of walkModels(root, seen)) {
+      for (const name of files) if (!found.has(name)) found.set(name, join(folder, name));
+    }
+  }
+  return found;
 }
 
 /** Finds the files of the wanted roles: those the user named, the others from the model. Throws QEDIT_E_MODEL_MISSING. */
 export async function findModelFiles(named: NamedFiles, { model, roles, ...options }: ModelSearch): Promise<NamedFiles> {
   if (model !== undefined && isPath(model)) return findInFolder(named, { folder: model, roles, ...options });
   const files: { [Role in FileRole]?: string } = {};
+  const find = publishedFinder(options);
   for (const role of roles) {
     const given = named[role];
     // A model named beside files still has to exist.
     const published = given === undefined || model !== undefined ? await publishedModel(model) : undefined;
-    files[role] = given === undefined ? await wanted(published!.files[role], published!.name, options) : await findNamed(given, options);
+    files[role] = given === undefined ? await wanted(published!.files[role], { model: published!.name, find, options }) : await findNamed(given, options);
   }
   return files;
 }
@@ -70,7 +93,7 @@ export async function findLora(name: string, { model, ...options }: SearchOption
   // Names of files have an extension or a folder, names of the catalogue have neither.
   if (/[./\\]/.test(name)) return findNamed(name, options);
   const known = model !== undefined && isPath(model) ? undefined : model;
-  return wanted(await publishedLora(name, known), (await publishedModel(known)).name, options);
+  return wanted(await publishedLora(name, known), { model: (await publishedModel(known)).name, find: publishedFinder(options), options });
 }
 
 async function findInPlaces(file: string, options: SearchOptions): Promise<string | undefined> {
@@ -81,8 +104,8 @@ async function findInPlaces(file: string, options: SearchOptions): Promise<strin
   return undefined;
 }
 
-async function wanted(published: PublishedFile, model: string, options: SearchOptions): Promise<string> {
-  const found = await findPublishedFile(published, options);
+async function wanted(published: PublishedFile, { model, find, options }: { model: string; find: Finder; options: SearchOptions }): Promise<string> {
+  const found = await find(published);
   if (found !== undefined) return found;
   const places = namedPlaces(options).map(({ folder }) => folder);
   throw new QeditError("QEDIT_E_MODEL_MISSING", `Cannot find ${published.file} (${gigabytes(published.bytes)}) of model ${model} in ${places.join(" or ")}`, {

@@ -1,5 +1,5 @@
 // `models list` and `models show`: the published models, and which of their files are on disk.
-import { findPublishedFile } from "./find.js";
+import { publishedFinder, type Finder } from "./find.js";
 import { FILE_ROLES, publishedModel, readCatalog, type FileRole, type PublishedFile, type PublishedModel } from "./models.js";
 import type { SearchOptions } from "./places.js";
 
@@ -24,15 +24,17 @@ export interface ModelOnDisk {
 /** Every model of the catalogue with its files on this machine. */
 export async function modelsOnDisk(options: SearchOptions): Promise<ModelOnDisk[]> {
   const { models } = await readCatalog();
-  const found: ModelOnDisk[] = [];
-  for (const name of models.keys()) found.push(await modelOnDisk(name, options));
-  return found;
+  const find = publishedFinder(options);
+  return Promise.all([...models.keys()].map(async (name) => onDisk(await publishedModel(name), find)));
 }
 
 /** One model, the default one when undefined. Throws QEDIT_E_USAGE for an unknown name. */
 export async function modelOnDisk(name: string | undefined, options: SearchOptions): Promise<ModelOnDisk> {
-  const model = await publishedModel(name);
-  const located = async (file: PublishedFile): Promise<Located> => ({ file, path: await findPublishedFile(file, options) });
+  return onDisk(await publishedModel(name), publishedFinder(options));
+}
+
+async function onDisk(model: PublishedModel, find: Finder): Promise<ModelOnDisk> {
+  const located = async (file: PublishedFile): Promise<Located> => ({ file, path: await find(file) });
   const [vae, textEncoder, transformer] = await Promise.all(FILE_ROLES.map((role) => located(model.files[role]))) as [Located, Located, Located];
   const loras = await Promise.all(Object.entries(model.loras).map(async ([lora, file]) => [lora, await located(file)] as const));
   const all = [vae, textEncoder, transformer];

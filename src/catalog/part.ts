@@ -7,8 +7,8 @@ import { sizeOf, withRange, type ByteRange } from "./ranges.js";
 
 /** How often the journal is written while bytes come in, milliseconds; so much of a download is lost when the process or the power goes. */
 const JOURNAL_EVERY = 500;
-/** On slow disks less often: flushing may take this share of the time. */
-const FLUSHING_SHARE = 0.1;
+/** On slow disks less often: flushing may take this share of the time; but never more seldom than this, milliseconds. */
+const [FLUSHING_SHARE, JOURNAL_AT_LEAST] = [0.1, 5000];
 
 /** What a part holds, as its journal says. */
 interface Journal {
@@ -101,7 +101,7 @@ export class Part {
     } catch (error) {
       throw ioFailure("write", this.path, error);
     } finally {
-      this.#nextJournal = Date.now() + Math.max(JOURNAL_EVERY, (Date.now() - start) / FLUSHING_SHARE);
+      this.#nextJournal = Date.now() + Math.min(JOURNAL_AT_LEAST, Math.max(JOURNAL_EVERY, (Date.now() - start) / FLUSHING_SHARE));
     }
   }
 

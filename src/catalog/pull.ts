@@ -3,7 +3,7 @@ import { basename, join, resolve } from "node:path";
 import { QeditError } from "../errors.js";
 import { bytesText, freeBytes } from "./disk.js";
 import { downloadFile, type Downloaded, type DownloadOptions } from "./download.js";
-import { findPublishedFile } from "./find.js";
+import { publishedFinder } from "./find.js";
 import { FILE_ROLES, publishedLora, publishedModel, type FileRole, type HubFile, type PublishedFile } from "./models.js";
 import { bytesLeft } from "./part.js";
 import { ownModelsFolder, type SearchOptions } from "./places.js";
@@ -52,9 +52,10 @@ export async function planPull({ models, loras, folder = ownModelsFolder(), mode
     }
   }
   const into = resolve(folder);
+  const find = publishedFinder({ modelsDirs: [into, ...modelsDirs] });
   const items = await Promise.all([...wanted.values()].map(async ({ file, kind }): Promise<PullItem> => {
     const target = join(into, FOLDERS[kind], file.file);
-    const present = await findPublishedFile(file, { modelsDirs: [into, ...modelsDirs] });
+    const present = await find(file);
     const missing = present === undefined ? file.bytes - (await bytesLeft(target, file.bytes)) : 0;
     return { file, present, target, missing };
   }));

@@ -3,11 +3,11 @@ import { stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import type { ModelPart } from "../checkpoint/names.js";
 import { openCheckpoint, openPart } from "../checkpoint/open.js";
-import { findPublishedFile } from "./find.js";
+import type { Finder } from "./find.js";
 import { hashFile } from "./hash.js";
 import { identify, type Identity, type NetworkKind } from "./identify.js";
 import { FILE_ROLES, publishedModel, readCatalog, type FileRole, type PublishedFile } from "./models.js";
-import { isFolder, type SearchOptions } from "./places.js";
+import { isFolder } from "./places.js";
 import { readReceipt } from "./receipt.js";
 
 /** A file to verify: what was published, and where it lies. */
@@ -34,10 +34,10 @@ const KIND: Readonly<Record<FileRole, NetworkKind>> = { vae: "vae", textEncoder:
 const PART: Partial<Record<NetworkKind, ModelPart>> = { vae: "vae", "text-encoder": "text_encoder", transformer: "transformer" };
 
 /** The files of a model: its three parts, and those of its LoRAs that are on disk. */
-export async function filesOf(name: string | undefined, options: SearchOptions): Promise<VerifyItem[]> {
+export async function filesOf(name: string | undefined, find: Finder): Promise<VerifyItem[]> {
   const { files, loras } = await publishedModel(name);
-  const parts = FILE_ROLES.map(async (role) => ({ file: files[role], kind: KIND[role], path: await findPublishedFile(files[role], options) }));
-  const extras = Object.values(loras).map(async (file) => ({ file, kind: "lora" as const, path: await findPublishedFile(file, options) }));
+  const parts = FILE_ROLES.map(async (role) => ({ file: files[role], kind: KIND[role], path: await find(files[role]) }));
+  const extras = Object.values(loras).map(async (file) => ({ file, kind: "lora" as const, path: await find(file) }));
   return [...(await Promise.all(parts)), ...(await Promise.all(extras)).filter(({ path }) => path !== undefined)];
 }
 

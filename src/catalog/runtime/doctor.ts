@@ -3,7 +3,7 @@ import { inspectCuda, type CudaReport, type Problem } from "../../engine/cuda.js
 import { tryDevice, type Trial } from "../../engine/device.js";
 import { parseDevice } from "../../engine/providers.js";
 import type { Emit } from "../../events.js";
-import { findPublishedFile } from "../find.js";
+import { publishedFinder } from "../find.js";
 import { publishedModel } from "../models.js";
 import { inspectMachine, type Machine } from "./machine.js";
 
@@ -50,7 +50,8 @@ export async function examine({ device, model }: DoctorChoice, emit: Emit): Prom
   const [machine, cuda] = [await inspectMachine(), await inspectCuda(index)];
   emit({ kind: "activity", text: "looking for models" });
   const files: ModelFile[] = [];
-  for (const [role, file] of Object.entries(published.files)) files.push({ role, file: file.file, path: await findPublishedFile(file) });
+  const find = publishedFinder();
+  for (const [role, file] of Object.entries(published.files)) files.push({ role, file: file.file, path: await find(file) });
   emit({ kind: "activity", text: "opening a session on cpu" });
   const cpuTrial = await tryDevice("cpu");
   emit({ kind: "activity", text: "opening a session on cuda" });

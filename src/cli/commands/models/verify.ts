@@ -1,5 +1,6 @@
 // qedit models verify: header, network, length and hash of model files.
 import { stat } from "node:fs/promises";
+import { publishedFinder, type Finder } from "../../../catalog/find.js";
 import { readCatalog } from "../../../catalog/models.js";
 import { filesAt, filesOf, verifyFile, type Verified, type VerifyItem } from "../../../catalog/verify.js";
 import { EXIT } from "../../../errors.js";
@@ -14,8 +15,8 @@ export const verify = defineCommand({
   positionals: [["[model-or-file...]", "names of models, or paths; without them everything of the catalogue that is on disk"]],
   options: { modelsDir },
   async perform({ args, settings }, terminal) {
-    const search = { modelsDirs: settings.modelsDir };
-    const items = unique((args.length > 0 ? await Promise.all(args.map((each) => named(each, search))) : [await everything(search)]).flat());
+    const find = publishedFinder({ modelsDirs: settings.modelsDir });
+    const items = unique((args.length > 0 ? await Promise.all(args.map((each) => named(each, find))) : [await everything(find)]).flat());
     const results: Verified[] = [];
     for (const item of items) results.push(await check(item, terminal));
     if (items.length === 0) terminal.emit({ kind: "note", text: "no published model file is on disk: qedit models pull" });
@@ -25,14 +26,14 @@ export const verify = defineCommand({
 });
 
 // A path is told by its slash or its ending, or by being there.
-async function named(name: string, search: { modelsDirs: readonly string[] }): Promise<VerifyItem[]> {
+async function named(name: string, find: Finder): Promise<VerifyItem[]> {
   const isPath = /[/\\]|\.\w+$/.test(name) || (await stat(name).then(() => true, () => false));
-  return isPath ? filesAt(name) : filesOf(name, search);
+  return isPath ? filesAt(name) : filesOf(name, find);
 }
 
-async function everything(search: { modelsDirs: readonly string[] }): Promise<VerifyItem[]> {
+async function everything(find: Finder): Promise<VerifyItem[]> {
   const { models } = await readCatalog();
-  const items = await Promise.all([...models.keys()].map((name) => filesOf(name, search)));
+  const items = await Promise.all([...models.keys()].map((name) => filesOf(name, find)));
   return items.flat().filter(({ path }) => path !== undefined);
 }
 
