@@ -102,10 +102,11 @@ interface Target {
 }
 
 // One request: the rest of the file, if the server still has the same one, else all of it.
-async function transfer({ url, name }: Download, { part, emit, signal }: Target): Promise<void> {
+async function transfer({ url, name, digest }: Download, { part, emit, signal }: Target): Promise<void> {
   const tag = await readFile(tagFile(part), "utf8").catch(() => undefined);
-  const have = tag === undefined ? 0 : await sizeOf(part);
-  const headers = have > 0 && tag !== undefined ? { range: `bytes=${have}-`, "if-range": tag } : undefined;
+  // Without a name for the version, the published hash tells in the end whether it still was the same file.
+  const have = tag === undefined && digest === undefined ? 0 : await sizeOf(part);
+  const headers = have > 0 ? { range: `bytes=${have}-`, ...(tag !== undefined && { "if-range": tag }) } : undefined;
   const response = await fetch(url, { dispatcher: agent(), signal, ...(headers && { headers }) });
   const total = totalOf(response);
   // The part is the whole file already.
@@ -153,7 +154,7 @@ function agent(): EnvHttpProxyAgent {
 
 let shared: EnvHttpProxyAgent | undefined;
 
-// What the server calls this version of the file; a part without it cannot be gone on with.
+// What the server calls this version of the file, if it does.
 async function writeTag(part: string, { headers }: Response): Promise<void> {
   const etag = headers.get("etag");
   const tag = etag !== null && !etag.startsWith("W/") ? etag : headers.get("last-modified");

@@ -5,7 +5,7 @@ import { beforeEach, describe, expect, test } from "vitest";
 import { download, fetchJson, type Download } from "../../../src/catalog/runtime/download.js";
 import type { ProgressEvent } from "../../../src/events.js";
 import { temporaryFolder } from "../../support/folder.js";
-import { serve, testServer } from "./server.js";
+import { serve, testServer, type Behaviour } from "./server.js";
 
 const server = await testServer();
 const temporary = temporaryFolder();
@@ -58,6 +58,23 @@ test("begins again when the file has changed in between", async () => {
   temporary.write(`to/${count - 1}/provider.nupkg.part.tag`, '"zero"');
   server.behave(serve(bytes));
   await get();
+  expect(readFileSync(`${folder}/provider.nupkg`).equals(bytes)).toBe(true);
+});
+
+test("goes on without a name for the version when the hash is known, and begins again when it is not", async () => {
+  const nameless: Behaviour = (response, request, index) => {
+    const start = Number(/\d+/.exec(request.headers.range ?? "")?.[0] ?? 0);
+    const headers = start > 0 ? { "content-range": `bytes ${start}-${bytes.length - 1}/${bytes.length}` } : {};
+    response.writeHead(start > 0 ? 206 : 200, { "content-length": bytes.length - start, ...headers });
+    if (index > 0) return void response.end(bytes.subarray(start));
+    response.write(bytes.subarray(0, 1000), () => setTimeout(() => response.destroy(), 20));
+  };
+  server.behave(nameless);
+  await get();
+  expect(server.seen.map(({ range }) => range)).toEqual([undefined, "bytes=1000-"]);
+  server.behave(nameless);
+  await get({ ...wanted(), digest: undefined });
+  expect(server.seen.map(({ range }) => range)).toEqual([undefined, undefined]);
   expect(readFileSync(`${folder}/provider.nupkg`).equals(bytes)).toBe(true);
 });
 
