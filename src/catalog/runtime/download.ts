@@ -121,7 +121,11 @@ async function transfer({ url, name, digest }: Download, { part, emit, signal }:
     throw refusal(url, response);
   }
   const start = response.status === 206 ? startOf(response) : 0;
-  if (start !== 0 && start !== have) throw new Error("the server sent another range than was asked for");
+  if (start !== 0 && start !== have) {
+    await response.body?.cancel();
+    await rm(part, { force: true });
+    throw new Error("the server sent another range than was asked for");
+  }
   await writeTag(part, response);
   await writeBody(response, { part, emit, name, start, total });
 }

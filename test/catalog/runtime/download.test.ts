@@ -67,7 +67,7 @@ test("goes on without a name for the version when the hash is known, and begins 
     const headers = start > 0 ? { "content-range": `bytes ${start}-${bytes.length - 1}/${bytes.length}` } : {};
     response.writeHead(start > 0 ? 206 : 200, { "content-length": bytes.length - start, ...headers });
     if (index > 0) return void response.end(bytes.subarray(start));
-    response.write(bytes.subarray(0, 1000), () => setTimeout(() => response.destroy(), 20));
+    response.write(bytes.subarray(0, 1000), () => setTimeout(() => response.destroy(), 80));
   };
   server.behave(nameless);
   await get();
@@ -82,7 +82,7 @@ test("begins again with a server that knows no ranges", async () => {
   server.behave((response, _request, index) => {
     response.writeHead(200, { "content-length": bytes.length, etag: '"one"' });
     if (index > 0) return void response.end(bytes);
-    response.write(bytes.subarray(0, 1000), () => setTimeout(() => response.destroy(), 20));
+    response.write(bytes.subarray(0, 1000), () => setTimeout(() => response.destroy(), 80));
   });
   await get();
   expect(readFileSync(`${folder}/provider.nupkg`).equals(bytes)).toBe(true);
@@ -127,7 +127,7 @@ describe("refuses, in one line with a hint,", () => {
   test("a server that says more than it sends, again and again", async () => {
     server.behave((response) => {
       response.writeHead(200, { "content-length": 500 });
-      response.write("short", () => setTimeout(() => response.destroy(), 20));
+      response.write("short", () => setTimeout(() => response.destroy(), 80));
     });
     await expect(get()).rejects.toMatchObject({ code: "QEDIT_E_NETWORK", message: expect.stringMatching(/^Cannot fetch provider\.nupkg from 127\.0\.0\.1:\d+: [^\n]+$/) });
   });

@@ -56,6 +56,6 @@ export function serve(bytes: Buffer, { etag = '"one"', most = Infinity }: { etag
       ...(isPartial ? { "content-range": `bytes ${start}-${bytes.length - 1}/${bytes.length}` } : {}),
     });
     if (body.length <= most) return void response.end(body);
-    response.write(body.subarray(0, most), () => setTimeout(() => response.destroy(), 20));
+    response.write(body.subarray(0, most), () => setTimeout(() => response.destroy(), 80));
   };
 }
