@@ -51,8 +51,9 @@ export function contactSheet(cells: readonly SheetCell[], { inRow = 1 }: { inRow
 }
 
 function columnsFor(count: number, { step, inRow }: { step: { x: number; y: number }; inRow: number }): number {
-  const wanted = Math.sqrt((count * SHAPE * step.y) / step.x);
-  return Math.min(Math.max(Math.round(wanted / inRow), 1) * inRow, count);
+  const choices = Array.from({ length: Math.ceil(count / inRow) }, (_, index) => Math.min((index + 1) * inRow, count));
+  const distance = (columns: number) => Math.abs(Math.log((columns * step.x) / (Math.ceil(count / columns) * step.y) / SHAPE));
+  return choices.reduce((best, columns) => (distance(columns) < distance(best) ? columns : best));
 }
 
 function paste(sheet: Image, image: Image, { x, y }: { x: number; y: number }): void {
