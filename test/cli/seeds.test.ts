@@ -21,7 +21,7 @@ describe("--seeds 1,5,9..10", () => {
   let printed: string;
   beforeAll(async () => {
     printed = (await done([...RUN, "--seeds", "1,5,9..10", "-o", "many.png", "--sheet", "sheet.png", "--events", "many.ndjson"], here)).stdout;
-  });
+  }, 60_000);
 
   test("makes a numbered picture for each, and prints their paths", () => {
     expect(printed).toBe("many-0001.png\nmany-0002.png\nmany-0003.png\nmany-0004.png\n");
