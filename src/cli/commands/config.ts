@@ -4,10 +4,10 @@ import { flag, type Option, type OptionTable } from "../../stages/option.js";
 import { defineCommand } from "../command.js";
 import { checkConfigKeys } from "../config-keys.js";
 import { PROJECT_FILE, readConfigFiles, userFile, type ConfigFile } from "../config-files.js";
-import { computeOptions } from "../options.js";
+import { cacheOptions, computeOptions } from "../options.js";
 import { environmentKey, fileKey, givenSettings, isPerCall, type Given } from "../settings.js";
 
-const all: OptionTable = { ...editOptions, ...computeOptions };
+const all: OptionTable = { ...editOptions, ...cacheOptions, ...computeOptions };
 const shown: OptionTable = Object.fromEntries(Object.entries(all).filter(([, option]) => !isPerCall(option)));
 const options = {
   ...shown,
