@@ -1,4 +1,5 @@
 // The recipe: how a picture was made, complete enough to make it again. JSON inside the picture; its form is versioned.
+import { basename } from "node:path";
 import { qeditVersion } from "../version.js";
 import { isObject, isTexts, type ArtifactInfo } from "./artifact.js";
 
@@ -34,5 +35,10 @@ export function toRecipe(value: unknown): Recipe | undefined {
   if (!isObject(value)) return undefined;
   const { recipe = 0, qedit, settings, sizes, inputs, weights, names } = value;
   if (typeof recipe !== "number" || !isObject(settings) || !isObject(sizes) || !isTexts(inputs) || !isTexts(weights)) return undefined;
-  return { recipe, qedit: typeof qedit === "string" ? qedit : undefined, settings, sizes, inputs, weights, names: isTexts(names) ? names : {} };
+  return { recipe, qedit: typeof qedit === "string" ? qedit : undefined, settings, sizes, inputs, weights, names: isTexts(names) ? withoutFolders(names) : {} };
+}
+
+// A picture from elsewhere must not point at files of its choice.
+function withoutFolders(names: Readonly<Record<string, string>>): Record<string, string> {
+  return Object.fromEntries(Object.entries(names).map(([role, name]) => [role, basename(name.replaceAll("\\", "/"))]));
 }

@@ -2,6 +2,7 @@
 import type { CommandEntry } from "./command.js";
 
 const EDIT = "Edit";
+const RECIPES = "Recipes";
 const STAGES = "Stages";
 const MACHINE = "This machine";
 
@@ -11,6 +12,9 @@ export const COMMANDS: readonly CommandEntry[] = [
   { name: "each", group: EDIT, summary: "Edit every picture by the same prompt", load: async () => (await import("./commands/each.js")).each },
   { name: "batch", group: EDIT, summary: "Edit pictures by a file of jobs, one a line", load: async () => (await import("./commands/batch.js")).batch },
   { name: "plan", group: EDIT, summary: "Tell what an edit would take: sizes, work, memory, time", load: async () => (await import("./commands/plan.js")).plan },
+  { name: "inspect", group: RECIPES, summary: "Show what a file is, and how it was made", load: async () => (await import("./commands/inspect.js")).inspect },
+  { name: "rerun", group: RECIPES, summary: "Make a picture again from its recipe", load: async () => (await import("./commands/rerun.js")).rerun },
+  { name: "diff", group: RECIPES, summary: "Say why two pictures differ", load: async () => (await import("./commands/diff.js")).diff },
   { name: "encode-image", group: STAGES, summary: "Encode pictures with the VAE", load: async () => (await import("./commands/encode-image.js")).encodeImageCommand },
   { name: "encode-prompt", group: STAGES, summary: "Encode a prompt, with the pictures it speaks of", load: async () => (await import("./commands/encode-prompt.js")).encodePromptCommand },
   { name: "sample", group: STAGES, summary: "Sample a latent under a prompt and reference latents", load: async () => (await import("./commands/sample.js")).sampleCommand },

@@ -14,6 +14,7 @@ import { resolveSampling } from "../stages/sampling-defaults.js";
 import type { StageContext } from "../stages/stage.js";
 import type { PipelineContext } from "./context.js";
 import { checkFinish, finish, finishOptions, type FinishedPicture } from "./finish.js";
+import { rememberFiles, withOwnNames } from "./remembered.js";
 import { runStage, timed, type StageCall, type StageResult } from "./run-stage.js";
 
 /** The options of all stages together. */
@@ -87,7 +88,10 @@ export function openEdit(source: EditSource, context: PipelineContext, passing?:
       const picture = await timed(decode.name, context, () => decode.run({ samples: decoded }, settings, context)).catch(async (error: unknown) => {
         throw salvage && error instanceof QeditError && error.code === "QEDIT_E_BAD_OUTPUT" ? await salvage(decoded, error) : error;
       });
-      return finish(picture, await source.pictures(), settings, context);
+      const pictures = await source.pictures();
+      const finished = await finish({ ...picture, info: withOwnNames(picture.info, pictures, settings) }, pictures, settings, context);
+      await rememberFiles(finished.info, pictures, settings);
+      return finished;
     },
     rest: () => held.clear(),
   };

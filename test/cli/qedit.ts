@@ -79,7 +79,7 @@ afterAll(() => rm(caches, { recursive: true, force: true }));
 
 /** The environment of a process that finds no models, settings or caches but those in a folder; its cache is its own. */
 export function surroundingsOf(folder: string): Record<string, string> {
-  return { PATH: process.env["PATH"]!, HOME: folder, XDG_DATA_HOME: join(folder, "no-data"), XDG_CACHE_HOME: mkdtempSync(join(caches, "cache-")) };
+  return { PATH: process.env["PATH"]!, HOME: folder, XDG_DATA_HOME: join(folder, "no-data"), XDG_CACHE_HOME: mkdtempSync(join(caches, "cache-")), XDG_STATE_HOME: mkdtempSync(join(caches, "state-")) };
 }
 
 /** Runs a line of the shell in which `qedit` is this qedit. */
