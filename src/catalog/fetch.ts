@@ -74,7 +74,8 @@ async function fetchPieces(job: Job): Promise<void> {
 
 async function fetchRange(range: ByteRange, job: Job): Promise<void> {
   let { start } = range;
-  await retrying(job, { keepsHeadway: true }, async () => {
+  // Servers may give less than was asked for, and are asked again.
+  while (start < range.end) await retrying(job, { keepsHeadway: true }, async () => {
     const answer = await ask({ start, end: range.end }, job);
     if (!answer.isRange && (start > 0 || range.end < job.file.bytes)) {
       answer.body.destroy();
@@ -85,7 +86,7 @@ async function fetchRange(range: ByteRange, job: Job): Promise<void> {
       job.progress.begin(0);
       throw new QeditError("QEDIT_E_NETWORK", `Cannot go on with ${job.file.file}: the file at ${fileUrl(job.file).host} changed meanwhile`, { hint: "Run the same command again: it begins anew" });
     }
-    await receive(answer, { start, end: range.end }, { ...job, onBytes: (bytes) => (start += bytes) });
+    await receive(answer, { start, end: Math.min(range.end, answer.end) }, { ...job, onBytes: (bytes) => (start += bytes) });
   });
 }
 

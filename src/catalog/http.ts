@@ -56,6 +56,8 @@ export interface RangeRequest {
 export interface Answer {
   /** Position of the first byte of the body; 0 when the server ignored the range. */
   readonly start: number;
+  /** Position after the last byte of the body; less than was asked for when the server serves smaller ranges. */
+  readonly end: number;
   /** Claims that the body is the range, not the whole file. */
   readonly isRange: boolean;
   /** Bytes of the whole file, undefined when the server does not say. */
@@ -128,14 +130,14 @@ function answer({ statusCode, headers, body }: Response, range: ByteRange, { eta
   const common = { etag, sha256: linked !== undefined && /^[0-9a-f]{64}$/.test(etag ?? "") ? etag : undefined, body };
   if (statusCode === 200) {
     const length = header(headers, "content-length") ?? size;
-    return { ...common, start: 0, isRange: false, total: length === undefined ? undefined : Number(length) };
+    return { ...common, start: 0, end: Infinity, isRange: false, total: length === undefined ? undefined : Number(length) };
   }
   const match = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(header(headers, "content-range") ?? "");
-  if (!match || Number(match[1]) !== range.start) {
+  if (!match || Number(match[1]) !== range.start || Number(match[2]) < range.start) {
     body.destroy();
     throw new TryAgain(`asked for bytes from ${range.start} on, the server sent "${header(headers, "content-range") ?? "no Content-Range"}"`);
   }
-  return { ...common, start: range.start, isRange: true, total: match[3] === "*" ? undefined : Number(match[3]) };
+  return { ...common, start: range.start, end: Number(match[2]) + 1, isRange: true, total: match[3] === "*" ? undefined : Number(match[3]) };
 }
 
 function redirected(from: URL, location: string | undefined): URL {

@@ -127,6 +127,13 @@ describe("a download", () => {
     await expectWhole();
   });
 
+  test("asks again at once where a server serves smaller ranges", async () => {
+    await using server = await serverOf({ largestRange: 30_000 });
+    await download(server);
+    await expectWhole();
+    expect(events.filter(({ kind }) => kind === "retrying")).toEqual([]);
+  });
+
   test("takes no byte more than it asked for", async () => {
     await using server = await serverOf({ surplus: 1000 });
     await download(server);

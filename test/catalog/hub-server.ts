@@ -26,6 +26,8 @@ export interface Manners {
   etag?: string;
   /** Bytes a second of each connection. */
   speed?: number;
+  /** Gives at most this much of a range. */
+  largestRange?: number;
   /** Answers with another range than was asked for. */
   wrongRange?: boolean;
   /** Sends headers, and then nothing. */
@@ -105,7 +107,7 @@ interface Serving {
 function serve({ headers }: IncomingMessage, response: ServerResponse, { bytes, manners, takesCut }: Serving): void {
   const match = manners.ignoresRanges ? null : /^bytes=(\d+)-(\d+)$/.exec(headers.range ?? "");
   let start = match ? Number(match[1]) : 0;
-  const end = match ? Math.min(Number(match[2]) + 1, bytes.length) : bytes.length;
+  const end = match ? Math.min(Number(match[2]) + 1, bytes.length, start + (manners.largestRange ?? Infinity)) : bytes.length;
   if (manners.wrongRange && start > 0) start -= 1;
   const stated = bytes.length + (manners.lengthLie ?? 0);
   const body = Buffer.concat([bytes.subarray(start, end), Buffer.alloc(manners.surplus ?? 0, 7)]);

@@ -70,7 +70,9 @@ test("a relative path and a link to a folder give the same bytes as the path its
   for (const [index, vae] of [FILES["--vae"], "linked/qwen_image_vae.safetensors", "./comfy/../comfy/models/vae/qwen_image_vae.safetensors"].entries()) {
     const { stdout, code } = await qedit([...ENCODE, "--vae", vae, "--json", "-o", `path-${index}.safetensors`], here);
     expect(code).toBe(0);
-    outputs.push((JSON.parse(stdout) as { info: unknown }).info);
+    // The record names the file as it was named, which is what differs here.
+    const { names: _, ...info } = (JSON.parse(stdout) as { info: Record<string, unknown> }).info;
+    outputs.push(info);
   }
   expect(outputs[1]).toEqual(outputs[0]);
   expect(outputs[2]).toEqual(outputs[0]);
