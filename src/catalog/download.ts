@@ -71,8 +71,8 @@ export async function downloadFile(file: HubFile, target: string, options: Downl
 // Gives the part every byte of the file; gives the hash that the hub states, if it does.
 async function fill(file: HubFile, target: string, options: DownloadOptions): Promise<string | undefined> {
   const { signal, emit, connections = CONNECTIONS, pieceBytes = PIECE_BYTES, firstWait = FIRST_WAIT, silence = SILENCE } = options;
+  const dispatcher = proxyAgent({ connections, silence });
   const part = await Part.open(target, file.bytes);
-  const dispatcher = new EnvHttpProxyAgent({ connections, headersTimeout: silence, bodyTimeout: silence, connect: { timeout: silence } });
   const progress = new Progress(file, sizeOf(part.done), emit);
   let isWhole = false;
   try {
@@ -87,6 +87,15 @@ async function fill(file: HubFile, target: string, options: DownloadOptions): Pr
     });
     await part.close();
     await dispatcher.destroy();
+  }
+}
+
+// Honours HTTP_PROXY, HTTPS_PROXY and NO_PROXY, in either case.
+function proxyAgent({ connections, silence }: { connections: number; silence: number }): EnvHttpProxyAgent {
+  try {
+    return new EnvHttpProxyAgent({ connections, headersTimeout: silence, bodyTimeout: silence, connect: { timeout: silence } });
+  } catch (cause) {
+    throw new QeditError("QEDIT_E_USAGE", "Cannot use the proxy: HTTP_PROXY or HTTPS_PROXY is no address such as http://proxy:8080", { cause, hint: "unset HTTPS_PROXY HTTP_PROXY https_proxy http_proxy" });
   }
 }
 

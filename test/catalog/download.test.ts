@@ -323,6 +323,12 @@ test("a proxy named by HTTP_PROXY is used, and NO_PROXY passes it by", async () 
   await new Promise((resolve) => proxy.close(resolve));
 });
 
+test("a proxy that is no address is refused by the name of its variable", async () => {
+  await using server = await serverOf();
+  vi.stubEnv("http_proxy", "not an address");
+  await expect(download(server)).rejects.toMatchObject({ code: "QEDIT_E_USAGE", message: expect.stringContaining("HTTP_PROXY") });
+});
+
 test("the finished file has its published length", async () => {
   await using server = await serverOf();
   await download(server);
