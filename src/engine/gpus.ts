@@ -43,7 +43,8 @@ export async function findGpus(): Promise<Gpus> {
       break;
     } catch (error) {
       const { code, stdout, stderr, message } = error as NodeJS.ErrnoException & { stdout?: string; stderr?: string };
-      if (code === "ENOENT") continue;
+      // Not there, or in a folder of PATH that is not ours to read.
+      if (code === "ENOENT" || code === "EACCES") continue;
       failure = firstLine(stdout || stderr || message);
       break;
     }

@@ -44,6 +44,12 @@ describe.runIf(process.platform === "linux")("findGpus", () => {
     expect(await findGpus()).toMatchObject({ gpus: [{ index: 0, name: "NVIDIA L4" }], source: "nvidia-smi", failure: undefined });
   });
 
+  test("passes over one that may not be run", async () => {
+    nvidiaSmi("locked", "exit 1");
+    chmodSync(folder.at("locked/nvidia-smi"), 0o644);
+    expect((await findGpus()).failure ?? "").not.toContain("EACCES");
+  });
+
   test("keeps the first line of what it says when it fails", async () => {
     nvidiaSmi("bad", 'echo "NVIDIA-SMI has failed because it could not talk to the driver."; echo "More."; exit 9');
     expect((await findGpus()).failure).toBe("NVIDIA-SMI has failed because it could not talk to the driver.");
