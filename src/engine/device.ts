@@ -34,8 +34,8 @@ async function openCuda(device: Device): Promise<Engine | readonly Problem[]> {
   if (platform) return [platform];
   // What a trial would not meet, cuDNN above all, would fail in the middle of an edit.
   const provider = await providerFolder();
-  const { missing } = provider === undefined ? { missing: [] } : await inspectLibraries(provider).catch(() => ({ missing: [] }));
-  if (provider === undefined || missing.length > 0) return (await inspectCuda(device.index)).problems;
+  const libraries = provider === undefined ? undefined : await inspectLibraries(provider).catch(() => undefined);
+  if (libraries === undefined || libraries.missing.length > 0) return (await inspectCuda(device.index)).problems;
   const engine = threadedEngine(device);
   try {
     await tryOut(engine, addition());

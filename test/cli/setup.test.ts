@@ -196,5 +196,7 @@ describe.runIf(release.hasCuda)("after setup", () => {
     const { stdout } = await qedit(["doctor", "--device", "cuda", "--json"], { cwd: path, env: { HOME: path, XDG_DATA_HOME: join(path, "data") } });
     const { problems } = JSON.parse(stdout) as { problems: { text: string; remedy: string }[] };
     expect(problems).toContainEqual({ text: expect.stringMatching(/^the CUDA provider is damaged: /), remedy: "`qedit setup --force`" });
+    const auto = await qedit(["doctor", "--json"], { cwd: path, env: { HOME: path, XDG_DATA_HOME: join(path, "data") } });
+    expect([auto.code, JSON.parse(auto.stdout)]).toMatchObject([0, { device: "cpu" }]);
   });
 });
