@@ -26,7 +26,7 @@ function summary({ results, sizes, sampling, device }: EditPlan): string {
   const { pictures, output } = sizes;
   const { steps, cfg, evaluations, sampler } = sampling;
   const passes = evaluations.positive + evaluations.negative;
-  const where = device.name === "cpu" ? `the CPU${device.threads === undefined ? "" : ` with ${device.threads} threads`}` : device.name;
+  const where = device.name === "cpu" ? `the CPU${device.threads === undefined ? "" : ` with ${counted(device.threads, "thread")}`}` : device.name;
   const reason = device.reason === undefined ? "" : ` (${device.reason})`;
   const made = results === 1 ? show(output) : `${results} of ${show(output)}, each`;
   return `${counted(pictures.length, "picture")} → ${made}: ${counted(steps, "step")} of ${sampler} at cfg ${cfg}, ${counted(passes, "pass", "passes")} of the transformer, on ${where}${reason}`;
@@ -137,6 +137,7 @@ function counted(count: number, one: string, many = `${one}s`): string {
 
 function bytes(count: number): string {
   if (count === 0) return "–";
+  if (count < 1e6) return `${Math.ceil(count / 1e3)} kB`;
   return count < 1e9 ? `${(count / 1e6).toFixed(count < 1e7 ? 1 : 0)} MB` : `${(count / 1e9).toFixed(1)} GB`;
 }
 

@@ -1,0 +1,184 @@
+// `qedit plan` and `run --dry-run`, as processes: what they print, what they refuse, and that they compute nothing.
+import { readFile } from "node:fs/promises";
+import { totalmem } from "node:os";
+import { describe, expect, test } from "vitest";
+import type { EditPlan } from "../../src/pipeline/plan/edit-plan.js";
+import { CAT, expectRefusal, LORA, models, qedit, QUICK, ROCKET, workFolder, type Surroundings } from "./qedit.js";
+
+const folder = workFolder();
+const WINTER = ["-p", "make it winter"];
+const SMALL = ["--megapixels", "0.05", "--steps", "2"];
+const HOME = { QEDIT_HOME: folder.at("home") };
+
+const plain = (args: readonly string[], options: Partial<Surroundings> = {}) => qedit(args, { cwd: folder.path, env: HOME, ...options });
+async function planned(args: readonly string[]): Promise<EditPlan> {
+  const ended = await plain(["plan", ...args, "--json"]);
+  expect(ended.code, ended.stderr).toBe(0);
+  return JSON.parse(ended.stdout) as EditPlan;
+}
+
+/** Tells at its end whether ONNX Runtime was mapped, and the largest resident set in kB. */
+const WITNESS = `import { readFileSync } from "node:fs"; process.on("exit", () => process.stderr.write("\\nruntime " + readFileSync("/proc/self/maps", "utf8").includes("onnxruntime") + " rss " + process.resourceUsage().maxRSS + "\\n"));`;
+const NODE = ["--import", `data:text/javascript,${encodeURIComponent(WITNESS)}`];
+
+/** Real memory may be above or below the plan by this share: what the allocator leaves unused, and what Node.js collects late. */
+const MEMORY_TOLERANCE = 0.3;
+
+describe("a plan", () => {
+  test("has the sizes, tokens and evaluations that the edit then has, and times it the second time", async () => {
+    const args = [CAT, ROCKET, ...WINTER, ...SMALL, ...models(), ...QUICK];
+    const before = await planned(args);
+    expect(before.totals.seconds).toBeUndefined();
+    const ran = await plain(["run", ...args, "--json", "-o", "out.png"]);
+    expect(ran.code, ran.stderr).toBe(0);
+    const { info } = JSON.parse(ran.stdout) as { info: { sizes: Record<string, any> } };
+    const { why: _, ...target } = before.sizes.target;
+    expect(info.sizes["target"]).toMatchObject(target);
+    expect(before.sizes.pictures.map(({ source, reference }) => ({ source, size: reference.size }))).toEqual(
+      info.sizes["images"].map(({ source, reference }: { source: object; reference: { size: object } }) => ({ source, size: reference.size })),
+    );
+    expect(before.sizes.pictures.map(({ vision }) => [1, vision.grid.height, vision.grid.width])).toEqual(info.sizes["vision_grids"]);
+    expect(before.tokens.prompt.seen).toBe(info.sizes["prompt_tokens"]);
+    expect(before.sampling.evaluations).toEqual({ positive: 2, negative: 2 });
+
+    const after = await planned(args);
+    expect(after.totals.seconds).toBeGreaterThan(0);
+    const times = (await readFile(folder.at("home/state/timings.jsonl"), "utf8")).trim().split("\n").map((line) => JSON.parse(line) as { network: string; flops: number; weightBytes: number });
+    const networks = after.stages.flatMap((stage) => stage.networks);
+    expect(times.map(({ network, flops, weightBytes }) => [network, flops, weightBytes])).toEqual(networks.map(({ network, flops, weightBytes }) => [network, flops, weightBytes]));
+  });
+
+  test("for people says why, and what is needed", async () => {
+    const ended = await plain(["plan", CAT, ...WINTER, ...SMALL, ...models(), ...QUICK]);
+    expect(ended.code, ended.stderr).toBe(0);
+    expect(ended.stderr).toBe("");
+    for (const part of ["1 picture → 288x192: 2 steps of euler", "Sizes", "451x300", "as the result, so that nothing zooms or drifts", "Tokens", "prompt 266 = template 76 + vision 187 + prompt 3; the transformer sees 202", "Stages", "transformer ×4", "Memory", "Time"]) {
+      expect(ended.stdout).toContain(part);
+    }
+    expect(ended.stdout.split("\n").every((line) => line === line.trimEnd())).toBe(true);
+  });
+
+  test.runIf(process.platform === "linux")("loads no ONNX Runtime and writes nothing", async () => {
+    const before = folder.names();
+    const ended = await plain(["plan", CAT, ...WINTER, ...models(), ...QUICK], { node: NODE });
+    expect(ended.stderr).toContain("runtime false");
+    expect(folder.names()).toEqual(before);
+  });
+
+  test.runIf(process.platform === "linux")("tells the memory that the edit takes", async () => {
+    const args = [CAT, ...WINTER, "--megapixels", "0.3", "--steps", "1", "--cfg", "1", ...models(), ...QUICK];
+    const { memory } = await planned(args);
+    const ran = await plain(["run", ...args, "-o", "memory.png"], { node: NODE });
+    const taken = Number(/rss (\d+)/.exec(ran.stderr)![1]) * 1024;
+    expect(Math.abs(memory.ram.needed / taken - 1)).toBeLessThan(MEMORY_TOLERANCE);
+    expect(memory.ram.total).toBeLessThanOrEqual(totalmem());
+  });
+
+  test("counts every sampler's own evaluations, and several seeds", async () => {
+    const args = [CAT, ...WINTER, "--megapixels", "0.05", ...models(), ...QUICK, "--steps", "5"];
+    // Heun asks twice a step, but for the last.
+    expect((await planned([...args, "--sampler", "heun", "--cfg", "1"])).sampling.evaluations).toEqual({ positive: 9, negative: 0 });
+    const several = await planned([...args, "--seeds", "1,5,9..12"]);
+    expect(several.results).toBe(6);
+    const networks = several.stages.flatMap((stage) => stage.networks);
+    expect(networks.map(({ runs }) => runs.reduce((sum, { times }) => sum + times, 0))).toEqual([1, 1, 2, 60, 6]);
+  });
+
+  test("counts a LoRA's work and bytes", async () => {
+    const args = [CAT, ...WINTER, ...SMALL, ...models(), ...QUICK];
+    const [without, beside] = [await planned(args), await planned([...args, "--lora", `${LORA}:0.5`])];
+    const flopsOf = ({ stages }: EditPlan) => stages.find(({ stage }) => stage === "sample")!.flops;
+    expect(flopsOf(beside)).toBeGreaterThan(flopsOf(without) * 1.01);
+    expect(beside.files.at(-1)).toMatchObject({ role: "lora", path: LORA });
+  });
+
+  test("reads a picture and takes a prompt from stdin", async () => {
+    const picture = await plain(["plan", "-", ...WINTER, ...SMALL, ...models(), ...QUICK, "--json"], { input: await readFile(CAT) });
+    expect((JSON.parse(picture.stdout) as EditPlan).sizes.pictures[0]).toMatchObject({ name: "stdin", source: { width: 451, height: 300 } });
+    const prompt = await plain(["plan", CAT, "-p", "-", ...SMALL, ...models(), ...QUICK, "--json"], { input: Buffer.from("make it winter\n") });
+    expect((JSON.parse(prompt.stdout) as EditPlan).tokens).toEqual((await planned([CAT, ...WINTER, ...SMALL, ...models(), ...QUICK])).tokens);
+  });
+});
+
+describe("without the model's files", () => {
+  test("a plan counts what is published, and says what to do", async () => {
+    const plan = await planned([CAT, ...WINTER, "--fast", "4", "--device", "cpu"]);
+    expect(plan.files.map(({ path }) => path)).toEqual([undefined, undefined, undefined, undefined]);
+    expect(plan.totals.missingFiles).toBe(4);
+    expect(plan.totals.missingBytes).toBe(253806246 + 9384670680 + 20430698424 + 849608296);
+    // One reference of a megapixel: 167 TFLOP a step, the VAE 2.9 and 4.7.
+    const tera = Object.fromEntries(plan.stages.map(({ stage, flops }) => [stage, flops / 1e12]));
+    expect(tera["sample"]! / 4).toBeCloseTo(167, -1);
+    expect(tera["encode-image"]).toBeCloseTo(2.9, 0);
+    expect(tera["decode"]).toBeCloseTo(4.7, 0);
+    expect(plan.files[2]!.remedy).toContain("qedit models pull");
+    const shown = await plain(["plan", CAT, ...WINTER, "--device", "cpu"]);
+    expect(shown.code).toBe(0);
+    expect(shown.stdout).toContain("qwen_image_vae.safetensors: not on disk");
+  });
+
+  test("a dry run prints the same plan and ends as the run would, with 3", async () => {
+    const args = [CAT, ...WINTER, "--device", "cpu", "--json"];
+    const [dry, plan] = await Promise.all([plain(["run", "-n", ...args]), plain(["plan", ...args])]);
+    expect([dry.code, plan.code]).toEqual([3, 0]);
+    const stable = (text: string) => ({ ...(JSON.parse(text) as EditPlan), memory: undefined });
+    expect(stable(dry.stdout)).toEqual(stable(plan.stdout));
+  });
+
+  test("files that are there are read, whatever is missing beside them", async () => {
+    const plan = await planned([CAT, ...WINTER, ...SMALL, ...models({}, ["--vae"]), ...QUICK]);
+    expect(plan.files.map(({ path }) => path !== undefined)).toEqual([true, false, false]);
+    expect(plan.stages[0]!.readBytes).toBeLessThan(1e6);
+  });
+});
+
+describe("what does not fit", () => {
+  test("on a GPU names the largest size that does, which then fits", async () => {
+    const args = [CAT, ROCKET, ...WINTER, "--megapixels", "6", "--vram", "27G"];
+    const plan = await planned(args);
+    expect(plan.device.name).toBe("cuda:0");
+    expect(plan.memory.gpu).toMatchObject({ fit: "no", total: 27 * 1024 ** 3 });
+    const [, megapixels] = plan.advice.map(({ change }) => /^--megapixels (.+)$/.exec(change ?? "")).find((match) => match)!;
+    const smaller = await planned([...args.slice(0, 4), "--megapixels", megapixels!, "--vram", "27G"]);
+    expect(smaller.memory.gpu!.fit).toBe("fits");
+    const larger = await planned([...args.slice(0, 4), "--megapixels", (Number(megapixels) + 0.05).toFixed(2), "--vram", "27G"]);
+    expect(larger.memory.gpu!.fit).toBe("no");
+  });
+
+  test("at no size is said so", async () => {
+    const { advice } = await planned([CAT, ...WINTER, "--vram", "4G"]);
+    expect(advice.some(({ text }) => /no size fits|--device cpu|RAM/.test(text))).toBe(true);
+    expect(advice.some(({ change }) => change?.startsWith("--megapixels"))).toBe(false);
+  });
+});
+
+describe("what run refuses, plan and a dry run refuse", () => {
+  test.each([
+    ["a size that is no multiple of 16", ["--size", "100x100"], /multiples of 16/],
+    ["too many megapixels", ["--megapixels", "99"], /megapixels/],
+    ["an option that does not exist", ["--stepps", "4"], /--stepps/],
+    ["a setting without effect", ["--cfg", "1", "--negative-prompt", "x"], /no effect/],
+    ["a format against the name", ["-o", "x.png", "--format", "webp"], /its name says png/],
+    ["a mask without its switch", ["--mask", CAT], /--paste-back/],
+  ])("%s", async (_, extra, message) => {
+    for (const command of [["plan"], ["run", "--dry-run"]]) {
+      expectRefusal(await plain([...command, CAT, ...WINTER, ...models(), ...QUICK, ...extra]), { code: 2, message });
+    }
+  });
+
+  test("a LoRA that fits nothing", async () => {
+    const args = [CAT, ...WINTER, ...models(), ...QUICK, "--lora", models()[1]!];
+    expectRefusal(await plain(["plan", ...args]), { code: 3, message: /Cannot match/ });
+  });
+
+  test("a model file of another kind, in the same words", async () => {
+    const args = [CAT, ...WINTER, ...models({ "--vae": models()[5]! }), ...QUICK];
+    const [plan, run] = await Promise.all([plain(["plan", ...args]), plain(["run", ...args, "-o", "never.png"])]);
+    expectRefusal(plan, { code: 3, message: /transformer\.safetensors/ });
+    expect(plan.stderr).toBe(run.stderr);
+  });
+
+  test("--vram on the CPU", async () => {
+    expectRefusal(await plain(["plan", CAT, ...WINTER, "--device", "cpu", "--vram", "24G"]), { code: 2, message: /no effect/ });
+  });
+});
