@@ -112,8 +112,8 @@ async function describe(path: string): Promise<{ path: string; isSpecial: boolea
   return { path: await realpath(path), isSpecial: !found.isFile() };
 }
 
-// One level at a time: Node's recursive mkdir never ends where a folder cannot be made in one that exists, as in /proc.
-async function makeFolders(folder: string): Promise<void> {
+/** Makes a folder and those it lies in. One level at a time: Node's recursive mkdir never ends where a folder cannot be made in one that exists, as in /proc. */
+export async function makeFolders(folder: string): Promise<void> {
   const found = await stat(folder).catch(() => undefined);
   if (found?.isDirectory()) return;
   if (dirname(folder) !== folder) await makeFolders(dirname(folder));

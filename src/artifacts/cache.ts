@@ -13,7 +13,7 @@ export interface ArtifactCache {
   readonly folder: string;
   /** The artifact under a key; undefined when there is none. A damaged one is removed. */
   readonly find: (key: string, kind: ArtifactKind) => Promise<Artifact | undefined>;
-  /** Stores an artifact and makes room for it; false when it is larger than the limit. Throws QEDIT_E_IO. */
+  /** Stores an artifact and makes room for it; false when it is larger than the limit. Throws QEDIT_E_IO, once: then nothing more is stored. */
   readonly keep: (key: string, artifact: Artifact) => Promise<boolean>;
 }
 
@@ -43,6 +43,7 @@ export function cacheKey(parts: object): string {
 /** Opens a cache in a folder, which need not exist; limit is in bytes. What this process took or stored stays until it ends. */
 export function openCache(folder: string, limit: number): ArtifactCache {
   const pinned = new Set<string>();
+  let isClosed = false;
   const pathOf = (key: string) => join(folder, `${key}.safetensors`);
   return {
     folder,
@@ -63,8 +64,11 @@ export function openCache(folder: string, limit: number): ArtifactCache {
     },
     async keep(key, artifact) {
       const bytes = encodeArtifact(artifact, { [CONTENT]: artifactHash(artifact) });
-      if (bytes.length > limit) return false;
-      await writeFileAtomically(pathOf(key), bytes);
+      if (isClosed || bytes.length > limit) return false;
+      await writeFileAtomically(pathOf(key), bytes).catch((error: unknown) => {
+        isClosed = true;
+        throw error;
+      });
       pinned.add(key);
       await evict(folder, { limit, pinned });
       return true;

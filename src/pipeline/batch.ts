@@ -1,6 +1,6 @@
 // Many edits with one load of each network. A job that fails leaves the others alone.
 import { rmSync } from "node:fs";
-import { mkdtemp } from "node:fs/promises";
+import { mkdtemp, readdir, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openCache, type ArtifactCache } from "../artifacts/cache.js";
@@ -11,6 +11,10 @@ import type { PipelineContext } from "./context.js";
 import { openEdit, type EditSource, type OpenEdit } from "./edit.js";
 import { chooseOrder, groupOf, TURNS, type Turn } from "./order.js";
 import { tryKeeping } from "./run-stage.js";
+
+const WORK_FOLDER = "qedit-batch-";
+/** Nothing was put into the folder for so long: no edit takes two days. */
+const ABANDONED_AFTER = 2 * 24 * 3600_000;
 
 /** One edit of many. */
 export interface EditJob extends EditSource {
@@ -49,11 +53,11 @@ export async function editAll<Job extends EditJob>(jobs: readonly Job[], editing
   if (jobs.length === 0) return;
   await using work = await workFolder(outer.signal);
   const context = { ...outer, emit: onceEach(outer.emit) };
-  const within = { ...context, cache: handedOn(work.cache, context) };
+  const batch = new Batch(editing, context);
+  const within = { ...context, emit: batch.emit, cache: handedOn(work.cache, context) };
   const states = jobs.map((job): State<Job> => ({ job, opened: openEdit(job, within, work.cache), seconds: 0, isOver: false }));
   const { isByStage, reason } = await chooseOrder(jobs.map(({ settings }) => settings), context.memory);
   context.emit({ kind: "detail", text: reason });
-  const batch = new Batch(editing, context);
   try {
     if (jobs.length > 1) context.engine.hold();
     if (isByStage) await stageByStage(states, batch, context);
@@ -85,11 +89,15 @@ function grouped<T>(all: readonly T[], nameOf: (each: T) => string): Iterable<re
 
 class Batch<Job extends EditJob> {
   private failures = 0;
+  private current = "";
 
   constructor(
     private readonly editing: Editing<Job>,
     private readonly context: PipelineContext,
   ) {}
+
+  /** Emits what a job tells, with its name where it speaks of the job alone. */
+  readonly emit: Emit = (event) => this.context.emit(event.kind === "drift" ? { ...event, text: `${this.current}: ${event.text}` } : event);
 
   /** Takes a job through one stage, unless it is over or the batch has stopped. */
   async take(state: State<Job>, turn: Turn): Promise<void> {
@@ -99,6 +107,7 @@ class Batch<Job extends EditJob> {
     const { emit, signal } = this.context;
     signal.throwIfAborted();
     const event = { kind: "job", job: job.name, index: job.index, total } as const;
+    this.current = job.name;
     emit({ ...event, state: "started" });
     const start = performance.now();
     try {
@@ -151,7 +160,8 @@ function handedOn(passing: ArtifactCache, { cache, emit }: PipelineContext): Art
 }
 
 async function workFolder(signal: AbortSignal): Promise<{ readonly cache: ArtifactCache } & AsyncDisposable> {
-  const folder = await mkdtemp(join(tmpdir(), "qedit-batch-"));
+  await removeAbandoned();
+  const folder = await mkdtemp(join(tmpdir(), WORK_FOLDER));
   const remove = () => rmSync(folder, { recursive: true, force: true });
   // A stop may end the process before it comes to its end.
   signal.addEventListener("abort", remove, { once: true });
@@ -162,6 +172,16 @@ async function workFolder(signal: AbortSignal): Promise<{ readonly cache: Artifa
       remove();
     },
   };
+}
+
+// Folders of batches that were killed.
+async function removeAbandoned(): Promise<void> {
+  for (const name of (await readdir(tmpdir()).catch(() => [])).filter((each) => each.startsWith(WORK_FOLDER))) {
+    const path = join(tmpdir(), name);
+    const found = await stat(path).catch(() => undefined);
+    // Other users' stay: they are not ours to remove.
+    if (found && Date.now() - found.mtimeMs > ABANDONED_AFTER) await rm(path, { recursive: true, force: true }).catch(() => {});
+  }
 }
 
 // What holds for many jobs is said once.

@@ -1,8 +1,8 @@
 // What became of the jobs of a batch, a line of JSON each, appended and flushed as it happens: what is told survives a kill or a power cut.
 // A result is announced with its hash before its file is renamed into place, and confirmed after: between the two the file itself tells.
-import { mkdir, open, readFile } from "node:fs/promises";
+import { open, readFile } from "node:fs/promises";
 import { dirname } from "node:path";
-import { ioFailure } from "../files.js";
+import { ioFailure, makeFolders } from "../files.js";
 
 /** One thing that happened to a job. */
 export interface JournalEntry {
@@ -68,7 +68,7 @@ export async function openJournal(path: string): Promise<Journal> {
 
 async function openToAppend(path: string) {
   try {
-    await mkdir(dirname(path), { recursive: true });
+    await makeFolders(dirname(path));
     return await open(path, "a");
   } catch (error) {
     throw ioFailure("write", path, error);

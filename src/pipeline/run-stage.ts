@@ -61,7 +61,8 @@ export async function tryKeeping(cache: ArtifactCache, { key, artifact, emit }: 
     return await cache.keep(key, artifact);
   } catch (error) {
     if (!(error instanceof QeditError && error.code === "QEDIT_E_IO")) throw error;
-    emit({ kind: "warning", text: `results are not cached: ${error.message}` });
+    const reason = error.message.split(": ").at(-1);
+    emit({ kind: "warning", text: `results are not kept for later runs in ${cache.folder}: ${reason}` });
     return false;
   }
 }
