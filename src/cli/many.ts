@@ -4,6 +4,7 @@ import { describe, editAll, type EditJob, type Outcome } from "../pipeline/batch
 import type { PipelineContext } from "../pipeline/context.js";
 import { QeditError } from "../errors.js";
 import type { FinishedPicture } from "../pipeline/finish.js";
+import { driftRecord } from "../pipeline/drift-text.js";
 import { number } from "../stages/option.js";
 import { editSource, finishEdit, type PlannedEdit, type Witness } from "./edit-job.js";
 
@@ -21,7 +22,7 @@ export interface PlannedJob extends PlannedEdit {
 }
 
 /** A job for the pipeline that knows what it was planned as. */
-export type ManyJob = EditJob & { readonly planned: PlannedJob };
+export type ManyJob = EditJob & { readonly planned: PlannedJob; readonly drift: () => object | null };
 
 /** How a job ended, as result lines say it. */
 export interface JobEnd {
@@ -29,6 +30,8 @@ export interface JobEnd {
   /** Why it was skipped. */
   readonly reason?: string;
   readonly seconds?: number;
+  /** How far the picture zoomed and shifted; null when that cannot be told. */
+  readonly drift?: object | null;
   readonly error?: { readonly code: string; readonly message: string; readonly hint: string | undefined };
 }
 
@@ -37,7 +40,12 @@ export type Tally = Record<JobEnd["status"], number>;
 
 /** A job for the pipeline. */
 export function manyJob(planned: PlannedJob, witness: Witness): ManyJob {
-  return { ...editSource(planned), name: planned.name, index: planned.index, planned, finish: (picture: FinishedPicture) => finishEdit(picture, planned, witness) };
+  let drift: object | null = null;
+  const finish = (picture: FinishedPicture) => {
+    drift = driftRecord(picture.drift);
+    return finishEdit(picture, planned, witness);
+  };
+  return { ...editSource(planned), name: planned.name, index: planned.index, planned, finish, drift: () => drift };
 }
 
 /** Edits all jobs; `told` gets each with its end. */
@@ -46,7 +54,7 @@ export async function editMany(
   { total, maxFailures: most, told }: { total: number; maxFailures: number | undefined; told: (job: PlannedJob, end: JobEnd) => Promise<void> },
   context: PipelineContext,
 ): Promise<void> {
-  await editAll(jobs, { total, maxFailures: most, told: ({ planned }, outcome) => told(planned, endOf(outcome)) }, context);
+  await editAll(jobs, { total, maxFailures: most, told: ({ planned, drift }, outcome) => told(planned, outcome.state === "done" ? { ...endOf(outcome), drift: drift() } : endOf(outcome)) }, context);
 }
 
 /** A failure as a job's end. */

@@ -83,11 +83,11 @@ async function runOne(path: string, { args, settings, terminal, onSheet }: Work)
   if (path !== STREAM) terminal.result({ output: path, kind: "picture", info: value.info, drift: driftRecord(value.drift), device, seconds }, [path]);
 }
 
-type Output = JobEnd & { readonly output: string; readonly seed: bigint; readonly info?: object; readonly drift?: object | null };
+type Output = JobEnd & { readonly output: string; readonly seed: bigint; readonly info?: object };
 
 async function runMany(wanted: readonly { seed: bigint; path: string }[], { args, settings, terminal, onSheet, memory }: Work & { memory: number | undefined }): Promise<void> {
   const outputs = new Map<number, Output>();
-  const made = new Map<number, Pick<Output, "info" | "drift">>();
+  const made = new Map<number, Pick<Output, "info">>();
   const tally: Tally = { done: 0, failed: 0, skipped: 0 };
   const told = async ({ index, path, settings: { seed } }: PlannedJob, end: JobEnd) => {
     tally[end.status] += 1;
@@ -100,8 +100,8 @@ async function runMany(wanted: readonly { seed: bigint; path: string }[], { args
       const planned = plannedJob({ pictures, settings: { ...settings, seed }, path }, { index: index + 1, terminal });
       return manyJob(planned, {
         terminal,
-        async written({ image, info, drift }) {
-          made.set(planned.index, { info, drift: driftRecord(drift) });
+        async written({ image, info }) {
+          made.set(planned.index, { info });
           await onSheet?.add(planned.index, [[planned.name, image]]);
         },
       });
