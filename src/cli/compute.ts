@@ -45,14 +45,16 @@ export async function compute<T>(settings: ComputeSettings, terminal: Terminal, 
   const engine = keptEngine(measuredEngine(chosen.engine, (timing) => timings.push(timing)), emit);
   try {
     if (chosen.reason !== undefined) emit({ kind: "note", text: `computing on the CPU: ${chosen.reason}` });
-    const free = await freeMemory(engine.device);
     const value = await work({
       engine,
       signal: terminal.signal,
       emit,
       recall: memory(),
       cache: noCache ? undefined : openCache(cacheFolder(), cacheLimit),
-      memory: settings.memory ?? (free === undefined ? undefined : free * WEIGHTS_SHARE),
+      async memory() {
+        const free = settings.memory === undefined ? await freeMemory(engine.device) : undefined;
+        return settings.memory ?? (free === undefined ? undefined : free * WEIGHTS_SHARE);
+      },
     });
     return { value, device: deviceName(engine.device), seconds };
   } finally {

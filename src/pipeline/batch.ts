@@ -56,7 +56,7 @@ export async function editAll<Job extends EditJob>(jobs: readonly Job[], editing
   const batch = new Batch(editing, context);
   const within = { ...context, emit: batch.emit, cache: handedOn(work.cache, context) };
   const states = jobs.map((job): State<Job> => ({ job, opened: openEdit(job, within, work.cache), seconds: 0, isOver: false }));
-  const { isByStage, reason } = await chooseOrder(jobs.map(({ settings }) => settings), context.memory);
+  const { isByStage, reason } = await chooseOrder(jobs.map(({ settings }) => settings), jobs.length > 1 ? await context.memory() : undefined);
   context.emit({ kind: "detail", text: reason });
   try {
     if (jobs.length > 1) context.engine.hold();

@@ -9,8 +9,8 @@ export interface PipelineContext extends StageContext {
   readonly recall: Recall;
   /** Results of earlier runs; undefined keeps and takes none. */
   readonly cache: ArtifactCache | undefined;
-  /** Bytes that weights may take at once; undefined when nobody knows. */
-  readonly memory: number | undefined;
+  /** Gives the bytes that weights may take at once; undefined when nobody knows. */
+  readonly memory: () => Promise<number | undefined>;
 }
 
 /** A memory for what takes time to make and stays the same: graphs, the tokenizer. */

@@ -40,7 +40,8 @@ export async function chooseOrder(jobs: readonly EditSettings[], memory: number 
   const bytes = await bytesOf(open.filter((path) => typeof path === "string"));
   const isByStage = memory === undefined || bytes > memory;
   const weights = `${gigabytes(bytes)} GB of weights, ${memory === undefined ? "and nobody knows how much memory is free" : `${gigabytes(memory)} GB may be used`}`;
-  const reason = `${jobs.length} ${jobs.length === 1 ? "job" : "jobs"}, ${weights}: ${isByStage ? "stage by stage" : "job by job"}, ${loads} loads at most`;
+  if (jobs.length === 1) return { isByStage, reason: "1 job: stage by stage, each network closed after its use" };
+  const reason = `${jobs.length} jobs, ${weights}: ${isByStage ? "stage by stage" : "job by job"}, ${loads} loads at most`;
   return { isByStage, reason };
 }
 

@@ -114,7 +114,8 @@ async function runMany(wanted: readonly { seed: bigint; path: string }[], { args
   });
   const ordered = [...outputs].sort(([a], [b]) => a - b).map(([, output]) => output);
   if (terminal.settings.json) terminal.result({ outputs: ordered, kind: "pictures", sheet: sheetPath, device, seconds }, []);
-  refuseFailures(tally, "Run it again with --seeds and the ones that failed");
+  const missing = ordered.filter(({ status }) => status !== "done").map(({ seed }) => seed);
+  refuseFailures(tally, `Make those again under another name: --seeds ${missing.join(",")} -o FILE`);
 }
 
 function plannedJob(
