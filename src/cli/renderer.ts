@@ -20,7 +20,11 @@ export interface Renderer {
 export async function openRenderer({ level, choice }: { level: Level; choice: StyleChoice }): Promise<Renderer> {
   const style = styleFor(process.stderr, choice);
   const write = (line: string) => process.stderr.write(`${line}\n`);
-  const lines = (event: ProgressEvent) => linesOf(event, { level, style });
+  let isJob = false;
+  const lines = (event: ProgressEvent) => {
+    if (event.kind === "job") isJob = event.state === "started";
+    return linesOf(event, { level, style, isJob });
+  };
   if (level === "normal" || level === "verbose") {
     if (hasMotion(process.stderr, choice)) return movingRenderer({ write, lines, style });
   }
@@ -28,13 +32,15 @@ export async function openRenderer({ level, choice }: { level: Level; choice: St
 }
 
 // What is a line of its own on any screen.
-function linesOf(event: ProgressEvent, { level, style }: { level: Level; style: Style }): readonly string[] {
+function linesOf(event: ProgressEvent, { level, style, isJob }: { level: Level; style: Style; isJob: boolean }): readonly string[] {
   if (level === "silent") return [];
   if (event.kind === "warning") return [`${style.yellow("warning:")} ${event.text}`];
   if (event.kind === "job" && event.state === "failed") return [`${style.red("failed:")} ${event.job}${event.error ? `: ${event.error.message}` : ""}`];
   if (level === "quiet") return [];
   if (event.kind === "plan") return event.lines;
   if (event.kind === "note" || event.kind === "drift") return [event.text];
+  // Jobs of a batch share results all the time.
+  if (event.kind === "cache" && event.action === "hit" && (!isJob || level === "verbose")) return [`${event.stage}: taken from the cache`];
   if (level === "normal") return [];
   if (event.kind === "detail") return [style.dim(event.text)];
   if (event.kind === "session") return [style.dim(`${event.network}: session ${event.action}${event.action === "opened" ? ` in ${event.seconds.toFixed(2)} s` : ""}`)];

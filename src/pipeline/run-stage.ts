@@ -46,7 +46,6 @@ export function runStage<Inputs, Table extends OptionTable>(call: StageCall<Inpu
     const found = await cache.find(key, stage.output);
     if (found) {
       context.emit({ kind: "cache", action: "hit", stage: stage.name, key });
-      context.emit({ kind: "note", text: `${stage.name}: taken from the cache` });
       return { artifact: found, key };
     }
     const artifact = await stage.run(inputs, settings, context);
