@@ -85,9 +85,10 @@ export async function before({ path, content }: Pick<PlannedLine, "path" | "cont
   const made = journal.made(resolve(path));
   const found = made?.hash === undefined ? undefined : await stat(path).catch(() => undefined);
   if (made === undefined || !found?.isFile()) return "nothing";
-  const isOurs = (await fileHash(path)) === made.hash;
-  if (made.content === content) return isOurs ? "done" : made.state === "done" ? "changed" : "nothing";
-  return isOurs ? "ours" : "nothing";
+  const hash = await fileHash(path);
+  if (made.content === content && hash === made.hash) return "done";
+  if (journal.hashes(resolve(path)).has(hash)) return "ours";
+  return made.content === content && made.state === "done" ? "changed" : "nothing";
 }
 
 /** Where the journal of a batch lies: by the path of its jobs, or for stdin by the folder it was called in. */

@@ -22,6 +22,8 @@ export interface JournalEntry {
 export interface Journal {
   /** The last result that was made, or begun to be written, at an absolute path. */
   readonly made: (output: string) => JournalEntry | undefined;
+  /** The hashes of all results that were ever written, or begun to be, at an absolute path. */
+  readonly hashes: (output: string) => ReadonlySet<string>;
   /** Whether a job failed when it was last run: the one of that output, else whatever stood in that line. */
   readonly hasFailed: (output: string | undefined, line: number) => boolean;
   readonly append: (entry: JournalEntry) => Promise<void>;
@@ -37,7 +39,9 @@ export async function openJournal(path: string): Promise<Journal> {
   const made = new Map<string, JournalEntry>();
   const last = new Map<string | undefined, JournalEntry>();
   const lines = new Map<number, JournalEntry>();
+  const hashes = new Map<string, Set<string>>();
   const learn = (entry: JournalEntry) => {
+    if (entry.output !== undefined && entry.hash !== undefined) hashes.set(entry.output, (hashes.get(entry.output) ?? new Set()).add(entry.hash));
     if (entry.output !== undefined) last.set(entry.output, entry);
     if (entry.output !== undefined && entry.state !== "failed") made.set(entry.output, entry);
     lines.set(entry.line, entry);
@@ -51,6 +55,7 @@ export async function openJournal(path: string): Promise<Journal> {
   let isTorn = text !== "" && !text.endsWith("\n");
   return {
     made: (output) => made.get(output),
+    hashes: (output) => hashes.get(output) ?? new Set(),
     hasFailed: (output, line) => (last.get(output) ?? lines.get(line))?.state === "failed",
     async append(entry) {
       learn(entry);

@@ -172,6 +172,18 @@ describe("--resume", () => {
     expect(readFileSync(folder.at("again/1.png"), "utf8")).toBe("mine");
   }, SLOW);
 
+  test("replaces the older result of a changed job that was killed just before its new one was there", async () => {
+    writeJobs(folder.at("older.jsonl"), jobs(1, "older"));
+    await done(["batch", "older.jsonl", ...TINY], here);
+    const older = readFileSync(folder.at("older/1.png"));
+    writeJobs(folder.at("older.jsonl"), [{ ...jobs(1, "older")[0], seed: 9 }]);
+    await done(["batch", "older.jsonl", ...TINY, "--resume"], here);
+    // As if the process had been killed after it announced the new result, and before the file was renamed.
+    writeFileSync(folder.at("older/1.png"), older);
+    expect(statuses((await done(["batch", "older.jsonl", ...TINY, "--resume"], here)).stdout)).toEqual({ 1: "done" });
+    expect(readFileSync(folder.at("older/1.png")).equals(older)).toBe(false);
+  }, SLOW);
+
   test("takes a result as done whose last line the journal lost", async () => {
     writeJobs(folder.at("lost.jsonl"), jobs(2, "lost"));
     await done(["batch", "lost.jsonl", ...TINY], here);
