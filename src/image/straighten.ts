@@ -1,5 +1,5 @@
 // Takes a measured drift back: the result as it would look had it not zoomed and shifted. Keys' cubic with A = -0.5, edges repeated.
-import { CHANNELS, type Image } from "./image.js";
+import { CHANNELS, type Box, type Image, type Size } from "./image.js";
 import type { Similarity } from "./similarity.js";
 
 const TAPS = 4;
@@ -8,8 +8,24 @@ const TAPS = 4;
 const VISIBLE = 0.25;
 
 /** Claims that a drift moves some pixel of a picture visibly. */
-export function isVisible({ zoom, x, y }: Similarity, { width, height }: { readonly width: number; readonly height: number }): boolean {
+export function isVisible({ zoom, x, y }: Similarity, { width, height }: Size): boolean {
   return Math.abs(zoom - 1) * (Math.hypot(width, height) / 2) + Math.hypot(x, y) >= VISIBLE;
+}
+
+/** The part of box that a drifted picture still shows once it is straightened: what moved beyond its rim is lost. */
+export function shownPart(box: Box, { zoom, x, y }: Similarity, { width, height }: Size): Box {
+  const columns = shownRange({ start: box.x, length: box.width }, { zoom, shift: x, side: width });
+  const rows = shownRange({ start: box.y, length: box.height }, { zoom, shift: y, side: height });
+  return { x: columns.start, y: rows.start, width: columns.length, height: rows.length };
+}
+
+// Positions that are read at least a tap from the rim.
+function shownRange({ start, length }: { start: number; length: number }, { zoom, shift, side }: { zoom: number; shift: number; side: number }): { start: number; length: number } {
+  const centre = (side - 1) / 2;
+  const source = (at: number) => (at - centre - shift) / zoom + centre;
+  const first = Math.max(Math.ceil(source(1)), start);
+  const end = Math.min(Math.floor(source(side - 2)) + 1, start + length);
+  return { start: first, length: Math.max(end - first, 0) };
 }
 
 /** The picture with its drift taken back. */

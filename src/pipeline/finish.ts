@@ -8,7 +8,7 @@ import { toBytes, type Box, type Image, type Size } from "../image/image.js";
 import { alphaAround, alphaOfPicture, changedMask, editedShare, pasted, type Alpha } from "../image/paste.js";
 import { readImage } from "../image/read.js";
 import { applySteps, resize, type Step } from "../image/resize.js";
-import { isVisible, straightened } from "../image/straighten.js";
+import { isVisible, shownPart, straightened } from "../image/straighten.js";
 import type { DecodedPicture } from "../stages/decode.js";
 import { flag, number, text, type SettingsOf } from "../stages/option.js";
 import type { Picture } from "../stages/pictures.js";
@@ -101,12 +101,14 @@ interface Pasting {
 async function paste(picture: DecodedPicture, first: Picture, { settings, drift, frame }: Pasting): Promise<{ image: Image; share: number; info: DecodedPicture["info"] }> {
   const original = toBytes(applySteps(first.image, frame.steps), "round");
   const drifted = toBytes(picture.image, picture.quantization);
-  const result = drift && isVisible(drift, drifted) ? straightened(drifted, drift) : drifted;
+  const isMoved = drift !== undefined && isVisible(drift, drifted);
+  const result = isMoved ? straightened(drifted, drift) : drifted;
+  const inside = isMoved ? shownPart(frame.inside, drift, drifted) : frame.inside;
   const feather = settings.feather ?? Math.round(Math.min(result.width, result.height) * FEATHER);
-  const alpha = settings.mask === undefined ? alphaAround(await changedInside(result, original, frame.inside), feather) : await maskAlpha(settings.mask, first, { frame, feather });
+  const alpha = settings.mask === undefined ? alphaAround(await changedInside(result, original, inside), feather) : await maskAlpha(settings.mask, first, { frame, feather });
   const { info } = picture;
   return {
-    image: pasted(result, original, { alpha, box: frame.inside }),
+    image: pasted(result, original, { alpha, box: inside }),
     share: editedShare(alpha),
     info: {
       ...info,

@@ -35,15 +35,17 @@ export type WeightRole = keyof typeof WEIGHT_ROLES;
 const SHOWN_HASH = 12;
 
 /**
- * The model file of a role: the one that the user named, else the one of the recipe's identity, wherever it is found. Throws
+ * The model file of a role: the one that the user named for this call, else the one of the recipe's identity, wherever it is found, in
+ * the place of their settings too (`usual`). Throws
  * QEDIT_E_CHECKPOINT when the named one has other weights, QEDIT_E_MODEL_MISSING when none has the right ones.
  */
-export function findWeights(recipe: Recipe, role: WeightRole, { named, ...search }: FileSearch & { readonly named: string | undefined }): Promise<string> {
+export function findWeights(recipe: Recipe, role: WeightRole, { named, usual, ...search }: FileSearch & { readonly named: string | undefined; readonly usual?: string | undefined }): Promise<string> {
   const { setting, network } = WEIGHT_ROLES[role];
   const identityOf = async (path: string) => (await readNetworkFile(path, network)).identity;
+  const settled = async () => (usual === undefined ? undefined : findFile(usual, { modelsDirs: search.modelsDirs }));
   const published = async () => (await findModelFiles({}, { model: undefined, roles: [setting], modelsDirs: search.modelsDirs }))[setting];
   const wanted = { what: `the ${network.name}`, option: network.option, identity: recipe.weights[role] ?? "", name: recipe.names[role] };
-  return findIdentity(wanted, { named, search, identityOf, more: [published] });
+  return findIdentity(wanted, { named, search, identityOf, more: [settled, published] });
 }
 
 /** The files of a recipe's LoRAs in order; the user may name them in any order. Throws as findWeights. */

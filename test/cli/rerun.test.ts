@@ -178,6 +178,20 @@ describe("pictures that cannot be made again", () => {
   });
 });
 
+test("files and devices of the user's settings are places to look at, not wishes", async () => {
+  const env = { ...elsewhere("none-7"), QEDIT_VAE: FILES["--vae"], QEDIT_TEXT_ENCODER: FILES["--vae"], QEDIT_LORA: LORA, QEDIT_DEVICE: "cuda", QEDIT_STEPS: "9" };
+  await succeed(["rerun", "out.png", CAT, ...models({}, ["--text-encoder", "--transformer"]), "-o", "settled.png"], here, env);
+  await expectSamePixels("settled.png", "out.png");
+});
+
+test("a result taken from the cache is recorded with the names of this run's own files", async () => {
+  const env = { XDG_CACHE_HOME: folder.at("cache") };
+  await copyFile(CAT, folder.at("tom.jpg"));
+  await succeed(["run", "photos/cat.jpg", ...QUICK_EDIT, "-o", "cached-1.png"], here, env);
+  await succeed(["run", "tom.jpg", ...QUICK_EDIT, "-o", "cached-2.png"], here, env);
+  expect((await succeed(["inspect", "cached-2.png"], here)).stdout).toContain("picture 1: tom.jpg");
+});
+
 test("a state folder that cannot be written is no hindrance", async () => {
   await writeFile(folder.at("file"), "");
   await succeed(["run", "photos/cat.jpg", ...QUICK_EDIT, "-o", "stateless.png"], here, { XDG_STATE_HOME: folder.at("file") });

@@ -26,7 +26,7 @@ import { shown } from "../words.js";
 
 const { vae, textEncoder, transformer, lora } = editOptions;
 const { modelsDir, threads } = computeOptions;
-const device = { ...computeOptions.device, initial: undefined, initialText: "that of the recipe" };
+const device = { ...computeOptions.device, initial: undefined, initialText: "that of the recipe", isPerCall: true };
 const set = repeated({ flags: "--set <key=value>", summary: "change an option of run, as in --set seed=7; an empty value is its default; repeatable", group: "Prompt" });
 
 const options = { set: { ...set, isPerCall: true }, vae, textEncoder, transformer, lora, ...writeOptions, format, modelsDir, device, threads };
@@ -48,7 +48,7 @@ export const rerun = defineCommand({
     ["[image...]", "the pictures that it was made from, when they lie elsewhere; - is stdin"],
   ],
   options,
-  async perform({ args, settings }, terminal) {
+  async perform({ args, settings, given: origins }, terminal) {
     const [file, ...given] = args as [string, ...string[]];
     checkInputs(given);
     const bytes = await pictureBytes(file);
@@ -58,7 +58,7 @@ export const rerun = defineCommand({
     const written = pictureFormat(path, settings.format);
     await checkOutput(path, settings, terminal);
     const search = { picture: file, modelsDirs: settings.modelsDir, force: settings.force, emit: terminal.emit };
-    const { complete, pictures } = await withFiles(recipe, { texts, given: await inputPictures(given), settings, search });
+    const { complete, pictures } = await withFiles(recipe, { texts, given: await inputPictures(given), settings, search, insists: (setting) => origins.get(setting)?.layer === "flag" });
     const where = settings.device ?? texts["device"]?.[0] ?? "auto";
     const { value, device: used, seconds } = await compute({ ...computeDefaults, ...settings, device: where }, terminal, async (context) => {
       const picture = await edit({ pictures, settings: { ...complete, ...dtypeFor(texts, { where, recipe }) }, keep: undefined }, context);
@@ -116,18 +116,21 @@ interface Rerun {
   readonly given: readonly Picture[];
   readonly settings: Settings;
   readonly search: FileSearch;
+  /** Claims that a file was named for this call. One that stands in a settings file is only a place to look at. */
+  readonly insists: (setting: string) => boolean;
 }
 
 // Settings with the files that they need. A file that --set names is a wish, and not checked against the recipe.
-async function withFiles(recipe: Recipe, { texts, given, settings, search }: Rerun): Promise<{ complete: EditSettings; pictures: readonly Picture[] }> {
+async function withFiles(recipe: Recipe, { texts, given, settings, search, insists }: Rerun): Promise<{ complete: EditSettings; pictures: readonly Picture[] }> {
   const files: Record<string, readonly string[]> = {};
   const options = { modelsDirs: search.modelsDirs };
   for (const [role, { setting }] of Object.entries(WEIGHT_ROLES)) {
     const own = texts[setting]?.[0];
-    const named = settings[setting] === undefined ? undefined : await findNamed(settings[setting], options);
-    files[setting] = [own === undefined ? await findWeights(recipe, role as WeightRole, { ...search, named }) : await findNamed(own, options)];
+    const written = settings[setting];
+    const named = written !== undefined && insists(setting) ? await findNamed(written, options) : undefined;
+    files[setting] = [own === undefined ? await findWeights(recipe, role as WeightRole, { ...search, named, usual: written }) : await findNamed(own, options)];
   }
-  const lora = texts["lora"] ?? (await recipeLoras(recipe, { settings, search }));
+  const lora = texts["lora"] ?? (await recipeLoras(recipe, { settings, search, insists }));
   const roles = inputRoles(recipe).filter((role) => role !== "mask" || (texts["mask"] === undefined && texts["pasteBack"]?.[0] === "true"));
   const found = await findInputs(recipe, roles, { ...search, given });
   const pictures: Picture[] = [];
@@ -140,8 +143,8 @@ async function withFiles(recipe: Recipe, { texts, given, settings, search }: Rer
   return { complete: parseSettings(editOptions, { ...texts, ...files, lora: named }) as unknown as EditSettings, pictures };
 }
 
-async function recipeLoras(recipe: Recipe, { settings, search }: Pick<Rerun, "settings" | "search">): Promise<string[]> {
-  const named = await Promise.all(settings.lora.map((written) => findLora(parseLora(written).path, { model: undefined, modelsDirs: search.modelsDirs })));
+async function recipeLoras(recipe: Recipe, { settings, search, insists }: Pick<Rerun, "settings" | "search" | "insists">): Promise<string[]> {
+  const named = !insists("lora") ? [] : await Promise.all(settings.lora.map((written) => findLora(parseLora(written).path, { model: undefined, modelsDirs: search.modelsDirs })));
   const { lora_strengths: strengths = [] } = (recipe.settings["sample"] ?? {}) as { lora_strengths?: readonly number[] };
   return (await findLoras(recipe, { ...search, named })).map((path, index) => `${path}:${strengths[index] ?? 1}`);
 }
