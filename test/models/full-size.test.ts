@@ -4,14 +4,11 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { publishedTensors, type PublishedName } from "../../fixtures/headers/published.js";
+import { publishedTensors } from "../../fixtures/headers/published.js";
 import { sparseCheckpoint } from "../../fixtures/headers/sparse.js";
-import { STORED_BYTES, type Checkpoint, type StoredTensor } from "../../src/checkpoint/checkpoint.js";
 import { readSafetensors } from "../../src/checkpoint/safetensors.js";
-import { Weights, type Adapter } from "../../src/checkpoint/weights.js";
 import { directEngine } from "../../src/engine/direct.js";
 import { modelOf, withSession } from "../../src/engine/engine.js";
-import { Graph } from "../../src/graph/graph.js";
 import { transformerConfig } from "../../src/models/qwen-image/config.js";
 import { buildTransformer } from "../../src/models/qwen-image/transformer.js";
 import { buildVaeDecoder, buildVaeEncoder, isIdleInVae, vaeConfig } from "../../src/models/qwen-image/vae.js";
@@ -19,29 +16,8 @@ import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/config
 import { buildLanguageModel, isIdleInTextEncoder } from "../../src/models/qwen2.5-vl/language.js";
 import { buildVisionTower } from "../../src/models/qwen2.5-vl/vision.js";
 import { numbersOf } from "../../src/stages/network-file.js";
+import { build, published, publishedLora } from "../support/full-size.js";
 import { processorTime } from "../support/processor-time.js";
-
-function published(name: PublishedName): Checkpoint {
-  const tensors = new Map<string, StoredTensor>();
-  let offset = 8;
-  for (const { name: key, dtype, shape } of publishedTensors(name)) {
-    const length = shape.reduce((bytes, dim) => bytes * dim, STORED_BYTES[dtype]);
-    tensors.set(key, { dtype, shape, file: `/models/${name}.safetensors`, offset, length });
-    offset += length;
-  }
-  return { file: name, tensors, metadata: {} };
-}
-
-function build(checkpoint: Checkpoint, builds: readonly ((graph: Graph, w: Weights) => void)[], adapters: readonly Adapter[] = []) {
-  const used = builds.map((each) => {
-    const graph = new Graph("full");
-    const weights = Weights.of(graph, checkpoint, adapters);
-    each(graph, weights);
-    return { graph, unused: new Set(weights.unused()) };
-  });
-  const unused = [...used[0]!.unused].filter((key) => used.every((each) => each.unused.has(key)));
-  return { graphs: used.map(({ graph }) => graph), unused };
-}
 
 test("the VAE uses all but the convolutions between frames", () => {
   const checkpoint = published("qwen_image_vae");
@@ -90,15 +66,11 @@ test("the transformer of 2511 uses every tensor but its marker, and puts referen
 
 test("a Lightning LoRA rides on all of its 720 modules", () => {
   const checkpoint = published("qwen_image_edit_2509_fp8_e4m3fn");
-  const lora = published("lightning_lora_bf16");
-  const modules = [...lora.tensors.keys()].filter((key) => key.endsWith(".lora_up.weight")).map((key) => key.slice(0, -".lora_up.weight".length));
-  const pairs = new Map(
-    modules.map((module) => [module, { up: lora.tensors.get(`${module}.lora_up.weight`)!, down: lora.tensors.get(`${module}.lora_down.weight`)!, scale: 1 }]),
-  );
+  const lora = publishedLora();
   const config = transformerConfig(numbersOf(checkpoint), {});
-  const { graphs } = build(checkpoint, [(graph, w) => buildTransformer(graph, w, { config, compute: "bf16" })], [{ name: "lora_strength.0", pairs }]);
+  const { graphs } = build(checkpoint, [(graph, w) => buildTransformer(graph, w, { config, compute: "bf16" })], [lora]);
   const riding = [...graphs[0]!.externals.keys()].filter((name) => name.startsWith("lora_strength.0:"));
-  expect(modules).toHaveLength(720);
+  expect(lora.pairs.size).toBe(720);
   expect(riding).toHaveLength(1440);
 });
 

@@ -3,8 +3,8 @@
 // (depth, widths, where attention stands) is read from the keys and shapes of the file.
 import type { Weights } from "../../checkpoint/weights.js";
 import type { Graph } from "../../graph/graph.js";
-import { conv2d, multiHeadAttention, silu, upsampleNearest2x, type ConvOptions } from "../../graph/operators.js";
-import { multiplyDims } from "../../graph/types.js";
+import { conv2d, multiHeadAttention, rmsNorm, silu, upsampleNearest2x, type ConvOptions } from "../../graph/operators.js";
+import { multiplyDims, type DType } from "../../graph/types.js";
 import type { Value } from "../../graph/value.js";
 
 /** F.normalize's floor of the norm, in the reference's RMS_norm. */
@@ -36,32 +36,37 @@ export function vaeConfig(w: Weights): VaeConfig {
   };
 }
 
+/** What the arithmetic between the first and the last convolution is done in. */
+export interface VaeOptions {
+  readonly compute: DType;
+}
+
 /** Adds `image` f32 [1, 3, H, W] in 0..1 → `latent` f32 [1, 16, H/8, W/8], the mean of the encoder, un-normalised. */
-export function buildVaeEncoder(graph: Graph, w: Weights): void {
+export function buildVaeEncoder(graph: Graph, w: Weights, { compute }: VaeOptions = { compute: "f32" }): void {
   const { imageChannels, latentChannels, spatialRatio } = vaeConfig(w);
   const side = (name: string) => multiplyDims(spatialRatio, name);
   const image = graph.input("image", "f32", [1, imageChannels, side("h"), side("w")]);
   const encoder = w.at("encoder");
-  let x = convolution(image.mul(2).sub(1), encoder.at("conv1"), SAME);
+  let x = convolution(image.mul(2).sub(1).cast(compute), encoder.at("conv1"), SAME);
   for (let index = 0; index < encoder.count("downsamples"); index += 1) {
     x = layer(x, encoder.at("downsamples").at(index), downsample);
   }
   x = head(middle(x, encoder), encoder);
   const moments = convolution(x, w.at("conv1"), POINT);
-  graph.output("latent", moments.slice(1, 0, latentChannels));
+  graph.output("latent", moments.slice(1, 0, latentChannels).cast("f32"));
 }
 
 /** Adds `latent` f32 [1, 16, h, w], un-normalised → `image` f32 [1, 3, 8h, 8w], clamped to 0..1. */
-export function buildVaeDecoder(graph: Graph, w: Weights): void {
+export function buildVaeDecoder(graph: Graph, w: Weights, { compute }: VaeOptions = { compute: "f32" }): void {
   const { latentChannels } = vaeConfig(w);
   const latent = graph.input("latent", "f32", [1, latentChannels, "h", "w"]);
   const decoder = w.at("decoder");
-  let x = convolution(latent, w.at("conv2"), POINT);
+  let x = convolution(latent.cast(compute), w.at("conv2"), POINT);
   x = middle(convolution(x, decoder.at("conv1"), SAME), decoder);
   for (let index = 0; index < decoder.count("upsamples"); index += 1) {
     x = layer(x, decoder.at("upsamples").at(index), upsample);
   }
-  graph.output("image", head(x, decoder).add(1).mul(0.5).clip(0, 1));
+  graph.output("image", head(x, decoder).cast("f32").add(1).mul(0.5).clip(0, 1));
 }
 
 /** Claims that a tensor of the file is rightly unused: time_conv runs between frames, and a picture is one frame. */
@@ -113,17 +118,29 @@ function head(x: Value, w: Weights): Value {
   return convolution(silu(rmsNormChannels(x, w.at("head.0"))), w.at("head.2"), SAME);
 }
 
-// x / max(‖x‖, floor) · sqrt(channels) · gamma, per pixel over channels. A product with ones sums the squares at the speed
-// of memory; ONNX Runtime's reductions over an outer axis take four to seven times as long on the CPU.
+// x / max(‖x‖, floor) · sqrt(channels) · gamma, per pixel over channels.
 function rmsNormChannels(x: Value, w: Weights): Value {
   return w.scoped(() => {
-    const channels = Number(x.dim(1));
-    const pixels = x.reshape([channels, multiplyDims(x.dim(2), x.dim(3))]);
-    const ones = x.graph.constant(x.dtype, [1, channels], new Array<number>(channels).fill(1));
-    const norm = ones.matmul(pixels.mul(pixels)).sqrt().max(NORM_FLOOR);
-    const gamma = w.get("gamma").reshape([channels, 1]).cast(x.dtype).mul(Math.sqrt(channels));
-    return pixels.div(norm).mul(gamma).reshapeLike(x);
+    const pixels = x.reshape([x.dim(1), multiplyDims(x.dim(2), x.dim(3))]);
+    const gamma = w.get("gamma").cast(x.dtype);
+    return (x.dtype === "f32" ? normBySums(pixels, gamma) : normByRows(pixels, gamma)).reshapeLike(x);
   });
+}
+
+// A product with ones sums the squares at the speed of memory; ONNX Runtime's reductions over an outer axis take four to
+// seven times as long on the CPU.
+function normBySums(pixels: Value, gamma: Value): Value {
+  const channels = Number(pixels.dim(0));
+  const ones = pixels.graph.constant("f32", [1, channels], new Array<number>(channels).fill(1));
+  const norm = ones.matmul(pixels.mul(pixels)).sqrt().max(NORM_FLOOR);
+  return pixels.div(norm).mul(gamma.reshape([channels, 1]).mul(Math.sqrt(channels)));
+}
+
+// In 16 bits squares overflow at 256 and the floor is 0, so the norm is left to an operator that sums in float32. Its
+// epsilon stands under the root, beside the mean: the floor squared over the channels.
+function normByRows(pixels: Value, gamma: Value): Value {
+  const epsilon = NORM_FLOOR ** 2 / Number(pixels.dim(0));
+  return rmsNorm(pixels.transpose([1, 0]), gamma.reshape([pixels.dim(0)]), epsilon).transpose([1, 0]);
 }
 
 // Kernels are [out, in, time, height, width] or [out, in, height, width]; only the last tap in time sees the frame.

@@ -1,0 +1,123 @@
+// Every node of the published networks has a kernel on the provider it runs on, in the types it runs in.
+import { describe, expect, test } from "vitest";
+import { KERNELS } from "../../src/engine/kernel-table.js";
+import { missingKernels } from "../../src/engine/kernels.js";
+import { installedRelease } from "../../src/engine/release.js";
+import { Graph } from "../../src/graph/graph.js";
+import { OPSET, upsampleNearest2x } from "../../src/graph/operators.js";
+import type { DType } from "../../src/graph/types.js";
+import { transformerConfig } from "../../src/models/qwen-image/config.js";
+import { buildTransformer } from "../../src/models/qwen-image/transformer.js";
+import { buildVaeDecoder, buildVaeEncoder } from "../../src/models/qwen-image/vae.js";
+import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/config.js";
+import { buildLanguageModel } from "../../src/models/qwen2.5-vl/language.js";
+import { buildVisionTower } from "../../src/models/qwen2.5-vl/vision.js";
+import { numbersOf } from "../../src/stages/network-file.js";
+import { build, published, publishedLora, type Build } from "../support/full-size.js";
+
+/** Fewer nodes than these, and the walk has not seen the whole network. */
+const FEWEST_NODES = { vae: 300, vision: 800, language: 700, transformer: 5000 };
+
+function vae(build: typeof buildVaeEncoder, compute: DType): Build {
+  return (graph, w) => build(graph, w, { compute });
+}
+
+function graphOf(name: "qwen_image_vae" | "qwen_2.5_vl_7b_fp8_scaled", each: Build): Graph {
+  return build(published(name), [each]).graphs[0]!;
+}
+
+function textEncoder(compute: DType): { vision: Graph; language: Graph } {
+  const numbers = numbersOf(published("qwen_2.5_vl_7b_fp8_scaled"));
+  const [vision, language] = [visionConfig(numbers, {}), languageConfig(numbers, {})];
+  return {
+    vision: graphOf("qwen_2.5_vl_7b_fp8_scaled", (graph, w) => buildVisionTower(graph, w, { config: vision, compute })),
+    language: graphOf("qwen_2.5_vl_7b_fp8_scaled", (graph, w) => buildLanguageModel(graph, w, { config: language, compute })),
+  };
+}
+
+function transformer(compute: DType, { referencesAtZero = false, isLightning = false } = {}): Graph {
+  const checkpoint = published("qwen_image_edit_2509_fp8_e4m3fn");
+  const config = { ...transformerConfig(numbersOf(checkpoint), {}), referencesAtZero };
+  return build(checkpoint, [(graph, w) => buildTransformer(graph, w, { config, compute })], isLightning ? [publishedLora()] : []).graphs[0]!;
+}
+
+describe.each([
+  ["cuda", ["f32", "f16"]],
+  ["cpu", ["f32"]],
+] as const)("on %s", (provider, types) => {
+  test.each(types)("the VAE has a kernel for every node in %s", (compute) => {
+    for (const each of [buildVaeEncoder, buildVaeDecoder]) {
+      const graph = graphOf("qwen_image_vae", vae(each, compute));
+      expect(graph.nodes.length).toBeGreaterThan(FEWEST_NODES.vae);
+      expect(missingKernels(graph, provider)).toEqual([]);
+    }
+  });
+});
+
+describe.each([
+  ["cuda", "f32"],
+  ["cuda", "bf16"],
+  ["cpu", "f32"],
+] as const)("on %s in %s", (provider, compute) => {
+  test("the vision tower and the language model have a kernel for every node", () => {
+    const { vision, language } = textEncoder(compute);
+    expect(vision.nodes.length).toBeGreaterThan(FEWEST_NODES.vision);
+    expect(language.nodes.length).toBeGreaterThan(FEWEST_NODES.language);
+    expect([...missingKernels(vision, provider), ...missingKernels(language, provider)]).toEqual([]);
+  });
+
+  test.each([
+    ["2509", {}],
+    ["2509 with a LoRA", { isLightning: true }],
+    ["2511", { referencesAtZero: true }],
+    ["2511 with a LoRA", { referencesAtZero: true, isLightning: true }],
+  ])("the transformer of %s has a kernel for every node", (_, variant) => {
+    const graph = transformer(compute, variant);
+    expect(graph.nodes.length).toBeGreaterThan(FEWEST_NODES.transformer);
+    expect(missingKernels(graph, provider)).toEqual([]);
+  });
+});
+
+test("the VAE in bf16 is found out: Resize and nothing else", () => {
+  const decoder = missingKernels(graphOf("qwen_image_vae", vae(buildVaeDecoder, "bf16")), "cuda");
+  expect(new Set(decoder.map(({ operator, reason }) => `${operator}: ${reason}`))).toEqual(new Set(["Resize: no bf16 for T"]));
+  expect(decoder).toHaveLength(3);
+});
+
+test("the transformer in bf16 is found out on the CPU", () => {
+  expect(missingKernels(transformer("bf16"), "cpu").map(({ operator }) => operator)).toContain("Gemm");
+});
+
+describe("one node", () => {
+  const picture = (compute: DType) => {
+    const graph = new Graph("one");
+    return graph.input("x", "f32", [1, 4, "h", "w"]).cast(compute);
+  };
+
+  test("a type without a kernel is named, with the node and its variable", () => {
+    const y = upsampleNearest2x(picture("bf16"));
+    expect(missingKernels(y.graph, "cuda")).toEqual([{ node: "Resize", operator: "Resize", reason: "no bf16 for T" }]);
+  });
+
+  test("an operator that the table does not know is missing", () => {
+    const x = picture("f32");
+    x.graph.node("Einsum", [x], { shapes: [x.shape], dtype: "f32" });
+    expect(missingKernels(x.graph, "cuda")).toMatchObject([{ operator: "Einsum", reason: expect.stringContaining("does not know") }]);
+  });
+
+  test("two types where one variable stands are missing", () => {
+    const x = picture("f32");
+    x.graph.node("Add", [x, x.cast("f16")], { shapes: [x.shape], dtype: "f32" });
+    expect(missingKernels(x.graph, "cuda")).toMatchObject([{ operator: "Add", reason: "T is both f32 and f16" }]);
+  });
+
+  test("an input that the signature does not have is missing", () => {
+    const x = picture("f32");
+    x.graph.node("Sqrt", [x, x], { shapes: [x.shape], dtype: "f32" });
+    expect(missingKernels(x.graph, "cuda")).toMatchObject([{ operator: "Sqrt" }]);
+  });
+});
+
+test("the table is of the release and the opset that qedit uses", () => {
+  expect([KERNELS.release, KERNELS.opset]).toEqual([installedRelease().version, OPSET]);
+});

@@ -1,0 +1,40 @@
+// Graphs of full size, from the headers of the published files.
+import { publishedTensors, type PublishedName } from "../../fixtures/headers/published.js";
+import { STORED_BYTES, type Checkpoint, type StoredTensor } from "../../src/checkpoint/checkpoint.js";
+import { Weights, type Adapter } from "../../src/checkpoint/weights.js";
+import { Graph } from "../../src/graph/graph.js";
+
+/** A published file as a checkpoint without a file behind it. */
+export function published(name: PublishedName): Checkpoint {
+  const tensors = new Map<string, StoredTensor>();
+  let offset = 8;
+  for (const { name: key, dtype, shape } of publishedTensors(name)) {
+    const length = shape.reduce((bytes, dim) => bytes * dim, STORED_BYTES[dtype]);
+    tensors.set(key, { dtype, shape, file: `/models/${name}.safetensors`, offset, length });
+    offset += length;
+  }
+  return { file: name, tensors, metadata: {} };
+}
+
+/** The Lightning LoRA on all of its modules, as it rides on the transformer. */
+export function publishedLora(): Adapter {
+  const lora = published("lightning_lora_bf16");
+  const modules = [...lora.tensors.keys()].filter((key) => key.endsWith(".lora_up.weight")).map((key) => key.slice(0, -".lora_up.weight".length));
+  const pairs = modules.map((module) => [module, { up: lora.tensors.get(`${module}.lora_up.weight`)!, down: lora.tensors.get(`${module}.lora_down.weight`)!, scale: 1 }] as const);
+  return { name: "lora_strength.0", pairs: new Map(pairs) };
+}
+
+/** Adds one network to a graph. */
+export type Build = (graph: Graph, w: Weights) => void;
+
+/** Builds networks over one checkpoint; `unused` are the tensors that none of them reads. */
+export function build(checkpoint: Checkpoint, builds: readonly Build[], adapters: readonly Adapter[] = []): { graphs: Graph[]; unused: string[] } {
+  const used = builds.map((each) => {
+    const graph = new Graph("full");
+    const weights = Weights.of(graph, checkpoint, adapters);
+    each(graph, weights);
+    return { graph, unused: new Set(weights.unused()) };
+  });
+  const unused = [...used[0]!.unused].filter((key) => used.every((each) => each.unused.has(key)));
+  return { graphs: used.map(({ graph }) => graph), unused };
+}
