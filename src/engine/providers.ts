@@ -16,29 +16,36 @@ export interface Device {
 export type Network = "vae" | "text-encoder" | "transformer";
 
 interface Provider {
-  readonly compute: Readonly<Record<Network, DType>>;
-  /** What `--dtype` may ask for. */
-  readonly computes: readonly DType[];
+  /** Types that each network may compute in; the first is the provider's own choice. */
+  readonly computes: Readonly<Record<Network, readonly [DType, ...DType[]]>>;
   readonly executionProviders: (device: Device) => InferenceSession.ExecutionProviderConfig[];
 }
 
 const PROVIDERS: Readonly<Record<Device["provider"], Provider>> = {
   cpu: {
-    // The CPU provider has no bfloat16 or float16 matrix products.
-    compute: { vae: "f32", "text-encoder": "f32", transformer: "f32" },
-    computes: ["f32"],
+    // No other type has kernels for every node of the networks (kernel-table.ts).
+    computes: { vae: ["f32"], "text-encoder": ["f32"], transformer: ["f32"] },
     executionProviders: () => ["cpu"],
   },
   cuda: {
-    // As ComfyUI: the text encoder's activations are float32, the transformer's bfloat16. Resize has no
-    // bfloat16 kernel, so the VAE stays in float32.
-    compute: { vae: "f32", "text-encoder": "f32", transformer: "bf16" },
-    computes: ["f32", "bf16"],
+    computes: {
+      // Resize has no bfloat16 kernel (kernel-table.ts). float16 has more bits, and what overflows it is computed again (stages/vae-type.ts).
+      vae: ["f16", "f32"],
+      // As ComfyUI.
+      "text-encoder": ["f32", "bf16"],
+      // Never float16: the residual stream of the published transformer does not fit in it.
+      transformer: ["bf16", "f32"],
+    },
     executionProviders: ({ index }) => [{ name: "cuda", deviceId: index }],
   },
 };
 
-const DTYPES: Readonly<Record<string, DType>> = { float32: "f32", bfloat16: "bf16", f32: "f32", bf16: "bf16", fp32: "f32" };
+const DTYPES: Readonly<Record<string, DType>> = {
+  float32: "f32", bfloat16: "bf16", float16: "f16", f32: "f32", bf16: "bf16", f16: "f16", fp32: "f32", fp16: "f16",
+};
+
+/** The option that asks for each network's type. */
+const OPTIONS: Readonly<Record<Network, string>> = { vae: "--vae-dtype", "text-encoder": "--text-dtype", transformer: "--dtype" };
 
 /** Reads `cpu`, `cuda` or `cuda:N`; throws QEDIT_E_USAGE for anything else. */
 export function parseDevice(text: string, threads: number): Device {
@@ -54,18 +61,20 @@ export function deviceName({ provider, index }: Device): string {
   return provider === "cpu" ? "cpu" : `${provider}:${index}`;
 }
 
-/** The type a network computes in on a device: the provider's own choice, or for the transformer what `--dtype` asks. */
-export function computeType(device: Device, network: Network, wanted?: string): DType {
-  const provider = PROVIDERS[device.provider];
-  if (wanted === undefined || wanted === "auto" || network !== "transformer") return provider.compute[network];
+/** The type a network computes in on a device: what was asked for, or for `auto` the provider's own choice. Throws QEDIT_E_USAGE for a type it does not compute in. */
+export function computeType(device: Device, network: Network, wanted = "auto"): DType {
+  const types = PROVIDERS[device.provider].computes[network];
+  if (wanted === "auto") return types[0];
   const dtype = DTYPES[wanted];
-  if (dtype === undefined || !provider.computes.includes(dtype)) {
-    const names = Object.keys(DTYPES).filter((name) => name.length > 4 && provider.computes.includes(DTYPES[name]!));
-    throw new QeditError("QEDIT_E_USAGE", `Cannot compute in "${wanted}" on ${deviceName(device)}: ${["auto", ...names].join(" or ")} is wanted`, {
-      hint: "--dtype auto",
-    });
-  }
-  return dtype;
+  if (dtype !== undefined && types.includes(dtype)) return dtype;
+  throw new QeditError("QEDIT_E_USAGE", `Cannot compute in "${wanted}" on ${deviceName(device)}: ${["auto", ...types.map(typeName)].join(" or ")} is wanted`, {
+    hint: `${OPTIONS[network]} auto`,
+  });
+}
+
+/** A compute type as the user writes it: `float32`. */
+export function typeName(type: DType): string {
+  return Object.keys(DTYPES).find((name) => DTYPES[name] === type) ?? type;
 }
 
 /** What ONNX Runtime is asked for on a device. */

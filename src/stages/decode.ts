@@ -3,8 +3,10 @@ import type { Artifact, ArtifactInfo } from "../artifacts/artifact.js";
 import { recipeText } from "../artifacts/recipe.js";
 import { Weights } from "../checkpoint/weights.js";
 import { modelOf, withSession } from "../engine/engine.js";
+import { computeType, type Device } from "../engine/providers.js";
 import { QeditError } from "../errors.js";
 import { Graph } from "../graph/graph.js";
+import type { DType } from "../graph/types.js";
 import { CHANNELS, fromPlanes, type Box, type FloatImage, type Image, type Size } from "../image/image.js";
 import { resizeTo } from "../image/resize.js";
 import { pictureStatistics } from "../image/statistics.js";
@@ -15,11 +17,13 @@ import { computedOn } from "./computed-on.js";
 import { refuseNonFinite } from "./finite.js";
 import { networkModel, numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
 import { flag, type SettingsOf } from "./option.js";
-import { match, vae } from "./options.js";
+import { match, vae, vaeDtype } from "./options.js";
 import { defineStage, type StageContext, type StageLengths } from "./stage.js";
+import { inVaeType } from "./vae-type.js";
 
 const options = {
   vae,
+  vaeDtype,
   keepSize: flag({ flags: "--keep-size", summary: "give back exactly the pixels of picture 1", group: "Sizes" }),
   match,
   noMetadata: flag({ flags: "--no-metadata", summary: "leave out of the file how the picture was made", group: "Output" }),
@@ -44,24 +48,16 @@ export const decode = defineStage({
   inputs: { samples: "the latents that sample made, or that ComfyUI's SaveLatent wrote" },
   output: "picture",
   options,
-  async check(_pictures: unknown, settings: Settings): Promise<StageLengths> {
+  async check(_pictures: unknown, settings: Settings, device: Device): Promise<StageLengths> {
+    computeType(device, "vae", settings.vaeDtype);
     return { "latent channels": vaeConfig(numbersOf((await vaeFile(settings)).checkpoint)).latentChannels };
   },
   async run({ samples }: { readonly samples: Artifact }, settings: Settings, context: StageContext): Promise<DecodedPicture> {
     const file = await vaeFile(settings);
     refuseOtherChannels(samples, file);
     const original = settings.keepSize ? originalPlace(samples.info) : undefined;
-    const model = await networkModel(context, { network: "VAE decoder", file }, () => {
-      const graph = new Graph("the VAE decoder");
-      buildVaeDecoder(graph, Weights.of(graph, file.checkpoint));
-      return modelOf(graph, "full");
-    });
-    context.emit({ kind: "activity", text: "opening the VAE" });
-    const planes = await withSession(context.engine, model, async (session) => {
-      context.emit({ kind: "activity", text: "decoding" });
-      return (await session.run({ latent: samples.tensors["latent_tensor"]! }))["image"] as Tensor<"float32">;
-    });
-    refuseBroken(planes);
+    const latent = samples.tensors["latent_tensor"]!;
+    const { result: planes, compute } = await inVaeType(settings.vaeDtype, context, (type) => decodeLatent(latent, type, { file, context }));
     const picture = fromPlanes(planes);
     return {
       image: original ? resizeTo(picture, original.source, original.box) : picture,
@@ -70,7 +66,7 @@ export const decode = defineStage({
         ...samples.info,
         settings: {
           ...samples.info.settings,
-          decode: { version: decode.version, keep_size: settings.keepSize, match: settings.match ?? null, ...computedOn(context.engine.device, "f32") },
+          decode: { version: decode.version, keep_size: settings.keepSize, match: settings.match ?? null, ...computedOn(context.engine.device, compute) },
         },
         weights: { ...samples.info.weights, ...otherEncoder(samples.info, file), vae: file.identity },
         names: { ...samples.info.names, vae: file.name },
@@ -88,6 +84,21 @@ export function encodeDecoded({ image, quantization, info, isDescribed }: Decode
 // The VAE that encoded the pictures, where it is not the one that decodes.
 function otherEncoder({ weights: { vae } }: ArtifactInfo, { identity }: NetworkFile): Record<string, string> {
   return vae === undefined || vae === identity ? {} : { "vae.encoder": vae };
+}
+
+async function decodeLatent(latent: Tensor, compute: DType, { file, context }: { file: NetworkFile; context: StageContext }): Promise<Tensor<"float32">> {
+  const model = await networkModel(context, { network: "VAE decoder", file, others: compute }, () => {
+    const graph = new Graph("the VAE decoder");
+    buildVaeDecoder(graph, Weights.of(graph, file.checkpoint), { compute });
+    return modelOf(graph, "full");
+  });
+  context.emit({ kind: "activity", text: "opening the VAE" });
+  const planes = await withSession(context.engine, model, async (session) => {
+    context.emit({ kind: "activity", text: "decoding" });
+    return (await session.run({ latent }))["image"] as Tensor<"float32">;
+  });
+  refuseBroken(planes);
+  return planes;
 }
 
 function vaeFile({ vae: path }: Settings): Promise<NetworkFile> {

@@ -3,9 +3,10 @@ import type { Artifact } from "../artifacts/artifact.js";
 import { Weights } from "../checkpoint/weights.js";
 import { modelOf, withSession, type Session } from "../engine/engine.js";
 import { deviceIdentity } from "../engine/identity.js";
-import type { Device } from "../engine/providers.js";
+import { computeType, type Device } from "../engine/providers.js";
 import { QeditError } from "../errors.js";
 import { Graph } from "../graph/graph.js";
+import type { DType } from "../graph/types.js";
 import { toPlanes } from "../image/image.js";
 import { describePlan, planSizes, type LatentRoute, type PlanMode, type SizePlan } from "../image/plan.js";
 import { applySteps } from "../image/resize.js";
@@ -15,13 +16,15 @@ import type { Tensor } from "../tensor.js";
 import { refuseNonFinite } from "./finite.js";
 import { networkModel, numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
 import { number, size, type SettingsOf } from "./option.js";
-import { match, vae } from "./options.js";
+import { match, vae, vaeDtype } from "./options.js";
 import { computedOn } from "./computed-on.js";
 import { pictureHashes, pictureNames, sourceOf, type Picture } from "./pictures.js";
 import { defineArtifactStage, type StageContext, type StageLengths } from "./stage.js";
+import { inVaeType } from "./vae-type.js";
 
 const options = {
   vae,
+  vaeDtype,
   size: size({ flags: "--size <WxH>", summary: "pixels of the result, multiples of 16", group: "Sizes", initialText: "the shape of picture 1 at --megapixels" }),
   megapixels: number(
     { flags: "--megapixels <count>", summary: "pixels of the result and of each reference, in units of 1024²", group: "Sizes", initialText: "1" },
@@ -41,7 +44,8 @@ export const encodeImage = defineArtifactStage({
   inputs: { pictures: "the pictures, in the order the prompt counts them" },
   output: "latents",
   options,
-  async check(pictures: readonly Picture[], settings: Settings): Promise<StageLengths> {
+  async check(pictures: readonly Picture[], settings: Settings, device: Device): Promise<StageLengths> {
+    computeType(device, "vae", settings.vaeDtype);
     const file = await vaeFile(settings);
     planOf(pictures, settings, file);
     return { "latent channels": vaeConfig(numbersOf(file.checkpoint)).latentChannels };
@@ -52,13 +56,13 @@ export const encodeImage = defineArtifactStage({
   async identity({ pictures }: Inputs, settings: Settings, device) {
     const { identity, name } = await vaeFile(settings);
     const names = { ...pictureNames(pictures), vae: name };
-    return { inputs: pictureHashes(pictures), names, settings: recorded(settings, device), weights: { vae: identity }, device: deviceIdentity(device) };
+    return { inputs: pictureHashes(pictures), names, settings: recorded(settings, device, computeType(device, "vae", settings.vaeDtype)), weights: { vae: identity }, device: deviceIdentity(device) };
   },
   async run({ pictures }: Inputs, settings: Settings, context: StageContext): Promise<Artifact> {
     const file = await vaeFile(settings);
     const plan = planOf(pictures, settings, file);
-    const latents = await encodeRoutes(pictures, { plan, file, context });
-    return { kind: "latents", tensors: latents, info: infoOf(pictures, { plan, file, context }, settings) };
+    const { result, compute } = await inVaeType(settings.vaeDtype, context, (type) => encodeRoutes(pictures, { plan, file, compute: type, context }));
+    return { kind: "latents", tensors: result, info: infoOf(pictures, { plan, file, compute, context }, settings) };
   },
 });
 
@@ -79,13 +83,14 @@ function vaeFile({ vae: path }: Settings): Promise<NetworkFile> {
 interface Work {
   readonly plan: SizePlan;
   readonly file: NetworkFile;
+  readonly compute: DType;
   readonly context: StageContext;
 }
 
-async function encodeRoutes(pictures: readonly Picture[], { plan, file, context }: Work): Promise<Record<string, Tensor<"float32">>> {
-  const model = await networkModel(context, { network: "VAE encoder", file }, () => {
+async function encodeRoutes(pictures: readonly Picture[], { plan, file, compute, context }: Work): Promise<Record<string, Tensor<"float32">>> {
+  const model = await networkModel(context, { network: "VAE encoder", file, others: compute }, () => {
     const graph = new Graph("the VAE encoder");
-    buildVaeEncoder(graph, Weights.of(graph, file.checkpoint));
+    buildVaeEncoder(graph, Weights.of(graph, file.checkpoint), { compute });
     return modelOf(graph, "full");
   });
   context.emit({ kind: "activity", text: "opening the VAE" });
@@ -113,15 +118,15 @@ async function encodeRoute({ name, image }: Picture, { session, route }: { sessi
   return latent as Tensor<"float32">;
 }
 
-function recorded({ match: tool, megapixels, size: wanted }: Settings, device: Device): object {
-  return { version: encodeImage.version, match: tool ?? null, megapixels: megapixels ?? null, size: wanted ?? null, ...computedOn(device, "f32") };
+function recorded({ match: tool, megapixels, size: wanted }: Settings, device: Device, compute: DType): object {
+  return { version: encodeImage.version, match: tool ?? null, megapixels: megapixels ?? null, size: wanted ?? null, ...computedOn(device, compute) };
 }
 
-function infoOf(pictures: readonly Picture[], { plan, file, context }: Work, settings: Settings): Artifact["info"] {
+function infoOf(pictures: readonly Picture[], { plan, file, compute, context }: Work, settings: Settings): Artifact["info"] {
   const sizeOf = ({ size: pixels, box, latent, tokens }: LatentRoute) => ({ size: pixels, box, latent, tokens });
   return {
     settings: {
-      encode_image: recorded(settings, context.engine.device),
+      encode_image: recorded(settings, context.engine.device, compute),
       latent_statistics: latentStatistics(file.config, vaeConfig(numbersOf(file.checkpoint)).latentChannels),
     },
     sizes: {

@@ -18,7 +18,7 @@ import { loadTokenizer } from "../text/tokenizer.js";
 import { TOKEN } from "../text/vocabulary.js";
 import { embedPicture, embedPrompt, type SeenPicture } from "./embed-prompt.js";
 import { networkModel, numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
-import { mandatoryText, text, type SettingsOf } from "./option.js";
+import { choice, mandatoryText, text, type SettingsOf } from "./option.js";
 import { match } from "./options.js";
 import { computedOn } from "./computed-on.js";
 import { pictureHashes, pictureNames, sourceOf, type Picture } from "./pictures.js";
@@ -29,6 +29,7 @@ const options = {
   prompt: mandatoryText({ flags: "-p, --prompt <text>", summary: "what to do with the pictures", group: "Prompt" }),
   negativePrompt: text({ flags: "--negative-prompt <text>", summary: "what to keep away from; has an effect at a cfg other than 1", group: "Prompt" }),
   match,
+  textDtype: choice({ flags: "--text-dtype <type>", summary: "compute type of the text encoder", group: "Device" }, ["auto", "float32", "bfloat16"], "auto"),
 };
 
 type Settings = SettingsOf<typeof options>;
@@ -42,7 +43,8 @@ export const encodePrompt = defineArtifactStage({
   inputs: { pictures: "the pictures, in the order the prompt counts them" } as const,
   output: "cond",
   options,
-  async check(pictures: readonly Picture[], settings: Settings): Promise<StageLengths> {
+  async check(pictures: readonly Picture[], settings: Settings, device: Device): Promise<StageLengths> {
+    computeType(device, "text-encoder", settings.textDtype);
     const { language } = networkConfigs(pictures, await textEncoderFile(settings));
     return { "prompt width": language.width };
   },
@@ -74,9 +76,9 @@ export const encodePrompt = defineArtifactStage({
   },
 });
 
-function recorded({ prompt, negativePrompt, match: tool }: Settings, device: Device): object {
+function recorded({ prompt, negativePrompt, match: tool, textDtype }: Settings, device: Device): object {
   const numbers = { version: encodePrompt.version, prompt, negative_prompt: negativePrompt ?? null, match: tool ?? null, template: TEMPLATE_NAME };
-  return { ...numbers, ...computedOn(device, computeType(device, "text-encoder")) };
+  return { ...numbers, ...computedOn(device, computeType(device, "text-encoder", textDtype)) };
 }
 
 function textEncoderFile({ textEncoder }: Settings): Promise<NetworkFile> {
@@ -112,7 +114,7 @@ interface LookedAt {
 async function lookAt(pictures: readonly Picture[], config: VisionConfig, { file, settings, context }: Work): Promise<LookedAt[]> {
   const patches: PatchConfig = { patch: config.patchSize, temporal: config.temporalPatchSize, merge: config.mergeSize };
   const plan = planSizes(pictures.map(sourceOf), { mode: (settings.match ?? "default") as PlanMode, patches });
-  const compute = computeType(context.engine.device, "text-encoder");
+  const compute = computeType(context.engine.device, "text-encoder", settings.textDtype);
   const model = await networkModel(context, { network: "vision tower", file, others: compute }, () => {
     const graph = new Graph("the vision tower");
     buildVisionTower(graph, Weights.of(graph, file.checkpoint), { config, compute });
@@ -137,7 +139,7 @@ async function readPrompts(
   seen: readonly SeenPicture[],
   { config, file, settings, context }: Work & { config: LanguageConfig },
 ): Promise<Tensor<"float32">[]> {
-  const compute = computeType(context.engine.device, "text-encoder");
+  const compute = computeType(context.engine.device, "text-encoder", settings.textDtype);
   const model = await networkModel(context, { network: "language model", file, others: compute }, () => {
     const graph = new Graph("the language model");
     buildLanguageModel(graph, Weights.of(graph, file.checkpoint), { config, compute });

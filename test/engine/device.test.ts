@@ -24,18 +24,27 @@ describe("parseDevice", () => {
 describe("computeType", () => {
   const [cpu, cuda] = [parseDevice("cpu", 0), parseDevice("cuda", 0)];
 
-  test("is float32 on the CPU, and bfloat16 on CUDA for the transformer alone", () => {
+  test("is float32 on the CPU; on CUDA float16 for the VAE and bfloat16 for the transformer", () => {
     expect((["vae", "text-encoder", "transformer"] as const).map((network) => [computeType(cpu, network), computeType(cuda, network)])).toEqual([
-      ["f32", "f32"],
+      ["f32", "f16"],
       ["f32", "f32"],
       ["f32", "bf16"],
     ]);
   });
 
-  test("follows what was asked for, for the transformer alone", () => {
+  test("follows what was asked for", () => {
     expect(computeType(cuda, "transformer", "float32")).toBe("f32");
-    expect(computeType(cuda, "vae", "bfloat16")).toBe("f32");
+    expect(computeType(cuda, "text-encoder", "bfloat16")).toBe("bf16");
+    expect(computeType(cuda, "vae", "float32")).toBe("f32");
     expect(computeType(cuda, "transformer", "auto")).toBe("bf16");
+  });
+
+  test.each([
+    ["transformer", "float16", "auto or bfloat16 or float32", "--dtype auto"],
+    ["vae", "bfloat16", "auto or float16 or float32", "--vae-dtype auto"],
+    ["text-encoder", "float16", "auto or float32 or bfloat16", "--text-dtype auto"],
+  ] as const)("refuses the %s in %s on CUDA", (network, wanted, allowed, hint) => {
+    expect(() => computeType(cuda, network, wanted)).toThrow(expect.objectContaining({ code: "QEDIT_E_USAGE", message: `Cannot compute in "${wanted}" on cuda:0: ${allowed} is wanted`, hint }));
   });
 
   test("refuses what the device cannot compute in", () => {
