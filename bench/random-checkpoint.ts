@@ -14,16 +14,21 @@ const TILE = 1_000_003;
 export async function randomCheckpoint(path: string, tensors: readonly HeaderEntry[], metadata: Readonly<Record<string, string>> = {}): Promise<void> {
   const { header, ordered } = encodeHeader(tensors, metadata);
   const noise = randn(0, TILE);
+  const tiles = new Map<string, Uint8Array>();
   await using handle = await open(path, "w");
   await handle.write(header);
-  for (const tensor of ordered) await writeRepeated(handle, tileOf(tensor, noise), tensor);
+  for (const tensor of ordered) await writeRepeated(handle, tileOf(tensor, noise, tiles), tensor);
 }
 
-function tileOf({ name, dtype, shape }: HeaderEntry, noise: Float32Array): Uint8Array {
+// A published file has thousands of tensors, of a few types and spreads.
+function tileOf({ name, dtype, shape }: HeaderEntry, noise: Float32Array, tiles: Map<string, Uint8Array>): Uint8Array {
   const isWeight = shape.length > 1 && !name.endsWith("gamma");
   const deviation = isWeight ? elementCount(shape.slice(1)) ** -0.5 : 0.02;
   const mean = isWeight || name.endsWith("bias") ? 0 : 1;
-  return bytesOf(dtype, noise.map((value) => mean + deviation * value));
+  const key = [dtype, mean, deviation].join();
+  const tile = tiles.get(key) ?? bytesOf(dtype, noise.map((value) => mean + deviation * value));
+  tiles.set(key, tile);
+  return tile;
 }
 
 function bytesOf(dtype: StoredType, values: Float32Array): Uint8Array {

@@ -1,6 +1,7 @@
 // What a benchmark run says: the machine it ran on, its results, and both as a table.
 import { existsSync, readFileSync } from "node:fs";
 import { availableParallelism, cpus, totalmem } from "node:os";
+import { installedRelease } from "../src/engine/release.js";
 import { NETWORKS } from "./networks.js";
 
 /** Facts that a number means nothing without. */
@@ -18,13 +19,12 @@ export interface Machine {
 
 /** Reads the facts of this machine. */
 export function machineFacts(): Machine {
-  const manifest = readFileSync(new URL("../node_modules/onnxruntime-node/package.json", import.meta.url), "utf8");
   return {
     cpu: cpus()[0]?.model.trim() ?? "unknown",
     cores: availableParallelism(),
     memoryBytes: totalmem(),
     node: process.version,
-    onnxruntime: (JSON.parse(manifest) as { version: string }).version,
+    onnxruntime: installedRelease().version,
   };
 }
 

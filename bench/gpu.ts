@@ -1,0 +1,174 @@
+// Measures qedit on a GPU, and PyTorch beside it: `npm run bench:gpu`, or where there is no npm `node bench/build/bench/gpu.js` (bench/README.md).
+// [--minutes 10] [--folder DIR] [--keep] [--json FILE] [--device cuda:0] [--rehearse]: --rehearse goes the whole way on the CPU with tiny networks.
+// Parts are measured in the order of what they tell; one that there is no time for is left out and named.
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { deviceName, parseDevice } from "../src/engine/providers.js";
+import { publishedTensors } from "../fixtures/headers/published.js";
+import { readSafetensors } from "../src/checkpoint/safetensors.js";
+import { timeEdit } from "./gpu/edit.js";
+import { repositoryRoot, tinyFiles, writeFullFiles, type ModelFiles } from "./gpu/files.js";
+import { transformerFlops } from "./gpu/floor.js";
+import { gpuMachine, watchMemory } from "./gpu/machine.js";
+import { promptTokens, type GpuNetworkName, type Opening } from "./gpu/networks.js";
+import type { ParityRow } from "./gpu/parity.js";
+import { startNetwork, type NetworkProcess } from "./gpu/process.js";
+import { findPython, runPyTorch } from "./gpu/pytorch.js";
+import { reportText, runsOf, saveReport, type GpuReport, type GpuRuns } from "./gpu/results.js";
+import { FULL, SMALL } from "./gpu/sizes.js";
+import { now } from "./report.js";
+
+/** Runs after the first. */
+const RUNS = 5;
+
+const { values: options } = parseArgs({
+  options: {
+    minutes: { type: "string", default: "10" }, folder: { type: "string" }, keep: { type: "boolean", default: false }, json: { type: "string" },
+    device: { type: "string" }, rehearse: { type: "boolean", default: false },
+  },
+});
+const { rehearse } = options;
+const machine = await gpuMachine();
+if (!rehearse && machine.gpu === undefined) {
+  process.stderr.write("Cannot measure: nvidia-smi knows no GPU here; `npm run bench:gpu -- --rehearse` goes the whole way on the CPU with tiny networks\n");
+  process.exit(1);
+}
+const device = parseDevice(options.device ?? (rehearse ? "cpu" : "cuda:0"), 0);
+const sizes = rehearse ? SMALL : FULL;
+const json = options.json ?? join(repositoryRoot(), `bench/results/${rehearse ? "gpu-rehearsal" : "gpu"}.json`);
+const deadline = performance.now() + Number(options.minutes) * 60_000;
+const secondsLeft = () => (deadline - performance.now()) / 1000;
+const report: GpuReport = { date: now(), isRehearsal: rehearse, device: deviceName(device), machine, networks: {}, edits: [], skipped: {} };
+const say = (text: string) => void process.stderr.write(`${Math.round(secondsLeft())} s left: ${text}\n`);
+
+const work = await mkdtemp(join(tmpdir(), "qedit-bench-"));
+using memory = watchMemory();
+try {
+  const files = await modelFiles();
+  await measureAll({ files, sizes, device });
+} finally {
+  await rm(work, { recursive: true, force: true });
+  if (options.folder === undefined || rehearse || options.keep) say(`results are in ${json}`);
+  else await removeWeights(options.folder);
+}
+process.stdout.write(`${reportText(report)}\n`);
+process.exit(report.parity?.every(({ error, tolerance }) => error <= tolerance) ? 0 : 1);
+
+async function modelFiles(): Promise<ModelFiles> {
+  if (rehearse) return tinyFiles();
+  const folder = options.folder ?? work;
+  await mkdir(folder, { recursive: true });
+  const start = performance.now();
+  const { files, bytes } = await writeFullFiles(folder, say);
+  report.checkpoints = { bytes, seconds: (performance.now() - start) / 1000 };
+  return files;
+}
+
+async function removeWeights(folder: string): Promise<void> {
+  for (const name of ["qwen_image_vae", "qwen_2.5_vl_7b_fp8_scaled", "qwen_image_edit_2509_fp8_e4m3fn", "lightning_lora_bf16"]) {
+    await rm(join(folder, `${name}.safetensors`), { force: true });
+  }
+}
+
+async function measureAll(opening: Opening): Promise<void> {
+  const dumps: Record<number, string> = {};
+  await part("parity", 10, async () => void (report.parity = await parity(opening)));
+  await part("matrix", 20, async () => void (report.matrixFlops = await matrixRate(opening)));
+  await part("transformer", 60, () => measureNetwork("transformer", opening, { references: referenceCounts(), dumps }));
+  await part("edit", 40, () => measureEdit(opening, "first"));
+  await part("edit again", 40, () => measureEdit(opening, "again"));
+  for (const name of ["vae-decode", "vae-encode", "language", "vision"] as const) {
+    await part(name, 25, () => measureNetwork(name, opening, { references: [1] }));
+  }
+  await part("pytorch", 60, () => measurePyTorch(opening, dumps));
+  await part("transformer-lora", 40, () => measureNetwork("transformer-lora", opening, { references: [1] }));
+}
+
+// A part that fails costs itself, not the others.
+async function part(name: string, estimate: number, measure: () => Promise<void>): Promise<void> {
+  if (secondsLeft() < estimate) report.skipped[name] = "no time left";
+  else {
+    say(name);
+    memory.peak();
+    await measure().catch((error: unknown) => void (report.skipped[name] = error instanceof Error ? error.message : String(error)));
+  }
+  if (report.skipped[name] !== undefined) say(`${name} is left out: ${report.skipped[name]}`);
+  await saveReport(json, report);
+}
+
+function referenceCounts(): number[] {
+  return Array.from({ length: sizes.references }, (_, index) => index + 1);
+}
+
+async function parity(opening: Opening): Promise<readonly ParityRow[]> {
+  await using child = startNetwork();
+  return await child.ask({ kind: "parity", opening });
+}
+
+// The difference of two runs of different length is free of what feeding and fetching cost.
+async function matrixRate(opening: Opening): Promise<number> {
+  const times: number[] = [];
+  for (const network of ["matrix", "matrix-longer"] as const) {
+    await using child = startNetwork();
+    await child.ask({ kind: "open", network, opening });
+    times.push((await runs(child, 1)).median);
+  }
+  return (2 * sizes.matrix ** 3 * sizes.products) / Math.max(times[1]! - times[0]!, Number.EPSILON);
+}
+
+async function runs(child: NetworkProcess, references: number): Promise<GpuRuns> {
+  const all: number[] = [];
+  memory.peak();
+  for (let run = 0; run <= RUNS; run += 1) all.push((await child.ask({ kind: "run", references })).seconds);
+  return runsOf(all, memory.peak());
+}
+
+interface NetworkOptions {
+  readonly references: readonly number[];
+  /** Where files are noted that hold what the network was fed and gave. */
+  readonly dumps?: Record<number, string>;
+}
+
+async function measureNetwork(network: GpuNetworkName, opening: Opening, { references, dumps }: NetworkOptions): Promise<void> {
+  await using child = startNetwork();
+  const opened = await child.ask({ kind: "open", network, opening });
+  const flops = network.startsWith("transformer") ? await stepFlops(opening, references) : undefined;
+  const measured: Record<number, GpuRuns> = {};
+  for (const count of references) {
+    measured[count] = await runs(child, count);
+    report.networks[network] = { ...opened, attention: child.attention(), runs: measured, ...(flops ? { flops } : {}) };
+    await saveReport(json, report);
+    if (dumps) {
+      const path = join(work, `step-${count}.safetensors`);
+      await child.ask({ kind: "dump", references: count, path });
+      dumps[count] = path;
+    }
+  }
+}
+
+async function stepFlops({ files }: Opening, references: readonly number[]): Promise<Record<number, number>> {
+  const tensors = rehearse ? [...(await readSafetensors(files.transformer)).tensors].map(([name, { shape }]) => ({ name, shape })) : publishedTensors("qwen_image_edit_2509_fp8_e4m3fn");
+  const target = sizes.side ** 2;
+  return Object.fromEntries(references.map((count) => [count, transformerFlops(tensors, { text: promptTokens(sizes, count), image: (1 + count) * target, target })]));
+}
+
+async function measureEdit({ files }: Opening, name: string): Promise<void> {
+  const times = await timeEdit({ files, device: deviceName(device), size: sizes.edit, folder: work, name });
+  const peakBytes = memory.peak();
+  report.edits.push({ ...times, ...(peakBytes === undefined ? {} : { peakBytes }) });
+}
+
+async function measurePyTorch({ files }: Opening, dumps: Readonly<Record<number, string>>): Promise<void> {
+  const python = findPython(device.provider);
+  if ("missing" in python) throw new Error(`no PyTorch, ${python.missing}; QEDIT_BENCH_PYTHON names a Python with it`);
+  const request = {
+    device: device.provider, dtype: device.provider === "cuda" ? "bfloat16" : "float32", seconds: secondsLeft(), checkpoint: files.transformer, dumps,
+    pixels: sizes.pixels, matrix: sizes.matrix, compile: !rehearse,
+  } as const;
+  await runPyTorch(python.command, request, async (result) => {
+    report.pytorch = result;
+    await saveReport(json, report);
+  });
+}

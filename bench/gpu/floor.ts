@@ -1,0 +1,28 @@
+// The arithmetic that one step of the transformer cannot do without: its products of activations with weights, and its attention.
+import type { HeaderEntry } from "../../src/checkpoint/safetensors-writer.js";
+
+/** Lengths of the two streams. */
+export interface StreamLengths {
+  readonly text: number;
+  /** Tokens of the target and of all references. */
+  readonly image: number;
+  readonly target: number;
+}
+
+/** Floating point operations of one evaluation: two for each weight and token that meet, and 4·S²·width of attention for each block. */
+export function transformerFlops(tensors: readonly Pick<HeaderEntry, "name" | "shape">[], { text, image, target }: StreamLengths): number {
+  let flops = 0;
+  for (const { name, shape } of tensors) {
+    if (shape.length !== 2) continue;
+    flops += 2 * shape[0]! * shape[1]! * tokensOf(name, { text, image, target });
+    // One for each block, beside its weights.
+    if (name.endsWith(".attn.to_q.weight")) flops += 4 * (text + image) ** 2 * shape[0]!;
+  }
+  return flops;
+}
+
+function tokensOf(name: string, { text, image, target }: StreamLengths): number {
+  if (/_mod\.|time_text_embed|norm_out/.test(name)) return 1;
+  if (/\.(?:add_[qkv]_proj|to_add_out|txt_mlp\.[\w.]+)\.weight$|^txt_in/.test(name)) return text;
+  return name.startsWith("proj_out") ? target : image;
+}

@@ -1,0 +1,144 @@
+// The networks that are measured on a device: their graphs as the stages build them, and what a run is fed.
+import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetensors.js";
+import { matchLora } from "../../src/checkpoint/lora.js";
+import type { Checkpoint } from "../../src/checkpoint/checkpoint.js";
+import { Weights, type Adapter } from "../../src/checkpoint/weights.js";
+import type { Optimization } from "../../src/engine/engine.js";
+import { affordableOptimization } from "../../src/engine/optimization.js";
+import { computeType, type Device } from "../../src/engine/providers.js";
+import { Graph } from "../../src/graph/graph.js";
+import { gemm } from "../../src/graph/operators.js";
+import { transformerConfig } from "../../src/models/qwen-image/config.js";
+import { ropeTables, type Grid } from "../../src/models/qwen-image/tokens.js";
+import { buildTransformer } from "../../src/models/qwen-image/transformer.js";
+import { buildVaeDecoder, buildVaeEncoder, vaeConfig } from "../../src/models/qwen-image/vae.js";
+import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/config.js";
+import { buildLanguageModel, multimodalRope } from "../../src/models/qwen2.5-vl/language.js";
+import { buildVisionTower, visionGeometry } from "../../src/models/qwen2.5-vl/vision.js";
+import { randn } from "../../src/sampling/noise.js";
+import { numbersOf } from "../../src/stages/network-file.js";
+import { elementCount, float32, type Tensor, type Tensors } from "../../src/tensor.js";
+import type { ModelFiles } from "./files.js";
+import type { Sizes } from "./sizes.js";
+
+/** What a network is opened with. */
+export interface Opening {
+  readonly files: ModelFiles;
+  readonly sizes: Sizes;
+  readonly device: Device;
+}
+
+/** A network, built. */
+export interface BuiltNetwork {
+  readonly graph: Graph;
+  readonly optimization: Optimization;
+  /** What a run with so many references is fed. */
+  readonly feeds: (references: number) => Tensors;
+}
+
+/** Networks by name. */
+export const GPU_NETWORKS = {
+  transformer: (opening: Opening) => transformer(opening, false),
+  "transformer-lora": (opening: Opening) => transformer(opening, true),
+  "vae-encode": (opening: Opening) => vae(opening, "encode"),
+  "vae-decode": (opening: Opening) => vae(opening, "decode"),
+  vision,
+  language,
+  matrix: (opening: Opening) => matrix(opening, 0),
+  "matrix-longer": (opening: Opening) => matrix(opening, opening.sizes.products),
+} as const satisfies Record<string, (opening: Opening) => Promise<BuiltNetwork>>;
+
+/** Name of a network in GPU_NETWORKS. */
+export type GpuNetworkName = keyof typeof GPU_NETWORKS;
+
+function noise(seed: number, shape: readonly number[]): Tensor<"float32"> {
+  return float32(shape, randn(seed, elementCount(shape)));
+}
+
+async function transformer({ files, sizes, device }: Opening, isLora: boolean): Promise<BuiltNetwork> {
+  const checkpoint = await readSafetensors(files.transformer);
+  const config = transformerConfig(numbersOf(checkpoint), checkpointConfig(checkpoint));
+  const adapters: Adapter[] = isLora ? [{ name: "lora_strength.0", pairs: (await matchLora(await readSafetensors(files.lora), checkpoint)).matched }] : [];
+  const graph = new Graph("the transformer");
+  buildTransformer(graph, Weights.of(graph, checkpoint, adapters), { config, compute: computeType(device, "transformer") });
+  const grid: Grid = { rows: sizes.side, columns: sizes.side };
+  return {
+    graph,
+    optimization: affordableOptimization(graph, device),
+    feeds(references) {
+      const text = promptTokens(sizes, references);
+      const grids = Array.from({ length: references }, () => grid);
+      const { cos, sin } = ropeTables(text, [grid, ...grids], config);
+      return {
+        latent_tokens: noise(1, [1, sizes.side ** 2, config.patchWidth]),
+        reference_tokens: noise(2, [1, references * sizes.side ** 2, config.patchWidth]),
+        prompt_embeds: noise(3, [1, text, config.textWidth]),
+        timestep: float32([1], Float32Array.of(0.75)),
+        rope_cos: cos,
+        rope_sin: sin,
+        ...(isLora ? { "lora_strength.0": float32([1], Float32Array.of(1)) } : {}),
+      };
+    },
+  };
+}
+
+/** Prompt tokens with so many references. */
+export function promptTokens({ promptTokens: first, promptTokensEach: each }: Sizes, references: number): number {
+  return first + each * (references - 1);
+}
+
+async function vae({ files, sizes, device }: Opening, way: "encode" | "decode"): Promise<BuiltNetwork> {
+  const checkpoint: Checkpoint = await readSafetensors(files.vae);
+  const { latentChannels, spatialRatio } = vaeConfig(numbersOf(checkpoint));
+  const graph = new Graph(`the VAE's ${way}r`);
+  const build = way === "encode" ? buildVaeEncoder : buildVaeDecoder;
+  build(graph, Weights.of(graph, checkpoint), { compute: computeType(device, "vae") });
+  const side = sizes.pixels / spatialRatio;
+  const feeds = (): Tensors => (way === "encode" ? { image: noise(1, [1, 3, sizes.pixels, sizes.pixels]) } : { latent: noise(1, [1, latentChannels, side, side]) });
+  return { graph, optimization: "full", feeds };
+}
+
+async function vision({ files, sizes, device }: Opening): Promise<BuiltNetwork> {
+  const checkpoint = await readSafetensors(files.textEncoder);
+  const config = visionConfig(numbersOf(checkpoint), checkpointConfig(checkpoint));
+  const graph = new Graph("the vision tower");
+  buildVisionTower(graph, Weights.of(graph, checkpoint), { config, compute: computeType(device, "text-encoder") });
+  const values = config.channels * config.temporalPatchSize * config.patchSize ** 2;
+  const grid = { rows: sizes.patches, columns: sizes.patches };
+  return { graph, optimization: "none", feeds: () => ({ pixel_values: noise(1, [sizes.patches ** 2, values]), ...visionGeometry(grid, config) }) };
+}
+
+/** Tokens of the template around a prompt, which the transformer does not see. */
+const TEMPLATE_TOKENS = 64;
+
+async function language({ files, sizes, device }: Opening): Promise<BuiltNetwork> {
+  const checkpoint = await readSafetensors(files.textEncoder);
+  const config = languageConfig(numbersOf(checkpoint), checkpointConfig(checkpoint));
+  const graph = new Graph("the language model");
+  buildLanguageModel(graph, Weights.of(graph, checkpoint), { config, compute: computeType(device, "text-encoder") });
+  return {
+    graph,
+    optimization: "none",
+    feeds(references) {
+      const tokens = TEMPLATE_TOKENS + promptTokens(sizes, references);
+      const row = Array.from({ length: tokens }, (_, position) => position);
+      const { cos, sin } = multimodalRope([row, row, row], config);
+      return { inputs_embeds: noise(1, [1, tokens, config.width]), rope_cos: cos, rope_sin: sin };
+    },
+  };
+}
+
+// Products of square matrices one after the other. Two runs of different length share what it costs to feed and fetch.
+async function matrix({ sizes, device }: Opening, more: number): Promise<BuiltNetwork> {
+  const graph = new Graph("products of matrices");
+  const compute = computeType(device, "transformer");
+  const square = [sizes.matrix, sizes.matrix];
+  const right = graph.input("right", "f32", square).cast(compute);
+  let left = graph.input("left", "f32", square).cast(compute);
+  for (let product = 0; product <= more; product += 1) left = gemm(left, right);
+  graph.output("corner", left.slice(0, 0, 1).cast("f32"));
+  // Products neither grow nor vanish.
+  const deviation = sizes.matrix ** -0.5;
+  const entries = (seed: number) => float32(square, randn(seed, sizes.matrix ** 2).map((value) => value * deviation));
+  return { graph, optimization: "none", feeds: () => ({ left: entries(1), right: entries(2) }) };
+}
