@@ -1,0 +1,108 @@
+// The measurement on a GPU, rehearsed: the same script goes the whole way on the CPU with tiny networks.
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, describe, expect, test } from "vitest";
+import { transformerFlops } from "../../bench/gpu/floor.js";
+import { attentionKernels } from "../../bench/gpu/process.js";
+import { readReport, reportText, type GpuReport } from "../../bench/gpu/results.js";
+import { publishedTensors } from "../../fixtures/headers/published.js";
+
+const folder = mkdtempSync(join(tmpdir(), "qedit-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+
+function bench(args: readonly string[], environment: Readonly<Record<string, string>> = {}) {
+  return spawnSync(process.execPath, ["--import", "tsx", "bench/gpu.ts", ...args], { cwd: root, encoding: "utf8", env: { ...process.env, ...environment } });
+}
+
+describe("a rehearsal", () => {
+  const json = join(folder, "results.json");
+  const { status, stdout, stderr } = bench(["--rehearse", "--json", json], { QEDIT_BENCH_PYTHON: "/nowhere/python" });
+  const report = readReport(json);
+
+  test("measures every network, two whole edits and the machine's rate", () => {
+    expect(status, stderr).toBe(0);
+    expect(Object.keys(report.networks).sort()).toEqual(["language", "transformer", "transformer-lora", "vae-decode", "vae-encode", "vision"]);
+    expect(Object.keys(report.networks.transformer!.runs)).toEqual(["1", "2", "3"]);
+    for (const { runs, withoutKernel } of Object.values(report.networks)) {
+      expect(withoutKernel).toEqual([]);
+      for (const { all, median } of Object.values(runs)) expect([all.length, median > 0]).toEqual([6, true]);
+    }
+    expect(report.edits).toHaveLength(2);
+    expect(report.edits[0]!.steps).toHaveLength(4);
+    expect(Object.keys(report.edits[0]!.stages).sort()).toEqual(["decode", "encode-image", "encode-prompt", "sample"]);
+    expect(report.matrixFlops).toBeGreaterThan(0);
+  });
+
+  test("finds the tiny networks equal to the reference", () => {
+    expect(report.parity!.map(({ network }) => network)).toEqual(["vae encode", "vae decode", "vision", "language", "transformer", "transformer-scaled-fp8", "transformer-2511"]);
+    for (const { network, error, tolerance } of report.parity!) expect(error, network).toBeLessThan(tolerance);
+  });
+
+  test("leaves PyTorch out in one clear line where there is none", () => {
+    expect(report.skipped).toEqual({ pytorch: expect.stringMatching(/^no PyTorch, \/nowhere\/python: .*; QEDIT_BENCH_PYTHON names a Python with it$/) });
+    expect(stderr).toMatch(/^\d+ s left: pytorch is left out: no PyTorch/m);
+  });
+
+  test("prints the table that its file makes", () => {
+    expect(stdout).toBe(`${reportText(report)}\n`);
+    expect(stdout).toContain("| one step, 3 references |");
+    expect(stdout).toContain("a rehearsal on tiny networks: the numbers mean nothing");
+  });
+});
+
+test("without time left every part is named as not measured", () => {
+  const json = join(folder, "hurried.json");
+  const { status } = bench(["--rehearse", "--minutes", "0", "--json", json]);
+  const { skipped, networks } = readReport(json);
+  expect([status, networks, new Set(Object.values(skipped))]).toEqual([1, {}, new Set(["no time left"])]);
+  expect(Object.keys(skipped)).toContain("transformer");
+});
+
+test("without a GPU one line says so, and nothing is measured", () => {
+  // nvidia-smi is looked for on PATH; where the driver is found in spite of that, there is nothing to try here.
+  const { status, stdout, stderr } = bench([], { PATH: "/nowhere" });
+  if (!stderr.startsWith("Cannot measure")) return;
+  expect([status, stdout, stderr.trim().split("\n").length]).toEqual([1, "", 1]);
+});
+
+test("one step is as many operations as the shapes of its matrices say", () => {
+  const target = 4096;
+  const flops = transformerFlops(publishedTensors("qwen_image_edit_2509_fp8_e4m3fn"), { text: 250, image: 2 * target, target });
+  // Per block and image token 12 · 3072², the same for text; attention 4 · S² · 3072; 60 blocks.
+  const blocks = 60 * (2 * 12 * 3072 ** 2 * (2 * target + 250) + 4 * (2 * target + 250) ** 2 * 3072);
+  expect(flops / blocks).toBeGreaterThan(1);
+  expect(flops / blocks).toBeLessThan(1.001);
+});
+
+test("attention kernels are counted by what ONNX Runtime prints", () => {
+  const line = (kernel: string) => `Operator=MultiHeadAttention Node=transformer_blocks.0.attn/MultiHeadAttention DataType=bf16 SdpaKernel=${kernel}\n`;
+  expect(attentionKernels(line("CUDNN_FLASH_ATTENTION").repeat(60) + line("MATH") + "something else\n")).toEqual({
+    "MultiHeadAttention CUDNN_FLASH_ATTENTION": 60,
+    "MultiHeadAttention MATH": 1,
+  });
+});
+
+test("a table sets qedit against the faster of PyTorch's ways, and against the floor", () => {
+  const runs = (median: number) => ({ first: 1, median, all: [1, median], peakBytes: 21e9 });
+  const report: GpuReport = {
+    ...readReport(join(folder, "results.json")),
+    matrixFlops: 700e12,
+    networks: { transformer: { graph: 1, session: 2, nodes: 3, withoutKernel: [], attention: {}, runs: { 1: runs(0.3) }, flops: { 1: 167e12 } } },
+    pytorch: {
+      versions: { torch: "2.13" }, matrixFlops: 700e12, networks: {}, notes: [],
+      transformer: [{ ...runs(0.4), references: 1, way: "eager", error: 0.01 }, { ...runs(0.25), references: 1, way: "compiled", error: 0.01 }],
+    },
+  };
+  expect(reportText(report)).toContain("| one step, 1 reference | 0.300 s | 0.400 s | 0.250 s | 1.20 | 0.239 s | 1.26 | 21.0 GB |");
+});
+
+test("what is committed as results is of a real GPU", () => {
+  const committed = join(root, "bench/results/gpu.json");
+  const isThere = spawnSync("git", ["ls-files", "--error-unmatch", committed], { cwd: root }).status === 0;
+  if (isThere) expect(JSON.parse(readFileSync(committed, "utf8"))).toMatchObject({ isRehearsal: false, machine: { gpu: expect.any(String) } });
+});
