@@ -22,6 +22,8 @@ import { now } from "./report.js";
 
 /** Runs after the first. */
 const RUNS = 5;
+/** What is kept of a failure: ONNX Runtime's own text goes on with places in its source. */
+const MESSAGE_LENGTH = 300;
 
 const { values: options } = parseArgs({
   options: {
@@ -92,10 +94,14 @@ async function part(name: string, estimate: number, measure: () => Promise<void>
   else {
     say(name);
     memory.peak();
-    await measure().catch((error: unknown) => void (report.skipped[name] = error instanceof Error ? error.message : String(error)));
+    await measure().catch((error: unknown) => void (report.skipped[name] = shortened(error instanceof Error ? error.message : String(error))));
   }
   if (report.skipped[name] !== undefined) say(`${name} is left out: ${report.skipped[name]}`);
   await saveReport(json, report);
+}
+
+function shortened(message: string): string {
+  return message.length <= MESSAGE_LENGTH ? message : `${message.slice(0, MESSAGE_LENGTH)}…`;
 }
 
 function referenceCounts(): number[] {
@@ -115,7 +121,9 @@ async function matrixRate(opening: Opening): Promise<number> {
     await child.ask({ kind: "open", network, opening });
     times.push((await runs(child, 1)).median);
   }
-  return (2 * sizes.matrix ** 3 * sizes.products) / Math.max(times[1]! - times[0]!, Number.EPSILON);
+  const [short, long] = times as [number, number];
+  if (long <= short) throw new Error(`${sizes.products} products more took no longer: ${long.toFixed(4)} s after ${short.toFixed(4)} s`);
+  return (2 * sizes.matrix ** 3 * sizes.products) / (long - short);
 }
 
 async function runs(child: NetworkProcess, references: number): Promise<GpuRuns> {
