@@ -63,11 +63,19 @@ const PICTURES: readonly (readonly [format: string, pattern: RegExp])[] = [
   ["avif", /^[^]{4}ftyp(avif|avis|mif1)/],
 ];
 
+/** Files that are read as tensors whatever they hold: by name, and by first bytes, those of formats that are refused with a reason among them. */
+const NAMES = /\.(safetensors|sft|json)$/i;
+const TENSORS = /^([^]{8}\{|PK\x03\x04|GGUF|\x80[\x02-\x05]|version https:)/;
+
 /** Looks at a file or at a folder of weights. Throws QEDIT_E_IMAGE, QEDIT_E_CHECKPOINT, QEDIT_E_MODEL_MISSING, QEDIT_E_IO. */
 export async function inspectFile(file: string): Promise<Inspected> {
   const start = await firstBytes(file);
   const format = PICTURES.find(([, pattern]) => pattern.test(start))?.[0];
-  return format === undefined ? inspectTensors(file) : inspectPicture(file, format);
+  if (format !== undefined) return inspectPicture(file, format);
+  if (start !== "" && !NAMES.test(file) && !TENSORS.test(start)) {
+    throw new QeditError("QEDIT_E_IMAGE", `Cannot tell what ${file} is: neither a picture nor a .safetensors file`, { hint: "It shows PNG, JPEG, WebP, GIF, TIFF and AVIF pictures, tensor files and model files" });
+  }
+  return inspectTensors(file);
 }
 
 async function inspectPicture(file: string, format: string): Promise<InspectedPicture> {
@@ -120,7 +128,9 @@ function typesOf({ tensors }: Checkpoint): InspectedCheckpoint["types"] {
 // As latin1: a character is a byte. Empty for a folder.
 async function firstBytes(file: string): Promise<string> {
   try {
-    if ((await stat(file)).isDirectory()) return "";
+    const found = await stat(file);
+    if (found.isDirectory()) return "";
+    if (!found.isFile()) throw new QeditError("QEDIT_E_IMAGE", `Cannot inspect ${file}: it is not a regular file`);
     const handle = await open(file);
     try {
       const { buffer, bytesRead } = await handle.read(Buffer.alloc(16), 0, 16, 0);

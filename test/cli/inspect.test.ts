@@ -85,8 +85,8 @@ test("several files with --json are a list; one that cannot be read does not hid
   await writeFile(folder.at("text.txt"), "hello, this is a text and no picture");
   const ended = await qedit(["inspect", "text.txt", "out.png", "--json"], { cwd: here });
   expect(JSON.parse(ended.stdout)).toMatchObject([{ file: "out.png" }]);
-  expect(ended.code).toBe(3);
-  expect(ended.stderr).toContain("error: Cannot read text.txt");
+  expect(ended.code).toBe(2);
+  expect(ended.stderr).toContain("error: Cannot tell what text.txt is");
 });
 
 test("nothing but an error is said of what is no file, empty or cut off", async () => {
