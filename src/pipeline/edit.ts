@@ -15,6 +15,7 @@ import type { StageContext } from "../stages/stage.js";
 import type { PipelineContext } from "./context.js";
 import { checkFinish, finish, finishOptions, type FinishedPicture } from "./finish.js";
 import { rememberFiles, withOwnNames } from "./remembered.js";
+import { mentionHint, unmentionedPictures } from "./mention.js";
 import { runStage, timed, type StageCall, type StageResult } from "./run-stage.js";
 
 /** The options of all stages together. */
@@ -79,7 +80,12 @@ export function openEdit(source: EditSource, context: PipelineContext, passing?:
   const samples = () =>
     once(sample, async () => runStage({ stage: sample, inputs: { latents: await latents(), cond: await cond() }, settings }, isDrawn ? { ...context, cache: passing } : context));
   return {
-    check: async () => checkEdit(await source.pictures(), settings, context),
+    async check() {
+      const pictures = await source.pictures();
+      await checkEdit(pictures, settings, context);
+      const unmentioned = unmentionedPictures(settings.prompt, pictures.length);
+      if (unmentioned.length > 0) context.emit({ kind: "note", text: mentionHint(unmentioned) });
+    },
     latents,
     cond,
     samples,
