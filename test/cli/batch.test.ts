@@ -7,7 +7,7 @@ import { done, jsonLines, loads, ONCE, TINY, writeJobs, type Result } from "./jo
 import { CAT, expectRefusal, LORA, qedit, ROCKET, shell, workFolder } from "./qedit.js";
 
 const folder = workFolder();
-const here = { cwd: folder.path };
+const here = { cwd: folder.path, env: { XDG_STATE_HOME: folder.at("state") } };
 
 /** A hundred edits on a busy machine: milliseconds. */
 const SLOW = 240_000;
@@ -60,7 +60,7 @@ describe("kill -9 in the middle", () => {
   ])("of a batch %s leaves no torn file, and --resume does the rest and no job twice", async (_order, place, options) => {
     writeJobs(folder.at(`${place}.jsonl`), jobs(12, place));
     const args = ["batch", `${place}.jsonl`, ...TINY, ...options];
-    const env = { XDG_CACHE_HOME: folder.at(`${place}-cache`) };
+    const env = { ...here.env, XDG_CACHE_HOME: folder.at(`${place}-cache`) };
     const killAt = (lines: number) => (child: ChildProcess) => {
       let text = "";
       child.stdout!.on("data", (part: Buffer) => {
@@ -149,9 +149,10 @@ describe("--resume", () => {
   }, SLOW);
 
   test("without it a result that is there is not replaced, and fails its job alone", async () => {
-    const { code, stdout } = await qedit(["batch", "again.jsonl", ...TINY], here);
+    const { code, stdout, stderr } = await qedit(["batch", "again.jsonl", ...TINY], here);
     expect(code).toBe(6);
     expect(jsonLines<Result>(stdout).map(({ error }) => error?.code)).toEqual(Array(3).fill("QEDIT_E_EXISTS"));
+    expect(stderr).toMatch(/hint: .*qedit batch again\.jsonl --resume$/m);
   });
 
   test("does a job again whose content changed, and one whose result is gone", async () => {
@@ -187,7 +188,7 @@ describe("--resume", () => {
   test("takes a result as done whose last line the journal lost", async () => {
     writeJobs(folder.at("lost.jsonl"), jobs(2, "lost"));
     await done(["batch", "lost.jsonl", ...TINY], here);
-    const state = folder.at(".local/state/qedit/batches");
+    const state = folder.at("state/qedit/batches");
     const journal = readdirSync(state).map((name) => `${state}/${name}`).find((path) => readFileSync(path, "utf8").includes("/lost/2.png"))!;
     const lines = readFileSync(journal, "utf8").trimEnd().split("\n");
     // The end of a journal whose process was killed between renaming the file and saying so, and half a line.

@@ -60,9 +60,11 @@ export const batch = defineCommand({
       const isOurs = ({ index }: { index: number }) => settings.shard === undefined || (index - settings.shard.index) % settings.shard.count === 0;
       const chosen = all.filter(isOurs).filter(({ path, line }) => !settings.lastFailed || journal?.hasFailed(path === undefined ? undefined : resolve(path), line));
       if (settings.lastFailed && chosen.length === 0) terminal.emit({ kind: "note", text: "no job failed last time" });
-      const tally = await runLines(chosen, { total: all.length, settings, terminal, journal, onSheet, tally: { done: 0, failed: 0, skipped: 0 } });
+      const codes = new Set<string>();
+      const tally = await runLines(chosen, { total: all.length, settings, terminal, journal, onSheet, tally: { done: 0, failed: 0, skipped: 0 }, codes });
       terminal.emit({ kind: "note", text: `${tally.done} done, ${tally.failed} failed, ${tally.skipped} skipped` });
-      refuseFailures(tally, `Mend them, then: qedit batch ${file} --last-failed`);
+      const isOnlyThere = [...codes].every((code) => code === "QEDIT_E_EXISTS");
+      refuseFailures(tally, isOnlyThere ? `Leave out what is done: qedit batch ${file} --resume` : `Mend them, then: qedit batch ${file} --last-failed`);
     } finally {
       await journal?.close();
     }
@@ -76,6 +78,8 @@ interface Work {
   readonly journal: Journal | undefined;
   readonly onSheet: Sheet | undefined;
   readonly tally: Tally;
+  /** Codes of the failures. */
+  readonly codes: Set<string>;
 }
 
 async function runLines(lines: readonly (PlannedLine | FaultyLine)[], work: Work): Promise<Tally> {
@@ -112,7 +116,8 @@ async function endBefore(line: PlannedLine, { settings, terminal, journal }: Wor
   try {
     await checkOutput(line.path, { force: line.settings.force || known === "ours" }, terminal);
   } catch (error) {
-    return failed(error);
+    const isThere = error instanceof QeditError && error.code === "QEDIT_E_EXISTS";
+    return failed(isThere ? new QeditError(error.code, error.message, { hint: 'Leave out what is done with --resume, replace it with --force, or give another "output"' }) : error);
   }
   return undefined;
 }
@@ -139,7 +144,7 @@ async function jobOf(line: PlannedLine, read: ReadPictures, { terminal, journal,
 }
 
 // Prints a job's result line, counts it, and remembers a failure; that a file is in the way is no failure of the job itself.
-async function tell(line: PlannedLine | FaultyLine, end: JobEnd, { terminal, journal, tally, total }: Work, seed?: bigint): Promise<void> {
+async function tell(line: PlannedLine | FaultyLine, end: JobEnd, { terminal, journal, tally, total, codes }: Work, seed?: bigint): Promise<void> {
   const { index, name, path } = line;
   tally[end.status] += 1;
   const record = { job: index, line: line.line, ...end, output: path ?? null, ...(end.status === "done" ? { seed: String(seed) } : {}) };
@@ -147,6 +152,7 @@ async function tell(line: PlannedLine | FaultyLine, end: JobEnd, { terminal, jou
   // Those that the pipeline ran it told itself.
   if (end.seconds === undefined) terminal.emit({ kind: "job", state: end.status, job: name, index, total, ...(end.error ? { error: end.error } : {}) });
   const { error } = end;
+  if (error !== undefined) codes.add(error.code);
   if (error === undefined || error.code === "QEDIT_E_EXISTS") return;
   const output = path === undefined ? undefined : resolve(path);
   await journal?.append({ output, line: line.line, content: isPlanned(line) ? line.content : undefined, state: "failed", error: { code: error.code, message: error.message } });
