@@ -21,10 +21,10 @@ export interface Order {
 const SESSIONS = { vae: 2, textEncoder: 2, transformer: 1 };
 
 /** What names the sessions of a stage: edits of one group use the same. LoRAs ride on the graph, their strengths do not. */
-export function groupOf(turn: Turn, { vae, textEncoder, transformer, lora, dtype }: EditSettings): string {
-  if (turn === "encode-prompt") return JSON.stringify([textEncoder]);
+export function groupOf(turn: Turn, { vae, vaeDtype, textEncoder, textDtype, transformer, lora, dtype }: EditSettings): string {
+  if (turn === "encode-prompt") return JSON.stringify([textEncoder, textDtype]);
   if (turn === "sample") return JSON.stringify([transformer, dtype, ...lora.map((each) => parseLora(each).path)]);
-  return JSON.stringify([vae]);
+  return JSON.stringify([vae, vaeDtype]);
 }
 
 /**
