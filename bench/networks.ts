@@ -70,11 +70,11 @@ export const NETWORKS: Readonly<Record<string, Network>> = {
 };
 
 function vaeEncoder(side: number): Network {
-  return { file: "vae", optimization: "full", build: (graph, weights) => buildVaeEncoder(graph, weights), feeds: () => ({ image: noise([1, 3, side, side]) }) };
+  return { file: "vae", optimization: "full", build: (graph, weights) => buildVaeEncoder(graph, weights, { compute: "f32" }), feeds: () => ({ image: noise([1, 3, side, side]) }) };
 }
 
 function vaeDecoder(side: number): Network {
-  return { file: "vae", optimization: "full", build: (graph, weights) => buildVaeDecoder(graph, weights), feeds: () => ({ latent: noise([1, 16, side / 8, side / 8]) }) };
+  return { file: "vae", optimization: "full", build: (graph, weights) => buildVaeDecoder(graph, weights, { compute: "f32" }), feeds: () => ({ latent: noise([1, 16, side / 8, side / 8]) }) };
 }
 
 function noise(shape: readonly number[]): Tensor<"float32"> {

@@ -75,7 +75,7 @@ export const EXPLANATIONS: Readonly<Record<ErrorCode, Explanation>> = {
   QEDIT_E_BAD_OUTPUT: {
     meaning: "The result is broken: NaN, infinity, or one flat colour.",
     causes: ["Model files that do not belong together", "A damaged model file", "A compute type with too small a range"],
-    remedy: "The samples were kept: decode them again with another VAE or --dtype. `qedit models verify` checks the files.",
+    remedy: "The samples were kept: decode them again with another VAE or --vae-dtype float32. `qedit models verify` checks the files.",
   },
   QEDIT_E_PARTIAL: {
     meaning: "Some jobs of a batch failed; the others are done.",

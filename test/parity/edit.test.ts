@@ -44,7 +44,7 @@ test.each(["edit-1", "edit-2", "edit-3", "edit-1-cfg", "edit-2-odd"])("%s ends a
 });
 
 async function encodePixels(pictures: readonly Tensor<"float32">[]): Promise<Tensor<"float32">[]> {
-  await using network = await openNetwork(await readSafetensors(fixture("tiny/vae.safetensors")), { build: buildVaeEncoder, optimization: "full" });
+  await using network = await openNetwork(await readSafetensors(fixture("tiny/vae.safetensors")), { build: (graph, w) => buildVaeEncoder(graph, w, { compute: "f32" }), optimization: "full" });
   const latents = [];
   for (const image of pictures) latents.push((await network.session.run({ image }))["latent"] as Tensor<"float32">);
   return latents;
@@ -84,6 +84,6 @@ async function sampleFour(latents: readonly Tensor<"float32">[], embeds: Embeds,
 }
 
 async function decodeSamples(latent: Tensor<"float32">): Promise<Tensor<"float32">> {
-  await using network = await openNetwork(await readSafetensors(fixture("tiny/vae.safetensors")), { build: buildVaeDecoder, optimization: "full" });
+  await using network = await openNetwork(await readSafetensors(fixture("tiny/vae.safetensors")), { build: (graph, w) => buildVaeDecoder(graph, w, { compute: "f32" }), optimization: "full" });
   return (await network.session.run({ latent }))["image"] as Tensor<"float32">;
 }

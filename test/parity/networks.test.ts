@@ -25,7 +25,7 @@ describe.each(["vae", "vae-fp32", "vae-other"])("VAE of %s", (name) => {
     const checkpoint = await readSafetensors(fixture(`tiny/${name}.safetensors`));
     const golden = await readGolden(name);
     await using network = await openNetwork(checkpoint, {
-      build: buildVaeEncoder,
+      build: (graph, w) => buildVaeEncoder(graph, w, { compute: "f32" }),
       optimization: "full",
       taps: { conv1: "encoder.conv1/Conv", middle: "encoder.middle.2/Add" },
     });
@@ -43,7 +43,7 @@ describe.each(["vae", "vae-fp32", "vae-other"])("VAE of %s", (name) => {
     const checkpoint = await readSafetensors(fixture(`tiny/${name}.safetensors`));
     const golden = await readGolden(name);
     await using network = await openNetwork(checkpoint, {
-      build: buildVaeDecoder,
+      build: (graph, w) => buildVaeDecoder(graph, w, { compute: "f32" }),
       optimization: "full",
       taps: { conv1: "decoder.conv1/Conv", middle: "decoder.middle.2/Add", raw: "decoder.head.2/Conv" },
     });

@@ -96,7 +96,7 @@ describe.each(["tiny", "published"])("the %s networks", (size) => {
   test.each(["encoder", "decoder"] as const)("the VAE %s: kernels by the pixels they work on, one attention", async (side) => {
     const checkpoint = await open("vae");
     const graph = new Graph(`the VAE ${side}`);
-    (side === "encoder" ? buildVaeEncoder : buildVaeDecoder)(graph, Weights.of(graph, checkpoint));
+    (side === "encoder" ? buildVaeEncoder : buildVaeDecoder)(graph, Weights.of(graph, checkpoint), { compute: "f32" });
     const [h, w] = [12, 20];
     const byHand = vaeFlops(checkpoint, side, h * w);
     expect(Math.abs(graphFlops(graph, { h, w }) / byHand - 1)).toBeLessThan(CLOSE);

@@ -42,7 +42,7 @@ export interface VaeOptions {
 }
 
 /** Adds `image` f32 [1, 3, H, W] in 0..1 → `latent` f32 [1, 16, H/8, W/8], the mean of the encoder, un-normalised. */
-export function buildVaeEncoder(graph: Graph, w: Weights, { compute }: VaeOptions = { compute: "f32" }): void {
+export function buildVaeEncoder(graph: Graph, w: Weights, { compute }: VaeOptions): void {
   const { imageChannels, latentChannels, spatialRatio } = vaeConfig(w);
   const side = (name: string) => multiplyDims(spatialRatio, name);
   const image = graph.input("image", "f32", [1, imageChannels, side("h"), side("w")]);
@@ -57,7 +57,7 @@ export function buildVaeEncoder(graph: Graph, w: Weights, { compute }: VaeOption
 }
 
 /** Adds `latent` f32 [1, 16, h, w], un-normalised → `image` f32 [1, 3, 8h, 8w], clamped to 0..1. */
-export function buildVaeDecoder(graph: Graph, w: Weights, { compute }: VaeOptions = { compute: "f32" }): void {
+export function buildVaeDecoder(graph: Graph, w: Weights, { compute }: VaeOptions): void {
   const { latentChannels } = vaeConfig(w);
   const latent = graph.input("latent", "f32", [1, latentChannels, "h", "w"]);
   const decoder = w.at("decoder");

@@ -12,6 +12,7 @@ import { languageConfig, visionConfig, type VisionConfig } from "../../models/qw
 import { buildLanguageModel } from "../../models/qwen2.5-vl/language.js";
 import { buildVisionTower } from "../../models/qwen2.5-vl/vision.js";
 import { numbersOf } from "../../stages/network-file.js";
+import type { EditSettings } from "../edit.js";
 import type { PlannedFiles } from "./model-files.js";
 
 /** Names of stages, in order. */
@@ -37,8 +38,11 @@ export interface PlannedNetworks {
   readonly sampled: TransformerConfig;
 }
 
+/** The device, and what the networks are asked to compute in. */
+export type WantedTypes = { readonly device: Device } & Pick<EditSettings, "dtype" | "textDtype" | "vaeDtype">;
+
 /** Builds all graphs, half a second at full size. Throws QEDIT_E_CHECKPOINT for a file of another family. */
-export function plannedNetworks({ parts, adapters }: Pick<PlannedFiles, "parts" | "adapters">, { device, dtype }: { device: Device; dtype: string }): PlannedNetworks {
+export function plannedNetworks({ parts, adapters }: Pick<PlannedFiles, "parts" | "adapters">, { device, dtype, textDtype, vaeDtype }: WantedTypes): PlannedNetworks {
   const { vae, textEncoder, transformer } = parts;
   const numbers = numbersOf(textEncoder.checkpoint);
   const [vision, language] = [visionConfig(numbers, textEncoder.config), languageConfig(numbers, textEncoder.config)];
@@ -48,16 +52,16 @@ export function plannedNetworks({ parts, adapters }: Pick<PlannedFiles, "parts" 
     build(graph, Weights.of(graph, parts[part].checkpoint, riding));
     return graph;
   };
-  const text = { stage: "encode-prompt", optimization: "none", compute: computeType(device, "text-encoder") } as const;
-  const picture = { optimization: "full", compute: computeType(device, "vae") } as const;
+  const text = { stage: "encode-prompt", optimization: "none", compute: computeType(device, "text-encoder", textDtype) } as const;
+  const picture = { optimization: "full", compute: computeType(device, "vae", vaeDtype) } as const;
   const compute = computeType(device, "transformer", dtype);
   const graph = built("the transformer", "transformer", (g, w) => buildTransformer(g, w, { config: sampled, compute }), adapters);
   return {
-    vaeEncoder: { ...picture, stage: "encode-image", graph: built("the VAE encoder", "vae", buildVaeEncoder) },
+    vaeEncoder: { ...picture, stage: "encode-image", graph: built("the VAE encoder", "vae", (g, w) => buildVaeEncoder(g, w, picture)) },
     visionTower: { ...text, graph: built("the vision tower", "textEncoder", (g, w) => buildVisionTower(g, w, { config: vision, compute: text.compute })) },
     languageModel: { ...text, graph: built("the language model", "textEncoder", (g, w) => buildLanguageModel(g, w, { config: language, compute: text.compute })) },
     transformer: { stage: "sample", optimization: affordableOptimization(graph, device), compute, graph },
-    vaeDecoder: { ...picture, stage: "decode", graph: built("the VAE decoder", "vae", buildVaeDecoder) },
+    vaeDecoder: { ...picture, stage: "decode", graph: built("the VAE decoder", "vae", (g, w) => buildVaeDecoder(g, w, picture)) },
     vae: vaeConfig(numbersOf(vae.checkpoint)),
     vision,
     sampled,

@@ -22,13 +22,13 @@ export async function planEdit(settings: FileSettings, request: PlanRequest): Pr
   const { sources, device, machine, tokenizer, results } = request;
   const found = await plannedFiles(settings);
   await check(sources, found, device);
-  const networks = plannedNetworks(found, { device, dtype: settings.dtype });
+  const networks = plannedNetworks(found, { ...settings, device });
   const runsOf = (pictures: readonly Source[], changed: EditSettings) => editRuns(pictures, { settings: changed, networks, tokenizer, results });
   const runs = await runsOf(sources, settings);
   const stages = stagePlans(runs, { device, timings: await readTimings() });
   const ramOnCpu = async () => {
     const cpu: Device = { ...device, provider: "cpu", index: 0 };
-    return needOf(await editRuns(sources, { settings, networks: plannedNetworks(found, { device: cpu, dtype: "auto" }), tokenizer, results }), cpu).ram;
+    return needOf(await editRuns(sources, { settings, networks: plannedNetworks(found, { device: cpu, dtype: "auto", textDtype: "auto", vaeDtype: "auto" }), tokenizer, results }), cpu).ram;
   };
   const { sizes, tokens, sampling, steps, evaluations } = runs;
   const missing = found.files.filter(({ path }) => path === undefined);
