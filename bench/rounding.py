@@ -4,10 +4,10 @@ against float32 with the same weights. Prints a line of Markdown each. rounding.
 
 import torch
 
-LAYERS = 4
-SIDE = 16
-TEXT = 64
-PIXELS = 128
+LAYERS = 2
+SIDE = 8
+TEXT = 32
+PIXELS = 64
 
 
 @torch.inference_mode()
