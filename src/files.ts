@@ -12,6 +12,7 @@ const LARGEST_READ = 2 ** 30;
 const REASONS: Readonly<Record<string, { reason: string; hint: string }>> = {
   ENOSPC: { reason: "no space is left on the disk", hint: "Free some space, or choose another folder" },
   EDQUOT: { reason: "the disk quota is used up", hint: "Free some space, or choose another folder" },
+  EFBIG: { reason: "the file is larger than the system allows", hint: "Raise the limit (`ulimit -f unlimited`), or choose another file system" },
   EACCES: { reason: "permission denied", hint: "Check the permissions of the file and its folder" },
   EPERM: { reason: "operation not permitted", hint: "Check the permissions of the file and its folder" },
   EROFS: { reason: "the file system is read-only", hint: "Choose another folder" },
