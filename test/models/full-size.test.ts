@@ -10,7 +10,7 @@ import { readSafetensors } from "../../src/checkpoint/safetensors.js";
 import { directEngine } from "../../src/engine/direct.js";
 import { modelOf, withSession } from "../../src/engine/engine.js";
 import { transformerConfig } from "../../src/models/qwen-image/config.js";
-import { buildTransformer } from "../../src/models/qwen-image/transformer.js";
+import { buildTransformer, isIdleInLastBlock } from "../../src/models/qwen-image/transformer.js";
 import { buildVaeDecoder, buildVaeEncoder, isIdleInVae, vaeConfig } from "../../src/models/qwen-image/vae.js";
 import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/config.js";
 import { buildLanguageModel, isIdleInTextEncoder } from "../../src/models/qwen2.5-vl/language.js";
@@ -52,7 +52,9 @@ test.each(["f32", "bf16"] as const)("the transformer of 60 blocks uses every ten
   const { unused, graphs } = build(checkpoint, [(graph, w) => buildTransformer(graph, w, { config, compute })]);
   const { bytes } = await modelOf(graphs[0]!, "none");
   expect(spent() / 1000).toBeLessThan(BUILD_BOUND);
-  expect(unused).toEqual([]);
+  expect(unused.filter((key) => !isIdleInLastBlock(key, config))).toEqual([]);
+  // 4 linears with bias and a norm, of the text stream of the last block.
+  expect(unused).toHaveLength(9);
   expect(bytes.length).toBeLessThan(10e6);
 });
 
@@ -61,17 +63,17 @@ test("the transformer of 2511 uses every tensor but its marker, and puts referen
   const config = transformerConfig(numbersOf(checkpoint), {});
   expect(config).toMatchObject({ blocks: 60, heads: 24, referencesAtZero: true });
   const { unused } = build(checkpoint, [(graph, w) => buildTransformer(graph, w, { config, compute: "bf16" })]);
-  expect(unused).toEqual(["__index_timestep_zero__"]);
+  expect(unused.filter((key) => !isIdleInLastBlock(key, config))).toEqual(["__index_timestep_zero__"]);
 });
 
-test("a Lightning LoRA rides on all of its 720 modules", () => {
+test("a Lightning LoRA rides on all of its 720 modules, but four that nobody reads in the last block", () => {
   const checkpoint = published("qwen_image_edit_2509_fp8_e4m3fn");
   const lora = publishedLora();
   const config = transformerConfig(numbersOf(checkpoint), {});
   const { graphs } = build(checkpoint, [(graph, w) => buildTransformer(graph, w, { config, compute: "bf16" })], [lora]);
   const riding = [...graphs[0]!.externals.keys()].filter((name) => name.startsWith("lora_strength.0:"));
   expect(lora.pairs.size).toBe(720);
-  expect(riding).toHaveLength(1440);
+  expect(riding).toHaveLength(2 * (720 - 4));
 });
 
 test("a session of the 60-block transformer opens over a sparse file of the published layout", async () => {

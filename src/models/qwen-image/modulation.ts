@@ -1,0 +1,185 @@
+// Shift, scale and gate of every block: two linears of silu(timestep embedding), a third of the transformer's parameters, which
+// depend on sigma alone. They are computed inside the transformer's graph, or by a graph of their own and then fed to it.
+// Mathematics: ComfyUI v0.3.64 comfy/ldm/qwen_image/model.py (a125cd84) and diffusers transformer_qwenimage.py (58eb52c0).
+import type { Weights } from "../../checkpoint/weights.js";
+import type { Graph } from "../../graph/graph.js";
+import { silu } from "../../graph/operators.js";
+import type { DType } from "../../graph/types.js";
+import { concat, type Value } from "../../graph/value.js";
+import { linear } from "../layers.js";
+import type { TransformerConfig } from "./config.js";
+
+/** The timestep of the model runs 0..1000, sigma 0..1. */
+const TIMESTEPS = 1000;
+const MAX_PERIOD = 10000;
+
+/** Vectors of one linear: shift, 1 + scale and gate of the attention, then of the feed-forward. */
+const VECTORS = 6;
+/** Places of the scales among them. */
+const SCALES = [1, 4];
+/** Of the last normalisation: 1 + scale, then shift. The other way round than in the blocks. */
+const FINAL_VECTORS = 2;
+
+/** What turns normalised tokens into what a layer reads, and what its result is multiplied by: each [width]. */
+export interface Modulation {
+  readonly shift: Value;
+  /** 1 + scale */
+  readonly scale: Value;
+  readonly gate: Value;
+}
+
+/** The modulation of one stream at one timestep. */
+export interface StreamModulation {
+  readonly attention: Modulation;
+  readonly feedForward: Modulation;
+}
+
+/** The modulation of a block. */
+export interface BlockModulation {
+  readonly txt: StreamModulation;
+  /** Of all image tokens, or of target and reference tokens. */
+  readonly img: readonly StreamModulation[];
+}
+
+/** Where a transformer's graph has its modulation from. */
+export interface ModulationSource {
+  readonly block: (index: number) => BlockModulation;
+  readonly final: () => Pick<Modulation, "scale" | "shift">;
+}
+
+/** Consecutive blocks [from, to) of a transformer; the last one brings the last normalisation with it. */
+export interface BlockRange {
+  readonly from: number;
+  readonly to: number;
+}
+
+/** How many timesteps modulate image tokens: sigma, and 0 where references are without noise. */
+function imageRows({ referencesAtZero }: TransformerConfig): number {
+  return referencesAtZero ? 2 : 1;
+}
+
+/** Adds the linears to the graph itself. Input: `timestep` f32 [1], sigma. */
+export function computedModulation(graph: Graph, w: Weights, { config, compute }: { config: TransformerConfig; compute: DType }): ModulationSource {
+  const timestep = graph.input("timestep", "f32", [1]);
+  const imageTemb = timestepEmbedding(timestep, w.at("time_text_embed.timestep_embedder"), { compute, alsoZero: config.referencesAtZero });
+  const temb = config.referencesAtZero ? imageTemb.slice(0, 0, 1) : imageTemb;
+  const rowsOf = (at: Value, linearWeights: Weights) => {
+    const vectors = blockVectors(at, linearWeights);
+    return Array.from({ length: Number(at.dim(0)) }, (_, row) => linearWeights.scoped(() => streamModulation(vectors.map((each) => vectorOf(each, row)))));
+  };
+  return {
+    block(index) {
+      const block = w.at("transformer_blocks").at(index);
+      return { txt: rowsOf(temb, block.at("txt_mod"))[0]!, img: rowsOf(imageTemb, block.at("img_mod")) };
+    },
+    final() {
+      const [scale, shift] = finalVectors(temb, w).map((each) => vectorOf(each, 0));
+      return { scale: scale!, shift: shift! };
+    },
+  };
+}
+
+/** Takes the vectors as an input: `modulation` f32 [fedVectors, width], as fedModulationOf lays them out for these blocks. */
+export function fedModulation(graph: Graph, { config, compute, blocks }: { config: TransformerConfig; compute: DType; blocks: BlockRange }): ModulationSource {
+  const count = fedVectors(config, blocks);
+  const fed = graph.input("modulation", "f32", [count, config.heads * config.headDim]).cast(compute);
+  const vectors = fed.chunk(count, 0).map((vector) => vector.reshape([vector.dim(1)]));
+  const streams = 1 + imageRows(config);
+  const stream = (block: number, row: number) => {
+    const start = ((block - blocks.from) * streams + row) * VECTORS;
+    return streamModulation(vectors.slice(start, start + VECTORS));
+  };
+  return {
+    block: (index) => ({ img: Array.from({ length: streams - 1 }, (_, row) => stream(index, row)), txt: stream(index, streams - 1) }),
+    final: () => ({ scale: vectors[count - 2]!, shift: vectors[count - 1]! }),
+  };
+}
+
+/** How many vectors a graph of these blocks is fed. */
+export function fedVectors(config: TransformerConfig, { from, to }: BlockRange): number {
+  return (to - from) * (1 + imageRows(config)) * VECTORS + (to === config.blocks ? FINAL_VECTORS : 0);
+}
+
+/**
+ * Adds only the modulation of some blocks, at any number of noise levels. Input: `timestep` f32 [steps], sigmas. Output: `modulation`
+ * f32 [rows, storedVectors · width], a row for each step, and one more for sigma 0 where references are without noise.
+ */
+export function buildModulation(graph: Graph, w: Weights, { config, compute, blocks }: { config: TransformerConfig; compute: DType; blocks: BlockRange }): void {
+  const timestep = graph.input("timestep", "f32", ["steps"]);
+  const temb = timestepEmbedding(timestep, w.at("time_text_embed.timestep_embedder"), { compute, alsoZero: config.referencesAtZero });
+  const vectors: Value[] = [];
+  for (let index = blocks.from; index < blocks.to; index += 1) {
+    const block = w.at("transformer_blocks").at(index);
+    vectors.push(...blockVectors(temb, block.at("img_mod")), ...blockVectors(temb, block.at("txt_mod")));
+  }
+  if (blocks.to === config.blocks) vectors.push(...finalVectors(temb, w));
+  graph.output("modulation", concat(vectors, 1).cast("f32"));
+}
+
+/** How many vectors buildModulation gives for these blocks: of the image stream, then of the text, block by block, then the last. */
+export function storedVectors(config: TransformerConfig, { from, to }: BlockRange): number {
+  return (to - from) * 2 * VECTORS + (to === config.blocks ? FINAL_VECTORS : 0);
+}
+
+/** The vectors of all blocks at several noise levels, as buildModulation gave them: [rows, storedVectors · width]. */
+export interface ModulationRows {
+  readonly data: Float32Array;
+  /** Values of a row. */
+  readonly length: number;
+}
+
+/** What a graph of these blocks is fed at one row: [fedVectors · width]. */
+export function fedModulationOf({ data, length }: ModulationRows, row: number, { config, blocks }: { config: TransformerConfig; blocks: BlockRange }): Float32Array {
+  const width = config.heads * config.headDim;
+  const stream = VECTORS * width;
+  const rows = config.referencesAtZero ? [row, data.length / length - 1] : [row];
+  const fed = new Float32Array(fedVectors(config, blocks) * width);
+  let at = 0;
+  const take = (start: number, count: number) => {
+    fed.set(data.subarray(start, start + count), at);
+    at += count;
+  };
+  for (let block = blocks.from; block < blocks.to; block += 1) {
+    const start = block * 2 * stream;
+    for (const each of rows) take(each * length + start, stream);
+    take(row * length + start + stream, stream);
+  }
+  if (blocks.to === config.blocks) take((row + 1) * length - FINAL_VECTORS * width, FINAL_VECTORS * width);
+  return fed;
+}
+
+// Six times [rows, width].
+function blockVectors(temb: Value, w: Weights): Value[] {
+  const parts = linear(temb, w.at("1")).chunk(VECTORS, 1);
+  return w.scoped(() => parts.map((part, index) => (SCALES.includes(index) ? part.add(1) : part)));
+}
+
+function finalVectors(temb: Value, w: Weights): Value[] {
+  const [scale, shift] = linear(temb, w.at("norm_out.linear")).chunk(FINAL_VECTORS, 1);
+  return [w.at("norm_out").scoped(() => scale!.add(1)), shift!];
+}
+
+function vectorOf(rows: Value, row: number): Value {
+  const only = rows.dim(0) === 1 ? rows : rows.slice(0, row, row + 1);
+  return only.reshape([only.dim(1)]);
+}
+
+function streamModulation(vectors: readonly Value[]): StreamModulation {
+  const of = ([shift, scale, gate]: readonly Value[]): Modulation => ({ shift: shift!, scale: scale!, gate: gate! });
+  return { attention: of(vectors.slice(0, 3)), feedForward: of(vectors.slice(3)) };
+}
+
+// silu(MLP(sinusoids of 1000·sigma)), cosines first; angles in float32 like the reference's. One more row is for sigma 0.
+function timestepEmbedding(timestep: Value, w: Weights, { compute, alsoZero }: { compute: DType; alsoZero: boolean }): Value {
+  const { graph } = timestep;
+  const half = w.shape("linear_1.weight")[1]! / 2;
+  const frequencies = Array.from({ length: half }, (_, k) => Math.exp((-Math.log(MAX_PERIOD) * k) / half));
+  const angles = w.scoped(() => {
+    const times = alsoZero ? concat([timestep, graph.constant("f32", [1], [0])], 0) : timestep;
+    return graph.constant("f32", [1, half], frequencies).mul(times.reshape([times.dim(0), 1])).mul(TIMESTEPS);
+  });
+  const sinusoids = w.scoped(() => concat([angles.cos(), angles.sin()], 1).cast(compute));
+  const hidden = linear(sinusoids, w.at("linear_1"));
+  const temb = linear(w.scoped(() => silu(hidden)), w.at("linear_2"));
+  return w.scoped(() => silu(temb));
+}
