@@ -15,11 +15,15 @@ export type Optimization = "none" | "full";
 export interface Model {
   readonly name: string;
   readonly bytes: Uint8Array;
+  /** Names of what a run is fed. */
+  readonly inputs: readonly string[];
   readonly optimization: Optimization;
   /** Folder from which the locations of weights count: the root of the file system, or of a drive. */
   readonly weightsRoot: string;
   /** The Graph that was encoded, for who counts what it costs; it does not travel to the worker. */
   readonly graph?: object;
+  /** Claims that it is opened for one pass because it does not fit beside others: nobody keeps its session. */
+  readonly isPassing?: boolean;
 }
 
 /** An opened graph. Runs are one at a time; dispose when done, its weights go with it. */
@@ -41,7 +45,7 @@ export interface Engine {
 export async function modelOf(graph: Graph, optimization: Optimization): Promise<Model> {
   // Loaded when first used: help and version need no protobuf.
   const { encodeModel } = await import("../graph/onnx.js");
-  return { name: graph.name, bytes: encodeModel(graph), optimization, weightsRoot: weightsRoot(graph), graph };
+  return { name: graph.name, bytes: encodeModel(graph), inputs: [...graph.inputs.keys()], optimization, weightsRoot: weightsRoot(graph), graph };
 }
 
 /** Opens a graph, uses the session, and disposes it, whatever happens. */

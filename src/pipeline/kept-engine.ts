@@ -52,7 +52,7 @@ export function keptEngine(engine: Engine, emit: Emit): KeptEngine {
       return {
         run: (feeds) => opened.session.run(feeds),
         async dispose() {
-          if (holds) idle.push(opened);
+          if (holds && !model.isPassing) idle.push(opened);
           else await close(opened);
         },
       };

@@ -6,7 +6,7 @@ import type { VisionPatches } from "../image/patches.js";
 import type { LanguageConfig, VisionConfig } from "../models/qwen2.5-vl/config.js";
 import { multimodalRope } from "../models/qwen2.5-vl/language.js";
 import { visionGeometry } from "../models/qwen2.5-vl/vision.js";
-import { float32, type Tensor } from "../tensor.js";
+import { float32, type Tensor, type Tensors } from "../tensor.js";
 import { positionIds } from "../text/positions.js";
 import { dropIndex, expandImages } from "../text/prompt.js";
 import { refuseNonFinite } from "./finite.js";
@@ -27,28 +27,38 @@ export async function embedPicture(session: Session, { pixelValues, grid }: Visi
   return { embeds: embeds as Tensor<"float32">, grid, merge: config.mergeSize };
 }
 
-/** The language model, open, and the checkpoint whose token table it goes with. */
-export interface OpenLanguageModel {
-  readonly session: Session;
+/** The language model, and the checkpoint whose token table it goes with. */
+export interface LanguageModel {
   readonly config: LanguageConfig;
   readonly checkpoint: Checkpoint;
 }
 
+/** A templated prompt as the language model takes it. */
+export interface PlacedPrompt {
+  readonly feeds: Tensors;
+  /** Tokens of the template's head, whose hidden states nobody reads. */
+  readonly dropped: number;
+}
+
 /**
- * Embeds a templated prompt: token ids with one placeholder for each picture → hidden states [1, tokens, width] without those of
- * the template's head. Token embeddings are read from the file row by row; the table is never loaded.
+ * Reads a templated prompt in: token ids with one placeholder for each picture → embeddings of all tokens and their rotary angles.
+ * Token embeddings are read from the file row by row; the table is never loaded.
  */
-export async function embedPrompt(ids: readonly number[], seen: readonly SeenPicture[], { session, config, checkpoint }: OpenLanguageModel): Promise<Tensor<"float32">> {
+export async function placePrompt(ids: readonly number[], seen: readonly SeenPicture[], { config, checkpoint }: LanguageModel): Promise<PlacedPrompt> {
   const { ids: expanded, images } = expandImages(ids, seen.map(({ embeds }) => embeds.shape[0]!));
   const table = await readRows(numbersOf(checkpoint).stored("model.embed_tokens.weight"), expanded);
   images.forEach(({ start }, index) => table.set(seen[index]!.embeds.data, start * config.width));
   const placed = images.map((span, index) => ({ ...span, grid: seen[index]!.grid }));
   const positions = positionIds({ length: expanded.length, images: placed, ...(seen[0] ? { merge: seen[0].merge } : {}) });
   const { cos, sin } = multimodalRope(positions, config);
-  const inputs = float32([1, expanded.length, config.width], table);
-  const { hidden_states: hidden } = await session.run({ inputs_embeds: inputs, rope_cos: cos, rope_sin: sin });
-  refuseNonFinite(hidden!, "the embeddings of the prompt");
   // Pictures come after the dropped tokens, so the index holds for the expanded sequence too.
-  const dropped = dropIndex(ids);
-  return float32([1, expanded.length - dropped, config.width], (hidden as Tensor<"float32">).data.slice(dropped * config.width));
+  return { feeds: { inputs_embeds: float32([1, expanded.length, config.width], table), rope_cos: cos, rope_sin: sin }, dropped: dropIndex(ids) };
+}
+
+/** What the language model gave for a prompt, [1, tokens, width], without the tokens of the template's head. */
+export function promptEmbeds({ hidden_states: hidden }: Tensors, { dropped }: PlacedPrompt): Tensor<"float32"> {
+  refuseNonFinite(hidden!, "the embeddings of the prompt");
+  const { shape, data } = hidden as Tensor<"float32">;
+  const [, tokens, width] = shape as [number, number, number];
+  return float32([1, tokens - dropped, width], data.slice(dropped * width));
 }

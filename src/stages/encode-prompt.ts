@@ -10,14 +10,14 @@ import { visionPatches, type PatchConfig } from "../image/patches.js";
 import { planSizes, type PlanMode } from "../image/plan.js";
 import { applySteps, type Step } from "../image/resize.js";
 import { languageConfig, visionConfig, type LanguageConfig, type VisionConfig } from "../models/qwen2.5-vl/config.js";
-import { buildLanguageModel } from "../models/qwen2.5-vl/language.js";
 import { buildVisionTower } from "../models/qwen2.5-vl/vision.js";
 import type { Tensor } from "../tensor.js";
 import { editPrompt, TEMPLATE_NAME } from "../text/prompt.js";
 import { loadTokenizer } from "../text/tokenizer.js";
 import { TOKEN } from "../text/vocabulary.js";
-import { embedPicture, embedPrompt, type SeenPicture } from "./embed-prompt.js";
+import { embedPicture, placePrompt, promptEmbeds, type PlacedPrompt, type SeenPicture } from "./embed-prompt.js";
 import { networkModel, numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
+import { withLanguageModel } from "./open-language-model.js";
 import { choice, mandatoryText, text, type SettingsOf } from "./option.js";
 import { match } from "./options.js";
 import { computedOn } from "./computed-on.js";
@@ -139,22 +139,17 @@ async function readPrompts(
   seen: readonly SeenPicture[],
   { config, file, settings, context }: Work & { config: LanguageConfig },
 ): Promise<Tensor<"float32">[]> {
-  const compute = computeType(context.engine.device, "text-encoder", settings.textDtype);
-  const model = await networkModel(context, { network: "language model", file, others: compute }, () => {
-    const graph = new Graph("the language model");
-    buildLanguageModel(graph, Weights.of(graph, file.checkpoint), { config, compute });
-    return modelOf(graph, "none");
-  });
-  context.emit({ kind: "activity", text: "opening the language model" });
   const tokenizer = await (context.recall ? context.recall("tokenizer", loadTokenizer) : loadTokenizer());
-  return withSession(context.engine, model, async (session) => {
-    const embeds: Tensor<"float32">[] = [];
-    for (const prompt of prompts) {
-      context.signal.throwIfAborted();
-      context.emit({ kind: "activity", text: "reading the prompt" });
-      const template = editPrompt(prompt, { slots: seen.map((_, index) => index + 1), unescapeParentheses: settings.match !== undefined });
-      embeds.push(await embedPrompt(tokenizer.encode(template), seen, { session, config, checkpoint: file.checkpoint }));
-    }
-    return embeds;
+  const placed: PlacedPrompt[] = [];
+  for (const prompt of prompts) {
+    const template = editPrompt(prompt, { slots: seen.map((_, index) => index + 1), unescapeParentheses: settings.match !== undefined });
+    placed.push(await placePrompt(tokenizer.encode(template), seen, { config, checkpoint: file.checkpoint }));
+  }
+  const compute = computeType(context.engine.device, "text-encoder", settings.textDtype);
+  const tokens = Math.max(...placed.map(({ feeds }) => feeds["inputs_embeds"]!.shape[1]!));
+  return withLanguageModel({ file, config, compute, tokens }, context, async (chain) => {
+    context.emit({ kind: "activity", text: "reading the prompt" });
+    const hidden = await chain.run(placed.map(({ feeds }) => feeds));
+    return hidden.map((each, index) => promptEmbeds(each, placed[index]!));
   });
 }

@@ -6,6 +6,7 @@ import { matchLora, matchTable, refuseUnmatched, type LoraMatch } from "../check
 import { checkpointIdentity } from "../checkpoint/safetensors.js";
 import type { Adapter } from "../checkpoint/weights.js";
 import type { Emit } from "../events.js";
+import { float32, type Tensors } from "../tensor.js";
 
 /** A LoRA as the user wrote it. */
 export interface NamedLora {
@@ -30,6 +31,11 @@ export interface RidingLora {
   readonly name: string;
   /** Tells what was matched, and warns of keys that fit nothing. */
   readonly report: (emit: Emit) => void;
+}
+
+/** What a graph with LoRAs on it is fed: the strength of each. */
+export function strengthsOf(loras: readonly RidingLora[]): Tensors {
+  return Object.fromEntries(loras.map(({ adapter, strength }) => [adapter.name, float32([1], Float32Array.of(strength))]));
 }
 
 /** Matches LoRAs to a transformer. Throws QEDIT_E_LORA when one fits nothing, or, if strict, when any key of it fits nothing. */

@@ -1,28 +1,25 @@
 // sample: from noise to latents under a prompt and reference latents, one evaluation of the transformer after another.
 import { artifactHash, type Artifact } from "../artifacts/artifact.js";
-import { Weights } from "../checkpoint/weights.js";
-import { modelOf, withSession } from "../engine/engine.js";
 import { deviceIdentity } from "../engine/identity.js";
-import { affordableOptimization } from "../engine/optimization.js";
 import { computeType, type Device } from "../engine/providers.js";
 import { QeditError } from "../errors.js";
-import { Graph } from "../graph/graph.js";
 import type { DType } from "../graph/types.js";
 import { latentStatistics, transformerConfig, type LatentStatistics, type TransformerConfig } from "../models/qwen-image/config.js";
-import { buildTransformer } from "../models/qwen-image/transformer.js";
 import { NOISE_SEED_OFFSET, sampleLatent, samplingSigmas } from "../sampling/driver.js";
+import { evaluatedSigmas } from "../sampling/evaluated.js";
 import { usesNegative } from "../sampling/guidance.js";
 import { SAMPLER_NAMES } from "../sampling/samplers.js";
 import { SCHEDULER_NAMES } from "../sampling/schedules.js";
-import { float32, type Tensor, type Tensors } from "../tensor.js";
+import type { Tensor } from "../tensor.js";
 import { computedOn } from "./computed-on.js";
 import { refuseNonFinite } from "./finite.js";
 import { matchLoras, type RidingLora } from "./loras.js";
-import { networkModel, numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
+import { numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
 import { choice, flag, number, repeated, seed, text, type SettingsOf } from "./option.js";
 import { resolveSampling, type ResolvedSampling } from "./sampling-defaults.js";
 import { defineArtifactStage, type StageContext, type StageLengths } from "./stage.js";
-import { normalisedLatent, velocityOf, type Embeds } from "./velocity.js";
+import { withTransformer } from "./open-transformer.js";
+import { normalisedLatent, tokenLengths, velocityOf, type Embeds } from "./velocity.js";
 
 const options = {
   transformer: text({ flags: "--transformer, --unet <file>", summary: "diffusion transformer, such as qwen_image_edit_2509_fp8_e4m3fn.safetensors", group: "Models" }),
@@ -143,20 +140,14 @@ interface Work {
 
 type Conditions = { readonly latents: Artifact; readonly embeds: Embeds; readonly statistics: LatentStatistics };
 
-async function samplePicture({ latents, embeds, statistics }: Conditions, { sampling, config, file, loras, compute, context }: Work): Promise<Tensor<"float32">> {
-  const others = { compute, loras: loras.map(({ file: path, identity }) => [path, identity]) };
-  const model = await networkModel(context, { network: "transformer", file, others }, () => {
-    const graph = new Graph("the transformer");
-    const weights = Weights.of(graph, file.checkpoint, loras.map(({ adapter }) => adapter));
-    buildTransformer(graph, weights, { config, compute });
-    return modelOf(graph, affordableOptimization(graph, context.engine.device));
-  });
-  context.emit({ kind: "activity", text: "opening the transformer" });
+async function samplePicture({ latents, embeds, statistics }: Conditions, { sampling, context, ...transformer }: Work): Promise<Tensor<"float32">> {
   const { emit, signal } = context;
-  return withSession(context.engine, model, (session) => {
-    const latent = latents.tensors["latent"]!;
-    const references = referenceLatents(latents).map((each) => normalisedLatent(each, statistics));
-    const velocity = velocityOf(session, { shape: latent.shape, references, embeds, config, strengths: strengthsOf(loras) });
+  const latent = latents.tensors["latent"]!;
+  const references = referenceLatents(latents).map((each) => normalisedLatent(each, statistics));
+  const conditions = { shape: latent.shape, references, embeds, config: transformer.config };
+  const run = { sigmas: await evaluatedSigmas(sampling), lengths: tokenLengths(conditions) };
+  return withTransformer({ ...transformer, ...run }, context, (opened) => {
+    const velocity = velocityOf(opened, conditions);
     let before = performance.now();
     const onStep = ({ step, total }: { step: number; total: number }) => {
       const now = performance.now();
@@ -166,10 +157,6 @@ async function samplePicture({ latents, embeds, statistics }: Conditions, { samp
     emit({ kind: "step", step: 0, total: samplingSigmas(sampling).length - 1, seconds: 0 });
     return sampleLatent(velocity, sampling, { latent, mean: statistics.mean, std: statistics.std, onStep, signal });
   });
-}
-
-function strengthsOf(loras: readonly RidingLora[]): Tensors {
-  return Object.fromEntries(loras.map(({ adapter, strength }) => [adapter.name, float32([1], Float32Array.of(strength))]));
 }
 
 function referenceLatents({ tensors }: Artifact): Tensor<"float32">[] {

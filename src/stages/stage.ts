@@ -14,6 +14,10 @@ export interface StageContext {
   readonly signal: AbortSignal;
   /** Gives what was made before under that key, or makes it: graphs and the tokenizer, for those who run a stage many times. */
   readonly recall?: Recall;
+  /** Bytes of the device that a stage may take; undefined is no limit. */
+  readonly vram?: number | undefined;
+  /** Folder of modulation vectors of earlier runs; undefined keeps and takes none. */
+  readonly modulationFolder?: string | undefined;
 }
 
 /** Gives what was made before under a key, or makes it and remembers it. */

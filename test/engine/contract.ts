@@ -108,7 +108,7 @@ export function engineContract(name: string, openEngine: OpenEngine): void {
       ["nothing", new Uint8Array(0)],
       ["a cut model", affineModel().bytes.slice(0, 60)],
     ])("refuses %s in one line", async (_, bytes) => {
-      const opened = engine.open({ name: "junk", bytes, optimization: "none", weightsRoot: "/" });
+      const opened = engine.open({ name: "junk", bytes, inputs: [], optimization: "none", weightsRoot: "/" });
       await expect(opened).rejects.toMatchObject({ ...ENGINE_FAILURE, message: expect.stringMatching(/^Cannot open junk on cpu: [^\n]+$/) });
     });
 

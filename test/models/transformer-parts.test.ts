@@ -6,7 +6,7 @@ import type { Adapter } from "../../src/checkpoint/weights.js";
 import type { Graph } from "../../src/graph/graph.js";
 import type { Weights } from "../../src/checkpoint/weights.js";
 import { transformerConfig } from "../../src/models/qwen-image/config.js";
-import { buildModulation, fedModulationOf, fedVectors, storedVectors, type BlockRange } from "../../src/models/qwen-image/modulation.js";
+import { buildModulation, fedModulationOf, fedVectors, modulationInput, storedVectors, type BlockRange } from "../../src/models/qwen-image/modulation.js";
 import { ropeTables } from "../../src/models/qwen-image/tokens.js";
 import { buildTransformer } from "../../src/models/qwen-image/transformer.js";
 import { numbersOf } from "../../src/stages/network-file.js";
@@ -58,7 +58,7 @@ async function inParts({ config, run }: Network, sigma: number, ranges: readonly
   let streams: Tensors = {};
   for (const blocks of ranges) {
     const fed = float32([fedVectors(config, blocks), width], fedModulationOf(rows, SIGMAS.indexOf(sigma), { config, blocks }));
-    streams = await run((graph, w) => buildTransformer(graph, w, { config, compute: "f32", blocks, isModulationFed: true }), { ...feedsOf({ config, run }), ...streams, modulation: fed });
+    streams = await run((graph, w) => buildTransformer(graph, w, { config, compute: "f32", blocks, isModulationFed: true }), { ...feedsOf({ config, run }), ...streams, [modulationInput(blocks)]: fed });
   }
   return streams["velocity"]!;
 }

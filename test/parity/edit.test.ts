@@ -3,16 +3,17 @@
 import { afterAll, expect, test } from "vitest";
 import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetensors.js";
 import { latentStatistics, transformerConfig } from "../../src/models/qwen-image/config.js";
-import { buildTransformer } from "../../src/models/qwen-image/transformer.js";
 import { buildVaeDecoder, buildVaeEncoder } from "../../src/models/qwen-image/vae.js";
 import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/config.js";
 import { buildLanguageModel } from "../../src/models/qwen2.5-vl/language.js";
 import { buildVisionTower } from "../../src/models/qwen2.5-vl/vision.js";
 import { sampleLatent, samplingSigmas } from "../../src/sampling/driver.js";
 import { randn } from "../../src/sampling/noise.js";
-import { embedPicture, embedPrompt, type SeenPicture } from "../../src/stages/embed-prompt.js";
-import { numbersOf } from "../../src/stages/network-file.js";
-import { normalisedLatent, velocityOf, type Embeds } from "../../src/stages/velocity.js";
+import { directEngine } from "../../src/engine/direct.js";
+import { embedPicture, placePrompt, promptEmbeds, type SeenPicture } from "../../src/stages/embed-prompt.js";
+import { numbersOf, readNetworkFile } from "../../src/stages/network-file.js";
+import { withTransformer } from "../../src/stages/open-transformer.js";
+import { normalisedLatent, tokenLengths, velocityOf, type Embeds } from "../../src/stages/velocity.js";
 import type { Tensor } from "../../src/tensor.js";
 import { fixture, readGolden, type Golden } from "../support/golden.js";
 import { openNetwork } from "../support/graphs.js";
@@ -62,7 +63,10 @@ async function embed(golden: Golden, numbers: readonly number[]): Promise<Embeds
     const grid = [...golden.get(`grid_thw_${number}`).data] as [number, number, number];
     seen.push(await embedPicture(tower.session, { pixelValues: golden.get(`pixel_values_${number}`), grid }, { config: vision, name: `picture ${number}` }));
   }
-  const read = (key: string) => embedPrompt(placeholders([...golden.get(key).data]), seen, { session: model.session, config: language, checkpoint });
+  const read = async (key: string) => {
+    const placed = await placePrompt(placeholders([...golden.get(key).data]), seen, { config: language, checkpoint });
+    return promptEmbeds(await model.session.run(placed.feeds), placed);
+  };
   return { positive: await read("input_ids"), negative: golden.names.includes("negative_input_ids") ? await read("negative_input_ids") : undefined };
 }
 
@@ -73,14 +77,16 @@ function placeholders(ids: readonly number[]): number[] {
 }
 
 async function sampleFour(latents: readonly Tensor<"float32">[], embeds: Embeds, cfg: number): Promise<Tensor<"float32">> {
-  const checkpoint = await readSafetensors(fixture("tiny/transformer.safetensors"));
-  const config = transformerConfig(numbersOf(checkpoint), checkpointConfig(checkpoint));
+  const file = await readNetworkFile(fixture("tiny/transformer.safetensors"), { name: "transformer", option: "--transformer" });
+  const config = transformerConfig(numbersOf(file.checkpoint), file.config);
   const statistics = latentStatistics({}, 16);
-  await using network = await openNetwork(checkpoint, { build: (graph, w) => buildTransformer(graph, w, { config, compute: "f32" }), optimization: "full" });
   const [first] = latents;
   const references = latents.map((latent) => normalisedLatent(latent, statistics));
-  const velocity = velocityOf(network.session, { shape: first!.shape, references, embeds, config, strengths: {} });
-  return await sampleLatent(velocity, { ...SETTINGS, cfg }, { latent: first!, ...statistics });
+  const conditions = { shape: first!.shape, references, embeds, config };
+  const run = { file, config, compute: "f32", loras: [], sigmas: [], lengths: tokenLengths(conditions) } as const;
+  const engine = await directEngine({ provider: "cpu", index: 0, threads: 0 });
+  const context = { engine, emit: () => {}, signal: new AbortController().signal };
+  return withTransformer(run, context, (transformer) => sampleLatent(velocityOf(transformer, conditions), { ...SETTINGS, cfg }, { latent: first!, ...statistics }));
 }
 
 async function decodeSamples(latent: Tensor<"float32">): Promise<Tensor<"float32">> {

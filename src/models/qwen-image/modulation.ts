@@ -53,6 +53,11 @@ export interface BlockRange {
   readonly to: number;
 }
 
+/** Claims that a module of the transformer depends on sigma alone: the linears here and the embedding of the timestep. */
+export function isModulationModule(module: string): boolean {
+  return /^(?:transformer_blocks\.\d+\.(?:img|txt)_mod\.1|norm_out\.linear|time_text_embed\..+)$/.test(module);
+}
+
 /** How many timesteps modulate image tokens: sigma, and 0 where references are without noise. */
 function imageRows({ referencesAtZero }: TransformerConfig): number {
   return referencesAtZero ? 2 : 1;
@@ -79,10 +84,15 @@ export function computedModulation(graph: Graph, w: Weights, { config, compute }
   };
 }
 
-/** Takes the vectors as an input: `modulation` f32 [fedVectors, width], as fedModulationOf lays them out for these blocks. */
+/** The input of a graph that begins with block `from` under which its vectors are fed. */
+export function modulationInput({ from }: BlockRange): string {
+  return `modulation.${from}`;
+}
+
+/** Takes the vectors as an input, modulationInput: f32 [fedVectors, width], as fedModulationOf lays them out for these blocks. */
 export function fedModulation(graph: Graph, { config, compute, blocks }: { config: TransformerConfig; compute: DType; blocks: BlockRange }): ModulationSource {
   const count = fedVectors(config, blocks);
-  const fed = graph.input("modulation", "f32", [count, config.heads * config.headDim]).cast(compute);
+  const fed = graph.input(modulationInput(blocks), "f32", [count, config.heads * config.headDim]).cast(compute);
   const vectors = fed.chunk(count, 0).map((vector) => vector.reshape([vector.dim(1)]));
   const streams = 1 + imageRows(config);
   const stream = (block: number, row: number) => {

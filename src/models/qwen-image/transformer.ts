@@ -40,7 +40,7 @@ export interface TransformerOptions {
 /**
  * Adds one evaluation of the velocity (noise minus data). Inputs, all f32: `latent_tokens` [1, target, 64] and
  * `reference_tokens` [1, reference, 64] (2×2 patches, normalised latents), `prompt_embeds` [1, text, 3584], `timestep` [1]
- * (sigma, 0..1) or `modulation` (see fedModulation), `rope_cos` and `rope_sin` [1, text+target+reference, head/2], text first.
+ * (sigma, 0..1) or `modulation.0` (see fedModulation), `rope_cos` and `rope_sin` [1, text+target+reference, head/2], text first.
  * Output: `velocity` [1, target, 64]. All arithmetic is in `compute`. A graph that does not begin with the first block takes
  * `txt` [text, width] and `img` [target+reference, width] instead of the prompt; one that does not end with the last gives them.
  */

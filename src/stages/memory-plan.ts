@@ -1,0 +1,116 @@
+// What of a network is in memory at a time: all of it where it fits, else as many layers as fit, and the others a few at a time at
+// every pass, from files that the system keeps in its page cache. Plain data from sizes alone.
+
+/** Layers of a network that are opened and closed together while they stream; a crossing costs about as much as reading half of one. */
+const STREAMED_LAYERS = 4;
+const GIBIBYTE = 1024 ** 3;
+/** Budgets of a next try, each as a part of what was tried before. */
+const NEXT_TRY = 3 / 4;
+const TRIES = 24;
+
+/** A network as sizes, in bytes. */
+export interface NetworkNeeds {
+  /** As people call it: `transformer`. */
+  readonly network: string;
+  /** Weights as they are held, by layers that can be opened apart; one for a network that is opened whole. */
+  readonly layers: readonly number[];
+  /** Most that a run takes beside weights. */
+  readonly activations: number;
+}
+
+/** Consecutive layers [from, to) in one session. */
+export interface LayerGroup {
+  readonly from: number;
+  readonly to: number;
+  /** Of weights. */
+  readonly bytes: number;
+  /** Claims that it stays open; else it is opened, run and closed at every pass. */
+  readonly isResident: boolean;
+}
+
+/** What is done with a network, and what that takes, in bytes. */
+export interface NetworkPlan {
+  readonly network: string;
+  readonly weights: number;
+  readonly activations: number;
+  readonly groups: readonly LayerGroup[];
+  /** Most at a time: the resident groups, the largest of the others, and what a run takes. */
+  readonly peak: number;
+  /** Claims that even the smallest groups are planned to take more than there is. */
+  readonly isOverBudget: boolean;
+}
+
+/** Plans for all networks of an edit; one is open at a time. */
+export interface MemoryPlan {
+  /** Bytes of the device; undefined when there is no limit. */
+  readonly budget: number | undefined;
+  readonly networks: readonly NetworkPlan[];
+  readonly peak: number;
+}
+
+/** Plans networks that are open one after the other, each with all of the budget. */
+export function memoryPlan(networks: readonly NetworkNeeds[], budget: number | undefined): MemoryPlan {
+  const plans = networks.map((needs) => planNetwork(needs, budget));
+  return { budget, networks: plans, peak: Math.max(0, ...plans.map(({ peak }) => peak)) };
+}
+
+/** Plans one network. */
+export function planNetwork({ network, layers, activations }: NetworkNeeds, budget: number | undefined): NetworkPlan {
+  const weights = sum(layers);
+  const groups = budget === undefined || weights + activations <= budget || layers.length === 1 ? [whole(layers)] : cut(layers, budget - activations);
+  const [resident, streamed] = [true, false].map((wanted) => groups.filter(({ isResident }) => isResident === wanted).map(({ bytes }) => bytes));
+  const peak = sum(resident!) + Math.max(0, ...streamed!) + activations;
+  return { network, weights, activations, groups, peak, isOverBudget: budget !== undefined && peak > budget };
+}
+
+/** The next plan that takes less than this one; undefined when there is none. */
+export function smallerPlan(plan: NetworkPlan, planFor: (budget: number) => NetworkPlan): NetworkPlan | undefined {
+  let budget = plan.peak;
+  for (let attempt = 0; attempt < TRIES; attempt += 1) {
+    budget *= NEXT_TRY;
+    const smaller = planFor(budget);
+    if (smaller.peak < plan.peak) return smaller;
+  }
+  return undefined;
+}
+
+/** A plan for people: `transformer: 12.7 GiB of weights, 25 of 60 layers stay open, the others 4 at a time; 8.0 GiB at most`. */
+export function describeNetworkPlan({ network, weights, groups, peak, isOverBudget }: NetworkPlan): string {
+  const layers = groups.at(-1)!.to;
+  const resident = sum(groups.filter(({ isResident }) => isResident).map(({ from, to }) => to - from));
+  const streamed = groups.filter(({ isResident }) => !isResident);
+  const how = streamed.length === 0 ? "all open" : `${resident} of ${layers} layers stay open, the others ${Math.max(...streamed.map(({ from, to }) => to - from))} at a time`;
+  return `${network}: ${sizeText(weights)} of weights, ${how}; ${sizeText(peak)} at most${isOverBudget ? ", more than there is" : ""}`;
+}
+
+/** Bytes for people: `8.0 GiB`, `512 MiB`. */
+export function sizeText(bytes: number): string {
+  if (bytes >= GIBIBYTE) return `${(bytes / GIBIBYTE).toFixed(1)} GiB`;
+  if (bytes >= 1024 ** 2) return `${(bytes / 1024 ** 2).toFixed(0)} MiB`;
+  return `${Math.ceil(bytes / 1024)} KiB`;
+}
+
+function whole(layers: readonly number[]): LayerGroup {
+  return { from: 0, to: layers.length, bytes: sum(layers), isResident: true };
+}
+
+// As many of the first layers as fit beside the largest group of the others stay.
+function cut(layers: readonly number[], available: number): LayerGroup[] {
+  const most = Math.max(...layers);
+  const window = Math.max(1, Math.min(STREAMED_LAYERS, Math.floor(available / 2 / most)));
+  let [resident, bytes] = [0, 0];
+  while (resident < layers.length - 1 && bytes + layers[resident]! + window * most <= available) {
+    bytes += layers[resident]!;
+    resident += 1;
+  }
+  const groups: LayerGroup[] = resident > 0 ? [{ from: 0, to: resident, bytes, isResident: true }] : [];
+  for (let from = resident; from < layers.length; from += window) {
+    const to = Math.min(from + window, layers.length);
+    groups.push({ from, to, bytes: sum(layers.slice(from, to)), isResident: false });
+  }
+  return groups;
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, each) => total + each, 0);
+}

@@ -1,0 +1,52 @@
+// Opening the language model as its memory plan says: whole or in groups of layers.
+import { Weights } from "../checkpoint/weights.js";
+import { modelOf } from "../engine/engine.js";
+import type { Device } from "../engine/providers.js";
+import { Graph } from "../graph/graph.js";
+import type { DType } from "../graph/types.js";
+import type { LanguageConfig } from "../models/qwen2.5-vl/config.js";
+import { buildLanguageModel, isIdleInTextEncoder } from "../models/qwen2.5-vl/language.js";
+import { piecesOf, withChain, type Chain } from "./block-groups.js";
+import { planNetwork, type NetworkNeeds } from "./memory-plan.js";
+import { networkModel, type NetworkFile } from "./network-file.js";
+import type { StageContext } from "./stage.js";
+import { runBytes, withinMemory } from "./within-memory.js";
+
+/** A language model and the length it is opened for. */
+export interface LanguageRun {
+  readonly file: NetworkFile;
+  readonly config: LanguageConfig;
+  readonly compute: DType;
+  /** Tokens of the longest prompt. */
+  readonly tokens: number;
+}
+
+/** Opens a language model, uses it, and closes it; by a smaller plan once more when memory runs out. Throws QEDIT_E_MEMORY. */
+export function withLanguageModel<T>(run: LanguageRun, context: StageContext, use: (model: Chain) => Promise<T>): Promise<T> {
+  const { file, config, compute } = run;
+  const needs = languageNeeds(run, context.engine.device);
+  return withinMemory(context, { planFor: (budget) => planNetwork(needs, budget) }, async (plan) => {
+    const models = await Promise.all(
+      plan.groups.map((layers) =>
+        networkModel(context, { network: "language model", file, others: { compute, from: layers.from, to: layers.to } }, () => {
+          const graph = new Graph(plan.groups.length === 1 ? "the language model" : `the language model, layers ${layers.from} to ${layers.to - 1}`);
+          buildLanguageModel(graph, Weights.of(graph, file.checkpoint), { config, compute, layers });
+          return modelOf(graph, "none");
+        }),
+      ),
+    );
+    context.emit({ kind: "activity", text: "opening the language model" });
+    return withChain(context, piecesOf(plan, models), use);
+  });
+}
+
+/** Sizes of a language model for its plan, without the token table and the head that predicts words. */
+export function languageNeeds({ file, config, compute, tokens }: LanguageRun, device: Device): NetworkNeeds {
+  const layers = new Array<number>(config.layers).fill(0);
+  for (const [name, { length }] of file.checkpoint.tensors) {
+    if (name.startsWith("model.") && !isIdleInTextEncoder(name)) layers[Number(/^model\.layers\.(\d+)\./.exec(name)?.[1] ?? 0)]! += length;
+  }
+  const graph = new Graph("sizes");
+  buildLanguageModel(graph, Weights.of(graph, file.checkpoint), { config, compute, layers: { from: 0, to: Math.min(2, config.layers) } });
+  return { network: "language model", layers, activations: runBytes(graph, { tokens }, device) };
+}

@@ -1,0 +1,97 @@
+// Opening the transformer as its memory plan says: whole or in groups of blocks, with the modulation in it or fed.
+import { isIdleInLastBlock, buildTransformer } from "../models/qwen-image/transformer.js";
+import { isModulationModule, type BlockRange } from "../models/qwen-image/modulation.js";
+import { Weights } from "../checkpoint/weights.js";
+import { modelOf, type Model } from "../engine/engine.js";
+import { affordableOptimization } from "../engine/optimization.js";
+import type { Device } from "../engine/providers.js";
+import { Graph } from "../graph/graph.js";
+import type { Lengths } from "../graph/liveness.js";
+import { float32, type Tensor } from "../tensor.js";
+import { piecesOf, withChain } from "./block-groups.js";
+import { strengthsOf } from "./loras.js";
+import { planNetwork, type NetworkNeeds, type NetworkPlan } from "./memory-plan.js";
+import { openModulation, type ModulatedTransformer } from "./modulation.js";
+import { networkModel } from "./network-file.js";
+import type { StageContext } from "./stage.js";
+import type { OpenTransformer } from "./velocity.js";
+import { runBytes, withinMemory } from "./within-memory.js";
+
+/** A transformer and the run it is opened for. */
+export interface TransformerRun extends ModulatedTransformer {
+  /** The noise levels that will be evaluated. */
+  readonly sigmas: readonly number[];
+  /** Tokens: text, target, reference. */
+  readonly lengths: Lengths;
+}
+
+/** Opens a transformer, uses it, and closes it; by a smaller plan once more when memory runs out. Throws QEDIT_E_MEMORY. */
+export function withTransformer<T>(run: TransformerRun, context: StageContext, use: (transformer: OpenTransformer) => Promise<T>): Promise<T> {
+  const { device } = context.engine;
+  const needs = transformerNeeds(run, device);
+  return withinMemory(context, { planFor: (budget) => planNetwork(needs, budget) }, async (plan) => {
+    const { loras, sigmas } = run;
+    const isModulationFed = feedsModulation(plan, device);
+    // Before the transformer opens: its linears and the transformer's are never in memory together.
+    const modulation = isModulationFed ? await openModulation(run, sigmas, context) : undefined;
+    const models = await transformerModels(run, { plan, isModulationFed, context });
+    const strengths = strengthsOf(loras);
+    context.emit({ kind: "activity", text: "opening the transformer" });
+    return withChain(context, piecesOf(plan, models), (chain) =>
+      use({
+        isStreamed: plan.groups.some(({ isResident }) => !isResident),
+        async run(feeds, sigma) {
+          const shared = { ...strengths, timestep: float32([1], Float32Array.of(sigma)), ...(await modulation?.feeds(sigma, plan.groups)) };
+          const outputs = await chain.run(feeds.map((each) => ({ ...each, ...shared })));
+          return outputs.map(({ velocity }) => velocity as Tensor<"float32">);
+        },
+      }),
+    );
+  });
+}
+
+/** Sizes of a transformer for its plan, without the modulation, from headers and the lengths of a run. */
+export function transformerNeeds({ file, config, compute, loras, lengths }: Omit<TransformerRun, "sigmas">, device: Device): NetworkNeeds {
+  const layers = new Array<number>(config.blocks).fill(0);
+  const count = (name: string, bytes: number) => {
+    if (isModulationModule(name.replace(/\.[^.]+$/, "")) || isIdleInLastBlock(name, config)) return;
+    // What stands before and after the blocks is small, and counted with the first.
+    layers[Number(/^transformer_blocks\.(\d+)\./.exec(name)?.[1] ?? 0)]! += bytes;
+  };
+  for (const [name, { length }] of file.checkpoint.tensors) count(name, length);
+  for (const { adapter } of loras) for (const [module, { up, down }] of adapter.pairs) count(`${module}.weight`, up.length + down.length);
+  // One block takes as much as the next.
+  const graph = new Graph("sizes");
+  buildTransformer(graph, Weights.of(graph, file.checkpoint), { config, compute, blocks: { from: 0, to: Math.min(2, config.blocks) }, isModulationFed: true });
+  return { network: "transformer", layers, activations: runBytes(graph, lengths, device) };
+}
+
+// On a GPU the modulation's linears would take memory and time in every step. On the CPU they are read from the mapped file, and
+// what a step saves is small beside it (bench/); groups are fed there too, since each would hold the timestep's embedding.
+function feedsModulation({ groups }: NetworkPlan, { provider }: Device): boolean {
+  return provider !== "cpu" || groups.length > 1;
+}
+
+interface Opening {
+  readonly plan: NetworkPlan;
+  readonly isModulationFed: boolean;
+  readonly context: StageContext;
+}
+
+async function transformerModels({ file, config, compute, loras }: TransformerRun, { plan, isModulationFed, context }: Opening): Promise<Model[]> {
+  const models: Model[] = [];
+  for (const { from, to } of plan.groups) {
+    const blocks: BlockRange = { from, to };
+    const others = { compute, blocks, isModulationFed, loras: loras.map(({ file: path, identity }) => [path, identity]) };
+    models.push(
+      await networkModel(context, { network: "transformer", file, others }, async () => {
+        const graph = new Graph(plan.groups.length === 1 ? "the transformer" : `the transformer, blocks ${from} to ${to - 1}`);
+        const weights = Weights.of(graph, file.checkpoint, loras.map(({ adapter }) => adapter));
+        buildTransformer(graph, weights, { config, compute, blocks, isModulationFed });
+        // What has to fit somewhere is not widened.
+        return modelOf(graph, context.vram === undefined ? affordableOptimization(graph, context.engine.device) : "none");
+      }),
+    );
+  }
+  return models;
+}
