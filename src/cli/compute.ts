@@ -45,6 +45,8 @@ export async function compute<T>(settings: ComputeSettings, terminal: Terminal, 
   const engine = keptEngine(measuredEngine(chosen.engine, (timing) => timings.push(timing)), emit);
   try {
     if (chosen.reason !== undefined) emit({ kind: "note", text: `computing on the CPU: ${chosen.reason}` });
+    // On the CPU weights stay in their files, and the system takes back what it needs.
+    const vram = settings.vram ?? (engine.device.provider === "cpu" ? undefined : await freeMemory(engine.device));
     const value = await work({
       engine,
       signal: terminal.signal,
@@ -52,9 +54,11 @@ export async function compute<T>(settings: ComputeSettings, terminal: Terminal, 
       recall: memory(),
       cache: noCache ? undefined : openCache(cacheFolder(), cacheLimit),
       async memory() {
-        const free = settings.memory === undefined ? await freeMemory(engine.device) : undefined;
+        const free = settings.memory ?? vram ?? (await freeMemory(engine.device));
         return settings.memory ?? (free === undefined ? undefined : free * WEIGHTS_SHARE);
       },
+      vram,
+      modulationFolder: settings.noCache === true ? undefined : join(folderFor("cache"), "modulation"),
     });
     return { value, device: deviceName(engine.device), seconds };
   } finally {

@@ -2,6 +2,7 @@
 import { Option as CommanderOption, type Command } from "commander";
 import { parseDevice } from "../engine/providers.js";
 import { bytes, flag, number, repeated, text, type Option, type OptionGroup, type OptionTable } from "../stages/option.js";
+import { vram } from "../stages/options.js";
 
 /** The groups in the order help shows them: what is asked for most comes first. */
 const GROUPS: readonly OptionGroup[] = ["Prompt", "Output", "Sampling", "Sizes", "Models", "Device", "Terminal"];
@@ -29,6 +30,7 @@ export const computeOptions = {
     },
   },
   threads: number({ flags: "--threads <count>", summary: "threads on the CPU", group: "Device", initialText: "all cores" }, { minimum: 1, maximum: 1024, whole: true, initial: undefined }),
+  vram,
 };
 
 /** Options of every command whose results may be taken from earlier runs. */

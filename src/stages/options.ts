@@ -1,5 +1,5 @@
 // Options that more than one stage takes, spelled once.
-import { choice, text } from "./option.js";
+import { bytes, choice, text } from "./option.js";
 
 /** The VAE file, of encode-image and decode. */
 export const vae = text({ flags: "--vae <file>", summary: "VAE, such as qwen_image_vae.safetensors", group: "Models" });
@@ -13,3 +13,11 @@ export const match = choice(
   ["comfyui", "comfyui-kontext"],
   undefined,
 );
+
+const inBytes = bytes(
+  { flags: "--vram <size>", summary: "memory of the device to plan for, such as 24G, 16G, 12G or 8G; what does not fit is read again at every step", group: "Device", initialText: "what the card has free" },
+  undefined,
+);
+
+/** Bytes of the device that networks may take: a size, or a number of GiB. */
+export const vram: typeof inBytes = { ...inBytes, parse: (value, before) => inBytes.parse!(/^\d+(?:\.\d+)?$/.test(value.trim()) ? `${value.trim()}G` : value, before) };
