@@ -32,7 +32,7 @@ export function peakActivations(graph: Graph, lengths: Lengths): number {
   };
   for (const name of graph.inputs.keys()) hold(name, values.get(name)!);
   for (const { operator, inputs, outputs } of executionOrder(graph, weights)) {
-    const read = inputs.filter((name) => name !== "" && !weights.has(name)).map((name) => owner.get(name) ?? name);
+    const read = inputs.map((name) => owner.get(name) ?? name).filter((name) => name !== "" && !weights.has(name));
     const dying = new Set(read.filter((name) => held.get(name)!.readers === read.filter((each) => each === name).length));
     const reused = IN_PLACE.has(operator) ? read.find((name) => dying.has(name) && held.get(name)!.bytes === values.get(outputs[0]!)) : undefined;
     if (reused !== undefined) now -= held.get(reused)!.bytes;

@@ -1,29 +1,27 @@
 // decode: latents to a picture, and the picture to the bytes of a file.
 import type { Artifact, ArtifactInfo } from "../artifacts/artifact.js";
 import { recipeText } from "../artifacts/recipe.js";
-import { Weights } from "../checkpoint/weights.js";
-import { modelOf, withSession } from "../engine/engine.js";
 import { computeType, type Device } from "../engine/providers.js";
 import { QeditError } from "../errors.js";
-import { Graph } from "../graph/graph.js";
-import type { DType } from "../graph/types.js";
 import { CHANNELS, fromPlanes, type Box, type FloatImage, type Image, type Size } from "../image/image.js";
 import { resizeTo } from "../image/resize.js";
 import { pictureStatistics } from "../image/statistics.js";
 import { encodePicture, type PictureFormat } from "../image/write.js";
-import { buildVaeDecoder, vaeConfig } from "../models/qwen-image/vae.js";
+import { vaeConfig } from "../models/qwen-image/vae.js";
 import type { Tensor } from "../tensor.js";
 import { computedOn } from "./computed-on.js";
 import { refuseNonFinite } from "./finite.js";
-import { networkModel, numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
+import { numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
+import { withVae, type VaeRun } from "./open-vae.js";
 import { flag, type SettingsOf } from "./option.js";
-import { match, vae, vaeDtype } from "./options.js";
+import { match, tile, vae, vaeDtype } from "./options.js";
 import { defineStage, type StageContext, type StageLengths } from "./stage.js";
 import { inVaeType } from "./vae-type.js";
 
 const options = {
   vae,
   vaeDtype,
+  tile,
   keepSize: flag({ flags: "--keep-size", summary: "give back exactly the pixels of picture 1", group: "Sizes" }),
   match,
   noMetadata: flag({ flags: "--no-metadata", summary: "leave out of the file how the picture was made", group: "Output" }),
@@ -56,8 +54,8 @@ export const decode = defineStage({
     const file = await vaeFile(settings);
     refuseOtherChannels(samples, file);
     const original = settings.keepSize ? originalPlace(samples.info) : undefined;
-    const latent = samples.tensors["latent_tensor"]!;
-    const { result: planes, compute } = await inVaeType(settings.vaeDtype, context, (type) => decodeLatent(latent, type, { file, context }));
+    const latent = samples.tensors["latent_tensor"] as Tensor<"float32">;
+    const { result: planes, compute } = await inVaeType(settings.vaeDtype, context, (type) => decodeLatent(latent, { file, compute: type, tile: settings.tile }, context));
     const picture = fromPlanes(planes);
     return {
       image: original ? resizeTo(picture, original.source, original.box) : picture,
@@ -86,16 +84,12 @@ function otherEncoder({ weights: { vae } }: ArtifactInfo, { identity }: NetworkF
   return vae === undefined || vae === identity ? {} : { "vae.encoder": vae };
 }
 
-async function decodeLatent(latent: Tensor, compute: DType, { file, context }: { file: NetworkFile; context: StageContext }): Promise<Tensor<"float32">> {
-  const model = await networkModel(context, { network: "VAE decoder", file, others: compute }, () => {
-    const graph = new Graph("the VAE decoder");
-    buildVaeDecoder(graph, Weights.of(graph, file.checkpoint), { compute });
-    return modelOf(graph, "full");
-  });
-  context.emit({ kind: "activity", text: "opening the VAE" });
-  const planes = await withSession(context.engine, model, async (session) => {
+async function decodeLatent(latent: Tensor<"float32">, run: VaeRun, context: StageContext): Promise<Tensor<"float32">> {
+  const { spatialRatio } = vaeConfig(numbersOf(run.file.checkpoint));
+  const [height, width] = latent.shape.slice(2) as [number, number];
+  const planes = await withVae("decoder", { run, pixels: [height * spatialRatio, width * spatialRatio] }, context, (vae) => {
     context.emit({ kind: "activity", text: "decoding" });
-    return (await session.run({ latent }))["image"] as Tensor<"float32">;
+    return vae(latent);
   });
   refuseBroken(planes);
   return planes;

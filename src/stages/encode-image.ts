@@ -1,22 +1,20 @@
 // encode-image: pictures to latents, one per reference, and the latent that fixes the size of the result.
 import type { Artifact } from "../artifacts/artifact.js";
-import { Weights } from "../checkpoint/weights.js";
-import { modelOf, withSession, type Session } from "../engine/engine.js";
 import { deviceIdentity } from "../engine/identity.js";
 import { computeType, type Device } from "../engine/providers.js";
 import { QeditError } from "../errors.js";
-import { Graph } from "../graph/graph.js";
 import type { DType } from "../graph/types.js";
 import { toPlanes } from "../image/image.js";
 import { describePlan, planSizes, type LatentRoute, type PlanMode, type SizePlan } from "../image/plan.js";
 import { applySteps } from "../image/resize.js";
 import { latentStatistics } from "../models/qwen-image/config.js";
-import { buildVaeEncoder, vaeConfig } from "../models/qwen-image/vae.js";
+import { vaeConfig } from "../models/qwen-image/vae.js";
 import type { Tensor } from "../tensor.js";
 import { refuseNonFinite } from "./finite.js";
-import { networkModel, numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
+import { numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
+import { withVae, type RunVae, type VaeRun } from "./open-vae.js";
 import { number, size, type SettingsOf } from "./option.js";
-import { match, vae, vaeDtype } from "./options.js";
+import { match, tile, vae, vaeDtype } from "./options.js";
 import { computedOn } from "./computed-on.js";
 import { pictureHashes, pictureNames, sourceOf, type Picture } from "./pictures.js";
 import { defineArtifactStage, type StageContext, type StageLengths } from "./stage.js";
@@ -25,6 +23,7 @@ import { inVaeType } from "./vae-type.js";
 const options = {
   vae,
   vaeDtype,
+  tile,
   size: size({ flags: "--size <WxH>", summary: "pixels of the result, multiples of 16", group: "Sizes", initialText: "the shape of picture 1 at --megapixels" }),
   megapixels: number(
     { flags: "--megapixels <count>", summary: "pixels of the result and of each reference, in units of 1024²", group: "Sizes", initialText: "1" },
@@ -61,8 +60,8 @@ export const encodeImage = defineArtifactStage({
   async run({ pictures }: Inputs, settings: Settings, context: StageContext): Promise<Artifact> {
     const file = await vaeFile(settings);
     const plan = planOf(pictures, settings, file);
-    const { result, compute } = await inVaeType(settings.vaeDtype, context, (type) => encodeRoutes(pictures, { plan, file, compute: type, context }));
-    return { kind: "latents", tensors: result, info: infoOf(pictures, { plan, file, compute, context }, settings) };
+    const { result, compute } = await inVaeType(settings.vaeDtype, context, (type) => encodeRoutes(pictures, { plan, run: { file, compute: type, tile: settings.tile }, context }));
+    return { kind: "latents", tensors: result, info: infoOf(pictures, { plan, run: { file, compute, tile: settings.tile }, context }, settings) };
   },
 });
 
@@ -82,23 +81,18 @@ function vaeFile({ vae: path }: Settings): Promise<NetworkFile> {
 
 interface Work {
   readonly plan: SizePlan;
-  readonly file: NetworkFile;
-  readonly compute: DType;
+  readonly run: VaeRun;
   readonly context: StageContext;
 }
 
-async function encodeRoutes(pictures: readonly Picture[], { plan, file, compute, context }: Work): Promise<Record<string, Tensor<"float32">>> {
-  const model = await networkModel(context, { network: "VAE encoder", file, others: compute }, () => {
-    const graph = new Graph("the VAE encoder");
-    buildVaeEncoder(graph, Weights.of(graph, file.checkpoint), { compute });
-    return modelOf(graph, "full");
-  });
-  context.emit({ kind: "activity", text: "opening the VAE" });
-  return withSession(context.engine, model, async (session) => {
+async function encodeRoutes(pictures: readonly Picture[], { plan, run, context }: Work): Promise<Record<string, Tensor<"float32">>> {
+  const sizes = [plan.target, ...plan.images.map(({ reference }) => reference)].map(({ size: pixels }) => pixels);
+  const most = (side: "height" | "width") => Math.max(...sizes.map((each) => each[side]));
+  return withVae("encoder", { run, pixels: [most("height"), most("width")] }, context, async (vae) => {
     const encoded = new Map<LatentRoute, Tensor<"float32">>();
     // The target's route is often the first reference's own: then one run serves both.
     const encode = async (picture: Picture, route: LatentRoute) => {
-      const latent = encoded.get(route) ?? (await encodeRoute(picture, { session, route }));
+      const latent = encoded.get(route) ?? (await encodeRoute(picture, { vae, route }));
       encoded.set(route, latent);
       return latent;
     };
@@ -112,17 +106,17 @@ async function encodeRoutes(pictures: readonly Picture[], { plan, file, compute,
   });
 }
 
-async function encodeRoute({ name, image }: Picture, { session, route }: { session: Session; route: LatentRoute }): Promise<Tensor<"float32">> {
-  const { latent } = await session.run({ image: toPlanes(applySteps(image, route.steps)) });
-  refuseNonFinite(latent!, `the latent of ${name}`);
-  return latent as Tensor<"float32">;
+async function encodeRoute({ name, image }: Picture, { vae, route }: { vae: RunVae; route: LatentRoute }): Promise<Tensor<"float32">> {
+  const latent = await vae(toPlanes(applySteps(image, route.steps)));
+  refuseNonFinite(latent, `the latent of ${name}`);
+  return latent;
 }
 
 function recorded({ match: tool, megapixels, size: wanted }: Settings, device: Device, compute: DType): object {
   return { version: encodeImage.version, match: tool ?? null, megapixels: megapixels ?? null, size: wanted ?? null, ...computedOn(device, compute) };
 }
 
-function infoOf(pictures: readonly Picture[], { plan, file, compute, context }: Work, settings: Settings): Artifact["info"] {
+function infoOf(pictures: readonly Picture[], { plan, run: { file, compute }, context }: Work, settings: Settings): Artifact["info"] {
   const sizeOf = ({ size: pixels, box, latent, tokens }: LatentRoute) => ({ size: pixels, box, latent, tokens });
   return {
     settings: {

@@ -39,7 +39,7 @@ async function decoded(scale: number, vaeDtype: string): Promise<{ image: FloatI
   const notes: string[] = [];
   const emit = (event: ProgressEvent) => void (event.kind === "note" && notes.push(event.text));
   try {
-    const settings = { vae, vaeDtype, keepSize: false, match: undefined, noMetadata: false } satisfies SettingsOf<typeof decode.options>;
+    const settings = { vae, vaeDtype, tile: undefined, keepSize: false, match: undefined, noMetadata: false } satisfies SettingsOf<typeof decode.options>;
     const { image, info } = await decode.run({ samples: samples(scale) }, settings, { engine, emit, signal: new AbortController().signal });
     return { image: image as FloatImage, type: (info.settings["decode"] as { compute_type: string }).compute_type, notes };
   } finally {
@@ -66,7 +66,7 @@ test("encode-image on CUDA is in float16, within its rounding of float32", async
   try {
     const pictures = await readPictures([join(fixture("images"), "cat.jpg")]);
     const run = (vaeDtype: string) =>
-      encodeImage.run({ pictures }, { vae, vaeDtype, size: undefined, megapixels: 0.02, match: undefined }, { engine, emit: () => {}, signal: new AbortController().signal });
+      encodeImage.run({ pictures }, { vae, vaeDtype, tile: undefined, size: undefined, megapixels: 0.02, match: undefined }, { engine, emit: () => {}, signal: new AbortController().signal });
     const [half, full] = [await run("auto"), await run("float32")];
     expect((half.info.settings["encode_image"] as { compute_type: string }).compute_type).toBe("f16");
     expect(scaledError(half.tensors["latent"]!.data as Float32Array, full.tensors["latent"]!.data as Float32Array)).toBeLessThan(FLOAT16_TOLERANCE);

@@ -4,7 +4,7 @@
 import type { Weights } from "../../checkpoint/weights.js";
 import type { Graph } from "../../graph/graph.js";
 import { conv2d, multiHeadAttention, rmsNorm, silu, upsampleNearest2x, type ConvOptions } from "../../graph/operators.js";
-import { multiplyDims, type DType } from "../../graph/types.js";
+import { multiplyDims, type Dim, type DType } from "../../graph/types.js";
 import type { Value } from "../../graph/value.js";
 
 /** F.normalize's floor of the norm, in the reference's RMS_norm. */
@@ -36,37 +36,125 @@ export function vaeConfig(w: Weights): VaeConfig {
   };
 }
 
-/** What the arithmetic between the first and the last convolution is done in. */
+/**
+ * Which part of a network a graph is. The middle attends over the whole picture, all other layers see a few pixels around; what is
+ * `local` may work on tiles with a margin (see localReach) and gives the same as on the whole, what is `global` may not.
+ */
+export type VaePart = "all" | "global" | "local";
+
+/** How a graph of the VAE is built. */
 export interface VaeOptions {
-  readonly compute: DType;
+  /** What the arithmetic between the first and the last convolution is done in; float32 unless given. */
+  readonly compute?: DType;
+  readonly part?: VaePart;
 }
 
-/** Adds `image` f32 [1, 3, H, W] in 0..1 → `latent` f32 [1, 16, H/8, W/8], the mean of the encoder, un-normalised. */
-export function buildVaeEncoder(graph: Graph, w: Weights, { compute }: VaeOptions): void {
-  const { imageChannels, latentChannels, spatialRatio } = vaeConfig(w);
-  const side = (name: string) => multiplyDims(spatialRatio, name);
-  const image = graph.input("image", "f32", [1, imageChannels, side("h"), side("w")]);
+/**
+ * Adds `image` f32 [1, 3, H, W] in 0..1 → `latent` f32 [1, 16, H/8, W/8], the mean of the encoder, un-normalised. Its local part, the
+ * first, gives `features` f32 [1, channels, H/8, W/8], which its global part takes.
+ */
+export function buildVaeEncoder(graph: Graph, w: Weights, { compute = "f32", part = "all" }: VaeOptions = {}): void {
   const encoder = w.at("encoder");
-  let x = convolution(image.mul(2).sub(1).cast(compute), encoder.at("conv1"), SAME);
-  for (let index = 0; index < encoder.count("downsamples"); index += 1) {
-    x = layer(x, encoder.at("downsamples").at(index), downsample);
+  const { channels, ratio, layers } = encoderCut(w);
+  const { spatialRatio, latentChannels } = vaeConfig(w);
+  const sides = (cell: number) => [multiplyDims(cell, "h"), multiplyDims(cell, "w")] as const;
+  const features =
+    part === "global"
+      ? graph.input("features", "f32", [1, channels, ...sides(spatialRatio / ratio)]).cast(compute)
+      : encoderFeatures(graph, w, { sides: sides(part === "local" ? ratio : spatialRatio), compute });
+  let x = layersOf(features, encoder.at("downsamples"), { from: part === "global" ? layers : 0, to: part === "local" ? layers : encoder.count("downsamples"), resample: downsample });
+  if (part === "local") {
+    graph.output("features", x.cast("f32"));
+    return;
   }
   x = head(middle(x, encoder), encoder);
   const moments = convolution(x, w.at("conv1"), POINT);
   graph.output("latent", moments.slice(1, 0, latentChannels).cast("f32"));
 }
 
-/** Adds `latent` f32 [1, 16, h, w], un-normalised → `image` f32 [1, 3, 8h, 8w], clamped to 0..1. */
-export function buildVaeDecoder(graph: Graph, w: Weights, { compute }: VaeOptions): void {
-  const { latentChannels } = vaeConfig(w);
-  const latent = graph.input("latent", "f32", [1, latentChannels, "h", "w"]);
+function encoderFeatures(graph: Graph, w: Weights, { sides, compute }: { sides: readonly [Dim, Dim]; compute: DType }): Value {
+  const image = graph.input("image", "f32", [1, vaeConfig(w).imageChannels, ...sides]);
+  return convolution(image.mul(2).sub(1).cast(compute), w.at("encoder.conv1"), SAME);
+}
+
+/**
+ * Adds `latent` f32 [1, 16, h, w], un-normalised → `image` f32 [1, 3, 8h, 8w], clamped to 0..1. Its global part, the first, gives
+ * `features` f32 [1, channels, h, w], which its local part takes.
+ */
+export function buildVaeDecoder(graph: Graph, w: Weights, { compute = "f32", part = "all" }: VaeOptions = {}): void {
   const decoder = w.at("decoder");
-  let x = convolution(latent.cast(compute), w.at("conv2"), POINT);
-  x = middle(convolution(x, decoder.at("conv1"), SAME), decoder);
-  for (let index = 0; index < decoder.count("upsamples"); index += 1) {
-    x = layer(x, decoder.at("upsamples").at(index), upsample);
+  const { channels, layers } = decoderCut(w);
+  const features = part === "local" ? graph.input("features", "f32", [1, channels, "h", "w"]).cast(compute) : decoderFeatures(graph, w, compute);
+  const x = layersOf(features, decoder.at("upsamples"), { from: part === "local" ? layers : 0, to: part === "global" ? layers : decoder.count("upsamples"), resample: upsample });
+  if (part === "global") graph.output("features", x.cast("f32"));
+  else graph.output("image", head(x, decoder).cast("f32").add(1).mul(0.5).clip(0, 1));
+}
+
+function decoderFeatures(graph: Graph, w: Weights, compute: DType): Value {
+  const latent = graph.input("latent", "f32", [1, vaeConfig(w).latentChannels, "h", "w"]);
+  const x = convolution(latent.cast(compute), w.at("conv2"), POINT);
+  return middle(convolution(x, w.at("decoder.conv1"), SAME), w.at("decoder"));
+}
+
+/** How the local part of a network works on tiles. */
+export interface LocalReach {
+  /** Channels of the features between the parts. */
+  readonly channels: number;
+  /** Pixels along one side of a feature. */
+  readonly ratio: number;
+  /** Features around a tile that a result inside it may depend on. */
+  readonly margin: number;
+}
+
+interface Cut extends LocalReach {
+  /** Downsamples or upsamples before the cut. */
+  readonly layers: number;
+}
+
+/** Reads from the layers of a network how far its local part sees. */
+export function localReach(w: Weights, network: "encoder" | "decoder"): LocalReach {
+  const { channels, ratio, margin } = network === "encoder" ? encoderCut(w) : decoderCut(w);
+  return { channels, ratio, margin };
+}
+
+// Pixels: a 3×3 convolution sees 1 around, a halving one up to 2.
+function encoderCut(w: Weights): Cut {
+  const list = w.at("encoder.downsamples");
+  let [ratio, reach, layers, channels] = [1, 1, 0, w.shape("encoder.conv1.weight")[0]!];
+  for (; layers < w.count("encoder.downsamples") && !list.at(layers).has("to_qkv"); layers += 1) {
+    const each = list.at(layers);
+    reach += 2 * ratio;
+    if (each.has("resample")) ratio *= 2;
+    channels = channelsAfter(each) ?? channels;
   }
-  graph.output("image", head(x, decoder).cast("f32").add(1).mul(0.5).clip(0, 1));
+  return { layers, channels, ratio, margin: Math.ceil(reach / ratio) };
+}
+
+// Features at the cut, of which every doubling makes smaller ones.
+function decoderCut(w: Weights): Cut {
+  const list = w.at("decoder.upsamples");
+  const count = w.count("decoder.upsamples");
+  const layers = Array.from({ length: count }, (_, index) => index + 1).findLast((end) => list.at(end - 1).has("to_qkv")) ?? 0;
+  let channels = w.shape("decoder.conv1.weight")[0]!;
+  for (let index = 0; index < layers; index += 1) channels = channelsAfter(list.at(index)) ?? channels;
+  let [ratio, reach] = [1, 0];
+  for (let index = layers; index < count; index += 1) {
+    const isDoubling = list.at(index).has("resample");
+    if (isDoubling) ratio *= 2;
+    reach += (isDoubling ? 1 : 2) / ratio;
+  }
+  return { layers, channels, ratio, margin: Math.ceil(reach + 1 / ratio) };
+}
+
+function channelsAfter(layer: Weights): number | undefined {
+  const name = ["resample.1.weight", "residual.6.weight"].find((each) => layer.has(each));
+  return name === undefined ? undefined : layer.shape(name)[0]!;
+}
+
+function layersOf(x: Value, list: Weights, { from, to, resample }: { from: number; to: number; resample: (x: Value, w: Weights) => Value }): Value {
+  let y = x;
+  for (let index = from; index < to; index += 1) y = layer(y, list.at(index), resample);
+  return y;
 }
 
 /** Claims that a tensor of the file is rightly unused: time_conv runs between frames, and a picture is one frame. */
@@ -75,11 +163,7 @@ export function isIdleInVae(name: string): boolean {
 }
 
 function middle(x: Value, w: Weights): Value {
-  let y = x;
-  for (let index = 0; index < w.count("middle"); index += 1) {
-    y = layer(y, w.at("middle").at(index), upsample);
-  }
-  return y;
+  return layersOf(x, w.at("middle"), { from: 0, to: w.count("middle"), resample: upsample });
 }
 
 function layer(x: Value, w: Weights, resample: (x: Value, w: Weights) => Value): Value {
