@@ -41,15 +41,15 @@ export interface TransformerOptions {
  * Adds one evaluation of the velocity (noise minus data). Inputs, all f32: `latent_tokens` [1, target, 64] and
  * `reference_tokens` [1, reference, 64] (2×2 patches, normalised latents), `prompt_embeds` [1, text, 3584], `timestep` [1]
  * (sigma, 0..1) or `modulation.0` (see fedModulation), `rope_cos` and `rope_sin` [1, text+target+reference, head/2], text first.
- * Output: `velocity` [1, target, 64]. All arithmetic is in `compute`. A graph that does not begin with the first block takes
- * `txt` [text, width] and `img` [target+reference, width] instead of the prompt; one that does not end with the last gives them.
+ * Output: `velocity` [1, target, 64]. All arithmetic is in `compute`. A graph that begins with a later
+ * block N takes `txt.N` [text, width] and `img.N` [target+reference, width] instead of the prompt; one that ends before block N gives them.
  */
 export function buildTransformer(graph: Graph, w: Weights, options: TransformerOptions): void {
   const { config, compute, blocks = { from: 0, to: config.blocks }, isModulationFed = false } = options;
   const input = (name: string, length: string, width: number) => graph.input(name, "f32", [1, length, width]).cast(compute);
   const target = input("latent_tokens", "target", config.patchWidth);
   const reference = input("reference_tokens", "reference", config.patchWidth);
-  let streams = blocks.from === 0 ? firstStreams([target, reference], input("prompt_embeds", "text", config.textWidth), { w, config }) : givenStreams(graph, options);
+  let streams = blocks.from === 0 ? firstStreams([target, reference], input("prompt_embeds", "text", config.textWidth), { w, config }) : givenStreams(graph, blocks, options);
   // Text first, as in the joint attention.
   const tokens = addDims(streams.txt.dim(0), streams.img.dim(0));
   const angles = (name: string) => graph.input(name, "f32", [1, tokens, config.headDim / 2]).cast(compute);
@@ -64,8 +64,8 @@ export function buildTransformer(graph: Graph, w: Weights, options: TransformerO
     else streams = transformerBlock(streams, weights, { modulations, shared });
   }
   if (blocks.to === config.blocks) return;
-  graph.output("txt", streams.txt.cast("f32"));
-  graph.output("img", streams.img.cast("f32"));
+  graph.output(`txt.${blocks.to}`, streams.txt.cast("f32"));
+  graph.output(`img.${blocks.to}`, streams.img.cast("f32"));
 }
 
 function firstStreams(image: readonly Value[], prompt: Value, { w, config }: { w: Weights; config: TransformerConfig }): Streams {
@@ -75,8 +75,8 @@ function firstStreams(image: readonly Value[], prompt: Value, { w, config }: { w
   };
 }
 
-function givenStreams(graph: Graph, { config, compute }: TransformerOptions): Streams {
-  const stream = (name: string, length: string) => graph.input(name, "f32", [length, config.heads * config.headDim]).cast(compute);
+function givenStreams(graph: Graph, { from }: BlockRange, { config, compute }: TransformerOptions): Streams {
+  const stream = (name: string, length: string) => graph.input(`${name}.${from}`, "f32", [length, config.heads * config.headDim]).cast(compute);
   return { txt: stream("txt", "text"), img: stream("img", "target+reference") };
 }
 

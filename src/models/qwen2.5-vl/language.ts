@@ -24,19 +24,19 @@ export interface LanguageOptions {
 
 /**
  * Adds the stack. Inputs, f32: `inputs_embeds` [1, tokens, width] (token embeddings with the pictures' spliced in), `rope_cos` and
- * `rope_sin` [1, tokens, head/2]. Output f32: `hidden_states` [1, tokens, width], last layer, after the final norm. A graph that does
- * not begin with the first layer takes `hidden` [tokens, width] instead of embeddings; one that does not end with the last gives it.
+ * `rope_sin` [1, tokens, head/2]. Output f32: `hidden_states` [1, tokens, width], last layer, after the final norm. A graph that
+ * begins with a later layer N takes `hidden.N` [tokens, width] instead of embeddings; one that ends before layer N gives it.
  */
 export function buildLanguageModel(graph: Graph, w: Weights, { config, compute, layers = { from: 0, to: config.layers } }: LanguageOptions): void {
   const input = (name: string, width: number) => graph.input(name, "f32", [1, "tokens", width]).cast(compute);
-  let x = layers.from === 0 ? unbatched(input("inputs_embeds", config.width)) : graph.input("hidden", "f32", ["tokens", config.width]).cast(compute);
+  let x = layers.from === 0 ? unbatched(input("inputs_embeds", config.width)) : graph.input(`hidden.${layers.from}`, "f32", ["tokens", config.width]).cast(compute);
   const shared = { config, rope: { cos: input("rope_cos", config.headDim / 2), sin: input("rope_sin", config.headDim / 2) } };
   const model = w.at("model");
   for (let index = layers.from; index < layers.to; index += 1) {
     x = decoderLayer(x, model.at("layers").at(index), shared);
   }
   if (layers.to === config.layers) graph.output("hidden_states", batched(rmsNormAt(x, model.at("norm"), config.epsilon)).cast("f32"));
-  else graph.output("hidden", x.cast("f32"));
+  else graph.output(`hidden.${layers.to}`, x.cast("f32"));
 }
 
 /** Tensors that a text encoder file holds for other uses: the head that predicts words, and the table read row by row. */

@@ -1,0 +1,178 @@
+// One sampling run, whichever way the transformer is opened: whole, with fed modulation, in groups, with a smaller plan after memory
+// ran out. All are the same numbers in another order of work.
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, expect, test } from "vitest";
+import { writeSafetensors } from "../../src/checkpoint/safetensors-writer.js";
+import { directEngine } from "../../src/engine/direct.js";
+import type { Engine, Model } from "../../src/engine/engine.js";
+import { QeditError } from "../../src/errors.js";
+import type { ProgressEvent } from "../../src/events.js";
+import { transformerConfig } from "../../src/models/qwen-image/config.js";
+import { sampleLatent } from "../../src/sampling/driver.js";
+import { evaluatedSigmas } from "../../src/sampling/evaluated.js";
+import { SAMPLER_NAMES } from "../../src/sampling/samplers.js";
+import { matchLoras } from "../../src/stages/loras.js";
+import { numbersOf, readNetworkFile } from "../../src/stages/network-file.js";
+import { withTransformer } from "../../src/stages/open-transformer.js";
+import { tokenLengths, velocityOf } from "../../src/stages/velocity.js";
+import { numbers } from "../graph/run.js";
+import { scaledError, TOLERANCE } from "../parity/table.js";
+import { fixture } from "../support/golden.js";
+
+const CPU = { provider: "cpu", index: 0, threads: 1 } as const;
+const SAMPLING = { sampler: "euler", scheduler: "simple", steps: 4, denoise: 1, shift: 3, cfg: 2.5, cfgNorm: 1, seed: 42n };
+
+const folder = await mkdtemp(join(tmpdir(), "qedit-transformer-"));
+const direct = await directEngine(CPU);
+afterAll(async () => {
+  await direct.dispose();
+  await rm(folder, { recursive: true, force: true });
+});
+
+/** An engine that computes on the CPU what a GPU would be given, and has no room for some models. */
+function likeCuda(isTooLarge: (model: Model) => boolean = () => false): Engine & { readonly opened: string[] } {
+  const opened: string[] = [];
+  return {
+    opened,
+    device: { provider: "cuda", index: 0, threads: 1 },
+    async open(model) {
+      opened.push(model.name);
+      if (isTooLarge(model)) throw new QeditError("QEDIT_E_MEMORY", `Cannot open ${model.name} on cuda:0: out of memory`, { hint: "Try a smaller picture: --megapixels 0.5" });
+      return direct.open(model);
+    },
+    dispose: async () => {},
+  };
+}
+
+interface How {
+  readonly engine?: Engine;
+  readonly vram?: number;
+  readonly modulationFolder?: string;
+  readonly lora?: readonly string[];
+  readonly transformer?: string;
+  readonly sampling?: Partial<typeof SAMPLING>;
+}
+
+async function sampled({ engine = direct, vram, modulationFolder, lora = [], transformer = "transformer", sampling: changed = {} }: How): Promise<{ data: Float32Array; events: ProgressEvent[] }> {
+  const file = await readNetworkFile(fixture(`tiny/${transformer}.safetensors`), { name: "transformer", option: "--transformer" });
+  const config = transformerConfig(numbersOf(file.checkpoint), file.config);
+  const loras = await matchLoras({ lora, strictLora: true }, file.checkpoint);
+  const [latent, reference] = [numbers([1, 16, 6, 8], 1), numbers([1, 16, 4, 10], 2)];
+  const embeds = { positive: numbers([1, 7, config.textWidth], 3), negative: numbers([1, 5, config.textWidth], 4) };
+  const conditions = { shape: latent.shape, references: [reference], embeds, config };
+  const sampling = { ...SAMPLING, ...changed };
+  const run = { file, config, compute: "f32", loras, sigmas: await evaluatedSigmas(sampling), lengths: tokenLengths(conditions) } as const;
+  const events: ProgressEvent[] = [];
+  const context = { engine, emit: (event: ProgressEvent) => void events.push(event), signal: new AbortController().signal, vram, modulationFolder };
+  const statistics = { mean: new Array<number>(16).fill(0), std: new Array<number>(16).fill(1) };
+  const { data } = await withTransformer(run, context, (opened) => sampleLatent(velocityOf(opened, conditions), sampling, { latent, ...statistics }));
+  return { data, events };
+}
+
+function textsOf(events: readonly ProgressEvent[], kind: "warning" | "detail"): string[] {
+  return events.flatMap((event) => (event.kind === kind ? [event.text] : []));
+}
+
+/** A budget in which the tiny transformer streams. */
+const STREAMING = 60_000;
+
+test.each(["transformer", "transformer-2511", "transformer-bf16"])("%s samples the same whole, with fed modulation, and in groups", async (transformer) => {
+  const whole = await sampled({ transformer });
+  for (const how of [{ engine: likeCuda() }, { vram: STREAMING }, { engine: likeCuda(), vram: 1 }]) {
+    expect(scaledError((await sampled({ transformer, ...how })).data, whole.data)).toBeLessThanOrEqual(TOLERANCE.network);
+  }
+});
+
+test("a group that streams is opened once a step for both prompts", async () => {
+  const engine = likeCuda();
+  await sampled({ engine, vram: 1 });
+  expect(engine.opened.filter((name) => name === "the transformer, blocks 0 to 0")).toHaveLength(SAMPLING.steps);
+});
+
+test.each(SAMPLER_NAMES)("%s evaluates at the noise levels that were foreseen", async (sampler) => {
+  const foreseen = await evaluatedSigmas({ ...SAMPLING, sampler });
+  const engine = likeCuda();
+  const fed = await sampled({ engine, sampling: { sampler } });
+  expect(foreseen.length).toBeGreaterThanOrEqual(SAMPLING.steps - 1);
+  // Computed once, before the transformer opens: nothing came up later.
+  expect(engine.opened).toEqual(["the modulation of blocks 0 to 1", "the transformer"]);
+  expect(scaledError(fed.data, (await sampled({ sampling: { sampler } })).data)).toBeLessThanOrEqual(TOLERANCE.network);
+});
+
+test("a run of more steps than are held at a time computes the modulation on its way", async () => {
+  const engine = likeCuda();
+  const sampling = { steps: 60, cfg: 1 };
+  const fed = await sampled({ engine, sampling });
+  expect(engine.opened.filter((name) => name.startsWith("the modulation"))).toHaveLength(2);
+  expect(scaledError(fed.data, (await sampled({ sampling })).data)).toBeLessThanOrEqual(TOLERANCE.network);
+});
+
+/** A LoRA on a linear of the modulation, which Lightning's do not have. */
+async function modulationLora(): Promise<string> {
+  const path = join(folder, "modulation-lora.safetensors");
+  await writeSafetensors(path, {
+    "transformer_blocks.0.img_mod.1.lora_up.weight": numbers([144, 2], 5),
+    "transformer_blocks.0.img_mod.1.lora_down.weight": numbers([2, 24], 6),
+  });
+  return path;
+}
+
+test("a LoRA on the modulation changes it, and its file, by its strength", async () => {
+  const lora = await modulationLora();
+  const modulationFolder = join(folder, "by-lora");
+  const [none, some, more] = [await sampled({}), await sampled({ lora: [`${lora}:0.1`] }), await sampled({ lora: [`${lora}:0.2`] })];
+  expect(scaledError(some.data, none.data)).toBeGreaterThan(1e-3);
+  for (const [written, wanted] of [[[], none], [[`${lora}:0.1`], some], [[`${lora}:0.2`], more], [[`${lora}:0.1`], some]] as const) {
+    const fed = await sampled({ engine: likeCuda(), lora: written, modulationFolder });
+    expect(scaledError(fed.data, wanted.data)).toBeLessThanOrEqual(TOLERANCE.network);
+  }
+  expect(await readdir(modulationFolder)).toHaveLength(3);
+});
+
+test("modulation is taken from its file by the next run, also with a LoRA that leaves it alone, and computed again when the file is damaged", async () => {
+  const modulationFolder = join(folder, "kept");
+  const first = await sampled({ engine: likeCuda(), modulationFolder });
+  const lora = [fixture("tiny/loras/published.safetensors")];
+  const second = likeCuda();
+  await sampled({ engine: second, modulationFolder, lora });
+  expect(second.opened).toEqual(["the transformer"]);
+  const [name] = await readdir(modulationFolder);
+  const path = join(modulationFolder, name!);
+  const whole = await readFile(path);
+  const flipped = Buffer.from(whole);
+  flipped[flipped.length - 3]! ^= 0x10;
+  for (const damaged of [Buffer.alloc(0), whole.subarray(0, whole.length / 2), Buffer.from("junk"), flipped]) {
+    await writeFile(path, damaged);
+    const again = likeCuda();
+    const { data } = await sampled({ engine: again, modulationFolder });
+    expect(again.opened).toContain("the modulation of blocks 0 to 1");
+    expect(data).toEqual(first.data);
+    expect(await readFile(path)).toEqual(whole);
+  }
+});
+
+test("a folder that cannot be written to is told, and no reason to stop", async () => {
+  const { events } = await sampled({ engine: likeCuda(), modulationFolder: "/proc/qedit" });
+  expect(textsOf(events, "detail").join()).toMatch(/the modulation is not kept: Cannot write \/proc/);
+});
+
+test("out of memory takes the next smaller plan, says so, and samples the same", async () => {
+  const engine = likeCuda(({ name }) => name === "the transformer");
+  const { data, events } = await sampled({ engine, vram: 2 * 1024 ** 3 });
+  expect(textsOf(events, "warning")).toEqual([expect.stringMatching(/^out of memory with the transformer at .*: trying once more with less\. transformer: .* 0 of 2 layers stay open/)]);
+  expect(scaledError(data, (await sampled({})).data)).toBeLessThanOrEqual(TOLERANCE.network);
+});
+
+test("out of memory a second time is the end, with the switch to turn", async () => {
+  const engine = likeCuda(({ name }) => name.startsWith("the transformer"));
+  const failed = await sampled({ engine, vram: 2 * 1024 ** 3 }).catch((error: unknown) => error);
+  expect(failed).toMatchObject({ code: "QEDIT_E_MEMORY", exitCode: 4, message: expect.stringMatching(/^Cannot open the transformer, blocks .* out of memory$/), hint: expect.stringMatching(/--megapixels 0\.5/) });
+  expect(engine.opened.filter((name) => name.startsWith("the transformer"))).toHaveLength(2);
+});
+
+test("what is no lack of memory is not tried again", async () => {
+  const engine: Engine = { ...likeCuda(), open: async ({ name }) => Promise.reject(new QeditError("QEDIT_E_ENGINE", `Cannot open ${name}`)) };
+  await expect(sampled({ engine })).rejects.toMatchObject({ code: "QEDIT_E_ENGINE" });
+});
