@@ -1,6 +1,5 @@
 // Whether a network's weights may be widened once, when its session opens, instead of at every run.
 import { totalmem } from "node:os";
-import type { Graph } from "../graph/graph.js";
 import { ELEMENT } from "../graph/types.js";
 import type { Optimization } from "./engine.js";
 import type { Device } from "./providers.js";
@@ -14,8 +13,8 @@ const MOST_SHARE = 1 / 4;
  * cast of 8-bit floats runs on one thread and costs nearly as much as the products it feeds, so widening once pays from the second
  * run on (bench/). "none" for larger networks, and on a GPU, where weights stay as they are stored.
  */
-export function affordableOptimization(graph: Graph, { provider }: Device): Optimization {
-  const elements = [...graph.externals.values()].reduce((sum, { shape }) => sum + shape.reduce((count, dim) => count * dim, 1), 0);
+export function affordableOptimization(weights: Iterable<{ readonly shape: readonly number[] }>, { provider }: Device): Optimization {
+  const elements = [...weights].reduce((sum, { shape }) => sum + shape.reduce((count, dim) => count * dim, 1), 0);
   const limit = Math.min(MOST_BYTES, totalmem() * MOST_SHARE);
   return provider === "cpu" && elements * ELEMENT.f32.bytes <= limit ? "full" : "none";
 }

@@ -13,6 +13,7 @@ import { sample } from "../stages/sample.js";
 import { resolveSampling } from "../stages/sampling-defaults.js";
 import type { StageContext } from "../stages/stage.js";
 import type { PipelineContext } from "./context.js";
+import { startReadingAhead } from "./memory-ahead.js";
 import { checkFinish, finish, finishOptions, type FinishedPicture } from "./finish.js";
 import { rememberFiles, withOwnNames } from "./remembered.js";
 import { mentionHint, unmentionedPictures } from "./mention.js";
@@ -53,9 +54,14 @@ export interface OpenEdit {
 
 /** Edits pictures. Everything that can be known to fail is checked before the first file is opened for computing. */
 export async function edit(request: EditRequest, context: PipelineContext): Promise<FinishedPicture> {
-  const opened = openEdit({ ...request, pictures: async () => request.pictures }, context);
-  await opened.check();
-  return opened.picture();
+  const source = { ...request, pictures: async () => request.pictures };
+  await openEdit(source, context).check();
+  const ahead = startReadingAhead(request.settings, context);
+  try {
+    return await openEdit(source, ahead.context).picture();
+  } finally {
+    await ahead.stop();
+  }
 }
 
 /** Opens an edit. `passing` is where results go that are not worth keeping after the work is done. */

@@ -2,7 +2,7 @@
 import { isIdleInLastBlock, buildTransformer } from "../models/qwen-image/transformer.js";
 import { isModulationModule, type BlockRange } from "../models/qwen-image/modulation.js";
 import { Weights } from "../checkpoint/weights.js";
-import { modelOf, type Model } from "../engine/engine.js";
+import { modelOf, type Model, type Optimization } from "../engine/engine.js";
 import { affordableOptimization } from "../engine/optimization.js";
 import type { Device } from "../engine/providers.js";
 import { Graph } from "../graph/graph.js";
@@ -31,7 +31,9 @@ export function withTransformer<T>(run: TransformerRun, context: StageContext, u
   const needs = transformerNeeds(run, device);
   return withinMemory(context, { planFor: (budget) => planNetwork(needs, budget) }, async (plan) => {
     const { loras, sigmas } = run;
-    const isModulationFed = feedsModulation(plan, device);
+    // Widened linears of the modulation cost next to nothing. Of stored ones, widening them at every step is a tenth of a step on
+    // the CPU at 512² (bench/); on a GPU it is 10 ms and a third of the memory.
+    const isModulationFed = plan.groups.length > 1 || optimizationOf(run, context) === "none";
     // Before the transformer opens: its linears and the transformer's are never in memory together.
     const modulation = isModulationFed ? await openModulation(run, sigmas, context) : undefined;
     const models = await transformerModels(run, { plan, isModulationFed, context });
@@ -66,10 +68,9 @@ export function transformerNeeds({ file, config, compute, loras, lengths }: Omit
   return { network: "transformer", layers, activations: runBytes(graph, lengths, device) };
 }
 
-// On a GPU the modulation's linears would take memory and time in every step. On the CPU they are read from the mapped file, and
-// what a step saves is small beside it (bench/); groups are fed there too, since each would hold the timestep's embedding.
-function feedsModulation({ groups }: NetworkPlan, { provider }: Device): boolean {
-  return provider !== "cpu" || groups.length > 1;
+// What has to fit somewhere is not widened.
+function optimizationOf({ file }: TransformerRun, { engine, vram }: StageContext): Optimization {
+  return vram === undefined ? affordableOptimization(file.checkpoint.tensors.values(), engine.device) : "none";
 }
 
 interface Opening {
@@ -78,7 +79,8 @@ interface Opening {
   readonly context: StageContext;
 }
 
-async function transformerModels({ file, config, compute, loras }: TransformerRun, { plan, isModulationFed, context }: Opening): Promise<Model[]> {
+async function transformerModels(run: TransformerRun, { plan, isModulationFed, context }: Opening): Promise<Model[]> {
+  const { file, config, compute, loras } = run;
   const models: Model[] = [];
   for (const { from, to } of plan.groups) {
     const blocks: BlockRange = { from, to };
@@ -88,8 +90,7 @@ async function transformerModels({ file, config, compute, loras }: TransformerRu
         const graph = new Graph(plan.groups.length === 1 ? "the transformer" : `the transformer, blocks ${from} to ${to - 1}`);
         const weights = Weights.of(graph, file.checkpoint, loras.map(({ adapter }) => adapter));
         buildTransformer(graph, weights, { config, compute, blocks, isModulationFed });
-        // What has to fit somewhere is not widened.
-        return modelOf(graph, context.vram === undefined ? affordableOptimization(graph, context.engine.device) : "none");
+        return modelOf(graph, optimizationOf(run, context));
       }),
     );
   }

@@ -37,7 +37,7 @@ test("an edit that streams every layer and works on tiles gives the resident edi
 test("a plan that fits is told too, and opens everything once", async () => {
   const { plans, opened } = await run("roomy.png", ["--vram", "2"]);
   expect(plans.filter((line) => /, all open; .* at most$/.test(line)).map((line) => line.split(":")[0])).toEqual(["VAE encoder", "language model", "transformer", "VAE decoder"]);
-  expect(opened).toEqual(["VAE encoder", "vision tower", "language model", "transformer", "VAE decoder"]);
+  expect(opened).toEqual(["VAE encoder", "vision tower", "language model", "modulation of blocks 0 to 1", "transformer", "VAE decoder"]);
 });
 
 test("sizes that mean nothing are refused", async () => {
