@@ -28,7 +28,7 @@ async function open({ build, optimization, feeds }: typeof network & {}) {
   const checkpoint = await readSafetensors(file);
   const graph = new Graph(name);
   build(graph, Weights.of(graph, checkpoint), checkpoint);
-  const model = await modelOf(graph, optimization ?? affordableOptimization(graph.externals.values(), engine.device));
+  const model = await modelOf(graph, optimization ?? affordableOptimization(graph, engine.device));
   const built = performance.now();
   const session = await engine.open(model);
   const opened: Answers["open"] = {

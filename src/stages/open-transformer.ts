@@ -70,7 +70,7 @@ export function transformerNeeds({ file, config, compute, loras, lengths }: Omit
 
 // What has to fit somewhere is not widened.
 function optimizationOf({ file }: TransformerRun, { engine, vram }: StageContext): Optimization {
-  return vram === undefined ? affordableOptimization(file.checkpoint.tensors.values(), engine.device) : "none";
+  return vram === undefined ? affordableOptimization({ externals: file.checkpoint.tensors }, engine.device) : "none";
 }
 
 interface Opening {

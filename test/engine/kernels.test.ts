@@ -7,6 +7,7 @@ import { Graph } from "../../src/graph/graph.js";
 import { OPSET, upsampleNearest2x } from "../../src/graph/operators.js";
 import type { DType } from "../../src/graph/types.js";
 import { transformerConfig } from "../../src/models/qwen-image/config.js";
+import { buildModulation } from "../../src/models/qwen-image/modulation.js";
 import { buildTransformer } from "../../src/models/qwen-image/transformer.js";
 import { buildVaeDecoder, buildVaeEncoder } from "../../src/models/qwen-image/vae.js";
 import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/config.js";
@@ -76,6 +77,39 @@ describe.each([
     expect(graph.nodes.length).toBeGreaterThan(FEWEST_NODES.transformer);
     expect(missingKernels(graph, provider)).toEqual([]);
   });
+});
+
+describe.each([
+  ["cuda", "bf16"],
+  ["cuda", "f32"],
+  ["cpu", "f32"],
+] as const)("in parts on %s in %s", (provider, compute) => {
+  test("groups of blocks with fed modulation, the modulation and groups of layers have a kernel for every node", () => {
+    const [checkpoint, text] = [published("qwen_image_edit_2509_fp8_e4m3fn"), published("qwen_2.5_vl_7b_fp8_scaled")];
+    const language = languageConfig(numbersOf(text), {});
+    for (const referencesAtZero of [false, true]) {
+      const config = { ...transformerConfig(numbersOf(checkpoint), {}), referencesAtZero };
+      for (const blocks of [{ from: 0, to: 2 }, { from: 30, to: 34 }, { from: 58, to: 60 }]) {
+        const { graphs } = build(checkpoint, [
+          (graph, w) => buildTransformer(graph, w, { config, compute, blocks, isModulationFed: true }),
+          (graph, w) => buildModulation(graph, w, { config, compute, blocks }),
+        ]);
+        expect(graphs.flatMap((graph) => missingKernels(graph, provider))).toEqual([]);
+      }
+    }
+    const { graphs } = build(text, [0, 12, 26].map((from): Build => (graph, w) => buildLanguageModel(graph, w, { config: language, compute, layers: { from, to: from + 2 } })));
+    expect(graphs.flatMap((graph) => missingKernels(graph, provider))).toEqual([]);
+  });
+});
+
+test("the parts of a VAE on tiles have a kernel for every node", () => {
+  for (const each of [buildVaeEncoder, buildVaeDecoder]) {
+    for (const part of ["global", "local"] as const) {
+      for (const [provider, compute] of [["cuda", "f16"], ["cuda", "f32"], ["cpu", "f32"]] as const) {
+        expect(missingKernels(graphOf("qwen_image_vae", (graph, w) => each(graph, w, { compute, part })), provider)).toEqual([]);
+      }
+    }
+  }
 });
 
 test("the VAE in bf16 is found out: Resize and nothing else", () => {

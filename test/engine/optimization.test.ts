@@ -13,18 +13,18 @@ function graphOf(elements: number): Graph {
 }
 
 test("small networks are widened once on the CPU", () => {
-  expect(affordableOptimization(graphOf(1024 * 1024).externals.values(), CPU)).toBe("full");
+  expect(affordableOptimization(graphOf(1024 * 1024), CPU)).toBe("full");
 });
 
 test("networks that would take over a quarter of the memory as float32 keep their 8 bits", () => {
   const elements = Math.ceil(totalmem() / 4 / 4 / 1024 + 1) * 1024;
-  expect(affordableOptimization(graphOf(elements).externals.values(), CPU)).toBe("none");
+  expect(affordableOptimization(graphOf(elements), CPU)).toBe("none");
 });
 
 test("the published transformer keeps its 8 bits, however large the machine", () => {
-  expect(affordableOptimization(graphOf(20e9 - (20e9 % 1024)).externals.values(), CPU)).toBe("none");
+  expect(affordableOptimization(graphOf(20e9 - (20e9 % 1024)), CPU)).toBe("none");
 });
 
 test("on a GPU weights stay as they are stored", () => {
-  expect(affordableOptimization(graphOf(1024).externals.values(), { provider: "cuda", index: 0, threads: 0 })).toBe("none");
+  expect(affordableOptimization(graphOf(1024), { provider: "cuda", index: 0, threads: 0 })).toBe("none");
 });

@@ -25,11 +25,11 @@ import { format, pictureFormat } from "../picture-output.js";
 import { shown } from "../words.js";
 
 const { vae, textEncoder, transformer, lora } = editOptions;
-const { modelsDir, threads } = computeOptions;
+const { modelsDir, threads, vram } = computeOptions;
 const device = { ...computeOptions.device, initial: undefined, initialText: "that of the recipe", isPerCall: true };
 const set = repeated({ flags: "--set <key=value>", summary: "change an option of run, as in --set seed=7; an empty value is its default; repeatable", group: "Prompt" });
 
-const options = { set: { ...set, isPerCall: true }, vae, textEncoder, transformer, lora, ...writeOptions, format, modelsDir, device, threads };
+const options = { set: { ...set, isPerCall: true }, vae, textEncoder, transformer, lora, ...writeOptions, format, modelsDir, device, threads, vram };
 
 type Settings = SettingsOf<typeof options>;
 

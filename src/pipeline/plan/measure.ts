@@ -15,8 +15,8 @@ export function measuredEngine(engine: Engine, closed: (timing: SessionTiming) =
       const began = performance.now();
       const session = await engine.open(model);
       const openSeconds = (performance.now() - began) / 1000;
-      const { graph, optimization } = model;
-      if (!(graph instanceof Graph)) return session;
+      const { graph, optimization, isPassing } = model;
+      if (isPassing || !(graph instanceof Graph)) return session;
       const timed = timedSession(session, graph, (runs) => {
         open.delete(timed);
         const opened = { network: graph.name, device: deviceName(device), threads: device.threads, optimization, weightBytes: weightBytes(graph), openSeconds };

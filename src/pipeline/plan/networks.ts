@@ -55,12 +55,13 @@ export function plannedNetworks({ parts, adapters }: Pick<PlannedFiles, "parts" 
   const text = { stage: "encode-prompt", optimization: "none", compute: computeType(device, "text-encoder", textDtype) } as const;
   const picture = { optimization: "full", compute: computeType(device, "vae", vaeDtype) } as const;
   const compute = computeType(device, "transformer", dtype);
-  const graph = built("the transformer", "transformer", (g, w) => buildTransformer(g, w, { config: sampled, compute }), adapters);
+  const optimization = affordableOptimization({ externals: transformer.checkpoint.tensors }, device);
+  const graph = built("the transformer", "transformer", (g, w) => buildTransformer(g, w, { config: sampled, compute, isModulationFed: optimization === "none" }), adapters);
   return {
     vaeEncoder: { ...picture, stage: "encode-image", graph: built("the VAE encoder", "vae", (g, w) => buildVaeEncoder(g, w, picture)) },
     visionTower: { ...text, graph: built("the vision tower", "textEncoder", (g, w) => buildVisionTower(g, w, { config: vision, compute: text.compute })) },
     languageModel: { ...text, graph: built("the language model", "textEncoder", (g, w) => buildLanguageModel(g, w, { config: language, compute: text.compute })) },
-    transformer: { stage: "sample", optimization: affordableOptimization(graph, device), compute, graph },
+    transformer: { stage: "sample", optimization, compute, graph },
     vaeDecoder: { ...picture, stage: "decode", graph: built("the VAE decoder", "vae", (g, w) => buildVaeDecoder(g, w, picture)) },
     vae: vaeConfig(numbersOf(vae.checkpoint)),
     vision,
