@@ -9,12 +9,15 @@ import type { StageContext } from "./stage.js";
 /** Bytes that CUDA's libraries take for themselves beside a network; unmeasured, from the sizes of cuBLAS's and cuDNN's workspaces. */
 const LIBRARY_BYTES = 768 * 1024 ** 2;
 
-/** How much more than its values hold a run takes on a GPU, where memory comes in regions that double; unmeasured. */
-const ARENA_SHARE = 1.5;
+/**
+ * How much more than its values hold a run takes: on the CPU convolutions lay out what they read (measured: 1.8 for the VAE's decoder,
+ * test/stages/planned-memory.test.ts), on a GPU memory comes in regions that double (unmeasured).
+ */
+const RUN_SHARE = { cpu: 2, cuda: 1.5 } as const;
 
 /** Bytes that a run of a graph takes beside weights on a device. */
 export function runBytes(graph: Graph, lengths: Lengths, { provider }: Device): number {
-  return Math.ceil(peakActivations(graph, lengths) * (provider === "cpu" ? 1 : ARENA_SHARE));
+  return Math.ceil(peakActivations(graph, lengths) * RUN_SHARE[provider]);
 }
 
 /** What a stage may plan with: the limit of its context, without what the device's own libraries take. */

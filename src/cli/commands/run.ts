@@ -71,8 +71,13 @@ interface Work {
 }
 
 async function runOne(path: string, { args, settings, terminal, onSheet }: Work): Promise<void> {
+  // Pictures are decoded while the device starts, which takes a GPU's driver a second.
+  const decoding = inputPictures(args);
+  decoding.catch(() => {
+    // Thrown where it is awaited.
+  });
   const { value, device, seconds } = await compute(settings, terminal, async (context) => {
-    const pictures = await inputPictures(args);
+    const pictures = await decoding;
     const planned = withSeed({ pictures: async () => pictures, settings, path }, terminal.emit);
     const picture = await edit({ ...editSource(planned), pictures }, context);
     await finishEdit(picture, planned, { terminal });
