@@ -74,7 +74,7 @@ describe("on a terminal", () => {
     terminal.type("\u0003");
     expect(await terminal.ended).toBe(130);
     // What it wrote last may come after its end.
-    await expect.poll(terminal.shown).toContain("error: Stopped");
+    await expect.poll(terminal.shown).toMatch(/error:\S* Stopped/);
     expect(folder.names().filter((name) => name.includes("stopped"))).toEqual([]);
   });
 });
