@@ -39,6 +39,8 @@ export interface SamplingNumbers {
   readonly scheduler: string;
   readonly shift: number;
   readonly cfgNorm: number;
+  /** Size of the result where the model was not made for one megapixel, in units of 1024². */
+  readonly megapixels?: number;
 }
 
 /** Numbers, and the LoRA that they are meant for, under one name. */
@@ -95,7 +97,7 @@ function parseModel(name: string, json: unknown, context: Context): PublishedMod
     licence: text(model["licence"], `${at}.licence`, context),
     files: { vae: file("vae"), textEncoder: file("textEncoder"), transformer: file("transformer") },
     loras,
-    defaults: parseNumbers(record(model["defaults"], `${at}.defaults`, context), `${at}.defaults`, context) as SamplingNumbers,
+    defaults: parseDefaults(record(model["defaults"], `${at}.defaults`, context), `${at}.defaults`, context),
     presets,
   };
 }
@@ -132,10 +134,16 @@ function parsePreset(json: unknown, { at, loras, context }: { at: string; loras:
   return { summary: text(value["summary"], `${at}.summary`, context), ...(lora === undefined ? {} : { lora }), ...parseNumbers(present, at, context, Object.keys(present)) };
 }
 
-const NUMBERS = ["steps", "cfg", "shift", "cfgNorm"];
+function parseDefaults(value: Readonly<Record<string, unknown>>, at: string, context: Context): SamplingNumbers {
+  const wanted = [...SAMPLING, ...WORDS, ...(value["megapixels"] === undefined ? [] : ["megapixels"])];
+  return parseNumbers(value, at, context, wanted) as SamplingNumbers;
+}
+
+const SAMPLING = ["steps", "cfg", "shift", "cfgNorm"];
+const NUMBERS = [...SAMPLING, "megapixels"];
 const WORDS = ["sampler", "scheduler"];
 
-function parseNumbers(value: Readonly<Record<string, unknown>>, at: string, context: Context, wanted = [...NUMBERS, ...WORDS]): Partial<SamplingNumbers> {
+function parseNumbers(value: Readonly<Record<string, unknown>>, at: string, context: Context, wanted: readonly string[]): Partial<SamplingNumbers> {
   const parsed = wanted.map((key): [string, string | number] => {
     if (WORDS.includes(key)) return [key, text(value[key], `${at}.${key}`, context)];
     const found = value[key];

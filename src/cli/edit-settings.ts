@@ -103,6 +103,9 @@ async function modelValues(values: Values, known: ReadonlySet<string>, table: Op
   if (model !== undefined && /[/\\]|^\.+$/.test(model)) return {};
   const { defaults } = await publishedModel(model);
   const hasLightning = ((values["lora"] ?? []) as readonly string[]).some((each) => lightningSteps(parseLora(each).path) !== undefined);
-  const free = Object.entries(defaults).filter(([name]) => name in table && !known.has(name) && !(hasLightning && (name === "steps" || name === "cfg")));
+  const free = Object.entries(defaults).filter(([name]) => {
+    const isDecided = known.has(name) || (hasLightning && (name === "steps" || name === "cfg")) || (name === "megapixels" && known.has("size"));
+    return name in table && !isDecided;
+  });
   return Object.fromEntries(free);
 }

@@ -3,17 +3,21 @@ import { runStage } from "../../pipeline/run-stage.js";
 import { encodeImage } from "../../stages/encode-image.js";
 import { defineCommand } from "../command.js";
 import { withModelFiles } from "../compute.js";
+import { resolveSettings } from "../edit-settings.js";
 import { checkInputs, inputPictures } from "../input.js";
 import { cacheOptions, computeOptions, writeOptions } from "../options.js";
 import { computeArtifact } from "../stage-command.js";
+
+const options = { ...encodeImage.options, ...writeOptions, ...cacheOptions, ...computeOptions };
 
 /** `qedit encode-image photo.jpg -o latents.safetensors`. */
 export const encodeImageCommand = defineCommand({
   summary: encodeImage.summary,
   examples: ["qedit encode-image photo.jpg -o latents.safetensors", "qedit encode-image photo.jpg -o - | qedit sample --latents - --cond cond.safetensors"],
   positionals: [["<image...>", "pictures, in the order the prompt counts them; - is stdin"]],
-  options: { ...encodeImage.options, ...writeOptions, ...cacheOptions, ...computeOptions },
-  async perform({ args, settings }, terminal) {
+  options,
+  async perform({ args, settings: unresolved, given }, terminal) {
+    const settings = await resolveSettings({ table: options, settings: unresolved, given, emit: terminal.emit });
     checkInputs(args);
     const path = settings.output ?? "latents.safetensors";
     await computeArtifact({ path, settings, terminal }, async (context) => {
