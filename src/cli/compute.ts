@@ -58,7 +58,7 @@ export async function compute<T>(settings: ComputeSettings, terminal: Terminal, 
         return settings.memory ?? (free === undefined ? undefined : free * WEIGHTS_SHARE);
       },
       vram,
-      modulationFolder: settings.noCache === true ? undefined : join(folderFor("cache"), "modulation"),
+      modulationFolder: settings.noCache === true ? undefined : modulationFolder(),
     });
     return { value, device: deviceName(engine.device), seconds };
   } finally {
@@ -66,6 +66,11 @@ export async function compute<T>(settings: ComputeSettings, terminal: Terminal, 
     // For plans; a home that cannot be written to must not spoil an edit.
     await recordTimings(timings).catch((error: Error) => terminal.emit({ kind: "detail", text: `no times kept: ${error.message}` }));
   }
+}
+
+/** Where the modulation of earlier schedules lies. */
+export function modulationFolder(): string {
+  return join(folderFor("cache"), "modulation");
 }
 
 /** Where results of earlier runs lie. */

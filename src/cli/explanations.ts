@@ -70,7 +70,7 @@ export const EXPLANATIONS: Readonly<Record<ErrorCode, Explanation>> = {
   QEDIT_E_MEMORY: {
     meaning: "Memory ran out, on the GPU or in the machine.",
     causes: ["The picture is larger than the device can take", "Other programs hold memory", "The model is larger than the device"],
-    remedy: "Use --megapixels 0.5, free memory, or `qedit plan` to see what each stage needs.",
+    remedy: "Use --vram with less than the card has, --megapixels 0.5 or --tile 256, free memory, or `qedit plan` to see what each stage needs.",
   },
   QEDIT_E_BAD_OUTPUT: {
     meaning: "The result is broken: NaN, infinity, or one flat colour.",

@@ -2,7 +2,7 @@
 import { cacheEntries, clearCache, type CacheEntry } from "../../artifacts/cache.js";
 import { readSafetensors } from "../../checkpoint/safetensors.js";
 import { defineCommand } from "../command.js";
-import { cacheFolder } from "../compute.js";
+import { cacheFolder, modulationFolder } from "../compute.js";
 
 const list = defineCommand({
   summary: "List the kept results, the last used first",
@@ -24,7 +24,7 @@ const clear = defineCommand({
   options: {},
   async perform(_call, terminal) {
     const folder = cacheFolder();
-    const entries = await clearCache(folder);
+    const entries = [...(await clearCache(folder)), ...(await clearCache(modulationFolder()))];
     terminal.result({ folder, removed: entries.length, bytes: total(entries) }, [`Removed ${counted(entries.length)}, ${megabytes(total(entries))}, from ${folder}`]);
   },
 });
