@@ -4,8 +4,8 @@ import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { completeSettings } from "../../src/cli/settings.js";
+import { directEngine } from "../../src/engine/direct.js";
 import { parseDevice } from "../../src/engine/providers.js";
-import { threadedEngine } from "../../src/engine/threaded.js";
 import { toBytes, toFloat, type FloatImage } from "../../src/image/image.js";
 import { planSizes } from "../../src/image/plan.js";
 import { applySteps } from "../../src/image/resize.js";
@@ -33,11 +33,12 @@ const { values, positionals } = parseArgs({
     photographs: { type: "string" },
     edits: { type: "string" },
     threads: { type: "string", default: "2" },
+    "without-lora": { type: "boolean", default: false },
     "vae-only": { type: "boolean", default: false },
   },
 });
 
-const engine = keptEngine(threadedEngine(parseDevice("cpu", Number(values.threads))), () => {});
+const engine = keptEngine(await directEngine(parseDevice("cpu", Number(values.threads))), () => {});
 engine.hold();
 const context: PipelineContext = { engine, models: new Map(), cache: undefined, memory: undefined, emit: () => {}, signal: new AbortController().signal };
 try {
@@ -78,7 +79,7 @@ function settingsFor(prompt: string): EditSettings {
     vae: values.vae,
     textEncoder: values["text-encoder"],
     transformer: values.transformer,
-    lora: values.lora,
+    lora: values["without-lora"] ? [] : values.lora,
     megapixels: Number(values.megapixels),
     steps: 4,
     cfg: 1,
