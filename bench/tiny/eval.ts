@@ -9,7 +9,7 @@ import { parseDevice } from "../../src/engine/providers.js";
 import { toBytes, toFloat, type FloatImage } from "../../src/image/image.js";
 import { planSizes } from "../../src/image/plan.js";
 import { applySteps } from "../../src/image/resize.js";
-import type { PipelineContext } from "../../src/pipeline/context.js";
+import { memory, type PipelineContext } from "../../src/pipeline/context.js";
 import { edit, editOptions, type EditSettings } from "../../src/pipeline/edit.js";
 import { keptEngine } from "../../src/pipeline/kept-engine.js";
 import { decode } from "../../src/stages/decode.js";
@@ -17,7 +17,7 @@ import { encodeImage } from "../../src/stages/encode-image.js";
 import { readPictures, sourceOf, type Picture } from "../../src/stages/pictures.js";
 import { applyEdit, EDITS, type Edit } from "./edits.js";
 
-/** What issue 3 asks for: share of results nearest to the right edit, and PSNR of the VAE in dB. */
+/** What is asked of it: share of results nearest to the right edit, and PSNR of the VAE in dB. */
 const WANTED = { overall: 0.95, each: 0.8, two: 0.85, psnr: 28 };
 const FILES = new URL("../../fixtures/tiny-model/", import.meta.url).pathname;
 const HELD_OUT = ["astronaut.jpg", "cat.jpg", "rocket.jpg"].map((name) => new URL(`../../fixtures/images/${name}`, import.meta.url).pathname);
@@ -40,7 +40,7 @@ const { values, positionals } = parseArgs({
 
 const engine = keptEngine(await directEngine(parseDevice("cpu", Number(values.threads))), () => {});
 engine.hold();
-const context: PipelineContext = { engine, models: new Map(), cache: undefined, memory: undefined, emit: () => {}, signal: new AbortController().signal };
+const context: PipelineContext = { engine, recall: memory(), cache: undefined, memory: async () => undefined, emit: () => {}, signal: new AbortController().signal };
 try {
   process.exitCode = (await evaluate()) ? 0 : 1;
 } finally {

@@ -1,0 +1,73 @@
+// The model inside the package: found without a flag for its files, its numbers used, and pictures that are really edited.
+import sharp from "sharp";
+import { beforeAll, describe, expect, test } from "vitest";
+import { QUICK, qedit, ROCKET, workFolder } from "./qedit.js";
+import { fixture } from "../support/golden.js";
+
+const folder = workFolder();
+const here = { cwd: folder.path };
+const ASTRONAUT = fixture("images/astronaut.jpg");
+const TINY = ["--model", "tiny", ...QUICK];
+const SMALL = ["--megapixels", "0.06"];
+
+/** Nearer than this to the exact edit, and further than the exact edit of the others: decibels. */
+const NEAR = 22;
+
+type Pixels = readonly number[];
+
+async function pixels(path: string, size: { width: number; height: number }): Promise<Pixels> {
+  return [...(await sharp(path).resize(size.width, size.height, { fit: "cover" }).removeAlpha().raw().toBuffer())];
+}
+
+function psnr(a: Pixels, b: Pixels): number {
+  return -10 * Math.log10(a.reduce((sum, value, index) => sum + ((value - b[index]!) / 255) ** 2, 0) / a.length);
+}
+
+// ITU-R BT.601, as of Pillow's and most tools' grey.
+function grey(picture: Pixels): Pixels {
+  return picture.map((_, index) => {
+    const at = index - (index % 3);
+    return 0.299 * picture[at]! + 0.587 * picture[at + 1]! + 0.114 * picture[at + 2]!;
+  });
+}
+
+describe.each([["astronaut", ASTRONAUT], ["rocket", ROCKET]])("%s", (name, photo) => {
+  const made = new Map<string, Pixels>();
+  let original: Pixels;
+  beforeAll(async () => {
+    for (const prompt of ["make it black and white", "invert the colors", "keep it as it is"]) {
+      const output = `${name}-${prompt.slice(0, 4)}.png`;
+      const { code, stderr } = await qedit(["run", photo, "-p", prompt, ...TINY, ...SMALL, "-q", "-o", output], here);
+      expect(code, stderr).toBe(0);
+      const { width, height } = await sharp(folder.at(output)).metadata();
+      made.set(prompt, await pixels(folder.at(output), { width, height }));
+      original ??= await pixels(photo, { width, height });
+    }
+  });
+
+  test.each([
+    ["make it black and white", grey],
+    ["invert the colors", (picture: Pixels) => picture.map((value) => 255 - value)],
+    ["keep it as it is", (picture: Pixels) => picture],
+  ])("%s gives that picture", (prompt, exact) => {
+    const result = made.get(prompt)!;
+    const near = psnr(result, exact(original));
+    expect(near).toBeGreaterThan(NEAR);
+    for (const other of made.keys()) if (other !== prompt) expect(psnr(made.get(other)!, exact(original))).toBeLessThan(near);
+  });
+});
+
+test("the four stages give the same pixels as run, each with the model's own numbers", async () => {
+  const step = async (args: readonly string[]) => {
+    const { code, stderr } = await qedit([...args, ...TINY, "-q", "--no-cache"].filter((arg) => args[0] !== "decode" || arg !== "--no-cache"), here);
+    expect(code, stderr).toBe(0);
+  };
+  await step(["run", ROCKET, "-p", "make it sepia", "-o", "whole.png"]);
+  await step(["encode-image", ROCKET, "-o", "latents.safetensors"]);
+  await step(["encode-prompt", ROCKET, "-p", "make it sepia", "-o", "cond.safetensors"]);
+  await step(["sample", "--latents", "latents.safetensors", "--cond", "cond.safetensors", "-o", "samples.safetensors"]);
+  await step(["decode", "samples.safetensors", "-o", "staged.png"]);
+  const [whole, staged] = await Promise.all(["whole.png", "staged.png"].map((name) => sharp(folder.at(name)).raw().toBuffer({ resolveWithObject: true })));
+  expect(whole!.data.equals(staged!.data)).toBe(true);
+  expect(whole!.info.width * whole!.info.height).toBeGreaterThan(0.2 * 1024 ** 2);
+});
