@@ -11,7 +11,7 @@ import { parseCatalog } from "../../src/catalog/schema.js";
 describe("models.json", () => {
   test("lists the default model first, and every release once", async () => {
     expect(await modelNames()).toEqual([
-      "qwen-image-edit-2509", "qwen-image-edit-2509-bf16", "qwen-image-edit-2511", "qwen-image-edit-2511-bf16", "qwen-image-edit",
+      "qwen-image-edit-2509", "qwen-image-edit-2509-bf16", "qwen-image-edit-2511", "qwen-image-edit-2511-bf16", "qwen-image-edit", "tiny",
     ]);
   });
 
