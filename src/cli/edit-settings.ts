@@ -1,5 +1,6 @@
 // The settings of an edit as they will be used: a preset and the model's own numbers filled in, and what cannot have an effect refused.
-import { preset, publishedModel, type Preset } from "../catalog/models.js";
+import { basename } from "node:path";
+import { preset, publishedModel, readCatalog, type Preset } from "../catalog/models.js";
 import { QeditError } from "../errors.js";
 import type { Emit } from "../events.js";
 import { uselessSettings } from "../pipeline/useless-settings.js";
@@ -36,6 +37,9 @@ export async function resolveSettings<Table extends OptionTable>({ table, settin
   const byPreset = named === undefined ? {} : presetValues(named, { values, given, table, complain });
   const merged = { ...values, ...byPreset };
   const resolved = { ...merged, ...(await modelValues(merged, new Set([...given.keys(), ...Object.keys(byPreset)]), table)) };
+  for (const { lora, model, owners } of await loraOfOthers(resolved)) {
+    complain(new QeditError("QEDIT_E_USAGE", `Cannot use ${lora} with ${model}: it was made for ${owners.join(", ")}`, { hint: `Use --model ${owners[0]}, --lora lightning-4steps, or --force to go on` }));
+  }
   for (const { setting, message, hint } of uselessSettings(resolved, new Set(given.keys()))) {
     const isOfCall = ["job", "flag"].includes(given.get(setting)?.layer ?? "");
     complain(new QeditError("QEDIT_E_USAGE", message, { hint: `${hint}, or --force to go on` }), isOfCall ? "refuse" : "warn");
@@ -95,6 +99,25 @@ function presetValues({ flag: written, layer, preset: { summary: _, lora, ...num
     return chosen;
   }
   return lora === undefined ? chosen : { ...chosen, lora: [lora, ...loras] };
+}
+
+interface OthersLora {
+  readonly lora: string;
+  readonly model: string;
+  readonly owners: readonly string[];
+}
+
+// LoRAs that the catalogue knows by their file's name, but not for this model. Of a transformer that was named by itself nobody knows the model.
+async function loraOfOthers(values: Values): Promise<readonly OthersLora[]> {
+  const { lora = [], model, transformer } = values as { lora?: readonly string[]; model?: string; transformer?: string };
+  const { default: first, models } = await readCatalog();
+  const chosen = model ?? (transformer === undefined ? first : undefined);
+  if (chosen === undefined || !models.has(chosen)) return [];
+  return lora.flatMap((written) => {
+    const name = basename(parseLora(written).path);
+    const owners = [...models.values()].filter(({ loras }) => Object.values(loras).some(({ file }) => file === name)).map((owner) => owner.name);
+    return owners.length === 0 || owners.includes(chosen) ? [] : [{ lora: name, model: chosen, owners }];
+  });
 }
 
 // A Lightning LoRA brings steps and cfg of its own; everything else that nobody gave is as the model's makers say.

@@ -128,6 +128,11 @@ describe.concurrent("refuses what does not go together", () => {
   });
 });
 
+test("refuses a LoRA that was made for another model", async () => {
+  const args = ["run", CAT, "-p", "x", "--model", "qwen-image-edit-2509", ...models({}, ["--vae", "--text-encoder"]), "--lora", "loras/Qwen-Image-Edit-2511-Lightning-4steps-V1.0-bf16.safetensors"];
+  expectRefusal(await qedit(args, here), { code: 2, message: /Cannot use Qwen-Image-Edit-2511-Lightning.* with qwen-image-edit-2509: it was made for qwen-image-edit-2511/, hint: /--model qwen-image-edit-2511/ });
+});
+
 test("--force turns a refusal into a warning", async () => {
   const { code, stderr } = await qedit([...RUN, "--cfg", "1", "--steps", "1", "--negative-prompt", "bad", "--force", "-o", "forced.png"], here);
   expect(code).toBe(0);
