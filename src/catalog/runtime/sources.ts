@@ -1,6 +1,8 @@
 // Where the CUDA provider of a release is published: the official NuGet feed, an npm package that repeats its files, or what the user names.
+import { execFile } from "node:child_process";
 import { resolve } from "node:path";
 import { stat } from "node:fs/promises";
+import { promisify } from "node:util";
 import { QeditError } from "../../errors.js";
 import { fetchJson, type Download } from "./download.js";
 
@@ -16,8 +18,6 @@ const NPM: Readonly<Record<string, { readonly name: string; readonly version: st
     sha512: "FopIhNE/Ng+v2X65wVc9clPCBCvhvA53Hxo2U0Kf5fGdVsC7iCA+mZ0KLWggcQAj7TIZ6pNidR4AC10g74Xo6w==",
   },
 };
-
-const NPM_REGISTRY = "https://registry.npmjs.org/";
 
 /** Something that holds the provider: a download, or a path on this machine. */
 export type Source = { readonly label: string } & ({ readonly download: Download } | { readonly path: string });
@@ -89,11 +89,22 @@ function npmCandidate(version: string): Candidate[] {
   if (!known) return [];
   const { name, version: packageVersion, sha512 } = known;
   const label = `${name}@${packageVersion} of npm`;
-  // npm and npx tell their children which registry they use.
-  const registry = withSlash(process.env["npm_config_registry"] || NPM_REGISTRY);
   const file = `${name}-${packageVersion}.tgz`;
   const digest = { algorithm: "sha512", hex: Buffer.from(sha512, "base64").toString("hex") } as const;
-  return [{ label, find: async () => ({ label, download: { url: new URL(`${name}/-/${file}`, registry).href, name: file, digest } }) }];
+  return [{ label, find: async () => ({ label, download: { url: new URL(`${name}/-/${file}`, await npmRegistry()).href, name: file, digest } }) }];
+}
+
+// The registry that this machine's npm uses, mirrors included; npm and npx tell it to their children.
+async function npmRegistry(): Promise<string> {
+  const told = process.env["npm_config_registry"];
+  if (told) return withSlash(told);
+  const windows = process.platform === "win32";
+  try {
+    const { stdout } = await promisify(execFile)(windows ? "npm.cmd" : "npm", ["config", "get", "registry"], { shell: windows });
+    return withSlash(new URL(stdout.trim()).href);
+  } catch (cause) {
+    throw new QeditError("QEDIT_E_NETWORK", "Cannot ask npm which registry it uses", { hint: "Set npm_config_registry to its URL, or name the provider: qedit setup --from FILE", cause });
+  }
 }
 
 function withSlash(url: string): string {
