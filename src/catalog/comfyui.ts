@@ -3,7 +3,6 @@
 import { readFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, isAbsolute, join, normalize, resolve } from "node:path";
-import { parse } from "yaml";
 
 /** Keys of a group that name no folder of models. */
 const SETTINGS = ["base_path", "is_default"];
@@ -13,7 +12,10 @@ const FOREIGN = ["custom_nodes", "download_model_base"];
 /** The folders that a file names, none when there is no such file; `problem` says why a file that is there could not be read. */
 export async function readExtraPaths(file: string): Promise<{ folders: readonly string[]; problem?: string }> {
   try {
-    const groups: unknown = parse(await readFile(file, "utf8"));
+    const written = await readFile(file, "utf8");
+    // Few have such a file, and the parser takes a while to load.
+    const { parse } = await import("yaml");
+    const groups: unknown = parse(written);
     const folders = values(groups).flatMap((group) => foldersOf(group, dirname(file)));
     return { folders: [...new Set(folders)] };
   } catch (error) {

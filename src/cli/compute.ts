@@ -1,9 +1,7 @@
 // What commands that compute have in common: the model's files found, a device chosen, an engine opened and closed again.
 import { join } from "node:path";
 import { openCache } from "../artifacts/cache.js";
-import { findLora, findModelFiles } from "../catalog/find.js";
 import type { FileRole } from "../catalog/models.js";
-import { chooseEngine } from "../engine/device.js";
 import { freeMemory } from "../engine/memory.js";
 import { deviceName } from "../engine/providers.js";
 import { memory, type PipelineContext } from "../pipeline/context.js";
@@ -40,6 +38,8 @@ export async function compute<T>(settings: ComputeSettings, terminal: Terminal, 
     if (event.kind === "end") seconds[event.stage] = Number(((seconds[event.stage] ?? 0) + event.seconds).toFixed(3));
     terminal.emit(event);
   };
+  // Help needs no device.
+  const { chooseEngine } = await import("../engine/device.js");
   const chosen = await chooseEngine(device ?? "auto", threads ?? 0);
   const timings: SessionTiming[] = [];
   const engine = keptEngine(measuredEngine(chosen.engine, (timing) => timings.push(timing)), emit);
@@ -86,6 +86,7 @@ export async function withModelFiles<Table extends OptionTable>(
 ): Promise<SettingsOf<Table> & ModelSettings> {
   const any = settings as Readonly<Record<string, unknown>>;
   const { model, modelsDir: modelsDirs } = settings;
+  const { findLora, findModelFiles } = await import("../catalog/find.js");
   const files = await findModelFiles(any, { model, roles, modelsDirs });
   const loras = (any["lora"] ?? []) as readonly string[];
   const lora = await Promise.all(
