@@ -1,22 +1,8 @@
 // What a graph costs at concrete sizes, by walking the graph that will run: operations, and bytes of weights.
 import type { Graph, Node } from "../../graph/graph.js";
-import type { Dim, Shape } from "../../graph/types.js";
+import { lengthOf, type Lengths } from "../../graph/liveness.js";
+import type { Shape } from "../../graph/types.js";
 import type { Value } from "../../graph/value.js";
-
-/** Lengths of a graph's named dimensions: `{ h: 130, w: 97 }`. */
-export type Lengths = Readonly<Record<string, number>>;
-
-/** A dimension as a number; throws for a name without a length. */
-export function lengthOf(dim: Dim, lengths: Lengths): number {
-  if (typeof dim === "number") return dim;
-  // A sum is never part of a product here.
-  if (dim.includes("+")) return dim.split("+").reduce((sum, part) => sum + lengthOf(part, lengths), 0);
-  return dim.split("*").reduce((product, part) => {
-    const length = /^\d+$/.test(part) ? Number(part) : lengths[part];
-    if (length === undefined) throw new Error(`internal: the dimension "${part}" has no length`);
-    return product * length;
-  }, 1);
-}
 
 /** Lengths of the named dimensions, read off the shapes of what the graph is fed. */
 export function lengthsOf(graph: Graph, shapes: Readonly<Record<string, readonly number[]>>): Lengths {

@@ -4,7 +4,8 @@ import type { Graph, Node } from "../../graph/graph.js";
 import { ELEMENT } from "../../graph/types.js";
 import { Arena, type Chunk } from "./arena.js";
 import { executionOrder } from "./execution-order.js";
-import { concrete, count, shapesOf, type Lengths } from "./graph-cost.js";
+import type { Lengths } from "../../graph/liveness.js";
+import { concrete, count, shapesOf } from "./graph-cost.js";
 
 /** Shape of a value by its name. */
 export type ShapeOf = (name: string) => readonly number[];

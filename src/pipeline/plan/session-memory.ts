@@ -2,7 +2,8 @@
 import type { Device } from "../../engine/providers.js";
 import type { Node } from "../../graph/graph.js";
 import { ELEMENT, type DType } from "../../graph/types.js";
-import { count, lengthOf, weightBytes, weightElements, type Lengths } from "./graph-cost.js";
+import { lengthOf, type Lengths } from "../../graph/liveness.js";
+import { count, weightBytes, weightElements } from "./graph-cost.js";
 import type { PlannedNetwork } from "./networks.js";
 import { runMemory, type ShapeOf } from "./run-memory.js";
 
