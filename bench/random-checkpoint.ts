@@ -1,5 +1,5 @@
 // Checkpoints of the published shapes with random weights, written as fast as a disk takes them: every tensor repeats one
-// run of normal noise, whose length shares no factor with any row.
+// run of normal noise, whose length shares no factor with any row, from a place of its own, so that no two are alike.
 import { open, type FileHandle } from "node:fs/promises";
 import type { StoredType } from "../src/checkpoint/checkpoint.js";
 import { toBfloat16, toFloat8E4M3 } from "../src/checkpoint/half.js";
@@ -9,6 +9,8 @@ import { elementCount } from "../src/tensor.js";
 
 /** Values of the noise that tensors repeat; a prime. */
 const TILE = 1_000_003;
+/** Values between the places where one tensor and the next begin; it shares no factor with TILE. */
+const STRIDE = 314_159;
 
 /** Writes a .safetensors file with these tensors: matrices and kernels keep the variance of what they multiply, norms are near 1. */
 export async function randomCheckpoint(path: string, tensors: readonly HeaderEntry[], metadata: Readonly<Record<string, string>> = {}): Promise<void> {
@@ -17,7 +19,7 @@ export async function randomCheckpoint(path: string, tensors: readonly HeaderEnt
   const tiles = new Map<string, Uint8Array>();
   await using handle = await open(path, "w");
   await handle.write(header);
-  for (const tensor of ordered) await writeRepeated(handle, tileOf(tensor, noise, tiles), tensor);
+  for (const [index, tensor] of ordered.entries()) await writeRepeated(handle, tileOf(tensor, noise, tiles), { tensor, start: (index * STRIDE) % TILE });
 }
 
 // A published file has thousands of tensors, of a few types and spreads.
@@ -38,11 +40,13 @@ function bytesOf(dtype: StoredType, values: Float32Array): Uint8Array {
   throw new Error(`internal: no random weights of type ${dtype}`);
 }
 
-async function writeRepeated(handle: FileHandle, tile: Uint8Array, { shape }: HeaderEntry): Promise<void> {
-  let left = elementCount(shape) * (tile.length / TILE);
+async function writeRepeated(handle: FileHandle, tile: Uint8Array, { tensor: { shape }, start }: { tensor: HeaderEntry; start: number }): Promise<void> {
+  const bytes = tile.length / TILE;
+  let [at, left] = [start * bytes, elementCount(shape) * bytes];
   while (left > 0) {
-    const part = tile.subarray(0, Math.min(left, tile.length));
+    const part = tile.subarray(at, Math.min(at + left, tile.length));
     await handle.write(part);
     left -= part.length;
+    at = 0;
   }
 }
