@@ -1,0 +1,1 @@
+"""The networks in plain PyTorch, for machines that have torch and nothing else."""
