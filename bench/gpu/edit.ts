@@ -1,8 +1,12 @@
-// A whole edit as a user starts it: a process of its own, timed from its start to the picture on disk.
+// Whole edits as a user starts them: one in a process of its own, timed from its start to the picture on disk; and several in one
+// process, where all networks are open from the second on. Every picture is another file, so that nothing is taken from an earlier run
+// but the modulation of the schedule.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readFileSync } from "node:fs";
+import { appendFile, copyFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { median } from "../report.js";
 import { repositoryRoot, type ModelFiles } from "./files.js";
 import type { EditResult } from "./results.js";
 
@@ -12,40 +16,85 @@ export interface EditOptions {
   readonly device: string;
   /** How large the result is, as options of `qedit run`. */
   readonly size: readonly string[];
+  /** Where pictures, events and what is kept between runs go. */
   readonly folder: string;
-  readonly name: string;
 }
 
+/** Times of an edit, without its memory. */
+export type EditTimes = Omit<EditResult, "peakBytes">;
+
+const PROMPT = "make it black and white";
+/** Edits of the process whose later ones are timed. */
+const WARM_EDITS = 4;
+
 /** Runs `qedit run` with four steps and one picture; throws with what it said when it fails. */
-export async function timeEdit({ files, device, size, folder, name }: EditOptions): Promise<Omit<EditResult, "peakBytes">> {
-  const root = repositoryRoot();
-  const [picture, events] = [join(folder, `${name}.png`), join(folder, `${name}.ndjson`)];
-  const args = [
-    join(root, "bin/qedit.js"), "run", join(root, "fixtures/images/cat.jpg"), "-p", "make it black and white", "--steps", "4", "--cfg", "1", ...size,
-    "--vae", files.vae, "--text-encoder", files.textEncoder, "--transformer", files.transformer, "--device", device,
-    "--no-cache", "--events", events, "-o", picture, "--force",
-  ];
+export async function timeEdit(options: EditOptions, name: string): Promise<EditTimes> {
+  const { folder } = options;
+  const result = join(folder, `${name}.png`);
+  const input = await pictureFile(folder, name);
   const start = performance.now();
-  const child = spawn(process.execPath, args, { stdio: ["ignore", "ignore", "pipe"] });
-  let said = "";
-  child.stderr.setEncoding("utf8").on("data", (text: string) => (said += text));
-  const [code] = (await once(child, "close")) as [number | null];
+  const events = await qedit(["run", input, "-p", PROMPT, "-o", result], options, name);
   const seconds = (performance.now() - start) / 1000;
-  if (code !== 0 || !existsSync(picture)) throw new Error(`qedit run ended with ${code}: ${said.trim().split("\n").slice(-3).join(" ")}`);
-  return { seconds, ...timesOf(readFileSync(events, "utf8").trim().split("\n").map((line) => JSON.parse(line) as LoggedEvent)) };
+  if (!existsSync(result)) throw new Error(`qedit run wrote no ${name}.png`);
+  return { seconds, ...timesOf(events) };
+}
+
+/** Runs `qedit batch` and gives the medians of the edits after the first; throws when the networks were not open by then. */
+export async function timeWarmEdits(options: EditOptions): Promise<EditTimes> {
+  const { folder } = options;
+  const jobs = await Promise.all(
+    Array.from({ length: WARM_EDITS }, async (_, index) => ({ images: [await pictureFile(folder, `warm-${index}`)], prompt: PROMPT, output: join(folder, `warm-${index}-edit.png`) })),
+  );
+  const file = join(folder, "jobs.jsonl");
+  await writeFile(file, jobs.map((job) => `${JSON.stringify(job)}\n`).join(""));
+  const events = await qedit(["batch", file], options, "warm");
+  const ends = events.filter(({ event, state }) => event === "job" && state === "done");
+  const later = events.slice(events.indexOf(ends[0]!) + 1);
+  if (ends.length < WARM_EDITS || later.some(({ event, action }) => event === "session" && action === "opened")) {
+    throw new Error("the networks do not fit beside each other here, so that no edit finds all of them open");
+  }
+  const seconds = ends.slice(1).map(({ elapsed }, index) => elapsed - ends[index]!.elapsed);
+  return { seconds: median(seconds), ...timesOf(later) };
+}
+
+// What follows the end of a JPEG is read by nobody, and makes it another file.
+async function pictureFile(folder: string, name: string): Promise<string> {
+  const path = join(folder, `${name}.jpg`);
+  await copyFile(join(repositoryRoot(), "fixtures/images/cat.jpg"), path);
+  await appendFile(path, name);
+  return path;
 }
 
 /** A line of `--events`, as far as it is read here. */
 interface LoggedEvent {
   readonly event: string;
+  readonly elapsed: number;
   readonly stage?: string;
+  readonly state?: string;
+  readonly action?: string;
   readonly step?: number;
   readonly seconds?: number;
 }
 
+async function qedit(command: readonly string[], { files, device, size, folder }: EditOptions, name: string): Promise<readonly LoggedEvent[]> {
+  const events = join(folder, `${name}.ndjson`);
+  const args = [
+    join(repositoryRoot(), "bin/qedit.js"), ...command, "--steps", "4", "--cfg", "1", ...size,
+    "--vae", files.vae, "--text-encoder", files.textEncoder, "--transformer", files.transformer, "--device", device, "--events", events, "--force",
+  ];
+  const child = spawn(process.execPath, args, { stdio: ["ignore", "ignore", "pipe"], env: { ...process.env, XDG_CACHE_HOME: join(folder, "cache") } });
+  let said = "";
+  child.stderr.setEncoding("utf8").on("data", (text: string) => (said += text));
+  const [code] = (await once(child, "close")) as [number | null];
+  if (code !== 0) throw new Error(`qedit ${command[0]} ended with ${code}: ${said.trim().split("\n").slice(-3).join(" ")}`);
+  return readFileSync(events, "utf8").trim().split("\n").map((line) => JSON.parse(line) as LoggedEvent);
+}
+
+// Of several edits the medians.
 function timesOf(events: readonly LoggedEvent[]): Pick<EditResult, "stages" | "steps"> {
-  const stages = events.flatMap(({ event, stage, seconds }) => (event === "end" ? [[stage!, seconds!] as const] : []));
+  const stages = new Map<string, number[]>();
+  for (const { event, stage, seconds } of events) if (event === "end") stages.set(stage!, [...(stages.get(stage!) ?? []), seconds!]);
   const steps = events.flatMap(({ event, step, seconds }) => (event === "step" && step! > 0 ? [seconds!] : []));
-  if (stages.length === 0 || steps.length === 0) throw new Error("internal: the events of the edit tell no times");
-  return { stages: Object.fromEntries(stages), steps };
+  if (stages.size === 0 || steps.length === 0) throw new Error("internal: the events of the edit tell no times");
+  return { stages: Object.fromEntries([...stages].map(([stage, all]) => [stage, median(all)])), steps };
 }

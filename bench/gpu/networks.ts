@@ -3,11 +3,12 @@ import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetens
 import { matchLora } from "../../src/checkpoint/lora.js";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.js";
 import { Weights, type Adapter } from "../../src/checkpoint/weights.js";
-import type { Optimization } from "../../src/engine/engine.js";
+import type { Engine, Optimization } from "../../src/engine/engine.js";
 import { affordableOptimization } from "../../src/engine/optimization.js";
 import { computeType, type Device } from "../../src/engine/providers.js";
 import { Graph } from "../../src/graph/graph.js";
 import { gemm } from "../../src/graph/operators.js";
+import type { DType } from "../../src/graph/types.js";
 import { transformerConfig } from "../../src/models/qwen-image/config.js";
 import { ropeTables, type Grid } from "../../src/models/qwen-image/tokens.js";
 import { buildTransformer } from "../../src/models/qwen-image/transformer.js";
@@ -16,7 +17,8 @@ import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/config
 import { buildLanguageModel, multimodalRope } from "../../src/models/qwen2.5-vl/language.js";
 import { buildVisionTower, visionGeometry } from "../../src/models/qwen2.5-vl/vision.js";
 import { randn } from "../../src/sampling/noise.js";
-import { numbersOf } from "../../src/stages/network-file.js";
+import { openModulation } from "../../src/stages/modulation.js";
+import { numbersOf, readNetworkFile } from "../../src/stages/network-file.js";
 import { elementCount, float32, type Tensor, type Tensors } from "../../src/tensor.js";
 import type { ModelFiles } from "./files.js";
 import type { Sizes } from "./sizes.js";
@@ -32,8 +34,11 @@ export interface Opening {
 export interface BuiltNetwork {
   readonly graph: Graph;
   readonly optimization: Optimization;
-  /** What a run with so many references is fed. */
-  readonly feeds: (references: number) => Tensors;
+  readonly compute: DType;
+  /** What a run with so many references is fed; the engine is for what has to be computed before. */
+  readonly feeds: (references: number, engine: Engine) => Promise<Tensors>;
+  /** What another implementation needs to know besides. */
+  readonly beside?: Tensors;
 }
 
 /** Networks by name. */
@@ -41,9 +46,13 @@ export const GPU_NETWORKS = {
   transformer: (opening: Opening) => transformer(opening, false),
   "transformer-lora": (opening: Opening) => transformer(opening, true),
   "vae-encode": (opening: Opening) => vae(opening, "encode"),
+  "vae-encode-f32": (opening: Opening) => vae(opening, "encode", "float32"),
   "vae-decode": (opening: Opening) => vae(opening, "decode"),
-  vision,
-  language,
+  "vae-decode-f32": (opening: Opening) => vae(opening, "decode", "float32"),
+  vision: (opening: Opening) => vision(opening),
+  "vision-bf16": (opening: Opening) => vision(opening, "bfloat16"),
+  language: (opening: Opening) => language(opening),
+  "language-bf16": (opening: Opening) => language(opening, "bfloat16"),
   matrix: (opening: Opening) => matrix(opening, 0),
   "matrix-longer": (opening: Opening) => matrix(opening, opening.sizes.products),
 } as const satisfies Record<string, (opening: Opening) => Promise<BuiltNetwork>>;
@@ -51,21 +60,40 @@ export const GPU_NETWORKS = {
 /** Name of a network in GPU_NETWORKS. */
 export type GpuNetworkName = keyof typeof GPU_NETWORKS;
 
+/** The networks beside the transformer, as an edit runs them. */
+export const OTHER_NETWORKS = ["vae-decode", "vae-encode", "language", "vision"] as const satisfies readonly GpuNetworkName[];
+
+/** The same in the other type that CUDA may compute them in; the CPU has one type. */
+export const OTHER_TYPES = ["language-bf16", "vision-bf16", "vae-decode-f32", "vae-encode-f32"] as const satisfies readonly GpuNetworkName[];
+
 function noise(seed: number, shape: readonly number[]): Tensor<"float32"> {
   return float32(shape, randn(seed, elementCount(shape)));
 }
 
+/** The noise level of a step that is measured. */
+const SIGMA = 0.75;
+
 async function transformer({ files, sizes, device }: Opening, isLora: boolean): Promise<BuiltNetwork> {
-  const checkpoint = await readSafetensors(files.transformer);
-  const config = transformerConfig(numbersOf(checkpoint), checkpointConfig(checkpoint));
+  const file = await readNetworkFile(files.transformer, { name: "transformer", option: "--transformer" });
+  const { checkpoint } = file;
+  const config = transformerConfig(numbersOf(checkpoint), file.config);
+  const compute = computeType(device, "transformer");
   const adapters: Adapter[] = isLora ? [{ name: "lora_strength.0", pairs: (await matchLora(await readSafetensors(files.lora), checkpoint)).matched }] : [];
   const graph = new Graph("the transformer");
-  buildTransformer(graph, Weights.of(graph, checkpoint, adapters), { config, compute: computeType(device, "transformer") });
+  const optimization = affordableOptimization({ externals: checkpoint.tensors }, device);
+  // As the sampling stage opens it where all of it fits.
+  const isModulationFed = optimization === "none";
+  buildTransformer(graph, Weights.of(graph, checkpoint, adapters), { config, compute, isModulationFed });
   const grid: Grid = { rows: sizes.side, columns: sizes.side };
+  const timestep = { timestep: float32([1], Float32Array.of(SIGMA)) };
   return {
     graph,
-    optimization: affordableOptimization(graph, device),
-    feeds(references) {
+    optimization,
+    compute,
+    beside: timestep,
+    async feeds(references, engine) {
+      const context = { engine, emit: () => {}, signal: new AbortController().signal };
+      const modulation = () => openModulation({ file, config, compute, loras: [] }, [SIGMA], context).then((table) => table.feeds(SIGMA, [{ from: 0, to: config.blocks }]));
       const text = promptTokens(sizes, references);
       const grids = Array.from({ length: references }, () => grid);
       const { cos, sin } = ropeTables(text, [grid, ...grids], config);
@@ -73,7 +101,7 @@ async function transformer({ files, sizes, device }: Opening, isLora: boolean): 
         latent_tokens: noise(1, [1, sizes.side ** 2, config.patchWidth]),
         reference_tokens: noise(2, [1, references * sizes.side ** 2, config.patchWidth]),
         prompt_embeds: noise(3, [1, text, config.textWidth]),
-        timestep: float32([1], Float32Array.of(0.75)),
+        ...(isModulationFed ? await modulation() : timestep),
         rope_cos: cos,
         rope_sin: sin,
         ...(isLora ? { "lora_strength.0": float32([1], Float32Array.of(1)) } : {}),
@@ -87,39 +115,43 @@ export function promptTokens({ promptTokens: first, promptTokensEach: each }: Si
   return first + each * (references - 1);
 }
 
-async function vae({ files, sizes, device }: Opening, way: "encode" | "decode"): Promise<BuiltNetwork> {
+async function vae({ files, sizes, device }: Opening, way: "encode" | "decode", type?: string): Promise<BuiltNetwork> {
   const checkpoint: Checkpoint = await readSafetensors(files.vae);
   const { latentChannels, spatialRatio } = vaeConfig(numbersOf(checkpoint));
   const graph = new Graph(`the VAE's ${way}r`);
   const build = way === "encode" ? buildVaeEncoder : buildVaeDecoder;
-  build(graph, Weights.of(graph, checkpoint), { compute: computeType(device, "vae") });
+  const compute = computeType(device, "vae", type);
+  build(graph, Weights.of(graph, checkpoint), { compute });
   const side = sizes.pixels / spatialRatio;
-  const feeds = (): Tensors => (way === "encode" ? { image: noise(1, [1, 3, sizes.pixels, sizes.pixels]) } : { latent: noise(1, [1, latentChannels, side, side]) });
-  return { graph, optimization: "full", feeds };
+  const feeds = async (): Promise<Tensors> => (way === "encode" ? { image: noise(1, [1, 3, sizes.pixels, sizes.pixels]) } : { latent: noise(1, [1, latentChannels, side, side]) });
+  return { graph, optimization: "full", compute, feeds };
 }
 
-async function vision({ files, sizes, device }: Opening): Promise<BuiltNetwork> {
+async function vision({ files, sizes, device }: Opening, type?: string): Promise<BuiltNetwork> {
   const checkpoint = await readSafetensors(files.textEncoder);
   const config = visionConfig(numbersOf(checkpoint), checkpointConfig(checkpoint));
   const graph = new Graph("the vision tower");
-  buildVisionTower(graph, Weights.of(graph, checkpoint), { config, compute: computeType(device, "text-encoder") });
+  const compute = computeType(device, "text-encoder", type);
+  buildVisionTower(graph, Weights.of(graph, checkpoint), { config, compute });
   const values = config.channels * config.temporalPatchSize * config.patchSize ** 2;
   const grid = { rows: sizes.patches, columns: sizes.patches };
-  return { graph, optimization: "none", feeds: () => ({ pixel_values: noise(1, [sizes.patches ** 2, values]), ...visionGeometry(grid, config) }) };
+  return { graph, optimization: "none", compute, feeds: async () => ({ pixel_values: noise(1, [sizes.patches ** 2, values]), ...visionGeometry(grid, config) }) };
 }
 
 /** Tokens of the template around a prompt, which the transformer does not see. */
 const TEMPLATE_TOKENS = 64;
 
-async function language({ files, sizes, device }: Opening): Promise<BuiltNetwork> {
+async function language({ files, sizes, device }: Opening, type?: string): Promise<BuiltNetwork> {
   const checkpoint = await readSafetensors(files.textEncoder);
   const config = languageConfig(numbersOf(checkpoint), checkpointConfig(checkpoint));
   const graph = new Graph("the language model");
-  buildLanguageModel(graph, Weights.of(graph, checkpoint), { config, compute: computeType(device, "text-encoder") });
+  const compute = computeType(device, "text-encoder", type);
+  buildLanguageModel(graph, Weights.of(graph, checkpoint), { config, compute });
   return {
     graph,
     optimization: "none",
-    feeds(references) {
+    compute,
+    async feeds(references) {
       const tokens = TEMPLATE_TOKENS + promptTokens(sizes, references);
       const row = Array.from({ length: tokens }, (_, position) => position);
       const { cos, sin } = multimodalRope([row, row, row], config);
@@ -140,5 +172,5 @@ async function matrix({ sizes, device }: Opening, more: number): Promise<BuiltNe
   // Products neither grow nor vanish.
   const deviation = sizes.matrix ** -0.5;
   const entries = (seed: number) => float32(square, randn(seed, sizes.matrix ** 2).map((value) => value * deviation));
-  return { graph, optimization: "none", feeds: () => ({ left: entries(1), right: entries(2) }) };
+  return { graph, optimization: "none", compute, feeds: async () => ({ left: entries(1), right: entries(2) }) };
 }

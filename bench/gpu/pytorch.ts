@@ -2,19 +2,29 @@
 import { spawn, spawnSync } from "node:child_process";
 import { createInterface } from "node:readline";
 import { join } from "node:path";
-import { repositoryRoot } from "./files.js";
-import type { GpuRuns, PyTorchResult } from "./results.js";
+import type { DType } from "../../src/graph/types.js";
+import { repositoryRoot, type ModelFiles } from "./files.js";
+import type { PyTorchResult } from "./results.js";
+
+/** What qedit was fed and gave in one run, for PyTorch to repeat. */
+export interface Dump {
+  /** Name of the network here, and of its function there. */
+  readonly network: string;
+  readonly kind: string;
+  readonly references: number;
+  readonly compute: DType;
+  /** A .safetensors file with the feeds and the result. */
+  readonly dump: string;
+}
 
 /** What PyTorch is to repeat. */
 export interface PyTorchRequest {
   readonly device: "cuda" | "cpu";
-  readonly dtype: "bfloat16" | "float32";
   /** Most seconds that this may take. */
   readonly seconds: number;
-  readonly checkpoint: string;
-  /** Files with what qedit was fed and gave, by references. */
-  readonly dumps: Readonly<Record<number, string>>;
-  readonly pixels: number;
+  readonly files: ModelFiles;
+  readonly results: readonly Dump[];
+  /** Rows of the square matrices whose product tells the machine's rate; 0 for none. */
   readonly matrix: number;
   readonly compile: boolean;
 }
@@ -30,8 +40,8 @@ export function findPython(device: "cuda" | "cpu"): { command: string } | { miss
 
 type Line = { readonly kind: string } & Record<string, unknown>;
 
-/** Runs the script; `tell` is called with all results so far after each. Throws when it fails. */
-export async function runPyTorch(command: string, request: PyTorchRequest, tell: (result: PyTorchResult) => Promise<void>): Promise<void> {
+/** Runs the script; `tell` is called with each result added to what is there already. Throws when the script fails. */
+export async function runPyTorch(command: string, request: PyTorchRequest, tell: (add: (result: PyTorchResult) => PyTorchResult) => Promise<void>): Promise<void> {
   const child = spawn(command, [join(repositoryRoot(), "bench/pytorch_gpu.py"), JSON.stringify(request)], { stdio: ["ignore", "pipe", "inherit"] });
   const ended = new Promise<number | null>((resolve, reject) => {
     child.once("error", reject);
@@ -39,11 +49,8 @@ export async function runPyTorch(command: string, request: PyTorchRequest, tell:
   });
   // A script that hangs is ended; what it has told stays.
   const limit = setTimeout(() => child.kill("SIGKILL"), 1.5 * request.seconds * 1000 + 30_000);
-  let result: PyTorchResult = { versions: {}, transformer: [], networks: {}, notes: [] };
   for await (const line of createInterface(child.stdout)) {
-    if (!line.startsWith("{")) continue;
-    result = withLine(result, JSON.parse(line) as Line);
-    await tell(result);
+    if (line.startsWith("{")) await tell((result) => withLine(result, JSON.parse(line) as Line));
   }
   clearTimeout(limit);
   const code = await ended;
@@ -58,11 +65,11 @@ function withLine(result: PyTorchResult, { kind, ...facts }: Line): PyTorchResul
       return { ...result, matrixFlops: facts["flops"] as number };
     case "note":
       return { ...result, notes: [...result.notes, facts["text"] as string] };
-    case "transformer":
-      return { ...result, transformer: [...result.transformer, facts as unknown as PyTorchResult["transformer"][number]] };
-    case "transformer-load":
-      return { ...result, notes: [...result.notes, `the transformer's weights took ${(facts["seconds"] as number).toFixed(1)} s to load`] };
+    case "error":
+      return { ...result, errors: [...result.errors, facts as unknown as PyTorchResult["errors"][number]] };
+    case "runs":
+      return { ...result, runs: [...result.runs, facts as unknown as PyTorchResult["runs"][number]] };
     default:
-      return { ...result, networks: { ...result.networks, [kind]: facts as unknown as GpuRuns } };
+      throw new Error(`internal: pytorch_gpu.py told of "${kind}"`);
   }
 }

@@ -7,7 +7,9 @@ import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, test } from "vitest";
 import { transformerFlops } from "../../bench/gpu/floor.js";
 import { attentionKernels } from "../../bench/gpu/process.js";
-import { readReport, reportText, type GpuReport } from "../../bench/gpu/results.js";
+import { readReport, type GpuReport } from "../../bench/gpu/results.js";
+import { reportText } from "../../bench/gpu/tables.js";
+import { isMet, isRight, targetsOf } from "../../bench/gpu/targets.js";
 import { publishedTensors } from "../../fixtures/headers/published.js";
 
 const folder = mkdtempSync(join(tmpdir(), "qedit-"));
@@ -24,7 +26,7 @@ describe("a rehearsal", () => {
   const { status, stdout, stderr } = bench(["--rehearse", "--json", json], { QEDIT_BENCH_PYTHON: "/nowhere/python" });
   const report = readReport(json);
 
-  test("measures every network, two whole edits and the machine's rate", () => {
+  test("measures every network, cold and warm edits and the machine's rate", () => {
     expect(status, stderr).toBe(0);
     expect(Object.keys(report.networks).sort()).toEqual(["language", "transformer", "transformer-lora", "vae-decode", "vae-encode", "vision"]);
     expect(Object.keys(report.networks.transformer!.runs)).toEqual(["1", "2", "3"]);
@@ -33,8 +35,10 @@ describe("a rehearsal", () => {
       for (const { all, median } of Object.values(runs)) expect([all.length, median > 0]).toEqual([6, true]);
     }
     expect(report.edits).toHaveLength(2);
-    expect(report.edits[0]!.steps).toHaveLength(4);
-    expect(Object.keys(report.edits[0]!.stages).sort()).toEqual(["decode", "encode-image", "encode-prompt", "sample"]);
+    for (const edit of [...report.edits, report.warm!]) expect(Object.keys(edit.stages).sort()).toEqual(["decode", "encode-image", "encode-prompt", "sample"]);
+    expect(report.edits.map(({ steps }) => steps.length)).toEqual([4, 4]);
+    expect(report.warm!.steps).toHaveLength(12);
+    expect(report.warm!.seconds).toBeLessThan(report.edits[0]!.seconds);
     expect(report.matrixFlops).toBeGreaterThan(0);
   });
 
@@ -44,7 +48,8 @@ describe("a rehearsal", () => {
   });
 
   test("leaves PyTorch out in one clear line where there is none", () => {
-    expect(report.skipped).toEqual({ pytorch: expect.stringMatching(/^no PyTorch, \/nowhere\/python: .*; QEDIT_BENCH_PYTHON names a Python with it$/) });
+    const none = expect.stringMatching(/^no PyTorch, \/nowhere\/python: .*; QEDIT_BENCH_PYTHON names a Python with it$/);
+    expect(report.skipped).toEqual({ pytorch: none, "pytorch networks": none });
     expect(stderr).toMatch(/^\d+ s left: pytorch is left out: no PyTorch/m);
   });
 
@@ -87,18 +92,56 @@ test("attention kernels are counted by what ONNX Runtime prints", () => {
   });
 });
 
-test("a table sets qedit against the faster of PyTorch's ways, and against the floor", () => {
-  const runs = (median: number) => ({ first: 1, median, all: [1, median], peakBytes: 21e9 });
-  const report: GpuReport = {
+const runs = (median: number) => ({ first: 1, median, all: [1, median], peakBytes: 21e9 });
+const right = { rms: 0.01, largest: 0.012 };
+
+/** What a GPU might give, with one error of a network as asked. */
+function measured(error: number | null): GpuReport {
+  const network = { graph: 1, session: 2, nodes: 3, compute: "bf16", withoutKernel: [], attention: {} } as const;
+  const edit = (seconds: number) => ({ seconds, stages: { sample: seconds / 2 }, steps: [0.3], peakBytes: 23e9 });
+  return {
     ...readReport(join(folder, "results.json")),
+    isRehearsal: false,
     matrixFlops: 700e12,
-    networks: { transformer: { graph: 1, session: 2, nodes: 3, withoutKernel: [], attention: {}, runs: { 1: runs(0.3) }, flops: { 1: 167e12 } } },
+    networks: { transformer: { ...network, runs: { 1: runs(0.3), 2: runs(0.6) }, flops: { 1: 167e12 } }, language: { ...network, compute: "f32", runs: { 1: runs(0.05) } } },
+    edits: [edit(20), edit(11)],
+    warm: edit(1.3),
     pytorch: {
-      versions: { torch: "2.13" }, matrixFlops: 700e12, networks: {}, notes: [],
-      transformer: [{ ...runs(0.4), references: 1, way: "eager", error: 0.01 }, { ...runs(0.25), references: 1, way: "compiled", error: 0.01 }],
+      versions: { torch: "2.13" }, matrixFlops: 700e12, notes: [],
+      runs: [
+        { ...runs(0.4), network: "transformer", references: 1, way: "eager", difference: right },
+        { ...runs(0.25), network: "transformer", references: 1, way: "compiled", difference: right },
+        { ...runs(0.7), network: "transformer", references: 2, way: "eager", difference: right },
+        { ...runs(0.1), network: "language", references: 1, way: "eager", difference: right },
+      ],
+      errors: [{ ...right, network: "transformer", references: 1, compute: "bf16", own: right }, { network: "language", references: 1, compute: "f32", rms: 0.001, largest: error }],
     },
   };
-  expect(reportText(report)).toContain("| one step, 1 reference | 0.300 s | 0.400 s | 0.250 s | 1.20 | 0.239 s | 1.26 | 21.0 GB |");
+}
+
+test("a table sets qedit against the faster of PyTorch's ways, and against the floor", () => {
+  const text = reportText(measured(0.002));
+  expect(text).toContain("| one step, 1 reference | 0.300 s | 0.400 s | 0.250 s | 1.20 | 0.239 s | 1.26 | 21.0 GB |");
+  expect(text).toContain("| language model, f32 | 50.0 ms | 0.100 s |  | 0.50 |  |  | 21.0 GB |");
+  expect(text).toContain("| transformer | bf16 | 1.0e-2 | 1.2e-2 | 2.0e-2 | 1.0e-2 / 1.2e-2 |");
+});
+
+test("every target stands beside what was measured, and whether it is met", () => {
+  const report = measured(0.002);
+  expect(targetsOf(report).map(isMet)).toEqual([true, false, false, true, true, true, true, true]);
+  const text = reportText(report);
+  expect(text).toContain("| a step with 2 references | 0.510 s | 0.600 s | no |");
+  expect(text).toContain("| a warm edit with 1 reference | 1.400 s | 1.300 s | yes |");
+  expect(text).toContain("| cold process to picture | 12.0 s | 11.0 s | yes |");
+  const { pytorch: _, warm: __, ...without } = report;
+  expect(reportText(without)).toContain("| largest relative error of a network | 2.0e-2 |  | not measured |");
+});
+
+test.each([[0.03, "3.0e-2"], [null, "no number"]])("a network that is not PyTorch's, by %s, misses its target and fails the run", (error, text) => {
+  const report = measured(error);
+  expect([isRight(measured(0.002)), isRight(report)]).toEqual([true, false]);
+  expect(isMet(targetsOf(report).at(-1)!)).toBe(false);
+  expect(reportText(report)).toContain(`| language model | f32 | 1.0e-3 | ${text} | 2.0e-2, exceeded |`);
 });
 
 test("what is committed as results is of a real GPU", () => {
