@@ -82,7 +82,7 @@ async function qedit(command: readonly string[], { files, device, size, folder }
     join(repositoryRoot(), "bin/qedit.js"), ...command, "--steps", "4", "--cfg", "1", ...size,
     "--vae", files.vae, "--text-encoder", files.textEncoder, "--transformer", files.transformer, "--device", device, "--events", events, "--force",
   ];
-  const child = spawn(process.execPath, args, { stdio: ["ignore", "ignore", "pipe"], env: { ...process.env, XDG_CACHE_HOME: join(folder, "cache") } });
+  const child = spawn(process.execPath, args, { stdio: ["ignore", "ignore", "pipe"], env: { ...process.env, XDG_CACHE_HOME: join(folder, "cache"), XDG_STATE_HOME: join(folder, "state") } });
   let said = "";
   child.stderr.setEncoding("utf8").on("data", (text: string) => (said += text));
   const [code] = (await once(child, "close")) as [number | null];
