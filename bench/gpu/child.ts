@@ -51,7 +51,7 @@ async function answer(question: Question): Promise<Answers[Question["kind"]]> {
       await dump(question.path, await feeds(question.references));
       return {};
     case "parity":
-      return tinyParity(question.opening);
+      return tinyParity(await directEngine(question.opening.device));
   }
 }
 

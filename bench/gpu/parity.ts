@@ -4,7 +4,6 @@ import { readTensor } from "../../src/checkpoint/read-tensor.js";
 import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetensors.js";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.js";
 import { Weights } from "../../src/checkpoint/weights.js";
-import { directEngine } from "../../src/engine/direct.js";
 import { modelOf, withSession, type Engine, type Optimization } from "../../src/engine/engine.js";
 import { computeType, type Device, type Network } from "../../src/engine/providers.js";
 import { Graph } from "../../src/graph/graph.js";
@@ -51,16 +50,11 @@ interface Pair {
   readonly shaped?: (output: Tensor<"float32">) => Tensor<"float32">;
 }
 
-/** Runs every case on the device; errors are told, not thrown. */
-export async function tinyParity({ device }: { readonly device: Device }): Promise<ParityRow[]> {
-  const engine = await directEngine(device);
-  try {
-    const rows: ParityRow[] = [];
-    for (const each of CASES) rows.push(await measure(each, engine));
-    return rows;
-  } finally {
-    await engine.dispose();
-  }
+/** Runs every case on an engine, in the types of its device; errors are told, not thrown. */
+export async function tinyParity(engine: Engine): Promise<ParityRow[]> {
+  const rows: ParityRow[] = [];
+  for (const each of CASES) rows.push(await measure(each, engine));
+  return rows;
 }
 
 async function measure({ name, network, file, optimization, build, pairs }: Case, engine: Engine): Promise<ParityRow> {
