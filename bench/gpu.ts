@@ -42,19 +42,21 @@ if (!rehearse && machine.gpu === undefined) {
   process.stderr.write("Cannot measure: nvidia-smi knows no GPU here; `npm run bench:gpu -- --rehearse` goes the whole way on the CPU with tiny networks\n");
   process.exit(1);
 }
-const device = parseDevice(options.device ?? (rehearse ? "cpu" : "cuda:0"), 0);
+const device = parseDevice(options.device ?? "cuda:0", 0);
+/** What everything but the networks runs on. */
+const place = rehearse ? "cpu" : deviceName(device);
 const sizes = rehearse ? SMALL : FULL;
 const json = options.json ?? join(repositoryRoot(), `bench/results/${rehearse ? "gpu-rehearsal" : "gpu"}.json`);
 const deadline = performance.now() + Number(options.minutes) * 60_000;
 const secondsLeft = () => (deadline - performance.now()) / 1000;
-const report: GpuReport = { date: now(), isRehearsal: rehearse, device: deviceName(device), machine, networks: {}, edits: [], skipped: {} };
+const report: GpuReport = { date: now(), isRehearsal: rehearse, device: place, machine, networks: {}, edits: [], skipped: {} };
 const say = (text: string) => void process.stderr.write(`${Math.round(secondsLeft())} s left: ${text}\n`);
 
 const work = await mkdtemp(join(tmpdir(), "qedit-bench-"));
 using memory = watchMemory();
 try {
   const files = await modelFiles();
-  await measureAll({ files, sizes, device });
+  await measureAll({ files, sizes, device, isRehearsal: rehearse });
 } finally {
   await rm(work, { recursive: true, force: true });
   if (options.folder === undefined || rehearse || options.keep) say(`results are in ${json}`);
@@ -80,7 +82,6 @@ async function removeWeights(folder: string): Promise<void> {
 }
 
 async function measureAll(opening: Opening): Promise<void> {
-  const others = [...OTHER_NETWORKS, ...(device.provider === "cuda" ? OTHER_TYPES : [])];
   await part("parity", 10, async () => void (report.parity = await parity(opening)));
   await part("matrix", 20, async () => void (report.matrixFlops = await matrixRate(opening)));
   const steps: Dump[] = [];
@@ -90,7 +91,7 @@ async function measureAll(opening: Opening): Promise<void> {
   await part("edit again", 40, async () => void report.edits.push(await measureEdit(opening, (edit) => timeEdit(edit, "again"))));
   await part("warm edits", 40, async () => void (report.warm = await measureEdit(opening, timeWarmEdits)));
   const results: Dump[] = [];
-  for (const name of others) await part(name, 20, () => measureNetwork(name, opening, { references: [1], dumps: results }));
+  for (const name of [...OTHER_NETWORKS, ...OTHER_TYPES]) await part(name, 20, () => measureNetwork(name, opening, { references: [1], dumps: results }));
   await part("pytorch networks", 30, () => measurePyTorch(opening, results, { seconds: secondsLeft(), matrix: 0 }));
   await part("transformer-lora", 40, () => measureNetwork("transformer-lora", opening, { references: [1] }));
 }
@@ -171,16 +172,17 @@ async function stepFlops({ files }: Opening, references: readonly number[]): Pro
 }
 
 async function measureEdit({ files }: Opening, measure: (edit: EditOptions) => Promise<EditTimes>): Promise<EditResult> {
-  const times = await measure({ files, device: deviceName(device), size: sizes.edit, folder: work });
+  const times = await measure({ files, device: place, size: sizes.edit, folder: work });
   const peakBytes = memory.peak();
   return { ...times, ...(peakBytes === undefined ? {} : { peakBytes }) };
 }
 
 async function measurePyTorch({ files }: Opening, results: readonly Dump[], limits: { seconds: number; matrix: number }): Promise<void> {
   if (results.length === 0) throw new Error("nothing to compare with");
-  const python = findPython(device.provider);
+  const peer = rehearse ? "cpu" : "cuda";
+  const python = findPython(peer);
   if ("missing" in python) throw new Error(`no PyTorch, ${python.missing}; QEDIT_BENCH_PYTHON names a Python with it`);
-  const request = { device: device.provider, files, results, compile: !rehearse, ...limits };
+  const request = { device: peer, files, results, compile: !rehearse, ...limits } as const;
   await runPyTorch(python.command, request, async (add) => {
     report.pytorch = add(report.pytorch ?? { versions: {}, runs: [], errors: [], notes: [] });
     await saveReport(json, report);

@@ -6,6 +6,7 @@ import { missingKernels } from "../../src/engine/kernels.js";
 import { writeSafetensors } from "../../src/checkpoint/safetensors-writer.js";
 import type { DType } from "../../src/graph/types.js";
 import type { Tensors } from "../../src/tensor.js";
+import { roundedEngine } from "../rounded-engine.js";
 import { GPU_NETWORKS, type BuiltNetwork, type GpuNetworkName, type Opening } from "./networks.js";
 import { tinyParity, type ParityRow } from "./parity.js";
 
@@ -51,7 +52,7 @@ async function answer(question: Question): Promise<Answers[Question["kind"]]> {
       await dump(question.path, await feeds(question.references));
       return {};
     case "parity":
-      return tinyParity(await directEngine(question.opening.device));
+      return tinyParity(await engineOf(question.opening));
   }
 }
 
@@ -60,7 +61,7 @@ async function openNetwork(network: GpuNetworkName, opening: Opening): Promise<A
   const built = await GPU_NETWORKS[network](opening);
   const model = await modelOf(built.graph, built.optimization);
   const ready = performance.now();
-  const engine = await directEngine(opening.device);
+  const engine = await engineOf(opening);
   open = { engine, built, session: await engine.open(model) };
   const missing = missingKernels(built.graph, opening.device.provider);
   return {
@@ -70,6 +71,10 @@ async function openNetwork(network: GpuNetworkName, opening: Opening): Promise<A
     compute: built.compute,
     withoutKernel: missing.map(({ node, reason }) => `${node}: ${reason}`),
   };
+}
+
+async function engineOf({ device, isRehearsal }: Opening): Promise<Engine> {
+  return isRehearsal ? roundedEngine(await directEngine({ provider: "cpu", index: 0, threads: 0 }), device) : directEngine(device);
 }
 
 function opened(): NonNullable<typeof open> {

@@ -1,6 +1,6 @@
 // A report as Markdown: the machine, what was aimed at, and a table of every part that was measured.
-import type { EditResult, GpuReport, PyTorchRuns, RelativeErrors } from "./results.js";
-import { isMet, MOST_ERROR, targetsOf, worse, type Target } from "./targets.js";
+import type { EditResult, GpuReport, NetworkError, PyTorchRuns, RelativeErrors } from "./results.js";
+import { isMet, judged, MOST_ERROR, targetsOf, worse, type Target } from "./targets.js";
 
 type Cells = readonly string[];
 
@@ -62,9 +62,10 @@ function peerCells(ours: number, peers: readonly (number | undefined)[]): Cells 
 }
 
 function errorRows({ pytorch }: GpuReport): Cells[] {
-  return (pytorch?.errors ?? []).map((each) => [
-    titleOf(each.network), each.compute, errorText(each.rms), errorText(each.largest),
-    `${MOST_ERROR.toExponential(1)}${worse(each) <= MOST_ERROR ? "" : ", exceeded"}`, each.own ? bothErrors(each.own) : "",
+  const errors = pytorch?.errors ?? [];
+  const limit = (each: NetworkError) => `${MOST_ERROR.toExponential(1)}${worse(each) <= MOST_ERROR ? "" : ", exceeded"}`;
+  return errors.map((each) => [
+    titleOf(each.network), each.compute, errorText(each.rms), errorText(each.largest), judged(errors).includes(each) ? limit(each) : "told only", each.own ? bothErrors(each.own) : "",
   ]);
 }
 
