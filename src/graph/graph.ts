@@ -33,9 +33,9 @@ export interface Constant {
   readonly bytes: Uint8Array;
 }
 
-/** What a node is and gives; `shapes` are those of its outputs, `dtypes` likewise (one for all, or one each). */
+/** What a node is and gives; `shapes` are those of its outputs, undefined for an optional one that is left out. */
 export interface NodeOptions {
-  readonly shapes: readonly Shape[];
+  readonly shapes: readonly (Shape | undefined)[];
   readonly dtype: DType;
   readonly attributes?: Readonly<Record<string, Attribute>>;
   readonly domain?: string;
@@ -99,23 +99,24 @@ export class Graph {
     return value;
   }
 
-  /** Adds a node; `inputs` may hold undefined for an optional input that is left out. */
+  /** Adds a node, and gives its outputs but those left out; `inputs` may hold undefined for an optional input that is left out. */
   node(operator: string, inputs: readonly (Value | undefined)[], options: NodeOptions, outputNames?: readonly string[]): Value[] {
     const name = this.nodeName(operator);
     const outputs = options.shapes.map((shape, index) => {
       const output = outputNames?.[index] ?? (options.shapes.length === 1 ? name : `${name}.${index}`);
-      return new Value(this, { name: output, dtype: options.dtype, shape });
+      return shape && new Value(this, { name: output, dtype: options.dtype, shape });
     });
     this.nodes.push({
       name,
       operator,
       domain: options.domain ?? "",
       inputs: inputs.map((value) => value?.name ?? ""),
-      outputs: outputs.map((value) => value.name),
+      outputs: outputs.map((value) => value?.name ?? ""),
       attributes: options.attributes ?? {},
     });
-    this.values.push(...outputs);
-    return outputs;
+    const given = outputs.filter((value) => value !== undefined);
+    this.values.push(...given);
+    return given;
   }
 
   /** Runs `build` with nodes named under `path` (the checkpoint's own key path), so that errors and profiles say where. */

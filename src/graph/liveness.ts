@@ -31,7 +31,8 @@ export function peakActivations(graph: Graph, lengths: Lengths): number {
     peak = Math.max(peak, now);
   };
   for (const name of graph.inputs.keys()) hold(name, values.get(name)!);
-  for (const { operator, inputs, outputs } of executionOrder(graph, weights)) {
+  for (const { operator, inputs, outputs: all } of executionOrder(graph, weights)) {
+    const outputs = all.filter((name) => name !== "");
     const read = inputs.map((name) => owner.get(name) ?? name).filter((name) => name !== "" && !weights.has(name));
     const dying = new Set(read.filter((name) => held.get(name)!.readers === read.filter((each) => each === name).length));
     const reused = IN_PLACE.has(operator) ? read.find((name) => dying.has(name) && held.get(name)!.bytes === values.get(outputs[0]!)) : undefined;

@@ -55,6 +55,11 @@ export class Value {
     return this.#broadcast("Max", other);
   }
 
+  /** The largest whole number that is not above each element. */
+  floor(): Value {
+    return this.#one("Floor", this.shape);
+  }
+
   sqrt(): Value {
     return this.#one("Sqrt", this.shape);
   }
@@ -65,6 +70,12 @@ export class Value {
 
   sin(): Value {
     return this.#one("Sin", this.shape);
+  }
+
+  /** The sum of all elements, a scalar. */
+  sum(): Value {
+    const axes = this.graph.constant("i64", [this.rank], this.shape.map((_, axis) => axis));
+    return this.#node("ReduceSum", [this, axes], { shapes: [[]], dtype: this.dtype, attributes: { keepdims: { int: 0 } } });
   }
 
   /** Limits every element to [low, high]. */

@@ -80,16 +80,11 @@ export function toPlanes(image: Image | FloatImage): Tensor<"float32"> {
   return float32([1, CHANNELS, height, width], planes);
 }
 
-/** The picture of a tensor [1, 3, height, width] in 0..1; values outside are kept. Throws QEDIT_E_ARTIFACT on any other shape. */
-export function fromPlanes(planes: Tensor<"float32">): FloatImage {
-  const [batch, channels, height, width, ...rest] = planes.shape;
+/** The picture of a tensor [1, height, width, 3]. Throws QEDIT_E_ARTIFACT on any other shape. */
+export function fromBytes({ shape, data }: Tensor<"uint8">): Image {
+  const [batch, height, width, channels, ...rest] = shape;
   if (batch !== 1 || channels !== CHANNELS || !height || !width || rest.length > 0) {
-    throw new QeditError("QEDIT_E_ARTIFACT", `Cannot make a picture of a tensor [${planes.shape.join(", ")}]: wanted [1, 3, height, width]`);
-  }
-  const area = width * height;
-  const data = new Float32Array(area * CHANNELS);
-  for (let pixel = 0; pixel < area; pixel++) {
-    for (let channel = 0; channel < CHANNELS; channel++) data[pixel * CHANNELS + channel] = planes.data[channel * area + pixel] as number;
+    throw new QeditError("QEDIT_E_ARTIFACT", `Cannot make a picture of a tensor [${shape.join(", ")}]: wanted [1, height, width, 3]`);
   }
   return { width, height, data };
 }

@@ -100,10 +100,9 @@ interface Pasting {
 
 async function paste(picture: DecodedPicture, first: Picture, { settings, drift, frame }: Pasting): Promise<{ image: Image; share: number; info: DecodedPicture["info"] }> {
   const original = toBytes(applySteps(first.image, frame.steps), "round");
-  const drifted = toBytes(picture.image, picture.quantization);
-  const isMoved = drift !== undefined && isVisible(drift, drifted);
-  const result = isMoved ? straightened(drifted, drift) : drifted;
-  const inside = isMoved ? shownPart(frame.inside, drift, drifted) : frame.inside;
+  const isMoved = drift !== undefined && isVisible(drift, picture.image);
+  const result = isMoved ? straightened(picture.image, drift) : picture.image;
+  const inside = isMoved ? shownPart(frame.inside, drift, picture.image) : frame.inside;
   const feather = settings.feather ?? Math.round(Math.min(result.width, result.height) * FEATHER);
   const alpha = settings.mask === undefined ? alphaAround(await changedInside(result, original, inside), feather) : await maskAlpha(settings.mask, first, { frame, feather });
   const { info } = picture;

@@ -3,14 +3,13 @@ import type { Artifact, ArtifactInfo } from "../artifacts/artifact.js";
 import { recipeText } from "../artifacts/recipe.js";
 import { computeType, type Device } from "../engine/providers.js";
 import { QeditError } from "../errors.js";
-import { CHANNELS, fromPlanes, type Box, type FloatImage, type Image, type Size } from "../image/image.js";
+import { CHANNELS, fromBytes, type Box, type Image, type Quantization, type Size } from "../image/image.js";
 import { resizeTo } from "../image/resize.js";
 import { pictureStatistics } from "../image/statistics.js";
 import { encodePicture, type PictureFormat } from "../image/write.js";
 import { vaeConfig } from "../models/qwen-image/vae.js";
 import type { Tensor } from "../tensor.js";
 import { computedOn } from "./computed-on.js";
-import { refuseNonFinite } from "./finite.js";
 import { numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
 import { withVae, type VaeRun } from "./open-vae.js";
 import { flag, type SettingsOf } from "./option.js";
@@ -31,8 +30,7 @@ type Settings = SettingsOf<typeof options>;
 
 /** A picture as decode gives it: what was made, how large it is, and how it was made. */
 export interface DecodedPicture {
-  readonly image: FloatImage | Image;
-  readonly quantization: "round" | "truncate";
+  readonly image: Image;
   readonly info: ArtifactInfo;
   /** Whether its file carries `info`. */
   readonly isDescribed: boolean;
@@ -55,11 +53,10 @@ export const decode = defineStage({
     refuseOtherChannels(samples, file);
     const original = settings.keepSize ? originalPlace(samples.info) : undefined;
     const latent = samples.tensors["latent_tensor"] as Tensor<"float32">;
-    const { result: planes, compute } = await inVaeType(settings.vaeDtype, context, (type) => decodeLatent(latent, { file, compute: type, tile: settings.tile }, context));
-    const picture = fromPlanes(planes);
+    const run = { file, tile: settings.tile, quantization: quantizationOf(settings) };
+    const { result: picture, compute } = await inVaeType(settings.vaeDtype, context, (type) => decodeLatent(latent, { ...run, compute: type }, context));
     return {
       image: original ? resizeTo(picture, original.source, original.box) : picture,
-      quantization: settings.match === undefined ? "round" : "truncate",
       info: {
         ...samples.info,
         settings: {
@@ -75,8 +72,13 @@ export const decode = defineStage({
 });
 
 /** The bytes of a picture file that carries its recipe, unless it is not to be described. */
-export function encodeDecoded({ image, quantization, info, isDescribed }: DecodedPicture, format: PictureFormat): Promise<Uint8Array> {
-  return encodePicture(image, { format, quantization, ...(isDescribed && { description: recipeText(info) }) });
+export function encodeDecoded({ image, info, isDescribed }: DecodedPicture, format: PictureFormat): Promise<Uint8Array> {
+  return encodePicture(image, { format, ...(isDescribed && { description: recipeText(info) }) });
+}
+
+// ComfyUI's SaveImage cuts off; what is resampled afterwards is rounded.
+function quantizationOf({ match: wanted, keepSize }: Settings): Quantization {
+  return wanted === undefined || keepSize ? "round" : "truncate";
 }
 
 // The VAE that encoded the pictures, where it is not the one that decodes.
@@ -84,15 +86,16 @@ function otherEncoder({ weights: { vae } }: ArtifactInfo, { identity }: NetworkF
   return vae === undefined || vae === identity ? {} : { "vae.encoder": vae };
 }
 
-async function decodeLatent(latent: Tensor<"float32">, run: VaeRun, context: StageContext): Promise<Tensor<"float32">> {
+async function decodeLatent(latent: Tensor<"float32">, run: VaeRun, context: StageContext): Promise<Image> {
   const { spatialRatio } = vaeConfig(numbersOf(run.file.checkpoint));
   const [height, width] = latent.shape.slice(2) as [number, number];
-  const planes = await withVae("decoder", { run, pixels: [height * spatialRatio, width * spatialRatio] }, context, (vae) => {
+  const bytes = await withVae("decoder to bytes", { run, pixels: [height * spatialRatio, width * spatialRatio] }, context, (vae) => {
     context.emit({ kind: "activity", text: "decoding" });
     return vae(latent);
   });
-  refuseBroken(planes);
-  return planes;
+  const picture = fromBytes(bytes);
+  refuseFlat(picture);
+  return picture;
 }
 
 function vaeFile({ vae: path }: Settings): Promise<NetworkFile> {
@@ -108,12 +111,10 @@ function refuseOtherChannels({ tensors }: Artifact, { checkpoint }: NetworkFile)
   });
 }
 
-function refuseBroken(planes: Tensor<"float32">): void {
-  refuseNonFinite(planes, "the picture");
-  const area = planes.data.length / CHANNELS;
-  const channels = Array.from({ length: CHANNELS }, (_, index) => pictureStatistics(planes.data.subarray(index * area, (index + 1) * area)));
+function refuseFlat({ data }: Image): void {
+  const channels = Array.from({ length: CHANNELS }, (_, channel) => pictureStatistics(data, { channel, channels: CHANNELS }));
   if (!channels.every(({ flat }) => flat)) return;
-  const colour = channels.map(({ min }) => min.toFixed(3)).join(", ");
+  const colour = channels.map(({ min }) => (min / 255).toFixed(3)).join(", ");
   throw new QeditError("QEDIT_E_BAD_OUTPUT", `Decoded a picture of one flat colour (${colour} everywhere)`, {
     hint: "Model files that do not belong together do this: check --vae, --transformer and --text-encoder",
   });

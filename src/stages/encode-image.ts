@@ -106,7 +106,7 @@ async function encodeRoutes(pictures: readonly Picture[], { plan, run, context }
   });
 }
 
-async function encodeRoute({ name, image }: Picture, { vae, route }: { vae: RunVae; route: LatentRoute }): Promise<Tensor<"float32">> {
+async function encodeRoute({ name, image }: Picture, { vae, route }: { vae: RunVae<"encoder">; route: LatentRoute }): Promise<Tensor<"float32">> {
   const latent = await vae(toPlanes(applySteps(image, route.steps)));
   refuseNonFinite(latent, `the latent of ${name}`);
   return latent;

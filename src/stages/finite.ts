@@ -6,8 +6,12 @@ import type { Tensor } from "../tensor.js";
 export function refuseNonFinite({ data, type }: Tensor, what: string): void {
   if (type !== "float32") throw new Error(`internal: ${what} is ${type}`);
   const at = (data as Float32Array).findIndex((value) => !Number.isFinite(value));
-  if (at < 0) return;
-  throw new QeditError("QEDIT_E_BAD_OUTPUT", `Computed ${what}, but element ${at} is ${data[at]}`, {
+  if (at >= 0) throw nonFinite(what, `element ${at} is ${data[at]}`);
+}
+
+/** The error of a result that holds NaN or infinity: `Computed the picture, but …`. */
+export function nonFinite(what: string, reason: string): QeditError {
+  return new QeditError("QEDIT_E_BAD_OUTPUT", `Computed ${what}, but ${reason}`, {
     hint: "A damaged model file does this: compare its SHA-256 with the published one. On a GPU, try --dtype float32",
   });
 }

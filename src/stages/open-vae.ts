@@ -4,8 +4,9 @@ import { modelOf, withSession, type Session } from "../engine/engine.js";
 import type { Device } from "../engine/providers.js";
 import { Graph } from "../graph/graph.js";
 import type { DType } from "../graph/types.js";
-import { buildVaeDecoder, buildVaeEncoder, localReach, vaeConfig, type LocalReach, type VaePart } from "../models/qwen-image/vae.js";
+import { buildVaeDecoder, buildVaeEncoder, localReach, vaeConfig, type LocalReach, type VaeDecoderOptions, type VaePart } from "../models/qwen-image/vae.js";
 import type { Tensor } from "../tensor.js";
+import { nonFinite } from "./finite.js";
 import { networkModel, numbersOf, type NetworkFile } from "./network-file.js";
 import type { StageContext } from "./stage.js";
 import { describeTilePlan, inTiles, planTiles, weightBytes, type Area, type TiledNeeds, type TilePlan } from "./tiles.js";
@@ -17,39 +18,50 @@ export interface VaeRun {
   readonly compute: DType;
   /** Pixels along a side of a tile; undefined where the plan decides. */
   readonly tile: number | undefined;
+  /** How a decoder to bytes makes them; "round" unless given. */
+  readonly quantization?: VaeDecoderOptions["quantization"];
 }
 
-/** Encodes a picture f32 [1, 3, H, W] in 0..1 to a latent, or decodes a latent to a picture. */
-export type RunVae = (input: Tensor<"float32">) => Promise<Tensor<"float32">>;
+/** What the halves give: a latent f32 [1, 16, h, w]; a picture f32 [1, 3, H, W] in 0..1, or u8 [1, H, W, 3]. */
+export interface VaeResults {
+  readonly encoder: Tensor<"float32">;
+  readonly decoder: Tensor<"float32">;
+  readonly "decoder to bytes": Tensor<"uint8">;
+}
 
+/** Encodes a picture f32 [1, 3, H, W] in 0..1, or decodes a latent. To bytes it throws QEDIT_E_BAD_OUTPUT when the picture holds NaN or infinity. */
+export type RunVae<Name extends Half> = (input: Tensor<"float32">) => Promise<VaeResults[Name]>;
+
+const DECODER = { half: "decoder", network: "VAE decoder", build: buildVaeDecoder, input: "latent", output: "image" } as const;
 const HALVES = {
-  encoder: { network: "VAE encoder", build: buildVaeEncoder, input: "image", output: "latent" },
-  decoder: { network: "VAE decoder", build: buildVaeDecoder, input: "latent", output: "image" },
+  encoder: { half: "encoder", network: "VAE encoder", build: buildVaeEncoder, input: "image", output: "latent" },
+  decoder: DECODER,
+  "decoder to bytes": DECODER,
 } as const;
 
-type Half = keyof typeof HALVES;
+type Half = keyof VaeResults;
 
 /** Opens a half of the VAE for pictures of up to an area in pixels, uses it, and closes it; by a smaller plan once more when memory runs out. Throws QEDIT_E_MEMORY. */
-export function withVae<T>(half: Half, { run, pixels }: { run: VaeRun; pixels: Area }, context: StageContext, use: (vae: RunVae) => Promise<T>): Promise<T> {
+export function withVae<Name extends Half, T>(half: Name, { run, pixels }: { run: VaeRun; pixels: Area }, context: StageContext, use: (vae: RunVae<Name>) => Promise<T>): Promise<T> {
   const needs = vaeNeeds(half, { run, pixels }, context.engine.device);
   const planFor = (budget: number | undefined) => planTiles(needs, budget, run.tile);
   return withinMemory(context, { planFor, describe: (plan) => describeTilePlan(plan, needs.reach) }, (plan) => openVae(half, { run, reach: needs.reach, plan }, context, use));
 }
 
 /** Sizes of a half of the VAE for its plan. */
-export function vaeNeeds(half: Half, { run: { file, compute }, pixels }: { run: Omit<VaeRun, "tile">; pixels: Area }, device: Device): TiledNeeds {
-  const { network } = HALVES[half];
-  const numbers = numbersOf(file.checkpoint);
-  const reach = localReach(numbers, half);
+export function vaeNeeds(half: Half, { run, pixels }: { run: Omit<VaeRun, "tile">; pixels: Area }, device: Device): TiledNeeds {
+  const { network, half: which } = HALVES[half];
+  const numbers = numbersOf(run.file.checkpoint);
+  const reach = localReach(numbers, which);
   const graphs = new Map<VaePart, Graph>();
   const graph = (part: VaePart) => {
-    const known = graphs.get(part) ?? graphOf(half, { file, compute, part });
+    const known = graphs.get(part) ?? graphOf(half, run, part);
     graphs.set(part, known);
     return known;
   };
   return {
     network,
-    weights: weightBytes(graph("all"), compute),
+    weights: weightBytes(graph("all"), run.compute),
     reach,
     area: [pixels[0] / reach.ratio, pixels[1] / reach.ratio],
     activations(part, [height, width]) {
@@ -60,16 +72,10 @@ export function vaeNeeds(half: Half, { run: { file, compute }, pixels }: { run: 
   };
 }
 
-interface GraphParts {
-  readonly file: NetworkFile;
-  readonly compute: DType;
-  readonly part: VaePart;
-}
-
-function graphOf(half: Half, { file, compute, part }: GraphParts): Graph {
+function graphOf(half: Half, { file, compute, quantization = "round" }: Omit<VaeRun, "tile">, part: VaePart): Graph {
   const { network, build } = HALVES[half];
   const graph = new Graph(part === "all" ? `the ${network}` : `the ${network}, its ${part} part`);
-  build(graph, Weights.of(graph, file.checkpoint), { compute, part });
+  build(graph, Weights.of(graph, file.checkpoint), { compute, part, quantization: half === "decoder to bytes" ? quantization : undefined });
   return graph;
 }
 
@@ -79,12 +85,13 @@ interface Opening {
   readonly plan: TilePlan;
 }
 
-async function openVae<T>(half: Half, { run: { file, compute }, reach, plan }: Opening, context: StageContext, use: (vae: RunVae) => Promise<T>): Promise<T> {
+async function openVae<Name extends Half, T>(half: Name, { run, reach, plan }: Opening, context: StageContext, use: (vae: RunVae<Name>) => Promise<T>): Promise<T> {
   const { network, input, output } = HALVES[half];
-  const model = (part: VaePart) => networkModel(context, { network, file, others: { compute, part } }, () => modelOf(graphOf(half, { file, compute, part }), "full"));
+  const { file, compute, quantization } = run;
+  const model = (part: VaePart) => networkModel(context, { network, file, others: { compute, part, half, quantization } }, () => modelOf(graphOf(half, run, part), "full"));
   context.emit({ kind: "activity", text: "opening the VAE" });
   const { tile } = plan;
-  if (tile === undefined) return withSession(context.engine, await model("all"), (session) => use((given) => runOn(session, { [input]: given }, output)));
+  if (tile === undefined) return withSession(context.engine, await model("all"), (session) => use((given) => resultOf<VaeResults[Name]>(session, { [input]: given }, output)));
   return withSession(context.engine, await model("local"), async (local) =>
     withSession(context.engine, await model("global"), (global) =>
       use((given) => {
@@ -92,16 +99,19 @@ async function openVae<T>(half: Half, { run: { file, compute }, reach, plan }: O
           inTiles(values, { tile, reach, ...sides }, (part, { index, total }) => {
             context.signal.throwIfAborted();
             context.emit({ kind: "activity", text: `${half === "encoder" ? "encoding" : "decoding"} tile ${index + 1} of ${total}` });
-            return runOn(local, { [names[0]]: part }, names[1]);
+            return resultOf<VaeResults[Name]>(local, { [names[0]]: part }, names[1]);
           });
         return half === "encoder"
-          ? tiled(given, [input, "features"], { from: reach.ratio, to: 1 }).then((features) => runOn(global, { features }, output))
-          : runOn(global, { [input]: given }, "features").then((features) => tiled(features, ["features", output], { from: 1, to: reach.ratio }));
+          ? tiled(given, [input, "features"], { from: reach.ratio, to: 1 }).then((features) => resultOf(global, { features }, output))
+          : resultOf<Tensor<"float32">>(global, { [input]: given }, "features").then((features) => tiled(features, ["features", output], { from: 1, to: reach.ratio }));
       }),
     ),
   );
 }
 
-async function runOn(session: Session, feeds: Readonly<Record<string, Tensor>>, output: string): Promise<Tensor<"float32">> {
-  return (await session.run(feeds))[output] as Tensor<"float32">;
+async function resultOf<Result extends Tensor>(session: Session, feeds: Readonly<Record<string, Tensor>>, output: string): Promise<Result> {
+  const outputs = await session.run(feeds);
+  const sum = outputs["finite"]?.data[0];
+  if (sum !== undefined && !Number.isFinite(sum)) throw nonFinite("the picture", "it holds NaN or infinity");
+  return outputs[output] as Result;
 }

@@ -4,7 +4,7 @@
 import { ELEMENT, type DType } from "../graph/types.js";
 import type { Graph } from "../graph/graph.js";
 import type { LocalReach } from "../models/qwen-image/vae.js";
-import { float32, type Tensor } from "../tensor.js";
+import { elementCount, float32, tensor, type Tensor } from "../tensor.js";
 import { describeNetworkPlan, sizeText, type NetworkPlan } from "./memory-plan.js";
 
 /** Smallest side of a tile, in features: below it nearly all work is margin. */
@@ -73,21 +73,24 @@ interface Box {
   readonly width: number;
 }
 
+/** What tiles are cut from or joined to: planes f32 [1, channels, height, width], or pixels u8 [1, height, width, channels]. */
+type Tiled = Tensor<"float32"> | Tensor<"uint8">;
+
 /** Runs the local part of a network on every tile of an area, and joins what it keeps of them: with `from` and `to` elements a feature on either side. */
-export async function inTiles(
+export async function inTiles<Result extends Tiled>(
   input: Tensor<"float32">,
   { tile, reach, from, to }: { tile: number; reach: LocalReach; from: number; to: number },
-  run: (part: Tensor<"float32">, place: { readonly index: number; readonly total: number }) => Promise<Tensor<"float32">>,
-): Promise<Tensor<"float32">> {
+  run: (part: Tensor<"float32">, place: { readonly index: number; readonly total: number }) => Promise<Result>,
+): Promise<Result> {
   const [height, width] = input.shape.slice(2) as [number, number];
   const area: Area = [height / from, width / from];
   const tiles = tilesOf(area, tile, reach);
-  let joined: Tensor<"float32"> | undefined;
+  let joined: Result | undefined;
   for (const [index, { region, kept }] of tiles.entries()) {
     const part = await run(cut(input, scaled(region, from)), { index, total: tiles.length });
-    joined ??= float32([1, part.shape[1]!, area[0] * to, area[1] * to]);
+    joined ??= blank(part, [area[0] * to, area[1] * to]);
     const inside = { ...kept, top: kept.top - region.top, left: kept.left - region.left };
-    paste(joined, cut(part, scaled(inside, to)), scaled(kept, to));
+    copy({ of: part, at: scaled(inside, to) }, { of: joined, at: scaled(kept, to) });
   }
   return joined!;
 }
@@ -113,24 +116,31 @@ function scaled({ top, left, height, width }: Box, by: number): Box {
   return { top: top * by, left: left * by, height: height * by, width: width * by };
 }
 
-function cut({ shape, data }: Tensor<"float32">, { top, left, height, width }: Box): Tensor<"float32"> {
-  const [, channels, rows, columns] = shape as [number, number, number, number];
-  const part = float32([1, channels, height, width]);
-  for (let channel = 0; channel < channels; channel += 1) {
-    for (let row = 0; row < height; row += 1) {
-      const start = (channel * rows + top + row) * columns + left;
-      part.data.set(data.subarray(start, start + width), (channel * height + row) * width);
-    }
-  }
+function cut(input: Tensor<"float32">, from: Box): Tensor<"float32"> {
+  const part = blank(input, [from.height, from.width]);
+  copy({ of: input, at: from }, { of: part, at: { ...from, top: 0, left: 0 } });
   return part;
 }
 
-function paste({ shape, data }: Tensor<"float32">, part: Tensor<"float32">, { top, left, height, width }: Box): void {
-  const [, channels, rows, columns] = shape as [number, number, number, number];
-  for (let channel = 0; channel < channels; channel += 1) {
+function blank<T extends Tiled>({ type, shape }: T, [height, width]: Area): T {
+  const wanted = type === "uint8" ? [1, height, width, shape[3]!] : [1, shape[1]!, height, width];
+  return (type === "uint8" ? tensor("uint8", wanted, new Uint8Array(elementCount(wanted))) : float32(wanted)) as T;
+}
+
+/** Rows of elements of a tensor: `planes` times `height` of them, `step` elements for each column. */
+function rowsOf({ type, shape }: Tiled): { planes: number; height: number; width: number; step: number } {
+  const [, a, b, c] = shape as [number, number, number, number];
+  return type === "uint8" ? { planes: 1, height: a, width: b, step: c } : { planes: a, height: b, width: c, step: 1 };
+}
+
+// Between boxes of one size in tensors of one kind.
+function copy(source: { of: Tiled; at: Box }, target: { of: Tiled; at: Box }): void {
+  const [from, to] = [rowsOf(source.of), rowsOf(target.of)];
+  const { height, width } = source.at;
+  for (let plane = 0; plane < from.planes; plane += 1) {
     for (let row = 0; row < height; row += 1) {
-      const start = (channel * height + row) * width;
-      data.set(part.data.subarray(start, start + width), (channel * rows + top + row) * columns + left);
+      const start = ((plane * from.height + source.at.top + row) * from.width + source.at.left) * from.step;
+      target.of.data.set(source.of.data.subarray(start, start + width * from.step), ((plane * to.height + target.at.top + row) * to.width + target.at.left) * to.step);
     }
   }
 }

@@ -47,7 +47,8 @@ describe.each([
   ["cpu", ["f32"]],
 ] as const)("on %s", (provider, types) => {
   test.each(types)("the VAE has a kernel for every node in %s", (compute) => {
-    for (const each of [buildVaeEncoder, buildVaeDecoder]) {
+    const toBytes: typeof buildVaeEncoder = (graph, w, options) => buildVaeDecoder(graph, w, { ...options, quantization: "round" });
+    for (const each of [buildVaeEncoder, buildVaeDecoder, toBytes]) {
       const graph = graphOf("qwen_image_vae", vae(each, compute));
       expect(graph.nodes.length).toBeGreaterThan(FEWEST_NODES.vae);
       expect(missingKernels(graph, provider)).toEqual([]);

@@ -1,7 +1,7 @@
 // What happens after decoding, on results that a good model could have given: photographs, edited in one place, zoomed and shifted.
 import { expect, test } from "vitest";
 import type { ProgressEvent } from "../../src/events.js";
-import { CHANNELS, crop, toFloat, type Image } from "../../src/image/image.js";
+import { CHANNELS, crop, type Image } from "../../src/image/image.js";
 import { lanczos } from "../../src/image/lanczos.js";
 import { planSizes } from "../../src/image/plan.js";
 import { readImage } from "../../src/image/read.js";
@@ -32,7 +32,7 @@ function edited(image: Image): Image {
 function decoded(image: Image, isKept: boolean): DecodedPicture {
   const { target } = planSizes([{ name: "astronaut.jpg", width: original.width, height: original.height }], isKept ? {} : { size: { width: image.width, height: image.height } });
   const sizes = { target: { ...target }, images: [{ source: { width: original.width, height: original.height } }] };
-  return { image: toFloat(image), quantization: "round", isDescribed: true, info: { settings: { decode: { keep_size: isKept } }, sizes, inputs: {}, weights: {} } };
+  return { image, isDescribed: true, info: { settings: { decode: { keep_size: isKept } }, sizes, inputs: {}, weights: {} } };
 }
 
 function context(): StageContext & { readonly events: ProgressEvent[] } {

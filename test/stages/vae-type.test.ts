@@ -8,7 +8,7 @@ import { directEngine } from "../../src/engine/direct.js";
 import type { Engine } from "../../src/engine/engine.js";
 import { parseDevice } from "../../src/engine/providers.js";
 import type { ProgressEvent } from "../../src/events.js";
-import type { FloatImage } from "../../src/image/image.js";
+import type { Image } from "../../src/image/image.js";
 import { decode } from "../../src/stages/decode.js";
 import { encodeImage } from "../../src/stages/encode-image.js";
 import type { SettingsOf } from "../../src/stages/option.js";
@@ -34,14 +34,14 @@ function samples(scale: number): Artifact {
   return { kind: "samples", tensors: { latent_tensor: latent }, info: { settings: {}, sizes: {}, inputs: {}, weights: {}, names: {} } as unknown as Artifact["info"] };
 }
 
-async function decoded(scale: number, vaeDtype: string): Promise<{ image: FloatImage; type: unknown; notes: string[] }> {
+async function decoded(scale: number, vaeDtype: string): Promise<{ image: Image; type: unknown; notes: string[] }> {
   const engine = await likeCuda();
   const notes: string[] = [];
   const emit = (event: ProgressEvent) => void (event.kind === "note" && notes.push(event.text));
   try {
     const settings = { vae, vaeDtype, tile: undefined, keepSize: false, match: undefined, noMetadata: false } satisfies SettingsOf<typeof decode.options>;
     const { image, info } = await decode.run({ samples: samples(scale) }, settings, { engine, emit, signal: new AbortController().signal });
-    return { image: image as FloatImage, type: (info.settings["decode"] as { compute_type: string }).compute_type, notes };
+    return { image, type: (info.settings["decode"] as { compute_type: string }).compute_type, notes };
   } finally {
     await engine.dispose();
   }

@@ -77,17 +77,44 @@ function encoderFeatures(graph: Graph, w: Weights, { sides, compute }: { sides: 
   return convolution(image.mul(2).sub(1).cast(compute), w.at("encoder.conv1"), SAME);
 }
 
+/** How a graph of the decoder is built. */
+export interface VaeDecoderOptions extends VaeOptions {
+  /** How the picture becomes bytes, "round" to the nearest or "truncate"; unless given, it stays in floats. */
+  readonly quantization?: "round" | "truncate" | undefined;
+}
+
 /**
- * Adds `latent` f32 [1, 16, h, w], un-normalised → `image` f32 [1, 3, 8h, 8w], clamped to 0..1. Its global part, the first, gives
- * `features` f32 [1, channels, h, w], which its local part takes.
+ * Adds `latent` f32 [1, 16, h, w], un-normalised → `image` f32 [1, 3, 8h, 8w], clamped to 0..1; or quantised, u8 [1, 8h, 8w, 3], and
+ * `finite` f32 [], 0, or NaN where a value is NaN or infinite. Its global part, the first, gives `features` f32 [1, channels, h, w],
+ * which its local part takes.
  */
-export function buildVaeDecoder(graph: Graph, w: Weights, { compute = "f32", part = "all" }: VaeOptions = {}): void {
+export function buildVaeDecoder(graph: Graph, w: Weights, { compute = "f32", part = "all", quantization }: VaeDecoderOptions = {}): void {
   const decoder = w.at("decoder");
   const { channels, layers } = decoderCut(w);
   const features = part === "local" ? graph.input("features", "f32", [1, channels, "h", "w"]).cast(compute) : decoderFeatures(graph, w, compute);
   const x = layersOf(features, decoder.at("upsamples"), { from: part === "local" ? layers : 0, to: part === "global" ? layers : decoder.count("upsamples"), resample: upsample });
   if (part === "global") graph.output("features", x.cast("f32"));
-  else graph.output("image", head(x, decoder).cast("f32").add(1).mul(0.5).clip(0, 1));
+  else giveImage(graph, head(x, decoder).cast("f32"), quantization);
+}
+
+function giveImage(graph: Graph, raw: Value, quantization: VaeDecoderOptions["quantization"]): void {
+  const image = raw.add(1).mul(0.5).clip(0, 1);
+  if (quantization === undefined) {
+    graph.output("image", image);
+    return;
+  }
+  graph.output("image", quantised(image, quantization).transpose([0, 2, 3, 1]));
+  // Limits and bytes hide what is not finite; 0 times it is NaN, and so is a sum with NaN.
+  graph.output("finite", raw.mul(0).sum());
+}
+
+/**
+ * The bytes of a picture in 0..1, u8, the same as toBytes of image/image.ts makes. The cast cuts off what is behind the point. A half added
+ * to the level itself would be rounded to float32 and lift what lies just below it, so halves are counted: (floor(2·level) + 1) / 2 is exact.
+ */
+export function quantised(image: Value, quantization: "round" | "truncate"): Value {
+  const levels = quantization === "truncate" ? image.mul(255) : image.mul(2 * 255).floor().add(1).mul(0.5);
+  return levels.cast("u8");
 }
 
 function decoderFeatures(graph: Graph, w: Weights, compute: DType): Value {

@@ -62,7 +62,7 @@ export function plannedNetworks({ parts, adapters }: Pick<PlannedFiles, "parts" 
     visionTower: { ...text, graph: built("the vision tower", "textEncoder", (g, w) => buildVisionTower(g, w, { config: vision, compute: text.compute })) },
     languageModel: { ...text, graph: built("the language model", "textEncoder", (g, w) => buildLanguageModel(g, w, { config: language, compute: text.compute })) },
     transformer: { stage: "sample", optimization, compute, graph },
-    vaeDecoder: { ...picture, stage: "decode", graph: built("the VAE decoder", "vae", (g, w) => buildVaeDecoder(g, w, picture)) },
+    vaeDecoder: { ...picture, stage: "decode", graph: built("the VAE decoder", "vae", (g, w) => buildVaeDecoder(g, w, { ...picture, quantization: "round" })) },
     vae: vaeConfig(numbersOf(vae.checkpoint)),
     vision,
     sampled,

@@ -92,14 +92,15 @@ function sharedBuffers(order: readonly Node[], { given, kind }: Values): readonl
   };
   order.forEach((node, index) => {
     const isAlias = node.operator === "Reshape" && given.has(node.inputs[0]!);
-    for (const name of isAlias ? [] : node.outputs) {
+    const outputs = node.outputs.filter((name) => name !== "");
+    for (const name of isAlias ? [] : outputs) {
       const buffer = dying(node) ?? released(name) ?? { name, first: index, last: index };
       if (!left.has(buffer)) all.push(buffer);
       bufferOf.set(name, buffer);
       left.set(buffer, (left.get(buffer) ?? 0) + (reads.get(name) ?? 0));
     }
     for (const name of node.inputs) use(name, index, 1);
-    for (const name of node.outputs) use(name, index, 0);
+    for (const name of outputs) use(name, index, 0);
   });
   return all;
 }
