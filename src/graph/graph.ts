@@ -1,6 +1,7 @@
 // The ONNX graph under construction: inputs, weights that stay in their files, nodes, outputs.
 // Pure: it holds names and shapes, opens nothing and runs nothing.
 import { elementBytes } from "./elements.js";
+import { FORMS, type GraphForms } from "./forms.js";
 import { ELEMENT, shapeText, type DType, type Shape } from "./types.js";
 import { Value } from "./value.js";
 
@@ -47,6 +48,7 @@ export const MICROSOFT = "com.microsoft";
 /** A graph that grows by calling methods of its values. */
 export class Graph {
   readonly name: string;
+  readonly forms: GraphForms;
   readonly inputs = new Map<string, Value>();
   readonly outputs = new Map<string, Value>();
   readonly externals = new Map<string, External>();
@@ -56,9 +58,11 @@ export class Graph {
   #scope = "";
   readonly #names = new Map<string, number>();
   readonly #constantNames = new Map<string, Value>();
+  readonly #shared = new Map<string, Value>();
 
-  constructor(name: string) {
+  constructor(name: string, forms: Partial<GraphForms> = {}) {
     this.name = name;
+    this.forms = { ...FORMS, ...forms };
   }
 
   /** Declares an input that is fed at every run. */
@@ -96,6 +100,13 @@ export class Graph {
     this.constants.set(name, { dtype, shape, bytes: elementBytes(dtype, numbers) });
     const value = new Value(this, { name, dtype, shape });
     this.#constantNames.set(key, value);
+    return value;
+  }
+
+  /** The value of a key, built when it is first asked for and by nodes that are named under no path: what several places share. */
+  once(key: string, build: () => Value): Value {
+    const value = this.#shared.get(key) ?? this.scoped("", build);
+    this.#shared.set(key, value);
     return value;
   }
 

@@ -1,7 +1,7 @@
 // The fused operators that the networks are made of (rule 5 of the design), as functions over values.
 // Operator schemas: onnx/docs/Operators.md (opset 23) and onnxruntime/docs/ContribOperators.md (com.microsoft).
 import { MICROSOFT } from "./graph.js";
-import { addDims, divideDim, multiplyDims, type Dim } from "./types.js";
+import { addDims, divideDim, multiplyDims, sameShape, type Dim } from "./types.js";
 import type { Value } from "./value.js";
 
 /** Opset of the default domain: the first with RMSNormalization, RotaryEmbedding and Attention. */
@@ -11,12 +11,12 @@ function refuse(operator: string, value: Value, reason: string): Error {
   return new Error(`Cannot apply ${operator} to ${value.text()}: ${reason} in "${value.graph.place(operator)}"`);
 }
 
-/** `x · weightᵀ + bias` for x [rows, in], weight [out, in] as checkpoints store it, bias [out]. */
+/** `x · weightᵀ + bias` for x [rows, in], weight [out, in] as checkpoints store it, bias [out] or [rows, out]. */
 export function gemm(x: Value, weight: Value, bias?: Value): Value {
   if (x.rank !== 2 || weight.rank !== 2 || x.dim(1) !== weight.dim(1) || x.dtype !== weight.dtype) {
     throw refuse("Gemm", x, `it does not fit ${weight.text()}`);
   }
-  if (bias && (bias.rank !== 1 || bias.dim(0) !== weight.dim(0) || bias.dtype !== x.dtype)) {
+  if (bias && (!sameShape(bias.shape, [x.dim(0), weight.dim(0)].slice(-bias.rank)) || bias.dtype !== x.dtype)) {
     throw refuse("Gemm", x, `bias ${bias.text()} does not fit ${weight.text()}`);
   }
   const inputs = bias ? [x, weight, bias] : [x, weight];

@@ -171,6 +171,16 @@ export class Value {
     return this.graph.node("Split", [this], { shapes, dtype: this.dtype, attributes });
   }
 
+  /** Cuts an axis into parts of the given lengths, in order. */
+  cut(lengths: readonly number[], axis: number): Value[] {
+    if (lengths.length === 1) return [this];
+    const total = lengths.reduce((sum, length) => sum + length, 0);
+    if (total !== this.dim(axis)) throw new Error(`Cannot cut ${this.text()} into ${lengths.join(" + ")} along axis ${axis} in "${this.graph.place("Split")}"`);
+    const sizes = this.graph.constant("i64", [lengths.length], lengths);
+    const shapes = lengths.map((length) => replaced(this.shape, axis, length));
+    return this.graph.node("Split", [this, sizes], { shapes, dtype: this.dtype, attributes: { axis: { int: axis < 0 ? axis + this.rank : axis } } });
+  }
+
   #broadcast(operator: string, other: Value | number): Value {
     const right = typeof other === "number" ? this.graph.constant(this.dtype, [], [other]) : other;
     this.#sameType(right, operator);

@@ -1,18 +1,27 @@
 // Layers that every network here is made of. Rows are tokens: x is [tokens, width].
 import type { AdapterValues, Weights } from "../checkpoint/weights.js";
 import { gemm, rmsNorm } from "../graph/operators.js";
-import { sameShape } from "../graph/types.js";
-import type { Value } from "../graph/value.js";
+import { sameShape, type DType } from "../graph/types.js";
+import { concat, type Value } from "../graph/value.js";
 
 /** `x · weightᵀ + bias` in the type of x, whatever type the weight is stored in, plus the LoRAs on this module. */
 export function linear(x: Value, w: Weights): Value {
-  return w.scoped(() => {
-    const weight = w.get("weight").cast(x.dtype);
-    const bias = w.has("bias") ? w.get("bias").cast(x.dtype) : undefined;
-    const scale = w.weightScale();
-    const y = scale ? scaledGemm(x, weight, { scale, bias }) : gemm(x, weight, bias);
-    return w.adapters().reduce((sum, adapter) => sum.add(lowRank(x, adapter)), y);
-  });
+  return linears(x, [w])[0]!;
+}
+
+/** What `linear` gives with each of several modules that read one x: so their LoRAs share a product. */
+export function linears(x: Value, modules: readonly Weights[]): Value[] {
+  const layers = modules.map((w) => ({ w, y: w.scoped(() => stored(x, w)), adapters: w.adapters() }));
+  if (x.graph.forms.loras === "stacked") return withStacked(x, layers);
+  return layers.map(({ w, y, adapters }) => w.scoped(() => adapters.reduce((sum, adapter) => sum.add(lowRank(x, adapter)), y)));
+}
+
+// The layer as its file has it.
+function stored(x: Value, w: Weights): Value {
+  const weight = w.get("weight").cast(x.dtype);
+  const bias = w.has("bias") ? w.get("bias").cast(x.dtype) : undefined;
+  const scale = w.weightScale();
+  return scale ? scaledGemm(x, weight, { scale, bias }) : gemm(x, weight, bias);
 }
 
 // A scalar scale moves to x, the smaller factor; one scale a row stays with the outputs. The product is taken in
@@ -29,6 +38,49 @@ function scaledGemm(x: Value, weight: Value, { scale, bias }: { scale: Value; bi
 function lowRank(x: Value, { up, down, scale, strength }: AdapterValues): Value {
   const inner = gemm(x, down.cast(x.dtype)).mul(strength.mul(scale).cast(x.dtype));
   return gemm(inner, up.cast(x.dtype));
+}
+
+interface Layer {
+  readonly w: Weights;
+  readonly y: Value;
+  readonly adapters: readonly AdapterValues[];
+}
+
+// The same sums with all factors of all layers side by side along the rank: x is read once, and each layer's sum is part of its product.
+function withStacked(x: Value, layers: readonly Layer[]): Value[] {
+  const riding = layers.filter(({ adapters }) => adapters.length > 0);
+  if (riding.length === 0) return layers.map(({ y }) => y);
+  const all = riding.flatMap(({ adapters }) => adapters);
+  const parts = riding[0]!.w.scoped(() => {
+    const inner = gemm(x, stacked(all.map(({ down }) => down), 0, x.dtype)).mul(scalesOf(all, x.dtype));
+    return inner.cut(riding.map(({ adapters }) => adapters.reduce((sum, each) => sum + rankOf(each), 0)), 1);
+  });
+  return layers.map(({ w, y, adapters }, index) => {
+    const part = parts[riding.indexOf(layers[index]!)];
+    return part ? w.scoped(() => gemm(part, stacked(adapters.map(({ up }) => up), 1, x.dtype), y)) : y;
+  });
+}
+
+function stacked(factors: readonly Value[], axis: number, dtype: DType): Value {
+  const [first, ...others] = factors as [Value, ...Value[]];
+  if (others.length === 0) return first.cast(dtype);
+  // 8-bit floats cannot be joined.
+  const isJoinable = others.every((each) => each.dtype === first.dtype) && !first.dtype.startsWith("f8");
+  return concat(isJoinable ? factors : factors.map((each) => each.cast(dtype)), axis).cast(dtype);
+}
+
+// strength · alpha/rank of every row of the stacked factors, [ranks]; the same for most layers of a graph.
+function scalesOf(adapters: readonly AdapterValues[], dtype: DType): Value {
+  const { graph } = adapters[0]!.strength;
+  const key = adapters.map((each) => `${each.strength.name}*${each.scale}[${rankOf(each)}]`).join();
+  return graph.once(`LoRA scales ${key} ${dtype}`, () => {
+    const scales = adapters.map((each) => graph.constant("f32", [rankOf(each)], new Array<number>(rankOf(each)).fill(each.scale)).mul(each.strength));
+    return (scales.length === 1 ? scales[0]! : concat(scales, 0)).cast(dtype);
+  });
+}
+
+function rankOf({ down }: AdapterValues): number {
+  return Number(down.dim(0));
 }
 
 /** RMSNorm of each head: x [tokens, heads·d] with a weight [d] gives [tokens, heads·d]. */

@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { KERNELS } from "../../src/engine/kernel-table.js";
 import { missingKernels } from "../../src/engine/kernels.js";
 import { installedRelease } from "../../src/engine/release.js";
+import type { GraphForms } from "../../src/graph/forms.js";
 import { Graph } from "../../src/graph/graph.js";
 import { OPSET, upsampleNearest2x } from "../../src/graph/operators.js";
 import type { DType } from "../../src/graph/types.js";
@@ -36,10 +37,16 @@ function textEncoder(compute: DType): { vision: Graph; language: Graph } {
   };
 }
 
-function transformer(compute: DType, { referencesAtZero = false, isLightning = false } = {}): Graph {
+interface Variant {
+  readonly referencesAtZero?: boolean;
+  readonly isLightning?: boolean;
+  readonly forms?: Partial<GraphForms>;
+}
+
+function transformer(compute: DType, { referencesAtZero = false, isLightning = false, forms = {} }: Variant = {}): Graph {
   const checkpoint = published("qwen_image_edit_2509_fp8_e4m3fn");
   const config = { ...transformerConfig(numbersOf(checkpoint), {}), referencesAtZero };
-  return build(checkpoint, [(graph, w) => buildTransformer(graph, w, { config, compute })], isLightning ? [publishedLora()] : []).graphs[0]!;
+  return build(checkpoint, [(graph, w) => buildTransformer(graph, w, { config, compute })], { adapters: isLightning ? [publishedLora()] : [], forms }).graphs[0]!;
 }
 
 describe.each([
@@ -73,6 +80,7 @@ describe.each([
     ["2509 with a LoRA", { isLightning: true }],
     ["2511", { referencesAtZero: true }],
     ["2511 with a LoRA", { referencesAtZero: true, isLightning: true }],
+    ["2509 with a LoRA apart", { isLightning: true, forms: { loras: "apart" } as const }],
   ])("the transformer of %s has a kernel for every node", (_, variant) => {
     const graph = transformer(compute, variant);
     expect(graph.nodes.length).toBeGreaterThan(FEWEST_NODES.transformer);

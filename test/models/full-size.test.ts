@@ -70,7 +70,7 @@ test("a Lightning LoRA rides on all of its 720 modules, but four that nobody rea
   const checkpoint = published("qwen_image_edit_2509_fp8_e4m3fn");
   const lora = publishedLora();
   const config = transformerConfig(numbersOf(checkpoint), {});
-  const { graphs } = build(checkpoint, [(graph, w) => buildTransformer(graph, w, { config, compute: "bf16" })], [lora]);
+  const { graphs } = build(checkpoint, [(graph, w) => buildTransformer(graph, w, { config, compute: "bf16" })], { adapters: [lora] });
   const riding = [...graphs[0]!.externals.keys()].filter((name) => name.startsWith("lora_strength.0:"));
   expect(lora.pairs.size).toBe(720);
   expect(riding).toHaveLength(2 * (720 - 4));

@@ -2,6 +2,7 @@
 import { publishedTensors, type PublishedName } from "../../fixtures/headers/published.js";
 import { STORED_BYTES, type Checkpoint, type StoredTensor } from "../../src/checkpoint/checkpoint.js";
 import { Weights, type Adapter } from "../../src/checkpoint/weights.js";
+import type { GraphForms } from "../../src/graph/forms.js";
 import { Graph } from "../../src/graph/graph.js";
 
 /** A published file as a checkpoint without a file behind it. */
@@ -27,10 +28,16 @@ export function publishedLora(): Adapter {
 /** Adds one network to a graph. */
 export type Build = (graph: Graph, w: Weights) => void;
 
+/** What rides on networks, and how they are written. */
+export interface BuildOptions {
+  readonly adapters?: readonly Adapter[];
+  readonly forms?: Partial<GraphForms>;
+}
+
 /** Builds networks over one checkpoint; `unused` are the tensors that none of them reads. */
-export function build(checkpoint: Checkpoint, builds: readonly Build[], adapters: readonly Adapter[] = []): { graphs: Graph[]; unused: string[] } {
+export function build(checkpoint: Checkpoint, builds: readonly Build[], { adapters = [], forms = {} }: BuildOptions = {}): { graphs: Graph[]; unused: string[] } {
   const used = builds.map((each) => {
-    const graph = new Graph("full");
+    const graph = new Graph("full", forms);
     const weights = Weights.of(graph, checkpoint, adapters);
     each(graph, weights);
     return { graph, unused: new Set(weights.unused()) };

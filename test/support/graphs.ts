@@ -3,6 +3,7 @@ import type { Checkpoint } from "../../src/checkpoint/checkpoint.js";
 import { Weights, type Adapter } from "../../src/checkpoint/weights.js";
 import { directEngine } from "../../src/engine/direct.js";
 import { modelOf, type Optimization, type Session } from "../../src/engine/engine.js";
+import type { GraphForms } from "../../src/graph/forms.js";
 import { Graph } from "../../src/graph/graph.js";
 
 /** An opened network, with the values that its file offered and nobody read. */
@@ -16,12 +17,13 @@ export interface NetworkOptions {
   readonly build: (graph: Graph, weights: Weights) => void;
   readonly optimization: Optimization;
   readonly adapters?: readonly Adapter[];
+  readonly forms?: Partial<GraphForms>;
   readonly taps?: Readonly<Record<string, string>>;
 }
 
 /** Opens a network over a checkpoint on the CPU, in this thread. */
 export async function openNetwork(checkpoint: Checkpoint, options: NetworkOptions): Promise<OpenNetwork> {
-  const graph = new Graph("network");
+  const graph = new Graph("network", options.forms);
   const weights = Weights.of(graph, checkpoint, options.adapters);
   options.build(graph, weights);
   for (const [tap, name] of Object.entries(options.taps ?? {})) {

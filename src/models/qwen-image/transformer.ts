@@ -6,7 +6,7 @@ import type { Graph } from "../../graph/graph.js";
 import { gelu, layerNorm, multiHeadAttention, rotary } from "../../graph/operators.js";
 import { addDims, type DType } from "../../graph/types.js";
 import { concat, type Value } from "../../graph/value.js";
-import { batched, headNorm, linear, rmsNormAt, unbatched } from "../layers.js";
+import { batched, headNorm, linear, linears, rmsNormAt, unbatched } from "../layers.js";
 import type { TransformerConfig } from "./config.js";
 import { computedModulation, fedModulation, type BlockModulation, type BlockRange, type Modulation, type ModulationSource } from "./modulation.js";
 
@@ -148,11 +148,10 @@ const IMAGE = { q: ["to_q", "norm_q"], k: ["to_k", "norm_k"], v: "to_v" } as con
 
 function jointAttention({ txt, img }: Streams, w: Weights, { config, rope }: Shared): Streams {
   const { heads } = config;
-  const stream = (x: Value, names: typeof TEXT | typeof IMAGE) => ({
-    q: normedHeads(x, w, { names: names.q, config }),
-    k: normedHeads(x, w, { names: names.k, config }),
-    v: linear(x, w.at(names.v)),
-  });
+  const stream = (x: Value, { q, k, v }: typeof TEXT | typeof IMAGE) => {
+    const [queries, keys, values] = linears(x, [w.at(q[0]), w.at(k[0]), w.at(v)]) as [Value, Value, Value];
+    return { q: headNorm(queries, w.at(q[1]), config), k: headNorm(keys, w.at(k[1]), config), v: values };
+  };
   const [text, image] = [stream(txt, TEXT), stream(img, IMAGE)];
   const attended = w.scoped(() => {
     const joined = (name: "q" | "k" | "v") => textFirst(text[name], image[name]);
@@ -166,20 +165,19 @@ function jointAttention({ txt, img }: Streams, w: Weights, { config, rope }: Sha
 function targetAttention({ txt, img }: Streams, w: Weights, { config, rope, parts }: Shared): Value {
   const { heads } = config;
   const target = w.scoped(() => img.firstLike(0, parts[0], 1));
-  const q = normedHeads(target, w, { names: IMAGE.q, config });
-  const [textK, imageK] = [normedHeads(txt, w, { names: TEXT.k, config }), normedHeads(img, w, { names: IMAGE.k, config })];
-  const [textV, imageV] = [linear(txt, w.at(TEXT.v)), linear(img, w.at(IMAGE.v))];
+  const q = headNorm(linear(target, w.at(IMAGE.q[0])), w.at(IMAGE.q[1]), config);
+  const seen = (x: Value, { k, v }: typeof TEXT | typeof IMAGE) => {
+    const [keys, values] = linears(x, [w.at(k[0]), w.at(v)]) as [Value, Value];
+    return { k: headNorm(keys, w.at(k[1]), config), v: values };
+  };
+  const [text, image] = [seen(txt, TEXT), seen(img, IMAGE)];
   const attended = w.scoped(() => {
     const ofTarget = (angles: Value) => angles.splitLike(1, [batched(txt), ...parts], 1)[1]!;
     const targetRope = { cos: ofTarget(rope.cos), sin: ofTarget(rope.sin) };
-    const all = { q: turned(batched(q), targetRope, heads), k: turned(textFirst(textK, imageK), rope, heads), v: textFirst(textV, imageV) };
+    const all = { q: turned(batched(q), targetRope, heads), k: turned(textFirst(text.k, image.k), rope, heads), v: textFirst(text.v, image.v) };
     return unbatched(multiHeadAttention(all, heads));
   });
   return linear(attended, w.at("to_out.0"));
-}
-
-function normedHeads(x: Value, w: Weights, { names: [projection, norm], config }: { names: readonly [string, string]; config: TransformerConfig }): Value {
-  return headNorm(linear(x, w.at(projection)), w.at(norm), config);
 }
 
 function textFirst(text: Value, image: Value): Value {

@@ -1,0 +1,11 @@
+// Ways of writing the same arithmetic, equal in numbers but for the order of sums. Which is faster is a question of the device: `npm run
+// bench:gpu` opens blocks of the transformer in each form and prints what it brings (bench/README.md).
+
+/** How a graph is written where there is a choice. */
+export interface GraphForms {
+  /** LoRAs on layers that read one input: "stacked", one product down for all and one up for each layer, or "apart", two products for each. */
+  readonly loras: "stacked" | "apart";
+}
+
+/** The forms of every graph that is not told otherwise. Stacked LoRAs are less than half the nodes, and read their input once. */
+export const FORMS: GraphForms = { loras: "stacked" };

@@ -1,0 +1,104 @@
+// The transformer in each of its forms against the form it is written in by default: the same numbers by other nodes.
+import { readdirSync } from "node:fs";
+import { describe, expect, test } from "vitest";
+import { matchLora } from "../../src/checkpoint/lora.js";
+import { writeSafetensors } from "../../src/checkpoint/safetensors-writer.js";
+import { checkpointConfig, readSafetensors, stripPrefix } from "../../src/checkpoint/safetensors.js";
+import type { Adapter } from "../../src/checkpoint/weights.js";
+import type { GraphForms } from "../../src/graph/forms.js";
+import { transformerConfig } from "../../src/models/qwen-image/config.js";
+import { ropeTables } from "../../src/models/qwen-image/tokens.js";
+import { buildTransformer } from "../../src/models/qwen-image/transformer.js";
+import { numbersOf } from "../../src/stages/network-file.js";
+import { float32, type Tensors } from "../../src/tensor.js";
+import { temporaryFolder } from "../checkpoint/folder.js";
+import { numbers } from "../graph/run.js";
+import { scaledError } from "../parity/table.js";
+import { build, published, publishedLora } from "../support/full-size.js";
+import { fixture } from "../support/golden.js";
+import { openNetwork } from "../support/graphs.js";
+
+/** float32 sums in another order: some units in the last place of the largest value. */
+const SAME = 1e-6;
+
+const path = temporaryFolder();
+
+/** LoRA files and their strengths. */
+type Loras = readonly (readonly [file: string, strength: number])[];
+
+async function velocity(name: string, { loras = [], forms = {} }: { loras?: Loras; forms?: Partial<GraphForms> }) {
+  const checkpoint = stripPrefix(await readSafetensors(fixture(`tiny/${name}.safetensors`)));
+  const config = transformerConfig(numbersOf(checkpoint), checkpointConfig(checkpoint));
+  const adapters: Adapter[] = [];
+  const strengths: Record<string, Tensors[string]> = {};
+  for (const [index, [file, strength]] of loras.entries()) {
+    adapters.push({ name: `lora_strength.${index}`, pairs: (await matchLora(await readSafetensors(file), checkpoint)).matched });
+    strengths[`lora_strength.${index}`] = float32([1], Float32Array.of(strength));
+  }
+  const [target, reference] = [{ rows: 3, columns: 4 }, { rows: 2, columns: 5 }];
+  const { cos, sin } = ropeTables(7, [target, reference], config);
+  await using opened = await openNetwork(checkpoint, { build: (graph, w) => buildTransformer(graph, w, { config, compute: "f32" }), optimization: "none", adapters, forms });
+  const given = await opened.session.run({
+    latent_tokens: numbers([1, 12, config.patchWidth], 1), reference_tokens: numbers([1, 10, config.patchWidth], 2), prompt_embeds: numbers([1, 7, config.textWidth], 3),
+    timestep: float32([1], Float32Array.of(0.83)), rope_cos: cos, rope_sin: sin, ...strengths,
+  });
+  return given["velocity"]!.data as Float32Array;
+}
+
+function fullSize({ isLightning = false, forms = {}, referencesAtZero = false }: { isLightning?: boolean; forms?: Partial<GraphForms>; referencesAtZero?: boolean }) {
+  const checkpoint = published("qwen_image_edit_2509_fp8_e4m3fn");
+  const config = { ...transformerConfig(numbersOf(checkpoint), {}), referencesAtZero };
+  const blocks = { from: 0, to: config.blocks };
+  return build(checkpoint, [(graph, w) => buildTransformer(graph, w, { config, compute: "bf16", blocks, isModulationFed: true })], { adapters: isLightning ? [publishedLora()] : [], forms }).graphs[0]!;
+}
+
+describe("stacked LoRAs", () => {
+  const folder = fixture("tiny/loras");
+  const files = readdirSync(folder).filter((name) => name.endsWith(".safetensors"));
+  const file = (name: string) => `${folder}/${name}.safetensors`;
+
+  const difference = async (loras: Loras, name = "transformer") => {
+    const [found, wanted, none] = [await velocity(name, { loras }), await velocity(name, { loras, forms: { loras: "apart" } }), await velocity(name, {})];
+    expect(scaledError(none, wanted)).toBeGreaterThan(100 * SAME);
+    return scaledError(found, wanted);
+  };
+
+  test.each(files)("give with %s what LoRAs apart give", async (name) => {
+    expect(await difference([[`${folder}/${name}`, 0.7]])).toBeLessThanOrEqual(SAME);
+  });
+
+  test.each(["transformer", "transformer-scaled-fp8", "transformer-2511", "transformer-bf16"])("give with three files on %s what LoRAs apart give", async (name) => {
+    expect(await difference([[file("published"), 0.7], [file("second"), -0.4], [file("alpha-i64"), 1.3]], name)).toBeLessThanOrEqual(SAME);
+  });
+
+  test("give the same where modules have unlike ranks, alphas and types, or none", async () => {
+    const pair = (module: string, [out, into]: readonly [number, number], { rank, seed }: { rank: number; seed: number }) => ({
+      [`${module}.lora_up.weight`]: numbers([out, rank], seed),
+      [`${module}.lora_down.weight`]: { ...numbers([rank, into], seed + 1), ...(seed % 2 ? { storedAs: "BF16" as const } : {}) },
+      [`${module}.alpha`]: float32([], Float32Array.of(0.1 * seed)),
+    });
+    const { tensors } = await readSafetensors(fixture("tiny/transformer.safetensors"));
+    const shape = (module: string) => tensors.get(`${module}.weight`)!.shape as [number, number];
+    const block = "transformer_blocks.0.attn";
+    const modules = [`${block}.to_v`, `${block}.to_q`, `${block}.add_k_proj`, "transformer_blocks.1.attn.to_k", "transformer_blocks.1.img_mlp.net.2", "img_in", "proj_out"];
+    await writeSafetensors(path("unlike.safetensors"), Object.assign({}, ...modules.map((module, index) => pair(module, shape(module), { rank: index + 1, seed: index + 2 }))));
+    expect(await difference([[path("unlike.safetensors"), 0.3], [file("second"), 1]])).toBeLessThanOrEqual(SAME);
+  });
+
+  test("take less than half the nodes of LoRAs apart, at full size", () => {
+    const bare = fullSize({}).nodes.length;
+    const [stacked, apart] = [fullSize({ isLightning: true }), fullSize({ isLightning: true, forms: { loras: "apart" } })].map(({ nodes }) => nodes.length - bare);
+    // Of 716 modules, apart: a scale, two products, a Mul and an Add, and for the scale in 16 bits a Cast.
+    expect(apart).toBe(6 * 716);
+    expect(stacked).toBeLessThan(apart! / 2);
+  });
+
+  test("read each input once: two products down for the six projections of a block", () => {
+    const { nodes, externals } = fullSize({ isLightning: true });
+    const downs = new Set([...externals.keys()].filter((name) => name.endsWith(".down")));
+    const joined = nodes.filter(({ operator, inputs }) => operator === "Concat" && inputs.some((name) => downs.has(name)));
+    expect(joined.filter(({ inputs }) => inputs.length === 3)).toHaveLength(2 * 59);
+    // Of the last block, keys and values of both streams.
+    expect(joined.filter(({ inputs }) => inputs.length === 2)).toHaveLength(2);
+  });
+});
