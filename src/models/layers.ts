@@ -1,6 +1,6 @@
 // Layers that every network here is made of. Rows are tokens: x is [tokens, width].
 import type { AdapterValues, Weights } from "../checkpoint/weights.js";
-import { gemm, rmsNorm } from "../graph/operators.js";
+import { fp8Gemm, gemm, rmsNorm } from "../graph/operators.js";
 import { sameShape, type DType } from "../graph/types.js";
 import { concat, type Value } from "../graph/value.js";
 
@@ -18,10 +18,21 @@ export function linears(x: Value, modules: readonly Weights[]): Value[] {
 
 // The layer as its file has it.
 function stored(x: Value, w: Weights): Value {
-  const weight = w.get("weight").cast(x.dtype);
+  const weight = w.get("weight");
   const bias = w.has("bias") ? w.get("bias").cast(x.dtype) : undefined;
   const scale = w.weightScale();
-  return scale ? scaledGemm(x, weight, { scale, bias }) : gemm(x, weight, bias);
+  const is16Bit = x.dtype === "bf16" || x.dtype === "f16";
+  if (x.graph.forms.fp8 === "block-quantized" && is16Bit && weight.dtype === "f8_e4m3") return fp8Gemm(x, weight, { scales: rowScales(weight, scale), bias });
+  return scale ? scaledGemm(x, weight.cast(x.dtype), { scale, bias }) : gemm(x, weight.cast(x.dtype), bias);
+}
+
+// One scale a row [out, 1], of a file that has one a row, one for all, or none.
+function rowScales({ graph, shape }: Value, scale: Value | undefined): Value {
+  const rows = Number(shape[0]);
+  const ones = () => graph.once(`ones ${rows}`, () => graph.constant("f32", [rows, 1], new Array<number>(rows).fill(1)));
+  if (!scale) return ones();
+  const isScalar = scale.shape.every((dim) => dim === 1);
+  return isScalar ? ones().mul(scale.reshape([1, 1])) : scale.reshape([rows, 1]);
 }
 
 // A scalar scale moves to x, the smaller factor; one scale a row stays with the outputs. The product is taken in

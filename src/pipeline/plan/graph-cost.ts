@@ -27,8 +27,10 @@ export function graphFlops(graph: Graph, lengths: Lengths): number {
   return graph.nodes.reduce((sum, node) => sum + nodeFlops(node, (name) => concrete(shapes, name, lengths)), 0);
 }
 
+const PRODUCTS = new Set(["Gemm", "MatMul", "MatMulBlockQuantizedFp8Weight"]);
+
 function nodeFlops({ operator, inputs, outputs }: Node, shape: (name: string) => readonly number[]): number {
-  if (operator === "Gemm" || operator === "MatMul") return 2 * count(shape(outputs[0]!)) * shape(inputs[0]!).at(-1)!;
+  if (PRODUCTS.has(operator)) return 2 * count(shape(outputs[0]!)) * shape(inputs[0]!).at(-1)!;
   if (operator === "Conv") return 2 * count(shape(outputs[0]!)) * count(shape(inputs[1]!).slice(1));
   if (operator === "MultiHeadAttention" || operator === "Attention") {
     const [, queries, width] = shape(inputs[0]!) as [number, number, number];
