@@ -7,10 +7,12 @@ export interface GraphForms {
   readonly loras: "stacked" | "apart";
   /** Products of 16-bit values with weights in float8 e4m3: a Cast and a Gemm, or ONNX Runtime's own operator for such weights, which only CUDA has. */
   readonly fp8: "cast" | "block-quantized";
+  /** A residual and the modulated normalisation of the sum: an Add and a LayerNormalization, or "with-residual" one SkipLayerNormalization. */
+  readonly norms: "apart" | "with-residual";
 }
 
 /**
  * The forms of every graph that is not told otherwise. Stacked LoRAs are less than half the nodes, and read their input once; of the others
  * the plain one stands until a GPU has measured them.
  */
-export const FORMS: GraphForms = { loras: "stacked", fp8: "cast" };
+export const FORMS: GraphForms = { loras: "stacked", fp8: "cast", norms: "apart" };

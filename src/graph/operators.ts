@@ -49,6 +49,16 @@ export function layerNorm(x: Value, scale: Value, shift: Value, epsilon: number)
   return x.graph.node("LayerNormalization", [x, scale, shift], { shapes: [x.shape], dtype: x.dtype, attributes })[0]!;
 }
 
+/** The sum of x and what is added to it, and `layerNorm` of that sum, by one operator; x [tokens, width]. */
+export function skipLayerNorm([x, added]: readonly [Value, Value], { scale, shift }: { scale: Value; shift: Value }, epsilon: number): { sum: Value; normed: Value } {
+  const isFitting = x.rank === 2 && sameShape(x.shape, added.shape) && [scale, shift].every((each) => sameShape(each.shape, [x.dim(-1)]));
+  if (!isFitting || [added, scale, shift].some(({ dtype }) => dtype !== x.dtype)) throw refuse("SkipLayerNormalization", x, `${added.text()}, ${scale.text()} and ${shift.text()} do not fit`);
+  // Outputs 1 and 2 would be mean and deviation.
+  const options = { shapes: [x.shape, undefined, undefined, x.shape], dtype: x.dtype, domain: MICROSOFT, attributes: { epsilon: { float: epsilon } } };
+  const [normed, sum] = x.graph.node("SkipLayerNormalization", [x, added, scale, shift], options) as [Value, Value];
+  return { sum, normed };
+}
+
 /** `x / sqrt(mean(x²) + epsilon) · weight` over the last axis. */
 export function rmsNorm(x: Value, weight: Value, epsilon: number): Value {
   if (weight.rank !== 1 || weight.dim(0) !== x.dim(-1)) throw refuse("RMSNormalization", x, `${weight.text()} does not fit`);

@@ -147,15 +147,14 @@ export class Value {
   /** The first elements of an axis, as many as `like` has along its axis `likeAxis`; known by that name. */
   firstLike(axis: number, like: Value, likeAxis: number): Value {
     const index = (number: number) => this.graph.constant("i64", [1], [number]);
-    const end = like.shapeValue(likeAxis, likeAxis + 1);
+    const end = lengthsOf([like], likeAxis);
     const shape = replaced(this.shape, axis, like.dim(likeAxis));
     return this.#node("Slice", [this, index(0), end, index(axis)], { shapes: [shape], dtype: this.dtype });
   }
 
   /** Cuts an axis into parts as long as the given values are along their axis `likeAxis`, in order. */
   splitLike(axis: number, likes: readonly Value[], likeAxis: number): Value[] {
-    const lengths = likes.map((like) => like.shapeValue(likeAxis, likeAxis + 1));
-    const [sizes] = this.graph.node("Concat", lengths, { shapes: [[likes.length]], dtype: "i64", attributes: { axis: { int: 0 } } });
+    const sizes = lengthsOf(likes, likeAxis);
     const shapes = likes.map((like) => replaced(this.shape, axis, like.dim(likeAxis)));
     return this.graph.node("Split", [this, sizes], { shapes, dtype: this.dtype, attributes: { axis: { int: axis } } });
   }
@@ -212,6 +211,13 @@ export class Value {
   #node(operator: string, inputs: readonly Value[], options: NodeOptions): Value {
     return this.graph.node(operator, inputs, options)[0]!;
   }
+}
+
+// Lengths at run time along an axis, i64[values]. A name stands for one number in all of a graph, so they are read once for it.
+function lengthsOf(likes: readonly Value[], axis: number): Value {
+  const { graph } = likes[0]!;
+  const lengths = likes.map((like) => graph.once(`length ${like.dim(axis)}`, () => like.shapeValue(axis, axis + 1)));
+  return lengths.length === 1 ? lengths[0]! : graph.once(`lengths ${likes.map((like) => like.dim(axis)).join()}`, () => concat(lengths, 0));
 }
 
 const VERB: Readonly<Record<string, string>> = { Add: "add", Sub: "subtract", Mul: "multiply", Div: "divide" };

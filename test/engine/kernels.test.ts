@@ -82,6 +82,8 @@ describe.each([
     ["2511 with a LoRA", { referencesAtZero: true, isLightning: true }],
     ["2509 with weights of 8 bits in one operator", { forms: { fp8: "block-quantized" } as const }],
     ["2511 with weights of 8 bits in one operator and a LoRA", { referencesAtZero: true, isLightning: true, forms: { fp8: "block-quantized" } as const }],
+    ["2509 with residuals in its normalisations", { forms: { norms: "with-residual" } as const }],
+    ["2511 with residuals in its normalisations", { referencesAtZero: true, forms: { norms: "with-residual" } as const }],
     ["2509 with a LoRA apart", { isLightning: true, forms: { loras: "apart" } as const }],
   ])("the transformer of %s has a kernel for every node", (_, variant) => {
     const graph = transformer(compute, variant);

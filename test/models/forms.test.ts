@@ -4,9 +4,11 @@ import { describe, expect, test } from "vitest";
 import { matchLora } from "../../src/checkpoint/lora.js";
 import { writeSafetensors } from "../../src/checkpoint/safetensors-writer.js";
 import { checkpointConfig, readSafetensors, stripPrefix } from "../../src/checkpoint/safetensors.js";
-import type { Adapter } from "../../src/checkpoint/weights.js";
+import type { Adapter, Weights } from "../../src/checkpoint/weights.js";
 import type { GraphForms } from "../../src/graph/forms.js";
+import type { Graph } from "../../src/graph/graph.js";
 import { transformerConfig } from "../../src/models/qwen-image/config.js";
+import type { BlockRange } from "../../src/models/qwen-image/modulation.js";
 import { ropeTables } from "../../src/models/qwen-image/tokens.js";
 import { buildTransformer } from "../../src/models/qwen-image/transformer.js";
 import { numbersOf } from "../../src/stages/network-file.js";
@@ -26,7 +28,14 @@ const path = temporaryFolder();
 /** LoRA files and their strengths. */
 type Loras = readonly (readonly [file: string, strength: number])[];
 
-async function velocity(name: string, { loras = [], forms = {} }: { loras?: Loras; forms?: Partial<GraphForms> }) {
+interface Way {
+  readonly loras?: Loras;
+  readonly forms?: Partial<GraphForms>;
+  /** Blocks of each graph, one after the other; all in one unless given. */
+  readonly ranges?: readonly BlockRange[];
+}
+
+async function velocity(name: string, { loras = [], forms = {}, ranges }: Way) {
   const checkpoint = stripPrefix(await readSafetensors(fixture(`tiny/${name}.safetensors`)));
   const config = transformerConfig(numbersOf(checkpoint), checkpointConfig(checkpoint));
   const adapters: Adapter[] = [];
@@ -37,11 +46,16 @@ async function velocity(name: string, { loras = [], forms = {} }: { loras?: Lora
   }
   const [target, reference] = [{ rows: 3, columns: 4 }, { rows: 2, columns: 5 }];
   const { cos, sin } = ropeTables(7, [target, reference], config);
-  await using opened = await openNetwork(checkpoint, { build: (graph, w) => buildTransformer(graph, w, { config, compute: "f32" }), optimization: "none", adapters, forms });
-  const given = await opened.session.run({
+  const feeds = {
     latent_tokens: numbers([1, 12, config.patchWidth], 1), reference_tokens: numbers([1, 10, config.patchWidth], 2), prompt_embeds: numbers([1, 7, config.textWidth], 3),
     timestep: float32([1], Float32Array.of(0.83)), rope_cos: cos, rope_sin: sin, ...strengths,
-  });
+  };
+  let given: Tensors = {};
+  for (const blocks of ranges ?? [{ from: 0, to: config.blocks }]) {
+    const build = (graph: Graph, w: Weights) => buildTransformer(graph, w, { config, compute: "f32", blocks });
+    await using opened = await openNetwork(checkpoint, { build, optimization: "none", adapters, forms });
+    given = await opened.session.run({ ...feeds, ...given });
+  }
   return given["velocity"]!.data as Float32Array;
 }
 
@@ -100,5 +114,30 @@ describe("stacked LoRAs", () => {
     expect(joined.filter(({ inputs }) => inputs.length === 3)).toHaveLength(2 * 59);
     // Of the last block, keys and values of both streams.
     expect(joined.filter(({ inputs }) => inputs.length === 2)).toHaveLength(2);
+  });
+});
+
+describe("normalisation with the residual", () => {
+  const TRANSFORMERS = ["transformer", "transformer-scaled-fp8", "transformer-2511"];
+  const ONE_BY_ONE = [{ from: 0, to: 1 }, { from: 1, to: 2 }];
+
+  test.each(TRANSFORMERS)("gives on %s what an Add and a LayerNormalization give, whole and cut between blocks", async (name) => {
+    const wanted = await velocity(name, {});
+    const found = await velocity(name, { forms: { norms: "with-residual" } });
+    expect(scaledError(found, wanted)).toBeLessThanOrEqual(SAME);
+    expect(found).not.toEqual(wanted);
+    expect(scaledError(await velocity(name, { forms: { norms: "with-residual" }, ranges: ONE_BY_ONE }), wanted)).toBeLessThanOrEqual(SAME);
+  });
+
+  test.each([
+    [false, 238],
+    // Target and references each have their own.
+    [true, 356],
+  ])("takes a node less for every residual at full size (references at 0: %s)", (referencesAtZero, residuals) => {
+    const [apart, one] = [fullSize({ referencesAtZero }), fullSize({ referencesAtZero, forms: { norms: "with-residual" } })];
+    const count = ({ nodes }: Graph, wanted: string) => nodes.filter(({ operator }) => operator === wanted).length;
+    expect(count(apart, "Add")).toBe(residuals);
+    expect([count(one, "Add"), count(one, "SkipLayerNormalization")]).toEqual([0, residuals]);
+    expect(apart.nodes.length - one.nodes.length).toBe(residuals);
   });
 });

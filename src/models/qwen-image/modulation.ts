@@ -92,8 +92,9 @@ export function modulationInput({ from }: BlockRange): string {
 /** Takes the vectors as an input, modulationInput: f32 [fedVectors, width], as fedModulationOf lays them out for these blocks. */
 export function fedModulation(graph: Graph, { config, compute, blocks }: { config: TransformerConfig; compute: DType; blocks: BlockRange }): ModulationSource {
   const count = fedVectors(config, blocks);
-  const fed = graph.input(modulationInput(blocks), "f32", [count, config.heads * config.headDim]).cast(compute);
-  const vectors = fed.chunk(count, 0).map((vector) => vector.reshape([vector.dim(1)]));
+  const width = config.heads * config.headDim;
+  const fed = graph.input(modulationInput(blocks), "f32", [count, width]).cast(compute);
+  const vectors = fed.reshape([count * width]).chunk(count, 0);
   const streams = 1 + imageRows(config);
   const stream = (block: number, row: number) => {
     const start = ((block - blocks.from) * streams + row) * VECTORS;

@@ -3,17 +3,27 @@
 // transformer_qwenimage.py (58eb52c0). One call of this graph, or of its parts in order, is one evaluation of the velocity.
 import type { Weights } from "../../checkpoint/weights.js";
 import type { Graph } from "../../graph/graph.js";
-import { gelu, layerNorm, multiHeadAttention, rotary } from "../../graph/operators.js";
+import { gelu, layerNorm, multiHeadAttention, rotary, skipLayerNorm } from "../../graph/operators.js";
 import { addDims, type DType } from "../../graph/types.js";
 import { concat, type Value } from "../../graph/value.js";
 import { batched, headNorm, linear, linears, rmsNormAt, unbatched } from "../layers.js";
 import type { TransformerConfig } from "./config.js";
 import { computedModulation, fedModulation, type BlockModulation, type BlockRange, type Modulation, type ModulationSource } from "./modulation.js";
 
-interface Streams {
-  readonly txt: Value;
-  readonly img: Value;
+/** Text and image tokens, each [tokens, width]. */
+interface Both<T = Value> {
+  readonly txt: T;
+  readonly img: T;
 }
+
+/** Tokens that are modulated alike, and what is still to be added to them where the next normalisation does it (forms.norms). */
+interface Part {
+  readonly x: Value;
+  readonly added?: Value;
+}
+
+/** A residual stream: one part, or of image tokens the target and the references. */
+type Stream = readonly Part[];
 
 interface Shared {
   readonly config: TransformerConfig;
@@ -49,13 +59,15 @@ export function buildTransformer(graph: Graph, w: Weights, options: TransformerO
   const input = (name: string, length: string, width: number) => graph.input(name, "f32", [1, length, width]).cast(compute);
   const target = input("latent_tokens", "target", config.patchWidth);
   const reference = input("reference_tokens", "reference", config.patchWidth);
-  let streams = blocks.from === 0 ? firstStreams([target, reference], input("prompt_embeds", "text", config.textWidth), { w, config }) : givenStreams(graph, blocks, options);
+  const first = blocks.from === 0 ? firstTokens([target, reference], input("prompt_embeds", "text", config.textWidth), { w, config }) : givenTokens(graph, blocks, options);
   // Text first, as in the joint attention.
-  const tokens = addDims(streams.txt.dim(0), streams.img.dim(0));
+  const tokens = addDims(first.txt.dim(0), first.img.dim(0));
   const angles = (name: string) => graph.input(name, "f32", [1, tokens, config.headDim / 2]).cast(compute);
   const shared: Shared = { config, parts: [target, reference], rope: { cos: angles("rope_cos"), sin: angles("rope_sin") } };
   const modulation = isModulationFed ? fedModulation(graph, { config, compute, blocks }) : computedModulation(graph, w, { config, compute });
 
+  const image = config.referencesAtZero ? first.img.splitLike(0, shared.parts, 1) : [first.img];
+  let streams: Both<Stream> = { txt: [{ x: first.txt }], img: image.map((x) => ({ x })) };
   const isLast = (block: number) => block === config.blocks - 1;
   for (let block = blocks.from; block < blocks.to; block += 1) {
     const weights = w.at("transformer_blocks").at(block);
@@ -64,18 +76,20 @@ export function buildTransformer(graph: Graph, w: Weights, options: TransformerO
     else streams = transformerBlock(streams, weights, { modulations, shared });
   }
   if (blocks.to === config.blocks) return;
-  graph.output(`txt.${blocks.to}`, streams.txt.cast("f32"));
-  graph.output(`img.${blocks.to}`, streams.img.cast("f32"));
+  for (const name of ["txt", "img"] as const) {
+    const tokens = joined(streams[name].map(({ x, added }) => (added ? x.add(added) : x)));
+    graph.output(`${name}.${blocks.to}`, tokens.cast("f32"));
+  }
 }
 
-function firstStreams(image: readonly Value[], prompt: Value, { w, config }: { w: Weights; config: TransformerConfig }): Streams {
+function firstTokens(image: readonly Value[], prompt: Value, { w, config }: { w: Weights; config: TransformerConfig }): Both {
   return {
     img: linear(unbatched(concat(image, 1)), w.at("img_in")),
     txt: linear(rmsNormAt(unbatched(prompt), w.at("txt_norm"), config.epsilon), w.at("txt_in")),
   };
 }
 
-function givenStreams(graph: Graph, { from }: BlockRange, { config, compute }: TransformerOptions): Streams {
+function givenTokens(graph: Graph, { from }: BlockRange, { config, compute }: TransformerOptions): Both {
   const stream = (name: string, length: string) => graph.input(`${name}.${from}`, "f32", [length, config.heads * config.headDim]).cast(compute);
   return { txt: stream("txt", "text"), img: stream("img", "target+reference") };
 }
@@ -85,24 +99,34 @@ interface BlockSurroundings {
   readonly shared: Shared;
 }
 
-function transformerBlock({ txt, img }: Streams, w: Weights, { modulations, shared }: BlockSurroundings): Streams {
+function transformerBlock(streams: Both<Stream>, w: Weights, { modulations, shared }: BlockSurroundings): Both<Stream> {
   const { txt: txtMod, img: imgMod } = perLayer(modulations);
-  const attended = jointAttention(normalised({ txt, img }, modulations, shared), w.at("attn"), shared);
-  txt = w.scoped(() => txt.add(gated(attended.txt, txtMod.attention, shared)));
-  img = w.scoped(() => img.add(gated(attended.img, imgMod.attention, shared)));
+  const [txt, img] = [normalised(streams.txt, txtMod.attention, shared), normalised(streams.img, imgMod.attention, shared)];
+  const attended = jointAttention({ txt: joined(txt.normed), img: joined(img.normed) }, w.at("attn"), shared);
+  const txtNow = w.scoped(() => grown(txt.tokens, attended.txt, { modulations: txtMod.attention, shared }));
+  const imgNow = w.scoped(() => grown(img.tokens, attended.img, { modulations: imgMod.attention, shared }));
 
-  const txtFed = feedForward(modulate(txt, txtMod.feedForward, shared), w.at("txt_mlp"));
-  const imgFed = feedForward(modulate(img, imgMod.feedForward, shared), w.at("img_mlp"));
-  return w.scoped(() => ({ txt: txt.add(gated(txtFed, txtMod.feedForward, shared)), img: img.add(gated(imgFed, imgMod.feedForward, shared)) }));
+  const txtNext = normalised(txtNow, txtMod.feedForward, shared);
+  const txtFed = feedForward(joined(txtNext.normed), w.at("txt_mlp"));
+  const imgNext = normalised(imgNow, imgMod.feedForward, shared);
+  const imgFed = feedForward(joined(imgNext.normed), w.at("img_mlp"));
+  return w.scoped(() => ({
+    txt: grown(txtNext.tokens, txtFed, { modulations: txtMod.feedForward, shared }),
+    img: grown(imgNext.tokens, imgFed, { modulations: imgMod.feedForward, shared }),
+  }));
 }
 
 // Of the last block nobody reads text or reference tokens: they serve as keys and values, and only the target goes on.
-function lastBlock({ txt, img }: Streams, w: Weights, { modulations, shared }: BlockSurroundings): Value {
-  const targetMod = modulations.img[0]!;
-  const attended = targetAttention(normalised({ txt, img }, modulations, shared), w.at("attn"), shared);
-  const target = w.scoped(() => img.firstLike(0, shared.parts[0], 1).add(gated(attended, [targetMod.attention], shared)));
-  const fed = feedForward(modulate(target, [targetMod.feedForward], shared), w.at("img_mlp"));
-  return w.scoped(() => target.add(gated(fed, [targetMod.feedForward], shared)));
+function lastBlock(streams: Both<Stream>, w: Weights, { modulations, shared }: BlockSurroundings): Stream {
+  const { txt: txtMod, img: imgMod } = perLayer(modulations);
+  const [attention, fed] = [imgMod.attention.slice(0, 1), imgMod.feedForward.slice(0, 1)];
+  const [txt, img] = [normalised(streams.txt, txtMod.attention, shared), normalised(streams.img, imgMod.attention, shared)];
+  const ofTarget = ([first, ...others]: readonly Value[]) => (others.length > 0 ? first! : w.scoped(() => first!.firstLike(0, shared.parts[0], 1)));
+  const attended = targetAttention({ txt: joined(txt.normed), img: joined(img.normed), target: ofTarget(img.normed) }, w.at("attn"), shared);
+  const target = ofTarget(img.tokens);
+  const next = normalised(w.scoped(() => grown([target], attended, { modulations: attention, shared })), fed, shared);
+  const result = feedForward(joined(next.normed), w.at("img_mlp"));
+  return w.scoped(() => grown(next.tokens, result, { modulations: fed, shared }));
 }
 
 /** Claims that a tensor is rightly unread: in the last block the text is neither asked nor passed on. */
@@ -118,35 +142,37 @@ function perLayer({ txt, img }: BlockModulation): { txt: PerLayer; img: PerLayer
   return { txt: of([txt]), img: of(img) };
 }
 
-function normalised({ txt, img }: Streams, modulations: BlockModulation, shared: Shared): Streams {
-  const { txt: txtMod, img: imgMod } = perLayer(modulations);
-  return { txt: modulate(txt, txtMod.attention, shared), img: modulate(img, imgMod.attention, shared) };
+/** A stream's tokens, and what a layer reads of them, part by part. */
+interface Normalised {
+  readonly tokens: readonly Value[];
+  readonly normed: readonly Value[];
 }
 
-function modulate(x: Value, modulations: readonly Modulation[], shared: Shared): Value {
-  return eachPart(x, { modulations, shared }, (part, { scale, shift }) => layerNorm(part, scale, shift, shared.config.epsilon));
+function normalised(stream: Stream, modulations: readonly Pick<Modulation, "scale" | "shift">[], { config: { epsilon } }: Pick<Shared, "config">): Normalised {
+  const each = stream.map(({ x, added }, index) => {
+    const { scale, shift } = modulations[index]!;
+    return added ? skipLayerNorm([x, added], { scale, shift }, epsilon) : { sum: x, normed: layerNorm(x, scale, shift, epsilon) };
+  });
+  return { tokens: each.map(({ sum }) => sum), normed: each.map(({ normed }) => normed) };
 }
 
-function gated(x: Value, modulations: readonly Modulation[], shared: Shared): Value {
-  return eachPart(x, { modulations, shared }, (part, { gate }) => part.mul(gate));
+// Residuals: tokens plus the gated result of a layer.
+function grown(tokens: readonly Value[], result: Value, { modulations, shared }: { modulations: readonly Modulation[]; shared: Shared }): Stream {
+  const results = tokens.length === 1 ? [result] : result.splitLike(0, shared.parts, 1);
+  return tokens.map((x, index) => {
+    const added = results[index]!.mul(modulations[index]!.gate);
+    return x.graph.forms.norms === "with-residual" ? { x, added } : { x: x.add(added) };
+  });
 }
 
-// Cuts image tokens [tokens, width] into those parts that are modulated differently, and joins what becomes of them.
-function eachPart(
-  x: Value,
-  { modulations, shared }: { modulations: readonly Modulation[]; shared: Shared },
-  change: (part: Value, modulation: Modulation) => Value,
-): Value {
-  const [only, ...others] = modulations;
-  if (only && others.length === 0) return change(x, only);
-  const cut = x.splitLike(0, shared.parts, 1);
-  return concat(cut.map((part, index) => change(part, modulations[index]!)), 0);
+function joined(parts: readonly Value[]): Value {
+  return parts.length === 1 ? parts[0]! : concat(parts, 0);
 }
 
 const TEXT = { q: ["add_q_proj", "norm_added_q"], k: ["add_k_proj", "norm_added_k"], v: "add_v_proj" } as const;
 const IMAGE = { q: ["to_q", "norm_q"], k: ["to_k", "norm_k"], v: "to_v" } as const;
 
-function jointAttention({ txt, img }: Streams, w: Weights, { config, rope }: Shared): Streams {
+function jointAttention({ txt, img }: Both, w: Weights, { config, rope }: Shared): Both {
   const { heads } = config;
   const stream = (x: Value, { q, k, v }: typeof TEXT | typeof IMAGE) => {
     const [queries, keys, values] = linears(x, [w.at(q[0]), w.at(k[0]), w.at(v)]) as [Value, Value, Value];
@@ -154,17 +180,16 @@ function jointAttention({ txt, img }: Streams, w: Weights, { config, rope }: Sha
   };
   const [text, image] = [stream(txt, TEXT), stream(img, IMAGE)];
   const attended = w.scoped(() => {
-    const joined = (name: "q" | "k" | "v") => textFirst(text[name], image[name]);
-    const all = multiHeadAttention({ q: turned(joined("q"), rope, heads), k: turned(joined("k"), rope, heads), v: joined("v") }, heads);
+    const both = (name: "q" | "k" | "v") => textFirst(text[name], image[name]);
+    const all = multiHeadAttention({ q: turned(both("q"), rope, heads), k: turned(both("k"), rope, heads), v: both("v") }, heads);
     return unbatched(all).splitLike(0, [txt, img], 0);
   });
   return { txt: linear(attended[0]!, w.at("to_add_out")), img: linear(attended[1]!, w.at("to_out.0")) };
 }
 
 // What target tokens see of all tokens.
-function targetAttention({ txt, img }: Streams, w: Weights, { config, rope, parts }: Shared): Value {
+function targetAttention({ txt, img, target }: Both & { readonly target: Value }, w: Weights, { config, rope, parts }: Shared): Value {
   const { heads } = config;
-  const target = w.scoped(() => img.firstLike(0, parts[0], 1));
   const q = headNorm(linear(target, w.at(IMAGE.q[0])), w.at(IMAGE.q[1]), config);
   const seen = (x: Value, { k, v }: typeof TEXT | typeof IMAGE) => {
     const [keys, values] = linears(x, [w.at(k[0]), w.at(v)]) as [Value, Value];
@@ -193,7 +218,8 @@ function feedForward(x: Value, w: Weights): Value {
   return linear(w.scoped(() => gelu(inner, "tanh")), w.at("net.2"));
 }
 
-function velocity(target: Value, w: Weights, { modulation, config }: { modulation: ModulationSource; config: TransformerConfig }): Value {
-  const { scale, shift } = modulation.final();
-  return batched(linear(w.at("norm_out").scoped(() => layerNorm(target, scale, shift, config.epsilon)), w.at("proj_out"))).cast("f32");
+function velocity(target: Stream, w: Weights, { modulation, config }: { modulation: ModulationSource; config: TransformerConfig }): Value {
+  const final = modulation.final();
+  const { normed } = w.at("norm_out").scoped(() => normalised(target, [final], { config }));
+  return batched(linear(joined(normed), w.at("proj_out"))).cast("f32");
 }
