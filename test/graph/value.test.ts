@@ -44,10 +44,18 @@ describe("elementwise", () => {
     ["cos", (x) => x.cos(), Math.cos],
     ["sin", (x) => x.sin(), Math.sin],
     ["sqrt", (x) => x.mul(x).add(1).sqrt(), (x) => Math.sqrt(x * x + 1)],
+    ["floor", (x) => x.mul(3).floor(), (x) => Math.floor(Math.fround(x * 3))],
     ["clip", (x) => x.clip(-0.5, 0.75), (x) => Math.min(Math.max(x, -0.5), 0.75)],
   ])("%s", async (_, build, plain) => {
     const found = await evaluateOne({ x }, ({ x }) => build(x!));
     expect(difference(found, formula([2, 3, 5], (index) => plain(at(x, index))))).toBeUndefined();
+  });
+
+  test("sum adds all elements, and one that is not a number is seen in it", async () => {
+    const found = await evaluateOne({ x }, ({ x }) => x!.sum(), { x: [2, "n", 5] });
+    expect(difference(found, formula([], () => [...x.data].reduce((a, b) => a + b, 0)), 1e-5)).toBeUndefined();
+    const broken = { ...x, data: x.data.map((each, index) => (index === 7 ? Infinity : each)) };
+    expect((await evaluateOne({ broken }, ({ broken }) => broken!.mul(0).sum())).data[0]).toBeNaN();
   });
 
   test("cast cuts a float to an integer, and adds no node when the type is right already", async () => {
@@ -134,6 +142,20 @@ describe("parts", () => {
     expect(parts).toEqual([part(0, 4), part(4, 0), part(4, 1)]);
   });
 
+  test("lengths are read once in a graph, whatever is cut by them", () => {
+    const graph = new Graph("test");
+    const [y, a, b] = [graph.input("y", "f32", ["a+b", 2]), graph.input("a", "f32", ["a", 3]), graph.input("b", "f32", ["b", 3])];
+    for (const each of [y, y.mul(2)]) each.splitLike(0, [a.mul(2), b], 0);
+    y.firstLike(0, a, 0);
+    expect(graph.nodes.filter(({ operator }) => operator === "Shape" || operator === "Concat")).toHaveLength(3);
+  });
+
+  test.each([1, -2])("cut gives parts of unlike lengths along axis %i", async (axis) => {
+    const y = numbers([2, 6, 5]);
+    const parts = await evaluate({ y }, ({ y }) => y!.cut([1, 3, 2], axis));
+    expect(parts).toEqual([[0, 1], [1, 3], [4, 2]].map(([from, length]) => formula([2, length!, 5], ([i, j, k]) => at(y, [i!, from! + j!, k!]))));
+  });
+
   test.each([1, -2])("chunk cuts axis %i into equal parts", async (axis) => {
     const y = numbers([2, 6, 5]);
     const parts = await evaluate({ y }, ({ y }) => y!.chunk(3, axis));
@@ -200,6 +222,7 @@ describe("refusals name both sides and the place", () => {
     ["slice past the end", (g) => f32(g, "x", [2, 3]).slice(1, 1, 4), 'Cannot slice x f32[2, 3] to [1, 4) of axis 1 in "blocks.0.attn/Slice"'],
     ["slice of nothing", (g) => f32(g, "x", [2, 3]).slice(1, 2, 2), 'Cannot slice x f32[2, 3] to [2, 2) of axis 1 in "blocks.0.attn/Slice"'],
     ["slice of a named axis", (g) => f32(g, "x", ["n", 3]).slice(0, 0, 1), 'Cannot slice x f32[n, 3] to [0, 1) of axis 0 in "blocks.0.attn/Slice"'],
+    ["cut", (g) => f32(g, "x", [2, 7]).cut([3, 3], 1), 'Cannot cut x f32[2, 7] into 3 + 3 along axis 1 in "blocks.0.attn/Split"'],
     ["chunk", (g) => f32(g, "x", [2, 7]).chunk(3, 1), 'Cannot cut x f32[2, 7] into 3 parts along axis 1 in "blocks.0.attn/Split"'],
     ["concat", (g) => concat([f32(g, "x", [2, 3]), f32(g, "y", [2, 4])], 0), 'Cannot join x f32[2, 3] and y f32[2, 4] along axis 0 in "blocks.0.attn/Concat"'],
     ["transpose", (g) => f32(g, "x", [2, 3]).transpose([0]), "internal: cannot transpose x f32[2, 3] by [0]"],
