@@ -13,6 +13,7 @@ import { timeEdit, timeWarmEdits, type EditOptions, type EditTimes } from "./gpu
 import { repositoryRoot, tinyFiles, writeFullFiles, type ModelFiles } from "./gpu/files.js";
 import { transformerFlops } from "./gpu/floor.js";
 import { gpuMachine, watchMemory } from "./gpu/machine.js";
+import { MEASURES, timeMeasure } from "./gpu/measures.js";
 import { OTHER_NETWORKS, OTHER_TYPES, promptTokens, type GpuNetworkName, type Opening } from "./gpu/networks.js";
 import type { ParityRow } from "./gpu/parity.js";
 import { startNetwork, type NetworkProcess } from "./gpu/process.js";
@@ -49,7 +50,7 @@ const sizes = rehearse ? SMALL : FULL;
 const json = options.json ?? join(repositoryRoot(), `bench/results/${rehearse ? "gpu-rehearsal" : "gpu"}.json`);
 const deadline = performance.now() + Number(options.minutes) * 60_000;
 const secondsLeft = () => (deadline - performance.now()) / 1000;
-const report: GpuReport = { date: now(), isRehearsal: rehearse, device: place, machine, networks: {}, edits: [], skipped: {} };
+const report: GpuReport = { date: now(), isRehearsal: rehearse, device: place, machine, networks: {}, edits: [], measures: {}, skipped: {} };
 const say = (text: string) => void process.stderr.write(`${Math.round(secondsLeft())} s left: ${text}\n`);
 
 const work = await mkdtemp(join(tmpdir(), "qedit-bench-"));
@@ -93,6 +94,9 @@ async function measureAll(opening: Opening): Promise<void> {
   const results: Dump[] = [];
   for (const name of [...OTHER_NETWORKS, ...OTHER_TYPES]) await part(name, 20, () => measureNetwork(name, opening, { references: [1], dumps: results }));
   await part("pytorch networks", 30, () => measurePyTorch(opening, results, { seconds: secondsLeft(), matrix: 0 }));
+  for (const [name, measure] of Object.entries(MEASURES)) {
+    await part(`measure ${name}`, 20, async () => void (report.measures[name] = await timeMeasure(measure, { opening, folder: work })));
+  }
   await part("transformer-lora", 40, () => measureNetwork("transformer-lora", opening, { references: [1] }));
 }
 

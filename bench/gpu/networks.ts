@@ -20,6 +20,7 @@ import { randn } from "../../src/sampling/noise.js";
 import { openModulation } from "../../src/stages/modulation.js";
 import { numbersOf, readNetworkFile } from "../../src/stages/network-file.js";
 import { elementCount, float32, type Tensor, type Tensors } from "../../src/tensor.js";
+import { FEW_BLOCKS } from "./blocks.js";
 import type { ModelFiles } from "./files.js";
 import type { Sizes } from "./sizes.js";
 
@@ -57,6 +58,8 @@ export const GPU_NETWORKS = {
   "language-bf16": (opening: Opening) => language(opening, "bfloat16"),
   matrix: (opening: Opening) => matrix(opening, 0),
   "matrix-longer": (opening: Opening) => matrix(opening, opening.sizes.products),
+  "vae-decode-bytes": vaeToBytes,
+  ...FEW_BLOCKS,
 } as const satisfies Record<string, (opening: Opening) => Promise<BuiltNetwork>>;
 
 /** Name of a network in GPU_NETWORKS. */
@@ -127,6 +130,14 @@ async function vae({ files, sizes, device }: Opening, way: "encode" | "decode", 
   const side = sizes.pixels / spatialRatio;
   const feeds = async (): Promise<Tensors> => (way === "encode" ? { image: noise(1, [1, 3, sizes.pixels, sizes.pixels]) } : { latent: noise(1, [1, latentChannels, side, side]) });
   return { graph, optimization: "full", compute, feeds };
+}
+
+// As the decode stage opens it; floats are for comparing.
+async function vaeToBytes(opening: Opening): Promise<BuiltNetwork> {
+  const floats = await vae(opening, "decode");
+  const graph = new Graph("the VAE's decoder to bytes");
+  buildVaeDecoder(graph, Weights.of(graph, await readSafetensors(opening.files.vae)), { compute: floats.compute, quantization: "round" });
+  return { ...floats, graph };
 }
 
 async function vision({ files, sizes, device }: Opening, type?: string): Promise<BuiltNetwork> {

@@ -7,6 +7,7 @@ import type { DType } from "../../src/graph/types.js";
 import { median } from "../report.js";
 import type { Answers } from "./child.js";
 import type { GpuMachine } from "./machine.js";
+import type { MeasureResult } from "./measures.js";
 import type { GpuNetworkName } from "./networks.js";
 import type { ParityRow } from "./parity.js";
 
@@ -83,6 +84,8 @@ export interface GpuReport {
   edits: EditResult[];
   /** In one process, with every network open: the medians of several. */
   warm?: EditResult;
+  /** By name, in the order of MEASURES. */
+  measures: Record<string, MeasureResult>;
   pytorch?: PyTorchResult;
   skipped: Record<string, string>;
 }

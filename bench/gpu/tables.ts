@@ -1,4 +1,5 @@
 // A report as Markdown: the machine, what was aimed at, and a table of every part that was measured.
+import type { MeasureResult } from "./measures.js";
 import type { EditResult, GpuReport, NetworkError, PyTorchRuns, RelativeErrors } from "./results.js";
 import { isMet, judged, MOST_ERROR, targetsOf, worse, type Target } from "./targets.js";
 
@@ -13,6 +14,7 @@ export function reportText(report: GpuReport): string {
     table(["target", "at most", "measured", "met"], targetsOf(report).map((target) => targetRow(target, report))),
     table(["what", "qedit", "PyTorch eager", "PyTorch compiled", "ratio", "floor", "times the floor", "peak"], [...stepRows(report), ...networkRows(report)]),
     table(["against PyTorch in float32", "type", "root mean square", "largest", "at most", "PyTorch's own"], errorRows(report)),
+    table(["what each measure brought", "nodes without", "with", "seconds without", "with", "ratio", "largest difference"], Object.values(report.measures).map(measureRow)),
     table(["whole edit", "seconds", "of it in stages", "peak"], edits),
     factLines(report),
   ];
@@ -74,6 +76,11 @@ const TITLES: Readonly<Record<string, string>> = { "vae-encode": "VAE encoder", 
 function titleOf(network: string): string {
   const plain = network.replace(/-(?:f32|bf16)$/, "");
   return TITLES[plain] ?? plain;
+}
+
+function measureRow({ title, without, with: with_, difference }: MeasureResult): Cells {
+  const ratio = (with_.median / without.median).toFixed(2);
+  return [title, String(without.nodes), String(with_.nodes), seconds(without.median), seconds(with_.median), ratio, difference === undefined ? "" : difference.toExponential(1)];
 }
 
 function editRow(name: string, { seconds: all, stages, peakBytes }: EditResult): Cells {

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, test } from "vitest";
 import { transformerFlops } from "../../bench/gpu/floor.js";
+import { MEASURES } from "../../bench/gpu/measures.js";
 import { attentionKernels } from "../../bench/gpu/process.js";
 import { readReport, type GpuReport } from "../../bench/gpu/results.js";
 import { reportText } from "../../bench/gpu/tables.js";
@@ -16,6 +17,8 @@ const folder = mkdtempSync(join(tmpdir(), "qedit-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
+
+const TRANSFORMERS = ["transformer", "transformer-scaled-fp8", "transformer-2511"];
 
 function bench(args: readonly string[], environment: Readonly<Record<string, string>> = {}) {
   return spawnSync(process.execPath, ["--import", "tsx", "bench/gpu.ts", ...args], { cwd: root, encoding: "utf8", env: { ...process.env, ...environment } });
@@ -46,19 +49,29 @@ describe("a rehearsal", () => {
   });
 
   test("finds the tiny networks equal to the reference", () => {
-    expect(report.parity!.map(({ network }) => network)).toEqual(["vae encode", "vae decode", "vision", "language", "transformer", "transformer-scaled-fp8", "transformer-2511"]);
+    expect(report.parity!.map(({ network }) => network)).toEqual(["vae encode", "vae decode", "vision", "language", ...TRANSFORMERS, ...TRANSFORMERS.map((name) => `${name} in the other forms`)]);
     for (const { network, error, tolerance } of report.parity!) expect(error, network).toBeLessThan(tolerance);
   });
 
   test("leaves PyTorch out in one clear line where there is none", () => {
     const none = expect.stringMatching(/^no PyTorch, \/nowhere\/python: .*; QEDIT_BENCH_PYTHON names a Python with it$/);
-    expect(report.skipped).toEqual({ pytorch: none, "pytorch networks": none });
+    expect(report.skipped).toMatchObject({ pytorch: none, "pytorch networks": none });
     expect(stderr).toMatch(/^\d+ s left: pytorch is left out: no PyTorch/m);
+  });
+
+  test("times every measure on both sides, and leaves out the one that is of 16 bits", () => {
+    expect(Object.keys(report.measures)).toEqual(Object.keys(MEASURES).filter((name) => name !== "fp8"));
+    expect(Object.keys(report.skipped).sort()).toEqual(["measure fp8", "pytorch", "pytorch networks"]);
+    expect(report.skipped["measure fp8"]).toMatch(/^it changes nothing on cpu: \d+ nodes with it and without$/);
+    for (const { without, with: with_ } of Object.values(report.measures)) expect([without.all.length, with_.all.length, without.nodes === with_.nodes]).toEqual([11, 11, false]);
+    expect(report.measures["norms"]!.difference).toBeGreaterThan(0);
+    for (const name of ["norms", "loras"]) expect(report.measures[name]!.difference).toBeLessThan(1e-6);
   });
 
   test("prints the table that its file makes", () => {
     expect(stdout).toBe(`${reportText(report)}\n`);
     expect(stdout).toContain("| one step, 3 references |");
+    expect(stdout).toContain("| LoRAs stacked, not apart |");
     expect(stdout).toContain("a rehearsal on tiny networks: the numbers mean nothing");
   });
 });

@@ -17,6 +17,9 @@ import { buildVisionTower } from "../../src/models/qwen2.5-vl/vision.js";
 import { numbersOf } from "../../src/stages/network-file.js";
 import { build, published, publishedLora, type Build } from "../support/full-size.js";
 
+/** Every form that no network is written in by default. */
+const OTHER_FORMS = { loras: "apart", fp8: "block-quantized", norms: "with-residual" } as const satisfies GraphForms;
+
 /** Fewer nodes than these, and the walk has not seen the whole network. */
 const FEWEST_NODES = { vae: 300, vision: 800, language: 700, transformer: 5000 };
 
@@ -85,6 +88,7 @@ describe.each([
     ["2509 with residuals in its normalisations", { forms: { norms: "with-residual" } as const }],
     ["2511 with residuals in its normalisations", { referencesAtZero: true, forms: { norms: "with-residual" } as const }],
     ["2509 with a LoRA apart", { isLightning: true, forms: { loras: "apart" } as const }],
+    ["2511 with a LoRA in all the other forms", { referencesAtZero: true, isLightning: true, forms: OTHER_FORMS }],
   ])("the transformer of %s has a kernel for every node", (_, variant) => {
     const graph = transformer(compute, variant);
     expect(graph.nodes.length).toBeGreaterThan(FEWEST_NODES.transformer);
@@ -103,11 +107,14 @@ describe.each([
     for (const referencesAtZero of [false, true]) {
       const config = { ...transformerConfig(numbersOf(checkpoint), {}), referencesAtZero };
       for (const blocks of [{ from: 0, to: 2 }, { from: 30, to: 34 }, { from: 58, to: 60 }]) {
-        const { graphs } = build(checkpoint, [
-          (graph, w) => buildTransformer(graph, w, { config, compute, blocks, isModulationFed: true }),
-          (graph, w) => buildModulation(graph, w, { config, compute, blocks }),
-        ]);
-        expect(graphs.flatMap((graph) => missingKernels(graph, provider))).toEqual([]);
+        for (const forms of [{}, OTHER_FORMS]) {
+          const builds: Build[] = [
+            (graph, w) => buildTransformer(graph, w, { config, compute, blocks, isModulationFed: true }),
+            (graph, w) => buildModulation(graph, w, { config, compute, blocks }),
+          ];
+          const { graphs } = build(checkpoint, builds, { adapters: [publishedLora()], forms });
+          expect(graphs.flatMap((graph) => missingKernels(graph, provider))).toEqual([]);
+        }
       }
     }
     const { graphs } = build(text, [0, 12, 26].map((from): Build => (graph, w) => buildLanguageModel(graph, w, { config: language, compute, layers: { from, to: from + 2 } })));

@@ -1,0 +1,68 @@
+// What each measure of the graphs brings: one network with it and one without, both open at once in processes of their own, run in turns.
+import { join } from "node:path";
+import { readTensor } from "../../src/checkpoint/read-tensor.js";
+import { readSafetensors } from "../../src/checkpoint/safetensors.js";
+import type { GpuNetworkName, Opening } from "./networks.js";
+import { relativeError } from "./parity.js";
+import { startNetwork, type NetworkProcess } from "./process.js";
+import { runsOf, type GpuRuns } from "./results.js";
+
+/** A measure, and the networks that differ in it alone. */
+export interface Measure {
+  readonly title: string;
+  readonly without: GpuNetworkName;
+  readonly with: GpuNetworkName;
+}
+
+/** The measures, by the name that a report has for what it leaves out. */
+export const MEASURES: Readonly<Record<string, Measure>> = {
+  modulation: { title: "modulation fed, not computed", without: "blocks-modulation", with: "blocks" },
+  fp8: { title: "8-bit weights in MatMulBlockQuantizedFp8Weight, not Cast and Gemm", without: "blocks", with: "blocks-fp8" },
+  norms: { title: "residuals in SkipLayerNormalization, not Add and LayerNormalization", without: "blocks", with: "blocks-norms" },
+  loras: { title: "LoRAs stacked, not apart", without: "blocks-lora-apart", with: "blocks-lora" },
+  bytes: { title: "the decoded picture in bytes, not floats", without: "vae-decode", with: "vae-decode-bytes" },
+};
+
+/** A network of a measure: nodes as written, and its runs. */
+export type MeasuredSide = GpuRuns & { readonly nodes: number };
+
+/** A measure on a device. */
+export interface MeasureResult {
+  readonly title: string;
+  readonly without: MeasuredSide;
+  readonly with: MeasuredSide;
+  /** Largest difference of the results as a part of the largest magnitude; not told where they are of other types or fed otherwise. */
+  readonly difference?: number;
+}
+
+/** Runs of each side after the first. */
+const TURNS = 10;
+/** What the blocks are built for. */
+const REFERENCES = 1;
+
+/** Times both sides; throws when they are one graph, as where a form is of 16 bits and the device computes in 32. */
+export async function timeMeasure({ title, ...networks }: Measure, { opening, folder }: { opening: Opening; folder: string }): Promise<MeasureResult> {
+  await using without = startNetwork();
+  await using with_ = startNetwork();
+  const opened = [await without.ask({ kind: "open", network: networks.without, opening }), await with_.ask({ kind: "open", network: networks.with, opening })] as const;
+  if (opened[0].nodes === opened[1].nodes) throw new Error(`it changes nothing on ${opening.device.provider}: ${opened[0].nodes} nodes with it and without`);
+  const times: [number[], number[]] = [[], []];
+  for (let turn = 0; turn <= TURNS; turn += 1) {
+    for (const [index, side] of [without, with_].entries()) times[index]!.push((await side.ask({ kind: "run", references: REFERENCES })).seconds);
+  }
+  const side = (index: 0 | 1) => ({ ...runsOf(times[index], undefined), nodes: opened[index].nodes });
+  const difference = await differenceOf([without, with_], folder);
+  return { title, without: side(0), with: side(1), ...(difference === undefined ? {} : { difference }) };
+}
+
+async function differenceOf(sides: readonly NetworkProcess[], folder: string): Promise<number | undefined> {
+  const dumps = [];
+  for (const [index, side] of sides.entries()) {
+    const path = join(folder, `side-${index}.safetensors`);
+    await side.ask({ kind: "dump", references: REFERENCES, path });
+    dumps.push((await readSafetensors(path)).tensors);
+  }
+  const [a, b] = dumps.map((tensors) => ({ fed: [...tensors.keys()].filter((name) => name !== "velocity").sort().join(), velocity: tensors.get("velocity") }));
+  if (!a?.velocity || !b?.velocity || a.fed !== b.fed) return undefined;
+  return relativeError(await readTensor(b.velocity), await readTensor(a.velocity));
+}
