@@ -1,7 +1,6 @@
-// One run of the vision tower and one of the language model: pictures to tokens, token ids to embeddings.
+// What the vision tower and the language model are fed, and what they give: pictures to tokens, token ids to embeddings.
 import type { Checkpoint } from "../checkpoint/checkpoint.js";
 import { readRows } from "../checkpoint/read-tensor.js";
-import type { Session } from "../engine/engine.js";
 import type { VisionPatches } from "../image/patches.js";
 import type { LanguageConfig, VisionConfig } from "../models/qwen2.5-vl/config.js";
 import { multimodalRope } from "../models/qwen2.5-vl/language.js";
@@ -19,10 +18,13 @@ export interface SeenPicture {
   readonly merge: number;
 }
 
-/** Runs the vision tower over the patches of one picture; `name` is for messages. */
-export async function embedPicture(session: Session, { pixelValues, grid }: VisionPatches, { config, name }: { config: VisionConfig; name: string }): Promise<SeenPicture> {
-  const geometry = visionGeometry({ rows: grid[1], columns: grid[2] }, config);
-  const { image_embeds: embeds } = await session.run({ pixel_values: pixelValues, ...geometry });
+/** What the vision tower is fed of one picture. */
+export function pictureFeeds({ pixelValues, grid }: VisionPatches, config: VisionConfig): Tensors {
+  return { pixel_values: pixelValues, ...visionGeometry({ rows: grid[1], columns: grid[2] }, config) };
+}
+
+/** What the vision tower gave for the patches of one picture; `name` is for messages. */
+export function seenPicture({ image_embeds: embeds }: Tensors, { grid }: VisionPatches, { config, name }: { config: VisionConfig; name: string }): SeenPicture {
   refuseNonFinite(embeds!, `what the vision tower sees of ${name}`);
   return { embeds: embeds as Tensor<"float32">, grid, merge: config.mergeSize };
 }

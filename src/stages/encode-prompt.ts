@@ -1,23 +1,20 @@
 // encode-prompt: a prompt and the pictures it speaks of to the embeddings that the transformer reads.
 import type { Artifact } from "../artifacts/artifact.js";
-import { Weights } from "../checkpoint/weights.js";
-import { modelOf, withSession } from "../engine/engine.js";
 import { deviceIdentity } from "../engine/identity.js";
 import { computeType, type Device } from "../engine/providers.js";
 import { QeditError } from "../errors.js";
-import { Graph } from "../graph/graph.js";
 import { visionPatches, type PatchConfig } from "../image/patches.js";
 import { planSizes, type PlanMode } from "../image/plan.js";
 import { applySteps, type Step } from "../image/resize.js";
 import { languageConfig, visionConfig, type LanguageConfig, type VisionConfig } from "../models/qwen2.5-vl/config.js";
-import { buildVisionTower } from "../models/qwen2.5-vl/vision.js";
 import type { Tensor } from "../tensor.js";
 import { editPrompt, TEMPLATE_NAME } from "../text/prompt.js";
 import { loadTokenizer } from "../text/tokenizer.js";
 import { TOKEN } from "../text/vocabulary.js";
-import { embedPicture, placePrompt, promptEmbeds, type PlacedPrompt, type SeenPicture } from "./embed-prompt.js";
-import { networkModel, numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
+import { pictureFeeds, placePrompt, promptEmbeds, seenPicture, type PlacedPrompt, type SeenPicture } from "./embed-prompt.js";
+import { numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
 import { withLanguageModel } from "./open-language-model.js";
+import { withVisionTower } from "./open-vision-tower.js";
 import { choice, mandatoryText, text, type SettingsOf } from "./option.js";
 import { match } from "./options.js";
 import { computedOn } from "./computed-on.js";
@@ -115,22 +112,13 @@ async function lookAt(pictures: readonly Picture[], config: VisionConfig, { file
   const patches: PatchConfig = { patch: config.patchSize, temporal: config.temporalPatchSize, merge: config.mergeSize };
   const plan = planSizes(pictures.map(sourceOf), { mode: (settings.match ?? "default") as PlanMode, patches });
   const compute = computeType(context.engine.device, "text-encoder", settings.textDtype);
-  const model = await networkModel(context, { network: "vision tower", file, others: compute }, () => {
-    const graph = new Graph("the vision tower");
-    buildVisionTower(graph, Weights.of(graph, file.checkpoint), { config, compute });
-    return modelOf(graph, "none");
-  });
-  context.emit({ kind: "activity", text: "opening the vision tower" });
-  return withSession(context.engine, model, async (session) => {
-    const seen: LookedAt[] = [];
-    for (const [index, picture] of pictures.entries()) {
-      context.signal.throwIfAborted();
-      context.emit({ kind: "activity", text: `looking at ${picture.name}` });
-      const { steps } = plan.images[index]!.vision;
-      const seenPatches = visionPatches(applySteps(picture.image, steps), patches);
-      seen.push({ picture: await embedPicture(session, seenPatches, { config, name: picture.name }), steps });
-    }
-    return seen;
+  const tokens = Math.max(...plan.images.map(({ vision }) => vision.tokens));
+  return withVisionTower({ file, config, compute, tokens }, context, async (tower) => {
+    const names = pictures.map(({ name }) => name);
+    context.emit({ kind: "activity", text: `looking at ${names.join(", ")}` });
+    const seen = pictures.map(({ image }, index) => visionPatches(applySteps(image, plan.images[index]!.vision.steps), patches));
+    const embedded = await tower.run(seen.map((each) => pictureFeeds(each, config)));
+    return embedded.map((each, index) => ({ picture: seenPicture(each, seen[index]!, { config, name: names[index]! }), steps: plan.images[index]!.vision.steps }));
   });
 }
 

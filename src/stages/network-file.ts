@@ -20,6 +20,9 @@ export interface NetworkFile {
   readonly name: string;
 }
 
+/** What of a model file the sizes of its networks follow from: its header. */
+export type SizedFile = Pick<NetworkFile, "checkpoint">;
+
 const PARTS = { VAE: "vae", "text encoder": "text_encoder", transformer: "transformer" } as const satisfies Record<string, ModelPart>;
 
 /** What a file is for, and the option that names it. */

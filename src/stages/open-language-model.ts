@@ -7,10 +7,10 @@ import type { DType } from "../graph/types.js";
 import type { LanguageConfig } from "../models/qwen2.5-vl/config.js";
 import { buildLanguageModel, isIdleInTextEncoder } from "../models/qwen2.5-vl/language.js";
 import { piecesOf, withChain, type Chain } from "./block-groups.js";
-import { planNetwork, type NetworkNeeds } from "./memory-plan.js";
-import { networkModel, type NetworkFile } from "./network-file.js";
+import type { NetworkNeeds } from "./memory-plan.js";
+import { networkModel, type NetworkFile, type SizedFile } from "./network-file.js";
 import type { StageContext } from "./stage.js";
-import { runBytes, withinMemory } from "./within-memory.js";
+import { groupPlanning, runBytes, withinMemory } from "./within-memory.js";
 
 /** A language model and the length it is opened for. */
 export interface LanguageRun {
@@ -24,8 +24,7 @@ export interface LanguageRun {
 /** Opens a language model, uses it, and closes it; by a smaller plan once more when memory runs out. Throws QEDIT_E_MEMORY. */
 export function withLanguageModel<T>(run: LanguageRun, context: StageContext, use: (model: Chain) => Promise<T>): Promise<T> {
   const { file, config, compute } = run;
-  const needs = languageNeeds(run, context.engine.device);
-  return withinMemory(context, { planFor: (budget) => planNetwork(needs, budget) }, async (plan) => {
+  return withinMemory(context, groupPlanning(languageNeeds(run, context.engine.device)), async (plan) => {
     const models = await Promise.all(
       plan.groups.map((layers) =>
         networkModel(context, { network: "language model", file, others: { compute, from: layers.from, to: layers.to } }, () => {
@@ -41,7 +40,7 @@ export function withLanguageModel<T>(run: LanguageRun, context: StageContext, us
 }
 
 /** Sizes of a language model for its plan, without the token table and the head that predicts words. */
-export function languageNeeds({ file, config, compute, tokens }: LanguageRun, device: Device): NetworkNeeds {
+export function languageNeeds({ file, config, compute, tokens }: Omit<LanguageRun, "file"> & { readonly file: SizedFile }, device: Device): NetworkNeeds {
   const layers = new Array<number>(config.layers).fill(0);
   for (const [name, { length }] of file.checkpoint.tensors) {
     if (name.startsWith("model.") && !isIdleInTextEncoder(name)) layers[Number(/^model\.layers\.(\d+)\./.exec(name)?.[1] ?? 0)]! += length;

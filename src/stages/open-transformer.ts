@@ -9,13 +9,13 @@ import { Graph } from "../graph/graph.js";
 import type { Lengths } from "../graph/liveness.js";
 import { float32, type Tensor } from "../tensor.js";
 import { piecesOf, withChain } from "./block-groups.js";
-import { strengthsOf } from "./loras.js";
-import { planNetwork, type NetworkNeeds, type NetworkPlan } from "./memory-plan.js";
+import { strengthsOf, type RidingLora } from "./loras.js";
+import type { NetworkNeeds, NetworkPlan } from "./memory-plan.js";
 import { openModulation, type ModulatedTransformer } from "./modulation.js";
-import { networkModel } from "./network-file.js";
+import { networkModel, type SizedFile } from "./network-file.js";
 import type { StageContext } from "./stage.js";
 import type { OpenTransformer } from "./velocity.js";
-import { runBytes, withinMemory } from "./within-memory.js";
+import { groupPlanning, runBytes, withinMemory } from "./within-memory.js";
 
 /** A transformer and the run it is opened for. */
 export interface TransformerRun extends ModulatedTransformer {
@@ -27,9 +27,7 @@ export interface TransformerRun extends ModulatedTransformer {
 
 /** Opens a transformer, uses it, and closes it; by a smaller plan once more when memory runs out. Throws QEDIT_E_MEMORY. */
 export function withTransformer<T>(run: TransformerRun, context: StageContext, use: (transformer: OpenTransformer) => Promise<T>): Promise<T> {
-  const { device } = context.engine;
-  const needs = transformerNeeds(run, device);
-  return withinMemory(context, { planFor: (budget) => planNetwork(needs, budget) }, async (plan) => {
+  return withinMemory(context, groupPlanning(transformerNeeds(run, context.engine.device)), async (plan) => {
     const { loras, sigmas } = run;
     // Widened linears of the modulation cost next to nothing. Of stored ones, widening them at every step is a tenth of a step on
     // the CPU at 512² (bench/); on a GPU it is 10 ms and a third of the memory.
@@ -52,8 +50,11 @@ export function withTransformer<T>(run: TransformerRun, context: StageContext, u
   });
 }
 
-/** Sizes of a transformer for its plan, without the modulation, from headers and the lengths of a run. */
-export function transformerNeeds({ file, config, compute, loras, lengths }: Omit<TransformerRun, "sigmas">, device: Device): NetworkNeeds {
+/** A transformer as its plan sees it: from headers, and the lengths of a run. */
+export type SizedTransformer = Pick<TransformerRun, "config" | "compute" | "lengths"> & { readonly file: SizedFile; readonly loras: readonly Pick<RidingLora, "adapter">[] };
+
+/** Sizes of a transformer for its plan, without the modulation. */
+export function transformerNeeds({ file, config, compute, loras, lengths }: SizedTransformer, device: Device): NetworkNeeds {
   const layers = new Array<number>(config.blocks).fill(0);
   const count = (name: string, bytes: number) => {
     if (isModulationModule(name.replace(/\.[^.]+$/, "")) || isIdleInLastBlock(name, config)) return;

@@ -7,10 +7,10 @@ import type { DType } from "../graph/types.js";
 import { buildVaeDecoder, buildVaeEncoder, localReach, vaeConfig, type LocalReach, type VaeDecoderOptions, type VaePart } from "../models/qwen-image/vae.js";
 import type { Tensor } from "../tensor.js";
 import { nonFinite } from "./finite.js";
-import { networkModel, numbersOf, type NetworkFile } from "./network-file.js";
+import { networkModel, numbersOf, type NetworkFile, type SizedFile } from "./network-file.js";
 import type { StageContext } from "./stage.js";
 import { describeTilePlan, inTiles, planTiles, weightBytes, type Area, type TiledNeeds, type TilePlan } from "./tiles.js";
-import { runBytes, withinMemory } from "./within-memory.js";
+import { runBytes, withinMemory, type Planning } from "./within-memory.js";
 
 /** A VAE and how it is to work. */
 export interface VaeRun {
@@ -43,13 +43,22 @@ type Half = keyof VaeResults;
 
 /** Opens a half of the VAE for pictures of up to an area in pixels, uses it, and closes it; by a smaller plan once more when memory runs out. Throws QEDIT_E_MEMORY. */
 export function withVae<Name extends Half, T>(half: Name, { run, pixels }: { run: VaeRun; pixels: Area }, context: StageContext, use: (vae: RunVae<Name>) => Promise<T>): Promise<T> {
-  const needs = vaeNeeds(half, { run, pixels }, context.engine.device);
-  const planFor = (budget: number | undefined) => planTiles(needs, budget, run.tile);
-  return withinMemory(context, { planFor, describe: (plan) => describeTilePlan(plan, needs.reach) }, (plan) => openVae(half, { run, reach: needs.reach, plan }, context, use));
+  const planning = vaePlanning(half, { run, pixels }, context.engine.device);
+  return withinMemory(context, planning, (plan) => openVae(half, { run, reach: planning.reach, plan }, context, use));
+}
+
+/** A VAE as its plan sees it. */
+export type SizedVae = Omit<VaeRun, "file"> & { readonly file: SizedFile };
+
+/** The planning of a half of the VAE: whole, or on tiles. */
+export function vaePlanning(half: Half, { run, pixels }: { run: SizedVae; pixels: Area }, device: Device): Planning<TilePlan> & Pick<TiledNeeds, "reach"> {
+  const needs = vaeNeeds(half, { run, pixels }, device);
+  const { reach } = needs;
+  return { reach, planFor: (budget) => planTiles(needs, budget, run.tile), describe: (plan) => describeTilePlan(plan, reach) };
 }
 
 /** Sizes of a half of the VAE for its plan. */
-export function vaeNeeds(half: Half, { run, pixels }: { run: Omit<VaeRun, "tile">; pixels: Area }, device: Device): TiledNeeds {
+export function vaeNeeds(half: Half, { run, pixels }: { run: Omit<SizedVae, "tile">; pixels: Area }, device: Device): TiledNeeds {
   const { network, half: which } = HALVES[half];
   const numbers = numbersOf(run.file.checkpoint);
   const reach = localReach(numbers, which);
@@ -72,7 +81,7 @@ export function vaeNeeds(half: Half, { run, pixels }: { run: Omit<VaeRun, "tile"
   };
 }
 
-function graphOf(half: Half, { file, compute, quantization = "round" }: Omit<VaeRun, "tile">, part: VaePart): Graph {
+function graphOf(half: Half, { file, compute, quantization = "round" }: Omit<SizedVae, "tile">, part: VaePart): Graph {
   const { network, build } = HALVES[half];
   const graph = new Graph(part === "all" ? `the ${network}` : `the ${network}, its ${part} part`);
   build(graph, Weights.of(graph, file.checkpoint), { compute, part, quantization: half === "decoder to bytes" ? quantization : undefined });

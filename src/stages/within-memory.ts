@@ -3,7 +3,7 @@ import type { Device } from "../engine/providers.js";
 import { QeditError } from "../errors.js";
 import type { Graph } from "../graph/graph.js";
 import { peakActivations, type Lengths } from "../graph/liveness.js";
-import { describeNetworkPlan, sizeText, smallerPlan, type NetworkPlan } from "./memory-plan.js";
+import { describeNetworkPlan, planNetwork, sizeText, smallerPlan, type NetworkNeeds, type NetworkPlan } from "./memory-plan.js";
 import type { StageContext } from "./stage.js";
 
 /** Bytes that CUDA's libraries take for themselves beside a network; unmeasured, from the sizes of cuBLAS's and cuDNN's workspaces. */
@@ -20,22 +20,42 @@ export function runBytes(graph: Graph, lengths: Lengths, { provider }: Device): 
   return Math.ceil(peakActivations(graph, lengths) * RUN_SHARE[provider]);
 }
 
-/** What a stage may plan with: the limit of its context, without what the device's own libraries take. */
-export function budgetOf({ vram, engine }: StageContext): number | undefined {
-  if (vram === undefined || engine.device.provider === "cpu") return vram;
+/** What a plan is made for: a device, and the bytes of it that networks may take; undefined is no limit. */
+export interface MemoryLimit {
+  readonly device: Device;
+  readonly vram: number | undefined;
+}
+
+/** Bytes that one network may take: the limit, without what the device's own libraries take. */
+export function budgetOf({ vram, device }: MemoryLimit): number | undefined {
+  if (vram === undefined || device.provider === "cpu") return vram;
   return Math.max(vram - LIBRARY_BYTES, 0);
+}
+
+/** Bytes of a device that a network needs which takes so many. */
+export function deviceBytes(taken: number, { provider }: Device): number {
+  return provider === "cpu" ? taken : taken + LIBRARY_BYTES;
+}
+
+/** How one network is planned for an edit: what a stage follows, and what `plan` shows before. */
+export interface Planning<Plan extends NetworkPlan = NetworkPlan> {
+  /** The plan for so many bytes; undefined is no limit. */
+  planFor(budget: number | undefined): Plan;
+  /** A plan for people. */
+  describe(plan: Plan): string;
+}
+
+/** The planning of a network that is opened whole or in groups of layers. */
+export function groupPlanning(needs: NetworkNeeds): Planning {
+  return { planFor: (budget) => planNetwork(needs, budget), describe: describeNetworkPlan };
 }
 
 /**
  * Does work by a plan, which is told where there is a limit. When memory runs out, warns and does it again by the next smaller plan, once.
  * Throws QEDIT_E_MEMORY with the switch to turn when that is not enough, or when there is no smaller plan.
  */
-export async function withinMemory<Plan extends NetworkPlan, T>(
-  context: StageContext,
-  { planFor, describe = describeNetworkPlan }: { planFor: (budget: number | undefined) => Plan; describe?: (plan: Plan) => string },
-  work: (plan: Plan) => Promise<T>,
-): Promise<T> {
-  const budget = budgetOf(context);
+export async function withinMemory<Plan extends NetworkPlan, T>(context: StageContext, { planFor, describe }: Planning<Plan>, work: (plan: Plan) => Promise<T>): Promise<T> {
+  const budget = budgetOf({ vram: context.vram, device: context.engine.device });
   const plan = planFor(budget);
   if (budget !== undefined) context.emit({ kind: "plan", lines: [describe(plan)] });
   try {

@@ -28,7 +28,7 @@ function largestDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
 test("an edit that streams every layer and works on tiles gives the resident edit's picture", async () => {
   const [resident, streamed] = [await run("resident.png", []), await run("streamed.png", ["--vram", "1K", "--tile", "64"])];
   expect(largestDifference(streamed.data, resident.data)).toBeLessThanOrEqual(ONE_LEVEL);
-  expect(streamed.plans.join("\n")).toMatch(/VAE encoder: tiles of 64x64 pixels.*\nlanguage model: .* 0 of \d+ layers stay open, the others 1 at a time.*\ntransformer: .* 0 of 2 layers stay open, the others 1 at a time; .*\nVAE decoder: tiles of 64x64 pixels/s);
+  expect(streamed.plans.join("\n")).toMatch(/VAE encoder: tiles of 64x64 pixels.*\nvision tower: .* layers stay open.*\nlanguage model: .* 0 of \d+ layers stay open, the others 1 at a time.*\ntransformer: .* 0 of 2 layers stay open, the others 1 at a time; .*\nVAE decoder: tiles of 64x64 pixels/s);
   expect(streamed.opened.filter((network) => network === "transformer, blocks 0 to 0")).toHaveLength(3);
   expect(resident.plans.join("\n")).not.toMatch(/layers/);
   expect(resident.opened).toContain("transformer");
@@ -36,7 +36,7 @@ test("an edit that streams every layer and works on tiles gives the resident edi
 
 test("a plan that fits is told too, and opens everything once", async () => {
   const { plans, opened } = await run("roomy.png", ["--vram", "2"]);
-  expect(plans.filter((line) => /, all open; .* at most$/.test(line)).map((line) => line.split(":")[0])).toEqual(["VAE encoder", "language model", "transformer", "VAE decoder"]);
+  expect(plans.filter((line) => /, all open; .* at most$/.test(line)).map((line) => line.split(":")[0])).toEqual(["VAE encoder", "vision tower", "language model", "transformer", "VAE decoder"]);
   expect(opened).toEqual(["VAE encoder", "vision tower", "language model", "modulation of blocks 0 to 1", "transformer", "VAE decoder"]);
 });
 

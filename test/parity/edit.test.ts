@@ -10,7 +10,7 @@ import { buildVisionTower } from "../../src/models/qwen2.5-vl/vision.js";
 import { sampleLatent, samplingSigmas } from "../../src/sampling/driver.js";
 import { randn } from "../../src/sampling/noise.js";
 import { directEngine } from "../../src/engine/direct.js";
-import { embedPicture, placePrompt, promptEmbeds, type SeenPicture } from "../../src/stages/embed-prompt.js";
+import { pictureFeeds, placePrompt, promptEmbeds, seenPicture, type SeenPicture } from "../../src/stages/embed-prompt.js";
 import { numbersOf, readNetworkFile } from "../../src/stages/network-file.js";
 import { withTransformer } from "../../src/stages/open-transformer.js";
 import { normalisedLatent, tokenLengths, velocityOf, type Embeds } from "../../src/stages/velocity.js";
@@ -61,7 +61,8 @@ async function embed(golden: Golden, numbers: readonly number[]): Promise<Embeds
   const seen: SeenPicture[] = [];
   for (const number of numbers) {
     const grid = [...golden.get(`grid_thw_${number}`).data] as [number, number, number];
-    seen.push(await embedPicture(tower.session, { pixelValues: golden.get(`pixel_values_${number}`), grid }, { config: vision, name: `picture ${number}` }));
+    const patches = { pixelValues: golden.get(`pixel_values_${number}`), grid };
+    seen.push(seenPicture(await tower.session.run(pictureFeeds(patches, vision)), patches, { config: vision, name: `picture ${number}` }));
   }
   const read = async (key: string) => {
     const placed = await placePrompt(placeholders([...golden.get(key).data]), seen, { config: language, checkpoint });

@@ -18,27 +18,36 @@ interface Shared {
   readonly rope: { readonly cos: Value; readonly sin: Value };
 }
 
+/** How the tower's graph is built. */
+export interface VisionOptions {
+  readonly config: VisionConfig;
+  readonly compute: DType;
+  /** The blocks of this graph, [from, to); all unless given. */
+  readonly blocks?: { readonly from: number; readonly to: number };
+}
+
 /**
  * Adds the tower for one picture. Inputs, f32: `pixel_values` [patches, channels·frames·patch²], 2×2 patches of a merged
- * token in a row, `rope_cos` and `rope_sin` [1, patches, head/2], `window_mask` [1, 1, patches, patches] (0 or −∞).
- * Output f32: `image_embeds` [tokens, width of the language model].
+ * token in a row, `rope_cos` and `rope_sin` [1, patches, head/2], `window_mask` [1, 1, patches, patches] (0 or −∞), where a block looks
+ * through windows. Output f32: `image_embeds` [tokens, width of the language model]. A graph that begins with a later block N takes
+ * `patches.N` [patches, width] instead of pixels; one that ends before block N gives it.
  */
-export function buildVisionTower(graph: Graph, w: Weights, { config, compute }: { config: VisionConfig; compute: DType }): void {
+export function buildVisionTower(graph: Graph, w: Weights, { config, compute, blocks = { from: 0, to: config.blocks } }: VisionOptions): void {
   const patches = multiplyDims(config.mergeSize ** 2, "tokens");
   const input = (name: string, shape: readonly (number | string)[]) => graph.input(name, "f32", shape).cast(compute);
   const values = config.channels * config.temporalPatchSize * config.patchSize ** 2;
   const angles = [1, patches, config.width / config.heads / 2];
-  const pixels = input("pixel_values", [patches, values]);
+  const given = blocks.from === 0 ? input("pixel_values", [patches, values]) : input(`patches.${blocks.from}`, [patches, config.width]);
   const shared = { config, rope: { cos: input("rope_cos", angles), sin: input("rope_sin", angles) } };
-  const mask = input("window_mask", [1, 1, patches, patches]);
+  const indices = Array.from({ length: blocks.to - blocks.from }, (_, offset) => blocks.from + offset);
+  const isFull = (index: number) => config.fullAttentionBlocks.includes(index);
+  const mask = indices.every(isFull) ? undefined : input("window_mask", [1, 1, patches, patches]);
 
   const visual = w.at("visual");
-  let x = patchEmbedding(pixels, visual.at("patch_embed.proj"), config);
-  for (let index = 0; index < config.blocks; index += 1) {
-    const isFull = config.fullAttentionBlocks.includes(index);
-    x = visionBlock(x, visual.at("blocks").at(index), { ...shared, ...(isFull ? {} : { mask }) });
-  }
-  graph.output("image_embeds", merger(x, visual.at("merger"), config).cast("f32"));
+  let x = blocks.from === 0 ? patchEmbedding(given, visual.at("patch_embed.proj"), config) : given;
+  for (const index of indices) x = visionBlock(x, visual.at("blocks").at(index), { ...shared, ...(isFull(index) || mask === undefined ? {} : { mask }) });
+  if (blocks.to === config.blocks) graph.output("image_embeds", merger(x, visual.at("merger"), config).cast("f32"));
+  else graph.output(`patches.${blocks.to}`, x.cast("f32"));
 }
 
 // A convolution whose stride is its kernel is a matrix product over patches.

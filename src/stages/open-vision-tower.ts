@@ -1,0 +1,52 @@
+// Opening the vision tower as its memory plan says: whole or in groups of blocks.
+import { Weights } from "../checkpoint/weights.js";
+import { modelOf } from "../engine/engine.js";
+import type { Device } from "../engine/providers.js";
+import { Graph } from "../graph/graph.js";
+import type { DType } from "../graph/types.js";
+import type { VisionConfig } from "../models/qwen2.5-vl/config.js";
+import { buildVisionTower } from "../models/qwen2.5-vl/vision.js";
+import { piecesOf, withChain, type Chain } from "./block-groups.js";
+import type { NetworkNeeds } from "./memory-plan.js";
+import { networkModel, type NetworkFile, type SizedFile } from "./network-file.js";
+import type { StageContext } from "./stage.js";
+import { groupPlanning, runBytes, withinMemory } from "./within-memory.js";
+
+/** A vision tower and the length it is opened for. */
+export interface VisionRun {
+  readonly file: NetworkFile;
+  readonly config: VisionConfig;
+  readonly compute: DType;
+  /** Tokens, of some patches each, that the largest picture makes. */
+  readonly tokens: number;
+}
+
+/** Opens a vision tower, uses it, and closes it; by a smaller plan once more when memory runs out. Throws QEDIT_E_MEMORY. */
+export function withVisionTower<T>(run: VisionRun, context: StageContext, use: (tower: Chain) => Promise<T>): Promise<T> {
+  const { file, config, compute } = run;
+  return withinMemory(context, groupPlanning(visionNeeds(run, context.engine.device)), async (plan) => {
+    const models = await Promise.all(
+      plan.groups.map(({ from, to }) =>
+        networkModel(context, { network: "vision tower", file, others: { compute, from, to } }, () => {
+          const graph = new Graph(plan.groups.length === 1 ? "the vision tower" : `the vision tower, blocks ${from} to ${to - 1}`);
+          buildVisionTower(graph, Weights.of(graph, file.checkpoint), { config, compute, blocks: { from, to } });
+          return modelOf(graph, "none");
+        }),
+      ),
+    );
+    context.emit({ kind: "activity", text: "opening the vision tower" });
+    return withChain(context, piecesOf(plan, models), use);
+  });
+}
+
+/** Sizes of a vision tower for its plan. What stands before and after the blocks is counted with the first and the last. */
+export function visionNeeds({ file, config, compute, tokens }: Omit<VisionRun, "file"> & { readonly file: SizedFile }, device: Device): NetworkNeeds {
+  const layers = new Array<number>(config.blocks).fill(0);
+  for (const [name, { length }] of file.checkpoint.tensors) {
+    const last = name.startsWith("visual.merger.") ? config.blocks - 1 : 0;
+    if (name.startsWith("visual.")) layers[Number(/^visual\.blocks\.(\d+)\./.exec(name)?.[1] ?? last)]! += length;
+  }
+  const graph = new Graph("sizes");
+  buildVisionTower(graph, Weights.of(graph, file.checkpoint), { config, compute });
+  return { network: "vision tower", layers, activations: runBytes(graph, { tokens }, device) };
+}
