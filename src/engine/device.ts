@@ -8,7 +8,7 @@ import { modelOf, withSession, type Engine } from "./engine.js";
 import { inspectLibraries } from "./libraries.js";
 import { deviceName, parseDevice, type Device } from "./providers.js";
 import { providerFolder } from "./release.js";
-import { threadedEngine } from "./threaded.js";
+import { pairedEngine } from "./paired.js";
 
 /** An engine on the chosen device; `reason` says why `auto` did not take the GPU. */
 export interface ChosenEngine {
@@ -18,7 +18,7 @@ export interface ChosenEngine {
 
 /** Starts an engine on `auto`, `cpu`, `cuda` or `cuda:N`. Throws QEDIT_E_DEVICE, with what doctor would find, when a GPU was asked for and does not work. */
 export async function chooseEngine(wanted: string, threads: number): Promise<ChosenEngine> {
-  const cpu = (): Engine => threadedEngine(parseDevice("cpu", threads));
+  const cpu = (): Engine => pairedEngine(parseDevice("cpu", threads));
   if (wanted === "cpu") return { engine: cpu(), reason: undefined };
   const device = parseDevice(wanted === "auto" ? "cuda" : wanted, threads);
   const opened = await openCuda(device);
@@ -36,7 +36,7 @@ async function openCuda(device: Device): Promise<Engine | readonly Problem[]> {
   const provider = await providerFolder();
   const libraries = provider === undefined ? undefined : await inspectLibraries(provider).catch(() => undefined);
   if (libraries === undefined || libraries.missing.length > 0) return (await inspectCuda(device.index)).problems;
-  const engine = threadedEngine(device);
+  const engine = pairedEngine(device);
   try {
     await tryOut(engine, addition());
     return engine;
@@ -61,7 +61,7 @@ export async function tryDevice(wanted: string): Promise<Trial> {
   const device = parseDevice(wanted, 0);
   const began = performance.now();
   const failed = (problems: readonly Problem[]): Trial => ({ device: deviceName(device), works: false, seconds: undefined, problems });
-  const engine = device.provider === "cuda" ? await openCuda(device) : threadedEngine(device);
+  const engine = device.provider === "cuda" ? await openCuda(device) : pairedEngine(device);
   if (isProblems(engine)) return failed(engine);
   try {
     await tryOut(engine, convolution());

@@ -3,6 +3,8 @@
 
 /** Layers of a network that are opened and closed together while they stream; a crossing costs about as much as reading half of one. */
 const STREAMED_LAYERS = 4;
+/** Groups that are in memory at a time while a network streams: one computes, the next one opens. */
+const GROUPS_AT_ONCE = 2;
 const GIBIBYTE = 1024 ** 3;
 /** Budgets of a next try, each as a part of what was tried before. */
 const NEXT_TRY = 3 / 4;
@@ -34,33 +36,29 @@ export interface NetworkPlan {
   readonly weights: number;
   readonly activations: number;
   readonly groups: readonly LayerGroup[];
-  /** Most at a time: the resident groups, the largest of the others, and what a run takes. */
+  /** Claims that the next group that streams opens while one computes, so that two of them are in memory at a time. */
+  readonly opensAhead: boolean;
+  /** Most at a time: the resident groups, the one of the others that computes and the one that opens, and what a run takes. */
   readonly peak: number;
   /** Claims that even the smallest groups are planned to take more than there is. */
   readonly isOverBudget: boolean;
 }
 
-/** Plans for all networks of an edit; one is open at a time. */
-export interface MemoryPlan {
-  /** Bytes of the device; undefined when there is no limit. */
-  readonly budget: number | undefined;
-  readonly networks: readonly NetworkPlan[];
-  readonly peak: number;
-}
-
-/** Plans networks that are open one after the other, each with all of the budget. */
-export function memoryPlan(networks: readonly NetworkNeeds[], budget: number | undefined): MemoryPlan {
-  const plans = networks.map((needs) => planNetwork(needs, budget));
-  return { budget, networks: plans, peak: Math.max(0, ...plans.map(({ peak }) => peak)) };
-}
-
 /** Plans one network. */
 export function planNetwork({ network, layers, activations }: NetworkNeeds, budget: number | undefined): NetworkPlan {
   const weights = sum(layers);
-  const groups = budget === undefined || weights + activations <= budget || layers.length === 1 ? [whole(layers)] : cut(layers, budget - activations);
-  const [resident, streamed] = [true, false].map((wanted) => groups.filter(({ isResident }) => isResident === wanted).map(({ bytes }) => bytes));
-  const peak = sum(resident!) + Math.max(0, ...streamed!) + activations;
-  return { network, weights, activations, groups, peak, isOverBudget: budget !== undefined && peak > budget };
+  const isWhole = budget === undefined || weights + activations <= budget || layers.length === 1;
+  const { groups, opensAhead } = isWhole ? { groups: [whole(layers)], opensAhead: false } : cut(layers, budget - activations);
+  const peak = weightsAtOnce(groups, opensAhead) + activations;
+  return { network, weights, activations, groups, opensAhead, peak, isOverBudget: budget !== undefined && peak > budget };
+}
+
+// Groups open in their order: those in memory together are neighbours.
+function weightsAtOnce(groups: readonly LayerGroup[], opensAhead: boolean): number {
+  const bytesOf = (wanted: boolean) => groups.filter(({ isResident }) => isResident === wanted).map(({ bytes }) => bytes);
+  const streamed = bytesOf(false);
+  const together = streamed.map((bytes, index) => bytes + (opensAhead ? (streamed[index + 1] ?? 0) : 0));
+  return sum(bytesOf(true)) + Math.max(0, ...together);
 }
 
 /** The next plan that takes less than this one; undefined when there is none. */
@@ -74,12 +72,13 @@ export function smallerPlan(plan: NetworkPlan, planFor: (budget: number) => Netw
   return undefined;
 }
 
-/** A plan for people: `transformer: 12.7 GiB of weights, 25 of 60 layers stay open, the others 4 at a time; 8.0 GiB at most`. */
-export function describeNetworkPlan({ network, weights, groups, peak, isOverBudget }: NetworkPlan): string {
+/** A plan for people: `transformer: 12.7 GiB of weights, 25 of 60 layers stay open, the others 4 at a time while the next open; 8.0 GiB at most`. */
+export function describeNetworkPlan({ network, weights, groups, opensAhead, peak, isOverBudget }: NetworkPlan): string {
   const layers = groups.at(-1)!.to;
   const resident = sum(groups.filter(({ isResident }) => isResident).map(({ from, to }) => to - from));
   const streamed = groups.filter(({ isResident }) => !isResident);
-  const how = streamed.length === 0 ? "all open" : `${resident} of ${layers} layers stay open, the others ${Math.max(...streamed.map(({ from, to }) => to - from))} at a time`;
+  const most = Math.max(0, ...streamed.map(({ from, to }) => to - from));
+  const how = streamed.length === 0 ? "all open" : `${resident} of ${layers} layers stay open, the others ${most} at a time${opensAhead ? " while the next open" : ""}`;
   return `${network}: ${sizeText(weights)} of weights, ${how}; ${sizeText(peak)} at most${isOverBudget ? ", more than there is" : ""}`;
 }
 
@@ -94,12 +93,14 @@ function whole(layers: readonly number[]): LayerGroup {
   return { from: 0, to: layers.length, bytes: sum(layers), isResident: true };
 }
 
-// As many of the first layers as fit beside the largest group of the others stay.
-function cut(layers: readonly number[], available: number): LayerGroup[] {
+// As many of the first layers as fit beside the largest groups of the others stay.
+function cut(layers: readonly number[], available: number): Pick<NetworkPlan, "groups" | "opensAhead"> {
   const most = Math.max(...layers);
-  const window = Math.max(1, Math.min(STREAMED_LAYERS, Math.floor(available / 2 / most)));
+  const opensAhead = GROUPS_AT_ONCE * most <= available;
+  const atOnce = opensAhead ? GROUPS_AT_ONCE : 1;
+  const window = Math.max(1, Math.min(STREAMED_LAYERS, Math.floor(available / 2 / most / atOnce)));
   let [resident, bytes] = [0, 0];
-  while (resident < layers.length - 1 && bytes + layers[resident]! + window * most <= available) {
+  while (resident < layers.length - 1 && bytes + layers[resident]! + atOnce * window * most <= available) {
     bytes += layers[resident]!;
     resident += 1;
   }
@@ -108,7 +109,7 @@ function cut(layers: readonly number[], available: number): LayerGroup[] {
     const to = Math.min(from + window, layers.length);
     groups.push({ from, to, bytes: sum(layers.slice(from, to)), isResident: false });
   }
-  return groups;
+  return { groups, opensAhead };
 }
 
 function sum(numbers: readonly number[]): number {

@@ -43,7 +43,9 @@ export function withLanguageModel<T>(run: LanguageRun, context: StageContext, us
 export function languageNeeds({ file, config, compute, tokens }: Omit<LanguageRun, "file"> & { readonly file: SizedFile }, device: Device): NetworkNeeds {
   const layers = new Array<number>(config.layers).fill(0);
   for (const [name, { length }] of file.checkpoint.tensors) {
-    if (name.startsWith("model.") && !isIdleInTextEncoder(name)) layers[Number(/^model\.layers\.(\d+)\./.exec(name)?.[1] ?? 0)]! += length;
+    // The last norm.
+    const end = config.layers - 1;
+    if (name.startsWith("model.") && !isIdleInTextEncoder(name)) layers[Number(/^model\.layers\.(\d+)\./.exec(name)?.[1] ?? end)]! += length;
   }
   const graph = new Graph("sizes");
   buildLanguageModel(graph, Weights.of(graph, file.checkpoint), { config, compute, layers: { from: 0, to: Math.min(2, config.layers) } });

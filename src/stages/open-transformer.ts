@@ -58,8 +58,9 @@ export function transformerNeeds({ file, config, compute, loras, lengths }: Size
   const layers = new Array<number>(config.blocks).fill(0);
   const count = (name: string, bytes: number) => {
     if (isModulationModule(name.replace(/\.[^.]+$/, "")) || isIdleInLastBlock(name, config)) return;
-    // What stands before and after the blocks is small, and counted with the first.
-    layers[Number(/^transformer_blocks\.(\d+)\./.exec(name)?.[1] ?? 0)]! += bytes;
+    // What stands before the blocks is counted with the first, what stands after them with the last.
+    const end = name.startsWith("proj_out.") ? config.blocks - 1 : 0;
+    layers[Number(/^transformer_blocks\.(\d+)\./.exec(name)?.[1] ?? end)]! += bytes;
   };
   for (const [name, { length }] of file.checkpoint.tensors) count(name, length);
   for (const { adapter } of loras) for (const [module, { up, down }] of adapter.pairs) count(`${module}.weight`, up.length + down.length);

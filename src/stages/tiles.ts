@@ -34,7 +34,7 @@ export function planTiles({ network, weights, reach, area, activations }: TiledN
     const takes = tile === undefined ? activations("all", area) : Math.max(activations("global", area), activations("local", regionOf(area, tile, reach)));
     const peak = weights + takes;
     const groups = [{ from: 0, to: 1, bytes: weights, isResident: true }];
-    return { network, weights, activations: takes, groups, peak, isOverBudget: budget !== undefined && peak > budget, tile };
+    return { network, weights, activations: takes, groups, opensAhead: false, peak, isOverBudget: budget !== undefined && peak > budget, tile };
   };
   const most = forced === undefined ? Math.max(...area) : Math.max(Math.round(forced / reach.ratio), 1);
   const sides: (number | undefined)[] = forced === undefined ? [undefined] : [most];

@@ -1,6 +1,7 @@
-// Both engines keep the contract; the threaded one also leaves the main thread free.
+// All engines keep the contract; threads also leave the main thread free, and two of them do two things at a time.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 // A worker thread needs compiled JavaScript, which the build leaves in dist.
+import { pairedEngine } from "../../dist/engine/paired.js";
 import { threadedEngine } from "../../dist/engine/threaded.js";
 import { directEngine } from "../../src/engine/direct.js";
 import { modelOf, withSession, type Engine } from "../../src/engine/engine.js";
@@ -12,6 +13,7 @@ const CPU = { provider: "cpu", index: 0, threads: 1 } as const;
 
 engineContract("the direct engine", () => directEngine(CPU));
 engineContract("the threaded engine", async () => threadedEngine(CPU));
+engineContract("the engine of two threads", async () => pairedEngine(CPU));
 
 // Matrix products one after the other: about a second of computing on one core.
 function longModel() {
@@ -79,5 +81,42 @@ describe("the threaded engine", () => {
 
   test("can be disposed before anything was opened", async () => {
     await expect(threadedEngine(CPU).dispose()).resolves.toBeUndefined();
+  });
+});
+
+describe("the engine of two threads", () => {
+  /** Times of events, in the order in which they came. */
+  async function order(events: Readonly<Record<string, Promise<unknown>>>): Promise<string[]> {
+    const came: string[] = [];
+    await Promise.all(Object.entries(events).map(([name, event]) => event.then(() => came.push(name))));
+    return came;
+  }
+
+  test("opens and runs a session while another one computes", async () => {
+    const engine = pairedEngine(CPU);
+    const long = await engine.open(await longModel());
+    const running = long.run({ x: float32([640, 640], new Float32Array(640 * 640).fill(0.1)) });
+    const short = engine.open(affineModel()).then(async (session) => {
+      const { y } = await session.run({ x: float32([1, 3]) });
+      await session.dispose();
+      return y;
+    });
+    expect(await order({ running, short })).toEqual(["short", "running"]);
+    expect(await short).toEqual(float32([1, 3], Float32Array.of(1, 1, 1)));
+    // The first thread is free again.
+    await withSession(engine, affineModel(), (session) => session.run({ x: float32([2, 3]) }));
+    await engine.dispose();
+  });
+
+  test("leaves no thread behind, also when it is disposed while sessions open", async () => {
+    const threads = () => process.getActiveResourcesInfo().filter((name) => name === "MessagePort").length;
+    const before = threads();
+    const engine = pairedEngine(CPU);
+    const opening = Promise.allSettled([engine.open(await longModel()), engine.open(affineModel())]);
+    expect(threads()).toBe(before + 2);
+    await engine.dispose();
+    await opening;
+    expect(threads()).toBe(before);
+    await expect(engine.open(affineModel())).rejects.toMatchObject(ENGINE_FAILURE);
   });
 });

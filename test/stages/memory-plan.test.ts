@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { transformerConfig } from "../../src/models/qwen-image/config.js";
 import { languageConfig } from "../../src/models/qwen2.5-vl/config.js";
-import { describeNetworkPlan, memoryPlan, planNetwork, smallerPlan, type NetworkPlan } from "../../src/stages/memory-plan.js";
+import { describeNetworkPlan, planNetwork, smallerPlan, type NetworkPlan } from "../../src/stages/memory-plan.js";
 import { numbersOf } from "../../src/stages/network-file.js";
 import { languageNeeds } from "../../src/stages/open-language-model.js";
 import { transformerNeeds } from "../../src/stages/open-transformer.js";
@@ -29,8 +29,16 @@ test("a network that fits, or has no limit, is open whole", () => {
 test("what does not fit streams beside as many layers as can stay", () => {
   const plan = planNetwork(TEN, 1049);
   expectWhole(plan, 10);
-  expect(plan.groups.map(({ from, to, isResident }) => [from, to, isResident])).toEqual([[0, 5, true], [5, 9, false], [9, 10, false]]);
-  expect(plan.peak).toBe(500 + 400 + 50);
+  expect(plan.groups.map(({ from, to, isResident }) => [from, to, isResident])).toEqual([[0, 5, true], [5, 7, false], [7, 9, false], [9, 10, false]]);
+  // Two layers compute while two open.
+  expect(plan).toMatchObject({ opensAhead: true, peak: 500 + 200 + 200 + 50 });
+});
+
+test("the group that computes and the one that opens are both in the plan, where there is room for both", () => {
+  const room = planNetwork(TEN, 250);
+  expect(room).toMatchObject({ opensAhead: true, peak: 100 + 100 + 50, isOverBudget: false });
+  expect(planNetwork(TEN, 249)).toMatchObject({ opensAhead: false, peak: 100 + 50 });
+  expect(describeNetworkPlan(room)).toBe("net: 1 KiB of weights, 0 of 10 layers stay open, the others 1 at a time while the next open; 1 KiB at most");
 });
 
 test("a plan never takes more than its budget while the smallest groups fit in it", () => {
@@ -59,12 +67,6 @@ test("the next smaller plan takes less, down to where there is none", () => {
   expect(peaks).toEqual([...peaks].sort((a, b) => b - a));
   expect(peaks.at(-1)).toBe(150);
   expect(peaks.length).toBeGreaterThan(3);
-});
-
-test("an edit takes what its largest network takes", () => {
-  const plan = memoryPlan([TEN, { network: "small", layers: [7], activations: 1 }], 700);
-  expect(plan.peak).toBe(Math.max(...plan.networks.map(({ peak }) => peak)));
-  expect(plan.networks.map(describeNetworkPlan)[1]).toBe("small: 1 KiB of weights, all open; 1 KiB at most");
 });
 
 function transformer() {
