@@ -3,10 +3,10 @@ import { inspectMachine } from "../catalog/runtime/machine.js";
 import { inspectCuda } from "../engine/cuda.js";
 import { findGpus } from "../engine/gpus.js";
 import { parseDevice, type Device } from "../engine/providers.js";
-import { EXIT, QeditError } from "../errors.js";
+import { EXIT } from "../errors.js";
 import type { Source } from "../image/plan.js";
 import { readSize } from "../image/read.js";
-import type { MachineMemory } from "../pipeline/plan/edit-plan.js";
+import type { PlanRequest } from "../pipeline/plan/edit-plan.js";
 import type { FileSettings } from "../pipeline/plan/model-files.js";
 import { planEdit } from "../pipeline/plan/plan.js";
 import { loadTokenizer } from "../text/tokenizer.js";
@@ -21,19 +21,19 @@ export interface PlanCall {
   readonly settings: FileSettings & ComputeSettings;
   /** How many pictures are made of these. */
   readonly results: number;
-  /** Bytes of GPU memory to plan for, when it was said. */
-  readonly vram: number | undefined;
+  /** Claims that --vram stands for a card, which need not be in this machine. */
+  readonly isForCard: boolean;
   /** Claims that `run` was called: then a missing file is a failure. */
   readonly isDryRun: boolean;
 }
 
 /** Prints the plan of an edit; gives EXIT.model for a dry run that would find a file missing. Throws what `run` would. */
-export async function showPlan({ args, settings, results, vram, isDryRun }: PlanCall, terminal: Terminal): Promise<number> {
-  const { device, reason } = await chosenDevice(settings, vram);
+export async function showPlan({ args, settings, results, isForCard, isDryRun }: PlanCall, terminal: Terminal): Promise<number> {
+  const { device, reason } = await chosenDevice(settings, isForCard);
   const sources = await Promise.all((await inputSources(args)).map(sourceOf));
   const complete = { ...settings, prompt: await inputText(settings.prompt) };
-  const machine = await machineMemory(device, vram);
-  const plan = await planEdit(complete, { sources, device, deviceReason: reason, tokenizer: await loadTokenizer(), results, machine });
+  const memory = await memoryFor(device, settings.vram);
+  const plan = await planEdit(complete, { sources, device, deviceReason: reason, tokenizer: await loadTokenizer(), results, ...memory });
   terminal.result(plan, planLines(plan, terminal.style));
   return isDryRun && plan.totals.missingFiles > 0 ? EXIT.model : EXIT.ok;
 }
@@ -44,21 +44,23 @@ async function sourceOf(source: string | { readonly name: string; readonly bytes
 }
 
 // As `run` would choose, but without opening a session.
-async function chosenDevice({ device: wanted = "auto", threads = 0 }: ComputeSettings, vram: number | undefined): Promise<{ device: Device; reason: string | undefined }> {
-  if (wanted !== "auto") {
-    const device = parseDevice(wanted, threads);
-    if (vram === undefined || device.provider !== "cpu") return { device, reason: undefined };
-    throw new QeditError("QEDIT_E_USAGE", "Cannot use --vram with --device cpu: it has no effect", { hint: "Leave one of them out" });
-  }
-  if (vram !== undefined) return { device: parseDevice("cuda", threads), reason: "--vram says so" };
+async function chosenDevice({ device: wanted = "auto", threads = 0 }: ComputeSettings, isForCard: boolean): Promise<{ device: Device; reason: string | undefined }> {
+  if (wanted !== "auto") return { device: parseDevice(wanted, threads), reason: undefined };
+  if (isForCard) return { device: parseDevice("cuda", threads), reason: "--vram says so" };
   const [problem] = (await inspectCuda()).problems;
   return problem === undefined ? { device: parseDevice("cuda", threads), reason: "a GPU is there" } : { device: parseDevice("cpu", threads), reason: problem.text };
 }
 
-async function machineMemory({ provider, index }: Device, vram: number | undefined): Promise<MachineMemory> {
-  const { memory } = await inspectMachine();
-  if (provider === "cpu") return { ram: memory, gpu: undefined };
-  if (vram !== undefined) return { ram: memory, gpu: { total: vram, available: vram } };
-  const gpu = (await findGpus()).gpus.find((each) => each.index === index);
-  return { ram: memory, gpu: gpu?.memory === undefined ? undefined : { total: gpu.memory, available: gpu.freeMemory ?? gpu.memory } };
+/** What opening CUDA takes of a card, which has happened when `run` asks what is free: a usual value, not measured here. */
+const CUDA_CONTEXT_BYTES = 0.6e9;
+
+// What is said, or what `run` would find free.
+async function memoryFor({ provider, index }: Device, said: number | undefined): Promise<Pick<PlanRequest, "machine" | "vram" | "isVramSaid">> {
+  const { memory: ram } = await inspectMachine();
+  const isVramSaid = said !== undefined;
+  if (provider === "cpu") return { machine: { ram, gpu: undefined }, vram: said, isVramSaid };
+  if (isVramSaid) return { machine: { ram, gpu: { total: said, available: said } }, vram: said, isVramSaid };
+  const { memory: total, freeMemory } = (await findGpus()).gpus.find((gpu) => gpu.index === index) ?? {};
+  const vram = freeMemory === undefined ? undefined : Math.max(freeMemory - CUDA_CONTEXT_BYTES, 0);
+  return { machine: { ram, gpu: total === undefined ? undefined : { total, available: vram ?? total } }, vram, isVramSaid };
 }

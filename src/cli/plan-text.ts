@@ -3,6 +3,7 @@ import type { Size } from "../image/image.js";
 import type { EditPlan } from "../pipeline/plan/edit-plan.js";
 import type { MemoryNeed } from "../pipeline/plan/fit.js";
 import type { StagePlan } from "../pipeline/plan/stage-plan.js";
+import { sizeText } from "../stages/memory-plan.js";
 import type { Style } from "./style.js";
 
 /** The lines of a plan. */
@@ -91,12 +92,21 @@ function fileLines({ files }: EditPlan): string[] {
 
 const ROLES: Readonly<Record<EditPlan["files"][number]["role"], string>> = { vae: "VAE", textEncoder: "text encoder", transformer: "transformer", lora: "LoRA" };
 
-function memoryLines({ memory: { ram, gpu } }: EditPlan): string[] {
-  const lines = [`RAM ${needText(ram)}`];
-  if (gpu) return [...lines, `GPU ${needText(gpu)} (by arithmetic: what a GPU really took is not measured)`];
-  if (ram.mapped === 0 || ram.available === undefined) return lines;
+function memoryLines({ memory: { ram, gpu, plan } }: EditPlan): string[] {
+  return [`RAM ${needText(ram)}`, ...(gpu ? [`GPU ${needText(gpu)} (by arithmetic: what a GPU really took is not measured)`] : mappedLines(ram)), ...networkLines(plan)];
+}
+
+function mappedLines(ram: MemoryNeed): string[] {
+  if (ram.mapped === 0 || ram.available === undefined) return [];
   const isKept = ram.mapped <= ram.available - ram.needed;
-  return [...lines, `weights stay in their files, up to ${bytes(ram.mapped)}: ${isKept ? "they fit beside it" : "more than fits beside it, so that some are read from disk again at every pass"}`];
+  return [`weights stay in their files, up to ${bytes(ram.mapped)}: ${isKept ? "they fit beside it" : "more than fits beside it, so that some are read from disk again at every pass"}`];
+}
+
+// What `run` tells before it opens each network.
+function networkLines(plan: EditPlan["memory"]["plan"]): string[] {
+  if (plan === undefined) return [];
+  const limit = plan.limit === undefined ? "without a limit" : `for ${sizeText(plan.limit)}`;
+  return [`networks ${limit}, one after the other${plan.fits ? "" : ": they do not fit"}`, ...plan.networks.map(({ text }) => `  ${text}`)];
 }
 
 function needText({ needed, stage, total, available, fit }: MemoryNeed): string {

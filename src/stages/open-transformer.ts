@@ -15,7 +15,7 @@ import { openModulation, type ModulatedTransformer } from "./modulation.js";
 import { networkModel, type SizedFile } from "./network-file.js";
 import type { StageContext } from "./stage.js";
 import type { OpenTransformer } from "./velocity.js";
-import { groupPlanning, runBytes, withinMemory } from "./within-memory.js";
+import { groupPlanning, runBytes, withinMemory, type MemoryLimit } from "./within-memory.js";
 
 /** A transformer and the run it is opened for. */
 export interface TransformerRun extends ModulatedTransformer {
@@ -70,9 +70,13 @@ export function transformerNeeds({ file, config, compute, loras, lengths }: Size
   return { network: "transformer", layers, activations: runBytes(graph, lengths, device) };
 }
 
-// What has to fit somewhere is not widened.
+/** Whether a transformer's weights are widened when it opens; not where they have to fit somewhere. */
+export function transformerOptimization({ checkpoint }: SizedFile, { device, vram }: MemoryLimit): Optimization {
+  return vram === undefined ? affordableOptimization({ externals: checkpoint.tensors }, device) : "none";
+}
+
 function optimizationOf({ file }: TransformerRun, { engine, vram }: StageContext): Optimization {
-  return vram === undefined ? affordableOptimization({ externals: file.checkpoint.tensors }, engine.device) : "none";
+  return transformerOptimization(file, { device: engine.device, vram });
 }
 
 interface Opening {

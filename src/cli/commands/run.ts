@@ -53,7 +53,7 @@ export const run = defineCommand({
     const onSheet = await openSheet(unresolved.sheet, unresolved, terminal);
     if (unresolved.dryRun) {
       const { showPlan } = await import("../plan-output.js");
-      return showPlan({ args, settings: await resolveSettings({ table: options, settings: unresolved, given, emit: terminal.emit }), results: many.length, vram: undefined, isDryRun: true }, terminal);
+      return showPlan({ args, settings: await resolveSettings({ table: options, settings: unresolved, given, emit: terminal.emit }), results: many.length, isForCard: false, isDryRun: true }, terminal);
     }
     const resolved = await resolveEdit({ table: options, settings: unresolved, given, emit: terminal.emit });
     const settings = { ...resolved, seed: many[0]!, prompt: await inputText(resolved.prompt) };

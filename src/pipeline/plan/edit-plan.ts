@@ -5,7 +5,8 @@ import type { PlanMode, Source } from "../../image/plan.js";
 import type { PromptTokenizer } from "../../text/tokenizer.js";
 import type { FitAdvice, MemoryNeed } from "./fit.js";
 import type { PlannedFile } from "./model-files.js";
-import type { SequenceTokens } from "./edit-runs.js";
+import type { SequenceTokens } from "./edit-lengths.js";
+import type { EditMemory } from "./edit-memory.js";
 import type { StagePlan } from "./stage-plan.js";
 
 /** A picture on its way into the transformer, or the result on its way out. */
@@ -58,7 +59,13 @@ export interface EditPlan {
     readonly missingFiles: number;
     readonly missingBytes: number;
   };
-  readonly memory: { readonly ram: MemoryNeed; /** undefined on the CPU. */ readonly gpu: MemoryNeed | undefined };
+  readonly memory: {
+    readonly ram: MemoryNeed;
+    /** undefined on the CPU. */
+    readonly gpu: MemoryNeed | undefined;
+    /** What `run` does with each network; undefined on the CPU without --vram, where each is open whole while it is used. */
+    readonly plan: EditMemory | undefined;
+  };
   readonly advice: readonly FitAdvice[];
 }
 
@@ -71,6 +78,10 @@ export interface PlanRequest {
   /** How many pictures are made of these. */
   readonly results: number;
   readonly machine: MachineMemory;
+  /** Bytes of the device that networks may take, as `run` would have them; undefined is no limit. */
+  readonly vram: number | undefined;
+  /** Claims that the user said so; else it is what the card has free. */
+  readonly isVramSaid: boolean;
 }
 
 /** Bytes this machine has. */

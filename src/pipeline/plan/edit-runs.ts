@@ -1,15 +1,14 @@
-// What an edit runs: sizes of the pictures, tokens of the prompts, steps, and from them the lengths of every run of every network.
+// What an edit runs: its lengths, its steps, and from them every run of every network.
 import { CHANNELS } from "../../image/image.js";
-import { planSizes, type LatentRoute, type PlanMode, type SizePlan, type Source } from "../../image/plan.js";
+import type { LatentRoute, Source } from "../../image/plan.js";
 import { sampleLatent, samplingSigmas } from "../../sampling/driver.js";
-import { usesNegative } from "../../sampling/guidance.js";
 import { resolveSampling, type ResolvedSampling } from "../../stages/sampling-defaults.js";
 import { float32 } from "../../tensor.js";
 import type { PromptTokenizer } from "../../text/tokenizer.js";
 import type { EditSettings } from "../edit.js";
 import type { Lengths } from "../../graph/liveness.js";
+import { editLengths, type EditLengths } from "./edit-lengths.js";
 import type { PlannedNetwork, PlannedNetworks } from "./networks.js";
-import { promptTokens, type PromptTokens } from "./tokens.js";
 
 /** Evaluations of the transformer, under each of the two prompts. */
 export interface Evaluations {
@@ -23,24 +22,11 @@ export interface Run {
   readonly times: number;
 }
 
-/** Tokens of the sequences of an edit. */
-export interface SequenceTokens {
-  readonly prompt: PromptTokens;
-  /** Where guidance looks at a negative prompt. */
-  readonly negativePrompt: PromptTokens | undefined;
-  readonly target: number;
-  readonly references: readonly number[];
-  /** The transformer's sequence under the prompt: its text, the target and the references. */
-  readonly total: number;
-}
-
 /** What an edit runs. */
-export interface EditRuns {
-  readonly sizes: SizePlan;
+export interface EditRuns extends EditLengths {
   readonly sampling: ResolvedSampling;
   readonly steps: number;
   readonly evaluations: Evaluations;
-  readonly tokens: SequenceTokens;
   readonly runs: ReadonlyMap<PlannedNetwork, readonly Run[]>;
   /** Of the decoded pictures, which stay in memory. */
   readonly pictureBytes: number;
@@ -57,32 +43,17 @@ export interface RunsRequest {
 
 /** The settings as far as they decide what is run. Throws QEDIT_E_USAGE and QEDIT_E_IMAGE for what `run` refuses. */
 export async function editRuns(sources: readonly Source[], { settings, networks, tokenizer, results }: RunsRequest): Promise<EditRuns> {
-  const sizes = sizesOf(sources, settings, networks);
+  const lengths = editLengths(sources, { settings, networks, tokenizer });
   const sampling = resolveSampling(settings);
   const evaluations = await evaluationsOf(sampling);
-  const vision = sizes.images.map((image) => image.vision.tokens);
-  const read = (prompt: string) => promptTokens(tokenizer, prompt, { vision, unescapeParentheses: settings.match !== undefined });
-  const prompt = read(settings.prompt);
-  const negativePrompt = usesNegative(sampling.cfg) ? read(settings.negativePrompt ?? "") : undefined;
-  const { patchSize } = networks.sampled;
-  const target = gridTokens(sizes.target, patchSize);
-  const references = sizes.images.map(({ reference }) => gridTokens(reference, patchSize));
-  const tokens = { prompt, negativePrompt, target, references, total: prompt.seen + target + sum(references) };
-  return { sizes, sampling, steps: Math.max(samplingSigmas(sampling).length - 1, 0), evaluations, tokens, runs: runsOf(networks, { sizes, tokens, evaluations, results }), pictureBytes: CHANNELS * sum(sources.map(({ width, height }) => width * height)) };
-}
-
-function sizesOf(sources: readonly Source[], { match, megapixels, size }: EditSettings, { vae, vision }: PlannedNetworks): SizePlan {
-  return planSizes(sources, {
-    mode: (match ?? "default") as PlanMode,
-    cell: vae.spatialRatio,
-    patches: { patch: vision.patchSize, temporal: vision.temporalPatchSize, merge: vision.mergeSize },
-    ...(megapixels === undefined ? {} : { megapixels }),
-    ...(size === undefined ? {} : { size }),
-  });
-}
-
-function gridTokens({ latent }: LatentRoute, patchSize: number): number {
-  return Math.ceil(latent.width / patchSize) * Math.ceil(latent.height / patchSize);
+  return {
+    ...lengths,
+    sampling,
+    steps: Math.max(samplingSigmas(sampling).length - 1, 0),
+    evaluations,
+    runs: runsOf(networks, { ...lengths, evaluations, results }),
+    pictureBytes: CHANNELS * sum(sources.map(({ width, height }) => width * height)),
+  };
 }
 
 // By sampling a latent of one number with a model that costs nothing: samplers differ in how often they ask.

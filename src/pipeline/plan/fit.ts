@@ -3,7 +3,6 @@ import type { Device } from "../../engine/providers.js";
 import type { Source } from "../../image/plan.js";
 import { MEGAPIXEL, SIDE_MULTIPLE } from "../../image/sizes.js";
 import type { EditSettings } from "../edit.js";
-import type { MachineMemory } from "./edit-plan.js";
 import { sessionMemory, type SessionMemory } from "./session-memory.js";
 import { mostMemory } from "./stage-plan.js";
 import type { EditRuns } from "./edit-runs.js";
@@ -46,48 +45,57 @@ function fitOf(needed: number, has: { total: number; available: number } | undef
   return needed <= has.total ? "tight" : "no";
 }
 
+/** The memory that an edit has to fit into. */
+export interface Room {
+  readonly bytes: number;
+  /** "ram" is the machine's, "gpu" the card's, "vram" what --vram says. */
+  readonly of: "ram" | "gpu" | "vram";
+}
+
 /** What advice is found with: the edit, and its memory at other sizes. */
 export interface FitQuestion {
   readonly sources: readonly Source[];
   readonly settings: EditSettings;
-  readonly device: Device;
-  readonly machine: MachineMemory;
-  /** The runs at other settings or with fewer pictures. */
-  readonly runsOf: (sources: readonly Source[], settings: EditSettings) => Promise<EditRuns>;
-  /** RAM of the same edit on the CPU. */
-  readonly ramOnCpu: () => Promise<number>;
+  readonly room: Room;
+  /** Bytes of it that the edit takes at other settings or with fewer pictures. */
+  readonly needs: (sources: readonly Source[], settings: EditSettings) => Promise<number>;
+  /** The least that the edit as it is can be made in, with everything streamed that may be; undefined where nothing streams. */
+  readonly least: () => Promise<number | undefined>;
+  /** RAM that the same edit takes on the CPU, and what is free; undefined on the CPU. */
+  readonly onCpu: (() => Promise<{ readonly needed: number; readonly available: number }>) | undefined;
 }
 
-/** Changes that make an edit fit that does not: fewer pixels, fewer pictures, the CPU. */
-export async function fitAdvice(question: FitQuestion): Promise<FitAdvice[]> {
-  const { sources, settings, device, machine, runsOf } = question;
-  const kind = device.provider === "cpu" ? "ram" : "gpu";
-  const has = machine[kind];
-  if (has === undefined) return [];
-  const where = kind === "ram" ? "memory" : "the GPU";
-  const needs = async (pictures: readonly Source[], changed: EditSettings) => needOf(await runsOf(pictures, changed), device)[kind];
-  const needed = await needs(sources, settings);
-  if (needed <= has.available) return [];
+/** Changes that make an edit fit that does not: more memory, fewer pixels, fewer pictures, the CPU. */
+export async function fitAdvice({ sources, settings, room, needs, least, onCpu }: FitQuestion): Promise<FitAdvice[]> {
+  const fits = async (pictures: readonly Source[], changed: EditSettings) => (await needs(pictures, changed)) <= room.bytes;
+  if (await fits(sources, settings)) return [];
+  const where = { ram: `the ${gigabytes(room.bytes)} that memory has free`, gpu: `the ${gigabytes(room.bytes)} that the GPU has free`, vram: "--vram" }[room.of];
   const advice: FitAdvice[] = [];
-  const megapixels = await largestMegapixels(async (count) => (await needs(sources, { ...settings, size: undefined, megapixels: count })) <= has.available, settings);
-  if (megapixels !== undefined) advice.push({ change: `--megapixels ${megapixels}`, text: `is the largest size that fits into the ${gigabytes(has.available)} that ${where} has free` });
+  const enough = await least();
+  if (enough !== undefined) advice.push(room.of === "vram" ? { change: `--vram ${roundedUp(enough)}`, text: "is the least that it fits into" } : { change: undefined, text: `it needs ${gigabytes(enough)} at least` });
+  const megapixels = await largestMegapixels((count) => fits(sources, { ...settings, size: undefined, megapixels: count }), settings);
+  if (megapixels !== undefined) advice.push({ change: `--megapixels ${megapixels}`, text: `is the largest size that fits into ${where}` });
   for (let count = sources.length - 1; count >= 1; count -= 1) {
     const fewer = await needs(sources.slice(0, count), settings);
-    if (fewer > has.available) continue;
+    if (fewer > room.bytes) continue;
     advice.push({ change: undefined, text: `with ${count} ${count === 1 ? "picture" : "pictures"} instead of ${sources.length} it needs ${gigabytes(fewer)}` });
     break;
   }
-  if (kind === "gpu") {
-    const onCpu = await question.ramOnCpu();
-    if (onCpu <= machine.ram.available) advice.push({ change: "--device cpu", text: `needs ${gigabytes(onCpu)} of RAM and much more time` });
-  }
-  if (advice.length === 0) advice.push({ change: undefined, text: `no size fits: the networks alone need more than the ${gigabytes(has.available)} that ${where} has free` });
+  const cpu = await onCpu?.();
+  if (cpu && cpu.needed <= cpu.available) advice.push({ change: "--device cpu", text: `needs ${gigabytes(cpu.needed)} of RAM and much more time` });
+  if (megapixels === undefined) advice.push({ change: undefined, text: `no size fits into ${where}` });
   return advice;
 }
 
-/** The most memory that any network of the runs takes. */
-export function needOf({ runs, pictureBytes }: EditRuns, device: Device): SessionMemory {
-  return mostMemory([...runs].flatMap(([network, made]) => (made.length === 0 ? [] : [sessionMemory(network, made.map(({ lengths }) => lengths), { device, pictureBytes })])));
+// As --vram takes it.
+function roundedUp(bytes: number): string {
+  const mebibytes = Math.ceil(bytes / 1024 ** 2);
+  return mebibytes < 1024 ? `${mebibytes}M` : `${(Math.ceil((mebibytes / 1024) * 10) / 10).toFixed(1)}G`;
+}
+
+/** The most memory that any network of the runs takes on the CPU, where nothing limits it. */
+export function unlimitedNeed({ runs, pictureBytes }: EditRuns, device: Device): SessionMemory {
+  return mostMemory([...runs].flatMap(([network, made]) => (made.length === 0 ? [] : [sessionMemory(network, made.map(({ lengths }) => lengths), { device, pictureBytes, plan: undefined })])));
 }
 
 /** Megapixels are tried in these steps. */

@@ -1,8 +1,7 @@
 // The networks that an edit opens, stage by stage, as graphs: the same ones that the stages build.
 import { Weights, type Adapter } from "../../checkpoint/weights.js";
 import type { Optimization } from "../../engine/engine.js";
-import { affordableOptimization } from "../../engine/optimization.js";
-import { computeType, type Device } from "../../engine/providers.js";
+import { computeType } from "../../engine/providers.js";
 import { Graph } from "../../graph/graph.js";
 import type { DType } from "../../graph/types.js";
 import { transformerConfig, type TransformerConfig } from "../../models/qwen-image/config.js";
@@ -12,15 +11,20 @@ import { languageConfig, visionConfig, type VisionConfig } from "../../models/qw
 import { buildLanguageModel } from "../../models/qwen2.5-vl/language.js";
 import { buildVisionTower } from "../../models/qwen2.5-vl/vision.js";
 import { numbersOf } from "../../stages/network-file.js";
+import { transformerOptimization } from "../../stages/open-transformer.js";
+import type { MemoryLimit } from "../../stages/within-memory.js";
 import type { EditSettings } from "../edit.js";
 import type { PlannedFiles } from "./model-files.js";
 
 /** Names of stages, in order. */
 export const STAGES = ["encode-image", "encode-prompt", "sample", "decode"] as const;
 
+/** Name of a stage. */
+export type StageName = (typeof STAGES)[number];
+
 /** A network as it will be opened. */
 export interface PlannedNetwork {
-  readonly stage: (typeof STAGES)[number];
+  readonly stage: StageName;
   readonly graph: Graph;
   readonly optimization: Optimization;
   readonly compute: DType;
@@ -38,11 +42,11 @@ export interface PlannedNetworks {
   readonly sampled: TransformerConfig;
 }
 
-/** The device, and what the networks are asked to compute in. */
-export type WantedTypes = { readonly device: Device } & Pick<EditSettings, "dtype" | "textDtype" | "vaeDtype">;
+/** The device with what it has for networks, and what they are asked to compute in. */
+export type WantedTypes = MemoryLimit & Pick<EditSettings, "dtype" | "textDtype" | "vaeDtype">;
 
 /** Builds all graphs, half a second at full size. Throws QEDIT_E_CHECKPOINT for a file of another family. */
-export function plannedNetworks({ parts, adapters }: Pick<PlannedFiles, "parts" | "adapters">, { device, dtype, textDtype, vaeDtype }: WantedTypes): PlannedNetworks {
+export function plannedNetworks({ parts, adapters }: Pick<PlannedFiles, "parts" | "adapters">, { device, vram, dtype, textDtype, vaeDtype }: WantedTypes): PlannedNetworks {
   const { vae, textEncoder, transformer } = parts;
   const numbers = numbersOf(textEncoder.checkpoint);
   const [vision, language] = [visionConfig(numbers, textEncoder.config), languageConfig(numbers, textEncoder.config)];
@@ -55,7 +59,7 @@ export function plannedNetworks({ parts, adapters }: Pick<PlannedFiles, "parts" 
   const text = { stage: "encode-prompt", optimization: "none", compute: computeType(device, "text-encoder", textDtype) } as const;
   const picture = { optimization: "full", compute: computeType(device, "vae", vaeDtype) } as const;
   const compute = computeType(device, "transformer", dtype);
-  const optimization = affordableOptimization({ externals: transformer.checkpoint.tensors }, device);
+  const optimization = transformerOptimization(transformer, { device, vram });
   const graph = built("the transformer", "transformer", (g, w) => buildTransformer(g, w, { config: sampled, compute, isModulationFed: optimization === "none" }), adapters);
   return {
     vaeEncoder: { ...picture, stage: "encode-image", graph: built("the VAE encoder", "vae", (g, w) => buildVaeEncoder(g, w, picture)) },

@@ -6,30 +6,32 @@ import { encodeImage } from "../../stages/encode-image.js";
 import { encodePrompt } from "../../stages/encode-prompt.js";
 import type { Picture } from "../../stages/pictures.js";
 import { sample } from "../../stages/sample.js";
+import type { MemoryLimit } from "../../stages/within-memory.js";
 import { checkEdit, type EditSettings } from "../edit.js";
 import { checkFinish } from "../finish.js";
 import { plannedDevice, type EditPlan, type PlanRequest } from "./edit-plan.js";
+import { editLengths, type EditLengths } from "./edit-lengths.js";
+import { editMemory, type EditMemory } from "./edit-memory.js";
 import { editRuns } from "./edit-runs.js";
-import { fitAdvice, memoryNeed, needOf } from "./fit.js";
+import { fitAdvice, memoryNeed, unlimitedNeed, type FitAdvice } from "./fit.js";
 import { plannedFiles, type FileSettings, type PlannedFiles } from "./model-files.js";
-import { plannedNetworks } from "./networks.js";
+import { plannedNetworks, type PlannedNetworks } from "./networks.js";
 import { latentSizes, pictureSizes } from "./picture-sizes.js";
 import { stagePlans } from "./stage-plan.js";
 import { readTimings } from "./timings.js";
 
 /** Plans an edit. Throws what `run` would throw before it computes, but not for model files that are missing: the plan lists those. */
 export async function planEdit(settings: FileSettings, request: PlanRequest): Promise<EditPlan> {
-  const { sources, device, machine, tokenizer, results } = request;
+  const { sources, device, machine, tokenizer, results, vram } = request;
   const found = await plannedFiles(settings);
   await check(sources, found, device);
-  const networks = plannedNetworks(found, { ...settings, device });
-  const runsOf = (pictures: readonly Source[], changed: EditSettings) => editRuns(pictures, { settings: changed, networks, tokenizer, results });
-  const runs = await runsOf(sources, settings);
-  const stages = stagePlans(runs, { device, timings: await readTimings() });
-  const ramOnCpu = async () => {
-    const cpu: Device = { ...device, provider: "cpu", index: 0 };
-    return needOf(await editRuns(sources, { settings, networks: plannedNetworks(found, { device: cpu, dtype: "auto", textDtype: "auto", vaeDtype: "auto" }), tokenizer, results }), cpu).ram;
-  };
+  const limit = { device, vram };
+  const networks = plannedNetworks(found, { ...settings, ...limit });
+  const runs = await editRuns(sources, { settings, networks, tokenizer, results });
+  const memoryOf = (lengths: EditLengths, within = limit) => editMemory(lengths, { ...found, types: settings, limit: within });
+  // On the CPU without a limit weights stay in their files, and nothing is planned.
+  const plan = device.provider === "cpu" && vram === undefined ? undefined : memoryOf(runs);
+  const stages = stagePlans(runs, { device, timings: await readTimings(), plans: plan?.networks });
   const { sizes, tokens, sampling, steps, evaluations } = runs;
   const missing = found.files.filter(({ path }) => path === undefined);
   return {
@@ -41,9 +43,39 @@ export async function planEdit(settings: FileSettings, request: PlanRequest): Pr
     stages,
     files: found.files,
     totals: { ...totalsOf(stages), missingFiles: missing.length, missingBytes: sum(missing.map(({ bytes }) => bytes ?? 0)) },
-    memory: { ram: memoryNeed("ram", stages, machine.ram), gpu: device.provider === "cpu" ? undefined : memoryNeed("gpu", stages, machine.gpu) },
-    advice: await fitAdvice({ sources, settings, device, machine, runsOf, ramOnCpu }),
+    memory: { ram: memoryNeed("ram", stages, machine.ram), gpu: device.provider === "cpu" ? undefined : memoryNeed("gpu", stages, machine.gpu), plan },
+    advice: await advice(settings, request, { found, networks, memoryOf: plan && memoryOf }),
   };
+}
+
+interface Planned {
+  readonly found: PlannedFiles;
+  readonly networks: PlannedNetworks;
+  /** undefined where nothing is planned. */
+  readonly memoryOf: ((lengths: EditLengths, within?: MemoryLimit) => EditMemory) | undefined;
+}
+
+// Against the card, what --vram says, or else the machine's memory.
+async function advice(settings: EditSettings, { sources, device, machine, tokenizer, results, vram, isVramSaid }: PlanRequest, { found, networks, memoryOf }: Planned): Promise<readonly FitAdvice[]> {
+  const lengthsOf = (pictures: readonly Source[], changed: EditSettings) => editLengths(pictures, { settings: changed, networks, tokenizer });
+  const onCpu = async () => {
+    const cpu: Device = { ...device, provider: "cpu", index: 0 };
+    const wanted = plannedNetworks(found, { device: cpu, vram: undefined, dtype: "auto", textDtype: "auto", vaeDtype: "auto" });
+    return { needed: unlimitedNeed(await editRuns(sources, { settings, networks: wanted, tokenizer, results }), cpu).ram, available: machine.ram.available };
+  };
+  if (memoryOf === undefined) {
+    const needs = async (pictures: readonly Source[], changed: EditSettings) => unlimitedNeed(await editRuns(pictures, { settings: changed, networks, tokenizer, results }), device).ram;
+    return fitAdvice({ sources, settings, room: { bytes: machine.ram.available, of: "ram" }, needs, least: async () => undefined, onCpu: undefined });
+  }
+  if (vram === undefined) return [];
+  return fitAdvice({
+    sources,
+    settings,
+    room: { bytes: vram, of: isVramSaid ? "vram" : "gpu" },
+    needs: async (pictures, changed) => memoryOf(lengthsOf(pictures, changed)).needed,
+    least: async () => memoryOf(lengthsOf(sources, settings), { device, vram: 0 }).needed,
+    onCpu: device.provider === "cpu" ? undefined : onCpu,
+  });
 }
 
 function totalsOf(stages: EditPlan["stages"]): Pick<EditPlan["totals"], "flops" | "readBytes" | "seconds"> {

@@ -4,6 +4,8 @@ import type { Node } from "../../graph/graph.js";
 import { ELEMENT, type DType } from "../../graph/types.js";
 import { lengthOf, type Lengths } from "../../graph/liveness.js";
 import { count, weightBytes, weightElements } from "./graph-cost.js";
+import { deviceBytes } from "../../stages/within-memory.js";
+import type { NetworkMemory } from "./edit-memory.js";
 import type { PlannedNetwork } from "./networks.js";
 import { runMemory, type ShapeOf } from "./run-memory.js";
 
@@ -23,9 +25,8 @@ const TOKENIZER_BYTES = 0.11e9;
 /** The stage before the tokenizer is loaded. */
 const WITHOUT_TOKENIZER = "encode-image";
 
-/** RAM of a process that opened CUDA, and the context with the kernels of CUDA, cuBLAS and cuDNN on the GPU: usual values, not measured here. */
+/** RAM of a process that opened CUDA: a usual value, not measured here. */
 const CUDA_HOST_BYTES = 0.6e9;
-const CUDA_CONTEXT_BYTES = 0.6e9;
 
 /** Folding 3-D kernels leaves half as much again as their float32 values (measured: 0.21 GB of the VAE encoder's weights held 0.30 GB, 0.29 GB of the decoder's 0.46 GB). */
 const KERNEL_SHARE = 1.5;
@@ -33,20 +34,26 @@ const KERNEL_SHARE = 1.5;
 /** A picture's or an embedding's tensor stands in the main thread and in the worker's. */
 const COPIES = 2;
 
-/** Memory of a network in the largest of its runs, on a device, beside pictures of so many bytes. */
-export function sessionMemory({ graph, optimization, compute, stage }: PlannedNetwork, runs: readonly Lengths[], { device: { provider }, pictureBytes }: { device: Device; pictureBytes: number }): SessionMemory {
+/** Where a network runs: the device, the pictures beside it in RAM, and its memory plan, where there is a limit or a GPU. */
+export interface SessionPlace {
+  readonly device: Device;
+  readonly pictureBytes: number;
+  readonly plan: Pick<NetworkMemory, "activations" | "peak"> | undefined;
+}
+
+/** Memory of a network in the largest of its runs. */
+export function sessionMemory({ graph, optimization, compute, stage }: PlannedNetwork, runs: readonly Lengths[], { device, pictureBytes, plan }: SessionPlace): SessionMemory {
   const isFolded = optimization === "full";
-  const onCpu = provider === "cpu";
-  const scratch = (node: Node, shape: ShapeOf) => (onCpu ? cpuScratch(node, shape, { isFolded, compute }) : 0);
-  const memories = runs.map((lengths) => runMemory(graph, lengths, { isFolded, scratch }));
-  const most = (of: "touched" | "reserved") => Math.max(0, ...memories.map((memory) => memory[of]));
   const fed = Math.max(0, ...runs.map((lengths) => COPIES * hostBytes(graph, lengths)));
   const host = PROCESS_BYTES + (stage === WITHOUT_TOKENIZER ? 0 : TOKENIZER_BYTES) + pictureBytes + fed;
   const stored = weightBytes(graph);
+  if (plan && device.provider !== "cpu") return { ram: host + CUDA_HOST_BYTES, mapped: stored, gpu: deviceBytes(plan.peak, device) };
+  if (plan) return { ram: host + (isFolded ? plan.peak : plan.activations), mapped: isFolded ? 0 : plan.peak - plan.activations, gpu: 0 };
   const hasKernels = graph.nodes.some(({ operator }) => operator === "Conv");
   const widened = isFolded ? weightElements(graph) * ELEMENT.f32.bytes * (hasKernels ? KERNEL_SHARE : 1) : 0;
-  if (onCpu) return { ram: host + widened + most("touched"), mapped: isFolded ? 0 : stored, gpu: 0 };
-  return { ram: host + CUDA_HOST_BYTES, mapped: stored, gpu: CUDA_CONTEXT_BYTES + Math.max(stored, widened) + most("reserved") };
+  const scratch = (node: Node, shape: ShapeOf) => cpuScratch(node, shape, { isFolded, compute });
+  const touched = Math.max(0, ...runs.map((lengths) => runMemory(graph, lengths, { isFolded, scratch }).touched));
+  return { ram: host + widened + touched, mapped: isFolded ? 0 : stored, gpu: 0 };
 }
 
 // What kernels of the CPU provider take while they run, see onnxruntime/core/providers/cpu and contrib_ops/cpu/bert (1.29).

@@ -2,6 +2,7 @@
 import type { Optimization } from "../../engine/engine.js";
 import { deviceName, type Device } from "../../engine/providers.js";
 import type { DType } from "../../graph/types.js";
+import type { NetworkMemory } from "./edit-memory.js";
 import type { EditRuns, Run } from "./edit-runs.js";
 import { graphFlops, weightBytes, weightElements } from "./graph-cost.js";
 import { STAGES, type PlannedNetwork } from "./networks.js";
@@ -39,9 +40,9 @@ export interface StagePlan {
 }
 
 /** Plans every stage that runs something. */
-export function stagePlans({ runs, pictureBytes }: EditRuns, { device, timings }: Pick<Machine, "device" | "timings">): StagePlan[] {
+export function stagePlans({ runs, pictureBytes }: EditRuns, { device, timings, plans }: Omit<Machine, "pictureBytes">): StagePlan[] {
   return STAGES.flatMap((stage) => {
-    const networks = [...runs].flatMap(([network, made]) => (network.stage === stage && made.length > 0 ? [networkPlan(network, made, { device, timings, pictureBytes })] : []));
+    const networks = [...runs].flatMap(([network, made]) => (network.stage === stage && made.length > 0 ? [networkPlan(network, made, { device, timings, plans, pictureBytes })] : []));
     if (networks.length === 0) return [];
     const estimates = networks.map(({ seconds }) => seconds);
     return [
@@ -60,10 +61,12 @@ export function stagePlans({ runs, pictureBytes }: EditRuns, { device, timings }
 interface Machine {
   readonly device: Device;
   readonly timings: readonly SessionTiming[];
+  /** Of the networks' memory; undefined on the CPU without a limit. */
+  readonly plans: readonly NetworkMemory[] | undefined;
   readonly pictureBytes: number;
 }
 
-function networkPlan(network: PlannedNetwork, made: readonly Run[], { device, timings, pictureBytes }: Machine): NetworkPlan {
+function networkPlan(network: PlannedNetwork, made: readonly Run[], { device, timings, plans, pictureBytes }: Machine): NetworkPlan {
   const { graph, optimization, compute } = network;
   const runs = made.map(({ lengths, times }) => ({ lengths, times, flops: graphFlops(graph, lengths) }));
   const flops = sum(runs.map((run) => run.flops * run.times));
@@ -76,9 +79,14 @@ function networkPlan(network: PlannedNetwork, made: readonly Run[], { device, ti
     weightBytes: load.weightBytes,
     runs,
     flops,
-    memory: sessionMemory(network, made.map(({ lengths }) => lengths), { device, pictureBytes }),
+    memory: sessionMemory(network, made.map(({ lengths }) => lengths), { device, pictureBytes, plan: planOf(network, plans) }),
     seconds: estimateSession(load, timings),
   };
+}
+
+/** The memory plan of a network. */
+export function planOf({ graph }: PlannedNetwork, plans: readonly NetworkMemory[] | undefined): NetworkMemory | undefined {
+  return plans?.find(({ network }) => graph.name === `the ${network}`);
 }
 
 /** The largest of each kind. */
