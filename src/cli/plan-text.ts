@@ -106,7 +106,7 @@ function mappedLines(ram: MemoryNeed): string[] {
 function networkLines(plan: EditPlan["memory"]["plan"]): string[] {
   if (plan === undefined) return [];
   const limit = plan.limit === undefined ? "without a limit" : `for ${sizeText(plan.limit)}`;
-  return [`networks ${limit}, one after the other${plan.fits ? "" : ": they do not fit"}`, ...plan.networks.map(({ text }) => `  ${text}`)];
+  return [`networks ${limit}${plan.fits ? "" : ": they do not fit"}`, ...plan.networks.map(({ stage, opensDuring, text }) => `  ${text}${opensDuring === stage ? "" : `; opens during ${opensDuring}`}`)];
 }
 
 function needText({ needed, stage, total, available, fit }: MemoryNeed): string {

@@ -14,6 +14,7 @@ import { resolveSampling } from "../stages/sampling-defaults.js";
 import type { StageContext } from "../stages/stage.js";
 import type { PipelineContext } from "./context.js";
 import { startReadingAhead } from "./memory-ahead.js";
+import { startOpeningAhead } from "./sessions-ahead.js";
 import { checkFinish, finish, finishOptions, type FinishedPicture } from "./finish.js";
 import { rememberFiles, withOwnNames } from "./remembered.js";
 import { mentionHint, unmentionedPictures } from "./mention.js";
@@ -56,11 +57,13 @@ export interface OpenEdit {
 export async function edit(request: EditRequest, context: PipelineContext): Promise<FinishedPicture> {
   const source = { ...request, pictures: async () => request.pictures };
   await openEdit(source, context).check();
-  const ahead = startReadingAhead(request.settings, context);
+  const reading = startReadingAhead(request.settings, context);
+  const opening = startOpeningAhead(request.pictures, request.settings, reading.context);
   try {
-    return await openEdit(source, ahead.context).picture();
+    return await openEdit(source, opening.context).picture();
   } finally {
-    await ahead.stop();
+    await opening.stop();
+    await reading.stop();
   }
 }
 

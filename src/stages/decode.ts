@@ -1,6 +1,7 @@
 // decode: latents to a picture, and the picture to the bytes of a file.
 import type { Artifact, ArtifactInfo } from "../artifacts/artifact.js";
 import { recipeText } from "../artifacts/recipe.js";
+import type { Model } from "../engine/engine.js";
 import { computeType, type Device } from "../engine/providers.js";
 import { QeditError } from "../errors.js";
 import { CHANNELS, fromBytes, type Box, type Image, type Quantization, type Size } from "../image/image.js";
@@ -11,7 +12,7 @@ import { vaeConfig } from "../models/qwen-image/vae.js";
 import type { Tensor } from "../tensor.js";
 import { computedOn } from "./computed-on.js";
 import { numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
-import { withVae, type VaeRun } from "./open-vae.js";
+import { wholeVae, withVae, type VaeRun } from "./open-vae.js";
 import { flag, type SettingsOf } from "./option.js";
 import { match, tile, vae, vaeDtype } from "./options.js";
 import { defineStage, type StageContext, type StageLengths } from "./stage.js";
@@ -70,6 +71,12 @@ export const decode = defineStage({
     };
   },
 });
+
+/** The VAE decoder's graph as `decode` opens it where the whole picture fits. */
+export async function decodedModel(settings: Settings, context: StageContext): Promise<Model> {
+  const compute = computeType(context.engine.device, "vae", settings.vaeDtype);
+  return wholeVae("decoder to bytes", { file: await vaeFile(settings), compute, quantization: quantizationOf(settings) }, context);
+}
 
 /** The bytes of a picture file that carries its recipe, unless it is not to be described. */
 export function encodeDecoded({ image, info, isDescribed }: DecodedPicture, format: PictureFormat): Promise<Uint8Array> {

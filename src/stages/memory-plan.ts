@@ -61,6 +61,12 @@ function weightsAtOnce(groups: readonly LayerGroup[], opensAhead: boolean): numb
   return sum(bytesOf(true)) + Math.max(0, ...together);
 }
 
+/** Claims that all of a network may open while others compute, one after the other, and that `before` bytes may be open beside it then. */
+export function fitsBeside(next: NetworkPlan, others: readonly NetworkPlan[], { budget, before }: { budget: number; before: number }): boolean {
+  const beside = Math.max(before, ...others.map(({ peak }) => peak));
+  return next.groups.every(({ isResident }) => isResident) && next.weights + beside <= budget && next.peak <= budget;
+}
+
 /** The next plan that takes less than this one; undefined when there is none. */
 export function smallerPlan(plan: NetworkPlan, planFor: (budget: number) => NetworkPlan): NetworkPlan | undefined {
   let budget = plan.peak;

@@ -16,7 +16,7 @@ import type { TransformerConfig } from "../models/qwen-image/config.js";
 import { buildModulation, fedModulationOf, fedVectors, isModulationModule, modulationInput, storedVectors, type BlockRange } from "../models/qwen-image/modulation.js";
 import { float32, type Tensors } from "../tensor.js";
 import { strengthsOf, type RidingLora } from "./loras.js";
-import type { NetworkFile } from "./network-file.js";
+import type { NetworkFile, SizedFile } from "./network-file.js";
 import type { StageContext } from "./stage.js";
 
 /** Raised when the same transformer and noise levels give other vectors, or the file is laid out otherwise. */
@@ -69,6 +69,12 @@ export async function openModulation(transformer: ModulatedTransformer, sigmas: 
       );
     },
   };
+}
+
+/** Most bytes of weights that are open while the modulation is computed. */
+export function modulationBytes({ file, config: { blocks } }: { readonly file: SizedFile; readonly config: TransformerConfig }): number {
+  const stored = [...file.checkpoint.tensors].filter(([name]) => isModulationModule(name.replace(/\.[^.]+$/, "")));
+  return Math.ceil(stored.reduce((sum, [, { length }]) => sum + length, 0) * Math.min(BLOCKS_AT_ONCE / blocks, 1));
 }
 
 async function knownTable(transformer: ModulatedTransformer, sigmas: readonly number[], context: StageContext): Promise<Table> {

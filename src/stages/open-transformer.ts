@@ -10,7 +10,7 @@ import type { Lengths } from "../graph/liveness.js";
 import { float32, type Tensor } from "../tensor.js";
 import { piecesOf, withChain } from "./block-groups.js";
 import { strengthsOf, type RidingLora } from "./loras.js";
-import type { NetworkNeeds, NetworkPlan } from "./memory-plan.js";
+import type { NetworkNeeds } from "./memory-plan.js";
 import { openModulation, type ModulatedTransformer } from "./modulation.js";
 import { networkModel, type SizedFile } from "./network-file.js";
 import type { StageContext } from "./stage.js";
@@ -34,7 +34,7 @@ export function withTransformer<T>(run: TransformerRun, context: StageContext, u
     const isModulationFed = plan.groups.length > 1 || optimizationOf(run, context) === "none";
     // Before the transformer opens: its linears and the transformer's are never in memory together.
     const modulation = isModulationFed ? await openModulation(run, sigmas, context) : undefined;
-    const models = await transformerModels(run, { plan, isModulationFed, context });
+    const models = await transformerModels(run, { groups: plan.groups, isModulationFed, context });
     const strengths = strengthsOf(loras);
     context.emit({ kind: "activity", text: "opening the transformer" });
     return withChain(context, piecesOf(plan, models), (chain) =>
@@ -48,6 +48,13 @@ export function withTransformer<T>(run: TransformerRun, context: StageContext, u
       }),
     );
   });
+}
+
+/** The graph that a transformer is opened with where all of it fits, for who opens it before it is wanted. */
+export async function wholeTransformer(transformer: ModulatedTransformer, context: StageContext): Promise<Model> {
+  const groups = [{ from: 0, to: transformer.config.blocks }];
+  const [model] = await transformerModels(transformer, { groups, isModulationFed: optimizationOf(transformer, context) === "none", context });
+  return model!;
 }
 
 /** A transformer as its plan sees it: from headers, and the lengths of a run. */
@@ -75,25 +82,25 @@ export function transformerOptimization({ checkpoint }: SizedFile, { device, vra
   return vram === undefined ? affordableOptimization({ externals: checkpoint.tensors }, device) : "none";
 }
 
-function optimizationOf({ file }: TransformerRun, { engine, vram }: StageContext): Optimization {
+function optimizationOf({ file }: ModulatedTransformer, { engine, vram }: StageContext): Optimization {
   return transformerOptimization(file, { device: engine.device, vram });
 }
 
 interface Opening {
-  readonly plan: NetworkPlan;
+  readonly groups: readonly BlockRange[];
   readonly isModulationFed: boolean;
   readonly context: StageContext;
 }
 
-async function transformerModels(run: TransformerRun, { plan, isModulationFed, context }: Opening): Promise<Model[]> {
+async function transformerModels(run: ModulatedTransformer, { groups, isModulationFed, context }: Opening): Promise<Model[]> {
   const { file, config, compute, loras } = run;
   const models: Model[] = [];
-  for (const { from, to } of plan.groups) {
+  for (const { from, to } of groups) {
     const blocks: BlockRange = { from, to };
     const others = { compute, blocks, isModulationFed, loras: loras.map(({ file: path, identity }) => [path, identity]) };
     models.push(
       await networkModel(context, { network: "transformer", file, others }, async () => {
-        const graph = new Graph(plan.groups.length === 1 ? "the transformer" : `the transformer, blocks ${from} to ${to - 1}`);
+        const graph = new Graph(groups.length === 1 ? "the transformer" : `the transformer, blocks ${from} to ${to - 1}`);
         const weights = Weights.of(graph, file.checkpoint, loras.map(({ adapter }) => adapter));
         buildTransformer(graph, weights, { config, compute, blocks, isModulationFed });
         return modelOf(graph, optimizationOf(run, context));

@@ -1,6 +1,6 @@
 // Opening a half of the VAE as its memory plan says: whole, or its local part on tiles.
 import { Weights } from "../checkpoint/weights.js";
-import { modelOf, withSession, type Session } from "../engine/engine.js";
+import { modelOf, withSession, type Model, type Session } from "../engine/engine.js";
 import type { Device } from "../engine/providers.js";
 import { Graph } from "../graph/graph.js";
 import type { DType } from "../graph/types.js";
@@ -88,6 +88,17 @@ function graphOf(half: Half, { file, compute, quantization = "round" }: Omit<Siz
   return graph;
 }
 
+function vaeModel(half: Half, { run, part }: { run: Omit<VaeRun, "tile">; part: VaePart }, context: StageContext): Promise<Model> {
+  const { network } = HALVES[half];
+  const { file, compute, quantization } = run;
+  return networkModel(context, { network, file, others: { compute, part, half, quantization } }, () => modelOf(graphOf(half, run, part), "full"));
+}
+
+/** The graph that a half of the VAE is opened with where the whole picture fits, for who opens it before it is wanted. */
+export function wholeVae(half: Half, run: Omit<VaeRun, "tile">, context: StageContext): Promise<Model> {
+  return vaeModel(half, { run, part: "all" }, context);
+}
+
 interface Opening {
   readonly run: VaeRun;
   readonly reach: LocalReach;
@@ -95,9 +106,8 @@ interface Opening {
 }
 
 async function openVae<Name extends Half, T>(half: Name, { run, reach, plan }: Opening, context: StageContext, use: (vae: RunVae<Name>) => Promise<T>): Promise<T> {
-  const { network, input, output } = HALVES[half];
-  const { file, compute, quantization } = run;
-  const model = (part: VaePart) => networkModel(context, { network, file, others: { compute, part, half, quantization } }, () => modelOf(graphOf(half, run, part), "full"));
+  const { input, output } = HALVES[half];
+  const model = (part: VaePart) => vaeModel(half, { run, part }, context);
   context.emit({ kind: "activity", text: "opening the VAE" });
   const { tile } = plan;
   if (tile === undefined) return withSession(context.engine, await model("all"), (session) => use((given) => resultOf<VaeResults[Name]>(session, { [input]: given }, output)));

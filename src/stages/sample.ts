@@ -1,5 +1,6 @@
 // sample: from noise to latents under a prompt and reference latents, one evaluation of the transformer after another.
 import { artifactHash, type Artifact } from "../artifacts/artifact.js";
+import type { Model } from "../engine/engine.js";
 import { deviceIdentity } from "../engine/identity.js";
 import { computeType, type Device } from "../engine/providers.js";
 import { QeditError } from "../errors.js";
@@ -18,7 +19,7 @@ import { numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js"
 import { choice, flag, number, repeated, seed, text, type SettingsOf } from "./option.js";
 import { resolveSampling, type ResolvedSampling } from "./sampling-defaults.js";
 import { defineArtifactStage, type StageContext, type StageLengths } from "./stage.js";
-import { withTransformer } from "./open-transformer.js";
+import { wholeTransformer, withTransformer } from "./open-transformer.js";
 import { normalisedLatent, tokenLengths, velocityOf, type Embeds } from "./velocity.js";
 
 const options = {
@@ -91,6 +92,14 @@ export const sample = defineArtifactStage({
     return { kind: "samples", tensors: { latent_tensor: latent }, info: infoOf({ latents, cond }, work) };
   },
 });
+
+/** The transformer's graph as `sample` opens it where all of it fits. */
+export async function sampledModel(settings: Settings, context: StageContext): Promise<Model> {
+  const file = await transformerFile(settings);
+  const config = transformerConfig(numbersOf(file.checkpoint), file.config);
+  const compute = computeType(context.engine.device, "transformer", settings.dtype);
+  return wholeTransformer({ file, config, compute, loras: await matchLoras(settings, file.checkpoint) }, context);
+}
 
 function transformerFile({ transformer }: Settings): Promise<NetworkFile> {
   return readNetworkFile(transformer, { name: "transformer", option: "--transformer" });

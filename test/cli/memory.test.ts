@@ -73,7 +73,7 @@ test("plan says that a limit is too small, and names the one that is not", async
   expect(change).toMatch(/^--vram \d+M$/);
   expect((await planned(change.slice("--vram ".length))).memory.plan!.fits).toBe(true);
   const shown = await qedit(["plan", CAT, ...EDIT, "--vram", "64K"], HERE);
-  expect(shown.stdout).toContain("networks for 64 KiB, one after the other: they do not fit");
+  expect(shown.stdout).toContain("networks for 64 KiB: they do not fit");
   expect(shown.stdout).toContain(`${change} is the least that it fits into`);
 });
 

@@ -1,5 +1,5 @@
 // Sessions that outlive their use: opened once while they are held, counted, and closed when they are let go.
-import { afterAll, expect, test } from "vitest";
+import { afterAll, expect, test, vi } from "vitest";
 import { directEngine } from "../../src/engine/direct.js";
 import { modelOf, withSession, type Engine } from "../../src/engine/engine.js";
 import { QeditError } from "../../src/errors.js";
@@ -69,4 +69,54 @@ test("when memory runs out while opening, what is kept for later goes first", as
   expect([await add(kept, 2), await add(kept, 3)]).toEqual([3, 4]);
   expect(told).toEqual(["sum with 2 opened", "sum with 2 closed", "sum with 3 opened"]);
   await kept.release();
+});
+
+test("what is opened ahead goes to the next one that opens it, and closes after its use", async () => {
+  const { kept, told } = watched();
+  kept.openAhead(await adding(2));
+  expect(await add(kept, 2)).toBe(3);
+  expect(told).toEqual(["sum with 2 opened", "sum with 2 closed"]);
+  await add(kept, 2);
+  expect(told).toHaveLength(4);
+});
+
+test("what is opened ahead and not taken closes by its handle, or with the engine", async () => {
+  const { kept, told } = watched({ ...engine, dispose: async () => {} });
+  const opened = kept.openAhead(await adding(2));
+  kept.openAhead(await adding(3));
+  await vi.waitFor(() => expect(told).toHaveLength(2));
+  await opened.close();
+  await opened.close();
+  expect(told).toEqual(["sum with 2 opened", "sum with 3 opened", "sum with 2 closed"]);
+  const used = kept.openAhead(await adding(4));
+  await add(kept, 4);
+  await used.close();
+  await kept.dispose();
+  expect(told.slice(3)).toEqual(["sum with 4 opened", "sum with 4 closed", "sum with 3 closed"]);
+});
+
+test("when memory runs out in a run, what was opened ahead goes, and the run is made once more", async () => {
+  let open = 0;
+  // An engine with room to run while one session is open.
+  const narrow: Engine = {
+    ...engine,
+    async open(model) {
+      const session = await engine.open(model);
+      open += 1;
+      return {
+        async run(feeds) {
+          if (open > 1) throw new QeditError("QEDIT_E_MEMORY", "Cannot run: out of memory");
+          return session.run(feeds);
+        },
+        dispose: () => ((open -= 1), session.dispose()),
+      };
+    },
+  };
+  const { kept, told } = watched(narrow);
+  await withSession(kept, await adding(2), async (session) => {
+    kept.openAhead(await adding(3));
+    await vi.waitFor(() => expect(told).toHaveLength(2));
+    expect((await session.run({ x: float32([1], Float32Array.of(1)) }))["y"]!.data[0]).toBe(3);
+  });
+  expect(told).toEqual(["sum with 2 opened", "sum with 3 opened", "sum with 3 closed", "sum with 2 closed"]);
 });

@@ -5,7 +5,8 @@ import type { Adapter } from "../../checkpoint/weights.js";
 import { computeType } from "../../engine/providers.js";
 import { transformerConfig } from "../../models/qwen-image/config.js";
 import { languageConfig, visionConfig } from "../../models/qwen2.5-vl/config.js";
-import type { NetworkPlan } from "../../stages/memory-plan.js";
+import { fitsBeside, type NetworkPlan } from "../../stages/memory-plan.js";
+import { modulationBytes } from "../../stages/modulation.js";
 import { numbersOf } from "../../stages/network-file.js";
 import { languageNeeds } from "../../stages/open-language-model.js";
 import { transformerNeeds } from "../../stages/open-transformer.js";
@@ -21,6 +22,8 @@ import type { StageName } from "./networks.js";
 /** What is done with one network, in bytes of the device. */
 export interface NetworkMemory {
   readonly stage: StageName;
+  /** The stage while which it opens: its own, or the one before, where it fits beside what computes then. */
+  readonly opensDuring: StageName;
   /** As people call it: `transformer`. */
   readonly network: string;
   readonly weights: number;
@@ -43,7 +46,7 @@ export interface NetworkMemory {
 export interface EditMemory {
   /** Bytes of the device that were said, or are free; undefined is no limit. */
   readonly limit: number | undefined;
-  /** Bytes of the device that the networks of this plan need. */
+  /** Bytes of the device that the networks of this plan take at most, with what opens ahead. */
   readonly needed: number;
   readonly fits: boolean;
   readonly networks: readonly NetworkMemory[];
@@ -61,10 +64,17 @@ export interface MemoryQuestion {
 export function editMemory(lengths: EditLengths, question: MemoryQuestion): EditMemory {
   const { limit } = question;
   const budget = budgetOf(limit);
-  const networks = [...vaes(lengths, question), ...textNetworks(lengths, question), transformer(lengths, question)]
-    .map((planned) => networkMemory(planned, budget))
-    .sort((a, b) => ORDER.indexOf(a.network) - ORDER.indexOf(b.network));
-  return { limit: limit.vram, needed: deviceBytes(Math.max(...networks.map(({ peak }) => peak)), limit.device), fits: networks.every(({ fits }) => fits), networks };
+  const planned = [...vaes(lengths, question), ...textNetworks(lengths, question), transformer(lengths, question)]
+    .map((each) => ({ ...each, plan: each.planning.planFor(budget) }))
+    .sort((a, b) => ORDER.indexOf(a.plan.network) - ORDER.indexOf(b.plan.network));
+  const networks = planned.map((each) => networkMemory(each, stageOfOpening(each, planned, limit)));
+  const most = Math.max(...networks.map(({ stage, peak }) => peak + bytesAhead(networks, stage)));
+  return { limit: limit.vram, needed: deviceBytes(most, limit.device), fits: networks.every(({ fits }) => fits), networks };
+}
+
+/** Bytes of weights that open during a stage for a later one. */
+export function bytesAhead(networks: readonly NetworkMemory[], stage: StageName): number {
+  return networks.reduce((sum, { opensDuring, stage: own, weights }) => sum + (opensDuring === stage && own !== stage ? weights : 0), 0);
 }
 
 /** As they are opened. */
@@ -73,6 +83,8 @@ const ORDER: readonly string[] = ["VAE encoder", "vision tower", "language model
 interface Planned {
   readonly stage: StageName;
   readonly planning: Planning;
+  /** Bytes of weights that may be open beside its own before its first run. */
+  readonly before?: number;
   /** Pixels along a side of what the VAE's tiles are measured in. */
   readonly ratio?: number;
 }
@@ -82,7 +94,7 @@ function vaes({ sizes }: EditLengths, { parts, types, limit: { device } }: Memor
   const encoded = [sizes.target, ...sizes.images.map(({ reference }) => reference)].map(({ size }) => size);
   const most = (side: "height" | "width") => Math.max(...encoded.map((each) => each[side]));
   const encoder = vaePlanning("encoder", { run, pixels: [most("height"), most("width")] }, device);
-  const decoder = vaePlanning("decoder", { run, pixels: [sizes.target.size.height, sizes.target.size.width] }, device);
+  const decoder = vaePlanning("decoder to bytes", { run, pixels: [sizes.target.size.height, sizes.target.size.width] }, device);
   return [
     { stage: "encode-image", planning: encoder as Planning, ratio: encoder.reach.ratio },
     { stage: "decode", planning: decoder as Planning, ratio: decoder.reach.ratio },
@@ -103,18 +115,32 @@ function transformer({ tokens }: EditLengths, { parts: { transformer: file }, ad
   const config = transformerConfig(numbersOf(file.checkpoint), file.config);
   const text = Math.max(tokens.prompt.seen, tokens.negativePrompt?.seen ?? 0);
   const lengths = { text, target: tokens.target, reference: tokens.references.reduce((sum, each) => sum + each, 0) };
-  const loras = adapters.map((adapter) => ({ adapter }));
-  return { stage: "sample", planning: groupPlanning(transformerNeeds({ file, config, compute: computeType(device, "transformer", types.dtype), loras, lengths }, device)) };
+  const needs = transformerNeeds({ file, config, compute: computeType(device, "transformer", types.dtype), loras: adapters.map((adapter) => ({ adapter })), lengths }, device);
+  return { stage: "sample", planning: groupPlanning(needs), before: modulationBytes({ file, config }) };
 }
 
-function networkMemory({ stage, planning, ratio = 1 }: Planned, budget: number | undefined): NetworkMemory {
-  const plan: NetworkPlan & Partial<TilePlan> = planning.planFor(budget);
+/** The stages whose network may open while the one before computes. */
+const MAY_OPEN_DURING: Partial<Readonly<Record<StageName, StageName>>> = { sample: "encode-prompt", decode: "sample" };
+
+type WithPlan = Planned & { readonly plan: NetworkPlan & Partial<TilePlan> };
+
+// Without a limit nobody knows what fits; on tiles there are two sessions. On the CPU opening maps a file, and takes cores from what computes.
+function stageOfOpening({ stage, plan, before = 0 }: WithPlan, all: readonly WithPlan[], { device, vram }: MemoryLimit): StageName {
+  const earlier = device.provider === "cpu" ? undefined : MAY_OPEN_DURING[stage];
+  const budget = budgetOf({ device, vram });
+  if (earlier === undefined || budget === undefined || plan.tile !== undefined) return stage;
+  const computing = all.filter((each) => each.stage === earlier);
+  return fitsBeside(plan, computing.map((each) => each.plan), { budget, before }) ? earlier : stage;
+}
+
+function networkMemory({ stage, planning, plan, ratio = 1 }: WithPlan, opensDuring: StageName): NetworkMemory {
   const { network, weights, activations, groups, opensAhead, peak, isOverBudget } = plan;
   const resident = groups.filter(({ isResident }) => isResident);
   const streamed = groups.filter(({ isResident }) => !isResident);
   const layersOf = (some: typeof groups) => some.reduce((sum, { from, to }) => sum + to - from, 0);
   return {
     stage,
+    opensDuring,
     network,
     weights,
     activations,

@@ -2,7 +2,7 @@
 import type { Optimization } from "../../engine/engine.js";
 import { deviceName, type Device } from "../../engine/providers.js";
 import type { DType } from "../../graph/types.js";
-import type { NetworkMemory } from "./edit-memory.js";
+import { bytesAhead, type NetworkMemory } from "./edit-memory.js";
 import type { EditRuns, Run } from "./edit-runs.js";
 import { graphFlops, weightBytes, weightElements } from "./graph-cost.js";
 import { STAGES, type PlannedNetwork } from "./networks.js";
@@ -34,7 +34,7 @@ export interface StagePlan {
   readonly networks: readonly NetworkPlan[];
   readonly flops: number;
   readonly readBytes: number;
-  /** Of its largest network: one is open at a time. */
+  /** Of its largest network, one is open at a time, and of what opens for a later stage. */
   readonly memory: SessionMemory;
   readonly seconds: number | undefined;
 }
@@ -51,11 +51,15 @@ export function stagePlans({ runs, pictureBytes }: EditRuns, { device, timings, 
         networks,
         flops: sum(networks.map(({ flops }) => flops)),
         readBytes: sum(networks.map((network) => network.weightBytes)),
-        memory: mostMemory(networks.map(({ memory }) => memory)),
+        memory: withAhead(mostMemory(networks.map(({ memory }) => memory)), { ahead: bytesAhead(plans ?? [], stage), device }),
         seconds: estimates.some((estimate) => estimate === undefined) ? undefined : sum(estimates.map((estimate) => estimate!.open + estimate!.run)),
       },
     ];
   });
+}
+
+function withAhead(memory: SessionMemory, { ahead, device }: { ahead: number; device: Device }): SessionMemory {
+  return device.provider === "cpu" ? { ...memory, mapped: memory.mapped + ahead } : { ...memory, gpu: memory.gpu + ahead };
 }
 
 interface Machine {
