@@ -63,10 +63,10 @@ export function startOpeningAhead(pictures: readonly Picture[], settings: EditSe
   const follow = (event: ProgressEvent) => {
     if (event.kind === "start") begun.add((current = event.stage));
     // A stage whose result is found computes nothing, and the next one's may be found too.
-    if (event.kind === "activity") plan().catch(() => {}); // told where it is waited for
+    if (event.kind === "activity") plan().catch(() => {}); // where it is needed it is told
     if (event.kind === "activity" && current === encodePrompt.name) ask(sample.name);
     if (event.kind === "step" && current === sample.name) ask(decode.name);
-    if (event.kind === "end") void close(event.stage);
+    if (event.kind === "end") close(event.stage).catch((error: Error) => emit({ kind: "detail", text: `what was opened for ${event.stage} is not closed: ${error.message}` }));
   };
   return {
     context: {

@@ -38,7 +38,7 @@ export interface NetworkPlan {
   readonly groups: readonly LayerGroup[];
   /** Claims that the next group that streams opens while one computes, so that two of them are in memory at a time. */
   readonly opensAhead: boolean;
-  /** Most at a time: the resident groups, the one of the others that computes and the one that opens, and what a run takes. */
+  /** Most at a time: the resident groups, the one of the others that computes and the one that opens, and what runs of both kinds take. */
   readonly peak: number;
   /** Claims that even the smallest groups are planned to take more than there is. */
   readonly isOverBudget: boolean;
@@ -48,9 +48,14 @@ export interface NetworkPlan {
 export function planNetwork({ network, layers, activations }: NetworkNeeds, budget: number | undefined): NetworkPlan {
   const weights = sum(layers);
   const isWhole = budget === undefined || weights + activations <= budget || layers.length === 1;
-  const { groups, opensAhead } = isWhole ? { groups: [whole(layers)], opensAhead: false } : cut(layers, budget - activations);
-  const peak = weightsAtOnce(groups, opensAhead) + activations;
+  const { groups, opensAhead } = isWhole ? { groups: [whole(layers)], opensAhead: false } : cut(layers, { budget, activations });
+  const peak = weightsAtOnce(groups, opensAhead) + arenasAtOnce(groups) * activations;
   return { network, weights, activations, groups, opensAhead, peak, isOverBudget: budget !== undefined && peak > budget };
+}
+
+// A session keeps what it took for its runs until it closes: those that stay open have it beside the one that computes.
+function arenasAtOnce(groups: readonly LayerGroup[]): number {
+  return new Set(groups.map(({ isResident }) => isResident)).size;
 }
 
 // Groups open in their order: those in memory together are neighbours.
@@ -99,23 +104,28 @@ function whole(layers: readonly number[]): LayerGroup {
   return { from: 0, to: layers.length, bytes: sum(layers), isResident: true };
 }
 
-// As many of the first layers as fit beside the largest groups of the others stay.
-function cut(layers: readonly number[], available: number): Pick<NetworkPlan, "groups" | "opensAhead"> {
-  const most = Math.max(...layers);
-  const opensAhead = GROUPS_AT_ONCE * most <= available;
-  const atOnce = opensAhead ? GROUPS_AT_ONCE : 1;
-  const window = Math.max(1, Math.min(STREAMED_LAYERS, Math.floor(available / 2 / most / atOnce)));
+// As many of the first layers stay as fit beside the largest groups of the others; where none does, the others have more room.
+function cut(layers: readonly number[], { budget, activations }: { budget: number; activations: number }): Pick<NetworkPlan, "groups" | "opensAhead"> {
+  const some = windowFor(layers, budget - 2 * activations);
+  const room = budget - 2 * activations - some.bytes;
   let [resident, bytes] = [0, 0];
-  while (resident < layers.length - 1 && bytes + layers[resident]! + atOnce * window * most <= available) {
-    bytes += layers[resident]!;
-    resident += 1;
-  }
+  while (resident < layers.length - 1 && bytes + layers[resident]! <= room) bytes += layers[resident++]!;
+  const { length, opensAhead } = resident > 0 ? some : windowFor(layers, budget - activations);
   const groups: LayerGroup[] = resident > 0 ? [{ from: 0, to: resident, bytes, isResident: true }] : [];
-  for (let from = resident; from < layers.length; from += window) {
-    const to = Math.min(from + window, layers.length);
+  for (let from = resident; from < layers.length; from += length) {
+    const to = Math.min(from + length, layers.length);
     groups.push({ from, to, bytes: sum(layers.slice(from, to)), isResident: false });
   }
   return { groups, opensAhead };
+}
+
+// How many layers stream together, in half of what there is, and the bytes of the groups that are in memory at a time.
+function windowFor(layers: readonly number[], available: number): { length: number; opensAhead: boolean; bytes: number } {
+  const most = Math.max(...layers);
+  const opensAhead = GROUPS_AT_ONCE * most <= available;
+  const atOnce = opensAhead ? GROUPS_AT_ONCE : 1;
+  const length = Math.max(1, Math.min(STREAMED_LAYERS, Math.floor(available / 2 / most / atOnce)));
+  return { length, opensAhead, bytes: atOnce * length * most };
 }
 
 function sum(numbers: readonly number[]): number {

@@ -49,5 +49,5 @@ export function languageNeeds({ file, config, compute, tokens }: Omit<LanguageRu
   }
   const graph = new Graph("sizes");
   buildLanguageModel(graph, Weights.of(graph, file.checkpoint), { config, compute, layers: { from: 0, to: Math.min(2, config.layers) } });
-  return { network: "language model", layers, activations: runBytes(graph, { tokens }, device) };
+  return { network: "language model", layers, activations: runBytes({ graph, optimization: "none", compute }, { tokens }, device) };
 }

@@ -6,7 +6,7 @@ import { modelOf, type Model, type Optimization } from "../engine/engine.js";
 import { affordableOptimization } from "../engine/optimization.js";
 import type { Device } from "../engine/providers.js";
 import { Graph } from "../graph/graph.js";
-import type { Lengths } from "../graph/liveness.js";
+import type { Lengths } from "../graph/lengths.js";
 import { float32, type Tensor } from "../tensor.js";
 import { piecesOf, withChain } from "./block-groups.js";
 import { strengthsOf, type RidingLora } from "./loras.js";
@@ -74,7 +74,7 @@ export function transformerNeeds({ file, config, compute, loras, lengths }: Size
   // One block takes as much as the next.
   const graph = new Graph("sizes");
   buildTransformer(graph, Weights.of(graph, file.checkpoint), { config, compute, blocks: { from: 0, to: Math.min(2, config.blocks) }, isModulationFed: true });
-  return { network: "transformer", layers, activations: runBytes(graph, lengths, device) };
+  return { network: "transformer", layers, activations: runBytes({ graph, optimization: "none", compute }, lengths, device) };
 }
 
 /** Whether a transformer's weights are widened when it opens; not where they have to fit somewhere. */

@@ -76,7 +76,7 @@ export function vaeNeeds(half: Half, { run, pixels }: { run: Omit<SizedVae, "til
     activations(part, [height, width]) {
       // h and w count what tiles are measured in, or latent cells.
       const cells = part === "local" ? 1 : reach.ratio / vaeConfig(numbers).spatialRatio;
-      return runBytes(graph(part), { h: height * cells, w: width * cells }, device);
+      return runBytes({ graph: graph(part), optimization: "full", compute: run.compute }, { h: height * cells, w: width * cells }, device);
     },
   };
 }

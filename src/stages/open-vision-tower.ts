@@ -48,5 +48,5 @@ export function visionNeeds({ file, config, compute, tokens }: Omit<VisionRun, "
   }
   const graph = new Graph("sizes");
   buildVisionTower(graph, Weights.of(graph, file.checkpoint), { config, compute });
-  return { network: "vision tower", layers, activations: runBytes(graph, { tokens }, device) };
+  return { network: "vision tower", layers, activations: runBytes({ graph, optimization: "none", compute }, { tokens }, device) };
 }

@@ -31,7 +31,8 @@ export interface TiledNeeds {
 /** Plans the largest tiles that fit; `forced` pixels a side, or fewer when those do not fit. */
 export function planTiles({ network, weights, reach, area, activations }: TiledNeeds, budget: number | undefined, forced?: number): TilePlan {
   const planOf = (tile: number | undefined): TilePlan => {
-    const takes = tile === undefined ? activations("all", area) : Math.max(activations("global", area), activations("local", regionOf(area, tile, reach)));
+    // Both parts are open, and each keeps what it took for its runs.
+    const takes = tile === undefined ? activations("all", area) : activations("global", area) + activations("local", regionOf(area, tile, reach));
     const peak = weights + takes;
     const groups = [{ from: 0, to: 1, bytes: weights, isResident: true }];
     return { network, weights, activations: takes, groups, opensAhead: false, peak, isOverBudget: budget !== undefined && peak > budget, tile };

@@ -1,8 +1,8 @@
 // Running a network by its memory plan; and when memory runs out all the same, once more by the next smaller one.
 import type { Device } from "../engine/providers.js";
+import { fedBytes, sessionRunMemory, type OpenedGraph } from "../engine/session-run.js";
 import { QeditError } from "../errors.js";
-import type { Graph } from "../graph/graph.js";
-import { peakActivations, type Lengths } from "../graph/liveness.js";
+import type { Lengths } from "../graph/lengths.js";
 import { describeNetworkPlan, planNetwork, sizeText, smallerPlan, type NetworkNeeds, type NetworkPlan } from "./memory-plan.js";
 import type { StageContext } from "./stage.js";
 
@@ -10,14 +10,12 @@ import type { StageContext } from "./stage.js";
 const LIBRARY_BYTES = 768 * 1024 ** 2;
 
 /**
- * How much more than its values hold a run takes: on the CPU convolutions lay out what they read (measured: 1.8 for the VAE's decoder,
- * test/stages/planned-memory.test.ts), on a GPU memory comes in regions that double (unmeasured).
+ * Bytes that a run of a graph takes beside weights. On a GPU all that the arena takes in its regions, which double, and what is fed; on
+ * the CPU what of it is ever written to, for the system hands out no more.
  */
-const RUN_SHARE = { cpu: 2, cuda: 1.5 } as const;
-
-/** Bytes that a run of a graph takes beside weights on a device. */
-export function runBytes(graph: Graph, lengths: Lengths, { provider }: Device): number {
-  return Math.ceil(peakActivations(graph, lengths) * RUN_SHARE[provider]);
+export function runBytes(opened: OpenedGraph, lengths: Lengths, device: Device): number {
+  const { reserved, touched } = sessionRunMemory(opened, lengths, device);
+  return device.provider === "cpu" ? touched : reserved + fedBytes(opened.graph, lengths);
 }
 
 /** What a plan is made for: a device, and the bytes of it that networks may take; undefined is no limit. */

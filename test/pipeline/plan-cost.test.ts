@@ -16,10 +16,10 @@ import { buildVaeDecoder, buildVaeEncoder } from "../../src/models/qwen-image/va
 import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/config.js";
 import { buildLanguageModel } from "../../src/models/qwen2.5-vl/language.js";
 import { buildVisionTower } from "../../src/models/qwen2.5-vl/vision.js";
-import { executionOrder } from "../../src/pipeline/plan/execution-order.js";
+import { executionOrder } from "../../src/engine/execution-order.js";
 import { graphFlops, lengthsOf, weightBytes } from "../../src/pipeline/plan/graph-cost.js";
 import { assumedCheckpoint, type Layout } from "../../src/pipeline/plan/layouts.js";
-import { runMemory } from "../../src/pipeline/plan/run-memory.js";
+import { runMemory } from "../../src/engine/run-memory.js";
 import { numbersOf } from "../../src/stages/network-file.js";
 import { fixture } from "../support/golden.js";
 

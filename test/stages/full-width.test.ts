@@ -1,16 +1,24 @@
-// Two blocks of the published widths with random weights: whole, and streamed with fed modulation.
+// A few layers of the published widths with random weights: whole, and streamed, the transformer with fed modulation.
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
 import { randomCheckpoint } from "../../bench/random-checkpoint.js";
 import { publishedTensors } from "../../fixtures/headers/published.js";
+import { pairedEngine } from "../../dist/engine/paired.js";
 import { directEngine } from "../../src/engine/direct.js";
 import type { ProgressEvent } from "../../src/events.js";
 import { transformerConfig } from "../../src/models/qwen-image/config.js";
+import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/config.js";
+import { pictureFeeds } from "../../src/stages/embed-prompt.js";
+import type { Chain } from "../../src/stages/block-groups.js";
 import { numbersOf, readNetworkFile } from "../../src/stages/network-file.js";
+import { withLanguageModel } from "../../src/stages/open-language-model.js";
+import { withVisionTower } from "../../src/stages/open-vision-tower.js";
 import { withTransformer } from "../../src/stages/open-transformer.js";
+import type { StageContext } from "../../src/stages/stage.js";
 import { tokenLengths, velocityOf } from "../../src/stages/velocity.js";
+import type { Tensors } from "../../src/tensor.js";
 import { numbers } from "../graph/run.js";
 import { scaledError } from "../parity/table.js";
 
@@ -39,4 +47,43 @@ test("a transformer of the published widths gives the same velocity whole and st
   await engine.dispose();
   expect(plans).toEqual([expect.stringMatching(/^transformer: 3\d\d MiB of weights, 0 of 2 layers stay open, the others 1 at a time/)]);
   expect(scaledError(streamed, whole)).toBeLessThanOrEqual(SAME);
+});
+
+/** Layers of the language model and of the vision tower. */
+const LAYERS = 3;
+
+async function textEncoder() {
+  const path = join(folder, "text-encoder.safetensors");
+  const isFew = (name: string) => Number(/^(?:model\.layers|visual\.blocks)\.(\d+)\./.exec(name)?.[1] ?? 0) < LAYERS;
+  await randomCheckpoint(path, publishedTensors("qwen_2.5_vl_7b_fp8_scaled").filter(({ name }) => isFew(name) && !/^lm_head|embed_tokens/.test(name)));
+  return readNetworkFile(path, { name: "text encoder", option: "--text-encoder" });
+}
+
+/** What a network gives whole, and in groups within a budget; and how it told that it would do the second. */
+async function wholeAndStreamed(vram: number, use: (context: StageContext) => Promise<Tensors[]>): Promise<{ whole: Tensors; streamed: Tensors; plan: string }> {
+  const engine = pairedEngine({ provider: "cpu", index: 0, threads: 0 });
+  const plans: string[] = [];
+  const context = { engine, emit: (event: ProgressEvent) => void (event.kind === "plan" && plans.push(...event.lines)), signal: new AbortController().signal };
+  const [[whole], [streamed]] = [await use(context), await use({ ...context, vram })];
+  await engine.dispose();
+  return { whole: whole!, streamed: streamed!, plan: plans.join() };
+}
+
+test("the text encoder's networks of the published widths give the same whole and streamed, the next group opening meanwhile", { timeout: 300_000 }, async () => {
+  const file = await textEncoder();
+  const numbersIn = numbersOf(file.checkpoint);
+  const [language, vision] = [languageConfig(numbersIn, {}), visionConfig(numbersIn, {})];
+
+  const tokens = 11;
+  const feeds = { inputs_embeds: numbers([1, tokens, language.width], 1), rope_cos: numbers([1, tokens, language.headDim / 2], 2), rope_sin: numbers([1, tokens, language.headDim / 2], 3) };
+  const read = await wholeAndStreamed(1200e6, (context) => withLanguageModel({ file, config: language, compute: "f32", tokens }, context, (model: Chain) => model.run([feeds])));
+  expect(read.plan).toMatch(/^language model: .* 0 of 3 layers stay open, the others 1 at a time while the next open;/);
+  expect(scaledError(read.streamed["hidden_states"]!.data as Float32Array, read.whole["hidden_states"]!.data as Float32Array)).toBeLessThanOrEqual(SAME);
+
+  const grid = [1, 8, 12] as const;
+  const values = vision.channels * vision.temporalPatchSize * vision.patchSize ** 2;
+  const patches = pictureFeeds({ pixelValues: numbers([96, values], 4), grid }, vision);
+  const seen = await wholeAndStreamed(1, (context) => withVisionTower({ file, config: vision, compute: "f32", tokens: 24 }, context, (tower: Chain) => tower.run([patches])));
+  expect(seen.plan).toMatch(/^vision tower: .* 0 of 3 layers stay open, the others 1 at a time;/);
+  expect(scaledError(seen.streamed["image_embeds"]!.data as Float32Array, seen.whole["image_embeds"]!.data as Float32Array)).toBeLessThanOrEqual(SAME);
 });

@@ -30,8 +30,8 @@ test("what does not fit streams beside as many layers as can stay", () => {
   const plan = planNetwork(TEN, 1049);
   expectWhole(plan, 10);
   expect(plan.groups.map(({ from, to, isResident }) => [from, to, isResident])).toEqual([[0, 5, true], [5, 7, false], [7, 9, false], [9, 10, false]]);
-  // Two layers compute while two open.
-  expect(plan).toMatchObject({ opensAhead: true, peak: 500 + 200 + 200 + 50 });
+  // Two layers compute while two open; the session that stays keeps what its runs took.
+  expect(plan).toMatchObject({ opensAhead: true, peak: 500 + 200 + 200 + 2 * 50 });
 });
 
 test("the group that computes and the one that opens are both in the plan, where there is room for both", () => {
@@ -91,11 +91,12 @@ test("the published transformer without its modulation is resident in 24 GiB, an
   }
 });
 
-test("a run of the published transformer at 1024² takes as much as its widest layers hold", () => {
+test("a run of the published transformer at 1024² takes what its widest layers hold, in regions that double", () => {
   const { activations } = transformer();
-  // 8192 image tokens × 12288 in bfloat16, before and after the GELU where it is not in place, beside both streams and a widened weight.
-  expect(activations / 1.5).toBeGreaterThan(8192 * 12288 * 2);
-  expect(activations / 1.5).toBeLessThan(4 * 8192 * 12288 * 2);
+  // 8192 image tokens × 12288 in bfloat16, before and after the GELU where it is not in place, beside both streams and a widened weight;
+  // the arena takes that in regions of 1, 2, 4, … 1024 MiB.
+  expect(activations).toBeGreaterThan(2 * 8192 * 12288 * 2);
+  expect(activations).toBeLessThan(2048 * 1024 ** 2 + 20e6);
 });
 
 test("the published text encoder is resident in 12 GiB and streams in 6", () => {

@@ -6,7 +6,7 @@ import { resolveSampling, type ResolvedSampling } from "../../stages/sampling-de
 import { float32 } from "../../tensor.js";
 import type { PromptTokenizer } from "../../text/tokenizer.js";
 import type { EditSettings } from "../edit.js";
-import type { Lengths } from "../../graph/liveness.js";
+import type { Lengths } from "../../graph/lengths.js";
 import { editLengths, type EditLengths } from "./edit-lengths.js";
 import type { PlannedNetwork, PlannedNetworks } from "./networks.js";
 

@@ -1,8 +1,6 @@
 // What a graph costs at concrete sizes, by walking the graph that will run: operations, and bytes of weights.
 import type { Graph, Node } from "../../graph/graph.js";
-import { lengthOf, type Lengths } from "../../graph/liveness.js";
-import type { Shape } from "../../graph/types.js";
-import type { Value } from "../../graph/value.js";
+import { concrete, count, shapesOf, type Lengths } from "../../graph/lengths.js";
 
 /** Lengths of the named dimensions, read off the shapes of what the graph is fed. */
 export function lengthsOf(graph: Graph, shapes: Readonly<Record<string, readonly number[]>>): Lengths {
@@ -47,23 +45,4 @@ export function weightBytes(graph: Graph): number {
 /** Elements of a graph's weights. */
 export function weightElements(graph: Graph): number {
   return [...graph.externals.values()].reduce((sum, { shape }) => sum + count(shape), 0);
-}
-
-/** What is known of each value of a graph by its name. */
-export function shapesOf(graph: Graph): ReadonlyMap<string, Pick<Value, "shape" | "dtype">> {
-  const shapes = new Map<string, Pick<Value, "shape" | "dtype">>([...graph.externals, ...graph.constants, ...graph.inputs]);
-  for (const value of graph.values) shapes.set(value.name, value);
-  return shapes;
-}
-
-/** Shape of a value in numbers. */
-export function concrete(shapes: ReadonlyMap<string, { readonly shape: Shape }>, name: string, lengths: Lengths): number[] {
-  const found = shapes.get(name);
-  if (found === undefined) throw new Error(`internal: no value "${name}" in the graph`);
-  return found.shape.map((dim) => lengthOf(dim, lengths));
-}
-
-/** Elements of a shape. */
-export function count(shape: readonly number[]): number {
-  return shape.reduce((product, length) => product * length, 1);
 }

@@ -1,13 +1,12 @@
 // Memory of one open network while it runs: what it holds of its weights, and what a run takes besides.
 import type { Device } from "../../engine/providers.js";
-import type { Node } from "../../graph/graph.js";
-import { ELEMENT, type DType } from "../../graph/types.js";
-import { lengthOf, type Lengths } from "../../graph/liveness.js";
-import { count, weightBytes, weightElements } from "./graph-cost.js";
+import { fedBytes, givenBytes, sessionRunMemory } from "../../engine/session-run.js";
+import { ELEMENT } from "../../graph/types.js";
+import type { Lengths } from "../../graph/lengths.js";
+import { weightBytes, weightElements } from "./graph-cost.js";
 import { deviceBytes } from "../../stages/within-memory.js";
 import type { NetworkMemory } from "./edit-memory.js";
 import type { PlannedNetwork } from "./networks.js";
-import { runMemory, type ShapeOf } from "./run-memory.js";
 
 /** Bytes of one network at its largest run. */
 export interface SessionMemory {
@@ -44,38 +43,13 @@ export interface SessionPlace {
 /** Memory of a network in the largest of its runs. */
 export function sessionMemory({ graph, optimization, compute, stage }: PlannedNetwork, runs: readonly Lengths[], { device, pictureBytes, plan }: SessionPlace): SessionMemory {
   const isFolded = optimization === "full";
-  const fed = Math.max(0, ...runs.map((lengths) => COPIES * hostBytes(graph, lengths)));
+  const fed = Math.max(0, ...runs.map((lengths) => COPIES * (fedBytes(graph, lengths) + givenBytes(graph, lengths))));
   const host = PROCESS_BYTES + (stage === WITHOUT_TOKENIZER ? 0 : TOKENIZER_BYTES) + pictureBytes + fed;
   const stored = weightBytes(graph);
   if (plan && device.provider !== "cpu") return { ram: host + CUDA_HOST_BYTES, mapped: stored, gpu: deviceBytes(plan.peak, device) };
   if (plan) return { ram: host + (isFolded ? plan.peak : plan.activations), mapped: isFolded ? 0 : plan.peak - plan.activations, gpu: 0 };
   const hasKernels = graph.nodes.some(({ operator }) => operator === "Conv");
   const widened = isFolded ? weightElements(graph) * ELEMENT.f32.bytes * (hasKernels ? KERNEL_SHARE : 1) : 0;
-  const scratch = (node: Node, shape: ShapeOf) => cpuScratch(node, shape, { isFolded, compute });
-  const touched = Math.max(0, ...runs.map((lengths) => runMemory(graph, lengths, { isFolded, scratch }).touched));
+  const touched = Math.max(0, ...runs.map((lengths) => sessionRunMemory({ graph, optimization, compute }, lengths, device).touched));
   return { ram: host + widened + touched, mapped: isFolded ? 0 : stored, gpu: 0 };
-}
-
-// What kernels of the CPU provider take while they run, see onnxruntime/core/providers/cpu and contrib_ops/cpu/bert (1.29).
-function cpuScratch(node: Node, shape: ShapeOf, { isFolded, compute }: { isFolded: boolean; compute: DType }): number {
-  const { operator, inputs, outputs } = node;
-  const bytes = (elements: number) => elements * ELEMENT[compute].bytes;
-  // Channels are put in blocks before, and back after.
-  if (operator === "Conv" && isFolded) return bytes(count(shape(inputs[0]!)) + count(shape(outputs[0]!)));
-  if (operator !== "MultiHeadAttention" && operator !== "Attention") return 0;
-  // Heads are put before tokens. Scores stand in memory whole where something is added to them, twice in ai.onnx's Attention, else block by block.
-  const moved = inputs.slice(0, 3).reduce((sum, name) => sum + count(shape(name)), 0);
-  const copies = operator === "Attention" ? 2 : inputs.length > 3 ? 1 : 0;
-  const scores = headsOf(node) * shape(inputs[0]!)[1]! * shape(inputs[1]!)[1]!;
-  return bytes(moved + copies * scores);
-}
-
-function headsOf({ attributes }: Node): number {
-  const heads = attributes["num_heads"] ?? attributes["q_num_heads"];
-  return heads && "int" in heads ? heads.int : 1;
-}
-
-function hostBytes(graph: PlannedNetwork["graph"], lengths: Lengths): number {
-  const values = [...graph.inputs.values(), ...graph.outputs.values()];
-  return values.reduce((sum, { shape, dtype }) => sum + shape.reduce<number>((elements, dim) => elements * lengthOf(dim, lengths), ELEMENT[dtype].bytes), 0);
 }

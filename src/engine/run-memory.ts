@@ -1,11 +1,10 @@
 // Memory that one run of a graph takes beside its weights, by doing what ONNX Runtime does: the order of the nodes, the buffers its
 // planner lets them share, and the arena they come from. onnxruntime/core/framework/allocation_planner.cc (1.29).
-import type { Graph, Node } from "../../graph/graph.js";
-import { ELEMENT } from "../../graph/types.js";
+import type { Graph, Node } from "../graph/graph.js";
+import { concrete, count, shapesOf, type Lengths } from "../graph/lengths.js";
+import { ELEMENT } from "../graph/types.js";
 import { Arena, type Chunk } from "./arena.js";
 import { executionOrder } from "./execution-order.js";
-import type { Lengths } from "../../graph/liveness.js";
-import { concrete, count, shapesOf } from "./graph-cost.js";
 
 /** Shape of a value by its name. */
 export type ShapeOf = (name: string) => readonly number[];
