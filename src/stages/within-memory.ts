@@ -61,10 +61,10 @@ export async function withinMemory<Plan extends NetworkPlan, T>(context: StageCo
   } catch (error) {
     if (!isOutOfMemory(error)) throw error;
     const smaller = smallerPlan(plan, planFor) as Plan | undefined;
-    if (smaller === undefined) throw withSwitch(error, plan);
+    if (smaller === undefined) throw withSwitch(error, plan, context.engine.device);
     context.emit({ kind: "warning", text: `out of memory with the ${plan.network} at ${sizeText(plan.peak)}: trying once more with less. ${describe(smaller)}` });
     return await work(smaller).catch((second: unknown) => {
-      throw isOutOfMemory(second) ? withSwitch(second, smaller) : second;
+      throw isOutOfMemory(second) ? withSwitch(second, smaller, context.engine.device) : second;
     });
   }
 }
@@ -73,11 +73,14 @@ function isOutOfMemory(error: unknown): error is QeditError {
   return error instanceof QeditError && error.code === "QEDIT_E_MEMORY";
 }
 
-function withSwitch(error: QeditError, { peak, network }: NetworkPlan): QeditError {
+function withSwitch(error: QeditError, { peak, network }: NetworkPlan, device: Device): QeditError {
   const gibibytes = Math.floor((peak / 1024 ** 3) * 0.75);
   const limit = gibibytes >= 1 ? `--vram ${gibibytes}G leaves more room to spare; or t` : "T";
-  return new QeditError("QEDIT_E_MEMORY", error.message, {
-    cause: error,
-    hint: `${limit}ry a smaller picture: --megapixels 0.5${network.startsWith("VAE") ? ", or smaller tiles: --tile 256" : ""}`,
-  });
+  return new QeditError("QEDIT_E_MEMORY", error.message, { cause: error, hint: `${limit}ry ${lessFor(network, device)}` });
+}
+
+// What the vision tower sees is of one size, and the prompt's length is that of its pictures.
+function lessFor(network: string, { provider }: Device): string {
+  if (network === "vision tower" || network === "language model") return `fewer pictures${provider === "cpu" ? "" : ", or --device cpu"}`;
+  return `a smaller picture: --megapixels 0.5${network.startsWith("VAE") ? ", or smaller tiles: --tile 256" : ""}`;
 }
