@@ -29,73 +29,40 @@ interface OpenSession {
 
 /** Decorates an engine, which goes with it; every session that is opened or closed is told as an event. */
 export function keptEngine(engine: Engine, emit: Emit): KeptEngine {
+  const { open, close } = toldSessions(engine, emit);
+  const ahead = aheadSessions({ open, close, emit });
   const idle: OpenSession[] = [];
-  const ahead = new Map<string, Promise<OpenSession | undefined>>();
   let holds = false;
 
-  const close = async ({ session, network }: OpenSession) => {
-    const start = performance.now();
-    await session.dispose();
-    emit({ kind: "session", action: "closed", network, seconds: secondsSince(start) });
-  };
   const closeIdle = async () => {
     for (const each of idle.splice(0)) await close(each);
-  };
-  const closeAhead = async (key: string) => {
-    const opening = ahead.get(key);
-    ahead.delete(key);
-    const opened = await opening;
-    if (opened) await close(opened);
-  };
-  const closeAllAhead = async () => {
-    for (const key of [...ahead.keys()]) await closeAhead(key);
   };
   // What is kept or opened for later may be what is lacking now.
   const withRoom = async <T>(work: () => Promise<T>): Promise<T> =>
     work().catch(async (error: unknown) => {
-      if (!(error instanceof QeditError && error.code === "QEDIT_E_MEMORY") || idle.length + ahead.size === 0) throw error;
-      await closeAllAhead();
+      if (!(error instanceof QeditError && error.code === "QEDIT_E_MEMORY") || idle.length + ahead.count() === 0) throw error;
+      await ahead.closeAll();
       await closeIdle();
       return work();
     });
-  const opened = async (model: Model, key: string, opening: () => Promise<Session>): Promise<OpenSession> => {
-    const start = performance.now();
-    const session = await opening();
-    const network = networkOf(model);
-    emit({ kind: "session", action: "opened", network, seconds: secondsSince(start) });
-    return { session, network, key };
-  };
-  const taken = (key: string): Promise<OpenSession | undefined> | OpenSession | undefined => {
+  const kept = (key: string): OpenSession | undefined => {
     const at = idle.findIndex((each) => each.key === key);
-    if (at >= 0) return idle.splice(at, 1)[0];
-    const opening = ahead.get(key);
-    ahead.delete(key);
-    return opening;
+    return at < 0 ? undefined : idle.splice(at, 1)[0];
   };
   return {
     device: engine.device,
     async open(model) {
       const key = keyOf(model);
-      const before = taken(key);
-      const { session, ...rest } = (before && (await before)) ?? (await opened(model, key, () => withRoom(() => engine.open(model))));
+      const opened = kept(key) ?? (await ahead.take(key)) ?? (await withRoom(() => open(model, key)));
       return {
-        run: (feeds) => withRoom(() => session.run(feeds)),
+        run: (feeds) => withRoom(() => opened.session.run(feeds)),
         async dispose() {
-          if (holds && !model.isPassing) idle.push({ session, ...rest });
-          else await close({ session, ...rest });
+          if (holds && !model.isPassing) idle.push(opened);
+          else await close(opened);
         },
       };
     },
-    openAhead(model) {
-      const key = keyOf(model);
-      if (ahead.has(key)) return { close: () => closeAhead(key) };
-      const opening = opened(model, key, () => engine.open(model)).catch((error: Error) => {
-        emit({ kind: "detail", text: `${networkOf(model)} opens when it is wanted, not before: ${error.message}` });
-        return undefined;
-      });
-      ahead.set(key, opening);
-      return { close: () => closeAhead(key) };
-    },
+    openAhead: ahead.open,
     hold() {
       holds = true;
     },
@@ -105,9 +72,67 @@ export function keptEngine(engine: Engine, emit: Emit): KeptEngine {
     },
     async dispose() {
       holds = false;
-      await closeAllAhead();
+      await ahead.closeAll();
       await closeIdle();
       await engine.dispose();
+    },
+  };
+}
+
+interface ToldSessions {
+  readonly open: (model: Model, key: string) => Promise<OpenSession>;
+  readonly close: (opened: OpenSession) => Promise<void>;
+}
+
+function toldSessions(engine: Engine, emit: Emit): ToldSessions {
+  return {
+    async open(model, key) {
+      const start = performance.now();
+      const session = await engine.open(model);
+      const network = networkOf(model);
+      emit({ kind: "session", action: "opened", network, seconds: secondsSince(start) });
+      return { session, network, key };
+    },
+    async close({ session, network }) {
+      const start = performance.now();
+      await session.dispose();
+      emit({ kind: "session", action: "closed", network, seconds: secondsSince(start) });
+    },
+  };
+}
+
+interface AheadSessions {
+  readonly open: (model: Model) => OpenedAhead;
+  /** The session of a graph that opens ahead; undefined when there is none, or it did not open. */
+  readonly take: (key: string) => Promise<OpenSession | undefined>;
+  readonly count: () => number;
+  readonly closeAll: () => Promise<void>;
+}
+
+function aheadSessions({ open, close, emit }: ToldSessions & { readonly emit: Emit }): AheadSessions {
+  const opening = new Map<string, Promise<OpenSession | undefined>>();
+  const take = async (key: string) => {
+    const opened = opening.get(key);
+    opening.delete(key);
+    return opened;
+  };
+  const closeOne = async (key: string) => {
+    const opened = await take(key);
+    if (opened) await close(opened);
+  };
+  return {
+    open(model) {
+      const key = keyOf(model);
+      const refused = (error: Error): undefined => {
+        emit({ kind: "detail", text: `${networkOf(model)} opens when it is wanted, not before: ${error.message}` });
+      };
+      if (!opening.has(key)) opening.set(key, open(model, key).catch(refused));
+      return { close: () => closeOne(key) };
+    },
+    take,
+    count: () => opening.size,
+    async closeAll() {
+      for (const key of [...opening.keys()]) await closeOne(key);
     },
   };
 }
