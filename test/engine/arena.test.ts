@@ -6,6 +6,7 @@ import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetens
 import { Weights } from "../../src/checkpoint/weights.js";
 import { sessionRunMemory } from "../../src/engine/session-run.js";
 import type { Optimization } from "../../src/engine/engine.js";
+import type { GraphForms } from "../../src/graph/forms.js";
 import { Graph } from "../../src/graph/graph.js";
 import type { Lengths } from "../../src/graph/lengths.js";
 import type { ConfigJson } from "../../src/models/config.js";
@@ -34,6 +35,7 @@ async function published(name: PublishedName, wanted: (key: string) => boolean):
 interface Case {
   readonly name: string;
   readonly optimization: Optimization;
+  readonly forms?: Partial<GraphForms>;
   readonly lengths: Lengths;
   readonly file: () => Promise<string>;
   readonly build: (graph: Graph, w: Weights, config: ConfigJson) => void;
@@ -52,6 +54,7 @@ const tiny = (name: string) => async () => fixture(`tiny/${name}.safetensors`);
 
 const CASES: readonly Case[] = [
   { name: "a block of the transformer", optimization: "none", lengths: { text: 50, target: 240, reference: 90 }, file: transformerFile, build: transformer },
+  { name: "a block with SkipLayerNormalization", optimization: "none", forms: { norms: "with-residual" }, lengths: { text: 50, target: 240, reference: 90 }, file: transformerFile, build: transformer },
   { name: "a layer of the language model", optimization: "none", lengths: { tokens: 300 }, file: languageFile, build: language },
   { name: "two blocks of the vision tower", optimization: "none", lengths: { tokens: 187 }, file: visionFile, build: vision },
   { name: "the VAE encoder", optimization: "full", lengths: { h: 12, w: 20 }, file: vaeFile, build: (graph, w) => buildVaeEncoder(graph, w, f32) },
@@ -62,9 +65,9 @@ const CASES: readonly Case[] = [
 ];
 
 describe("a run takes of ONNX Runtime's arena what is planned", () => {
-  test.each(CASES)("$name", { timeout: 120_000 }, async ({ optimization, lengths, file, build }) => {
+  test.each(CASES)("$name", { timeout: 120_000 }, async ({ optimization, forms, lengths, file, build }) => {
     const checkpoint = await readSafetensors(await file());
-    const graph = new Graph("measured");
+    const graph = new Graph("measured", forms);
     build(graph, Weights.of(graph, checkpoint), checkpointConfig(checkpoint));
     const opened = { graph, optimization, ...f32 };
     const planned = sessionRunMemory(opened, lengths, CPU);
