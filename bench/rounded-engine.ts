@@ -40,6 +40,20 @@ interface Typed {
   readonly shape: Shape;
 }
 
+// The product with 8-bit weights has no kernel on the CPU: the weights as float32, times the scales of their rows, and a Gemm.
+function onCpu(node: Node, declare: (name: string, like: string) => void): Node[] {
+  if (node.operator !== "MatMulBlockQuantizedFp8Weight") return [node];
+  const [x, weight, scales, , bias] = node.inputs as [string, string, string, ...(string | undefined)[]];
+  const [wide, scaled] = [`${node.name}/weight.wide`, `${node.name}/weight.scaled`];
+  for (const name of [wide, scaled]) declare(name, weight);
+  const inDomain = { domain: "", attributes: {} };
+  return [
+    { ...inDomain, name: `${wide}/Cast`, operator: "Cast", inputs: [weight], outputs: [wide], attributes: { to: { int: ELEMENT.f32.onnx } } },
+    { ...inDomain, name: `${scaled}/Mul`, operator: "Mul", inputs: [wide, scales], outputs: [scaled] },
+    { ...inDomain, name: node.name, operator: "Gemm", inputs: [x, scaled, ...(bias ? [bias] : [])], outputs: node.outputs, attributes: { transB: { int: 1 } } },
+  ];
+}
+
 function addNode(rounded: Graph, node: Node, known: ReadonlyMap<string, Typed>): void {
   const isNarrow = (name: string) => NARROW.includes(known.get(name)?.dtype ?? "f32");
   if (MOVES.has(node.operator) || ![...node.inputs, ...node.outputs].some(isNarrow)) {
@@ -57,7 +71,7 @@ function addNode(rounded: Graph, node: Node, known: ReadonlyMap<string, Typed>):
     return wide;
   });
   const outputs = node.outputs.map((name) => (isNarrow(name) ? `${name}.wide` : name));
-  rounded.nodes.push({ ...node, inputs, outputs });
+  rounded.nodes.push(...onCpu({ ...node, inputs, outputs }, declared));
   node.outputs.forEach((name, index) => {
     if (!isNarrow(name)) return;
     declared(outputs[index]!, name);

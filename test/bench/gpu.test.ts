@@ -59,13 +59,13 @@ describe("a rehearsal", () => {
     expect(stderr).toMatch(/^\d+ s left: pytorch is left out: no PyTorch/m);
   });
 
-  test("times every measure on both sides, and leaves out the one that is of 16 bits", () => {
-    expect(Object.keys(report.measures)).toEqual(Object.keys(MEASURES).filter((name) => name !== "fp8"));
-    expect(Object.keys(report.skipped).sort()).toEqual(["measure fp8", "pytorch", "pytorch networks"]);
-    expect(report.skipped["measure fp8"]).toMatch(/^it changes nothing on cpu: \d+ nodes with it and without$/);
+  test("times every measure on both sides", () => {
+    expect(Object.keys(report.measures)).toEqual(Object.keys(MEASURES));
+    expect(Object.keys(report.skipped).sort()).toEqual(["pytorch", "pytorch networks"]);
     for (const { without, with: with_ } of Object.values(report.measures)) expect([without.all.length, with_.all.length, without.nodes === with_.nodes]).toEqual([11, 11, false]);
     expect(report.measures["norms"]!.difference).toBeGreaterThan(0);
-    for (const name of ["norms", "loras"]) expect(report.measures[name]!.difference).toBeLessThan(1e-6);
+    // In bfloat16 the forms round at other places.
+    for (const name of ["norms", "loras", "fp8"]) expect(report.measures[name]!.difference, name).toBeLessThan(2e-2);
   });
 
   test("prints the table that its file makes", () => {
