@@ -15,6 +15,17 @@ const NEAR = 22;
 
 type Pixels = readonly number[];
 
+interface Size {
+  readonly width: number;
+  readonly height: number;
+}
+
+const ASTRONAUT_UPSIDE_DOWN = folder.at("upside-down.png");
+
+beforeAll(async () => {
+  await sharp(ASTRONAUT).flip().toFile(ASTRONAUT_UPSIDE_DOWN);
+});
+
 async function pixels(path: string, size: { width: number; height: number }): Promise<Pixels> {
   return [...(await sharp(path).resize(size.width, size.height, { fit: "cover" }).removeAlpha().raw().toBuffer())];
 }
@@ -56,6 +67,38 @@ describe.each([["astronaut", ASTRONAUT], ["rocket", ROCKET]])("%s", (name, photo
     for (const other of made.keys()) if (other !== prompt) expect(psnr(made.get(other)!, exact(original))).toBeLessThan(near);
   });
 });
+
+/** Of edits that move pixels; the nearest wrong one is at 12 dB or less here. */
+const MOVED = 20;
+
+test.each([
+  ["mirror it", (x: number, y: number, { width }: Size) => [width - 1 - x, y]],
+  ["turn it upside down", (x: number, y: number, { height }: Size) => [x, height - 1 - y]],
+] as const)("%s moves every pixel, at an odd number of tokens too", async (prompt, from) => {
+  const output = `${prompt.slice(0, 4)}-moved.png`;
+  const { code, stderr } = await qedit(["run", ROCKET, "-p", prompt, ...TINY, ...SMALL, "-q", "-o", output], here);
+  expect(code, stderr).toBe(0);
+  const size = (await sharp(folder.at(output)).metadata()) as Size;
+  const [result, original] = await Promise.all([pixels(folder.at(output), size), pixels(ROCKET, size)]);
+  expect(psnr(result, placed(size, (x, y) => ({ of: original, at: from(x, y, size) })))).toBeGreaterThan(MOVED);
+});
+
+test("picture 2 stands in the right half where it is asked for", async () => {
+  const { code, stderr } = await qedit(["run", ASTRONAUT, ASTRONAUT_UPSIDE_DOWN, "-p", "put picture 2 on the right half", ...TINY, ...SMALL, "-q", "-o", "halves.png"], here);
+  expect(code, stderr).toBe(0);
+  const size = (await sharp(folder.at("halves.png")).metadata()) as Size;
+  const [result, left, right] = await Promise.all([pixels(folder.at("halves.png"), size), pixels(ASTRONAUT, size), pixels(ASTRONAUT_UPSIDE_DOWN, size)]);
+  expect(psnr(result, placed(size, (x, y) => ({ of: x < size.width / 2 ? left : right, at: [x, y] })))).toBeGreaterThan(MOVED);
+});
+
+// The picture whose pixel (x, y) is another's at another place.
+function placed({ width, height }: Size, source: (x: number, y: number) => { of: Pixels; at: readonly number[] }): Pixels {
+  return Array.from({ length: width * height * 3 }, (_, i) => {
+    const pixel = Math.floor(i / 3);
+    const { of, at } = source(pixel % width, Math.floor(pixel / width));
+    return of[(at[1]! * width + at[0]!) * 3 + (i % 3)]!;
+  });
+}
 
 test("the four stages give the same pixels as run, each with the model's own numbers", async () => {
   const step = async (args: readonly string[]) => {
