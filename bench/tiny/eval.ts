@@ -1,5 +1,6 @@
 // How well the tiny model edits: held-out photographs × edits through the CLI's own pipeline, each in a wording that training never saw.
-// npm run eval:tiny [-- FOLDER | PICTURE …]  prints a table; exit code 1 below the thresholds. Files: --vae, --text-encoder, --transformer, --lora.
+// npm run eval:tiny [-- FOLDER | PICTURE …]  prints a table; exit code 1 below the thresholds.
+// The model is what `--model tiny` names; other files: --vae, --text-encoder, --transformer, --lora.
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -28,12 +29,11 @@ const { values, positionals } = parseArgs({
     vae: { type: "string", default: `${FILES}tiny_vae.safetensors` },
     "text-encoder": { type: "string", default: `${FILES}tiny_text_encoder_fp8_scaled.safetensors` },
     transformer: { type: "string", default: `${FILES}tiny_edit_fp8_e4m3fn.safetensors` },
-    lora: { type: "string", multiple: true, default: [`${FILES}tiny-Lightning-4steps-bf16.safetensors`] },
+    lora: { type: "string", multiple: true, default: [] },
     megapixels: { type: "string", default: "0.25" },
     photographs: { type: "string" },
     edits: { type: "string" },
     threads: { type: "string", default: "2" },
-    "without-lora": { type: "boolean", default: false },
     "vae-only": { type: "boolean", default: false },
   },
 });
@@ -80,7 +80,7 @@ function settingsFor(prompt: string): EditSettings {
     vae: values.vae,
     textEncoder: values["text-encoder"],
     transformer: values.transformer,
-    lora: values["without-lora"] ? [] : values.lora,
+    lora: values.lora,
     megapixels: Number(values.megapixels),
     steps: 4,
     cfg: 1,
