@@ -101,7 +101,7 @@ describe("qedit models pull", () => {
   });
 
   test("killed in the middle goes on where it was", async () => {
-    await using tiny = await hub("killed", { speed: 1_000_000 });
+    await using tiny = await hub("killed", { speed: 300_000 });
     const ended = await qedit(["models", "pull", "--yes"], { ...tiny.at, started: (child) => void signalAt(child, { signal: "SIGKILL", folder: tiny.home(), bytes: 100_000 }) });
     expect(ended.signal).toBe("SIGKILL");
     const part = (await readdir(tiny.home("data/models"), { recursive: true })).find((name) => name.endsWith(".part.json"))!;
