@@ -1,16 +1,16 @@
 // Opening the language model as its memory plan says: whole or in groups of layers.
 import { Weights } from "../checkpoint/weights.js";
-import { modelOf } from "../engine/engine.js";
 import type { Device } from "../engine/providers.js";
 import { Graph } from "../graph/graph.js";
 import type { DType } from "../graph/types.js";
 import type { LanguageConfig } from "../models/qwen2.5-vl/config.js";
 import { buildLanguageModel, isIdleInTextEncoder } from "../models/qwen2.5-vl/language.js";
-import { piecesOf, withChain, type Chain } from "./block-groups.js";
+import type { Chain } from "./block-groups.js";
 import type { NetworkNeeds } from "./memory-plan.js";
-import { networkModel, type NetworkFile, type SizedFile } from "./network-file.js";
+import type { NetworkFile, SizedFile } from "./network-file.js";
+import { withLayers, type LayerRange } from "./open-layers.js";
 import type { StageContext } from "./stage.js";
-import { groupPlanning, runBytes, withinMemory } from "./within-memory.js";
+import { runBytes } from "./within-memory.js";
 
 /** A language model and the length it is opened for. */
 export interface LanguageRun {
@@ -24,19 +24,9 @@ export interface LanguageRun {
 /** Opens a language model, uses it, and closes it; by a smaller plan once more when memory runs out. Throws QEDIT_E_MEMORY. */
 export function withLanguageModel<T>(run: LanguageRun, context: StageContext, use: (model: Chain) => Promise<T>): Promise<T> {
   const { file, config, compute } = run;
-  return withinMemory(context, groupPlanning(languageNeeds(run, context.engine.device)), async (plan) => {
-    const models = await Promise.all(
-      plan.groups.map((layers) =>
-        networkModel(context, { network: "language model", file, others: { compute, from: layers.from, to: layers.to } }, () => {
-          const graph = new Graph(plan.groups.length === 1 ? "the language model" : `the language model, layers ${layers.from} to ${layers.to - 1}`);
-          buildLanguageModel(graph, Weights.of(graph, file.checkpoint), { config, compute, layers });
-          return modelOf(graph, "none");
-        }),
-      ),
-    );
-    context.emit({ kind: "activity", text: "opening the language model" });
-    return withChain(context, piecesOf(plan, models), use);
-  });
+  const needs = languageNeeds(run, context.engine.device);
+  const build = (graph: Graph, weights: Weights, layers: LayerRange) => buildLanguageModel(graph, weights, { config, compute, layers });
+  return withLayers({ network: "language model", unit: "layers", file, compute, needs, build }, context, use);
 }
 
 /** Sizes of a language model for its plan, without the token table and the head that predicts words. */

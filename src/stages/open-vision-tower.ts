@@ -1,16 +1,16 @@
 // Opening the vision tower as its memory plan says: whole or in groups of blocks.
 import { Weights } from "../checkpoint/weights.js";
-import { modelOf } from "../engine/engine.js";
 import type { Device } from "../engine/providers.js";
 import { Graph } from "../graph/graph.js";
 import type { DType } from "../graph/types.js";
 import type { VisionConfig } from "../models/qwen2.5-vl/config.js";
 import { buildVisionTower } from "../models/qwen2.5-vl/vision.js";
-import { piecesOf, withChain, type Chain } from "./block-groups.js";
+import type { Chain } from "./block-groups.js";
 import type { NetworkNeeds } from "./memory-plan.js";
-import { networkModel, type NetworkFile, type SizedFile } from "./network-file.js";
+import type { NetworkFile, SizedFile } from "./network-file.js";
+import { withLayers, type LayerRange } from "./open-layers.js";
 import type { StageContext } from "./stage.js";
-import { groupPlanning, runBytes, withinMemory } from "./within-memory.js";
+import { runBytes } from "./within-memory.js";
 
 /** A vision tower and the length it is opened for. */
 export interface VisionRun {
@@ -24,19 +24,9 @@ export interface VisionRun {
 /** Opens a vision tower, uses it, and closes it; by a smaller plan once more when memory runs out. Throws QEDIT_E_MEMORY. */
 export function withVisionTower<T>(run: VisionRun, context: StageContext, use: (tower: Chain) => Promise<T>): Promise<T> {
   const { file, config, compute } = run;
-  return withinMemory(context, groupPlanning(visionNeeds(run, context.engine.device)), async (plan) => {
-    const models = await Promise.all(
-      plan.groups.map(({ from, to }) =>
-        networkModel(context, { network: "vision tower", file, others: { compute, from, to } }, () => {
-          const graph = new Graph(plan.groups.length === 1 ? "the vision tower" : `the vision tower, blocks ${from} to ${to - 1}`);
-          buildVisionTower(graph, Weights.of(graph, file.checkpoint), { config, compute, blocks: { from, to } });
-          return modelOf(graph, "none");
-        }),
-      ),
-    );
-    context.emit({ kind: "activity", text: "opening the vision tower" });
-    return withChain(context, piecesOf(plan, models), use);
-  });
+  const needs = visionNeeds(run, context.engine.device);
+  const build = (graph: Graph, weights: Weights, blocks: LayerRange) => buildVisionTower(graph, weights, { config, compute, blocks });
+  return withLayers({ network: "vision tower", unit: "blocks", file, compute, needs, build }, context, use);
 }
 
 /** Sizes of a vision tower for its plan. What stands before and after the blocks is counted with the first and the last. */
