@@ -41,6 +41,8 @@ export interface SamplingNumbers {
   readonly cfgNorm: number;
   /** Size of the result where the model was not made for one megapixel, in units of 1024². */
   readonly megapixels?: number;
+  /** What the transformer computes in on any device, where bfloat16 is too coarse for it. */
+  readonly dtype?: string;
 }
 
 /** Numbers, and the LoRA that they are meant for, under one name. */
@@ -135,13 +137,13 @@ function parsePreset(json: unknown, { at, loras, context }: { at: string; loras:
 }
 
 function parseDefaults(value: Readonly<Record<string, unknown>>, at: string, context: Context): SamplingNumbers {
-  const wanted = [...SAMPLING, ...WORDS, ...(value["megapixels"] === undefined ? [] : ["megapixels"])];
+  const wanted = [...SAMPLING, "sampler", "scheduler", ...["megapixels", "dtype"].filter((key) => value[key] !== undefined)];
   return parseNumbers(value, at, context, wanted) as SamplingNumbers;
 }
 
 const SAMPLING = ["steps", "cfg", "shift", "cfgNorm"];
 const NUMBERS = [...SAMPLING, "megapixels"];
-const WORDS = ["sampler", "scheduler"];
+const WORDS = ["sampler", "scheduler", "dtype"];
 
 function parseNumbers(value: Readonly<Record<string, unknown>>, at: string, context: Context, wanted: readonly string[]): Partial<SamplingNumbers> {
   const parsed = wanted.map((key): [string, string | number] => {
