@@ -8,7 +8,7 @@ import { STREAM } from "./output.js";
 const FORMATS: Readonly<Record<string, PictureFormat>> = { png: "png", jpg: "jpeg", jpeg: "jpeg", webp: "webp" };
 
 /** The option that names a format. */
-export const format = choice({ flags: "--format <name>", summary: "picture format, when the name of the output does not say it", group: "Output" }, Object.keys(FORMATS), undefined);
+export const format = choice({ flags: "--format <name>", summary: "picture format, when the name of the output does not say it", group: "Output", isOfEdit: true }, Object.keys(FORMATS), undefined);
 
 /** What decides name and format. */
 export interface PictureSettings {

@@ -68,6 +68,15 @@ export function isPerCall({ isPerCall: only, mandatory }: Option<unknown>): bool
   return only === true || mandatory === true;
 }
 
+/**
+ * Whether a settings file that was found in a folder may set the option. Such a file may have come with an archive or a repository, so it
+ * speaks of edits only: never of a path that is written, of what is kept, or of what is shown.
+ */
+export function isForProjects(option: Option<unknown>): boolean {
+  const isOfUser = option.group === "Output" || option.group === "Terminal";
+  return !isPerCall(option) && (!isOfUser || option.isOfEdit === true);
+}
+
 function fromFlag(option: Option<unknown>, { parsed }: Sources): Given | undefined {
   const value = parsedValue(option, parsed);
   return value === undefined ? undefined : { value, layer: "flag", name: flagsOf(option).longs[0]! };
@@ -84,6 +93,7 @@ function fromEnvironment(option: Option<unknown>, { env }: Sources): Given | und
 function fromFiles(option: Option<unknown>, { command, files }: Sources): Given | undefined {
   const key = fileKey(option);
   for (const { path, layer, values } of files) {
+    if (layer === "project file" && !isForProjects(option)) continue;
     const section = values[command];
     const value = (typeof section === "object" && section !== null ? (section as Record<string, unknown>)[key] : undefined) ?? values[key];
     if (value === undefined || value === null) continue;

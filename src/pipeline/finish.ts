@@ -17,10 +17,10 @@ import { driftText } from "./drift-text.js";
 
 /** Options of what happens after decoding. */
 export const finishOptions = {
-  pasteBack: flag({ flags: "--paste-back", summary: "keep picture 1's own pixels outside the mask, or outside what changed", group: "Output" }),
+  pasteBack: flag({ flags: "--paste-back", summary: "keep picture 1's own pixels outside the mask, or outside what changed", group: "Output", isOfEdit: true }),
   mask: text({ flags: "--mask <file>", summary: "with --paste-back: a picture, white where the edit belongs", group: "Output", isPerCall: true }),
   feather: number(
-    { flags: "--feather <pixels>", summary: "with --paste-back: width of the soft edge", group: "Output", initialText: "1/64 of the shorter side" },
+    { flags: "--feather <pixels>", summary: "with --paste-back: width of the soft edge", group: "Output", isOfEdit: true, initialText: "1/64 of the shorter side" },
     { minimum: 0, maximum: 1000, whole: true, initial: undefined },
   ),
 };

@@ -24,7 +24,7 @@ const options = {
   tile,
   keepSize: flag({ flags: "--keep-size", summary: "give back exactly the pixels of picture 1", group: "Sizes" }),
   match,
-  noMetadata: flag({ flags: "--no-metadata", summary: "leave out of the file how the picture was made", group: "Output" }),
+  noMetadata: flag({ flags: "--no-metadata", summary: "leave out of the file how the picture was made", group: "Output", isOfEdit: true }),
 };
 
 type Settings = SettingsOf<typeof options>;

@@ -14,6 +14,8 @@ export interface Option<T> {
   readonly mandatory?: boolean;
   /** Claims that only a flag may set it: it speaks of one call, and is in no settings file. */
   readonly isPerCall?: boolean;
+  /** Whether it is a parameter of an edit although help lists it under Output, so that a settings file found in a folder may set it. */
+  readonly isOfEdit?: boolean;
   /** Heading in help. */
   readonly group: OptionGroup;
   /** The words that are allowed, where it is one of a few. */
@@ -32,7 +34,7 @@ export type OptionTable = Readonly<Record<string, Option<any>>>;
 /** The values of a table of options. */
 export type SettingsOf<Table extends OptionTable> = { readonly [Name in keyof Table]: Table[Name] extends Option<infer T> ? T : never };
 
-type Described = Pick<Option<unknown>, "flags" | "summary" | "group"> & { readonly initialText?: string; readonly isPerCall?: boolean };
+type Described = Pick<Option<unknown>, "flags" | "summary" | "group"> & { readonly initialText?: string; readonly isPerCall?: boolean; readonly isOfEdit?: boolean };
 
 /** Any text; undefined when not given. */
 export function text(described: Described): Option<string | undefined> {

@@ -1,5 +1,5 @@
 // Where settings come from, presets, and settings that do not go together.
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
 import { rm, copyFile } from "node:fs/promises";
@@ -59,6 +59,36 @@ describe("a setting", () => {
     const { code, stdout, stderr } = await qedit([...RUN, "--json", "-o", "configured.png"], here);
     expect(code, stderr).toBe(0);
     expect(JSON.parse(stdout)).toMatchObject({ info: { settings: { sample: { steps: 3, cfg: 1, seed: "12" } } } });
+  });
+});
+
+describe("a project's settings file", () => {
+  const VICTIM = "precious.txt";
+
+  test.each(["events", "json", "quiet", "no-cache", "cache-limit", "no-color"])("may not set %s, which is no parameter of an edit", async (key) => {
+    await write("qedit.json", { [key]: key === "events" ? folder.at(VICTIM) : "1" });
+    expectRefusal(await qedit(["config"], here), { code: 2, message: `Cannot use the setting "${key}" in`, hint: /Remove it there; set it with --/ });
+  });
+
+  test.each([
+    ["for all commands", (events: string) => ({ events })],
+    ["in a section", (events: string) => ({ inspect: { events }, run: { events }, explain: { events } })],
+  ])("never has a file of the user written, %s", async (_, values) => {
+    await write(VICTIM, "stays");
+    await write("qedit.json", values(folder.at(VICTIM)));
+    for (const args of [RUN, ["inspect", CAT], ["explain"], ["models", "list"]]) await qedit(args, here);
+    expect(await readFile(folder.at(VICTIM), "utf8")).toBe("stays");
+  });
+
+  test("may set what an edit is made with", async () => {
+    await write("qedit.json", { steps: 2, device: "cpu", vae: "$(touch x)", "paste-back": true, format: "webp", "no-metadata": true });
+    expect(await explained()).toMatchObject({ steps: { value: 2 }, vae: { value: "$(touch x)" }, "no-metadata": { value: true } });
+  });
+
+  test("may not set what the user's own file may", async () => {
+    await write(USER, { "no-cache": true, events: folder.at("events.ndjson") });
+    expect(await explained()).toMatchObject({ "no-cache": { value: true } });
+    expect(await readFile(folder.at("events.ndjson"), "utf8")).toBe("");
   });
 });
 
