@@ -9,9 +9,9 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { sparseCheckpoint } from "../fixtures/headers/sparse.js";
 import { FILES, NETWORKS } from "./networks.js";
-import { startPeer, type Answers, type Peer } from "./peer.js";
-import { machineFacts, median, now, resultTable, withEarlier, type Result, type Runs } from "./report.js";
+import { type Answers, type Peer, startPeer } from "./peer.js";
 import { randomCheckpoint } from "./random-checkpoint.js";
+import { machineFacts, median, now, type Result, type Runs, resultTable, withEarlier } from "./report.js";
 
 /** Runs after the first: at least this many, and more while a network has taken less than the seconds below. */
 const LEAST_RUNS = 2;
@@ -25,11 +25,14 @@ const PAUSE_MILLISECONDS = 300;
 const here = (file: string) => fileURLToPath(new URL(file, import.meta.url));
 const threads = String(availableParallelism());
 
-const { values: options } = parseArgs({ options: { only: { type: "string", multiple: true }, json: { type: "string" } } });
+const { values: options } = parseArgs({
+  options: { only: { type: "string", multiple: true }, json: { type: "string" } },
+});
 const names = options.only ?? Object.keys(NETWORKS);
 const json = options.json ?? here("results/cpu.json");
 const unknown = names.find((name) => !NETWORKS[name]);
-if (unknown !== undefined) throw new Error(`Cannot measure "${unknown}": ${Object.keys(NETWORKS).join(", ")} are known`);
+if (unknown !== undefined)
+  throw new Error(`Cannot measure "${unknown}": ${Object.keys(NETWORKS).join(", ")} are known`);
 
 const python = findPython();
 const folder = await mkdtemp(join(tmpdir(), "qedit-bench-"));
@@ -54,10 +57,13 @@ interface Python {
 
 function findPython(): Python | undefined {
   const command = process.env["QEDIT_BENCH_PYTHON"] ?? "python3";
-  const program = "import json, torch, diffusers, transformers as t; print(json.dumps(dict(torch=torch.__version__, diffusers=diffusers.__version__, transformers=t.__version__)))";
+  const program =
+    "import json, torch, diffusers, transformers as t; print(json.dumps(dict(torch=torch.__version__, diffusers=diffusers.__version__, transformers=t.__version__)))";
   const { status, stdout } = spawnSync(command, ["-c", program], { encoding: "utf8" });
   if (status === 0) return { command, versions: JSON.parse(stdout) };
-  process.stderr.write("Without PyTorch: set QEDIT_BENCH_PYTHON to a Python with torch, diffusers and transformers to compare\n");
+  process.stderr.write(
+    "Without PyTorch: set QEDIT_BENCH_PYTHON to a Python with torch, diffusers and transformers to compare\n",
+  );
   return undefined;
 }
 
@@ -83,7 +89,14 @@ async function measureOpenings(network: string, start: () => Peer): Promise<Resu
     openings.push({ ...(await peer.ask("open")), peakBytes: (await peer.ask("peak")).bytes });
   }
   const middle = (fact: "graph" | "session" | "peakBytes") => median(openings.map((opening) => opening[fact]));
-  return { network, date: now(), ...openings[0]!, graph: middle("graph"), session: middle("session"), peakBytes: middle("peakBytes") };
+  return {
+    network,
+    date: now(),
+    ...openings[0]!,
+    graph: middle("graph"),
+    session: middle("session"),
+    peakBytes: middle("peakBytes"),
+  };
 }
 
 async function measureRuns(network: string, start: () => Peer): Promise<Result> {
@@ -102,7 +115,9 @@ async function measureRuns(network: string, start: () => Peer): Promise<Result> 
     }
   }
   const [qedit, pytorch] = await Promise.all(sides.map((side, index) => runsOf(runs[index]!, side)));
-  const comparison = pytorch ? { pytorch, ratio: qedit!.median / pytorch.median, processorRatio: qedit!.processor / pytorch.processor } : {};
+  const comparison = pytorch
+    ? { pytorch, ratio: qedit!.median / pytorch.median, processorRatio: qedit!.processor / pytorch.processor }
+    : {};
   return { network, date: now(), ...opened, peakBytes: qedit!.peakBytes, qedit: qedit!, ...comparison };
 }
 

@@ -10,7 +10,7 @@ import { parseArgs } from "node:util";
 import { writeSafetensors } from "../src/checkpoint/safetensors-writer.js";
 import { directEngine } from "../src/engine/direct.js";
 import type { DType } from "../src/graph/types.js";
-import { FULL_WIDTH, runIn, type FullWidth } from "./full-width/runs.js";
+import { FULL_WIDTH, type FullWidth, runIn } from "./full-width/runs.js";
 import type { RelativeErrors } from "./gpu/results.js";
 import { worse } from "./gpu/targets.js";
 import { FILES } from "./networks.js";
@@ -22,8 +22,13 @@ const MOST_ERROR: Readonly<Partial<Record<DType, number>>> = { f32: 2e-5, f16: 5
 
 const { values: options } = parseArgs({ options: { only: { type: "string", multiple: true } } });
 const unknown = options.only?.find((name) => !FULL_WIDTH.some((each) => each.name.startsWith(name)));
-if (unknown !== undefined) throw new Error(`Cannot compare "${unknown}": ${FULL_WIDTH.map(({ name }) => name).join("; ")} are known, by how they begin`);
-const networks = FULL_WIDTH.filter(({ name }) => options.only === undefined || options.only.some((only) => name.startsWith(only)));
+if (unknown !== undefined)
+  throw new Error(
+    `Cannot compare "${unknown}": ${FULL_WIDTH.map(({ name }) => name).join("; ")} are known, by how they begin`,
+  );
+const networks = FULL_WIDTH.filter(
+  ({ name }) => options.only === undefined || options.only.some((only) => name.startsWith(only)),
+);
 
 const folder = await mkdtemp(join(tmpdir(), "qedit-width-"));
 const engine = await directEngine({ provider: "cpu", index: 0, threads: 0 });
@@ -57,7 +62,9 @@ async function compare(network: FullWidth): Promise<void> {
     const most = MOST_ERROR[compute]!;
     isRight &&= worse(found) <= most;
     const text = (error: number | null) => error?.toExponential(1) ?? "no number";
-    console.log(`| ${name} | ${way} | ${compute} | ${text(found.rms)} | ${text(found.largest)} | ${most.toExponential(0)}${worse(found) <= most ? "" : ", exceeded"} |`);
+    console.log(
+      `| ${name} | ${way} | ${compute} | ${text(found.rms)} | ${text(found.largest)} | ${most.toExponential(0)}${worse(found) <= most ? "" : ", exceeded"} |`,
+    );
   }
 }
 
@@ -81,6 +88,9 @@ function python(request: Request): Readonly<Record<string, RelativeErrors>> {
   const command = process.env["QEDIT_BENCH_PYTHON"] ?? "python3";
   const script = fileURLToPath(new URL("full_width.py", import.meta.url));
   const { status, stdout, stderr, error } = spawnSync(command, [script, JSON.stringify(request)], { encoding: "utf8" });
-  if (status !== 0) throw new Error(`${command} bench/full_width.py failed: ${error?.message ?? stderr}; QEDIT_BENCH_PYTHON names a Python with torch, diffusers and transformers`);
+  if (status !== 0)
+    throw new Error(
+      `${command} bench/full_width.py failed: ${error?.message ?? stderr}; QEDIT_BENCH_PYTHON names a Python with torch, diffusers and transformers`,
+    );
   return JSON.parse(stdout.trim().split("\n").at(-1)!) as Record<string, RelativeErrors>;
 }

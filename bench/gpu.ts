@@ -6,19 +6,19 @@ import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { deviceName, parseDevice } from "../src/engine/providers.js";
 import { publishedTensors } from "../fixtures/headers/published.js";
 import { readSafetensors } from "../src/checkpoint/safetensors.js";
-import { timeEdit, timeWarmEdits, type EditOptions, type EditTimes } from "./gpu/edit.js";
-import { repositoryRoot, tinyFiles, writeFullFiles, type ModelFiles } from "./gpu/files.js";
+import { deviceName, parseDevice } from "../src/engine/providers.js";
+import { type EditOptions, type EditTimes, timeEdit, timeWarmEdits } from "./gpu/edit.js";
+import { type ModelFiles, repositoryRoot, tinyFiles, writeFullFiles } from "./gpu/files.js";
 import { transformerFlops } from "./gpu/floor.js";
 import { gpuMachine, watchMemory } from "./gpu/machine.js";
 import { MEASURES, timeMeasure } from "./gpu/measures.js";
-import { OTHER_NETWORKS, OTHER_TYPES, promptTokens, type GpuNetworkName, type Opening } from "./gpu/networks.js";
+import { type GpuNetworkName, type Opening, OTHER_NETWORKS, OTHER_TYPES, promptTokens } from "./gpu/networks.js";
 import type { ParityRow } from "./gpu/parity.js";
-import { startNetwork, type NetworkProcess } from "./gpu/process.js";
-import { findPython, runPyTorch, type Dump } from "./gpu/pytorch.js";
-import { runsOf, saveReport, type EditResult, type GpuReport, type GpuRuns } from "./gpu/results.js";
+import { type NetworkProcess, startNetwork } from "./gpu/process.js";
+import { type Dump, findPython, runPyTorch } from "./gpu/pytorch.js";
+import { type EditResult, type GpuReport, type GpuRuns, runsOf, saveReport } from "./gpu/results.js";
 import { FULL, SMALL } from "./gpu/sizes.js";
 import { reportText } from "./gpu/tables.js";
 import { isRight } from "./gpu/targets.js";
@@ -33,14 +33,20 @@ const MESSAGE_LENGTH = 300;
 
 const { values: options } = parseArgs({
   options: {
-    minutes: { type: "string", default: "10" }, folder: { type: "string" }, keep: { type: "boolean", default: false }, json: { type: "string" },
-    device: { type: "string" }, rehearse: { type: "boolean", default: false },
+    minutes: { type: "string", default: "10" },
+    folder: { type: "string" },
+    keep: { type: "boolean", default: false },
+    json: { type: "string" },
+    device: { type: "string" },
+    rehearse: { type: "boolean", default: false },
   },
 });
 const { rehearse } = options;
 const machine = await gpuMachine();
 if (!rehearse && machine.gpu === undefined) {
-  process.stderr.write("Cannot measure: nvidia-smi knows no GPU here; `npm run bench:gpu -- --rehearse` goes the whole way on the CPU with tiny networks\n");
+  process.stderr.write(
+    "Cannot measure: nvidia-smi knows no GPU here; `npm run bench:gpu -- --rehearse` goes the whole way on the CPU with tiny networks\n",
+  );
   process.exit(1);
 }
 const device = parseDevice(options.device ?? "cuda:0", 0);
@@ -50,7 +56,16 @@ const sizes = rehearse ? SMALL : FULL;
 const json = options.json ?? join(repositoryRoot(), `bench/results/${rehearse ? "gpu-rehearsal" : "gpu"}.json`);
 const deadline = performance.now() + Number(options.minutes) * 60_000;
 const secondsLeft = () => (deadline - performance.now()) / 1000;
-const report: GpuReport = { date: now(), isRehearsal: rehearse, device: place, machine, networks: {}, edits: [], measures: {}, skipped: {} };
+const report: GpuReport = {
+  date: now(),
+  isRehearsal: rehearse,
+  device: place,
+  machine,
+  networks: {},
+  edits: [],
+  measures: {},
+  skipped: {},
+};
 const say = (text: string) => void process.stderr.write(`${Math.round(secondsLeft())} s left: ${text}\n`);
 
 const work = await mkdtemp(join(tmpdir(), "qedit-bench-"));
@@ -77,7 +92,12 @@ async function modelFiles(): Promise<ModelFiles> {
 }
 
 async function removeWeights(folder: string): Promise<void> {
-  for (const name of ["qwen_image_vae", "qwen_2.5_vl_7b_fp8_scaled", "qwen_image_edit_2509_fp8_e4m3fn", "lightning_lora_bf16"]) {
+  for (const name of [
+    "qwen_image_vae",
+    "qwen_2.5_vl_7b_fp8_scaled",
+    "qwen_image_edit_2509_fp8_e4m3fn",
+    "lightning_lora_bf16",
+  ]) {
     await rm(join(folder, `${name}.safetensors`), { force: true });
   }
 }
@@ -86,16 +106,33 @@ async function measureAll(opening: Opening): Promise<void> {
   await part("parity", 10, async () => void (report.parity = await parity(opening)));
   await part("matrix", 20, async () => void (report.matrixFlops = await matrixRate(opening)));
   const steps: Dump[] = [];
-  await part("transformer", 60, () => measureNetwork("transformer", opening, { references: referenceCounts(), dumps: steps }));
-  await part("pytorch", 60, () => measurePyTorch(opening, steps, { seconds: Math.min(secondsLeft(), PYTORCH_SECONDS), matrix: sizes.matrix }));
-  await part("edit", 40, async () => void report.edits.push(await measureEdit(opening, (edit) => timeEdit(edit, "first"))));
-  await part("edit again", 40, async () => void report.edits.push(await measureEdit(opening, (edit) => timeEdit(edit, "again"))));
+  await part("transformer", 60, () =>
+    measureNetwork("transformer", opening, { references: referenceCounts(), dumps: steps }),
+  );
+  await part("pytorch", 60, () =>
+    measurePyTorch(opening, steps, { seconds: Math.min(secondsLeft(), PYTORCH_SECONDS), matrix: sizes.matrix }),
+  );
+  await part(
+    "edit",
+    40,
+    async () => void report.edits.push(await measureEdit(opening, (edit) => timeEdit(edit, "first"))),
+  );
+  await part(
+    "edit again",
+    40,
+    async () => void report.edits.push(await measureEdit(opening, (edit) => timeEdit(edit, "again"))),
+  );
   await part("warm edits", 40, async () => void (report.warm = await measureEdit(opening, timeWarmEdits)));
   const results: Dump[] = [];
-  for (const name of [...OTHER_NETWORKS, ...OTHER_TYPES]) await part(name, 20, () => measureNetwork(name, opening, { references: [1], dumps: results }));
+  for (const name of [...OTHER_NETWORKS, ...OTHER_TYPES])
+    await part(name, 20, () => measureNetwork(name, opening, { references: [1], dumps: results }));
   await part("pytorch networks", 30, () => measurePyTorch(opening, results, { seconds: secondsLeft(), matrix: 0 }));
   for (const [name, measure] of Object.entries(MEASURES)) {
-    await part(`measure ${name}`, 20, async () => void (report.measures[name] = await timeMeasure(measure, { opening, folder: work })));
+    await part(
+      `measure ${name}`,
+      20,
+      async () => void (report.measures[name] = await timeMeasure(measure, { opening, folder: work })),
+    );
   }
   await part("transformer-lora", 40, () => measureNetwork("transformer-lora", opening, { references: [1] }));
 }
@@ -106,7 +143,10 @@ async function part(name: string, estimate: number, measure: () => Promise<void>
   else {
     say(name);
     memory.peak();
-    await measure().catch((error: unknown) => void (report.skipped[name] = shortened(error instanceof Error ? error.message : String(error))));
+    await measure().catch(
+      (error: unknown) =>
+        void (report.skipped[name] = shortened(error instanceof Error ? error.message : String(error))),
+    );
   }
   if (report.skipped[name] !== undefined) say(`${name} is left out: ${report.skipped[name]}`);
   await saveReport(json, report);
@@ -134,7 +174,8 @@ async function matrixRate(opening: Opening): Promise<number> {
     times.push((await runs(child, 1)).median);
   }
   const [short, long] = times as [number, number];
-  if (long <= short) throw new Error(`${sizes.products} products more took no longer: ${long.toFixed(4)} s after ${short.toFixed(4)} s`);
+  if (long <= short)
+    throw new Error(`${sizes.products} products more took no longer: ${long.toFixed(4)} s after ${short.toFixed(4)} s`);
   return (2 * sizes.matrix ** 3 * sizes.products) / (long - short);
 }
 
@@ -152,7 +193,11 @@ interface NetworkOptions {
   readonly dumps?: Dump[];
 }
 
-async function measureNetwork(network: GpuNetworkName, opening: Opening, { references, dumps }: NetworkOptions): Promise<void> {
+async function measureNetwork(
+  network: GpuNetworkName,
+  opening: Opening,
+  { references, dumps }: NetworkOptions,
+): Promise<void> {
   await using child = startNetwork();
   const opened = await child.ask({ kind: "open", network, opening });
   const flops = network.startsWith("transformer") ? await stepFlops(opening, references) : undefined;
@@ -164,24 +209,44 @@ async function measureNetwork(network: GpuNetworkName, opening: Opening, { refer
     if (dumps) {
       const path = join(work, `${network}-${count}.safetensors`);
       await child.ask({ kind: "dump", references: count, path });
-      dumps.push({ network, kind: network.replace(/-(?:f32|bf16)$/, ""), references: count, compute: opened.compute, dump: path });
+      dumps.push({
+        network,
+        kind: network.replace(/-(?:f32|bf16)$/, ""),
+        references: count,
+        compute: opened.compute,
+        dump: path,
+      });
     }
   }
 }
 
 async function stepFlops({ files }: Opening, references: readonly number[]): Promise<Record<number, number>> {
-  const tensors = rehearse ? [...(await readSafetensors(files.transformer)).tensors].map(([name, { shape }]) => ({ name, shape })) : publishedTensors("qwen_image_edit_2509_fp8_e4m3fn");
+  const tensors = rehearse
+    ? [...(await readSafetensors(files.transformer)).tensors].map(([name, { shape }]) => ({ name, shape }))
+    : publishedTensors("qwen_image_edit_2509_fp8_e4m3fn");
   const target = sizes.side ** 2;
-  return Object.fromEntries(references.map((count) => [count, transformerFlops(tensors, { text: promptTokens(sizes, count), image: (1 + count) * target, target })]));
+  return Object.fromEntries(
+    references.map((count) => [
+      count,
+      transformerFlops(tensors, { text: promptTokens(sizes, count), image: (1 + count) * target, target }),
+    ]),
+  );
 }
 
-async function measureEdit({ files }: Opening, measure: (edit: EditOptions) => Promise<EditTimes>): Promise<EditResult> {
+async function measureEdit(
+  { files }: Opening,
+  measure: (edit: EditOptions) => Promise<EditTimes>,
+): Promise<EditResult> {
   const times = await measure({ files, device: place, size: sizes.edit, folder: work });
   const peakBytes = memory.peak();
   return { ...times, ...(peakBytes === undefined ? {} : { peakBytes }) };
 }
 
-async function measurePyTorch({ files }: Opening, results: readonly Dump[], limits: { seconds: number; matrix: number }): Promise<void> {
+async function measurePyTorch(
+  { files }: Opening,
+  results: readonly Dump[],
+  limits: { seconds: number; matrix: number },
+): Promise<void> {
   if (results.length === 0) throw new Error("nothing to compare with");
   const peer = rehearse ? "cpu" : "cuda";
   const python = findPython(peer);

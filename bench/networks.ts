@@ -1,7 +1,9 @@
 // The networks that are measured: which tensors their files hold, how their graphs are built, and what a run is fed.
 // Every number of a shape here is repeated in pytorch.py, which runs the same sizes.
-import { checkpointConfig } from "../src/checkpoint/safetensors.js";
+
+import { publishedTensors } from "../fixtures/headers/published.js";
 import type { Checkpoint } from "../src/checkpoint/checkpoint.js";
+import { checkpointConfig } from "../src/checkpoint/safetensors.js";
 import type { HeaderEntry } from "../src/checkpoint/safetensors-writer.js";
 import { Weights } from "../src/checkpoint/weights.js";
 import type { Optimization } from "../src/engine/engine.js";
@@ -15,7 +17,6 @@ import { buildLanguageModel, multimodalRope } from "../src/models/qwen2.5-vl/lan
 import { buildVisionTower, visionGeometry } from "../src/models/qwen2.5-vl/vision.js";
 import { randn } from "../src/sampling/noise.js";
 import { elementCount, float32, type Tensor, type Tensors } from "../src/tensor.js";
-import { publishedTensors } from "../fixtures/headers/published.js";
 
 /** A file that networks are read from. */
 export interface BenchFile {
@@ -35,7 +36,10 @@ export const FILES = {
   "transformer-60": { tensors: transformer, metadata: {}, content: "sparse" },
   "transformer-2": { tensors: () => firstLayers(transformer()), metadata: {}, content: "random" },
   "text-encoder-2": {
-    tensors: () => firstLayers(publishedTensors("qwen_2.5_vl_7b_fp8_scaled")).filter(({ name }) => !/^(lm_head|model\.embed_tokens)\./.test(name)),
+    tensors: () =>
+      firstLayers(publishedTensors("qwen_2.5_vl_7b_fp8_scaled")).filter(
+        ({ name }) => !/^(lm_head|model\.embed_tokens)\./.test(name),
+      ),
     // Of the two vision blocks, one attends in windows and one over the whole picture.
     metadata: { config: JSON.stringify({ vision_config: { fullatt_block_indexes: [1] } }) },
     content: "random",
@@ -44,7 +48,9 @@ export const FILES = {
 } as const satisfies Record<string, BenchFile>;
 
 function firstLayers(tensors: readonly HeaderEntry[]): HeaderEntry[] {
-  return tensors.filter(({ name }) => Number(/^(?:transformer_blocks|model\.layers|visual\.blocks)\.(\d+)\./.exec(name)?.[1] ?? 0) < LAYERS);
+  return tensors.filter(
+    ({ name }) => Number(/^(?:transformer_blocks|model\.layers|visual\.blocks)\.(\d+)\./.exec(name)?.[1] ?? 0) < LAYERS,
+  );
 }
 
 /** A network at one size. */
@@ -70,11 +76,21 @@ export const NETWORKS: Readonly<Record<string, Network>> = {
 };
 
 function vaeEncoder(side: number): Network {
-  return { file: "vae", optimization: "full", build: (graph, weights) => buildVaeEncoder(graph, weights, { compute: "f32" }), feeds: () => ({ image: noise([1, 3, side, side]) }) };
+  return {
+    file: "vae",
+    optimization: "full",
+    build: (graph, weights) => buildVaeEncoder(graph, weights, { compute: "f32" }),
+    feeds: () => ({ image: noise([1, 3, side, side]) }),
+  };
 }
 
 function vaeDecoder(side: number): Network {
-  return { file: "vae", optimization: "full", build: (graph, weights) => buildVaeDecoder(graph, weights, { compute: "f32" }), feeds: () => ({ latent: noise([1, 16, side / 8, side / 8]) }) };
+  return {
+    file: "vae",
+    optimization: "full",
+    build: (graph, weights) => buildVaeDecoder(graph, weights, { compute: "f32" }),
+    feeds: () => ({ latent: noise([1, 16, side / 8, side / 8]) }),
+  };
 }
 
 function noise(shape: readonly number[]): Tensor<"float32"> {
@@ -82,7 +98,10 @@ function noise(shape: readonly number[]): Tensor<"float32"> {
 }
 
 function transformerGraph(graph: Graph, weights: Weights, checkpoint: Checkpoint): void {
-  buildTransformer(graph, weights, { config: transformerConfig(weights, checkpointConfig(checkpoint)), compute: "f32" });
+  buildTransformer(graph, weights, {
+    config: transformerConfig(weights, checkpointConfig(checkpoint)),
+    compute: "f32",
+  });
 }
 
 /** Tokens along one side of a picture of 512 pixels. */
@@ -113,7 +132,10 @@ const PATCHES = 28;
 function visionFeeds(checkpoint: Checkpoint): Tensors {
   const config = visionConfig(numbers(checkpoint), checkpointConfig(checkpoint));
   const values = config.channels * config.temporalPatchSize * config.patchSize ** 2;
-  return { pixel_values: noise([PATCHES * PATCHES, values]), ...visionGeometry({ rows: PATCHES, columns: PATCHES }, config) };
+  return {
+    pixel_values: noise([PATCHES * PATCHES, values]),
+    ...visionGeometry({ rows: PATCHES, columns: PATCHES }, config),
+  };
 }
 
 function languageGraph(graph: Graph, weights: Weights, checkpoint: Checkpoint): void {

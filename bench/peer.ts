@@ -1,13 +1,18 @@
 // A child process that holds one opened network. It is asked by words on stdin and answers lines of JSON, so that two of
 // them can take turns, and each has a peak of memory of its own.
-import { spawn, type ChildProcess } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface, type Interface } from "node:readline";
 
 /** What a peer answers to each word. */
 export interface Answers {
   /** Seconds from the file's path to the model's bytes, and to open the session; PyTorch answers only that it is open. */
-  readonly open: { readonly graph: number; readonly session: number; readonly nodes: number; readonly modelBytes: number };
+  readonly open: {
+    readonly graph: number;
+    readonly session: number;
+    readonly nodes: number;
+    readonly modelBytes: number;
+  };
   /** Wall time, and processor time of all threads: on a busy machine the second says more. */
   readonly run: { readonly seconds: number; readonly processor: number };
   /** The largest resident set so far. */
@@ -26,7 +31,9 @@ export function startPeer(command: string, args: readonly string[], environment:
   const lines = createInterface(child.stdout);
   const ended = new Promise<never>((_, reject) => {
     child.once("error", reject);
-    child.once("exit", (code, signal) => reject(new Error(`${command} ${args.join(" ")} ended with ${code ?? signal}`)));
+    child.once("exit", (code, signal) =>
+      reject(new Error(`${command} ${args.join(" ")} ended with ${code ?? signal}`)),
+    );
   });
   ended.catch(() => {});
   return {

@@ -1,6 +1,6 @@
 // Checkpoints of the published shapes with random weights, written as fast as a disk takes them: every tensor repeats one
 // run of normal noise, whose length shares no factor with any row, from a place of its own, so that no two are alike.
-import { open, type FileHandle } from "node:fs/promises";
+import { type FileHandle, open } from "node:fs/promises";
 import type { StoredType } from "../src/checkpoint/checkpoint.js";
 import { toBfloat16, toFloat8E4M3 } from "../src/checkpoint/half.js";
 import { encodeHeader, type HeaderEntry } from "../src/checkpoint/safetensors-writer.js";
@@ -13,13 +13,18 @@ const TILE = 1_000_003;
 const STRIDE = 314_159;
 
 /** Writes a .safetensors file with these tensors: matrices and kernels keep the variance of what they multiply, norms are near 1. */
-export async function randomCheckpoint(path: string, tensors: readonly HeaderEntry[], metadata: Readonly<Record<string, string>> = {}): Promise<void> {
+export async function randomCheckpoint(
+  path: string,
+  tensors: readonly HeaderEntry[],
+  metadata: Readonly<Record<string, string>> = {},
+): Promise<void> {
   const { header, ordered } = encodeHeader(tensors, metadata);
   const noise = randn(0, TILE);
   const tiles = new Map<string, Uint8Array>();
   await using handle = await open(path, "w");
   await handle.write(header);
-  for (const [index, tensor] of ordered.entries()) await writeRepeated(handle, tileOf(tensor, noise, tiles), { tensor, start: (index * STRIDE) % TILE });
+  for (const [index, tensor] of ordered.entries())
+    await writeRepeated(handle, tileOf(tensor, noise, tiles), { tensor, start: (index * STRIDE) % TILE });
 }
 
 // A published file has thousands of tensors, of a few types and spreads.
@@ -28,7 +33,12 @@ function tileOf({ name, dtype, shape }: HeaderEntry, noise: Float32Array, tiles:
   const deviation = isWeight ? elementCount(shape.slice(1)) ** -0.5 : 0.02;
   const mean = isWeight || name.endsWith("bias") ? 0 : 1;
   const key = [dtype, mean, deviation].join();
-  const tile = tiles.get(key) ?? bytesOf(dtype, noise.map((value) => mean + deviation * value));
+  const tile =
+    tiles.get(key) ??
+    bytesOf(
+      dtype,
+      noise.map((value) => mean + deviation * value),
+    );
   tiles.set(key, tile);
   return tile;
 }
@@ -40,7 +50,11 @@ function bytesOf(dtype: StoredType, values: Float32Array): Uint8Array {
   throw new Error(`internal: no random weights of type ${dtype}`);
 }
 
-async function writeRepeated(handle: FileHandle, tile: Uint8Array, { tensor: { shape }, start }: { tensor: HeaderEntry; start: number }): Promise<void> {
+async function writeRepeated(
+  handle: FileHandle,
+  tile: Uint8Array,
+  { tensor: { shape }, start }: { tensor: HeaderEntry; start: number },
+): Promise<void> {
   const bytes = tile.length / TILE;
   let [at, left] = [start * bytes, elementCount(shape) * bytes];
   while (left > 0) {

@@ -80,25 +80,52 @@ export function withEarlier(report: Report, path: string): Report {
   const isMeasured = (name: string) => report.results.some(({ network }) => network === name);
   const kept = earlier.results.filter(({ network }) => !isMeasured(network));
   if (kept.length > 0 && JSON.stringify(earlier.machine) !== JSON.stringify(report.machine)) {
-    throw new Error(`Cannot add results to ${path}: it holds those of another machine or of other versions; measure all networks or give --json`);
+    throw new Error(
+      `Cannot add results to ${path}: it holds those of another machine or of other versions; measure all networks or give --json`,
+    );
   }
   const order = Object.keys(NETWORKS);
   const results = [...kept, ...report.results].sort((a, b) => order.indexOf(a.network) - order.indexOf(b.network));
   return { machine: report.machine, results };
 }
 
-const COLUMNS = ["network", "nodes", "model", "graph", "session", "first run", "run", "peak", "PyTorch run", "PyTorch peak", "ratio", "CPU ratio"];
+const COLUMNS = [
+  "network",
+  "nodes",
+  "model",
+  "graph",
+  "session",
+  "first run",
+  "run",
+  "peak",
+  "PyTorch run",
+  "PyTorch peak",
+  "ratio",
+  "CPU ratio",
+];
 
 /** The results as a Markdown table. */
 export function resultTable(results: readonly Result[]): string {
   const rows = [COLUMNS, ...results.map(cells)];
   const widths = COLUMNS.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
-  const line = (row: readonly string[]) => `| ${row.map((cell, column) => (column === 0 ? cell.padEnd(widths[0]!) : cell.padStart(widths[column]!))).join(" | ")} |`;
+  const line = (row: readonly string[]) =>
+    `| ${row.map((cell, column) => (column === 0 ? cell.padEnd(widths[0]!) : cell.padStart(widths[column]!))).join(" | ")} |`;
   const rule = `|${widths.map((width, column) => (column === 0 ? "-".repeat(width + 2) : `${"-".repeat(width + 1)}:`)).join("|")}|`;
   return [line(COLUMNS), rule, ...rows.slice(1).map(line)].join("\n");
 }
 
-function cells({ network, nodes, modelBytes, graph, session, peakBytes, qedit, pytorch, ratio, processorRatio }: Result): string[] {
+function cells({
+  network,
+  nodes,
+  modelBytes,
+  graph,
+  session,
+  peakBytes,
+  qedit,
+  pytorch,
+  ratio,
+  processorRatio,
+}: Result): string[] {
   return [
     network,
     String(nodes),

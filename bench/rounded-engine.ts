@@ -1,13 +1,25 @@
 // An engine that runs graphs of 16 bits on the CPU, which has kernels for few of their operators: every operator that computes takes its
 // inputs as float32, and its results are rounded to the type they have in the graph. What a GPU does inside a kernel is not imitated.
-import { modelOf, type Engine } from "../src/engine/engine.js";
+import { type Engine, modelOf } from "../src/engine/engine.js";
 import type { Device } from "../src/engine/providers.js";
 import { Graph, type Node } from "../src/graph/graph.js";
-import { ELEMENT, type DType, type Shape } from "../src/graph/types.js";
+import { type DType, ELEMENT, type Shape } from "../src/graph/types.js";
 import { Value } from "../src/graph/value.js";
 
 /** Operators that move values and change none, or only their type. */
-const MOVES = new Set(["Cast", "Identity", "Reshape", "Transpose", "Slice", "Split", "Concat", "Squeeze", "Unsqueeze", "Shape", "Gather"]);
+const MOVES = new Set([
+  "Cast",
+  "Identity",
+  "Reshape",
+  "Transpose",
+  "Slice",
+  "Split",
+  "Concat",
+  "Squeeze",
+  "Unsqueeze",
+  "Shape",
+  "Gather",
+]);
 const NARROW: readonly DType[] = ["bf16", "f16"];
 
 /** Decorates an engine on the CPU; `device` is the one that it stands for. Graphs without 16-bit values keep their nodes. */
@@ -25,12 +37,15 @@ export function roundedEngine(engine: Engine, device: Device = engine.device): E
 /** The same graph, every computing operator of 16 bits between casts. */
 export function roundedGraph(graph: Graph): Graph {
   const rounded = new Graph(graph.name);
-  for (const name of ["inputs", "outputs"] as const) for (const [key, value] of graph[name]) rounded[name].set(key, value);
+  for (const name of ["inputs", "outputs"] as const)
+    for (const [key, value] of graph[name]) rounded[name].set(key, value);
   for (const [key, external] of graph.externals) rounded.externals.set(key, external);
   for (const [key, constant] of graph.constants) rounded.constants.set(key, constant);
   rounded.values.push(...graph.values);
   const stored = [...graph.externals, ...graph.constants].map(([name, tensor]) => ({ name, ...tensor }));
-  const known = new Map<string, Typed>([...graph.inputs.values(), ...graph.values, ...stored].map((each) => [each.name, each]));
+  const known = new Map<string, Typed>(
+    [...graph.inputs.values(), ...graph.values, ...stored].map((each) => [each.name, each]),
+  );
   for (const node of graph.nodes) addNode(rounded, node, known);
   return rounded;
 }
@@ -48,9 +63,23 @@ function onCpu(node: Node, declare: (name: string, like: string) => void): Node[
   for (const name of [wide, scaled]) declare(name, weight);
   const inDomain = { domain: "", attributes: {} };
   return [
-    { ...inDomain, name: `${wide}/Cast`, operator: "Cast", inputs: [weight], outputs: [wide], attributes: { to: { int: ELEMENT.f32.onnx } } },
+    {
+      ...inDomain,
+      name: `${wide}/Cast`,
+      operator: "Cast",
+      inputs: [weight],
+      outputs: [wide],
+      attributes: { to: { int: ELEMENT.f32.onnx } },
+    },
     { ...inDomain, name: `${scaled}/Mul`, operator: "Mul", inputs: [wide, scales], outputs: [scaled] },
-    { ...inDomain, name: node.name, operator: "Gemm", inputs: [x, scaled, ...(bias ? [bias] : [])], outputs: node.outputs, attributes: { transB: { int: 1 } } },
+    {
+      ...inDomain,
+      name: node.name,
+      operator: "Gemm",
+      inputs: [x, scaled, ...(bias ? [bias] : [])],
+      outputs: node.outputs,
+      attributes: { transB: { int: 1 } },
+    },
   ];
 }
 
@@ -61,8 +90,16 @@ function addNode(rounded: Graph, node: Node, known: ReadonlyMap<string, Typed>):
     return;
   }
   const cast = (from: string, to: string, dtype: DType) =>
-    rounded.nodes.push({ name: `${to}/Cast`, operator: "Cast", domain: "", inputs: [from], outputs: [to], attributes: { to: { int: ELEMENT[dtype].onnx } } });
-  const declared = (name: string, like: string) => void rounded.values.push(new Value(rounded, { name, dtype: "f32", shape: known.get(like)!.shape }));
+    rounded.nodes.push({
+      name: `${to}/Cast`,
+      operator: "Cast",
+      domain: "",
+      inputs: [from],
+      outputs: [to],
+      attributes: { to: { int: ELEMENT[dtype].onnx } },
+    });
+  const declared = (name: string, like: string) =>
+    void rounded.values.push(new Value(rounded, { name, dtype: "f32", shape: known.get(like)!.shape }));
   const inputs = node.inputs.map((name, index) => {
     if (!isNarrow(name)) return name;
     const wide = `${node.name}/${index}.wide`;

@@ -2,7 +2,17 @@
 // Everything that must not happen is a plain Error whose message starts with "internal:".
 
 /** Exit status by kind of failure. 130 and 143 are the shells' 128 + SIGINT and 128 + SIGTERM. */
-export const EXIT = { ok: 0, runtime: 1, usage: 2, model: 3, memory: 4, output: 5, partial: 6, interrupted: 130, terminated: 143 } as const;
+export const EXIT = {
+  ok: 0,
+  runtime: 1,
+  usage: 2,
+  model: 3,
+  memory: 4,
+  output: 5,
+  partial: 6,
+  interrupted: 130,
+  terminated: 143,
+} as const;
 
 /** Exit status by code. */
 export const CODES = {

@@ -17,13 +17,30 @@ export type ProgressEvent =
   | { readonly kind: "step"; readonly step: number; readonly total: number; readonly seconds: number }
   | { readonly kind: "end"; readonly stage: string; readonly seconds: number }
   /** How far the result zoomed and shifted against picture 1: pixels of the result to the right and down, all undefined when that cannot be told. */
-  | { readonly kind: "drift"; readonly zoom?: number; readonly right?: number; readonly down?: number; readonly text: string }
+  | {
+      readonly kind: "drift";
+      readonly zoom?: number;
+      readonly right?: number;
+      readonly down?: number;
+      readonly text: string;
+    }
   /** A graph was opened with its weights, or closed. */
-  | { readonly kind: "session"; readonly action: "opened" | "closed"; readonly network: string; readonly seconds: number }
+  | {
+      readonly kind: "session";
+      readonly action: "opened" | "closed";
+      readonly network: string;
+      readonly seconds: number;
+    }
   /** A stage's result was taken from an earlier run, or kept for later ones. */
   | { readonly kind: "cache"; readonly action: "hit" | "stored"; readonly stage: string; readonly key: string }
   /** Bytes of a download or a hash so far; `total` is undefined when nobody said it. */
-  | { readonly kind: "transfer"; readonly name: string; readonly bytes: number; readonly total: number | undefined; readonly bytesPerSecond: number }
+  | {
+      readonly kind: "transfer";
+      readonly name: string;
+      readonly bytes: number;
+      readonly total: number | undefined;
+      readonly bytesPerSecond: number;
+    }
   /** One job of many; `index` counts from 1. A job starts once for each stage when a batch goes stage by stage. */
   | {
       readonly kind: "job";

@@ -1,8 +1,8 @@
 // Files as a whole: exact reads, writes that either happen completely or not at all, and what went wrong in words.
 
 import { unlinkSync } from "node:fs";
-import { link, mkdir, open, realpath, rename, rm, stat } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
+import { link, mkdir, open, realpath, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { QeditError } from "./errors.js";
 
@@ -12,14 +12,20 @@ const LARGEST_READ = 2 ** 30;
 const REASONS: Readonly<Record<string, { reason: string; hint: string }>> = {
   ENOSPC: { reason: "no space is left on the disk", hint: "Free some space, or choose another folder" },
   EDQUOT: { reason: "the disk quota is used up", hint: "Free some space, or choose another folder" },
-  EFBIG: { reason: "the file is larger than the system allows", hint: "Raise the limit (`ulimit -f unlimited`), or choose another file system" },
+  EFBIG: {
+    reason: "the file is larger than the system allows",
+    hint: "Raise the limit (`ulimit -f unlimited`), or choose another file system",
+  },
   EACCES: { reason: "permission denied", hint: "Check the permissions of the file and its folder" },
   EPERM: { reason: "operation not permitted", hint: "Check the permissions of the file and its folder" },
   EROFS: { reason: "the file system is read-only", hint: "Choose another folder" },
   EISDIR: { reason: "it is a folder", hint: "Name a file, not a folder" },
   ENOTDIR: { reason: "a part of its path is a file, not a folder", hint: "Check the path" },
   EEXIST: { reason: "a part of its path is a file, not a folder", hint: "Check the path" },
-  EPIPE: { reason: "nobody reads it any more", hint: "The next command in the pipeline ended first: look at its message" },
+  EPIPE: {
+    reason: "nobody reads it any more",
+    hint: "The next command in the pipeline ended first: look at its message",
+  },
   ENOENT: { reason: "it does not exist", hint: "Check the path" },
 };
 
@@ -30,7 +36,11 @@ const temporaries = new Set<string>();
  * holds half a file. A symbolic link keeps pointing where it did; devices and pipes are written directly.
  * Throws QEDIT_E_IO, or QEDIT_E_EXISTS when `overwrite` is false and the file is there by then; nothing is left behind.
  */
-export async function writeFileAtomically(path: string, bytes: Uint8Array, { overwrite = true }: { overwrite?: boolean } = {}): Promise<void> {
+export async function writeFileAtomically(
+  path: string,
+  bytes: Uint8Array,
+  { overwrite = true }: { overwrite?: boolean } = {},
+): Promise<void> {
   try {
     await makeFolders(dirname(path));
     const target = await describe(path);
@@ -55,7 +65,9 @@ export async function writeFileAtomically(path: string, bytes: Uint8Array, { ove
 
 /** The refusal to replace a file. */
 export function existsAlready(path: string): QeditError {
-  return new QeditError("QEDIT_E_EXISTS", `Cannot write ${path}: it is there already`, { hint: "Replace it with --force, or choose another name with -o" });
+  return new QeditError("QEDIT_E_EXISTS", `Cannot write ${path}: it is there already`, {
+    hint: "Replace it with --force, or choose another name with -o",
+  });
 }
 
 // A link never replaces a file, as a rename would even if the file came into being a moment ago.
@@ -83,7 +95,11 @@ export function removeTemporaryFiles(): void {
 }
 
 /** Exactly length bytes from position on, in an ArrayBuffer of their own; throws a plain Error when the file ends before. */
-export async function readRange(handle: FileHandle, position: number, length: number): Promise<Uint8Array<ArrayBuffer>> {
+export async function readRange(
+  handle: FileHandle,
+  position: number,
+  length: number,
+): Promise<Uint8Array<ArrayBuffer>> {
   const bytes = new Uint8Array(length);
   for (let done = 0; done < length; ) {
     const { bytesRead } = await handle.read(bytes, done, Math.min(length - done, LARGEST_READ), position + done);
@@ -99,7 +115,10 @@ export function ioFailure(verb: "read" | "write", path: string, error: unknown):
   const code = error instanceof Error && "code" in error ? String(error.code) : "";
   const known = REASONS[code];
   const reason = known?.reason ?? (error instanceof Error ? error.message : String(error));
-  return new QeditError("QEDIT_E_IO", `Cannot ${verb} ${path}: ${reason}`, { ...(known && { hint: known.hint }), cause: error });
+  return new QeditError("QEDIT_E_IO", `Cannot ${verb} ${path}: ${reason}`, {
+    ...(known && { hint: known.hint }),
+    cause: error,
+  });
 }
 
 /** The file that a path stands for, and whether renaming over it would replace a device or a pipe. */
@@ -139,7 +158,8 @@ async function writeAndFlush(path: string, bytes: Uint8Array, flags: string): Pr
     await handle.writeFile(bytes);
     // Pipes and terminals cannot be flushed, and need not be.
     await handle.sync().catch((error: unknown) => {
-      if (!(error instanceof Error && "code" in error && (error.code === "EINVAL" || error.code === "ENOTSUP"))) throw error;
+      if (!(error instanceof Error && "code" in error && (error.code === "EINVAL" || error.code === "ENOTSUP")))
+        throw error;
     });
   } finally {
     await handle.close();

@@ -29,7 +29,11 @@ const WINDOWS: Readonly<Record<Purpose, readonly [variable: string, below: reado
 };
 
 /** qedit's own folder for a purpose, which may not exist yet. QEDIT_HOME, then the XDG variables, then the system's places decide. */
-export function folderFor(purpose: Purpose, env: Readonly<Record<string, string | undefined>> = process.env, platform: string = process.platform): string {
+export function folderFor(
+  purpose: Purpose,
+  env: Readonly<Record<string, string | undefined>> = process.env,
+  platform: string = process.platform,
+): string {
   if (env["QEDIT_HOME"]) return join(env["QEDIT_HOME"], purpose);
   const home = env["HOME"] || homedir();
   const [variable, below] = XDG[purpose];
@@ -37,7 +41,11 @@ export function folderFor(purpose: Purpose, env: Readonly<Record<string, string 
   if (platform === "darwin") return join(home, ...MAC[purpose], "qedit", ...(purpose === "state" ? ["state"] : []));
   if (platform === "win32") {
     const [variable, below] = WINDOWS[purpose];
-    return join(env[variable] || join(homedir(), ...below), "qedit", ...(purpose === "config" || purpose === "data" ? [] : [purpose]));
+    return join(
+      env[variable] || join(homedir(), ...below),
+      "qedit",
+      ...(purpose === "config" || purpose === "data" ? [] : [purpose]),
+    );
   }
   return join(home, ...below, "qedit");
 }

@@ -37,6 +37,9 @@ export function tensor<T extends TensorType>(type: T, shape: readonly number[], 
 }
 
 /** A float32 tensor, zeros unless data is given. */
-export function float32(shape: readonly number[], data: Float32Array = new Float32Array(elementCount(shape))): Tensor<"float32"> {
+export function float32(
+  shape: readonly number[],
+  data: Float32Array = new Float32Array(elementCount(shape)),
+): Tensor<"float32"> {
   return tensor("float32", shape, data);
 }

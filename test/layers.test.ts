@@ -5,7 +5,15 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 
 /** From the top; folders of one row do not import each other. `.` is what lies in src itself: errors, tensor, files. */
-const ROWS = [["cli"], ["pipeline"], ["stages", "catalog"], ["models", "sampling", "engine", "artifacts", "text", "image"], ["checkpoint"], ["graph"], ["."]];
+const ROWS = [
+  ["cli"],
+  ["pipeline"],
+  ["stages", "catalog"],
+  ["models", "sampling", "engine", "artifacts", "text", "image"],
+  ["checkpoint"],
+  ["graph"],
+  ["."],
+];
 
 /** Packages of package.json, and the one folder that may import each. */
 const OWNERS: Readonly<Record<string, string>> = {
@@ -48,8 +56,15 @@ const outside = imports.filter(({ target }) => !target.startsWith("."));
 // Static, dynamic and type imports, re-exports, and modules named by URL, as a worker's is.
 function importsOf(file: string): Import[] {
   const text = readFileSync(join(src, file), "utf8");
-  const patterns = [/^(?:import|export)\b[^;"']*?\bfrom\s*"([^"]+)"/gm, /^import\s*"([^"]+)"/gm, /\bimport\(\s*"([^"]+)"/g, /new URL\("([^"]+\.js)", import\.meta\.url\)/g];
-  return patterns.flatMap((pattern) => [...text.matchAll(pattern)].map((match) => ({ file, folder: folderOf(join(src, file)), target: match[1]! })));
+  const patterns = [
+    /^(?:import|export)\b[^;"']*?\bfrom\s*"([^"]+)"/gm,
+    /^import\s*"([^"]+)"/gm,
+    /\bimport\(\s*"([^"]+)"/g,
+    /new URL\("([^"]+\.js)", import\.meta\.url\)/g,
+  ];
+  return patterns.flatMap((pattern) =>
+    [...text.matchAll(pattern)].map((match) => ({ file, folder: folderOf(join(src, file)), target: match[1]! })),
+  );
 }
 
 function folderOf(path: string): string {
@@ -67,7 +82,10 @@ function goesDown({ file, folder, target }: Import): boolean {
 }
 
 function packageOf(target: string): string {
-  return target.split("/").slice(0, target.startsWith("@") ? 2 : 1).join("/");
+  return target
+    .split("/")
+    .slice(0, target.startsWith("@") ? 2 : 1)
+    .join("/");
 }
 
 function lines(list: readonly Import[]): string[] {
@@ -110,8 +128,12 @@ describe("packages", () => {
   });
 
   test("each one of package.json is in use", () => {
-    const { dependencies } = JSON.parse(readFileSync(join(src, "../package.json"), "utf8")) as { dependencies: Record<string, string> };
-    expect([...new Set(packages.map(({ target }) => packageOf(target)))].sort()).toEqual(Object.keys(dependencies).sort());
+    const { dependencies } = JSON.parse(readFileSync(join(src, "../package.json"), "utf8")) as {
+      dependencies: Record<string, string>;
+    };
+    expect([...new Set(packages.map(({ target }) => packageOf(target)))].sort()).toEqual(
+      Object.keys(dependencies).sort(),
+    );
   });
 
   test.each(["onnxruntime-node", "sharp"])("%s, a native one, is loaded only when it is used", (name) => {
@@ -126,6 +148,8 @@ test.each(PURE)("%s imports no module of Node's", (pure) => {
 });
 
 test(`no file is longer than ${LONGEST_FILE} lines`, () => {
-  const long = files.filter((file) => readFileSync(join(src, file), "utf8").trimEnd().split("\n").length > LONGEST_FILE);
+  const long = files.filter(
+    (file) => readFileSync(join(src, file), "utf8").trimEnd().split("\n").length > LONGEST_FILE,
+  );
   expect(long).toEqual([]);
 });

@@ -1,8 +1,9 @@
 // Networks of the published widths as the stages open them, each in several ways that must give the same: whole, streamed or in tiles in
 // float32, and in the GPU's type with every operator's result rounded.
+
+import { Weights } from "../../src/checkpoint/weights.js";
 import type { Engine } from "../../src/engine/engine.js";
 import { modelOf, withSession } from "../../src/engine/engine.js";
-import { Weights } from "../../src/checkpoint/weights.js";
 import type { ProgressEvent } from "../../src/events.js";
 import { Graph } from "../../src/graph/graph.js";
 import type { DType } from "../../src/graph/types.js";
@@ -11,7 +12,7 @@ import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/config
 import { multimodalRope } from "../../src/models/qwen2.5-vl/language.js";
 import { buildVisionTower, visionGeometry } from "../../src/models/qwen2.5-vl/vision.js";
 import { randn } from "../../src/sampling/noise.js";
-import { numbersOf, readNetworkFile, type NetworkFile, type NetworkRole } from "../../src/stages/network-file.js";
+import { type NetworkFile, type NetworkRole, numbersOf, readNetworkFile } from "../../src/stages/network-file.js";
 import { withLanguageModel } from "../../src/stages/open-language-model.js";
 import { withTransformer } from "../../src/stages/open-transformer.js";
 import { withVae } from "../../src/stages/open-vae.js";
@@ -45,7 +46,12 @@ export interface FullWidth {
 }
 
 const WHOLE: Way = { name: "whole", compute: "f32" };
-const STREAMED: Way = { name: "streamed", compute: "f32", vram: 400e6, told: /0 of 2 layers stay open, the others 1 at a time/ };
+const STREAMED: Way = {
+  name: "streamed",
+  compute: "f32",
+  vram: 400e6,
+  told: /0 of 2 layers stay open, the others 1 at a time/,
+};
 const TILED: Way = { name: "in tiles", compute: "f32", tile: 128, told: /coding tile 2 of/ };
 const ROUNDED = "every result rounded";
 /** Tokens of a latent along one side: a picture of 256². */
@@ -62,20 +68,29 @@ export const FULL_WIDTH: readonly FullWidth[] = [
   vae("encoder"),
   vae("decoder"),
   {
-    name: "vision tower, 2 blocks", file: "text-encoder-2", ways: [WHOLE, { name: ROUNDED, compute: "bf16" }],
+    name: "vision tower, 2 blocks",
+    file: "text-encoder-2",
+    ways: [WHOLE, { name: ROUNDED, compute: "bf16" }],
     inputs: visionInputs,
     async run(path, { compute }, { engine }) {
       const file = await opened(path, "text encoder");
       const config = visionConfig(numbersOf(file.checkpoint), file.config);
       const graph = new Graph("the vision tower");
       buildVisionTower(graph, Weights.of(graph, file.checkpoint), { config, compute });
-      const feeds = { pixel_values: (await visionInputs(path))["pixel_values"]!, ...visionGeometry({ rows: PATCHES[0], columns: PATCHES[1] }, config) };
-      const { image_embeds: embeds } = await withSession(engine, await modelOf(graph, "none"), (session) => session.run(feeds));
+      const feeds = {
+        pixel_values: (await visionInputs(path))["pixel_values"]!,
+        ...visionGeometry({ rows: PATCHES[0], columns: PATCHES[1] }, config),
+      };
+      const { image_embeds: embeds } = await withSession(engine, await modelOf(graph, "none"), (session) =>
+        session.run(feeds),
+      );
       return embeds as Tensor<"float32">;
     },
   },
   {
-    name: "language model, 2 layers", file: "text-encoder-2", ways: [WHOLE, STREAMED, { name: ROUNDED, compute: "bf16" }],
+    name: "language model, 2 layers",
+    file: "text-encoder-2",
+    ways: [WHOLE, STREAMED, { name: ROUNDED, compute: "bf16" }],
     inputs: languageInputs,
     async run(path, { compute }, context) {
       const file = await opened(path, "text encoder");
@@ -83,44 +98,70 @@ export const FULL_WIDTH: readonly FullWidth[] = [
       const { inputs_embeds: embeds } = await languageInputs(path);
       const { cos, sin } = multimodalRope(languagePositions(), config);
       const run = { file, config, compute, tokens: embeds!.shape[1]! };
-      const [outputs] = await withLanguageModel(run, context, (model) => model.run([{ inputs_embeds: embeds!, rope_cos: cos, rope_sin: sin }]));
+      const [outputs] = await withLanguageModel(run, context, (model) =>
+        model.run([{ inputs_embeds: embeds!, rope_cos: cos, rope_sin: sin }]),
+      );
       return outputs!["hidden_states"] as Tensor<"float32">;
     },
   },
   {
-    name: "transformer, 2 blocks", file: "transformer-2", ways: [WHOLE, STREAMED, { name: ROUNDED, compute: "bf16" }],
+    name: "transformer, 2 blocks",
+    file: "transformer-2",
+    ways: [WHOLE, STREAMED, { name: ROUNDED, compute: "bf16" }],
     inputs: transformerInputs,
     async run(path, { compute }, context) {
       const file = await opened(path, "transformer");
       const config = transformerConfig(numbersOf(file.checkpoint), file.config);
-      const { latent, reference_1, reference_2, prompt_embeds } = (await transformerInputs(path)) as Record<string, Tensor<"float32">>;
-      const conditions = { shape: latent!.shape, references: [reference_1!, reference_2!], embeds: { positive: prompt_embeds!, negative: undefined }, config };
+      const { latent, reference_1, reference_2, prompt_embeds } = (await transformerInputs(path)) as Record<
+        string,
+        Tensor<"float32">
+      >;
+      const conditions = {
+        shape: latent!.shape,
+        references: [reference_1!, reference_2!],
+        embeds: { positive: prompt_embeds!, negative: undefined },
+        config,
+      };
       const run = { file, config, compute, loras: [], sigmas: [SIGMA], lengths: tokenLengths(conditions) };
-      return withTransformer(run, context, async (transformer) => float32(latent!.shape, await velocityOf(transformer, conditions)(latent!.data, SIGMA, "positive")));
+      return withTransformer(run, context, async (transformer) =>
+        float32(latent!.shape, await velocityOf(transformer, conditions)(latent!.data, SIGMA, "positive")),
+      );
     },
   },
 ];
 
 function vae(half: "encoder" | "decoder"): FullWidth {
   const input = half === "encoder" ? "image" : "latent";
-  const inputs = async () => ({ [input]: half === "encoder" ? unit(noise(1, [1, 3, 8 * SIDE, 8 * SIDE])) : noise(1, [1, 16, SIDE, SIDE]) });
+  const inputs = async () => ({
+    [input]: half === "encoder" ? unit(noise(1, [1, 3, 8 * SIDE, 8 * SIDE])) : noise(1, [1, 16, SIDE, SIDE]),
+  });
   return {
-    name: `VAE ${half}`, file: "vae", ways: [WHOLE, TILED, { name: ROUNDED, compute: "f16" }],
+    name: `VAE ${half}`,
+    file: "vae",
+    ways: [WHOLE, TILED, { name: ROUNDED, compute: "f16" }],
     inputs,
     async run(path, { compute, tile }, context) {
       const file = await opened(path, "VAE");
       const given = (await inputs())[input]!;
-      return withVae(half, { run: { file, compute, tile }, pixels: [8 * SIDE, 8 * SIDE] }, context, (run) => run(given));
+      return withVae(half, { run: { file, compute, tile }, pixels: [8 * SIDE, 8 * SIDE] }, context, (run) =>
+        run(given),
+      );
     },
   };
 }
 
 /** Runs a network in one way; throws when it was run in another. */
-export async function runIn(way: Way, { run }: FullWidth, { path, engine }: { path: string; engine: Engine }): Promise<Tensor<"float32">> {
+export async function runIn(
+  way: Way,
+  { run }: FullWidth,
+  { path, engine }: { path: string; engine: Engine },
+): Promise<Tensor<"float32">> {
   const told: string[] = [];
-  const emit = (event: ProgressEvent) => void told.push(...(event.kind === "plan" ? event.lines : event.kind === "activity" ? [event.text] : []));
+  const emit = (event: ProgressEvent) =>
+    void told.push(...(event.kind === "plan" ? event.lines : event.kind === "activity" ? [event.text] : []));
   const result = await run(path, way, { engine, emit, signal: new AbortController().signal, vram: way.vram });
-  if (way.told && !told.some((line) => way.told!.test(line))) throw new Error(`The network was not run ${way.name}: ${told.join("; ")}`);
+  if (way.told && !told.some((line) => way.told!.test(line)))
+    throw new Error(`The network was not run ${way.name}: ${told.join("; ")}`);
   return result;
 }
 
@@ -136,21 +177,30 @@ function noise(seed: number, shape: readonly number[]): Tensor<"float32"> {
 
 // In 0..1, as pictures are.
 function unit({ shape, data }: Tensor<"float32">): Tensor<"float32"> {
-  return float32(shape, data.map((value) => Math.min(Math.max(0.5 + value / 4, 0), 1)));
+  return float32(
+    shape,
+    data.map((value) => Math.min(Math.max(0.5 + value / 4, 0), 1)),
+  );
 }
 
 async function visionInputs(path: string): Promise<Tensors> {
   const file = await opened(path, "text encoder");
   const { channels, temporalPatchSize, patchSize } = visionConfig(numbersOf(file.checkpoint), file.config);
   const [rows, columns] = PATCHES;
-  return { pixel_values: noise(1, [rows * columns, channels * temporalPatchSize * patchSize ** 2]), image_grid_thw: float32([1, 3], Float32Array.of(1, rows, columns)) };
+  return {
+    pixel_values: noise(1, [rows * columns, channels * temporalPatchSize * patchSize ** 2]),
+    image_grid_thw: float32([1, 3], Float32Array.of(1, rows, columns)),
+  };
 }
 
 // Text, the tokens of one picture, text.
 function languagePositions(): number[][] {
   const [rows, columns] = PATCHES;
   const count = (rows * columns) / 4;
-  return positionIds({ length: TOKENS_BEFORE + count + TOKENS_AFTER, images: [{ start: TOKENS_BEFORE, count, grid: [1, rows, columns] }] });
+  return positionIds({
+    length: TOKENS_BEFORE + count + TOKENS_AFTER,
+    images: [{ start: TOKENS_BEFORE, count, grid: [1, rows, columns] }],
+  });
 }
 
 async function languageInputs(path: string): Promise<Tensors> {
@@ -158,7 +208,10 @@ async function languageInputs(path: string): Promise<Tensors> {
   const { width } = languageConfig(numbersOf(file.checkpoint), file.config);
   const positions = languagePositions();
   const tokens = positions[0]!.length;
-  return { inputs_embeds: noise(1, [1, tokens, width]), position_ids: float32([3, tokens], Float32Array.from(positions.flat())) };
+  return {
+    inputs_embeds: noise(1, [1, tokens, width]),
+    position_ids: float32([3, tokens], Float32Array.from(positions.flat())),
+  };
 }
 
 // A target of 256 x 192 pixels and two references of other shapes.
@@ -166,7 +219,10 @@ async function transformerInputs(path: string): Promise<Tensors> {
   const file = await opened(path, "transformer");
   const { textWidth } = transformerConfig(numbersOf(file.checkpoint), file.config);
   return {
-    latent: noise(1, [1, 16, SIDE, 24]), reference_1: noise(2, [1, 16, 24, SIDE]), reference_2: noise(3, [1, 16, 12, 16]),
-    prompt_embeds: noise(4, [1, PROMPT_TOKENS, textWidth]), timestep: float32([1], Float32Array.of(SIGMA)),
+    latent: noise(1, [1, 16, SIDE, 24]),
+    reference_1: noise(2, [1, 16, 24, SIDE]),
+    reference_2: noise(3, [1, 16, 12, 16]),
+    prompt_embeds: noise(4, [1, PROMPT_TOKENS, textWidth]),
+    timestep: float32([1], Float32Array.of(SIGMA)),
   };
 }

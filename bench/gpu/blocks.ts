@@ -1,14 +1,14 @@
 // A few blocks of the transformer at full width, written in every form: what is open, and fed, in the measures of measures.ts.
 import { matchLora } from "../../src/checkpoint/lora.js";
 import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetensors.js";
-import { Weights, type Adapter } from "../../src/checkpoint/weights.js";
+import { type Adapter, Weights } from "../../src/checkpoint/weights.js";
 import { affordableOptimization } from "../../src/engine/optimization.js";
 import { computeType } from "../../src/engine/providers.js";
 import type { GraphForms } from "../../src/graph/forms.js";
 import { Graph } from "../../src/graph/graph.js";
 import { transformerConfig } from "../../src/models/qwen-image/config.js";
 import { fedVectors, modulationInput } from "../../src/models/qwen-image/modulation.js";
-import { ropeTables, type Grid } from "../../src/models/qwen-image/tokens.js";
+import { type Grid, ropeTables } from "../../src/models/qwen-image/tokens.js";
 import { buildTransformer } from "../../src/models/qwen-image/transformer.js";
 import { randn } from "../../src/sampling/noise.js";
 import { numbersOf } from "../../src/stages/network-file.js";
@@ -35,22 +35,34 @@ export const FEW_BLOCKS = {
   "blocks-lora-apart": (opening: Opening) => fewBlocks(opening, { isLora: true, forms: { loras: "apart" } }),
 } as const satisfies Record<string, (opening: Opening) => Promise<BuiltNetwork>>;
 
-async function fewBlocks({ files, sizes, device }: Opening, { isLora = false, isModulationComputed = false, forms = {} }: Way): Promise<BuiltNetwork> {
+async function fewBlocks(
+  { files, sizes, device }: Opening,
+  { isLora = false, isModulationComputed = false, forms = {} }: Way,
+): Promise<BuiltNetwork> {
   const checkpoint = await readSafetensors(files.transformer);
   const whole = transformerConfig(numbersOf(checkpoint), checkpointConfig(checkpoint));
   const config = { ...whole, blocks: Math.min(whole.blocks, BLOCKS) };
   const blocks = { from: 0, to: config.blocks };
-  const adapters: Adapter[] = isLora ? [{ name: "lora_strength.0", pairs: (await matchLora(await readSafetensors(files.lora), checkpoint)).matched }] : [];
+  const adapters: Adapter[] = isLora
+    ? [{ name: "lora_strength.0", pairs: (await matchLora(await readSafetensors(files.lora), checkpoint)).matched }]
+    : [];
   const graph = new Graph("a few blocks of the transformer", forms);
   const compute = computeType(device, "transformer");
-  buildTransformer(graph, Weights.of(graph, checkpoint, adapters), { config, compute, blocks, isModulationFed: !isModulationComputed });
+  buildTransformer(graph, Weights.of(graph, checkpoint, adapters), {
+    config,
+    compute,
+    blocks,
+    isModulationFed: !isModulationComputed,
+  });
   const grid: Grid = { rows: sizes.side, columns: sizes.side };
   const { cos, sin } = ropeTables(sizes.promptTokens, [grid, grid], config);
   const feeds = {
     latent_tokens: noise(1, [1, sizes.side ** 2, config.patchWidth]),
     reference_tokens: noise(2, [1, sizes.side ** 2, config.patchWidth]),
     prompt_embeds: noise(3, [1, sizes.promptTokens, config.textWidth]),
-    ...(isModulationComputed ? { timestep: float32([1], Float32Array.of(0.75)) } : { [modulationInput(blocks)]: noise(4, [fedVectors(config, blocks), config.heads * config.headDim]) }),
+    ...(isModulationComputed
+      ? { timestep: float32([1], Float32Array.of(0.75)) }
+      : { [modulationInput(blocks)]: noise(4, [fedVectors(config, blocks), config.heads * config.headDim]) }),
     rope_cos: cos,
     rope_sin: sin,
     ...(isLora ? { "lora_strength.0": float32([1], Float32Array.of(1)) } : {}),

@@ -1,14 +1,15 @@
 // A process that holds one network on one device, so that its memory and what ONNX Runtime prints are its own. Asked and answered over
 // Node's channel between processes; stdout is ONNX Runtime's, which tells its attention kernels there.
-import { directEngine } from "../../src/engine/direct.js";
-import { modelOf, type Engine, type Session } from "../../src/engine/engine.js";
-import { missingKernels } from "../../src/engine/kernels.js";
+
 import { writeSafetensors } from "../../src/checkpoint/safetensors-writer.js";
+import { directEngine } from "../../src/engine/direct.js";
+import { type Engine, modelOf, type Session } from "../../src/engine/engine.js";
+import { missingKernels } from "../../src/engine/kernels.js";
 import type { DType } from "../../src/graph/types.js";
 import type { Tensors } from "../../src/tensor.js";
 import { roundedEngine } from "../rounded-engine.js";
-import { GPU_NETWORKS, type BuiltNetwork, type GpuNetworkName, type Opening } from "./networks.js";
-import { tinyParity, type ParityRow } from "./parity.js";
+import { type BuiltNetwork, GPU_NETWORKS, type GpuNetworkName, type Opening } from "./networks.js";
+import { type ParityRow, tinyParity } from "./parity.js";
 
 /** What the process is asked. */
 export type Question =
@@ -20,7 +21,13 @@ export type Question =
 
 /** What it answers; seconds are wall time. */
 export interface Answers {
-  readonly open: { readonly graph: number; readonly session: number; readonly nodes: number; readonly compute: DType; readonly withoutKernel: readonly string[] };
+  readonly open: {
+    readonly graph: number;
+    readonly session: number;
+    readonly nodes: number;
+    readonly compute: DType;
+    readonly withoutKernel: readonly string[];
+  };
   /** What a run is fed is made, and kept. */
   readonly feed: Record<string, never>;
   readonly run: { readonly seconds: number };
@@ -74,7 +81,9 @@ async function openNetwork(network: GpuNetworkName, opening: Opening): Promise<A
 }
 
 async function engineOf({ device, isRehearsal }: Opening): Promise<Engine> {
-  return isRehearsal ? roundedEngine(await directEngine({ provider: "cpu", index: 0, threads: 0 }), device) : directEngine(device);
+  return isRehearsal
+    ? roundedEngine(await directEngine({ provider: "cpu", index: 0, threads: 0 }), device)
+    : directEngine(device);
 }
 
 function opened(): NonNullable<typeof open> {

@@ -7,7 +7,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { appendFile, copyFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { median } from "../report.js";
-import { repositoryRoot, type ModelFiles } from "./files.js";
+import { type ModelFiles, repositoryRoot } from "./files.js";
 import type { EditResult } from "./results.js";
 
 /** What an edit is made with. */
@@ -43,7 +43,11 @@ export async function timeEdit(options: EditOptions, name: string): Promise<Edit
 export async function timeWarmEdits(options: EditOptions): Promise<EditTimes> {
   const { folder } = options;
   const jobs = await Promise.all(
-    Array.from({ length: WARM_EDITS }, async (_, index) => ({ images: [await pictureFile(folder, `warm-${index}`)], prompt: PROMPT, output: join(folder, `warm-${index}-edit.png`) })),
+    Array.from({ length: WARM_EDITS }, async (_, index) => ({
+      images: [await pictureFile(folder, `warm-${index}`)],
+      prompt: PROMPT,
+      output: join(folder, `warm-${index}-edit.png`),
+    })),
   );
   const file = join(folder, "jobs.jsonl");
   await writeFile(file, jobs.map((job) => `${JSON.stringify(job)}\n`).join(""));
@@ -76,24 +80,52 @@ interface LoggedEvent {
   readonly seconds?: number;
 }
 
-async function qedit(command: readonly string[], { files, device, size, folder }: EditOptions, name: string): Promise<readonly LoggedEvent[]> {
+async function qedit(
+  command: readonly string[],
+  { files, device, size, folder }: EditOptions,
+  name: string,
+): Promise<readonly LoggedEvent[]> {
   const events = join(folder, `${name}.ndjson`);
   const args = [
-    join(repositoryRoot(), "bin/qedit.js"), ...command, "--steps", "4", "--cfg", "1", ...size,
-    "--vae", files.vae, "--text-encoder", files.textEncoder, "--transformer", files.transformer, "--device", device, "--events", events, "--force",
+    join(repositoryRoot(), "bin/qedit.js"),
+    ...command,
+    "--steps",
+    "4",
+    "--cfg",
+    "1",
+    ...size,
+    "--vae",
+    files.vae,
+    "--text-encoder",
+    files.textEncoder,
+    "--transformer",
+    files.transformer,
+    "--device",
+    device,
+    "--events",
+    events,
+    "--force",
   ];
-  const child = spawn(process.execPath, args, { stdio: ["ignore", "ignore", "pipe"], env: { ...process.env, XDG_CACHE_HOME: join(folder, "cache"), XDG_STATE_HOME: join(folder, "state") } });
+  const child = spawn(process.execPath, args, {
+    stdio: ["ignore", "ignore", "pipe"],
+    env: { ...process.env, XDG_CACHE_HOME: join(folder, "cache"), XDG_STATE_HOME: join(folder, "state") },
+  });
   let said = "";
   child.stderr.setEncoding("utf8").on("data", (text: string) => (said += text));
   const [code] = (await once(child, "close")) as [number | null];
-  if (code !== 0) throw new Error(`qedit ${command[0]} ended with ${code}: ${said.trim().split("\n").slice(-3).join(" ")}`);
-  return readFileSync(events, "utf8").trim().split("\n").map((line) => JSON.parse(line) as LoggedEvent);
+  if (code !== 0)
+    throw new Error(`qedit ${command[0]} ended with ${code}: ${said.trim().split("\n").slice(-3).join(" ")}`);
+  return readFileSync(events, "utf8")
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as LoggedEvent);
 }
 
 // Of several edits the medians.
 function timesOf(events: readonly LoggedEvent[]): Pick<EditResult, "stages" | "steps"> {
   const stages = new Map<string, number[]>();
-  for (const { event, stage, seconds } of events) if (event === "end") stages.set(stage!, [...(stages.get(stage!) ?? []), seconds!]);
+  for (const { event, stage, seconds } of events)
+    if (event === "end") stages.set(stage!, [...(stages.get(stage!) ?? []), seconds!]);
   const steps = events.flatMap(({ event, step, seconds }) => (event === "step" && step! > 0 ? [seconds!] : []));
   if (stages.size === 0 || steps.length === 0) throw new Error("internal: the events of the edit tell no times");
   return { stages: Object.fromEntries([...stages].map(([stage, all]) => [stage, median(all)])), steps };

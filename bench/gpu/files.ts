@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { fileBytes, publishedTensors, type PublishedName } from "../../fixtures/headers/published.js";
+import { fileBytes, type PublishedName, publishedTensors } from "../../fixtures/headers/published.js";
 import { randomCheckpoint } from "../random-checkpoint.js";
 
 /** Paths of the files that an edit takes. */
@@ -27,16 +27,26 @@ const ROOM = 2e9;
 /** The tiny files. */
 export function tinyFiles(): ModelFiles {
   const tiny = (name: string) => join(repositoryRoot(), "fixtures/tiny", `${name}.safetensors`);
-  return { vae: tiny("vae"), textEncoder: tiny("text-encoder"), transformer: tiny("transformer"), lora: tiny("loras/published") };
+  return {
+    vae: tiny("vae"),
+    textEncoder: tiny("text-encoder"),
+    transformer: tiny("transformer"),
+    lora: tiny("loras/published"),
+  };
 }
 
 /** Writes the four files at full size, 31 GB; throws before the first byte when they do not fit. */
-export async function writeFullFiles(folder: string, say: (text: string) => void): Promise<{ files: ModelFiles; bytes: number }> {
+export async function writeFullFiles(
+  folder: string,
+  say: (text: string) => void,
+): Promise<{ files: ModelFiles; bytes: number }> {
   const roles = Object.keys(PUBLISHED) as (keyof ModelFiles)[];
   const bytes = roles.reduce((sum, role) => sum + fileBytes(publishedTensors(PUBLISHED[role])), 0);
   const { bavail, bsize } = await statfs(folder);
   if (bavail * bsize < bytes + ROOM) {
-    throw new Error(`Cannot write ${(bytes / 1e9).toFixed(1)} GB of weights to ${folder}: ${((bavail * bsize) / 1e9).toFixed(1)} GB are free; give another place with --folder`);
+    throw new Error(
+      `Cannot write ${(bytes / 1e9).toFixed(1)} GB of weights to ${folder}: ${((bavail * bsize) / 1e9).toFixed(1)} GB are free; give another place with --folder`,
+    );
   }
   const paths: Partial<Record<keyof ModelFiles, string>> = {};
   for (const role of roles) {

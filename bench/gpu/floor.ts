@@ -10,7 +10,10 @@ export interface StreamLengths {
 }
 
 /** Floating point operations of one evaluation: two for each weight and token that meet, and 4·S²·width of attention for each block. */
-export function transformerFlops(tensors: readonly Pick<HeaderEntry, "name" | "shape">[], { text, image, target }: StreamLengths): number {
+export function transformerFlops(
+  tensors: readonly Pick<HeaderEntry, "name" | "shape">[],
+  { text, image, target }: StreamLengths,
+): number {
   let flops = 0;
   for (const { name, shape } of tensors) {
     if (shape.length !== 2) continue;

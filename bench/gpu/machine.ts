@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { findGpus } from "../../src/engine/gpus.js";
-import { machineFacts, type Machine } from "../report.js";
+import { type Machine, machineFacts } from "../report.js";
 
 /** Facts of a machine with a GPU. */
 export interface GpuMachine extends Machine {
@@ -39,7 +39,11 @@ export interface MemoryWatch extends Disposable {
 /** Starts to look at the GPU's memory; what other processes hold counts too. */
 export function watchMemory(): MemoryWatch {
   let peak: number | undefined;
-  const child = spawn("nvidia-smi", ["--query-gpu=memory.used", "--format=csv,noheader,nounits", "-i", "0", "-lms", String(INTERVAL)], { stdio: ["ignore", "pipe", "ignore"] });
+  const child = spawn(
+    "nvidia-smi",
+    ["--query-gpu=memory.used", "--format=csv,noheader,nounits", "-i", "0", "-lms", String(INTERVAL)],
+    { stdio: ["ignore", "pipe", "ignore"] },
+  );
   // Without nvidia-smi there is nothing to see.
   child.once("error", () => {});
   createInterface(child.stdout).on("line", (line) => {

@@ -4,8 +4,8 @@ import { readTensor } from "../../src/checkpoint/read-tensor.js";
 import { readSafetensors } from "../../src/checkpoint/safetensors.js";
 import type { GpuNetworkName, Opening } from "./networks.js";
 import { relativeError } from "./parity.js";
-import { startNetwork, type NetworkProcess } from "./process.js";
-import { runsOf, type GpuRuns } from "./results.js";
+import { type NetworkProcess, startNetwork } from "./process.js";
+import { type GpuRuns, runsOf } from "./results.js";
 
 /** A measure, and the networks that differ in it alone. */
 export interface Measure {
@@ -17,8 +17,16 @@ export interface Measure {
 /** The measures, by the name that a report has for what it leaves out. */
 export const MEASURES: Readonly<Record<string, Measure>> = {
   modulation: { title: "modulation fed, not computed", without: "blocks-modulation", with: "blocks" },
-  fp8: { title: "8-bit weights in MatMulBlockQuantizedFp8Weight, not Cast and Gemm", without: "blocks", with: "blocks-fp8" },
-  norms: { title: "residuals in SkipLayerNormalization, not Add and LayerNormalization", without: "blocks", with: "blocks-norms" },
+  fp8: {
+    title: "8-bit weights in MatMulBlockQuantizedFp8Weight, not Cast and Gemm",
+    without: "blocks",
+    with: "blocks-fp8",
+  },
+  norms: {
+    title: "residuals in SkipLayerNormalization, not Add and LayerNormalization",
+    without: "blocks",
+    with: "blocks-norms",
+  },
   loras: { title: "LoRAs stacked, not apart", without: "blocks-lora-apart", with: "blocks-lora" },
   bytes: { title: "the decoded picture in bytes, not floats", without: "vae-decode", with: "vae-decode-bytes" },
 };
@@ -41,14 +49,22 @@ const TURNS = 10;
 const REFERENCES = 1;
 
 /** Times both sides; throws when they are one graph, as where a form is of 16 bits and the device computes in 32. */
-export async function timeMeasure({ title, ...networks }: Measure, { opening, folder }: { opening: Opening; folder: string }): Promise<MeasureResult> {
+export async function timeMeasure(
+  { title, ...networks }: Measure,
+  { opening, folder }: { opening: Opening; folder: string },
+): Promise<MeasureResult> {
   await using without = startNetwork();
   await using with_ = startNetwork();
-  const opened = [await without.ask({ kind: "open", network: networks.without, opening }), await with_.ask({ kind: "open", network: networks.with, opening })] as const;
-  if (opened[0].nodes === opened[1].nodes) throw new Error(`it changes nothing on ${opening.device.provider}: ${opened[0].nodes} nodes with it and without`);
+  const opened = [
+    await without.ask({ kind: "open", network: networks.without, opening }),
+    await with_.ask({ kind: "open", network: networks.with, opening }),
+  ] as const;
+  if (opened[0].nodes === opened[1].nodes)
+    throw new Error(`it changes nothing on ${opening.device.provider}: ${opened[0].nodes} nodes with it and without`);
   const times: [number[], number[]] = [[], []];
   for (let turn = 0; turn <= TURNS; turn += 1) {
-    for (const [index, side] of [without, with_].entries()) times[index]!.push((await side.ask({ kind: "run", references: REFERENCES })).seconds);
+    for (const [index, side] of [without, with_].entries())
+      times[index]!.push((await side.ask({ kind: "run", references: REFERENCES })).seconds);
   }
   const side = (index: 0 | 1) => ({ ...runsOf(times[index], undefined), nodes: opened[index].nodes });
   const difference = await differenceOf([without, with_], folder);
@@ -62,7 +78,13 @@ async function differenceOf(sides: readonly NetworkProcess[], folder: string): P
     await side.ask({ kind: "dump", references: REFERENCES, path });
     dumps.push((await readSafetensors(path)).tensors);
   }
-  const [a, b] = dumps.map((tensors) => ({ fed: [...tensors.keys()].filter((name) => name !== "velocity").sort().join(), velocity: tensors.get("velocity") }));
+  const [a, b] = dumps.map((tensors) => ({
+    fed: [...tensors.keys()]
+      .filter((name) => name !== "velocity")
+      .sort()
+      .join(),
+    velocity: tensors.get("velocity"),
+  }));
   if (!a?.velocity || !b?.velocity || a.fed !== b.fed) return undefined;
   return relativeError(await readTensor(b.velocity), await readTensor(a.velocity));
 }

@@ -1,8 +1,9 @@
 // The networks that are measured on a device: their graphs as the stages build them, and what a run is fed.
-import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetensors.js";
-import { matchLora } from "../../src/checkpoint/lora.js";
+
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.js";
-import { Weights, type Adapter } from "../../src/checkpoint/weights.js";
+import { matchLora } from "../../src/checkpoint/lora.js";
+import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetensors.js";
+import { type Adapter, Weights } from "../../src/checkpoint/weights.js";
 import type { Engine, Optimization } from "../../src/engine/engine.js";
 import { affordableOptimization } from "../../src/engine/optimization.js";
 import { computeType, type Device } from "../../src/engine/providers.js";
@@ -10,7 +11,7 @@ import { Graph } from "../../src/graph/graph.js";
 import { gemm } from "../../src/graph/operators.js";
 import type { DType } from "../../src/graph/types.js";
 import { transformerConfig } from "../../src/models/qwen-image/config.js";
-import { ropeTables, type Grid } from "../../src/models/qwen-image/tokens.js";
+import { type Grid, ropeTables } from "../../src/models/qwen-image/tokens.js";
 import { buildTransformer } from "../../src/models/qwen-image/transformer.js";
 import { buildVaeDecoder, buildVaeEncoder, vaeConfig } from "../../src/models/qwen-image/vae.js";
 import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/config.js";
@@ -66,10 +67,20 @@ export const GPU_NETWORKS = {
 export type GpuNetworkName = keyof typeof GPU_NETWORKS;
 
 /** The networks beside the transformer, as an edit runs them. */
-export const OTHER_NETWORKS = ["vae-decode", "vae-encode", "language", "vision"] as const satisfies readonly GpuNetworkName[];
+export const OTHER_NETWORKS = [
+  "vae-decode",
+  "vae-encode",
+  "language",
+  "vision",
+] as const satisfies readonly GpuNetworkName[];
 
 /** The same in the other type that CUDA may compute them in; the CPU has one type. */
-export const OTHER_TYPES = ["language-bf16", "vision-bf16", "vae-decode-f32", "vae-encode-f32"] as const satisfies readonly GpuNetworkName[];
+export const OTHER_TYPES = [
+  "language-bf16",
+  "vision-bf16",
+  "vae-decode-f32",
+  "vae-encode-f32",
+] as const satisfies readonly GpuNetworkName[];
 
 function noise(seed: number, shape: readonly number[]): Tensor<"float32"> {
   return float32(shape, randn(seed, elementCount(shape)));
@@ -83,7 +94,9 @@ async function transformer({ files, sizes, device }: Opening, isLora: boolean): 
   const { checkpoint } = file;
   const config = transformerConfig(numbersOf(checkpoint), file.config);
   const compute = computeType(device, "transformer");
-  const adapters: Adapter[] = isLora ? [{ name: "lora_strength.0", pairs: (await matchLora(await readSafetensors(files.lora), checkpoint)).matched }] : [];
+  const adapters: Adapter[] = isLora
+    ? [{ name: "lora_strength.0", pairs: (await matchLora(await readSafetensors(files.lora), checkpoint)).matched }]
+    : [];
   const graph = new Graph("the transformer");
   const optimization = affordableOptimization({ externals: checkpoint.tensors }, device);
   // As the sampling stage opens it where all of it fits.
@@ -98,7 +111,10 @@ async function transformer({ files, sizes, device }: Opening, isLora: boolean): 
     beside: timestep,
     async feeds(references, engine) {
       const context = { engine, emit: () => {}, signal: new AbortController().signal };
-      const modulation = () => openModulation({ file, config, compute, loras: [] }, [SIGMA], context).then((table) => table.feeds(SIGMA, [{ from: 0, to: config.blocks }]));
+      const modulation = () =>
+        openModulation({ file, config, compute, loras: [] }, [SIGMA], context).then((table) =>
+          table.feeds(SIGMA, [{ from: 0, to: config.blocks }]),
+        );
       const text = promptTokens(sizes, references);
       const grids = Array.from({ length: references }, () => grid);
       const { cos, sin } = ropeTables(text, [grid, ...grids], config);
@@ -128,7 +144,10 @@ async function vae({ files, sizes, device }: Opening, way: "encode" | "decode", 
   const compute = computeType(device, "vae", type);
   build(graph, Weights.of(graph, checkpoint), { compute });
   const side = sizes.pixels / spatialRatio;
-  const feeds = async (): Promise<Tensors> => (way === "encode" ? { image: noise(1, [1, 3, sizes.pixels, sizes.pixels]) } : { latent: noise(1, [1, latentChannels, side, side]) });
+  const feeds = async (): Promise<Tensors> =>
+    way === "encode"
+      ? { image: noise(1, [1, 3, sizes.pixels, sizes.pixels]) }
+      : { latent: noise(1, [1, latentChannels, side, side]) };
   return { graph, optimization: "full", compute, feeds };
 }
 
@@ -136,7 +155,10 @@ async function vae({ files, sizes, device }: Opening, way: "encode" | "decode", 
 async function vaeToBytes(opening: Opening): Promise<BuiltNetwork> {
   const floats = await vae(opening, "decode");
   const graph = new Graph("the VAE's decoder to bytes");
-  buildVaeDecoder(graph, Weights.of(graph, await readSafetensors(opening.files.vae)), { compute: floats.compute, quantization: "round" });
+  buildVaeDecoder(graph, Weights.of(graph, await readSafetensors(opening.files.vae)), {
+    compute: floats.compute,
+    quantization: "round",
+  });
   return { ...floats, graph };
 }
 
@@ -148,7 +170,12 @@ async function vision({ files, sizes, device }: Opening, type?: string): Promise
   buildVisionTower(graph, Weights.of(graph, checkpoint), { config, compute });
   const values = config.channels * config.temporalPatchSize * config.patchSize ** 2;
   const grid = { rows: sizes.patches, columns: sizes.patches };
-  return { graph, optimization: "none", compute, feeds: async () => ({ pixel_values: noise(1, [sizes.patches ** 2, values]), ...visionGeometry(grid, config) }) };
+  return {
+    graph,
+    optimization: "none",
+    compute,
+    feeds: async () => ({ pixel_values: noise(1, [sizes.patches ** 2, values]), ...visionGeometry(grid, config) }),
+  };
 }
 
 /** Tokens of the template around a prompt, which the transformer does not see. */
@@ -184,6 +211,10 @@ async function matrix({ sizes, device }: Opening, more: number): Promise<BuiltNe
   graph.output("corner", left.slice(0, 0, 1).cast("f32"));
   // Products neither grow nor vanish.
   const deviation = sizes.matrix ** -0.5;
-  const entries = (seed: number) => float32(square, randn(seed, sizes.matrix ** 2).map((value) => value * deviation));
+  const entries = (seed: number) =>
+    float32(
+      square,
+      randn(seed, sizes.matrix ** 2).map((value) => value * deviation),
+    );
   return { graph, optimization: "none", compute, feeds: async () => ({ left: entries(1), right: entries(2) }) };
 }

@@ -1,16 +1,16 @@
 // The tiny networks on the measured device against what the reference implementations made of them (fixtures/tiny/golden).
 import { join } from "node:path";
+import type { Checkpoint } from "../../src/checkpoint/checkpoint.js";
 import { readTensor } from "../../src/checkpoint/read-tensor.js";
 import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetensors.js";
-import type { Checkpoint } from "../../src/checkpoint/checkpoint.js";
 import { Weights } from "../../src/checkpoint/weights.js";
-import { modelOf, withSession, type Engine, type Optimization } from "../../src/engine/engine.js";
+import { type Engine, modelOf, type Optimization, withSession } from "../../src/engine/engine.js";
 import { computeType, type Device, type Network } from "../../src/engine/providers.js";
 import type { GraphForms } from "../../src/graph/forms.js";
 import { Graph } from "../../src/graph/graph.js";
 import type { DType } from "../../src/graph/types.js";
 import { transformerConfig } from "../../src/models/qwen-image/config.js";
-import { latentGrid, patchify, ropeTables, unpatchify, type Grid } from "../../src/models/qwen-image/tokens.js";
+import { type Grid, latentGrid, patchify, ropeTables, unpatchify } from "../../src/models/qwen-image/tokens.js";
 import { buildTransformer } from "../../src/models/qwen-image/transformer.js";
 import { buildVaeDecoder, buildVaeEncoder } from "../../src/models/qwen-image/vae.js";
 import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/config.js";
@@ -59,14 +59,20 @@ export async function tinyParity(engine: Engine): Promise<ParityRow[]> {
   return rows;
 }
 
-async function measure({ name, network, file, optimization, forms, build, pairs }: Case, engine: Engine): Promise<ParityRow> {
+async function measure(
+  { name, network, file, optimization, forms, build, pairs }: Case,
+  engine: Engine,
+): Promise<ParityRow> {
   const checkpoint = await readSafetensors(tiny(`${file}.safetensors`));
   const compute = computeType(engine.device, network);
   const graph = new Graph(name, forms);
   build(graph, Weights.of(graph, checkpoint), { checkpoint, compute });
   const errors = await withSession(engine, await modelOf(graph, optimization), async (session) => {
     const all: number[] = [];
-    for (const { feeds, output, wanted, shaped = (tensor: Tensor<"float32">) => tensor } of await pairs(await readGolden(file), checkpoint)) {
+    for (const { feeds, output, wanted, shaped = (tensor: Tensor<"float32">) => tensor } of await pairs(
+      await readGolden(file),
+      checkpoint,
+    )) {
       const found = shaped((await session.run(feeds))[output] as Tensor<"float32">);
       all.push(relativeError(found.data, wanted.data));
     }
@@ -104,40 +110,87 @@ function tiny(path: string): string {
 }
 
 function unit({ shape, data }: Tensor<"float32">): Tensor<"float32"> {
-  return float32(shape, data.map((value) => (value + 1) / 2));
+  return float32(
+    shape,
+    data.map((value) => (value + 1) / 2),
+  );
 }
 
 const TRANSFORMERS = ["transformer", "transformer-scaled-fp8", "transformer-2511"];
 
 /** Those that no network is written in by default (src/graph/forms.ts). */
-const OTHER_FORMS: { readonly title: string; readonly forms: Partial<GraphForms> } = { title: " in the other forms", forms: { fp8: "block-quantized", norms: "with-residual" } };
+const OTHER_FORMS: { readonly title: string; readonly forms: Partial<GraphForms> } = {
+  title: " in the other forms",
+  forms: { fp8: "block-quantized", norms: "with-residual" },
+};
 
 const CASES: readonly Case[] = [
   {
-    name: "vae encode", network: "vae", file: "vae", optimization: "full",
+    name: "vae encode",
+    network: "vae",
+    file: "vae",
+    optimization: "full",
     build: (graph, w, { compute }) => buildVaeEncoder(graph, w, { compute }),
-    pairs: async (golden) => ["40x56", "64x48"].map((size) => ({ feeds: { image: unit(golden(`${size}.pixels`)) }, output: "latent", wanted: golden(`${size}.mean`) })),
+    pairs: async (golden) =>
+      ["40x56", "64x48"].map((size) => ({
+        feeds: { image: unit(golden(`${size}.pixels`)) },
+        output: "latent",
+        wanted: golden(`${size}.mean`),
+      })),
   },
   {
-    name: "vae decode", network: "vae", file: "vae", optimization: "full",
+    name: "vae decode",
+    network: "vae",
+    file: "vae",
+    optimization: "full",
     build: (graph, w, { compute }) => buildVaeDecoder(graph, w, { compute }),
-    pairs: async (golden) => ["40x56", "64x48"].map((size) => ({ feeds: { latent: golden(`${size}.latent`) }, output: "image", wanted: unit(golden(`${size}.image`)) })),
+    pairs: async (golden) =>
+      ["40x56", "64x48"].map((size) => ({
+        feeds: { latent: golden(`${size}.latent`) },
+        output: "image",
+        wanted: unit(golden(`${size}.image`)),
+      })),
   },
   {
-    name: "vision", network: "text-encoder", file: "text-encoder", optimization: "none",
-    build: (graph, w, { checkpoint, compute }) => buildVisionTower(graph, w, { config: visionConfig(numbersOf(checkpoint), checkpointConfig(checkpoint)), compute }),
+    name: "vision",
+    network: "text-encoder",
+    file: "text-encoder",
+    optimization: "none",
+    build: (graph, w, { checkpoint, compute }) =>
+      buildVisionTower(graph, w, {
+        config: visionConfig(numbersOf(checkpoint), checkpointConfig(checkpoint)),
+        compute,
+      }),
     pairs: visionPairs,
   },
   {
-    name: "language", network: "text-encoder", file: "text-encoder", optimization: "none",
-    build: (graph, w, { checkpoint, compute }) => buildLanguageModel(graph, w, { config: languageConfig(numbersOf(checkpoint), checkpointConfig(checkpoint)), compute }),
-    pairs: async (golden, checkpoint) => ["images0", "images1", "images2", "images3"].map((images) => languagePair(golden, images, checkpoint)),
+    name: "language",
+    network: "text-encoder",
+    file: "text-encoder",
+    optimization: "none",
+    build: (graph, w, { checkpoint, compute }) =>
+      buildLanguageModel(graph, w, {
+        config: languageConfig(numbersOf(checkpoint), checkpointConfig(checkpoint)),
+        compute,
+      }),
+    pairs: async (golden, checkpoint) =>
+      ["images0", "images1", "images2", "images3"].map((images) => languagePair(golden, images, checkpoint)),
   },
-  ...[{ title: "", forms: {} }, OTHER_FORMS].flatMap(({ title, forms }) => TRANSFORMERS.map((file): Case => ({
-    name: `${file}${title}`, forms, network: "transformer", file, optimization: "none",
-    build: (graph, w, { checkpoint, compute }) => buildTransformer(graph, w, { config: configOf(checkpoint), compute }),
-    pairs: async (golden, checkpoint) => runsOf(file, forms).map((each) => transformerPair(golden, each, checkpoint)),
-  }))),
+  ...[{ title: "", forms: {} }, OTHER_FORMS].flatMap(({ title, forms }) =>
+    TRANSFORMERS.map(
+      (file): Case => ({
+        name: `${file}${title}`,
+        forms,
+        network: "transformer",
+        file,
+        optimization: "none",
+        build: (graph, w, { checkpoint, compute }) =>
+          buildTransformer(graph, w, { config: configOf(checkpoint), compute }),
+        pairs: async (golden, checkpoint) =>
+          runsOf(file, forms).map((each) => transformerPair(golden, each, checkpoint)),
+      }),
+    ),
+  ),
 ];
 
 // Where references are modulated apart, none is a normalisation of no rows, which CUDA may refuse of SkipLayerNormalization; no edit is without.
@@ -161,7 +214,11 @@ function languagePair(golden: Golden, images: string, checkpoint: Checkpoint): P
   const length = positions.shape[1]!;
   const rows = [0, 1, 2].map((row) => [...positions.data.subarray(row * length, (row + 1) * length)]);
   const { cos, sin } = multimodalRope(rows, languageConfig(numbersOf(checkpoint), checkpointConfig(checkpoint)));
-  return { feeds: { inputs_embeds: golden(`${images}.inputs_embeds`), rope_cos: cos, rope_sin: sin }, output: "hidden_states", wanted: golden(`${images}.hidden`) };
+  return {
+    feeds: { inputs_embeds: golden(`${images}.inputs_embeds`), rope_cos: cos, rope_sin: sin },
+    output: "hidden_states",
+    wanted: golden(`${images}.hidden`),
+  };
 }
 
 function configOf(checkpoint: Checkpoint) {
@@ -171,13 +228,27 @@ function configOf(checkpoint: Checkpoint) {
 function transformerPair(golden: Golden, each: string, checkpoint: Checkpoint): Pair {
   const config = configOf(checkpoint);
   const latent = golden(`${each}.latent`);
-  const references = Array.from({ length: { refs0: 0, refs1: 1, refs2: 2, odd: 2 }[each]! }, (_, index) => golden(`${each}.reference_${index + 1}`));
+  const references = Array.from({ length: { refs0: 0, refs1: 1, refs2: 2, odd: 2 }[each]! }, (_, index) =>
+    golden(`${each}.reference_${index + 1}`),
+  );
   const prompt = golden(`${each}.prompt_embeds`);
-  const grids: [Grid, ...Grid[]] = [latentGrid(latent, config.patchSize), ...references.map((reference) => latentGrid(reference, config.patchSize))];
+  const grids: [Grid, ...Grid[]] = [
+    latentGrid(latent, config.patchSize),
+    ...references.map((reference) => latentGrid(reference, config.patchSize)),
+  ];
   const { cos, sin } = ropeTables(prompt.shape[1]!, grids, config);
   const feeds = {
-    latent_tokens: patchify([latent], config), reference_tokens: patchify(references, config), prompt_embeds: prompt,
-    timestep: golden(`${each}.timestep`), rope_cos: cos, rope_sin: sin,
+    latent_tokens: patchify([latent], config),
+    reference_tokens: patchify(references, config),
+    prompt_embeds: prompt,
+    timestep: golden(`${each}.timestep`),
+    rope_cos: cos,
+    rope_sin: sin,
   };
-  return { feeds, output: "velocity", wanted: golden(`${each}.velocity`), shaped: (tokens) => unpatchify(tokens, latent.shape, config) };
+  return {
+    feeds,
+    output: "velocity",
+    wanted: golden(`${each}.velocity`),
+    shaped: (tokens) => unpatchify(tokens, latent.shape, config),
+  };
 }

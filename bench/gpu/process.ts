@@ -18,7 +18,11 @@ const ENVIRONMENT = { ORT_ENABLE_ATTENTION_KERNEL_DEBUG_INFO: "1" };
 /** Starts a process; with tsx where this one runs under it. */
 export function startNetwork(): NetworkProcess {
   const file = fileURLToPath(new URL(import.meta.url.endsWith(".ts") ? "child.ts" : "child.js", import.meta.url));
-  const child = fork(file, { stdio: ["ignore", "pipe", "inherit", "ipc"], env: { ...process.env, ...ENVIRONMENT }, serialization: "advanced" });
+  const child = fork(file, {
+    stdio: ["ignore", "pipe", "inherit", "ipc"],
+    env: { ...process.env, ...ENVIRONMENT },
+    serialization: "advanced",
+  });
   let printed = "";
   child.stdout!.setEncoding("utf8").on("data", (text: string) => (printed += text));
   const ended = new Promise<never>((_, reject) => {
@@ -29,7 +33,9 @@ export function startNetwork(): NetworkProcess {
   return {
     async ask<Kind extends Question["kind"]>(question: Extract<Question, { kind: Kind }>) {
       child.send(question);
-      const [answer] = (await Promise.race([once(child, "message"), ended])) as [{ result: Answers[Kind] } | { failure: string }];
+      const [answer] = (await Promise.race([once(child, "message"), ended])) as [
+        { result: Answers[Kind] } | { failure: string },
+      ];
       if ("failure" in answer) throw new Error(answer.failure);
       return answer.result;
     },

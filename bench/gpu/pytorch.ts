@@ -1,9 +1,9 @@
 // PyTorch beside qedit: starts pytorch_gpu.py and takes its results as they come.
 import { spawn, spawnSync } from "node:child_process";
-import { createInterface } from "node:readline";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import type { DType } from "../../src/graph/types.js";
-import { repositoryRoot, type ModelFiles } from "./files.js";
+import { type ModelFiles, repositoryRoot } from "./files.js";
 import type { PyTorchResult } from "./results.js";
 
 /** What qedit was fed and gave in one run, for PyTorch to repeat. */
@@ -41,8 +41,14 @@ export function findPython(device: "cuda" | "cpu"): { command: string } | { miss
 type Line = { readonly kind: string } & Record<string, unknown>;
 
 /** Runs the script; `tell` is called with each result added to what is there already. Throws when the script fails. */
-export async function runPyTorch(command: string, request: PyTorchRequest, tell: (add: (result: PyTorchResult) => PyTorchResult) => Promise<void>): Promise<void> {
-  const child = spawn(command, [join(repositoryRoot(), "bench/pytorch_gpu.py"), JSON.stringify(request)], { stdio: ["ignore", "pipe", "inherit"] });
+export async function runPyTorch(
+  command: string,
+  request: PyTorchRequest,
+  tell: (add: (result: PyTorchResult) => PyTorchResult) => Promise<void>,
+): Promise<void> {
+  const child = spawn(command, [join(repositoryRoot(), "bench/pytorch_gpu.py"), JSON.stringify(request)], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   const ended = new Promise<number | null>((resolve, reject) => {
     child.once("error", reject);
     child.once("close", resolve);

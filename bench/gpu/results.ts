@@ -103,6 +103,7 @@ export async function saveReport(path: string, report: GpuReport): Promise<void>
 
 /** Reads a report; throws when there is none. */
 export function readReport(path: string): GpuReport {
-  if (!existsSync(path)) throw new Error(`There is no ${path}: \`npm run bench:gpu\` writes it on a machine with a GPU`);
+  if (!existsSync(path))
+    throw new Error(`There is no ${path}: \`npm run bench:gpu\` writes it on a machine with a GPU`);
   return JSON.parse(readFileSync(path, "utf8")) as GpuReport;
 }

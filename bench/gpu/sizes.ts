@@ -21,7 +21,27 @@ export interface Sizes {
 }
 
 /** A picture of 1024², prompts of spec 2.1: 250 tokens with one reference, 450 with two. */
-export const FULL: Sizes = { side: 64, promptTokens: 250, promptTokensEach: 200, pixels: 1024, patches: 28, references: 3, matrix: 8192, products: 40, edit: ["--size", "1024x1024"] };
+export const FULL: Sizes = {
+  side: 64,
+  promptTokens: 250,
+  promptTokensEach: 200,
+  pixels: 1024,
+  patches: 28,
+  references: 3,
+  matrix: 8192,
+  products: 40,
+  edit: ["--size", "1024x1024"],
+};
 
 /** The same way on tiny networks. */
-export const SMALL: Sizes = { side: 4, promptTokens: 7, promptTokensEach: 3, pixels: 32, patches: 8, references: 3, matrix: 256, products: 8, edit: ["--megapixels", "0.01"] };
+export const SMALL: Sizes = {
+  side: 4,
+  promptTokens: 7,
+  promptTokensEach: 3,
+  pixels: 32,
+  patches: 8,
+  references: 3,
+  matrix: 256,
+  products: 8,
+  edit: ["--megapixels", "0.01"],
+};

@@ -32,7 +32,12 @@ export function targetsOf(report: GpuReport): readonly Target[] {
     { what: "a warm edit with 1 reference", limit: 1.4, measured: warm?.seconds, unit: "s" },
     // The second process finds the files in the page cache for certain.
     { what: "cold process to picture", limit: 12, measured: edits.at(-1)?.seconds, unit: "s" },
-    { what: "peak memory of an edit", limit: 24, measured: peaks.length === 0 ? undefined : Math.max(...peaks), unit: "GB" },
+    {
+      what: "peak memory of an edit",
+      limit: 24,
+      measured: peaks.length === 0 ? undefined : Math.max(...peaks),
+      unit: "GB",
+    },
     { what: "largest relative error of a network", limit: MOST_ERROR, measured: largestError(report), unit: "" },
   ];
 }
@@ -50,7 +55,10 @@ export function worse({ rms, largest }: RelativeErrors): number {
 
 /** Claims that the tiny networks are those of the reference, and that no network at full size was found to differ from PyTorch's by more than MOST_ERROR. */
 export function isRight({ parity, pytorch }: GpuReport): boolean {
-  return parity !== undefined && parity.every(({ error, tolerance }) => error <= tolerance) && judged(pytorch?.errors ?? []).every((each) => worse(each) <= MOST_ERROR);
+  return (
+    parity?.every(({ error, tolerance }) => error <= tolerance) === true &&
+    judged(pytorch?.errors ?? []).every((each) => worse(each) <= MOST_ERROR)
+  );
 }
 
 /** The errors that count. */
@@ -63,7 +71,8 @@ function step({ networks }: GpuReport, references: number): number | undefined {
 }
 
 function overPyTorch(report: GpuReport, references: number): number | undefined {
-  const ways = report.pytorch?.runs.filter((each) => each.network === "transformer" && each.references === references) ?? [];
+  const ways =
+    report.pytorch?.runs.filter((each) => each.network === "transformer" && each.references === references) ?? [];
   const ours = step(report, references);
   return ours === undefined || ways.length === 0 ? undefined : ours / Math.min(...ways.map(({ median }) => median));
 }

@@ -35,11 +35,17 @@ const KINDS = {
   affine: (image, { matrix, offset }) =>
     mapped(image, (data, i, channel) => {
       const row = matrix[channel]!;
-      return row[0]! * data[i - channel]! + row[1]! * data[i - channel + 1]! + row[2]! * data[i - channel + 2]! + offset[channel]!;
+      return (
+        row[0]! * data[i - channel]! +
+        row[1]! * data[i - channel + 1]! +
+        row[2]! * data[i - channel + 2]! +
+        offset[channel]!
+      );
     }),
   blur: (image, { sigma }) => blurred(image, sigma),
   sharpen: sharpened,
-  posterize: (image, { sigma, levels }) => mapped(blurred(image, sigma), (data, i) => Math.floor(data[i]! * (levels - 1) + 0.5) / (levels - 1)),
+  posterize: (image, { sigma, levels }) =>
+    mapped(blurred(image, sigma), (data, i) => Math.floor(data[i]! * (levels - 1) + 0.5) / (levels - 1)),
   mirror: (image) => moved(image, (y, x) => [y, image.width - 1 - x]),
   "upside down": (image) => moved(image, (y, x) => [image.height - 1 - y, x]),
   "match colours": (image, _, other) => matched(image, other),
@@ -51,7 +57,11 @@ const KINDS = {
 } as const satisfies Record<string, Kind>;
 
 /** Every edit that the tiny model is trained for. */
-export const EDITS: readonly Edit[] = (JSON.parse(readFileSync(new URL("../../fixtures/tiny-model/edits.json", import.meta.url), "utf8")) as { edits: Edit[] }).edits;
+export const EDITS: readonly Edit[] = (
+  JSON.parse(readFileSync(new URL("../../fixtures/tiny-model/edits.json", import.meta.url), "utf8")) as {
+    edits: Edit[];
+  }
+).edits;
 
 /** The exact result of an edit, clipped to 0..1; `other` is the second picture where the edit takes one. */
 export function applyEdit(edit: Edit, image: FloatImage, other: FloatImage = image): FloatImage {
@@ -70,7 +80,8 @@ function moved(image: FloatImage, from: (y: number, x: number) => readonly [numb
   for (let y = 0, at = 0; y < image.height; y++) {
     for (let x = 0; x < image.width; x++) {
       const [row, column] = from(y, x);
-      for (let channel = 0; channel < CHANNELS; channel++) data[at++] = image.data[(row * image.width + column) * CHANNELS + channel]!;
+      for (let channel = 0; channel < CHANNELS; channel++)
+        data[at++] = image.data[(row * image.width + column) * CHANNELS + channel]!;
     }
   }
   return { ...image, data };
@@ -82,8 +93,16 @@ function blurred(image: FloatImage, sigma: number): FloatImage {
   const raw = Array.from({ length: 2 * reach + 1 }, (_, i) => Math.exp(-((i - reach) ** 2) / (2 * sigma * sigma)));
   const total = raw.reduce((sum, weight) => sum + weight, 0);
   const weights = raw.map((weight) => weight / total);
-  const across = pass(image, weights, { length: image.width, step: CHANNELS, place: (y, x) => [y * image.width * CHANNELS, x] });
-  return pass(across, weights, { length: image.height, step: image.width * CHANNELS, place: (y, x) => [x * CHANNELS, y] });
+  const across = pass(image, weights, {
+    length: image.width,
+    step: CHANNELS,
+    place: (y, x) => [y * image.width * CHANNELS, x],
+  });
+  return pass(across, weights, {
+    length: image.height,
+    step: image.width * CHANNELS,
+    place: (y, x) => [x * CHANNELS, y],
+  });
 }
 
 interface Line {

@@ -7,21 +7,23 @@ import { parseArgs } from "node:util";
 import { completeSettings } from "../../src/cli/settings.js";
 import { directEngine } from "../../src/engine/direct.js";
 import { parseDevice } from "../../src/engine/providers.js";
-import { toBytes, toFloat, type FloatImage } from "../../src/image/image.js";
+import { type FloatImage, toBytes, toFloat } from "../../src/image/image.js";
 import { planSizes } from "../../src/image/plan.js";
 import { applySteps } from "../../src/image/resize.js";
 import { memory, type PipelineContext } from "../../src/pipeline/context.js";
-import { edit, editOptions, type EditSettings } from "../../src/pipeline/edit.js";
+import { type EditSettings, edit, editOptions } from "../../src/pipeline/edit.js";
 import { keptEngine } from "../../src/pipeline/kept-engine.js";
 import { decode } from "../../src/stages/decode.js";
 import { encodeImage } from "../../src/stages/encode-image.js";
-import { readPictures, sourceOf, type Picture } from "../../src/stages/pictures.js";
+import { type Picture, readPictures, sourceOf } from "../../src/stages/pictures.js";
 import { applyEdit, EDITS, type Edit } from "./edits.js";
 
 /** What is asked of it: share of results nearest to the right edit, and PSNR of the VAE in dB. */
 const WANTED = { overall: 0.95, each: 0.8, two: 0.85, psnr: 28 };
 const FILES = new URL("../../fixtures/tiny-model/", import.meta.url).pathname;
-const HELD_OUT = ["astronaut.jpg", "cat.jpg", "rocket.jpg"].map((name) => new URL(`../../fixtures/images/${name}`, import.meta.url).pathname);
+const HELD_OUT = ["astronaut.jpg", "cat.jpg", "rocket.jpg"].map(
+  (name) => new URL(`../../fixtures/images/${name}`, import.meta.url).pathname,
+);
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -40,7 +42,14 @@ const { values, positionals } = parseArgs({
 
 const engine = keptEngine(await directEngine(parseDevice("cpu", Number(values.threads))), () => {});
 engine.hold();
-const context: PipelineContext = { engine, recall: memory(), cache: undefined, memory: async () => undefined, emit: () => {}, signal: new AbortController().signal };
+const context: PipelineContext = {
+  engine,
+  recall: memory(),
+  cache: undefined,
+  memory: async () => undefined,
+  emit: () => {},
+  signal: new AbortController().signal,
+};
 try {
   process.exitCode = (await evaluate()) ? 0 : 1;
 } finally {
@@ -48,7 +57,9 @@ try {
 }
 
 async function evaluate(): Promise<boolean> {
-  const pictures = await readPictures((await paths(positionals)).slice(0, values.photographs === undefined ? undefined : Number(values.photographs)));
+  const pictures = await readPictures(
+    (await paths(positionals)).slice(0, values.photographs === undefined ? undefined : Number(values.photographs)),
+  );
   const psnr = mean(await each(pictures, throughVae));
   console.log(`VAE: ${psnr.toFixed(2)} dB PSNR over ${pictures.length} held-out photographs (wanted ${WANTED.psnr})`);
   if (values["vae-only"]) return psnr >= WANTED.psnr;
@@ -57,11 +68,19 @@ async function evaluate(): Promise<boolean> {
   for (const each of EDITS.filter(({ name }) => chosen?.includes(name) ?? true)) {
     scores.set(each, await scoreOf(each, pictures));
   }
-  const shares = (count: number) => [...scores].filter(([{ pictures: taken }]) => taken === count).map(([, share]) => share);
+  const shares = (count: number) =>
+    [...scores].filter(([{ pictures: taken }]) => taken === count).map(([, share]) => share);
   const [one, two] = [shares(1), shares(2)];
   const shown = (list: readonly number[]) => (list.length === 0 ? "not run" : percent(mean(list)));
-  console.log(`one picture: ${shown(one)} (wanted ${percent(WANTED.overall)}, each ${percent(WANTED.each)}); two: ${shown(two)} (wanted ${percent(WANTED.two)})`);
-  return psnr >= WANTED.psnr && (one.length === 0 || mean(one) >= WANTED.overall) && one.every((share) => share >= WANTED.each) && (two.length === 0 || mean(two) >= WANTED.two);
+  console.log(
+    `one picture: ${shown(one)} (wanted ${percent(WANTED.overall)}, each ${percent(WANTED.each)}); two: ${shown(two)} (wanted ${percent(WANTED.two)})`,
+  );
+  return (
+    psnr >= WANTED.psnr &&
+    (one.length === 0 || mean(one) >= WANTED.overall) &&
+    one.every((share) => share >= WANTED.each) &&
+    (two.length === 0 || mean(two) >= WANTED.two)
+  );
 }
 
 // Pictures of the given files and folders; without any, the test photographs, which were held out.
@@ -69,14 +88,24 @@ async function paths(given: readonly string[]): Promise<string[]> {
   const found: string[] = [];
   for (const path of given) {
     const isFolder = (await stat(path)).isDirectory();
-    found.push(...(isFolder ? (await readdir(path)).filter((name) => /\.(jpe?g|png|webp)$/i.test(name)).sort().map((name) => join(path, name)) : [path]));
+    found.push(
+      ...(isFolder
+        ? (await readdir(path))
+            .filter((name) => /\.(jpe?g|png|webp)$/i.test(name))
+            .sort()
+            .map((name) => join(path, name))
+        : [path]),
+    );
   }
   return found.length === 0 ? HELD_OUT : found;
 }
 
 function settingsFor(prompt: string): EditSettings {
   return {
-    ...completeSettings(editOptions, new Map([["prompt", { value: prompt, layer: "flag" as const, name: "--prompt" }]])),
+    ...completeSettings(
+      editOptions,
+      new Map([["prompt", { value: prompt, layer: "flag" as const, name: "--prompt" }]]),
+    ),
     vae: values.vae,
     textEncoder: values["text-encoder"],
     transformer: values.transformer,
@@ -111,14 +140,19 @@ async function scoreOf(wanted: Edit, pictures: readonly Picture[]): Promise<numb
     const { image } = await edit({ pictures: given, settings: settingsFor(wanted.held_out), keep: undefined }, context);
     const result = asShown(image);
     const [first, second] = seen(given);
-    const errors = EDITS.filter(({ pictures: taken }) => taken <= wanted.pictures).map((each) => ({ each, error: meanSquare(result, applyEdit(each, first!, second)) }));
+    const errors = EDITS.filter(({ pictures: taken }) => taken <= wanted.pictures).map((each) => ({
+      each,
+      error: meanSquare(result, applyEdit(each, first!, second)),
+    }));
     const nearest = errors.reduce((best, next) => (next.error < best.error ? next : best));
     if (nearest.each === wanted) right += 1;
     else rivals.set(nearest.each.name, (rivals.get(nearest.each.name) ?? 0) + 1);
-    psnr -= 10 * Math.log10(errors.find(({ each }) => each === wanted)!.error) / pictures.length;
+    psnr -= (10 * Math.log10(errors.find(({ each }) => each === wanted)!.error)) / pictures.length;
   }
   const taken = [...rivals].map(([name, count]) => `${name} ${count}`).join(", ");
-  console.log(`${wanted.name.padEnd(22)} ${percent(right / pictures.length).padStart(6)}  ${psnr.toFixed(1)} dB${taken && `  taken for: ${taken}`}`);
+  console.log(
+    `${wanted.name.padEnd(22)} ${percent(right / pictures.length).padStart(6)}  ${psnr.toFixed(1)} dB${taken && `  taken for: ${taken}`}`,
+  );
   return right / pictures.length;
 }
 
@@ -127,7 +161,8 @@ function asShown(image: Parameters<typeof toBytes>[0]): FloatImage {
 }
 
 function meanSquare(a: FloatImage, b: FloatImage): number {
-  if (a.width !== b.width || a.height !== b.height) throw new Error(`internal: a result of ${a.width}x${a.height} for ${b.width}x${b.height}`);
+  if (a.width !== b.width || a.height !== b.height)
+    throw new Error(`internal: a result of ${a.width}x${a.height} for ${b.width}x${b.height}`);
   return mean(Array.from(a.data, (value, i) => (value - b.data[i]!) ** 2));
 }
 

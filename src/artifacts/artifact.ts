@@ -1,18 +1,18 @@
 // The tensor files between stages: .safetensors with a JSON record of what made them, and the same record beside it to read.
 
 import { createHash } from "node:crypto";
-import { parse, join } from "node:path";
+import { join, parse } from "node:path";
 import type { Checkpoint, StoredTensor } from "../checkpoint/checkpoint.js";
 import { readTensor, toFloat32 } from "../checkpoint/read-tensor.js";
-import { encodeSafetensors } from "../checkpoint/safetensors-writer.js";
 import { decodeSafetensors, readSafetensors } from "../checkpoint/safetensors.js";
+import { encodeSafetensors } from "../checkpoint/safetensors-writer.js";
 import { QeditError } from "../errors.js";
 import { writeFileAtomically } from "../files.js";
-import { float32 } from "../tensor.js";
 import type { Tensor } from "../tensor.js";
-import { LATENT_TENSOR, MARKER, fromComfyLatent, toComfyLatent, withoutFrame } from "./comfyui-latent.js";
-import { KINDS, tensorFault } from "./kinds.js";
+import { float32 } from "../tensor.js";
+import { fromComfyLatent, LATENT_TENSOR, MARKER, toComfyLatent, withoutFrame } from "./comfyui-latent.js";
 import type { ArtifactKind } from "./kinds.js";
+import { KINDS, tensorFault } from "./kinds.js";
 
 /** What made an artifact. All of it is JSON, and equal runs give equal records: no times, no paths. */
 export interface ArtifactInfo {
@@ -47,7 +47,11 @@ const FOREIGN_TYPES = ["F32", "F16", "BF16"];
  * Writes an artifact, and its record as indented JSON beside it under the same name with `.json`. Throws QEDIT_E_BAD_OUTPUT when a tensor
  * holds NaN or infinity, QEDIT_E_ARTIFACT when path itself ends in `.json`, QEDIT_E_IO, QEDIT_E_EXISTS unless overwriting.
  */
-export async function writeArtifact(path: string, artifact: Artifact, options: { overwrite?: boolean } = {}): Promise<void> {
+export async function writeArtifact(
+  path: string,
+  artifact: Artifact,
+  options: { overwrite?: boolean } = {},
+): Promise<void> {
   const recordAt = recordPath(path);
   await writeFileAtomically(path, encodeArtifact(artifact), options);
   const record = `${JSON.stringify(recordOf(artifact), null, 2)}\n`;
@@ -58,23 +62,35 @@ export async function writeArtifact(path: string, artifact: Artifact, options: {
 export function recordPath(path: string): string {
   const { dir, name, ext } = parse(path);
   if (ext === ".json") {
-    throw new QeditError("QEDIT_E_ARTIFACT", `Cannot write an artifact to ${path}: its record goes there`, { hint: `Name it ${name}.safetensors` });
+    throw new QeditError("QEDIT_E_ARTIFACT", `Cannot write an artifact to ${path}: its record goes there`, {
+      hint: `Name it ${name}.safetensors`,
+    });
   }
   return join(dir, `${name}.json`);
 }
 
 /** The bytes of an artifact's .safetensors file, with other metadata beside its own. Throws QEDIT_E_BAD_OUTPUT when a tensor holds NaN or infinity. */
-export function encodeArtifact(artifact: Artifact, others: Readonly<Record<string, string>> = {}): Uint8Array<ArrayBuffer> {
+export function encodeArtifact(
+  artifact: Artifact,
+  others: Readonly<Record<string, string>> = {},
+): Uint8Array<ArrayBuffer> {
   const { kind, tensors } = artifact;
   const fault = tensorFault(kind, new Map(Object.entries(tensors).map(([name, { shape }]) => [name, shape])));
   if (fault !== undefined) throw new Error(`internal: cannot write ${kind}: ${fault}`);
   for (const [name, { data }] of Object.entries(tensors)) {
     const bad = notFinite(data);
     if (bad !== undefined) {
-      throw new QeditError("QEDIT_E_BAD_OUTPUT", `Cannot write ${kind}: tensor "${name}" holds ${bad}`, { hint: "Choose a wider compute type" });
+      throw new QeditError("QEDIT_E_BAD_OUTPUT", `Cannot write ${kind}: tensor "${name}" holds ${bad}`, {
+        hint: "Choose a wider compute type",
+      });
     }
   }
-  const metadata = { kind, version: String(KINDS[kind].version), [RECORD_KEY]: JSON.stringify(recordOf(artifact)), ...others };
+  const metadata = {
+    kind,
+    version: String(KINDS[kind].version),
+    [RECORD_KEY]: JSON.stringify(recordOf(artifact)),
+    ...others,
+  };
   return encodeSafetensors(kind === "samples" ? toComfyLatent(tensors) : tensors, metadata);
 }
 
@@ -96,7 +112,10 @@ export async function readArtifact(path: string, kind: ArtifactKind): Promise<Ar
 }
 
 /** The artifact in bytes, such as those of standard input; name is for messages. Throws as readArtifact. */
-export async function decodeArtifact(bytes: Uint8Array, { kind, name }: { kind: ArtifactKind; name: string }): Promise<Artifact> {
+export async function decodeArtifact(
+  bytes: Uint8Array,
+  { kind, name }: { kind: ArtifactKind; name: string },
+): Promise<Artifact> {
   const read = ({ dtype, offset, length }: StoredTensor) => toFloat32(dtype, bytes.slice(offset, offset + length));
   try {
     return await toArtifact(decodeSafetensors(bytes, name), kind, read);
@@ -111,21 +130,31 @@ async function toArtifact(checkpoint: Checkpoint, kind: ArtifactKind, read: Read
   const { file } = checkpoint;
   const isForeign = checkpoint.metadata[RECORD_KEY] === undefined;
   const info = isForeign ? NO_INFO : checkRecord(checkpoint, kind);
-  const names = isForeign && kind === "samples" ? [LATENT_TENSOR] : [...checkpoint.tensors.keys()].filter((name) => !(kind === "samples" && name === MARKER));
+  const names =
+    isForeign && kind === "samples"
+      ? [LATENT_TENSOR]
+      : [...checkpoint.tensors.keys()].filter((name) => !(kind === "samples" && name === MARKER));
   const stored = names.flatMap((name) => {
     const found = checkpoint.tensors.get(name);
-    return found === undefined ? [] : [{ name, found, shape: kind === "samples" ? withoutFrame(found.shape) : found.shape }];
+    return found === undefined
+      ? []
+      : [{ name, found, shape: kind === "samples" ? withoutFrame(found.shape) : found.shape }];
   });
-  const fault = tensorFault(kind, new Map(stored.map(({ name, shape }) => [name, shape]))) ?? typeFault(stored, isForeign ? FOREIGN_TYPES : ["F32"]);
+  const fault =
+    tensorFault(kind, new Map(stored.map(({ name, shape }) => [name, shape]))) ??
+    typeFault(stored, isForeign ? FOREIGN_TYPES : ["F32"]);
   if (fault !== undefined) throw unusable(file, kind, isForeign ? `it was not written by qedit, and ${fault}` : fault);
-  if (kind === "samples" && !isForeign && !checkpoint.tensors.has(MARKER)) throw unusable(file, kind, `it lacks the tensor "${MARKER}"`);
+  if (kind === "samples" && !isForeign && !checkpoint.tensors.has(MARKER))
+    throw unusable(file, kind, `it lacks the tensor "${MARKER}"`);
 
   const tensors: Record<string, Tensor<"float32">> = {};
   for (const { name, found, shape } of stored) {
     const values = await read(found);
     const bad = notFinite(values);
     if (bad !== undefined) {
-      throw new QeditError("QEDIT_E_BAD_OUTPUT", `Cannot use ${file} as ${kind}: tensor "${name}" holds ${bad}`, { hint: remedy(kind) });
+      throw new QeditError("QEDIT_E_BAD_OUTPUT", `Cannot use ${file} as ${kind}: tensor "${name}" holds ${bad}`, {
+        hint: remedy(kind),
+      });
     }
     tensors[name] = name === LATENT_TENSOR ? fromComfyLatent(values, checkpoint.tensors) : float32(shape, values);
   }
@@ -170,7 +199,10 @@ function parseRecord(text: string): ArtifactRecord | undefined {
   return { kind, version, settings, sizes, inputs, weights, ...(isTexts(names) && { names }) };
 }
 
-function typeFault(stored: readonly { name: string; found: StoredTensor }[], types: readonly string[]): string | undefined {
+function typeFault(
+  stored: readonly { name: string; found: StoredTensor }[],
+  types: readonly string[],
+): string | undefined {
   const wrong = stored.find(({ found }) => !types.includes(found.dtype));
   return wrong && `tensor "${wrong.name}" wanted ${types.join(" or ")}, found ${wrong.found.dtype}`;
 }
@@ -182,7 +214,8 @@ function notFinite(values: Float32Array): string | undefined {
 }
 
 function asArtifactError(error: unknown, kind: ArtifactKind): unknown {
-  const isFileFault = error instanceof QeditError && (error.code === "QEDIT_E_CHECKPOINT" || error.code === "QEDIT_E_MODEL_MISSING");
+  const isFileFault =
+    error instanceof QeditError && (error.code === "QEDIT_E_CHECKPOINT" || error.code === "QEDIT_E_MODEL_MISSING");
   return isFileFault ? new QeditError("QEDIT_E_ARTIFACT", error.message, { hint: remedy(kind), cause: error }) : error;
 }
 

@@ -5,7 +5,7 @@ import { readdir, readFile, rm, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import { decodeSafetensors } from "../checkpoint/safetensors.js";
 import { writeFileAtomically } from "../files.js";
-import { artifactHash, decodeArtifact, encodeArtifact, type Artifact } from "./artifact.js";
+import { type Artifact, artifactHash, decodeArtifact, encodeArtifact } from "./artifact.js";
 import type { ArtifactKind } from "./kinds.js";
 
 /** A folder of artifacts by key. */

@@ -84,5 +84,8 @@ function namesOf({ name, count }: TensorRule, shapes: ReadonlyMap<string, unknow
 }
 
 function fits(shape: readonly number[], wanted: readonly Dim[]): boolean {
-  return shape.length === wanted.length && shape.every((dim, i) => (typeof wanted[i] === "number" ? dim === wanted[i] : dim > 0));
+  return (
+    shape.length === wanted.length &&
+    shape.every((dim, i) => (typeof wanted[i] === "number" ? dim === wanted[i] : dim > 0))
+  );
 }

@@ -1,10 +1,10 @@
 // The recipe: how a picture was made, complete enough to make it again. JSON inside the picture; its form is versioned.
 import { basename } from "node:path";
 import { qeditVersion } from "../version.js";
-import { isObject, isTexts, type ArtifactInfo } from "./artifact.js";
+import { type ArtifactInfo, isObject, isTexts } from "./artifact.js";
 
 /** Raised when the meaning of a field changes. Pictures of version 0, before recipes had a version, lack `names` and the devices. */
-export const RECIPE_VERSION = 1;
+const RECIPE_VERSION = 1;
 
 /** A recipe as it is read: the record of the last stage, which holds those of the stages before it. */
 export interface Recipe extends Required<ArtifactInfo> {
@@ -34,8 +34,17 @@ export function parseRecipe(text: string): Recipe | undefined {
 export function toRecipe(value: unknown): Recipe | undefined {
   if (!isObject(value)) return undefined;
   const { recipe = 0, qedit, settings, sizes, inputs, weights, names } = value;
-  if (typeof recipe !== "number" || !isObject(settings) || !isObject(sizes) || !isTexts(inputs) || !isTexts(weights)) return undefined;
-  return { recipe, qedit: typeof qedit === "string" ? qedit : undefined, settings, sizes, inputs, weights, names: isTexts(names) ? withoutFolders(names) : {} };
+  if (typeof recipe !== "number" || !isObject(settings) || !isObject(sizes) || !isTexts(inputs) || !isTexts(weights))
+    return undefined;
+  return {
+    recipe,
+    qedit: typeof qedit === "string" ? qedit : undefined,
+    settings,
+    sizes,
+    inputs,
+    weights,
+    names: isTexts(names) ? withoutFolders(names) : {},
+  };
 }
 
 // A picture from elsewhere must not point at files of its choice.

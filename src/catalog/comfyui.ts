@@ -19,7 +19,8 @@ export async function readExtraPaths(file: string): Promise<{ folders: readonly 
     const folders = values(groups).flatMap((group) => foldersOf(group, dirname(file)));
     return { folders: [...new Set(folders)] };
   } catch (error) {
-    if (error instanceof Error && "code" in error && (error.code === "ENOENT" || error.code === "ENOTDIR")) return { folders: [] };
+    if (error instanceof Error && "code" in error && (error.code === "ENOENT" || error.code === "ENOTDIR"))
+      return { folders: [] };
     const [reason] = (error instanceof Error ? error.message : String(error)).split("\n");
     return { folders: [], problem: `Cannot read ${file}: ${reason}` };
   }
@@ -39,12 +40,18 @@ function foldersOf(group: unknown, yamlFolder: string): string[] {
 function lines(value: unknown): string[] {
   if (Array.isArray(value)) return value.flatMap(lines);
   if (typeof value !== "string") return [];
-  return value.split("\n").map((line) => expand(line.trim())).filter((line) => line !== "");
+  return value
+    .split("\n")
+    .map((line) => expand(line.trim()))
+    .filter((line) => line !== "");
 }
 
 // Variables and a leading ~, as os.path.expandvars and expanduser replace them.
 function expand(path: string): string {
-  const replaced = path.replace(/\$\{(\w+)\}|\$(\w+)|%(\w+)%/g, (whole, a?: string, b?: string, c?: string) => process.env[a ?? b ?? c ?? ""] ?? whole);
+  const replaced = path.replace(
+    /\$\{(\w+)\}|\$(\w+)|%(\w+)%/g,
+    (whole, a?: string, b?: string, c?: string) => process.env[a ?? b ?? c ?? ""] ?? whole,
+  );
   return replaced.replace(/^~(?=$|[/\\])/, homedir());
 }
 

@@ -20,9 +20,13 @@ export async function refuseWithoutSpace(target: string, bytes: number): Promise
   const folder = dirname(target);
   const free = await freeBytes(folder);
   if (bytes <= free) return;
-  throw new QeditError("QEDIT_E_IO", `Cannot download to ${folder}: ${bytesText(bytes)} are needed, ${bytesText(free)} are free`, {
-    hint: "Free some space, or choose another disk: --models-dir FOLDER",
-  });
+  throw new QeditError(
+    "QEDIT_E_IO",
+    `Cannot download to ${folder}: ${bytesText(bytes)} are needed, ${bytesText(free)} are free`,
+    {
+      hint: "Free some space, or choose another disk: --models-dir FOLDER",
+    },
+  );
 }
 
 /** Bytes for people, in decimal units as disks and hubs count: 20.43 GB. */

@@ -10,7 +10,7 @@ import { hashFile } from "./hash.js";
 import { hubToken } from "./hub.js";
 import { withLock } from "./lock.js";
 import { bytesLeft, Part, removePart } from "./part.js";
-import { Progress, type DownloadEvent } from "./progress.js";
+import { type DownloadEvent, Progress } from "./progress.js";
 import { sizeOf } from "./ranges.js";
 import { writeReceipt } from "./receipt.js";
 import type { HubFile } from "./schema.js";
@@ -51,10 +51,14 @@ export async function downloadFile(file: HubFile, target: string, options: Downl
   await mkdir(dirname(target), { recursive: true }).catch((error: unknown) => {
     throw ioFailure("write", target, error);
   });
-  const onWait = ({ pid }: { pid: number }) => emit({ kind: "waiting", file: file.file, reason: `another download of it is running, process ${pid}` });
+  const onWait = ({ pid }: { pid: number }) =>
+    emit({ kind: "waiting", file: file.file, reason: `another download of it is running, process ${pid}` });
   return withLock(target, { signal, onWait }, async () => {
     // Another process may have brought it meanwhile, and checked it.
-    const isThere = await stat(target).then(({ size }) => size === file.bytes, () => false);
+    const isThere = await stat(target).then(
+      ({ size }) => size === file.bytes,
+      () => false,
+    );
     if (isThere) return checked(file, target, { ...options, stated: undefined });
     await refuseWithoutSpace(target, file.bytes - (await bytesLeft(target, file.bytes)));
     const stated = await fill(file, target, options);
@@ -70,13 +74,31 @@ export async function downloadFile(file: HubFile, target: string, options: Downl
 
 // Gives the part every byte of the file; gives the hash that the hub states, if it does.
 async function fill(file: HubFile, target: string, options: DownloadOptions): Promise<string | undefined> {
-  const { signal, emit, connections = CONNECTIONS, pieceBytes = PIECE_BYTES, firstWait = FIRST_WAIT, silence = SILENCE } = options;
+  const {
+    signal,
+    emit,
+    connections = CONNECTIONS,
+    pieceBytes = PIECE_BYTES,
+    firstWait = FIRST_WAIT,
+    silence = SILENCE,
+  } = options;
   const dispatcher = proxyAgent({ connections, silence });
   const part = await Part.open(target, file.bytes);
   const progress = new Progress(file, sizeOf(part.done), emit);
   let isWhole = false;
   try {
-    await fetchMissing({ file, part, token: await hubToken(), dispatcher, progress, signal, emit, connections, pieceBytes, firstWait });
+    await fetchMissing({
+      file,
+      part,
+      token: await hubToken(),
+      dispatcher,
+      progress,
+      signal,
+      emit,
+      connections,
+      pieceBytes,
+      firstWait,
+    });
     isWhole = true;
     return part.stated;
   } finally {
@@ -93,15 +115,31 @@ async function fill(file: HubFile, target: string, options: DownloadOptions): Pr
 // Honours HTTP_PROXY, HTTPS_PROXY and NO_PROXY, in either case.
 function proxyAgent({ connections, silence }: { connections: number; silence: number }): EnvHttpProxyAgent {
   try {
-    return new EnvHttpProxyAgent({ connections, headersTimeout: silence, bodyTimeout: silence, connect: { timeout: silence } });
+    return new EnvHttpProxyAgent({
+      connections,
+      headersTimeout: silence,
+      bodyTimeout: silence,
+      connect: { timeout: silence },
+    });
   } catch (cause) {
-    throw new QeditError("QEDIT_E_USAGE", "Cannot use the proxy: HTTP_PROXY or HTTPS_PROXY is no address such as http://proxy:8080", { cause, hint: "unset HTTPS_PROXY HTTP_PROXY https_proxy http_proxy" });
+    throw new QeditError(
+      "QEDIT_E_USAGE",
+      "Cannot use the proxy: HTTP_PROXY or HTTPS_PROXY is no address such as http://proxy:8080",
+      { cause, hint: "unset HTTPS_PROXY HTTP_PROXY https_proxy http_proxy" },
+    );
   }
 }
 
-async function checked(file: HubFile, path: string, options: DownloadOptions & { stated: string | undefined; target?: string }): Promise<Downloaded> {
+async function checked(
+  file: HubFile,
+  path: string,
+  options: DownloadOptions & { stated: string | undefined; target?: string },
+): Promise<Downloaded> {
   const { stated, signal, emit, target } = options;
-  const sha256 = await hashFile(path, { signal, onProgress: (done) => emit({ kind: "verifying", file: file.file, done, total: file.bytes }) });
+  const sha256 = await hashFile(path, {
+    signal,
+    onProgress: (done) => emit({ kind: "verifying", file: file.file, done, total: file.bytes }),
+  });
   const wanted = file.sha256 ?? stated;
   if (wanted === undefined || wanted === sha256) return { path, sha256, isVerified: wanted !== undefined };
   const aside = target === undefined ? path : `${target}.wrong`;
@@ -109,7 +147,11 @@ async function checked(file: HubFile, path: string, options: DownloadOptions & {
     await rename(path, aside);
     await removePart(target);
   }
-  throw new QeditError("QEDIT_E_NETWORK", `Cannot accept ${file.file}: its SHA-256 is ${sha256}, ${wanted} was published`, {
-    hint: `It is kept aside as ${aside}. Run the same command to download it afresh`,
-  });
+  throw new QeditError(
+    "QEDIT_E_NETWORK",
+    `Cannot accept ${file.file}: its SHA-256 is ${sha256}, ${wanted} was published`,
+    {
+      hint: `It is kept aside as ${aside}. Run the same command to download it afresh`,
+    },
+  );
 }

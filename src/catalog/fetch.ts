@@ -3,11 +3,11 @@ import { randomInt } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Dispatcher } from "undici";
 import { QeditError } from "../errors.js";
-import { connectionFailure, requestRange, TryAgain, type Answer, type Trouble } from "./http.js";
+import { type Answer, connectionFailure, requestRange, type Trouble, TryAgain } from "./http.js";
 import { fileUrl } from "./hub.js";
 import type { Part } from "./part.js";
 import type { DownloadEvent, Progress } from "./progress.js";
-import { missingRanges, sizeOf, type ByteRange } from "./ranges.js";
+import { type ByteRange, missingRanges, sizeOf } from "./ranges.js";
 import type { HubFile } from "./schema.js";
 
 /**
@@ -15,7 +15,9 @@ import type { HubFile } from "./schema.js";
  * first, and no wait is longer than `longestWait` milliseconds. A server that cuts does work, and lets through sooner or later; a host that
  * was never reached has probably another name.
  */
-const PATIENCE: Readonly<Record<Trouble, { readonly tries: number; readonly share: number; readonly longestWait: number }>> = {
+const PATIENCE: Readonly<
+  Record<Trouble, { readonly tries: number; readonly share: number; readonly longestWait: number }>
+> = {
   busy: { tries: 8, share: 1, longestWait: 30_000 },
   cut: { tries: 30, share: 0.2, longestWait: 1_000 },
   unreachable: { tries: 3, share: 1, longestWait: 2_000 },
@@ -63,10 +65,12 @@ async function fetchPieces(job: Job): Promise<void> {
     for (let piece = pieces.shift(); piece !== undefined; piece = pieces.shift()) await fetchRange(piece, stoppable);
   };
   const failures: unknown[] = [];
-  const workers = Array.from({ length: Math.min(connections, pieces.length) }, () => work().catch((error: unknown) => {
-    failures.push(error);
-    stop.abort();
-  }));
+  const workers = Array.from({ length: Math.min(connections, pieces.length) }, () =>
+    work().catch((error: unknown) => {
+      failures.push(error);
+      stop.abort();
+    }),
+  );
   await Promise.all(workers);
   // The others only heard that they were stopped.
   if (failures.length > 0) throw failures[0];
@@ -75,19 +79,28 @@ async function fetchPieces(job: Job): Promise<void> {
 async function fetchRange(range: ByteRange, job: Job): Promise<void> {
   let { start } = range;
   // Servers may give less than was asked for, and are asked again.
-  while (start < range.end) await retrying(job, { keepsHeadway: true }, async () => {
-    const answer = await ask({ start, end: range.end }, job);
-    if (!answer.isRange && (start > 0 || range.end < job.file.bytes)) {
-      answer.body.destroy();
-      throw new RangeIgnored();
-    }
-    if (!job.part.accept(answer)) {
-      answer.body.destroy();
-      job.progress.begin(0);
-      throw new QeditError("QEDIT_E_NETWORK", `Cannot go on with ${job.file.file}: the file at ${fileUrl(job.file).host} changed meanwhile`, { hint: "Run the same command again: it begins anew" });
-    }
-    await receive(answer, { start, end: Math.min(range.end, answer.end) }, { ...job, onBytes: (bytes) => (start += bytes) });
-  });
+  while (start < range.end)
+    await retrying(job, { keepsHeadway: true }, async () => {
+      const answer = await ask({ start, end: range.end }, job);
+      if (!answer.isRange && (start > 0 || range.end < job.file.bytes)) {
+        answer.body.destroy();
+        throw new RangeIgnored();
+      }
+      if (!job.part.accept(answer)) {
+        answer.body.destroy();
+        job.progress.begin(0);
+        throw new QeditError(
+          "QEDIT_E_NETWORK",
+          `Cannot go on with ${job.file.file}: the file at ${fileUrl(job.file).host} changed meanwhile`,
+          { hint: "Run the same command again: it begins anew" },
+        );
+      }
+      await receive(
+        answer,
+        { start, end: Math.min(range.end, answer.end) },
+        { ...job, onBytes: (bytes) => (start += bytes) },
+      );
+    });
 }
 
 // From the first byte to the last over one connection, for servers without ranges.
@@ -107,12 +120,20 @@ async function ask(range: ByteRange, { file, token, dispatcher, signal }: Job): 
   const answer = await requestRange({ url, token, range, dispatcher, signal });
   if (answer.total === undefined || answer.total === file.bytes) return answer;
   answer.body.destroy();
-  throw new QeditError("QEDIT_E_NETWORK", `Cannot download ${file.file}: ${url.host} says that it has ${answer.total} bytes, ${file.bytes} were published`, {
-    hint: "The mirror may be damaged or out of date: unset HF_ENDPOINT",
-  });
+  throw new QeditError(
+    "QEDIT_E_NETWORK",
+    `Cannot download ${file.file}: ${url.host} says that it has ${answer.total} bytes, ${file.bytes} were published`,
+    {
+      hint: "The mirror may be damaged or out of date: unset HF_ENDPOINT",
+    },
+  );
 }
 
-async function receive({ body }: Answer, { start, end }: ByteRange, { file, part, progress, signal, onBytes }: Job & { onBytes: (bytes: number) => void }): Promise<void> {
+async function receive(
+  { body }: Answer,
+  { start, end }: ByteRange,
+  { file, part, progress, signal, onBytes }: Job & { onBytes: (bytes: number) => void },
+): Promise<void> {
   const { host } = fileUrl(file);
   let at = start;
   try {
@@ -130,11 +151,16 @@ async function receive({ body }: Answer, { start, end }: ByteRange, { file, part
   } finally {
     body.destroy();
   }
-  if (at < end) throw new TryAgain(`${host} ended the answer after ${at - start} of ${end - start} bytes`, { trouble: "cut" });
+  if (at < end)
+    throw new TryAgain(`${host} ended the answer after ${at - start} of ${end - start} bytes`, { trouble: "cut" });
 }
 
 // Headway counts only where it is kept: a server that has to start over gets as many tries as one that sends nothing.
-async function retrying(job: Job, { keepsHeadway }: { keepsHeadway: boolean }, action: () => Promise<void>): Promise<void> {
+async function retrying(
+  job: Job,
+  { keepsHeadway }: { keepsHeadway: boolean },
+  action: () => Promise<void>,
+): Promise<void> {
   const { file, progress, signal, emit, firstWait } = job;
   let [failures, received] = [0, progress.received];
   for (;;) {
@@ -146,9 +172,13 @@ async function retrying(job: Job, { keepsHeadway }: { keepsHeadway: boolean }, a
       failures = keepsHeadway && progress.received > received ? 1 : failures + 1;
       received = progress.received;
       // In the middle of a download the network is away, not the host wrong.
-      const { tries, share, longestWait } = PATIENCE[error.trouble === "unreachable" && received > 0 ? "busy" : error.trouble];
+      const { tries, share, longestWait } =
+        PATIENCE[error.trouble === "unreachable" && received > 0 ? "busy" : error.trouble];
       if (failures >= tries) throw givenUp(job, error, tries);
-      const wait = error.seconds === undefined ? Math.min(longestWait, share * firstWait * 2 ** (failures - 1)) * (randomInt(80, 121) / 100) : error.seconds * 1000;
+      const wait =
+        error.seconds === undefined
+          ? Math.min(longestWait, share * firstWait * 2 ** (failures - 1)) * (randomInt(80, 121) / 100)
+          : error.seconds * 1000;
       emit({ kind: "retrying", file: file.file, reason: error.message, seconds: wait / 1000 });
       await sleep(wait, undefined, { signal }).catch(() => signal.throwIfAborted());
     }
@@ -156,8 +186,12 @@ async function retrying(job: Job, { keepsHeadway }: { keepsHeadway: boolean }, a
 }
 
 function givenUp({ file, part }: Job, cause: TryAgain, tries: number): QeditError {
-  return new QeditError("QEDIT_E_NETWORK", `Cannot download ${file.file}: ${cause.message}, ${tries} times in a row; ${sizeOf(part.done)} of ${file.bytes} bytes are kept`, {
-    cause,
-    hint: "Check the network, HTTPS_PROXY and HF_ENDPOINT, then run the same command: it goes on where it stopped",
-  });
+  return new QeditError(
+    "QEDIT_E_NETWORK",
+    `Cannot download ${file.file}: ${cause.message}, ${tries} times in a row; ${sizeOf(part.done)} of ${file.bytes} bytes are kept`,
+    {
+      cause,
+      hint: "Check the network, HTTPS_PROXY and HF_ENDPOINT, then run the same command: it goes on where it stopped",
+    },
+  );
 }

@@ -3,8 +3,15 @@ import { access } from "node:fs/promises";
 import { isAbsolute, join } from "node:path";
 import { QeditError } from "../errors.js";
 import { findInHubCache, hubCacheFolder } from "./hub-cache.js";
-import { FILE_ROLES, PACKAGE_ROOT, publishedLora, publishedModel, type FileRole, type PublishedFile } from "./models.js";
-import { isFolder, modelPlaces, namedPlaces, subfolders, type SearchOptions } from "./places.js";
+import {
+  FILE_ROLES,
+  type FileRole,
+  PACKAGE_ROOT,
+  type PublishedFile,
+  publishedLora,
+  publishedModel,
+} from "./models.js";
+import { isFolder, modelPlaces, namedPlaces, type SearchOptions, subfolders } from "./places.js";
 import { walkModels } from "./walk.js";
 
 /** Paths of model files, as a user named them: some, or none. */
@@ -17,7 +24,11 @@ export interface ModelSearch extends SearchOptions {
 }
 
 /** Folders of a model in diffusers' layout. */
-const DIFFUSERS_FOLDER = { vae: "vae", textEncoder: "text_encoder", transformer: "transformer" } as const satisfies Record<FileRole, string>;
+const DIFFUSERS_FOLDER = {
+  vae: "vae",
+  textEncoder: "text_encoder",
+  transformer: "transformer",
+} as const satisfies Record<FileRole, string>;
 
 /** The path itself if it exists, else the file of that name in a models folder or in the Hugging Face cache, else undefined. */
 export async function findFile(path: string, options: SearchOptions = {}): Promise<string | undefined> {
@@ -66,7 +77,10 @@ async function walkedFiles(options: SearchOptions): Promise<ReadonlyMap<string, 
 }
 
 /** Finds the files of the wanted roles: those the user named, the others from the model. Throws QEDIT_E_MODEL_MISSING. */
-export async function findModelFiles(named: NamedFiles, { model, roles, ...options }: ModelSearch): Promise<NamedFiles> {
+export async function findModelFiles(
+  named: NamedFiles,
+  { model, roles, ...options }: ModelSearch,
+): Promise<NamedFiles> {
   if (model !== undefined && isPath(model)) return findInFolder(named, { folder: model, roles, ...options });
   const files: { [Role in FileRole]?: string } = {};
   const find = publishedFinder(options);
@@ -74,7 +88,10 @@ export async function findModelFiles(named: NamedFiles, { model, roles, ...optio
     const given = named[role];
     // A model named beside files still has to exist.
     const published = given === undefined || model !== undefined ? await publishedModel(model) : undefined;
-    files[role] = given === undefined ? await wanted(published!.files[role], { model: published!.name, find, options }) : await findNamed(given, options);
+    files[role] =
+      given === undefined
+        ? await wanted(published!.files[role], { model: published!.name, find, options })
+        : await findNamed(given, options);
   }
   return files;
 }
@@ -83,17 +100,26 @@ export async function findModelFiles(named: NamedFiles, { model, roles, ...optio
 export async function findNamed(path: string, options: SearchOptions = {}): Promise<string> {
   const found = await findFile(path, options);
   if (found !== undefined) return found;
-  throw new QeditError("QEDIT_E_MODEL_MISSING", `Cannot find ${path}`, { hint: `Check the path, or name its folder: export QEDIT_MODELS=FOLDER` });
+  throw new QeditError("QEDIT_E_MODEL_MISSING", `Cannot find ${path}`, {
+    hint: `Check the path, or name its folder: export QEDIT_MODELS=FOLDER`,
+  });
 }
 
 /** A LoRA that the user named: by a path, by a file's name, or by the name that the model's catalogue entry gives it. */
-export async function findLora(name: string, { model, ...options }: SearchOptions & { readonly model: string | undefined }): Promise<string> {
+export async function findLora(
+  name: string,
+  { model, ...options }: SearchOptions & { readonly model: string | undefined },
+): Promise<string> {
   const found = await findFile(name, options);
   if (found !== undefined) return found;
   // Names of files have an extension or a folder, names of the catalogue have neither.
   if (/[./\\]/.test(name)) return findNamed(name, options);
   const known = model !== undefined && isPath(model) ? undefined : model;
-  return wanted(await publishedLora(name, known), { model: (await publishedModel(known)).name, find: publishedFinder(options), options });
+  return wanted(await publishedLora(name, known), {
+    model: (await publishedModel(known)).name,
+    find: publishedFinder(options),
+    options,
+  });
 }
 
 async function findInPlaces(file: string, options: SearchOptions): Promise<string | undefined> {
@@ -104,20 +130,30 @@ async function findInPlaces(file: string, options: SearchOptions): Promise<strin
   return undefined;
 }
 
-async function wanted(published: PublishedFile, { model, find, options }: { model: string; find: Finder; options: SearchOptions }): Promise<string> {
+async function wanted(
+  published: PublishedFile,
+  { model, find, options }: { model: string; find: Finder; options: SearchOptions },
+): Promise<string> {
   const found = await find(published);
   if (found !== undefined) return found;
   const places = namedPlaces(options).map(({ folder }) => folder);
-  throw new QeditError("QEDIT_E_MODEL_MISSING", `Cannot find ${published.file} (${gigabytes(published.bytes)}) of model ${model} in ${places.join(" or ")}`, {
-    hint: `Download it: qedit models pull ${model}, or name the folder where it lies: export QEDIT_MODELS=/path/to/ComfyUI/models`,
-  });
+  throw new QeditError(
+    "QEDIT_E_MODEL_MISSING",
+    `Cannot find ${published.file} (${gigabytes(published.bytes)}) of model ${model} in ${places.join(" or ")}`,
+    {
+      hint: `Download it: qedit models pull ${model}, or name the folder where it lies: export QEDIT_MODELS=/path/to/ComfyUI/models`,
+    },
+  );
 }
 
 function gigabytes(bytes: number): string {
   return bytes < 1e8 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(1)} GB`;
 }
 
-async function findInFolder(named: NamedFiles, { folder, roles, ...options }: { folder: string; roles: readonly FileRole[] } & SearchOptions): Promise<NamedFiles> {
+async function findInFolder(
+  named: NamedFiles,
+  { folder, roles, ...options }: { folder: string; roles: readonly FileRole[] } & SearchOptions,
+): Promise<NamedFiles> {
   const files: { [Role in FileRole]?: string } = {};
   for (const role of FILE_ROLES.filter((each) => roles.includes(each))) {
     const given = named[role];
@@ -137,5 +173,8 @@ function isPath(model: string): boolean {
 }
 
 function exists(path: string): Promise<boolean> {
-  return access(path).then(() => true, () => false);
+  return access(path).then(
+    () => true,
+    () => false,
+  );
 }

@@ -7,7 +7,10 @@ import { ioFailure } from "../files.js";
 const READ_BYTES = 4 * 2 ** 20;
 
 /** Hexadecimal SHA-256 of a file; `onProgress` hears of the bytes done. Throws QEDIT_E_IO, or the reason of the signal. */
-export async function hashFile(path: string, { signal, onProgress = () => {} }: { signal: AbortSignal; onProgress?: (done: number) => void }): Promise<string> {
+export async function hashFile(
+  path: string,
+  { signal, onProgress = () => {} }: { signal: AbortSignal; onProgress?: (done: number) => void },
+): Promise<string> {
   const hash = createHash("sha256");
   let done = 0;
   try {

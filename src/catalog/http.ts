@@ -35,7 +35,10 @@ export class TryAgain extends Error {
   readonly seconds: number | undefined;
   readonly trouble: Trouble;
 
-  constructor(reason: string, { seconds, trouble = "busy", cause }: { seconds?: number | undefined; trouble?: Trouble; cause?: unknown } = {}) {
+  constructor(
+    reason: string,
+    { seconds, trouble = "busy", cause }: { seconds?: number | undefined; trouble?: Trouble; cause?: unknown } = {},
+  ) {
     super(reason, { cause });
     this.name = "TryAgain";
     this.seconds = seconds;
@@ -90,10 +93,14 @@ export async function requestRange({ url, token, range, dispatcher, signal }: Ra
     stated.size ??= header(headers, "x-linked-size");
     if (statusCode === 200 || statusCode === 206) return answer(response, range, stated);
     body.destroy();
-    if (!REDIRECTS.includes(statusCode)) throw refusal(statusCode, { url, headers, isRedirected: at !== url, hasToken: token !== undefined });
+    if (!REDIRECTS.includes(statusCode))
+      throw refusal(statusCode, { url, headers, isRedirected: at !== url, hasToken: token !== undefined });
     at = redirected(at, header(headers, "location"));
   }
-  throw new QeditError("QEDIT_E_NETWORK", `Cannot download ${url.href}: it is redirected more than ${MOST_REDIRECTS} times`);
+  throw new QeditError(
+    "QEDIT_E_NETWORK",
+    `Cannot download ${url.href}: it is redirected more than ${MOST_REDIRECTS} times`,
+  );
 }
 
 function send(url: URL, { token, range, dispatcher, signal }: Omit<RangeRequest, "url">): Promise<Response> {
@@ -106,7 +113,13 @@ function send(url: URL, { token, range, dispatcher, signal }: Omit<RangeRequest,
   };
   return new Promise((resolve, reject) => {
     const body = new Body();
-    const request = { origin: url.origin, path: `${url.pathname}${url.search}`, method: "GET", headers, signal } as const;
+    const request = {
+      origin: url.origin,
+      path: `${url.pathname}${url.search}`,
+      method: "GET",
+      headers,
+      signal,
+    } as const;
     // The factory is called as the head arrives, the promise settles with the end of the body: a failure after the head is the body's.
     const answered = dispatcher.stream(request, ({ statusCode, headers: found }) => {
       resolve({ statusCode, headers: found as Headers, body });
@@ -120,31 +133,62 @@ function send(url: URL, { token, range, dispatcher, signal }: Omit<RangeRequest,
 export function connectionFailure(url: URL, error: unknown, signal: AbortSignal): unknown {
   if (signal.aborted || error instanceof QeditError || error instanceof TryAgain) return error;
   const code = error instanceof Error && "code" in error ? String(error.code) : "";
-  const reason = MEANING[code] === undefined ? code || (error instanceof Error ? error.message : String(error)) : `${MEANING[code]} (${code})`;
-  if (!UNTRUSTED.test(code)) return new TryAgain(`${url.host}: ${reason}`, { trouble: UNREACHABLE.test(code) ? "unreachable" : "cut", cause: error });
-  return new QeditError("QEDIT_E_NETWORK", `Cannot trust ${url.host}: ${reason}`, { cause: error, hint: "Behind a proxy that reads traffic, name its certificate: export NODE_EXTRA_CA_CERTS=FILE" });
+  const reason =
+    MEANING[code] === undefined
+      ? code || (error instanceof Error ? error.message : String(error))
+      : `${MEANING[code]} (${code})`;
+  if (!UNTRUSTED.test(code))
+    return new TryAgain(`${url.host}: ${reason}`, {
+      trouble: UNREACHABLE.test(code) ? "unreachable" : "cut",
+      cause: error,
+    });
+  return new QeditError("QEDIT_E_NETWORK", `Cannot trust ${url.host}: ${reason}`, {
+    cause: error,
+    hint: "Behind a proxy that reads traffic, name its certificate: export NODE_EXTRA_CA_CERTS=FILE",
+  });
 }
 
-function answer({ statusCode, headers, body }: Response, range: ByteRange, { etag: linked, size }: { etag?: string | undefined; size?: string | undefined }): Answer {
+function answer(
+  { statusCode, headers, body }: Response,
+  range: ByteRange,
+  { etag: linked, size }: { etag?: string | undefined; size?: string | undefined },
+): Answer {
   const etag = unquoted(linked ?? header(headers, "etag"));
   const common = { etag, sha256: linked !== undefined && /^[0-9a-f]{64}$/.test(etag ?? "") ? etag : undefined, body };
   if (statusCode === 200) {
     const length = header(headers, "content-length") ?? size;
-    return { ...common, start: 0, end: Infinity, isRange: false, total: length === undefined ? undefined : Number(length) };
+    return {
+      ...common,
+      start: 0,
+      end: Infinity,
+      isRange: false,
+      total: length === undefined ? undefined : Number(length),
+    };
   }
   const match = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(header(headers, "content-range") ?? "");
   if (!match || Number(match[1]) !== range.start || Number(match[2]) < range.start) {
     body.destroy();
-    throw new TryAgain(`asked for bytes from ${range.start} on, the server sent "${header(headers, "content-range") ?? "no Content-Range"}"`);
+    throw new TryAgain(
+      `asked for bytes from ${range.start} on, the server sent "${header(headers, "content-range") ?? "no Content-Range"}"`,
+    );
   }
-  return { ...common, start: range.start, end: Number(match[2]) + 1, isRange: true, total: match[3] === "*" ? undefined : Number(match[3]) };
+  return {
+    ...common,
+    start: range.start,
+    end: Number(match[2]) + 1,
+    isRange: true,
+    total: match[3] === "*" ? undefined : Number(match[3]),
+  };
 }
 
 function redirected(from: URL, location: string | undefined): URL {
   const to = location !== undefined && URL.canParse(location, from.href) ? new URL(location, from) : undefined;
   const isSafe = to?.protocol === "https:" || (to?.protocol === "http:" && from.protocol === "http:");
   if (to && isSafe) return to;
-  throw new QeditError("QEDIT_E_NETWORK", `Cannot follow ${from.host} to ${location ?? "nowhere"}: a secure address is wanted`);
+  throw new QeditError(
+    "QEDIT_E_NETWORK",
+    `Cannot follow ${from.host} to ${location ?? "nowhere"}: a secure address is wanted`,
+  );
 }
 
 interface Refused {
@@ -157,22 +201,39 @@ interface Refused {
 function refusal(status: number, { url, headers, isRedirected, hasToken }: Refused): Error {
   if (BUSY.includes(status)) return busy(status, { url, wait: retryAfter(header(headers, "retry-after")) });
   // A signed address may have run out between the redirect and the request.
-  if (isRedirected && (status === 401 || status === 403)) return new TryAgain(`${url.host}: the address it sent to answers ${status}`);
+  if (isRedirected && (status === 401 || status === 403))
+    return new TryAgain(`${url.host}: the address it sent to answers ${status}`);
   const what = `Cannot download ${url.href}`;
   const repository = url.href.replace(/\/resolve\/.*$/, "");
-  const refuse = (reason: string, hint?: string) => new QeditError("QEDIT_E_NETWORK", `${what}: ${reason}`, hint === undefined ? {} : { hint });
-  if (status === 401) return refuse(hasToken ? "the token is not accepted (401)" : "it needs a login (401)", "Make a token at https://huggingface.co/settings/tokens: export HF_TOKEN=TOKEN");
-  if (status === 403) return refuse("access is refused (403)", `Accept its terms at ${repository}, and use a token that may read it: export HF_TOKEN=TOKEN`);
-  if (status === 404 || status === 410) return refuse(`there is no such file (${status})`, `See what there is: ${repository}`);
-  if (status === 416) return refuse("the file there is shorter than what was published (416)", `See what there is: ${repository}`);
+  const refuse = (reason: string, hint?: string) =>
+    new QeditError("QEDIT_E_NETWORK", `${what}: ${reason}`, hint === undefined ? {} : { hint });
+  if (status === 401)
+    return refuse(
+      hasToken ? "the token is not accepted (401)" : "it needs a login (401)",
+      "Make a token at https://huggingface.co/settings/tokens: export HF_TOKEN=TOKEN",
+    );
+  if (status === 403)
+    return refuse(
+      "access is refused (403)",
+      `Accept its terms at ${repository}, and use a token that may read it: export HF_TOKEN=TOKEN`,
+    );
+  if (status === 404 || status === 410)
+    return refuse(`there is no such file (${status})`, `See what there is: ${repository}`);
+  if (status === 416)
+    return refuse("the file there is shorter than what was published (416)", `See what there is: ${repository}`);
   return refuse(`the server answers ${status}`);
 }
 
 function busy(status: number, { url, wait }: { url: URL; wait: number | undefined }): Error {
-  if (wait === undefined || wait <= LONGEST_WAIT) return new TryAgain(`${url.host} answers ${status}`, { seconds: wait });
-  return new QeditError("QEDIT_E_NETWORK", `Cannot download ${url.href}: ${url.host} answers ${status} and asks to wait ${Math.ceil(wait / 60)} minutes`, {
-    hint: "Run the same command later: it goes on where it stopped",
-  });
+  if (wait === undefined || wait <= LONGEST_WAIT)
+    return new TryAgain(`${url.host} answers ${status}`, { seconds: wait });
+  return new QeditError(
+    "QEDIT_E_NETWORK",
+    `Cannot download ${url.href}: ${url.host} answers ${status} and asks to wait ${Math.ceil(wait / 60)} minutes`,
+    {
+      hint: "Run the same command later: it goes on where it stopped",
+    },
+  );
 }
 
 // Seconds, or a date.

@@ -1,5 +1,5 @@
 // The Hugging Face cache: models--OWNER--NAME/snapshots/REVISION/… are links into blobs, and are used in place.
-import { readFile, readdir } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { isFile } from "./places.js";

@@ -8,22 +8,21 @@ import type { HubFile } from "./schema.js";
 const HUGGING_FACE = "https://huggingface.co";
 
 /** The hub's address without a slash at its end; throws QEDIT_E_USAGE when HF_ENDPOINT is no address. */
-export function hubEndpoint(): string {
+function hubEndpoint(): string {
   const written = process.env["HF_ENDPOINT"] || HUGGING_FACE;
   const url = URL.canParse(written) ? new URL(written) : undefined;
   if (url?.protocol === "https:" || url?.protocol === "http:") return written.replace(/\/+$/, "");
-  throw new QeditError("QEDIT_E_USAGE", `Cannot use HF_ENDPOINT "${written}": an address such as ${HUGGING_FACE} is wanted`, { hint: "unset HF_ENDPOINT" });
+  throw new QeditError(
+    "QEDIT_E_USAGE",
+    `Cannot use HF_ENDPOINT "${written}": an address such as ${HUGGING_FACE} is wanted`,
+    { hint: "unset HF_ENDPOINT" },
+  );
 }
 
 /** The address of a file's bytes. */
 export function fileUrl({ repository, revision, path }: HubFile): URL {
   const inside = [...repository.split("/"), "resolve", revision, ...path.split("/")].map(encodeURIComponent).join("/");
   return new URL(`${hubEndpoint()}/${inside}`);
-}
-
-/** The page of a repository, for people. */
-export function repositoryPage({ repository }: HubFile): string {
-  return `${hubEndpoint()}/${repository}`;
 }
 
 /** The user's token; undefined without one, and for a hub that a token would reach unencrypted. */

@@ -1,6 +1,6 @@
 // What a checkpoint is, told by its keys, types and shapes alone: which network, how it is stored, and whether qedit can run it.
-import { STORED_BYTES, type Checkpoint, type StoredType } from "../checkpoint/checkpoint.js";
-import { PAIR_LAYOUTS, moduleOf, unsupportedForm } from "../checkpoint/lora-layouts.js";
+import { type Checkpoint, STORED_BYTES, type StoredType } from "../checkpoint/checkpoint.js";
+import { moduleOf, PAIR_LAYOUTS, unsupportedForm } from "../checkpoint/lora-layouts.js";
 import { publishedNames } from "../checkpoint/names.js";
 import { checkpointConfig, stripPrefix } from "../checkpoint/safetensors.js";
 
@@ -35,9 +35,13 @@ const QWEN_IMAGE_MODULE = /transformer_blocks[._]\d+[._](attn[._](add_[qkv]_proj
 /** Tells what a checkpoint with its own keys is. */
 export function identify(checkpoint: Checkpoint): Identity {
   const facts = storedFacts(checkpoint);
-  const found = loraFacts(checkpoint) ?? transformerFacts(checkpoint) ?? textEncoderFacts(checkpoint) ?? vaeFacts(checkpoint);
+  const found =
+    loraFacts(checkpoint) ?? transformerFacts(checkpoint) ?? textEncoderFacts(checkpoint) ?? vaeFacts(checkpoint);
   if (!found) return { ...facts, kind: "other", network: "not of a model that qedit runs", notes: [] };
-  const packed = found.kind === "lora" || RUNNABLE.includes(facts.dtype) ? [] : [`weights stored as ${facts.dtype}, which qedit does not run`];
+  const packed =
+    found.kind === "lora" || RUNNABLE.includes(facts.dtype)
+      ? []
+      : [`weights stored as ${facts.dtype}, which qedit does not run`];
   return { ...facts, ...found, notes: [...found.notes, ...packed] };
 }
 
@@ -52,7 +56,12 @@ function storedFacts({ tensors }: Checkpoint): Pick<Identity, "dtype" | "dtypes"
     parameters += count;
   }
   const dtypes = [...elements].sort(([, a], [, b]) => b - a).map(([dtype]) => dtype);
-  return { dtype: dtypes[0] ?? "F32", dtypes, isScaled: [...tensors.keys()].some((name) => SCALE.test(name)), parameters };
+  return {
+    dtype: dtypes[0] ?? "F32",
+    dtypes,
+    isScaled: [...tensors.keys()].some((name) => SCALE.test(name)),
+    parameters,
+  };
 }
 
 function loraFacts({ tensors }: Checkpoint): Facts | undefined {
@@ -77,15 +86,30 @@ function loraFacts({ tensors }: Checkpoint): Facts | undefined {
 
 function transformerFacts(checkpoint: Checkpoint): Facts | undefined {
   const { tensors } = stripPrefix(checkpoint);
-  if (!tensors.has("txt_norm.weight") || !tensors.has("img_in.weight") || !tensors.has("transformer_blocks.0.attn.to_q.weight")) return undefined;
+  if (
+    !tensors.has("txt_norm.weight") ||
+    !tensors.has("img_in.weight") ||
+    !tensors.has("transformer_blocks.0.attn.to_q.weight")
+  )
+    return undefined;
   const blocks = countOf(tensors.keys(), /^transformer_blocks\.(\d+)\./);
   const isLater = tensors.has("__index_timestep_zero__") || safeConfig(checkpoint)["zero_cond_t"] === true;
   if (tensors.has("time_text_embed.addition_t_embedding.weight")) {
-    return { kind: "transformer", network: `Qwen-Image-Layered transformer, ${blocks} blocks`, notes: ["works differently from Qwen-Image-Edit: qedit cannot run it"] };
+    return {
+      kind: "transformer",
+      network: `Qwen-Image-Layered transformer, ${blocks} blocks`,
+      notes: ["works differently from Qwen-Image-Edit: qedit cannot run it"],
+    };
   }
   const release = isLater ? "Qwen-Image-Edit-2511" : "Qwen-Image or Qwen-Image-Edit";
-  const others = [...checkpoint.tensors.keys()].some((name) => name.startsWith("first_stage_model.") || name.startsWith("vae."));
-  return { kind: "transformer", network: `${release} transformer, ${blocks} blocks`, notes: others ? ["a bundle: its VAE and text encoder are not read"] : [] };
+  const others = [...checkpoint.tensors.keys()].some(
+    (name) => name.startsWith("first_stage_model.") || name.startsWith("vae."),
+  );
+  return {
+    kind: "transformer",
+    network: `${release} transformer, ${blocks} blocks`,
+    notes: others ? ["a bundle: its VAE and text encoder are not read"] : [],
+  };
 }
 
 function textEncoderFacts(checkpoint: Checkpoint): Facts | undefined {
@@ -107,7 +131,12 @@ function textEncoderFacts(checkpoint: Checkpoint): Facts | undefined {
 function vaeFacts(checkpoint: Checkpoint): Facts | undefined {
   const { tensors } = publishedNames(checkpoint, "vae");
   const latent = tensors.get("conv2.weight");
-  if (!latent || !tensors.has("decoder.middle.0.residual.2.weight") || !tensors.has("encoder.downsamples.0.residual.2.weight")) return undefined;
+  if (
+    !latent ||
+    !tensors.has("decoder.middle.0.residual.2.weight") ||
+    !tensors.has("encoder.downsamples.0.residual.2.weight")
+  )
+    return undefined;
   const image = tensors.get("encoder.conv1.weight");
   return {
     kind: "vae",

@@ -1,6 +1,13 @@
 // `models list` and `models show`: the published models, and which of their files are on disk.
-import { publishedFinder, type Finder } from "./find.js";
-import { FILE_ROLES, publishedModel, readCatalog, type FileRole, type PublishedFile, type PublishedModel } from "./models.js";
+import { type Finder, publishedFinder } from "./find.js";
+import {
+  FILE_ROLES,
+  type FileRole,
+  type PublishedFile,
+  type PublishedModel,
+  publishedModel,
+  readCatalog,
+} from "./models.js";
 import type { SearchOptions } from "./places.js";
 
 /** A published file, and where it lies, if it does. */
@@ -35,8 +42,14 @@ export async function modelOnDisk(name: string | undefined, options: SearchOptio
 
 async function onDisk(model: PublishedModel, find: Finder): Promise<ModelOnDisk> {
   const located = async (file: PublishedFile): Promise<Located> => ({ file, path: await find(file) });
-  const [vae, textEncoder, transformer] = await Promise.all(FILE_ROLES.map((role) => located(model.files[role]))) as [Located, Located, Located];
-  const loras = await Promise.all(Object.entries(model.loras).map(async ([lora, file]) => [lora, await located(file)] as const));
+  const [vae, textEncoder, transformer] = (await Promise.all(FILE_ROLES.map((role) => located(model.files[role])))) as [
+    Located,
+    Located,
+    Located,
+  ];
+  const loras = await Promise.all(
+    Object.entries(model.loras).map(async ([lora, file]) => [lora, await located(file)] as const),
+  );
   const all = [vae, textEncoder, transformer];
   return {
     model,

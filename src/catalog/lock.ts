@@ -18,7 +18,11 @@ export interface Holder {
 }
 
 /** Runs work while holding the lock of a file; waits for another holder, telling `onWait` once. Throws QEDIT_E_IO, and what the work throws. */
-export async function withLock<T>(target: string, { signal, onWait }: { signal: AbortSignal; onWait: (holder: Holder) => void }, work: () => Promise<T>): Promise<T> {
+export async function withLock<T>(
+  target: string,
+  { signal, onWait }: { signal: AbortSignal; onWait: (holder: Holder) => void },
+  work: () => Promise<T>,
+): Promise<T> {
   const path = `${target}.lock`;
   let isTold = false;
   while (!(await take(path))) {
@@ -66,7 +70,10 @@ async function holderOf(path: string): Promise<Holder | undefined> {
 }
 
 async function isGone(path: string, { pid, host }: Holder): Promise<boolean> {
-  const age = await stat(path).then(({ mtimeMs }) => Date.now() - mtimeMs, () => 0);
+  const age = await stat(path).then(
+    ({ mtimeMs }) => Date.now() - mtimeMs,
+    () => 0,
+  );
   if (age > STALE) return true;
   if (host !== hostname() || pid <= 0) return false;
   try {

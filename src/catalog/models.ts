@@ -3,10 +3,16 @@ import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { QeditError } from "../errors.js";
 import { ioFailure } from "../files.js";
-import { parseCatalog, type Catalog, type Preset, type PublishedFile, type PublishedModel } from "./schema.js";
+import { type Catalog, type Preset, type PublishedFile, type PublishedModel, parseCatalog } from "./schema.js";
 
+export type {
+  FileRole,
+  HubFile,
+  Preset,
+  PublishedFile,
+  PublishedModel,
+} from "./schema.js";
 export { FILE_ROLES } from "./schema.js";
-export type { EmbeddedFile, FileRole, HubFile, Preset, PublishedFile, PublishedModel, SamplingNumbers } from "./schema.js";
 
 /** Root of qedit's own package, with a trailing slash. */
 export const PACKAGE_ROOT = fileURLToPath(new URL("../../", import.meta.url));
@@ -25,7 +31,11 @@ export async function publishedModel(name: string | undefined): Promise<Publishe
   const { default: first, models } = await readCatalog();
   const model = models.get(name ?? first);
   if (model) return model;
-  throw new QeditError("QEDIT_E_USAGE", `Cannot find a model named "${name}": ${[...models.keys()].join(", ")} are known`, { hint: `--model ${first}` });
+  throw new QeditError(
+    "QEDIT_E_USAGE",
+    `Cannot find a model named "${name}": ${[...models.keys()].join(", ")} are known`,
+    { hint: `--model ${first}` },
+  );
 }
 
 /** Names of all models, the default one first. */
@@ -44,13 +54,22 @@ export async function preset(model: string | undefined, name: string): Promise<P
   return named(name, "preset", await publishedModel(model), ({ presets }) => presets);
 }
 
-function named<T>(name: string, kind: string, model: PublishedModel, table: (model: PublishedModel) => Readonly<Record<string, T>>): T {
+function named<T>(
+  name: string,
+  kind: string,
+  model: PublishedModel,
+  table: (model: PublishedModel) => Readonly<Record<string, T>>,
+): T {
   const entries = table(model);
   if (Object.hasOwn(entries, name)) return entries[name]!;
   const known = Object.keys(entries);
-  throw new QeditError("QEDIT_E_USAGE", `Cannot find a ${kind} named "${name}" of ${model.name}: ${known.length === 0 ? "it has none" : `it has ${known.join(", ")}`}`, {
-    hint: `qedit models show ${model.name}`,
-  });
+  throw new QeditError(
+    "QEDIT_E_USAGE",
+    `Cannot find a ${kind} named "${name}" of ${model.name}: ${known.length === 0 ? "it has none" : `it has ${known.join(", ")}`}`,
+    {
+      hint: `qedit models show ${model.name}`,
+    },
+  );
 }
 
 function parseJson(written: string, path: string): unknown {

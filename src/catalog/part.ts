@@ -1,9 +1,10 @@
 // A download under way: NAME.part, written anywhere in any order, and NAME.part.json, a journal of the ranges that are on the disk.
 // After any interruption the next download goes on from the journal.
-import { open, readFile, rm, stat } from "node:fs/promises";
+
 import type { FileHandle } from "node:fs/promises";
+import { open, readFile, rm, stat } from "node:fs/promises";
 import { ioFailure, writeFileAtomically } from "../files.js";
-import { sizeOf, withRange, type ByteRange } from "./ranges.js";
+import { type ByteRange, sizeOf, withRange } from "./ranges.js";
 
 /** How often the journal is written while bytes come in, milliseconds; so much of a download is lost when the process or the power goes. */
 const JOURNAL_EVERY = 500;
@@ -97,11 +98,17 @@ export class Part {
     const done = this.#done;
     try {
       await this.#handle.datasync();
-      await writeFileAtomically(journalOf(this.path), new TextEncoder().encode(`${JSON.stringify({ bytes: this.#bytes, ...this.#version, done } satisfies Journal)}\n`));
+      await writeFileAtomically(
+        journalOf(this.path),
+        new TextEncoder().encode(
+          `${JSON.stringify({ bytes: this.#bytes, ...this.#version, done } satisfies Journal)}\n`,
+        ),
+      );
     } catch (error) {
       throw ioFailure("write", this.path, error);
     } finally {
-      this.#nextJournal = Date.now() + Math.min(JOURNAL_AT_LEAST, Math.max(JOURNAL_EVERY, (Date.now() - start) / FLUSHING_SHARE));
+      this.#nextJournal =
+        Date.now() + Math.min(JOURNAL_AT_LEAST, Math.max(JOURNAL_EVERY, (Date.now() - start) / FLUSHING_SHARE));
     }
   }
 
@@ -128,7 +135,10 @@ function journalOf(part: string): string {
 
 async function readJournal(part: string, bytes: number): Promise<Journal> {
   const written = await readFile(journalOf(part), "utf8").catch(() => "");
-  const size = await stat(part).then((found) => found.size, () => 0);
+  const size = await stat(part).then(
+    (found) => found.size,
+    () => 0,
+  );
   const journal = parsed(written);
   const fits = journal !== undefined && journal.bytes === bytes && journal.done.every(({ end }) => end <= size);
   return fits ? journal : { bytes, done: [] };
@@ -137,7 +147,8 @@ async function readJournal(part: string, bytes: number): Promise<Journal> {
 function parsed(written: string): Journal | undefined {
   try {
     const journal = JSON.parse(written) as Journal;
-    const isRange = ({ start, end }: ByteRange) => Number.isSafeInteger(start) && Number.isSafeInteger(end) && 0 <= start && start < end;
+    const isRange = ({ start, end }: ByteRange) =>
+      Number.isSafeInteger(start) && Number.isSafeInteger(end) && 0 <= start && start < end;
     return Array.isArray(journal.done) && journal.done.every(isRange) ? journal : undefined;
   } catch {
     return undefined;

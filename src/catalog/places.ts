@@ -24,7 +24,20 @@ export interface SearchOptions {
 }
 
 /** ComfyUI's names of the folders of a models directory, then A1111's and Forge's. */
-const CATEGORIES = ["vae", "text_encoders", "clip", "diffusion_models", "unet", "loras", "checkpoints", "VAE", "text_encoder", "Stable-diffusion", "Lora", "LyCORIS"];
+const CATEGORIES = [
+  "vae",
+  "text_encoders",
+  "clip",
+  "diffusion_models",
+  "unet",
+  "loras",
+  "checkpoints",
+  "VAE",
+  "text_encoder",
+  "Stable-diffusion",
+  "Lora",
+  "LyCORIS",
+];
 
 /** Where installers and guides put other tools, below the home folder. */
 const TOOLS: readonly (readonly [folder: string, source: string])[] = [
@@ -46,7 +59,10 @@ export async function modelPlaces({ modelsDirs = [] }: SearchOptions = {}): Prom
     places.push(...folders.map((folder) => ({ folder, source })));
     if (problem !== undefined) problems.push(problem);
   }
-  return { places: places.filter(({ folder }, index) => places.findIndex((other) => other.folder === folder) === index), problems };
+  return {
+    places: places.filter(({ folder }, index) => places.findIndex((other) => other.folder === folder) === index),
+    problems,
+  };
 }
 
 /** Folders that the user named, and qedit's own; the ones that a message about a missing file lists. */
@@ -73,8 +89,15 @@ export function ownModelsFolder(): string {
 // ComfyUI reads extra_model_paths.yaml of its own folder; its desktop application keeps one among its settings.
 function extraPathFiles(places: readonly Place[]): { file: string; source: string }[] {
   const folders = places.flatMap(({ folder }) => (basename(folder) === "models" ? [dirname(folder)] : [folder]));
-  const settings = { win32: process.env["APPDATA"] ?? join(homedir(), "AppData", "Roaming"), darwin: join(homedir(), "Library", "Application Support") };
-  const desktop = join(settings[process.platform as keyof typeof settings] ?? (process.env["XDG_CONFIG_HOME"] || join(homedir(), ".config")), "ComfyUI");
+  const settings = {
+    win32: process.env["APPDATA"] ?? join(homedir(), "AppData", "Roaming"),
+    darwin: join(homedir(), "Library", "Application Support"),
+  };
+  const desktop = join(
+    settings[process.platform as keyof typeof settings] ??
+      (process.env["XDG_CONFIG_HOME"] || join(homedir(), ".config")),
+    "ComfyUI",
+  );
   return [
     ...folders.map((folder) => ({ file: join(folder, "extra_model_paths.yaml"), source: "extra_model_paths.yaml" })),
     { file: join(desktop, "extra_models_config.yaml"), source: "ComfyUI's settings" },
@@ -83,12 +106,18 @@ function extraPathFiles(places: readonly Place[]): { file: string; source: strin
 
 /** Claims that a folder of this path exists. */
 export async function isFolder(path: string): Promise<boolean> {
-  return stat(path).then((found) => found.isDirectory(), () => false);
+  return stat(path).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
 }
 
 /** Claims that a file of this path exists, a link to one included. */
 export async function isFile(path: string): Promise<boolean> {
-  return stat(path).then((found) => found.isFile(), () => false);
+  return stat(path).then(
+    (found) => found.isFile(),
+    () => false,
+  );
 }
 
 async function keep<T>(list: readonly T[], wanted: (item: T) => Promise<boolean>): Promise<T[]> {

@@ -3,7 +3,14 @@ import type { HubFile } from "./schema.js";
 
 /** What a download tells. */
 export type DownloadEvent =
-  | { readonly kind: "progress"; readonly file: string; readonly done: number; readonly total: number; readonly bytesPerSecond: number; readonly secondsLeft: number | undefined }
+  | {
+      readonly kind: "progress";
+      readonly file: string;
+      readonly done: number;
+      readonly total: number;
+      readonly bytesPerSecond: number;
+      readonly secondsLeft: number | undefined;
+    }
   | { readonly kind: "verifying"; readonly file: string; readonly done: number; readonly total: number }
   | { readonly kind: "retrying"; readonly file: string; readonly reason: string; readonly seconds: number }
   | { readonly kind: "waiting"; readonly file: string; readonly reason: string };
@@ -52,9 +59,13 @@ export class Progress {
   tell(): void {
     const now = performance.now();
     this.#told = now;
-    this.#samples = [...this.#samples.filter(({ at }, index) => now - at <= WINDOW || index === this.#samples.length - 1), { at: now, received: this.#received }];
+    this.#samples = [
+      ...this.#samples.filter(({ at }, index) => now - at <= WINDOW || index === this.#samples.length - 1),
+      { at: now, received: this.#received },
+    ];
     const oldest = this.#samples[0]!;
-    const bytesPerSecond = now - oldest.at > SHORTEST ? ((this.#received - oldest.received) * 1000) / (now - oldest.at) : 0;
+    const bytesPerSecond =
+      now - oldest.at > SHORTEST ? ((this.#received - oldest.received) * 1000) / (now - oldest.at) : 0;
     const total = this.#file.bytes;
     const secondsLeft = bytesPerSecond > 0 ? (total - this.#done) / bytesPerSecond : undefined;
     this.#emit({ kind: "progress", file: this.#file.file, done: this.#done, total, bytesPerSecond, secondsLeft });

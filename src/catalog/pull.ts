@@ -2,14 +2,26 @@
 import { basename, join, resolve } from "node:path";
 import { QeditError } from "../errors.js";
 import { bytesText, freeBytes } from "./disk.js";
-import { downloadFile, type Downloaded, type DownloadOptions } from "./download.js";
+import { type Downloaded, type DownloadOptions, downloadFile } from "./download.js";
 import { publishedFinder } from "./find.js";
-import { FILE_ROLES, publishedLora, publishedModel, type FileRole, type HubFile, type PublishedFile } from "./models.js";
+import {
+  FILE_ROLES,
+  type FileRole,
+  type HubFile,
+  type PublishedFile,
+  publishedLora,
+  publishedModel,
+} from "./models.js";
 import { bytesLeft } from "./part.js";
 import { ownModelsFolder, type SearchOptions } from "./places.js";
 
 /** Folders of ComfyUI's models directory, so that ComfyUI can be pointed at qedit's. */
-const FOLDERS: Readonly<Record<FileRole | "lora", string>> = { vae: "vae", textEncoder: "text_encoders", transformer: "diffusion_models", lora: "loras" };
+const FOLDERS: Readonly<Record<FileRole | "lora", string>> = {
+  vae: "vae",
+  textEncoder: "text_encoders",
+  transformer: "diffusion_models",
+  lora: "loras",
+};
 
 /** What to pull: models by name, and LoRAs of each of them. */
 export interface PullRequest extends SearchOptions {
@@ -41,7 +53,12 @@ export interface PullPlan {
 }
 
 /** Finds out what a pull would do; nothing is written. Throws QEDIT_E_USAGE for unknown names. */
-export async function planPull({ models, loras, folder = ownModelsFolder(), modelsDirs = [] }: PullRequest): Promise<PullPlan> {
+export async function planPull({
+  models,
+  loras,
+  folder = ownModelsFolder(),
+  modelsDirs = [],
+}: PullRequest): Promise<PullPlan> {
   const wanted = new Map<string, { file: PublishedFile; kind: FileRole | "lora" }>();
   for (const name of models) {
     const { files } = await publishedModel(name);
@@ -53,21 +70,32 @@ export async function planPull({ models, loras, folder = ownModelsFolder(), mode
   }
   const into = resolve(folder);
   const find = publishedFinder({ modelsDirs: [into, ...modelsDirs] });
-  const items = await Promise.all([...wanted.values()].map(async ({ file, kind }): Promise<PullItem> => {
-    const target = join(into, FOLDERS[kind], file.file);
-    const present = await find(file);
-    const missing = present === undefined ? file.bytes - (await bytesLeft(target, file.bytes)) : 0;
-    return { file, present, target, missing };
-  }));
-  return { items, bytes: items.reduce((sum, { missing }) => sum + missing, 0), free: await freeBytes(into), folder: into };
+  const items = await Promise.all(
+    [...wanted.values()].map(async ({ file, kind }): Promise<PullItem> => {
+      const target = join(into, FOLDERS[kind], file.file);
+      const present = await find(file);
+      const missing = present === undefined ? file.bytes - (await bytesLeft(target, file.bytes)) : 0;
+      return { file, present, target, missing };
+    }),
+  );
+  return {
+    items,
+    bytes: items.reduce((sum, { missing }) => sum + missing, 0),
+    free: await freeBytes(into),
+    folder: into,
+  };
 }
 
 /** Downloads what a plan found missing, one file after the other. Throws QEDIT_E_IO when there is no room for all of it, and as downloadFile. */
 export async function pull({ items, bytes, free, folder }: PullPlan, options: DownloadOptions): Promise<Downloaded[]> {
   if (bytes > free) {
-    throw new QeditError("QEDIT_E_IO", `Cannot download to ${folder}: ${bytesText(bytes)} are needed, ${bytesText(free)} are free`, {
-      hint: "Free some space, or choose another disk: --models-dir FOLDER",
-    });
+    throw new QeditError(
+      "QEDIT_E_IO",
+      `Cannot download to ${folder}: ${bytesText(bytes)} are needed, ${bytesText(free)} are free`,
+      {
+        hint: "Free some space, or choose another disk: --models-dir FOLDER",
+      },
+    );
   }
   const downloaded: Downloaded[] = [];
   for (const { file, present, target } of items) {

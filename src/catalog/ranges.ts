@@ -11,7 +11,10 @@ export function withRange(ranges: readonly ByteRange[], added: ByteRange): ByteR
   if (added.end <= added.start) return [...ranges];
   const apart = ranges.filter(({ start, end }) => end < added.start || start > added.end);
   const touching = ranges.filter((range) => !apart.includes(range));
-  const joined = { start: Math.min(added.start, ...touching.map(({ start }) => start)), end: Math.max(added.end, ...touching.map(({ end }) => end)) };
+  const joined = {
+    start: Math.min(added.start, ...touching.map(({ start }) => start)),
+    end: Math.max(added.end, ...touching.map(({ end }) => end)),
+  };
   return [...apart, joined].sort((a, b) => a.start - b.start);
 }
 
@@ -20,7 +23,8 @@ export function missingRanges(ranges: readonly ByteRange[], bytes: number, large
   const missing: ByteRange[] = [];
   let at = 0;
   for (const { start, end } of [...ranges, { start: bytes, end: bytes }]) {
-    for (; at < start; at = Math.min(start, at + largest)) missing.push({ start: at, end: Math.min(start, at + largest) });
+    for (; at < start; at = Math.min(start, at + largest))
+      missing.push({ start: at, end: Math.min(start, at + largest) });
     at = Math.max(at, end);
   }
   return missing;

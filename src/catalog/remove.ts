@@ -3,9 +3,9 @@ import { rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { QeditError } from "../errors.js";
 import { ioFailure } from "../files.js";
-import { FILE_ROLES, publishedModel, readCatalog, type PublishedFile } from "./models.js";
+import { FILE_ROLES, type PublishedFile, publishedModel, readCatalog } from "./models.js";
 import { bytesLeft, removePart } from "./part.js";
-import { namedPlaces, subfolders, type SearchOptions } from "./places.js";
+import { namedPlaces, type SearchOptions, subfolders } from "./places.js";
 import { readReceipt, removeReceipt } from "./receipt.js";
 
 /** A file that may be removed: a download, or what an interrupted one left. */
@@ -35,7 +35,13 @@ export async function planRemoval(name: string, options: SearchOptions): Promise
     removable.push(...(await partsOf(file, options)));
     const found = await downloaded(file, options);
     if (found === undefined) continue;
-    const user = await firstAsync(others, async ({ files }) => files.transformer.file !== file.file && uses(files, file) && (await downloaded(files.transformer, options)) !== undefined);
+    const user = await firstAsync(
+      others,
+      async ({ files }) =>
+        files.transformer.file !== file.file &&
+        uses(files, file) &&
+        (await downloaded(files.transformer, options)) !== undefined,
+    );
     if ("reason" in found) kept.push({ file: found.path, reason: found.reason });
     else if (user) kept.push({ file: found.path, reason: `${user.name} uses it too` });
     else removable.push(found);
@@ -46,7 +52,8 @@ export async function planRemoval(name: string, options: SearchOptions): Promise
 /** Removes a file and its receipt, or a part and its journal. Throws QEDIT_E_IO. */
 export async function removeFile({ path, isPart = false }: Removable): Promise<void> {
   if (isPart) return removePart(path.slice(0, -".part".length));
-  if ((await readReceipt(path)) === undefined) throw new QeditError("QEDIT_E_IO", `Cannot remove ${path}: qedit did not download it`);
+  if ((await readReceipt(path)) === undefined)
+    throw new QeditError("QEDIT_E_IO", `Cannot remove ${path}: qedit did not download it`);
   try {
     await rm(path);
     await removeReceipt(path);
@@ -57,20 +64,32 @@ export async function removeFile({ path, isPart = false }: Removable): Promise<v
 
 // What interrupted downloads of a file left, journal by journal.
 async function partsOf({ file, bytes }: PublishedFile, options: SearchOptions): Promise<Removable[]> {
-  const targets = namedPlaces(options).flatMap(subfolders).map((folder) => join(folder, file));
-  const parts = await Promise.all(targets.map(async (target) => ({ path: `${target}.part`, bytes: await bytesLeft(target, bytes), isPart: true })));
+  const targets = namedPlaces(options)
+    .flatMap(subfolders)
+    .map((folder) => join(folder, file));
+  const parts = await Promise.all(
+    targets.map(async (target) => ({ path: `${target}.part`, bytes: await bytesLeft(target, bytes), isPart: true })),
+  );
   return parts.filter((part) => part.bytes > 0);
 }
 
 // In the folders that pull writes to: other tools' folders are not looked at.
-async function downloaded({ file, bytes }: PublishedFile, options: SearchOptions): Promise<Removable | (Removable & { reason: string }) | undefined> {
+async function downloaded(
+  { file, bytes }: PublishedFile,
+  options: SearchOptions,
+): Promise<Removable | (Removable & { reason: string }) | undefined> {
   for (const folder of namedPlaces(options).flatMap(subfolders)) {
     const path = join(folder, file);
-    const size = await stat(path).then((found) => found.size, () => undefined);
+    const size = await stat(path).then(
+      (found) => found.size,
+      () => undefined,
+    );
     if (size === undefined) continue;
     const receipt = await readReceipt(path);
     if (receipt === undefined) return { path, bytes: size, reason: "qedit did not download it" };
-    return receipt.bytes === size ? { path, bytes } : { path, bytes: size, reason: "it changed after qedit downloaded it" };
+    return receipt.bytes === size
+      ? { path, bytes }
+      : { path, bytes: size, reason: "it changed after qedit downloaded it" };
   }
   return undefined;
 }

@@ -4,7 +4,7 @@ import { basename, join } from "node:path";
 import { isPickle } from "../checkpoint/foreign.js";
 import { openCheckpoint, shardsOf } from "../checkpoint/open.js";
 import { hubCacheFolder } from "./hub-cache.js";
-import { identify, type Identity } from "./identify.js";
+import { type Identity, identify } from "./identify.js";
 import { readCatalog } from "./models.js";
 import { modelPlaces, type Place, type SearchOptions } from "./places.js";
 import type { Catalog, PublishedFile } from "./schema.js";
@@ -71,7 +71,10 @@ export async function scanModels({ only = false, ...options }: ScanOptions = {})
 }
 
 /** One file as a scan shows it; undefined for files that only look like models by their name. */
-export async function inspect(path: string, { source, catalog }: { source: string; catalog: Catalog }): Promise<ScannedFile | undefined> {
+async function inspect(
+  path: string,
+  { source, catalog }: { source: string; catalog: Catalog },
+): Promise<ScannedFile | undefined> {
   const bytes = await bytesOf(path);
   const { models, publishedBytes } = cataloguedAs(path, catalog);
   const claimed = models.length === 0 ? claimedRelease(path) : undefined;
@@ -98,7 +101,9 @@ export async function inspect(path: string, { source, catalog }: { source: strin
 function cataloguedAs(path: string, catalog: Catalog): { models: string[]; publishedBytes: number | undefined } {
   const isIt = ({ file }: PublishedFile) => file === basename(path);
   const found = [...catalog.models.values()].flatMap(({ name, files, loras }) => [
-    ...Object.values(files).filter(isIt).map((file) => ({ name, file })),
+    ...Object.values(files)
+      .filter(isIt)
+      .map((file) => ({ name, file })),
     ...Object.entries(loras).flatMap(([lora, file]) => (isIt(file) ? [{ name: `${name} ${lora}`, file }] : [])),
   ]);
   return { models: found.map(({ name }) => name), publishedBytes: found[0]?.file.bytes };
@@ -109,7 +114,11 @@ function claimedRelease(path: string): string | undefined {
   const claims = [...path.matchAll(/qwen[-_. ]?image[-_. ]?(edit|layered)?(?:[-_. ]?plus)?[-_. ]?(2[56]\d\d)?/gi)];
   const [, variant, release] = claims.at(-1) ?? [];
   if (variant === undefined && release === undefined) return undefined;
-  return ["Qwen-Image", ...(variant === undefined ? [] : [variant[0]!.toUpperCase() + variant.slice(1).toLowerCase()]), ...(release === undefined ? [] : [release])].join("-");
+  return [
+    "Qwen-Image",
+    ...(variant === undefined ? [] : [variant[0]!.toUpperCase() + variant.slice(1).toLowerCase()]),
+    ...(release === undefined ? [] : [release]),
+  ].join("-");
 }
 
 // Shards are shown as their index, once.
@@ -121,7 +130,14 @@ function shown(names: readonly string[]): string[] {
 async function bytesOf(path: string): Promise<number> {
   if (!INDEX.test(path)) return (await stat(path)).size;
   const shards = await shardsOf(path).catch(() => new Map<string, readonly string[]>());
-  const sizes = await Promise.all([...shards.keys()].map((shard) => stat(shard).then(({ size }) => size, () => 0)));
+  const sizes = await Promise.all(
+    [...shards.keys()].map((shard) =>
+      stat(shard).then(
+        ({ size }) => size,
+        () => 0,
+      ),
+    ),
+  );
   return sizes.reduce((sum, size) => sum + size, 0);
 }
 

@@ -80,7 +80,12 @@ export function parseCatalog(json: unknown, source: string): Catalog {
   const place = { source, shared: {} };
   const root = record(json, "the catalogue", place);
   const context = { source, shared: record(root["files"] ?? {}, "files", place) };
-  const models = new Map(Object.entries(record(root["models"], "models", context)).map(([name, model]) => [name, parseModel(name, model, context)]));
+  const models = new Map(
+    Object.entries(record(root["models"], "models", context)).map(([name, model]) => [
+      name,
+      parseModel(name, model, context),
+    ]),
+  );
   const first = text(root["default"], "default", context);
   if (!models.has(first)) throw refusal("default", "the name of one of its models", first, context);
   return { default: first, models };
@@ -91,7 +96,9 @@ function parseModel(name: string, json: unknown, context: Context): PublishedMod
   const model = record(json, at, context);
   const files = record(model["files"], `${at}.files`, context);
   const loras = entries(model["loras"], `${at}.loras`, context, (value, place) => parseFile(value, place, context));
-  const presets = entries(model["presets"], `${at}.presets`, context, (value, place) => parsePreset(value, { at: place, loras, context }));
+  const presets = entries(model["presets"], `${at}.presets`, context, (value, place) =>
+    parsePreset(value, { at: place, loras, context }),
+  );
   const file = (role: FileRole) => parseFile(files[role], `${at}.files.${role}`, context);
   return {
     name,
@@ -122,22 +129,38 @@ function parseFile(json: unknown, at: string, context: Context): PublishedFile {
     licence: text(value["licence"], `${at}.licence`, context),
     ...(sha256 === undefined ? {} : { sha256 }),
   };
-  if (value["embedded"] !== undefined) return { ...facts, embedded: innerPath(value["embedded"], `${at}.embedded`, context) };
+  if (value["embedded"] !== undefined)
+    return { ...facts, embedded: innerPath(value["embedded"], `${at}.embedded`, context) };
   const repository = text(value["repository"], `${at}.repository`, context);
   if (!/^[\w.-]+\/[\w.-]+$/.test(repository)) throw refusal(`${at}.repository`, "OWNER/NAME", repository, context);
-  return { ...facts, repository, path: innerPath(value["path"], `${at}.path`, context), revision: innerPath(value["revision"], `${at}.revision`, context) };
+  return {
+    ...facts,
+    repository,
+    path: innerPath(value["path"], `${at}.path`, context),
+    revision: innerPath(value["revision"], `${at}.revision`, context),
+  };
 }
 
 function parsePreset(json: unknown, { at, loras, context }: { at: string; loras: object; context: Context }): Preset {
   const value = record(json, at, context);
   const { lora } = value;
-  if (lora !== undefined && !(typeof lora === "string" && Object.hasOwn(loras, lora))) throw refusal(`${at}.lora`, "the name of one of the model's loras", lora, context);
+  if (lora !== undefined && !(typeof lora === "string" && Object.hasOwn(loras, lora)))
+    throw refusal(`${at}.lora`, "the name of one of the model's loras", lora, context);
   const present = Object.fromEntries(Object.entries(value).filter(([key]) => key !== "summary" && key !== "lora"));
-  return { summary: text(value["summary"], `${at}.summary`, context), ...(lora === undefined ? {} : { lora }), ...parseNumbers(present, at, context, Object.keys(present)) };
+  return {
+    summary: text(value["summary"], `${at}.summary`, context),
+    ...(lora === undefined ? {} : { lora }),
+    ...parseNumbers(present, at, context, Object.keys(present)),
+  };
 }
 
 function parseDefaults(value: Readonly<Record<string, unknown>>, at: string, context: Context): SamplingNumbers {
-  const wanted = [...SAMPLING, "sampler", "scheduler", ...["megapixels", "dtype"].filter((key) => value[key] !== undefined)];
+  const wanted = [
+    ...SAMPLING,
+    "sampler",
+    "scheduler",
+    ...["megapixels", "dtype"].filter((key) => value[key] !== undefined),
+  ];
   return parseNumbers(value, at, context, wanted) as SamplingNumbers;
 }
 
@@ -145,18 +168,35 @@ const SAMPLING = ["steps", "cfg", "shift", "cfgNorm"];
 const NUMBERS = [...SAMPLING, "megapixels"];
 const WORDS = ["sampler", "scheduler", "dtype"];
 
-function parseNumbers(value: Readonly<Record<string, unknown>>, at: string, context: Context, wanted: readonly string[]): Partial<SamplingNumbers> {
+function parseNumbers(
+  value: Readonly<Record<string, unknown>>,
+  at: string,
+  context: Context,
+  wanted: readonly string[],
+): Partial<SamplingNumbers> {
   const parsed = wanted.map((key): [string, string | number] => {
     if (WORDS.includes(key)) return [key, text(value[key], `${at}.${key}`, context)];
     const found = value[key];
     if (NUMBERS.includes(key) && typeof found === "number" && found >= 0) return [key, found];
-    throw refusal(`${at}.${key}`, NUMBERS.includes(key) ? "a number" : `one of ${[...NUMBERS, ...WORDS].join(", ")}`, found, context);
+    throw refusal(
+      `${at}.${key}`,
+      NUMBERS.includes(key) ? "a number" : `one of ${[...NUMBERS, ...WORDS].join(", ")}`,
+      found,
+      context,
+    );
   });
   return Object.fromEntries(parsed);
 }
 
-function entries<T>(json: unknown, at: string, context: Context, parse: (value: unknown, at: string) => T): Readonly<Record<string, T>> {
-  return Object.fromEntries(Object.entries(record(json ?? {}, at, context)).map(([name, value]) => [name, parse(value, `${at}.${name}`)]));
+function entries<T>(
+  json: unknown,
+  at: string,
+  context: Context,
+  parse: (value: unknown, at: string) => T,
+): Readonly<Record<string, T>> {
+  return Object.fromEntries(
+    Object.entries(record(json ?? {}, at, context)).map(([name, value]) => [name, parse(value, `${at}.${name}`)]),
+  );
 }
 
 function record(value: unknown, at: string, context: Context): Readonly<Record<string, unknown>> {
@@ -192,5 +232,8 @@ function innerPath(value: unknown, at: string, context: Context): string {
 }
 
 function refusal(at: string, wanted: string, found: unknown, { source }: Context): QeditError {
-  return new QeditError("QEDIT_E_USAGE", `Cannot use ${source}: ${at} is ${JSON.stringify(found) ?? "missing"}, ${wanted} is wanted`);
+  return new QeditError(
+    "QEDIT_E_USAGE",
+    `Cannot use ${source}: ${at} is ${JSON.stringify(found) ?? "missing"}, ${wanted} is wanted`,
+  );
 }

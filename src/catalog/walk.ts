@@ -11,7 +11,18 @@ export interface ModelFolder {
 /** Deeper than any tool's custom; what lies below is not looked for. */
 const DEEPEST = 8;
 /** Folders of programs, not of models. */
-const SKIPPED = new Set(["node_modules", "custom_nodes", "venv", "__pycache__", "site-packages", "output", "input", "temp", "blobs", "refs"]);
+const SKIPPED = new Set([
+  "node_modules",
+  "custom_nodes",
+  "venv",
+  "__pycache__",
+  "site-packages",
+  "output",
+  "input",
+  "temp",
+  "blobs",
+  "refs",
+]);
 const MODEL_FILE = /\.(safetensors|sft|gguf|ckpt|pt|pth|bin|safetensors\.index\.json)$/i;
 
 /** Every folder below and including `root` that holds model files, parents first; a folder that cannot be read counts as empty. */

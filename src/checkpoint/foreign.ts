@@ -7,11 +7,15 @@ const PICKLE = "which can run any code when it is opened";
 /** What a file that is not safetensors is, by its first bytes; undefined when nobody knows. */
 export function foreignFormat(start: Uint8Array): { found: string; hint?: string } | undefined {
   const text = new TextDecoder("latin1").decode(start);
-  if (text.startsWith("PK\u0003\u0004")) return { found: `a zip archive, as PyTorch's .pt, .ckpt and .bin are: a pickle, ${PICKLE}`, hint: CONVERT };
-  if (/^\u0080[\u0002-\u0005]/.test(text)) return { found: `a Python pickle, as old .pt and .ckpt files are, ${PICKLE}`, hint: CONVERT };
+  if (text.startsWith("PK\u0003\u0004"))
+    return { found: `a zip archive, as PyTorch's .pt, .ckpt and .bin are: a pickle, ${PICKLE}`, hint: CONVERT };
+  if (/^\u0080[\u0002-\u0005]/.test(text))
+    return { found: `a Python pickle, as old .pt and .ckpt files are, ${PICKLE}`, hint: CONVERT };
   if (text.startsWith("GGUF")) return { found: "a GGUF file", hint: CONVERT };
-  if (text.startsWith("version https://git-lfs")) return { found: "a Git LFS pointer", hint: "Run `git lfs pull`, or download the file itself" };
-  if (/^\s*<(!doctype|html|\?xml)/i.test(text)) return { found: "a web page", hint: "Download the file itself, not its page" };
+  if (text.startsWith("version https://git-lfs"))
+    return { found: "a Git LFS pointer", hint: "Run `git lfs pull`, or download the file itself" };
+  if (/^\s*<(!doctype|html|\?xml)/i.test(text))
+    return { found: "a web page", hint: "Download the file itself, not its page" };
   return undefined;
 }
 

@@ -112,7 +112,11 @@ function decode(bits: number, { exponentBits, mantissaBits, largest, infinity }:
 }
 
 /** Writes the bit pattern of the value nearest to each of values, ties to the even mantissa, and gives out back. */
-function encode<T extends Uint8Array | Uint16Array>(values: Float32Array, { exponentBits, mantissaBits, largest, nan, infinity }: SmallFloat, out: T): T {
+function encode<T extends Uint8Array | Uint16Array>(
+  values: Float32Array,
+  { exponentBits, mantissaBits, largest, nan, infinity }: SmallFloat,
+  out: T,
+): T {
   const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
   const signShift = F32_SIGN_BIT - exponentBits - mantissaBits;
   const smallestNormal = F32_BIAS + 2 - 2 ** (exponentBits - 1);

@@ -21,14 +21,18 @@ export async function openLora(path: string): Promise<Checkpoint> {
     if (error.code === "ENOENT" || error.code === "ENOTDIR") return undefined;
     throw ioFailure("read", join(folder, "adapter_config.json"), error);
   });
-  return config === undefined ? checkpoint : { ...checkpoint, metadata: { [METADATA_KEY]: config, ...checkpoint.metadata } };
+  return config === undefined
+    ? checkpoint
+    : { ...checkpoint, metadata: { [METADATA_KEY]: config, ...checkpoint.metadata } };
 }
 
 /** The alpha that a file's configuration gives a module of some rank, as one that is divided by the rank; undefined without configuration. */
 export function configuredAlpha({ metadata }: Checkpoint): (module: string, rank: number) => number | undefined {
   const config = parsed(metadata[METADATA_KEY]);
   const value = (key: string) => config[`transformer.${key}`] ?? config[key];
-  const patterns = Object.entries(isRecord(value("alpha_pattern")) ? (value("alpha_pattern") as Record<string, unknown>) : {});
+  const patterns = Object.entries(
+    isRecord(value("alpha_pattern")) ? (value("alpha_pattern") as Record<string, unknown>) : {},
+  );
   return (module, rank) => {
     const matching = patterns.find(([pattern]) => module === pattern || module.endsWith(`.${pattern}`));
     const alpha = matching?.[1] ?? value("lora_alpha");

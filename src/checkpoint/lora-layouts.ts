@@ -25,20 +25,29 @@ export const PAIR_LAYOUTS: readonly PairLayout[] = [
 export const ALPHA = ".alpha";
 
 /** Suffixes of forms that qedit does not compute, with what they belong to. A module that has one of the first group is left out whole. */
-export const UNSUPPORTED: readonly { readonly suffix: string; readonly name: string; readonly changesPair: boolean }[] = [
-  { suffix: ".dora_scale", name: "DoRA", changesPair: true },
-  { suffix: ".lora_mid.weight", name: "LoCon with lora_mid", changesPair: true },
-  { suffix: ".reshape_weight", name: "reshaped weights", changesPair: true },
-  { suffix: ".diff", name: "full differences", changesPair: false },
-  { suffix: ".diff_b", name: "bias differences", changesPair: false },
-  { suffix: ".set_weight", name: "replaced weights", changesPair: false },
-  { suffix: ".w_norm", name: "norm differences", changesPair: false },
-  { suffix: ".b_norm", name: "norm differences", changesPair: false },
-  ...["w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2"].map((part) => ({ suffix: `.hada_${part}`, name: "LoHa", changesPair: false })),
-  ...["w1", "w2", "w1_a", "w1_b", "w2_a", "w2_b", "t2"].map((part) => ({ suffix: `.lokr_${part}`, name: "LoKr", changesPair: false })),
-  ...["a1", "a2", "b1", "b2"].map((part) => ({ suffix: `.${part}.weight`, name: "GLoRA", changesPair: false })),
-  { suffix: ".oft_blocks", name: "OFT or BOFT", changesPair: false },
-];
+export const UNSUPPORTED: readonly { readonly suffix: string; readonly name: string; readonly changesPair: boolean }[] =
+  [
+    { suffix: ".dora_scale", name: "DoRA", changesPair: true },
+    { suffix: ".lora_mid.weight", name: "LoCon with lora_mid", changesPair: true },
+    { suffix: ".reshape_weight", name: "reshaped weights", changesPair: true },
+    { suffix: ".diff", name: "full differences", changesPair: false },
+    { suffix: ".diff_b", name: "bias differences", changesPair: false },
+    { suffix: ".set_weight", name: "replaced weights", changesPair: false },
+    { suffix: ".w_norm", name: "norm differences", changesPair: false },
+    { suffix: ".b_norm", name: "norm differences", changesPair: false },
+    ...["w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2"].map((part) => ({
+      suffix: `.hada_${part}`,
+      name: "LoHa",
+      changesPair: false,
+    })),
+    ...["w1", "w2", "w1_a", "w1_b", "w2_a", "w2_b", "t2"].map((part) => ({
+      suffix: `.lokr_${part}`,
+      name: "LoKr",
+      changesPair: false,
+    })),
+    ...["a1", "a2", "b1", "b2"].map((part) => ({ suffix: `.${part}.weight`, name: "GLoRA", changesPair: false })),
+    { suffix: ".oft_blocks", name: "OFT or BOFT", changesPair: false },
+  ];
 
 /** The names under which a file may hold the LoRA of a module such as `transformer_blocks.0.attn.to_q`. */
 export function baseNames(module: string): readonly { readonly prefix: string; readonly name: string }[] {
@@ -56,7 +65,11 @@ export function baseNames(module: string): readonly { readonly prefix: string; r
 
 /** The module part of a key of a LoRA file: the key without the ending of any known form. */
 export function moduleOf(key: string): string {
-  const suffixes = [...PAIR_LAYOUTS.flatMap(({ up, down }) => [up, down]), ALPHA, ...UNSUPPORTED.map(({ suffix }) => suffix)];
+  const suffixes = [
+    ...PAIR_LAYOUTS.flatMap(({ up, down }) => [up, down]),
+    ALPHA,
+    ...UNSUPPORTED.map(({ suffix }) => suffix),
+  ];
   const longest = suffixes.filter((suffix) => key.endsWith(suffix)).sort((a, b) => b.length - a.length)[0] ?? "";
   return key.slice(0, key.length - longest.length);
 }

@@ -3,8 +3,8 @@
 
 import { QeditError } from "../errors.js";
 import type { Checkpoint, StoredTensor } from "./checkpoint.js";
-import { ALPHA, PAIR_LAYOUTS, UNSUPPORTED, baseNames, moduleOf, unsupportedForm } from "./lora-layouts.js";
 import { configuredAlpha } from "./lora-config.js";
+import { ALPHA, baseNames, moduleOf, PAIR_LAYOUTS, UNSUPPORTED, unsupportedForm } from "./lora-layouts.js";
 import { readScalars } from "./read-tensor.js";
 
 /** The low-rank matrices of one module. */
@@ -75,7 +75,12 @@ export async function matchLora(lora: Checkpoint, model: Checkpoint): Promise<Lo
     file: lora.file,
     layout: [...new Set(candidates.map((candidate) => candidate.layout))].join(" and "),
     ranks: distinct(candidates.map(({ down }) => rankOf(down))),
-    matched: new Map(candidates.map((candidate) => [candidate.module, scaledPair(candidate, alphas.get(candidate) ?? configured(candidate.module, rankOf(candidate.down)))])),
+    matched: new Map(
+      candidates.map((candidate) => [
+        candidate.module,
+        scaledPair(candidate, alphas.get(candidate) ?? configured(candidate.module, rankOf(candidate.down))),
+      ]),
+    ),
     unmatched,
   };
 }
@@ -91,16 +96,21 @@ export function matchTable(match: LoraMatch): string[] {
     `matched ${matched.size}/${matched.size + left.size} modules, rank ${ranks.join(", ")}, alpha ${[...alphas, ...withoutAlpha].join(", ")}, layout ${layout}`,
   ];
   if (unmatched.length > 0) lines.push(`${unmatched.length} keys not used: ${someOf(unmatched)}`);
-  for (const [form, count] of unsupportedForms(unmatched)) lines.push(`${count} of them are ${form}, which is not supported`);
+  for (const [form, count] of unsupportedForms(unmatched))
+    lines.push(`${count} of them are ${form}, which is not supported`);
   return lines;
 }
 
 /** Throws QEDIT_E_LORA when a key of the file was not used. */
 export function refuseUnmatched({ file, unmatched }: LoraMatch): void {
   if (unmatched.length === 0) return;
-  throw new QeditError("QEDIT_E_LORA", `Cannot use all of ${file}: ${unmatched.length} keys fit nothing in the model: ${someOf(unmatched)}`, {
-    hint: formHint([...unmatched]) ?? "The LoRA may be made for another model, or for its text encoder too",
-  });
+  throw new QeditError(
+    "QEDIT_E_LORA",
+    `Cannot use all of ${file}: ${unmatched.length} keys fit nothing in the model: ${someOf(unmatched)}`,
+    {
+      hint: formHint([...unmatched]) ?? "The LoRA may be made for another model, or for its text encoder too",
+    },
+  );
 }
 
 /** The pair of a module under the first spelling that the file has; none when the module has a form that changes what the pair means. */
@@ -115,11 +125,20 @@ function findPair(lora: Checkpoint, module: string): Candidate | undefined {
       if (up === undefined && down === undefined) continue;
       if (up === undefined || down === undefined) {
         const [missing, found] = up === undefined ? [upKey, downKey] : [downKey, upKey];
-        throw new QeditError("QEDIT_E_LORA", `Cannot find "${missing}" beside "${found}" in ${lora.file}`, { hint: "The file may be damaged: download it again" });
+        throw new QeditError("QEDIT_E_LORA", `Cannot find "${missing}" beside "${found}" in ${lora.file}`, {
+          hint: "The file may be damaged: download it again",
+        });
       }
       const alpha = lora.tensors.get(name + ALPHA);
       const keys = [upKey, downKey, ...(alpha === undefined ? [] : [name + ALPHA])];
-      return { module, layout: `${pair.name}, ${prefix === "" ? "no prefix" : `prefix ${prefix}`}`, up, down, alpha, keys };
+      return {
+        module,
+        layout: `${pair.name}, ${prefix === "" ? "no prefix" : `prefix ${prefix}`}`,
+        up,
+        down,
+        alpha,
+        keys,
+      };
     }
   }
   return undefined;
@@ -130,9 +149,13 @@ function checkPair(file: string, { up, down, alpha, keys }: Candidate, weight: S
   const [out = 0, input = 0] = weight.shape;
   const [upKey, downKey, alphaKey] = keys;
   const refuse = (key: string | undefined, wanted: string, found: StoredTensor) =>
-    new QeditError("QEDIT_E_LORA", `Cannot use "${key}" of ${file}: wanted ${wanted}, found ${found.dtype} [${found.shape.join(", ")}]`, {
-      hint: "The LoRA may be made for another model",
-    });
+    new QeditError(
+      "QEDIT_E_LORA",
+      `Cannot use "${key}" of ${file}: wanted ${wanted}, found ${found.dtype} [${found.shape.join(", ")}]`,
+      {
+        hint: "The LoRA may be made for another model",
+      },
+    );
   const rank = rankOf(down);
   if (down.shape.length !== 2 || rank === 0 || down.shape[1] !== input || !FLOAT_TYPES.includes(down.dtype)) {
     throw refuse(downKey, `floats [rank, ${input}]`, down);
@@ -140,16 +163,22 @@ function checkPair(file: string, { up, down, alpha, keys }: Candidate, weight: S
   if (up.shape.length !== 2 || up.shape[0] !== out || up.shape[1] !== rank || !FLOAT_TYPES.includes(up.dtype)) {
     throw refuse(upKey, `floats [${out}, ${rank}]`, up);
   }
-  if (alpha !== undefined && alpha.shape.some((dim) => dim !== 1)) throw refuse(alphaKey, "one number", alpha);
+  if (alpha?.shape.some((dim) => dim !== 1)) throw refuse(alphaKey, "one number", alpha);
 }
 
 async function readAlphas(file: string, candidates: readonly Candidate[]): Promise<ReadonlyMap<Candidate, number>> {
-  const having = candidates.flatMap((candidate) => (candidate.alpha === undefined ? [] : [{ candidate, stored: candidate.alpha }]));
+  const having = candidates.flatMap((candidate) =>
+    candidate.alpha === undefined ? [] : [{ candidate, stored: candidate.alpha }],
+  );
   const values = await readScalars(having.map(({ stored }) => stored));
   return new Map(
     having.map(({ candidate }, i) => {
       const value = values[i] ?? NaN;
-      if (!Number.isFinite(value)) throw new QeditError("QEDIT_E_LORA", `Cannot use "${candidate.keys[2]}" of ${file}: wanted a number, found ${value}`);
+      if (!Number.isFinite(value))
+        throw new QeditError(
+          "QEDIT_E_LORA",
+          `Cannot use "${candidate.keys[2]}" of ${file}: wanted a number, found ${value}`,
+        );
       return [candidate, value];
     }),
   );
@@ -166,14 +195,20 @@ function rankOf(down: StoredTensor): number {
 function nothingFits(lora: Checkpoint, model: Checkpoint): QeditError {
   const names = [...lora.tensors.keys()];
   const wanted = [...model.tensors.keys()].filter((key) => key.endsWith(".weight"));
-  return new QeditError("QEDIT_E_LORA", `Cannot match ${lora.file} to ${model.file}: it holds ${someOf(names)}, the model ${someOf(wanted)}`, {
-    hint: formHint(names) ?? "The LoRA may be made for another model",
-  });
+  return new QeditError(
+    "QEDIT_E_LORA",
+    `Cannot match ${lora.file} to ${model.file}: it holds ${someOf(names)}, the model ${someOf(wanted)}`,
+    {
+      hint: formHint(names) ?? "The LoRA may be made for another model",
+    },
+  );
 }
 
 function formHint(keys: readonly string[]): string | undefined {
   const forms = [...unsupportedForms(keys).keys()];
-  return forms.length === 0 ? undefined : `It holds ${forms.join(", ")}, which is not supported: find it as a plain LoRA`;
+  return forms.length === 0
+    ? undefined
+    : `It holds ${forms.join(", ")}, which is not supported: find it as a plain LoRA`;
 }
 
 /** Number of keys by unsupported form. */

@@ -16,12 +16,15 @@ export function publishedNames(checkpoint: Checkpoint, part: ModelPart): Checkpo
 function textEncoderNames(checkpoint: Checkpoint): Checkpoint {
   const isNested = [...checkpoint.tensors.keys()].some((name) => name.startsWith("model.language_model."));
   if (!isNested) return checkpoint;
-  return renamed(checkpoint, (name) => name.replace(/^model\.language_model\./, "model.").replace(/^model\.visual\./, "visual."));
+  return renamed(checkpoint, (name) =>
+    name.replace(/^model\.language_model\./, "model.").replace(/^model\.visual\./, "visual."),
+  );
 }
 
 // AutoencoderKLQwenImage of diffusers: the layers of Wan 2.1's VAE, counted per level where Wan counts through all levels.
 function vaeNames(checkpoint: Checkpoint): Checkpoint {
-  if (!checkpoint.tensors.has("decoder.conv_in.weight") || !checkpoint.tensors.has("quant_conv.weight")) return checkpoint;
+  if (!checkpoint.tensors.has("decoder.conv_in.weight") || !checkpoint.tensors.has("quant_conv.weight"))
+    return checkpoint;
   const layers = upsampleLayers([...checkpoint.tensors.keys()]);
   return renamed(checkpoint, (name) => vaeName(name, layers));
 }
@@ -60,11 +63,22 @@ function vaeName(name: string, layers: ReadonlyMap<string, number>): string {
 
 // The number that Wan gives to each layer of the decoder's way up, by the start of diffusers' names.
 function upsampleLayers(names: readonly string[]): ReadonlyMap<string, number> {
-  const found = new Map(names.flatMap((name) => {
-    const match = UP_LAYER.exec(name);
-    return match ? [[match[0], { block: Number(match[1]), isUpsampler: match[2] === "upsamplers", index: Number(match[3]) }] as const] : [];
-  }));
-  const ordered = [...found].sort(([, a], [, b]) => a.block - b.block || Number(a.isUpsampler) - Number(b.isUpsampler) || a.index - b.index);
+  const found = new Map(
+    names.flatMap((name) => {
+      const match = UP_LAYER.exec(name);
+      return match
+        ? [
+            [
+              match[0],
+              { block: Number(match[1]), isUpsampler: match[2] === "upsamplers", index: Number(match[3]) },
+            ] as const,
+          ]
+        : [];
+    }),
+  );
+  const ordered = [...found].sort(
+    ([, a], [, b]) => a.block - b.block || Number(a.isUpsampler) - Number(b.isUpsampler) || a.index - b.index,
+  );
   return new Map(ordered.map(([start], layer) => [start, layer]));
 }
 
@@ -72,7 +86,11 @@ function renamed(checkpoint: Checkpoint, rename: (name: string) => string): Chec
   const tensors = new Map<string, StoredTensor>();
   for (const [name, stored] of checkpoint.tensors) {
     const published = rename(name);
-    if (tensors.has(published)) throw new QeditError("QEDIT_E_CHECKPOINT", `Cannot read ${checkpoint.file}: two of its tensors mean "${published}"`);
+    if (tensors.has(published))
+      throw new QeditError(
+        "QEDIT_E_CHECKPOINT",
+        `Cannot read ${checkpoint.file}: two of its tensors mean "${published}"`,
+      );
     tensors.set(published, stored);
   }
   return { ...checkpoint, tensors };

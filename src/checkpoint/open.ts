@@ -1,11 +1,11 @@
 // Any form of checkpoint by its path: one .safetensors file, the index of a sharded one, or a folder as diffusers and transformers
 // write it. config.json beside the weights becomes the metadata key `config`, as single files carry it.
-import { readFile, readdir, stat } from "node:fs/promises";
+import { readdir, readFile, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { QeditError } from "../errors.js";
 import { ioFailure } from "../files.js";
 import type { Checkpoint, StoredTensor } from "./checkpoint.js";
-import { publishedNames, type ModelPart } from "./names.js";
+import { type ModelPart, publishedNames } from "./names.js";
 import { readSafetensors } from "./safetensors.js";
 
 /** Names that tools give the weights of a folder, so that the config.json beside belongs to them. */
@@ -40,7 +40,10 @@ export async function shardsOf(index: string): Promise<ReadonlyMap<string, reado
   const shards = new Map<string, string[]>();
   for (const [tensor, shard] of Object.entries(await readWeightMap(index))) {
     if (typeof shard !== "string" || !/^[^/\\:\0]+\.safetensors$/.test(shard) || shard.startsWith("..")) {
-      throw refusal(index, `"${tensor}" lies in ${JSON.stringify(shard)}, a .safetensors file of the same folder is wanted`);
+      throw refusal(
+        index,
+        `"${tensor}" lies in ${JSON.stringify(shard)}, a .safetensors file of the same folder is wanted`,
+      );
     }
     const file = join(dirname(index), shard);
     shards.set(file, [...(shards.get(file) ?? []), tensor]);
@@ -78,9 +81,11 @@ async function readWeightMap(index: string): Promise<Record<string, unknown>> {
 
 // The one checkpoint of a folder; its index, where there is one, stands for the shards.
 async function weightsOf(folder: string): Promise<string> {
-  const names = (await readdir(folder).catch((error: unknown) => {
-    throw ioFailure("read", folder, error);
-  })).sort();
+  const names = (
+    await readdir(folder).catch((error: unknown) => {
+      throw ioFailure("read", folder, error);
+    })
+  ).sort();
   const indexes = names.filter((name) => INDEX.test(name));
   const singles = names.filter((name) => name.endsWith(".safetensors") && !SHARD.test(name));
   const found = indexes.length > 0 ? indexes : singles;
@@ -90,15 +95,27 @@ async function weightsOf(folder: string): Promise<string> {
   if (only !== undefined) return join(folder, only);
   if (found.length > 1) throw refusal(folder, `it holds several: ${found.join(", ")}`, "Name one of them");
   const pickle = names.find((name) => PICKLE.test(name));
-  if (pickle !== undefined) throw refusal(folder, `${pickle} is a Python pickle, which can run any code when it is opened`, "Find the model as .safetensors");
-  throw new QeditError("QEDIT_E_MODEL_MISSING", `Cannot find a .safetensors file in ${folder}`, { hint: "Name the file, or the folder that holds it" });
+  if (pickle !== undefined)
+    throw refusal(
+      folder,
+      `${pickle} is a Python pickle, which can run any code when it is opened`,
+      "Find the model as .safetensors",
+    );
+  throw new QeditError("QEDIT_E_MODEL_MISSING", `Cannot find a .safetensors file in ${folder}`, {
+    hint: "Name the file, or the folder that holds it",
+  });
 }
 
 // One shard has a part of the tensors only; without its index it cannot be told which part.
 async function refuseShard(path: string): Promise<void> {
   const names = await readdir(dirname(path)).catch(() => []);
   const index = names.find((name) => INDEX.test(name));
-  if (index === undefined) throw refusal(path, "it is one of several parts, and their index is missing", "Download the .safetensors.index.json beside the parts");
+  if (index === undefined)
+    throw refusal(
+      path,
+      "it is one of several parts, and their index is missing",
+      "Download the .safetensors.index.json beside the parts",
+    );
   throw refusal(path, "it is one of several parts", `Name their index or their folder: ${dirname(path)}`);
 }
 
@@ -112,13 +129,20 @@ async function withConfig(checkpoint: Checkpoint, path: string): Promise<Checkpo
 }
 
 async function isFolder(path: string): Promise<boolean> {
-  return stat(path).then((found) => found.isDirectory(), () => false);
+  return stat(path).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-function refusal(path: string, reason: string, hint = "The folder may be only partly downloaded: download it again"): QeditError {
+function refusal(
+  path: string,
+  reason: string,
+  hint = "The folder may be only partly downloaded: download it again",
+): QeditError {
   return new QeditError("QEDIT_E_CHECKPOINT", `Cannot read ${path}: ${reason}`, { hint });
 }

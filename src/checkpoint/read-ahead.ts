@@ -28,7 +28,10 @@ export function rangesOf(tensors: Iterable<StoredTensor>): FileRange[] {
 }
 
 /** Reads ranges one after the other, until the signal or `hasRoom` says stop; gives the bytes that were read. A file that cannot be read ends it: whoever needs it will say why. */
-export async function readAhead(ranges: readonly FileRange[], { signal, hasRoom }: { signal: AbortSignal; hasRoom: () => boolean }): Promise<number> {
+export async function readAhead(
+  ranges: readonly FileRange[],
+  { signal, hasRoom }: { signal: AbortSignal; hasRoom: () => boolean },
+): Promise<number> {
   const buffer = Buffer.allocUnsafe(READ_BYTES);
   let bytes = 0;
   for (const { file, start, end } of ranges) {

@@ -1,12 +1,12 @@
 // Reads the data of stored tensors into memory, as float32 whatever the stored type.
 
-import { open } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
+import { open } from "node:fs/promises";
 import { QeditError } from "../errors.js";
 import { ioFailure, readRange } from "../files.js";
-import { STORED_BYTES } from "./checkpoint.js";
 import type { StoredTensor, StoredType } from "./checkpoint.js";
-import { fromBfloat16, fromFloat16, fromFloat8E4M3, fromFloat8E5M2 } from "./half.js";
+import { STORED_BYTES } from "./checkpoint.js";
+import { fromBfloat16, fromFloat8E4M3, fromFloat8E5M2, fromFloat16 } from "./half.js";
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
@@ -46,11 +46,17 @@ export async function readBytes(stored: StoredTensor): Promise<Bytes> {
 export async function readRows(stored: StoredTensor, rows: readonly number[]): Promise<Float32Array<ArrayBuffer>> {
   const [count, width] = stored.shape;
   if (stored.shape.length !== 2 || count === undefined || width === undefined) {
-    throw new QeditError("QEDIT_E_CHECKPOINT", `Cannot read rows of ${stored.file}: wanted a matrix, found [${stored.shape.join(", ")}]`);
+    throw new QeditError(
+      "QEDIT_E_CHECKPOINT",
+      `Cannot read rows of ${stored.file}: wanted a matrix, found [${stored.shape.join(", ")}]`,
+    );
   }
   const outside = rows.find((row) => !Number.isInteger(row) || row < 0 || row >= count);
   if (outside !== undefined) {
-    throw new QeditError("QEDIT_E_CHECKPOINT", `Cannot read row ${outside} of ${stored.file}: wanted 0 to ${count - 1}`);
+    throw new QeditError(
+      "QEDIT_E_CHECKPOINT",
+      `Cannot read row ${outside} of ${stored.file}: wanted 0 to ${count - 1}`,
+    );
   }
   const rowBytes = width * STORED_BYTES[stored.dtype];
   const out = new Float32Array(rows.length * width);
@@ -59,7 +65,8 @@ export async function readRows(stored: StoredTensor, rows: readonly number[]): P
       const bytes = await readRange(handle, stored.offset + first * rowBytes, (last - first + 1) * rowBytes);
       const values = toFloat32(stored.dtype, bytes);
       rows.forEach((row, i) => {
-        if (row >= first && row <= last) out.set(values.subarray((row - first) * width, (row - first + 1) * width), i * width);
+        if (row >= first && row <= last)
+          out.set(values.subarray((row - first) * width, (row - first + 1) * width), i * width);
       });
     }
   });
@@ -82,7 +89,10 @@ export async function readScalars(scalars: readonly StoredTensor[]): Promise<num
 
 /** float32 of the little-endian bytes of a stored type, rounded to nearest where the type is wider. Bytes in the middle of a buffer are copied. */
 export function toFloat32(dtype: StoredType, bytes: Uint8Array): Float32Array<ArrayBuffer> {
-  const owned = bytes.buffer instanceof ArrayBuffer && bytes.byteLength === bytes.buffer.byteLength ? (bytes as Bytes) : Uint8Array.from(bytes);
+  const owned =
+    bytes.buffer instanceof ArrayBuffer && bytes.byteLength === bytes.buffer.byteLength
+      ? (bytes as Bytes)
+      : Uint8Array.from(bytes);
   return CONVERT[dtype](owned);
 }
 

@@ -2,18 +2,32 @@
 // https://github.com/huggingface/safetensors/blob/000a16f45cff0d4169ca15b67ea002895234d671/safetensors/src/tensor.rs
 
 import { writeFileAtomically } from "../files.js";
-import { elementCount } from "../tensor.js";
 import type { Tensor } from "../tensor.js";
-import { STORED_BYTES } from "./checkpoint.js";
+import { elementCount } from "../tensor.js";
 import type { StoredType } from "./checkpoint.js";
-import { toBfloat16, toFloat16, toFloat8E4M3, toFloat8E5M2 } from "./half.js";
+import { STORED_BYTES } from "./checkpoint.js";
+import { toBfloat16, toFloat8E4M3, toFloat8E5M2, toFloat16 } from "./half.js";
 
 /** The header is padded with spaces to a multiple of this, so that the data of every type is aligned. */
 const ALIGNMENT_BYTES = 8;
 
 /** Types in the order of the format's implementation, smallest alignment first; files hold them from the last to the first. */
 const TYPE_ORDER: readonly StoredType[] = [
-  "BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "I16", "U16", "F16", "BF16", "I32", "U32", "F32", "F64", "I64", "U64",
+  "BOOL",
+  "U8",
+  "I8",
+  "F8_E5M2",
+  "F8_E4M3",
+  "I16",
+  "U16",
+  "F16",
+  "BF16",
+  "I32",
+  "U32",
+  "F32",
+  "F64",
+  "I64",
+  "U64",
 ];
 
 const STORED_AS = { float32: "F32", int32: "I32", int64: "I64", uint8: "U8" } as const;
@@ -49,7 +63,11 @@ export function encodeSafetensors(
   tensors: Readonly<Record<string, WritableTensor>>,
   metadata: Readonly<Record<string, string>> = {},
 ): Uint8Array<ArrayBuffer> {
-  const entries = Object.entries(tensors).map(([name, { type, shape, storedAs }]) => ({ name, dtype: storedAs ?? STORED_AS[type], shape }));
+  const entries = Object.entries(tensors).map(([name, { type, shape, storedAs }]) => ({
+    name,
+    dtype: storedAs ?? STORED_AS[type],
+    shape,
+  }));
   const { header, ordered, dataBytes } = encodeHeader(entries, metadata);
   const bytes = new Uint8Array(header.length + dataBytes);
   bytes.set(header);
@@ -67,7 +85,9 @@ export function encodeHeader(
   entries: readonly HeaderEntry[],
   metadata: Readonly<Record<string, string>> = {},
 ): { header: Uint8Array<ArrayBuffer>; ordered: readonly HeaderEntry[]; dataBytes: number } {
-  const ordered = [...entries].sort((a, b) => TYPE_ORDER.indexOf(b.dtype) - TYPE_ORDER.indexOf(a.dtype) || (a.name < b.name ? -1 : 1));
+  const ordered = [...entries].sort(
+    (a, b) => TYPE_ORDER.indexOf(b.dtype) - TYPE_ORDER.indexOf(a.dtype) || (a.name < b.name ? -1 : 1),
+  );
   const described: [string, unknown][] = Object.keys(metadata).length > 0 ? [["__metadata__", metadata]] : [];
   let dataBytes = 0;
   for (const { name, dtype, shape } of ordered) {
@@ -88,6 +108,7 @@ function storedBytes(name: string, tensors: Readonly<Record<string, WritableTens
   if (written === undefined) throw new Error(`internal: no tensor "${name}" to write`);
   const { data, storedAs } = written;
   if (storedAs === undefined) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-  if (!(data instanceof Float32Array)) throw new Error(`internal: only float32 can be stored as ${storedAs}, "${name}" is ${written.type}`);
+  if (!(data instanceof Float32Array))
+    throw new Error(`internal: only float32 can be stored as ${storedAs}, "${name}" is ${written.type}`);
   return new Uint8Array(NARROW[storedAs](data).buffer);
 }

@@ -6,8 +6,8 @@ import { createHash } from "node:crypto";
 import { open, realpath, stat } from "node:fs/promises";
 import { QeditError } from "../errors.js";
 import { ioFailure, readRange } from "../files.js";
-import { STORED_BYTES } from "./checkpoint.js";
 import type { Checkpoint, StoredTensor, StoredType } from "./checkpoint.js";
+import { STORED_BYTES } from "./checkpoint.js";
 import { foreignFormat } from "./foreign.js";
 
 /** Limit of the format's own implementation, so that a damaged length cannot ask for any amount of memory. */
@@ -76,7 +76,11 @@ export async function checkpointIdentity(checkpoint: Checkpoint): Promise<string
       const handle = await open(file);
       try {
         const { size } = await handle.stat();
-        const length = headerLength(await readRange(handle, 0, Math.min(size, MAGIC_BYTES)), { name: file, file, size });
+        const length = headerLength(await readRange(handle, 0, Math.min(size, MAGIC_BYTES)), {
+          name: file,
+          file,
+          size,
+        });
         const dataStart = LENGTH_BYTES + length;
         hash.update(`${size}\n`).update(await readRange(handle, 0, dataStart));
         for (const start of sampleStarts(dataStart, size)) {
@@ -114,7 +118,10 @@ export function stripPrefix(checkpoint: Checkpoint): Checkpoint {
   const markers = [...checkpoint.tensors].filter(([name]) => MARKER.test(name));
   const stripped = [...checkpoint.tensors].filter(([name]) => name.startsWith(prefix));
   if (stripped.length === 0) return checkpoint;
-  return { ...checkpoint, tensors: new Map([...markers, ...stripped.map(([name, stored]) => [name.slice(prefix.length), stored] as const)]) };
+  return {
+    ...checkpoint,
+    tensors: new Map([...markers, ...stripped.map(([name, stored]) => [name.slice(prefix.length), stored] as const)]),
+  };
 }
 
 async function locate(path: string): Promise<Source> {
@@ -140,7 +147,8 @@ function headerLength(start: Uint8Array, { name, size }: Source): number {
   }
   if (size < LENGTH_BYTES) throw refusal(name, `wanted at least ${LENGTH_BYTES} bytes, found ${size}`);
   const length = new DataView(start.buffer, start.byteOffset).getBigUint64(0, true);
-  if (length > BigInt(MAX_HEADER_BYTES)) throw refusal(name, `header of ${length} bytes, at most ${MAX_HEADER_BYTES} are allowed`);
+  if (length > BigInt(MAX_HEADER_BYTES))
+    throw refusal(name, `header of ${length} bytes, at most ${MAX_HEADER_BYTES} are allowed`);
   const available = size - LENGTH_BYTES;
   if (length > BigInt(available)) throw refusal(name, `wanted a header of ${length} bytes, found ${available}`);
   if (length === 0n || start[LENGTH_BYTES] !== OPENING_BRACE) throw refusal(name, 'the header does not start with "{"');
@@ -158,7 +166,8 @@ function parseHeader(bytes: Uint8Array, source: Source): Checkpoint {
   const dataStart = LENGTH_BYTES + bytes.length;
   const { __metadata__: metadata = {}, ...entries } = header;
   const tensors = new Map<string, StoredTensor>();
-  for (const [name, entry] of Object.entries(entries)) tensors.set(name, parseEntry(name, entry, { source, dataStart }));
+  for (const [name, entry] of Object.entries(entries))
+    tensors.set(name, parseEntry(name, entry, { source, dataStart }));
   checkCoverage(tensors, { source, dataStart });
   return { file: source.name, tensors, metadata: checkMetadata(metadata, source) };
 }
@@ -175,14 +184,16 @@ function parseEntry(name: string, entry: unknown, { source, dataStart }: Layout)
   const { dtype, shape, data_offsets: offsets } = entry;
   if (!isStoredType(dtype)) throw refuse(`has the unknown type ${quote(dtype)}`);
   if (!isSizes(shape)) throw refuse(`has the shape ${quote(shape)}, wanted non-negative integers`);
-  if (!isSizes(offsets) || offsets.length !== 2) throw refuse(`has the data_offsets ${quote(offsets)}, wanted two non-negative integers`);
+  if (!isSizes(offsets) || offsets.length !== 2)
+    throw refuse(`has the data_offsets ${quote(offsets)}, wanted two non-negative integers`);
   const [begin = 0, end = 0] = offsets;
   if (end < begin) throw refuse(`ends at byte ${end}, before its begin ${begin}`);
   if (dataStart + end > source.size) {
     throw refuse(`ends at byte ${dataStart + end}, the file at ${source.size}: it is cut off`);
   }
   const wanted = shape.reduce((bytes, dim) => bytes * dim, STORED_BYTES[dtype]);
-  if (wanted !== end - begin) throw refuse(`of ${dtype} [${shape.join(", ")}] wanted ${wanted} bytes, found ${end - begin}`);
+  if (wanted !== end - begin)
+    throw refuse(`of ${dtype} [${shape.join(", ")}] wanted ${wanted} bytes, found ${end - begin}`);
   return { dtype, shape, file: source.file, offset: dataStart + begin, length: end - begin };
 }
 
@@ -192,18 +203,28 @@ function checkCoverage(tensors: ReadonlyMap<string, StoredTensor>, { source, dat
   let covered = dataStart;
   let before = "the header";
   for (const [name, { offset, length }] of ordered) {
-    if (offset < covered) throw refusal(source.name, `tensor ${quote(name)} at byte ${offset} overlaps ${before}, which ends at ${covered}`);
-    if (offset > covered) throw refusal(source.name, `tensor ${quote(name)} at byte ${offset} leaves a hole after ${before}, which ends at ${covered}`);
+    if (offset < covered)
+      throw refusal(
+        source.name,
+        `tensor ${quote(name)} at byte ${offset} overlaps ${before}, which ends at ${covered}`,
+      );
+    if (offset > covered)
+      throw refusal(
+        source.name,
+        `tensor ${quote(name)} at byte ${offset} leaves a hole after ${before}, which ends at ${covered}`,
+      );
     covered = offset + length;
     before = quote(name);
   }
-  if (covered !== source.size) throw refusal(source.name, `the tensors end at byte ${covered}, the file at ${source.size}`);
+  if (covered !== source.size)
+    throw refusal(source.name, `the tensors end at byte ${covered}, the file at ${source.size}`);
 }
 
 function checkMetadata(metadata: unknown, source: Source): Readonly<Record<string, string>> {
   if (!isObject(metadata)) throw refusal(source.name, '"__metadata__" is not a JSON object');
   for (const [key, value] of Object.entries(metadata)) {
-    if (typeof value !== "string") throw refusal(source.name, `metadata ${quote(key)} wanted a string, found ${quote(value)}`);
+    if (typeof value !== "string")
+      throw refusal(source.name, `metadata ${quote(key)} wanted a string, found ${quote(value)}`);
   }
   return metadata as Record<string, string>;
 }
@@ -245,7 +266,10 @@ function stringEnd(json: string, start: number): number {
 function sampleStarts(dataStart: number, size: number): number[] {
   const room = size - dataStart - IDENTITY_BLOCK_BYTES;
   if (room <= IDENTITY_BLOCKS * IDENTITY_BLOCK_BYTES) {
-    return Array.from({ length: Math.ceil((size - dataStart) / IDENTITY_BLOCK_BYTES) }, (_, i) => dataStart + i * IDENTITY_BLOCK_BYTES);
+    return Array.from(
+      { length: Math.ceil((size - dataStart) / IDENTITY_BLOCK_BYTES) },
+      (_, i) => dataStart + i * IDENTITY_BLOCK_BYTES,
+    );
   }
   return Array.from({ length: IDENTITY_BLOCKS }, (_, i) => dataStart + Math.floor((room * i) / (IDENTITY_BLOCKS - 1)));
 }
@@ -284,6 +308,10 @@ function quote(value: unknown): string {
   return text.length > 100 ? `${text.slice(0, 100)}…` : text;
 }
 
-function refusal(file: string, reason: string, hint = "The file may be damaged or only partly downloaded: download it again"): QeditError {
+function refusal(
+  file: string,
+  reason: string,
+  hint = "The file may be damaged or only partly downloaded: download it again",
+): QeditError {
   return new QeditError("QEDIT_E_CHECKPOINT", `Cannot read ${file}: ${reason}`, { hint });
 }

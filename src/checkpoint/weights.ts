@@ -8,7 +8,14 @@ import type { Checkpoint, StoredTensor, StoredType } from "./checkpoint.js";
 import type { LoraPair } from "./lora.js";
 
 /** Graph types of the stored types that weights have; integers hold packed formats, which nobody here unpacks. */
-const GRAPH_TYPE: Partial<Record<StoredType, DType>> = { F64: "f64", F32: "f32", F16: "f16", BF16: "bf16", F8_E4M3: "f8_e4m3", F8_E5M2: "f8_e5m2" };
+const GRAPH_TYPE: Partial<Record<StoredType, DType>> = {
+  F64: "f64",
+  F32: "f32",
+  F16: "f16",
+  BF16: "bf16",
+  F8_E4M3: "f8_e4m3",
+  F8_E5M2: "f8_e5m2",
+};
 
 /** One LoRA of a graph. */
 export interface Adapter {
@@ -119,7 +126,8 @@ export class Weights {
       const value = (side: "up" | "down") => {
         const stored = pair[side];
         const dtype = GRAPH_TYPE[stored.dtype];
-        if (!dtype) throw this.#refuse(`${this.path} (${name} ${side})`, `weights stored as ${stored.dtype} are not supported`);
+        if (!dtype)
+          throw this.#refuse(`${this.path} (${name} ${side})`, `weights stored as ${stored.dtype} are not supported`);
         return graph.external(`${name}:${this.path}.${side}`, { ...stored, dtype });
       };
       const strength = graph.inputs.get(name) ?? graph.input(name, "f32", [1]);

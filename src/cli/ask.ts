@@ -6,7 +6,9 @@ import { isCi } from "./style.js";
 /** Asks on stderr; true for y or yes. Throws QEDIT_E_USAGE where nobody can answer, with the flag that answers as hint. */
 export async function ask(question: string, flag: string): Promise<boolean> {
   if (!process.stdin.isTTY || !process.stderr.isTTY || isCi(process.env)) {
-    throw new QeditError("QEDIT_E_USAGE", `Cannot ask "${question}": this is not a terminal`, { hint: `Answer with ${flag}` });
+    throw new QeditError("QEDIT_E_USAGE", `Cannot ask "${question}": this is not a terminal`, {
+      hint: `Answer with ${flag}`,
+    });
   }
   const lines = createInterface({ input: process.stdin, output: process.stderr });
   try {

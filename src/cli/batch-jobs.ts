@@ -27,16 +27,19 @@ const IMAGES = "images";
 /** The engine and the cache are one for all jobs. */
 const SHARED = new Set<string>(["device", "threads", ...Object.keys(cacheOptions)]);
 
-const OPTIONS: readonly (readonly [key: string, name: string, option: Option<unknown>])[] = Object.entries(runOptions as OptionTable).flatMap(([name, option]) =>
-  flagsOf(option).longs.map((long) => [long.slice(2), name, option] as const),
-);
+const OPTIONS: readonly (readonly [key: string, name: string, option: Option<unknown>])[] = Object.entries(
+  runOptions as OptionTable,
+).flatMap(([name, option]) => flagsOf(option).longs.map((long) => [long.slice(2), name, option] as const));
 
 const EXAMPLE = '{"images": ["photo.jpg"], "prompt": "make it winter", "output": "winter.png"}';
 
 /** The jobs of a text. Lines that are empty are none; one that cannot be read is a job with a fault. */
 export async function readJobs(text: string, folder: string): Promise<JobLine[]> {
   const jobs: JobLine[] = [];
-  for (const [at, written] of text.replace(/^\uFEFF/, "").split(/\r?\n/).entries()) {
+  for (const [at, written] of text
+    .replace(/^\uFEFF/, "")
+    .split(/\r?\n/)
+    .entries()) {
     if (written.trim() === "") continue;
     const place = { line: at + 1, index: jobs.length + 1 };
     try {
@@ -46,7 +49,10 @@ export async function readJobs(text: string, folder: string): Promise<JobLine[]>
       jobs.push({ ...place, images: [], given: new Map(), fault: error });
     }
   }
-  if (jobs.length === 0) throw new QeditError("QEDIT_E_USAGE", "There is no job: every line is empty", { hint: `A job is a line such as ${EXAMPLE}` });
+  if (jobs.length === 0)
+    throw new QeditError("QEDIT_E_USAGE", "There is no job: every line is empty", {
+      hint: `A job is a line such as ${EXAMPLE}`,
+    });
   return jobs;
 }
 
@@ -61,9 +67,18 @@ async function readJob(written: string, place: Place): Promise<Pick<JobLine, "im
   for (const [key, value] of Object.entries(job)) {
     if (key === IMAGES) continue;
     const [, name, option] = OPTIONS.find(([each]) => each === key) ?? unknown(key, place);
-    if (SHARED.has(name)) throw refused(place, `"${key}" holds for the whole batch`, `Give it on the command line: qedit batch … --${key} …`);
+    if (SHARED.has(name))
+      throw refused(
+        place,
+        `"${key}" holds for the whole batch`,
+        `Give it on the command line: qedit batch … --${key} …`,
+      );
     if (given.has(name)) throw refused(place, `"${key}" is given twice, under two names`, "Leave one of them out");
-    given.set(name, { value: await located(valueOf(value, { key, option, place }), option, place), layer: "job", name: `"${key}" in line ${place.line}` });
+    given.set(name, {
+      value: await located(valueOf(value, { key, option, place }), option, place),
+      layer: "job",
+      name: `"${key}" in line ${place.line}`,
+    });
   }
   return { images: imagesOf(job[IMAGES], place), given };
 }
@@ -73,25 +88,40 @@ function parsed(written: string, place: Place): Record<string, unknown> {
     const job: unknown = JSON.parse(written);
     if (typeof job === "object" && job !== null && !Array.isArray(job)) return job as Record<string, unknown>;
   } catch (error) {
-    throw refused(place, `it is not JSON (${(error as Error).message})`, `Write one object in a line, such as ${EXAMPLE}`);
+    throw refused(
+      place,
+      `it is not JSON (${(error as Error).message})`,
+      `Write one object in a line, such as ${EXAMPLE}`,
+    );
   }
   throw refused(place, "it is not a JSON object", `Write one object in a line, such as ${EXAMPLE}`);
 }
 
 function unknown(key: string, place: Place): never {
   const keys = [IMAGES, ...OPTIONS.map(([each]) => each)];
-  const meant = key.toLowerCase() === "image" || key.toLowerCase() === "input" ? IMAGES : (closest(key, keys) ?? closest(key.replaceAll("_", "-").toLowerCase(), keys));
-  throw refused(place, `"${key}" is no option of run`, meant === undefined ? "`qedit run --help` lists the options" : `Did you mean "${meant}"?`);
+  const meant =
+    key.toLowerCase() === "image" || key.toLowerCase() === "input"
+      ? IMAGES
+      : (closest(key, keys) ?? closest(key.replaceAll("_", "-").toLowerCase(), keys));
+  throw refused(
+    place,
+    `"${key}" is no option of run`,
+    meant === undefined ? "`qedit run --help` lists the options" : `Did you mean "${meant}"?`,
+  );
 }
 
 function imagesOf(images: unknown, place: Place): string[] {
-  const isList = Array.isArray(images) && images.length > 0 && images.every((each) => typeof each === "string" && each !== "");
+  const isList =
+    Array.isArray(images) && images.length > 0 && images.every((each) => typeof each === "string" && each !== "");
   if (!isList) throw refused(place, `"${IMAGES}" must be a list of paths`, `Write, for example, ${EXAMPLE}`);
   return (images as string[]).map((path) => shown(resolve(place.folder, path)));
 }
 
 // Texts and numbers go through the option's own reading, so that a job may say what a flag may.
-function valueOf(value: unknown, { key, option, place }: { key: string; option: Option<unknown>; place: Place }): unknown {
+function valueOf(
+  value: unknown,
+  { key, option, place }: { key: string; option: Option<unknown>; place: Place },
+): unknown {
   const { parse, initial } = option;
   if (!parse) {
     if (typeof value === "boolean") return value;
@@ -104,9 +134,14 @@ function valueOf(value: unknown, { key, option, place }: { key: string; option: 
 
   function parseOne(each: unknown, before: unknown): unknown {
     if (typeof each === "number" && Number.isInteger(each) && !Number.isSafeInteger(each)) {
-      throw refused(place, `"${key}" is ${each}, more digits than a JSON number holds`, `Write it as a text: "${key}": "…"`);
+      throw refused(
+        place,
+        `"${key}" is ${each}, more digits than a JSON number holds`,
+        `Write it as a text: "${key}": "…"`,
+      );
     }
-    if (typeof each !== "string" && typeof each !== "number") throw refused(place, `"${key}" is ${JSON.stringify(each)}: a text or a number is wanted`);
+    if (typeof each !== "string" && typeof each !== "number")
+      throw refused(place, `"${key}" is ${JSON.stringify(each)}: a text or a number is wanted`);
     try {
       return parse!(String(each), before);
     } catch (error) {
@@ -121,7 +156,12 @@ async function located(value: unknown, option: Option<unknown>, { folder }: Plac
   const one = async (path: string): Promise<string> => {
     const at = resolve(folder, path);
     if (option.group !== "Models") return shown(at);
-    return (await access(parseLora(at).path).then(() => true, () => false)) ? at : path;
+    return (await access(parseLora(at).path).then(
+      () => true,
+      () => false,
+    ))
+      ? at
+      : path;
   };
   return Array.isArray(value) ? Promise.all((value as string[]).map(one)) : one(value as string);
 }

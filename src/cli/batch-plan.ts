@@ -7,8 +7,8 @@ import { QeditError } from "../errors.js";
 import type { Emit } from "../events.js";
 import type { Journal } from "../pipeline/journal.js";
 import { folderFor } from "../places.js";
-import { jobName, type JobLine } from "./batch-jobs.js";
-import { resolveEdit, runOptions, type RunSettings } from "./edit-job.js";
+import { type JobLine, jobName } from "./batch-jobs.js";
+import { type RunSettings, resolveEdit, runOptions } from "./edit-job.js";
 import { STREAM } from "./output.js";
 import { picturePath } from "./picture-output.js";
 import { completeSettings, fileKey, type Given } from "./settings.js";
@@ -35,10 +35,23 @@ export interface FaultyLine {
 }
 
 /** Settings that do not decide what the picture is. */
-const ASIDE: ReadonlySet<string> = new Set<keyof RunSettings>(["output", "force", "keep", "device", "threads", "noCache", "cacheLimit", "modelsDir"]);
+const ASIDE: ReadonlySet<string> = new Set<keyof RunSettings>([
+  "output",
+  "force",
+  "keep",
+  "device",
+  "threads",
+  "noCache",
+  "cacheLimit",
+  "modelsDir",
+]);
 
 /** Plans jobs; what the command line gives holds where a job says nothing. */
-export async function planLines(lines: readonly JobLine[], defaults: ReadonlyMap<string, Given>, emit: Emit): Promise<(PlannedLine | FaultyLine)[]> {
+export async function planLines(
+  lines: readonly JobLine[],
+  defaults: ReadonlyMap<string, Given>,
+  emit: Emit,
+): Promise<(PlannedLine | FaultyLine)[]> {
   const planned: (PlannedLine | FaultyLine)[] = [];
   for (const each of lines) planned.push(await planLine(each, defaults, emit));
   return planned;
@@ -49,14 +62,21 @@ export function isPlanned(line: PlannedLine | FaultyLine): line is PlannedLine {
   return "settings" in line;
 }
 
-async function planLine({ line, index, images, given: own, fault }: JobLine, defaults: ReadonlyMap<string, Given>, emit: Emit): Promise<PlannedLine | FaultyLine> {
+async function planLine(
+  { line, index, images, given: own, fault }: JobLine,
+  defaults: ReadonlyMap<string, Given>,
+  emit: Emit,
+): Promise<PlannedLine | FaultyLine> {
   const place = { line, index };
   let path: string | undefined;
   try {
     if (fault) throw fault;
     const given = new Map([...[...defaults].filter(([name]) => name in runOptions), ...own]);
     const unresolved = completeSettings(runOptions, given);
-    if (given.get("prompt")?.value === STREAM || unresolved.output === STREAM) throw new QeditError("QEDIT_E_USAGE", "A job can neither read stdin nor write to stdout", { hint: "Name a file" });
+    if (given.get("prompt")?.value === STREAM || unresolved.output === STREAM)
+      throw new QeditError("QEDIT_E_USAGE", "A job can neither read stdin nor write to stdout", {
+        hint: "Name a file",
+      });
     path = picturePath(unresolved, images[0]!, "-edit");
     const settings = await resolveEdit({ table: runOptions, settings: unresolved, given, emit });
     return { ...place, name: jobName(path), images, settings, path, content: await contentOf(settings, images) };
@@ -67,10 +87,25 @@ async function planLine({ line, index, images, given: own, fault }: JobLine, def
 }
 
 async function contentOf(settings: RunSettings, images: readonly string[]): Promise<string> {
-  const values = Object.entries(settings).filter(([name, value]) => name in runOptions && !ASIDE.has(name) && value !== undefined);
-  const named = values.map(([name, value]) => [fileKey(runOptions[name as keyof typeof runOptions]), typeof value === "bigint" ? String(value) : value] as const);
+  const values = Object.entries(settings).filter(
+    ([name, value]) => name in runOptions && !ASIDE.has(name) && value !== undefined,
+  );
+  const named = values.map(
+    ([name, value]) =>
+      [
+        fileKey(runOptions[name as keyof typeof runOptions]),
+        typeof value === "bigint" ? String(value) : value,
+      ] as const,
+  );
   const read = [...images, ...(settings.mask === undefined ? [] : [settings.mask])];
-  const files = await Promise.all(read.map((path) => stat(path).then(({ size, mtimeMs }) => [resolve(path), size, mtimeMs], () => [resolve(path)])));
+  const files = await Promise.all(
+    read.map((path) =>
+      stat(path).then(
+        ({ size, mtimeMs }) => [resolve(path), size, mtimeMs],
+        () => [resolve(path)],
+      ),
+    ),
+  );
   return cacheKey({ settings: Object.fromEntries(named.sort(([a], [b]) => (a < b ? -1 : 1))), files });
 }
 
@@ -81,7 +116,10 @@ export type Before = "done" | "changed" | "ours" | "nothing";
  * What an earlier run left of a job. "done": this very job's result is in place. "changed": it was, and somebody changed the file since.
  * "ours": the file is the result of an older form of the job.
  */
-export async function before({ path, content }: Pick<PlannedLine, "path" | "content">, journal: Journal): Promise<Before> {
+export async function before(
+  { path, content }: Pick<PlannedLine, "path" | "content">,
+  journal: Journal,
+): Promise<Before> {
   const made = journal.made(resolve(path));
   const found = made?.hash === undefined ? undefined : await stat(path).catch(() => undefined);
   if (made === undefined || !found?.isFile()) return "nothing";
@@ -101,7 +139,11 @@ export async function readJobsFile(path: string): Promise<string> {
   try {
     return await readFile(path, "utf8");
   } catch (cause) {
-    const reason = (cause as NodeJS.ErrnoException).code === "ENOENT" ? "there is no such file" : (cause as Error).message;
-    throw new QeditError("QEDIT_E_USAGE", `Cannot read the jobs in ${path}: ${reason}`, { hint: "Name a file with one job a line, or - for stdin", cause });
+    const reason =
+      (cause as NodeJS.ErrnoException).code === "ENOENT" ? "there is no such file" : (cause as Error).message;
+    throw new QeditError("QEDIT_E_USAGE", `Cannot read the jobs in ${path}: ${reason}`, {
+      hint: "Name a file with one job a line, or - for stdin",
+      cause,
+    });
   }
 }

@@ -6,7 +6,9 @@ const MOST_SLIPS = 3;
 /** The candidate with the fewest insertions, deletions and replacements; undefined when none is near. */
 export function closest(word: string, candidates: readonly string[]): string | undefined {
   const allowed = Math.min(MOST_SLIPS, Math.floor(word.length / 2));
-  const near = candidates.map((candidate) => ({ candidate, slips: distance(word, candidate) })).filter(({ slips }) => slips <= allowed);
+  const near = candidates
+    .map((candidate) => ({ candidate, slips: distance(word, candidate) }))
+    .filter(({ slips }) => slips <= allowed);
   return near.sort((a, b) => a.slips - b.slips)[0]?.candidate;
 }
 

@@ -25,20 +25,41 @@ export function printScript(shell: string): void {
   script(shell, "qedit", "qedit");
 }
 
-async function completionsOf(before: readonly string[], typed: string): Promise<{ candidates: readonly Candidate[]; directive: string }> {
+async function completionsOf(
+  before: readonly string[],
+  typed: string,
+): Promise<{ candidates: readonly Candidate[]; directive: string }> {
   const [name, ...rest] = before;
   const entry = COMMANDS.find((each) => each.name === name);
-  if (name === undefined || entry === undefined) return only(COMMANDS.map(({ name: word, summary }) => ({ word, about: summary })), typed);
+  if (name === undefined || entry === undefined)
+    return only(
+      COMMANDS.map(({ name: word, summary }) => ({ word, about: summary })),
+      typed,
+    );
   const command = innermost(await entry.load(), rest);
   const below = Object.entries(command.commands ?? {});
-  if (below.length > 0) return only(below.map(([word, { summary }]) => ({ word, about: summary })), typed);
+  if (below.length > 0)
+    return only(
+      below.map(([word, { summary }]) => ({ word, about: summary })),
+      typed,
+    );
 
   const options = Object.values({ ...command.options, ...outputOptions });
   const [assigned, inline] = /^(--[\w-]+)=(.*)$/.exec(typed)?.slice(1) ?? [before.at(-1), undefined];
-  const wanting = options.find((option) => flagsOf(option).argument !== "" && [...flagsOf(option).longs, flagsOf(option).short].includes(assigned));
-  if (wanting?.choices) return only(wanting.choices.map((word) => ({ word: inline === undefined ? word : `${assigned}=${word}`, about: "" })), typed);
+  const wanting = options.find(
+    (option) => flagsOf(option).argument !== "" && [...flagsOf(option).longs, flagsOf(option).short].includes(assigned),
+  );
+  if (wanting?.choices)
+    return only(
+      wanting.choices.map((word) => ({ word: inline === undefined ? word : `${assigned}=${word}`, about: "" })),
+      typed,
+    );
   if (wanting) return { candidates: [], directive: DIRECTIVE.files };
-  if (typed.startsWith("-")) return only(options.flatMap((option) => flagsOf(option).longs.map((word) => ({ word, about: option.summary }))), typed);
+  if (typed.startsWith("-"))
+    return only(
+      options.flatMap((option) => flagsOf(option).longs.map((word) => ({ word, about: option.summary }))),
+      typed,
+    );
   return { candidates: [], directive: (command.positionals ?? []).length > 0 ? DIRECTIVE.files : DIRECTIVE.only };
 }
 
@@ -48,6 +69,9 @@ function innermost(command: Command, words: readonly string[]): Command {
   return below === undefined ? command : innermost(below, words.slice(1));
 }
 
-function only(candidates: readonly Candidate[], typed: string): { candidates: readonly Candidate[]; directive: string } {
+function only(
+  candidates: readonly Candidate[],
+  typed: string,
+): { candidates: readonly Candidate[]; directive: string } {
   return { candidates: candidates.filter(({ word }) => word.startsWith(typed)), directive: DIRECTIVE.only };
 }

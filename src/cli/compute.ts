@@ -15,7 +15,8 @@ import type { cacheOptions, computeOptions, manyOptions } from "./options.js";
 import type { Terminal } from "./terminal.js";
 
 /** Settings of every command that computes; some have a cache, some make many edits. */
-export type ComputeSettings = SettingsOf<typeof computeOptions> & Partial<SettingsOf<typeof cacheOptions> & SettingsOf<typeof manyOptions>>;
+export type ComputeSettings = SettingsOf<typeof computeOptions> &
+  Partial<SettingsOf<typeof cacheOptions> & SettingsOf<typeof manyOptions>>;
 
 /** Share of free memory that weights may take; the rest is for what networks compute. */
 const WEIGHTS_SHARE = 2 / 3;
@@ -31,7 +32,11 @@ export interface Computed<T> {
 }
 
 /** Chooses the device, does the work on it, and closes it, whatever happens. Throws QEDIT_E_DEVICE. */
-export async function compute<T>(settings: ComputeSettings, terminal: Terminal, work: (context: PipelineContext) => Promise<T>): Promise<Computed<T>> {
+export async function compute<T>(
+  settings: ComputeSettings,
+  terminal: Terminal,
+  work: (context: PipelineContext) => Promise<T>,
+): Promise<Computed<T>> {
   const { device, threads, noCache = true, cacheLimit = 0 } = settings;
   const seconds: Record<string, number> = {};
   const emit: Terminal["emit"] = (event) => {
@@ -42,7 +47,10 @@ export async function compute<T>(settings: ComputeSettings, terminal: Terminal, 
   const { chooseEngine } = await import("../engine/device.js");
   const chosen = await chooseEngine(device ?? "auto", threads ?? 0);
   const timings: SessionTiming[] = [];
-  const engine = keptEngine(measuredEngine(chosen.engine, (timing) => timings.push(timing)), emit);
+  const engine = keptEngine(
+    measuredEngine(chosen.engine, (timing) => timings.push(timing)),
+    emit,
+  );
   try {
     if (chosen.reason !== undefined) emit({ kind: "note", text: `computing on the CPU: ${chosen.reason}` });
     // On the CPU weights stay in their files, and the system takes back what it needs.
@@ -64,7 +72,9 @@ export async function compute<T>(settings: ComputeSettings, terminal: Terminal, 
   } finally {
     await engine.dispose();
     // For plans; a home that cannot be written to must not spoil an edit.
-    await recordTimings(timings).catch((error: Error) => terminal.emit({ kind: "detail", text: `no times kept: ${error.message}` }));
+    await recordTimings(timings).catch((error: Error) =>
+      terminal.emit({ kind: "detail", text: `no times kept: ${error.message}` }),
+    );
   }
 }
 

@@ -49,9 +49,15 @@ async function readJson(path: string): Promise<Record<string, unknown> | undefin
   }
   try {
     const values: unknown = JSON.parse(text);
-    if (typeof values === "object" && values !== null && !Array.isArray(values)) return values as Record<string, unknown>;
+    if (typeof values === "object" && values !== null && !Array.isArray(values))
+      return values as Record<string, unknown>;
   } catch (cause) {
-    throw new QeditError("QEDIT_E_USAGE", `Cannot read the settings in ${path}: ${(cause as Error).message}`, { hint: 'It holds one JSON object, such as { "steps": 8 }', cause });
+    throw new QeditError("QEDIT_E_USAGE", `Cannot read the settings in ${path}: ${(cause as Error).message}`, {
+      hint: 'It holds one JSON object, such as { "steps": 8 }',
+      cause,
+    });
   }
-  throw new QeditError("QEDIT_E_USAGE", `Cannot read the settings in ${path}: it is not a JSON object`, { hint: 'Write, for example, { "steps": 8 }' });
+  throw new QeditError("QEDIT_E_USAGE", `Cannot read the settings in ${path}: it is not a JSON object`, {
+    hint: 'Write, for example, { "steps": 8 }',
+  });
 }

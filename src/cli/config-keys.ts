@@ -5,7 +5,7 @@ import type { Option, OptionTable } from "../stages/option.js";
 import { closest } from "./closest.js";
 import type { Command } from "./command.js";
 import { COMMANDS } from "./commands.js";
-import { userFile, type ConfigFile } from "./config-files.js";
+import { type ConfigFile, userFile } from "./config-files.js";
 import { outputOptions } from "./options.js";
 import { environmentKey, fileKey, isForProjects, isPerCall } from "./settings.js";
 
@@ -15,7 +15,12 @@ type Keys = ReadonlyMap<string, Option<unknown>>;
 /** Throws QEDIT_E_USAGE for the first name in a settings file that means nothing, or that a project's file may not set. Loads all commands, unless the given table knows every name. */
 export async function checkConfigKeys(files: readonly ConfigFile[], table: OptionTable): Promise<void> {
   const own = keysOf({ ...table, ...outputOptions });
-  if (files.every(({ layer, values }) => Object.keys(values).every((key) => own.has(key) && isAllowed(own.get(key)!, layer)))) return;
+  if (
+    files.every(({ layer, values }) =>
+      Object.keys(values).every((key) => own.has(key) && isAllowed(own.get(key)!, layer)),
+    )
+  )
+    return;
   const sections = await allKeys();
   const everywhere: Keys = new Map([...sections.values()].flatMap((keys) => [...keys]));
   for (const { path, layer, values } of files) {
@@ -40,7 +45,9 @@ async function allKeys(): Promise<Map<string, Keys>> {
 }
 
 function keysOf(table: OptionTable): Keys {
-  return new Map(Object.values(table).flatMap((option) => (isPerCall(option) ? [] : [[fileKey(option), option] as const])));
+  return new Map(
+    Object.values(table).flatMap((option) => (isPerCall(option) ? [] : [[fileKey(option), option] as const])),
+  );
 }
 
 function isAllowed(option: Option<unknown>, layer: ConfigFile["layer"]): boolean {
@@ -56,12 +63,20 @@ function refuse(key: string, known: Keys, { where, layer }: Place): void {
   const option = known.get(key);
   if (option === undefined) {
     const near = closest(key, [...known.keys()]);
-    throw new QeditError("QEDIT_E_USAGE", `Cannot use the setting "${key}" in ${where}: no command has it, or it can only be a flag`, {
-      hint: near === undefined ? "`qedit config --explain` lists the settings" : `Did you mean "${near}"?`,
-    });
+    throw new QeditError(
+      "QEDIT_E_USAGE",
+      `Cannot use the setting "${key}" in ${where}: no command has it, or it can only be a flag`,
+      {
+        hint: near === undefined ? "`qedit config --explain` lists the settings" : `Did you mean "${near}"?`,
+      },
+    );
   }
   if (isAllowed(option, layer)) return;
-  throw new QeditError("QEDIT_E_USAGE", `Cannot use the setting "${key}" in ${where}: a project's settings file may only set parameters of an edit`, {
-    hint: `Remove it there; set it with --${key}, ${environmentKey(option)} or in ${userFile()}`,
-  });
+  throw new QeditError(
+    "QEDIT_E_USAGE",
+    `Cannot use the setting "${key}" in ${where}: a project's settings file may only set parameters of an edit`,
+    {
+      hint: `Remove it there; set it with --${key}, ${environmentKey(option)} or in ${userFile()}`,
+    },
+  );
 }

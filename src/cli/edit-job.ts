@@ -1,12 +1,12 @@
 // A whole edit as run, each and batch make it: options, settings resolved, the picture written, and what is left when it came out broken.
 import { basename, dirname, extname, join } from "node:path";
+import { type Artifact, writeArtifact } from "../artifacts/artifact.js";
 import { fileHash } from "../artifacts/hash.js";
-import { writeArtifact, type Artifact } from "../artifacts/artifact.js";
 import { QeditError } from "../errors.js";
-import { editOptions, type EditSettings, type EditSource } from "../pipeline/edit.js";
+import { type EditSettings, type EditSource, editOptions } from "../pipeline/edit.js";
 import type { FinishedPicture } from "../pipeline/finish.js";
 import { encodeDecoded } from "../stages/decode.js";
-import { text, type OptionTable, type SettingsOf } from "../stages/option.js";
+import { type OptionTable, type SettingsOf, text } from "../stages/option.js";
 import type { Picture } from "../stages/pictures.js";
 import { withModelFiles } from "./compute.js";
 import { presetOptions, resolveSettings, type Unresolved } from "./edit-settings.js";
@@ -16,10 +16,23 @@ import { format, numberedPath, pictureFormat } from "./picture-output.js";
 import { drawSeed } from "./seeds.js";
 import type { Terminal } from "./terminal.js";
 
-const keep = text({ flags: "--keep <folder>", summary: "keep the tensor files between the stages there", group: "Output", isPerCall: true });
+const keep = text({
+  flags: "--keep <folder>",
+  summary: "keep the tensor files between the stages there",
+  group: "Output",
+  isPerCall: true,
+});
 
 /** The options of one edit. */
-export const runOptions = { ...editOptions, ...presetOptions, ...writeOptions, format, keep, ...cacheOptions, ...computeOptions };
+export const runOptions = {
+  ...editOptions,
+  ...presetOptions,
+  ...writeOptions,
+  format,
+  keep,
+  ...cacheOptions,
+  ...computeOptions,
+};
 
 /** The settings of one edit. */
 export type RunSettings = SettingsOf<typeof runOptions>;
@@ -44,7 +57,11 @@ export interface Witness {
 /** Settings with presets, the model's numbers and its files in them. Throws QEDIT_E_USAGE, QEDIT_E_MODEL_MISSING. */
 export async function resolveEdit<Table extends OptionTable>(unresolved: Unresolved<Table>): Promise<RunSettings> {
   const resolved = (await resolveSettings(unresolved)) as unknown as RunSettings;
-  const found = await withModelFiles<typeof editOptions>(resolved, ["vae", "textEncoder", "transformer"], unresolved.emit);
+  const found = await withModelFiles<typeof editOptions>(
+    resolved,
+    ["vae", "textEncoder", "transformer"],
+    unresolved.emit,
+  );
   return { ...resolved, ...found };
 }
 
@@ -60,7 +77,11 @@ export function editSource({ pictures, settings, isDrawn, path }: PlannedEdit): 
 }
 
 /** Writes the picture of an edit. */
-export async function finishEdit(picture: FinishedPicture, { path, settings }: PlannedEdit, { terminal, writing, written }: Witness): Promise<void> {
+export async function finishEdit(
+  picture: FinishedPicture,
+  { path, settings }: PlannedEdit,
+  { terminal, writing, written }: Witness,
+): Promise<void> {
   const bytes = await encodeDecoded(picture, pictureFormat(path, settings.format));
   await writing?.(await fileHash(bytes));
   await writeOutput(path, bytes, { force: settings.force, terminal });
@@ -75,11 +96,24 @@ interface Broken {
 
 // Minutes of sampling are not lost with a picture that cannot be decoded: the samples stay, and the hint is how to decode them again.
 async function keepSamples(samples: Artifact, { error, path, settings }: Broken): Promise<QeditError> {
-  const file = settings.keep === undefined ? await writeBeside(path, samples) : join(settings.keep, "samples.safetensors");
+  const file =
+    settings.keep === undefined ? await writeBeside(path, samples) : join(settings.keep, "samples.safetensors");
   const { vae, keepSize, match } = settings;
-  const words = ["qedit", "decode", file, ...(vae === undefined ? [] : ["--vae", vae]), ...(match === undefined ? [] : ["--match", match]), ...(keepSize ? ["--keep-size"] : []), "-o", path];
+  const words = [
+    "qedit",
+    "decode",
+    file,
+    ...(vae === undefined ? [] : ["--vae", vae]),
+    ...(match === undefined ? [] : ["--match", match]),
+    ...(keepSize ? ["--keep-size"] : []),
+    "-o",
+    path,
+  ];
   const formatWords = settings.format === undefined ? [] : ["--format", settings.format];
-  return new QeditError(error.code, error.message, { hint: `The samples are kept, decode them again, for example with another VAE: ${[...words, ...formatWords].map(quoted).join(" ")}`, cause: error });
+  return new QeditError(error.code, error.message, {
+    hint: `The samples are kept, decode them again, for example with another VAE: ${[...words, ...formatWords].map(quoted).join(" ")}`,
+    cause: error,
+  });
 }
 
 async function writeBeside(path: string, samples: Artifact): Promise<string> {

@@ -1,18 +1,30 @@
 // The settings of an edit as they will be used: a preset and the model's own numbers filled in, and what cannot have an effect refused.
 import { basename } from "node:path";
-import { preset, publishedModel, readCatalog, type Preset } from "../catalog/models.js";
+import { type Preset, preset, publishedModel, readCatalog } from "../catalog/models.js";
 import { QeditError } from "../errors.js";
 import type { Emit } from "../events.js";
 import { uselessSettings } from "../pipeline/useless-settings.js";
+import { parseLora } from "../stages/loras.js";
 import { choice, flag, type OptionTable, type SettingsOf } from "../stages/option.js";
 import { lightningSteps } from "../stages/sampling-defaults.js";
-import { parseLora } from "../stages/loras.js";
-import { fileKey, LAYERS, type Given } from "./settings.js";
+import { fileKey, type Given, LAYERS } from "./settings.js";
 
 /** Options that set several others at once. */
 export const presetOptions = {
-  fast: choice({ flags: "--fast <steps>", summary: "the model's Lightning LoRA with the steps, cfg and shift it was made for", group: "Sampling" }, ["4", "8"], undefined),
-  quality: flag({ flags: "--quality", summary: "more steps and stronger guidance, no Lightning LoRA", group: "Sampling" }),
+  fast: choice(
+    {
+      flags: "--fast <steps>",
+      summary: "the model's Lightning LoRA with the steps, cfg and shift it was made for",
+      group: "Sampling",
+    },
+    ["4", "8"],
+    undefined,
+  ),
+  quality: flag({
+    flags: "--quality",
+    summary: "more steps and stronger guidance, no Lightning LoRA",
+    group: "Sampling",
+  }),
 };
 
 type Values = Readonly<Record<string, unknown>>;
@@ -30,19 +42,34 @@ export interface Unresolved<Table extends OptionTable> {
  * says stays, what the same layer says contradicts it. Throws QEDIT_E_USAGE for a contradiction or a setting without effect, which
  * `force` turns into a warning.
  */
-export async function resolveSettings<Table extends OptionTable>({ table, settings, given, emit }: Unresolved<Table>): Promise<SettingsOf<Table>> {
+export async function resolveSettings<Table extends OptionTable>({
+  table,
+  settings,
+  given,
+  emit,
+}: Unresolved<Table>): Promise<SettingsOf<Table>> {
   const values: Values = settings;
   const complain = complaints(values["force"] === true, emit);
   const named = await namedPreset(values, given);
   const byPreset = named === undefined ? {} : presetValues(named, { values, given, table, complain });
   const merged = { ...values, ...byPreset };
-  const resolved = { ...merged, ...(await modelValues(merged, new Set([...given.keys(), ...Object.keys(byPreset)]), table)) };
+  const resolved = {
+    ...merged,
+    ...(await modelValues(merged, new Set([...given.keys(), ...Object.keys(byPreset)]), table)),
+  };
   for (const { lora, model, owners } of await loraOfOthers(resolved)) {
-    complain(new QeditError("QEDIT_E_USAGE", `Cannot use ${lora} with ${model}: it was made for ${owners.join(", ")}`, { hint: `Use --model ${owners[0]}, --lora lightning-4steps, or --force to go on` }));
+    complain(
+      new QeditError("QEDIT_E_USAGE", `Cannot use ${lora} with ${model}: it was made for ${owners.join(", ")}`, {
+        hint: `Use --model ${owners[0]}, --lora lightning-4steps, or --force to go on`,
+      }),
+    );
   }
   for (const { setting, message, hint } of uselessSettings(resolved, new Set(given.keys()))) {
     const isOfCall = ["job", "flag"].includes(given.get(setting)?.layer ?? "");
-    complain(new QeditError("QEDIT_E_USAGE", message, { hint: `${hint}, or --force to go on` }), isOfCall ? "refuse" : "warn");
+    complain(
+      new QeditError("QEDIT_E_USAGE", message, { hint: `${hint}, or --force to go on` }),
+      isOfCall ? "refuse" : "warn",
+    );
   }
   return resolved as SettingsOf<Table>;
 }
@@ -67,9 +94,12 @@ interface NamedPreset {
 async function namedPreset(values: Values, given: ReadonlyMap<string, Given>): Promise<NamedPreset | undefined> {
   const { fast, quality, model } = values as { fast?: string; quality?: boolean; model?: string };
   if (fast !== undefined && quality) {
-    throw new QeditError("QEDIT_E_USAGE", "Cannot use --fast and --quality at once: each sets steps and cfg", { hint: "Leave one of them out" });
+    throw new QeditError("QEDIT_E_USAGE", "Cannot use --fast and --quality at once: each sets steps and cfg", {
+      hint: "Leave one of them out",
+    });
   }
-  if (fast !== undefined) return { flag: `--fast ${fast}`, layer: given.get("fast")!.layer, preset: await preset(model, `fast-${fast}`) };
+  if (fast !== undefined)
+    return { flag: `--fast ${fast}`, layer: given.get("fast")!.layer, preset: await preset(model, `fast-${fast}`) };
   if (quality) return { flag: "--quality", layer: given.get("quality")!.layer, preset: await preset(model, "quality") };
   return undefined;
 }
@@ -81,21 +111,36 @@ interface Surroundings {
   readonly complain: Complain;
 }
 
-function presetValues({ flag: written, layer, preset: { summary: _, lora, ...numbers } }: NamedPreset, { values, given, table, complain }: Surroundings): Values {
+function presetValues(
+  { flag: written, layer, preset: { summary: _, lora, ...numbers } }: NamedPreset,
+  { values, given, table, complain }: Surroundings,
+): Values {
   const chosen: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(numbers)) {
     const own = given.get(name);
     if (own === undefined || LAYERS.indexOf(layer) < LAYERS.indexOf(own.layer)) chosen[name] = value;
     else if (own.layer === layer && own.value !== value) {
-      complain(new QeditError("QEDIT_E_USAGE", `Cannot use ${written} and ${own.name} ${String(own.value)} at once: the preset sets ${fileKey(table[name]!)} to ${String(value)}`, {
-        hint: `Leave one of them out, or --force to use ${own.name}`,
-      }));
+      complain(
+        new QeditError(
+          "QEDIT_E_USAGE",
+          `Cannot use ${written} and ${own.name} ${String(own.value)} at once: the preset sets ${fileKey(table[name]!)} to ${String(value)}`,
+          {
+            hint: `Leave one of them out, or --force to use ${own.name}`,
+          },
+        ),
+      );
     }
   }
   const loras = (values["lora"] ?? []) as readonly string[];
   const lightning = loras.find((each) => lightningSteps(parseLora(each).path) !== undefined);
   if (lightning !== undefined) {
-    complain(new QeditError("QEDIT_E_USAGE", `Cannot use ${written} and the Lightning LoRA ${lightning} at once: the preset decides about it`, { hint: `Leave one of them out` }));
+    complain(
+      new QeditError(
+        "QEDIT_E_USAGE",
+        `Cannot use ${written} and the Lightning LoRA ${lightning} at once: the preset decides about it`,
+        { hint: `Leave one of them out` },
+      ),
+    );
     return chosen;
   }
   return lora === undefined ? chosen : { ...chosen, lora: [lora, ...loras] };
@@ -109,13 +154,19 @@ interface OthersLora {
 
 // LoRAs that the catalogue knows by their file's name, but not for this model. Of a transformer that was named by itself nobody knows the model.
 async function loraOfOthers(values: Values): Promise<readonly OthersLora[]> {
-  const { lora = [], model, transformer } = values as { lora?: readonly string[]; model?: string; transformer?: string };
+  const {
+    lora = [],
+    model,
+    transformer,
+  } = values as { lora?: readonly string[]; model?: string; transformer?: string };
   const { default: first, models } = await readCatalog();
   const chosen = model ?? (transformer === undefined ? first : undefined);
   if (chosen === undefined || !models.has(chosen)) return [];
   return lora.flatMap((written) => {
     const name = basename(parseLora(written).path);
-    const owners = [...models.values()].filter(({ loras }) => Object.values(loras).some(({ file }) => file === name)).map((owner) => owner.name);
+    const owners = [...models.values()]
+      .filter(({ loras }) => Object.values(loras).some(({ file }) => file === name))
+      .map((owner) => owner.name);
     return owners.length === 0 || owners.includes(chosen) ? [] : [{ lora: name, model: chosen, owners }];
   });
 }
@@ -125,9 +176,14 @@ async function modelValues(values: Values, known: ReadonlySet<string>, table: Op
   const model = values["model"] as string | undefined;
   if (model !== undefined && /[/\\]|^\.+$/.test(model)) return {};
   const { defaults } = await publishedModel(model);
-  const hasLightning = ((values["lora"] ?? []) as readonly string[]).some((each) => lightningSteps(parseLora(each).path) !== undefined);
+  const hasLightning = ((values["lora"] ?? []) as readonly string[]).some(
+    (each) => lightningSteps(parseLora(each).path) !== undefined,
+  );
   const free = Object.entries(defaults).filter(([name]) => {
-    const isDecided = known.has(name) || (hasLightning && (name === "steps" || name === "cfg")) || (name === "megapixels" && known.has("size"));
+    const isDecided =
+      known.has(name) ||
+      (hasLightning && (name === "steps" || name === "cfg")) ||
+      (name === "megapixels" && known.has("size"));
     return name in table && !isDecided;
   });
   return Object.fromEntries(free);

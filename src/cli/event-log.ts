@@ -1,8 +1,9 @@
 // Events as NDJSON, one object a line, on stderr or in a file: for programs that watch.
-import { createWriteStream, type WriteStream } from "node:fs";
+
 import { once } from "node:events";
-import { ioFailure } from "../files.js";
+import { createWriteStream, type WriteStream } from "node:fs";
 import type { ProgressEvent } from "../events.js";
+import { ioFailure } from "../files.js";
 
 /** Takes events until it is closed. */
 export interface EventLog {
@@ -57,7 +58,12 @@ class Progress {
     if (event.kind === "start") this.stage = event.stage;
     const { kind, ...rest } = event;
     const left = event.kind === "step" ? { eta: round(event.seconds * (event.total - event.step)) } : {};
-    const at = { event: kind, time: new Date().toISOString(), elapsed: round((performance.now() - this.started) / 1000), stage: this.stage };
+    const at = {
+      event: kind,
+      time: new Date().toISOString(),
+      elapsed: round((performance.now() - this.started) / 1000),
+      stage: this.stage,
+    };
     if (event.kind === "end") this.stage = undefined;
     return { ...at, ...rest, ...left, memory: process.memoryUsage.rss() };
   }

@@ -14,17 +14,31 @@ export interface Explanation {
 export const EXPLANATIONS: Readonly<Record<ErrorCode, Explanation>> = {
   QEDIT_E_USAGE: {
     meaning: "The command cannot be understood, or its settings do not go together.",
-    causes: ["An option is mistyped or its value is out of range", "Two options contradict each other, or one has no effect beside the others", "A settings file or a QEDIT_ variable holds a value that cannot be used"],
-    remedy: "Follow the hint; `qedit COMMAND --help` lists the options, `qedit config --explain` shows where each setting comes from.",
+    causes: [
+      "An option is mistyped or its value is out of range",
+      "Two options contradict each other, or one has no effect beside the others",
+      "A settings file or a QEDIT_ variable holds a value that cannot be used",
+    ],
+    remedy:
+      "Follow the hint; `qedit COMMAND --help` lists the options, `qedit config --explain` shows where each setting comes from.",
   },
   QEDIT_E_IMAGE: {
     meaning: "A picture cannot be read.",
-    causes: ["The path is wrong", "The file is damaged, empty or cut off", "The format is not JPEG, PNG, WebP, GIF, TIFF or AVIF", "It is too large, or longer than the model can take"],
+    causes: [
+      "The path is wrong",
+      "The file is damaged, empty or cut off",
+      "The format is not JPEG, PNG, WebP, GIF, TIFF or AVIF",
+      "It is too large, or longer than the model can take",
+    ],
     remedy: "Check the path; convert the picture to PNG or JPEG.",
   },
   QEDIT_E_ARTIFACT: {
     meaning: "A tensor file between stages cannot be used.",
-    causes: ["It is of another kind than the stage takes", "It is damaged, or of another version of qedit", "It was made with other model files: its widths do not fit"],
+    causes: [
+      "It is of another kind than the stage takes",
+      "It is damaged, or of another version of qedit",
+      "It was made with other model files: its widths do not fit",
+    ],
     remedy: "Make it again with the command in the hint; `qedit inspect FILE` shows what it holds.",
   },
   QEDIT_E_EXISTS: {
@@ -35,22 +49,37 @@ export const EXPLANATIONS: Readonly<Record<ErrorCode, Explanation>> = {
   QEDIT_E_MODEL_MISSING: {
     meaning: "A model file cannot be found.",
     causes: ["It was never downloaded", "It lies in a folder that is not searched", "Its name is mistyped"],
-    remedy: "`qedit models scan` shows what is there; `qedit models pull NAME` downloads; QEDIT_MODELS names a folder, such as ComfyUI's models.",
+    remedy:
+      "`qedit models scan` shows what is there; `qedit models pull NAME` downloads; QEDIT_MODELS names a folder, such as ComfyUI's models.",
   },
   QEDIT_E_CHECKPOINT: {
     meaning: "A model file is damaged or of another model.",
-    causes: ["The download was cut", "The file is of another architecture, or lacks the vision tower", "Files of different models were mixed", "It is a pickle (.ckpt, .pt), which qedit never opens"],
+    causes: [
+      "The download was cut",
+      "The file is of another architecture, or lacks the vision tower",
+      "Files of different models were mixed",
+      "It is a pickle (.ckpt, .pt), which qedit never opens",
+    ],
     remedy: "`qedit inspect FILE` names the file; `qedit models verify` compares hashes.",
   },
   QEDIT_E_LORA: {
     meaning: "A LoRA does not fit the transformer.",
-    causes: ["It was made for another model", "Its key layout is unknown", "With --strict-lora: some of its keys fit nothing"],
+    causes: [
+      "It was made for another model",
+      "Its key layout is unknown",
+      "With --strict-lora: some of its keys fit nothing",
+    ],
     remedy: "`qedit inspect FILE` shows its layout and rank; use a LoRA made for this model.",
   },
   QEDIT_E_DEVICE: {
     meaning: "The device that was asked for does not work.",
-    causes: ["There is no NVIDIA GPU or driver", "The CUDA provider or one of its libraries is not installed", "The GPU's number is wrong"],
-    remedy: "`qedit doctor --device cuda` says what is missing, `qedit setup` installs the provider; `--device cpu` works everywhere.",
+    causes: [
+      "There is no NVIDIA GPU or driver",
+      "The CUDA provider or one of its libraries is not installed",
+      "The GPU's number is wrong",
+    ],
+    remedy:
+      "`qedit doctor --device cuda` says what is missing, `qedit setup` installs the provider; `--device cpu` works everywhere.",
   },
   QEDIT_E_ENGINE: {
     meaning: "ONNX Runtime failed while opening or running a network.",
@@ -64,18 +93,33 @@ export const EXPLANATIONS: Readonly<Record<ErrorCode, Explanation>> = {
   },
   QEDIT_E_NETWORK: {
     meaning: "A download failed.",
-    causes: ["There is no connection, or a proxy is in the way", "The server refused: a token is missing or may not read the repository", "The file's hash is not the published one"],
-    remedy: "Run the command again: downloads go on where they stopped. HF_TOKEN, HF_ENDPOINT and HTTPS_PROXY are respected.",
+    causes: [
+      "There is no connection, or a proxy is in the way",
+      "The server refused: a token is missing or may not read the repository",
+      "The file's hash is not the published one",
+    ],
+    remedy:
+      "Run the command again: downloads go on where they stopped. HF_TOKEN, HF_ENDPOINT and HTTPS_PROXY are respected.",
   },
   QEDIT_E_MEMORY: {
     meaning: "Memory ran out, on the GPU or in the machine.",
-    causes: ["The picture is larger than the device can take", "Other programs hold memory", "The model is larger than the device"],
-    remedy: "Use --vram with less than the card has, --megapixels 0.5 or --tile 256, free memory, or `qedit plan` to see what each stage needs.",
+    causes: [
+      "The picture is larger than the device can take",
+      "Other programs hold memory",
+      "The model is larger than the device",
+    ],
+    remedy:
+      "Use --vram with less than the card has, --megapixels 0.5 or --tile 256, free memory, or `qedit plan` to see what each stage needs.",
   },
   QEDIT_E_BAD_OUTPUT: {
     meaning: "The result is broken: NaN, infinity, or one flat colour.",
-    causes: ["Model files that do not belong together", "A damaged model file", "A compute type with too small a range"],
-    remedy: "The samples were kept: decode them again with another VAE or --vae-dtype float32. `qedit models verify` checks the files.",
+    causes: [
+      "Model files that do not belong together",
+      "A damaged model file",
+      "A compute type with too small a range",
+    ],
+    remedy:
+      "The samples were kept: decode them again with another VAE or --vae-dtype float32. `qedit models verify` checks the files.",
   },
   QEDIT_E_PARTIAL: {
     meaning: "Some jobs of a batch failed; the others are done.",

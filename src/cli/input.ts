@@ -1,17 +1,22 @@
 // Inputs by path, or `-` for stdin, which can be read only once.
 import { buffer } from "node:stream/consumers";
-import { decodeArtifact, readArtifact, type Artifact } from "../artifacts/artifact.js";
+import { type Artifact, decodeArtifact, readArtifact } from "../artifacts/artifact.js";
 import type { ArtifactKind } from "../artifacts/kinds.js";
 import { QeditError } from "../errors.js";
-import { readPictures, type Picture, type PictureSource } from "../stages/pictures.js";
+import { type Picture, type PictureSource, readPictures } from "../stages/pictures.js";
 import { STREAM } from "./output.js";
 
 /** Throws QEDIT_E_USAGE when stdin is wanted by more than one input, or is a terminal. */
 export function checkInputs(inputs: readonly (string | undefined)[]): void {
   const wanted = inputs.filter((input) => input === STREAM).length;
-  if (wanted > 1) throw new QeditError("QEDIT_E_USAGE", `Cannot read ${wanted} inputs from stdin: it is there once`, { hint: "Name files for all but one of them" });
+  if (wanted > 1)
+    throw new QeditError("QEDIT_E_USAGE", `Cannot read ${wanted} inputs from stdin: it is there once`, {
+      hint: "Name files for all but one of them",
+    });
   if (wanted === 1 && process.stdin.isTTY) {
-    throw new QeditError("QEDIT_E_USAGE", "Cannot read stdin: it is a terminal", { hint: "Pipe something in, as in `cat photo.jpg | qedit run - …`, or name a file" });
+    throw new QeditError("QEDIT_E_USAGE", "Cannot read stdin: it is a terminal", {
+      hint: "Pipe something in, as in `cat photo.jpg | qedit run - …`, or name a file",
+    });
   }
 }
 
@@ -38,5 +43,7 @@ export async function inputText(text: string): Promise<string> {
 async function stdin(): Promise<Buffer> {
   const bytes = await buffer(process.stdin);
   if (bytes.length > 0) return bytes;
-  throw new QeditError("QEDIT_E_USAGE", "Cannot read stdin: nothing came", { hint: "The command before it in the pipeline may have failed" });
+  throw new QeditError("QEDIT_E_USAGE", "Cannot read stdin: nothing came", {
+    hint: "The command before it in the pipeline may have failed",
+  });
 }

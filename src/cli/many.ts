@@ -1,16 +1,21 @@
 // What run, each and batch have in common when they make several pictures: a record of every job, and how the whole ended.
 import { resolve } from "node:path";
-import { describe, editAll, type EditJob, type Outcome } from "../pipeline/batch.js";
-import type { PipelineContext } from "../pipeline/context.js";
 import { QeditError } from "../errors.js";
-import type { FinishedPicture } from "../pipeline/finish.js";
+import { describe, type EditJob, editAll, type Outcome } from "../pipeline/batch.js";
+import type { PipelineContext } from "../pipeline/context.js";
 import { driftRecord } from "../pipeline/drift-text.js";
+import type { FinishedPicture } from "../pipeline/finish.js";
 import { number } from "../stages/option.js";
 import { editSource, finishEdit, type PlannedEdit, type Witness } from "./edit-job.js";
 
 /** How many failures are borne. */
 export const maxFailures = number(
-  { flags: "--max-failures <count>", summary: "stop after so many failures, the rest is not run", group: "Output", isPerCall: true },
+  {
+    flags: "--max-failures <count>",
+    summary: "stop after so many failures, the rest is not run",
+    group: "Output",
+    isPerCall: true,
+  },
   { minimum: 1, whole: true, initial: undefined },
 );
 
@@ -51,10 +56,23 @@ export function manyJob(planned: PlannedJob, witness: Witness): ManyJob {
 /** Edits all jobs; `told` gets each with its end. */
 export async function editMany(
   jobs: readonly ManyJob[],
-  { total, maxFailures: most, told }: { total: number; maxFailures: number | undefined; told: (job: PlannedJob, end: JobEnd) => Promise<void> },
+  {
+    total,
+    maxFailures: most,
+    told,
+  }: { total: number; maxFailures: number | undefined; told: (job: PlannedJob, end: JobEnd) => Promise<void> },
   context: PipelineContext,
 ): Promise<void> {
-  await editAll(jobs, { total, maxFailures: most, told: ({ planned, drift }, outcome) => told(planned, outcome.state === "done" ? { ...endOf(outcome), drift: drift() } : endOf(outcome)) }, context);
+  await editAll(
+    jobs,
+    {
+      total,
+      maxFailures: most,
+      told: ({ planned, drift }, outcome) =>
+        told(planned, outcome.state === "done" ? { ...endOf(outcome), drift: drift() } : endOf(outcome)),
+    },
+    context,
+  );
 }
 
 /** A failure as a job's end. */
@@ -70,11 +88,17 @@ export function refuseFailures({ done, failed: count, skipped }: Tally, hint: st
 }
 
 /** Throws QEDIT_E_USAGE when two jobs would write the same file. */
-export function refuseSameOutput(jobs: readonly { readonly path: string; readonly where: string }[], hint: string): void {
+export function refuseSameOutput(
+  jobs: readonly { readonly path: string; readonly where: string }[],
+  hint: string,
+): void {
   const taken = new Map<string, string>();
   for (const { path, where } of jobs) {
     const before = taken.get(resolve(path));
-    if (before !== undefined) throw new QeditError("QEDIT_E_USAGE", `Cannot write ${path} twice: ${before} and ${where} both make it`, { hint });
+    if (before !== undefined)
+      throw new QeditError("QEDIT_E_USAGE", `Cannot write ${path} twice: ${before} and ${where} both make it`, {
+        hint,
+      });
     taken.set(resolve(path), where);
   }
 }

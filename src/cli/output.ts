@@ -2,7 +2,7 @@
 import { constants } from "node:fs";
 import { access, stat } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
-import { encodeArtifact, recordPath, writeArtifact, type Artifact } from "../artifacts/artifact.js";
+import { type Artifact, encodeArtifact, recordPath, writeArtifact } from "../artifacts/artifact.js";
 import { QeditError } from "../errors.js";
 import { existsAlready, ioFailure, writeFileAtomically } from "../files.js";
 import type { Terminal } from "./terminal.js";
@@ -16,33 +16,58 @@ export interface Overwriting {
 }
 
 /** Throws what would keep a result from being written at its end: QEDIT_E_EXISTS, QEDIT_E_IO, or QEDIT_E_USAGE for bytes on a terminal. */
-export async function checkOutput(path: string, { force }: Overwriting, { settings }: Pick<Terminal, "settings">): Promise<void> {
+export async function checkOutput(
+  path: string,
+  { force }: Overwriting,
+  { settings }: Pick<Terminal, "settings">,
+): Promise<void> {
   if (path !== STREAM) return refuseUnwritable(path, force);
-  if (settings.json) throw new QeditError("QEDIT_E_USAGE", "Cannot print JSON and the result on stdout at once", { hint: "Leave out --json, or name a file: -o FILE" });
-  if (process.stdout.isTTY) throw new QeditError("QEDIT_E_USAGE", "Cannot write bytes to a terminal", { hint: "Redirect them, as in `… > out.png`, or name a file: -o FILE" });
+  if (settings.json)
+    throw new QeditError("QEDIT_E_USAGE", "Cannot print JSON and the result on stdout at once", {
+      hint: "Leave out --json, or name a file: -o FILE",
+    });
+  if (process.stdout.isTTY)
+    throw new QeditError("QEDIT_E_USAGE", "Cannot write bytes to a terminal", {
+      hint: "Redirect them, as in `… > out.png`, or name a file: -o FILE",
+    });
 }
 
 /** checkOutput for an artifact, which has a record beside it. */
-export async function checkArtifactOutput(path: string, overwriting: Overwriting, terminal: Pick<Terminal, "settings">): Promise<void> {
+export async function checkArtifactOutput(
+  path: string,
+  overwriting: Overwriting,
+  terminal: Pick<Terminal, "settings">,
+): Promise<void> {
   await checkOutput(path, overwriting, terminal);
   if (path !== STREAM) await checkOutput(recordPath(path), overwriting, terminal);
 }
 
 /** Writes the bytes of a result to its file or to stdout. Throws QEDIT_E_EXISTS, QEDIT_E_IO. */
-export async function writeOutput(path: string, bytes: Uint8Array, { force, terminal }: Overwriting & { terminal: Terminal }): Promise<void> {
+export async function writeOutput(
+  path: string,
+  bytes: Uint8Array,
+  { force, terminal }: Overwriting & { terminal: Terminal },
+): Promise<void> {
   if (path === STREAM) await terminal.write(bytes);
   else await writeFileAtomically(path, bytes, { overwrite: force });
 }
 
 /** Writes an artifact with its record to a file, or alone to stdout. */
-export async function writeArtifactOutput(path: string, artifact: Artifact, { force, terminal }: Overwriting & { terminal: Terminal }): Promise<void> {
+export async function writeArtifactOutput(
+  path: string,
+  artifact: Artifact,
+  { force, terminal }: Overwriting & { terminal: Terminal },
+): Promise<void> {
   if (path === STREAM) await terminal.write(encodeArtifact(artifact));
   else await writeArtifact(path, artifact, { overwrite: force });
 }
 
 async function refuseUnwritable(path: string, force: boolean): Promise<void> {
   const found = await stat(path).catch(() => undefined);
-  if (found?.isDirectory()) throw new QeditError("QEDIT_E_IO", `Cannot write ${path}: it is a folder`, { hint: `Name a file: -o ${path}/out.png` });
+  if (found?.isDirectory())
+    throw new QeditError("QEDIT_E_IO", `Cannot write ${path}: it is a folder`, {
+      hint: `Name a file: -o ${path}/out.png`,
+    });
   // Devices and pipes are there to be written to.
   if (found && !found.isFile()) return;
   if (found && !force) throw existsAlready(path);

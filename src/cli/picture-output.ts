@@ -8,7 +8,16 @@ import { STREAM } from "./output.js";
 const FORMATS: Readonly<Record<string, PictureFormat>> = { png: "png", jpg: "jpeg", jpeg: "jpeg", webp: "webp" };
 
 /** The option that names a format. */
-export const format = choice({ flags: "--format <name>", summary: "picture format, when the name of the output does not say it", group: "Output", isOfEdit: true }, Object.keys(FORMATS), undefined);
+export const format = choice(
+  {
+    flags: "--format <name>",
+    summary: "picture format, when the name of the output does not say it",
+    group: "Output",
+    isOfEdit: true,
+  },
+  Object.keys(FORMATS),
+  undefined,
+);
 
 /** What decides name and format. */
 export interface PictureSettings {
@@ -32,7 +41,9 @@ export function pictureFormat(path: string, name: string | undefined): PictureFo
   if (name === undefined) return formatOf(path);
   const said = FORMATS[extname(path).slice(1).toLowerCase()];
   if (said === undefined || said === FORMATS[name]) return FORMATS[name]!;
-  throw new QeditError("QEDIT_E_USAGE", `Cannot write ${path} as ${name}: its name says ${extname(path).slice(1)}`, { hint: "Leave out --format, or change the name" });
+  throw new QeditError("QEDIT_E_USAGE", `Cannot write ${path} as ${name}: its name says ${extname(path).slice(1)}`, {
+    hint: "Leave out --format, or change the name",
+  });
 }
 
 /** The path of picture `index` of several: `out.png` → `out-0001.png`. */

@@ -34,21 +34,36 @@ async function picturesOfOne(arg: string): Promise<FoundPicture[]> {
   if (there?.isDirectory()) return picturesIn(arg);
   if (there) return [{ path: arg, below: "", isNamed: true }];
   const { glob, isDynamicPattern } = await import("tinyglobby");
-  if (!isDynamicPattern(arg)) throw new QeditError("QEDIT_E_IMAGE", `Cannot read ${arg}: there is no such file`, { hint: "Check the path of the picture" });
+  if (!isDynamicPattern(arg))
+    throw new QeditError("QEDIT_E_IMAGE", `Cannot read ${arg}: there is no such file`, {
+      hint: "Check the path of the picture",
+    });
   const matched = await glob(arg.split(sep).join("/"), { expandDirectories: false, dot: false, onlyFiles: true });
   const base = fixedPart(arg);
   const pictures = matched.filter((path) => PICTURE.test(path)).sort(byName);
   if (pictures.length === 0) {
-    const others = matched.length === 0 ? "" : ` (${matched.length} ${matched.length === 1 ? "file matches" : "files match"}, with other endings)`;
-    throw new QeditError("QEDIT_E_USAGE", `No picture matches ${arg}${others}`, { hint: `Look with \`ls ${dirname(arg)}\`; ** goes into folders, as in 'photos/**/*.jpg'` });
+    const others =
+      matched.length === 0
+        ? ""
+        : ` (${matched.length} ${matched.length === 1 ? "file matches" : "files match"}, with other endings)`;
+    throw new QeditError("QEDIT_E_USAGE", `No picture matches ${arg}${others}`, {
+      hint: `Look with \`ls ${dirname(arg)}\`; ** goes into folders, as in 'photos/**/*.jpg'`,
+    });
   }
   return pictures.map((path) => ({ path, below: inside(base, dirname(path)), isNamed: false }));
 }
 
 async function picturesIn(folder: string): Promise<FoundPicture[]> {
-  const names = (await readdir(folder, { withFileTypes: true })).filter((each) => !each.isDirectory() && PICTURE.test(each.name) && !each.name.startsWith("."));
-  if (names.length === 0) throw new QeditError("QEDIT_E_USAGE", `No picture lies in the folder ${folder}`, { hint: `Go into its folders with '${join(folder, "**/*.jpg")}'` });
-  return names.map(({ name }) => ({ path: join(folder, name), below: "", isNamed: false })).sort((a, b) => byName(a.path, b.path));
+  const names = (await readdir(folder, { withFileTypes: true })).filter(
+    (each) => !each.isDirectory() && PICTURE.test(each.name) && !each.name.startsWith("."),
+  );
+  if (names.length === 0)
+    throw new QeditError("QEDIT_E_USAGE", `No picture lies in the folder ${folder}`, {
+      hint: `Go into its folders with '${join(folder, "**/*.jpg")}'`,
+    });
+  return names
+    .map(({ name }) => ({ path: join(folder, name), below: "", isNamed: false }))
+    .sort((a, b) => byName(a.path, b.path));
 }
 
 // The folders before the first part that is a pattern.

@@ -2,7 +2,7 @@
 import { inspectMachine } from "../catalog/runtime/machine.js";
 import { inspectCuda } from "../engine/cuda.js";
 import { findGpus } from "../engine/gpus.js";
-import { parseDevice, type Device } from "../engine/providers.js";
+import { type Device, parseDevice } from "../engine/providers.js";
 import { EXIT } from "../errors.js";
 import type { Source } from "../image/plan.js";
 import { readSize } from "../image/read.js";
@@ -28,12 +28,22 @@ export interface PlanCall {
 }
 
 /** Prints the plan of an edit; gives EXIT.model for a dry run that would find a file missing. Throws what `run` would. */
-export async function showPlan({ args, settings, results, isForCard, isDryRun }: PlanCall, terminal: Terminal): Promise<number> {
+export async function showPlan(
+  { args, settings, results, isForCard, isDryRun }: PlanCall,
+  terminal: Terminal,
+): Promise<number> {
   const { device, reason } = await chosenDevice(settings, isForCard);
   const sources = await Promise.all((await inputSources(args)).map(sourceOf));
   const complete = { ...settings, prompt: await inputText(settings.prompt) };
   const memory = await memoryFor(device, settings.vram);
-  const plan = await planEdit(complete, { sources, device, deviceReason: reason, tokenizer: await loadTokenizer(), results, ...memory });
+  const plan = await planEdit(complete, {
+    sources,
+    device,
+    deviceReason: reason,
+    tokenizer: await loadTokenizer(),
+    results,
+    ...memory,
+  });
   terminal.result(plan, planLines(plan, terminal.style));
   return isDryRun && plan.totals.missingFiles > 0 ? EXIT.model : EXIT.ok;
 }
@@ -44,23 +54,35 @@ async function sourceOf(source: string | { readonly name: string; readonly bytes
 }
 
 // As `run` would choose, but without opening a session.
-async function chosenDevice({ device: wanted = "auto", threads = 0 }: ComputeSettings, isForCard: boolean): Promise<{ device: Device; reason: string | undefined }> {
+async function chosenDevice(
+  { device: wanted = "auto", threads = 0 }: ComputeSettings,
+  isForCard: boolean,
+): Promise<{ device: Device; reason: string | undefined }> {
   if (wanted !== "auto") return { device: parseDevice(wanted, threads), reason: undefined };
   if (isForCard) return { device: parseDevice("cuda", threads), reason: "--vram says so" };
   const [problem] = (await inspectCuda()).problems;
-  return problem === undefined ? { device: parseDevice("cuda", threads), reason: "a GPU is there" } : { device: parseDevice("cpu", threads), reason: problem.text };
+  return problem === undefined
+    ? { device: parseDevice("cuda", threads), reason: "a GPU is there" }
+    : { device: parseDevice("cpu", threads), reason: problem.text };
 }
 
 /** What opening CUDA takes of a card, which has happened when `run` asks what is free: a usual value, not measured here. */
 const CUDA_CONTEXT_BYTES = 0.6e9;
 
 // What is said, or what `run` would find free.
-async function memoryFor({ provider, index }: Device, said: number | undefined): Promise<Pick<PlanRequest, "machine" | "vram" | "isVramSaid">> {
+async function memoryFor(
+  { provider, index }: Device,
+  said: number | undefined,
+): Promise<Pick<PlanRequest, "machine" | "vram" | "isVramSaid">> {
   const { memory: ram } = await inspectMachine();
   const isVramSaid = said !== undefined;
   if (provider === "cpu") return { machine: { ram, gpu: undefined }, vram: said, isVramSaid };
   if (isVramSaid) return { machine: { ram, gpu: { total: said, available: said } }, vram: said, isVramSaid };
   const { memory: total, freeMemory } = (await findGpus()).gpus.find((gpu) => gpu.index === index) ?? {};
   const vram = freeMemory === undefined ? undefined : Math.max(freeMemory - CUDA_CONTEXT_BYTES, 0);
-  return { machine: { ram, gpu: total === undefined ? undefined : { total, available: vram ?? total } }, vram, isVramSaid };
+  return {
+    machine: { ram, gpu: total === undefined ? undefined : { total, available: vram ?? total } },
+    vram,
+    isVramSaid,
+  };
 }

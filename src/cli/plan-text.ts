@@ -8,8 +8,12 @@ import type { Style } from "./style.js";
 
 /** The lines of a plan. */
 export function planLines(plan: EditPlan, { bold, yellow, dim }: Pick<Style, "bold" | "yellow" | "dim">): string[] {
-  const section = (title: string, lines: readonly string[]) => (lines.length === 0 ? [] : ["", bold(title), ...lines.map((line) => `  ${line}`)]);
-  const warnings = [...problems(plan), ...plan.advice.map(({ change, text }) => (change === undefined ? text : `${change} ${text}`))];
+  const section = (title: string, lines: readonly string[]) =>
+    lines.length === 0 ? [] : ["", bold(title), ...lines.map((line) => `  ${line}`)];
+  const warnings = [
+    ...problems(plan),
+    ...plan.advice.map(({ change, text }) => (change === undefined ? text : `${change} ${text}`)),
+  ];
   return [
     summary(plan),
     ...section("Sizes", sizeLines(plan)),
@@ -19,7 +23,10 @@ export function planLines(plan: EditPlan, { bold, yellow, dim }: Pick<Style, "bo
     ...section("Files", fileLines(plan)),
     ...section("Memory", memoryLines(plan)),
     ...section("Time", timeLines(plan)),
-    ...section("To do", warnings.map((line) => yellow(line))),
+    ...section(
+      "To do",
+      warnings.map((line) => yellow(line)),
+    ),
   ];
 }
 
@@ -27,7 +34,10 @@ function summary({ results, sizes, sampling, device }: EditPlan): string {
   const { pictures, output } = sizes;
   const { steps, cfg, evaluations, sampler } = sampling;
   const passes = evaluations.positive + evaluations.negative;
-  const where = device.name === "cpu" ? `the CPU${device.threads === undefined ? "" : ` with ${counted(device.threads, "thread")}`}` : device.name;
+  const where =
+    device.name === "cpu"
+      ? `the CPU${device.threads === undefined ? "" : ` with ${counted(device.threads, "thread")}`}`
+      : device.name;
   const reason = device.reason === undefined ? "" : ` (${device.reason})`;
   const made = results === 1 ? show(output) : `${results} of ${show(output)}, each`;
   return `${counted(pictures.length, "picture")} → ${made}: ${counted(steps, "step")} of ${sampler} at cfg ${cfg}, ${counted(passes, "pass", "passes")} of the transformer, on ${where}${reason}`;
@@ -37,7 +47,14 @@ function sizeLines({ sizes }: EditPlan): string[] {
   const rows = sizes.pictures.map(({ name, source, vision, reference }) => {
     const cut = { width: source.width - reference.box.width, height: source.height - reference.box.height };
     const crop = cut.width + cut.height > 0 ? ` less ${show(cut)}` : "";
-    return [name, show(source), `${show(vision.size)}, ${show(vision.grid)}, ${vision.tokens}`, `${show(reference.size)}${crop}`, show(reference.latent), String(reference.tokens)];
+    return [
+      name,
+      show(source),
+      `${show(vision.size)}, ${show(vision.grid)}, ${vision.tokens}`,
+      `${show(reference.size)}${crop}`,
+      show(reference.latent),
+      String(reference.tokens),
+    ];
   });
   const { target, output } = sizes;
   const written = show(output) === show(target.size) ? "" : `, written as ${show(output)}`;
@@ -56,7 +73,8 @@ function whyLines({ sizes: { pictures, target } }: EditPlan): string[] {
 function tokenLines({ tokens }: EditPlan): string[] {
   const { prompt, negativePrompt, target, references, total } = tokens;
   const images = references.length === 0 ? "" : ` + references ${references.join(" + ")}`;
-  const ofPrompt = ({ template, vision, prompt: words, total: all, seen }: typeof prompt) => `${all} = template ${template} + vision ${vision} + prompt ${words}; the transformer sees ${seen}`;
+  const ofPrompt = ({ template, vision, prompt: words, total: all, seen }: typeof prompt) =>
+    `${all} = template ${template} + vision ${vision} + prompt ${words}; the transformer sees ${seen}`;
   return [
     `prompt ${ofPrompt(prompt)}`,
     ...(negativePrompt ? [`negative prompt ${ofPrompt(negativePrompt)}`] : []),
@@ -68,11 +86,22 @@ function stageLines({ stages, totals, device }: EditPlan): string[] {
   const onGpu = device.name !== "cpu";
   const heading = ["", "work", "from disk", "RAM", ...(onGpu ? ["GPU"] : ["mapped"]), "time"];
   const rows = stages.flatMap((stage) => [stageRow(stage, onGpu), ...networkRows(stage, onGpu)]);
-  return table([heading, ...rows, ["all", flops(totals.flops), bytes(totals.readBytes), "", "", seconds(totals.seconds)]]);
+  return table([
+    heading,
+    ...rows,
+    ["all", flops(totals.flops), bytes(totals.readBytes), "", "", seconds(totals.seconds)],
+  ]);
 }
 
 function stageRow({ stage, flops: work, readBytes, memory, seconds: time }: StagePlan, onGpu: boolean): string[] {
-  return [stage, flops(work), bytes(readBytes), bytes(memory.ram), bytes(onGpu ? memory.gpu : memory.mapped), seconds(time)];
+  return [
+    stage,
+    flops(work),
+    bytes(readBytes),
+    bytes(memory.ram),
+    bytes(onGpu ? memory.gpu : memory.mapped),
+    seconds(time),
+  ];
 }
 
 // Of a stage with one network and one run, its own line says all.
@@ -82,37 +111,74 @@ function networkRows({ networks }: StagePlan, onGpu: boolean): string[][] {
     if (networks.length === 1 && passes === 1) return [];
     const name = `  ${network.replace(/^the /, "")}${passes > 1 ? ` ×${passes}` : ""}`;
     const each = passes > 1 ? ` (${[...new Set(runs.map((run) => flops(run.flops)))].join(", ")} each)` : "";
-    return [[name, `${flops(work)}${each}`, bytes(weightBytes), bytes(memory.ram), bytes(onGpu ? memory.gpu : memory.mapped), time === undefined ? seconds(undefined) : seconds(time.open + time.run)]];
+    return [
+      [
+        name,
+        `${flops(work)}${each}`,
+        bytes(weightBytes),
+        bytes(memory.ram),
+        bytes(onGpu ? memory.gpu : memory.mapped),
+        time === undefined ? seconds(undefined) : seconds(time.open + time.run),
+      ],
+    ];
   });
 }
 
 function fileLines({ files }: EditPlan): string[] {
-  return table(files.map(({ role, path, name, bytes: size }) => [ROLES[role], size === undefined ? "size unknown" : bytes(size), path ?? `${name}: not on disk`]));
+  return table(
+    files.map(({ role, path, name, bytes: size }) => [
+      ROLES[role],
+      size === undefined ? "size unknown" : bytes(size),
+      path ?? `${name}: not on disk`,
+    ]),
+  );
 }
 
-const ROLES: Readonly<Record<EditPlan["files"][number]["role"], string>> = { vae: "VAE", textEncoder: "text encoder", transformer: "transformer", lora: "LoRA" };
+const ROLES: Readonly<Record<EditPlan["files"][number]["role"], string>> = {
+  vae: "VAE",
+  textEncoder: "text encoder",
+  transformer: "transformer",
+  lora: "LoRA",
+};
 
 function memoryLines({ memory: { ram, gpu, plan } }: EditPlan): string[] {
-  return [`RAM ${needText(ram)}`, ...(gpu ? [`GPU ${needText(gpu)} (by arithmetic: what a GPU really took is not measured)`] : mappedLines(ram)), ...networkLines(plan)];
+  return [
+    `RAM ${needText(ram)}`,
+    ...(gpu ? [`GPU ${needText(gpu)} (by arithmetic: what a GPU really took is not measured)`] : mappedLines(ram)),
+    ...networkLines(plan),
+  ];
 }
 
 function mappedLines(ram: MemoryNeed): string[] {
   if (ram.mapped === 0 || ram.available === undefined) return [];
   const isKept = ram.mapped <= ram.available - ram.needed;
-  return [`weights stay in their files, up to ${bytes(ram.mapped)}: ${isKept ? "they fit beside it" : "more than fits beside it, so that some are read from disk again at every pass"}`];
+  return [
+    `weights stay in their files, up to ${bytes(ram.mapped)}: ${isKept ? "they fit beside it" : "more than fits beside it, so that some are read from disk again at every pass"}`,
+  ];
 }
 
 // What `run` tells before it opens each network.
 function networkLines(plan: EditPlan["memory"]["plan"]): string[] {
   if (plan === undefined) return [];
   const limit = plan.limit === undefined ? "without a limit" : `for ${sizeText(plan.limit)}`;
-  return [`networks ${limit}${plan.fits ? "" : ": they do not fit"}`, ...plan.networks.map(({ stage, opensDuring, text }) => `  ${text}${opensDuring === stage ? "" : `; opens during ${opensDuring}`}`)];
+  return [
+    `networks ${limit}${plan.fits ? "" : ": they do not fit"}`,
+    ...plan.networks.map(
+      ({ stage, opensDuring, text }) => `  ${text}${opensDuring === stage ? "" : `; opens during ${opensDuring}`}`,
+    ),
+  ];
 }
 
 function needText({ needed, stage, total, available, fit }: MemoryNeed): string {
-  if (total === undefined || available === undefined) return `${bytes(needed)} in ${stage}; how much there is, nobody said: add --vram SIZE to compare`;
+  if (total === undefined || available === undefined)
+    return `${bytes(needed)} in ${stage}; how much there is, nobody said: add --vram SIZE to compare`;
   const free = available === total ? "" : ` with ${bytes(available)} free`;
-  const verdict = { fits: "fits", tight: "fits only when other programs give memory back", no: "does not fit", unknown: "" }[fit];
+  const verdict = {
+    fits: "fits",
+    tight: "fits only when other programs give memory back",
+    no: "does not fit",
+    unknown: "",
+  }[fit];
   return `${bytes(needed)} in ${stage}, of ${bytes(total)}${free}: ${verdict}`;
 }
 
@@ -129,12 +195,20 @@ function problems({ files, totals }: EditPlan): string[] {
   const missing = files.filter(({ path }) => path === undefined);
   if (missing.length === 0) return [];
   const remedies = [...new Set(missing.flatMap(({ remedy }) => remedy ?? []))];
-  return [`${counted(totals.missingFiles, "file")} (${bytes(totals.missingBytes)}) not on disk: counted as they are published`, ...remedies];
+  return [
+    `${counted(totals.missingFiles, "file")} (${bytes(totals.missingBytes)}) not on disk: counted as they are published`,
+    ...remedies,
+  ];
 }
 
 function table(rows: readonly (readonly string[])[]): string[] {
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
-  return rows.map((row) => row.map((cell, column) => cell.padEnd(widths[column]!)).join("  ").trimEnd());
+  return rows.map((row) =>
+    row
+      .map((cell, column) => cell.padEnd(widths[column]!))
+      .join("  ")
+      .trimEnd(),
+  );
 }
 
 function show({ width, height }: Size): string {
@@ -162,5 +236,7 @@ function flops(count: number): string {
 function seconds(count: number | undefined): string {
   if (count === undefined) return "?";
   if (count < 60) return `${count.toFixed(count < 10 ? 1 : 0)} s`;
-  return count < 3600 ? `${Math.floor(count / 60)} min ${Math.round(count % 60)} s` : `${Math.floor(count / 3600)} h ${Math.round((count % 3600) / 60)} min`;
+  return count < 3600
+    ? `${Math.floor(count / 60)} min ${Math.round(count % 60)} s`
+    : `${Math.floor(count / 3600)} h ${Math.round((count % 3600) / 60)} min`;
 }

@@ -13,12 +13,14 @@ const DOCUMENTATION = "`qedit COMMAND --help` explains a command, `qedit explain
 /** Runs what the arguments ask for and gives the exit code. Throws QeditError, and CommanderError for wrong usage. */
 export async function program(args: readonly string[], version: string): Promise<number> {
   let code: number = EXIT.ok;
-  const called = (command: Command, name: string, commander: Commander) => async (...given: unknown[]) => {
-    const positionals = (command.positionals ?? []).flatMap((_, index) => given[index] ?? []) as string[];
-    // Help needs none of what a call does.
-    const { call } = await import("./call.js");
-    code = await call(command, { name, args: positionals, parsed: commander.opts() });
-  };
+  const called =
+    (command: Command, name: string, commander: Commander) =>
+    async (...given: unknown[]) => {
+      const positionals = (command.positionals ?? []).flatMap((_, index) => given[index] ?? []) as string[];
+      // Help needs none of what a call does.
+      const { call } = await import("./call.js");
+      code = await call(command, { name, args: positionals, parsed: commander.opts() });
+    };
   if (args[0] === COMPLETE && args[1] === "--") {
     const { complete } = await import("./complete.js");
     await complete(args.slice(2));
@@ -29,7 +31,9 @@ export async function program(args: readonly string[], version: string): Promise
     .usage("COMMAND [options]")
     .version(version, "-V, --version", "print the version")
     .helpOption("-h, --help", "explain a command")
-    .addHelpCommand(new Commander("help").argument("[command]").description("explain a command").helpGroup("This machine:"));
+    .addHelpCommand(
+      new Commander("help").argument("[command]").description("explain a command").helpGroup("This machine:"),
+    );
   const named = args.find((arg) => COMMANDS.some(({ name }) => name === arg));
   for (const entry of COMMANDS) root.addCommand(entry.name === named ? await loaded(entry, called) : listed(entry));
   root.addHelpText("before", `Example:\n  ${EXAMPLE}\n`).addHelpText("after", `\n${DOCUMENTATION}`);
@@ -49,17 +53,24 @@ async function loaded({ name, summary, group, load }: CommandEntry, called: Call
 
 async function subcommand(command: Command, path: string, called: Called): Promise<Commander> {
   const commander = quiet(new Commander(path.split(" ").at(-1))).description(command.summary);
-  for (const [name, below] of Object.entries(command.commands ?? {})) commander.addCommand(await subcommand(below, `${path} ${name}`, called));
+  for (const [name, below] of Object.entries(command.commands ?? {}))
+    commander.addCommand(await subcommand(below, `${path} ${name}`, called));
   for (const positional of command.positionals ?? []) commander.argument(...positional);
   if (command.perform) {
     const { addOptions, outputOptions } = await import("./options.js");
     addOptions(commander, { ...command.options, ...outputOptions });
     commander.action(called(command, path, commander));
   }
-  return commander.addHelpText("before", `${["Examples:", ...command.examples.map((example) => `  ${example}`)].join("\n")}\n`);
+  return commander.addHelpText(
+    "before",
+    `${["Examples:", ...command.examples.map((example) => `  ${example}`)].join("\n")}\n`,
+  );
 }
 
 // Errors are told once, at the end, by report().
 function quiet(commander: Commander): Commander {
-  return commander.exitOverride().showSuggestionAfterError().configureOutput({ outputError: () => {} });
+  return commander
+    .exitOverride()
+    .showSuggestionAfterError()
+    .configureOutput({ outputError: () => {} });
 }

@@ -2,7 +2,7 @@
 import type { SingleBar } from "cli-progress";
 import type { Ora } from "ora";
 import type { Emit, ProgressEvent } from "../events.js";
-import { hasMotion, styleFor, type Style, type StyleChoice } from "./style.js";
+import { hasMotion, type Style, type StyleChoice, styleFor } from "./style.js";
 
 /** How much is said: nothing, warnings, what matters, everything. */
 export type Level = "silent" | "quiet" | "normal" | "verbose";
@@ -32,19 +32,32 @@ export async function openRenderer({ level, choice }: { level: Level; choice: St
 }
 
 // What is a line of its own on any screen.
-function linesOf(event: ProgressEvent, { level, style, isJob }: { level: Level; style: Style; isJob: boolean }): readonly string[] {
+function linesOf(
+  event: ProgressEvent,
+  { level, style, isJob }: { level: Level; style: Style; isJob: boolean },
+): readonly string[] {
   if (level === "silent") return [];
   if (event.kind === "warning") return [`${style.yellow("warning:")} ${event.text}`];
-  if (event.kind === "job" && event.state === "failed") return [`${style.red("failed:")} ${event.job}${event.error ? `: ${event.error.message}` : ""}`];
+  if (event.kind === "job" && event.state === "failed")
+    return [`${style.red("failed:")} ${event.job}${event.error ? `: ${event.error.message}` : ""}`];
   if (level === "quiet") return [];
   if (event.kind === "plan") return event.lines;
   if (event.kind === "note" || event.kind === "drift") return [event.text];
   // Jobs of a batch share results all the time.
-  if (event.kind === "cache" && event.action === "hit" && (!isJob || level === "verbose")) return [`${event.stage}: taken from the cache`];
+  if (event.kind === "cache" && event.action === "hit" && (!isJob || level === "verbose"))
+    return [`${event.stage}: taken from the cache`];
   if (level === "normal") return [];
   if (event.kind === "detail") return [style.dim(event.text)];
-  if (event.kind === "session") return [style.dim(`${event.network}: session ${event.action}${event.action === "opened" ? ` in ${event.seconds.toFixed(2)} s` : ""}`)];
-  if (event.kind === "end") return [style.dim(`${event.stage}: ${event.seconds.toFixed(2)} s, ${megabytes(process.memoryUsage.rss())} MB resident`)];
+  if (event.kind === "session")
+    return [
+      style.dim(
+        `${event.network}: session ${event.action}${event.action === "opened" ? ` in ${event.seconds.toFixed(2)} s` : ""}`,
+      ),
+    ];
+  if (event.kind === "end")
+    return [
+      style.dim(`${event.stage}: ${event.seconds.toFixed(2)} s, ${megabytes(process.memoryUsage.rss())} MB resident`),
+    ];
   return [];
 }
 
@@ -58,7 +71,12 @@ const BAR = "  {what} [{bar}] {share} · {rate} · {left} left";
 
 async function movingRenderer({ write, lines, style }: Screen): Promise<Renderer> {
   const [{ default: ora }, { default: cliProgress }] = await Promise.all([import("ora"), import("cli-progress")]);
-  const screen: { spinner: Ora | undefined; bar: SingleBar | undefined; text: string; job: string } = { spinner: undefined, bar: undefined, text: "", job: "" };
+  const screen: { spinner: Ora | undefined; bar: SingleBar | undefined; text: string; job: string } = {
+    spinner: undefined,
+    bar: undefined,
+    text: "",
+    job: "",
+  };
   const closeBar = () => {
     screen.bar?.stop();
     screen.bar = undefined;
@@ -73,13 +91,22 @@ async function movingRenderer({ write, lines, style }: Screen): Promise<Renderer
     const shown = screen.job === "" ? text : `${screen.job} · ${text}`;
     if (screen.spinner) screen.spinner.text = shown;
     // discardStdin stays off: a raw terminal would swallow Ctrl-C.
-    else screen.spinner = ora({ text: shown, stream: process.stderr, discardStdin: false, ...(style.color ? {} : { color: false as never }) }).start();
+    else
+      screen.spinner = ora({
+        text: shown,
+        stream: process.stderr,
+        discardStdin: false,
+        ...(style.color ? {} : { color: false as never }),
+      }).start();
   };
   const bar = (total: number, value: number, payload: object) => {
     if (!screen.bar) {
       screen.spinner?.stop();
       screen.spinner = undefined;
-      screen.bar = new cliProgress.SingleBar({ format: BAR, stream: process.stderr, barsize: 24, hideCursor: true, clearOnComplete: true }, cliProgress.Presets.shades_classic);
+      screen.bar = new cliProgress.SingleBar(
+        { format: BAR, stream: process.stderr, barsize: 24, hideCursor: true, clearOnComplete: true },
+        cliProgress.Presets.shades_classic,
+      );
       screen.bar.start(total, value, payload);
     }
     screen.bar.update(value, payload);
@@ -91,7 +118,8 @@ async function movingRenderer({ write, lines, style }: Screen): Promise<Renderer
       const text = lines(event);
       if (text.length > 0) pause();
       text.forEach(write);
-      if (event.kind === "job") screen.job = event.state === "started" ? `${event.index}/${event.total} ${event.job}` : "";
+      if (event.kind === "job")
+        screen.job = event.state === "started" ? `${event.index}/${event.total} ${event.job}` : "";
       if (event.kind === "start") spin(event.stage);
       else if (event.kind === "activity") {
         closeBar();
@@ -109,14 +137,30 @@ async function movingRenderer({ write, lines, style }: Screen): Promise<Renderer
 
 function stepPayload({ step, total, seconds }: Extract<ProgressEvent, { kind: "step" }>): object {
   const known = step > 0;
-  return { what: "sample", share: `${step}/${total}`, rate: known ? `${seconds.toFixed(2)} s/step` : "–", left: known ? duration(seconds * (total - step)) : "–" };
+  return {
+    what: "sample",
+    share: `${step}/${total}`,
+    rate: known ? `${seconds.toFixed(2)} s/step` : "–",
+    left: known ? duration(seconds * (total - step)) : "–",
+  };
 }
 
-function transfer(event: Extract<ProgressEvent, { kind: "transfer" }>, { bar, spin }: { bar: (total: number, value: number, payload: object) => void; spin: (text: string) => void }): void {
+function transfer(
+  event: Extract<ProgressEvent, { kind: "transfer" }>,
+  { bar, spin }: { bar: (total: number, value: number, payload: object) => void; spin: (text: string) => void },
+): void {
   const { name, bytes, total, bytesPerSecond } = event;
   const rate = `${megabytes(bytesPerSecond)} MB/s`;
-  if (total === undefined) return spin(`${name} ${megabytes(bytes)} MB · ${rate}`);
-  bar(total, bytes, { what: name, share: `${megabytes(bytes)}/${megabytes(total)} MB`, rate, left: bytesPerSecond > 0 ? duration((total - bytes) / bytesPerSecond) : "–" });
+  if (total === undefined) {
+    spin(`${name} ${megabytes(bytes)} MB · ${rate}`);
+    return;
+  }
+  bar(total, bytes, {
+    what: name,
+    share: `${megabytes(bytes)}/${megabytes(total)} MB`,
+    rate,
+    left: bytesPerSecond > 0 ? duration((total - bytes) / bytesPerSecond) : "–",
+  });
 }
 
 function duration(seconds: number): string {

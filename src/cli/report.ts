@@ -30,12 +30,18 @@ function reportUsage({ exitCode, code, message }: CommanderError, args: readonly
 }
 
 function printError(message: string, hint: string | undefined, args: readonly string[]): void {
-  const { red, dim } = styleFor(process.stderr, { env: process.env, color: args.includes("--no-color") ? false : undefined });
+  const { red, dim } = styleFor(process.stderr, {
+    env: process.env,
+    color: args.includes("--no-color") ? false : undefined,
+  });
   print([`${red("error:")} ${message}`, ...(hint === undefined ? [] : [`  ${dim("hint:")} ${hint}`])]);
 }
 
 function eventsOnStderr(args: readonly string[]): boolean {
-  return args.some((arg, index) => /^--events=(stderr|-)$/.test(arg) || (arg === "--events" && ["stderr", "-"].includes(args[index + 1] ?? "")));
+  return args.some(
+    (arg, index) =>
+      /^--events=(stderr|-)$/.test(arg) || (arg === "--events" && ["stderr", "-"].includes(args[index + 1] ?? "")),
+  );
 }
 
 function print(lines: readonly string[]): void {

@@ -1,8 +1,8 @@
 // Seeds as users write them: a list with ranges, a count of them, or one that is drawn.
 import { randomInt } from "node:crypto";
-import type { Emit } from "../events.js";
 import { QeditError } from "../errors.js";
-import { RANDOM_SEED, type Option } from "../stages/option.js";
+import type { Emit } from "../events.js";
+import { type Option, RANDOM_SEED } from "../stages/option.js";
 
 /** Torch's CPU generator takes 32 bits of a seed: more would be drawn in vain. */
 const DRAWN_BELOW = 2 ** 32;
@@ -21,7 +21,10 @@ export const seeds: Option<readonly bigint[] | undefined> = {
 };
 
 /** The settings with a number where the seed was to be drawn, which is told. */
-export function drawSeed<Settings extends { readonly seed: bigint }>(settings: Settings, emit: Emit): { readonly settings: Settings; readonly isDrawn: boolean } {
+export function drawSeed<Settings extends { readonly seed: bigint }>(
+  settings: Settings,
+  emit: Emit,
+): { readonly settings: Settings; readonly isDrawn: boolean } {
   if (settings.seed !== RANDOM_SEED) return { settings, isDrawn: false };
   const seed = BigInt(randomInt(DRAWN_BELOW));
   emit({ kind: "note", text: `seed ${seed}` });
@@ -29,10 +32,24 @@ export function drawSeed<Settings extends { readonly seed: bigint }>(settings: S
 }
 
 /** The seeds of a call: those of the list, or `count` from the seed on, or as many drawn. Throws QEDIT_E_USAGE when a list names one twice. */
-export function seedsOf({ seed, seeds: list, count }: { seed: bigint; seeds: readonly bigint[] | undefined; count: number | undefined }): readonly bigint[] {
-  if (list === undefined) return Array.from({ length: count ?? 1 }, (_, index) => (seed === RANDOM_SEED ? seed : (seed + BigInt(index)) % 2n ** 64n));
+export function seedsOf({
+  seed,
+  seeds: list,
+  count,
+}: {
+  seed: bigint;
+  seeds: readonly bigint[] | undefined;
+  count: number | undefined;
+}): readonly bigint[] {
+  if (list === undefined)
+    return Array.from({ length: count ?? 1 }, (_, index) =>
+      seed === RANDOM_SEED ? seed : (seed + BigInt(index)) % 2n ** 64n,
+    );
   const twice = list.find((each, index) => list.indexOf(each) < index);
-  if (twice !== undefined) throw new QeditError("QEDIT_E_USAGE", `Cannot use --seeds: ${twice} is in the list twice`, { hint: "Name every seed once" });
+  if (twice !== undefined)
+    throw new QeditError("QEDIT_E_USAGE", `Cannot use --seeds: ${twice} is in the list twice`, {
+      hint: "Name every seed once",
+    });
   return list;
 }
 
@@ -41,7 +58,11 @@ function rangeOf(part: string, whole: string): bigint[] {
   const first = match ? BigInt(match[1]!) : 0n;
   const last = match?.[2] === undefined ? first : BigInt(match[2]);
   if (!match || last < first || last >= 2n ** 64n || last - first >= BigInt(MOST)) {
-    throw new QeditError("QEDIT_E_USAGE", `Cannot use "${whole}" for --seeds: whole numbers and ranges are wanted, such as 1,5,9..12`, { hint: "--seeds 1,5,9..12" });
+    throw new QeditError(
+      "QEDIT_E_USAGE",
+      `Cannot use "${whole}" for --seeds: whole numbers and ranges are wanted, such as 1,5,9..12`,
+      { hint: "--seeds 1,5,9..12" },
+    );
   }
   return Array.from({ length: Number(last - first) + 1 }, (_, index) => first + BigInt(index));
 }

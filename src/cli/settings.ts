@@ -32,21 +32,28 @@ export interface Sources {
 export function givenSettings(table: OptionTable, sources: Sources): Map<string, Given> {
   const given = new Map<string, Given>();
   for (const [name, option] of Object.entries(table)) {
-    const found = fromFlag(option, sources) ?? (isPerCall(option) ? undefined : (fromEnvironment(option, sources) ?? fromFiles(option, sources)));
+    const found =
+      fromFlag(option, sources) ??
+      (isPerCall(option) ? undefined : (fromEnvironment(option, sources) ?? fromFiles(option, sources)));
     if (found !== undefined) given.set(name, found);
   }
   return given;
 }
 
 /** Settings with defaults filled in. Throws QEDIT_E_USAGE for a mandatory option that is missing. */
-export function completeSettings<Table extends OptionTable>(table: Table, given: ReadonlyMap<string, Given>): SettingsOf<Table> {
+export function completeSettings<Table extends OptionTable>(
+  table: Table,
+  given: ReadonlyMap<string, Given>,
+): SettingsOf<Table> {
   const settings = Object.entries(table).map(([name, option]) => {
     const found = given.get(name);
     if (found !== undefined) return [name, found.value];
     // Not left to commander, which would tell it before an option that was mistyped.
     if (option.mandatory) {
       const { longs, argument } = flagsOf(option);
-      throw new QeditError("QEDIT_E_USAGE", `No ${longs[0]} was given`, { hint: `Add ${longs[0]}${argument}: ${option.summary}` });
+      throw new QeditError("QEDIT_E_USAGE", `No ${longs[0]} was given`, {
+        hint: `Add ${longs[0]}${argument}: ${option.summary}`,
+      });
     }
     return [name, option.initial];
   });
@@ -95,7 +102,9 @@ function fromFiles(option: Option<unknown>, { command, files }: Sources): Given 
   for (const { path, layer, values } of files) {
     if (layer === "project file" && !isForProjects(option)) continue;
     const section = values[command];
-    const value = (typeof section === "object" && section !== null ? (section as Record<string, unknown>)[key] : undefined) ?? values[key];
+    const value =
+      (typeof section === "object" && section !== null ? (section as Record<string, unknown>)[key] : undefined) ??
+      values[key];
     if (value === undefined || value === null) continue;
     const texts = (Array.isArray(value) ? value : [value]).map(String);
     return { value: parseTexts(option, texts, `"${key}" in ${path}`), layer, name: path };
@@ -108,7 +117,10 @@ function parseTexts({ parse, initial, flags }: Option<unknown>, texts: readonly 
     return parse ? texts.reduce<unknown>((before, text) => parse(text, before), initial) : switchOf(texts[0]!, flags);
   } catch (error) {
     if (!(error instanceof QeditError)) throw error;
-    throw new QeditError(error.code, `${error.message} (set by ${name})`, { hint: "`qedit config --explain` shows where every setting comes from", cause: error });
+    throw new QeditError(error.code, `${error.message} (set by ${name})`, {
+      hint: "`qedit config --explain` shows where every setting comes from",
+      cause: error,
+    });
   }
 }
 

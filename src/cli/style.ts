@@ -46,6 +46,15 @@ export function isCi(env: StyleChoice["env"]): boolean {
 /** The paints for a stream. */
 export function styleFor(stream: Stream, choice: StyleChoice): Style {
   const color = hasColor(stream, choice);
-  const paint = (name: Parameters<typeof styleText>[0]) => (text: string) => (color ? styleText(name, text, { validateStream: false }) : text);
-  return { color, red: paint("red"), yellow: paint("yellow"), green: paint("green"), cyan: paint("cyan"), bold: paint("bold"), dim: paint("dim") };
+  const paint = (name: Parameters<typeof styleText>[0]) => (text: string) =>
+    color ? styleText(name, text, { validateStream: false }) : text;
+  return {
+    color,
+    red: paint("red"),
+    yellow: paint("yellow"),
+    green: paint("green"),
+    cyan: paint("cyan"),
+    bold: paint("bold"),
+    dim: paint("dim"),
+  };
 }

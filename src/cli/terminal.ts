@@ -1,6 +1,7 @@
 // What a command talks to: data to stdout, everything else to stderr, events to whoever watches, and a signal that says stop.
-import type { Emit } from "../events.js";
+
 import { EXIT, QeditError } from "../errors.js";
+import type { Emit } from "../events.js";
 import { ioFailure } from "../files.js";
 import type { SettingsOf } from "../stages/option.js";
 import { ask } from "./ask.js";
@@ -8,7 +9,7 @@ import { openEventLog } from "./event-log.js";
 import { interruptSignal } from "./interrupt.js";
 import type { outputOptions } from "./options.js";
 import { openRenderer } from "./renderer.js";
-import { styleFor, type Style } from "./style.js";
+import { type Style, styleFor } from "./style.js";
 
 /** The options of every command. */
 export type OutputSettings = SettingsOf<typeof outputOptions>;
@@ -40,7 +41,13 @@ export async function openTerminal(settings: OutputSettings): Promise<Terminal> 
   const choice = { env: process.env, color: settings.noColor ? false : undefined };
   const log = settings.events === undefined ? undefined : await openEventLog(settings.events);
   // Events on stderr are for a program: lines for people would break its parsing.
-  const level = log?.isStderr ? "silent" : settings.quiet ? "quiet" : settings.verbose || settings.debug ? "verbose" : "normal";
+  const level = log?.isStderr
+    ? "silent"
+    : settings.quiet
+      ? "quiet"
+      : settings.verbose || settings.debug
+        ? "verbose"
+        : "normal";
   const renderer = await openRenderer({ level, choice });
   return {
     settings,
@@ -61,7 +68,9 @@ export async function openTerminal(settings: OutputSettings): Promise<Terminal> 
     },
     write(bytes) {
       renderer.close();
-      return new Promise((resolve, reject) => process.stdout.write(bytes, (error) => (error ? reject(ioFailure("write", "stdout", error)) : resolve())));
+      return new Promise((resolve, reject) =>
+        process.stdout.write(bytes, (error) => (error ? reject(ioFailure("write", "stdout", error)) : resolve())),
+      );
     },
     confirm(question, flag) {
       renderer.pause();
@@ -70,7 +79,13 @@ export async function openTerminal(settings: OutputSettings): Promise<Terminal> 
     fail(error) {
       const known = error instanceof QeditError ? error : undefined;
       const message = error instanceof Error ? error.message : String(error);
-      log?.emit({ kind: "error", code: known?.code ?? "QEDIT_E_INTERNAL", message, hint: known?.hint, exit: known?.exitCode ?? EXIT.runtime });
+      log?.emit({
+        kind: "error",
+        code: known?.code ?? "QEDIT_E_INTERNAL",
+        message,
+        hint: known?.hint,
+        exit: known?.exitCode ?? EXIT.runtime,
+      });
     },
     async close() {
       renderer.close();

@@ -79,7 +79,14 @@ export class Arena {
   }
 
   #cut(chunk: Chunk, size: number): void {
-    const rest: Chunk = { size: chunk.size - size, region: chunk.region, start: chunk.start + size, isFree: true, before: chunk, after: chunk.after };
+    const rest: Chunk = {
+      size: chunk.size - size,
+      region: chunk.region,
+      start: chunk.start + size,
+      isFree: true,
+      before: chunk,
+      after: chunk.after,
+    };
     if (chunk.after) chunk.after.before = rest;
     chunk.after = rest;
     chunk.size = size;

@@ -3,12 +3,12 @@ import { QeditError } from "../errors.js";
 import { Graph } from "../graph/graph.js";
 import { conv2d } from "../graph/operators.js";
 import { float32 } from "../tensor.js";
-import { explainFailure, inspectCuda, platformProblem, type Problem } from "./cuda.js";
-import { modelOf, withSession, type Engine } from "./engine.js";
+import { explainFailure, inspectCuda, type Problem, platformProblem } from "./cuda.js";
+import { type Engine, modelOf, withSession } from "./engine.js";
 import { inspectLibraries } from "./libraries.js";
-import { deviceName, parseDevice, type Device } from "./providers.js";
-import { providerFolder } from "./release.js";
 import { pairedEngine } from "./paired.js";
+import { type Device, deviceName, parseDevice } from "./providers.js";
+import { providerFolder } from "./release.js";
 
 /** An engine on the chosen device; `reason` says why `auto` did not take the GPU. */
 export interface ChosenEngine {
@@ -25,7 +25,11 @@ export async function chooseEngine(wanted: string, threads: number): Promise<Cho
   if (!isProblems(opened)) return { engine: opened, reason: undefined };
   const [first] = opened as readonly [Problem];
   if (wanted === "auto") return { engine: cpu(), reason: `${first.text} (\`qedit doctor --device cuda\` says more)` };
-  throw new QeditError("QEDIT_E_DEVICE", `Cannot compute on ${deviceName(device)}: ${opened.map(({ text }) => text).join("; ")}`, { hint: first.remedy });
+  throw new QeditError(
+    "QEDIT_E_DEVICE",
+    `Cannot compute on ${deviceName(device)}: ${opened.map(({ text }) => text).join("; ")}`,
+    { hint: first.remedy },
+  );
 }
 
 // An engine on which a session ran, or what is in the way, most important first.
@@ -60,15 +64,27 @@ export interface Trial {
 export async function tryDevice(wanted: string): Promise<Trial> {
   const device = parseDevice(wanted, 0);
   const began = performance.now();
-  const failed = (problems: readonly Problem[]): Trial => ({ device: deviceName(device), works: false, seconds: undefined, problems });
+  const failed = (problems: readonly Problem[]): Trial => ({
+    device: deviceName(device),
+    works: false,
+    seconds: undefined,
+    problems,
+  });
   const engine = device.provider === "cuda" ? await openCuda(device) : pairedEngine(device);
   if (isProblems(engine)) return failed(engine);
   try {
     await tryOut(engine, convolution());
-    return { device: deviceName(device), works: true, seconds: Number(((performance.now() - began) / 1000).toFixed(3)), problems: [] };
+    return {
+      device: deviceName(device),
+      works: true,
+      seconds: Number(((performance.now() - began) / 1000).toFixed(3)),
+      problems: [],
+    };
   } catch (error) {
     if (device.provider === "cuda") return failed(await explainFailure(error, device.index));
-    return failed([{ text: error instanceof Error ? error.message : String(error), remedy: "Install qedit again: `npm i -g qedit`" }]);
+    return failed([
+      { text: error instanceof Error ? error.message : String(error), remedy: "Install qedit again: `npm i -g qedit`" },
+    ]);
   } finally {
     await engine.dispose();
   }
@@ -91,7 +107,10 @@ function addition(): Graph {
 // On CUDA this loads cuDNN too.
 function convolution(): Graph {
   const graph = new Graph("a trial");
-  const kernel = { weight: graph.constant("f32", [1, 1, 3, 3], Array<number>(9).fill(1 / 9)), bias: graph.constant("f32", [1], [0]) };
+  const kernel = {
+    weight: graph.constant("f32", [1, 1, 3, 3], Array<number>(9).fill(1 / 9)),
+    bias: graph.constant("f32", [1], [0]),
+  };
   graph.output("y", conv2d(graph.input("x", "f32", [1, 1, SIDE, SIDE]), kernel, { stride: 1, pads: [1, 1, 1, 1] }));
   return graph;
 }

@@ -4,7 +4,7 @@ import { QeditError } from "../errors.js";
 import { elementCount, type Tensor, type Tensors, type TensorType } from "../tensor.js";
 import type { Engine, Model, Session } from "./engine.js";
 import { loadOnnxRuntime, type OnnxRuntime } from "./loading.js";
-import { deviceName, executionProviders, type Device } from "./providers.js";
+import { type Device, deviceName, executionProviders } from "./providers.js";
 
 /** Opens an engine whose sessions run in the calling thread. */
 export async function directEngine(device: Device): Promise<Engine> {
@@ -13,7 +13,9 @@ export async function directEngine(device: Device): Promise<Engine> {
   return {
     device,
     async open(model) {
-      const native = await attempt(`open ${model.name} on ${deviceName(device)}`, () => ort.InferenceSession.create(model.bytes, sessionOptions(model, device)));
+      const native = await attempt(`open ${model.name} on ${deviceName(device)}`, () =>
+        ort.InferenceSession.create(model.bytes, sessionOptions(model, device)),
+      );
       const session: Session = {
         run: (feeds) => attempt(`run ${model.name} on ${deviceName(device)}`, () => runNative(ort, native, feeds)),
         async dispose() {
@@ -52,19 +54,22 @@ function sessionOptions({ optimization, weightsRoot }: Model, device: Device): I
 
 async function runNative(ort: OnnxRuntime, native: InferenceSession, feeds: Tensors): Promise<Tensors> {
   const inputs: Record<string, OrtTensor> = {};
-  for (const [name, { type, data, shape }] of Object.entries(feeds)) inputs[name] = new ort.Tensor(type, data as never, shape);
+  for (const [name, { type, data, shape }] of Object.entries(feeds))
+    inputs[name] = new ort.Tensor(type, data as never, shape);
   const outputs = await native.run(inputs);
   return Object.fromEntries(Object.entries(outputs).map(([name, output]) => [name, hostTensor(output)]));
 }
 
 function hostTensor(output: OrtTensor): Tensor {
   const shape = [...output.dims];
-  if (elementCount(shape) !== output.size) throw new Error(`internal: output of ${output.size} elements with shape [${shape.join(", ")}]`);
+  if (elementCount(shape) !== output.size)
+    throw new Error(`internal: output of ${output.size} elements with shape [${shape.join(", ")}]`);
   return { type: output.type as TensorType, shape, data: output.data as Tensor["data"] };
 }
 
 /** What ONNX Runtime says when memory, of the host or of the GPU, has run out. */
-const OUT_OF_MEMORY = /bad_alloc|[Ff]ailed to allocate memory|out of memory|CUDA failure 2\b|CUBLAS_STATUS_ALLOC_FAILED|Available memory of/;
+const OUT_OF_MEMORY =
+  /bad_alloc|[Ff]ailed to allocate memory|out of memory|CUDA failure 2\b|CUBLAS_STATUS_ALLOC_FAILED|Available memory of/;
 
 /** `CUDA failure 35: CUDA driver version is insufficient for CUDA runtime version`, and likewise of cuBLAS and cuDNN. */
 const GPU_FAILURE = /\b(?:CUDA|CUBLAS|CUDNN|CUDNN_FE|CUFFT) failure \d+: [^;]+/;
@@ -77,7 +82,10 @@ async function attempt<T>(what: string, action: () => Promise<T>): Promise<T> {
     // Of a failure on the GPU the middle is what a person can read, between the templates and the macros of the place where it was met.
     const reason = GPU_FAILURE.exec(line)?.[0].trim() ?? line;
     if (OUT_OF_MEMORY.test(String(cause))) {
-      throw new QeditError("QEDIT_E_MEMORY", `Cannot ${what}: out of memory`, { cause, hint: "Try a smaller picture: --megapixels 0.5" });
+      throw new QeditError("QEDIT_E_MEMORY", `Cannot ${what}: out of memory`, {
+        cause,
+        hint: "Try a smaller picture: --megapixels 0.5",
+      });
     }
     throw new QeditError("QEDIT_E_ENGINE", `Cannot ${what}: ${reason}`, { cause });
   }

@@ -1,6 +1,6 @@
 // What an ELF file says about itself to the dynamic loader: its machine, its soname, what it needs, and where it looks.
 // System V ABI, chapters 4 and 5 (https://refspecs.linuxfoundation.org/elf/gabi4+/contents.html); 64-bit little-endian only, as all that ONNX Runtime has.
-import { open, type FileHandle } from "node:fs/promises";
+import { type FileHandle, open } from "node:fs/promises";
 import { QeditError } from "../errors.js";
 import { ioFailure, readRange } from "../files.js";
 
@@ -50,10 +50,14 @@ interface Segment {
 }
 
 async function readDynamic(file: FileHandle, path: string): Promise<Elf> {
-  const refuse = (reason: string) => new QeditError("QEDIT_E_IO", `Cannot read ${path} as a shared library: ${reason}`, { hint: "The file may be cut or of another system" });
+  const refuse = (reason: string) =>
+    new QeditError("QEDIT_E_IO", `Cannot read ${path} as a shared library: ${reason}`, {
+      hint: "The file may be cut or of another system",
+    });
   const { size } = await file.stat();
   const range = async (offset: number, length: number): Promise<DataView> => {
-    if (length > MOST_BYTES || offset + length > size) throw refuse(`it ends at byte ${size}, wanted ${offset + length}`);
+    if (length > MOST_BYTES || offset + length > size)
+      throw refuse(`it ends at byte ${size}, wanted ${offset + length}`);
     return new DataView((await readRange(file, offset, length)).buffer);
   };
   if (size < HEADER) throw refuse("it is too short");
@@ -70,7 +74,9 @@ async function readDynamic(file: FileHandle, path: string): Promise<Elf> {
   const entries = entriesOf(await range(dynamic.offset, dynamic.length));
   const last = (tag: number) => entries.findLast((entry) => entry.tag === tag)?.value;
   const address = last(DT.stringTable) ?? 0;
-  const holder = segments.find((each) => each.kind === PT.load && address >= each.address && address < each.address + each.length);
+  const holder = segments.find(
+    (each) => each.kind === PT.load && address >= each.address && address < each.address + each.length,
+  );
   if (!holder) throw refuse("its string table lies outside of it");
   const strings = await range(address - holder.address + holder.offset, last(DT.stringTableSize) ?? 0);
   const text = (offset: number) => stringAt(strings, offset) ?? "";
@@ -80,14 +86,24 @@ async function readDynamic(file: FileHandle, path: string): Promise<Elf> {
     architecture,
     soname: soname === undefined ? undefined : text(soname),
     needed: entries.filter(({ tag }) => tag === DT.needed).map(({ value }) => text(value)),
-    runpath: folders === undefined ? [] : text(folders).split(":").filter((folder) => folder !== ""),
+    runpath:
+      folders === undefined
+        ? []
+        : text(folders)
+            .split(":")
+            .filter((folder) => folder !== ""),
   };
 }
 
 function segmentsOf(table: DataView): Segment[] {
   return Array.from({ length: table.byteLength / SEGMENT }, (_, index) => {
     const at = index * SEGMENT;
-    return { kind: table.getUint32(at, true), offset: large(table, at + 8), address: large(table, at + 16), length: large(table, at + 32) };
+    return {
+      kind: table.getUint32(at, true),
+      offset: large(table, at + 8),
+      address: large(table, at + 16),
+      length: large(table, at + 32),
+    };
   });
 }
 

@@ -45,7 +45,14 @@ export interface Engine {
 export async function modelOf(graph: Graph, optimization: Optimization): Promise<Model> {
   // Loaded when first used: help and version need no protobuf.
   const { encodeModel } = await import("../graph/onnx.js");
-  return { name: graph.name, bytes: encodeModel(graph), inputs: [...graph.inputs.keys()], optimization, weightsRoot: weightsRoot(graph), graph };
+  return {
+    name: graph.name,
+    bytes: encodeModel(graph),
+    inputs: [...graph.inputs.keys()],
+    optimization,
+    weightsRoot: weightsRoot(graph),
+    graph,
+  };
 }
 
 /** Opens a graph, uses the session, and disposes it, whatever happens. */

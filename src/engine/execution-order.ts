@@ -8,7 +8,8 @@ export function executionOrder(graph: Graph): Node[] {
   const nodes = encodedNodes(graph);
   const named = (names: readonly string[]) => names.filter((name) => name !== ""); // "" is one that is left out
   const makers = new Map(nodes.flatMap(({ outputs }, index) => named(outputs).map((name) => [name, index] as const)));
-  const makersOf = ({ inputs }: Node) => [...new Set(inputs.flatMap((name) => makers.get(name) ?? []))].sort((a, b) => a - b);
+  const makersOf = ({ inputs }: Node) =>
+    [...new Set(inputs.flatMap((name) => makers.get(name) ?? []))].sort((a, b) => a - b);
   const read = new Set(nodes.flatMap(({ inputs }) => named(inputs)));
   const ends = nodes.flatMap(({ outputs }, index) => (outputs.some((name) => read.has(name)) ? [] : [index]));
   const order: Node[] = [];

@@ -36,7 +36,11 @@ export async function findGpus(): Promise<Gpus> {
   let failure: string | undefined;
   for (const program of programs()) {
     try {
-      const { stdout } = await promisify(execFile)(program, [`--query-gpu=${FIELDS.join(",")}`, "--format=csv,noheader,nounits"], { timeout: PATIENCE, windowsHide: true });
+      const { stdout } = await promisify(execFile)(
+        program,
+        [`--query-gpu=${FIELDS.join(",")}`, "--format=csv,noheader,nounits"],
+        { timeout: PATIENCE, windowsHide: true },
+      );
       const gpus = parseGpus(stdout);
       if (gpus.length > 0) return { gpus, source: "nvidia-smi", failure: undefined };
       failure = firstLine(stdout);
@@ -59,9 +63,20 @@ export async function findGpus(): Promise<Gpus> {
 export function parseGpus(printed: string): Gpu[] {
   return printed.split("\n").flatMap((line) => {
     const values = line.split(",").map((value) => value.trim());
-    const [index, name, driver, memory, freeMemory, capability] = values.map((value) => (/^\[.*\]$|^$/.test(value) ? undefined : value));
+    const [index, name, driver, memory, freeMemory, capability] = values.map((value) =>
+      /^\[.*\]$|^$/.test(value) ? undefined : value,
+    );
     if (values.length !== FIELDS.length || !/^\d+$/.test(index ?? "")) return [];
-    return [{ index: Number(index), name: name ?? "an NVIDIA GPU", driver, memory: bytesOf(memory), freeMemory: bytesOf(freeMemory), capability }];
+    return [
+      {
+        index: Number(index),
+        name: name ?? "an NVIDIA GPU",
+        driver,
+        memory: bytesOf(memory),
+        freeMemory: bytesOf(freeMemory),
+        capability,
+      },
+    ];
   });
 }
 
@@ -73,7 +88,11 @@ function bytesOf(mebibytes: string | undefined): number | undefined {
 function programs(): readonly string[] {
   if (process.platform === "win32") {
     const { SystemRoot = "C:\\Windows", ProgramFiles = "C:\\Program Files" } = process.env;
-    return ["nvidia-smi", join(SystemRoot, "System32", "nvidia-smi.exe"), join(ProgramFiles, "NVIDIA Corporation", "NVSMI", "nvidia-smi.exe")];
+    return [
+      "nvidia-smi",
+      join(SystemRoot, "System32", "nvidia-smi.exe"),
+      join(ProgramFiles, "NVIDIA Corporation", "NVSMI", "nvidia-smi.exe"),
+    ];
   }
   return process.platform === "linux" ? ["nvidia-smi", "/usr/bin/nvidia-smi", "/usr/lib/wsl/lib/nvidia-smi"] : [];
 }
@@ -102,8 +121,14 @@ const DISPLAY = /^0x03/;
 async function gpusOnBus(): Promise<Gpu[]> {
   const slots = await readdir(BUS).catch(() => []);
   const read = (slot: string, name: string) => readFile(join(BUS, slot, name), "utf8").catch(() => "");
-  const found = await Promise.all(slots.map(async (slot) => (await read(slot, "vendor")).trim() === NVIDIA && DISPLAY.test(await read(slot, "class"))));
-  return slots.filter((_, index) => found[index]).map((slot, index) => ({ ...unknown(index), name: `an NVIDIA GPU at ${slot}` }));
+  const found = await Promise.all(
+    slots.map(
+      async (slot) => (await read(slot, "vendor")).trim() === NVIDIA && DISPLAY.test(await read(slot, "class")),
+    ),
+  );
+  return slots
+    .filter((_, index) => found[index])
+    .map((slot, index) => ({ ...unknown(index), name: `an NVIDIA GPU at ${slot}` }));
 }
 
 function unknown(index: number): Omit<Gpu, "name"> {

@@ -36,11 +36,15 @@ interface Place {
 function reasonAgainst({ inputs, outputs }: Node, { operator, types, provider }: Place): string | undefined {
   const signature = KERNELS.signatures[operator];
   if (signature === undefined) return `the table does not know ${operator}: add it to fixtures/kernels/operators.ts`;
-  const slots = [...pairs(inputs, signature.inputs, signature.isVariadic), ...pairs(outputs, signature.outputs, signature.isVariadic)];
+  const slots = [
+    ...pairs(inputs, signature.inputs, signature.isVariadic),
+    ...pairs(outputs, signature.outputs, signature.isVariadic),
+  ];
   const bound = new Map<string, DType>();
   for (const [name, variable] of slots) {
     const type = types.get(name);
-    if (variable === undefined || type === undefined) return `${name === "" ? "an output" : `"${name}"`} is not in the operator's signature`;
+    if (variable === undefined || type === undefined)
+      return `${name === "" ? "an output" : `"${name}"`} is not in the operator's signature`;
     const allowed = KERNELS.types[provider][operator]?.[variable] ?? [variable];
     if (!(allowed as readonly string[]).includes(type)) return `no ${type} for ${variable}`;
     const before = bound.get(variable) ?? type;
@@ -51,6 +55,12 @@ function reasonAgainst({ inputs, outputs }: Node, { operator, types, provider }:
 }
 
 // Names beside their type variables; inputs left out are skipped, and the last variable of a variadic side repeats.
-function pairs(names: readonly string[], variables: readonly string[], isVariadic: boolean): (readonly [string, string | undefined])[] {
-  return names.map((name, index) => [name, variables[index] || (isVariadic ? variables.at(-1) : undefined)] as const).filter(([name]) => name !== "");
+function pairs(
+  names: readonly string[],
+  variables: readonly string[],
+  isVariadic: boolean,
+): (readonly [string, string | undefined])[] {
+  return names
+    .map((name, index) => [name, variables[index] || (isVariadic ? variables.at(-1) : undefined)] as const)
+    .filter(([name]) => name !== "");
 }

@@ -3,12 +3,12 @@ import { execFile } from "node:child_process";
 import { realpath } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
-import { readElf, type Elf } from "./elf.js";
-import { hiddenFolders, searchedFolders, type SearchedFolder } from "./library-folders.js";
+import { type Elf, readElf } from "./elf.js";
+import { hiddenFolders, type SearchedFolder, searchedFolders } from "./library-folders.js";
 import { PROVIDER_FILES } from "./release.js";
 
 /** What the provider opens only when a kernel asks for it, so that its ELF file does not say so; the majors of its CUDA 13 build (onnxruntime PR 29252). */
-export const LATER = {
+const LATER = {
   /** Convolutions, and so the VAE, and the fastest attention. */
   "libcudnn.so.9": "the VAE's convolutions",
   /** Fourier transforms; qedit has none. */
@@ -54,7 +54,10 @@ const USUAL = ["libcublasLt.so.13", "libcublas.so.13", "libcurand.so.10", "libcu
  */
 export async function inspectLibraries(folder: string | undefined): Promise<LibraryReport> {
   const provider = join(folder ?? "", PROVIDER_FILES[0]);
-  const elf: Elf = folder === undefined ? { architecture: process.arch, soname: undefined, needed: USUAL, runpath: [] } : await readElf(provider);
+  const elf: Elf =
+    folder === undefined
+      ? { architecture: process.arch, soname: undefined, needed: USUAL, runpath: [] }
+      : await readElf(provider);
   const search = { searched: await searchedFolders(), hidden: await hiddenFolders(), cache: await loaderCache() };
   const found = new Map<string, FoundLibrary>();
   const missing = new Map<string, MissingLibrary>();
@@ -70,9 +73,14 @@ export async function inspectLibraries(folder: string | undefined): Promise<Libr
     found.set(soname, { soname, path: library.path, source: library.source, isSearched: library.isSearched, neededBy });
   };
   for (const soname of elf.needed) await visit(soname, { ...elf, path: provider }, PROVIDER_FILES[0]);
-  for (const [soname, use] of Object.entries(LATER)) await visit(soname, { ...elf, path: provider }, use ?? LATER_UNUSED);
+  for (const [soname, use] of Object.entries(LATER))
+    await visit(soname, { ...elf, path: provider }, use ?? LATER_UNUSED);
   const all = [...missing.values()];
-  return { found: [...found.values()], missing: all.filter(({ neededBy }) => neededBy !== LATER_UNUSED), unused: all.filter(({ neededBy }) => neededBy === LATER_UNUSED) };
+  return {
+    found: [...found.values()],
+    missing: all.filter(({ neededBy }) => neededBy !== LATER_UNUSED),
+    unused: all.filter(({ neededBy }) => neededBy === LATER_UNUSED),
+  };
 }
 
 const LATER_UNUSED = "nothing that qedit computes";
@@ -86,9 +94,19 @@ interface Search {
 type Candidate = Elf & { readonly path: string; readonly source: string; readonly isSearched: boolean };
 
 // In the order of ld.so(8): LD_LIBRARY_PATH, the run path of the file that asks, the cache, the system's folders; then where ld.so never looks.
-async function findLibrary(soname: string, by: Elf & { readonly path: string }, { searched, hidden, cache }: Search): Promise<{ library: Candidate | undefined; unfit: string[] }> {
-  const runpath = by.runpath.map((folder) => ({ folder: folder.replace(/\$ORIGIN|\$\{ORIGIN\}/g, dirname(by.path)), source: "run path" }));
-  const [first, later] = [searched.filter(({ source }) => source === "LD_LIBRARY_PATH"), searched.filter(({ source }) => source !== "LD_LIBRARY_PATH")];
+async function findLibrary(
+  soname: string,
+  by: Elf & { readonly path: string },
+  { searched, hidden, cache }: Search,
+): Promise<{ library: Candidate | undefined; unfit: string[] }> {
+  const runpath = by.runpath.map((folder) => ({
+    folder: folder.replace(/\$ORIGIN|\$\{ORIGIN\}/g, dirname(by.path)),
+    source: "run path",
+  }));
+  const [first, later] = [
+    searched.filter(({ source }) => source === "LD_LIBRARY_PATH"),
+    searched.filter(({ source }) => source !== "LD_LIBRARY_PATH"),
+  ];
   const cached = cache.get(soname);
   const places = [
     ...[...first, ...runpath].map(({ folder, source }) => ({ path: join(folder, soname), source, isSearched: true })),
@@ -129,12 +147,20 @@ const CACHE_ARCHITECTURE: Readonly<Record<string, string>> = { x64: "x86-64", ar
 async function loaderCache(): Promise<ReadonlyMap<string, string>> {
   const paths = new Map<string, string>();
   for (const program of ["ldconfig", "/sbin/ldconfig", "/usr/sbin/ldconfig"]) {
-    const printed = await promisify(execFile)(program, ["-p"], { maxBuffer: 2 ** 26, timeout: 10_000 }).catch(() => undefined);
+    const printed = await promisify(execFile)(program, ["-p"], { maxBuffer: 2 ** 26, timeout: 10_000 }).catch(
+      () => undefined,
+    );
     if (!printed) continue;
     for (const line of printed.stdout.split("\n")) {
       const [, soname, kind, path] = LINE.exec(line) ?? [];
       // The first of a name is the one that is taken.
-      if (soname !== undefined && path !== undefined && kind?.includes(CACHE_ARCHITECTURE[process.arch] ?? "") && !paths.has(soname)) paths.set(soname, path);
+      if (
+        soname !== undefined &&
+        path !== undefined &&
+        kind?.includes(CACHE_ARCHITECTURE[process.arch] ?? "") &&
+        !paths.has(soname)
+      )
+        paths.set(soname, path);
     }
     break;
   }

@@ -20,16 +20,29 @@ export async function searchedFolders(env: NodeJS.ProcessEnv = process.env): Pro
   const named = (env["LD_LIBRARY_PATH"] ?? "").split(/[:;]/).filter((folder) => folder !== "");
   const triplet = MULTIARCH[process.arch] ?? "";
   const system = ["/lib64", "/usr/lib64", `/lib/${triplet}`, `/usr/lib/${triplet}`, "/lib", "/usr/lib"];
-  return [...named.map((folder) => ({ folder, source: "LD_LIBRARY_PATH" })), ...system.map((folder) => ({ folder, source: "the system's libraries" }))];
+  return [
+    ...named.map((folder) => ({ folder, source: "LD_LIBRARY_PATH" })),
+    ...system.map((folder) => ({ folder, source: "the system's libraries" })),
+  ];
 }
 
 /** Where CUDA's libraries lie without the loader knowing: qedit's own folder, toolkits, Python's nvidia packages, WSL, NixOS. */
 export async function hiddenFolders(env: NodeJS.ProcessEnv = process.env): Promise<SearchedFolder[]> {
   const pythons = await pythonFolders(env);
   const packages = await Promise.all(
-    pythons.map(async (site) => (await names(join(site, "nvidia"))).map((name) => ({ folder: join(site, "nvidia", name, "lib"), source: "Python's nvidia packages" }))),
+    pythons.map(async (site) =>
+      (await names(join(site, "nvidia"))).map((name) => ({
+        folder: join(site, "nvidia", name, "lib"),
+        source: "Python's nvidia packages",
+      })),
+    ),
   );
-  return [{ folder: ownLibraries(), source: "qedit setup" }, ...packages.flat(), ...(await toolkitFolders(env)), ...DRIVER_FOLDERS];
+  return [
+    { folder: ownLibraries(), source: "qedit setup" },
+    ...packages.flat(),
+    ...(await toolkitFolders(env)),
+    ...DRIVER_FOLDERS,
+  ];
 }
 
 /** Where WSL and NixOS keep the driver's libraries. */
@@ -40,20 +53,46 @@ const DRIVER_FOLDERS: readonly SearchedFolder[] = [
 
 async function toolkitFolders(env: NodeJS.ProcessEnv): Promise<SearchedFolder[]> {
   // The newest first: /usr/local/cuda-13.1 before cuda-12.8.
-  const local = (await names("/usr/local")).filter((name) => /^cuda(-[\d.]+)?$/.test(name)).sort((a, b) => b.localeCompare(a, "en", { numeric: true }));
+  const local = (await names("/usr/local"))
+    .filter((name) => /^cuda(-[\d.]+)?$/.test(name))
+    .sort((a, b) => b.localeCompare(a, "en", { numeric: true }));
   const roots = [env["CUDA_HOME"], env["CUDA_PATH"], ...local.map((name) => join("/usr/local", name)), "/opt/cuda"];
-  const conda = [env["CONDA_PREFIX"]].flatMap((prefix) => (prefix ? [{ folder: join(prefix, "lib"), source: "conda" }] : []));
+  const conda = [env["CONDA_PREFIX"]].flatMap((prefix) =>
+    prefix ? [{ folder: join(prefix, "lib"), source: "conda" }] : [],
+  );
   const target = join("targets", TARGET[process.arch] ?? "", "lib");
-  return [...roots.flatMap((root) => (root ? ["lib64", target].map((below) => ({ folder: join(root, below), source: "the CUDA toolkit" })) : [])), ...conda];
+  return [
+    ...roots.flatMap((root) =>
+      root ? ["lib64", target].map((below) => ({ folder: join(root, below), source: "the CUDA toolkit" })) : [],
+    ),
+    ...conda,
+  ];
 }
 
 // Folders of installed packages of each Python that is active, on PATH, the user's, the system's or qedit's own.
 async function pythonFolders(env: NodeJS.ProcessEnv): Promise<string[]> {
   const home = env["HOME"] || homedir();
   const onPath = await Promise.all(
-    (env["PATH"] ?? "").split(delimiter).filter((folder) => folder !== "").map((folder) => realpath(join(folder, "python3")).then((python) => [dirname(folder), dirname(dirname(python))], () => [])),
+    (env["PATH"] ?? "")
+      .split(delimiter)
+      .filter((folder) => folder !== "")
+      .map((folder) =>
+        realpath(join(folder, "python3")).then(
+          (python) => [dirname(folder), dirname(dirname(python))],
+          () => [],
+        ),
+      ),
   );
-  const prefixes = [env["VIRTUAL_ENV"], env["CONDA_PREFIX"], join(process.cwd(), ".venv"), join(process.cwd(), "venv"), ...onPath.flat(), join(home, ".local"), "/usr/local", "/usr"];
+  const prefixes = [
+    env["VIRTUAL_ENV"],
+    env["CONDA_PREFIX"],
+    join(process.cwd(), ".venv"),
+    join(process.cwd(), "venv"),
+    ...onPath.flat(),
+    join(home, ".local"),
+    "/usr/local",
+    "/usr",
+  ];
   const folders: string[] = [];
   for (const prefix of new Set(prefixes)) {
     if (!prefix) continue;

@@ -2,7 +2,7 @@
 // dynamic loader takes by its soname and does not search for again (tried with glibc 2.36: ONNX Runtime then finds the provider beside its library).
 import { constants } from "node:os";
 import { join } from "node:path";
-import { inspectLibraries, type FoundLibrary } from "./libraries.js";
+import { type FoundLibrary, inspectLibraries } from "./libraries.js";
 import type { Device } from "./providers.js";
 import { CORE_FILE, installedRelease, providerFolder } from "./release.js";
 import { refuseTelemetry } from "./telemetry.js";

@@ -13,8 +13,14 @@ const MOST_SHARE = 1 / 4;
  * cast of 8-bit floats runs on one thread and costs nearly as much as the products it feeds, so widening once pays from the second
  * run on (bench/). "none" for larger networks, and on a GPU, where weights stay as they are stored.
  */
-export function affordableOptimization({ externals }: { readonly externals: ReadonlyMap<string, { readonly shape: readonly number[] }> }, { provider }: Device): Optimization {
-  const elements = [...externals.values()].reduce((sum, { shape }) => sum + shape.reduce((count, dim) => count * dim, 1), 0);
+export function affordableOptimization(
+  { externals }: { readonly externals: ReadonlyMap<string, { readonly shape: readonly number[] }> },
+  { provider }: Device,
+): Optimization {
+  const elements = [...externals.values()].reduce(
+    (sum, { shape }) => sum + shape.reduce((count, dim) => count * dim, 1),
+    0,
+  );
   const limit = Math.min(MOST_BYTES, totalmem() * MOST_SHARE);
   return provider === "cpu" && elements * ELEMENT.f32.bytes <= limit ? "full" : "none";
 }

@@ -28,4 +28,7 @@ export interface Failure {
 }
 
 /** The answer to one request. */
-export type Response = { readonly id: number } & ({ readonly result: Results[Request["kind"]] } | { readonly failure: Failure });
+export type Response = { readonly id: number } & (
+  | { readonly result: Results[Request["kind"]] }
+  | { readonly failure: Failure }
+);

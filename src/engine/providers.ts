@@ -41,17 +41,30 @@ const PROVIDERS: Readonly<Record<Device["provider"], Provider>> = {
 };
 
 const DTYPES: Readonly<Record<string, DType>> = {
-  float32: "f32", bfloat16: "bf16", float16: "f16", f32: "f32", bf16: "bf16", f16: "f16", fp32: "f32", fp16: "f16",
+  float32: "f32",
+  bfloat16: "bf16",
+  float16: "f16",
+  f32: "f32",
+  bf16: "bf16",
+  f16: "f16",
+  fp32: "f32",
+  fp16: "f16",
 };
 
 /** The option that asks for each network's type. */
-const OPTIONS: Readonly<Record<Network, string>> = { vae: "--vae-dtype", "text-encoder": "--text-dtype", transformer: "--dtype" };
+const OPTIONS: Readonly<Record<Network, string>> = {
+  vae: "--vae-dtype",
+  "text-encoder": "--text-dtype",
+  transformer: "--dtype",
+};
 
 /** Reads `cpu`, `cuda` or `cuda:N`; throws QEDIT_E_USAGE for anything else. */
 export function parseDevice(text: string, threads: number): Device {
   const match = /^(?:(cpu)|(cuda)(?::(\d+))?)$/.exec(text);
   if (!match) {
-    throw new QeditError("QEDIT_E_USAGE", `Cannot use device "${text}": auto, cpu, cuda or cuda:N is wanted`, { hint: "--device auto" });
+    throw new QeditError("QEDIT_E_USAGE", `Cannot use device "${text}": auto, cpu, cuda or cuda:N is wanted`, {
+      hint: "--device auto",
+    });
   }
   return { provider: match[1] ? "cpu" : "cuda", index: Number(match[3] ?? 0), threads };
 }
@@ -67,9 +80,13 @@ export function computeType(device: Device, network: Network, wanted = "auto"): 
   if (wanted === "auto") return types[0];
   const dtype = DTYPES[wanted];
   if (dtype !== undefined && types.includes(dtype)) return dtype;
-  throw new QeditError("QEDIT_E_USAGE", `Cannot compute in "${wanted}" on ${deviceName(device)}: ${["auto", ...types.map(typeName)].join(" or ")} is wanted`, {
-    hint: `${OPTIONS[network]} auto`,
-  });
+  throw new QeditError(
+    "QEDIT_E_USAGE",
+    `Cannot compute in "${wanted}" on ${deviceName(device)}: ${["auto", ...types.map(typeName)].join(" or ")} is wanted`,
+    {
+      hint: `${OPTIONS[network]} auto`,
+    },
+  );
 }
 
 /** A compute type as the user writes it: `float32`. */

@@ -42,14 +42,23 @@ export function installedRelease(): Release {
 }
 
 /** Where the CUDA provider lies; qedit's own folder comes first, being what `qedit setup` looked at. */
-export async function providerFolder({ ownFolder, folder, hasCuda }: Release = installedRelease()): Promise<string | undefined> {
+export async function providerFolder(
+  { ownFolder, folder, hasCuda }: Release = installedRelease(),
+): Promise<string | undefined> {
   if (!hasCuda) return undefined;
   const wanted: readonly (readonly [folder: string, files: readonly string[]])[] = [
     [ownFolder, [...PROVIDER_FILES, CORE_FILE]],
     [folder, PROVIDER_FILES],
   ];
   for (const [place, files] of wanted) {
-    const found = await Promise.all(files.map((file) => access(join(place, file)).then(() => true, () => false)));
+    const found = await Promise.all(
+      files.map((file) =>
+        access(join(place, file)).then(
+          () => true,
+          () => false,
+        ),
+      ),
+    );
     if (found.every(Boolean)) return place;
   }
   return undefined;

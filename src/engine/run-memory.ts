@@ -1,7 +1,7 @@
 // Memory that one run of a graph takes beside its weights, by doing what ONNX Runtime does: the order of the nodes, the buffers its
 // planner lets them share, and the arena they come from. onnxruntime/core/framework/allocation_planner.cc (1.29).
 import type { Graph, Node } from "../graph/graph.js";
-import { concrete, count, shapesOf, type Lengths } from "../graph/lengths.js";
+import { concrete, count, type Lengths, shapesOf } from "../graph/lengths.js";
 import { ELEMENT } from "../graph/types.js";
 import { Arena, type Chunk } from "./arena.js";
 import { executionOrder } from "./execution-order.js";
@@ -34,7 +34,10 @@ export function runMemory(graph: Graph, lengths: Lengths, { isFolded, scratch }:
   const given = new Set([...graph.externals.keys(), ...graph.constants.keys()]);
   const order = executionOrder(graph).filter((node) => !(isFolded && isOfWeights(node, given)));
   for (const name of graph.inputs.keys()) given.add(name);
-  const buffers = sharedBuffers(order, { given, kind: (name) => `${ELEMENT[values.get(name)!.dtype].bytes}[${values.get(name)!.shape.join()}]` });
+  const buffers = sharedBuffers(order, {
+    given,
+    kind: (name) => `${ELEMENT[values.get(name)!.dtype].bytes}[${values.get(name)!.shape.join()}]`,
+  });
   const bytes = (name: string) => count(shape(name)) * ELEMENT[values.get(name)!.dtype].bytes;
   return simulate(order, { buffers, bytes, scratch: (node) => scratch(node, shape) });
 }
@@ -75,7 +78,9 @@ function sharedBuffers(order: readonly Node[], { given, kind }: Values): readonl
   const dying = ({ operator, inputs, outputs }: Node): Buffer | undefined => {
     if (operator === "Reshape") return bufferOf.get(inputs[0]!);
     if (!IN_PLACE.includes(operator)) return undefined;
-    const input = inputs.find((name) => bufferOf.has(name) && left.get(bufferOf.get(name)!) === 1 && kind(name) === kind(outputs[0]!));
+    const input = inputs.find(
+      (name) => bufferOf.has(name) && left.get(bufferOf.get(name)!) === 1 && kind(name) === kind(outputs[0]!),
+    );
     return input === undefined ? undefined : bufferOf.get(input);
   };
   const released = (name: string): Buffer | undefined => {

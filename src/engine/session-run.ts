@@ -1,11 +1,11 @@
 // What one run of an open graph takes of its device beside weights: the arena of ONNX Runtime, and what kernels take for themselves.
 import type { Graph, Node } from "../graph/graph.js";
-import { count, lengthOf, type Lengths } from "../graph/lengths.js";
-import { ELEMENT, type DType } from "../graph/types.js";
+import { count, type Lengths, lengthOf } from "../graph/lengths.js";
+import { type DType, ELEMENT } from "../graph/types.js";
 import type { Value } from "../graph/value.js";
 import type { Optimization } from "./engine.js";
 import type { Device } from "./providers.js";
-import { runMemory, type RunMemory, type ShapeOf } from "./run-memory.js";
+import { type RunMemory, runMemory, type ShapeOf } from "./run-memory.js";
 
 /** A graph as it is opened. */
 export interface OpenedGraph {
@@ -15,9 +15,14 @@ export interface OpenedGraph {
 }
 
 /** Memory of one run on a device beside weights and what it is fed. On the CPU it is ONNX Runtime's to the byte (test/engine/arena.test.ts). */
-export function sessionRunMemory({ graph, optimization, compute }: OpenedGraph, lengths: Lengths, { provider }: Device): RunMemory {
+export function sessionRunMemory(
+  { graph, optimization, compute }: OpenedGraph,
+  lengths: Lengths,
+  { provider }: Device,
+): RunMemory {
   const isFolded = optimization === "full";
-  const scratch = (node: Node, shape: ShapeOf) => (provider === "cpu" ? cpuScratch(node, shape, { isFolded, compute }) : 0);
+  const scratch = (node: Node, shape: ShapeOf) =>
+    provider === "cpu" ? cpuScratch(node, shape, { isFolded, compute }) : 0;
   return runMemory(graph, lengths, { isFolded, scratch });
 }
 
@@ -32,7 +37,11 @@ export function givenBytes({ outputs }: Graph, lengths: Lengths): number {
 }
 
 function bytesOf(values: readonly Pick<Value, "shape" | "dtype">[], lengths: Lengths): number {
-  return values.reduce((sum, { shape, dtype }) => sum + shape.reduce<number>((elements, dim) => elements * lengthOf(dim, lengths), ELEMENT[dtype].bytes), 0);
+  return values.reduce(
+    (sum, { shape, dtype }) =>
+      sum + shape.reduce<number>((elements, dim) => elements * lengthOf(dim, lengths), ELEMENT[dtype].bytes),
+    0,
+  );
 }
 
 // What kernels of the CPU provider take while they run, see onnxruntime/core/providers/cpu and contrib_ops/cpu/bert (1.29).

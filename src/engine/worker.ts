@@ -21,7 +21,10 @@ port.on("message", async (request: Request) => {
   }
   // Results leave with their memory instead of being copied.
   const tensors = "result" in response && typeof response.result === "object" ? Object.values(response.result) : [];
-  port.postMessage(response, tensors.map((tensor) => tensor.data.buffer as ArrayBuffer));
+  port.postMessage(
+    response,
+    tensors.map((tensor) => tensor.data.buffer as ArrayBuffer),
+  );
   if (request.kind === "close") port.close();
 });
 

@@ -2,7 +2,7 @@
 // Pure: it holds names and shapes, opens nothing and runs nothing.
 import { elementBytes } from "./elements.js";
 import { FORMS, type GraphForms } from "./forms.js";
-import { ELEMENT, shapeText, type DType, type Shape } from "./types.js";
+import { type DType, ELEMENT, type Shape, shapeText } from "./types.js";
 import { Value } from "./value.js";
 
 /** A weight that stays where it is: bytes [offset, offset + length) of a file, given by absolute path. */
@@ -15,7 +15,11 @@ export interface External {
 }
 
 /** An attribute of a node: a whole number, a float, a text, or a list of whole numbers. */
-export type Attribute = { readonly int: number } | { readonly float: number } | { readonly text: string } | { readonly ints: readonly number[] };
+export type Attribute =
+  | { readonly int: number }
+  | { readonly float: number }
+  | { readonly text: string }
+  | { readonly ints: readonly number[] };
 
 /** One operator of the graph. */
 export interface Node {
@@ -85,7 +89,9 @@ export class Graph {
   external(name: string, external: External): Value {
     const bytes = external.shape.reduce((count, dim) => count * dim, ELEMENT[external.dtype].bytes);
     if (bytes !== external.length) {
-      throw new Error(`internal: "${name}" ${external.dtype}${shapeText(external.shape)} is ${bytes} bytes, its range ${external.length}`);
+      throw new Error(
+        `internal: "${name}" ${external.dtype}${shapeText(external.shape)} is ${bytes} bytes, its range ${external.length}`,
+      );
     }
     this.externals.set(name, external);
     return new Value(this, { name, dtype: external.dtype, shape: external.shape });
@@ -111,7 +117,12 @@ export class Graph {
   }
 
   /** Adds a node, and gives its outputs but those left out; `inputs` may hold undefined for an optional input that is left out. */
-  node(operator: string, inputs: readonly (Value | undefined)[], options: NodeOptions, outputNames?: readonly string[]): Value[] {
+  node(
+    operator: string,
+    inputs: readonly (Value | undefined)[],
+    options: NodeOptions,
+    outputNames?: readonly string[],
+  ): Value[] {
     const name = this.nodeName(operator);
     const outputs = options.shapes.map((shape, index) => {
       const output = outputNames?.[index] ?? (options.shapes.length === 1 ? name : `${name}.${index}`);

@@ -19,13 +19,21 @@ export function lengthOf(dim: Dim, lengths: Lengths): number {
 
 /** What is known of each value of a graph by its name. */
 export function shapesOf(graph: Graph): ReadonlyMap<string, Pick<Value, "shape" | "dtype">> {
-  const shapes = new Map<string, Pick<Value, "shape" | "dtype">>([...graph.externals, ...graph.constants, ...graph.inputs]);
+  const shapes = new Map<string, Pick<Value, "shape" | "dtype">>([
+    ...graph.externals,
+    ...graph.constants,
+    ...graph.inputs,
+  ]);
   for (const value of graph.values) shapes.set(value.name, value);
   return shapes;
 }
 
 /** Shape of a value in numbers. */
-export function concrete(shapes: ReadonlyMap<string, { readonly shape: Shape }>, name: string, lengths: Lengths): number[] {
+export function concrete(
+  shapes: ReadonlyMap<string, { readonly shape: Shape }>,
+  name: string,
+  lengths: Lengths,
+): number[] {
   const found = shapes.get(name);
   if (found === undefined) throw new Error(`internal: no value "${name}" in the graph`);
   return found.shape.map((dim) => lengthOf(dim, lengths));

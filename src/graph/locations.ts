@@ -24,7 +24,11 @@ export function locationOf(path: string): string {
 export function weightsRoot({ name, externals }: Graph): string {
   const roots = new Set([...externals.values()].map(({ file }) => rootOf(file)));
   if (roots.size <= 1) return [...roots][0] ?? "/";
-  throw new QeditError("QEDIT_E_CHECKPOINT", `Cannot run ${name}: its weights lie on several drives, ${[...roots].join(" and ")}`, {
-    hint: "Put the LoRA on the drive of the model",
-  });
+  throw new QeditError(
+    "QEDIT_E_CHECKPOINT",
+    `Cannot run ${name}: its weights lie on several drives, ${[...roots].join(" and ")}`,
+    {
+      hint: "Put the LoRA on the drive of the model",
+    },
+  );
 }

@@ -22,33 +22,51 @@ const schema = protobuf.Root.fromJSON({
   nested: {
     ModelProto: {
       fields: {
-        irVersion: field(1, "int64"), producerName: field(2, "string"), graph: field(7, "GraphProto"),
+        irVersion: field(1, "int64"),
+        producerName: field(2, "string"),
+        graph: field(7, "GraphProto"),
         opsetImport: repeated(8, "OperatorSetIdProto"),
       },
     },
     OperatorSetIdProto: { fields: { domain: field(1, "string"), version: field(2, "int64") } },
     GraphProto: {
       fields: {
-        node: repeated(1, "NodeProto"), name: field(2, "string"), initializer: repeated(5, "TensorProto"),
-        input: repeated(11, "ValueInfoProto"), output: repeated(12, "ValueInfoProto"), valueInfo: repeated(13, "ValueInfoProto"),
+        node: repeated(1, "NodeProto"),
+        name: field(2, "string"),
+        initializer: repeated(5, "TensorProto"),
+        input: repeated(11, "ValueInfoProto"),
+        output: repeated(12, "ValueInfoProto"),
+        valueInfo: repeated(13, "ValueInfoProto"),
       },
     },
     NodeProto: {
       fields: {
-        input: repeated(1, "string"), output: repeated(2, "string"), name: field(3, "string"), opType: field(4, "string"),
-        attribute: repeated(5, "AttributeProto"), domain: field(7, "string"),
+        input: repeated(1, "string"),
+        output: repeated(2, "string"),
+        name: field(3, "string"),
+        opType: field(4, "string"),
+        attribute: repeated(5, "AttributeProto"),
+        domain: field(7, "string"),
       },
     },
     AttributeProto: {
       fields: {
-        name: field(1, "string"), f: field(2, "float"), i: field(3, "int64"), s: field(4, "bytes"),
-        ints: repeated(8, "int64"), type: field(20, "int32"),
+        name: field(1, "string"),
+        f: field(2, "float"),
+        i: field(3, "int64"),
+        s: field(4, "bytes"),
+        ints: repeated(8, "int64"),
+        type: field(20, "int32"),
       },
     },
     TensorProto: {
       fields: {
-        dims: repeated(1, "int64"), dataType: field(2, "int32"), name: field(8, "string"), rawData: field(9, "bytes"),
-        externalData: repeated(13, "StringStringEntryProto"), dataLocation: field(14, "int32"),
+        dims: repeated(1, "int64"),
+        dataType: field(2, "int32"),
+        name: field(8, "string"),
+        rawData: field(9, "bytes"),
+        externalData: repeated(13, "StringStringEntryProto"),
+        dataLocation: field(14, "int32"),
       },
     },
     StringStringEntryProto: { fields: { key: field(1, "string"), value: field(2, "string") } },
@@ -67,7 +85,10 @@ export function encodeModel(graph: Graph): Uint8Array {
   return ModelProto.encode({
     irVersion: IR_VERSION,
     producerName: "qedit",
-    opsetImport: [{ domain: "", version: OPSET }, { domain: MICROSOFT, version: 1 }],
+    opsetImport: [
+      { domain: "", version: OPSET },
+      { domain: MICROSOFT, version: 1 },
+    ],
     graph: {
       name: graph.name,
       node: encodedNodes(graph).map(nodeProto),
@@ -128,11 +149,19 @@ function externalProtos(graph: Graph) {
 }
 
 function constantProtos(graph: Graph) {
-  return [...graph.constants].map(([name, { dtype, shape, bytes }]) => ({ name, dims: shape, dataType: ELEMENT[dtype].onnx, rawData: bytes }));
+  return [...graph.constants].map(([name, { dtype, shape, bytes }]) => ({
+    name,
+    dims: shape,
+    dataType: ELEMENT[dtype].onnx,
+    rawData: bytes,
+  }));
 }
 
 function valueProto(value: Value) {
-  return { name: value.name, type: { tensorType: { elemType: ELEMENT[value.dtype].onnx, shape: { dim: dimProtos(value.shape) } } } };
+  return {
+    name: value.name,
+    type: { tensorType: { elemType: ELEMENT[value.dtype].onnx, shape: { dim: dimProtos(value.shape) } } },
+  };
 }
 
 function dimProtos(shape: Shape) {

@@ -1,7 +1,7 @@
 // The fused operators that the networks are made of (rule 5 of the design), as functions over values.
 // Operator schemas: onnx/docs/Operators.md (opset 23) and onnxruntime/docs/ContribOperators.md (com.microsoft).
 import { MICROSOFT } from "./graph.js";
-import { addDims, divideDim, multiplyDims, sameShape, type Dim } from "./types.js";
+import { addDims, type Dim, divideDim, multiplyDims, sameShape } from "./types.js";
 import type { Value } from "./value.js";
 
 /** Opset of the default domain: the first with RMSNormalization, RotaryEmbedding and Attention. */
@@ -30,38 +30,67 @@ export function gemm(x: Value, weight: Value, bias?: Value): Value {
  */
 export function fp8Gemm(x: Value, weight: Value, { scales, bias }: { scales: Value; bias: Value | undefined }): Value {
   const [out, length] = [weight.dim(0), weight.dim(1)];
-  const isFitting = x.rank === 2 && weight.dtype === "f8_e4m3" && x.dim(1) === length && sameShape(scales.shape, [out, 1]) && scales.dtype === "f32";
+  const isFitting =
+    x.rank === 2 &&
+    weight.dtype === "f8_e4m3" &&
+    x.dim(1) === length &&
+    sameShape(scales.shape, [out, 1]) &&
+    scales.dtype === "f32";
   if (!isFitting || (bias && (!sameShape(bias.shape, [out]) || bias.dtype !== x.dtype))) {
-    throw refuse("MatMulBlockQuantizedFp8Weight", x, `${weight.text()}, ${scales.text()} and ${bias?.text() ?? "no bias"} do not fit`);
+    throw refuse(
+      "MatMulBlockQuantizedFp8Weight",
+      x,
+      `${weight.text()}, ${scales.text()} and ${bias?.text() ?? "no bias"} do not fit`,
+    );
   }
   // Input 3 would be a scale by which x itself is rounded to 8 bits.
   const inputs = bias ? [x, weight, scales, undefined, bias] : [x, weight, scales];
-  const options = { shapes: [[x.dim(0), out]], dtype: x.dtype, domain: MICROSOFT, attributes: { block_size: { int: Number(length) } } };
+  const options = {
+    shapes: [[x.dim(0), out]],
+    dtype: x.dtype,
+    domain: MICROSOFT,
+    attributes: { block_size: { int: Number(length) } },
+  };
   return x.graph.node("MatMulBlockQuantizedFp8Weight", inputs, options)[0]!;
 }
 
 /** Normalises the last axis to mean 0 and variance 1, then `· scale + shift`; scale and shift [width] may be computed (AdaLN). */
 export function layerNorm(x: Value, scale: Value, shift: Value, epsilon: number): Value {
   for (const each of [scale, shift]) {
-    if (each.rank !== 1 || each.dim(0) !== x.dim(-1)) throw refuse("LayerNormalization", x, `${each.text()} does not fit`);
+    if (each.rank !== 1 || each.dim(0) !== x.dim(-1))
+      throw refuse("LayerNormalization", x, `${each.text()} does not fit`);
   }
   const attributes = { axis: { int: -1 }, epsilon: { float: epsilon } };
   return x.graph.node("LayerNormalization", [x, scale, shift], { shapes: [x.shape], dtype: x.dtype, attributes })[0]!;
 }
 
 /** The sum of x and what is added to it, and `layerNorm` of that sum, by one operator; x [tokens, width]. */
-export function skipLayerNorm([x, added]: readonly [Value, Value], { scale, shift }: { scale: Value; shift: Value }, epsilon: number): { sum: Value; normed: Value } {
-  const isFitting = x.rank === 2 && sameShape(x.shape, added.shape) && [scale, shift].every((each) => sameShape(each.shape, [x.dim(-1)]));
-  if (!isFitting || [added, scale, shift].some(({ dtype }) => dtype !== x.dtype)) throw refuse("SkipLayerNormalization", x, `${added.text()}, ${scale.text()} and ${shift.text()} do not fit`);
+export function skipLayerNorm(
+  [x, added]: readonly [Value, Value],
+  { scale, shift }: { scale: Value; shift: Value },
+  epsilon: number,
+): { sum: Value; normed: Value } {
+  const isFitting =
+    x.rank === 2 &&
+    sameShape(x.shape, added.shape) &&
+    [scale, shift].every((each) => sameShape(each.shape, [x.dim(-1)]));
+  if (!isFitting || [added, scale, shift].some(({ dtype }) => dtype !== x.dtype))
+    throw refuse("SkipLayerNormalization", x, `${added.text()}, ${scale.text()} and ${shift.text()} do not fit`);
   // Outputs 1 and 2 would be mean and deviation.
-  const options = { shapes: [x.shape, undefined, undefined, x.shape], dtype: x.dtype, domain: MICROSOFT, attributes: { epsilon: { float: epsilon } } };
+  const options = {
+    shapes: [x.shape, undefined, undefined, x.shape],
+    dtype: x.dtype,
+    domain: MICROSOFT,
+    attributes: { epsilon: { float: epsilon } },
+  };
   const [normed, sum] = x.graph.node("SkipLayerNormalization", [x, added, scale, shift], options) as [Value, Value];
   return { sum, normed };
 }
 
 /** `x / sqrt(mean(x²) + epsilon) · weight` over the last axis. */
 export function rmsNorm(x: Value, weight: Value, epsilon: number): Value {
-  if (weight.rank !== 1 || weight.dim(0) !== x.dim(-1)) throw refuse("RMSNormalization", x, `${weight.text()} does not fit`);
+  if (weight.rank !== 1 || weight.dim(0) !== x.dim(-1))
+    throw refuse("RMSNormalization", x, `${weight.text()} does not fit`);
   const attributes = { axis: { int: -1 }, epsilon: { float: epsilon } };
   return x.graph.node("RMSNormalization", [x, weight], { shapes: [x.shape], dtype: x.dtype, attributes })[0]!;
 }
@@ -70,7 +99,11 @@ export function rmsNorm(x: Value, weight: Value, epsilon: number): Value {
 export type RotaryPairs = "interleaved" | "halves";
 
 /** Rotates x [1, tokens, heads·d] by angles given as cos and sin [1, tokens, d/2]. */
-export function rotary(x: Value, { cos, sin }: { cos: Value; sin: Value }, { heads, pairs }: { heads: number; pairs: RotaryPairs }): Value {
+export function rotary(
+  x: Value,
+  { cos, sin }: { cos: Value; sin: Value },
+  { heads, pairs }: { heads: number; pairs: RotaryPairs },
+): Value {
   const width = x.dim(-1);
   if (x.rank !== 3 || typeof width !== "number" || cos.dim(-1) !== width / heads / 2 || cos.dim(1) !== x.dim(1)) {
     throw refuse("RotaryEmbedding", x, `${heads} heads and ${cos.text()} do not fit`);
@@ -104,7 +137,11 @@ export function causalAttention({ q, k, v }: Attended, heads: { query: number; k
   if (Number(width) / heads.query !== Number(keyWidth) / heads.keyValue) {
     throw refuse("Attention", q, `${heads.query} heads and ${heads.keyValue} heads of ${k.text()} do not fit`);
   }
-  const attributes = { q_num_heads: { int: heads.query }, kv_num_heads: { int: heads.keyValue }, is_causal: { int: 1 } };
+  const attributes = {
+    q_num_heads: { int: heads.query },
+    kv_num_heads: { int: heads.keyValue },
+    is_causal: { int: 1 },
+  };
   return q.graph.node("Attention", [q, k, v], { shapes: [q.shape], dtype: q.dtype, attributes })[0]!;
 }
 
@@ -116,7 +153,11 @@ export function silu(x: Value): Value {
 
 /** GELU, exact (erf) or by tanh. */
 export function gelu(x: Value, approximate: "none" | "tanh"): Value {
-  return x.graph.node("Gelu", [x], { shapes: [x.shape], dtype: x.dtype, attributes: { approximate: { text: approximate } } })[0]!;
+  return x.graph.node("Gelu", [x], {
+    shapes: [x.shape],
+    dtype: x.dtype,
+    attributes: { approximate: { text: approximate } },
+  })[0]!;
 }
 
 /** Numbers of a 2-D convolution: pads are [top, left, bottom, right]. */
@@ -126,7 +167,11 @@ export interface ConvOptions {
 }
 
 /** 2-D convolution of x [1, in, h, w] with weight [out, in, kh, kw] and bias [out]. */
-export function conv2d(x: Value, { weight, bias }: { weight: Value; bias: Value }, { stride, pads }: ConvOptions): Value {
+export function conv2d(
+  x: Value,
+  { weight, bias }: { weight: Value; bias: Value },
+  { stride, pads }: ConvOptions,
+): Value {
   const [channels, kernelHeight, kernelWidth] = [weight.dim(1), weight.dim(2), weight.dim(3)];
   if (x.rank !== 4 || x.dim(1) !== channels || typeof kernelHeight !== "number" || typeof kernelWidth !== "number") {
     throw refuse("Conv", x, `${weight.text()} does not fit`);
@@ -139,7 +184,11 @@ export function conv2d(x: Value, { weight, bias }: { weight: Value; bias: Value 
     strides: { ints: [stride, stride] },
     pads: { ints: pads },
   };
-  return x.graph.node("Conv", [x, weight, bias], { shapes: [[1, weight.dim(0), height, width]], dtype: x.dtype, attributes })[0]!;
+  return x.graph.node("Conv", [x, weight, bias], {
+    shapes: [[1, weight.dim(0), height, width]],
+    dtype: x.dtype,
+    attributes,
+  })[0]!;
 }
 
 // floor((dim - kernel) / stride) + 1 with kernel counted less its padding.

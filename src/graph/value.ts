@@ -1,7 +1,7 @@
 // A value of the graph: a name with a type and a shape, and the operators as methods.
 // Adding a node infers the result or throws on that line, with both sides in the message.
 import type { Graph, NodeOptions } from "./graph.js";
-import { addDims, ELEMENT, multiplyDims, sameShape, shapeText, type Dim, type DType, type Shape } from "./types.js";
+import { addDims, type Dim, type DType, ELEMENT, multiplyDims, type Shape, sameShape, shapeText } from "./types.js";
 
 /** A tensor that a node, an input or an initializer gives. */
 export class Value {
@@ -74,8 +74,16 @@ export class Value {
 
   /** The sum of all elements, a scalar. */
   sum(): Value {
-    const axes = this.graph.constant("i64", [this.rank], this.shape.map((_, axis) => axis));
-    return this.#node("ReduceSum", [this, axes], { shapes: [[]], dtype: this.dtype, attributes: { keepdims: { int: 0 } } });
+    const axes = this.graph.constant(
+      "i64",
+      [this.rank],
+      this.shape.map((_, axis) => axis),
+    );
+    return this.#node("ReduceSum", [this, axes], {
+      shapes: [[]],
+      dtype: this.dtype,
+      attributes: { keepdims: { int: 0 } },
+    });
   }
 
   /** Limits every element to [low, high]. */
@@ -87,7 +95,11 @@ export class Value {
   /** The same numbers as another element type; nothing is added when it is that already. */
   cast(dtype: DType): Value {
     if (dtype === this.dtype) return this;
-    return this.#node("Cast", [this], { shapes: [this.shape], dtype, attributes: { to: { int: ELEMENT[dtype].onnx } } });
+    return this.#node("Cast", [this], {
+      shapes: [this.shape],
+      dtype,
+      attributes: { to: { int: ELEMENT[dtype].onnx } },
+    });
   }
 
   /** Matrix product of the last two axes; ranks are equal or one side is a matrix. */
@@ -98,13 +110,20 @@ export class Value {
     }
     this.#sameType(other, "MatMul");
     const batch = this.rank >= other.rank ? this.shape.slice(0, -2) : other.shape.slice(0, -2);
-    return this.#node("MatMul", [this, other], { shapes: [[...batch, this.dim(-2), other.dim(-1)]], dtype: this.dtype });
+    return this.#node("MatMul", [this, other], {
+      shapes: [[...batch, this.dim(-2), other.dim(-1)]],
+      dtype: this.dtype,
+    });
   }
 
   /** Reorders axes: `axes[i]` is the axis of this value that becomes axis i. */
   transpose(axes: readonly number[]): Value {
     if (axes.length !== this.rank) throw new Error(`internal: cannot transpose ${this.text()} by [${axes.join(", ")}]`);
-    return this.#one("Transpose", axes.map((axis) => this.dim(axis)), { perm: { ints: axes } });
+    return this.#one(
+      "Transpose",
+      axes.map((axis) => this.dim(axis)),
+      { perm: { ints: axes } },
+    );
   }
 
   /** The same elements under another shape. Names must multiply out to the same; at most one may move to a new place. */
@@ -137,7 +156,9 @@ export class Value {
   slice(axis: number, start: number, end: number): Value {
     const length = this.dim(axis);
     if (typeof length !== "number" || start < 0 || end > length || start >= end) {
-      throw new Error(`Cannot slice ${this.text()} to [${start}, ${end}) of axis ${axis} in "${this.graph.place("Slice")}"`);
+      throw new Error(
+        `Cannot slice ${this.text()} to [${start}, ${end}) of axis ${axis} in "${this.graph.place("Slice")}"`,
+      );
     }
     const index = (number: number) => this.graph.constant("i64", [1], [number]);
     const shape = replaced(this.shape, axis, end - start);
@@ -163,7 +184,9 @@ export class Value {
   chunk(count: number, axis: number): Value[] {
     const length = this.dim(axis);
     if (typeof length !== "number" || length % count !== 0) {
-      throw new Error(`Cannot cut ${this.text()} into ${count} parts along axis ${axis} in "${this.graph.place("Split")}"`);
+      throw new Error(
+        `Cannot cut ${this.text()} into ${count} parts along axis ${axis} in "${this.graph.place("Split")}"`,
+      );
     }
     const shapes = Array.from({ length: count }, () => replaced(this.shape, axis, length / count));
     const attributes = { axis: { int: axis < 0 ? axis + this.rank : axis }, num_outputs: { int: count } };
@@ -174,10 +197,17 @@ export class Value {
   cut(lengths: readonly number[], axis: number): Value[] {
     if (lengths.length === 1) return [this];
     const total = lengths.reduce((sum, length) => sum + length, 0);
-    if (total !== this.dim(axis)) throw new Error(`Cannot cut ${this.text()} into ${lengths.join(" + ")} along axis ${axis} in "${this.graph.place("Split")}"`);
+    if (total !== this.dim(axis))
+      throw new Error(
+        `Cannot cut ${this.text()} into ${lengths.join(" + ")} along axis ${axis} in "${this.graph.place("Split")}"`,
+      );
     const sizes = this.graph.constant("i64", [lengths.length], lengths);
     const shapes = lengths.map((length) => replaced(this.shape, axis, length));
-    return this.graph.node("Split", [this, sizes], { shapes, dtype: this.dtype, attributes: { axis: { int: axis < 0 ? axis + this.rank : axis } } });
+    return this.graph.node("Split", [this, sizes], {
+      shapes,
+      dtype: this.dtype,
+      attributes: { axis: { int: axis < 0 ? axis + this.rank : axis } },
+    });
   }
 
   #broadcast(operator: string, other: Value | number): Value {
@@ -217,7 +247,9 @@ export class Value {
 function lengthsOf(likes: readonly Value[], axis: number): Value {
   const { graph } = likes[0]!;
   const lengths = likes.map((like) => graph.once(`length ${like.dim(axis)}`, () => like.shapeValue(axis, axis + 1)));
-  return lengths.length === 1 ? lengths[0]! : graph.once(`lengths ${likes.map((like) => like.dim(axis)).join()}`, () => concat(lengths, 0));
+  return lengths.length === 1
+    ? lengths[0]!
+    : graph.once(`lengths ${likes.map((like) => like.dim(axis)).join()}`, () => concat(lengths, 0));
 }
 
 const VERB: Readonly<Record<string, string>> = { Add: "add", Sub: "subtract", Mul: "multiply", Div: "divide" };
@@ -233,9 +265,15 @@ export function concat(values: readonly Value[], axis: number): Value {
   if (first === undefined) throw new Error("internal: concat of nothing");
   for (const value of values) {
     if (!sameShape(replaced(value.shape, axis, 0), replaced(first.shape, axis, 0))) {
-      throw new Error(`Cannot join ${first.text()} and ${value.text()} along axis ${axis} in "${first.graph.place("Concat")}"`);
+      throw new Error(
+        `Cannot join ${first.text()} and ${value.text()} along axis ${axis} in "${first.graph.place("Concat")}"`,
+      );
     }
   }
   const shape = replaced(first.shape, axis, values.map((value) => value.dim(axis)).reduce(addDims));
-  return first.graph.node("Concat", values, { shapes: [shape], dtype: first.dtype, attributes: { axis: { int: axis } } })[0]!;
+  return first.graph.node("Concat", values, {
+    shapes: [shape],
+    dtype: first.dtype,
+    attributes: { axis: { int: axis } },
+  })[0]!;
 }

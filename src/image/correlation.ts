@@ -1,6 +1,7 @@
 // Normalised cross-correlation of blocks of a plane with another plane around the same place, and that plane brought to another zoom and shift.
-import type { Box } from "./image.js";
+
 import type { Plane } from "./features.js";
+import type { Box } from "./image.js";
 import type { Similarity } from "./similarity.js";
 
 /** Weaker peaks are no match: noise of a block's size reaches a third. */
@@ -51,7 +52,12 @@ export function correlations({ template, searched, block, reach }: Search): numb
       const b = rectangle(searched.sums, place, width + 1);
       const bb = rectangle(searched.squares, place, width + 1);
       const spread = (aa - (a * a) / count) * (bb - (b * b) / count);
-      scores.push(spread > 1e-6 ? (product(template.data, searched.data, { block, width, shift: dy * width + dx }) - (a * b) / count) / Math.sqrt(spread) : 0);
+      scores.push(
+        spread > 1e-6
+          ? (product(template.data, searched.data, { block, width, shift: dy * width + dx }) - (a * b) / count) /
+              Math.sqrt(spread)
+          : 0,
+      );
     }
   }
   return scores;
@@ -82,7 +88,11 @@ function rectangle(sums: Float64Array, { x, y, width, height }: Box, across: num
   return sums[bottom + width]! - sums[bottom]! - sums[top + width]! + sums[top]!;
 }
 
-function product(a: Float32Array, b: Float32Array, { block, width, shift }: { block: Box; width: number; shift: number }): number {
+function product(
+  a: Float32Array,
+  b: Float32Array,
+  { block, width, shift }: { block: Box; width: number; shift: number },
+): number {
   let sum = 0;
   for (let row = block.y; row < block.y + block.height; row++) {
     const start = row * width + block.x;
@@ -101,7 +111,10 @@ export function bestOffset(scores: readonly number[], reach: number): [number, n
     const curve = before - 2 * scores[peak]! + after;
     return curve < 0 ? (before - after) / (2 * curve) : 0;
   };
-  return [x - reach + vertex(scores[peak - 1]!, scores[peak + 1]!), y - reach + vertex(scores[peak - across]!, scores[peak + across]!)];
+  return [
+    x - reach + vertex(scores[peak - 1]!, scores[peak + 1]!),
+    y - reach + vertex(scores[peak - across]!, scores[peak + across]!),
+  ];
 }
 
 /** The plane as it looks after the similarity about its centre: bilinear, edges repeated. */
@@ -123,7 +136,10 @@ export function warp({ width, height, data }: Plane, { zoom, x, y }: Similarity)
   return { width, height, data: out };
 }
 
-function taps(length: number, place: (index: number) => number): { near: Int32Array; far: Int32Array; share: Float32Array } {
+function taps(
+  length: number,
+  place: (index: number) => number,
+): { near: Int32Array; far: Int32Array; share: Float32Array } {
   const clamp = (index: number) => Math.min(Math.max(index, 0), length - 1);
   const at = Array.from({ length }, (_, index) => place(index));
   return {

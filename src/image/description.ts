@@ -56,7 +56,12 @@ function* pngText(type: "tEXt" | "zTXt" | "iTXt", body: Buffer): Iterable<Pictur
   const end = body.indexOf(0);
   if (end < 1) return;
   const keyword = body.toString("latin1", 0, end);
-  const text = type === "iTXt" ? internationalText(body.subarray(end + 1)) : type === "zTXt" ? inflated(body.subarray(end + 2), "latin1") : body.toString("latin1", end + 1);
+  const text =
+    type === "iTXt"
+      ? internationalText(body.subarray(end + 1))
+      : type === "zTXt"
+        ? inflated(body.subarray(end + 2), "latin1")
+        : body.toString("latin1", end + 1);
   if (text === undefined) return;
   if (keyword === "XML:com.adobe.xmp") yield* xmpTexts(text);
   else yield { keyword, text };
@@ -92,8 +97,10 @@ function* jpegTexts(bytes: Buffer): Iterable<PictureText> {
     if (marker === 0xda || length < 2 || at + 2 + length > bytes.length) return;
     const body = bytes.subarray(at + 4, at + 2 + length);
     if (marker === 0xfe) yield { keyword: "comment", text: body.toString("utf8") };
-    else if (marker === 0xe1 && startsWith(body, EXIF_SIGNATURE)) yield* exifTexts(body.subarray(EXIF_SIGNATURE.length));
-    else if (marker === 0xe1 && startsWith(body, XMP_SIGNATURE)) yield* xmpTexts(body.toString("utf8", XMP_SIGNATURE.length));
+    else if (marker === 0xe1 && startsWith(body, EXIF_SIGNATURE))
+      yield* exifTexts(body.subarray(EXIF_SIGNATURE.length));
+    else if (marker === 0xe1 && startsWith(body, XMP_SIGNATURE))
+      yield* xmpTexts(body.toString("utf8", XMP_SIGNATURE.length));
     at += 2 + length;
   }
 }
@@ -104,7 +111,8 @@ function* webpTexts(bytes: Buffer): Iterable<PictureText> {
     const length = bytes.readUInt32LE(at + 4);
     if (at + 8 + length > bytes.length) return;
     const body = bytes.subarray(at + 8, at + 8 + length);
-    if (type === "EXIF") yield* exifTexts(startsWith(body, EXIF_SIGNATURE) ? body.subarray(EXIF_SIGNATURE.length) : body);
+    if (type === "EXIF")
+      yield* exifTexts(startsWith(body, EXIF_SIGNATURE) ? body.subarray(EXIF_SIGNATURE.length) : body);
     else if (type === "XMP " && length <= LONGEST_TEXT) yield* xmpTexts(body.toString("utf8"));
     // Chunks begin at even offsets.
     at += 8 + length + (length % 2);
@@ -121,7 +129,10 @@ function* xmpTexts(xml: string): Iterable<PictureText> {
   const start = xml.indexOf(">", item) + 1;
   const end = xml.indexOf("</rdf:li>", start);
   if (item < 0 || start < 1 || end < 0 || end > closing) return;
-  yield { keyword: "XMP description", text: xml.slice(start, end).replace(/&(lt|gt|quot|apos|amp);/g, (_, name: string) => ENTITIES[name]!) };
+  yield {
+    keyword: "XMP description",
+    text: xml.slice(start, end).replace(/&(lt|gt|quot|apos|amp);/g, (_, name: string) => ENTITIES[name]!),
+  };
 }
 
 // A text too long for one JPEG segment: comments `qedit 1/3\0…`, `qedit 2/3\0…`, …

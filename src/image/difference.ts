@@ -34,7 +34,13 @@ export function pixelDifference(a: Image, b: Image): PixelDifference {
     if (largest > max) max = largest;
   }
   const count = a.data.length;
-  return { identical: max === 0, psnr: max === 0 ? undefined : 10 * Math.log10((WHITE * WHITE * count) / squares), max, mean: sum / count, share: pixels / (count / CHANNELS) };
+  return {
+    identical: max === 0,
+    psnr: max === 0 ? undefined : 10 * Math.log10((WHITE * WHITE * count) / squares),
+    max,
+    mean: sum / count,
+    share: pixels / (count / CHANNELS),
+  };
 }
 
 /** Colours of the heat map from no difference to the largest: nothing is black. */
@@ -52,7 +58,11 @@ export function heatMap(a: Image, b: Image): Image {
   const { max } = pixelDifference(a, b);
   if (max === 0) return { ...a, data };
   for (let at = 0; at < data.length; at += CHANNELS) {
-    const largest = Math.max(Math.abs(a.data[at]! - b.data[at]!), Math.abs(a.data[at + 1]! - b.data[at + 1]!), Math.abs(a.data[at + 2]! - b.data[at + 2]!));
+    const largest = Math.max(
+      Math.abs(a.data[at]! - b.data[at]!),
+      Math.abs(a.data[at + 1]! - b.data[at + 1]!),
+      Math.abs(a.data[at + 2]! - b.data[at + 2]!),
+    );
     // The root shows small differences beside a large one.
     data.set(heatOf(Math.sqrt(largest / max)), at);
   }
@@ -62,5 +72,7 @@ export function heatMap(a: Image, b: Image): Image {
 function heatOf(share: number): number[] {
   const place = share * (HEAT.length - 1);
   const below = Math.min(Math.floor(place), HEAT.length - 2);
-  return HEAT[below]!.map((level, channel) => Math.round(level + (HEAT[below + 1]![channel]! - level) * (place - below)));
+  return HEAT[below]!.map((level, channel) =>
+    Math.round(level + (HEAT[below + 1]![channel]! - level) * (place - below)),
+  );
 }

@@ -14,7 +14,11 @@ const FAR = 1e12;
 export function distanceTo({ width, height, data }: Mask, value: 0 | 1): Float32Array {
   const squares = Float64Array.from(data, (each) => (each === value ? 0 : FAR));
   const longest = Math.max(width, height);
-  const scratch = { line: new Float64Array(longest), vertices: new Int32Array(longest), borders: new Float64Array(longest + 1) };
+  const scratch = {
+    line: new Float64Array(longest),
+    vertices: new Int32Array(longest),
+    borders: new Float64Array(longest + 1),
+  };
   for (let x = 0; x < width; x++) envelope(squares, { start: x, stride: width, count: height }, scratch);
   for (let y = 0; y < height; y++) envelope(squares, { start: y * width, stride: 1, count: width }, scratch);
   return Float32Array.from(squares, Math.sqrt);

@@ -1,9 +1,9 @@
 // How far a result zoomed and shifted against the original, measured where it did not change: blocks of edge strength are looked for in the
 // original by normalised correlation, coarse to fine, and the similarity that most of them agree on is the drift.
 import { bestOffset, correlations, deviation, searchable, warp } from "./correlation.js";
-import { edgeStrength, halved, reducedLuma, type Plane } from "./features.js";
+import { edgeStrength, halved, type Plane, reducedLuma } from "./features.js";
 import type { Box, FloatImage, Image, Size } from "./image.js";
-import { IDENTITY, robustFit, type PointPair, type RobustFit, type Similarity } from "./similarity.js";
+import { IDENTITY, type PointPair, type RobustFit, robustFit, type Similarity } from "./similarity.js";
 
 /** What was measured, in pixels of the result: x to the right, y downwards at its centre; zoom 1.003 is 0.3 % larger than the original. */
 export interface Drift extends Similarity {
@@ -41,7 +41,11 @@ const LEAST_AGREEMENT = 0.08;
 const MOST_EDGE_ERROR = 0.5;
 
 /** Measures the drift of a result against the part of the original inside box, which the result shows whole. Undefined when they share too little to tell. */
-export function measureDrift(result: Image | FloatImage, original: Image | FloatImage, box: Box = { x: 0, y: 0, width: original.width, height: original.height }): Drift | undefined {
+export function measureDrift(
+  result: Image | FloatImage,
+  original: Image | FloatImage,
+  box: Box = { x: 0, y: 0, width: original.width, height: original.height },
+): Drift | undefined {
   const size = workingSize(result, box);
   const whole = { x: 0, y: 0, width: result.width, height: result.height };
   const levels = pyramid(reducedLuma(result, whole, size), reducedLuma(original, box, size));
@@ -69,12 +73,21 @@ interface Found {
 
 function isSure({ fit, textured }: Found, size: Size): boolean {
   const edge = Math.hypot(size.width, size.height) / 2;
-  return fit.followers >= LEAST_BLOCKS && fit.followers >= LEAST_AGREEMENT * textured && fit.zoomError * edge <= MOST_EDGE_ERROR;
+  return (
+    fit.followers >= LEAST_BLOCKS &&
+    fit.followers >= LEAST_AGREEMENT * textured &&
+    fit.zoomError * edge <= MOST_EDGE_ERROR
+  );
 }
 
 function workingSize(result: Size, box: Size): Size {
   const limit = { width: Math.min(result.width, box.width), height: Math.min(result.height, box.height) };
-  const scale = Math.min(WORKING_SIDE / Math.max(result.width, result.height), limit.width / result.width, limit.height / result.height, 1);
+  const scale = Math.min(
+    WORKING_SIDE / Math.max(result.width, result.height),
+    limit.width / result.width,
+    limit.height / result.height,
+    1,
+  );
   const side = (length: number, most: number) => Math.min(Math.max(Math.round(length * scale), 1), most);
   return { width: side(result.width, limit.width), height: side(result.height, limit.height) };
 }
@@ -124,7 +137,9 @@ function follow(start: Start, levels: readonly Level[]): Start {
     const expected = { zoom: current.zoom, x: current.x / scale, y: current.y / scale };
     const fit = robustFit(matchBlocks(level, expected, SEARCH.first).pairs, TOLERANCE);
     // The coarsest levels have few blocks; the next one may still tell.
-    return fit === undefined ? current : { zoom: fit.zoom, x: fit.x * scale, y: fit.y * scale, followers: fit.followers };
+    return fit === undefined
+      ? current
+      : { zoom: fit.zoom, x: fit.x * scale, y: fit.y * scale, followers: fit.followers };
   }, start);
 }
 
@@ -138,7 +153,11 @@ function settle(finest: Level, start: Similarity): Found | undefined {
 }
 
 // Looks for each block of the result in the original, which is first brought to where it is expected.
-function matchBlocks({ result, original }: Level, expected: Similarity, reach: number): { pairs: PointPair[]; textured: number } {
+function matchBlocks(
+  { result, original }: Level,
+  expected: Similarity,
+  reach: number,
+): { pairs: PointPair[]; textured: number } {
   const searched = searchable(warp(original, expected));
   const side = Math.max(Math.round(Math.max(result.width, result.height) / BLOCKS), LEAST_BLOCK);
   const pairs: PointPair[] = [];
@@ -149,7 +168,10 @@ function matchBlocks({ result, original }: Level, expected: Similarity, reach: n
     const offset = bestOffset(correlations({ template: result, searched, block, reach }), reach);
     if (offset === undefined) continue;
     const to = [block.x + (block.width - result.width) / 2, block.y + (block.height - result.height) / 2] as const;
-    const from = [(to[0] + offset[0] - expected.x) / expected.zoom, (to[1] + offset[1] - expected.y) / expected.zoom] as const;
+    const from = [
+      (to[0] + offset[0] - expected.x) / expected.zoom,
+      (to[1] + offset[1] - expected.y) / expected.zoom,
+    ] as const;
     pairs.push({ from, to });
   }
   return { pairs, textured };
@@ -162,7 +184,8 @@ function blocksOf({ width, height }: Size, side: number, reach: number): Box[] {
   const start = (length: number) => margin + Math.floor((length - 2 * margin - along(length) * side) / 2);
   const boxes: Box[] = [];
   for (let row = 0; row < along(height); row++) {
-    for (let column = 0; column < along(width); column++) boxes.push({ x: start(width) + column * side, y: start(height) + row * side, width: side, height: side });
+    for (let column = 0; column < along(width); column++)
+      boxes.push({ x: start(width) + column * side, y: start(height) + row * side, width: side, height: side });
   }
   return boxes;
 }

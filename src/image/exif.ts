@@ -3,7 +3,13 @@
 import type { PictureText } from "./description.js";
 
 const ASCII = 2;
-const TEXT_TAGS: Readonly<Record<number, string>> = { 0x010e: "ImageDescription", 0x010f: "Make", 0x0110: "Model", 0x0131: "Software", 0x013b: "Artist" };
+const TEXT_TAGS: Readonly<Record<number, string>> = {
+  270: "ImageDescription",
+  271: "Make",
+  272: "Model",
+  305: "Software",
+  315: "Artist",
+};
 const EXIF_FOLDER = 0x8769;
 const USER_COMMENT = 0x9286;
 /** What the first 8 bytes of a user comment say of the rest. */
@@ -49,7 +55,8 @@ function* entries(view: View, folder: number): Iterable<Entry> {
     const length = u32(view, at + 4) * (VALUE_BYTES[type] ?? 0);
     // Up to four bytes lie in the entry itself.
     const start = length <= 4 ? at + 8 : u32(view, at + 8);
-    if (length > 0 && start + length <= tiff.length) yield { tag: u16(view, at), type, body: tiff.subarray(start, start + length) };
+    if (length > 0 && start + length <= tiff.length)
+      yield { tag: u16(view, at), type, body: tiff.subarray(start, start + length) };
   }
 }
 

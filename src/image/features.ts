@@ -1,5 +1,5 @@
 // What registration looks at: pictures reduced to luma at a working size, and the strength of their edges, which recolouring and inversion keep.
-import { CHANNELS, type Box, type FloatImage, type Image, type Size } from "./image.js";
+import { type Box, CHANNELS, type FloatImage, type Image, type Size } from "./image.js";
 
 /** A plane of floats, row-major. */
 export interface Plane extends Size {
@@ -28,12 +28,21 @@ export function reducedLuma(image: Image | FloatImage, box: Box, size: Size): Pl
       line[column + 1]! += luma * (1 - share);
     }
     const weight = (scale * size.width * size.height) / (box.width * box.height);
-    addLine(data, line, { row: rows.first[y]!, share: rows.share[y]! * weight, rest: (1 - rows.share[y]!) * weight, size });
+    addLine(data, line, {
+      row: rows.first[y]!,
+      share: rows.share[y]! * weight,
+      rest: (1 - rows.share[y]!) * weight,
+      size,
+    });
   }
   return { ...size, data };
 }
 
-function addLine(data: Float32Array, line: Float32Array, { row, share, rest, size }: { row: number; share: number; rest: number; size: Size }): void {
+function addLine(
+  data: Float32Array,
+  line: Float32Array,
+  { row, share, rest, size }: { row: number; share: number; rest: number; size: Size },
+): void {
   const start = row * size.width;
   for (let x = 0; x < size.width; x++) data[start + x]! += line[x]! * share;
   if (rest <= 0 || row + 1 >= size.height) return;

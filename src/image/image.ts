@@ -58,10 +58,15 @@ export function toBytes(image: Image | FloatImage, quantization: Quantization): 
 export function crop<Picture extends Image | FloatImage>(image: Picture, box: Box): Picture {
   const { x, y, width, height } = box;
   if (x < 0 || y < 0 || width < 1 || height < 1 || x + width > image.width || y + height > image.height) {
-    throw new Error(`internal: box ${width}x${height}+${x}+${y} reaches outside a picture of ${image.width}x${image.height}`);
+    throw new Error(
+      `internal: box ${width}x${height}+${x}+${y} reaches outside a picture of ${image.width}x${image.height}`,
+    );
   }
   if (width === image.width && height === image.height) return image;
-  const data = image.data instanceof Uint8Array ? new Uint8Array(width * height * CHANNELS) : new Float32Array(width * height * CHANNELS);
+  const data =
+    image.data instanceof Uint8Array
+      ? new Uint8Array(width * height * CHANNELS)
+      : new Float32Array(width * height * CHANNELS);
   for (let row = 0; row < height; row++) {
     const start = ((y + row) * image.width + x) * CHANNELS;
     data.set(image.data.subarray(start, start + width * CHANNELS), row * width * CHANNELS);
@@ -75,7 +80,8 @@ export function toPlanes(image: Image | FloatImage): Tensor<"float32"> {
   const area = width * height;
   const planes = new Float32Array(area * CHANNELS);
   for (let pixel = 0; pixel < area; pixel++) {
-    for (let channel = 0; channel < CHANNELS; channel++) planes[channel * area + pixel] = data[pixel * CHANNELS + channel] as number;
+    for (let channel = 0; channel < CHANNELS; channel++)
+      planes[channel * area + pixel] = data[pixel * CHANNELS + channel] as number;
   }
   return float32([1, CHANNELS, height, width], planes);
 }
@@ -84,7 +90,10 @@ export function toPlanes(image: Image | FloatImage): Tensor<"float32"> {
 export function fromBytes({ shape, data }: Tensor<"uint8">): Image {
   const [batch, height, width, channels, ...rest] = shape;
   if (batch !== 1 || channels !== CHANNELS || !height || !width || rest.length > 0) {
-    throw new QeditError("QEDIT_E_ARTIFACT", `Cannot make a picture of a tensor [${shape.join(", ")}]: wanted [1, height, width, 3]`);
+    throw new QeditError(
+      "QEDIT_E_ARTIFACT",
+      `Cannot make a picture of a tensor [${shape.join(", ")}]: wanted [1, height, width, 3]`,
+    );
   }
   return { width, height, data };
 }

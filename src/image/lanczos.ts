@@ -88,7 +88,9 @@ function taps(from: number, to: number): Taps {
     const center = (i + 0.5) * scale;
     const start = Math.max(Math.trunc(center - support + 0.5), 0);
     const count = Math.min(Math.trunc(center + support + 0.5), from) - start;
-    const exact = Array.from({ length: count }, (_, tap) => lanczosKernel((tap + start - center + 0.5) * (1 / filterScale)));
+    const exact = Array.from({ length: count }, (_, tap) =>
+      lanczosKernel((tap + start - center + 0.5) * (1 / filterScale)),
+    );
     const sum = exact.reduce((total, weight) => total + weight, 0);
     exact.forEach((weight, tap) => (weights[i * stride + tap] = toFixedPoint(sum === 0 ? weight : weight / sum)));
     starts[i] = start;
@@ -112,5 +114,5 @@ function toFixedPoint(weight: number): number {
 
 function clipToByte(sum: number): number {
   const value = sum >> PRECISION_BITS;
-  return value < 0 ? 0 : value > 255 ? 255 : value;
+  return value < 0 ? 0 : Math.min(value, 255);
 }

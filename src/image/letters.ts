@@ -12,7 +12,9 @@ const COLUMNS =
   "7F08040478 00447D4000 2040443D00 7F10284400 00417F4000 7C04180478 7C08040478 3844444438 7C14141408 081414187C 7C08040408 4854545420 " +
   "043F444020 3C4040207C 1C2040201C 3C4030403C 4428102844 0C5050503C 4464544C44 0008364100 00007F0000 0041360800 1008081008";
 
-const GLYPHS: readonly (readonly number[])[] = COLUMNS.split(" ").map((glyph) => glyph.match(/../g)!.map((column) => Number.parseInt(column, 16)));
+const GLYPHS: readonly (readonly number[])[] = COLUMNS.split(" ").map((glyph) =>
+  glyph.match(/../g)!.map((column) => Number.parseInt(column, 16)),
+);
 
 /** Dots of a character with the gap after it, across and down. */
 const ADVANCE = 6;
@@ -26,7 +28,10 @@ export const LINE_HEIGHT = ROWS * DOT;
 
 /** What a label shows of a text: accents dropped, other characters as `?`, the middle left out when it is wider than `width` pixels. */
 export function fitted(text: string, width: number): string {
-  const plain = text.normalize("NFKD").replace(/\p{M}/gu, "").replace(/[^ -~]/gu, "?");
+  const plain = text
+    .normalize("NFKD")
+    .replace(/\p{M}/gu, "")
+    .replace(/[^ -~]/gu, "?");
   const most = Math.floor((width + DOT) / (ADVANCE * DOT));
   if (plain.length <= most) return plain;
   if (most <= 4) return plain.slice(0, most);
@@ -44,13 +49,15 @@ export function drawText(image: Image, text: string, { x, y, shade }: { x: numbe
   [...text].forEach((character, index) => {
     const glyph = GLYPHS[character.charCodeAt(0) - 32] ?? [];
     glyph.forEach((column, across) => {
-      for (let row = 0; row < ROWS; row++) if ((column >> row) & 1) fillDot(image, { x: x + (index * ADVANCE + across) * DOT, y: y + row * DOT, shade });
+      for (let row = 0; row < ROWS; row++)
+        if ((column >> row) & 1) fillDot(image, { x: x + (index * ADVANCE + across) * DOT, y: y + row * DOT, shade });
     });
   });
 }
 
 function fillDot({ data, width, height }: Image, { x, y, shade }: { x: number; y: number; shade: number }): void {
   for (let row = y; row < Math.min(y + DOT, height); row++) {
-    for (let column = x; column < Math.min(x + DOT, width); column++) data.fill(shade, (row * width + column) * CHANNELS, (row * width + column + 1) * CHANNELS);
+    for (let column = x; column < Math.min(x + DOT, width); column++)
+      data.fill(shade, (row * width + column) * CHANNELS, (row * width + column + 1) * CHANNELS);
   }
 }

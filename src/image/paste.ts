@@ -1,6 +1,6 @@
 // Pasting back: the original's own pixels wherever an edit changed nothing, by a mask or by what is seen to have changed.
-import { distanceTo, grown, shrunk, withoutSpecks, type Mask } from "./distance.js";
-import { CHANNELS, type Box, type Image } from "./image.js";
+import { distanceTo, grown, type Mask, shrunk, withoutSpecks } from "./distance.js";
+import { type Box, CHANNELS, type Image } from "./image.js";
 
 /** Share of the longer side, in the units of its name: blur before comparing, gaps that close, and the side of the largest speck that is dropped. */
 const BLUR = 1 / 512;
@@ -28,7 +28,11 @@ export async function changedMask(result: Image, original: Image): Promise<Mask>
   const [a, b] = await Promise.all([blurred(result, side * BLUR), blurred(original, side * BLUR)]);
   const differences = new Uint8Array(width * height);
   for (let i = 0, at = 0; i < differences.length; i++, at += CHANNELS) {
-    differences[i] = Math.max(Math.abs(a[at]! - b[at]!), Math.abs(a[at + 1]! - b[at + 1]!), Math.abs(a[at + 2]! - b[at + 2]!));
+    differences[i] = Math.max(
+      Math.abs(a[at]! - b[at]!),
+      Math.abs(a[at + 1]! - b[at + 1]!),
+      Math.abs(a[at + 2]! - b[at + 2]!),
+    );
   }
   const { least, most, perMedian, above } = THRESHOLD;
   const threshold = Math.min(Math.max(median(differences) * perMedian + above, least), most);
@@ -44,8 +48,14 @@ export function alphaAround(mask: Mask, feather: number): Alpha {
 
 /** Alpha of a mask picture, white where the edit belongs: greys count in part, and edges fade over `feather` pixels inside; black keeps nothing of the result. */
 export function alphaOfPicture({ width, height, data }: Image, feather: number): Alpha {
-  const levels = Float32Array.from({ length: width * height }, (_, i) => (data[i * CHANNELS]! + data[i * CHANNELS + 1]! + data[i * CHANNELS + 2]!) / 3);
-  const inside = alphaInside({ width, height, data: Uint8Array.from(levels, (level) => Number(level > BLACK)) }, feather);
+  const levels = Float32Array.from(
+    { length: width * height },
+    (_, i) => (data[i * CHANNELS]! + data[i * CHANNELS + 1]! + data[i * CHANNELS + 2]!) / 3,
+  );
+  const inside = alphaInside(
+    { width, height, data: Uint8Array.from(levels, (level) => Number(level > BLACK)) },
+    feather,
+  );
   return { width, height, data: inside.data.map((alpha, i) => alpha * (levels[i]! >= WHITE ? 1 : levels[i]! / 255)) };
 }
 
@@ -57,7 +67,8 @@ export function pasted(result: Image, original: Image, { alpha, box }: { alpha: 
       const share = alpha.data[y * original.width + x]!;
       if (share <= 0) continue;
       const at = (y * original.width + x) * CHANNELS;
-      for (let i = at; i < at + CHANNELS; i++) data[i] = Math.round(share * result.data[i]! + (1 - share) * original.data[i]!);
+      for (let i = at; i < at + CHANNELS; i++)
+        data[i] = Math.round(share * result.data[i]! + (1 - share) * original.data[i]!);
     }
   }
   return { width: original.width, height: original.height, data };
@@ -80,7 +91,10 @@ function alphaInside(mask: Mask, feather: number): Alpha {
 async function blurred({ width, height, data }: Image, sigma: number): Promise<Uint8Array> {
   const { default: sharp } = await import("sharp");
   // sharp takes no smaller one.
-  return sharp(data, { raw: { width, height, channels: CHANNELS } }).blur(Math.max(sigma, 0.5)).raw().toBuffer();
+  return sharp(data, { raw: { width, height, channels: CHANNELS } })
+    .blur(Math.max(sigma, 0.5))
+    .raw()
+    .toBuffer();
 }
 
 function median(levels: Uint8Array): number {

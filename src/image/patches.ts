@@ -35,7 +35,10 @@ export function visionPatches(image: FloatImage, config: PatchConfig = QWEN_PATC
   const { patch, temporal, merge } = config;
   const factor = patch * merge;
   if (image.width % factor !== 0 || image.height % factor !== 0) {
-    throw new QeditError("QEDIT_E_ARTIFACT", `Cannot cut ${image.width}x${image.height} into patches: sides must be multiples of ${factor}`);
+    throw new QeditError(
+      "QEDIT_E_ARTIFACT",
+      `Cannot cut ${image.width}x${image.height} into patches: sides must be multiples of ${factor}`,
+    );
   }
   const columns = image.width / patch;
   const rows = image.height / patch;
@@ -51,7 +54,15 @@ export function visionPatches(image: FloatImage, config: PatchConfig = QWEN_PATC
   return { pixelValues: float32([rows * columns, length], data), grid: [1, rows, columns] };
 }
 
-function* blockOrder({ rows, columns, merge }: { rows: number; columns: number; merge: number }): Generator<[number, number]> {
+function* blockOrder({
+  rows,
+  columns,
+  merge,
+}: {
+  rows: number;
+  columns: number;
+  merge: number;
+}): Generator<[number, number]> {
   for (let top = 0; top < rows; top += merge) {
     for (let left = 0; left < columns; left += merge) {
       for (let y = 0; y < merge; y++) for (let x = 0; x < merge; x++) yield [top + y, left + x];
@@ -59,7 +70,10 @@ function* blockOrder({ rows, columns, merge }: { rows: number; columns: number; 
   }
 }
 
-function normalisedPatch(image: FloatImage, { x, y, side, channel }: { x: number; y: number; side: number; channel: number }): Float32Array {
+function normalisedPatch(
+  image: FloatImage,
+  { x, y, side, channel }: { x: number; y: number; side: number; channel: number },
+): Float32Array {
   const values = new Float32Array(side * side);
   const mean = Math.fround(MEAN[channel] as number);
   const std = Math.fround(STD[channel] as number);

@@ -81,7 +81,8 @@ export function planSizes(sources: readonly Source[], options: PlanOptions = {})
   sources.forEach(checkAspect);
   if (mode !== "default") return planNodes(sources, mode, options);
   const [first] = sources;
-  const area = options.size === undefined ? (options.megapixels ?? 1) * sizes.MEGAPIXEL : options.size.width * options.size.height;
+  const area =
+    options.size === undefined ? (options.megapixels ?? 1) * sizes.MEGAPIXEL : options.size.width * options.size.height;
   const targetSize = options.size ?? sizes.bestSize(first ?? SQUARE, area);
   const target = first === undefined ? wholeRoute(targetSize, cell) : cropRoute(first, targetSize, cell);
   const images = sources.map((source, index) => {
@@ -110,25 +111,45 @@ export function describePlan(plan: SizePlan): string[] {
 
 function checkOptions({ mode = "default", megapixels, size }: PlanOptions): void {
   if (megapixels !== undefined && size !== undefined) {
-    throw new QeditError("QEDIT_E_USAGE", "Cannot plan for megapixels and a size at once", { hint: "Give one of --megapixels and --size" });
+    throw new QeditError("QEDIT_E_USAGE", "Cannot plan for megapixels and a size at once", {
+      hint: "Give one of --megapixels and --size",
+    });
   }
   const fewest = sizes.SIDE_MULTIPLE ** 2 / sizes.MEGAPIXEL;
   if (megapixels !== undefined && !(megapixels >= fewest && megapixels <= MAX_MEGAPIXELS)) {
-    throw new QeditError("QEDIT_E_USAGE", `Cannot plan for ${megapixels} megapixels: wanted from ${fewest.toFixed(5)} to ${MAX_MEGAPIXELS}`, {
-      hint: "--megapixels 1",
-    });
+    throw new QeditError(
+      "QEDIT_E_USAGE",
+      `Cannot plan for ${megapixels} megapixels: wanted from ${fewest.toFixed(5)} to ${MAX_MEGAPIXELS}`,
+      {
+        hint: "--megapixels 1",
+      },
+    );
   }
   if (size === undefined) return;
-  if (mode !== "default") throw new QeditError("QEDIT_E_USAGE", `Cannot plan for a size in mode ${mode}: its nodes choose the size`, { hint: "Leave out --size or --match" });
+  if (mode !== "default")
+    throw new QeditError("QEDIT_E_USAGE", `Cannot plan for a size in mode ${mode}: its nodes choose the size`, {
+      hint: "Leave out --size or --match",
+    });
   if (size.width * size.height > MAX_MEGAPIXELS * sizes.MEGAPIXEL) {
-    throw new QeditError("QEDIT_E_USAGE", `Cannot plan for ${show(size)}: that is more than ${MAX_MEGAPIXELS} megapixels`, { hint: "--megapixels 1" });
+    throw new QeditError(
+      "QEDIT_E_USAGE",
+      `Cannot plan for ${show(size)}: that is more than ${MAX_MEGAPIXELS} megapixels`,
+      { hint: "--megapixels 1" },
+    );
   }
   const sides = [size.width, size.height];
-  if (sides.every((side) => Number.isInteger(side) && side >= sizes.SIDE_MULTIPLE && side % sizes.SIDE_MULTIPLE === 0)) return;
-  const nearest = sides.map((side) => Math.max(sizes.roundHalfEven(side / sizes.SIDE_MULTIPLE), 1) * sizes.SIDE_MULTIPLE);
-  throw new QeditError("QEDIT_E_USAGE", `Cannot plan for ${show(size)}: sides must be multiples of ${sizes.SIDE_MULTIPLE}`, {
-    hint: `Use --size ${nearest.join("x")}`,
-  });
+  if (sides.every((side) => Number.isInteger(side) && side >= sizes.SIDE_MULTIPLE && side % sizes.SIDE_MULTIPLE === 0))
+    return;
+  const nearest = sides.map(
+    (side) => Math.max(sizes.roundHalfEven(side / sizes.SIDE_MULTIPLE), 1) * sizes.SIDE_MULTIPLE,
+  );
+  throw new QeditError(
+    "QEDIT_E_USAGE",
+    `Cannot plan for ${show(size)}: sides must be multiples of ${sizes.SIDE_MULTIPLE}`,
+    {
+      hint: `Use --size ${nearest.join("x")}`,
+    },
+  );
 }
 
 function checkAspect(source: Source): void {
@@ -143,7 +164,9 @@ function planNodes(sources: readonly Source[], mode: PlanMode, options: PlanOpti
   const { megapixels = 1, patches = QWEN_PATCHES, cell = sizes.LATENT_CELL } = options;
   const [first] = sources;
   const prescaled = mode === "comfyui-kontext";
-  const images = sources.map((source, index) => nodesOf(source, prescaled && index === 0 ? kontextSteps(source) : [], { patches, cell }));
+  const images = sources.map((source, index) =>
+    nodesOf(source, prescaled && index === 0 ? kontextSteps(source) : [], { patches, cell }),
+  );
   // Without pictures the templates start from an empty latent of 1024 x 1024.
   if (first === undefined) return { mode, target: wholeRoute(sizes.totalPixelsSize(SQUARE, megapixels), cell), images };
   const size = sizes.totalPixelsSize(first, megapixels);
@@ -152,7 +175,11 @@ function planNodes(sources: readonly Source[], mode: PlanMode, options: PlanOpti
 }
 
 /** What TextEncodeQwenImageEditPlus does to a picture that steps have already changed. */
-function nodesOf(source: Source, before: readonly Step[], { patches, cell }: { patches: PatchConfig; cell: number }): ImagePlan {
+function nodesOf(
+  source: Source,
+  before: readonly Step[],
+  { patches, cell }: { patches: PatchConfig; cell: number },
+): ImagePlan {
   const seen = sizeAfter(source, before);
   const shrunk = sizes.plusVisionSize(seen);
   const vision = sizes.smartResize(shrunk, patches.patch * patches.merge);
@@ -161,7 +188,11 @@ function nodesOf(source: Source, before: readonly Step[], { patches, cell }: { p
     { kind: "resize", size: shrunk, method: "area" },
     { kind: "resize", size: vision, method: "bilinear" },
   ];
-  return imagePlan(source, encodedRoute(source, [...before, reference], cell), visionRoute(vision, [...before, ...visionSteps], patches));
+  return imagePlan(
+    source,
+    encodedRoute(source, [...before, reference], cell),
+    visionRoute(vision, [...before, ...visionSteps], patches),
+  );
 }
 
 function kontextSteps(source: Source): Step[] {
@@ -174,9 +205,13 @@ function encodedRoute(source: Source, steps: readonly Step[], cell: number): Lat
   const scaled = sizeAfter(source, steps);
   const size = sizes.encodedBox(scaled, cell);
   if (size.width === 0 || size.height === 0) {
-    throw new QeditError("QEDIT_E_USAGE", `Cannot plan for ${source.name}: at ${show(scaled)} a side is under ${cell} pixels`, {
-      hint: "Use more --megapixels",
-    });
+    throw new QeditError(
+      "QEDIT_E_USAGE",
+      `Cannot plan for ${source.name}: at ${show(scaled)} a side is under ${cell} pixels`,
+      {
+        hint: "Use more --megapixels",
+      },
+    );
   }
   return latentRoute({ size, steps: [...steps, ...cropSteps(scaled, size)] }, boxAfter(source, steps), cell);
 }
@@ -184,7 +219,11 @@ function encodedRoute(source: Source, steps: readonly Step[], cell: number): Lat
 /** One Lanczos resize of the largest centred part of the source that has the aspect of size. */
 function cropRoute(source: Source, size: Size, cell: number): LatentRoute {
   const box = sizes.centredBox(source, size);
-  return latentRoute({ size, steps: [...cropSteps(source, box), { kind: "resize", size, method: "lanczos" }] }, box, cell);
+  return latentRoute(
+    { size, steps: [...cropSteps(source, box), { kind: "resize", size, method: "lanczos" }] },
+    box,
+    cell,
+  );
 }
 
 function wholeRoute(size: Size, cell: number): LatentRoute {

@@ -55,7 +55,10 @@ async function readBytes(source: string | Uint8Array, name: string): Promise<Uin
       bytes = await readFile(bytes);
     } catch (cause) {
       const reason = REASONS[(cause as NodeJS.ErrnoException).code ?? ""] ?? firstLine(cause);
-      throw new QeditError("QEDIT_E_IMAGE", `Cannot read ${name}: ${reason}`, { hint: "Check the path of the picture", cause });
+      throw new QeditError("QEDIT_E_IMAGE", `Cannot read ${name}: ${reason}`, {
+        hint: "Check the path of the picture",
+        cause,
+      });
     }
   }
   if (bytes.byteLength > 0) return bytes;
@@ -73,13 +76,19 @@ async function inspect(open: () => Sharp, name: string): Promise<Metadata> {
   try {
     metadata = await open().metadata();
   } catch (cause) {
-    throw new QeditError("QEDIT_E_IMAGE", `Cannot read ${name}: not a picture that can be decoded (${firstLine(cause)})`, {
-      hint: FORMAT_HINT,
-      cause,
-    });
+    throw new QeditError(
+      "QEDIT_E_IMAGE",
+      `Cannot read ${name}: not a picture that can be decoded (${firstLine(cause)})`,
+      {
+        hint: FORMAT_HINT,
+        cause,
+      },
+    );
   }
   if (!FORMATS.includes(metadata.format)) {
-    throw new QeditError("QEDIT_E_IMAGE", `Cannot read ${name}: ${metadata.format} is not supported`, { hint: FORMAT_HINT });
+    throw new QeditError("QEDIT_E_IMAGE", `Cannot read ${name}: ${metadata.format} is not supported`, {
+      hint: FORMAT_HINT,
+    });
   }
   const { width, height } = metadata;
   if (width * height > MAX_PIXELS) {
@@ -96,7 +105,11 @@ async function decode(input: Sharp, metadata: Metadata, bytes: Uint8Array): Prom
   if (metadata.space === "grey16" && !metadata.hasAlpha) return grey16ToRgb(oriented);
   const hidden = metadata.format === "gif" && metadata.hasAlpha ? transparentColour(bytes) : undefined;
   if (hidden !== undefined) return fillTransparent(oriented, hidden);
-  const { data, info } = await oriented.removeAlpha().toColourspace("srgb").raw({ depth: "uchar" }).toBuffer({ resolveWithObject: true });
+  const { data, info } = await oriented
+    .removeAlpha()
+    .toColourspace("srgb")
+    .raw({ depth: "uchar" })
+    .toBuffer({ resolveWithObject: true });
   if (info.channels !== CHANNELS) throw new Error(`internal: ${info.channels} channels decoded from ${metadata.space}`);
   return { width: info.width, height: info.height, data };
 }
@@ -124,7 +137,10 @@ function divideBy255(product: number): number {
 
 /** LoadImage's rule for 16-bit grey: value / 255 cut to an integer, so that the top 511 of 65536 levels are all white. */
 async function grey16ToRgb(input: Sharp): Promise<Image> {
-  const { data, info } = await input.toColourspace("grey16").raw({ depth: "ushort" }).toBuffer({ resolveWithObject: true });
+  const { data, info } = await input
+    .toColourspace("grey16")
+    .raw({ depth: "ushort" })
+    .toBuffer({ resolveWithObject: true });
   const levels = new Uint16Array(data.buffer, data.byteOffset, info.width * info.height * info.channels);
   const rgb = new Uint8Array(info.width * info.height * CHANNELS);
   for (let pixel = 0; pixel < info.width * info.height; pixel++) {
@@ -135,7 +151,10 @@ async function grey16ToRgb(input: Sharp): Promise<Image> {
 
 /** libvips clears the colour of transparent GIF pixels; Pillow keeps the palette's. */
 async function fillTransparent(input: Sharp, colour: readonly number[]): Promise<Image> {
-  const { data, info } = await input.toColourspace("srgb").raw({ depth: "uchar" }).toBuffer({ resolveWithObject: true });
+  const { data, info } = await input
+    .toColourspace("srgb")
+    .raw({ depth: "uchar" })
+    .toBuffer({ resolveWithObject: true });
   const rgb = new Uint8Array(info.width * info.height * CHANNELS);
   for (let pixel = 0; pixel < info.width * info.height; pixel++) {
     const from = pixel * info.channels;

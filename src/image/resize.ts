@@ -14,7 +14,8 @@ export type Step =
 /** Does the steps in order. Bytes stay bytes for crop and lanczos, so an untouched picture is only divided by 255. */
 export function applySteps(image: Image | FloatImage, steps: readonly Step[]): FloatImage {
   let current: Image | FloatImage = image;
-  for (const step of steps) current = step.kind === "crop" ? crop(current, step.box) : resize(current, step.size, step.method);
+  for (const step of steps)
+    current = step.kind === "crop" ? crop(current, step.box) : resize(current, step.size, step.method);
   return toFloat(current);
 }
 

@@ -1,5 +1,5 @@
 // A contact sheet: pictures side by side in cells of one size, each whole and in its own shape, with its label below.
-import { CHANNELS, toBytes, type FloatImage, type Image } from "./image.js";
+import { CHANNELS, type FloatImage, type Image, toBytes } from "./image.js";
 import { drawText, fitted, LINE_HEIGHT, textWidth } from "./letters.js";
 
 /** A picture on a sheet, as small as it will be there. */
@@ -25,7 +25,9 @@ export async function sheetCell(label: string, picture: Image | FloatImage): Pro
   const { width, height, data } = toBytes(picture, "round");
   if (Math.max(width, height) <= LONGEST_SIDE) return { label, image: { width, height, data } };
   const { default: sharp } = await import("sharp");
-  const small = sharp(data, { raw: { width, height, channels: CHANNELS } }).resize(LONGEST_SIDE, LONGEST_SIDE, { fit: "inside" });
+  const small = sharp(data, { raw: { width, height, channels: CHANNELS } }).resize(LONGEST_SIDE, LONGEST_SIDE, {
+    fit: "inside",
+  });
   const { data: pixels, info } = await small.raw().toBuffer({ resolveWithObject: true });
   return { label, image: { width: info.width, height: info.height, data: pixels } };
 }
@@ -43,16 +45,24 @@ export function contactSheet(cells: readonly SheetCell[], { inRow = 1 }: { inRow
   cells.forEach(({ label, image }, index) => {
     const left = MARGIN + (index % columns) * step.x;
     const top = MARGIN + Math.floor(index / columns) * step.y;
-    paste(sheet, image, { x: left + Math.floor((cellWidth - image.width) / 2), y: top + Math.floor((pictureHeight - image.height) / 2) });
+    paste(sheet, image, {
+      x: left + Math.floor((cellWidth - image.width) / 2),
+      y: top + Math.floor((pictureHeight - image.height) / 2),
+    });
     const text = fitted(label, cellWidth);
-    drawText(sheet, text, { x: left + Math.floor((cellWidth - textWidth(text)) / 2), y: top + pictureHeight + LABEL_GAP, shade: INK });
+    drawText(sheet, text, {
+      x: left + Math.floor((cellWidth - textWidth(text)) / 2),
+      y: top + pictureHeight + LABEL_GAP,
+      shade: INK,
+    });
   });
   return sheet;
 }
 
 function columnsFor(count: number, { step, inRow }: { step: { x: number; y: number }; inRow: number }): number {
   const choices = Array.from({ length: Math.ceil(count / inRow) }, (_, index) => Math.min((index + 1) * inRow, count));
-  const distance = (columns: number) => Math.abs(Math.log((columns * step.x) / (Math.ceil(count / columns) * step.y) / SHAPE));
+  const distance = (columns: number) =>
+    Math.abs(Math.log((columns * step.x) / (Math.ceil(count / columns) * step.y) / SHAPE));
   return choices.reduce((best, columns) => (distance(columns) < distance(best) ? columns : best));
 }
 

@@ -39,7 +39,8 @@ export function robustFit(pairs: readonly PointPair[], tolerance: number): Robus
   }
   if (best === undefined || best.count < 3) return undefined;
   let { fit } = best;
-  for (let i = 0; i < REFINEMENTS; i++) fit = weightedFit(pairs, (pair) => biweight(distance(fit, pair) / (2 * tolerance))) ?? fit;
+  for (let i = 0; i < REFINEMENTS; i++)
+    fit = weightedFit(pairs, (pair) => biweight(distance(fit, pair) / (2 * tolerance))) ?? fit;
   return quality(fit, pairs, tolerance);
 }
 
@@ -51,7 +52,12 @@ function quality(fit: Similarity, pairs: readonly PointPair[], tolerance: number
   const squares = followers.reduce((sum, pair) => sum + distance(fit, pair) ** 2, 0);
   // Each pair gives two equations, the fit takes three numbers; each coordinate has half of the squares.
   const variance = squares / (2 * followers.length - 3);
-  return { ...fit, followers: followers.length, zoomError: Math.sqrt(variance / Math.max(spread, 1e-9)), residual: Math.sqrt(squares / followers.length) };
+  return {
+    ...fit,
+    followers: followers.length,
+    zoomError: Math.sqrt(variance / Math.max(spread, 1e-9)),
+    residual: Math.sqrt(squares / followers.length),
+  };
 }
 
 // Two pairs decide a similarity: those of a fixed pseudo-random order, so that equal pictures give equal answers.
@@ -88,7 +94,10 @@ function weightedFit(pairs: readonly PointPair[], weight: (pair: PointPair) => n
 }
 
 // Of both points, and the sum of the weights.
-function means(pairs: readonly PointPair[], weight: (pair: PointPair) => number): [number, number, number, number, number] {
+function means(
+  pairs: readonly PointPair[],
+  weight: (pair: PointPair) => number,
+): [number, number, number, number, number] {
   let [fx, fy, tx, ty, total] = [0, 0, 0, 0, 0];
   for (const pair of pairs) {
     const w = weight(pair);

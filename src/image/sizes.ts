@@ -51,8 +51,19 @@ export function totalPixelsSize(source: Size, megapixels: number): Size {
 
 /** Size that FluxKontextImageScale picks: nearest aspect of its list, the narrower of two equally near. */
 export function kontextSize({ width, height }: Size): Size {
-  const candidates = KONTEXT_UPRIGHT.flatMap(([short, long]) => (short === long ? [[short, long]] : [[short, long], [long, short]]));
-  const ranked = candidates.map(([w = 0, h = 0]) => ({ distance: Math.abs(width / height - w / h), width: w, height: h }));
+  const candidates = KONTEXT_UPRIGHT.flatMap(([short, long]) =>
+    short === long
+      ? [[short, long]]
+      : [
+          [short, long],
+          [long, short],
+        ],
+  );
+  const ranked = candidates.map(([w = 0, h = 0]) => ({
+    distance: Math.abs(width / height - w / h),
+    width: w,
+    height: h,
+  }));
   ranked.sort((a, b) => a.distance - b.distance || a.width - b.width);
   const best = ranked[0];
   if (best === undefined) throw new Error("internal: no Kontext sizes");
@@ -96,7 +107,8 @@ export function bestSize(source: Size, area: number): Size {
   for (let long = SIDE_MULTIPLE; long <= longest; long += SIDE_MULTIPLE) {
     const below = Math.floor(long / aspect / SIDE_MULTIPLE) * SIDE_MULTIPLE;
     for (const short of [Math.max(below, SIDE_MULTIPLE), below + SIDE_MULTIPLE]) {
-      const cost = ASPECT_WEIGHT * Math.abs(Math.log(long / short / aspect)) + Math.abs(Math.log((long * short) / area));
+      const cost =
+        ASPECT_WEIGHT * Math.abs(Math.log(long / short / aspect)) + Math.abs(Math.log((long * short) / area));
       if (cost < best.cost) best = { long, short, cost };
     }
   }

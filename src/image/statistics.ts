@@ -9,7 +9,10 @@ export interface PictureStatistics {
 }
 
 /** Looks over the bytes of one channel of a picture [height, width, channels]. */
-export function pictureStatistics(bytes: Uint8Array, { channel, channels }: { channel: number; channels: number }): PictureStatistics {
+export function pictureStatistics(
+  bytes: Uint8Array,
+  { channel, channels }: { channel: number; channels: number },
+): PictureStatistics {
   let [min, max] = [255, 0];
   for (let at = channel; at < bytes.length; at += channels) {
     const level = bytes[at]!;

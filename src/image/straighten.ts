@@ -1,5 +1,5 @@
 // Takes a measured drift back: the result as it would look had it not zoomed and shifted. Keys' cubic with A = -0.5, edges repeated.
-import { CHANNELS, type Box, type Image, type Size } from "./image.js";
+import { type Box, CHANNELS, type Image, type Size } from "./image.js";
 import type { Similarity } from "./similarity.js";
 
 const TAPS = 4;
@@ -20,7 +20,10 @@ export function shownPart(box: Box, { zoom, x, y }: Similarity, { width, height 
 }
 
 // Positions that are read at least a tap from the rim.
-function shownRange({ start, length }: { start: number; length: number }, { zoom, shift, side }: { zoom: number; shift: number; side: number }): { start: number; length: number } {
+function shownRange(
+  { start, length }: { start: number; length: number },
+  { zoom, shift, side }: { zoom: number; shift: number; side: number },
+): { start: number; length: number } {
   const centre = (side - 1) / 2;
   const source = (at: number) => (at - centre - shift) / zoom + centre;
   const first = Math.max(Math.ceil(source(1)), start);
@@ -34,7 +37,10 @@ export function straightened(image: Image, { zoom, x, y }: Similarity): Image {
   return along(across, { isRow: false, zoom, shift: y });
 }
 
-function along({ width, height, data }: Image, { isRow, zoom, shift }: { isRow: boolean; zoom: number; shift: number }): Image {
+function along(
+  { width, height, data }: Image,
+  { isRow, zoom, shift }: { isRow: boolean; zoom: number; shift: number },
+): Image {
   const [length, others] = isRow ? [width, height] : [height, width];
   const [stride, otherStride] = isRow ? [CHANNELS, CHANNELS * width] : [CHANNELS * width, CHANNELS];
   const centre = (length - 1) / 2;
@@ -48,7 +54,7 @@ function along({ width, height, data }: Image, { isRow, zoom, shift }: { isRow: 
       for (let base = other * otherStride, end = base + CHANNELS; base < end; base++) {
         let value = 0.5;
         for (let tap = 0; tap < TAPS; tap++) value += weights[tap]! * data[base + offsets[tap]!]!;
-        out[base + i * stride] = value < 0 ? 0 : value > 255 ? 255 : value;
+        out[base + i * stride] = value < 0 ? 0 : Math.min(value, 255);
       }
     }
   }

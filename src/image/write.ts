@@ -9,7 +9,12 @@ import { CHANNELS, type FloatImage, type Image, type Quantization, toBytes } fro
 /** File formats that can be written. */
 export type PictureFormat = "png" | "jpeg" | "webp";
 
-const FORMAT_OF_EXTENSION: Readonly<Record<string, PictureFormat>> = { ".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp" };
+const FORMAT_OF_EXTENSION: Readonly<Record<string, PictureFormat>> = {
+  ".png": "png",
+  ".jpg": "jpeg",
+  ".jpeg": "jpeg",
+  ".webp": "webp",
+};
 
 // ComfyUI's SaveImage.
 const PNG_COMPRESSION = 4;
@@ -55,7 +60,8 @@ export async function encodePicture(picture: Image | FloatImage, options: WriteO
   const text = options.description === undefined ? undefined : asciiJson(options.description);
   const isLong = text !== undefined && text.length > LONGEST_EXIF;
   if (text !== undefined && !isLong) image.withExif({ IFD0: { ImageDescription: text } });
-  if (options.format === "webp") return (isLong ? image.withXmp(xmpOf(text)) : image).webp({ quality: LOSSY_QUALITY }).toBuffer();
+  if (options.format === "webp")
+    return (isLong ? image.withXmp(xmpOf(text)) : image).webp({ quality: LOSSY_QUALITY }).toBuffer();
   const jpeg = await image.jpeg({ quality: LOSSY_QUALITY, chromaSubsampling: "4:4:4" }).toBuffer();
   return isLong ? withComments(jpeg, text) : jpeg;
 }
@@ -80,7 +86,10 @@ function withTextChunk(png: Uint8Array, text: string): Uint8Array {
 function withComments(jpeg: Uint8Array, text: string): Uint8Array {
   const count = Math.ceil(text.length / LONGEST_COMMENT);
   const comments = Array.from({ length: count }, (_, i) => {
-    const body = Buffer.from(`${DESCRIPTION_KEYWORD} ${i + 1}/${count}\0${text.slice(i * LONGEST_COMMENT, (i + 1) * LONGEST_COMMENT)}`, "latin1");
+    const body = Buffer.from(
+      `${DESCRIPTION_KEYWORD} ${i + 1}/${count}\0${text.slice(i * LONGEST_COMMENT, (i + 1) * LONGEST_COMMENT)}`,
+      "latin1",
+    );
     const head = Buffer.from([0xff, 0xfe, 0, 0]);
     head.writeUInt16BE(body.length + 2, 2);
     return Buffer.concat([head, body]);

@@ -17,7 +17,8 @@ export function configNumber(config: ConfigJson, key: string, otherwise: number)
 export function configNumbers(config: ConfigJson, key: string, otherwise: readonly number[]): readonly number[] {
   const value = config[key];
   if (value === undefined || value === null) return otherwise;
-  if (!Array.isArray(value) || value.some((item) => typeof item !== "number")) throw refuse(key, "a list of numbers", value);
+  if (!Array.isArray(value) || value.some((item) => typeof item !== "number"))
+    throw refuse(key, "a list of numbers", value);
   return value as number[];
 }
 
@@ -30,13 +31,20 @@ export function configObject(config: ConfigJson, key: string): ConfigJson {
 }
 
 function refuse(key: string, wanted: string, found: unknown): QeditError {
-  return new QeditError("QEDIT_E_CHECKPOINT", `Cannot read the checkpoint's config: "${key}" is ${JSON.stringify(found)}, ${wanted} is wanted`);
+  return new QeditError(
+    "QEDIT_E_CHECKPOINT",
+    `Cannot read the checkpoint's config: "${key}" is ${JSON.stringify(found)}, ${wanted} is wanted`,
+  );
 }
 
 /** A whole number of heads; throws QEDIT_E_CHECKPOINT when `width` does not divide by `headDim`. */
 export function headCount(name: string, width: number, headDim: number): number {
   if (headDim > 0 && Number.isInteger(width / headDim)) return width / headDim;
-  throw new QeditError("QEDIT_E_CHECKPOINT", `Cannot tell the number of heads: ${name} is ${width} wide, heads of ${headDim} do not fit`, {
-    hint: "Put the model's config.json under the safetensors metadata key `config`",
-  });
+  throw new QeditError(
+    "QEDIT_E_CHECKPOINT",
+    `Cannot tell the number of heads: ${name} is ${width} wide, heads of ${headDim} do not fit`,
+    {
+      hint: "Put the model's config.json under the safetensors metadata key `config`",
+    },
+  );
 }

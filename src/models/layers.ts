@@ -1,7 +1,7 @@
 // Layers that every network here is made of. Rows are tokens: x is [tokens, width].
 import type { AdapterValues, Weights } from "../checkpoint/weights.js";
 import { fp8Gemm, gemm, rmsNorm } from "../graph/operators.js";
-import { sameShape, type DType } from "../graph/types.js";
+import { type DType, sameShape } from "../graph/types.js";
 import { concat, type Value } from "../graph/value.js";
 
 /** `x · weightᵀ + bias` in the type of x, whatever type the weight is stored in, plus the LoRAs on this module. */
@@ -13,7 +13,9 @@ export function linear(x: Value, w: Weights): Value {
 export function linears(x: Value, modules: readonly Weights[]): Value[] {
   const layers = modules.map((w) => ({ w, y: w.scoped(() => stored(x, w)), adapters: w.adapters() }));
   if (x.graph.forms.loras === "stacked") return withStacked(x, layers);
-  return layers.map(({ w, y, adapters }) => w.scoped(() => adapters.reduce((sum, adapter) => sum.add(lowRank(x, adapter)), y)));
+  return layers.map(({ w, y, adapters }) =>
+    w.scoped(() => adapters.reduce((sum, adapter) => sum.add(lowRank(x, adapter)), y)),
+  );
 }
 
 // The layer as its file has it.
@@ -22,14 +24,16 @@ function stored(x: Value, w: Weights): Value {
   const bias = w.has("bias") ? w.get("bias").cast(x.dtype) : undefined;
   const scale = w.weightScale();
   const is16Bit = x.dtype === "bf16" || x.dtype === "f16";
-  if (x.graph.forms.fp8 === "block-quantized" && is16Bit && weight.dtype === "f8_e4m3") return fp8Gemm(x, weight, { scales: rowScales(weight, scale), bias });
+  if (x.graph.forms.fp8 === "block-quantized" && is16Bit && weight.dtype === "f8_e4m3")
+    return fp8Gemm(x, weight, { scales: rowScales(weight, scale), bias });
   return scale ? scaledGemm(x, weight.cast(x.dtype), { scale, bias }) : gemm(x, weight.cast(x.dtype), bias);
 }
 
 // One scale a row [out, 1], of a file that has one a row, one for all, or none.
 function rowScales({ graph, shape }: Value, scale: Value | undefined): Value {
   const rows = Number(shape[0]);
-  const ones = () => graph.once(`ones ${rows}`, () => graph.constant("f32", [rows, 1], new Array<number>(rows).fill(1)));
+  const ones = () =>
+    graph.once(`ones ${rows}`, () => graph.constant("f32", [rows, 1], new Array<number>(rows).fill(1)));
   if (!scale) return ones();
   const isScalar = scale.shape.every((dim) => dim === 1);
   return isScalar ? ones().mul(scale.reshape([1, 1])) : scale.reshape([rows, 1]);
@@ -63,12 +67,34 @@ function withStacked(x: Value, layers: readonly Layer[]): Value[] {
   if (riding.length === 0) return layers.map(({ y }) => y);
   const all = riding.flatMap(({ adapters }) => adapters);
   const parts = riding[0]!.w.scoped(() => {
-    const inner = gemm(x, stacked(all.map(({ down }) => down), 0, x.dtype)).mul(scalesOf(all, x.dtype));
-    return inner.cut(riding.map(({ adapters }) => adapters.reduce((sum, each) => sum + rankOf(each), 0)), 1);
+    const inner = gemm(
+      x,
+      stacked(
+        all.map(({ down }) => down),
+        0,
+        x.dtype,
+      ),
+    ).mul(scalesOf(all, x.dtype));
+    return inner.cut(
+      riding.map(({ adapters }) => adapters.reduce((sum, each) => sum + rankOf(each), 0)),
+      1,
+    );
   });
   return layers.map(({ w, y, adapters }, index) => {
     const part = parts[riding.indexOf(layers[index]!)];
-    return part ? w.scoped(() => gemm(part, stacked(adapters.map(({ up }) => up), 1, x.dtype), y)) : y;
+    return part
+      ? w.scoped(() =>
+          gemm(
+            part,
+            stacked(
+              adapters.map(({ up }) => up),
+              1,
+              x.dtype,
+            ),
+            y,
+          ),
+        )
+      : y;
   });
 }
 
@@ -85,7 +111,9 @@ function scalesOf(adapters: readonly AdapterValues[], dtype: DType): Value {
   const { graph } = adapters[0]!.strength;
   const key = adapters.map((each) => `${each.strength.name}*${each.scale}[${rankOf(each)}]`).join();
   return graph.once(`LoRA scales ${key} ${dtype}`, () => {
-    const scales = adapters.map((each) => graph.constant("f32", [rankOf(each)], new Array<number>(rankOf(each)).fill(each.scale)).mul(each.strength));
+    const scales = adapters.map((each) =>
+      graph.constant("f32", [rankOf(each)], new Array<number>(rankOf(each)).fill(each.scale)).mul(each.strength),
+    );
     return (scales.length === 1 ? scales[0]! : concat(scales, 0)).cast(dtype);
   });
 }

@@ -3,12 +3,12 @@ import { rmSync } from "node:fs";
 import { mkdtemp, readdir, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { openCache, type ArtifactCache } from "../artifacts/cache.js";
+import { type ArtifactCache, openCache } from "../artifacts/cache.js";
 import { QeditError } from "../errors.js";
 import type { Emit } from "../events.js";
-import type { FinishedPicture } from "./finish.js";
 import type { PipelineContext } from "./context.js";
-import { openEdit, type EditSource, type OpenEdit } from "./edit.js";
+import { type EditSource, type OpenEdit, openEdit } from "./edit.js";
+import type { FinishedPicture } from "./finish.js";
 import { chooseOrder, groupOf, TURNS, type Turn } from "./order.js";
 import { tryKeeping } from "./run-stage.js";
 
@@ -49,14 +49,23 @@ interface State<Job> {
 }
 
 /** Edits all jobs, stage by stage or job by job, whichever the memory allows. Throws the reason of an abort. */
-export async function editAll<Job extends EditJob>(jobs: readonly Job[], editing: Editing<Job>, outer: PipelineContext): Promise<void> {
+export async function editAll<Job extends EditJob>(
+  jobs: readonly Job[],
+  editing: Editing<Job>,
+  outer: PipelineContext,
+): Promise<void> {
   if (jobs.length === 0) return;
   await using work = await workFolder(outer.signal);
   const context = { ...outer, emit: onceEach(outer.emit) };
   const batch = new Batch(editing, context);
   const within = { ...context, emit: batch.emit, cache: handedOn(work.cache, context) };
-  const states = jobs.map((job): State<Job> => ({ job, opened: openEdit(job, within, work.cache), seconds: 0, isOver: false }));
-  const { isByStage, reason } = await chooseOrder(jobs.map(({ settings }) => settings), jobs.length > 1 ? await context.memory() : undefined);
+  const states = jobs.map(
+    (job): State<Job> => ({ job, opened: openEdit(job, within, work.cache), seconds: 0, isOver: false }),
+  );
+  const { isByStage, reason } = await chooseOrder(
+    jobs.map(({ settings }) => settings),
+    jobs.length > 1 ? await context.memory() : undefined,
+  );
   context.emit({ kind: "detail", text: reason });
   try {
     if (jobs.length > 1) context.engine.hold();
@@ -68,7 +77,11 @@ export async function editAll<Job extends EditJob>(jobs: readonly Job[], editing
   for (const { job, isOver } of states) if (!isOver) await editing.told(job, { state: "not run" });
 }
 
-async function stageByStage<Job extends EditJob>(states: readonly State<Job>[], batch: Batch<Job>, { engine }: PipelineContext): Promise<void> {
+async function stageByStage<Job extends EditJob>(
+  states: readonly State<Job>[],
+  batch: Batch<Job>,
+  { engine }: PipelineContext,
+): Promise<void> {
   for (const turn of TURNS) {
     for (const group of grouped(states, ({ job }) => groupOf(turn, job.settings))) {
       for (const state of group) {
@@ -97,7 +110,8 @@ class Batch<Job extends EditJob> {
   ) {}
 
   /** Emits what a job tells, with its name where it speaks of the job alone. */
-  readonly emit: Emit = (event) => this.context.emit(event.kind === "drift" ? { ...event, text: `${this.current}: ${event.text}` } : event);
+  readonly emit: Emit = (event) =>
+    this.context.emit(event.kind === "drift" ? { ...event, text: `${this.current}: ${event.text}` } : event);
 
   /** Takes a job through one stage, unless it is over or the batch has stopped. */
   async take(state: State<Job>, turn: Turn): Promise<void> {
@@ -155,7 +169,8 @@ function handedOn(passing: ArtifactCache, { cache, emit }: PipelineContext): Art
   return {
     folder: passing.folder,
     find: async (key, kind) => (await cache?.find(key, kind)) ?? passing.find(key, kind),
-    keep: async (key, artifact) => (cache !== undefined && (await tryKeeping(cache, { key, artifact, emit }))) || passing.keep(key, artifact),
+    keep: async (key, artifact) =>
+      (cache !== undefined && (await tryKeeping(cache, { key, artifact, emit }))) || passing.keep(key, artifact),
   };
 }
 
@@ -180,7 +195,8 @@ async function removeAbandoned(): Promise<void> {
     const path = join(tmpdir(), name);
     const found = await stat(path).catch(() => undefined);
     // Other users' stay: they are not ours to remove.
-    if (found && Date.now() - found.mtimeMs > ABANDONED_AFTER) await rm(path, { recursive: true, force: true }).catch(() => {});
+    if (found && Date.now() - found.mtimeMs > ABANDONED_AFTER)
+      await rm(path, { recursive: true, force: true }).catch(() => {});
   }
 }
 
@@ -188,7 +204,12 @@ async function removeAbandoned(): Promise<void> {
 function onceEach(emit: Emit): Emit {
   const said = new Set<string>();
   return (event) => {
-    const text = event.kind === "plan" ? event.lines.join("\n") : "text" in event && event.kind !== "activity" ? `${event.kind} ${event.text}` : undefined;
+    const text =
+      event.kind === "plan"
+        ? event.lines.join("\n")
+        : "text" in event && event.kind !== "activity"
+          ? `${event.kind} ${event.text}`
+          : undefined;
     if (text !== undefined && said.has(text)) return;
     if (text !== undefined) said.add(text);
     emit(event);

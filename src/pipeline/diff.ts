@@ -1,7 +1,7 @@
 // Why two pictures differ: their recipes number by number, and their pixels.
 import type { Recipe } from "../artifacts/recipe.js";
+import { type PixelDifference, pixelDifference } from "../image/difference.js";
 import type { Image } from "../image/image.js";
-import { pixelDifference, type PixelDifference } from "../image/difference.js";
 
 /** What a difference is about. `names` alone change nothing. */
 export type DifferenceGroup = "settings" | "inputs" | "weights" | "sizes" | "versions" | "names";
@@ -23,7 +23,9 @@ const VERSIONS = /(^|\.)(version|runtime|device|compute_type)$/;
 /** Everything in which two recipes differ, what was asked for first. */
 export function recipeDifferences(a: Recipe, b: Recipe): RecipeDifference[] {
   const [left, right] = [leaves(a), leaves(b)];
-  const paths = [...new Set([...left.keys(), ...right.keys()])].filter((path) => left.get(path)?.text !== right.get(path)?.text);
+  const paths = [...new Set([...left.keys(), ...right.keys()])].filter(
+    (path) => left.get(path)?.text !== right.get(path)?.text,
+  );
   const found = paths.map((path) => ({ ...placeOf(path), a: left.get(path)?.value, b: right.get(path)?.value }));
   return found.sort((one, other) => ORDER.indexOf(one.group) - ORDER.indexOf(other.group));
 }
@@ -33,7 +35,8 @@ export type PixelComparison = PixelDifference | { readonly sizes: readonly [stri
 
 /** Compares the pixels of two pictures. */
 export function comparePixels(a: Image, b: Image): PixelComparison {
-  if (a.width !== b.width || a.height !== b.height) return { sizes: [`${a.width}x${a.height}`, `${b.width}x${b.height}`] };
+  if (a.width !== b.width || a.height !== b.height)
+    return { sizes: [`${a.width}x${a.height}`, `${b.width}x${b.height}`] };
   return pixelDifference(a, b);
 }
 
@@ -62,7 +65,8 @@ function leaves(recipe: Recipe): Map<string, Leaf> {
   const found = new Map<string, Leaf>();
   const visit = (value: unknown, path: string): void => {
     const isList = Array.isArray(value) && value.every((each) => typeof each !== "object" || each === null);
-    if (typeof value !== "object" || value === null || isList) found.set(path, { value, text: JSON.stringify(value) ?? "" });
+    if (typeof value !== "object" || value === null || isList)
+      found.set(path, { value, text: JSON.stringify(value) ?? "" });
     else for (const [key, below] of Object.entries(value)) visit(below, path === "" ? key : `${path}.${key}`);
   };
   visit(recipe, "");

@@ -9,7 +9,9 @@ export function driftText(drift: Drift | undefined): string {
   if (drift === undefined) return "drift: cannot tell, the result has too little in common with picture 1";
   const zoom = (drift.zoom - 1) * 100;
   const parts = [
-    ...(Math.abs(zoom) >= TOLD.zoom ? [`${Math.abs(zoom).toFixed(zoom ** 2 < 1 ? 2 : 1)} % ${zoom > 0 ? "zoom" : "shrink"}`] : []),
+    ...(Math.abs(zoom) >= TOLD.zoom
+      ? [`${Math.abs(zoom).toFixed(zoom ** 2 < 1 ? 2 : 1)} % ${zoom > 0 ? "zoom" : "shrink"}`]
+      : []),
     ...shift(drift.x, "right", "left"),
     ...shift(drift.y, "down", "up"),
   ];
@@ -19,7 +21,12 @@ export function driftText(drift: Drift | undefined): string {
 /** What is printed with --json: rounded to what can be measured; null when it cannot be told. */
 export function driftRecord(drift: Drift | undefined): object | null {
   if (drift === undefined) return null;
-  return { zoom: round(drift.zoom, 5), right: round(drift.x, 2), down: round(drift.y, 2), agreement: round(drift.agreement, 2) };
+  return {
+    zoom: round(drift.zoom, 5),
+    right: round(drift.x, 2),
+    down: round(drift.y, 2),
+    agreement: round(drift.agreement, 2),
+  };
 }
 
 function shift(pixels: number, ahead: string, back: string): string[] {

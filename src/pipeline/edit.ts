@@ -1,6 +1,6 @@
 // A whole edit: the four stages in order, each result made when it is first asked for, with the artifacts kept when asked for.
 import { join } from "node:path";
-import { writeArtifact, type Artifact } from "../artifacts/artifact.js";
+import { type Artifact, writeArtifact } from "../artifacts/artifact.js";
 import type { ArtifactCache } from "../artifacts/cache.js";
 import { QeditError } from "../errors.js";
 import { usesNegative } from "../sampling/guidance.js";
@@ -13,15 +13,21 @@ import { sample } from "../stages/sample.js";
 import { resolveSampling } from "../stages/sampling-defaults.js";
 import type { StageContext } from "../stages/stage.js";
 import type { PipelineContext } from "./context.js";
+import { checkFinish, type FinishedPicture, finish, finishOptions } from "./finish.js";
 import { startReadingAhead } from "./memory-ahead.js";
-import { startOpeningAhead } from "./sessions-ahead.js";
-import { checkFinish, finish, finishOptions, type FinishedPicture } from "./finish.js";
-import { rememberFiles, withOwnNames } from "./remembered.js";
 import { mentionHint, unmentionedPictures } from "./mention.js";
-import { runStage, timed, type StageCall, type StageResult } from "./run-stage.js";
+import { rememberFiles, withOwnNames } from "./remembered.js";
+import { runStage, type StageCall, type StageResult, timed } from "./run-stage.js";
+import { startOpeningAhead } from "./sessions-ahead.js";
 
 /** The options of all stages together. */
-export const editOptions = { ...encodeImage.options, ...encodePrompt.options, ...sample.options, ...decode.options, ...finishOptions };
+export const editOptions = {
+  ...encodeImage.options,
+  ...encodePrompt.options,
+  ...sample.options,
+  ...decode.options,
+  ...finishOptions,
+};
 
 /** The settings of an edit. */
 export type EditSettings = SettingsOf<typeof editOptions>;
@@ -74,9 +80,16 @@ export function openEdit(source: EditSource, context: PipelineContext, passing?:
   const held = new Map<string, Artifact>();
   const keys = new Map<string, string>();
 
-  const once = async <Inputs, Table extends OptionTable>(stage: StageCall<Inputs, Table>["stage"], make: () => Promise<StageResult>): Promise<Artifact> => {
+  const once = async <Inputs, Table extends OptionTable>(
+    stage: StageCall<Inputs, Table>["stage"],
+    make: () => Promise<StageResult>,
+  ): Promise<Artifact> => {
     const key = keys.get(stage.name);
-    const known = held.get(stage.name) ?? (key === undefined ? undefined : ((await context.cache?.find(key, stage.output)) ?? (await passing?.find(key, stage.output))));
+    const known =
+      held.get(stage.name) ??
+      (key === undefined
+        ? undefined
+        : ((await context.cache?.find(key, stage.output)) ?? (await passing?.find(key, stage.output))));
     if (known) return known;
     const made = await make();
     if (keep !== undefined) await writeArtifact(join(keep, `${stage.output}.safetensors`), made.artifact);
@@ -84,10 +97,21 @@ export function openEdit(source: EditSource, context: PipelineContext, passing?:
     held.set(stage.name, made.artifact);
     return made.artifact;
   };
-  const latents = () => once(encodeImage, async () => runStage({ stage: encodeImage, inputs: { pictures: await source.pictures() }, settings }, context));
-  const cond = () => once(encodePrompt, async () => runStage({ stage: encodePrompt, inputs: { pictures: await source.pictures() }, settings }, context));
+  const latents = () =>
+    once(encodeImage, async () =>
+      runStage({ stage: encodeImage, inputs: { pictures: await source.pictures() }, settings }, context),
+    );
+  const cond = () =>
+    once(encodePrompt, async () =>
+      runStage({ stage: encodePrompt, inputs: { pictures: await source.pictures() }, settings }, context),
+    );
   const samples = () =>
-    once(sample, async () => runStage({ stage: sample, inputs: { latents: await latents(), cond: await cond() }, settings }, isDrawn ? { ...context, cache: passing } : context));
+    once(sample, async () =>
+      runStage(
+        { stage: sample, inputs: { latents: await latents(), cond: await cond() }, settings },
+        isDrawn ? { ...context, cache: passing } : context,
+      ),
+    );
   return {
     async check() {
       const pictures = await source.pictures();
@@ -100,11 +124,20 @@ export function openEdit(source: EditSource, context: PipelineContext, passing?:
     samples,
     async picture() {
       const decoded = await samples();
-      const picture = await timed(decode.name, context, () => decode.run({ samples: decoded }, settings, context)).catch(async (error: unknown) => {
-        throw salvage && error instanceof QeditError && error.code === "QEDIT_E_BAD_OUTPUT" ? await salvage(decoded, error) : error;
+      const picture = await timed(decode.name, context, () =>
+        decode.run({ samples: decoded }, settings, context),
+      ).catch(async (error: unknown) => {
+        throw salvage && error instanceof QeditError && error.code === "QEDIT_E_BAD_OUTPUT"
+          ? await salvage(decoded, error)
+          : error;
       });
       const pictures = await source.pictures();
-      const finished = await finish({ ...picture, info: withOwnNames(picture.info, pictures, settings) }, pictures, settings, context);
+      const finished = await finish(
+        { ...picture, info: withOwnNames(picture.info, pictures, settings) },
+        pictures,
+        settings,
+        context,
+      );
       await rememberFiles(finished.info, pictures, settings);
       return finished;
     },
@@ -113,8 +146,15 @@ export function openEdit(source: EditSource, context: PipelineContext, passing?:
 }
 
 /** Throws what can be known before anything is computed: files and settings of every stage, and whether the model files belong together. */
-export async function checkEdit(pictures: readonly Picture[], settings: EditSettings, { engine }: { readonly engine: Pick<StageContext["engine"], "device"> }): Promise<void> {
-  if (pictures.length === 0) throw new QeditError("QEDIT_E_USAGE", "No picture was given", { hint: 'qedit run photo.jpg -p "make it black and white"' });
+export async function checkEdit(
+  pictures: readonly Picture[],
+  settings: EditSettings,
+  { engine }: { readonly engine: Pick<StageContext["engine"], "device"> },
+): Promise<void> {
+  if (pictures.length === 0)
+    throw new QeditError("QEDIT_E_USAGE", "No picture was given", {
+      hint: 'qedit run photo.jpg -p "make it black and white"',
+    });
   await checkFinish(pictures, settings);
   const agreed = new Map<string, { length: number; stage: string }>();
   for (const stage of [encodeImage, encodePrompt, sample, decode]) {
@@ -122,9 +162,13 @@ export async function checkEdit(pictures: readonly Picture[], settings: EditSett
       const before = agreed.get(name) ?? { length, stage: stage.name };
       agreed.set(name, before);
       if (before.length === length) continue;
-      throw new QeditError("QEDIT_E_CHECKPOINT", `Cannot use these model files together: ${name} is ${before.length} in ${before.stage}, ${length} in ${stage.name}`, {
-        hint: "Give files of one model: --vae, --text-encoder, --transformer",
-      });
+      throw new QeditError(
+        "QEDIT_E_CHECKPOINT",
+        `Cannot use these model files together: ${name} is ${before.length} in ${before.stage}, ${length} in ${stage.name}`,
+        {
+          hint: "Give files of one model: --vae, --text-encoder, --transformer",
+        },
+      );
     }
   }
 }

@@ -1,13 +1,13 @@
 // What a file is: a picture with or without a recipe, an artifact, or a checkpoint. Weights and pixels are not read.
 import { open, stat } from "node:fs/promises";
 import type { Recipe } from "../artifacts/recipe.js";
-import { identify, type Identity } from "../catalog/identify.js";
-import { STORED_BYTES, type Checkpoint } from "../checkpoint/checkpoint.js";
+import { type Identity, identify } from "../catalog/identify.js";
+import { type Checkpoint, STORED_BYTES } from "../checkpoint/checkpoint.js";
 import { openCheckpoint } from "../checkpoint/open.js";
 import { checkpointIdentity } from "../checkpoint/safetensors.js";
 import { QeditError } from "../errors.js";
 import { ioFailure } from "../files.js";
-import { pictureTexts, type PictureText } from "../image/description.js";
+import { type PictureText, pictureTexts } from "../image/description.js";
 import { readSize } from "../image/read.js";
 import { artifactRecipe, pictureBytes, recipeAmong } from "./recipe.js";
 
@@ -73,7 +73,9 @@ export async function inspectFile(file: string): Promise<Inspected> {
   const format = PICTURES.find(([, pattern]) => pattern.test(start))?.[0];
   if (format !== undefined) return inspectPicture(file, format);
   if (start !== "" && !NAMES.test(file) && !TENSORS.test(start)) {
-    throw new QeditError("QEDIT_E_IMAGE", `Cannot tell what ${file} is: neither a picture nor a .safetensors file`, { hint: "It shows PNG, JPEG, WebP, GIF, TIFF and AVIF pictures, tensor files and model files" });
+    throw new QeditError("QEDIT_E_IMAGE", `Cannot tell what ${file} is: neither a picture nor a .safetensors file`, {
+      hint: "It shows PNG, JPEG, WebP, GIF, TIFF and AVIF pictures, tensor files and model files",
+    });
   }
   return inspectTensors(file);
 }
@@ -82,13 +84,31 @@ async function inspectPicture(file: string, format: string): Promise<InspectedPi
   const bytes = await pictureBytes(file);
   const { width, height } = await readSize(bytes, file);
   const texts = pictureTexts(bytes);
-  return { kind: "picture", file, bytes: bytes.length, format, width, height, recipe: recipeAmong(texts), texts: [...new Set(texts.map(({ keyword }) => keyword))], tools: toolsOf(texts) };
+  return {
+    kind: "picture",
+    file,
+    bytes: bytes.length,
+    format,
+    width,
+    height,
+    recipe: recipeAmong(texts),
+    texts: [...new Set(texts.map(({ keyword }) => keyword))],
+    tools: toolsOf(texts),
+  };
 }
 
 /** Texts by which other tools say how a picture was made. */
 const TOOLS: readonly (readonly [tool: string, claims: (text: PictureText) => boolean])[] = [
-  ["ComfyUI", ({ keyword, text }) => ((keyword === "prompt" || keyword === "workflow") && text.startsWith("{")) || /^(prompt|workflow):\s*\{/i.test(text)],
-  ["Stable Diffusion WebUI", ({ keyword, text }) => keyword === "parameters" || (keyword === "UserComment" && /\bSteps: \d+, /.test(text))],
+  [
+    "ComfyUI",
+    ({ keyword, text }) =>
+      ((keyword === "prompt" || keyword === "workflow") && text.startsWith("{")) ||
+      /^(prompt|workflow):\s*\{/i.test(text),
+  ],
+  [
+    "Stable Diffusion WebUI",
+    ({ keyword, text }) => keyword === "parameters" || (keyword === "UserComment" && /\bSteps: \d+, /.test(text)),
+  ],
   ["InvokeAI", ({ keyword }) => keyword === "invokeai_metadata" || keyword === "sd-metadata"],
   ["NovelAI", ({ keyword, text }) => keyword === "Software" && text.startsWith("NovelAI")],
 ];
@@ -99,14 +119,33 @@ function toolsOf(texts: readonly PictureText[]): string[] {
 
 async function inspectTensors(file: string): Promise<InspectedArtifact | InspectedCheckpoint> {
   const checkpoint = await openCheckpoint(file);
-  const bytes = [...new Set([...checkpoint.tensors.values()].map((stored) => stored.file))].map(async (each) => (await stat(each)).size);
+  const bytes = [...new Set([...checkpoint.tensors.values()].map((stored) => stored.file))].map(
+    async (each) => (await stat(each)).size,
+  );
   const facts = { file, bytes: (await Promise.all(bytes)).reduce((sum, size) => sum + size, 0) };
   const { kind, version, qedit } = checkpoint.metadata;
   if (kind !== undefined && version !== undefined && qedit !== undefined) {
-    const tensors = Object.fromEntries([...checkpoint.tensors].map(([name, { dtype, shape }]) => [name, `${dtype} [${shape.join(", ")}]`]));
-    return { kind: "artifact", ...facts, artifact: kind, version, tensors, recipe: artifactRecipe(checkpoint.metadata) };
+    const tensors = Object.fromEntries(
+      [...checkpoint.tensors].map(([name, { dtype, shape }]) => [name, `${dtype} [${shape.join(", ")}]`]),
+    );
+    return {
+      kind: "artifact",
+      ...facts,
+      artifact: kind,
+      version,
+      tensors,
+      recipe: artifactRecipe(checkpoint.metadata),
+    };
   }
-  return { kind: "checkpoint", ...facts, identity: await checkpointIdentity(checkpoint), what: whatIs(checkpoint), tensors: checkpoint.tensors.size, types: typesOf(checkpoint), metadata: checkpoint.metadata };
+  return {
+    kind: "checkpoint",
+    ...facts,
+    identity: await checkpointIdentity(checkpoint),
+    what: whatIs(checkpoint),
+    tensors: checkpoint.tensors.size,
+    types: typesOf(checkpoint),
+    metadata: checkpoint.metadata,
+  };
 }
 
 function whatIs(checkpoint: Checkpoint): Identity {

@@ -41,7 +41,8 @@ export async function openJournal(path: string): Promise<Journal> {
   const lines = new Map<number, JournalEntry>();
   const hashes = new Map<string, Set<string>>();
   const learn = (entry: JournalEntry) => {
-    if (entry.output !== undefined && entry.hash !== undefined) hashes.set(entry.output, (hashes.get(entry.output) ?? new Set()).add(entry.hash));
+    if (entry.output !== undefined && entry.hash !== undefined)
+      hashes.set(entry.output, (hashes.get(entry.output) ?? new Set()).add(entry.hash));
     if (entry.output !== undefined) last.set(entry.output, entry);
     if (entry.output !== undefined && entry.state !== "failed") made.set(entry.output, entry);
     lines.set(entry.line, entry);

@@ -40,7 +40,8 @@ export function keptEngine(engine: Engine, emit: Emit): KeptEngine {
   // What is kept or opened for later may be what is lacking now.
   const withRoom = async <T>(work: () => Promise<T>): Promise<T> =>
     work().catch(async (error: unknown) => {
-      if (!(error instanceof QeditError && error.code === "QEDIT_E_MEMORY") || idle.length + ahead.count() === 0) throw error;
+      if (!(error instanceof QeditError && error.code === "QEDIT_E_MEMORY") || idle.length + ahead.count() === 0)
+        throw error;
       await ahead.closeAll();
       await closeIdle();
       return work();

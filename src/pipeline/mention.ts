@@ -12,7 +12,10 @@ export function unmentionedPictures(prompt: string, count: number): readonly num
   return numbers.filter((number) => {
     const words = WORDS[number]?.join("|") ?? String(number);
     // The number alone or behind a word, as in image2; Chinese prompts also write 图二.
-    return !new RegExp(`(?<!\\d)${number}(?!\\d)|\\b(${words})\\b|[第图][${"一二三四五六七八九"[number - 1] ?? number}]`, "iu").test(prompt);
+    return !new RegExp(
+      `(?<!\\d)${number}(?!\\d)|\\b(${words})\\b|[第图][${"一二三四五六七八九"[number - 1] ?? number}]`,
+      "iu",
+    ).test(prompt);
   });
 }
 

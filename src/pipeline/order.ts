@@ -21,7 +21,10 @@ export interface Order {
 const SESSIONS = { vae: 2, textEncoder: 2, transformer: 1 };
 
 /** What names the sessions of a stage: edits of one group use the same. LoRAs ride on the graph, their strengths do not. */
-export function groupOf(turn: Turn, { vae, vaeDtype, textEncoder, textDtype, transformer, lora, dtype }: EditSettings): string {
+export function groupOf(
+  turn: Turn,
+  { vae, vaeDtype, textEncoder, textDtype, transformer, lora, dtype }: EditSettings,
+): string {
   if (turn === "encode-prompt") return JSON.stringify([textEncoder, textDtype]);
   if (turn === "sample") return JSON.stringify([transformer, dtype, ...lora.map((each) => parseLora(each).path)]);
   return JSON.stringify([vae, vaeDtype]);
@@ -35,8 +38,13 @@ export async function chooseOrder(jobs: readonly EditSettings[], memory: number 
   const transformers = new Set(jobs.map((settings) => groupOf("sample", settings)));
   const vaes = new Set(jobs.map(({ vae }) => vae));
   const encoders = new Set(jobs.map(({ textEncoder }) => textEncoder));
-  const loads = vaes.size * SESSIONS.vae + encoders.size * SESSIONS.textEncoder + transformers.size * SESSIONS.transformer;
-  const open = [...vaes, ...encoders, ...[...transformers].flatMap((group) => (JSON.parse(group) as [string, string, ...string[]]).toSpliced(1, 1))];
+  const loads =
+    vaes.size * SESSIONS.vae + encoders.size * SESSIONS.textEncoder + transformers.size * SESSIONS.transformer;
+  const open = [
+    ...vaes,
+    ...encoders,
+    ...[...transformers].flatMap((group) => (JSON.parse(group) as [string, string, ...string[]]).toSpliced(1, 1)),
+  ];
   const bytes = await bytesOf(open.filter((path) => typeof path === "string"));
   const isByStage = memory === undefined || bytes > memory;
   const weights = `${gigabytes(bytes)} GB of weights, ${memory === undefined ? "and nobody knows how much memory is free" : `${gigabytes(memory)} GB may be used`}`;

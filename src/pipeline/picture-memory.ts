@@ -1,5 +1,5 @@
 // Pictures of many jobs: read when they are wanted, and not read again while they fit into a little memory.
-import { readPictures, type Picture } from "../stages/pictures.js";
+import { type Picture, readPictures } from "../stages/pictures.js";
 
 /** Decoded pictures of this many bytes stay: a few of the largest cameras. */
 const LIMIT = 256 * 1024 ** 2;

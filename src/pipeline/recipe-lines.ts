@@ -8,21 +8,57 @@ const SHOWN_HASH = 12;
 export function recipeLines(recipe: Recipe): string[] {
   const { settings, sizes, qedit } = recipe;
   const stage = (name: string) => (settings[name] ?? {}) as Readonly<Record<string, unknown>>;
-  const [image, prompt, sample, decode, paste] = ["encode_image", "encode_prompt", "sample", "decode", "paste_back"].map((name) => stage(name)) as [Values, Values, Values, Values, Values];
+  const [image, prompt, sample, decode, paste] = [
+    "encode_image",
+    "encode_prompt",
+    "sample",
+    "decode",
+    "paste_back",
+  ].map((name) => stage(name)) as [Values, Values, Values, Values, Values];
   const target = (sizes["target"] as { size?: { width: number; height: number } } | undefined)?.size;
   const lines: readonly (readonly [string, unknown])[] = [
-    ["made by", qedit === undefined ? "qedit before its recipes had a version" : `qedit ${qedit}${decode["runtime"] ? `, ${String(decode["runtime"])}` : ""}${decode["device"] ? ` on ${String(decode["device"])}` : ""}`],
+    [
+      "made by",
+      qedit === undefined
+        ? "qedit before its recipes had a version"
+        : `qedit ${qedit}${decode["runtime"] ? `, ${String(decode["runtime"])}` : ""}${decode["device"] ? ` on ${String(decode["device"])}` : ""}`,
+    ],
     ["prompt", prompt["prompt"]],
     ["negative prompt", prompt["negative_prompt"] ?? undefined],
     ["seed", sample["seed"]],
     ["sampling", sampling(sample)],
-    ["sigmas", Array.isArray(sample["sigmas"]) ? (sample["sigmas"] as number[]).map((sigma) => Number(sigma.toFixed(4))).join(" ") : undefined],
-    ["computed in", [...new Set([prompt, sample, decode].flatMap((each) => each["compute_type"] ?? []))].join(", ") || undefined],
-    ["size", target && `${target.width}x${target.height}${decode["keep_size"] ? ", brought back to the size of picture 1" : ""}`],
+    [
+      "sigmas",
+      Array.isArray(sample["sigmas"])
+        ? (sample["sigmas"] as number[]).map((sigma) => Number(sigma.toFixed(4))).join(" ")
+        : undefined,
+    ],
+    [
+      "computed in",
+      [...new Set([prompt, sample, decode].flatMap((each) => each["compute_type"] ?? []))].join(", ") || undefined,
+    ],
+    [
+      "size",
+      target &&
+        `${target.width}x${target.height}${decode["keep_size"] ? ", brought back to the size of picture 1" : ""}`,
+    ],
     ["sizes of", image["match"] ?? undefined],
-    ["paste back", paste["version"] === undefined ? undefined : `${paste["mask"] ? "outside a mask" : "outside what changed"}, feather ${String(paste["feather"])} px`],
-    ...Object.entries(recipe.inputs).map(([role, hash]) => [role.replace(/^image\./, "picture "), named(recipe, role, hash)] as const),
-    ...Object.entries(recipe.weights).map(([role, identity]) => [role.replace(/_/g, " ").replace(/^lora\.(\d+)/, (_, index: string) => `LoRA ${Number(index) + 1}`), weight(recipe, role, identity)] as const),
+    [
+      "paste back",
+      paste["version"] === undefined
+        ? undefined
+        : `${paste["mask"] ? "outside a mask" : "outside what changed"}, feather ${String(paste["feather"])} px`,
+    ],
+    ...Object.entries(recipe.inputs).map(
+      ([role, hash]) => [role.replace(/^image\./, "picture "), named(recipe, role, hash)] as const,
+    ),
+    ...Object.entries(recipe.weights).map(
+      ([role, identity]) =>
+        [
+          role.replace(/_/g, " ").replace(/^lora\.(\d+)/, (_, index: string) => `LoRA ${Number(index) + 1}`),
+          weight(recipe, role, identity),
+        ] as const,
+    ),
   ];
   return lines.flatMap(([name, value]) => (value === undefined || value === "" ? [] : [`${name}: ${String(value)}`]));
 }

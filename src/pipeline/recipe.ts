@@ -1,9 +1,9 @@
 // Recipes as files carry them: a picture's in its texts, an artifact's in its record.
 import { open } from "node:fs/promises";
-import { parseRecipe, toRecipe, type Recipe } from "../artifacts/recipe.js";
+import { parseRecipe, type Recipe, toRecipe } from "../artifacts/recipe.js";
 import { QeditError } from "../errors.js";
 import { ioFailure } from "../files.js";
-import { pictureTexts, type PictureText } from "../image/description.js";
+import { type PictureText, pictureTexts } from "../image/description.js";
 
 /** Pictures of more bytes are not read whole. */
 const LARGEST_PICTURE = 1024 ** 3;
@@ -21,7 +21,11 @@ export function recipeAmong(texts: readonly PictureText[]): Recipe | undefined {
 export function recipeIn(bytes: Uint8Array, name: string): Recipe {
   const recipe = recipeAmong(pictureTexts(bytes));
   if (recipe !== undefined) return recipe;
-  throw new QeditError("QEDIT_E_IMAGE", `Cannot find a recipe in ${name}: it was not made by qedit, or lost its metadata on the way`, { hint: `\`qedit inspect ${name}\` shows what the file carries` });
+  throw new QeditError(
+    "QEDIT_E_IMAGE",
+    `Cannot find a recipe in ${name}: it was not made by qedit, or lost its metadata on the way`,
+    { hint: `\`qedit inspect ${name}\` shows what the file carries` },
+  );
 }
 
 /** The recipe of an artifact from the metadata of its file; undefined when it is of another tool. */
@@ -44,9 +48,15 @@ export async function pictureBytes(path: string): Promise<Buffer> {
     }
   } catch (error) {
     if (error instanceof Error && "code" in error && error.code === "ENOENT") {
-      throw new QeditError("QEDIT_E_IMAGE", `Cannot read ${path}: there is no such file`, { hint: "Check the path", cause: error });
+      throw new QeditError("QEDIT_E_IMAGE", `Cannot read ${path}: there is no such file`, {
+        hint: "Check the path",
+        cause: error,
+      });
     }
     throw ioFailure("read", path, error);
   }
-  throw new QeditError("QEDIT_E_IMAGE", `Cannot read ${path} as a picture: it is larger than ${LARGEST_PICTURE / 1024 ** 3} GB`);
+  throw new QeditError(
+    "QEDIT_E_IMAGE",
+    `Cannot read ${path} as a picture: it is larger than ${LARGEST_PICTURE / 1024 ** 3} GB`,
+  );
 }

@@ -21,9 +21,15 @@ export interface NamedWeights {
 }
 
 /** Remembers where the inputs and weights of an edit lie. A state folder that cannot be written is left alone. */
-export async function rememberFiles({ inputs, weights }: ArtifactInfo, pictures: readonly Picture[], named: NamedWeights): Promise<void> {
+export async function rememberFiles(
+  { inputs, weights }: ArtifactInfo,
+  pictures: readonly Picture[],
+  named: NamedWeights,
+): Promise<void> {
   const keys = { ...weights, ...inputs };
-  const fresh = Object.entries(filesOf(pictures, named)).flatMap(([role, path]) => (keys[role] === undefined ? [] : [[keys[role], resolve(path)] as const]));
+  const fresh = Object.entries(filesOf(pictures, named)).flatMap(([role, path]) =>
+    keys[role] === undefined ? [] : [[keys[role], resolve(path)] as const],
+  );
   const known = await readFiles();
   if (fresh.every(([key, path]) => known.get(key) === path)) return;
   for (const [key, path] of fresh) {
@@ -37,12 +43,17 @@ export async function rememberFiles({ inputs, weights }: ArtifactInfo, pictures:
 /** The record of an edit with the names of its own files, where a result of an earlier one was taken whose equal files had others. */
 export function withOwnNames(info: ArtifactInfo, pictures: readonly Picture[], named: NamedWeights): ArtifactInfo {
   const own = filesOf(pictures, named);
-  const names = Object.entries(info.names ?? {}).map(([role, name]) => [role, own[role] === undefined ? name : basename(own[role])] as const);
+  const names = Object.entries(info.names ?? {}).map(
+    ([role, name]) => [role, own[role] === undefined ? name : basename(own[role])] as const,
+  );
   return { ...info, names: Object.fromEntries(names) };
 }
 
 // Paths by the roles of records; a picture from stdin has none.
-function filesOf(pictures: readonly Picture[], { vae, textEncoder, transformer, lora = [], mask }: NamedWeights): Readonly<Record<string, string>> {
+function filesOf(
+  pictures: readonly Picture[],
+  { vae, textEncoder, transformer, lora = [], mask }: NamedWeights,
+): Readonly<Record<string, string>> {
   const files: readonly (readonly [string, string | undefined])[] = [
     ...pictures.map(({ name }, index) => [`image.${index + 1}`, name === "stdin" ? undefined : name] as const),
     ["mask", mask],

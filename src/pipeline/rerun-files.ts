@@ -7,7 +7,7 @@ import { openCheckpoint } from "../checkpoint/open.js";
 import { checkpointIdentity } from "../checkpoint/safetensors.js";
 import { QeditError } from "../errors.js";
 import type { Emit } from "../events.js";
-import { readNetworkFile, type NetworkRole } from "../stages/network-file.js";
+import { type NetworkRole, readNetworkFile } from "../stages/network-file.js";
 import { rememberedFile } from "./remembered.js";
 
 /** How files are looked for. */
@@ -39,29 +39,53 @@ const SHOWN_HASH = 12;
  * the place of their settings too (`usual`). Throws
  * QEDIT_E_CHECKPOINT when the named one has other weights, QEDIT_E_MODEL_MISSING when none has the right ones.
  */
-export function findWeights(recipe: Recipe, role: WeightRole, { named, usual, ...search }: FileSearch & { readonly named: string | undefined; readonly usual?: string | undefined }): Promise<string> {
+export function findWeights(
+  recipe: Recipe,
+  role: WeightRole,
+  { named, usual, ...search }: FileSearch & { readonly named: string | undefined; readonly usual?: string | undefined },
+): Promise<string> {
   const { setting, network } = WEIGHT_ROLES[role];
   const identityOf = async (path: string) => (await readNetworkFile(path, network)).identity;
   const settled = async () => (usual === undefined ? undefined : findFile(usual, { modelsDirs: search.modelsDirs }));
-  const published = async () => (await findModelFiles({}, { model: undefined, roles: [setting], modelsDirs: search.modelsDirs }))[setting];
-  const wanted = { what: `the ${network.name}`, option: network.option, identity: recipe.weights[role] ?? "", name: recipe.names[role] };
+  const published = async () =>
+    (await findModelFiles({}, { model: undefined, roles: [setting], modelsDirs: search.modelsDirs }))[setting];
+  const wanted = {
+    what: `the ${network.name}`,
+    option: network.option,
+    identity: recipe.weights[role] ?? "",
+    name: recipe.names[role],
+  };
   return findIdentity(wanted, { named, search, identityOf, more: [settled, published] });
 }
 
 /** The files of a recipe's LoRAs in order; the user may name them in any order. Throws as findWeights. */
-export async function findLoras(recipe: Recipe, { named, ...search }: FileSearch & { readonly named: readonly string[] }): Promise<string[]> {
+export async function findLoras(
+  recipe: Recipe,
+  { named, ...search }: FileSearch & { readonly named: readonly string[] },
+): Promise<string[]> {
   const identityOf = async (path: string) => checkpointIdentity(await openCheckpoint(path));
   const given = await Promise.all(named.map(async (path) => ({ path, identity: await identityOf(path) })));
   const count = Object.keys(recipe.weights).filter((role) => role.startsWith("lora.")).length;
   const files: string[] = [];
   for (let index = 0; index < count; index++) {
     const identity = recipe.weights[`lora.${index}`] ?? "";
-    const own = given.find((each) => each.identity === identity)?.path ?? (given.length === count ? given[index]?.path : undefined);
-    files.push(await findIdentity({ what: `LoRA ${index + 1}`, option: "--lora", identity, name: recipe.names[`lora.${index}`] }, { named: own, search, identityOf, more: [] }));
+    const own =
+      given.find((each) => each.identity === identity)?.path ??
+      (given.length === count ? given[index]?.path : undefined);
+    files.push(
+      await findIdentity(
+        { what: `LoRA ${index + 1}`, option: "--lora", identity, name: recipe.names[`lora.${index}`] },
+        { named: own, search, identityOf, more: [] },
+      ),
+    );
   }
   const unused = named.find((path) => !files.includes(path));
   if (unused === undefined) return files;
-  throw new QeditError("QEDIT_E_USAGE", `Cannot use ${unused}: ${search.picture} was made with ${count === 0 ? "no LoRA" : `${count} other LoRAs`}`, { hint: `Change the LoRAs with --set lora=${unused}` });
+  throw new QeditError(
+    "QEDIT_E_USAGE",
+    `Cannot use ${unused}: ${search.picture} was made with ${count === 0 ? "no LoRA" : `${count} other LoRAs`}`,
+    { hint: `Change the LoRAs with --set lora=${unused}` },
+  );
 }
 
 interface Wanted {
@@ -85,11 +109,20 @@ async function findIdentity(wanted: Wanted, { named, search, identityOf, more }:
   if (named !== undefined) {
     if ((await identityOf(named)) === identity) return named;
     const message = `${named} is not ${what} that made ${picture}: that was ${told}`;
-    if (!force) throw new QeditError("QEDIT_E_CHECKPOINT", `Cannot use ${named}: it is not ${what} that made ${picture}, which was ${told}`, { hint: `Use it all the same with --force, or leave out ${option}` });
+    if (!force)
+      throw new QeditError(
+        "QEDIT_E_CHECKPOINT",
+        `Cannot use ${named}: it is not ${what} that made ${picture}, which was ${told}`,
+        { hint: `Use it all the same with --force, or leave out ${option}` },
+      );
     emit({ kind: "warning", text: message });
     return named;
   }
-  const places = [() => rememberedFile(identity), async () => (name === undefined ? undefined : findFile(name, { modelsDirs })), ...more];
+  const places = [
+    () => rememberedFile(identity),
+    async () => (name === undefined ? undefined : findFile(name, { modelsDirs })),
+    ...more,
+  ];
   const others: string[] = [];
   for (const place of places) {
     // A place without the file is no fault: the next one may have it.
@@ -104,9 +137,13 @@ async function findIdentity(wanted: Wanted, { named, search, identityOf, more }:
     emit({ kind: "warning", text: `${other} is not ${what} that made ${picture}: that was ${told}` });
     return other;
   }
-  throw new QeditError("QEDIT_E_MODEL_MISSING", `Cannot find ${what} that made ${picture}: ${told}${other === undefined ? "" : `; ${other} holds other weights`}`, {
-    hint: `Name it: ${option} FILE${other === undefined ? "" : `, or use ${other} with --force`}`,
-  });
+  throw new QeditError(
+    "QEDIT_E_MODEL_MISSING",
+    `Cannot find ${what} that made ${picture}: ${told}${other === undefined ? "" : `; ${other} holds other weights`}`,
+    {
+      hint: `Name it: ${option} FILE${other === undefined ? "" : `, or use ${other} with --force`}`,
+    },
+  );
 }
 
 /** An input that the user handed over. */
@@ -119,16 +156,35 @@ export interface GivenInput {
  * For each role of a recipe's inputs a given one of the same hash, or a path where that file was found: beside the picture, in the working
  * directory, or where it lay before. Throws QEDIT_E_IMAGE when one is nowhere, and for a given one that is none of them, unless forced.
  */
-export async function findInputs<Given extends GivenInput>(recipe: Recipe, roles: readonly string[], { given, ...search }: FileSearch & { readonly given: readonly Given[] }): Promise<(Given | string)[]> {
+export async function findInputs<Given extends GivenInput>(
+  recipe: Recipe,
+  roles: readonly string[],
+  { given, ...search }: FileSearch & { readonly given: readonly Given[] },
+): Promise<(Given | string)[]> {
   const hashes = roles.map((role) => recipe.inputs[role]!);
   const stray = given.find(({ hash }) => !hashes.includes(hash));
   if (stray !== undefined && !search.force) {
-    throw new QeditError("QEDIT_E_IMAGE", `Cannot use ${stray.name}: ${search.picture} was made from other pictures, ${roles.map((role) => told(recipe, role)).join(", ")}`, {
-      hint: "Use it all the same with --force, which takes pictures in order",
-    });
+    throw new QeditError(
+      "QEDIT_E_IMAGE",
+      `Cannot use ${stray.name}: ${search.picture} was made from other pictures, ${roles.map((role) => told(recipe, role)).join(", ")}`,
+      {
+        hint: "Use it all the same with --force, which takes pictures in order",
+      },
+    );
   }
-  if (stray !== undefined) search.emit({ kind: "warning", text: `${stray.name} is none of the pictures that ${search.picture} was made from: pictures are taken in order` });
-  return Promise.all(roles.map(async (role, index) => given.find(({ hash }) => hash === recipe.inputs[role]) ?? (stray && given[index]) ?? findInput(recipe, role, search)));
+  if (stray !== undefined)
+    search.emit({
+      kind: "warning",
+      text: `${stray.name} is none of the pictures that ${search.picture} was made from: pictures are taken in order`,
+    });
+  return Promise.all(
+    roles.map(
+      async (role, index) =>
+        given.find(({ hash }) => hash === recipe.inputs[role]) ??
+        (stray && given[index]) ??
+        findInput(recipe, role, search),
+    ),
+  );
 }
 
 async function findInput(recipe: Recipe, role: string, { picture, force, emit }: FileSearch): Promise<string> {
@@ -143,13 +199,20 @@ async function findInput(recipe: Recipe, role: string, { picture, force, emit }:
   }
   const [other] = others;
   if (other !== undefined && force) {
-    emit({ kind: "warning", text: `${other} is not the file that ${picture} was made from: that was ${told(recipe, role)}` });
+    emit({
+      kind: "warning",
+      text: `${other} is not the file that ${picture} was made from: that was ${told(recipe, role)}`,
+    });
     return other;
   }
   const what = role === "mask" ? "the mask" : `picture ${role.slice("image.".length)}`;
-  throw new QeditError("QEDIT_E_IMAGE", `Cannot find ${what} of ${picture}: ${told(recipe, role)}${other === undefined ? "" : `; ${other} is another file now`}`, {
-    hint: `Name it: qedit rerun ${picture} FILE${other === undefined ? "" : ", or use what is there with --force"}`,
-  });
+  throw new QeditError(
+    "QEDIT_E_IMAGE",
+    `Cannot find ${what} of ${picture}: ${told(recipe, role)}${other === undefined ? "" : `; ${other} is another file now`}`,
+    {
+      hint: `Name it: qedit rerun ${picture} FILE${other === undefined ? "" : ", or use what is there with --force"}`,
+    },
+  );
 }
 
 function told({ names, inputs }: Recipe, role: string): string {

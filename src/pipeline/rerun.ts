@@ -14,10 +14,21 @@ const DTYPES: Readonly<Record<string, string>> = { f32: "float32", bf16: "bfloat
 
 /** The settings of `run` that a recipe stands for, without files. Throws QEDIT_E_IMAGE when it is not of a whole edit. */
 export function recipeSettings(recipe: Recipe, name: string): SettingTexts {
-  const { encode_image: image, encode_prompt: prompt, sample, decode, paste_back: paste = {} } = recipe.settings as Readonly<Record<string, Values | undefined>>;
-  const fault = !image || !prompt || !sample || !decode ? "it was made from tensor files of another tool, which say nothing of the stages before" : stageFault(recipe, { image, prompt, decode });
+  const {
+    encode_image: image,
+    encode_prompt: prompt,
+    sample,
+    decode,
+    paste_back: paste = {},
+  } = recipe.settings as Readonly<Record<string, Values | undefined>>;
+  const fault =
+    !image || !prompt || !sample || !decode
+      ? "it was made from tensor files of another tool, which say nothing of the stages before"
+      : stageFault(recipe, { image, prompt, decode });
   if (fault !== undefined) {
-    throw new QeditError("QEDIT_E_IMAGE", `Cannot make ${name} again in one go: ${fault}`, { hint: `\`qedit inspect ${name}\` shows what each stage was given: run them one by one` });
+    throw new QeditError("QEDIT_E_IMAGE", `Cannot make ${name} again in one go: ${fault}`, {
+      hint: `\`qedit inspect ${name}\` shows what each stage was given: run them one by one`,
+    });
   }
   const size = image!["size"] as { width: number; height: number } | null;
   const { sampler, scheduler, steps, denoise, shift, cfg, cfgNorm, seed, device, compute_type: type } = sample!;
@@ -33,7 +44,11 @@ export function recipeSettings(recipe: Recipe, name: string): SettingTexts {
     pasteBack: paste["version"] !== undefined,
     feather: paste["feather"],
   };
-  return Object.fromEntries(Object.entries(values).flatMap(([key, value]) => (value === undefined || value === null ? [] : [[key, [String(value)]]])));
+  return Object.fromEntries(
+    Object.entries(values).flatMap(([key, value]) =>
+      value === undefined || value === null ? [] : [[key, [String(value)]]],
+    ),
+  );
 }
 
 /** Values of settings from texts, by the options' own rules; defaults for the rest. Throws QEDIT_E_USAGE. */
@@ -42,7 +57,10 @@ export function parseSettings(table: OptionTable, texts: SettingTexts): Values {
     Object.entries(table).map(([name, { parse, initial }]) => {
       const given = texts[name];
       if (given === undefined || given.length === 0) return [name, initial];
-      return [name, parse ? given.reduce<unknown>((before, text) => parse(text, before), initial) : switchOf(given[0]!, name)];
+      return [
+        name,
+        parse ? given.reduce<unknown>((before, text) => parse(text, before), initial) : switchOf(given[0]!, name),
+      ];
     }),
   );
 }
@@ -60,14 +78,20 @@ function switchOf(text: string, name: string): boolean {
 }
 
 // An edit by single stages may have had what one by `run` cannot have.
-function stageFault({ inputs, weights, sizes }: Recipe, { image, prompt, decode }: Readonly<Record<"image" | "prompt" | "decode", Values>>): string | undefined {
+function stageFault(
+  { inputs, weights, sizes }: Recipe,
+  { image, prompt, decode }: Readonly<Record<"image" | "prompt" | "decode", Values>>,
+): string | undefined {
   const roles = Object.keys(inputs);
-  if (roles.some((role) => role.startsWith("prompt."))) return "its prompt was encoded with other pictures than its latents";
-  if (weights["vae.encoder"] !== undefined) return "it was decoded by another VAE than the one that encoded its pictures";
+  if (roles.some((role) => role.startsWith("prompt.")))
+    return "its prompt was encoded with other pictures than its latents";
+  if (weights["vae.encoder"] !== undefined)
+    return "it was decoded by another VAE than the one that encoded its pictures";
   const images = roles.filter((role) => role.startsWith("image.")).length;
   const seen = (sizes["vision_grids"] as readonly unknown[] | undefined)?.length;
   const encoded = (sizes["images"] as readonly unknown[] | undefined)?.length;
-  if (images === 0 || seen !== images || encoded !== images) return `its prompt saw ${seen ?? 0} pictures, its latents hold ${encoded ?? 0}`;
+  if (images === 0 || seen !== images || encoded !== images)
+    return `its prompt saw ${seen ?? 0} pictures, its latents hold ${encoded ?? 0}`;
   const matches = new Set([image, prompt, decode].map((stage) => stage["match"] ?? null));
   return matches.size > 1 ? "its stages had different --match" : undefined;
 }

@@ -1,6 +1,6 @@
 // One stage, once: its result from an earlier run if there is one, else computed, with start and end told.
 import type { Artifact } from "../artifacts/artifact.js";
-import { cacheKey, type ArtifactCache } from "../artifacts/cache.js";
+import { type ArtifactCache, cacheKey } from "../artifacts/cache.js";
 import { QeditError } from "../errors.js";
 import type { Emit } from "../events.js";
 import type { OptionTable, SettingsOf } from "../stages/option.js";
@@ -8,7 +8,11 @@ import type { ArtifactStage, StageContext } from "../stages/stage.js";
 import type { PipelineContext } from "./context.js";
 
 /** Runs one piece of work as a stage of that name, with its start and end told. */
-export async function timed<T>(stage: string, { emit, signal }: Pick<StageContext, "emit" | "signal">, work: () => Promise<T>): Promise<T> {
+export async function timed<T>(
+  stage: string,
+  { emit, signal }: Pick<StageContext, "emit" | "signal">,
+  work: () => Promise<T>,
+): Promise<T> {
   signal.throwIfAborted();
   const start = performance.now();
   emit({ kind: "start", stage });
@@ -25,8 +29,15 @@ export interface StageCall<Inputs, Table extends OptionTable> {
 }
 
 /** The key under which a stage's result is kept. */
-export async function stageKey<Inputs, Table extends OptionTable>({ stage, inputs, settings }: StageCall<Inputs, Table>, { engine }: StageContext): Promise<string> {
-  return cacheKey({ stage: stage.name, version: stage.version, ...(await stage.identity(inputs, settings, engine.device)) });
+async function stageKey<Inputs, Table extends OptionTable>(
+  { stage, inputs, settings }: StageCall<Inputs, Table>,
+  { engine }: StageContext,
+): Promise<string> {
+  return cacheKey({
+    stage: stage.name,
+    version: stage.version,
+    ...(await stage.identity(inputs, settings, engine.device)),
+  });
 }
 
 /** A stage's result, and its key where the context has a cache. */
@@ -36,7 +47,10 @@ export interface StageResult {
 }
 
 /** The result of a stage, from the cache of the context or computed and kept there. */
-export function runStage<Inputs, Table extends OptionTable>(call: StageCall<Inputs, Table>, context: PipelineContext): Promise<StageResult> {
+export function runStage<Inputs, Table extends OptionTable>(
+  call: StageCall<Inputs, Table>,
+  context: PipelineContext,
+): Promise<StageResult> {
   const { stage, inputs, settings } = call;
   return timed(stage.name, context, async () => {
     await stage.announce(inputs, settings, context.emit);
@@ -49,13 +63,17 @@ export function runStage<Inputs, Table extends OptionTable>(call: StageCall<Inpu
       return { artifact: found, key };
     }
     const artifact = await stage.run(inputs, settings, context);
-    if (await tryKeeping(cache, { key, artifact, emit: context.emit })) context.emit({ kind: "cache", action: "stored", stage: stage.name, key });
+    if (await tryKeeping(cache, { key, artifact, emit: context.emit }))
+      context.emit({ kind: "cache", action: "stored", stage: stage.name, key });
     return { artifact, key };
   });
 }
 
 /** Keeps an artifact; a cache that cannot be written to is no reason to stop, and is warned of. True when it is there now. */
-export async function tryKeeping(cache: ArtifactCache, { key, artifact, emit }: { key: string; artifact: Artifact; emit: Emit }): Promise<boolean> {
+export async function tryKeeping(
+  cache: ArtifactCache,
+  { key, artifact, emit }: { key: string; artifact: Artifact; emit: Emit },
+): Promise<boolean> {
   try {
     return await cache.keep(key, artifact);
   } catch (error) {

@@ -9,14 +9,14 @@ import { decode, decodedModel } from "../stages/decode.js";
 import { encodePrompt } from "../stages/encode-prompt.js";
 import { matchLoras } from "../stages/loras.js";
 import { numbersOf, readNetworkFile } from "../stages/network-file.js";
-import { sourceOf, type Picture } from "../stages/pictures.js";
+import { type Picture, sourceOf } from "../stages/pictures.js";
 import { sample, sampledModel } from "../stages/sample.js";
 import { loadTokenizer } from "../text/tokenizer.js";
 import type { PipelineContext } from "./context.js";
 import type { EditSettings } from "./edit.js";
 import type { OpenedAhead } from "./kept-engine.js";
 import { editLengths } from "./plan/edit-lengths.js";
-import { editMemory, type EditMemory } from "./plan/edit-memory.js";
+import { type EditMemory, editMemory } from "./plan/edit-memory.js";
 
 /** Opening that is under way. */
 export interface OpeningAhead {
@@ -33,7 +33,11 @@ const MODELS: Readonly<Record<string, (settings: EditSettings, context: Pipeline
 };
 
 /** Follows an edit, and opens its networks before their stages, where its memory plan says so: on a GPU whose memory is known. */
-export function startOpeningAhead(pictures: readonly Picture[], settings: EditSettings, context: PipelineContext): OpeningAhead {
+export function startOpeningAhead(
+  pictures: readonly Picture[],
+  settings: EditSettings,
+  context: PipelineContext,
+): OpeningAhead {
   const { engine, signal, emit, vram } = context;
   if (vram === undefined || engine.device.provider === "cpu") return { context, stop: async () => {} };
   const begun = new Set<string>();
@@ -53,7 +57,8 @@ export function startOpeningAhead(pictures: readonly Picture[], settings: EditSe
   };
   const ask = (stage: string) => {
     // What is wrong with a file, its stage will say.
-    const refused = (error: Error) => void emit({ kind: "detail", text: `nothing opens ahead for ${stage}: ${error.message}` });
+    const refused = (error: Error) =>
+      void emit({ kind: "detail", text: `nothing opens ahead for ${stage}: ${error.message}` });
     if (!asked.has(stage)) asked.set(stage, open(stage).catch(refused));
   };
   const close = async (stage: string) => {
@@ -66,7 +71,10 @@ export function startOpeningAhead(pictures: readonly Picture[], settings: EditSe
     if (event.kind === "activity") plan().catch(() => {}); // where it is needed it is told
     if (event.kind === "activity" && current === encodePrompt.name) ask(sample.name);
     if (event.kind === "step" && current === sample.name) ask(decode.name);
-    if (event.kind === "end") close(event.stage).catch((error: Error) => emit({ kind: "detail", text: `what was opened for ${event.stage} is not closed: ${error.message}` }));
+    if (event.kind === "end")
+      close(event.stage).catch((error: Error) =>
+        emit({ kind: "detail", text: `what was opened for ${event.stage} is not closed: ${error.message}` }),
+      );
   };
   return {
     context: {
@@ -83,7 +91,11 @@ export function startOpeningAhead(pictures: readonly Picture[], settings: EditSe
 }
 
 // The plan that `qedit plan` shows.
-async function memoryOf(pictures: readonly Picture[], settings: EditSettings, { engine: { device }, vram, recall }: PipelineContext): Promise<EditMemory> {
+async function memoryOf(
+  pictures: readonly Picture[],
+  settings: EditSettings,
+  { engine: { device }, vram, recall }: PipelineContext,
+): Promise<EditMemory> {
   const parts = {
     vae: await readNetworkFile(settings.vae, { name: "VAE", option: "--vae" }),
     textEncoder: await readNetworkFile(settings.textEncoder, { name: "text encoder", option: "--text-encoder" }),
@@ -95,6 +107,15 @@ async function memoryOf(pictures: readonly Picture[], settings: EditSettings, { 
     sampled: transformerConfig(numbersOf(parts.transformer.checkpoint), parts.transformer.config),
   };
   const loras = await matchLoras(settings, parts.transformer.checkpoint);
-  const lengths = editLengths(pictures.map(sourceOf), { settings, networks, tokenizer: await recall("tokenizer", loadTokenizer) });
-  return editMemory(lengths, { parts, adapters: loras.map(({ adapter }) => adapter), types: settings, limit: { device, vram } });
+  const lengths = editLengths(pictures.map(sourceOf), {
+    settings,
+    networks,
+    tokenizer: await recall("tokenizer", loadTokenizer),
+  });
+  return editMemory(lengths, {
+    parts,
+    adapters: loras.map(({ adapter }) => adapter),
+    types: settings,
+    limit: { device, vram },
+  });
 }

@@ -10,7 +10,10 @@ export interface Complaint {
   readonly hint: string;
 }
 
-type Settings = Partial<SamplingChoices> & { readonly negativePrompt?: string | undefined; readonly strictLora?: boolean };
+type Settings = Partial<SamplingChoices> & {
+  readonly negativePrompt?: string | undefined;
+  readonly strictLora?: boolean;
+};
 
 /** More guidance than this over a LoRA that was distilled without any doubles the time and burns the colours. */
 const LIGHTNING_CFG = 1;
@@ -23,27 +26,53 @@ export function uselessSettings(settings: object, given: ReadonlySet<string>): r
   const complaints: Complaint[] = [];
   const lora = values.lora ?? [];
   if (given.has("strictLora") && lora.length === 0 && values.strictLora) {
-    complaints.push({ setting: "strictLora", message: "Cannot be strict about LoRAs: there is none", hint: "Add --lora FILE, or leave out --strict-lora" });
+    complaints.push({
+      setting: "strictLora",
+      message: "Cannot be strict about LoRAs: there is none",
+      hint: "Add --lora FILE, or leave out --strict-lora",
+    });
   }
   // A stage without sampling has no cfg to look at.
   if (values.sampler === undefined) return complaints;
   const { cfg, steps } = resolveSampling({ ...(values as SamplingChoices), lora });
   if (!usesNegative(cfg)) {
     if (given.has("negativePrompt") && values.negativePrompt !== undefined) {
-      complaints.push({ setting: "negativePrompt", message: `Cannot use a negative prompt at cfg ${cfg}: it has no effect`, hint: "Add --cfg 2.5, leave out --negative-prompt" });
+      complaints.push({
+        setting: "negativePrompt",
+        message: `Cannot use a negative prompt at cfg ${cfg}: it has no effect`,
+        hint: "Add --cfg 2.5, leave out --negative-prompt",
+      });
     }
-    if (given.has("cfgNorm")) complaints.push({ setting: "cfgNorm", message: `Cannot use --cfg-norm at cfg ${cfg}: it has no effect`, hint: "Add --cfg 2.5, leave out --cfg-norm" });
+    if (given.has("cfgNorm"))
+      complaints.push({
+        setting: "cfgNorm",
+        message: `Cannot use --cfg-norm at cfg ${cfg}: it has no effect`,
+        hint: "Add --cfg 2.5, leave out --cfg-norm",
+      });
   }
   return [...complaints, ...lightningComplaints(lora, { cfg, steps })];
 }
 
-function lightningComplaints(lora: readonly string[], { cfg, steps }: { cfg: number; steps: number }): readonly Complaint[] {
+function lightningComplaints(
+  lora: readonly string[],
+  { cfg, steps }: { cfg: number; steps: number },
+): readonly Complaint[] {
   for (const { path, strength } of lora.map(parseLora)) {
     const made = lightningSteps(path);
     if (made === undefined || strength === 0) continue;
     const complaints: Complaint[] = [];
-    if (cfg > LIGHTNING_CFG) complaints.push({ setting: "cfg", message: `Cannot use cfg ${cfg} with a Lightning LoRA: it was distilled without guidance`, hint: "Use --cfg 1" });
-    if (steps > made * LIGHTNING_STEPS) complaints.push({ setting: "steps", message: `Cannot use ${steps} steps with a Lightning LoRA made for ${made}`, hint: `Use --steps ${made}` });
+    if (cfg > LIGHTNING_CFG)
+      complaints.push({
+        setting: "cfg",
+        message: `Cannot use cfg ${cfg} with a Lightning LoRA: it was distilled without guidance`,
+        hint: "Use --cfg 1",
+      });
+    if (steps > made * LIGHTNING_STEPS)
+      complaints.push({
+        setting: "steps",
+        message: `Cannot use ${steps} steps with a Lightning LoRA made for ${made}`,
+        hint: `Use --steps ${made}`,
+      });
     return complaints;
   }
   return [];

@@ -73,7 +73,11 @@ function collect(query: Query, stretch: Stretch, [from, to]: readonly [number, n
 }
 
 // The bridge: the left half is normal about its share of the whole increment, the right half is the rest.
-function halves({ start, end, depth, key, increment }: Stretch, middle: number, seed: bigint): readonly [Stretch, Stretch] {
+function halves(
+  { start, end, depth, key, increment }: Stretch,
+  middle: number,
+  seed: bigint,
+): readonly [Stretch, Stretch] {
   const reciprocal = 1 / (end - start);
   const before = f32(middle - start);
   const share = f32(reciprocal);

@@ -10,7 +10,7 @@ import type { Denoise, StepEvent } from "./sampler.js";
 import { samplerNoise } from "./sampler-noise.js";
 import { samplerNamed } from "./samplers.js";
 import { runSigmas } from "./schedules.js";
-import { sigmaTable, type SigmaTable } from "./sigma-table.js";
+import { type SigmaTable, sigmaTable } from "./sigma-table.js";
 
 const f32 = Math.fround;
 /** What stochastic samplers add to the seed unless told otherwise. */
@@ -57,7 +57,11 @@ export function samplingSigmas(settings: SamplingSettings): Float32Array {
  * Samples a latent of the shape of the given one, in the VAE's scale.
  * Throws QEDIT_E_USAGE for settings that no run can have, and QEDIT_E_BAD_OUTPUT as soon as the model's output is not finite.
  */
-export async function sampleLatent(velocity: Velocity, settings: SamplingSettings, input: SamplingInput): Promise<Tensor<"float32">> {
+export async function sampleLatent(
+  velocity: Velocity,
+  settings: SamplingSettings,
+  input: SamplingInput,
+): Promise<Tensor<"float32">> {
   const { latent, signal } = input;
   const { seed, cfg, cfgNorm } = settings;
   const table = sigmaTable(settings.shift);
@@ -70,11 +74,21 @@ export async function sampleLatent(velocity: Velocity, settings: SamplingSetting
   const start = latent.data.some((value) => value !== 0) ? normalised(latent.data, input) : latent.data;
   const first = sigmas[0]!;
   const x = weightedSum([first, randn(seed, count)], [f32(1 - first), start]);
-  const { denoise, onStep } = checkedSteps(guidedDenoise(velocity, { cfg, cfgNorm, channels }), sigmas.length - 1, input.onStep);
+  const { denoise, onStep } = checkedSteps(
+    guidedDenoise(velocity, { cfg, cfgNorm, channels }),
+    sigmas.length - 1,
+    input.onStep,
+  );
   const noise = samplerNoise({ seed, count, seedOffset: settings.noiseSeedOffset ?? NOISE_SEED_OFFSET });
   const sampled = await samplerNamed(settings.sampler).sample(x, denoise, { sigmas, table, noise, onStep, signal });
   const remaining = f32(1 - sigmas[sigmas.length - 1]!);
-  return float32(latent.shape, denormalised(sampled.map((value) => value / remaining), input));
+  return float32(
+    latent.shape,
+    denormalised(
+      sampled.map((value) => value / remaining),
+      input,
+    ),
+  );
 }
 
 function levels({ sampler, scheduler, steps, denoise }: SamplingSettings, table: SigmaTable): Float32Array {
@@ -89,21 +103,31 @@ function checkSeed(seed: bigint): void {
 function checkedChannels({ latent, mean, std }: SamplingInput): number {
   const [batch, channels] = latent.shape;
   if (batch !== 1 || channels !== mean.length || channels !== std.length) {
-    throw new Error(`internal: latent [${latent.shape.join(", ")}] with ${mean.length} means and ${std.length} deviations`);
+    throw new Error(
+      `internal: latent [${latent.shape.join(", ")}] with ${mean.length} means and ${std.length} deviations`,
+    );
   }
   return channels;
 }
 
 // Counts the steps, to say at which one the model failed.
-function checkedSteps(denoise: Denoise, total: number, onStep: SamplingInput["onStep"]): { denoise: Denoise; onStep: (event: StepEvent) => void } {
+function checkedSteps(
+  denoise: Denoise,
+  total: number,
+  onStep: SamplingInput["onStep"],
+): { denoise: Denoise; onStep: (event: StepEvent) => void } {
   let step = 1;
   return {
     async denoise(x, sigma) {
       const denoised = await denoise(x, sigma);
       if (allFinite(denoised)) return denoised;
-      throw new QeditError("QEDIT_E_BAD_OUTPUT", `The model gave values that are not finite at step ${step} of ${total} (sigma ${sigma})`, {
-        hint: "The model file may be damaged: compare its SHA-256 with the published one. On a GPU, try --dtype float32",
-      });
+      throw new QeditError(
+        "QEDIT_E_BAD_OUTPUT",
+        `The model gave values that are not finite at step ${step} of ${total} (sigma ${sigma})`,
+        {
+          hint: "The model file may be damaged: compare its SHA-256 with the published one. On a GPU, try --dtype float32",
+        },
+      );
     },
     onStep(event) {
       step = event.step + 1;

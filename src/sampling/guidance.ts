@@ -1,8 +1,8 @@
 // From a model's velocity to a guided guess of the clean latent: classifier-free guidance and CFGNorm
 // (comfy/samplers.py cfg_function and comfy_extras/nodes_cfg.py of v0.3.64).
 
-import type { Denoise } from "./sampler.js";
 import { weightedSum } from "./float32.js";
+import type { Denoise } from "./sampler.js";
 
 const f32 = Math.fround;
 
@@ -47,7 +47,11 @@ function guide(positive: Float32Array, negative: Float32Array, cfg: number): Flo
 }
 
 // Shrinks each latent pixel whose norm grew past that of the positive guess.
-function normalise(guided: Float32Array, positive: Float32Array, { strength, channels }: { strength: number; channels: number }): Float32Array {
+function normalise(
+  guided: Float32Array,
+  positive: Float32Array,
+  { strength, channels }: { strength: number; channels: number },
+): Float32Array {
   const pixels = guided.length / channels;
   const guidedNorms = pixelNorms(guided, pixels);
   const scales = pixelNorms(positive, pixels).map((norm, i) => Math.min(norm / f32(guidedNorms[i]! + NORM_EPSILON), 1));

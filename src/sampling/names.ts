@@ -9,7 +9,9 @@ const MAX_EDITS = 3;
 export function entryNamed<T>(entries: Readonly<Record<string, T>>, kind: string, name: string): T {
   if (Object.hasOwn(entries, name)) return entries[name]!;
   const names = Object.keys(entries);
-  const [nearest] = names.map((known) => ({ known, edits: editDistance(name.toLowerCase(), known) })).sort((a, b) => a.edits - b.edits);
+  const [nearest] = names
+    .map((known) => ({ known, edits: editDistance(name.toLowerCase(), known) }))
+    .sort((a, b) => a.edits - b.edits);
   const hint = nearest !== undefined && nearest.edits <= MAX_EDITS ? { hint: `Did you mean "${nearest.known}"?` } : {};
   throw new QeditError("QEDIT_E_USAGE", `Unknown ${kind} "${name}": allowed are ${names.join(", ")}`, hint);
 }

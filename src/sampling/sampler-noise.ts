@@ -1,6 +1,6 @@
 // The noise that stochastic samplers add on their way, as ComfyUI draws it on the CPU.
 
-import { brownianNoise, type BrownianNoise } from "./brownian.js";
+import { type BrownianNoise, brownianNoise } from "./brownian.js";
 import { noiseStream } from "./noise.js";
 
 /** Where a sampler gets its noise; every value has mean 0 and variance 1. */

@@ -36,7 +36,10 @@ export const SCHEDULER_NAMES: readonly string[] = Object.keys(SCHEDULES);
 export function scheduleSigmas(name: string, table: SigmaTable, steps: number): Float32Array {
   const schedule = entryNamed(SCHEDULES, "scheduler", name);
   if (!Number.isInteger(steps) || steps < 1) {
-    throw new QeditError("QEDIT_E_USAGE", `Cannot sample in ${steps} steps: the number of steps is a whole number from 1`);
+    throw new QeditError(
+      "QEDIT_E_USAGE",
+      `Cannot sample in ${steps} steps: the number of steps is a whole number from 1`,
+    );
   }
   return Float32Array.from(schedule(table, steps));
 }
@@ -128,7 +131,9 @@ function linearQuadratic(table: SigmaTable, steps: number): number[] {
 // Sabour et al. 2024 (arXiv 2404.14507), theorem 3.1.
 function klOptimal(table: SigmaTable, steps: number): number[] {
   if (steps < 2) {
-    throw new QeditError("QEDIT_E_USAGE", "Cannot schedule 1 step with kl_optimal: it needs at least 2", { hint: "Use the scheduler simple" });
+    throw new QeditError("QEDIT_E_USAGE", "Cannot schedule 1 step with kl_optimal: it needs at least 2", {
+      hint: "Use the scheduler simple",
+    });
   }
   const bottom = f32(Math.atan(lowest(table)));
   const top = f32(Math.atan(highest(table)));

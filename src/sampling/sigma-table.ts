@@ -21,11 +21,14 @@ export interface SigmaTable {
 /** The table of a shift s > 0: 3 in the published workflow, 1 for none. */
 export function sigmaTable(shift: number): SigmaTable {
   if (!(shift > 0 && Number.isFinite(shift))) {
-    throw new QeditError("QEDIT_E_USAGE", `Cannot use shift ${shift}: a shift is a number above 0`, { hint: "The published workflow uses 3" });
+    throw new QeditError("QEDIT_E_USAGE", `Cannot use shift ${shift}: a shift is a number above 0`, {
+      hint: "The published workflow uses 3",
+    });
   }
   const rise = f32(shift);
   const excess = f32(shift - 1);
-  const shifted = (time: number): number => (shift === 1 ? f32(time) : f32(f32(rise * time) / f32(1 + f32(excess * time))));
+  const shifted = (time: number): number =>
+    shift === 1 ? f32(time) : f32(f32(rise * time) / f32(1 + f32(excess * time)));
   return {
     sigmas: Float32Array.from({ length: ENTRIES }, (_, i) => shifted(f32((i + 1) / ENTRIES))),
     shift: (time) => shifted(f32(time)),

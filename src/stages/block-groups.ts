@@ -19,11 +19,18 @@ export interface Pieces {
 
 /** The pieces of a plan, with those marked that it does not keep open. */
 export function piecesOf({ groups, opensAhead }: NetworkPlan, models: readonly Model[]): Pieces {
-  return { models: models.map((model, index) => (groups[index]!.isResident ? model : { ...model, isPassing: true })), opensAhead };
+  return {
+    models: models.map((model, index) => (groups[index]!.isResident ? model : { ...model, isPassing: true })),
+    opensAhead,
+  };
 }
 
 /** Opens a network, uses it, and closes it whole, whatever happens. */
-export async function withChain<T>(context: Pick<StageContext, "engine" | "signal" | "emit">, { models, opensAhead }: Pieces, use: (chain: Chain) => Promise<T>): Promise<T> {
+export async function withChain<T>(
+  context: Pick<StageContext, "engine" | "signal" | "emit">,
+  { models, opensAhead }: Pieces,
+  use: (chain: Chain) => Promise<T>,
+): Promise<T> {
   const { engine, signal } = context;
   const resident = new Map<Model, Session>();
   const passing = passingSessions(context, opensAhead);
@@ -32,7 +39,10 @@ export async function withChain<T>(context: Pick<StageContext, "engine" | "signa
     for (const [index, model] of models.entries()) {
       signal.throwIfAborted();
       const session = resident.get(model) ?? (await passing.open(model));
-      const running = runAll(session, feeds.map((each, at) => picked({ ...each, ...given[at] }, model.inputs)));
+      const running = runAll(
+        session,
+        feeds.map((each, at) => picked({ ...each, ...given[at] }, model.inputs)),
+      );
       // After this run is under way: what opens takes the thread that is free.
       passing.expect(models.slice(index + 1).find(({ isPassing }) => isPassing));
       given = await running;
@@ -89,7 +99,10 @@ function passingSessions({ engine, emit }: Pick<StageContext, "engine" | "emit">
       const opened = engine.open(model).catch((error: Error) => {
         // Once that one has closed, there may be room; what else is wrong is met again.
         isAllowed = false;
-        emit({ kind: "detail", text: `${model.name} is opened when its turn comes, and so are the others: ${error.message}` });
+        emit({
+          kind: "detail",
+          text: `${model.name} is opened when its turn comes, and so are the others: ${error.message}`,
+        });
         return undefined;
       });
       coming = { model, opened };

@@ -4,15 +4,15 @@ import { recipeText } from "../artifacts/recipe.js";
 import type { Model } from "../engine/engine.js";
 import { computeType, type Device } from "../engine/providers.js";
 import { QeditError } from "../errors.js";
-import { CHANNELS, fromBytes, type Box, type Image, type Quantization, type Size } from "../image/image.js";
+import { type Box, CHANNELS, fromBytes, type Image, type Quantization, type Size } from "../image/image.js";
 import { resizeTo } from "../image/resize.js";
 import { pictureStatistics } from "../image/statistics.js";
 import { encodePicture, type PictureFormat } from "../image/write.js";
 import { vaeConfig } from "../models/qwen-image/vae.js";
 import type { Tensor } from "../tensor.js";
 import { computedOn } from "./computed-on.js";
-import { numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
-import { wholeVae, withVae, type VaeRun } from "./open-vae.js";
+import { type NetworkFile, numbersOf, readNetworkFile } from "./network-file.js";
+import { type VaeRun, wholeVae, withVae } from "./open-vae.js";
 import { flag, type SettingsOf } from "./option.js";
 import { match, tile, vae, vaeDtype } from "./options.js";
 import { defineStage, type StageContext, type StageLengths } from "./stage.js";
@@ -24,7 +24,12 @@ const options = {
   tile,
   keepSize: flag({ flags: "--keep-size", summary: "give back exactly the pixels of picture 1", group: "Sizes" }),
   match,
-  noMetadata: flag({ flags: "--no-metadata", summary: "leave out of the file how the picture was made", group: "Output", isOfEdit: true }),
+  noMetadata: flag({
+    flags: "--no-metadata",
+    summary: "leave out of the file how the picture was made",
+    group: "Output",
+    isOfEdit: true,
+  }),
 };
 
 type Settings = SettingsOf<typeof options>;
@@ -49,20 +54,31 @@ export const decode = defineStage({
     computeType(device, "vae", settings.vaeDtype);
     return { "latent channels": vaeConfig(numbersOf((await vaeFile(settings)).checkpoint)).latentChannels };
   },
-  async run({ samples }: { readonly samples: Artifact }, settings: Settings, context: StageContext): Promise<DecodedPicture> {
+  async run(
+    { samples }: { readonly samples: Artifact },
+    settings: Settings,
+    context: StageContext,
+  ): Promise<DecodedPicture> {
     const file = await vaeFile(settings);
     refuseOtherChannels(samples, file);
     const original = settings.keepSize ? originalPlace(samples.info) : undefined;
     const latent = samples.tensors["latent_tensor"] as Tensor<"float32">;
     const run = { file, tile: settings.tile, quantization: quantizationOf(settings) };
-    const { result: picture, compute } = await inVaeType(settings.vaeDtype, context, (type) => decodeLatent(latent, { ...run, compute: type }, context));
+    const { result: picture, compute } = await inVaeType(settings.vaeDtype, context, (type) =>
+      decodeLatent(latent, { ...run, compute: type }, context),
+    );
     return {
       image: original ? resizeTo(picture, original.source, original.box) : picture,
       info: {
         ...samples.info,
         settings: {
           ...samples.info.settings,
-          decode: { version: decode.version, keep_size: settings.keepSize, match: settings.match ?? null, ...computedOn(context.engine.device, compute) },
+          decode: {
+            version: decode.version,
+            keep_size: settings.keepSize,
+            match: settings.match ?? null,
+            ...computedOn(context.engine.device, compute),
+          },
         },
         weights: { ...samples.info.weights, ...otherEncoder(samples.info, file), vae: file.identity },
         names: { ...samples.info.names, vae: file.name },
@@ -75,11 +91,18 @@ export const decode = defineStage({
 /** The VAE decoder's graph as `decode` opens it where the whole picture fits. */
 export async function decodedModel(settings: Settings, context: StageContext): Promise<Model> {
   const compute = computeType(context.engine.device, "vae", settings.vaeDtype);
-  return wholeVae("decoder to bytes", { file: await vaeFile(settings), compute, quantization: quantizationOf(settings) }, context);
+  return wholeVae(
+    "decoder to bytes",
+    { file: await vaeFile(settings), compute, quantization: quantizationOf(settings) },
+    context,
+  );
 }
 
 /** The bytes of a picture file that carries its recipe, unless it is not to be described. */
-export function encodeDecoded({ image, info, isDescribed }: DecodedPicture, format: PictureFormat): Promise<Uint8Array> {
+export function encodeDecoded(
+  { image, info, isDescribed }: DecodedPicture,
+  format: PictureFormat,
+): Promise<Uint8Array> {
   return encodePicture(image, { format, ...(isDescribed && { description: recipeText(info) }) });
 }
 
@@ -96,10 +119,15 @@ function otherEncoder({ weights: { vae } }: ArtifactInfo, { identity }: NetworkF
 async function decodeLatent(latent: Tensor<"float32">, run: VaeRun, context: StageContext): Promise<Image> {
   const { spatialRatio } = vaeConfig(numbersOf(run.file.checkpoint));
   const [height, width] = latent.shape.slice(2) as [number, number];
-  const bytes = await withVae("decoder to bytes", { run, pixels: [height * spatialRatio, width * spatialRatio] }, context, (vae) => {
-    context.emit({ kind: "activity", text: "decoding" });
-    return vae(latent);
-  });
+  const bytes = await withVae(
+    "decoder to bytes",
+    { run, pixels: [height * spatialRatio, width * spatialRatio] },
+    context,
+    (vae) => {
+      context.emit({ kind: "activity", text: "decoding" });
+      return vae(latent);
+    },
+  );
   const picture = fromBytes(bytes);
   refuseFlat(picture);
   return picture;
@@ -113,13 +141,19 @@ function refuseOtherChannels({ tensors }: Artifact, { checkpoint }: NetworkFile)
   const channels = tensors["latent_tensor"]!.shape[1]!;
   const { latentChannels } = vaeConfig(numbersOf(checkpoint));
   if (channels === latentChannels) return;
-  throw new QeditError("QEDIT_E_ARTIFACT", `Cannot decode the samples: they have ${channels} channels, ${checkpoint.file} takes ${latentChannels}`, {
-    hint: "Decode with the VAE that belongs to the transformer: --vae FILE",
-  });
+  throw new QeditError(
+    "QEDIT_E_ARTIFACT",
+    `Cannot decode the samples: they have ${channels} channels, ${checkpoint.file} takes ${latentChannels}`,
+    {
+      hint: "Decode with the VAE that belongs to the transformer: --vae FILE",
+    },
+  );
 }
 
 function refuseFlat({ data }: Image): void {
-  const channels = Array.from({ length: CHANNELS }, (_, channel) => pictureStatistics(data, { channel, channels: CHANNELS }));
+  const channels = Array.from({ length: CHANNELS }, (_, channel) =>
+    pictureStatistics(data, { channel, channels: CHANNELS }),
+  );
   if (!channels.every(({ flat }) => flat)) return;
   const colour = channels.map(({ min }) => (min / 255).toFixed(3)).join(", ");
   throw new QeditError("QEDIT_E_BAD_OUTPUT", `Decoded a picture of one flat colour (${colour} everywhere)`, {
@@ -131,9 +165,13 @@ function refuseFlat({ data }: Image): void {
 function originalPlace({ sizes }: ArtifactInfo): { source: Size; box: Box } {
   const { target, images } = sizes as { target?: { box: Box }; images?: readonly { source: Size }[] };
   if (target === undefined || images?.[0] === undefined) {
-    throw new QeditError("QEDIT_E_ARTIFACT", "Cannot keep the size of picture 1: the samples do not say how large it was", {
-      hint: "Leave --keep-size out, or make the samples with `qedit sample`",
-    });
+    throw new QeditError(
+      "QEDIT_E_ARTIFACT",
+      "Cannot keep the size of picture 1: the samples do not say how large it was",
+      {
+        hint: "Leave --keep-size out, or make the samples with `qedit sample`",
+      },
+    );
   }
   return { source: images[0].source, box: target.box };
 }

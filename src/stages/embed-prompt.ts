@@ -24,7 +24,11 @@ export function pictureFeeds({ pixelValues, grid }: VisionPatches, config: Visio
 }
 
 /** What the vision tower gave for the patches of one picture; `name` is for messages. */
-export function seenPicture({ image_embeds: embeds }: Tensors, { grid }: VisionPatches, { config, name }: { config: VisionConfig; name: string }): SeenPicture {
+export function seenPicture(
+  { image_embeds: embeds }: Tensors,
+  { grid }: VisionPatches,
+  { config, name }: { config: VisionConfig; name: string },
+): SeenPicture {
   refuseNonFinite(embeds!, `what the vision tower sees of ${name}`);
   return { embeds: embeds as Tensor<"float32">, grid, merge: config.mergeSize };
 }
@@ -46,15 +50,29 @@ export interface PlacedPrompt {
  * Reads a templated prompt in: token ids with one placeholder for each picture → embeddings of all tokens and their rotary angles.
  * Token embeddings are read from the file row by row; the table is never loaded.
  */
-export async function placePrompt(ids: readonly number[], seen: readonly SeenPicture[], { config, checkpoint }: LanguageModel): Promise<PlacedPrompt> {
-  const { ids: expanded, images } = expandImages(ids, seen.map(({ embeds }) => embeds.shape[0]!));
+export async function placePrompt(
+  ids: readonly number[],
+  seen: readonly SeenPicture[],
+  { config, checkpoint }: LanguageModel,
+): Promise<PlacedPrompt> {
+  const { ids: expanded, images } = expandImages(
+    ids,
+    seen.map(({ embeds }) => embeds.shape[0]!),
+  );
   const table = await readRows(numbersOf(checkpoint).stored("model.embed_tokens.weight"), expanded);
   images.forEach(({ start }, index) => table.set(seen[index]!.embeds.data, start * config.width));
   const placed = images.map((span, index) => ({ ...span, grid: seen[index]!.grid }));
-  const positions = positionIds({ length: expanded.length, images: placed, ...(seen[0] ? { merge: seen[0].merge } : {}) });
+  const positions = positionIds({
+    length: expanded.length,
+    images: placed,
+    ...(seen[0] ? { merge: seen[0].merge } : {}),
+  });
   const { cos, sin } = multimodalRope(positions, config);
   // Pictures come after the dropped tokens, so the index holds for the expanded sequence too.
-  return { feeds: { inputs_embeds: float32([1, expanded.length, config.width], table), rope_cos: cos, rope_sin: sin }, dropped: dropIndex(ids) };
+  return {
+    feeds: { inputs_embeds: float32([1, expanded.length, config.width], table), rope_cos: cos, rope_sin: sin },
+    dropped: dropIndex(ids),
+  };
 }
 
 /** What the language model gave for a prompt, [1, tokens, width], without the tokens of the template's head. */

@@ -5,18 +5,18 @@ import { computeType, type Device } from "../engine/providers.js";
 import { QeditError } from "../errors.js";
 import type { DType } from "../graph/types.js";
 import { toPlanes } from "../image/image.js";
-import { describePlan, planSizes, type LatentRoute, type PlanMode, type SizePlan } from "../image/plan.js";
+import { describePlan, type LatentRoute, type PlanMode, planSizes, type SizePlan } from "../image/plan.js";
 import { applySteps } from "../image/resize.js";
 import { latentStatistics } from "../models/qwen-image/config.js";
 import { vaeConfig } from "../models/qwen-image/vae.js";
 import type { Tensor } from "../tensor.js";
-import { refuseNonFinite } from "./finite.js";
-import { numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
-import { withVae, type RunVae, type VaeRun } from "./open-vae.js";
-import { number, size, type SettingsOf } from "./option.js";
-import { match, tile, vae, vaeDtype } from "./options.js";
 import { computedOn } from "./computed-on.js";
-import { pictureHashes, pictureNames, sourceOf, type Picture } from "./pictures.js";
+import { refuseNonFinite } from "./finite.js";
+import { type NetworkFile, numbersOf, readNetworkFile } from "./network-file.js";
+import { type RunVae, type VaeRun, withVae } from "./open-vae.js";
+import { number, type SettingsOf, size } from "./option.js";
+import { match, tile, vae, vaeDtype } from "./options.js";
+import { type Picture, pictureHashes, pictureNames, sourceOf } from "./pictures.js";
 import { defineArtifactStage, type StageContext, type StageLengths } from "./stage.js";
 import { inVaeType } from "./vae-type.js";
 
@@ -24,9 +24,19 @@ const options = {
   vae,
   vaeDtype,
   tile,
-  size: size({ flags: "--size <WxH>", summary: "pixels of the result, multiples of 16", group: "Sizes", initialText: "the shape of picture 1 at --megapixels" }),
+  size: size({
+    flags: "--size <WxH>",
+    summary: "pixels of the result, multiples of 16",
+    group: "Sizes",
+    initialText: "the shape of picture 1 at --megapixels",
+  }),
   megapixels: number(
-    { flags: "--megapixels <count>", summary: "pixels of the result and of each reference, in units of 1024²", group: "Sizes", initialText: "1" },
+    {
+      flags: "--megapixels <count>",
+      summary: "pixels of the result and of each reference, in units of 1024²",
+      group: "Sizes",
+      initialText: "1",
+    },
     { minimum: 0, initial: undefined },
   ),
   match,
@@ -55,18 +65,35 @@ export const encodeImage = defineArtifactStage({
   async identity({ pictures }: Inputs, settings: Settings, device) {
     const { identity, name } = await vaeFile(settings);
     const names = { ...pictureNames(pictures), vae: name };
-    return { inputs: pictureHashes(pictures), names, settings: recorded(settings, device, computeType(device, "vae", settings.vaeDtype)), weights: { vae: identity }, device: deviceIdentity(device) };
+    return {
+      inputs: pictureHashes(pictures),
+      names,
+      settings: recorded(settings, device, computeType(device, "vae", settings.vaeDtype)),
+      weights: { vae: identity },
+      device: deviceIdentity(device),
+    };
   },
   async run({ pictures }: Inputs, settings: Settings, context: StageContext): Promise<Artifact> {
     const file = await vaeFile(settings);
     const plan = planOf(pictures, settings, file);
-    const { result, compute } = await inVaeType(settings.vaeDtype, context, (type) => encodeRoutes(pictures, { plan, run: { file, compute: type, tile: settings.tile }, context }));
-    return { kind: "latents", tensors: result, info: infoOf(pictures, { plan, run: { file, compute, tile: settings.tile }, context }, settings) };
+    const { result, compute } = await inVaeType(settings.vaeDtype, context, (type) =>
+      encodeRoutes(pictures, { plan, run: { file, compute: type, tile: settings.tile }, context }),
+    );
+    return {
+      kind: "latents",
+      tensors: result,
+      info: infoOf(pictures, { plan, run: { file, compute, tile: settings.tile }, context }, settings),
+    };
   },
 });
 
-function planOf(pictures: readonly Picture[], { match: tool, megapixels, size: wanted }: Settings, { checkpoint }: NetworkFile): SizePlan {
-  if (pictures.length === 0) throw new QeditError("QEDIT_E_USAGE", "No picture was given", { hint: "Name one: qedit encode-image photo.jpg" });
+function planOf(
+  pictures: readonly Picture[],
+  { match: tool, megapixels, size: wanted }: Settings,
+  { checkpoint }: NetworkFile,
+): SizePlan {
+  if (pictures.length === 0)
+    throw new QeditError("QEDIT_E_USAGE", "No picture was given", { hint: "Name one: qedit encode-image photo.jpg" });
   return planSizes(pictures.map(sourceOf), {
     mode: (tool ?? "default") as PlanMode,
     cell: vaeConfig(numbersOf(checkpoint)).spatialRatio,
@@ -85,7 +112,10 @@ interface Work {
   readonly context: StageContext;
 }
 
-async function encodeRoutes(pictures: readonly Picture[], { plan, run, context }: Work): Promise<Record<string, Tensor<"float32">>> {
+async function encodeRoutes(
+  pictures: readonly Picture[],
+  { plan, run, context }: Work,
+): Promise<Record<string, Tensor<"float32">>> {
   const sizes = [plan.target, ...plan.images.map(({ reference }) => reference)].map(({ size: pixels }) => pixels);
   const most = (side: "height" | "width") => Math.max(...sizes.map((each) => each[side]));
   return withVae("encoder", { run, pixels: [most("height"), most("width")] }, context, async (vae) => {
@@ -106,17 +136,30 @@ async function encodeRoutes(pictures: readonly Picture[], { plan, run, context }
   });
 }
 
-async function encodeRoute({ name, image }: Picture, { vae, route }: { vae: RunVae<"encoder">; route: LatentRoute }): Promise<Tensor<"float32">> {
+async function encodeRoute(
+  { name, image }: Picture,
+  { vae, route }: { vae: RunVae<"encoder">; route: LatentRoute },
+): Promise<Tensor<"float32">> {
   const latent = await vae(toPlanes(applySteps(image, route.steps)));
   refuseNonFinite(latent, `the latent of ${name}`);
   return latent;
 }
 
 function recorded({ match: tool, megapixels, size: wanted }: Settings, device: Device, compute: DType): object {
-  return { version: encodeImage.version, match: tool ?? null, megapixels: megapixels ?? null, size: wanted ?? null, ...computedOn(device, compute) };
+  return {
+    version: encodeImage.version,
+    match: tool ?? null,
+    megapixels: megapixels ?? null,
+    size: wanted ?? null,
+    ...computedOn(device, compute),
+  };
 }
 
-function infoOf(pictures: readonly Picture[], { plan, run: { file, compute }, context }: Work, settings: Settings): Artifact["info"] {
+function infoOf(
+  pictures: readonly Picture[],
+  { plan, run: { file, compute }, context }: Work,
+  settings: Settings,
+): Artifact["info"] {
   const sizeOf = ({ size: pixels, box, latent, tokens }: LatentRoute) => ({ size: pixels, box, latent, tokens });
   return {
     settings: {
@@ -125,7 +168,11 @@ function infoOf(pictures: readonly Picture[], { plan, run: { file, compute }, co
     },
     sizes: {
       target: { ...sizeOf(plan.target), steps: plan.target.steps },
-      images: plan.images.map(({ source, reference }) => ({ source, reference: sizeOf(reference), steps: reference.steps })),
+      images: plan.images.map(({ source, reference }) => ({
+        source,
+        reference: sizeOf(reference),
+        steps: reference.steps,
+      })),
     },
     inputs: pictureHashes(pictures),
     weights: { vae: file.identity },

@@ -3,30 +3,49 @@ import type { Artifact } from "../artifacts/artifact.js";
 import { deviceIdentity } from "../engine/identity.js";
 import { computeType, type Device } from "../engine/providers.js";
 import { QeditError } from "../errors.js";
-import { visionPatches, type PatchConfig } from "../image/patches.js";
-import { planSizes, type PlanMode } from "../image/plan.js";
+import { type PatchConfig, visionPatches } from "../image/patches.js";
+import { type PlanMode, planSizes } from "../image/plan.js";
 import { applySteps, type Step } from "../image/resize.js";
-import { languageConfig, visionConfig, type LanguageConfig, type VisionConfig } from "../models/qwen2.5-vl/config.js";
+import { type LanguageConfig, languageConfig, type VisionConfig, visionConfig } from "../models/qwen2.5-vl/config.js";
 import type { Tensor } from "../tensor.js";
 import { editPrompt, TEMPLATE_NAME } from "../text/prompt.js";
 import { loadTokenizer } from "../text/tokenizer.js";
 import { TOKEN } from "../text/vocabulary.js";
-import { pictureFeeds, placePrompt, promptEmbeds, seenPicture, type PlacedPrompt, type SeenPicture } from "./embed-prompt.js";
-import { numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
+import { computedOn } from "./computed-on.js";
+import {
+  type PlacedPrompt,
+  pictureFeeds,
+  placePrompt,
+  promptEmbeds,
+  type SeenPicture,
+  seenPicture,
+} from "./embed-prompt.js";
+import { type NetworkFile, numbersOf, readNetworkFile } from "./network-file.js";
 import { withLanguageModel } from "./open-language-model.js";
 import { withVisionTower } from "./open-vision-tower.js";
-import { choice, mandatoryText, text, type SettingsOf } from "./option.js";
+import { choice, mandatoryText, type SettingsOf, text } from "./option.js";
 import { match } from "./options.js";
-import { computedOn } from "./computed-on.js";
-import { pictureHashes, pictureNames, sourceOf, type Picture } from "./pictures.js";
+import { type Picture, pictureHashes, pictureNames, sourceOf } from "./pictures.js";
 import { defineArtifactStage, type StageContext, type StageLengths } from "./stage.js";
 
 const options = {
-  textEncoder: text({ flags: "--text-encoder, --clip <file>", summary: "text encoder, such as qwen_2.5_vl_7b_fp8_scaled.safetensors", group: "Models" }),
+  textEncoder: text({
+    flags: "--text-encoder, --clip <file>",
+    summary: "text encoder, such as qwen_2.5_vl_7b_fp8_scaled.safetensors",
+    group: "Models",
+  }),
   prompt: mandatoryText({ flags: "-p, --prompt <text>", summary: "what to do with the pictures", group: "Prompt" }),
-  negativePrompt: text({ flags: "--negative-prompt <text>", summary: "what to keep away from; has an effect at a cfg other than 1", group: "Prompt" }),
+  negativePrompt: text({
+    flags: "--negative-prompt <text>",
+    summary: "what to keep away from; has an effect at a cfg other than 1",
+    group: "Prompt",
+  }),
   match,
-  textDtype: choice({ flags: "--text-dtype <type>", summary: "compute type of the text encoder", group: "Device" }, ["auto", "float32", "bfloat16"], "auto"),
+  textDtype: choice(
+    { flags: "--text-dtype <type>", summary: "compute type of the text encoder", group: "Device" },
+    ["auto", "float32", "bfloat16"],
+    "auto",
+  ),
 };
 
 type Settings = SettingsOf<typeof options>;
@@ -49,7 +68,13 @@ export const encodePrompt = defineArtifactStage({
   async identity({ pictures }: Inputs, settings: Settings, device) {
     const { identity, name } = await textEncoderFile(settings);
     const names = { ...pictureNames(pictures), text_encoder: name };
-    return { inputs: pictureHashes(pictures), names, settings: recorded(settings, device), weights: { text_encoder: identity }, device: deviceIdentity(device) };
+    return {
+      inputs: pictureHashes(pictures),
+      names,
+      settings: recorded(settings, device),
+      weights: { text_encoder: identity },
+      device: deviceIdentity(device),
+    };
   },
   async run({ pictures }: Inputs, settings: Settings, context: StageContext): Promise<Artifact> {
     const { prompt } = settings;
@@ -64,7 +89,11 @@ export const encodePrompt = defineArtifactStage({
       tensors: { prompt_embeds: embeds!, ...(negative ? { negative_prompt_embeds: negative } : {}) },
       info: {
         settings: { encode_prompt: recorded(settings, context.engine.device) },
-        sizes: { prompt_tokens: embeds!.shape[1], vision_grids: seen.map(({ grid }) => grid), vision_steps: looked.map(({ steps }) => steps) },
+        sizes: {
+          prompt_tokens: embeds!.shape[1],
+          vision_grids: seen.map(({ grid }) => grid),
+          vision_steps: looked.map(({ steps }) => steps),
+        },
         inputs: pictureHashes(pictures),
         weights: { text_encoder: file.identity },
         names: { ...pictureNames(pictures), text_encoder: file.name },
@@ -74,7 +103,13 @@ export const encodePrompt = defineArtifactStage({
 });
 
 function recorded({ prompt, negativePrompt, match: tool, textDtype }: Settings, device: Device): object {
-  const numbers = { version: encodePrompt.version, prompt, negative_prompt: negativePrompt ?? null, match: tool ?? null, template: TEMPLATE_NAME };
+  const numbers = {
+    version: encodePrompt.version,
+    prompt,
+    negative_prompt: negativePrompt ?? null,
+    match: tool ?? null,
+    template: TEMPLATE_NAME,
+  };
   return { ...numbers, ...computedOn(device, computeType(device, "text-encoder", textDtype)) };
 }
 
@@ -83,15 +118,22 @@ function textEncoderFile({ textEncoder }: Settings): Promise<NetworkFile> {
 }
 
 // The numbers of the networks that will run. Throws QEDIT_E_CHECKPOINT when the file cannot serve these pictures or the prompt template.
-function networkConfigs(pictures: readonly Picture[], { checkpoint, config }: NetworkFile): { language: LanguageConfig; vision: VisionConfig | undefined } {
+function networkConfigs(
+  pictures: readonly Picture[],
+  { checkpoint, config }: NetworkFile,
+): { language: LanguageConfig; vision: VisionConfig | undefined } {
   const numbers = numbersOf(checkpoint);
   const language = languageConfig(numbers, config);
   const vision = pictures.length > 0 ? visionConfig(numbers, config) : undefined;
   const rows = numbers.shape("model.embed_tokens.weight")[0]!;
   if (rows <= TOKEN.imagePad) {
-    throw new QeditError("QEDIT_E_CHECKPOINT", `Cannot use ${checkpoint.file} as text encoder: its vocabulary has ${rows} tokens, the prompt needs ${TOKEN.imagePad + 1}`, {
-      hint: "Give a Qwen2.5-VL text encoder: --text-encoder qwen_2.5_vl_7b_fp8_scaled.safetensors",
-    });
+    throw new QeditError(
+      "QEDIT_E_CHECKPOINT",
+      `Cannot use ${checkpoint.file} as text encoder: its vocabulary has ${rows} tokens, the prompt needs ${TOKEN.imagePad + 1}`,
+      {
+        hint: "Give a Qwen2.5-VL text encoder: --text-encoder qwen_2.5_vl_7b_fp8_scaled.safetensors",
+      },
+    );
   }
   return { language, vision };
 }
@@ -108,7 +150,11 @@ interface LookedAt {
 }
 
 // The vision tower over each picture, in a session of its own that is gone before the language model opens.
-async function lookAt(pictures: readonly Picture[], config: VisionConfig, { file, settings, context }: Work): Promise<LookedAt[]> {
+async function lookAt(
+  pictures: readonly Picture[],
+  config: VisionConfig,
+  { file, settings, context }: Work,
+): Promise<LookedAt[]> {
   const patches: PatchConfig = { patch: config.patchSize, temporal: config.temporalPatchSize, merge: config.mergeSize };
   const plan = planSizes(pictures.map(sourceOf), { mode: (settings.match ?? "default") as PlanMode, patches });
   const compute = computeType(context.engine.device, "text-encoder", settings.textDtype);
@@ -116,9 +162,14 @@ async function lookAt(pictures: readonly Picture[], config: VisionConfig, { file
   return withVisionTower({ file, config, compute, tokens }, context, async (tower) => {
     const names = pictures.map(({ name }) => name);
     context.emit({ kind: "activity", text: `looking at ${names.join(", ")}` });
-    const seen = pictures.map(({ image }, index) => visionPatches(applySteps(image, plan.images[index]!.vision.steps), patches));
+    const seen = pictures.map(({ image }, index) =>
+      visionPatches(applySteps(image, plan.images[index]!.vision.steps), patches),
+    );
     const embedded = await tower.run(seen.map((each) => pictureFeeds(each, config)));
-    return embedded.map((each, index) => ({ picture: seenPicture(each, seen[index]!, { config, name: names[index]! }), steps: plan.images[index]!.vision.steps }));
+    return embedded.map((each, index) => ({
+      picture: seenPicture(each, seen[index]!, { config, name: names[index]! }),
+      steps: plan.images[index]!.vision.steps,
+    }));
   });
 }
 
@@ -130,7 +181,10 @@ async function readPrompts(
   const tokenizer = await (context.recall ? context.recall("tokenizer", loadTokenizer) : loadTokenizer());
   const placed: PlacedPrompt[] = [];
   for (const prompt of prompts) {
-    const template = editPrompt(prompt, { slots: seen.map((_, index) => index + 1), unescapeParentheses: settings.match !== undefined });
+    const template = editPrompt(prompt, {
+      slots: seen.map((_, index) => index + 1),
+      unescapeParentheses: settings.match !== undefined,
+    });
     placed.push(await placePrompt(tokenizer.encode(template), seen, { config, checkpoint: file.checkpoint }));
   }
   const compute = computeType(context.engine.device, "text-encoder", settings.textDtype);

@@ -1,8 +1,8 @@
 // LoRAs as a stage takes them: FILE or FILE:STRENGTH, matched to the transformer's modules.
 import { basename } from "node:path";
 import type { Checkpoint } from "../checkpoint/checkpoint.js";
+import { type LoraMatch, matchLora, matchTable, refuseUnmatched } from "../checkpoint/lora.js";
 import { openLora } from "../checkpoint/lora-config.js";
-import { matchLora, matchTable, refuseUnmatched, type LoraMatch } from "../checkpoint/lora.js";
 import { checkpointIdentity } from "../checkpoint/safetensors.js";
 import type { Adapter } from "../checkpoint/weights.js";
 import type { Emit } from "../events.js";
@@ -35,11 +35,16 @@ export interface RidingLora {
 
 /** What a graph with LoRAs on it is fed: the strength of each. */
 export function strengthsOf(loras: readonly RidingLora[]): Tensors {
-  return Object.fromEntries(loras.map(({ adapter, strength }) => [adapter.name, float32([1], Float32Array.of(strength))]));
+  return Object.fromEntries(
+    loras.map(({ adapter, strength }) => [adapter.name, float32([1], Float32Array.of(strength))]),
+  );
 }
 
 /** Matches LoRAs to a transformer. Throws QEDIT_E_LORA when one fits nothing, or, if strict, when any key of it fits nothing. */
-export async function matchLoras({ lora, strictLora }: { lora: readonly string[]; strictLora: boolean }, model: Checkpoint): Promise<RidingLora[]> {
+export async function matchLoras(
+  { lora, strictLora }: { lora: readonly string[]; strictLora: boolean },
+  model: Checkpoint,
+): Promise<RidingLora[]> {
   const riding: RidingLora[] = [];
   for (const [index, written] of lora.entries()) {
     const { path, strength } = parseLora(written);

@@ -48,9 +48,19 @@ export interface NetworkPlan {
 export function planNetwork({ network, layers, activations }: NetworkNeeds, budget: number | undefined): NetworkPlan {
   const weights = sum(layers);
   const isWhole = budget === undefined || weights + activations <= budget || layers.length === 1;
-  const { groups, opensAhead } = isWhole ? { groups: [whole(layers)], opensAhead: false } : cut(layers, { budget, activations });
+  const { groups, opensAhead } = isWhole
+    ? { groups: [whole(layers)], opensAhead: false }
+    : cut(layers, { budget, activations });
   const peak = weightsAtOnce(groups, opensAhead) + arenasAtOnce(groups) * activations;
-  return { network, weights, activations, groups, opensAhead, peak, isOverBudget: budget !== undefined && peak > budget };
+  return {
+    network,
+    weights,
+    activations,
+    groups,
+    opensAhead,
+    peak,
+    isOverBudget: budget !== undefined && peak > budget,
+  };
 }
 
 // A session keeps what it took for its runs until it closes: those that stay open have it beside the one that computes.
@@ -60,14 +70,19 @@ function arenasAtOnce(groups: readonly LayerGroup[]): number {
 
 // Groups open in their order: those in memory together are neighbours.
 function weightsAtOnce(groups: readonly LayerGroup[], opensAhead: boolean): number {
-  const bytesOf = (wanted: boolean) => groups.filter(({ isResident }) => isResident === wanted).map(({ bytes }) => bytes);
+  const bytesOf = (wanted: boolean) =>
+    groups.filter(({ isResident }) => isResident === wanted).map(({ bytes }) => bytes);
   const streamed = bytesOf(false);
   const together = streamed.map((bytes, index) => bytes + (opensAhead ? (streamed[index + 1] ?? 0) : 0));
   return sum(bytesOf(true)) + Math.max(0, ...together);
 }
 
 /** Claims that all of a network may open while others compute, one after the other, and that `before` bytes may be open beside it then. */
-export function fitsBeside(next: NetworkPlan, others: readonly NetworkPlan[], { budget, before }: { budget: number; before: number }): boolean {
+export function fitsBeside(
+  next: NetworkPlan,
+  others: readonly NetworkPlan[],
+  { budget, before }: { budget: number; before: number },
+): boolean {
   const beside = Math.max(before, ...others.map(({ peak }) => peak));
   return next.groups.every(({ isResident }) => isResident) && next.weights + beside <= budget && next.peak <= budget;
 }
@@ -89,7 +104,10 @@ export function describeNetworkPlan({ network, weights, groups, opensAhead, peak
   const resident = sum(groups.filter(({ isResident }) => isResident).map(({ from, to }) => to - from));
   const streamed = groups.filter(({ isResident }) => !isResident);
   const most = Math.max(0, ...streamed.map(({ from, to }) => to - from));
-  const how = streamed.length === 0 ? "all open" : `${resident} of ${layers} layers stay open, the others ${most} at a time${opensAhead ? " while the next open" : ""}`;
+  const how =
+    streamed.length === 0
+      ? "all open"
+      : `${resident} of ${layers} layers stay open, the others ${most} at a time${opensAhead ? " while the next open" : ""}`;
   return `${network}: ${sizeText(weights)} of weights, ${how}; ${sizeText(peak)} at most${isOverBudget ? ", more than there is" : ""}`;
 }
 
@@ -105,7 +123,10 @@ function whole(layers: readonly number[]): LayerGroup {
 }
 
 // As many of the first layers stay as fit beside the largest groups of the others; where none does, the others have more room.
-function cut(layers: readonly number[], { budget, activations }: { budget: number; activations: number }): Pick<NetworkPlan, "groups" | "opensAhead"> {
+function cut(
+  layers: readonly number[],
+  { budget, activations }: { budget: number; activations: number },
+): Pick<NetworkPlan, "groups" | "opensAhead"> {
   const some = windowFor(layers, budget - 2 * activations);
   const room = budget - 2 * activations - some.bytes;
   let [resident, bytes] = [0, 0];
@@ -120,7 +141,10 @@ function cut(layers: readonly number[], { budget, activations }: { budget: numbe
 }
 
 // How many layers stream together, in half of what there is, and the bytes of the groups that are in memory at a time.
-function windowFor(layers: readonly number[], available: number): { length: number; opensAhead: boolean; bytes: number } {
+function windowFor(
+  layers: readonly number[],
+  available: number,
+): { length: number; opensAhead: boolean; bytes: number } {
   const most = Math.max(...layers);
   const opensAhead = GROUPS_AT_ONCE * most <= available;
   const atOnce = opensAhead ? GROUPS_AT_ONCE : 1;

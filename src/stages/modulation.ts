@@ -13,9 +13,17 @@ import { writeFileAtomically } from "../files.js";
 import { Graph } from "../graph/graph.js";
 import type { DType } from "../graph/types.js";
 import type { TransformerConfig } from "../models/qwen-image/config.js";
-import { buildModulation, fedModulationOf, fedVectors, isModulationModule, modulationInput, storedVectors, type BlockRange } from "../models/qwen-image/modulation.js";
+import {
+  type BlockRange,
+  buildModulation,
+  fedModulationOf,
+  fedVectors,
+  isModulationModule,
+  modulationInput,
+  storedVectors,
+} from "../models/qwen-image/modulation.js";
 import { float32, type Tensors } from "../tensor.js";
-import { strengthsOf, type RidingLora } from "./loras.js";
+import { type RidingLora, strengthsOf } from "./loras.js";
 import type { NetworkFile, SizedFile } from "./network-file.js";
 import type { StageContext } from "./stage.js";
 
@@ -49,7 +57,11 @@ interface Table {
 }
 
 /** The modulation of a run that will evaluate at these noise levels, from its file or computed. Levels that were not foreseen are computed when asked for. */
-export async function openModulation(transformer: ModulatedTransformer, sigmas: readonly number[], context: StageContext): Promise<ModulationTable> {
+export async function openModulation(
+  transformer: ModulatedTransformer,
+  sigmas: readonly number[],
+  context: StageContext,
+): Promise<ModulationTable> {
   const { config } = transformer;
   const length = storedVectors(config, { from: 0, to: config.blocks }) * widthOf(config);
   let table = await knownTable(transformer, sigmas.slice(0, MOST_LEVELS), context);
@@ -64,7 +76,10 @@ export async function openModulation(transformer: ModulatedTransformer, sigmas: 
       return Object.fromEntries(
         ranges.map((blocks) => [
           modulationInput(blocks),
-          float32([fedVectors(config, blocks), widthOf(config)], fedModulationOf({ data: table.data, length }, row, { config, blocks })),
+          float32(
+            [fedVectors(config, blocks), widthOf(config)],
+            fedModulationOf({ data: table.data, length }, row, { config, blocks }),
+          ),
         ]),
       );
     },
@@ -72,12 +87,22 @@ export async function openModulation(transformer: ModulatedTransformer, sigmas: 
 }
 
 /** Most bytes of weights that are open while the modulation is computed. */
-export function modulationBytes({ file, config: { blocks } }: { readonly file: SizedFile; readonly config: TransformerConfig }): number {
+export function modulationBytes({
+  file,
+  config: { blocks },
+}: {
+  readonly file: SizedFile;
+  readonly config: TransformerConfig;
+}): number {
   const stored = [...file.checkpoint.tensors].filter(([name]) => isModulationModule(name.replace(/\.[^.]+$/, "")));
   return Math.ceil(stored.reduce((sum, [, { length }]) => sum + length, 0) * Math.min(BLOCKS_AT_ONCE / blocks, 1));
 }
 
-async function knownTable(transformer: ModulatedTransformer, sigmas: readonly number[], context: StageContext): Promise<Table> {
+async function knownTable(
+  transformer: ModulatedTransformer,
+  sigmas: readonly number[],
+  context: StageContext,
+): Promise<Table> {
   const { modulationFolder: folder } = context;
   if (folder === undefined) return computeTable(transformer, sigmas, context);
   const path = join(folder, `${keyOf(transformer, sigmas, context)}.safetensors`);
@@ -91,13 +116,20 @@ async function knownTable(transformer: ModulatedTransformer, sigmas: readonly nu
     await writeFileAtomically(path, encodeTable(table.data, transformer.compute));
     await forgetOthers(folder);
   } catch (error) {
-    context.emit({ kind: "detail", text: `the modulation is not kept: ${error instanceof Error ? error.message : String(error)}` });
+    context.emit({
+      kind: "detail",
+      text: `the modulation is not kept: ${error instanceof Error ? error.message : String(error)}`,
+    });
   }
   return table;
 }
 
 // Everything that decides the vectors: the weights, the LoRAs that ride on them, the type they are computed in, and on what.
-function keyOf({ file, config, compute, loras }: ModulatedTransformer, sigmas: readonly number[], { engine }: StageContext): string {
+function keyOf(
+  { file, config, compute, loras }: ModulatedTransformer,
+  sigmas: readonly number[],
+  { engine }: StageContext,
+): string {
   const riding = loras.filter(({ adapter }) => [...adapter.pairs.keys()].some(isModulationModule));
   const weights = { transformer: file.identity, loras: riding.map(({ identity, strength }) => [identity, strength]) };
   const parts = { version: VERSION, weights, config, compute, sigmas, device: deviceIdentity(engine.device) };
@@ -137,11 +169,18 @@ function contentHash(content: Uint8Array): string {
 
 async function forgetOthers(folder: string): Promise<void> {
   const names = (await readdir(folder)).filter((name) => name.endsWith(".safetensors"));
-  const aged = await Promise.all(names.map(async (name) => ({ name, used: (await stat(join(folder, name)).catch(() => undefined))?.mtimeMs ?? 0 })));
-  for (const { name } of aged.sort((a, b) => b.used - a.used).slice(MOST_FILES)) await rm(join(folder, name), { force: true });
+  const aged = await Promise.all(
+    names.map(async (name) => ({ name, used: (await stat(join(folder, name)).catch(() => undefined))?.mtimeMs ?? 0 })),
+  );
+  for (const { name } of aged.sort((a, b) => b.used - a.used).slice(MOST_FILES))
+    await rm(join(folder, name), { force: true });
 }
 
-async function computeTable(transformer: ModulatedTransformer, sigmas: readonly number[], context: StageContext): Promise<Table> {
+async function computeTable(
+  transformer: ModulatedTransformer,
+  sigmas: readonly number[],
+  context: StageContext,
+): Promise<Table> {
   const { file, config, compute, loras } = transformer;
   context.emit({ kind: "activity", text: "computing the modulation" });
   const data = new Float32Array(valuesOf(config, sigmas));
@@ -153,7 +192,15 @@ async function computeTable(transformer: ModulatedTransformer, sigmas: readonly 
     context.signal.throwIfAborted();
     const blocks = { from, to: Math.min(from + BLOCKS_AT_ONCE, config.blocks) };
     const graph = new Graph(`the modulation of blocks ${from} to ${blocks.to - 1}`);
-    buildModulation(graph, Weights.of(graph, file.checkpoint, loras.map(({ adapter }) => adapter)), { config, compute, blocks });
+    buildModulation(
+      graph,
+      Weights.of(
+        graph,
+        file.checkpoint,
+        loras.map(({ adapter }) => adapter),
+      ),
+      { config, compute, blocks },
+    );
     const model = { ...(await modelOf(graph, "none")), isPassing: true };
     const { modulation } = await withSession(context.engine, model, (session) => session.run(feeds));
     const found = modulation!.data as Float32Array;

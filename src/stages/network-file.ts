@@ -23,7 +23,10 @@ export interface NetworkFile {
 /** What of a model file the sizes of its networks follow from: its header. */
 export type SizedFile = Pick<NetworkFile, "checkpoint">;
 
-const PARTS = { VAE: "vae", "text encoder": "text_encoder", transformer: "transformer" } as const satisfies Record<string, ModelPart>;
+const PARTS = { VAE: "vae", "text encoder": "text_encoder", transformer: "transformer" } as const satisfies Record<
+  string,
+  ModelPart
+>;
 
 /** What a file is for, and the option that names it. */
 export interface NetworkRole {
@@ -34,10 +37,17 @@ export interface NetworkRole {
 /** Reads the headers of a model file or folder; throws QEDIT_E_MODEL_MISSING when none was named, QEDIT_E_CHECKPOINT when it is damaged. */
 export async function readNetworkFile(path: string | undefined, { name, option }: NetworkRole): Promise<NetworkFile> {
   if (path === undefined) {
-    throw new QeditError("QEDIT_E_MODEL_MISSING", `No ${name} was given`, { hint: `Add ${option} FILE, or --model NAME` });
+    throw new QeditError("QEDIT_E_MODEL_MISSING", `No ${name} was given`, {
+      hint: `Add ${option} FILE, or --model NAME`,
+    });
   }
   const checkpoint = await openPart(path, PARTS[name]);
-  return { checkpoint, config: checkpointConfig(checkpoint), identity: await checkpointIdentity(checkpoint), name: basename(checkpoint.file) };
+  return {
+    checkpoint,
+    config: checkpointConfig(checkpoint),
+    identity: await checkpointIdentity(checkpoint),
+    name: basename(checkpoint.file),
+  };
 }
 
 /** A cursor for reading numbers of a network before its graph is built. */
@@ -54,6 +64,10 @@ export interface GraphParts {
 }
 
 /** A network's graph as an engine takes it; not built again where the context remembers one of the same parts. */
-export async function networkModel({ recall }: StageContext, { network, file, others }: GraphParts, build: () => Promise<Model>): Promise<Model> {
+export async function networkModel(
+  { recall }: StageContext,
+  { network, file, others }: GraphParts,
+  build: () => Promise<Model>,
+): Promise<Model> {
   return recall ? recall(JSON.stringify([network, file.checkpoint.file, file.identity, others]), build) : build();
 }

@@ -8,7 +8,7 @@ import { buildLanguageModel, isIdleInTextEncoder } from "../models/qwen2.5-vl/la
 import type { Chain } from "./block-groups.js";
 import type { NetworkNeeds } from "./memory-plan.js";
 import type { NetworkFile, SizedFile } from "./network-file.js";
-import { withLayers, type LayerRange } from "./open-layers.js";
+import { type LayerRange, withLayers } from "./open-layers.js";
 import type { StageContext } from "./stage.js";
 import { runBytes } from "./within-memory.js";
 
@@ -22,22 +22,39 @@ export interface LanguageRun {
 }
 
 /** Opens a language model, uses it, and closes it; by a smaller plan once more when memory runs out. Throws QEDIT_E_MEMORY. */
-export function withLanguageModel<T>(run: LanguageRun, context: StageContext, use: (model: Chain) => Promise<T>): Promise<T> {
+export function withLanguageModel<T>(
+  run: LanguageRun,
+  context: StageContext,
+  use: (model: Chain) => Promise<T>,
+): Promise<T> {
   const { file, config, compute } = run;
   const needs = languageNeeds(run, context.engine.device);
-  const build = (graph: Graph, weights: Weights, layers: LayerRange) => buildLanguageModel(graph, weights, { config, compute, layers });
+  const build = (graph: Graph, weights: Weights, layers: LayerRange) =>
+    buildLanguageModel(graph, weights, { config, compute, layers });
   return withLayers({ network: "language model", unit: "layers", file, compute, needs, build }, context, use);
 }
 
 /** Sizes of a language model for its plan, without the token table and the head that predicts words. */
-export function languageNeeds({ file, config, compute, tokens }: Omit<LanguageRun, "file"> & { readonly file: SizedFile }, device: Device): NetworkNeeds {
+export function languageNeeds(
+  { file, config, compute, tokens }: Omit<LanguageRun, "file"> & { readonly file: SizedFile },
+  device: Device,
+): NetworkNeeds {
   const layers = new Array<number>(config.layers).fill(0);
   for (const [name, { length }] of file.checkpoint.tensors) {
     // The last norm.
     const end = config.layers - 1;
-    if (name.startsWith("model.") && !isIdleInTextEncoder(name)) layers[Number(/^model\.layers\.(\d+)\./.exec(name)?.[1] ?? end)]! += length;
+    if (name.startsWith("model.") && !isIdleInTextEncoder(name))
+      layers[Number(/^model\.layers\.(\d+)\./.exec(name)?.[1] ?? end)]! += length;
   }
   const graph = new Graph("sizes");
-  buildLanguageModel(graph, Weights.of(graph, file.checkpoint), { config, compute, layers: { from: 0, to: Math.min(2, config.layers) } });
-  return { network: "language model", layers, activations: runBytes({ graph, optimization: "none", compute }, { tokens }, device) };
+  buildLanguageModel(graph, Weights.of(graph, file.checkpoint), {
+    config,
+    compute,
+    layers: { from: 0, to: Math.min(2, config.layers) },
+  });
+  return {
+    network: "language model",
+    layers,
+    activations: runBytes({ graph, optimization: "none", compute }, { tokens }, device),
+  };
 }

@@ -3,9 +3,9 @@ import { Weights } from "../checkpoint/weights.js";
 import { modelOf } from "../engine/engine.js";
 import { Graph } from "../graph/graph.js";
 import type { DType } from "../graph/types.js";
-import { piecesOf, withChain, type Chain } from "./block-groups.js";
+import { type Chain, piecesOf, withChain } from "./block-groups.js";
 import type { NetworkNeeds } from "./memory-plan.js";
-import { networkModel, type NetworkFile } from "./network-file.js";
+import { type NetworkFile, networkModel } from "./network-file.js";
 import type { StageContext } from "./stage.js";
 import { groupPlanning, withinMemory } from "./within-memory.js";
 
@@ -27,12 +27,18 @@ export interface LayeredNetwork {
 }
 
 /** Opens a network, uses it, and closes it; by a smaller plan once more when memory runs out. Throws QEDIT_E_MEMORY. */
-export function withLayers<T>({ network, unit, file, compute, needs, build }: LayeredNetwork, context: StageContext, use: (chain: Chain) => Promise<T>): Promise<T> {
+export function withLayers<T>(
+  { network, unit, file, compute, needs, build }: LayeredNetwork,
+  context: StageContext,
+  use: (chain: Chain) => Promise<T>,
+): Promise<T> {
   return withinMemory(context, groupPlanning(needs), async (plan) => {
     const models = await Promise.all(
       plan.groups.map(({ from, to }) =>
         networkModel(context, { network, file, others: { compute, from, to } }, () => {
-          const graph = new Graph(plan.groups.length === 1 ? `the ${network}` : `the ${network}, ${unit} ${from} to ${to - 1}`);
+          const graph = new Graph(
+            plan.groups.length === 1 ? `the ${network}` : `the ${network}, ${unit} ${from} to ${to - 1}`,
+          );
           build(graph, Weights.of(graph, file.checkpoint), { from, to });
           return modelOf(graph, "none");
         }),

@@ -1,21 +1,22 @@
 // Opening the transformer as its memory plan says: whole or in groups of blocks, with the modulation in it or fed.
-import { isIdleInLastBlock, buildTransformer } from "../models/qwen-image/transformer.js";
-import { isModulationModule, type BlockRange } from "../models/qwen-image/modulation.js";
+
 import { Weights } from "../checkpoint/weights.js";
-import { modelOf, type Model, type Optimization } from "../engine/engine.js";
+import { type Model, modelOf, type Optimization } from "../engine/engine.js";
 import { affordableOptimization } from "../engine/optimization.js";
 import type { Device } from "../engine/providers.js";
 import { Graph } from "../graph/graph.js";
 import type { Lengths } from "../graph/lengths.js";
+import { type BlockRange, isModulationModule } from "../models/qwen-image/modulation.js";
+import { buildTransformer, isIdleInLastBlock } from "../models/qwen-image/transformer.js";
 import { float32, type Tensor } from "../tensor.js";
 import { piecesOf, withChain } from "./block-groups.js";
-import { strengthsOf, type RidingLora } from "./loras.js";
+import { type RidingLora, strengthsOf } from "./loras.js";
 import type { NetworkNeeds } from "./memory-plan.js";
-import { openModulation, type ModulatedTransformer } from "./modulation.js";
+import { type ModulatedTransformer, openModulation } from "./modulation.js";
 import { networkModel, type SizedFile } from "./network-file.js";
 import type { StageContext } from "./stage.js";
 import type { OpenTransformer } from "./velocity.js";
-import { groupPlanning, runBytes, withinMemory, type MemoryLimit } from "./within-memory.js";
+import { groupPlanning, type MemoryLimit, runBytes, withinMemory } from "./within-memory.js";
 
 /** A transformer and the run it is opened for. */
 export interface TransformerRun extends ModulatedTransformer {
@@ -26,7 +27,11 @@ export interface TransformerRun extends ModulatedTransformer {
 }
 
 /** Opens a transformer, uses it, and closes it; by a smaller plan once more when memory runs out. Throws QEDIT_E_MEMORY. */
-export function withTransformer<T>(run: TransformerRun, context: StageContext, use: (transformer: OpenTransformer) => Promise<T>): Promise<T> {
+export function withTransformer<T>(
+  run: TransformerRun,
+  context: StageContext,
+  use: (transformer: OpenTransformer) => Promise<T>,
+): Promise<T> {
   return withinMemory(context, groupPlanning(transformerNeeds(run, context.engine.device)), async (plan) => {
     const { loras, sigmas } = run;
     // Widened linears of the modulation cost next to nothing. Of stored ones, widening them at every step is a tenth of a step on
@@ -41,7 +46,11 @@ export function withTransformer<T>(run: TransformerRun, context: StageContext, u
       use({
         isStreamed: plan.groups.some(({ isResident }) => !isResident),
         async run(feeds, sigma) {
-          const shared = { ...strengths, timestep: float32([1], Float32Array.of(sigma)), ...(await modulation?.feeds(sigma, plan.groups)) };
+          const shared = {
+            ...strengths,
+            timestep: float32([1], Float32Array.of(sigma)),
+            ...(await modulation?.feeds(sigma, plan.groups)),
+          };
           const outputs = await chain.run(feeds.map((each) => ({ ...each, ...shared })));
           return outputs.map(({ velocity }) => velocity as Tensor<"float32">);
         },
@@ -53,15 +62,25 @@ export function withTransformer<T>(run: TransformerRun, context: StageContext, u
 /** The graph that a transformer is opened with where all of it fits, for who opens it before it is wanted. */
 export async function wholeTransformer(transformer: ModulatedTransformer, context: StageContext): Promise<Model> {
   const groups = [{ from: 0, to: transformer.config.blocks }];
-  const [model] = await transformerModels(transformer, { groups, isModulationFed: optimizationOf(transformer, context) === "none", context });
+  const [model] = await transformerModels(transformer, {
+    groups,
+    isModulationFed: optimizationOf(transformer, context) === "none",
+    context,
+  });
   return model!;
 }
 
 /** A transformer as its plan sees it: from headers, and the lengths of a run. */
-export type SizedTransformer = Pick<TransformerRun, "config" | "compute" | "lengths"> & { readonly file: SizedFile; readonly loras: readonly Pick<RidingLora, "adapter">[] };
+export type SizedTransformer = Pick<TransformerRun, "config" | "compute" | "lengths"> & {
+  readonly file: SizedFile;
+  readonly loras: readonly Pick<RidingLora, "adapter">[];
+};
 
 /** Sizes of a transformer for its plan, without the modulation. */
-export function transformerNeeds({ file, config, compute, loras, lengths }: SizedTransformer, device: Device): NetworkNeeds {
+export function transformerNeeds(
+  { file, config, compute, loras, lengths }: SizedTransformer,
+  device: Device,
+): NetworkNeeds {
   const layers = new Array<number>(config.blocks).fill(0);
   const count = (name: string, bytes: number) => {
     if (isModulationModule(name.replace(/\.[^.]+$/, "")) || isIdleInLastBlock(name, config)) return;
@@ -70,11 +89,21 @@ export function transformerNeeds({ file, config, compute, loras, lengths }: Size
     layers[Number(/^transformer_blocks\.(\d+)\./.exec(name)?.[1] ?? end)]! += bytes;
   };
   for (const [name, { length }] of file.checkpoint.tensors) count(name, length);
-  for (const { adapter } of loras) for (const [module, { up, down }] of adapter.pairs) count(`${module}.weight`, up.length + down.length);
+  for (const { adapter } of loras)
+    for (const [module, { up, down }] of adapter.pairs) count(`${module}.weight`, up.length + down.length);
   // One block takes as much as the next.
   const graph = new Graph("sizes");
-  buildTransformer(graph, Weights.of(graph, file.checkpoint), { config, compute, blocks: { from: 0, to: Math.min(2, config.blocks) }, isModulationFed: true });
-  return { network: "transformer", layers, activations: runBytes({ graph, optimization: "none", compute }, lengths, device) };
+  buildTransformer(graph, Weights.of(graph, file.checkpoint), {
+    config,
+    compute,
+    blocks: { from: 0, to: Math.min(2, config.blocks) },
+    isModulationFed: true,
+  });
+  return {
+    network: "transformer",
+    layers,
+    activations: runBytes({ graph, optimization: "none", compute }, lengths, device),
+  };
 }
 
 /** Whether a transformer's weights are widened when it opens; not where they have to fit somewhere. */
@@ -92,16 +121,30 @@ interface Opening {
   readonly context: StageContext;
 }
 
-async function transformerModels(run: ModulatedTransformer, { groups, isModulationFed, context }: Opening): Promise<Model[]> {
+async function transformerModels(
+  run: ModulatedTransformer,
+  { groups, isModulationFed, context }: Opening,
+): Promise<Model[]> {
   const { file, config, compute, loras } = run;
   const models: Model[] = [];
   for (const { from, to } of groups) {
     const blocks: BlockRange = { from, to };
-    const others = { compute, blocks, isModulationFed, loras: loras.map(({ file: path, identity }) => [path, identity]) };
+    const others = {
+      compute,
+      blocks,
+      isModulationFed,
+      loras: loras.map(({ file: path, identity }) => [path, identity]),
+    };
     models.push(
       await networkModel(context, { network: "transformer", file, others }, async () => {
-        const graph = new Graph(groups.length === 1 ? "the transformer" : `the transformer, blocks ${from} to ${to - 1}`);
-        const weights = Weights.of(graph, file.checkpoint, loras.map(({ adapter }) => adapter));
+        const graph = new Graph(
+          groups.length === 1 ? "the transformer" : `the transformer, blocks ${from} to ${to - 1}`,
+        );
+        const weights = Weights.of(
+          graph,
+          file.checkpoint,
+          loras.map(({ adapter }) => adapter),
+        );
         buildTransformer(graph, weights, { config, compute, blocks, isModulationFed });
         return modelOf(graph, optimizationOf(run, context));
       }),

@@ -8,7 +8,7 @@ import { buildVisionTower } from "../models/qwen2.5-vl/vision.js";
 import type { Chain } from "./block-groups.js";
 import type { NetworkNeeds } from "./memory-plan.js";
 import type { NetworkFile, SizedFile } from "./network-file.js";
-import { withLayers, type LayerRange } from "./open-layers.js";
+import { type LayerRange, withLayers } from "./open-layers.js";
 import type { StageContext } from "./stage.js";
 import { runBytes } from "./within-memory.js";
 
@@ -22,15 +22,23 @@ export interface VisionRun {
 }
 
 /** Opens a vision tower, uses it, and closes it; by a smaller plan once more when memory runs out. Throws QEDIT_E_MEMORY. */
-export function withVisionTower<T>(run: VisionRun, context: StageContext, use: (tower: Chain) => Promise<T>): Promise<T> {
+export function withVisionTower<T>(
+  run: VisionRun,
+  context: StageContext,
+  use: (tower: Chain) => Promise<T>,
+): Promise<T> {
   const { file, config, compute } = run;
   const needs = visionNeeds(run, context.engine.device);
-  const build = (graph: Graph, weights: Weights, blocks: LayerRange) => buildVisionTower(graph, weights, { config, compute, blocks });
+  const build = (graph: Graph, weights: Weights, blocks: LayerRange) =>
+    buildVisionTower(graph, weights, { config, compute, blocks });
   return withLayers({ network: "vision tower", unit: "blocks", file, compute, needs, build }, context, use);
 }
 
 /** Sizes of a vision tower for its plan. What stands before and after the blocks is counted with the first and the last. */
-export function visionNeeds({ file, config, compute, tokens }: Omit<VisionRun, "file"> & { readonly file: SizedFile }, device: Device): NetworkNeeds {
+export function visionNeeds(
+  { file, config, compute, tokens }: Omit<VisionRun, "file"> & { readonly file: SizedFile },
+  device: Device,
+): NetworkNeeds {
   const layers = new Array<number>(config.blocks).fill(0);
   for (const [name, { length }] of file.checkpoint.tensors) {
     const last = name.startsWith("visual.merger.") ? config.blocks - 1 : 0;
@@ -38,5 +46,9 @@ export function visionNeeds({ file, config, compute, tokens }: Omit<VisionRun, "
   }
   const graph = new Graph("sizes");
   buildVisionTower(graph, Weights.of(graph, file.checkpoint), { config, compute });
-  return { network: "vision tower", layers, activations: runBytes({ graph, optimization: "none", compute }, { tokens }, device) };
+  return {
+    network: "vision tower",
+    layers,
+    activations: runBytes({ graph, optimization: "none", compute }, { tokens }, device),
+  };
 }

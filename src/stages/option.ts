@@ -27,14 +27,20 @@ export interface Option<T> {
 /** Headings under which help lists options. */
 export type OptionGroup = "Models" | "Prompt" | "Sizes" | "Sampling" | "Output" | "Device" | "Terminal";
 
-// `any`, since T stands on both sides of parse: nothing narrower holds options of different types.
 /** Options by the name their value has in the settings. */
+// biome-ignore lint/suspicious/noExplicitAny: T stands on both sides of parse, so that nothing narrower holds options of different types
 export type OptionTable = Readonly<Record<string, Option<any>>>;
 
 /** The values of a table of options. */
-export type SettingsOf<Table extends OptionTable> = { readonly [Name in keyof Table]: Table[Name] extends Option<infer T> ? T : never };
+export type SettingsOf<Table extends OptionTable> = {
+  readonly [Name in keyof Table]: Table[Name] extends Option<infer T> ? T : never;
+};
 
-type Described = Pick<Option<unknown>, "flags" | "summary" | "group"> & { readonly initialText?: string; readonly isPerCall?: boolean; readonly isOfEdit?: boolean };
+type Described = Pick<Option<unknown>, "flags" | "summary" | "group"> & {
+  readonly initialText?: string;
+  readonly isPerCall?: boolean;
+  readonly isOfEdit?: boolean;
+};
 
 /** Any text; undefined when not given. */
 export function text(described: Described): Option<string | undefined> {
@@ -93,7 +99,11 @@ export function bytes<T extends number | undefined>(described: Described, initia
 }
 
 /** One word of a list; the default is one of them, or undefined. */
-export function choice<T extends string | undefined>(described: Described, choices: readonly string[], initial: T): Option<string | T> {
+export function choice<T extends string | undefined>(
+  described: Described,
+  choices: readonly string[],
+  initial: T,
+): Option<string | T> {
   return {
     ...described,
     summary: `${described.summary} (${choices.join(", ")})`,
@@ -129,7 +139,8 @@ export function seed(described: Described): Option<bigint> {
     initial: 0n,
     parse(value) {
       if (value === "random") return RANDOM_SEED;
-      if (!/^\d+$/.test(value) || BigInt(value) >= 2n ** 64n) throw refuse(described.flags, value, "a whole number from 0 to 2^64 - 1");
+      if (!/^\d+$/.test(value) || BigInt(value) >= 2n ** 64n)
+        throw refuse(described.flags, value, "a whole number from 0 to 2^64 - 1");
       return BigInt(value);
     },
   };
@@ -137,5 +148,7 @@ export function seed(described: Described): Option<bigint> {
 
 function refuse(flags: string, value: string, wanted: string): QeditError {
   const name = /--[\w-]+/.exec(flags)![0];
-  return new QeditError("QEDIT_E_USAGE", `Cannot use "${value}" for ${name}: ${wanted} is wanted`, { hint: "`qedit run --help` explains every option" });
+  return new QeditError("QEDIT_E_USAGE", `Cannot use "${value}" for ${name}: ${wanted} is wanted`, {
+    hint: "`qedit run --help` explains every option",
+  });
 }

@@ -5,11 +5,20 @@ import { bytes, choice, number, text } from "./option.js";
 export const vae = text({ flags: "--vae <file>", summary: "VAE, such as qwen_image_vae.safetensors", group: "Models" });
 
 /** What the VAE computes in, of encode-image and decode. */
-export const vaeDtype = choice({ flags: "--vae-dtype <type>", summary: "compute type of the VAE", group: "Device" }, ["auto", "float32", "float16"], "auto");
+export const vaeDtype = choice(
+  { flags: "--vae-dtype <type>", summary: "compute type of the VAE", group: "Device" },
+  ["auto", "float32", "float16"],
+  "auto",
+);
 
 /** In what parts the VAE works, of encode-image and decode. */
 export const tile = number(
-  { flags: "--tile <pixels>", summary: "let the VAE work on squares of so many pixels, with the same result in less memory", group: "Device", initialText: "the whole picture where it fits" },
+  {
+    flags: "--tile <pixels>",
+    summary: "let the VAE work on squares of so many pixels, with the same result in less memory",
+    group: "Device",
+    initialText: "the whole picture where it fits",
+  },
   { minimum: 64, maximum: 16384, whole: true, initial: undefined },
 );
 
@@ -21,9 +30,18 @@ export const match = choice(
 );
 
 const inBytes = bytes(
-  { flags: "--vram <size>", summary: "memory of the device to plan for, such as 24G, 16G, 12G or 8G; what does not fit is read again at every step", group: "Device", initialText: "what the card has free" },
+  {
+    flags: "--vram <size>",
+    summary:
+      "memory of the device to plan for, such as 24G, 16G, 12G or 8G; what does not fit is read again at every step",
+    group: "Device",
+    initialText: "what the card has free",
+  },
   undefined,
 );
 
 /** Bytes of the device that networks may take: a size, or a number of GiB. */
-export const vram: typeof inBytes = { ...inBytes, parse: (value, before) => inBytes.parse!(/^\d+(?:\.\d+)?$/.test(value.trim()) ? `${value.trim()}G` : value, before) };
+export const vram: typeof inBytes = {
+  ...inBytes,
+  parse: (value, before) => inBytes.parse!(/^\d+(?:\.\d+)?$/.test(value.trim()) ? `${value.trim()}G` : value, before),
+};

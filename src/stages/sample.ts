@@ -1,11 +1,16 @@
 // sample: from noise to latents under a prompt and reference latents, one evaluation of the transformer after another.
-import { artifactHash, type Artifact } from "../artifacts/artifact.js";
+import { type Artifact, artifactHash } from "../artifacts/artifact.js";
 import type { Model } from "../engine/engine.js";
 import { deviceIdentity } from "../engine/identity.js";
 import { computeType, type Device } from "../engine/providers.js";
 import { QeditError } from "../errors.js";
 import type { DType } from "../graph/types.js";
-import { latentStatistics, transformerConfig, type LatentStatistics, type TransformerConfig } from "../models/qwen-image/config.js";
+import {
+  type LatentStatistics,
+  latentStatistics,
+  type TransformerConfig,
+  transformerConfig,
+} from "../models/qwen-image/config.js";
 import { NOISE_SEED_OFFSET, sampleLatent, samplingSigmas } from "../sampling/driver.js";
 import { evaluatedSigmas } from "../sampling/evaluated.js";
 import { usesNegative } from "../sampling/guidance.js";
@@ -15,32 +20,79 @@ import type { Tensor } from "../tensor.js";
 import { computedOn } from "./computed-on.js";
 import { refuseNonFinite } from "./finite.js";
 import { matchLoras, type RidingLora } from "./loras.js";
-import { numbersOf, readNetworkFile, type NetworkFile } from "./network-file.js";
-import { choice, flag, number, repeated, seed, text, type SettingsOf } from "./option.js";
-import { resolveSampling, type ResolvedSampling } from "./sampling-defaults.js";
-import { defineArtifactStage, type StageContext, type StageLengths } from "./stage.js";
+import { type NetworkFile, numbersOf, readNetworkFile } from "./network-file.js";
 import { wholeTransformer, withTransformer } from "./open-transformer.js";
-import { normalisedLatent, tokenLengths, velocityOf, type Embeds } from "./velocity.js";
+import { choice, flag, number, repeated, type SettingsOf, seed, text } from "./option.js";
+import { type ResolvedSampling, resolveSampling } from "./sampling-defaults.js";
+import { defineArtifactStage, type StageContext, type StageLengths } from "./stage.js";
+import { type Embeds, normalisedLatent, tokenLengths, velocityOf } from "./velocity.js";
 
 const options = {
-  transformer: text({ flags: "--transformer, --unet <file>", summary: "diffusion transformer, such as qwen_image_edit_2509_fp8_e4m3fn.safetensors", group: "Models" }),
-  lora: repeated({ flags: "--lora <file[:strength]>", summary: "LoRA on the transformer, strength 1 unless given; repeatable", group: "Models" }),
+  transformer: text({
+    flags: "--transformer, --unet <file>",
+    summary: "diffusion transformer, such as qwen_image_edit_2509_fp8_e4m3fn.safetensors",
+    group: "Models",
+  }),
+  lora: repeated({
+    flags: "--lora <file[:strength]>",
+    summary: "LoRA on the transformer, strength 1 unless given; repeatable",
+    group: "Models",
+  }),
   strictLora: flag({ flags: "--strict-lora", summary: "refuse a LoRA with keys that fit nothing", group: "Models" }),
-  seed: seed({ flags: "--seed <number>", summary: "seed of the noise, the same as torch's and ComfyUI's; random draws one", group: "Sampling" }),
+  seed: seed({
+    flags: "--seed <number>",
+    summary: "seed of the noise, the same as torch's and ComfyUI's; random draws one",
+    group: "Sampling",
+  }),
   steps: number(
-    { flags: "--steps <count>", summary: "evaluations of the transformer", group: "Sampling", initialText: "20; with a Lightning LoRA what it was made for" },
+    {
+      flags: "--steps <count>",
+      summary: "evaluations of the transformer",
+      group: "Sampling",
+      initialText: "20; with a Lightning LoRA what it was made for",
+    },
     { minimum: 1, maximum: 10_000, whole: true, initial: undefined },
   ),
   cfg: number(
-    { flags: "--cfg <scale>", summary: "how strongly to follow the prompt over the negative one", group: "Sampling", initialText: "2.5; 1 with a Lightning LoRA" },
+    {
+      flags: "--cfg <scale>",
+      summary: "how strongly to follow the prompt over the negative one",
+      group: "Sampling",
+      initialText: "2.5; 1 with a Lightning LoRA",
+    },
     { minimum: 0, maximum: 100, initial: undefined },
   ),
-  sampler: choice({ flags: "--sampler <name>", summary: "how to step from one noise level to the next", group: "Sampling" }, SAMPLER_NAMES, "euler"),
-  scheduler: choice({ flags: "--scheduler <name>", summary: "how to space the noise levels", group: "Sampling" }, SCHEDULER_NAMES, "simple"),
-  shift: number({ flags: "--shift <number>", summary: "shift of the noise levels, as ModelSamplingAuraFlow", group: "Sampling" }, { minimum: 0.01, maximum: 100, initial: 3 }),
-  denoise: number({ flags: "--denoise <share>", summary: "share of the schedule to run; below 1 starts from picture 1", group: "Sampling" }, { minimum: 0, maximum: 1, initial: 1 }),
-  cfgNorm: number({ flags: "--cfg-norm <strength>", summary: "strength of CFGNorm", group: "Sampling" }, { minimum: 0, maximum: 100, initial: 1 }),
-  dtype: choice({ flags: "--dtype <type>", summary: "compute type of the transformer", group: "Device" }, ["auto", "float32", "bfloat16"], "auto"),
+  sampler: choice(
+    { flags: "--sampler <name>", summary: "how to step from one noise level to the next", group: "Sampling" },
+    SAMPLER_NAMES,
+    "euler",
+  ),
+  scheduler: choice(
+    { flags: "--scheduler <name>", summary: "how to space the noise levels", group: "Sampling" },
+    SCHEDULER_NAMES,
+    "simple",
+  ),
+  shift: number(
+    { flags: "--shift <number>", summary: "shift of the noise levels, as ModelSamplingAuraFlow", group: "Sampling" },
+    { minimum: 0.01, maximum: 100, initial: 3 },
+  ),
+  denoise: number(
+    {
+      flags: "--denoise <share>",
+      summary: "share of the schedule to run; below 1 starts from picture 1",
+      group: "Sampling",
+    },
+    { minimum: 0, maximum: 1, initial: 1 },
+  ),
+  cfgNorm: number(
+    { flags: "--cfg-norm <strength>", summary: "strength of CFGNorm", group: "Sampling" },
+    { minimum: 0, maximum: 100, initial: 1 },
+  ),
+  dtype: choice(
+    { flags: "--dtype <type>", summary: "compute type of the transformer", group: "Device" },
+    ["auto", "float32", "bfloat16"],
+    "auto",
+  ),
 };
 
 type Settings = SettingsOf<typeof options>;
@@ -110,30 +162,46 @@ function latentChannels({ patchWidth, patchSize }: TransformerConfig): number {
 }
 
 // The VAE's, as encode-image noted them; the published ones for latents of other tools.
-function statisticsOf({ tensors, info }: Artifact, { config, file }: { config: TransformerConfig; file: NetworkFile }): LatentStatistics {
+function statisticsOf(
+  { tensors, info }: Artifact,
+  { config, file }: { config: TransformerConfig; file: NetworkFile },
+): LatentStatistics {
   const channels = tensors["latent"]!.shape[1]!;
   const wanted = latentChannels(config);
   if (channels !== wanted) {
-    throw new QeditError("QEDIT_E_ARTIFACT", `Cannot use the latents: they have ${channels} channels, ${file.checkpoint.file} takes ${wanted}`, {
-      hint: "Encode the pictures with the VAE that belongs to the transformer: qedit encode-image --vae FILE",
-    });
+    throw new QeditError(
+      "QEDIT_E_ARTIFACT",
+      `Cannot use the latents: they have ${channels} channels, ${file.checkpoint.file} takes ${wanted}`,
+      {
+        hint: "Encode the pictures with the VAE that belongs to the transformer: qedit encode-image --vae FILE",
+      },
+    );
   }
   return (info.settings["latent_statistics"] as LatentStatistics | undefined) ?? latentStatistics({}, channels);
 }
 
-function promptEmbeds({ tensors }: Artifact, { sampling, config, file }: { sampling: ResolvedSampling; config: TransformerConfig; file: NetworkFile }): Embeds {
+function promptEmbeds(
+  { tensors }: Artifact,
+  { sampling, config, file }: { sampling: ResolvedSampling; config: TransformerConfig; file: NetworkFile },
+): Embeds {
   const { prompt_embeds: positive, negative_prompt_embeds: negative } = tensors;
   if (positive!.shape[2] !== config.textWidth) {
     throw new QeditError(
       "QEDIT_E_ARTIFACT",
       `Cannot use the prompt's embeddings: they are ${positive!.shape[2]} wide, ${file.checkpoint.file} takes ${config.textWidth}`,
-      { hint: "Encode the prompt with the text encoder that belongs to the transformer: qedit encode-prompt --text-encoder FILE" },
+      {
+        hint: "Encode the prompt with the text encoder that belongs to the transformer: qedit encode-prompt --text-encoder FILE",
+      },
     );
   }
   if (usesNegative(sampling.cfg) && negative === undefined) {
-    throw new QeditError("QEDIT_E_ARTIFACT", `Cannot sample at cfg ${sampling.cfg}: the prompt was encoded without a negative prompt`, {
-      hint: 'Add --negative-prompt "" to `qedit encode-prompt`, or sample with --cfg 1',
-    });
+    throw new QeditError(
+      "QEDIT_E_ARTIFACT",
+      `Cannot sample at cfg ${sampling.cfg}: the prompt was encoded without a negative prompt`,
+      {
+        hint: 'Add --negative-prompt "" to `qedit encode-prompt`, or sample with --cfg 1',
+      },
+    );
   }
   return { positive: positive!, negative: usesNegative(sampling.cfg) ? negative : undefined };
 }
@@ -149,7 +217,10 @@ interface Work {
 
 type Conditions = { readonly latents: Artifact; readonly embeds: Embeds; readonly statistics: LatentStatistics };
 
-async function samplePicture({ latents, embeds, statistics }: Conditions, { sampling, context, ...transformer }: Work): Promise<Tensor<"float32">> {
+async function samplePicture(
+  { latents, embeds, statistics }: Conditions,
+  { sampling, context, ...transformer }: Work,
+): Promise<Tensor<"float32">> {
   const { emit, signal } = context;
   const latent = latents.tensors["latent"]!;
   const references = referenceLatents(latents).map((each) => normalisedLatent(each, statistics));
@@ -173,7 +244,10 @@ function referenceLatents({ tensors }: Artifact): Tensor<"float32">[] {
   return Array.from({ length: count }, (_, index) => tensors[`reference_latents.${index}`]!);
 }
 
-function recorded(sampling: ResolvedSampling, { loras, compute, device }: Pick<Work, "loras" | "compute"> & { device: Device }): object {
+function recorded(
+  sampling: ResolvedSampling,
+  { loras, compute, device }: Pick<Work, "loras" | "compute"> & { device: Device },
+): object {
   const { seed: number, ...numbers } = sampling;
   if (number < 0n) throw new Error("internal: the seed was not drawn");
   return {
@@ -190,7 +264,10 @@ function recorded(sampling: ResolvedSampling, { loras, compute, device }: Pick<W
 }
 
 function weightsOf(file: NetworkFile, loras: readonly RidingLora[]): Record<string, string> {
-  return { transformer: file.identity, ...Object.fromEntries(loras.map(({ identity }, index) => [`lora.${index}`, identity])) };
+  return {
+    transformer: file.identity,
+    ...Object.fromEntries(loras.map(({ identity }, index) => [`lora.${index}`, identity])),
+  };
 }
 
 function namesOf(file: NetworkFile, loras: readonly RidingLora[]): Record<string, string> {
@@ -220,7 +297,10 @@ function infoOf({ latents, cond }: Inputs, { sampling, file, loras, compute, con
 }
 
 // Pictures that the prompt was encoded with, where they are not those of the latents: `prompt.image.1`.
-function differing(prompt: Readonly<Record<string, string>>, latents: Readonly<Record<string, string>>): Record<string, string> {
+function differing(
+  prompt: Readonly<Record<string, string>>,
+  latents: Readonly<Record<string, string>>,
+): Record<string, string> {
   const others = Object.entries(prompt).filter(([role, hash]) => ![hash, undefined].includes(latents[role]));
   return Object.fromEntries(others.map(([role, hash]) => [`prompt.${role}`, hash]));
 }

@@ -18,10 +18,29 @@ const TEMPLATE = { steps: 20, cfg: 2.5 };
 const LIGHTNING = { steps: 4, cfg: 1 };
 
 /** Fills in steps and cfg. */
-export function resolveSampling({ steps, cfg, lora, sampler, scheduler, denoise, shift, cfgNorm, seed }: SamplingChoices): ResolvedSampling {
+export function resolveSampling({
+  steps,
+  cfg,
+  lora,
+  sampler,
+  scheduler,
+  denoise,
+  shift,
+  cfgNorm,
+  seed,
+}: SamplingChoices): ResolvedSampling {
   const suited = lora.map((each) => lightningSteps(parseLora(each).path)).find((count) => count !== undefined);
   const defaults = suited === undefined ? TEMPLATE : { ...LIGHTNING, steps: suited };
-  return { sampler, scheduler, steps: steps ?? defaults.steps, denoise, shift, cfg: cfg ?? defaults.cfg, cfgNorm, seed };
+  return {
+    sampler,
+    scheduler,
+    steps: steps ?? defaults.steps,
+    denoise,
+    shift,
+    cfg: cfg ?? defaults.cfg,
+    cfgNorm,
+    seed,
+  };
 }
 
 /** The steps that a Lightning LoRA was made for, by its published name (…Lightning-8steps…); undefined for other files. */

@@ -1,6 +1,7 @@
 // What a stage is: data in, one result out, the same code whether it runs alone, inside `run`, or behind a server.
-import type { ArtifactKind } from "../artifacts/kinds.js";
+
 import type { Artifact } from "../artifacts/artifact.js";
+import type { ArtifactKind } from "../artifacts/kinds.js";
 import type { Engine } from "../engine/engine.js";
 import type { Device } from "../engine/providers.js";
 import type { Emit } from "../events.js";
@@ -56,11 +57,15 @@ export interface ArtifactStage<Inputs, Table extends OptionTable> extends Stage<
 }
 
 /** Gives the stage back; lets TypeScript infer its types. */
-export function defineStage<Inputs, Table extends OptionTable, Output>(stage: Stage<Inputs, Table, Output>): Stage<Inputs, Table, Output> {
+export function defineStage<Inputs, Table extends OptionTable, Output>(
+  stage: Stage<Inputs, Table, Output>,
+): Stage<Inputs, Table, Output> {
   return stage;
 }
 
 /** Gives the stage back; lets TypeScript infer its types. */
-export function defineArtifactStage<Inputs, Table extends OptionTable>(stage: ArtifactStage<Inputs, Table>): ArtifactStage<Inputs, Table> {
+export function defineArtifactStage<Inputs, Table extends OptionTable>(
+  stage: ArtifactStage<Inputs, Table>,
+): ArtifactStage<Inputs, Table> {
   return stage;
 }

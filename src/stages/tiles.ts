@@ -1,11 +1,12 @@
 // The VAE on pictures that do not fit at once. All its layers but the attention in its middle see a few pixels around: those work on
 // tiles with as wide a margin as they see, which is cut off again, and the middle on the whole picture, eight times smaller along each
 // side. So tiles have no seams to blend: the result is that of the whole picture, but for the order of float32 sums.
-import { ELEMENT, type DType } from "../graph/types.js";
+
 import type { Graph } from "../graph/graph.js";
+import { type DType, ELEMENT } from "../graph/types.js";
 import type { LocalReach } from "../models/qwen-image/vae.js";
-import { elementCount, float32, tensor, type Tensor } from "../tensor.js";
-import { describeNetworkPlan, sizeText, type NetworkPlan } from "./memory-plan.js";
+import { elementCount, float32, type Tensor, tensor } from "../tensor.js";
+import { describeNetworkPlan, type NetworkPlan, sizeText } from "./memory-plan.js";
 
 /** Smallest side of a tile, in features: below it nearly all work is margin. */
 const SMALLEST_TILE = 8;
@@ -29,13 +30,29 @@ export interface TiledNeeds {
 }
 
 /** Plans the largest tiles that fit; `forced` pixels a side, or fewer when those do not fit. */
-export function planTiles({ network, weights, reach, area, activations }: TiledNeeds, budget: number | undefined, forced?: number): TilePlan {
+export function planTiles(
+  { network, weights, reach, area, activations }: TiledNeeds,
+  budget: number | undefined,
+  forced?: number,
+): TilePlan {
   const planOf = (tile: number | undefined): TilePlan => {
     // Both parts are open, and each keeps what it took for its runs.
-    const takes = tile === undefined ? activations("all", area) : activations("global", area) + activations("local", regionOf(area, tile, reach));
+    const takes =
+      tile === undefined
+        ? activations("all", area)
+        : activations("global", area) + activations("local", regionOf(area, tile, reach));
     const peak = weights + takes;
     const groups = [{ from: 0, to: 1, bytes: weights, isResident: true }];
-    return { network, weights, activations: takes, groups, opensAhead: false, peak, isOverBudget: budget !== undefined && peak > budget, tile };
+    return {
+      network,
+      weights,
+      activations: takes,
+      groups,
+      opensAhead: false,
+      peak,
+      isOverBudget: budget !== undefined && peak > budget,
+      tile,
+    };
   };
   const most = forced === undefined ? Math.max(...area) : Math.max(Math.round(forced / reach.ratio), 1);
   const sides: (number | undefined)[] = forced === undefined ? [undefined] : [most];
@@ -58,7 +75,10 @@ export function describeTilePlan(plan: TilePlan, { ratio }: LocalReach): string 
 
 /** Bytes of the weights of a graph in the type they are computed in. */
 export function weightBytes(graph: Graph, compute: DType): number {
-  return [...graph.externals.values()].reduce((sum, { shape }) => sum + shape.reduce((count, dim) => count * dim, ELEMENT[compute].bytes), 0);
+  return [...graph.externals.values()].reduce(
+    (sum, { shape }) => sum + shape.reduce((count, dim) => count * dim, ELEMENT[compute].bytes),
+    0,
+  );
 }
 
 /** A tile: what is computed, and what of it is kept; starts in features. */
@@ -100,7 +120,8 @@ export async function inTiles<Result extends Tiled>(
 function tilesOf(area: Area, tile: number, reach: LocalReach): Tile[] {
   const [height, width] = regionOf(area, tile, reach);
   const starts = (length: number) => Array.from({ length: Math.ceil(length / tile) }, (_, index) => index * tile);
-  const regionStart = (start: number, region: number, length: number) => Math.min(Math.max(start - reach.margin, 0), length - region);
+  const regionStart = (start: number, region: number, length: number) =>
+    Math.min(Math.max(start - reach.margin, 0), length - region);
   return starts(area[0]).flatMap((top) =>
     starts(area[1]).map((left) => ({
       region: { top: regionStart(top, height, area[0]), left: regionStart(left, width, area[1]), height, width },
@@ -141,7 +162,10 @@ function copy(source: { of: Tiled; at: Box }, target: { of: Tiled; at: Box }): v
   for (let plane = 0; plane < from.planes; plane += 1) {
     for (let row = 0; row < height; row += 1) {
       const start = ((plane * from.height + source.at.top + row) * from.width + source.at.left) * from.step;
-      target.of.data.set(source.of.data.subarray(start, start + width * from.step), ((plane * to.height + target.at.top + row) * to.width + target.at.left) * to.step);
+      target.of.data.set(
+        source.of.data.subarray(start, start + width * from.step),
+        ((plane * to.height + target.at.top + row) * to.width + target.at.left) * to.step,
+      );
     }
   }
 }

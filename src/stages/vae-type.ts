@@ -11,14 +11,21 @@ export interface VaeResult<T> {
 }
 
 /** Runs the VAE in the type that is asked for; when its result is broken in 16 bits, once more in float32, and says so. */
-export async function inVaeType<T>(wanted: string, { engine, emit, signal }: StageContext, run: (compute: DType) => Promise<T>): Promise<VaeResult<T>> {
+export async function inVaeType<T>(
+  wanted: string,
+  { engine, emit, signal }: StageContext,
+  run: (compute: DType) => Promise<T>,
+): Promise<VaeResult<T>> {
   const compute = computeType(engine.device, "vae", wanted);
   try {
     return { result: await run(compute), compute };
   } catch (error) {
     if (compute === "f32" || !(error instanceof QeditError) || error.code !== "QEDIT_E_BAD_OUTPUT") throw error;
     signal.throwIfAborted();
-    emit({ kind: "note", text: `the VAE's result is broken in ${typeName(compute)} (${error.message}): once more in float32` });
+    emit({
+      kind: "note",
+      text: `the VAE's result is broken in ${typeName(compute)} (${error.message}): once more in float32`,
+    });
     return { result: await run("f32"), compute: "f32" };
   }
 }

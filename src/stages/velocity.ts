@@ -1,6 +1,6 @@
 // The transformer as the sampler sees it: a function of the latent and sigma, everything else fixed for the run.
 import type { LatentStatistics, TransformerConfig } from "../models/qwen-image/config.js";
-import { latentGrid, patchify, ropeTables, unpatchify, type Grid } from "../models/qwen-image/tokens.js";
+import { type Grid, latentGrid, patchify, ropeTables, unpatchify } from "../models/qwen-image/tokens.js";
 import type { Velocity } from "../sampling/guidance.js";
 import { float32, type Tensor, type Tensors } from "../tensor.js";
 
@@ -27,7 +27,12 @@ export interface OpenTransformer {
 }
 
 /** Lengths of a run's token sequences: of the longer prompt, the target and the references. */
-export function tokenLengths({ shape, references, embeds, config }: Conditions): Readonly<Record<"text" | "target" | "reference", number>> {
+export function tokenLengths({
+  shape,
+  references,
+  embeds,
+  config,
+}: Conditions): Readonly<Record<"text" | "target" | "reference", number>> {
   const tokens = (latent: Tensor) => {
     const { rows, columns } = latentGrid(latent, config.patchSize);
     return rows * columns;
@@ -50,14 +55,22 @@ export function velocityOf(transformer: OpenTransformer, { shape, references, em
   const feeds = { positive: fixed(embeds.positive), negative: embeds.negative && fixed(embeds.negative) };
   const evaluate = async (x: Float32Array, sigma: number, prompts: readonly (Tensors | undefined)[]) => {
     const latent = patchify([float32(shape, x)], config);
-    const velocities = await transformer.run(prompts.flatMap((prompt) => (prompt ? [{ ...prompt, latent_tokens: latent }] : [])), sigma);
+    const velocities = await transformer.run(
+      prompts.flatMap((prompt) => (prompt ? [{ ...prompt, latent_tokens: latent }] : [])),
+      sigma,
+    );
     return velocities.map((each) => unpatchify(each, shape, config).data);
   };
   // What guidance will ask for next, where one pass answers both.
-  let ahead: { readonly x: Float32Array; readonly sigma: number; readonly velocity: Float32Array | undefined } | undefined;
+  let ahead:
+    | { readonly x: Float32Array; readonly sigma: number; readonly velocity: Float32Array | undefined }
+    | undefined;
   return async (x, sigma, which) => {
     if (which === "negative" && ahead?.velocity && ahead.x === x && ahead.sigma === sigma) return ahead.velocity;
-    const [velocity, negative] = await evaluate(x, sigma, [feeds[which], which === "positive" && transformer.isStreamed ? feeds.negative : undefined]);
+    const [velocity, negative] = await evaluate(x, sigma, [
+      feeds[which],
+      which === "positive" && transformer.isStreamed ? feeds.negative : undefined,
+    ]);
     ahead = { x, sigma, velocity: negative };
     return velocity!;
   };

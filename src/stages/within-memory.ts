@@ -1,9 +1,16 @@
 // Running a network by its memory plan; and when memory runs out all the same, once more by the next smaller one.
 import type { Device } from "../engine/providers.js";
-import { fedBytes, sessionRunMemory, type OpenedGraph } from "../engine/session-run.js";
+import { fedBytes, type OpenedGraph, sessionRunMemory } from "../engine/session-run.js";
 import { QeditError } from "../errors.js";
 import type { Lengths } from "../graph/lengths.js";
-import { describeNetworkPlan, planNetwork, sizeText, smallerPlan, type NetworkNeeds, type NetworkPlan } from "./memory-plan.js";
+import {
+  describeNetworkPlan,
+  type NetworkNeeds,
+  type NetworkPlan,
+  planNetwork,
+  sizeText,
+  smallerPlan,
+} from "./memory-plan.js";
 import type { StageContext } from "./stage.js";
 
 /** Bytes that CUDA's libraries take for themselves beside a network; unmeasured, from the sizes of cuBLAS's and cuDNN's workspaces. */
@@ -52,7 +59,11 @@ export function groupPlanning(needs: NetworkNeeds): Planning {
  * Does work by a plan, which is told where there is a limit. When memory runs out, warns and does it again by the next smaller plan, once.
  * Throws QEDIT_E_MEMORY with the switch to turn when that is not enough, or when there is no smaller plan.
  */
-export async function withinMemory<Plan extends NetworkPlan, T>(context: StageContext, { planFor, describe }: Planning<Plan>, work: (plan: Plan) => Promise<T>): Promise<T> {
+export async function withinMemory<Plan extends NetworkPlan, T>(
+  context: StageContext,
+  { planFor, describe }: Planning<Plan>,
+  work: (plan: Plan) => Promise<T>,
+): Promise<T> {
   const budget = budgetOf({ vram: context.vram, device: context.engine.device });
   const plan = planFor(budget);
   if (budget !== undefined) context.emit({ kind: "plan", lines: [describe(plan)] });
@@ -62,7 +73,10 @@ export async function withinMemory<Plan extends NetworkPlan, T>(context: StageCo
     if (!isOutOfMemory(error)) throw error;
     const smaller = smallerPlan(plan, planFor) as Plan | undefined;
     if (smaller === undefined) throw withSwitch(error, plan, context.engine.device);
-    context.emit({ kind: "warning", text: `out of memory with the ${plan.network} at ${sizeText(plan.peak)}: trying once more with less. ${describe(smaller)}` });
+    context.emit({
+      kind: "warning",
+      text: `out of memory with the ${plan.network} at ${sizeText(plan.peak)}: trying once more with less. ${describe(smaller)}`,
+    });
     return await work(smaller).catch((second: unknown) => {
       throw isOutOfMemory(second) ? withSwitch(second, smaller, context.engine.device) : second;
     });
@@ -76,11 +90,15 @@ function isOutOfMemory(error: unknown): error is QeditError {
 function withSwitch(error: QeditError, { peak, network }: NetworkPlan, device: Device): QeditError {
   const gibibytes = Math.floor((peak / 1024 ** 3) * 0.75);
   const limit = gibibytes >= 1 ? `--vram ${gibibytes}G leaves more room to spare; or t` : "T";
-  return new QeditError("QEDIT_E_MEMORY", error.message, { cause: error, hint: `${limit}ry ${lessFor(network, device)}` });
+  return new QeditError("QEDIT_E_MEMORY", error.message, {
+    cause: error,
+    hint: `${limit}ry ${lessFor(network, device)}`,
+  });
 }
 
 // What the vision tower sees is of one size, and the prompt's length is that of its pictures.
 function lessFor(network: string, { provider }: Device): string {
-  if (network === "vision tower" || network === "language model") return `fewer pictures${provider === "cpu" ? "" : ", or --device cpu"}`;
+  if (network === "vision tower" || network === "language model")
+    return `fewer pictures${provider === "cpu" ? "" : ", or --device cpu"}`;
   return `a smaller picture: --megapixels 0.5${network.startsWith("VAE") ? ", or smaller tiles: --tile 256" : ""}`;
 }

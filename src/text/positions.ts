@@ -30,7 +30,8 @@ export function positionIds({ length, images, merge = 2 }: SequenceLayout): [num
   for (const { start, count, grid } of images) {
     textUpTo(start);
     const [rows, columns] = [grid[1] / merge, grid[2] / merge];
-    if (grid[0] !== 1 || rows * columns !== count) throw new Error(`internal: ${count} image tokens for a grid of ${grid.join(" x ")} patches`);
+    if (grid[0] !== 1 || rows * columns !== count)
+      throw new Error(`internal: ${count} image tokens for a grid of ${grid.join(" x ")} patches`);
     for (let i = 0; i < count; i++) {
       time.push(next);
       row.push(next + Math.floor(i / columns));

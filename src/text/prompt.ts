@@ -67,6 +67,7 @@ export function expandImages(ids: readonly number[], tokenCounts: readonly numbe
       for (let i = 0; i < count; i++) expanded.push(id);
     }
   }
-  if (images.length < tokenCounts.length) throw new Error(`internal: ${tokenCounts.length} pictures for ${images.length} placeholders`);
+  if (images.length < tokenCounts.length)
+    throw new Error(`internal: ${tokenCounts.length} pictures for ${images.length} placeholders`);
   return { ids: expanded, images };
 }

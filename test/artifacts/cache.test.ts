@@ -14,7 +14,12 @@ afterAll(() => rm(root, { recursive: true, force: true }));
 const samples = (value: number, side = 4): Artifact => ({
   kind: "samples",
   tensors: { latent_tensor: float32([1, 3, side, side], new Float32Array(3 * side * side).fill(value)) },
-  info: { settings: { sample: { seed: String(value), tiny: 1e-30, none: null } }, sizes: {}, inputs: { "image.1": "abc" }, weights: { vae: "def" } },
+  info: {
+    settings: { sample: { seed: String(value), tiny: 1e-30, none: null } },
+    sizes: {},
+    inputs: { "image.1": "abc" },
+    weights: { vae: "def" },
+  },
 });
 
 const folder = (name: string) => join(root, name);
@@ -52,11 +57,15 @@ describe("a limit", () => {
     for (const index of [1, 2, 3]) await openCache(folder("limit"), 1e9).keep(key(index), samples(index));
     const entries = await cacheEntries(folder("limit"));
     const size = entries[0]!.bytes;
-    entries.forEach(({ path, key: each }) => utimesSync(path, each === key(2) ? 5000 : 1000, each === key(2) ? 5000 : 1000));
+    entries.forEach(({ path, key: each }) =>
+      utimesSync(path, each === key(2) ? 5000 : 1000, each === key(2) ? 5000 : 1000),
+    );
     const cache = openCache(folder("limit"), 3.5 * size);
     expect(await cache.find(key(1), "samples")).toBeDefined();
     await cache.keep(key(4), samples(4));
-    expect((await cacheEntries(folder("limit"))).map((each) => each.key).sort()).toEqual([key(1), key(2), key(4)].sort());
+    expect((await cacheEntries(folder("limit"))).map((each) => each.key).sort()).toEqual(
+      [key(1), key(2), key(4)].sort(),
+    );
   });
 
   test("that an entry is larger than keeps it out", async () => {

@@ -8,7 +8,7 @@ import { afterAll, describe, expect, test } from "vitest";
 import { transformerFlops } from "../../bench/gpu/floor.js";
 import { MEASURES } from "../../bench/gpu/measures.js";
 import { attentionKernels } from "../../bench/gpu/process.js";
-import { readReport, type GpuReport } from "../../bench/gpu/results.js";
+import { type GpuReport, readReport } from "../../bench/gpu/results.js";
 import { reportText } from "../../bench/gpu/tables.js";
 import { isMet, isRight, targetsOf } from "../../bench/gpu/targets.js";
 import { publishedTensors } from "../../fixtures/headers/published.js";
@@ -21,7 +21,11 @@ const root = fileURLToPath(new URL("../..", import.meta.url));
 const TRANSFORMERS = ["transformer", "transformer-scaled-fp8", "transformer-2511"];
 
 function bench(args: readonly string[], environment: Readonly<Record<string, string>> = {}) {
-  return spawnSync(process.execPath, ["--import", "tsx", "bench/gpu.ts", ...args], { cwd: root, encoding: "utf8", env: { ...process.env, ...environment } });
+  return spawnSync(process.execPath, ["--import", "tsx", "bench/gpu.ts", ...args], {
+    cwd: root,
+    encoding: "utf8",
+    env: { ...process.env, ...environment },
+  });
 }
 
 describe("a rehearsal", () => {
@@ -32,16 +36,31 @@ describe("a rehearsal", () => {
   test("measures every network, cold and warm edits and the machine's rate", () => {
     expect(status, stderr).toBe(0);
     expect(Object.keys(report.networks).sort()).toEqual([
-      "language", "language-bf16", "transformer", "transformer-lora", "vae-decode", "vae-decode-f32", "vae-encode", "vae-encode-f32", "vision", "vision-bf16",
+      "language",
+      "language-bf16",
+      "transformer",
+      "transformer-lora",
+      "vae-decode",
+      "vae-decode-f32",
+      "vae-encode",
+      "vae-encode-f32",
+      "vision",
+      "vision-bf16",
     ]);
-    expect(report.networks).toMatchObject({ transformer: { compute: "bf16" }, language: { compute: "f32" }, "language-bf16": { compute: "bf16" }, "vae-decode": { compute: "f16" } });
+    expect(report.networks).toMatchObject({
+      transformer: { compute: "bf16" },
+      language: { compute: "f32" },
+      "language-bf16": { compute: "bf16" },
+      "vae-decode": { compute: "f16" },
+    });
     expect(Object.keys(report.networks.transformer!.runs)).toEqual(["1", "2", "3"]);
     for (const { runs, withoutKernel } of Object.values(report.networks)) {
       expect(withoutKernel).toEqual([]);
       for (const { all, median } of Object.values(runs)) expect([all.length, median > 0]).toEqual([6, true]);
     }
     expect(report.edits).toHaveLength(2);
-    for (const edit of [...report.edits, report.warm!]) expect(Object.keys(edit.stages).sort()).toEqual(["decode", "encode-image", "encode-prompt", "sample"]);
+    for (const edit of [...report.edits, report.warm!])
+      expect(Object.keys(edit.stages).sort()).toEqual(["decode", "encode-image", "encode-prompt", "sample"]);
     expect(report.edits.map(({ steps }) => steps.length)).toEqual([4, 4]);
     expect(report.warm!.steps).toHaveLength(12);
     expect(report.warm!.seconds).toBeLessThan(report.edits[0]!.seconds);
@@ -49,12 +68,21 @@ describe("a rehearsal", () => {
   });
 
   test("finds the tiny networks equal to the reference", () => {
-    expect(report.parity!.map(({ network }) => network)).toEqual(["vae encode", "vae decode", "vision", "language", ...TRANSFORMERS, ...TRANSFORMERS.map((name) => `${name} in the other forms`)]);
+    expect(report.parity!.map(({ network }) => network)).toEqual([
+      "vae encode",
+      "vae decode",
+      "vision",
+      "language",
+      ...TRANSFORMERS,
+      ...TRANSFORMERS.map((name) => `${name} in the other forms`),
+    ]);
     for (const { network, error, tolerance } of report.parity!) expect(error, network).toBeLessThan(tolerance);
   });
 
   test("leaves PyTorch out in one clear line where there is none", () => {
-    const none = expect.stringMatching(/^no PyTorch, \/nowhere\/python: .*; QEDIT_BENCH_PYTHON names a Python with it$/);
+    const none = expect.stringMatching(
+      /^no PyTorch, \/nowhere\/python: .*; QEDIT_BENCH_PYTHON names a Python with it$/,
+    );
     expect(report.skipped).toMatchObject({ pytorch: none, "pytorch networks": none });
     expect(stderr).toMatch(/^\d+ s left: pytorch is left out: no PyTorch/m);
   });
@@ -62,7 +90,8 @@ describe("a rehearsal", () => {
   test("times every measure on both sides", () => {
     expect(Object.keys(report.measures)).toEqual(Object.keys(MEASURES));
     expect(Object.keys(report.skipped).sort()).toEqual(["pytorch", "pytorch networks"]);
-    for (const { without, with: with_ } of Object.values(report.measures)) expect([without.all.length, with_.all.length, without.nodes === with_.nodes]).toEqual([11, 11, false]);
+    for (const { without, with: with_ } of Object.values(report.measures))
+      expect([without.all.length, with_.all.length, without.nodes === with_.nodes]).toEqual([11, 11, false]);
     expect(report.measures["norms"]!.difference).toBeGreaterThan(0);
     // In bfloat16 the forms round at other places.
     for (const name of ["norms", "loras", "fp8"]) expect(report.measures[name]!.difference, name).toBeLessThan(2e-2);
@@ -93,7 +122,11 @@ test("without a GPU one line says so, and nothing is measured", () => {
 
 test("one step is as many operations as the shapes of its matrices say", () => {
   const target = 4096;
-  const flops = transformerFlops(publishedTensors("qwen_image_edit_2509_fp8_e4m3fn"), { text: 250, image: 2 * target, target });
+  const flops = transformerFlops(publishedTensors("qwen_image_edit_2509_fp8_e4m3fn"), {
+    text: 250,
+    image: 2 * target,
+    target,
+  });
   // Per block and image token 12 · 3072², the same for text; attention 4 · S² · 3072; 60 blocks.
   const blocks = 60 * (2 * 12 * 3072 ** 2 * (2 * target + 250) + 4 * (2 * target + 250) ** 2 * 3072);
   expect(flops / blocks).toBeGreaterThan(1);
@@ -101,8 +134,9 @@ test("one step is as many operations as the shapes of its matrices say", () => {
 });
 
 test("attention kernels are counted by what ONNX Runtime prints", () => {
-  const line = (kernel: string) => `Operator=MultiHeadAttention Node=transformer_blocks.0.attn/MultiHeadAttention DataType=bf16 SdpaKernel=${kernel}\n`;
-  expect(attentionKernels(line("CUDNN_FLASH_ATTENTION").repeat(60) + line("MATH") + "something else\n")).toEqual({
+  const line = (kernel: string) =>
+    `Operator=MultiHeadAttention Node=transformer_blocks.0.attn/MultiHeadAttention DataType=bf16 SdpaKernel=${kernel}\n`;
+  expect(attentionKernels(`${line("CUDNN_FLASH_ATTENTION").repeat(60) + line("MATH")}something else\n`)).toEqual({
     "MultiHeadAttention CUDNN_FLASH_ATTENTION": 60,
     "MultiHeadAttention MATH": 1,
   });
@@ -119,18 +153,26 @@ function measured(error: number | null): GpuReport {
     ...readReport(join(folder, "results.json")),
     isRehearsal: false,
     matrixFlops: 700e12,
-    networks: { transformer: { ...network, runs: { 1: runs(0.3), 2: runs(0.6) }, flops: { 1: 167e12 } }, language: { ...network, compute: "f32", runs: { 1: runs(0.05) } } },
+    networks: {
+      transformer: { ...network, runs: { 1: runs(0.3), 2: runs(0.6) }, flops: { 1: 167e12 } },
+      language: { ...network, compute: "f32", runs: { 1: runs(0.05) } },
+    },
     edits: [edit(20), edit(11)],
     warm: edit(1.3),
     pytorch: {
-      versions: { torch: "2.13" }, matrixFlops: 700e12, notes: [],
+      versions: { torch: "2.13" },
+      matrixFlops: 700e12,
+      notes: [],
       runs: [
         { ...runs(0.4), network: "transformer", references: 1, way: "eager", difference: right },
         { ...runs(0.25), network: "transformer", references: 1, way: "compiled", difference: right },
         { ...runs(0.7), network: "transformer", references: 2, way: "eager", difference: right },
         { ...runs(0.1), network: "language", references: 1, way: "eager", difference: right },
       ],
-      errors: [{ ...right, network: "transformer", references: 1, compute: "bf16", own: right }, { network: "language", references: 1, compute: "f32", rms: 0.001, largest: error }],
+      errors: [
+        { ...right, network: "transformer", references: 1, compute: "bf16", own: right },
+        { network: "language", references: 1, compute: "f32", rms: 0.001, largest: error },
+      ],
     },
   };
 }
@@ -153,7 +195,10 @@ test("every target stands beside what was measured, and whether it is met", () =
   expect(reportText(without)).toContain("| largest relative error of a network | 2.0e-2 |  | not measured |");
 });
 
-test.each([[0.03, "3.0e-2"], [null, "no number"]])("a network that is not PyTorch's, by %s, misses its target and fails the run", (error, text) => {
+test.each([
+  [0.03, "3.0e-2"],
+  [null, "no number"],
+])("a network that is not PyTorch's, by %s, misses its target and fails the run", (error, text) => {
   const report = measured(error);
   expect([isRight(measured(0.002)), isRight(report)]).toEqual([true, false]);
   expect(isMet(targetsOf(report).at(-1)!)).toBe(false);
@@ -162,7 +207,10 @@ test.each([[0.03, "3.0e-2"], [null, "no number"]])("a network that is not PyTorc
 
 test("a type that an edit has to be asked for is told and not judged", () => {
   const report = measured(0.002);
-  const errors = [...report.pytorch!.errors, { network: "language-bf16", references: 1, compute: "bf16", rms: 0.019, largest: 0.03 } as const];
+  const errors = [
+    ...report.pytorch!.errors,
+    { network: "language-bf16", references: 1, compute: "bf16", rms: 0.019, largest: 0.03 } as const,
+  ];
   const more = { ...report, pytorch: { ...report.pytorch!, errors } };
   expect([isRight(more), isMet(targetsOf(more).at(-1)!)]).toEqual([true, true]);
   expect(reportText(more)).toContain("| language model | bf16 | 1.9e-2 | 3.0e-2 | told only |");
@@ -171,5 +219,9 @@ test("a type that an edit has to be asked for is told and not judged", () => {
 test("what is committed as results is of a real GPU", () => {
   const committed = join(root, "bench/results/gpu.json");
   const isThere = spawnSync("git", ["ls-files", "--error-unmatch", committed], { cwd: root }).status === 0;
-  if (isThere) expect(JSON.parse(readFileSync(committed, "utf8"))).toMatchObject({ isRehearsal: false, machine: { gpu: expect.any(String) } });
+  if (isThere)
+    expect(JSON.parse(readFileSync(committed, "utf8"))).toMatchObject({
+      isRehearsal: false,
+      machine: { gpu: expect.any(String) },
+    });
 });

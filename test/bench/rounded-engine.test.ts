@@ -32,11 +32,19 @@ describe("the tiny networks in the types of CUDA", async () => {
   const rows = await tinyParity(roundedEngine(engine, { provider: "cuda", index: 0, threads: 0 }));
 
   test("compute in 16 bits where CUDA does", () => {
-    expect(Object.fromEntries(rows.map(({ network, compute }) => [network, compute]))).toMatchObject({ "vae encode": "f16", "vae decode": "f16", language: "f32", transformer: "bf16" });
+    expect(Object.fromEntries(rows.map(({ network, compute }) => [network, compute]))).toMatchObject({
+      "vae encode": "f16",
+      "vae decode": "f16",
+      language: "f32",
+      transformer: "bf16",
+    });
   });
 
-  test.each(rows.map((row) => [row.network, row] as const))("%s is as near to the reference as its type allows, and no nearer", (_, { compute, error, tolerance }) => {
-    expect(error).toBeLessThan(tolerance);
-    if (compute !== "f32") expect(error).toBeGreaterThan(1e-4);
-  });
+  test.each(rows.map((row) => [row.network, row] as const))(
+    "%s is as near to the reference as its type allows, and no nearer",
+    (_, { compute, error, tolerance }) => {
+      expect(error).toBeLessThan(tolerance);
+      if (compute !== "f32") expect(error).toBeGreaterThan(1e-4);
+    },
+  );
 });

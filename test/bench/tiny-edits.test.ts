@@ -19,7 +19,9 @@ interface Golden {
 /** Rounding of the golden's decimals, and sums in another order. */
 const TOLERANCE = 1e-5;
 
-const golden = JSON.parse(readFileSync(new URL("../../fixtures/tiny-model/edits-golden.json", import.meta.url), "utf8")) as Golden;
+const golden = JSON.parse(
+  readFileSync(new URL("../../fixtures/tiny-model/edits-golden.json", import.meta.url), "utf8"),
+) as Golden;
 const [first, second] = [drawn(golden.pictures.first), drawn(golden.pictures.second)];
 
 function drawn({ width, height, terms: [a, b, c, d] }: Drawn): FloatImage {

@@ -1,16 +1,16 @@
 // Downloads from a local server that cuts, lies, refuses and redirects.
 
 import { existsSync } from "node:fs";
-import { mkdtemp, readFile, readdir, rm, stat, writeFile } from "node:fs/promises";
-import { createServer, connect, type Socket } from "node:net";
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { downloadFile, type DownloadOptions } from "../../src/catalog/download.js";
+import { type DownloadOptions, downloadFile } from "../../src/catalog/download.js";
 import type { DownloadEvent } from "../../src/catalog/progress.js";
 import { readReceipt } from "../../src/catalog/receipt.js";
 import type { HubFile } from "../../src/catalog/schema.js";
-import { fileBytes, hubServer, sha256Of, type HubServer, type Manners } from "./hub-server.js";
+import { fileBytes, type HubServer, hubServer, type Manners, sha256Of } from "./hub-server.js";
 
 const BYTES = fileBytes(3_000_001);
 const FILE: HubFile = {
@@ -44,9 +44,23 @@ function serverOf(manners: Manners = {}, host?: string): Promise<HubServer> {
   return hubServer({ [PATH]: BYTES }, manners, host);
 }
 
-function download(server: HubServer, { file = FILE, signal = new AbortController().signal, ...options }: Partial<DownloadOptions> & { file?: HubFile } = {}) {
+function download(
+  server: HubServer,
+  {
+    file = FILE,
+    signal = new AbortController().signal,
+    ...options
+  }: Partial<DownloadOptions> & { file?: HubFile } = {},
+) {
   vi.stubEnv("HF_ENDPOINT", server.endpoint);
-  return downloadFile(file, target, { signal, emit: (event) => events.push(event), pieceBytes: 100_000, connections: 4, firstWait: 5, ...options });
+  return downloadFile(file, target, {
+    signal,
+    emit: (event) => events.push(event),
+    pieceBytes: 100_000,
+    connections: 4,
+    firstWait: 5,
+    ...options,
+  });
 }
 
 async function expectWhole(): Promise<void> {
@@ -61,7 +75,11 @@ describe("a download", () => {
     expect(await download(server)).toEqual({ path: target, sha256: FILE.sha256, isVerified: true });
     await expectWhole();
     expect(server.seen.length).toBeGreaterThan(BYTES.length / 100_000);
-    expect(await readReceipt(target)).toMatchObject({ repository: "owner/model", bytes: BYTES.length, sha256: FILE.sha256 });
+    expect(await readReceipt(target)).toMatchObject({
+      repository: "owner/model",
+      bytes: BYTES.length,
+      sha256: FILE.sha256,
+    });
     const last = events.findLast(({ kind }) => kind === "progress");
     expect(last).toMatchObject({ done: BYTES.length, total: BYTES.length });
   });
@@ -86,7 +104,9 @@ describe("a download", () => {
     setTimeout(() => controller.abort(new Error("stopped by the test")), 400);
     await expect(download(server, { signal: controller.signal })).rejects.toThrow("stopped by the test");
     expect(existsSync(target)).toBe(false);
-    const journal = JSON.parse(await readFile(`${target}.part.json`, "utf8")) as { done: { start: number; end: number }[] };
+    const journal = JSON.parse(await readFile(`${target}.part.json`, "utf8")) as {
+      done: { start: number; end: number }[];
+    };
     const kept = journal.done.reduce((sum, { start, end }) => sum + end - start, 0);
     expect(kept).toBeGreaterThan(100_000);
 
@@ -109,8 +129,14 @@ describe("a download", () => {
   test("of a part of another version begins again", async () => {
     await using server = await serverOf({ etag: "new" });
     await writeFile(`${target}.part`, Buffer.alloc(500_000, 1));
-    await writeFile(`${target}.part.json`, JSON.stringify({ bytes: BYTES.length, etag: "old", done: [{ start: 0, end: 500_000 }] }));
-    await expect(download(server)).rejects.toMatchObject({ code: "QEDIT_E_NETWORK", message: expect.stringContaining("changed meanwhile") });
+    await writeFile(
+      `${target}.part.json`,
+      JSON.stringify({ bytes: BYTES.length, etag: "old", done: [{ start: 0, end: 500_000 }] }),
+    );
+    await expect(download(server)).rejects.toMatchObject({
+      code: "QEDIT_E_NETWORK",
+      message: expect.stringContaining("changed meanwhile"),
+    });
     await download(server);
     await expectWhole();
   });
@@ -142,7 +168,14 @@ describe("a download", () => {
 
   test("waits as long as a busy server asks, in seconds or as a date", async () => {
     const soon = new Date(Date.now() + 2000).toUTCString();
-    await using server = await serverOf({ first: [{ status: 429, headers: { "retry-after": "1" } }, { status: 503 }, { status: 500 }, { status: 429, headers: { "retry-after": soon } }] });
+    await using server = await serverOf({
+      first: [
+        { status: 429, headers: { "retry-after": "1" } },
+        { status: 503 },
+        { status: 500 },
+        { status: 429, headers: { "retry-after": soon } },
+      ],
+    });
     await download(server);
     await expectWhole();
     const waits = events.filter(({ kind }) => kind === "retrying") as Extract<DownloadEvent, { kind: "retrying" }>[];
@@ -225,30 +258,46 @@ describe("a server is refused when", () => {
     ["it has no such file", { always: 404 }, /there is no such file \(404\)/],
     ["it has less", { always: 416 }, /shorter than what was published/],
     ["it answers nonsense", { always: 418 }, /the server answers 418/],
-    ["it asks to wait for hours", { first: [{ status: 429, headers: { "retry-after": "7200" } }] }, /asks to wait 120 minutes/],
+    [
+      "it asks to wait for hours",
+      { first: [{ status: 429, headers: { "retry-after": "7200" } }] },
+      /asks to wait 120 minutes/,
+    ],
     ["it stays broken", { always: 500 }, /answers 500, 8 times in a row/],
     ["it sends other ranges", { wrongRange: true }, /8 times in a row/],
   ] satisfies [string, Manners, RegExp][])("%s", async (_, manners, message) => {
     await using server = await serverOf(manners);
-    await expect(download(server)).rejects.toMatchObject({ code: "QEDIT_E_NETWORK", message: expect.stringMatching(message) });
+    await expect(download(server)).rejects.toMatchObject({
+      code: "QEDIT_E_NETWORK",
+      message: expect.stringMatching(message),
+    });
     expect(existsSync(target)).toBe(false);
   });
 
   test("nobody listens", async () => {
     const server = await serverOf();
     await server[Symbol.asyncDispose]();
-    await expect(download(server)).rejects.toMatchObject({ message: expect.stringMatching(/nobody listens there \(ECONNREFUSED\), 3 times in a row; 0 of 3000001 bytes are kept/) });
+    await expect(download(server)).rejects.toMatchObject({
+      message: expect.stringMatching(
+        /nobody listens there \(ECONNREFUSED\), 3 times in a row; 0 of 3000001 bytes are kept/,
+      ),
+    });
   });
 
   test("it leads in circles", async () => {
     await using server = await serverOf();
     server.manners.redirectTo = server.endpoint;
-    await expect(download(server)).rejects.toMatchObject({ message: expect.stringContaining("redirected more than 10 times") });
+    await expect(download(server)).rejects.toMatchObject({
+      message: expect.stringContaining("redirected more than 10 times"),
+    });
   });
 
   test("the disk has no room", async () => {
     await using server = await serverOf();
-    await expect(download(server, { file: { ...FILE, bytes: 10 ** 16 } })).rejects.toMatchObject({ code: "QEDIT_E_IO", message: expect.stringMatching(/10\.00 PB are needed, .* are free/) });
+    await expect(download(server, { file: { ...FILE, bytes: 10 ** 16 } })).rejects.toMatchObject({
+      code: "QEDIT_E_IO",
+      message: expect.stringMatching(/10\.00 PB are needed, .* are free/),
+    });
     expect(server.seen).toEqual([]);
   });
 });
@@ -284,7 +333,9 @@ describe("a token", () => {
   test("that is not accepted is told", async () => {
     vi.stubEnv("HF_TOKEN", "hf_old");
     await using server = await serverOf({ always: 401 });
-    await expect(download(server)).rejects.toMatchObject({ message: expect.stringContaining("the token is not accepted (401)") });
+    await expect(download(server)).rejects.toMatchObject({
+      message: expect.stringContaining("the token is not accepted (401)"),
+    });
   });
 });
 
@@ -326,7 +377,10 @@ test("a proxy named by HTTP_PROXY is used, and NO_PROXY passes it by", async () 
 test("a proxy that is no address is refused by the name of its variable", async () => {
   await using server = await serverOf();
   vi.stubEnv("http_proxy", "not an address");
-  await expect(download(server)).rejects.toMatchObject({ code: "QEDIT_E_USAGE", message: expect.stringContaining("HTTP_PROXY") });
+  await expect(download(server)).rejects.toMatchObject({
+    code: "QEDIT_E_USAGE",
+    message: expect.stringContaining("HTTP_PROXY"),
+  });
 });
 
 test("the finished file has its published length", async () => {

@@ -4,7 +4,7 @@ import { mkdir, symlink } from "node:fs/promises";
 import { delimiter, dirname, join } from "node:path";
 import { describe, expect, test, vi } from "vitest";
 import { findFile, findLora, findModelFiles, findNamed } from "../../src/catalog/find.js";
-import { FILE_ROLES, publishedModel, type HubFile } from "../../src/catalog/models.js";
+import { FILE_ROLES, type HubFile, publishedModel } from "../../src/catalog/models.js";
 import { modelPlaces } from "../../src/catalog/places.js";
 import { cached, homeFolder, note, place } from "./tree.js";
 
@@ -30,7 +30,12 @@ describe("a file is found by its name in", () => {
     expect(await found()).toBe(file);
   });
 
-  test.each(["ComfyUI/models/vae", "comfy/ComfyUI/models/vae", "stable-diffusion-webui/models/VAE", "stable-diffusion-webui-forge/models/VAE"])("~/%s, without being told", async (folder) => {
+  test.each([
+    "ComfyUI/models/vae",
+    "comfy/ComfyUI/models/vae",
+    "stable-diffusion-webui/models/VAE",
+    "stable-diffusion-webui-forge/models/VAE",
+  ])("~/%s, without being told", async (folder) => {
     const file = await place(home.at(`${folder}/${VAE}`), "vae-fp32");
     expect(await found()).toBe(file);
   });
@@ -56,7 +61,9 @@ describe("a file is found by its name in", () => {
 
 describe("of several files of a name", () => {
   test("the first place wins: --models-dir, QEDIT_MODELS in order, qedit's own, then other tools'", async () => {
-    const places = ["dir", "first", "second", ".local/share/qedit/models", "ComfyUI/models/vae"].map((folder) => home.at(`${folder}/${VAE}`));
+    const places = ["dir", "first", "second", ".local/share/qedit/models", "ComfyUI/models/vae"].map((folder) =>
+      home.at(`${folder}/${VAE}`),
+    );
     for (const path of places) await place(path, "vae-fp32");
     vi.stubEnv("QEDIT_MODELS", [home.at("first"), home.at("second")].join(delimiter));
     expect(await findFile(VAE, { modelsDirs: [home.at("dir")] })).toBe(places[0]);
@@ -78,28 +85,42 @@ describe("extra_model_paths.yaml", () => {
   test("leads to the folders of other tools: base paths, blocks of lines, ~ and variables", async () => {
     vi.stubEnv("QEDIT_MODELS", home.at("comfy"));
     vi.stubEnv("STORE", home.at("store"));
-    await note(home.at("comfy/extra_model_paths.yaml"), [
-      "# a comment",
-      "a111:",
-      `    base_path: ${home.at("webui")}`,
-      "    checkpoints: models/Stable-diffusion",
-      "    loras: |",
-      "         models/Lora",
-      "         models/LyCORIS",
-      "relative:",
-      "    base_path: ../beside",
-      "    is_default: true",
-      "    vae: vae/",
-      "free:",
-      "    text_encoders: ~/encoders",
-      "    unet: $STORE/unet",
-      "    clip:",
-      "empty:",
-    ].join("\n"));
+    await note(
+      home.at("comfy/extra_model_paths.yaml"),
+      [
+        "# a comment",
+        "a111:",
+        `    base_path: ${home.at("webui")}`,
+        "    checkpoints: models/Stable-diffusion",
+        "    loras: |",
+        "         models/Lora",
+        "         models/LyCORIS",
+        "relative:",
+        "    base_path: ../beside",
+        "    is_default: true",
+        "    vae: vae/",
+        "free:",
+        "    text_encoders: ~/encoders",
+        "    unet: $STORE/unet",
+        "    clip:",
+        "empty:",
+      ].join("\n"),
+    );
     const { places, problems } = await modelPlaces();
     expect(problems).toEqual([]);
-    const folders = places.filter(({ source }) => source === "extra_model_paths.yaml").map(({ folder }) => join(folder, "."));
-    expect(folders).toEqual(["webui/models/Stable-diffusion", "webui/models/Lora", "webui/models/LyCORIS", "beside/vae", "encoders", "store/unet"].map(home.at));
+    const folders = places
+      .filter(({ source }) => source === "extra_model_paths.yaml")
+      .map(({ folder }) => join(folder, "."));
+    expect(folders).toEqual(
+      [
+        "webui/models/Stable-diffusion",
+        "webui/models/Lora",
+        "webui/models/LyCORIS",
+        "beside/vae",
+        "encoders",
+        "store/unet",
+      ].map(home.at),
+    );
     const file = await place(home.at(`webui/models/LyCORIS/deep/style.safetensors`), "loras/published");
     expect(await findFile("style.safetensors")).toBe(file);
   });
@@ -147,20 +168,30 @@ describe("the Hugging Face cache", () => {
     const link = home.at(`.cache/huggingface/hub/models--Comfy-Org--Qwen-Image_ComfyUI/snapshots/77/${path}`);
     await mkdir(dirname(link), { recursive: true });
     await symlink(home.at("nowhere"), link);
-    await expect(findModelFiles({}, { model: undefined, roles: ["vae"] })).rejects.toMatchObject({ code: "QEDIT_E_MODEL_MISSING", hint: expect.stringContaining("qedit models pull") });
+    await expect(findModelFiles({}, { model: undefined, roles: ["vae"] })).rejects.toMatchObject({
+      code: "QEDIT_E_MODEL_MISSING",
+      hint: expect.stringContaining("qedit models pull"),
+    });
   });
 });
 
 describe("a model", () => {
   test("may be a folder as diffusers lays it out", async () => {
-    for (const part of ["vae", "text_encoder", "transformer"]) await mkdir(home.at(`model/${part}`), { recursive: true });
+    for (const part of ["vae", "text_encoder", "transformer"])
+      await mkdir(home.at(`model/${part}`), { recursive: true });
     const files = await findModelFiles({}, { model: `${home.at("model")}`, roles: FILE_ROLES });
-    expect(files).toEqual({ vae: home.at("model/vae"), textEncoder: home.at("model/text_encoder"), transformer: home.at("model/transformer") });
+    expect(files).toEqual({
+      vae: home.at("model/vae"),
+      textEncoder: home.at("model/text_encoder"),
+      transformer: home.at("model/transformer"),
+    });
   });
 
   test("that is a folder without its parts is refused", async () => {
     await mkdir(home.at("model/vae"), { recursive: true });
-    await expect(findModelFiles({}, { model: home.at("model"), roles: FILE_ROLES })).rejects.toMatchObject({ message: expect.stringContaining("Cannot find text_encoder in") });
+    await expect(findModelFiles({}, { model: home.at("model"), roles: FILE_ROLES })).rejects.toMatchObject({
+      message: expect.stringContaining("Cannot find text_encoder in"),
+    });
   });
 });
 
@@ -171,11 +202,19 @@ describe("a LoRA", () => {
     vi.stubEnv("QEDIT_MODELS", home.at("models"));
     const file = await place(home.at(`models/loras/${FILE}`), "loras/published");
     expect(await findLora("lightning-4steps", { model: "qwen-image-edit-2511" })).toBe(file);
-    await expect(findLora("lightning-4steps", { model: undefined })).rejects.toMatchObject({ code: "QEDIT_E_MODEL_MISSING", message: expect.stringContaining("Qwen-Image-Edit-2509-Lightning-4steps") });
+    await expect(findLora("lightning-4steps", { model: undefined })).rejects.toMatchObject({
+      code: "QEDIT_E_MODEL_MISSING",
+      message: expect.stringContaining("Qwen-Image-Edit-2509-Lightning-4steps"),
+    });
   });
 
   test("by a name that nobody knows is refused", async () => {
-    await expect(findLora("lightning-5steps", { model: undefined })).rejects.toMatchObject({ code: "QEDIT_E_USAGE", message: expect.stringContaining("lightning-4steps") });
-    await expect(findLora("absent.safetensors", { model: undefined })).rejects.toMatchObject({ code: "QEDIT_E_MODEL_MISSING" });
+    await expect(findLora("lightning-5steps", { model: undefined })).rejects.toMatchObject({
+      code: "QEDIT_E_USAGE",
+      message: expect.stringContaining("lightning-4steps"),
+    });
+    await expect(findLora("absent.safetensors", { model: undefined })).rejects.toMatchObject({
+      code: "QEDIT_E_MODEL_MISSING",
+    });
   });
 });

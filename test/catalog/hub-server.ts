@@ -66,7 +66,11 @@ export function sha256Of(bytes: Uint8Array): string {
 }
 
 /** Serves files by their path on the hub, `OWNER/NAME/resolve/REVISION/PATH`; host is 127.0.0.1 unless given. */
-export async function hubServer(files: Readonly<Record<string, Uint8Array>>, manners: Manners = {}, host = "127.0.0.1"): Promise<HubServer> {
+export async function hubServer(
+  files: Readonly<Record<string, Uint8Array>>,
+  manners: Manners = {},
+  host = "127.0.0.1",
+): Promise<HubServer> {
   const seen: Seen[] = [];
   let cuts = 0;
   let asked = 0;
@@ -79,7 +83,10 @@ export async function hubServer(files: Readonly<Record<string, Uint8Array>>, man
     const bytes = files[decodeURIComponent(url.slice(1))];
     if (bytes === undefined) return void response.writeHead(404).end("not found");
     if (manners.redirectTo !== undefined) {
-      const linked = manners.linkedEtag === undefined ? {} : { "x-linked-etag": `"${manners.linkedEtag}"`, "x-linked-size": String(bytes.length) };
+      const linked =
+        manners.linkedEtag === undefined
+          ? {}
+          : { "x-linked-etag": `"${manners.linkedEtag}"`, "x-linked-size": String(bytes.length) };
       return void response.writeHead(302, { location: new URL(url, manners.redirectTo).href, ...linked }).end();
     }
     serve(request, response, { bytes, manners, takesCut: () => cuts < (manners.cuts ?? 0) && ++cuts > 0 });
@@ -107,7 +114,9 @@ interface Serving {
 function serve({ headers }: IncomingMessage, response: ServerResponse, { bytes, manners, takesCut }: Serving): void {
   const match = manners.ignoresRanges ? null : /^bytes=(\d+)-(\d+)$/.exec(headers.range ?? "");
   let start = match ? Number(match[1]) : 0;
-  const end = match ? Math.min(Number(match[2]) + 1, bytes.length, start + (manners.largestRange ?? Infinity)) : bytes.length;
+  const end = match
+    ? Math.min(Number(match[2]) + 1, bytes.length, start + (manners.largestRange ?? Infinity))
+    : bytes.length;
   if (manners.wrongRange && start > 0) start -= 1;
   const stated = bytes.length + (manners.lengthLie ?? 0);
   const body = Buffer.concat([bytes.subarray(start, end), Buffer.alloc(manners.surplus ?? 0, 7)]);

@@ -11,7 +11,12 @@ import { parseCatalog } from "../../src/catalog/schema.js";
 describe("models.json", () => {
   test("lists the default model first, and every release once", async () => {
     expect(await modelNames()).toEqual([
-      "qwen-image-edit-2509", "qwen-image-edit-2509-bf16", "qwen-image-edit-2511", "qwen-image-edit-2511-bf16", "qwen-image-edit", "tiny",
+      "qwen-image-edit-2509",
+      "qwen-image-edit-2509-bf16",
+      "qwen-image-edit-2511",
+      "qwen-image-edit-2511-bf16",
+      "qwen-image-edit",
+      "tiny",
     ]);
   });
 
@@ -29,12 +34,21 @@ describe("models.json", () => {
   });
 
   test("a LoRA name means the file made for the model asked for", async () => {
-    expect((await publishedLora("lightning-4steps", undefined)).file).toBe("Qwen-Image-Edit-2509-Lightning-4steps-V1.0-bf16.safetensors");
-    expect((await publishedLora("lightning-4steps", "qwen-image-edit-2511")).file).toBe("Qwen-Image-Edit-2511-Lightning-4steps-V1.0-bf16.safetensors");
+    expect((await publishedLora("lightning-4steps", undefined)).file).toBe(
+      "Qwen-Image-Edit-2509-Lightning-4steps-V1.0-bf16.safetensors",
+    );
+    expect((await publishedLora("lightning-4steps", "qwen-image-edit-2511")).file).toBe(
+      "Qwen-Image-Edit-2511-Lightning-4steps-V1.0-bf16.safetensors",
+    );
   });
 
   test("a preset sets LoRA, steps, guidance and shift together", async () => {
-    expect(await preset("qwen-image-edit-2509", "fast-4")).toMatchObject({ lora: "lightning-4steps", steps: 4, cfg: 1, shift: 3 });
+    expect(await preset("qwen-image-edit-2509", "fast-4")).toMatchObject({
+      lora: "lightning-4steps",
+      steps: 4,
+      cfg: 1,
+      shift: 3,
+    });
   });
 
   test.each([
@@ -45,15 +59,32 @@ describe("models.json", () => {
     ["a LoRA named as JavaScript's own", () => publishedLora("toString", undefined)],
     ["a preset", () => preset(undefined, "best")],
   ])("an unknown name of %s is refused with the names there are", async (_, find) => {
-    await expect(find()).rejects.toMatchObject({ code: "QEDIT_E_USAGE", message: expect.stringMatching(/qwen-image-edit-2509/) });
+    await expect(find()).rejects.toMatchObject({
+      code: "QEDIT_E_USAGE",
+      message: expect.stringMatching(/qwen-image-edit-2509/),
+    });
   });
 });
 
-const FILE = { file: "a.safetensors", bytes: 10, licence: "MIT", repository: "owner/name", path: "a.safetensors", revision: "main" };
+const FILE = {
+  file: "a.safetensors",
+  bytes: 10,
+  licence: "MIT",
+  repository: "owner/name",
+  path: "a.safetensors",
+  revision: "main",
+};
 const DEFAULTS = { steps: 4, cfg: 1, sampler: "euler", scheduler: "simple", shift: 3, cfgNorm: 1 };
 const catalogOf = (file: object) => ({
   default: "m",
-  models: { m: { summary: "a model", licence: "MIT", files: { vae: file, textEncoder: file, transformer: file }, defaults: DEFAULTS } },
+  models: {
+    m: {
+      summary: "a model",
+      licence: "MIT",
+      files: { vae: file, textEncoder: file, transformer: file },
+      defaults: DEFAULTS,
+    },
+  },
 });
 
 describe("a catalogue of one's own", () => {
@@ -86,7 +117,10 @@ describe("a catalogue of one's own", () => {
 
   test("that is no JSON, or absent, is refused by name", async () => {
     await use("{");
-    await expect(readCatalog()).rejects.toMatchObject({ code: "QEDIT_E_USAGE", message: expect.stringContaining("mine.json: it is not JSON") });
+    await expect(readCatalog()).rejects.toMatchObject({
+      code: "QEDIT_E_USAGE",
+      message: expect.stringContaining("mine.json: it is not JSON"),
+    });
     vi.stubEnv("QEDIT_CATALOG", join(folder, "absent.json"));
     await expect(readCatalog()).rejects.toMatchObject({ code: "QEDIT_E_IO" });
   });
@@ -111,9 +145,24 @@ describe("a catalogue is refused when", () => {
   test.each([
     ["its default is none of its models", { ...catalogOf(FILE), default: "other" }],
     ["it has no models", { default: "m" }],
-    ["a preset names a LoRA that the model lacks", { ...catalogOf(FILE), models: { m: { ...catalogOf(FILE).models.m, presets: { p: { summary: "x", lora: "y" } } } } }],
-    ["a preset sets a number nobody knows", { ...catalogOf(FILE), models: { m: { ...catalogOf(FILE).models.m, presets: { p: { summary: "x", stepz: 4 } } } } }],
-    ["a shared file is not there", { ...catalogOf(FILE), models: { m: { ...catalogOf(FILE).models.m, loras: { l: "absent.safetensors" } } } }],
+    [
+      "a preset names a LoRA that the model lacks",
+      {
+        ...catalogOf(FILE),
+        models: { m: { ...catalogOf(FILE).models.m, presets: { p: { summary: "x", lora: "y" } } } },
+      },
+    ],
+    [
+      "a preset sets a number nobody knows",
+      {
+        ...catalogOf(FILE),
+        models: { m: { ...catalogOf(FILE).models.m, presets: { p: { summary: "x", stepz: 4 } } } },
+      },
+    ],
+    [
+      "a shared file is not there",
+      { ...catalogOf(FILE), models: { m: { ...catalogOf(FILE).models.m, loras: { l: "absent.safetensors" } } } },
+    ],
   ])("%s", (_, json) => {
     expect(() => parseCatalog(json, "mine.json")).toThrow(/^Cannot use mine\.json/);
   });

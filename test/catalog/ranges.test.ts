@@ -1,7 +1,7 @@
 // Sets of byte ranges, and the pieces that are missing from them.
 
 import { describe, expect, test } from "vitest";
-import { missingRanges, sizeOf, withRange, type ByteRange } from "../../src/catalog/ranges.js";
+import { type ByteRange, missingRanges, sizeOf, withRange } from "../../src/catalog/ranges.js";
 
 const of = (...pairs: [number, number][]): ByteRange[] => pairs.map(([start, end]) => ({ start, end }));
 
@@ -20,7 +20,10 @@ describe("a range added to a set", () => {
 
   test("in any order gives what was added, and nothing else", () => {
     const order = Array.from({ length: 100 }, (_, index) => (index * 37) % 100);
-    const set = order.reduce<ByteRange[]>((sum, at) => (at === 50 ? sum : withRange(sum, { start: at * 3, end: at * 3 + 3 })), []);
+    const set = order.reduce<ByteRange[]>(
+      (sum, at) => (at === 50 ? sum : withRange(sum, { start: at * 3, end: at * 3 + 3 })),
+      [],
+    );
     expect(set).toEqual(of([0, 150], [153, 300]));
     expect(sizeOf(set)).toBe(297);
   });

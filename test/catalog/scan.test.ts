@@ -2,13 +2,13 @@
 
 import { mkdir, readdir, stat, symlink, writeFile } from "node:fs/promises";
 import { beforeEach, describe, expect, test, vi } from "vitest";
-import { publishedTensors, type PublishedName } from "../../fixtures/headers/published.js";
+import { type PublishedName, publishedTensors } from "../../fixtures/headers/published.js";
 import { sparseCheckpoint } from "../../fixtures/headers/sparse.js";
 import { identify } from "../../src/catalog/identify.js";
-import { scanModels, type ScannedFile } from "../../src/catalog/scan.js";
+import { type ScannedFile, scanModels } from "../../src/catalog/scan.js";
 import { readSafetensors } from "../../src/checkpoint/safetensors.js";
-import { fixture } from "../support/golden.js";
 import { rewritten } from "../checkpoint/rewrite.js";
+import { fixture } from "../support/golden.js";
 import { cached, homeFolder, note, place } from "./tree.js";
 
 const home = homeFolder();
@@ -27,22 +27,43 @@ describe("the published files", () => {
   beforeEach(() => vi.stubEnv("QEDIT_MODELS", home.at("comfy")));
 
   test("are named at full size: network, type, scales, vision, LoRA, and the models they belong to", async () => {
-    await published("comfy/models/diffusion_models/qwen_image_edit_fp8_e4m3fn.safetensors", "qwen_image_edit_2509_fp8_e4m3fn");
+    await published(
+      "comfy/models/diffusion_models/qwen_image_edit_fp8_e4m3fn.safetensors",
+      "qwen_image_edit_2509_fp8_e4m3fn",
+    );
     await published("comfy/models/text_encoders/qwen_2.5_vl_7b_fp8_scaled.safetensors", "qwen_2.5_vl_7b_fp8_scaled");
     await published("comfy/models/vae/qwen_image_vae.safetensors", "qwen_image_vae");
-    await published("comfy/models/loras/Qwen-Image-Edit-2509-Lightning-4steps-V1.0-bf16.safetensors", "lightning_lora_bf16");
+    await published(
+      "comfy/models/loras/Qwen-Image-Edit-2509-Lightning-4steps-V1.0-bf16.safetensors",
+      "lightning_lora_bf16",
+    );
     const files = await scanned();
     const at = (path: string) => files[`comfy/models/${path}`]!;
     expect(at("diffusion_models/qwen_image_edit_fp8_e4m3fn.safetensors")).toMatchObject({
-      identity: { kind: "transformer", network: "Qwen-Image or Qwen-Image-Edit transformer, 60 blocks", dtype: "F8_E4M3", isScaled: false, notes: [] },
+      identity: {
+        kind: "transformer",
+        network: "Qwen-Image or Qwen-Image-Edit transformer, 60 blocks",
+        dtype: "F8_E4M3",
+        isScaled: false,
+        notes: [],
+      },
       bytes: 20_430_635_136,
       models: ["qwen-image-edit"],
     });
     expect(at("text_encoders/qwen_2.5_vl_7b_fp8_scaled.safetensors")).toMatchObject({
-      identity: { kind: "text-encoder", network: "Qwen2.5-VL text encoder, 28 layers of 3584", dtype: "F8_E4M3", isScaled: true, hasVision: true },
+      identity: {
+        kind: "text-encoder",
+        network: "Qwen2.5-VL text encoder, 28 layers of 3584",
+        dtype: "F8_E4M3",
+        isScaled: true,
+        hasVision: true,
+      },
       models: ["qwen-image-edit-2509", "qwen-image-edit-2511", "qwen-image-edit"],
     });
-    expect(at("vae/qwen_image_vae.safetensors")).toMatchObject({ identity: { kind: "vae", dtype: "BF16", network: expect.stringContaining("16 latent channels") }, models: { length: 5 } });
+    expect(at("vae/qwen_image_vae.safetensors")).toMatchObject({
+      identity: { kind: "vae", dtype: "BF16", network: expect.stringContaining("16 latent channels") },
+      models: { length: 5 },
+    });
     expect(at("loras/Qwen-Image-Edit-2509-Lightning-4steps-V1.0-bf16.safetensors")).toMatchObject({
       identity: { kind: "lora", lora: { ranks: [64], layout: "kohya", modules: 720 } },
       models: ["qwen-image-edit-2509 lightning-4steps", "qwen-image-edit-2509-bf16 lightning-4steps"],
@@ -60,10 +81,24 @@ describe("the published files", () => {
 
 test("a name that no catalogue has still claims a release", async () => {
   vi.stubEnv("QEDIT_MODELS", home.at("models"));
-  const claims = { "Qwen-Image-Edit-Plus-2509-mine": "Qwen-Image-Edit-2509", qwen_image_2512_fp8: "Qwen-Image-2512", "my-qwen-image-edit": "Qwen-Image-Edit", "qwen-image-layered": "Qwen-Image-Layered", "qwen_image": undefined, other: undefined };
+  const claims = {
+    "Qwen-Image-Edit-Plus-2509-mine": "Qwen-Image-Edit-2509",
+    qwen_image_2512_fp8: "Qwen-Image-2512",
+    "my-qwen-image-edit": "Qwen-Image-Edit",
+    "qwen-image-layered": "Qwen-Image-Layered",
+    qwen_image: undefined,
+    other: undefined,
+  };
   for (const name of Object.keys(claims)) await place(home.at(`models/${name}.safetensors`), "transformer");
   const files = await scanned();
-  expect(Object.fromEntries(Object.entries(files).map(([path, { claimed }]) => [path.slice("models/".length, -".safetensors".length), claimed]))).toEqual(claims);
+  expect(
+    Object.fromEntries(
+      Object.entries(files).map(([path, { claimed }]) => [
+        path.slice("models/".length, -".safetensors".length),
+        claimed,
+      ]),
+    ),
+  ).toEqual(claims);
 });
 
 test("a ComfyUI tree, its extra paths and the cache are scanned together, each file once", async () => {
@@ -71,29 +106,54 @@ test("a ComfyUI tree, its extra paths and the cache are scanned together, each f
   await place(home.at("comfy/models/vae/a.safetensors"), "vae");
   await place(home.at("comfy/models/unet/later.safetensors"), "transformer-2511");
   await place(home.at("comfy/custom_nodes/pack/weights.safetensors"), "vae");
-  await note(home.at("comfy/extra_model_paths.yaml"), `x:\n  base_path: ${home.at("webui")}\n  loras: |\n    models/Lora\n    models/Lora/\n  vae: models/VAE\n`);
+  await note(
+    home.at("comfy/extra_model_paths.yaml"),
+    `x:\n  base_path: ${home.at("webui")}\n  loras: |\n    models/Lora\n    models/Lora/\n  vae: models/VAE\n`,
+  );
   await place(home.at("webui/models/Lora/style.safetensors"), "loras/second");
   await mkdir(home.at("webui/models/VAE"), { recursive: true });
   await symlink(home.at("comfy/models/vae/a.safetensors"), home.at("webui/models/VAE/same.safetensors"));
-  await cached(home.at(".cache/huggingface/hub"), ["somebody/encoder", "1", "te.safetensors"], "text-encoder-no-vision");
+  await cached(
+    home.at(".cache/huggingface/hub"),
+    ["somebody/encoder", "1", "te.safetensors"],
+    "text-encoder-no-vision",
+  );
   const files = await scanned();
   expect(Object.entries(files).map(([path, { source, identity }]) => [path, source, identity?.network])).toEqual([
     ["comfy/models/unet/later.safetensors", "QEDIT_MODELS", "Qwen-Image-Edit-2511 transformer, 2 blocks"],
     ["comfy/models/vae/a.safetensors", "QEDIT_MODELS", "Qwen-Image VAE (the structure of Wan 2.1), 16 latent channels"],
     ["webui/models/Lora/style.safetensors", "extra_model_paths.yaml", "LoRA for Qwen-Image and its Edit releases"],
-    [".cache/huggingface/hub/models--somebody--encoder/snapshots/1/te.safetensors", "Hugging Face cache", "Qwen2.5 text encoder, 2 layers of 24"],
+    [
+      ".cache/huggingface/hub/models--somebody--encoder/snapshots/1/te.safetensors",
+      "Hugging Face cache",
+      "Qwen2.5 text encoder, 2 layers of 24",
+    ],
   ]);
-  expect(files[".cache/huggingface/hub/models--somebody--encoder/snapshots/1/te.safetensors"]!.identity).toMatchObject({ hasVision: false, notes: [expect.stringContaining("cannot see pictures")] });
+  expect(files[".cache/huggingface/hub/models--somebody--encoder/snapshots/1/te.safetensors"]!.identity).toMatchObject({
+    hasVision: false,
+    notes: [expect.stringContaining("cannot see pictures")],
+  });
 });
 
 test("a sharded checkpoint is one entry with the bytes of all its parts", async () => {
   vi.stubEnv("QEDIT_MODELS", home.at("model"));
   await mkdir(home.at("model/text_encoder"), { recursive: true });
-  await rewritten(await readSafetensors(fixture("tiny/text-encoder-fp32.safetensors")), { folder: home.at("model/text_encoder"), file: "model.safetensors", shards: 3 });
+  await rewritten(await readSafetensors(fixture("tiny/text-encoder-fp32.safetensors")), {
+    folder: home.at("model/text_encoder"),
+    file: "model.safetensors",
+    shards: 3,
+  });
   const files = await scanned();
   expect(Object.keys(files)).toEqual(["model/text_encoder/model.safetensors.index.json"]);
-  const sizes = await Promise.all((await readdir(home.at("model/text_encoder"))).filter((name) => name.endsWith(".safetensors")).map((name) => stat(home.at(`model/text_encoder/${name}`))));
-  expect(Object.values(files)[0]).toMatchObject({ identity: { kind: "text-encoder", hasVision: true }, bytes: sizes.reduce((sum, { size }) => sum + size, 0) });
+  const sizes = await Promise.all(
+    (await readdir(home.at("model/text_encoder")))
+      .filter((name) => name.endsWith(".safetensors"))
+      .map((name) => stat(home.at(`model/text_encoder/${name}`))),
+  );
+  expect(Object.values(files)[0]).toMatchObject({
+    identity: { kind: "text-encoder", hasVision: true },
+    bytes: sizes.reduce((sum, { size }) => sum + size, 0),
+  });
 });
 
 test("files that cannot be run are told with the reason, and never opened further than their head", async () => {
@@ -109,7 +169,9 @@ test("files that cannot be run are told with the reason, and never opened furthe
   head[8] = 0x7b;
   await writeFile(home.at("models/huge.safetensors"), head);
   const files = await scanned();
-  expect(Object.fromEntries(Object.entries(files).map(([path, { refused }]) => [path.slice("models/".length), refused]))).toEqual({
+  expect(
+    Object.fromEntries(Object.entries(files).map(([path, { refused }]) => [path.slice("models/".length), refused])),
+  ).toEqual({
     "cut.safetensors": expect.stringContaining("the file is empty"),
     "huge.safetensors": expect.stringContaining("at most 100000000 are allowed"),
     "old.ckpt": expect.stringContaining("a Python pickle, which can run any code"),
@@ -142,8 +204,16 @@ describe("identify", () => {
 
   test("a LoRA of another model, and forms that are not computed, are told", () => {
     const stored = { dtype: "F32", shape: [4, 8], file: "x", offset: 0, length: 128 } as const;
-    const of = (...names: string[]) => identify({ file: "x", metadata: {}, tensors: new Map(names.map((name) => [name, stored])) });
-    expect(of("lora_unet_down_blocks_0.lora_down.weight", "lora_unet_down_blocks_0.lora_up.weight")).toMatchObject({ kind: "lora", network: "LoRA for another model", notes: ["fits no transformer that qedit runs"] });
-    expect(of("transformer_blocks.0.img_mlp.net.2.lokr_w1")).toMatchObject({ kind: "lora", notes: [expect.stringContaining("LoKr")] });
+    const of = (...names: string[]) =>
+      identify({ file: "x", metadata: {}, tensors: new Map(names.map((name) => [name, stored])) });
+    expect(of("lora_unet_down_blocks_0.lora_down.weight", "lora_unet_down_blocks_0.lora_up.weight")).toMatchObject({
+      kind: "lora",
+      network: "LoRA for another model",
+      notes: ["fits no transformer that qedit runs"],
+    });
+    expect(of("transformer_blocks.0.img_mlp.net.2.lokr_w1")).toMatchObject({
+      kind: "lora",
+      notes: [expect.stringContaining("LoKr")],
+    });
   });
 });

@@ -7,7 +7,17 @@ import { afterEach, beforeEach, vi } from "vitest";
 import { fixture } from "../support/golden.js";
 
 /** Variables that decide where models are looked for. */
-const VARIABLES = ["QEDIT_MODELS", "QEDIT_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "QEDIT_CATALOG"];
+const VARIABLES = [
+  "QEDIT_MODELS",
+  "QEDIT_HOME",
+  "XDG_DATA_HOME",
+  "XDG_CONFIG_HOME",
+  "XDG_CACHE_HOME",
+  "HF_HOME",
+  "HF_HUB_CACHE",
+  "HUGGINGFACE_HUB_CACHE",
+  "QEDIT_CATALOG",
+];
 
 /** A home folder for each test; gives paths in it. */
 export function homeFolder(): { readonly at: (path: string) => string } {
@@ -39,7 +49,11 @@ export async function note(path: string, text: string): Promise<string> {
 }
 
 /** Puts a file into a Hugging Face cache as its client does: a blob, and a link to it in a snapshot. */
-export async function cached(cache: string, [repository, revision, path]: readonly [string, string, string], file: string): Promise<string> {
+export async function cached(
+  cache: string,
+  [repository, revision, path]: readonly [string, string, string],
+  file: string,
+): Promise<string> {
   const folder = join(cache, `models--${repository.replace("/", "--")}`);
   const blob = await place(join(folder, "blobs", `${file}-${path.length}`), file);
   const link = join(folder, "snapshots", revision, path);

@@ -3,18 +3,18 @@
 import { copyFile, cp, mkdir, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { checkpointConfig, readSafetensors, stripPrefix } from "../../src/checkpoint/safetensors.js";
+import names from "../../fixtures/tiny/names.json" with { type: "json" };
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.js";
-import { publishedNames, type ModelPart } from "../../src/checkpoint/names.js";
+import { type ModelPart, publishedNames } from "../../src/checkpoint/names.js";
 import { openCheckpoint, openPart } from "../../src/checkpoint/open.js";
 import { readBytes } from "../../src/checkpoint/read-tensor.js";
+import { checkpointConfig, readSafetensors, stripPrefix } from "../../src/checkpoint/safetensors.js";
 import { Weights } from "../../src/checkpoint/weights.js";
 import { Graph } from "../../src/graph/graph.js";
 import { transformerConfig } from "../../src/models/qwen-image/config.js";
-import names from "../../fixtures/tiny/names.json" with { type: "json" };
 import { fixture } from "../support/golden.js";
 import { temporaryFolder } from "./folder.js";
-import { rewritten, type Rewritten } from "./rewrite.js";
+import { type Rewritten, rewritten } from "./rewrite.js";
 
 const place = temporaryFolder();
 
@@ -43,7 +43,8 @@ async function expectSameWeights(found: Checkpoint, file: string): Promise<void>
 }
 
 describe.each(PARTS)("$file", ({ part, file, foreign }) => {
-  const rename = foreign && Object.fromEntries(Object.entries(foreign).map(([theirs, published]) => [published, theirs]));
+  const rename =
+    foreign && Object.fromEntries(Object.entries(foreign).map(([theirs, published]) => [published, theirs]));
 
   test("the list of the reference's names covers the whole file", async () => {
     const published = (await readSafetensors(fixture(`tiny/${file}.safetensors`))).tensors;
@@ -99,13 +100,24 @@ describe("a transformer whose references are at timestep 0", () => {
     const checkpoint = change(await readSafetensors(fixture("tiny/transformer-2511.safetensors")));
     return transformerConfig(Weights.of(new Graph("numbers"), checkpoint), checkpointConfig(checkpoint));
   };
-  const without = (checkpoint: Checkpoint, name: string) => ({ ...checkpoint, tensors: new Map([...checkpoint.tensors].filter(([key]) => key !== name)) });
+  const without = (checkpoint: Checkpoint, name: string) => ({
+    ...checkpoint,
+    tensors: new Map([...checkpoint.tensors].filter(([key]) => key !== name)),
+  });
   const MARKER = "__index_timestep_zero__";
 
   test("is known by its marker, below a prefix or beside it", async () => {
     expect((await numbers((each) => each)).referencesAtZero).toBe(true);
     const prefixed = (each: Checkpoint, isMarked: boolean) =>
-      stripPrefix({ ...each, tensors: new Map([...each.tensors].map(([key, stored]) => [key === MARKER && !isMarked ? key : `model.diffusion_model.${key}`, stored])) });
+      stripPrefix({
+        ...each,
+        tensors: new Map(
+          [...each.tensors].map(([key, stored]) => [
+            key === MARKER && !isMarked ? key : `model.diffusion_model.${key}`,
+            stored,
+          ]),
+        ),
+      });
     expect((await numbers((each) => prefixed(each, true))).referencesAtZero).toBe(true);
     expect((await numbers((each) => prefixed(each, false))).referencesAtZero).toBe(true);
   });
@@ -144,15 +156,34 @@ describe("a folder is refused when", () => {
 
   test("a shard of its index is missing", async () => {
     await write("lost", "vae-fp32", { file: "model.safetensors", shards: 2 });
-    await writeFile(place("lost/model.safetensors.index.json"), JSON.stringify({ weight_map: { a: "model-00009-of-00009.safetensors" } }));
+    await writeFile(
+      place("lost/model.safetensors.index.json"),
+      JSON.stringify({ weight_map: { a: "model-00009-of-00009.safetensors" } }),
+    );
     await refused(place("lost"), /Cannot find .*model-00009-of-00009/, "QEDIT_E_MODEL_MISSING");
   });
 
   test.each([
-    ["a tensor that no shard has", { weight_map: { absent: "model-00001-of-00002.safetensors" } }, /"absent" is not in/],
-    ["a shard above the folder", { weight_map: { a: "../vae-fp32.safetensors" } }, /a \.safetensors file of the same folder is wanted/],
-    ["a shard by its absolute path", { weight_map: { a: fixture("tiny/vae-fp32.safetensors") } }, /a \.safetensors file of the same folder is wanted/],
-    ["a shard in a Windows folder", { weight_map: { a: "..\\x.safetensors" } }, /a \.safetensors file of the same folder is wanted/],
+    [
+      "a tensor that no shard has",
+      { weight_map: { absent: "model-00001-of-00002.safetensors" } },
+      /"absent" is not in/,
+    ],
+    [
+      "a shard above the folder",
+      { weight_map: { a: "../vae-fp32.safetensors" } },
+      /a \.safetensors file of the same folder is wanted/,
+    ],
+    [
+      "a shard by its absolute path",
+      { weight_map: { a: fixture("tiny/vae-fp32.safetensors") } },
+      /a \.safetensors file of the same folder is wanted/,
+    ],
+    [
+      "a shard in a Windows folder",
+      { weight_map: { a: "..\\x.safetensors" } },
+      /a \.safetensors file of the same folder is wanted/,
+    ],
     ["a pickle", { weight_map: { a: "model.bin" } }, /a \.safetensors file of the same folder is wanted/],
     ["something that is no text", { weight_map: { a: 1 } }, /a \.safetensors file of the same folder is wanted/],
     ["nothing", { weight_map: {} }, /names no tensors/],

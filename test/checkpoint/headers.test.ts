@@ -4,8 +4,8 @@ import { mkdtemp, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { PUBLISHED, fileBytes, publishedTensors } from "../../fixtures/headers/published.js";
 import type { PublishedName } from "../../fixtures/headers/published.js";
+import { fileBytes, PUBLISHED, publishedTensors } from "../../fixtures/headers/published.js";
 import { sparseCheckpoint } from "../../fixtures/headers/sparse.js";
 import { readSafetensors } from "../../src/checkpoint/safetensors.js";
 

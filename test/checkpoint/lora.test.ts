@@ -5,12 +5,12 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { publishedTensors } from "../../fixtures/headers/published.js";
 import { sparseCheckpoint } from "../../fixtures/headers/sparse.js";
-import { PAIR_LAYOUTS, baseNames } from "../../src/checkpoint/lora-layouts.js";
-import { openLora } from "../../src/checkpoint/lora-config.js";
 import { matchLora, matchTable, refuseUnmatched } from "../../src/checkpoint/lora.js";
-import { writeSafetensors } from "../../src/checkpoint/safetensors-writer.js";
-import type { WritableTensor } from "../../src/checkpoint/safetensors-writer.js";
+import { openLora } from "../../src/checkpoint/lora-config.js";
+import { baseNames, PAIR_LAYOUTS } from "../../src/checkpoint/lora-layouts.js";
 import { readSafetensors } from "../../src/checkpoint/safetensors.js";
+import type { WritableTensor } from "../../src/checkpoint/safetensors-writer.js";
+import { writeSafetensors } from "../../src/checkpoint/safetensors-writer.js";
 import { float32, tensor } from "../../src/tensor.js";
 import { temporaryFolder } from "./folder.js";
 
@@ -36,10 +36,13 @@ const model = await checkpoint({
 const up = float32([OUT, RANK]);
 const down = float32([RANK, IN]);
 const pair = (base: string, layout = PAIR_LAYOUTS[0]) => ({ [base + layout?.up]: up, [base + layout?.down]: down });
-const failure = async (tensors: Record<string, WritableTensor>) => matchLora(await checkpoint(tensors), model).catch((reason: unknown) => reason);
+const failure = async (tensors: Record<string, WritableTensor>) =>
+  matchLora(await checkpoint(tensors), model).catch((reason: unknown) => reason);
 
 describe("matchLora", () => {
-  const spellings = PAIR_LAYOUTS.flatMap((layout) => baseNames(MODULE).map(({ name }) => [`${name}${layout.up}`, name, layout] as const));
+  const spellings = PAIR_LAYOUTS.flatMap((layout) =>
+    baseNames(MODULE).map(({ name }) => [`${name}${layout.up}`, name, layout] as const),
+  );
 
   test.each(spellings)("accepts %s", async (_, name, layout) => {
     const { matched, unmatched } = await matchLora(await checkpoint(pair(name, layout)), model);
@@ -64,7 +67,11 @@ describe("matchLora", () => {
   });
 
   test("returns keys that fit nothing, with forms that are not supported named", async () => {
-    const lora = await checkpoint({ ...pair(MODULE), ...pair("te.layer"), "transformer_blocks.0.img_mlp.net.2.diff": float32([OUT, IN]) });
+    const lora = await checkpoint({
+      ...pair(MODULE),
+      ...pair("te.layer"),
+      "transformer_blocks.0.img_mlp.net.2.diff": float32([OUT, IN]),
+    });
     const match = await matchLora(lora, model);
     expect(match.unmatched).toHaveLength(3);
     expect(matchTable(match)).toEqual([
@@ -80,13 +87,25 @@ describe("matchLora", () => {
     expect(() => refuseUnmatched(match)).not.toThrow();
   });
 
-  test.each([".dora_scale", ".lora_mid.weight", ".reshape_weight"])("leaves out a module with %s, which changes what its pair means", async (suffix) => {
-    expect(await failure({ ...pair(MODULE), [MODULE + suffix]: float32([1]) })).toMatchObject({ code: "QEDIT_E_LORA", hint: expect.stringContaining("not supported") });
-  });
+  test.each([".dora_scale", ".lora_mid.weight", ".reshape_weight"])(
+    "leaves out a module with %s, which changes what its pair means",
+    async (suffix) => {
+      expect(await failure({ ...pair(MODULE), [MODULE + suffix]: float32([1]) })).toMatchObject({
+        code: "QEDIT_E_LORA",
+        hint: expect.stringContaining("not supported"),
+      });
+    },
+  );
 
-  test.each([".hada_w1_a", ".lokr_w1", ".diff_b"])("says that %s is not supported when there is nothing else", async (suffix) => {
-    expect(await failure({ [MODULE + suffix]: float32([1]) })).toMatchObject({ code: "QEDIT_E_LORA", hint: expect.stringContaining("not supported") });
-  });
+  test.each([".hada_w1_a", ".lokr_w1", ".diff_b"])(
+    "says that %s is not supported when there is nothing else",
+    async (suffix) => {
+      expect(await failure({ [MODULE + suffix]: float32([1]) })).toMatchObject({
+        code: "QEDIT_E_LORA",
+        hint: expect.stringContaining("not supported"),
+      });
+    },
+  );
 
   test("shows keys of both sides when nothing fits", async () => {
     expect(await failure(pair("lora_te_x"))).toMatchObject({
@@ -96,13 +115,26 @@ describe("matchLora", () => {
   });
 
   test.each([
-    ["the input width", { down: [RANK, IN + 1] }, `lora_down.weight" of`, `wanted floats [rank, ${IN}], found F32 [2, 8]`],
-    ["the output width", { up: [OUT + 1, RANK] }, `lora_up.weight" of`, `wanted floats [${OUT}, ${RANK}], found F32 [6, 2]`],
+    [
+      "the input width",
+      { down: [RANK, IN + 1] },
+      `lora_down.weight" of`,
+      `wanted floats [rank, ${IN}], found F32 [2, 8]`,
+    ],
+    [
+      "the output width",
+      { up: [OUT + 1, RANK] },
+      `lora_up.weight" of`,
+      `wanted floats [${OUT}, ${RANK}], found F32 [6, 2]`,
+    ],
     ["the rank", { up: [OUT, RANK + 1] }, `lora_up.weight" of`, `wanted floats [${OUT}, ${RANK}], found F32 [5, 3]`],
     ["the number of dimensions", { down: [RANK, IN, 1, 1] }, `lora_down.weight" of`, `found F32 [2, 7, 1, 1]`],
     ["a rank of nothing", { down: [0, IN], up: [OUT, 0] }, `lora_down.weight" of`, `found F32 [0, 7]`],
   ])("refuses %s when it does not fit", async (_, shapes: { up?: number[]; down?: number[] }, key, text) => {
-    const lora = await checkpoint({ [`${MODULE}.lora_up.weight`]: float32(shapes.up ?? [OUT, RANK]), [`${MODULE}.lora_down.weight`]: float32(shapes.down ?? [RANK, IN]) });
+    const lora = await checkpoint({
+      [`${MODULE}.lora_up.weight`]: float32(shapes.up ?? [OUT, RANK]),
+      [`${MODULE}.lora_down.weight`]: float32(shapes.down ?? [RANK, IN]),
+    });
     const error = await matchLora(lora, model).catch((reason: unknown) => reason);
     expect(error).toMatchObject({ code: "QEDIT_E_LORA" });
     expect((error as Error).message).toContain(`${MODULE}.${key}`);
@@ -110,9 +142,19 @@ describe("matchLora", () => {
   });
 
   test("refuses integer matrices, an alpha of several numbers, and one that is not a number", async () => {
-    expect(await failure({ ...pair(MODULE), [`${MODULE}.lora_up.weight`]: tensor("int32", [OUT, RANK], new Int32Array(OUT * RANK)) })).toMatchObject({ code: "QEDIT_E_LORA" });
-    expect(await failure({ ...pair(MODULE), [`${MODULE}.alpha`]: float32([2]) })).toMatchObject({ code: "QEDIT_E_LORA", message: expect.stringContaining("wanted one number") });
-    expect(await failure({ ...pair(MODULE), [`${MODULE}.alpha`]: float32([], Float32Array.of(NaN)) })).toMatchObject({ message: expect.stringContaining("found NaN") });
+    expect(
+      await failure({
+        ...pair(MODULE),
+        [`${MODULE}.lora_up.weight`]: tensor("int32", [OUT, RANK], new Int32Array(OUT * RANK)),
+      }),
+    ).toMatchObject({ code: "QEDIT_E_LORA" });
+    expect(await failure({ ...pair(MODULE), [`${MODULE}.alpha`]: float32([2]) })).toMatchObject({
+      code: "QEDIT_E_LORA",
+      message: expect.stringContaining("wanted one number"),
+    });
+    expect(await failure({ ...pair(MODULE), [`${MODULE}.alpha`]: float32([], Float32Array.of(NaN)) })).toMatchObject({
+      message: expect.stringContaining("found NaN"),
+    });
   });
 
   test("refuses half a pair by the name of the other half", async () => {
@@ -123,19 +165,27 @@ describe("matchLora", () => {
   });
 });
 
-test.each(["lightning_lora_bf16", "lightning_lora_fp32"] as const)("%s fits the published transformer in all its 720 modules", async (name) => {
-  await sparseCheckpoint(path("transformer.safetensors"), publishedTensors("qwen_image_edit_2509_fp8_e4m3fn"));
-  await sparseCheckpoint(path(`${name}.safetensors`), publishedTensors(name));
-  const match = await matchLora(await readSafetensors(path(`${name}.safetensors`)), await readSafetensors(path("transformer.safetensors")));
-  expect(match.unmatched).toEqual([]);
-  expect(matchTable(match)).toEqual(["matched 720/720 modules, rank 64, alpha 0, layout kohya, no prefix"]);
-});
+test.each(["lightning_lora_bf16", "lightning_lora_fp32"] as const)(
+  "%s fits the published transformer in all its 720 modules",
+  async (name) => {
+    await sparseCheckpoint(path("transformer.safetensors"), publishedTensors("qwen_image_edit_2509_fp8_e4m3fn"));
+    await sparseCheckpoint(path(`${name}.safetensors`), publishedTensors(name));
+    const match = await matchLora(
+      await readSafetensors(path(`${name}.safetensors`)),
+      await readSafetensors(path("transformer.safetensors")),
+    );
+    expect(match.unmatched).toEqual([]);
+    expect(matchTable(match)).toEqual(["matched 720/720 modules, rank 64, alpha 0, layout kohya, no prefix"]);
+  },
+);
 
 describe("an alpha that lies beside the matrices", () => {
   const PEFT = PAIR_LAYOUTS.find(({ name }) => name === "PEFT")!;
   const scaleOf = async (config: object | string) => {
     const metadata = { lora_adapter_metadata: typeof config === "string" ? config : JSON.stringify(config) };
-    return (await matchLora(await checkpoint(pair(`transformer.${MODULE}`, PEFT), metadata), model)).matched.get(MODULE)!.scale;
+    return (await matchLora(await checkpoint(pair(`transformer.${MODULE}`, PEFT), metadata), model)).matched.get(
+      MODULE,
+    )!.scale;
   };
 
   test.each([
@@ -151,8 +201,14 @@ describe("an alpha that lies beside the matrices", () => {
   });
 
   test("yields to one in the file", async () => {
-    const tensors = { ...pair(`transformer.${MODULE}`, PEFT), [`transformer.${MODULE}.alpha`]: float32([], Float32Array.of(5)) };
-    const { matched } = await matchLora(await checkpoint(tensors, { lora_adapter_metadata: '{"lora_alpha":3}' }), model);
+    const tensors = {
+      ...pair(`transformer.${MODULE}`, PEFT),
+      [`transformer.${MODULE}.alpha`]: float32([], Float32Array.of(5)),
+    };
+    const { matched } = await matchLora(
+      await checkpoint(tensors, { lora_adapter_metadata: '{"lora_alpha":3}' }),
+      model,
+    );
     expect(matched.get(MODULE)!.scale).toBe(5 / RANK);
   });
 

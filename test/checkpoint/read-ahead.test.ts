@@ -18,7 +18,13 @@ function tensor(name: string, offset: number, length: number) {
 }
 
 test("tensors that lie side by side are one range, whatever their order; those far apart are not", () => {
-  const tensors = [tensor("b", 10, 5), tensor("a", 5 * MIB, 10), tensor("a", 0, 100), tensor("a", 100, 50), tensor("a", 200, 7)];
+  const tensors = [
+    tensor("b", 10, 5),
+    tensor("a", 5 * MIB, 10),
+    tensor("a", 0, 100),
+    tensor("a", 100, 50),
+    tensor("a", 200, 7),
+  ];
   expect(rangesOf(tensors)).toEqual([
     { file: "a", start: 0, end: 207 },
     { file: "a", start: 5 * MIB, end: 5 * MIB + 10 },
@@ -27,7 +33,15 @@ test("tensors that lie side by side are one range, whatever their order; those f
 });
 
 test("every byte of the ranges is read, and none after the end of a file", async () => {
-  expect(await readAhead([{ file, start: 3, end: 20 * MIB }, { file, start: 30 * MIB, end: 31 * MIB }], FREE)).toBe(21 * MIB - 3);
+  expect(
+    await readAhead(
+      [
+        { file, start: 3, end: 20 * MIB },
+        { file, start: 30 * MIB, end: 31 * MIB },
+      ],
+      FREE,
+    ),
+  ).toBe(21 * MIB - 3);
   expect(await readAhead([{ file, start: 39 * MIB, end: 60 * MIB }], FREE)).toBe(MIB);
 });
 

@@ -4,8 +4,8 @@ import { truncate } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
 import * as half from "../../src/checkpoint/half.js";
 import { readBytes, readRows, readScalars, readTensor, toFloat32 } from "../../src/checkpoint/read-tensor.js";
-import { writeSafetensors } from "../../src/checkpoint/safetensors-writer.js";
 import { readSafetensors } from "../../src/checkpoint/safetensors.js";
+import { writeSafetensors } from "../../src/checkpoint/safetensors-writer.js";
 import { float32, tensor } from "../../src/tensor.js";
 import { temporaryFolder } from "./folder.js";
 
@@ -41,7 +41,14 @@ describe("toFloat32", () => {
 
   test("e4m3fn has no infinity and two NaN patterns", () => {
     expect([...toFloat32("F8_E4M3", Uint8Array.of(0x7f, 0xff))]).toEqual([NaN, NaN]);
-    expect([...toFloat32("F8_E4M3", Uint8Array.from({ length: 256 }, (_, i) => i))].filter((x) => !Number.isFinite(x))).toHaveLength(2);
+    expect(
+      [
+        ...toFloat32(
+          "F8_E4M3",
+          Uint8Array.from({ length: 256 }, (_, i) => i),
+        ),
+      ].filter((x) => !Number.isFinite(x)),
+    ).toHaveLength(2);
   });
 
   test("bytes at an odd place in a buffer are converted as they stand there", () => {
@@ -74,8 +81,12 @@ describe("narrowing", () => {
   test("halves round to the even neighbour", () => {
     // Between 1 and 1 + 2^-7, and between 1 + 2^-7 and 1 + 2^-6.
     expect([...half.toBfloat16(Float32Array.of(1 + 2 ** -8, 1 + 3 * 2 ** -8))]).toEqual([0x3f80, 0x3f82]);
-    expect([...half.toFloat16(Float32Array.of(1 + 2 ** -11, 1 + 3 * 2 ** -11, 2 ** -25, 3 * 2 ** -25))]).toEqual([0x3c00, 0x3c02, 0, 2]);
-    expect([...half.toFloat8E4M3(Float32Array.of(1.0625, 1.1875, 2 ** -10, 3 * 2 ** -10, 15.5 * 2 ** -10))]).toEqual([0x38, 0x3a, 0, 2, 8]);
+    expect([...half.toFloat16(Float32Array.of(1 + 2 ** -11, 1 + 3 * 2 ** -11, 2 ** -25, 3 * 2 ** -25))]).toEqual([
+      0x3c00, 0x3c02, 0, 2,
+    ]);
+    expect([...half.toFloat8E4M3(Float32Array.of(1.0625, 1.1875, 2 ** -10, 3 * 2 ** -10, 15.5 * 2 ** -10))]).toEqual([
+      0x38, 0x3a, 0, 2, 8,
+    ]);
     expect([...half.toFloat8E5M2(Float32Array.of(1.125, 1.375))]).toEqual([0x3c, 0x3e]);
   });
 
@@ -97,11 +108,17 @@ describe("narrowing", () => {
 });
 
 describe("reading from a file", () => {
-  const matrix = float32([5, 3], Float32Array.from({ length: 15 }, (_, i) => i));
+  const matrix = float32(
+    [5, 3],
+    Float32Array.from({ length: 15 }, (_, i) => i),
+  );
 
   test.each(["BF16", "F16", undefined] as const)("readTensor gives back what was stored as %s", async (storedAs) => {
     const file = path(`stored-${storedAs}.safetensors`);
-    await writeSafetensors(file, { x: storedAs ? { ...matrix, storedAs } : matrix, before: tensor("uint8", [3], Uint8Array.of(1, 2, 3)) });
+    await writeSafetensors(file, {
+      x: storedAs ? { ...matrix, storedAs } : matrix,
+      before: tensor("uint8", [3], Uint8Array.of(1, 2, 3)),
+    });
     expect([...(await readTensor(await stored(file, "x")))]).toEqual([...matrix.data].map(Number));
   });
 
@@ -114,25 +131,36 @@ describe("reading from a file", () => {
   test("readRows gives rows in the order asked for, twice when asked twice", async () => {
     const file = path("rows.safetensors");
     await writeSafetensors(file, { x: { ...matrix, storedAs: "BF16" }, other: float32([2]) });
-    expect([...(await readRows(await stored(file, "x"), [4, 0, 4, 1]))]).toEqual([12, 13, 14, 0, 1, 2, 12, 13, 14, 3, 4, 5]);
+    expect([...(await readRows(await stored(file, "x"), [4, 0, 4, 1]))]).toEqual([
+      12, 13, 14, 0, 1, 2, 12, 13, 14, 3, 4, 5,
+    ]);
     expect([...(await readRows(await stored(file, "x"), []))]).toEqual([]);
   });
 
   test.each([5, -1, 0.5])("readRows refuses row %s of 5", async (row) => {
     const file = path("rows5.safetensors");
     await writeSafetensors(file, { x: matrix });
-    await expect(readRows(await stored(file, "x"), [0, row])).rejects.toMatchObject({ code: "QEDIT_E_CHECKPOINT", message: expect.stringContaining("wanted 0 to 4") });
+    await expect(readRows(await stored(file, "x"), [0, row])).rejects.toMatchObject({
+      code: "QEDIT_E_CHECKPOINT",
+      message: expect.stringContaining("wanted 0 to 4"),
+    });
   });
 
   test("readRows refuses what is no matrix", async () => {
     const file = path("cube.safetensors");
     await writeSafetensors(file, { x: float32([2, 2, 2]) });
-    await expect(readRows(await stored(file, "x"), [0])).rejects.toMatchObject({ code: "QEDIT_E_CHECKPOINT", message: expect.stringContaining("[2, 2, 2]") });
+    await expect(readRows(await stored(file, "x"), [0])).rejects.toMatchObject({
+      code: "QEDIT_E_CHECKPOINT",
+      message: expect.stringContaining("[2, 2, 2]"),
+    });
   });
 
   test("readScalars gives values of all types in order", async () => {
     const file = path("scalars.safetensors");
-    await writeSafetensors(file, { a: float32([], Float32Array.of(2.5)), b: tensor("int64", [], BigInt64Array.of(8n)) });
+    await writeSafetensors(file, {
+      a: float32([], Float32Array.of(2.5)),
+      b: tensor("int64", [], BigInt64Array.of(8n)),
+    });
     expect(await readScalars([await stored(file, "b"), await stored(file, "a")])).toEqual([8, 2.5]);
   });
 
@@ -141,6 +169,9 @@ describe("reading from a file", () => {
     await writeSafetensors(file, { x: matrix });
     const x = await stored(file, "x");
     await truncate(file, x.offset + 4);
-    await expect(readTensor(x)).rejects.toMatchObject({ code: "QEDIT_E_IO", message: expect.stringContaining("the file ends at byte") });
+    await expect(readTensor(x)).rejects.toMatchObject({
+      code: "QEDIT_E_IO",
+      message: expect.stringContaining("the file ends at byte"),
+    });
   });
 });

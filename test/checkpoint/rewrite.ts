@@ -20,7 +20,10 @@ export interface Rewritten {
 }
 
 /** Writes a checkpoint in that form; gives the path of its file, or of its index. */
-export async function rewritten(checkpoint: Checkpoint, { folder, file, rename = {}, shards, config, keepMetadata }: Rewritten): Promise<string> {
+export async function rewritten(
+  checkpoint: Checkpoint,
+  { folder, file, rename = {}, shards, config, keepMetadata }: Rewritten,
+): Promise<string> {
   const tensors = [...checkpoint.tensors].map(([name, stored]) => [rename[name] ?? name, stored] as const);
   if (config) await writeFile(join(folder, "config.json"), checkpoint.metadata["config"]!);
   const metadata = keepMetadata ? checkpoint.metadata : {};
@@ -41,9 +44,16 @@ export async function rewritten(checkpoint: Checkpoint, { folder, file, rename =
   return index;
 }
 
-async function writeTensors(path: string, tensors: readonly (readonly [string, StoredTensor])[], metadata: Readonly<Record<string, string>>): Promise<void> {
+async function writeTensors(
+  path: string,
+  tensors: readonly (readonly [string, StoredTensor])[],
+  metadata: Readonly<Record<string, string>>,
+): Promise<void> {
   const byName = new Map(tensors);
-  const { header, ordered } = encodeHeader(tensors.map(([name, { dtype, shape }]) => ({ name, dtype, shape })), metadata);
+  const { header, ordered } = encodeHeader(
+    tensors.map(([name, { dtype, shape }]) => ({ name, dtype, shape })),
+    metadata,
+  );
   const data = await Promise.all(ordered.map(({ name }) => readBytes(byName.get(name)!)));
   await writeFile(path, Buffer.concat([header, ...data]));
 }

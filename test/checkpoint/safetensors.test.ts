@@ -1,15 +1,21 @@
 // The safetensors reader: what it gives, and what it refuses with which words.
 
-import { mkdir, rename, symlink, utimes } from "node:fs/promises";
 import { realpathSync } from "node:fs";
+import { mkdir, rename, symlink, utimes } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
 import { publishedTensors } from "../../fixtures/headers/published.js";
 import { sparseCheckpoint } from "../../fixtures/headers/sparse.js";
+import {
+  checkpointConfig,
+  checkpointIdentity,
+  decodeSafetensors,
+  readSafetensors,
+  stripPrefix,
+} from "../../src/checkpoint/safetensors.js";
 import { encodeSafetensors, writeSafetensors } from "../../src/checkpoint/safetensors-writer.js";
-import { checkpointConfig, checkpointIdentity, decodeSafetensors, readSafetensors, stripPrefix } from "../../src/checkpoint/safetensors.js";
 import { float32, tensor } from "../../src/tensor.js";
-import { rawSafetensors, temporaryFolder, written } from "./folder.js";
 import { processorTime } from "../support/processor-time.js";
+import { rawSafetensors, temporaryFolder, written } from "./folder.js";
 
 const path = temporaryFolder();
 const F32_2 = { dtype: "F32", shape: [2], data_offsets: [0, 8] };
@@ -17,7 +23,11 @@ const F32_2 = { dtype: "F32", shape: [2], data_offsets: [0, 8] };
 describe("readSafetensors", () => {
   test("gives names, types, shapes and byte ranges that lie in the file", async () => {
     const file = path("good.safetensors");
-    await writeSafetensors(file, { b: float32([2, 3]), a: tensor("int64", [], BigInt64Array.of(7n)) }, { format: "pt" });
+    await writeSafetensors(
+      file,
+      { b: float32([2, 3]), a: tensor("int64", [], BigInt64Array.of(7n)) },
+      { format: "pt" },
+    );
     const { tensors, metadata } = await readSafetensors(file);
     expect(metadata).toEqual({ format: "pt" });
     expect([...tensors.keys()].sort()).toEqual(["a", "b"]);
@@ -27,13 +37,19 @@ describe("readSafetensors", () => {
   });
 
   test("accepts spaces after the header, tensors in any order, and tensors without elements", async () => {
-    const header = { b: { dtype: "U8", shape: [3], data_offsets: [1, 4] }, empty: { dtype: "F32", shape: [0], data_offsets: [1, 1] }, a: { dtype: "BOOL", shape: [1], data_offsets: [0, 1] } };
+    const header = {
+      b: { dtype: "U8", shape: [3], data_offsets: [1, 4] },
+      empty: { dtype: "F32", shape: [0], data_offsets: [1, 1] },
+      a: { dtype: "BOOL", shape: [1], data_offsets: [0, 1] },
+    };
     const file = await written(path("spaces.safetensors"), rawSafetensors(`${JSON.stringify(header)}     `, 4));
     expect((await readSafetensors(file)).tensors.size).toBe(3);
   });
 
   test("accepts a file without tensors", async () => {
-    expect((await readSafetensors(await written(path("none.safetensors"), rawSafetensors("{}", 0)))).tensors.size).toBe(0);
+    expect((await readSafetensors(await written(path("none.safetensors"), rawSafetensors("{}", 0)))).tensors.size).toBe(
+      0,
+    );
   });
 
   test("keeps a tensor called __proto__", async () => {
@@ -59,7 +75,10 @@ describe("readSafetensors", () => {
 
   test("a folder is refused", async () => {
     await mkdir(path("folder"));
-    await expect(readSafetensors(path("folder"))).rejects.toMatchObject({ code: "QEDIT_E_CHECKPOINT", message: expect.stringContaining("it is a folder") });
+    await expect(readSafetensors(path("folder"))).rejects.toMatchObject({
+      code: "QEDIT_E_CHECKPOINT",
+      message: expect.stringContaining("it is a folder"),
+    });
   });
 
   test("reads a header of 1933 tensors in well under a second", async () => {
@@ -91,9 +110,21 @@ describe("readSafetensors refuses", () => {
     ["a header that is not JSON", rawSafetensors("{abc}", 0), /not a JSON object/],
     ["a header that is cut off", rawSafetensors('{"a":{"dtype":"F32"', 0), /not a JSON object/],
     ["a header that is not UTF-8", new Uint8Array([4, 0, 0, 0, 0, 0, 0, 0, 0x7b, 0xff, 0xfe, 0x7d]), /not UTF-8/],
-    ["a name that occurs twice", rawSafetensors(`{"a":${JSON.stringify(F32_2)},"a":${JSON.stringify(F32_2)}}`, 8), /names "a" twice/],
-    ["a name that occurs twice in different spellings", rawSafetensors(`{"a":${JSON.stringify(F32_2)},"\\u0061"  :${JSON.stringify(F32_2)}}`, 8), /names "a" twice/],
-    ["a field that occurs twice", rawSafetensors('{"a":{"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]}}', 8), /names "dtype" twice/],
+    [
+      "a name that occurs twice",
+      rawSafetensors(`{"a":${JSON.stringify(F32_2)},"a":${JSON.stringify(F32_2)}}`, 8),
+      /names "a" twice/,
+    ],
+    [
+      "a name that occurs twice in different spellings",
+      rawSafetensors(`{"a":${JSON.stringify(F32_2)},"\\u0061"  :${JSON.stringify(F32_2)}}`, 8),
+      /names "a" twice/,
+    ],
+    [
+      "a field that occurs twice",
+      rawSafetensors('{"a":{"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]}}', 8),
+      /names "dtype" twice/,
+    ],
     ["a tensor that is no object", rawSafetensors({ a: 5 }, 0), /tensor "a" is not described/],
     ["a type of another format", entry({ dtype: "F4" }), /tensor "a" has the unknown type "F4"/],
     ["a type named as a property of objects", entry({ dtype: "toString" }), /unknown type "toString"/],
@@ -103,23 +134,51 @@ describe("readSafetensors refuses", () => {
     ["a fractional dimension", entry({ shape: [0.5] }), /has the shape \[0.5\]/],
     ["a dimension beyond safe integers", entry({ shape: [2 ** 60] }), /has the shape/],
     ["a product that overflows", entry({ shape: [2 ** 52, 2 ** 52] }), /wanted \S+ bytes, found 8/],
-    ["a product that overflows before a zero", entry({ shape: [...Array<number>(30).fill(2 ** 52), 0], data_offsets: [0, 0] }), /wanted NaN bytes/],
+    [
+      "a product that overflows before a zero",
+      entry({ shape: [...Array<number>(30).fill(2 ** 52), 0], data_offsets: [0, 0] }),
+      /wanted NaN bytes/,
+    ],
     ["one offset", entry({ data_offsets: [0] }), /wanted two non-negative integers/],
     ["a negative offset", entry({ data_offsets: [-8, 0] }), /wanted two non-negative integers/],
     ["an end before the begin", entry({ data_offsets: [8, 0] }), /ends at byte 0, before its begin 8/],
     ["a length that is not product times size", entry({ shape: [3] }), /of F32 \[3\] wanted 12 bytes, found 8/],
     ["a truncated file", rawSafetensors({ a: F32_2 }, 7), /cut off/],
     ["bytes after the last tensor", rawSafetensors({ a: F32_2 }, 9), /the tensors end at byte \d+, the file at \d+/],
-    ["overlapping tensors", rawSafetensors({ a: F32_2, b: { ...F32_2, data_offsets: [4, 12] } }, 12), /tensor "b" at byte \d+ overlaps "a"/],
-    ["a hole between tensors", rawSafetensors({ a: F32_2, b: { ...F32_2, data_offsets: [12, 20] } }, 20), /leaves a hole after "a"/],
-    ["a hole before the first tensor", rawSafetensors({ a: { ...F32_2, data_offsets: [4, 12] } }, 12), /leaves a hole after the header/],
-    ["nested metadata", rawSafetensors({ __metadata__: { a: { b: "c" } } }, 0), /metadata "a" wanted a string, found \{"b":"c"\}/],
+    [
+      "overlapping tensors",
+      rawSafetensors({ a: F32_2, b: { ...F32_2, data_offsets: [4, 12] } }, 12),
+      /tensor "b" at byte \d+ overlaps "a"/,
+    ],
+    [
+      "a hole between tensors",
+      rawSafetensors({ a: F32_2, b: { ...F32_2, data_offsets: [12, 20] } }, 20),
+      /leaves a hole after "a"/,
+    ],
+    [
+      "a hole before the first tensor",
+      rawSafetensors({ a: { ...F32_2, data_offsets: [4, 12] } }, 12),
+      /leaves a hole after the header/,
+    ],
+    [
+      "nested metadata",
+      rawSafetensors({ __metadata__: { a: { b: "c" } } }, 0),
+      /metadata "a" wanted a string, found \{"b":"c"\}/,
+    ],
     ["metadata that is a list", rawSafetensors({ __metadata__: ["a"] }, 0), /"__metadata__" is not a JSON object/],
     ["metadata with a number", rawSafetensors({ __metadata__: { a: 1 } }, 0), /metadata "a" wanted a string, found 1/],
-    ["a zip archive", "PK\u0003\u0004\u0014\u0000\u0000\u0000\u0000\u0000archive/data.pkl", /found a zip archive, as PyTorch's/],
+    [
+      "a zip archive",
+      "PK\u0003\u0004\u0014\u0000\u0000\u0000\u0000\u0000archive/data.pkl",
+      /found a zip archive, as PyTorch's/,
+    ],
     ["a pickle", Uint8Array.of(0x80, 2, 0x8a, 10, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20), /found a Python pickle/],
     ["a GGUF file", "GGUF\u0003\u0000\u0000\u0000\u0000\u0000", /found a GGUF file/],
-    ["a Git LFS pointer", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", /found a Git LFS pointer/],
+    [
+      "a Git LFS pointer",
+      "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
+      /found a Git LFS pointer/,
+    ],
     ["a web page", "<!DOCTYPE html><html></html>", /found a web page/],
   ])("%s", async (name, bytes, message) => {
     const file = await written(path(`${name}.safetensors`), bytes);
@@ -137,7 +196,9 @@ describe("decodeSafetensors", () => {
   test("gives offsets into the bytes", () => {
     const bytes = encodeSafetensors({ a: float32([2], Float32Array.of(1.5, -2)) });
     const a = decodeSafetensors(bytes, "stdin").tensors.get("a");
-    expect([...new Float32Array(bytes.slice(a?.offset, (a?.offset ?? 0) + (a?.length ?? 0)).buffer)]).toEqual([1.5, -2]);
+    expect([...new Float32Array(bytes.slice(a?.offset, (a?.offset ?? 0) + (a?.length ?? 0)).buffer)]).toEqual([
+      1.5, -2,
+    ]);
   });
 
   test("names its source in errors", () => {
@@ -170,7 +231,11 @@ describe("checkpointIdentity", () => {
 });
 
 describe("checkpointConfig", () => {
-  const withConfig = (config?: string) => ({ file: "x", tensors: new Map(), metadata: config === undefined ? {} : { config } });
+  const withConfig = (config?: string) => ({
+    file: "x",
+    tensors: new Map(),
+    metadata: config === undefined ? {} : { config },
+  });
 
   test("gives the JSON object, and an empty one when there is none", () => {
     expect(checkpointConfig(withConfig('{"num_layers":2}'))).toEqual({ num_layers: 2 });
@@ -184,12 +249,19 @@ describe("checkpointConfig", () => {
 
 describe("stripPrefix", () => {
   const stored = { dtype: "F32", shape: [], file: "/x", offset: 0, length: 4 } as const;
-  const named = (...names: string[]) => ({ file: "x", tensors: new Map(names.map((name) => [name, stored])), metadata: {} });
+  const named = (...names: string[]) => ({
+    file: "x",
+    tensors: new Map(names.map((name) => [name, stored])),
+    metadata: {},
+  });
   const six = (prefix: string) => Array.from({ length: 6 }, (_, i) => `${prefix}${i}`);
   const keys = (...names: string[]) => [...stripPrefix(named(...names)).tensors.keys()];
 
   test("takes off the most frequent prefix and leaves out what does not carry it", () => {
-    expect(keys(...six("net."), ...six("model.diffusion_model."), "model.diffusion_model.x", "vae.y")).toEqual([...six(""), "x"]);
+    expect(keys(...six("net."), ...six("model.diffusion_model."), "model.diffusion_model.x", "vae.y")).toEqual([
+      ...six(""),
+      "x",
+    ]);
   });
 
   test("does not count a prefix of five keys, and falls back to model.", () => {

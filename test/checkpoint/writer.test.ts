@@ -1,7 +1,7 @@
 // Written files: their layout, and that a write happens whole or not at all.
 
-import { chmod, mkdir, readFile, readdir, symlink, writeFile } from "node:fs/promises";
 import { existsSync } from "node:fs";
+import { chmod, mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
 import { encodeSafetensors, writeSafetensors } from "../../src/checkpoint/safetensors-writer.js";
 import { removeTemporaryFiles, writeFileAtomically } from "../../src/files.js";
@@ -23,15 +23,24 @@ describe("encodeSafetensors", () => {
 
   test("puts wide types first, then sorts by name, with metadata before all", () => {
     const bytes = encodeSafetensors(
-      { b: float32([1]), n: { ...float32([1]), storedAs: "BF16" }, a: float32([1]), l: tensor("int64", [1], BigInt64Array.of(1n)) },
+      {
+        b: float32([1]),
+        n: { ...float32([1]), storedAs: "BF16" },
+        a: float32([1]),
+        l: tensor("int64", [1], BigInt64Array.of(1n)),
+      },
       { format: "pt" },
     );
-    const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + (bytes[0] ?? 0) + 256 * (bytes[1] ?? 0)))) as object;
+    const header = JSON.parse(
+      new TextDecoder().decode(bytes.subarray(8, 8 + (bytes[0] ?? 0) + 256 * (bytes[1] ?? 0))),
+    ) as object;
     expect(Object.keys(header)).toEqual(["__metadata__", "l", "a", "b", "n"]);
   });
 
   test("stores only floats as smaller floats", () => {
-    expect(() => encodeSafetensors({ a: { ...tensor("uint8", [1], BYTES.slice(0, 1)), storedAs: "BF16" } })).toThrow("internal:");
+    expect(() => encodeSafetensors({ a: { ...tensor("uint8", [1], BYTES.slice(0, 1)), storedAs: "BF16" } })).toThrow(
+      "internal:",
+    );
   });
 });
 
@@ -76,17 +85,26 @@ describe("writeFileAtomically", () => {
 
   test("a file where a folder should be is refused", async () => {
     await writeFile(path("plain"), "");
-    await expect(writeFileAtomically(path("plain/x"), BYTES)).rejects.toMatchObject({ code: "QEDIT_E_IO", message: expect.stringContaining("not a folder") });
+    await expect(writeFileAtomically(path("plain/x"), BYTES)).rejects.toMatchObject({
+      code: "QEDIT_E_IO",
+      message: expect.stringContaining("not a folder"),
+    });
   });
 
   test.skipIf(process.getuid?.() === 0)("a folder without write permission is refused", async () => {
     await mkdir(path("locked"));
     await chmod(path("locked"), 0o500);
-    await expect(writeFileAtomically(path("locked/x"), BYTES)).rejects.toMatchObject({ code: "QEDIT_E_IO", message: expect.stringContaining("permission denied") });
+    await expect(writeFileAtomically(path("locked/x"), BYTES)).rejects.toMatchObject({
+      code: "QEDIT_E_IO",
+      message: expect.stringContaining("permission denied"),
+    });
   });
 
   test.skipIf(!existsSync("/dev/full"))("a full disk is said in one line", async () => {
-    await expect(writeFileAtomically("/dev/full", BYTES)).rejects.toMatchObject({ code: "QEDIT_E_IO", message: "Cannot write /dev/full: no space is left on the disk" });
+    await expect(writeFileAtomically("/dev/full", BYTES)).rejects.toMatchObject({
+      code: "QEDIT_E_IO",
+      message: "Cannot write /dev/full: no space is left on the disk",
+    });
   });
 });
 
@@ -94,8 +112,12 @@ describe("removeTemporaryFiles", () => {
   test("removes the file of a write under way, so that the write fails", async () => {
     await mkdir(path("interrupted"));
     const write = writeFileAtomically(path("interrupted/x.bin"), new Uint8Array(50_000_000));
-    const outcome = write.then(() => "written", () => "failed");
-    for (let i = 0; i < 1000 && (await readdir(path("interrupted"))).length === 0; i++) await new Promise((resolve) => setImmediate(resolve));
+    const outcome = write.then(
+      () => "written",
+      () => "failed",
+    );
+    for (let i = 0; i < 1000 && (await readdir(path("interrupted"))).length === 0; i++)
+      await new Promise((resolve) => setImmediate(resolve));
     removeTemporaryFiles();
     expect(await outcome).toBe("failed");
     expect(await readdir(path("interrupted"))).toEqual([]);

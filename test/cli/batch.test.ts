@@ -1,9 +1,10 @@
 // A batch: one load of each network for many jobs, jobs that fail alone, and a stop at any moment that --resume makes good.
-import { copyFileSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+
 import type { ChildProcess } from "node:child_process";
+import { copyFileSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import sharp from "sharp";
 import { beforeAll, describe, expect, test } from "vitest";
-import { done, jsonLines, loads, ONCE, TINY, writeJobs, type Result } from "./jobs.js";
+import { done, jsonLines, loads, ONCE, type Result, TINY, writeJobs } from "./jobs.js";
 import { CAT, expectRefusal, LORA, qedit, ROCKET, shell, workFolder } from "./qedit.js";
 
 const folder = workFolder();
@@ -17,8 +18,15 @@ beforeAll(async () => {
   copyFileSync(ROCKET, folder.at("rocket.jpg"));
 });
 
-const jobs = (count: number, place: string) => Array.from({ length: count }, (_, index) => ({ images: ["cat.jpg"], prompt: "make it red", output: `${place}/${index + 1}.png`, seed: index }));
-const statuses = (stdout: string) => Object.fromEntries(jsonLines<Result>(stdout).map(({ job, status }) => [job, status]));
+const jobs = (count: number, place: string) =>
+  Array.from({ length: count }, (_, index) => ({
+    images: ["cat.jpg"],
+    prompt: "make it red",
+    output: `${place}/${index + 1}.png`,
+    seed: index,
+  }));
+const statuses = (stdout: string) =>
+  Object.fromEntries(jsonLines<Result>(stdout).map(({ job, status }) => [job, status]));
 
 async function expectWhole(place: string, count: number): Promise<void> {
   const names = readdirSync(folder.at(place));
@@ -28,59 +36,93 @@ async function expectWhole(place: string, count: number): Promise<void> {
 }
 
 describe("a hundred jobs", () => {
-  test("cost one load of each network when all fit into memory, job by job", async () => {
-    writeJobs(folder.at("hundred.jsonl"), jobs(100, "hundred"));
-    const { stdout, stderr } = await done(["batch", "hundred.jsonl", ...TINY, "--events", "hundred.ndjson", "--verbose"], here);
-    expect(stderr).toMatch(/: job by job, 5 loads at most$/m);
-    expect(loads(folder.at("hundred.ndjson"))).toEqual(ONCE);
-    expect(Object.values(statuses(stdout))).toEqual(Array(100).fill("done"));
-    await expectWhole("hundred", 100);
-  }, SLOW);
+  test(
+    "cost one load of each network when all fit into memory, job by job",
+    async () => {
+      writeJobs(folder.at("hundred.jsonl"), jobs(100, "hundred"));
+      const { stdout, stderr } = await done(
+        ["batch", "hundred.jsonl", ...TINY, "--events", "hundred.ndjson", "--verbose"],
+        here,
+      );
+      expect(stderr).toMatch(/: job by job, 5 loads at most$/m);
+      expect(loads(folder.at("hundred.ndjson"))).toEqual(ONCE);
+      expect(Object.values(statuses(stdout))).toEqual(Array(100).fill("done"));
+      await expectWhole("hundred", 100);
+    },
+    SLOW,
+  );
 
-  test("cost one load of each network in little memory, stage by stage, and give the same pictures", async () => {
-    writeJobs(folder.at("staged.jsonl"), jobs(100, "staged"));
-    const { stderr } = await done(["batch", "staged.jsonl", ...TINY, "--memory", "1M", "--no-cache", "--events", "staged.ndjson", "--verbose"], here);
-    expect(stderr).toMatch(/: stage by stage, 5 loads at most$/m);
-    expect(loads(folder.at("staged.ndjson"))).toEqual(ONCE);
-    for (const index of [1, 50, 100]) expect(readFileSync(folder.at(`staged/${index}.png`)).equals(readFileSync(folder.at(`hundred/${index}.png`)))).toBe(true);
-  }, SLOW);
+  test(
+    "cost one load of each network in little memory, stage by stage, and give the same pictures",
+    async () => {
+      writeJobs(folder.at("staged.jsonl"), jobs(100, "staged"));
+      const { stderr } = await done(
+        ["batch", "staged.jsonl", ...TINY, "--memory", "1M", "--no-cache", "--events", "staged.ndjson", "--verbose"],
+        here,
+      );
+      expect(stderr).toMatch(/: stage by stage, 5 loads at most$/m);
+      expect(loads(folder.at("staged.ndjson"))).toEqual(ONCE);
+      for (const index of [1, 50, 100])
+        expect(
+          readFileSync(folder.at(`staged/${index}.png`)).equals(readFileSync(folder.at(`hundred/${index}.png`))),
+        ).toBe(true);
+    },
+    SLOW,
+  );
 });
 
-test("jobs with different LoRAs are grouped, so that each transformer is opened once", async () => {
-  const mixed = jobs(6, "mixed").map((job, index) => (index % 2 === 0 ? job : { ...job, lora: [`${LORA}:0.${index}`] }));
-  writeJobs(folder.at("mixed.jsonl"), mixed);
-  await done(["batch", "mixed.jsonl", ...TINY, "--memory", "1M", "--events", "mixed.ndjson"], here);
-  expect(loads(folder.at("mixed.ndjson"))).toEqual({ ...ONCE, transformer: 2 });
-}, SLOW);
+test(
+  "jobs with different LoRAs are grouped, so that each transformer is opened once",
+  async () => {
+    const mixed = jobs(6, "mixed").map((job, index) =>
+      index % 2 === 0 ? job : { ...job, lora: [`${LORA}:0.${index}`] },
+    );
+    writeJobs(folder.at("mixed.jsonl"), mixed);
+    await done(["batch", "mixed.jsonl", ...TINY, "--memory", "1M", "--events", "mixed.ndjson"], here);
+    expect(loads(folder.at("mixed.ndjson"))).toEqual({ ...ONCE, transformer: 2 });
+  },
+  SLOW,
+);
 
 describe("kill -9 in the middle", () => {
   test.each([
     ["job by job", "killed", []],
     ["stage by stage", "killed-staged", ["--memory", "1M"]],
-  ])("of a batch %s leaves no torn file, and --resume does the rest and no job twice", async (_order, place, options) => {
-    writeJobs(folder.at(`${place}.jsonl`), jobs(12, place));
-    const args = ["batch", `${place}.jsonl`, ...TINY, ...options];
-    const env = { ...here.env, XDG_CACHE_HOME: folder.at(`${place}-cache`) };
-    const killAt = (lines: number) => (child: ChildProcess) => {
-      let text = "";
-      child.stdout!.on("data", (part: Buffer) => {
-        text += part.toString();
-        if (text.split("\n").length > lines) child.kill("SIGKILL");
-      });
-    };
-    const killed = await qedit(args, { ...here, env, started: killAt(3) });
-    expect(killed.signal).toBe("SIGKILL");
-    const made = readdirSync(folder.at(place)).filter((name) => !name.startsWith("."));
-    expect(made.length).toBeGreaterThanOrEqual(3);
-    for (const name of made) await sharp(folder.at(`${place}/${name}`)).stats();
+  ])(
+    "of a batch %s leaves no torn file, and --resume does the rest and no job twice",
+    async (_order, place, options) => {
+      writeJobs(folder.at(`${place}.jsonl`), jobs(12, place));
+      const args = ["batch", `${place}.jsonl`, ...TINY, ...options];
+      const env = { ...here.env, XDG_CACHE_HOME: folder.at(`${place}-cache`) };
+      const killAt = (lines: number) => (child: ChildProcess) => {
+        let text = "";
+        child.stdout!.on("data", (part: Buffer) => {
+          text += part.toString();
+          if (text.split("\n").length > lines) child.kill("SIGKILL");
+        });
+      };
+      const killed = await qedit(args, { ...here, env, started: killAt(3) });
+      expect(killed.signal).toBe("SIGKILL");
+      const made = readdirSync(folder.at(place)).filter((name) => !name.startsWith("."));
+      expect(made.length).toBeGreaterThanOrEqual(3);
+      for (const name of made) await sharp(folder.at(`${place}/${name}`)).stats();
 
-    const resumed = await done([...args, "--resume"], { ...here, env });
-    const results = jsonLines<Result>(resumed.stdout);
-    expect(results).toHaveLength(12);
-    expect(results.filter(({ status }) => status === "skipped").map(({ output }) => output!.split("/")[1]).sort()).toEqual(made.sort());
-    await expectWhole(place, 12);
-    expect(Object.values(statuses((await done([...args, "--resume"], here)).stdout))).toEqual(Array(12).fill("skipped"));
-  }, SLOW);
+      const resumed = await done([...args, "--resume"], { ...here, env });
+      const results = jsonLines<Result>(resumed.stdout);
+      expect(results).toHaveLength(12);
+      expect(
+        results
+          .filter(({ status }) => status === "skipped")
+          .map(({ output }) => output!.split("/")[1])
+          .sort(),
+      ).toEqual(made.sort());
+      await expectWhole(place, 12);
+      expect(Object.values(statuses((await done([...args, "--resume"], here)).stdout))).toEqual(
+        Array(12).fill("skipped"),
+      );
+    },
+    SLOW,
+  );
 });
 
 describe("a job that fails", () => {
@@ -110,7 +152,10 @@ describe("a job that fails", () => {
   }, SLOW);
 
   test("leaves the others alone", async () => {
-    expect(results.filter(({ status }) => status === "done").map(({ output }) => output)).toEqual(["some/1.png", "some/12.jpg"]);
+    expect(results.filter(({ status }) => status === "done").map(({ output }) => output)).toEqual([
+      "some/1.png",
+      "some/12.jpg",
+    ]);
     expect((await sharp(folder.at("some/12.jpg")).metadata()).format).toBe("jpeg");
   });
 
@@ -132,14 +177,21 @@ describe("a job that fails", () => {
     expect(error!.hint ?? "").toMatch(hint);
   });
 
-  test("is run again by --last-failed once it was mended, and the others are not", async () => {
-    writeFileSync(folder.at("some.jsonl"), written.map((line) => line.replace(', "stesp": 4', "").replace("missing", "rocket")).join("\n"));
-    const { code, stdout } = await qedit(["batch", "some.jsonl", ...TINY, "--last-failed"], here);
-    expect(code).toBe(6);
-    const again = jsonLines<Result>(stdout);
-    expect(again.filter(({ status }) => status === "done").map(({ line }) => line)).toEqual([3, 4]);
-    expect(again.map(({ line }) => line).sort((a, b) => a - b)).toEqual([3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
-  }, SLOW);
+  test(
+    "is run again by --last-failed once it was mended, and the others are not",
+    async () => {
+      writeFileSync(
+        folder.at("some.jsonl"),
+        written.map((line) => line.replace(', "stesp": 4', "").replace("missing", "rocket")).join("\n"),
+      );
+      const { code, stdout } = await qedit(["batch", "some.jsonl", ...TINY, "--last-failed"], here);
+      expect(code).toBe(6);
+      const again = jsonLines<Result>(stdout);
+      expect(again.filter(({ status }) => status === "done").map(({ line }) => line)).toEqual([3, 4]);
+      expect(again.map(({ line }) => line).sort((a, b) => a - b)).toEqual([3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+    },
+    SLOW,
+  );
 });
 
 describe("--resume", () => {
@@ -155,62 +207,103 @@ describe("--resume", () => {
     expect(stderr).toMatch(/hint: .*qedit batch again\.jsonl --resume$/m);
   });
 
-  test("does a job again whose content changed, and one whose result is gone", async () => {
-    const [first, second, third] = jobs(3, "again");
-    writeJobs(folder.at("again.jsonl"), [first!, { ...second, seed: 77 }, third!]);
-    rmSync(folder.at("again/3.png"));
-    const before = readFileSync(folder.at("again/2.png"));
-    const { stdout } = await done(["batch", "again.jsonl", ...TINY, "--resume"], here);
-    expect(statuses(stdout)).toEqual({ 1: "skipped", 2: "done", 3: "done" });
-    expect(readFileSync(folder.at("again/2.png")).equals(before)).toBe(false);
-  }, SLOW);
+  test(
+    "does a job again whose content changed, and one whose result is gone",
+    async () => {
+      const [first, second, third] = jobs(3, "again");
+      writeJobs(folder.at("again.jsonl"), [first!, { ...second, seed: 77 }, third!]);
+      rmSync(folder.at("again/3.png"));
+      const before = readFileSync(folder.at("again/2.png"));
+      const { stdout } = await done(["batch", "again.jsonl", ...TINY, "--resume"], here);
+      expect(statuses(stdout)).toEqual({ 1: "skipped", 2: "done", 3: "done" });
+      expect(readFileSync(folder.at("again/2.png")).equals(before)).toBe(false);
+    },
+    SLOW,
+  );
 
-  test("leaves a result alone that somebody changed, and warns of it", async () => {
-    writeFileSync(folder.at("again/1.png"), "mine");
-    const { stdout, stderr } = await done(["batch", "again.jsonl", ...TINY, "--resume"], here);
-    expect(jsonLines<Result>(stdout)[0]).toMatchObject({ status: "skipped", reason: "done before, and changed since" });
-    expect(stderr).toMatch(/warning: again\/1\.png was changed since it was made/);
-    expect(readFileSync(folder.at("again/1.png"), "utf8")).toBe("mine");
-  }, SLOW);
+  test(
+    "leaves a result alone that somebody changed, and warns of it",
+    async () => {
+      writeFileSync(folder.at("again/1.png"), "mine");
+      const { stdout, stderr } = await done(["batch", "again.jsonl", ...TINY, "--resume"], here);
+      expect(jsonLines<Result>(stdout)[0]).toMatchObject({
+        status: "skipped",
+        reason: "done before, and changed since",
+      });
+      expect(stderr).toMatch(/warning: again\/1\.png was changed since it was made/);
+      expect(readFileSync(folder.at("again/1.png"), "utf8")).toBe("mine");
+    },
+    SLOW,
+  );
 
-  test("replaces the older result of a changed job that was killed just before its new one was there", async () => {
-    writeJobs(folder.at("older.jsonl"), jobs(1, "older"));
-    await done(["batch", "older.jsonl", ...TINY], here);
-    const older = readFileSync(folder.at("older/1.png"));
-    writeJobs(folder.at("older.jsonl"), [{ ...jobs(1, "older")[0], seed: 9 }]);
-    await done(["batch", "older.jsonl", ...TINY, "--resume"], here);
-    // As if the process had been killed after it announced the new result, and before the file was renamed.
-    writeFileSync(folder.at("older/1.png"), older);
-    expect(statuses((await done(["batch", "older.jsonl", ...TINY, "--resume"], here)).stdout)).toEqual({ 1: "done" });
-    expect(readFileSync(folder.at("older/1.png")).equals(older)).toBe(false);
-  }, SLOW);
+  test(
+    "replaces the older result of a changed job that was killed just before its new one was there",
+    async () => {
+      writeJobs(folder.at("older.jsonl"), jobs(1, "older"));
+      await done(["batch", "older.jsonl", ...TINY], here);
+      const older = readFileSync(folder.at("older/1.png"));
+      writeJobs(folder.at("older.jsonl"), [{ ...jobs(1, "older")[0], seed: 9 }]);
+      await done(["batch", "older.jsonl", ...TINY, "--resume"], here);
+      // As if the process had been killed after it announced the new result, and before the file was renamed.
+      writeFileSync(folder.at("older/1.png"), older);
+      expect(statuses((await done(["batch", "older.jsonl", ...TINY, "--resume"], here)).stdout)).toEqual({ 1: "done" });
+      expect(readFileSync(folder.at("older/1.png")).equals(older)).toBe(false);
+    },
+    SLOW,
+  );
 
-  test("takes a result as done whose last line the journal lost", async () => {
-    writeJobs(folder.at("lost.jsonl"), jobs(2, "lost"));
-    await done(["batch", "lost.jsonl", ...TINY], here);
-    const state = folder.at("state/qedit/batches");
-    const journal = readdirSync(state).map((name) => `${state}/${name}`).find((path) => readFileSync(path, "utf8").includes("/lost/2.png"))!;
-    const lines = readFileSync(journal, "utf8").trimEnd().split("\n");
-    // The end of a journal whose process was killed between renaming the file and saying so, and half a line.
-    writeFileSync(journal, `${lines.slice(0, -1).join("\n")}\n${lines.at(-1)!.slice(0, 20)}`);
-    expect(statuses((await done(["batch", "lost.jsonl", ...TINY, "--resume"], here)).stdout)).toEqual({ 1: "skipped", 2: "skipped" });
-  }, SLOW);
+  test(
+    "takes a result as done whose last line the journal lost",
+    async () => {
+      writeJobs(folder.at("lost.jsonl"), jobs(2, "lost"));
+      await done(["batch", "lost.jsonl", ...TINY], here);
+      const state = folder.at("state/qedit/batches");
+      const journal = readdirSync(state)
+        .map((name) => `${state}/${name}`)
+        .find((path) => readFileSync(path, "utf8").includes("/lost/2.png"))!;
+      const lines = readFileSync(journal, "utf8").trimEnd().split("\n");
+      // The end of a journal whose process was killed between renaming the file and saying so, and half a line.
+      writeFileSync(journal, `${lines.slice(0, -1).join("\n")}\n${lines.at(-1)!.slice(0, 20)}`);
+      expect(statuses((await done(["batch", "lost.jsonl", ...TINY, "--resume"], here)).stdout)).toEqual({
+        1: "skipped",
+        2: "skipped",
+      });
+    },
+    SLOW,
+  );
 });
 
 test("--max-failures stops, and says what was not run", async () => {
-  writeJobs(folder.at("most.jsonl"), [{ images: ["missing.jpg"], prompt: "x", output: "most/1.png" }, { images: ["gone.jpg"], prompt: "x", output: "most/2.png" }, ...jobs(3, "most").slice(2)]);
+  writeJobs(folder.at("most.jsonl"), [
+    { images: ["missing.jpg"], prompt: "x", output: "most/1.png" },
+    { images: ["gone.jpg"], prompt: "x", output: "most/2.png" },
+    ...jobs(3, "most").slice(2),
+  ]);
   const { code, stdout } = await qedit(["batch", "most.jsonl", ...TINY, "--max-failures", "2"], here);
   expect(code).toBe(6);
-  expect(jsonLines<Result>(stdout).map(({ status, reason }) => reason ?? status)).toEqual(["failed", "failed", "not run"]);
+  expect(jsonLines<Result>(stdout).map(({ status, reason }) => reason ?? status)).toEqual([
+    "failed",
+    "failed",
+    "not run",
+  ]);
   expect(existsSync(folder.at("most/3.png"))).toBe(false);
 });
 
-test("shards share the jobs out, each job to one of them", async () => {
-  writeJobs(folder.at("shards.jsonl"), jobs(5, "shards"));
-  const ended = await Promise.all([1, 2].map((index) => done(["batch", "shards.jsonl", ...TINY, "--shard", `${index}/2`], here)));
-  expect(ended.map(({ stdout }) => jsonLines<Result>(stdout).map(({ job }) => job))).toEqual([[1, 3, 5], [2, 4]]);
-  await expectWhole("shards", 5);
-}, SLOW);
+test(
+  "shards share the jobs out, each job to one of them",
+  async () => {
+    writeJobs(folder.at("shards.jsonl"), jobs(5, "shards"));
+    const ended = await Promise.all(
+      [1, 2].map((index) => done(["batch", "shards.jsonl", ...TINY, "--shard", `${index}/2`], here)),
+    );
+    expect(ended.map(({ stdout }) => jsonLines<Result>(stdout).map(({ job }) => job))).toEqual([
+      [1, 3, 5],
+      [2, 4],
+    ]);
+    await expectWhole("shards", 5);
+  },
+  SLOW,
+);
 
 test("jobs come through a pipe, relative to the folder, and results go into one", async () => {
   const line = `printf '{"images": ["cat.jpg"], "prompt": "x", "output": "piped/%s.png"}\\n' 1 2 | qedit batch - ${TINY.join(" ")} | cat > piped.jsonl`;
@@ -220,21 +313,29 @@ test("jobs come through a pipe, relative to the folder, and results go into one"
   await expectWhole("piped", 2);
 });
 
-test("Ctrl-C ends with 130, and the rest is done by --resume", async () => {
-  writeJobs(folder.at("stopped.jsonl"), jobs(30, "stopped"));
-  const started = (child: ChildProcess) => child.stdout!.once("data", () => child.kill("SIGINT"));
-  const stopped = await qedit(["batch", "stopped.jsonl", ...TINY], { ...here, started });
-  expect(stopped.code).toBe(130);
-  expect(stopped.stderr).toMatch(/error: Stopped\n/);
-  const { stdout } = await done(["batch", "stopped.jsonl", ...TINY, "--resume"], here);
-  expect(Object.keys(statuses(stdout))).toHaveLength(30);
-  await expectWhole("stopped", 30);
-}, SLOW);
+test(
+  "Ctrl-C ends with 130, and the rest is done by --resume",
+  async () => {
+    writeJobs(folder.at("stopped.jsonl"), jobs(30, "stopped"));
+    const started = (child: ChildProcess) => child.stdout!.once("data", () => child.kill("SIGINT"));
+    const stopped = await qedit(["batch", "stopped.jsonl", ...TINY], { ...here, started });
+    expect(stopped.code).toBe(130);
+    expect(stopped.stderr).toMatch(/error: Stopped\n/);
+    const { stdout } = await done(["batch", "stopped.jsonl", ...TINY, "--resume"], here);
+    expect(Object.keys(statuses(stdout))).toHaveLength(30);
+    await expectWhole("stopped", 30);
+  },
+  SLOW,
+);
 
 describe.concurrent("refuses, before anything is computed,", () => {
   test("two jobs with one output", async () => {
     writeJobs(folder.at("same.jsonl"), [...jobs(2, "same"), { ...jobs(1, "same")[0], output: "./same/../same/2.png" }]);
-    expectRefusal(await qedit(["batch", "same.jsonl", ...TINY], here), { code: 2, message: /Cannot write same\/2\.png twice: line 2 and line 3/, hint: /"output"/ });
+    expectRefusal(await qedit(["batch", "same.jsonl", ...TINY], here), {
+      code: 2,
+      message: /Cannot write same\/2\.png twice: line 2 and line 3/,
+      hint: /"output"/,
+    });
   });
 
   test.each([
@@ -247,6 +348,10 @@ describe.concurrent("refuses, before anything is computed,", () => {
 
   test("an empty file of jobs", async () => {
     writeFileSync(folder.at("empty.jsonl"), "\n  \n");
-    expectRefusal(await qedit(["batch", "empty.jsonl", ...TINY], here), { code: 2, message: /There is no job/, hint: /"images"/ });
+    expectRefusal(await qedit(["batch", "empty.jsonl", ...TINY], here), {
+      code: 2,
+      message: /There is no job/,
+      hint: /"images"/,
+    });
   });
 });

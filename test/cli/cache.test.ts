@@ -2,7 +2,7 @@
 import { existsSync, readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { beforeAll, describe, expect, test } from "vitest";
 import { done, jsonLines, loads, ONCE, TINY } from "./jobs.js";
-import { CAT, models, qedit, QUICK, workFolder } from "./qedit.js";
+import { CAT, models, QUICK, qedit, workFolder } from "./qedit.js";
 
 const folder = workFolder();
 
@@ -10,7 +10,8 @@ const folder = workFolder();
 const SLOW = 120_000;
 
 const cacheAt = (name: string) => ({ cwd: folder.path, env: { XDG_CACHE_HOME: folder.at(name) } });
-const entries = (name: string) => readdirSync(folder.at(`${name}/qedit/artifacts`)).map((each) => folder.at(`${name}/qedit/artifacts/${each}`));
+const entries = (name: string) =>
+  readdirSync(folder.at(`${name}/qedit/artifacts`)).map((each) => folder.at(`${name}/qedit/artifacts/${each}`));
 const RUN = ["run", CAT, "-p", "make it red", ...TINY];
 const bytes = (name: string) => readFileSync(folder.at(name));
 
@@ -25,10 +26,13 @@ describe("a second run", () => {
     expect(loads(folder.at("computed.ndjson"))).toEqual(ONCE);
     expect(loads(folder.at("cached.ndjson"))).toEqual({ "VAE decoder": 1 });
     expect(stderr.match(/^(encode-image|encode-prompt|sample): taken from the cache$/gm)).toHaveLength(3);
-    const hits = jsonLines<{ event: string; action: string; stage: string }>(bytes("cached.ndjson").toString()).filter(({ event, action }) => event === "cache" && action === "hit");
+    const hits = jsonLines<{ event: string; action: string; stage: string }>(bytes("cached.ndjson").toString()).filter(
+      ({ event, action }) => event === "cache" && action === "hit",
+    );
     expect(hits.map(({ stage }) => stage)).toEqual(["encode-image", "encode-prompt", "sample"]);
     expect(bytes("cached.png").equals(bytes("computed.png"))).toBe(true);
-    for (const name of readdirSync(folder.at("computed"))) expect(bytes(`cached/${name}`).equals(bytes(`computed/${name}`)), name).toBe(true);
+    for (const name of readdirSync(folder.at("computed")))
+      expect(bytes(`cached/${name}`).equals(bytes(`computed/${name}`)), name).toBe(true);
   });
 
   test("with another seed, other steps and another LoRA strength skips the encoders", async () => {
@@ -37,8 +41,14 @@ describe("a second run", () => {
   });
 
   test.each([
-    [["--size", "64x32"], ["VAE encoder", "transformer", "VAE decoder"]],
-    [["-p", "make it blue"], ["vision tower", "language model", "transformer", "VAE decoder"]],
+    [
+      ["--size", "64x32"],
+      ["VAE encoder", "transformer", "VAE decoder"],
+    ],
+    [
+      ["-p", "make it blue"],
+      ["vision tower", "language model", "transformer", "VAE decoder"],
+    ],
     [["--no-cache"], Object.keys(ONCE)],
     [["--threads", "2"], Object.keys(ONCE)],
   ])("with %j computes what that changes", async (options, networks) => {
@@ -48,7 +58,21 @@ describe("a second run", () => {
   });
 
   test("by the stages' own commands uses what run kept, and the other way round", async () => {
-    await done(["encode-image", CAT, "--size", "48x32", ...models({}, ["--vae"]), ...QUICK, "--events", "stage.ndjson", "-o", "stage.safetensors"], here);
+    await done(
+      [
+        "encode-image",
+        CAT,
+        "--size",
+        "48x32",
+        ...models({}, ["--vae"]),
+        ...QUICK,
+        "--events",
+        "stage.ndjson",
+        "-o",
+        "stage.safetensors",
+      ],
+      here,
+    );
     expect(loads(folder.at("stage.ndjson"))).toEqual({});
     expect(bytes("stage.safetensors").equals(bytes("computed/latents.safetensors"))).toBe(true);
   });
@@ -82,25 +106,39 @@ test("the limit holds, and what was used last stays", async () => {
   const old = entries("limited");
   old.forEach((path, index) => utimesSync(path, 1000 + index, 1000 + index));
   const total = old.reduce((sum, path) => sum + statSync(path).size, 0);
-  await done([...RUN, "-p", "make it blue", "-o", "second.png"], { ...here, env: { ...here.env, QEDIT_CACHE_LIMIT: String(total) } });
+  await done([...RUN, "-p", "make it blue", "-o", "second.png"], {
+    ...here,
+    env: { ...here.env, QEDIT_CACHE_LIMIT: String(total) },
+  });
   const now = entries("limited");
   expect(now.reduce((sum, path) => sum + statSync(path).size, 0)).toBeLessThanOrEqual(total);
   await done([...RUN, "-p", "make it blue", "-o", "third.png", "--events", "third.ndjson"], here);
   expect(loads(folder.at("third.ndjson"))).toEqual({ "VAE decoder": 1 });
 });
 
-test("several processes share one cache", async () => {
-  const here = cacheAt("shared");
-  const ended = await Promise.all([1, 2, 3, 4].map((index) => qedit([...RUN, "--seeds", "1..3", "-o", `shared-${index}.png`, "--cache-limit", "60K"], here)));
-  expect(ended.map(({ code, stderr }) => (code === 0 ? "" : stderr))).toEqual(["", "", "", ""]);
-  for (const index of [2, 3, 4]) expect(bytes(`shared-${index}-0003.png`).equals(bytes("shared-1-0003.png"))).toBe(true);
-  expect(entries("shared").filter((path) => !path.endsWith(".safetensors"))).toEqual([]);
-}, SLOW);
+test(
+  "several processes share one cache",
+  async () => {
+    const here = cacheAt("shared");
+    const ended = await Promise.all(
+      [1, 2, 3, 4].map((index) =>
+        qedit([...RUN, "--seeds", "1..3", "-o", `shared-${index}.png`, "--cache-limit", "60K"], here),
+      ),
+    );
+    expect(ended.map(({ code, stderr }) => (code === 0 ? "" : stderr))).toEqual(["", "", "", ""]);
+    for (const index of [2, 3, 4])
+      expect(bytes(`shared-${index}-0003.png`).equals(bytes("shared-1-0003.png"))).toBe(true);
+    expect(entries("shared").filter((path) => !path.endsWith(".safetensors"))).toEqual([]);
+  },
+  SLOW,
+);
 
 test("a cache that cannot be written to is warned of once, and the picture is made", async () => {
   writeFileSync(folder.at("closed"), "");
   const { stderr } = await done([...RUN, "-o", "closed.png"], cacheAt("closed"));
-  expect(stderr.match(/^warning: .*$/gm)).toEqual([`warning: results are not kept for later runs in ${folder.at("closed/qedit/artifacts")}: a part of its path is a file, not a folder`]);
+  expect(stderr.match(/^warning: .*$/gm)).toEqual([
+    `warning: results are not kept for later runs in ${folder.at("closed/qedit/artifacts")}: a part of its path is a file, not a folder`,
+  ]);
 });
 
 describe("qedit cache", () => {
@@ -112,7 +150,10 @@ describe("qedit cache", () => {
 
   test("path and list say what lies where", async () => {
     expect((await done(["cache", "path"], here)).stdout).toBe(`${folder.at("managed/qedit/artifacts")}\n`);
-    const { bytes: total, entries: listed } = JSON.parse((await done(["cache", "list", "--json"], here)).stdout) as { bytes: number; entries: { kind: string; bytes: number }[] };
+    const { bytes: total, entries: listed } = JSON.parse((await done(["cache", "list", "--json"], here)).stdout) as {
+      bytes: number;
+      entries: { kind: string; bytes: number }[];
+    };
     expect(listed.map(({ kind }) => kind).sort()).toEqual(["cond", "latents", "samples"]);
     expect(listed.reduce((sum, each) => sum + each.bytes, 0)).toBe(total);
     expect((await done(["cache", "list"], here)).stdout).toMatch(/\n3 results, .* MB, in /);

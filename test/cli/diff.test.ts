@@ -10,7 +10,10 @@ const here = folder.path;
 
 beforeAll(async () => {
   const cat = catIn(here);
-  await Promise.all([succeed(["run", cat, ...QUICK_EDIT, "-o", "a.png"], here), succeed(["run", cat, ...QUICK_EDIT, "--seed", "8", "--steps", "3", "-o", "b.png"], here)]);
+  await Promise.all([
+    succeed(["run", cat, ...QUICK_EDIT, "-o", "a.png"], here),
+    succeed(["run", cat, ...QUICK_EDIT, "--seed", "8", "--steps", "3", "-o", "b.png"], here),
+  ]);
   await copyFile(folder.at("a.png"), folder.at("same.png"));
 }, 120_000);
 
@@ -28,7 +31,11 @@ test("--json holds every difference and the exact figures", async () => {
   const { stdout } = await succeed(["diff", "a.png", "b.png", "--json"], here);
   const record = JSON.parse(stdout) as { differences: { what: string }[]; pixels: Record<string, number> };
   expect(record.differences.map(({ what }) => what)).toEqual(["sample.steps", "sample.seed", "sample.sigmas"]);
-  expect(record).toMatchObject({ files: ["a.png", "b.png"], recipes: [true, true], pixels: { identical: false, max: expect.any(Number), share: expect.any(Number) } });
+  expect(record).toMatchObject({
+    files: ["a.png", "b.png"],
+    recipes: [true, true],
+    pixels: { identical: false, max: expect.any(Number), share: expect.any(Number) },
+  });
 });
 
 test("equal pictures are identical, and --exit-code tells by the status", async () => {
@@ -48,12 +55,22 @@ test("-o draws where they differ: black where they do not", async () => {
   const heat = await sharp(folder.at("heat.png")).raw().toBuffer({ resolveWithObject: true });
   const lit = Array.from({ length: info.width * info.height }, (_, i) => i).filter((i) => heat.data[i * 3]! > 0);
   expect(lit.length).toBeGreaterThan(25);
-  expect(lit.every((i) => Math.floor(i / info.width) === 100 && i % info.width >= 200 && i % info.width < 230)).toBe(true);
-  expectRefusal(await qedit(["diff", "plain.png", "line.png", "-o", "heat.png"], { cwd: here }), { code: 2, message: /heat\.png: it is there already/ });
+  expect(lit.every((i) => Math.floor(i / info.width) === 100 && i % info.width >= 200 && i % info.width < 230)).toBe(
+    true,
+  );
+  expectRefusal(await qedit(["diff", "plain.png", "line.png", "-o", "heat.png"], { cwd: here }), {
+    code: 2,
+    message: /heat\.png: it is there already/,
+  });
 });
 
 test("other sizes are told, and cannot be drawn", async () => {
-  expect((await succeed(["diff", CAT, ROCKET], here)).stdout).toContain("pixels: cannot be compared, 451x300 and 240x427");
+  expect((await succeed(["diff", CAT, ROCKET], here)).stdout).toContain(
+    "pixels: cannot be compared, 451x300 and 240x427",
+  );
   expect(await qedit(["diff", CAT, ROCKET, "--exit-code"], { cwd: here })).toMatchObject({ code: 1 });
-  expectRefusal(await qedit(["diff", CAT, ROCKET, "-o", "no.png"], { cwd: here }), { code: 2, message: /451x300 and 240x427/ });
+  expectRefusal(await qedit(["diff", CAT, ROCKET, "-o", "no.png"], { cwd: here }), {
+    code: 2,
+    message: /451x300 and 240x427/,
+  });
 });

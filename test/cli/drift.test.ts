@@ -13,10 +13,25 @@ const WHITE = { left: 60, top: 80, width: 120, height: 90 };
 
 /** A mask with a white rectangle, of picture 1's size times scale. */
 async function mask(name: string, scale = 1): Promise<string> {
-  const scaled = { width: Math.round(WHITE.width * scale), height: Math.round(WHITE.height * scale), left: Math.round(WHITE.left * scale), top: Math.round(WHITE.top * scale) };
-  const create = { width: Math.round(SIZE.width * scale), height: Math.round(SIZE.height * scale), channels: 3, background: "black" } as const;
-  const white = await sharp({ create: { ...create, width: scaled.width, height: scaled.height, background: "white" } }).png().toBuffer();
-  await sharp({ create }).composite([{ input: white, left: scaled.left, top: scaled.top }]).png().toFile(folder.at(name));
+  const scaled = {
+    width: Math.round(WHITE.width * scale),
+    height: Math.round(WHITE.height * scale),
+    left: Math.round(WHITE.left * scale),
+    top: Math.round(WHITE.top * scale),
+  };
+  const create = {
+    width: Math.round(SIZE.width * scale),
+    height: Math.round(SIZE.height * scale),
+    channels: 3,
+    background: "black",
+  } as const;
+  const white = await sharp({ create: { ...create, width: scaled.width, height: scaled.height, background: "white" } })
+    .png()
+    .toBuffer();
+  await sharp({ create })
+    .composite([{ input: white, left: scaled.left, top: scaled.top }])
+    .png()
+    .toFile(folder.at(name));
   return name;
 }
 
@@ -24,7 +39,9 @@ const pixels = (path: string) => sharp(path).raw().toBuffer();
 
 /** Indexes of pixels that differ. */
 function differing(a: Buffer, b: Buffer): number[] {
-  return Array.from({ length: a.length / 3 }, (_, i) => i).filter((i) => !a.subarray(i * 3, i * 3 + 3).equals(b.subarray(i * 3, i * 3 + 3)));
+  return Array.from({ length: a.length / 3 }, (_, i) => i).filter(
+    (i) => !a.subarray(i * 3, i * 3 + 3).equals(b.subarray(i * 3, i * 3 + 3)),
+  );
 }
 
 const isInside = (index: number) => {
@@ -33,17 +50,35 @@ const isInside = (index: number) => {
 };
 
 test("drift is told after an edit, in the result and as an event, and is not part of the recipe", async () => {
-  const { stdout, stderr } = await succeed(["run", cat, ...QUICK_EDIT, "--json", "--events", "events.ndjson", "-o", "told.png"], here);
+  const { stdout, stderr } = await succeed(
+    ["run", cat, ...QUICK_EDIT, "--json", "--events", "events.ndjson", "-o", "told.png"],
+    here,
+  );
   expect(stderr).toContain("drift: cannot tell");
   expect(JSON.parse(stdout)).toMatchObject({ output: "told.png", drift: null });
-  const events = (await readFile(folder.at("events.ndjson"), "utf8")).trim().split("\n").map((line) => JSON.parse(line) as { event: string });
+  const events = (await readFile(folder.at("events.ndjson"), "utf8"))
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as { event: string });
   expect(events.filter(({ event }) => event === "drift")).toHaveLength(1);
   expect((await readFile(folder.at("told.png"))).includes("drift")).toBe(false);
 });
 
 test("--no-metadata leaves the recipe out of png, jpg and webp, from run and from decode", async () => {
   await succeed(["run", cat, ...QUICK_EDIT, "--no-metadata", "--keep", "kept", "-o", "bare.png"], here);
-  await succeed(["decode", "kept/samples.safetensors", ...QUICK_EDIT.slice(2, 4), "--device", "cpu", "--no-metadata", "-o", "bare.webp"], here);
+  await succeed(
+    [
+      "decode",
+      "kept/samples.safetensors",
+      ...QUICK_EDIT.slice(2, 4),
+      "--device",
+      "cpu",
+      "--no-metadata",
+      "-o",
+      "bare.webp",
+    ],
+    here,
+  );
   for (const name of ["bare.png", "bare.webp"]) {
     const bytes = await readFile(folder.at(name));
     for (const trace of ["make it red", "cat.jpg", "encode_image"]) expect(bytes.includes(trace)).toBe(false);
@@ -53,24 +88,55 @@ test("--no-metadata leaves the recipe out of png, jpg and webp, from run and fro
 describe("--paste-back with a mask", () => {
   test("keeps exactly picture 1's pixels outside it at picture 1's size, and changes those inside", async () => {
     const original = await pixels(CAT);
-    await succeed(["run", cat, ...QUICK_EDIT, "--keep-size", "--paste-back", "--mask", await mask("mask.png"), "--feather", "4", "-o", "pasted.png"], here);
+    await succeed(
+      [
+        "run",
+        cat,
+        ...QUICK_EDIT,
+        "--keep-size",
+        "--paste-back",
+        "--mask",
+        await mask("mask.png"),
+        "--feather",
+        "4",
+        "-o",
+        "pasted.png",
+      ],
+      here,
+    );
     const changed = differing(await pixels(folder.at("pasted.png")), original);
     expect(changed.every(isInside)).toBe(true);
     expect(changed.length).toBeGreaterThan(0.9 * WHITE.width * WHITE.height);
   });
 
   test("takes a mask of half the size, and gives a result of the model's size", async () => {
-    await succeed(["run", cat, ...QUICK_EDIT, "--paste-back", "--mask", await mask("half.png", 0.5), "-o", "small.png"], here);
+    await succeed(
+      ["run", cat, ...QUICK_EDIT, "--paste-back", "--mask", await mask("half.png", 0.5), "-o", "small.png"],
+      here,
+    );
     expect(await sharp(folder.at("small.png")).metadata()).toMatchObject({ width: 144, height: 96 });
-    const { data } = await sharp(folder.at("small.png")).extract({ left: 100, top: 10, width: 40, height: 80 }).raw().toBuffer({ resolveWithObject: true });
-    const wanted = await sharp(CAT).resize(144, 96, { fit: "fill", kernel: "lanczos3" }).extract({ left: 100, top: 10, width: 40, height: 80 }).raw().toBuffer();
+    const { data } = await sharp(folder.at("small.png"))
+      .extract({ left: 100, top: 10, width: 40, height: 80 })
+      .raw()
+      .toBuffer({ resolveWithObject: true });
+    const wanted = await sharp(CAT)
+      .resize(144, 96, { fit: "fill", kernel: "lanczos3" })
+      .extract({ left: 100, top: 10, width: 40, height: 80 })
+      .raw()
+      .toBuffer();
     const mean = data.reduce((sum, value, i) => sum + Math.abs(value - wanted[i]!), 0) / data.length;
     expect(mean).toBeLessThan(4);
   });
 
   test("is in the recipe, with the mask's hash and name", async () => {
     const { stdout } = await succeed(["inspect", "pasted.png", "--json"], here);
-    expect(JSON.parse(stdout)).toMatchObject({ recipe: { settings: { paste_back: { version: 1, mask: true, feather: 4 } }, inputs: { mask: expect.stringMatching(/^[0-9a-f]{64}$/) }, names: { mask: "mask.png" } } });
+    expect(JSON.parse(stdout)).toMatchObject({
+      recipe: {
+        settings: { paste_back: { version: 1, mask: true, feather: 4 } },
+        inputs: { mask: expect.stringMatching(/^[0-9a-f]{64}$/) },
+        names: { mask: "mask.png" },
+      },
+    });
   });
 });
 
@@ -83,13 +149,23 @@ describe("what cannot be", () => {
   test.each([
     [["--mask", "mask.png"], /--mask has no effect without --paste-back/, /Add --paste-back/],
     [["--feather", "3"], /--feather has no effect without --paste-back/, /Add --paste-back/],
-    [["--paste-back", "--mask", "square.png"], /Cannot use square\.png as mask: it is 50x50, picture 1 is 451x300/, /white where the edit belongs/],
+    [
+      ["--paste-back", "--mask", "square.png"],
+      /Cannot use square\.png as mask: it is 50x50, picture 1 is 451x300/,
+      /white where the edit belongs/,
+    ],
     [["--paste-back", "--mask", "black.png"], /Cannot use black\.png as mask: it is black everywhere/, /Paint white/],
     [["--paste-back", "--mask", "nowhere.png"], /Cannot read nowhere\.png/, undefined],
     [["--paste-back", "--mask", "text.png"], /Cannot read text\.png/, undefined],
   ])("%j is refused before anything is computed", async (args, message, hint) => {
-    const create = (width: number, height: number, background: string) => sharp({ create: { width, height, channels: 3, background } }).png();
-    await Promise.all([create(50, 50, "white").toFile(folder.at("square.png")), create(451, 300, "black").toFile(folder.at("black.png")), writeFile(folder.at("text.png"), "no picture"), mask("mask.png")]);
+    const create = (width: number, height: number, background: string) =>
+      sharp({ create: { width, height, channels: 3, background } }).png();
+    await Promise.all([
+      create(50, 50, "white").toFile(folder.at("square.png")),
+      create(451, 300, "black").toFile(folder.at("black.png")),
+      writeFile(folder.at("text.png"), "no picture"),
+      mask("mask.png"),
+    ]);
     const ended = await qedit(["run", cat, ...QUICK_EDIT, ...args, "-o", "no.png"], { cwd: here });
     expectRefusal(ended, { code: 2, message, ...(hint && { hint }) });
     expect(ended.stderr).not.toContain("reference");

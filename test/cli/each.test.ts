@@ -20,7 +20,13 @@ const made = (stdout: string) => stdout.trimEnd().split("\n");
 // A folder of pictures, with others below it, names that look like patterns, and files that are no pictures.
 function pictures(name: string): string {
   mkdirSync(folder.at(`${name}/below`), { recursive: true });
-  for (const [file, source] of [["a2.jpg", CAT], ["a10.jpg", ROCKET], ["b [1].jpg", CAT], ["below/c.jpg", ROCKET]] as const) copyFileSync(source, folder.at(`${name}/${file}`));
+  for (const [file, source] of [
+    ["a2.jpg", CAT],
+    ["a10.jpg", ROCKET],
+    ["b [1].jpg", CAT],
+    ["below/c.jpg", ROCKET],
+  ] as const)
+    copyFileSync(source, folder.at(`${name}/${file}`));
   writeFileSync(folder.at(`${name}/notes.txt`), "no picture");
   return name;
 }
@@ -30,7 +36,12 @@ describe("each", () => {
 
   test("expands a quoted pattern, puts results beside the pictures, and loads each network once", async () => {
     const { stdout } = await done(["each", "photos/**/*", ...EDIT, "--events", "each.ndjson"], here);
-    expect(made(stdout)).toEqual(["photos/a2-edit.png", "photos/a10-edit.png", "photos/b [1]-edit.png", "photos/below/c-edit.png"]);
+    expect(made(stdout)).toEqual([
+      "photos/a2-edit.png",
+      "photos/a10-edit.png",
+      "photos/b [1]-edit.png",
+      "photos/below/c-edit.png",
+    ]);
     expect(loads(folder.at("each.ndjson"))).toEqual(ONCE);
     await done(["run", "photos/a10.jpg", ...EDIT, "-o", "alone.png"], here);
     expect(readFileSync(folder.at("alone.png")).equals(readFileSync(folder.at("photos/a10-edit.png")))).toBe(true);
@@ -38,7 +49,11 @@ describe("each", () => {
 
   test("never edits its own results, and refuses to replace them", async () => {
     const ended = await qedit(["each", "photos/**/*", ...EDIT], here);
-    expectRefusal(ended, { code: 2, message: /Cannot write photos\/a2-edit\.png: it is there already/, hint: /--resume.*--force/ });
+    expectRefusal(ended, {
+      code: 2,
+      message: /Cannot write photos\/a2-edit\.png: it is there already/,
+      hint: /--resume.*--force/,
+    });
     expect(ended.stderr).toMatch(/^4 of 8 pictures left out: they are results of earlier edits$/m);
   });
 
@@ -55,13 +70,18 @@ describe("each", () => {
   });
 
   test("edits a result that was named itself", async () => {
-    expect(made((await done(["each", "photos/a2-edit.png", ...EDIT], here)).stdout)).toEqual(["photos/a2-edit-edit.png"]);
+    expect(made((await done(["each", "photos/a2-edit.png", ...EDIT], here)).stdout)).toEqual([
+      "photos/a2-edit-edit.png",
+    ]);
   });
 });
 
 test("a folder stands for the pictures in it, results go below another one, and other pictures come with each", async () => {
   pictures("with");
-  const { stdout, stderr } = await done(["each", "with", ...EDIT, "--with", CAT, "-o", "results", "--format", "jpg", "--sheet", "pairs.png"], here);
+  const { stdout, stderr } = await done(
+    ["each", "with", ...EDIT, "--with", CAT, "-o", "results", "--format", "jpg", "--sheet", "pairs.png"],
+    here,
+  );
   expect(made(stdout)).toEqual(["results/a2-edit.jpg", "results/a10-edit.jpg", "results/b [1]-edit.jpg"]);
   expect(stderr).toMatch(/cat\.jpg 451x300: reference/);
   expect((await sharp(folder.at("results/a2-edit.jpg")).metadata()).format).toBe("jpeg");
@@ -73,7 +93,12 @@ test("a folder stands for the pictures in it, results go below another one, and 
 test("folders of a pattern are kept below the folder of the results, which is never edited itself", async () => {
   pictures("deep");
   const args = ["each", "deep/**/*.jpg", ...EDIT, "-o", "deep/out"];
-  expect(made((await done(args, here)).stdout)).toEqual(["deep/out/a2-edit.png", "deep/out/a10-edit.png", "deep/out/b [1]-edit.png", "deep/out/below/c-edit.png"]);
+  expect(made((await done(args, here)).stdout)).toEqual([
+    "deep/out/a2-edit.png",
+    "deep/out/a10-edit.png",
+    "deep/out/b [1]-edit.png",
+    "deep/out/below/c-edit.png",
+  ]);
   const { stderr } = await done(["each", "deep/**/*", ...EDIT, "-o", "deep/out", "--resume"], here);
   expect(stderr).toMatch(/^4 of 8 pictures left out/m);
 });
@@ -103,6 +128,9 @@ describe.concurrent("refuses", () => {
   test("two pictures with one result", async () => {
     mkdirSync(folder.at("twins"), { recursive: true });
     for (const name of ["a.jpg", "a.jpeg"]) copyFileSync(CAT, folder.at(`twins/${name}`));
-    expectRefusal(await qedit(["each", "twins/*", ...EDIT], here), { code: 2, message: /Cannot write twins\/a-edit\.png twice: twins\/a\.jp.*g and twins\/a\.jp.*g both make it/ });
+    expectRefusal(await qedit(["each", "twins/*", ...EDIT], here), {
+      code: 2,
+      message: /Cannot write twins\/a-edit\.png twice: twins\/a\.jp.*g and twins\/a\.jp.*g both make it/,
+    });
   });
 });

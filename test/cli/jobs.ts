@@ -1,6 +1,6 @@
 // What tests of many edits share: small edits, events that were logged, and result lines.
 import { readFileSync, writeFileSync } from "node:fs";
-import { models, qedit, QUICK, type Ended } from "./qedit.js";
+import { type Ended, models, QUICK, qedit } from "./qedit.js";
 
 /** The smallest edit that goes through every network. */
 export const TINY = [...models(), ...QUICK, "--size", "48x32", "--steps", "1", "--cfg", "1"];
@@ -17,12 +17,17 @@ export interface Result {
 
 /** Lines of JSON. */
 export function jsonLines<T>(text: string): T[] {
-  return text.split("\n").filter((line) => line !== "").map((line) => JSON.parse(line) as T);
+  return text
+    .split("\n")
+    .filter((line) => line !== "")
+    .map((line) => JSON.parse(line) as T);
 }
 
 /** How often each network was opened, by a log of events. */
 export function loads(log: string): Record<string, number> {
-  const opened = jsonLines<{ event: string; action?: string; network: string }>(readFileSync(log, "utf8")).filter(({ event, action }) => event === "session" && action === "opened");
+  const opened = jsonLines<{ event: string; action?: string; network: string }>(readFileSync(log, "utf8")).filter(
+    ({ event, action }) => event === "session" && action === "opened",
+  );
   const counts: Record<string, number> = {};
   for (const { network } of opened) counts[network] = (counts[network] ?? 0) + 1;
   return counts;

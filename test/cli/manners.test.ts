@@ -2,38 +2,78 @@
 import { spawnSync } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
-import { CODES } from "../../src/errors.js";
+import packageJson from "../../package.json" with { type: "json" };
 import { EXPLANATIONS } from "../../src/cli/explanations.js";
 import { hasColor, hasMotion } from "../../src/cli/style.js";
-import { CAT, inTerminal, models, qedit, QUICK, shell, workFolder } from "./qedit.js";
-import packageJson from "../../package.json" with { type: "json" };
+import { CODES } from "../../src/errors.js";
+import { CAT, inTerminal, models, QUICK, qedit, shell, workFolder } from "./qedit.js";
 
 const folder = workFolder();
 const here = { cwd: folder.path };
-const RUN = ["run", CAT, "-p", "make it red", ...models(), ...QUICK, "--megapixels", "0.003", "--steps", "2", "--cfg", "1"];
+const RUN = [
+  "run",
+  CAT,
+  "-p",
+  "make it red",
+  ...models(),
+  ...QUICK,
+  "--megapixels",
+  "0.003",
+  "--steps",
+  "2",
+  "--cfg",
+  "1",
+];
 const ESCAPE = /\u001b\[/;
 
-const lines = (text: string) => text.trimEnd().split("\n").map((line) => JSON.parse(line) as Record<string, unknown>);
+const lines = (text: string) =>
+  text
+    .trimEnd()
+    .split("\n")
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
 
 describe("--events", () => {
   test("on stderr is NDJSON and nothing else, with stages, steps, seconds left and memory", async () => {
     const { code, stderr, stdout } = await qedit([...RUN, "--events", "stderr", "-o", "events.png"], here);
     expect([code, stdout]).toEqual([0, "events.png\n"]);
     const events = lines(stderr);
-    expect(events.filter(({ event }) => event === "start").map(({ stage }) => stage)).toEqual(["encode-image", "encode-prompt", "sample", "decode"]);
-    expect(events.filter(({ event }) => event === "step").map(({ step, total }) => `${String(step)}/${String(total)}`)).toEqual(["0/2", "1/2", "2/2"]);
-    expect(events.find(({ event, step }) => event === "step" && step === 1)).toMatchObject({ stage: "sample", seconds: expect.any(Number), eta: expect.any(Number), memory: expect.any(Number) });
+    expect(events.filter(({ event }) => event === "start").map(({ stage }) => stage)).toEqual([
+      "encode-image",
+      "encode-prompt",
+      "sample",
+      "decode",
+    ]);
+    expect(
+      events.filter(({ event }) => event === "step").map(({ step, total }) => `${String(step)}/${String(total)}`),
+    ).toEqual(["0/2", "1/2", "2/2"]);
+    expect(events.find(({ event, step }) => event === "step" && step === 1)).toMatchObject({
+      stage: "sample",
+      seconds: expect.any(Number),
+      eta: expect.any(Number),
+      memory: expect.any(Number),
+    });
   });
 
   test("in a file leaves stderr to people", async () => {
     const { stderr } = await qedit([...RUN, "--events", "log.ndjson", "-o", "logged.png"], here);
     expect(stderr).toMatch(/→ output/);
-    expect(lines(await readFile(folder.at("log.ndjson"), "utf8")).findLast(({ event }) => event === "end")).toMatchObject({ stage: "decode" });
+    expect(
+      lines(await readFile(folder.at("log.ndjson"), "utf8")).findLast(({ event }) => event === "end"),
+    ).toMatchObject({ stage: "decode" });
   });
 
   test("end with the error, its code, hint and exit status", async () => {
-    const { code, stderr } = await qedit(["run", "missing.jpg", "-p", "x", ...models(), ...QUICK, "--events", "stderr"], here);
-    expect(lines(stderr).at(-1)).toMatchObject({ event: "error", code: "QEDIT_E_IMAGE", message: expect.stringContaining("missing.jpg"), hint: expect.any(String), exit: code });
+    const { code, stderr } = await qedit(
+      ["run", "missing.jpg", "-p", "x", ...models(), ...QUICK, "--events", "stderr"],
+      here,
+    );
+    expect(lines(stderr).at(-1)).toMatchObject({
+      event: "error",
+      code: "QEDIT_E_IMAGE",
+      message: expect.stringContaining("missing.jpg"),
+      hint: expect.any(String),
+      exit: code,
+    });
   });
 });
 
@@ -54,7 +94,8 @@ describe("on a terminal", () => {
     const terminal = inTerminal([...RUN, "-o", "moving.png"], here);
     expect(await terminal.ended).toBe(0);
     const shown = terminal.shown();
-    for (const stage of ["encode-image", "encode-prompt", "sample", "decode"]) expect(shown).toMatch(new RegExp(`✔.* ${stage} \\d+\\.\\d s`));
+    for (const stage of ["encode-image", "encode-prompt", "sample", "decode"])
+      expect(shown).toMatch(new RegExp(`✔.* ${stage} \\d+\\.\\d s`));
     expect(shown).toMatch(/sample \[.*\] \d\/2/);
     expect(shown).toContain("moving.png");
   });
@@ -108,7 +149,10 @@ describe("colours", () => {
   });
 
   test("FORCE_COLOR paints the word error in a pipe", async () => {
-    const { stderr } = await qedit(["run", "missing.jpg", "-p", "x", ...models()], { ...here, env: { FORCE_COLOR: "1" } });
+    const { stderr } = await qedit(["run", "missing.jpg", "-p", "x", ...models()], {
+      ...here,
+      env: { FORCE_COLOR: "1" },
+    });
     expect(stderr).toContain("\u001b[31merror:\u001b[39m Cannot read missing.jpg");
   });
 });
@@ -116,9 +160,11 @@ describe("colours", () => {
 describe("explain", () => {
   test("knows every code, and every code has causes and a remedy", async () => {
     expect(Object.keys(EXPLANATIONS).sort()).toEqual(Object.keys(CODES).sort());
-    for (const { meaning, causes, remedy } of Object.values(EXPLANATIONS)) expect([meaning.length, causes.length, remedy.length].every((length) => length > 0)).toBe(true);
+    for (const { meaning, causes, remedy } of Object.values(EXPLANATIONS))
+      expect([meaning.length, causes.length, remedy.length].every((length) => length > 0)).toBe(true);
     const { stdout } = await qedit(["explain"], here);
-    for (const [code, exit] of Object.entries(CODES)) expect(stdout).toMatch(new RegExp(`^${code} +exit ${exit} `, "m"));
+    for (const [code, exit] of Object.entries(CODES))
+      expect(stdout).toMatch(new RegExp(`^${code} +exit ${exit} `, "m"));
   });
 
   test.each(["QEDIT_E_MEMORY", "memory", "e_memory"])("takes %s", async (code) => {
@@ -127,15 +173,22 @@ describe("explain", () => {
   });
 
   test("refuses what is no code", async () => {
-    expect(await qedit(["explain", "QEDIT_E_NOTHING"], here)).toMatchObject({ code: 2, stderr: expect.stringContaining("`qedit explain` lists all codes") });
+    expect(await qedit(["explain", "QEDIT_E_NOTHING"], here)).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining("`qedit explain` lists all codes"),
+    });
   });
 });
 
 describe("completion", () => {
   test("suggests commands, options and choices from the command tree", async () => {
-    expect((await qedit(["complete", "--", "enc"], here)).stdout).toMatch(/^encode-image\t.+\nencode-prompt\t.+\n:4\n$/);
+    expect((await qedit(["complete", "--", "enc"], here)).stdout).toMatch(
+      /^encode-image\t.+\nencode-prompt\t.+\n:4\n$/,
+    );
     expect((await qedit(["complete", "--", "run", "--sam"], here)).stdout).toMatch(/^--sampler\t.+\n:4\n$/);
-    expect((await qedit(["complete", "--", "run", "--scheduler", "s"], here)).stdout).toMatch(/^simple\t\nsgm_uniform\t\n:4\n$/);
+    expect((await qedit(["complete", "--", "run", "--scheduler", "s"], here)).stdout).toMatch(
+      /^simple\t\nsgm_uniform\t\n:4\n$/,
+    );
     expect((await qedit(["complete", "--", "run", ""], here)).stdout).toBe(":0\n");
   });
 
@@ -149,7 +202,10 @@ describe("completion", () => {
   });
 
   test("works in bash as a user would have it", async () => {
-    const { stdout, stderr } = await shell(`bash -c 'source <("$0" "$1" completion bash); qedit() { "$0" "$1" "$@"; }; complete -p qedit' "${process.execPath}" "${new URL("../../bin/qedit.js", import.meta.url).pathname}"`, folder.path);
+    const { stdout, stderr } = await shell(
+      `bash -c 'source <("$0" "$1" completion bash); qedit() { "$0" "$1" "$@"; }; complete -p qedit' "${process.execPath}" "${new URL("../../bin/qedit.js", import.meta.url).pathname}"`,
+      folder.path,
+    );
     expect(stdout, stderr).toMatch(/^complete .*-F \S+ qedit\n$/);
   });
 });
@@ -158,13 +214,18 @@ describe("how soon it answers", () => {
   // Processor time, for other processes share the machine, and without Node's own: milliseconds, best of several.
   const PROBE = `data:text/javascript,${encodeURIComponent("process.on('exit', () => { const { user, system } = process.cpuUsage(); process._rawDebug('SPENT ' + (user + system) / 1000); });")}`;
   const best = (args: readonly string[]) =>
-    Math.min(...Array.from({ length: 7 }, () => {
-      const { stderr } = spawnSync(process.execPath, ["--import", PROBE, ...args], { cwd: folder.path });
-      return Number(/SPENT ([\d.]+)/.exec(stderr.toString())![1]);
-    }));
+    Math.min(
+      ...Array.from({ length: 7 }, () => {
+        const { stderr } = spawnSync(process.execPath, ["--import", PROBE, ...args], { cwd: folder.path });
+        return Number(/SPENT ([\d.]+)/.exec(stderr.toString())![1]);
+      }),
+    );
   const bin = new URL("../../bin/qedit.js", import.meta.url).pathname;
 
-  test.each([[["--version"], 40], [["--help"], 90]])("%j adds little to the start of Node", (args, most) => {
+  test.each([
+    [["--version"], 40],
+    [["--help"], 90],
+  ])("%j adds little to the start of Node", (args, most) => {
     expect(best([bin, ...args]) - best(["-e", "0"])).toBeLessThan(most);
   });
 

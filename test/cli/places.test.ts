@@ -1,7 +1,7 @@
 // Where files may lie: a ComfyUI tree, links, relative paths, and names as people give them.
 import { cp, mkdir, rename, symlink } from "node:fs/promises";
 import { beforeAll, describe, expect, test } from "vitest";
-import { CAT, expectRefusal, FILES, LORA, models, qedit, QUICK, workFolder } from "./qedit.js";
+import { CAT, expectRefusal, FILES, LORA, models, QUICK, qedit, workFolder } from "./qedit.js";
 
 const folder = workFolder();
 const here = { cwd: folder.path };
@@ -26,32 +26,61 @@ describe("a ComfyUI tree named by QEDIT_MODELS", () => {
 
   test("serves run without any file named, and a LoRA by its name", async () => {
     // No --threads: as many as there are cores.
-    const args = ["run", "cat.jpg", "-p", "x", "--device", "cpu", "--megapixels", "0.002", "--steps", "1", "--cfg", "1", "--lora", "style.safetensors:0.5", "-o", "tree.png"];
+    const args = [
+      "run",
+      "cat.jpg",
+      "-p",
+      "x",
+      "--device",
+      "cpu",
+      "--megapixels",
+      "0.002",
+      "--steps",
+      "1",
+      "--cfg",
+      "1",
+      "--lora",
+      "style.safetensors:0.5",
+      "-o",
+      "tree.png",
+    ];
     const { code, stdout, stderr } = await qedit(args, { ...here, env });
     expect([code, stdout]).toEqual([0, "tree.png\n"]);
     expect(stderr).toMatch(/style\.safetensors: matched 24\/24 modules, .*strength 0\.5$/m);
   });
 
   test("is searched after the folders before it, and a missing one is passed over", async () => {
-    const { code } = await qedit([...ENCODE, "-o", "two.safetensors"], { ...here, env: { QEDIT_MODELS: `${folder.at("nowhere")}:${env.QEDIT_MODELS}` } });
+    const { code } = await qedit([...ENCODE, "-o", "two.safetensors"], {
+      ...here,
+      env: { QEDIT_MODELS: `${folder.at("nowhere")}:${env.QEDIT_MODELS}` },
+    });
     expect(code).toBe(0);
   });
 
   test("gives files by name", async () => {
-    const { code } = await qedit([...ENCODE, "--vae", "qwen_image_vae.safetensors", "-o", "named.safetensors"], { ...here, env });
+    const { code } = await qedit([...ENCODE, "--vae", "qwen_image_vae.safetensors", "-o", "named.safetensors"], {
+      ...here,
+      env,
+    });
     expect(code).toBe(0);
   });
 
   test("that lacks a file says which, and where it was looked for", async () => {
     const ended = await qedit([...ENCODE], { ...here, env: { QEDIT_MODELS: folder.at("comfy/models/loras") } });
-    expectRefusal(ended, { code: 3, message: /Cannot find qwen_image_vae\.safetensors .* in .*comfy\/models\/loras or /, hint: /QEDIT_MODELS/ });
+    expectRefusal(ended, {
+      code: 3,
+      message: /Cannot find qwen_image_vae\.safetensors .* in .*comfy\/models\/loras or /,
+      hint: /QEDIT_MODELS/,
+    });
   });
 });
 
 test("qedit's own models folder under XDG_DATA_HOME is searched too", async () => {
   await mkdir(folder.at("data/qedit/models"), { recursive: true });
   await symlink(FILES["--vae"], folder.at("data/qedit/models/qwen_image_vae.safetensors"));
-  expect((await qedit([...ENCODE, "-o", "xdg.safetensors"], { ...here, env: { XDG_DATA_HOME: folder.at("data") } })).code).toBe(0);
+  expect(
+    (await qedit([...ENCODE, "-o", "xdg.safetensors"], { ...here, env: { XDG_DATA_HOME: folder.at("data") } })).code,
+  ).toBe(0);
 });
 
 test("a folder with spaces, accents and other scripts holds models, pictures and results", async () => {
@@ -59,15 +88,35 @@ test("a folder with spaces, accents and other scripts holds models, pictures and
   await mkdir(folder.at(name));
   await cp(FILES["--vae"], folder.at(`${name}/vae ü.safetensors`));
   await cp(CAT, folder.at(`${name}/katze 猫.jpg`));
-  const args = ["encode-image", `${name}/katze 猫.jpg`, "--vae", `${name}/vae ü.safetensors`, ...QUICK, "--megapixels", "0.001", "-o", `${name}/out ö.safetensors`];
+  const args = [
+    "encode-image",
+    `${name}/katze 猫.jpg`,
+    "--vae",
+    `${name}/vae ü.safetensors`,
+    ...QUICK,
+    "--megapixels",
+    "0.001",
+    "-o",
+    `${name}/out ö.safetensors`,
+  ];
   expect(await qedit(args, here)).toMatchObject({ code: 0, stdout: `${name}/out ö.safetensors\n` });
-  expect((await qedit(["encode-image", "katze 猫.jpg", "--vae", "vae ü.safetensors", ...QUICK, "--megapixels", "0.001"], { cwd: folder.at(name) })).code).toBe(0);
+  expect(
+    (
+      await qedit(["encode-image", "katze 猫.jpg", "--vae", "vae ü.safetensors", ...QUICK, "--megapixels", "0.001"], {
+        cwd: folder.at(name),
+      })
+    ).code,
+  ).toBe(0);
 });
 
 test("a relative path and a link to a folder give the same bytes as the path itself", async () => {
   await symlink(folder.at("comfy/models/vae"), folder.at("linked"));
   const outputs = [];
-  for (const [index, vae] of [FILES["--vae"], "linked/qwen_image_vae.safetensors", "./comfy/../comfy/models/vae/qwen_image_vae.safetensors"].entries()) {
+  for (const [index, vae] of [
+    FILES["--vae"],
+    "linked/qwen_image_vae.safetensors",
+    "./comfy/../comfy/models/vae/qwen_image_vae.safetensors",
+  ].entries()) {
     const { stdout, code } = await qedit([...ENCODE, "--vae", vae, "--json", "-o", `path-${index}.safetensors`], here);
     expect(code).toBe(0);
     // The record names the file as it was named, which is what differs here.
@@ -81,5 +130,8 @@ test("a relative path and a link to a folder give the same bytes as the path its
 test("a model file that moves takes nothing with it", async () => {
   await cp(FILES["--vae"], folder.at("here.safetensors"));
   await rename(folder.at("here.safetensors"), folder.at("there.safetensors"));
-  expect((await qedit([...ENCODE, ...models({ "--vae": "there.safetensors" }, ["--vae"]), "-o", "moved.safetensors"], here)).code).toBe(0);
+  expect(
+    (await qedit([...ENCODE, ...models({ "--vae": "there.safetensors" }, ["--vae"]), "-o", "moved.safetensors"], here))
+      .code,
+  ).toBe(0);
 });

@@ -3,14 +3,15 @@ import { readFile } from "node:fs/promises";
 import { totalmem } from "node:os";
 import { describe, expect, test } from "vitest";
 import type { EditPlan } from "../../src/pipeline/plan/edit-plan.js";
-import { CAT, expectRefusal, LORA, models, qedit, QUICK, ROCKET, workFolder, type Surroundings } from "./qedit.js";
+import { CAT, expectRefusal, LORA, models, QUICK, qedit, ROCKET, type Surroundings, workFolder } from "./qedit.js";
 
 const folder = workFolder();
 const WINTER = ["-p", "make it winter"];
 const SMALL = ["--megapixels", "0.05", "--steps", "2"];
 const HOME = { QEDIT_HOME: folder.at("home") };
 
-const plain = (args: readonly string[], options: Partial<Surroundings> = {}) => qedit(args, { cwd: folder.path, env: HOME, ...options });
+const plain = (args: readonly string[], options: Partial<Surroundings> = {}) =>
+  qedit(args, { cwd: folder.path, env: HOME, ...options });
 async function planned(args: readonly string[]): Promise<EditPlan> {
   const ended = await plain(["plan", ...args, "--json"]);
   expect(ended.code, ended.stderr).toBe(0);
@@ -31,28 +32,50 @@ describe("a plan", () => {
     expect(before.totals.seconds).toBeUndefined();
     const ran = await plain(["run", ...args, "--json", "-o", "out.png"]);
     expect(ran.code, ran.stderr).toBe(0);
+    // biome-ignore lint/suspicious/noExplicitAny: whatever was printed
     const { info } = JSON.parse(ran.stdout) as { info: { sizes: Record<string, any> } };
     const { why: _, ...target } = before.sizes.target;
     expect(info.sizes["target"]).toMatchObject(target);
     expect(before.sizes.pictures.map(({ source, reference }) => ({ source, size: reference.size }))).toEqual(
-      info.sizes["images"].map(({ source, reference }: { source: object; reference: { size: object } }) => ({ source, size: reference.size })),
+      info.sizes["images"].map(({ source, reference }: { source: object; reference: { size: object } }) => ({
+        source,
+        size: reference.size,
+      })),
     );
-    expect(before.sizes.pictures.map(({ vision }) => [1, vision.grid.height, vision.grid.width])).toEqual(info.sizes["vision_grids"]);
+    expect(before.sizes.pictures.map(({ vision }) => [1, vision.grid.height, vision.grid.width])).toEqual(
+      info.sizes["vision_grids"],
+    );
     expect(before.tokens.prompt.seen).toBe(info.sizes["prompt_tokens"]);
     expect(before.sampling.evaluations).toEqual({ positive: 2, negative: 2 });
 
     const after = await planned(args);
     expect(after.totals.seconds).toBeGreaterThan(0);
-    const times = (await readFile(folder.at("home/state/timings.jsonl"), "utf8")).trim().split("\n").map((line) => JSON.parse(line) as { network: string; flops: number; weightBytes: number });
+    const times = (await readFile(folder.at("home/state/timings.jsonl"), "utf8"))
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line) as { network: string; flops: number; weightBytes: number });
     const networks = after.stages.flatMap((stage) => stage.networks);
-    expect(times.map(({ network, flops, weightBytes }) => [network, flops, weightBytes])).toEqual(networks.map(({ network, flops, weightBytes }) => [network, flops, weightBytes]));
+    expect(times.map(({ network, flops, weightBytes }) => [network, flops, weightBytes])).toEqual(
+      networks.map(({ network, flops, weightBytes }) => [network, flops, weightBytes]),
+    );
   });
 
   test("for people says why, and what is needed", async () => {
     const ended = await plain(["plan", CAT, ...WINTER, ...SMALL, ...models(), ...QUICK]);
     expect(ended.code, ended.stderr).toBe(0);
     expect(ended.stderr).toBe("");
-    for (const part of ["1 picture → 288x192: 2 steps of euler", "Sizes", "451x300", "as the result, so that nothing zooms or drifts", "Tokens", "prompt 266 = template 76 + vision 187 + prompt 3; the transformer sees 202", "Stages", "transformer ×4", "Memory", "Time"]) {
+    for (const part of [
+      "1 picture → 288x192: 2 steps of euler",
+      "Sizes",
+      "451x300",
+      "as the result, so that nothing zooms or drifts",
+      "Tokens",
+      "prompt 266 = template 76 + vision 187 + prompt 3; the transformer sees 202",
+      "Stages",
+      "transformer ×4",
+      "Memory",
+      "Time",
+    ]) {
       expect(ended.stdout).toContain(part);
     }
     expect(ended.stdout.split("\n").every((line) => line === line.trimEnd())).toBe(true);
@@ -77,7 +100,10 @@ describe("a plan", () => {
   test("counts every sampler's own evaluations, and several seeds", async () => {
     const args = [CAT, ...WINTER, "--megapixels", "0.05", ...models(), ...QUICK, "--steps", "5"];
     // Heun asks twice a step, but for the last.
-    expect((await planned([...args, "--sampler", "heun", "--cfg", "1"])).sampling.evaluations).toEqual({ positive: 9, negative: 0 });
+    expect((await planned([...args, "--sampler", "heun", "--cfg", "1"])).sampling.evaluations).toEqual({
+      positive: 9,
+      negative: 0,
+    });
     const several = await planned([...args, "--seeds", "1,5,9..12"]);
     expect(several.results).toBe(6);
     const networks = several.stages.flatMap((stage) => stage.networks);
@@ -93,10 +119,19 @@ describe("a plan", () => {
   });
 
   test("reads a picture and takes a prompt from stdin", async () => {
-    const picture = await plain(["plan", "-", ...WINTER, ...SMALL, ...models(), ...QUICK, "--json"], { input: await readFile(CAT) });
-    expect((JSON.parse(picture.stdout) as EditPlan).sizes.pictures[0]).toMatchObject({ name: "stdin", source: { width: 451, height: 300 } });
-    const prompt = await plain(["plan", CAT, "-p", "-", ...SMALL, ...models(), ...QUICK, "--json"], { input: Buffer.from("make it winter\n") });
-    expect((JSON.parse(prompt.stdout) as EditPlan).tokens).toEqual((await planned([CAT, ...WINTER, ...SMALL, ...models(), ...QUICK])).tokens);
+    const picture = await plain(["plan", "-", ...WINTER, ...SMALL, ...models(), ...QUICK, "--json"], {
+      input: await readFile(CAT),
+    });
+    expect((JSON.parse(picture.stdout) as EditPlan).sizes.pictures[0]).toMatchObject({
+      name: "stdin",
+      source: { width: 451, height: 300 },
+    });
+    const prompt = await plain(["plan", CAT, "-p", "-", ...SMALL, ...models(), ...QUICK, "--json"], {
+      input: Buffer.from("make it winter\n"),
+    });
+    expect((JSON.parse(prompt.stdout) as EditPlan).tokens).toEqual(
+      (await planned([CAT, ...WINTER, ...SMALL, ...models(), ...QUICK])).tokens,
+    );
   });
 });
 
@@ -138,10 +173,18 @@ describe("what does not fit", () => {
     const plan = await planned(args);
     expect(plan.device.name).toBe("cuda:0");
     expect(plan.memory.gpu).toMatchObject({ fit: "no", total: 4 * 1024 ** 3 });
-    const [, megapixels] = plan.advice.map(({ change }) => /^--megapixels (.+)$/.exec(change ?? "")).find((match) => match)!;
+    const [, megapixels] = plan.advice
+      .map(({ change }) => /^--megapixels (.+)$/.exec(change ?? ""))
+      .find((match) => match)!;
     const smaller = await planned([...args.slice(0, 4), "--megapixels", megapixels!, "--vram", "4G"]);
     expect(smaller.memory).toMatchObject({ gpu: { fit: "fits" }, plan: { fits: true } });
-    const larger = await planned([...args.slice(0, 4), "--megapixels", (Number(megapixels) + 0.05).toFixed(2), "--vram", "4G"]);
+    const larger = await planned([
+      ...args.slice(0, 4),
+      "--megapixels",
+      (Number(megapixels) + 0.05).toFixed(2),
+      "--vram",
+      "4G",
+    ]);
     expect(larger.memory).toMatchObject({ gpu: { fit: "no" }, plan: { fits: false } });
   });
 

@@ -1,5 +1,5 @@
 // Real processes of the command line over dist, with the tiny models, in folders of their own.
-import { spawn, type ChildProcess } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readdirSync } from "node:fs";
 import { rm } from "node:fs/promises";
@@ -21,7 +21,10 @@ export const FILES = {
 };
 
 /** Options that name model files, with some of them exchanged. */
-export function models(changed: Partial<typeof FILES> = {}, roles: readonly (keyof typeof FILES)[] = ["--vae", "--text-encoder", "--transformer"]): string[] {
+export function models(
+  changed: Partial<typeof FILES> = {},
+  roles: readonly (keyof typeof FILES)[] = ["--vae", "--text-encoder", "--transformer"],
+): string[] {
   return roles.flatMap((role) => [role, changed[role] ?? FILES[role]]);
 }
 
@@ -58,10 +61,18 @@ export interface Surroundings {
 }
 
 /** Runs qedit to its end; it finds no models but those it is given. */
-export function qedit(args: readonly string[], { cwd, env = {}, node = [], input, started }: Surroundings): Promise<Ended> {
-  const child = spawn(process.execPath, [...node, BIN, ...args], { cwd, env: { ...surroundingsOf(cwd), ...env }, stdio: [input ? "pipe" : "ignore", "pipe", "pipe"] });
+export function qedit(
+  args: readonly string[],
+  { cwd, env = {}, node = [], input, started }: Surroundings,
+): Promise<Ended> {
+  const child = spawn(process.execPath, [...node, BIN, ...args], {
+    cwd,
+    env: { ...surroundingsOf(cwd), ...env },
+    stdio: [input ? "pipe" : "ignore", "pipe", "pipe"],
+  });
   const parts = { stdout: [] as Buffer[], stderr: [] as Buffer[] };
-  for (const stream of ["stdout", "stderr"] as const) child[stream]!.on("data", (part: Buffer) => parts[stream].push(part));
+  for (const stream of ["stdout", "stderr"] as const)
+    child[stream]!.on("data", (part: Buffer) => parts[stream].push(part));
   child.stdin?.end(input);
   return new Promise((resolve, reject) => {
     child.on("error", reject);
@@ -78,13 +89,23 @@ const caches = mkdtempSync(join(tmpdir(), "qedit-caches-"));
 afterAll(() => rm(caches, { recursive: true, force: true }));
 
 /** The environment of a process that finds no models, settings or caches but those in a folder; its cache is its own. */
-export function surroundingsOf(folder: string): Record<string, string> {
-  return { PATH: process.env["PATH"]!, HOME: folder, XDG_DATA_HOME: join(folder, "no-data"), XDG_CACHE_HOME: mkdtempSync(join(caches, "cache-")), XDG_STATE_HOME: mkdtempSync(join(caches, "state-")) };
+function surroundingsOf(folder: string): Record<string, string> {
+  return {
+    PATH: process.env["PATH"]!,
+    HOME: folder,
+    XDG_DATA_HOME: join(folder, "no-data"),
+    XDG_CACHE_HOME: mkdtempSync(join(caches, "cache-")),
+    XDG_STATE_HOME: mkdtempSync(join(caches, "state-")),
+  };
 }
 
 /** Runs a line of the shell in which `qedit` is this qedit. */
 export async function shell(line: string, cwd: string): Promise<Ended> {
-  const child = spawn("sh", ["-c", `qedit() { "${process.execPath}" "${BIN}" "$@"; }\n${line}`], { cwd, env: surroundingsOf(cwd), stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn("sh", ["-c", `qedit() { "${process.execPath}" "${BIN}" "$@"; }\n${line}`], {
+    cwd,
+    env: surroundingsOf(cwd),
+    stdio: ["ignore", "pipe", "pipe"],
+  });
   const [bytes, stderr] = await Promise.all([buffer(child.stdout), text(child.stderr), once(child, "close")]);
   return { code: child.exitCode, signal: child.signalCode, bytes, stdout: bytes.toString("utf8"), stderr };
 }
@@ -99,27 +120,52 @@ export interface Terminal {
 /** Starts qedit in a pseudo-terminal of 100 columns. */
 export function inTerminal(args: readonly string[], { cwd, env = {} }: Pick<Surroundings, "cwd" | "env">): Terminal {
   let shown = "";
-  const process_ = spawnTerminal(process.execPath, [BIN, ...args], { cols: 100, rows: 30, cwd, env: { ...surroundingsOf(cwd), TERM: "xterm-256color", ...env } });
+  const process_ = spawnTerminal(process.execPath, [BIN, ...args], {
+    cols: 100,
+    rows: 30,
+    cwd,
+    env: { ...surroundingsOf(cwd), TERM: "xterm-256color", ...env },
+  });
   process_.onData((part) => (shown += part));
-  return { shown: () => shown, type: (keys) => process_.write(keys), ended: new Promise((resolve) => process_.onExit(({ exitCode, signal }) => resolve(signal ? 128 + signal : exitCode))) };
+  return {
+    shown: () => shown,
+    type: (keys) => process_.write(keys),
+    ended: new Promise((resolve) =>
+      process_.onExit(({ exitCode, signal }) => resolve(signal ? 128 + signal : exitCode)),
+    ),
+  };
 }
 
 /** Makes a folder that goes when the tests of this file are done; gives paths in it. */
-export function workFolder(): { readonly path: string; readonly at: (name: string) => string; readonly names: () => string[] } {
+export function workFolder(): {
+  readonly path: string;
+  readonly at: (name: string) => string;
+  readonly names: () => string[];
+} {
   const path = mkdtempSync(join(tmpdir(), "qedit-cli-"));
   afterAll(() => rm(path, { recursive: true, force: true }));
-  return { path, at: (name) => join(path, name), names: () => readdirSync(path, { recursive: true, encoding: "utf8" }).sort() };
+  return {
+    path,
+    at: (name) => join(path, name),
+    names: () => readdirSync(path, { recursive: true, encoding: "utf8" }).sort(),
+  };
 }
 
 /** Holds a failure to its form: the exit code, nothing on stdout, `error: …` and `  hint: …` as the last lines, and no stack. */
-export function expectRefusal(ended: Ended, { code, message, hint }: { code: number; message: string | RegExp; hint?: string | RegExp }): void {
+export function expectRefusal(
+  ended: Ended,
+  { code, message, hint }: { code: number; message: string | RegExp; hint?: string | RegExp },
+): void {
   const lines = ended.stderr.trimEnd().split("\n");
   const index = lines.findLastIndex((line) => line.startsWith("error: "));
   const shown = JSON.stringify(ended.stderr);
   expect(ended.code, shown).toBe(code);
   expect(ended.stdout).toBe("");
   expect(lines[index] ?? "", shown).toMatch(message);
-  expect(lines.slice(index + 1).map((line) => line.slice(0, 8)), shown).toEqual(hint === undefined ? expect.toBeOneOf([[], ["  hint: "]]) : ["  hint: "]);
+  expect(
+    lines.slice(index + 1).map((line) => line.slice(0, 8)),
+    shown,
+  ).toEqual(hint === undefined ? expect.toBeOneOf([[], ["  hint: "]]) : ["  hint: "]);
   if (hint !== undefined) expect(lines.at(-1), shown).toMatch(hint);
   expect(ended.stderr).not.toMatch(/^\s+at /m);
   expect(ended.stderr).not.toContain("internal:");

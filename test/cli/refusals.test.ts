@@ -1,19 +1,23 @@
 // Files that cannot be used: each is refused in one line with the right exit code, before anything is computed, and leaves nothing behind.
 import { chmod, mkdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { beforeAll, describe, expect, test } from "vitest";
-import { encodeArtifact, type Artifact } from "../../src/artifacts/artifact.js";
+import { type Artifact, encodeArtifact } from "../../src/artifacts/artifact.js";
 import { readSafetensors } from "../../src/checkpoint/safetensors.js";
 import { encodeSafetensors } from "../../src/checkpoint/safetensors-writer.js";
 import { float32 } from "../../src/tensor.js";
 import { fixture } from "../support/golden.js";
-import { CAT, expectRefusal, FILES, LORA, models, qedit, QUICK, workFolder } from "./qedit.js";
+import { CAT, expectRefusal, FILES, LORA, models, QUICK, qedit, workFolder } from "./qedit.js";
 
 const folder = workFolder();
 const here = { cwd: folder.path };
 const EDIT = ["run", CAT, "-p", "x", ...QUICK, "--megapixels", "0.005", "--steps", "1", "--cfg", "1", "-o", "out.png"];
 
 // A safetensors file with only some of another's tensors, or with other bytes in them.
-async function variant(name: string, source: string, change: (key: string, bytes: Buffer) => Uint8Array | undefined): Promise<void> {
+async function variant(
+  name: string,
+  source: string,
+  change: (key: string, bytes: Buffer) => Uint8Array | undefined,
+): Promise<void> {
   const whole = await readFile(source);
   const { tensors, metadata } = await readSafetensors(source);
   const header: Record<string, unknown> = { __metadata__: metadata };
@@ -33,7 +37,11 @@ async function variant(name: string, source: string, change: (key: string, bytes
 
 const INFO = { settings: {}, sizes: {}, inputs: {}, weights: {} };
 const ARTIFACTS: Readonly<Record<string, Artifact>> = {
-  latents: { kind: "latents", info: INFO, tensors: { latent: float32([1, 16, 4, 6]), "reference_latents.0": float32([1, 16, 4, 6]) } },
+  latents: {
+    kind: "latents",
+    info: INFO,
+    tensors: { latent: float32([1, 16, 4, 6]), "reference_latents.0": float32([1, 16, 4, 6]) },
+  },
   cond: { kind: "cond", info: INFO, tensors: { prompt_embeds: float32([1, 5, 16]) } },
   wide: { kind: "cond", info: INFO, tensors: { prompt_embeds: float32([1, 5, 24]) } },
   samples: { kind: "samples", info: INFO, tensors: { latent_tensor: float32([1, 16, 4, 6]) } },
@@ -53,19 +61,44 @@ beforeAll(async () => {
     writeFile(folder.at("hostile.safetensors"), Buffer.concat([Buffer.alloc(8, 0x7f), Buffer.from("{}")])),
     writeFile(folder.at("junk.safetensors"), "hello, world, this is no model at all"),
     writeFile(folder.at("empty.safetensors"), ""),
-    variant("blind.safetensors", FILES["--text-encoder"], (key, bytes) => (key.startsWith("visual.") ? undefined : bytes)),
-    variant("headless.safetensors", FILES["--vae"], (key, bytes) => (key === "decoder.head.2.weight" ? undefined : bytes)),
+    variant("blind.safetensors", FILES["--text-encoder"], (key, bytes) =>
+      key.startsWith("visual.") ? undefined : bytes,
+    ),
+    variant("headless.safetensors", FILES["--vae"], (key, bytes) =>
+      key === "decoder.head.2.weight" ? undefined : bytes,
+    ),
     // bfloat16 0x7fc0 is NaN.
-    variant("nan.safetensors", FILES["--vae"], (key, bytes) => (key === "conv1.bias" || key === "conv2.bias" ? Buffer.alloc(bytes.length, Buffer.of(0xc0, 0x7f)) : bytes)),
-    variant("flat.safetensors", FILES["--vae"], (key, bytes) => (key.startsWith("decoder.head.2.") ? Buffer.alloc(bytes.length) : bytes)),
+    variant("nan.safetensors", FILES["--vae"], (key, bytes) =>
+      key === "conv1.bias" || key === "conv2.bias" ? Buffer.alloc(bytes.length, Buffer.of(0xc0, 0x7f)) : bytes,
+    ),
+    variant("flat.safetensors", FILES["--vae"], (key, bytes) =>
+      key.startsWith("decoder.head.2.") ? Buffer.alloc(bytes.length) : bytes,
+    ),
     variant("partial.safetensors", LORA, (key, bytes) => (key.includes("transformer_blocks.0.") ? bytes : undefined)),
-    writeFile(folder.at("foreign.safetensors"), encodeSafetensors({ "lora_unet_other.lora_down.weight": float32([2, 3]), "lora_unet_other.lora_up.weight": float32([3, 2]) })),
-    ...Object.entries(ARTIFACTS).map(([name, artifact]) => writeFile(folder.at(`${name}.safetensors`), encodeArtifact(artifact))),
+    writeFile(
+      folder.at("foreign.safetensors"),
+      encodeSafetensors({
+        "lora_unet_other.lora_down.weight": float32([2, 3]),
+        "lora_unet_other.lora_up.weight": float32([3, 2]),
+      }),
+    ),
+    ...Object.entries(ARTIFACTS).map(([name, artifact]) =>
+      writeFile(folder.at(`${name}.safetensors`), encodeArtifact(artifact)),
+    ),
   ]);
   const record = JSON.stringify({ kind: "samples", version: 0, ...INFO });
   const marker = { latent_format_version_0: float32([0]) };
-  await writeFile(folder.at("old.safetensors"), encodeSafetensors({ latent_tensor: float32([1, 16, 1, 4, 6]), ...marker }, { qedit: record }));
-  await writeFile(folder.at("nan-samples.safetensors"), encodeSafetensors({ latent_tensor: float32([1, 16, 1, 4, 6], new Float32Array(384).fill(NaN, 5)), ...marker }, { qedit: record.replace("0", "1") }));
+  await writeFile(
+    folder.at("old.safetensors"),
+    encodeSafetensors({ latent_tensor: float32([1, 16, 1, 4, 6]), ...marker }, { qedit: record }),
+  );
+  await writeFile(
+    folder.at("nan-samples.safetensors"),
+    encodeSafetensors(
+      { latent_tensor: float32([1, 16, 1, 4, 6], new Float32Array(384).fill(NaN, 5)), ...marker },
+      { qedit: record.replace("0", "1") },
+    ),
+  );
   await writeFile(folder.at("samples-cut.safetensors"), encodeArtifact(ARTIFACTS["samples"]!).subarray(0, -1));
   before = folder.names();
 });
@@ -84,7 +117,10 @@ describe.concurrent("pictures", () => {
     ["empty.png", "Cannot read empty.png: the file is empty"],
     ["cut.jpg", /^error: Cannot decode cut\.jpg: \S/],
   ])("%s", async (picture, message) => {
-    for (const command of [["run", CAT, picture, "-p", "x", ...models(), "-o", "out.png"], ["encode-image", picture, ...models({}, ["--vae"]), "-o", "out.safetensors"]]) {
+    for (const command of [
+      ["run", CAT, picture, "-p", "x", ...models(), "-o", "out.png"],
+      ["encode-image", picture, ...models({}, ["--vae"]), "-o", "out.safetensors"],
+    ]) {
       const ended = await qedit([...command, ...QUICK], here);
       expectRefusal(ended, { code: 2, message });
       expectNothingComputed(ended.stderr);
@@ -94,9 +130,15 @@ describe.concurrent("pictures", () => {
 
 describe.concurrent("model files", () => {
   test.each([
-    [{ "--vae": "header-cut.safetensors" }, /^error: Cannot read header-cut\.safetensors: wanted a header of \d+ bytes/],
+    [
+      { "--vae": "header-cut.safetensors" },
+      /^error: Cannot read header-cut\.safetensors: wanted a header of \d+ bytes/,
+    ],
     [{ "--vae": "data-cut.safetensors" }, /^error: Cannot read data-cut\.safetensors: .* it is cut off$/],
-    [{ "--transformer": "hostile.safetensors" }, /^error: Cannot read hostile\.safetensors: header of \d+ bytes, at most \d+ are allowed/],
+    [
+      { "--transformer": "hostile.safetensors" },
+      /^error: Cannot read hostile\.safetensors: header of \d+ bytes, at most \d+ are allowed/,
+    ],
     [{ "--text-encoder": "junk.safetensors" }, /^error: Cannot read junk\.safetensors: header of \d+ bytes/],
     [{ "--transformer": "empty.safetensors" }, /^error: Cannot read empty\.safetensors: the file is empty/],
     [{ "--vae": "missing.safetensors" }, /^error: Cannot find missing\.safetensors$/],
@@ -107,8 +149,14 @@ describe.concurrent("model files", () => {
     [{ "--transformer": FILES["--vae"] }, /^error: Cannot use the transformer: it has no txt_norm and img_in/],
     [{ "--transformer": FILES["--text-encoder"] }, /^error: Cannot use the transformer: it has no txt_norm and img_in/],
     [{ "--transformer": LORA }, /^error: Cannot use the transformer: it has no txt_norm and img_in/],
-    [{ "--text-encoder": fixture("tiny/text-encoder-no-vision.safetensors") }, /^error: Cannot look at pictures: the text encoder file has no vision weights/],
-    [{ "--text-encoder": "blind.safetensors" }, /^error: Cannot look at pictures: the text encoder file has no vision weights/],
+    [
+      { "--text-encoder": fixture("tiny/text-encoder-no-vision.safetensors") },
+      /^error: Cannot look at pictures: the text encoder file has no vision weights/,
+    ],
+    [
+      { "--text-encoder": "blind.safetensors" },
+      /^error: Cannot look at pictures: the text encoder file has no vision weights/,
+    ],
   ])("run with %j is refused before anything is computed", async (changed, message) => {
     const ended = await qedit([...EDIT, ...models(changed)], here);
     expectRefusal(ended, { code: 3, message, hint: /^  hint: \S/ });
@@ -117,38 +165,96 @@ describe.concurrent("model files", () => {
 
   test("none at all names the first that is missing, and how to say where it lies", async () => {
     const ended = await qedit(EDIT, here);
-    expectRefusal(ended, { code: 3, message: /^error: Cannot find qwen_image_vae\.safetensors \(0\.3 GB\) of model qwen-image-edit-2509 in /, hint: /QEDIT_MODELS=/ });
+    expectRefusal(ended, {
+      code: 3,
+      message: /^error: Cannot find qwen_image_vae\.safetensors \(0\.3 GB\) of model qwen-image-edit-2509 in /,
+      hint: /QEDIT_MODELS=/,
+    });
   });
 
   test("with a weight missing inside is refused by name", async () => {
-    const ended = await qedit(["decode", "samples.safetensors", "--vae", "headless.safetensors", ...QUICK, "-o", "out.png"], here);
+    const ended = await qedit(
+      ["decode", "samples.safetensors", "--vae", "headless.safetensors", ...QUICK, "-o", "out.png"],
+      here,
+    );
     expectRefusal(ended, { code: 3, message: /decoder\.head\.2\.weight.*headless\.safetensors/ });
   });
 
   test("a text encoder without vision weights reads a prompt without pictures", async () => {
-    const { code, stdout } = await qedit(["encode-prompt", "-p", "x", "--text-encoder", "blind.safetensors", ...QUICK, "-o", "blind-cond.safetensors"], here);
+    const { code, stdout } = await qedit(
+      ["encode-prompt", "-p", "x", "--text-encoder", "blind.safetensors", ...QUICK, "-o", "blind-cond.safetensors"],
+      here,
+    );
     expect([code, stdout]).toEqual([0, "blind-cond.safetensors\n"]);
   });
 });
 
 describe.concurrent("tensor files between the stages", () => {
-  const sample = (latents: string, cond: string) => ["sample", "--latents", latents, "--cond", cond, ...models({}, ["--transformer"]), "--steps", "1", "--cfg", "1", "-o", "out.safetensors"];
+  const sample = (latents: string, cond: string) => [
+    "sample",
+    "--latents",
+    latents,
+    "--cond",
+    cond,
+    ...models({}, ["--transformer"]),
+    "--steps",
+    "1",
+    "--cfg",
+    "1",
+    "-o",
+    "out.safetensors",
+  ];
   const decode = (samples: string) => ["decode", samples, ...models({}, ["--vae"]), "-o", "out.png"];
 
   test.each([
-    [sample("cond.safetensors", "cond.safetensors"), 2, "Cannot use cond.safetensors as latents: it holds cond", /qedit encode-image/],
-    [sample("latents.safetensors", "samples.safetensors"), 2, "Cannot use samples.safetensors as cond: it holds samples", /qedit encode-prompt/],
+    [
+      sample("cond.safetensors", "cond.safetensors"),
+      2,
+      "Cannot use cond.safetensors as latents: it holds cond",
+      /qedit encode-image/,
+    ],
+    [
+      sample("latents.safetensors", "samples.safetensors"),
+      2,
+      "Cannot use samples.safetensors as cond: it holds samples",
+      /qedit encode-prompt/,
+    ],
     [sample("missing.safetensors", "cond.safetensors"), 2, "Cannot find missing.safetensors", /qedit encode-image/],
-    [sample("latents.safetensors", "wide.safetensors"), 2, /^error: Cannot use the prompt's embeddings: they are 24 wide, .* takes 16$/, /--text-encoder/],
-    [[...sample("latents.safetensors", "cond.safetensors"), "--cfg", "2"], 2, "Cannot sample at cfg 2: the prompt was encoded without a negative prompt", /--negative-prompt ""/],
+    [
+      sample("latents.safetensors", "wide.safetensors"),
+      2,
+      /^error: Cannot use the prompt's embeddings: they are 24 wide, .* takes 16$/,
+      /--text-encoder/,
+    ],
+    [
+      [...sample("latents.safetensors", "cond.safetensors"), "--cfg", "2"],
+      2,
+      "Cannot sample at cfg 2: the prompt was encoded without a negative prompt",
+      /--negative-prompt ""/,
+    ],
     [decode("latents.safetensors"), 2, "Cannot use latents.safetensors as samples: it holds latents", /qedit sample/],
-    [decode("old.safetensors"), 2, "Cannot use old.safetensors as samples: it has version 0, this qedit reads version 1", /qedit sample/],
+    [
+      decode("old.safetensors"),
+      2,
+      "Cannot use old.safetensors as samples: it has version 0, this qedit reads version 1",
+      /qedit sample/,
+    ],
     [decode("samples-cut.safetensors"), 2, /samples-cut\.safetensors: .* it is cut off$/, /qedit sample/],
     [decode("narrow.safetensors"), 2, /^error: Cannot decode the samples: they have 4 channels, .* takes 16$/, /--vae/],
     [decode(FILES["--vae"]), 2, /vae\.safetensors as samples: it was not written by qedit/, /qedit sample/],
     [decode(CAT), 2, /^error: Cannot read .*cat\.jpg/, /qedit sample/],
-    [[...decode("samples.safetensors"), "--keep-size"], 2, "Cannot keep the size of picture 1: the samples do not say how large it was", /--keep-size/],
-    [decode("nan-samples.safetensors"), 5, 'Cannot use nan-samples.safetensors as samples: tensor "latent_tensor" holds NaN at element 5', /qedit sample/],
+    [
+      [...decode("samples.safetensors"), "--keep-size"],
+      2,
+      "Cannot keep the size of picture 1: the samples do not say how large it was",
+      /--keep-size/,
+    ],
+    [
+      decode("nan-samples.safetensors"),
+      5,
+      'Cannot use nan-samples.safetensors as samples: tensor "latent_tensor" holds NaN at element 5',
+      /qedit sample/,
+    ],
   ])("%j", async (args, code, message, hint) => {
     expectRefusal(await qedit([...args, ...QUICK], here), { code, message, hint });
   });
@@ -156,32 +262,68 @@ describe.concurrent("tensor files between the stages", () => {
 
 describe.concurrent("results that are no pictures", () => {
   test("latents that are not numbers end with exit code 5", async () => {
-    const ended = await qedit(["encode-image", CAT, "--vae", "nan.safetensors", ...QUICK, "--megapixels", "0.001", "-o", "out.safetensors"], here);
-    expectRefusal(ended, { code: 5, message: /^error: Computed the latent of .*cat\.jpg, but element 0 is NaN$/, hint: /SHA-256/ });
+    const ended = await qedit(
+      ["encode-image", CAT, "--vae", "nan.safetensors", ...QUICK, "--megapixels", "0.001", "-o", "out.safetensors"],
+      here,
+    );
+    expectRefusal(ended, {
+      code: 5,
+      message: /^error: Computed the latent of .*cat\.jpg, but element 0 is NaN$/,
+      hint: /SHA-256/,
+    });
   });
 
   test("pixels that are not numbers end with exit code 5", async () => {
-    const ended = await qedit(["decode", "samples.safetensors", "--vae", "nan.safetensors", ...QUICK, "-o", "out.png"], here);
-    expectRefusal(ended, { code: 5, message: /^error: Computed the picture, but it holds NaN or infinity$/, hint: /SHA-256/ });
+    const ended = await qedit(
+      ["decode", "samples.safetensors", "--vae", "nan.safetensors", ...QUICK, "-o", "out.png"],
+      here,
+    );
+    expectRefusal(ended, {
+      code: 5,
+      message: /^error: Computed the picture, but it holds NaN or infinity$/,
+      hint: /SHA-256/,
+    });
   });
 
   test("a picture of one flat colour ends with exit code 5", async () => {
-    const ended = await qedit(["decode", "samples.safetensors", "--vae", "flat.safetensors", ...QUICK, "-o", "out.png"], here);
+    const ended = await qedit(
+      ["decode", "samples.safetensors", "--vae", "flat.safetensors", ...QUICK, "-o", "out.png"],
+      here,
+    );
     expectRefusal(ended, { code: 5, message: /^error: Decoded a picture of one flat colour/, hint: /--vae/ });
   });
 });
 
 describe.concurrent("LoRAs", () => {
-  const sample = ["sample", "--latents", "latents.safetensors", "--cond", "cond.safetensors", ...models({}, ["--transformer"]), ...QUICK, "--steps", "1", "--cfg", "1"];
+  const sample = [
+    "sample",
+    "--latents",
+    "latents.safetensors",
+    "--cond",
+    "cond.safetensors",
+    ...models({}, ["--transformer"]),
+    ...QUICK,
+    "--steps",
+    "1",
+    "--cfg",
+    "1",
+  ];
 
   test.each([
-    ["foreign.safetensors", /^error: Cannot match foreign\.safetensors to .*transformer\.safetensors: it holds "lora_unet_other/],
+    [
+      "foreign.safetensors",
+      /^error: Cannot match foreign\.safetensors to .*transformer\.safetensors: it holds "lora_unet_other/,
+    ],
     [FILES["--vae"], /^error: Cannot match .*vae\.safetensors to .*transformer\.safetensors/],
     ["missing.safetensors:0.5", /^error: Cannot find missing\.safetensors$/],
     [`${LORA}:strong`, /^error: Cannot find .*published\.safetensors:strong$/],
     ["data-cut.safetensors", /^error: Cannot read data-cut\.safetensors/],
   ])("%s is refused, by run before anything is computed", async (lora, message) => {
-    expectRefusal(await qedit([...sample, "--lora", lora, "-o", "out.safetensors"], here), { code: 3, message, hint: /^  hint: \S/ });
+    expectRefusal(await qedit([...sample, "--lora", lora, "-o", "out.safetensors"], here), {
+      code: 3,
+      message,
+      hint: /^  hint: \S/,
+    });
     const ended = await qedit([...EDIT, ...models(), "--lora", lora], here);
     expectRefusal(ended, { code: 3, message });
     expectNothingComputed(ended.stderr);
@@ -190,16 +332,27 @@ describe.concurrent("LoRAs", () => {
   test("one made for a deeper model is used with a warning, or refused by --strict-lora", async () => {
     const { tensors } = await readSafetensors(LORA);
     const zeros = Object.fromEntries([...tensors].map(([key, { shape }]) => [key, float32(shape)]));
-    await writeFile(folder.at("strays.safetensors"), encodeSafetensors({ ...zeros, "transformer_blocks.9.attn.to_q.lora_up.weight": float32([24, 4]) }));
+    await writeFile(
+      folder.at("strays.safetensors"),
+      encodeSafetensors({ ...zeros, "transformer_blocks.9.attn.to_q.lora_up.weight": float32([24, 4]) }),
+    );
     const used = await qedit([...sample, "--lora", "strays.safetensors", "--quiet", "-o", "strayed.safetensors"], here);
     expect(used).toMatchObject({ code: 0, stdout: "strayed.safetensors\n" });
-    expect(used.stderr).toMatch(/^warning: LoRA strays\.safetensors: 1 keys? not used: "transformer_blocks\.9\.attn\.to_q\.lora_up\.weight"\n$/);
-    const strict = await qedit([...sample, "--lora", "strays.safetensors", "--strict-lora", "-o", "out.safetensors"], here);
+    expect(used.stderr).toMatch(
+      /^warning: LoRA strays\.safetensors: 1 keys? not used: "transformer_blocks\.9\.attn\.to_q\.lora_up\.weight"\n$/,
+    );
+    const strict = await qedit(
+      [...sample, "--lora", "strays.safetensors", "--strict-lora", "-o", "out.safetensors"],
+      here,
+    );
     expectRefusal(strict, { code: 3, message: /strays\.safetensors/ });
   });
 
   test("one for some of the modules is used, and says for how many", async () => {
-    const { code, stderr } = await qedit([...sample, "--lora", "partial.safetensors", "-o", "partly.safetensors"], here);
+    const { code, stderr } = await qedit(
+      [...sample, "--lora", "partial.safetensors", "-o", "partly.safetensors"],
+      here,
+    );
     expect([code, stderr]).toEqual([0, expect.stringMatching(/^LoRA partial\.safetensors: matched 12\/12 modules/m)]);
   });
 });
@@ -213,22 +366,31 @@ describe.concurrent("outputs", () => {
 
   test("a place below a file is refused before anything is computed", async () => {
     const ended = await qedit([...EDIT, ...models(), "-o", "text.png/picture.png"], here);
-    expectRefusal(ended, { code: 1, message: /^error: Cannot write text\.png\/picture\.png: a part of its path is a file, not a folder$/ });
+    expectRefusal(ended, {
+      code: 1,
+      message: /^error: Cannot write text\.png\/picture\.png: a part of its path is a file, not a folder$/,
+    });
     expectNothingComputed(ended.stderr);
   });
 
   // The superuser may write anywhere.
-  test.skipIf(process.getuid?.() === 0)("a folder without permission to write is refused before anything is computed", async () => {
-    await mkdir(folder.at("locked"));
-    await chmod(folder.at("locked"), 0o555);
-    const ended = await qedit([...EDIT, ...models(), "-o", "locked/picture.png"], here);
-    expectRefusal(ended, { code: 1, message: "error: Cannot write locked/picture.png: permission denied" });
-    expectNothingComputed(ended.stderr);
-  });
+  test.skipIf(process.getuid?.() === 0)(
+    "a folder without permission to write is refused before anything is computed",
+    async () => {
+      await mkdir(folder.at("locked"));
+      await chmod(folder.at("locked"), 0o555);
+      const ended = await qedit([...EDIT, ...models(), "-o", "locked/picture.png"], here);
+      expectRefusal(ended, { code: 1, message: "error: Cannot write locked/picture.png: permission denied" });
+      expectNothingComputed(ended.stderr);
+    },
+  );
 
   test("a symbolic link to nowhere is written through", async () => {
     await symlink("target.png", folder.at("link.png"));
-    const { code } = await qedit(["decode", "samples.safetensors", ...models({}, ["--vae"]), ...QUICK, "-o", "link.png"], here);
+    const { code } = await qedit(
+      ["decode", "samples.safetensors", ...models({}, ["--vae"]), ...QUICK, "-o", "link.png"],
+      here,
+    );
     expect([code, (await readFile(folder.at("link.png"))).length > 0]).toEqual([0, true]);
   });
 });

@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import sharp from "sharp";
 import { beforeAll, describe, expect, test } from "vitest";
 import { readArtifact } from "../../src/artifacts/artifact.js";
-import { CAT, LORA, models, qedit, QUICK, ROCKET, workFolder } from "./qedit.js";
+import { CAT, LORA, models, QUICK, qedit, ROCKET, workFolder } from "./qedit.js";
 
 const folder = workFolder();
 // Every way computes for itself: a result from the cache would prove nothing.
@@ -43,16 +43,43 @@ describe.each([
     await Promise.all([
       done([...whole(to("run.png")), "--keep", to("kept")]),
       done(["encode-image", CAT, ROCKET, ...models({}, ["--vae"]), ...SMALL, "-o", to("latents.safetensors")]),
-      done(["encode-prompt", CAT, ROCKET, ...prompt, ...models({}, ["--text-encoder"]), ...QUICK, "-o", to("cond.safetensors")]),
+      done([
+        "encode-prompt",
+        CAT,
+        ROCKET,
+        ...prompt,
+        ...models({}, ["--text-encoder"]),
+        ...QUICK,
+        "-o",
+        to("cond.safetensors"),
+      ]),
     ]);
-    await done(["sample", "--latents", to("latents.safetensors"), "--cond", to("cond.safetensors"), ...models({}, ["--transformer"]), ...QUICK, ...sampling, "-o", to("samples.safetensors")]);
+    await done([
+      "sample",
+      "--latents",
+      to("latents.safetensors"),
+      "--cond",
+      to("cond.safetensors"),
+      ...models({}, ["--transformer"]),
+      ...QUICK,
+      ...sampling,
+      "-o",
+      to("samples.safetensors"),
+    ]);
     await done(["decode", to("samples.safetensors"), ...models({}, ["--vae"]), ...QUICK, "-o", to("decoded.png")]);
   }, SLOW);
 
-  test.each(["latents", "cond", "samples"])("%s are the same bytes from run --keep and from their own command", async (kind) => {
-    expect((await bytes(`${to("kept")}/${kind}.safetensors`)).equals(await bytes(to(`${kind}.safetensors`)))).toBe(true);
-    expect(await readFile(folder.at(`${to("kept")}/${kind}.json`), "utf8")).toBe(await readFile(folder.at(to(`${kind}.json`)), "utf8"));
-  });
+  test.each(["latents", "cond", "samples"])(
+    "%s are the same bytes from run --keep and from their own command",
+    async (kind) => {
+      expect((await bytes(`${to("kept")}/${kind}.safetensors`)).equals(await bytes(to(`${kind}.safetensors`)))).toBe(
+        true,
+      );
+      expect(await readFile(folder.at(`${to("kept")}/${kind}.json`), "utf8")).toBe(
+        await readFile(folder.at(to(`${kind}.json`)), "utf8"),
+      );
+    },
+  );
 
   test("the picture is the same bytes from run and from decode", async () => {
     expect((await bytes(to("run.png"))).equals(await bytes(to("decoded.png")))).toBe(true);
@@ -86,7 +113,10 @@ describe("one picture", () => {
     // A chunk's length stands before its type, and counts neither.
     const end = start + 4 + png.readUInt32BE(start - 4);
     const { settings, inputs } = JSON.parse(png.toString("utf8", start + 14, end));
-    expect(settings).toMatchObject({ sample: { seed: "7", steps: 2, cfg: 1 }, encode_prompt: { prompt: "make it red" } });
+    expect(settings).toMatchObject({
+      sample: { seed: "7", steps: 2, cfg: 1 },
+      encode_prompt: { prompt: "make it red" },
+    });
     expect(Object.keys(inputs)).toEqual(["image.1"]);
   });
 
@@ -105,20 +135,48 @@ describe("one picture", () => {
       kind: "picture",
       device: "cpu",
       info: { settings: { sample: { seed: "7" } }, sizes: { target: { size: { width: 144, height: 96 } } } },
-      seconds: { "encode-image": expect.any(Number), "encode-prompt": expect.any(Number), sample: expect.any(Number), decode: expect.any(Number) },
+      seconds: {
+        "encode-image": expect.any(Number),
+        "encode-prompt": expect.any(Number),
+        sample: expect.any(Number),
+        decode: expect.any(Number),
+      },
     });
   });
 
   test.concurrent("a negative prompt at cfg 1 is warned of under --force, even when quiet, and changes nothing", async () => {
-    const { stderr } = await done([...ONE_PICTURE, "--negative-prompt", "dark", "--force", "--quiet", "-o", "negative.png"]);
+    const { stderr } = await done([
+      ...ONE_PICTURE,
+      "--negative-prompt",
+      "dark",
+      "--force",
+      "--quiet",
+      "-o",
+      "negative.png",
+    ]);
     expect(stderr).toBe("warning: Cannot use a negative prompt at cfg 1: it has no effect\n");
     expect(await pixels("negative.png")).toEqual(await pixels("first.png"));
   });
 });
 
 describe.concurrent("sampling", () => {
-  const sample = ["sample", "--latents", "kept/latents.safetensors", "--cond", "kept/cond.safetensors", ...models({}, ["--transformer"]), ...QUICK, "--steps", "2", "--cfg", "1", "--seed", "7"];
-  const latent = async (name: string) => (await readArtifact(folder.at(name), "samples")).tensors["latent_tensor"]!.data;
+  const sample = [
+    "sample",
+    "--latents",
+    "kept/latents.safetensors",
+    "--cond",
+    "kept/cond.safetensors",
+    ...models({}, ["--transformer"]),
+    ...QUICK,
+    "--steps",
+    "2",
+    "--cfg",
+    "1",
+    "--seed",
+    "7",
+  ];
+  const latent = async (name: string) =>
+    (await readArtifact(folder.at(name), "samples")).tensors["latent_tensor"]!.data;
 
   test("with the same seed gives the same numbers, with another one others", async () => {
     await done([...sample, "-o", "same.safetensors"]);
@@ -129,7 +187,9 @@ describe.concurrent("sampling", () => {
 
   test("with a LoRA says how much of it matched, and gives other numbers", async () => {
     const { stderr } = await done([...sample, "--lora", LORA, "-o", "lora.safetensors"]);
-    expect(stderr).toMatch(/^LoRA .*published\.safetensors: matched 24\/24 modules, rank 4, alpha 3, layout kohya, no prefix, strength 1$/m);
+    expect(stderr).toMatch(
+      /^LoRA .*published\.safetensors: matched 24\/24 modules, rank 4, alpha 3, layout kohya, no prefix, strength 1$/m,
+    );
     expect(await latent("lora.safetensors")).not.toEqual(await latent("kept/samples.safetensors"));
   });
 
@@ -161,7 +221,9 @@ describe.concurrent("formats", () => {
     [["--keep-size", "-o", "original.jpeg"], "jpeg 451x300"],
   ])("decode with %j gives %s", async (options, wanted) => {
     const output = options.at(-1)!;
-    expect((await done(["decode", "kept/samples.safetensors", ...models({}, ["--vae"]), ...QUICK, ...options])).stdout).toBe(`${output}\n`);
+    expect(
+      (await done(["decode", "kept/samples.safetensors", ...models({}, ["--vae"]), ...QUICK, ...options])).stdout,
+    ).toBe(`${output}\n`);
     expect(await sizeOf(output)).toBe(wanted);
   });
 });
@@ -170,7 +232,20 @@ test("without -o the picture lies beside the first one, which stays as it is", a
   const before = await readFile(CAT);
   await sharp(CAT).resize(64, 48).png().toFile(folder.at("small.png"));
   const small = await bytes("small.png");
-  const { stdout } = await done(["run", "small.png", "-p", "x", ...models(), ...QUICK, "--steps", "1", "--cfg", "1", "--size", "48x32"]);
+  const { stdout } = await done([
+    "run",
+    "small.png",
+    "-p",
+    "x",
+    ...models(),
+    ...QUICK,
+    "--steps",
+    "1",
+    "--cfg",
+    "1",
+    "--size",
+    "48x32",
+  ]);
   expect(stdout).toBe("small-edit.png\n");
   expect(await sizeOf("small-edit.png")).toBe("png 48x32");
   expect((await bytes("small.png")).equals(small)).toBe(true);

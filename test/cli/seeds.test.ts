@@ -5,7 +5,7 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { readSafetensors } from "../../src/checkpoint/safetensors.js";
 import { rewritten } from "../checkpoint/rewrite.js";
 import { done, loads, ONCE, TINY } from "./jobs.js";
-import { CAT, expectRefusal, FILES, models, qedit, QUICK, workFolder } from "./qedit.js";
+import { CAT, expectRefusal, FILES, models, QUICK, qedit, workFolder } from "./qedit.js";
 
 const folder = workFolder();
 const here = { cwd: folder.path };
@@ -13,14 +13,24 @@ const RUN = ["run", CAT, "-p", "make it red", ...TINY];
 const bytes = (name: string) => readFileSync(folder.at(name));
 
 interface Many {
-  readonly outputs: readonly { readonly output: string; readonly seed: string; readonly status: string; readonly info: { readonly settings: { readonly sample: { readonly seed: string } } } }[];
+  readonly outputs: readonly {
+    readonly output: string;
+    readonly seed: string;
+    readonly status: string;
+    readonly info: { readonly settings: { readonly sample: { readonly seed: string } } };
+  }[];
   readonly sheet: string | undefined;
 }
 
 describe("--seeds 1,5,9..10", () => {
   let printed: string;
   beforeAll(async () => {
-    printed = (await done([...RUN, "--seeds", "1,5,9..10", "-o", "many.png", "--sheet", "sheet.png", "--events", "many.ndjson"], here)).stdout;
+    printed = (
+      await done(
+        [...RUN, "--seeds", "1,5,9..10", "-o", "many.png", "--sheet", "sheet.png", "--events", "many.ndjson"],
+        here,
+      )
+    ).stdout;
   }, 60_000);
 
   test("makes a numbered picture for each, and prints their paths", () => {
@@ -46,7 +56,9 @@ describe("--seeds 1,5,9..10", () => {
 });
 
 test("--count 2 --json gives both outputs with their seeds in one object", async () => {
-  const { outputs, sheet } = JSON.parse((await done([...RUN, "--count", "2", "--seed", "41", "--json", "-o", "json.png"], here)).stdout) as Many;
+  const { outputs, sheet } = JSON.parse(
+    (await done([...RUN, "--count", "2", "--seed", "41", "--json", "-o", "json.png"], here)).stdout,
+  ) as Many;
   expect(sheet).toBeUndefined();
   expect(outputs.map(({ output, seed, status, info }) => [output, seed, status, info.settings.sample.seed])).toEqual([
     ["json-0001.png", "41", "done", "41"],
@@ -64,7 +76,8 @@ test("--seed random says and records the number it drew, which makes the same pi
 
 test("--keep keeps the tensor files of every seed apart", async () => {
   await done([...RUN, "--seeds", "1..2", "-o", "kept.png", "--keep", "tensors"], here);
-  for (const place of ["0001", "0002"]) expect(existsSync(folder.at(`tensors/${place}/samples.safetensors`))).toBe(true);
+  for (const place of ["0001", "0002"])
+    expect(existsSync(folder.at(`tensors/${place}/samples.safetensors`))).toBe(true);
 });
 
 describe.concurrent("refuses", () => {
@@ -84,13 +97,20 @@ describe.concurrent("refuses", () => {
 
   test("a numbered picture that is there already", async () => {
     await done([...RUN, "--count", "2", "-o", "there.png"], here);
-    expectRefusal(await qedit([...RUN, "--count", "3", "-o", "there.png"], here), { code: 2, message: /Cannot write there-0001\.png: it is there already/ });
+    expectRefusal(await qedit([...RUN, "--count", "3", "-o", "there.png"], here), {
+      code: 2,
+      message: /Cannot write there-0001\.png: it is there already/,
+    });
   });
 });
 
 test("samples of a picture that came out flat are kept, and the hint decodes them again", async () => {
   // The decoder's last weights are gone, so that it paints one colour.
-  const vae = await rewritten(await readSafetensors(FILES["--vae"]), { folder: folder.path, file: "flat.safetensors", keepMetadata: true });
+  const vae = await rewritten(await readSafetensors(FILES["--vae"]), {
+    folder: folder.path,
+    file: "flat.safetensors",
+    keepMetadata: true,
+  });
   const checkpoint = await readSafetensors(vae);
   const file = readFileSync(vae);
   for (const name of ["decoder.head.2.weight", "decoder.head.2.bias"]) {
@@ -99,8 +119,15 @@ test("samples of a picture that came out flat are kept, and the hint decodes the
   }
   writeFileSync(vae, file);
   const options = ["--size", "48x32", "--steps", "1", "--cfg", "1", ...QUICK];
-  const ended = await qedit(["run", CAT, "-p", "x", ...models({ "--vae": "flat.safetensors" }), ...options, "-o", "my flat.png"], here);
-  expectRefusal(ended, { code: 5, message: /one flat colour/, hint: /qedit decode 'my flat-samples\.safetensors' --vae flat\.safetensors -o 'my flat\.png'$/ });
+  const ended = await qedit(
+    ["run", CAT, "-p", "x", ...models({ "--vae": "flat.safetensors" }), ...options, "-o", "my flat.png"],
+    here,
+  );
+  expectRefusal(ended, {
+    code: 5,
+    message: /one flat colour/,
+    hint: /qedit decode 'my flat-samples\.safetensors' --vae flat\.safetensors -o 'my flat\.png'$/,
+  });
   expect(existsSync(folder.at("my flat.png"))).toBe(false);
   await done(["decode", "my flat-samples.safetensors", ...models({}, ["--vae"]), ...QUICK, "-o", "my flat.png"], here);
   expect((await sharp(folder.at("my flat.png")).metadata()).width).toBe(48);

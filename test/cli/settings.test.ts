@@ -1,9 +1,8 @@
 // Where settings come from, presets, and settings that do not go together.
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
-import { rm, copyFile } from "node:fs/promises";
-import { CAT, expectRefusal, LORA, models, qedit, QUICK, workFolder } from "./qedit.js";
+import { CAT, expectRefusal, LORA, models, QUICK, qedit, workFolder } from "./qedit.js";
 
 const folder = workFolder();
 const here = { cwd: folder.path };
@@ -51,7 +50,10 @@ describe("a setting", () => {
 
   test("may be a list, and a switch may be true", async () => {
     await write("qedit.json", { lora: ["a.safetensors:0.5", "b.safetensors"], "keep-size": true });
-    expect(await explained()).toMatchObject({ lora: { value: ["a.safetensors:0.5", "b.safetensors"] }, "keep-size": { value: true } });
+    expect(await explained()).toMatchObject({
+      lora: { value: ["a.safetensors:0.5", "b.safetensors"] },
+      "keep-size": { value: true },
+    });
   });
 
   test("from a file reaches the edit", async () => {
@@ -65,10 +67,17 @@ describe("a setting", () => {
 describe("a project's settings file", () => {
   const VICTIM = "precious.txt";
 
-  test.each(["events", "json", "quiet", "no-cache", "cache-limit", "no-color"])("may not set %s, which is no parameter of an edit", async (key) => {
-    await write("qedit.json", { [key]: key === "events" ? folder.at(VICTIM) : "1" });
-    expectRefusal(await qedit(["config"], here), { code: 2, message: `Cannot use the setting "${key}" in`, hint: /Remove it there; set it with --/ });
-  });
+  test.each(["events", "json", "quiet", "no-cache", "cache-limit", "no-color"])(
+    "may not set %s, which is no parameter of an edit",
+    async (key) => {
+      await write("qedit.json", { [key]: key === "events" ? folder.at(VICTIM) : "1" });
+      expectRefusal(await qedit(["config"], here), {
+        code: 2,
+        message: `Cannot use the setting "${key}" in`,
+        hint: /Remove it there; set it with --/,
+      });
+    },
+  );
 
   test.each([
     ["for all commands", (events: string) => ({ events })],
@@ -81,8 +90,19 @@ describe("a project's settings file", () => {
   });
 
   test("may set what an edit is made with", async () => {
-    await write("qedit.json", { steps: 2, device: "cpu", vae: "$(touch x)", "paste-back": true, format: "webp", "no-metadata": true });
-    expect(await explained()).toMatchObject({ steps: { value: 2 }, vae: { value: "$(touch x)" }, "no-metadata": { value: true } });
+    await write("qedit.json", {
+      steps: 2,
+      device: "cpu",
+      vae: "$(touch x)",
+      "paste-back": true,
+      format: "webp",
+      "no-metadata": true,
+    });
+    expect(await explained()).toMatchObject({
+      steps: { value: 2 },
+      vae: { value: "$(touch x)" },
+      "no-metadata": { value: true },
+    });
   });
 
   test("may not set what the user's own file may", async () => {
@@ -95,8 +115,18 @@ describe("a project's settings file", () => {
 describe("a wrong setting is refused with its place", () => {
   test.each([
     ["a misspelled name", { stesp: 4 }, /Cannot use the setting "stesp" in .*qedit\.json/, /Did you mean "steps"\?/],
-    ["a name in a section", { run: { stesp: 4 } }, /Cannot use the setting "stesp" in "run" in .*qedit\.json/, /Did you mean "steps"\?/],
-    ["a value out of range", { steps: 0 }, /Cannot use "0" for --steps: .* \(set by "steps" in .*qedit\.json\)$/, /config --explain/],
+    [
+      "a name in a section",
+      { run: { stesp: 4 } },
+      /Cannot use the setting "stesp" in "run" in .*qedit\.json/,
+      /Did you mean "steps"\?/,
+    ],
+    [
+      "a value out of range",
+      { steps: 0 },
+      /Cannot use "0" for --steps: .* \(set by "steps" in .*qedit\.json\)$/,
+      /config --explain/,
+    ],
     ["a flag of one call", { force: true }, /Cannot use the setting "force"/, /./],
     ["no object", "[1]", /it is not a JSON object/, /./],
     ["no JSON", "{steps: 4}", /Cannot read the settings in .*qedit\.json/, /./],
@@ -106,7 +136,10 @@ describe("a wrong setting is refused with its place", () => {
   });
 
   test("a variable", async () => {
-    expectRefusal(await qedit(RUN, { ...here, env: { QEDIT_STEPS: "many" } }), { code: 2, message: /Cannot use "many" for --steps: .* \(set by QEDIT_STEPS\)/ });
+    expectRefusal(await qedit(RUN, { ...here, env: { QEDIT_STEPS: "many" } }), {
+      code: 2,
+      message: /Cannot use "many" for --steps: .* \(set by QEDIT_STEPS\)/,
+    });
   });
 
   test("explain works all the same", async () => {
@@ -117,13 +150,20 @@ describe("a wrong setting is refused with its place", () => {
 
 describe("presets", () => {
   test("--fast wants the model's Lightning LoRA, and says how to get it", async () => {
-    expectRefusal(await qedit([...RUN, "--fast", "4", "-o", "fast.png"], here), { code: 3, message: /Cannot find Qwen-Image-Edit-2509-Lightning-4steps/, hint: /qedit models pull/ });
+    expectRefusal(await qedit([...RUN, "--fast", "4", "-o", "fast.png"], here), {
+      code: 3,
+      message: /Cannot find Qwen-Image-Edit-2509-Lightning-4steps/,
+      hint: /qedit models pull/,
+    });
   });
 
   test("--fast sets LoRA, steps, cfg and shift together", async () => {
     await mkdir(folder.at("store/loras"), { recursive: true });
     await copyFile(LORA, folder.at("store/loras/Qwen-Image-Edit-2509-Lightning-8steps-V1.0-bf16.safetensors"));
-    const { code, stdout, stderr } = await qedit([...RUN, "--fast", "8", "--models-dir", "store", "--json", "-o", "fast.png"], here);
+    const { code, stdout, stderr } = await qedit(
+      [...RUN, "--fast", "8", "--models-dir", "store", "--json", "-o", "fast.png"],
+      here,
+    );
     expect(code, stderr).toBe(0);
     expect(stderr).toMatch(/LoRA .*Lightning-8steps.*: matched 24\/24 modules/);
     expect(JSON.parse(stdout)).toMatchObject({ info: { settings: { sample: { steps: 8, cfg: 1, shift: 3 } } } });
@@ -135,7 +175,10 @@ describe("presets", () => {
   });
 
   test("a model's own numbers count where nobody says otherwise", async () => {
-    const { stdout } = await qedit([...RUN, "--model", "qwen-image-edit-2511", "--steps", "1", "--json", "-o", "2511.png"], here);
+    const { stdout } = await qedit(
+      [...RUN, "--model", "qwen-image-edit-2511", "--steps", "1", "--json", "-o", "2511.png"],
+      here,
+    );
     expect(JSON.parse(stdout)).toMatchObject({ info: { settings: { sample: { steps: 1, cfg: 4, shift: 3.1 } } } });
   });
 });
@@ -159,12 +202,30 @@ describe.concurrent("refuses what does not go together", () => {
 });
 
 test("refuses a LoRA that was made for another model", async () => {
-  const args = ["run", CAT, "-p", "x", "--model", "qwen-image-edit-2509", ...models({}, ["--vae", "--text-encoder"]), "--lora", "loras/Qwen-Image-Edit-2511-Lightning-4steps-V1.0-bf16.safetensors"];
-  expectRefusal(await qedit(args, here), { code: 2, message: /Cannot use Qwen-Image-Edit-2511-Lightning.* with qwen-image-edit-2509: it was made for qwen-image-edit-2511/, hint: /--model qwen-image-edit-2511/ });
+  const args = [
+    "run",
+    CAT,
+    "-p",
+    "x",
+    "--model",
+    "qwen-image-edit-2509",
+    ...models({}, ["--vae", "--text-encoder"]),
+    "--lora",
+    "loras/Qwen-Image-Edit-2511-Lightning-4steps-V1.0-bf16.safetensors",
+  ];
+  expectRefusal(await qedit(args, here), {
+    code: 2,
+    message:
+      /Cannot use Qwen-Image-Edit-2511-Lightning.* with qwen-image-edit-2509: it was made for qwen-image-edit-2511/,
+    hint: /--model qwen-image-edit-2511/,
+  });
 });
 
 test("--force turns a refusal into a warning", async () => {
-  const { code, stderr } = await qedit([...RUN, "--cfg", "1", "--steps", "1", "--negative-prompt", "bad", "--force", "-o", "forced.png"], here);
+  const { code, stderr } = await qedit(
+    [...RUN, "--cfg", "1", "--steps", "1", "--negative-prompt", "bad", "--force", "-o", "forced.png"],
+    here,
+  );
   expect(code).toBe(0);
   expect(stderr).toMatch(/^warning: Cannot use a negative prompt at cfg 1/m);
 });

@@ -4,11 +4,20 @@ import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSy
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { CORE_FILE, installedRelease } from "../../src/engine/release.js";
-import { CUDA, CUDA_FILE, NPM_LAYOUT, NUGET_LAYOUT, SHARED_FILE, tarball, VERSION, zipFile } from "../catalog/runtime/packages.js";
+import {
+  CUDA,
+  CUDA_FILE,
+  NPM_LAYOUT,
+  NUGET_LAYOUT,
+  SHARED_FILE,
+  tarball,
+  VERSION,
+  zipFile,
+} from "../catalog/runtime/packages.js";
 import { serve, testServer } from "../catalog/runtime/server.js";
 import { elf, provider } from "../support/elf.js";
 import { temporaryFolder } from "../support/folder.js";
-import { expectRefusal, qedit, type Ended } from "./qedit.js";
+import { type Ended, expectRefusal, qedit } from "./qedit.js";
 
 const release = installedRelease();
 const folder = temporaryFolder();
@@ -40,7 +49,8 @@ function newHome(): Home {
   return {
     path,
     runtime,
-    setup: (...args) => qedit(["setup", ...args], { cwd: path, env: { HOME: path, XDG_DATA_HOME: join(path, "data") } }),
+    setup: (...args) =>
+      qedit(["setup", ...args], { cwd: path, env: { HOME: path, XDG_DATA_HOME: join(path, "data") } }),
     installed: () => (existsSync(runtime) ? readdirSync(runtime, { recursive: true, encoding: "utf8" }).sort() : []),
   };
 }
@@ -61,9 +71,17 @@ describe.runIf(release.hasCuda)("setup", () => {
   test("prints one object with --json, with the reason of each thing that CUDA lacks", async () => {
     const { setup, runtime } = newHome();
     const report = JSON.parse((await setup("--from", packaged, "--json")).stdout) as Record<string, unknown>;
-    expect(report).toMatchObject({ action: "installed", version: VERSION, folder: join(runtime, NAME), source: packaged, works: false });
+    expect(report).toMatchObject({
+      action: "installed",
+      version: VERSION,
+      folder: join(runtime, NAME),
+      source: packaged,
+      works: false,
+    });
     // The small provider asks for libraries as the real one does, and computes nothing on any machine.
-    expect(report["problems"]).toEqual(expect.arrayContaining([{ text: expect.any(String), remedy: expect.any(String) }]));
+    expect(report["problems"]).toEqual(
+      expect.arrayContaining([{ text: expect.any(String), remedy: expect.any(String) }]),
+    );
   });
 
   test("leaves a provider that is there, unless it is forced", async () => {
@@ -93,7 +111,12 @@ describe.runIf(release.hasCuda)("setup", () => {
   test("two at once leave one whole provider", async () => {
     const { setup, installed } = newHome();
     const ends = await Promise.all([setup("--from", packaged), setup("--from", packaged)]);
-    expect(ends.map(({ code }) => code).sort()).toEqual(expect.toBeOneOf([[0, 0], [0, 1]]));
+    expect(ends.map(({ code }) => code).sort()).toEqual(
+      expect.toBeOneOf([
+        [0, 0],
+        [0, 1],
+      ]),
+    );
     expect(installed()).toEqual(COMPLETE);
   });
 });
@@ -106,14 +129,20 @@ describe.runIf(release.hasCuda)("setup from the network", () => {
   function feed(bytes: Buffer, hash = sha512(bytes)): void {
     const id = "microsoft.ml.onnxruntime.gpu.linux";
     const documents: Readonly<Record<string, unknown>> = {
-      "/index.json": { resources: [{ "@id": `${server.url}/flat`, "@type": "PackageBaseAddress/3.0.0" }, { "@id": `${server.url}/registration/`, "@type": "RegistrationsBaseUrl/3.6.0" }] },
+      "/index.json": {
+        resources: [
+          { "@id": `${server.url}/flat`, "@type": "PackageBaseAddress/3.0.0" },
+          { "@id": `${server.url}/registration/`, "@type": "RegistrationsBaseUrl/3.6.0" },
+        ],
+      },
       [`/registration/${id}/${VERSION}.json`]: { catalogEntry: `${server.url}/catalog.json` },
       "/catalog.json": { packageHash: hash, packageHashAlgorithm: "SHA512" },
     };
     server.behave((response, request, index) => {
       const document = documents[request.url!];
       if (document !== undefined) return void response.end(JSON.stringify(document));
-      if (request.url === `/flat/${id}/${VERSION}/${id}.${VERSION}.nupkg`) return serve(bytes)(response, request, index);
+      if (request.url === `/flat/${id}/${VERSION}/${id}.${VERSION}.nupkg`)
+        return serve(bytes)(response, request, index);
       response.writeHead(404).end();
     });
   }
@@ -124,37 +153,58 @@ describe.runIf(release.hasCuda)("setup from the network", () => {
     const { setup, installed } = newHome();
     const { stdout, stderr } = await setup("--feed", `${server.url}/index.json`, "--json");
     expect(stderr).toBe("");
-    expect(JSON.parse(stdout)).toMatchObject({ action: "installed", bytes: bytes.length, sha256: createHash("sha256").update(bytes).digest("hex") });
+    expect(JSON.parse(stdout)).toMatchObject({
+      action: "installed",
+      bytes: bytes.length,
+      sha256: createHash("sha256").update(bytes).digest("hex"),
+    });
     expect(installed()).toEqual(COMPLETE);
   });
 
   test("refuses a package with another hash, and installs nothing", async () => {
     feed(nupkg(), sha512(Buffer.from("other")));
     const { setup, installed } = newHome();
-    expectRefusal(await setup("--feed", `${server.url}/index.json`), { code: 1, message: /^error: Cannot take microsoft\.ml\.onnxruntime\.gpu\.linux\.1\.29\.0\.nupkg: its sha512 is / });
+    expectRefusal(await setup("--feed", `${server.url}/index.json`), {
+      code: 1,
+      message: /^error: Cannot take microsoft\.ml\.onnxruntime\.gpu\.linux\.1\.29\.0\.nupkg: its sha512 is /,
+    });
     expect(installed().some((name) => name.startsWith(NAME))).toBe(false);
   });
 
   test("takes a URL, goes on after cuts, and checks --sha256", async () => {
     const bytes = readFileSync(packaged);
     const [right, wrong] = [createHash("sha256").update(bytes).digest("hex"), "0".repeat(64)];
-    server.behave((response, request, index) => serve(bytes, { most: index < 5 ? 100 : Infinity })(response, request, index));
+    server.behave((response, request, index) =>
+      serve(bytes, { most: index < 5 ? 100 : Infinity })(response, request, index),
+    );
     const { setup, installed } = newHome();
     expect((await setup("--from", `${server.url}/x/provider.tgz?token=1`, "--sha256", right)).code).toBe(0);
     expect(installed()).toEqual(COMPLETE);
     const other = newHome();
-    expectRefusal(await other.setup("--from", `${server.url}/provider.tgz`, "--sha256", wrong), { code: 1, message: new RegExp(`^error: Cannot take provider\\.tgz: its sha256 is ${right}, wanted ${wrong}$`) });
+    expectRefusal(await other.setup("--from", `${server.url}/provider.tgz`, "--sha256", wrong), {
+      code: 1,
+      message: new RegExp(`^error: Cannot take provider\\.tgz: its sha256 is ${right}, wanted ${wrong}$`),
+    });
   });
 
   test("tells which server is not there", async () => {
     const { setup } = newHome();
-    expectRefusal(await setup("--feed", "http://127.0.0.1:9/index.json"), { code: 1, message: /^error: Cannot fetch http:\/\/127\.0\.0\.1:9\/index\.json: / });
+    expectRefusal(await setup("--feed", "http://127.0.0.1:9/index.json"), {
+      code: 1,
+      message: /^error: Cannot fetch http:\/\/127\.0\.0\.1:9\/index\.json: /,
+    });
   });
 });
 
 describe.runIf(release.hasCuda)("setup refuses, and leaves what was there,", () => {
   test.each([
-    ["a provider of another release", () => tarball(folder, "other.tgz", { ...NPM_LAYOUT, [`package/Plugins/Linux/x64/${CUDA_FILE}`]: provider("1.30.0") }), 1, /is not of ONNX Runtime 1\.29\.0/],
+    [
+      "a provider of another release",
+      () =>
+        tarball(folder, "other.tgz", { ...NPM_LAYOUT, [`package/Plugins/Linux/x64/${CUDA_FILE}`]: provider("1.30.0") }),
+      1,
+      /is not of ONNX Runtime 1\.29\.0/,
+    ],
     ["a package of something else", () => tarball(folder, "else.tgz", { "package/index.js": "" }), 1, /are not in it$/],
     ["a file that does not exist", () => folder.at("nowhere.tgz"), 2, /it does not exist$/],
     ["a library of another machine", () => folder.write("arm.so", elf({ machine: 183 })), 1, /./],
@@ -185,18 +235,33 @@ describe.runIf(release.hasCuda)("after setup", () => {
   test("edits on the CPU go on with ONNX Runtime from the new place", async () => {
     const { setup, path } = newHome();
     await setup("--from", packaged);
-    const { code, stdout } = await qedit(["doctor", "--device", "cpu", "--json"], { cwd: path, env: { HOME: path, XDG_DATA_HOME: join(path, "data") } });
-    expect([code, JSON.parse(stdout)]).toMatchObject([0, { works: true, device: "cpu", sessions: [{ device: "cpu", works: true }, {}] }]);
+    const { code, stdout } = await qedit(["doctor", "--device", "cpu", "--json"], {
+      cwd: path,
+      env: { HOME: path, XDG_DATA_HOME: join(path, "data") },
+    });
+    expect([code, JSON.parse(stdout)]).toMatchObject([
+      0,
+      { works: true, device: "cpu", sessions: [{ device: "cpu", works: true }, {}] },
+    ]);
   });
 
   test("a provider that is damaged is told, with what mends it", async () => {
     const { setup, path, runtime } = newHome();
     await setup("--from", packaged);
     copyFileSync(folder.write("damage", "junk"), join(runtime, NAME, CUDA_FILE));
-    const { stdout } = await qedit(["doctor", "--device", "cuda", "--json"], { cwd: path, env: { HOME: path, XDG_DATA_HOME: join(path, "data") } });
+    const { stdout } = await qedit(["doctor", "--device", "cuda", "--json"], {
+      cwd: path,
+      env: { HOME: path, XDG_DATA_HOME: join(path, "data") },
+    });
     const { problems } = JSON.parse(stdout) as { problems: { text: string; remedy: string }[] };
-    expect(problems).toContainEqual({ text: expect.stringMatching(/^the CUDA provider is damaged: /), remedy: "`qedit setup --force`" });
-    const auto = await qedit(["doctor", "--json"], { cwd: path, env: { HOME: path, XDG_DATA_HOME: join(path, "data") } });
+    expect(problems).toContainEqual({
+      text: expect.stringMatching(/^the CUDA provider is damaged: /),
+      remedy: "`qedit setup --force`",
+    });
+    const auto = await qedit(["doctor", "--json"], {
+      cwd: path,
+      env: { HOME: path, XDG_DATA_HOME: join(path, "data") },
+    });
     expect([auto.code, JSON.parse(auto.stdout)]).toMatchObject([0, { device: "cpu" }]);
   });
 });

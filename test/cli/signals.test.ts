@@ -3,7 +3,7 @@ import type { ChildProcess } from "node:child_process";
 import { beforeAll, describe, expect, test } from "vitest";
 import { writeSafetensors } from "../../src/checkpoint/safetensors-writer.js";
 import { float32 } from "../../src/tensor.js";
-import { CAT, LORA, models, qedit, QUICK, workFolder, type Ended } from "./qedit.js";
+import { CAT, type Ended, LORA, models, QUICK, qedit, workFolder } from "./qedit.js";
 
 const folder = workFolder();
 const here = { cwd: folder.path };
@@ -19,11 +19,17 @@ beforeAll(async () => {
   ]);
   expect(results.map(({ code }) => code)).toEqual([0, 0]);
   const side = 384;
-  await writeSafetensors(folder.at("large.latent"), { latent_tensor: float32([1, 16, side, side]), latent_format_version_0: float32([0]) });
+  await writeSafetensors(folder.at("large.latent"), {
+    latent_tensor: float32([1, 16, side, side]),
+    latent_format_version_0: float32([0]),
+  });
 });
 
 // Sends the signals one after the other, the first a delay after the start, or after `line` came on stderr; gives the milliseconds to the end.
-async function interrupted(args: readonly string[], { line, delay, signals }: { line?: RegExp; delay: number; signals: readonly NodeJS.Signals[] }): Promise<Ended & { milliseconds: number }> {
+async function interrupted(
+  args: readonly string[],
+  { line, delay, signals }: { line?: RegExp; delay: number; signals: readonly NodeJS.Signals[] },
+): Promise<Ended & { milliseconds: number }> {
   let sent = 0;
   const send = (child: ChildProcess, left: readonly NodeJS.Signals[]) => {
     sent ||= performance.now();
@@ -46,7 +52,21 @@ async function interrupted(args: readonly string[], { line, delay, signals }: { 
 }
 
 const EXISTING = ["cond.json", "cond.safetensors", "large.latent", "latents.json", "latents.safetensors"];
-const LONG_SAMPLE = ["sample", "--latents", "latents.safetensors", "--cond", "cond.safetensors", ...models({}, ["--transformer"]), ...QUICK, "--steps", "10000", "--cfg", "1", "--lora", LORA];
+const LONG_SAMPLE = [
+  "sample",
+  "--latents",
+  "latents.safetensors",
+  "--cond",
+  "cond.safetensors",
+  ...models({}, ["--transformer"]),
+  ...QUICK,
+  "--steps",
+  "10000",
+  "--cfg",
+  "1",
+  "--lora",
+  LORA,
+];
 // A picture of 3072x3072: seconds of one native computation.
 const LONG_DECODE = ["decode", "large.latent", ...models({}, ["--vae"]), ...QUICK, "-o", "never.png"];
 
@@ -86,7 +106,17 @@ describe("while one native computation is under way", () => {
 
 describe("a reader that goes away", () => {
   test("from stdout is no error", async () => {
-    const args = ["encode-image", CAT, ...models({}, ["--vae"]), ...QUICK, "--megapixels", "0.001", "--json", "-o", "closed.safetensors"];
+    const args = [
+      "encode-image",
+      CAT,
+      ...models({}, ["--vae"]),
+      ...QUICK,
+      "--megapixels",
+      "0.001",
+      "--json",
+      "-o",
+      "closed.safetensors",
+    ];
     const { code, stderr } = await qedit(args, { ...here, started: (child) => child.stdout!.destroy() });
     expect([code, stderr.includes("error")]).toEqual([0, false]);
     expect(folder.names()).toContain("closed.safetensors");

@@ -2,7 +2,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import sharp from "sharp";
 import { beforeAll, describe, expect, test } from "vitest";
-import { CAT, expectRefusal, inTerminal, models, qedit, QUICK, shell, workFolder } from "./qedit.js";
+import { CAT, expectRefusal, inTerminal, models, QUICK, qedit, shell, workFolder } from "./qedit.js";
 
 const folder = workFolder();
 const here = { cwd: folder.path };
@@ -14,14 +14,19 @@ let fromFiles: Buffer;
 beforeAll(async () => {
   const ended = await qedit(["run", CAT, ...RUN, "-o", "files.png"], here);
   expect(ended.code, ended.stderr).toBe(0);
-  fromFiles = await sharp(await readFile(folder.at("files.png"))).raw().toBuffer();
+  fromFiles = await sharp(await readFile(folder.at("files.png")))
+    .raw()
+    .toBuffer();
 });
 
 const pixels = (bytes: Uint8Array) => sharp(bytes).raw().toBuffer();
 
 describe("- as a picture", () => {
   test("reads stdin and writes stdout: the same pixels, and nothing else there", async () => {
-    const { code, bytes, stderr } = await qedit(["run", "-", ...RUN, "-q", "-o", "-"], { ...here, input: await readFile(CAT) });
+    const { code, bytes, stderr } = await qedit(["run", "-", ...RUN, "-q", "-o", "-"], {
+      ...here,
+      input: await readFile(CAT),
+    });
     expect([code, stderr]).toEqual([0, ""]);
     expect((await pixels(bytes)).equals(fromFiles)).toBe(true);
   });
@@ -32,7 +37,10 @@ describe("- as a picture", () => {
   });
 
   test("two edits in one pipeline", async () => {
-    const { code, bytes, stderr } = await shell(`cat '${CAT}' | qedit run - ${words(RUN)} -o - | qedit run - ${words(RUN)} -o -`, folder.path);
+    const { code, bytes, stderr } = await shell(
+      `cat '${CAT}' | qedit run - ${words(RUN)} -o - | qedit run - ${words(RUN)} -o -`,
+      folder.path,
+    );
     expect(code, stderr).toBe(0);
     expect((await sharp(bytes).metadata()).format).toBe("png");
   });
@@ -45,9 +53,23 @@ describe("- as a picture", () => {
 
 describe("stages in pipes", () => {
   test("encode-image | sample | decode gives the same picture as run", async () => {
-    const [vae, textEncoder, transformer] = (["--vae", "--text-encoder", "--transformer"] as const).map((role) => words(models({}, [role])));
+    const [vae, textEncoder, transformer] = (["--vae", "--text-encoder", "--transformer"] as const).map((role) =>
+      words(models({}, [role])),
+    );
     const common = words(QUICK);
-    await qedit(["encode-prompt", CAT, "-p", "make it red", ...models({}, ["--text-encoder"]), ...QUICK, "-o", "cond.safetensors"], here);
+    await qedit(
+      [
+        "encode-prompt",
+        CAT,
+        "-p",
+        "make it red",
+        ...models({}, ["--text-encoder"]),
+        ...QUICK,
+        "-o",
+        "cond.safetensors",
+      ],
+      here,
+    );
     const line = [
       `qedit encode-image '${CAT}' ${vae} ${words(TINY)} -o -`,
       `qedit sample --latents - --cond cond.safetensors ${transformer} ${common} --steps 1 --cfg 1 -o -`,
@@ -61,23 +83,38 @@ describe("stages in pipes", () => {
   });
 
   test("the prompt may come from stdin", async () => {
-    const { code, stderr } = await qedit(["encode-prompt", "-p", "-", ...models({}, ["--text-encoder"]), ...QUICK, "-o", "typed.safetensors"], { ...here, input: Buffer.from("make it red\n") });
+    const { code, stderr } = await qedit(
+      ["encode-prompt", "-p", "-", ...models({}, ["--text-encoder"]), ...QUICK, "-o", "typed.safetensors"],
+      { ...here, input: Buffer.from("make it red\n") },
+    );
     expect(code, stderr).toBe(0);
-    expect(JSON.parse(await readFile(folder.at("typed.json"), "utf8"))).toMatchObject({ settings: { encode_prompt: { prompt: "make it red" } } });
+    expect(JSON.parse(await readFile(folder.at("typed.json"), "utf8"))).toMatchObject({
+      settings: { encode_prompt: { prompt: "make it red" } },
+    });
   });
 });
 
 describe("refuses", () => {
   test("stdin for two inputs", async () => {
-    expectRefusal(await qedit(["run", "-", "-", ...RUN], here), { code: 2, message: /Cannot read 2 inputs from stdin/ });
+    expectRefusal(await qedit(["run", "-", "-", ...RUN], here), {
+      code: 2,
+      message: /Cannot read 2 inputs from stdin/,
+    });
   });
 
   test("an empty stdin", async () => {
-    expectRefusal(await qedit(["run", "-", ...RUN, "-o", "empty.png"], { ...here, input: new Uint8Array(0) }), { code: 2, message: /Cannot read stdin: nothing came/ });
+    expectRefusal(await qedit(["run", "-", ...RUN, "-o", "empty.png"], { ...here, input: new Uint8Array(0) }), {
+      code: 2,
+      message: /Cannot read stdin: nothing came/,
+    });
   });
 
   test("JSON and bytes on one stdout", async () => {
-    expectRefusal(await qedit(["run", CAT, ...RUN, "-o", "-", "--json"], here), { code: 2, message: /JSON and the result on stdout at once/, hint: /-o FILE/ });
+    expectRefusal(await qedit(["run", CAT, ...RUN, "-o", "-", "--json"], here), {
+      code: 2,
+      message: /JSON and the result on stdout at once/,
+      hint: /-o FILE/,
+    });
   });
 
   test.each([
@@ -108,12 +145,18 @@ describe("refuses", () => {
 
 describe("a destination that fails", () => {
   test("a full disk is one clear line", async () => {
-    expectRefusal(await qedit(["run", CAT, ...RUN, "-o", "/dev/full", "--format", "png"], here), { code: 1, message: /Cannot write \/dev\/full: no space is left on the disk/ });
+    expectRefusal(await qedit(["run", CAT, ...RUN, "-o", "/dev/full", "--format", "png"], here), {
+      code: 1,
+      message: /Cannot write \/dev\/full: no space is left on the disk/,
+    });
   });
 
   test("a full stdout is one clear line", async () => {
     const { code, stderr } = await shell(`qedit run '${CAT}' ${words(RUN)} -q -o - > /dev/full`, folder.path);
-    expect([code, stderr]).toEqual([1, expect.stringMatching(/^error: Cannot write stdout: no space is left on the disk\n/)]);
+    expect([code, stderr]).toEqual([
+      1,
+      expect.stringMatching(/^error: Cannot write stdout: no space is left on the disk\n/),
+    ]);
   });
 
   test("a reader that is gone is one clear line", async () => {
@@ -123,8 +166,14 @@ describe("a destination that fails", () => {
 
   test("a file that may not grow leaves nothing behind", async () => {
     // 1 block of 512 bytes: the system refuses the rest of the picture.
-    const { code, stderr } = await shell(`trap '' XFSZ; ulimit -f 1; qedit run '${CAT}' ${words(RUN)} -q -o big.png`, folder.path);
-    expect([code, stderr]).toEqual([1, expect.stringMatching(/^error: Cannot write big\.png: the file is larger than the system allows\n/m)]);
+    const { code, stderr } = await shell(
+      `trap '' XFSZ; ulimit -f 1; qedit run '${CAT}' ${words(RUN)} -q -o big.png`,
+      folder.path,
+    );
+    expect([code, stderr]).toEqual([
+      1,
+      expect.stringMatching(/^error: Cannot write big\.png: the file is larger than the system allows\n/m),
+    ]);
     expect(folder.names().filter((name) => name.includes("big"))).toEqual([]);
   });
 });

@@ -1,8 +1,8 @@
 // The model inside the package: found without a flag for its files, its numbers used, and pictures that are really edited.
 import sharp from "sharp";
 import { beforeAll, describe, expect, test } from "vitest";
-import { QUICK, qedit, ROCKET, workFolder } from "./qedit.js";
 import { fixture } from "../support/golden.js";
+import { QUICK, qedit, ROCKET, workFolder } from "./qedit.js";
 
 const folder = workFolder();
 const here = { cwd: folder.path };
@@ -42,7 +42,10 @@ function grey(picture: Pixels): Pixels {
   });
 }
 
-describe.each([["astronaut", ASTRONAUT], ["rocket", ROCKET]])("%s", (name, photo) => {
+describe.each([
+  ["astronaut", ASTRONAUT],
+  ["rocket", ROCKET],
+])("%s", (name, photo) => {
   const made = new Map<string, Pixels>();
   let original: Pixels;
   beforeAll(async () => {
@@ -64,7 +67,8 @@ describe.each([["astronaut", ASTRONAUT], ["rocket", ROCKET]])("%s", (name, photo
     const result = made.get(prompt)!;
     const near = psnr(result, exact(original));
     expect(near).toBeGreaterThan(NEAR);
-    for (const other of made.keys()) if (other !== prompt) expect(psnr(made.get(other)!, exact(original))).toBeLessThan(near);
+    for (const other of made.keys())
+      if (other !== prompt) expect(psnr(made.get(other)!, exact(original))).toBeLessThan(near);
   });
 });
 
@@ -80,19 +84,50 @@ test.each([
   expect(code, stderr).toBe(0);
   const size = (await sharp(folder.at(output)).metadata()) as Size;
   const [result, original] = await Promise.all([pixels(folder.at(output), size), pixels(ROCKET, size)]);
-  expect(psnr(result, placed(size, (x, y) => ({ of: original, at: from(x, y, size) })))).toBeGreaterThan(MOVED);
+  expect(
+    psnr(
+      result,
+      placed(size, (x, y) => ({ of: original, at: from(x, y, size) })),
+    ),
+  ).toBeGreaterThan(MOVED);
 });
 
 test("picture 2 stands in the right half where it is asked for", async () => {
-  const { code, stderr } = await qedit(["run", ASTRONAUT, ASTRONAUT_UPSIDE_DOWN, "-p", "put picture 2 on the right half", ...TINY, ...SMALL, "-q", "-o", "halves.png"], here);
+  const { code, stderr } = await qedit(
+    [
+      "run",
+      ASTRONAUT,
+      ASTRONAUT_UPSIDE_DOWN,
+      "-p",
+      "put picture 2 on the right half",
+      ...TINY,
+      ...SMALL,
+      "-q",
+      "-o",
+      "halves.png",
+    ],
+    here,
+  );
   expect(code, stderr).toBe(0);
   const size = (await sharp(folder.at("halves.png")).metadata()) as Size;
-  const [result, left, right] = await Promise.all([pixels(folder.at("halves.png"), size), pixels(ASTRONAUT, size), pixels(ASTRONAUT_UPSIDE_DOWN, size)]);
-  expect(psnr(result, placed(size, (x, y) => ({ of: x < size.width / 2 ? left : right, at: [x, y] })))).toBeGreaterThan(MOVED);
+  const [result, left, right] = await Promise.all([
+    pixels(folder.at("halves.png"), size),
+    pixels(ASTRONAUT, size),
+    pixels(ASTRONAUT_UPSIDE_DOWN, size),
+  ]);
+  expect(
+    psnr(
+      result,
+      placed(size, (x, y) => ({ of: x < size.width / 2 ? left : right, at: [x, y] })),
+    ),
+  ).toBeGreaterThan(MOVED);
 });
 
 // The picture whose pixel (x, y) is another's at another place.
-function placed({ width, height }: Size, source: (x: number, y: number) => { of: Pixels; at: readonly number[] }): Pixels {
+function placed(
+  { width, height }: Size,
+  source: (x: number, y: number) => { of: Pixels; at: readonly number[] },
+): Pixels {
   return Array.from({ length: width * height * 3 }, (_, i) => {
     const pixel = Math.floor(i / 3);
     const { of, at } = source(pixel % width, Math.floor(pixel / width));
@@ -102,7 +137,10 @@ function placed({ width, height }: Size, source: (x: number, y: number) => { of:
 
 test("the four stages give the same pixels as run, each with the model's own numbers", async () => {
   const step = async (args: readonly string[]) => {
-    const { code, stderr } = await qedit([...args, ...TINY, "-q", "--no-cache"].filter((arg) => args[0] !== "decode" || arg !== "--no-cache"), here);
+    const { code, stderr } = await qedit(
+      [...args, ...TINY, "-q", "--no-cache"].filter((arg) => args[0] !== "decode" || arg !== "--no-cache"),
+      here,
+    );
     expect(code, stderr).toBe(0);
   };
   await step(["run", ROCKET, "-p", "make it sepia", "-o", "whole.png"]);
@@ -110,7 +148,9 @@ test("the four stages give the same pixels as run, each with the model's own num
   await step(["encode-prompt", ROCKET, "-p", "make it sepia", "-o", "cond.safetensors"]);
   await step(["sample", "--latents", "latents.safetensors", "--cond", "cond.safetensors", "-o", "samples.safetensors"]);
   await step(["decode", "samples.safetensors", "-o", "staged.png"]);
-  const [whole, staged] = await Promise.all(["whole.png", "staged.png"].map((name) => sharp(folder.at(name)).raw().toBuffer({ resolveWithObject: true })));
+  const [whole, staged] = await Promise.all(
+    ["whole.png", "staged.png"].map((name) => sharp(folder.at(name)).raw().toBuffer({ resolveWithObject: true })),
+  );
   expect(whole!.data.equals(staged!.data)).toBe(true);
   expect(whole!.info.width * whole!.info.height).toBeGreaterThan(0.2 * 1024 ** 2);
 });

@@ -1,7 +1,7 @@
 // What the command line says about itself, and how it refuses what it cannot read. Every test is a real process.
 import { describe, expect, test } from "vitest";
-import { CAT, expectRefusal, FILES, models, qedit, QUICK, workFolder } from "./qedit.js";
 import packageJson from "../../package.json" with { type: "json" };
+import { CAT, expectRefusal, FILES, models, QUICK, qedit, workFolder } from "./qedit.js";
 
 const folder = workFolder();
 const here = { cwd: folder.path };
@@ -20,7 +20,18 @@ describe("help", () => {
     expect([code, stderr]).toEqual([0, ""]);
     expect(stdout).toMatch(new RegExp(`^Examples:\n  qedit ${command} `));
     const options = [...stdout.matchAll(/^  (?:-\w, )?(--[\w-]+)(?: <[^>]+>)? {2,}\S/gm)].map((match) => match[1]);
-    expect(options).toEqual(expect.arrayContaining(["--output", "--model", "--device", "--threads", "--json", "--quiet", "--debug", "--help"]));
+    expect(options).toEqual(
+      expect.arrayContaining([
+        "--output",
+        "--model",
+        "--device",
+        "--threads",
+        "--json",
+        "--quiet",
+        "--debug",
+        "--help",
+      ]),
+    );
   });
 
   test("is what a bare qedit shows, on stderr, as a usage error", async () => {
@@ -38,17 +49,28 @@ describe("--version", () => {
   const probed = { ...here, node: ["--import", PROBE] };
 
   test("prints the version alone", async () => {
-    expect(await qedit(["--version"], here)).toMatchObject({ code: 0, signal: null, stdout: `${packageJson.version}\n`, stderr: "" });
+    expect(await qedit(["--version"], here)).toMatchObject({
+      code: 0,
+      signal: null,
+      stdout: `${packageJson.version}\n`,
+      stderr: "",
+    });
   });
 
-  test.runIf(process.platform === "linux")("loads neither ONNX Runtime nor sharp, which encode-image does", async () => {
-    const version = await qedit(["--version"], probed);
-    expect(version.stderr).toContain("LOADED ");
-    expect(version.stderr).not.toMatch(/onnxruntime|sharp|vips/);
-    const encode = await qedit(["encode-image", CAT, ...models({}, ["--vae"]), ...QUICK, "--megapixels", "0.001", "-o", "probe.safetensors"], probed);
-    expect(encode.stderr).toMatch(/onnxruntime/);
-    expect(encode.stderr).toMatch(/sharp/);
-  });
+  test.runIf(process.platform === "linux")(
+    "loads neither ONNX Runtime nor sharp, which encode-image does",
+    async () => {
+      const version = await qedit(["--version"], probed);
+      expect(version.stderr).toContain("LOADED ");
+      expect(version.stderr).not.toMatch(/onnxruntime|sharp|vips/);
+      const encode = await qedit(
+        ["encode-image", CAT, ...models({}, ["--vae"]), ...QUICK, "--megapixels", "0.001", "-o", "probe.safetensors"],
+        probed,
+      );
+      expect(encode.stderr).toMatch(/onnxruntime/);
+      expect(encode.stderr).toMatch(/sharp/);
+    },
+  );
 });
 
 describe.concurrent("refuses as a usage error", () => {
@@ -61,7 +83,11 @@ describe.concurrent("refuses as a usage error", () => {
     [["run", "a.png", "--stesp", "3"], /^error: Unknown option '--stesp'/, /Did you mean --steps\?/],
     [["run", "a.png", "--step", "3"], /^error: Unknown option '--step'/, /Did you mean.*--steps/],
     [["run", "a.png", "--steps"], /^error: Option '--steps <count>' argument missing/, /^  hint: qedit run --help$/],
-    [["encode-image", "a.png", "--steps", "3"], /^error: Unknown option '--steps'/, /^  hint: qedit encode-image --help$/],
+    [
+      ["encode-image", "a.png", "--steps", "3"],
+      /^error: Unknown option '--steps'/,
+      /^  hint: qedit encode-image --help$/,
+    ],
     [["decode", "a", "--seed", "3"], /^error: Unknown option '--seed'/, /^  hint: qedit decode --help$/],
   ])("%j", async (args, message, hint) => {
     expectRefusal(await qedit(args, here), { code: 2, message, hint });
@@ -92,24 +118,44 @@ describe.concurrent("refuses as a usage error", () => {
     ["--threads", "0", "a whole number from 1 to 1024"],
   ])("%s %j", async (option, value, wanted) => {
     const ended = await qedit(["run", CAT, option, value], here);
-    expectRefusal(ended, { code: 2, message: new RegExp(`^error: Cannot use "${value}" for ${option}: ${wanted.replace("^", "\\^")} is wanted$`), hint: /qedit run --help/ });
+    expectRefusal(ended, {
+      code: 2,
+      message: new RegExp(`^error: Cannot use "${value}" for ${option}: ${wanted.replace("^", "\\^")} is wanted$`),
+      hint: /qedit run --help/,
+    });
     expect(ended.stderr.split("\n"), "the error and its hint alone").toHaveLength(3);
   });
 
   test.each(["gpu", "cuda:x", "CPU"])("--device %s, before model files are looked for", async (device) => {
     const message = `error: Cannot use device "${device}": auto, cpu, cuda or cuda:N is wanted`;
-    expectRefusal(await qedit(["run", CAT, "-p", "x", "--device", device], here), { code: 2, message, hint: "  hint: --device auto" });
+    expectRefusal(await qedit(["run", CAT, "-p", "x", "--device", device], here), {
+      code: 2,
+      message,
+      hint: "  hint: --device auto",
+    });
   });
 
   test.each([
     [["--size", "100x100"], /Cannot plan for 100x100: sides must be multiples of 16/, /--size 96x96/],
-    [["--size", "64x64", "--megapixels", "1"], /Cannot plan for megapixels and a size at once/, /--megapixels and --size/],
+    [
+      ["--size", "64x64", "--megapixels", "1"],
+      /Cannot plan for megapixels and a size at once/,
+      /--megapixels and --size/,
+    ],
     [["--size", "160000x160000"], /Cannot plan for 160000x160000: that is more than 16 megapixels/, /--megapixels 1/],
     [["--megapixels", "1e9"], /wanted from 0\.00024 to 16/, /--megapixels 1/],
     [["-o", "out.png", "--format", "jpg"], /Cannot write out\.png as jpg: its name says png/, /Leave out --format/],
-    [["--size", "64x64", "--match", "comfyui"], /Cannot plan for a size in mode comfyui/, /Leave out --size or --match/],
+    [
+      ["--size", "64x64", "--match", "comfyui"],
+      /Cannot plan for a size in mode comfyui/,
+      /Leave out --size or --match/,
+    ],
     [["--megapixels", "0"], /Cannot plan for 0 megapixels: wanted from 0\.00024 to 16/, /--megapixels 1/],
-    [["--model", "qwen"], /Cannot find a model named "qwen": qwen-image-edit-2509, .* are known/, /--model qwen-image-edit-2509/],
+    [
+      ["--model", "qwen"],
+      /Cannot find a model named "qwen": qwen-image-edit-2509, .* are known/,
+      /--model qwen-image-edit-2509/,
+    ],
     [["-o", "out.gif"], /Cannot tell the picture format of out\.gif: found "\.gif"/, /\.png, \.jpg, \.jpeg, \.webp/],
     [["-o", "out"], /Cannot tell the picture format of out: found no extension/, /\.png, \.jpg, \.jpeg, \.webp/],
   ])("run with %j", async (options, message, hint) => {
@@ -118,7 +164,11 @@ describe.concurrent("refuses as a usage error", () => {
   });
 
   test("run without a prompt, with what to add", async () => {
-    expectRefusal(await qedit(["run", CAT, ...models(), ...QUICK], here), { code: 2, message: "error: No --prompt was given", hint: /Add --prompt <text>/ });
+    expectRefusal(await qedit(["run", CAT, ...models(), ...QUICK], here), {
+      code: 2,
+      message: "error: No --prompt was given",
+      hint: /Add --prompt <text>/,
+    });
   });
 
   test.each([
@@ -132,11 +182,18 @@ describe.concurrent("refuses as a usage error", () => {
 describe("devices", () => {
   test("--device cuda without a GPU is a failure that says what to do", async () => {
     const ended = await qedit(["run", CAT, "-p", "x", ...models(), "--device", "cuda:99"], here);
-    expectRefusal(ended, { code: 1, message: /^error: Cannot compute on cuda:99: \S/, hint: /^ {2}hint: `?--device c/ });
+    expectRefusal(ended, {
+      code: 1,
+      message: /^error: Cannot compute on cuda:99: \S/,
+      hint: /^ {2}hint: `?--device c/,
+    });
   });
 
   test("without --device the GPU is taken, or one line says why not", async () => {
-    const ended = await qedit(["encode-image", CAT, "--vae", FILES["--vae"], "--megapixels", "0.001", "--json", "-o", "auto.safetensors"], here);
+    const ended = await qedit(
+      ["encode-image", CAT, "--vae", FILES["--vae"], "--megapixels", "0.001", "--json", "-o", "auto.safetensors"],
+      here,
+    );
     expect(ended.code).toBe(0);
     const isGpu = (JSON.parse(ended.stdout) as { device: string }).device.startsWith("cuda:");
     expect(ended.stderr.match(/^computing on the CPU: \S.*$/gm) ?? []).toHaveLength(isGpu ? 0 : 1);

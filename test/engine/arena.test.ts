@@ -1,11 +1,11 @@
 // Planned bytes of runs against what ONNX Runtime's own arena takes for them on the CPU, as it logs it, at the published widths.
 import { describe, expect, test } from "vitest";
 import { randomCheckpoint } from "../../bench/random-checkpoint.js";
-import { publishedTensors, type PublishedName } from "../../fixtures/headers/published.js";
+import { type PublishedName, publishedTensors } from "../../fixtures/headers/published.js";
 import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetensors.js";
 import { Weights } from "../../src/checkpoint/weights.js";
-import { sessionRunMemory } from "../../src/engine/session-run.js";
 import type { Optimization } from "../../src/engine/engine.js";
+import { sessionRunMemory } from "../../src/engine/session-run.js";
 import type { GraphForms } from "../../src/graph/forms.js";
 import { Graph } from "../../src/graph/graph.js";
 import type { Lengths } from "../../src/graph/lengths.js";
@@ -17,9 +17,9 @@ import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/config
 import { buildLanguageModel } from "../../src/models/qwen2.5-vl/language.js";
 import { buildVisionTower } from "../../src/models/qwen2.5-vl/vision.js";
 import { runBytes } from "../../src/stages/within-memory.js";
-import { arenaBytes } from "../support/ort-arena.js";
 import { temporaryFolder } from "../support/folder.js";
 import { fixture } from "../support/golden.js";
+import { arenaBytes } from "../support/ort-arena.js";
 
 const folder = temporaryFolder();
 const CPU = { provider: "cpu", index: 0, threads: 1 } as const;
@@ -28,7 +28,10 @@ const CUDA = { provider: "cuda", index: 0, threads: 1 } as const;
 /** Weights of the published shapes, of the layers with these numbers and what stands around them. */
 async function published(name: PublishedName, wanted: (key: string) => boolean): Promise<string> {
   const path = folder.at(`${name}.safetensors`);
-  await randomCheckpoint(path, publishedTensors(name).filter(({ name: key }) => wanted(key)));
+  await randomCheckpoint(
+    path,
+    publishedTensors(name).filter(({ name: key }) => wanted(key)),
+  );
   return path;
 }
 
@@ -43,25 +46,88 @@ interface Case {
 
 const f32 = { compute: "f32" } as const;
 const FIRST = /^(?:transformer_blocks|model\.layers)\.0\.|^(?!transformer_blocks|model)/;
-const transformer = (graph: Graph, w: Weights, config: ConfigJson) => buildTransformer(graph, w, { config: transformerConfig(w, config), ...f32, blocks: { from: 0, to: 1 }, isModulationFed: true });
+const transformer = (graph: Graph, w: Weights, config: ConfigJson) =>
+  buildTransformer(graph, w, {
+    config: transformerConfig(w, config),
+    ...f32,
+    blocks: { from: 0, to: 1 },
+    isModulationFed: true,
+  });
 const language = (graph: Graph, w: Weights) => buildLanguageModel(graph, w, { config: languageConfig(w, {}), ...f32 });
 const vision = (graph: Graph, w: Weights) => buildVisionTower(graph, w, { config: visionConfig(w, {}), ...f32 });
-const transformerFile = () => published("qwen_image_edit_2509_fp8_e4m3fn", (key) => FIRST.test(key) && !key.includes("_mod."));
+const transformerFile = () =>
+  published("qwen_image_edit_2509_fp8_e4m3fn", (key) => FIRST.test(key) && !key.includes("_mod."));
 const languageFile = () => published("qwen_2.5_vl_7b_fp8_scaled", (key) => /^model\.(layers\.0|norm)\./.test(key));
-const visionFile = () => published("qwen_2.5_vl_7b_fp8_scaled", (key) => /^visual\.(blocks\.[01]|patch_embed|merger)\./.test(key));
+const visionFile = () =>
+  published("qwen_2.5_vl_7b_fp8_scaled", (key) => /^visual\.(blocks\.[01]|patch_embed|merger)\./.test(key));
 const vaeFile = () => published("qwen_image_vae", () => true);
 const tiny = (name: string) => async () => fixture(`tiny/${name}.safetensors`);
 
 const CASES: readonly Case[] = [
-  { name: "a block of the transformer", optimization: "none", lengths: { text: 50, target: 240, reference: 90 }, file: transformerFile, build: transformer },
-  { name: "a block with SkipLayerNormalization", optimization: "none", forms: { norms: "with-residual" }, lengths: { text: 50, target: 240, reference: 90 }, file: transformerFile, build: transformer },
-  { name: "a layer of the language model", optimization: "none", lengths: { tokens: 300 }, file: languageFile, build: language },
-  { name: "two blocks of the vision tower", optimization: "none", lengths: { tokens: 187 }, file: visionFile, build: vision },
-  { name: "the VAE encoder", optimization: "full", lengths: { h: 12, w: 20 }, file: vaeFile, build: (graph, w) => buildVaeEncoder(graph, w, f32) },
-  { name: "the VAE decoder", optimization: "full", lengths: { h: 12, w: 20 }, file: vaeFile, build: (graph, w) => buildVaeDecoder(graph, w, f32) },
-  { name: "the VAE decoder to bytes", optimization: "full", lengths: { h: 12, w: 20 }, file: vaeFile, build: (graph, w) => buildVaeDecoder(graph, w, { ...f32, quantization: "round" }) },
-  { name: "a tiny block over many tokens", optimization: "none", lengths: { text: 500, target: 4096, reference: 2000 }, file: tiny("transformer"), build: transformer },
-  { name: "a tiny VAE decoder on a large picture", optimization: "full", lengths: { h: 64, w: 40 }, file: tiny("vae"), build: (graph, w) => buildVaeDecoder(graph, w, f32) },
+  {
+    name: "a block of the transformer",
+    optimization: "none",
+    lengths: { text: 50, target: 240, reference: 90 },
+    file: transformerFile,
+    build: transformer,
+  },
+  {
+    name: "a block with SkipLayerNormalization",
+    optimization: "none",
+    forms: { norms: "with-residual" },
+    lengths: { text: 50, target: 240, reference: 90 },
+    file: transformerFile,
+    build: transformer,
+  },
+  {
+    name: "a layer of the language model",
+    optimization: "none",
+    lengths: { tokens: 300 },
+    file: languageFile,
+    build: language,
+  },
+  {
+    name: "two blocks of the vision tower",
+    optimization: "none",
+    lengths: { tokens: 187 },
+    file: visionFile,
+    build: vision,
+  },
+  {
+    name: "the VAE encoder",
+    optimization: "full",
+    lengths: { h: 12, w: 20 },
+    file: vaeFile,
+    build: (graph, w) => buildVaeEncoder(graph, w, f32),
+  },
+  {
+    name: "the VAE decoder",
+    optimization: "full",
+    lengths: { h: 12, w: 20 },
+    file: vaeFile,
+    build: (graph, w) => buildVaeDecoder(graph, w, f32),
+  },
+  {
+    name: "the VAE decoder to bytes",
+    optimization: "full",
+    lengths: { h: 12, w: 20 },
+    file: vaeFile,
+    build: (graph, w) => buildVaeDecoder(graph, w, { ...f32, quantization: "round" }),
+  },
+  {
+    name: "a tiny block over many tokens",
+    optimization: "none",
+    lengths: { text: 500, target: 4096, reference: 2000 },
+    file: tiny("transformer"),
+    build: transformer,
+  },
+  {
+    name: "a tiny VAE decoder on a large picture",
+    optimization: "full",
+    lengths: { h: 64, w: 40 },
+    file: tiny("vae"),
+    build: (graph, w) => buildVaeDecoder(graph, w, f32),
+  },
 ];
 
 describe("a run takes of ONNX Runtime's arena what is planned", () => {

@@ -1,6 +1,6 @@
 // What every engine must do, whichever thread its sessions live in.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { modelOf, withSession, type Engine, type Model } from "../../src/engine/engine.js";
+import { type Engine, type Model, modelOf, withSession } from "../../src/engine/engine.js";
 import { Graph } from "../../src/graph/graph.js";
 import { concat } from "../../src/graph/value.js";
 import { float32, tensor } from "../../src/tensor.js";
@@ -38,7 +38,10 @@ export function engineContract(name: string, openEngine: OpenEngine): void {
 
     test("serves several sizes in one session", async () => {
       await withSession(engine, affineModel(), async (session) => {
-        for (const rows of [1, 4, 2]) expect((await session.run({ x: float32([rows, 3]) }))["y"]).toEqual(float32([rows, 3], new Float32Array(rows * 3).fill(1)));
+        for (const rows of [1, 4, 2])
+          expect((await session.run({ x: float32([rows, 3]) }))["y"]).toEqual(
+            float32([rows, 3], new Float32Array(rows * 3).fill(1)),
+          );
       });
     });
 
@@ -59,7 +62,8 @@ export function engineContract(name: string, openEngine: OpenEngine): void {
 
     test("takes and gives int64, int32 and uint8", async () => {
       const graph = new Graph("types");
-      for (const dtype of ["i64", "i32", "u8"] as const) graph.output(`${dtype}_out`, graph.input(dtype, dtype, ["n"]).add(1));
+      for (const dtype of ["i64", "i32", "u8"] as const)
+        graph.output(`${dtype}_out`, graph.input(dtype, dtype, ["n"]).add(1));
       await withSession(engine, await modelOf(graph, "none"), async (session) => {
         const large = 2n ** 53n + 1n;
         const outputs = await session.run({
@@ -98,7 +102,10 @@ export function engineContract(name: string, openEngine: OpenEngine): void {
       ["another name", { z: float32([1, 3]) }],
     ])("refuses a feed of %s in one line, and works on", async (_, feeds) => {
       await withSession(engine, affineModel(), async (session) => {
-        await expect(session.run(feeds)).rejects.toMatchObject({ ...ENGINE_FAILURE, message: expect.stringMatching(/^Cannot run affine on cpu: [^\n]+$/) });
+        await expect(session.run(feeds)).rejects.toMatchObject({
+          ...ENGINE_FAILURE,
+          message: expect.stringMatching(/^Cannot run affine on cpu: [^\n]+$/),
+        });
         expect((await session.run({ x: float32([1, 3]) }))["y"]?.shape).toEqual([1, 3]);
       });
     });
@@ -109,12 +116,20 @@ export function engineContract(name: string, openEngine: OpenEngine): void {
       ["a cut model", affineModel().bytes.slice(0, 60)],
     ])("refuses %s in one line", async (_, bytes) => {
       const opened = engine.open({ name: "junk", bytes, inputs: [], optimization: "none", weightsRoot: "/" });
-      await expect(opened).rejects.toMatchObject({ ...ENGINE_FAILURE, message: expect.stringMatching(/^Cannot open junk on cpu: [^\n]+$/) });
+      await expect(opened).rejects.toMatchObject({
+        ...ENGINE_FAILURE,
+        message: expect.stringMatching(/^Cannot open junk on cpu: [^\n]+$/),
+      });
     });
 
     test("refuses a weight whose file is not there", async () => {
       const graph = new Graph("weights");
-      graph.output("y", graph.input("x", "f32", [2]).add(graph.external("w", { dtype: "f32", shape: [2], file: "/nowhere/w.bin", offset: 0, length: 8 })));
+      graph.output(
+        "y",
+        graph
+          .input("x", "f32", [2])
+          .add(graph.external("w", { dtype: "f32", shape: [2], file: "/nowhere/w.bin", offset: 0, length: 8 })),
+      );
       await expect(engine.open(await modelOf(graph, "none"))).rejects.toMatchObject(ENGINE_FAILURE);
     });
 

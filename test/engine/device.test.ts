@@ -16,7 +16,11 @@ describe("parseDevice", () => {
 
   test.each(["", "gpu", "CPU", "cpu:0", "cuda:", "cuda:-1", "cuda:x", "cuda:1.5", " cpu"])("refuses %j", (text) => {
     expect(() => parseDevice(text, 0)).toThrow(
-      expect.objectContaining({ code: "QEDIT_E_USAGE", message: `Cannot use device "${text}": auto, cpu, cuda or cuda:N is wanted`, hint: "--device auto" }),
+      expect.objectContaining({
+        code: "QEDIT_E_USAGE",
+        message: `Cannot use device "${text}": auto, cpu, cuda or cuda:N is wanted`,
+        hint: "--device auto",
+      }),
     );
   });
 });
@@ -25,7 +29,12 @@ describe("computeType", () => {
   const [cpu, cuda] = [parseDevice("cpu", 0), parseDevice("cuda", 0)];
 
   test("is float32 on the CPU; on CUDA float16 for the VAE and bfloat16 for the transformer", () => {
-    expect((["vae", "text-encoder", "transformer"] as const).map((network) => [computeType(cpu, network), computeType(cuda, network)])).toEqual([
+    expect(
+      (["vae", "text-encoder", "transformer"] as const).map((network) => [
+        computeType(cpu, network),
+        computeType(cuda, network),
+      ]),
+    ).toEqual([
       ["f32", "f16"],
       ["f32", "f32"],
       ["f32", "bf16"],
@@ -44,12 +53,22 @@ describe("computeType", () => {
     ["vae", "bfloat16", "auto or float16 or float32", "--vae-dtype auto"],
     ["text-encoder", "float16", "auto or float32 or bfloat16", "--text-dtype auto"],
   ] as const)("refuses the %s in %s on CUDA", (network, wanted, allowed, hint) => {
-    expect(() => computeType(cuda, network, wanted)).toThrow(expect.objectContaining({ code: "QEDIT_E_USAGE", message: `Cannot compute in "${wanted}" on cuda:0: ${allowed} is wanted`, hint }));
+    expect(() => computeType(cuda, network, wanted)).toThrow(
+      expect.objectContaining({
+        code: "QEDIT_E_USAGE",
+        message: `Cannot compute in "${wanted}" on cuda:0: ${allowed} is wanted`,
+        hint,
+      }),
+    );
   });
 
   test("refuses what the device cannot compute in", () => {
     expect(() => computeType(cpu, "transformer", "bfloat16")).toThrow(
-      expect.objectContaining({ code: "QEDIT_E_USAGE", message: 'Cannot compute in "bfloat16" on cpu: auto or float32 is wanted', hint: "--dtype auto" }),
+      expect.objectContaining({
+        code: "QEDIT_E_USAGE",
+        message: 'Cannot compute in "bfloat16" on cpu: auto or float32 is wanted',
+        hint: "--dtype auto",
+      }),
     );
   });
 });
@@ -93,7 +112,8 @@ describe("tryDevice", () => {
     const { works, problems } = await tryDevice("cuda:99");
     expect(works).toBe(false);
     expect(problems.length).toBeGreaterThan(0);
-    for (const { text, remedy } of problems) expect([text, remedy]).toEqual([expect.stringMatching(/^[^\n]+$/), expect.stringMatching(/^[^\n]+$/)]);
+    for (const { text, remedy } of problems)
+      expect([text, remedy]).toEqual([expect.stringMatching(/^[^\n]+$/), expect.stringMatching(/^[^\n]+$/)]);
   });
 });
 

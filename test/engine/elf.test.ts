@@ -32,13 +32,24 @@ describe.runIf(process.platform === "linux")("libraries of this machine", () => 
 
   test("libraries for the other architecture say so", async () => {
     const other = process.arch === "x64" ? "arm64" : "x64";
-    expect(await readElf(join(native, "..", other, CORE_FILE))).toMatchObject({ architecture: other, soname: "libonnxruntime.so.1" });
+    expect(await readElf(join(native, "..", other, CORE_FILE))).toMatchObject({
+      architecture: other,
+      soname: "libonnxruntime.so.1",
+    });
   });
 });
 
 test("reads back what was written", async () => {
-  const path = folder.write("lib.so", elf({ soname: "liba.so.1", needed: ["libb.so.2", "libc.so.6"], runpath: "$ORIGIN/lib::/opt/x", machine: 183 }));
-  expect(await readElf(path)).toEqual({ architecture: "arm64", soname: "liba.so.1", needed: ["libb.so.2", "libc.so.6"], runpath: ["$ORIGIN/lib", "/opt/x"] });
+  const path = folder.write(
+    "lib.so",
+    elf({ soname: "liba.so.1", needed: ["libb.so.2", "libc.so.6"], runpath: "$ORIGIN/lib::/opt/x", machine: 183 }),
+  );
+  expect(await readElf(path)).toEqual({
+    architecture: "arm64",
+    soname: "liba.so.1",
+    needed: ["libb.so.2", "libc.so.6"],
+    runpath: ["$ORIGIN/lib", "/opt/x"],
+  });
 });
 
 test("names a machine that it does not know by its number", async () => {
@@ -58,17 +69,27 @@ describe("refuses, in one line,", () => {
     ["a library of 32 bits", changed((bytes) => (bytes[4] = 1)), "it is not of 64 bits, little-endian"],
     ["a cut library", whole.subarray(0, 200), /it ends at byte 200, wanted \d+/],
     ["a table that lies elsewhere", changed((bytes) => bytes.writeBigUInt64LE(2n ** 60n, 32)), /it ends at byte \d+/],
-    ["a string table outside of it", changed((bytes) => bytes.writeBigUInt64LE(0x99999n, 64 + 112 + 16 + 8)), "its string table lies outside of it"],
+    [
+      "a string table outside of it",
+      changed((bytes) => bytes.writeBigUInt64LE(0x99999n, 64 + 112 + 16 + 8)),
+      "its string table lies outside of it",
+    ],
   ])("%s", async (name, bytes, reason) => {
     const path = folder.write(`${name}.so`, bytes);
-    const error = await readElf(path).then(() => undefined, (thrown: Error) => thrown);
+    const error = await readElf(path).then(
+      () => undefined,
+      (thrown: Error) => thrown,
+    );
     expect(error).toMatchObject({ code: "QEDIT_E_IO", message: expect.stringMatching(/^Cannot read [^\n]+$/) });
     expect(error!.message.slice(`Cannot read ${path} as a shared library: `.length)).toMatch(reason);
   });
 
   test("a folder, and what is not there", async () => {
     await expect(readElf(folder.path)).rejects.toMatchObject({ code: "QEDIT_E_IO" });
-    await expect(readElf(folder.at("nowhere.so"))).rejects.toMatchObject({ code: "QEDIT_E_IO", message: `Cannot read ${folder.at("nowhere.so")}: it does not exist` });
+    await expect(readElf(folder.at("nowhere.so"))).rejects.toMatchObject({
+      code: "QEDIT_E_IO",
+      message: `Cannot read ${folder.at("nowhere.so")}: it does not exist`,
+    });
   });
 });
 
@@ -78,7 +99,9 @@ test("no byte that is wrong makes it throw anything else", async () => {
     const damaged = Buffer.from(bytes);
     damaged[at] = 0xff;
     writeFileSync(folder.at("damaged.so"), damaged);
-    await readElf(folder.at("damaged.so")).catch((error: unknown) => expect(error, `byte ${at}`).toMatchObject({ code: "QEDIT_E_IO" }));
+    await readElf(folder.at("damaged.so")).catch((error: unknown) =>
+      expect(error, `byte ${at}`).toMatchObject({ code: "QEDIT_E_IO" }),
+    );
   }
   expect(readFileSync(folder.at("damaged.so")).length).toBe(bytes.length);
 });

@@ -4,10 +4,10 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { pairedEngine } from "../../dist/engine/paired.js";
 import { threadedEngine } from "../../dist/engine/threaded.js";
 import { directEngine } from "../../src/engine/direct.js";
-import { modelOf, withSession, type Engine } from "../../src/engine/engine.js";
+import { type Engine, modelOf, withSession } from "../../src/engine/engine.js";
 import { Graph } from "../../src/graph/graph.js";
 import { float32 } from "../../src/tensor.js";
-import { affineModel, engineContract, ENGINE_FAILURE } from "./contract.js";
+import { affineModel, ENGINE_FAILURE, engineContract } from "./contract.js";
 
 const CPU = { provider: "cpu", index: 0, threads: 1 } as const;
 
@@ -67,7 +67,11 @@ describe("the threaded engine", () => {
   test("answers requests that are under way together, each its own", async () => {
     const session = await engine.open(affineModel());
     const results = await Promise.all([1, 2, 3].map((rows) => session.run({ x: float32([rows, 3]) })));
-    expect(results.map(({ y }) => y?.shape)).toEqual([[1, 3], [2, 3], [3, 3]]);
+    expect(results.map(({ y }) => y?.shape)).toEqual([
+      [1, 3],
+      [2, 3],
+      [3, 3],
+    ]);
     await session.dispose();
   });
 
@@ -75,7 +79,10 @@ describe("the threaded engine", () => {
     const other = threadedEngine(CPU);
     const session = await other.open(affineModel());
     await other.dispose();
-    await expect(other.open(affineModel())).rejects.toMatchObject({ ...ENGINE_FAILURE, message: expect.stringMatching(/^The engine stopped: /) });
+    await expect(other.open(affineModel())).rejects.toMatchObject({
+      ...ENGINE_FAILURE,
+      message: expect.stringMatching(/^The engine stopped: /),
+    });
     await expect(session.run({ x: float32([1, 3]) })).rejects.toMatchObject(ENGINE_FAILURE);
   });
 

@@ -13,10 +13,25 @@ afterEach(() => {
 
 describe("parseGpus", () => {
   test("reads a line a GPU", () => {
-    const printed = "0, NVIDIA H200, 580.95.05, 143771, 143156, 9.0\n1, NVIDIA GeForce RTX 4090, 580.95.05, 24564, 1000, 8.9\n";
+    const printed =
+      "0, NVIDIA H200, 580.95.05, 143771, 143156, 9.0\n1, NVIDIA GeForce RTX 4090, 580.95.05, 24564, 1000, 8.9\n";
     expect(parseGpus(printed)).toEqual([
-      { index: 0, name: "NVIDIA H200", driver: "580.95.05", memory: 143771 * MIB, freeMemory: 143156 * MIB, capability: "9.0" },
-      { index: 1, name: "NVIDIA GeForce RTX 4090", driver: "580.95.05", memory: 24564 * MIB, freeMemory: 1000 * MIB, capability: "8.9" },
+      {
+        index: 0,
+        name: "NVIDIA H200",
+        driver: "580.95.05",
+        memory: 143771 * MIB,
+        freeMemory: 143156 * MIB,
+        capability: "9.0",
+      },
+      {
+        index: 1,
+        name: "NVIDIA GeForce RTX 4090",
+        driver: "580.95.05",
+        memory: 24564 * MIB,
+        freeMemory: 1000 * MIB,
+        capability: "8.9",
+      },
     ]);
   });
 
@@ -26,7 +41,11 @@ describe("parseGpus", () => {
     ]);
   });
 
-  test.each(["", "No devices were found\n", "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n"])("finds none in %j", (printed) => {
+  test.each([
+    "",
+    "No devices were found\n",
+    "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n",
+  ])("finds none in %j", (printed) => {
     expect(parseGpus(printed)).toEqual([]);
   });
 });
@@ -41,7 +60,11 @@ function nvidiaSmi(name: string, script: string): void {
 describe.runIf(process.platform === "linux")("findGpus", () => {
   test("asks nvidia-smi", async () => {
     nvidiaSmi("good", 'case "$1" in --query-gpu=index,*) echo "0, NVIDIA L4, 580.1, 23034, 22000, 8.9";; esac');
-    expect(await findGpus()).toMatchObject({ gpus: [{ index: 0, name: "NVIDIA L4" }], source: "nvidia-smi", failure: undefined });
+    expect(await findGpus()).toMatchObject({
+      gpus: [{ index: 0, name: "NVIDIA L4" }],
+      source: "nvidia-smi",
+      failure: undefined,
+    });
   });
 
   test("passes over one that may not be run", async () => {

@@ -15,7 +15,7 @@ import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/config
 import { buildLanguageModel } from "../../src/models/qwen2.5-vl/language.js";
 import { buildVisionTower } from "../../src/models/qwen2.5-vl/vision.js";
 import { numbersOf } from "../../src/stages/network-file.js";
-import { build, published, publishedLora, type Build } from "../support/full-size.js";
+import { type Build, build, published, publishedLora } from "../support/full-size.js";
 
 /** Every form that no network is written in by default. */
 const OTHER_FORMS = { loras: "apart", fp8: "block-quantized", norms: "with-residual" } as const satisfies GraphForms;
@@ -36,7 +36,9 @@ function textEncoder(compute: DType): { vision: Graph; language: Graph } {
   const [vision, language] = [visionConfig(numbers, {}), languageConfig(numbers, {})];
   return {
     vision: graphOf("qwen_2.5_vl_7b_fp8_scaled", (graph, w) => buildVisionTower(graph, w, { config: vision, compute })),
-    language: graphOf("qwen_2.5_vl_7b_fp8_scaled", (graph, w) => buildLanguageModel(graph, w, { config: language, compute })),
+    language: graphOf("qwen_2.5_vl_7b_fp8_scaled", (graph, w) =>
+      buildLanguageModel(graph, w, { config: language, compute }),
+    ),
   };
 }
 
@@ -46,10 +48,16 @@ interface Variant {
   readonly forms?: Partial<GraphForms>;
 }
 
-function transformer(compute: DType, { referencesAtZero = false, isLightning = false, forms = {} }: Variant = {}): Graph {
+function transformer(
+  compute: DType,
+  { referencesAtZero = false, isLightning = false, forms = {} }: Variant = {},
+): Graph {
   const checkpoint = published("qwen_image_edit_2509_fp8_e4m3fn");
   const config = { ...transformerConfig(numbersOf(checkpoint), {}), referencesAtZero };
-  return build(checkpoint, [(graph, w) => buildTransformer(graph, w, { config, compute })], { adapters: isLightning ? [publishedLora()] : [], forms }).graphs[0]!;
+  return build(checkpoint, [(graph, w) => buildTransformer(graph, w, { config, compute })], {
+    adapters: isLightning ? [publishedLora()] : [],
+    forms,
+  }).graphs[0]!;
 }
 
 describe.each([
@@ -57,7 +65,8 @@ describe.each([
   ["cpu", ["f32"]],
 ] as const)("on %s", (provider, types) => {
   test.each(types)("the VAE has a kernel for every node in %s", (compute) => {
-    const toBytes: typeof buildVaeEncoder = (graph, w, options) => buildVaeDecoder(graph, w, { ...options, quantization: "round" });
+    const toBytes: typeof buildVaeEncoder = (graph, w, options) =>
+      buildVaeDecoder(graph, w, { ...options, quantization: "round" });
     for (const each of [buildVaeEncoder, buildVaeDecoder, toBytes]) {
       const graph = graphOf("qwen_image_vae", vae(each, compute));
       expect(graph.nodes.length).toBeGreaterThan(FEWEST_NODES.vae);
@@ -84,9 +93,15 @@ describe.each([
     ["2511", { referencesAtZero: true }],
     ["2511 with a LoRA", { referencesAtZero: true, isLightning: true }],
     ["2509 with weights of 8 bits in one operator", { forms: { fp8: "block-quantized" } as const }],
-    ["2511 with weights of 8 bits in one operator and a LoRA", { referencesAtZero: true, isLightning: true, forms: { fp8: "block-quantized" } as const }],
+    [
+      "2511 with weights of 8 bits in one operator and a LoRA",
+      { referencesAtZero: true, isLightning: true, forms: { fp8: "block-quantized" } as const },
+    ],
     ["2509 with residuals in its normalisations", { forms: { norms: "with-residual" } as const }],
-    ["2511 with residuals in its normalisations", { referencesAtZero: true, forms: { norms: "with-residual" } as const }],
+    [
+      "2511 with residuals in its normalisations",
+      { referencesAtZero: true, forms: { norms: "with-residual" } as const },
+    ],
     ["2509 with a LoRA apart", { isLightning: true, forms: { loras: "apart" } as const }],
     ["2511 with a LoRA in all the other forms", { referencesAtZero: true, isLightning: true, forms: OTHER_FORMS }],
   ])("the transformer of %s has a kernel for every node", (_, variant) => {
@@ -106,7 +121,11 @@ describe.each([
     const language = languageConfig(numbersOf(text), {});
     for (const referencesAtZero of [false, true]) {
       const config = { ...transformerConfig(numbersOf(checkpoint), {}), referencesAtZero };
-      for (const blocks of [{ from: 0, to: 2 }, { from: 30, to: 34 }, { from: 58, to: 60 }]) {
+      for (const blocks of [
+        { from: 0, to: 2 },
+        { from: 30, to: 34 },
+        { from: 58, to: 60 },
+      ]) {
         for (const forms of [{}, OTHER_FORMS]) {
           const builds: Build[] = [
             (graph, w) => buildTransformer(graph, w, { config, compute, blocks, isModulationFed: true }),
@@ -117,7 +136,14 @@ describe.each([
         }
       }
     }
-    const { graphs } = build(text, [0, 12, 26].map((from): Build => (graph, w) => buildLanguageModel(graph, w, { config: language, compute, layers: { from, to: from + 2 } })));
+    const { graphs } = build(
+      text,
+      [0, 12, 26].map(
+        (from): Build =>
+          (graph, w) =>
+            buildLanguageModel(graph, w, { config: language, compute, layers: { from, to: from + 2 } }),
+      ),
+    );
     expect(graphs.flatMap((graph) => missingKernels(graph, provider))).toEqual([]);
   });
 });
@@ -125,8 +151,17 @@ describe.each([
 test("the parts of a VAE on tiles have a kernel for every node", () => {
   for (const each of [buildVaeEncoder, buildVaeDecoder]) {
     for (const part of ["global", "local"] as const) {
-      for (const [provider, compute] of [["cuda", "f16"], ["cuda", "f32"], ["cpu", "f32"]] as const) {
-        expect(missingKernels(graphOf("qwen_image_vae", (graph, w) => each(graph, w, { compute, part })), provider)).toEqual([]);
+      for (const [provider, compute] of [
+        ["cuda", "f16"],
+        ["cuda", "f32"],
+        ["cpu", "f32"],
+      ] as const) {
+        expect(
+          missingKernels(
+            graphOf("qwen_image_vae", (graph, w) => each(graph, w, { compute, part })),
+            provider,
+          ),
+        ).toEqual([]);
       }
     }
   }
@@ -134,7 +169,9 @@ test("the parts of a VAE on tiles have a kernel for every node", () => {
 
 test("the VAE in bf16 is found out: Resize and nothing else", () => {
   const decoder = missingKernels(graphOf("qwen_image_vae", vae(buildVaeDecoder, "bf16")), "cuda");
-  expect(new Set(decoder.map(({ operator, reason }) => `${operator}: ${reason}`))).toEqual(new Set(["Resize: no bf16 for T"]));
+  expect(new Set(decoder.map(({ operator, reason }) => `${operator}: ${reason}`))).toEqual(
+    new Set(["Resize: no bf16 for T"]),
+  );
   expect(decoder).toHaveLength(3);
 });
 
@@ -156,7 +193,9 @@ describe("one node", () => {
   test("an operator that the table does not know is missing", () => {
     const x = picture("f32");
     x.graph.node("Einsum", [x], { shapes: [x.shape], dtype: "f32" });
-    expect(missingKernels(x.graph, "cuda")).toMatchObject([{ operator: "Einsum", reason: expect.stringContaining("does not know") }]);
+    expect(missingKernels(x.graph, "cuda")).toMatchObject([
+      { operator: "Einsum", reason: expect.stringContaining("does not know") },
+    ]);
   });
 
   test("two types where one variable stands are missing", () => {

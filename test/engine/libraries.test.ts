@@ -14,7 +14,16 @@ let count = 0;
 beforeEach(() => {
   home = folder.at(`home${count++}`);
   vi.stubEnv("HOME", home);
-  for (const name of ["XDG_DATA_HOME", "QEDIT_HOME", "LD_LIBRARY_PATH", "CUDA_HOME", "CUDA_PATH", "VIRTUAL_ENV", "CONDA_PREFIX"]) vi.stubEnv(name, "");
+  for (const name of [
+    "XDG_DATA_HOME",
+    "QEDIT_HOME",
+    "LD_LIBRARY_PATH",
+    "CUDA_HOME",
+    "CUDA_PATH",
+    "VIRTUAL_ENV",
+    "CONDA_PREFIX",
+  ])
+    vi.stubEnv(name, "");
 });
 afterEach(() => {
   vi.unstubAllEnvs();
@@ -22,12 +31,15 @@ afterEach(() => {
 
 // Libraries that no machine has, below this test's home.
 const write = (name: string, bytes: Buffer) => folder.write(join(home.slice(folder.path.length + 1), name), bytes);
-const providerOf = (needed: readonly string[], options: Parameters<typeof elf>[0] = {}) => dirname(write(`provider/${PROVIDER}`, elf({ needed, ...options })));
+const providerOf = (needed: readonly string[], options: Parameters<typeof elf>[0] = {}) =>
+  dirname(write(`provider/${PROVIDER}`, elf({ needed, ...options })));
 const SITE = ".local/lib/python3.12/site-packages/nvidia";
 
 describe.runIf(process.platform === "linux")("inspectLibraries", () => {
   test("finds what the system has, with what that needs, in an order in which it loads", async () => {
-    const { found, missing } = await inspectLibraries(dirname(write(`provider/${PROVIDER}`, provider("1.29.0", ["libstdc++.so.6"]))));
+    const { found, missing } = await inspectLibraries(
+      dirname(write(`provider/${PROVIDER}`, provider("1.29.0", ["libstdc++.so.6"]))),
+    );
     const order = found.map(({ soname }) => soname);
     expect(order).toEqual(expect.arrayContaining(["libstdc++.so.6", "libm.so.6", "libc.so.6"]));
     expect(order.indexOf("libc.so.6")).toBeLessThan(order.indexOf("libstdc++.so.6"));
@@ -54,12 +66,30 @@ describe.runIf(process.platform === "linux")("inspectLibraries", () => {
   });
 
   test.each([
-    ["LD_LIBRARY_PATH", "any/where", (path: string) => vi.stubEnv("LD_LIBRARY_PATH", `/nowhere:${path}`), "LD_LIBRARY_PATH", true],
+    [
+      "LD_LIBRARY_PATH",
+      "any/where",
+      (path: string) => vi.stubEnv("LD_LIBRARY_PATH", `/nowhere:${path}`),
+      "LD_LIBRARY_PATH",
+      true,
+    ],
     ["the provider's own run path", "provider/lib", () => undefined, "run path", true],
     ["Python's packages of the user", `${SITE}/cublas/lib`, () => undefined, "Python's nvidia packages", false],
-    ["a virtual environment", "venv/lib/python3.11/site-packages/nvidia/cu13/lib", () => vi.stubEnv("VIRTUAL_ENV", join(home, "venv")), "Python's nvidia packages", false],
+    [
+      "a virtual environment",
+      "venv/lib/python3.11/site-packages/nvidia/cu13/lib",
+      () => vi.stubEnv("VIRTUAL_ENV", join(home, "venv")),
+      "Python's nvidia packages",
+      false,
+    ],
     ["qedit's own folder", ".local/share/qedit/runtime/cuda-13", () => undefined, "qedit setup", false],
-    ["a toolkit that CUDA_HOME names", "cuda/lib64", () => vi.stubEnv("CUDA_HOME", join(home, "cuda")), "the CUDA toolkit", false],
+    [
+      "a toolkit that CUDA_HOME names",
+      "cuda/lib64",
+      () => vi.stubEnv("CUDA_HOME", join(home, "cuda")),
+      "the CUDA toolkit",
+      false,
+    ],
     ["conda", "conda/lib", () => vi.stubEnv("CONDA_PREFIX", join(home, "conda")), "conda", false],
   ] as const)("finds a library in %s", async (_, place, prepare, source, isSearched) => {
     const path = write(`${place}/libqedit_a.so.1`, elf({ soname: "libqedit_a.so.1" }));
@@ -96,17 +126,30 @@ describe.runIf(process.platform === "linux")("inspectLibraries", () => {
   test("asks for cuDNN, which the provider opens later, and not for what qedit never uses", async () => {
     write(`${SITE}/cudnn/lib/libcudnn.so.9`, elf());
     const { found, missing } = await inspectLibraries(providerOf([]));
-    expect([...found, ...missing].filter(({ soname }) => /cufft|nvrtc/.test(soname) === false).map(({ soname }) => soname)).toEqual(["libcudnn.so.9"]);
+    expect(
+      [...found, ...missing].filter(({ soname }) => /cufft|nvrtc/.test(soname) === false).map(({ soname }) => soname),
+    ).toEqual(["libcudnn.so.9"]);
     expect(missing).toEqual([]);
   });
 
   test("without a provider asks for what the usual one needs", async () => {
     const { found, missing } = await inspectLibraries(undefined);
     const asked = [...found, ...missing].map(({ soname }) => soname);
-    expect(asked).toEqual(expect.arrayContaining(["libcublasLt.so.13", "libcublas.so.13", "libcurand.so.10", "libcudart.so.13", "libcuda.so.1", "libcudnn.so.9"]));
+    expect(asked).toEqual(
+      expect.arrayContaining([
+        "libcublasLt.so.13",
+        "libcublas.so.13",
+        "libcurand.so.10",
+        "libcudart.so.13",
+        "libcuda.so.1",
+        "libcudnn.so.9",
+      ]),
+    );
   });
 
   test("refuses a provider that is no library", async () => {
-    await expect(inspectLibraries(dirname(write(`junk/${PROVIDER}`, Buffer.from("junk"))))).rejects.toMatchObject({ code: "QEDIT_E_IO" });
+    await expect(inspectLibraries(dirname(write(`junk/${PROVIDER}`, Buffer.from("junk"))))).rejects.toMatchObject({
+      code: "QEDIT_E_IO",
+    });
   });
 });

@@ -28,14 +28,19 @@ describe.runIf(process.platform === "linux")("holdLibrary", () => {
     mkdirSync(folder.at("held"));
     const path = folder.at("held/libheld.so");
     copyFileSync(join(release.folder, CORE_FILE), path);
-    expect(await printed(`${MAPS} import { holdLibrary } from "${LOADING}"; console.log(holdLibrary("${path}"), maps().includes("${path}"));`, "none")).toBe("undefined true");
+    expect(
+      await printed(
+        `${MAPS} import { holdLibrary } from "${LOADING}"; console.log(holdLibrary("${path}"), maps().includes("${path}"));`,
+        "none",
+      ),
+    ).toBe("undefined true");
   });
 
   test("gives what the loader says", async () => {
     const path = folder.write("lacking/libx.so", elf({ needed: ["libqedit_none.so.1"] }));
-    expect(await printed(`import { holdLibrary } from "${LOADING}"; console.log(holdLibrary("${path}"));`, "none")).toBe(
-      "libqedit_none.so.1: cannot open shared object file: No such file or directory",
-    );
+    expect(
+      await printed(`import { holdLibrary } from "${LOADING}"; console.log(holdLibrary("${path}"));`, "none"),
+    ).toBe("libqedit_none.so.1: cannot open shared object file: No such file or directory");
   });
 });
 

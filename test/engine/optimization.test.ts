@@ -8,7 +8,13 @@ const CPU = { provider: "cpu", index: 0, threads: 0 } as const;
 // One weight matrix of 8-bit floats with this many elements.
 function graphOf(elements: number): Graph {
   const graph = new Graph("weights");
-  graph.external("weight", { dtype: "f8_e4m3", shape: [elements / 1024, 1024], file: "/weights", offset: 0, length: elements });
+  graph.external("weight", {
+    dtype: "f8_e4m3",
+    shape: [elements / 1024, 1024],
+    file: "/weights",
+    offset: 0,
+    length: elements,
+  });
   return graph;
 }
 

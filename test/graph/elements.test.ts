@@ -3,7 +3,8 @@ import { describe, expect, test } from "vitest";
 import { elementBytes } from "../../src/graph/elements.js";
 import type { DType } from "../../src/graph/types.js";
 
-const half = (dtype: DType, number: number) => new DataView(elementBytes(dtype, [number]).slice().buffer).getUint16(0, true);
+const half = (dtype: DType, number: number) =>
+  new DataView(elementBytes(dtype, [number]).slice().buffer).getUint16(0, true);
 
 describe("bfloat16", () => {
   test.each([

@@ -23,7 +23,9 @@ describe("an absolute path", () => {
 describe("the weights of a graph", () => {
   const graphOf = (...files: string[]) => {
     const graph = new Graph("the transformer");
-    files.forEach((file, index) => graph.external(`w${index}`, { dtype: "f32", shape: [2], file, offset: 0, length: 8 }));
+    files.forEach((file, index) =>
+      graph.external(`w${index}`, { dtype: "f32", shape: [2], file, offset: 0, length: 8 }),
+    );
     return graph;
   };
 
@@ -33,6 +35,8 @@ describe("the weights of a graph", () => {
   });
 
   test("on two drives are refused", () => {
-    expect(() => weightsRoot(graphOf("C:\\a\\x", "D:\\b\\y"))).toThrow("Cannot run the transformer: its weights lie on several drives, C:\\ and D:\\");
+    expect(() => weightsRoot(graphOf("C:\\a\\x", "D:\\b\\y"))).toThrow(
+      "Cannot run the transformer: its weights lie on several drives, C:\\ and D:\\",
+    );
   });
 });

@@ -8,14 +8,26 @@ import { Message } from "./protobuf.js";
 
 // ModelProto 7 is the graph; GraphProto: 1 node, 2 name, 5 initializer, 11 input, 12 output, 13 value_info.
 const graphOf = (graph: Graph) => new Message(encodeModel(graph)).messages(7)[0]!;
-const WEIGHT = { dtype: "f8_e4m3", shape: [3, 5], file: "/models/a b/w.safetensors", offset: 1234, length: 15 } as const;
+const WEIGHT = {
+  dtype: "f8_e4m3",
+  shape: [3, 5],
+  file: "/models/a b/w.safetensors",
+  offset: 1234,
+  length: 15,
+} as const;
 
 function network(): Graph {
   const graph = new Graph("network");
   const x = graph.input("x", "f32", [1, "t", 3]);
   const y = x.matmul(graph.external("w", WEIGHT).cast("f32")).add(1).add(1);
   const parts = concat([y, y], 1).chunk(5, 2);
-  graph.output("z", gelu(graph.scoped("blocks.0", () => parts[1]!.mul(parts[0]!)), "tanh"));
+  graph.output(
+    "z",
+    gelu(
+      graph.scoped("blocks.0", () => parts[1]!.mul(parts[0]!)),
+      "tanh",
+    ),
+  );
   return graph;
 }
 
@@ -29,7 +41,10 @@ function valueOf(info: Message): { name: string; type: number | undefined; shape
 test("the model says its IR version, producer and operator sets", () => {
   const model = new Message(encodeModel(network()));
   expect([model.numbers(1), model.text(2)]).toEqual([[11], "qedit"]);
-  expect(model.messages(8).map((set) => [set.text(1), set.numbers(2)[0]])).toEqual([["", 23], ["com.microsoft", 1]]);
+  expect(model.messages(8).map((set) => [set.text(1), set.numbers(2)[0]])).toEqual([
+    ["", 23],
+    ["com.microsoft", 1],
+  ]);
 });
 
 describe("dimensions", () => {
@@ -64,8 +79,17 @@ describe("weights", () => {
     const graph = graphOf(network());
     // TensorProto: 1 dims, 2 data_type, 8 name, 9 raw_data, 13 external_data, 14 data_location.
     const weight = graph.messages(5).find((each) => each.text(8) === "w")!;
-    expect(weight.messages(13).map((entry) => [entry.text(1), entry.text(2)])).toEqual([["location", "models/a b/w.safetensors"], ["offset", "1234"], ["length", "15"]]);
-    expect([weight.numbers(1), weight.numbers(2), weight.numbers(14), weight.fields.has(9)]).toEqual([[3, 5], [17], [1], false]);
+    expect(weight.messages(13).map((entry) => [entry.text(1), entry.text(2)])).toEqual([
+      ["location", "models/a b/w.safetensors"],
+      ["offset", "1234"],
+      ["length", "15"],
+    ]);
+    expect([weight.numbers(1), weight.numbers(2), weight.numbers(14), weight.fields.has(9)]).toEqual([
+      [3, 5],
+      [17],
+      [1],
+      false,
+    ]);
   });
 
   test("beyond 4 GiB keep their offset exactly", () => {
@@ -82,7 +106,9 @@ describe("weights", () => {
   });
 
   test("whose range does not hold their shape are refused", () => {
-    expect(() => new Graph("g").external("w", { ...WEIGHT, length: 16 })).toThrow('internal: "w" f8_e4m3[3, 5] is 15 bytes, its range 16');
+    expect(() => new Graph("g").external("w", { ...WEIGHT, length: 16 })).toThrow(
+      'internal: "w" f8_e4m3[3, 5] is 15 bytes, its range 16',
+    );
     expect(() => new Graph("g").external("w", { ...WEIGHT, dtype: "bf16" })).toThrow("is 30 bytes, its range 15");
   });
 });
@@ -108,32 +134,68 @@ describe("constants", () => {
     const graph = new Graph("constants");
     graph.constant("i64", [2], [3, -1]);
     const [constant] = graphOf(graph).messages(5);
-    expect([constant!.numbers(1), constant!.numbers(2), [...(constant!.fields.get(9)![0] as Uint8Array)]]).toEqual([[2], [7], [3, 0, 0, 0, 0, 0, 0, 0, ...Array(8).fill(255)]]);
+    expect([constant!.numbers(1), constant!.numbers(2), [...(constant!.fields.get(9)![0] as Uint8Array)]]).toEqual([
+      [2],
+      [7],
+      [3, 0, 0, 0, 0, 0, 0, 0, ...Array(8).fill(255)],
+    ]);
   });
 });
 
 describe("nodes", () => {
   test("are named by operator and scope, numbered when they would be the same", () => {
-    expect(network().nodes.map(({ name }) => name)).toEqual(["Cast", "MatMul", "Add", "Add_1", "Concat", "Split", "blocks.0/Mul", "Gelu", "Identity"]);
+    expect(network().nodes.map(({ name }) => name)).toEqual([
+      "Cast",
+      "MatMul",
+      "Add",
+      "Add_1",
+      "Concat",
+      "Split",
+      "blocks.0/Mul",
+      "Gelu",
+      "Identity",
+    ]);
   });
 
   test("carry attributes of every kind with their type", () => {
     const graph = new Graph("attributes");
     const attributes = { whole: { int: -1 }, real: { float: 0.5 }, word: { text: "tanh" }, list: { ints: [2, -3] } };
-    graph.node("Any", [graph.input("x", "f32", [1]), undefined], { shapes: [[1]], dtype: "f32", domain: "com.microsoft", attributes });
+    graph.node("Any", [graph.input("x", "f32", [1]), undefined], {
+      shapes: [[1]],
+      dtype: "f32",
+      domain: "com.microsoft",
+      attributes,
+    });
     const node = graphOf(graph).messages(1)[0]!;
     // NodeProto: 1 input, 2 output, 3 name, 4 op_type, 5 attribute, 7 domain. AttributeProto: 1 name, 2 f, 3 i, 4 s, 8 ints, 20 type.
-    expect([node.texts(1), node.texts(2), node.text(3), node.text(4), node.text(7)]).toEqual([["x", ""], ["Any"], "Any", "Any", "com.microsoft"]);
+    expect([node.texts(1), node.texts(2), node.text(3), node.text(4), node.text(7)]).toEqual([
+      ["x", ""],
+      ["Any"],
+      "Any",
+      "Any",
+      "com.microsoft",
+    ]);
     const [whole, real, word, list] = node.messages(5);
-    expect([whole!.text(1), whole!.numbers(20), BigInt.asIntN(64, whole!.fields.get(3)![0] as bigint)]).toEqual(["whole", [2], -1n]);
-    expect([real!.numbers(20), new DataView((real!.fields.get(2)![0] as Uint8Array).slice().buffer).getFloat32(0, true)]).toEqual([[1], 0.5]);
+    expect([whole!.text(1), whole!.numbers(20), BigInt.asIntN(64, whole!.fields.get(3)![0] as bigint)]).toEqual([
+      "whole",
+      [2],
+      -1n,
+    ]);
+    expect([
+      real!.numbers(20),
+      new DataView((real!.fields.get(2)![0] as Uint8Array).slice().buffer).getFloat32(0, true),
+    ]).toEqual([[1], 0.5]);
     expect([word!.numbers(20), word!.text(4)]).toEqual([[3], "tanh"]);
     expect([list!.numbers(20), list!.numbers(8)]).toEqual([[7], [2, -3]]);
   });
 
   test("of a scope that throws leave the scope", () => {
     const graph = new Graph("scopes");
-    expect(() => graph.scoped("a", () => { throw new Error("no"); })).toThrow("no");
+    expect(() =>
+      graph.scoped("a", () => {
+        throw new Error("no");
+      }),
+    ).toThrow("no");
     expect(graph.place("Add")).toBe("Add");
   });
 });
@@ -141,9 +203,14 @@ describe("nodes", () => {
 test("nodes that read weights alone come first, so that ONNX Runtime widens each weight just before its product", () => {
   const graph = new Graph("products");
   let x = graph.input("x", "f32", ["t", 3]);
-  for (const name of ["a", "b"]) x = x.matmul(graph.external(name, { ...WEIGHT, shape: [3, 3], length: 9 }).cast("f32"));
+  for (const name of ["a", "b"])
+    x = x.matmul(graph.external(name, { ...WEIGHT, shape: [3, 3], length: 9 }).cast("f32"));
   graph.output("y", x);
-  expect(graphOf(graph).messages(1).map((node) => node.text(4))).toEqual(["Cast", "Cast", "MatMul", "MatMul", "Identity"]);
+  expect(
+    graphOf(graph)
+      .messages(1)
+      .map((node) => node.text(4)),
+  ).toEqual(["Cast", "Cast", "MatMul", "MatMul", "Identity"]);
 });
 
 test("a name stands for one input and one output", () => {

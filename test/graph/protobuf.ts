@@ -38,7 +38,9 @@ export class Message {
 
   /** Whole numbers of a field, packed or not. */
   numbers(field: number): number[] {
-    return (this.fields.get(field) ?? []).flatMap((value) => (typeof value === "bigint" ? [Number(value)] : unpacked(value)));
+    return (this.fields.get(field) ?? []).flatMap((value) =>
+      typeof value === "bigint" ? [Number(value)] : unpacked(value),
+    );
   }
 }
 

@@ -7,7 +7,7 @@ import type { Value } from "../../src/graph/value.js";
 import { elementCount, float32, type Tensor, type Tensors } from "../../src/tensor.js";
 
 /** float32 arithmetic of one or two operations, relative to numbers of about 1. */
-export const TOLERANCE = 1e-6;
+const TOLERANCE = 1e-6;
 
 /** A float32 tensor of unlike numbers around 0, a different one for each seed. */
 export function numbers(shape: readonly number[], seed = 1): Tensor<"float32"> {
@@ -16,17 +16,28 @@ export function numbers(shape: readonly number[], seed = 1): Tensor<"float32"> {
 }
 
 /** What a value of the graph is at run time, given the inputs; also holds the shape that the graph inferred against the real one. */
-export async function evaluate(feeds: Tensors, build: (inputs: Readonly<Record<string, Value>>, graph: Graph) => Value | readonly Value[], shapes: Readonly<Record<string, Shape>> = {}): Promise<Tensor[]> {
+export async function evaluate(
+  feeds: Tensors,
+  build: (inputs: Readonly<Record<string, Value>>, graph: Graph) => Value | readonly Value[],
+  shapes: Readonly<Record<string, Shape>> = {},
+): Promise<Tensor[]> {
   const graph = new Graph("test");
   const types = { float32: "f32", int32: "i32", int64: "i64", uint8: "u8" } as const;
-  const inputs = Object.fromEntries(Object.entries(feeds).map(([name, { type, shape }]) => [name, graph.input(name, types[type], shapes[name] ?? shape)]));
+  const inputs = Object.fromEntries(
+    Object.entries(feeds).map(([name, { type, shape }]) => [
+      name,
+      graph.input(name, types[type], shapes[name] ?? shape),
+    ]),
+  );
   const values = [build(inputs, graph)].flat() as Value[];
   values.forEach((value, index) => graph.output(`out${index}`, value));
   const engine = await directEngine({ provider: "cpu", index: 0, threads: 1 });
   const outputs = await withSession(engine, await modelOf(graph, "none"), (session) => session.run(feeds));
   return values.map((value, index) => {
     const output = outputs[`out${index}`]!;
-    const wrong = value.shape.length !== output.shape.length || value.shape.some((dim, axis) => typeof dim === "number" && dim !== output.shape[axis]);
+    const wrong =
+      value.shape.length !== output.shape.length ||
+      value.shape.some((dim, axis) => typeof dim === "number" && dim !== output.shape[axis]);
     if (wrong) throw new Error(`inferred [${value.shape.join(", ")}], ran to [${output.shape.join(", ")}]`);
     return output;
   });

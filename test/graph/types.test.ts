@@ -1,6 +1,6 @@
 // Arithmetic of dimensions: numbers, names, multiples, products and sums.
 import { describe, expect, test } from "vitest";
-import { addDims, divideDim, ELEMENT, multiplyDims, sameShape, shapeText, type Dim } from "../../src/graph/types.js";
+import { addDims, type Dim, divideDim, ELEMENT, multiplyDims, sameShape, shapeText } from "../../src/graph/types.js";
 
 describe("multiplyDims", () => {
   test.each<[readonly Dim[], Dim]>([
@@ -69,6 +69,16 @@ test("shapeText writes a shape for messages", () => {
 
 test("element types have the numbers and widths of onnx.proto3", () => {
   expect(Object.fromEntries(Object.entries(ELEMENT).map(([name, { onnx, bytes }]) => [name, [onnx, bytes]]))).toEqual({
-    f32: [1, 4], u8: [2, 1], i8: [3, 1], i32: [6, 4], i64: [7, 8], bool: [9, 1], f16: [10, 2], f64: [11, 8], bf16: [16, 2], f8_e4m3: [17, 1], f8_e5m2: [19, 1],
+    f32: [1, 4],
+    u8: [2, 1],
+    i8: [3, 1],
+    i32: [6, 4],
+    i64: [7, 8],
+    bool: [9, 1],
+    f16: [10, 2],
+    f64: [11, 8],
+    bf16: [16, 2],
+    f8_e4m3: [17, 1],
+    f8_e5m2: [19, 1],
   });
 });

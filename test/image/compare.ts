@@ -4,7 +4,8 @@
 export function largestDifference(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
   if (actual.length !== expected.length) return Infinity;
   let largest = 0;
-  for (let i = 0; i < actual.length; i++) largest = Math.max(largest, Math.abs((actual[i] as number) - (expected[i] as number)));
+  for (let i = 0; i < actual.length; i++)
+    largest = Math.max(largest, Math.abs((actual[i] as number) - (expected[i] as number)));
   return largest;
 }
 

@@ -46,7 +46,12 @@ function tryJson(text: string): unknown {
 describe("other tools' texts", () => {
   test("PNG: tEXt, zTXt, iTXt, compressed or not", () => {
     const compressed = ["iTXt", Buffer.concat([Buffer.from("prompt\0\x01\0de\0Frage\0"), deflateSync("猫")])] as const;
-    const file = png(["tEXt", Buffer.from("parameters\0a caf\xe9", "latin1")], ["zTXt", Buffer.concat([Buffer.from("workflow\0\0"), deflateSync("{}")])], iTXt("qedit", "猫"), compressed);
+    const file = png(
+      ["tEXt", Buffer.from("parameters\0a caf\xe9", "latin1")],
+      ["zTXt", Buffer.concat([Buffer.from("workflow\0\0"), deflateSync("{}")])],
+      iTXt("qedit", "猫"),
+      compressed,
+    );
     expect(pictureTexts(file)).toEqual([
       { keyword: "parameters", text: "a café" },
       { keyword: "workflow", text: "{}" },
@@ -57,7 +62,10 @@ describe("other tools' texts", () => {
 
   test("JPEG and WebP: the EXIF user comment in UTF-16, as WebUI writes it", async () => {
     const text = "a cat, steps: 20";
-    for (const [order, comment] of [["II", Buffer.from(text, "utf16le")], ["MM", Buffer.from(text, "utf16le").swap16()]] as const) {
+    for (const [order, comment] of [
+      ["II", Buffer.from(text, "utf16le")],
+      ["MM", Buffer.from(text, "utf16le").swap16()],
+    ] as const) {
       const exif = userComment(order, comment);
       const app1 = Buffer.concat([Buffer.from("Exif\0\0"), exif]);
       const head = Buffer.from([0xff, 0xd8, 0xff, 0xe1, 0, 0]);
@@ -67,18 +75,32 @@ describe("other tools' texts", () => {
   });
 
   test("JPEG: a comment, and the description that an XMP editor wrote", async () => {
-    const xml = '<x:xmpmeta><dc:description>\n <rdf:Alt><rdf:li xml:lang="x-default">{&quot;a&quot;:1}</rdf:li></rdf:Alt></dc:description></x:xmpmeta>';
-    const jpeg = await sharp(PICTURE.data, { raw: { width: 8, height: 8, channels: 3 } }).withXmp(xml).jpeg().toBuffer();
-    const comment = Buffer.concat([jpeg.subarray(0, 2), Buffer.from([0xff, 0xfe, 0, 6]), Buffer.from("hi 🐈".slice(0, 2) + "!!"), jpeg.subarray(2)]);
-    expect(pictureTexts(comment)).toEqual([{ keyword: "comment", text: "hi!!" }, { keyword: "XMP description", text: '{"a":1}' }]);
+    const xml =
+      '<x:xmpmeta><dc:description>\n <rdf:Alt><rdf:li xml:lang="x-default">{&quot;a&quot;:1}</rdf:li></rdf:Alt></dc:description></x:xmpmeta>';
+    const jpeg = await sharp(PICTURE.data, { raw: { width: 8, height: 8, channels: 3 } })
+      .withXmp(xml)
+      .jpeg()
+      .toBuffer();
+    const comment = Buffer.concat([
+      jpeg.subarray(0, 2),
+      Buffer.from([0xff, 0xfe, 0, 6]),
+      Buffer.from(`${"hi 🐈".slice(0, 2)}!!`),
+      jpeg.subarray(2),
+    ]);
+    expect(pictureTexts(comment)).toEqual([
+      { keyword: "comment", text: "hi!!" },
+      { keyword: "XMP description", text: '{"a":1}' },
+    ]);
   });
 });
 
 /** A TIFF block with one folder, and the user comment in the folder below. */
 function userComment(order: "II" | "MM", text: Buffer): Buffer {
   const block = Buffer.alloc(64);
-  const u16 = (value: number, at: number) => (order === "II" ? block.writeUInt16LE(value, at) : block.writeUInt16BE(value, at));
-  const u32 = (value: number, at: number) => (order === "II" ? block.writeUInt32LE(value, at) : block.writeUInt32BE(value, at));
+  const u16 = (value: number, at: number) =>
+    order === "II" ? block.writeUInt16LE(value, at) : block.writeUInt16BE(value, at);
+  const u32 = (value: number, at: number) =>
+    order === "II" ? block.writeUInt32LE(value, at) : block.writeUInt32BE(value, at);
   block.write(order, 0, "latin1");
   u16(42, 2);
   u32(8, 4);
@@ -96,10 +118,16 @@ function userComment(order: "II" | "MM", text: Buffer): Buffer {
 }
 
 describe("hostile files", () => {
-  const bomb = ["iTXt", Buffer.concat([Buffer.from("qedit\0\x01\0\0\0"), deflateSync(Buffer.alloc(64 * 1024 ** 2))])] as const;
+  const bomb = [
+    "iTXt",
+    Buffer.concat([Buffer.from("qedit\0\x01\0\0\0"), deflateSync(Buffer.alloc(64 * 1024 ** 2))]),
+  ] as const;
 
   test("a compressed text that would fill the memory is left out, and those around it are read", () => {
-    expect(pictureTexts(png(iTXt("a", "1"), bomb, iTXt("b", "2")))).toEqual([{ keyword: "a", text: "1" }, { keyword: "b", text: "2" }]);
+    expect(pictureTexts(png(iTXt("a", "1"), bomb, iTXt("b", "2")))).toEqual([
+      { keyword: "a", text: "1" },
+      { keyword: "b", text: "2" },
+    ]);
   });
 
   test("a length beyond the end stops the search", () => {

@@ -32,14 +32,21 @@ function edited(image: Image, other: Image, share: number): Image {
   const data = Uint8Array.from(image.data);
   const patch = lanczos(other, { width: Math.round(image.width * share), height: Math.round(image.height * share) });
   for (let row = 0; row < patch.height; row++) {
-    data.set(patch.data.subarray(row * patch.width * CHANNELS, (row + 1) * patch.width * CHANNELS), ((row + 8) * image.width + 8) * CHANNELS);
+    data.set(
+      patch.data.subarray(row * patch.width * CHANNELS, (row + 1) * patch.width * CHANNELS),
+      ((row + 8) * image.width + 8) * CHANNELS,
+    );
   }
   return { ...image, data };
 }
 
 const mapped = (image: Image, change: (value: number) => number): Image => ({ ...image, data: image.data.map(change) });
 
-describe.each([["astronaut", astronaut], ["cat", cat], ["rocket", rocket]])("of the %s", (_, original) => {
+describe.each([
+  ["astronaut", astronaut],
+  ["cat", cat],
+  ["rocket", rocket],
+])("of the %s", (_, original) => {
   test.each(MOVES)("a known zoom and shift is found: %j", (move) => {
     expectDrift(movedPicture(original, move), original, move);
   });
@@ -56,7 +63,8 @@ describe("an edit that zoomed and shifted too", () => {
   test("is seen after inverting, darkening and taking the colours", () => {
     const grey = mapped(moved, (value) => value);
     for (let i = 0; i < grey.data.length; i += CHANNELS) grey.data.fill(moved.data[i + 1]!, i, i + CHANNELS);
-    for (const result of [mapped(moved, (value) => 255 - value), mapped(moved, (value) => value ** 2 / 400), grey]) expectDrift(result, astronaut, move);
+    for (const result of [mapped(moved, (value) => 255 - value), mapped(moved, (value) => value ** 2 / 400), grey])
+      expectDrift(result, astronaut, move);
   });
 
   test("is seen after a poor JPEG and a blur", async () => {
@@ -69,7 +77,11 @@ describe("an edit that zoomed and shifted too", () => {
 test("sizes may differ: the drift is in pixels of the result", () => {
   const large = lanczos(movedPicture(astronaut, { zoom: 1.01, x: 3, y: -2 }), { width: 1024, height: 1024 });
   expectDrift(large, astronaut, { zoom: 1.01, x: 6, y: -4 });
-  expectDrift(lanczos(astronaut, { width: 256, height: 256 }), lanczos(astronaut, { width: 1600, height: 1600 }), { zoom: 1, x: 0, y: 0 });
+  expectDrift(lanczos(astronaut, { width: 256, height: 256 }), lanczos(astronaut, { width: 1600, height: 1600 }), {
+    zoom: 1,
+    x: 0,
+    y: 0,
+  });
 });
 
 test("a result that shows a part of the original is measured against that part", () => {
@@ -80,7 +92,11 @@ test("a result that shows a part of the original is measured against that part",
 });
 
 describe("nothing is told", () => {
-  const noise = { width: 512, height: 512, data: Uint8Array.from({ length: 512 * 512 * CHANNELS }, (_, i) => (Math.imul(i + 1, 2654435761) >>> 13) & 255) };
+  const noise = {
+    width: 512,
+    height: 512,
+    data: Uint8Array.from({ length: 512 * 512 * CHANNELS }, (_, i) => (Math.imul(i + 1, 2654435761) >>> 13) & 255),
+  };
 
   test.each<[string, Image, Image]>([
     ["another picture", cat, astronaut],

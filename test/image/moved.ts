@@ -9,7 +9,10 @@ export function movedPicture(image: Image, { zoom, x, y }: { zoom: number; x: nu
   return along(across, { axis: 1, zoom, shift: y });
 }
 
-function along({ width, height, data }: Image, { axis, zoom, shift }: { axis: 0 | 1; zoom: number; shift: number }): Image {
+function along(
+  { width, height, data }: Image,
+  { axis, zoom, shift }: { axis: 0 | 1; zoom: number; shift: number },
+): Image {
   const length = axis === 0 ? width : height;
   const stride = axis === 0 ? CHANNELS : CHANNELS * width;
   const centre = (length - 1) / 2;
@@ -17,13 +20,21 @@ function along({ width, height, data }: Image, { axis, zoom, shift }: { axis: 0 
   for (let i = 0; i < length; i++) {
     const at = (i - centre - shift) / zoom + centre;
     const first = Math.floor(at) - LOBES + 1;
-    const weights = Array.from({ length: 2 * LOBES }, (_, tap) => sinc(first + tap - at) * sinc((first + tap - at) / LOBES));
+    const weights = Array.from(
+      { length: 2 * LOBES },
+      (_, tap) => sinc(first + tap - at) * sinc((first + tap - at) / LOBES),
+    );
     const total = weights.reduce((sum, weight) => sum + weight, 0);
     const others = axis === 0 ? height : width;
     for (let other = 0; other < others; other++) {
       const base = other * (axis === 0 ? CHANNELS * width : CHANNELS);
       for (let channel = 0; channel < CHANNELS; channel++) {
-        const value = weights.reduce((sum, weight, tap) => sum + weight * data[base + Math.min(Math.max(first + tap, 0), length - 1) * stride + channel]!, 0) / total;
+        const value =
+          weights.reduce(
+            (sum, weight, tap) =>
+              sum + weight * data[base + Math.min(Math.max(first + tap, 0), length - 1) * stride + channel]!,
+            0,
+          ) / total;
         out[base + i * stride + channel] = Math.min(Math.max(Math.round(value), 0), 255);
       }
     }

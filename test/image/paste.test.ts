@@ -20,7 +20,10 @@ function edited(image: Image): Image {
   const data = Uint8Array.from(image.data);
   const patch = lanczos(rocket, EDIT);
   for (let row = 0; row < EDIT.height; row++) {
-    data.set(patch.data.subarray(row * EDIT.width * CHANNELS, (row + 1) * EDIT.width * CHANNELS), ((EDIT.y + row) * image.width + EDIT.x) * CHANNELS);
+    data.set(
+      patch.data.subarray(row * EDIT.width * CHANNELS, (row + 1) * EDIT.width * CHANNELS),
+      ((EDIT.y + row) * image.width + EDIT.x) * CHANNELS,
+    );
   }
   return { ...image, data };
 }
@@ -28,7 +31,10 @@ function edited(image: Image): Image {
 /** How far a pixel lies from the edit, pixels. */
 function away(index: number, width: number): number {
   const [x, y] = [index % width, Math.floor(index / width)];
-  return Math.hypot(Math.max(EDIT.x - x, x - EDIT.x - EDIT.width + 1, 0), Math.max(EDIT.y - y, y - EDIT.y - EDIT.height + 1, 0));
+  return Math.hypot(
+    Math.max(EDIT.x - x, x - EDIT.x - EDIT.width + 1, 0),
+    Math.max(EDIT.y - y, y - EDIT.y - EDIT.height + 1, 0),
+  );
 }
 
 const pixel = ({ data }: Image, index: number) => [...data.subarray(index * CHANNELS, (index + 1) * CHANNELS)];
@@ -37,7 +43,11 @@ test("distances are exact", () => {
   const [width, height] = [13, 9];
   const data = Uint8Array.from({ length: width * height }, (_, i) => Number((i * 7919) % 23 === 0));
   const inside = [...data].flatMap((value, i) => (value === 1 ? [i] : []));
-  const wanted = [...data].map((_, i) => Math.min(...inside.map((j) => Math.hypot((i % width) - (j % width), Math.floor(i / width) - Math.floor(j / width)))));
+  const wanted = [...data].map((_, i) =>
+    Math.min(
+      ...inside.map((j) => Math.hypot((i % width) - (j % width), Math.floor(i / width) - Math.floor(j / width))),
+    ),
+  );
   expect([...distanceTo({ width, height, data }, 1)]).toEqual(wanted.map(Math.fround));
 });
 
@@ -75,7 +85,11 @@ describe("the detected change", () => {
 });
 
 describe("a mask picture", () => {
-  const grey = (levels: readonly number[]): Image => ({ width: levels.length, height: 1, data: Uint8Array.from(levels.flatMap((level) => [level, level, level])) });
+  const grey = (levels: readonly number[]): Image => ({
+    width: levels.length,
+    height: 1,
+    data: Uint8Array.from(levels.flatMap((level) => [level, level, level])),
+  });
 
   test("keeps nothing of the result in black, all of it in white, and fades inside", () => {
     const alpha = [...alphaOfPicture(grey([0, 3, 255, 255, 255, 255, 250, 0]), 1).data];
@@ -99,7 +113,9 @@ describe("straightened", () => {
     const drift = { zoom: 1.01, x: 3.3, y: -1.6 };
     const back = straightened(movedPicture(cat, drift), drift);
     const mean = back.data.reduce((sum, value, i) => sum + Math.abs(value - cat.data[i]!), 0) / back.data.length;
-    const before = movedPicture(cat, drift).data.reduce((sum, value, i) => sum + Math.abs(value - cat.data[i]!), 0) / back.data.length;
+    const before =
+      movedPicture(cat, drift).data.reduce((sum, value, i) => sum + Math.abs(value - cat.data[i]!), 0) /
+      back.data.length;
     expect(before).toBeGreaterThan(8);
     expect(mean).toBeLessThan(3);
   });

@@ -16,21 +16,35 @@ interface Case {
   readonly shape: number[];
   readonly rows: string;
 }
-const cases = JSON.parse(readFileSync(new URL("../../fixtures/images/golden/patches.json", import.meta.url), "utf8")) as Case[];
+const cases = JSON.parse(
+  readFileSync(new URL("../../fixtures/images/golden/patches.json", import.meta.url), "utf8"),
+) as Case[];
 
-test.each(cases)("patches of $patch pixels, $temporal frames and blocks of $merge equal the published processor's", (expected) => {
-  const { width, height, source, patch, temporal, merge } = expected;
-  const { pixelValues, grid } = visionPatches(toFloat({ width, height, data: Buffer.from(source, "base64") }), { patch, temporal, merge });
-  expect(pixelValues.shape).toEqual(expected.shape);
-  expect(grid).toEqual(expected.grid);
-  expect(largestDifference(pixelValues.data, floats(expected.rows))).toBeLessThanOrEqual(TOLERANCES.patches);
-});
+test.each(cases)(
+  "patches of $patch pixels, $temporal frames and blocks of $merge equal the published processor's",
+  (expected) => {
+    const { width, height, source, patch, temporal, merge } = expected;
+    const { pixelValues, grid } = visionPatches(toFloat({ width, height, data: Buffer.from(source, "base64") }), {
+      patch,
+      temporal,
+      merge,
+    });
+    expect(pixelValues.shape).toEqual(expected.shape);
+    expect(grid).toEqual(expected.grid);
+    expect(largestDifference(pixelValues.data, floats(expected.rows))).toBeLessThanOrEqual(TOLERANCES.patches);
+  },
+);
 
 test("Qwen2.5-VL's cut is the default", () => {
   const { pixelValues, grid } = visionPatches({ width: 84, height: 56, data: new Float32Array(84 * 56 * 3) });
-  expect([pixelValues.shape, grid]).toEqual([[24, 1176], [1, 4, 6]]);
+  expect([pixelValues.shape, grid]).toEqual([
+    [24, 1176],
+    [1, 4, 6],
+  ]);
 });
 
 test("a side off the grid is refused", () => {
-  expect(() => visionPatches({ width: 84, height: 42, data: new Float32Array(84 * 42 * 3) })).toThrow("sides must be multiples of 28");
+  expect(() => visionPatches({ width: 84, height: 42, data: new Float32Array(84 * 42 * 3) })).toThrow(
+    "sides must be multiples of 28",
+  );
 });

@@ -10,7 +10,11 @@ describe("the default plan", () => {
   test("encodes the first picture's reference at exactly the output's size, by one resize", () => {
     const { target, images } = planSizes([wide, photo]);
     expect(images[0]?.reference).toEqual(target);
-    expect(target).toMatchObject({ size: { width: 1360, height: 768 }, latent: { width: 170, height: 96 }, tokens: 85 * 48 });
+    expect(target).toMatchObject({
+      size: { width: 1360, height: 768 },
+      latent: { width: 170, height: 96 },
+      tokens: 85 * 48,
+    });
     expect(target.steps).toEqual([
       { kind: "crop", box: { x: 4, y: 0, width: 1912, height: 1080 } },
       { kind: "resize", size: { width: 1360, height: 768 }, method: "lanczos" },
@@ -23,7 +27,8 @@ describe("the default plan", () => {
     expect(first).toBeCloseTo(16 / 9, 1);
     expect(second).toBeCloseTo(4 / 3, 1);
     expect(third).toBeCloseTo(240 / 427, 1);
-    for (const { reference } of images) expect(Math.abs((reference.size.width * reference.size.height) / (512 * 512) - 1)).toBeLessThan(0.2);
+    for (const { reference } of images)
+      expect(Math.abs((reference.size.width * reference.size.height) / (512 * 512) - 1)).toBeLessThan(0.2);
   });
 
   test("shows the vision tower the whole picture by one resize", () => {
@@ -63,7 +68,14 @@ describe("the default plan", () => {
   });
 
   test("cuts less than 1 % of a side off common photographs", () => {
-    for (const [width, height] of [[4032, 3024], [6000, 4000], [1920, 1080], [3024, 4032], [2048, 1365], [451, 300]] as const) {
+    for (const [width, height] of [
+      [4032, 3024],
+      [6000, 4000],
+      [1920, 1080],
+      [3024, 4032],
+      [2048, 1365],
+      [451, 300],
+    ] as const) {
       const { box } = planSizes([{ name: "", width, height }]).target;
       expect(Math.max(1 - box.width / width, 1 - box.height / height)).toBeLessThan(0.01);
     }
@@ -77,7 +89,9 @@ describe("the comfyui plan", () => {
       { kind: "resize", size: { width: 1365, height: 768 }, method: "lanczos" },
       { kind: "crop", box: { x: 2, y: 0, width: 1360, height: 768 } },
     ]);
-    expect(images[0]?.reference.steps).toEqual([{ kind: "resize", size: { width: 1368, height: 768 }, method: "area" }]);
+    expect(images[0]?.reference.steps).toEqual([
+      { kind: "resize", size: { width: 1368, height: 768 }, method: "area" },
+    ]);
     expect(images[0]?.reference).toMatchObject({ latent: { width: 171, height: 96 }, tokens: 86 * 48 });
     expect(images[0]?.vision).toMatchObject({ size: { width: 504, height: 280 }, tokens: 180 });
     expect(images[0]?.vision.steps.map((step) => step.kind === "resize" && step.method)).toEqual(["area", "bilinear"]);
@@ -103,15 +117,21 @@ describe("planSizes refuses", () => {
     [{ megapixels: 0 }, "wanted from"],
     [{ megapixels: NaN }, "wanted from"],
   ])("%o", (options, message) => {
-    expect(() => planSizes([photo], options)).toThrow(expect.objectContaining({ code: "QEDIT_E_USAGE", message: expect.stringContaining(message) as string }));
+    expect(() => planSizes([photo], options)).toThrow(
+      expect.objectContaining({ code: "QEDIT_E_USAGE", message: expect.stringContaining(message) as string }),
+    );
   });
 
   test("a size off the grid with the nearest one as a hint", () => {
-    expect(() => planSizes([photo], { size: { width: 1000, height: 5 } })).toThrow(expect.objectContaining({ hint: "Use --size 992x16" }));
+    expect(() => planSizes([photo], { size: { width: 1000, height: 5 } })).toThrow(
+      expect.objectContaining({ hint: "Use --size 992x16" }),
+    );
   });
 
   test("a picture longer than 64 to 1", () => {
-    expect(() => planSizes([{ name: "strip.png", width: 6500, height: 100 }])).toThrow("strip.png: 6500x100 is longer than 64 to 1");
+    expect(() => planSizes([{ name: "strip.png", width: 6500, height: 100 }])).toThrow(
+      "strip.png: 6500x100 is longer than 64 to 1",
+    );
   });
 });
 

@@ -4,9 +4,9 @@ import { join } from "node:path";
 import { crc32, deflateSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { readImage, readSize } from "../../src/image/read.js";
+import { processorTime } from "../support/processor-time.js";
 import { largestDifference } from "./compare.js";
 import { TOLERANCES } from "./tolerances.js";
-import { processorTime } from "../support/processor-time.js";
 
 const ENCODINGS = new URL("../../fixtures/images/encodings/", import.meta.url);
 interface Expected {
@@ -28,7 +28,8 @@ describe("readImage gives the bytes that ComfyUI's LoadImage gives", () => {
 });
 
 test("readSize gives from the header the size that readImage gives", async () => {
-  for (const [name, { width, height }] of Object.entries(expected)) expect(await readSize(file(name), name)).toEqual({ width, height });
+  for (const [name, { width, height }] of Object.entries(expected))
+    expect(await readSize(file(name), name)).toEqual({ width, height });
 });
 
 describe("readImage refuses in one line, as an image error", () => {
@@ -51,18 +52,26 @@ describe("readImage refuses in one line, as an image error", () => {
   });
 
   test("a vector drawing", async () => {
-    await refuses(Buffer.from('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect width="9" height="9"/></svg>'), /svg is not supported/);
+    await refuses(
+      Buffer.from('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect width="9" height="9"/></svg>'),
+      /svg is not supported/,
+    );
   });
 
-  test.each(["rgb.png", "baseline-420.jpg", "progressive.jpg", "lossy.webp", "lossless.webp", "transparent.gif", "rgb.tiff"])(
-    "%s with its second half missing",
-    async (name) => {
-      const path = join(folder, name);
-      writeFileSync(path, file(name));
-      truncateSync(path, Math.floor(file(name).length * 0.55));
-      await refuses(path, new RegExp(`${name}: `));
-    },
-  );
+  test.each([
+    "rgb.png",
+    "baseline-420.jpg",
+    "progressive.jpg",
+    "lossy.webp",
+    "lossless.webp",
+    "transparent.gif",
+    "rgb.tiff",
+  ])("%s with its second half missing", async (name) => {
+    const path = join(folder, name);
+    writeFileSync(path, file(name));
+    truncateSync(path, Math.floor(file(name).length * 0.55));
+    await refuses(path, new RegExp(`${name}: `));
+  });
 
   test("a picture of absurd dimensions, before decoding it", async () => {
     const spent = processorTime();

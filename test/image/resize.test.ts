@@ -4,10 +4,10 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { crop, type Image, toBytes, toFloat } from "../../src/image/image.js";
 import { readImage } from "../../src/image/read.js";
-import { applySteps, resize, type ResizeMethod, resizeTo } from "../../src/image/resize.js";
+import { applySteps, type ResizeMethod, resize, resizeTo } from "../../src/image/resize.js";
+import { processorTime } from "../support/processor-time.js";
 import { floats, largestDifference } from "./compare.js";
 import { TOLERANCES } from "./tolerances.js";
-import { processorTime } from "../support/processor-time.js";
 
 interface Case {
   readonly method: ResizeMethod;
@@ -17,7 +17,9 @@ interface Case {
 }
 const IMAGES = new URL("../../fixtures/images/", import.meta.url);
 const golden = <T>(name: string) => JSON.parse(readFileSync(new URL(`golden/${name}.json`, IMAGES), "utf8")) as T;
-const { width, height, source, cases } = golden<{ width: number; height: number; source: string; cases: Case[] }>("resizes");
+const { width, height, source, cases } = golden<{ width: number; height: number; source: string; cases: Case[] }>(
+  "resizes",
+);
 const picture: Image = { width, height, data: Buffer.from(source, "base64") };
 
 const LIMITS: Record<ResizeMethod, number> = {
@@ -47,7 +49,11 @@ describe("resize equals its reference", () => {
 });
 
 test("lanczos brings 12 megapixels to one in well under a second", () => {
-  const large: Image = { width: 4032, height: 3024, data: new Uint8Array(4032 * 3024 * 3).map((_, i) => (i * 7) % 251) };
+  const large: Image = {
+    width: 4032,
+    height: 3024,
+    data: new Uint8Array(4032 * 3024 * 3).map((_, i) => (i * 7) % 251),
+  };
   const spent = processorTime();
   resize(large, { width: 1152, height: 864 }, "lanczos");
   // About 0.5 s on one core; the rest is room for a busy machine.
@@ -80,7 +86,10 @@ test("crop cuts exactly the box, and refuses a box outside", () => {
 test("steps are done in order", () => {
   const box = { x: 4, y: 2, width: 20, height: 18 };
   const size = { width: 9, height: 7 };
-  const result = applySteps(picture, [{ kind: "crop", box }, { kind: "resize", size, method: "area" }]);
+  const result = applySteps(picture, [
+    { kind: "crop", box },
+    { kind: "resize", size, method: "area" },
+  ]);
   expect(result).toEqual(resize(crop(picture, box), size, "area"));
 });
 
@@ -91,8 +100,13 @@ test("no steps only divide by 255", () => {
 test("resizeTo lays the result over the box it came from and repeats its edges outside", () => {
   const whole = resizeTo(picture, { width: 41, height: 29 }, { x: 2, y: 0, width: 37, height: 29 });
   expect(crop(whole, { x: 2, y: 0, width: 37, height: 29 }).data).toEqual(new Uint8Array(picture.data));
-  for (const x of [0, 1]) expect(crop(whole, { x, y: 7, width: 1, height: 1 }).data).toEqual(crop(whole, { x: 2, y: 7, width: 1, height: 1 }).data);
-  expect(crop(whole, { x: 40, y: 0, width: 1, height: 1 }).data).toEqual(crop(whole, { x: 38, y: 0, width: 1, height: 1 }).data);
+  for (const x of [0, 1])
+    expect(crop(whole, { x, y: 7, width: 1, height: 1 }).data).toEqual(
+      crop(whole, { x: 2, y: 7, width: 1, height: 1 }).data,
+    );
+  expect(crop(whole, { x: 40, y: 0, width: 1, height: 1 }).data).toEqual(
+    crop(whole, { x: 38, y: 0, width: 1, height: 1 }).data,
+  );
 });
 
 test("resizeTo without a box gives exactly the size", () => {

@@ -4,14 +4,21 @@ import type { Image } from "../../src/image/image.js";
 import { fitted, textWidth } from "../../src/image/letters.js";
 import { contactSheet, sheetCell } from "../../src/image/sheet.js";
 
-const flat = (width: number, height: number, shade: number): Image => ({ width, height, data: new Uint8Array(width * height * 3).fill(shade) });
+const flat = (width: number, height: number, shade: number): Image => ({
+  width,
+  height,
+  data: new Uint8Array(width * height * 3).fill(shade),
+});
 
 const count = ({ data }: Image, shade: number) => data.filter((value) => value === shade).length;
 
 describe("a sheet", () => {
   test.each([1, 2, 3, 5, 7, 12, 13])("of %i pictures of different shapes holds every pixel of each", (number) => {
     const shapes = [flat(200, 90, 0), flat(60, 170, 0), flat(120, 120, 0)];
-    const cells = Array.from({ length: number }, (_, index) => ({ label: `seed ${index}`, image: flat(shapes[index % 3]!.width, shapes[index % 3]!.height, 100 + index) }));
+    const cells = Array.from({ length: number }, (_, index) => ({
+      label: `seed ${index}`,
+      image: flat(shapes[index % 3]!.width, shapes[index % 3]!.height, 100 + index),
+    }));
     const sheet = contactSheet(cells);
     expect(sheet.data).toHaveLength(sheet.width * sheet.height * 3);
     cells.forEach(({ image }, index) => expect(count(sheet, 100 + index), `picture ${index}`).toBe(image.data.length));
@@ -26,7 +33,9 @@ describe("a sheet", () => {
 
   test("is about as wide as a screen, however many pictures it holds", () => {
     for (const number of [4, 9, 30, 100]) {
-      const { width, height } = contactSheet(Array.from({ length: number }, () => ({ label: "x", image: flat(300, 200, 9) })));
+      const { width, height } = contactSheet(
+        Array.from({ length: number }, () => ({ label: "x", image: flat(300, 200, 9) })),
+      );
       expect(width / height).toBeGreaterThan(0.9);
       expect(width / height).toBeLessThan(2.4);
     }

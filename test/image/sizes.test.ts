@@ -12,7 +12,9 @@ interface Expected {
   readonly kontext: [number, number];
   readonly kontextBox: [number, number, number, number];
 }
-const golden = JSON.parse(readFileSync(new URL("../../fixtures/images/golden/sizes.json", import.meta.url), "utf8")) as Expected[];
+const golden = JSON.parse(
+  readFileSync(new URL("../../fixtures/images/golden/sizes.json", import.meta.url), "utf8"),
+) as Expected[];
 const size = ([width, height]: readonly [number, number]) => ({ width, height });
 
 describe("the nodes' sizes equal Python's arithmetic", () => {
@@ -24,11 +26,16 @@ describe("the nodes' sizes equal Python's arithmetic", () => {
     ["plusReference", sizes.plusReferenceSize],
     ["kontext", sizes.kontextSize],
   ] as const)("%s", (name, compute) => {
-    for (const expected of golden) expect({ source: expected.source, ...compute(size(expected.source)) }).toEqual({ source: expected.source, ...size(expected[name]) });
+    for (const expected of golden)
+      expect({ source: expected.source, ...compute(size(expected.source)) }).toEqual({
+        source: expected.source,
+        ...size(expected[name]),
+      });
   });
 
   test("smart resize, of the size the node hands over", () => {
-    for (const { plusVision, smartResize } of golden) expect(sizes.smartResize(size(plusVision), 28)).toEqual(size(smartResize));
+    for (const { plusVision, smartResize } of golden)
+      expect(sizes.smartResize(size(plusVision), 28)).toEqual(size(smartResize));
   });
 
   test("the centre crop in front of a Kontext size", () => {
@@ -61,12 +68,30 @@ test("the vision size in one step ends where the nodes' two steps end", () => {
 
 describe("bestSize", () => {
   test.each([
-    [[1024, 1024], [1024, 1024]],
-    [[4032, 3024], [1152, 864]],
-    [[1920, 1080], [1360, 768]],
-    [[1080, 1920], [768, 1360]],
-    [[6000, 4000], [1248, 832]],
-    [[512, 512], [1024, 1024]],
+    [
+      [1024, 1024],
+      [1024, 1024],
+    ],
+    [
+      [4032, 3024],
+      [1152, 864],
+    ],
+    [
+      [1920, 1080],
+      [1360, 768],
+    ],
+    [
+      [1080, 1920],
+      [768, 1360],
+    ],
+    [
+      [6000, 4000],
+      [1248, 832],
+    ],
+    [
+      [512, 512],
+      [1024, 1024],
+    ],
   ] as const)("turns %s into %s at one megapixel", (source, expected) => {
     expect(sizes.bestSize(size(source), sizes.MEGAPIXEL)).toEqual(size(expected));
   });
@@ -85,7 +110,10 @@ describe("bestSize", () => {
   test("treats a picture and its mirror along the diagonal alike", () => {
     for (const { source } of golden) {
       const [width, height] = source;
-      const [one, other] = [sizes.bestSize({ width, height }, 300_000), sizes.bestSize({ width: height, height: width }, 300_000)];
+      const [one, other] = [
+        sizes.bestSize({ width, height }, 300_000),
+        sizes.bestSize({ width: height, height: width }, 300_000),
+      ];
       expect([one.width, one.height]).toEqual([other.height, other.width]);
     }
   });

@@ -18,7 +18,9 @@ describe("encodePicture", () => {
 
   test("truncates as ComfyUI saves when told to", async () => {
     const picture = { width: 1, height: 1, data: Float32Array.of(0.999, 0.5, 0.25) };
-    expect([...(await readImage(await encodePicture(picture, { format: "png", quantization: "truncate" }))).data]).toEqual([254, 127, 63]);
+    expect([
+      ...(await readImage(await encodePicture(picture, { format: "png", quantization: "truncate" }))).data,
+    ]).toEqual([254, 127, 63]);
     expect([...(await readImage(await encodePicture(picture, { format: "png" }))).data]).toEqual([255, 128, 64]);
   });
 
@@ -48,7 +50,9 @@ describe("encodePicture", () => {
 
 test("formatOf knows the extensions in any case and refuses others with the list", () => {
   expect(["a.png", "b.c.JPG", "d.jpeg", "e.WebP"].map(formatOf)).toEqual(["png", "jpeg", "jpeg", "webp"]);
-  expect(() => formatOf("out.tiff")).toThrow(expect.objectContaining({ code: "QEDIT_E_USAGE", hint: "End the name in .png, .jpg, .jpeg, .webp" }));
+  expect(() => formatOf("out.tiff")).toThrow(
+    expect.objectContaining({ code: "QEDIT_E_USAGE", hint: "End the name in .png, .jpg, .jpeg, .webp" }),
+  );
   expect(() => formatOf("out")).toThrow("found no extension");
 });
 
@@ -68,7 +72,8 @@ describe("pictureStatistics", () => {
   const ofRed = (...bytes: number[]) => pictureStatistics(Uint8Array.from(bytes), { channel: 0, channels: 3 });
 
   test("passes a photograph", () => {
-    for (const channel of [0, 1, 2]) expect(pictureStatistics(photograph.data, { channel, channels: 3 }).flat).toBe(false);
+    for (const channel of [0, 1, 2])
+      expect(pictureStatistics(photograph.data, { channel, channels: 3 }).flat).toBe(false);
   });
 
   test("finds a flat channel, also on the edge between two levels", () => {

@@ -2,8 +2,8 @@
 import { readdirSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { matchLora } from "../../src/checkpoint/lora.js";
-import { writeSafetensors } from "../../src/checkpoint/safetensors-writer.js";
 import { checkpointConfig, readSafetensors, stripPrefix } from "../../src/checkpoint/safetensors.js";
+import { writeSafetensors } from "../../src/checkpoint/safetensors-writer.js";
 import type { Adapter, Weights } from "../../src/checkpoint/weights.js";
 import type { GraphForms } from "../../src/graph/forms.js";
 import type { Graph } from "../../src/graph/graph.js";
@@ -41,14 +41,25 @@ async function velocity(name: string, { loras = [], forms = {}, ranges }: Way) {
   const adapters: Adapter[] = [];
   const strengths: Record<string, Tensors[string]> = {};
   for (const [index, [file, strength]] of loras.entries()) {
-    adapters.push({ name: `lora_strength.${index}`, pairs: (await matchLora(await readSafetensors(file), checkpoint)).matched });
+    adapters.push({
+      name: `lora_strength.${index}`,
+      pairs: (await matchLora(await readSafetensors(file), checkpoint)).matched,
+    });
     strengths[`lora_strength.${index}`] = float32([1], Float32Array.of(strength));
   }
-  const [target, reference] = [{ rows: 3, columns: 4 }, { rows: 2, columns: 5 }];
+  const [target, reference] = [
+    { rows: 3, columns: 4 },
+    { rows: 2, columns: 5 },
+  ];
   const { cos, sin } = ropeTables(7, [target, reference], config);
   const feeds = {
-    latent_tokens: numbers([1, 12, config.patchWidth], 1), reference_tokens: numbers([1, 10, config.patchWidth], 2), prompt_embeds: numbers([1, 7, config.textWidth], 3),
-    timestep: float32([1], Float32Array.of(0.83)), rope_cos: cos, rope_sin: sin, ...strengths,
+    latent_tokens: numbers([1, 12, config.patchWidth], 1),
+    reference_tokens: numbers([1, 10, config.patchWidth], 2),
+    prompt_embeds: numbers([1, 7, config.textWidth], 3),
+    timestep: float32([1], Float32Array.of(0.83)),
+    rope_cos: cos,
+    rope_sin: sin,
+    ...strengths,
   };
   let given: Tensors = {};
   for (const blocks of ranges ?? [{ from: 0, to: config.blocks }]) {
@@ -59,11 +70,23 @@ async function velocity(name: string, { loras = [], forms = {}, ranges }: Way) {
   return given["velocity"]!.data as Float32Array;
 }
 
-function fullSize({ isLightning = false, forms = {}, referencesAtZero = false }: { isLightning?: boolean; forms?: Partial<GraphForms>; referencesAtZero?: boolean }) {
+function fullSize({
+  isLightning = false,
+  forms = {},
+  referencesAtZero = false,
+}: {
+  isLightning?: boolean;
+  forms?: Partial<GraphForms>;
+  referencesAtZero?: boolean;
+}) {
   const checkpoint = published("qwen_image_edit_2509_fp8_e4m3fn");
   const config = { ...transformerConfig(numbersOf(checkpoint), {}), referencesAtZero };
   const blocks = { from: 0, to: config.blocks };
-  return build(checkpoint, [(graph, w) => buildTransformer(graph, w, { config, compute: "bf16", blocks, isModulationFed: true })], { adapters: isLightning ? [publishedLora()] : [], forms }).graphs[0]!;
+  return build(
+    checkpoint,
+    [(graph, w) => buildTransformer(graph, w, { config, compute: "bf16", blocks, isModulationFed: true })],
+    { adapters: isLightning ? [publishedLora()] : [], forms },
+  ).graphs[0]!;
 }
 
 describe("stacked LoRAs", () => {
@@ -72,7 +95,11 @@ describe("stacked LoRAs", () => {
   const file = (name: string) => `${folder}/${name}.safetensors`;
 
   const difference = async (loras: Loras, name = "transformer") => {
-    const [found, wanted, none] = [await velocity(name, { loras }), await velocity(name, { loras, forms: { loras: "apart" } }), await velocity(name, {})];
+    const [found, wanted, none] = [
+      await velocity(name, { loras }),
+      await velocity(name, { loras, forms: { loras: "apart" } }),
+      await velocity(name, {}),
+    ];
     expect(scaledError(none, wanted)).toBeGreaterThan(100 * SAME);
     return scaledError(found, wanted);
   };
@@ -81,27 +108,68 @@ describe("stacked LoRAs", () => {
     expect(await difference([[`${folder}/${name}`, 0.7]])).toBeLessThanOrEqual(SAME);
   });
 
-  test.each(["transformer", "transformer-scaled-fp8", "transformer-2511", "transformer-bf16"])("give with three files on %s what LoRAs apart give", async (name) => {
-    expect(await difference([[file("published"), 0.7], [file("second"), -0.4], [file("alpha-i64"), 1.3]], name)).toBeLessThanOrEqual(SAME);
-  });
+  test.each(["transformer", "transformer-scaled-fp8", "transformer-2511", "transformer-bf16"])(
+    "give with three files on %s what LoRAs apart give",
+    async (name) => {
+      expect(
+        await difference(
+          [
+            [file("published"), 0.7],
+            [file("second"), -0.4],
+            [file("alpha-i64"), 1.3],
+          ],
+          name,
+        ),
+      ).toBeLessThanOrEqual(SAME);
+    },
+  );
 
   test("give the same where modules have unlike ranks, alphas and types, or none", async () => {
-    const pair = (module: string, [out, into]: readonly [number, number], { rank, seed }: { rank: number; seed: number }) => ({
+    const pair = (
+      module: string,
+      [out, into]: readonly [number, number],
+      { rank, seed }: { rank: number; seed: number },
+    ) => ({
       [`${module}.lora_up.weight`]: numbers([out, rank], seed),
-      [`${module}.lora_down.weight`]: { ...numbers([rank, into], seed + 1), ...(seed % 2 ? { storedAs: "BF16" as const } : {}) },
+      [`${module}.lora_down.weight`]: {
+        ...numbers([rank, into], seed + 1),
+        ...(seed % 2 ? { storedAs: "BF16" as const } : {}),
+      },
       [`${module}.alpha`]: float32([], Float32Array.of(0.1 * seed)),
     });
     const { tensors } = await readSafetensors(fixture("tiny/transformer.safetensors"));
     const shape = (module: string) => tensors.get(`${module}.weight`)!.shape as [number, number];
     const block = "transformer_blocks.0.attn";
-    const modules = [`${block}.to_v`, `${block}.to_q`, `${block}.add_k_proj`, "transformer_blocks.1.attn.to_k", "transformer_blocks.1.img_mlp.net.2", "img_in", "proj_out"];
-    await writeSafetensors(path("unlike.safetensors"), Object.assign({}, ...modules.map((module, index) => pair(module, shape(module), { rank: index + 1, seed: index + 2 }))));
-    expect(await difference([[path("unlike.safetensors"), 0.3], [file("second"), 1]])).toBeLessThanOrEqual(SAME);
+    const modules = [
+      `${block}.to_v`,
+      `${block}.to_q`,
+      `${block}.add_k_proj`,
+      "transformer_blocks.1.attn.to_k",
+      "transformer_blocks.1.img_mlp.net.2",
+      "img_in",
+      "proj_out",
+    ];
+    await writeSafetensors(
+      path("unlike.safetensors"),
+      Object.assign(
+        {},
+        ...modules.map((module, index) => pair(module, shape(module), { rank: index + 1, seed: index + 2 })),
+      ),
+    );
+    expect(
+      await difference([
+        [path("unlike.safetensors"), 0.3],
+        [file("second"), 1],
+      ]),
+    ).toBeLessThanOrEqual(SAME);
   });
 
   test("take less than half the nodes of LoRAs apart, at full size", () => {
     const bare = fullSize({}).nodes.length;
-    const [stacked, apart] = [fullSize({ isLightning: true }), fullSize({ isLightning: true, forms: { loras: "apart" } })].map(({ nodes }) => nodes.length - bare);
+    const [stacked, apart] = [
+      fullSize({ isLightning: true }),
+      fullSize({ isLightning: true, forms: { loras: "apart" } }),
+    ].map(({ nodes }) => nodes.length - bare);
     // Of 716 modules, apart: a scale, two products, a Mul and an Add, and for the scale in 16 bits a Cast.
     expect(apart).toBe(6 * 716);
     expect(stacked).toBeLessThan(apart! / 2);
@@ -110,7 +178,9 @@ describe("stacked LoRAs", () => {
   test("read each input once: two products down for the six projections of a block", () => {
     const { nodes, externals } = fullSize({ isLightning: true });
     const downs = new Set([...externals.keys()].filter((name) => name.endsWith(".down")));
-    const joined = nodes.filter(({ operator, inputs }) => operator === "Concat" && inputs.some((name) => downs.has(name)));
+    const joined = nodes.filter(
+      ({ operator, inputs }) => operator === "Concat" && inputs.some((name) => downs.has(name)),
+    );
     expect(joined.filter(({ inputs }) => inputs.length === 3)).toHaveLength(2 * 59);
     // Of the last block, keys and values of both streams.
     expect(joined.filter(({ inputs }) => inputs.length === 2)).toHaveLength(2);
@@ -119,22 +189,33 @@ describe("stacked LoRAs", () => {
 
 describe("normalisation with the residual", () => {
   const TRANSFORMERS = ["transformer", "transformer-scaled-fp8", "transformer-2511"];
-  const ONE_BY_ONE = [{ from: 0, to: 1 }, { from: 1, to: 2 }];
+  const ONE_BY_ONE = [
+    { from: 0, to: 1 },
+    { from: 1, to: 2 },
+  ];
 
-  test.each(TRANSFORMERS)("gives on %s what an Add and a LayerNormalization give, whole and cut between blocks", async (name) => {
-    const wanted = await velocity(name, {});
-    const found = await velocity(name, { forms: { norms: "with-residual" } });
-    expect(scaledError(found, wanted)).toBeLessThanOrEqual(SAME);
-    expect(found).not.toEqual(wanted);
-    expect(scaledError(await velocity(name, { forms: { norms: "with-residual" }, ranges: ONE_BY_ONE }), wanted)).toBeLessThanOrEqual(SAME);
-  });
+  test.each(TRANSFORMERS)(
+    "gives on %s what an Add and a LayerNormalization give, whole and cut between blocks",
+    async (name) => {
+      const wanted = await velocity(name, {});
+      const found = await velocity(name, { forms: { norms: "with-residual" } });
+      expect(scaledError(found, wanted)).toBeLessThanOrEqual(SAME);
+      expect(found).not.toEqual(wanted);
+      expect(
+        scaledError(await velocity(name, { forms: { norms: "with-residual" }, ranges: ONE_BY_ONE }), wanted),
+      ).toBeLessThanOrEqual(SAME);
+    },
+  );
 
   test.each([
     [false, 238],
     // Target and references each have their own.
     [true, 356],
   ])("takes a node less for every residual at full size (references at 0: %s)", (referencesAtZero, residuals) => {
-    const [apart, one] = [fullSize({ referencesAtZero }), fullSize({ referencesAtZero, forms: { norms: "with-residual" } })];
+    const [apart, one] = [
+      fullSize({ referencesAtZero }),
+      fullSize({ referencesAtZero, forms: { norms: "with-residual" } }),
+    ];
     const count = ({ nodes }: Graph, wanted: string) => nodes.filter(({ operator }) => operator === wanted).length;
     expect(count(apart, "Add")).toBe(residuals);
     expect([count(one, "Add"), count(one, "SkipLayerNormalization")]).toEqual([0, residuals]);

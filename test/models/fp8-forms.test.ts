@@ -1,8 +1,8 @@
 // Weights in float8 under ONNX Runtime's operator for them, which has no kernel on the CPU: the graph is held to the kernel table, and its
 // numbers to what the operator's documentation says it computes, written out in operators that the CPU has.
 import { describe, expect, test } from "vitest";
-import { writeSafetensors } from "../../src/checkpoint/safetensors-writer.js";
 import { readSafetensors } from "../../src/checkpoint/safetensors.js";
+import { writeSafetensors } from "../../src/checkpoint/safetensors-writer.js";
 import { Weights } from "../../src/checkpoint/weights.js";
 import { directEngine } from "../../src/engine/direct.js";
 import { modelOf, withSession } from "../../src/engine/engine.js";
@@ -34,32 +34,64 @@ function writtenOut(graph: Graph): Graph {
   return graph;
 }
 
-function decomposed({ name, inputs: [x, weight, scales, activationScale = "", bias = ""], outputs: [y], attributes }: Node): Node[] {
+function decomposed({
+  name,
+  inputs: [x, weight, scales, activationScale = "", bias = ""],
+  outputs: [y],
+  attributes,
+}: Node): Node[] {
   // One block a row, or the scales would have to be repeated along it.
   expect([attributes["block_size"], activationScale]).toEqual([{ int: IN }, ""]);
-  const node = (operator: string, inputs: readonly string[], output: string, given: Node["attributes"] = {}): Node => ({ name: output, operator, domain: "", inputs, outputs: [output], attributes: given });
-  const cast = (from: string, output: string, to: keyof typeof ELEMENT) => node("Cast", [from], output, { to: { int: ELEMENT[to].onnx } });
+  const node = (operator: string, inputs: readonly string[], output: string, given: Node["attributes"] = {}): Node => ({
+    name: output,
+    operator,
+    domain: "",
+    inputs,
+    outputs: [output],
+    attributes: given,
+  });
+  const cast = (from: string, output: string, to: keyof typeof ELEMENT) =>
+    node("Cast", [from], output, { to: { int: ELEMENT[to].onnx } });
   return [
     cast(x!, `${name}.x`, "f32"),
     cast(weight!, `${name}.weight`, "f32"),
     node("Mul", [`${name}.weight`, scales!], `${name}.scaled`),
     ...(bias ? [cast(bias, `${name}.bias`, "f32")] : []),
-    node("Gemm", [`${name}.x`, `${name}.scaled`, ...(bias ? [`${name}.bias`] : [])], `${name}.y`, { transB: { int: 1 } }),
+    node("Gemm", [`${name}.x`, `${name}.scaled`, ...(bias ? [`${name}.bias`] : [])], `${name}.y`, {
+      transB: { int: 1 },
+    }),
     cast(`${name}.y`, y!, "bf16"),
   ];
 }
 
 /** Numbers that float8 e4m3 holds: three bits behind the first. */
-const weights = Float32Array.from({ length: OUT * IN }, (_, at) => (8 + (at % 7)) * 2 ** ((at % 5) - 6) * (at % 3 === 0 ? -1 : 1));
+const weights = Float32Array.from(
+  { length: OUT * IN },
+  (_, at) => (8 + (at % 7)) * 2 ** ((at % 5) - 6) * (at % 3 === 0 ? -1 : 1),
+);
 const SCALES: Readonly<Record<string, Tensor<"float32"> | undefined>> = {
   none: undefined,
   "a scalar": float32([], Float32Array.of(0.013)),
   "a scalar of one dimension": float32([1], Float32Array.of(0.013)),
-  "one a row": float32([OUT], Float32Array.from({ length: OUT }, (_, row) => 0.01 * (row + 1))),
-  "one a row in a column": float32([OUT, 1], Float32Array.from({ length: OUT }, (_, row) => 0.02 * (row + 1))),
+  "one a row": float32(
+    [OUT],
+    Float32Array.from({ length: OUT }, (_, row) => 0.01 * (row + 1)),
+  ),
+  "one a row in a column": float32(
+    [OUT, 1],
+    Float32Array.from({ length: OUT }, (_, row) => 0.02 * (row + 1)),
+  ),
 };
 
-async function layer({ scale, hasBias, forms }: { scale: string; hasBias: boolean; forms: Partial<GraphForms> }): Promise<Graph> {
+async function layer({
+  scale,
+  hasBias,
+  forms,
+}: {
+  scale: string;
+  hasBias: boolean;
+  forms: Partial<GraphForms>;
+}): Promise<Graph> {
   const file = path(`${scale} ${hasBias}.safetensors`);
   await writeSafetensors(file, {
     "layer.weight": { ...float32([OUT, IN], weights), storedAs: "F8_E4M3" },
@@ -78,7 +110,10 @@ function wanted(x: Float32Array, { scale, hasBias }: { scale: string; hasBias: b
   const bias = numbers([OUT], 4).data;
   return Array.from({ length: ROWS * OUT }, (_, at) => {
     const [row, out] = [Math.floor(at / OUT), at % OUT];
-    const sum = Array.from({ length: IN }, (_, k) => x[row * IN + k]! * weights[out * IN + k]!).reduce((a, b) => a + b, 0);
+    const sum = Array.from({ length: IN }, (_, k) => x[row * IN + k]! * weights[out * IN + k]!).reduce(
+      (a, b) => a + b,
+      0,
+    );
     return sum * (scales[out] ?? scales[0]!) + (hasBias ? bias[out]! : 0);
   });
 }
@@ -90,26 +125,54 @@ describe.each(Object.keys(SCALES))("with %s for a scale", (scale) => {
     expect(missingKernels(graph, "cuda")).toEqual([]);
     const engine = await directEngine({ provider: "cpu", index: 0, threads: 1 });
     // Numbers that bfloat16 holds.
-    const x = float32([ROWS, IN], Float32Array.from({ length: ROWS * IN }, (_, at) => ((at * 29) % 65) / 32 - 1));
+    const x = float32(
+      [ROWS, IN],
+      Float32Array.from({ length: ROWS * IN }, (_, at) => ((at * 29) % 65) / 32 - 1),
+    );
     const found = await withSession(engine, await modelOf(writtenOut(graph), "none"), (session) => session.run({ x }));
-    expect(scaledError(found["y"]!.data as Float32Array, wanted(x.data, { scale, hasBias }))).toBeLessThanOrEqual(ROUNDING);
+    expect(scaledError(found["y"]!.data as Float32Array, wanted(x.data, { scale, hasBias }))).toBeLessThanOrEqual(
+      ROUNDING,
+    );
   });
 });
 
 test("in float32 weights are cast, whatever the form", async () => {
   const graph = new Graph("layer", { fp8: "block-quantized" });
   await layer({ scale: "none", hasBias: true, forms: {} });
-  linear(graph.input("x", "f32", ["rows", IN]), Weights.of(graph, await readSafetensors(path("none true.safetensors"))).at("layer"));
+  linear(
+    graph.input("x", "f32", ["rows", IN]),
+    Weights.of(graph, await readSafetensors(path("none true.safetensors"))).at("layer"),
+  );
   expect(graph.nodes.map(({ operator }) => operator)).toEqual(["Cast", "Gemm"]);
 });
 
 test("at full size every product with 8-bit weights is one node, and none of them is cast", () => {
   const checkpoint = published("qwen_image_edit_2509_fp8_e4m3fn");
   const config = transformerConfig(numbersOf(checkpoint), {});
-  const graph = (fp8: GraphForms["fp8"]) => build(checkpoint, [(each, w) => buildTransformer(each, w, { config, compute: "bf16", blocks: { from: 0, to: config.blocks }, isModulationFed: true })], { forms: { fp8 } }).graphs[0]!;
+  const graph = (fp8: GraphForms["fp8"]) =>
+    build(
+      checkpoint,
+      [
+        (each, w) =>
+          buildTransformer(each, w, {
+            config,
+            compute: "bf16",
+            blocks: { from: 0, to: config.blocks },
+            isModulationFed: true,
+          }),
+      ],
+      { forms: { fp8 } },
+    ).graphs[0]!;
   const [cast, one] = [graph("cast"), graph("block-quantized")];
-  const matrices = [...one.externals].filter(([, { dtype, shape }]) => dtype === "f8_e4m3" && shape.length === 2).map(([name]) => name);
-  expect(one.nodes.filter(({ operator }) => operator === OPERATOR).map(({ inputs }) => inputs[1]).sort()).toEqual(matrices.sort());
+  const matrices = [...one.externals]
+    .filter(([, { dtype, shape }]) => dtype === "f8_e4m3" && shape.length === 2)
+    .map(([name]) => name);
+  expect(
+    one.nodes
+      .filter(({ operator }) => operator === OPERATOR)
+      .map(({ inputs }) => inputs[1])
+      .sort(),
+  ).toEqual(matrices.sort());
   expect(one.nodes.some(({ operator, inputs }) => operator === "Cast" && matrices.includes(inputs[0]!))).toBe(false);
   expect(cast.nodes.length - one.nodes.length).toBe(matrices.length);
 });

@@ -22,7 +22,10 @@ import { processorTime } from "../support/processor-time.js";
 test("the VAE uses all but the convolutions between frames", () => {
   const checkpoint = published("qwen_image_vae");
   expect(vaeConfig(numbersOf(checkpoint))).toEqual({ latentChannels: 16, imageChannels: 3, spatialRatio: 8 });
-  const { unused } = build(checkpoint, [(graph, w) => buildVaeEncoder(graph, w, { compute: "f32" }), (graph, w) => buildVaeDecoder(graph, w, { compute: "f32" })]);
+  const { unused } = build(checkpoint, [
+    (graph, w) => buildVaeEncoder(graph, w, { compute: "f32" }),
+    (graph, w) => buildVaeDecoder(graph, w, { compute: "f32" }),
+  ]);
   expect(unused.filter((key) => !isIdleInVae(key))).toEqual([]);
   expect(unused).toHaveLength(8);
 });
@@ -31,7 +34,14 @@ test("the text encoder uses all but the word head, the token table and the marke
   const checkpoint = published("qwen_2.5_vl_7b_fp8_scaled");
   const vision = visionConfig(numbersOf(checkpoint), {});
   const language = languageConfig(numbersOf(checkpoint), {});
-  expect(vision).toMatchObject({ blocks: 32, width: 1280, heads: 16, patchSize: 14, mergeSize: 2, fullAttentionBlocks: [7, 15, 23, 31] });
+  expect(vision).toMatchObject({
+    blocks: 32,
+    width: 1280,
+    heads: 16,
+    patchSize: 14,
+    mergeSize: 2,
+    fullAttentionBlocks: [7, 15, 23, 31],
+  });
   expect(language).toMatchObject({ layers: 28, width: 3584, heads: 28, keyValueHeads: 4, headDim: 128 });
   const { unused } = build(checkpoint, [
     (graph, w) => buildVisionTower(graph, w, { config: vision, compute: "f32" }),
@@ -44,19 +54,29 @@ test("the text encoder uses all but the word head, the token table and the marke
 // Seconds; the goal is 0.5 on two idle cores (bench/), this bound only catches a graph that grew quadratic.
 const BUILD_BOUND = 5;
 
-test.each(["f32", "bf16"] as const)("the transformer of 60 blocks uses every tensor in %s, and builds without reading any", async (compute) => {
-  const checkpoint = published("qwen_image_edit_2509_fp8_e4m3fn");
-  const config = transformerConfig(numbersOf(checkpoint), {});
-  expect(config).toMatchObject({ blocks: 60, heads: 24, headDim: 128, ropeAxes: [16, 56, 56], textWidth: 3584, patchWidth: 64 });
-  const spent = processorTime();
-  const { unused, graphs } = build(checkpoint, [(graph, w) => buildTransformer(graph, w, { config, compute })]);
-  const { bytes } = await modelOf(graphs[0]!, "none");
-  expect(spent() / 1000).toBeLessThan(BUILD_BOUND);
-  expect(unused.filter((key) => !isIdleInLastBlock(key, config))).toEqual([]);
-  // 4 linears with bias and a norm, of the text stream of the last block.
-  expect(unused).toHaveLength(9);
-  expect(bytes.length).toBeLessThan(10e6);
-});
+test.each(["f32", "bf16"] as const)(
+  "the transformer of 60 blocks uses every tensor in %s, and builds without reading any",
+  async (compute) => {
+    const checkpoint = published("qwen_image_edit_2509_fp8_e4m3fn");
+    const config = transformerConfig(numbersOf(checkpoint), {});
+    expect(config).toMatchObject({
+      blocks: 60,
+      heads: 24,
+      headDim: 128,
+      ropeAxes: [16, 56, 56],
+      textWidth: 3584,
+      patchWidth: 64,
+    });
+    const spent = processorTime();
+    const { unused, graphs } = build(checkpoint, [(graph, w) => buildTransformer(graph, w, { config, compute })]);
+    const { bytes } = await modelOf(graphs[0]!, "none");
+    expect(spent() / 1000).toBeLessThan(BUILD_BOUND);
+    expect(unused.filter((key) => !isIdleInLastBlock(key, config))).toEqual([]);
+    // 4 linears with bias and a norm, of the text stream of the last block.
+    expect(unused).toHaveLength(9);
+    expect(bytes.length).toBeLessThan(10e6);
+  },
+);
 
 test("the transformer of 2511 uses every tensor but its marker, and puts references at timestep 0", () => {
   const checkpoint = published("qwen_image_edit_2511_bf16");
@@ -70,7 +90,9 @@ test("a Lightning LoRA rides on all of its 720 modules, but four that nobody rea
   const checkpoint = published("qwen_image_edit_2509_fp8_e4m3fn");
   const lora = publishedLora();
   const config = transformerConfig(numbersOf(checkpoint), {});
-  const { graphs } = build(checkpoint, [(graph, w) => buildTransformer(graph, w, { config, compute: "bf16" })], { adapters: [lora] });
+  const { graphs } = build(checkpoint, [(graph, w) => buildTransformer(graph, w, { config, compute: "bf16" })], {
+    adapters: [lora],
+  });
   const riding = [...graphs[0]!.externals.keys()].filter((name) => name.startsWith("lora_strength.0:"));
   expect(lora.pairs.size).toBe(720);
   expect(riding).toHaveLength(2 * (720 - 4));

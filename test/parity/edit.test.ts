@@ -2,6 +2,7 @@
 // QwenImageEditPlusPipeline (fixtures/oracle/README.md). The reference's pixels, token ids and sigmas go in at the front.
 import { afterAll, expect, test } from "vitest";
 import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetensors.js";
+import { directEngine } from "../../src/engine/direct.js";
 import { latentStatistics, transformerConfig } from "../../src/models/qwen-image/config.js";
 import { buildVaeDecoder, buildVaeEncoder } from "../../src/models/qwen-image/vae.js";
 import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/config.js";
@@ -9,13 +10,18 @@ import { buildLanguageModel } from "../../src/models/qwen2.5-vl/language.js";
 import { buildVisionTower } from "../../src/models/qwen2.5-vl/vision.js";
 import { sampleLatent, samplingSigmas } from "../../src/sampling/driver.js";
 import { randn } from "../../src/sampling/noise.js";
-import { directEngine } from "../../src/engine/direct.js";
-import { pictureFeeds, placePrompt, promptEmbeds, seenPicture, type SeenPicture } from "../../src/stages/embed-prompt.js";
+import {
+  pictureFeeds,
+  placePrompt,
+  promptEmbeds,
+  type SeenPicture,
+  seenPicture,
+} from "../../src/stages/embed-prompt.js";
 import { numbersOf, readNetworkFile } from "../../src/stages/network-file.js";
 import { withTransformer } from "../../src/stages/open-transformer.js";
-import { normalisedLatent, tokenLengths, velocityOf, type Embeds } from "../../src/stages/velocity.js";
+import { type Embeds, normalisedLatent, tokenLengths, velocityOf } from "../../src/stages/velocity.js";
 import type { Tensor } from "../../src/tensor.js";
-import { fixture, readGolden, type Golden } from "../support/golden.js";
+import { fixture, type Golden, readGolden } from "../support/golden.js";
 import { openNetwork } from "../support/graphs.js";
 import { expectParity, printParity, TOLERANCE } from "./table.js";
 
@@ -23,29 +29,37 @@ const SETTINGS = { sampler: "euler", scheduler: "simple", steps: 4, denoise: 1, 
 
 afterAll(printParity);
 
-test.each(["edit-1", "edit-2", "edit-3", "edit-1-cfg", "edit-2-odd"])("%s ends at the reference's picture", async (name) => {
-  const golden = await readGolden(name);
-  const count = golden.names.filter((key) => key.startsWith("pixels_")).length;
-  const numbers = Array.from({ length: count }, (_, index) => index + 1);
-  const place = (tap: string) => ({ network: "whole edit", weights: name, tap });
+test.each(["edit-1", "edit-2", "edit-3", "edit-1-cfg", "edit-2-odd"])(
+  "%s ends at the reference's picture",
+  async (name) => {
+    const golden = await readGolden(name);
+    const count = golden.names.filter((key) => key.startsWith("pixels_")).length;
+    const numbers = Array.from({ length: count }, (_, index) => index + 1);
+    const place = (tap: string) => ({ network: "whole edit", weights: name, tap });
 
-  const latents = await encodePixels(numbers.map((number) => golden.get(`pixels_${number}`)));
-  numbers.forEach((number, index) => expectParity(place(`latent ${number}`), [latents[index]!, golden.get(`mean_${number}`)], TOLERANCE.network));
-  const embeds = await embed(golden, numbers);
-  expectParity(place("prompt_embeds"), [embeds.positive, golden.get("prompt_embeds")], TOLERANCE.network);
+    const latents = await encodePixels(numbers.map((number) => golden.get(`pixels_${number}`)));
+    numbers.forEach((number, index) =>
+      expectParity(place(`latent ${number}`), [latents[index]!, golden.get(`mean_${number}`)], TOLERANCE.network),
+    );
+    const embeds = await embed(golden, numbers);
+    expectParity(place("prompt_embeds"), [embeds.positive, golden.get("prompt_embeds")], TOLERANCE.network);
 
-  const cfg = Number(golden.metadata["guidance"]);
-  const noise = golden.get("noise");
-  expect(randn(SETTINGS.seed, noise.data.length)).toEqual(noise.data);
-  expect([...samplingSigmas({ ...SETTINGS, cfg })]).toEqual([...golden.get("sigmas").data]);
-  const samples = await sampleFour(latents, embeds, cfg);
-  expectParity(place("samples"), [samples, golden.get("samples")], TOLERANCE.edit);
-  const image = await decodeSamples(samples);
-  expectParity(place("image"), [image, golden.get("image")], TOLERANCE.edit);
-});
+    const cfg = Number(golden.metadata["guidance"]);
+    const noise = golden.get("noise");
+    expect(randn(SETTINGS.seed, noise.data.length)).toEqual(noise.data);
+    expect([...samplingSigmas({ ...SETTINGS, cfg })]).toEqual([...golden.get("sigmas").data]);
+    const samples = await sampleFour(latents, embeds, cfg);
+    expectParity(place("samples"), [samples, golden.get("samples")], TOLERANCE.edit);
+    const image = await decodeSamples(samples);
+    expectParity(place("image"), [image, golden.get("image")], TOLERANCE.edit);
+  },
+);
 
 async function encodePixels(pictures: readonly Tensor<"float32">[]): Promise<Tensor<"float32">[]> {
-  await using network = await openNetwork(await readSafetensors(fixture("tiny/vae.safetensors")), { build: (graph, w) => buildVaeEncoder(graph, w, { compute: "f32" }), optimization: "full" });
+  await using network = await openNetwork(await readSafetensors(fixture("tiny/vae.safetensors")), {
+    build: (graph, w) => buildVaeEncoder(graph, w, { compute: "f32" }),
+    optimization: "full",
+  });
   const latents = [];
   for (const image of pictures) latents.push((await network.session.run({ image }))["latent"] as Tensor<"float32">);
   return latents;
@@ -56,19 +70,33 @@ async function embed(golden: Golden, numbers: readonly number[]): Promise<Embeds
   const config = checkpointConfig(checkpoint);
   const vision = visionConfig(numbersOf(checkpoint), config);
   const language = languageConfig(numbersOf(checkpoint), config);
-  await using tower = await openNetwork(checkpoint, { build: (graph, w) => buildVisionTower(graph, w, { config: vision, compute: "f32" }), optimization: "none" });
-  await using model = await openNetwork(checkpoint, { build: (graph, w) => buildLanguageModel(graph, w, { config: language, compute: "f32" }), optimization: "none" });
+  await using tower = await openNetwork(checkpoint, {
+    build: (graph, w) => buildVisionTower(graph, w, { config: vision, compute: "f32" }),
+    optimization: "none",
+  });
+  await using model = await openNetwork(checkpoint, {
+    build: (graph, w) => buildLanguageModel(graph, w, { config: language, compute: "f32" }),
+    optimization: "none",
+  });
   const seen: SeenPicture[] = [];
   for (const number of numbers) {
     const grid = [...golden.get(`grid_thw_${number}`).data] as [number, number, number];
     const patches = { pixelValues: golden.get(`pixel_values_${number}`), grid };
-    seen.push(seenPicture(await tower.session.run(pictureFeeds(patches, vision)), patches, { config: vision, name: `picture ${number}` }));
+    seen.push(
+      seenPicture(await tower.session.run(pictureFeeds(patches, vision)), patches, {
+        config: vision,
+        name: `picture ${number}`,
+      }),
+    );
   }
   const read = async (key: string) => {
     const placed = await placePrompt(placeholders([...golden.get(key).data]), seen, { config: language, checkpoint });
     return promptEmbeds(await model.session.run(placed.feeds), placed);
   };
-  return { positive: await read("input_ids"), negative: golden.names.includes("negative_input_ids") ? await read("negative_input_ids") : undefined };
+  return {
+    positive: await read("input_ids"),
+    negative: golden.names.includes("negative_input_ids") ? await read("negative_input_ids") : undefined,
+  };
 }
 
 // The reference's ids are expanded: back to one placeholder for each run of them.
@@ -77,8 +105,15 @@ function placeholders(ids: readonly number[]): number[] {
   return ids.filter((id, index) => id !== IMAGE_PAD || ids[index - 1] !== IMAGE_PAD);
 }
 
-async function sampleFour(latents: readonly Tensor<"float32">[], embeds: Embeds, cfg: number): Promise<Tensor<"float32">> {
-  const file = await readNetworkFile(fixture("tiny/transformer.safetensors"), { name: "transformer", option: "--transformer" });
+async function sampleFour(
+  latents: readonly Tensor<"float32">[],
+  embeds: Embeds,
+  cfg: number,
+): Promise<Tensor<"float32">> {
+  const file = await readNetworkFile(fixture("tiny/transformer.safetensors"), {
+    name: "transformer",
+    option: "--transformer",
+  });
   const config = transformerConfig(numbersOf(file.checkpoint), file.config);
   const statistics = latentStatistics({}, 16);
   const [first] = latents;
@@ -87,10 +122,15 @@ async function sampleFour(latents: readonly Tensor<"float32">[], embeds: Embeds,
   const run = { file, config, compute: "f32", loras: [], sigmas: [], lengths: tokenLengths(conditions) } as const;
   const engine = await directEngine({ provider: "cpu", index: 0, threads: 0 });
   const context = { engine, emit: () => {}, signal: new AbortController().signal };
-  return withTransformer(run, context, (transformer) => sampleLatent(velocityOf(transformer, conditions), { ...SETTINGS, cfg }, { latent: first!, ...statistics }));
+  return withTransformer(run, context, (transformer) =>
+    sampleLatent(velocityOf(transformer, conditions), { ...SETTINGS, cfg }, { latent: first!, ...statistics }),
+  );
 }
 
 async function decodeSamples(latent: Tensor<"float32">): Promise<Tensor<"float32">> {
-  await using network = await openNetwork(await readSafetensors(fixture("tiny/vae.safetensors")), { build: (graph, w) => buildVaeDecoder(graph, w, { compute: "f32" }), optimization: "full" });
+  await using network = await openNetwork(await readSafetensors(fixture("tiny/vae.safetensors")), {
+    build: (graph, w) => buildVaeDecoder(graph, w, { compute: "f32" }),
+    optimization: "full",
+  });
   return (await network.session.run({ latent }))["image"] as Tensor<"float32">;
 }

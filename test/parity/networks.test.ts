@@ -12,7 +12,7 @@ import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/config
 import { buildLanguageModel, isIdleInTextEncoder, multimodalRope } from "../../src/models/qwen2.5-vl/language.js";
 import { buildVisionTower, visionGeometry } from "../../src/models/qwen2.5-vl/vision.js";
 import { float32, type Tensor, type Tensors } from "../../src/tensor.js";
-import { fixture, readGolden, type Golden } from "../support/golden.js";
+import { fixture, type Golden, readGolden } from "../support/golden.js";
 import { openNetwork } from "../support/graphs.js";
 import { expectParity, printParity, TOLERANCE } from "./table.js";
 
@@ -36,7 +36,9 @@ describe.each(["vae", "vae-fp32", "vae-other"])("VAE of %s", (name) => {
       expectParity(at("middle"), [out["middle"]!, golden.get(`${size}.encoder.middle`)], TOLERANCE.network);
       expectParity(at("latent"), [out["latent"]!, golden.get(`${size}.mean`)], TOLERANCE.network);
     }
-    expect(network.unused.filter((key) => !isIdleInVae(key) && !key.startsWith("decoder.") && !key.startsWith("conv2."))).toEqual([]);
+    expect(
+      network.unused.filter((key) => !isIdleInVae(key) && !key.startsWith("decoder.") && !key.startsWith("conv2.")),
+    ).toEqual([]);
   });
 
   test("the decoder gives the reference's picture at two sizes in one session", async () => {
@@ -55,16 +57,27 @@ describe.each(["vae", "vae-fp32", "vae-other"])("VAE of %s", (name) => {
       expectParity(at("head"), [out["raw"]!, golden.get(`${size}.image_unclamped`)], TOLERANCE.network);
       expectParity(at("image"), [out["image"]!, unit(golden.get(`${size}.image`))], TOLERANCE.network);
     }
-    expect(network.unused.filter((key) => !isIdleInVae(key) && !key.startsWith("encoder.") && !key.startsWith("conv1."))).toEqual([]);
+    expect(
+      network.unused.filter((key) => !isIdleInVae(key) && !key.startsWith("encoder.") && !key.startsWith("conv1.")),
+    ).toEqual([]);
   });
 });
 
 // −1..1, as the reference takes pictures, to 0..1.
 function unit(pixels: Tensor<"float32">): Tensor<"float32"> {
-  return float32(pixels.shape, pixels.data.map((value) => (value + 1) / 2));
+  return float32(
+    pixels.shape,
+    pixels.data.map((value) => (value + 1) / 2),
+  );
 }
 
-const ENCODERS = ["text-encoder", "text-encoder-comfy-quant", "text-encoder-fp8", "text-encoder-bf16", "text-encoder-fp32"];
+const ENCODERS = [
+  "text-encoder",
+  "text-encoder-comfy-quant",
+  "text-encoder-fp8",
+  "text-encoder-bf16",
+  "text-encoder-fp32",
+];
 
 describe.each(ENCODERS)("vision tower of %s", (name) => {
   test("pictures of three sizes give the reference's tokens in one session", async () => {
@@ -94,7 +107,10 @@ function inWindowOrder(rows: Tensor<"float32">, mask: Tensor<"float32">): Tensor
   const [count, width] = rows.shape as [number, number];
   const window = (patch: number) => mask.data.subarray(patch * count, (patch + 1) * count).indexOf(0);
   const order = Array.from({ length: count }, (_, patch) => patch).sort((a, b) => window(a) - window(b) || a - b);
-  return float32(rows.shape, Float32Array.from(order.flatMap((patch) => [...rows.data.subarray(patch * width, (patch + 1) * width)])));
+  return float32(
+    rows.shape,
+    Float32Array.from(order.flatMap((patch) => [...rows.data.subarray(patch * width, (patch + 1) * width)])),
+  );
 }
 
 describe.each([...ENCODERS, "text-encoder-no-vision"])("language model of %s", (name) => {
@@ -107,46 +123,77 @@ describe.each([...ENCODERS, "text-encoder-no-vision"])("language model of %s", (
       optimization: "none",
       taps: { layer0: "model.layers.0/Add_1" },
     });
-    for (const images of ["images0", "images1", "images2", "images3"].filter((each) => golden.names.includes(`${each}.hidden`))) {
+    for (const images of ["images0", "images1", "images2", "images3"].filter((each) =>
+      golden.names.includes(`${each}.hidden`),
+    )) {
       const positions = golden.get(`${images}.position_ids`);
       const length = positions.shape[1]!;
       const rows = [0, 1, 2].map((row) => [...positions.data.subarray(row * length, (row + 1) * length)]);
       const { cos, sin } = multimodalRope(rows, config);
-      const out = await network.session.run({ inputs_embeds: golden.get(`${images}.inputs_embeds`), rope_cos: cos, rope_sin: sin });
+      const out = await network.session.run({
+        inputs_embeds: golden.get(`${images}.inputs_embeds`),
+        rope_cos: cos,
+        rope_sin: sin,
+      });
       const at = (tap: string) => ({ network: "language model", weights: name, tap: `${images} ${tap}` });
       const layer0 = golden.get(`${images}.layer0`);
-      expectParity(at("layer0"), [float32(layer0.shape, (out["layer0"]! as Tensor<"float32">).data), layer0], TOLERANCE.network);
+      expectParity(
+        at("layer0"),
+        [float32(layer0.shape, (out["layer0"]! as Tensor<"float32">).data), layer0],
+        TOLERANCE.network,
+      );
       expectParity(at("hidden_states"), [out["hidden_states"]!, golden.get(`${images}.hidden`)], TOLERANCE.network);
     }
     expect(network.unused.filter((key) => !key.startsWith("visual.") && !isIdleInTextEncoder(key))).toEqual([]);
   });
 });
 
-describe.each(["transformer", "transformer-bf16", "transformer-fp32", "transformer-scaled-fp8", "transformer-2511"])("transformer of %s", (name) => {
-  test("0, 1 and 2 references and odd grids give the reference's velocity in one session", async () => {
-    const checkpoint = stripPrefix(await readSafetensors(fixture(`tiny/${name}.safetensors`)));
-    const golden = await readGolden(name);
-    await using network = await openTransformer(checkpoint);
-    for (const each of ["refs0", "refs1", "refs2", "odd"]) {
-      const { feeds, shape } = transformerFeeds(golden, `${each}.`, network.config);
-      const out = await network.session.run(feeds);
-      const at = (tap: string) => ({ network: "transformer", weights: name, tap: `${each} ${tap}` });
-      for (const [tap, wanted] of [["img_in", "img_in"], ["txt_in", "txt_in"], ["block0.txt", "block0.txt"], ["block0.img", "block0.img"]] as const) {
-        const reference = golden.get(`${each}.${wanted}`);
-        const rest = tap === "block0.img" ? (out["block0.references"]?.data ?? []) : [];
-        const found = Float32Array.of(...(out[tap]!.data as Float32Array), ...(rest as Float32Array));
-        expectParity(at(tap), [float32(reference.shape, found), reference], TOLERANCE.network);
+describe.each(["transformer", "transformer-bf16", "transformer-fp32", "transformer-scaled-fp8", "transformer-2511"])(
+  "transformer of %s",
+  (name) => {
+    test("0, 1 and 2 references and odd grids give the reference's velocity in one session", async () => {
+      const checkpoint = stripPrefix(await readSafetensors(fixture(`tiny/${name}.safetensors`)));
+      const golden = await readGolden(name);
+      await using network = await openTransformer(checkpoint);
+      for (const each of ["refs0", "refs1", "refs2", "odd"]) {
+        const { feeds, shape } = transformerFeeds(golden, `${each}.`, network.config);
+        const out = await network.session.run(feeds);
+        const at = (tap: string) => ({ network: "transformer", weights: name, tap: `${each} ${tap}` });
+        for (const [tap, wanted] of [
+          ["img_in", "img_in"],
+          ["txt_in", "txt_in"],
+          ["block0.txt", "block0.txt"],
+          ["block0.img", "block0.img"],
+        ] as const) {
+          const reference = golden.get(`${each}.${wanted}`);
+          const rest = tap === "block0.img" ? (out["block0.references"]?.data ?? []) : [];
+          const found = Float32Array.of(...(out[tap]!.data as Float32Array), ...(rest as Float32Array));
+          expectParity(at(tap), [float32(reference.shape, found), reference], TOLERANCE.network);
+        }
+        const velocity = unpatchify(out["velocity"]! as Tensor<"float32">, shape, network.config);
+        expectParity(at("velocity"), [velocity, golden.get(`${each}.velocity`)], TOLERANCE.network);
       }
-      const velocity = unpatchify(out["velocity"]! as Tensor<"float32">, shape, network.config);
-      expectParity(at("velocity"), [velocity, golden.get(`${each}.velocity`)], TOLERANCE.network);
-    }
-    expect(network.unused.filter((key) => !isIdleInTransformer(key) && !isIdleInLastBlock(key, network.config))).toEqual([]);
-  });
-});
+      expect(
+        network.unused.filter((key) => !isIdleInTransformer(key) && !isIdleInLastBlock(key, network.config)),
+      ).toEqual([]);
+    });
+  },
+);
 
 const LORA_FORMS = [
-  "published", "alpha-bf16", "alpha-i64", "transformer-prefix", "diffusion-model-prefix", "lora-unet", "lycoris", "lora-a-b",
-  "lora-a-b-default", "underscore-lora-up", "dot-lora-up", "lora-linear-layer", "bare-lora-b",
+  "published",
+  "alpha-bf16",
+  "alpha-i64",
+  "transformer-prefix",
+  "diffusion-model-prefix",
+  "lora-unet",
+  "lycoris",
+  "lora-a-b",
+  "lora-a-b-default",
+  "underscore-lora-up",
+  "dot-lora-up",
+  "lora-linear-layer",
+  "bare-lora-b",
 ];
 
 describe("LoRA on the transformer", () => {
@@ -161,7 +208,10 @@ describe("LoRA on the transformer", () => {
   });
 
   test("two at once add up, and strength 0 is none, in one session", async () => {
-    const [both, second, none] = await loraVelocities([["published", [1, 0, 0]], ["second", [1, 1, 0]]]);
+    const [both, second, none] = await loraVelocities([
+      ["published", [1, 0, 0]],
+      ["second", [1, 1, 0]],
+    ]);
     const golden = await readGolden("loras");
     const place = { network: "transformer + lora", weights: "published + second" };
     expectParity({ ...place, tap: "both" }, [both!, golden.get("both.velocity")], tolerance);
@@ -184,7 +234,9 @@ async function loraVelocities(loras: readonly (readonly [string, readonly number
   const { feeds, shape } = transformerFeeds(golden, "", network.config);
   const results = [];
   for (let run = 0; run < loras[0]![1].length; run += 1) {
-    const strengths = Object.fromEntries(loras.map(([, values], index) => [`lora_strength.${index}`, float32([1], Float32Array.of(values[run]!))]));
+    const strengths = Object.fromEntries(
+      loras.map(([, values], index) => [`lora_strength.${index}`, float32([1], Float32Array.of(values[run]!))]),
+    );
     const out = await network.session.run({ ...feeds, ...strengths });
     results.push(unpatchify(out["velocity"]! as Tensor<"float32">, shape, network.config));
   }
@@ -193,11 +245,20 @@ async function loraVelocities(loras: readonly (readonly [string, readonly number
 
 type TransformerCheckpoint = Parameters<typeof openNetwork>[0];
 
-async function openTransformer(checkpoint: TransformerCheckpoint, adapters: NonNullable<Parameters<typeof openNetwork>[1]["adapters"]> = []) {
+async function openTransformer(
+  checkpoint: TransformerCheckpoint,
+  adapters: NonNullable<Parameters<typeof openNetwork>[1]["adapters"]> = [],
+) {
   const config = transformerConfig(Weights.of(new Graph("numbers"), checkpoint), checkpointConfig(checkpoint));
   // Where references are modulated apart, each of the two residuals of image tokens is two sums.
-  const residuals = config.referencesAtZero ? { "block0.txt": "Add_3", "block0.img": "Add_4", "block0.references": "Add_5" } : { "block0.txt": "Add_2", "block0.img": "Add_3" };
-  const taps = { img_in: "img_in/Gemm", txt_in: "txt_in/Gemm", ...Object.fromEntries(Object.entries(residuals).map(([tap, name]) => [tap, `transformer_blocks.0/${name}`])) };
+  const residuals = config.referencesAtZero
+    ? { "block0.txt": "Add_3", "block0.img": "Add_4", "block0.references": "Add_5" }
+    : { "block0.txt": "Add_2", "block0.img": "Add_3" };
+  const taps = {
+    img_in: "img_in/Gemm",
+    txt_in: "txt_in/Gemm",
+    ...Object.fromEntries(Object.entries(residuals).map(([tap, name]) => [tap, `transformer_blocks.0/${name}`])),
+  };
   const network = await openNetwork(checkpoint, {
     build: (graph, w) => buildTransformer(graph, w, { config, compute: "f32" }),
     optimization: "none",
@@ -207,12 +268,19 @@ async function openTransformer(checkpoint: TransformerCheckpoint, adapters: NonN
   return { ...network, config };
 }
 
-function transformerFeeds(golden: Golden, prefix: string, config: ReturnType<typeof transformerConfig>): { feeds: Tensors; shape: readonly number[] } {
+function transformerFeeds(
+  golden: Golden,
+  prefix: string,
+  config: ReturnType<typeof transformerConfig>,
+): { feeds: Tensors; shape: readonly number[] } {
   const latent = golden.get(`${prefix}latent`);
-  const references = golden.names.filter((key) => key.startsWith(`${prefix}reference_`)).sort().map((key) => golden.get(key));
+  const references = golden.names
+    .filter((key) => key.startsWith(`${prefix}reference_`))
+    .sort()
+    .map((key) => golden.get(key));
   const prompt = golden.get(`${prefix}prompt_embeds`);
   const grids = [latent, ...references].map((each) => latentGrid(each, config.patchSize));
-  const { cos, sin } = ropeTables(prompt.shape[1]!, grids as [typeof grids[0] & {}, ...typeof grids], config);
+  const { cos, sin } = ropeTables(prompt.shape[1]!, grids as [(typeof grids)[0] & {}, ...typeof grids], config);
   const feeds = {
     latent_tokens: patchify([latent], config),
     reference_tokens: patchify(references, config),

@@ -12,10 +12,19 @@ export const TOLERANCE = {
 
 /** How the weights of each fixture are stored. */
 const STORED: Readonly<Record<string, string>> = {
-  vae: "bf16", "vae-fp32": "fp32", "vae-other": "fp32",
-  "text-encoder": "scaled fp8", "text-encoder-comfy-quant": "comfy_quant fp8", "text-encoder-fp8": "fp8", "text-encoder-bf16": "bf16",
-  "text-encoder-fp32": "fp32", "text-encoder-no-vision": "bf16",
-  transformer: "fp8", "transformer-bf16": "bf16", "transformer-fp32": "fp32", "transformer-scaled-fp8": "scaled fp8",
+  vae: "bf16",
+  "vae-fp32": "fp32",
+  "vae-other": "fp32",
+  "text-encoder": "scaled fp8",
+  "text-encoder-comfy-quant": "comfy_quant fp8",
+  "text-encoder-fp8": "fp8",
+  "text-encoder-bf16": "bf16",
+  "text-encoder-fp32": "fp32",
+  "text-encoder-no-vision": "bf16",
+  transformer: "fp8",
+  "transformer-bf16": "bf16",
+  "transformer-fp32": "fp32",
+  "transformer-scaled-fp8": "scaled fp8",
 };
 
 interface Row {
@@ -29,7 +38,11 @@ interface Row {
 const rows: Row[] = [];
 
 /** Compares a result with the reference's, notes the row, and fails when it is further off than the tolerance. */
-export function expectParity(place: Pick<Row, "network" | "weights" | "tap">, [actual, expected]: readonly [Tensor, Tensor], tolerance: number): void {
+export function expectParity(
+  place: Pick<Row, "network" | "weights" | "tap">,
+  [actual, expected]: readonly [Tensor, Tensor],
+  tolerance: number,
+): void {
   expect(actual.shape.join("x"), `shape of ${place.tap}`).toBe(expected.shape.join("x"));
   const error = scaledError(actual.data as Float32Array, expected.data as Float32Array);
   rows.push({ ...place, error, tolerance });
@@ -51,8 +64,24 @@ export function scaledError(actual: ArrayLike<number>, expected: ArrayLike<numbe
 export function printParity(): void {
   // Whole edits and LoRAs run on the files in their published types.
   const dtype = ({ weights }: Row) => STORED[weights] ?? "as published";
-  const lines = rows.map((row) => [row.network, row.weights, dtype(row), row.tap, row.error.toExponential(1), row.tolerance.toExponential(0)]);
+  const lines = rows.map((row) => [
+    row.network,
+    row.weights,
+    dtype(row),
+    row.tap,
+    row.error.toExponential(1),
+    row.tolerance.toExponential(0),
+  ]);
   const table = [["network", "weights", "dtype", "tap", "max error", "tolerance"], ...lines];
   const widths = table[0]!.map((_, column) => Math.max(...table.map((line) => line[column]!.length)));
-  console.log(table.map((line) => line.map((cell, column) => cell.padEnd(widths[column]!)).join("  ").trimEnd()).join("\n"));
+  console.log(
+    table
+      .map((line) =>
+        line
+          .map((cell, column) => cell.padEnd(widths[column]!))
+          .join("  ")
+          .trimEnd(),
+      )
+      .join("\n"),
+  );
 }

@@ -23,27 +23,46 @@ function edited(image: Image): Image {
   const data = Uint8Array.from(image.data);
   const patch = lanczos(rocket, PATCH);
   for (let row = 0; row < PATCH.height; row++) {
-    data.set(patch.data.subarray(row * PATCH.width * CHANNELS, (row + 1) * PATCH.width * CHANNELS), ((PATCH.y + row) * image.width + PATCH.x) * CHANNELS);
+    data.set(
+      patch.data.subarray(row * PATCH.width * CHANNELS, (row + 1) * PATCH.width * CHANNELS),
+      ((PATCH.y + row) * image.width + PATCH.x) * CHANNELS,
+    );
   }
   return { ...image, data };
 }
 
 /** A decoded picture as decode gives it, with the sizes that encode-image notes. */
 function decoded(image: Image, isKept: boolean): DecodedPicture {
-  const { target } = planSizes([{ name: "astronaut.jpg", width: original.width, height: original.height }], isKept ? {} : { size: { width: image.width, height: image.height } });
+  const { target } = planSizes(
+    [{ name: "astronaut.jpg", width: original.width, height: original.height }],
+    isKept ? {} : { size: { width: image.width, height: image.height } },
+  );
   const sizes = { target: { ...target }, images: [{ source: { width: original.width, height: original.height } }] };
-  return { image, isDescribed: true, info: { settings: { decode: { keep_size: isKept } }, sizes, inputs: {}, weights: {} } };
+  return {
+    image,
+    isDescribed: true,
+    info: { settings: { decode: { keep_size: isKept } }, sizes, inputs: {}, weights: {} },
+  };
 }
 
 function context(): StageContext & { readonly events: ProgressEvent[] } {
   const events: ProgressEvent[] = [];
-  return { events, emit: (event: ProgressEvent) => events.push(event) } as unknown as StageContext & { events: ProgressEvent[] };
+  return { events, emit: (event: ProgressEvent) => events.push(event) } as unknown as StageContext & {
+    events: ProgressEvent[];
+  };
 }
 
 test("the drift of an edit is told in words and numbers", async () => {
   const told = context();
-  const { drift, image } = await finish(decoded(movedPicture(edited(original), { zoom: 1.003, x: 2.1, y: -4 }), true), [FIRST], NONE, told);
-  expect(told.events).toMatchObject([{ kind: "drift", text: expect.stringMatching(/^drift: 0\.\d+ % zoom, 2\.\d px right, [34]\.\d px up$/) }]);
+  const { drift, image } = await finish(
+    decoded(movedPicture(edited(original), { zoom: 1.003, x: 2.1, y: -4 }), true),
+    [FIRST],
+    NONE,
+    told,
+  );
+  expect(told.events).toMatchObject([
+    { kind: "drift", text: expect.stringMatching(/^drift: 0\.\d+ % zoom, 2\.\d px right, [34]\.\d px up$/) },
+  ]);
   expect(drift!.zoom).toBeCloseTo(1.003, 3);
   expect(driftRecord(drift)).toMatchObject({ zoom: expect.closeTo(1.003, 3), right: expect.closeTo(2.1, 0) });
   expect(image.width).toBe(512);
@@ -57,16 +76,30 @@ test("what did not drift is told to be none, and what cannot be found is not gue
 
 test("pasting back at picture 1's size gives its own pixels away from the edit, to the bit, though the result drifted", async () => {
   const told = context();
-  const { image, info } = await finish(decoded(movedPicture(edited(original), { zoom: 1.004, x: 2, y: 1 }), true), [FIRST], { ...NONE, pasteBack: true, feather: 6 }, told);
-  const away = (i: number) => Math.hypot(Math.max(PATCH.x - (i % 512), (i % 512) - PATCH.x - PATCH.width, 0), Math.max(PATCH.y - Math.floor(i / 512), Math.floor(i / 512) - PATCH.y - PATCH.height, 0));
-  const pixel = (picture: Pick<Image, "data">, i: number) => [...picture.data.subarray(i * CHANNELS, (i + 1) * CHANNELS)].join();
-  const changed = Array.from({ length: 512 * 512 }, (_, i) => i).filter((i) => pixel(image as Image, i) !== pixel(original, i));
+  const { image, info } = await finish(
+    decoded(movedPicture(edited(original), { zoom: 1.004, x: 2, y: 1 }), true),
+    [FIRST],
+    { ...NONE, pasteBack: true, feather: 6 },
+    told,
+  );
+  const away = (i: number) =>
+    Math.hypot(
+      Math.max(PATCH.x - (i % 512), (i % 512) - PATCH.x - PATCH.width, 0),
+      Math.max(PATCH.y - Math.floor(i / 512), Math.floor(i / 512) - PATCH.y - PATCH.height, 0),
+    );
+  const pixel = (picture: Pick<Image, "data">, i: number) =>
+    [...picture.data.subarray(i * CHANNELS, (i + 1) * CHANNELS)].join();
+  const changed = Array.from({ length: 512 * 512 }, (_, i) => i).filter(
+    (i) => pixel(image as Image, i) !== pixel(original, i),
+  );
   expect(changed.length).toBeGreaterThan(0.8 * PATCH.width * PATCH.height);
   expect(changed.filter((i) => away(i) > 25)).toEqual([]);
   // The edit itself stands where it would without drift.
   const inner = { x: PATCH.x + 10, y: PATCH.y + 10, width: PATCH.width - 20, height: PATCH.height - 20 };
   const [got, wanted] = [crop(image as Image, inner), crop(edited(original), inner)];
-  expect(got.data.reduce((sum, value, i) => sum + Math.abs(value - wanted.data[i]!), 0) / got.data.length).toBeLessThan(8);
+  expect(got.data.reduce((sum, value, i) => sum + Math.abs(value - wanted.data[i]!), 0) / got.data.length).toBeLessThan(
+    8,
+  );
   expect(info.settings["paste_back"]).toEqual({ version: 1, mask: false, feather: 6 });
 });
 
@@ -77,8 +110,13 @@ test("pasting back at the model's size keeps picture 1 as the models were given 
   const bytes = { ...size, data: given.data.map((value) => Math.round(value * 255)) };
   const result: Image = { ...size, data: Uint8Array.from(bytes.data) };
   result.data.fill(255, (100 * 384 + 100) * CHANNELS, (100 * 384 + 160) * CHANNELS);
-  for (let row = 101; row < 160; row++) result.data.copyWithin((row * 384 + 100) * CHANNELS, (100 * 384 + 100) * CHANNELS, (100 * 384 + 160) * CHANNELS);
+  for (let row = 101; row < 160; row++)
+    result.data.copyWithin((row * 384 + 100) * CHANNELS, (100 * 384 + 100) * CHANNELS, (100 * 384 + 160) * CHANNELS);
   const { image } = await finish(decoded(result, false), [FIRST], { ...NONE, pasteBack: true }, context());
   const corner = { x: 250, y: 200, width: 134, height: 120 };
-  expect(Buffer.from(crop(image as Image, corner).data).equals(Buffer.from(Uint8Array.from(crop({ ...size, data: Uint8Array.from(bytes.data) }, corner).data)))).toBe(true);
+  expect(
+    Buffer.from(crop(image as Image, corner).data).equals(
+      Buffer.from(Uint8Array.from(crop({ ...size, data: Uint8Array.from(bytes.data) }, corner).data)),
+    ),
+  ).toBe(true);
 });

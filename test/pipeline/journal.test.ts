@@ -4,12 +4,19 @@ import { rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
-import { openJournal, type JournalEntry } from "../../src/pipeline/journal.js";
+import { type JournalEntry, openJournal } from "../../src/pipeline/journal.js";
 
 const folder = mkdtempSync(join(tmpdir(), "qedit-journal-"));
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
-const entry = (state: JournalEntry["state"], others: Partial<JournalEntry> = {}): JournalEntry => ({ output: "/out/1.png", line: 1, content: "c1", state, ...(state === "failed" ? {} : { hash: "h1" }), ...others });
+const entry = (state: JournalEntry["state"], others: Partial<JournalEntry> = {}): JournalEntry => ({
+  output: "/out/1.png",
+  line: 1,
+  content: "c1",
+  state,
+  ...(state === "failed" ? {} : { hash: "h1" }),
+  ...others,
+});
 
 async function journal(name: string, entries: readonly JournalEntry[]) {
   const path = join(folder, name);
@@ -51,7 +58,9 @@ test("a failure does not make an earlier result forgotten, and is what --last-fa
 });
 
 test("a line that was no job is known by its number once it was mended", async () => {
-  const again = await openJournal(await journal("line.jsonl", [entry("failed", { output: undefined, content: undefined, line: 7 })]));
+  const again = await openJournal(
+    await journal("line.jsonl", [entry("failed", { output: undefined, content: undefined, line: 7 })]),
+  );
   expect(again.hasFailed("/out/new.png", 7)).toBe(true);
   expect(again.hasFailed("/out/new.png", 8)).toBe(false);
   await again.close();
@@ -59,5 +68,8 @@ test("a line that was no job is known by its number once it was mended", async (
 
 test("a journal that cannot be written is an error with the path", async () => {
   await journal("file", [entry("done")]);
-  await expect(openJournal(join(folder, "file/below.jsonl"))).rejects.toMatchObject({ code: "QEDIT_E_IO", message: expect.stringContaining("file/below.jsonl") });
+  await expect(openJournal(join(folder, "file/below.jsonl"))).rejects.toMatchObject({
+    code: "QEDIT_E_IO",
+    message: expect.stringContaining("file/below.jsonl"),
+  });
 });

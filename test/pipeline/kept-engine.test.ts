@@ -1,7 +1,7 @@
 // Sessions that outlive their use: opened once while they are held, counted, and closed when they are let go.
 import { afterAll, expect, test, vi } from "vitest";
 import { directEngine } from "../../src/engine/direct.js";
-import { modelOf, withSession, type Engine } from "../../src/engine/engine.js";
+import { type Engine, modelOf, withSession } from "../../src/engine/engine.js";
 import { QeditError } from "../../src/errors.js";
 import type { ProgressEvent } from "../../src/events.js";
 import { Graph } from "../../src/graph/graph.js";
@@ -18,12 +18,15 @@ const adding = (addend: number) => {
 };
 
 async function add(to: Engine, addend: number): Promise<number> {
-  return withSession(to, await adding(addend), async (session) => Number((await session.run({ x: float32([1], Float32Array.of(1)) }))["y"]!.data[0]));
+  return withSession(to, await adding(addend), async (session) =>
+    Number((await session.run({ x: float32([1], Float32Array.of(1)) }))["y"]!.data[0]),
+  );
 }
 
 function watched(inner: Engine = engine) {
   const told: string[] = [];
-  const emit = (event: ProgressEvent) => void (event.kind === "session" && told.push(`${event.network} ${event.action}`));
+  const emit = (event: ProgressEvent) =>
+    void (event.kind === "session" && told.push(`${event.network} ${event.action}`));
   return { kept: keptEngine(inner, emit), told };
 }
 

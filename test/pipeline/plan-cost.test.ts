@@ -4,10 +4,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as ort from "onnxruntime-node";
 import { describe, expect, test } from "vitest";
-import { fileBytes, PUBLISHED, publishedTensors, type PublishedName } from "../../fixtures/headers/published.js";
+import { fileBytes, PUBLISHED, type PublishedName, publishedTensors } from "../../fixtures/headers/published.js";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.js";
 import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetensors.js";
 import { Weights } from "../../src/checkpoint/weights.js";
+import { executionOrder } from "../../src/engine/execution-order.js";
+import { runMemory } from "../../src/engine/run-memory.js";
 import { Graph } from "../../src/graph/graph.js";
 import { encodeModel } from "../../src/graph/onnx.js";
 import { transformerConfig } from "../../src/models/qwen-image/config.js";
@@ -16,10 +18,8 @@ import { buildVaeDecoder, buildVaeEncoder } from "../../src/models/qwen-image/va
 import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/config.js";
 import { buildLanguageModel } from "../../src/models/qwen2.5-vl/language.js";
 import { buildVisionTower } from "../../src/models/qwen2.5-vl/vision.js";
-import { executionOrder } from "../../src/engine/execution-order.js";
 import { graphFlops, lengthsOf, weightBytes } from "../../src/pipeline/plan/graph-cost.js";
 import { assumedCheckpoint, type Layout } from "../../src/pipeline/plan/layouts.js";
-import { runMemory } from "../../src/engine/run-memory.js";
 import { numbersOf } from "../../src/stages/network-file.js";
 import { fixture } from "../support/golden.js";
 
@@ -33,7 +33,8 @@ const FILES: Readonly<Record<Layout, PublishedName>> = {
   lightning: "lightning_lora_bf16",
 };
 
-const published = (layout: Layout): Checkpoint => assumedCheckpoint(layout, { file: layout, bytes: PUBLISHED[FILES[layout]].bytes })!;
+const published = (layout: Layout): Checkpoint =>
+  assumedCheckpoint(layout, { file: layout, bytes: PUBLISHED[FILES[layout]].bytes })!;
 const tiny = (name: string): Promise<Checkpoint> => readSafetensors(fixture(`tiny/${name}.safetensors`));
 
 // Two operations for each element of each matrix below a path, for each row.
@@ -83,7 +84,9 @@ describe.each(["tiny", "published"])("the %s networks", (size) => {
     const config = languageConfig(numbersOf(checkpoint), checkpointConfig(checkpoint));
     const graph = new Graph("the language model");
     buildLanguageModel(graph, Weights.of(graph, checkpoint), { config, compute: "f32" });
-    const byHand = linearFlops(checkpoint, /^model\.layers\..*(proj)\.weight/, 300) + 4 * 300 ** 2 * config.heads * config.headDim * config.layers;
+    const byHand =
+      linearFlops(checkpoint, /^model\.layers\..*(proj)\.weight/, 300) +
+      4 * 300 ** 2 * config.heads * config.headDim * config.layers;
     expect(Math.abs(graphFlops(graph, { tokens: 300 }) / byHand - 1)).toBeLessThan(CLOSE);
   });
 
@@ -95,36 +98,53 @@ describe.each(["tiny", "published"])("the %s networks", (size) => {
     const [tokens, patches] = [50, 50 * config.mergeSize ** 2];
     const values = config.channels * config.temporalPatchSize * config.patchSize ** 2;
     const byHand =
-      linearFlops(checkpoint, /^visual\.blocks/, patches) + linearFlops(checkpoint, /^visual\.merger/, tokens) + 2 * patches * values * config.width + 4 * patches ** 2 * config.width * config.blocks;
+      linearFlops(checkpoint, /^visual\.blocks/, patches) +
+      linearFlops(checkpoint, /^visual\.merger/, tokens) +
+      2 * patches * values * config.width +
+      4 * patches ** 2 * config.width * config.blocks;
     expect(Math.abs(graphFlops(graph, { tokens }) / byHand - 1)).toBeLessThan(CLOSE);
   });
 
   // As the encoder's and decoder's keys are placed: what works at which share of the picture's sides.
-  test.each(["encoder", "decoder"] as const)("the VAE %s: kernels by the pixels they work on, one attention", async (side) => {
-    const checkpoint = await open("vae");
-    const graph = new Graph(`the VAE ${side}`);
-    (side === "encoder" ? buildVaeEncoder : buildVaeDecoder)(graph, Weights.of(graph, checkpoint), { compute: "f32" });
-    const [h, w] = [12, 20];
-    const byHand = vaeFlops(checkpoint, side, h * w);
-    expect(Math.abs(graphFlops(graph, { h, w }) / byHand - 1)).toBeLessThan(CLOSE);
-  });
+  test.each(["encoder", "decoder"] as const)(
+    "the VAE %s: kernels by the pixels they work on, one attention",
+    async (side) => {
+      const checkpoint = await open("vae");
+      const graph = new Graph(`the VAE ${side}`);
+      (side === "encoder" ? buildVaeEncoder : buildVaeDecoder)(graph, Weights.of(graph, checkpoint), {
+        compute: "f32",
+      });
+      const [h, w] = [12, 20];
+      const byHand = vaeFlops(checkpoint, side, h * w);
+      expect(Math.abs(graphFlops(graph, { h, w }) / byHand - 1)).toBeLessThan(CLOSE);
+    },
+  );
 });
 
 // Cells of the latent are 1; an encoder starts at 4^halvings of them and a decoder ends there.
 function vaeFlops({ tensors }: Checkpoint, side: "encoder" | "decoder", cells: number): number {
   const list = side === "encoder" ? "encoder.downsamples" : "decoder.upsamples";
-  const resamples = [...tensors.keys()].flatMap((name) => (name.startsWith(list) && name.endsWith("resample.1.weight") ? [Number(name.split(".")[2])] : []));
+  const resamples = [...tensors.keys()].flatMap((name) =>
+    name.startsWith(list) && name.endsWith("resample.1.weight") ? [Number(name.split(".")[2])] : [],
+  );
   const scaleAt = (index: number, isResample: boolean): number => {
     const before = resamples.filter((each) => each < index).length;
     if (side === "encoder") return 4 ** (resamples.length - before - (isResample ? 1 : 0));
     return 4 ** (before + (isResample ? 1 : 0));
   };
-  const ends: Readonly<Record<string, number>> = side === "encoder" ? { "encoder.conv1.": 4 ** resamples.length, "encoder.head.": 1, "encoder.middle.": 1, "conv1.": 1 } : { "decoder.conv1.": 1, "decoder.head.": 4 ** resamples.length, "decoder.middle.": 1, "conv2.": 1 };
+  const ends: Readonly<Record<string, number>> =
+    side === "encoder"
+      ? { "encoder.conv1.": 4 ** resamples.length, "encoder.head.": 1, "encoder.middle.": 1, "conv1.": 1 }
+      : { "decoder.conv1.": 1, "decoder.head.": 4 ** resamples.length, "decoder.middle.": 1, "conv2.": 1 };
   let flops = 0;
   for (const [name, { shape }] of tensors) {
     if (!name.endsWith(".weight") || name.includes("time_conv")) continue;
     const end = Object.keys(ends).find((prefix) => name.startsWith(prefix));
-    const scale = name.startsWith(`${list}.`) ? scaleAt(Number(name.split(".")[2]), name.includes("resample")) : end === undefined ? 0 : ends[end]!;
+    const scale = name.startsWith(`${list}.`)
+      ? scaleAt(Number(name.split(".")[2]), name.includes("resample"))
+      : end === undefined
+        ? 0
+        : ends[end]!;
     const [out, into] = shape as [number, number];
     flops += 2 * out * into * shape[shape.length - 1]! * shape[shape.length - 2]! * scale * cells;
     if (scale > 0 && name.includes("to_qkv")) flops += 4 * (cells * scale) ** 2 * into;
@@ -135,19 +155,35 @@ function vaeFlops({ tensors }: Checkpoint, side: "encoder" | "decoder", cells: n
 test("a LoRA of rank 64 adds its two products on every module", () => {
   const checkpoint = published("transformer");
   const lora = published("lightning");
-  const modules = [...lora.tensors.keys()].flatMap((key) => (key.endsWith(".lora_up.weight") ? [key.slice(0, -".lora_up.weight".length)] : []));
-  const pairs = new Map(modules.map((name) => [name, { up: lora.tensors.get(`${name}.lora_up.weight`)!, down: lora.tensors.get(`${name}.lora_down.weight`)!, scale: 1 }]));
+  const modules = [...lora.tensors.keys()].flatMap((key) =>
+    key.endsWith(".lora_up.weight") ? [key.slice(0, -".lora_up.weight".length)] : [],
+  );
+  const pairs = new Map(
+    modules.map((name) => [
+      name,
+      {
+        up: lora.tensors.get(`${name}.lora_up.weight`)!,
+        down: lora.tensors.get(`${name}.lora_down.weight`)!,
+        scale: 1,
+      },
+    ]),
+  );
   const lengths = { text: 70, target: 400, reference: 300 };
-  const added = graphFlops(transformer(checkpoint, [{ name: "lora_strength.0", pairs }]), lengths) - graphFlops(transformer(checkpoint), lengths);
+  const added =
+    graphFlops(transformer(checkpoint, [{ name: "lora_strength.0", pairs }]), lengths) -
+    graphFlops(transformer(checkpoint), lengths);
   const byHand = linearFlops(lora, /to_[qkv]\.|to_out|img_mlp/, 700) + linearFlops(lora, /add_|txt_mlp/, 70);
   expect(Math.abs(added / byHand - 1)).toBeLessThan(CLOSE);
 });
 
-test.each(Object.entries(FILES) as [Layout, PublishedName][])("the assumed layout of a missing %s is that of the published file", (layout, name) => {
-  const assumed = [...published(layout).tensors].map(([key, { dtype, shape }]) => ({ name: key, dtype, shape }));
-  expect(assumed).toEqual(publishedTensors(name));
-  expect(Math.abs(fileBytes(assumed) / PUBLISHED[name].bytes - 1)).toBeLessThan(CLOSE);
-});
+test.each(Object.entries(FILES) as [Layout, PublishedName][])(
+  "the assumed layout of a missing %s is that of the published file",
+  (layout, name) => {
+    const assumed = [...published(layout).tensors].map(([key, { dtype, shape }]) => ({ name: key, dtype, shape }));
+    expect(assumed).toEqual(publishedTensors(name));
+    expect(Math.abs(fileBytes(assumed) / PUBLISHED[name].bytes - 1)).toBeLessThan(CLOSE);
+  },
+);
 
 test("a missing file of twice the bytes is assumed to be bfloat16, one of other bytes is not guessed", () => {
   const wide = assumedCheckpoint("transformer", { file: "bf16", bytes: 40_861_031_488 })!;
@@ -173,7 +209,12 @@ describe("a run", () => {
         profileFilePrefix: join(folder, "profile"),
         extra: { session: { model_external_initializers_file_folder_path: "/" } },
       });
-      const lengths: Readonly<Record<string, number>> = { target: 4, reference: 6, text: 5, "text+target+reference": 15 };
+      const lengths: Readonly<Record<string, number>> = {
+        target: 4,
+        reference: 6,
+        text: 5,
+        "text+target+reference": 15,
+      };
       const feeds = [...graph.inputs.values()].map(({ name, shape }) => {
         const dims = shape.map((dim) => (typeof dim === "number" ? dim : lengths[dim]!));
         return [name, new ort.Tensor("float32", new Float32Array(dims.reduce((a, b) => a * b, 1)), dims)] as const;
@@ -181,8 +222,14 @@ describe("a run", () => {
       await session.run(Object.fromEntries(feeds));
       session.endProfiling();
       const [profile] = await readdir(folder);
-      const events = JSON.parse(await readFile(join(folder, profile!), "utf8")) as { cat: string; name: string; ts: number }[];
-      const ran = events.filter(({ cat, name }) => cat === "Node" && name.endsWith("_kernel_time")).sort((a, b) => a.ts - b.ts);
+      const events = JSON.parse(await readFile(join(folder, profile!), "utf8")) as {
+        cat: string;
+        name: string;
+        ts: number;
+      }[];
+      const ran = events
+        .filter(({ cat, name }) => cat === "Node" && name.endsWith("_kernel_time"))
+        .sort((a, b) => a.ts - b.ts);
       expect(executionOrder(graph).map(({ name }) => `${name}_kernel_time`)).toEqual(ran.map(({ name }) => name));
     } finally {
       await rm(folder, { recursive: true, force: true });
@@ -191,8 +238,13 @@ describe("a run", () => {
 
   test("widens a weight just before its product: 60 blocks take no more memory than 2", () => {
     const checkpoint = published("transformer");
-    const few = { ...checkpoint, tensors: new Map([...checkpoint.tensors].filter(([name]) => !/^transformer_blocks\.([2-9]|\d\d)\./.test(name))) };
-    const memory = (each: Checkpoint) => runMemory(transformer(each), { text: 100, target: 256, reference: 256 }, { isFolded: false, scratch: () => 0 }).touched;
+    const few = {
+      ...checkpoint,
+      tensors: new Map([...checkpoint.tensors].filter(([name]) => !/^transformer_blocks\.([2-9]|\d\d)\./.test(name))),
+    };
+    const memory = (each: Checkpoint) =>
+      runMemory(transformer(each), { text: 100, target: 256, reference: 256 }, { isFolded: false, scratch: () => 0 })
+        .touched;
     expect(memory(checkpoint)).toBeLessThan(memory(few) * 1.1);
     expect(memory(checkpoint)).toBeLessThan(1e9);
     expect(weightBytes(transformer(checkpoint))).toBeGreaterThan(20e9);

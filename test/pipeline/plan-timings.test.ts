@@ -18,8 +18,16 @@ const folder = await mkdtemp(join(tmpdir(), "qedit-"));
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
 const TIMING: SessionTiming = {
-  at: "2026-11-22T04:44:39.372Z", network: "the transformer", device: "cpu", threads: 0, optimization: "none",
-  weightBytes: 1000, openSeconds: 2, runs: 4, flops: 8e9, seconds: 4,
+  at: "2026-11-22T04:44:39.372Z",
+  network: "the transformer",
+  device: "cpu",
+  threads: 0,
+  optimization: "none",
+  weightBytes: 1000,
+  openSeconds: 2,
+  runs: 4,
+  flops: 8e9,
+  seconds: 4,
 };
 
 describe("recorded timings", () => {
@@ -62,7 +70,11 @@ describe("recorded timings", () => {
     const path = join(folder, "shared.jsonl");
     const module = new URL("../../dist/pipeline/plan/timings.js", import.meta.url).href;
     const script = `const { recordTimings } = await import(${JSON.stringify(module)}); for (let i = 0; i < 50; i++) await recordTimings([${JSON.stringify(TIMING)}], ${JSON.stringify(path)});`;
-    const children = Array.from({ length: 4 }, () => spawn(process.execPath, ["--input-type=module", "-e", script], { cwd: fileURLToPath(new URL("../..", import.meta.url)) }));
+    const children = Array.from({ length: 4 }, () =>
+      spawn(process.execPath, ["--input-type=module", "-e", script], {
+        cwd: fileURLToPath(new URL("../..", import.meta.url)),
+      }),
+    );
     const codes = await Promise.all(children.map(async (child) => (await once(child, "exit"))[0]));
     expect(codes).toEqual([0, 0, 0, 0]);
     expect(await readTimings(path)).toHaveLength(200);
@@ -97,14 +109,24 @@ test("an engine that is measured tells the operations and seconds of each sessio
   const x = graph.input("x", "f32", ["rows", 6]);
   graph.output("y", gemm(x, graph.constant("f32", [5, 6], new Array<number>(30).fill(1))));
   const timings: SessionTiming[] = [];
-  const engine = measuredEngine(await directEngine({ provider: "cpu", index: 0, threads: 1 }), (timing) => timings.push(timing));
+  const engine = measuredEngine(await directEngine({ provider: "cpu", index: 0, threads: 1 }), (timing) =>
+    timings.push(timing),
+  );
   const session = await engine.open(await modelOf(graph, "full"));
   await engine.open(await modelOf(graph, "none"));
   for (const rows of [3, 4]) await session.run({ x: float32([rows, 6]) });
   expect(timings).toEqual([]);
   await engine.dispose();
   expect(timings).toHaveLength(1);
-  expect(timings[0]).toMatchObject({ network: "a product", device: "cpu", threads: 1, optimization: "full", runs: 2, flops: 2 * 7 * 5 * 6, weightBytes: 0 });
+  expect(timings[0]).toMatchObject({
+    network: "a product",
+    device: "cpu",
+    threads: 1,
+    optimization: "full",
+    runs: 2,
+    flops: 2 * 7 * 5 * 6,
+    weightBytes: 0,
+  });
   expect(timings[0]!.seconds).toBeGreaterThan(0);
   expect(timings[0]!.openSeconds).toBeGreaterThan(0);
 });

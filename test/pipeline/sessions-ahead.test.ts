@@ -7,7 +7,7 @@ import type { Engine, Model } from "../../src/engine/engine.js";
 import { QeditError } from "../../src/errors.js";
 import type { ProgressEvent } from "../../src/events.js";
 import { memory } from "../../src/pipeline/context.js";
-import { edit, editOptions, type EditSettings } from "../../src/pipeline/edit.js";
+import { type EditSettings, edit, editOptions } from "../../src/pipeline/edit.js";
 import { keptEngine } from "../../src/pipeline/kept-engine.js";
 import { readPictures } from "../../src/stages/pictures.js";
 import { temporaryFolder } from "../support/folder.js";
@@ -22,10 +22,23 @@ afterAll(async () => {
 });
 
 const PICTURES = await readPictures([fixture("images/cat.jpg")]);
-const TINY = Object.fromEntries(["vae", "textEncoder", "transformer"].map((role) => [role, fixture(`tiny/${role === "textEncoder" ? "text-encoder" : role}.safetensors`)]));
+const TINY = Object.fromEntries(
+  ["vae", "textEncoder", "transformer"].map((role) => [
+    role,
+    fixture(`tiny/${role === "textEncoder" ? "text-encoder" : role}.safetensors`),
+  ]),
+);
 // What a GPU computes in has no kernels on the CPU.
 const IN_FLOAT32 = { dtype: "float32", textDtype: "float32", vaeDtype: "float32" };
-const SETTINGS: EditSettings = { ...completeSettings(editOptions, new Map([["prompt", { value: "make it winter", layer: "flag", name: "--prompt" }]])), ...TINY, ...IN_FLOAT32, megapixels: 0.02, steps: 2, cfg: 1, seed: 42n };
+const SETTINGS: EditSettings = {
+  ...completeSettings(editOptions, new Map([["prompt", { value: "make it winter", layer: "flag", name: "--prompt" }]])),
+  ...TINY,
+  ...IN_FLOAT32,
+  megapixels: 0.02,
+  steps: 2,
+  cfg: 1,
+  seed: 42n,
+};
 
 const ROOMY = 24 * 1024 ** 3;
 /** Room for the transformer beside the libraries of CUDA, but not beside the vision tower, nor for the decoder beside the transformer. */
@@ -40,10 +53,20 @@ interface Watched extends Engine {
 }
 
 /** An engine that computes on the CPU what a GPU would be given. The language model, and the second step, wait for what `expected` says opens meanwhile. */
-function likeCuda({ expected = {}, fails = () => false }: { expected?: Readonly<Record<string, string>>; fails?: (model: Model, told: readonly string[]) => boolean }): Watched {
+function likeCuda({
+  expected = {},
+  fails = () => false,
+}: {
+  expected?: Readonly<Record<string, string>>;
+  fails?: (model: Model, told: readonly string[]) => boolean;
+}): Watched {
   const told: string[] = [];
   const came = async (event: string | undefined) => {
-    for (const start = performance.now(); event !== undefined && !told.includes(event) && performance.now() - start < PATIENCE; ) await new Promise((resolve) => setTimeout(resolve, 5));
+    for (
+      const start = performance.now();
+      event !== undefined && !told.includes(event) && performance.now() - start < PATIENCE;
+    )
+      await new Promise((resolve) => setTimeout(resolve, 5));
   };
   return {
     told,
@@ -77,12 +100,26 @@ interface How {
   readonly settings?: Partial<EditSettings>;
 }
 
-async function edited(inner: Engine, { vram, signal = new AbortController().signal, cache, settings = {} }: How): Promise<{ pixels: readonly number[]; events: ProgressEvent[] }> {
+async function edited(
+  inner: Engine,
+  { vram, signal = new AbortController().signal, cache, settings = {} }: How,
+): Promise<{ pixels: readonly number[]; events: ProgressEvent[] }> {
   const events: ProgressEvent[] = [];
   const emit = (event: ProgressEvent) => void events.push(event);
   const kept = keptEngine(inner, emit);
-  const context = { engine: kept, emit, signal, recall: memory(), cache: cache === undefined ? undefined : openCache(cache, Infinity), memory: async () => undefined, vram };
-  const { image } = await edit({ pictures: PICTURES, settings: { ...SETTINGS, ...settings }, keep: undefined }, context);
+  const context = {
+    engine: kept,
+    emit,
+    signal,
+    recall: memory(),
+    cache: cache === undefined ? undefined : openCache(cache, Infinity),
+    memory: async () => undefined,
+    vram,
+  };
+  const { image } = await edit(
+    { pictures: PICTURES, settings: { ...SETTINGS, ...settings }, keep: undefined },
+    context,
+  );
   return { pixels: Array.from(image.data as ArrayLike<number>), events };
 }
 
@@ -96,30 +133,53 @@ function inOrder(told: readonly string[], ...wanted: string[]): boolean {
 
 /** Everything that was opened was closed, and nothing twice. */
 function expectClosed({ told }: Watched): void {
-  const count = (what: string) => told.filter((event) => event.startsWith(what)).map((event) => event.slice(what.length)).sort();
+  const count = (what: string) =>
+    told
+      .filter((event) => event.startsWith(what))
+      .map((event) => event.slice(what.length))
+      .sort();
   expect(count("closed ")).toEqual(count("opened "));
 }
 
-const plansOf = (events: readonly ProgressEvent[]) => events.flatMap((event) => (event.kind === "plan" ? event.lines : [])).filter((line) => line.includes("opens during"));
+const plansOf = (events: readonly ProgressEvent[]) =>
+  events.flatMap((event) => (event.kind === "plan" ? event.lines : [])).filter((line) => line.includes("opens during"));
 
 test("the transformer opens while the prompt is encoded and the decoder while it is sampled, once each, for the same picture", async () => {
   const [plain, ahead] = [likeCuda({}), likeCuda({ expected: AHEAD })];
   const [wanted, given] = [await edited(plain, {}), await edited(ahead, { vram: ROOMY })];
-  expect(inOrder(ahead.told, "opening transformer", "running language model", "closed language model", "running transformer")).toBe(true);
-  expect(inOrder(ahead.told, "opening VAE decoder", "running transformer", "closed transformer", "running VAE decoder")).toBe(true);
-  expect(plansOf(given.events)).toEqual(["transformer: opens during encode-prompt, which it fits beside", "VAE decoder: opens during sample, which it fits beside"]);
-  expect([...ahead.told].filter((event) => event.startsWith("opening")).sort()).toEqual(plain.told.filter((event) => event.startsWith("opening")).sort());
+  expect(
+    inOrder(
+      ahead.told,
+      "opening transformer",
+      "running language model",
+      "closed language model",
+      "running transformer",
+    ),
+  ).toBe(true);
+  expect(
+    inOrder(ahead.told, "opening VAE decoder", "running transformer", "closed transformer", "running VAE decoder"),
+  ).toBe(true);
+  expect(plansOf(given.events)).toEqual([
+    "transformer: opens during encode-prompt, which it fits beside",
+    "VAE decoder: opens during sample, which it fits beside",
+  ]);
+  expect([...ahead.told].filter((event) => event.startsWith("opening")).sort()).toEqual(
+    plain.told.filter((event) => event.startsWith("opening")).sort(),
+  );
   expect(given.pixels).toEqual(wanted.pixels);
   expectClosed(ahead);
 });
 
-test.each([{ match: "comfyui" }, { keepSize: true }] as const)("the decoder opens ahead once also with %o", async (settings) => {
-  const ahead = likeCuda({ expected: AHEAD });
-  const { pixels } = await edited(ahead, { vram: ROOMY, settings });
-  expect(ahead.told.filter((event) => event === "opening VAE decoder")).toHaveLength(1);
-  expect(inOrder(ahead.told, "opening VAE decoder", "closed transformer", "running VAE decoder")).toBe(true);
-  expect(pixels).toEqual((await edited(likeCuda({}), { settings })).pixels);
-});
+test.each([{ match: "comfyui" }, { keepSize: true }] as const)(
+  "the decoder opens ahead once also with %o",
+  async (settings) => {
+    const ahead = likeCuda({ expected: AHEAD });
+    const { pixels } = await edited(ahead, { vram: ROOMY, settings });
+    expect(ahead.told.filter((event) => event === "opening VAE decoder")).toHaveLength(1);
+    expect(inOrder(ahead.told, "opening VAE decoder", "closed transformer", "running VAE decoder")).toBe(true);
+    expect(pixels).toEqual((await edited(likeCuda({}), { settings })).pixels);
+  },
+);
 
 test("what does not fit beside it, or without a limit may not, opens when its turn comes", async () => {
   for (const vram of [NARROW, undefined]) {
@@ -127,24 +187,42 @@ test("what does not fit beside it, or without a limit may not, opens when its tu
     const { events } = await edited(each, vram === undefined ? {} : { vram });
     expect(plansOf(events)).toEqual([]);
     // One network after the other.
-    const names = each.told.map((event) => /VAE encoder|vision tower|language model|modulation|transformer|VAE decoder/.exec(event)![0]);
-    expect(names.filter((name, index) => name !== names[index - 1])).toEqual(["VAE encoder", "vision tower", "language model", "modulation", "transformer", "VAE decoder"]);
+    const names = each.told.map(
+      (event) => /VAE encoder|vision tower|language model|modulation|transformer|VAE decoder/.exec(event)![0],
+    );
+    expect(names.filter((name, index) => name !== names[index - 1])).toEqual([
+      "VAE encoder",
+      "vision tower",
+      "language model",
+      "modulation",
+      "transformer",
+      "VAE decoder",
+    ]);
     expectClosed(each);
   }
 });
 
 test("what cannot open ahead opens when its turn comes, for the same picture", async () => {
-  const failing = likeCuda({ expected: { "language model": "opening transformer" }, fails: ({ name }, told) => name === "the transformer" && !told.includes("closed language model") });
+  const failing = likeCuda({
+    expected: { "language model": "opening transformer" },
+    fails: ({ name }, told) => name === "the transformer" && !told.includes("closed language model"),
+  });
   const { pixels, events } = await edited(failing, { vram: ROOMY });
   expect(pixels).toEqual((await edited(likeCuda({}), {})).pixels);
   expect(failing.told.filter((event) => event === "opening transformer")).toHaveLength(2);
-  expect(events.flatMap((event) => (event.kind === "detail" ? [event.text] : []))).toContainEqual(expect.stringMatching(/^transformer opens when it is wanted, not before: .*out of memory$/));
+  expect(events.flatMap((event) => (event.kind === "detail" ? [event.text] : []))).toContainEqual(
+    expect.stringMatching(/^transformer opens when it is wanted, not before: .*out of memory$/),
+  );
   expect(events.filter(({ kind }) => kind === "warning")).toEqual([]);
   expectClosed(failing);
 });
 
 test("out of memory beside what is open ahead closes that, and tries once more", async () => {
-  const failing = likeCuda({ expected: AHEAD, fails: ({ name }, told) => name === "the language model" && told.includes("opened transformer") && !told.includes("closed transformer") });
+  const failing = likeCuda({
+    expected: AHEAD,
+    fails: ({ name }, told) =>
+      name === "the language model" && told.includes("opened transformer") && !told.includes("closed transformer"),
+  });
   // Only the vision tower gives the transformer the time to open first.
   const waiting: Engine = {
     ...failing,
@@ -154,14 +232,27 @@ test("out of memory beside what is open ahead closes that, and tries once more",
       return {
         ...session,
         async run(feeds) {
-          for (const start = performance.now(); !failing.told.includes("opened transformer") && performance.now() - start < PATIENCE; ) await new Promise((resolve) => setTimeout(resolve, 5));
+          for (
+            const start = performance.now();
+            !failing.told.includes("opened transformer") && performance.now() - start < PATIENCE;
+          )
+            await new Promise((resolve) => setTimeout(resolve, 5));
           return session.run(feeds);
         },
       };
     },
   };
   const { pixels } = await edited(waiting, { vram: ROOMY });
-  expect(inOrder(failing.told, "opened transformer", "opening language model", "closed transformer", "opening language model", "opening transformer")).toBe(true);
+  expect(
+    inOrder(
+      failing.told,
+      "opened transformer",
+      "opening language model",
+      "closed transformer",
+      "opening language model",
+      "opening transformer",
+    ),
+  ).toBe(true);
   expect(pixels).toEqual((await edited(likeCuda({}), {})).pixels);
   expectClosed(failing);
 });

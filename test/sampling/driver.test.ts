@@ -1,15 +1,23 @@
 import { describe, expect, test } from "vitest";
-import { sampleLatent, samplingSigmas, type SamplingInput, type SamplingSettings } from "../../src/sampling/driver.js";
+import { type SamplingInput, type SamplingSettings, sampleLatent, samplingSigmas } from "../../src/sampling/driver.js";
 import type { Velocity } from "../../src/sampling/guidance.js";
 import { randn } from "../../src/sampling/noise.js";
-import { SAMPLER_NAMES } from "../../src/sampling/samplers.js";
 import type { StepEvent } from "../../src/sampling/sampler.js";
+import { SAMPLER_NAMES } from "../../src/sampling/samplers.js";
 import { float32 } from "../../src/tensor.js";
 import { ramp, toyVelocity } from "./toy.js";
 
 const SHAPE = [1, 2, 3, 5];
 const COUNT = 30;
-const SETTINGS: SamplingSettings = { sampler: "euler", scheduler: "simple", steps: 4, denoise: 1, shift: 3, cfg: 1, seed: 5n };
+const SETTINGS: SamplingSettings = {
+  sampler: "euler",
+  scheduler: "simple",
+  steps: 4,
+  denoise: 1,
+  shift: 3,
+  cfg: 1,
+  seed: 5n,
+};
 const INPUT: SamplingInput = { latent: float32(SHAPE, ramp(COUNT, 7, 30)), mean: [0.5, -0.25], std: [2, 4] };
 const toy = toyVelocity(COUNT);
 
@@ -52,7 +60,12 @@ describe("sampleLatent", () => {
   test.each(SAMPLER_NAMES)("%s tells of every step once, in order", async (sampler) => {
     const events: StepEvent[] = [];
     await sampleLatent(toy, { ...SETTINGS, sampler }, { ...INPUT, onStep: (event) => events.push(event) });
-    expect(events.map(({ step, total }) => [step, total])).toEqual([[1, 4], [2, 4], [3, 4], [4, 4]]);
+    expect(events.map(({ step, total }) => [step, total])).toEqual([
+      [1, 4],
+      [2, 4],
+      [3, 4],
+      [4, 4],
+    ]);
   });
 
   test.each(SAMPLER_NAMES)("%s leaves the latent and the model's answers as they were", async (sampler) => {
@@ -90,7 +103,9 @@ describe("sampleLatent", () => {
   });
 
   test("refuses one step of uni_pc, which would give noise", async () => {
-    await expect(sampleLatent(toy, { ...SETTINGS, sampler: "uni_pc", steps: 1 }, INPUT)).rejects.toMatchObject({ code: "QEDIT_E_USAGE" });
+    await expect(sampleLatent(toy, { ...SETTINGS, sampler: "uni_pc", steps: 1 }, INPUT)).rejects.toMatchObject({
+      code: "QEDIT_E_USAGE",
+    });
   });
 });
 

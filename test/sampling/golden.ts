@@ -16,5 +16,9 @@ export function unpacked(text: string): Float32Array {
 /** Largest absolute difference of two vectors; infinite when their lengths differ or a value is not a number. */
 export function maxDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
   if (a.length !== b.length) return Infinity;
-  return Array.from(a).reduce((max, value, i) => (Math.abs(value - b[i]!) <= max ? max : Number.isNaN(value - b[i]!) ? Infinity : Math.abs(value - b[i]!)), 0);
+  return Array.from(a).reduce(
+    (max, value, i) =>
+      Math.abs(value - b[i]!) <= max ? max : Number.isNaN(value - b[i]!) ? Infinity : Math.abs(value - b[i]!),
+    0,
+  );
 }

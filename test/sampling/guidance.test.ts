@@ -39,7 +39,11 @@ describe("guidedDenoise", () => {
   });
 
   test("CFGNorm multiplies by its strength, also at cfg 1", async () => {
-    const denoised = await guidedDenoise(towards({ positive: POSITIVE, negative: POSITIVE }), { cfg: 1, cfgNorm: 0.5, channels: 2 })(X, 1);
+    const denoised = await guidedDenoise(towards({ positive: POSITIVE, negative: POSITIVE }), {
+      cfg: 1,
+      cfgNorm: 0.5,
+      channels: 2,
+    })(X, 1);
     expect(Array.from(denoised)).toEqual([1.5, 0.5, 0, 2, 0, 0]);
   });
 });

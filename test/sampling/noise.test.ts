@@ -19,15 +19,21 @@ interface Path {
 
 describe("randn", () => {
   test("gives the bits of torch.randn for seed 42 on a 1024 by 1024 picture", () => {
-    const first = [1.9269152879714966, 1.4872840642929077, 0.9007171988487244, -2.1055209636688232, 0.6784184575080872, -1.2345448732376099, -0.04306747764348984, -1.6046669483184814];
+    const first = [
+      1.9269152879714966, 1.4872840642929077, 0.9007171988487244, -2.1055209636688232, 0.6784184575080872,
+      -1.2345448732376099, -0.04306747764348984, -1.6046669483184814,
+    ];
     expect(Array.from(randn(42, 16 * 128 * 128).subarray(0, 8))).toEqual(first);
   });
 
-  test.each(golden<Draws>("noise").cases)("continues the stream of seed $seed after draws of $counts as torch.Generator does", ({ seed, counts, last }) => {
-    const draw = noiseStream(BigInt(seed));
-    const drawn = counts.map((count) => draw(count));
-    expect(maxDifference(drawn.at(-1)!, unpacked(last))).toBe(TOLERANCE.exact);
-  });
+  test.each(golden<Draws>("noise").cases)(
+    "continues the stream of seed $seed after draws of $counts as torch.Generator does",
+    ({ seed, counts, last }) => {
+      const draw = noiseStream(BigInt(seed));
+      const drawn = counts.map((count) => draw(count));
+      expect(maxDifference(drawn.at(-1)!, unpacked(last))).toBe(TOLERANCE.exact);
+    },
+  );
 
   test("looks at the low 32 bits of the seed only", () => {
     expect(randn(2n ** 32n + 5n, 32)).toEqual(randn(5, 32));
@@ -51,13 +57,21 @@ describe("seedSequence", () => {
 });
 
 describe("brownianNoise", () => {
-  test.each(golden<Path>("brownian").cases)("gives torchsde's increments for seed $seed over $sigmas", ({ seed, sigmas, noise }) => {
-    const levels = sigmas.map(Math.fround);
-    const path = brownianNoise({ seed: BigInt(seed), count: 24, low: Math.min(...levels), high: Math.max(...levels) });
-    noise.forEach((expected, i) => {
-      expect(maxDifference(path(levels[i]!, levels[i + 1]!), unpacked(expected))).toBe(TOLERANCE.exact);
-    });
-  });
+  test.each(golden<Path>("brownian").cases)(
+    "gives torchsde's increments for seed $seed over $sigmas",
+    ({ seed, sigmas, noise }) => {
+      const levels = sigmas.map(Math.fround);
+      const path = brownianNoise({
+        seed: BigInt(seed),
+        count: 24,
+        low: Math.min(...levels),
+        high: Math.max(...levels),
+      });
+      noise.forEach((expected, i) => {
+        expect(maxDifference(path(levels[i]!, levels[i + 1]!), unpacked(expected))).toBe(TOLERANCE.exact);
+      });
+    },
+  );
 
   test("has variance 1 for a stretch of any length", () => {
     const path = brownianNoise({ seed: 1n, count: 4096, low: 0.01, high: 1 });

@@ -1,11 +1,11 @@
 import { describe, expect, test } from "vitest";
-import { sampleLatent, type SamplingSettings } from "../../src/sampling/driver.js";
+import { type SamplingSettings, sampleLatent } from "../../src/sampling/driver.js";
 import { SAMPLER_NAMES, samplerNamed } from "../../src/sampling/samplers.js";
+import { float32 } from "../../src/tensor.js";
 import { golden, maxDifference, unpacked } from "./golden.js";
 import { TOLERANCE } from "./tolerances.js";
 import { ramp, toyVelocity } from "./toy.js";
 import { MEAN, STD } from "./wan-latents.js";
-import { float32 } from "../../src/tensor.js";
 
 interface Case extends Omit<SamplingSettings, "cfgNorm" | "seed"> {
   norm: number | null;
@@ -20,21 +20,35 @@ describe("samplers", () => {
     expect(new Set(cases.map(({ sampler }) => sampler))).toEqual(new Set(SAMPLER_NAMES));
   });
 
-  test.each(cases)("$sampler reaches ComfyUI's latent in $steps steps of $scheduler, shift $shift, denoise $denoise, cfg $cfg, norm $norm", async ({ norm, samples, ...settings }) => {
-    // the golden version of ComfyUI starts the samplers' noise from the seed itself
-    const own = { ...settings, seed: BigInt(seed), noiseSeedOffset: 0, ...(norm !== null && { cfgNorm: norm }) } as const;
-    const latent = float32(shape, ramp(COUNT, 15485863, 2000));
-    const out = await sampleLatent(toyVelocity(COUNT), own, { latent, mean: MEAN, std: STD });
-    expect(out.shape).toEqual(shape);
-    expect(maxDifference(out.data, unpacked(samples))).toBeLessThanOrEqual(TOLERANCE.run);
-  });
+  test.each(cases)(
+    "$sampler reaches ComfyUI's latent in $steps steps of $scheduler, shift $shift, denoise $denoise, cfg $cfg, norm $norm",
+    async ({ norm, samples, ...settings }) => {
+      // the golden version of ComfyUI starts the samplers' noise from the seed itself
+      const own = {
+        ...settings,
+        seed: BigInt(seed),
+        noiseSeedOffset: 0,
+        ...(norm !== null && { cfgNorm: norm }),
+      } as const;
+      const latent = float32(shape, ramp(COUNT, 15485863, 2000));
+      const out = await sampleLatent(toyVelocity(COUNT), own, { latent, mean: MEAN, std: STD });
+      expect(out.shape).toEqual(shape);
+      expect(maxDifference(out.data, unpacked(samples))).toBeLessThanOrEqual(TOLERANCE.run);
+    },
+  );
 
   test("answer an unknown name with all names and the nearest one", () => {
-    const error = { code: "QEDIT_E_USAGE", message: expect.stringContaining("euler, heun"), hint: 'Did you mean "dpmpp_2m"?' };
+    const error = {
+      code: "QEDIT_E_USAGE",
+      message: expect.stringContaining("euler, heun"),
+      hint: 'Did you mean "dpmpp_2m"?',
+    };
     expect(() => samplerNamed("dpmp_2m")).toThrow(expect.objectContaining(error));
   });
 
   test("offer no guess for a name that is far from all", () => {
-    expect(() => samplerNamed("constructor")).toThrow(expect.objectContaining({ code: "QEDIT_E_USAGE", hint: undefined }));
+    expect(() => samplerNamed("constructor")).toThrow(
+      expect.objectContaining({ code: "QEDIT_E_USAGE", hint: undefined }),
+    );
   });
 });

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { symmetricBetaQuantile } from "../../src/sampling/inverse-beta.js";
-import { SCHEDULER_NAMES, runSigmas, scheduleSigmas } from "../../src/sampling/schedules.js";
-import { sigmaTable } from "../../src/sampling/sigma-table.js";
 import { samplerNamed } from "../../src/sampling/samplers.js";
+import { runSigmas, SCHEDULER_NAMES, scheduleSigmas } from "../../src/sampling/schedules.js";
+import { sigmaTable } from "../../src/sampling/sigma-table.js";
 import { golden, maxDifference } from "./golden.js";
 import { TOLERANCE } from "./tolerances.js";
 
@@ -30,7 +30,17 @@ const KNOWN: readonly (readonly [string, number, readonly number[]])[] = [
 
 describe("scheduleSigmas", () => {
   test("knows ComfyUI's nine schedulers, in its order", () => {
-    expect(SCHEDULER_NAMES).toEqual(["simple", "sgm_uniform", "karras", "exponential", "ddim_uniform", "beta", "normal", "linear_quadratic", "kl_optimal"]);
+    expect(SCHEDULER_NAMES).toEqual([
+      "simple",
+      "sgm_uniform",
+      "karras",
+      "exponential",
+      "ddim_uniform",
+      "beta",
+      "normal",
+      "linear_quadratic",
+      "kl_optimal",
+    ]);
   });
 
   test.each(KNOWN)("%s gives the known levels for %i steps", (name, steps, known) => {
@@ -44,42 +54,64 @@ describe("scheduleSigmas", () => {
   test("picks the published entries for 20 steps of beta", () => {
     const { sigmas } = sigmaTable(3);
     const indexes = [999, 986, 959, 922, 876, 823, 765, 703, 637, 569, 500, 430, 362, 296, 234, 176, 123, 77, 40, 13];
-    expect(Array.from(scheduleSigmas("beta", sigmaTable(3), 20))).toEqual([...indexes.map((index) => sigmas[index]), 0]);
+    expect(Array.from(scheduleSigmas("beta", sigmaTable(3), 20))).toEqual([
+      ...indexes.map((index) => sigmas[index]),
+      0,
+    ]);
   });
 
   test("refuses one step of kl_optimal, which would divide by zero", () => {
-    expect(() => scheduleSigmas("kl_optimal", sigmaTable(3), 1)).toThrow(expect.objectContaining({ code: "QEDIT_E_USAGE" }));
+    expect(() => scheduleSigmas("kl_optimal", sigmaTable(3), 1)).toThrow(
+      expect.objectContaining({ code: "QEDIT_E_USAGE" }),
+    );
   });
 
   test.each([0, -1, 2.5, NaN])("refuses %d steps", (steps) => {
-    expect(() => scheduleSigmas("simple", sigmaTable(3), steps)).toThrow(expect.objectContaining({ code: "QEDIT_E_USAGE" }));
+    expect(() => scheduleSigmas("simple", sigmaTable(3), steps)).toThrow(
+      expect.objectContaining({ code: "QEDIT_E_USAGE" }),
+    );
   });
 
   test("answers an unknown scheduler with all names and the nearest one", () => {
-    const error = { code: "QEDIT_E_USAGE", message: expect.stringContaining("simple, sgm_uniform"), hint: 'Did you mean "karras"?' };
+    const error = {
+      code: "QEDIT_E_USAGE",
+      message: expect.stringContaining("simple, sgm_uniform"),
+      hint: 'Did you mean "karras"?',
+    };
     expect(() => scheduleSigmas("kerras", sigmaTable(3), 4)).toThrow(expect.objectContaining(error));
   });
 });
 
 describe("runSigmas", () => {
-  test.each(["simple", "sgm_uniform", "karras", "exponential", "ddim_uniform", "beta", "normal", "linear_quadratic", "kl_optimal"])(
-    "gives ComfyUI's levels for every golden run of %s",
-    (scheduler) => {
-      const cases = golden<Case>("sigmas").cases.filter((one) => one.scheduler === scheduler);
-      expect(cases.length).toBeGreaterThan(30);
-      for (const { sampler, shift, sigmas, ...length } of cases) {
-        const own = runSigmas(sigmaTable(shift), { ...length, spareStep: samplerNamed(sampler).spareStep });
-        expect(maxDifference(own, sigmas), JSON.stringify({ shift, sampler, ...length })).toBeLessThanOrEqual(TOLERANCE.sigmas);
-      }
-    },
-  );
+  test.each([
+    "simple",
+    "sgm_uniform",
+    "karras",
+    "exponential",
+    "ddim_uniform",
+    "beta",
+    "normal",
+    "linear_quadratic",
+    "kl_optimal",
+  ])("gives ComfyUI's levels for every golden run of %s", (scheduler) => {
+    const cases = golden<Case>("sigmas").cases.filter((one) => one.scheduler === scheduler);
+    expect(cases.length).toBeGreaterThan(30);
+    for (const { sampler, shift, sigmas, ...length } of cases) {
+      const own = runSigmas(sigmaTable(shift), { ...length, spareStep: samplerNamed(sampler).spareStep });
+      expect(maxDifference(own, sigmas), JSON.stringify({ shift, sampler, ...length })).toBeLessThanOrEqual(
+        TOLERANCE.sigmas,
+      );
+    }
+  });
 
   test("gives no levels at denoise 0", () => {
     expect(runSigmas(sigmaTable(3), { scheduler: "simple", steps: 4, denoise: 0, spareStep: false })).toHaveLength(0);
   });
 
   test.each([-0.1, 1.5, NaN])("refuses denoise %d", (denoise) => {
-    expect(() => runSigmas(sigmaTable(3), { scheduler: "simple", steps: 4, denoise, spareStep: false })).toThrow(expect.objectContaining({ code: "QEDIT_E_USAGE" }));
+    expect(() => runSigmas(sigmaTable(3), { scheduler: "simple", steps: 4, denoise, spareStep: false })).toThrow(
+      expect.objectContaining({ code: "QEDIT_E_USAGE" }),
+    );
   });
 });
 
@@ -101,6 +133,7 @@ describe("symmetricBetaQuantile", () => {
   });
 
   test("is sin² for a = 1/2, the arcsine distribution", () => {
-    for (const p of [0.01, 0.3, 0.7, 0.99]) expect(symmetricBetaQuantile(p, 0.5)).toBeCloseTo(Math.sin((Math.PI * p) / 2) ** 2, 14);
+    for (const p of [0.01, 0.3, 0.7, 0.99])
+      expect(symmetricBetaQuantile(p, 0.5)).toBeCloseTo(Math.sin((Math.PI * p) / 2) ** 2, 14);
   });
 });

@@ -5,7 +5,7 @@ import { directEngine } from "../../src/engine/direct.js";
 import type { Engine, Model } from "../../src/engine/engine.js";
 import { QeditError } from "../../src/errors.js";
 import type { ProgressEvent } from "../../src/events.js";
-import { Graph } from "../../src/graph/graph.js";
+import type { Graph } from "../../src/graph/graph.js";
 import { transformerConfig } from "../../src/models/qwen-image/config.js";
 import { weightBytes } from "../../src/pipeline/plan/graph-cost.js";
 import { planNetwork } from "../../src/stages/memory-plan.js";
@@ -24,9 +24,17 @@ afterAll(async () => {
   await paired.dispose();
 });
 
-const file = await readNetworkFile(fixture("tiny/transformer-bf16.safetensors"), { name: "transformer", option: "--transformer" });
+const file = await readNetworkFile(fixture("tiny/transformer-bf16.safetensors"), {
+  name: "transformer",
+  option: "--transformer",
+});
 const config = transformerConfig(numbersOf(file.checkpoint), file.config);
-const conditions = { shape: [1, 16, 6, 8], references: [numbers([1, 16, 4, 10], 2)], embeds: { positive: numbers([1, 7, config.textWidth], 3), negative: numbers([1, 5, config.textWidth], 4) }, config };
+const conditions = {
+  shape: [1, 16, 6, 8],
+  references: [numbers([1, 16, 4, 10], 2)],
+  embeds: { positive: numbers([1, 7, config.textWidth], 3), negative: numbers([1, 5, config.textWidth], 4) },
+  config,
+};
 const SIGMAS = [1, 0.75, 0.5];
 const run = { file, config, compute: "f32", loras: [], sigmas: SIGMAS, lengths: tokenLengths(conditions) } as const;
 const needs = transformerNeeds(run, CPU);
@@ -57,7 +65,10 @@ function watched(engine: Engine, fails: (model: Model, open: number) => boolean 
       if (fails(model, held.size)) throw new QeditError("QEDIT_E_MEMORY", `Cannot open ${model.name}: out of memory`);
       const key = { ...model };
       held.add(key);
-      most = Math.max(most, [...held].reduce((sum, { graph }) => sum + weightBytes(graph as Graph), 0));
+      most = Math.max(
+        most,
+        [...held].reduce((sum, { graph }) => sum + weightBytes(graph as Graph), 0),
+      );
       const session = await engine.open(model);
       told.push(`opened ${name}`);
       return {
@@ -77,14 +88,19 @@ function watched(engine: Engine, fails: (model: Model, open: number) => boolean 
   };
 }
 
-async function velocities(engine: Engine, vram: number | undefined, signal = new AbortController().signal): Promise<{ data: Float32Array[]; events: ProgressEvent[] }> {
+async function velocities(
+  engine: Engine,
+  vram: number | undefined,
+  signal = new AbortController().signal,
+): Promise<{ data: Float32Array[]; events: ProgressEvent[] }> {
   const events: ProgressEvent[] = [];
   const context = { engine, emit: (event: ProgressEvent) => void events.push(event), signal, vram };
   const latent = numbers([1, 16, 6, 8], 1);
   const data = await withTransformer(run, context, async (opened) => {
     const velocity = velocityOf(opened, conditions);
     const each: Float32Array[] = [];
-    for (const sigma of SIGMAS) for (const which of ["positive", "negative"] as const) each.push(await velocity(latent.data, sigma, which));
+    for (const sigma of SIGMAS)
+      for (const which of ["positive", "negative"] as const) each.push(await velocity(latent.data, sigma, which));
     return each;
   });
   return { data, events };
@@ -106,7 +122,20 @@ test("the next group opens while one computes, and the numbers are those of the 
   for (const engine of [direct, paired]) {
     const each = watched(engine);
     expectSame((await velocities(each, BOTH)).data, whole.data);
-    expect(inOrder(each.told, "running 0", "opening 1", "ran 0", "closed 0", "running 1", "opening 2", "ran 1", "closed 1", "running 2")).toBe(true);
+    expect(
+      inOrder(
+        each.told,
+        "running 0",
+        "opening 1",
+        "ran 0",
+        "closed 0",
+        "running 1",
+        "opening 2",
+        "ran 1",
+        "closed 1",
+        "running 2",
+      ),
+    ).toBe(true);
     expect(each.told.filter((event) => event.startsWith("opening"))).toHaveLength(3 * SIGMAS.length);
   }
 });
@@ -133,7 +162,11 @@ test("a group that cannot open ahead opens when its turn comes, and so do the ot
   const { data, events } = await velocities(engine, BOTH);
   expectSame(data, (await velocities(direct, undefined)).data);
   expect(events.filter(({ kind }) => kind === "warning")).toEqual([]);
-  expect(events.flatMap((event) => (event.kind === "detail" ? [event.text] : []))).toEqual([expect.stringMatching(/^the transformer, blocks 1 to 1 is opened when its turn comes, and so are the others: .*out of memory$/)]);
+  expect(events.flatMap((event) => (event.kind === "detail" ? [event.text] : []))).toEqual([
+    expect.stringMatching(
+      /^the transformer, blocks 1 to 1 is opened when its turn comes, and so are the others: .*out of memory$/,
+    ),
+  ]);
   expect(engine.told.filter((event) => event.startsWith("opening"))).toHaveLength(3 * SIGMAS.length + 1);
 });
 

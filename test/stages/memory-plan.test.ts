@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { transformerConfig } from "../../src/models/qwen-image/config.js";
 import { languageConfig } from "../../src/models/qwen2.5-vl/config.js";
-import { describeNetworkPlan, planNetwork, smallerPlan, type NetworkPlan } from "../../src/stages/memory-plan.js";
+import { describeNetworkPlan, type NetworkPlan, planNetwork, smallerPlan } from "../../src/stages/memory-plan.js";
 import { numbersOf } from "../../src/stages/network-file.js";
 import { languageNeeds } from "../../src/stages/open-language-model.js";
 import { transformerNeeds } from "../../src/stages/open-transformer.js";
@@ -17,19 +17,30 @@ const TEN = { network: "net", layers: new Array<number>(10).fill(100), activatio
 
 /** Groups cover every layer once, in order. */
 function expectWhole({ groups }: NetworkPlan, layers: number): void {
-  expect(groups.flatMap(({ from, to }) => Array.from({ length: to - from }, (_, index) => from + index))).toEqual(Array.from({ length: layers }, (_, index) => index));
+  expect(groups.flatMap(({ from, to }) => Array.from({ length: to - from }, (_, index) => from + index))).toEqual(
+    Array.from({ length: layers }, (_, index) => index),
+  );
 }
 
 test("a network that fits, or has no limit, is open whole", () => {
   for (const budget of [undefined, 1050, 5000]) {
-    expect(planNetwork(TEN, budget)).toMatchObject({ groups: [{ from: 0, to: 10, bytes: 1000, isResident: true }], peak: 1050, isOverBudget: false });
+    expect(planNetwork(TEN, budget)).toMatchObject({
+      groups: [{ from: 0, to: 10, bytes: 1000, isResident: true }],
+      peak: 1050,
+      isOverBudget: false,
+    });
   }
 });
 
 test("what does not fit streams beside as many layers as can stay", () => {
   const plan = planNetwork(TEN, 1049);
   expectWhole(plan, 10);
-  expect(plan.groups.map(({ from, to, isResident }) => [from, to, isResident])).toEqual([[0, 5, true], [5, 7, false], [7, 9, false], [9, 10, false]]);
+  expect(plan.groups.map(({ from, to, isResident }) => [from, to, isResident])).toEqual([
+    [0, 5, true],
+    [5, 7, false],
+    [7, 9, false],
+    [9, 10, false],
+  ]);
   // Two layers compute while two open; the session that stays keeps what its runs took.
   expect(plan).toMatchObject({ opensAhead: true, peak: 500 + 200 + 200 + 2 * 50 });
 });
@@ -38,7 +49,9 @@ test("the group that computes and the one that opens are both in the plan, where
   const room = planNetwork(TEN, 250);
   expect(room).toMatchObject({ opensAhead: true, peak: 100 + 100 + 50, isOverBudget: false });
   expect(planNetwork(TEN, 249)).toMatchObject({ opensAhead: false, peak: 100 + 50 });
-  expect(describeNetworkPlan(room)).toBe("net: 1 KiB of weights, 0 of 10 layers stay open, the others 1 at a time while the next open; 1 KiB at most");
+  expect(describeNetworkPlan(room)).toBe(
+    "net: 1 KiB of weights, 0 of 10 layers stay open, the others 1 at a time while the next open; 1 KiB at most",
+  );
 });
 
 test("a plan never takes more than its budget while the smallest groups fit in it", () => {
@@ -73,7 +86,10 @@ function transformer() {
   const checkpoint = published("qwen_image_edit_2509_fp8_e4m3fn");
   const file = { checkpoint, config: {}, identity: "", name: "" };
   const config = transformerConfig(numbersOf(checkpoint), {});
-  return transformerNeeds({ file, config, compute: "bf16", loras: [], lengths: { text: 250, target: 4096, reference: 4096 } }, CUDA);
+  return transformerNeeds(
+    { file, config, compute: "bf16", loras: [], lengths: { text: 250, target: 4096, reference: 4096 } },
+    CUDA,
+  );
 }
 
 test("the published transformer without its modulation is resident in 24 GiB, and streams in less", () => {
@@ -102,7 +118,10 @@ test("a run of the published transformer at 1024² takes what its widest layers 
 test("the published text encoder is resident in 12 GiB and streams in 6", () => {
   const checkpoint = published("qwen_2.5_vl_7b_fp8_scaled");
   const file = { checkpoint, config: {}, identity: "", name: "" };
-  const needs = languageNeeds({ file, config: languageConfig(numbersOf(checkpoint), {}), compute: "f32", tokens: 515 }, CUDA);
+  const needs = languageNeeds(
+    { file, config: languageConfig(numbersOf(checkpoint), {}), compute: "f32", tokens: 515 },
+    CUDA,
+  );
   expect(planNetwork(needs, 12 * GIB).groups).toHaveLength(1);
   const plan = planNetwork(needs, 6 * GIB);
   expectWhole(plan, 28);

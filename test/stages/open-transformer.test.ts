@@ -22,7 +22,16 @@ import { scaledError, TOLERANCE } from "../parity/table.js";
 import { fixture } from "../support/golden.js";
 
 const CPU = { provider: "cpu", index: 0, threads: 1 } as const;
-const SAMPLING = { sampler: "euler", scheduler: "simple", steps: 4, denoise: 1, shift: 3, cfg: 2.5, cfgNorm: 1, seed: 42n };
+const SAMPLING = {
+  sampler: "euler",
+  scheduler: "simple",
+  steps: 4,
+  denoise: 1,
+  shift: 3,
+  cfg: 2.5,
+  cfgNorm: 1,
+  seed: 42n,
+};
 
 const folder = await mkdtemp(join(tmpdir(), "qedit-transformer-"));
 const direct = await directEngine(CPU);
@@ -39,7 +48,10 @@ function likeCuda(isTooLarge: (model: Model) => boolean = () => false): Engine &
     device: { provider: "cuda", index: 0, threads: 1 },
     async open(model) {
       opened.push(model.name);
-      if (isTooLarge(model)) throw new QeditError("QEDIT_E_MEMORY", `Cannot open ${model.name} on cuda:0: out of memory`, { hint: "Try a smaller picture: --megapixels 0.5" });
+      if (isTooLarge(model))
+        throw new QeditError("QEDIT_E_MEMORY", `Cannot open ${model.name} on cuda:0: out of memory`, {
+          hint: "Try a smaller picture: --megapixels 0.5",
+        });
       return direct.open(model);
     },
     dispose: async () => {},
@@ -55,19 +67,44 @@ interface How {
   readonly sampling?: Partial<typeof SAMPLING>;
 }
 
-async function sampled({ engine = direct, vram, modulationFolder, lora = [], transformer = "transformer", sampling: changed = {} }: How): Promise<{ data: Float32Array; events: ProgressEvent[] }> {
-  const file = await readNetworkFile(fixture(`tiny/${transformer}.safetensors`), { name: "transformer", option: "--transformer" });
+async function sampled({
+  engine = direct,
+  vram,
+  modulationFolder,
+  lora = [],
+  transformer = "transformer",
+  sampling: changed = {},
+}: How): Promise<{ data: Float32Array; events: ProgressEvent[] }> {
+  const file = await readNetworkFile(fixture(`tiny/${transformer}.safetensors`), {
+    name: "transformer",
+    option: "--transformer",
+  });
   const config = transformerConfig(numbersOf(file.checkpoint), file.config);
   const loras = await matchLoras({ lora, strictLora: true }, file.checkpoint);
   const [latent, reference] = [numbers([1, 16, 6, 8], 1), numbers([1, 16, 4, 10], 2)];
   const embeds = { positive: numbers([1, 7, config.textWidth], 3), negative: numbers([1, 5, config.textWidth], 4) };
   const conditions = { shape: latent.shape, references: [reference], embeds, config };
   const sampling = { ...SAMPLING, ...changed };
-  const run = { file, config, compute: "f32", loras, sigmas: await evaluatedSigmas(sampling), lengths: tokenLengths(conditions) } as const;
+  const run = {
+    file,
+    config,
+    compute: "f32",
+    loras,
+    sigmas: await evaluatedSigmas(sampling),
+    lengths: tokenLengths(conditions),
+  } as const;
   const events: ProgressEvent[] = [];
-  const context = { engine, emit: (event: ProgressEvent) => void events.push(event), signal: new AbortController().signal, vram, modulationFolder };
+  const context = {
+    engine,
+    emit: (event: ProgressEvent) => void events.push(event),
+    signal: new AbortController().signal,
+    vram,
+    modulationFolder,
+  };
   const statistics = { mean: new Array<number>(16).fill(0), std: new Array<number>(16).fill(1) };
-  const { data } = await withTransformer(run, context, (opened) => sampleLatent(velocityOf(opened, conditions), sampling, { latent, ...statistics }));
+  const { data } = await withTransformer(run, context, (opened) =>
+    sampleLatent(velocityOf(opened, conditions), sampling, { latent, ...statistics }),
+  );
   return { data, events };
 }
 
@@ -78,12 +115,17 @@ function textsOf(events: readonly ProgressEvent[], kind: "warning" | "detail"): 
 /** A budget in which the tiny transformer streams. */
 const STREAMING = 60_000;
 
-test.each(["transformer", "transformer-2511", "transformer-bf16"])("%s samples the same whole, with fed modulation, and in groups", async (transformer) => {
-  const whole = await sampled({ transformer });
-  for (const how of [{ engine: likeCuda() }, { vram: STREAMING }, { engine: likeCuda(), vram: 1 }]) {
-    expect(scaledError((await sampled({ transformer, ...how })).data, whole.data)).toBeLessThanOrEqual(TOLERANCE.network);
-  }
-});
+test.each(["transformer", "transformer-2511", "transformer-bf16"])(
+  "%s samples the same whole, with fed modulation, and in groups",
+  async (transformer) => {
+    const whole = await sampled({ transformer });
+    for (const how of [{ engine: likeCuda() }, { vram: STREAMING }, { engine: likeCuda(), vram: 1 }]) {
+      expect(scaledError((await sampled({ transformer, ...how })).data, whole.data)).toBeLessThanOrEqual(
+        TOLERANCE.network,
+      );
+    }
+  },
+);
 
 test("a group that streams is opened once a step for both prompts", async () => {
   const engine = likeCuda();
@@ -122,9 +164,18 @@ async function modulationLora(): Promise<string> {
 test("a LoRA on the modulation changes it, and its file, by its strength", async () => {
   const lora = await modulationLora();
   const modulationFolder = join(folder, "by-lora");
-  const [none, some, more] = [await sampled({}), await sampled({ lora: [`${lora}:0.1`] }), await sampled({ lora: [`${lora}:0.2`] })];
+  const [none, some, more] = [
+    await sampled({}),
+    await sampled({ lora: [`${lora}:0.1`] }),
+    await sampled({ lora: [`${lora}:0.2`] }),
+  ];
   expect(scaledError(some.data, none.data)).toBeGreaterThan(1e-3);
-  for (const [written, wanted] of [[[], none], [[`${lora}:0.1`], some], [[`${lora}:0.2`], more], [[`${lora}:0.1`], some]] as const) {
+  for (const [written, wanted] of [
+    [[], none],
+    [[`${lora}:0.1`], some],
+    [[`${lora}:0.2`], more],
+    [[`${lora}:0.1`], some],
+  ] as const) {
     const fed = await sampled({ engine: likeCuda(), lora: written, modulationFolder });
     expect(scaledError(fed.data, wanted.data)).toBeLessThanOrEqual(TOLERANCE.network);
   }
@@ -161,18 +212,30 @@ test("a folder that cannot be written to is told, and no reason to stop", async 
 test("out of memory takes the next smaller plan, says so, and samples the same", async () => {
   const engine = likeCuda(({ name }) => name === "the transformer");
   const { data, events } = await sampled({ engine, vram: 2 * 1024 ** 3 });
-  expect(textsOf(events, "warning")).toEqual([expect.stringMatching(/^out of memory with the transformer at .*: trying once more with less\. transformer: .* 0 of 2 layers stay open/)]);
+  expect(textsOf(events, "warning")).toEqual([
+    expect.stringMatching(
+      /^out of memory with the transformer at .*: trying once more with less\. transformer: .* 0 of 2 layers stay open/,
+    ),
+  ]);
   expect(scaledError(data, (await sampled({})).data)).toBeLessThanOrEqual(TOLERANCE.network);
 });
 
 test("out of memory a second time is the end, with the switch to turn", async () => {
   const engine = likeCuda(({ name }) => name.startsWith("the transformer"));
   const failed = await sampled({ engine, vram: 2 * 1024 ** 3 }).catch((error: unknown) => error);
-  expect(failed).toMatchObject({ code: "QEDIT_E_MEMORY", exitCode: 4, message: expect.stringMatching(/^Cannot open the transformer, blocks .* out of memory$/), hint: expect.stringMatching(/--megapixels 0\.5/) });
+  expect(failed).toMatchObject({
+    code: "QEDIT_E_MEMORY",
+    exitCode: 4,
+    message: expect.stringMatching(/^Cannot open the transformer, blocks .* out of memory$/),
+    hint: expect.stringMatching(/--megapixels 0\.5/),
+  });
   expect(engine.opened.filter((name) => name.startsWith("the transformer"))).toHaveLength(2);
 });
 
 test("what is no lack of memory is not tried again", async () => {
-  const engine: Engine = { ...likeCuda(), open: async ({ name }) => Promise.reject(new QeditError("QEDIT_E_ENGINE", `Cannot open ${name}`)) };
+  const engine: Engine = {
+    ...likeCuda(),
+    open: async ({ name }) => Promise.reject(new QeditError("QEDIT_E_ENGINE", `Cannot open ${name}`)),
+  };
   await expect(sampled({ engine })).rejects.toMatchObject({ code: "QEDIT_E_ENGINE" });
 });

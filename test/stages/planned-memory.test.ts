@@ -38,7 +38,14 @@ console.log(highest() - before);
 `;
 
 async function measured(path: string, side: number): Promise<number> {
-  const { stdout } = await promisify(execFile)(process.execPath, ["--input-type=module", "-e", MEASURE, DIST, path, String(side)]);
+  const { stdout } = await promisify(execFile)(process.execPath, [
+    "--input-type=module",
+    "-e",
+    MEASURE,
+    DIST,
+    path,
+    String(side),
+  ]);
   return Number(stdout);
 }
 

@@ -2,10 +2,28 @@ import { expect, test } from "vitest";
 import { parseLora } from "../../src/stages/loras.js";
 import { resolveSampling } from "../../src/stages/sampling-defaults.js";
 
-const CHOICES = { sampler: "euler", scheduler: "simple", denoise: 1, shift: 3, cfgNorm: 1, seed: 0n, steps: undefined, cfg: undefined, lora: [] };
+const CHOICES = {
+  sampler: "euler",
+  scheduler: "simple",
+  denoise: 1,
+  shift: 3,
+  cfgNorm: 1,
+  seed: 0n,
+  steps: undefined,
+  cfg: undefined,
+  lora: [],
+};
 
 test("without a LoRA the template's 20 steps and cfg 2.5 hold", () => {
-  expect(resolveSampling(CHOICES)).toMatchObject({ steps: 20, cfg: 2.5, sampler: "euler", scheduler: "simple", shift: 3, cfgNorm: 1, denoise: 1 });
+  expect(resolveSampling(CHOICES)).toMatchObject({
+    steps: 20,
+    cfg: 2.5,
+    sampler: "euler",
+    scheduler: "simple",
+    shift: 3,
+    cfgNorm: 1,
+    denoise: 1,
+  });
 });
 
 test.each([
@@ -21,7 +39,10 @@ test("another LoRA, even in a folder called Lightning, changes nothing", () => {
 });
 
 test("what the user sets is kept", () => {
-  expect(resolveSampling({ ...CHOICES, steps: 7, cfg: 3, lora: ["Lightning-4steps.safetensors"] })).toMatchObject({ steps: 7, cfg: 3 });
+  expect(resolveSampling({ ...CHOICES, steps: 7, cfg: 3, lora: ["Lightning-4steps.safetensors"] })).toMatchObject({
+    steps: 7,
+    cfg: 3,
+  });
 });
 
 test.each([

@@ -3,8 +3,8 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
-import { publishedTensors } from "../../fixtures/headers/published.js";
 import { randomCheckpoint } from "../../bench/random-checkpoint.js";
+import { publishedTensors } from "../../fixtures/headers/published.js";
 import { Weights } from "../../src/checkpoint/weights.js";
 import { directEngine } from "../../src/engine/direct.js";
 import { modelOf, withSession } from "../../src/engine/engine.js";
@@ -39,40 +39,65 @@ function noise(shape: readonly number[], seed: number): Tensor<"float32"> {
 
 /** A picture in 0..1 of smooth noise. */
 function picture(shape: readonly number[]): Tensor<"float32"> {
-  return float32(shape, randn(5n, elementCount(shape)).map((value) => Math.min(Math.max(0.5 + value / 6, 0), 1)));
+  return float32(
+    shape,
+    randn(5n, elementCount(shape)).map((value) => Math.min(Math.max(0.5 + value / 6, 0), 1)),
+  );
 }
 
-async function both(path: string, half: "encoder" | "decoder", { input, tile, pixels }: { input: Tensor<"float32">; tile: number; pixels: readonly [number, number] }) {
+async function both(
+  path: string,
+  half: "encoder" | "decoder",
+  { input, tile, pixels }: { input: Tensor<"float32">; tile: number; pixels: readonly [number, number] },
+) {
   const file = await vaeFile(path);
   const context = { engine, emit: () => {}, signal: new AbortController().signal };
-  const run = (size: number | undefined) => withVae(half, { run: { file, compute: "f32", tile: size }, pixels }, context, (vae) => vae(input));
+  const run = (size: number | undefined) =>
+    withVae(half, { run: { file, compute: "f32", tile: size }, pixels }, context, (vae) => vae(input));
   return { whole: await run(undefined), tiled: await run(tile) };
 }
 
-const HALVES = [["vae", "decoder"], ["vae", "encoder"], ["vae-fp32", "decoder"], ["vae-fp32", "encoder"], ["vae-other", "decoder"], ["vae-other", "encoder"]] as const;
+const HALVES = [
+  ["vae", "decoder"],
+  ["vae", "encoder"],
+  ["vae-fp32", "decoder"],
+  ["vae-fp32", "encoder"],
+  ["vae-other", "decoder"],
+  ["vae-other", "encoder"],
+] as const;
 
-test.each(HALVES)("what the %s %s does on tiles is bit for bit what it does on the whole, and a narrower margin is too little", async (name, half) => {
-  const file = await vaeFile(fixture(`tiny/${name}.safetensors`));
-  const reach = localReach(numbersOf(file.checkpoint), half);
-  const graph = new Graph("local");
-  const build = half === "encoder" ? buildVaeEncoder : buildVaeDecoder;
-  build(graph, Weights.of(graph, file.checkpoint), { part: "local" });
-  const [from, to] = half === "encoder" ? [reach.ratio, 1] : [1, reach.ratio];
-  const area = [40 * from, 6 * from] as const;
-  const input = half === "encoder" ? picture([1, 3, ...area]) : noise([1, reach.channels, ...area], 3);
-  await withSession(engine, await modelOf(graph, "full"), async (session) => {
-    const run = async (given: Tensor<"float32">) => Object.values(await session.run({ [half === "encoder" ? "image" : "features"]: given }))[0] as Tensor<"float32">;
-    const tiled = (margin: number) => inTiles(input, { tile: 8, reach: { ...reach, margin }, from, to }, run);
-    const whole = await run(input);
-    expect((await tiled(reach.margin)).data).toEqual(whole.data);
-    // The last feature or two of the margin can be too faint to see.
-    expect((await tiled(reach.margin - 3)).data).not.toEqual(whole.data);
-  });
-});
+test.each(HALVES)(
+  "what the %s %s does on tiles is bit for bit what it does on the whole, and a narrower margin is too little",
+  async (name, half) => {
+    const file = await vaeFile(fixture(`tiny/${name}.safetensors`));
+    const reach = localReach(numbersOf(file.checkpoint), half);
+    const graph = new Graph("local");
+    const build = half === "encoder" ? buildVaeEncoder : buildVaeDecoder;
+    build(graph, Weights.of(graph, file.checkpoint), { part: "local" });
+    const [from, to] = half === "encoder" ? [reach.ratio, 1] : [1, reach.ratio];
+    const area = [40 * from, 6 * from] as const;
+    const input = half === "encoder" ? picture([1, 3, ...area]) : noise([1, reach.channels, ...area], 3);
+    await withSession(engine, await modelOf(graph, "full"), async (session) => {
+      const run = async (given: Tensor<"float32">) =>
+        Object.values(
+          await session.run({ [half === "encoder" ? "image" : "features"]: given }),
+        )[0] as Tensor<"float32">;
+      const tiled = (margin: number) => inTiles(input, { tile: 8, reach: { ...reach, margin }, from, to }, run);
+      const whole = await run(input);
+      expect((await tiled(reach.margin)).data).toEqual(whole.data);
+      // The last feature or two of the margin can be too faint to see.
+      expect((await tiled(reach.margin - 3)).data).not.toEqual(whole.data);
+    });
+  },
+);
 
 test.each(HALVES)("the %s %s opened for tiles gives what it gives on the whole picture", async (name, half) => {
   const input = half === "encoder" ? picture([1, 3, 320, 48]) : noise([1, 16, 40, 6], 3);
-  const { whole, tiled } = await both(fixture(`tiny/${name}.safetensors`), half, { input, tile: 64, pixels: [320, 48] });
+  const { whole, tiled } = await both(fixture(`tiny/${name}.safetensors`), half, {
+    input,
+    tile: 64,
+    pixels: [320, 48],
+  });
   expect(scaledError(tiled.data, whole.data)).toBeLessThanOrEqual(TOLERANCE.edit);
 });
 
@@ -92,8 +117,16 @@ test("a VAE of the published widths gives on tiles what it gives on the whole pi
 
 test("tiles cover every size and shape of picture once", async () => {
   const reach = { channels: 1, ratio: 2, margin: 2 };
-  for (const [height, width, tile] of [[7, 11, 3], [4, 4, 8], [1, 9, 4], [12, 12, 4]] as const) {
-    const input = float32([1, 1, height, width], Float32Array.from({ length: height * width }, (_, index) => index));
+  for (const [height, width, tile] of [
+    [7, 11, 3],
+    [4, 4, 8],
+    [1, 9, 4],
+    [12, 12, 4],
+  ] as const) {
+    const input = float32(
+      [1, 1, height, width],
+      Float32Array.from({ length: height * width }, (_, index) => index),
+    );
     const sizes = new Set<string>();
     const joined = await inTiles(input, { tile, reach, from: 1, to: 1 }, async (part) => {
       sizes.add(part.shape.join());

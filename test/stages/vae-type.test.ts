@@ -9,11 +9,11 @@ import type { Engine } from "../../src/engine/engine.js";
 import { parseDevice } from "../../src/engine/providers.js";
 import type { ProgressEvent } from "../../src/events.js";
 import type { Image } from "../../src/image/image.js";
+import { randn } from "../../src/sampling/noise.js";
 import { decode } from "../../src/stages/decode.js";
 import { encodeImage } from "../../src/stages/encode-image.js";
 import type { SettingsOf } from "../../src/stages/option.js";
 import { readPictures } from "../../src/stages/pictures.js";
-import { randn } from "../../src/sampling/noise.js";
 import { float32 } from "../../src/tensor.js";
 import { scaledError } from "../parity/table.js";
 
@@ -30,8 +30,15 @@ async function likeCuda(): Promise<Engine> {
 }
 
 function samples(scale: number): Artifact {
-  const latent = float32([1, 16, 6, 4], randn(1, 16 * 6 * 4).map((value) => value * scale));
-  return { kind: "samples", tensors: { latent_tensor: latent }, info: { settings: {}, sizes: {}, inputs: {}, weights: {}, names: {} } as unknown as Artifact["info"] };
+  const latent = float32(
+    [1, 16, 6, 4],
+    randn(1, 16 * 6 * 4).map((value) => value * scale),
+  );
+  return {
+    kind: "samples",
+    tensors: { latent_tensor: latent },
+    info: { settings: {}, sizes: {}, inputs: {}, weights: {}, names: {} } as unknown as Artifact["info"],
+  };
 }
 
 async function decoded(scale: number, vaeDtype: string): Promise<{ image: Image; type: unknown; notes: string[] }> {
@@ -39,8 +46,19 @@ async function decoded(scale: number, vaeDtype: string): Promise<{ image: Image;
   const notes: string[] = [];
   const emit = (event: ProgressEvent) => void (event.kind === "note" && notes.push(event.text));
   try {
-    const settings = { vae, vaeDtype, tile: undefined, keepSize: false, match: undefined, noMetadata: false } satisfies SettingsOf<typeof decode.options>;
-    const { image, info } = await decode.run({ samples: samples(scale) }, settings, { engine, emit, signal: new AbortController().signal });
+    const settings = {
+      vae,
+      vaeDtype,
+      tile: undefined,
+      keepSize: false,
+      match: undefined,
+      noMetadata: false,
+    } satisfies SettingsOf<typeof decode.options>;
+    const { image, info } = await decode.run({ samples: samples(scale) }, settings, {
+      engine,
+      emit,
+      signal: new AbortController().signal,
+    });
     return { image, type: (info.settings["decode"] as { compute_type: string }).compute_type, notes };
   } finally {
     await engine.dispose();
@@ -66,10 +84,16 @@ test("encode-image on CUDA is in float16, within its rounding of float32", async
   try {
     const pictures = await readPictures([join(fixture("images"), "cat.jpg")]);
     const run = (vaeDtype: string) =>
-      encodeImage.run({ pictures }, { vae, vaeDtype, tile: undefined, size: undefined, megapixels: 0.02, match: undefined }, { engine, emit: () => {}, signal: new AbortController().signal });
+      encodeImage.run(
+        { pictures },
+        { vae, vaeDtype, tile: undefined, size: undefined, megapixels: 0.02, match: undefined },
+        { engine, emit: () => {}, signal: new AbortController().signal },
+      );
     const [half, full] = [await run("auto"), await run("float32")];
     expect((half.info.settings["encode_image"] as { compute_type: string }).compute_type).toBe("f16");
-    expect(scaledError(half.tensors["latent"]!.data as Float32Array, full.tensors["latent"]!.data as Float32Array)).toBeLessThan(FLOAT16_TOLERANCE);
+    expect(
+      scaledError(half.tensors["latent"]!.data as Float32Array, full.tensors["latent"]!.data as Float32Array),
+    ).toBeLessThan(FLOAT16_TOLERANCE);
   } finally {
     await engine.dispose();
   }

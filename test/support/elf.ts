@@ -14,7 +14,13 @@ export interface Written {
 const MACHINE = { x64: 62, arm64: 183 } as const;
 
 /** A library of this machine unless said otherwise. */
-export function elf({ soname, needed = [], runpath, machine = MACHINE[process.arch as "x64"], rest = "" }: Written = {}): Buffer {
+export function elf({
+  soname,
+  needed = [],
+  runpath,
+  machine = MACHINE[process.arch as "x64"],
+  rest = "",
+}: Written = {}): Buffer {
   let strings = "\0";
   const at = (text: string) => {
     strings += `${text}\0`;
@@ -49,12 +55,21 @@ export function elf({ soname, needed = [], runpath, machine = MACHINE[process.ar
 }
 
 /** What stands in for a provider of a release: it needs CUDA's libraries, and names the release as the real one does. */
-export function provider(version: string, needed: readonly string[] = ["libcublas.so.13", "libcuda.so.1", "libc.so.6"]): Buffer {
+export function provider(
+  version: string,
+  needed: readonly string[] = ["libcublas.so.13", "libcuda.so.1", "libc.so.6"],
+): Buffer {
   return elf({ needed, rest: `\0${version}\0` });
 }
 
-function segment(bytes: Buffer, at: number, [kind, offset, address, length]: readonly [number, number, number, number]): void {
+function segment(
+  bytes: Buffer,
+  at: number,
+  [kind, offset, address, length]: readonly [number, number, number, number],
+): void {
   bytes.writeUInt32LE(kind, at);
   bytes.writeUInt32LE(5, at + 4);
-  [offset, address, address, length, length, 0x1000].forEach((value, index) => bytes.writeBigUInt64LE(BigInt(value), at + 8 + index * 8));
+  [offset, address, address, length, length, 0x1000].forEach((value, index) =>
+    bytes.writeBigUInt64LE(BigInt(value), at + 8 + index * 8),
+  );
 }

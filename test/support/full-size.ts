@@ -1,7 +1,7 @@
 // Graphs of full size, from the headers of the published files.
-import { publishedTensors, type PublishedName } from "../../fixtures/headers/published.js";
-import { STORED_BYTES, type Checkpoint, type StoredTensor } from "../../src/checkpoint/checkpoint.js";
-import { Weights, type Adapter } from "../../src/checkpoint/weights.js";
+import { type PublishedName, publishedTensors } from "../../fixtures/headers/published.js";
+import { type Checkpoint, STORED_BYTES, type StoredTensor } from "../../src/checkpoint/checkpoint.js";
+import { type Adapter, Weights } from "../../src/checkpoint/weights.js";
 import type { GraphForms } from "../../src/graph/forms.js";
 import { Graph } from "../../src/graph/graph.js";
 
@@ -20,8 +20,20 @@ export function published(name: PublishedName): Checkpoint {
 /** The Lightning LoRA on all of its modules, as it rides on the transformer. */
 export function publishedLora(): Adapter {
   const lora = published("lightning_lora_bf16");
-  const modules = [...lora.tensors.keys()].filter((key) => key.endsWith(".lora_up.weight")).map((key) => key.slice(0, -".lora_up.weight".length));
-  const pairs = modules.map((module) => [module, { up: lora.tensors.get(`${module}.lora_up.weight`)!, down: lora.tensors.get(`${module}.lora_down.weight`)!, scale: 1 }] as const);
+  const modules = [...lora.tensors.keys()]
+    .filter((key) => key.endsWith(".lora_up.weight"))
+    .map((key) => key.slice(0, -".lora_up.weight".length));
+  const pairs = modules.map(
+    (module) =>
+      [
+        module,
+        {
+          up: lora.tensors.get(`${module}.lora_up.weight`)!,
+          down: lora.tensors.get(`${module}.lora_down.weight`)!,
+          scale: 1,
+        },
+      ] as const,
+  );
   return { name: "lora_strength.0", pairs: new Map(pairs) };
 }
 
@@ -35,7 +47,11 @@ export interface BuildOptions {
 }
 
 /** Builds networks over one checkpoint; `unused` are the tensors that none of them reads. */
-export function build(checkpoint: Checkpoint, builds: readonly Build[], { adapters = [], forms = {} }: BuildOptions = {}): { graphs: Graph[]; unused: string[] } {
+export function build(
+  checkpoint: Checkpoint,
+  builds: readonly Build[],
+  { adapters = [], forms = {} }: BuildOptions = {},
+): { graphs: Graph[]; unused: string[] } {
   const used = builds.map((each) => {
     const graph = new Graph("full", forms);
     const weights = Weights.of(graph, checkpoint, adapters);

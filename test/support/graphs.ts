@@ -1,6 +1,6 @@
 // Building and running one network over a fixture, with any inner value as an extra output.
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.js";
-import { Weights, type Adapter } from "../../src/checkpoint/weights.js";
+import { type Adapter, Weights } from "../../src/checkpoint/weights.js";
 import { directEngine } from "../../src/engine/direct.js";
 import { modelOf, type Optimization, type Session } from "../../src/engine/engine.js";
 import type { GraphForms } from "../../src/graph/forms.js";
@@ -28,7 +28,13 @@ export async function openNetwork(checkpoint: Checkpoint, options: NetworkOption
   options.build(graph, weights);
   for (const [tap, name] of Object.entries(options.taps ?? {})) {
     const value = graph.values.find((each) => each.name === name);
-    if (!value) throw new Error(`no value "${name}" to tap; there are ${graph.values.slice(0, 40).map((each) => each.name).join(", ")} …`);
+    if (!value)
+      throw new Error(
+        `no value "${name}" to tap; there are ${graph.values
+          .slice(0, 40)
+          .map((each) => each.name)
+          .join(", ")} …`,
+      );
     graph.output(tap, value);
   }
   const engine = await directEngine({ provider: "cpu", index: 0, threads: 0 });

@@ -4,7 +4,7 @@ import { writeFile } from "node:fs/promises";
 import { promisify } from "node:util";
 import type { Optimization } from "../../src/engine/engine.js";
 import type { Graph } from "../../src/graph/graph.js";
-import { lengthOf, type Lengths } from "../../src/graph/lengths.js";
+import { type Lengths, lengthOf } from "../../src/graph/lengths.js";
 import { encodeModel } from "../../src/graph/onnx.js";
 
 // The options are those of the engine, but for the log.
@@ -30,10 +30,21 @@ await session.run(Object.fromEntries(feeds));
 `;
 
 /** Bytes that the arena took from the system for one run at these lengths, of zeros; what it took while the session opened is left out. `path` is where the model is written. */
-export async function arenaBytes(graph: Graph, lengths: Lengths, { optimization, path }: { optimization: Optimization; path: string }): Promise<number> {
+export async function arenaBytes(
+  graph: Graph,
+  lengths: Lengths,
+  { optimization, path }: { optimization: Optimization; path: string },
+): Promise<number> {
   await writeFile(path, encodeModel(graph));
-  const inputs = [...graph.inputs.values()].map(({ name, shape }) => [name, shape.map((dim) => lengthOf(dim, lengths))]);
-  const { stderr } = await promisify(execFile)(process.execPath, ["--input-type=module", "-e", RUN, path, optimization, JSON.stringify(inputs)], { maxBuffer: 2 ** 28 });
+  const inputs = [...graph.inputs.values()].map(({ name, shape }) => [
+    name,
+    shape.map((dim) => lengthOf(dim, lengths)),
+  ]);
+  const { stderr } = await promisify(execFile)(
+    process.execPath,
+    ["--input-type=module", "-e", RUN, path, optimization, JSON.stringify(inputs)],
+    { maxBuffer: 2 ** 28 },
+  );
   const [, run] = stderr.split("the run begins") as [string, string | undefined];
   const taken = [...(run ?? "").matchAll(/Extended allocation by (\d+) bytes/g)].map(([, bytes]) => Number(bytes));
   if (taken.length === 0) throw new Error(`ONNX Runtime's log says nothing of its arena:\n${stderr.slice(-2000)}`);

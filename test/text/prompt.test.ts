@@ -10,7 +10,9 @@ const SYSTEM_IDS =
 const ids = (text: string) => text.split(" ").map(Number);
 
 test("the edit prompt has the ids that ComfyUI gives the model", () => {
-  const expected = ids(`${SYSTEM_IDS} 151644 872 198 24669 220 16 25 220 151652 ${PAD} 151653 23107 279 8251 448 264 294 7673 266 1103 151645 198 151644 77091 198`);
+  const expected = ids(
+    `${SYSTEM_IDS} 151644 872 198 24669 220 16 25 220 151652 ${PAD} 151653 23107 279 8251 448 264 294 7673 266 1103 151645 198 151644 77091 198`,
+  );
   expect(expected.length).toBe(86);
   expect(tokenizer.encode(editPrompt("Replace the cat with a dalmatian", { slots: [1] }))).toEqual(expected);
   expect(dropIndex(expected)).toBe(64);
@@ -24,7 +26,9 @@ test("pictures are named by their slots, with nothing between them", () => {
 
 test("an empty prompt leaves the pictures and five tokens", () => {
   const empty = tokenizer.encode(editPrompt("", { slots: [1] }));
-  expect(empty.slice(dropIndex(empty))).toEqual(ids(`24669 220 16 25 220 151652 ${PAD} 151653 151645 198 151644 77091 198`));
+  expect(empty.slice(dropIndex(empty))).toEqual(
+    ids(`24669 220 16 25 220 151652 ${PAD} 151653 151645 198 151644 77091 198`),
+  );
   const bare = tokenizer.encode(editPrompt("", { slots: [] }));
   expect(bare.slice(dropIndex(bare))).toEqual(ids("151645 198 151644 77091 198"));
 });
@@ -44,7 +48,8 @@ describe("dropIndex", () => {
     expect(dropIndex([151644, 8948, 198, 151644, 77091, 198, 1, 2])).toBe(3);
   });
 
-  test("refuses ids without the template", () => expect(() => dropIndex([1, 151644, 2])).toThrow("not in the edit template"));
+  test("refuses ids without the template", () =>
+    expect(() => dropIndex([1, 151644, 2])).toThrow("not in the edit template"));
 });
 
 describe("expandImages", () => {
@@ -63,5 +68,6 @@ describe("expandImages", () => {
     expect(expandImages([5, PAD], [])).toEqual({ ids: [5, PAD], images: [] });
   });
 
-  test("refuses more pictures than placeholders", () => expect(() => expandImages([PAD], [1, 1])).toThrow("2 pictures for 1 placeholders"));
+  test("refuses more pictures than placeholders", () =>
+    expect(() => expandImages([PAD], [1, 1])).toThrow("2 pictures for 1 placeholders"));
 });

@@ -4,7 +4,10 @@ import { loadTokenizer } from "../../src/text/tokenizer.js";
 import { TOKEN } from "../../src/text/vocabulary.js";
 import { processorTime } from "../support/processor-time.js";
 
-const golden = JSON.parse(readFileSync(new URL("../../fixtures/text/tokens.json", import.meta.url), "utf8")) as { text: string; ids: number[] }[];
+const golden = JSON.parse(readFileSync(new URL("../../fixtures/text/tokens.json", import.meta.url), "utf8")) as {
+  text: string;
+  ids: number[];
+}[];
 const spent = processorTime();
 const tokenizer = await loadTokenizer();
 const loading = spent();

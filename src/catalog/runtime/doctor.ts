@@ -1,6 +1,6 @@
 // Everything that an edit needs of this machine, looked at and tried out; each problem with what mends it.
-import { inspectCuda, type CudaReport, type Problem } from "../../engine/cuda.js";
-import { tryDevice, type Trial } from "../../engine/device.js";
+import { type CudaReport, inspectCuda, type Problem } from "../../engine/cuda.js";
+import { type Trial, tryDevice } from "../../engine/device.js";
 import { parseDevice } from "../../engine/providers.js";
 import type { Emit } from "../../events.js";
 import { publishedFinder } from "../find.js";
@@ -51,7 +51,8 @@ export async function examine({ device, model }: DoctorChoice, emit: Emit): Prom
   emit({ kind: "activity", text: "looking for models" });
   const files: ModelFile[] = [];
   const find = publishedFinder();
-  for (const [role, file] of Object.entries(published.files)) files.push({ role, file: file.file, path: await find(file) });
+  for (const [role, file] of Object.entries(published.files))
+    files.push({ role, file: file.file, path: await find(file) });
   emit({ kind: "activity", text: "opening a session on cpu" });
   const cpuTrial = await tryDevice("cpu");
   emit({ kind: "activity", text: "opening a session on cuda" });
@@ -73,9 +74,16 @@ export async function examine({ device, model }: DoctorChoice, emit: Emit): Prom
 
 function machineProblems({ node, oldestNode, isNodeNewEnough, memory }: Machine): Problem[] {
   const problems: Problem[] = [];
-  if (!isNodeNewEnough) problems.push({ text: `Node.js ${node} is too old: ${oldestNode} or newer is wanted`, remedy: "Install a newer Node.js: https://nodejs.org" });
+  if (!isNodeNewEnough)
+    problems.push({
+      text: `Node.js ${node} is too old: ${oldestNode} or newer is wanted`,
+      remedy: "Install a newer Node.js: https://nodejs.org",
+    });
   if (memory.total < LEAST_MEMORY) {
-    problems.push({ text: `${(memory.total / 1e9).toFixed(1)} GB of memory are little for this model: 16 GB or more are wanted`, remedy: "Close other programs, or raise the container's limit" });
+    problems.push({
+      text: `${(memory.total / 1e9).toFixed(1)} GB of memory are little for this model: 16 GB or more are wanted`,
+      remedy: "Close other programs, or raise the container's limit",
+    });
   }
   return problems;
 }
@@ -83,5 +91,10 @@ function machineProblems({ node, oldestNode, isNodeNewEnough, memory }: Machine)
 function modelProblems(name: string, files: readonly ModelFile[]): Problem[] {
   const missing = files.filter(({ path }) => path === undefined);
   if (missing.length === 0) return [];
-  return [{ text: `${missing.map(({ file }) => file).join(", ")} of ${name} ${missing.length === 1 ? "is" : "are"} not on this machine`, remedy: `\`qedit models pull ${name}\`` }];
+  return [
+    {
+      text: `${missing.map(({ file }) => file).join(", ")} of ${name} ${missing.length === 1 ? "is" : "are"} not on this machine`,
+      remedy: `\`qedit models pull ${name}\``,
+    },
+  ];
 }

@@ -73,9 +73,13 @@ export async function download(wanted: Download, { folder, emit, signal }: Downl
   if (wanted.digest && found !== wanted.digest.hex.toLowerCase()) {
     await rename(part, join(folder, `${wanted.name}.bad`));
     await rm(tagFile(part), { force: true });
-    throw new QeditError("QEDIT_E_NETWORK", `Cannot take ${wanted.name}: its ${wanted.digest.algorithm} is ${found}, wanted ${wanted.digest.hex.toLowerCase()}`, {
-      hint: `What came is kept as ${wanted.name}.bad in ${folder}; try again, or another --from`,
-    });
+    throw new QeditError(
+      "QEDIT_E_NETWORK",
+      `Cannot take ${wanted.name}: its ${wanted.digest.algorithm} is ${found}, wanted ${wanted.digest.hex.toLowerCase()}`,
+      {
+        hint: `What came is kept as ${wanted.name}.bad in ${folder}; try again, or another --from`,
+      },
+    );
   }
   const path = join(folder, wanted.name);
   await rename(part, path);
@@ -86,7 +90,11 @@ export async function download(wanted: Download, { folder, emit, signal }: Downl
 /** Reads a JSON document. Throws QEDIT_E_NETWORK. */
 export async function fetchJson(url: string, signal: AbortSignal, accept = "application/json"): Promise<unknown> {
   try {
-    const response = await fetch(url, { dispatcher: agent(), headers: { accept }, signal: AbortSignal.any([signal, AbortSignal.timeout(SILENCE)]) });
+    const response = await fetch(url, {
+      dispatcher: agent(),
+      headers: { accept },
+      signal: AbortSignal.any([signal, AbortSignal.timeout(SILENCE)]),
+    });
     if (!response.ok) throw refusal(url, response);
     return await response.json();
   } catch (error) {
@@ -130,7 +138,16 @@ async function transfer({ url, name, digest }: Download, { part, emit, signal }:
   await writeBody(response, { part, emit, name, start, total });
 }
 
-async function writeBody(response: Response, { part, emit, name, start, total }: { part: string; emit: Emit; name: string; start: number; total: number | undefined }): Promise<void> {
+async function writeBody(
+  response: Response,
+  {
+    part,
+    emit,
+    name,
+    start,
+    total,
+  }: { part: string; emit: Emit; name: string; start: number; total: number | undefined },
+): Promise<void> {
   const file = await open(part, start > 0 ? "r+" : "w");
   const began = performance.now();
   let [bytes, told] = [start, 0];
@@ -153,7 +170,11 @@ async function writeBody(response: Response, { part, emit, name, start, total }:
 
 /** Proxies as HTTP_PROXY, HTTPS_PROXY and NO_PROXY say. */
 function agent(): EnvHttpProxyAgent {
-  return (shared ??= new EnvHttpProxyAgent({ bodyTimeout: SILENCE, headersTimeout: SILENCE, connect: { timeout: SILENCE } }));
+  return (shared ??= new EnvHttpProxyAgent({
+    bodyTimeout: SILENCE,
+    headersTimeout: SILENCE,
+    connect: { timeout: SILENCE },
+  }));
 }
 
 let shared: EnvHttpProxyAgent | undefined;
@@ -176,34 +197,52 @@ function startOf({ headers }: Response): number {
 
 function totalOf({ status, headers }: Response): number | undefined {
   const range = /\/(\d+)$/.exec(headers.get("content-range") ?? "")?.[1];
-  const length = status === 200 && headers.get("content-encoding") === null ? (headers.get("content-length") ?? undefined) : undefined;
+  const length =
+    status === 200 && headers.get("content-encoding") === null
+      ? (headers.get("content-length") ?? undefined)
+      : undefined;
   const text = range ?? length;
   return text === undefined ? undefined : Number(text);
 }
 
 async function sizeOf(path: string): Promise<number> {
-  return stat(path).then(({ size }) => size, () => 0);
+  return stat(path).then(
+    ({ size }) => size,
+    () => 0,
+  );
 }
 
 async function hashes(path: string, algorithm: Digest["algorithm"]): Promise<{ sha256: string; found: string }> {
   const sums = new Map([...new Set(["sha256", algorithm])].map((each) => [each, createHash(each)]));
-  for await (const chunk of createReadStream(path, { highWaterMark: 2 ** 20 })) for (const sum of sums.values()) sum.update(chunk as Buffer);
+  for await (const chunk of createReadStream(path, { highWaterMark: 2 ** 20 }))
+    for (const sum of sums.values()) sum.update(chunk as Buffer);
   const hex = new Map([...sums].map(([each, sum]) => [each, sum.digest("hex")]));
   return { sha256: hex.get("sha256")!, found: hex.get(algorithm)! };
 }
 
 function refusal(url: string, { status }: Response): QeditError {
-  return new QeditError("QEDIT_E_NETWORK", `Cannot fetch ${url}: the server answers ${status}`, { hint: "Check the address; `qedit setup --from FILE` takes a file" });
+  return new QeditError("QEDIT_E_NETWORK", `Cannot fetch ${url}: the server answers ${status}`, {
+    hint: "Check the address; `qedit setup --from FILE` takes a file",
+  });
 }
 
 function networkFailure({ url, name }: Pick<Download, "url" | "name">, cause: unknown): QeditError {
   const what = name === url ? url : `${name} from ${new URL(url).host}`;
-  return new QeditError("QEDIT_E_NETWORK", `Cannot fetch ${what}: ${reasonOf(cause)}`, { cause, hint: "Run the command again, it goes on where it stopped; HTTPS_PROXY is respected; `--from FILE` works without a network" });
+  return new QeditError("QEDIT_E_NETWORK", `Cannot fetch ${what}: ${reasonOf(cause)}`, {
+    cause,
+    hint: "Run the command again, it goes on where it stopped; HTTPS_PROXY is respected; `--from FILE` works without a network",
+  });
 }
 
 function reasonOf(error: unknown): string {
   const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
   const { code, message } = cause as NodeJS.ErrnoException;
-  const words: Readonly<Record<string, string>> = { ENOTFOUND: "the name is not known", EAI_AGAIN: "the name is not known", ECONNREFUSED: "the connection was refused", ECONNRESET: "the connection was cut", UND_ERR_SOCKET: "the connection was cut" };
+  const words: Readonly<Record<string, string>> = {
+    ENOTFOUND: "the name is not known",
+    EAI_AGAIN: "the name is not known",
+    ECONNREFUSED: "the connection was refused",
+    ECONNRESET: "the connection was cut",
+    UND_ERR_SOCKET: "the connection was cut",
+  };
   return words[code ?? ""] ?? message.split("\n")[0] ?? "unknown";
 }

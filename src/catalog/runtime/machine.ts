@@ -23,7 +23,9 @@ export interface Machine {
 
 /** Looks at the machine; never throws. */
 export async function inspectMachine(): Promise<Machine> {
-  const { version, engines } = JSON.parse(await readFile(new URL("../../../package.json", import.meta.url), "utf8")) as { version: string; engines: { node: string } };
+  const { version, engines } = JSON.parse(
+    await readFile(new URL("../../../package.json", import.meta.url), "utf8"),
+  ) as { version: string; engines: { node: string } };
   const oldestNode = engines.node.replace(/^\D+/, "");
   const limit = process.constrainedMemory();
   const total = limit > 0 && limit < totalmem() ? limit : totalmem();

@@ -1,8 +1,8 @@
 // Getting the CUDA provider of the installed release into qedit's own folder, and out of it again. node_modules is never written to.
 import { constants } from "node:fs";
-import { copyFile, mkdir, open, readFile, readdir, rename, rm, stat } from "node:fs/promises";
+import { copyFile, mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { platformProblem, type Problem } from "../../engine/cuda.js";
+import { type Problem, platformProblem } from "../../engine/cuda.js";
 import { tryDevice } from "../../engine/device.js";
 import { inspectLibraries } from "../../engine/libraries.js";
 import { CORE_FILE, installedRelease, providerFolder, type Release } from "../../engine/release.js";
@@ -60,7 +60,14 @@ export async function setUp(choice: SetupChoice, context: SetupContext): Promise
   if (choice.dryRun) return { ...plan(found, release, present), ...(await libraryPlan(choice, present, context)) };
   const unlock = await lock(dirname(ownFolder));
   try {
-    const done = found ? { action: "installed" as const, folder: ownFolder, source: found.label, ...(await install(found, release, context)) } : { action: "present" as const, folder: present! };
+    const done = found
+      ? {
+          action: "installed" as const,
+          folder: ownFolder,
+          source: found.label,
+          ...(await install(found, release, context)),
+        }
+      : { action: "present" as const, folder: present! };
     const wheels = await libraryPlan(choice, done.folder, context);
     if (wheels.libraries) await installWheels(wheels.libraries, { folder: downloadsOf(release), ...context });
     await rm(downloadsOf(release), { recursive: true, force: true });
@@ -72,17 +79,33 @@ export async function setUp(choice: SetupChoice, context: SetupContext): Promise
 
 function plan(found: Source | undefined, { version, ownFolder }: Release, present: string | undefined): SetupReport {
   if (!found) return { action: "present", version, folder: present! };
-  return { action: "would install", version, folder: ownFolder, source: found.label, ...("download" in found ? { url: found.download.url } : {}) };
+  return {
+    action: "would install",
+    version,
+    folder: ownFolder,
+    source: found.label,
+    ...("download" in found ? { url: found.download.url } : {}),
+  };
 }
 
 // The wheels that hold what is missing; a library that is somewhere is used where it lies.
-async function libraryPlan({ libraries }: SetupChoice, provider: string | undefined, { emit, signal }: SetupContext): Promise<Pick<SetupReport, "libraries">> {
+async function libraryPlan(
+  { libraries }: SetupChoice,
+  provider: string | undefined,
+  { emit, signal }: SetupContext,
+): Promise<Pick<SetupReport, "libraries">> {
   if (!libraries) return {};
   emit({ kind: "activity", text: "looking at NVIDIA's libraries" });
   const { missing, unused } = await inspectLibraries(provider);
   // cuDNN compiles some kernels with nvrtc, if it is there.
-  const wanted = missing.length === 0 ? [] : [...missing, ...unused.filter(({ soname }) => soname.startsWith("libnvrtc"))];
-  return { libraries: await findWheels(wanted.map(({ soname }) => soname), signal) };
+  const wanted =
+    missing.length === 0 ? [] : [...missing, ...unused.filter(({ soname }) => soname.startsWith("libnvrtc"))];
+  return {
+    libraries: await findWheels(
+      wanted.map(({ soname }) => soname),
+      signal,
+    ),
+  };
 }
 
 /** Removes what setup installed, whatever release it was for, and what downloads left. */
@@ -104,7 +127,10 @@ export async function removeRuntime(dryRun: boolean): Promise<SetupReport> {
 }
 
 // A source that answers: those after the first are tried only when the network keeps one away.
-async function firstSource(sources: Awaited<ReturnType<typeof candidates>>, { emit, signal }: SetupContext): Promise<Source> {
+async function firstSource(
+  sources: Awaited<ReturnType<typeof candidates>>,
+  { emit, signal }: SetupContext,
+): Promise<Source> {
   const failures: QeditError[] = [];
   for (const [index, { label, find }] of sources.entries()) {
     emit({ kind: "activity", text: `looking at ${label}` });
@@ -124,13 +150,20 @@ function downloadsOf({ ownFolder }: Release): string {
   return join(dirname(ownFolder), "downloads");
 }
 
-async function install(source: Source, release: Release, { emit, signal }: SetupContext): Promise<Pick<SetupReport, "url" | "bytes" | "sha256">> {
+async function install(
+  source: Source,
+  release: Release,
+  { emit, signal }: SetupContext,
+): Promise<Pick<SetupReport, "url" | "bytes" | "sha256">> {
   const { folder, ownFolder, version } = release;
   const staging = `${ownFolder}.${process.pid}.new`;
   try {
     await rm(staging, { recursive: true, force: true });
     await mkdir(staging, { recursive: true });
-    const fetched = "download" in source ? await download(source.download, { folder: downloadsOf(release), emit, signal }) : undefined;
+    const fetched =
+      "download" in source
+        ? await download(source.download, { folder: downloadsOf(release), emit, signal })
+        : undefined;
     emit({ kind: "activity", text: `unpacking ${source.label}` });
     await unpackProvider(fetched?.path ?? (source as { path: string }).path, staging, version);
     // ONNX Runtime looks for its providers beside itself, so it comes along; where the file system can, as a clone that takes no space.
@@ -158,7 +191,9 @@ async function lock(folder: string): Promise<() => Promise<void>> {
   try {
     await mkdir(folder, { recursive: true });
     for (;;) {
-      const file = await open(path, "wx").catch((error: NodeJS.ErrnoException) => (error.code === "EEXIST" ? undefined : Promise.reject(error)));
+      const file = await open(path, "wx").catch((error: NodeJS.ErrnoException) =>
+        error.code === "EEXIST" ? undefined : Promise.reject(error),
+      );
       if (file) {
         await file.writeFile(String(process.pid));
         await file.close();
@@ -170,7 +205,10 @@ async function lock(folder: string): Promise<() => Promise<void>> {
   } catch (error) {
     if (error instanceof QeditError) throw error;
     const { message } = ioFailure("write", folder, error);
-    throw new QeditError("QEDIT_E_IO", message, { cause: error, hint: "Set QEDIT_HOME to a folder that can be written" });
+    throw new QeditError("QEDIT_E_IO", message, {
+      cause: error,
+      hint: "Set QEDIT_HOME to a folder that can be written",
+    });
   }
 }
 
@@ -179,7 +217,10 @@ async function refuseIfAlive(path: string): Promise<void> {
   const { mtimeMs } = await stat(path).catch(() => ({ mtimeMs: 0 }));
   // A lock without a number is being written just now, or was left by a crash.
   const isAlive = holder > 0 ? runs(holder) : Date.now() - mtimeMs < 1000;
-  if (isAlive) throw new QeditError("QEDIT_E_IO", `Cannot set up now: another qedit setup is at it (process ${holder})`, { hint: "Wait until it is done" });
+  if (isAlive)
+    throw new QeditError("QEDIT_E_IO", `Cannot set up now: another qedit setup is at it (process ${holder})`, {
+      hint: "Wait until it is done",
+    });
 }
 
 function runs(pid: number): boolean {

@@ -1,13 +1,13 @@
 // Where the CUDA provider of a release is published: the official NuGet feed, an npm package that repeats its files, or what the user names.
 import { execFile } from "node:child_process";
-import { resolve } from "node:path";
 import { stat } from "node:fs/promises";
+import { resolve } from "node:path";
 import { promisify } from "node:util";
 import { QeditError } from "../../errors.js";
-import { fetchJson, type Download } from "./download.js";
+import { type Download, fetchJson } from "./download.js";
 
 /** The official feed (https://learn.microsoft.com/nuget/api/service-index), as onnxruntime-node's own install script uses it. */
-export const OFFICIAL_FEED = "https://api.nuget.org/v3/index.json";
+const OFFICIAL_FEED = "https://api.nuget.org/v3/index.json";
 const NUGET_PACKAGE = "Microsoft.ML.OnnxRuntime.Gpu.Linux";
 
 /** npm packages with the provider by release of ONNX Runtime; they are others' work, hence held to a hash. */
@@ -39,14 +39,17 @@ export interface Candidate {
 
 /** The sources to try, in order. Throws QEDIT_E_USAGE for what cannot be one. */
 export async function candidates(version: string, { from, feed, sha256 }: SourceChoice): Promise<Candidate[]> {
-  if (sha256 !== undefined && !/^[0-9a-f]{64}$/i.test(sha256)) throw usage(`Cannot use "${sha256}" for --sha256: 64 hexadecimal digits are wanted`);
-  if (feed !== undefined && !URL.canParse(feed)) throw usage(`Cannot use "${feed}" for --feed: the URL of a NuGet v3 index is wanted`);
+  if (sha256 !== undefined && !/^[0-9a-f]{64}$/i.test(sha256))
+    throw usage(`Cannot use "${sha256}" for --sha256: 64 hexadecimal digits are wanted`);
+  if (feed !== undefined && !URL.canParse(feed))
+    throw usage(`Cannot use "${feed}" for --feed: the URL of a NuGet v3 index is wanted`);
   const nuget = { label: "NuGet", find: (signal: AbortSignal) => nugetSource(version, feed ?? OFFICIAL_FEED, signal) };
   const npm = npmCandidate(version);
   if (from === undefined) return feed === undefined ? [nuget, ...npm] : [nuget];
   if (from === "nuget") return [nuget];
   if (from === "npm") {
-    if (npm.length === 0) throw usage(`Cannot take ONNX Runtime ${version} from npm: no package there is known to hold it`);
+    if (npm.length === 0)
+      throw usage(`Cannot take ONNX Runtime ${version} from npm: no package there is known to hold it`);
     return npm;
   }
   if (/^https?:\/\//i.test(from)) {
@@ -57,7 +60,9 @@ export async function candidates(version: string, { from, feed, sha256 }: Source
   }
   const path = resolve(from);
   if (!(await stat(path).catch(() => undefined))) {
-    throw new QeditError("QEDIT_E_USAGE", `Cannot take the provider from ${from}: it does not exist`, { hint: "--from takes a file, a folder, a URL, `nuget` or `npm`" });
+    throw new QeditError("QEDIT_E_USAGE", `Cannot take the provider from ${from}: it does not exist`, {
+      hint: "--from takes a file, a folder, a URL, `nuget` or `npm`",
+    });
   }
   return [{ label: path, find: async () => ({ label: path, path }) }];
 }
@@ -67,11 +72,18 @@ async function nugetSource(version: string, feed: string, signal: AbortSignal): 
   const index = (await fetchJson(feed, signal)) as { resources?: readonly { "@id": string; "@type": string }[] };
   const resource = (type: string) => index.resources?.find((each) => each["@type"].split("/")[0] === type)?.["@id"];
   const base = resource("PackageBaseAddress");
-  if (base === undefined) throw new QeditError("QEDIT_E_NETWORK", `Cannot use the feed ${feed}: it offers no packages to download`, { hint: "--feed takes the index of a NuGet v3 feed" });
+  if (base === undefined)
+    throw new QeditError("QEDIT_E_NETWORK", `Cannot use the feed ${feed}: it offers no packages to download`, {
+      hint: "--feed takes the index of a NuGet v3 feed",
+    });
   const name = `${id}.${version}.nupkg`;
   return {
     label: `${NUGET_PACKAGE} ${version} of ${new URL(feed).host}`,
-    download: { url: new URL(`${id}/${version}/${name}`, withSlash(base)).href, name, digest: await nugetDigest(resource("RegistrationsBaseUrl"), `${id}/${version}.json`, signal) },
+    download: {
+      url: new URL(`${id}/${version}/${name}`, withSlash(base)).href,
+      name,
+      digest: await nugetDigest(resource("RegistrationsBaseUrl"), `${id}/${version}.json`, signal),
+    },
   };
 }
 
@@ -80,8 +92,13 @@ async function nugetDigest(base: string | undefined, leaf: string, signal: Abort
   if (base === undefined) return undefined;
   const { catalogEntry } = (await fetchJson(new URL(leaf, withSlash(base)).href, signal)) as { catalogEntry?: unknown };
   if (typeof catalogEntry !== "string") return undefined;
-  const { packageHash, packageHashAlgorithm } = (await fetchJson(catalogEntry, signal)) as { packageHash?: string; packageHashAlgorithm?: string };
-  return packageHash === undefined || packageHashAlgorithm !== "SHA512" ? undefined : { algorithm: "sha512", hex: Buffer.from(packageHash, "base64").toString("hex") };
+  const { packageHash, packageHashAlgorithm } = (await fetchJson(catalogEntry, signal)) as {
+    packageHash?: string;
+    packageHashAlgorithm?: string;
+  };
+  return packageHash === undefined || packageHashAlgorithm !== "SHA512"
+    ? undefined
+    : { algorithm: "sha512", hex: Buffer.from(packageHash, "base64").toString("hex") };
 }
 
 function npmCandidate(version: string): Candidate[] {
@@ -91,7 +108,15 @@ function npmCandidate(version: string): Candidate[] {
   const label = `${name}@${packageVersion} of npm`;
   const file = `${name}-${packageVersion}.tgz`;
   const digest = { algorithm: "sha512", hex: Buffer.from(sha512, "base64").toString("hex") } as const;
-  return [{ label, find: async () => ({ label, download: { url: new URL(`${name}/-/${file}`, await npmRegistry()).href, name: file, digest } }) }];
+  return [
+    {
+      label,
+      find: async () => ({
+        label,
+        download: { url: new URL(`${name}/-/${file}`, await npmRegistry()).href, name: file, digest },
+      }),
+    },
+  ];
 }
 
 // The registry that this machine's npm uses, mirrors included; npm and npx tell it to their children.
@@ -100,10 +125,15 @@ async function npmRegistry(): Promise<string> {
   if (told) return withSlash(told);
   const windows = process.platform === "win32";
   try {
-    const { stdout } = await promisify(execFile)(windows ? "npm.cmd" : "npm", ["config", "get", "registry"], { shell: windows });
+    const { stdout } = await promisify(execFile)(windows ? "npm.cmd" : "npm", ["config", "get", "registry"], {
+      shell: windows,
+    });
     return withSlash(new URL(stdout.trim()).href);
   } catch (cause) {
-    throw new QeditError("QEDIT_E_NETWORK", "Cannot ask npm which registry it uses", { hint: "Set npm_config_registry to its URL, or name the provider: qedit setup --from FILE", cause });
+    throw new QeditError("QEDIT_E_NETWORK", "Cannot ask npm which registry it uses", {
+      hint: "Set npm_config_registry to its URL, or name the provider: qedit setup --from FILE",
+      cause,
+    });
   }
 }
 

@@ -3,7 +3,7 @@
 import { createReadStream, createWriteStream } from "node:fs";
 import { copyFile, open, readdir, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { Transform, type Readable } from "node:stream";
+import { type Readable, Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { crc32, createGunzip } from "node:zlib";
 import { Parser } from "tar";
@@ -25,13 +25,22 @@ export async function unpackProvider(source: string, folder: string, version: st
   try {
     await unpack(source, folder, found);
   } catch (error) {
-    throw error instanceof QeditError ? error : refuse(source, (error as NodeJS.ErrnoException).code === "ENOSPC" ? ioFailure("write", folder, error).message : messageOf(error));
+    throw error instanceof QeditError
+      ? error
+      : refuse(
+          source,
+          (error as NodeJS.ErrnoException).code === "ENOSPC"
+            ? ioFailure("write", folder, error).message
+            : messageOf(error),
+        );
   }
   const missing = PROVIDER_FILES.filter((name) => !found.has(name));
-  if (missing.length > 0) throw refuse(source, `${missing.join(" and ")} ${missing.length === 1 ? "is" : "are"} not in it`);
+  if (missing.length > 0)
+    throw refuse(source, `${missing.join(" and ")} ${missing.length === 1 ? "is" : "are"} not in it`);
   for (const name of PROVIDER_FILES) {
     const { architecture } = await readElf(join(folder, name));
-    if (architecture !== process.arch) throw refuse(source, `its ${name} is of ${architecture}, wanted ${process.arch}`);
+    if (architecture !== process.arch)
+      throw refuse(source, `its ${name} is of ${architecture}, wanted ${process.arch}`);
   }
   if (!(await names(join(folder, PROVIDER_FILES[0]), version))) {
     throw refuse(source, `its provider is not of ONNX Runtime ${version}, which is installed, and releases do not mix`);
@@ -51,12 +60,22 @@ async function unpack(source: string, folder: string, found: Set<string>): Promi
 // A folder that holds the files, or one below it: an unpacked package.
 async function providerIn(folder: string): Promise<string> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true });
-  const place = entries.find((entry) => entry.name === PROVIDER_FILES[0] && isForThisMachine(join(entry.parentPath, entry.name)));
+  const place = entries.find(
+    (entry) => entry.name === PROVIDER_FILES[0] && isForThisMachine(join(entry.parentPath, entry.name)),
+  );
   return place?.parentPath ?? folder;
 }
 
-async function copyFrom(from: string, folder: string, found: Set<string>, provider: string = PROVIDER_FILES[0]): Promise<void> {
-  for (const [name, existing] of [[PROVIDER_FILES[0], provider], [PROVIDER_FILES[1], PROVIDER_FILES[1]]] as const) {
+async function copyFrom(
+  from: string,
+  folder: string,
+  found: Set<string>,
+  provider: string = PROVIDER_FILES[0],
+): Promise<void> {
+  for (const [name, existing] of [
+    [PROVIDER_FILES[0], provider],
+    [PROVIDER_FILES[1], PROVIDER_FILES[1]],
+  ] as const) {
     if (!(await stat(join(from, existing)).catch(() => undefined))) continue;
     await copyFile(join(from, existing), join(folder, name));
     found.add(name);
@@ -89,13 +108,21 @@ export async function unpackLibraries(wheel: string, folder: string): Promise<vo
   } catch (error) {
     throw error instanceof QeditError ? error : ioFailure("write", folder, error);
   }
-  if (found.size === 0) throw new QeditError("QEDIT_E_IO", `Cannot take libraries from ${wheel}: there are none in it`, { hint: "Install CUDA 13 and cuDNN 9 with your system's packages" });
+  if (found.size === 0)
+    throw new QeditError("QEDIT_E_IO", `Cannot take libraries from ${wheel}: there are none in it`, {
+      hint: "Install CUDA 13 and cuDNN 9 with your system's packages",
+    });
 }
 
 /** Where wheels of NVIDIA's have them: `nvidia/cu13/lib/libcublas.so.13`. */
 const LIBRARY = /^nvidia\/[^/]+\/lib\/(lib[\w.+-]+\.so[\d.]*)$/;
 
-async function unzip(path: string, folder: string, found: Set<string>, nameOf: (path: string) => string | undefined = wantedName): Promise<void> {
+async function unzip(
+  path: string,
+  folder: string,
+  found: Set<string>,
+  nameOf: (path: string) => string | undefined = wantedName,
+): Promise<void> {
   const zip = await yauzl.openPromise(path, { lazyEntries: true, autoClose: false });
   try {
     for await (const entry of zip.eachEntry()) {
@@ -157,7 +184,9 @@ async function names(path: string, version: string): Promise<boolean> {
 }
 
 function refuse(source: string, reason: string): QeditError {
-  return new QeditError("QEDIT_E_IO", `Cannot take the CUDA provider from ${source}: ${reason}`, { hint: "`qedit setup` without --from gets the one that fits" });
+  return new QeditError("QEDIT_E_IO", `Cannot take the CUDA provider from ${source}: ${reason}`, {
+    hint: "`qedit setup` without --from gets the one that fits",
+  });
 }
 
 function messageOf(error: unknown): string {

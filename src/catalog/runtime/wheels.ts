@@ -1,10 +1,10 @@
 // NVIDIA's libraries as Python's packages bring them, without Python: found by PEP 691's index, held to its hashes, unpacked into qedit's own folder.
 import { mkdir, readdir, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { CUDA_PACKAGES, ownLibraries, type CudaPackage } from "../../engine/cuda-packages.js";
+import { CUDA_PACKAGES, type CudaPackage, ownLibraries } from "../../engine/cuda-packages.js";
 import { QeditError } from "../../errors.js";
 import { ioFailure } from "../../files.js";
-import { download, fetchJson, type DownloadOptions } from "./download.js";
+import { type DownloadOptions, download, fetchJson } from "./download.js";
 import { freeBytes } from "./machine.js";
 import { unpackLibraries } from "./unpack.js";
 
@@ -25,7 +25,11 @@ const UNPACKED = 2;
 
 /** The newest wheels that hold these libraries, for this machine. Throws QEDIT_E_NETWORK. */
 export async function findWheels(sonames: readonly string[], signal: AbortSignal): Promise<Wheel[]> {
-  const packages = new Map(sonames.flatMap((soname) => (Object.hasOwn(CUDA_PACKAGES, soname) ? [[CUDA_PACKAGES[soname]!.name, CUDA_PACKAGES[soname]!]] : [])));
+  const packages = new Map(
+    sonames.flatMap((soname) =>
+      Object.hasOwn(CUDA_PACKAGES, soname) ? [[CUDA_PACKAGES[soname]!.name, CUDA_PACKAGES[soname]!]] : [],
+    ),
+  );
   return Promise.all([...packages.values()].map((each) => findWheel(each, signal)));
 }
 
@@ -59,7 +63,11 @@ async function checkRoom(wheels: readonly Wheel[], folder: string): Promise<void
   const free = await freeBytes(folder);
   if (free === undefined || free >= wanted) return;
   const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`;
-  throw new QeditError("QEDIT_E_IO", `Cannot write ${folder}: ${gigabytes(free)} are free, wanted ${gigabytes(wanted)}`, { hint: "Free some space, or set QEDIT_HOME to a folder on another disk" });
+  throw new QeditError(
+    "QEDIT_E_IO",
+    `Cannot write ${folder}: ${gigabytes(free)} are free, wanted ${gigabytes(wanted)}`,
+    { hint: "Free some space, or set QEDIT_HOME to a folder on another disk" },
+  );
 }
 
 interface IndexFile {
@@ -73,15 +81,29 @@ interface IndexFile {
 async function findWheel({ name, major }: CudaPackage, signal: AbortSignal): Promise<Wheel> {
   const index = process.env["PIP_INDEX_URL"] || INDEX;
   const url = new URL(`${name}/`, index.endsWith("/") ? index : `${index}/`).href;
-  const { files = [] } = (await fetchJson(url, signal, "application/vnd.pypi.simple.v1+json")) as { files?: readonly IndexFile[] };
+  const { files = [] } = (await fetchJson(url, signal, "application/vnd.pypi.simple.v1+json")) as {
+    files?: readonly IndexFile[];
+  };
   const fitting = files.flatMap(({ filename, size, yanked = false, hashes, ...file }) => {
     const version = versionOf(filename, name);
-    if (version === undefined || Number.parseInt(version) !== major || yanked !== false || hashes.sha256 === undefined) return [];
-    return [{ version, wheel: { name: filename, url: new URL(file.url, url).href, bytes: size, sha256: hashes.sha256 } }];
+    if (
+      version === undefined ||
+      Number.parseInt(version, 10) !== major ||
+      yanked !== false ||
+      hashes.sha256 === undefined
+    )
+      return [];
+    return [
+      { version, wheel: { name: filename, url: new URL(file.url, url).href, bytes: size, sha256: hashes.sha256 } },
+    ];
   });
   const newest = fitting.sort((a, b) => b.version.localeCompare(a.version, "en", { numeric: true }))[0];
   if (newest) return newest.wheel;
-  throw new QeditError("QEDIT_E_NETWORK", `Cannot find version ${major} of ${name} for ${process.platform} ${process.arch} at ${url}`, { hint: "Install CUDA 13 and cuDNN 9 with your system's packages" });
+  throw new QeditError(
+    "QEDIT_E_NETWORK",
+    `Cannot find version ${major} of ${name} for ${process.platform} ${process.arch} at ${url}`,
+    { hint: "Install CUDA 13 and cuDNN 9 with your system's packages" },
+  );
 }
 
 const MACHINES: Readonly<Record<string, string>> = { x64: "x86_64", arm64: "aarch64" };
@@ -89,6 +111,9 @@ const MACHINES: Readonly<Record<string, string>> = { x64: "x86_64", arm64: "aarc
 // Of a release's wheel for this machine; pre-releases have letters in their versions.
 function versionOf(filename: string, name: string): string | undefined {
   const [distribution, version, , , platform] = filename.replace(/\.whl$/, "").split("-");
-  const isFitting = filename.endsWith(".whl") && distribution === name.replaceAll("-", "_") && /^[\d.]+$/.test(version ?? "");
-  return isFitting && platform?.includes("manylinux") && platform.endsWith(MACHINES[process.arch] ?? "?") ? version : undefined;
+  const isFitting =
+    filename.endsWith(".whl") && distribution === name.replaceAll("-", "_") && /^[\d.]+$/.test(version ?? "");
+  return isFitting && platform?.includes("manylinux") && platform.endsWith(MACHINES[process.arch] ?? "?")
+    ? version
+    : undefined;
 }

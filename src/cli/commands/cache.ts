@@ -1,5 +1,5 @@
 // qedit cache: the results of stages that are kept for later runs.
-import { cacheEntries, clearCache, type CacheEntry } from "../../artifacts/cache.js";
+import { type CacheEntry, cacheEntries, clearCache } from "../../artifacts/cache.js";
 import { readSafetensors } from "../../checkpoint/safetensors.js";
 import { defineCommand } from "../command.js";
 import { cacheFolder, modulationFolder } from "../compute.js";
@@ -13,8 +13,14 @@ const list = defineCommand({
     const entries = (await cacheEntries(folder)).reverse();
     const records = await Promise.all(entries.map(recordOf));
     const bytes = total(entries);
-    const lines = records.map(({ key, kind, bytes: size, used }) => `${key.slice(0, 12)}  ${kind.padEnd(7)}  ${megabytes(size).padStart(9)}  ${used}`);
-    terminal.result({ folder, bytes, entries: records }, [...lines, `${counted(entries.length)}, ${megabytes(bytes)}, in ${folder}`]);
+    const lines = records.map(
+      ({ key, kind, bytes: size, used }) =>
+        `${key.slice(0, 12)}  ${kind.padEnd(7)}  ${megabytes(size).padStart(9)}  ${used}`,
+    );
+    terminal.result({ folder, bytes, entries: records }, [
+      ...lines,
+      `${counted(entries.length)}, ${megabytes(bytes)}, in ${folder}`,
+    ]);
   },
 });
 
@@ -25,7 +31,9 @@ const clear = defineCommand({
   async perform(_call, terminal) {
     const folder = cacheFolder();
     const entries = [...(await clearCache(folder)), ...(await clearCache(modulationFolder()))];
-    terminal.result({ folder, removed: entries.length, bytes: total(entries) }, [`Removed ${counted(entries.length)}, ${megabytes(total(entries))}, from ${folder}`]);
+    terminal.result({ folder, removed: entries.length, bytes: total(entries) }, [
+      `Removed ${counted(entries.length)}, ${megabytes(total(entries))}, from ${folder}`,
+    ]);
   },
 });
 
@@ -48,7 +56,10 @@ export const cache = defineCommand({
 
 async function recordOf({ key, path: at, bytes, used }: CacheEntry) {
   // Another process may have removed it since, or half of it is not there.
-  const kind = await readSafetensors(at).then(({ metadata }) => metadata["kind"] ?? "unknown", () => "damaged");
+  const kind = await readSafetensors(at).then(
+    ({ metadata }) => metadata["kind"] ?? "unknown",
+    () => "damaged",
+  );
   return { key, kind, bytes, used: new Date(used).toISOString() };
 }
 

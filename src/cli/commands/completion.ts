@@ -8,11 +8,19 @@ const SHELLS = ["bash", "zsh", "fish", "powershell"];
 /** `qedit completion bash`. */
 export const completion = defineCommand({
   summary: "Print the completion script of a shell",
-  examples: ["source <(qedit completion bash)", "qedit completion zsh > ~/.qedit-completion.zsh", "qedit completion fish > ~/.config/fish/completions/qedit.fish", "qedit completion powershell | Out-String | Invoke-Expression"],
+  examples: [
+    "source <(qedit completion bash)",
+    "qedit completion zsh > ~/.qedit-completion.zsh",
+    "qedit completion fish > ~/.config/fish/completions/qedit.fish",
+    "qedit completion powershell | Out-String | Invoke-Expression",
+  ],
   positionals: [["<shell>", SHELLS.join(", ")]],
   options: {},
   async perform({ args: [shell] }) {
-    if (!SHELLS.includes(shell!)) throw new QeditError("QEDIT_E_USAGE", `Cannot complete in "${shell}": ${SHELLS.join(", ")} are known`, { hint: "qedit completion bash" });
+    if (!SHELLS.includes(shell!))
+      throw new QeditError("QEDIT_E_USAGE", `Cannot complete in "${shell}": ${SHELLS.join(", ")} are known`, {
+        hint: "qedit completion bash",
+      });
     printScript(shell!);
   },
 });

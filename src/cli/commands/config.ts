@@ -2,16 +2,21 @@
 import { editOptions } from "../../pipeline/edit.js";
 import { flag, type Option, type OptionTable } from "../../stages/option.js";
 import { defineCommand } from "../command.js";
+import { type ConfigFile, PROJECT_FILE, readConfigFiles, userFile } from "../config-files.js";
 import { checkConfigKeys } from "../config-keys.js";
-import { PROJECT_FILE, readConfigFiles, userFile, type ConfigFile } from "../config-files.js";
 import { cacheOptions, computeOptions } from "../options.js";
-import { environmentKey, fileKey, givenSettings, isPerCall, type Given } from "../settings.js";
+import { environmentKey, fileKey, type Given, givenSettings, isPerCall } from "../settings.js";
 
 const all: OptionTable = { ...editOptions, ...cacheOptions, ...computeOptions };
 const shown: OptionTable = Object.fromEntries(Object.entries(all).filter(([, option]) => !isPerCall(option)));
 const options = {
   ...shown,
-  explain: flag({ flags: "--explain", summary: "say where each value comes from, defaults included", group: "Output", isPerCall: true }),
+  explain: flag({
+    flags: "--explain",
+    summary: "say where each value comes from, defaults included",
+    group: "Output",
+    isPerCall: true,
+  }),
 };
 
 /** `qedit config --explain`. */
@@ -51,7 +56,11 @@ function tableOf(rows: readonly Row[]): readonly string[] {
 
 function present(value: unknown): string {
   if (value === null) return "-";
-  return Array.isArray(value) ? value.join(", ") || "-" : typeof value === "object" ? Object.values(value).join("x") : String(value);
+  return Array.isArray(value)
+    ? value.join(", ") || "-"
+    : typeof value === "object"
+      ? Object.values(value).join("x")
+      : String(value);
 }
 
 interface Row {
@@ -61,7 +70,7 @@ interface Row {
   readonly environment: string;
 }
 
-function rowOf(option: Option<any>, given: Given | undefined): Row {
+function rowOf(option: Option<unknown>, given: Given | undefined): Row {
   const value = given === undefined ? (option.initialText ?? option.initial) : given.value;
   const from = given === undefined ? "default" : `${given.layer} ${given.name}`;
   return { key: fileKey(option), value: value ?? null, from, environment: environmentKey(option) };

@@ -11,7 +11,10 @@ import { format, pictureFormat, picturePath } from "../picture-output.js";
 /** `qedit decode samples.safetensors -o out.png`. */
 export const decodeCommand = defineCommand({
   summary: decode.summary,
-  examples: ["qedit decode samples.safetensors -o out.png", "qedit sample --latents latents.safetensors --cond cond.safetensors -o - | qedit decode - -o out.png"],
+  examples: [
+    "qedit decode samples.safetensors -o out.png",
+    "qedit sample --latents latents.safetensors --cond cond.safetensors -o - | qedit decode - -o out.png",
+  ],
   positionals: [["<samples>", "what sample made, or ComfyUI's SaveLatent; - is stdin"]],
   options: { ...decode.options, ...writeOptions, format, ...computeOptions },
   async perform({ args, settings }, terminal) {
@@ -22,7 +25,10 @@ export const decodeCommand = defineCommand({
     const { value, device, seconds } = await compute(settings, terminal, async (context) => {
       const samples = await inputArtifact(args[0]!, "samples");
       const picture = await timed(decode.name, context, () => decode.run({ samples }, found, context));
-      await writeOutput(path, await encodeDecoded(picture, pictureFormat(path, settings.format)), { force: settings.force, terminal });
+      await writeOutput(path, await encodeDecoded(picture, pictureFormat(path, settings.format)), {
+        force: settings.force,
+        terminal,
+      });
       return picture.info;
     });
     if (path !== STREAM) terminal.result({ output: path, kind: "picture", info: value, device, seconds }, [path]);

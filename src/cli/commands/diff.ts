@@ -6,17 +6,22 @@ import { heatMap } from "../../image/difference.js";
 import type { Image } from "../../image/image.js";
 import { readImage } from "../../image/read.js";
 import { encodePicture } from "../../image/write.js";
-import { comparePixels, comparisonText, recipeDifferences, type RecipeDifference } from "../../pipeline/diff.js";
+import { comparePixels, comparisonText, type RecipeDifference, recipeDifferences } from "../../pipeline/diff.js";
 import { pictureBytes, recipeAmong } from "../../pipeline/recipe.js";
 import { flag, text } from "../../stages/option.js";
 import { defineCommand } from "../command.js";
+import { writeOptions } from "../options.js";
 import { checkOutput, STREAM, writeOutput } from "../output.js";
 import { format, pictureFormat } from "../picture-output.js";
 import { shown } from "../words.js";
-import { writeOptions } from "../options.js";
 
 const options = {
-  output: text({ flags: "-o, --output <file>", summary: "write a heat map of the difference; - is stdout", group: "Output", isPerCall: true }),
+  output: text({
+    flags: "-o, --output <file>",
+    summary: "write a heat map of the difference; - is stdout",
+    group: "Output",
+    isPerCall: true,
+  }),
   force: writeOptions.force,
   format,
   exitCode: flag({ flags: "--exit-code", summary: "exit with 1 when pixels differ", group: "Output", isPerCall: true }),
@@ -29,8 +34,15 @@ const SHOWN_HASH = 12;
 /** `qedit diff a.png b.png`. */
 export const diff = defineCommand({
   summary: "Say why two pictures differ: recipes and pixels",
-  examples: ["qedit diff a.png b.png", "qedit diff a.png b.png -o difference.png", "qedit diff a.png b.png --exit-code --quiet"],
-  positionals: [["<first>", "a picture"], ["<second>", "another one"]],
+  examples: [
+    "qedit diff a.png b.png",
+    "qedit diff a.png b.png -o difference.png",
+    "qedit diff a.png b.png --exit-code --quiet",
+  ],
+  positionals: [
+    ["<first>", "a picture"],
+    ["<second>", "another one"],
+  ],
   options,
   async perform({ args, settings }, terminal) {
     const { output, force } = settings;
@@ -42,11 +54,28 @@ export const diff = defineCommand({
     const pixels = comparePixels(a.image, b.image);
     const differences = a.recipe && b.recipe ? recipeDifferences(a.recipe, b.recipe) : undefined;
     if (output !== undefined) {
-      if ("sizes" in pixels) throw new QeditError("QEDIT_E_IMAGE", `Cannot draw the difference of ${pixels.sizes.join(" and ")}`, { hint: "Leave out -o, or compare pictures of one size" });
-      await writeOutput(output, await encodePicture(heatMap(a.image, b.image), { format: pictureFormat(output, settings.format) }), { force, terminal });
+      if ("sizes" in pixels)
+        throw new QeditError("QEDIT_E_IMAGE", `Cannot draw the difference of ${pixels.sizes.join(" and ")}`, {
+          hint: "Leave out -o, or compare pictures of one size",
+        });
+      await writeOutput(
+        output,
+        await encodePicture(heatMap(a.image, b.image), { format: pictureFormat(output, settings.format) }),
+        { force, terminal },
+      );
     }
-    const lines = [...recipeReport([a, b], differences), comparisonText(pixels), ...(output === undefined ? [] : [`heat map: ${output}`])];
-    const record = { files: args, recipes: [a.recipe !== undefined, b.recipe !== undefined], differences: differences ?? null, pixels, output: output ?? null };
+    const lines = [
+      ...recipeReport([a, b], differences),
+      comparisonText(pixels),
+      ...(output === undefined ? [] : [`heat map: ${output}`]),
+    ];
+    const record = {
+      files: args,
+      recipes: [a.recipe !== undefined, b.recipe !== undefined],
+      differences: differences ?? null,
+      pixels,
+      output: output ?? null,
+    };
     if (output !== STREAM) terminal.result(record, lines);
     const isDifferent = "sizes" in pixels || !pixels.identical;
     return settings.exitCode && isDifferent ? EXIT.runtime : EXIT.ok;
@@ -64,10 +93,17 @@ async function readDescribed(file: string): Promise<Described> {
   return { file, image: await readImage(bytes, file), recipe: recipeAmong(pictureTexts(bytes)) };
 }
 
-function recipeReport(pictures: readonly [Described, Described], differences: readonly RecipeDifference[] | undefined): string[] {
-  if (differences === undefined) return pictures.filter(({ recipe }) => recipe === undefined).map(({ file }) => `${file} has no recipe`);
+function recipeReport(
+  pictures: readonly [Described, Described],
+  differences: readonly RecipeDifference[] | undefined,
+): string[] {
+  if (differences === undefined)
+    return pictures.filter(({ recipe }) => recipe === undefined).map(({ file }) => `${file} has no recipe`);
   if (differences.length === 0) return ["recipes: equal"];
-  const rows = differences.map(({ group, what, a, b }) => [what, valueOf(pictures[0], { group, what }, a), valueOf(pictures[1], { group, what }, b)] as const);
+  const rows = differences.map(
+    ({ group, what, a, b }) =>
+      [what, valueOf(pictures[0], { group, what }, a), valueOf(pictures[1], { group, what }, b)] as const,
+  );
   const widths = [0, 1].map((column) => Math.max(...rows.map((row) => row[column]!.length)));
   return differences.flatMap(({ group }, index) => {
     const [what, a, b] = rows[index]!;
@@ -77,7 +113,11 @@ function recipeReport(pictures: readonly [Described, Described], differences: re
 }
 
 // Hashes say little to people; the name of the file goes with them.
-function valueOf({ recipe }: Described, { group, what }: Pick<RecipeDifference, "group" | "what">, value: unknown): string {
+function valueOf(
+  { recipe }: Described,
+  { group, what }: Pick<RecipeDifference, "group" | "what">,
+  value: unknown,
+): string {
   if ((group !== "inputs" && group !== "weights") || typeof value !== "string") return shown(value, MOST_SHOWN);
   return shown(`${recipe?.names[what] ?? "unnamed"} ${value.slice(0, SHOWN_HASH)}…`, MOST_SHOWN);
 }

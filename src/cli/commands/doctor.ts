@@ -1,5 +1,5 @@
 // qedit doctor: what an edit needs of this machine, what is there, and how to mend what is not.
-import { examine, type DoctorReport } from "../../catalog/runtime/doctor.js";
+import { type DoctorReport, examine } from "../../catalog/runtime/doctor.js";
 import type { Gpu } from "../../engine/gpus.js";
 import type { LibraryReport } from "../../engine/libraries.js";
 import { EXIT } from "../../errors.js";
@@ -27,7 +27,8 @@ function linesOf(report: DoctorReport, style: Style): string[] {
   const { works, device: chosen, problems, notes } = report;
   const marks = { ok: style.green("✔"), no: style.red("✖"), none: " " };
   const rows = [...machineRows(report), ...cudaRows(report), ...sessionRows(report), ...modelRows(report)];
-  const remedies = (list: DoctorReport["problems"]) => list.flatMap(({ text, remedy }) => [`  - ${text}`, `    ${style.dim(remedy)}`]);
+  const remedies = (list: DoctorReport["problems"]) =>
+    list.flatMap(({ text, remedy }) => [`  - ${text}`, `    ${style.dim(remedy)}`]);
   return [
     ...rows.map(([mark, name, value]) => `${marks[mark]} ${name.padEnd(12)} ${value}`),
     "",
@@ -52,19 +53,40 @@ function machineRows({ machine }: DoctorReport): Row[] {
 function cudaRows({ cuda }: DoctorReport): Row[] {
   const { gpus, source, failure } = cuda.gpus;
   const { version, hasCuda, platform } = cuda.release;
-  const rows: Row[] = gpus.length === 0 ? [["no", "GPU", failure === undefined ? "no NVIDIA GPU" : `none; nvidia-smi says: ${failure}`]] : gpus.map((gpu) => [source === "the PCI bus" ? "no" : "ok", `GPU ${gpu.index}`, gpuText(gpu)]);
+  const rows: Row[] =
+    gpus.length === 0
+      ? [["no", "GPU", failure === undefined ? "no NVIDIA GPU" : `none; nvidia-smi says: ${failure}`]]
+      : gpus.map((gpu) => [source === "the PCI bus" ? "no" : "ok", `GPU ${gpu.index}`, gpuText(gpu)]);
   rows.push(["ok", "ONNX Runtime", version]);
   if (!hasCuda) return [...rows, ["no", "CUDA", `onnxruntime-node has none for ${platform.replace("-", " ")}`]];
-  rows.push(cuda.provider === undefined ? ["no", "CUDA", "the provider is not installed"] : ["ok", "CUDA", `provider in ${cuda.provider}`]);
+  rows.push(
+    cuda.provider === undefined
+      ? ["no", "CUDA", "the provider is not installed"]
+      : ["ok", "CUDA", `provider in ${cuda.provider}`],
+  );
   return [...rows, ...(cuda.libraries === undefined ? [] : libraryRows(cuda.libraries))];
 }
 
 function libraryRows({ found, missing, unused }: LibraryReport): Row[] {
   // The C library's own are on every machine; a missing one is told.
-  const shown = found.filter(({ soname, isSearched, neededBy }) => !isSearched || /^lib(cu|nv)/.test(soname) || /providers/.test(neededBy));
+  const shown = found.filter(
+    ({ soname, isSearched, neededBy }) => !isSearched || /^lib(cu|nv)/.test(soname) || /providers/.test(neededBy),
+  );
   return [
-    ...shown.map(({ soname, path, source, isSearched }): Row => ["ok", "", `${soname}  ${path} (${source}${isSearched ? "" : "; loaded by qedit"})`]),
-    ...missing.map(({ soname, neededBy, unfit }): Row => ["no", "", `${soname}  not found, needed by ${neededBy}${unfit.map((each) => `; ${each}`).join("")}`]),
+    ...shown.map(
+      ({ soname, path, source, isSearched }): Row => [
+        "ok",
+        "",
+        `${soname}  ${path} (${source}${isSearched ? "" : "; loaded by qedit"})`,
+      ],
+    ),
+    ...missing.map(
+      ({ soname, neededBy, unfit }): Row => [
+        "no",
+        "",
+        `${soname}  not found, needed by ${neededBy}${unfit.map((each) => `; ${each}`).join("")}`,
+      ],
+    ),
     ...unused.map(({ soname }): Row => ["none", "", `${soname}  not found, and not needed by qedit`]),
   ];
 }
@@ -72,18 +94,28 @@ function libraryRows({ found, missing, unused }: LibraryReport): Row[] {
 function gpuText({ name, driver, memory, freeMemory, capability }: Gpu): string {
   const facts = [
     driver === undefined ? undefined : `driver ${driver}`,
-    memory === undefined ? undefined : `${gigabytes(memory)}${freeMemory === undefined ? "" : `, ${gigabytes(freeMemory)} free`}`,
+    memory === undefined
+      ? undefined
+      : `${gigabytes(memory)}${freeMemory === undefined ? "" : `, ${gigabytes(freeMemory)} free`}`,
     capability === undefined ? undefined : `compute capability ${capability}`,
   ];
   return [name, ...facts.filter((fact) => fact !== undefined)].join(", ");
 }
 
 function sessionRows({ sessions }: DoctorReport): Row[] {
-  return sessions.map(({ device: name, works, seconds }) => [works ? "ok" : "no", "session", works ? `${name} in ${seconds!.toFixed(2)} s` : `${name} does not open`]);
+  return sessions.map(({ device: name, works, seconds }) => [
+    works ? "ok" : "no",
+    "session",
+    works ? `${name} in ${seconds!.toFixed(2)} s` : `${name} does not open`,
+  ]);
 }
 
 function modelRows({ model: { name, files } }: DoctorReport): Row[] {
-  return files.map(({ role, file, path }) => [path === undefined ? "no" : "ok", "model", path ?? `${name}: no ${role} (${file})`]);
+  return files.map(({ role, file, path }) => [
+    path === undefined ? "no" : "ok",
+    "model",
+    path ?? `${name}: no ${role} (${file})`,
+  ]);
 }
 
 function gigabytes(bytes: number): string {

@@ -3,23 +3,47 @@ import { stat } from "node:fs/promises";
 import { basename, extname, join, relative, resolve } from "node:path";
 import { QeditError } from "../../errors.js";
 import { pictureMemory, type ReadPictures } from "../../pipeline/picture-memory.js";
-import { flag, repeated, text, type SettingsOf } from "../../stages/option.js";
+import { flag, repeated, type SettingsOf, text } from "../../stages/option.js";
 import { defineCommand } from "../command.js";
 import { compute } from "../compute.js";
-import { resolveEdit, runOptions, withSeed, type RunSettings } from "../edit-job.js";
+import { type RunSettings, resolveEdit, runOptions, withSeed } from "../edit-job.js";
 import { checkInputs, inputText } from "../input.js";
-import { editMany, manyJob, maxFailures, refuseFailures, refuseSameOutput, type JobEnd, type ManyJob, type Tally } from "../many.js";
+import {
+  editMany,
+  type JobEnd,
+  type ManyJob,
+  manyJob,
+  maxFailures,
+  refuseFailures,
+  refuseSameOutput,
+  type Tally,
+} from "../many.js";
 import { manyOptions } from "../options.js";
 import { checkOutput, STREAM } from "../output.js";
-import { looksEdited, picturesOf, type FoundPicture } from "../pictures-by-pattern.js";
-import { openSheet, sheet, type Sheet } from "../sheet.js";
+import { type FoundPicture, looksEdited, picturesOf } from "../pictures-by-pattern.js";
+import { openSheet, type Sheet, sheet } from "../sheet.js";
 import type { Terminal } from "../terminal.js";
 
 const options = {
   ...runOptions,
-  output: text({ flags: "-o, --output <folder>", summary: "folder of the results; beside the pictures without it", group: "Output", isPerCall: true }),
-  with: repeated({ flags: "--with <file>", summary: "picture 2 of every edit, then 3 and so on; repeatable", group: "Prompt", isPerCall: true }),
-  resume: flag({ flags: "--resume", summary: "leave out pictures whose result is there", group: "Output", isPerCall: true }),
+  output: text({
+    flags: "-o, --output <folder>",
+    summary: "folder of the results; beside the pictures without it",
+    group: "Output",
+    isPerCall: true,
+  }),
+  with: repeated({
+    flags: "--with <file>",
+    summary: "picture 2 of every edit, then 3 and so on; repeatable",
+    group: "Prompt",
+    isPerCall: true,
+  }),
+  resume: flag({
+    flags: "--resume",
+    summary: "leave out pictures whose result is there",
+    group: "Output",
+    isPerCall: true,
+  }),
   maxFailures,
   sheet,
   ...manyOptions,
@@ -36,14 +60,24 @@ interface Edit {
 /** `qedit each '*.jpg' -p "…"`. */
 export const each = defineCommand({
   summary: "Edit every picture by the same prompt",
-  examples: [`qedit each '*.jpg' -p "make it winter"`, `qedit each 'photos/**/*.png' -p "make it winter" -o winter/ --format jpg`, `qedit each portraits/ -p "put the hat of picture 2 on the person" --with hat.png`, `qedit each '*.jpg' -p "make it winter" --resume`],
+  examples: [
+    `qedit each '*.jpg' -p "make it winter"`,
+    `qedit each 'photos/**/*.png' -p "make it winter" -o winter/ --format jpg`,
+    `qedit each portraits/ -p "put the hat of picture 2 on the person" --with hat.png`,
+    `qedit each '*.jpg' -p "make it winter" --resume`,
+  ],
   positionals: [["<picture...>", "files, patterns, or folders, which stand for the pictures in them"]],
   options,
   async perform({ args, settings: unresolved, given }, terminal) {
     checkInputs([unresolved.prompt]);
     const found = await withoutResults(await picturesOf(args), unresolved, terminal);
-    const edits = found.map((picture, index): Edit => ({ index: index + 1, input: picture.path, path: resultPath(picture, unresolved) }));
-    refuseSameOutput(edits.map(({ path, input }) => ({ path, where: input })), "Edit them in two calls, with another -o FOLDER or --format");
+    const edits = found.map(
+      (picture, index): Edit => ({ index: index + 1, input: picture.path, path: resultPath(picture, unresolved) }),
+    );
+    refuseSameOutput(
+      edits.map(({ path, input }) => ({ path, where: input })),
+      "Edit them in two calls, with another -o FOLDER or --format",
+    );
     const onSheet = await openSheet(unresolved.sheet, unresolved, terminal);
     const tally: Tally = { done: 0, failed: 0, skipped: 0 };
     const open = await withoutDone(edits, { settings: unresolved, terminal, tally, total: edits.length });
@@ -56,7 +90,8 @@ export const each = defineCommand({
     await compute({ ...settings, memory: unresolved.memory }, terminal, async (context) => {
       const jobs = open.map((edit) => jobOf(edit, { settings, references: unresolved.with, read, terminal, onSheet }));
       const inputs = new Map(open.map(({ index, input }) => [index, input]));
-      const told = async ({ index, path }: { index: number; path: string }, end: JobEnd) => tell({ index, input: inputs.get(index)!, path }, end, { terminal, tally });
+      const told = async ({ index, path }: { index: number; path: string }, end: JobEnd) =>
+        tell({ index, input: inputs.get(index)!, path }, end, { terminal, tally });
       await editMany(jobs, { total: edits.length, maxFailures: unresolved.maxFailures, told }, context);
       await onSheet?.write();
     });
@@ -76,15 +111,37 @@ interface Work {
 function jobOf({ index, input, path }: Edit, { settings: all, references, read, terminal, onSheet }: Work): ManyJob {
   const keep = all.keep === undefined ? undefined : join(all.keep, basename(path, extname(path)));
   const pictures = () => read([input, ...references]);
-  const planned = { ...withSeed({ pictures, settings: { ...all, keep }, path }, (event) => terminal.emit(event.kind === "note" ? { ...event, text: `${input}: ${event.text}` } : event)), name: input, index };
-  return manyJob(planned, { terminal, written: async ({ image }) => onSheet?.add(index, [[basename(input), (await pictures())[0]!.image], [basename(path), image]]) });
+  const planned = {
+    ...withSeed({ pictures, settings: { ...all, keep }, path }, (event) =>
+      terminal.emit(event.kind === "note" ? { ...event, text: `${input}: ${event.text}` } : event),
+    ),
+    name: input,
+    index,
+  };
+  return manyJob(planned, {
+    terminal,
+    written: async ({ image }) =>
+      onSheet?.add(index, [
+        [basename(input), (await pictures())[0]!.image],
+        [basename(path), image],
+      ]),
+  });
 }
 
 // Results of an earlier call are not edited again, unless they were named themselves.
-async function withoutResults(found: readonly FoundPicture[], { output }: Settings, { emit }: Terminal): Promise<FoundPicture[]> {
-  if (output === STREAM) throw new QeditError("QEDIT_E_USAGE", "Cannot write several pictures to stdout", { hint: "Name a folder: -o edits/" });
+async function withoutResults(
+  found: readonly FoundPicture[],
+  { output }: Settings,
+  { emit }: Terminal,
+): Promise<FoundPicture[]> {
+  if (output === STREAM)
+    throw new QeditError("QEDIT_E_USAGE", "Cannot write several pictures to stdout", {
+      hint: "Name a folder: -o edits/",
+    });
   if (output !== undefined && (await stat(output).catch(() => undefined))?.isFile()) {
-    throw new QeditError("QEDIT_E_USAGE", `Cannot write into ${output}: it is a file`, { hint: "Name a folder: -o edits/" });
+    throw new QeditError("QEDIT_E_USAGE", `Cannot write into ${output}: it is a file`, {
+      hint: "Name a folder: -o edits/",
+    });
   }
   const kept: FoundPicture[] = [];
   for (const picture of found) {
@@ -92,8 +149,15 @@ async function withoutResults(found: readonly FoundPicture[], { output }: Settin
     if (picture.isNamed || !(isInOutput || (await looksEdited(picture.path)))) kept.push(picture);
   }
   const left = found.length - kept.length;
-  if (left > 0) emit({ kind: "note", text: `${left} of ${found.length} pictures left out: ${left === 1 ? "it is a result" : "they are results"} of earlier edits` });
-  if (kept.length === 0) throw new QeditError("QEDIT_E_USAGE", "Nothing is left to edit: every picture is a result of an earlier edit", { hint: "Name a file itself to edit it: qedit each photo-edit.png …" });
+  if (left > 0)
+    emit({
+      kind: "note",
+      text: `${left} of ${found.length} pictures left out: ${left === 1 ? "it is a result" : "they are results"} of earlier edits`,
+    });
+  if (kept.length === 0)
+    throw new QeditError("QEDIT_E_USAGE", "Nothing is left to edit: every picture is a result of an earlier edit", {
+      hint: "Name a file itself to edit it: qedit each photo-edit.png …",
+    });
   return kept;
 }
 
@@ -127,7 +191,9 @@ async function withoutDone(edits: readonly Edit[], { settings, terminal, tally, 
       await checkOutput(edit.path, settings, terminal);
     } catch (error) {
       if (!(error instanceof QeditError && error.code === "QEDIT_E_EXISTS")) throw error;
-      throw new QeditError(error.code, error.message, { hint: "Go on with the others by --resume, or replace it with --force" });
+      throw new QeditError(error.code, error.message, {
+        hint: "Go on with the others by --resume, or replace it with --force",
+      });
     }
     open.push(edit);
   }
@@ -135,7 +201,11 @@ async function withoutDone(edits: readonly Edit[], { settings, terminal, tally, 
   return open;
 }
 
-function tell({ index, input, path }: Edit, end: JobEnd, { terminal, tally }: { terminal: Terminal; tally: Tally }): void {
+function tell(
+  { index, input, path }: Edit,
+  end: JobEnd,
+  { terminal, tally }: { terminal: Terminal; tally: Tally },
+): void {
   tally[end.status] += 1;
   if (end.status === "done" || terminal.settings.json) terminal.item({ job: index, input, ...end, output: path }, path);
 }

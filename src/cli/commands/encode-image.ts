@@ -13,7 +13,10 @@ const options = { ...encodeImage.options, ...writeOptions, ...cacheOptions, ...c
 /** `qedit encode-image photo.jpg -o latents.safetensors`. */
 export const encodeImageCommand = defineCommand({
   summary: encodeImage.summary,
-  examples: ["qedit encode-image photo.jpg -o latents.safetensors", "qedit encode-image photo.jpg -o - | qedit sample --latents - --cond cond.safetensors"],
+  examples: [
+    "qedit encode-image photo.jpg -o latents.safetensors",
+    "qedit encode-image photo.jpg -o - | qedit sample --latents - --cond cond.safetensors",
+  ],
   positionals: [["<image...>", "pictures, in the order the prompt counts them; - is stdin"]],
   options,
   async perform({ args, settings: unresolved, given }, terminal) {

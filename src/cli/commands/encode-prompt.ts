@@ -10,7 +10,10 @@ import { computeArtifact } from "../stage-command.js";
 /** `qedit encode-prompt photo.jpg -p "…" -o cond.safetensors`. */
 export const encodePromptCommand = defineCommand({
   summary: encodePrompt.summary,
-  examples: ['qedit encode-prompt photo.jpg -p "make it black and white" -o cond.safetensors', "cat prompt.txt | qedit encode-prompt photo.jpg -p -"],
+  examples: [
+    'qedit encode-prompt photo.jpg -p "make it black and white" -o cond.safetensors',
+    "cat prompt.txt | qedit encode-prompt photo.jpg -p -",
+  ],
   positionals: [["[image...]", "pictures, in the order the prompt counts them; - is stdin"]],
   options: { ...encodePrompt.options, ...writeOptions, ...cacheOptions, ...computeOptions },
   async perform({ args, settings }, terminal) {

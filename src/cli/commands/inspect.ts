@@ -1,6 +1,11 @@
 // qedit inspect: what files are and how they were made.
 import { bytesText } from "../../catalog/disk.js";
-import { inspectFile, type Inspected, type InspectedCheckpoint, type InspectedPicture } from "../../pipeline/inspect.js";
+import {
+  type Inspected,
+  type InspectedCheckpoint,
+  type InspectedPicture,
+  inspectFile,
+} from "../../pipeline/inspect.js";
 import { recipeLines } from "../../pipeline/recipe-lines.js";
 import { defineCommand } from "../command.js";
 import { shown } from "../words.js";
@@ -12,17 +17,31 @@ const SHOWN_METADATA = 100;
 /** `qedit inspect out.png`. */
 export const inspect = defineCommand({
   summary: "Show what a picture, tensor file or model file is, and how it was made",
-  examples: ["qedit inspect out.png", "qedit inspect latents.safetensors", "qedit inspect ~/ComfyUI/models/loras/*.safetensors", "qedit inspect out.png --json"],
+  examples: [
+    "qedit inspect out.png",
+    "qedit inspect latents.safetensors",
+    "qedit inspect ~/ComfyUI/models/loras/*.safetensors",
+    "qedit inspect out.png --json",
+  ],
   positionals: [["<file...>", "pictures, tensor files, model files, folders of weights"]],
   options: {},
   async perform({ args }, terminal) {
     const found: Inspected[] = [];
     const failures: unknown[] = [];
-    for (const file of args) await inspectFile(file).then((each) => found.push(each), (error: unknown) => failures.push(error));
+    for (const file of args)
+      await inspectFile(file).then(
+        (each) => found.push(each),
+        (error: unknown) => failures.push(error),
+      );
     const { bold } = terminal.style;
-    const lines = found.flatMap((each, index) => [...(index > 0 ? [""] : []), bold(each.file), ...linesOf(each).map((line) => `  ${shown(line)}`)]);
+    const lines = found.flatMap((each, index) => [
+      ...(index > 0 ? [""] : []),
+      bold(each.file),
+      ...linesOf(each).map((line) => `  ${shown(line)}`),
+    ]);
     if (found.length > 0) terminal.result(args.length === 1 ? found[0]! : found, lines);
-    for (const error of failures.slice(0, -1)) terminal.emit({ kind: "warning", text: error instanceof Error ? error.message : String(error) });
+    for (const error of failures.slice(0, -1))
+      terminal.emit({ kind: "warning", text: error instanceof Error ? error.message : String(error) });
     if (failures.length > 0) throw failures.at(-1);
   },
 });
@@ -31,18 +50,30 @@ function linesOf(file: Inspected): string[] {
   if (file.kind === "picture") return pictureLines(file);
   if (file.kind === "checkpoint") return checkpointLines(file);
   const tensors = Object.entries(file.tensors).map(([name, form]) => `tensor ${name}: ${form}`);
-  return [`${file.artifact} of qedit, version ${file.version}, ${bytesText(file.bytes)}`, ...tensors, ...(file.recipe ? recipeLines(file.recipe) : [])];
+  return [
+    `${file.artifact} of qedit, version ${file.version}, ${bytesText(file.bytes)}`,
+    ...tensors,
+    ...(file.recipe ? recipeLines(file.recipe) : []),
+  ];
 }
 
 function pictureLines({ format, width, height, bytes, recipe, tools, texts }: InspectedPicture): string[] {
   const head = `${format} picture, ${width}x${height}, ${bytesText(bytes)}`;
   if (recipe) return [head, ...recipeLines(recipe)];
-  const others = tools.length > 0 ? `no recipe of qedit, but one of ${tools.join(" and ")} (${texts.join(", ")})` : "no recipe";
+  const others =
+    tools.length > 0 ? `no recipe of qedit, but one of ${tools.join(" and ")} (${texts.join(", ")})` : "no recipe";
   return [head, others];
 }
 
 function checkpointLines({ what, bytes, identity, tensors, types, metadata }: InspectedCheckpoint): string[] {
-  const counts = Object.entries(types).map(([type, count]) => `${type} ${count.tensors} (${count.parameters.toLocaleString("en-US")} elements)`);
+  const counts = Object.entries(types).map(
+    ([type, count]) => `${type} ${count.tensors} (${count.parameters.toLocaleString("en-US")} elements)`,
+  );
   const entries = Object.entries(metadata).map(([key, value]) => `metadata ${key}: ${shown(value, SHOWN_METADATA)}`);
-  return [identityText(what), `${bytesText(bytes)}, ${tensors} tensors: ${counts.join(", ")}`, `identity ${identity}`, ...entries];
+  return [
+    identityText(what),
+    `${bytesText(bytes)}, ${tensors} tensors: ${counts.join(", ")}`,
+    `identity ${identity}`,
+    ...entries,
+  ];
 }

@@ -2,8 +2,8 @@
 import { defineCommand } from "../command.js";
 import { resolveSettings } from "../edit-settings.js";
 import { checkInputs } from "../input.js";
-import { showPlan } from "../plan-output.js";
 import { picturePath } from "../picture-output.js";
+import { showPlan } from "../plan-output.js";
 import { seedsOf } from "../seeds.js";
 import { makingOptions, refuseContradictions } from "./run.js";
 
@@ -23,6 +23,15 @@ export const plan = defineCommand({
     checkInputs([...args, unresolved.prompt]);
     picturePath(unresolved, args[0]!, "-edit");
     const settings = await resolveSettings({ table: makingOptions, settings: unresolved, given, emit: terminal.emit });
-    return showPlan({ args, settings, results: seedsOf(unresolved).length, isForCard: given.get("vram")?.layer === "flag", isDryRun: false }, terminal);
+    return showPlan(
+      {
+        args,
+        settings,
+        results: seedsOf(unresolved).length,
+        isForCard: given.get("vram")?.layer === "flag",
+        isDryRun: false,
+      },
+      terminal,
+    );
   },
 });

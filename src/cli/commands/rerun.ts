@@ -1,16 +1,23 @@
 // qedit rerun: a picture once more, from its own recipe.
 import { basename, dirname, extname, join } from "node:path";
 import type { Recipe } from "../../artifacts/recipe.js";
-import { recipeText, parseRecipe } from "../../artifacts/recipe.js";
+import { parseRecipe, recipeText } from "../../artifacts/recipe.js";
 import { findLora, findNamed } from "../../catalog/find.js";
 import { QeditError } from "../../errors.js";
 import { readImage } from "../../image/read.js";
-import { comparePixels, comparisonText, recipeDifferences, type RecipeDifference } from "../../pipeline/diff.js";
+import { comparePixels, comparisonText, type RecipeDifference, recipeDifferences } from "../../pipeline/diff.js";
 import { driftRecord } from "../../pipeline/drift-text.js";
-import { edit, editOptions, type EditSettings } from "../../pipeline/edit.js";
+import { type EditSettings, edit, editOptions } from "../../pipeline/edit.js";
 import { pictureBytes, recipeIn } from "../../pipeline/recipe.js";
-import { findInputs, findLoras, findWeights, WEIGHT_ROLES, type FileSearch, type WeightRole } from "../../pipeline/rerun-files.js";
 import { inputRoles, parseSettings, recipeSettings, type SettingTexts } from "../../pipeline/rerun.js";
+import {
+  type FileSearch,
+  findInputs,
+  findLoras,
+  findWeights,
+  WEIGHT_ROLES,
+  type WeightRole,
+} from "../../pipeline/rerun-files.js";
 import { encodeDecoded } from "../../stages/decode.js";
 import { parseLora } from "../../stages/loras.js";
 import { repeated, type SettingsOf } from "../../stages/option.js";
@@ -27,9 +34,25 @@ import { shown } from "../words.js";
 const { vae, textEncoder, transformer, lora } = editOptions;
 const { modelsDir, threads, vram } = computeOptions;
 const device = { ...computeOptions.device, initial: undefined, initialText: "that of the recipe", isPerCall: true };
-const set = repeated({ flags: "--set <key=value>", summary: "change an option of run, as in --set seed=7; an empty value is its default; repeatable", group: "Prompt" });
+const set = repeated({
+  flags: "--set <key=value>",
+  summary: "change an option of run, as in --set seed=7; an empty value is its default; repeatable",
+  group: "Prompt",
+});
 
-const options = { set: { ...set, isPerCall: true }, vae, textEncoder, transformer, lora, ...writeOptions, format, modelsDir, device, threads, vram };
+const options = {
+  set: { ...set, isPerCall: true },
+  vae,
+  textEncoder,
+  transformer,
+  lora,
+  ...writeOptions,
+  format,
+  modelsDir,
+  device,
+  threads,
+  vram,
+};
 
 type Settings = SettingsOf<typeof options>;
 
@@ -42,7 +65,11 @@ const MOST_SHOWN = 60;
 /** `qedit rerun out.png --set seed=7`. */
 export const rerun = defineCommand({
   summary: "Make a picture again from its recipe, and say what differs",
-  examples: ["qedit rerun out.png", "qedit rerun out.png --set seed=7 --set steps=8 -o seed-7.png", "qedit rerun out.png photos/cat.jpg --vae qwen_image_vae.safetensors"],
+  examples: [
+    "qedit rerun out.png",
+    "qedit rerun out.png --set seed=7 --set steps=8 -o seed-7.png",
+    "qedit rerun out.png photos/cat.jpg --vae qwen_image_vae.safetensors",
+  ],
   positionals: [
     ["<picture>", "a picture that qedit made"],
     ["[image...]", "the pictures that it was made from, when they lie elsewhere; - is stdin"],
@@ -54,14 +81,32 @@ export const rerun = defineCommand({
     const bytes = await pictureBytes(file);
     const recipe = recipeIn(bytes, file);
     const texts = changed(recipeSettings(recipe, file), settings.set);
-    const path = settings.output ?? join(dirname(file), `${basename(file, extname(file))}-rerun.${settings.format ?? (extname(file).slice(1) || "png")}`);
+    const path =
+      settings.output ??
+      join(
+        dirname(file),
+        `${basename(file, extname(file))}-rerun.${settings.format ?? (extname(file).slice(1) || "png")}`,
+      );
     const written = pictureFormat(path, settings.format);
     await checkOutput(path, settings, terminal);
     const search = { picture: file, modelsDirs: settings.modelsDir, force: settings.force, emit: terminal.emit };
-    const { complete, pictures } = await withFiles(recipe, { texts, given: await inputPictures(given), settings, search, insists: (setting) => origins.get(setting)?.layer === "flag" });
+    const { complete, pictures } = await withFiles(recipe, {
+      texts,
+      given: await inputPictures(given),
+      settings,
+      search,
+      insists: (setting) => origins.get(setting)?.layer === "flag",
+    });
     const where = settings.device ?? texts["device"]?.[0] ?? "auto";
-    const { value, device: used, seconds } = await compute({ ...computeDefaults, ...settings, device: where }, terminal, async (context) => {
-      const picture = await edit({ pictures, settings: { ...complete, ...dtypeFor(texts, { where, recipe }) }, keep: undefined }, context);
+    const {
+      value,
+      device: used,
+      seconds,
+    } = await compute({ ...computeDefaults, ...settings, device: where }, terminal, async (context) => {
+      const picture = await edit(
+        { pictures, settings: { ...complete, ...dtypeFor(texts, { where, recipe }) }, keep: undefined },
+        context,
+      );
       const encoded = await encodeDecoded(picture, written);
       await writeOutput(path, encoded, { force: settings.force, terminal });
       return { picture, encoded };
@@ -71,7 +116,21 @@ export const rerun = defineCommand({
     const differences = recipeDifferences(recipe, parseRecipe(recipeText(info))!);
     for (const line of report(differences)) terminal.emit({ kind: "note", text: line });
     terminal.emit({ kind: "note", text: `against ${file}: ${comparisonText(pixels)}` });
-    if (path !== STREAM) terminal.result({ output: path, kind: "picture", original: file, pixels, differences, info, drift: driftRecord(drift), device: used, seconds }, [path]);
+    if (path !== STREAM)
+      terminal.result(
+        {
+          output: path,
+          kind: "picture",
+          original: file,
+          pixels,
+          differences,
+          info,
+          drift: driftRecord(drift),
+          device: used,
+          seconds,
+        },
+        [path],
+      );
   },
 });
 
@@ -86,7 +145,12 @@ function changed(texts: SettingTexts, pairs: readonly string[]): SettingTexts {
     changes[setting] = [...(changes[setting] ?? []), value];
   }
   const result: Record<string, readonly string[]> = { ...texts };
-  const voids: Readonly<Record<string, readonly string[]>> = { size: ["megapixels"], megapixels: ["size"], match: ["size"], device: ["dtype"] };
+  const voids: Readonly<Record<string, readonly string[]>> = {
+    size: ["megapixels"],
+    megapixels: ["size"],
+    match: ["size"],
+    device: ["dtype"],
+  };
   for (const [setting, values] of Object.entries(changes)) {
     for (const other of voids[setting] ?? []) if (changes[other] === undefined) delete result[other];
     result[setting] = values.filter((value) => value !== "");
@@ -100,9 +164,15 @@ function changed(texts: SettingTexts, pairs: readonly string[]): SettingTexts {
 function changeOf(pair: string): { setting: string; value: string } {
   const [, key, value] = /^(?:--)?([\w-]+)=([^]*)$/.exec(pair) ?? [];
   if (key === undefined || value === undefined) {
-    throw new QeditError("QEDIT_E_USAGE", `Cannot use "${pair}" for --set: KEY=VALUE is wanted`, { hint: "As in --set seed=7" });
+    throw new QeditError("QEDIT_E_USAGE", `Cannot use "${pair}" for --set: KEY=VALUE is wanted`, {
+      hint: "As in --set seed=7",
+    });
   }
-  const names = new Map(Object.entries(CHANGEABLE).flatMap(([setting, option]) => flagsOf(option).longs.map((long) => [long.slice(2), setting] as const)));
+  const names = new Map(
+    Object.entries(CHANGEABLE).flatMap(([setting, option]) =>
+      flagsOf(option).longs.map((long) => [long.slice(2), setting] as const),
+    ),
+  );
   const setting = names.get(key);
   if (setting !== undefined) return { setting, value };
   const near = closest(key, [...names.keys()]);
@@ -121,17 +191,26 @@ interface Rerun {
 }
 
 // Settings with the files that they need. A file that --set names is a wish, and not checked against the recipe.
-async function withFiles(recipe: Recipe, { texts, given, settings, search, insists }: Rerun): Promise<{ complete: EditSettings; pictures: readonly Picture[] }> {
+async function withFiles(
+  recipe: Recipe,
+  { texts, given, settings, search, insists }: Rerun,
+): Promise<{ complete: EditSettings; pictures: readonly Picture[] }> {
   const files: Record<string, readonly string[]> = {};
   const options = { modelsDirs: search.modelsDirs };
   for (const [role, { setting }] of Object.entries(WEIGHT_ROLES)) {
     const own = texts[setting]?.[0];
     const written = settings[setting];
     const named = written !== undefined && insists(setting) ? await findNamed(written, options) : undefined;
-    files[setting] = [own === undefined ? await findWeights(recipe, role as WeightRole, { ...search, named, usual: written }) : await findNamed(own, options)];
+    files[setting] = [
+      own === undefined
+        ? await findWeights(recipe, role as WeightRole, { ...search, named, usual: written })
+        : await findNamed(own, options),
+    ];
   }
   const lora = texts["lora"] ?? (await recipeLoras(recipe, { settings, search, insists }));
-  const roles = inputRoles(recipe).filter((role) => role !== "mask" || (texts["mask"] === undefined && texts["pasteBack"]?.[0] === "true"));
+  const roles = inputRoles(recipe).filter(
+    (role) => role !== "mask" || (texts["mask"] === undefined && texts["pasteBack"]?.[0] === "true"),
+  );
   const found = await findInputs(recipe, roles, { ...search, given });
   const pictures: Picture[] = [];
   for (const [index, role] of roles.entries()) {
@@ -139,13 +218,28 @@ async function withFiles(recipe: Recipe, { texts, given, settings, search, insis
     if (role === "mask") files["mask"] = [typeof input === "string" ? input : input.name];
     else pictures.push(typeof input === "string" ? (await inputPictures([input]))[0]! : input);
   }
-  const named = texts["lora"] === undefined ? lora : await Promise.all(lora.map((written) => foundLora(written, options)));
-  return { complete: parseSettings(editOptions, { ...texts, ...files, lora: named }) as unknown as EditSettings, pictures };
+  const named =
+    texts["lora"] === undefined ? lora : await Promise.all(lora.map((written) => foundLora(written, options)));
+  return {
+    complete: parseSettings(editOptions, { ...texts, ...files, lora: named }) as unknown as EditSettings,
+    pictures,
+  };
 }
 
-async function recipeLoras(recipe: Recipe, { settings, search, insists }: Pick<Rerun, "settings" | "search" | "insists">): Promise<string[]> {
-  const named = !insists("lora") ? [] : await Promise.all(settings.lora.map((written) => findLora(parseLora(written).path, { model: undefined, modelsDirs: search.modelsDirs })));
-  const { lora_strengths: strengths = [] } = (recipe.settings["sample"] ?? {}) as { lora_strengths?: readonly number[] };
+async function recipeLoras(
+  recipe: Recipe,
+  { settings, search, insists }: Pick<Rerun, "settings" | "search" | "insists">,
+): Promise<string[]> {
+  const named = !insists("lora")
+    ? []
+    : await Promise.all(
+        settings.lora.map((written) =>
+          findLora(parseLora(written).path, { model: undefined, modelsDirs: search.modelsDirs }),
+        ),
+      );
+  const { lora_strengths: strengths = [] } = (recipe.settings["sample"] ?? {}) as {
+    lora_strengths?: readonly number[];
+  };
   return (await findLoras(recipe, { ...search, named })).map((path, index) => `${path}:${strengths[index] ?? 1}`);
 }
 
@@ -165,6 +259,8 @@ function dtypeFor(texts: SettingTexts, { where, recipe }: { where: string; recip
 function report(differences: readonly RecipeDifference[]): string[] {
   const sizes = differences.filter(({ group }) => group === "sizes").length;
   const told = differences.filter(({ group }) => group !== "names" && group !== "sizes");
-  const lines = told.map(({ group, what, a, b }) => `differs: ${group} ${what}: ${shown(a, MOST_SHOWN)} → ${shown(b, MOST_SHOWN)}`);
+  const lines = told.map(
+    ({ group, what, a, b }) => `differs: ${group} ${what}: ${shown(a, MOST_SHOWN)} → ${shown(b, MOST_SHOWN)}`,
+  );
   return sizes === 0 ? lines : [...lines, `differs: ${sizes} numbers about sizes (\`qedit diff\` lists them)`];
 }

@@ -31,7 +31,12 @@ export const sampleCommand = defineCommand({
       const latents = await inputArtifact(settings.latents, "latents");
       const cond = await inputArtifact(settings.cond, "cond");
       const { settings: drawn, isDrawn } = drawSeed(found, terminal.emit);
-      return (await runStage({ stage: sample, inputs: { latents, cond }, settings: drawn }, isDrawn ? { ...context, cache: undefined } : context)).artifact;
+      return (
+        await runStage(
+          { stage: sample, inputs: { latents, cond }, settings: drawn },
+          isDrawn ? { ...context, cache: undefined } : context,
+        )
+      ).artifact;
     });
   },
 });

@@ -1,14 +1,35 @@
 // qedit setup: the CUDA provider of ONNX Runtime, which npm does not bring.
-import { removeRuntime, setUp, type SetupReport } from "../../catalog/runtime/setup.js";
+import { removeRuntime, type SetupReport, setUp } from "../../catalog/runtime/setup.js";
 import { flag, text } from "../../stages/option.js";
 import { defineCommand } from "../command.js";
 import type { Style } from "../style.js";
 
 const options = {
-  from: text({ flags: "--from <source>", summary: "where to take it from: nuget, npm, or a file, folder or URL of a package", group: "Device", initialText: "nuget, else npm", isPerCall: true }),
-  feed: text({ flags: "--feed <url>", summary: "index of another NuGet v3 feed, such as a mirror", group: "Device", isPerCall: true }),
-  sha256: text({ flags: "--sha256 <hex>", summary: "what a file from a URL must hash to", group: "Device", isPerCall: true }),
-  libraries: flag({ flags: "--libraries", summary: "get NVIDIA's CUDA 13 and cuDNN 9 libraries too, those that this machine lacks (1.1 GB from PyPI)", group: "Device", isPerCall: true }),
+  from: text({
+    flags: "--from <source>",
+    summary: "where to take it from: nuget, npm, or a file, folder or URL of a package",
+    group: "Device",
+    initialText: "nuget, else npm",
+    isPerCall: true,
+  }),
+  feed: text({
+    flags: "--feed <url>",
+    summary: "index of another NuGet v3 feed, such as a mirror",
+    group: "Device",
+    isPerCall: true,
+  }),
+  sha256: text({
+    flags: "--sha256 <hex>",
+    summary: "what a file from a URL must hash to",
+    group: "Device",
+    isPerCall: true,
+  }),
+  libraries: flag({
+    flags: "--libraries",
+    summary: "get NVIDIA's CUDA 13 and cuDNN 9 libraries too, those that this machine lacks (1.1 GB from PyPI)",
+    group: "Device",
+    isPerCall: true,
+  }),
   dryRun: flag({ flags: "-n, --dry-run", summary: "only say what would be done", group: "Device", isPerCall: true }),
   force: flag({ flags: "-f, --force", summary: "install it again", group: "Device", isPerCall: true }),
   remove: flag({ flags: "--remove", summary: "remove what setup installed", group: "Device", isPerCall: true }),
@@ -17,7 +38,13 @@ const options = {
 /** `qedit setup`. */
 export const setup = defineCommand({
   summary: "Install the CUDA provider that an NVIDIA GPU needs",
-  examples: ["qedit setup", "qedit setup --libraries", "qedit setup --libraries --dry-run", "qedit setup --from Microsoft.ML.OnnxRuntime.Gpu.Linux.1.29.0.nupkg", "qedit setup --remove"],
+  examples: [
+    "qedit setup",
+    "qedit setup --libraries",
+    "qedit setup --libraries --dry-run",
+    "qedit setup --from Microsoft.ML.OnnxRuntime.Gpu.Linux.1.29.0.nupkg",
+    "qedit setup --remove",
+  ],
   options,
   async perform({ settings }, terminal) {
     const { remove, dryRun } = settings;
@@ -42,8 +69,15 @@ function linesOf(report: SetupReport, isDryRun: boolean, { green, yellow, dim }:
     `${mark}${ACTIONS[action](report)}`,
     ...(url === undefined ? [] : [`  ${dim(url)}`]),
     ...(sha256 === undefined ? [] : [`  ${dim(`sha256 ${sha256}`)}`]),
-    ...(libraries ?? []).map(({ name, bytes = 0 }) => `${mark}${isDryRun ? "Would install" : "Installed"} ${name} (${(bytes / 1e6).toFixed(0)} MB, under NVIDIA's licence)`),
-    ...(works === undefined ? [] : works ? [`${green("✔")} A session on cuda:0 works, after ${seconds!.toFixed(2)} s`] : [`${yellow("!")} CUDA does not work yet:`]),
+    ...(libraries ?? []).map(
+      ({ name, bytes = 0 }) =>
+        `${mark}${isDryRun ? "Would install" : "Installed"} ${name} (${(bytes / 1e6).toFixed(0)} MB, under NVIDIA's licence)`,
+    ),
+    ...(works === undefined
+      ? []
+      : works
+        ? [`${green("✔")} A session on cuda:0 works, after ${seconds!.toFixed(2)} s`]
+        : [`${yellow("!")} CUDA does not work yet:`]),
     ...problems.flatMap(({ text, remedy }) => [`  - ${text}`, `    ${dim(remedy)}`]),
   ];
 }

@@ -64,13 +64,22 @@ function imageRows({ referencesAtZero }: TransformerConfig): number {
 }
 
 /** Adds the linears to the graph itself. Input: `timestep` f32 [1], sigma. */
-export function computedModulation(graph: Graph, w: Weights, { config, compute }: { config: TransformerConfig; compute: DType }): ModulationSource {
+export function computedModulation(
+  graph: Graph,
+  w: Weights,
+  { config, compute }: { config: TransformerConfig; compute: DType },
+): ModulationSource {
   const timestep = graph.input("timestep", "f32", [1]);
-  const imageTemb = timestepEmbedding(timestep, w.at("time_text_embed.timestep_embedder"), { compute, alsoZero: config.referencesAtZero });
+  const imageTemb = timestepEmbedding(timestep, w.at("time_text_embed.timestep_embedder"), {
+    compute,
+    alsoZero: config.referencesAtZero,
+  });
   const temb = config.referencesAtZero ? imageTemb.slice(0, 0, 1) : imageTemb;
   const rowsOf = (at: Value, linearWeights: Weights) => {
     const vectors = blockVectors(at, linearWeights);
-    return Array.from({ length: Number(at.dim(0)) }, (_, row) => linearWeights.scoped(() => streamModulation(vectors.map((each) => vectorOf(each, row)))));
+    return Array.from({ length: Number(at.dim(0)) }, (_, row) =>
+      linearWeights.scoped(() => streamModulation(vectors.map((each) => vectorOf(each, row)))),
+    );
   };
   return {
     block(index) {
@@ -90,7 +99,10 @@ export function modulationInput({ from }: BlockRange): string {
 }
 
 /** Takes the vectors as an input, modulationInput: f32 [fedVectors, width], as fedModulationOf lays them out for these blocks. */
-export function fedModulation(graph: Graph, { config, compute, blocks }: { config: TransformerConfig; compute: DType; blocks: BlockRange }): ModulationSource {
+export function fedModulation(
+  graph: Graph,
+  { config, compute, blocks }: { config: TransformerConfig; compute: DType; blocks: BlockRange },
+): ModulationSource {
   const count = fedVectors(config, blocks);
   const width = config.heads * config.headDim;
   const fed = graph.input(modulationInput(blocks), "f32", [count, width]).cast(compute);
@@ -101,7 +113,10 @@ export function fedModulation(graph: Graph, { config, compute, blocks }: { confi
     return streamModulation(vectors.slice(start, start + VECTORS));
   };
   return {
-    block: (index) => ({ img: Array.from({ length: streams - 1 }, (_, row) => stream(index, row)), txt: stream(index, streams - 1) }),
+    block: (index) => ({
+      img: Array.from({ length: streams - 1 }, (_, row) => stream(index, row)),
+      txt: stream(index, streams - 1),
+    }),
     final: () => ({ scale: vectors[count - 2]!, shift: vectors[count - 1]! }),
   };
 }
@@ -115,9 +130,16 @@ export function fedVectors(config: TransformerConfig, { from, to }: BlockRange):
  * Adds only the modulation of some blocks, at any number of noise levels. Input: `timestep` f32 [steps], sigmas. Output: `modulation`
  * f32 [rows, storedVectors · width], a row for each step, and one more for sigma 0 where references are without noise.
  */
-export function buildModulation(graph: Graph, w: Weights, { config, compute, blocks }: { config: TransformerConfig; compute: DType; blocks: BlockRange }): void {
+export function buildModulation(
+  graph: Graph,
+  w: Weights,
+  { config, compute, blocks }: { config: TransformerConfig; compute: DType; blocks: BlockRange },
+): void {
   const timestep = graph.input("timestep", "f32", ["steps"]);
-  const temb = timestepEmbedding(timestep, w.at("time_text_embed.timestep_embedder"), { compute, alsoZero: config.referencesAtZero });
+  const temb = timestepEmbedding(timestep, w.at("time_text_embed.timestep_embedder"), {
+    compute,
+    alsoZero: config.referencesAtZero,
+  });
   const vectors: Value[] = [];
   for (let index = blocks.from; index < blocks.to; index += 1) {
     const block = w.at("transformer_blocks").at(index);
@@ -140,7 +162,11 @@ export interface ModulationRows {
 }
 
 /** What a graph of these blocks is fed at one row: [fedVectors · width]. */
-export function fedModulationOf({ data, length }: ModulationRows, row: number, { config, blocks }: { config: TransformerConfig; blocks: BlockRange }): Float32Array {
+export function fedModulationOf(
+  { data, length }: ModulationRows,
+  row: number,
+  { config, blocks }: { config: TransformerConfig; blocks: BlockRange },
+): Float32Array {
   const width = config.heads * config.headDim;
   const stream = VECTORS * width;
   const rows = config.referencesAtZero ? [row, data.length / length - 1] : [row];
@@ -181,16 +207,26 @@ function streamModulation(vectors: readonly Value[]): StreamModulation {
 }
 
 // silu(MLP(sinusoids of 1000·sigma)), cosines first; angles in float32 like the reference's. One more row is for sigma 0.
-function timestepEmbedding(timestep: Value, w: Weights, { compute, alsoZero }: { compute: DType; alsoZero: boolean }): Value {
+function timestepEmbedding(
+  timestep: Value,
+  w: Weights,
+  { compute, alsoZero }: { compute: DType; alsoZero: boolean },
+): Value {
   const { graph } = timestep;
   const half = w.shape("linear_1.weight")[1]! / 2;
   const frequencies = Array.from({ length: half }, (_, k) => Math.exp((-Math.log(MAX_PERIOD) * k) / half));
   const angles = w.scoped(() => {
     const times = alsoZero ? concat([timestep, graph.constant("f32", [1], [0])], 0) : timestep;
-    return graph.constant("f32", [1, half], frequencies).mul(times.reshape([times.dim(0), 1])).mul(TIMESTEPS);
+    return graph
+      .constant("f32", [1, half], frequencies)
+      .mul(times.reshape([times.dim(0), 1]))
+      .mul(TIMESTEPS);
   });
   const sinusoids = w.scoped(() => concat([angles.cos(), angles.sin()], 1).cast(compute));
   const hidden = linear(sinusoids, w.at("linear_1"));
-  const temb = linear(w.scoped(() => silu(hidden)), w.at("linear_2"));
+  const temb = linear(
+    w.scoped(() => silu(hidden)),
+    w.at("linear_2"),
+  );
   return w.scoped(() => silu(temb));
 }

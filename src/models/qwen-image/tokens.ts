@@ -21,7 +21,10 @@ export function latentGrid(latent: Tensor, patchSize: number): Grid {
  * Cuts latents [1, channels, h, w] into tokens, one latent after the other: [1, tokens, channels·patch²], features in the
  * order channel, row, column. Odd sides wrap around (circular padding on the right and bottom).
  */
-export function patchify(latents: readonly Tensor<"float32">[], { patchSize, patchWidth }: TransformerConfig): Tensor<"float32"> {
+export function patchify(
+  latents: readonly Tensor<"float32">[],
+  { patchSize, patchWidth }: TransformerConfig,
+): Tensor<"float32"> {
   const grids = latents.map((latent) => latentGrid(latent, patchSize));
   const count = grids.reduce((sum, { rows, columns }) => sum + rows * columns, 0);
   const tokens = new Float32Array(count * patchWidth);
@@ -37,7 +40,11 @@ export function patchify(latents: readonly Tensor<"float32">[], { patchSize, pat
 }
 
 /** The inverse of patchify for one latent of shape [1, channels, h, w]; padding is cut off. */
-export function unpatchify(tokens: Tensor<"float32">, shape: readonly number[], config: TransformerConfig): Tensor<"float32"> {
+export function unpatchify(
+  tokens: Tensor<"float32">,
+  shape: readonly number[],
+  config: TransformerConfig,
+): Tensor<"float32"> {
   const [height, width] = shape.slice(-2) as [number, number];
   const latent = float32(shape);
   const grid = { rows: Math.ceil(height / config.patchSize), columns: Math.ceil(width / config.patchSize) };
@@ -52,7 +59,11 @@ export function unpatchify(tokens: Tensor<"float32">, shape: readonly number[], 
 type PatchSizes = Pick<TransformerConfig, "patchSize" | "patchWidth">;
 
 // Visits latent cells in the order of tokens and their features.
-function eachCell({ rows, columns }: Grid, { patchSize, patchWidth }: PatchSizes, visit: (channel: number, y: number, x: number) => void): void {
+function eachCell(
+  { rows, columns }: Grid,
+  { patchSize, patchWidth }: PatchSizes,
+  visit: (channel: number, y: number, x: number) => void,
+): void {
   const channels = patchWidth / patchSize ** 2;
   for (let row = 0; row < rows; row += 1) {
     for (let column = 0; column < columns; column += 1) {
@@ -72,10 +83,18 @@ export interface RopeTables {
 }
 
 /** Rotary tables for a prompt of `text` tokens and the grids of target and references; angles in float64. */
-export function ropeTables(text: number, [target, ...references]: readonly [Grid, ...Grid[]], config: TransformerConfig): RopeTables {
+export function ropeTables(
+  text: number,
+  [target, ...references]: readonly [Grid, ...Grid[]],
+  config: TransformerConfig,
+): RopeTables {
   // Text goes on along the diagonal from the edge of the target's grid.
   const start = Math.max(Math.floor(target.rows / 2), Math.floor(target.columns / 2));
-  const positions: number[][] = Array.from({ length: text }, (_, index) => [start + index, start + index, start + index]);
+  const positions: number[][] = Array.from({ length: text }, (_, index) => [
+    start + index,
+    start + index,
+    start + index,
+  ]);
   [target, ...references].forEach((grid, frame) => {
     for (let row = 0; row < grid.rows; row += 1) {
       for (let column = 0; column < grid.columns; column += 1) {

@@ -8,7 +8,14 @@ import { addDims, type DType } from "../../graph/types.js";
 import { concat, type Value } from "../../graph/value.js";
 import { batched, headNorm, linear, linears, rmsNormAt, unbatched } from "../layers.js";
 import type { TransformerConfig } from "./config.js";
-import { computedModulation, fedModulation, type BlockModulation, type BlockRange, type Modulation, type ModulationSource } from "./modulation.js";
+import {
+  type BlockModulation,
+  type BlockRange,
+  computedModulation,
+  fedModulation,
+  type Modulation,
+  type ModulationSource,
+} from "./modulation.js";
 
 /** Text and image tokens, each [tokens, width]. */
 interface Both<T = Value> {
@@ -56,15 +63,25 @@ export interface TransformerOptions {
  */
 export function buildTransformer(graph: Graph, w: Weights, options: TransformerOptions): void {
   const { config, compute, blocks = { from: 0, to: config.blocks }, isModulationFed = false } = options;
-  const input = (name: string, length: string, width: number) => graph.input(name, "f32", [1, length, width]).cast(compute);
+  const input = (name: string, length: string, width: number) =>
+    graph.input(name, "f32", [1, length, width]).cast(compute);
   const target = input("latent_tokens", "target", config.patchWidth);
   const reference = input("reference_tokens", "reference", config.patchWidth);
-  const first = blocks.from === 0 ? firstTokens([target, reference], input("prompt_embeds", "text", config.textWidth), { w, config }) : givenTokens(graph, blocks, options);
+  const first =
+    blocks.from === 0
+      ? firstTokens([target, reference], input("prompt_embeds", "text", config.textWidth), { w, config })
+      : givenTokens(graph, blocks, options);
   // Text first, as in the joint attention.
   const tokens = addDims(first.txt.dim(0), first.img.dim(0));
   const angles = (name: string) => graph.input(name, "f32", [1, tokens, config.headDim / 2]).cast(compute);
-  const shared: Shared = { config, parts: [target, reference], rope: { cos: angles("rope_cos"), sin: angles("rope_sin") } };
-  const modulation = isModulationFed ? fedModulation(graph, { config, compute, blocks }) : computedModulation(graph, w, { config, compute });
+  const shared: Shared = {
+    config,
+    parts: [target, reference],
+    rope: { cos: angles("rope_cos"), sin: angles("rope_sin") },
+  };
+  const modulation = isModulationFed
+    ? fedModulation(graph, { config, compute, blocks })
+    : computedModulation(graph, w, { config, compute });
 
   const image = config.referencesAtZero ? first.img.splitLike(0, shared.parts, 1) : [first.img];
   let streams: Both<Stream> = { txt: [{ x: first.txt }], img: image.map((x) => ({ x })) };
@@ -72,7 +89,11 @@ export function buildTransformer(graph: Graph, w: Weights, options: TransformerO
   for (let block = blocks.from; block < blocks.to; block += 1) {
     const weights = w.at("transformer_blocks").at(block);
     const modulations = modulation.block(block);
-    if (isLast(block)) graph.output("velocity", velocity(lastBlock(streams, weights, { modulations, shared }), w, { modulation, config }));
+    if (isLast(block))
+      graph.output(
+        "velocity",
+        velocity(lastBlock(streams, weights, { modulations, shared }), w, { modulation, config }),
+      );
     else streams = transformerBlock(streams, weights, { modulations, shared });
   }
   if (blocks.to === config.blocks) return;
@@ -82,7 +103,11 @@ export function buildTransformer(graph: Graph, w: Weights, options: TransformerO
   }
 }
 
-function firstTokens(image: readonly Value[], prompt: Value, { w, config }: { w: Weights; config: TransformerConfig }): Both {
+function firstTokens(
+  image: readonly Value[],
+  prompt: Value,
+  { w, config }: { w: Weights; config: TransformerConfig },
+): Both {
   return {
     img: linear(unbatched(concat(image, 1)), w.at("img_in")),
     txt: linear(rmsNormAt(unbatched(prompt), w.at("txt_norm"), config.epsilon), w.at("txt_in")),
@@ -90,7 +115,8 @@ function firstTokens(image: readonly Value[], prompt: Value, { w, config }: { w:
 }
 
 function givenTokens(graph: Graph, { from }: BlockRange, { config, compute }: TransformerOptions): Both {
-  const stream = (name: string, length: string) => graph.input(`${name}.${from}`, "f32", [length, config.heads * config.headDim]).cast(compute);
+  const stream = (name: string, length: string) =>
+    graph.input(`${name}.${from}`, "f32", [length, config.heads * config.headDim]).cast(compute);
   return { txt: stream("txt", "text"), img: stream("img", "target+reference") };
 }
 
@@ -101,7 +127,10 @@ interface BlockSurroundings {
 
 function transformerBlock(streams: Both<Stream>, w: Weights, { modulations, shared }: BlockSurroundings): Both<Stream> {
   const { txt: txtMod, img: imgMod } = perLayer(modulations);
-  const [txt, img] = [normalised(streams.txt, txtMod.attention, shared), normalised(streams.img, imgMod.attention, shared)];
+  const [txt, img] = [
+    normalised(streams.txt, txtMod.attention, shared),
+    normalised(streams.img, imgMod.attention, shared),
+  ];
   const attended = jointAttention({ txt: joined(txt.normed), img: joined(img.normed) }, w.at("attn"), shared);
   const txtNow = w.scoped(() => grown(txt.tokens, attended.txt, { modulations: txtMod.attention, shared }));
   const imgNow = w.scoped(() => grown(img.tokens, attended.img, { modulations: imgMod.attention, shared }));
@@ -120,11 +149,23 @@ function transformerBlock(streams: Both<Stream>, w: Weights, { modulations, shar
 function lastBlock(streams: Both<Stream>, w: Weights, { modulations, shared }: BlockSurroundings): Stream {
   const { txt: txtMod, img: imgMod } = perLayer(modulations);
   const [attention, fed] = [imgMod.attention.slice(0, 1), imgMod.feedForward.slice(0, 1)];
-  const [txt, img] = [normalised(streams.txt, txtMod.attention, shared), normalised(streams.img, imgMod.attention, shared)];
-  const ofTarget = ([first, ...others]: readonly Value[]) => (others.length > 0 ? first! : w.scoped(() => first!.firstLike(0, shared.parts[0], 1)));
-  const attended = targetAttention({ txt: joined(txt.normed), img: joined(img.normed), target: ofTarget(img.normed) }, w.at("attn"), shared);
+  const [txt, img] = [
+    normalised(streams.txt, txtMod.attention, shared),
+    normalised(streams.img, imgMod.attention, shared),
+  ];
+  const ofTarget = ([first, ...others]: readonly Value[]) =>
+    others.length > 0 ? first! : w.scoped(() => first!.firstLike(0, shared.parts[0], 1));
+  const attended = targetAttention(
+    { txt: joined(txt.normed), img: joined(img.normed), target: ofTarget(img.normed) },
+    w.at("attn"),
+    shared,
+  );
   const target = ofTarget(img.tokens);
-  const next = normalised(w.scoped(() => grown([target], attended, { modulations: attention, shared })), fed, shared);
+  const next = normalised(
+    w.scoped(() => grown([target], attended, { modulations: attention, shared })),
+    fed,
+    shared,
+  );
   const result = feedForward(joined(next.normed), w.at("img_mlp"));
   return w.scoped(() => grown(next.tokens, result, { modulations: fed, shared }));
 }
@@ -132,13 +173,19 @@ function lastBlock(streams: Both<Stream>, w: Weights, { modulations, shared }: B
 /** Claims that a tensor is rightly unread: in the last block the text is neither asked nor passed on. */
 export function isIdleInLastBlock(name: string, { blocks }: TransformerConfig): boolean {
   const prefix = `transformer_blocks.${blocks - 1}.`;
-  return name.startsWith(prefix) && /^(?:attn\.(?:add_q_proj|norm_added_q|to_add_out)|txt_mlp)\./.test(name.slice(prefix.length));
+  return (
+    name.startsWith(prefix) &&
+    /^(?:attn\.(?:add_q_proj|norm_added_q|to_add_out)|txt_mlp)\./.test(name.slice(prefix.length))
+  );
 }
 
 type PerLayer = Readonly<Record<"attention" | "feedForward", readonly Modulation[]>>;
 
 function perLayer({ txt, img }: BlockModulation): { txt: PerLayer; img: PerLayer } {
-  const of = (rows: BlockModulation["img"]) => ({ attention: rows.map(({ attention }) => attention), feedForward: rows.map(({ feedForward }) => feedForward) });
+  const of = (rows: BlockModulation["img"]) => ({
+    attention: rows.map(({ attention }) => attention),
+    feedForward: rows.map(({ feedForward }) => feedForward),
+  });
   return { txt: of([txt]), img: of(img) };
 }
 
@@ -148,16 +195,26 @@ interface Normalised {
   readonly normed: readonly Value[];
 }
 
-function normalised(stream: Stream, modulations: readonly Pick<Modulation, "scale" | "shift">[], { config: { epsilon } }: Pick<Shared, "config">): Normalised {
+function normalised(
+  stream: Stream,
+  modulations: readonly Pick<Modulation, "scale" | "shift">[],
+  { config: { epsilon } }: Pick<Shared, "config">,
+): Normalised {
   const each = stream.map(({ x, added }, index) => {
     const { scale, shift } = modulations[index]!;
-    return added ? skipLayerNorm([x, added], { scale, shift }, epsilon) : { sum: x, normed: layerNorm(x, scale, shift, epsilon) };
+    return added
+      ? skipLayerNorm([x, added], { scale, shift }, epsilon)
+      : { sum: x, normed: layerNorm(x, scale, shift, epsilon) };
   });
   return { tokens: each.map(({ sum }) => sum), normed: each.map(({ normed }) => normed) };
 }
 
 // Residuals: tokens plus the gated result of a layer.
-function grown(tokens: readonly Value[], result: Value, { modulations, shared }: { modulations: readonly Modulation[]; shared: Shared }): Stream {
+function grown(
+  tokens: readonly Value[],
+  result: Value,
+  { modulations, shared }: { modulations: readonly Modulation[]; shared: Shared },
+): Stream {
   const results = tokens.length === 1 ? [result] : result.splitLike(0, shared.parts, 1);
   return tokens.map((x, index) => {
     const added = results[index]!.mul(modulations[index]!.gate);
@@ -181,14 +238,21 @@ function jointAttention({ txt, img }: Both, w: Weights, { config, rope }: Shared
   const [text, image] = [stream(txt, TEXT), stream(img, IMAGE)];
   const attended = w.scoped(() => {
     const both = (name: "q" | "k" | "v") => textFirst(text[name], image[name]);
-    const all = multiHeadAttention({ q: turned(both("q"), rope, heads), k: turned(both("k"), rope, heads), v: both("v") }, heads);
+    const all = multiHeadAttention(
+      { q: turned(both("q"), rope, heads), k: turned(both("k"), rope, heads), v: both("v") },
+      heads,
+    );
     return unbatched(all).splitLike(0, [txt, img], 0);
   });
   return { txt: linear(attended[0]!, w.at("to_add_out")), img: linear(attended[1]!, w.at("to_out.0")) };
 }
 
 // What target tokens see of all tokens.
-function targetAttention({ txt, img, target }: Both & { readonly target: Value }, w: Weights, { config, rope, parts }: Shared): Value {
+function targetAttention(
+  { txt, img, target }: Both & { readonly target: Value },
+  w: Weights,
+  { config, rope, parts }: Shared,
+): Value {
   const { heads } = config;
   const q = headNorm(linear(target, w.at(IMAGE.q[0])), w.at(IMAGE.q[1]), config);
   const seen = (x: Value, { k, v }: typeof TEXT | typeof IMAGE) => {
@@ -199,7 +263,11 @@ function targetAttention({ txt, img, target }: Both & { readonly target: Value }
   const attended = w.scoped(() => {
     const ofTarget = (angles: Value) => angles.splitLike(1, [batched(txt), ...parts], 1)[1]!;
     const targetRope = { cos: ofTarget(rope.cos), sin: ofTarget(rope.sin) };
-    const all = { q: turned(batched(q), targetRope, heads), k: turned(textFirst(text.k, image.k), rope, heads), v: textFirst(text.v, image.v) };
+    const all = {
+      q: turned(batched(q), targetRope, heads),
+      k: turned(textFirst(text.k, image.k), rope, heads),
+      v: textFirst(text.v, image.v),
+    };
     return unbatched(multiHeadAttention(all, heads));
   });
   return linear(attended, w.at("to_out.0"));
@@ -215,10 +283,17 @@ function turned(x: Value, rope: Rope, heads: number): Value {
 
 function feedForward(x: Value, w: Weights): Value {
   const inner = linear(x, w.at("net.0.proj"));
-  return linear(w.scoped(() => gelu(inner, "tanh")), w.at("net.2"));
+  return linear(
+    w.scoped(() => gelu(inner, "tanh")),
+    w.at("net.2"),
+  );
 }
 
-function velocity(target: Stream, w: Weights, { modulation, config }: { modulation: ModulationSource; config: TransformerConfig }): Value {
+function velocity(
+  target: Stream,
+  w: Weights,
+  { modulation, config }: { modulation: ModulationSource; config: TransformerConfig },
+): Value {
   const final = modulation.final();
   const { normed } = w.at("norm_out").scoped(() => normalised(target, [final], { config }));
   return batched(linear(joined(normed), w.at("proj_out"))).cast("f32");

@@ -3,8 +3,15 @@
 // (depth, widths, where attention stands) is read from the keys and shapes of the file.
 import type { Weights } from "../../checkpoint/weights.js";
 import type { Graph } from "../../graph/graph.js";
-import { conv2d, multiHeadAttention, rmsNorm, silu, upsampleNearest2x, type ConvOptions } from "../../graph/operators.js";
-import { multiplyDims, type Dim, type DType } from "../../graph/types.js";
+import {
+  type ConvOptions,
+  conv2d,
+  multiHeadAttention,
+  rmsNorm,
+  silu,
+  upsampleNearest2x,
+} from "../../graph/operators.js";
+import { type Dim, type DType, multiplyDims } from "../../graph/types.js";
 import type { Value } from "../../graph/value.js";
 
 /** F.normalize's floor of the norm, in the reference's RMS_norm. */
@@ -28,7 +35,9 @@ export interface VaeConfig {
 export function vaeConfig(w: Weights): VaeConfig {
   const downsamples = w.at("encoder.downsamples");
   const count = w.count("encoder.downsamples");
-  const halvings = Array.from({ length: count }, (_, index) => downsamples.at(index).has("resample")).filter(Boolean).length;
+  const halvings = Array.from({ length: count }, (_, index) => downsamples.at(index).has("resample")).filter(
+    Boolean,
+  ).length;
   return {
     latentChannels: w.shape("conv2.weight")[1]!,
     imageChannels: w.shape("encoder.conv1.weight")[1]!,
@@ -62,7 +71,11 @@ export function buildVaeEncoder(graph: Graph, w: Weights, { compute = "f32", par
     part === "global"
       ? graph.input("features", "f32", [1, channels, ...sides(spatialRatio / ratio)]).cast(compute)
       : encoderFeatures(graph, w, { sides: sides(part === "local" ? ratio : spatialRatio), compute });
-  let x = layersOf(features, encoder.at("downsamples"), { from: part === "global" ? layers : 0, to: part === "local" ? layers : encoder.count("downsamples"), resample: downsample });
+  let x = layersOf(features, encoder.at("downsamples"), {
+    from: part === "global" ? layers : 0,
+    to: part === "local" ? layers : encoder.count("downsamples"),
+    resample: downsample,
+  });
   if (part === "local") {
     graph.output("features", x.cast("f32"));
     return;
@@ -72,7 +85,11 @@ export function buildVaeEncoder(graph: Graph, w: Weights, { compute = "f32", par
   graph.output("latent", moments.slice(1, 0, latentChannels).cast("f32"));
 }
 
-function encoderFeatures(graph: Graph, w: Weights, { sides, compute }: { sides: readonly [Dim, Dim]; compute: DType }): Value {
+function encoderFeatures(
+  graph: Graph,
+  w: Weights,
+  { sides, compute }: { sides: readonly [Dim, Dim]; compute: DType },
+): Value {
   const image = graph.input("image", "f32", [1, vaeConfig(w).imageChannels, ...sides]);
   return convolution(image.mul(2).sub(1).cast(compute), w.at("encoder.conv1"), SAME);
 }
@@ -88,11 +105,22 @@ export interface VaeDecoderOptions extends VaeOptions {
  * `finite` f32 [], 0, or NaN where a value is NaN or infinite. Its global part, the first, gives `features` f32 [1, channels, h, w],
  * which its local part takes.
  */
-export function buildVaeDecoder(graph: Graph, w: Weights, { compute = "f32", part = "all", quantization }: VaeDecoderOptions = {}): void {
+export function buildVaeDecoder(
+  graph: Graph,
+  w: Weights,
+  { compute = "f32", part = "all", quantization }: VaeDecoderOptions = {},
+): void {
   const decoder = w.at("decoder");
   const { channels, layers } = decoderCut(w);
-  const features = part === "local" ? graph.input("features", "f32", [1, channels, "h", "w"]).cast(compute) : decoderFeatures(graph, w, compute);
-  const x = layersOf(features, decoder.at("upsamples"), { from: part === "local" ? layers : 0, to: part === "global" ? layers : decoder.count("upsamples"), resample: upsample });
+  const features =
+    part === "local"
+      ? graph.input("features", "f32", [1, channels, "h", "w"]).cast(compute)
+      : decoderFeatures(graph, w, compute);
+  const x = layersOf(features, decoder.at("upsamples"), {
+    from: part === "local" ? layers : 0,
+    to: part === "global" ? layers : decoder.count("upsamples"),
+    resample: upsample,
+  });
   if (part === "global") graph.output("features", x.cast("f32"));
   else giveImage(graph, head(x, decoder).cast("f32"), quantization);
 }
@@ -113,7 +141,14 @@ function giveImage(graph: Graph, raw: Value, quantization: VaeDecoderOptions["qu
  * to the level itself would be rounded to float32 and lift what lies just below it, so halves are counted: (floor(2·level) + 1) / 2 is exact.
  */
 export function quantised(image: Value, quantization: "round" | "truncate"): Value {
-  const levels = quantization === "truncate" ? image.mul(255) : image.mul(2 * 255).floor().add(1).mul(0.5);
+  const levels =
+    quantization === "truncate"
+      ? image.mul(255)
+      : image
+          .mul(2 * 255)
+          .floor()
+          .add(1)
+          .mul(0.5);
   return levels.cast("u8");
 }
 
@@ -161,7 +196,8 @@ function encoderCut(w: Weights): Cut {
 function decoderCut(w: Weights): Cut {
   const list = w.at("decoder.upsamples");
   const count = w.count("decoder.upsamples");
-  const layers = Array.from({ length: count }, (_, index) => index + 1).findLast((end) => list.at(end - 1).has("to_qkv")) ?? 0;
+  const layers =
+    Array.from({ length: count }, (_, index) => index + 1).findLast((end) => list.at(end - 1).has("to_qkv")) ?? 0;
   let channels = w.shape("decoder.conv1.weight")[0]!;
   for (let index = 0; index < layers; index += 1) channels = channelsAfter(list.at(index)) ?? channels;
   let [ratio, reach] = [1, 0];
@@ -178,7 +214,11 @@ function channelsAfter(layer: Weights): number | undefined {
   return name === undefined ? undefined : layer.shape(name)[0]!;
 }
 
-function layersOf(x: Value, list: Weights, { from, to, resample }: { from: number; to: number; resample: (x: Value, w: Weights) => Value }): Value {
+function layersOf(
+  x: Value,
+  list: Weights,
+  { from, to, resample }: { from: number; to: number; resample: (x: Value, w: Weights) => Value },
+): Value {
   let y = x;
   for (let index = from; index < to; index += 1) y = layer(y, list.at(index), resample);
   return y;
@@ -222,7 +262,11 @@ function downsample(x: Value, w: Weights): Value {
 }
 
 function upsample(x: Value, w: Weights): Value {
-  return convolution(w.scoped(() => upsampleNearest2x(x)), w.at("resample.1"), SAME);
+  return convolution(
+    w.scoped(() => upsampleNearest2x(x)),
+    w.at("resample.1"),
+    SAME,
+  );
 }
 
 function head(x: Value, w: Weights): Value {

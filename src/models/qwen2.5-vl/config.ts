@@ -2,7 +2,7 @@
 // tensor shapes say, overridden by the checkpoint's own `config` (Qwen2_5_VLConfig, nested or flat).
 import type { Weights } from "../../checkpoint/weights.js";
 import { QeditError } from "../../errors.js";
-import { configNumber, configNumbers, configObject, headCount, type ConfigJson } from "../config.js";
+import { type ConfigJson, configNumber, configNumbers, configObject, headCount } from "../config.js";
 
 /** Numbers of the language model. */
 export interface LanguageConfig {
@@ -38,15 +38,26 @@ export interface VisionConfig {
 
 const PUBLISHED = {
   language: { headDim: 128, epsilon: 1e-6, ropeTheta: 1e6, ropeSections: [16, 24, 24] },
-  vision: { headDim: 80, patchSize: 14, mergeSize: 2, windowSize: 112, fullAttentionBlocks: [7, 15, 23, 31], epsilon: 1e-6 },
+  vision: {
+    headDim: 80,
+    patchSize: 14,
+    mergeSize: 2,
+    windowSize: 112,
+    fullAttentionBlocks: [7, 15, 23, 31],
+    epsilon: 1e-6,
+  },
 };
 
 /** Reads the numbers of the language model below `model`. */
 export function languageConfig(w: Weights, config: ConfigJson): LanguageConfig {
   if (!w.has("model.layers.0.self_attn.q_proj.weight")) {
-    throw new QeditError("QEDIT_E_CHECKPOINT", "Cannot use the text encoder: it has no model.layers, so it is not a Qwen2.5-VL file", {
-      hint: "Give a Qwen2.5-VL text encoder: --text-encoder qwen_2.5_vl_7b_fp8_scaled.safetensors",
-    });
+    throw new QeditError(
+      "QEDIT_E_CHECKPOINT",
+      "Cannot use the text encoder: it has no model.layers, so it is not a Qwen2.5-VL file",
+      {
+        hint: "Give a Qwen2.5-VL text encoder: --text-encoder qwen_2.5_vl_7b_fp8_scaled.safetensors",
+      },
+    );
   }
   // Older config files are flat.
   const text = { ...config, ...configObject(config, "text_config") };
@@ -70,20 +81,33 @@ export function languageConfig(w: Weights, config: ConfigJson): LanguageConfig {
 function ropeSections(rope: ConfigJson, headDim: number): readonly number[] {
   const sections = configNumbers(rope, "mrope_section", PUBLISHED.language.ropeSections);
   if (sections.reduce((sum, section) => sum + section, 0) === headDim / 2) return sections;
-  throw new QeditError("QEDIT_E_CHECKPOINT", `Cannot use the text encoder: rope sections ${sections.join(" + ")} do not add up to half a head of ${headDim}`, {
-    hint: "Put the model's config.json, with mrope_section, under the safetensors metadata key `config`",
-  });
+  throw new QeditError(
+    "QEDIT_E_CHECKPOINT",
+    `Cannot use the text encoder: rope sections ${sections.join(" + ")} do not add up to half a head of ${headDim}`,
+    {
+      hint: "Put the model's config.json, with mrope_section, under the safetensors metadata key `config`",
+    },
+  );
 }
 
 /** Reads the numbers of the vision tower below `visual`; throws QEDIT_E_CHECKPOINT when the file has none. */
 export function visionConfig(w: Weights, config: ConfigJson): VisionConfig {
   if (!w.has("visual")) {
-    throw new QeditError("QEDIT_E_CHECKPOINT", "Cannot look at pictures: the text encoder file has no vision weights (visual.*)", {
-      hint: "Give a text encoder file that contains them: --text-encoder qwen_2.5_vl_7b_fp8_scaled.safetensors",
-    });
+    throw new QeditError(
+      "QEDIT_E_CHECKPOINT",
+      "Cannot look at pictures: the text encoder file has no vision weights (visual.*)",
+      {
+        hint: "Give a text encoder file that contains them: --text-encoder qwen_2.5_vl_7b_fp8_scaled.safetensors",
+      },
+    );
   }
   const vision = configObject(config, "vision_config");
-  const [width, channels, temporalPatchSize, patchSize] = w.shape("visual.patch_embed.proj.weight") as [number, number, number, number];
+  const [width, channels, temporalPatchSize, patchSize] = w.shape("visual.patch_embed.proj.weight") as [
+    number,
+    number,
+    number,
+    number,
+  ];
   const merged = w.shape("visual.merger.mlp.0.weight")[1]!;
   const given = configNumber(vision, "num_heads", 0);
   return {

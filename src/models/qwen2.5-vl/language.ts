@@ -27,15 +27,26 @@ export interface LanguageOptions {
  * `rope_sin` [1, tokens, head/2]. Output f32: `hidden_states` [1, tokens, width], last layer, after the final norm. A graph that
  * begins with a later layer N takes `hidden.N` [tokens, width] instead of embeddings; one that ends before layer N gives it.
  */
-export function buildLanguageModel(graph: Graph, w: Weights, { config, compute, layers = { from: 0, to: config.layers } }: LanguageOptions): void {
+export function buildLanguageModel(
+  graph: Graph,
+  w: Weights,
+  { config, compute, layers = { from: 0, to: config.layers } }: LanguageOptions,
+): void {
   const input = (name: string, width: number) => graph.input(name, "f32", [1, "tokens", width]).cast(compute);
-  let x = layers.from === 0 ? unbatched(input("inputs_embeds", config.width)) : graph.input(`hidden.${layers.from}`, "f32", ["tokens", config.width]).cast(compute);
-  const shared = { config, rope: { cos: input("rope_cos", config.headDim / 2), sin: input("rope_sin", config.headDim / 2) } };
+  let x =
+    layers.from === 0
+      ? unbatched(input("inputs_embeds", config.width))
+      : graph.input(`hidden.${layers.from}`, "f32", ["tokens", config.width]).cast(compute);
+  const shared = {
+    config,
+    rope: { cos: input("rope_cos", config.headDim / 2), sin: input("rope_sin", config.headDim / 2) },
+  };
   const model = w.at("model");
   for (let index = layers.from; index < layers.to; index += 1) {
     x = decoderLayer(x, model.at("layers").at(index), shared);
   }
-  if (layers.to === config.layers) graph.output("hidden_states", batched(rmsNormAt(x, model.at("norm"), config.epsilon)).cast("f32"));
+  if (layers.to === config.layers)
+    graph.output("hidden_states", batched(rmsNormAt(x, model.at("norm"), config.epsilon)).cast("f32"));
   else graph.output(`hidden.${layers.to}`, x.cast("f32"));
 }
 
@@ -58,7 +69,11 @@ function attention(x: Value, w: Weights, { config, rope }: Shared): Value {
   const v = batched(linear(x, w.at("v_proj")));
   const attended = w.scoped(() =>
     causalAttention(
-      { q: rotary(q, rope, { heads: config.heads, pairs: "halves" }), k: rotary(k, rope, { heads: config.keyValueHeads, pairs: "halves" }), v },
+      {
+        q: rotary(q, rope, { heads: config.heads, pairs: "halves" }),
+        k: rotary(k, rope, { heads: config.keyValueHeads, pairs: "halves" }),
+        v,
+      },
       { query: config.heads, keyValue: config.keyValueHeads },
     ),
   );
@@ -69,11 +84,17 @@ function attention(x: Value, w: Weights, { config, rope }: Shared): Value {
 export function feedForward(x: Value, w: Weights): Value {
   const gate = linear(x, w.at("gate_proj"));
   const up = linear(x, w.at("up_proj"));
-  return linear(w.scoped(() => silu(gate).mul(up)), w.at("down_proj"));
+  return linear(
+    w.scoped(() => silu(gate).mul(up)),
+    w.at("down_proj"),
+  );
 }
 
 /** Cosines and sines [1, tokens, head/2] of M-RoPE: `positions` holds the time, row and column of every token, three rows. */
-export function multimodalRope(positions: readonly (readonly number[])[], config: LanguageConfig): { cos: Tensor<"float32">; sin: Tensor<"float32"> } {
+export function multimodalRope(
+  positions: readonly (readonly number[])[],
+  config: LanguageConfig,
+): { cos: Tensor<"float32">; sin: Tensor<"float32"> } {
   const half = config.headDim / 2;
   const tokens = positions[0]!.length;
   // Pair k is turned by the axis whose section it lies in.

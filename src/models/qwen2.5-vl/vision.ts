@@ -4,7 +4,7 @@
 import type { Weights } from "../../checkpoint/weights.js";
 import type { Graph } from "../../graph/graph.js";
 import { gelu, gemm, multiHeadAttention, rotary } from "../../graph/operators.js";
-import { multiplyDims, type DType } from "../../graph/types.js";
+import { type DType, multiplyDims } from "../../graph/types.js";
 import type { Value } from "../../graph/value.js";
 import { float32, type Tensor } from "../../tensor.js";
 import { batched, linear, rmsNormAt, unbatched } from "../layers.js";
@@ -32,12 +32,19 @@ export interface VisionOptions {
  * through windows. Output f32: `image_embeds` [tokens, width of the language model]. A graph that begins with a later block N takes
  * `patches.N` [patches, width] instead of pixels; one that ends before block N gives it.
  */
-export function buildVisionTower(graph: Graph, w: Weights, { config, compute, blocks = { from: 0, to: config.blocks } }: VisionOptions): void {
+export function buildVisionTower(
+  graph: Graph,
+  w: Weights,
+  { config, compute, blocks = { from: 0, to: config.blocks } }: VisionOptions,
+): void {
   const patches = multiplyDims(config.mergeSize ** 2, "tokens");
   const input = (name: string, shape: readonly (number | string)[]) => graph.input(name, "f32", shape).cast(compute);
   const values = config.channels * config.temporalPatchSize * config.patchSize ** 2;
   const angles = [1, patches, config.width / config.heads / 2];
-  const given = blocks.from === 0 ? input("pixel_values", [patches, values]) : input(`patches.${blocks.from}`, [patches, config.width]);
+  const given =
+    blocks.from === 0
+      ? input("pixel_values", [patches, values])
+      : input(`patches.${blocks.from}`, [patches, config.width]);
   const shared = { config, rope: { cos: input("rope_cos", angles), sin: input("rope_sin", angles) } };
   const indices = Array.from({ length: blocks.to - blocks.from }, (_, offset) => blocks.from + offset);
   const isFull = (index: number) => config.fullAttentionBlocks.includes(index);
@@ -45,14 +52,26 @@ export function buildVisionTower(graph: Graph, w: Weights, { config, compute, bl
 
   const visual = w.at("visual");
   let x = blocks.from === 0 ? patchEmbedding(given, visual.at("patch_embed.proj"), config) : given;
-  for (const index of indices) x = visionBlock(x, visual.at("blocks").at(index), { ...shared, ...(isFull(index) || mask === undefined ? {} : { mask }) });
+  for (const index of indices)
+    x = visionBlock(x, visual.at("blocks").at(index), {
+      ...shared,
+      ...(isFull(index) || mask === undefined ? {} : { mask }),
+    });
   if (blocks.to === config.blocks) graph.output("image_embeds", merger(x, visual.at("merger"), config).cast("f32"));
   else graph.output(`patches.${blocks.to}`, x.cast("f32"));
 }
 
 // A convolution whose stride is its kernel is a matrix product over patches.
 function patchEmbedding(pixels: Value, w: Weights, { width }: VisionConfig): Value {
-  return w.scoped(() => gemm(pixels, w.get("weight").reshape([width, pixels.dim(1)]).cast(pixels.dtype)));
+  return w.scoped(() =>
+    gemm(
+      pixels,
+      w
+        .get("weight")
+        .reshape([width, pixels.dim(1)])
+        .cast(pixels.dtype),
+    ),
+  );
 }
 
 function visionBlock(x: Value, w: Weights, shared: Shared & { mask?: Value }): Value {
@@ -78,7 +97,10 @@ function merger(x: Value, w: Weights, { mergeSize, width, epsilon }: VisionConfi
   const normed = rmsNormAt(x, w.at("ln_q"), epsilon);
   const merged = w.scoped(() => normed.reshape(["tokens", width * mergeSize ** 2]));
   const hidden = linear(merged, w.at("mlp.0"));
-  return linear(w.scoped(() => gelu(hidden, "none")), w.at("mlp.2"));
+  return linear(
+    w.scoped(() => gelu(hidden, "none")),
+    w.at("mlp.2"),
+  );
 }
 
 /** Patches of a picture: rows and columns, both multiples of the merge size. */
@@ -123,7 +145,11 @@ function patchPlaces({ rows, columns }: PatchGrid, mergeSize: number): { row: nu
   return places;
 }
 
-function windowMask(places: readonly { row: number; column: number }[], grid: PatchGrid, config: VisionConfig): Tensor<"float32"> {
+function windowMask(
+  places: readonly { row: number; column: number }[],
+  grid: PatchGrid,
+  config: VisionConfig,
+): Tensor<"float32"> {
   const side = Math.floor(config.windowSize / config.mergeSize / config.patchSize) * config.mergeSize;
   const across = Math.ceil(grid.columns / side);
   const windows = places.map(({ row, column }) => Math.floor(row / side) * across + Math.floor(column / side));

@@ -1,11 +1,11 @@
 // How large the pictures of an edit are on their way, and how long its sequences: by the functions that the stages decide with.
-import { planSizes, type LatentRoute, type PlanMode, type SizePlan, type Source } from "../../image/plan.js";
+import { type LatentRoute, type PlanMode, planSizes, type SizePlan, type Source } from "../../image/plan.js";
 import { usesNegative } from "../../sampling/guidance.js";
 import { resolveSampling } from "../../stages/sampling-defaults.js";
 import type { PromptTokenizer } from "../../text/tokenizer.js";
 import type { EditSettings } from "../edit.js";
 import type { PlannedNetworks } from "./networks.js";
-import { promptTokens, type PromptTokens } from "./tokens.js";
+import { type PromptTokens, promptTokens } from "./tokens.js";
 
 /** Tokens of the sequences of an edit. */
 export interface SequenceTokens {
@@ -32,10 +32,14 @@ export interface LengthsRequest {
 }
 
 /** The lengths of an edit. Throws QEDIT_E_USAGE and QEDIT_E_IMAGE for what `run` refuses. */
-export function editLengths(sources: readonly Source[], { settings, networks, tokenizer }: LengthsRequest): EditLengths {
+export function editLengths(
+  sources: readonly Source[],
+  { settings, networks, tokenizer }: LengthsRequest,
+): EditLengths {
   const sizes = sizesOf(sources, settings, networks);
   const vision = sizes.images.map((image) => image.vision.tokens);
-  const read = (prompt: string) => promptTokens(tokenizer, prompt, { vision, unescapeParentheses: settings.match !== undefined });
+  const read = (prompt: string) =>
+    promptTokens(tokenizer, prompt, { vision, unescapeParentheses: settings.match !== undefined });
   const prompt = read(settings.prompt);
   const negativePrompt = usesNegative(resolveSampling(settings).cfg) ? read(settings.negativePrompt ?? "") : undefined;
   const { patchSize } = networks.sampled;
@@ -45,7 +49,11 @@ export function editLengths(sources: readonly Source[], { settings, networks, to
   return { sizes, tokens: { prompt, negativePrompt, target, references, total } };
 }
 
-function sizesOf(sources: readonly Source[], { match, megapixels, size }: EditSettings, { vae, vision }: LengthsRequest["networks"]): SizePlan {
+function sizesOf(
+  sources: readonly Source[],
+  { match, megapixels, size }: EditSettings,
+  { vae, vision }: LengthsRequest["networks"],
+): SizePlan {
   return planSizes(sources, {
     mode: (match ?? "default") as PlanMode,
     cell: vae.spatialRatio,

@@ -35,7 +35,11 @@ export interface NetworkMemory {
   /** Its layers: how many there are, how many stay open, and how many are opened again at every pass. */
   readonly layers: { readonly total: number; readonly resident: number; readonly streamed: number };
   /** Sessions: those that stay open, and those that are opened again at every pass. */
-  readonly groups: { readonly resident: number; readonly streamed: number; /** Claims that the next one opens while one computes. */ readonly opensAhead: boolean };
+  readonly groups: {
+    readonly resident: number;
+    readonly streamed: number /** Claims that the next one opens while one computes. */;
+    readonly opensAhead: boolean;
+  };
   /** Pixels along a side of the VAE's tiles; undefined is the whole picture. */
   readonly tile: number | undefined;
   /** As the stage tells it. */
@@ -69,12 +73,20 @@ export function editMemory(lengths: EditLengths, question: MemoryQuestion): Edit
     .sort((a, b) => ORDER.indexOf(a.plan.network) - ORDER.indexOf(b.plan.network));
   const networks = planned.map((each) => networkMemory(each, stageOfOpening(each, planned, limit)));
   const most = Math.max(...networks.map(({ stage, peak }) => peak + bytesAhead(networks, stage)));
-  return { limit: limit.vram, needed: deviceBytes(most, limit.device), fits: networks.every(({ fits }) => fits), networks };
+  return {
+    limit: limit.vram,
+    needed: deviceBytes(most, limit.device),
+    fits: networks.every(({ fits }) => fits),
+    networks,
+  };
 }
 
 /** Bytes of weights that open during a stage for a later one. */
 export function bytesAhead(networks: readonly NetworkMemory[], stage: StageName): number {
-  return networks.reduce((sum, { opensDuring, stage: own, weights }) => sum + (opensDuring === stage && own !== stage ? weights : 0), 0);
+  return networks.reduce(
+    (sum, { opensDuring, stage: own, weights }) => sum + (opensDuring === stage && own !== stage ? weights : 0),
+    0,
+  );
 }
 
 /** As they are opened. */
@@ -94,14 +106,21 @@ function vaes({ sizes }: EditLengths, { parts, types, limit: { device } }: Memor
   const encoded = [sizes.target, ...sizes.images.map(({ reference }) => reference)].map(({ size }) => size);
   const most = (side: "height" | "width") => Math.max(...encoded.map((each) => each[side]));
   const encoder = vaePlanning("encoder", { run, pixels: [most("height"), most("width")] }, device);
-  const decoder = vaePlanning("decoder to bytes", { run, pixels: [sizes.target.size.height, sizes.target.size.width] }, device);
+  const decoder = vaePlanning(
+    "decoder to bytes",
+    { run, pixels: [sizes.target.size.height, sizes.target.size.width] },
+    device,
+  );
   return [
     { stage: "encode-image", planning: encoder as Planning, ratio: encoder.reach.ratio },
     { stage: "decode", planning: decoder as Planning, ratio: decoder.reach.ratio },
   ];
 }
 
-function textNetworks({ sizes, tokens }: EditLengths, { parts: { textEncoder: file }, types, limit: { device } }: MemoryQuestion): Planned[] {
+function textNetworks(
+  { sizes, tokens }: EditLengths,
+  { parts: { textEncoder: file }, types, limit: { device } }: MemoryQuestion,
+): Planned[] {
   const compute = computeType(device, "text-encoder", types.textDtype);
   const numbers = numbersOf(file.checkpoint);
   const seen = Math.max(...sizes.images.map(({ vision }) => vision.tokens));
@@ -111,11 +130,23 @@ function textNetworks({ sizes, tokens }: EditLengths, { parts: { textEncoder: fi
   return [vision, language].map((needs) => ({ stage: "encode-prompt", planning: groupPlanning(needs) }));
 }
 
-function transformer({ tokens }: EditLengths, { parts: { transformer: file }, adapters, types, limit: { device } }: MemoryQuestion): Planned {
+function transformer(
+  { tokens }: EditLengths,
+  { parts: { transformer: file }, adapters, types, limit: { device } }: MemoryQuestion,
+): Planned {
   const config = transformerConfig(numbersOf(file.checkpoint), file.config);
   const text = Math.max(tokens.prompt.seen, tokens.negativePrompt?.seen ?? 0);
   const lengths = { text, target: tokens.target, reference: tokens.references.reduce((sum, each) => sum + each, 0) };
-  const needs = transformerNeeds({ file, config, compute: computeType(device, "transformer", types.dtype), loras: adapters.map((adapter) => ({ adapter })), lengths }, device);
+  const needs = transformerNeeds(
+    {
+      file,
+      config,
+      compute: computeType(device, "transformer", types.dtype),
+      loras: adapters.map((adapter) => ({ adapter })),
+      lengths,
+    },
+    device,
+  );
   return { stage: "sample", planning: groupPlanning(needs), before: modulationBytes({ file, config }) };
 }
 
@@ -125,12 +156,22 @@ const MAY_OPEN_DURING: Partial<Readonly<Record<StageName, StageName>>> = { sampl
 type WithPlan = Planned & { readonly plan: NetworkPlan & Partial<TilePlan> };
 
 // Without a limit nobody knows what fits; on tiles there are two sessions. On the CPU opening maps a file, and takes cores from what computes.
-function stageOfOpening({ stage, plan, before = 0 }: WithPlan, all: readonly WithPlan[], { device, vram }: MemoryLimit): StageName {
+function stageOfOpening(
+  { stage, plan, before = 0 }: WithPlan,
+  all: readonly WithPlan[],
+  { device, vram }: MemoryLimit,
+): StageName {
   const earlier = device.provider === "cpu" ? undefined : MAY_OPEN_DURING[stage];
   const budget = budgetOf({ device, vram });
   if (earlier === undefined || budget === undefined || plan.tile !== undefined) return stage;
   const computing = all.filter((each) => each.stage === earlier);
-  return fitsBeside(plan, computing.map((each) => each.plan), { budget, before }) ? earlier : stage;
+  return fitsBeside(
+    plan,
+    computing.map((each) => each.plan),
+    { budget, before },
+  )
+    ? earlier
+    : stage;
 }
 
 function networkMemory({ stage, planning, plan, ratio = 1 }: WithPlan, opensDuring: StageName): NetworkMemory {

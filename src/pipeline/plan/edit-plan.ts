@@ -1,12 +1,12 @@
 // The plan of an edit: everything that can be said of it before it is computed. Plain data, the same for people and for --json.
-import { deviceName, type Device } from "../../engine/providers.js";
+import { type Device, deviceName } from "../../engine/providers.js";
 import type { Box, Size } from "../../image/image.js";
 import type { PlanMode, Source } from "../../image/plan.js";
 import type { PromptTokenizer } from "../../text/tokenizer.js";
-import type { FitAdvice, MemoryNeed } from "./fit.js";
-import type { PlannedFile } from "./model-files.js";
 import type { SequenceTokens } from "./edit-lengths.js";
 import type { EditMemory } from "./edit-memory.js";
+import type { FitAdvice, MemoryNeed } from "./fit.js";
+import type { PlannedFile } from "./model-files.js";
 import type { StagePlan } from "./stage-plan.js";
 
 /** A picture on its way into the transformer, or the result on its way out. */
@@ -45,9 +45,20 @@ export interface EditPlan {
   /** How many pictures are made, each from a seed of its own. */
   readonly results: number;
   readonly device: PlannedDevice;
-  readonly sizes: { readonly mode: PlanMode; readonly pictures: readonly PictureSizes[]; readonly target: LatentSizes; /** Pixels of the picture that is written. */ readonly output: Size };
+  readonly sizes: {
+    readonly mode: PlanMode;
+    readonly pictures: readonly PictureSizes[];
+    readonly target: LatentSizes /** Pixels of the picture that is written. */;
+    readonly output: Size;
+  };
   readonly tokens: SequenceTokens;
-  readonly sampling: { readonly steps: number; readonly cfg: number; readonly sampler: string; readonly scheduler: string; /** Runs of the transformer for one picture, with the prompt and with the negative one. */ readonly evaluations: { readonly positive: number; readonly negative: number } };
+  readonly sampling: {
+    readonly steps: number;
+    readonly cfg: number;
+    readonly sampler: string;
+    readonly scheduler: string /** Runs of the transformer for one picture, with the prompt and with the negative one. */;
+    readonly evaluations: { readonly positive: number; readonly negative: number };
+  };
   readonly stages: readonly StagePlan[];
   readonly files: readonly PlannedFile[];
   readonly totals: {

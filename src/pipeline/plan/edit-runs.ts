@@ -1,13 +1,14 @@
 // What an edit runs: its lengths, its steps, and from them every run of every network.
+
+import type { Lengths } from "../../graph/lengths.js";
 import { CHANNELS } from "../../image/image.js";
 import type { LatentRoute, Source } from "../../image/plan.js";
 import { sampleLatent, samplingSigmas } from "../../sampling/driver.js";
-import { resolveSampling, type ResolvedSampling } from "../../stages/sampling-defaults.js";
+import { type ResolvedSampling, resolveSampling } from "../../stages/sampling-defaults.js";
 import { float32 } from "../../tensor.js";
 import type { PromptTokenizer } from "../../text/tokenizer.js";
 import type { EditSettings } from "../edit.js";
-import type { Lengths } from "../../graph/lengths.js";
-import { editLengths, type EditLengths } from "./edit-lengths.js";
+import { type EditLengths, editLengths } from "./edit-lengths.js";
 import type { PlannedNetwork, PlannedNetworks } from "./networks.js";
 
 /** Evaluations of the transformer, under each of the two prompts. */
@@ -42,7 +43,10 @@ export interface RunsRequest {
 }
 
 /** The settings as far as they decide what is run. Throws QEDIT_E_USAGE and QEDIT_E_IMAGE for what `run` refuses. */
-export async function editRuns(sources: readonly Source[], { settings, networks, tokenizer, results }: RunsRequest): Promise<EditRuns> {
+export async function editRuns(
+  sources: readonly Source[],
+  { settings, networks, tokenizer, results }: RunsRequest,
+): Promise<EditRuns> {
   const lengths = editLengths(sources, { settings, networks, tokenizer });
   const sampling = resolveSampling(settings);
   const evaluations = await evaluationsOf(sampling);
@@ -68,7 +72,15 @@ async function evaluationsOf(sampling: ResolvedSampling): Promise<Evaluations> {
   return asked;
 }
 
-function runsOf(networks: PlannedNetworks, { sizes, tokens, evaluations, results }: Pick<EditRuns, "sizes" | "tokens" | "evaluations"> & Pick<RunsRequest, "results">): EditRuns["runs"] {
+function runsOf(
+  networks: PlannedNetworks,
+  {
+    sizes,
+    tokens,
+    evaluations,
+    results,
+  }: Pick<EditRuns, "sizes" | "tokens" | "evaluations"> & Pick<RunsRequest, "results">,
+): EditRuns["runs"] {
   const cells = ({ latent }: LatentRoute): Lengths => ({ h: latent.height, w: latent.width });
   // The target's route is often the first reference's own: then one run serves both.
   const routes = new Set([sizes.target, ...sizes.images.map(({ reference }) => reference)]);

@@ -3,9 +3,9 @@ import type { Device } from "../../engine/providers.js";
 import type { Source } from "../../image/plan.js";
 import { MEGAPIXEL, SIDE_MULTIPLE } from "../../image/sizes.js";
 import type { EditSettings } from "../edit.js";
-import { sessionMemory, type SessionMemory } from "./session-memory.js";
-import { mostMemory } from "./stage-plan.js";
 import type { EditRuns } from "./edit-runs.js";
+import { type SessionMemory, sessionMemory } from "./session-memory.js";
+import { mostMemory } from "./stage-plan.js";
 
 /** "fits", "tight" when other programs must give memory back, "no", or "unknown". */
 export type Fit = "fits" | "tight" | "no" | "unknown";
@@ -31,12 +31,23 @@ export interface FitAdvice {
 }
 
 /** Compares the stage that needs most with what there is. */
-export function memoryNeed(kind: "ram" | "gpu", stages: readonly { readonly stage: string; readonly memory: SessionMemory }[], has: { total: number; available: number } | undefined): MemoryNeed {
+export function memoryNeed(
+  kind: "ram" | "gpu",
+  stages: readonly { readonly stage: string; readonly memory: SessionMemory }[],
+  has: { total: number; available: number } | undefined,
+): MemoryNeed {
   const [first, ...others] = stages;
   const largest = others.reduce((most, each) => (each.memory[kind] > most!.memory[kind] ? each : most), first);
   const needed = largest?.memory[kind] ?? 0;
   const mapped = kind === "ram" ? Math.max(0, ...stages.map(({ memory }) => memory.mapped)) : 0;
-  return { needed, stage: largest?.stage ?? "", total: has?.total, available: has?.available, fit: fitOf(needed, has), mapped };
+  return {
+    needed,
+    stage: largest?.stage ?? "",
+    total: has?.total,
+    available: has?.available,
+    fit: fitOf(needed, has),
+    mapped,
+  };
 }
 
 function fitOf(needed: number, has: { total: number; available: number } | undefined): Fit {
@@ -67,22 +78,40 @@ export interface FitQuestion {
 
 /** Changes that make an edit fit that does not: more memory, fewer pixels, fewer pictures, the CPU. */
 export async function fitAdvice({ sources, settings, room, needs, least, onCpu }: FitQuestion): Promise<FitAdvice[]> {
-  const fits = async (pictures: readonly Source[], changed: EditSettings) => (await needs(pictures, changed)) <= room.bytes;
+  const fits = async (pictures: readonly Source[], changed: EditSettings) =>
+    (await needs(pictures, changed)) <= room.bytes;
   if (await fits(sources, settings)) return [];
-  const where = { ram: `the ${gigabytes(room.bytes)} that memory has free`, gpu: `the ${gigabytes(room.bytes)} that the GPU has free`, vram: "--vram" }[room.of];
+  const where = {
+    ram: `the ${gigabytes(room.bytes)} that memory has free`,
+    gpu: `the ${gigabytes(room.bytes)} that the GPU has free`,
+    vram: "--vram",
+  }[room.of];
   const advice: FitAdvice[] = [];
   const enough = await least();
-  if (enough !== undefined) advice.push(room.of === "vram" ? { change: `--vram ${roundedUp(enough)}`, text: "is the least that it fits into" } : { change: undefined, text: `it needs ${gigabytes(enough)} at least` });
-  const megapixels = await largestMegapixels((count) => fits(sources, { ...settings, size: undefined, megapixels: count }), settings);
-  if (megapixels !== undefined) advice.push({ change: `--megapixels ${megapixels}`, text: `is the largest size that fits into ${where}` });
+  if (enough !== undefined)
+    advice.push(
+      room.of === "vram"
+        ? { change: `--vram ${roundedUp(enough)}`, text: "is the least that it fits into" }
+        : { change: undefined, text: `it needs ${gigabytes(enough)} at least` },
+    );
+  const megapixels = await largestMegapixels(
+    (count) => fits(sources, { ...settings, size: undefined, megapixels: count }),
+    settings,
+  );
+  if (megapixels !== undefined)
+    advice.push({ change: `--megapixels ${megapixels}`, text: `is the largest size that fits into ${where}` });
   for (let count = sources.length - 1; count >= 1; count -= 1) {
     const fewer = await needs(sources.slice(0, count), settings);
     if (fewer > room.bytes) continue;
-    advice.push({ change: undefined, text: `with ${count} ${count === 1 ? "picture" : "pictures"} instead of ${sources.length} it needs ${gigabytes(fewer)}` });
+    advice.push({
+      change: undefined,
+      text: `with ${count} ${count === 1 ? "picture" : "pictures"} instead of ${sources.length} it needs ${gigabytes(fewer)}`,
+    });
     break;
   }
   const cpu = await onCpu?.();
-  if (cpu && cpu.needed <= cpu.available) advice.push({ change: "--device cpu", text: `needs ${gigabytes(cpu.needed)} of RAM and much more time` });
+  if (cpu && cpu.needed <= cpu.available)
+    advice.push({ change: "--device cpu", text: `needs ${gigabytes(cpu.needed)} of RAM and much more time` });
   if (megapixels === undefined) advice.push({ change: undefined, text: `no size fits into ${where}` });
   return advice;
 }
@@ -95,14 +124,29 @@ function roundedUp(bytes: number): string {
 
 /** The most memory that any network of the runs takes on the CPU, where nothing limits it. */
 export function unlimitedNeed({ runs, pictureBytes }: EditRuns, device: Device): SessionMemory {
-  return mostMemory([...runs].flatMap(([network, made]) => (made.length === 0 ? [] : [sessionMemory(network, made.map(({ lengths }) => lengths), { device, pictureBytes, plan: undefined })])));
+  return mostMemory(
+    [...runs].flatMap(([network, made]) =>
+      made.length === 0
+        ? []
+        : [
+            sessionMemory(
+              network,
+              made.map(({ lengths }) => lengths),
+              { device, pictureBytes, plan: undefined },
+            ),
+          ],
+    ),
+  );
 }
 
 /** Megapixels are tried in these steps. */
 const STEP = 0.05;
 
 // The most, in steps, at which it fits; undefined when the smallest does not.
-async function largestMegapixels(fits: (megapixels: number) => Promise<boolean>, { megapixels, size }: EditSettings): Promise<number | undefined> {
+async function largestMegapixels(
+  fits: (megapixels: number) => Promise<boolean>,
+  { megapixels, size }: EditSettings,
+): Promise<number | undefined> {
   const now = size === undefined ? (megapixels ?? 1) : (size.width * size.height) / MEGAPIXEL;
   let [low, high] = [0, Math.max(Math.ceil(now / STEP) - 1, 0)];
   while (low < high) {
@@ -110,7 +154,9 @@ async function largestMegapixels(fits: (megapixels: number) => Promise<boolean>,
     if (await fits(rounded(middle))) low = middle;
     else high = middle - 1;
   }
-  return low > 0 && rounded(low) > (SIDE_MULTIPLE ** 2 / MEGAPIXEL) && (await fits(rounded(low))) ? rounded(low) : undefined;
+  return low > 0 && rounded(low) > SIDE_MULTIPLE ** 2 / MEGAPIXEL && (await fits(rounded(low)))
+    ? rounded(low)
+    : undefined;
 }
 
 function rounded(steps: number): number {

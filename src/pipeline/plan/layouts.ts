@@ -1,7 +1,8 @@
 // The tensors of the published model files, for plans made before they are on disk: [pattern, type, shape]. In a pattern {a,b} stands
 // for each word and {0..59} for each number, as in a shell.
-import { STORED_BYTES, type Checkpoint, type StoredTensor, type StoredType } from "../../checkpoint/checkpoint.js";
+
 import type { FileRole } from "../../catalog/models.js";
+import { type Checkpoint, STORED_BYTES, type StoredTensor, type StoredType } from "../../checkpoint/checkpoint.js";
 
 type Line = readonly [pattern: string, dtype: StoredType, shape: readonly number[]];
 
@@ -15,11 +16,19 @@ const TOLERANCE = 0.02;
  * The checkpoint that a published file of so many bytes holds, all of it said by its name and none of it read: as published, or with
  * every 8-bit float as bfloat16 where that is the length. Undefined when neither fits. Without `bytes`, as published.
  */
-export function assumedCheckpoint(layout: Layout, { file, bytes }: { file: string; bytes: number | undefined }): Checkpoint | undefined {
-  const published = LAYOUTS[layout].flatMap(([pattern, dtype, shape]) => expand(pattern).map((name) => ({ name, dtype, shape })));
-  const wide = published.filter(({ name }) => !/\.scale_(weight|input)$|^scaled_fp8$/.test(name)).map((tensor) => ({ ...tensor, dtype: widened(tensor.dtype) }));
+export function assumedCheckpoint(
+  layout: Layout,
+  { file, bytes }: { file: string; bytes: number | undefined },
+): Checkpoint | undefined {
+  const published = LAYOUTS[layout].flatMap(([pattern, dtype, shape]) =>
+    expand(pattern).map((name) => ({ name, dtype, shape })),
+  );
+  const wide = published
+    .filter(({ name }) => !/\.scale_(weight|input)$|^scaled_fp8$/.test(name))
+    .map((tensor) => ({ ...tensor, dtype: widened(tensor.dtype) }));
   const float = wide.map((tensor) => ({ ...tensor, dtype: "F32" as const }));
-  const fits = (tensors: typeof published) => bytes === undefined || Math.abs(1 - totalBytes(tensors) / bytes) <= TOLERANCE;
+  const fits = (tensors: typeof published) =>
+    bytes === undefined || Math.abs(1 - totalBytes(tensors) / bytes) <= TOLERANCE;
   const tensors = [published, wide, float].find(fits);
   return tensors && { file, tensors: placed(tensors, file), metadata: {} };
 }
@@ -42,7 +51,10 @@ function placed(tensors: readonly Tensor[], file: string): ReadonlyMap<string, S
 }
 
 function totalBytes(tensors: readonly Tensor[]): number {
-  return tensors.reduce((sum, { dtype, shape }) => sum + shape.reduce((bytes, dim) => bytes * dim, STORED_BYTES[dtype]), 0);
+  return tensors.reduce(
+    (sum, { dtype, shape }) => sum + shape.reduce((bytes, dim) => bytes * dim, STORED_BYTES[dtype]),
+    0,
+  );
 }
 
 // Every name that a pattern stands for.
@@ -57,7 +69,9 @@ function expand(pattern: string): string[] {
 function alternatives(body: string): string[] {
   const range = /^(\d+)\.\.(\d+)$/.exec(body);
   if (range === null) return body.split(",");
-  return Array.from({ length: Number(range[2]) - Number(range[1]) + 1 }, (_, index) => String(Number(range[1]) + index));
+  return Array.from({ length: Number(range[2]) - Number(range[1]) + 1 }, (_, index) =>
+    String(Number(range[1]) + index),
+  );
 }
 
 /** qwen_image_edit_2509_fp8_e4m3fn.safetensors */
@@ -71,8 +85,16 @@ const TRANSFORMER: readonly Line[] = [
   ["time_text_embed.timestep_embedder.linear_{1,2}.bias", "F8_E4M3", [3072]],
   ["transformer_blocks.{0..59}.{img_mod,txt_mod}.1.weight", "F8_E4M3", [18432, 3072]],
   ["transformer_blocks.{0..59}.{img_mod,txt_mod}.1.bias", "F8_E4M3", [18432]],
-  ["transformer_blocks.{0..59}.attn.{to_q,to_k,to_v,add_q_proj,add_k_proj,add_v_proj,to_out.0,to_add_out}.weight", "F8_E4M3", [3072, 3072]],
-  ["transformer_blocks.{0..59}.attn.{to_q,to_k,to_v,add_q_proj,add_k_proj,add_v_proj,to_out.0,to_add_out}.bias", "F8_E4M3", [3072]],
+  [
+    "transformer_blocks.{0..59}.attn.{to_q,to_k,to_v,add_q_proj,add_k_proj,add_v_proj,to_out.0,to_add_out}.weight",
+    "F8_E4M3",
+    [3072, 3072],
+  ],
+  [
+    "transformer_blocks.{0..59}.attn.{to_q,to_k,to_v,add_q_proj,add_k_proj,add_v_proj,to_out.0,to_add_out}.bias",
+    "F8_E4M3",
+    [3072],
+  ],
   ["transformer_blocks.{0..59}.attn.{norm_q,norm_k,norm_added_q,norm_added_k}.weight", "F8_E4M3", [128]],
   ["transformer_blocks.{0..59}.{img_mlp,txt_mlp}.net.0.proj.weight", "F8_E4M3", [12288, 3072]],
   ["transformer_blocks.{0..59}.{img_mlp,txt_mlp}.net.0.proj.bias", "F8_E4M3", [12288]],
@@ -214,9 +236,21 @@ const VAE: readonly Line[] = [
 
 /** Qwen-Image-Edit-2509-Lightning-4steps-V1.0-bf16.safetensors */
 const LIGHTNING: readonly Line[] = [
-  ["transformer_blocks.{0..59}.attn.{to_q,to_k,to_v,add_q_proj,add_k_proj,add_v_proj,to_out.0,to_add_out}.lora_down.weight", "BF16", [64, 3072]],
-  ["transformer_blocks.{0..59}.attn.{to_q,to_k,to_v,add_q_proj,add_k_proj,add_v_proj,to_out.0,to_add_out}.lora_up.weight", "BF16", [3072, 64]],
-  ["transformer_blocks.{0..59}.attn.{to_q,to_k,to_v,add_q_proj,add_k_proj,add_v_proj,to_out.0,to_add_out}.alpha", "BF16", []],
+  [
+    "transformer_blocks.{0..59}.attn.{to_q,to_k,to_v,add_q_proj,add_k_proj,add_v_proj,to_out.0,to_add_out}.lora_down.weight",
+    "BF16",
+    [64, 3072],
+  ],
+  [
+    "transformer_blocks.{0..59}.attn.{to_q,to_k,to_v,add_q_proj,add_k_proj,add_v_proj,to_out.0,to_add_out}.lora_up.weight",
+    "BF16",
+    [3072, 64],
+  ],
+  [
+    "transformer_blocks.{0..59}.attn.{to_q,to_k,to_v,add_q_proj,add_k_proj,add_v_proj,to_out.0,to_add_out}.alpha",
+    "BF16",
+    [],
+  ],
   ["transformer_blocks.{0..59}.{img_mlp,txt_mlp}.net.0.proj.lora_down.weight", "BF16", [64, 3072]],
   ["transformer_blocks.{0..59}.{img_mlp,txt_mlp}.net.0.proj.lora_up.weight", "BF16", [12288, 64]],
   ["transformer_blocks.{0..59}.{img_mlp,txt_mlp}.net.0.proj.alpha", "BF16", []],
@@ -225,4 +259,9 @@ const LIGHTNING: readonly Line[] = [
   ["transformer_blocks.{0..59}.{img_mlp,txt_mlp}.net.2.alpha", "BF16", []],
 ];
 
-const LAYOUTS: Readonly<Record<Layout, readonly Line[]>> = { vae: VAE, textEncoder: TEXT_ENCODER, transformer: TRANSFORMER, lightning: LIGHTNING };
+const LAYOUTS: Readonly<Record<Layout, readonly Line[]>> = {
+  vae: VAE,
+  textEncoder: TEXT_ENCODER,
+  transformer: TRANSFORMER,
+  lightning: LIGHTNING,
+};

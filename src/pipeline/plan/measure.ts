@@ -19,7 +19,14 @@ export function measuredEngine(engine: Engine, closed: (timing: SessionTiming) =
       if (isPassing || !(graph instanceof Graph)) return session;
       const timed = timedSession(session, graph, (runs) => {
         open.delete(timed);
-        const opened = { network: graph.name, device: deviceName(device), threads: device.threads, optimization, weightBytes: weightBytes(graph), openSeconds };
+        const opened = {
+          network: graph.name,
+          device: deviceName(device),
+          threads: device.threads,
+          optimization,
+          weightBytes: weightBytes(graph),
+          openSeconds,
+        };
         if (runs.runs > 0) closed({ at: new Date().toISOString(), ...opened, ...runs });
       });
       open.add(timed);
@@ -42,7 +49,11 @@ function timedSession(session: Session, graph: Graph, closed: (runs: Runs) => vo
       const results = await session.run(feeds);
       const seconds = (performance.now() - began) / 1000;
       const shapes = Object.fromEntries(Object.entries(feeds).map(([name, { shape }]) => [name, shape]));
-      total = { runs: total.runs + 1, flops: total.flops + graphFlops(graph, lengthsOf(graph, shapes)), seconds: total.seconds + seconds };
+      total = {
+        runs: total.runs + 1,
+        flops: total.flops + graphFlops(graph, lengthsOf(graph, shapes)),
+        seconds: total.seconds + seconds,
+      };
       return results;
     },
     async dispose() {

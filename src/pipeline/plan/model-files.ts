@@ -1,7 +1,7 @@
 // The model files of an edit: those that are on disk by their headers, those that are not by the layout in which they are published.
 import { stat } from "node:fs/promises";
 import { findLora, findModelFiles } from "../../catalog/find.js";
-import { FILE_ROLES, publishedLora, publishedModel, type FileRole, type PublishedFile } from "../../catalog/models.js";
+import { FILE_ROLES, type FileRole, type PublishedFile, publishedLora, publishedModel } from "../../catalog/models.js";
 import type { Checkpoint } from "../../checkpoint/checkpoint.js";
 import { matchLora } from "../../checkpoint/lora.js";
 import { checkpointConfig, readSafetensors } from "../../checkpoint/safetensors.js";
@@ -9,7 +9,7 @@ import type { Adapter } from "../../checkpoint/weights.js";
 import { QeditError } from "../../errors.js";
 import type { ConfigJson } from "../../models/config.js";
 import { parseLora } from "../../stages/loras.js";
-import { readNetworkFile, type NetworkRole } from "../../stages/network-file.js";
+import { type NetworkRole, readNetworkFile } from "../../stages/network-file.js";
 import { lightningSteps } from "../../stages/sampling-defaults.js";
 import type { EditSettings } from "../edit.js";
 import { assumedCheckpoint } from "./layouts.js";
@@ -54,29 +54,50 @@ const ROLES: Readonly<Record<FileRole, NetworkRole>> = {
 /** Finds the files and reads their headers. Throws QEDIT_E_CHECKPOINT and QEDIT_E_LORA for files that are there and cannot be used. */
 export async function plannedFiles(settings: FileSettings): Promise<PlannedFiles> {
   const found = await Promise.all(FILE_ROLES.map((role) => plannedPart(role, settings)));
-  const parts = Object.fromEntries(FILE_ROLES.map((role, index) => [role, found[index]!.part])) as unknown as PlannedFiles["parts"];
-  const loras = await Promise.all(settings.lora.map((written, index) => plannedLora(written, { index, settings, model: parts.transformer.checkpoint })));
-  const paths = Object.fromEntries(found.flatMap(({ file }) => (file.path === undefined ? [] : [[file.role, file.path]])));
+  const parts = Object.fromEntries(
+    FILE_ROLES.map((role, index) => [role, found[index]!.part]),
+  ) as unknown as PlannedFiles["parts"];
+  const loras = await Promise.all(
+    settings.lora.map((written, index) =>
+      plannedLora(written, { index, settings, model: parts.transformer.checkpoint }),
+    ),
+  );
+  const paths = Object.fromEntries(
+    found.flatMap(({ file }) => (file.path === undefined ? [] : [[file.role, file.path]])),
+  );
   return {
     files: [...found, ...loras].map(({ file }) => file),
     parts,
     adapters: loras.flatMap(({ adapter }) => adapter ?? []),
-    settings: { ...settings, ...paths, lora: loras.flatMap(({ file, strength }) => (file.path === undefined ? [] : [`${file.path}:${strength}`])) },
+    settings: {
+      ...settings,
+      ...paths,
+      lora: loras.flatMap(({ file, strength }) => (file.path === undefined ? [] : [`${file.path}:${strength}`])),
+    },
   };
 }
 
 async function plannedPart(role: FileRole, settings: FileSettings): Promise<{ file: PlannedFile; part: PlannedPart }> {
   const { model, modelsDir: modelsDirs } = settings;
-  const search = await orMissing(async () => (await findModelFiles(settings, { model, roles: [role], modelsDirs }))[role]!);
+  const search = await orMissing(
+    async () => (await findModelFiles(settings, { model, roles: [role], modelsDirs }))[role]!,
+  );
   if (!(search instanceof QeditError)) {
     const { checkpoint, config } = await readNetworkFile(search, ROLES[role]);
-    return { file: { role, path: search, name: search, bytes: await bytesOf(checkpoint), remedy: undefined }, part: { checkpoint, config } };
+    return {
+      file: { role, path: search, name: search, bytes: await bytesOf(checkpoint), remedy: undefined },
+      part: { checkpoint, config },
+    };
   }
   const published = (await publishedModel(isFolder(model) ? undefined : model)).files[role];
   const name = settings[role] ?? published.file;
   const bytes = settings[role] === undefined || settings[role] === published.file ? published.bytes : undefined;
-  const checkpoint = assumedCheckpoint(role, { file: name, bytes }) ?? assumedCheckpoint(role, { file: name, bytes: undefined })!;
-  return { file: { role, path: undefined, name, bytes, remedy: search.hint }, part: { checkpoint, config: checkpointConfig(checkpoint) } };
+  const checkpoint =
+    assumedCheckpoint(role, { file: name, bytes }) ?? assumedCheckpoint(role, { file: name, bytes: undefined })!;
+  return {
+    file: { role, path: undefined, name, bytes, remedy: search.hint },
+    part: { checkpoint, config: checkpointConfig(checkpoint) },
+  };
 }
 
 interface PlannedLora {
@@ -85,21 +106,44 @@ interface PlannedLora {
   readonly adapter: Adapter | undefined;
 }
 
-async function plannedLora(written: string, { index, settings, model }: { index: number; settings: FileSettings; model: Checkpoint }): Promise<PlannedLora> {
+async function plannedLora(
+  written: string,
+  { index, settings, model }: { index: number; settings: FileSettings; model: Checkpoint },
+): Promise<PlannedLora> {
   const { path: name, strength } = parseLora(written);
-  const adapterOf = async (lora: Checkpoint): Promise<Adapter> => ({ name: `lora_strength.${index}`, pairs: (await matchLora(lora, model)).matched });
+  const adapterOf = async (lora: Checkpoint): Promise<Adapter> => ({
+    name: `lora_strength.${index}`,
+    pairs: (await matchLora(lora, model)).matched,
+  });
   const search = await orMissing(() => findLora(name, { model: settings.model, modelsDirs: settings.modelsDir }));
   if (!(search instanceof QeditError)) {
     const lora = await readSafetensors(search);
-    return { file: { role: "lora", path: search, name: search, bytes: await bytesOf(lora), remedy: undefined }, strength, adapter: await adapterOf(lora) };
+    return {
+      file: { role: "lora", path: search, name: search, bytes: await bytesOf(lora), remedy: undefined },
+      strength,
+      adapter: await adapterOf(lora),
+    };
   }
   const published = await knownLora(name, settings.model);
   const isLightning = published !== undefined || lightningSteps(name) !== undefined;
   const assumed = isLightning ? assumedCheckpoint("lightning", { file: name, bytes: published?.bytes }) : undefined;
   // The alphas of a file that is not there cannot be read, and change no cost.
-  const readable = assumed && { ...assumed, tensors: new Map([...assumed.tensors].filter(([key]) => !key.endsWith(".alpha"))) };
+  const readable = assumed && {
+    ...assumed,
+    tensors: new Map([...assumed.tensors].filter(([key]) => !key.endsWith(".alpha"))),
+  };
   const adapter = readable && (await adapterOf(readable).catch(() => undefined));
-  return { file: { role: "lora", path: undefined, name: published?.file ?? name, bytes: published?.bytes, remedy: search.hint }, strength, adapter };
+  return {
+    file: {
+      role: "lora",
+      path: undefined,
+      name: published?.file ?? name,
+      bytes: published?.bytes,
+      remedy: search.hint,
+    },
+    strength,
+    adapter,
+  };
 }
 
 async function knownLora(name: string, model: string | undefined): Promise<PublishedFile | undefined> {

@@ -21,7 +21,10 @@ export function pictureSizes({ mode, target, images }: SizePlan, settings: SizeS
   return images.map(({ name, source, reference, vision }, index) => ({
     name,
     source,
-    reference: { ...placesOf(reference), why: whyReference(mode, { isTarget: reference === target, isFirst: index === 0, settings }) },
+    reference: {
+      ...placesOf(reference),
+      why: whyReference(mode, { isTarget: reference === target, isFirst: index === 0, settings }),
+    },
     vision: { size: vision.size, grid: vision.grid, tokens: vision.tokens, why: WHY_VISION[mode] },
   }));
 }
@@ -32,12 +35,16 @@ function placesOf({ size, box, latent, tokens }: LatentRoute): Omit<LatentSizes,
 
 function whyTarget(mode: PlanMode, { size, megapixels = 1 }: SizeSettings): string {
   if (mode === "comfyui-kontext") return "FluxKontextImageScale: the nearest aspect of its list";
-  if (mode === "comfyui") return `ImageScaleToTotalPixels: picture 1 at ${megapixels} ${megapixels === 1 ? "megapixel" : "megapixels"}`;
+  if (mode === "comfyui")
+    return `ImageScaleToTotalPixels: picture 1 at ${megapixels} ${megapixels === 1 ? "megapixel" : "megapixels"}`;
   if (size !== undefined) return "as --size says";
   return `the aspect of picture 1 at ${megapixels} ${megapixels === 1 ? "megapixel" : "megapixels"}, sides multiples of 16`;
 }
 
-function whyReference(mode: PlanMode, { isTarget, isFirst, settings }: { isTarget: boolean; isFirst: boolean; settings: SizeSettings }): string {
+function whyReference(
+  mode: PlanMode,
+  { isTarget, isFirst, settings }: { isTarget: boolean; isFirst: boolean; settings: SizeSettings },
+): string {
   if (mode !== "default") {
     return `TextEncodeQwenImageEditPlus: about a megapixel, sides multiples of 8${mode === "comfyui-kontext" && isFirst ? ", after FluxKontextImageScale" : ""}`;
   }

@@ -9,13 +9,13 @@ import { sample } from "../../stages/sample.js";
 import type { MemoryLimit } from "../../stages/within-memory.js";
 import { checkEdit, type EditSettings } from "../edit.js";
 import { checkFinish } from "../finish.js";
-import { plannedDevice, type EditPlan, type PlanRequest } from "./edit-plan.js";
-import { editLengths, type EditLengths } from "./edit-lengths.js";
-import { editMemory, type EditMemory } from "./edit-memory.js";
+import { type EditLengths, editLengths } from "./edit-lengths.js";
+import { type EditMemory, editMemory } from "./edit-memory.js";
+import { type EditPlan, type PlanRequest, plannedDevice } from "./edit-plan.js";
 import { editRuns } from "./edit-runs.js";
-import { fitAdvice, memoryNeed, unlimitedNeed, type FitAdvice } from "./fit.js";
-import { plannedFiles, type FileSettings, type PlannedFiles } from "./model-files.js";
-import { plannedNetworks, type PlannedNetworks } from "./networks.js";
+import { type FitAdvice, fitAdvice, memoryNeed, unlimitedNeed } from "./fit.js";
+import { type FileSettings, type PlannedFiles, plannedFiles } from "./model-files.js";
+import { type PlannedNetworks, plannedNetworks } from "./networks.js";
 import { latentSizes, pictureSizes } from "./picture-sizes.js";
 import { stagePlans } from "./stage-plan.js";
 import { readTimings } from "./timings.js";
@@ -28,7 +28,8 @@ export async function planEdit(settings: FileSettings, request: PlanRequest): Pr
   const limit = { device, vram };
   const networks = plannedNetworks(found, { ...settings, ...limit });
   const runs = await editRuns(sources, { settings, networks, tokenizer, results });
-  const memoryOf = (lengths: EditLengths, within = limit) => editMemory(lengths, { ...found, types: settings, limit: within });
+  const memoryOf = (lengths: EditLengths, within = limit) =>
+    editMemory(lengths, { ...found, types: settings, limit: within });
   // On the CPU without a limit weights stay in their files, and nothing is planned.
   const plan = device.provider === "cpu" && vram === undefined ? undefined : memoryOf(runs);
   const stages = stagePlans(runs, { device, timings: await readTimings(), plans: plan?.networks });
@@ -37,13 +38,26 @@ export async function planEdit(settings: FileSettings, request: PlanRequest): Pr
   return {
     results,
     device: plannedDevice(request),
-    sizes: { mode: sizes.mode, pictures: pictureSizes(sizes, settings), target: latentSizes(sizes, settings), output: settings.keepSize && sizes.images[0] ? sizes.images[0].source : sizes.target.size },
+    sizes: {
+      mode: sizes.mode,
+      pictures: pictureSizes(sizes, settings),
+      target: latentSizes(sizes, settings),
+      output: settings.keepSize && sizes.images[0] ? sizes.images[0].source : sizes.target.size,
+    },
     tokens,
     sampling: { steps, cfg: sampling.cfg, sampler: sampling.sampler, scheduler: sampling.scheduler, evaluations },
     stages,
     files: found.files,
-    totals: { ...totalsOf(stages), missingFiles: missing.length, missingBytes: sum(missing.map(({ bytes }) => bytes ?? 0)) },
-    memory: { ram: memoryNeed("ram", stages, machine.ram), gpu: device.provider === "cpu" ? undefined : memoryNeed("gpu", stages, machine.gpu), plan },
+    totals: {
+      ...totalsOf(stages),
+      missingFiles: missing.length,
+      missingBytes: sum(missing.map(({ bytes }) => bytes ?? 0)),
+    },
+    memory: {
+      ram: memoryNeed("ram", stages, machine.ram),
+      gpu: device.provider === "cpu" ? undefined : memoryNeed("gpu", stages, machine.gpu),
+      plan,
+    },
     advice: await advice(settings, request, { found, networks, memoryOf: plan && memoryOf }),
   };
 }
@@ -56,16 +70,38 @@ interface Planned {
 }
 
 // Against the card, what --vram says, or else the machine's memory.
-async function advice(settings: EditSettings, { sources, device, machine, tokenizer, results, vram, isVramSaid }: PlanRequest, { found, networks, memoryOf }: Planned): Promise<readonly FitAdvice[]> {
-  const lengthsOf = (pictures: readonly Source[], changed: EditSettings) => editLengths(pictures, { settings: changed, networks, tokenizer });
+async function advice(
+  settings: EditSettings,
+  { sources, device, machine, tokenizer, results, vram, isVramSaid }: PlanRequest,
+  { found, networks, memoryOf }: Planned,
+): Promise<readonly FitAdvice[]> {
+  const lengthsOf = (pictures: readonly Source[], changed: EditSettings) =>
+    editLengths(pictures, { settings: changed, networks, tokenizer });
   const onCpu = async () => {
     const cpu: Device = { ...device, provider: "cpu", index: 0 };
-    const wanted = plannedNetworks(found, { device: cpu, vram: undefined, dtype: "auto", textDtype: "auto", vaeDtype: "auto" });
-    return { needed: unlimitedNeed(await editRuns(sources, { settings, networks: wanted, tokenizer, results }), cpu).ram, available: machine.ram.available };
+    const wanted = plannedNetworks(found, {
+      device: cpu,
+      vram: undefined,
+      dtype: "auto",
+      textDtype: "auto",
+      vaeDtype: "auto",
+    });
+    return {
+      needed: unlimitedNeed(await editRuns(sources, { settings, networks: wanted, tokenizer, results }), cpu).ram,
+      available: machine.ram.available,
+    };
   };
   if (memoryOf === undefined) {
-    const needs = async (pictures: readonly Source[], changed: EditSettings) => unlimitedNeed(await editRuns(pictures, { settings: changed, networks, tokenizer, results }), device).ram;
-    return fitAdvice({ sources, settings, room: { bytes: machine.ram.available, of: "ram" }, needs, least: async () => undefined, onCpu: undefined });
+    const needs = async (pictures: readonly Source[], changed: EditSettings) =>
+      unlimitedNeed(await editRuns(pictures, { settings: changed, networks, tokenizer, results }), device).ram;
+    return fitAdvice({
+      sources,
+      settings,
+      room: { bytes: machine.ram.available, of: "ram" },
+      needs,
+      least: async () => undefined,
+      onCpu: undefined,
+    });
   }
   if (vram === undefined) return [];
   return fitAdvice({

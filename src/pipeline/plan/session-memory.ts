@@ -1,11 +1,11 @@
 // Memory of one open network while it runs: what it holds of its weights, and what a run takes besides.
 import type { Device } from "../../engine/providers.js";
 import { fedBytes, givenBytes, sessionRunMemory } from "../../engine/session-run.js";
-import { ELEMENT } from "../../graph/types.js";
 import type { Lengths } from "../../graph/lengths.js";
-import { weightBytes, weightElements } from "./graph-cost.js";
+import { ELEMENT } from "../../graph/types.js";
 import { deviceBytes } from "../../stages/within-memory.js";
 import type { NetworkMemory } from "./edit-memory.js";
+import { weightBytes, weightElements } from "./graph-cost.js";
 import type { PlannedNetwork } from "./networks.js";
 
 /** Bytes of one network at its largest run. */
@@ -41,15 +41,28 @@ export interface SessionPlace {
 }
 
 /** Memory of a network in the largest of its runs. */
-export function sessionMemory({ graph, optimization, compute, stage }: PlannedNetwork, runs: readonly Lengths[], { device, pictureBytes, plan }: SessionPlace): SessionMemory {
+export function sessionMemory(
+  { graph, optimization, compute, stage }: PlannedNetwork,
+  runs: readonly Lengths[],
+  { device, pictureBytes, plan }: SessionPlace,
+): SessionMemory {
   const isFolded = optimization === "full";
   const fed = Math.max(0, ...runs.map((lengths) => COPIES * (fedBytes(graph, lengths) + givenBytes(graph, lengths))));
   const host = PROCESS_BYTES + (stage === WITHOUT_TOKENIZER ? 0 : TOKENIZER_BYTES) + pictureBytes + fed;
   const stored = weightBytes(graph);
-  if (plan && device.provider !== "cpu") return { ram: host + CUDA_HOST_BYTES, mapped: stored, gpu: deviceBytes(plan.peak, device) };
-  if (plan) return { ram: host + (isFolded ? plan.peak : plan.activations), mapped: isFolded ? 0 : plan.peak - plan.activations, gpu: 0 };
+  if (plan && device.provider !== "cpu")
+    return { ram: host + CUDA_HOST_BYTES, mapped: stored, gpu: deviceBytes(plan.peak, device) };
+  if (plan)
+    return {
+      ram: host + (isFolded ? plan.peak : plan.activations),
+      mapped: isFolded ? 0 : plan.peak - plan.activations,
+      gpu: 0,
+    };
   const hasKernels = graph.nodes.some(({ operator }) => operator === "Conv");
   const widened = isFolded ? weightElements(graph) * ELEMENT.f32.bytes * (hasKernels ? KERNEL_SHARE : 1) : 0;
-  const touched = Math.max(0, ...runs.map((lengths) => sessionRunMemory({ graph, optimization, compute }, lengths, device).touched));
+  const touched = Math.max(
+    0,
+    ...runs.map((lengths) => sessionRunMemory({ graph, optimization, compute }, lengths, device).touched),
+  );
   return { ram: host + widened + touched, mapped: isFolded ? 0 : stored, gpu: 0 };
 }

@@ -1,12 +1,12 @@
 // What each stage costs: operations, bytes, memory, seconds.
 import type { Optimization } from "../../engine/engine.js";
-import { deviceName, type Device } from "../../engine/providers.js";
+import { type Device, deviceName } from "../../engine/providers.js";
 import type { DType } from "../../graph/types.js";
 import { bytesAhead, type NetworkMemory } from "./edit-memory.js";
 import type { EditRuns, Run } from "./edit-runs.js";
 import { graphFlops, weightBytes, weightElements } from "./graph-cost.js";
-import { STAGES, type PlannedNetwork } from "./networks.js";
-import { sessionMemory, type SessionMemory } from "./session-memory.js";
+import { type PlannedNetwork, STAGES } from "./networks.js";
+import { type SessionMemory, sessionMemory } from "./session-memory.js";
 import { estimateSession, type SessionEstimate, type SessionTiming } from "./timings.js";
 
 /** What one network of a stage costs. */
@@ -20,7 +20,11 @@ export interface NetworkPlan {
   readonly parameters: number;
   readonly weightBytes: number;
   /** Each different run, and how often it is made. */
-  readonly runs: readonly { readonly lengths: Readonly<Record<string, number>>; readonly times: number; readonly flops: number }[];
+  readonly runs: readonly {
+    readonly lengths: Readonly<Record<string, number>>;
+    readonly times: number;
+    readonly flops: number;
+  }[];
   /** Of all runs. */
   readonly flops: number;
   readonly memory: SessionMemory;
@@ -40,9 +44,16 @@ export interface StagePlan {
 }
 
 /** Plans every stage that runs something. */
-export function stagePlans({ runs, pictureBytes }: EditRuns, { device, timings, plans }: Omit<Machine, "pictureBytes">): StagePlan[] {
+export function stagePlans(
+  { runs, pictureBytes }: EditRuns,
+  { device, timings, plans }: Omit<Machine, "pictureBytes">,
+): StagePlan[] {
   return STAGES.flatMap((stage) => {
-    const networks = [...runs].flatMap(([network, made]) => (network.stage === stage && made.length > 0 ? [networkPlan(network, made, { device, timings, plans, pictureBytes })] : []));
+    const networks = [...runs].flatMap(([network, made]) =>
+      network.stage === stage && made.length > 0
+        ? [networkPlan(network, made, { device, timings, plans, pictureBytes })]
+        : [],
+    );
     if (networks.length === 0) return [];
     const estimates = networks.map(({ seconds }) => seconds);
     return [
@@ -51,15 +62,22 @@ export function stagePlans({ runs, pictureBytes }: EditRuns, { device, timings, 
         networks,
         flops: sum(networks.map(({ flops }) => flops)),
         readBytes: sum(networks.map((network) => network.weightBytes)),
-        memory: withAhead(mostMemory(networks.map(({ memory }) => memory)), { ahead: bytesAhead(plans ?? [], stage), device }),
-        seconds: estimates.some((estimate) => estimate === undefined) ? undefined : sum(estimates.map((estimate) => estimate!.open + estimate!.run)),
+        memory: withAhead(mostMemory(networks.map(({ memory }) => memory)), {
+          ahead: bytesAhead(plans ?? [], stage),
+          device,
+        }),
+        seconds: estimates.some((estimate) => estimate === undefined)
+          ? undefined
+          : sum(estimates.map((estimate) => estimate!.open + estimate!.run)),
       },
     ];
   });
 }
 
 function withAhead(memory: SessionMemory, { ahead, device }: { ahead: number; device: Device }): SessionMemory {
-  return device.provider === "cpu" ? { ...memory, mapped: memory.mapped + ahead } : { ...memory, gpu: memory.gpu + ahead };
+  return device.provider === "cpu"
+    ? { ...memory, mapped: memory.mapped + ahead }
+    : { ...memory, gpu: memory.gpu + ahead };
 }
 
 interface Machine {
@@ -70,11 +88,23 @@ interface Machine {
   readonly pictureBytes: number;
 }
 
-function networkPlan(network: PlannedNetwork, made: readonly Run[], { device, timings, plans, pictureBytes }: Machine): NetworkPlan {
+function networkPlan(
+  network: PlannedNetwork,
+  made: readonly Run[],
+  { device, timings, plans, pictureBytes }: Machine,
+): NetworkPlan {
   const { graph, optimization, compute } = network;
   const runs = made.map(({ lengths, times }) => ({ lengths, times, flops: graphFlops(graph, lengths) }));
   const flops = sum(runs.map((run) => run.flops * run.times));
-  const load = { network: graph.name, device: deviceName(device), threads: device.threads, optimization, weightBytes: weightBytes(graph), flops, runs: sum(runs.map(({ times }) => times)) };
+  const load = {
+    network: graph.name,
+    device: deviceName(device),
+    threads: device.threads,
+    optimization,
+    weightBytes: weightBytes(graph),
+    flops,
+    runs: sum(runs.map(({ times }) => times)),
+  };
   return {
     network: graph.name,
     compute,
@@ -83,13 +113,17 @@ function networkPlan(network: PlannedNetwork, made: readonly Run[], { device, ti
     weightBytes: load.weightBytes,
     runs,
     flops,
-    memory: sessionMemory(network, made.map(({ lengths }) => lengths), { device, pictureBytes, plan: planOf(network, plans) }),
+    memory: sessionMemory(
+      network,
+      made.map(({ lengths }) => lengths),
+      { device, pictureBytes, plan: planOf(network, plans) },
+    ),
     seconds: estimateSession(load, timings),
   };
 }
 
 /** The memory plan of a network. */
-export function planOf({ graph }: PlannedNetwork, plans: readonly NetworkMemory[] | undefined): NetworkMemory | undefined {
+function planOf({ graph }: PlannedNetwork, plans: readonly NetworkMemory[] | undefined): NetworkMemory | undefined {
   return plans?.find(({ network }) => graph.name === `the ${network}`);
 }
 

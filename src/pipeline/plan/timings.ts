@@ -30,7 +30,7 @@ const KEPT = 500;
 const MOST_BYTES = 400_000;
 
 /** Path of the file, whether it exists or not. */
-export function timingsFile(): string {
+function timingsFile(): string {
   return join(folderFor("state"), "timings.jsonl");
 }
 
@@ -55,7 +55,11 @@ function parseTiming(line: string): SessionTiming | undefined {
   try {
     const timing = JSON.parse(line) as SessionTiming;
     const numbers = [timing.threads, timing.weightBytes, timing.openSeconds, timing.runs, timing.flops, timing.seconds];
-    const isSound = numbers.every((number) => typeof number === "number" && Number.isFinite(number) && number >= 0) && timing.runs > 0 && timing.seconds > 0 && timing.flops > 0;
+    const isSound =
+      numbers.every((number) => typeof number === "number" && Number.isFinite(number) && number >= 0) &&
+      timing.runs > 0 &&
+      timing.seconds > 0 &&
+      timing.flops > 0;
     return isSound && [timing.network, timing.device].every((text) => typeof text === "string") ? timing : undefined;
   } catch {
     // Cut off by a crash, or not ours.
@@ -64,7 +68,8 @@ function parseTiming(line: string): SessionTiming | undefined {
 }
 
 /** What decides how long a session takes. */
-export interface SessionLoad extends Pick<SessionTiming, "network" | "device" | "threads" | "optimization" | "weightBytes" | "flops" | "runs"> {}
+export interface SessionLoad
+  extends Pick<SessionTiming, "network" | "device" | "threads" | "optimization" | "weightBytes" | "flops" | "runs"> {}
 
 /** Seconds that a session should take, and from how many earlier ones that is known. */
 export interface SessionEstimate {

@@ -17,7 +17,11 @@ export interface PromptTokens {
 }
 
 /** Counts the tokens of a prompt with pictures of so many vision tokens. */
-export function promptTokens(tokenizer: PromptTokenizer, prompt: string, { vision, unescapeParentheses }: { vision: readonly number[]; unescapeParentheses: boolean }): PromptTokens {
+export function promptTokens(
+  tokenizer: PromptTokenizer,
+  prompt: string,
+  { vision, unescapeParentheses }: { vision: readonly number[]; unescapeParentheses: boolean },
+): PromptTokens {
   const options = { slots: vision.map((_, index) => index + 1), unescapeParentheses };
   const count = (text: string): { ids: readonly number[]; total: number } => {
     const ids = tokenizer.encode(editPrompt(text, options));
@@ -26,5 +30,11 @@ export function promptTokens(tokenizer: PromptTokenizer, prompt: string, { visio
   const { ids, total } = count(prompt);
   const seenPictures = vision.reduce((sum, tokens) => sum + tokens, 0);
   const template = count("").total - seenPictures;
-  return { template, vision: seenPictures, prompt: total - template - seenPictures, total, seen: total - dropIndex(ids) };
+  return {
+    template,
+    vision: seenPictures,
+    prompt: total - template - seenPictures,
+    total,
+    seen: total - dropIndex(ids),
+  };
 }

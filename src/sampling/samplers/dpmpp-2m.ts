@@ -1,7 +1,7 @@
 // DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095) and its stochastic form, as comfy/k_diffusion/sampling.py of v0.3.64 has them.
 
 import { weightedSum } from "../float32.js";
-import { offsetFirstSigma, stepsOf, type Denoise, type SamplerRun } from "../sampler.js";
+import { type Denoise, offsetFirstSigma, type SamplerRun, stepsOf } from "../sampler.js";
 import { halfLogSnr, negativeLog } from "../signal-to-noise.js";
 
 const f32 = Math.fround;

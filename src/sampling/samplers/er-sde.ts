@@ -1,7 +1,7 @@
 // Extended reverse-time SDE solver, order 3, for variance-preserving time (Cui et al. 2023, arXiv 2309.06169).
 
 import { differenceOver, weightedSum } from "../float32.js";
-import { offsetFirstSigma, stepsOf, type Denoise, type SamplerRun, type Step } from "../sampler.js";
+import { type Denoise, offsetFirstSigma, type SamplerRun, type Step, stepsOf } from "../sampler.js";
 import { halfLogSnr } from "../signal-to-noise.js";
 
 const f32 = Math.fround;

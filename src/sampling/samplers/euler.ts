@@ -1,7 +1,7 @@
 // Euler's method, and its ancestral form for rectified flow (comfy/k_diffusion/sampling.py of v0.3.64, s_noise 1, η 1).
 
 import { differenceOver, weightedSum } from "../float32.js";
-import { stepsOf, type Denoise, type SamplerRun } from "../sampler.js";
+import { type Denoise, type SamplerRun, stepsOf } from "../sampler.js";
 
 const f32 = Math.fround;
 

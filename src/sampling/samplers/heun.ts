@@ -1,7 +1,7 @@
 // Two evaluations a step: Heun's method and DPM-Solver-2 (comfy/k_diffusion/sampling.py of v0.3.64, s_churn 0).
 
 import { differenceOver, weightedSum } from "../float32.js";
-import { stepsOf, type Denoise, type SamplerRun } from "../sampler.js";
+import { type Denoise, type SamplerRun, stepsOf } from "../sampler.js";
 
 const f32 = Math.fround;
 

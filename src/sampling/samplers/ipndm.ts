@@ -1,7 +1,7 @@
 // Improved pseudo linear multistep (Zhang and Chen 2022, arXiv 2204.13902): Adams-Bashforth of order up to 4 on the slope.
 
-import { differenceOver, weightedSum, type Term } from "../float32.js";
-import { stepsOf, type Denoise, type SamplerRun } from "../sampler.js";
+import { differenceOver, type Term, weightedSum } from "../float32.js";
+import { type Denoise, type SamplerRun, stepsOf } from "../sampler.js";
 
 /** Weights of the newest slope first, for 1, 2, 3 and 4 known slopes, and their common divisor. */
 const ADAMS_BASHFORTH = [

@@ -1,7 +1,7 @@
 // Sampling of latent consistency models (Luo et al. 2023, arXiv 2310.04378): guess the end, add noise again, repeat.
 
 import { weightedSum } from "../float32.js";
-import { stepsOf, type Denoise, type SamplerRun } from "../sampler.js";
+import { type Denoise, type SamplerRun, stepsOf } from "../sampler.js";
 
 /** x = D, then σ'·noise + (1 − σ')·x while σ' > 0. */
 export async function lcm(x: Float32Array, denoise: Denoise, run: SamplerRun): Promise<Float32Array> {

@@ -1,7 +1,7 @@
 // The second-order multistep of RES (Zhang et al. 2023, arXiv 2308.02157), without added noise (η = 0).
 
 import { differenceOver, weightedSum } from "../float32.js";
-import { stepsOf, type Denoise, type SamplerRun } from "../sampler.js";
+import { type Denoise, type SamplerRun, stepsOf } from "../sampler.js";
 import { negativeLog } from "../signal-to-noise.js";
 
 const f32 = Math.fround;

@@ -2,9 +2,9 @@
 // comfy/extra_samplers/uni_pc.py of v0.3.64 puts around any model: α = 1/√(1 + σ²), x̃ = α·x.
 
 import { QeditError } from "../../errors.js";
-import { differenceOver, weightedSum, type Term } from "../float32.js";
+import { differenceOver, type Term, weightedSum } from "../float32.js";
 import { solve } from "../linear-system.js";
-import { stepsOf, type Denoise, type SamplerRun } from "../sampler.js";
+import { type Denoise, type SamplerRun, stepsOf } from "../sampler.js";
 
 const f32 = Math.fround;
 
@@ -40,15 +40,24 @@ interface Solver {
   readonly variant: Variant;
 }
 
-async function unifiedPredictorCorrector(x: Float32Array, denoise: Denoise, { run, variant }: Solver): Promise<Float32Array> {
+async function unifiedPredictorCorrector(
+  x: Float32Array,
+  denoise: Denoise,
+  { run, variant }: Solver,
+): Promise<Float32Array> {
   const total = run.sigmas.length - 1;
   if (total < 2) {
-    throw new QeditError("QEDIT_E_USAGE", "Cannot sample 1 step with uni_pc or uni_pc_bh2: they need at least 2", { hint: "Use the sampler euler" });
+    throw new QeditError("QEDIT_E_USAGE", "Cannot sample 1 step with uni_pc or uni_pc_bh2: they need at least 2", {
+      hint: "Use the sampler euler",
+    });
   }
   const endsAtZero = run.sigmas[total] === 0;
   const nodes = Array.from(run.sigmas, (sigma, k) => nodeAt(k === total && endsAtZero ? LAST_SIGMA : sigma));
   const maxOrder = Math.min(MAX_ORDER, total - 1);
-  const guessAt = async (state: Float32Array, node: Node): Promise<Guess> => ({ ...node, denoised: await guess(state, denoise, node) });
+  const guessAt = async (state: Float32Array, node: Node): Promise<Guess> => ({
+    ...node,
+    denoised: await guess(state, denoise, node),
+  });
 
   let guesses: readonly Guess[] = [];
   let state: Float32Array = x.map((value) => value / f32(Math.sqrt(f32(1 + square(nodes[0]!.sigma)))));
@@ -79,7 +88,12 @@ function nodeAt(sigma: number): Node {
   const logAlpha = f32(0.5 * f32(Math.log(f32(1 / f32(square(sigma) + 1)))));
   const variance = f32(1 - f32(Math.exp(2 * logAlpha)));
   const alpha = f32(Math.exp(logAlpha));
-  return { sigma, alpha, deviation: f32(Math.sqrt(variance)), lambda: f32(logAlpha - f32(0.5 * f32(Math.log(variance)))) };
+  return {
+    sigma,
+    alpha,
+    deviation: f32(Math.sqrt(variance)),
+    lambda: f32(logAlpha - f32(0.5 * f32(Math.log(variance)))),
+  };
 }
 
 // By way of the noise, as ComfyUI goes: the rounding of the deviation stays in the guess.
@@ -112,7 +126,8 @@ function moveTo(node: Node, guesses: readonly Guess[], variant: Variant): Move {
   };
   const leading = (weights: readonly number[]): Term[] => quotients.map((quotient, i) => [weights[i]!, quotient]);
   return {
-    base: (state) => weightedSum([f32(node.deviation / last.deviation), state], [-f32(node.alpha * phi1), last.denoised]),
+    base: (state) =>
+      weightedSum([f32(node.deviation / last.deviation), state], [-f32(node.alpha * phi1), last.denoised]),
     predict: (base) => along(base, leading(quotients.length === 1 ? [0.5] : solve(minor(matrix), right.slice(0, -1)))),
     correct(base, denoised) {
       const weights = quotients.length === 0 ? [0.5] : solve(matrix, right);

@@ -2,10 +2,10 @@
 import { createHash, randomBytes } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { beforeEach, describe, expect, test } from "vitest";
-import { download, fetchJson, type Download } from "../../../src/catalog/runtime/download.js";
+import { type Download, download, fetchJson } from "../../../src/catalog/runtime/download.js";
 import type { ProgressEvent } from "../../../src/events.js";
 import { temporaryFolder } from "../../support/folder.js";
-import { serve, testServer, type Behaviour } from "./server.js";
+import { type Behaviour, serve, testServer } from "./server.js";
 
 const server = await testServer();
 const temporary = temporaryFolder();
@@ -18,18 +18,27 @@ beforeEach(() => {
 });
 
 const signal = new AbortController().signal;
-const wanted = (digest: Download["digest"] = { algorithm: "sha256", hex: hash("sha256") }): Download => ({ url: `${server.url}/provider.nupkg`, name: "provider.nupkg", digest });
-const get = (what = wanted(), emit: (event: ProgressEvent) => void = () => {}) => download(what, { folder, emit, signal });
+const wanted = (digest: Download["digest"] = { algorithm: "sha256", hex: hash("sha256") }): Download => ({
+  url: `${server.url}/provider.nupkg`,
+  name: "provider.nupkg",
+  digest,
+});
+const get = (what = wanted(), emit: (event: ProgressEvent) => void = () => {}) =>
+  download(what, { folder, emit, signal });
 
 test("fetches a file, says its bytes and its sha256, and leaves nothing else", async () => {
   server.behave(serve(bytes));
   expect(await get()).toEqual({ path: `${folder}/provider.nupkg`, bytes: bytes.length, sha256: hash("sha256") });
   expect(readFileSync(`${folder}/provider.nupkg`).equals(bytes)).toBe(true);
-  expect(temporary.names().filter((name) => name.startsWith(`to/${count - 1}/`))).toEqual([`to/${count - 1}/provider.nupkg`]);
+  expect(temporary.names().filter((name) => name.startsWith(`to/${count - 1}/`))).toEqual([
+    `to/${count - 1}/provider.nupkg`,
+  ]);
 });
 
 test("survives being cut twenty times, and asks each time for the rest only", async () => {
-  server.behave((response, request, index) => serve(bytes, { most: index < 20 ? 14_000 : Infinity })(response, request, index));
+  server.behave((response, request, index) =>
+    serve(bytes, { most: index < 20 ? 14_000 : Infinity })(response, request, index),
+  );
   await get();
   expect(readFileSync(`${folder}/provider.nupkg`).equals(bytes)).toBe(true);
   expect(server.seen.length).toBe(21);
@@ -39,7 +48,11 @@ test("survives being cut twenty times, and asks each time for the rest only", as
 test("goes on where another call stopped", async () => {
   const controller = new AbortController();
   server.behave((response, request, index) => serve(bytes, { most: 100_000 })(response, request, index));
-  const stopped = download(wanted(), { folder, signal: controller.signal, emit: ({ kind }) => kind === "detail" && controller.abort(new Error("stopped")) });
+  const stopped = download(wanted(), {
+    folder,
+    signal: controller.signal,
+    emit: ({ kind }) => kind === "detail" && controller.abort(new Error("stopped")),
+  });
   await expect(stopped).rejects.toThrow("stopped");
   server.behave(serve(bytes));
   await get();
@@ -89,7 +102,9 @@ test("begins again with a server that knows no ranges", async () => {
 });
 
 test("tries again when the server is busy", async () => {
-  server.behave((response, request, index) => (index < 2 ? void response.writeHead(index === 0 ? 503 : 429).end() : serve(bytes)(response, request, index)));
+  server.behave((response, request, index) =>
+    index < 2 ? void response.writeHead(index === 0 ? 503 : 429).end() : serve(bytes)(response, request, index),
+  );
   await get();
   expect(server.seen.length).toBe(3);
 });
@@ -120,7 +135,10 @@ describe("refuses, in one line with a hint,", () => {
 
   test.each([401, 403, 404])("an answer of %i, at once", async (status) => {
     server.behave((response) => void response.writeHead(status).end());
-    await expect(get()).rejects.toMatchObject({ code: "QEDIT_E_NETWORK", message: `Cannot fetch ${server.url}/provider.nupkg: the server answers ${status}` });
+    await expect(get()).rejects.toMatchObject({
+      code: "QEDIT_E_NETWORK",
+      message: `Cannot fetch ${server.url}/provider.nupkg: the server answers ${status}`,
+    });
     expect(server.seen.length).toBe(1);
   });
 
@@ -129,12 +147,17 @@ describe("refuses, in one line with a hint,", () => {
       response.writeHead(200, { "content-length": 500 });
       response.write("short", () => setTimeout(() => response.destroy(), 80));
     });
-    await expect(get()).rejects.toMatchObject({ code: "QEDIT_E_NETWORK", message: expect.stringMatching(/^Cannot fetch provider\.nupkg from 127\.0\.0\.1:\d+: [^\n]+$/) });
+    await expect(get()).rejects.toMatchObject({
+      code: "QEDIT_E_NETWORK",
+      message: expect.stringMatching(/^Cannot fetch provider\.nupkg from 127\.0\.0\.1:\d+: [^\n]+$/),
+    });
   });
 
   test("a folder that cannot be made", async () => {
     temporary.write("file", "");
-    await expect(download(wanted(), { folder: temporary.at("file/below"), emit() {}, signal })).rejects.toMatchObject({ code: "QEDIT_E_IO" });
+    await expect(download(wanted(), { folder: temporary.at("file/below"), emit() {}, signal })).rejects.toMatchObject({
+      code: "QEDIT_E_IO",
+    });
   });
 
   test("JSON that is none", async () => {

@@ -14,7 +14,10 @@ export const CUDA = provider(VERSION);
 export const SHARED = elf({ soname: "libonnxruntime_providers_shared.so" });
 
 /** The names of the two. */
-export const [CUDA_FILE, SHARED_FILE] = ["libonnxruntime_providers_cuda.so", "libonnxruntime_providers_shared.so"] as const;
+export const [CUDA_FILE, SHARED_FILE] = [
+  "libonnxruntime_providers_cuda.so",
+  "libonnxruntime_providers_shared.so",
+] as const;
 
 /** Files by path, with a link where the value says `→ target`. */
 export type Files = Readonly<Record<string, Uint8Array | string>>;
@@ -36,7 +39,12 @@ export const NUGET_LAYOUT: Files = {
 };
 
 /** Writes a .tgz of these files into a folder; gives its path. */
-export async function tarball(folder: TemporaryFolder, name: string, files: Files, { gzip = true } = {}): Promise<string> {
+export async function tarball(
+  folder: TemporaryFolder,
+  name: string,
+  files: Files,
+  { gzip = true } = {},
+): Promise<string> {
   const root = folder.at(`${name}.files`);
   rmSync(root, { recursive: true, force: true });
   for (const [path, content] of Object.entries(files)) {
@@ -51,7 +59,10 @@ export async function tarball(folder: TemporaryFolder, name: string, files: File
 
 /** Writes a zip of these files, which is what .nupkg and .whl are; gives its path. */
 export function zipFile(folder: TemporaryFolder, name: string, files: Files): string {
-  return folder.write(name, zip(Object.entries(files).map(([path, content]) => ({ name: path, bytes: Buffer.from(content) }))));
+  return folder.write(
+    name,
+    zip(Object.entries(files).map(([path, content]) => ({ name: path, bytes: Buffer.from(content) }))),
+  );
 }
 
 /** A tar with a header's path replaced by another of the same length, as tar itself would refuse to write. */

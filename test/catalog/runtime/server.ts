@@ -44,11 +44,15 @@ export async function testServer(): Promise<TestServer> {
 }
 
 /** Serves bytes as servers of files do; `most` cuts the connection after so many bytes. */
-export function serve(bytes: Buffer, { etag = '"one"', most = Infinity }: { etag?: string; most?: number } = {}): Behaviour {
+export function serve(
+  bytes: Buffer,
+  { etag = '"one"', most = Infinity }: { etag?: string; most?: number } = {},
+): Behaviour {
   return (response, request) => {
     const start = Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? "")?.[1] ?? 0);
     const isPartial = start > 0 && request.headers["if-range"] === etag;
-    if (isPartial && start >= bytes.length) return void response.writeHead(416, { "content-range": `bytes */${bytes.length}` }).end();
+    if (isPartial && start >= bytes.length)
+      return void response.writeHead(416, { "content-range": `bytes */${bytes.length}` }).end();
     const body = isPartial ? bytes.subarray(start) : bytes;
     response.writeHead(isPartial ? 206 : 200, {
       etag,

@@ -5,7 +5,18 @@ import { unpackProvider } from "../../../src/catalog/runtime/unpack.js";
 import { elf, provider } from "../../support/elf.js";
 import { temporaryFolder } from "../../support/folder.js";
 import { zip } from "../../support/zip.js";
-import { CUDA, CUDA_FILE, NPM_LAYOUT, NUGET_LAYOUT, renamedInTar, SHARED, SHARED_FILE, tarball, VERSION, zipFile } from "./packages.js";
+import {
+  CUDA,
+  CUDA_FILE,
+  NPM_LAYOUT,
+  NUGET_LAYOUT,
+  renamedInTar,
+  SHARED,
+  SHARED_FILE,
+  tarball,
+  VERSION,
+  zipFile,
+} from "./packages.js";
 
 const folder = temporaryFolder();
 let count = 0;
@@ -19,17 +30,35 @@ async function unpacked(source: string): Promise<void> {
   await unpackProvider(source, target, VERSION);
   expect(readFileSync(`${target}/${CUDA_FILE}`).equals(CUDA)).toBe(true);
   expect(readFileSync(`${target}/${SHARED_FILE}`).equals(SHARED)).toBe(true);
-  expect(folder.names().filter((name) => name.startsWith(`target${count - 1}/in/`)).map((name) => name.split("/").at(-1))).toEqual([".keep", CUDA_FILE, SHARED_FILE]);
+  expect(
+    folder
+      .names()
+      .filter((name) => name.startsWith(`target${count - 1}/in/`))
+      .map((name) => name.split("/").at(-1)),
+  ).toEqual([".keep", CUDA_FILE, SHARED_FILE]);
 }
 
 // Packages are for x64; on another machine their libraries are of it, which this does not look at.
 describe("takes the provider from", () => {
   test("the npm package's tarball", async () => unpacked(await tarball(folder, "npm.tgz", NPM_LAYOUT)));
-  test("a tarball under any name, packed or not", async () => unpacked(await tarball(folder, "package", NPM_LAYOUT, { gzip: false })));
+  test("a tarball under any name, packed or not", async () =>
+    unpacked(await tarball(folder, "package", NPM_LAYOUT, { gzip: false })));
   test("a NuGet package", () => unpacked(zipFile(folder, "x.nupkg", NUGET_LAYOUT)));
-  test("a Python wheel", () => unpacked(zipFile(folder, "x.whl", { [`onnxruntime/capi/${CUDA_FILE}`]: CUDA, [`onnxruntime/capi/${SHARED_FILE}`]: SHARED })));
+  test("a Python wheel", () =>
+    unpacked(
+      zipFile(folder, "x.whl", {
+        [`onnxruntime/capi/${CUDA_FILE}`]: CUDA,
+        [`onnxruntime/capi/${SHARED_FILE}`]: SHARED,
+      }),
+    ));
   test("a package for several machines", () =>
-    unpacked(zipFile(folder, "all.nupkg", { [`runtimes/linux-arm64/native/${CUDA_FILE}`]: elf({ machine: 183 }), [`runtimes/linux-arm64/native/${SHARED_FILE}`]: elf({ machine: 183 }), ...NUGET_LAYOUT })));
+    unpacked(
+      zipFile(folder, "all.nupkg", {
+        [`runtimes/linux-arm64/native/${CUDA_FILE}`]: elf({ machine: 183 }),
+        [`runtimes/linux-arm64/native/${SHARED_FILE}`]: elf({ machine: 183 }),
+        ...NUGET_LAYOUT,
+      }),
+    ));
   test("an unpacked package", async () => {
     for (const [name, bytes] of Object.entries(NPM_LAYOUT)) folder.write(`unpacked/${name}`, bytes);
     await unpacked(folder.at("unpacked"));
@@ -41,14 +70,42 @@ describe("takes the provider from", () => {
 });
 
 describe("refuses", () => {
-  const refusal = (reason: string | RegExp) => ({ code: "QEDIT_E_IO", message: expect.stringMatching(new RegExp(`^Cannot take the CUDA provider from [^\\n]*: ${typeof reason === "string" ? reason : reason.source}$`)) });
+  const refusal = (reason: string | RegExp) => ({
+    code: "QEDIT_E_IO",
+    message: expect.stringMatching(
+      new RegExp(
+        `^Cannot take the CUDA provider from [^\\n]*: ${typeof reason === "string" ? reason : reason.source}$`,
+      ),
+    ),
+  });
 
   test.each([
-    ["another release", () => tarball(folder, "old.tgz", { ...NPM_LAYOUT, [`package/Plugins/Linux/x64/${CUDA_FILE}`]: provider("1.28.0") }), "its provider is not of ONNX Runtime 1.29.0, which is installed, and releases do not mix"],
-    ["another architecture", () => tarball(folder, "riscv.tgz", { [`a/${CUDA_FILE}`]: elf({ machine: 243 }), [`a/${SHARED_FILE}`]: SHARED }), /its libonnxruntime_providers_cuda\.so is of machine 243, wanted \w+/],
-    ["a package without a provider", () => tarball(folder, "none.tgz", { "package/readme": "x" }), /libonnxruntime_providers_cuda\.so and libonnxruntime_providers_shared\.so are not in it/],
-    ["a package with half of it", () => zipFile(folder, "half.nupkg", { [`native/${CUDA_FILE}`]: CUDA }), /libonnxruntime_providers_shared\.so is not in it/],
-    ["a text", () => folder.write("readme.txt", "hello ".repeat(200)), /it is no \.tgz, no \.nupkg, \.whl or \.zip, and no library/],
+    [
+      "another release",
+      () =>
+        tarball(folder, "old.tgz", { ...NPM_LAYOUT, [`package/Plugins/Linux/x64/${CUDA_FILE}`]: provider("1.28.0") }),
+      "its provider is not of ONNX Runtime 1.29.0, which is installed, and releases do not mix",
+    ],
+    [
+      "another architecture",
+      () => tarball(folder, "riscv.tgz", { [`a/${CUDA_FILE}`]: elf({ machine: 243 }), [`a/${SHARED_FILE}`]: SHARED }),
+      /its libonnxruntime_providers_cuda\.so is of machine 243, wanted \w+/,
+    ],
+    [
+      "a package without a provider",
+      () => tarball(folder, "none.tgz", { "package/readme": "x" }),
+      /libonnxruntime_providers_cuda\.so and libonnxruntime_providers_shared\.so are not in it/,
+    ],
+    [
+      "a package with half of it",
+      () => zipFile(folder, "half.nupkg", { [`native/${CUDA_FILE}`]: CUDA }),
+      /libonnxruntime_providers_shared\.so is not in it/,
+    ],
+    [
+      "a text",
+      () => folder.write("readme.txt", "hello ".repeat(200)),
+      /it is no \.tgz, no \.nupkg, \.whl or \.zip, and no library/,
+    ],
     ["an empty file", () => folder.write("empty.tgz", ""), /it is no \.tgz.*/],
     ["an empty folder", () => (folder.write("nothing/x", ""), folder.at("nothing")), /.* are not in it/],
   ])("%s", async (_, make, reason) => {
@@ -57,19 +114,33 @@ describe("refuses", () => {
 
   test("a cut tarball", async () => {
     const bytes = readFileSync(await tarball(folder, "whole.tgz", NPM_LAYOUT));
-    await expect(unpackProvider(folder.write("cut.tgz", bytes.subarray(0, bytes.length - 100)), target, VERSION)).rejects.toMatchObject(refusal(/.+/));
+    await expect(
+      unpackProvider(folder.write("cut.tgz", bytes.subarray(0, bytes.length - 100)), target, VERSION),
+    ).rejects.toMatchObject(refusal(/.+/));
   });
 
   test("a cut zip, and one whose bytes have changed", async () => {
     const bytes = readFileSync(zipFile(folder, "whole.nupkg", NUGET_LAYOUT));
-    await expect(unpackProvider(folder.write("cut.nupkg", bytes.subarray(0, bytes.length / 2)), target, VERSION)).rejects.toMatchObject(refusal(/.+/));
-    const lying = zip([{ name: CUDA_FILE, bytes: CUDA, crc: 1 }, { name: SHARED_FILE, bytes: SHARED }]);
-    await expect(unpackProvider(folder.write("lying.nupkg", lying), target, VERSION)).rejects.toMatchObject(refusal(/.*is damaged: its CRC is not the archive's/));
+    await expect(
+      unpackProvider(folder.write("cut.nupkg", bytes.subarray(0, bytes.length / 2)), target, VERSION),
+    ).rejects.toMatchObject(refusal(/.+/));
+    const lying = zip([
+      { name: CUDA_FILE, bytes: CUDA, crc: 1 },
+      { name: SHARED_FILE, bytes: SHARED },
+    ]);
+    await expect(unpackProvider(folder.write("lying.nupkg", lying), target, VERSION)).rejects.toMatchObject(
+      refusal(/.*is damaged: its CRC is not the archive's/),
+    );
   });
 
   test("links in place of files", async () => {
-    const path = await tarball(folder, "link.tgz", { [`a/${SHARED_FILE}`]: SHARED, [`a/${CUDA_FILE}`]: "→ /etc/passwd" });
-    await expect(unpackProvider(path, target, VERSION)).rejects.toMatchObject(refusal(/libonnxruntime_providers_cuda\.so is not in it/));
+    const path = await tarball(folder, "link.tgz", {
+      [`a/${SHARED_FILE}`]: SHARED,
+      [`a/${CUDA_FILE}`]: "→ /etc/passwd",
+    });
+    await expect(unpackProvider(path, target, VERSION)).rejects.toMatchObject(
+      refusal(/libonnxruntime_providers_cuda\.so is not in it/),
+    );
   });
 });
 
@@ -84,7 +155,10 @@ describe("a path that leaves the folder lands in it all the same", () => {
 
   test("of a zip it is refused", async () => {
     const path = zipFile(folder, "escape.nupkg", { [`../../${CUDA_FILE}`]: CUDA, [SHARED_FILE]: SHARED });
-    await expect(unpackProvider(path, target, VERSION)).rejects.toMatchObject({ code: "QEDIT_E_IO", message: expect.stringMatching(/relative path/) });
+    await expect(unpackProvider(path, target, VERSION)).rejects.toMatchObject({
+      code: "QEDIT_E_IO",
+      message: expect.stringMatching(/relative path/),
+    });
     expect(folder.names()).not.toContain(CUDA_FILE);
   });
 });

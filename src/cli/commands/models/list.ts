@@ -1,6 +1,6 @@
 // qedit models list: the published models, and how much of each is on disk.
 import { bytesText } from "../../../catalog/disk.js";
-import { modelsOnDisk, type ModelOnDisk } from "../../../catalog/inventory.js";
+import { type ModelOnDisk, modelsOnDisk } from "../../../catalog/inventory.js";
 import { defineCommand } from "../../command.js";
 import { modelsDir, table } from "./options.js";
 
@@ -18,11 +18,26 @@ export const list = defineCommand({
       isDefault,
       bytes,
       missing,
-      files: Object.fromEntries(Object.entries(files).map(([role, { file, path }]) => [role, { file: file.file, bytes: file.bytes, path: path ?? null }])),
+      files: Object.fromEntries(
+        Object.entries(files).map(([role, { file, path }]) => [
+          role,
+          { file: file.file, bytes: file.bytes, path: path ?? null },
+        ]),
+      ),
       loras: Object.keys(model.loras),
       presets: Object.keys(model.presets),
     }));
-    terminal.result({ models: record }, table(models.map((each) => [`${each.isDefault ? "*" : " "} ${each.model.name}`, bytesText(each.bytes), stateOf(each), each.model.summary])));
+    terminal.result(
+      { models: record },
+      table(
+        models.map((each) => [
+          `${each.isDefault ? "*" : " "} ${each.model.name}`,
+          bytesText(each.bytes),
+          stateOf(each),
+          each.model.summary,
+        ]),
+      ),
+    );
   },
 });
 

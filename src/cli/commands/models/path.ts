@@ -23,6 +23,9 @@ export const path = defineCommand({
       return terminal.result({ path: file }, [file]);
     }
     const files = await findModelFiles({}, { model: name, roles: FILE_ROLES, ...search });
-    terminal.result(files, FILE_ROLES.map((role) => files[role]!));
+    terminal.result(
+      files,
+      FILE_ROLES.map((role) => files[role]!),
+    );
   },
 });

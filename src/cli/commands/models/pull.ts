@@ -2,17 +2,30 @@
 import { bytesText, refuseWithoutSpace } from "../../../catalog/disk.js";
 import { modelNames, preset } from "../../../catalog/models.js";
 import type { DownloadEvent } from "../../../catalog/progress.js";
-import { planPull, pull as download, type PullItem, type PullPlan } from "../../../catalog/pull.js";
+import { pull as download, type PullItem, type PullPlan, planPull } from "../../../catalog/pull.js";
 import { number, repeated, text } from "../../../stages/option.js";
 import { defineCommand } from "../../command.js";
 import type { Terminal } from "../../terminal.js";
 import { dryRun, exactBytes, modelsDir, yes } from "./options.js";
 
 const options = {
-  lora: repeated({ flags: "--lora <name>", summary: "one of the model's LoRAs too, such as lightning-4steps; repeatable", group: "Models", isPerCall: true }),
-  preset: text({ flags: "--preset <name>", summary: "what a preset needs, such as fast-4", group: "Models", isPerCall: true }),
+  lora: repeated({
+    flags: "--lora <name>",
+    summary: "one of the model's LoRAs too, such as lightning-4steps; repeatable",
+    group: "Models",
+    isPerCall: true,
+  }),
+  preset: text({
+    flags: "--preset <name>",
+    summary: "what a preset needs, such as fast-4",
+    group: "Models",
+    isPerCall: true,
+  }),
   modelsDir: { ...modelsDir, summary: "put the files here, in ComfyUI's subfolders" },
-  connections: number({ flags: "--connections <count>", summary: "connections at once", group: "Models", initialText: "8" }, { minimum: 1, maximum: 32, whole: true, initial: undefined }),
+  connections: number(
+    { flags: "--connections <count>", summary: "connections at once", group: "Models", initialText: "8" },
+    { minimum: 1, maximum: 32, whole: true, initial: undefined },
+  ),
   dryRun,
   yes,
 };
@@ -20,7 +33,12 @@ const options = {
 /** `qedit models pull --preset fast-4`. */
 export const pull = defineCommand({
   summary: "Download a model: resumes after any interruption, and checks the hashes",
-  examples: ["qedit models pull", "qedit models pull qwen-image-edit-2511 --lora lightning-4steps --yes", "qedit models pull --preset fast-4 --dry-run", "HF_ENDPOINT=https://hf-mirror.com qedit models pull"],
+  examples: [
+    "qedit models pull",
+    "qedit models pull qwen-image-edit-2511 --lora lightning-4steps --yes",
+    "qedit models pull --preset fast-4 --dry-run",
+    "HF_ENDPOINT=https://hf-mirror.com qedit models pull",
+  ],
   positionals: [["[model...]", "names of models; the default one when they are left out"]],
   options,
   async perform({ args, settings }, terminal) {
@@ -37,15 +55,26 @@ export const pull = defineCommand({
       }
     }
     const { connections } = settings;
-    const downloaded = await download(plan, { signal: terminal.signal, emit: telling(terminal), ...(connections === undefined ? {} : { connections }) });
+    const downloaded = await download(plan, {
+      signal: terminal.signal,
+      emit: telling(terminal),
+      ...(connections === undefined ? {} : { connections }),
+    });
     for (const { path, isVerified } of downloaded) {
-      if (!isVerified) terminal.emit({ kind: "warning", text: `no published hash of ${path} is known: it could not be checked` });
+      if (!isVerified)
+        terminal.emit({ kind: "warning", text: `no published hash of ${path} is known: it could not be checked` });
     }
-    terminal.result({ ...planRecord(plan), downloaded }, plan.items.map(({ present, target }) => present ?? target));
+    terminal.result(
+      { ...planRecord(plan), downloaded },
+      plan.items.map(({ present, target }) => present ?? target),
+    );
   },
 });
 
-async function lorasOf(models: readonly (string | undefined)[], { lora, preset: name }: { lora: readonly string[]; preset: string | undefined }): Promise<string[]> {
+async function lorasOf(
+  models: readonly (string | undefined)[],
+  { lora, preset: name }: { lora: readonly string[]; preset: string | undefined },
+): Promise<string[]> {
   if (name === undefined) return [...lora];
   const needed = await Promise.all(models.map(async (model) => (await preset(model, name)).lora ?? []));
   return [...new Set([...lora, ...needed.flat()])];
@@ -61,7 +90,14 @@ function planLines({ items, bytes, free, folder }: PullPlan): string[] {
 }
 
 function planRecord({ items, bytes, free, folder }: PullPlan): object {
-  const itemRecord = ({ file, present, target, missing }: PullItem) => ({ file: file.file, bytes: file.bytes, sha256: file.sha256 ?? null, path: present ?? target, isPresent: present !== undefined, missing });
+  const itemRecord = ({ file, present, target, missing }: PullItem) => ({
+    file: file.file,
+    bytes: file.bytes,
+    sha256: file.sha256 ?? null,
+    path: present ?? target,
+    isPresent: present !== undefined,
+    missing,
+  });
   return { files: items.map(itemRecord), bytes, free, folder };
 }
 
@@ -76,13 +112,30 @@ function telling({ emit }: Terminal): (event: DownloadEvent) => void {
       emit({ kind: "start", stage: doing });
       [stage, before] = [doing, { at: performance.now(), done: event.done }];
     }
-    if (event.kind === "progress") emit({ kind: "transfer", name: event.file, bytes: event.done, total: event.total, bytesPerSecond: event.bytesPerSecond });
+    if (event.kind === "progress")
+      emit({
+        kind: "transfer",
+        name: event.file,
+        bytes: event.done,
+        total: event.total,
+        bytesPerSecond: event.bytesPerSecond,
+      });
     else if (event.kind === "verifying") {
       const seconds = (performance.now() - before.at) / 1000;
-      emit({ kind: "transfer", name: doing, bytes: event.done, total: event.total, bytesPerSecond: seconds > 0 ? event.done / seconds : 0 });
+      emit({
+        kind: "transfer",
+        name: doing,
+        bytes: event.done,
+        total: event.total,
+        bytesPerSecond: seconds > 0 ? event.done / seconds : 0,
+      });
       if (event.done < event.total) return;
       emit({ kind: "end", stage: doing, seconds });
       stage = undefined;
-    } else emit({ kind: "note", text: `${event.file}: ${event.reason}${event.kind === "retrying" ? `, again in ${event.seconds.toFixed(1)} s` : ""}` });
+    } else
+      emit({
+        kind: "note",
+        text: `${event.file}: ${event.reason}${event.kind === "retrying" ? `, again in ${event.seconds.toFixed(1)} s` : ""}`,
+      });
   };
 }

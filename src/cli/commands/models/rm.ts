@@ -15,7 +15,9 @@ export const rm = defineCommand({
     const { removable, kept } = await planRemoval(name!, { modelsDirs: settings.modelsDir });
     for (const { file, reason } of kept) terminal.emit({ kind: "note", text: `${file} stays: ${reason}` });
     if (removable.length === 0) {
-      throw new QeditError("QEDIT_E_MODEL_MISSING", `Cannot remove ${name}: no file of it was downloaded by qedit`, { hint: "See where files lie: qedit models list --json" });
+      throw new QeditError("QEDIT_E_MODEL_MISSING", `Cannot remove ${name}: no file of it was downloaded by qedit`, {
+        hint: "See where files lie: qedit models list --json",
+      });
     }
     const bytes = removable.reduce((sum, file) => sum + file.bytes, 0);
     terminal.emit({ kind: "plan", lines: removable.map((file) => `${file.path}: ${bytesText(file.bytes)}`) });
@@ -25,6 +27,9 @@ export const rm = defineCommand({
       return;
     }
     for (const file of removable) await removeFile(file);
-    terminal.result({ removed: removable, kept, bytes }, removable.map((file) => file.path));
+    terminal.result(
+      { removed: removable, kept, bytes },
+      removable.map((file) => file.path),
+    );
   },
 });

@@ -1,6 +1,6 @@
 // qedit models scan: every model file on this machine, named by its header.
 import { bytesText } from "../../../catalog/disk.js";
-import { scanModels, type ScannedFile } from "../../../catalog/scan.js";
+import { type ScannedFile, scanModels } from "../../../catalog/scan.js";
 import { flag } from "../../../stages/option.js";
 import { defineCommand } from "../../command.js";
 import { identityText, modelsDir } from "./options.js";
@@ -10,15 +10,26 @@ export const scan = defineCommand({
   summary: "Find model files, and say what each is; reads headers only",
   examples: ["qedit models scan", "qedit models scan ~/ComfyUI /mnt/models", "qedit models scan --all --json"],
   positionals: [["[folder...]", "only these folders; without them every place where models are looked for"]],
-  options: { modelsDir, all: flag({ flags: "--all", summary: "also files that qedit cannot run", group: "Output", isPerCall: true }) },
+  options: {
+    modelsDir,
+    all: flag({ flags: "--all", summary: "also files that qedit cannot run", group: "Output", isPerCall: true }),
+  },
   async perform({ args, settings }, terminal) {
     terminal.emit({ kind: "activity", text: "reading headers" });
-    const { folders, files, problems } = await scanModels({ modelsDirs: [...args, ...settings.modelsDir], only: args.length > 0 });
+    const { folders, files, problems } = await scanModels({
+      modelsDirs: [...args, ...settings.modelsDir],
+      only: args.length > 0,
+    });
     for (const text of problems) terminal.emit({ kind: "warning", text });
-    const isShown = (file: ScannedFile) => settings.all || (file.identity !== undefined && file.identity.kind !== "other");
+    const isShown = (file: ScannedFile) =>
+      settings.all || (file.identity !== undefined && file.identity.kind !== "other");
     const shown = files.filter(isShown);
     const hidden = files.length - shown.length;
-    if (shown.length === 0) terminal.emit({ kind: "note", text: `no model file that qedit runs was found in ${folders.join(", ") || "any known folder"}` });
+    if (shown.length === 0)
+      terminal.emit({
+        kind: "note",
+        text: `no model file that qedit runs was found in ${folders.join(", ") || "any known folder"}`,
+      });
     if (hidden > 0) terminal.emit({ kind: "note", text: `${hidden} files of other models or forms: --all shows them` });
     terminal.result({ folders, files: shown, problems }, shown.map(line));
   },
@@ -26,7 +37,11 @@ export const scan = defineCommand({
 
 function line({ path, bytes, source, identity, models, claimed, publishedBytes, refused }: ScannedFile): string {
   const what = identity ? identityText(identity) : `refused: ${refused}`;
-  const length = publishedBytes === undefined ? "" : `, published with ${bytesText(publishedBytes)}: another release of it, or not it`;
-  const known = models.length > 0 ? ` [${models.join(", ")}]` : claimed === undefined ? "" : ` [by its name of ${claimed}]`;
+  const length =
+    publishedBytes === undefined
+      ? ""
+      : `, published with ${bytesText(publishedBytes)}: another release of it, or not it`;
+  const known =
+    models.length > 0 ? ` [${models.join(", ")}]` : claimed === undefined ? "" : ` [by its name of ${claimed}]`;
   return `${path}\n    ${what}; ${bytesText(bytes)}${length}, ${source}${known}`;
 }

@@ -12,25 +12,34 @@ export const show = defineCommand({
   options: { modelsDir },
   async perform({ args, settings }, terminal) {
     const { model, files, loras, bytes, missing } = await modelOnDisk(args[0], { modelsDirs: settings.modelsDir });
-    const located = (entries: Readonly<Record<string, Located>>) => Object.fromEntries(Object.entries(entries).map(([name, { file, path }]) => [name, { ...file, at: path ?? null }]));
+    const located = (entries: Readonly<Record<string, Located>>) =>
+      Object.fromEntries(
+        Object.entries(entries).map(([name, { file, path }]) => [name, { ...file, at: path ?? null }]),
+      );
     const { name, summary, licence, defaults, presets } = model;
-    terminal.result({ name, summary, licence, bytes, missing, files: located(files), loras: located(loras), defaults, presets }, [
-      `${name}: ${summary} (${licence})`,
-      "",
-      ...Object.entries(files).flatMap(([role, each]) => fileLines(role, each)),
-      "",
-      "LoRAs:",
-      ...Object.entries(loras).flatMap(([lora, each]) => fileLines(lora, each)),
-      "",
-      `Defaults: ${numbers(defaults)}`,
-      "Presets:",
-      ...Object.entries(presets).map(([preset, { summary: what, ...rest }]) => `  ${preset}: ${what}; ${numbers(rest)}`),
-    ]);
+    terminal.result(
+      { name, summary, licence, bytes, missing, files: located(files), loras: located(loras), defaults, presets },
+      [
+        `${name}: ${summary} (${licence})`,
+        "",
+        ...Object.entries(files).flatMap(([role, each]) => fileLines(role, each)),
+        "",
+        "LoRAs:",
+        ...Object.entries(loras).flatMap(([lora, each]) => fileLines(lora, each)),
+        "",
+        `Defaults: ${numbers(defaults)}`,
+        "Presets:",
+        ...Object.entries(presets).map(
+          ([preset, { summary: what, ...rest }]) => `  ${preset}: ${what}; ${numbers(rest)}`,
+        ),
+      ],
+    );
   },
 });
 
 function fileLines(label: string, { file, path }: Located): string[] {
-  const source = "repository" in file ? `${file.repository} ${file.path} at ${file.revision.slice(0, 12)}` : "part of qedit";
+  const source =
+    "repository" in file ? `${file.repository} ${file.path} at ${file.revision.slice(0, 12)}` : "part of qedit";
   return [
     `  ${label}: ${file.file}, ${exactBytes(file.bytes)}, ${file.licence}`,
     `    from ${source}`,
@@ -40,5 +49,7 @@ function fileLines(label: string, { file, path }: Located): string[] {
 }
 
 function numbers(values: object): string {
-  return Object.entries(values).map(([name, value]) => `${name} ${value}`).join(", ");
+  return Object.entries(values)
+    .map(([name, value]) => `${name} ${value}`)
+    .join(", ");
 }

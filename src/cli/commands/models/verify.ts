@@ -1,8 +1,8 @@
 // qedit models verify: header, network, length and hash of model files.
 import { stat } from "node:fs/promises";
-import { publishedFinder, type Finder } from "../../../catalog/find.js";
+import { type Finder, publishedFinder } from "../../../catalog/find.js";
 import { readCatalog } from "../../../catalog/models.js";
-import { filesAt, filesOf, verifyFile, type Verified, type VerifyItem } from "../../../catalog/verify.js";
+import { filesAt, filesOf, type Verified, type VerifyItem, verifyFile } from "../../../catalog/verify.js";
 import { EXIT } from "../../../errors.js";
 import { defineCommand } from "../../command.js";
 import type { Terminal } from "../../terminal.js";
@@ -11,15 +11,24 @@ import { identityText, modelsDir } from "./options.js";
 /** `qedit models verify`. */
 export const verify = defineCommand({
   summary: "Check model files: header, network, length and SHA-256",
-  examples: ["qedit models verify", "qedit models verify qwen-image-edit-2509", "qedit models verify ./my-finetune.safetensors"],
-  positionals: [["[model-or-file...]", "names of models, or paths; without them everything of the catalogue that is on disk"]],
+  examples: [
+    "qedit models verify",
+    "qedit models verify qwen-image-edit-2509",
+    "qedit models verify ./my-finetune.safetensors",
+  ],
+  positionals: [
+    ["[model-or-file...]", "names of models, or paths; without them everything of the catalogue that is on disk"],
+  ],
   options: { modelsDir },
   async perform({ args, settings }, terminal) {
     const find = publishedFinder({ modelsDirs: settings.modelsDir });
-    const items = unique((args.length > 0 ? await Promise.all(args.map((each) => named(each, find))) : [await everything(find)]).flat());
+    const items = unique(
+      (args.length > 0 ? await Promise.all(args.map((each) => named(each, find))) : [await everything(find)]).flat(),
+    );
     const results: Verified[] = [];
     for (const item of items) results.push(await check(item, terminal));
-    if (items.length === 0) terminal.emit({ kind: "note", text: "no published model file is on disk: qedit models pull" });
+    if (items.length === 0)
+      terminal.emit({ kind: "note", text: "no published model file is on disk: qedit models pull" });
     terminal.result({ files: results }, results.map(line));
     return results.some(({ problem }) => problem !== undefined) ? EXIT.model : EXIT.ok;
   },
@@ -27,7 +36,12 @@ export const verify = defineCommand({
 
 // A path is told by its slash or its ending, or by being there.
 async function named(name: string, find: Finder): Promise<VerifyItem[]> {
-  const isPath = /[/\\]|\.\w+$/.test(name) || (await stat(name).then(() => true, () => false));
+  const isPath =
+    /[/\\]|\.\w+$/.test(name) ||
+    (await stat(name).then(
+      () => true,
+      () => false,
+    ));
   return isPath ? filesAt(name) : filesOf(name, find);
 }
 
@@ -46,7 +60,13 @@ async function check(item: VerifyItem, { signal, emit }: Terminal): Promise<Veri
   const start = performance.now();
   const name = item.file?.file ?? item.path ?? "";
   const onProgress = (bytes: number, total: number) => {
-    emit({ kind: "transfer", name, bytes, total, bytesPerSecond: (bytes * 1000) / Math.max(1, performance.now() - start) });
+    emit({
+      kind: "transfer",
+      name,
+      bytes,
+      total,
+      bytesPerSecond: (bytes * 1000) / Math.max(1, performance.now() - start),
+    });
   };
   emit({ kind: "start", stage: name });
   const result = await verifyFile(item, { signal, onProgress });
@@ -56,6 +76,10 @@ async function check(item: VerifyItem, { signal, emit }: Terminal): Promise<Veri
 
 function line({ file, path, identity, sha256, compared, problem }: Verified): string {
   if (problem !== undefined) return `BAD  ${path ?? file}: ${problem}`;
-  const against = { published: "hash as published", download: "hash as downloaded, no published hash known", nothing: "no published hash known" }[compared];
+  const against = {
+    published: "hash as published",
+    download: "hash as downloaded, no published hash known",
+    nothing: "no published hash known",
+  }[compared];
   return `ok   ${path}: ${against}${sha256 === undefined ? "" : ` ${sha256.slice(0, 12)}…`}${identity ? `; ${identityText(identity)}` : ""}`;
 }
