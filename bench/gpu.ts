@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { publishedTensors } from "../fixtures/headers/published.js";
-import { readSafetensors } from "../src/checkpoint/safetensors.js";
+import { readSafetensors } from "../src/checkpoint/safetensors/safetensors.js";
 import { deviceName, parseDevice } from "../src/engine/providers.js";
 import { type EditOptions, type EditTimes, timeEdit, timeWarmEdits } from "./gpu/edit.js";
 import { type ModelFiles, repositoryRoot, tinyFiles, writeFullFiles } from "./gpu/files.js";

@@ -3,20 +3,20 @@
 
 import { publishedTensors } from "../fixtures/headers/published.js";
 import type { Checkpoint } from "../src/checkpoint/checkpoint.js";
-import { checkpointConfig } from "../src/checkpoint/safetensors.js";
-import type { HeaderEntry } from "../src/checkpoint/safetensors-writer.js";
+import { checkpointConfig } from "../src/checkpoint/safetensors/safetensors.js";
+import type { HeaderEntry } from "../src/checkpoint/safetensors/safetensors-writer.js";
 import { Weights } from "../src/checkpoint/weights.js";
-import type { Optimization } from "../src/engine/engine.js";
+import type { Optimization } from "../src/engine/sessions/engine.js";
 import { Graph } from "../src/graph/graph.js";
-import { transformerConfig } from "../src/models/qwen-image/config.js";
 import { ropeTables } from "../src/models/qwen-image/tokens.js";
 import { buildTransformer } from "../src/models/qwen-image/transformer.js";
+import { transformerConfig } from "../src/models/qwen-image/transformer-config.js";
 import { buildVaeDecoder, buildVaeEncoder } from "../src/models/qwen-image/vae.js";
-import { languageConfig, visionConfig } from "../src/models/qwen2.5-vl/config.js";
 import { buildLanguageModel, multimodalRope } from "../src/models/qwen2.5-vl/language.js";
+import { languageConfig, visionConfig } from "../src/models/qwen2.5-vl/text-encoder-config.js";
 import { buildVisionTower, visionGeometry } from "../src/models/qwen2.5-vl/vision.js";
-import { randn } from "../src/sampling/noise.js";
-import { elementCount, float32, type Tensor, type Tensors } from "../src/tensor.js";
+import { randn } from "../src/sampling/noise/noise.js";
+import { elementCount, float32, type Tensor, type Tensors } from "../src/std/tensor.js";
 
 /** A file that networks are read from. */
 export interface BenchFile {

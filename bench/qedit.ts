@@ -1,11 +1,11 @@
 // One side of a measurement: opens one network and answers a line of JSON to each word on stdin (see peer.ts).
 // tsx bench/qedit.ts NETWORK FILE THREADS
 import { createInterface } from "node:readline";
-import { readSafetensors } from "../src/checkpoint/safetensors.js";
+import { readSafetensors } from "../src/checkpoint/safetensors/safetensors.js";
 import { Weights } from "../src/checkpoint/weights.js";
-import { directEngine } from "../src/engine/direct.js";
-import { modelOf } from "../src/engine/engine.js";
-import { affordableOptimization } from "../src/engine/optimization.js";
+import { directEngine } from "../src/engine/sessions/direct.js";
+import { modelOf } from "../src/engine/sessions/engine.js";
+import { affordableOptimization } from "../src/engine/sessions/optimization.js";
 import { Graph } from "../src/graph/graph.js";
 import { NETWORKS } from "./networks.js";
 import type { Answers } from "./peer.js";

@@ -2,10 +2,10 @@
 // run of normal noise, whose length shares no factor with any row, from a place of its own, so that no two are alike.
 import { type FileHandle, open } from "node:fs/promises";
 import type { StoredType } from "../src/checkpoint/checkpoint.js";
-import { toBfloat16, toFloat8E4M3 } from "../src/checkpoint/half.js";
-import { encodeHeader, type HeaderEntry } from "../src/checkpoint/safetensors-writer.js";
-import { randn } from "../src/sampling/noise.js";
-import { elementCount } from "../src/tensor.js";
+import { encodeHeader, type HeaderEntry } from "../src/checkpoint/safetensors/safetensors-writer.js";
+import { randn } from "../src/sampling/noise/noise.js";
+import { toBfloat16, toFloat8E4M3 } from "../src/std/half-floats.js";
+import { elementCount } from "../src/std/tensor.js";
 
 /** Values of the noise that tensors repeat; a prime. */
 const TILE = 1_000_003;

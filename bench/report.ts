@@ -1,7 +1,7 @@
 // What a benchmark run says: the machine it ran on, its results, and both as a table.
 import { existsSync, readFileSync } from "node:fs";
 import { availableParallelism, cpus, totalmem } from "node:os";
-import { installedRelease } from "../src/engine/release.js";
+import { installedRelease } from "../src/engine/cuda/release.js";
 import { NETWORKS } from "./networks.js";
 
 /** Facts that a number means nothing without. */

@@ -1,7 +1,8 @@
 // An engine that runs graphs of 16 bits on the CPU, which has kernels for few of their operators: every operator that computes takes its
 // inputs as float32, and its results are rounded to the type they have in the graph. What a GPU does inside a kernel is not imitated.
-import { type Engine, modelOf } from "../src/engine/engine.js";
+
 import type { Device } from "../src/engine/providers.js";
+import { type Engine, modelOf } from "../src/engine/sessions/engine.js";
 import { Graph, type Node } from "../src/graph/graph.js";
 import { type DType, ELEMENT, type Shape } from "../src/graph/types.js";
 import { Value } from "../src/graph/value.js";

@@ -4,15 +4,15 @@ import { dirname, join, relative, resolve, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 
-/** From the top; folders of one row do not import each other. `.` is what lies in src itself: errors, tensor, files. */
+/** From the top; folders of one row do not import each other. */
 const ROWS = [
   ["cli"],
-  ["pipeline"],
+  ["edit"],
   ["stages", "catalog"],
   ["models", "sampling", "engine", "artifacts", "text", "image"],
   ["checkpoint"],
   ["graph"],
-  ["."],
+  ["std"],
 ];
 
 /** Packages of package.json, and the one folder that may import each. */
@@ -35,7 +35,7 @@ const OWNERS: Readonly<Record<string, string>> = {
 /** Folders that are pure: no files, no sessions, no threads. */
 const PURE = ["graph", "models"];
 
-const LONGEST_FILE = 300;
+const LONGEST_FILE = 350;
 
 /** Fewer than these mean that the search below has gone blind. */
 const FEWEST_FILES = 60;

@@ -2,23 +2,28 @@
 // float32, and in the GPU's type with every operator's result rounded.
 
 import { Weights } from "../../src/checkpoint/weights.js";
-import type { Engine } from "../../src/engine/engine.js";
-import { modelOf, withSession } from "../../src/engine/engine.js";
-import type { ProgressEvent } from "../../src/events.js";
+import type { Engine } from "../../src/engine/sessions/engine.js";
+import { modelOf, withSession } from "../../src/engine/sessions/engine.js";
 import { Graph } from "../../src/graph/graph.js";
 import type { DType } from "../../src/graph/types.js";
-import { transformerConfig } from "../../src/models/qwen-image/config.js";
-import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/config.js";
+import { transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
 import { multimodalRope } from "../../src/models/qwen2.5-vl/language.js";
+import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/text-encoder-config.js";
 import { buildVisionTower, visionGeometry } from "../../src/models/qwen2.5-vl/vision.js";
-import { randn } from "../../src/sampling/noise.js";
-import { type NetworkFile, type NetworkRole, numbersOf, readNetworkFile } from "../../src/stages/network-file.js";
-import { withLanguageModel } from "../../src/stages/open-language-model.js";
-import { withTransformer } from "../../src/stages/open-transformer.js";
-import { withVae } from "../../src/stages/open-vae.js";
+import { randn } from "../../src/sampling/noise/noise.js";
+import {
+  type NetworkFile,
+  type NetworkRole,
+  numbersOf,
+  readNetworkFile,
+} from "../../src/stages/networks/network-file.js";
+import { withLanguageModel } from "../../src/stages/networks/open-language-model.js";
+import { withTransformer } from "../../src/stages/networks/open-transformer.js";
+import { withVae } from "../../src/stages/networks/open-vae.js";
+import { tokenLengths, velocityOf } from "../../src/stages/networks/velocity.js";
 import type { StageContext } from "../../src/stages/stage.js";
-import { tokenLengths, velocityOf } from "../../src/stages/velocity.js";
-import { elementCount, float32, type Tensor, type Tensors } from "../../src/tensor.js";
+import type { ProgressEvent } from "../../src/std/events.js";
+import { elementCount, float32, type Tensor, type Tensors } from "../../src/std/tensor.js";
 import { positionIds } from "../../src/text/positions.js";
 import type { FILES } from "../networks.js";
 

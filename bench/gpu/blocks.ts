@@ -1,18 +1,18 @@
 // A few blocks of the transformer at full width, written in every form: what is open, and fed, in the measures of measures.ts.
-import { matchLora } from "../../src/checkpoint/lora.js";
-import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetensors.js";
+import { matchLora } from "../../src/checkpoint/lora/lora.js";
+import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
 import { type Adapter, Weights } from "../../src/checkpoint/weights.js";
-import { affordableOptimization } from "../../src/engine/optimization.js";
 import { computeType } from "../../src/engine/providers.js";
+import { affordableOptimization } from "../../src/engine/sessions/optimization.js";
 import type { GraphForms } from "../../src/graph/forms.js";
 import { Graph } from "../../src/graph/graph.js";
-import { transformerConfig } from "../../src/models/qwen-image/config.js";
 import { fedVectors, modulationInput } from "../../src/models/qwen-image/modulation.js";
 import { type Grid, ropeTables } from "../../src/models/qwen-image/tokens.js";
 import { buildTransformer } from "../../src/models/qwen-image/transformer.js";
-import { randn } from "../../src/sampling/noise.js";
-import { numbersOf } from "../../src/stages/network-file.js";
-import { elementCount, float32, type Tensor } from "../../src/tensor.js";
+import { transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
+import { randn } from "../../src/sampling/noise/noise.js";
+import { numbersOf } from "../../src/stages/networks/network-file.js";
+import { elementCount, float32, type Tensor } from "../../src/std/tensor.js";
 import type { BuiltNetwork, Opening } from "./networks.js";
 
 /** Enough to time, a fifteenth of the published transformer. The last one is written like the last of all. */

@@ -1,12 +1,12 @@
 // A process that holds one network on one device, so that its memory and what ONNX Runtime prints are its own. Asked and answered over
 // Node's channel between processes; stdout is ONNX Runtime's, which tells its attention kernels there.
 
-import { writeSafetensors } from "../../src/checkpoint/safetensors-writer.js";
-import { directEngine } from "../../src/engine/direct.js";
-import { type Engine, modelOf, type Session } from "../../src/engine/engine.js";
-import { missingKernels } from "../../src/engine/kernels.js";
+import { missingKernels } from "../../fixtures/kernels/kernels.js";
+import { writeSafetensors } from "../../src/checkpoint/safetensors/safetensors-writer.js";
+import { directEngine } from "../../src/engine/sessions/direct.js";
+import { type Engine, modelOf, type Session } from "../../src/engine/sessions/engine.js";
 import type { DType } from "../../src/graph/types.js";
-import type { Tensors } from "../../src/tensor.js";
+import type { Tensors } from "../../src/std/tensor.js";
 import { roundedEngine } from "../rounded-engine.js";
 import { type BuiltNetwork, GPU_NETWORKS, type GpuNetworkName, type Opening } from "./networks.js";
 import { type ParityRow, tinyParity } from "./parity.js";

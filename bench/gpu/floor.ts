@@ -1,5 +1,5 @@
 // The arithmetic that one step of the transformer cannot do without: its products of activations with weights, and its attention.
-import type { HeaderEntry } from "../../src/checkpoint/safetensors-writer.js";
+import type { HeaderEntry } from "../../src/checkpoint/safetensors/safetensors-writer.js";
 
 /** Lengths of the two streams. */
 export interface StreamLengths {

@@ -1,7 +1,7 @@
 // The machine that a measurement runs on, and how much of its GPU's memory is taken while it runs.
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
-import { findGpus } from "../../src/engine/gpus.js";
+import { findGpus } from "../../src/engine/cuda/gpus.js";
 import { type Machine, machineFacts } from "../report.js";
 
 /** Facts of a machine with a GPU. */

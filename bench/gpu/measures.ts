@@ -1,7 +1,7 @@
 // What each measure of the graphs brings: one network with it and one without, both open at once in processes of their own, run in turns.
 import { join } from "node:path";
 import { readTensor } from "../../src/checkpoint/read-tensor.js";
-import { readSafetensors } from "../../src/checkpoint/safetensors.js";
+import { readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
 import type { GpuNetworkName, Opening } from "./networks.js";
 import { relativeError } from "./parity.js";
 import { type NetworkProcess, startNetwork } from "./process.js";

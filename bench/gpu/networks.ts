@@ -1,26 +1,26 @@
 // The networks that are measured on a device: their graphs as the stages build them, and what a run is fed.
 
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.js";
-import { matchLora } from "../../src/checkpoint/lora.js";
-import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetensors.js";
+import { matchLora } from "../../src/checkpoint/lora/lora.js";
+import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
 import { type Adapter, Weights } from "../../src/checkpoint/weights.js";
-import type { Engine, Optimization } from "../../src/engine/engine.js";
-import { affordableOptimization } from "../../src/engine/optimization.js";
 import { computeType, type Device } from "../../src/engine/providers.js";
+import type { Engine, Optimization } from "../../src/engine/sessions/engine.js";
+import { affordableOptimization } from "../../src/engine/sessions/optimization.js";
 import { Graph } from "../../src/graph/graph.js";
 import { gemm } from "../../src/graph/operators.js";
 import type { DType } from "../../src/graph/types.js";
-import { transformerConfig } from "../../src/models/qwen-image/config.js";
 import { type Grid, ropeTables } from "../../src/models/qwen-image/tokens.js";
 import { buildTransformer } from "../../src/models/qwen-image/transformer.js";
+import { transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
 import { buildVaeDecoder, buildVaeEncoder, vaeConfig } from "../../src/models/qwen-image/vae.js";
-import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/config.js";
 import { buildLanguageModel, multimodalRope } from "../../src/models/qwen2.5-vl/language.js";
+import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/text-encoder-config.js";
 import { buildVisionTower, visionGeometry } from "../../src/models/qwen2.5-vl/vision.js";
-import { randn } from "../../src/sampling/noise.js";
-import { openModulation } from "../../src/stages/modulation.js";
-import { numbersOf, readNetworkFile } from "../../src/stages/network-file.js";
-import { elementCount, float32, type Tensor, type Tensors } from "../../src/tensor.js";
+import { randn } from "../../src/sampling/noise/noise.js";
+import { openModulation } from "../../src/stages/networks/modulation-table.js";
+import { numbersOf, readNetworkFile } from "../../src/stages/networks/network-file.js";
+import { elementCount, float32, type Tensor, type Tensors } from "../../src/std/tensor.js";
 import { FEW_BLOCKS } from "./blocks.js";
 import type { ModelFiles } from "./files.js";
 import type { Sizes } from "./sizes.js";

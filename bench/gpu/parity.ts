@@ -2,22 +2,22 @@
 import { join } from "node:path";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.js";
 import { readTensor } from "../../src/checkpoint/read-tensor.js";
-import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetensors.js";
+import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
 import { Weights } from "../../src/checkpoint/weights.js";
-import { type Engine, modelOf, type Optimization, withSession } from "../../src/engine/engine.js";
 import { computeType, type Device, type Network } from "../../src/engine/providers.js";
+import { type Engine, modelOf, type Optimization, withSession } from "../../src/engine/sessions/engine.js";
 import type { GraphForms } from "../../src/graph/forms.js";
 import { Graph } from "../../src/graph/graph.js";
 import type { DType } from "../../src/graph/types.js";
-import { transformerConfig } from "../../src/models/qwen-image/config.js";
 import { type Grid, latentGrid, patchify, ropeTables, unpatchify } from "../../src/models/qwen-image/tokens.js";
 import { buildTransformer } from "../../src/models/qwen-image/transformer.js";
+import { transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
 import { buildVaeDecoder, buildVaeEncoder } from "../../src/models/qwen-image/vae.js";
-import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/config.js";
 import { buildLanguageModel, multimodalRope } from "../../src/models/qwen2.5-vl/language.js";
+import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/text-encoder-config.js";
 import { buildVisionTower, visionGeometry } from "../../src/models/qwen2.5-vl/vision.js";
-import { numbersOf } from "../../src/stages/network-file.js";
-import { float32, type Tensor, type Tensors } from "../../src/tensor.js";
+import { numbersOf } from "../../src/stages/networks/network-file.js";
+import { float32, type Tensor, type Tensors } from "../../src/std/tensor.js";
 import { repositoryRoot } from "./files.js";
 
 /** One comparison: the largest error as a part of the reference's largest magnitude. */

@@ -2,8 +2,8 @@
 import { existsSync, readFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
-import { writeFileAtomically } from "../../src/files.js";
 import type { DType } from "../../src/graph/types.js";
+import { writeFileAtomically } from "../../src/std/files.js";
 import { median } from "../report.js";
 import type { Answers } from "./child.js";
 import type { GpuMachine } from "./machine.js";

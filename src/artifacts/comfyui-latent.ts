@@ -2,8 +2,8 @@
 // https://github.com/comfyanonymous/ComfyUI/blob/01094316268cab9ed5cd53b825b359a7becb9d6c/nodes.py (SaveLatent, LoadLatent)
 
 import type { StoredTensor } from "../checkpoint/checkpoint.js";
-import type { Tensor, Tensors } from "../tensor.js";
-import { float32 } from "../tensor.js";
+import type { Tensor, Tensors } from "../std/tensor.js";
+import { float32 } from "../std/tensor.js";
 
 /** Name of the latent in files of SaveLatent. */
 export const LATENT_TENSOR = "latent_tensor";

@@ -2,11 +2,11 @@
 // write it. config.json beside the weights becomes the metadata key `config`, as single files carry it.
 import { readdir, readFile, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { QeditError } from "../errors.js";
-import { ioFailure } from "../files.js";
+import { QeditError } from "../std/errors.js";
+import { ioFailure } from "../std/files.js";
 import type { Checkpoint, StoredTensor } from "./checkpoint.js";
-import { type ModelPart, publishedNames } from "./names.js";
-import { readSafetensors } from "./safetensors.js";
+import { type ModelPart, publishedNames } from "./published-names.js";
+import { readSafetensors } from "./safetensors/safetensors.js";
 
 /** Names that tools give the weights of a folder, so that the config.json beside belongs to them. */
 const TOOL_NAME = /^(diffusion_pytorch_model|model)(\.\w+)?\.safetensors(\.index(\.\w+)?\.json)?$/;

@@ -2,11 +2,11 @@
 
 import type { FileHandle } from "node:fs/promises";
 import { open } from "node:fs/promises";
-import { QeditError } from "../errors.js";
-import { ioFailure, readRange } from "../files.js";
+import { QeditError } from "../std/errors.js";
+import { ioFailure, readRange } from "../std/files.js";
+import { fromBfloat16, fromFloat8E4M3, fromFloat8E5M2, fromFloat16 } from "../std/half-floats.js";
 import type { StoredTensor, StoredType } from "./checkpoint.js";
 import { STORED_BYTES } from "./checkpoint.js";
-import { fromBfloat16, fromFloat8E4M3, fromFloat8E5M2, fromFloat16 } from "./half.js";
 
 type Bytes = Uint8Array<ArrayBuffer>;
 

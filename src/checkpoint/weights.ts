@@ -1,11 +1,12 @@
 // A cursor over a checkpoint that gives graph values: `w.at("attn.to_q").get("weight")` points into the file.
 // The published key is the code path, verbatim; what nobody read is listed by unused().
-import { QeditError } from "../errors.js";
+
 import type { Graph } from "../graph/graph.js";
 import type { DType } from "../graph/types.js";
 import type { Value } from "../graph/value.js";
+import { QeditError } from "../std/errors.js";
 import type { Checkpoint, StoredTensor, StoredType } from "./checkpoint.js";
-import type { LoraPair } from "./lora.js";
+import type { LoraPair } from "./lora/lora.js";
 
 /** Graph types of the stored types that weights have; integers hold packed formats, which nobody here unpacks. */
 const GRAPH_TYPE: Partial<Record<StoredType, DType>> = {

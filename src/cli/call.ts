@@ -1,11 +1,11 @@
 // One call of a subcommand: settings from all layers, a terminal, the command's own work, and everything closed again.
-import { EXIT } from "../errors.js";
+import { EXIT } from "../std/errors.js";
 import type { Command } from "./command.js";
-import { readConfigFiles } from "./config-files.js";
-import { checkConfigKeys } from "./config-keys.js";
-import { outputOptions } from "./options.js";
-import { completeSettings, givenSettings } from "./settings.js";
-import { openTerminal } from "./terminal.js";
+import { openTerminal } from "./render/terminal.js";
+import { outputOptions } from "./settings/options.js";
+import { completeSettings, givenSettings } from "./settings/settings.js";
+import { readConfigFiles } from "./settings/settings-files.js";
+import { checkConfigKeys } from "./settings/settings-keys.js";
 
 /** What commander understood. */
 export interface Parsed {

@@ -1,7 +1,7 @@
 // What a subcommand is: options and help as data, and one function. Its module loads only when it is called or explained.
 import type { OptionTable, SettingsOf } from "../stages/option.js";
-import type { Given } from "./settings.js";
-import type { Terminal } from "./terminal.js";
+import type { Terminal } from "./render/terminal.js";
+import type { Given } from "./settings/settings.js";
 
 /** A subcommand as the root knows it: enough to list it without loading it. */
 export interface CommandEntry {

@@ -3,7 +3,7 @@
 import { script } from "@bomb.sh/tab";
 import type { Command } from "./command.js";
 import { COMMANDS } from "./commands.js";
-import { flagsOf, outputOptions } from "./options.js";
+import { flagsOf, outputOptions } from "./settings/options.js";
 
 /** After the candidates: only these, or file names too. */
 const DIRECTIVE = { only: ":4", files: ":0" };

@@ -1,18 +1,18 @@
 // What commands that compute have in common: the model's files found, a device chosen, an engine opened and closed again.
 import { join } from "node:path";
-import { openCache } from "../artifacts/cache.js";
-import type { FileRole } from "../catalog/models.js";
-import { freeMemory } from "../engine/memory.js";
+import { openCache } from "../artifacts/artifact-cache.js";
+import type { FileRole } from "../catalog/published/models.js";
+import { memory, type PipelineContext } from "../edit/context.js";
+import { keptEngine } from "../edit/kept-engine.js";
+import { measuredEngine } from "../edit/plan/measure.js";
+import { recordTimings, type SessionTiming } from "../edit/plan/timings.js";
+import { freeMemory } from "../engine/memory/free-memory.js";
 import { deviceName } from "../engine/providers.js";
-import { memory, type PipelineContext } from "../pipeline/context.js";
-import { keptEngine } from "../pipeline/kept-engine.js";
-import { measuredEngine } from "../pipeline/plan/measure.js";
-import { recordTimings, type SessionTiming } from "../pipeline/plan/timings.js";
-import { folderFor } from "../places.js";
-import { parseLora } from "../stages/loras.js";
+import { parseLora } from "../stages/networks/loras.js";
 import type { OptionTable, SettingsOf } from "../stages/option.js";
-import type { cacheOptions, computeOptions, manyOptions } from "./options.js";
-import type { Terminal } from "./terminal.js";
+import { folderFor } from "../std/own-folders.js";
+import type { Terminal } from "./render/terminal.js";
+import type { cacheOptions, computeOptions, manyOptions } from "./settings/options.js";
 
 /** Settings of every command that computes; some have a cache, some make many edits. */
 export type ComputeSettings = SettingsOf<typeof computeOptions> &
@@ -96,7 +96,7 @@ export async function withModelFiles<Table extends OptionTable>(
 ): Promise<SettingsOf<Table> & ModelSettings> {
   const any = settings as Readonly<Record<string, unknown>>;
   const { model, modelsDir: modelsDirs } = settings;
-  const { findLora, findModelFiles } = await import("../catalog/find.js");
+  const { findLora, findModelFiles } = await import("../catalog/local/find.js");
   const files = await findModelFiles(any, { model, roles, modelsDirs });
   const loras = (any["lora"] ?? []) as readonly string[];
   const lora = await Promise.all(

@@ -1,5 +1,5 @@
 // The error codes in words: what each means, why it comes, and what to do. `qedit explain` and the README's table are made from these.
-import type { ErrorCode } from "../errors.js";
+import type { ErrorCode } from "../std/errors.js";
 
 /** What `qedit explain` says of a code. */
 export interface Explanation {

@@ -1,6 +1,6 @@
 // Ctrl-C and SIGTERM: stop between two steps if that comes soon, else at once; never leave a half-written file.
-import { QeditError } from "../errors.js";
-import { removeTemporaryFiles } from "../files.js";
+import { QeditError } from "../std/errors.js";
+import { removeTemporaryFiles } from "../std/files.js";
 
 /** How long a stop may wait for the computation under way, milliseconds. */
 const GRACE = 500;

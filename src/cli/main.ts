@@ -1,5 +1,5 @@
 // The command line: the named subcommand is loaded and called, every error is told in one place, and the exit code is set.
-import { qeditVersion } from "../version.js";
+import { qeditVersion } from "../std/version.js";
 
 /** Parses the arguments of the process, runs what they ask for, and sets the exit code. */
 export async function main(args: readonly string[]): Promise<void> {
@@ -16,11 +16,11 @@ export async function main(args: readonly string[]): Promise<void> {
     const { program } = await import("./program.js");
     process.exitCode = await program(args, qeditVersion());
     if (unwritten) {
-      const { ioFailure } = await import("../files.js");
+      const { ioFailure } = await import("../std/files.js");
       throw ioFailure("write", "stdout", unwritten);
     }
   } catch (error) {
-    const { report } = await import("./report.js");
+    const { report } = await import("./render/report.js");
     process.exitCode = await report(error, args);
   }
 }

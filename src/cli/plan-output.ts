@@ -1,19 +1,19 @@
 // Makes a plan from settings as they were resolved, and prints it: what `plan` and `run --dry-run` have in common.
 import { inspectMachine } from "../catalog/runtime/machine.js";
-import { inspectCuda } from "../engine/cuda.js";
-import { findGpus } from "../engine/gpus.js";
+import type { PlanRequest } from "../edit/plan/edit-plan.js";
+import type { FileSettings } from "../edit/plan/model-files.js";
+import { planEdit } from "../edit/plan/plan-edit.js";
+import { findGpus } from "../engine/cuda/gpus.js";
+import { inspectCuda } from "../engine/cuda/inspect-cuda.js";
 import { type Device, parseDevice } from "../engine/providers.js";
-import { EXIT } from "../errors.js";
-import type { Source } from "../image/plan.js";
-import { readSize } from "../image/read.js";
-import type { PlanRequest } from "../pipeline/plan/edit-plan.js";
-import type { FileSettings } from "../pipeline/plan/model-files.js";
-import { planEdit } from "../pipeline/plan/plan.js";
+import { readSize } from "../image/io/read.js";
+import type { Source } from "../image/resize/size-plan.js";
+import { EXIT } from "../std/errors.js";
 import { loadTokenizer } from "../text/tokenizer.js";
 import type { ComputeSettings } from "./compute.js";
-import { inputSources, inputText } from "./input.js";
-import { planLines } from "./plan-text.js";
-import type { Terminal } from "./terminal.js";
+import { inputSources, inputText } from "./files/input.js";
+import { planLines } from "./render/plan-lines.js";
+import type { Terminal } from "./render/terminal.js";
 
 /** What to plan. */
 export interface PlanCall {

@@ -1,6 +1,6 @@
 // Commander over the command tree: only the subcommand that is called has its module loaded.
 import { Command as Commander } from "commander";
-import { EXIT } from "../errors.js";
+import { EXIT } from "../std/errors.js";
 import type { Command, CommandEntry } from "./command.js";
 import { COMMANDS } from "./commands.js";
 
@@ -57,7 +57,7 @@ async function subcommand(command: Command, path: string, called: Called): Promi
     commander.addCommand(await subcommand(below, `${path} ${name}`, called));
   for (const positional of command.positionals ?? []) commander.argument(...positional);
   if (command.perform) {
-    const { addOptions, outputOptions } = await import("./options.js");
+    const { addOptions, outputOptions } = await import("./settings/options.js");
     addOptions(commander, { ...command.options, ...outputOptions });
     commander.action(called(command, path, commander));
   }

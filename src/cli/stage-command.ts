@@ -1,9 +1,9 @@
 // What the commands of the first three stages have in common: an artifact is computed, written, and told.
 import type { Artifact } from "../artifacts/artifact.js";
-import type { PipelineContext } from "../pipeline/context.js";
+import type { PipelineContext } from "../edit/context.js";
 import { type ComputeSettings, compute } from "./compute.js";
-import { checkArtifactOutput, type Overwriting, STREAM, writeArtifactOutput } from "./output.js";
-import type { Terminal } from "./terminal.js";
+import { checkArtifactOutput, type Overwriting, STREAM, writeArtifactOutput } from "./files/output.js";
+import type { Terminal } from "./render/terminal.js";
 
 /** Where the artifact goes, and how it is computed. */
 export interface ArtifactCall {

@@ -1,14 +1,15 @@
 // Choosing a device: what the user asked for, or the GPU when a session opens on it, else the CPU and why.
-import { QeditError } from "../errors.js";
+
 import { Graph } from "../graph/graph.js";
 import { conv2d } from "../graph/operators.js";
-import { float32 } from "../tensor.js";
-import { explainFailure, inspectCuda, type Problem, platformProblem } from "./cuda.js";
-import { type Engine, modelOf, withSession } from "./engine.js";
-import { inspectLibraries } from "./libraries.js";
-import { pairedEngine } from "./paired.js";
+import { QeditError } from "../std/errors.js";
+import { float32 } from "../std/tensor.js";
+import { explainFailure, inspectCuda, type Problem, platformProblem } from "./cuda/inspect-cuda.js";
+import { inspectLibraries } from "./cuda/libraries.js";
+import { providerFolder } from "./cuda/release.js";
 import { type Device, deviceName, parseDevice } from "./providers.js";
-import { providerFolder } from "./release.js";
+import { type Engine, modelOf, withSession } from "./sessions/engine.js";
+import { pairedEngine } from "./sessions/paired.js";
 
 /** An engine on the chosen device; `reason` says why `auto` did not take the GPU. */
 export interface ChosenEngine {

@@ -1,7 +1,7 @@
 // The provider table: what each execution provider is called, how to ask ONNX Runtime for it, and what it computes in.
 import type { InferenceSession } from "onnxruntime-node";
-import { QeditError } from "../errors.js";
 import type { DType } from "../graph/types.js";
+import { QeditError } from "../std/errors.js";
 
 /** A place to compute: the CPU, or one NVIDIA GPU. */
 export interface Device {

@@ -1,6 +1,6 @@
 // Where weights lie, as ONNX Runtime takes it: it refuses absolute locations, so the root of the file system is the folder of all weights,
 // and each location is the rest of an absolute path. On Windows every drive has a root of its own.
-import { QeditError } from "../errors.js";
+import { QeditError } from "../std/errors.js";
 import type { Graph } from "./graph.js";
 
 /** `/`, `C:\`, or `\\server\share\`. */

@@ -1,7 +1,7 @@
 // Pictures in memory: 8-bit as decoded, float as resized and generated. Row-major, channels last, red green blue, no alpha,
 // as in ComfyUI's IMAGE type (https://github.com/comfyanonymous/ComfyUI/blob/a125cd84/nodes.py, class LoadImage).
-import { QeditError } from "../errors.js";
-import { float32, type Tensor } from "../tensor.js";
+import { QeditError } from "../std/errors.js";
+import { float32, type Tensor } from "../std/tensor.js";
 
 /** Channels of every picture: red, green, blue. */
 export const CHANNELS = 3;

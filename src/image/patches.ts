@@ -1,7 +1,7 @@
 // Cuts a picture into the rows that Qwen2.5-VL's vision tower reads.
 // https://github.com/comfyanonymous/ComfyUI/blob/a125cd84/comfy/text_encoders/qwen_vl.py (process_qwen2vl_images)
-import { QeditError } from "../errors.js";
-import { float32, type Tensor } from "../tensor.js";
+import { QeditError } from "../std/errors.js";
+import { float32, type Tensor } from "../std/tensor.js";
 import { CHANNELS, type FloatImage } from "./image.js";
 
 /** Lengths by which the vision tower cuts a picture. */

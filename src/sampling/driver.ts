@@ -1,13 +1,13 @@
 // A whole sampling run, from a VAE's latent to a VAE's latent: ComfyUI's KSampler node on a rectified-flow model.
 // Pure: the model is a function, and nothing is read or written.
 
-import { QeditError } from "../errors.js";
-import { float32, type Tensor } from "../tensor.js";
+import { QeditError } from "../std/errors.js";
+import { float32, type Tensor } from "../std/tensor.js";
 import { allFinite, weightedSum } from "./float32.js";
 import { guidedDenoise, type Velocity } from "./guidance.js";
-import { randn } from "./noise.js";
+import { randn } from "./noise/noise.js";
+import { samplerNoise } from "./noise/sampler-noise.js";
 import type { Denoise, StepEvent } from "./sampler.js";
-import { samplerNoise } from "./sampler-noise.js";
 import { samplerNamed } from "./samplers.js";
 import { runSigmas } from "./schedules.js";
 import { type SigmaTable, sigmaTable } from "./sigma-table.js";

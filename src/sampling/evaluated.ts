@@ -1,5 +1,5 @@
 // At which noise levels a run will evaluate its model: samplers choose them from the schedule alone, never from what they sample.
-import { float32 } from "../tensor.js";
+import { float32 } from "../std/tensor.js";
 import { type SamplingSettings, sampleLatent } from "./driver.js";
 
 /** The noise levels, each once, in the order of their first evaluation: found by a run over one value with a model that gives 0. */

@@ -1,7 +1,7 @@
 // What a sampler is: a way from noise to a picture through falling noise levels.
 // x holds the float32 values of a latent; samplers treat each value alone, so its shape does not matter to them.
 
-import type { SamplerNoise } from "./sampler-noise.js";
+import type { SamplerNoise } from "./noise/sampler-noise.js";
 import type { SigmaTable } from "./sigma-table.js";
 
 /** The model's guess of the clean latent x0, for x at noise level sigma. */

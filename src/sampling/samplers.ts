@@ -1,6 +1,5 @@
 // The samplers by the names that ComfyUI gives them. A new one is a function in samplers/ and a line here.
 
-import { entryNamed } from "./names.js";
 import type { Sampler } from "./sampler.js";
 import { dpmpp2m, dpmpp2mSde } from "./samplers/dpmpp-2m.js";
 import { erSde } from "./samplers/er-sde.js";
@@ -10,6 +9,7 @@ import { ipndm } from "./samplers/ipndm.js";
 import { lcm } from "./samplers/lcm.js";
 import { resMultistep } from "./samplers/res-multistep.js";
 import { uniPc, uniPcBh2 } from "./samplers/uni-pc.js";
+import { entryNamed } from "./sampling-names.js";
 
 /** A sampler and what it asks of the schedule. */
 export interface SamplerEntry {

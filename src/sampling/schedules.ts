@@ -1,9 +1,9 @@
 // Which noise levels a run visits: ComfyUI's nine schedulers (comfy/samplers.py, comfy/k_diffusion/sampling.py of v0.3.64).
 // A scheduler is a function and a line in SCHEDULES.
 
-import { QeditError } from "../errors.js";
+import { QeditError } from "../std/errors.js";
 import { symmetricBetaQuantile } from "./inverse-beta.js";
-import { entryNamed } from "./names.js";
+import { entryNamed } from "./sampling-names.js";
 import type { SigmaTable } from "./sigma-table.js";
 
 type Schedule = (table: SigmaTable, steps: number) => number[];

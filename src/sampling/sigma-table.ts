@@ -1,7 +1,7 @@
 // The noise levels of a rectified-flow model whose time is shifted: ComfyUI's ModelSamplingAuraFlow node
 // (comfy/model_sampling.py of v0.3.64, multiplier 1: the timestep of a level is the level itself).
 
-import { QeditError } from "../errors.js";
+import { QeditError } from "../std/errors.js";
 
 /** Entries of the table; t = 1/1000 … 1000/1000. */
 const ENTRIES = 1000;

@@ -1,22 +1,22 @@
 // decode: latents to a picture, and the picture to the bytes of a file.
 import type { Artifact, ArtifactInfo } from "../artifacts/artifact.js";
 import { recipeText } from "../artifacts/recipe.js";
-import type { Model } from "../engine/engine.js";
 import { computeType, type Device } from "../engine/providers.js";
-import { QeditError } from "../errors.js";
+import type { Model } from "../engine/sessions/engine.js";
+import { pictureStatistics } from "../image/compare/statistics.js";
 import { type Box, CHANNELS, fromBytes, type Image, type Quantization, type Size } from "../image/image.js";
-import { resizeTo } from "../image/resize.js";
-import { pictureStatistics } from "../image/statistics.js";
-import { encodePicture, type PictureFormat } from "../image/write.js";
+import { encodePicture, type PictureFormat } from "../image/io/write.js";
+import { resizeTo } from "../image/resize/resize.js";
 import { vaeConfig } from "../models/qwen-image/vae.js";
-import type { Tensor } from "../tensor.js";
+import { QeditError } from "../std/errors.js";
+import type { Tensor } from "../std/tensor.js";
 import { computedOn } from "./computed-on.js";
-import { type NetworkFile, numbersOf, readNetworkFile } from "./network-file.js";
-import { type VaeRun, wholeVae, withVae } from "./open-vae.js";
+import { type NetworkFile, numbersOf, readNetworkFile } from "./networks/network-file.js";
+import { type VaeRun, wholeVae, withVae } from "./networks/open-vae.js";
+import { inVaeType } from "./networks/vae-type.js";
 import { flag, type SettingsOf } from "./option.js";
-import { match, tile, vae, vaeDtype } from "./options.js";
+import { match, tile, vae, vaeDtype } from "./shared-options.js";
 import { defineStage, type StageContext, type StageLengths } from "./stage.js";
-import { inVaeType } from "./vae-type.js";
 
 const options = {
   vae,

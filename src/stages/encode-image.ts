@@ -1,24 +1,24 @@
 // encode-image: pictures to latents, one per reference, and the latent that fixes the size of the result.
 import type { Artifact } from "../artifacts/artifact.js";
-import { deviceIdentity } from "../engine/identity.js";
+import { deviceIdentity } from "../engine/device-identity.js";
 import { computeType, type Device } from "../engine/providers.js";
-import { QeditError } from "../errors.js";
 import type { DType } from "../graph/types.js";
 import { toPlanes } from "../image/image.js";
-import { describePlan, type LatentRoute, type PlanMode, planSizes, type SizePlan } from "../image/plan.js";
-import { applySteps } from "../image/resize.js";
-import { latentStatistics } from "../models/qwen-image/config.js";
+import { applySteps } from "../image/resize/resize.js";
+import { describePlan, type LatentRoute, type PlanMode, planSizes, type SizePlan } from "../image/resize/size-plan.js";
+import { latentStatistics } from "../models/qwen-image/transformer-config.js";
 import { vaeConfig } from "../models/qwen-image/vae.js";
-import type { Tensor } from "../tensor.js";
+import { QeditError } from "../std/errors.js";
+import type { Tensor } from "../std/tensor.js";
 import { computedOn } from "./computed-on.js";
 import { refuseNonFinite } from "./finite.js";
-import { type NetworkFile, numbersOf, readNetworkFile } from "./network-file.js";
-import { type RunVae, type VaeRun, withVae } from "./open-vae.js";
+import { type NetworkFile, numbersOf, readNetworkFile } from "./networks/network-file.js";
+import { type RunVae, type VaeRun, withVae } from "./networks/open-vae.js";
+import { inVaeType } from "./networks/vae-type.js";
 import { number, type SettingsOf, size } from "./option.js";
-import { match, tile, vae, vaeDtype } from "./options.js";
 import { type Picture, pictureHashes, pictureNames, sourceOf } from "./pictures.js";
+import { match, tile, vae, vaeDtype } from "./shared-options.js";
 import { defineArtifactStage, type StageContext, type StageLengths } from "./stage.js";
-import { inVaeType } from "./vae-type.js";
 
 const options = {
   vae,

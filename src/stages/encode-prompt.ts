@@ -1,13 +1,18 @@
 // encode-prompt: a prompt and the pictures it speaks of to the embeddings that the transformer reads.
 import type { Artifact } from "../artifacts/artifact.js";
-import { deviceIdentity } from "../engine/identity.js";
+import { deviceIdentity } from "../engine/device-identity.js";
 import { computeType, type Device } from "../engine/providers.js";
-import { QeditError } from "../errors.js";
 import { type PatchConfig, visionPatches } from "../image/patches.js";
-import { type PlanMode, planSizes } from "../image/plan.js";
-import { applySteps, type Step } from "../image/resize.js";
-import { type LanguageConfig, languageConfig, type VisionConfig, visionConfig } from "../models/qwen2.5-vl/config.js";
-import type { Tensor } from "../tensor.js";
+import { applySteps, type Step } from "../image/resize/resize.js";
+import { type PlanMode, planSizes } from "../image/resize/size-plan.js";
+import {
+  type LanguageConfig,
+  languageConfig,
+  type VisionConfig,
+  visionConfig,
+} from "../models/qwen2.5-vl/text-encoder-config.js";
+import { QeditError } from "../std/errors.js";
+import type { Tensor } from "../std/tensor.js";
 import { editPrompt, TEMPLATE_NAME } from "../text/prompt.js";
 import { loadTokenizer } from "../text/tokenizer.js";
 import { TOKEN } from "../text/vocabulary.js";
@@ -19,13 +24,13 @@ import {
   promptEmbeds,
   type SeenPicture,
   seenPicture,
-} from "./embed-prompt.js";
-import { type NetworkFile, numbersOf, readNetworkFile } from "./network-file.js";
-import { withLanguageModel } from "./open-language-model.js";
-import { withVisionTower } from "./open-vision-tower.js";
+} from "./networks/embed-prompt.js";
+import { type NetworkFile, numbersOf, readNetworkFile } from "./networks/network-file.js";
+import { withLanguageModel } from "./networks/open-language-model.js";
+import { withVisionTower } from "./networks/open-vision-tower.js";
 import { choice, mandatoryText, type SettingsOf, text } from "./option.js";
-import { match } from "./options.js";
 import { type Picture, pictureHashes, pictureNames, sourceOf } from "./pictures.js";
+import { match } from "./shared-options.js";
 import { defineArtifactStage, type StageContext, type StageLengths } from "./stage.js";
 
 const options = {

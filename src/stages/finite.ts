@@ -1,6 +1,6 @@
 // NaN and infinity are refused at the edge of every stage, where the cause is near and nothing was written yet.
-import { QeditError } from "../errors.js";
-import type { Tensor } from "../tensor.js";
+import { QeditError } from "../std/errors.js";
+import type { Tensor } from "../std/tensor.js";
 
 /** Throws QEDIT_E_BAD_OUTPUT when a result holds NaN or infinity; `what` names it. */
 export function refuseNonFinite({ data, type }: Tensor, what: string): void {

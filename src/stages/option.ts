@@ -1,5 +1,5 @@
 // Options as data: flags, help, defaults and parsing of every stage and server come from these values.
-import { QeditError } from "../errors.js";
+import { QeditError } from "../std/errors.js";
 
 /** One option: how it is written, what it means, and how its text becomes a value of type T. */
 export interface Option<T> {

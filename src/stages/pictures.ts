@@ -1,9 +1,9 @@
 // Pictures as stages take them: decoded, named, and hashed as the file was.
 import { basename } from "node:path";
-import { fileHash } from "../artifacts/hash.js";
 import type { Image } from "../image/image.js";
-import type { Source } from "../image/plan.js";
-import { readImage } from "../image/read.js";
+import { readImage } from "../image/io/read.js";
+import type { Source } from "../image/resize/size-plan.js";
+import { fileHash } from "../std/file-hash.js";
 
 /** A decoded picture with its name for messages and the SHA-256 of its file. */
 export interface Picture {

@@ -1,31 +1,31 @@
 // sample: from noise to latents under a prompt and reference latents, one evaluation of the transformer after another.
 import { type Artifact, artifactHash } from "../artifacts/artifact.js";
-import type { Model } from "../engine/engine.js";
-import { deviceIdentity } from "../engine/identity.js";
+import { deviceIdentity } from "../engine/device-identity.js";
 import { computeType, type Device } from "../engine/providers.js";
-import { QeditError } from "../errors.js";
+import type { Model } from "../engine/sessions/engine.js";
 import type { DType } from "../graph/types.js";
 import {
   type LatentStatistics,
   latentStatistics,
   type TransformerConfig,
   transformerConfig,
-} from "../models/qwen-image/config.js";
+} from "../models/qwen-image/transformer-config.js";
 import { NOISE_SEED_OFFSET, sampleLatent, samplingSigmas } from "../sampling/driver.js";
 import { evaluatedSigmas } from "../sampling/evaluated.js";
 import { usesNegative } from "../sampling/guidance.js";
 import { SAMPLER_NAMES } from "../sampling/samplers.js";
 import { SCHEDULER_NAMES } from "../sampling/schedules.js";
-import type { Tensor } from "../tensor.js";
+import { QeditError } from "../std/errors.js";
+import type { Tensor } from "../std/tensor.js";
 import { computedOn } from "./computed-on.js";
 import { refuseNonFinite } from "./finite.js";
-import { matchLoras, type RidingLora } from "./loras.js";
-import { type NetworkFile, numbersOf, readNetworkFile } from "./network-file.js";
-import { wholeTransformer, withTransformer } from "./open-transformer.js";
+import { matchLoras, type RidingLora } from "./networks/loras.js";
+import { type NetworkFile, numbersOf, readNetworkFile } from "./networks/network-file.js";
+import { wholeTransformer, withTransformer } from "./networks/open-transformer.js";
+import { type Embeds, normalisedLatent, tokenLengths, velocityOf } from "./networks/velocity.js";
 import { choice, flag, number, repeated, type SettingsOf, seed, text } from "./option.js";
 import { type ResolvedSampling, resolveSampling } from "./sampling-defaults.js";
 import { defineArtifactStage, type StageContext, type StageLengths } from "./stage.js";
-import { type Embeds, normalisedLatent, tokenLengths, velocityOf } from "./velocity.js";
 
 const options = {
   transformer: text({

@@ -2,7 +2,7 @@
 // without guidance; without one, ComfyUI's template for Qwen-Image-Edit-2509 (20 steps, cfg 2.5).
 import { basename } from "node:path";
 import type { SamplingSettings } from "../sampling/driver.js";
-import { parseLora } from "./loras.js";
+import { parseLora } from "./networks/loras.js";
 
 /** Every number of a sampling run. */
 export type ResolvedSampling = SamplingSettings & { readonly cfgNorm: number };

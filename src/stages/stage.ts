@@ -2,9 +2,9 @@
 
 import type { Artifact } from "../artifacts/artifact.js";
 import type { ArtifactKind } from "../artifacts/kinds.js";
-import type { Engine } from "../engine/engine.js";
 import type { Device } from "../engine/providers.js";
-import type { Emit } from "../events.js";
+import type { Engine } from "../engine/sessions/engine.js";
+import type { Emit } from "../std/events.js";
 import type { OptionTable, SettingsOf } from "./option.js";
 import type { Picture } from "./pictures.js";
 

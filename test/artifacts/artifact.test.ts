@@ -5,13 +5,13 @@ import { readFile, stat, truncate, writeFile } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
 import type { Artifact } from "../../src/artifacts/artifact.js";
 import { decodeArtifact, encodeArtifact, readArtifact, writeArtifact } from "../../src/artifacts/artifact.js";
-import { fileHash } from "../../src/artifacts/hash.js";
 import type { ArtifactKind } from "../../src/artifacts/kinds.js";
 import { readTensor } from "../../src/checkpoint/read-tensor.js";
-import { decodeSafetensors, readSafetensors } from "../../src/checkpoint/safetensors.js";
-import type { WritableTensor } from "../../src/checkpoint/safetensors-writer.js";
-import { encodeSafetensors, writeSafetensors } from "../../src/checkpoint/safetensors-writer.js";
-import { elementCount, float32, tensor } from "../../src/tensor.js";
+import { decodeSafetensors, readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
+import type { WritableTensor } from "../../src/checkpoint/safetensors/safetensors-writer.js";
+import { encodeSafetensors, writeSafetensors } from "../../src/checkpoint/safetensors/safetensors-writer.js";
+import { fileHash } from "../../src/std/file-hash.js";
+import { elementCount, float32, tensor } from "../../src/std/tensor.js";
 import { temporaryFolder } from "../checkpoint/folder.js";
 
 const path = temporaryFolder();

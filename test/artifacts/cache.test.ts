@@ -5,8 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import type { Artifact } from "../../src/artifacts/artifact.js";
-import { cacheEntries, cacheKey, clearCache, openCache } from "../../src/artifacts/cache.js";
-import { float32 } from "../../src/tensor.js";
+import { cacheEntries, cacheKey, clearCache, openCache } from "../../src/artifacts/artifact-cache.js";
+import { float32 } from "../../src/std/tensor.js";
 
 const root = mkdtempSync(join(tmpdir(), "qedit-cache-"));
 afterAll(() => rm(root, { recursive: true, force: true }));

@@ -3,10 +3,10 @@
 import { afterAll, describe, expect, test } from "vitest";
 import { tinyParity } from "../../bench/gpu/parity.js";
 import { roundedEngine } from "../../bench/rounded-engine.js";
-import { fromBfloat16, fromFloat16, toBfloat16, toFloat16 } from "../../src/checkpoint/half.js";
-import { directEngine } from "../../src/engine/direct.js";
-import { modelOf, withSession } from "../../src/engine/engine.js";
+import { directEngine } from "../../src/engine/sessions/direct.js";
+import { modelOf, withSession } from "../../src/engine/sessions/engine.js";
 import { Graph } from "../../src/graph/graph.js";
+import { fromBfloat16, fromFloat16, toBfloat16, toFloat16 } from "../../src/std/half-floats.js";
 import { numbers } from "../graph/run.js";
 
 const engine = await directEngine({ provider: "cpu", index: 0, threads: 0 });

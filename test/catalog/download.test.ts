@@ -6,10 +6,10 @@ import { connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { type DownloadOptions, downloadFile } from "../../src/catalog/download.js";
-import type { DownloadEvent } from "../../src/catalog/progress.js";
-import { readReceipt } from "../../src/catalog/receipt.js";
-import type { HubFile } from "../../src/catalog/schema.js";
+import { type DownloadOptions, downloadFile } from "../../src/catalog/download/download-file.js";
+import type { DownloadEvent } from "../../src/catalog/download/progress.js";
+import { readReceipt } from "../../src/catalog/download/receipt.js";
+import type { HubFile } from "../../src/catalog/published/models-schema.js";
 import { fileBytes, type HubServer, hubServer, type Manners, sha256Of } from "./hub-server.js";
 
 const BYTES = fileBytes(3_000_001);

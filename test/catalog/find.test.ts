@@ -3,9 +3,9 @@
 import { mkdir, symlink } from "node:fs/promises";
 import { delimiter, dirname, join } from "node:path";
 import { describe, expect, test, vi } from "vitest";
-import { findFile, findLora, findModelFiles, findNamed } from "../../src/catalog/find.js";
-import { FILE_ROLES, type HubFile, publishedModel } from "../../src/catalog/models.js";
-import { modelPlaces } from "../../src/catalog/places.js";
+import { findFile, findLora, findModelFiles, findNamed } from "../../src/catalog/local/find.js";
+import { modelPlaces } from "../../src/catalog/local/model-folders.js";
+import { FILE_ROLES, type HubFile, publishedModel } from "../../src/catalog/published/models.js";
 import { cached, homeFolder, note, place } from "./tree.js";
 
 const home = homeFolder();

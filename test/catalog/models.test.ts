@@ -4,9 +4,9 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { findModelFiles } from "../../src/catalog/find.js";
-import { modelNames, preset, publishedLora, publishedModel, readCatalog } from "../../src/catalog/models.js";
-import { parseCatalog } from "../../src/catalog/schema.js";
+import { findModelFiles } from "../../src/catalog/local/find.js";
+import { modelNames, preset, publishedLora, publishedModel, readCatalog } from "../../src/catalog/published/models.js";
+import { parseCatalog } from "../../src/catalog/published/models-schema.js";
 
 describe("models.json", () => {
   test("lists the default model first, and every release once", async () => {

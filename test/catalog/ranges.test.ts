@@ -1,7 +1,7 @@
 // Sets of byte ranges, and the pieces that are missing from them.
 
 import { describe, expect, test } from "vitest";
-import { type ByteRange, missingRanges, sizeOf, withRange } from "../../src/catalog/ranges.js";
+import { type ByteRange, missingRanges, sizeOf, withRange } from "../../src/catalog/download/ranges.js";
 
 const of = (...pairs: [number, number][]): ByteRange[] => pairs.map(([start, end]) => ({ start, end }));
 

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { PublishedName } from "../../fixtures/headers/published.js";
 import { fileBytes, PUBLISHED, publishedTensors } from "../../fixtures/headers/published.js";
 import { sparseCheckpoint } from "../../fixtures/headers/sparse.js";
-import { readSafetensors } from "../../src/checkpoint/safetensors.js";
+import { readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
 
 const NAMES = Object.keys(PUBLISHED) as PublishedName[];
 

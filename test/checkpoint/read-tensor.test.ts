@@ -2,11 +2,11 @@
 
 import { truncate } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
-import * as half from "../../src/checkpoint/half.js";
 import { readBytes, readRows, readScalars, readTensor, toFloat32 } from "../../src/checkpoint/read-tensor.js";
-import { readSafetensors } from "../../src/checkpoint/safetensors.js";
-import { writeSafetensors } from "../../src/checkpoint/safetensors-writer.js";
-import { float32, tensor } from "../../src/tensor.js";
+import { readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
+import { writeSafetensors } from "../../src/checkpoint/safetensors/safetensors-writer.js";
+import * as half from "../../src/std/half-floats.js";
+import { float32, tensor } from "../../src/std/tensor.js";
 import { temporaryFolder } from "./folder.js";
 
 const path = temporaryFolder();

@@ -4,7 +4,7 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Checkpoint, StoredTensor } from "../../src/checkpoint/checkpoint.js";
 import { readBytes } from "../../src/checkpoint/read-tensor.js";
-import { encodeHeader } from "../../src/checkpoint/safetensors-writer.js";
+import { encodeHeader } from "../../src/checkpoint/safetensors/safetensors-writer.js";
 
 /** The form to write. */
 export interface Rewritten {

@@ -11,9 +11,9 @@ import {
   decodeSafetensors,
   readSafetensors,
   stripPrefix,
-} from "../../src/checkpoint/safetensors.js";
-import { encodeSafetensors, writeSafetensors } from "../../src/checkpoint/safetensors-writer.js";
-import { float32, tensor } from "../../src/tensor.js";
+} from "../../src/checkpoint/safetensors/safetensors.js";
+import { encodeSafetensors, writeSafetensors } from "../../src/checkpoint/safetensors/safetensors-writer.js";
+import { float32, tensor } from "../../src/std/tensor.js";
 import { processorTime } from "../support/processor-time.js";
 import { rawSafetensors, temporaryFolder, written } from "./folder.js";
 

@@ -3,9 +3,9 @@
 import { existsSync } from "node:fs";
 import { chmod, mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
-import { encodeSafetensors, writeSafetensors } from "../../src/checkpoint/safetensors-writer.js";
-import { removeTemporaryFiles, writeFileAtomically } from "../../src/files.js";
-import { float32, tensor } from "../../src/tensor.js";
+import { encodeSafetensors, writeSafetensors } from "../../src/checkpoint/safetensors/safetensors-writer.js";
+import { removeTemporaryFiles, writeFileAtomically } from "../../src/std/files.js";
+import { float32, tensor } from "../../src/std/tensor.js";
 import { temporaryFolder } from "./folder.js";
 
 const path = temporaryFolder();

@@ -2,8 +2,8 @@
 import { chmodSync, mkdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, expect, test } from "vitest";
-import type { DoctorReport } from "../../src/catalog/runtime/doctor.js";
-import { installedRelease } from "../../src/engine/release.js";
+import type { DoctorReport } from "../../src/catalog/runtime/diagnosis.js";
+import { installedRelease } from "../../src/engine/cuda/release.js";
 import { elf } from "../support/elf.js";
 import { temporaryFolder } from "../support/folder.js";
 import { CAT, type Ended, expectRefusal, models, qedit, workFolder } from "./qedit.js";

@@ -2,7 +2,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import sharp from "sharp";
 import { beforeAll, describe, expect, test } from "vitest";
-import { encodePicture } from "../../src/image/write.js";
+import { encodePicture } from "../../src/image/io/write.js";
 import { fixture } from "../support/golden.js";
 import { CAT, expectRefusal, FILES, LORA, qedit, workFolder } from "./qedit.js";
 import { catIn, QUICK_EDIT, succeed } from "./recipes.js";

@@ -4,8 +4,8 @@ import { readFile } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
 import packageJson from "../../package.json" with { type: "json" };
 import { EXPLANATIONS } from "../../src/cli/explanations.js";
-import { hasColor, hasMotion } from "../../src/cli/style.js";
-import { CODES } from "../../src/errors.js";
+import { hasColor, hasMotion } from "../../src/cli/render/style.js";
+import { CODES } from "../../src/std/errors.js";
 import { CAT, inTerminal, models, QUICK, qedit, shell, workFolder } from "./qedit.js";
 
 const folder = workFolder();

@@ -1,8 +1,8 @@
 // --vram and --tile through the command line: the same picture from less memory, and the plan that says so before.
 import { readFile } from "node:fs/promises";
 import { expect, test } from "vitest";
-import { readImage } from "../../src/image/read.js";
-import type { EditPlan } from "../../src/pipeline/plan/edit-plan.js";
+import type { EditPlan } from "../../src/edit/plan/edit-plan.js";
+import { readImage } from "../../src/image/io/read.js";
 import { CAT, expectRefusal, models, QUICK, qedit, ROCKET, workFolder } from "./qedit.js";
 
 const work = workFolder();

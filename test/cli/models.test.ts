@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { beforeAll, describe, expect, test } from "vitest";
 import names from "../../fixtures/tiny/names.json" with { type: "json" };
-import { readSafetensors } from "../../src/checkpoint/safetensors.js";
+import { readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
 import { type HubServer, hubServer, type Manners, sha256Of } from "../catalog/hub-server.js";
 import { rewritten } from "../checkpoint/rewrite.js";
 import { fixture } from "../support/golden.js";

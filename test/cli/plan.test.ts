@@ -2,7 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { totalmem } from "node:os";
 import { describe, expect, test } from "vitest";
-import type { EditPlan } from "../../src/pipeline/plan/edit-plan.js";
+import type { EditPlan } from "../../src/edit/plan/edit-plan.js";
 import { CAT, expectRefusal, LORA, models, QUICK, qedit, ROCKET, type Surroundings, workFolder } from "./qedit.js";
 
 const folder = workFolder();

@@ -2,9 +2,9 @@
 import { chmod, mkdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { beforeAll, describe, expect, test } from "vitest";
 import { type Artifact, encodeArtifact } from "../../src/artifacts/artifact.js";
-import { readSafetensors } from "../../src/checkpoint/safetensors.js";
-import { encodeSafetensors } from "../../src/checkpoint/safetensors-writer.js";
-import { float32 } from "../../src/tensor.js";
+import { readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
+import { encodeSafetensors } from "../../src/checkpoint/safetensors/safetensors-writer.js";
+import { float32 } from "../../src/std/tensor.js";
 import { fixture } from "../support/golden.js";
 import { CAT, expectRefusal, FILES, LORA, models, QUICK, qedit, workFolder } from "./qedit.js";
 

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import sharp from "sharp";
 import { beforeAll, describe, expect, test } from "vitest";
-import { readSafetensors } from "../../src/checkpoint/safetensors.js";
+import { readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
 import { rewritten } from "../checkpoint/rewrite.js";
 import { done, loads, ONCE, TINY } from "./jobs.js";
 import { CAT, expectRefusal, FILES, models, QUICK, qedit, workFolder } from "./qedit.js";

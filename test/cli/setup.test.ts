@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { CORE_FILE, installedRelease } from "../../src/engine/release.js";
+import { CORE_FILE, installedRelease } from "../../src/engine/cuda/release.js";
 import {
   CUDA,
   CUDA_FILE,

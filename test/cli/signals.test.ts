@@ -1,8 +1,8 @@
 // Stopping: Ctrl-C, SIGTERM, and a reader that goes away. Nothing half-written stays.
 import type { ChildProcess } from "node:child_process";
 import { beforeAll, describe, expect, test } from "vitest";
-import { writeSafetensors } from "../../src/checkpoint/safetensors-writer.js";
-import { float32 } from "../../src/tensor.js";
+import { writeSafetensors } from "../../src/checkpoint/safetensors/safetensors-writer.js";
+import { float32 } from "../../src/std/tensor.js";
 import { CAT, type Ended, LORA, models, QUICK, qedit, workFolder } from "./qedit.js";
 
 const folder = workFolder();

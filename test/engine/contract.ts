@@ -1,9 +1,9 @@
 // What every engine must do, whichever thread its sessions live in.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type Engine, type Model, modelOf, withSession } from "../../src/engine/engine.js";
+import { type Engine, type Model, modelOf, withSession } from "../../src/engine/sessions/engine.js";
 import { Graph } from "../../src/graph/graph.js";
 import { concat } from "../../src/graph/value.js";
-import { float32, tensor } from "../../src/tensor.js";
+import { float32, tensor } from "../../src/std/tensor.js";
 
 /** Opens a new engine on the CPU. */
 export type OpenEngine = () => Promise<Engine>;

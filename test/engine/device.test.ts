@@ -1,7 +1,7 @@
 // Devices by name, what each computes in, and what `auto` does on a machine without a GPU.
 import { describe, expect, test } from "vitest";
-import { chooseEngine, tryDevice } from "../../dist/engine/device.js";
-import { platformProblem } from "../../src/engine/cuda.js";
+import { platformProblem } from "../../src/engine/cuda/inspect-cuda.js";
+import { chooseEngine, tryDevice } from "../../src/engine/device.js";
 import { computeType, deviceName, parseDevice } from "../../src/engine/providers.js";
 
 describe("parseDevice", () => {

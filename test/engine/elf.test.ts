@@ -2,8 +2,8 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { readElf } from "../../src/engine/elf.js";
-import { CORE_FILE, installedRelease } from "../../src/engine/release.js";
+import { readElf } from "../../src/engine/cuda/elf.js";
+import { CORE_FILE, installedRelease } from "../../src/engine/cuda/release.js";
 import { elf } from "../support/elf.js";
 import { temporaryFolder } from "../support/folder.js";
 

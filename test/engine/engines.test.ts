@@ -1,12 +1,12 @@
 // All engines keep the contract; threads also leave the main thread free, and two of them do two things at a time.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { directEngine } from "../../src/engine/sessions/direct.js";
+import { type Engine, modelOf, withSession } from "../../src/engine/sessions/engine.js";
 // A worker thread needs compiled JavaScript, which the build leaves in dist.
-import { pairedEngine } from "../../dist/engine/paired.js";
-import { threadedEngine } from "../../dist/engine/threaded.js";
-import { directEngine } from "../../src/engine/direct.js";
-import { type Engine, modelOf, withSession } from "../../src/engine/engine.js";
+import { pairedEngine } from "../../src/engine/sessions/paired.js";
+import { threadedEngine } from "../../src/engine/sessions/threaded.js";
 import { Graph } from "../../src/graph/graph.js";
-import { float32 } from "../../src/tensor.js";
+import { float32 } from "../../src/std/tensor.js";
 import { affineModel, ENGINE_FAILURE, engineContract } from "./contract.js";
 
 const CPU = { provider: "cpu", index: 0, threads: 1 } as const;

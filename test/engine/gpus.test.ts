@@ -2,7 +2,7 @@
 import { chmodSync } from "node:fs";
 import { dirname } from "node:path";
 import { afterEach, describe, expect, test, vi } from "vitest";
-import { findGpus, parseGpus } from "../../src/engine/gpus.js";
+import { findGpus, parseGpus } from "../../src/engine/cuda/gpus.js";
 import { temporaryFolder } from "../support/folder.js";
 
 const folder = temporaryFolder();

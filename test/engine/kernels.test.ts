@@ -1,20 +1,20 @@
 // Every node of the published networks has a kernel on the provider it runs on, in the types it runs in.
 import { describe, expect, test } from "vitest";
-import { KERNELS } from "../../src/engine/kernel-table.js";
-import { missingKernels } from "../../src/engine/kernels.js";
-import { installedRelease } from "../../src/engine/release.js";
+import { KERNELS } from "../../fixtures/kernels/kernel-table.js";
+import { missingKernels } from "../../fixtures/kernels/kernels.js";
+import { installedRelease } from "../../src/engine/cuda/release.js";
 import type { GraphForms } from "../../src/graph/forms.js";
 import { Graph } from "../../src/graph/graph.js";
 import { OPSET, upsampleNearest2x } from "../../src/graph/operators.js";
 import type { DType } from "../../src/graph/types.js";
-import { transformerConfig } from "../../src/models/qwen-image/config.js";
 import { buildModulation } from "../../src/models/qwen-image/modulation.js";
 import { buildTransformer } from "../../src/models/qwen-image/transformer.js";
+import { transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
 import { buildVaeDecoder, buildVaeEncoder } from "../../src/models/qwen-image/vae.js";
-import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/config.js";
 import { buildLanguageModel } from "../../src/models/qwen2.5-vl/language.js";
+import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/text-encoder-config.js";
 import { buildVisionTower } from "../../src/models/qwen2.5-vl/vision.js";
-import { numbersOf } from "../../src/stages/network-file.js";
+import { numbersOf } from "../../src/stages/networks/network-file.js";
 import { type Build, build, published, publishedLora } from "../support/full-size.js";
 
 /** Every form that no network is written in by default. */

@@ -2,7 +2,7 @@
 import { symlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { inspectLibraries } from "../../src/engine/libraries.js";
+import { inspectLibraries } from "../../src/engine/cuda/libraries.js";
 import { elf, provider } from "../support/elf.js";
 import { temporaryFolder } from "../support/folder.js";
 

@@ -4,20 +4,27 @@ import { copyFileSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, test } from "vitest";
-import { CORE_FILE, installedRelease, PROVIDER_FILES } from "../../src/engine/release.js";
+import { CORE_FILE, installedRelease, PROVIDER_FILES } from "../../src/engine/cuda/release.js";
 import { elf, provider } from "../support/elf.js";
 import { temporaryFolder } from "../support/folder.js";
+import { RUN_TYPESCRIPT } from "../support/golden.js";
 
 const folder = temporaryFolder();
 const release = installedRelease();
-const LOADING = new URL("../../dist/engine/loading.js", import.meta.url).href;
-const DEVICE = new URL("../../dist/engine/device.js", import.meta.url).href;
+const LOADING = new URL("../../src/engine/sessions/loading.ts", import.meta.url).href;
+const DEVICE = new URL("../../src/engine/device.ts", import.meta.url).href;
 
 // What a module's code prints, in a process whose home is `home`.
 async function printed(code: string, home: string): Promise<string> {
   const env = { PATH: process.env["PATH"], HOME: folder.at(home) };
   // A file: worker threads would take over the flags of --eval.
-  const { stdout } = await promisify(execFile)(process.execPath, [folder.write(`${home}.mjs`, code)], { env });
+  const { stdout } = await promisify(execFile)(
+    process.execPath,
+    ["--import", RUN_TYPESCRIPT, folder.write(`${home}.mjs`, code)],
+    {
+      env,
+    },
+  );
   return stdout.trim();
 }
 

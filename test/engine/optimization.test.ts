@@ -1,6 +1,6 @@
 import { totalmem } from "node:os";
 import { expect, test } from "vitest";
-import { affordableOptimization } from "../../src/engine/optimization.js";
+import { affordableOptimization } from "../../src/engine/sessions/optimization.js";
 import { Graph } from "../../src/graph/graph.js";
 
 const CPU = { provider: "cpu", index: 0, threads: 0 } as const;

@@ -17,7 +17,7 @@ import {
 } from "../../src/graph/operators.js";
 import type { DType, Shape } from "../../src/graph/types.js";
 import type { Value } from "../../src/graph/value.js";
-import type { Tensor } from "../../src/tensor.js";
+import type { Tensor } from "../../src/std/tensor.js";
 import { at, difference, evaluate, evaluateOne, formula, numbers, sum } from "./run.js";
 
 /** Sums of a dozen float32 products, exponentials, square roots, and the tanh of ONNX Runtime. */

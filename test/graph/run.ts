@@ -1,10 +1,10 @@
 // Running a graph of one or a few nodes on the CPU, so that it can stand beside plain JavaScript.
-import { directEngine } from "../../src/engine/direct.js";
-import { modelOf, withSession } from "../../src/engine/engine.js";
+import { directEngine } from "../../src/engine/sessions/direct.js";
+import { modelOf, withSession } from "../../src/engine/sessions/engine.js";
 import { Graph } from "../../src/graph/graph.js";
 import type { Shape } from "../../src/graph/types.js";
 import type { Value } from "../../src/graph/value.js";
-import { elementCount, float32, type Tensor, type Tensors } from "../../src/tensor.js";
+import { elementCount, float32, type Tensor, type Tensors } from "../../src/std/tensor.js";
 
 /** float32 arithmetic of one or two operations, relative to numbers of about 1. */
 const TOLERANCE = 1e-6;

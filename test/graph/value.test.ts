@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { Graph } from "../../src/graph/graph.js";
 import type { DType, Shape } from "../../src/graph/types.js";
 import { concat, type Value } from "../../src/graph/value.js";
-import { type Tensor, tensor } from "../../src/tensor.js";
+import { type Tensor, tensor } from "../../src/std/tensor.js";
 import { at, difference, evaluate, evaluateOne, formula, numbers, sum } from "./run.js";
 
 const x = numbers([2, 3, 5]);

@@ -1,8 +1,8 @@
 import { deflateSync } from "node:zlib";
 import sharp from "sharp";
 import { describe, expect, test } from "vitest";
-import { pictureTexts } from "../../src/image/description.js";
-import { encodePicture } from "../../src/image/write.js";
+import { pictureTexts } from "../../src/image/io/description.js";
+import { encodePicture } from "../../src/image/io/write.js";
 
 const PICTURE = { width: 8, height: 8, data: new Uint8Array(192).fill(90) };
 const SHORT = JSON.stringify({ prompt: 'Ein "großer" 猫 🐈 & <b>', seed: 42 });

@@ -1,9 +1,9 @@
 import sharp from "sharp";
 import { describe, expect, test } from "vitest";
-import { measureDrift } from "../../src/image/drift.js";
+import { measureDrift } from "../../src/image/compare/drift.js";
 import { CHANNELS, crop, type Image } from "../../src/image/image.js";
-import { lanczos } from "../../src/image/lanczos.js";
-import { readImage } from "../../src/image/read.js";
+import { readImage } from "../../src/image/io/read.js";
+import { lanczos } from "../../src/image/resize/lanczos.js";
 import { fixture } from "../support/golden.js";
 import { processorTime } from "../support/processor-time.js";
 import { movedPicture } from "./moved.js";

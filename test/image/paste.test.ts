@@ -1,11 +1,11 @@
 import { describe, expect, test } from "vitest";
-import { distanceTo, grown, shrunk, withoutSpecks } from "../../src/image/distance.js";
 import { CHANNELS, type Image } from "../../src/image/image.js";
-import { lanczos } from "../../src/image/lanczos.js";
-import { alphaAround, alphaOfPicture, changedMask, editedShare, pasted } from "../../src/image/paste.js";
-import { readImage } from "../../src/image/read.js";
-import { isVisible, straightened } from "../../src/image/straighten.js";
-import { encodePicture } from "../../src/image/write.js";
+import { readImage } from "../../src/image/io/read.js";
+import { encodePicture } from "../../src/image/io/write.js";
+import { distanceTo, grown, shrunk, withoutSpecks } from "../../src/image/paste/distance.js";
+import { alphaAround, alphaOfPicture, changedMask, editedShare, pasted } from "../../src/image/paste/paste.js";
+import { lanczos } from "../../src/image/resize/lanczos.js";
+import { isVisible, straightened } from "../../src/image/resize/straighten.js";
 import { fixture } from "../support/golden.js";
 import { movedPicture } from "./moved.js";
 

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { crc32, deflateSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
-import { readImage, readSize } from "../../src/image/read.js";
+import { readImage, readSize } from "../../src/image/io/read.js";
 import { processorTime } from "../support/processor-time.js";
 import { largestDifference } from "./compare.js";
 import { TOLERANCES } from "./tolerances.js";

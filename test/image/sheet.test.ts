@@ -1,8 +1,8 @@
 // Contact sheets: every picture whole and in its own shape, odd counts, labels that fit.
 import { describe, expect, test } from "vitest";
 import type { Image } from "../../src/image/image.js";
-import { fitted, textWidth } from "../../src/image/letters.js";
-import { contactSheet, sheetCell } from "../../src/image/sheet.js";
+import { contactSheet, sheetCell } from "../../src/image/sheet/contact-sheet.js";
+import { fitted, textWidth } from "../../src/image/sheet/letters.js";
 
 const flat = (width: number, height: number, shade: number): Image => ({
   width,

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import type { Size } from "../../src/image/image.js";
-import * as sizes from "../../src/image/sizes.js";
+import * as sizes from "../../src/image/resize/sizes.js";
 
 interface Expected {
   readonly source: [number, number];

@@ -1,11 +1,11 @@
 import { fileURLToPath } from "node:url";
 import sharp from "sharp";
 import { describe, expect, test } from "vitest";
+import { pictureStatistics } from "../../src/image/compare/statistics.js";
 import { fromBytes, toFloat, toPlanes } from "../../src/image/image.js";
-import { readImage } from "../../src/image/read.js";
-import { pictureStatistics } from "../../src/image/statistics.js";
-import { encodePicture, formatOf } from "../../src/image/write.js";
-import { tensor } from "../../src/tensor.js";
+import { readImage } from "../../src/image/io/read.js";
+import { encodePicture, formatOf } from "../../src/image/io/write.js";
+import { tensor } from "../../src/std/tensor.js";
 import { TOLERANCES } from "./tolerances.js";
 
 const photograph = await readImage(fileURLToPath(new URL("../../fixtures/images/cat.jpg", import.meta.url)));

@@ -1,18 +1,18 @@
 // The transformer in each of its forms against the form it is written in by default: the same numbers by other nodes.
 import { readdirSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { matchLora } from "../../src/checkpoint/lora.js";
-import { checkpointConfig, readSafetensors, stripPrefix } from "../../src/checkpoint/safetensors.js";
-import { writeSafetensors } from "../../src/checkpoint/safetensors-writer.js";
+import { matchLora } from "../../src/checkpoint/lora/lora.js";
+import { checkpointConfig, readSafetensors, stripPrefix } from "../../src/checkpoint/safetensors/safetensors.js";
+import { writeSafetensors } from "../../src/checkpoint/safetensors/safetensors-writer.js";
 import type { Adapter, Weights } from "../../src/checkpoint/weights.js";
 import type { GraphForms } from "../../src/graph/forms.js";
 import type { Graph } from "../../src/graph/graph.js";
-import { transformerConfig } from "../../src/models/qwen-image/config.js";
 import type { BlockRange } from "../../src/models/qwen-image/modulation.js";
 import { ropeTables } from "../../src/models/qwen-image/tokens.js";
 import { buildTransformer } from "../../src/models/qwen-image/transformer.js";
-import { numbersOf } from "../../src/stages/network-file.js";
-import { float32, type Tensors } from "../../src/tensor.js";
+import { transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
+import { numbersOf } from "../../src/stages/networks/network-file.js";
+import { float32, type Tensors } from "../../src/std/tensor.js";
 import { temporaryFolder } from "../checkpoint/folder.js";
 import { numbers } from "../graph/run.js";
 import { scaledError } from "../parity/table.js";

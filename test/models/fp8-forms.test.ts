@@ -1,20 +1,20 @@
 // Weights in float8 under ONNX Runtime's operator for them, which has no kernel on the CPU: the graph is held to the kernel table, and its
 // numbers to what the operator's documentation says it computes, written out in operators that the CPU has.
 import { describe, expect, test } from "vitest";
-import { readSafetensors } from "../../src/checkpoint/safetensors.js";
-import { writeSafetensors } from "../../src/checkpoint/safetensors-writer.js";
+import { missingKernels } from "../../fixtures/kernels/kernels.js";
+import { readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
+import { writeSafetensors } from "../../src/checkpoint/safetensors/safetensors-writer.js";
 import { Weights } from "../../src/checkpoint/weights.js";
-import { directEngine } from "../../src/engine/direct.js";
-import { modelOf, withSession } from "../../src/engine/engine.js";
-import { missingKernels } from "../../src/engine/kernels.js";
+import { directEngine } from "../../src/engine/sessions/direct.js";
+import { modelOf, withSession } from "../../src/engine/sessions/engine.js";
 import type { GraphForms } from "../../src/graph/forms.js";
 import { Graph, type Node } from "../../src/graph/graph.js";
 import { ELEMENT } from "../../src/graph/types.js";
 import { linear } from "../../src/models/layers.js";
-import { transformerConfig } from "../../src/models/qwen-image/config.js";
 import { buildTransformer } from "../../src/models/qwen-image/transformer.js";
-import { numbersOf } from "../../src/stages/network-file.js";
-import { float32, type Tensor } from "../../src/tensor.js";
+import { transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
+import { numbersOf } from "../../src/stages/networks/network-file.js";
+import { float32, type Tensor } from "../../src/std/tensor.js";
 import { temporaryFolder } from "../checkpoint/folder.js";
 import { numbers } from "../graph/run.js";
 import { scaledError } from "../parity/table.js";

@@ -1,10 +1,9 @@
 // The transformer in parts, and with its modulation fed, against the whole graph: the same numbers in another order of work.
 import { expect, test } from "vitest";
-import { matchLora } from "../../src/checkpoint/lora.js";
-import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetensors.js";
+import { matchLora } from "../../src/checkpoint/lora/lora.js";
+import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
 import type { Adapter, Weights } from "../../src/checkpoint/weights.js";
 import type { Graph } from "../../src/graph/graph.js";
-import { transformerConfig } from "../../src/models/qwen-image/config.js";
 import {
   type BlockRange,
   buildModulation,
@@ -15,8 +14,9 @@ import {
 } from "../../src/models/qwen-image/modulation.js";
 import { ropeTables } from "../../src/models/qwen-image/tokens.js";
 import { buildTransformer } from "../../src/models/qwen-image/transformer.js";
-import { numbersOf } from "../../src/stages/network-file.js";
-import { float32, type Tensor, type Tensors } from "../../src/tensor.js";
+import { transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
+import { numbersOf } from "../../src/stages/networks/network-file.js";
+import { float32, type Tensor, type Tensors } from "../../src/std/tensor.js";
 import { numbers } from "../graph/run.js";
 import { scaledError } from "../parity/table.js";
 import { fixture } from "../support/golden.js";

@@ -1,26 +1,26 @@
 // A whole four-step edit through every network, against the chained components of diffusers and transformers, which agree with
 // QwenImageEditPlusPipeline (fixtures/oracle/README.md). The reference's pixels, token ids and sigmas go in at the front.
 import { afterAll, expect, test } from "vitest";
-import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetensors.js";
-import { directEngine } from "../../src/engine/direct.js";
-import { latentStatistics, transformerConfig } from "../../src/models/qwen-image/config.js";
+import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
+import { directEngine } from "../../src/engine/sessions/direct.js";
+import { latentStatistics, transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
 import { buildVaeDecoder, buildVaeEncoder } from "../../src/models/qwen-image/vae.js";
-import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/config.js";
 import { buildLanguageModel } from "../../src/models/qwen2.5-vl/language.js";
+import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/text-encoder-config.js";
 import { buildVisionTower } from "../../src/models/qwen2.5-vl/vision.js";
 import { sampleLatent, samplingSigmas } from "../../src/sampling/driver.js";
-import { randn } from "../../src/sampling/noise.js";
+import { randn } from "../../src/sampling/noise/noise.js";
 import {
   pictureFeeds,
   placePrompt,
   promptEmbeds,
   type SeenPicture,
   seenPicture,
-} from "../../src/stages/embed-prompt.js";
-import { numbersOf, readNetworkFile } from "../../src/stages/network-file.js";
-import { withTransformer } from "../../src/stages/open-transformer.js";
-import { type Embeds, normalisedLatent, tokenLengths, velocityOf } from "../../src/stages/velocity.js";
-import type { Tensor } from "../../src/tensor.js";
+} from "../../src/stages/networks/embed-prompt.js";
+import { numbersOf, readNetworkFile } from "../../src/stages/networks/network-file.js";
+import { withTransformer } from "../../src/stages/networks/open-transformer.js";
+import { type Embeds, normalisedLatent, tokenLengths, velocityOf } from "../../src/stages/networks/velocity.js";
+import type { Tensor } from "../../src/std/tensor.js";
 import { fixture, type Golden, readGolden } from "../support/golden.js";
 import { openNetwork } from "../support/graphs.js";
 import { expectParity, printParity, TOLERANCE } from "./table.js";

@@ -1,17 +1,17 @@
 // Every network, in every stored form, against the reference classes of diffusers and transformers (fixtures/oracle).
 import { afterAll, describe, expect, test } from "vitest";
-import { matchLora } from "../../src/checkpoint/lora.js";
-import { checkpointConfig, readSafetensors, stripPrefix } from "../../src/checkpoint/safetensors.js";
+import { matchLora } from "../../src/checkpoint/lora/lora.js";
+import { checkpointConfig, readSafetensors, stripPrefix } from "../../src/checkpoint/safetensors/safetensors.js";
 import { Weights } from "../../src/checkpoint/weights.js";
 import { Graph } from "../../src/graph/graph.js";
-import { isIdleInTransformer, transformerConfig } from "../../src/models/qwen-image/config.js";
 import { latentGrid, patchify, ropeTables, unpatchify } from "../../src/models/qwen-image/tokens.js";
 import { buildTransformer, isIdleInLastBlock } from "../../src/models/qwen-image/transformer.js";
+import { isIdleInTransformer, transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
 import { buildVaeDecoder, buildVaeEncoder, isIdleInVae } from "../../src/models/qwen-image/vae.js";
-import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/config.js";
 import { buildLanguageModel, isIdleInTextEncoder, multimodalRope } from "../../src/models/qwen2.5-vl/language.js";
+import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/text-encoder-config.js";
 import { buildVisionTower, visionGeometry } from "../../src/models/qwen2.5-vl/vision.js";
-import { float32, type Tensor, type Tensors } from "../../src/tensor.js";
+import { float32, type Tensor, type Tensors } from "../../src/std/tensor.js";
 import { fixture, type Golden, readGolden } from "../support/golden.js";
 import { openNetwork } from "../support/graphs.js";
 import { expectParity, printParity, TOLERANCE } from "./table.js";

@@ -1,6 +1,6 @@
 // The parity table: every comparison with a reference is a row, printed at the end by `npm run parity`.
 import { expect } from "vitest";
-import type { Tensor } from "../../src/tensor.js";
+import type { Tensor } from "../../src/std/tensor.js";
 
 /** Largest allowed error, as a part of the output's largest magnitude. */
 export const TOLERANCE = {

@@ -1,10 +1,10 @@
 import { describe, expect, test } from "vitest";
 import { type SamplingInput, type SamplingSettings, sampleLatent, samplingSigmas } from "../../src/sampling/driver.js";
 import type { Velocity } from "../../src/sampling/guidance.js";
-import { randn } from "../../src/sampling/noise.js";
+import { randn } from "../../src/sampling/noise/noise.js";
 import type { StepEvent } from "../../src/sampling/sampler.js";
 import { SAMPLER_NAMES } from "../../src/sampling/samplers.js";
-import { float32 } from "../../src/tensor.js";
+import { float32 } from "../../src/std/tensor.js";
 import { ramp, toyVelocity } from "./toy.js";
 
 const SHAPE = [1, 2, 3, 5];

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
-import { brownianNoise } from "../../src/sampling/brownian.js";
-import { noiseStream, randn } from "../../src/sampling/noise.js";
-import { samplerNoise } from "../../src/sampling/sampler-noise.js";
-import { seedSequence } from "../../src/sampling/seed-sequence.js";
+import { brownianNoise } from "../../src/sampling/noise/brownian.js";
+import { noiseStream, randn } from "../../src/sampling/noise/noise.js";
+import { samplerNoise } from "../../src/sampling/noise/sampler-noise.js";
+import { seedSequence } from "../../src/sampling/noise/seed-sequence.js";
 import { golden, maxDifference, unpacked } from "./golden.js";
 import { TOLERANCE } from "./tolerances.js";
 

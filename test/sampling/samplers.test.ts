@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { type SamplingSettings, sampleLatent } from "../../src/sampling/driver.js";
 import { SAMPLER_NAMES, samplerNamed } from "../../src/sampling/samplers.js";
-import { float32 } from "../../src/tensor.js";
+import { float32 } from "../../src/std/tensor.js";
 import { golden, maxDifference, unpacked } from "./golden.js";
 import { TOLERANCE } from "./tolerances.js";
 import { ramp, toyVelocity } from "./toy.js";

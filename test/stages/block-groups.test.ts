@@ -1,17 +1,17 @@
 // Groups of blocks that stream: the next one opens while one computes, both are in the plan, and nothing stays open.
 import { afterAll, expect, test } from "vitest";
-import { pairedEngine } from "../../dist/engine/paired.js";
-import { directEngine } from "../../src/engine/direct.js";
-import type { Engine, Model } from "../../src/engine/engine.js";
-import { QeditError } from "../../src/errors.js";
-import type { ProgressEvent } from "../../src/events.js";
+import { weightBytes } from "../../src/edit/plan/graph-cost.js";
+import { directEngine } from "../../src/engine/sessions/direct.js";
+import type { Engine, Model } from "../../src/engine/sessions/engine.js";
+import { pairedEngine } from "../../src/engine/sessions/paired.js";
 import type { Graph } from "../../src/graph/graph.js";
-import { transformerConfig } from "../../src/models/qwen-image/config.js";
-import { weightBytes } from "../../src/pipeline/plan/graph-cost.js";
-import { planNetwork } from "../../src/stages/memory-plan.js";
-import { numbersOf, readNetworkFile } from "../../src/stages/network-file.js";
-import { transformerNeeds, withTransformer } from "../../src/stages/open-transformer.js";
-import { tokenLengths, velocityOf } from "../../src/stages/velocity.js";
+import { transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
+import { planNetwork } from "../../src/stages/networks/memory-plan.js";
+import { numbersOf, readNetworkFile } from "../../src/stages/networks/network-file.js";
+import { transformerNeeds, withTransformer } from "../../src/stages/networks/open-transformer.js";
+import { tokenLengths, velocityOf } from "../../src/stages/networks/velocity.js";
+import { QeditError } from "../../src/std/errors.js";
+import type { ProgressEvent } from "../../src/std/events.js";
 import { numbers } from "../graph/run.js";
 import { scaledError, TOLERANCE } from "../parity/table.js";
 import { fixture } from "../support/golden.js";

@@ -1,13 +1,13 @@
 // The decoder's bytes against its floats, quantised on the host: whole and on tiles, and what it says of a picture that is broken.
 import { expect, test } from "vitest";
-import { readSafetensors } from "../../src/checkpoint/safetensors.js";
-import { directEngine } from "../../src/engine/direct.js";
+import { readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
+import { directEngine } from "../../src/engine/sessions/direct.js";
 import { toBytes } from "../../src/image/image.js";
 import { buildVaeDecoder, quantised } from "../../src/models/qwen-image/vae.js";
-import { randn } from "../../src/sampling/noise.js";
-import { readNetworkFile } from "../../src/stages/network-file.js";
-import { withVae } from "../../src/stages/open-vae.js";
-import { elementCount, float32, type Tensor } from "../../src/tensor.js";
+import { randn } from "../../src/sampling/noise/noise.js";
+import { readNetworkFile } from "../../src/stages/networks/network-file.js";
+import { withVae } from "../../src/stages/networks/open-vae.js";
+import { elementCount, float32, type Tensor } from "../../src/std/tensor.js";
 import { evaluateOne } from "../graph/run.js";
 import { fixture } from "../support/golden.js";
 import { openNetwork } from "../support/graphs.js";

@@ -1,13 +1,18 @@
 // Memory plans as arithmetic, and at the published sizes what cards of usual sizes get.
 import { expect, test } from "vitest";
-import { transformerConfig } from "../../src/models/qwen-image/config.js";
-import { languageConfig } from "../../src/models/qwen2.5-vl/config.js";
-import { describeNetworkPlan, type NetworkPlan, planNetwork, smallerPlan } from "../../src/stages/memory-plan.js";
-import { numbersOf } from "../../src/stages/network-file.js";
-import { languageNeeds } from "../../src/stages/open-language-model.js";
-import { transformerNeeds } from "../../src/stages/open-transformer.js";
-import { vaeNeeds } from "../../src/stages/open-vae.js";
-import { planTiles } from "../../src/stages/tiles.js";
+import { transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
+import { languageConfig } from "../../src/models/qwen2.5-vl/text-encoder-config.js";
+import {
+  describeNetworkPlan,
+  type NetworkPlan,
+  planNetwork,
+  smallerPlan,
+} from "../../src/stages/networks/memory-plan.js";
+import { numbersOf } from "../../src/stages/networks/network-file.js";
+import { languageNeeds } from "../../src/stages/networks/open-language-model.js";
+import { transformerNeeds } from "../../src/stages/networks/open-transformer.js";
+import { vaeNeeds } from "../../src/stages/networks/open-vae.js";
+import { planTiles } from "../../src/stages/networks/tiles.js";
 import { published } from "../support/full-size.js";
 
 const GIB = 1024 ** 3;

@@ -1,13 +1,13 @@
 // The vision tower, whichever way it is opened: whole, in groups of blocks, with a smaller plan after memory ran out.
 import { afterAll, expect, test } from "vitest";
-import { directEngine } from "../../src/engine/direct.js";
-import type { Engine, Model } from "../../src/engine/engine.js";
-import { QeditError } from "../../src/errors.js";
-import type { ProgressEvent } from "../../src/events.js";
-import { visionConfig } from "../../src/models/qwen2.5-vl/config.js";
-import { pictureFeeds, seenPicture } from "../../src/stages/embed-prompt.js";
-import { numbersOf, readNetworkFile } from "../../src/stages/network-file.js";
-import { withVisionTower } from "../../src/stages/open-vision-tower.js";
+import { directEngine } from "../../src/engine/sessions/direct.js";
+import type { Engine, Model } from "../../src/engine/sessions/engine.js";
+import { visionConfig } from "../../src/models/qwen2.5-vl/text-encoder-config.js";
+import { pictureFeeds, seenPicture } from "../../src/stages/networks/embed-prompt.js";
+import { numbersOf, readNetworkFile } from "../../src/stages/networks/network-file.js";
+import { withVisionTower } from "../../src/stages/networks/open-vision-tower.js";
+import { QeditError } from "../../src/std/errors.js";
+import type { ProgressEvent } from "../../src/std/events.js";
 import { numbers } from "../graph/run.js";
 import { scaledError, TOLERANCE } from "../parity/table.js";
 import { fixture } from "../support/golden.js";

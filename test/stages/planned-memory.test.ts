@@ -8,24 +8,25 @@ import { promisify } from "node:util";
 import { afterAll, expect, test } from "vitest";
 import { randomCheckpoint } from "../../bench/random-checkpoint.js";
 import { publishedTensors } from "../../fixtures/headers/published.js";
-import { readNetworkFile } from "../../src/stages/network-file.js";
-import { vaeNeeds } from "../../src/stages/open-vae.js";
-import { planTiles } from "../../src/stages/tiles.js";
+import { readNetworkFile } from "../../src/stages/networks/network-file.js";
+import { vaeNeeds } from "../../src/stages/networks/open-vae.js";
+import { planTiles } from "../../src/stages/networks/tiles.js";
+import { RUN_TYPESCRIPT } from "../support/golden.js";
 
 const folder = await mkdtemp(join(tmpdir(), "qedit-planned-"));
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
 const CPU = { provider: "cpu", index: 0, threads: 1 } as const;
-const DIST = fileURLToPath(new URL("../../dist/", import.meta.url));
+const SRC = fileURLToPath(new URL("../../src/", import.meta.url));
 
 /** A process of its own, whose highest resident memory before and after nothing else moves. */
 const MEASURE = `
 import { readFileSync } from "node:fs";
-const [dist, path, side] = process.argv.slice(1);
-const { directEngine } = await import(dist + "engine/direct.js");
-const { readNetworkFile } = await import(dist + "stages/network-file.js");
-const { withVae } = await import(dist + "stages/open-vae.js");
-const { float32 } = await import(dist + "tensor.js");
+const [src, path, side] = process.argv.slice(1);
+const { directEngine } = await import(src + "engine/sessions/direct.ts");
+const { readNetworkFile } = await import(src + "stages/networks/network-file.ts");
+const { withVae } = await import(src + "stages/networks/open-vae.ts");
+const { float32 } = await import(src + "std/tensor.ts");
 const engine = await directEngine({ provider: "cpu", index: 0, threads: 1 });
 const file = await readNetworkFile(path, { name: "VAE", option: "--vae" });
 const context = { engine, emit() {}, signal: new AbortController().signal };
@@ -39,10 +40,12 @@ console.log(highest() - before);
 
 async function measured(path: string, side: number): Promise<number> {
   const { stdout } = await promisify(execFile)(process.execPath, [
+    "--import",
+    RUN_TYPESCRIPT,
     "--input-type=module",
     "-e",
     MEASURE,
-    DIST,
+    SRC,
     path,
     String(side),
   ]);

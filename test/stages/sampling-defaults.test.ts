@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { parseLora } from "../../src/stages/loras.js";
+import { parseLora } from "../../src/stages/networks/loras.js";
 import { resolveSampling } from "../../src/stages/sampling-defaults.js";
 
 const CHOICES = {

@@ -4,17 +4,17 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import type { Artifact } from "../../src/artifacts/artifact.js";
-import { directEngine } from "../../src/engine/direct.js";
-import type { Engine } from "../../src/engine/engine.js";
 import { parseDevice } from "../../src/engine/providers.js";
-import type { ProgressEvent } from "../../src/events.js";
+import { directEngine } from "../../src/engine/sessions/direct.js";
+import type { Engine } from "../../src/engine/sessions/engine.js";
 import type { Image } from "../../src/image/image.js";
-import { randn } from "../../src/sampling/noise.js";
+import { randn } from "../../src/sampling/noise/noise.js";
 import { decode } from "../../src/stages/decode.js";
 import { encodeImage } from "../../src/stages/encode-image.js";
 import type { SettingsOf } from "../../src/stages/option.js";
 import { readPictures } from "../../src/stages/pictures.js";
-import { float32 } from "../../src/tensor.js";
+import type { ProgressEvent } from "../../src/std/events.js";
+import { float32 } from "../../src/std/tensor.js";
 import { scaledError } from "../parity/table.js";
 
 /** Rounding of 2^-11 at some forty layers, whose errors add up like a walk: 40^0.5 · 2^-11 = 3e-3, and as much again for sums. */

@@ -1,8 +1,11 @@
 // Fixtures and what the reference implementations made of them.
 import { fileURLToPath } from "node:url";
 import { readTensor } from "../../src/checkpoint/read-tensor.js";
-import { readSafetensors } from "../../src/checkpoint/safetensors.js";
-import { float32, type Tensor } from "../../src/tensor.js";
+import { readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
+import { float32, type Tensor } from "../../src/std/tensor.js";
+
+/** For `node --import`: what lets a process run src as it is. */
+export const RUN_TYPESCRIPT = fileURLToPath(new URL("run-typescript.mjs", import.meta.url));
 
 /** Absolute path of a file below fixtures/. */
 export function fixture(path: string): string {

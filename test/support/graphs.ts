@@ -1,8 +1,8 @@
 // Building and running one network over a fixture, with any inner value as an extra output.
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.js";
 import { type Adapter, Weights } from "../../src/checkpoint/weights.js";
-import { directEngine } from "../../src/engine/direct.js";
-import { modelOf, type Optimization, type Session } from "../../src/engine/engine.js";
+import { directEngine } from "../../src/engine/sessions/direct.js";
+import { modelOf, type Optimization, type Session } from "../../src/engine/sessions/engine.js";
 import type { GraphForms } from "../../src/graph/forms.js";
 import { Graph } from "../../src/graph/graph.js";
 

@@ -2,7 +2,7 @@
 import { execFile } from "node:child_process";
 import { writeFile } from "node:fs/promises";
 import { promisify } from "node:util";
-import type { Optimization } from "../../src/engine/engine.js";
+import type { Optimization } from "../../src/engine/sessions/engine.js";
 import type { Graph } from "../../src/graph/graph.js";
 import { type Lengths, lengthOf } from "../../src/graph/lengths.js";
 import { encodeModel } from "../../src/graph/onnx.js";

@@ -2,7 +2,7 @@
 import { readFile, statfs } from "node:fs/promises";
 import { arch, availableParallelism, cpus, freemem, platform, release, totalmem } from "node:os";
 import { dirname } from "node:path";
-import { folderFor } from "../../places.js";
+import { folderFor } from "../../std/own-folders.js";
 
 /** What a person who helps would ask first. Sizes in bytes. */
 export interface Machine {

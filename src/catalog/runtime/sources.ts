@@ -3,8 +3,8 @@ import { execFile } from "node:child_process";
 import { stat } from "node:fs/promises";
 import { resolve } from "node:path";
 import { promisify } from "node:util";
-import { QeditError } from "../../errors.js";
-import { type Download, fetchJson } from "./download.js";
+import { QeditError } from "../../std/errors.js";
+import { type Download, fetchJson } from "./download-package.js";
 
 /** The official feed (https://learn.microsoft.com/nuget/api/service-index), as onnxruntime-node's own install script uses it. */
 const OFFICIAL_FEED = "https://api.nuget.org/v3/index.json";

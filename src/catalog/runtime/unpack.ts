@@ -8,10 +8,10 @@ import { pipeline } from "node:stream/promises";
 import { crc32, createGunzip } from "node:zlib";
 import { Parser } from "tar";
 import yauzl from "yauzl";
-import { readElf } from "../../engine/elf.js";
-import { PROVIDER_FILES } from "../../engine/release.js";
-import { QeditError } from "../../errors.js";
-import { ioFailure } from "../../files.js";
+import { readElf } from "../../engine/cuda/elf.js";
+import { PROVIDER_FILES } from "../../engine/cuda/release.js";
+import { QeditError } from "../../std/errors.js";
+import { ioFailure } from "../../std/files.js";
 
 /** More than any provider has: an archive that unpacks to more is a trap. The provider of 1.29 has 230 MB. */
 const MOST_BYTES = 2 * 1024 ** 3;

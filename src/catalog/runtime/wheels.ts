@@ -1,10 +1,10 @@
 // NVIDIA's libraries as Python's packages bring them, without Python: found by PEP 691's index, held to its hashes, unpacked into qedit's own folder.
 import { mkdir, readdir, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { CUDA_PACKAGES, type CudaPackage, ownLibraries } from "../../engine/cuda-packages.js";
-import { QeditError } from "../../errors.js";
-import { ioFailure } from "../../files.js";
-import { type DownloadOptions, download, fetchJson } from "./download.js";
+import { CUDA_PACKAGES, type CudaPackage, ownLibraries } from "../../engine/cuda/cuda-packages.js";
+import { QeditError } from "../../std/errors.js";
+import { ioFailure } from "../../std/files.js";
+import { type DownloadOptions, download, fetchJson } from "./download-package.js";
 import { freeBytes } from "./machine.js";
 import { unpackLibraries } from "./unpack.js";
 

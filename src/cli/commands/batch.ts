@@ -1,23 +1,16 @@
 // qedit batch: a file of jobs, one load of each network, and a result line for every job.
 import { dirname, resolve } from "node:path";
-import { QeditError } from "../../errors.js";
-import { type Journal, openJournal } from "../../pipeline/journal.js";
-import { pictureMemory, type ReadPictures } from "../../pipeline/picture-memory.js";
+import { type Journal, openJournal } from "../../edit/journal.js";
+import { pictureMemory, type ReadPictures } from "../../edit/picture-memory.js";
 import { flag, type Option, type SettingsOf, text } from "../../stages/option.js";
-import { jobName, readJobs } from "../batch-jobs.js";
-import {
-  before,
-  type FaultyLine,
-  isPlanned,
-  journalPath,
-  type PlannedLine,
-  planLines,
-  readJobsFile,
-} from "../batch-plan.js";
+import { QeditError } from "../../std/errors.js";
 import { defineCommand } from "../command.js";
 import { compute } from "../compute.js";
-import { runOptions, withSeed } from "../edit-job.js";
-import { checkInputs, inputText } from "../input.js";
+import { checkInputs, inputText } from "../files/input.js";
+import { checkOutput, STREAM } from "../files/output.js";
+import { openSheet, type Sheet, sheet } from "../files/sheet-output.js";
+import { runOptions, withSeed } from "../jobs/edit-job.js";
+import { jobName, readJobs } from "../jobs/job-lines.js";
 import {
   editMany,
   failed,
@@ -28,11 +21,18 @@ import {
   refuseFailures,
   refuseSameOutput,
   type Tally,
-} from "../many.js";
-import { manyOptions } from "../options.js";
-import { checkOutput, STREAM } from "../output.js";
-import { openSheet, type Sheet, sheet } from "../sheet.js";
-import type { Terminal } from "../terminal.js";
+} from "../jobs/many.js";
+import {
+  before,
+  type FaultyLine,
+  isPlanned,
+  journalPath,
+  type PlannedLine,
+  planLines,
+  readJobsFile,
+} from "../jobs/planned-lines.js";
+import type { Terminal } from "../render/terminal.js";
+import { manyOptions } from "../settings/options.js";
 
 const shard: Option<{ readonly index: number; readonly count: number } | undefined> = {
   flags: "--shard <i/n>",

@@ -1,6 +1,6 @@
 // qedit cache: the results of stages that are kept for later runs.
-import { type CacheEntry, cacheEntries, clearCache } from "../../artifacts/cache.js";
-import { readSafetensors } from "../../checkpoint/safetensors.js";
+import { type CacheEntry, cacheEntries, clearCache } from "../../artifacts/artifact-cache.js";
+import { readSafetensors } from "../../checkpoint/safetensors/safetensors.js";
 import { defineCommand } from "../command.js";
 import { cacheFolder, modulationFolder } from "../compute.js";
 

@@ -1,5 +1,5 @@
 // qedit completion: the script that makes a shell complete commands, options and choices.
-import { QeditError } from "../../errors.js";
+import { QeditError } from "../../std/errors.js";
 import { defineCommand } from "../command.js";
 import { printScript } from "../complete.js";
 

@@ -1,11 +1,11 @@
 // qedit config: the settings as an edit would get them, and with --explain where each came from.
-import { editOptions } from "../../pipeline/edit.js";
+import { editOptions } from "../../edit/edit.js";
 import { flag, type Option, type OptionTable } from "../../stages/option.js";
 import { defineCommand } from "../command.js";
-import { type ConfigFile, PROJECT_FILE, readConfigFiles, userFile } from "../config-files.js";
-import { checkConfigKeys } from "../config-keys.js";
-import { cacheOptions, computeOptions } from "../options.js";
-import { environmentKey, fileKey, type Given, givenSettings, isPerCall } from "../settings.js";
+import { cacheOptions, computeOptions } from "../settings/options.js";
+import { environmentKey, fileKey, type Given, givenSettings, isPerCall } from "../settings/settings.js";
+import { type ConfigFile, PROJECT_FILE, readConfigFiles, userFile } from "../settings/settings-files.js";
+import { checkConfigKeys } from "../settings/settings-keys.js";
 
 const all: OptionTable = { ...editOptions, ...cacheOptions, ...computeOptions };
 const shown: OptionTable = Object.fromEntries(Object.entries(all).filter(([, option]) => !isPerCall(option)));

@@ -1,12 +1,12 @@
 // qedit decode: samples to a picture.
-import { timed } from "../../pipeline/run-stage.js";
+import { timed } from "../../edit/run-stage.js";
 import { decode, encodeDecoded } from "../../stages/decode.js";
 import { defineCommand } from "../command.js";
 import { compute, withModelFiles } from "../compute.js";
-import { checkInputs, inputArtifact } from "../input.js";
-import { computeOptions, writeOptions } from "../options.js";
-import { checkOutput, STREAM, writeOutput } from "../output.js";
-import { format, pictureFormat, picturePath } from "../picture-output.js";
+import { checkInputs, inputArtifact } from "../files/input.js";
+import { checkOutput, STREAM, writeOutput } from "../files/output.js";
+import { format, pictureFormat, picturePath } from "../files/picture-output.js";
+import { computeOptions, writeOptions } from "../settings/options.js";
 
 /** `qedit decode samples.safetensors -o out.png`. */
 export const decodeCommand = defineCommand({

@@ -1,19 +1,19 @@
 // qedit diff: why two pictures differ.
 import type { Recipe } from "../../artifacts/recipe.js";
-import { EXIT, QeditError } from "../../errors.js";
-import { pictureTexts } from "../../image/description.js";
-import { heatMap } from "../../image/difference.js";
+import { comparePixels, comparisonText, type RecipeDifference, recipeDifferences } from "../../edit/compare-recipes.js";
+import { pictureBytes, recipeAmong } from "../../edit/recipe-of-file.js";
+import { heatMap } from "../../image/compare/difference.js";
 import type { Image } from "../../image/image.js";
-import { readImage } from "../../image/read.js";
-import { encodePicture } from "../../image/write.js";
-import { comparePixels, comparisonText, type RecipeDifference, recipeDifferences } from "../../pipeline/diff.js";
-import { pictureBytes, recipeAmong } from "../../pipeline/recipe.js";
+import { pictureTexts } from "../../image/io/description.js";
+import { readImage } from "../../image/io/read.js";
+import { encodePicture } from "../../image/io/write.js";
 import { flag, text } from "../../stages/option.js";
+import { EXIT, QeditError } from "../../std/errors.js";
 import { defineCommand } from "../command.js";
-import { writeOptions } from "../options.js";
-import { checkOutput, STREAM, writeOutput } from "../output.js";
-import { format, pictureFormat } from "../picture-output.js";
-import { shown } from "../words.js";
+import { checkOutput, STREAM, writeOutput } from "../files/output.js";
+import { format, pictureFormat } from "../files/picture-output.js";
+import { shown } from "../render/shown.js";
+import { writeOptions } from "../settings/options.js";
 
 const options = {
   output: text({

@@ -1,11 +1,11 @@
 // qedit doctor: what an edit needs of this machine, what is there, and how to mend what is not.
-import { type DoctorReport, examine } from "../../catalog/runtime/doctor.js";
-import type { Gpu } from "../../engine/gpus.js";
-import type { LibraryReport } from "../../engine/libraries.js";
-import { EXIT } from "../../errors.js";
+import { type DoctorReport, examine } from "../../catalog/runtime/diagnosis.js";
+import type { Gpu } from "../../engine/cuda/gpus.js";
+import type { LibraryReport } from "../../engine/cuda/libraries.js";
+import { EXIT } from "../../std/errors.js";
 import { defineCommand } from "../command.js";
-import { computeOptions } from "../options.js";
-import type { Style } from "../style.js";
+import type { Style } from "../render/style.js";
+import { computeOptions } from "../settings/options.js";
 
 const { device, model } = computeOptions;
 

@@ -1,13 +1,16 @@
 // qedit each: the same edit for every picture, one load of each network.
 import { stat } from "node:fs/promises";
 import { basename, extname, join, relative, resolve } from "node:path";
-import { QeditError } from "../../errors.js";
-import { pictureMemory, type ReadPictures } from "../../pipeline/picture-memory.js";
+import { pictureMemory, type ReadPictures } from "../../edit/picture-memory.js";
 import { flag, repeated, type SettingsOf, text } from "../../stages/option.js";
+import { QeditError } from "../../std/errors.js";
 import { defineCommand } from "../command.js";
 import { compute } from "../compute.js";
-import { type RunSettings, resolveEdit, runOptions, withSeed } from "../edit-job.js";
-import { checkInputs, inputText } from "../input.js";
+import { checkInputs, inputText } from "../files/input.js";
+import { checkOutput, STREAM } from "../files/output.js";
+import { type FoundPicture, looksEdited, picturesOf } from "../files/pictures-by-pattern.js";
+import { openSheet, type Sheet, sheet } from "../files/sheet-output.js";
+import { type RunSettings, resolveEdit, runOptions, withSeed } from "../jobs/edit-job.js";
 import {
   editMany,
   type JobEnd,
@@ -17,12 +20,9 @@ import {
   refuseFailures,
   refuseSameOutput,
   type Tally,
-} from "../many.js";
-import { manyOptions } from "../options.js";
-import { checkOutput, STREAM } from "../output.js";
-import { type FoundPicture, looksEdited, picturesOf } from "../pictures-by-pattern.js";
-import { openSheet, type Sheet, sheet } from "../sheet.js";
-import type { Terminal } from "../terminal.js";
+} from "../jobs/many.js";
+import type { Terminal } from "../render/terminal.js";
+import { manyOptions } from "../settings/options.js";
 
 const options = {
   ...runOptions,

@@ -1,11 +1,11 @@
 // qedit encode-image: pictures to latents.
-import { runStage } from "../../pipeline/run-stage.js";
+import { runStage } from "../../edit/run-stage.js";
 import { encodeImage } from "../../stages/encode-image.js";
 import { defineCommand } from "../command.js";
 import { withModelFiles } from "../compute.js";
-import { resolveSettings } from "../edit-settings.js";
-import { checkInputs, inputPictures } from "../input.js";
-import { cacheOptions, computeOptions, writeOptions } from "../options.js";
+import { checkInputs, inputPictures } from "../files/input.js";
+import { resolveSettings } from "../settings/edit-settings.js";
+import { cacheOptions, computeOptions, writeOptions } from "../settings/options.js";
 import { computeArtifact } from "../stage-command.js";
 
 const options = { ...encodeImage.options, ...writeOptions, ...cacheOptions, ...computeOptions };

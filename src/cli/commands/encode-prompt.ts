@@ -1,10 +1,10 @@
 // qedit encode-prompt: a prompt, with the pictures it speaks of, to embeddings.
-import { runStage } from "../../pipeline/run-stage.js";
+import { runStage } from "../../edit/run-stage.js";
 import { encodePrompt } from "../../stages/encode-prompt.js";
 import { defineCommand } from "../command.js";
 import { withModelFiles } from "../compute.js";
-import { checkInputs, inputPictures, inputText } from "../input.js";
-import { cacheOptions, computeOptions, writeOptions } from "../options.js";
+import { checkInputs, inputPictures, inputText } from "../files/input.js";
+import { cacheOptions, computeOptions, writeOptions } from "../settings/options.js";
 import { computeArtifact } from "../stage-command.js";
 
 /** `qedit encode-prompt photo.jpg -p "…" -o cond.safetensors`. */

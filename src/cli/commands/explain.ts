@@ -1,5 +1,5 @@
 // qedit explain: what an error code means, why it comes, and what to do.
-import { CODES, type ErrorCode, QeditError } from "../../errors.js";
+import { CODES, type ErrorCode, QeditError } from "../../std/errors.js";
 import { defineCommand } from "../command.js";
 import { EXPLANATIONS } from "../explanations.js";
 

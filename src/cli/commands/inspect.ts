@@ -1,15 +1,15 @@
 // qedit inspect: what files are and how they were made.
-import { bytesText } from "../../catalog/disk.js";
+import { bytesText } from "../../catalog/download/disk.js";
 import {
   type Inspected,
   type InspectedCheckpoint,
   type InspectedPicture,
   inspectFile,
-} from "../../pipeline/inspect.js";
-import { recipeLines } from "../../pipeline/recipe-lines.js";
+} from "../../edit/inspect-file.js";
+import { recipeLines } from "../../edit/recipe-lines.js";
 import { defineCommand } from "../command.js";
-import { shown } from "../words.js";
-import { identityText } from "./models/options.js";
+import { shown } from "../render/shown.js";
+import { identityText } from "./models/model-options.js";
 
 /** Metadata values longer than this are cut; --json has them whole. */
 const SHOWN_METADATA = 100;

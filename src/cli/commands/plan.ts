@@ -1,10 +1,10 @@
 // qedit plan: what an edit would do and take, before anything is computed.
 import { defineCommand } from "../command.js";
-import { resolveSettings } from "../edit-settings.js";
-import { checkInputs } from "../input.js";
-import { picturePath } from "../picture-output.js";
+import { checkInputs } from "../files/input.js";
+import { picturePath } from "../files/picture-output.js";
 import { showPlan } from "../plan-output.js";
-import { seedsOf } from "../seeds.js";
+import { resolveSettings } from "../settings/edit-settings.js";
+import { seedsOf } from "../settings/seeds.js";
 import { makingOptions, refuseContradictions } from "./run.js";
 
 /** `qedit plan photo.jpg -p "…"`. */

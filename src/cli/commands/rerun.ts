@@ -2,14 +2,10 @@
 import { basename, dirname, extname, join } from "node:path";
 import type { Recipe } from "../../artifacts/recipe.js";
 import { parseRecipe, recipeText } from "../../artifacts/recipe.js";
-import { findLora, findNamed } from "../../catalog/find.js";
-import { QeditError } from "../../errors.js";
-import { readImage } from "../../image/read.js";
-import { comparePixels, comparisonText, type RecipeDifference, recipeDifferences } from "../../pipeline/diff.js";
-import { driftRecord } from "../../pipeline/drift-text.js";
-import { type EditSettings, edit, editOptions } from "../../pipeline/edit.js";
-import { pictureBytes, recipeIn } from "../../pipeline/recipe.js";
-import { inputRoles, parseSettings, recipeSettings, type SettingTexts } from "../../pipeline/rerun.js";
+import { findLora, findNamed } from "../../catalog/local/find.js";
+import { comparePixels, comparisonText, type RecipeDifference, recipeDifferences } from "../../edit/compare-recipes.js";
+import { driftRecord } from "../../edit/drift-text.js";
+import { type EditSettings, edit, editOptions } from "../../edit/edit.js";
 import {
   type FileSearch,
   findInputs,
@@ -17,19 +13,23 @@ import {
   findWeights,
   WEIGHT_ROLES,
   type WeightRole,
-} from "../../pipeline/rerun-files.js";
+} from "../../edit/recipe-files.js";
+import { pictureBytes, recipeIn } from "../../edit/recipe-of-file.js";
+import { inputRoles, parseSettings, recipeSettings, type SettingTexts } from "../../edit/recipe-settings.js";
+import { readImage } from "../../image/io/read.js";
 import { encodeDecoded } from "../../stages/decode.js";
-import { parseLora } from "../../stages/loras.js";
+import { parseLora } from "../../stages/networks/loras.js";
 import { repeated, type SettingsOf } from "../../stages/option.js";
 import type { Picture } from "../../stages/pictures.js";
-import { closest } from "../closest.js";
+import { closest } from "../../std/closest.js";
+import { QeditError } from "../../std/errors.js";
 import { defineCommand } from "../command.js";
 import { compute } from "../compute.js";
-import { checkInputs, inputPictures } from "../input.js";
-import { computeOptions, flagsOf, writeOptions } from "../options.js";
-import { checkOutput, STREAM, writeOutput } from "../output.js";
-import { format, pictureFormat } from "../picture-output.js";
-import { shown } from "../words.js";
+import { checkInputs, inputPictures } from "../files/input.js";
+import { checkOutput, STREAM, writeOutput } from "../files/output.js";
+import { format, pictureFormat } from "../files/picture-output.js";
+import { shown } from "../render/shown.js";
+import { computeOptions, flagsOf, writeOptions } from "../settings/options.js";
 
 const { vae, textEncoder, transformer, lora } = editOptions;
 const { modelsDir, threads, vram } = computeOptions;

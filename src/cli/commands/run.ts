@@ -1,21 +1,22 @@
 // qedit run: a whole edit, or several of the same pictures from several seeds.
-import { QeditError } from "../../errors.js";
-import { driftRecord } from "../../pipeline/drift-text.js";
-import { checkEdit, edit } from "../../pipeline/edit.js";
+
+import { driftRecord } from "../../edit/drift-text.js";
+import { checkEdit, edit } from "../../edit/edit.js";
 import { flag, number, RANDOM_SEED, type SettingsOf } from "../../stages/option.js";
 import type { Picture } from "../../stages/pictures.js";
+import { QeditError } from "../../std/errors.js";
 import { type Call, defineCommand } from "../command.js";
 import { compute } from "../compute.js";
-import { editSource, finishEdit, type PlannedEdit, resolveEdit, runOptions, withSeed } from "../edit-job.js";
-import { resolveSettings } from "../edit-settings.js";
-import { checkInputs, inputPictures, inputText } from "../input.js";
-import { editMany, type JobEnd, manyJob, type PlannedJob, refuseFailures, type Tally } from "../many.js";
-import { manyOptions } from "../options.js";
-import { checkOutput, STREAM } from "../output.js";
-import { numberedPath, picturePath } from "../picture-output.js";
-import { drawSeed, seeds, seedsOf } from "../seeds.js";
-import { openSheet, type Sheet, sheet } from "../sheet.js";
-import type { Terminal } from "../terminal.js";
+import { checkInputs, inputPictures, inputText } from "../files/input.js";
+import { checkOutput, STREAM } from "../files/output.js";
+import { numberedPath, picturePath } from "../files/picture-output.js";
+import { openSheet, type Sheet, sheet } from "../files/sheet-output.js";
+import { editSource, finishEdit, type PlannedEdit, resolveEdit, runOptions, withSeed } from "../jobs/edit-job.js";
+import { editMany, type JobEnd, manyJob, type PlannedJob, refuseFailures, type Tally } from "../jobs/many.js";
+import type { Terminal } from "../render/terminal.js";
+import { resolveSettings } from "../settings/edit-settings.js";
+import { manyOptions } from "../settings/options.js";
+import { drawSeed, seeds, seedsOf } from "../settings/seeds.js";
 
 const count = number(
   {

@@ -1,13 +1,13 @@
 // qedit sample: latents and a prompt's embeddings to samples.
-import { runStage } from "../../pipeline/run-stage.js";
+import { runStage } from "../../edit/run-stage.js";
 import { mandatoryText } from "../../stages/option.js";
 import { sample } from "../../stages/sample.js";
 import { defineCommand } from "../command.js";
 import { withModelFiles } from "../compute.js";
-import { presetOptions, resolveSettings } from "../edit-settings.js";
-import { checkInputs, inputArtifact } from "../input.js";
-import { cacheOptions, computeOptions, writeOptions } from "../options.js";
-import { drawSeed } from "../seeds.js";
+import { checkInputs, inputArtifact } from "../files/input.js";
+import { presetOptions, resolveSettings } from "../settings/edit-settings.js";
+import { cacheOptions, computeOptions, writeOptions } from "../settings/options.js";
+import { drawSeed } from "../settings/seeds.js";
 import { computeArtifact } from "../stage-command.js";
 
 const inputs = {

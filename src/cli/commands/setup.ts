@@ -1,8 +1,8 @@
 // qedit setup: the CUDA provider of ONNX Runtime, which npm does not bring.
-import { removeRuntime, type SetupReport, setUp } from "../../catalog/runtime/setup.js";
+import { removeRuntime, type SetupReport, setUp } from "../../catalog/runtime/set-up.js";
 import { flag, text } from "../../stages/option.js";
 import { defineCommand } from "../command.js";
-import type { Style } from "../style.js";
+import type { Style } from "../render/style.js";
 
 const options = {
   from: text({

@@ -7,7 +7,7 @@ import { silu } from "../../graph/operators.js";
 import type { DType } from "../../graph/types.js";
 import { concat, type Value } from "../../graph/value.js";
 import { linear } from "../layers.js";
-import type { TransformerConfig } from "./config.js";
+import type { TransformerConfig } from "./transformer-config.js";
 
 /** The timestep of the model runs 0..1000, sigma 0..1. */
 const TIMESTEPS = 1000;

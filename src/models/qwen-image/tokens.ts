@@ -1,7 +1,7 @@
 // Latents as tokens, and where each token stands: patches of 2×2 latent cells and their rotary angles.
 // ComfyUI v0.3.64 comfy/ldm/qwen_image/model.py (a125cd84): ids centred on each grid, references by index 1, 2, 3…
-import { float32, type Tensor } from "../../tensor.js";
-import type { TransformerConfig } from "./config.js";
+import { float32, type Tensor } from "../../std/tensor.js";
+import type { TransformerConfig } from "./transformer-config.js";
 
 const ROPE_THETA = 10000;
 

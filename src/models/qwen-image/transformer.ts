@@ -7,7 +7,6 @@ import { gelu, layerNorm, multiHeadAttention, rotary, skipLayerNorm } from "../.
 import { addDims, type DType } from "../../graph/types.js";
 import { concat, type Value } from "../../graph/value.js";
 import { batched, headNorm, linear, linears, rmsNormAt, unbatched } from "../layers.js";
-import type { TransformerConfig } from "./config.js";
 import {
   type BlockModulation,
   type BlockRange,
@@ -16,6 +15,7 @@ import {
   type Modulation,
   type ModulationSource,
 } from "./modulation.js";
+import type { TransformerConfig } from "./transformer-config.js";
 
 /** Text and image tokens, each [tokens, width]. */
 interface Both<T = Value> {

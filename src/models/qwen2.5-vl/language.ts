@@ -5,9 +5,9 @@ import type { Graph } from "../../graph/graph.js";
 import { causalAttention, rotary, silu } from "../../graph/operators.js";
 import type { DType } from "../../graph/types.js";
 import type { Value } from "../../graph/value.js";
-import { float32, type Tensor } from "../../tensor.js";
+import { float32, type Tensor } from "../../std/tensor.js";
 import { batched, linear, rmsNormAt, unbatched } from "../layers.js";
-import type { LanguageConfig } from "./config.js";
+import type { LanguageConfig } from "./text-encoder-config.js";
 
 interface Shared {
   readonly config: LanguageConfig;

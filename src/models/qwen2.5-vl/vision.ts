@@ -6,10 +6,10 @@ import type { Graph } from "../../graph/graph.js";
 import { gelu, gemm, multiHeadAttention, rotary } from "../../graph/operators.js";
 import { type DType, multiplyDims } from "../../graph/types.js";
 import type { Value } from "../../graph/value.js";
-import { float32, type Tensor } from "../../tensor.js";
+import { float32, type Tensor } from "../../std/tensor.js";
 import { batched, linear, rmsNormAt, unbatched } from "../layers.js";
-import type { VisionConfig } from "./config.js";
 import { feedForward } from "./language.js";
+import type { VisionConfig } from "./text-encoder-config.js";
 
 const ROPE_THETA = 10000;
 

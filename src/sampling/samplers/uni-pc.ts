@@ -1,7 +1,7 @@
 // UniPC, multistep, order 3 (Zhao et al. 2023, arXiv 2302.04867), in the variance-preserving frame that
 // comfy/extra_samplers/uni_pc.py of v0.3.64 puts around any model: α = 1/√(1 + σ²), x̃ = α·x.
 
-import { QeditError } from "../../errors.js";
+import { QeditError } from "../../std/errors.js";
 import { differenceOver, type Term, weightedSum } from "../float32.js";
 import { solve } from "../linear-system.js";
 import { type Denoise, type SamplerRun, stepsOf } from "../sampler.js";

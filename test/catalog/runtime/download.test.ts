@@ -2,8 +2,8 @@
 import { createHash, randomBytes } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { beforeEach, describe, expect, test } from "vitest";
-import { type Download, download, fetchJson } from "../../../src/catalog/runtime/download.js";
-import type { ProgressEvent } from "../../../src/events.js";
+import { type Download, download, fetchJson } from "../../../src/catalog/runtime/download-package.js";
+import type { ProgressEvent } from "../../../src/std/events.js";
 import { temporaryFolder } from "../../support/folder.js";
 import { type Behaviour, serve, testServer } from "./server.js";
 

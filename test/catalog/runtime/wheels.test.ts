@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { findWheels, installWheels } from "../../../src/catalog/runtime/wheels.js";
-import { ownLibraries } from "../../../src/engine/cuda-packages.js";
+import { ownLibraries } from "../../../src/engine/cuda/cuda-packages.js";
 import { temporaryFolder } from "../../support/folder.js";
 import { zip } from "../../support/zip.js";
 import { serve, testServer } from "./server.js";

@@ -1,8 +1,8 @@
 // qedit models list: the published models, and how much of each is on disk.
-import { bytesText } from "../../../catalog/disk.js";
-import { type ModelOnDisk, modelsOnDisk } from "../../../catalog/inventory.js";
+import { bytesText } from "../../../catalog/download/disk.js";
+import { type ModelOnDisk, modelsOnDisk } from "../../../catalog/local/inventory.js";
 import { defineCommand } from "../../command.js";
-import { modelsDir, table } from "./options.js";
+import { modelsDir, table } from "./model-options.js";
 
 /** `qedit models list`. */
 export const list = defineCommand({

@@ -1,10 +1,10 @@
 // qedit models path: where files lie, for scripts.
 import { resolve } from "node:path";
-import { findModelFiles, findNamed } from "../../../catalog/find.js";
-import { FILE_ROLES } from "../../../catalog/models.js";
-import { ownModelsFolder } from "../../../catalog/places.js";
+import { findModelFiles, findNamed } from "../../../catalog/local/find.js";
+import { ownModelsFolder } from "../../../catalog/local/model-folders.js";
+import { FILE_ROLES } from "../../../catalog/published/models.js";
 import { defineCommand } from "../../command.js";
-import { modelsDir } from "./options.js";
+import { modelsDir } from "./model-options.js";
 
 /** `qedit models path qwen-image-edit-2509`. */
 export const path = defineCommand({

@@ -1,12 +1,12 @@
 // qedit models pull: downloads what of a model is not on disk, after saying how much that is and how much room there is.
-import { bytesText, refuseWithoutSpace } from "../../../catalog/disk.js";
-import { modelNames, preset } from "../../../catalog/models.js";
-import type { DownloadEvent } from "../../../catalog/progress.js";
-import { pull as download, type PullItem, type PullPlan, planPull } from "../../../catalog/pull.js";
+import { bytesText, refuseWithoutSpace } from "../../../catalog/download/disk.js";
+import type { DownloadEvent } from "../../../catalog/download/progress.js";
+import { pull as download, type PullItem, type PullPlan, planPull } from "../../../catalog/download/pull-files.js";
+import { modelNames, preset } from "../../../catalog/published/models.js";
 import { number, repeated, text } from "../../../stages/option.js";
 import { defineCommand } from "../../command.js";
-import type { Terminal } from "../../terminal.js";
-import { dryRun, exactBytes, modelsDir, yes } from "./options.js";
+import type { Terminal } from "../../render/terminal.js";
+import { dryRun, exactBytes, modelsDir, yes } from "./model-options.js";
 
 const options = {
   lora: repeated({

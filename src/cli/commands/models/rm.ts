@@ -1,9 +1,9 @@
 // qedit models rm: removes what qedit downloaded itself, after asking.
-import { bytesText } from "../../../catalog/disk.js";
-import { planRemoval, removeFile } from "../../../catalog/remove.js";
-import { QeditError } from "../../../errors.js";
+import { bytesText } from "../../../catalog/download/disk.js";
+import { planRemoval, removeFile } from "../../../catalog/local/remove.js";
+import { QeditError } from "../../../std/errors.js";
 import { defineCommand } from "../../command.js";
-import { dryRun, modelsDir, yes } from "./options.js";
+import { dryRun, modelsDir, yes } from "./model-options.js";
 
 /** `qedit models rm qwen-image-edit-2511`. */
 export const rm = defineCommand({

@@ -1,9 +1,9 @@
 // qedit models scan: every model file on this machine, named by its header.
-import { bytesText } from "../../../catalog/disk.js";
-import { type ScannedFile, scanModels } from "../../../catalog/scan.js";
+import { bytesText } from "../../../catalog/download/disk.js";
+import { type ScannedFile, scanModels } from "../../../catalog/local/scan-folders.js";
 import { flag } from "../../../stages/option.js";
 import { defineCommand } from "../../command.js";
-import { identityText, modelsDir } from "./options.js";
+import { identityText, modelsDir } from "./model-options.js";
 
 /** `qedit models scan ~/ComfyUI`. */
 export const scan = defineCommand({

@@ -1,8 +1,8 @@
 // qedit models show: one model with its files, LoRAs, defaults and presets.
-import type { Located } from "../../../catalog/inventory.js";
-import { modelOnDisk } from "../../../catalog/inventory.js";
+import type { Located } from "../../../catalog/local/inventory.js";
+import { modelOnDisk } from "../../../catalog/local/inventory.js";
 import { defineCommand } from "../../command.js";
-import { exactBytes, modelsDir } from "./options.js";
+import { exactBytes, modelsDir } from "./model-options.js";
 
 /** `qedit models show qwen-image-edit-2511`. */
 export const show = defineCommand({

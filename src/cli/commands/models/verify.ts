@@ -1,12 +1,12 @@
 // qedit models verify: header, network, length and hash of model files.
 import { stat } from "node:fs/promises";
-import { type Finder, publishedFinder } from "../../../catalog/find.js";
-import { readCatalog } from "../../../catalog/models.js";
-import { filesAt, filesOf, type Verified, type VerifyItem, verifyFile } from "../../../catalog/verify.js";
-import { EXIT } from "../../../errors.js";
+import { type Finder, publishedFinder } from "../../../catalog/local/find.js";
+import { filesAt, filesOf, type Verified, type VerifyItem, verifyFile } from "../../../catalog/local/verify-files.js";
+import { readCatalog } from "../../../catalog/published/models.js";
+import { EXIT } from "../../../std/errors.js";
 import { defineCommand } from "../../command.js";
-import type { Terminal } from "../../terminal.js";
-import { identityText, modelsDir } from "./options.js";
+import type { Terminal } from "../../render/terminal.js";
+import { identityText, modelsDir } from "./model-options.js";
 
 /** `qedit models verify`. */
 export const verify = defineCommand({

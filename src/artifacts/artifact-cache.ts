@@ -1,0 +1,133 @@
+// Artifacts in a folder under the hash of what decided them. Several processes may share it: entries come by renaming, anything that
+// cannot be read counts as not there, and the longest unused ones go when the folder is over its limit.
+import { createHash } from "node:crypto";
+import { readdir, readFile, rm, stat, utimes } from "node:fs/promises";
+import { join } from "node:path";
+import { decodeSafetensors } from "../checkpoint/safetensors/safetensors.js";
+import { writeFileAtomically } from "../std/files.js";
+import { type Artifact, artifactHash, decodeArtifact, encodeArtifact } from "./artifact.js";
+import type { ArtifactKind } from "./kinds.js";
+
+/** A folder of artifacts by key. */
+export interface ArtifactCache {
+  readonly folder: string;
+  /** The artifact under a key; undefined when there is none. A damaged one is removed. */
+  readonly find: (key: string, kind: ArtifactKind) => Promise<Artifact | undefined>;
+  /** Stores an artifact and makes room for it; false when it is larger than the limit. Throws QEDIT_E_IO, once: then nothing more is stored. */
+  readonly keep: (key: string, artifact: Artifact) => Promise<boolean>;
+}
+
+/** An entry as it lies in the folder. */
+export interface CacheEntry {
+  readonly key: string;
+  readonly path: string;
+  readonly bytes: number;
+  /** When it was last made or taken, milliseconds since 1970. */
+  readonly used: number;
+}
+
+/** Metadata key of the hash of the artifact without it, by which damage is noticed. */
+const CONTENT = "content_sha256";
+
+const ENTRY_NAME = /^([0-9a-f]{64})\.safetensors$/;
+/** What writeFileAtomically leaves when its process is killed. */
+const TORN_NAME = /^\.[0-9a-f]{64}\.safetensors\..*\.tmp$/;
+/** A write takes seconds at most. */
+const TORN_AFTER = 3600_000;
+
+/** The key of what decides an artifact: the hash of its JSON. */
+export function cacheKey(parts: object): string {
+  return createHash("sha256").update(JSON.stringify(parts)).digest("hex");
+}
+
+/** Opens a cache in a folder, which need not exist; limit is in bytes. What this process took or stored stays until it ends. */
+export function openCache(folder: string, limit: number): ArtifactCache {
+  const pinned = new Set<string>();
+  let isClosed = false;
+  const pathOf = (key: string) => join(folder, `${key}.safetensors`);
+  return {
+    folder,
+    async find(key, kind) {
+      const path = pathOf(key);
+      const bytes = await readFile(path).catch(() => undefined);
+      if (bytes === undefined) return undefined;
+      const artifact = await intact(bytes, kind);
+      if (artifact === undefined) {
+        await rm(path, { force: true }).catch(() => {});
+        return undefined;
+      }
+      pinned.add(key);
+      const now = new Date();
+      // A cache that may only be read still serves.
+      await utimes(path, now, now).catch(() => {});
+      return artifact;
+    },
+    async keep(key, artifact) {
+      const bytes = encodeArtifact(artifact, { [CONTENT]: artifactHash(artifact) });
+      if (isClosed || bytes.length > limit) return false;
+      await writeFileAtomically(pathOf(key), bytes).catch((error: unknown) => {
+        isClosed = true;
+        throw error;
+      });
+      pinned.add(key);
+      await evict(folder, { limit, pinned });
+      return true;
+    },
+  };
+}
+
+/** The entries of a cache folder, the longest unused first; none when the folder does not exist. */
+export async function cacheEntries(folder: string): Promise<CacheEntry[]> {
+  const entries: CacheEntry[] = [];
+  for (const name of await namesIn(folder)) {
+    const key = ENTRY_NAME.exec(name)?.[1];
+    const path = join(folder, name);
+    const found = key === undefined ? undefined : await stat(path).catch(() => undefined);
+    if (key !== undefined && found?.isFile()) entries.push({ key, path, bytes: found.size, used: found.mtimeMs });
+  }
+  return entries.sort((a, b) => a.used - b.used);
+}
+
+/** Removes all entries, and nothing else; gives those that it removed. */
+export async function clearCache(folder: string): Promise<CacheEntry[]> {
+  const entries = await cacheEntries(folder);
+  for (const { path } of entries) await rm(path, { force: true });
+  await removeTorn(folder, 0);
+  return entries;
+}
+
+async function evict(folder: string, { limit, pinned }: { limit: number; pinned: ReadonlySet<string> }): Promise<void> {
+  await removeTorn(folder, TORN_AFTER);
+  const entries = await cacheEntries(folder);
+  let bytes = entries.reduce((sum, entry) => sum + entry.bytes, 0);
+  for (const entry of entries) {
+    if (bytes <= limit) return;
+    if (pinned.has(entry.key)) continue;
+    // Another process may have removed it, or be reading it, which it goes on doing.
+    await rm(entry.path, { force: true }).catch(() => {});
+    bytes -= entry.bytes;
+  }
+}
+
+async function removeTorn(folder: string, age: number): Promise<void> {
+  for (const name of (await namesIn(folder)).filter((each) => TORN_NAME.test(each))) {
+    const path = join(folder, name);
+    const found = await stat(path).catch(() => undefined);
+    if (found && Date.now() - found.mtimeMs >= age) await rm(path, { force: true }).catch(() => {});
+  }
+}
+
+async function namesIn(folder: string): Promise<string[]> {
+  return readdir(folder).catch(() => []);
+}
+
+// The artifact when it is what was stored, to the last bit.
+async function intact(bytes: Uint8Array, kind: ArtifactKind): Promise<Artifact | undefined> {
+  try {
+    const wanted = decodeSafetensors(bytes, "a cache entry").metadata[CONTENT];
+    const artifact = await decodeArtifact(bytes, { kind, name: "a cache entry" });
+    return artifactHash(artifact) === wanted ? artifact : undefined;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,156 @@
+// A download under way: NAME.part, written anywhere in any order, and NAME.part.json, a journal of the ranges that are on the disk.
+// After any interruption the next download goes on from the journal.
+
+import type { FileHandle } from "node:fs/promises";
+import { open, readFile, rm, stat } from "node:fs/promises";
+import { ioFailure, writeFileAtomically } from "../../std/files.js";
+import { type ByteRange, sizeOf, withRange } from "./ranges.js";
+
+/** How often the journal is written while bytes come in, milliseconds; so much of a download is lost when the process or the power goes. */
+const JOURNAL_EVERY = 500;
+/** On slow disks less often: flushing may take this share of the time; but never more seldom than this, milliseconds. */
+const [FLUSHING_SHARE, JOURNAL_AT_LEAST] = [0.1, 5000];
+
+/** What a part holds, as its journal says. */
+interface Journal {
+  readonly bytes: number;
+  /** What the server calls this version of the file, if it says. */
+  readonly etag?: string | undefined;
+  /** The hash that the hub states of it, if it does. */
+  readonly sha256?: string | undefined;
+  readonly done: readonly ByteRange[];
+}
+
+/** A file that is being downloaded. */
+export class Part {
+  readonly path: string;
+  readonly #handle: FileHandle;
+  readonly #bytes: number;
+  #version: Pick<Journal, "etag" | "sha256">;
+  #done: readonly ByteRange[];
+  #nextJournal = 0;
+
+  private constructor(path: string, handle: FileHandle, { bytes, etag, sha256, done }: Journal) {
+    this.path = path;
+    this.#handle = handle;
+    this.#bytes = bytes;
+    this.#version = { etag, sha256 };
+    this.#done = done;
+  }
+
+  /** Opens the part of a file, with what a download before left of it; a journal of another length is thrown away. Throws QEDIT_E_IO. */
+  static async open(target: string, bytes: number): Promise<Part> {
+    const path = `${target}.part`;
+    try {
+      const journal = await readJournal(path, bytes);
+      // A part without a journal that fits it is begun again.
+      const handle = await open(path, journal.done.length > 0 ? "r+" : "w+");
+      return new Part(path, handle, journal);
+    } catch (error) {
+      throw ioFailure("write", path, error);
+    }
+  }
+
+  /** Takes what the server says of its version of the file. Claims that it is the version of the bytes that are there; else they are forgotten. */
+  accept({ etag, sha256 }: { readonly etag: string | undefined; readonly sha256: string | undefined }): boolean {
+    const before = this.#version.etag;
+    const isOther = etag !== undefined && before !== undefined && etag !== before && this.#done.length > 0;
+    this.#version = { etag: etag ?? before, sha256: sha256 ?? (isOther ? undefined : this.#version.sha256) };
+    if (isOther) this.#done = [];
+    return !isOther;
+  }
+
+  /** The hash that the hub states of the file, if it does. */
+  get stated(): string | undefined {
+    return this.#version.sha256;
+  }
+
+  /** The ranges that are there. */
+  get done(): readonly ByteRange[] {
+    return this.#done;
+  }
+
+  /** Writes bytes at their place. Throws QEDIT_E_IO, as when the disk is full. */
+  async write(bytes: Uint8Array, position: number): Promise<void> {
+    try {
+      for (let at = 0; at < bytes.length; ) {
+        const { bytesWritten } = await this.#handle.write(bytes, at, bytes.length - at, position + at);
+        at += bytesWritten;
+      }
+    } catch (error) {
+      throw ioFailure("write", this.path, error);
+    }
+    this.#done = withRange(this.#done, { start: position, end: position + bytes.length });
+    if (Date.now() >= this.#nextJournal) await this.journal();
+  }
+
+  /** Forgets what is there: for servers that only ever send a file from its beginning. */
+  async restart(): Promise<void> {
+    this.#done = [];
+    await this.journal();
+  }
+
+  /** Notes on disk what is there, after it is there. */
+  async journal(): Promise<void> {
+    const start = Date.now();
+    // Other connections go on writing meanwhile, and shall not do this too.
+    this.#nextJournal = Infinity;
+    const done = this.#done;
+    try {
+      await this.#handle.datasync();
+      await writeFileAtomically(
+        journalOf(this.path),
+        new TextEncoder().encode(
+          `${JSON.stringify({ bytes: this.#bytes, ...this.#version, done } satisfies Journal)}\n`,
+        ),
+      );
+    } catch (error) {
+      throw ioFailure("write", this.path, error);
+    } finally {
+      this.#nextJournal =
+        Date.now() + Math.min(JOURNAL_AT_LEAST, Math.max(JOURNAL_EVERY, (Date.now() - start) / FLUSHING_SHARE));
+    }
+  }
+
+  /** Flushes and closes; the part stays. */
+  async close(): Promise<void> {
+    await this.#handle.close();
+  }
+}
+
+/** Bytes of a file that an interrupted download left; 0 when there are none. */
+export async function bytesLeft(target: string, bytes: number): Promise<number> {
+  return sizeOf((await readJournal(`${target}.part`, bytes)).done);
+}
+
+/** Removes the part of a file and its journal. */
+export async function removePart(target: string): Promise<void> {
+  await rm(`${target}.part`, { force: true });
+  await rm(journalOf(`${target}.part`), { force: true });
+}
+
+function journalOf(part: string): string {
+  return `${part}.json`;
+}
+
+async function readJournal(part: string, bytes: number): Promise<Journal> {
+  const written = await readFile(journalOf(part), "utf8").catch(() => "");
+  const size = await stat(part).then(
+    (found) => found.size,
+    () => 0,
+  );
+  const journal = parsed(written);
+  const fits = journal !== undefined && journal.bytes === bytes && journal.done.every(({ end }) => end <= size);
+  return fits ? journal : { bytes, done: [] };
+}
+
+function parsed(written: string): Journal | undefined {
+  try {
+    const journal = JSON.parse(written) as Journal;
+    const isRange = ({ start, end }: ByteRange) =>
+      Number.isSafeInteger(start) && Number.isSafeInteger(end) && 0 <= start && start < end;
+    return Array.isArray(journal.done) && journal.done.every(isRange) ? journal : undefined;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,180 @@
+// Finding model files that are on disk already, in place: a path as it is, else a name in the folders where models lie.
+import { access } from "node:fs/promises";
+import { isAbsolute, join } from "node:path";
+import { QeditError } from "../../std/errors.js";
+import {
+  FILE_ROLES,
+  type FileRole,
+  PACKAGE_ROOT,
+  type PublishedFile,
+  publishedLora,
+  publishedModel,
+} from "../published/models.js";
+import { findInHubCache, hubCacheFolder } from "./hub-cache.js";
+import { isFolder, modelPlaces, namedPlaces, type SearchOptions, subfolders } from "./model-folders.js";
+import { walkModels } from "./walk.js";
+
+/** Paths of model files, as a user named them: some, or none. */
+export type NamedFiles = { readonly [Role in FileRole]?: string | undefined };
+
+/** What to find: the model by its name or as a diffusers folder, the roles, and where to look first. */
+export interface ModelSearch extends SearchOptions {
+  readonly model: string | undefined;
+  readonly roles: readonly FileRole[];
+}
+
+/** Folders of a model in diffusers' layout. */
+const DIFFUSERS_FOLDER = {
+  vae: "vae",
+  textEncoder: "text_encoder",
+  transformer: "transformer",
+} as const satisfies Record<FileRole, string>;
+
+/** The path itself if it exists, else the file of that name in a models folder or in the Hugging Face cache, else undefined. */
+export async function findFile(path: string, options: SearchOptions = {}): Promise<string | undefined> {
+  if (await exists(path)) return path;
+  if (isAbsolute(path)) return undefined;
+  const { places } = await modelPlaces(options);
+  for (const place of places.flatMap(subfolders)) {
+    if (await exists(join(place, path))) return join(place, path);
+  }
+  // Deeper than the folders that tools make by themselves: people sort their files.
+  const seen = new Set<string>();
+  for (const root of [...places.map(({ folder }) => folder), hubCacheFolder()]) {
+    for await (const { folder, files } of walkModels(root, seen)) {
+      if (files.includes(path)) return join(folder, path);
+    }
+  }
+  return undefined;
+}
+
+/** Finds published files: a path, or undefined for one that is nowhere. */
+export type Finder = (published: PublishedFile) => Promise<string | undefined>;
+
+/** A finder of many files, which walks the folders of models once at most, and only when a file is not where files of its kind belong. */
+export function publishedFinder(options: SearchOptions = {}): Finder {
+  let walked: Promise<ReadonlyMap<string, string>> | undefined;
+  return async (published) => {
+    if ("embedded" in published) return join(PACKAGE_ROOT, published.embedded);
+    const near = (await findInPlaces(published.file, options)) ?? (await findInHubCache(published));
+    if (near !== undefined) return near;
+    walked ??= walkedFiles(options);
+    return (await walked).get(published.file);
+  };
+}
+
+// Every model file below the places and in the Hugging Face cache, by its name; the first of several.
+async function walkedFiles(options: SearchOptions): Promise<ReadonlyMap<string, string>> {
+  const { places } = await modelPlaces(options);
+  const found = new Map<string, string>();
+  const seen = new Set<string>();
+  for (const root of [...places.map(({ folder }) => folder), hubCacheFolder()]) {
+    for await (const { folder, files } of walkModels(root, seen)) {
+      for (const name of files) if (!found.has(name)) found.set(name, join(folder, name));
+    }
+  }
+  return found;
+}
+
+/** Finds the files of the wanted roles: those the user named, the others from the model. Throws QEDIT_E_MODEL_MISSING. */
+export async function findModelFiles(
+  named: NamedFiles,
+  { model, roles, ...options }: ModelSearch,
+): Promise<NamedFiles> {
+  if (model !== undefined && isPath(model)) return findInFolder(named, { folder: model, roles, ...options });
+  const files: { [Role in FileRole]?: string } = {};
+  const find = publishedFinder(options);
+  for (const role of roles) {
+    const given = named[role];
+    // A model named beside files still has to exist.
+    const published = given === undefined || model !== undefined ? await publishedModel(model) : undefined;
+    files[role] =
+      given === undefined
+        ? await wanted(published!.files[role], { model: published!.name, find, options })
+        : await findNamed(given, options);
+  }
+  return files;
+}
+
+/** A file or folder that the user named; throws QEDIT_E_MODEL_MISSING when it is nowhere. */
+export async function findNamed(path: string, options: SearchOptions = {}): Promise<string> {
+  const found = await findFile(path, options);
+  if (found !== undefined) return found;
+  throw new QeditError("QEDIT_E_MODEL_MISSING", `Cannot find ${path}`, {
+    hint: `Check the path, or name its folder: export QEDIT_MODELS=FOLDER`,
+  });
+}
+
+/** A LoRA that the user named: by a path, by a file's name, or by the name that the model's catalogue entry gives it. */
+export async function findLora(
+  name: string,
+  { model, ...options }: SearchOptions & { readonly model: string | undefined },
+): Promise<string> {
+  const found = await findFile(name, options);
+  if (found !== undefined) return found;
+  // Names of files have an extension or a folder, names of the catalogue have neither.
+  if (/[./\\]/.test(name)) return findNamed(name, options);
+  const known = model !== undefined && isPath(model) ? undefined : model;
+  return wanted(await publishedLora(name, known), {
+    model: (await publishedModel(known)).name,
+    find: publishedFinder(options),
+    options,
+  });
+}
+
+async function findInPlaces(file: string, options: SearchOptions): Promise<string | undefined> {
+  const { places } = await modelPlaces(options);
+  for (const folder of places.flatMap(subfolders)) {
+    if (await exists(join(folder, file))) return join(folder, file);
+  }
+  return undefined;
+}
+
+async function wanted(
+  published: PublishedFile,
+  { model, find, options }: { model: string; find: Finder; options: SearchOptions },
+): Promise<string> {
+  const found = await find(published);
+  if (found !== undefined) return found;
+  const places = namedPlaces(options).map(({ folder }) => folder);
+  throw new QeditError(
+    "QEDIT_E_MODEL_MISSING",
+    `Cannot find ${published.file} (${gigabytes(published.bytes)}) of model ${model} in ${places.join(" or ")}`,
+    {
+      hint: `Download it: qedit models pull ${model}, or name the folder where it lies: export QEDIT_MODELS=/path/to/ComfyUI/models`,
+    },
+  );
+}
+
+function gigabytes(bytes: number): string {
+  return bytes < 1e8 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(1)} GB`;
+}
+
+async function findInFolder(
+  named: NamedFiles,
+  { folder, roles, ...options }: { folder: string; roles: readonly FileRole[] } & SearchOptions,
+): Promise<NamedFiles> {
+  const files: { [Role in FileRole]?: string } = {};
+  for (const role of FILE_ROLES.filter((each) => roles.includes(each))) {
+    const given = named[role];
+    files[role] = given === undefined ? join(folder, DIFFUSERS_FOLDER[role]) : await findNamed(given, options);
+    if (given === undefined && !(await isFolder(files[role]))) {
+      throw new QeditError("QEDIT_E_MODEL_MISSING", `Cannot find ${DIFFUSERS_FOLDER[role]} in ${folder}`, {
+        hint: "--model takes a name of models.json, or a folder that holds vae, text_encoder and transformer: qedit models list",
+      });
+    }
+  }
+  return files;
+}
+
+// Names of the catalogue hold no slash, so a path is told by one; `./x` and `.` are paths too.
+function isPath(model: string): boolean {
+  return /[/\\]/.test(model) || model === "." || model === "..";
+}
+
+function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
+}

@@ -1,0 +1,159 @@
+// What a checkpoint is, told by its keys, types and shapes alone: which network, how it is stored, and whether qedit can run it.
+import { type Checkpoint, STORED_BYTES, type StoredType } from "../../checkpoint/checkpoint.js";
+import { moduleOf, PAIR_LAYOUTS, unsupportedForm } from "../../checkpoint/lora/lora-layouts.js";
+import { publishedNames } from "../../checkpoint/published-names.js";
+import { checkpointConfig, stripPrefix } from "../../checkpoint/safetensors/safetensors.js";
+
+/** What a file is for; `other` is nothing that qedit runs. */
+export type NetworkKind = "transformer" | "text-encoder" | "vae" | "lora" | "other";
+
+/** What a checkpoint is. */
+export interface Identity {
+  readonly kind: NetworkKind;
+  /** For people: the network by name, with its size. */
+  readonly network: string;
+  /** Stored type of most elements, in the format's words. */
+  readonly dtype: StoredType;
+  /** Every stored type of the file. */
+  readonly dtypes: readonly StoredType[];
+  /** Claims that 8-bit floats come with scales. */
+  readonly isScaled: boolean;
+  readonly parameters: number;
+  /** Of a text encoder: claims that it can see pictures. */
+  readonly hasVision?: boolean;
+  readonly lora?: { readonly ranks: readonly number[]; readonly layout: string; readonly modules: number };
+  /** Why qedit cannot run it, or what to know before. */
+  readonly notes: readonly string[];
+}
+
+/** Types of weights that graphs take. */
+const RUNNABLE: readonly StoredType[] = ["F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F64"];
+const SCALE = /\.(scale_weight|weight_scale)$/;
+/** Keys that only the transformers of the Qwen-Image family have among those that LoRAs are made for. */
+const QWEN_IMAGE_MODULE = /transformer_blocks[._]\d+[._](attn[._](add_[qkv]_proj|to_add_out)|(img|txt)_(mlp|mod))/;
+
+/** Tells what a checkpoint with its own keys is. */
+export function identify(checkpoint: Checkpoint): Identity {
+  const facts = storedFacts(checkpoint);
+  const found =
+    loraFacts(checkpoint) ?? transformerFacts(checkpoint) ?? textEncoderFacts(checkpoint) ?? vaeFacts(checkpoint);
+  if (!found) return { ...facts, kind: "other", network: "not of a model that qedit runs", notes: [] };
+  const packed =
+    found.kind === "lora" || RUNNABLE.includes(facts.dtype)
+      ? []
+      : [`weights stored as ${facts.dtype}, which qedit does not run`];
+  return { ...facts, ...found, notes: [...found.notes, ...packed] };
+}
+
+type Facts = Pick<Identity, "kind" | "network" | "notes"> & Partial<Identity>;
+
+function storedFacts({ tensors }: Checkpoint): Pick<Identity, "dtype" | "dtypes" | "isScaled" | "parameters"> {
+  const elements = new Map<StoredType, number>();
+  let parameters = 0;
+  for (const { dtype, length } of tensors.values()) {
+    const count = length / STORED_BYTES[dtype];
+    elements.set(dtype, (elements.get(dtype) ?? 0) + count);
+    parameters += count;
+  }
+  const dtypes = [...elements].sort(([, a], [, b]) => b - a).map(([dtype]) => dtype);
+  return {
+    dtype: dtypes[0] ?? "F32",
+    dtypes,
+    isScaled: [...tensors.keys()].some((name) => SCALE.test(name)),
+    parameters,
+  };
+}
+
+function loraFacts({ tensors }: Checkpoint): Facts | undefined {
+  const names = [...tensors.keys()];
+  const downs = names.flatMap((name) => {
+    const layout = PAIR_LAYOUTS.find(({ down }) => name.endsWith(down));
+    return layout ? [{ name, layout }] : [];
+  });
+  const forms = new Set(names.flatMap((name) => unsupportedForm(name) ?? []));
+  if (downs.length === 0 && forms.size === 0) return undefined;
+  const ranks = [...new Set(downs.map(({ name }) => tensors.get(name)!.shape[0] ?? 0))].sort((a, b) => a - b);
+  const layout = [...new Set(downs.map((down) => down.layout.name))].join(" and ") || [...forms].join(", ");
+  const isOurs = names.some((name) => QWEN_IMAGE_MODULE.test(name));
+  const notes = [...forms].map((form) => `holds ${form}, which is not supported`);
+  return {
+    kind: "lora",
+    network: isOurs ? "LoRA for Qwen-Image and its Edit releases" : "LoRA for another model",
+    lora: { ranks, layout, modules: new Set(names.map(moduleOf)).size },
+    notes: isOurs ? notes : ["fits no transformer that qedit runs", ...notes],
+  };
+}
+
+function transformerFacts(checkpoint: Checkpoint): Facts | undefined {
+  const { tensors } = stripPrefix(checkpoint);
+  if (
+    !tensors.has("txt_norm.weight") ||
+    !tensors.has("img_in.weight") ||
+    !tensors.has("transformer_blocks.0.attn.to_q.weight")
+  )
+    return undefined;
+  const blocks = countOf(tensors.keys(), /^transformer_blocks\.(\d+)\./);
+  const isLater = tensors.has("__index_timestep_zero__") || safeConfig(checkpoint)["zero_cond_t"] === true;
+  if (tensors.has("time_text_embed.addition_t_embedding.weight")) {
+    return {
+      kind: "transformer",
+      network: `Qwen-Image-Layered transformer, ${blocks} blocks`,
+      notes: ["works differently from Qwen-Image-Edit: qedit cannot run it"],
+    };
+  }
+  const release = isLater ? "Qwen-Image-Edit-2511" : "Qwen-Image or Qwen-Image-Edit";
+  const others = [...checkpoint.tensors.keys()].some(
+    (name) => name.startsWith("first_stage_model.") || name.startsWith("vae."),
+  );
+  return {
+    kind: "transformer",
+    network: `${release} transformer, ${blocks} blocks`,
+    notes: others ? ["a bundle: its VAE and text encoder are not read"] : [],
+  };
+}
+
+function textEncoderFacts(checkpoint: Checkpoint): Facts | undefined {
+  const { tensors } = publishedNames(checkpoint, "text_encoder");
+  const query = tensors.get("model.layers.0.self_attn.q_proj.weight");
+  // Qwen 2 and 2.5 have biases here, later and other families do not.
+  if (!query || !tensors.has("model.layers.0.self_attn.q_proj.bias")) return undefined;
+  const names = [...tensors.keys()];
+  const hasVision = names.some((name) => name.startsWith("visual."));
+  const layers = countOf(names, /^model\.layers\.(\d+)\./);
+  return {
+    kind: "text-encoder",
+    network: `Qwen2.5${hasVision ? "-VL" : ""} text encoder, ${layers} layers of ${query.shape[1]}`,
+    hasVision,
+    notes: hasVision ? [] : ["has no vision weights: it cannot see pictures"],
+  };
+}
+
+function vaeFacts(checkpoint: Checkpoint): Facts | undefined {
+  const { tensors } = publishedNames(checkpoint, "vae");
+  const latent = tensors.get("conv2.weight");
+  if (
+    !latent ||
+    !tensors.has("decoder.middle.0.residual.2.weight") ||
+    !tensors.has("encoder.downsamples.0.residual.2.weight")
+  )
+    return undefined;
+  const image = tensors.get("encoder.conv1.weight");
+  return {
+    kind: "vae",
+    network: `Qwen-Image VAE (the structure of Wan 2.1), ${latent.shape[1]} latent channels`,
+    notes: image?.shape[1] === 3 ? [] : [`takes pictures of ${image?.shape[1]} channels, 3 are wanted`],
+  };
+}
+
+function countOf(names: Iterable<string>, pattern: RegExp): number {
+  return new Set([...names].flatMap((name) => pattern.exec(name)?.[1] ?? [])).size;
+}
+
+// A config that is no JSON is a fault of its own, told when the file is run.
+function safeConfig(checkpoint: Checkpoint): Readonly<Record<string, unknown>> {
+  try {
+    return checkpointConfig(checkpoint);
+  } catch {
+    return {};
+  }
+}

@@ -1,0 +1,126 @@
+// Where model files may lie: folders that the user named, qedit's own, and those of other tools, each used in place.
+import { stat } from "node:fs/promises";
+import { homedir } from "node:os";
+import { basename, delimiter, dirname, join, resolve } from "node:path";
+import { folderFor } from "../../std/own-folders.js";
+import { readExtraPaths } from "./comfyui.js";
+
+/** A folder that is searched, and why. */
+export interface Place {
+  readonly folder: string;
+  /** For people: `--models-dir`, `QEDIT_MODELS`, `qedit`, `ComfyUI`, … */
+  readonly source: string;
+}
+
+/** Folders that are searched, and what kept others from being so. */
+export interface Places {
+  readonly places: readonly Place[];
+  readonly problems: readonly string[];
+}
+
+/** Folders that the user named on the command line, searched before all others. */
+export interface SearchOptions {
+  readonly modelsDirs?: readonly string[];
+}
+
+/** ComfyUI's names of the folders of a models directory, then A1111's and Forge's. */
+const CATEGORIES = [
+  "vae",
+  "text_encoders",
+  "clip",
+  "diffusion_models",
+  "unet",
+  "loras",
+  "checkpoints",
+  "VAE",
+  "text_encoder",
+  "Stable-diffusion",
+  "Lora",
+  "LyCORIS",
+];
+
+/** Where installers and guides put other tools, below the home folder. */
+const TOOLS: readonly (readonly [folder: string, source: string])[] = [
+  ["ComfyUI", "ComfyUI"],
+  ["comfy/ComfyUI", "ComfyUI"],
+  ["Documents/ComfyUI", "ComfyUI"],
+  ["stable-diffusion-webui", "A1111"],
+  ["stable-diffusion-webui-forge", "Forge"],
+  ["sd-webui-forge-neo", "Forge"],
+];
+
+/** Folders to search, in order: named ones, QEDIT_MODELS, qedit's own, then those of other tools that exist. */
+export async function modelPlaces({ modelsDirs = [] }: SearchOptions = {}): Promise<Places> {
+  const tools = TOOLS.map(([folder, source]) => ({ folder: join(homedir(), folder), source }));
+  const places: Place[] = [...namedPlaces({ modelsDirs }), ...(await keep(tools, ({ folder }) => isFolder(folder)))];
+  const problems: string[] = [];
+  for (const { file, source } of extraPathFiles(places)) {
+    const { folders, problem } = await readExtraPaths(file);
+    places.push(...folders.map((folder) => ({ folder, source })));
+    if (problem !== undefined) problems.push(problem);
+  }
+  return {
+    places: places.filter(({ folder }, index) => places.findIndex((other) => other.folder === folder) === index),
+    problems,
+  };
+}
+
+/** Folders that the user named, and qedit's own; the ones that a message about a missing file lists. */
+export function namedPlaces({ modelsDirs = [] }: SearchOptions = {}): Place[] {
+  const variable = (process.env["QEDIT_MODELS"] ?? "").split(delimiter).filter((folder) => folder !== "");
+  return [
+    ...modelsDirs.map((folder) => ({ folder: resolve(folder), source: "--models-dir" })),
+    ...variable.map((folder) => ({ folder: resolve(folder), source: "QEDIT_MODELS" })),
+    { folder: ownModelsFolder(), source: "qedit" },
+  ];
+}
+
+/** Folders below a place in which a file of a plain name may lie, the place itself first. */
+export function subfolders({ folder }: Place): string[] {
+  const roots = [folder, join(folder, "models")];
+  return roots.flatMap((root) => [root, ...CATEGORIES.map((category) => join(root, category))]);
+}
+
+/** Where `models pull` puts files unless told otherwise. */
+export function ownModelsFolder(): string {
+  return join(folderFor("data"), "models");
+}
+
+// ComfyUI reads extra_model_paths.yaml of its own folder; its desktop application keeps one among its settings.
+function extraPathFiles(places: readonly Place[]): { file: string; source: string }[] {
+  const folders = places.flatMap(({ folder }) => (basename(folder) === "models" ? [dirname(folder)] : [folder]));
+  const settings = {
+    win32: process.env["APPDATA"] ?? join(homedir(), "AppData", "Roaming"),
+    darwin: join(homedir(), "Library", "Application Support"),
+  };
+  const desktop = join(
+    settings[process.platform as keyof typeof settings] ??
+      (process.env["XDG_CONFIG_HOME"] || join(homedir(), ".config")),
+    "ComfyUI",
+  );
+  return [
+    ...folders.map((folder) => ({ file: join(folder, "extra_model_paths.yaml"), source: "extra_model_paths.yaml" })),
+    { file: join(desktop, "extra_models_config.yaml"), source: "ComfyUI's settings" },
+  ];
+}
+
+/** Claims that a folder of this path exists. */
+export async function isFolder(path: string): Promise<boolean> {
+  return stat(path).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
+}
+
+/** Claims that a file of this path exists, a link to one included. */
+export async function isFile(path: string): Promise<boolean> {
+  return stat(path).then(
+    (found) => found.isFile(),
+    () => false,
+  );
+}
+
+async function keep<T>(list: readonly T[], wanted: (item: T) => Promise<boolean>): Promise<T[]> {
+  const claims = await Promise.all(list.map(wanted));
+  return list.filter((_, index) => claims[index]);
+}

@@ -1,0 +1,121 @@
+// `models verify`: whether files are whole, are what they are named, and have the published hash.
+import { stat } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { openCheckpoint, openPart } from "../../checkpoint/open.js";
+import type { ModelPart } from "../../checkpoint/published-names.js";
+import { hashFile } from "../download/hash.js";
+import { readReceipt } from "../download/receipt.js";
+import { FILE_ROLES, type FileRole, type PublishedFile, publishedModel, readCatalog } from "../published/models.js";
+import type { Finder } from "./find.js";
+import { type Identity, identify, type NetworkKind } from "./identify.js";
+import { isFolder } from "./model-folders.js";
+
+/** A file to verify: what was published, and where it lies. */
+export interface VerifyItem {
+  /** Undefined for files that the catalogue does not have. */
+  readonly file: PublishedFile | undefined;
+  readonly kind: NetworkKind | undefined;
+  readonly path: string | undefined;
+}
+
+/** What came of a check. `problem` is undefined when there is none. */
+export interface Verified {
+  readonly file: string;
+  readonly path: string | undefined;
+  readonly identity?: Identity;
+  readonly sha256?: string;
+  /** What the hash was compared with. */
+  readonly compared: "published" | "download" | "nothing";
+  readonly problem?: string;
+}
+
+const KIND: Readonly<Record<FileRole, NetworkKind>> = {
+  vae: "vae",
+  textEncoder: "text-encoder",
+  transformer: "transformer",
+};
+
+const PART: Partial<Record<NetworkKind, ModelPart>> = {
+  vae: "vae",
+  "text-encoder": "text_encoder",
+  transformer: "transformer",
+};
+
+/** The files of a model: its three parts, and those of its LoRAs that are on disk. */
+export async function filesOf(name: string | undefined, find: Finder): Promise<VerifyItem[]> {
+  const { files, loras } = await publishedModel(name);
+  const parts = FILE_ROLES.map(async (role) => ({
+    file: files[role],
+    kind: KIND[role],
+    path: await find(files[role]),
+  }));
+  const extras = Object.values(loras).map(async (file) => ({ file, kind: "lora" as const, path: await find(file) }));
+  return [...(await Promise.all(parts)), ...(await Promise.all(extras)).filter(({ path }) => path !== undefined)];
+}
+
+/** What lies at a path: a file, a folder with one checkpoint, or a model's folder with one for each part. */
+export async function filesAt(path: string): Promise<VerifyItem[]> {
+  const folders = FILE_ROLES.map((role) => ({ kind: KIND[role], path: join(path, PART[KIND[role]]!) }));
+  const parts = await Promise.all(
+    folders.map(async (part) => ((await isFolder(part.path)) ? [{ file: undefined, ...part }] : [])),
+  );
+  return parts.flat().length > 0 ? parts.flat() : [await fileAt(path)];
+}
+
+// The catalogue's file, if one is published under this name.
+async function fileAt(path: string): Promise<VerifyItem> {
+  const { models } = await readCatalog();
+  for (const { files, loras } of models.values()) {
+    const role = FILE_ROLES.find((each) => files[each].file === basename(path));
+    if (role !== undefined) return { file: files[role], kind: KIND[role], path };
+    const lora = Object.values(loras).find(({ file }) => file === basename(path));
+    if (lora !== undefined) return { file: lora, kind: "lora", path };
+  }
+  return { file: undefined, kind: undefined, path };
+}
+
+/** Checks one file: header, network, length and hash; `onProgress` hears of the bytes hashed. */
+export async function verifyFile(
+  { file, kind, path }: VerifyItem,
+  options: { signal: AbortSignal; onProgress?: (done: number, total: number) => void },
+): Promise<Verified> {
+  const name = file?.file ?? basename(path ?? "");
+  const bad = (problem: string, more: Partial<Verified> = {}): Verified => ({
+    file: name,
+    path,
+    compared: "nothing",
+    ...more,
+    problem,
+  });
+  if (path === undefined) return bad("it is not on disk");
+  const header = await readHeader(path, kind).catch((error: unknown) => {
+    if (error instanceof Error) return error.message;
+    throw error;
+  });
+  if (typeof header === "string") return bad(header);
+  if (kind !== undefined && header.kind !== kind)
+    return bad(`a ${kind} is wanted, it is ${header.kind === "other" ? "of another model" : `a ${header.kind}`}`, {
+      identity: header,
+    });
+  const found = await stat(path);
+  if (found.isDirectory() || path.endsWith(".json")) return { file: name, path, identity: header, compared: "nothing" };
+  if (file !== undefined && found.size !== file.bytes) {
+    return bad(
+      `it has ${found.size} bytes, ${file.bytes} were published: another release of the file, or a damaged one`,
+      { identity: header },
+    );
+  }
+  const { onProgress = () => {}, signal } = options;
+  const sha256 = await hashFile(path, { signal, onProgress: (done) => onProgress(done, found.size) });
+  const receipt = file?.sha256 === undefined ? await readReceipt(path) : undefined;
+  const wanted = file?.sha256 ?? receipt?.sha256;
+  const compared = file?.sha256 !== undefined ? "published" : receipt !== undefined ? "download" : "nothing";
+  if (wanted !== undefined && wanted !== sha256)
+    return bad(`its SHA-256 is ${sha256}, ${wanted} is wanted`, { identity: header, sha256, compared });
+  return { file: name, path, identity: header, sha256, compared };
+}
+
+async function readHeader(path: string, kind: NetworkKind | undefined): Promise<Identity> {
+  const part = kind === undefined ? undefined : PART[kind];
+  return identify(part === undefined ? await openCheckpoint(path) : await openPart(path, part));
+}

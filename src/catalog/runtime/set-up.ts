@@ -1,0 +1,233 @@
+// Getting the CUDA provider of the installed release into qedit's own folder, and out of it again. node_modules is never written to.
+import { constants } from "node:fs";
+import { copyFile, mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { type Problem, platformProblem } from "../../engine/cuda/inspect-cuda.js";
+import { inspectLibraries } from "../../engine/cuda/libraries.js";
+import { CORE_FILE, installedRelease, providerFolder, type Release } from "../../engine/cuda/release.js";
+import { tryDevice } from "../../engine/device.js";
+import { QeditError } from "../../std/errors.js";
+import type { Emit } from "../../std/events.js";
+import { ioFailure } from "../../std/files.js";
+import { download } from "./download-package.js";
+import { candidates, type Source, type SourceChoice } from "./sources.js";
+import { unpackProvider } from "./unpack.js";
+import { findWheels, installWheels, type Wheel } from "./wheels.js";
+
+/** What the user asked for. */
+export interface SetupChoice extends SourceChoice {
+  /** Claims that a provider that is there already is replaced. */
+  readonly force: boolean;
+  /** Claims that NVIDIA's libraries which are nowhere on this machine are fetched too. */
+  readonly libraries: boolean;
+  readonly dryRun: boolean;
+}
+
+/** Who watches, and who may stop it. */
+export interface SetupContext {
+  readonly emit: Emit;
+  readonly signal: AbortSignal;
+}
+
+/** What setup did, or with a dry run would do. */
+export interface SetupReport {
+  readonly action: "installed" | "present" | "would install" | "removed" | "would remove" | "absent";
+  readonly version: string;
+  readonly folder: string;
+  /** Where the provider came from, and of a download the URL, the bytes and the hash. */
+  readonly source?: string;
+  readonly url?: string;
+  readonly bytes?: number;
+  readonly sha256?: string;
+  /** Packages of NVIDIA's libraries. */
+  readonly libraries?: readonly Wheel[];
+  /** Of the session that was opened at the end: whether it worked, its seconds, and what was in the way. */
+  readonly works?: boolean;
+  readonly seconds?: number | undefined;
+  readonly problems?: readonly Problem[];
+}
+
+/** Installs the provider unless it is there, then opens a session with it. Throws QEDIT_E_DEVICE where there is no CUDA, QEDIT_E_NETWORK and QEDIT_E_IO. */
+export async function setUp(choice: SetupChoice, context: SetupContext): Promise<SetupReport> {
+  const release = installedRelease();
+  const problem = platformProblem(release);
+  if (problem) throw new QeditError("QEDIT_E_DEVICE", `Cannot set up CUDA: ${problem.text}`, { hint: problem.remedy });
+  const { version, ownFolder } = release;
+  const sources = await candidates(version, choice);
+  const present = await providerFolder(release);
+  const isKept = present !== undefined && !choice.force;
+  const found = isKept ? undefined : await firstSource(sources, context);
+  if (choice.dryRun) return { ...plan(found, release, present), ...(await libraryPlan(choice, present, context)) };
+  const unlock = await lock(dirname(ownFolder));
+  try {
+    const done = found
+      ? {
+          action: "installed" as const,
+          folder: ownFolder,
+          source: found.label,
+          ...(await install(found, release, context)),
+        }
+      : { action: "present" as const, folder: present! };
+    const wheels = await libraryPlan(choice, done.folder, context);
+    if (wheels.libraries) await installWheels(wheels.libraries, { folder: downloadsOf(release), ...context });
+    await rm(downloadsOf(release), { recursive: true, force: true });
+    return { version, ...done, ...wheels, ...(await session(context)) };
+  } finally {
+    await unlock();
+  }
+}
+
+function plan(found: Source | undefined, { version, ownFolder }: Release, present: string | undefined): SetupReport {
+  if (!found) return { action: "present", version, folder: present! };
+  return {
+    action: "would install",
+    version,
+    folder: ownFolder,
+    source: found.label,
+    ...("download" in found ? { url: found.download.url } : {}),
+  };
+}
+
+// The wheels that hold what is missing; a library that is somewhere is used where it lies.
+async function libraryPlan(
+  { libraries }: SetupChoice,
+  provider: string | undefined,
+  { emit, signal }: SetupContext,
+): Promise<Pick<SetupReport, "libraries">> {
+  if (!libraries) return {};
+  emit({ kind: "activity", text: "looking at NVIDIA's libraries" });
+  const { missing, unused } = await inspectLibraries(provider);
+  // cuDNN compiles some kernels with nvrtc, if it is there.
+  const wanted =
+    missing.length === 0 ? [] : [...missing, ...unused.filter(({ soname }) => soname.startsWith("libnvrtc"))];
+  return {
+    libraries: await findWheels(
+      wanted.map(({ soname }) => soname),
+      signal,
+    ),
+  };
+}
+
+/** Removes what setup installed, whatever release it was for, and what downloads left. */
+export async function removeRuntime(dryRun: boolean): Promise<SetupReport> {
+  const { version, ownFolder } = installedRelease();
+  const folder = dirname(ownFolder);
+  const things = await readdir(folder).catch(() => []);
+  if (things.length === 0) return { action: "absent", version, folder };
+  if (dryRun) return { action: "would remove", version, folder };
+  const unlock = await lock(folder);
+  try {
+    await rm(folder, { recursive: true, force: true });
+  } catch (error) {
+    throw ioFailure("write", folder, error);
+  } finally {
+    await unlock();
+  }
+  return { action: "removed", version, folder };
+}
+
+// A source that answers: those after the first are tried only when the network keeps one away.
+async function firstSource(
+  sources: Awaited<ReturnType<typeof candidates>>,
+  { emit, signal }: SetupContext,
+): Promise<Source> {
+  const failures: QeditError[] = [];
+  for (const [index, { label, find }] of sources.entries()) {
+    emit({ kind: "activity", text: `looking at ${label}` });
+    try {
+      return await find(signal);
+    } catch (error) {
+      if (!(error instanceof QeditError) || error.code !== "QEDIT_E_NETWORK") throw error;
+      failures.push(error);
+      const next = sources[index + 1];
+      if (next) emit({ kind: "note", text: `${error.message}; taking ${next.label} instead of ${label}` });
+    }
+  }
+  throw failures[0]!;
+}
+
+function downloadsOf({ ownFolder }: Release): string {
+  return join(dirname(ownFolder), "downloads");
+}
+
+async function install(
+  source: Source,
+  release: Release,
+  { emit, signal }: SetupContext,
+): Promise<Pick<SetupReport, "url" | "bytes" | "sha256">> {
+  const { folder, ownFolder, version } = release;
+  const staging = `${ownFolder}.${process.pid}.new`;
+  try {
+    await rm(staging, { recursive: true, force: true });
+    await mkdir(staging, { recursive: true });
+    const fetched =
+      "download" in source
+        ? await download(source.download, { folder: downloadsOf(release), emit, signal })
+        : undefined;
+    emit({ kind: "activity", text: `unpacking ${source.label}` });
+    await unpackProvider(fetched?.path ?? (source as { path: string }).path, staging, version);
+    // ONNX Runtime looks for its providers beside itself, so it comes along; where the file system can, as a clone that takes no space.
+    await copyFile(join(folder, CORE_FILE), join(staging, CORE_FILE), constants.COPYFILE_FICLONE);
+    await rm(ownFolder, { recursive: true, force: true });
+    await rename(staging, ownFolder);
+    return "download" in source ? { url: source.download.url, bytes: fetched!.bytes, sha256: fetched!.sha256 } : {};
+  } catch (error) {
+    if (error instanceof QeditError || signal.aborted) throw error;
+    throw ioFailure("write", ownFolder, error);
+  } finally {
+    await rm(staging, { recursive: true, force: true });
+  }
+}
+
+async function session({ emit }: SetupContext): Promise<Pick<SetupReport, "works" | "seconds" | "problems">> {
+  emit({ kind: "activity", text: "opening a session on cuda:0" });
+  const { works, seconds, problems } = await tryDevice("cuda");
+  return { works, seconds, problems };
+}
+
+// One setup at a time: two would write the same part of a download.
+async function lock(folder: string): Promise<() => Promise<void>> {
+  const path = join(dirname(folder), ".runtime.lock");
+  try {
+    await mkdir(folder, { recursive: true });
+    for (;;) {
+      const file = await open(path, "wx").catch((error: NodeJS.ErrnoException) =>
+        error.code === "EEXIST" ? undefined : Promise.reject(error),
+      );
+      if (file) {
+        await file.writeFile(String(process.pid));
+        await file.close();
+        return () => rm(path, { force: true });
+      }
+      await refuseIfAlive(path);
+      await rm(path, { force: true });
+    }
+  } catch (error) {
+    if (error instanceof QeditError) throw error;
+    const { message } = ioFailure("write", folder, error);
+    throw new QeditError("QEDIT_E_IO", message, {
+      cause: error,
+      hint: "Set QEDIT_HOME to a folder that can be written",
+    });
+  }
+}
+
+async function refuseIfAlive(path: string): Promise<void> {
+  const holder = Number(await readFile(path, "utf8").catch(() => ""));
+  const { mtimeMs } = await stat(path).catch(() => ({ mtimeMs: 0 }));
+  // A lock without a number is being written just now, or was left by a crash.
+  const isAlive = holder > 0 ? runs(holder) : Date.now() - mtimeMs < 1000;
+  if (isAlive)
+    throw new QeditError("QEDIT_E_IO", `Cannot set up now: another qedit setup is at it (process ${holder})`, {
+      hint: "Wait until it is done",
+    });
+}
+
+function runs(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}

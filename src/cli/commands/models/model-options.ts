@@ -1,0 +1,55 @@
+// Options and words that the verbs of `qedit models` share.
+
+import { bytesText } from "../../../catalog/download/disk.js";
+import type { Identity } from "../../../catalog/local/identify.js";
+import { flag, repeated } from "../../../stages/option.js";
+
+/** Folders that are searched before all others. */
+export const modelsDir = repeated({
+  flags: "--models-dir <folder>",
+  summary: "look here first, as a ComfyUI folder or any other; repeatable",
+  group: "Models",
+});
+
+/** Yes to every question. */
+export const yes = flag({ flags: "-y, --yes", summary: "do not ask", group: "Output", isPerCall: true });
+
+/** Nothing is changed. */
+export const dryRun = flag({
+  flags: "-n, --dry-run",
+  summary: "say what would be done, and do nothing",
+  group: "Output",
+  isPerCall: true,
+});
+
+/** Columns of text, padded to a table; the last is not padded. */
+export function table(rows: readonly (readonly string[])[]): string[] {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
+  return rows.map((row) =>
+    row.map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd(widths[column]!))).join("  "),
+  );
+}
+
+/** What a file is, in one line: `Qwen2.5-VL text encoder, 28 layers of 3584; fp8, scaled`. */
+export function identityText({ network, dtype, dtypes, isScaled, lora, hasVision, notes }: Identity): string {
+  const types: Readonly<Record<string, string>> = {
+    F8_E4M3: "fp8 e4m3",
+    F8_E5M2: "fp8 e5m2",
+    BF16: "bf16",
+    F16: "fp16",
+    F32: "fp32",
+  };
+  const stored = `${types[dtype] ?? dtype}${isScaled ? " scaled" : ""}${dtypes.length > 1 ? " (mixed)" : ""}`;
+  const details = [
+    network,
+    ...(lora ? [`rank ${lora.ranks.join(", ")}, ${lora.modules} modules, layout ${lora.layout}`] : []),
+    stored,
+    ...(hasVision === undefined ? [] : [hasVision ? "with vision" : "without vision"]),
+  ];
+  return [details.join(", "), ...notes].join("; ");
+}
+
+/** A length for people, with the exact bytes where they matter. */
+export function exactBytes(bytes: number): string {
+  return `${bytesText(bytes)} (${bytes.toLocaleString("en-GB")} bytes)`;
+}

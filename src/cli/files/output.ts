@@ -1,0 +1,82 @@
+// Where results go: a file that must be free, or stdout for bytes. Looked at before minutes are spent on making them.
+import { constants } from "node:fs";
+import { access, stat } from "node:fs/promises";
+import { dirname, resolve } from "node:path";
+import { type Artifact, encodeArtifact, recordPath, writeArtifact } from "../../artifacts/artifact.js";
+import { QeditError } from "../../std/errors.js";
+import { existsAlready, ioFailure, writeFileAtomically } from "../../std/files.js";
+import type { Terminal } from "../render/terminal.js";
+
+/** The name that stands for stdout, and for stdin where something is read. */
+export const STREAM = "-";
+
+/** Whether files that are there may be replaced. */
+export interface Overwriting {
+  readonly force: boolean;
+}
+
+/** Throws what would keep a result from being written at its end: QEDIT_E_EXISTS, QEDIT_E_IO, or QEDIT_E_USAGE for bytes on a terminal. */
+export async function checkOutput(
+  path: string,
+  { force }: Overwriting,
+  { settings }: Pick<Terminal, "settings">,
+): Promise<void> {
+  if (path !== STREAM) return refuseUnwritable(path, force);
+  if (settings.json)
+    throw new QeditError("QEDIT_E_USAGE", "Cannot print JSON and the result on stdout at once", {
+      hint: "Leave out --json, or name a file: -o FILE",
+    });
+  if (process.stdout.isTTY)
+    throw new QeditError("QEDIT_E_USAGE", "Cannot write bytes to a terminal", {
+      hint: "Redirect them, as in `… > out.png`, or name a file: -o FILE",
+    });
+}
+
+/** checkOutput for an artifact, which has a record beside it. */
+export async function checkArtifactOutput(
+  path: string,
+  overwriting: Overwriting,
+  terminal: Pick<Terminal, "settings">,
+): Promise<void> {
+  await checkOutput(path, overwriting, terminal);
+  if (path !== STREAM) await checkOutput(recordPath(path), overwriting, terminal);
+}
+
+/** Writes the bytes of a result to its file or to stdout. Throws QEDIT_E_EXISTS, QEDIT_E_IO. */
+export async function writeOutput(
+  path: string,
+  bytes: Uint8Array,
+  { force, terminal }: Overwriting & { terminal: Terminal },
+): Promise<void> {
+  if (path === STREAM) await terminal.write(bytes);
+  else await writeFileAtomically(path, bytes, { overwrite: force });
+}
+
+/** Writes an artifact with its record to a file, or alone to stdout. */
+export async function writeArtifactOutput(
+  path: string,
+  artifact: Artifact,
+  { force, terminal }: Overwriting & { terminal: Terminal },
+): Promise<void> {
+  if (path === STREAM) await terminal.write(encodeArtifact(artifact));
+  else await writeArtifact(path, artifact, { overwrite: force });
+}
+
+async function refuseUnwritable(path: string, force: boolean): Promise<void> {
+  const found = await stat(path).catch(() => undefined);
+  if (found?.isDirectory())
+    throw new QeditError("QEDIT_E_IO", `Cannot write ${path}: it is a folder`, {
+      hint: `Name a file: -o ${path}/out.png`,
+    });
+  // Devices and pipes are there to be written to.
+  if (found && !found.isFile()) return;
+  if (found && !force) throw existsAlready(path);
+  let folder = dirname(resolve(path));
+  while (!(await stat(folder).catch(() => undefined)) && dirname(folder) !== folder) folder = dirname(folder);
+  try {
+    if (!(await stat(folder)).isDirectory()) throw Object.assign(new Error("not a folder"), { code: "ENOTDIR" });
+    await access(folder, constants.W_OK);
+  } catch (error) {
+    throw ioFailure("write", path, error);
+  }
+}

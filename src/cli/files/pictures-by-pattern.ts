@@ -1,0 +1,92 @@
+// The pictures that files, folders and patterns name. Patterns are read by qedit itself, so that they mean the same in every shell.
+import { readdir, stat } from "node:fs/promises";
+import { basename, dirname, extname, join, relative, resolve, sep } from "node:path";
+import { QeditError } from "../../std/errors.js";
+
+/** A picture to edit, and where it lies below the folder or the fixed part of the pattern that named it. */
+export interface FoundPicture {
+  readonly path: string;
+  /** `a/b` for photos/a/b/cat.jpg of the pattern photos/**; empty for a file that was named itself. */
+  readonly below: string;
+  /** Claims that the user wrote this very path. */
+  readonly isNamed: boolean;
+}
+
+/** Endings of the files that patterns and folders mean; a file that is named itself may have any. */
+const PICTURE = /\.(jpe?g|png|webp|gif|tiff?|avif)$/i;
+
+/** Gives each picture once, in the order of the arguments, those of one pattern by name. Throws QEDIT_E_USAGE for an argument that names none. */
+export async function picturesOf(args: readonly string[]): Promise<FoundPicture[]> {
+  const found = new Map<string, FoundPicture>();
+  for (const arg of args) {
+    for (const picture of await picturesOfOne(arg)) {
+      const key = resolve(picture.path);
+      const before = found.get(key);
+      if (!before || (picture.isNamed && !before.isNamed)) found.set(key, picture);
+    }
+  }
+  return [...found.values()];
+}
+
+async function picturesOfOne(arg: string): Promise<FoundPicture[]> {
+  // What exists is meant as it is: names may hold brackets and stars.
+  const there = await stat(arg).catch(() => undefined);
+  if (there?.isDirectory()) return picturesIn(arg);
+  if (there) return [{ path: arg, below: "", isNamed: true }];
+  const { glob, isDynamicPattern } = await import("tinyglobby");
+  if (!isDynamicPattern(arg))
+    throw new QeditError("QEDIT_E_IMAGE", `Cannot read ${arg}: there is no such file`, {
+      hint: "Check the path of the picture",
+    });
+  const matched = await glob(arg.split(sep).join("/"), { expandDirectories: false, dot: false, onlyFiles: true });
+  const base = fixedPart(arg);
+  const pictures = matched.filter((path) => PICTURE.test(path)).sort(byName);
+  if (pictures.length === 0) {
+    const others =
+      matched.length === 0
+        ? ""
+        : ` (${matched.length} ${matched.length === 1 ? "file matches" : "files match"}, with other endings)`;
+    throw new QeditError("QEDIT_E_USAGE", `No picture matches ${arg}${others}`, {
+      hint: `Look with \`ls ${dirname(arg)}\`; ** goes into folders, as in 'photos/**/*.jpg'`,
+    });
+  }
+  return pictures.map((path) => ({ path, below: inside(base, dirname(path)), isNamed: false }));
+}
+
+async function picturesIn(folder: string): Promise<FoundPicture[]> {
+  const names = (await readdir(folder, { withFileTypes: true })).filter(
+    (each) => !each.isDirectory() && PICTURE.test(each.name) && !each.name.startsWith("."),
+  );
+  if (names.length === 0)
+    throw new QeditError("QEDIT_E_USAGE", `No picture lies in the folder ${folder}`, {
+      hint: `Go into its folders with '${join(folder, "**/*.jpg")}'`,
+    });
+  return names
+    .map(({ name }) => ({ path: join(folder, name), below: "", isNamed: false }))
+    .sort((a, b) => byName(a.path, b.path));
+}
+
+// The folders before the first part that is a pattern.
+function fixedPart(pattern: string): string {
+  const parts = dirname(pattern).split(/[/\\]/);
+  const first = parts.findIndex((part) => /[*?[\]{}()!+@]/.test(part));
+  return (first < 0 ? parts : parts.slice(0, first)).join("/") || (pattern.startsWith("/") ? "/" : ".");
+}
+
+function inside(base: string, folder: string): string {
+  const path = relative(base, folder);
+  return path.startsWith("..") ? "" : path;
+}
+
+// cat2 before cat10.
+function byName(a: string, b: string): number {
+  return a.localeCompare(b, "en", { numeric: true }) || (a < b ? -1 : 1);
+}
+
+/** Claims that a picture looks like the result of an edit: it is called NAME-edit, and a picture NAME lies beside it. */
+export async function looksEdited(path: string): Promise<boolean> {
+  const stem = /^(.+)-edit(-\d{4,})?$/.exec(basename(path, extname(path)))?.[1];
+  if (stem === undefined) return false;
+  const names = await readdir(dirname(path)).catch(() => []);
+  return names.some((name) => PICTURE.test(name) && basename(name, extname(name)) === stem);
+}

@@ -1,0 +1,54 @@
+// --sheet: the pictures of a call on one contact sheet, each beside the one it was made of.
+import type { FloatImage, Image } from "../../image/image.js";
+import { encodePicture, formatOf } from "../../image/io/write.js";
+import { contactSheet, type SheetCell, sheetCell } from "../../image/sheet/contact-sheet.js";
+import { text } from "../../stages/option.js";
+import type { Terminal } from "../render/terminal.js";
+import { checkOutput, type Overwriting, writeOutput } from "./output.js";
+
+/** The option that names the sheet's file. */
+export const sheet = text({
+  flags: "--sheet <file>",
+  summary: "all pictures on one labelled contact sheet, the original first",
+  group: "Output",
+  isPerCall: true,
+});
+
+/** A sheet that is filled as pictures come. */
+export interface Sheet {
+  /** Adds pictures that stay together, with their labels; groups are ordered by `place`. */
+  readonly add: (
+    place: number,
+    pictures: readonly (readonly [label: string, picture: Image | FloatImage])[],
+  ) => Promise<void>;
+  /** Writes the file if any picture came, and gives its path. */
+  readonly write: () => Promise<string | undefined>;
+}
+
+/** Opens the sheet of a call; undefined when none was asked for. Throws what would keep it from being written: QEDIT_E_USAGE, QEDIT_E_EXISTS, QEDIT_E_IO. */
+export async function openSheet(
+  path: string | undefined,
+  overwriting: Overwriting,
+  terminal: Terminal,
+): Promise<Sheet | undefined> {
+  if (path === undefined) return undefined;
+  const format = formatOf(path);
+  await checkOutput(path, overwriting, terminal);
+  const groups = new Map<number, readonly SheetCell[]>();
+  return {
+    async add(place, pictures) {
+      groups.set(place, await Promise.all(pictures.map(([label, picture]) => sheetCell(label, picture))));
+    },
+    async write() {
+      if (groups.size === 0) return undefined;
+      const ordered = [...groups].sort(([a], [b]) => a - b).map(([, cells]) => cells);
+      // Pairs stay in one row; an original alone, as of several seeds, binds nothing.
+      const inRow = ordered.every((cells) => cells.length === ordered[0]!.length) ? ordered[0]!.length : 1;
+      await writeOutput(path, await encodePicture(contactSheet(ordered.flat(), { inRow }), { format }), {
+        force: overwriting.force,
+        terminal,
+      });
+      return path;
+    },
+  };
+}

@@ -1,0 +1,149 @@
+// The jobs of a batch with every setting known, or why one is not; and which of them were done before.
+import { readFile, stat } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { cacheKey } from "../../artifacts/artifact-cache.js";
+import type { Journal } from "../../edit/journal.js";
+import { QeditError } from "../../std/errors.js";
+import type { Emit } from "../../std/events.js";
+import { fileHash } from "../../std/file-hash.js";
+import { folderFor } from "../../std/own-folders.js";
+import { STREAM } from "../files/output.js";
+import { picturePath } from "../files/picture-output.js";
+import { completeSettings, fileKey, type Given } from "../settings/settings.js";
+import { type RunSettings, resolveEdit, runOptions } from "./edit-job.js";
+import { type JobLine, jobName } from "./job-lines.js";
+
+/** A job that may be run. */
+export interface PlannedLine {
+  readonly line: number;
+  readonly index: number;
+  readonly name: string;
+  readonly images: readonly string[];
+  readonly settings: RunSettings;
+  readonly path: string;
+  /** Hash of everything that decides the result: settings, and size and time of the pictures that are read. */
+  readonly content: string;
+}
+
+/** A line that is no job, and why. */
+export interface FaultyLine {
+  readonly line: number;
+  readonly index: number;
+  readonly name: string;
+  readonly path: string | undefined;
+  readonly error: QeditError;
+}
+
+/** Settings that do not decide what the picture is. */
+const ASIDE: ReadonlySet<string> = new Set<keyof RunSettings>([
+  "output",
+  "force",
+  "keep",
+  "device",
+  "threads",
+  "noCache",
+  "cacheLimit",
+  "modelsDir",
+]);
+
+/** Plans jobs; what the command line gives holds where a job says nothing. */
+export async function planLines(
+  lines: readonly JobLine[],
+  defaults: ReadonlyMap<string, Given>,
+  emit: Emit,
+): Promise<(PlannedLine | FaultyLine)[]> {
+  const planned: (PlannedLine | FaultyLine)[] = [];
+  for (const each of lines) planned.push(await planLine(each, defaults, emit));
+  return planned;
+}
+
+/** Claims that a job can be run as far as its line says. */
+export function isPlanned(line: PlannedLine | FaultyLine): line is PlannedLine {
+  return "settings" in line;
+}
+
+async function planLine(
+  { line, index, images, given: own, fault }: JobLine,
+  defaults: ReadonlyMap<string, Given>,
+  emit: Emit,
+): Promise<PlannedLine | FaultyLine> {
+  const place = { line, index };
+  let path: string | undefined;
+  try {
+    if (fault) throw fault;
+    const given = new Map([...[...defaults].filter(([name]) => name in runOptions), ...own]);
+    const unresolved = completeSettings(runOptions, given);
+    if (given.get("prompt")?.value === STREAM || unresolved.output === STREAM)
+      throw new QeditError("QEDIT_E_USAGE", "A job can neither read stdin nor write to stdout", {
+        hint: "Name a file",
+      });
+    path = picturePath(unresolved, images[0]!, "-edit");
+    const settings = await resolveEdit({ table: runOptions, settings: unresolved, given, emit });
+    return { ...place, name: jobName(path), images, settings, path, content: await contentOf(settings, images) };
+  } catch (error) {
+    if (!(error instanceof QeditError)) throw error;
+    return { ...place, name: path === undefined ? `line ${line}` : jobName(path), path, error };
+  }
+}
+
+async function contentOf(settings: RunSettings, images: readonly string[]): Promise<string> {
+  const values = Object.entries(settings).filter(
+    ([name, value]) => name in runOptions && !ASIDE.has(name) && value !== undefined,
+  );
+  const named = values.map(
+    ([name, value]) =>
+      [
+        fileKey(runOptions[name as keyof typeof runOptions]),
+        typeof value === "bigint" ? String(value) : value,
+      ] as const,
+  );
+  const read = [...images, ...(settings.mask === undefined ? [] : [settings.mask])];
+  const files = await Promise.all(
+    read.map((path) =>
+      stat(path).then(
+        ({ size, mtimeMs }) => [resolve(path), size, mtimeMs],
+        () => [resolve(path)],
+      ),
+    ),
+  );
+  return cacheKey({ settings: Object.fromEntries(named.sort(([a], [b]) => (a < b ? -1 : 1))), files });
+}
+
+/** What is known of a job's result: made before and still there, ours to replace, or nothing. */
+export type Before = "done" | "changed" | "ours" | "nothing";
+
+/**
+ * What an earlier run left of a job. "done": this very job's result is in place. "changed": it was, and somebody changed the file since.
+ * "ours": the file is the result of an older form of the job.
+ */
+export async function before(
+  { path, content }: Pick<PlannedLine, "path" | "content">,
+  journal: Journal,
+): Promise<Before> {
+  const made = journal.made(resolve(path));
+  const found = made?.hash === undefined ? undefined : await stat(path).catch(() => undefined);
+  if (made === undefined || !found?.isFile()) return "nothing";
+  const hash = await fileHash(path);
+  if (made.content === content && hash === made.hash) return "done";
+  if (journal.hashes(resolve(path)).has(hash)) return "ours";
+  return made.content === content && made.state === "done" ? "changed" : "nothing";
+}
+
+/** Where the journal of a batch lies: by the path of its jobs, or for stdin by the folder it was called in. */
+export function journalPath(jobs: string): string {
+  return join(folderFor("state"), "batches", `${cacheKey({ jobs })}.jsonl`);
+}
+
+/** The text of a jobs file. Throws QEDIT_E_USAGE when there is none. */
+export async function readJobsFile(path: string): Promise<string> {
+  try {
+    return await readFile(path, "utf8");
+  } catch (cause) {
+    const reason =
+      (cause as NodeJS.ErrnoException).code === "ENOENT" ? "there is no such file" : (cause as Error).message;
+    throw new QeditError("QEDIT_E_USAGE", `Cannot read the jobs in ${path}: ${reason}`, {
+      hint: "Name a file with one job a line, or - for stdin",
+      cause,
+    });
+  }
+}

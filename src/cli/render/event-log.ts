@@ -1,0 +1,74 @@
+// Events as NDJSON, one object a line, on stderr or in a file: for programs that watch.
+
+import { once } from "node:events";
+import { createWriteStream, type WriteStream } from "node:fs";
+import type { ProgressEvent } from "../../std/events.js";
+import { ioFailure } from "../../std/files.js";
+
+/** Takes events until it is closed. */
+export interface EventLog {
+  readonly isStderr: boolean;
+  readonly emit: (event: ProgressEvent | ErrorEvent) => void;
+  readonly close: () => Promise<void>;
+}
+
+/** How a call failed; the last event of a call that did. */
+export interface ErrorEvent {
+  readonly kind: "error";
+  readonly code: string;
+  readonly message: string;
+  readonly hint: string | undefined;
+  readonly exit: number;
+}
+
+/** Opens `stderr` (also written `-`) or a file, which is emptied. Throws QEDIT_E_IO. */
+export async function openEventLog(where: string): Promise<EventLog> {
+  const isStderr = where === "stderr" || where === "-";
+  const stream: NodeJS.WritableStream = isStderr ? process.stderr : await openFile(where);
+  const progress = new Progress();
+  return {
+    isStderr,
+    emit: (event) => void stream.write(`${JSON.stringify(progress.complete(event))}\n`),
+    async close() {
+      if (isStderr || !(stream as WriteStream).writable) return;
+      stream.end();
+      await once(stream, "close");
+    },
+  };
+}
+
+async function openFile(path: string): Promise<WriteStream> {
+  const stream = createWriteStream(path);
+  try {
+    await once(stream, "open");
+  } catch (error) {
+    throw ioFailure("write", path, error);
+  }
+  // A disk that fills up while logging must not stop the edit that is logged.
+  stream.on("error", () => {});
+  return stream;
+}
+
+// Adds what a watcher would have to keep count of: the time, the stage, seconds left, memory.
+class Progress {
+  private stage: string | undefined;
+  private readonly started = performance.now();
+
+  complete(event: ProgressEvent | ErrorEvent): object {
+    if (event.kind === "start") this.stage = event.stage;
+    const { kind, ...rest } = event;
+    const left = event.kind === "step" ? { eta: round(event.seconds * (event.total - event.step)) } : {};
+    const at = {
+      event: kind,
+      time: new Date().toISOString(),
+      elapsed: round((performance.now() - this.started) / 1000),
+      stage: this.stage,
+    };
+    if (event.kind === "end") this.stage = undefined;
+    return { ...at, ...rest, ...left, memory: process.memoryUsage.rss() };
+  }
+}
+
+function round(seconds: number): number {
+  return Number(seconds.toFixed(3));
+}

@@ -1,0 +1,174 @@
+// Events as people see them, on stderr: a spinner for stages, a bar for steps; on anything but a terminal only lines that matter.
+import type { SingleBar } from "cli-progress";
+import type { Ora } from "ora";
+import type { Emit, ProgressEvent } from "../../std/events.js";
+import { hasMotion, type Style, type StyleChoice, styleFor } from "./style.js";
+
+/** How much is said: nothing, warnings, what matters, everything. */
+export type Level = "silent" | "quiet" | "normal" | "verbose";
+
+/** Takes events. */
+export interface Renderer {
+  readonly emit: Emit;
+  /** Clears what moves, so that something else can be printed; it comes back with the next event. */
+  readonly pause: () => void;
+  /** Ends what moves on the screen. */
+  readonly close: () => void;
+}
+
+/** Shows events, moving if stderr is a terminal. */
+export async function openRenderer({ level, choice }: { level: Level; choice: StyleChoice }): Promise<Renderer> {
+  const style = styleFor(process.stderr, choice);
+  const write = (line: string) => process.stderr.write(`${line}\n`);
+  let isJob = false;
+  const lines = (event: ProgressEvent) => {
+    if (event.kind === "job") isJob = event.state === "started";
+    return linesOf(event, { level, style, isJob });
+  };
+  if (level === "normal" || level === "verbose") {
+    if (hasMotion(process.stderr, choice)) return movingRenderer({ write, lines, style });
+  }
+  return { emit: (event) => lines(event).forEach(write), pause() {}, close() {} };
+}
+
+// What is a line of its own on any screen.
+function linesOf(
+  event: ProgressEvent,
+  { level, style, isJob }: { level: Level; style: Style; isJob: boolean },
+): readonly string[] {
+  if (level === "silent") return [];
+  if (event.kind === "warning") return [`${style.yellow("warning:")} ${event.text}`];
+  if (event.kind === "job" && event.state === "failed")
+    return [`${style.red("failed:")} ${event.job}${event.error ? `: ${event.error.message}` : ""}`];
+  if (level === "quiet") return [];
+  if (event.kind === "plan") return event.lines;
+  if (event.kind === "note" || event.kind === "drift") return [event.text];
+  // Jobs of a batch share results all the time.
+  if (event.kind === "cache" && event.action === "hit" && (!isJob || level === "verbose"))
+    return [`${event.stage}: taken from the cache`];
+  if (level === "normal") return [];
+  if (event.kind === "detail") return [style.dim(event.text)];
+  if (event.kind === "session")
+    return [
+      style.dim(
+        `${event.network}: session ${event.action}${event.action === "opened" ? ` in ${event.seconds.toFixed(2)} s` : ""}`,
+      ),
+    ];
+  if (event.kind === "end")
+    return [
+      style.dim(`${event.stage}: ${event.seconds.toFixed(2)} s, ${megabytes(process.memoryUsage.rss())} MB resident`),
+    ];
+  return [];
+}
+
+interface Screen {
+  readonly write: (line: string) => void;
+  readonly lines: (event: ProgressEvent) => readonly string[];
+  readonly style: Style;
+}
+
+const BAR = "  {what} [{bar}] {share} · {rate} · {left} left";
+
+async function movingRenderer({ write, lines, style }: Screen): Promise<Renderer> {
+  const [{ default: ora }, { default: cliProgress }] = await Promise.all([import("ora"), import("cli-progress")]);
+  const screen: { spinner: Ora | undefined; bar: SingleBar | undefined; text: string; job: string } = {
+    spinner: undefined,
+    bar: undefined,
+    text: "",
+    job: "",
+  };
+  const closeBar = () => {
+    screen.bar?.stop();
+    screen.bar = undefined;
+  };
+  const pause = () => {
+    closeBar();
+    screen.spinner?.stop();
+    screen.spinner = undefined;
+  };
+  const spin = (text: string) => {
+    screen.text = text;
+    const shown = screen.job === "" ? text : `${screen.job} · ${text}`;
+    if (screen.spinner) screen.spinner.text = shown;
+    // discardStdin stays off: a raw terminal would swallow Ctrl-C.
+    else
+      screen.spinner = ora({
+        text: shown,
+        stream: process.stderr,
+        discardStdin: false,
+        ...(style.color ? {} : { color: false as never }),
+      }).start();
+  };
+  const bar = (total: number, value: number, payload: object) => {
+    if (!screen.bar) {
+      screen.spinner?.stop();
+      screen.spinner = undefined;
+      screen.bar = new cliProgress.SingleBar(
+        { format: BAR, stream: process.stderr, barsize: 24, hideCursor: true, clearOnComplete: true },
+        cliProgress.Presets.shades_classic,
+      );
+      screen.bar.start(total, value, payload);
+    }
+    screen.bar.update(value, payload);
+  };
+  return {
+    pause,
+    close: pause,
+    emit(event) {
+      const text = lines(event);
+      if (text.length > 0) pause();
+      text.forEach(write);
+      if (event.kind === "job")
+        screen.job = event.state === "started" ? `${event.index}/${event.total} ${event.job}` : "";
+      if (event.kind === "start") spin(event.stage);
+      else if (event.kind === "activity") {
+        closeBar();
+        spin(event.text);
+      } else if (event.kind === "step") bar(event.total, event.step, stepPayload(event));
+      else if (event.kind === "transfer") transfer(event, { bar, spin });
+      else if (event.kind === "end") {
+        pause();
+        // Of many jobs each has a line of its own.
+        if (screen.job === "") write(`${style.green("✔")} ${event.stage} ${event.seconds.toFixed(1)} s`);
+      }
+    },
+  };
+}
+
+function stepPayload({ step, total, seconds }: Extract<ProgressEvent, { kind: "step" }>): object {
+  const known = step > 0;
+  return {
+    what: "sample",
+    share: `${step}/${total}`,
+    rate: known ? `${seconds.toFixed(2)} s/step` : "–",
+    left: known ? duration(seconds * (total - step)) : "–",
+  };
+}
+
+function transfer(
+  event: Extract<ProgressEvent, { kind: "transfer" }>,
+  { bar, spin }: { bar: (total: number, value: number, payload: object) => void; spin: (text: string) => void },
+): void {
+  const { name, bytes, total, bytesPerSecond } = event;
+  const rate = `${megabytes(bytesPerSecond)} MB/s`;
+  if (total === undefined) {
+    spin(`${name} ${megabytes(bytes)} MB · ${rate}`);
+    return;
+  }
+  bar(total, bytes, {
+    what: name,
+    share: `${megabytes(bytes)}/${megabytes(total)} MB`,
+    rate,
+    left: bytesPerSecond > 0 ? duration((total - bytes) / bytesPerSecond) : "–",
+  });
+}
+
+function duration(seconds: number): string {
+  if (seconds < 60) return `${seconds.toFixed(0)} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${(seconds % 60).toFixed(0)} s`;
+  return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
+}
+
+function megabytes(bytes: number): string {
+  return (bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0);
+}

@@ -1,0 +1,63 @@
+// The settings files: qedit.json in the folder or the nearest one above, and config.json of the user.
+import { readFile } from "node:fs/promises";
+import { dirname, join, resolve } from "node:path";
+import { QeditError } from "../../std/errors.js";
+import { ioFailure } from "../../std/files.js";
+import { folderFor } from "../../std/own-folders.js";
+
+/** Name of the project's file. */
+export const PROJECT_FILE = "qedit.json";
+
+/** A settings file that exists; a value under a command's name is that command's own section. */
+export interface ConfigFile {
+  readonly path: string;
+  readonly layer: "project file" | "user file";
+  readonly values: Readonly<Record<string, unknown>>;
+}
+
+/** Path of the user's file, whether it exists or not. */
+export function userFile(): string {
+  return join(folderFor("config"), "config.json");
+}
+
+/** The files that exist, the strongest first. Throws QEDIT_E_USAGE for one that is not a JSON object. */
+export async function readConfigFiles(folder = process.cwd()): Promise<ConfigFile[]> {
+  const files: ConfigFile[] = [];
+  const project = await nearest(folder);
+  if (project !== undefined) files.push({ ...project, layer: "project file" });
+  const user = await readJson(userFile());
+  if (user !== undefined) files.push({ path: userFile(), values: user, layer: "user file" });
+  return files;
+}
+
+async function nearest(folder: string): Promise<Omit<ConfigFile, "layer"> | undefined> {
+  for (let at = resolve(folder); ; at = dirname(at)) {
+    const path = join(at, PROJECT_FILE);
+    const values = await readJson(path);
+    if (values !== undefined) return { path, values };
+    if (dirname(at) === at) return undefined;
+  }
+}
+
+async function readJson(path: string): Promise<Record<string, unknown> | undefined> {
+  let text: string;
+  try {
+    text = await readFile(path, "utf8");
+  } catch (error) {
+    if (["ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "")) return undefined;
+    throw ioFailure("read", path, error);
+  }
+  try {
+    const values: unknown = JSON.parse(text);
+    if (typeof values === "object" && values !== null && !Array.isArray(values))
+      return values as Record<string, unknown>;
+  } catch (cause) {
+    throw new QeditError("QEDIT_E_USAGE", `Cannot read the settings in ${path}: ${(cause as Error).message}`, {
+      hint: 'It holds one JSON object, such as { "steps": 8 }',
+      cause,
+    });
+  }
+  throw new QeditError("QEDIT_E_USAGE", `Cannot read the settings in ${path}: it is not a JSON object`, {
+    hint: 'Write, for example, { "steps": 8 }',
+  });
+}

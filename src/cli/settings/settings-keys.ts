@@ -1,0 +1,83 @@
+// Which names settings files may use: the options of all commands, and the commands' names for sections of their own. The project's file
+// may have come with a folder from elsewhere: it may set parameters of an edit only.
+
+import type { Option, OptionTable } from "../../stages/option.js";
+import { closest } from "../../std/closest.js";
+import { QeditError } from "../../std/errors.js";
+import type { Command } from "../command.js";
+import { COMMANDS } from "../commands.js";
+import { outputOptions } from "./options.js";
+import { environmentKey, fileKey, isForProjects, isPerCall } from "./settings.js";
+import { type ConfigFile, userFile } from "./settings-files.js";
+
+/** Options by their name in files. */
+type Keys = ReadonlyMap<string, Option<unknown>>;
+
+/** Throws QEDIT_E_USAGE for the first name in a settings file that means nothing, or that a project's file may not set. Loads all commands, unless the given table knows every name. */
+export async function checkConfigKeys(files: readonly ConfigFile[], table: OptionTable): Promise<void> {
+  const own = keysOf({ ...table, ...outputOptions });
+  if (
+    files.every(({ layer, values }) =>
+      Object.keys(values).every((key) => own.has(key) && isAllowed(own.get(key)!, layer)),
+    )
+  )
+    return;
+  const sections = await allKeys();
+  const everywhere: Keys = new Map([...sections.values()].flatMap((keys) => [...keys]));
+  for (const { path, layer, values } of files) {
+    for (const [key, value] of Object.entries(values)) {
+      const section = sections.get(key);
+      if (section && typeof value === "object" && value !== null && !Array.isArray(value)) {
+        for (const name of Object.keys(value)) refuse(name, section, { where: `"${key}" in ${path}`, layer });
+      } else refuse(key, everywhere, { where: path, layer });
+    }
+  }
+}
+
+// The keys of each command by its path: "run", "models pull".
+async function allKeys(): Promise<Map<string, Keys>> {
+  const keys = new Map<string, Keys>();
+  const add = (path: string, command: Command): void => {
+    if (command.perform) keys.set(path, keysOf({ ...command.options, ...outputOptions }));
+    for (const [name, below] of Object.entries(command.commands ?? {})) add(`${path} ${name}`, below);
+  };
+  for (const { name, load } of COMMANDS) add(name, await load());
+  return keys;
+}
+
+function keysOf(table: OptionTable): Keys {
+  return new Map(
+    Object.values(table).flatMap((option) => (isPerCall(option) ? [] : [[fileKey(option), option] as const])),
+  );
+}
+
+function isAllowed(option: Option<unknown>, layer: ConfigFile["layer"]): boolean {
+  return layer === "user file" || isForProjects(option);
+}
+
+interface Place {
+  readonly where: string;
+  readonly layer: ConfigFile["layer"];
+}
+
+function refuse(key: string, known: Keys, { where, layer }: Place): void {
+  const option = known.get(key);
+  if (option === undefined) {
+    const near = closest(key, [...known.keys()]);
+    throw new QeditError(
+      "QEDIT_E_USAGE",
+      `Cannot use the setting "${key}" in ${where}: no command has it, or it can only be a flag`,
+      {
+        hint: near === undefined ? "`qedit config --explain` lists the settings" : `Did you mean "${near}"?`,
+      },
+    );
+  }
+  if (isAllowed(option, layer)) return;
+  throw new QeditError(
+    "QEDIT_E_USAGE",
+    `Cannot use the setting "${key}" in ${where}: a project's settings file may only set parameters of an edit`,
+    {
+      hint: `Remove it there; set it with --${key}, ${environmentKey(option)} or in ${userFile()}`,
+    },
+  );
+}

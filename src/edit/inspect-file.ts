@@ -1,0 +1,184 @@
+// What a file is: a picture with or without a recipe, an artifact, or a checkpoint. Weights and pixels are not read.
+import { open, stat } from "node:fs/promises";
+import type { Recipe } from "../artifacts/recipe.js";
+import { type Identity, identify } from "../catalog/local/identify.js";
+import { type Checkpoint, STORED_BYTES } from "../checkpoint/checkpoint.js";
+import { openCheckpoint } from "../checkpoint/open.js";
+import { checkpointIdentity } from "../checkpoint/safetensors/safetensors.js";
+import { type PictureText, pictureTexts } from "../image/io/description.js";
+import { readSize } from "../image/io/read.js";
+import { QeditError } from "../std/errors.js";
+import { ioFailure } from "../std/files.js";
+import { artifactRecipe, pictureBytes, recipeAmong } from "./recipe-of-file.js";
+
+/** A picture file. */
+export interface InspectedPicture {
+  readonly kind: "picture";
+  readonly file: string;
+  readonly bytes: number;
+  readonly format: string;
+  readonly width: number;
+  readonly height: number;
+  readonly recipe: Recipe | undefined;
+  /** Names of the texts that the file carries, and the tools that write such ones. */
+  readonly texts: readonly string[];
+  readonly tools: readonly string[];
+}
+
+/** A tensor file between stages. */
+export interface InspectedArtifact {
+  readonly kind: "artifact";
+  readonly file: string;
+  readonly bytes: number;
+  readonly artifact: string;
+  readonly version: string;
+  readonly tensors: Readonly<Record<string, string>>;
+  readonly recipe: Recipe | undefined;
+}
+
+/** A model file or LoRA. */
+export interface InspectedCheckpoint {
+  readonly kind: "checkpoint";
+  readonly file: string;
+  readonly bytes: number;
+  /** By which recipes know it. */
+  readonly identity: string;
+  readonly what: Identity;
+  readonly tensors: number;
+  /** Tensors and elements by stored type. */
+  readonly types: Readonly<Record<string, { readonly tensors: number; readonly parameters: number }>>;
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+/** What a file was found to be. */
+export type Inspected = InspectedPicture | InspectedArtifact | InspectedCheckpoint;
+
+/** First bytes of the pictures that can be read. */
+const PICTURES: readonly (readonly [format: string, pattern: RegExp])[] = [
+  ["png", /^\x89PNG\r\n\x1a\n/],
+  ["jpeg", /^\xff\xd8\xff/],
+  ["gif", /^GIF8[79]a/],
+  ["webp", /^RIFF[^]{4}WEBP/],
+  ["tiff", /^(II\*\0|MM\0\*|II\+\0|MM\0\+)/],
+  ["avif", /^[^]{4}ftyp(avif|avis|mif1)/],
+];
+
+/** Files that are read as tensors whatever they hold: by name, and by first bytes, those of formats that are refused with a reason among them. */
+const NAMES = /\.(safetensors|sft|json)$/i;
+const TENSORS = /^([^]{8}\{|PK\x03\x04|GGUF|\x80[\x02-\x05]|version https:)/;
+
+/** Looks at a file or at a folder of weights. Throws QEDIT_E_IMAGE, QEDIT_E_CHECKPOINT, QEDIT_E_MODEL_MISSING, QEDIT_E_IO. */
+export async function inspectFile(file: string): Promise<Inspected> {
+  const start = await firstBytes(file);
+  const format = PICTURES.find(([, pattern]) => pattern.test(start))?.[0];
+  if (format !== undefined) return inspectPicture(file, format);
+  if (start !== "" && !NAMES.test(file) && !TENSORS.test(start)) {
+    throw new QeditError("QEDIT_E_IMAGE", `Cannot tell what ${file} is: neither a picture nor a .safetensors file`, {
+      hint: "It shows PNG, JPEG, WebP, GIF, TIFF and AVIF pictures, tensor files and model files",
+    });
+  }
+  return inspectTensors(file);
+}
+
+async function inspectPicture(file: string, format: string): Promise<InspectedPicture> {
+  const bytes = await pictureBytes(file);
+  const { width, height } = await readSize(bytes, file);
+  const texts = pictureTexts(bytes);
+  return {
+    kind: "picture",
+    file,
+    bytes: bytes.length,
+    format,
+    width,
+    height,
+    recipe: recipeAmong(texts),
+    texts: [...new Set(texts.map(({ keyword }) => keyword))],
+    tools: toolsOf(texts),
+  };
+}
+
+/** Texts by which other tools say how a picture was made. */
+const TOOLS: readonly (readonly [tool: string, claims: (text: PictureText) => boolean])[] = [
+  [
+    "ComfyUI",
+    ({ keyword, text }) =>
+      ((keyword === "prompt" || keyword === "workflow") && text.startsWith("{")) ||
+      /^(prompt|workflow):\s*\{/i.test(text),
+  ],
+  [
+    "Stable Diffusion WebUI",
+    ({ keyword, text }) => keyword === "parameters" || (keyword === "UserComment" && /\bSteps: \d+, /.test(text)),
+  ],
+  ["InvokeAI", ({ keyword }) => keyword === "invokeai_metadata" || keyword === "sd-metadata"],
+  ["NovelAI", ({ keyword, text }) => keyword === "Software" && text.startsWith("NovelAI")],
+];
+
+function toolsOf(texts: readonly PictureText[]): string[] {
+  return TOOLS.filter(([, claims]) => texts.some(claims)).map(([tool]) => tool);
+}
+
+async function inspectTensors(file: string): Promise<InspectedArtifact | InspectedCheckpoint> {
+  const checkpoint = await openCheckpoint(file);
+  const bytes = [...new Set([...checkpoint.tensors.values()].map((stored) => stored.file))].map(
+    async (each) => (await stat(each)).size,
+  );
+  const facts = { file, bytes: (await Promise.all(bytes)).reduce((sum, size) => sum + size, 0) };
+  const { kind, version, qedit } = checkpoint.metadata;
+  if (kind !== undefined && version !== undefined && qedit !== undefined) {
+    const tensors = Object.fromEntries(
+      [...checkpoint.tensors].map(([name, { dtype, shape }]) => [name, `${dtype} [${shape.join(", ")}]`]),
+    );
+    return {
+      kind: "artifact",
+      ...facts,
+      artifact: kind,
+      version,
+      tensors,
+      recipe: artifactRecipe(checkpoint.metadata),
+    };
+  }
+  return {
+    kind: "checkpoint",
+    ...facts,
+    identity: await checkpointIdentity(checkpoint),
+    what: whatIs(checkpoint),
+    tensors: checkpoint.tensors.size,
+    types: typesOf(checkpoint),
+    metadata: checkpoint.metadata,
+  };
+}
+
+function whatIs(checkpoint: Checkpoint): Identity {
+  const what = identify(checkpoint);
+  if (what.kind !== "other" || !checkpoint.tensors.has("latent_tensor")) return what;
+  return { ...what, network: "a latent, as ComfyUI's SaveLatent writes it", notes: ["`qedit decode` takes it"] };
+}
+
+function typesOf({ tensors }: Checkpoint): InspectedCheckpoint["types"] {
+  const types: Record<string, { tensors: number; parameters: number }> = {};
+  for (const { dtype, length } of tensors.values()) {
+    const type = (types[dtype] ??= { tensors: 0, parameters: 0 });
+    type.tensors += 1;
+    type.parameters += length / STORED_BYTES[dtype];
+  }
+  return types;
+}
+
+// As latin1: a character is a byte. Empty for a folder.
+async function firstBytes(file: string): Promise<string> {
+  try {
+    const found = await stat(file);
+    if (found.isDirectory()) return "";
+    if (!found.isFile()) throw new QeditError("QEDIT_E_IMAGE", `Cannot inspect ${file}: it is not a regular file`);
+    const handle = await open(file);
+    try {
+      const { buffer, bytesRead } = await handle.read(Buffer.alloc(16), 0, 16, 0);
+      if (bytesRead > 0) return buffer.toString("latin1", 0, bytesRead);
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    throw ioFailure("read", file, error);
+  }
+  throw new QeditError("QEDIT_E_IMAGE", `Cannot inspect ${file}: the file is empty`);
+}

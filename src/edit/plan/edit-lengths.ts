@@ -1,0 +1,74 @@
+// How large the pictures of an edit are on their way, and how long its sequences: by the functions that the stages decide with.
+import {
+  type LatentRoute,
+  type PlanMode,
+  planSizes,
+  type SizePlan,
+  type Source,
+} from "../../image/resize/size-plan.js";
+import { usesNegative } from "../../sampling/guidance.js";
+import { resolveSampling } from "../../stages/sampling-defaults.js";
+import type { PromptTokenizer } from "../../text/tokenizer.js";
+import type { EditSettings } from "../edit.js";
+import type { PlannedNetworks } from "./networks.js";
+import { type PromptTokens, promptTokens } from "./prompt-tokens.js";
+
+/** Tokens of the sequences of an edit. */
+export interface SequenceTokens {
+  readonly prompt: PromptTokens;
+  /** Where guidance looks at a negative prompt. */
+  readonly negativePrompt: PromptTokens | undefined;
+  readonly target: number;
+  readonly references: readonly number[];
+  /** The transformer's sequence under the prompt: its text, the target and the references. */
+  readonly total: number;
+}
+
+/** Sizes and tokens of an edit. */
+export interface EditLengths {
+  readonly sizes: SizePlan;
+  readonly tokens: SequenceTokens;
+}
+
+/** What decides them besides the pictures. */
+export interface LengthsRequest {
+  readonly settings: EditSettings;
+  readonly networks: Pick<PlannedNetworks, "vae" | "vision" | "sampled">;
+  readonly tokenizer: PromptTokenizer;
+}
+
+/** The lengths of an edit. Throws QEDIT_E_USAGE and QEDIT_E_IMAGE for what `run` refuses. */
+export function editLengths(
+  sources: readonly Source[],
+  { settings, networks, tokenizer }: LengthsRequest,
+): EditLengths {
+  const sizes = sizesOf(sources, settings, networks);
+  const vision = sizes.images.map((image) => image.vision.tokens);
+  const read = (prompt: string) =>
+    promptTokens(tokenizer, prompt, { vision, unescapeParentheses: settings.match !== undefined });
+  const prompt = read(settings.prompt);
+  const negativePrompt = usesNegative(resolveSampling(settings).cfg) ? read(settings.negativePrompt ?? "") : undefined;
+  const { patchSize } = networks.sampled;
+  const target = gridTokens(sizes.target, patchSize);
+  const references = sizes.images.map(({ reference }) => gridTokens(reference, patchSize));
+  const total = references.reduce((sum, each) => sum + each, prompt.seen + target);
+  return { sizes, tokens: { prompt, negativePrompt, target, references, total } };
+}
+
+function sizesOf(
+  sources: readonly Source[],
+  { match, megapixels, size }: EditSettings,
+  { vae, vision }: LengthsRequest["networks"],
+): SizePlan {
+  return planSizes(sources, {
+    mode: (match ?? "default") as PlanMode,
+    cell: vae.spatialRatio,
+    patches: { patch: vision.patchSize, temporal: vision.temporalPatchSize, merge: vision.mergeSize },
+    ...(megapixels === undefined ? {} : { megapixels }),
+    ...(size === undefined ? {} : { size }),
+  });
+}
+
+function gridTokens({ latent }: LatentRoute, patchSize: number): number {
+  return Math.ceil(latent.width / patchSize) * Math.ceil(latent.height / patchSize);
+}

@@ -1,0 +1,104 @@
+// What an edit runs: its lengths, its steps, and from them every run of every network.
+
+import type { Lengths } from "../../graph/lengths.js";
+import { CHANNELS } from "../../image/image.js";
+import type { LatentRoute, Source } from "../../image/resize/size-plan.js";
+import { sampleLatent, samplingSigmas } from "../../sampling/driver.js";
+import { type ResolvedSampling, resolveSampling } from "../../stages/sampling-defaults.js";
+import { float32 } from "../../std/tensor.js";
+import type { PromptTokenizer } from "../../text/tokenizer.js";
+import type { EditSettings } from "../edit.js";
+import { type EditLengths, editLengths } from "./edit-lengths.js";
+import type { PlannedNetwork, PlannedNetworks } from "./networks.js";
+
+/** Evaluations of the transformer, under each of the two prompts. */
+export interface Evaluations {
+  readonly positive: number;
+  readonly negative: number;
+}
+
+/** A run of a network at some lengths, and how often it is made. */
+export interface Run {
+  readonly lengths: Lengths;
+  readonly times: number;
+}
+
+/** What an edit runs. */
+export interface EditRuns extends EditLengths {
+  readonly sampling: ResolvedSampling;
+  readonly steps: number;
+  readonly evaluations: Evaluations;
+  readonly runs: ReadonlyMap<PlannedNetwork, readonly Run[]>;
+  /** Of the decoded pictures, which stay in memory. */
+  readonly pictureBytes: number;
+}
+
+/** What decides them besides the pictures. */
+export interface RunsRequest {
+  readonly settings: EditSettings;
+  readonly networks: PlannedNetworks;
+  readonly tokenizer: PromptTokenizer;
+  /** How many pictures are made: both encoders run once for all of them. */
+  readonly results: number;
+}
+
+/** The settings as far as they decide what is run. Throws QEDIT_E_USAGE and QEDIT_E_IMAGE for what `run` refuses. */
+export async function editRuns(
+  sources: readonly Source[],
+  { settings, networks, tokenizer, results }: RunsRequest,
+): Promise<EditRuns> {
+  const lengths = editLengths(sources, { settings, networks, tokenizer });
+  const sampling = resolveSampling(settings);
+  const evaluations = await evaluationsOf(sampling);
+  return {
+    ...lengths,
+    sampling,
+    steps: Math.max(samplingSigmas(sampling).length - 1, 0),
+    evaluations,
+    runs: runsOf(networks, { ...lengths, evaluations, results }),
+    pictureBytes: CHANNELS * sum(sources.map(({ width, height }) => width * height)),
+  };
+}
+
+// By sampling a latent of one number with a model that costs nothing: samplers differ in how often they ask.
+async function evaluationsOf(sampling: ResolvedSampling): Promise<Evaluations> {
+  const asked = { positive: 0, negative: 0 };
+  const velocity = async (x: Float32Array, _sigma: number, which: keyof Evaluations) => {
+    asked[which] += 1;
+    return x.map((value) => value / 2);
+  };
+  // The seed may be one that is drawn later.
+  await sampleLatent(velocity, { ...sampling, seed: 0n }, { latent: float32([1, 1, 1, 1]), mean: [0], std: [1] });
+  return asked;
+}
+
+function runsOf(
+  networks: PlannedNetworks,
+  {
+    sizes,
+    tokens,
+    evaluations,
+    results,
+  }: Pick<EditRuns, "sizes" | "tokens" | "evaluations"> & Pick<RunsRequest, "results">,
+): EditRuns["runs"] {
+  const cells = ({ latent }: LatentRoute): Lengths => ({ h: latent.height, w: latent.width });
+  // The target's route is often the first reference's own: then one run serves both.
+  const routes = new Set([sizes.target, ...sizes.images.map(({ reference }) => reference)]);
+  const prompts = [tokens.prompt, ...(tokens.negativePrompt ? [tokens.negativePrompt] : [])];
+  const image = { target: tokens.target, reference: sum(tokens.references) };
+  const sampled = [
+    { lengths: { ...image, text: tokens.prompt.seen }, times: evaluations.positive * results },
+    { lengths: { ...image, text: tokens.negativePrompt?.seen ?? 0 }, times: evaluations.negative * results },
+  ];
+  return new Map<PlannedNetwork, readonly Run[]>([
+    [networks.vaeEncoder, [...routes].map((route) => ({ lengths: cells(route), times: 1 }))],
+    [networks.visionTower, sizes.images.map(({ vision }) => ({ lengths: { tokens: vision.tokens }, times: 1 }))],
+    [networks.languageModel, prompts.map(({ total }) => ({ lengths: { tokens: total }, times: 1 }))],
+    [networks.transformer, sampled.filter(({ times }) => times > 0)],
+    [networks.vaeDecoder, [{ lengths: cells(sizes.target), times: results }]],
+  ]);
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, number) => total + number, 0);
+}

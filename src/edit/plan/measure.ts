@@ -1,0 +1,65 @@
+// An engine that notes how long its sessions take to open and to run, and how much they compute.
+
+import { deviceName } from "../../engine/providers.js";
+import type { Engine, Session } from "../../engine/sessions/engine.js";
+import { Graph } from "../../graph/graph.js";
+import { graphFlops, lengthsOf, weightBytes } from "./graph-cost.js";
+import type { SessionTiming } from "./timings.js";
+
+/** The same engine; `closed` is called with the timing of each session that ran, when it or the engine closes. */
+export function measuredEngine(engine: Engine, closed: (timing: SessionTiming) => void): Engine {
+  const { device } = engine;
+  const open = new Set<Session>();
+  return {
+    device,
+    async open(model) {
+      const began = performance.now();
+      const session = await engine.open(model);
+      const openSeconds = (performance.now() - began) / 1000;
+      const { graph, optimization, isPassing } = model;
+      if (isPassing || !(graph instanceof Graph)) return session;
+      const timed = timedSession(session, graph, (runs) => {
+        open.delete(timed);
+        const opened = {
+          network: graph.name,
+          device: deviceName(device),
+          threads: device.threads,
+          optimization,
+          weightBytes: weightBytes(graph),
+          openSeconds,
+        };
+        if (runs.runs > 0) closed({ at: new Date().toISOString(), ...opened, ...runs });
+      });
+      open.add(timed);
+      return timed;
+    },
+    async dispose() {
+      for (const session of [...open]) await session.dispose();
+      await engine.dispose();
+    },
+  };
+}
+
+type Runs = Pick<SessionTiming, "runs" | "flops" | "seconds">;
+
+function timedSession(session: Session, graph: Graph, closed: (runs: Runs) => void): Session {
+  let total: Runs = { runs: 0, flops: 0, seconds: 0 };
+  return {
+    async run(feeds) {
+      const began = performance.now();
+      const results = await session.run(feeds);
+      const seconds = (performance.now() - began) / 1000;
+      const shapes = Object.fromEntries(Object.entries(feeds).map(([name, { shape }]) => [name, shape]));
+      total = {
+        runs: total.runs + 1,
+        flops: total.flops + graphFlops(graph, lengthsOf(graph, shapes)),
+        seconds: total.seconds + seconds,
+      };
+      return results;
+    },
+    async dispose() {
+      closed(total);
+      await session.dispose();
+    },
+  };
+}

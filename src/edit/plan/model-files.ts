@@ -1,0 +1,179 @@
+// The model files of an edit: those that are on disk by their headers, those that are not by the layout in which they are published.
+import { stat } from "node:fs/promises";
+import { findLora, findModelFiles } from "../../catalog/local/find.js";
+import {
+  FILE_ROLES,
+  type FileRole,
+  type PublishedFile,
+  publishedLora,
+  publishedModel,
+} from "../../catalog/published/models.js";
+import type { Checkpoint } from "../../checkpoint/checkpoint.js";
+import { matchLora } from "../../checkpoint/lora/lora.js";
+import { checkpointConfig, readSafetensors } from "../../checkpoint/safetensors/safetensors.js";
+import type { Adapter } from "../../checkpoint/weights.js";
+import type { ConfigJson } from "../../models/config-json.js";
+import { parseLora } from "../../stages/networks/loras.js";
+import { type NetworkRole, readNetworkFile } from "../../stages/networks/network-file.js";
+import { lightningSteps } from "../../stages/sampling-defaults.js";
+import { QeditError } from "../../std/errors.js";
+import type { EditSettings } from "../edit.js";
+import { assumedCheckpoint } from "./layouts.js";
+
+/** A file that an edit needs. */
+export interface PlannedFile {
+  readonly role: FileRole | "lora";
+  /** Where it lies; undefined when it is not on disk. */
+  readonly path: string | undefined;
+  /** As the user or the catalogue names it. */
+  readonly name: string;
+  /** undefined for a missing file whose size nobody published. */
+  readonly bytes: number | undefined;
+  /** What to type when it is missing. */
+  readonly remedy: string | undefined;
+}
+
+/** A part of the model, read or assumed. */
+export interface PlannedPart {
+  readonly checkpoint: Checkpoint;
+  readonly config: ConfigJson;
+}
+
+/** All files of an edit. */
+export interface PlannedFiles {
+  readonly files: readonly PlannedFile[];
+  readonly parts: Readonly<Record<FileRole, PlannedPart>>;
+  readonly adapters: readonly Adapter[];
+  /** The settings with paths where a file was found; a LoRA that is missing is left out. */
+  readonly settings: EditSettings;
+}
+
+/** Settings that say which files. */
+export type FileSettings = EditSettings & { readonly model: string | undefined; readonly modelsDir: readonly string[] };
+
+const ROLES: Readonly<Record<FileRole, NetworkRole>> = {
+  vae: { name: "VAE", option: "--vae" },
+  textEncoder: { name: "text encoder", option: "--text-encoder" },
+  transformer: { name: "transformer", option: "--transformer" },
+};
+
+/** Finds the files and reads their headers. Throws QEDIT_E_CHECKPOINT and QEDIT_E_LORA for files that are there and cannot be used. */
+export async function plannedFiles(settings: FileSettings): Promise<PlannedFiles> {
+  const found = await Promise.all(FILE_ROLES.map((role) => plannedPart(role, settings)));
+  const parts = Object.fromEntries(
+    FILE_ROLES.map((role, index) => [role, found[index]!.part]),
+  ) as unknown as PlannedFiles["parts"];
+  const loras = await Promise.all(
+    settings.lora.map((written, index) =>
+      plannedLora(written, { index, settings, model: parts.transformer.checkpoint }),
+    ),
+  );
+  const paths = Object.fromEntries(
+    found.flatMap(({ file }) => (file.path === undefined ? [] : [[file.role, file.path]])),
+  );
+  return {
+    files: [...found, ...loras].map(({ file }) => file),
+    parts,
+    adapters: loras.flatMap(({ adapter }) => adapter ?? []),
+    settings: {
+      ...settings,
+      ...paths,
+      lora: loras.flatMap(({ file, strength }) => (file.path === undefined ? [] : [`${file.path}:${strength}`])),
+    },
+  };
+}
+
+async function plannedPart(role: FileRole, settings: FileSettings): Promise<{ file: PlannedFile; part: PlannedPart }> {
+  const { model, modelsDir: modelsDirs } = settings;
+  const search = await orMissing(
+    async () => (await findModelFiles(settings, { model, roles: [role], modelsDirs }))[role]!,
+  );
+  if (!(search instanceof QeditError)) {
+    const { checkpoint, config } = await readNetworkFile(search, ROLES[role]);
+    return {
+      file: { role, path: search, name: search, bytes: await bytesOf(checkpoint), remedy: undefined },
+      part: { checkpoint, config },
+    };
+  }
+  const published = (await publishedModel(isFolder(model) ? undefined : model)).files[role];
+  const name = settings[role] ?? published.file;
+  const bytes = settings[role] === undefined || settings[role] === published.file ? published.bytes : undefined;
+  const checkpoint =
+    assumedCheckpoint(role, { file: name, bytes }) ?? assumedCheckpoint(role, { file: name, bytes: undefined })!;
+  return {
+    file: { role, path: undefined, name, bytes, remedy: search.hint },
+    part: { checkpoint, config: checkpointConfig(checkpoint) },
+  };
+}
+
+interface PlannedLora {
+  readonly file: PlannedFile;
+  readonly strength: number;
+  readonly adapter: Adapter | undefined;
+}
+
+async function plannedLora(
+  written: string,
+  { index, settings, model }: { index: number; settings: FileSettings; model: Checkpoint },
+): Promise<PlannedLora> {
+  const { path: name, strength } = parseLora(written);
+  const adapterOf = async (lora: Checkpoint): Promise<Adapter> => ({
+    name: `lora_strength.${index}`,
+    pairs: (await matchLora(lora, model)).matched,
+  });
+  const search = await orMissing(() => findLora(name, { model: settings.model, modelsDirs: settings.modelsDir }));
+  if (!(search instanceof QeditError)) {
+    const lora = await readSafetensors(search);
+    return {
+      file: { role: "lora", path: search, name: search, bytes: await bytesOf(lora), remedy: undefined },
+      strength,
+      adapter: await adapterOf(lora),
+    };
+  }
+  const published = await knownLora(name, settings.model);
+  const isLightning = published !== undefined || lightningSteps(name) !== undefined;
+  const assumed = isLightning ? assumedCheckpoint("lightning", { file: name, bytes: published?.bytes }) : undefined;
+  // The alphas of a file that is not there cannot be read, and change no cost.
+  const readable = assumed && {
+    ...assumed,
+    tensors: new Map([...assumed.tensors].filter(([key]) => !key.endsWith(".alpha"))),
+  };
+  const adapter = readable && (await adapterOf(readable).catch(() => undefined));
+  return {
+    file: {
+      role: "lora",
+      path: undefined,
+      name: published?.file ?? name,
+      bytes: published?.bytes,
+      remedy: search.hint,
+    },
+    strength,
+    adapter,
+  };
+}
+
+async function knownLora(name: string, model: string | undefined): Promise<PublishedFile | undefined> {
+  if (isFolder(model)) return undefined;
+  const { loras } = await publishedModel(model);
+  const byFile = Object.values(loras).find(({ file }) => file === name);
+  return byFile ?? (Object.hasOwn(loras, name) ? publishedLora(name, model) : undefined);
+}
+
+async function orMissing<T>(search: () => Promise<T>): Promise<T | QeditError> {
+  try {
+    return await search();
+  } catch (error) {
+    if (error instanceof QeditError && error.code === "QEDIT_E_MODEL_MISSING") return error;
+    throw error;
+  }
+}
+
+async function bytesOf({ tensors }: Checkpoint): Promise<number> {
+  const files = new Set([...tensors.values()].map(({ file }) => file));
+  const sizes = await Promise.all([...files].map(async (file) => (await stat(file)).size));
+  return sizes.reduce((sum, size) => sum + size, 0);
+}
+
+function isFolder(model: string | undefined): boolean {
+  return model !== undefined && /[/\\]|^\.+$/.test(model);
+}

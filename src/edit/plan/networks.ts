@@ -1,0 +1,109 @@
+// The networks that an edit opens, stage by stage, as graphs: the same ones that the stages build.
+import { type Adapter, Weights } from "../../checkpoint/weights.js";
+import { computeType } from "../../engine/providers.js";
+import type { Optimization } from "../../engine/sessions/engine.js";
+import { Graph } from "../../graph/graph.js";
+import type { DType } from "../../graph/types.js";
+import { buildTransformer } from "../../models/qwen-image/transformer.js";
+import { type TransformerConfig, transformerConfig } from "../../models/qwen-image/transformer-config.js";
+import { buildVaeDecoder, buildVaeEncoder, type VaeConfig, vaeConfig } from "../../models/qwen-image/vae.js";
+import { buildLanguageModel } from "../../models/qwen2.5-vl/language.js";
+import { languageConfig, type VisionConfig, visionConfig } from "../../models/qwen2.5-vl/text-encoder-config.js";
+import { buildVisionTower } from "../../models/qwen2.5-vl/vision.js";
+import { numbersOf } from "../../stages/networks/network-file.js";
+import { transformerOptimization } from "../../stages/networks/open-transformer.js";
+import type { MemoryLimit } from "../../stages/networks/within-memory.js";
+import type { EditSettings } from "../edit.js";
+import type { PlannedFiles } from "./model-files.js";
+
+/** Names of stages, in order. */
+export const STAGES = ["encode-image", "encode-prompt", "sample", "decode"] as const;
+
+/** Name of a stage. */
+export type StageName = (typeof STAGES)[number];
+
+/** A network as it will be opened. */
+export interface PlannedNetwork {
+  readonly stage: StageName;
+  readonly graph: Graph;
+  readonly optimization: Optimization;
+  readonly compute: DType;
+}
+
+/** The networks by what they do, and the numbers that sizes depend on. */
+export interface PlannedNetworks {
+  readonly vaeEncoder: PlannedNetwork;
+  readonly visionTower: PlannedNetwork;
+  readonly languageModel: PlannedNetwork;
+  readonly transformer: PlannedNetwork;
+  readonly vaeDecoder: PlannedNetwork;
+  readonly vae: VaeConfig;
+  readonly vision: VisionConfig;
+  readonly sampled: TransformerConfig;
+}
+
+/** The device with what it has for networks, and what they are asked to compute in. */
+export type WantedTypes = MemoryLimit & Pick<EditSettings, "dtype" | "textDtype" | "vaeDtype">;
+
+/** Builds all graphs, half a second at full size. Throws QEDIT_E_CHECKPOINT for a file of another family. */
+export function plannedNetworks(
+  { parts, adapters }: Pick<PlannedFiles, "parts" | "adapters">,
+  { device, vram, dtype, textDtype, vaeDtype }: WantedTypes,
+): PlannedNetworks {
+  const { vae, textEncoder, transformer } = parts;
+  const numbers = numbersOf(textEncoder.checkpoint);
+  const [vision, language] = [visionConfig(numbers, textEncoder.config), languageConfig(numbers, textEncoder.config)];
+  const sampled = transformerConfig(numbersOf(transformer.checkpoint), transformer.config);
+  const built = (
+    name: string,
+    part: keyof typeof parts,
+    build: (graph: Graph, w: Weights) => void,
+    riding: readonly Adapter[] = [],
+  ): Graph => {
+    const graph = new Graph(name);
+    build(graph, Weights.of(graph, parts[part].checkpoint, riding));
+    return graph;
+  };
+  const text = {
+    stage: "encode-prompt",
+    optimization: "none",
+    compute: computeType(device, "text-encoder", textDtype),
+  } as const;
+  const picture = { optimization: "full", compute: computeType(device, "vae", vaeDtype) } as const;
+  const compute = computeType(device, "transformer", dtype);
+  const optimization = transformerOptimization(transformer, { device, vram });
+  const graph = built(
+    "the transformer",
+    "transformer",
+    (g, w) => buildTransformer(g, w, { config: sampled, compute, isModulationFed: optimization === "none" }),
+    adapters,
+  );
+  return {
+    vaeEncoder: {
+      ...picture,
+      stage: "encode-image",
+      graph: built("the VAE encoder", "vae", (g, w) => buildVaeEncoder(g, w, picture)),
+    },
+    visionTower: {
+      ...text,
+      graph: built("the vision tower", "textEncoder", (g, w) =>
+        buildVisionTower(g, w, { config: vision, compute: text.compute }),
+      ),
+    },
+    languageModel: {
+      ...text,
+      graph: built("the language model", "textEncoder", (g, w) =>
+        buildLanguageModel(g, w, { config: language, compute: text.compute }),
+      ),
+    },
+    transformer: { stage: "sample", optimization, compute, graph },
+    vaeDecoder: {
+      ...picture,
+      stage: "decode",
+      graph: built("the VAE decoder", "vae", (g, w) => buildVaeDecoder(g, w, { ...picture, quantization: "round" })),
+    },
+    vae: vaeConfig(numbersOf(vae.checkpoint)),
+    vision,
+    sampled,
+  };
+}

@@ -1,0 +1,54 @@
+// The sizes of every picture at every stage, and why they are what they are.
+import type { LatentRoute, PlanMode, SizePlan } from "../../image/resize/size-plan.js";
+import type { EditSettings } from "../edit.js";
+import type { LatentSizes, PictureSizes } from "./edit-plan.js";
+
+type SizeSettings = Pick<EditSettings, "size" | "megapixels">;
+
+const WHY_VISION: Readonly<Record<PlanMode, string>> = {
+  default: "about 384² pixels, sides multiples of a token's",
+  comfyui: "TextEncodeQwenImageEditPlus: 384² pixels, then sides to multiples of a token's",
+  "comfyui-kontext": "TextEncodeQwenImageEditPlus: 384² pixels, then sides to multiples of a token's",
+};
+
+/** The sizes of the result. */
+export function latentSizes({ mode, target }: SizePlan, settings: SizeSettings): LatentSizes {
+  return { ...placesOf(target), why: whyTarget(mode, settings) };
+}
+
+/** The sizes of each picture. */
+export function pictureSizes({ mode, target, images }: SizePlan, settings: SizeSettings): PictureSizes[] {
+  return images.map(({ name, source, reference, vision }, index) => ({
+    name,
+    source,
+    reference: {
+      ...placesOf(reference),
+      why: whyReference(mode, { isTarget: reference === target, isFirst: index === 0, settings }),
+    },
+    vision: { size: vision.size, grid: vision.grid, tokens: vision.tokens, why: WHY_VISION[mode] },
+  }));
+}
+
+function placesOf({ size, box, latent, tokens }: LatentRoute): Omit<LatentSizes, "why"> {
+  return { size, box, latent, tokens };
+}
+
+function whyTarget(mode: PlanMode, { size, megapixels = 1 }: SizeSettings): string {
+  if (mode === "comfyui-kontext") return "FluxKontextImageScale: the nearest aspect of its list";
+  if (mode === "comfyui")
+    return `ImageScaleToTotalPixels: picture 1 at ${megapixels} ${megapixels === 1 ? "megapixel" : "megapixels"}`;
+  if (size !== undefined) return "as --size says";
+  return `the aspect of picture 1 at ${megapixels} ${megapixels === 1 ? "megapixel" : "megapixels"}, sides multiples of 16`;
+}
+
+function whyReference(
+  mode: PlanMode,
+  { isTarget, isFirst, settings }: { isTarget: boolean; isFirst: boolean; settings: SizeSettings },
+): string {
+  if (mode !== "default") {
+    return `TextEncodeQwenImageEditPlus: about a megapixel, sides multiples of 8${mode === "comfyui-kontext" && isFirst ? ", after FluxKontextImageScale" : ""}`;
+  }
+  if (isTarget) return "as the result, so that nothing zooms or drifts";
+  if (isFirst && settings.size !== undefined) return "its own aspect: --size would cut off more than a tenth of it";
+  return "its own aspect, about as many pixels as the result, sides multiples of 16";
+}

@@ -1,0 +1,146 @@
+// Plans an edit: finds its files, builds its graphs, checks what `run` would check, and counts. Nothing is computed, no weight is read.
+import type { Device } from "../../engine/providers.js";
+import type { Source } from "../../image/resize/size-plan.js";
+import { decode } from "../../stages/decode.js";
+import { encodeImage } from "../../stages/encode-image.js";
+import { encodePrompt } from "../../stages/encode-prompt.js";
+import type { MemoryLimit } from "../../stages/networks/within-memory.js";
+import type { Picture } from "../../stages/pictures.js";
+import { sample } from "../../stages/sample.js";
+import { checkEdit, type EditSettings } from "../edit.js";
+import { checkFinish } from "../finish.js";
+import { type EditLengths, editLengths } from "./edit-lengths.js";
+import { type EditMemory, editMemory } from "./edit-memory.js";
+import { type EditPlan, type PlanRequest, plannedDevice } from "./edit-plan.js";
+import { editRuns } from "./edit-runs.js";
+import { type FitAdvice, fitAdvice, memoryNeed, unlimitedNeed } from "./fit.js";
+import { type FileSettings, type PlannedFiles, plannedFiles } from "./model-files.js";
+import { type PlannedNetworks, plannedNetworks } from "./networks.js";
+import { latentSizes, pictureSizes } from "./picture-sizes.js";
+import { stagePlans } from "./stage-plan.js";
+import { readTimings } from "./timings.js";
+
+/** Plans an edit. Throws what `run` would throw before it computes, but not for model files that are missing: the plan lists those. */
+export async function planEdit(settings: FileSettings, request: PlanRequest): Promise<EditPlan> {
+  const { sources, device, machine, tokenizer, results, vram } = request;
+  const found = await plannedFiles(settings);
+  await check(sources, found, device);
+  const limit = { device, vram };
+  const networks = plannedNetworks(found, { ...settings, ...limit });
+  const runs = await editRuns(sources, { settings, networks, tokenizer, results });
+  const memoryOf = (lengths: EditLengths, within = limit) =>
+    editMemory(lengths, { ...found, types: settings, limit: within });
+  // On the CPU without a limit weights stay in their files, and nothing is planned.
+  const plan = device.provider === "cpu" && vram === undefined ? undefined : memoryOf(runs);
+  const stages = stagePlans(runs, { device, timings: await readTimings(), plans: plan?.networks });
+  const { sizes, tokens, sampling, steps, evaluations } = runs;
+  const missing = found.files.filter(({ path }) => path === undefined);
+  return {
+    results,
+    device: plannedDevice(request),
+    sizes: {
+      mode: sizes.mode,
+      pictures: pictureSizes(sizes, settings),
+      target: latentSizes(sizes, settings),
+      output: settings.keepSize && sizes.images[0] ? sizes.images[0].source : sizes.target.size,
+    },
+    tokens,
+    sampling: { steps, cfg: sampling.cfg, sampler: sampling.sampler, scheduler: sampling.scheduler, evaluations },
+    stages,
+    files: found.files,
+    totals: {
+      ...totalsOf(stages),
+      missingFiles: missing.length,
+      missingBytes: sum(missing.map(({ bytes }) => bytes ?? 0)),
+    },
+    memory: {
+      ram: memoryNeed("ram", stages, machine.ram),
+      gpu: device.provider === "cpu" ? undefined : memoryNeed("gpu", stages, machine.gpu),
+      plan,
+    },
+    advice: await advice(settings, request, { found, networks, memoryOf: plan && memoryOf }),
+  };
+}
+
+interface Planned {
+  readonly found: PlannedFiles;
+  readonly networks: PlannedNetworks;
+  /** undefined where nothing is planned. */
+  readonly memoryOf: ((lengths: EditLengths, within?: MemoryLimit) => EditMemory) | undefined;
+}
+
+// Against the card, what --vram says, or else the machine's memory.
+async function advice(
+  settings: EditSettings,
+  { sources, device, machine, tokenizer, results, vram, isVramSaid }: PlanRequest,
+  { found, networks, memoryOf }: Planned,
+): Promise<readonly FitAdvice[]> {
+  const lengthsOf = (pictures: readonly Source[], changed: EditSettings) =>
+    editLengths(pictures, { settings: changed, networks, tokenizer });
+  const onCpu = async () => {
+    const cpu: Device = { ...device, provider: "cpu", index: 0 };
+    const wanted = plannedNetworks(found, {
+      device: cpu,
+      vram: undefined,
+      dtype: "auto",
+      textDtype: "auto",
+      vaeDtype: "auto",
+    });
+    return {
+      needed: unlimitedNeed(await editRuns(sources, { settings, networks: wanted, tokenizer, results }), cpu).ram,
+      available: machine.ram.available,
+    };
+  };
+  if (memoryOf === undefined) {
+    const needs = async (pictures: readonly Source[], changed: EditSettings) =>
+      unlimitedNeed(await editRuns(pictures, { settings: changed, networks, tokenizer, results }), device).ram;
+    return fitAdvice({
+      sources,
+      settings,
+      room: { bytes: machine.ram.available, of: "ram" },
+      needs,
+      least: async () => undefined,
+      onCpu: undefined,
+    });
+  }
+  if (vram === undefined) return [];
+  return fitAdvice({
+    sources,
+    settings,
+    room: { bytes: vram, of: isVramSaid ? "vram" : "gpu" },
+    needs: async (pictures, changed) => memoryOf(lengthsOf(pictures, changed)).needed,
+    least: async () => memoryOf(lengthsOf(sources, settings), { device, vram: 0 }).needed,
+    onCpu: device.provider === "cpu" ? undefined : onCpu,
+  });
+}
+
+function totalsOf(stages: EditPlan["stages"]): Pick<EditPlan["totals"], "flops" | "readBytes" | "seconds"> {
+  const seconds = stages.map((stage) => stage.seconds);
+  return {
+    flops: sum(stages.map(({ flops }) => flops)),
+    readBytes: sum(stages.map(({ readBytes }) => readBytes)),
+    seconds: seconds.includes(undefined) ? undefined : sum(seconds as number[]),
+  };
+}
+
+// What the stages check; where files are missing, each stage alone whose own is there.
+async function check(sources: readonly Source[], { files, settings }: PlannedFiles, device: Device): Promise<void> {
+  const pictures = sources.map(knownBySize);
+  const missing = new Set(files.flatMap(({ role, path }) => (path === undefined ? [role] : [])));
+  const engine = { device };
+  if (missing.size === 0) return checkEdit(pictures, settings, { engine });
+  await checkFinish(pictures, settings);
+  if (!missing.has("vae")) await encodeImage.check(pictures, settings, device);
+  if (!missing.has("textEncoder")) await encodePrompt.check(pictures, settings, device);
+  if (!missing.has("transformer")) await sample.check(pictures, settings, device);
+  if (!missing.has("vae")) await decode.check(pictures, settings, device);
+}
+
+// Checks look at names and sizes only.
+function knownBySize({ name, width, height }: Source): Picture {
+  return { name, image: { width, height, data: new Uint8Array(0) }, hash: "" };
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, number) => total + number, 0);
+}

@@ -1,0 +1,69 @@
+// Memory of one open network while it runs: what it holds of its weights, and what a run takes besides.
+
+import { fedBytes, givenBytes, sessionRunMemory } from "../../engine/memory/session-run.js";
+import type { Device } from "../../engine/providers.js";
+import type { Lengths } from "../../graph/lengths.js";
+import { ELEMENT } from "../../graph/types.js";
+import { deviceBytes } from "../../stages/networks/within-memory.js";
+import type { NetworkMemory } from "./edit-memory.js";
+import { weightBytes, weightElements } from "./graph-cost.js";
+import type { PlannedNetwork } from "./networks.js";
+
+/** Bytes of one network at its largest run. */
+export interface SessionMemory {
+  /** RAM that the system cannot take back while it runs. */
+  readonly ram: number;
+  /** Weights read in place from their files: RAM that the system fills and takes back as it sees fit; what it takes back is read again. */
+  readonly mapped: number;
+  /** Memory of the GPU; 0 on the CPU. */
+  readonly gpu: number;
+}
+
+/** RAM of Node.js, ONNX Runtime and sharp with nothing open, and of the tokenizer's tables, which stay: measured in runs of the tiny model (Node 20, ORT 1.29, Linux). */
+const PROCESS_BYTES = 0.16e9;
+const TOKENIZER_BYTES = 0.11e9;
+/** The stage before the tokenizer is loaded. */
+const WITHOUT_TOKENIZER = "encode-image";
+
+/** RAM of a process that opened CUDA: a usual value, not measured here. */
+const CUDA_HOST_BYTES = 0.6e9;
+
+/** Folding 3-D kernels leaves half as much again as their float32 values (measured: 0.21 GB of the VAE encoder's weights held 0.30 GB, 0.29 GB of the decoder's 0.46 GB). */
+const KERNEL_SHARE = 1.5;
+
+/** A picture's or an embedding's tensor stands in the main thread and in the worker's. */
+const COPIES = 2;
+
+/** Where a network runs: the device, the pictures beside it in RAM, and its memory plan, where there is a limit or a GPU. */
+export interface SessionPlace {
+  readonly device: Device;
+  readonly pictureBytes: number;
+  readonly plan: Pick<NetworkMemory, "activations" | "peak"> | undefined;
+}
+
+/** Memory of a network in the largest of its runs. */
+export function sessionMemory(
+  { graph, optimization, compute, stage }: PlannedNetwork,
+  runs: readonly Lengths[],
+  { device, pictureBytes, plan }: SessionPlace,
+): SessionMemory {
+  const isFolded = optimization === "full";
+  const fed = Math.max(0, ...runs.map((lengths) => COPIES * (fedBytes(graph, lengths) + givenBytes(graph, lengths))));
+  const host = PROCESS_BYTES + (stage === WITHOUT_TOKENIZER ? 0 : TOKENIZER_BYTES) + pictureBytes + fed;
+  const stored = weightBytes(graph);
+  if (plan && device.provider !== "cpu")
+    return { ram: host + CUDA_HOST_BYTES, mapped: stored, gpu: deviceBytes(plan.peak, device) };
+  if (plan)
+    return {
+      ram: host + (isFolded ? plan.peak : plan.activations),
+      mapped: isFolded ? 0 : plan.peak - plan.activations,
+      gpu: 0,
+    };
+  const hasKernels = graph.nodes.some(({ operator }) => operator === "Conv");
+  const widened = isFolded ? weightElements(graph) * ELEMENT.f32.bytes * (hasKernels ? KERNEL_SHARE : 1) : 0;
+  const touched = Math.max(
+    0,
+    ...runs.map((lengths) => sessionRunMemory({ graph, optimization, compute }, lengths, device).touched),
+  );
+  return { ram: host + widened + touched, mapped: isFolded ? 0 : stored, gpu: 0 };
+}

@@ -1,0 +1,139 @@
+// What each stage costs: operations, bytes, memory, seconds.
+
+import { type Device, deviceName } from "../../engine/providers.js";
+import type { Optimization } from "../../engine/sessions/engine.js";
+import type { DType } from "../../graph/types.js";
+import { bytesAhead, type NetworkMemory } from "./edit-memory.js";
+import type { EditRuns, Run } from "./edit-runs.js";
+import { graphFlops, weightBytes, weightElements } from "./graph-cost.js";
+import { type PlannedNetwork, STAGES } from "./networks.js";
+import { type SessionMemory, sessionMemory } from "./session-memory.js";
+import { estimateSession, type SessionEstimate, type SessionTiming } from "./timings.js";
+
+/** What one network of a stage costs. */
+export interface NetworkPlan {
+  readonly network: string;
+  /** Type of its arithmetic. */
+  readonly compute: DType;
+  /** "full": weights are widened when it opens; "none": at every run. */
+  readonly optimization: Optimization;
+  /** Of weights: how many numbers, and bytes as stored. */
+  readonly parameters: number;
+  readonly weightBytes: number;
+  /** Each different run, and how often it is made. */
+  readonly runs: readonly {
+    readonly lengths: Readonly<Record<string, number>>;
+    readonly times: number;
+    readonly flops: number;
+  }[];
+  /** Of all runs. */
+  readonly flops: number;
+  readonly memory: SessionMemory;
+  /** undefined until it ran here. */
+  readonly seconds: SessionEstimate | undefined;
+}
+
+/** What a stage costs. */
+export interface StagePlan {
+  readonly stage: string;
+  readonly networks: readonly NetworkPlan[];
+  readonly flops: number;
+  readonly readBytes: number;
+  /** Of its largest network, one is open at a time, and of what opens for a later stage. */
+  readonly memory: SessionMemory;
+  readonly seconds: number | undefined;
+}
+
+/** Plans every stage that runs something. */
+export function stagePlans(
+  { runs, pictureBytes }: EditRuns,
+  { device, timings, plans }: Omit<Machine, "pictureBytes">,
+): StagePlan[] {
+  return STAGES.flatMap((stage) => {
+    const networks = [...runs].flatMap(([network, made]) =>
+      network.stage === stage && made.length > 0
+        ? [networkPlan(network, made, { device, timings, plans, pictureBytes })]
+        : [],
+    );
+    if (networks.length === 0) return [];
+    const estimates = networks.map(({ seconds }) => seconds);
+    return [
+      {
+        stage,
+        networks,
+        flops: sum(networks.map(({ flops }) => flops)),
+        readBytes: sum(networks.map((network) => network.weightBytes)),
+        memory: withAhead(mostMemory(networks.map(({ memory }) => memory)), {
+          ahead: bytesAhead(plans ?? [], stage),
+          device,
+        }),
+        seconds: estimates.some((estimate) => estimate === undefined)
+          ? undefined
+          : sum(estimates.map((estimate) => estimate!.open + estimate!.run)),
+      },
+    ];
+  });
+}
+
+function withAhead(memory: SessionMemory, { ahead, device }: { ahead: number; device: Device }): SessionMemory {
+  return device.provider === "cpu"
+    ? { ...memory, mapped: memory.mapped + ahead }
+    : { ...memory, gpu: memory.gpu + ahead };
+}
+
+interface Machine {
+  readonly device: Device;
+  readonly timings: readonly SessionTiming[];
+  /** Of the networks' memory; undefined on the CPU without a limit. */
+  readonly plans: readonly NetworkMemory[] | undefined;
+  readonly pictureBytes: number;
+}
+
+function networkPlan(
+  network: PlannedNetwork,
+  made: readonly Run[],
+  { device, timings, plans, pictureBytes }: Machine,
+): NetworkPlan {
+  const { graph, optimization, compute } = network;
+  const runs = made.map(({ lengths, times }) => ({ lengths, times, flops: graphFlops(graph, lengths) }));
+  const flops = sum(runs.map((run) => run.flops * run.times));
+  const load = {
+    network: graph.name,
+    device: deviceName(device),
+    threads: device.threads,
+    optimization,
+    weightBytes: weightBytes(graph),
+    flops,
+    runs: sum(runs.map(({ times }) => times)),
+  };
+  return {
+    network: graph.name,
+    compute,
+    optimization,
+    parameters: weightElements(graph),
+    weightBytes: load.weightBytes,
+    runs,
+    flops,
+    memory: sessionMemory(
+      network,
+      made.map(({ lengths }) => lengths),
+      { device, pictureBytes, plan: planOf(network, plans) },
+    ),
+    seconds: estimateSession(load, timings),
+  };
+}
+
+/** The memory plan of a network. */
+function planOf({ graph }: PlannedNetwork, plans: readonly NetworkMemory[] | undefined): NetworkMemory | undefined {
+  return plans?.find(({ network }) => graph.name === `the ${network}`);
+}
+
+/** The largest of each kind. */
+export function mostMemory(memories: readonly SessionMemory[]): SessionMemory {
+  const most = (of: keyof SessionMemory) => Math.max(0, ...memories.map((memory) => memory[of]));
+  return { ram: most("ram"), mapped: most("mapped"), gpu: most("gpu") };
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, number) => total + number, 0);
+}

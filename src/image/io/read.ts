@@ -1,0 +1,169 @@
+// Reads picture files as ComfyUI's LoadImage does (Pillow): EXIF orientation applied, alpha dropped and not composited, no colour
+// management, first frame only. https://github.com/comfyanonymous/ComfyUI/blob/a125cd84/nodes.py (LoadImage)
+import { readFile } from "node:fs/promises";
+import type { Metadata, Sharp } from "sharp";
+import { QeditError } from "../../std/errors.js";
+import { CHANNELS, type Image, type Size } from "../image.js";
+import { transparentColour } from "./gif.js";
+
+/** What sharp's prebuilt libvips decodes and Pillow reads too; vector formats would need a size that no one gave. */
+const FORMATS = ["jpeg", "png", "webp", "gif", "tiff", "heif"];
+const FORMAT_HINT = "Give a JPEG, PNG, WebP, GIF, TIFF or AVIF file";
+
+/** Where Pillow refuses a picture as a decompression bomb: twice 1 GiB of RGBA quarters, in pixels. */
+const MAX_PIXELS = 2 * Math.floor(1024 ** 3 / 4 / 3);
+
+/**
+ * Reads a picture from a path or from the bytes of a file. name stands for it in messages; a path names itself.
+ * Throws QEDIT_E_IMAGE when it is missing, empty, truncated, too large or not a picture.
+ */
+export async function readImage(source: string | Uint8Array, name = nameOf(source)): Promise<Image> {
+  const bytes = await readBytes(source, name);
+  const open = await opener(bytes);
+  const metadata = await inspect(open, name);
+  try {
+    return await decode(open(), metadata, bytes);
+  } catch (cause) {
+    throw new QeditError("QEDIT_E_IMAGE", `Cannot decode ${name}: ${firstLine(cause)}`, {
+      hint: "The file is damaged or incomplete. Copy or download it again",
+      cause,
+    });
+  }
+}
+
+/** Width and height that readImage will give, from the file's header alone. Throws as readImage does, but misses damaged pixels. */
+export async function readSize(source: string | Uint8Array, name = nameOf(source)): Promise<Size> {
+  const open = await opener(await readBytes(source, name));
+  const { width, height } = (await inspect(open, name)).autoOrient;
+  return { width, height };
+}
+
+function nameOf(source: string | Uint8Array): string {
+  return typeof source === "string" ? source : "the picture";
+}
+
+const REASONS: Record<string, string> = {
+  ENOENT: "there is no such file",
+  EISDIR: "it is a directory",
+  EACCES: "permission denied",
+};
+
+async function readBytes(source: string | Uint8Array, name: string): Promise<Uint8Array> {
+  let bytes = source;
+  if (typeof bytes === "string") {
+    try {
+      bytes = await readFile(bytes);
+    } catch (cause) {
+      const reason = REASONS[(cause as NodeJS.ErrnoException).code ?? ""] ?? firstLine(cause);
+      throw new QeditError("QEDIT_E_IMAGE", `Cannot read ${name}: ${reason}`, {
+        hint: "Check the path of the picture",
+        cause,
+      });
+    }
+  }
+  if (bytes.byteLength > 0) return bytes;
+  throw new QeditError("QEDIT_E_IMAGE", `Cannot read ${name}: the file is empty`, { hint: FORMAT_HINT });
+}
+
+async function opener(bytes: Uint8Array): Promise<() => Sharp> {
+  const { default: sharp } = await import("sharp");
+  // "error" and not "warning": odd but harmless metadata must not stop a picture that every viewer shows. Truncation is an error.
+  return () => sharp(bytes, { failOn: "error", ignoreIcc: true, limitInputPixels: false, pages: 1 });
+}
+
+async function inspect(open: () => Sharp, name: string): Promise<Metadata> {
+  let metadata: Metadata;
+  try {
+    metadata = await open().metadata();
+  } catch (cause) {
+    throw new QeditError(
+      "QEDIT_E_IMAGE",
+      `Cannot read ${name}: not a picture that can be decoded (${firstLine(cause)})`,
+      {
+        hint: FORMAT_HINT,
+        cause,
+      },
+    );
+  }
+  if (!FORMATS.includes(metadata.format)) {
+    throw new QeditError("QEDIT_E_IMAGE", `Cannot read ${name}: ${metadata.format} is not supported`, {
+      hint: FORMAT_HINT,
+    });
+  }
+  const { width, height } = metadata;
+  if (width * height > MAX_PIXELS) {
+    throw new QeditError("QEDIT_E_IMAGE", `Cannot read ${name}: ${width}x${height} is more than ${MAX_PIXELS} pixels`, {
+      hint: "Scale the picture down first",
+    });
+  }
+  return metadata;
+}
+
+async function decode(input: Sharp, metadata: Metadata, bytes: Uint8Array): Promise<Image> {
+  const oriented = input.autoOrient();
+  if (metadata.space === "cmyk") return cmykToRgb(oriented);
+  if (metadata.space === "grey16" && !metadata.hasAlpha) return grey16ToRgb(oriented);
+  const hidden = metadata.format === "gif" && metadata.hasAlpha ? transparentColour(bytes) : undefined;
+  if (hidden !== undefined) return fillTransparent(oriented, hidden);
+  const { data, info } = await oriented
+    .removeAlpha()
+    .toColourspace("srgb")
+    .raw({ depth: "uchar" })
+    .toBuffer({ resolveWithObject: true });
+  if (info.channels !== CHANNELS) throw new Error(`internal: ${info.channels} channels decoded from ${metadata.space}`);
+  return { width: info.width, height: info.height, data };
+}
+
+/** Pillow's naive inversion, (255 - ink) · (255 - black) / 255, where libvips would use a colour profile. */
+async function cmykToRgb(input: Sharp): Promise<Image> {
+  const raw = input.pipelineColourspace("cmyk").toColourspace("cmyk").raw({ depth: "uchar" });
+  const { data, info } = await raw.toBuffer({ resolveWithObject: true });
+  const rgb = new Uint8Array(info.width * info.height * CHANNELS);
+  for (let pixel = 0; pixel < info.width * info.height; pixel++) {
+    const from = pixel * info.channels;
+    const light = 255 - (data[from + 3] as number);
+    for (let channel = 0; channel < CHANNELS; channel++) {
+      rgb[pixel * CHANNELS + channel] = Math.max(light - divideBy255((data[from + channel] as number) * light), 0);
+    }
+  }
+  return { width: info.width, height: info.height, data: rgb };
+}
+
+/** Pillow's MULDIV255: product / 255, rounded, in integers. */
+function divideBy255(product: number): number {
+  const sum = product + 128;
+  return ((sum >> 8) + sum) >> 8;
+}
+
+/** LoadImage's rule for 16-bit grey: value / 255 cut to an integer, so that the top 511 of 65536 levels are all white. */
+async function grey16ToRgb(input: Sharp): Promise<Image> {
+  const { data, info } = await input
+    .toColourspace("grey16")
+    .raw({ depth: "ushort" })
+    .toBuffer({ resolveWithObject: true });
+  const levels = new Uint16Array(data.buffer, data.byteOffset, info.width * info.height * info.channels);
+  const rgb = new Uint8Array(info.width * info.height * CHANNELS);
+  for (let pixel = 0; pixel < info.width * info.height; pixel++) {
+    rgb.fill(Math.min((levels[pixel * info.channels] as number) / 255, 255), pixel * CHANNELS, (pixel + 1) * CHANNELS);
+  }
+  return { width: info.width, height: info.height, data: rgb };
+}
+
+/** libvips clears the colour of transparent GIF pixels; Pillow keeps the palette's. */
+async function fillTransparent(input: Sharp, colour: readonly number[]): Promise<Image> {
+  const { data, info } = await input
+    .toColourspace("srgb")
+    .raw({ depth: "uchar" })
+    .toBuffer({ resolveWithObject: true });
+  const rgb = new Uint8Array(info.width * info.height * CHANNELS);
+  for (let pixel = 0; pixel < info.width * info.height; pixel++) {
+    const from = pixel * info.channels;
+    rgb.set(data[from + CHANNELS] === 0 ? colour : data.subarray(from, from + CHANNELS), pixel * CHANNELS);
+  }
+  return { width: info.width, height: info.height, data: rgb };
+}
+
+function firstLine(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error);
+  return (message.split("\n")[0] ?? "").replace(/^Input (buffer|file) /, "").replace(/\.$/, "");
+}

@@ -1,0 +1,94 @@
+// Masks, and how far each pixel lies from them: exact Euclidean distances in two passes of lower envelopes.
+// Algorithm: Felzenszwalb and Huttenlocher, Distance Transforms of Sampled Functions, 2012.
+import type { Size } from "../image.js";
+
+/** A mask: data [height, width], 1 inside and 0 outside. */
+export interface Mask extends Size {
+  readonly data: Uint8Array;
+}
+
+/** More than any distance in a picture, squared. */
+const FAR = 1e12;
+
+/** Distance of each pixel to the nearest one that is `value` in the mask, pixels; huge everywhere when there is none. */
+export function distanceTo({ width, height, data }: Mask, value: 0 | 1): Float32Array {
+  const squares = Float64Array.from(data, (each) => (each === value ? 0 : FAR));
+  const longest = Math.max(width, height);
+  const scratch = {
+    line: new Float64Array(longest),
+    vertices: new Int32Array(longest),
+    borders: new Float64Array(longest + 1),
+  };
+  for (let x = 0; x < width; x++) envelope(squares, { start: x, stride: width, count: height }, scratch);
+  for (let y = 0; y < height; y++) envelope(squares, { start: y * width, stride: 1, count: width }, scratch);
+  return Float32Array.from(squares, Math.sqrt);
+}
+
+/** Everything within `radius` pixels of the mask. */
+export function grown(mask: Mask, radius: number): Mask {
+  return { ...mask, data: Uint8Array.from(distanceTo(mask, 1), (distance) => Number(distance <= radius)) };
+}
+
+/** What is further than `radius` pixels from the outside. */
+export function shrunk(mask: Mask, radius: number): Mask {
+  return { ...mask, data: Uint8Array.from(distanceTo(mask, 0), (distance) => Number(distance > radius)) };
+}
+
+/** The mask without connected parts of fewer than `least` pixels. */
+export function withoutSpecks({ width, height, data }: Mask, least: number): Mask {
+  const kept = new Uint8Array(data.length);
+  const seen = new Uint8Array(data.length);
+  for (let start = 0; start < data.length; start++) {
+    if (data[start] === 0 || seen[start] === 1) continue;
+    const part = [start];
+    seen[start] = 1;
+    for (let i = 0; i < part.length; i++) {
+      const at = part[i]!;
+      const x = at % width;
+      for (const next of [x > 0 ? at - 1 : at, x < width - 1 ? at + 1 : at, at - width, at + width]) {
+        if (data[next] !== 1 || seen[next] === 1) continue;
+        seen[next] = 1;
+        part.push(next);
+      }
+    }
+    if (part.length >= least) for (const at of part) kept[at] = 1;
+  }
+  return { width, height, data: kept };
+}
+
+interface Line {
+  readonly start: number;
+  readonly stride: number;
+  readonly count: number;
+}
+
+interface Scratch {
+  readonly line: Float64Array;
+  readonly vertices: Int32Array;
+  readonly borders: Float64Array;
+}
+
+// One line of squared distances, in place: the lower envelope of the parabolas that stand on its values.
+function envelope(squares: Float64Array, { start, stride, count }: Line, { line, vertices, borders }: Scratch): void {
+  for (let i = 0; i < count; i++) line[i] = squares[start + i * stride]!;
+  let last = 0;
+  vertices[0] = 0;
+  borders[0] = -Infinity;
+  borders[1] = Infinity;
+  for (let i = 1; i < count; i++) {
+    let cross = crossing(line, vertices[last]!, i);
+    while (cross <= borders[last]!) cross = crossing(line, vertices[--last]!, i);
+    vertices[++last] = i;
+    borders[last] = cross;
+    borders[last + 1] = Infinity;
+  }
+  for (let i = 0, part = 0; i < count; i++) {
+    while (borders[part + 1]! < i) part++;
+    const vertex = vertices[part]!;
+    squares[start + i * stride] = (i - vertex) ** 2 + line[vertex]!;
+  }
+}
+
+function crossing(line: Float64Array, a: number, b: number): number {
+  return (line[b]! + b * b - (line[a]! + a * a)) / (2 * (b - a));
+}

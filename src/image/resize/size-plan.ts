@@ -1,0 +1,274 @@
+// The size plan of an edit: for every picture the resizes on its way into the vision tower and the VAE, and the size of the output.
+// Plain data: decided before any pixel is read, shown to the user, and kept in the recipe.
+import { QeditError } from "../../std/errors.js";
+import type { Box, Size } from "../image.js";
+import { type PatchConfig, QWEN_PATCHES } from "../patches.js";
+import type { Step } from "./resize.js";
+import * as sizes from "./sizes.js";
+
+/**
+ * Whose sizes: "default" are qedit's, one resize per picture and every side fitting every stage, so that nothing zooms or drifts.
+ * "comfyui" is ImageScaleToTotalPixels for the target and TextEncodeQwenImageEditPlus on the raw pictures; "comfyui-kontext" puts
+ * FluxKontextImageScale in front of both for the first picture, as the later template does.
+ */
+export type PlanMode = "default" | "comfyui" | "comfyui-kontext";
+
+/** A picture by the name to show, with its size in pixels as it is displayed (EXIF orientation applied). */
+export interface Source extends Size {
+  readonly name: string;
+}
+
+/** What to plan for. size fixes the output's pixels; else it has about megapixels (1024² pixels each, default 1). */
+export interface PlanOptions {
+  readonly mode?: PlanMode;
+  readonly megapixels?: number;
+  readonly size?: Size;
+  /** Cut of the vision tower, default Qwen2.5-VL's. */
+  readonly patches?: PatchConfig;
+  /** Pixels of a latent cell and side, default the published VAE's 8. */
+  readonly cell?: number;
+}
+
+/** A way from the source's pixels to a model's input of size pixels. */
+export interface Route {
+  readonly size: Size;
+  readonly steps: readonly Step[];
+}
+
+/** A route into the VAE: latent is in cells, tokens are the transformer's, box is the part of the source that remains. */
+export interface LatentRoute extends Route {
+  readonly box: Box;
+  readonly latent: Size;
+  readonly tokens: number;
+}
+
+/** A route into the vision tower: grid is in patches, tokens are those that enter the language model. */
+export interface VisionRoute extends Route {
+  readonly grid: Size;
+  readonly tokens: number;
+}
+
+/** The plan of one picture. */
+export interface ImagePlan {
+  readonly name: string;
+  readonly source: Size;
+  readonly vision: VisionRoute;
+  readonly reference: LatentRoute;
+}
+
+/** The plan of an edit. target's steps, empty without pictures, start from the first picture. */
+export interface SizePlan {
+  readonly mode: PlanMode;
+  readonly target: LatentRoute;
+  readonly images: readonly ImagePlan[];
+}
+
+/** Longest a picture may be for its width (or the reverse): beyond, a side of a megapixel would be under 128 pixels. */
+const MAX_ASPECT = 64;
+
+/** As ComfyUI's ImageScaleToTotalPixels; far beyond what the model was trained on, and what attention can hold. */
+const MAX_MEGAPIXELS = 16;
+
+/** A size asked for may cut off this much of a side of the first picture; beyond, its reference keeps its own shape. */
+const MAX_CROP = 0.1;
+
+const SQUARE: Size = { width: 1, height: 1 };
+
+/** Plans all sizes of an edit; the first picture decides the output's shape. Throws QEDIT_E_USAGE on sizes that cannot be. */
+export function planSizes(sources: readonly Source[], options: PlanOptions = {}): SizePlan {
+  const { mode = "default", patches = QWEN_PATCHES, cell = sizes.LATENT_CELL } = options;
+  checkOptions(options);
+  sources.forEach(checkAspect);
+  if (mode !== "default") return planNodes(sources, mode, options);
+  const [first] = sources;
+  const area =
+    options.size === undefined ? (options.megapixels ?? 1) * sizes.MEGAPIXEL : options.size.width * options.size.height;
+  const targetSize = options.size ?? sizes.bestSize(first ?? SQUARE, area);
+  const target = first === undefined ? wholeRoute(targetSize, cell) : cropRoute(first, targetSize, cell);
+  const images = sources.map((source, index) => {
+    const aligned = index === 0 && (options.size === undefined || cropShare(source, target.box) <= MAX_CROP);
+    const reference = aligned ? target : cropRoute(source, sizes.bestSize(source, area), cell);
+    return imagePlan(source, reference, visionDirect(source, patches));
+  });
+  return { mode, target, images };
+}
+
+/** One line for each picture: sizes at every stage, and what was cut off the source (pixels, both ends together). */
+export function describePlan(plan: SizePlan): string[] {
+  const output = `output ${show(plan.target.size)}`;
+  if (plan.images.length === 0) return [`no picture: ${output}`];
+  return plan.images.map(({ name, source, vision, reference }, index) => {
+    const cut = { width: source.width - reference.box.width, height: source.height - reference.box.height };
+    const cropped = cut.width + cut.height > 0 ? ` (crop ${show(cut)})` : "";
+    const stages = [
+      `reference ${show(reference.size)}${cropped}`,
+      `vision ${show(vision.size)} (${vision.tokens} tokens)`,
+      `latent ${show(reference.latent)} (${reference.tokens} tokens)`,
+    ];
+    return `${name} ${show(source)}: ${stages.join(", ")}${index === 0 ? ` → ${output}` : ""}`;
+  });
+}
+
+function checkOptions({ mode = "default", megapixels, size }: PlanOptions): void {
+  if (megapixels !== undefined && size !== undefined) {
+    throw new QeditError("QEDIT_E_USAGE", "Cannot plan for megapixels and a size at once", {
+      hint: "Give one of --megapixels and --size",
+    });
+  }
+  const fewest = sizes.SIDE_MULTIPLE ** 2 / sizes.MEGAPIXEL;
+  if (megapixels !== undefined && !(megapixels >= fewest && megapixels <= MAX_MEGAPIXELS)) {
+    throw new QeditError(
+      "QEDIT_E_USAGE",
+      `Cannot plan for ${megapixels} megapixels: wanted from ${fewest.toFixed(5)} to ${MAX_MEGAPIXELS}`,
+      {
+        hint: "--megapixels 1",
+      },
+    );
+  }
+  if (size === undefined) return;
+  if (mode !== "default")
+    throw new QeditError("QEDIT_E_USAGE", `Cannot plan for a size in mode ${mode}: its nodes choose the size`, {
+      hint: "Leave out --size or --match",
+    });
+  if (size.width * size.height > MAX_MEGAPIXELS * sizes.MEGAPIXEL) {
+    throw new QeditError(
+      "QEDIT_E_USAGE",
+      `Cannot plan for ${show(size)}: that is more than ${MAX_MEGAPIXELS} megapixels`,
+      { hint: "--megapixels 1" },
+    );
+  }
+  const sides = [size.width, size.height];
+  if (sides.every((side) => Number.isInteger(side) && side >= sizes.SIDE_MULTIPLE && side % sizes.SIDE_MULTIPLE === 0))
+    return;
+  const nearest = sides.map(
+    (side) => Math.max(sizes.roundHalfEven(side / sizes.SIDE_MULTIPLE), 1) * sizes.SIDE_MULTIPLE,
+  );
+  throw new QeditError(
+    "QEDIT_E_USAGE",
+    `Cannot plan for ${show(size)}: sides must be multiples of ${sizes.SIDE_MULTIPLE}`,
+    {
+      hint: `Use --size ${nearest.join("x")}`,
+    },
+  );
+}
+
+function checkAspect(source: Source): void {
+  const { width, height, name } = source;
+  if (Math.max(width / height, height / width) <= MAX_ASPECT) return;
+  throw new QeditError("QEDIT_E_IMAGE", `Cannot use ${name}: ${show(source)} is longer than ${MAX_ASPECT} to 1`, {
+    hint: "Crop the picture first",
+  });
+}
+
+function planNodes(sources: readonly Source[], mode: PlanMode, options: PlanOptions): SizePlan {
+  const { megapixels = 1, patches = QWEN_PATCHES, cell = sizes.LATENT_CELL } = options;
+  const [first] = sources;
+  const prescaled = mode === "comfyui-kontext";
+  const images = sources.map((source, index) =>
+    nodesOf(source, prescaled && index === 0 ? kontextSteps(source) : [], { patches, cell }),
+  );
+  // Without pictures the templates start from an empty latent of 1024 x 1024.
+  if (first === undefined) return { mode, target: wholeRoute(sizes.totalPixelsSize(SQUARE, megapixels), cell), images };
+  const size = sizes.totalPixelsSize(first, megapixels);
+  const scaling: Step[] = prescaled ? kontextSteps(first) : [{ kind: "resize", size, method: "lanczos" }];
+  return { mode, target: encodedRoute(first, scaling, cell), images };
+}
+
+/** What TextEncodeQwenImageEditPlus does to a picture that steps have already changed. */
+function nodesOf(
+  source: Source,
+  before: readonly Step[],
+  { patches, cell }: { patches: PatchConfig; cell: number },
+): ImagePlan {
+  const seen = sizeAfter(source, before);
+  const shrunk = sizes.plusVisionSize(seen);
+  const vision = sizes.smartResize(shrunk, patches.patch * patches.merge);
+  const reference: Step = { kind: "resize", size: sizes.plusReferenceSize(seen), method: "area" };
+  const visionSteps: Step[] = [
+    { kind: "resize", size: shrunk, method: "area" },
+    { kind: "resize", size: vision, method: "bilinear" },
+  ];
+  return imagePlan(
+    source,
+    encodedRoute(source, [...before, reference], cell),
+    visionRoute(vision, [...before, ...visionSteps], patches),
+  );
+}
+
+function kontextSteps(source: Source): Step[] {
+  const size = sizes.kontextSize(source);
+  return [...cropSteps(source, sizes.upscaleBox(source, size)), { kind: "resize", size, method: "lanczos" }];
+}
+
+/** Ends with the VAE's own cut to whole latent cells. */
+function encodedRoute(source: Source, steps: readonly Step[], cell: number): LatentRoute {
+  const scaled = sizeAfter(source, steps);
+  const size = sizes.encodedBox(scaled, cell);
+  if (size.width === 0 || size.height === 0) {
+    throw new QeditError(
+      "QEDIT_E_USAGE",
+      `Cannot plan for ${source.name}: at ${show(scaled)} a side is under ${cell} pixels`,
+      {
+        hint: "Use more --megapixels",
+      },
+    );
+  }
+  return latentRoute({ size, steps: [...steps, ...cropSteps(scaled, size)] }, boxAfter(source, steps), cell);
+}
+
+/** One Lanczos resize of the largest centred part of the source that has the aspect of size. */
+function cropRoute(source: Source, size: Size, cell: number): LatentRoute {
+  const box = sizes.centredBox(source, size);
+  return latentRoute(
+    { size, steps: [...cropSteps(source, box), { kind: "resize", size, method: "lanczos" }] },
+    box,
+    cell,
+  );
+}
+
+function wholeRoute(size: Size, cell: number): LatentRoute {
+  return latentRoute({ size, steps: [] }, { x: 0, y: 0, ...size }, cell);
+}
+
+function latentRoute({ size: { width, height }, steps }: Route, box: Box, cell: number): LatentRoute {
+  const latent = sizes.latentSize({ width, height }, cell);
+  return { size: { width, height }, steps, box, latent, tokens: sizes.latentTokens(latent) };
+}
+
+function visionDirect(source: Source, patches: PatchConfig): VisionRoute {
+  const size = sizes.visionSize(source, patches.patch * patches.merge);
+  return visionRoute(size, [{ kind: "resize", size, method: "lanczos" }], patches);
+}
+
+function visionRoute(size: Size, steps: readonly Step[], { patch, merge }: PatchConfig): VisionRoute {
+  const grid = { width: size.width / patch, height: size.height / patch };
+  return { size, steps, grid, tokens: (grid.width * grid.height) / merge ** 2 };
+}
+
+function imagePlan({ name, width, height }: Source, reference: LatentRoute, vision: VisionRoute): ImagePlan {
+  return { name, source: { width, height }, vision, reference };
+}
+
+function cropSteps(source: Size, box: Box): Step[] {
+  return box.width === source.width && box.height === source.height ? [] : [{ kind: "crop", box }];
+}
+
+function sizeAfter(source: Size, steps: readonly Step[]): Size {
+  const last = steps.at(-1);
+  if (last === undefined) return source;
+  return last.kind === "crop" ? last.box : last.size;
+}
+
+/** The part of the source that a crop in front of all resizes leaves. */
+function boxAfter({ width, height }: Size, steps: readonly Step[]): Box {
+  const [step] = steps;
+  return step?.kind === "crop" ? step.box : { x: 0, y: 0, width, height };
+}
+
+function cropShare(source: Size, box: Box): number {
+  return Math.max(1 - box.width / source.width, 1 - box.height / source.height);
+}
+
+function show({ width, height }: Size): string {
+  return `${width}x${height}`;
+}

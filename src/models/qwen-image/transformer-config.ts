@@ -1,0 +1,113 @@
+// Numbers of the Qwen-Image networks: what was published (Qwen/Qwen-Image-Edit-2509 transformer/config.json and
+// vae/config.json), overridden by what tensor shapes say, overridden by the checkpoint's own `config`.
+import type { Weights } from "../../checkpoint/weights.js";
+import { QeditError } from "../../std/errors.js";
+import { type ConfigJson, configNumber, configNumbers, headCount } from "../config-json.js";
+
+/** Numbers of a transformer. */
+export interface TransformerConfig {
+  readonly blocks: number;
+  readonly heads: number;
+  readonly headDim: number;
+  /** Head dimensions turned by the frame, row and column of a token. */
+  readonly ropeAxes: readonly number[];
+  /** Width of a prompt embedding. */
+  readonly textWidth: number;
+  /** Values of one image token: channels · patch · patch. */
+  readonly patchWidth: number;
+  /** Latent cells along one side of a token. */
+  readonly patchSize: number;
+  readonly epsilon: number;
+  /** Claims that reference tokens are modulated as at timestep 0, since they are without noise: Qwen-Image-Edit-2511. */
+  readonly referencesAtZero: boolean;
+}
+
+/** An empty tensor that marks transformers whose references are at timestep 0, where there is no config.json to say so. */
+const ZERO_MARKER = "__index_timestep_zero__";
+
+const PUBLISHED = { patchSize: 2, ropeAxes: [16, 56, 56], epsilon: 1e-6 };
+
+/** Marks of Qwen-Image relatives whose mathematics differ. */
+const RELATIVES = [
+  { key: "time_text_embed.addition_t_embedding.weight", option: "use_additional_t_cond", name: "Qwen-Image-Layered" },
+];
+
+/** Reads the numbers of a transformer; throws QEDIT_E_CHECKPOINT when the file is of another family or release. */
+export function transformerConfig(w: Weights, config: ConfigJson): TransformerConfig {
+  if (!w.has("txt_norm.weight") || !w.has("img_in.weight")) {
+    throw new QeditError(
+      "QEDIT_E_CHECKPOINT",
+      "Cannot use the transformer: it has no txt_norm and img_in, so it is not of the Qwen-Image family",
+      {
+        hint: "Give a Qwen-Image-Edit transformer: --transformer qwen_image_edit_2509_fp8_e4m3fn.safetensors",
+      },
+    );
+  }
+  for (const { key, option, name } of RELATIVES) {
+    if (w.has(key) || config[option] === true) {
+      throw new QeditError(
+        "QEDIT_E_CHECKPOINT",
+        `Cannot use the transformer: it is of ${name}, which works differently from Qwen-Image-Edit`,
+      );
+    }
+  }
+  const [width, patchWidth] = w.shape("img_in.weight") as [number, number];
+  const headDim = configNumber(config, "attention_head_dim", w.shape("transformer_blocks.0.attn.norm_q.weight")[0]!);
+  const ropeAxes = configNumbers(config, "axes_dims_rope", PUBLISHED.ropeAxes);
+  if (ropeAxes.reduce((sum, axis) => sum + axis, 0) !== headDim) {
+    throw new QeditError(
+      "QEDIT_E_CHECKPOINT",
+      `Cannot use the transformer: rope axes ${ropeAxes.join(" + ")} do not add up to heads of ${headDim}`,
+      {
+        hint: "Put the model's config.json, with axes_dims_rope, under the safetensors metadata key `config`",
+      },
+    );
+  }
+  return {
+    blocks: w.count("transformer_blocks"),
+    heads: configNumber(config, "num_attention_heads", headCount("img_in", width, headDim)),
+    headDim,
+    ropeAxes,
+    textWidth: w.shape("txt_norm.weight")[0]!,
+    patchWidth,
+    patchSize: configNumber(config, "patch_size", PUBLISHED.patchSize),
+    epsilon: PUBLISHED.epsilon,
+    referencesAtZero: w.has(ZERO_MARKER) || config["zero_cond_t"] === true,
+  };
+}
+
+/** Claims that a tensor of the file is rightly unread: markers without elements. */
+export function isIdleInTransformer(name: string): boolean {
+  return name === ZERO_MARKER || name === "scaled_fp8";
+}
+
+/** Mean and standard deviation of each latent channel: `(latent − mean) / std` is what the transformer sees. */
+export interface LatentStatistics {
+  readonly mean: readonly number[];
+  readonly std: readonly number[];
+}
+
+const PUBLISHED_STATISTICS: LatentStatistics = {
+  mean: [
+    -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508, 0.4134, -0.0715, 0.5517, -0.3632, -0.1922,
+    -0.9497, 0.2503, -0.2921,
+  ],
+  std: [
+    2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743, 3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253,
+    2.8251, 1.916,
+  ],
+};
+
+/** Latent statistics of a VAE: its config's latents_mean and latents_std, else the published ones. Throws QEDIT_E_CHECKPOINT when they do not fit `channels`. */
+export function latentStatistics(config: ConfigJson, channels: number): LatentStatistics {
+  const mean = configNumbers(config, "latents_mean", PUBLISHED_STATISTICS.mean);
+  const std = configNumbers(config, "latents_std", PUBLISHED_STATISTICS.std);
+  if (mean.length === channels && std.length === channels) return { mean, std };
+  throw new QeditError(
+    "QEDIT_E_CHECKPOINT",
+    `Cannot normalise latents of ${channels} channels: there are ${mean.length} means and ${std.length} deviations`,
+    {
+      hint: "Put the VAE's config.json, with latents_mean and latents_std, under the safetensors metadata key `config`",
+    },
+  );
+}

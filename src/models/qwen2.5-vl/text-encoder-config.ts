@@ -1,0 +1,125 @@
+// Numbers of the Qwen2.5-VL text encoder: what was published (Qwen/Qwen2.5-VL-7B-Instruct config.json), overridden by what
+// tensor shapes say, overridden by the checkpoint's own `config` (Qwen2_5_VLConfig, nested or flat).
+import type { Weights } from "../../checkpoint/weights.js";
+import { QeditError } from "../../std/errors.js";
+import { type ConfigJson, configNumber, configNumbers, configObject, headCount } from "../config-json.js";
+
+/** Numbers of the language model. */
+export interface LanguageConfig {
+  readonly layers: number;
+  readonly width: number;
+  readonly heads: number;
+  readonly keyValueHeads: number;
+  readonly headDim: number;
+  readonly epsilon: number;
+  readonly ropeTheta: number;
+  /** Rotary pairs turned by the time, row and column of a token. */
+  readonly ropeSections: readonly number[];
+}
+
+/** Numbers of the vision tower. */
+export interface VisionConfig {
+  readonly blocks: number;
+  readonly width: number;
+  readonly heads: number;
+  /** Pixels along one side of a patch. */
+  readonly patchSize: number;
+  /** Frames in a patch; a picture is repeated. */
+  readonly temporalPatchSize: number;
+  readonly channels: number;
+  /** Patches along one side of a merged token. */
+  readonly mergeSize: number;
+  /** Pixels along one side of an attention window. */
+  readonly windowSize: number;
+  /** Blocks that attend over the whole picture. */
+  readonly fullAttentionBlocks: readonly number[];
+  readonly epsilon: number;
+}
+
+const PUBLISHED = {
+  language: { headDim: 128, epsilon: 1e-6, ropeTheta: 1e6, ropeSections: [16, 24, 24] },
+  vision: {
+    headDim: 80,
+    patchSize: 14,
+    mergeSize: 2,
+    windowSize: 112,
+    fullAttentionBlocks: [7, 15, 23, 31],
+    epsilon: 1e-6,
+  },
+};
+
+/** Reads the numbers of the language model below `model`. */
+export function languageConfig(w: Weights, config: ConfigJson): LanguageConfig {
+  if (!w.has("model.layers.0.self_attn.q_proj.weight")) {
+    throw new QeditError(
+      "QEDIT_E_CHECKPOINT",
+      "Cannot use the text encoder: it has no model.layers, so it is not a Qwen2.5-VL file",
+      {
+        hint: "Give a Qwen2.5-VL text encoder: --text-encoder qwen_2.5_vl_7b_fp8_scaled.safetensors",
+      },
+    );
+  }
+  // Older config files are flat.
+  const text = { ...config, ...configObject(config, "text_config") };
+  const rope = { ...text, ...configObject(text, "rope_scaling"), ...configObject(text, "rope_parameters") };
+  const [queryWidth, width] = w.shape("model.layers.0.self_attn.q_proj.weight") as [number, number];
+  const keyWidth = w.shape("model.layers.0.self_attn.k_proj.weight")[0]!;
+  const given = configNumber(text, "num_attention_heads", 0);
+  const headDim = given > 0 ? queryWidth / given : PUBLISHED.language.headDim;
+  return {
+    layers: w.count("model.layers"),
+    width,
+    heads: headCount("q_proj", queryWidth, headDim),
+    keyValueHeads: headCount("k_proj", keyWidth, headDim),
+    headDim,
+    epsilon: configNumber(text, "rms_norm_eps", PUBLISHED.language.epsilon),
+    ropeTheta: configNumber(rope, "rope_theta", PUBLISHED.language.ropeTheta),
+    ropeSections: ropeSections(rope, headDim),
+  };
+}
+
+function ropeSections(rope: ConfigJson, headDim: number): readonly number[] {
+  const sections = configNumbers(rope, "mrope_section", PUBLISHED.language.ropeSections);
+  if (sections.reduce((sum, section) => sum + section, 0) === headDim / 2) return sections;
+  throw new QeditError(
+    "QEDIT_E_CHECKPOINT",
+    `Cannot use the text encoder: rope sections ${sections.join(" + ")} do not add up to half a head of ${headDim}`,
+    {
+      hint: "Put the model's config.json, with mrope_section, under the safetensors metadata key `config`",
+    },
+  );
+}
+
+/** Reads the numbers of the vision tower below `visual`; throws QEDIT_E_CHECKPOINT when the file has none. */
+export function visionConfig(w: Weights, config: ConfigJson): VisionConfig {
+  if (!w.has("visual")) {
+    throw new QeditError(
+      "QEDIT_E_CHECKPOINT",
+      "Cannot look at pictures: the text encoder file has no vision weights (visual.*)",
+      {
+        hint: "Give a text encoder file that contains them: --text-encoder qwen_2.5_vl_7b_fp8_scaled.safetensors",
+      },
+    );
+  }
+  const vision = configObject(config, "vision_config");
+  const [width, channels, temporalPatchSize, patchSize] = w.shape("visual.patch_embed.proj.weight") as [
+    number,
+    number,
+    number,
+    number,
+  ];
+  const merged = w.shape("visual.merger.mlp.0.weight")[1]!;
+  const given = configNumber(vision, "num_heads", 0);
+  return {
+    blocks: w.count("visual.blocks"),
+    width,
+    heads: given > 0 ? given : headCount("visual", width, PUBLISHED.vision.headDim),
+    patchSize,
+    temporalPatchSize,
+    channels,
+    mergeSize: configNumber(vision, "spatial_merge_size", Math.sqrt(merged / width)),
+    windowSize: configNumber(vision, "window_size", PUBLISHED.vision.windowSize),
+    fullAttentionBlocks: configNumbers(vision, "fullatt_block_indexes", PUBLISHED.vision.fullAttentionBlocks),
+    epsilon: PUBLISHED.vision.epsilon,
+  };
+}

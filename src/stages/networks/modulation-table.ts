@@ -1,0 +1,221 @@
+// The modulation of a whole run, computed before it: a third of the transformer's weights is read once, a few blocks at a time, and is
+// then no part of the session that samples. Vectors for the run's noise levels are kept in a file for the next run of the same schedule.
+import { createHash } from "node:crypto";
+import { readdir, readFile, rm, stat, utimes } from "node:fs/promises";
+import { join } from "node:path";
+import { toFloat32 } from "../../checkpoint/read-tensor.js";
+import { decodeSafetensors } from "../../checkpoint/safetensors/safetensors.js";
+import { encodeSafetensors } from "../../checkpoint/safetensors/safetensors-writer.js";
+import { Weights } from "../../checkpoint/weights.js";
+import { deviceIdentity } from "../../engine/device-identity.js";
+import { modelOf, withSession } from "../../engine/sessions/engine.js";
+import { Graph } from "../../graph/graph.js";
+import type { DType } from "../../graph/types.js";
+import {
+  type BlockRange,
+  buildModulation,
+  fedModulationOf,
+  fedVectors,
+  isModulationModule,
+  modulationInput,
+  storedVectors,
+} from "../../models/qwen-image/modulation.js";
+import type { TransformerConfig } from "../../models/qwen-image/transformer-config.js";
+import { writeFileAtomically } from "../../std/files.js";
+import { float32, type Tensors } from "../../std/tensor.js";
+import type { StageContext } from "../stage.js";
+import { type RidingLora, strengthsOf } from "./loras.js";
+import type { NetworkFile, SizedFile } from "./network-file.js";
+
+/** Raised when the same transformer and noise levels give other vectors, or the file is laid out otherwise. */
+const VERSION = 1;
+/** Blocks whose linears are open at a time: 0.9 GB of fp8 at the published size. */
+const BLOCKS_AT_ONCE = 8;
+/** Noise levels that are held at a time, 8.8 MB each at the published size; a run of more computes the next ones on its way. */
+const MOST_LEVELS = 48;
+/** Files in the folder; the longest unused go first. */
+const MOST_FILES = 48;
+
+/** A transformer whose modulation is wanted. */
+export interface ModulatedTransformer {
+  readonly file: NetworkFile;
+  readonly config: TransformerConfig;
+  readonly compute: DType;
+  readonly loras: readonly RidingLora[];
+}
+
+/** The modulation of a run. */
+export interface ModulationTable {
+  /** What graphs of these blocks are fed at a noise level. */
+  feeds(sigma: number, ranges: readonly BlockRange[]): Promise<Tensors>;
+}
+
+/** Vectors [levels, vectors · width], and one more row for sigma 0 where references are without noise. */
+interface Table {
+  readonly sigmas: readonly number[];
+  readonly data: Float32Array;
+}
+
+/** The modulation of a run that will evaluate at these noise levels, from its file or computed. Levels that were not foreseen are computed when asked for. */
+export async function openModulation(
+  transformer: ModulatedTransformer,
+  sigmas: readonly number[],
+  context: StageContext,
+): Promise<ModulationTable> {
+  const { config } = transformer;
+  const length = storedVectors(config, { from: 0, to: config.blocks }) * widthOf(config);
+  let table = await knownTable(transformer, sigmas.slice(0, MOST_LEVELS), context);
+  return {
+    async feeds(sigma, ranges) {
+      const level = Math.fround(sigma);
+      if (!table.sigmas.includes(level)) {
+        const next = sigmas.indexOf(level);
+        table = await computeTable(transformer, next < 0 ? [level] : sigmas.slice(next, next + MOST_LEVELS), context);
+      }
+      const row = table.sigmas.indexOf(level);
+      return Object.fromEntries(
+        ranges.map((blocks) => [
+          modulationInput(blocks),
+          float32(
+            [fedVectors(config, blocks), widthOf(config)],
+            fedModulationOf({ data: table.data, length }, row, { config, blocks }),
+          ),
+        ]),
+      );
+    },
+  };
+}
+
+/** Most bytes of weights that are open while the modulation is computed. */
+export function modulationBytes({
+  file,
+  config: { blocks },
+}: {
+  readonly file: SizedFile;
+  readonly config: TransformerConfig;
+}): number {
+  const stored = [...file.checkpoint.tensors].filter(([name]) => isModulationModule(name.replace(/\.[^.]+$/, "")));
+  return Math.ceil(stored.reduce((sum, [, { length }]) => sum + length, 0) * Math.min(BLOCKS_AT_ONCE / blocks, 1));
+}
+
+async function knownTable(
+  transformer: ModulatedTransformer,
+  sigmas: readonly number[],
+  context: StageContext,
+): Promise<Table> {
+  const { modulationFolder: folder } = context;
+  if (folder === undefined) return computeTable(transformer, sigmas, context);
+  const path = join(folder, `${keyOf(transformer, sigmas, context)}.safetensors`);
+  const known = await readTable(path, valuesOf(transformer.config, sigmas));
+  if (known) {
+    context.emit({ kind: "detail", text: `modulation of ${sigmas.length} noise levels taken from ${path}` });
+    return { sigmas, data: known };
+  }
+  const table = await computeTable(transformer, sigmas, context);
+  try {
+    await writeFileAtomically(path, encodeTable(table.data, transformer.compute));
+    await forgetOthers(folder);
+  } catch (error) {
+    context.emit({
+      kind: "detail",
+      text: `the modulation is not kept: ${error instanceof Error ? error.message : String(error)}`,
+    });
+  }
+  return table;
+}
+
+// Everything that decides the vectors: the weights, the LoRAs that ride on them, the type they are computed in, and on what.
+function keyOf(
+  { file, config, compute, loras }: ModulatedTransformer,
+  sigmas: readonly number[],
+  { engine }: StageContext,
+): string {
+  const riding = loras.filter(({ adapter }) => [...adapter.pairs.keys()].some(isModulationModule));
+  const weights = { transformer: file.identity, loras: riding.map(({ identity, strength }) => [identity, strength]) };
+  const parts = { version: VERSION, weights, config, compute, sigmas, device: deviceIdentity(engine.device) };
+  return createHash("sha256").update(JSON.stringify(parts)).digest("hex");
+}
+
+const VECTORS = "modulation";
+const CONTENT = "content_sha256";
+
+function encodeTable(data: Float32Array, compute: DType): Uint8Array {
+  // In bfloat16 the vectors are bfloat16 numbers, which lose nothing by being stored as such.
+  const stored = { ...float32([data.length], data), ...(compute === "bf16" ? { storedAs: "BF16" as const } : {}) };
+  const [bytes, { length }] = [encodeSafetensors({ [VECTORS]: stored }), data];
+  const content = contentHash(bytes.subarray(bytes.length - length * (compute === "bf16" ? 2 : 4)));
+  return encodeSafetensors({ [VECTORS]: stored }, { [CONTENT]: content });
+}
+
+// Anything that cannot be read, or is not what was written, counts as not there.
+async function readTable(path: string, values: number): Promise<Float32Array | undefined> {
+  try {
+    const bytes = await readFile(path);
+    const { tensors, metadata } = decodeSafetensors(bytes, path);
+    const stored = tensors.get(VECTORS)!;
+    const content = bytes.subarray(stored.offset, stored.offset + stored.length);
+    if (metadata[CONTENT] !== contentHash(content) || stored.shape[0] !== values) return undefined;
+    const now = new Date();
+    await utimes(path, now, now).catch(() => undefined);
+    return toFloat32(stored.dtype, Uint8Array.from(content));
+  } catch {
+    return undefined;
+  }
+}
+
+function contentHash(content: Uint8Array): string {
+  return createHash("sha256").update(content).digest("hex");
+}
+
+async function forgetOthers(folder: string): Promise<void> {
+  const names = (await readdir(folder)).filter((name) => name.endsWith(".safetensors"));
+  const aged = await Promise.all(
+    names.map(async (name) => ({ name, used: (await stat(join(folder, name)).catch(() => undefined))?.mtimeMs ?? 0 })),
+  );
+  for (const { name } of aged.sort((a, b) => b.used - a.used).slice(MOST_FILES))
+    await rm(join(folder, name), { force: true });
+}
+
+async function computeTable(
+  transformer: ModulatedTransformer,
+  sigmas: readonly number[],
+  context: StageContext,
+): Promise<Table> {
+  const { file, config, compute, loras } = transformer;
+  context.emit({ kind: "activity", text: "computing the modulation" });
+  const data = new Float32Array(valuesOf(config, sigmas));
+  const rows = sigmas.length + (config.referencesAtZero ? 1 : 0);
+  const length = data.length / rows;
+  const feeds = { timestep: float32([sigmas.length], Float32Array.from(sigmas)), ...strengthsOf(loras) };
+  let at = 0;
+  for (let from = 0; from < config.blocks; from += BLOCKS_AT_ONCE) {
+    context.signal.throwIfAborted();
+    const blocks = { from, to: Math.min(from + BLOCKS_AT_ONCE, config.blocks) };
+    const graph = new Graph(`the modulation of blocks ${from} to ${blocks.to - 1}`);
+    buildModulation(
+      graph,
+      Weights.of(
+        graph,
+        file.checkpoint,
+        loras.map(({ adapter }) => adapter),
+      ),
+      { config, compute, blocks },
+    );
+    const model = { ...(await modelOf(graph, "none")), isPassing: true };
+    const { modulation } = await withSession(context.engine, model, (session) => session.run(feeds));
+    const found = modulation!.data as Float32Array;
+    const width = found.length / rows;
+    for (let row = 0; row < rows; row += 1) data.set(found.subarray(row * width, (row + 1) * width), row * length + at);
+    at += width;
+  }
+  return { sigmas, data };
+}
+
+function valuesOf(config: TransformerConfig, sigmas: readonly number[]): number {
+  const rows = sigmas.length + (config.referencesAtZero ? 1 : 0);
+  return rows * storedVectors(config, { from: 0, to: config.blocks }) * widthOf(config);
+}
+
+function widthOf({ heads, headDim }: TransformerConfig): number {
+  return heads * headDim;
+}

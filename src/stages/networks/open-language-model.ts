@@ -1,0 +1,60 @@
+// Opening the language model as its memory plan says: whole or in groups of layers.
+import { Weights } from "../../checkpoint/weights.js";
+import type { Device } from "../../engine/providers.js";
+import { Graph } from "../../graph/graph.js";
+import type { DType } from "../../graph/types.js";
+import { buildLanguageModel, isIdleInTextEncoder } from "../../models/qwen2.5-vl/language.js";
+import type { LanguageConfig } from "../../models/qwen2.5-vl/text-encoder-config.js";
+import type { StageContext } from "../stage.js";
+import type { Chain } from "./block-groups.js";
+import type { NetworkNeeds } from "./memory-plan.js";
+import type { NetworkFile, SizedFile } from "./network-file.js";
+import { type LayerRange, withLayers } from "./open-layers.js";
+import { runBytes } from "./within-memory.js";
+
+/** A language model and the length it is opened for. */
+export interface LanguageRun {
+  readonly file: NetworkFile;
+  readonly config: LanguageConfig;
+  readonly compute: DType;
+  /** Tokens of the longest prompt. */
+  readonly tokens: number;
+}
+
+/** Opens a language model, uses it, and closes it; by a smaller plan once more when memory runs out. Throws QEDIT_E_MEMORY. */
+export function withLanguageModel<T>(
+  run: LanguageRun,
+  context: StageContext,
+  use: (model: Chain) => Promise<T>,
+): Promise<T> {
+  const { file, config, compute } = run;
+  const needs = languageNeeds(run, context.engine.device);
+  const build = (graph: Graph, weights: Weights, layers: LayerRange) =>
+    buildLanguageModel(graph, weights, { config, compute, layers });
+  return withLayers({ network: "language model", unit: "layers", file, compute, needs, build }, context, use);
+}
+
+/** Sizes of a language model for its plan, without the token table and the head that predicts words. */
+export function languageNeeds(
+  { file, config, compute, tokens }: Omit<LanguageRun, "file"> & { readonly file: SizedFile },
+  device: Device,
+): NetworkNeeds {
+  const layers = new Array<number>(config.layers).fill(0);
+  for (const [name, { length }] of file.checkpoint.tensors) {
+    // The last norm.
+    const end = config.layers - 1;
+    if (name.startsWith("model.") && !isIdleInTextEncoder(name))
+      layers[Number(/^model\.layers\.(\d+)\./.exec(name)?.[1] ?? end)]! += length;
+  }
+  const graph = new Graph("sizes");
+  buildLanguageModel(graph, Weights.of(graph, file.checkpoint), {
+    config,
+    compute,
+    layers: { from: 0, to: Math.min(2, config.layers) },
+  });
+  return {
+    network: "language model",
+    layers,
+    activations: runBytes({ graph, optimization: "none", compute }, { tokens }, device),
+  };
+}

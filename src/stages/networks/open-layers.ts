@@ -1,0 +1,50 @@
+// Opening a network of the text encoder as its memory plan says: whole, or in groups of its layers.
+import { Weights } from "../../checkpoint/weights.js";
+import { modelOf } from "../../engine/sessions/engine.js";
+import { Graph } from "../../graph/graph.js";
+import type { DType } from "../../graph/types.js";
+import type { StageContext } from "../stage.js";
+import { type Chain, piecesOf, withChain } from "./block-groups.js";
+import type { NetworkNeeds } from "./memory-plan.js";
+import { type NetworkFile, networkModel } from "./network-file.js";
+import { groupPlanning, withinMemory } from "./within-memory.js";
+
+/** Layers from one up to, without, another. */
+export interface LayerRange {
+  readonly from: number;
+  readonly to: number;
+}
+
+/** A network that is opened by its layers; `network` and `unit` are what people read. */
+export interface LayeredNetwork {
+  readonly network: "vision tower" | "language model";
+  readonly unit: "blocks" | "layers";
+  readonly file: NetworkFile;
+  readonly compute: DType;
+  readonly needs: NetworkNeeds;
+  /** Writes some of the layers into a graph. */
+  readonly build: (graph: Graph, weights: Weights, layers: LayerRange) => void;
+}
+
+/** Opens a network, uses it, and closes it; by a smaller plan once more when memory runs out. Throws QEDIT_E_MEMORY. */
+export function withLayers<T>(
+  { network, unit, file, compute, needs, build }: LayeredNetwork,
+  context: StageContext,
+  use: (chain: Chain) => Promise<T>,
+): Promise<T> {
+  return withinMemory(context, groupPlanning(needs), async (plan) => {
+    const models = await Promise.all(
+      plan.groups.map(({ from, to }) =>
+        networkModel(context, { network, file, others: { compute, from, to } }, () => {
+          const graph = new Graph(
+            plan.groups.length === 1 ? `the ${network}` : `the ${network}, ${unit} ${from} to ${to - 1}`,
+          );
+          build(graph, Weights.of(graph, file.checkpoint), { from, to });
+          return modelOf(graph, "none");
+        }),
+      ),
+    );
+    context.emit({ kind: "activity", text: `opening the ${network}` });
+    return withChain(context, piecesOf(plan, models), use);
+  });
+}

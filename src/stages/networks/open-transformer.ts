@@ -1,0 +1,154 @@
+// Opening the transformer as its memory plan says: whole or in groups of blocks, with the modulation in it or fed.
+
+import { Weights } from "../../checkpoint/weights.js";
+import type { Device } from "../../engine/providers.js";
+import { type Model, modelOf, type Optimization } from "../../engine/sessions/engine.js";
+import { affordableOptimization } from "../../engine/sessions/optimization.js";
+import { Graph } from "../../graph/graph.js";
+import type { Lengths } from "../../graph/lengths.js";
+import { type BlockRange, isModulationModule } from "../../models/qwen-image/modulation.js";
+import { buildTransformer, isIdleInLastBlock } from "../../models/qwen-image/transformer.js";
+import { float32, type Tensor } from "../../std/tensor.js";
+import type { StageContext } from "../stage.js";
+import { piecesOf, withChain } from "./block-groups.js";
+import { type RidingLora, strengthsOf } from "./loras.js";
+import type { NetworkNeeds } from "./memory-plan.js";
+import { type ModulatedTransformer, openModulation } from "./modulation-table.js";
+import { networkModel, type SizedFile } from "./network-file.js";
+import type { OpenTransformer } from "./velocity.js";
+import { groupPlanning, type MemoryLimit, runBytes, withinMemory } from "./within-memory.js";
+
+/** A transformer and the run it is opened for. */
+export interface TransformerRun extends ModulatedTransformer {
+  /** The noise levels that will be evaluated. */
+  readonly sigmas: readonly number[];
+  /** Tokens: text, target, reference. */
+  readonly lengths: Lengths;
+}
+
+/** Opens a transformer, uses it, and closes it; by a smaller plan once more when memory runs out. Throws QEDIT_E_MEMORY. */
+export function withTransformer<T>(
+  run: TransformerRun,
+  context: StageContext,
+  use: (transformer: OpenTransformer) => Promise<T>,
+): Promise<T> {
+  return withinMemory(context, groupPlanning(transformerNeeds(run, context.engine.device)), async (plan) => {
+    const { loras, sigmas } = run;
+    // Widened linears of the modulation cost next to nothing. Of stored ones, widening them at every step is a tenth of a step on
+    // the CPU at 512² (bench/); on a GPU it is 10 ms and a third of the memory.
+    const isModulationFed = plan.groups.length > 1 || optimizationOf(run, context) === "none";
+    // Before the transformer opens: its linears and the transformer's are never in memory together.
+    const modulation = isModulationFed ? await openModulation(run, sigmas, context) : undefined;
+    const models = await transformerModels(run, { groups: plan.groups, isModulationFed, context });
+    const strengths = strengthsOf(loras);
+    context.emit({ kind: "activity", text: "opening the transformer" });
+    return withChain(context, piecesOf(plan, models), (chain) =>
+      use({
+        isStreamed: plan.groups.some(({ isResident }) => !isResident),
+        async run(feeds, sigma) {
+          const shared = {
+            ...strengths,
+            timestep: float32([1], Float32Array.of(sigma)),
+            ...(await modulation?.feeds(sigma, plan.groups)),
+          };
+          const outputs = await chain.run(feeds.map((each) => ({ ...each, ...shared })));
+          return outputs.map(({ velocity }) => velocity as Tensor<"float32">);
+        },
+      }),
+    );
+  });
+}
+
+/** The graph that a transformer is opened with where all of it fits, for who opens it before it is wanted. */
+export async function wholeTransformer(transformer: ModulatedTransformer, context: StageContext): Promise<Model> {
+  const groups = [{ from: 0, to: transformer.config.blocks }];
+  const [model] = await transformerModels(transformer, {
+    groups,
+    isModulationFed: optimizationOf(transformer, context) === "none",
+    context,
+  });
+  return model!;
+}
+
+/** A transformer as its plan sees it: from headers, and the lengths of a run. */
+export type SizedTransformer = Pick<TransformerRun, "config" | "compute" | "lengths"> & {
+  readonly file: SizedFile;
+  readonly loras: readonly Pick<RidingLora, "adapter">[];
+};
+
+/** Sizes of a transformer for its plan, without the modulation. */
+export function transformerNeeds(
+  { file, config, compute, loras, lengths }: SizedTransformer,
+  device: Device,
+): NetworkNeeds {
+  const layers = new Array<number>(config.blocks).fill(0);
+  const count = (name: string, bytes: number) => {
+    if (isModulationModule(name.replace(/\.[^.]+$/, "")) || isIdleInLastBlock(name, config)) return;
+    // What stands before the blocks is counted with the first, what stands after them with the last.
+    const end = name.startsWith("proj_out.") ? config.blocks - 1 : 0;
+    layers[Number(/^transformer_blocks\.(\d+)\./.exec(name)?.[1] ?? end)]! += bytes;
+  };
+  for (const [name, { length }] of file.checkpoint.tensors) count(name, length);
+  for (const { adapter } of loras)
+    for (const [module, { up, down }] of adapter.pairs) count(`${module}.weight`, up.length + down.length);
+  // One block takes as much as the next.
+  const graph = new Graph("sizes");
+  buildTransformer(graph, Weights.of(graph, file.checkpoint), {
+    config,
+    compute,
+    blocks: { from: 0, to: Math.min(2, config.blocks) },
+    isModulationFed: true,
+  });
+  return {
+    network: "transformer",
+    layers,
+    activations: runBytes({ graph, optimization: "none", compute }, lengths, device),
+  };
+}
+
+/** Whether a transformer's weights are widened when it opens; not where they have to fit somewhere. */
+export function transformerOptimization({ checkpoint }: SizedFile, { device, vram }: MemoryLimit): Optimization {
+  return vram === undefined ? affordableOptimization({ externals: checkpoint.tensors }, device) : "none";
+}
+
+function optimizationOf({ file }: ModulatedTransformer, { engine, vram }: StageContext): Optimization {
+  return transformerOptimization(file, { device: engine.device, vram });
+}
+
+interface Opening {
+  readonly groups: readonly BlockRange[];
+  readonly isModulationFed: boolean;
+  readonly context: StageContext;
+}
+
+async function transformerModels(
+  run: ModulatedTransformer,
+  { groups, isModulationFed, context }: Opening,
+): Promise<Model[]> {
+  const { file, config, compute, loras } = run;
+  const models: Model[] = [];
+  for (const { from, to } of groups) {
+    const blocks: BlockRange = { from, to };
+    const others = {
+      compute,
+      blocks,
+      isModulationFed,
+      loras: loras.map(({ file: path, identity }) => [path, identity]),
+    };
+    models.push(
+      await networkModel(context, { network: "transformer", file, others }, async () => {
+        const graph = new Graph(
+          groups.length === 1 ? "the transformer" : `the transformer, blocks ${from} to ${to - 1}`,
+        );
+        const weights = Weights.of(
+          graph,
+          file.checkpoint,
+          loras.map(({ adapter }) => adapter),
+        );
+        buildTransformer(graph, weights, { config, compute, blocks, isModulationFed });
+        return modelOf(graph, optimizationOf(run, context));
+      }),
+    );
+  }
+  return models;
+}

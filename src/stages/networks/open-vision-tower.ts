@@ -1,0 +1,54 @@
+// Opening the vision tower as its memory plan says: whole or in groups of blocks.
+import { Weights } from "../../checkpoint/weights.js";
+import type { Device } from "../../engine/providers.js";
+import { Graph } from "../../graph/graph.js";
+import type { DType } from "../../graph/types.js";
+import type { VisionConfig } from "../../models/qwen2.5-vl/text-encoder-config.js";
+import { buildVisionTower } from "../../models/qwen2.5-vl/vision.js";
+import type { StageContext } from "../stage.js";
+import type { Chain } from "./block-groups.js";
+import type { NetworkNeeds } from "./memory-plan.js";
+import type { NetworkFile, SizedFile } from "./network-file.js";
+import { type LayerRange, withLayers } from "./open-layers.js";
+import { runBytes } from "./within-memory.js";
+
+/** A vision tower and the length it is opened for. */
+export interface VisionRun {
+  readonly file: NetworkFile;
+  readonly config: VisionConfig;
+  readonly compute: DType;
+  /** Tokens, of some patches each, that the largest picture makes. */
+  readonly tokens: number;
+}
+
+/** Opens a vision tower, uses it, and closes it; by a smaller plan once more when memory runs out. Throws QEDIT_E_MEMORY. */
+export function withVisionTower<T>(
+  run: VisionRun,
+  context: StageContext,
+  use: (tower: Chain) => Promise<T>,
+): Promise<T> {
+  const { file, config, compute } = run;
+  const needs = visionNeeds(run, context.engine.device);
+  const build = (graph: Graph, weights: Weights, blocks: LayerRange) =>
+    buildVisionTower(graph, weights, { config, compute, blocks });
+  return withLayers({ network: "vision tower", unit: "blocks", file, compute, needs, build }, context, use);
+}
+
+/** Sizes of a vision tower for its plan. What stands before and after the blocks is counted with the first and the last. */
+export function visionNeeds(
+  { file, config, compute, tokens }: Omit<VisionRun, "file"> & { readonly file: SizedFile },
+  device: Device,
+): NetworkNeeds {
+  const layers = new Array<number>(config.blocks).fill(0);
+  for (const [name, { length }] of file.checkpoint.tensors) {
+    const last = name.startsWith("visual.merger.") ? config.blocks - 1 : 0;
+    if (name.startsWith("visual.")) layers[Number(/^visual\.blocks\.(\d+)\./.exec(name)?.[1] ?? last)]! += length;
+  }
+  const graph = new Graph("sizes");
+  buildVisionTower(graph, Weights.of(graph, file.checkpoint), { config, compute });
+  return {
+    network: "vision tower",
+    layers,
+    activations: runBytes({ graph, optimization: "none", compute }, { tokens }, device),
+  };
+}

@@ -1,0 +1,88 @@
+// The transformer as the sampler sees it: a function of the latent and sigma, everything else fixed for the run.
+
+import { type Grid, latentGrid, patchify, ropeTables, unpatchify } from "../../models/qwen-image/tokens.js";
+import type { LatentStatistics, TransformerConfig } from "../../models/qwen-image/transformer-config.js";
+import type { Velocity } from "../../sampling/guidance.js";
+import { float32, type Tensor, type Tensors } from "../../std/tensor.js";
+
+/** Embeddings [1, tokens, width] of the prompt, and of the negative one where guidance looks at it. */
+export interface Embeds {
+  readonly positive: Tensor<"float32">;
+  readonly negative: Tensor<"float32"> | undefined;
+}
+
+/** What stays the same over a run: the shape of the latent, normalised reference latents, embeddings. */
+export interface Conditions {
+  readonly shape: readonly number[];
+  readonly references: readonly Tensor<"float32">[];
+  readonly embeds: Embeds;
+  readonly config: TransformerConfig;
+}
+
+/** A transformer that is open. */
+export interface OpenTransformer {
+  /** Claims that its weights are read again at every pass, so that two prompts had better share one. */
+  readonly isStreamed: boolean;
+  /** Velocities [1, target, 64] under several conditions at a noise level. */
+  run(feeds: readonly Tensors[], sigma: number): Promise<Tensor<"float32">[]>;
+}
+
+/** Lengths of a run's token sequences: of the longer prompt, the target and the references. */
+export function tokenLengths({
+  shape,
+  references,
+  embeds,
+  config,
+}: Conditions): Readonly<Record<"text" | "target" | "reference", number>> {
+  const tokens = (latent: Tensor) => {
+    const { rows, columns } = latentGrid(latent, config.patchSize);
+    return rows * columns;
+  };
+  return {
+    text: Math.max(embeds.positive.shape[1]!, embeds.negative?.shape[1] ?? 0),
+    target: tokens(float32(shape)),
+    reference: references.reduce((sum, each) => sum + tokens(each), 0),
+  };
+}
+
+/** The velocity of an open transformer under fixed conditions. */
+export function velocityOf(transformer: OpenTransformer, { shape, references, embeds, config }: Conditions): Velocity {
+  const target = latentGrid(float32(shape), config.patchSize);
+  const grids: [Grid, ...Grid[]] = [target, ...references.map((each) => latentGrid(each, config.patchSize))];
+  const fixed = (prompt: Tensor<"float32">): Tensors => {
+    const { cos, sin } = ropeTables(prompt.shape[1]!, grids, config);
+    return { reference_tokens: patchify(references, config), prompt_embeds: prompt, rope_cos: cos, rope_sin: sin };
+  };
+  const feeds = { positive: fixed(embeds.positive), negative: embeds.negative && fixed(embeds.negative) };
+  const evaluate = async (x: Float32Array, sigma: number, prompts: readonly (Tensors | undefined)[]) => {
+    const latent = patchify([float32(shape, x)], config);
+    const velocities = await transformer.run(
+      prompts.flatMap((prompt) => (prompt ? [{ ...prompt, latent_tokens: latent }] : [])),
+      sigma,
+    );
+    return velocities.map((each) => unpatchify(each, shape, config).data);
+  };
+  // What guidance will ask for next, where one pass answers both.
+  let ahead:
+    | { readonly x: Float32Array; readonly sigma: number; readonly velocity: Float32Array | undefined }
+    | undefined;
+  return async (x, sigma, which) => {
+    if (which === "negative" && ahead?.velocity && ahead.x === x && ahead.sigma === sigma) return ahead.velocity;
+    const [velocity, negative] = await evaluate(x, sigma, [
+      feeds[which],
+      which === "positive" && transformer.isStreamed ? feeds.negative : undefined,
+    ]);
+    ahead = { x, sigma, velocity: negative };
+    return velocity!;
+  };
+}
+
+/** A latent [1, channels, h, w] as the transformer knows it: (latent − mean) / std per channel, in float32. */
+export function normalisedLatent(latent: Tensor<"float32">, { mean, std }: LatentStatistics): Tensor<"float32"> {
+  const area = latent.shape[2]! * latent.shape[3]!;
+  const values = latent.data.map((value, index) => {
+    const channel = Math.floor(index / area);
+    return Math.fround(value - Math.fround(mean[channel]!)) / Math.fround(std[channel]!);
+  });
+  return float32(latent.shape, values);
+}

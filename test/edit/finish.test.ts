@@ -1,0 +1,122 @@
+// What happens after decoding, on results that a good model could have given: photographs, edited in one place, zoomed and shifted.
+import { expect, test } from "vitest";
+import { driftRecord, driftText } from "../../src/edit/drift-text.js";
+import { finish } from "../../src/edit/finish.js";
+import { CHANNELS, crop, type Image } from "../../src/image/image.js";
+import { readImage } from "../../src/image/io/read.js";
+import { lanczos } from "../../src/image/resize/lanczos.js";
+import { applySteps } from "../../src/image/resize/resize.js";
+import { planSizes } from "../../src/image/resize/size-plan.js";
+import type { DecodedPicture } from "../../src/stages/decode.js";
+import type { StageContext } from "../../src/stages/stage.js";
+import type { ProgressEvent } from "../../src/std/events.js";
+import { movedPicture } from "../image/moved.js";
+import { fixture } from "../support/golden.js";
+
+const original = await readImage(fixture("images/astronaut.jpg"));
+const rocket = await readImage(fixture("images/rocket.jpg"));
+const PATCH = { x: 60, y: 300, width: 120, height: 110 };
+const FIRST = { name: "astronaut.jpg", image: original, hash: "ab" };
+const NONE = { pasteBack: false, mask: undefined, feather: undefined };
+
+function edited(image: Image): Image {
+  const data = Uint8Array.from(image.data);
+  const patch = lanczos(rocket, PATCH);
+  for (let row = 0; row < PATCH.height; row++) {
+    data.set(
+      patch.data.subarray(row * PATCH.width * CHANNELS, (row + 1) * PATCH.width * CHANNELS),
+      ((PATCH.y + row) * image.width + PATCH.x) * CHANNELS,
+    );
+  }
+  return { ...image, data };
+}
+
+/** A decoded picture as decode gives it, with the sizes that encode-image notes. */
+function decoded(image: Image, isKept: boolean): DecodedPicture {
+  const { target } = planSizes(
+    [{ name: "astronaut.jpg", width: original.width, height: original.height }],
+    isKept ? {} : { size: { width: image.width, height: image.height } },
+  );
+  const sizes = { target: { ...target }, images: [{ source: { width: original.width, height: original.height } }] };
+  return {
+    image,
+    isDescribed: true,
+    info: { settings: { decode: { keep_size: isKept } }, sizes, inputs: {}, weights: {} },
+  };
+}
+
+function context(): StageContext & { readonly events: ProgressEvent[] } {
+  const events: ProgressEvent[] = [];
+  return { events, emit: (event: ProgressEvent) => events.push(event) } as unknown as StageContext & {
+    events: ProgressEvent[];
+  };
+}
+
+test("the drift of an edit is told in words and numbers", async () => {
+  const told = context();
+  const { drift, image } = await finish(
+    decoded(movedPicture(edited(original), { zoom: 1.003, x: 2.1, y: -4 }), true),
+    [FIRST],
+    NONE,
+    told,
+  );
+  expect(told.events).toMatchObject([
+    { kind: "drift", text: expect.stringMatching(/^drift: 0\.\d+ % zoom, 2\.\d px right, [34]\.\d px up$/) },
+  ]);
+  expect(drift!.zoom).toBeCloseTo(1.003, 3);
+  expect(driftRecord(drift)).toMatchObject({ zoom: expect.closeTo(1.003, 3), right: expect.closeTo(2.1, 0) });
+  expect(image.width).toBe(512);
+});
+
+test("what did not drift is told to be none, and what cannot be found is not guessed", () => {
+  expect(driftText({ zoom: 1.0002, x: 0.1, y: -0.1, agreement: 1 })).toBe("drift: none");
+  expect(driftText({ zoom: 0.98, x: -0.3, y: 0, agreement: 1 })).toBe("drift: 2.0 % shrink, 0.3 px left");
+  expect(driftText(undefined)).toMatch(/^drift: cannot tell/);
+});
+
+test("pasting back at picture 1's size gives its own pixels away from the edit, to the bit, though the result drifted", async () => {
+  const told = context();
+  const { image, info } = await finish(
+    decoded(movedPicture(edited(original), { zoom: 1.004, x: 2, y: 1 }), true),
+    [FIRST],
+    { ...NONE, pasteBack: true, feather: 6 },
+    told,
+  );
+  const away = (i: number) =>
+    Math.hypot(
+      Math.max(PATCH.x - (i % 512), (i % 512) - PATCH.x - PATCH.width, 0),
+      Math.max(PATCH.y - Math.floor(i / 512), Math.floor(i / 512) - PATCH.y - PATCH.height, 0),
+    );
+  const pixel = (picture: Pick<Image, "data">, i: number) =>
+    [...picture.data.subarray(i * CHANNELS, (i + 1) * CHANNELS)].join();
+  const changed = Array.from({ length: 512 * 512 }, (_, i) => i).filter(
+    (i) => pixel(image as Image, i) !== pixel(original, i),
+  );
+  expect(changed.length).toBeGreaterThan(0.8 * PATCH.width * PATCH.height);
+  expect(changed.filter((i) => away(i) > 25)).toEqual([]);
+  // The edit itself stands where it would without drift.
+  const inner = { x: PATCH.x + 10, y: PATCH.y + 10, width: PATCH.width - 20, height: PATCH.height - 20 };
+  const [got, wanted] = [crop(image as Image, inner), crop(edited(original), inner)];
+  expect(got.data.reduce((sum, value, i) => sum + Math.abs(value - wanted.data[i]!), 0) / got.data.length).toBeLessThan(
+    8,
+  );
+  expect(info.settings["paste_back"]).toEqual({ version: 1, mask: false, feather: 6 });
+});
+
+test("pasting back at the model's size keeps picture 1 as the models were given it", async () => {
+  const size = { width: 384, height: 320 };
+  const { target } = planSizes([{ name: "a", width: 512, height: 512 }], { size });
+  const given = applySteps(original, target.steps);
+  const bytes = { ...size, data: given.data.map((value) => Math.round(value * 255)) };
+  const result: Image = { ...size, data: Uint8Array.from(bytes.data) };
+  result.data.fill(255, (100 * 384 + 100) * CHANNELS, (100 * 384 + 160) * CHANNELS);
+  for (let row = 101; row < 160; row++)
+    result.data.copyWithin((row * 384 + 100) * CHANNELS, (100 * 384 + 100) * CHANNELS, (100 * 384 + 160) * CHANNELS);
+  const { image } = await finish(decoded(result, false), [FIRST], { ...NONE, pasteBack: true }, context());
+  const corner = { x: 250, y: 200, width: 134, height: 120 };
+  expect(
+    Buffer.from(crop(image as Image, corner).data).equals(
+      Buffer.from(Uint8Array.from(crop({ ...size, data: Uint8Array.from(bytes.data) }, corner).data)),
+    ),
+  ).toBe(true);
+});
