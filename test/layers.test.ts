@@ -16,7 +16,7 @@ const ROWS = [
 ];
 
 /** Packages of package.json, and the one folder that may import each. */
-const OWNERS: Readonly<Record<string, string>> = {
+const OWNERS: Readonly<Record<string, string | readonly string[]>> = {
   "onnxruntime-node": "engine",
   sharp: "image",
   commander: "cli",
@@ -30,6 +30,9 @@ const OWNERS: Readonly<Record<string, string>> = {
   undici: "catalog",
   yauzl: "catalog",
   yaml: "catalog",
+  // What crosses a boundary is checked where it is crossed.
+  valibot: ["artifacts", "catalog", "edit", "cli"],
+  "@valibot/to-json-schema": "cli",
 };
 
 /** Folders that are pure: no files, no sessions, no threads. */
@@ -124,7 +127,9 @@ describe("packages", () => {
   const packages = outside.filter(({ target }) => !target.startsWith("node:"));
 
   test("each has one owner", () => {
-    expect(lines(packages.filter(({ folder, target }) => OWNERS[packageOf(target)] !== folder))).toEqual([]);
+    expect(
+      lines(packages.filter(({ folder, target }) => ![OWNERS[packageOf(target)]].flat().includes(folder))),
+    ).toEqual([]);
   });
 
   test("each one of package.json is in use", () => {

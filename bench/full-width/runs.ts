@@ -11,12 +11,7 @@ import { multimodalRope } from "../../src/models/qwen2.5-vl/language.js";
 import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/text-encoder-config.js";
 import { buildVisionTower, visionGeometry } from "../../src/models/qwen2.5-vl/vision.js";
 import { randn } from "../../src/sampling/noise/noise.js";
-import {
-  type NetworkFile,
-  type NetworkRole,
-  numbersOf,
-  readNetworkFile,
-} from "../../src/stages/networks/network-file.js";
+import { numbersOf, openModel } from "../../src/stages/networks/model-handle.js";
 import { withLanguageModel } from "../../src/stages/networks/open-language-model.js";
 import { withTransformer } from "../../src/stages/networks/open-transformer.js";
 import { withVae } from "../../src/stages/networks/open-vae.js";
@@ -78,7 +73,7 @@ export const FULL_WIDTH: readonly FullWidth[] = [
     ways: [WHOLE, { name: ROUNDED, compute: "bf16" }],
     inputs: visionInputs,
     async run(path, { compute }, { engine }) {
-      const file = await opened(path, "text encoder");
+      const file = await openModel(path, "textEncoder");
       const config = visionConfig(numbersOf(file.checkpoint), file.config);
       const graph = new Graph("the vision tower");
       buildVisionTower(graph, Weights.of(graph, file.checkpoint), { config, compute });
@@ -98,7 +93,7 @@ export const FULL_WIDTH: readonly FullWidth[] = [
     ways: [WHOLE, STREAMED, { name: ROUNDED, compute: "bf16" }],
     inputs: languageInputs,
     async run(path, { compute }, context) {
-      const file = await opened(path, "text encoder");
+      const file = await openModel(path, "textEncoder");
       const config = languageConfig(numbersOf(file.checkpoint), file.config);
       const { inputs_embeds: embeds } = await languageInputs(path);
       const { cos, sin } = multimodalRope(languagePositions(), config);
@@ -115,7 +110,7 @@ export const FULL_WIDTH: readonly FullWidth[] = [
     ways: [WHOLE, STREAMED, { name: ROUNDED, compute: "bf16" }],
     inputs: transformerInputs,
     async run(path, { compute }, context) {
-      const file = await opened(path, "transformer");
+      const file = await openModel(path, "transformer");
       const config = transformerConfig(numbersOf(file.checkpoint), file.config);
       const { latent, reference_1, reference_2, prompt_embeds } = (await transformerInputs(path)) as Record<
         string,
@@ -146,7 +141,7 @@ function vae(half: "encoder" | "decoder"): FullWidth {
     ways: [WHOLE, TILED, { name: ROUNDED, compute: "f16" }],
     inputs,
     async run(path, { compute, tile }, context) {
-      const file = await opened(path, "VAE");
+      const file = await openModel(path, "vae");
       const given = (await inputs())[input]!;
       return withVae(half, { run: { file, compute, tile }, pixels: [8 * SIDE, 8 * SIDE] }, context, (run) =>
         run(given),
@@ -170,12 +165,6 @@ export async function runIn(
   return result;
 }
 
-const OPTIONS = { VAE: "--vae", "text encoder": "--text-encoder", transformer: "--transformer" } as const;
-
-function opened(path: string, name: NetworkRole["name"]): Promise<NetworkFile> {
-  return readNetworkFile(path, { name, option: OPTIONS[name] });
-}
-
 function noise(seed: number, shape: readonly number[]): Tensor<"float32"> {
   return float32(shape, randn(seed, elementCount(shape)));
 }
@@ -189,7 +178,7 @@ function unit({ shape, data }: Tensor<"float32">): Tensor<"float32"> {
 }
 
 async function visionInputs(path: string): Promise<Tensors> {
-  const file = await opened(path, "text encoder");
+  const file = await openModel(path, "textEncoder");
   const { channels, temporalPatchSize, patchSize } = visionConfig(numbersOf(file.checkpoint), file.config);
   const [rows, columns] = PATCHES;
   return {
@@ -209,7 +198,7 @@ function languagePositions(): number[][] {
 }
 
 async function languageInputs(path: string): Promise<Tensors> {
-  const file = await opened(path, "text encoder");
+  const file = await openModel(path, "textEncoder");
   const { width } = languageConfig(numbersOf(file.checkpoint), file.config);
   const positions = languagePositions();
   const tokens = positions[0]!.length;
@@ -221,7 +210,7 @@ async function languageInputs(path: string): Promise<Tensors> {
 
 // A target of 256 x 192 pixels and two references of other shapes.
 async function transformerInputs(path: string): Promise<Tensors> {
-  const file = await opened(path, "transformer");
+  const file = await openModel(path, "transformer");
   const { textWidth } = transformerConfig(numbersOf(file.checkpoint), file.config);
   return {
     latent: noise(1, [1, 16, SIDE, 24]),

@@ -11,7 +11,7 @@ import { type Grid, ropeTables } from "../../src/models/qwen-image/tokens.js";
 import { buildTransformer } from "../../src/models/qwen-image/transformer.js";
 import { transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
 import { randn } from "../../src/sampling/noise/noise.js";
-import { numbersOf } from "../../src/stages/networks/network-file.js";
+import { numbersOf } from "../../src/stages/networks/model-handle.js";
 import { elementCount, float32, type Tensor } from "../../src/std/tensor.js";
 import type { BuiltNetwork, Opening } from "./networks.js";
 

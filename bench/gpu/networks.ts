@@ -18,8 +18,8 @@ import { buildLanguageModel, multimodalRope } from "../../src/models/qwen2.5-vl/
 import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/text-encoder-config.js";
 import { buildVisionTower, visionGeometry } from "../../src/models/qwen2.5-vl/vision.js";
 import { randn } from "../../src/sampling/noise/noise.js";
+import { numbersOf, openModel } from "../../src/stages/networks/model-handle.js";
 import { openModulation } from "../../src/stages/networks/modulation-table.js";
-import { numbersOf, readNetworkFile } from "../../src/stages/networks/network-file.js";
 import { elementCount, float32, type Tensor, type Tensors } from "../../src/std/tensor.js";
 import { FEW_BLOCKS } from "./blocks.js";
 import type { ModelFiles } from "./files.js";
@@ -90,7 +90,7 @@ function noise(seed: number, shape: readonly number[]): Tensor<"float32"> {
 const SIGMA = 0.75;
 
 async function transformer({ files, sizes, device }: Opening, isLora: boolean): Promise<BuiltNetwork> {
-  const file = await readNetworkFile(files.transformer, { name: "transformer", option: "--transformer" });
+  const file = await openModel(files.transformer, "transformer");
   const { checkpoint } = file;
   const config = transformerConfig(numbersOf(checkpoint), file.config);
   const compute = computeType(device, "transformer");

@@ -16,7 +16,7 @@ import { buildVaeDecoder, buildVaeEncoder } from "../../src/models/qwen-image/va
 import { buildLanguageModel, multimodalRope } from "../../src/models/qwen2.5-vl/language.js";
 import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/text-encoder-config.js";
 import { buildVisionTower, visionGeometry } from "../../src/models/qwen2.5-vl/vision.js";
-import { numbersOf } from "../../src/stages/networks/network-file.js";
+import { numbersOf } from "../../src/stages/networks/model-handle.js";
 import { float32, type Tensor, type Tensors } from "../../src/std/tensor.js";
 import { repositoryRoot } from "./files.js";
 

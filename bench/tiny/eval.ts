@@ -1,20 +1,19 @@
-// How well the tiny model edits: held-out photographs × edits through the CLI's own pipeline, each in a wording that training never saw.
+// How well the tiny model edits: held-out photographs × edits through the edit service, each in a wording that training never saw.
 // npm run eval:tiny [-- FOLDER | PICTURE …]  prints a table; exit code 1 below the thresholds.
 // The model is what `--model tiny` names; other files: --vae, --text-encoder, --transformer, --lora.
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { completeSettings } from "../../src/cli/settings/settings.js";
-import { memory, type PipelineContext } from "../../src/edit/context.js";
-import { type EditSettings, edit, editOptions } from "../../src/edit/edit.js";
-import { keptEngine } from "../../src/edit/kept-engine.js";
-import { parseDevice } from "../../src/engine/providers.js";
-import { directEngine } from "../../src/engine/sessions/direct.js";
-import { type FloatImage, toBytes, toFloat } from "../../src/image/image.js";
+import { EDIT_PARAMETERS } from "../../src/edit/parameters/table.js";
+import { readSettings } from "../../src/edit/recipe/recipe-settings.js";
+import { modelLibrary } from "../../src/edit/resolve/model-library.js";
+import { openModels, type ResolvedEdit, withNumbers } from "../../src/edit/resolve/resolve-edit.js";
+import { openService } from "../../src/edit/service/service.js";
+import { type FloatImage, type Image, toBytes, toFloat } from "../../src/image/image.js";
 import { applySteps } from "../../src/image/resize/resize.js";
 import { planSizes } from "../../src/image/resize/size-plan.js";
-import { decode } from "../../src/stages/decode.js";
 import { encodeImage } from "../../src/stages/encode-image.js";
+import { parseLora } from "../../src/stages/networks/loras.js";
 import { type Picture, readPictures, sourceOf } from "../../src/stages/pictures.js";
 import { applyEdit, EDITS, type Edit } from "./edits.js";
 
@@ -40,20 +39,24 @@ const { values, positionals } = parseArgs({
   },
 });
 
-const engine = keptEngine(await directEngine(parseDevice("cpu", Number(values.threads))), () => {});
-engine.hold();
-const context: PipelineContext = {
-  engine,
-  recall: memory(),
-  cache: undefined,
-  memory: async () => undefined,
+const FILES_OF_EDIT = {
+  vae: values.vae,
+  textEncoder: values["text-encoder"],
+  transformer: values.transformer,
+  loras: values.lora.map(parseLora),
+};
+const models = await openModels(FILES_OF_EDIT, { strictLora: true }, { library: modelLibrary(), emit: () => {} });
+const service = await openService({
+  device: "cpu",
+  threads: Number(values.threads),
+  keepAlive: 60_000,
   emit: () => {},
   signal: new AbortController().signal,
-};
+});
 try {
   process.exitCode = (await evaluate()) ? 0 : 1;
 } finally {
-  await engine.dispose();
+  await service.close();
 }
 
 async function evaluate(): Promise<boolean> {
@@ -100,21 +103,21 @@ async function paths(given: readonly string[]): Promise<string[]> {
   return found.length === 0 ? HELD_OUT : found;
 }
 
-function settingsFor(prompt: string): EditSettings {
-  return {
-    ...completeSettings(
-      editOptions,
-      new Map([["prompt", { value: prompt, layer: "flag" as const, name: "--prompt" }]]),
-    ),
-    vae: values.vae,
-    textEncoder: values["text-encoder"],
-    transformer: values.transformer,
-    lora: values.lora,
-    megapixels: Number(values.megapixels),
-    steps: 4,
-    cfg: 1,
-    seed: 42n,
-  };
+function editWith(prompt: string): ResolvedEdit {
+  const written = { prompt, megapixels: Number(values.megapixels), steps: 4, cfg: 1, seed: "42" };
+  return { settings: withNumbers(readSettings(EDIT_PARAMETERS, written)), models, files: FILES_OF_EDIT };
+}
+
+async function edited(prompt: string, pictures: readonly Picture[]): Promise<Image> {
+  let image: Image | undefined;
+  const job = service.submit({
+    resolved: editWith(prompt),
+    pictures: async () => pictures,
+    onPicture: async (made) => void (image = made.image),
+  });
+  const outcome = await job.outcome;
+  if (outcome.state === "failed") throw outcome.error;
+  return image!;
 }
 
 // The pictures of an edit as the model is given them.
@@ -124,10 +127,10 @@ function seen(pictures: readonly Picture[]): FloatImage[] {
 }
 
 async function throughVae(picture: Picture): Promise<number> {
-  const settings = settingsFor("");
-  const latents = await encodeImage.run({ pictures: [picture] }, settings, context);
+  const { settings } = editWith("");
+  const latents = await service.runStage(encodeImage, { inputs: { pictures: [picture] }, models, settings });
   const samples = { ...latents, kind: "samples" as const, tensors: { latent_tensor: latents.tensors["latent"]! } };
-  const { image } = await decode.run({ samples }, settings, context);
+  const { image } = await service.decode({ inputs: { samples }, models, settings });
   return -10 * Math.log10(meanSquare(asShown(image), seen([picture])[0]!));
 }
 
@@ -137,8 +140,7 @@ async function scoreOf(wanted: Edit, pictures: readonly Picture[]): Promise<numb
   let [right, psnr] = [0, 0];
   for (const [index, picture] of pictures.entries()) {
     const given = wanted.pictures === 1 ? [picture] : [picture, pictures[(index + 1) % pictures.length]!];
-    const { image } = await edit({ pictures: given, settings: settingsFor(wanted.held_out), keep: undefined }, context);
-    const result = asShown(image);
+    const result = asShown(await edited(wanted.held_out, given));
     const [first, second] = seen(given);
     const errors = EDITS.filter(({ pictures: taken }) => taken <= wanted.pictures).map((each) => ({
       each,

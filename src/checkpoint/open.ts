@@ -1,12 +1,13 @@
 // Any form of checkpoint by its path: one .safetensors file, the index of a sharded one, or a folder as diffusers and transformers
 // write it. config.json beside the weights becomes the metadata key `config`, as single files carry it.
+import { createHash } from "node:crypto";
 import { readdir, readFile, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { QeditError } from "../std/errors.js";
 import { ioFailure } from "../std/files.js";
 import type { Checkpoint, StoredTensor } from "./checkpoint.js";
 import { type ModelPart, publishedNames } from "./published-names.js";
-import { readSafetensors } from "./safetensors/safetensors.js";
+import { type ReadOptions, readSafetensors } from "./safetensors/safetensors.js";
 
 /** Names that tools give the weights of a folder, so that the config.json beside belongs to them. */
 const TOOL_NAME = /^(diffusion_pytorch_model|model)(\.\w+)?\.safetensors(\.index(\.\w+)?\.json)?$/;
@@ -20,19 +21,32 @@ const MAX_INDEX_BYTES = 100_000_000;
  * A part of a model under its published keys, from a file, an index or a folder; of a whole model's folder, the part's own folder is
  * taken. Throws QEDIT_E_MODEL_MISSING where nothing is, QEDIT_E_CHECKPOINT for what is no complete checkpoint.
  */
-export async function openPart(path: string, part: ModelPart): Promise<Checkpoint> {
+export async function openPart(path: string, part: ModelPart, options: ReadOptions = {}): Promise<Checkpoint> {
   const inside = join(path, part);
   const isWhole = (await isFolder(path)) && (await isFolder(inside));
-  return publishedNames(await openCheckpoint(isWhole ? inside : path), part);
+  return publishedNames(await openCheckpoint(isWhole ? inside : path, options), part);
 }
 
 /** The tensors under the keys that the files have. Throws as openPart. */
-export async function openCheckpoint(path: string): Promise<Checkpoint> {
+export async function openCheckpoint(path: string, options: ReadOptions = {}): Promise<Checkpoint> {
   const file = (await isFolder(path)) ? await weightsOf(path) : path;
   if (SHARD.test(file) && file === path) await refuseShard(path);
-  const checkpoint = INDEX.test(file) ? await readSharded(file) : await readSafetensors(file);
+  const checkpoint = INDEX.test(file) ? await readSharded(file, options) : await readSafetensors(file, options);
   const named = { ...checkpoint, file: path };
   return TOOL_NAME.test(basename(file)) ? withConfig(named, join(dirname(file), "config.json")) : named;
+}
+
+/** An opened checkpoint, and what tells its weights apart: checkpointIdentity. */
+export interface Identified {
+  readonly checkpoint: Checkpoint;
+  readonly identity: string;
+}
+
+/** Opens a checkpoint, and takes its identity while its files are open: every header is read once. Throws as `opening` does. */
+export async function identified(opening: (options: ReadOptions) => Promise<Checkpoint>): Promise<Identified> {
+  const identity = createHash("sha256");
+  const checkpoint = await opening({ identity });
+  return { checkpoint, identity: identity.digest("hex") };
 }
 
 /** The files of a sharded checkpoint, absolute or relative as the index is; throws QEDIT_E_CHECKPOINT for one out of form. */
@@ -51,11 +65,11 @@ export async function shardsOf(index: string): Promise<ReadonlyMap<string, reado
   return shards;
 }
 
-async function readSharded(index: string): Promise<Checkpoint> {
+async function readSharded(index: string, options: ReadOptions): Promise<Checkpoint> {
   const tensors = new Map<string, StoredTensor>();
   let metadata: Checkpoint["metadata"] = {};
   for (const [file, names] of await shardsOf(index)) {
-    const shard = await readSafetensors(file);
+    const shard = await readSafetensors(file, options);
     metadata = { ...shard.metadata, ...metadata };
     for (const name of names) {
       const stored = shard.tensors.get(name);

@@ -1,11 +1,12 @@
 // One call of a subcommand: settings from all layers, a terminal, the command's own work, and everything closed again.
-import { EXIT } from "../std/errors.js";
+import { EXIT } from "../edit/error-table.js";
 import type { Command } from "./command.js";
+import type { Io } from "./io.js";
 import { openTerminal } from "./render/terminal.js";
 import { outputOptions } from "./settings/options.js";
 import { completeSettings, givenSettings } from "./settings/settings.js";
-import { readConfigFiles } from "./settings/settings-files.js";
-import { checkConfigKeys } from "./settings/settings-keys.js";
+import { readSettingsFiles } from "./settings/settings-files.js";
+import { checkSettingsKeys } from "./settings/settings-keys.js";
 
 /** What commander understood. */
 export interface Parsed {
@@ -16,12 +17,12 @@ export interface Parsed {
 }
 
 /** Calls a command and gives its exit code. An error is also the last event. */
-export async function call(command: Command, { name, args, parsed }: Parsed): Promise<number> {
-  const files = await readConfigFiles();
+export async function call(command: Command, { name, args, parsed }: Parsed, io: Io): Promise<number> {
+  const files = await readSettingsFiles(io.cwd);
   // A command without settings, such as explain, must help even where the files are wrong.
-  if (Object.keys(command.options).length > 0) await checkConfigKeys(files, command.options);
-  const sources = { command: name, parsed, env: process.env, files };
-  const terminal = await openTerminal(completeSettings(outputOptions, givenSettings(outputOptions, sources)));
+  if (Object.keys(command.options).length > 0) await checkSettingsKeys(files, command.options);
+  const sources = { command: name, parsed, env: io.env, files };
+  const terminal = await openTerminal(completeSettings(outputOptions, givenSettings(outputOptions, sources)), io);
   try {
     const given = givenSettings(command.options, sources);
     const settings = completeSettings(command.options, given);

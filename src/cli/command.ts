@@ -1,7 +1,7 @@
 // What a subcommand is: options and help as data, and one function. Its module loads only when it is called or explained.
-import type { OptionTable, SettingsOf } from "../stages/option.js";
+import type { ParameterTable, SettingsOf } from "../edit/parameters/parameter.js";
 import type { Terminal } from "./render/terminal.js";
-import type { Given } from "./settings/settings.js";
+import type { GivenSetting } from "./settings/settings.js";
 
 /** A subcommand as the root knows it: enough to list it without loading it. */
 export interface CommandEntry {
@@ -17,7 +17,7 @@ export interface CommandEntry {
 export type Positional = readonly [name: string, summary: string];
 
 /** A subcommand: either its own options and function, or subcommands of its own. */
-export interface Command<Table extends OptionTable = OptionTable> {
+export interface Command<Table extends ParameterTable = ParameterTable> {
   readonly summary: string;
   readonly examples: readonly string[];
   readonly positionals?: readonly Positional[];
@@ -29,14 +29,14 @@ export interface Command<Table extends OptionTable = OptionTable> {
 }
 
 /** One call of a subcommand. */
-export interface Call<Table extends OptionTable> {
+export interface Call<Table extends ParameterTable> {
   readonly args: readonly string[];
   readonly settings: SettingsOf<Table>;
   /** Where each setting came from; a default has no entry. */
-  readonly given: ReadonlyMap<string, Given>;
+  readonly given: ReadonlyMap<string, GivenSetting>;
 }
 
 /** Gives the command back; lets TypeScript infer the types of its settings. */
-export function defineCommand<Table extends OptionTable>(command: Command<Table>): Command {
+export function defineCommand<Table extends ParameterTable>(command: Command<Table>): Command {
   return command as unknown as Command;
 }

@@ -3,7 +3,8 @@
 import { script } from "@bomb.sh/tab";
 import type { Command } from "./command.js";
 import { COMMANDS } from "./commands.js";
-import { flagsOf, outputOptions } from "./settings/options.js";
+import type { Io } from "./io.js";
+import { flagsOf, outputOptions, summaryOf } from "./settings/options.js";
 
 /** After the candidates: only these, or file names too. */
 const DIRECTIVE = { only: ":4", files: ":0" };
@@ -15,9 +16,9 @@ interface Candidate {
 }
 
 /** Prints the completions of the words typed so far, the last of which is being typed. */
-export async function complete(words: readonly string[]): Promise<void> {
+export async function complete(words: readonly string[], { stdout }: Pick<Io, "stdout">): Promise<void> {
   const { candidates, directive } = await completionsOf(words.slice(0, -1), words.at(-1) ?? "");
-  process.stdout.write([...candidates.map(({ word, about }) => `${word}\t${about}`), directive, ""].join("\n"));
+  stdout.write([...candidates.map(({ word, about }) => `${word}\t${about}`), directive, ""].join("\n"));
 }
 
 /** Prints the script that teaches a shell to ask for completions. */
@@ -44,11 +45,13 @@ async function completionsOf(
       typed,
     );
 
-  const options = Object.values({ ...command.options, ...outputOptions });
+  const options = Object.entries({ ...command.options, ...outputOptions }).map(([key, parameter]) => ({
+    ...flagsOf(key, parameter),
+    summary: summaryOf(parameter),
+    choices: parameter.kind.choices,
+  }));
   const [assigned, inline] = /^(--[\w-]+)=(.*)$/.exec(typed)?.slice(1) ?? [before.at(-1), undefined];
-  const wanting = options.find(
-    (option) => flagsOf(option).argument !== "" && [...flagsOf(option).longs, flagsOf(option).short].includes(assigned),
-  );
+  const wanting = options.find(({ argument, longs, short }) => argument !== "" && [...longs, short].includes(assigned));
   if (wanting?.choices)
     return only(
       wanting.choices.map((word) => ({ word: inline === undefined ? word : `${assigned}=${word}`, about: "" })),
@@ -57,7 +60,7 @@ async function completionsOf(
   if (wanting) return { candidates: [], directive: DIRECTIVE.files };
   if (typed.startsWith("-"))
     return only(
-      options.flatMap((option) => flagsOf(option).longs.map((word) => ({ word, about: option.summary }))),
+      options.flatMap(({ longs, summary }) => longs.map((word) => ({ word, about: summary }))),
       typed,
     );
   return { candidates: [], directive: (command.positionals ?? []).length > 0 ? DIRECTIVE.files : DIRECTIVE.only };

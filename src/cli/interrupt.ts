@@ -5,18 +5,31 @@ import { removeTemporaryFiles } from "../std/files.js";
 /** How long a stop may wait for the computation under way, milliseconds. */
 const GRACE = 500;
 
-/** Aborts the returned signal at the first SIGINT or SIGTERM, and ends the process when that is not heard in time, or at a second one. */
-export function interruptSignal(): AbortSignal {
+/** A signal that aborts at the first SIGINT or SIGTERM, for as long as a call runs. */
+export interface Interrupts extends Disposable {
+  readonly signal: AbortSignal;
+}
+
+/** Listens for SIGINT and SIGTERM; ends the process when an abort does not have it end in time, or at a second one. */
+export function interrupts(): Interrupts {
   const controller = new AbortController();
-  for (const name of ["SIGINT", "SIGTERM"] as const) {
-    process.on(name, () => {
+  const names = ["SIGINT", "SIGTERM"] as const;
+  const listeners = names.map((name) => {
+    const listener = () => {
       if (controller.signal.aborted) return die(name);
       const code = name === "SIGINT" ? "QEDIT_E_INTERRUPTED" : "QEDIT_E_TERMINATED";
       controller.abort(new QeditError(code, "Stopped"));
       setTimeout(() => die(name), GRACE).unref();
-    });
-  }
-  return controller.signal;
+    };
+    process.on(name, listener);
+    return [name, listener] as const;
+  });
+  return {
+    signal: controller.signal,
+    [Symbol.dispose]() {
+      for (const [name, listener] of listeners) process.off(name, listener);
+    },
+  };
 }
 
 // A native computation cannot be stopped, and process.exit would wait for it. Dying of the signal itself does not wait,

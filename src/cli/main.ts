@@ -1,26 +1,52 @@
-// The command line: the named subcommand is loaded and called, every error is told in one place, and the exit code is set.
+// The command line: the named subcommand is loaded and called, every error is shown in one place, and the exit status is given.
 import { qeditVersion } from "../std/version.js";
+import { type Io, type Output, processIo } from "./io.js";
 
-/** Parses the arguments of the process, runs what they ask for, and sets the exit code. */
-export async function main(args: readonly string[]): Promise<void> {
+/**
+ * Does what the arguments ask for, and gives the exit status. While it runs, the process's environment and working folder are those of `io`: one
+ * call at a time in a process.
+ */
+export async function main(args: readonly string[], io: Io = processIo()): Promise<number> {
   let unwritten: NodeJS.ErrnoException | undefined;
-  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  const failed = (error: NodeJS.ErrnoException) => {
     // A reader that has seen enough, as in `qedit … | head`, is no error.
     if (error.code !== "EPIPE") unwritten = error;
-  });
-  if (args.length === 1 && (args[0] === "--version" || args[0] === "-V")) {
-    process.stdout.write(`${qeditVersion()}\n`);
-    return;
-  }
+  };
+  io.stdout.on("error", failed);
+  const leave = enter(io);
   try {
+    if (args.length === 1 && (args[0] === "--version" || args[0] === "-V")) {
+      io.stdout.write(`${qeditVersion()}\n`);
+      return 0;
+    }
     const { program } = await import("./program.js");
-    process.exitCode = await program(args, qeditVersion());
+    const code = await program(args, qeditVersion(), io);
+    await flushed(io.stdout);
     if (unwritten) {
       const { ioFailure } = await import("../std/files.js");
       throw ioFailure("write", "stdout", unwritten);
     }
+    return code;
   } catch (error) {
     const { report } = await import("./render/report.js");
-    process.exitCode = await report(error, args);
+    return await report(error, args, io);
+  } finally {
+    leave();
   }
+}
+
+// What was written has arrived, or has failed.
+function flushed(stream: Output): Promise<void> {
+  return new Promise((resolve) => stream.write("", () => resolve()));
+}
+
+// What lies below the doors reads the process's own.
+function enter({ env, cwd }: Io): () => void {
+  const before = { env: process.env, cwd: process.cwd() };
+  if (env !== before.env) process.env = { ...env };
+  if (cwd !== before.cwd) process.chdir(cwd);
+  return () => {
+    process.env = before.env;
+    if (cwd !== before.cwd) process.chdir(before.cwd);
+  };
 }

@@ -1,17 +1,21 @@
 // Commander over the command tree: only the subcommand that is called has its module loaded.
 import { Command as Commander } from "commander";
-import { EXIT } from "../std/errors.js";
+import { EXIT } from "../edit/error-table.js";
 import type { Command, CommandEntry } from "./command.js";
 import { COMMANDS } from "./commands.js";
+import type { Io } from "./io.js";
 
 /** What completion scripts call, with the words so far behind `--`. */
 const COMPLETE = "complete";
+
+/** Columns of help where the stream is no terminal, as commander has it. */
+const HELP_WIDTH = 80;
 
 const EXAMPLE = 'qedit run photo.jpg -p "make it black and white"';
 const DOCUMENTATION = "`qedit COMMAND --help` explains a command, `qedit explain CODE` an error.";
 
 /** Runs what the arguments ask for and gives the exit code. Throws QeditError, and CommanderError for wrong usage. */
-export async function program(args: readonly string[], version: string): Promise<number> {
+export async function program(args: readonly string[], version: string, io: Io): Promise<number> {
   let code: number = EXIT.ok;
   const called =
     (command: Command, name: string, commander: Commander) =>
@@ -19,14 +23,14 @@ export async function program(args: readonly string[], version: string): Promise
       const positionals = (command.positionals ?? []).flatMap((_, index) => given[index] ?? []) as string[];
       // Help needs none of what a call does.
       const { call } = await import("./call.js");
-      code = await call(command, { name, args: positionals, parsed: commander.opts() });
+      code = await call(command, { name, args: positionals, parsed: commander.opts() }, io);
     };
   if (args[0] === COMPLETE && args[1] === "--") {
     const { complete } = await import("./complete.js");
-    await complete(args.slice(2));
+    await complete(args.slice(2), io);
     return EXIT.ok;
   }
-  const root = quiet(new Commander("qedit"))
+  const root = quiet(new Commander("qedit"), io)
     .description("Edit pictures with words: Qwen-Image-Edit on your own machine")
     .usage("COMMAND [options]")
     .version(version, "-V, --version", "print the version")
@@ -35,10 +39,16 @@ export async function program(args: readonly string[], version: string): Promise
       new Commander("help").argument("[command]").description("explain a command").helpGroup("This machine:"),
     );
   const named = args.find((arg) => COMMANDS.some(({ name }) => name === arg));
-  for (const entry of COMMANDS) root.addCommand(entry.name === named ? await loaded(entry, called) : listed(entry));
+  for (const entry of COMMANDS)
+    root.addCommand(entry.name === named ? await loaded(entry, { called, io }) : listed(entry));
   root.addHelpText("before", `Example:\n  ${EXAMPLE}\n`).addHelpText("after", `\n${DOCUMENTATION}`);
   await root.parseAsync(args as string[], { from: "user" });
   return code;
+}
+
+interface Surroundings {
+  readonly called: Called;
+  readonly io: Io;
 }
 
 type Called = (command: Command, name: string, commander: Commander) => (...given: unknown[]) => Promise<void>;
@@ -47,14 +57,14 @@ function listed({ name, summary, group }: CommandEntry): Commander {
   return new Commander(name).summary(summary).description(summary).helpGroup(`${group}:`);
 }
 
-async function loaded({ name, summary, group, load }: CommandEntry, called: Called): Promise<Commander> {
-  return (await subcommand(await load(), name, called)).summary(summary).helpGroup(`${group}:`);
+async function loaded({ name, summary, group, load }: CommandEntry, surroundings: Surroundings): Promise<Commander> {
+  return (await subcommand(await load(), name, surroundings)).summary(summary).helpGroup(`${group}:`);
 }
 
-async function subcommand(command: Command, path: string, called: Called): Promise<Commander> {
-  const commander = quiet(new Commander(path.split(" ").at(-1))).description(command.summary);
+async function subcommand(command: Command, path: string, { called, io }: Surroundings): Promise<Commander> {
+  const commander = quiet(new Commander(path.split(" ").at(-1)), io).description(command.summary);
   for (const [name, below] of Object.entries(command.commands ?? {}))
-    commander.addCommand(await subcommand(below, `${path} ${name}`, called));
+    commander.addCommand(await subcommand(below, `${path} ${name}`, { called, io }));
   for (const positional of command.positionals ?? []) commander.argument(...positional);
   if (command.perform) {
     const { addOptions, outputOptions } = await import("./settings/options.js");
@@ -67,10 +77,16 @@ async function subcommand(command: Command, path: string, called: Called): Promi
   );
 }
 
-// Errors are told once, at the end, by report().
-function quiet(commander: Commander): Commander {
+// Errors are shown once, at the end, by report().
+function quiet(commander: Commander, { stdout, stderr }: Io): Commander {
   return commander
     .exitOverride()
     .showSuggestionAfterError()
-    .configureOutput({ outputError: () => {} });
+    .configureOutput({
+      writeOut: (text) => void stdout.write(text),
+      writeErr: (text) => void stderr.write(text),
+      getOutHelpWidth: () => stdout.columns ?? HELP_WIDTH,
+      getErrHelpWidth: () => stderr.columns ?? HELP_WIDTH,
+      outputError: () => {},
+    });
 }

@@ -9,7 +9,7 @@ import { type PictureText, pictureTexts } from "../image/io/description.js";
 import { readSize } from "../image/io/read.js";
 import { QeditError } from "../std/errors.js";
 import { ioFailure } from "../std/files.js";
-import { artifactRecipe, pictureBytes, recipeAmong } from "./recipe-of-file.js";
+import { artifactRecipe, pictureBytes, recipeAmong } from "./recipe/recipe-of-file.js";
 
 /** A picture file. */
 export interface InspectedPicture {

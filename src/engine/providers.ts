@@ -1,7 +1,7 @@
 // The provider table: what each execution provider is called, how to ask ONNX Runtime for it, and what it computes in.
 import type { InferenceSession } from "onnxruntime-node";
 import type { DType } from "../graph/types.js";
-import { QeditError } from "../std/errors.js";
+import { param, QeditError } from "../std/errors.js";
 
 /** A place to compute: the CPU, or one NVIDIA GPU. */
 export interface Device {
@@ -62,8 +62,9 @@ const OPTIONS: Readonly<Record<Network, string>> = {
 export function parseDevice(text: string, threads: number): Device {
   const match = /^(?:(cpu)|(cuda)(?::(\d+))?)$/.exec(text);
   if (!match) {
-    throw new QeditError("QEDIT_E_USAGE", `Cannot use device "${text}": auto, cpu, cuda or cuda:N is wanted`, {
-      hint: "--device auto",
+    throw new QeditError("QEDIT_E_USAGE", `Cannot compute on "${text}": auto, cpu, cuda or cuda:N is wanted`, {
+      hint: param("device", "auto"),
+      parameter: "device",
     });
   }
   return { provider: match[1] ? "cpu" : "cuda", index: Number(match[3] ?? 0), threads };

@@ -1,7 +1,7 @@
 // decode: latents to a picture, and the picture to the bytes of a file.
 import type { Artifact, ArtifactInfo } from "../artifacts/artifact.js";
 import { recipeText } from "../artifacts/recipe.js";
-import { computeType, type Device } from "../engine/providers.js";
+import { computeType } from "../engine/providers.js";
 import type { Model } from "../engine/sessions/engine.js";
 import { pictureStatistics } from "../image/compare/statistics.js";
 import { type Box, CHANNELS, fromBytes, type Image, type Quantization, type Size } from "../image/image.js";
@@ -11,28 +11,28 @@ import { vaeConfig } from "../models/qwen-image/vae.js";
 import { QeditError } from "../std/errors.js";
 import type { Tensor } from "../std/tensor.js";
 import { computedOn } from "./computed-on.js";
-import { type NetworkFile, numbersOf, readNetworkFile } from "./networks/network-file.js";
+import { type ModelHandle, numbersOf } from "./networks/model-handle.js";
 import { type VaeRun, wholeVae, withVae } from "./networks/open-vae.js";
 import { inVaeType } from "./networks/vae-type.js";
-import { flag, type SettingsOf } from "./option.js";
-import { match, tile, vae, vaeDtype } from "./shared-options.js";
-import { defineStage, type StageContext, type StageLengths } from "./stage.js";
+import type { Asked, Stage, StageContext, StageLengths } from "./stage.js";
 
-const options = {
-  vae,
-  vaeDtype,
-  tile,
-  keepSize: flag({ flags: "--keep-size", summary: "give back exactly the pixels of picture 1", group: "Sizes" }),
-  match,
-  noMetadata: flag({
-    flags: "--no-metadata",
-    summary: "leave out of the file how the picture was made",
-    group: "Output",
-    isOfEdit: true,
-  }),
-};
+/** What decode reads of the parameters. */
+export interface DecodeSettings {
+  readonly vaeDtype: string;
+  /** Pixels along a side of the VAE's tiles; undefined where the memory plan decides. */
+  readonly tile: number | undefined;
+  /** Whether the picture is brought back to the pixels of picture 1. */
+  readonly keepSize: boolean;
+  readonly match: string | undefined;
+  readonly noMetadata: boolean;
+}
 
-type Settings = SettingsOf<typeof options>;
+interface Inputs {
+  readonly samples: Artifact;
+}
+interface Models {
+  readonly vae: ModelHandle;
+}
 
 /** A picture as decode gives it: what was made, how large it is, and how it was made. */
 export interface DecodedPicture {
@@ -43,23 +43,18 @@ export interface DecodedPicture {
 }
 
 /** `samples` → a picture. */
-export const decode = defineStage({
+export const decode: Stage<Inputs, Models, DecodeSettings, DecodedPicture> = {
   name: "decode",
   summary: "Decode latents to a picture",
   version: 1,
   inputs: { samples: "the latents that sample made, or that ComfyUI's SaveLatent wrote" },
   output: "picture",
-  options,
-  async check(_pictures: unknown, settings: Settings, device: Device): Promise<StageLengths> {
+  parameters: ["vaeDtype", "tile", "keepSize", "match", "noMetadata"],
+  async check(_pictures, { models: { vae }, settings }, device): Promise<StageLengths> {
     computeType(device, "vae", settings.vaeDtype);
-    return { "latent channels": vaeConfig(numbersOf((await vaeFile(settings)).checkpoint)).latentChannels };
+    return { "latent channels": vaeConfig(numbersOf(vae.checkpoint)).latentChannels };
   },
-  async run(
-    { samples }: { readonly samples: Artifact },
-    settings: Settings,
-    context: StageContext,
-  ): Promise<DecodedPicture> {
-    const file = await vaeFile(settings);
+  async run({ inputs: { samples }, models: { vae: file }, settings }, context): Promise<DecodedPicture> {
     refuseOtherChannels(samples, file);
     const original = settings.keepSize ? originalPlace(samples.info) : undefined;
     const latent = samples.tensors["latent_tensor"] as Tensor<"float32">;
@@ -86,16 +81,16 @@ export const decode = defineStage({
       isDescribed: !settings.noMetadata,
     };
   },
-});
+};
 
 /** The VAE decoder's graph as `decode` opens it where the whole picture fits. */
-export async function decodedModel(settings: Settings, context: StageContext): Promise<Model> {
+export function decodedModel(
+  { models, settings }: Asked<Models, DecodeSettings>,
+  context: StageContext,
+): Promise<Model> {
   const compute = computeType(context.engine.device, "vae", settings.vaeDtype);
-  return wholeVae(
-    "decoder to bytes",
-    { file: await vaeFile(settings), compute, quantization: quantizationOf(settings) },
-    context,
-  );
+  const run = { file: models.vae, compute, quantization: quantizationOf(settings) };
+  return wholeVae("decoder to bytes", run, context);
 }
 
 /** The bytes of a picture file that carries its recipe, unless it is not to be described. */
@@ -107,12 +102,12 @@ export function encodeDecoded(
 }
 
 // ComfyUI's SaveImage cuts off; what is resampled afterwards is rounded.
-function quantizationOf({ match: wanted, keepSize }: Settings): Quantization {
+function quantizationOf({ match: wanted, keepSize }: DecodeSettings): Quantization {
   return wanted === undefined || keepSize ? "round" : "truncate";
 }
 
 // The VAE that encoded the pictures, where it is not the one that decodes.
-function otherEncoder({ weights: { vae } }: ArtifactInfo, { identity }: NetworkFile): Record<string, string> {
+function otherEncoder({ weights: { vae } }: ArtifactInfo, { identity }: ModelHandle): Record<string, string> {
   return vae === undefined || vae === identity ? {} : { "vae.encoder": vae };
 }
 
@@ -133,11 +128,7 @@ async function decodeLatent(latent: Tensor<"float32">, run: VaeRun, context: Sta
   return picture;
 }
 
-function vaeFile({ vae: path }: Settings): Promise<NetworkFile> {
-  return readNetworkFile(path, { name: "VAE", option: "--vae" });
-}
-
-function refuseOtherChannels({ tensors }: Artifact, { checkpoint }: NetworkFile): void {
+function refuseOtherChannels({ tensors }: Artifact, { checkpoint }: ModelHandle): void {
   const channels = tensors["latent_tensor"]!.shape[1]!;
   const { latentChannels } = vaeConfig(numbersOf(checkpoint));
   if (channels === latentChannels) return;

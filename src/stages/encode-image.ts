@@ -3,7 +3,7 @@ import type { Artifact } from "../artifacts/artifact.js";
 import { deviceIdentity } from "../engine/device-identity.js";
 import { computeType, type Device } from "../engine/providers.js";
 import type { DType } from "../graph/types.js";
-import { toPlanes } from "../image/image.js";
+import { type Size, toPlanes } from "../image/image.js";
 import { applySteps } from "../image/resize/resize.js";
 import { describePlan, type LatentRoute, type PlanMode, planSizes, type SizePlan } from "../image/resize/size-plan.js";
 import { latentStatistics } from "../models/qwen-image/transformer-config.js";
@@ -12,85 +12,72 @@ import { QeditError } from "../std/errors.js";
 import type { Tensor } from "../std/tensor.js";
 import { computedOn } from "./computed-on.js";
 import { refuseNonFinite } from "./finite.js";
-import { type NetworkFile, numbersOf, readNetworkFile } from "./networks/network-file.js";
+import { type ModelHandle, numbersOf } from "./networks/model-handle.js";
 import { type RunVae, type VaeRun, withVae } from "./networks/open-vae.js";
 import { inVaeType } from "./networks/vae-type.js";
-import { number, type SettingsOf, size } from "./option.js";
 import { type Picture, pictureHashes, pictureNames, sourceOf } from "./pictures.js";
-import { match, tile, vae, vaeDtype } from "./shared-options.js";
-import { defineArtifactStage, type StageContext, type StageLengths } from "./stage.js";
+import type { ArtifactStage, StageContext, StageLengths } from "./stage.js";
 
-const options = {
-  vae,
-  vaeDtype,
-  tile,
-  size: size({
-    flags: "--size <WxH>",
-    summary: "pixels of the result, multiples of 16",
-    group: "Sizes",
-    initialText: "the shape of picture 1 at --megapixels",
-  }),
-  megapixels: number(
-    {
-      flags: "--megapixels <count>",
-      summary: "pixels of the result and of each reference, in units of 1024²",
-      group: "Sizes",
-      initialText: "1",
-    },
-    { minimum: 0, initial: undefined },
-  ),
-  match,
-};
+/** What encode-image reads of the parameters. */
+export interface EncodeImageSettings {
+  readonly vaeDtype: string;
+  /** Pixels along a side of the VAE's tiles; undefined where the memory plan decides. */
+  readonly tile: number | undefined;
+  /** Pixels of the result; undefined is picture 1's shape at `megapixels`. */
+  readonly size: Size | undefined;
+  /** In units of 1024² pixels. */
+  readonly megapixels: number | undefined;
+  /** The tool whose sizes are made: `comfyui`, `comfyui-kontext`; undefined is qedit's own plan. */
+  readonly match: string | undefined;
+}
 
-type Settings = SettingsOf<typeof options>;
-type Inputs = { readonly pictures: readonly Picture[] };
+interface Inputs {
+  readonly pictures: readonly Picture[];
+}
+interface Models {
+  readonly vae: ModelHandle;
+}
 
 /** Pictures → `latents`: `latent` (target size, from picture 1) and `reference_latents.N`, un-normalised. */
-export const encodeImage = defineArtifactStage({
+export const encodeImage: ArtifactStage<Inputs, Models, EncodeImageSettings> = {
   name: "encode-image",
   summary: "Encode pictures with the VAE",
   version: 1,
   inputs: { pictures: "the pictures, in the order the prompt counts them" },
   output: "latents",
-  options,
-  async check(pictures: readonly Picture[], settings: Settings, device: Device): Promise<StageLengths> {
+  parameters: ["vaeDtype", "tile", "size", "megapixels", "match"],
+  async check(pictures, { models: { vae }, settings }, device): Promise<StageLengths> {
     computeType(device, "vae", settings.vaeDtype);
-    const file = await vaeFile(settings);
-    planOf(pictures, settings, file);
-    return { "latent channels": vaeConfig(numbersOf(file.checkpoint)).latentChannels };
+    planOf(pictures, settings, vae);
+    return { "latent channels": vaeConfig(numbersOf(vae.checkpoint)).latentChannels };
   },
-  async announce({ pictures }: Inputs, settings: Settings, emit) {
-    emit({ kind: "plan", lines: describePlan(planOf(pictures, settings, await vaeFile(settings))) });
+  announce({ inputs: { pictures }, models: { vae }, settings }, emit) {
+    emit({ kind: "plan", lines: describePlan(planOf(pictures, settings, vae)) });
   },
-  async identity({ pictures }: Inputs, settings: Settings, device) {
-    const { identity, name } = await vaeFile(settings);
-    const names = { ...pictureNames(pictures), vae: name };
+  identity({ inputs: { pictures }, models: { vae }, settings }, device) {
     return {
       inputs: pictureHashes(pictures),
-      names,
+      names: { ...pictureNames(pictures), vae: vae.name },
       settings: recorded(settings, device, computeType(device, "vae", settings.vaeDtype)),
-      weights: { vae: identity },
+      weights: { vae: vae.identity },
       device: deviceIdentity(device),
     };
   },
-  async run({ pictures }: Inputs, settings: Settings, context: StageContext): Promise<Artifact> {
-    const file = await vaeFile(settings);
+  async run({ inputs: { pictures }, models: { vae: file }, settings }, context): Promise<Artifact> {
     const plan = planOf(pictures, settings, file);
+    const { tile } = settings;
     const { result, compute } = await inVaeType(settings.vaeDtype, context, (type) =>
-      encodeRoutes(pictures, { plan, run: { file, compute: type, tile: settings.tile }, context }),
+      encodeRoutes(pictures, { plan, run: { file, compute: type, tile }, context }),
     );
-    return {
-      kind: "latents",
-      tensors: result,
-      info: infoOf(pictures, { plan, run: { file, compute, tile: settings.tile }, context }, settings),
-    };
+    const work = { plan, run: { file, compute, tile }, context };
+    return { kind: "latents", tensors: result, info: infoOf(pictures, work, settings) };
   },
-});
+};
 
 function planOf(
   pictures: readonly Picture[],
-  { match: tool, megapixels, size: wanted }: Settings,
-  { checkpoint }: NetworkFile,
+  { match: tool, megapixels, size: wanted }: EncodeImageSettings,
+  { checkpoint }: ModelHandle,
 ): SizePlan {
   if (pictures.length === 0)
     throw new QeditError("QEDIT_E_USAGE", "No picture was given", { hint: "Name one: qedit encode-image photo.jpg" });
@@ -100,10 +87,6 @@ function planOf(
     ...(megapixels === undefined ? {} : { megapixels }),
     ...(wanted === undefined ? {} : { size: wanted }),
   });
-}
-
-function vaeFile({ vae: path }: Settings): Promise<NetworkFile> {
-  return readNetworkFile(path, { name: "VAE", option: "--vae" });
 }
 
 interface Work {
@@ -145,7 +128,11 @@ async function encodeRoute(
   return latent;
 }
 
-function recorded({ match: tool, megapixels, size: wanted }: Settings, device: Device, compute: DType): object {
+function recorded(
+  { match: tool, megapixels, size: wanted }: EncodeImageSettings,
+  device: Device,
+  compute: DType,
+): object {
   return {
     version: encodeImage.version,
     match: tool ?? null,
@@ -158,7 +145,7 @@ function recorded({ match: tool, megapixels, size: wanted }: Settings, device: D
 function infoOf(
   pictures: readonly Picture[],
   { plan, run: { file, compute }, context }: Work,
-  settings: Settings,
+  settings: EncodeImageSettings,
 ): Artifact["info"] {
   const sizeOf = ({ size: pixels, box, latent, tokens }: LatentRoute) => ({ size: pixels, box, latent, tokens });
   return {

@@ -25,65 +25,53 @@ import {
   type SeenPicture,
   seenPicture,
 } from "./networks/embed-prompt.js";
-import { type NetworkFile, numbersOf, readNetworkFile } from "./networks/network-file.js";
+import { type ModelHandle, numbersOf } from "./networks/model-handle.js";
 import { withLanguageModel } from "./networks/open-language-model.js";
 import { withVisionTower } from "./networks/open-vision-tower.js";
-import { choice, mandatoryText, type SettingsOf, text } from "./option.js";
 import { type Picture, pictureHashes, pictureNames, sourceOf } from "./pictures.js";
-import { match } from "./shared-options.js";
-import { defineArtifactStage, type StageContext, type StageLengths } from "./stage.js";
+import type { ArtifactStage, StageContext, StageLengths } from "./stage.js";
 
-const options = {
-  textEncoder: text({
-    flags: "--text-encoder, --clip <file>",
-    summary: "text encoder, such as qwen_2.5_vl_7b_fp8_scaled.safetensors",
-    group: "Models",
-  }),
-  prompt: mandatoryText({ flags: "-p, --prompt <text>", summary: "what to do with the pictures", group: "Prompt" }),
-  negativePrompt: text({
-    flags: "--negative-prompt <text>",
-    summary: "what to keep away from; has an effect at a cfg other than 1",
-    group: "Prompt",
-  }),
-  match,
-  textDtype: choice(
-    { flags: "--text-dtype <type>", summary: "compute type of the text encoder", group: "Device" },
-    ["auto", "float32", "bfloat16"],
-    "auto",
-  ),
-};
+/** What encode-prompt reads of the parameters. */
+export interface EncodePromptSettings {
+  readonly prompt: string;
+  /** undefined encodes none. */
+  readonly negativePrompt: string | undefined;
+  readonly match: string | undefined;
+  readonly textDtype: string;
+}
 
-type Settings = SettingsOf<typeof options>;
-type Inputs = { readonly pictures: readonly Picture[] };
+interface Inputs {
+  readonly pictures: readonly Picture[];
+}
+interface Models {
+  readonly textEncoder: ModelHandle;
+}
 
 /** Prompt and pictures → `cond`: `prompt_embeds`, and `negative_prompt_embeds` when a negative prompt was given. */
-export const encodePrompt = defineArtifactStage({
+export const encodePrompt: ArtifactStage<Inputs, Models, EncodePromptSettings> = {
   name: "encode-prompt",
   summary: "Encode a prompt, with the pictures it speaks of",
   version: 1,
   inputs: { pictures: "the pictures, in the order the prompt counts them" } as const,
   output: "cond",
-  options,
-  async check(pictures: readonly Picture[], settings: Settings, device: Device): Promise<StageLengths> {
+  parameters: ["prompt", "negativePrompt", "match", "textDtype"],
+  async check(pictures, { models: { textEncoder }, settings }, device): Promise<StageLengths> {
     computeType(device, "text-encoder", settings.textDtype);
-    const { language } = networkConfigs(pictures, await textEncoderFile(settings));
+    const { language } = networkConfigs(pictures, textEncoder);
     return { "prompt width": language.width };
   },
-  async announce() {},
-  async identity({ pictures }: Inputs, settings: Settings, device) {
-    const { identity, name } = await textEncoderFile(settings);
-    const names = { ...pictureNames(pictures), text_encoder: name };
+  announce() {},
+  identity({ inputs: { pictures }, models: { textEncoder }, settings }, device) {
     return {
       inputs: pictureHashes(pictures),
-      names,
+      names: { ...pictureNames(pictures), text_encoder: textEncoder.name },
       settings: recorded(settings, device),
-      weights: { text_encoder: identity },
+      weights: { text_encoder: textEncoder.identity },
       device: deviceIdentity(device),
     };
   },
-  async run({ pictures }: Inputs, settings: Settings, context: StageContext): Promise<Artifact> {
+  async run({ inputs: { pictures }, models: { textEncoder: file }, settings }, context): Promise<Artifact> {
     const { prompt } = settings;
-    const file = await textEncoderFile(settings);
     const { language, vision } = networkConfigs(pictures, file);
     const looked = vision ? await lookAt(pictures, vision, { file, settings, context }) : [];
     const seen = looked.map(({ picture }) => picture);
@@ -105,9 +93,9 @@ export const encodePrompt = defineArtifactStage({
       },
     };
   },
-});
+};
 
-function recorded({ prompt, negativePrompt, match: tool, textDtype }: Settings, device: Device): object {
+function recorded({ prompt, negativePrompt, match: tool, textDtype }: EncodePromptSettings, device: Device): object {
   const numbers = {
     version: encodePrompt.version,
     prompt,
@@ -118,14 +106,10 @@ function recorded({ prompt, negativePrompt, match: tool, textDtype }: Settings, 
   return { ...numbers, ...computedOn(device, computeType(device, "text-encoder", textDtype)) };
 }
 
-function textEncoderFile({ textEncoder }: Settings): Promise<NetworkFile> {
-  return readNetworkFile(textEncoder, { name: "text encoder", option: "--text-encoder" });
-}
-
 // The numbers of the networks that will run. Throws QEDIT_E_CHECKPOINT when the file cannot serve these pictures or the prompt template.
 function networkConfigs(
   pictures: readonly Picture[],
-  { checkpoint, config }: NetworkFile,
+  { checkpoint, config }: ModelHandle,
 ): { language: LanguageConfig; vision: VisionConfig | undefined } {
   const numbers = numbersOf(checkpoint);
   const language = languageConfig(numbers, config);
@@ -144,8 +128,8 @@ function networkConfigs(
 }
 
 interface Work {
-  readonly file: NetworkFile;
-  readonly settings: Settings;
+  readonly file: ModelHandle;
+  readonly settings: EncodePromptSettings;
   readonly context: StageContext;
 }
 
@@ -183,7 +167,7 @@ async function readPrompts(
   seen: readonly SeenPicture[],
   { config, file, settings, context }: Work & { config: LanguageConfig },
 ): Promise<Tensor<"float32">[]> {
-  const tokenizer = await (context.recall ? context.recall("tokenizer", loadTokenizer) : loadTokenizer());
+  const tokenizer = await (context.memoize ? context.memoize("tokenizer", loadTokenizer) : loadTokenizer());
   const placed: PlacedPrompt[] = [];
   for (const prompt of prompts) {
     const template = editPrompt(prompt, {

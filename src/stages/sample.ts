@@ -10,151 +10,84 @@ import {
   type TransformerConfig,
   transformerConfig,
 } from "../models/qwen-image/transformer-config.js";
-import { NOISE_SEED_OFFSET, sampleLatent, samplingSigmas } from "../sampling/driver.js";
+import { NOISE_SEED_OFFSET, type SamplingSettings, sampleLatent, samplingSigmas } from "../sampling/driver.js";
 import { evaluatedSigmas } from "../sampling/evaluated.js";
 import { usesNegative } from "../sampling/guidance.js";
-import { SAMPLER_NAMES } from "../sampling/samplers.js";
-import { SCHEDULER_NAMES } from "../sampling/schedules.js";
 import { QeditError } from "../std/errors.js";
 import type { Tensor } from "../std/tensor.js";
 import { computedOn } from "./computed-on.js";
 import { refuseNonFinite } from "./finite.js";
-import { matchLoras, type RidingLora } from "./networks/loras.js";
-import { type NetworkFile, numbersOf, readNetworkFile } from "./networks/network-file.js";
+import { type ActiveLora, reportLora } from "./networks/loras.js";
+import { type ModelHandle, numbersOf } from "./networks/model-handle.js";
 import { wholeTransformer, withTransformer } from "./networks/open-transformer.js";
 import { type Embeds, normalisedLatent, tokenLengths, velocityOf } from "./networks/velocity.js";
-import { choice, flag, number, repeated, type SettingsOf, seed, text } from "./option.js";
-import { type ResolvedSampling, resolveSampling } from "./sampling-defaults.js";
-import { defineArtifactStage, type StageContext, type StageLengths } from "./stage.js";
+import type { ArtifactStage, Asked, StageContext, StageLengths } from "./stage.js";
 
-const options = {
-  transformer: text({
-    flags: "--transformer, --unet <file>",
-    summary: "diffusion transformer, such as qwen_image_edit_2509_fp8_e4m3fn.safetensors",
-    group: "Models",
-  }),
-  lora: repeated({
-    flags: "--lora <file[:strength]>",
-    summary: "LoRA on the transformer, strength 1 unless given; repeatable",
-    group: "Models",
-  }),
-  strictLora: flag({ flags: "--strict-lora", summary: "refuse a LoRA with keys that fit nothing", group: "Models" }),
-  seed: seed({
-    flags: "--seed <number>",
-    summary: "seed of the noise, the same as torch's and ComfyUI's; random draws one",
-    group: "Sampling",
-  }),
-  steps: number(
-    {
-      flags: "--steps <count>",
-      summary: "evaluations of the transformer",
-      group: "Sampling",
-      initialText: "20; with a Lightning LoRA what it was made for",
-    },
-    { minimum: 1, maximum: 10_000, whole: true, initial: undefined },
-  ),
-  cfg: number(
-    {
-      flags: "--cfg <scale>",
-      summary: "how strongly to follow the prompt over the negative one",
-      group: "Sampling",
-      initialText: "2.5; 1 with a Lightning LoRA",
-    },
-    { minimum: 0, maximum: 100, initial: undefined },
-  ),
-  sampler: choice(
-    { flags: "--sampler <name>", summary: "how to step from one noise level to the next", group: "Sampling" },
-    SAMPLER_NAMES,
-    "euler",
-  ),
-  scheduler: choice(
-    { flags: "--scheduler <name>", summary: "how to space the noise levels", group: "Sampling" },
-    SCHEDULER_NAMES,
-    "simple",
-  ),
-  shift: number(
-    { flags: "--shift <number>", summary: "shift of the noise levels, as ModelSamplingAuraFlow", group: "Sampling" },
-    { minimum: 0.01, maximum: 100, initial: 3 },
-  ),
-  denoise: number(
-    {
-      flags: "--denoise <share>",
-      summary: "share of the schedule to run; below 1 starts from picture 1",
-      group: "Sampling",
-    },
-    { minimum: 0, maximum: 1, initial: 1 },
-  ),
-  cfgNorm: number(
-    { flags: "--cfg-norm <strength>", summary: "strength of CFGNorm", group: "Sampling" },
-    { minimum: 0, maximum: 100, initial: 1 },
-  ),
-  dtype: choice(
-    { flags: "--dtype <type>", summary: "compute type of the transformer", group: "Device" },
-    ["auto", "float32", "bfloat16"],
-    "auto",
-  ),
-};
+/** Every number of a sampling run. */
+export type SamplingNumbers = SamplingSettings & { readonly cfgNorm: number };
 
-type Settings = SettingsOf<typeof options>;
-type Inputs = { readonly latents: Artifact; readonly cond: Artifact };
+/** What sample reads of the parameters. */
+export interface SampleSettings extends SamplingNumbers {
+  readonly dtype: string;
+}
+
+interface Inputs {
+  readonly latents: Artifact;
+  readonly cond: Artifact;
+}
+interface Models {
+  readonly transformer: ModelHandle;
+  readonly loras: readonly ActiveLora[];
+}
 
 /** `latents` and `cond` → `samples`: `latent_tensor` [1, 16, h, w], un-normalised. */
-export const sample = defineArtifactStage({
+export const sample: ArtifactStage<Inputs, Models, SampleSettings> = {
   name: "sample",
   summary: "Sample a latent under a prompt and reference latents",
   version: 1,
   inputs: { latents: "what encode-image made", cond: "what encode-prompt made" },
   output: "samples",
-  options,
-  async check(_pictures: unknown, settings: Settings, device: Device): Promise<StageLengths> {
+  parameters: ["seed", "steps", "cfg", "sampler", "scheduler", "shift", "denoise", "cfgNorm", "dtype"],
+  async check(_pictures, { models: { transformer }, settings }, device): Promise<StageLengths> {
     computeType(device, "transformer", settings.dtype);
-    samplingSigmas(resolveSampling(settings));
-    const { checkpoint, config } = await transformerFile(settings);
-    const numbers = transformerConfig(numbersOf(checkpoint), config);
-    await matchLoras(settings, checkpoint);
+    samplingSigmas(settings);
+    const numbers = transformerConfig(numbersOf(transformer.checkpoint), transformer.config);
     return { "latent channels": latentChannels(numbers), "prompt width": numbers.textWidth };
   },
-  async announce(_inputs: Inputs, settings: Settings, emit) {
-    const { checkpoint } = await transformerFile(settings);
-    for (const lora of await matchLoras(settings, checkpoint)) lora.report(emit);
+  announce({ models: { loras } }, emit) {
+    for (const lora of loras) reportLora(lora, emit);
   },
-  async identity({ latents, cond }: Inputs, settings: Settings, device) {
-    const file = await transformerFile(settings);
-    const loras = await matchLoras(settings, file.checkpoint);
+  identity({ inputs: { latents, cond }, models: { transformer, loras }, settings }, device) {
     const compute = computeType(device, "transformer", settings.dtype);
     return {
       inputs: { latents: artifactHash(latents), cond: artifactHash(cond) },
-      settings: recorded(resolveSampling(settings), { loras, compute, device }),
-      weights: weightsOf(file, loras),
-      names: namesOf(file, loras),
+      settings: recorded(settings, { loras, compute, device }),
+      weights: weightsOf(transformer, loras),
+      names: namesOf(transformer, loras),
       device: deviceIdentity(device),
     };
   },
-  async run({ latents, cond }: Inputs, settings: Settings, context: StageContext): Promise<Artifact> {
-    const sampling = resolveSampling(settings);
-    const file = await transformerFile(settings);
+  async run({ inputs: { latents, cond }, models: { transformer: file, loras }, settings }, context): Promise<Artifact> {
     const config = transformerConfig(numbersOf(file.checkpoint), file.config);
-    const embeds = promptEmbeds(cond, { sampling, config, file });
-    const loras = await matchLoras(settings, file.checkpoint);
+    const embeds = promptEmbeds(cond, { sampling: settings, config, file });
     const statistics = statisticsOf(latents, { config, file });
     const compute = computeType(context.engine.device, "transformer", settings.dtype);
-    const work = { sampling, config, file, loras, compute, context };
+    const work = { sampling: settings, config, file, loras, compute, context };
     const latent = await samplePicture({ latents, embeds, statistics }, work);
     refuseNonFinite(latent, "the samples");
     return { kind: "samples", tensors: { latent_tensor: latent }, info: infoOf({ latents, cond }, work) };
   },
-});
+};
 
 /** The transformer's graph as `sample` opens it where all of it fits. */
-export async function sampledModel(settings: Settings, context: StageContext): Promise<Model> {
-  const file = await transformerFile(settings);
+export function sampledModel(
+  { models, settings }: Asked<Models, SampleSettings>,
+  context: StageContext,
+): Promise<Model> {
+  const { transformer: file, loras } = models;
   const config = transformerConfig(numbersOf(file.checkpoint), file.config);
   const compute = computeType(context.engine.device, "transformer", settings.dtype);
-  return wholeTransformer({ file, config, compute, loras: await matchLoras(settings, file.checkpoint) }, context);
-}
-
-function transformerFile({ transformer }: Settings): Promise<NetworkFile> {
-  return readNetworkFile(transformer, { name: "transformer", option: "--transformer" });
+  return wholeTransformer({ file, config, compute, loras }, context);
 }
 
 function latentChannels({ patchWidth, patchSize }: TransformerConfig): number {
@@ -164,7 +97,7 @@ function latentChannels({ patchWidth, patchSize }: TransformerConfig): number {
 // The VAE's, as encode-image noted them; the published ones for latents of other tools.
 function statisticsOf(
   { tensors, info }: Artifact,
-  { config, file }: { config: TransformerConfig; file: NetworkFile },
+  { config, file }: { config: TransformerConfig; file: ModelHandle },
 ): LatentStatistics {
   const channels = tensors["latent"]!.shape[1]!;
   const wanted = latentChannels(config);
@@ -182,7 +115,7 @@ function statisticsOf(
 
 function promptEmbeds(
   { tensors }: Artifact,
-  { sampling, config, file }: { sampling: ResolvedSampling; config: TransformerConfig; file: NetworkFile },
+  { sampling, config, file }: { sampling: SamplingNumbers; config: TransformerConfig; file: ModelHandle },
 ): Embeds {
   const { prompt_embeds: positive, negative_prompt_embeds: negative } = tensors;
   if (positive!.shape[2] !== config.textWidth) {
@@ -207,10 +140,10 @@ function promptEmbeds(
 }
 
 interface Work {
-  readonly sampling: ResolvedSampling;
+  readonly sampling: SamplingNumbers;
   readonly config: TransformerConfig;
-  readonly file: NetworkFile;
-  readonly loras: readonly RidingLora[];
+  readonly file: ModelHandle;
+  readonly loras: readonly ActiveLora[];
   readonly compute: DType;
   readonly context: StageContext;
 }
@@ -245,16 +178,16 @@ function referenceLatents({ tensors }: Artifact): Tensor<"float32">[] {
 }
 
 function recorded(
-  sampling: ResolvedSampling,
+  sampling: SamplingNumbers,
   { loras, compute, device }: Pick<Work, "loras" | "compute"> & { device: Device },
 ): object {
-  const { seed: number, ...numbers } = sampling;
-  if (number < 0n) throw new Error("internal: the seed was not drawn");
+  const { sampler, scheduler, steps, denoise, shift, cfg, cfgNorm, seed } = sampling;
+  if (seed < 0n) throw new Error("internal: the seed was not drawn");
   return {
     version: sample.version,
-    ...numbers,
+    ...{ sampler, scheduler, steps, denoise, shift, cfg, cfgNorm },
     // JSON has no 64-bit numbers.
-    seed: number.toString(),
+    seed: seed.toString(),
     sigmas: [...samplingSigmas(sampling)],
     noise: "torch-cpu-mt19937",
     noise_seed_offset: NOISE_SEED_OFFSET,
@@ -263,14 +196,14 @@ function recorded(
   };
 }
 
-function weightsOf(file: NetworkFile, loras: readonly RidingLora[]): Record<string, string> {
+function weightsOf(file: ModelHandle, loras: readonly ActiveLora[]): Record<string, string> {
   return {
     transformer: file.identity,
     ...Object.fromEntries(loras.map(({ identity }, index) => [`lora.${index}`, identity])),
   };
 }
 
-function namesOf(file: NetworkFile, loras: readonly RidingLora[]): Record<string, string> {
+function namesOf(file: ModelHandle, loras: readonly ActiveLora[]): Record<string, string> {
   return { transformer: file.name, ...Object.fromEntries(loras.map(({ name }, index) => [`lora.${index}`, name])) };
 }
 

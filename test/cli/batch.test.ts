@@ -160,16 +160,16 @@ describe("a job that fails", () => {
   });
 
   test.each([
-    [3, /line 3: "stesp" is no option of run/, /Did you mean "steps"\?/],
+    [3, /line 3: "stesp" is no parameter of run/, /Did you mean "steps"\?/],
     [4, /Cannot read missing\.jpg: there is no such file/, /path/],
     [5, /line 5: it is not JSON/, /images/],
     [6, /line 6: "images" must be a list of paths/, /photo\.jpg/],
     [7, /No --prompt was given/, /--prompt/],
-    [8, /line 8: Cannot use "0" for --steps/, /./],
+    [8, /line 8: Cannot use 0 for "steps": a whole number from 1 to 10000 is wanted/, /./],
     [9, /line 9: "device" holds for the whole batch/, /command line/],
-    [10, /line 10: "seed" is .* more digits than a JSON number holds/, /as a text/],
-    [11, /line 11: "strict-lora" is "yes": true or false is wanted/, /^/],
-    [12, /line 12: "megapixels" is null/, /^/],
+    [10, /line 10: Cannot use 12345678901234567000 for "seed": a text, which loses no digits, is wanted/, /./],
+    [11, /line 11: Cannot use "yes" for "strict-lora": true or false is wanted/, /./],
+    [12, /line 12: Cannot use null for "megapixels": a number of at least 0 is wanted/, /./],
   ])("in line %i says what is wrong with it", (line, message, hint) => {
     const { status, error } = results.find((each) => each.line === line)!;
     expect(status).toBe("failed");

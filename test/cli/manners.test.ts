@@ -3,9 +3,9 @@ import { spawnSync } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
 import packageJson from "../../package.json" with { type: "json" };
-import { EXPLANATIONS } from "../../src/cli/explanations.js";
 import { hasColor, hasMotion } from "../../src/cli/render/style.js";
-import { CODES } from "../../src/std/errors.js";
+import { ERRORS } from "../../src/edit/error-table.js";
+import { ERROR_CODES } from "../../src/std/errors.js";
 import { CAT, inTerminal, models, QUICK, qedit, shell, workFolder } from "./qedit.js";
 
 const folder = workFolder();
@@ -159,11 +159,11 @@ describe("colours", () => {
 
 describe("explain", () => {
   test("knows every code, and every code has causes and a remedy", async () => {
-    expect(Object.keys(EXPLANATIONS).sort()).toEqual(Object.keys(CODES).sort());
-    for (const { meaning, causes, remedy } of Object.values(EXPLANATIONS))
+    expect(Object.keys(ERRORS).sort()).toEqual([...ERROR_CODES].sort());
+    for (const { meaning, causes, remedy } of Object.values(ERRORS))
       expect([meaning.length, causes.length, remedy.length].every((length) => length > 0)).toBe(true);
     const { stdout } = await qedit(["explain"], here);
-    for (const [code, exit] of Object.entries(CODES))
+    for (const [code, { exit }] of Object.entries(ERRORS))
       expect(stdout).toMatch(new RegExp(`^${code} +exit ${exit} `, "m"));
   });
 

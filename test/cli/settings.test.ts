@@ -124,7 +124,7 @@ describe("a wrong setting is refused with its place", () => {
     [
       "a value out of range",
       { steps: 0 },
-      /Cannot use "0" for --steps: .* \(set by "steps" in .*qedit\.json\)$/,
+      /Cannot use 0 for --steps: .* \(set by "steps" in .*qedit\.json\)$/,
       /config --explain/,
     ],
     ["a flag of one call", { force: true }, /Cannot use the setting "force"/, /./],

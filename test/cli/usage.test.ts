@@ -127,11 +127,11 @@ describe.concurrent("refuses as a usage error", () => {
   });
 
   test.each(["gpu", "cuda:x", "CPU"])("--device %s, before model files are looked for", async (device) => {
-    const message = `error: Cannot use device "${device}": auto, cpu, cuda or cuda:N is wanted`;
+    const message = `error: Cannot use "${device}" for --device: auto, cpu, cuda or cuda:N is wanted`;
     expectRefusal(await qedit(["run", CAT, "-p", "x", "--device", device], here), {
       code: 2,
       message,
-      hint: "  hint: --device auto",
+      hint: "  hint: `qedit run --help` explains every parameter",
     });
   });
 

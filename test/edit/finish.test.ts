@@ -1,14 +1,13 @@
 // What happens after decoding, on results that a good model could have given: photographs, edited in one place, zoomed and shifted.
 import { expect, test } from "vitest";
-import { driftRecord, driftText } from "../../src/edit/drift-text.js";
-import { finish } from "../../src/edit/finish.js";
+import { driftRecord, driftText } from "../../src/edit/finish/drift-text.js";
+import { finish } from "../../src/edit/finish/finish.js";
 import { CHANNELS, crop, type Image } from "../../src/image/image.js";
 import { readImage } from "../../src/image/io/read.js";
 import { lanczos } from "../../src/image/resize/lanczos.js";
 import { applySteps } from "../../src/image/resize/resize.js";
 import { planSizes } from "../../src/image/resize/size-plan.js";
 import type { DecodedPicture } from "../../src/stages/decode.js";
-import type { StageContext } from "../../src/stages/stage.js";
 import type { ProgressEvent } from "../../src/std/events.js";
 import { movedPicture } from "../image/moved.js";
 import { fixture } from "../support/golden.js";
@@ -16,8 +15,8 @@ import { fixture } from "../support/golden.js";
 const original = await readImage(fixture("images/astronaut.jpg"));
 const rocket = await readImage(fixture("images/rocket.jpg"));
 const PATCH = { x: 60, y: 300, width: 120, height: 110 };
-const FIRST = { name: "astronaut.jpg", image: original, hash: "ab" };
-const NONE = { pasteBack: false, mask: undefined, feather: undefined };
+const ORIGINALS = { pictures: [{ name: "astronaut.jpg", image: original, hash: "ab" }], mask: undefined };
+const NONE = { pasteBack: false, feather: undefined };
 
 function edited(image: Image): Image {
   const data = Uint8Array.from(image.data);
@@ -45,22 +44,17 @@ function decoded(image: Image, isKept: boolean): DecodedPicture {
   };
 }
 
-function context(): StageContext & { readonly events: ProgressEvent[] } {
-  const events: ProgressEvent[] = [];
-  return { events, emit: (event: ProgressEvent) => events.push(event) } as unknown as StageContext & {
-    events: ProgressEvent[];
-  };
-}
+const quiet = () => {};
 
 test("the drift of an edit is told in words and numbers", async () => {
-  const told = context();
+  const events: ProgressEvent[] = [];
   const { drift, image } = await finish(
     decoded(movedPicture(edited(original), { zoom: 1.003, x: 2.1, y: -4 }), true),
-    [FIRST],
+    ORIGINALS,
     NONE,
-    told,
+    (event) => void events.push(event),
   );
-  expect(told.events).toMatchObject([
+  expect(events).toMatchObject([
     { kind: "drift", text: expect.stringMatching(/^drift: 0\.\d+ % zoom, 2\.\d px right, [34]\.\d px up$/) },
   ]);
   expect(drift!.zoom).toBeCloseTo(1.003, 3);
@@ -75,12 +69,11 @@ test("what did not drift is told to be none, and what cannot be found is not gue
 });
 
 test("pasting back at picture 1's size gives its own pixels away from the edit, to the bit, though the result drifted", async () => {
-  const told = context();
   const { image, info } = await finish(
     decoded(movedPicture(edited(original), { zoom: 1.004, x: 2, y: 1 }), true),
-    [FIRST],
+    ORIGINALS,
     { ...NONE, pasteBack: true, feather: 6 },
-    told,
+    quiet,
   );
   const away = (i: number) =>
     Math.hypot(
@@ -112,7 +105,7 @@ test("pasting back at the model's size keeps picture 1 as the models were given 
   result.data.fill(255, (100 * 384 + 100) * CHANNELS, (100 * 384 + 160) * CHANNELS);
   for (let row = 101; row < 160; row++)
     result.data.copyWithin((row * 384 + 100) * CHANNELS, (100 * 384 + 100) * CHANNELS, (100 * 384 + 160) * CHANNELS);
-  const { image } = await finish(decoded(result, false), [FIRST], { ...NONE, pasteBack: true }, context());
+  const { image } = await finish(decoded(result, false), ORIGINALS, { ...NONE, pasteBack: true }, quiet);
   const corner = { x: 250, y: 200, width: 134, height: 120 };
   expect(
     Buffer.from(crop(image as Image, corner).data).equals(

@@ -1,6 +1,6 @@
 // Which pictures a prompt leaves unnamed.
 import { expect, test } from "vitest";
-import { unmentionedPictures } from "../../src/edit/mention.js";
+import { unmentionedPictures } from "../../src/edit/resolve/mention.js";
 
 test.each([
   ["make it black and white", 1, []],

@@ -20,7 +20,7 @@ import { buildVaeDecoder, buildVaeEncoder } from "../../src/models/qwen-image/va
 import { buildLanguageModel } from "../../src/models/qwen2.5-vl/language.js";
 import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/text-encoder-config.js";
 import { buildVisionTower } from "../../src/models/qwen2.5-vl/vision.js";
-import { numbersOf } from "../../src/stages/networks/network-file.js";
+import { numbersOf } from "../../src/stages/networks/model-handle.js";
 import { fixture } from "../support/golden.js";
 
 /** Share by which the two counts may differ. */

@@ -1,17 +1,19 @@
 // Networks that open before their stage: where the memory plan has them fit beside what computes then, and only there.
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { openCache } from "../../src/artifacts/artifact-cache.js";
-import { completeSettings } from "../../src/cli/settings/settings.js";
-import { memory } from "../../src/edit/context.js";
-import { type EditSettings, edit, editOptions } from "../../src/edit/edit.js";
-import { keptEngine } from "../../src/edit/kept-engine.js";
+import type { FinishedPicture } from "../../src/edit/finish/finish.js";
+import type { WrittenSettings } from "../../src/edit/recipe/recipe-settings.js";
+import { memoizer } from "../../src/edit/service/context.js";
+import { QueuedJob } from "../../src/edit/service/job.js";
+import { Lane } from "../../src/edit/service/lane.js";
+import { memoryScratch } from "../../src/edit/service/scratch.js";
+import { sessionPool } from "../../src/edit/service/session-pool.js";
 import type { Engine, Model } from "../../src/engine/sessions/engine.js";
 import { pairedEngine } from "../../src/engine/sessions/paired.js";
-import { readPictures } from "../../src/stages/pictures.js";
 import { QeditError } from "../../src/std/errors.js";
 import type { ProgressEvent } from "../../src/std/events.js";
+import { tinyEdit } from "../support/edits.js";
 import { temporaryFolder } from "../support/folder.js";
-import { fixture } from "../support/golden.js";
 
 const folder = temporaryFolder();
 const engine = pairedEngine({ provider: "cpu", index: 0, threads: 1 });
@@ -21,24 +23,8 @@ afterAll(async () => {
   await engine.dispose();
 });
 
-const PICTURES = await readPictures([fixture("images/cat.jpg")]);
-const TINY = Object.fromEntries(
-  ["vae", "textEncoder", "transformer"].map((role) => [
-    role,
-    fixture(`tiny/${role === "textEncoder" ? "text-encoder" : role}.safetensors`),
-  ]),
-);
 // What a GPU computes in has no kernels on the CPU.
 const IN_FLOAT32 = { dtype: "float32", textDtype: "float32", vaeDtype: "float32" };
-const SETTINGS: EditSettings = {
-  ...completeSettings(editOptions, new Map([["prompt", { value: "make it winter", layer: "flag", name: "--prompt" }]])),
-  ...TINY,
-  ...IN_FLOAT32,
-  megapixels: 0.02,
-  steps: 2,
-  cfg: 1,
-  seed: 42n,
-};
 
 const ROOMY = 24 * 1024 ** 3;
 /** Room for the transformer beside the libraries of CUDA, but not beside the vision tower, nor for the decoder beside the transformer. */
@@ -97,7 +83,7 @@ interface How {
   readonly vram?: number;
   readonly signal?: AbortSignal;
   readonly cache?: string;
-  readonly settings?: Partial<EditSettings>;
+  readonly settings?: WrittenSettings;
 }
 
 async function edited(
@@ -106,21 +92,34 @@ async function edited(
 ): Promise<{ pixels: readonly number[]; events: ProgressEvent[] }> {
   const events: ProgressEvent[] = [];
   const emit = (event: ProgressEvent) => void events.push(event);
-  const kept = keptEngine(inner, emit);
   const context = {
-    engine: kept,
+    engine: sessionPool(inner, { emit }),
     emit,
     signal,
-    recall: memory(),
+    memoize: memoizer(),
     cache: cache === undefined ? undefined : openCache(cache, Infinity),
-    memory: async () => undefined,
     vram,
   };
-  const { image } = await edit(
-    { pictures: PICTURES, settings: { ...SETTINGS, ...settings }, keep: undefined },
+  let picture: FinishedPicture | undefined;
+  const job = new QueuedJob({
+    edit: {
+      ...(await tinyEdit({ settings: { ...IN_FLOAT32, ...settings } })),
+      onPicture: async (made) => void (picture = made),
+    },
+    label: undefined,
+    group: { maxFailures: 1, failures: 0 },
+  });
+  const lane = new Lane({
     context,
-  );
-  return { pixels: Array.from(image.data as ArrayLike<number>), events };
+    concurrency: 1,
+    memory: async () => undefined,
+    openScratch: async () => memoryScratch(),
+  });
+  lane.add([job]);
+  const outcome = await job.outcome;
+  await lane.settled();
+  if (outcome.state === "failed") throw outcome.error;
+  return { pixels: Array.from(picture!.image.data as ArrayLike<number>), events };
 }
 
 const AHEAD = { "language model": "opening transformer", transformer: "opening VAE decoder" };

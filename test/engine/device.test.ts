@@ -18,8 +18,8 @@ describe("parseDevice", () => {
     expect(() => parseDevice(text, 0)).toThrow(
       expect.objectContaining({
         code: "QEDIT_E_USAGE",
-        message: `Cannot use device "${text}": auto, cpu, cuda or cuda:N is wanted`,
-        hint: "--device auto",
+        message: `Cannot compute on "${text}": auto, cpu, cuda or cuda:N is wanted`,
+        hint: "device auto",
       }),
     );
   });
@@ -90,14 +90,13 @@ describe("chooseEngine", () => {
   test("refuses a GPU that is not there, with what is missing and what to do", async () => {
     await expect(chooseEngine("cuda:99", 1)).rejects.toMatchObject({
       code: "QEDIT_E_DEVICE",
-      exitCode: 1,
       message: expect.stringMatching(/^Cannot compute on cuda:99: [^\n]+$/),
       hint: expect.stringMatching(/^[^\n]+$/),
     });
   });
 
   test("refuses a name that is no device", async () => {
-    await expect(chooseEngine("gpu", 1)).rejects.toMatchObject({ code: "QEDIT_E_USAGE", exitCode: 2 });
+    await expect(chooseEngine("gpu", 1)).rejects.toMatchObject({ code: "QEDIT_E_USAGE", parameter: "device" });
   });
 });
 

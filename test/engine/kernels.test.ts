@@ -14,7 +14,7 @@ import { buildVaeDecoder, buildVaeEncoder } from "../../src/models/qwen-image/va
 import { buildLanguageModel } from "../../src/models/qwen2.5-vl/language.js";
 import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/text-encoder-config.js";
 import { buildVisionTower } from "../../src/models/qwen2.5-vl/vision.js";
-import { numbersOf } from "../../src/stages/networks/network-file.js";
+import { numbersOf } from "../../src/stages/networks/model-handle.js";
 import { type Build, build, published, publishedLora } from "../support/full-size.js";
 
 /** Every form that no network is written in by default. */

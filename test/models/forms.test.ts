@@ -11,7 +11,7 @@ import type { BlockRange } from "../../src/models/qwen-image/modulation.js";
 import { ropeTables } from "../../src/models/qwen-image/tokens.js";
 import { buildTransformer } from "../../src/models/qwen-image/transformer.js";
 import { transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
-import { numbersOf } from "../../src/stages/networks/network-file.js";
+import { numbersOf } from "../../src/stages/networks/model-handle.js";
 import { float32, type Tensors } from "../../src/std/tensor.js";
 import { temporaryFolder } from "../checkpoint/folder.js";
 import { numbers } from "../graph/run.js";

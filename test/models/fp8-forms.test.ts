@@ -13,7 +13,7 @@ import { ELEMENT } from "../../src/graph/types.js";
 import { linear } from "../../src/models/layers.js";
 import { buildTransformer } from "../../src/models/qwen-image/transformer.js";
 import { transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
-import { numbersOf } from "../../src/stages/networks/network-file.js";
+import { numbersOf } from "../../src/stages/networks/model-handle.js";
 import { float32, type Tensor } from "../../src/std/tensor.js";
 import { temporaryFolder } from "../checkpoint/folder.js";
 import { numbers } from "../graph/run.js";

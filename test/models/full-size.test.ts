@@ -15,7 +15,7 @@ import { buildVaeDecoder, buildVaeEncoder, isIdleInVae, vaeConfig } from "../../
 import { buildLanguageModel, isIdleInTextEncoder } from "../../src/models/qwen2.5-vl/language.js";
 import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/text-encoder-config.js";
 import { buildVisionTower } from "../../src/models/qwen2.5-vl/vision.js";
-import { numbersOf } from "../../src/stages/networks/network-file.js";
+import { numbersOf } from "../../src/stages/networks/model-handle.js";
 import { build, published, publishedLora } from "../support/full-size.js";
 import { processorTime } from "../support/processor-time.js";
 

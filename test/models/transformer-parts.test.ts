@@ -15,7 +15,7 @@ import {
 import { ropeTables } from "../../src/models/qwen-image/tokens.js";
 import { buildTransformer } from "../../src/models/qwen-image/transformer.js";
 import { transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
-import { numbersOf } from "../../src/stages/networks/network-file.js";
+import { numbersOf } from "../../src/stages/networks/model-handle.js";
 import { float32, type Tensor, type Tensors } from "../../src/std/tensor.js";
 import { numbers } from "../graph/run.js";
 import { scaledError } from "../parity/table.js";

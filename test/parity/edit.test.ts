@@ -17,7 +17,7 @@ import {
   type SeenPicture,
   seenPicture,
 } from "../../src/stages/networks/embed-prompt.js";
-import { numbersOf, readNetworkFile } from "../../src/stages/networks/network-file.js";
+import { numbersOf, openModel } from "../../src/stages/networks/model-handle.js";
 import { withTransformer } from "../../src/stages/networks/open-transformer.js";
 import { type Embeds, normalisedLatent, tokenLengths, velocityOf } from "../../src/stages/networks/velocity.js";
 import type { Tensor } from "../../src/std/tensor.js";
@@ -110,10 +110,7 @@ async function sampleFour(
   embeds: Embeds,
   cfg: number,
 ): Promise<Tensor<"float32">> {
-  const file = await readNetworkFile(fixture("tiny/transformer.safetensors"), {
-    name: "transformer",
-    option: "--transformer",
-  });
+  const file = await openModel(fixture("tiny/transformer.safetensors"), "transformer");
   const config = transformerConfig(numbersOf(file.checkpoint), file.config);
   const statistics = latentStatistics({}, 16);
   const [first] = latents;

@@ -7,7 +7,7 @@ import { pairedEngine } from "../../src/engine/sessions/paired.js";
 import type { Graph } from "../../src/graph/graph.js";
 import { transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
 import { planNetwork } from "../../src/stages/networks/memory-plan.js";
-import { numbersOf, readNetworkFile } from "../../src/stages/networks/network-file.js";
+import { numbersOf, openModel } from "../../src/stages/networks/model-handle.js";
 import { transformerNeeds, withTransformer } from "../../src/stages/networks/open-transformer.js";
 import { tokenLengths, velocityOf } from "../../src/stages/networks/velocity.js";
 import { QeditError } from "../../src/std/errors.js";
@@ -24,10 +24,7 @@ afterAll(async () => {
   await paired.dispose();
 });
 
-const file = await readNetworkFile(fixture("tiny/transformer-bf16.safetensors"), {
-  name: "transformer",
-  option: "--transformer",
-});
+const file = await openModel(fixture("tiny/transformer-bf16.safetensors"), "transformer");
 const config = transformerConfig(numbersOf(file.checkpoint), file.config);
 const conditions = {
   shape: [1, 16, 6, 8],

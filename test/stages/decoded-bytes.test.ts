@@ -5,7 +5,7 @@ import { directEngine } from "../../src/engine/sessions/direct.js";
 import { toBytes } from "../../src/image/image.js";
 import { buildVaeDecoder, quantised } from "../../src/models/qwen-image/vae.js";
 import { randn } from "../../src/sampling/noise/noise.js";
-import { readNetworkFile } from "../../src/stages/networks/network-file.js";
+import { openModel } from "../../src/stages/networks/model-handle.js";
 import { withVae } from "../../src/stages/networks/open-vae.js";
 import { elementCount, float32, type Tensor } from "../../src/std/tensor.js";
 import { evaluateOne } from "../graph/run.js";
@@ -31,7 +31,7 @@ async function decode(
   given: Tensor<"float32">,
   { quantization, tile }: { quantization: "round" | "truncate"; tile?: number },
 ) {
-  const file = await readNetworkFile(path, { name: "VAE", option: "--vae" });
+  const file = await openModel(path, "vae");
   const context = { engine, emit: () => {}, signal: new AbortController().signal };
   return withVae(
     "decoder to bytes",

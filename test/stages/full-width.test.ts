@@ -11,7 +11,7 @@ import { transformerConfig } from "../../src/models/qwen-image/transformer-confi
 import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/text-encoder-config.js";
 import type { Chain } from "../../src/stages/networks/block-groups.js";
 import { pictureFeeds } from "../../src/stages/networks/embed-prompt.js";
-import { numbersOf, readNetworkFile } from "../../src/stages/networks/network-file.js";
+import { numbersOf, openModel } from "../../src/stages/networks/model-handle.js";
 import { withLanguageModel } from "../../src/stages/networks/open-language-model.js";
 import { withTransformer } from "../../src/stages/networks/open-transformer.js";
 import { withVisionTower } from "../../src/stages/networks/open-vision-tower.js";
@@ -38,7 +38,7 @@ test("a transformer of the published widths gives the same velocity whole and st
     path,
     tensors.filter(({ name }) => Number(/^transformer_blocks\.(\d+)\./.exec(name)?.[1] ?? 0) < BLOCKS),
   );
-  const file = await readNetworkFile(path, { name: "transformer", option: "--transformer" });
+  const file = await openModel(path, "transformer");
   const config = transformerConfig(numbersOf(file.checkpoint), file.config);
   const latent = numbers([1, 16, 8, 12], 1);
   const conditions = {
@@ -75,7 +75,7 @@ async function textEncoder() {
       ({ name }) => isFew(name) && !/^lm_head|embed_tokens/.test(name),
     ),
   );
-  return readNetworkFile(path, { name: "text encoder", option: "--text-encoder" });
+  return openModel(path, "textEncoder");
 }
 
 /** What a network gives whole, and in groups within a budget; and how it told that it would do the second. */

@@ -8,7 +8,7 @@ import {
   planNetwork,
   smallerPlan,
 } from "../../src/stages/networks/memory-plan.js";
-import { numbersOf } from "../../src/stages/networks/network-file.js";
+import { numbersOf } from "../../src/stages/networks/model-handle.js";
 import { languageNeeds } from "../../src/stages/networks/open-language-model.js";
 import { transformerNeeds } from "../../src/stages/networks/open-transformer.js";
 import { vaeNeeds } from "../../src/stages/networks/open-vae.js";

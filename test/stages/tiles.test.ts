@@ -11,7 +11,7 @@ import { modelOf, withSession } from "../../src/engine/sessions/engine.js";
 import { Graph } from "../../src/graph/graph.js";
 import { buildVaeDecoder, buildVaeEncoder, localReach } from "../../src/models/qwen-image/vae.js";
 import { randn } from "../../src/sampling/noise/noise.js";
-import { numbersOf, readNetworkFile } from "../../src/stages/networks/network-file.js";
+import { numbersOf, openModel } from "../../src/stages/networks/model-handle.js";
 import { vaeNeeds, withVae } from "../../src/stages/networks/open-vae.js";
 import { inTiles, planTiles } from "../../src/stages/networks/tiles.js";
 import { elementCount, float32, type Tensor } from "../../src/std/tensor.js";
@@ -30,7 +30,7 @@ afterAll(async () => {
 });
 
 function vaeFile(path: string) {
-  return readNetworkFile(path, { name: "VAE", option: "--vae" });
+  return openModel(path, "vae");
 }
 
 function noise(shape: readonly number[], seed: number): Tensor<"float32"> {

@@ -9,9 +9,9 @@ import { directEngine } from "../../src/engine/sessions/direct.js";
 import type { Engine } from "../../src/engine/sessions/engine.js";
 import type { Image } from "../../src/image/image.js";
 import { randn } from "../../src/sampling/noise/noise.js";
-import { decode } from "../../src/stages/decode.js";
+import { type DecodeSettings, decode } from "../../src/stages/decode.js";
 import { encodeImage } from "../../src/stages/encode-image.js";
-import type { SettingsOf } from "../../src/stages/option.js";
+import { openModel } from "../../src/stages/networks/model-handle.js";
 import { readPictures } from "../../src/stages/pictures.js";
 import type { ProgressEvent } from "../../src/std/events.js";
 import { float32 } from "../../src/std/tensor.js";
@@ -23,7 +23,7 @@ const FLOAT16_TOLERANCE = 6e-3;
 const BEYOND_FLOAT16 = 1e5;
 
 const fixture = (path: string) => fileURLToPath(new URL(`../../fixtures/${path}`, import.meta.url));
-const vae = fixture("tiny/vae.safetensors");
+const vae = await openModel(fixture("tiny/vae.safetensors"), "vae");
 
 async function likeCuda(): Promise<Engine> {
   return { ...(await directEngine(parseDevice("cpu", 1))), device: parseDevice("cuda", 1) };
@@ -46,19 +46,17 @@ async function decoded(scale: number, vaeDtype: string): Promise<{ image: Image;
   const notes: string[] = [];
   const emit = (event: ProgressEvent) => void (event.kind === "note" && notes.push(event.text));
   try {
-    const settings = {
-      vae,
+    const settings: DecodeSettings = {
       vaeDtype,
       tile: undefined,
       keepSize: false,
       match: undefined,
       noMetadata: false,
-    } satisfies SettingsOf<typeof decode.options>;
-    const { image, info } = await decode.run({ samples: samples(scale) }, settings, {
-      engine,
-      emit,
-      signal: new AbortController().signal,
-    });
+    };
+    const { image, info } = await decode.run(
+      { inputs: { samples: samples(scale) }, models: { vae }, settings },
+      { engine, emit, signal: new AbortController().signal },
+    );
     return { image, type: (info.settings["decode"] as { compute_type: string }).compute_type, notes };
   } finally {
     await engine.dispose();
@@ -85,8 +83,11 @@ test("encode-image on CUDA is in float16, within its rounding of float32", async
     const pictures = await readPictures([join(fixture("images"), "cat.jpg")]);
     const run = (vaeDtype: string) =>
       encodeImage.run(
-        { pictures },
-        { vae, vaeDtype, tile: undefined, size: undefined, megapixels: 0.02, match: undefined },
+        {
+          inputs: { pictures },
+          models: { vae },
+          settings: { vaeDtype, tile: undefined, size: undefined, megapixels: 0.02, match: undefined },
+        },
         { engine, emit: () => {}, signal: new AbortController().signal },
       );
     const [half, full] = [await run("auto"), await run("float32")];

@@ -5,14 +5,15 @@ import { basename, dirname, join } from "node:path";
 import { ioFailure } from "../../std/files.js";
 import type { Checkpoint } from "../checkpoint.js";
 import { openCheckpoint } from "../open.js";
+import type { ReadOptions } from "../safetensors/safetensors.js";
 
 /** Where diffusers puts the configuration (diffusers 0.39 loaders/lora_base.py), and where it goes here for PEFT's files too. */
 const METADATA_KEY = "lora_adapter_metadata";
 const PEFT_FILE = "adapter_model.safetensors";
 
 /** A LoRA by its file, or by the folder that holds only it; PEFT's adapter_config.json beside it becomes metadata. Throws as openCheckpoint. */
-export async function openLora(path: string): Promise<Checkpoint> {
-  const checkpoint = await openCheckpoint(path);
+export async function openLora(path: string, options: ReadOptions = {}): Promise<Checkpoint> {
+  const checkpoint = await openCheckpoint(path, options);
   const [stored] = checkpoint.tensors.values();
   // The name that the user gave may be a folder, and the name of the file behind a link another.
   const folder = basename(path) === PEFT_FILE ? dirname(path) : path;

@@ -2,8 +2,8 @@
 // Refuses what the format's own implementation refuses, and keys that occur twice:
 // https://github.com/huggingface/safetensors/blob/000a16f45cff0d4169ca15b67ea002895234d671/safetensors/src/tensor.rs
 
-import { createHash } from "node:crypto";
-import { open, realpath, stat } from "node:fs/promises";
+import { createHash, type Hash } from "node:crypto";
+import { type FileHandle, open, realpath, stat } from "node:fs/promises";
 import { QeditError } from "../../std/errors.js";
 import { ioFailure, readRange } from "../../std/files.js";
 import type { Checkpoint, StoredTensor, StoredType } from "../checkpoint.js";
@@ -37,17 +37,26 @@ interface Source {
   readonly size: number;
 }
 
+/** How a file's header is read. */
+export interface ReadOptions {
+  /** Takes in what tells the file's weights apart (see checkpointIdentity), while it is open for its header. */
+  readonly identity?: Hash;
+}
+
 /**
  * The tensors of a .safetensors file, from its header only. Throws QEDIT_E_MODEL_MISSING when there is no such file and
  * QEDIT_E_CHECKPOINT when it is not a complete, well-formed safetensors file.
  */
-export async function readSafetensors(path: string): Promise<Checkpoint> {
+export async function readSafetensors(path: string, { identity }: ReadOptions = {}): Promise<Checkpoint> {
   const source = await locate(path);
   try {
     const handle = await open(source.file);
     try {
       const length = headerLength(await readRange(handle, 0, Math.min(source.size, MAGIC_BYTES)), source);
-      return parseHeader(await readRange(handle, LENGTH_BYTES, length), source);
+      const start = await readRange(handle, 0, LENGTH_BYTES + length);
+      const checkpoint = parseHeader(start.subarray(LENGTH_BYTES), source);
+      if (identity) await updateIdentity(identity, handle, { start, size: source.size });
+      return checkpoint;
     } finally {
       await handle.close();
     }
@@ -81,11 +90,7 @@ export async function checkpointIdentity(checkpoint: Checkpoint): Promise<string
           file,
           size,
         });
-        const dataStart = LENGTH_BYTES + length;
-        hash.update(`${size}\n`).update(await readRange(handle, 0, dataStart));
-        for (const start of sampleStarts(dataStart, size)) {
-          hash.update(await readRange(handle, start, Math.min(IDENTITY_BLOCK_BYTES, size - start)));
-        }
+        await updateIdentity(hash, handle, { start: await readRange(handle, 0, LENGTH_BYTES + length), size });
       } finally {
         await handle.close();
       }
@@ -94,6 +99,17 @@ export async function checkpointIdentity(checkpoint: Checkpoint): Promise<string
     }
   }
   return hash.digest("hex");
+}
+
+async function updateIdentity(
+  hash: Hash,
+  handle: FileHandle,
+  { start, size }: { readonly start: Uint8Array; readonly size: number },
+): Promise<void> {
+  hash.update(`${size}\n`).update(start);
+  for (const at of sampleStarts(start.length, size)) {
+    hash.update(await readRange(handle, at, Math.min(IDENTITY_BLOCK_BYTES, size - at)));
+  }
 }
 
 /** The JSON object under the metadata key `config`, empty when there is none; throws QEDIT_E_CHECKPOINT when it is no JSON object. */

@@ -1,44 +1,65 @@
 // qedit config: the settings as an edit would get them, and with --explain where each came from.
-import { editOptions } from "../../edit/edit.js";
-import { flag, type Option, type OptionTable } from "../../stages/option.js";
+import { toggle } from "../../edit/parameters/kinds.js";
+import {
+  defaulted,
+  environmentName,
+  fileName,
+  type Parameter,
+  type ParameterTable,
+} from "../../edit/parameters/parameter.js";
+import { EDIT_PARAMETERS } from "../../edit/parameters/table.js";
 import { defineCommand } from "../command.js";
 import { cacheOptions, computeOptions } from "../settings/options.js";
-import { environmentKey, fileKey, type Given, givenSettings, isPerCall } from "../settings/settings.js";
-import { type ConfigFile, PROJECT_FILE, readConfigFiles, userFile } from "../settings/settings-files.js";
-import { checkConfigKeys } from "../settings/settings-keys.js";
+import { type GivenSetting, givenSettings } from "../settings/settings.js";
+import { PROJECT_FILE, readSettingsFiles, type SettingsFile, userFile } from "../settings/settings-files.js";
+import { checkSettingsKeys } from "../settings/settings-keys.js";
 
-const all: OptionTable = { ...editOptions, ...cacheOptions, ...computeOptions };
-const shown: OptionTable = Object.fromEntries(Object.entries(all).filter(([, option]) => !isPerCall(option)));
+const all: ParameterTable = { ...EDIT_PARAMETERS, ...cacheOptions, ...computeOptions };
+const shown: ParameterTable = Object.fromEntries(Object.entries(all).filter(([, { scope }]) => scope !== "call"));
 const options = {
   ...shown,
-  explain: flag({
-    flags: "--explain",
+  explain: defaulted(toggle, false, {
     summary: "say where each value comes from, defaults included",
     group: "Output",
-    isPerCall: true,
+    scope: "call",
+  }),
+  schema: defaulted(toggle, false, {
+    summary: "print the JSON schema of a batch's lines and of settings files, for editors",
+    group: "Output",
+    scope: "call",
   }),
 };
 
 /** `qedit config --explain`. */
 export const config = defineCommand({
   summary: "Show the settings, and where each comes from",
-  examples: ["qedit config --explain", "qedit config --steps 8 --json", "QEDIT_STEPS=8 qedit config --explain"],
+  examples: [
+    "qedit config --explain",
+    "qedit config --schema > qedit.schema.json",
+    "qedit config --steps 8 --json",
+    "QEDIT_STEPS=8 qedit config --explain",
+  ],
   options,
   async perform({ settings, given: flags }, terminal) {
-    const files = await readConfigFiles();
-    await checkConfigKeys(files, shown);
+    if (settings["schema"]) {
+      const { jobSchema } = await import("../jobs/job-schema.js");
+      const schema = jobSchema();
+      return terminal.result(schema, [JSON.stringify(schema, null, 2)]);
+    }
+    const files = await readSettingsFiles(terminal.io.cwd);
+    await checkSettingsKeys(files, shown);
     // As `run` gets them: its own section of the files counts.
-    const lower = givenSettings(shown, { command: "run", parsed: {}, env: process.env, files });
+    const lower = givenSettings(shown, { command: "run", parsed: {}, env: terminal.io.env, files });
     const given = (name: string) => (flags.get(name)?.layer === "flag" ? flags.get(name) : lower.get(name));
-    const rows = Object.entries(shown).map(([name, option]) => rowOf(option, given(name)));
-    const told = settings["explain"] ? rows : rows.filter(({ from }) => from !== "default");
-    const found = (layer: ConfigFile["layer"]) => files.find((file) => file.layer === layer)?.path;
+    const rows = Object.entries(shown).map(([name, parameter]) => rowOf(name, parameter, given(name)));
+    const listed = settings["explain"] ? rows : rows.filter(({ from }) => from !== "default");
+    const found = (layer: SettingsFile["layer"]) => files.find((file) => file.layer === layer)?.path;
     const record = {
-      settings: Object.fromEntries(told.map(({ key, ...row }) => [key, row])),
+      settings: Object.fromEntries(listed.map(({ key, ...row }) => [key, row])),
       files: { project: found("project file") ?? null, user: found("user file") ?? null },
     };
     terminal.result(record, [
-      ...tableOf(told),
+      ...tableOf(listed),
       "",
       `project file: ${found("project file") ?? `none; ${PROJECT_FILE} in this folder or one above`}`,
       `user file: ${found("user file") ?? `none; it would be ${userFile()}`}`,
@@ -70,8 +91,8 @@ interface Row {
   readonly environment: string;
 }
 
-function rowOf(option: Option<unknown>, given: Given | undefined): Row {
-  const value = given === undefined ? (option.initialText ?? option.initial) : given.value;
+function rowOf(name: string, parameter: Parameter<unknown>, given: GivenSetting | undefined): Row {
+  const value = given === undefined ? (parameter.initialText ?? parameter.initial) : given.value;
   const from = given === undefined ? "default" : `${given.layer} ${given.name}`;
-  return { key: fileKey(option), value: value ?? null, from, environment: environmentKey(option) };
+  return { key: fileName(name), value: value ?? null, from, environment: environmentName(name) };
 }

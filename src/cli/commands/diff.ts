@@ -1,30 +1,40 @@
 // qedit diff: why two pictures differ.
+
 import type { Recipe } from "../../artifacts/recipe.js";
-import { comparePixels, comparisonText, type RecipeDifference, recipeDifferences } from "../../edit/compare-recipes.js";
-import { pictureBytes, recipeAmong } from "../../edit/recipe-of-file.js";
+import { EXIT } from "../../edit/error-table.js";
+import { text, toggle } from "../../edit/parameters/kinds.js";
+import { defaulted, optional } from "../../edit/parameters/parameter.js";
+import { PICTURE_PARAMETERS } from "../../edit/parameters/table.js";
+import {
+  comparePixels,
+  comparisonText,
+  type RecipeDifference,
+  recipeDifferences,
+} from "../../edit/recipe/compare-recipes.js";
+import { pictureBytes, recipeAmong } from "../../edit/recipe/recipe-of-file.js";
 import { heatMap } from "../../image/compare/difference.js";
 import type { Image } from "../../image/image.js";
 import { pictureTexts } from "../../image/io/description.js";
 import { readImage } from "../../image/io/read.js";
 import { encodePicture } from "../../image/io/write.js";
-import { flag, text } from "../../stages/option.js";
-import { EXIT, QeditError } from "../../std/errors.js";
+import { QeditError } from "../../std/errors.js";
 import { defineCommand } from "../command.js";
 import { checkOutput, STREAM, writeOutput } from "../files/output.js";
-import { format, pictureFormat } from "../files/picture-output.js";
+import { pictureFormat } from "../files/picture-output.js";
 import { shown } from "../render/shown.js";
 import { writeOptions } from "../settings/options.js";
 
 const options = {
-  output: text({
-    flags: "-o, --output <file>",
+  output: optional(text, {
     summary: "write a heat map of the difference; - is stdout",
     group: "Output",
-    isPerCall: true,
+    scope: "call",
+    short: "o",
+    placeholder: "<file>",
   }),
   force: writeOptions.force,
-  format,
-  exitCode: flag({ flags: "--exit-code", summary: "exit with 1 when pixels differ", group: "Output", isPerCall: true }),
+  ...PICTURE_PARAMETERS,
+  exitCode: defaulted(toggle, false, { summary: "exit with 1 when pixels differ", group: "Output", scope: "call" }),
 };
 
 /** Columns of a value in the table. */

@@ -1,8 +1,8 @@
 // qedit doctor: what an edit needs of this machine, what is there, and how to mend what is not.
 import { type DoctorReport, examine } from "../../catalog/runtime/diagnosis.js";
+import { EXIT } from "../../edit/error-table.js";
 import type { Gpu } from "../../engine/cuda/gpus.js";
 import type { LibraryReport } from "../../engine/cuda/libraries.js";
-import { EXIT } from "../../std/errors.js";
 import { defineCommand } from "../command.js";
 import type { Style } from "../render/style.js";
 import { computeOptions } from "../settings/options.js";

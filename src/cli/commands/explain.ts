@@ -1,7 +1,7 @@
 // qedit explain: what an error code means, why it comes, and what to do.
-import { CODES, type ErrorCode, QeditError } from "../../std/errors.js";
+import { ERRORS } from "../../edit/error-table.js";
+import { ERROR_CODES, type ErrorCode, QeditError } from "../../std/errors.js";
 import { defineCommand } from "../command.js";
-import { EXPLANATIONS } from "../explanations.js";
 
 /** `qedit explain QEDIT_E_LORA`. */
 export const explain = defineCommand({
@@ -10,16 +10,17 @@ export const explain = defineCommand({
   positionals: [["[code]", "such as QEDIT_E_LORA, or LORA; all of them without it"]],
   options: {},
   async perform({ args: [given] }, terminal) {
-    const codes = given === undefined ? (Object.keys(CODES) as ErrorCode[]) : [codeOf(given)];
-    const records = codes.map((code) => ({ code, exit: CODES[code], ...EXPLANATIONS[code] }));
+    const codes = given === undefined ? ERROR_CODES : [codeOf(given)];
+    const records = codes.map((code) => ({ code, ...ERRORS[code] }));
     const { bold } = terminal.style;
     if (given === undefined)
       return terminal.result(
         records,
         records.map(({ code, exit, meaning }) => `${bold(code.padEnd(24))} exit ${exit}  ${meaning}`),
       );
-    const [{ code, exit, meaning, causes, remedy }] = records as [(typeof records)[number]];
-    terminal.result(records[0]!, [
+    const [record] = records as [(typeof records)[number]];
+    const { code, exit, meaning, causes, remedy } = record;
+    terminal.result(record, [
       `${bold(code)}  exit ${exit}`,
       "",
       meaning,
@@ -35,7 +36,8 @@ export const explain = defineCommand({
 
 function codeOf(given: string): ErrorCode {
   const wanted = given.toUpperCase().replace(/^(QEDIT_)?(E_)?/, "QEDIT_E_");
-  if (wanted in CODES) return wanted as ErrorCode;
+  const code = ERROR_CODES.find((each) => each === wanted);
+  if (code !== undefined) return code;
   throw new QeditError("QEDIT_E_USAGE", `Cannot explain "${given}": there is no such code`, {
     hint: "`qedit explain` lists all codes",
   });

@@ -6,8 +6,8 @@ import {
   type InspectedPicture,
   inspectFile,
 } from "../../edit/inspect-file.js";
-import { recipeLines } from "../../edit/recipe-lines.js";
 import { defineCommand } from "../command.js";
+import { recipeLines } from "../render/recipe-lines.js";
 import { shown } from "../render/shown.js";
 import { identityText } from "./models/model-options.js";
 

@@ -1,38 +1,44 @@
 // qedit setup: the CUDA provider of ONNX Runtime, which npm does not bring.
+
 import { removeRuntime, type SetupReport, setUp } from "../../catalog/runtime/set-up.js";
-import { flag, text } from "../../stages/option.js";
+import { text, toggle } from "../../edit/parameters/kinds.js";
+import { defaulted, optional } from "../../edit/parameters/parameter.js";
 import { defineCommand } from "../command.js";
 import type { Style } from "../render/style.js";
 
 const options = {
-  from: text({
-    flags: "--from <source>",
+  from: optional(text, {
     summary: "where to take it from: nuget, npm, or a file, folder or URL of a package",
     group: "Device",
     initialText: "nuget, else npm",
-    isPerCall: true,
+    scope: "call",
+    placeholder: "<source>",
   }),
-  feed: text({
-    flags: "--feed <url>",
+  feed: optional(text, {
     summary: "index of another NuGet v3 feed, such as a mirror",
     group: "Device",
-    isPerCall: true,
+    scope: "call",
+    placeholder: "<url>",
   }),
-  sha256: text({
-    flags: "--sha256 <hex>",
+  sha256: optional(text, {
     summary: "what a file from a URL must hash to",
     group: "Device",
-    isPerCall: true,
+    scope: "call",
+    placeholder: "<hex>",
   }),
-  libraries: flag({
-    flags: "--libraries",
+  libraries: defaulted(toggle, false, {
     summary: "get NVIDIA's CUDA 13 and cuDNN 9 libraries too, those that this machine lacks (1.1 GB from PyPI)",
     group: "Device",
-    isPerCall: true,
+    scope: "call",
   }),
-  dryRun: flag({ flags: "-n, --dry-run", summary: "only say what would be done", group: "Device", isPerCall: true }),
-  force: flag({ flags: "-f, --force", summary: "install it again", group: "Device", isPerCall: true }),
-  remove: flag({ flags: "--remove", summary: "remove what setup installed", group: "Device", isPerCall: true }),
+  dryRun: defaulted(toggle, false, {
+    summary: "only say what would be done",
+    group: "Device",
+    scope: "call",
+    short: "n",
+  }),
+  force: defaulted(toggle, false, { summary: "install it again", group: "Device", scope: "call", short: "f" }),
+  remove: defaulted(toggle, false, { summary: "remove what setup installed", group: "Device", scope: "call" }),
 };
 
 /** `qedit setup`. */

@@ -19,14 +19,14 @@ export interface Overwriting {
 export async function checkOutput(
   path: string,
   { force }: Overwriting,
-  { settings }: Pick<Terminal, "settings">,
+  { settings, io }: Pick<Terminal, "settings" | "io">,
 ): Promise<void> {
   if (path !== STREAM) return refuseUnwritable(path, force);
   if (settings.json)
     throw new QeditError("QEDIT_E_USAGE", "Cannot print JSON and the result on stdout at once", {
       hint: "Leave out --json, or name a file: -o FILE",
     });
-  if (process.stdout.isTTY)
+  if (io.stdout.isTTY)
     throw new QeditError("QEDIT_E_USAGE", "Cannot write bytes to a terminal", {
       hint: "Redirect them, as in `… > out.png`, or name a file: -o FILE",
     });
@@ -36,7 +36,7 @@ export async function checkOutput(
 export async function checkArtifactOutput(
   path: string,
   overwriting: Overwriting,
-  terminal: Pick<Terminal, "settings">,
+  terminal: Pick<Terminal, "settings" | "io">,
 ): Promise<void> {
   await checkOutput(path, overwriting, terminal);
   if (path !== STREAM) await checkOutput(recordPath(path), overwriting, terminal);

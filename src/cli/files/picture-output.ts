@@ -1,23 +1,10 @@
 // Names and formats of pictures that are written: the name decides the format, or --format does; no name makes one from the input.
 import { basename, dirname, extname, join } from "node:path";
 import { formatOf, type PictureFormat } from "../../image/io/write.js";
-import { choice } from "../../stages/option.js";
 import { QeditError } from "../../std/errors.js";
 import { STREAM } from "./output.js";
 
 const FORMATS: Readonly<Record<string, PictureFormat>> = { png: "png", jpg: "jpeg", jpeg: "jpeg", webp: "webp" };
-
-/** The option that names a format. */
-export const format = choice(
-  {
-    flags: "--format <name>",
-    summary: "picture format, when the name of the output does not say it",
-    group: "Output",
-    isOfEdit: true,
-  },
-  Object.keys(FORMATS),
-  undefined,
-);
 
 /** What decides name and format. */
 export interface PictureSettings {

@@ -1,18 +1,10 @@
 // --sheet: the pictures of a call on one contact sheet, each beside the one it was made of.
+
 import type { FloatImage, Image } from "../../image/image.js";
 import { encodePicture, formatOf } from "../../image/io/write.js";
 import { contactSheet, type SheetCell, sheetCell } from "../../image/sheet/contact-sheet.js";
-import { text } from "../../stages/option.js";
 import type { Terminal } from "../render/terminal.js";
 import { checkOutput, type Overwriting, writeOutput } from "./output.js";
-
-/** The option that names the sheet's file. */
-export const sheet = text({
-  flags: "--sheet <file>",
-  summary: "all pictures on one labelled contact sheet, the original first",
-  group: "Output",
-  isPerCall: true,
-});
 
 /** A sheet that is filled as pictures come. */
 export interface Sheet {

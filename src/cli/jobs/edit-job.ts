@@ -1,52 +1,39 @@
-// A whole edit as run, each and batch make it: options, settings resolved, the picture written, and what is left when it came out broken.
+// An edit as run, each, batch and rerun make it: what is submitted for it, the picture written, and what is left when it came out broken.
 import { basename, dirname, extname, join } from "node:path";
 import { type Artifact, writeArtifact } from "../../artifacts/artifact.js";
-import { type EditSettings, type EditSource, editOptions } from "../../edit/edit.js";
-import type { FinishedPicture } from "../../edit/finish.js";
+import type { FinishedPicture } from "../../edit/finish/finish.js";
+import type { ResolvedEdit } from "../../edit/resolve/resolve-edit.js";
+import type { SubmittedEdit } from "../../edit/service/open-edit.js";
 import { encodeDecoded } from "../../stages/decode.js";
-import { type OptionTable, type SettingsOf, text } from "../../stages/option.js";
 import type { Picture } from "../../stages/pictures.js";
 import { QeditError } from "../../std/errors.js";
 import { fileHash } from "../../std/file-hash.js";
-import { withModelFiles } from "../compute.js";
+import { keepFilePaths } from "../files/known-files.js";
 import { STREAM, writeOutput } from "../files/output.js";
-import { format, numberedPath, pictureFormat } from "../files/picture-output.js";
+import { numberedPath, pictureFormat } from "../files/picture-output.js";
 import type { Terminal } from "../render/terminal.js";
-import { presetOptions, resolveSettings, type Unresolved } from "../settings/edit-settings.js";
-import { cacheOptions, computeOptions, writeOptions } from "../settings/options.js";
 import { drawSeed } from "../settings/seeds.js";
 
-const keep = text({
-  flags: "--keep <folder>",
-  summary: "keep the tensor files between the stages there",
-  group: "Output",
-  isPerCall: true,
-});
+/** How the result of an edit is written. */
+export interface ResultSettings {
+  readonly force: boolean;
+  readonly format: string | undefined;
+  /** Folder for the artifacts between the stages; undefined keeps none. */
+  readonly keep: string | undefined;
+}
 
-/** The options of one edit. */
-export const runOptions = {
-  ...editOptions,
-  ...presetOptions,
-  ...writeOptions,
-  format,
-  keep,
-  ...cacheOptions,
-  ...computeOptions,
-};
-
-/** The settings of one edit. */
-export type RunSettings = SettingsOf<typeof runOptions>;
-
-/** An edit with every setting known, the pictures it reads, and the file it makes. */
+/** An edit with every number known, the pictures it reads, and the file it makes. */
 export interface PlannedEdit {
+  readonly resolved: ResolvedEdit;
   readonly pictures: () => Promise<readonly Picture[]>;
-  readonly settings: RunSettings;
+  readonly mask: () => Promise<Picture | undefined>;
   readonly isDrawn: boolean;
   readonly path: string;
+  readonly result: ResultSettings;
 }
 
 /** What is done beside writing the picture. */
-export interface Witness {
+export interface WriteObserver {
   readonly terminal: Terminal;
   /** Called with the SHA-256 of the file before it is there. */
   readonly writing?: (hash: string) => Promise<void>;
@@ -54,64 +41,52 @@ export interface Witness {
   readonly written?: (picture: FinishedPicture) => Promise<void>;
 }
 
-/** Settings with presets, the model's numbers and its files in them. Throws QEDIT_E_USAGE, QEDIT_E_MODEL_MISSING. */
-export async function resolveEdit<Table extends OptionTable>(unresolved: Unresolved<Table>): Promise<RunSettings> {
-  const resolved = (await resolveSettings(unresolved)) as unknown as RunSettings;
-  const found = await withModelFiles<typeof editOptions>(
-    resolved,
-    ["vae", "textEncoder", "transformer"],
-    unresolved.emit,
-  );
-  return { ...resolved, ...found };
-}
-
 /** The edit with its seed drawn if it was to be. */
 export function withSeed(edit: Omit<PlannedEdit, "isDrawn">, emit: Terminal["emit"]): PlannedEdit {
-  return { ...edit, ...drawSeed(edit.settings, emit) };
+  const { settings, isDrawn } = drawSeed(edit.resolved.settings, emit);
+  return { ...edit, resolved: { ...edit.resolved, settings }, isDrawn };
 }
 
-/** The edit for the pipeline. */
-export function editSource({ pictures, settings, isDrawn, path }: PlannedEdit): EditSource {
-  const salvage = (samples: Artifact, error: QeditError) => keepSamples(samples, { error, path, settings });
-  return { pictures, settings, keep: settings.keep, isDrawn, salvage };
-}
-
-/** Writes the picture of an edit. */
-export async function finishEdit(
-  picture: FinishedPicture,
-  { path, settings }: PlannedEdit,
-  { terminal, writing, written }: Witness,
-): Promise<void> {
-  const bytes = await encodeDecoded(picture, pictureFormat(path, settings.format));
-  await writing?.(await fileHash(bytes));
-  await writeOutput(path, bytes, { force: settings.force, terminal });
-  await written?.(picture);
-}
-
-interface Broken {
-  readonly error: QeditError;
-  readonly path: string;
-  readonly settings: EditSettings & Pick<RunSettings, "keep" | "format">;
+/** The edit as the service takes it: its picture and artifacts are written as they come. */
+export function submitted(planned: PlannedEdit, observer: WriteObserver): SubmittedEdit {
+  const { resolved, pictures, mask, isDrawn, path, result } = planned;
+  const { keep } = result;
+  return {
+    resolved,
+    pictures,
+    mask,
+    isDrawn,
+    async onArtifact(artifact) {
+      if (keep !== undefined) await writeArtifact(join(keep, `${artifact.kind}.safetensors`), artifact);
+    },
+    onBroken: (samples, error) => keepSamples(samples, error, planned),
+    async onPicture(picture) {
+      const bytes = await encodeDecoded(picture, pictureFormat(path, result.format));
+      await observer.writing?.(await fileHash(bytes));
+      await writeOutput(path, bytes, { force: result.force, terminal: observer.terminal });
+      await keepFilePaths(picture.info, { pictures: await pictures(), mask: await mask(), files: resolved.files });
+      await observer.written?.(picture);
+    },
+  };
 }
 
 // Minutes of sampling are not lost with a picture that cannot be decoded: the samples stay, and the hint is how to decode them again.
-async function keepSamples(samples: Artifact, { error, path, settings }: Broken): Promise<QeditError> {
-  const file =
-    settings.keep === undefined ? await writeBeside(path, samples) : join(settings.keep, "samples.safetensors");
-  const { vae, keepSize, match } = settings;
+async function keepSamples(
+  samples: Artifact,
+  error: QeditError,
+  { path, resolved: { settings, files }, result }: PlannedEdit,
+): Promise<QeditError> {
+  const file = result.keep === undefined ? await writeBeside(path, samples) : join(result.keep, "samples.safetensors");
+  const { keepSize, match } = settings;
   const words = [
-    "qedit",
-    "decode",
-    file,
-    ...(vae === undefined ? [] : ["--vae", vae]),
+    ...["qedit", "decode", file, "--vae", files.vae],
     ...(match === undefined ? [] : ["--match", match]),
     ...(keepSize ? ["--keep-size"] : []),
-    "-o",
-    path,
+    ...["-o", path],
+    ...(result.format === undefined ? [] : ["--format", result.format]),
   ];
-  const formatWords = settings.format === undefined ? [] : ["--format", settings.format];
-  return new QeditError(error.code, error.message, {
-    hint: `The samples are kept, decode them again, for example with another VAE: ${[...words, ...formatWords].map(quoted).join(" ")}`,
+  return new QeditError(error.code, error.marked.message, {
+    hint: `The samples are kept, decode them again, for example with another VAE: ${words.map(quoted).join(" ")}`,
     cause: error,
   });
 }

@@ -1,13 +1,13 @@
-// jobs.jsonl: one job a line, strictly read. A job's keys are `images` and the options of run by the name of their flag.
+// jobs.jsonl: one job a line, strictly read. A job's keys are `images` and the parameters of run, written with dashes or underscores.
 import { access } from "node:fs/promises";
 import { basename, extname, isAbsolute, relative, resolve } from "node:path";
+import { fileName, jsonName, type Parameter, readValue } from "../../edit/parameters/parameter.js";
 import { parseLora } from "../../stages/networks/loras.js";
-import type { Option, OptionTable } from "../../stages/option.js";
 import { closest } from "../../std/closest.js";
-import { QeditError } from "../../std/errors.js";
-import { cacheOptions, flagsOf } from "../settings/options.js";
-import type { Given } from "../settings/settings.js";
-import { runOptions } from "./edit-job.js";
+import { QeditError, type Spell, spelled } from "../../std/errors.js";
+import { cacheOptions } from "../settings/options.js";
+import { type GivenSetting, givenBy } from "../settings/settings.js";
+import { runOptions } from "./run-options.js";
 
 /** A job as its line says it, or why the line is none. */
 export interface JobLine {
@@ -18,7 +18,7 @@ export interface JobLine {
   /** Paths of the pictures; relative ones are taken from the file's folder. */
   readonly images: readonly string[];
   /** The settings it gives, by name. */
-  readonly given: ReadonlyMap<string, Given>;
+  readonly given: ReadonlyMap<string, GivenSetting>;
   readonly fault: QeditError | undefined;
 }
 
@@ -27,9 +27,13 @@ const IMAGES = "images";
 /** The engine and the cache are one for all jobs. */
 const SHARED = new Set<string>(["device", "threads", ...Object.keys(cacheOptions)]);
 
-const OPTIONS: readonly (readonly [key: string, name: string, option: Option<unknown>])[] = Object.entries(
-  runOptions as OptionTable,
-).flatMap(([name, option]) => flagsOf(option).longs.map((long) => [long.slice(2), name, option] as const));
+/** The name in settings and the parameter of each key, aliases included. */
+const PARAMETERS: ReadonlyMap<string, readonly [name: string, parameter: Parameter<unknown>]> = new Map(
+  Object.entries(runOptions).flatMap(([name, parameter]) => {
+    const aliases: readonly string[] = parameter.aliases ?? [];
+    return [fileName(name), jsonName(name), ...aliases].map((key) => [key, [name, parameter]] as const);
+  }),
+);
 
 const EXAMPLE = '{"images": ["photo.jpg"], "prompt": "make it winter", "output": "winter.png"}';
 
@@ -63,22 +67,17 @@ interface Place {
 
 async function readJob(written: string, place: Place): Promise<Pick<JobLine, "images" | "given">> {
   const job = parsed(written, place);
-  const given = new Map<string, Given>();
+  const given = new Map<string, GivenSetting>();
   for (const [key, value] of Object.entries(job)) {
     if (key === IMAGES) continue;
-    const [, name, option] = OPTIONS.find(([each]) => each === key) ?? unknown(key, place);
-    if (SHARED.has(name))
-      throw refused(
-        place,
-        `"${key}" holds for the whole batch`,
-        `Give it on the command line: qedit batch … --${key} …`,
-      );
+    const [name, parameter] = PARAMETERS.get(key) ?? unknown(key, place);
+    if (SHARED.has(name)) {
+      const hint = `Give it on the command line: qedit batch … --${fileName(name)} …`;
+      throw refused(place, `"${key}" holds for the whole batch`, hint);
+    }
     if (given.has(name)) throw refused(place, `"${key}" is given twice, under two names`, "Leave one of them out");
-    given.set(name, {
-      value: await located(valueOf(value, { key, option, place }), option, place),
-      layer: "job",
-      name: `"${key}" in line ${place.line}`,
-    });
+    const read = await located(readKey(key, value, { name, parameter, place }), parameter, place);
+    given.set(name, givenBy("job", `"${key}" in line ${place.line}`, read));
   }
   return { images: imagesOf(job[IMAGES], place), given };
 }
@@ -98,15 +97,13 @@ function parsed(written: string, place: Place): Record<string, unknown> {
 }
 
 function unknown(key: string, place: Place): never {
-  const keys = [IMAGES, ...OPTIONS.map(([each]) => each)];
-  const meant =
-    key.toLowerCase() === "image" || key.toLowerCase() === "input"
-      ? IMAGES
-      : (closest(key, keys) ?? closest(key.replaceAll("_", "-").toLowerCase(), keys));
+  const keys = [IMAGES, ...PARAMETERS.keys()];
+  const isPicture = ["image", "input"].includes(key.toLowerCase());
+  const meant = isPicture ? IMAGES : (closest(key, keys) ?? closest(key.toLowerCase(), keys));
   throw refused(
     place,
-    `"${key}" is no option of run`,
-    meant === undefined ? "`qedit run --help` lists the options" : `Did you mean "${meant}"?`,
+    `"${key}" is no parameter of run`,
+    meant === undefined ? "`qedit run --help` lists the parameters" : `Did you mean "${meant}"?`,
   );
 }
 
@@ -117,45 +114,28 @@ function imagesOf(images: unknown, place: Place): string[] {
   return (images as string[]).map((path) => shown(resolve(place.folder, path)));
 }
 
-// Texts and numbers go through the option's own reading, so that a job may say what a flag may.
-function valueOf(
-  value: unknown,
-  { key, option, place }: { key: string; option: Option<unknown>; place: Place },
-): unknown {
-  const { parse, initial } = option;
-  if (!parse) {
-    if (typeof value === "boolean") return value;
-    throw refused(place, `"${key}" is ${JSON.stringify(value)}: true or false is wanted`);
-  }
-  const isRepeatable = Array.isArray(initial);
-  if (Array.isArray(value) && !isRepeatable) throw refused(place, `"${key}" is a list: one value is wanted`);
-  const values: readonly unknown[] = Array.isArray(value) ? value : [value];
-  return values.reduce((before, each) => parseOne(each, before), initial);
+interface Key {
+  readonly name: string;
+  readonly parameter: Parameter<unknown>;
+  readonly place: Place;
+}
 
-  function parseOne(each: unknown, before: unknown): unknown {
-    if (typeof each === "number" && Number.isInteger(each) && !Number.isSafeInteger(each)) {
-      throw refused(
-        place,
-        `"${key}" is ${each}, more digits than a JSON number holds`,
-        `Write it as a text: "${key}": "…"`,
-      );
-    }
-    if (typeof each !== "string" && typeof each !== "number")
-      throw refused(place, `"${key}" is ${JSON.stringify(each)}: a text or a number is wanted`);
-    try {
-      return parse!(String(each), before);
-    } catch (error) {
-      throw error instanceof QeditError ? refused(place, error.message, error.hint) : error;
-    }
+function readKey(key: string, value: unknown, { name, parameter, place }: Key): unknown {
+  try {
+    return readValue(name, parameter, value);
+  } catch (error) {
+    if (!(error instanceof QeditError)) throw error;
+    const asKey: Spell = () => `"${key}"`;
+    throw refused(place, spelled(error.marked.message, asKey), error.marked.hint);
   }
 }
 
 // Paths are taken from the file's folder; a model file that is not there may still lie in a models folder.
-async function located(value: unknown, option: Option<unknown>, { folder }: Place): Promise<unknown> {
-  if (!/^\s<(file|folder)/.test(flagsOf(option).argument)) return value;
+async function located(value: unknown, parameter: Parameter<unknown>, { folder }: Place): Promise<unknown> {
+  if (!/^<(file|folder)/.test(parameter.placeholder ?? "")) return value;
   const one = async (path: string): Promise<string> => {
     const at = resolve(folder, path);
-    if (option.group !== "Models") return shown(at);
+    if (parameter.group !== "Models") return shown(at);
     return (await access(parseLora(at).path).then(
       () => true,
       () => false,

@@ -1,23 +1,10 @@
 // What run, each and batch have in common when they make several pictures: a record of every job, and how the whole ended.
 import { resolve } from "node:path";
-import type { PipelineContext } from "../../edit/context.js";
-import { driftRecord } from "../../edit/drift-text.js";
-import { describe, type EditJob, editAll, type Outcome } from "../../edit/edit-all.js";
-import type { FinishedPicture } from "../../edit/finish.js";
-import { number } from "../../stages/option.js";
-import { QeditError } from "../../std/errors.js";
-import { editSource, finishEdit, type PlannedEdit, type Witness } from "./edit-job.js";
-
-/** How many failures are borne. */
-export const maxFailures = number(
-  {
-    flags: "--max-failures <count>",
-    summary: "stop after so many failures, the rest is not run",
-    group: "Output",
-    isPerCall: true,
-  },
-  { minimum: 1, whole: true, initial: undefined },
-);
+import { driftRecord } from "../../edit/finish/drift-text.js";
+import type { Outcome } from "../../edit/service/job.js";
+import type { EditService } from "../../edit/service/service.js";
+import { type Failure, failureOf, QeditError } from "../../std/errors.js";
+import { type PlannedEdit, submitted, type WriteObserver } from "./edit-job.js";
 
 /** A planned edit among others. */
 export interface PlannedJob extends PlannedEdit {
@@ -26,8 +13,11 @@ export interface PlannedJob extends PlannedEdit {
   readonly index: number;
 }
 
-/** A job for the pipeline that knows what it was planned as. */
-export type ManyJob = EditJob & { readonly planned: PlannedJob; readonly drift: () => object | null };
+/** A planned edit, and what is done beside writing its picture. */
+export interface ObservedJob {
+  readonly planned: PlannedJob;
+  readonly observer: WriteObserver;
+}
 
 /** How a job ended, as result lines say it. */
 export interface JobEnd {
@@ -37,47 +27,51 @@ export interface JobEnd {
   readonly seconds?: number;
   /** How far the picture zoomed and shifted; null when that cannot be told. */
   readonly drift?: object | null;
-  readonly error?: { readonly code: string; readonly message: string; readonly hint: string | undefined };
+  readonly error?: Failure;
 }
 
 /** Counts of ends. */
 export type Tally = Record<JobEnd["status"], number>;
 
-/** A job for the pipeline. */
-export function manyJob(planned: PlannedJob, witness: Witness): ManyJob {
-  let drift: object | null = null;
-  const finish = (picture: FinishedPicture) => {
-    drift = driftRecord(picture.drift);
-    return finishEdit(picture, planned, witness);
-  };
-  return { ...editSource(planned), name: planned.name, index: planned.index, planned, finish, drift: () => drift };
+/** How many edits are made. */
+interface ManyEdits {
+  /** Length of the whole list. */
+  readonly total: number;
+  readonly maxFailures: number | undefined;
+  /** Takes each job with its end, as they come. */
+  readonly onEnd: (job: PlannedJob, end: JobEnd) => Promise<void>;
 }
 
-/** Edits all jobs; `told` gets each with its end. */
+/** Edits all jobs. Throws the reason when everything is stopped. */
 export async function editMany(
-  jobs: readonly ManyJob[],
-  {
-    total,
-    maxFailures: most,
-    told,
-  }: { total: number; maxFailures: number | undefined; told: (job: PlannedJob, end: JobEnd) => Promise<void> },
-  context: PipelineContext,
+  jobs: readonly ObservedJob[],
+  { total, maxFailures: most, onEnd }: ManyEdits,
+  service: EditService,
 ): Promise<void> {
-  await editAll(
-    jobs,
-    {
-      total,
-      maxFailures: most,
-      told: ({ planned, drift }, outcome) =>
-        told(planned, outcome.state === "done" ? { ...endOf(outcome), drift: drift() } : endOf(outcome)),
-    },
-    context,
+  const drifts = new Map<PlannedJob, object | null>();
+  const edits = jobs.map(({ planned, observer }) =>
+    submitted(planned, {
+      ...observer,
+      async written(picture) {
+        drifts.set(planned, driftRecord(picture.drift));
+        await observer.written?.(picture);
+      },
+    }),
+  );
+  const labels = jobs.map(({ planned: { name, index } }) => ({ name, index, total }));
+  const submittedJobs = service.submitAll(edits, { labels, maxFailures: most });
+  await Promise.all(
+    submittedJobs.map(async ({ outcome }, index) => {
+      const { planned } = jobs[index]!;
+      const end = endOf(await outcome);
+      await onEnd(planned, end.status === "done" ? { ...end, drift: drifts.get(planned) ?? null } : end);
+    }),
   );
 }
 
 /** A failure as a job's end. */
 export function failed(error: unknown, seconds?: number): JobEnd {
-  return { status: "failed", ...(seconds === undefined ? {} : { seconds: rounded(seconds) }), error: describe(error) };
+  return { status: "failed", ...(seconds === undefined ? {} : { seconds: rounded(seconds) }), error: failureOf(error) };
 }
 
 /** Throws QEDIT_E_PARTIAL when any job failed. */

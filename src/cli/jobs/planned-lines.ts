@@ -2,16 +2,19 @@
 import { readFile, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { cacheKey } from "../../artifacts/artifact-cache.js";
-import type { Journal } from "../../edit/journal.js";
+import { fileName } from "../../edit/parameters/parameter.js";
+import type { ModelLibrary } from "../../edit/resolve/model-library.js";
+import { type ResolvedEdit, resolveEdit } from "../../edit/resolve/resolve-edit.js";
 import { QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
 import { fileHash } from "../../std/file-hash.js";
 import { folderFor } from "../../std/own-folders.js";
 import { STREAM } from "../files/output.js";
 import { picturePath } from "../files/picture-output.js";
-import { completeSettings, fileKey, type Given } from "../settings/settings.js";
-import { type RunSettings, resolveEdit, runOptions } from "./edit-job.js";
+import { completeSettings, type GivenSetting } from "../settings/settings.js";
 import { type JobLine, jobName } from "./job-lines.js";
+import type { Journal } from "./journal.js";
+import { type RunSettings, runOptions } from "./run-options.js";
 
 /** A job that may be run. */
 export interface PlannedLine {
@@ -19,7 +22,8 @@ export interface PlannedLine {
   readonly index: number;
   readonly name: string;
   readonly images: readonly string[];
-  readonly settings: RunSettings;
+  readonly values: RunSettings;
+  readonly resolved: ResolvedEdit;
   readonly path: string;
   /** Hash of everything that decides the result: settings, and size and time of the pictures that are read. */
   readonly content: string;
@@ -46,26 +50,32 @@ const ASIDE: ReadonlySet<string> = new Set<keyof RunSettings>([
   "modelsDir",
 ]);
 
+/** What jobs are planned with. */
+interface Planning {
+  /** What the command line gives. */
+  readonly defaults: ReadonlyMap<string, GivenSetting>;
+  readonly library: ModelLibrary;
+  readonly emit: Emit;
+}
+
 /** Plans jobs; what the command line gives holds where a job says nothing. */
 export async function planLines(
   lines: readonly JobLine[],
-  defaults: ReadonlyMap<string, Given>,
-  emit: Emit,
+  { defaults, library, emit }: Planning,
 ): Promise<(PlannedLine | FaultyLine)[]> {
   const planned: (PlannedLine | FaultyLine)[] = [];
-  for (const each of lines) planned.push(await planLine(each, defaults, emit));
+  for (const each of lines) planned.push(await planLine(each, { defaults, library, emit }));
   return planned;
 }
 
-/** Claims that a job can be run as far as its line says. */
+/** Whether a job can be run as far as its line says. */
 export function isPlanned(line: PlannedLine | FaultyLine): line is PlannedLine {
-  return "settings" in line;
+  return "resolved" in line;
 }
 
 async function planLine(
   { line, index, images, given: own, fault }: JobLine,
-  defaults: ReadonlyMap<string, Given>,
-  emit: Emit,
+  { defaults, library, emit }: Planning,
 ): Promise<PlannedLine | FaultyLine> {
   const place = { line, index };
   let path: string | undefined;
@@ -78,26 +88,33 @@ async function planLine(
         hint: "Name a file",
       });
     path = picturePath(unresolved, images[0]!, "-edit");
-    const settings = await resolveEdit({ table: runOptions, settings: unresolved, given, emit });
-    return { ...place, name: jobName(path), images, settings, path, content: await contentOf(settings, images) };
+    const { values, ...resolved } = await resolveEdit(
+      { settings: unresolved, given, force: unresolved.force, emit },
+      library,
+    );
+    const content = await contentOf(values, resolved, images);
+    return { ...place, name: jobName(path), images, values, resolved, path, content };
   } catch (error) {
     if (!(error instanceof QeditError)) throw error;
     return { ...place, name: path === undefined ? `line ${line}` : jobName(path), path, error };
   }
 }
 
-async function contentOf(settings: RunSettings, images: readonly string[]): Promise<string> {
-  const values = Object.entries(settings).filter(
-    ([name, value]) => name in runOptions && !ASIDE.has(name) && value !== undefined,
+// The found files stand for what was named.
+async function contentOf(
+  values: RunSettings,
+  { files: found }: ResolvedEdit,
+  images: readonly string[],
+): Promise<string> {
+  const { vae, textEncoder, transformer } = found;
+  const lora = found.loras.map(({ path, strength }) => `${path}:${strength}`);
+  const decisive = Object.entries({ ...values, vae, textEncoder, transformer, lora }).filter(
+    ([name, value]) => !ASIDE.has(name) && value !== undefined,
   );
-  const named = values.map(
-    ([name, value]) =>
-      [
-        fileKey(runOptions[name as keyof typeof runOptions]),
-        typeof value === "bigint" ? String(value) : value,
-      ] as const,
+  const named = decisive.map(
+    ([name, value]) => [fileName(name), typeof value === "bigint" ? String(value) : value] as const,
   );
-  const read = [...images, ...(settings.mask === undefined ? [] : [settings.mask])];
+  const read = [...images, ...(values.mask === undefined ? [] : [values.mask])];
   const files = await Promise.all(
     read.map((path) =>
       stat(path).then(

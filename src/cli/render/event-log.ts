@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { createWriteStream, type WriteStream } from "node:fs";
 import type { ProgressEvent } from "../../std/events.js";
 import { ioFailure } from "../../std/files.js";
+import type { Output } from "../io.js";
 
 /** Takes events until it is closed. */
 export interface EventLog {
@@ -22,9 +23,9 @@ export interface ErrorEvent {
 }
 
 /** Opens `stderr` (also written `-`) or a file, which is emptied. Throws QEDIT_E_IO. */
-export async function openEventLog(where: string): Promise<EventLog> {
+export async function openEventLog(where: string, stderr: Output): Promise<EventLog> {
   const isStderr = where === "stderr" || where === "-";
-  const stream: NodeJS.WritableStream = isStderr ? process.stderr : await openFile(where);
+  const stream: NodeJS.WritableStream = isStderr ? stderr : await openFile(where);
   const progress = new Progress();
   return {
     isStderr,

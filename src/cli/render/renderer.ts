@@ -2,6 +2,7 @@
 import type { SingleBar } from "cli-progress";
 import type { Ora } from "ora";
 import type { Emit, ProgressEvent } from "../../std/events.js";
+import type { Output } from "../io.js";
 import { hasMotion, type Style, type StyleChoice, styleFor } from "./style.js";
 
 /** How much is said: nothing, warnings, what matters, everything. */
@@ -16,17 +17,24 @@ export interface Renderer {
   readonly close: () => void;
 }
 
+/** What decides how events are shown. */
+interface RendererOptions {
+  readonly level: Level;
+  readonly choice: StyleChoice;
+  readonly stderr: Output;
+}
+
 /** Shows events, moving if stderr is a terminal. */
-export async function openRenderer({ level, choice }: { level: Level; choice: StyleChoice }): Promise<Renderer> {
-  const style = styleFor(process.stderr, choice);
-  const write = (line: string) => process.stderr.write(`${line}\n`);
+export async function openRenderer({ level, choice, stderr }: RendererOptions): Promise<Renderer> {
+  const style = styleFor(stderr, choice);
+  const write = (line: string) => stderr.write(`${line}\n`);
   let isJob = false;
   const lines = (event: ProgressEvent) => {
     if (event.kind === "job") isJob = event.state === "started";
     return linesOf(event, { level, style, isJob });
   };
   if (level === "normal" || level === "verbose") {
-    if (hasMotion(process.stderr, choice)) return movingRenderer({ write, lines, style });
+    if (hasMotion(stderr, choice)) return movingRenderer({ write, lines, style, stderr });
   }
   return { emit: (event) => lines(event).forEach(write), pause() {}, close() {} };
 }
@@ -65,11 +73,12 @@ interface Screen {
   readonly write: (line: string) => void;
   readonly lines: (event: ProgressEvent) => readonly string[];
   readonly style: Style;
+  readonly stderr: Output;
 }
 
 const BAR = "  {what} [{bar}] {share} · {rate} · {left} left";
 
-async function movingRenderer({ write, lines, style }: Screen): Promise<Renderer> {
+async function movingRenderer({ write, lines, style, stderr }: Screen): Promise<Renderer> {
   const [{ default: ora }, { default: cliProgress }] = await Promise.all([import("ora"), import("cli-progress")]);
   const screen: { spinner: Ora | undefined; bar: SingleBar | undefined; text: string; job: string } = {
     spinner: undefined,
@@ -94,7 +103,7 @@ async function movingRenderer({ write, lines, style }: Screen): Promise<Renderer
     else
       screen.spinner = ora({
         text: shown,
-        stream: process.stderr,
+        stream: stderr as NodeJS.WriteStream,
         discardStdin: false,
         ...(style.color ? {} : { color: false as never }),
       }).start();
@@ -104,7 +113,7 @@ async function movingRenderer({ write, lines, style }: Screen): Promise<Renderer
       screen.spinner?.stop();
       screen.spinner = undefined;
       screen.bar = new cliProgress.SingleBar(
-        { format: BAR, stream: process.stderr, barsize: 24, hideCursor: true, clearOnComplete: true },
+        { format: BAR, stream: stderr as NodeJS.WriteStream, barsize: 24, hideCursor: true, clearOnComplete: true },
         cliProgress.Presets.shades_classic,
       );
       screen.bar.start(total, value, payload);

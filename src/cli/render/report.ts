@@ -1,40 +1,53 @@
-// How an error is told: its line last but for a hint, which is what to type or change next.
+// How an error is shown: its line last but for a hint, which is what to type or change next.
 import type { CommanderError } from "commander";
-import { EXIT, QeditError } from "../../std/errors.js";
+import { ERRORS, EXIT } from "../../edit/error-table.js";
+import { failureOf, QeditError } from "../../std/errors.js";
 import { COMMANDS } from "../commands.js";
+import type { Io } from "../io.js";
+import type { ErrorEvent } from "./event-log.js";
+import { failureInFlags } from "./in-flags.js";
 import { styleFor } from "./style.js";
 
-/** Prints an error on stderr and gives the exit code. */
-export async function report(error: unknown, args: readonly string[]): Promise<number> {
-  const { CommanderError } = await import("commander");
-  if (error instanceof CommanderError) return reportUsage(error, args);
-  const known = error instanceof QeditError ? error : undefined;
-  const message = error instanceof Error ? error.message : String(error);
-  // Events on stderr are for a program, and the last of them was the error.
-  const isLogged = known !== undefined && eventsOnStderr(args);
-  // A failure that nobody foresaw is a bug, and its stack is what a report of it needs.
-  if (args.includes("--debug") || !known) print([error instanceof Error ? (error.stack ?? message) : message]);
-  if (!isLogged) printError(message, known?.hint, args);
-  return known?.exitCode ?? EXIT.runtime;
+/** A failure as the last event of a call. */
+export function errorEvent(error: unknown): ErrorEvent {
+  const failure = failureInFlags(failureOf(error));
+  return { kind: "error", ...failure, exit: ERRORS[failure.code].exit };
 }
 
-function reportUsage({ exitCode, code, message }: CommanderError, args: readonly string[]): number {
+/** Prints an error on stderr and gives the exit status. */
+export async function report(error: unknown, args: readonly string[], io: Io): Promise<number> {
+  const { CommanderError } = await import("commander");
+  if (error instanceof CommanderError) return reportUsage(error, args, io);
+  const { code, message, hint } = failureInFlags(failureOf(error));
+  const isKnown = error instanceof QeditError;
+  // Events on stderr are for a program, and the last of them was the error.
+  const isLogged = isKnown && eventsOnStderr(args);
+  // A failure that nobody foresaw is a bug, and its stack is what a report of it needs.
+  if (args.includes("--debug") || !isKnown) print([error instanceof Error ? (error.stack ?? message) : message], io);
+  if (!isLogged) printError({ message, hint }, args, io);
+  return ERRORS[code].exit;
+}
+
+function reportUsage({ exitCode, code, message }: CommanderError, args: readonly string[], io: Io): number {
   if (exitCode === 0) return EXIT.ok;
   // Without a subcommand commander prints the help by itself.
   if (code === "commander.help") return EXIT.usage;
   const [reason, suggestion] = message.replace(/^error: /, "").split("\n") as [string, string | undefined];
   const command = COMMANDS.find(({ name }) => args.includes(name));
   const help = `qedit ${command === undefined ? "" : `${command.name} `}--help`;
-  printError(`${reason[0]!.toUpperCase()}${reason.slice(1)}`, suggestion?.replace(/^\(|\)$/g, "") ?? help, args);
+  const hint = suggestion?.replace(/^\(|\)$/g, "") ?? help;
+  printError({ message: `${reason[0]!.toUpperCase()}${reason.slice(1)}`, hint }, args, io);
   return EXIT.usage;
 }
 
-function printError(message: string, hint: string | undefined, args: readonly string[]): void {
-  const { red, dim } = styleFor(process.stderr, {
-    env: process.env,
-    color: args.includes("--no-color") ? false : undefined,
-  });
-  print([`${red("error:")} ${message}`, ...(hint === undefined ? [] : [`  ${dim("hint:")} ${hint}`])]);
+interface Shown {
+  readonly message: string;
+  readonly hint: string | undefined;
+}
+
+function printError({ message, hint }: Shown, args: readonly string[], io: Io): void {
+  const { red, dim } = styleFor(io.stderr, { env: io.env, color: args.includes("--no-color") ? false : undefined });
+  print([`${red("error:")} ${message}`, ...(hint === undefined ? [] : [`  ${dim("hint:")} ${hint}`])], io);
 }
 
 function eventsOnStderr(args: readonly string[]): boolean {
@@ -44,6 +57,6 @@ function eventsOnStderr(args: readonly string[]): boolean {
   );
 }
 
-function print(lines: readonly string[]): void {
-  process.stderr.write(`${lines.join("\n")}\n`);
+function print(lines: readonly string[], { stderr }: Io): void {
+  stderr.write(`${lines.join("\n")}\n`);
 }

@@ -1,7 +1,7 @@
 // Colour and motion, decided once for each stream: a flag, then FORCE_COLOR, NO_COLOR, TERM=dumb, and whether it is a terminal.
 // https://no-color.org, https://nodejs.org/api/tty.html#writestreamgetcolordepthenv
-import type { WriteStream } from "node:tty";
 import { styleText } from "node:util";
+import type { Output } from "../io.js";
 
 /** What decides: the environment, and the flag `--no-color`. */
 export interface StyleChoice {
@@ -10,7 +10,7 @@ export interface StyleChoice {
   readonly color: boolean | undefined;
 }
 
-type Stream = Pick<WriteStream, "isTTY" | "columns">;
+type Stream = Pick<Output, "isTTY" | "columns">;
 
 /** Paints words, or leaves them as they are. */
 export interface Style {
@@ -35,7 +35,7 @@ export function hasColor(stream: Stream, { env, color }: StyleChoice): boolean {
 /** Whether spinners and bars may move: on a terminal of some width that is not dumb, and not in CI. */
 export function hasMotion(stream: Stream, { env }: Pick<StyleChoice, "env">): boolean {
   // A terminal of no width, as some pseudo-terminals are, would have a spinner clear lines for ever.
-  return stream.isTTY === true && stream.columns > 0 && env["TERM"] !== "dumb" && !isCi(env);
+  return stream.isTTY === true && (stream.columns ?? 0) > 0 && env["TERM"] !== "dumb" && !isCi(env);
 }
 
 /** Whether this is a CI machine: CI is set, and not to 0 or false. */

@@ -1,14 +1,17 @@
 // What a command talks to: data to stdout, everything else to stderr, events to whoever watches, and a signal that says stop.
 
-import type { SettingsOf } from "../../stages/option.js";
-import { EXIT, QeditError } from "../../std/errors.js";
+import type { SettingsOf } from "../../edit/parameters/parameter.js";
+import { spelled } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
 import { ioFailure } from "../../std/files.js";
-import { interruptSignal } from "../interrupt.js";
+import { interrupts } from "../interrupt.js";
+import { asFlag, type Io } from "../io.js";
 import type { outputOptions } from "../settings/options.js";
 import { ask } from "./ask.js";
 import { openEventLog } from "./event-log.js";
+import { inFlags } from "./in-flags.js";
 import { openRenderer } from "./renderer.js";
+import { errorEvent } from "./report.js";
 import { type Style, styleFor } from "./style.js";
 
 /** The options of every command. */
@@ -17,6 +20,7 @@ export type OutputSettings = SettingsOf<typeof outputOptions>;
 /** A command's way to the outside. */
 export interface Terminal {
   readonly settings: OutputSettings;
+  readonly io: Io;
   readonly emit: Emit;
   /** Aborted by Ctrl-C and SIGTERM. */
   readonly signal: AbortSignal;
@@ -37,61 +41,55 @@ export interface Terminal {
 }
 
 /** Opens the terminal of one call. */
-export async function openTerminal(settings: OutputSettings): Promise<Terminal> {
-  const choice = { env: process.env, color: settings.noColor ? false : undefined };
-  const log = settings.events === undefined ? undefined : await openEventLog(settings.events);
+export async function openTerminal(settings: OutputSettings, io: Io): Promise<Terminal> {
+  const choice = { env: io.env, color: settings.noColor ? false : undefined };
+  const log = settings.events === undefined ? undefined : await openEventLog(settings.events, io.stderr);
   // Events on stderr are for a program: lines for people would break its parsing.
-  const level = log?.isStderr
-    ? "silent"
-    : settings.quiet
-      ? "quiet"
-      : settings.verbose || settings.debug
-        ? "verbose"
-        : "normal";
-  const renderer = await openRenderer({ level, choice });
+  const level = log?.isStderr ? "silent" : levelOf(settings);
+  const renderer = await openRenderer({ level, choice, stderr: io.stderr });
+  const stops = interrupts();
+  const print = (text: string) => void io.stdout.write(`${spelled(text, asFlag)}\n`);
   return {
     settings,
+    io,
     emit(event) {
-      log?.emit(event);
-      renderer.emit(event);
+      const shown = inFlags(event);
+      log?.emit(shown);
+      renderer.emit(shown);
     },
-    signal: interruptSignal(),
-    style: styleFor(process.stdout, choice),
+    signal: stops.signal,
+    style: styleFor(io.stdout, choice),
     result(record, lines) {
       renderer.close();
       const text = settings.json ? JSON.stringify(record, jsonValue, 2) : lines.join("\n");
-      if (text !== "") process.stdout.write(`${text}\n`);
+      if (text !== "") print(text);
     },
     item(record, line) {
       renderer.pause();
-      process.stdout.write(`${settings.json ? JSON.stringify(record, jsonValue) : line}\n`);
+      print(settings.json ? JSON.stringify(record, jsonValue) : line);
     },
     write(bytes) {
       renderer.close();
       return new Promise((resolve, reject) =>
-        process.stdout.write(bytes, (error) => (error ? reject(ioFailure("write", "stdout", error)) : resolve())),
+        io.stdout.write(bytes, (error) => (error ? reject(ioFailure("write", "stdout", error)) : resolve())),
       );
     },
     confirm(question, flag) {
       renderer.pause();
-      return ask(question, flag);
+      return ask(question, flag, io);
     },
-    fail(error) {
-      const known = error instanceof QeditError ? error : undefined;
-      const message = error instanceof Error ? error.message : String(error);
-      log?.emit({
-        kind: "error",
-        code: known?.code ?? "QEDIT_E_INTERNAL",
-        message,
-        hint: known?.hint,
-        exit: known?.exitCode ?? EXIT.runtime,
-      });
-    },
+    fail: (error) => log?.emit(errorEvent(error)),
     async close() {
+      stops[Symbol.dispose]();
       renderer.close();
       await log?.close();
     },
   };
+}
+
+function levelOf({ quiet, verbose, debug }: OutputSettings): "quiet" | "verbose" | "normal" {
+  if (quiet) return "quiet";
+  return verbose || debug ? "verbose" : "normal";
 }
 
 // Seeds have up to 64 bits, which JSON numbers do not hold.

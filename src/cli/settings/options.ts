@@ -1,163 +1,166 @@
-// From options as data to commander's, and from what commander parsed to settings; and the options that many commands share.
+// From parameters to commander's options and back; and the parameters of the command line itself, which many commands share.
 import { type Command, Option as CommanderOption } from "commander";
-import { parseDevice } from "../../engine/providers.js";
+import { bytes, number, text, toggle } from "../../edit/parameters/kinds.js";
 import {
-  bytes,
-  flag,
-  number,
-  type Option,
-  type OptionGroup,
-  type OptionTable,
-  repeated,
-  text,
-} from "../../stages/option.js";
-import { vram } from "../../stages/shared-options.js";
+  defaulted,
+  fileName,
+  optional,
+  type Parameter,
+  type ParameterGroup,
+  type ParameterTable,
+} from "../../edit/parameters/parameter.js";
+import { DEVICE_PARAMETERS, MODEL_PARAMETERS } from "../../edit/parameters/table.js";
 
 /** The groups in the order help shows them: what is asked for most comes first. */
-const GROUPS: readonly OptionGroup[] = ["Prompt", "Output", "Sampling", "Sizes", "Models", "Device", "Terminal"];
+const GROUPS: readonly ParameterGroup[] = ["Prompt", "Output", "Sampling", "Sizes", "Models", "Device", "Terminal"];
 
 /** Options that every command takes. */
 export const outputOptions = {
-  json: flag({ flags: "--json", summary: "print the result as JSON", group: "Terminal" }),
-  events: text({
-    flags: "--events <file>",
+  json: defaulted(toggle, false, { summary: "print the result as JSON", group: "Terminal", scope: "user" }),
+  events: optional(text, {
     summary: "write progress as NDJSON to a file, or to stderr (`--events stderr`)",
     group: "Terminal",
+    scope: "user",
+    placeholder: "<file>",
   }),
-  quiet: flag({ flags: "-q, --quiet", summary: "no progress and no notes", group: "Terminal" }),
-  verbose: flag({ flags: "-v, --verbose", summary: "say more: files, sessions, times", group: "Terminal" }),
-  debug: flag({ flags: "--debug", summary: "say everything, and show the stack of an error", group: "Terminal" }),
-  noColor: flag({ flags: "--no-color", summary: "no colours", group: "Terminal" }),
+  quiet: defaulted(toggle, false, {
+    summary: "no progress and no notes",
+    group: "Terminal",
+    scope: "user",
+    short: "q",
+  }),
+  verbose: defaulted(toggle, false, {
+    summary: "say more: files, sessions, times",
+    group: "Terminal",
+    scope: "user",
+    short: "v",
+  }),
+  debug: defaulted(toggle, false, {
+    summary: "say everything, and show the stack of an error",
+    group: "Terminal",
+    scope: "user",
+  }),
+  noColor: defaulted(toggle, false, { summary: "no colours", group: "Terminal", scope: "user" }),
 };
 
 /** Options of every command that computes. */
-export const computeOptions = {
-  model: text({
-    flags: "--model <name>",
-    summary: "model of models.json whose files to use",
-    group: "Models",
-    initialText: "qwen-image-edit-2509",
-  }),
-  modelsDir: repeated({
-    flags: "--models-dir <folder>",
-    summary: "folder to search for model files first; repeatable",
-    group: "Models",
-  }),
-  device: {
-    ...text({
-      flags: "--device <name>",
-      summary: "where to compute: auto, cpu, cuda or cuda:N",
-      group: "Device",
-      initialText: "auto",
-    }),
-    parse(value: string) {
-      // A wrong name is told before model files are looked for.
-      if (value !== "auto") parseDevice(value, 0);
-      return value;
-    },
-  },
-  threads: number(
-    { flags: "--threads <count>", summary: "threads on the CPU", group: "Device", initialText: "all cores" },
-    { minimum: 1, maximum: 1024, whole: true, initial: undefined },
-  ),
-  vram,
-};
+export const computeOptions = { ...MODEL_PARAMETERS, ...DEVICE_PARAMETERS };
 
 /** Options of every command whose results may be taken from earlier runs. */
 export const cacheOptions = {
-  noCache: flag({
-    flags: "--no-cache",
+  noCache: defaulted(toggle, false, {
     summary: "compute everything, and keep no results for later runs",
     group: "Output",
+    scope: "user",
   }),
-  cacheLimit: bytes(
-    {
-      flags: "--cache-limit <size>",
-      summary: "most bytes of kept results, such as 500M or 2G; the longest unused go first",
-      group: "Output",
-      initialText: "4G",
-    },
-    4 * 1024 ** 3,
-  ),
+  cacheLimit: defaulted(bytes(), 4 * 1024 ** 3, {
+    summary: "most bytes of kept results, such as 500M or 2G; the longest unused go first",
+    group: "Output",
+    scope: "user",
+    placeholder: "<size>",
+    initialText: "4G",
+  }),
 };
 
 /** Options of every command that makes many edits. */
 export const manyOptions = {
-  memory: bytes(
-    {
-      flags: "--memory <size>",
-      summary: "memory that weights may take at once, such as 12G; more networks stay open in more",
-      group: "Device",
-      initialText: "two thirds of what is free",
-    },
-    undefined,
-  ),
+  memory: optional(bytes(), {
+    summary: "memory that weights may take at once, such as 12G; more networks stay open in more",
+    group: "Device",
+    placeholder: "<size>",
+    initialText: "two thirds of what is free",
+  }),
 };
+
+/** How many failures are accepted. */
+export const maxFailures = optional(number({ minimum: 1, whole: true }), {
+  summary: "stop after so many failures, the rest is not run",
+  group: "Output",
+  scope: "call",
+  placeholder: "<count>",
+});
 
 /** Where a result goes, and leave to replace what is there. */
 export const writeOptions = {
-  output: text({
-    flags: "-o, --output <file>",
+  output: optional(text, {
     summary: "where the result goes; - is stdout",
     group: "Output",
-    isPerCall: true,
+    scope: "call",
+    short: "o",
+    placeholder: "<file>",
   }),
-  force: flag({
-    flags: "-f, --force",
+  force: defaulted(toggle, false, {
     summary: "replace files, and allow settings that do not go together",
     group: "Output",
-    isPerCall: true,
+    scope: "call",
+    short: "f",
   }),
 };
 
-/** Adds a table of options to a command; errors of their values are QeditErrors. */
-export function addOptions(command: Command, table: OptionTable): void {
-  const options = Object.values(table).sort((a, b) => GROUPS.indexOf(a.group) - GROUPS.indexOf(b.group));
-  for (const option of options) {
-    const { short, longs, argument } = flagsOf(option);
+/** A parameter's flags: the first long one is its name. */
+interface Flags {
+  readonly short: string | undefined;
+  readonly longs: readonly [string, ...string[]];
+  /** ` <text>`; empty for a switch. */
+  readonly argument: string;
+}
+
+/** `prompt` → `-p`, `--prompt`, ` <text>`. */
+export function flagsOf(
+  key: string,
+  { short, aliases = [], kind, placeholder = "<value>" }: Parameter<unknown>,
+): Flags {
+  return {
+    short: short === undefined ? undefined : `-${short}`,
+    longs: [`--${fileName(key)}`, ...aliases.map((alias) => `--${alias}`)],
+    argument: kind.isSwitch ? "" : ` ${placeholder}`,
+  };
+}
+
+/** A parameter's line in help, with the words that are allowed. */
+export function summaryOf({ summary, kind }: Parameter<unknown>): string {
+  return kind.choices ? `${summary} (${kind.choices.join(", ")})` : summary;
+}
+
+/** Adds parameters to a command as options. Commander only collects their texts. */
+export function addOptions(command: Command, table: ParameterTable): void {
+  const parameters = Object.entries(table).sort(([, a], [, b]) => GROUPS.indexOf(a.group) - GROUPS.indexOf(b.group));
+  for (const [key, parameter] of parameters) {
+    const { short, longs, argument } = flagsOf(key, parameter);
     longs.forEach((long, index) => {
       const isAlias = index > 0;
       const flags = `${short && !isAlias ? `${short}, ` : ""}${long}${argument}`;
-      const added = new CommanderOption(flags, isAlias ? `same as ${longs[0]}` : describe(option))
-        .helpGroup(`${option.group}:`)
-        .hideHelp(isAlias);
-      const { parse, initial } = option;
-      if (parse) added.argParser((value, before) => parse(value, before ?? initial));
+      const about = isAlias ? `same as ${longs[0]}` : described(parameter);
+      const added = new CommanderOption(flags, about).helpGroup(`${parameter.group}:`).hideHelp(isAlias);
+      if (argument !== "") added.argParser((written, before: readonly string[] = []) => [...before, written]);
       command.addOption(added);
     });
   }
 }
 
-/** What commander parsed for an option; undefined when it was not given. */
-export function parsedValue(option: Option<unknown>, parsed: Readonly<Record<string, unknown>>): unknown {
-  for (const long of flagsOf(option).longs) {
+/** What commander collected for a parameter: its texts, or true for a switch; undefined when it was not given. */
+export function parsedValue(
+  key: string,
+  parameter: Parameter<unknown>,
+  parsed: Readonly<Record<string, unknown>>,
+): readonly string[] | true | undefined {
+  const found: string[] = [];
+  for (const long of flagsOf(key, parameter).longs) {
     // Commander keeps `--no-color` as color: false, and color: true when it was not given.
-    const value = long.startsWith("--no-")
-      ? parsed[camelCase(`--${long.slice(5)}`)] === false || undefined
-      : parsed[camelCase(long)];
-    if (value !== undefined) return value;
+    const isOff = long.startsWith("--no-") && parsed[camelCase(`--${long.slice(5)}`)] === false;
+    const value = parsed[camelCase(long)];
+    if (isOff || value === true) return true;
+    if (Array.isArray(value)) found.push(...(value as string[]));
   }
-  return undefined;
+  return found.length === 0 ? undefined : found;
 }
 
-/** `-p, --prompt <text>` → its parts; a second long flag is another spelling of the first. */
-export function flagsOf({ flags }: Pick<Option<unknown>, "flags">): {
-  short: string | undefined;
-  longs: readonly string[];
-  argument: string;
-} {
-  return {
-    short: /^-\w/.exec(flags)?.[0],
-    longs: flags.match(/--[\w-]+/g) ?? [],
-    argument: /\s<[^>]+>$/.exec(flags)?.[0] ?? "",
-  };
-}
-
-function describe({ summary, initial, initialText }: Option<unknown>): string {
+function described(parameter: Parameter<unknown>): string {
+  const { initial, initialText } = parameter;
   const isShown =
     (typeof initial === "string" && initial !== "") || typeof initial === "number" || typeof initial === "bigint";
   const shown = initialText ?? (isShown ? String(initial) : undefined);
-  return shown === undefined ? summary : `${summary} (default: ${shown})`;
+  return shown === undefined ? summaryOf(parameter) : `${summaryOf(parameter)} (default: ${shown})`;
 }
 
 function camelCase(long: string): string {

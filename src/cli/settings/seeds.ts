@@ -1,6 +1,8 @@
 // Seeds as users write them: a list with ranges, a count of them, or one that is drawn.
 import { randomInt } from "node:crypto";
-import { type Option, RANDOM_SEED } from "../../stages/option.js";
+import * as v from "valibot";
+import { type Kind, number, RANDOM_SEED } from "../../edit/parameters/kinds.js";
+import { optional } from "../../edit/parameters/parameter.js";
 import { QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
 
@@ -10,17 +12,35 @@ const DRAWN_BELOW = 2 ** 32;
 /** A sheet of more pictures than this is a batch, and a range is easily mistyped. */
 const MOST = 10_000;
 
-/** Several seeds, written 1,5,9..12; undefined when not given. */
-export const seeds: Option<readonly bigint[] | undefined> = {
-  flags: "--seeds <list>",
-  summary: "a picture for each of these seeds, such as 1,5,9..12",
-  initial: undefined,
-  isPerCall: true,
-  group: "Sampling",
-  parse: (text, before) => [...(before ?? []), ...text.split(",").flatMap((part) => rangeOf(part.trim(), text))],
+/** Several seeds, written 1,5,9..12. */
+const seedList: Kind<readonly bigint[]> = {
+  schema: v.pipe(
+    v.array(v.string()),
+    v.transform((texts) => texts.flatMap((text) => text.split(",")).map((part) => rangeOf(part.trim()))),
+    v.array(v.array(v.bigint())),
+    v.transform((ranges): readonly bigint[] => ranges.flat()),
+  ) as v.GenericSchema<unknown, readonly bigint[]>,
+  wanted: "a list of whole numbers and ranges, such as 1,5,9..12,",
+  isList: true,
 };
 
-/** The settings with a number where the seed was to be drawn, which is told. */
+/** Options that ask for several pictures. */
+export const seedOptions = {
+  seeds: optional(seedList, {
+    summary: "a picture for each of these seeds, such as 1,5,9..12",
+    group: "Sampling",
+    scope: "call",
+    placeholder: "<list>",
+  }),
+  count: optional(number({ minimum: 1, maximum: MOST, whole: true }), {
+    summary: "so many pictures, from the seed and the ones after it",
+    group: "Sampling",
+    scope: "call",
+    placeholder: "<number>",
+  }),
+};
+
+/** The settings with a number where the seed was to be drawn, which is noted. */
 export function drawSeed<Settings extends { readonly seed: bigint }>(
   settings: Settings,
   emit: Emit,
@@ -41,10 +61,10 @@ export function seedsOf({
   seeds: readonly bigint[] | undefined;
   count: number | undefined;
 }): readonly bigint[] {
-  if (list === undefined)
-    return Array.from({ length: count ?? 1 }, (_, index) =>
-      seed === RANDOM_SEED ? seed : (seed + BigInt(index)) % 2n ** 64n,
-    );
+  if (list === undefined) {
+    const nth = (index: number) => (seed === RANDOM_SEED ? seed : (seed + BigInt(index)) % 2n ** 64n);
+    return Array.from({ length: count ?? 1 }, (_, index) => nth(index));
+  }
   const twice = list.find((each, index) => list.indexOf(each) < index);
   if (twice !== undefined)
     throw new QeditError("QEDIT_E_USAGE", `Cannot use --seeds: ${twice} is in the list twice`, {
@@ -53,16 +73,11 @@ export function seedsOf({
   return list;
 }
 
-function rangeOf(part: string, whole: string): bigint[] {
-  const match = /^(\d+)(?:\.\.(\d+))?$/.exec(part);
+// What is no range is no list of numbers either, which the schema refuses.
+function rangeOf(part: string): readonly unknown[] {
+  const match = /^(\d{1,20})(?:\.\.(\d{1,20}))?$/.exec(part);
   const first = match ? BigInt(match[1]!) : 0n;
   const last = match?.[2] === undefined ? first : BigInt(match[2]);
-  if (!match || last < first || last >= 2n ** 64n || last - first >= BigInt(MOST)) {
-    throw new QeditError(
-      "QEDIT_E_USAGE",
-      `Cannot use "${whole}" for --seeds: whole numbers and ranges are wanted, such as 1,5,9..12`,
-      { hint: "--seeds 1,5,9..12" },
-    );
-  }
+  if (!match || last < first || last >= 2n ** 64n || last - first >= BigInt(MOST)) return [part];
   return Array.from({ length: Number(last - first) + 1 }, (_, index) => first + BigInt(index));
 }

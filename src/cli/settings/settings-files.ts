@@ -9,7 +9,7 @@ import { folderFor } from "../../std/own-folders.js";
 export const PROJECT_FILE = "qedit.json";
 
 /** A settings file that exists; a value under a command's name is that command's own section. */
-export interface ConfigFile {
+export interface SettingsFile {
   readonly path: string;
   readonly layer: "project file" | "user file";
   readonly values: Readonly<Record<string, unknown>>;
@@ -21,8 +21,8 @@ export function userFile(): string {
 }
 
 /** The files that exist, the strongest first. Throws QEDIT_E_USAGE for one that is not a JSON object. */
-export async function readConfigFiles(folder = process.cwd()): Promise<ConfigFile[]> {
-  const files: ConfigFile[] = [];
+export async function readSettingsFiles(folder = process.cwd()): Promise<SettingsFile[]> {
+  const files: SettingsFile[] = [];
   const project = await nearest(folder);
   if (project !== undefined) files.push({ ...project, layer: "project file" });
   const user = await readJson(userFile());
@@ -30,7 +30,7 @@ export async function readConfigFiles(folder = process.cwd()): Promise<ConfigFil
   return files;
 }
 
-async function nearest(folder: string): Promise<Omit<ConfigFile, "layer"> | undefined> {
+async function nearest(folder: string): Promise<Omit<SettingsFile, "layer"> | undefined> {
   for (let at = resolve(folder); ; at = dirname(at)) {
     const path = join(at, PROJECT_FILE);
     const values = await readJson(path);

@@ -1,24 +1,24 @@
 // Which names settings files may use: the options of all commands, and the commands' names for sections of their own. The project's file
 // may have come with a folder from elsewhere: it may set parameters of an edit only.
 
-import type { Option, OptionTable } from "../../stages/option.js";
+import { fileName, jsonName, type Parameter, type ParameterTable } from "../../edit/parameters/parameter.js";
 import { closest } from "../../std/closest.js";
 import { QeditError } from "../../std/errors.js";
 import type { Command } from "../command.js";
 import { COMMANDS } from "../commands.js";
 import { outputOptions } from "./options.js";
-import { environmentKey, fileKey, isForProjects, isPerCall } from "./settings.js";
-import { type ConfigFile, userFile } from "./settings-files.js";
+import { mayBeSetBy } from "./settings.js";
+import { type SettingsFile, userFile } from "./settings-files.js";
 
 /** Options by their name in files. */
-type Keys = ReadonlyMap<string, Option<unknown>>;
+type Keys = ReadonlyMap<string, Parameter<unknown>>;
 
 /** Throws QEDIT_E_USAGE for the first name in a settings file that means nothing, or that a project's file may not set. Loads all commands, unless the given table knows every name. */
-export async function checkConfigKeys(files: readonly ConfigFile[], table: OptionTable): Promise<void> {
+export async function checkSettingsKeys(files: readonly SettingsFile[], table: ParameterTable): Promise<void> {
   const own = keysOf({ ...table, ...outputOptions });
   if (
     files.every(({ layer, values }) =>
-      Object.keys(values).every((key) => own.has(key) && isAllowed(own.get(key)!, layer)),
+      Object.keys(values).every((key) => own.has(key) && mayBeSetBy(layer, own.get(key)!)),
     )
   )
     return;
@@ -45,19 +45,17 @@ async function allKeys(): Promise<Map<string, Keys>> {
   return keys;
 }
 
-function keysOf(table: OptionTable): Keys {
+function keysOf(table: ParameterTable): Keys {
+  const settable = Object.entries(table).filter(([, { scope }]) => scope !== "call");
+  // A name may be written with dashes or with underscores.
   return new Map(
-    Object.values(table).flatMap((option) => (isPerCall(option) ? [] : [[fileKey(option), option] as const])),
+    settable.flatMap(([key, parameter]) => [[fileName(key), parameter] as const, [jsonName(key), parameter] as const]),
   );
-}
-
-function isAllowed(option: Option<unknown>, layer: ConfigFile["layer"]): boolean {
-  return layer === "user file" || isForProjects(option);
 }
 
 interface Place {
   readonly where: string;
-  readonly layer: ConfigFile["layer"];
+  readonly layer: SettingsFile["layer"];
 }
 
 function refuse(key: string, known: Keys, { where, layer }: Place): void {
@@ -72,12 +70,16 @@ function refuse(key: string, known: Keys, { where, layer }: Place): void {
       },
     );
   }
-  if (isAllowed(option, layer)) return;
+  if (mayBeSetBy(layer, option)) return;
   throw new QeditError(
     "QEDIT_E_USAGE",
     `Cannot use the setting "${key}" in ${where}: a project's settings file may only set parameters of an edit`,
     {
-      hint: `Remove it there; set it with --${key}, ${environmentKey(option)} or in ${userFile()}`,
+      hint: `Remove it there; set it with --${key}, ${environmentOf(key)} or in ${userFile()}`,
     },
   );
+}
+
+function environmentOf(key: string): string {
+  return `QEDIT_${key.toUpperCase().replaceAll("-", "_")}`;
 }

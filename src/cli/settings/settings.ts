@@ -1,132 +1,132 @@
-// The value of every option: flags over environment over project file over user file over defaults, and where each came from.
-
-import type { Option, OptionTable, SettingsOf } from "../../stages/option.js";
+// The value of every parameter: flags over environment over project file over user file over defaults, and where each came from.
+import {
+  environmentName,
+  fileName,
+  type Parameter,
+  type ParameterTable,
+  readTexts,
+  readValue,
+  type SettingsOf,
+} from "../../edit/parameters/parameter.js";
+import type { Given } from "../../edit/resolve/given.js";
 import { QeditError } from "../../std/errors.js";
 import { flagsOf, parsedValue } from "./options.js";
-import type { ConfigFile } from "./settings-files.js";
+import type { SettingsFile } from "./settings-files.js";
 
 /** Where a value may come from, the strongest first; a job is a line of a batch. */
-export const LAYERS = ["job", "flag", "environment", "project file", "user file"] as const;
+const LAYERS = ["job", "flag", "environment", "project file", "user file"] as const;
 
 /** A layer of settings. */
-export type Layer = (typeof LAYERS)[number];
+type Layer = (typeof LAYERS)[number];
 
-/** A value that was given, by which layer, and under what name there: `"steps"`, `--steps`, `QEDIT_STEPS`, or a path. */
-export interface Given {
-  readonly value: unknown;
+/** A value that was given, and by which layer. */
+export interface GivenSetting extends Given {
   readonly layer: Layer;
-  readonly name: string;
 }
 
-/** What settings are resolved from. */
+/** A value of a layer; what a flag or a job says is meant for this call. */
+export function givenBy(layer: Layer, name: string, value: unknown): GivenSetting {
+  return { value, name, layer, strength: -LAYERS.indexOf(layer), isOfCall: layer === "job" || layer === "flag" };
+}
+
+/** What settings are read from. */
 export interface Sources {
   /** Of the command, for its section in files: `run`, `models pull`. */
   readonly command: string;
-  /** What commander parsed. */
+  /** What commander collected. */
   readonly parsed: Readonly<Record<string, unknown>>;
   readonly env: Readonly<Record<string, string | undefined>>;
   /** The nearest first. */
-  readonly files: readonly ConfigFile[];
+  readonly files: readonly SettingsFile[];
 }
 
-/** The given values by the name of their setting, each from the strongest layer that has it. Throws QEDIT_E_USAGE for a value that cannot be used. */
-export function givenSettings(table: OptionTable, sources: Sources): Map<string, Given> {
-  const given = new Map<string, Given>();
-  for (const [name, option] of Object.entries(table)) {
+/** The given values by the name of their parameter, each from the strongest layer that has it. Throws QEDIT_E_USAGE for a value that cannot be used. */
+export function givenSettings(table: ParameterTable, sources: Sources): Map<string, GivenSetting> {
+  const given = new Map<string, GivenSetting>();
+  for (const [key, parameter] of Object.entries(table)) {
     const found =
-      fromFlag(option, sources) ??
-      (isPerCall(option) ? undefined : (fromEnvironment(option, sources) ?? fromFiles(option, sources)));
-    if (found !== undefined) given.set(name, found);
+      fromFlag(key, parameter, sources) ??
+      (parameter.scope === "call"
+        ? undefined
+        : (fromEnvironment(key, parameter, sources) ?? fromFiles(key, parameter, sources)));
+    if (found !== undefined) given.set(key, found);
   }
   return given;
 }
 
-/** Settings with defaults filled in. Throws QEDIT_E_USAGE for a mandatory option that is missing. */
-export function completeSettings<Table extends OptionTable>(
+/** Settings with defaults filled in. Throws QEDIT_E_USAGE for a required parameter that is missing. */
+export function completeSettings<Table extends ParameterTable>(
   table: Table,
   given: ReadonlyMap<string, Given>,
 ): SettingsOf<Table> {
-  const settings = Object.entries(table).map(([name, option]) => {
-    const found = given.get(name);
-    if (found !== undefined) return [name, found.value];
-    // Not left to commander, which would tell it before an option that was mistyped.
-    if (option.mandatory) {
-      const { longs, argument } = flagsOf(option);
+  const settings = Object.entries(table).map(([key, parameter]) => {
+    const found = given.get(key);
+    if (found !== undefined) return [key, found.value];
+    if (parameter.isRequired) {
+      const { longs, argument } = flagsOf(key, parameter);
       throw new QeditError("QEDIT_E_USAGE", `No ${longs[0]} was given`, {
-        hint: `Add ${longs[0]}${argument}: ${option.summary}`,
+        hint: `Add ${longs[0]}${argument}: ${parameter.summary}`,
       });
     }
-    return [name, option.initial];
+    return [key, parameter.initial];
   });
   return Object.fromEntries(settings) as SettingsOf<Table>;
 }
 
-/** The name of an option in files: `--cfg-norm <strength>` → `cfg-norm`. */
-export function fileKey(option: Pick<Option<unknown>, "flags">): string {
-  return flagsOf(option).longs[0]!.slice(2);
+/** Whether a settings file of a layer may set a parameter: a project's file may have come from elsewhere, and speaks of edits only. */
+export function mayBeSetBy(layer: SettingsFile["layer"], { scope }: Parameter<unknown>): boolean {
+  return scope === "edit" || (scope === "user" && layer === "user file");
 }
 
-/** The name of an option in the environment: `--cfg-norm <strength>` → `QEDIT_CFG_NORM`. */
-export function environmentKey(option: Pick<Option<unknown>, "flags">): string {
-  return `QEDIT_${fileKey(option).toUpperCase().replaceAll("-", "_")}`;
+function fromFlag(key: string, parameter: Parameter<unknown>, { parsed }: Sources): GivenSetting | undefined {
+  const found = parsedValue(key, parameter, parsed);
+  if (found === undefined) return undefined;
+  const value = found === true ? true : readTexts(key, parameter, found);
+  return givenBy("flag", flagsOf(key, parameter).longs[0], value);
 }
 
-/** Claims that only a flag may set the option: it speaks of one call. */
-export function isPerCall({ isPerCall: only, mandatory }: Option<unknown>): boolean {
-  return only === true || mandatory === true;
+function fromEnvironment(key: string, parameter: Parameter<unknown>, { env }: Sources): GivenSetting | undefined {
+  const name = environmentName(key);
+  const written = env[name];
+  if (written === undefined || written === "") return undefined;
+  const texts = parameter.kind.isList ? written.split(",") : [written];
+  return givenBy(
+    "environment",
+    name,
+    setBy(name, () => readTexts(key, parameter, texts)),
+  );
 }
 
-/**
- * Whether a settings file that was found in a folder may set the option. Such a file may have come with an archive or a repository, so it
- * speaks of edits only: never of a path that is written, of what is kept, or of what is shown.
- */
-export function isForProjects(option: Option<unknown>): boolean {
-  const isOfUser = option.group === "Output" || option.group === "Terminal";
-  return !isPerCall(option) && (!isOfUser || option.isOfEdit === true);
-}
-
-function fromFlag(option: Option<unknown>, { parsed }: Sources): Given | undefined {
-  const value = parsedValue(option, parsed);
-  return value === undefined ? undefined : { value, layer: "flag", name: flagsOf(option).longs[0]! };
-}
-
-function fromEnvironment(option: Option<unknown>, { env }: Sources): Given | undefined {
-  const name = environmentKey(option);
-  const text = env[name];
-  if (text === undefined || text === "") return undefined;
-  const texts = Array.isArray(option.initial) ? text.split(",") : [text];
-  return { value: parseTexts(option, texts, name), layer: "environment", name };
-}
-
-function fromFiles(option: Option<unknown>, { command, files }: Sources): Given | undefined {
-  const key = fileKey(option);
+function fromFiles(key: string, parameter: Parameter<unknown>, { command, files }: Sources): GivenSetting | undefined {
   for (const { path, layer, values } of files) {
-    if (layer === "project file" && !isForProjects(option)) continue;
+    if (!mayBeSetBy(layer, parameter)) continue;
     const section = values[command];
-    const value =
-      (typeof section === "object" && section !== null ? (section as Record<string, unknown>)[key] : undefined) ??
-      values[key];
+    const own = isObject(section) ? valueIn(section, key) : undefined;
+    const value = own ?? valueIn(values, key);
     if (value === undefined || value === null) continue;
-    const texts = (Array.isArray(value) ? value : [value]).map(String);
-    return { value: parseTexts(option, texts, `"${key}" in ${path}`), layer, name: path };
+    const read = setBy(`"${fileName(key)}" in ${path}`, () => readValue(key, parameter, value));
+    return givenBy(layer, path, read);
   }
   return undefined;
 }
 
-function parseTexts({ parse, initial, flags }: Option<unknown>, texts: readonly string[], name: string): unknown {
+// Both spellings are read: `cfg-norm` and `cfg_norm`.
+function valueIn(values: Readonly<Record<string, unknown>>, key: string): unknown {
+  return values[fileName(key)] ?? values[fileName(key).replaceAll("-", "_")];
+}
+
+function setBy<T>(name: string, read: () => T): T {
   try {
-    return parse ? texts.reduce<unknown>((before, text) => parse(text, before), initial) : switchOf(texts[0]!, flags);
+    return read();
   } catch (error) {
     if (!(error instanceof QeditError)) throw error;
-    throw new QeditError(error.code, `${error.message} (set by ${name})`, {
+    throw new QeditError(error.code, `${error.marked.message} (set by ${name})`, {
       hint: "`qedit config --explain` shows where every setting comes from",
       cause: error,
     });
   }
 }
 
-function switchOf(text: string, flags: string): boolean {
-  if (/^(1|true|yes|on)$/i.test(text)) return true;
-  if (/^(0|false|no|off)$/i.test(text)) return false;
-  throw new QeditError("QEDIT_E_USAGE", `Cannot use "${text}" for ${flags}: true or false is wanted`);
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -6,10 +6,8 @@ import {
   type SizePlan,
   type Source,
 } from "../../image/resize/size-plan.js";
-import { usesNegative } from "../../sampling/guidance.js";
-import { resolveSampling } from "../../stages/sampling-defaults.js";
 import type { PromptTokenizer } from "../../text/tokenizer.js";
-import type { EditSettings } from "../edit.js";
+import type { ResolvedSettings } from "../resolve/resolve-edit.js";
 import type { PlannedNetworks } from "./networks.js";
 import { type PromptTokens, promptTokens } from "./prompt-tokens.js";
 
@@ -32,7 +30,7 @@ export interface EditLengths {
 
 /** What decides them besides the pictures. */
 export interface LengthsRequest {
-  readonly settings: EditSettings;
+  readonly settings: ResolvedSettings;
   readonly networks: Pick<PlannedNetworks, "vae" | "vision" | "sampled">;
   readonly tokenizer: PromptTokenizer;
 }
@@ -47,7 +45,7 @@ export function editLengths(
   const read = (prompt: string) =>
     promptTokens(tokenizer, prompt, { vision, unescapeParentheses: settings.match !== undefined });
   const prompt = read(settings.prompt);
-  const negativePrompt = usesNegative(resolveSampling(settings).cfg) ? read(settings.negativePrompt ?? "") : undefined;
+  const negativePrompt = settings.negativePrompt === undefined ? undefined : read(settings.negativePrompt);
   const { patchSize } = networks.sampled;
   const target = gridTokens(sizes.target, patchSize);
   const references = sizes.images.map(({ reference }) => gridTokens(reference, patchSize));
@@ -57,7 +55,7 @@ export function editLengths(
 
 function sizesOf(
   sources: readonly Source[],
-  { match, megapixels, size }: EditSettings,
+  { match, megapixels, size }: ResolvedSettings,
   { vae, vision }: LengthsRequest["networks"],
 ): SizePlan {
   return planSizes(sources, {

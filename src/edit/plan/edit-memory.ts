@@ -6,8 +6,9 @@ import { computeType } from "../../engine/providers.js";
 import { transformerConfig } from "../../models/qwen-image/transformer-config.js";
 import { languageConfig, visionConfig } from "../../models/qwen2.5-vl/text-encoder-config.js";
 import { fitsBeside, type NetworkPlan } from "../../stages/networks/memory-plan.js";
+import type { ModelHandle } from "../../stages/networks/model-handle.js";
+import { numbersOf } from "../../stages/networks/model-handle.js";
 import { modulationBytes } from "../../stages/networks/modulation-table.js";
-import { numbersOf } from "../../stages/networks/network-file.js";
 import { languageNeeds } from "../../stages/networks/open-language-model.js";
 import { transformerNeeds } from "../../stages/networks/open-transformer.js";
 import { vaePlanning } from "../../stages/networks/open-vae.js";
@@ -20,10 +21,9 @@ import {
   type MemoryLimit,
   type Planning,
 } from "../../stages/networks/within-memory.js";
-import type { EditSettings } from "../edit.js";
+import type { StageName } from "../../stages/stage.js";
+import type { ResolvedSettings } from "../resolve/resolve-edit.js";
 import type { EditLengths } from "./edit-lengths.js";
-import type { PlannedPart } from "./model-files.js";
-import type { StageName } from "./networks.js";
 
 /** What is done with one network, in bytes of the device. */
 export interface NetworkMemory {
@@ -64,9 +64,9 @@ export interface EditMemory {
 
 /** The networks of an edit, and what there is for them. */
 export interface MemoryQuestion {
-  readonly parts: Readonly<Record<FileRole, PlannedPart>>;
+  readonly parts: Readonly<Record<FileRole, ModelHandle>>;
   readonly adapters: readonly Adapter[];
-  readonly types: Pick<EditSettings, "dtype" | "textDtype" | "vaeDtype" | "tile">;
+  readonly types: Pick<ResolvedSettings, "dtype" | "textDtype" | "vaeDtype" | "tile">;
   readonly limit: MemoryLimit;
 }
 

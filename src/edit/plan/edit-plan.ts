@@ -2,12 +2,14 @@
 import { type Device, deviceName } from "../../engine/providers.js";
 import type { Box, Size } from "../../image/image.js";
 import type { PlanMode, Source } from "../../image/resize/size-plan.js";
+import type { Picture } from "../../stages/pictures.js";
 import type { PromptTokenizer } from "../../text/tokenizer.js";
 import type { SequenceTokens } from "./edit-lengths.js";
 import type { EditMemory } from "./edit-memory.js";
 import type { FitAdvice, MemoryNeed } from "./fit.js";
 import type { PlannedFile } from "./model-files.js";
 import type { StagePlan } from "./stage-plan.js";
+import type { SessionTiming } from "./timings.js";
 
 /** A picture on its way into the transformer, or the result on its way out. */
 export interface LatentSizes {
@@ -83,6 +85,10 @@ export interface EditPlan {
 /** What a plan is made of besides settings. */
 export interface PlanRequest {
   readonly sources: readonly Source[];
+  /** White where the edit belongs; undefined where there is none. */
+  readonly mask: Picture | undefined;
+  /** Of earlier sessions on this machine. */
+  readonly timings: readonly SessionTiming[];
   readonly device: Device;
   readonly deviceReason: string | undefined;
   readonly tokenizer: PromptTokenizer;

@@ -4,10 +4,10 @@ import type { Lengths } from "../../graph/lengths.js";
 import { CHANNELS } from "../../image/image.js";
 import type { LatentRoute, Source } from "../../image/resize/size-plan.js";
 import { sampleLatent, samplingSigmas } from "../../sampling/driver.js";
-import { type ResolvedSampling, resolveSampling } from "../../stages/sampling-defaults.js";
+import type { SamplingNumbers } from "../../stages/sample.js";
 import { float32 } from "../../std/tensor.js";
 import type { PromptTokenizer } from "../../text/tokenizer.js";
-import type { EditSettings } from "../edit.js";
+import type { ResolvedSettings } from "../resolve/resolve-edit.js";
 import { type EditLengths, editLengths } from "./edit-lengths.js";
 import type { PlannedNetwork, PlannedNetworks } from "./networks.js";
 
@@ -25,7 +25,7 @@ export interface Run {
 
 /** What an edit runs. */
 export interface EditRuns extends EditLengths {
-  readonly sampling: ResolvedSampling;
+  readonly sampling: SamplingNumbers;
   readonly steps: number;
   readonly evaluations: Evaluations;
   readonly runs: ReadonlyMap<PlannedNetwork, readonly Run[]>;
@@ -35,7 +35,7 @@ export interface EditRuns extends EditLengths {
 
 /** What decides them besides the pictures. */
 export interface RunsRequest {
-  readonly settings: EditSettings;
+  readonly settings: ResolvedSettings;
   readonly networks: PlannedNetworks;
   readonly tokenizer: PromptTokenizer;
   /** How many pictures are made: both encoders run once for all of them. */
@@ -48,7 +48,7 @@ export async function editRuns(
   { settings, networks, tokenizer, results }: RunsRequest,
 ): Promise<EditRuns> {
   const lengths = editLengths(sources, { settings, networks, tokenizer });
-  const sampling = resolveSampling(settings);
+  const sampling: SamplingNumbers = settings;
   const evaluations = await evaluationsOf(sampling);
   return {
     ...lengths,
@@ -61,7 +61,7 @@ export async function editRuns(
 }
 
 // By sampling a latent of one number with a model that costs nothing: samplers differ in how often they ask.
-async function evaluationsOf(sampling: ResolvedSampling): Promise<Evaluations> {
+async function evaluationsOf(sampling: SamplingNumbers): Promise<Evaluations> {
   const asked = { positive: 0, negative: 0 };
   const velocity = async (x: Float32Array, _sigma: number, which: keyof Evaluations) => {
     asked[which] += 1;

@@ -2,7 +2,7 @@
 import type { Device } from "../../engine/providers.js";
 import type { Source } from "../../image/resize/size-plan.js";
 import { MEGAPIXEL, SIDE_MULTIPLE } from "../../image/resize/sizes.js";
-import type { EditSettings } from "../edit.js";
+import type { ResolvedSettings } from "../resolve/resolve-edit.js";
 import type { EditRuns } from "./edit-runs.js";
 import { type SessionMemory, sessionMemory } from "./session-memory.js";
 import { mostMemory } from "./stage-plan.js";
@@ -66,10 +66,10 @@ export interface Room {
 /** What advice is found with: the edit, and its memory at other sizes. */
 export interface FitQuestion {
   readonly sources: readonly Source[];
-  readonly settings: EditSettings;
+  readonly settings: ResolvedSettings;
   readonly room: Room;
   /** Bytes of it that the edit takes at other settings or with fewer pictures. */
-  readonly needs: (sources: readonly Source[], settings: EditSettings) => Promise<number>;
+  readonly needs: (sources: readonly Source[], settings: ResolvedSettings) => Promise<number>;
   /** The least that the edit as it is can be made in, with everything streamed that may be; undefined where nothing streams. */
   readonly least: () => Promise<number | undefined>;
   /** RAM that the same edit takes on the CPU, and what is free; undefined on the CPU. */
@@ -78,7 +78,7 @@ export interface FitQuestion {
 
 /** Changes that make an edit fit that does not: more memory, fewer pixels, fewer pictures, the CPU. */
 export async function fitAdvice({ sources, settings, room, needs, least, onCpu }: FitQuestion): Promise<FitAdvice[]> {
-  const fits = async (pictures: readonly Source[], changed: EditSettings) =>
+  const fits = async (pictures: readonly Source[], changed: ResolvedSettings) =>
     (await needs(pictures, changed)) <= room.bytes;
   if (await fits(sources, settings)) return [];
   const where = {
@@ -145,7 +145,7 @@ const STEP = 0.05;
 // The most, in steps, at which it fits; undefined when the smallest does not.
 async function largestMegapixels(
   fits: (megapixels: number) => Promise<boolean>,
-  { megapixels, size }: EditSettings,
+  { megapixels, size }: ResolvedSettings,
 ): Promise<number | undefined> {
   const now = size === undefined ? (megapixels ?? 1) : (size.width * size.height) / MEGAPIXEL;
   let [low, high] = [0, Math.max(Math.ceil(now / STEP) - 1, 0)];

@@ -10,14 +10,13 @@ import {
 } from "../../catalog/published/models.js";
 import type { Checkpoint } from "../../checkpoint/checkpoint.js";
 import { matchLora } from "../../checkpoint/lora/lora.js";
-import { checkpointConfig, readSafetensors } from "../../checkpoint/safetensors/safetensors.js";
+import { checkpointConfig } from "../../checkpoint/safetensors/safetensors.js";
 import type { Adapter } from "../../checkpoint/weights.js";
-import type { ConfigJson } from "../../models/config-json.js";
-import { parseLora } from "../../stages/networks/loras.js";
-import { type NetworkRole, readNetworkFile } from "../../stages/networks/network-file.js";
-import { lightningSteps } from "../../stages/sampling-defaults.js";
+import { type ActiveLora, activeLora, openMatchedLora, parseLora } from "../../stages/networks/loras.js";
+import { type ModelHandle, openModel } from "../../stages/networks/model-handle.js";
 import { QeditError } from "../../std/errors.js";
-import type { EditSettings } from "../edit.js";
+import type { UnresolvedSettings } from "../resolve/resolve-edit.js";
+import { lightningSteps } from "../resolve/sampling-defaults.js";
 import { assumedCheckpoint } from "./layouts.js";
 
 /** A file that an edit needs. */
@@ -33,32 +32,19 @@ export interface PlannedFile {
   readonly remedy: string | undefined;
 }
 
-/** A part of the model, read or assumed. */
-export interface PlannedPart {
-  readonly checkpoint: Checkpoint;
-  readonly config: ConfigJson;
-}
-
 /** All files of an edit. */
 export interface PlannedFiles {
   readonly files: readonly PlannedFile[];
-  readonly parts: Readonly<Record<FileRole, PlannedPart>>;
+  /** The parts of the model; one that is not on disk by the layout in which it is published, without an identity. */
+  readonly parts: Readonly<Record<FileRole, ModelHandle>>;
+  /** The LoRAs whose sizes are known. */
   readonly adapters: readonly Adapter[];
-  /** The settings with paths where a file was found; a LoRA that is missing is left out. */
-  readonly settings: EditSettings;
+  /** The LoRAs that are on disk. */
+  readonly loras: readonly ActiveLora[];
 }
 
-/** Settings that say which files. */
-export type FileSettings = EditSettings & { readonly model: string | undefined; readonly modelsDir: readonly string[] };
-
-const ROLES: Readonly<Record<FileRole, NetworkRole>> = {
-  vae: { name: "VAE", option: "--vae" },
-  textEncoder: { name: "text encoder", option: "--text-encoder" },
-  transformer: { name: "transformer", option: "--transformer" },
-};
-
 /** Finds the files and reads their headers. Throws QEDIT_E_CHECKPOINT and QEDIT_E_LORA for files that are there and cannot be used. */
-export async function plannedFiles(settings: FileSettings): Promise<PlannedFiles> {
+export async function plannedFiles(settings: UnresolvedSettings): Promise<PlannedFiles> {
   const found = await Promise.all(FILE_ROLES.map((role) => plannedPart(role, settings)));
   const parts = Object.fromEntries(
     FILE_ROLES.map((role, index) => [role, found[index]!.part]),
@@ -68,32 +54,26 @@ export async function plannedFiles(settings: FileSettings): Promise<PlannedFiles
       plannedLora(written, { index, settings, model: parts.transformer.checkpoint }),
     ),
   );
-  const paths = Object.fromEntries(
-    found.flatMap(({ file }) => (file.path === undefined ? [] : [[file.role, file.path]])),
-  );
   return {
     files: [...found, ...loras].map(({ file }) => file),
     parts,
     adapters: loras.flatMap(({ adapter }) => adapter ?? []),
-    settings: {
-      ...settings,
-      ...paths,
-      lora: loras.flatMap(({ file, strength }) => (file.path === undefined ? [] : [`${file.path}:${strength}`])),
-    },
+    loras: loras.flatMap(({ lora }) => lora ?? []),
   };
 }
 
-async function plannedPart(role: FileRole, settings: FileSettings): Promise<{ file: PlannedFile; part: PlannedPart }> {
+async function plannedPart(
+  role: FileRole,
+  settings: UnresolvedSettings,
+): Promise<{ file: PlannedFile; part: ModelHandle }> {
   const { model, modelsDir: modelsDirs } = settings;
   const search = await orMissing(
     async () => (await findModelFiles(settings, { model, roles: [role], modelsDirs }))[role]!,
   );
   if (!(search instanceof QeditError)) {
-    const { checkpoint, config } = await readNetworkFile(search, ROLES[role]);
-    return {
-      file: { role, path: search, name: search, bytes: await bytesOf(checkpoint), remedy: undefined },
-      part: { checkpoint, config },
-    };
+    const part = await openModel(search, role);
+    const bytes = await bytesOf(part.checkpoint);
+    return { file: { role, path: search, name: search, bytes, remedy: undefined }, part };
   }
   const published = (await publishedModel(isFolder(model) ? undefined : model)).files[role];
   const name = settings[role] ?? published.file;
@@ -101,35 +81,36 @@ async function plannedPart(role: FileRole, settings: FileSettings): Promise<{ fi
   const checkpoint =
     assumedCheckpoint(role, { file: name, bytes }) ?? assumedCheckpoint(role, { file: name, bytes: undefined })!;
   return {
-    file: { role, path: undefined, name, bytes, remedy: search.hint },
-    part: { checkpoint, config: checkpointConfig(checkpoint) },
+    file: { role, path: undefined, name, bytes, remedy: search.marked.hint },
+    part: { checkpoint, config: checkpointConfig(checkpoint), identity: "", name },
   };
 }
 
 interface PlannedLora {
   readonly file: PlannedFile;
-  readonly strength: number;
   readonly adapter: Adapter | undefined;
+  readonly lora?: ActiveLora;
 }
 
 async function plannedLora(
   written: string,
-  { index, settings, model }: { index: number; settings: FileSettings; model: Checkpoint },
+  { index, settings, model }: { index: number; settings: UnresolvedSettings; model: Checkpoint },
 ): Promise<PlannedLora> {
   const { path: name, strength } = parseLora(written);
+  const search = await orMissing(() => findLora(name, { model: settings.model, modelsDirs: settings.modelsDir }));
+  if (!(search instanceof QeditError)) {
+    const lora = activeLora(await openMatchedLora(search, model), { index, strength });
+    const bytes = (await stat(search)).size;
+    return {
+      file: { role: "lora", path: search, name: search, bytes, remedy: undefined },
+      adapter: lora.adapter,
+      lora,
+    };
+  }
   const adapterOf = async (lora: Checkpoint): Promise<Adapter> => ({
     name: `lora_strength.${index}`,
     pairs: (await matchLora(lora, model)).matched,
   });
-  const search = await orMissing(() => findLora(name, { model: settings.model, modelsDirs: settings.modelsDir }));
-  if (!(search instanceof QeditError)) {
-    const lora = await readSafetensors(search);
-    return {
-      file: { role: "lora", path: search, name: search, bytes: await bytesOf(lora), remedy: undefined },
-      strength,
-      adapter: await adapterOf(lora),
-    };
-  }
   const published = await knownLora(name, settings.model);
   const isLightning = published !== undefined || lightningSteps(name) !== undefined;
   const assumed = isLightning ? assumedCheckpoint("lightning", { file: name, bytes: published?.bytes }) : undefined;
@@ -145,9 +126,8 @@ async function plannedLora(
       path: undefined,
       name: published?.file ?? name,
       bytes: published?.bytes,
-      remedy: search.hint,
+      remedy: search.marked.hint,
     },
-    strength,
     adapter,
   };
 }

@@ -10,17 +10,12 @@ import { buildVaeDecoder, buildVaeEncoder, type VaeConfig, vaeConfig } from "../
 import { buildLanguageModel } from "../../models/qwen2.5-vl/language.js";
 import { languageConfig, type VisionConfig, visionConfig } from "../../models/qwen2.5-vl/text-encoder-config.js";
 import { buildVisionTower } from "../../models/qwen2.5-vl/vision.js";
-import { numbersOf } from "../../stages/networks/network-file.js";
+import { numbersOf } from "../../stages/networks/model-handle.js";
 import { transformerOptimization } from "../../stages/networks/open-transformer.js";
 import type { MemoryLimit } from "../../stages/networks/within-memory.js";
-import type { EditSettings } from "../edit.js";
+import type { StageName } from "../../stages/stage.js";
+import type { ResolvedSettings } from "../resolve/resolve-edit.js";
 import type { PlannedFiles } from "./model-files.js";
-
-/** Names of stages, in order. */
-export const STAGES = ["encode-image", "encode-prompt", "sample", "decode"] as const;
-
-/** Name of a stage. */
-export type StageName = (typeof STAGES)[number];
 
 /** A network as it will be opened. */
 export interface PlannedNetwork {
@@ -43,7 +38,7 @@ export interface PlannedNetworks {
 }
 
 /** The device with what it has for networks, and what they are asked to compute in. */
-export type WantedTypes = MemoryLimit & Pick<EditSettings, "dtype" | "textDtype" | "vaeDtype">;
+export type WantedTypes = MemoryLimit & Pick<ResolvedSettings, "dtype" | "textDtype" | "vaeDtype">;
 
 /** Builds all graphs, half a second at full size. Throws QEDIT_E_CHECKPOINT for a file of another family. */
 export function plannedNetworks(
@@ -58,10 +53,10 @@ export function plannedNetworks(
     name: string,
     part: keyof typeof parts,
     build: (graph: Graph, w: Weights) => void,
-    riding: readonly Adapter[] = [],
+    active: readonly Adapter[] = [],
   ): Graph => {
     const graph = new Graph(name);
-    build(graph, Weights.of(graph, parts[part].checkpoint, riding));
+    build(graph, Weights.of(graph, parts[part].checkpoint, active));
     return graph;
   };
   const text = {

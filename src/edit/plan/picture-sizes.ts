@@ -1,9 +1,9 @@
 // The sizes of every picture at every stage, and why they are what they are.
 import type { LatentRoute, PlanMode, SizePlan } from "../../image/resize/size-plan.js";
-import type { EditSettings } from "../edit.js";
+import type { ResolvedSettings } from "../resolve/resolve-edit.js";
 import type { LatentSizes, PictureSizes } from "./edit-plan.js";
 
-type SizeSettings = Pick<EditSettings, "size" | "megapixels">;
+type SizeSettings = Pick<ResolvedSettings, "size" | "megapixels">;
 
 const WHY_VISION: Readonly<Record<PlanMode, string>> = {
   default: "about 384² pixels, sides multiples of a token's",

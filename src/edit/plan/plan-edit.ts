@@ -7,24 +7,25 @@ import { encodePrompt } from "../../stages/encode-prompt.js";
 import type { MemoryLimit } from "../../stages/networks/within-memory.js";
 import type { Picture } from "../../stages/pictures.js";
 import { sample } from "../../stages/sample.js";
-import { checkEdit, type EditSettings } from "../edit.js";
-import { checkFinish } from "../finish.js";
+import { checkFinish } from "../finish/finish.js";
+import { type ResolvedSettings, type UnresolvedSettings, withNumbers } from "../resolve/resolve-edit.js";
+import { checkEdit } from "../service/open-edit.js";
 import { type EditLengths, editLengths } from "./edit-lengths.js";
 import { type EditMemory, editMemory } from "./edit-memory.js";
 import { type EditPlan, type PlanRequest, plannedDevice } from "./edit-plan.js";
 import { editRuns } from "./edit-runs.js";
 import { type FitAdvice, fitAdvice, memoryNeed, unlimitedNeed } from "./fit.js";
-import { type FileSettings, type PlannedFiles, plannedFiles } from "./model-files.js";
+import { type PlannedFiles, plannedFiles } from "./model-files.js";
 import { type PlannedNetworks, plannedNetworks } from "./networks.js";
 import { latentSizes, pictureSizes } from "./picture-sizes.js";
 import { stagePlans } from "./stage-plan.js";
-import { readTimings } from "./timings.js";
 
 /** Plans an edit. Throws what `run` would throw before it computes, but not for model files that are missing: the plan lists those. */
-export async function planEdit(settings: FileSettings, request: PlanRequest): Promise<EditPlan> {
-  const { sources, device, machine, tokenizer, results, vram } = request;
-  const found = await plannedFiles(settings);
-  await check(sources, found, device);
+export async function planEdit(unresolved: UnresolvedSettings, request: PlanRequest): Promise<EditPlan> {
+  const { sources, device, machine, tokenizer, results, vram, timings } = request;
+  const settings = withNumbers(unresolved);
+  const found = await plannedFiles(unresolved);
+  await check(settings, request, found);
   const limit = { device, vram };
   const networks = plannedNetworks(found, { ...settings, ...limit });
   const runs = await editRuns(sources, { settings, networks, tokenizer, results });
@@ -32,7 +33,7 @@ export async function planEdit(settings: FileSettings, request: PlanRequest): Pr
     editMemory(lengths, { ...found, types: settings, limit: within });
   // On the CPU without a limit weights stay in their files, and nothing is planned.
   const plan = device.provider === "cpu" && vram === undefined ? undefined : memoryOf(runs);
-  const stages = stagePlans(runs, { device, timings: await readTimings(), plans: plan?.networks });
+  const stages = stagePlans(runs, { device, timings, plans: plan?.networks });
   const { sizes, tokens, sampling, steps, evaluations } = runs;
   const missing = found.files.filter(({ path }) => path === undefined);
   return {
@@ -71,11 +72,11 @@ interface Planned {
 
 // Against the card, what --vram says, or else the machine's memory.
 async function advice(
-  settings: EditSettings,
+  settings: ResolvedSettings,
   { sources, device, machine, tokenizer, results, vram, isVramSaid }: PlanRequest,
   { found, networks, memoryOf }: Planned,
 ): Promise<readonly FitAdvice[]> {
-  const lengthsOf = (pictures: readonly Source[], changed: EditSettings) =>
+  const lengthsOf = (pictures: readonly Source[], changed: ResolvedSettings) =>
     editLengths(pictures, { settings: changed, networks, tokenizer });
   const onCpu = async () => {
     const cpu: Device = { ...device, provider: "cpu", index: 0 };
@@ -92,7 +93,7 @@ async function advice(
     };
   };
   if (memoryOf === undefined) {
-    const needs = async (pictures: readonly Source[], changed: EditSettings) =>
+    const needs = async (pictures: readonly Source[], changed: ResolvedSettings) =>
       unlimitedNeed(await editRuns(pictures, { settings: changed, networks, tokenizer, results }), device).ram;
     return fitAdvice({
       sources,
@@ -124,16 +125,21 @@ function totalsOf(stages: EditPlan["stages"]): Pick<EditPlan["totals"], "flops" 
 }
 
 // What the stages check; where files are missing, each stage alone whose own is there.
-async function check(sources: readonly Source[], { files, settings }: PlannedFiles, device: Device): Promise<void> {
+async function check(
+  settings: ResolvedSettings,
+  { sources, mask, device }: PlanRequest,
+  { files, parts, loras }: PlannedFiles,
+): Promise<void> {
   const pictures = sources.map(knownBySize);
   const missing = new Set(files.flatMap(({ role, path }) => (path === undefined ? [role] : [])));
-  const engine = { device };
-  if (missing.size === 0) return checkEdit(pictures, settings, { engine });
-  await checkFinish(pictures, settings);
-  if (!missing.has("vae")) await encodeImage.check(pictures, settings, device);
-  if (!missing.has("textEncoder")) await encodePrompt.check(pictures, settings, device);
-  if (!missing.has("transformer")) await sample.check(pictures, settings, device);
-  if (!missing.has("vae")) await decode.check(pictures, settings, device);
+  const models = { ...parts, loras };
+  if (missing.size === 0) return checkEdit({ pictures, mask }, { settings, models }, device);
+  checkFinish({ pictures, mask }, settings);
+  const asked = { models, settings };
+  if (!missing.has("vae")) await encodeImage.check(pictures, asked, device);
+  if (!missing.has("textEncoder")) await encodePrompt.check(pictures, asked, device);
+  if (!missing.has("transformer")) await sample.check(pictures, asked, device);
+  if (!missing.has("vae")) await decode.check(pictures, asked, device);
 }
 
 // Checks look at names and sizes only.

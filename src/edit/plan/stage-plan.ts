@@ -3,10 +3,11 @@
 import { type Device, deviceName } from "../../engine/providers.js";
 import type { Optimization } from "../../engine/sessions/engine.js";
 import type { DType } from "../../graph/types.js";
+import { STAGES } from "../../stages/stage.js";
 import { bytesAhead, type NetworkMemory } from "./edit-memory.js";
 import type { EditRuns, Run } from "./edit-runs.js";
 import { graphFlops, weightBytes, weightElements } from "./graph-cost.js";
-import { type PlannedNetwork, STAGES } from "./networks.js";
+import type { PlannedNetwork } from "./networks.js";
 import { type SessionMemory, sessionMemory } from "./session-memory.js";
 import { estimateSession, type SessionEstimate, type SessionTiming } from "./timings.js";
 

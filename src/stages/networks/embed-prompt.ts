@@ -9,7 +9,7 @@ import { float32, type Tensor, type Tensors } from "../../std/tensor.js";
 import { positionIds } from "../../text/positions.js";
 import { dropIndex, expandImages } from "../../text/prompt.js";
 import { refuseNonFinite } from "../finite.js";
-import { numbersOf } from "./network-file.js";
+import { numbersOf } from "./model-handle.js";
 
 /** A picture as the language model takes it: its tokens [tokens, width], the patch grid they stand for, and patches along a token's side. */
 export interface SeenPicture {

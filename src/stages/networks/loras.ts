@@ -1,9 +1,9 @@
-// LoRAs as a stage takes them: FILE or FILE:STRENGTH, matched to the transformer's modules.
+// LoRAs as a stage takes them: files that were opened and matched to the transformer's modules, each with its strength.
 import { basename } from "node:path";
 import type { Checkpoint } from "../../checkpoint/checkpoint.js";
-import { type LoraMatch, matchLora, matchTable, refuseUnmatched } from "../../checkpoint/lora/lora.js";
+import { type LoraMatch, matchLora, matchTable } from "../../checkpoint/lora/lora.js";
 import { openLora } from "../../checkpoint/lora/lora-config.js";
-import { checkpointIdentity } from "../../checkpoint/safetensors/safetensors.js";
+import { identified } from "../../checkpoint/open.js";
 import type { Adapter } from "../../checkpoint/weights.js";
 import type { Emit } from "../../std/events.js";
 import { float32, type Tensors } from "../../std/tensor.js";
@@ -20,50 +20,43 @@ export function parseLora(written: string): NamedLora {
   return match ? { path: match[1]!, strength: Number(match[2]) } : { path: written, strength: 1 };
 }
 
-/** A LoRA that rides on a graph. */
-export interface RidingLora {
+/** A LoRA that was matched to a transformer. */
+export interface MatchedLora {
   /** Path of its file. */
   readonly file: string;
-  readonly adapter: Adapter;
-  readonly strength: number;
-  readonly identity: string;
   /** Of the file alone, for records. */
   readonly name: string;
-  /** Tells what was matched, and warns of keys that fit nothing. */
-  readonly report: (emit: Emit) => void;
+  /** checkpointIdentity of its file. */
+  readonly identity: string;
+  readonly match: LoraMatch;
 }
 
-/** What a graph with LoRAs on it is fed: the strength of each. */
-export function strengthsOf(loras: readonly RidingLora[]): Tensors {
+/** A LoRA of a graph. */
+export interface ActiveLora extends MatchedLora {
+  readonly adapter: Adapter;
+  readonly strength: number;
+}
+
+/** What a graph with active LoRAs is fed: the strength of each. */
+export function strengthsOf(loras: readonly ActiveLora[]): Tensors {
   return Object.fromEntries(
     loras.map(({ adapter, strength }) => [adapter.name, float32([1], Float32Array.of(strength))]),
   );
 }
 
-/** Matches LoRAs to a transformer. Throws QEDIT_E_LORA when one fits nothing, or, if strict, when any key of it fits nothing. */
-export async function matchLoras(
-  { lora, strictLora }: { lora: readonly string[]; strictLora: boolean },
-  model: Checkpoint,
-): Promise<RidingLora[]> {
-  const riding: RidingLora[] = [];
-  for (const [index, written] of lora.entries()) {
-    const { path, strength } = parseLora(written);
-    const checkpoint = await openLora(path);
-    const match = await matchLora(checkpoint, model);
-    if (strictLora) refuseUnmatched(match);
-    riding.push({
-      file: path,
-      adapter: { name: `lora_strength.${index}`, pairs: match.matched },
-      strength,
-      identity: await checkpointIdentity(checkpoint),
-      name: basename(path),
-      report: (emit) => reportMatch(match, { strength, emit }),
-    });
-  }
-  return riding;
+/** Opens a LoRA and matches it to a transformer. Throws QEDIT_E_LORA when it fits nothing. */
+export async function openMatchedLora(path: string, transformer: Checkpoint): Promise<MatchedLora> {
+  const { checkpoint, identity } = await identified((options) => openLora(path, options));
+  return { file: path, name: basename(path), identity, match: await matchLora(checkpoint, transformer) };
 }
 
-function reportMatch(match: LoraMatch, { strength, emit }: { strength: number; emit: Emit }): void {
+/** The LoRA number `index` of a graph, from 0, at a strength. */
+export function activeLora(lora: MatchedLora, { index, strength }: { index: number; strength: number }): ActiveLora {
+  return { ...lora, adapter: { name: `lora_strength.${index}`, pairs: lora.match.matched }, strength };
+}
+
+/** Emits what of a LoRA was matched, and warns of keys that fit nothing. */
+export function reportLora({ match, strength }: ActiveLora, emit: Emit): void {
   const [matched, ...others] = matchTable(match);
   emit({ kind: "note", text: `LoRA ${match.file}: ${matched}, strength ${strength}` });
   for (const line of others) emit({ kind: "warning", text: `LoRA ${match.file}: ${line}` });

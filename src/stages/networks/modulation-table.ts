@@ -24,8 +24,8 @@ import type { TransformerConfig } from "../../models/qwen-image/transformer-conf
 import { writeFileAtomically } from "../../std/files.js";
 import { float32, type Tensors } from "../../std/tensor.js";
 import type { StageContext } from "../stage.js";
-import { type RidingLora, strengthsOf } from "./loras.js";
-import type { NetworkFile, SizedFile } from "./network-file.js";
+import { type ActiveLora, strengthsOf } from "./loras.js";
+import type { ModelHandle, SizedFile } from "./model-handle.js";
 
 /** Raised when the same transformer and noise levels give other vectors, or the file is laid out otherwise. */
 const VERSION = 1;
@@ -38,10 +38,10 @@ const MOST_FILES = 48;
 
 /** A transformer whose modulation is wanted. */
 export interface ModulatedTransformer {
-  readonly file: NetworkFile;
+  readonly file: ModelHandle;
   readonly config: TransformerConfig;
   readonly compute: DType;
-  readonly loras: readonly RidingLora[];
+  readonly loras: readonly ActiveLora[];
 }
 
 /** The modulation of a run. */

@@ -8,13 +8,13 @@ import type { LanguageConfig } from "../../models/qwen2.5-vl/text-encoder-config
 import type { StageContext } from "../stage.js";
 import type { Chain } from "./block-groups.js";
 import type { NetworkNeeds } from "./memory-plan.js";
-import type { NetworkFile, SizedFile } from "./network-file.js";
+import type { ModelHandle, SizedFile } from "./model-handle.js";
 import { type LayerRange, withLayers } from "./open-layers.js";
 import { runBytes } from "./within-memory.js";
 
 /** A language model and the length it is opened for. */
 export interface LanguageRun {
-  readonly file: NetworkFile;
+  readonly file: ModelHandle;
   readonly config: LanguageConfig;
   readonly compute: DType;
   /** Tokens of the longest prompt. */

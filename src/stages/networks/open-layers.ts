@@ -6,7 +6,7 @@ import type { DType } from "../../graph/types.js";
 import type { StageContext } from "../stage.js";
 import { type Chain, piecesOf, withChain } from "./block-groups.js";
 import type { NetworkNeeds } from "./memory-plan.js";
-import { type NetworkFile, networkModel } from "./network-file.js";
+import { type ModelHandle, networkModel } from "./model-handle.js";
 import { groupPlanning, withinMemory } from "./within-memory.js";
 
 /** Layers from one up to, without, another. */
@@ -19,7 +19,7 @@ export interface LayerRange {
 export interface LayeredNetwork {
   readonly network: "vision tower" | "language model";
   readonly unit: "blocks" | "layers";
-  readonly file: NetworkFile;
+  readonly file: ModelHandle;
   readonly compute: DType;
   readonly needs: NetworkNeeds;
   /** Writes some of the layers into a graph. */

@@ -11,10 +11,10 @@ import { buildTransformer, isIdleInLastBlock } from "../../models/qwen-image/tra
 import { float32, type Tensor } from "../../std/tensor.js";
 import type { StageContext } from "../stage.js";
 import { piecesOf, withChain } from "./block-groups.js";
-import { type RidingLora, strengthsOf } from "./loras.js";
+import { type ActiveLora, strengthsOf } from "./loras.js";
 import type { NetworkNeeds } from "./memory-plan.js";
+import { networkModel, type SizedFile } from "./model-handle.js";
 import { type ModulatedTransformer, openModulation } from "./modulation-table.js";
-import { networkModel, type SizedFile } from "./network-file.js";
 import type { OpenTransformer } from "./velocity.js";
 import { groupPlanning, type MemoryLimit, runBytes, withinMemory } from "./within-memory.js";
 
@@ -73,7 +73,7 @@ export async function wholeTransformer(transformer: ModulatedTransformer, contex
 /** A transformer as its plan sees it: from headers, and the lengths of a run. */
 export type SizedTransformer = Pick<TransformerRun, "config" | "compute" | "lengths"> & {
   readonly file: SizedFile;
-  readonly loras: readonly Pick<RidingLora, "adapter">[];
+  readonly loras: readonly Pick<ActiveLora, "adapter">[];
 };
 
 /** Sizes of a transformer for its plan, without the modulation. */

@@ -16,7 +16,7 @@ import {
 import type { Tensor } from "../../std/tensor.js";
 import { nonFinite } from "../finite.js";
 import type { StageContext } from "../stage.js";
-import { type NetworkFile, networkModel, numbersOf, type SizedFile } from "./network-file.js";
+import { type ModelHandle, networkModel, numbersOf, type SizedFile } from "./model-handle.js";
 import {
   type Area,
   describeTilePlan,
@@ -30,7 +30,7 @@ import { type Planning, runBytes, withinMemory } from "./within-memory.js";
 
 /** A VAE and how it is to work. */
 export interface VaeRun {
-  readonly file: NetworkFile;
+  readonly file: ModelHandle;
   readonly compute: DType;
   /** Pixels along a side of a tile; undefined where the plan decides. */
   readonly tile: number | undefined;

@@ -8,13 +8,13 @@ import { buildVisionTower } from "../../models/qwen2.5-vl/vision.js";
 import type { StageContext } from "../stage.js";
 import type { Chain } from "./block-groups.js";
 import type { NetworkNeeds } from "./memory-plan.js";
-import type { NetworkFile, SizedFile } from "./network-file.js";
+import type { ModelHandle, SizedFile } from "./model-handle.js";
 import { type LayerRange, withLayers } from "./open-layers.js";
 import { runBytes } from "./within-memory.js";
 
 /** A vision tower and the length it is opened for. */
 export interface VisionRun {
-  readonly file: NetworkFile;
+  readonly file: ModelHandle;
   readonly config: VisionConfig;
   readonly compute: DType;
   /** Tokens, of some patches each, that the largest picture makes. */

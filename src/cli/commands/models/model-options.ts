@@ -2,24 +2,25 @@
 
 import { bytesText } from "../../../catalog/download/disk.js";
 import type { Identity } from "../../../catalog/local/identify.js";
-import { flag, repeated } from "../../../stages/option.js";
+import { texts, toggle } from "../../../edit/parameters/kinds.js";
+import { defaulted } from "../../../edit/parameters/parameter.js";
 
 /** Folders that are searched before all others. */
-export const modelsDir = repeated({
-  flags: "--models-dir <folder>",
+export const modelsDir = defaulted(texts, [], {
   summary: "look here first, as a ComfyUI folder or any other; repeatable",
   group: "Models",
+  placeholder: "<folder>",
 });
 
 /** Yes to every question. */
-export const yes = flag({ flags: "-y, --yes", summary: "do not ask", group: "Output", isPerCall: true });
+export const yes = defaulted(toggle, false, { summary: "do not ask", group: "Output", scope: "call", short: "y" });
 
 /** Nothing is changed. */
-export const dryRun = flag({
-  flags: "-n, --dry-run",
+export const dryRun = defaulted(toggle, false, {
   summary: "say what would be done, and do nothing",
   group: "Output",
-  isPerCall: true,
+  scope: "call",
+  short: "n",
 });
 
 /** Columns of text, padded to a table; the last is not padded. */

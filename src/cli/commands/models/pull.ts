@@ -1,31 +1,35 @@
 // qedit models pull: downloads what of a model is not on disk, after saying how much that is and how much room there is.
+
 import { bytesText, refuseWithoutSpace } from "../../../catalog/download/disk.js";
 import type { DownloadEvent } from "../../../catalog/download/progress.js";
 import { pull as download, type PullItem, type PullPlan, planPull } from "../../../catalog/download/pull-files.js";
 import { modelNames, preset } from "../../../catalog/published/models.js";
-import { number, repeated, text } from "../../../stages/option.js";
+import { number, text, texts } from "../../../edit/parameters/kinds.js";
+import { defaulted, optional } from "../../../edit/parameters/parameter.js";
 import { defineCommand } from "../../command.js";
 import type { Terminal } from "../../render/terminal.js";
 import { dryRun, exactBytes, modelsDir, yes } from "./model-options.js";
 
 const options = {
-  lora: repeated({
-    flags: "--lora <name>",
+  lora: defaulted(texts, [], {
     summary: "one of the model's LoRAs too, such as lightning-4steps; repeatable",
     group: "Models",
-    isPerCall: true,
+    scope: "call",
+    placeholder: "<name>",
   }),
-  preset: text({
-    flags: "--preset <name>",
+  preset: optional(text, {
     summary: "what a preset needs, such as fast-4",
     group: "Models",
-    isPerCall: true,
+    scope: "call",
+    placeholder: "<name>",
   }),
   modelsDir: { ...modelsDir, summary: "put the files here, in ComfyUI's subfolders" },
-  connections: number(
-    { flags: "--connections <count>", summary: "connections at once", group: "Models", initialText: "8" },
-    { minimum: 1, maximum: 32, whole: true, initial: undefined },
-  ),
+  connections: optional(number({ minimum: 1, maximum: 32, whole: true }), {
+    summary: "connections at once",
+    group: "Models",
+    initialText: "8",
+    placeholder: "<count>",
+  }),
   dryRun,
   yes,
 };

@@ -1,7 +1,9 @@
 // qedit models scan: every model file on this machine, named by its header.
+
 import { bytesText } from "../../../catalog/download/disk.js";
 import { type ScannedFile, scanModels } from "../../../catalog/local/scan-folders.js";
-import { flag } from "../../../stages/option.js";
+import { toggle } from "../../../edit/parameters/kinds.js";
+import { defaulted } from "../../../edit/parameters/parameter.js";
 import { defineCommand } from "../../command.js";
 import { identityText, modelsDir } from "./model-options.js";
 
@@ -12,7 +14,7 @@ export const scan = defineCommand({
   positionals: [["[folder...]", "only these folders; without them every place where models are looked for"]],
   options: {
     modelsDir,
-    all: flag({ flags: "--all", summary: "also files that qedit cannot run", group: "Output", isPerCall: true }),
+    all: defaulted(toggle, false, { summary: "also files that qedit cannot run", group: "Output", scope: "call" }),
   },
   async perform({ args, settings }, terminal) {
     terminal.emit({ kind: "activity", text: "reading headers" });

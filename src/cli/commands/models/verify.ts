@@ -3,7 +3,7 @@ import { stat } from "node:fs/promises";
 import { type Finder, publishedFinder } from "../../../catalog/local/find.js";
 import { filesAt, filesOf, type Verified, type VerifyItem, verifyFile } from "../../../catalog/local/verify-files.js";
 import { readCatalog } from "../../../catalog/published/models.js";
-import { EXIT } from "../../../std/errors.js";
+import { EXIT } from "../../../edit/error-table.js";
 import { defineCommand } from "../../command.js";
 import type { Terminal } from "../../render/terminal.js";
 import { identityText, modelsDir } from "./model-options.js";

@@ -1,0 +1,224 @@
+// The files that a recipe names, found again: pictures by hash, weights by identity. Nothing else is taken, unless told to.
+import { dirname, join } from "node:path";
+import type { Recipe } from "../../artifacts/recipe.js";
+import { findFile, findModelFiles } from "../../catalog/local/find.js";
+import { openCheckpoint } from "../../checkpoint/open.js";
+import { checkpointIdentity } from "../../checkpoint/safetensors/safetensors.js";
+import { fileName } from "../../edit/parameters/parameter.js";
+import type { ModelLibrary } from "../../edit/resolve/model-library.js";
+import { MODEL_ROLES } from "../../stages/networks/model-handle.js";
+import { QeditError } from "../../std/errors.js";
+import type { Emit } from "../../std/events.js";
+import { fileHash } from "../../std/file-hash.js";
+import { lastPathOf } from "./known-files.js";
+
+/** How files are looked for. */
+export interface FileSearch {
+  /** The picture that is made again, for messages and for its folder. */
+  readonly picture: string;
+  /** Folders of models to look in first. */
+  readonly modelsDirs: readonly string[];
+  /** Takes a file of the right name or role although it is another one. */
+  readonly force: boolean;
+  readonly library: ModelLibrary;
+  readonly emit: Emit;
+}
+
+/** The roles of model files in recipes, with the parameter that names each. */
+export const WEIGHT_ROLES = {
+  vae: "vae",
+  text_encoder: "textEncoder",
+  transformer: "transformer",
+} as const;
+
+/** Name of a role of model files. */
+export type WeightRole = keyof typeof WEIGHT_ROLES;
+
+/** Characters of a hash that tell it apart for people. */
+const SHOWN_HASH = 12;
+
+/**
+ * The model file of a role: the one that the user named for this call, else the one of the recipe's identity, wherever it is found, in
+ * the place of their settings too (`usual`). Throws
+ * QEDIT_E_CHECKPOINT when the named one has other weights, QEDIT_E_MODEL_MISSING when none has the right ones.
+ */
+export function findWeights(
+  recipe: Recipe,
+  role: WeightRole,
+  { named, usual, ...search }: FileSearch & { readonly named: string | undefined; readonly usual?: string | undefined },
+): Promise<string> {
+  const setting = WEIGHT_ROLES[role];
+  const { library, emit } = search;
+  const identityOf = async (path: string) => (await library.model(path, setting, emit)).identity;
+  const settled = async () => (usual === undefined ? undefined : findFile(usual, { modelsDirs: search.modelsDirs }));
+  const published = async () =>
+    (await findModelFiles({}, { model: undefined, roles: [setting], modelsDirs: search.modelsDirs }))[setting];
+  const wanted = {
+    what: `the ${MODEL_ROLES[setting].name}`,
+    option: `--${fileName(setting)}`,
+    identity: recipe.weights[role] ?? "",
+    name: recipe.names[role],
+  };
+  return findIdentity(wanted, { named, search, identityOf, more: [settled, published] });
+}
+
+/** The files of a recipe's LoRAs in order; the user may name them in any order. Throws as findWeights. */
+export async function findLoras(
+  recipe: Recipe,
+  { named, ...search }: FileSearch & { readonly named: readonly string[] },
+): Promise<string[]> {
+  const identityOf = async (path: string) => checkpointIdentity(await openCheckpoint(path));
+  const given = await Promise.all(named.map(async (path) => ({ path, identity: await identityOf(path) })));
+  const count = Object.keys(recipe.weights).filter((role) => role.startsWith("lora.")).length;
+  const files: string[] = [];
+  for (let index = 0; index < count; index++) {
+    const identity = recipe.weights[`lora.${index}`] ?? "";
+    const own =
+      given.find((each) => each.identity === identity)?.path ??
+      (given.length === count ? given[index]?.path : undefined);
+    files.push(
+      await findIdentity(
+        { what: `LoRA ${index + 1}`, option: "--lora", identity, name: recipe.names[`lora.${index}`] },
+        { named: own, search, identityOf, more: [] },
+      ),
+    );
+  }
+  const unused = named.find((path) => !files.includes(path));
+  if (unused === undefined) return files;
+  throw new QeditError(
+    "QEDIT_E_USAGE",
+    `Cannot use ${unused}: ${search.picture} was made with ${count === 0 ? "no LoRA" : `${count} other LoRAs`}`,
+    { hint: `Change the LoRAs with --set lora=${unused}` },
+  );
+}
+
+interface Wanted {
+  readonly what: string;
+  readonly option: string;
+  readonly identity: string;
+  readonly name: string | undefined;
+}
+
+interface Places {
+  readonly named: string | undefined;
+  readonly search: FileSearch;
+  readonly identityOf: (path: string) => Promise<string>;
+  readonly more: readonly (() => Promise<string | undefined>)[];
+}
+
+async function findIdentity(wanted: Wanted, { named, search, identityOf, more }: Places): Promise<string> {
+  const { what, option, identity, name } = wanted;
+  const { force, emit, picture, modelsDirs } = search;
+  const described = `${name ?? what} (identity ${identity.slice(0, SHOWN_HASH)}…)`;
+  if (named !== undefined) {
+    if ((await identityOf(named)) === identity) return named;
+    const message = `${named} is not ${what} that made ${picture}: that was ${described}`;
+    if (!force)
+      throw new QeditError(
+        "QEDIT_E_CHECKPOINT",
+        `Cannot use ${named}: it is not ${what} that made ${picture}, which was ${described}`,
+        { hint: `Use it all the same with --force, or leave out ${option}` },
+      );
+    emit({ kind: "warning", text: message });
+    return named;
+  }
+  const places = [
+    () => lastPathOf(identity),
+    async () => (name === undefined ? undefined : findFile(name, { modelsDirs })),
+    ...more,
+  ];
+  const others: string[] = [];
+  for (const place of places) {
+    // A place without the file is no fault: the next one may have it.
+    const path = await place().catch(() => undefined);
+    const found = path === undefined ? undefined : await identityOf(path).catch(() => undefined);
+    if (path === undefined || found === undefined) continue;
+    if (found === identity) return path;
+    others.push(path);
+  }
+  const [other] = others;
+  if (other !== undefined && force) {
+    emit({ kind: "warning", text: `${other} is not ${what} that made ${picture}: that was ${described}` });
+    return other;
+  }
+  throw new QeditError(
+    "QEDIT_E_MODEL_MISSING",
+    `Cannot find ${what} that made ${picture}: ${described}${other === undefined ? "" : `; ${other} holds other weights`}`,
+    {
+      hint: `Name it: ${option} FILE${other === undefined ? "" : `, or use ${other} with --force`}`,
+    },
+  );
+}
+
+/** An input that the user handed over. */
+export interface GivenInput {
+  readonly name: string;
+  readonly hash: string;
+}
+
+/**
+ * For each role of a recipe's inputs a given one of the same hash, or a path where that file was found: beside the picture, in the working
+ * directory, or where it lay before. Throws QEDIT_E_IMAGE when one is nowhere, and for a given one that is none of them, unless forced.
+ */
+export async function findInputs<Given extends GivenInput>(
+  recipe: Recipe,
+  roles: readonly string[],
+  { given, ...search }: FileSearch & { readonly given: readonly Given[] },
+): Promise<(Given | string)[]> {
+  const hashes = roles.map((role) => recipe.inputs[role]!);
+  const stray = given.find(({ hash }) => !hashes.includes(hash));
+  if (stray !== undefined && !search.force) {
+    throw new QeditError(
+      "QEDIT_E_IMAGE",
+      `Cannot use ${stray.name}: ${search.picture} was made from other pictures, ${roles.map((role) => described(recipe, role)).join(", ")}`,
+      {
+        hint: "Use it all the same with --force, which takes pictures in order",
+      },
+    );
+  }
+  if (stray !== undefined)
+    search.emit({
+      kind: "warning",
+      text: `${stray.name} is none of the pictures that ${search.picture} was made from: pictures are taken in order`,
+    });
+  return Promise.all(
+    roles.map(
+      async (role, index) =>
+        given.find(({ hash }) => hash === recipe.inputs[role]) ??
+        (stray && given[index]) ??
+        findInput(recipe, role, search),
+    ),
+  );
+}
+
+async function findInput(recipe: Recipe, role: string, { picture, force, emit }: FileSearch): Promise<string> {
+  const [name, wanted] = [recipe.names[role], recipe.inputs[role]!];
+  const named = name === undefined ? [] : [join(dirname(picture), name), name];
+  const last = await lastPathOf(wanted);
+  const others: string[] = [];
+  for (const path of [...named, ...(last === undefined ? [] : [last])]) {
+    const hash = await fileHash(path).catch(() => undefined);
+    if (hash === wanted) return path;
+    if (hash !== undefined) others.push(path);
+  }
+  const [other] = others;
+  if (other !== undefined && force) {
+    emit({
+      kind: "warning",
+      text: `${other} is not the file that ${picture} was made from: that was ${described(recipe, role)}`,
+    });
+    return other;
+  }
+  const what = role === "mask" ? "the mask" : `picture ${role.slice("image.".length)}`;
+  throw new QeditError(
+    "QEDIT_E_IMAGE",
+    `Cannot find ${what} of ${picture}: ${described(recipe, role)}${other === undefined ? "" : `; ${other} is another file now`}`,
+    {
+      hint: `Name it: qedit rerun ${picture} FILE${other === undefined ? "" : ", or use what is there with --force"}`,
+    },
+  );
+}
+
+function described({ names, inputs }: Recipe, role: string): string {
+  return `${names[role] ?? "a picture"} (sha256 ${inputs[role]!.slice(0, SHOWN_HASH)}…)`;
+}

@@ -1,0 +1,11 @@
+// --sheet: where the contact sheet of a call goes.
+import { text } from "../../edit/parameters/kinds.js";
+import { optional } from "../../edit/parameters/parameter.js";
+
+/** The option that names the sheet's file. */
+export const sheet = optional(text, {
+  summary: "all pictures on one labelled contact sheet, the original first",
+  group: "Output",
+  scope: "call",
+  placeholder: "<file>",
+});

@@ -1,0 +1,52 @@
+// The JSON schema of a batch's lines, from the parameters: editors check and complete with it. Settings files take the same keys.
+import { toJsonSchema } from "@valibot/to-json-schema";
+import { jsonName, type Parameter } from "../../edit/parameters/parameter.js";
+import { cacheOptions } from "../settings/options.js";
+import { runOptions } from "./run-options.js";
+
+type Schema = Readonly<Record<string, unknown>>;
+
+const SHARED = new Set<string>(["device", "threads", ...Object.keys(cacheOptions)]);
+
+/** The schema of one line, JSON Schema draft 2020-12. */
+export function jobSchema(): Schema {
+  const parameters = Object.entries(runOptions).filter(([key]) => !SHARED.has(key));
+  return {
+    $schema: "https://json-schema.org/draft/2020-12/schema",
+    title: "A job of qedit batch",
+    type: "object",
+    properties: {
+      images: {
+        type: "array",
+        items: { type: "string", minLength: 1 },
+        minItems: 1,
+        description: "pictures, in the order the prompt counts them; relative paths are taken from the jobs file",
+      },
+      ...Object.fromEntries(parameters.flatMap(([key, parameter]) => propertiesOf(key, parameter))),
+    },
+    required: ["images"],
+    additionalProperties: false,
+  };
+}
+
+// Every spelling that is read: with underscores, with dashes, and the other names.
+function propertiesOf(key: string, parameter: Parameter<unknown>): (readonly [string, Schema])[] {
+  const name = jsonName(key);
+  const schema = schemaOf(parameter);
+  const others = new Set([name.replaceAll("_", "-"), ...(parameter.aliases ?? [])]);
+  others.delete(name);
+  return [[name, schema], ...[...others].map((other) => [other, { ...schema, deprecated: true }] as const)];
+}
+
+function schemaOf({ kind, summary, initial, initialText }: Parameter<unknown>): Schema {
+  const { $schema: _, ...accepted } = toJsonSchema(kind.schema as never, {
+    typeMode: "input",
+    errorMode: "ignore",
+    target: "draft-2020-12",
+  });
+  // Texts are read as the flag's are.
+  const asText = kind.fromText && !kind.isSwitch ? { anyOf: [accepted, { type: "string" }] } : accepted;
+  const isPlain = ["string", "number", "boolean"].includes(typeof initial) && initial !== "";
+  const note = initialText === undefined ? summary : `${summary} (default: ${initialText})`;
+  return { ...asText, description: note, ...(isPlain ? { default: initial } : {}) };
+}

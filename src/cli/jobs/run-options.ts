@@ -1,0 +1,26 @@
+// The parameters of one edit as run, each and batch take them.
+import { text } from "../../edit/parameters/kinds.js";
+import { optional, type SettingsOf } from "../../edit/parameters/parameter.js";
+import { EDIT_PARAMETERS, PICTURE_PARAMETERS, PRESET_PARAMETERS } from "../../edit/parameters/table.js";
+import { cacheOptions, computeOptions, writeOptions } from "../settings/options.js";
+
+const keep = optional(text, {
+  summary: "keep the tensor files between the stages there",
+  group: "Output",
+  scope: "call",
+  placeholder: "<folder>",
+});
+
+/** The parameters. */
+export const runOptions = {
+  ...EDIT_PARAMETERS,
+  ...PRESET_PARAMETERS,
+  ...writeOptions,
+  ...PICTURE_PARAMETERS,
+  keep,
+  ...cacheOptions,
+  ...computeOptions,
+};
+
+/** Their values. */
+export type RunSettings = SettingsOf<typeof runOptions>;

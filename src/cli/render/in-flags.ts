@@ -1,0 +1,21 @@
+// Events with their parameters as the command line writes them.
+import { type Failure, spelled } from "../../std/errors.js";
+import type { ProgressEvent } from "../../std/events.js";
+import { asFlag } from "../io.js";
+
+/** The event with flags where its texts name parameters. */
+export function inFlags(event: ProgressEvent): ProgressEvent {
+  if (event.kind === "plan") return { ...event, lines: event.lines.map((line) => spelled(line, asFlag)) };
+  if (event.kind === "job" && event.error) return { ...event, error: failureInFlags(event.error) };
+  return "text" in event ? { ...event, text: spelled(event.text, asFlag) } : event;
+}
+
+/** The failure with flags where its texts name parameters. */
+export function failureInFlags<F extends Omit<Failure, "code">>(failure: F): F {
+  const { message, hint } = failure;
+  return {
+    ...failure,
+    message: spelled(message, asFlag),
+    hint: hint === undefined ? undefined : spelled(hint, asFlag),
+  };
+}

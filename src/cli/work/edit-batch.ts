@@ -1,0 +1,220 @@
+// What `qedit batch` does: plans every line of a jobs file, runs those that are left, and writes a result line for each.
+import { dirname, resolve } from "node:path";
+import { modelLibrary } from "../../edit/resolve/model-library.js";
+import type { EditService } from "../../edit/service/service.js";
+import { QeditError } from "../../std/errors.js";
+import type { BatchSettings } from "../commands/batch.js";
+import { checkInputs, inputText } from "../files/input.js";
+import { checkOutput, STREAM } from "../files/output.js";
+import { pictureMemory, type ReadPictures } from "../files/picture-memory.js";
+import { openSheet, type Sheet } from "../files/sheet-output.js";
+import { withSeed } from "../jobs/edit-job.js";
+import { jobName, readJobs } from "../jobs/job-lines.js";
+import { type Journal, openJournal } from "../jobs/journal.js";
+import {
+  editMany,
+  failed,
+  type JobEnd,
+  type ObservedJob,
+  refuseFailures,
+  refuseSameOutput,
+  type Tally,
+} from "../jobs/many.js";
+import {
+  before,
+  type FaultyLine,
+  isPlanned,
+  journalPath,
+  type PlannedLine,
+  planLines,
+  readJobsFile,
+} from "../jobs/planned-lines.js";
+import { failureInFlags } from "../render/in-flags.js";
+import type { Terminal } from "../render/terminal.js";
+import { withService } from "../service.js";
+import type { GivenSetting } from "../settings/settings.js";
+
+/** A call of `batch`. */
+interface BatchCall {
+  readonly args: readonly string[];
+  readonly settings: BatchSettings;
+  readonly given: ReadonlyMap<string, GivenSetting>;
+}
+
+/** Runs the jobs of a file. Throws QEDIT_E_PARTIAL when any failed. */
+export async function editBatch({ args, settings, given }: BatchCall, terminal: Terminal): Promise<void> {
+  const { io, emit } = terminal;
+  checkInputs(args, io);
+  const file = args[0]!;
+  const written = file === STREAM ? await inputText(file, io) : await readJobsFile(file);
+  const lines = await readJobs(written, file === STREAM ? io.cwd : dirname(resolve(file)));
+  const all = await planLines(lines, { defaults: given, library: modelLibrary(), emit });
+  refuseSameOutput(
+    all.flatMap(({ path, line }) => (path === undefined ? [] : [{ path, where: `line ${line}` }])),
+    'Give each job an "output" of its own',
+  );
+  const sheet = await openSheet(settings.sheet, settings, terminal);
+  const journal = await openBatchJournal(file === STREAM ? `stdin in ${io.cwd}` : resolve(file), settings, terminal);
+  try {
+    const chosen = chosenOf(all, settings, journal);
+    if (settings.lastFailed && chosen.length === 0) emit({ kind: "note", text: "no job failed last time" });
+    const tally: Tally = { done: 0, failed: 0, skipped: 0 };
+    const codes = new Set<string>();
+    await runLines(chosen, { total: all.length, settings, terminal, journal, sheet, tally, codes });
+    emit({ kind: "note", text: `${tally.done} done, ${tally.failed} failed, ${tally.skipped} skipped` });
+    const isOnlyThere = [...codes].every((code) => code === "QEDIT_E_EXISTS");
+    refuseFailures(
+      tally,
+      isOnlyThere
+        ? `Leave out what is done: qedit batch ${file} --resume`
+        : `Correct them, then: qedit batch ${file} --last-failed`,
+    );
+  } finally {
+    await journal?.close();
+  }
+}
+
+type Line = PlannedLine | FaultyLine;
+
+function chosenOf(all: readonly Line[], settings: BatchSettings, journal: Journal | undefined): readonly Line[] {
+  const { shard, lastFailed } = settings;
+  const isInShard = ({ index }: Line) => shard === undefined || (index - shard.index) % shard.count === 0;
+  const hasFailed = ({ path, line }: Line) => journal?.hasFailed(path === undefined ? undefined : resolve(path), line);
+  return all.filter(isInShard).filter((line) => !lastFailed || hasFailed(line));
+}
+
+interface Work {
+  readonly total: number;
+  readonly settings: BatchSettings;
+  readonly terminal: Terminal;
+  readonly journal: Journal | undefined;
+  readonly sheet: Sheet | undefined;
+  readonly tally: Tally;
+  /** Codes of the failures. */
+  readonly codes: Set<string>;
+}
+
+async function runLines(lines: readonly Line[], work: Work): Promise<void> {
+  const { settings, terminal, tally, sheet } = work;
+  const ready: PlannedLine[] = [];
+  for (const line of lines) {
+    terminal.signal.throwIfAborted();
+    const end = isPlanned(line) ? await endBefore(line, work) : failed(line.error);
+    if (end === undefined) ready.push(line as PlannedLine);
+    else await record(line, end, work);
+  }
+  const allowed = settings.maxFailures === undefined ? Number.POSITIVE_INFINITY : settings.maxFailures - tally.failed;
+  if (allowed <= 0)
+    for (const line of ready.splice(0)) await record(line, { status: "skipped", reason: "not run" }, work);
+  if (ready.length === 0) return;
+  await withService(settings, terminal, async (service) => {
+    await runReady(ready, { ...work, allowed }, service);
+    await sheet?.write();
+  });
+}
+
+async function runReady(
+  ready: readonly PlannedLine[],
+  work: Work & { readonly allowed: number },
+  service: EditService,
+): Promise<void> {
+  const read = pictureMemory();
+  const byIndex = new Map(ready.map((line) => [line.index, line]));
+  const jobs: ObservedJob[] = [];
+  for (const line of ready) jobs.push(await jobOf(line, read, work));
+  const onEnd = ({ index, resolved }: ObservedJob["planned"], end: JobEnd) =>
+    record(byIndex.get(index)!, end, work, resolved.settings.seed);
+  await editMany(jobs, { total: work.total, maxFailures: work.allowed, onEnd }, service);
+}
+
+// What is known of a job without running it: done before, or its result cannot be written.
+async function endBefore(line: PlannedLine, { settings, terminal, journal }: Work): Promise<JobEnd | undefined> {
+  const known = journal && (settings.resume || settings.lastFailed) ? await before(line, journal) : "nothing";
+  if (known === "done") return { status: "skipped", reason: "done before" };
+  if (known === "changed") {
+    const text = `${line.path} was changed since it was made; remove it to have it made again`;
+    terminal.emit({ kind: "warning", text });
+    return { status: "skipped", reason: "done before, and changed since" };
+  }
+  try {
+    await checkOutput(line.path, { force: line.values.force || known === "ours" }, terminal);
+  } catch (error) {
+    const isThere = error instanceof QeditError && error.code === "QEDIT_E_EXISTS";
+    const hint = 'Leave out what is done with --resume, replace it with --force, or give another "output"';
+    return failed(isThere ? new QeditError(error.code, error.marked.message, { hint }) : error);
+  }
+  return undefined;
+}
+
+async function jobOf(line: PlannedLine, read: ReadPictures, work: Work): Promise<ObservedJob> {
+  const { terminal, journal, sheet, settings } = work;
+  const { index, name, images, path, content, resolved, values } = line;
+  const mayReplace = journal !== undefined && (settings.resume || settings.lastFailed);
+  const isOurs = mayReplace && (await before(line, journal)) === "ours";
+  const pictures = () => read(images);
+  const mask = async () => (values.mask === undefined ? undefined : (await read([values.mask]))[0]);
+  const result = { ...values, force: values.force || isOurs };
+  const note: Terminal["emit"] = (event) =>
+    terminal.emit(event.kind === "note" ? { ...event, text: `${name}: ${event.text}` } : event);
+  const entry = { output: resolve(path), line: line.line, content };
+  let hash: string | undefined;
+  return {
+    planned: { ...withSeed({ resolved, pictures, mask, path, result }, note), name, index },
+    observer: {
+      terminal,
+      async writing(made) {
+        hash = made;
+        await journal?.append({ ...entry, state: "writing", hash });
+      },
+      async written({ image }) {
+        await journal?.append({ ...entry, state: "done", hash: hash! });
+        await sheet?.add(index, [
+          [jobName(images[0]!), (await pictures())[0]!.image],
+          [name, image],
+        ]);
+      },
+    },
+  };
+}
+
+// Prints a job's result line, counts it, and writes a failure to the journal; that a file is in the way is no failure of the job itself.
+async function record(
+  line: Line,
+  end: JobEnd,
+  { terminal, journal, tally, total, codes }: Work,
+  seed?: bigint,
+): Promise<void> {
+  const { index, name, path } = line;
+  tally[end.status] += 1;
+  const error = end.error && failureInFlags(end.error);
+  const printed = {
+    ...{ job: index, line: line.line, ...end },
+    ...(error ? { error } : {}),
+    output: path ?? null,
+    ...(end.status === "done" ? { seed: String(seed) } : {}),
+  };
+  terminal.item(printed, JSON.stringify(printed));
+  // Those that the service ran it has emitted itself.
+  if (end.seconds === undefined)
+    terminal.emit({ kind: "job", state: end.status, job: name, index, total, ...(error ? { error } : {}) });
+  if (error !== undefined) codes.add(error.code);
+  if (error === undefined || error.code === "QEDIT_E_EXISTS") return;
+  const output = path === undefined ? undefined : resolve(path);
+  const content = isPlanned(line) ? line.content : undefined;
+  const { code, message } = error;
+  await journal?.append({ output, line: line.line, content, state: "failed", error: { code, message } });
+}
+
+async function openBatchJournal(
+  jobs: string,
+  { resume, lastFailed }: BatchSettings,
+  { emit }: Terminal,
+): Promise<Journal | undefined> {
+  try {
+    return await openJournal(journalPath(jobs));
+  } catch (error) {
+    if (resume || lastFailed || !(error instanceof QeditError)) throw error;
+    emit({ kind: "warning", text: `a stop cannot be resumed: ${error.message}` });
+    return undefined;
+  }
+}

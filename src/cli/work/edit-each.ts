@@ -1,0 +1,175 @@
+// What `qedit each` does: finds the pictures, leaves out results of earlier edits, and edits the others.
+import { stat } from "node:fs/promises";
+import { basename, extname, join, relative, resolve } from "node:path";
+import { modelLibrary } from "../../edit/resolve/model-library.js";
+import { type ResolvedEdit, resolveEdit } from "../../edit/resolve/resolve-edit.js";
+import { QeditError } from "../../std/errors.js";
+import type { EachSettings } from "../commands/each.js";
+import { checkInputs, inputText } from "../files/input.js";
+import { checkOutput, STREAM } from "../files/output.js";
+import { pictureMemory, type ReadPictures } from "../files/picture-memory.js";
+import { type FoundPicture, looksEdited, picturesOf } from "../files/pictures-by-pattern.js";
+import { openSheet, type Sheet } from "../files/sheet-output.js";
+import { withSeed } from "../jobs/edit-job.js";
+import { editMany, type JobEnd, type ObservedJob, refuseFailures, refuseSameOutput, type Tally } from "../jobs/many.js";
+import type { Terminal } from "../render/terminal.js";
+import { withService } from "../service.js";
+import type { GivenSetting } from "../settings/settings.js";
+
+/** A call of `each`. */
+interface EachCall {
+  readonly args: readonly string[];
+  readonly settings: EachSettings;
+  readonly given: ReadonlyMap<string, GivenSetting>;
+}
+
+interface Edit {
+  readonly index: number;
+  readonly input: string;
+  readonly path: string;
+}
+
+/** Edits every picture of a call. */
+export async function editEach({ args, settings, given }: EachCall, terminal: Terminal): Promise<void> {
+  checkInputs([settings.prompt], terminal.io);
+  const found = await withoutResults(await picturesOf(args), settings, terminal);
+  const edits = found.map(
+    (picture, index): Edit => ({ index: index + 1, input: picture.path, path: resultPath(picture, settings) }),
+  );
+  refuseSameOutput(
+    edits.map(({ path, input }) => ({ path, where: input })),
+    "Edit them in two calls, with another -o FOLDER or --format",
+  );
+  const sheet = await openSheet(settings.sheet, settings, terminal);
+  const tally: Tally = { done: 0, failed: 0, skipped: 0 };
+  const open = await withoutDone(edits, { settings, terminal, tally, total: edits.length });
+  if (open.length === 0) return;
+  const unresolved = { settings, given, force: settings.force, emit: terminal.emit };
+  const edit = await resolveEdit(unresolved, modelLibrary());
+  const prompt = await inputText(settings.prompt, terminal.io);
+  const resolved = { ...edit, settings: { ...edit.settings, prompt } };
+  const read = pictureMemory();
+  // A reference that cannot be read is one failure, not one for each picture.
+  await read(settings.with);
+  await withService(settings, terminal, async (service) => {
+    const jobs = open.map((each) => jobOf(each, { resolved, settings, read, terminal, sheet }));
+    const inputs = new Map(open.map(({ index, input }) => [index, input]));
+    const onEnd = async ({ index, path }: { index: number; path: string }, end: JobEnd) =>
+      record({ index, input: inputs.get(index)!, path }, end, { terminal, tally });
+    await editMany(jobs, { total: edits.length, maxFailures: settings.maxFailures, onEnd }, service);
+    await sheet?.write();
+  });
+  const { done, failed, skipped } = tally;
+  terminal.emit({ kind: "note", text: `${done} done, ${failed} failed, ${skipped} skipped` });
+  refuseFailures(tally, "Correct them, and run the same command with --resume");
+}
+
+interface Work {
+  readonly resolved: ResolvedEdit;
+  readonly settings: EachSettings;
+  readonly read: ReadPictures;
+  readonly terminal: Terminal;
+  readonly sheet: Sheet | undefined;
+}
+
+function jobOf({ index, input, path }: Edit, { resolved, settings, read, terminal, sheet }: Work): ObservedJob {
+  const keep = settings.keep === undefined ? undefined : join(settings.keep, basename(path, extname(path)));
+  const pictures = () => read([input, ...settings.with]);
+  const mask = async () => (settings.mask === undefined ? undefined : (await read([settings.mask]))[0]);
+  const note: Terminal["emit"] = (event) =>
+    terminal.emit(event.kind === "note" ? { ...event, text: `${input}: ${event.text}` } : event);
+  const edit = withSeed({ resolved, pictures, mask, path, result: { ...settings, keep } }, note);
+  return {
+    planned: { ...edit, name: input, index },
+    observer: {
+      terminal,
+      written: async ({ image }) =>
+        sheet?.add(index, [
+          [basename(input), (await pictures())[0]!.image],
+          [basename(path), image],
+        ]),
+    },
+  };
+}
+
+// Results of an earlier call are not edited again, unless they were named themselves.
+async function withoutResults(
+  found: readonly FoundPicture[],
+  { output }: EachSettings,
+  { emit }: Terminal,
+): Promise<FoundPicture[]> {
+  if (output === STREAM)
+    throw new QeditError("QEDIT_E_USAGE", "Cannot write several pictures to stdout", {
+      hint: "Name a folder: -o edits/",
+    });
+  if (output !== undefined && (await stat(output).catch(() => undefined))?.isFile()) {
+    throw new QeditError("QEDIT_E_USAGE", `Cannot write into ${output}: it is a file`, {
+      hint: "Name a folder: -o edits/",
+    });
+  }
+  const kept: FoundPicture[] = [];
+  for (const picture of found) {
+    const isInOutput = output !== undefined && isBelow(output, picture.path) && resolve(output) !== process.cwd();
+    if (picture.isNamed || !(isInOutput || (await looksEdited(picture.path)))) kept.push(picture);
+  }
+  const left = found.length - kept.length;
+  if (left > 0)
+    emit({
+      kind: "note",
+      text: `${left} of ${found.length} pictures left out: ${left === 1 ? "it is a result" : "they are results"} of earlier edits`,
+    });
+  if (kept.length === 0)
+    throw new QeditError("QEDIT_E_USAGE", "Nothing is left to edit: every picture is a result of an earlier edit", {
+      hint: "Name a file itself to edit it: qedit each photo-edit.png …",
+    });
+  return kept;
+}
+
+function isBelow(folder: string, path: string): boolean {
+  const way = relative(resolve(folder), resolve(path));
+  return way !== "" && !way.startsWith("..");
+}
+
+function resultPath({ path, below }: FoundPicture, { output, format }: EachSettings): string {
+  const name = `${basename(path, extname(path))}-edit.${format ?? "png"}`;
+  return output === undefined ? join(path, "..", name) : join(output, below, name);
+}
+
+interface Progress {
+  readonly settings: EachSettings;
+  readonly terminal: Terminal;
+  readonly tally: Tally;
+  readonly total: number;
+}
+
+// What is there already is left out when resuming, and otherwise refused before anything is computed.
+async function withoutDone(edits: readonly Edit[], { settings, terminal, tally, total }: Progress): Promise<Edit[]> {
+  const open: Edit[] = [];
+  for (const edit of edits) {
+    if (settings.resume && (await stat(edit.path).catch(() => undefined))?.isFile()) {
+      record(edit, { status: "skipped", reason: "done before" }, { terminal, tally });
+      terminal.emit({ kind: "job", state: "skipped", job: edit.input, index: edit.index, total });
+      continue;
+    }
+    try {
+      await checkOutput(edit.path, settings, terminal);
+    } catch (error) {
+      if (!(error instanceof QeditError && error.code === "QEDIT_E_EXISTS")) throw error;
+      throw new QeditError(error.code, error.message, {
+        hint: "Go on with the others by --resume, or replace it with --force",
+      });
+    }
+    open.push(edit);
+  }
+  if (tally.skipped > 0) terminal.emit({ kind: "note", text: `${tally.skipped} of ${edits.length} done before` });
+  return open;
+}
+
+function record(
+  { index, input, path }: Edit,
+  end: JobEnd,
+  { terminal, tally }: { terminal: Terminal; tally: Tally },
+): void {
+  tally[end.status] += 1;
+  if (end.status === "done" || terminal.settings.json) terminal.item({ job: index, input, ...end, output: path }, path);
+}

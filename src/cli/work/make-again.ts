@@ -1,0 +1,252 @@
+// What `qedit rerun` does: the settings of a recipe with some of them changed, its files found again, the edit made, and what differs.
+import { basename, dirname, extname, join } from "node:path";
+import { parseRecipe, type Recipe, recipeText } from "../../artifacts/recipe.js";
+import { findLora, findNamed } from "../../catalog/local/find.js";
+import { driftRecord } from "../../edit/finish/drift-text.js";
+import type { FinishedPicture } from "../../edit/finish/finish.js";
+import { readValue } from "../../edit/parameters/parameter.js";
+import { EDIT_PARAMETERS, type EditSettings } from "../../edit/parameters/table.js";
+import {
+  comparePixels,
+  comparisonText,
+  type RecipeDifference,
+  recipeDifferences,
+} from "../../edit/recipe/compare-recipes.js";
+import { pictureBytes, recipeIn } from "../../edit/recipe/recipe-of-file.js";
+import { inputRoles, readSettings, recipeSettings, type WrittenSettings } from "../../edit/recipe/recipe-settings.js";
+import { modelLibrary } from "../../edit/resolve/model-library.js";
+import { openModels, type ResolvedEdit, withNumbers } from "../../edit/resolve/resolve-edit.js";
+import { readImage } from "../../image/io/read.js";
+import { encodeDecoded } from "../../stages/decode.js";
+import { type NamedLora, parseLora } from "../../stages/networks/loras.js";
+import type { Picture } from "../../stages/pictures.js";
+import { closest } from "../../std/closest.js";
+import { QeditError } from "../../std/errors.js";
+import type { RerunSettings } from "../commands/rerun.js";
+import { checkInputs, inputPictures } from "../files/input.js";
+import { keepFilePaths } from "../files/known-files.js";
+import { checkOutput, STREAM, writeOutput } from "../files/output.js";
+import { pictureFormat } from "../files/picture-output.js";
+import {
+  type FileSearch,
+  findInputs,
+  findLoras,
+  findWeights,
+  WEIGHT_ROLES,
+  type WeightRole,
+} from "../files/recipe-files.js";
+import { shown } from "../render/shown.js";
+import type { Terminal } from "../render/terminal.js";
+import { withService } from "../service.js";
+import { computeOptions, flagsOf } from "../settings/options.js";
+import type { GivenSetting } from "../settings/settings.js";
+
+/** A call of `rerun`. */
+interface RerunCall {
+  readonly args: readonly string[];
+  readonly settings: RerunSettings;
+  readonly given: ReadonlyMap<string, GivenSetting>;
+}
+
+/** What --set may change: everything that decides a picture. */
+const CHANGEABLE = { ...EDIT_PARAMETERS, device: computeOptions.device };
+
+/** Characters of a changed value that are shown. */
+const MOST_SHOWN = 60;
+
+/** Makes a picture again, and reports what differs. */
+export async function makeAgain({ args, settings, given: origins }: RerunCall, terminal: Terminal): Promise<void> {
+  const { emit, io } = terminal;
+  const [file, ...given] = args as [string, ...string[]];
+  checkInputs(given, io);
+  const bytes = await pictureBytes(file);
+  const recipe = recipeIn(bytes, file);
+  const written = changed(recipeSettings(recipe, file), settings.set);
+  const path = settings.output ?? besides(file, settings.format);
+  const format = pictureFormat(path, settings.format);
+  await checkOutput(path, settings, terminal);
+  const { modelsDir: modelsDirs, force } = settings;
+  const search = { picture: file, modelsDirs, force, library: modelLibrary(), emit };
+  const insists = (setting: string) => origins.get(setting)?.layer === "flag";
+  const pictures = await inputPictures(given, io);
+  const device = settings.device ?? (written["device"] === undefined ? "auto" : String(written["device"]));
+  const edit = await withFiles(recipe, { written, given: pictures, settings, search, insists, device }, terminal);
+  let made: { readonly picture: FinishedPicture; readonly encoded: Uint8Array } | undefined;
+  const { device: used, seconds } = await withService({ ...settings, device }, terminal, async (service) => {
+    const job = service.submit({
+      resolved: edit.resolved,
+      pictures: async () => edit.pictures,
+      mask: async () => edit.mask,
+      async onPicture(picture) {
+        const encoded = await encodeDecoded(picture, format);
+        await writeOutput(path, encoded, { force, terminal });
+        await keepFilePaths(picture.info, { ...edit, files: edit.resolved.files });
+        made = { picture, encoded };
+      },
+    });
+    const outcome = await job.outcome;
+    if (outcome.state === "failed") throw outcome.error;
+  });
+  if (made === undefined) throw new Error("internal: an edit that is done gave no picture");
+  const { info, drift } = made.picture;
+  const pixels = comparePixels(await readImage(bytes, file), await readImage(made.encoded, path));
+  const differences = recipeDifferences(recipe, parseRecipe(recipeText(info))!);
+  for (const line of report(differences)) emit({ kind: "note", text: line });
+  emit({ kind: "note", text: `against ${file}: ${comparisonText(pixels)}` });
+  if (path === STREAM) return;
+  const record = { output: path, kind: "picture", original: file, pixels, differences, info };
+  terminal.result({ ...record, drift: driftRecord(drift), device: used, seconds }, [path]);
+}
+
+function besides(file: string, format: string | undefined): string {
+  const stem = basename(file, extname(file));
+  return join(dirname(file), `${stem}-rerun.${format ?? (extname(file).slice(1) || "png")}`);
+}
+
+// The recipe's settings with those of --set in their place, and without those that they make void.
+function changed(recipe: WrittenSettings, pairs: readonly string[]): WrittenSettings {
+  const changes: Record<string, string[]> = {};
+  for (const pair of pairs) {
+    const { setting, value } = changeOf(pair);
+    changes[setting] = [...(changes[setting] ?? []), value];
+  }
+  const result: Record<string, unknown> = { ...recipe };
+  const voids: Readonly<Record<string, readonly string[]>> = {
+    size: ["megapixels"],
+    megapixels: ["size"],
+    match: ["size"],
+    device: ["dtype"],
+  };
+  for (const [setting, values] of Object.entries(changes)) {
+    for (const other of voids[setting] ?? []) if (changes[other] === undefined) delete result[other];
+    const kept = values.filter((value) => value !== "");
+    const { isList, isSwitch, fromText } = CHANGEABLE[setting as keyof typeof CHANGEABLE].kind;
+    if (isList) result[setting] = kept;
+    else if (kept.length === 0) delete result[setting];
+    else result[setting] = isSwitch ? fromText!(kept.at(-1)!) : kept.at(-1);
+  }
+  // A mask or feather of the recipe says nothing once pasting is off, nor does a negative prompt without guidance.
+  if (changes["pasteBack"] && changes["feather"] === undefined) delete result["feather"];
+  if (Number(result["cfg"]) === 1 && changes["negativePrompt"] === undefined) delete result["negativePrompt"];
+  return result;
+}
+
+function changeOf(pair: string): { setting: string; value: string } {
+  const [, key, value] = /^(?:--)?([\w-]+)=([^]*)$/.exec(pair) ?? [];
+  if (key === undefined || value === undefined) {
+    throw new QeditError("QEDIT_E_USAGE", `Cannot use "${pair}" for --set: KEY=VALUE is wanted`, {
+      hint: "As in --set seed=7",
+    });
+  }
+  const names = new Map(
+    Object.entries(CHANGEABLE).flatMap(([setting, parameter]) =>
+      flagsOf(setting, parameter).longs.map((long) => [long.slice(2), setting] as const),
+    ),
+  );
+  const setting = names.get(key) ?? names.get(key.replaceAll("_", "-"));
+  if (setting !== undefined) return { setting, value };
+  const near = closest(key, [...names.keys()]);
+  throw new QeditError("QEDIT_E_USAGE", `Cannot set "${key}": there is no such option that decides a picture`, {
+    hint: near === undefined ? `It takes ${[...names.keys()].join(", ")}` : `Did you mean --set ${near}=${value}?`,
+  });
+}
+
+interface Rerun {
+  readonly written: WrittenSettings;
+  readonly given: readonly Picture[];
+  readonly settings: RerunSettings;
+  readonly search: FileSearch;
+  /** Whether a file was named for this call. One that stands in a settings file is only a place to look at. */
+  readonly insists: (setting: string) => boolean;
+  readonly device: string;
+}
+
+interface Found {
+  readonly resolved: ResolvedEdit;
+  readonly pictures: readonly Picture[];
+  readonly mask: Picture | undefined;
+}
+
+// The edit with the files that it needs. A file that --set names is a wish, and not checked against the recipe.
+async function withFiles(recipe: Recipe, rerun: Rerun, { emit, io }: Terminal): Promise<Found> {
+  const { written, given, search } = rerun;
+  const isPasted = readValue("pasteBack", EDIT_PARAMETERS.pasteBack, written["pasteBack"] ?? false);
+  const isWanted = (role: string) => role !== "mask" || (written["mask"] === undefined && isPasted);
+  const roles = inputRoles(recipe).filter(isWanted);
+  const files = await modelFiles(recipe, rerun);
+  const found = await findInputs(recipe, roles, { ...search, given });
+  const inputs = new Map<string, Picture>();
+  for (const [index, role] of roles.entries()) {
+    const input = found[index]!;
+    inputs.set(role, typeof input === "string" ? (await inputPictures([input], io))[0]! : input);
+  }
+  const { mask: named, ...rest } = readSettings(EDIT_PARAMETERS, { ...written, lora: undefined });
+  const settings: EditSettings = { ...rest, ...dtypeFor(recipe, rerun), mask: undefined, lora: loraTexts(files.loras) };
+  const models = await openModels(files, settings, { library: search.library, emit });
+  const mask = named === undefined ? inputs.get("mask") : (await inputPictures([named], io))[0];
+  const pictures = roles.flatMap((role) => (role === "mask" ? [] : [inputs.get(role)!]));
+  return { resolved: { settings: withNumbers(settings), models, files }, pictures, mask };
+}
+
+async function modelFiles(
+  recipe: Recipe,
+  { written, settings, search, insists }: Rerun,
+): Promise<ResolvedEdit["files"]> {
+  const options = { modelsDirs: search.modelsDirs };
+  const paths = { vae: "", textEncoder: "", transformer: "" };
+  for (const [role, setting] of Object.entries(WEIGHT_ROLES)) {
+    const own = written[setting];
+    const usual = settings[setting];
+    const named = usual !== undefined && insists(setting) ? await findNamed(usual, options) : undefined;
+    paths[setting] =
+      own === undefined
+        ? await findWeights(recipe, role as WeightRole, { ...search, named, usual })
+        : await findNamed(String(own), options);
+  }
+  const lora = written["lora"] as readonly string[] | undefined;
+  const loras =
+    lora === undefined
+      ? await recipeLoras(recipe, { settings, search, insists })
+      : await Promise.all(lora.map((each) => namedLora(each, options)));
+  return { ...paths, loras };
+}
+
+async function recipeLoras(
+  recipe: Recipe,
+  { settings, search, insists }: Pick<Rerun, "settings" | "search" | "insists">,
+): Promise<NamedLora[]> {
+  const options = { modelsDirs: search.modelsDirs };
+  const wanted = insists("lora") ? settings.lora : [];
+  const named = await Promise.all(wanted.map((each) => namedLora(each, options)));
+  const { lora_strengths: strengths = [] } = (recipe.settings["sample"] ?? {}) as {
+    lora_strengths?: readonly number[];
+  };
+  const found = await findLoras(recipe, { ...search, named: named.map(({ path }) => path) });
+  return found.map((path, index) => ({ path, strength: strengths[index] ?? 1 }));
+}
+
+async function namedLora(written: string, { modelsDirs }: { modelsDirs: readonly string[] }): Promise<NamedLora> {
+  const { path, strength } = parseLora(written);
+  return { path: await findLora(path, { model: undefined, modelsDirs }), strength };
+}
+
+function loraTexts(loras: readonly NamedLora[]): string[] {
+  return loras.map(({ path, strength }) => `${path}:${strength}`);
+}
+
+// Another kind of device may not have the recipe's compute type; its own is meant then.
+function dtypeFor(recipe: Recipe, { written, device }: Pick<Rerun, "written" | "device">): { dtype?: string } {
+  const { device: made } = (recipe.settings["sample"] ?? {}) as { device?: string };
+  const isSame = made !== undefined && device.startsWith(made);
+  return isSame || written["dtype"] === undefined ? {} : { dtype: "auto" };
+}
+
+// Names of files change nothing, and one other size changes dozens of numbers.
+function report(differences: readonly RecipeDifference[]): string[] {
+  const sizes = differences.filter(({ group }) => group === "sizes").length;
+  const others = differences.filter(({ group }) => group !== "names" && group !== "sizes");
+  const lines = others.map(
+    ({ group, what, a, b }) => `differs: ${group} ${what}: ${shown(a, MOST_SHOWN)} → ${shown(b, MOST_SHOWN)}`,
+  );
+  return sizes === 0 ? lines : [...lines, `differs: ${sizes} numbers about sizes (\`qedit diff\` lists them)`];
+}

@@ -1,0 +1,191 @@
+// What `qedit run` does: one picture, several from several seeds, or the plan of them.
+import { driftRecord } from "../../edit/finish/drift-text.js";
+import type { FinishedPicture } from "../../edit/finish/finish.js";
+import { RANDOM_SEED } from "../../edit/parameters/kinds.js";
+import { modelLibrary } from "../../edit/resolve/model-library.js";
+import { type ResolvedEdit, resolveEdit } from "../../edit/resolve/resolve-edit.js";
+import { resolveSettings } from "../../edit/resolve/resolve-settings.js";
+import type { Picture } from "../../stages/pictures.js";
+import { QeditError } from "../../std/errors.js";
+import type { MakingSettings } from "../commands/run.js";
+import { checkInputs, inputPictures, inputText } from "../files/input.js";
+import { checkOutput, STREAM } from "../files/output.js";
+import { numberedPath, picturePath } from "../files/picture-output.js";
+import { openSheet, type Sheet } from "../files/sheet-output.js";
+import { submitted, withSeed } from "../jobs/edit-job.js";
+import { editMany, type JobEnd, type PlannedJob, refuseFailures, type Tally } from "../jobs/many.js";
+import type { Terminal } from "../render/terminal.js";
+import { withService } from "../service.js";
+import { seedsOf } from "../settings/seeds.js";
+import type { GivenSetting } from "../settings/settings.js";
+
+/** A call of `run`. */
+interface RunCall {
+  readonly args: readonly string[];
+  readonly settings: MakingSettings & { readonly dryRun: boolean };
+  readonly given: ReadonlyMap<string, GivenSetting>;
+}
+
+/** Makes the pictures of a call. Everything that can be refused is refused before anything is computed. */
+export async function makePictures(call: RunCall, terminal: Terminal): Promise<number | undefined> {
+  const { args, settings, given } = call;
+  refuseContradictions(call);
+  const seeds = seedsOf(settings);
+  checkInputs([...args, settings.prompt], terminal.io);
+  const path = picturePath(settings, args[0]!, "-edit");
+  const paths = seeds.length === 1 ? [path] : seeds.map((_, index) => numberedPath(path, index + 1));
+  for (const each of paths) await checkOutput(each, settings, terminal);
+  const sheet = await openSheet(settings.sheet, settings, terminal);
+  const unresolved = { settings, given, force: settings.force, emit: terminal.emit };
+  if (settings.dryRun) {
+    const { showPlan } = await import("./show-plan.js");
+    const planned = { args, settings: await resolveSettings(unresolved), results: seeds.length };
+    return showPlan({ ...planned, isForCard: false, isDryRun: true }, terminal);
+  }
+  const edit = await resolveEdit(unresolved, modelLibrary());
+  const prompt = await inputText(settings.prompt, terminal.io);
+  const work = { args, settings, terminal, sheet, edit: withSettings(edit, { prompt }) };
+  if (seeds.length === 1) await makeOne(path, { ...work, edit: withSettings(work.edit, { seed: seeds[0]! }) });
+  else
+    await makeMany(
+      seeds.map((seed, index) => ({ seed, path: paths[index]! })),
+      work,
+    );
+  return undefined;
+}
+
+interface Work {
+  readonly args: readonly string[];
+  readonly settings: MakingSettings;
+  readonly terminal: Terminal;
+  readonly sheet: Sheet | undefined;
+  readonly edit: ResolvedEdit;
+}
+
+async function makeOne(path: string, { args, settings, terminal, sheet, edit }: Work): Promise<void> {
+  // Pictures are decoded while the device starts, which takes a GPU's driver a second.
+  const reading = inputsOf(args, settings, terminal);
+  let made: FinishedPicture | undefined;
+  const { device, seconds } = await withService(settings, terminal, async (service) => {
+    const { pictures } = await reading;
+    const planned = withSeed({ resolved: edit, ...lazy(reading), path, result: settings }, terminal.emit);
+    const { seed } = planned.resolved.settings;
+    const job = service.submit(
+      submitted(planned, {
+        terminal,
+        async written(picture) {
+          made = picture;
+          await sheet?.add(0, [
+            ["original", pictures[0]!.image],
+            [`seed ${seed}`, picture.image],
+          ]);
+          await sheet?.write();
+        },
+      }),
+    );
+    const outcome = await job.outcome;
+    if (outcome.state === "failed") throw outcome.error;
+  });
+  if (path === STREAM || made === undefined) return;
+  const { info, drift } = made;
+  terminal.result({ output: path, kind: "picture", info, drift: driftRecord(drift), device, seconds }, [path]);
+}
+
+type Made = JobEnd & { readonly output: string; readonly seed: bigint; readonly info?: object };
+
+async function makeMany(wanted: readonly { seed: bigint; path: string }[], work: Work): Promise<void> {
+  const { args, settings, terminal, sheet, edit } = work;
+  const outputs = new Map<number, Made>();
+  const infos = new Map<number, Pick<Made, "info">>();
+  const tally: Tally = { done: 0, failed: 0, skipped: 0 };
+  const onEnd = async ({ index, path, resolved }: PlannedJob, end: JobEnd) => {
+    tally[end.status] += 1;
+    outputs.set(index, { output: path, seed: resolved.settings.seed, ...end, ...infos.get(index) });
+    if (end.status === "done" && !terminal.settings.json) terminal.item({}, path);
+  };
+  const {
+    value: sheetPath,
+    device,
+    seconds,
+  } = await withService(settings, terminal, async (service) => {
+    const reading = inputsOf(args, settings, terminal);
+    const { pictures } = await reading;
+    const jobs = wanted.map(({ seed, path }, index) => {
+      const planned = plannedJob({ resolved: withSettings(edit, { seed }), ...lazy(reading), path }, index + 1, work);
+      const written = async ({ image, info }: FinishedPicture) => {
+        infos.set(planned.index, { info });
+        await sheet?.add(planned.index, [[planned.name, image]]);
+      };
+      return { planned, observer: { terminal, written } };
+    });
+    // What is wrong with all of them is one failure, reported before anything is computed.
+    await service.check(jobs[0]!.planned);
+    await sheet?.add(0, [["original", pictures[0]!.image]]);
+    await editMany(jobs, { total: jobs.length, maxFailures: undefined, onEnd }, service);
+    return tally.done === 0 ? undefined : sheet?.write();
+  });
+  const ordered = [...outputs].sort(([a], [b]) => a - b).map(([, output]) => output);
+  if (terminal.settings.json)
+    terminal.result({ outputs: ordered, kind: "pictures", sheet: sheetPath, device, seconds }, []);
+  const missing = ordered.filter(({ status }) => status !== "done").map(({ seed }) => seed);
+  refuseFailures(tally, `Make those again under another name: --seeds ${missing.join(",")} -o FILE`);
+}
+
+function plannedJob(
+  edit: Pick<PlannedJob, "resolved" | "pictures" | "mask" | "path">,
+  index: number,
+  { settings, terminal }: Work,
+): PlannedJob {
+  const keep = settings.keep === undefined ? undefined : `${settings.keep}/${String(index).padStart(4, "0")}`;
+  const planned = withSeed({ ...edit, result: { ...settings, keep } }, terminal.emit);
+  return { ...planned, index, name: `seed ${planned.resolved.settings.seed}` };
+}
+
+/** The pictures of a call, and the mask. */
+interface Inputs {
+  readonly pictures: readonly Picture[];
+  readonly mask: Picture | undefined;
+}
+
+async function readInputs(args: readonly string[], { mask }: MakingSettings, { io }: Terminal): Promise<Inputs> {
+  const pictures = await inputPictures(args, io);
+  return { pictures, mask: mask === undefined ? undefined : (await inputPictures([mask], io))[0] };
+}
+
+function inputsOf(args: readonly string[], settings: MakingSettings, terminal: Terminal): Promise<Inputs> {
+  const reading = readInputs(args, settings, terminal);
+  reading.catch(() => {
+    // Thrown where it is awaited.
+  });
+  return reading;
+}
+
+function lazy(reading: Promise<Inputs>): Pick<PlannedJob, "pictures" | "mask"> {
+  return {
+    pictures: async () => (await reading).pictures,
+    mask: async () => (await reading).mask,
+  };
+}
+
+function withSettings(edit: ResolvedEdit, changed: Partial<ResolvedEdit["settings"]>): ResolvedEdit {
+  return { ...edit, settings: { ...edit.settings, ...changed } };
+}
+
+/** Throws QEDIT_E_USAGE for options about several pictures that say different things. */
+export function refuseContradictions({ settings, given }: Pick<RunCall, "given"> & { settings: MakingSettings }): void {
+  const { seeds: list, count, output, seed } = settings;
+  if (list !== undefined && count !== undefined)
+    throw contradiction("--seeds and --count", "each says how many pictures to make");
+  if (list !== undefined && given.get("seed")?.layer === "flag") {
+    const hint = seed === RANDOM_SEED ? "Use --seed random --count 4" : undefined;
+    throw contradiction("--seeds and --seed", "the list names the seeds", hint);
+  }
+  if (output === STREAM && seedsOf(settings).length > 1) {
+    const hint = "Name a file: -o out.png gives out-0001.png and so on";
+    throw contradiction("-o - and several seeds", "stdout takes one picture", hint);
+  }
+}
+
+function contradiction(what: string, why: string, hint = "Leave one of them out"): QeditError {
+  return new QeditError("QEDIT_E_USAGE", `Cannot use ${what} at once: ${why}`, { hint });
+}

@@ -1,0 +1,119 @@
+// Makes a plan from settings as they were resolved, and prints it: what `plan` and `run --dry-run` have in common.
+import { inspectMachine } from "../../catalog/runtime/machine.js";
+import { EXIT } from "../../edit/error-table.js";
+import type { PlanRequest } from "../../edit/plan/edit-plan.js";
+import { planEdit } from "../../edit/plan/plan-edit.js";
+import { readTimings } from "../../edit/plan/timings.js";
+import type { UnresolvedSettings } from "../../edit/resolve/resolve-edit.js";
+import { resolveSettings } from "../../edit/resolve/resolve-settings.js";
+import { findGpus } from "../../engine/cuda/gpus.js";
+import { inspectCuda } from "../../engine/cuda/inspect-cuda.js";
+import { type Device, parseDevice } from "../../engine/providers.js";
+import { readSize } from "../../image/io/read.js";
+import type { Source } from "../../image/resize/size-plan.js";
+import { loadTokenizer } from "../../text/tokenizer.js";
+import type { MakingSettings } from "../commands/run.js";
+import { checkInputs, inputPictures, inputSources, inputText } from "../files/input.js";
+import { picturePath } from "../files/picture-output.js";
+import { planLines } from "../render/plan-lines.js";
+import type { Terminal } from "../render/terminal.js";
+import type { ComputeSettings } from "../service.js";
+import { seedsOf } from "../settings/seeds.js";
+import type { GivenSetting } from "../settings/settings.js";
+import { refuseContradictions } from "./make-pictures.js";
+
+/** What to plan. */
+export interface PlanCall {
+  readonly args: readonly string[];
+  readonly settings: UnresolvedSettings & ComputeSettings;
+  /** How many pictures are made of these. */
+  readonly results: number;
+  /** Whether --vram stands for a card, which need not be in this machine. */
+  readonly isForCard: boolean;
+  /** Whether `run` was called: then a missing file is a failure. */
+  readonly isDryRun: boolean;
+}
+
+/** A call of `plan`. */
+interface PlanCommand {
+  readonly args: readonly string[];
+  readonly settings: MakingSettings;
+  readonly given: ReadonlyMap<string, GivenSetting>;
+}
+
+/** Does what `qedit plan` asks for. Throws what `run` would. */
+export async function planPictures(call: PlanCommand, terminal: Terminal): Promise<number> {
+  const { args, settings, given } = call;
+  refuseContradictions(call);
+  checkInputs([...args, settings.prompt], terminal.io);
+  picturePath(settings, args[0]!, "-edit");
+  const resolved = await resolveSettings({ settings, given, force: settings.force, emit: terminal.emit });
+  const isForCard = given.get("vram")?.layer === "flag";
+  return showPlan(
+    { args, settings: resolved, results: seedsOf(settings).length, isForCard, isDryRun: false },
+    terminal,
+  );
+}
+
+/** Prints the plan of an edit; gives EXIT.model for a dry run that would find a file missing. Throws what `run` would. */
+export async function showPlan(
+  { args, settings, results, isForCard, isDryRun }: PlanCall,
+  terminal: Terminal,
+): Promise<number> {
+  const { device, reason } = await chosenDevice(settings, isForCard);
+  const sources = await Promise.all((await inputSources(args, terminal.io)).map(sourceOf));
+  const complete = { ...settings, prompt: await inputText(settings.prompt, terminal.io) };
+  const memory = await memoryFor(device, settings.vram);
+  const mask = settings.mask === undefined ? undefined : (await inputPictures([settings.mask], terminal.io))[0];
+  const plan = await planEdit(complete, {
+    sources,
+    mask,
+    timings: await readTimings(),
+    device,
+    deviceReason: reason,
+    tokenizer: await loadTokenizer(),
+    results,
+    ...memory,
+  });
+  terminal.result(plan, planLines(plan, terminal.style));
+  return isDryRun && plan.totals.missingFiles > 0 ? EXIT.model : EXIT.ok;
+}
+
+async function sourceOf(source: string | { readonly name: string; readonly bytes: Uint8Array }): Promise<Source> {
+  const name = typeof source === "string" ? source : source.name;
+  return { name, ...(await readSize(typeof source === "string" ? source : source.bytes, name)) };
+}
+
+// As `run` would choose, but without opening a session.
+async function chosenDevice(
+  { device: wanted = "auto", threads = 0 }: ComputeSettings,
+  isForCard: boolean,
+): Promise<{ device: Device; reason: string | undefined }> {
+  if (wanted !== "auto") return { device: parseDevice(wanted, threads), reason: undefined };
+  if (isForCard) return { device: parseDevice("cuda", threads), reason: "--vram says so" };
+  const [problem] = (await inspectCuda()).problems;
+  return problem === undefined
+    ? { device: parseDevice("cuda", threads), reason: "a GPU is there" }
+    : { device: parseDevice("cpu", threads), reason: problem.text };
+}
+
+/** What opening CUDA takes of a card, which has happened when `run` asks what is free: a usual value, not measured here. */
+const CUDA_CONTEXT_BYTES = 0.6e9;
+
+// What is said, or what `run` would find free.
+async function memoryFor(
+  { provider, index }: Device,
+  said: number | undefined,
+): Promise<Pick<PlanRequest, "machine" | "vram" | "isVramSaid">> {
+  const { memory: ram } = await inspectMachine();
+  const isVramSaid = said !== undefined;
+  if (provider === "cpu") return { machine: { ram, gpu: undefined }, vram: said, isVramSaid };
+  if (isVramSaid) return { machine: { ram, gpu: { total: said, available: said } }, vram: said, isVramSaid };
+  const { memory: total, freeMemory } = (await findGpus()).gpus.find((gpu) => gpu.index === index) ?? {};
+  const vram = freeMemory === undefined ? undefined : Math.max(freeMemory - CUDA_CONTEXT_BYTES, 0);
+  return {
+    machine: { ram, gpu: total === undefined ? undefined : { total, available: vram ?? total } },
+    vram,
+    isVramSaid,
+  };
+}

@@ -1,0 +1,153 @@
+// The kinds of values that parameters have. Each is a schema that JSON goes through as it is, and what turns the text of a flag, a variable or
+// a recipe into such a value.
+import * as v from "valibot";
+
+/** A kind of value: T is what the schema gives. */
+export interface Kind<T> {
+  /** Checks a value of JSON, and turns it into T. */
+  readonly schema: v.GenericSchema<unknown, T>;
+  /** What goes through the schema for a text; the text itself where it is left out. */
+  readonly fromText?: (text: string) => unknown;
+  /** For messages: `a whole number from 1 to 10000`. */
+  readonly wanted: string;
+  /** The words that are allowed, where it is one of a few. */
+  readonly choices?: readonly string[];
+  /** Whether the value is a list, to which every occurrence of a flag adds. */
+  readonly isList?: boolean;
+  /** Whether the value is a switch, whose flag takes no text. */
+  readonly isSwitch?: boolean;
+}
+
+// Schemas know the type of their input; what arrives here may be anything.
+function kind<T>(
+  schema: v.GenericSchema<never, T> | v.GenericSchema<unknown, T>,
+  rest: Omit<Kind<T>, "schema">,
+): Kind<T> {
+  return { schema: schema as v.GenericSchema<unknown, T>, ...rest };
+}
+
+/** Any text. */
+export const text: Kind<string> = kind(v.string(), { wanted: "a text" });
+
+/** A switch: true or false; as text also 1 and 0, yes and no, on and off. */
+export const toggle: Kind<boolean> = kind(v.boolean(), {
+  fromText: (written) =>
+    /^(1|true|yes|on)$/i.test(written) ? true : /^(0|false|no|off)$/i.test(written) ? false : written,
+  wanted: "true or false",
+  isSwitch: true,
+});
+
+/** Any number of texts, in order; one alone is a list of it. */
+export const texts: Kind<readonly string[]> = kind(
+  v.pipe(
+    v.union([v.string(), v.array(v.string())]),
+    v.transform((given): readonly string[] => (typeof given === "string" ? [given] : given)),
+  ),
+  { wanted: "a list of texts", isList: true },
+);
+
+/** Bounds of a number. */
+interface NumberBounds {
+  readonly minimum: number;
+  readonly maximum?: number;
+  /** Whether fractions are refused. */
+  readonly whole?: boolean;
+}
+
+/** A number within bounds. */
+export function number({ minimum, maximum, whole = false }: NumberBounds): Kind<number> {
+  const range = maximum === undefined ? `of at least ${minimum}` : `from ${minimum} to ${maximum}`;
+  const bounded = v.pipe(v.number(), v.finite(), v.minValue(minimum), v.maxValue(maximum ?? Number.MAX_VALUE));
+  return kind<number>(whole ? v.pipe(bounded, v.safeInteger()) : bounded, {
+    fromText: (written) => (written.trim() === "" ? Number.NaN : Number(written)),
+    wanted: `a ${whole ? "whole number" : "number"} ${range}`,
+  });
+}
+
+/** One word of a list. A number stands for the word that it is written as. */
+export function choice(choices: readonly string[]): Kind<string> {
+  const words = v.pipe(v.union([v.string(), v.pipe(v.number(), v.transform(String))]), v.picklist(choices));
+  return kind(words, { wanted: `one of ${choices.join(", ")}`, choices });
+}
+
+const BYTE_UNITS: Readonly<Record<string, number>> = { "": 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3, t: 1024 ** 4 };
+const SIZE_OF_BYTES = /^\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*$/i;
+
+/** A number of bytes: 2G, 500M, 1.5GiB, or a number alone, in units of `unit`. */
+export function bytes({ unit = 1 }: { readonly unit?: number } = {}): Kind<number> {
+  const written = v.pipe(
+    v.string(),
+    v.regex(SIZE_OF_BYTES),
+    v.transform((size) => {
+      const [, digits, letter = ""] = SIZE_OF_BYTES.exec(size)!;
+      const factor = /^[\d.]+$/.test(size.trim()) ? unit : BYTE_UNITS[letter.toLowerCase()]!;
+      return Math.floor(Number(digits) * factor);
+    }),
+  );
+  const counted = v.pipe(
+    v.number(),
+    v.finite(),
+    v.minValue(0),
+    v.transform((count) => Math.floor(count * unit)),
+  );
+  return kind(v.union([written, counted]), { wanted: "a size such as 500M or 2G" });
+}
+
+/** Width and height in pixels. */
+export interface Pixels {
+  readonly width: number;
+  readonly height: number;
+}
+
+const WIDTH_BY_HEIGHT = /^(\d{1,9})x(\d{1,9})$/;
+const side = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+
+/** Width and height in pixels, written WxH or as an object. */
+export const size: Kind<Pixels> = kind(
+  v.union([
+    v.pipe(
+      v.string(),
+      v.regex(WIDTH_BY_HEIGHT),
+      v.transform((written): Pixels => {
+        const [, width, height] = WIDTH_BY_HEIGHT.exec(written)!;
+        return { width: Number(width), height: Number(height) };
+      }),
+    ),
+    v.strictObject({ width: side, height: side }),
+  ]),
+  { wanted: "WIDTHxHEIGHT, such as 1184x880" },
+);
+
+/** Where to compute: `auto`, `cpu`, `cuda`, `cuda:N`, or several of these but auto, separated by commas. */
+export const deviceName: Kind<string> = kind(
+  v.pipe(v.string(), v.regex(/^(?:auto|(?:cpu|cuda(?::\d{1,4})?)(?:,(?:cpu|cuda(?::\d{1,4})?))*)$/)),
+  { wanted: "auto, cpu, cuda or cuda:N" },
+);
+
+/** Stands for a seed that is still to be drawn. */
+export const RANDOM_SEED = -1n;
+
+const LARGEST_SEED = 2n ** 64n;
+
+/** A seed: a whole number of up to 64 bits, of which torch's CPU generator takes the low 32; `random` gives RANDOM_SEED. */
+export const seed: Kind<bigint> = kind(
+  v.union([
+    v.pipe(
+      v.number(),
+      v.safeInteger(),
+      v.minValue(0),
+      v.transform((digits): bigint => BigInt(digits)),
+    ),
+    v.pipe(
+      v.literal("random"),
+      v.transform(() => RANDOM_SEED),
+    ),
+    v.pipe(
+      v.string(),
+      v.regex(/^\d{1,20}$/),
+      v.transform((digits): bigint => BigInt(digits)),
+      v.check((value) => value < LARGEST_SEED),
+    ),
+  ]),
+  { wanted: "a whole number from 0 to 2^64 - 1" },
+);

@@ -1,0 +1,62 @@
+// Recipes as files carry them: a picture's in its texts, an artifact's in its record.
+import { open } from "node:fs/promises";
+import { parseRecipe, type Recipe, toRecipe } from "../../artifacts/recipe.js";
+import { type PictureText, pictureTexts } from "../../image/io/description.js";
+import { QeditError } from "../../std/errors.js";
+import { ioFailure } from "../../std/files.js";
+
+/** Pictures of more bytes are not read whole. */
+const LARGEST_PICTURE = 1024 ** 3;
+
+/** The recipe among the texts of a picture; undefined when there is none. */
+export function recipeAmong(texts: readonly PictureText[]): Recipe | undefined {
+  for (const { text } of texts) {
+    const recipe = text.trimStart().startsWith("{") ? parseRecipe(text) : undefined;
+    if (recipe !== undefined) return recipe;
+  }
+  return undefined;
+}
+
+/** The recipe that a picture's bytes carry. Throws QEDIT_E_IMAGE when they carry none. */
+export function recipeIn(bytes: Uint8Array, name: string): Recipe {
+  const recipe = recipeAmong(pictureTexts(bytes));
+  if (recipe !== undefined) return recipe;
+  throw new QeditError(
+    "QEDIT_E_IMAGE",
+    `Cannot find a recipe in ${name}: it was not made by qedit, or lost its metadata on the way`,
+    { hint: `\`qedit inspect ${name}\` shows what the file carries` },
+  );
+}
+
+/** The recipe of an artifact from the metadata of its file; undefined when it is of another tool. */
+export function artifactRecipe(metadata: Readonly<Record<string, string>>): Recipe | undefined {
+  try {
+    return toRecipe(JSON.parse(metadata["qedit"] ?? "null"));
+  } catch {
+    return undefined;
+  }
+}
+
+/** The bytes of a picture file. Throws QEDIT_E_IMAGE when there is no such file or it is larger than any picture. */
+export async function pictureBytes(path: string): Promise<Buffer> {
+  try {
+    const handle = await open(path);
+    try {
+      if ((await handle.stat()).size <= LARGEST_PICTURE) return await handle.readFile();
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") {
+      throw new QeditError("QEDIT_E_IMAGE", `Cannot read ${path}: there is no such file`, {
+        hint: "Check the path",
+        cause: error,
+      });
+    }
+    throw ioFailure("read", path, error);
+  }
+  throw new QeditError(
+    "QEDIT_E_IMAGE",
+    `Cannot read ${path} as a picture: it is larger than ${LARGEST_PICTURE / 1024 ** 3} GB`,
+  );
+}

@@ -1,0 +1,81 @@
+// From a recipe back to the settings of an edit. Values pass through the parameters that they once came from, so a recipe can ask for nothing
+// that a user could not.
+import type { Recipe } from "../../artifacts/recipe.js";
+import { QeditError } from "../../std/errors.js";
+import { type ParameterTable, readValue, type SettingsOf } from "../parameters/parameter.js";
+
+/** Values as a recipe or a user writes them, by the name of the setting; one that is left out stands for the default. */
+export type WrittenSettings = Readonly<Record<string, unknown>>;
+
+type Values = Readonly<Record<string, unknown>>;
+
+/** Compute types as recipes and as the parameter `dtype` name them. */
+const DTYPES: Readonly<Record<string, string>> = { f32: "float32", bf16: "bfloat16" };
+
+/** The settings of `run` that a recipe stands for, without files. Throws QEDIT_E_IMAGE when it is not of a whole edit. */
+export function recipeSettings(recipe: Recipe, name: string): WrittenSettings {
+  const {
+    encode_image: image,
+    encode_prompt: prompt,
+    sample,
+    decode,
+    paste_back: paste = {},
+  } = recipe.settings as Readonly<Record<string, Values | undefined>>;
+  const fault =
+    !image || !prompt || !sample || !decode
+      ? "it was made from tensor files of another tool, which say nothing of the stages before"
+      : stageFault(recipe, { image, prompt, decode });
+  if (fault !== undefined) {
+    throw new QeditError("QEDIT_E_IMAGE", `Cannot make ${name} again in one go: ${fault}`, {
+      hint: `\`qedit inspect ${name}\` shows what each stage was given: run them one by one`,
+    });
+  }
+  const { sampler, scheduler, steps, denoise, shift, cfg, cfgNorm, seed, device, compute_type: type } = sample!;
+  const values: Values = {
+    match: image!["match"],
+    megapixels: image!["megapixels"],
+    size: image!["size"],
+    prompt: prompt!["prompt"],
+    negativePrompt: prompt!["negative_prompt"],
+    ...{ sampler, scheduler, steps, denoise, shift, cfg, cfgNorm, seed, device },
+    dtype: DTYPES[String(type)],
+    keepSize: decode!["keep_size"],
+    pasteBack: paste["version"] !== undefined,
+    feather: paste["feather"],
+  };
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined && value !== null));
+}
+
+/** Values of a table's parameters from what was written, by the parameters' own rules; defaults for the rest. Throws QEDIT_E_USAGE. */
+export function readSettings<Table extends ParameterTable>(table: Table, written: WrittenSettings): SettingsOf<Table> {
+  const values = Object.entries(table).map(([key, parameter]) => {
+    const value = written[key];
+    return [key, value === undefined ? parameter.initial : readValue(key, parameter, value)];
+  });
+  return Object.fromEntries(values) as SettingsOf<Table>;
+}
+
+/** Roles of the inputs of a recipe in order: `image.1`, `image.2`, …, `mask`. */
+export function inputRoles({ inputs }: Recipe): string[] {
+  const number = (role: string) => (role === "mask" ? Infinity : Number(role.slice("image.".length)));
+  return Object.keys(inputs).sort((a, b) => number(a) - number(b));
+}
+
+// An edit by single stages may have had what one by `run` cannot have.
+function stageFault(
+  { inputs, weights, sizes }: Recipe,
+  { image, prompt, decode }: Readonly<Record<"image" | "prompt" | "decode", Values>>,
+): string | undefined {
+  const roles = Object.keys(inputs);
+  if (roles.some((role) => role.startsWith("prompt.")))
+    return "its prompt was encoded with other pictures than its latents";
+  if (weights["vae.encoder"] !== undefined)
+    return "it was decoded by another VAE than the one that encoded its pictures";
+  const images = roles.filter((role) => role.startsWith("image.")).length;
+  const seen = (sizes["vision_grids"] as readonly unknown[] | undefined)?.length;
+  const encoded = (sizes["images"] as readonly unknown[] | undefined)?.length;
+  if (images === 0 || seen !== images || encoded !== images)
+    return `its prompt saw ${seen ?? 0} pictures, its latents hold ${encoded ?? 0}`;
+  const matches = new Set([image, prompt, decode].map((stage) => stage["match"] ?? null));
+  return matches.size > 1 ? "its stages had different values of `match`" : undefined;
+}

@@ -1,0 +1,86 @@
+// The model files that this process has open: each header is read once, for any number of edits, until the file changes.
+import { stat } from "node:fs/promises";
+import { refuseUnmatched } from "../../checkpoint/lora/lora.js";
+import {
+  type ActiveLora,
+  activeLora,
+  type MatchedLora,
+  type NamedLora,
+  openMatchedLora,
+} from "../../stages/networks/loras.js";
+import { type ModelHandle, type ModelRole, openModel } from "../../stages/networks/model-handle.js";
+import type { Emit } from "../../std/events.js";
+
+/** Opens model files, and gives those that are open already. */
+export interface ModelLibrary {
+  /** Throws as openModel. */
+  readonly model: (path: string, role: ModelRole, emit: Emit) => Promise<ModelHandle>;
+  /** LoRAs matched to a transformer, in order. Throws QEDIT_E_LORA; when strict, for any key that fits nothing. */
+  readonly loras: (named: readonly NamedLora[], matching: Matching) => Promise<readonly ActiveLora[]>;
+}
+
+interface Matching {
+  readonly transformer: ModelHandle;
+  readonly isStrict: boolean;
+  readonly emit: Emit;
+}
+
+/** A library without any file in it. */
+export function modelLibrary(): ModelLibrary {
+  const models = openFiles<ModelHandle>(({ checkpoint }) => filesOf(checkpoint.tensors));
+  const loras = openFiles<MatchedLora>(({ match }) =>
+    filesOf(new Map([...match.matched].map(([key, { up }]) => [key, up]))),
+  );
+  return {
+    model: (path, role, emit) => models(`${role} ${path}`, path, () => openModel(path, role), emit),
+    async loras(named, { transformer, isStrict, emit }) {
+      const active: ActiveLora[] = [];
+      for (const [index, { path, strength }] of named.entries()) {
+        const key = `lora ${path} ${transformer.checkpoint.file} ${transformer.identity}`;
+        const lora = await loras(key, path, () => openMatchedLora(path, transformer.checkpoint), emit);
+        if (isStrict) refuseUnmatched(lora.match);
+        active.push(activeLora(lora, { index, strength }));
+      }
+      return active;
+    },
+  };
+}
+
+interface OpenFile<T> {
+  readonly handle: Promise<T>;
+  /** Lengths and times of its files when it was opened. */
+  readonly stamp: Promise<string>;
+}
+
+type Opening<T> = (key: string, path: string, open: () => Promise<T>, emit: Emit) => Promise<T>;
+
+function openFiles<T>(filesOfHandle: (handle: T) => readonly string[]): Opening<T> {
+  const known = new Map<string, OpenFile<T>>();
+  return async (key, path, open, emit) => {
+    const before = known.get(key);
+    if (before && (await before.stamp) === (await stampOf(filesOfHandle(await before.handle)))) return before.handle;
+    emit({ kind: "detail", text: `reading the header of ${path}` });
+    const handle = open();
+    const opened = { handle, stamp: handle.then((each) => stampOf(filesOfHandle(each))) };
+    known.set(key, opened);
+    // A failure is not kept: the next one may succeed.
+    opened.stamp.catch(() => known.delete(key));
+    return handle;
+  };
+}
+
+function filesOf(tensors: ReadonlyMap<string, { readonly file: string }>): readonly string[] {
+  return [...new Set([...tensors.values()].map(({ file }) => file))];
+}
+
+async function stampOf(files: readonly string[]): Promise<string> {
+  const facts = await Promise.all(
+    files.map((file) =>
+      stat(file).then(
+        ({ size, mtimeMs, ino }) => `${size} ${mtimeMs} ${ino}`,
+        () => "gone",
+      ),
+    ),
+  );
+  return facts.join("\n");
+}

@@ -1,0 +1,117 @@
+// From what somebody asked for to an edit of which every number is known and every model file is open. All that can be refused is refused here.
+import { findLora, findModelFiles } from "../../catalog/local/find.js";
+import { usesNegative } from "../../sampling/guidance.js";
+import type { ActiveLora, NamedLora } from "../../stages/networks/loras.js";
+import { parseLora } from "../../stages/networks/loras.js";
+import type { ModelHandle, ModelRole } from "../../stages/networks/model-handle.js";
+import type { Emit } from "../../std/events.js";
+import type { SettingsOf } from "../parameters/parameter.js";
+import type { EditSettings, MODEL_PARAMETERS } from "../parameters/table.js";
+import type { ModelLibrary } from "./model-library.js";
+import { resolveSettings, type Unresolved } from "./resolve-settings.js";
+import { resolveSampling } from "./sampling-defaults.js";
+
+/** Paths of the model files of an edit. */
+export interface EditFiles {
+  readonly vae: string;
+  readonly textEncoder: string;
+  readonly transformer: string;
+  readonly loras: readonly NamedLora[];
+}
+
+/** The model files of an edit, open. */
+export interface EditModels {
+  readonly vae: ModelHandle;
+  readonly textEncoder: ModelHandle;
+  readonly transformer: ModelHandle;
+  readonly loras: readonly ActiveLora[];
+}
+
+type FileParameters = "vae" | "textEncoder" | "transformer" | "lora" | "strictLora";
+
+/** The values of an edit, every number known. */
+export type ResolvedSettings = Omit<EditSettings, FileParameters | "steps" | "cfg"> & {
+  readonly steps: number;
+  readonly cfg: number;
+};
+
+/** An edit of which everything is known but its pictures. */
+export interface ResolvedEdit {
+  readonly settings: ResolvedSettings;
+  readonly models: EditModels;
+  /** Where its model files lie. */
+  readonly files: EditFiles;
+}
+
+/** The values that an edit is resolved from. */
+export type UnresolvedSettings = EditSettings & SettingsOf<typeof MODEL_PARAMETERS>;
+
+/** Resolves an edit; `values` are what was asked for with presets and the model's numbers in them. Throws QEDIT_E_USAGE, QEDIT_E_MODEL_MISSING, QEDIT_E_CHECKPOINT, QEDIT_E_LORA. */
+export async function resolveEdit<Settings extends UnresolvedSettings>(
+  unresolved: Unresolved<Settings>,
+  library: ModelLibrary,
+): Promise<ResolvedEdit & { readonly values: Settings }> {
+  const { emit } = unresolved;
+  const values = await resolveSettings(unresolved);
+  const files = await findFiles(values, emit);
+  const models = await openModels(files, values, { library, emit });
+  return { settings: withNumbers(values), models, files, values };
+}
+
+/** Values with steps, cfg and the negative prompt that follows from cfg: guidance looks at it, and ComfyUI's template has an empty one. */
+export function withNumbers(settings: EditSettings): ResolvedSettings {
+  const { vae: _v, textEncoder: _e, transformer: _t, lora: _l, strictLora: _s, ...rest } = settings;
+  const { steps, cfg } = resolveSampling(settings);
+  const negativePrompt = usesNegative(cfg) ? (settings.negativePrompt ?? "") : undefined;
+  return { ...rest, steps, cfg, negativePrompt };
+}
+
+/** Opens the files of an edit. Throws QEDIT_E_CHECKPOINT, QEDIT_E_LORA. */
+export async function openModels(
+  files: EditFiles,
+  { strictLora }: Pick<EditSettings, "strictLora">,
+  { library, emit }: { library: ModelLibrary; emit: Emit },
+): Promise<EditModels> {
+  const vae = await library.model(files.vae, "vae", emit);
+  const textEncoder = await library.model(files.textEncoder, "textEncoder", emit);
+  const transformer = await library.model(files.transformer, "transformer", emit);
+  const loras = await library.loras(files.loras, { transformer, isStrict: strictLora, emit });
+  return { vae, textEncoder, transformer, loras };
+}
+
+/** The model file of a role: what was named, else the model's. Throws QEDIT_E_MODEL_MISSING. */
+export async function findModelFile(
+  role: ModelRole,
+  settings: { readonly [Role in ModelRole]?: string | undefined } & SettingsOf<typeof MODEL_PARAMETERS>,
+  emit: Emit,
+): Promise<string> {
+  const { model, modelsDir: modelsDirs } = settings;
+  const path = (await findModelFiles(settings, { model, roles: [role], modelsDirs }))[role]!;
+  emit({ kind: "detail", text: `${role}: ${path}` });
+  return path;
+}
+
+/** The files of LoRAs as they were written: FILE or FILE:STRENGTH, or a name of the model's. Throws QEDIT_E_MODEL_MISSING. */
+export async function findLoras(
+  written: readonly string[],
+  { model, modelsDir: modelsDirs }: SettingsOf<typeof MODEL_PARAMETERS>,
+  emit: Emit,
+): Promise<NamedLora[]> {
+  return Promise.all(
+    written.map(async (each) => {
+      const { path, strength } = parseLora(each);
+      const found = await findLora(path, { model, modelsDirs });
+      emit({ kind: "detail", text: `lora: ${found}:${strength}` });
+      return { path: found, strength };
+    }),
+  );
+}
+
+async function findFiles(settings: UnresolvedSettings, emit: Emit): Promise<EditFiles> {
+  const { model, modelsDir: modelsDirs } = settings;
+  const roles = ["vae", "textEncoder", "transformer"] as const;
+  const found = await findModelFiles(settings, { model, roles, modelsDirs });
+  const loras = await findLoras(settings.lora, settings, emit);
+  for (const role of roles) emit({ kind: "detail", text: `${role}: ${found[role]}` });
+  return { vae: found.vae!, textEncoder: found.textEncoder!, transformer: found.transformer!, loras };
+}

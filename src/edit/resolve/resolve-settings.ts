@@ -1,0 +1,169 @@
+// The settings of an edit as they will be used: a preset and the model's own numbers filled in, and what cannot have an effect refused.
+import { basename } from "node:path";
+import { type Preset, preset, publishedModel, readCatalog } from "../../catalog/published/models.js";
+import { parseLora } from "../../stages/networks/loras.js";
+import { param, QeditError } from "../../std/errors.js";
+import type { Emit } from "../../std/events.js";
+import { jsonName } from "../parameters/parameter.js";
+import type { Given, GivenValues } from "./given.js";
+import { lightningSteps } from "./sampling-defaults.js";
+import { uselessSettings } from "./useless-settings.js";
+
+type Values = Readonly<Record<string, unknown>>;
+
+/** What is known before: values with defaults filled in, and which of them were given, and how. */
+export interface Unresolved<Settings> {
+  readonly settings: Settings;
+  readonly given: GivenValues;
+  /** Whether settings that do not go together are only warned of. */
+  readonly force: boolean;
+  readonly emit: Emit;
+}
+
+/**
+ * Settings with a preset and the model's numbers in them. A preset counts as strongly as the place that named it: what is stronger stays,
+ * what is as strong contradicts it. Throws QEDIT_E_USAGE for a contradiction or a setting without effect, which `force` turns into a warning.
+ */
+export async function resolveSettings<Settings extends object>(unresolved: Unresolved<Settings>): Promise<Settings> {
+  const { settings, given, force, emit } = unresolved;
+  const values: Values = settings as Values;
+  const complain = complaints(force, emit);
+  const named = await namedPreset(values, given);
+  const byPreset = named === undefined ? {} : presetValues(named, { values, given, complain });
+  const merged = { ...values, ...byPreset };
+  const numbers = await modelValues(merged, new Set([...given.keys(), ...Object.keys(byPreset)]));
+  const resolved = { ...merged, ...numbers };
+  for (const { lora, model, owners } of await loraOfOthers(resolved)) {
+    const remedies = [param("model", owners[0]), param("lora", "lightning-4steps"), `${param("force")} to go on`];
+    complain(
+      new QeditError("QEDIT_E_USAGE", `Cannot use ${lora} with ${model}: it was made for ${owners.join(", ")}`, {
+        hint: `Use ${remedies[0]}, ${remedies[1]}, or ${remedies[2]}`,
+        parameter: "lora",
+      }),
+    );
+  }
+  for (const { setting, message, hint } of uselessSettings(resolved, new Set(given.keys()))) {
+    const error = new QeditError("QEDIT_E_USAGE", message, {
+      hint: `${hint}, or ${param("force")} to go on`,
+      parameter: jsonName(setting),
+    });
+    complain(error, given.get(setting)?.isOfCall ? "refuse" : "warn");
+  }
+  return resolved as Settings;
+}
+
+type Complain = (error: QeditError, how?: "refuse" | "warn") => void;
+
+// What was said for this edit is meant for it; what a settings file says may be meant for others.
+function complaints(force: boolean, emit: Emit): Complain {
+  return (error, how = "refuse") => {
+    if (how === "refuse" && !force) throw error;
+    emit({ kind: "warning", text: error.marked.message });
+  };
+}
+
+interface NamedPreset {
+  /** The parameter that named it, with its value, marked. */
+  readonly parameter: string;
+  readonly strength: number;
+  readonly preset: Preset;
+}
+
+async function namedPreset(values: Values, given: GivenValues): Promise<NamedPreset | undefined> {
+  const { fast, quality, model } = values as { fast?: string; quality?: boolean; model?: string };
+  if (fast !== undefined && quality) {
+    throw new QeditError(
+      "QEDIT_E_USAGE",
+      `Cannot use ${param("fast")} and ${param("quality")} at once: each sets steps and cfg`,
+      { hint: "Leave one of them out", parameter: "quality" },
+    );
+  }
+  const strengthOf = (name: string) => given.get(name)!.strength;
+  if (fast !== undefined) {
+    const wanted = await preset(model, `fast-${fast}`);
+    return { parameter: param("fast", fast), strength: strengthOf("fast"), preset: wanted };
+  }
+  if (!quality) return undefined;
+  return { parameter: param("quality"), strength: strengthOf("quality"), preset: await preset(model, "quality") };
+}
+
+interface Surroundings {
+  readonly values: Values;
+  readonly given: GivenValues;
+  readonly complain: Complain;
+}
+
+function presetValues(
+  { parameter: written, strength, preset: { summary: _, lora, ...numbers } }: NamedPreset,
+  { values, given, complain }: Surroundings,
+): Values {
+  const chosen: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(numbers)) {
+    const own = given.get(name);
+    if (own === undefined || strength > own.strength) chosen[name] = value;
+    else if (own.strength === strength && own.value !== value) complain(contradiction(written, own, { name, value }));
+  }
+  const loras = (values["lora"] ?? []) as readonly string[];
+  const lightning = loras.find((each) => lightningSteps(parseLora(each).path) !== undefined);
+  if (lightning !== undefined) {
+    complain(
+      new QeditError(
+        "QEDIT_E_USAGE",
+        `Cannot use ${written} and the Lightning LoRA ${lightning} at once: the preset decides about it`,
+        { hint: "Leave one of them out", parameter: "lora" },
+      ),
+    );
+    return chosen;
+  }
+  return lora === undefined ? chosen : { ...chosen, lora: [lora, ...loras] };
+}
+
+function contradiction(written: string, own: Given, { name, value }: { name: string; value: unknown }): QeditError {
+  const said = `${own.name} ${String(own.value)}`;
+  return new QeditError(
+    "QEDIT_E_USAGE",
+    `Cannot use ${written} and ${said} at once: the preset sets ${jsonName(name).replaceAll("_", "-")} to ${String(value)}`,
+    { hint: `Leave one of them out, or ${param("force")} to use ${own.name}`, parameter: jsonName(name) },
+  );
+}
+
+interface OthersLora {
+  readonly lora: string;
+  readonly model: string;
+  readonly owners: readonly string[];
+}
+
+// LoRAs that the catalogue knows by their file's name, but not for this model. Of a transformer that was named by itself nobody knows the model.
+async function loraOfOthers(values: Values): Promise<readonly OthersLora[]> {
+  const {
+    lora = [],
+    model,
+    transformer,
+  } = values as { lora?: readonly string[]; model?: string; transformer?: string };
+  const { default: first, models } = await readCatalog();
+  const chosen = model ?? (transformer === undefined ? first : undefined);
+  if (chosen === undefined || !models.has(chosen)) return [];
+  return lora.flatMap((written) => {
+    const name = basename(parseLora(written).path);
+    const owners = [...models.values()].filter(({ loras }) => Object.values(loras).some(({ file }) => file === name));
+    const names = owners.map((owner) => owner.name);
+    return names.length === 0 || names.includes(chosen) ? [] : [{ lora: name, model: chosen, owners: names }];
+  });
+}
+
+// A Lightning LoRA brings steps and cfg of its own; everything else that nobody gave is as the model's makers say. A stage alone takes those it has.
+async function modelValues(values: Values, known: ReadonlySet<string>): Promise<Values> {
+  const model = values["model"] as string | undefined;
+  if (model !== undefined && /[/\\]|^\.+$/.test(model)) return {};
+  const { defaults } = await publishedModel(model);
+  const loras = (values["lora"] ?? []) as readonly string[];
+  const hasLightning = loras.some((each) => lightningSteps(parseLora(each).path) !== undefined);
+  const free = Object.entries(defaults).filter(([name]) => {
+    const isDecided =
+      known.has(name) ||
+      (hasLightning && (name === "steps" || name === "cfg")) ||
+      (name === "megapixels" && known.has("size"));
+    return name in values && !isDecided;
+  });
+  return Object.fromEntries(free);
+}

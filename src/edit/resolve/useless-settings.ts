@@ -1,0 +1,80 @@
+// Settings that cannot have an effect beside the others, and pairs that are known to spoil the picture. None is dropped silently.
+import { usesNegative } from "../../sampling/guidance.js";
+import { parseLora } from "../../stages/networks/loras.js";
+import { param } from "../../std/errors.js";
+import { lightningSteps, resolveSampling, type SamplingChoices } from "./sampling-defaults.js";
+
+/** A setting that is in the way, why, and what to do about it. */
+export interface Complaint {
+  readonly setting: string;
+  readonly message: string;
+  readonly hint: string;
+}
+
+type Settings = Partial<SamplingChoices> & {
+  readonly negativePrompt?: string | undefined;
+  readonly strictLora?: boolean;
+};
+
+/** More guidance than this over a LoRA that was distilled without any doubles the time and burns the colours. */
+const LIGHTNING_CFG = 1;
+/** A few steps more than a Lightning LoRA was made for do no harm; this many times as many do. */
+const LIGHTNING_STEPS = 2;
+
+/** What is wrong with settings, of which those named in `given` were chosen by somebody. Values that a stage does not have are left out. */
+export function uselessSettings(settings: object, given: ReadonlySet<string>): readonly Complaint[] {
+  const values = settings as Settings;
+  const complaints: Complaint[] = [];
+  const lora = values.lora ?? [];
+  if (given.has("strictLora") && lora.length === 0 && values.strictLora) {
+    complaints.push({
+      setting: "strictLora",
+      message: "Cannot be strict about LoRAs: there is none",
+      hint: `Add ${param("lora", "FILE")}, or leave out ${param("strict_lora")}`,
+    });
+  }
+  // A stage without sampling has no cfg to look at.
+  if (values.sampler === undefined) return complaints;
+  const { cfg, steps } = resolveSampling({ ...(values as SamplingChoices), lora });
+  return [...complaints, ...withoutGuidance(values, given, cfg), ...lightningComplaints(lora, { cfg, steps })];
+}
+
+function withoutGuidance(values: Settings, given: ReadonlySet<string>, cfg: number): readonly Complaint[] {
+  if (usesNegative(cfg)) return [];
+  const complaints: Complaint[] = [];
+  const more = `Add ${param("cfg", 2.5)}`;
+  if (given.has("negativePrompt") && values.negativePrompt !== undefined) {
+    const message = `Cannot use a negative prompt at cfg ${cfg}: it has no effect`;
+    complaints.push({ setting: "negativePrompt", message, hint: `${more}, leave out ${param("negative_prompt")}` });
+  }
+  if (given.has("cfgNorm")) {
+    const message = `Cannot use ${param("cfg_norm")} at cfg ${cfg}: it has no effect`;
+    complaints.push({ setting: "cfgNorm", message, hint: `${more}, leave out ${param("cfg_norm")}` });
+  }
+  return complaints;
+}
+
+function lightningComplaints(
+  lora: readonly string[],
+  { cfg, steps }: { cfg: number; steps: number },
+): readonly Complaint[] {
+  for (const { path, strength } of lora.map(parseLora)) {
+    const made = lightningSteps(path);
+    if (made === undefined || strength === 0) continue;
+    const complaints: Complaint[] = [];
+    if (cfg > LIGHTNING_CFG)
+      complaints.push({
+        setting: "cfg",
+        message: `Cannot use cfg ${cfg} with a Lightning LoRA: it was distilled without guidance`,
+        hint: `Use ${param("cfg", 1)}`,
+      });
+    if (steps > made * LIGHTNING_STEPS)
+      complaints.push({
+        setting: "steps",
+        message: `Cannot use ${steps} steps with a Lightning LoRA made for ${made}`,
+        hint: `Use ${param("steps", made)}`,
+      });
+    return complaints;
+  }
+  return [];
+}

@@ -1,0 +1,164 @@
+// The queue of one device, first in, first out. With many jobs it goes job by job where all weights fit into memory, so that results come early;
+// else stage by stage, so that every network is loaded once.
+import type { ArtifactCache } from "../../artifacts/artifact-cache.js";
+import { deviceName } from "../../engine/providers.js";
+import { STAGES, type StageName } from "../../stages/stage.js";
+import type { Emit } from "../../std/events.js";
+import type { EditContext } from "./context.js";
+import type { QueuedJob } from "./job.js";
+import { chooseOrder, groupOf } from "./order.js";
+import { tryKeeping } from "./run-stage.js";
+import { openAhead } from "./sessions-ahead.js";
+import { readAheadOf } from "./weights-ahead.js";
+
+/** Artifacts between the stages of many jobs, for as long as they are worked on. */
+export type Scratch = ArtifactCache & AsyncDisposable;
+
+/** What a lane works with. */
+export interface LaneOptions {
+  readonly context: EditContext;
+  /** Jobs that are worked on at a time, in job-by-job order. */
+  readonly concurrency: number;
+  /** Bytes that weights may take at once; undefined when nobody knows. */
+  readonly memory: () => Promise<number | undefined>;
+  readonly openScratch: (signal: AbortSignal) => Promise<Scratch>;
+}
+
+/** One device and its queue. */
+export class Lane {
+  readonly #queue: QueuedJob[] = [];
+  #working: Promise<void> | undefined;
+
+  constructor(readonly options: LaneOptions) {}
+
+  /** Jobs that wait or are worked on. */
+  get length(): number {
+    return this.#queue.length + (this.#working ? 1 : 0);
+  }
+
+  add(jobs: readonly QueuedJob[]): void {
+    this.#queue.push(...jobs);
+    this.#working ??= this.#work().finally(() => {
+      this.#working = undefined;
+    });
+  }
+
+  /** Waits for the work under way. */
+  async settled(): Promise<void> {
+    await this.#working;
+  }
+
+  async #work(): Promise<void> {
+    // What is submitted in one turn of the event loop is looked at together.
+    await Promise.resolve();
+    while (this.#queue.length > 0) {
+      const jobs = [...this.#queue];
+      try {
+        if (jobs.length === 1) await this.#alone(this.#queue.shift()!);
+        else await this.#together(jobs);
+      } catch (reason) {
+        // Only a stop of the whole service ends here.
+        for (const job of [...jobs, ...this.#queue.splice(0)]) job.abandon(reason);
+      }
+      for (const job of jobs) if (!this.#queue.includes(job)) job.abandon();
+    }
+  }
+
+  // While one stage computes, the weights of the next are read, and their sessions opened.
+  async #alone(job: QueuedJob): Promise<void> {
+    const { context } = this.options;
+    const stops: (() => Promise<void>)[] = [];
+    job.open(context, undefined, (inner) => {
+      const reading = readAheadOf(job.edit, inner);
+      const opening = openAhead(job.edit, reading.context);
+      stops.push(opening.stop, reading.stop);
+      return opening.context;
+    });
+    try {
+      await job.runAll(deviceName(context.engine.device));
+    } finally {
+      for (const stop of stops) await stop();
+    }
+  }
+
+  async #together(jobs: readonly QueuedJob[]): Promise<void> {
+    const { context: outer, memory, openScratch, concurrency } = this.options;
+    await using scratch = await openScratch(outer.signal);
+    const context = { ...outer, emit: onceEach(outer.emit) };
+    const within = { ...context, cache: handedOn(scratch, context) };
+    const edits = jobs.map(({ edit }) => edit.resolved);
+    const { isByStage, reason } = chooseOrder(edits, await memory());
+    context.emit({ kind: "detail", text: reason });
+    const release = context.engine.retain();
+    try {
+      if (isByStage) await this.#stageByStage(this.#queue.splice(0, jobs.length), within, scratch);
+      else await Promise.all(Array.from({ length: concurrency }, () => this.#jobByJob(within, scratch)));
+    } finally {
+      await release();
+    }
+  }
+
+  async #jobByJob(context: EditContext, scratch: Scratch): Promise<void> {
+    const device = deviceName(context.engine.device);
+    for (let job = this.#queue.shift(); job; job = this.#queue.shift()) {
+      job.open(context, scratch);
+      try {
+        await job.runAll(device);
+        job.abandon();
+      } catch (reason) {
+        job.abandon(reason);
+        throw reason;
+      }
+    }
+  }
+
+  async #stageByStage(jobs: readonly QueuedJob[], context: EditContext, scratch: Scratch): Promise<void> {
+    const device = deviceName(context.engine.device);
+    for (const job of jobs) job.open(context, scratch);
+    for (const stage of STAGES) {
+      for (const group of groupsOf(stage, jobs)) {
+        for (const job of group) {
+          await job.take(stage, device);
+          job.releaseArtifacts();
+        }
+        await context.engine.closeIdle();
+      }
+    }
+  }
+}
+
+// Jobs whose sessions of a stage are the same.
+function groupsOf(stage: StageName, jobs: readonly QueuedJob[]): Iterable<readonly QueuedJob[]> {
+  const groups = new Map<string, QueuedJob[]>();
+  for (const job of jobs) {
+    const name = groupOf(stage, job.edit.resolved);
+    groups.set(name, [...(groups.get(name) ?? []), job]);
+  }
+  return groups.values();
+}
+
+// Where artifacts wait between stages: the cache, or the scratch where the cache cannot take them.
+function handedOn(scratch: Scratch, { cache, emit }: EditContext): ArtifactCache {
+  return {
+    folder: scratch.folder,
+    find: async (key, kind) => (await cache?.find(key, kind)) ?? scratch.find(key, kind),
+    keep: async (key, artifact) =>
+      (cache !== undefined && (await tryKeeping(cache, { key, artifact, emit }))) || scratch.keep(key, artifact),
+  };
+}
+
+// What holds for many jobs is said once.
+function onceEach(emit: Emit): Emit {
+  const said = new Set<string>();
+  return (event) => {
+    const text =
+      event.kind === "plan"
+        ? event.lines.join("\n")
+        : "text" in event && event.kind !== "activity"
+          ? `${event.kind} ${event.text}`
+          : undefined;
+    if (text !== undefined && said.has(text)) return;
+    if (text !== undefined) said.add(text);
+    emit(event);
+  };
+}

@@ -1,0 +1,142 @@
+// A whole edit: the four stages in order, each result made when it is first asked for.
+import type { Artifact } from "../../artifacts/artifact.js";
+import type { ArtifactCache } from "../../artifacts/artifact-cache.js";
+import type { Device } from "../../engine/providers.js";
+import { decode } from "../../stages/decode.js";
+import { encodeImage } from "../../stages/encode-image.js";
+import { encodePrompt } from "../../stages/encode-prompt.js";
+import type { Picture } from "../../stages/pictures.js";
+import { sample } from "../../stages/sample.js";
+import type { ArtifactStage, StageInput } from "../../stages/stage.js";
+import { param, QeditError } from "../../std/errors.js";
+import { checkFinish, type FinishedPicture, finish } from "../finish/finish.js";
+import { withOwnNames } from "../recipe/own-files.js";
+import { mentionHint, unmentionedPictures } from "../resolve/mention.js";
+import type { ResolvedEdit } from "../resolve/resolve-edit.js";
+import type { EditContext } from "./context.js";
+import { runStage, timed } from "./run-stage.js";
+
+/** What a door may take over while an edit is made; what any of these throws fails the edit. */
+export interface EditObserver {
+  /** Takes each artifact between the stages, as it is made. */
+  readonly onArtifact?: (artifact: Artifact) => Promise<void>;
+  /** Takes the samples of a picture that came out broken, and gives the error to end with. */
+  readonly onBroken?: (samples: Artifact, error: QeditError) => Promise<QeditError>;
+  /** Takes the finished picture. */
+  readonly onPicture?: (picture: FinishedPicture) => Promise<void>;
+}
+
+/** An edit as it is submitted: resolved, with pictures that are read when they are needed. */
+export interface SubmittedEdit extends EditObserver {
+  readonly resolved: ResolvedEdit;
+  readonly pictures: () => Promise<readonly Picture[]>;
+  /** White where the edit belongs; undefined where there is none. */
+  readonly mask?: (() => Promise<Picture | undefined>) | undefined;
+  /** Whether the seed was drawn: nobody will ask for these samples again. */
+  readonly isDrawn?: boolean;
+}
+
+/** An edit under way. What a stage needs from those before it is made, or found again, when it is asked for. */
+export interface OpenEdit {
+  /** Throws what can be known before anything is computed. */
+  readonly check: () => Promise<void>;
+  readonly latents: () => Promise<Artifact>;
+  readonly cond: () => Promise<Artifact>;
+  readonly samples: () => Promise<Artifact>;
+  readonly picture: () => Promise<FinishedPicture>;
+  /** Forgets the artifacts in memory; those in the cache are found again. */
+  readonly releaseArtifacts: () => void;
+}
+
+/** Opens an edit. `passing` is where results go that are not worth keeping after the work is done. */
+export function openEdit(edit: SubmittedEdit, context: EditContext, passing?: ArtifactCache): OpenEdit {
+  const { isDrawn = false, onArtifact, onBroken, onPicture } = edit;
+  const { settings, models, files } = edit.resolved;
+  const held = new Map<string, Artifact>();
+  const keys = new Map<string, string>();
+
+  const once = async <Inputs, Models, Settings>(
+    stage: ArtifactStage<Inputs, Models, Settings>,
+    inputOf: () => Promise<StageInput<Inputs, Models, Settings>>,
+    within = context,
+  ): Promise<Artifact> => {
+    const key = keys.get(stage.name);
+    const kept = async (store: ArtifactCache | undefined) =>
+      key === undefined ? undefined : store?.find(key, stage.output);
+    const known = held.get(stage.name) ?? (await kept(context.cache)) ?? (await kept(passing));
+    if (known) return known;
+    const made = await runStage(stage, await inputOf(), within);
+    await onArtifact?.(made.artifact);
+    if (made.key !== undefined) keys.set(stage.name, made.key);
+    held.set(stage.name, made.artifact);
+    return made.artifact;
+  };
+  const ofPictures = async () => ({ inputs: { pictures: await edit.pictures() }, models, settings });
+  const latents = () => once(encodeImage, ofPictures);
+  const cond = () => once(encodePrompt, ofPictures);
+  const samples = () =>
+    once(
+      sample,
+      async () => ({ inputs: { latents: await latents(), cond: await cond() }, models, settings }),
+      isDrawn ? { ...context, cache: passing } : context,
+    );
+  const originals = async () => ({ pictures: await edit.pictures(), mask: await edit.mask?.() });
+  return {
+    async check() {
+      const { pictures, mask } = await originals();
+      await checkEdit({ pictures, mask }, edit.resolved, context.engine.device);
+      const unmentioned = unmentionedPictures(settings.prompt, pictures.length);
+      if (unmentioned.length > 0) context.emit({ kind: "note", text: mentionHint(unmentioned) });
+    },
+    latents,
+    cond,
+    samples,
+    async picture() {
+      const input = { inputs: { samples: await samples() }, models, settings };
+      const decoded = await timed(decode.name, context, () => decode.run(input, context)).catch(
+        async (error: unknown) => {
+          const isBroken = error instanceof QeditError && error.code === "QEDIT_E_BAD_OUTPUT";
+          throw onBroken && isBroken ? await onBroken(input.inputs.samples, error) : error;
+        },
+      );
+      const { pictures, mask } = await originals();
+      const named = { ...decoded, info: withOwnNames(decoded.info, { pictures, mask, files }) };
+      const finished = await finish(named, { pictures, mask }, settings, context.emit);
+      await onPicture?.(finished);
+      return finished;
+    },
+    releaseArtifacts: () => held.clear(),
+  };
+}
+
+/** What an edit is made from. */
+interface Originals {
+  readonly pictures: readonly Picture[];
+  readonly mask: Picture | undefined;
+}
+
+/** Throws what can be known before anything is computed: settings of every stage, and whether the model files belong together. */
+export async function checkEdit(
+  { pictures, mask }: Originals,
+  { settings, models }: Pick<ResolvedEdit, "settings" | "models">,
+  device: Device,
+): Promise<void> {
+  if (pictures.length === 0)
+    throw new QeditError("QEDIT_E_USAGE", "No picture was given", {
+      hint: 'qedit run photo.jpg -p "make it black and white"',
+    });
+  checkFinish({ pictures, mask }, settings);
+  const agreed = new Map<string, { length: number; stage: string }>();
+  for (const stage of [encodeImage, encodePrompt, sample, decode]) {
+    for (const [name, length] of Object.entries(await stage.check(pictures, { models, settings }, device))) {
+      const before = agreed.get(name) ?? { length, stage: stage.name };
+      agreed.set(name, before);
+      if (before.length === length) continue;
+      throw new QeditError(
+        "QEDIT_E_CHECKPOINT",
+        `Cannot use these model files together: ${name} is ${before.length} in ${before.stage}, ${length} in ${stage.name}`,
+        { hint: `Give files of one model: ${param("vae")}, ${param("text_encoder")}, ${param("transformer")}` },
+      );
+    }
+  }
+}

@@ -1,0 +1,68 @@
+// In which order many edits go through the stages, so that every network is loaded once within the memory there is.
+import type { ModelHandle } from "../../stages/networks/model-handle.js";
+import type { StageName } from "../../stages/stage.js";
+import type { ResolvedEdit } from "../resolve/resolve-edit.js";
+
+/** An order, and why. */
+export interface Order {
+  /** All jobs through one stage, then the next; else each job through all stages, with every session kept open. */
+  readonly isByStage: boolean;
+  readonly reason: string;
+}
+
+/** Sessions that serve one file: encoder and decoder of the VAE, vision tower and language model of the text encoder. */
+const SESSIONS = { vae: 2, textEncoder: 2, transformer: 1 };
+
+/** What names the sessions of a stage: edits of one group use the same. LoRAs are part of the graph, their strengths are not. */
+export function groupOf(stage: StageName, { models, settings }: ResolvedEdit): string {
+  const { vae, textEncoder, transformer, loras } = models;
+  if (stage === "encode-prompt") return JSON.stringify([textEncoder.checkpoint.file, settings.textDtype]);
+  if (stage === "sample")
+    return JSON.stringify([transformer.checkpoint.file, settings.dtype, ...loras.map(({ file }) => file)]);
+  return JSON.stringify([vae.checkpoint.file, settings.vaeDtype]);
+}
+
+/**
+ * Job by job when all weights fit into memory (bytes) at once, for then results come early; else stage by stage. Either loads every
+ * network once. Unknown memory counts as none.
+ */
+export function chooseOrder(jobs: readonly ResolvedEdit[], memory: number | undefined): Order {
+  if (jobs.length === 1) return { isByStage: true, reason: "1 job: stage by stage, each network closed after its use" };
+  const transformers = new Map(jobs.map((job) => [groupOf("sample", job), job]));
+  const vaes = distinct(jobs.map(({ models }) => models.vae));
+  const encoders = distinct(jobs.map(({ models }) => models.textEncoder));
+  const loads =
+    vaes.length * SESSIONS.vae + encoders.length * SESSIONS.textEncoder + transformers.size * SESSIONS.transformer;
+  const sampled = [...transformers.values()].reduce((sum, { models: { transformer, loras } }) => {
+    return sum + bytesOf(transformer) + loras.reduce((bytes, { match }) => bytes + bytesOfPairs(match), 0);
+  }, 0);
+  const bytes = sampled + [...vaes, ...encoders].reduce((sum, each) => sum + bytesOf(each), 0);
+  const isByStage = memory === undefined || bytes > memory;
+  const room = memory === undefined ? "how much memory is free is not known" : `${gigabytes(memory)} GB may be used`;
+  const order = isByStage ? "stage by stage" : "job by job";
+  return {
+    isByStage,
+    reason: `${jobs.length} jobs, ${gigabytes(bytes)} GB of weights, ${room}: ${order}, ${loads} loads at most`,
+  };
+}
+
+function distinct(handles: readonly ModelHandle[]): readonly ModelHandle[] {
+  return [...new Map(handles.map((handle) => [handle.checkpoint.file, handle])).values()];
+}
+
+function bytesOf({ checkpoint }: ModelHandle): number {
+  return [...checkpoint.tensors.values()].reduce((sum, { length }) => sum + length, 0);
+}
+
+function bytesOfPairs({ matched }: { readonly matched: ReadonlyMap<string, Pair> }): number {
+  return [...matched.values()].reduce((sum, { up, down }) => sum + up.length + down.length, 0);
+}
+
+interface Pair {
+  readonly up: { readonly length: number };
+  readonly down: { readonly length: number };
+}
+
+function gigabytes(bytes: number): string {
+  return (bytes / 1e9).toFixed(bytes < 1e9 ? 3 : 1);
+}

@@ -1,0 +1,159 @@
+// The edit service: one queue and one pool of sessions for each device, whoever asks. Every door is a caller of it.
+import type { Artifact } from "../../artifacts/artifact.js";
+import type { ArtifactCache } from "../../artifacts/artifact-cache.js";
+import { chooseEngine } from "../../engine/device.js";
+import { freeMemory } from "../../engine/memory/free-memory.js";
+import { type Device, deviceName } from "../../engine/providers.js";
+import { type DecodedPicture, decode } from "../../stages/decode.js";
+import type { ArtifactStage, StageInput } from "../../stages/stage.js";
+import { QeditError } from "../../std/errors.js";
+import { measuredEngine } from "../plan/measure.js";
+import type { SessionTiming } from "../plan/timings.js";
+import { type EditContext, memoizer } from "./context.js";
+import { type Job, type JobGroup, type JobLabel, QueuedJob, type ServiceEvent } from "./job.js";
+import { Lane, type Scratch } from "./lane.js";
+import { checkEdit, type SubmittedEdit } from "./open-edit.js";
+import { runStage, timed } from "./run-stage.js";
+import { memoryScratch } from "./scratch.js";
+import { sessionPool } from "./session-pool.js";
+
+/** How a service computes, and what it works with. It writes nowhere by itself: what it may keep is handed over here. */
+export interface ServiceOptions {
+  /** `auto`, `cpu`, `cuda`, `cuda:N`, or several separated by commas, each with a queue of its own. */
+  readonly device?: string | undefined;
+  /** Threads on the CPU; undefined is all cores. */
+  readonly threads?: number | undefined;
+  /** Bytes of the device that networks may take; undefined is what a GPU has free, and no limit on the CPU. */
+  readonly vram?: number | undefined;
+  /** Bytes that weights may take at once, for many jobs. */
+  readonly memory?: number | undefined;
+  /** Results of earlier runs. */
+  readonly cache?: ArtifactCache | undefined;
+  /** Folder of modulation vectors of earlier runs. */
+  readonly modulationFolder?: string | undefined;
+  /** Where artifacts of many jobs wait between stages; in memory unless given. */
+  readonly openScratch?: (signal: AbortSignal) => Promise<Scratch>;
+  /** Milliseconds that sessions stay open without a job. */
+  readonly keepAlive?: number;
+  /** Jobs that are worked on at a time on one device. */
+  readonly concurrency?: number;
+  /** Jobs that may wait; more are refused with QEDIT_E_BUSY. */
+  readonly maxQueue?: number;
+  readonly emit: (event: ServiceEvent) => void;
+  /** Stops everything, between two steps. */
+  readonly signal: AbortSignal;
+  /** Takes how long each session opened and ran. */
+  readonly onTiming?: (timing: SessionTiming) => void;
+}
+
+/** Edits that are submitted together. */
+export interface Submission {
+  /** How each is called in events; events of jobs are emitted only with labels. */
+  readonly labels?: readonly JobLabel[];
+  /** After so many failures the rest is not run. */
+  readonly maxFailures?: number | undefined;
+}
+
+/** The service. Close it, whatever happens. */
+export interface EditService {
+  readonly devices: readonly Device[];
+  /** Queues an edit. Throws QEDIT_E_BUSY when the queue is full. */
+  readonly submit: (edit: SubmittedEdit) => Job;
+  /** Queues edits together, in order. Throws QEDIT_E_BUSY when the queue is full. */
+  readonly submitAll: (edits: readonly SubmittedEdit[], submission?: Submission) => readonly Job[];
+  /** Throws what can be known of an edit before anything is computed. */
+  readonly check: (edit: SubmittedEdit) => Promise<void>;
+  /** The result of one stage; from the cache, unless its seed was drawn. */
+  readonly runStage: <Inputs, Models, Settings>(
+    stage: ArtifactStage<Inputs, Models, Settings>,
+    input: StageInput<Inputs, Models, Settings>,
+    options?: { readonly isDrawn?: boolean },
+  ) => Promise<Artifact>;
+  /** The last stage alone. */
+  readonly decode: (input: Parameters<typeof decode.run>[0]) => Promise<DecodedPicture>;
+  /** Waits for the work under way, and closes every session. */
+  readonly close: () => Promise<void>;
+}
+
+/** Share of free memory that weights may take; the rest is for what networks compute. */
+const WEIGHTS_SHARE = 2 / 3;
+
+/** Opens a service on the wanted devices. Throws QEDIT_E_USAGE, QEDIT_E_DEVICE. */
+export async function openService(options: ServiceOptions): Promise<EditService> {
+  const { concurrency = 1, maxQueue = Number.POSITIVE_INFINITY, openScratch = async () => memoryScratch() } = options;
+  const memoize = memoizer();
+  const lanes: Lane[] = [];
+  try {
+    for (const wanted of (options.device ?? "auto").split(",")) {
+      const context = await contextOf(wanted, options, memoize);
+      const memory = () => memoryFor(context, options);
+      lanes.push(new Lane({ context, concurrency, memory, openScratch }));
+    }
+  } catch (error) {
+    for (const { options: lane } of lanes) await lane.context.engine.dispose();
+    throw error;
+  }
+  const [first] = lanes as [Lane, ...Lane[]];
+  const { context } = first.options;
+  const submitAll: EditService["submitAll"] = (edits, { labels, maxFailures = Number.POSITIVE_INFINITY } = {}) => {
+    const waiting = lanes.reduce((sum, lane) => sum + lane.length, 0);
+    if (waiting + edits.length > maxQueue)
+      throw new QeditError("QEDIT_E_BUSY", `Cannot take ${edits.length} more: ${waiting} of ${maxQueue} wait already`);
+    const group: JobGroup = { maxFailures, failures: 0 };
+    const jobs = edits.map((edit, index) => new QueuedJob({ edit, label: labels?.[index], group }));
+    share(jobs, lanes);
+    return jobs;
+  };
+  return {
+    devices: lanes.map((lane) => lane.options.context.engine.device),
+    submit: (edit) => submitAll([edit])[0]!,
+    submitAll,
+    async check({ resolved, pictures, mask }) {
+      await checkEdit({ pictures: await pictures(), mask: await mask?.() }, resolved, context.engine.device);
+    },
+    async runStage(stage, input, { isDrawn = false } = {}) {
+      return (await runStage(stage, input, isDrawn ? { ...context, cache: undefined } : context)).artifact;
+    },
+    decode: (input) => timed(decode.name, context, () => decode.run(input, context)),
+    async close() {
+      for (const lane of lanes) await lane.settled();
+      for (const lane of lanes) await lane.options.context.engine.dispose();
+    },
+  };
+}
+
+// Each job goes to the device with the fewest.
+function share(jobs: readonly QueuedJob[], lanes: readonly Lane[]): void {
+  const shares = new Map<Lane, QueuedJob[]>(lanes.map((lane) => [lane, []]));
+  const lengthOf = (lane: Lane) => lane.length + shares.get(lane)!.length;
+  for (const job of jobs) {
+    const shortest = lanes.reduce((least, lane) => (lengthOf(lane) < lengthOf(least) ? lane : least));
+    shares.get(shortest)!.push(job);
+  }
+  for (const [lane, own] of shares) if (own.length > 0) lane.add(own);
+}
+
+async function contextOf(
+  wanted: string,
+  options: ServiceOptions,
+  memoize: EditContext["memoize"],
+): Promise<EditContext> {
+  const { threads = 0, emit, signal, cache, modulationFolder, keepAlive = 0, onTiming = () => {} } = options;
+  const { engine, reason } = await chooseEngine(wanted, threads);
+  if (reason !== undefined) emit({ kind: "note", text: `computing on the CPU: ${reason}` });
+  // On the CPU weights stay in their files, and the system takes back what it needs.
+  const vram = options.vram ?? (engine.device.provider === "cpu" ? undefined : await freeMemory(engine.device));
+  const pool = sessionPool(measuredEngine(engine, onTiming), { keepAlive, budget: vram, emit });
+  return { engine: pool, emit, signal, memoize, cache, vram, modulationFolder };
+}
+
+async function memoryFor({ engine, vram }: EditContext, { memory }: ServiceOptions): Promise<number | undefined> {
+  if (memory !== undefined) return memory;
+  const free = vram ?? (await freeMemory(engine.device));
+  return free === undefined ? undefined : free * WEIGHTS_SHARE;
+}
+
+/** The names of a service's devices, as they are written: `cpu`, `cuda:0,cuda:1`. */
+export function deviceNames({ devices }: Pick<EditService, "devices">): string {
+  return devices.map(deviceName).join(",");
+}

@@ -1,0 +1,97 @@
+// While a stage computes, the weights of the next ones are read into the page cache: the text encoder's during encode-image, the
+// transformer's after them. A stage that has its own weights, or whose result was found, needs no more of them read.
+import { freemem } from "node:os";
+import { type FileRange, rangesOf, readAhead } from "../../checkpoint/read-ahead.js";
+import { isModulationModule } from "../../models/qwen-image/modulation.js";
+import { isIdleInTextEncoder } from "../../models/qwen2.5-vl/language.js";
+import { encodePrompt } from "../../stages/encode-prompt.js";
+import { sample } from "../../stages/sample.js";
+import type { ProgressEvent } from "../../std/events.js";
+import type { EditModels } from "../resolve/resolve-edit.js";
+import type { EditContext } from "./context.js";
+import type { SubmittedEdit } from "./open-edit.js";
+
+/** Memory that stays free for what computes. */
+const LEFT_BYTES = 2 * 1024 ** 3;
+
+/** Reading that is under way. */
+export interface ReadingAhead {
+  /** The context whose events say what is still wanted; reading begins with its first stage. */
+  readonly context: EditContext;
+  /** Ends the reading, and waits until its files are closed. */
+  readonly stop: () => Promise<void>;
+}
+
+/** Reads the weights of the stages to come, as far as memory is free. */
+export function readAheadOf({ resolved: { models } }: SubmittedEdit, context: EditContext): ReadingAhead {
+  const wanted = new Map(
+    [encodePrompt, sample].map(({ name }): [string, AbortController] => [name, new AbortController()]),
+  );
+  const signalOf = (stage: string) => AbortSignal.any([wanted.get(stage)!.signal, context.signal]);
+  let reading: Promise<void> | undefined;
+  const read = async () => {
+    for (const [stage, ranges] of weightsOf(models, context))
+      await readStage(stage, ranges, { signal: signalOf(stage), context });
+  };
+  return {
+    context: {
+      ...context,
+      emit(event) {
+        // Files that cannot be read are refused by the stage that needs them.
+        if (event.kind === "start") reading ??= read().catch(() => {});
+        if (isPast(event)) wanted.get(event.stage)?.abort();
+        context.emit(event);
+      },
+    },
+    async stop() {
+      for (const controller of wanted.values()) controller.abort();
+      await reading;
+    },
+  };
+}
+
+function isPast(event: ProgressEvent): event is ProgressEvent & { readonly stage: string } {
+  return event.kind === "end" || (event.kind === "cache" && event.action === "hit");
+}
+
+function weightsOf(
+  { textEncoder, transformer }: EditModels,
+  { engine }: EditContext,
+): [stage: string, ranges: FileRange[]][] {
+  // On a GPU the modulation is computed before, or was by an earlier run.
+  const isIdle = (name: string) => engine.device.provider !== "cpu" && isModulationModule(name.replace(/\.[^.]+$/, ""));
+  return [
+    [
+      encodePrompt.name,
+      rangesOf(
+        [...textEncoder.checkpoint.tensors].flatMap(([name, stored]) => (isIdleInTextEncoder(name) ? [] : [stored])),
+      ),
+    ],
+    [
+      sample.name,
+      rangesOf([...transformer.checkpoint.tensors].flatMap(([name, stored]) => (isIdle(name) ? [] : [stored]))),
+    ],
+  ];
+}
+
+async function readStage(
+  stage: string,
+  ranges: readonly FileRange[],
+  { signal, context }: { signal: AbortSignal; context: EditContext },
+): Promise<void> {
+  const bytes = ranges.reduce((sum, { start, end }) => sum + end - start, 0);
+  // Pages that would push out those in use are better left alone.
+  if (bytes > availableMemory() - LEFT_BYTES) return;
+  const start = performance.now();
+  const done = await readAhead(ranges, { signal, hasRoom: () => availableMemory() > LEFT_BYTES });
+  const seconds = (performance.now() - start) / 1000;
+  if (!signal.aborted)
+    context.emit({
+      kind: "detail",
+      text: `${(done / 1e6).toFixed(1)} MB of ${stage}'s weights read ahead in ${seconds.toFixed(2)} s`,
+    });
+}
+
+function availableMemory(): number {
+  return process.availableMemory?.() ?? freemem();
+}
