@@ -1,21 +1,13 @@
-// What every engine must do, whichever thread its sessions live in.
+// What every engine must do, whichever thread or process its sessions live in.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type Engine, type Model, modelOf, withSession } from "../../src/engine/sessions/engine.js";
+import { type Engine, modelOf, withSession } from "../../src/engine/sessions/engine.js";
 import { Graph } from "../../src/graph/graph.js";
 import { concat } from "../../src/graph/value.js";
 import { float32, tensor } from "../../src/std/tensor.js";
+import { affineModel } from "./models.js";
 
 /** Opens a new engine on the CPU. */
 export type OpenEngine = () => Promise<Engine>;
-
-const affine = new Graph("affine");
-affine.output("y", affine.input("x", "f32", ["rows", 3]).mul(2).add(1));
-const AFFINE = await modelOf(affine, "none");
-
-/** `y = 2x + 1` over x [rows, 3], rows being free. */
-export function affineModel(): Model {
-  return AFFINE;
-}
 
 /** A failure as a user meets it: its code, and one line. */
 export const ENGINE_FAILURE = { code: "QEDIT_E_ENGINE", message: expect.stringMatching(/^[^\n]+$/) as string };
