@@ -8,8 +8,19 @@ import { explainFailure, inspectCuda, type Problem, platformProblem } from "./cu
 import { inspectLibraries } from "./cuda/libraries.js";
 import { providerFolder } from "./cuda/release.js";
 import { type Device, deviceName, parseDevice } from "./providers.js";
+import { childEngine } from "./sessions/child.js";
 import { type Engine, modelOf, withSession } from "./sessions/engine.js";
 import { pairedEngine } from "./sessions/paired.js";
+import { threadedEngine } from "./sessions/threaded.js";
+
+/** Where sessions live: in a worker thread, or in a child process, which ends alone when the system kills it or a library crashes. */
+export type Isolation = "thread" | "process";
+
+/** How an engine is started. */
+export interface EngineOptions {
+  /** "thread" unless given. */
+  readonly isolation?: Isolation;
+}
 
 /** An engine on the chosen device; `reason` says why `auto` did not take the GPU. */
 export interface ChosenEngine {
@@ -18,11 +29,15 @@ export interface ChosenEngine {
 }
 
 /** Starts an engine on `auto`, `cpu`, `cuda` or `cuda:N`. Throws QEDIT_E_DEVICE, with what doctor would find, when a GPU was asked for and does not work. */
-export async function chooseEngine(wanted: string, threads: number): Promise<ChosenEngine> {
-  const cpu = (): Engine => pairedEngine(parseDevice("cpu", threads));
+export async function chooseEngine(
+  wanted: string,
+  threads: number,
+  { isolation = "thread" }: EngineOptions = {},
+): Promise<ChosenEngine> {
+  const cpu = (): Engine => pairedEngine(parseDevice("cpu", threads), START[isolation]);
   if (wanted === "cpu") return { engine: cpu(), reason: undefined };
   const device = parseDevice(wanted === "auto" ? "cuda" : wanted, threads);
-  const opened = await openCuda(device);
+  const opened = await openCuda(device, isolation);
   if (!isProblems(opened)) return { engine: opened, reason: undefined };
   const [first] = opened as readonly [Problem];
   if (wanted === "auto") return { engine: cpu(), reason: `${first.text} (\`qedit doctor --device cuda\` says more)` };
@@ -33,15 +48,17 @@ export async function chooseEngine(wanted: string, threads: number): Promise<Cho
   );
 }
 
+const START: Readonly<Record<Isolation, (device: Device) => Engine>> = { thread: threadedEngine, process: childEngine };
+
 // An engine on which a session ran, or what is in the way, most important first.
-async function openCuda(device: Device): Promise<Engine | readonly Problem[]> {
+async function openCuda(device: Device, isolation: Isolation): Promise<Engine | readonly Problem[]> {
   const platform = platformProblem();
   if (platform) return [platform];
   // What a trial would not meet, cuDNN above all, would fail in the middle of an edit.
   const provider = await providerFolder();
   const libraries = provider === undefined ? undefined : await inspectLibraries(provider).catch(() => undefined);
   if (libraries === undefined || libraries.missing.length > 0) return (await inspectCuda(device.index)).problems;
-  const engine = pairedEngine(device);
+  const engine = pairedEngine(device, START[isolation]);
   try {
     await tryOut(engine, addition());
     return engine;
@@ -71,7 +88,7 @@ export async function tryDevice(wanted: string): Promise<Trial> {
     seconds: undefined,
     problems,
   });
-  const engine = device.provider === "cuda" ? await openCuda(device) : pairedEngine(device);
+  const engine = device.provider === "cuda" ? await openCuda(device, "thread") : pairedEngine(device);
   if (isProblems(engine)) return failed(engine);
   try {
     await tryOut(engine, convolution());

@@ -3,6 +3,9 @@ import { describe, expect, test } from "vitest";
 import { platformProblem } from "../../src/engine/cuda/inspect-cuda.js";
 import { chooseEngine, tryDevice } from "../../src/engine/device.js";
 import { computeType, deviceName, parseDevice } from "../../src/engine/providers.js";
+import { withSession } from "../../src/engine/sessions/engine.js";
+import { float32 } from "../../src/std/tensor.js";
+import { affineModel } from "./models.js";
 
 describe("parseDevice", () => {
   test.each([
@@ -78,6 +81,15 @@ describe("chooseEngine", () => {
     const { engine, reason } = await chooseEngine("cpu", 1);
     await engine.dispose();
     expect([engine.device, reason]).toEqual([{ provider: "cpu", index: 0, threads: 1 }, undefined]);
+  });
+
+  test("opens sessions in a child process when asked to", async () => {
+    const { engine } = await chooseEngine("cpu", 1, { isolation: "process" });
+    expect(process.getActiveResourcesInfo()).toContain("ProcessWrap");
+    expect(await withSession(engine, affineModel(), (session) => session.run({ x: float32([1, 3]) }))).toEqual({
+      y: float32([1, 3], Float32Array.of(1, 1, 1)),
+    });
+    await engine.dispose();
   });
 
   test("takes the GPU, or says why not in one line", async () => {

@@ -9,7 +9,7 @@ interface Half {
   pending: number;
 }
 
-/** Starts an engine, in a worker thread unless `start` says otherwise, and a second one when a session is to open while the first is busy; dispose ends both. */
+/** Starts an engine, in a worker thread unless `start` is given, and a second one when a session is to open while the first is busy; dispose ends both. */
 export function pairedEngine(device: Device, start: (device: Device) => Engine = threadedEngine): Engine {
   const halves: Half[] = [{ engine: start(device), pending: 0 }];
 
