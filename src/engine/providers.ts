@@ -69,6 +69,22 @@ export function parseDevice(text: string, threads: number): Device {
   return { provider: match[1] ? "cpu" : "cuda", index: Number(match[3] ?? 0), threads };
 }
 
+/**
+ * Reads devices separated by commas, each written once: `cpu`, `cuda:0,cuda:1`; or `auto` alone, returned as it is, since a trial resolves it.
+ * Throws QEDIT_E_USAGE for anything else.
+ */
+export function parseDevices(text: string, threads: number): readonly Device[] | "auto" {
+  if (text === "auto") return text;
+  const names = text.split(",");
+  const refuse = (reason: string, hint: string) =>
+    new QeditError("QEDIT_E_USAGE", `Cannot use devices "${text}": ${reason}`, { hint });
+  if (names.includes("auto")) throw refuse("auto stands alone", "Write auto, or each device by its name");
+  const devices = names.map((name) => parseDevice(name, threads));
+  const repeated = devices.map(deviceName).find((name, index, all) => all.indexOf(name) < index);
+  if (repeated !== undefined) throw refuse(`${repeated} is repeated`, "Write each device once");
+  return devices;
+}
+
 /** A device as the user writes it. */
 export function deviceName({ provider, index }: Device): string {
   return provider === "cpu" ? "cpu" : `${provider}:${index}`;

@@ -2,7 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { platformProblem } from "../../src/engine/cuda/inspect-cuda.js";
 import { chooseEngine, tryDevice } from "../../src/engine/device.js";
-import { computeType, deviceName, parseDevice } from "../../src/engine/providers.js";
+import { computeType, deviceName, parseDevice, parseDevices } from "../../src/engine/providers.js";
 import { withSession } from "../../src/engine/sessions/engine.js";
 import { float32 } from "../../src/std/tensor.js";
 import { affineModel } from "./models.js";
@@ -25,6 +25,34 @@ describe("parseDevice", () => {
         hint: "--device auto",
       }),
     );
+  });
+});
+
+describe("parseDevices", () => {
+  test.each([
+    ["auto", "auto"],
+    ["cpu", [{ provider: "cpu", index: 0, threads: 3 }]],
+    [
+      "cuda:1,cuda",
+      [
+        { provider: "cuda", index: 1, threads: 3 },
+        { provider: "cuda", index: 0, threads: 3 },
+      ],
+    ],
+  ])("reads %s", (text, devices) => {
+    expect(parseDevices(text, 3)).toEqual(devices);
+  });
+
+  test.each([
+    ["cuda,cuda:0", 'Cannot use devices "cuda,cuda:0": cuda:0 is repeated'],
+    ["cuda:1,cpu,cpu", 'Cannot use devices "cuda:1,cpu,cpu": cpu is repeated'],
+    ["auto,cpu", 'Cannot use devices "auto,cpu": auto stands alone'],
+    ["cuda:0,gpu", 'Cannot use device "gpu": auto, cpu, cuda or cuda:N is wanted'],
+    ["cuda:0,", 'Cannot use device "": auto, cpu, cuda or cuda:N is wanted'],
+    ["cuda:0, cuda:1", 'Cannot use device " cuda:1": auto, cpu, cuda or cuda:N is wanted'],
+    ["", 'Cannot use device "": auto, cpu, cuda or cuda:N is wanted'],
+  ])("refuses %j", (text, message) => {
+    expect(() => parseDevices(text, 0)).toThrow(expect.objectContaining({ code: "QEDIT_E_USAGE", message }));
   });
 });
 
