@@ -21,10 +21,10 @@ const KILLED = {
   hint: "Memory may have run out: see the system's log (`journalctl -k`)",
 };
 
-/** Runs for longer than a test waits: 20 seconds at least. */
+/** Matrix products that run for longer than a test waits: 20 seconds or more. */
 const ENDLESS = 2000;
 
-/** Milliseconds after which a run of ENDLESS is under way, and within which an end of a process is noticed. */
+/** Milliseconds after which a run of ENDLESS is under way, and within which the end of a process must be noticed. */
 const STARTED = 300;
 const SOON = 5000;
 
@@ -55,7 +55,7 @@ function isRunning(pid: number): boolean {
 }
 
 describe.runIf(process.platform === "linux")("a child process that is killed", () => {
-  test("fails the run under way at once, and the next open and run work and give the same bytes", async () => {
+  test("fails the run under way at once; the next open starts another one, which computes the same bytes", async () => {
     const engine = childEngine(CPU);
     const { model, feeds } = await longModel(5);
     const before = await withSession(engine, model, (session) => session.run(feeds));
@@ -72,13 +72,13 @@ describe.runIf(process.platform === "linux")("a child process that is killed", (
     await expect(idle.run({ x: float32([1, 3]) })).rejects.toMatchObject(KILLED);
     await Promise.all([session.dispose(), idle.dispose()]);
     expect(await withSession(engine, model, (again) => again.run(feeds))).toEqual(before);
-    // Not one of the new process, whose ids of sessions are the same.
+    // The new process has sessions of the same numbers.
     await expect(idle.run({ x: float32([1, 3]) })).rejects.toMatchObject(KILLED);
     await engine.dispose();
     expect(childrenOf(process.pid)).toEqual([]);
   });
 
-  test("is no error of dispose, and the engine stays disposed", async () => {
+  test("during dispose is no error, and is not started again", async () => {
     const engine = childEngine(CPU);
     await engine.open(affineModel());
     const [pid] = childrenOf(process.pid) as [number];
@@ -89,7 +89,7 @@ describe.runIf(process.platform === "linux")("a child process that is killed", (
     expect(childrenOf(process.pid)).toEqual([]);
   });
 
-  test("leaves the other one of a pair as it is", async () => {
+  test("does not affect the other one of a pair", async () => {
     const engine = pairedEngine(CPU, childEngine);
     const sessions = await Promise.all([engine.open(affineModel()), engine.open(affineModel())]);
     const [first, ...others] = childrenOf(process.pid) as [number, ...number[]];
@@ -102,7 +102,7 @@ describe.runIf(process.platform === "linux")("a child process that is killed", (
     await engine.dispose();
   });
 
-  test.each(["SIGINT", "SIGTERM", "SIGHUP"] as const)("by %s lives on: its parent decides", async (signal) => {
+  test.each(["SIGINT", "SIGTERM", "SIGHUP"] as const)("by %s keeps running: the parent decides", async (signal) => {
     const engine = childEngine(CPU);
     const session = await engine.open(affineModel());
     const [pid] = childrenOf(process.pid) as [number];
@@ -114,11 +114,11 @@ describe.runIf(process.platform === "linux")("a child process that is killed", (
 });
 
 describe("a child process that crashes", () => {
-  // Code that every Node process runs first, of which the test's own has none.
+  // Makes every new Node process run this code first.
   const runFirst = (name: string, code: string) =>
     vi.stubEnv("NODE_OPTIONS", `--require ${folder.write(`${name}.cjs`, code)}`);
 
-  test("has the last lines that it wrote to stderr in its error, without control characters", async () => {
+  test("has its last lines of stderr in the error, without control characters", async () => {
     runFirst(
       "crash",
       `const text = "first\\n\\u001b[31mterminate called\\u001b[0m\\r\\n  what():\\u0007 broken\\n\\nlast\\n";
@@ -135,7 +135,7 @@ describe("a child process that crashes", () => {
     await engine.dispose();
   });
 
-  test("says what was thrown in its worker thread", async () => {
+  test("reports what was thrown in its worker thread", async () => {
     runFirst("throw", `if (require("node:worker_threads").workerData?.provider) throw new Error("no such thing");`);
     const engine = childEngine(CPU);
     await expect(engine.open(affineModel())).rejects.toMatchObject({
@@ -151,7 +151,7 @@ describe.runIf(process.platform === "linux")("the parent of a child process", ()
     import { affineModel, longModel } from "${module("models.ts")}";
     const engine = childEngine(${JSON.stringify(CPU)});`;
 
-  test("takes it along when it is killed, also in the middle of a run", async () => {
+  test("ends it when killed in the middle of a run", async () => {
     const path = folder.write(
       "parent.mjs",
       `${start}
@@ -171,7 +171,7 @@ describe.runIf(process.platform === "linux")("the parent of a child process", ()
     await vi.waitFor(() => expect(isRunning(pid)).toBe(false), SOON);
   });
 
-  test("has a stdout of its own, and ends by itself when the engine is disposed", async () => {
+  test("prints its own data alone, and can end after dispose", async () => {
     const noise = folder.write(
       "noise.cjs",
       'if (process.argv[1]?.includes("child-process")) { console.log("noise"); console.error("noise"); }',

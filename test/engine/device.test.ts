@@ -1,4 +1,4 @@
-// Devices by name, what each computes in, and what `auto` does on a machine without a GPU.
+// Names of devices, their compute types, and the choice of `auto`.
 import { describe, expect, test } from "vitest";
 import { platformProblem } from "../../src/engine/cuda/inspect-cuda.js";
 import { chooseEngine, tryDevice } from "../../src/engine/device.js";
@@ -72,7 +72,7 @@ describe("computeType", () => {
     ]);
   });
 
-  test("follows what was asked for", () => {
+  test("is the type that was named", () => {
     expect(computeType(cuda, "transformer", "float32")).toBe("f32");
     expect(computeType(cuda, "text-encoder", "bfloat16")).toBe("bf16");
     expect(computeType(cuda, "vae", "float32")).toBe("f32");
@@ -93,7 +93,7 @@ describe("computeType", () => {
     );
   });
 
-  test("refuses what the device cannot compute in", () => {
+  test("refuses a type that the device cannot compute in", () => {
     expect(() => computeType(cpu, "transformer", "bfloat16")).toThrow(
       expect.objectContaining({
         code: "QEDIT_E_USAGE",
@@ -105,13 +105,13 @@ describe("computeType", () => {
 });
 
 describe("chooseEngine", () => {
-  test("takes the CPU without a reason when it is asked for", async () => {
+  test("uses the CPU when it is named, without a reason", async () => {
     const { engine, reason } = await chooseEngine("cpu", 1);
     await engine.dispose();
     expect([engine.device, reason]).toEqual([{ provider: "cpu", index: 0, threads: 1 }, undefined]);
   });
 
-  test("opens sessions in a child process when asked to", async () => {
+  test('opens sessions in a child process for the isolation "process"', async () => {
     const { engine } = await chooseEngine("cpu", 1, { isolation: "process" });
     expect(process.getActiveResourcesInfo()).toContain("ProcessWrap");
     expect(await withSession(engine, affineModel(), (session) => session.run({ x: float32([1, 3]) }))).toEqual({
@@ -120,14 +120,14 @@ describe("chooseEngine", () => {
     await engine.dispose();
   });
 
-  test("takes the GPU, or says why not in one line", async () => {
+  test("uses the GPU, or has the reason against it in one line", async () => {
     const { engine, reason } = await chooseEngine("auto", 1);
     await engine.dispose();
     if (engine.device.provider === "cuda") expect(reason).toBeUndefined();
     else expect(reason).toMatch(/^[^\n]+$/);
   });
 
-  test("refuses a GPU that is not there, with what is missing and what to do", async () => {
+  test("refuses a GPU that does not exist, with the problems and a remedy", async () => {
     await expect(chooseEngine("cuda:99", 1)).rejects.toMatchObject({
       code: "QEDIT_E_DEVICE",
       exitCode: 1,
@@ -136,19 +136,19 @@ describe("chooseEngine", () => {
     });
   });
 
-  test("refuses a name that is no device", async () => {
+  test("refuses a name that is not a device", async () => {
     await expect(chooseEngine("gpu", 1)).rejects.toMatchObject({ code: "QEDIT_E_USAGE", exitCode: 2 });
   });
 });
 
 describe("tryDevice", () => {
-  test("convolves on the CPU, and says how long that took", async () => {
+  test("runs a convolution on the CPU and returns its seconds", async () => {
     const { seconds, ...trial } = await tryDevice("cpu");
     expect(trial).toEqual({ device: "cpu", works: true, problems: [] });
     expect(seconds).toBeGreaterThan(0);
   });
 
-  test("gives reasons and remedies for a GPU that is not there", async () => {
+  test("returns problems and remedies for a GPU that does not exist", async () => {
     const { works, problems } = await tryDevice("cuda:99");
     expect(works).toBe(false);
     expect(problems.length).toBeGreaterThan(0);
@@ -162,11 +162,11 @@ describe("platformProblem", () => {
     ["win32-x64", "onnxruntime-node has no CUDA for win32 x64", /WSL 2/],
     ["darwin-arm64", "onnxruntime-node has no CUDA for darwin arm64", /--device cpu/],
     ["linux-arm64", "onnxruntime-node has no CUDA for linux arm64", /--device cpu/],
-  ])("is honest on %s", (platform, text, remedy) => {
+  ])("reports %s", (platform, text, remedy) => {
     expect(platformProblem({ platform, hasCuda: false })).toEqual({ text, remedy: expect.stringMatching(remedy) });
   });
 
-  test("is none where CUDA can be had", () => {
+  test("is undefined where CUDA is supported", () => {
     expect(platformProblem({ platform: "linux-x64", hasCuda: true })).toBeUndefined();
   });
 });

@@ -1,4 +1,4 @@
-// All engines keep the contract; those behind the protocol also leave the main thread free, and two as one do two things at a time.
+// All engines pass the contract suite; those in a thread or process leave the main thread free, and pairs open while they run.
 import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { childEngine } from "../../src/engine/sessions/child.js";
@@ -29,7 +29,7 @@ describe.each([
   });
   afterAll(() => engine.dispose());
 
-  test("lets the main thread tick while a long run computes", async () => {
+  test("leaves the main thread free during a long run", async () => {
     const { model, feeds } = await longModel(60);
     const session = await engine.open(model);
     const ticks: number[] = [];
@@ -42,12 +42,12 @@ describe.each([
     const whole = ticks.at(-1)! - ticks[0]!;
     const longest = Math.max(...ticks.slice(1).map((time, index) => time - ticks[index]!));
     expect(whole, "a run that takes long enough").toBeGreaterThan(200);
-    // A thread that computes itself shows one pause as long as the run.
+    // If the main thread computed, one pause would be as long as the run.
     expect(longest).toBeLessThan(whole / 2);
   });
 
-  test("keeps code and hint of a failure", async () => {
-    // The result takes 4 TiB: no machine of this test's has them.
+  test("keeps the code and hint of a failure", async () => {
+    // The output takes 4 TiB.
     const graph = new Graph("huge");
     const huge = graph.input("x", "f32", ["n", 1]).add(graph.input("z", "f32", [1, "m"]));
     graph.output("y", huge);
@@ -62,7 +62,7 @@ describe.each([
     });
   });
 
-  test("answers requests that are under way together, each its own", async () => {
+  test("returns to each of several concurrent runs its own outputs", async () => {
     const session = await engine.open(affineModel());
     const results = await Promise.all([1, 2, 3].map((rows) => session.run({ x: float32([rows, 3]) })));
     expect(results.map(({ y }) => y?.shape)).toEqual([
@@ -73,7 +73,7 @@ describe.each([
     await session.dispose();
   });
 
-  test("refuses requests after it was disposed", async () => {
+  test("refuses requests after dispose", async () => {
     const other = start(CPU);
     const session = await other.open(affineModel());
     await other.dispose();
@@ -84,7 +84,7 @@ describe.each([
     await expect(session.run({ x: float32([1, 3]) })).rejects.toMatchObject(ENGINE_FAILURE);
   });
 
-  test("can be disposed before anything was opened, twice at a time", async () => {
+  test("can be disposed before a session is opened, and twice at the same time", async () => {
     const other = start(CPU);
     await expect(Promise.all([other.dispose(), other.dispose()])).resolves.toBeDefined();
   });
@@ -94,9 +94,9 @@ describe.each([
   ["two threads", threadedEngine, "MessagePort"],
   ["two child processes", childEngine, "ProcessWrap"],
 ])("the engine of %s", (_, start, resource) => {
-  test("opens and runs a session while another one computes", async () => {
+  test("opens and runs a session while another one runs", async () => {
     const engine = pairedEngine(CPU, start);
-    // Both are started: only what runs is compared.
+    // Start both first: only the runs are compared.
     for (const session of await Promise.all([engine.open(affineModel()), engine.open(affineModel())]))
       await session.dispose();
     const { model, feeds } = await longModel(60);
@@ -109,12 +109,12 @@ describe.each([
     ended.push("short");
     await running;
     expect(ended).toEqual(["short", "long"]);
-    // The first one is free again.
+    // The first one is idle again.
     await withSession(engine, affineModel(), (session) => session.run({ x: float32([2, 3]) }));
     await engine.dispose();
   });
 
-  test("leaves none behind, also when it is disposed while sessions open", async () => {
+  test("ends both, also when it is disposed while sessions open", async () => {
     const running = async () => {
       await delay(1); // a turn of the event loop, at whose end closed handles go
       return process.getActiveResourcesInfo().filter((name) => name === resource).length;

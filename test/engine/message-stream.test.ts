@@ -1,4 +1,4 @@
-// Messages through a stream that gives back what is written to it, whole and in pieces.
+// Messages written to a stream and read back, in chunks of several sizes.
 import { PassThrough, Transform } from "node:stream";
 import { expect, test } from "vitest";
 import { messageStream } from "../../src/engine/sessions/message-stream.js";
@@ -14,7 +14,7 @@ const MESSAGE = {
   hint: undefined,
 };
 
-/** Passes bytes on one by one. */
+/** Splits all chunks into single bytes. */
 function singleBytes(): Transform {
   return new Transform({
     transform(chunk: Uint8Array, _, done) {
@@ -25,9 +25,9 @@ function singleBytes(): Transform {
 }
 
 test.each([
-  ["as it comes", () => new PassThrough()],
+  ["in whole chunks", () => new PassThrough()],
   ["byte by byte", singleBytes],
-])("messages arrive as they were sent and in order, read %s", async (_, stream) => {
+])("messages arrive unchanged and in order, read %s", async (_, stream) => {
   const messages = [MESSAGE, { id: 4 }, { ...MESSAGE, id: 5 }];
   const received: unknown[] = [];
   await new Promise<void>((resolve) => {
@@ -40,7 +40,7 @@ test.each([
   expect(received).toEqual(messages);
 });
 
-test("of a view only its part is sent, in a buffer of its own that is handed out", async () => {
+test("of a view only its own elements are sent, and its buffer is passed on for transfer", async () => {
   const data = Float32Array.of(1, 2, 3, 4).subarray(1, 3);
   const [message, buffers] = await new Promise<[{ data: Float32Array }, ArrayBuffer[]]>((resolve) => {
     messageStream<{ data: Float32Array }, object>(new PassThrough(), (...received) => resolve(received))({ data });

@@ -1,4 +1,4 @@
-// Models of no weights for tests of engines: a short and a long one.
+// Models without weights for tests of engines.
 import { type Model, modelOf } from "../../src/engine/sessions/engine.js";
 import { Graph } from "../../src/graph/graph.js";
 import { float32, type Tensors } from "../../src/std/tensor.js";
@@ -12,7 +12,7 @@ export function affineModel(): Model {
   return AFFINE;
 }
 
-/** Matrix products one after the other, 100 ms of computing for ten of them on one core, and its feeds. */
+/** A model of successive matrix products, which take about 10 ms each on one core, and its feeds. */
 export async function longModel(products: number): Promise<{ readonly model: Model; readonly feeds: Tensors }> {
   const side = 640;
   const graph = new Graph("long");

@@ -24,17 +24,17 @@ export function childEngine(device: Device): Engine {
   return clientEngine(device, { start: (events) => startChild(device, events), isRestarted: true });
 }
 
-/** Characters of the child's stderr that are kept. */
+/** Characters of the child's stderr that are kept for an error message. */
 const KEPT = 4096;
 
 function startChild(device: Device, { onResponse, onEnd }: ServerEvents): Send {
   const child = spawn(process.execPath, [...process.execArgv, CHILD, JSON.stringify(device)], {
-    // stdout carries data of qedit's own; the messages have a pipe for themselves.
+    // Messages go over a pipe of their own: stdout carries qedit's data.
     stdio: ["ignore", "ignore", "pipe", "pipe"],
     windowsHide: true,
   });
   let written = "";
-  // Out of file descriptors, a process that does not start has no pipes either.
+  // No pipes when the process does not start for want of file descriptors.
   child.stderr?.setEncoding("utf8").on("data", (text: string) => {
     written = (written + text).slice(-KEPT);
   });
@@ -44,7 +44,7 @@ function startChild(device: Device, { onResponse, onEnd }: ServerEvents): Send {
   // Not "exit": what the child wrote last is read by now.
   child.once("close", (code, signal) => onEnd(endOf({ code, signal, written })));
   const pipe = child.stdio?.[3] as Socket | undefined;
-  // A broken pipe; "close" has the reason.
+  // Ignored: a broken pipe means that the process has ended, and "close" has the reason.
   pipe?.on("error", () => {});
   return pipe ? messageStream<Response, Request>(pipe, onResponse) : () => {};
 }

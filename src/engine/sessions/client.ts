@@ -7,7 +7,7 @@ import type { Failure, Request, Response, Results } from "./protocol.js";
 /** Sends a request to a running server. */
 export type Send = (request: Request) => void;
 
-/** Called by a transport with what comes from the server. */
+/** Called by a transport on events of the server. */
 export interface ServerEvents {
   readonly onResponse: (response: Response) => void;
   /** The thread or process has ended, for this reason. Requests without a response fail with it; later calls are ignored. */

@@ -1,14 +1,14 @@
-// Messages over a stream of bytes, typed arrays apart from the rest: they are written from where they lie and read to where they stay.
-// child_process's own channel ("advanced" serialization) takes twice as long for 50 MB, six times as long for 200 MB, and copies them several times.
+// Messages over a stream of bytes, typed arrays apart from the rest: written without a copy, and read into their final buffers.
+// The IPC channel of child_process ("advanced" serialization) takes twice as long for 50 MB and six times as long for 200 MB, with several copies.
 import type { Duplex } from "node:stream";
 import { DefaultSerializer, Deserializer } from "node:v8";
 
-/** Takes a message, and the buffers of its typed arrays, which nothing else refers to. */
+/** Receives a message, and the buffers of its typed arrays, which may be transferred. */
 export type OnMessage<Message> = (message: Message, buffers: ArrayBuffer[]) => void;
 
 /**
- * Reads messages off a stream, and gives a function that writes them to it. A message is what the structured clone algorithm takes, its binary
- * data being Float32Array, Int32Array, BigInt64Array and Uint8Array; these must not change until they are written.
+ * Reads messages from a stream, and returns a function that writes messages to it. A message is anything that structured clone supports, with
+ * Float32Array, Int32Array, BigInt64Array and Uint8Array as its binary data; these must not change until they are written.
  */
 export function messageStream<Received, Sent>(stream: Duplex, onMessage: OnMessage<Received>): (message: Sent) => void {
   readParts(stream, ([header, ...buffers]) =>
@@ -26,7 +26,7 @@ type BinaryData = Float32Array | Int32Array | BigInt64Array | Uint8Array;
 
 const ARRAYS = [Float32Array, Int32Array, BigInt64Array, Uint8Array] as const;
 
-/** Writes a message with a number of its type in the place of each typed array. */
+/** Writes a message, with the index of its type in place of each typed array. */
 class HeaderWriter extends DefaultSerializer {
   readonly arrays: BinaryData[] = [];
 
@@ -38,7 +38,7 @@ class HeaderWriter extends DefaultSerializer {
   }
 }
 
-/** Reads a message, whose typed arrays take the buffers in the order in which they were written. */
+/** Reads a message; its typed arrays use the buffers in the order in which they were written. */
 class HeaderReader extends Deserializer {
   readonly #buffers: Iterator<ArrayBuffer>;
 
@@ -77,7 +77,7 @@ function readParts(stream: Duplex, onParts: (parts: ArrayBuffer[]) => void): voi
       wanted.set(taken, length);
       length += taken.length;
       at += taken.length;
-      // Again for parts of no length.
+      // A loop: parts may be empty.
       while (length === wanted.length) {
         wanted = new Uint8Array(reader.next(wanted.buffer).value);
         length = 0;
@@ -88,7 +88,7 @@ function readParts(stream: Duplex, onParts: (parts: ArrayBuffer[]) => void): voi
 
 const EMPTY = new ArrayBuffer(0);
 
-// Gives the buffer to fill next, and takes it when it is full.
+// Yields the buffer to fill next, and is resumed with it when it is full.
 function* partsReader(onParts: (parts: ArrayBuffer[]) => void): Generator<ArrayBuffer, never, ArrayBuffer> {
   for (;;) {
     const [count = 0] = new Uint32Array(yield new ArrayBuffer(Uint32Array.BYTES_PER_ELEMENT));
