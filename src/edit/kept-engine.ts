@@ -58,7 +58,7 @@ export function keptEngine(engine: Engine, emit: Emit): KeptEngine {
       return {
         run: (feeds) => withRoom(() => opened.session.run(feeds)),
         async dispose() {
-          if (holds && !model.isPassing) idle.push(opened);
+          if (holds && !model.isTransient) idle.push(opened);
           else await close(opened);
         },
       };

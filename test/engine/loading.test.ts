@@ -30,14 +30,14 @@ async function printed(code: string, home: string): Promise<string> {
 
 const MAPS = 'import { readFileSync } from "node:fs"; const maps = () => readFileSync("/proc/self/maps", "utf8");';
 
-describe.runIf(process.platform === "linux")("holdLibrary", () => {
+describe.runIf(process.platform === "linux")("loadLibrary", () => {
   test("loads a library and does not unload it", async () => {
-    mkdirSync(folder.at("held"));
-    const path = folder.at("held/libheld.so");
+    mkdirSync(folder.at("copy"));
+    const path = folder.at("copy/libcopy.so");
     copyFileSync(join(release.folder, CORE_FILE), path);
     expect(
       await printed(
-        `${MAPS} import { holdLibrary } from "${LOADING}"; console.log(holdLibrary("${path}"), maps().includes("${path}"));`,
+        `${MAPS} import { loadLibrary } from "${LOADING}"; console.log(loadLibrary("${path}"), maps().includes("${path}"));`,
         "none",
       ),
     ).toBe("undefined true");
@@ -46,7 +46,7 @@ describe.runIf(process.platform === "linux")("holdLibrary", () => {
   test("returns the loader's message", async () => {
     const path = folder.write("lacking/libx.so", elf({ needed: ["libqedit_none.so.1"] }));
     expect(
-      await printed(`import { holdLibrary } from "${LOADING}"; console.log(holdLibrary("${path}"));`, "none"),
+      await printed(`import { loadLibrary } from "${LOADING}"; console.log(loadLibrary("${path}"));`, "none"),
     ).toBe("libqedit_none.so.1: cannot open shared object file: No such file or directory");
   });
 });

@@ -1,7 +1,7 @@
 // Why CUDA does not work on this machine, each reason with its remedy: for doctor, setup and the choice of a device.
 import { join } from "node:path";
 import { QeditError } from "../../std/errors.js";
-import { holdLibrary } from "../sessions/loading.js";
+import { loadLibrary } from "../sessions/loading.js";
 import { CUDA_PACKAGES } from "./cuda-packages.js";
 import { findGpus, type Gpu, type Gpus } from "./gpus.js";
 import { inspectLibraries, type LibraryReport, type MissingLibrary } from "./libraries.js";
@@ -69,7 +69,7 @@ export async function explainFailure(error: unknown, index = 0): Promise<readonl
   // ONNX Runtime reports the loader's reason in its log only.
   const reason =
     /Failed to load shared library/.test(message) && provider !== undefined
-      ? holdLibrary(join(provider, PROVIDER_FILES[0]))
+      ? loadLibrary(join(provider, PROVIDER_FILES[0]))
       : undefined;
   const failure = /CUDA failure (\d+)/.exec(message)?.[1] ?? "";
   const remedy =

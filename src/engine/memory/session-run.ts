@@ -27,12 +27,12 @@ export function sessionRunMemory(
 }
 
 /** Bytes of a run's inputs. */
-export function fedBytes({ inputs }: Graph, lengths: Lengths): number {
+export function inputBytes({ inputs }: Graph, lengths: Lengths): number {
   return bytesOf([...inputs.values()], lengths);
 }
 
 /** Bytes of a run's outputs. */
-export function givenBytes({ outputs }: Graph, lengths: Lengths): number {
+export function outputBytes({ outputs }: Graph, lengths: Lengths): number {
   return bytesOf([...outputs.values()], lengths);
 }
 

@@ -10,7 +10,7 @@ import { clientEngine, engineStopped, type Send, type ServerEvents } from "./cli
 import type { Engine } from "./engine.js";
 import { messageStream } from "./message-stream.js";
 import type { Request, Response } from "./protocol.js";
-import { refuseTelemetry } from "./telemetry.js";
+import { disableTelemetry } from "./telemetry.js";
 
 /** The child's file beside this one: .js in the package, .ts where src itself runs. */
 const CHILD = fileURLToPath(new URL(`./child-process${extname(import.meta.url)}`, import.meta.url));
@@ -20,7 +20,7 @@ const CHILD = fileURLToPath(new URL(`./child-process${extname(import.meta.url)}`
  * sessions run no more, and the next `open` starts another one.
  */
 export function childEngine(device: Device): Engine {
-  refuseTelemetry();
+  disableTelemetry();
   return clientEngine(device, { start: (events) => startChild(device, events), isRestarted: true });
 }
 

@@ -25,7 +25,7 @@ export interface Model {
   /** The Graph that was encoded, for planning memory; not sent to the worker. */
   readonly graph?: object;
   /** Whether its session is closed after one use, because it does not fit in memory beside others. */
-  readonly isPassing?: boolean;
+  readonly isTransient?: boolean;
 }
 
 /** An opened graph with its weights in memory, until it is disposed. Runs are one at a time. */

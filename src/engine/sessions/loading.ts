@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { type FoundLibrary, inspectLibraries } from "../cuda/libraries.js";
 import { CORE_FILE, installedRelease, providerFolder } from "../cuda/release.js";
 import type { Device } from "../providers.js";
-import { refuseTelemetry } from "./telemetry.js";
+import { disableTelemetry } from "./telemetry.js";
 
 /** ONNX Runtime's module. */
 export type OnnxRuntime = typeof import("onnxruntime-node");
@@ -18,10 +18,10 @@ const RTLD_NODELETE = 0x1000;
  * the dynamic loader would not find. Throws when the native module does not load.
  */
 export async function loadOnnxRuntime({ provider }: Pick<Device, "provider">): Promise<OnnxRuntime> {
-  refuseTelemetry();
+  disableTelemetry();
   const release = installedRelease();
   const folder = await providerFolder(release);
-  if (folder === release.ownFolder) holdLibrary(join(folder, CORE_FILE));
+  if (folder === release.ownFolder) loadLibrary(join(folder, CORE_FILE));
   if (folder !== undefined && provider === "cuda") await preloadCudaLibraries(folder);
   // The native module loads only when something is to be run.
   const ort = await import("onnxruntime-node");
@@ -31,7 +31,7 @@ export async function loadOnnxRuntime({ provider }: Pick<Device, "provider">): P
 }
 
 /** Loads a shared library and never unloads it; returns the dynamic loader's error message, or undefined. */
-export function holdLibrary(path: string): string | undefined {
+export function loadLibrary(path: string): string | undefined {
   try {
     process.dlopen({ exports: {} }, path, constants.dlopen.RTLD_LAZY | RTLD_NODELETE);
   } catch (error) {
@@ -45,7 +45,7 @@ export function holdLibrary(path: string): string | undefined {
 // Errors are ignored here: when a session does not open, explainFailure reports them.
 async function preloadCudaLibraries(folder: string): Promise<void> {
   const { found } = await inspectLibraries(folder);
-  for (const { path } of found.filter(isHidden)) holdLibrary(path);
+  for (const { path } of found.filter(isHidden)) loadLibrary(path);
 }
 
 function isHidden({ isSearched }: FoundLibrary): boolean {

@@ -4,11 +4,11 @@ import { Worker } from "node:worker_threads";
 import type { Device } from "../providers.js";
 import { clientEngine, engineStopped, type Send, type ServerEvents } from "./client.js";
 import type { Engine } from "./engine.js";
-import { refuseTelemetry } from "./telemetry.js";
+import { disableTelemetry } from "./telemetry.js";
 
 /** Starts a worker thread that owns the sessions; dispose ends it. */
 export function threadedEngine(device: Device): Engine {
-  refuseTelemetry();
+  disableTelemetry();
   return clientEngine(device, { start: (events) => startThread(device, events), isRestarted: false });
 }
 
