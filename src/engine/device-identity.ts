@@ -1,9 +1,9 @@
-// What of a machine may change the last bits of a result, for finding results that were made before.
+// The properties of a machine that may change the last bits of a result: part of the keys of cached results.
 import { cpus } from "node:os";
 import { type Device, deviceName } from "./providers.js";
 import { runtimeVersion } from "./sessions/runtime-version.js";
 
-/** The device, ONNX Runtime's version, and on the CPU its model and threads: kernels are chosen by the one, sums are split by the other. */
+/** The device, platform and version of ONNX Runtime; on the CPU also its model, which selects kernels, and the threads, which split sums. */
 export function deviceIdentity(device: Device): Readonly<Record<string, string | number>> {
   const where = {
     device: deviceName(device),

@@ -1,4 +1,4 @@
-// Choosing a device: what the user asked for, or the GPU when a session opens on it, else the CPU and why.
+// Chooses a device: the one that was named, or for `auto` the GPU when a session runs on it, else the CPU.
 
 import { Graph } from "../graph/graph.js";
 import { conv2d } from "../graph/operators.js";
@@ -8,8 +8,19 @@ import { explainFailure, inspectCuda, type Problem, platformProblem } from "./cu
 import { inspectLibraries } from "./cuda/libraries.js";
 import { providerFolder } from "./cuda/release.js";
 import { type Device, deviceName, parseDevice } from "./providers.js";
+import { childEngine } from "./sessions/child.js";
 import { type Engine, modelOf, withSession } from "./sessions/engine.js";
 import { pairedEngine } from "./sessions/paired.js";
+import { threadedEngine } from "./sessions/threaded.js";
+
+/** Where sessions live: in a worker thread, or in a child process, which ends alone when the system kills it or a library crashes. */
+export type Isolation = "thread" | "process";
+
+/** How an engine is started. */
+export interface EngineOptions {
+  /** "thread" unless given. */
+  readonly isolation?: Isolation;
+}
 
 /** An engine on the chosen device; `reason` says why `auto` did not take the GPU. */
 export interface ChosenEngine {
@@ -17,12 +28,19 @@ export interface ChosenEngine {
   readonly reason: string | undefined;
 }
 
-/** Starts an engine on `auto`, `cpu`, `cuda` or `cuda:N`. Throws QEDIT_E_DEVICE, with what doctor would find, when a GPU was asked for and does not work. */
-export async function chooseEngine(wanted: string, threads: number): Promise<ChosenEngine> {
-  const cpu = (): Engine => pairedEngine(parseDevice("cpu", threads));
+/**
+ * Starts an engine on `auto`, `cpu`, `cuda` or `cuda:N`; `threads` as in Device. Throws QEDIT_E_USAGE for another name, and QEDIT_E_DEVICE with the
+ * problems that doctor finds when a GPU was named and does not work.
+ */
+export async function chooseEngine(
+  wanted: string,
+  threads: number,
+  { isolation = "thread" }: EngineOptions = {},
+): Promise<ChosenEngine> {
+  const cpu = (): Engine => pairedEngine(parseDevice("cpu", threads), START[isolation]);
   if (wanted === "cpu") return { engine: cpu(), reason: undefined };
   const device = parseDevice(wanted === "auto" ? "cuda" : wanted, threads);
-  const opened = await openCuda(device);
+  const opened = await openCuda(device, isolation);
   if (!isProblems(opened)) return { engine: opened, reason: undefined };
   const [first] = opened as readonly [Problem];
   if (wanted === "auto") return { engine: cpu(), reason: `${first.text} (\`qedit doctor --device cuda\` says more)` };
@@ -33,17 +51,19 @@ export async function chooseEngine(wanted: string, threads: number): Promise<Cho
   );
 }
 
-// An engine on which a session ran, or what is in the way, most important first.
-async function openCuda(device: Device): Promise<Engine | readonly Problem[]> {
+const START: Readonly<Record<Isolation, (device: Device) => Engine>> = { thread: threadedEngine, process: childEngine };
+
+// An engine on which a session ran, or the problems, most important first.
+async function openCuda(device: Device, isolation: Isolation): Promise<Engine | readonly Problem[]> {
   const platform = platformProblem();
   if (platform) return [platform];
-  // What a trial would not meet, cuDNN above all, would fail in the middle of an edit.
+  // The trial does not need every library: without cuDNN an edit would fail in its middle.
   const provider = await providerFolder();
   const libraries = provider === undefined ? undefined : await inspectLibraries(provider).catch(() => undefined);
   if (libraries === undefined || libraries.missing.length > 0) return (await inspectCuda(device.index)).problems;
-  const engine = pairedEngine(device);
+  const engine = pairedEngine(device, START[isolation]);
   try {
-    await tryOut(engine, addition());
+    await runTrial(engine, addition());
     return engine;
   } catch (error) {
     await engine.dispose();
@@ -51,17 +71,17 @@ async function openCuda(device: Device): Promise<Engine | readonly Problem[]> {
   }
 }
 
-/** What came of a trial on a device. */
+/** The result of a trial on a device. */
 export interface Trial {
   readonly device: string;
   readonly works: boolean;
-  /** Seconds from nothing to the first result: the provider loads, a session opens and runs. */
+  /** Seconds to load the provider, open a session and run it; undefined when it does not work. */
   readonly seconds: number | undefined;
-  /** What is in the way; empty when it works. */
+  /** Why it does not work; empty when it does. */
   readonly problems: readonly Problem[];
 }
 
-/** Opens a session on `cpu`, `cuda` or `cuda:N` and runs a convolution in it, what the networks need most of. Throws QEDIT_E_USAGE for another name. */
+/** Opens a session on `cpu`, `cuda` or `cuda:N` and runs a convolution in it. Throws QEDIT_E_USAGE for another name. */
 export async function tryDevice(wanted: string): Promise<Trial> {
   const device = parseDevice(wanted, 0);
   const began = performance.now();
@@ -71,10 +91,10 @@ export async function tryDevice(wanted: string): Promise<Trial> {
     seconds: undefined,
     problems,
   });
-  const engine = device.provider === "cuda" ? await openCuda(device) : pairedEngine(device);
+  const engine = device.provider === "cuda" ? await openCuda(device, "thread") : pairedEngine(device);
   if (isProblems(engine)) return failed(engine);
   try {
-    await tryOut(engine, convolution());
+    await runTrial(engine, convolution());
     return {
       device: deviceName(device),
       works: true,
@@ -95,10 +115,10 @@ function isProblems(opened: Engine | readonly Problem[]): opened is readonly Pro
   return Array.isArray(opened);
 }
 
-/** Side of the square that trials compute over. */
+/** Height and width of the input of trials. */
 const SIDE = 8;
 
-// The smallest session, for every start of qedit.
+// The smallest session, since it runs at every start of qedit.
 function addition(): Graph {
   const graph = new Graph("a trial");
   graph.output("y", graph.input("x", "f32", [1, 1, SIDE, SIDE]).add(1));
@@ -116,6 +136,6 @@ function convolution(): Graph {
   return graph;
 }
 
-async function tryOut(engine: Engine, graph: Graph): Promise<void> {
+async function runTrial(engine: Engine, graph: Graph): Promise<void> {
   await withSession(engine, await modelOf(graph, "none"), (session) => session.run({ x: float32([1, 1, SIDE, SIDE]) }));
 }

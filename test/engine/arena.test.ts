@@ -1,4 +1,4 @@
-// Planned bytes of runs against what ONNX Runtime's own arena takes for them on the CPU, as it logs it, at the published widths.
+// Planned bytes of runs against the size of ONNX Runtime's arena on the CPU, from its log, at the published widths.
 import { describe, expect, test } from "vitest";
 import { randomCheckpoint } from "../../bench/random-checkpoint.js";
 import { type PublishedName, publishedTensors } from "../../fixtures/headers/published.js";
@@ -25,7 +25,7 @@ const folder = temporaryFolder();
 const CPU = { provider: "cpu", index: 0, threads: 1 } as const;
 const CUDA = { provider: "cuda", index: 0, threads: 1 } as const;
 
-/** Weights of the published shapes, of the layers with these numbers and what stands around them. */
+/** Writes random weights of the published shapes, for the keys that are wanted. */
 async function published(name: PublishedName, wanted: (key: string) => boolean): Promise<string> {
   const path = folder.at(`${name}.safetensors`);
   await randomCheckpoint(
@@ -130,7 +130,7 @@ const CASES: readonly Case[] = [
   },
 ];
 
-describe("a run takes of ONNX Runtime's arena what is planned", () => {
+describe("the arena of a run is as large as planned", () => {
   test.each(CASES)("$name", { timeout: 120_000 }, async ({ optimization, forms, lengths, file, build }) => {
     const checkpoint = await readSafetensors(await file());
     const graph = new Graph("measured", forms);
@@ -138,7 +138,7 @@ describe("a run takes of ONNX Runtime's arena what is planned", () => {
     const opened = { graph, optimization, ...f32 };
     const planned = sessionRunMemory(opened, lengths, CPU);
     expect(await arenaBytes(graph, lengths, { optimization, path: folder.at("model.onnx") })).toBe(planned.reserved);
-    // What a stage plans with: on the CPU the part that is written to, on a GPU all that the arena took.
+    // Stages plan with the part that is written to on the CPU, and with the whole arena on a GPU.
     expect(runBytes(opened, lengths, CPU)).toBe(planned.touched);
     expect(planned.touched).toBeLessThanOrEqual(planned.reserved);
     expect(runBytes(opened, lengths, CUDA)).toBeGreaterThanOrEqual(sessionRunMemory(opened, lengths, CUDA).reserved);

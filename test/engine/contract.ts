@@ -1,23 +1,15 @@
-// What every engine must do, whichever thread its sessions live in.
+// The contract suite of engines, whichever thread or process their sessions live in.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type Engine, type Model, modelOf, withSession } from "../../src/engine/sessions/engine.js";
+import { type Engine, modelOf, withSession } from "../../src/engine/sessions/engine.js";
 import { Graph } from "../../src/graph/graph.js";
 import { concat } from "../../src/graph/value.js";
 import { float32, tensor } from "../../src/std/tensor.js";
+import { affineModel } from "./models.js";
 
 /** Opens a new engine on the CPU. */
 export type OpenEngine = () => Promise<Engine>;
 
-const affine = new Graph("affine");
-affine.output("y", affine.input("x", "f32", ["rows", 3]).mul(2).add(1));
-const AFFINE = await modelOf(affine, "none");
-
-/** `y = 2x + 1` over x [rows, 3], rows being free. */
-export function affineModel(): Model {
-  return AFFINE;
-}
-
-/** A failure as a user meets it: its code, and one line. */
+/** A failure that a user can meet: its code, and a message of one line. */
 export const ENGINE_FAILURE = { code: "QEDIT_E_ENGINE", message: expect.stringMatching(/^[^\n]+$/) as string };
 
 /** Runs the suite over engines of one kind. */
@@ -29,7 +21,7 @@ export function engineContract(name: string, openEngine: OpenEngine): void {
     });
     afterAll(() => engine.dispose());
 
-    test("runs feeds to results of the right type, shape and numbers", async () => {
+    test("computes outputs of the right type, shape and numbers", async () => {
       await withSession(engine, affineModel(), async (session) => {
         const { y } = await session.run({ x: float32([2, 3], Float32Array.of(0, 1, 2, -1, 0.5, 10)) });
         expect(y).toEqual(float32([2, 3], Float32Array.of(1, 3, 5, -1, 2, 21)));
@@ -45,13 +37,13 @@ export function engineContract(name: string, openEngine: OpenEngine): void {
       });
     });
 
-    test("takes and gives tensors without elements", async () => {
+    test("takes and returns tensors without elements", async () => {
       await withSession(engine, affineModel(), async (session) => {
         expect((await session.run({ x: float32([0, 3]) }))["y"]).toEqual(float32([0, 3]));
       });
     });
 
-    test("joins an empty tensor to a full one", async () => {
+    test("concatenates an empty tensor and another one", async () => {
       const graph = new Graph("join");
       graph.output("y", concat([graph.input("a", "f32", ["m", 2]), graph.input("b", "f32", ["n", 2])], 0));
       await withSession(engine, await modelOf(graph, "none"), async (session) => {
@@ -60,7 +52,7 @@ export function engineContract(name: string, openEngine: OpenEngine): void {
       });
     });
 
-    test("takes and gives int64, int32 and uint8", async () => {
+    test("takes and returns int64, int32 and uint8", async () => {
       const graph = new Graph("types");
       for (const dtype of ["i64", "i32", "u8"] as const)
         graph.output(`${dtype}_out`, graph.input(dtype, dtype, ["n"]).add(1));
@@ -79,7 +71,7 @@ export function engineContract(name: string, openEngine: OpenEngine): void {
       });
     });
 
-    test("leaves the feeds as they were, for the next run", async () => {
+    test("does not change the feeds of a run", async () => {
       const x = float32([1, 3], Float32Array.of(1, 2, 3));
       await withSession(engine, affineModel(), async (session) => {
         await session.run({ x });
@@ -88,7 +80,7 @@ export function engineContract(name: string, openEngine: OpenEngine): void {
       expect(x).toEqual(float32([1, 3], Float32Array.of(1, 2, 3)));
     });
 
-    test("holds several sessions at once", async () => {
+    test("has several sessions open at once", async () => {
       const [first, second] = [await engine.open(affineModel()), await engine.open(affineModel())];
       await first.dispose();
       expect((await second.run({ x: float32([1, 3]) }))["y"]).toEqual(float32([1, 3], Float32Array.of(1, 1, 1)));
@@ -100,7 +92,7 @@ export function engineContract(name: string, openEngine: OpenEngine): void {
       ["another rank", { x: float32([3]) }],
       ["another type", { x: tensor("int32", [1, 3], new Int32Array(3)) }],
       ["another name", { z: float32([1, 3]) }],
-    ])("refuses a feed of %s in one line, and works on", async (_, feeds) => {
+    ])("refuses a feed of %s in one line, and runs the next one", async (_, feeds) => {
       await withSession(engine, affineModel(), async (session) => {
         await expect(session.run(feeds)).rejects.toMatchObject({
           ...ENGINE_FAILURE,
@@ -111,9 +103,9 @@ export function engineContract(name: string, openEngine: OpenEngine): void {
     });
 
     test.each([
-      ["no ONNX model", new TextEncoder().encode("hello, world")],
-      ["nothing", new Uint8Array(0)],
-      ["a cut model", affineModel().bytes.slice(0, 60)],
+      ["bytes that are no ONNX model", new TextEncoder().encode("hello, world")],
+      ["an empty model", new Uint8Array(0)],
+      ["a truncated model", affineModel().bytes.slice(0, 60)],
     ])("refuses %s in one line", async (_, bytes) => {
       const opened = engine.open({ name: "junk", bytes, inputs: [], optimization: "none", weightsRoot: "/" });
       await expect(opened).rejects.toMatchObject({
@@ -122,7 +114,7 @@ export function engineContract(name: string, openEngine: OpenEngine): void {
       });
     });
 
-    test("refuses a weight whose file is not there", async () => {
+    test("refuses a weight whose file does not exist", async () => {
       const graph = new Graph("weights");
       graph.output(
         "y",
@@ -133,14 +125,14 @@ export function engineContract(name: string, openEngine: OpenEngine): void {
       await expect(engine.open(await modelOf(graph, "none"))).rejects.toMatchObject(ENGINE_FAILURE);
     });
 
-    test("a disposed session runs no more, and may be disposed again", async () => {
+    test("a disposed session does not run, and may be disposed again", async () => {
       const session = await engine.open(affineModel());
       await session.dispose();
       await session.dispose();
       await expect(session.run({ x: float32([1, 3]) })).rejects.toThrow();
     });
 
-    test("disposing the engine closes its sessions, and may be done twice", async () => {
+    test("disposing the engine disposes its sessions, and may be repeated", async () => {
       const other = await openEngine();
       const session = await other.open(affineModel());
       await other.dispose();
@@ -149,7 +141,7 @@ export function engineContract(name: string, openEngine: OpenEngine): void {
       await expect(session.run({ x: float32([1, 3]) })).rejects.toThrow();
     });
 
-    test("says which device it is", () => {
+    test("has the device that it was started with", () => {
       expect(engine.device).toEqual({ provider: "cpu", index: 0, threads: 1 });
     });
   });

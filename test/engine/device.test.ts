@@ -1,8 +1,11 @@
-// Devices by name, what each computes in, and what `auto` does on a machine without a GPU.
+// Names of devices, their compute types, and the choice of `auto`.
 import { describe, expect, test } from "vitest";
 import { platformProblem } from "../../src/engine/cuda/inspect-cuda.js";
 import { chooseEngine, tryDevice } from "../../src/engine/device.js";
-import { computeType, deviceName, parseDevice } from "../../src/engine/providers.js";
+import { computeType, deviceName, parseDevice, parseDevices } from "../../src/engine/providers.js";
+import { withSession } from "../../src/engine/sessions/engine.js";
+import { float32 } from "../../src/std/tensor.js";
+import { affineModel } from "./models.js";
 
 describe("parseDevice", () => {
   test.each([
@@ -25,6 +28,34 @@ describe("parseDevice", () => {
   });
 });
 
+describe("parseDevices", () => {
+  test.each([
+    ["auto", "auto"],
+    ["cpu", [{ provider: "cpu", index: 0, threads: 3 }]],
+    [
+      "cuda:1,cuda",
+      [
+        { provider: "cuda", index: 1, threads: 3 },
+        { provider: "cuda", index: 0, threads: 3 },
+      ],
+    ],
+  ])("reads %s", (text, devices) => {
+    expect(parseDevices(text, 3)).toEqual(devices);
+  });
+
+  test.each([
+    ["cuda,cuda:0", 'Cannot use devices "cuda,cuda:0": cuda:0 is repeated'],
+    ["cuda:1,cpu,cpu", 'Cannot use devices "cuda:1,cpu,cpu": cpu is repeated'],
+    ["auto,cpu", 'Cannot use devices "auto,cpu": auto stands alone'],
+    ["cuda:0,gpu", 'Cannot use device "gpu": auto, cpu, cuda or cuda:N is wanted'],
+    ["cuda:0,", 'Cannot use device "": auto, cpu, cuda or cuda:N is wanted'],
+    ["cuda:0, cuda:1", 'Cannot use device " cuda:1": auto, cpu, cuda or cuda:N is wanted'],
+    ["", 'Cannot use device "": auto, cpu, cuda or cuda:N is wanted'],
+  ])("refuses %j", (text, message) => {
+    expect(() => parseDevices(text, 0)).toThrow(expect.objectContaining({ code: "QEDIT_E_USAGE", message }));
+  });
+});
+
 describe("computeType", () => {
   const [cpu, cuda] = [parseDevice("cpu", 0), parseDevice("cuda", 0)];
 
@@ -41,7 +72,7 @@ describe("computeType", () => {
     ]);
   });
 
-  test("follows what was asked for", () => {
+  test("is the type that was named", () => {
     expect(computeType(cuda, "transformer", "float32")).toBe("f32");
     expect(computeType(cuda, "text-encoder", "bfloat16")).toBe("bf16");
     expect(computeType(cuda, "vae", "float32")).toBe("f32");
@@ -62,7 +93,7 @@ describe("computeType", () => {
     );
   });
 
-  test("refuses what the device cannot compute in", () => {
+  test("refuses a type that the device cannot compute in", () => {
     expect(() => computeType(cpu, "transformer", "bfloat16")).toThrow(
       expect.objectContaining({
         code: "QEDIT_E_USAGE",
@@ -74,20 +105,29 @@ describe("computeType", () => {
 });
 
 describe("chooseEngine", () => {
-  test("takes the CPU without a reason when it is asked for", async () => {
+  test("uses the CPU when it is named, without a reason", async () => {
     const { engine, reason } = await chooseEngine("cpu", 1);
     await engine.dispose();
     expect([engine.device, reason]).toEqual([{ provider: "cpu", index: 0, threads: 1 }, undefined]);
   });
 
-  test("takes the GPU, or says why not in one line", async () => {
+  test('opens sessions in a child process for the isolation "process"', async () => {
+    const { engine } = await chooseEngine("cpu", 1, { isolation: "process" });
+    expect(process.getActiveResourcesInfo()).toContain("ProcessWrap");
+    expect(await withSession(engine, affineModel(), (session) => session.run({ x: float32([1, 3]) }))).toEqual({
+      y: float32([1, 3], Float32Array.of(1, 1, 1)),
+    });
+    await engine.dispose();
+  });
+
+  test("uses the GPU, or has the reason against it in one line", async () => {
     const { engine, reason } = await chooseEngine("auto", 1);
     await engine.dispose();
     if (engine.device.provider === "cuda") expect(reason).toBeUndefined();
     else expect(reason).toMatch(/^[^\n]+$/);
   });
 
-  test("refuses a GPU that is not there, with what is missing and what to do", async () => {
+  test("refuses a GPU that does not exist, with the problems and a remedy", async () => {
     await expect(chooseEngine("cuda:99", 1)).rejects.toMatchObject({
       code: "QEDIT_E_DEVICE",
       message: expect.stringMatching(/^Cannot compute on cuda:99: [^\n]+$/),
@@ -95,19 +135,19 @@ describe("chooseEngine", () => {
     });
   });
 
-  test("refuses a name that is no device", async () => {
+  test("refuses a name that is not a device", async () => {
     await expect(chooseEngine("gpu", 1)).rejects.toMatchObject({ code: "QEDIT_E_USAGE", parameter: "device" });
   });
 });
 
 describe("tryDevice", () => {
-  test("convolves on the CPU, and says how long that took", async () => {
+  test("runs a convolution on the CPU and returns its seconds", async () => {
     const { seconds, ...trial } = await tryDevice("cpu");
     expect(trial).toEqual({ device: "cpu", works: true, problems: [] });
     expect(seconds).toBeGreaterThan(0);
   });
 
-  test("gives reasons and remedies for a GPU that is not there", async () => {
+  test("returns problems and remedies for a GPU that does not exist", async () => {
     const { works, problems } = await tryDevice("cuda:99");
     expect(works).toBe(false);
     expect(problems.length).toBeGreaterThan(0);
@@ -121,11 +161,11 @@ describe("platformProblem", () => {
     ["win32-x64", "onnxruntime-node has no CUDA for win32 x64", /WSL 2/],
     ["darwin-arm64", "onnxruntime-node has no CUDA for darwin arm64", /--device cpu/],
     ["linux-arm64", "onnxruntime-node has no CUDA for linux arm64", /--device cpu/],
-  ])("is honest on %s", (platform, text, remedy) => {
+  ])("reports %s", (platform, text, remedy) => {
     expect(platformProblem({ platform, hasCuda: false })).toEqual({ text, remedy: expect.stringMatching(remedy) });
   });
 
-  test("is none where CUDA can be had", () => {
+  test("is undefined where CUDA is supported", () => {
     expect(platformProblem({ platform: "linux-x64", hasCuda: true })).toBeUndefined();
   });
 });

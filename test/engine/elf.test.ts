@@ -1,4 +1,4 @@
-// Dynamic sections of the real libraries of this machine, of made ones, and of damaged files.
+// Dynamic sections of this machine's libraries, of generated ones, and of damaged files.
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -12,17 +12,17 @@ const folder = temporaryFolder();
 describe.runIf(process.platform === "linux")("libraries of this machine", () => {
   const { folder: native } = installedRelease();
 
-  test("ONNX Runtime's own library names itself, the C++ library and its folder", async () => {
+  test("ONNX Runtime's library has its soname, needs the C++ library and searches its own folder", async () => {
     const found = await readElf(join(native, CORE_FILE));
     expect(found).toMatchObject({ architecture: process.arch, soname: "libonnxruntime.so.1", runpath: ["$ORIGIN"] });
     expect(found.needed).toEqual(expect.arrayContaining(["libstdc++.so.6", "libc.so.6"]));
   });
 
-  test("the binding needs ONNX Runtime's library first", async () => {
+  test("the first library that the binding needs is ONNX Runtime's", async () => {
     expect((await readElf(join(native, "onnxruntime_binding.node"))).needed[0]).toBe("libonnxruntime.so.1");
   });
 
-  test("node itself is read as well, and every library that it runs with", async () => {
+  test("reads node and every library that it has loaded", async () => {
     expect((await readElf(process.execPath)).needed).toContain("libc.so.6");
     const { sharedObjects } = process.report.getReport() as { sharedObjects: string[] };
     const libraries = sharedObjects.filter((path) => /^\/.*\.so/.test(path));
@@ -30,7 +30,7 @@ describe.runIf(process.platform === "linux")("libraries of this machine", () => 
     for (const path of libraries) expect((await readElf(path)).architecture).toBe(process.arch);
   });
 
-  test("libraries for the other architecture say so", async () => {
+  test("reads libraries for the other architecture", async () => {
     const other = process.arch === "x64" ? "arm64" : "x64";
     expect(await readElf(join(native, "..", other, CORE_FILE))).toMatchObject({
       architecture: other,
@@ -52,7 +52,7 @@ test("reads back what was written", async () => {
   });
 });
 
-test("names a machine that it does not know by its number", async () => {
+test("names an unknown machine by its number", async () => {
   expect((await readElf(folder.write("riscv.so", elf({ machine: 243 })))).architecture).toBe("machine 243");
 });
 
@@ -67,8 +67,8 @@ describe("refuses, in one line,", () => {
     ["an empty file", Buffer.alloc(0), "it is too short"],
     ["a text", Buffer.from("#!/bin/sh\n".repeat(20)), "it is no ELF file"],
     ["a library of 32 bits", changed((bytes) => (bytes[4] = 1)), "it is not of 64 bits, little-endian"],
-    ["a cut library", whole.subarray(0, 200), /it ends at byte 200, wanted \d+/],
-    ["a table that lies elsewhere", changed((bytes) => bytes.writeBigUInt64LE(2n ** 60n, 32)), /it ends at byte \d+/],
+    ["a truncated library", whole.subarray(0, 200), /it ends at byte 200, wanted \d+/],
+    ["a table outside of the file", changed((bytes) => bytes.writeBigUInt64LE(2n ** 60n, 32)), /it ends at byte \d+/],
     [
       "a string table outside of it",
       changed((bytes) => bytes.writeBigUInt64LE(0x99999n, 64 + 112 + 16 + 8)),
@@ -84,7 +84,7 @@ describe("refuses, in one line,", () => {
     expect(error!.message.slice(`Cannot read ${path} as a shared library: `.length)).toMatch(reason);
   });
 
-  test("a folder, and what is not there", async () => {
+  test("a folder, and a file that does not exist", async () => {
     await expect(readElf(folder.path)).rejects.toMatchObject({ code: "QEDIT_E_IO" });
     await expect(readElf(folder.at("nowhere.so"))).rejects.toMatchObject({
       code: "QEDIT_E_IO",
@@ -93,7 +93,7 @@ describe("refuses, in one line,", () => {
   });
 });
 
-test("no byte that is wrong makes it throw anything else", async () => {
+test("throws QEDIT_E_IO or nothing for any damaged byte", async () => {
   const bytes = elf({ soname: "liba.so", needed: ["libb.so.2"], runpath: "$ORIGIN" });
   for (let at = 16; at < bytes.length; at++) {
     const damaged = Buffer.from(bytes);

@@ -1,4 +1,4 @@
-// GPUs as nvidia-smi tells them: its text, and real processes that stand for it.
+// GPUs from nvidia-smi: its output, and scripts in its place.
 import { chmodSync } from "node:fs";
 import { dirname } from "node:path";
 import { afterEach, describe, expect, test, vi } from "vitest";
@@ -12,7 +12,7 @@ afterEach(() => {
 });
 
 describe("parseGpus", () => {
-  test("reads a line a GPU", () => {
+  test("reads one line per GPU", () => {
     const printed =
       "0, NVIDIA H200, 580.95.05, 143771, 143156, 9.0\n1, NVIDIA GeForce RTX 4090, 580.95.05, 24564, 1000, 8.9\n";
     expect(parseGpus(printed)).toEqual([
@@ -35,7 +35,7 @@ describe("parseGpus", () => {
     ]);
   });
 
-  test("leaves out what nvidia-smi does not know, as the memory of a GB10", () => {
+  test("has undefined for what nvidia-smi does not report, such as the memory of a GB10", () => {
     expect(parseGpus("0, NVIDIA GB10, 580.82, [N/A], [Not Supported], 12.1\n")).toEqual([
       { index: 0, name: "NVIDIA GB10", driver: "580.82", memory: undefined, freeMemory: undefined, capability: "12.1" },
     ]);
@@ -50,7 +50,7 @@ describe("parseGpus", () => {
   });
 });
 
-// A program of that name on PATH, and nothing else there.
+// Puts a script of that name on PATH, alone.
 function nvidiaSmi(name: string, script: string): void {
   const path = folder.write(`${name}/nvidia-smi`, `#!/bin/sh\n${script}\n`);
   chmodSync(path, 0o755);
@@ -58,7 +58,7 @@ function nvidiaSmi(name: string, script: string): void {
 }
 
 describe.runIf(process.platform === "linux")("findGpus", () => {
-  test("asks nvidia-smi", async () => {
+  test("runs nvidia-smi", async () => {
     nvidiaSmi("good", 'case "$1" in --query-gpu=index,*) echo "0, NVIDIA L4, 580.1, 23034, 22000, 8.9";; esac');
     expect(await findGpus()).toMatchObject({
       gpus: [{ index: 0, name: "NVIDIA L4" }],
@@ -67,13 +67,13 @@ describe.runIf(process.platform === "linux")("findGpus", () => {
     });
   });
 
-  test("passes over one that may not be run", async () => {
+  test("skips one without permission to run it", async () => {
     nvidiaSmi("locked", "exit 1");
     chmodSync(folder.at("locked/nvidia-smi"), 0o644);
     expect((await findGpus()).failure ?? "").not.toContain("EACCES");
   });
 
-  test("keeps the first line of what it says when it fails", async () => {
+  test("returns the first line of its output when it fails", async () => {
     nvidiaSmi("bad", 'echo "NVIDIA-SMI has failed because it could not talk to the driver."; echo "More."; exit 9');
     expect((await findGpus()).failure).toBe("NVIDIA-SMI has failed because it could not talk to the driver.");
   });

@@ -1,4 +1,4 @@
-// Every node of the published networks has a kernel on the provider it runs on, in the types it runs in.
+// Every node of the published networks has a kernel on each provider, in each compute type.
 import { describe, expect, test } from "vitest";
 import { KERNELS } from "../../fixtures/kernels/kernel-table.js";
 import { missingKernels } from "../../fixtures/kernels/kernels.js";
@@ -17,11 +17,11 @@ import { buildVisionTower } from "../../src/models/qwen2.5-vl/vision.js";
 import { numbersOf } from "../../src/stages/networks/model-handle.js";
 import { type Build, build, published, publishedLora } from "../support/full-size.js";
 
-/** Every form that no network is written in by default. */
+/** The graph forms that are not the default. */
 const OTHER_FORMS = { loras: "apart", fp8: "block-quantized", norms: "with-residual" } as const satisfies GraphForms;
 
-/** Fewer nodes than these, and the walk has not seen the whole network. */
-const FEWEST_NODES = { vae: 300, vision: 800, language: 700, transformer: 5000 };
+/** Least nodes of a whole network. */
+const MIN_NODES = { vae: 300, vision: 800, language: 700, transformer: 5000 };
 
 function vae(build: typeof buildVaeEncoder, compute: DType): Build {
   return (graph, w) => build(graph, w, { compute });
@@ -69,7 +69,7 @@ describe.each([
       buildVaeDecoder(graph, w, { ...options, quantization: "round" });
     for (const each of [buildVaeEncoder, buildVaeDecoder, toBytes]) {
       const graph = graphOf("qwen_image_vae", vae(each, compute));
-      expect(graph.nodes.length).toBeGreaterThan(FEWEST_NODES.vae);
+      expect(graph.nodes.length).toBeGreaterThan(MIN_NODES.vae);
       expect(missingKernels(graph, provider)).toEqual([]);
     }
   });
@@ -82,8 +82,8 @@ describe.each([
 ] as const)("on %s in %s", (provider, compute) => {
   test("the vision tower and the language model have a kernel for every node", () => {
     const { vision, language } = textEncoder(compute);
-    expect(vision.nodes.length).toBeGreaterThan(FEWEST_NODES.vision);
-    expect(language.nodes.length).toBeGreaterThan(FEWEST_NODES.language);
+    expect(vision.nodes.length).toBeGreaterThan(MIN_NODES.vision);
+    expect(language.nodes.length).toBeGreaterThan(MIN_NODES.language);
     expect([...missingKernels(vision, provider), ...missingKernels(language, provider)]).toEqual([]);
   });
 
@@ -106,7 +106,7 @@ describe.each([
     ["2511 with a LoRA in all the other forms", { referencesAtZero: true, isLightning: true, forms: OTHER_FORMS }],
   ])("the transformer of %s has a kernel for every node", (_, variant) => {
     const graph = transformer(compute, variant);
-    expect(graph.nodes.length).toBeGreaterThan(FEWEST_NODES.transformer);
+    expect(graph.nodes.length).toBeGreaterThan(MIN_NODES.transformer);
     expect(missingKernels(graph, provider)).toEqual([]);
   });
 });
@@ -167,7 +167,7 @@ test("the parts of a VAE on tiles have a kernel for every node", () => {
   }
 });
 
-test("the VAE in bf16 is found out: Resize and nothing else", () => {
+test("the VAE in bf16 has no kernel for Resize alone", () => {
   const decoder = missingKernels(graphOf("qwen_image_vae", vae(buildVaeDecoder, "bf16")), "cuda");
   expect(new Set(decoder.map(({ operator, reason }) => `${operator}: ${reason}`))).toEqual(
     new Set(["Resize: no bf16 for T"]),
@@ -175,7 +175,7 @@ test("the VAE in bf16 is found out: Resize and nothing else", () => {
   expect(decoder).toHaveLength(3);
 });
 
-test("the transformer in bf16 is found out on the CPU", () => {
+test("the transformer in bf16 has no kernel for Gemm on the CPU", () => {
   expect(missingKernels(transformer("bf16"), "cpu").map(({ operator }) => operator)).toContain("Gemm");
 });
 
@@ -185,12 +185,12 @@ describe("one node", () => {
     return graph.input("x", "f32", [1, 4, "h", "w"]).cast(compute);
   };
 
-  test("a type without a kernel is named, with the node and its variable", () => {
+  test("a type without a kernel is reported, with the node and its type variable", () => {
     const y = upsampleNearest2x(picture("bf16"));
     expect(missingKernels(y.graph, "cuda")).toEqual([{ node: "Resize", operator: "Resize", reason: "no bf16 for T" }]);
   });
 
-  test("an operator that the table does not know is missing", () => {
+  test("an operator that the table lacks is missing", () => {
     const x = picture("f32");
     x.graph.node("Einsum", [x], { shapes: [x.shape], dtype: "f32" });
     expect(missingKernels(x.graph, "cuda")).toMatchObject([
@@ -198,7 +198,7 @@ describe("one node", () => {
     ]);
   });
 
-  test("two types where one variable stands are missing", () => {
+  test("two types for one type variable are missing", () => {
     const x = picture("f32");
     x.graph.node("Add", [x, x.cast("f16")], { shapes: [x.shape], dtype: "f32" });
     expect(missingKernels(x.graph, "cuda")).toMatchObject([{ operator: "Add", reason: "T is both f32 and f16" }]);
@@ -211,6 +211,6 @@ describe("one node", () => {
   });
 });
 
-test("the table is of the release and the opset that qedit uses", () => {
+test("the table is for the release and the opset that qedit uses", () => {
   expect([KERNELS.release, KERNELS.opset]).toEqual([installedRelease().version, OPSET]);
 });

@@ -1,4 +1,4 @@
-// Where the provider's libraries are found, in folders of the test's own.
+// Finding the provider's libraries, in temporary folders.
 import { symlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
@@ -29,14 +29,14 @@ afterEach(() => {
   vi.unstubAllEnvs();
 });
 
-// Libraries that no machine has, below this test's home.
+// Writes a library, of a name that no machine has, below this test's home.
 const write = (name: string, bytes: Buffer) => folder.write(join(home.slice(folder.path.length + 1), name), bytes);
 const providerOf = (needed: readonly string[], options: Parameters<typeof elf>[0] = {}) =>
   dirname(write(`provider/${PROVIDER}`, elf({ needed, ...options })));
 const SITE = ".local/lib/python3.12/site-packages/nvidia";
 
 describe.runIf(process.platform === "linux")("inspectLibraries", () => {
-  test("finds what the system has, with what that needs, in an order in which it loads", async () => {
+  test("finds the system's libraries with their dependencies, in an order in which they load", async () => {
     const { found, missing } = await inspectLibraries(
       dirname(write(`provider/${PROVIDER}`, provider("1.29.0", ["libstdc++.so.6"]))),
     );
@@ -47,18 +47,18 @@ describe.runIf(process.platform === "linux")("inspectLibraries", () => {
     expect(missing.map(({ soname }) => soname)).not.toContain("libstdc++.so.6");
   });
 
-  test("tells what is nowhere, and who needs it", async () => {
+  test("reports a library that does not exist, and what needs it", async () => {
     const { missing } = await inspectLibraries(providerOf(["libqedit_none.so.1"]));
     expect(missing).toContainEqual({ soname: "libqedit_none.so.1", neededBy: PROVIDER, unfit: [] });
   });
 
-  test("follows what a found library needs in turn", async () => {
+  test("follows the dependencies of a found library", async () => {
     vi.stubEnv("LD_LIBRARY_PATH", dirname(write("libs/libqedit_a.so.1", elf({ needed: ["libqedit_b.so.1"] }))));
     const { missing } = await inspectLibraries(providerOf(["libqedit_a.so.1"]));
     expect(missing).toContainEqual({ soname: "libqedit_b.so.1", neededBy: "libqedit_a.so.1", unfit: [] });
   });
 
-  test("ends where two libraries need each other", async () => {
+  test("ends when two libraries depend on each other", async () => {
     write("libs/libqedit_a.so.1", elf({ needed: ["libqedit_b.so.1"] }));
     vi.stubEnv("LD_LIBRARY_PATH", dirname(write("libs/libqedit_b.so.1", elf({ needed: ["libqedit_a.so.1"] }))));
     const { found } = await inspectLibraries(providerOf(["libqedit_a.so.1"]));
@@ -98,14 +98,14 @@ describe.runIf(process.platform === "linux")("inspectLibraries", () => {
     expect(found).toEqual([{ soname: "libqedit_a.so.1", path, source, isSearched, neededBy: PROVIDER }]);
   });
 
-  test("prefers what the loader finds by itself", async () => {
+  test("prefers a library that the loader finds by itself", async () => {
     write(`${SITE}/cublas/lib/libqedit_a.so.1`, elf());
     const path = write("libs/libqedit_a.so.1", elf());
     vi.stubEnv("LD_LIBRARY_PATH", dirname(path));
     expect((await inspectLibraries(providerOf(["libqedit_a.so.1"]))).found).toMatchObject([{ path, isSearched: true }]);
   });
 
-  test("passes over the other architecture, stubs and broken files, and names them when there is nothing else", async () => {
+  test("skips the other architecture, stubs and broken files, and reports them when nothing else is found", async () => {
     const foreign = write("foreign/libqedit_a.so.1", elf({ machine: process.arch === "x64" ? 183 : 62 }));
     const stub = write("cuda/lib64/stubs/libqedit_a.so.1", elf());
     const broken = write("broken/libqedit_a.so.1", Buffer.from("INPUT(libqedit_a.so)"));
@@ -123,7 +123,7 @@ describe.runIf(process.platform === "linux")("inspectLibraries", () => {
     expect((await inspectLibraries(folderOfProvider)).found).toMatchObject([{ path }]);
   });
 
-  test("asks for cuDNN, which the provider opens later, and not for what qedit never uses", async () => {
+  test("needs cuDNN, which the provider opens later, and no library that qedit does not use", async () => {
     write(`${SITE}/cudnn/lib/libcudnn.so.9`, elf());
     const { found, missing } = await inspectLibraries(providerOf([]));
     expect(
@@ -132,7 +132,7 @@ describe.runIf(process.platform === "linux")("inspectLibraries", () => {
     expect(missing).toEqual([]);
   });
 
-  test("without a provider asks for what the usual one needs", async () => {
+  test("needs the default libraries without a provider", async () => {
     const { found, missing } = await inspectLibraries(undefined);
     const asked = [...found, ...missing].map(({ soname }) => soname);
     expect(asked).toEqual(
@@ -147,7 +147,7 @@ describe.runIf(process.platform === "linux")("inspectLibraries", () => {
     );
   });
 
-  test("refuses a provider that is no library", async () => {
+  test("refuses a provider that is not a shared library", async () => {
     await expect(inspectLibraries(dirname(write(`junk/${PROVIDER}`, Buffer.from("junk"))))).rejects.toMatchObject({
       code: "QEDIT_E_IO",
     });

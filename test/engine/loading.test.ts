@@ -1,4 +1,4 @@
-// ONNX Runtime out of qedit's own folder: real processes, a real library, a CPU session.
+// Loading ONNX Runtime from qedit's own folder, in processes that open a CPU session.
 import { execFile } from "node:child_process";
 import { copyFileSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
@@ -14,10 +14,10 @@ const release = installedRelease();
 const LOADING = new URL("../../src/engine/sessions/loading.ts", import.meta.url).href;
 const DEVICE = new URL("../../src/engine/device.ts", import.meta.url).href;
 
-// What a module's code prints, in a process whose home is `home`.
+// Runs a module in a process with this home; returns its stdout.
 async function printed(code: string, home: string): Promise<string> {
   const env = { PATH: process.env["PATH"], HOME: folder.at(home) };
-  // A file: worker threads would take over the flags of --eval.
+  // From a file: worker threads would inherit --eval.
   const { stdout } = await promisify(execFile)(
     process.execPath,
     ["--import", RUN_TYPESCRIPT, folder.write(`${home}.mjs`, code)],
@@ -30,23 +30,23 @@ async function printed(code: string, home: string): Promise<string> {
 
 const MAPS = 'import { readFileSync } from "node:fs"; const maps = () => readFileSync("/proc/self/maps", "utf8");';
 
-describe.runIf(process.platform === "linux")("holdLibrary", () => {
-  test("loads a library and keeps it", async () => {
-    mkdirSync(folder.at("held"));
-    const path = folder.at("held/libheld.so");
+describe.runIf(process.platform === "linux")("loadLibrary", () => {
+  test("loads a library and does not unload it", async () => {
+    mkdirSync(folder.at("copy"));
+    const path = folder.at("copy/libcopy.so");
     copyFileSync(join(release.folder, CORE_FILE), path);
     expect(
       await printed(
-        `${MAPS} import { holdLibrary } from "${LOADING}"; console.log(holdLibrary("${path}"), maps().includes("${path}"));`,
+        `${MAPS} import { loadLibrary } from "${LOADING}"; console.log(loadLibrary("${path}"), maps().includes("${path}"));`,
         "none",
       ),
     ).toBe("undefined true");
   });
 
-  test("gives what the loader says", async () => {
+  test("returns the loader's message", async () => {
     const path = folder.write("lacking/libx.so", elf({ needed: ["libqedit_none.so.1"] }));
     expect(
-      await printed(`import { holdLibrary } from "${LOADING}"; console.log(holdLibrary("${path}"));`, "none"),
+      await printed(`import { loadLibrary } from "${LOADING}"; console.log(loadLibrary("${path}"));`, "none"),
     ).toBe("libqedit_none.so.1: cannot open shared object file: No such file or directory");
   });
 });
@@ -61,13 +61,13 @@ describe.runIf(release.hasCuda)("qedit's own folder of the runtime", () => {
     const { works } = await tryDevice("cpu");
     console.log(works, maps().split("\\n").find((line) => line.endsWith("${CORE_FILE}"))?.split(/\\s+/).at(-1));`;
 
-  test("is where ONNX Runtime comes from when it is complete, for the CPU too", async () => {
+  test("is where ONNX Runtime is loaded from when it is complete, for the CPU too", async () => {
     fill("whole");
     copyFileSync(join(release.folder, CORE_FILE), folder.at(`${own("whole")}/${CORE_FILE}`));
     expect(await printed(CODE, "whole")).toBe(`true ${folder.at(own("whole"))}/${CORE_FILE}`);
   });
 
-  test("is left alone when it is not", async () => {
+  test("is not used when it is incomplete", async () => {
     fill("part");
     expect(await printed(CODE, "part")).toBe(`true ${release.folder}/${CORE_FILE}`);
   });

@@ -18,16 +18,16 @@ function graphOf(elements: number): Graph {
   return graph;
 }
 
-test("small networks are widened once on the CPU", () => {
+test("weights of small networks are converted to float32 once on the CPU", () => {
   expect(affordableOptimization(graphOf(1024 * 1024), CPU)).toBe("full");
 });
 
-test("networks that would take over a quarter of the memory as float32 keep their 8 bits", () => {
+test("8-bit weights stay that would take over a quarter of the memory as float32", () => {
   const elements = Math.ceil(totalmem() / 4 / 4 / 1024 + 1) * 1024;
   expect(affordableOptimization(graphOf(elements), CPU)).toBe("none");
 });
 
-test("the published transformer keeps its 8 bits, however large the machine", () => {
+test("8-bit weights of the published transformer stay, however much memory there is", () => {
   expect(affordableOptimization(graphOf(20e9 - (20e9 % 1024)), CPU)).toBe("none");
 });
 

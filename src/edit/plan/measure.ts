@@ -16,8 +16,8 @@ export function measuredEngine(engine: Engine, closed: (timing: SessionTiming) =
       const began = performance.now();
       const session = await engine.open(model);
       const openSeconds = (performance.now() - began) / 1000;
-      const { graph, optimization, isPassing } = model;
-      if (isPassing || !(graph instanceof Graph)) return session;
+      const { graph, optimization, isTransient } = model;
+      if (isTransient || !(graph instanceof Graph)) return session;
       const timed = timedSession(session, graph, (runs) => {
         open.delete(timed);
         const opened = {

@@ -1,6 +1,6 @@
 // Memory of one open network while it runs: what it holds of its weights, and what a run takes besides.
 
-import { fedBytes, givenBytes, sessionRunMemory } from "../../engine/memory/session-run.js";
+import { inputBytes, outputBytes, sessionRunMemory } from "../../engine/memory/session-run.js";
 import type { Device } from "../../engine/providers.js";
 import type { Lengths } from "../../graph/lengths.js";
 import { ELEMENT } from "../../graph/types.js";
@@ -48,7 +48,10 @@ export function sessionMemory(
   { device, pictureBytes, plan }: SessionPlace,
 ): SessionMemory {
   const isFolded = optimization === "full";
-  const fed = Math.max(0, ...runs.map((lengths) => COPIES * (fedBytes(graph, lengths) + givenBytes(graph, lengths))));
+  const fed = Math.max(
+    0,
+    ...runs.map((lengths) => COPIES * (inputBytes(graph, lengths) + outputBytes(graph, lengths))),
+  );
   const host = PROCESS_BYTES + (stage === WITHOUT_TOKENIZER ? 0 : TOKENIZER_BYTES) + pictureBytes + fed;
   const stored = weightBytes(graph);
   if (plan && device.provider !== "cpu")

@@ -1,9 +1,9 @@
 // The edit service: one queue and one pool of sessions for each device, whoever asks. Every door is a caller of it.
 import type { Artifact } from "../../artifacts/artifact.js";
 import type { ArtifactCache } from "../../artifacts/artifact-cache.js";
-import { chooseEngine } from "../../engine/device.js";
+import { chooseEngine, type Isolation } from "../../engine/device.js";
 import { freeMemory } from "../../engine/memory/free-memory.js";
-import { type Device, deviceName } from "../../engine/providers.js";
+import { type Device, deviceName, parseDevices } from "../../engine/providers.js";
 import { type DecodedPicture, decode } from "../../stages/decode.js";
 import type { ArtifactStage, StageInput } from "../../stages/stage.js";
 import { QeditError } from "../../std/errors.js";
@@ -21,6 +21,8 @@ import { sessionPool } from "./session-pool.js";
 export interface ServiceOptions {
   /** `auto`, `cpu`, `cuda`, `cuda:N`, or several separated by commas, each with a queue of its own. */
   readonly device?: string | undefined;
+  /** Where sessions live; in a process of their own, which may end without this one, they cost a copy of what is fed. "thread" unless given. */
+  readonly isolation?: Isolation;
   /** Threads on the CPU; undefined is all cores. */
   readonly threads?: number | undefined;
   /** Bytes of the device that networks may take; undefined is what a GPU has free, and no limit on the CPU. */
@@ -84,7 +86,7 @@ export async function openService(options: ServiceOptions): Promise<EditService>
   const memoize = memoizer();
   const lanes: Lane[] = [];
   try {
-    for (const wanted of (options.device ?? "auto").split(",")) {
+    for (const wanted of namesOf(options)) {
       const context = await contextOf(wanted, options, memoize);
       const memory = () => memoryFor(context, options);
       lanes.push(new Lane({ context, concurrency, memory, openScratch }));
@@ -133,13 +135,27 @@ function share(jobs: readonly QueuedJob[], lanes: readonly Lane[]): void {
   for (const [lane, own] of shares) if (own.length > 0) lane.add(own);
 }
 
+function namesOf({ device = "auto", threads = 0 }: ServiceOptions): readonly string[] {
+  const devices = parseDevices(device, threads);
+  return devices === "auto" ? [devices] : devices.map(deviceName);
+}
+
 async function contextOf(
   wanted: string,
   options: ServiceOptions,
   memoize: EditContext["memoize"],
 ): Promise<EditContext> {
-  const { threads = 0, emit, signal, cache, modulationFolder, keepAlive = 0, onTiming = () => {} } = options;
-  const { engine, reason } = await chooseEngine(wanted, threads);
+  const {
+    threads = 0,
+    isolation = "thread",
+    emit,
+    signal,
+    cache,
+    modulationFolder,
+    keepAlive = 0,
+    onTiming = () => {},
+  } = options;
+  const { engine, reason } = await chooseEngine(wanted, threads, { isolation });
   if (reason !== undefined) emit({ kind: "note", text: `computing on the CPU: ${reason}` });
   // On the CPU weights stay in their files, and the system takes back what it needs.
   const vram = options.vram ?? (engine.device.provider === "cpu" ? undefined : await freeMemory(engine.device));

@@ -66,7 +66,7 @@ class Pool implements SessionPool {
 
   async open(model: Model): Promise<Session> {
     // A group of layers that streams is opened for one pass, and nobody shares it.
-    const entry = model.isPassing ? this.#begin(model) : this.#shared(model);
+    const entry = model.isTransient ? this.#begin(model) : this.#shared(model);
     entry.leases += 1;
     const session = await entry.session.catch((error: unknown) => {
       this.#forget(entry);
@@ -155,10 +155,10 @@ class Pool implements SessionPool {
     return { ...entry, running: Promise.resolve() };
   }
 
-  async #rest(entry: Entry, { isPassing }: Model): Promise<void> {
+  async #rest(entry: Entry, { isTransient }: Model): Promise<void> {
     const { keepAlive } = this.options;
     const isDead = this.#entries.get(entry.key) !== entry;
-    if (isPassing || isDead || (this.#holders === 0 && keepAlive === 0)) return this.#close(entry);
+    if (isTransient || isDead || (this.#holders === 0 && keepAlive === 0)) return this.#close(entry);
     if (this.#holders === 0) this.#closeLater(entry);
     await this.#evictFor();
   }

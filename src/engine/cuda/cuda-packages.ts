@@ -1,14 +1,14 @@
-// NVIDIA's packages for Python by the library in each: the smallest way to CUDA 13 and cuDNN 9, and it needs no Python.
+// NVIDIA's PyPI packages by the library in each: the smallest download of CUDA 13 and cuDNN 9. Python is not needed.
 import { join } from "node:path";
 import { folderFor } from "../../std/own-folders.js";
 
-/** A package, and the major version whose libraries have the soname. */
+/** A PyPI package, and the major version whose libraries have the soname. */
 export interface CudaPackage {
   readonly name: string;
   readonly major: number;
 }
 
-/** The package of each library that is NVIDIA's and not the driver's. */
+/** Packages by soname; the driver's libraries are in none. */
 export const CUDA_PACKAGES: Readonly<Record<string, CudaPackage>> = {
   "libcudart.so.13": { name: "nvidia-cuda-runtime", major: 13 },
   "libcublas.so.13": { name: "nvidia-cublas", major: 13 },
@@ -19,7 +19,7 @@ export const CUDA_PACKAGES: Readonly<Record<string, CudaPackage>> = {
   "libcudnn.so.9": { name: "nvidia-cudnn-cu13", major: 9 },
 };
 
-/** Where `qedit setup --libraries` puts them. */
+/** Folder that `qedit setup --libraries` installs them to. */
 export function ownLibraries(): string {
   return join(folderFor("data"), "runtime", "cuda-13");
 }

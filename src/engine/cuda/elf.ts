@@ -1,17 +1,17 @@
-// What an ELF file says about itself to the dynamic loader: its machine, its soname, what it needs, and where it looks.
-// System V ABI, chapters 4 and 5 (https://refspecs.linuxfoundation.org/elf/gabi4+/contents.html); 64-bit little-endian only, as all that ONNX Runtime has.
+// Reads what the dynamic loader reads of an ELF file: its machine, soname, needed libraries and run path.
+// System V ABI, chapters 4 and 5 (https://refspecs.linuxfoundation.org/elf/gabi4+/contents.html); 64-bit little-endian only, like all builds of ONNX Runtime.
 import { type FileHandle, open } from "node:fs/promises";
 import { QeditError } from "../../std/errors.js";
 import { ioFailure, readRange } from "../../std/files.js";
 
 /** The dynamic section of a shared library or program. */
 export interface Elf {
-  /** Node's name of the architecture, `x64` or `arm64`; another one as its number. */
+  /** Node's name of the architecture, `x64` or `arm64`; `machine N` for others. */
   readonly architecture: string;
   readonly soname: string | undefined;
-  /** Sonames of the libraries that must be found before this one loads, in its order. */
+  /** DT_NEEDED: sonames of the libraries it depends on, in order. */
   readonly needed: readonly string[];
-  /** Folders that are searched for them, `$ORIGIN` being the file's own. */
+  /** DT_RUNPATH, else DT_RPATH: folders that are searched for them; `$ORIGIN` is the file's own. */
   readonly runpath: readonly string[];
 }
 
@@ -26,10 +26,10 @@ const ENTRY = 16;
 const PT = { load: 1, dynamic: 2 } as const;
 const DT = { needed: 1, stringTable: 5, stringTableSize: 10, soname: 14, rpath: 15, runpath: 29 } as const;
 
-/** More than any library has; a file that says more is damaged. */
-const MOST_BYTES = 64 * 1024 ** 2;
+/** Limit of a table in bytes, more than any library has: a larger number is damage. */
+const MAX_BYTES = 64 * 1024 ** 2;
 
-/** Reads a file's dynamic section. Throws QEDIT_E_IO for a file that cannot be read or is no ELF file of 64 bits. */
+/** Reads a file's dynamic section. Throws QEDIT_E_IO for a file that cannot be read or is not a 64-bit ELF file. */
 export async function readElf(path: string): Promise<Elf> {
   let file: FileHandle | undefined;
   try {
@@ -56,7 +56,7 @@ async function readDynamic(file: FileHandle, path: string): Promise<Elf> {
     });
   const { size } = await file.stat();
   const range = async (offset: number, length: number): Promise<DataView> => {
-    if (length > MOST_BYTES || offset + length > size)
+    if (length > MAX_BYTES || offset + length > size)
       throw refuse(`it ends at byte ${size}, wanted ${offset + length}`);
     return new DataView((await readRange(file, offset, length)).buffer);
   };
@@ -68,17 +68,17 @@ async function readDynamic(file: FileHandle, path: string): Promise<Elf> {
   const architecture = ARCHITECTURES[machine] ?? `machine ${machine}`;
   const segments = segmentsOf(await range(large(header, 32), header.getUint16(56, true) * SEGMENT));
   const dynamic = segments.find(({ kind }) => kind === PT.dynamic);
-  // A program that was linked statically.
+  // A statically linked program.
   if (!dynamic) return { architecture, soname: undefined, needed: [], runpath: [] };
 
   const entries = entriesOf(await range(dynamic.offset, dynamic.length));
   const last = (tag: number) => entries.findLast((entry) => entry.tag === tag)?.value;
   const address = last(DT.stringTable) ?? 0;
-  const holder = segments.find(
+  const segment = segments.find(
     (each) => each.kind === PT.load && address >= each.address && address < each.address + each.length,
   );
-  if (!holder) throw refuse("its string table lies outside of it");
-  const strings = await range(address - holder.address + holder.offset, last(DT.stringTableSize) ?? 0);
+  if (!segment) throw refuse("its string table lies outside of it");
+  const strings = await range(address - segment.address + segment.offset, last(DT.stringTableSize) ?? 0);
   const text = (offset: number) => stringAt(strings, offset) ?? "";
   const folders = last(DT.runpath) ?? last(DT.rpath);
   const soname = last(DT.soname);
@@ -124,7 +124,7 @@ function stringAt(strings: DataView, offset: number): string | undefined {
   return new TextDecoder().decode(end < 0 ? bytes : bytes.subarray(0, end));
 }
 
-// Addresses of shared libraries and sizes of files stay far below 2^53.
+// Addresses in shared libraries and file sizes are far below 2^53.
 function large(view: DataView, at: number): number {
   return Number(view.getBigUint64(at, true));
 }

@@ -1,35 +1,36 @@
-// The NVIDIA GPUs of this machine and their driver: as nvidia-smi says, else as the driver's files in /proc and the PCI bus say.
+// The NVIDIA GPUs of this machine and their driver: from nvidia-smi, else from the driver's files in /proc, else from the PCI bus.
 import { execFile } from "node:child_process";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 
-/** One GPU; what nobody said is undefined. */
+/** One GPU; what its source does not report is undefined. */
 export interface Gpu {
   readonly index: number;
   readonly name: string;
   readonly driver: string | undefined;
-  /** Bytes. */
+  /** Total memory in bytes. */
   readonly memory: number | undefined;
+  /** Free memory in bytes. */
   readonly freeMemory: number | undefined;
   /** Compute capability, such as 8.9. */
   readonly capability: string | undefined;
 }
 
-/** What was found of NVIDIA's. */
+/** The GPUs that were found. */
 export interface Gpus {
   readonly gpus: readonly Gpu[];
-  /** Where that is from: `nvidia-smi`, `/proc/driver/nvidia`, `the PCI bus`. */
+  /** Where they were found: `nvidia-smi`, `/proc/driver/nvidia`, `the PCI bus`. */
   readonly source: string | undefined;
-  /** What nvidia-smi said when it failed. */
+  /** First line of nvidia-smi's output when it failed. */
   readonly failure: string | undefined;
 }
 
 const FIELDS = ["index", "name", "driver_version", "memory.total", "memory.free", "compute_cap"];
 const MIB = 1024 ** 2;
 
-/** Longer than nvidia-smi takes when it wakes a sleeping GPU; it hangs when a driver is broken. */
-const PATIENCE = 20_000;
+/** Milliseconds. nvidia-smi takes several seconds to wake an idle GPU, and hangs when a driver is broken. */
+const TIMEOUT = 20_000;
 
 /** Looks for GPUs; never throws. */
 export async function findGpus(): Promise<Gpus> {
@@ -39,7 +40,7 @@ export async function findGpus(): Promise<Gpus> {
       const { stdout } = await promisify(execFile)(
         program,
         [`--query-gpu=${FIELDS.join(",")}`, "--format=csv,noheader,nounits"],
-        { timeout: PATIENCE, windowsHide: true },
+        { timeout: TIMEOUT, windowsHide: true },
       );
       const gpus = parseGpus(stdout);
       if (gpus.length > 0) return { gpus, source: "nvidia-smi", failure: undefined };
@@ -47,19 +48,19 @@ export async function findGpus(): Promise<Gpus> {
       break;
     } catch (error) {
       const { code, stdout, stderr, message } = error as NodeJS.ErrnoException & { stdout?: string; stderr?: string };
-      // Not there, or in a folder of PATH that is not ours to read.
+      // Not installed, or in a folder of PATH without permission.
       if (code === "ENOENT" || code === "EACCES") continue;
       failure = firstLine(stdout || stderr || message);
       break;
     }
   }
-  const driven = await gpusOfDriver();
-  if (driven.length > 0) return { gpus: driven, source: "/proc/driver/nvidia", failure };
-  const plugged = await gpusOnBus();
-  return { gpus: plugged, source: plugged.length > 0 ? "the PCI bus" : undefined, failure };
+  const fromDriver = await gpusOfDriver();
+  if (fromDriver.length > 0) return { gpus: fromDriver, source: "/proc/driver/nvidia", failure };
+  const onBus = await gpusOnBus();
+  return { gpus: onBus, source: onBus.length > 0 ? "the PCI bus" : undefined, failure };
 }
 
-/** Reads what nvidia-smi prints for FIELDS, a line a GPU; what it does not know is `[N/A]`. */
+/** Parses nvidia-smi's output for FIELDS: one line per GPU, with `[N/A]` for unknown values. */
 export function parseGpus(printed: string): Gpu[] {
   return printed.split("\n").flatMap((line) => {
     const values = line.split(",").map((value) => value.trim());
@@ -99,7 +100,7 @@ function programs(): readonly string[] {
 
 const DRIVER = "/proc/driver/nvidia";
 
-// The kernel's module lists its GPUs even where nvidia-smi is not installed, as in slim containers.
+// The kernel module lists GPUs also where nvidia-smi is not installed, as in slim containers.
 async function gpusOfDriver(): Promise<Gpu[]> {
   const version = await readFile(join(DRIVER, "version"), "utf8").catch(() => "");
   const driver = /Kernel Module[^\d]*([\d.]+)/.exec(version)?.[1];
@@ -115,7 +116,7 @@ async function gpusOfDriver(): Promise<Gpu[]> {
 const BUS = "/sys/bus/pci/devices";
 const NVIDIA = "0x10de";
 
-/** Display and 3D controllers, as against the sound devices on the same card. */
+/** PCI class of display and 3D controllers; the same card has a sound device too. */
 const DISPLAY = /^0x03/;
 
 async function gpusOnBus(): Promise<Gpu[]> {

@@ -1,7 +1,7 @@
-// Why CUDA does not work here, each reason with the command that mends it: the one list that doctor, setup and the choice of a device tell from.
+// Why CUDA does not work on this machine, each reason with its remedy: for doctor, setup and the choice of a device.
 import { join } from "node:path";
 import { QeditError } from "../../std/errors.js";
-import { holdLibrary } from "../sessions/loading.js";
+import { loadLibrary } from "../sessions/loading.js";
 import { CUDA_PACKAGES } from "./cuda-packages.js";
 import { findGpus, type Gpu, type Gpus } from "./gpus.js";
 import { inspectLibraries, type LibraryReport, type MissingLibrary } from "./libraries.js";
@@ -10,11 +10,11 @@ import { installedRelease, PROVIDER_FILES, providerFolder, type Release } from "
 /** One thing that keeps CUDA from working. */
 export interface Problem {
   readonly text: string;
-  /** What to type or do. */
+  /** The command to type, or what to do. */
   readonly remedy: string;
 }
 
-/** What CUDA needs, and what of it is there. */
+/** The parts that CUDA needs, and the problems with them. */
 export interface CudaReport {
   readonly release: Release;
   /** Folder of the provider; undefined when it is not installed. */
@@ -22,18 +22,18 @@ export interface CudaReport {
   /** undefined on a platform without CUDA, and when the provider is damaged. */
   readonly libraries: LibraryReport | undefined;
   readonly gpus: Gpus;
-  /** The first is the one to mend first. */
+  /** In the order in which to fix them. */
   readonly problems: readonly Problem[];
 }
 
-/** Oldest driver that runs CUDA 13, and least compute capability that the provider has code for (CUDA 13 release notes; its SASS). */
+/** Oldest driver that runs CUDA 13 (its release notes), and least compute capability that the provider has code for (its SASS). */
 const OLDEST_DRIVER = 580;
-const LEAST_CAPABILITY = 7.5;
+const MIN_CAPABILITY = 7.5;
 
-/** Where the driver's own library is, which comes with no package but the driver. */
+/** The driver's library, which no package but the driver has. */
 const DRIVER_LIBRARY = "libcuda.so.1";
 
-/** The problem of a platform that onnxruntime-node has no CUDA for; undefined where it has. */
+/** The problem of a platform for which onnxruntime-node has no CUDA; undefined on others. */
 export function platformProblem(
   { hasCuda, platform }: Pick<Release, "hasCuda" | "platform"> = installedRelease(),
 ): Problem | undefined {
@@ -44,7 +44,7 @@ export function platformProblem(
   return { text: `onnxruntime-node has no CUDA for ${platform.replace("-", " ")}`, remedy };
 }
 
-/** Looks at everything that CUDA needs, without opening a session. */
+/** Inspects everything that CUDA needs on GPU `index`, without opening a session. */
 export async function inspectCuda(index = 0): Promise<CudaReport> {
   const release = installedRelease();
   const gpus = await findGpus();
@@ -61,15 +61,15 @@ export async function inspectCuda(index = 0): Promise<CudaReport> {
   };
 }
 
-/** The problems of a session that did not open: what is missing, else what the loader or ONNX Runtime says. */
+/** The problems behind a session's failure: what is missing, else the message of the loader or of ONNX Runtime. */
 export async function explainFailure(error: unknown, index = 0): Promise<readonly Problem[]> {
   const { problems, provider } = await inspectCuda(index);
   if (problems.length > 0) return problems;
   const message = error instanceof Error ? error.message : String(error);
-  // ONNX Runtime keeps the loader's reason to its log.
+  // ONNX Runtime reports the loader's reason in its log only.
   const reason =
     /Failed to load shared library/.test(message) && provider !== undefined
-      ? holdLibrary(join(provider, PROVIDER_FILES[0]))
+      ? loadLibrary(join(provider, PROVIDER_FILES[0]))
       : undefined;
   const failure = /CUDA failure (\d+)/.exec(message)?.[1] ?? "";
   const remedy =
@@ -77,7 +77,7 @@ export async function explainFailure(error: unknown, index = 0): Promise<readonl
   return [{ text: reason ?? message.replace(/^Cannot (open|run) a trial on \S+: /, ""), remedy }];
 }
 
-/** What to do about the errors of CUDA's runtime that a machine's owner can mend, by their numbers in driver_types.h. */
+/** Remedies for errors of the CUDA runtime that the machine's owner can fix, by their numbers in driver_types.h. */
 const REMEDIES: Readonly<Record<string, string>> = {
   2: "Close other programs that use the GPU: `nvidia-smi` lists them",
   35: "Update NVIDIA's driver",
@@ -123,9 +123,9 @@ function gpuProblems({ gpus, source, failure }: Gpus, index: number): Problem[] 
       remedy: "Update NVIDIA's driver",
     });
   }
-  if (Number(gpu.capability ?? LEAST_CAPABILITY) < LEAST_CAPABILITY) {
+  if (Number(gpu.capability ?? MIN_CAPABILITY) < MIN_CAPABILITY) {
     problems.push({
-      text: `${gpu.name} has compute capability ${gpu.capability}: ${LEAST_CAPABILITY} or more is wanted`,
+      text: `${gpu.name} has compute capability ${gpu.capability}: ${MIN_CAPABILITY} or more is wanted`,
       remedy: "`--device cpu`",
     });
   }
@@ -144,21 +144,21 @@ function libraryProblems(missing: readonly MissingLibrary[], { gpus }: Gpus): Pr
   const problems: Problem[] = [];
   if (others.length > 0)
     problems.push({
-      text: `${others.map(described).join(", ")} ${others.length === 1 ? "is" : "are"} not found`,
+      text: `${others.map(nameWithUnfit).join(", ")} ${others.length === 1 ? "is" : "are"} not found`,
       remedy: remedyFor(others),
     });
   if (driver.length > 0) {
-    // Without a GPU that is told already.
+    // Without a GPU, the driver is a problem of its own already.
     const remedy =
       gpus.length === 0
         ? "It comes with NVIDIA's driver"
         : "Install the driver's library (libcuda1, or nvidia-utils); in a container, start it with `--gpus all`";
-    problems.push({ text: `${driver.map(described).join()} of the driver is not found`, remedy });
+    problems.push({ text: `${driver.map(nameWithUnfit).join()} of the driver is not found`, remedy });
   }
   return problems;
 }
 
-function described({ soname, unfit }: MissingLibrary): string {
+function nameWithUnfit({ soname, unfit }: MissingLibrary): string {
   return unfit.length === 0 ? soname : `${soname} (${unfit.join("; ")})`;
 }
 

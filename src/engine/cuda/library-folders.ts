@@ -1,10 +1,10 @@
-// Folders in which shared libraries lie: those that the dynamic loader searches, and those where CUDA's often are and it does not look.
+// Folders of shared libraries: those that the dynamic loader searches, and others where CUDA is often installed.
 import { readdir, realpath } from "node:fs/promises";
 import { homedir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import { ownLibraries } from "./cuda-packages.js";
 
-/** A folder, and for people why it is searched. */
+/** A folder, and its origin for messages. */
 export interface SearchedFolder {
   readonly folder: string;
   readonly source: string;
@@ -15,7 +15,7 @@ const MULTIARCH: Readonly<Record<string, string>> = { x64: "x86_64-linux-gnu", a
 /** CUDA's own name of a platform, in `targets`. */
 const TARGET: Readonly<Record<string, string>> = { x64: "x86_64-linux", arm64: "sbsa-linux" };
 
-/** What the dynamic loader searches besides run paths and its cache, in its order. */
+/** Folders that the dynamic loader searches besides run paths and its cache, in its order. */
 export async function searchedFolders(env: NodeJS.ProcessEnv = process.env): Promise<SearchedFolder[]> {
   const named = (env["LD_LIBRARY_PATH"] ?? "").split(/[:;]/).filter((folder) => folder !== "");
   const triplet = MULTIARCH[process.arch] ?? "";
@@ -26,7 +26,7 @@ export async function searchedFolders(env: NodeJS.ProcessEnv = process.env): Pro
   ];
 }
 
-/** Where CUDA's libraries lie without the loader knowing: qedit's own folder, toolkits, Python's nvidia packages, WSL, NixOS. */
+/** Folders that may have CUDA's libraries and that the loader does not search: qedit's own, toolkits, Python's nvidia packages, WSL, NixOS. */
 export async function hiddenFolders(env: NodeJS.ProcessEnv = process.env): Promise<SearchedFolder[]> {
   const pythons = await pythonFolders(env);
   const packages = await Promise.all(
@@ -45,7 +45,7 @@ export async function hiddenFolders(env: NodeJS.ProcessEnv = process.env): Promi
   ];
 }
 
-/** Where WSL and NixOS keep the driver's libraries. */
+/** Folders of the driver's libraries in WSL and NixOS. */
 const DRIVER_FOLDERS: readonly SearchedFolder[] = [
   { folder: "/usr/lib/wsl/lib", source: "WSL's driver" },
   { folder: "/run/opengl-driver/lib", source: "NixOS's driver" },
@@ -69,7 +69,7 @@ async function toolkitFolders(env: NodeJS.ProcessEnv): Promise<SearchedFolder[]>
   ];
 }
 
-// Folders of installed packages of each Python that is active, on PATH, the user's, the system's or qedit's own.
+// Package folders of every Python: active, in a virtual environment of the working folder, on PATH, the user's and the system's.
 async function pythonFolders(env: NodeJS.ProcessEnv): Promise<string[]> {
   const home = env["HOME"] || homedir();
   const onPath = await Promise.all(
@@ -103,7 +103,7 @@ async function pythonFolders(env: NodeJS.ProcessEnv): Promise<string[]> {
   return folders;
 }
 
-// What is in a folder; nothing when it is not there or not ours to read.
+// Names in a folder; none when it does not exist or cannot be read.
 async function names(folder: string): Promise<string[]> {
   return readdir(folder).catch(() => []);
 }

@@ -1,4 +1,4 @@
-// The release of onnxruntime-node that is installed, and the places where its CUDA provider may lie.
+// The installed release of onnxruntime-node, and the folders that may have its CUDA provider.
 import { access } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
@@ -7,26 +7,26 @@ import { folderFor } from "../../std/own-folders.js";
 /** Files of the CUDA provider: the provider itself, and the bridge between it and ONNX Runtime. */
 export const PROVIDER_FILES = ["libonnxruntime_providers_cuda.so", "libonnxruntime_providers_shared.so"] as const;
 
-/** ONNX Runtime's own library. It looks for providers in the folder that it was itself loaded from. */
+/** ONNX Runtime's core library. It looks for providers in the folder that it was loaded from. */
 export const CORE_FILE = "libonnxruntime.so.1";
 
-/** The one platform that onnxruntime-node's binding is built with CUDA for (its README, table of 1.29). */
+/** The only platform for which onnxruntime-node's binding is built with CUDA (its README, table of 1.29). */
 const CUDA_PLATFORM = "linux-x64";
 
-/** What is installed here. */
+/** An installed release. */
 export interface Release {
-  /** Version of onnxruntime-node, which the provider's must equal: they share no stable interface. */
+  /** Version of onnxruntime-node; the provider must be of the same one, since their interface is not stable. */
   readonly version: string;
   /** Node's names of the system and the architecture: `linux-x64`. */
   readonly platform: string;
   readonly hasCuda: boolean;
   /** onnxruntime-node's folder of native libraries. */
   readonly folder: string;
-  /** qedit's own folder for this release: survives updates and npx's cache, and can be written to when node_modules cannot. */
+  /** qedit's own folder for this release: it survives updates and npx's cache, and is writable where node_modules is not. */
   readonly ownFolder: string;
 }
 
-/** The release that qedit would load. */
+/** The release that qedit loads. */
 export function installedRelease(): Release {
   const require = createRequire(import.meta.url);
   const root = dirname(dirname(require.resolve("onnxruntime-node")));
@@ -41,7 +41,7 @@ export function installedRelease(): Release {
   };
 }
 
-/** Where the CUDA provider lies; qedit's own folder comes first, being what `qedit setup` looked at. */
+/** Folder of the CUDA provider, qedit's own before that of onnxruntime-node; undefined when neither has all files. */
 export async function providerFolder(
   { ownFolder, folder, hasCuda }: Release = installedRelease(),
 ): Promise<string | undefined> {

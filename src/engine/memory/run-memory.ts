@@ -1,5 +1,5 @@
-// Memory that one run of a graph takes beside its weights, by doing what ONNX Runtime does: the order of the nodes, the buffers its
-// planner lets them share, and the arena they come from. onnxruntime/core/framework/allocation_planner.cc (1.29).
+// Memory of one run of a graph beside its weights, as ONNX Runtime allocates it: the order of the nodes, the buffers that its
+// planner lets them share, and the arena that they come from. onnxruntime/core/framework/allocation_planner.cc (1.29).
 import type { Graph, Node } from "../../graph/graph.js";
 import { concrete, count, type Lengths, shapesOf } from "../../graph/lengths.js";
 import { ELEMENT } from "../../graph/types.js";
@@ -11,19 +11,19 @@ export type ShapeOf = (name: string) => readonly number[];
 
 /** How a graph is run. */
 export interface RunOptions {
-  /** Claims that what depends on weights alone was computed when the session opened. */
+  /** Whether constants are folded: nodes that depend on weights alone were computed when the session opened. */
   readonly isFolded: boolean;
-  /** Bytes an operator takes for itself while it runs. */
+  /** Bytes of an operator's scratch buffer. */
   readonly scratch: (node: Node, shape: ShapeOf) => number;
 }
 
-/** Memory of one run beside weights and what it is fed, in bytes. */
+/** Memory of one run beside weights and inputs, in bytes. */
 export interface RunMemory {
-  /** Most that buffers hold at a time. */
+  /** Peak of the buffers in use at a time. */
   readonly live: number;
-  /** What of the arena was ever written to. */
+  /** The part of the arena that was ever written to. */
   readonly touched: number;
-  /** What the arena took from the device. */
+  /** The whole arena, as allocated on the device. */
   readonly reserved: number;
 }
 
@@ -42,31 +42,31 @@ export function runMemory(graph: Graph, lengths: Lengths, { isFolded, scratch }:
   return simulate(order, { buffers, bytes, scratch: (node) => scratch(node, shape) });
 }
 
-// Marks the outputs of a node that reads weights alone as weights.
+// Whether a node reads weights alone; its outputs then count as weights.
 function isOfWeights({ inputs, outputs }: Node, weights: Set<string>): boolean {
   const isFixed = inputs.every((name) => name === "" || weights.has(name));
   if (isFixed) for (const name of outputs) weights.add(name);
   return isFixed;
 }
 
-/** A buffer: the value it was made for, and the first and last node that use it, or a value that shares it. */
+/** A buffer: the value that it was allocated for, and the first and last node that use it or a value that shares it. */
 interface Buffer {
   readonly name: string;
   readonly first: number;
   last: number;
 }
 
-/** Operators whose result takes the place of an input that nobody reads afterwards. */
+/** Operators that may write their result over an input that no later node reads. */
 const IN_PLACE = ["Add", "Sub", "Mul", "Div", "Sqrt", "Clip", "Cast", "Identity"];
 
 interface Values {
-  /** Names of values that lie outside the arena. */
+  /** Names of values outside the arena. */
   readonly given: ReadonlySet<string>;
-  /** Equal for values whose buffers can be exchanged: by type and names of dimensions, since lengths are not known when it is planned. */
+  /** Equal for values that can share a buffer: element size and names of dimensions, since lengths are unknown when ONNX Runtime plans. */
   readonly kind: (name: string) => string;
 }
 
-// The planner reuses a buffer of the same kind that nobody reads any more; it is not given back in between.
+// The planner reuses a buffer of the same kind that no later node reads, without freeing it in between.
 function sharedBuffers(order: readonly Node[], { given, kind }: Values): readonly Buffer[] {
   const reads = new Map<string, number>();
   for (const name of order.flatMap(({ inputs }) => inputs)) reads.set(name, (reads.get(name) ?? 0) + 1);
@@ -75,7 +75,7 @@ function sharedBuffers(order: readonly Node[], { given, kind }: Values): readonl
   const free: Buffer[] = [];
   const all: Buffer[] = [];
 
-  const dying = ({ operator, inputs, outputs }: Node): Buffer | undefined => {
+  const overwritten = ({ operator, inputs, outputs }: Node): Buffer | undefined => {
     if (operator === "Reshape") return bufferOf.get(inputs[0]!);
     if (!IN_PLACE.includes(operator)) return undefined;
     const input = inputs.find(
@@ -83,7 +83,7 @@ function sharedBuffers(order: readonly Node[], { given, kind }: Values): readonl
     );
     return input === undefined ? undefined : bufferOf.get(input);
   };
-  const released = (name: string): Buffer | undefined => {
+  const reused = (name: string): Buffer | undefined => {
     const index = free.findIndex((buffer) => kind(buffer.name) === kind(name));
     return index < 0 ? undefined : free.splice(index, 1)[0];
   };
@@ -98,7 +98,7 @@ function sharedBuffers(order: readonly Node[], { given, kind }: Values): readonl
     const isAlias = node.operator === "Reshape" && given.has(node.inputs[0]!);
     const outputs = node.outputs.filter((name) => name !== "");
     for (const name of isAlias ? [] : outputs) {
-      const buffer = dying(node) ?? released(name) ?? { name, first: index, last: index };
+      const buffer = overwritten(node) ?? reused(name) ?? { name, first: index, last: index };
       if (!left.has(buffer)) all.push(buffer);
       bufferOf.set(name, buffer);
       left.set(buffer, (left.get(buffer) ?? 0) + (reads.get(name) ?? 0));
@@ -120,18 +120,18 @@ function simulate(order: readonly Node[], { buffers, bytes, scratch }: Simulatio
   const chunks = new Map<Buffer, Chunk>();
   const starting = grouped(buffers, ({ first }) => first);
   const ending = grouped(buffers, ({ last }) => last);
-  let [held, live] = [0, 0];
+  let [inUse, live] = [0, 0];
   order.forEach((node, index) => {
     for (const buffer of starting.get(index) ?? []) {
       chunks.set(buffer, arena.allocate(bytes(buffer.name)));
-      held += bytes(buffer.name);
+      inUse += bytes(buffer.name);
     }
     const own = scratch(node);
     if (own > 0) arena.release(arena.allocate(own));
-    live = Math.max(live, held + own);
+    live = Math.max(live, inUse + own);
     for (const buffer of ending.get(index) ?? []) {
       arena.release(chunks.get(buffer)!);
-      held -= bytes(buffer.name);
+      inUse -= bytes(buffer.name);
     }
   });
   return { live, touched: arena.touched, reserved: arena.reserved };

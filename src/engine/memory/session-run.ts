@@ -1,4 +1,4 @@
-// What one run of an open graph takes of its device beside weights: the arena of ONNX Runtime, and what kernels take for themselves.
+// Memory of one run of an opened graph beside its weights: ONNX Runtime's arena, with the scratch buffers of kernels.
 import type { Graph, Node } from "../../graph/graph.js";
 import { count, type Lengths, lengthOf } from "../../graph/lengths.js";
 import { type DType, ELEMENT } from "../../graph/types.js";
@@ -7,14 +7,14 @@ import type { Device } from "../providers.js";
 import type { Optimization } from "../sessions/engine.js";
 import { type RunMemory, runMemory, type ShapeOf } from "./run-memory.js";
 
-/** A graph as it is opened. */
+/** A graph, and how it is opened. */
 export interface OpenedGraph {
   readonly graph: Graph;
   readonly optimization: Optimization;
   readonly compute: DType;
 }
 
-/** Memory of one run on a device beside weights and what it is fed. On the CPU it is ONNX Runtime's to the byte (test/engine/arena.test.ts). */
+/** Memory of one run on a device beside weights and inputs. On the CPU it equals ONNX Runtime's to the byte (test/engine/arena.test.ts). */
 export function sessionRunMemory(
   { graph, optimization, compute }: OpenedGraph,
   lengths: Lengths,
@@ -26,13 +26,13 @@ export function sessionRunMemory(
   return runMemory(graph, lengths, { isFolded, scratch });
 }
 
-/** Bytes of what a run is fed. */
-export function fedBytes({ inputs }: Graph, lengths: Lengths): number {
+/** Bytes of a run's inputs. */
+export function inputBytes({ inputs }: Graph, lengths: Lengths): number {
   return bytesOf([...inputs.values()], lengths);
 }
 
-/** Bytes of what a run gives. */
-export function givenBytes({ outputs }: Graph, lengths: Lengths): number {
+/** Bytes of a run's outputs. */
+export function outputBytes({ outputs }: Graph, lengths: Lengths): number {
   return bytesOf([...outputs.values()], lengths);
 }
 
@@ -44,14 +44,14 @@ function bytesOf(values: readonly Pick<Value, "shape" | "dtype">[], lengths: Len
   );
 }
 
-// What kernels of the CPU provider take while they run, see onnxruntime/core/providers/cpu and contrib_ops/cpu/bert (1.29).
+// Scratch buffers of the CPU provider's kernels, see onnxruntime/core/providers/cpu and contrib_ops/cpu/bert (1.29).
 function cpuScratch(node: Node, shape: ShapeOf, { isFolded, compute }: { isFolded: boolean; compute: DType }): number {
   const { operator, inputs, outputs } = node;
   const bytes = (elements: number) => elements * ELEMENT[compute].bytes;
-  // Channels are put in blocks before, and back after.
+  // Input and output are copied to and from a layout with channels in blocks.
   if (operator === "Conv" && isFolded) return bytes(count(shape(inputs[0]!)) + count(shape(outputs[0]!)));
   if (operator !== "MultiHeadAttention" && operator !== "Attention") return 0;
-  // Heads are put before tokens. Scores stand in memory whole where something is added to them, twice in ai.onnx's Attention, else block by block.
+  // Inputs are transposed to heads before tokens. Scores are in memory as a whole when a bias is added, twice in ai.onnx's Attention, else block by block.
   const moved = inputs.slice(0, 3).reduce((sum, name) => sum + count(shape(name)), 0);
   const copies = operator === "Attention" ? 2 : inputs.length > 3 ? 1 : 0;
   const scores = headsOf(node) * shape(inputs[0]!)[1]! * shape(inputs[1]!)[1]!;

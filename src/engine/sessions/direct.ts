@@ -1,4 +1,4 @@
-// The engine in this thread: each open and run blocks it until done. The worker runs this one; tests may too.
+// The engine in the calling thread, which each open and run blocks until done. The worker thread uses it.
 import type { InferenceSession, Tensor as OrtTensor } from "onnxruntime-node";
 import { QeditError } from "../../std/errors.js";
 import { elementCount, type Tensor, type Tensors, type TensorType } from "../../std/tensor.js";
@@ -32,22 +32,22 @@ export async function directEngine(device: Device): Promise<Engine> {
 }
 
 function sessionOptions({ optimization, weightsRoot }: Model, device: Device): InferenceSession.SessionOptions {
-  const isWritten = optimization === "none";
+  const isUnoptimized = optimization === "none";
   return {
     executionProviders: executionProviders(device),
-    graphOptimizationLevel: isWritten ? "disabled" : "all",
-    // Failures come back as exceptions; the runtime's own log lines would only double them on stderr.
+    graphOptimizationLevel: isUnoptimized ? "disabled" : "all",
+    // Failures are exceptions; ONNX Runtime would log them to stderr as well.
     logSeverityLevel: 4,
-    // A pattern learnt from the first run takes up to 60 % more memory in the next ones, and no less time (bench/).
+    // The pattern of the first run takes up to 60 % more memory in later ones, and no less time (bench/).
     enableMemPattern: false,
     ...(device.threads > 0 ? { intraOpNumThreads: device.threads } : {}),
     extra: {
       session: {
-        // Weights lie in place: absolute locations, taken relative to the root of the file system (rule 1 of the design).
+        // Weights are read in place: locations are absolute paths, relative to the root of the file system.
         model_external_initializers_file_folder_path: weightsRoot,
         use_device_allocator_for_initializers: "1",
       },
-      ...(isWritten ? { optimization: { disable_specified_optimizers: "ConstantFolding" } } : {}),
+      ...(isUnoptimized ? { optimization: { disable_specified_optimizers: "ConstantFolding" } } : {}),
     },
   };
 }
@@ -67,19 +67,20 @@ function hostTensor(output: OrtTensor): Tensor {
   return { type: output.type as TensorType, shape, data: output.data as Tensor["data"] };
 }
 
-/** What ONNX Runtime says when memory, of the host or of the GPU, has run out. */
+/** ONNX Runtime's messages when the memory of the host or the GPU has run out. */
 const OUT_OF_MEMORY =
   /bad_alloc|[Ff]ailed to allocate memory|out of memory|CUDA failure 2\b|CUBLAS_STATUS_ALLOC_FAILED|Available memory of/;
 
-/** `CUDA failure 35: CUDA driver version is insufficient for CUDA runtime version`, and likewise of cuBLAS and cuDNN. */
+/** Such as `CUDA failure 35: CUDA driver version is insufficient for CUDA runtime version`. */
 const GPU_FAILURE = /\b(?:CUDA|CUBLAS|CUDNN|CUDNN_FE|CUFFT) failure \d+: [^;]+/;
 
+// Throws QEDIT_E_MEMORY or QEDIT_E_ENGINE, in one line, for an error of ONNX Runtime.
 async function attempt<T>(what: string, action: () => Promise<T>): Promise<T> {
   try {
     return await action();
   } catch (cause) {
     const [line = ""] = String(cause instanceof Error ? cause.message : cause).split("\n");
-    // Of a failure on the GPU the middle is what a person can read, between the templates and the macros of the place where it was met.
+    // A message about the GPU has the readable part in its middle, between C++ templates and macros.
     const reason = GPU_FAILURE.exec(line)?.[0].trim() ?? line;
     if (OUT_OF_MEMORY.test(String(cause))) {
       throw new QeditError("QEDIT_E_MEMORY", `Cannot ${what}: out of memory`, {

@@ -1,49 +1,53 @@
-// What runs graphs: an engine opens sessions, a session runs feeds to results. Both are disposable.
+// Engines open graphs as sessions, sessions run them. Both are disposable.
 import type { Graph } from "../../graph/graph.js";
 import { weightsRoot } from "../../graph/locations.js";
 import type { Tensors } from "../../std/tensor.js";
 import type { Device } from "../providers.js";
 
 /**
- * How much ONNX Runtime may rewrite a graph. "none" keeps weights as they are stored and opens fast: for graphs written
- * with fused operators over 8-bit floats, which folding would expand in host memory (rules 2 and 5 of the design).
- * "full" folds and lays out weights for the machine: for small networks of dense floats.
+ * ONNX Runtime's graph optimization. "none" keeps weights as they are stored and opens fast: for graphs of fused operators over 8-bit
+ * weights, which constant folding would expand in host memory. "full" folds constants and lays out weights for the machine: for small
+ * networks of dense floats.
  */
 export type Optimization = "none" | "full";
 
-/** A graph as an engine takes it. */
+/** An encoded graph. */
 export interface Model {
+  /** For messages. */
   readonly name: string;
+  /** The ONNX ModelProto; weights are external data. */
   readonly bytes: Uint8Array;
-  /** Names of what a run is fed. */
+  /** Names of the graph's inputs. */
   readonly inputs: readonly string[];
   readonly optimization: Optimization;
-  /** Folder from which the locations of weights count: the root of the file system, or of a drive. */
+  /** Folder that the locations of external data are relative to: the root of the file system, or of a drive. */
   readonly weightsRoot: string;
-  /** The Graph that was encoded, for who counts what it costs; it does not travel to the worker. */
+  /** The Graph that was encoded, for planning memory; not sent to the worker. */
   readonly graph?: object;
-  /** Claims that it is opened for one pass because it does not fit beside others: nobody keeps its session. */
-  readonly isPassing?: boolean;
+  /** Whether its session is closed after one use, because it does not fit in memory beside others. */
+  readonly isTransient?: boolean;
 }
 
-/** An opened graph. Runs are one at a time; dispose when done, its weights go with it. */
+/** An opened graph with its weights in memory, until it is disposed. Runs are one at a time. */
 export interface Session {
-  /** Feeds every input and gives every output; throws QEDIT_E_ENGINE or QEDIT_E_MEMORY. */
+  /** Computes all outputs from all inputs; throws QEDIT_E_ENGINE or QEDIT_E_MEMORY. */
   run(feeds: Tensors): Promise<Tensors>;
+  /** Frees the weights; may be called again. */
   dispose(): Promise<void>;
 }
 
-/** Opens sessions on one device; dispose closes what is still open. */
+/** Opens sessions on one device. */
 export interface Engine {
   readonly device: Device;
   /** Throws QEDIT_E_ENGINE or QEDIT_E_MEMORY. */
   open(model: Model): Promise<Session>;
+  /** Disposes the sessions that are still open; may be called again. */
   dispose(): Promise<void>;
 }
 
-/** Encodes a graph for an engine. */
+/** Encodes a graph as an ONNX model. */
 export async function modelOf(graph: Graph, optimization: Optimization): Promise<Model> {
-  // Loaded when first used: help and version need no protobuf.
+  // Loaded when first used: most commands need no protobuf.
   const { encodeModel } = await import("../../graph/onnx.js");
   return {
     name: graph.name,
@@ -55,7 +59,7 @@ export async function modelOf(graph: Graph, optimization: Optimization): Promise
   };
 }
 
-/** Opens a graph, uses the session, and disposes it, whatever happens. */
+/** Opens a model, passes its session to `use`, and disposes it, also after an error. */
 export async function withSession<T>(engine: Engine, model: Model, use: (session: Session) => Promise<T>): Promise<T> {
   const session = await engine.open(model);
   try {

@@ -1,46 +1,45 @@
-// An engine of two threads: a session that opens while another one computes opens in the thread that has nothing to do.
-
+// Two engines as one: a session that opens while another one computes opens in the engine that has nothing to do.
 import type { Device } from "../providers.js";
 import type { Engine, Session } from "./engine.js";
 import { threadedEngine } from "./threaded.js";
 
-interface Thread {
+interface Half {
   readonly engine: Engine;
-  /** Requests that it has not answered yet. */
+  /** Requests without a response. */
   pending: number;
 }
 
-/** Starts a thread that owns sessions, and a second one when a session is to open while the first is busy; dispose ends both. */
-export function pairedEngine(device: Device): Engine {
-  const threads: Thread[] = [{ engine: threadedEngine(device), pending: 0 }];
+/** Starts an engine, in a worker thread unless `start` is given, and a second one when a session is to open while the first is busy; dispose ends both. */
+export function pairedEngine(device: Device, start: (device: Device) => Engine = threadedEngine): Engine {
+  const halves: Half[] = [{ engine: start(device), pending: 0 }];
 
-  const idlest = (): Thread => {
-    const free = threads.find(({ pending }) => pending === 0);
-    if (free) return free;
-    if (threads.length === 1) threads.push({ engine: threadedEngine(device), pending: 0 });
-    return threads.reduce((least, each) => (each.pending < least.pending ? each : least));
+  const idlest = (): Half => {
+    const idle = halves.find(({ pending }) => pending === 0);
+    if (idle) return idle;
+    if (halves.length === 1) halves.push({ engine: start(device), pending: 0 });
+    return halves.reduce((least, each) => (each.pending < least.pending ? each : least));
   };
-  const asked = async <T>(thread: Thread, ask: () => Promise<T>): Promise<T> => {
-    thread.pending += 1;
+  const counted = async <T>(half: Half, request: () => Promise<T>): Promise<T> => {
+    half.pending += 1;
     try {
-      return await ask();
+      return await request();
     } finally {
-      thread.pending -= 1;
+      half.pending -= 1;
     }
   };
   return {
     device,
     async open(model) {
-      const thread = idlest();
-      const session = await asked(thread, () => thread.engine.open(model));
+      const half = idlest();
+      const session = await counted(half, () => half.engine.open(model));
       const own: Session = {
-        run: (feeds) => asked(thread, () => session.run(feeds)),
-        dispose: () => asked(thread, () => session.dispose()),
+        run: (feeds) => counted(half, () => session.run(feeds)),
+        dispose: () => counted(half, () => session.dispose()),
       };
       return own;
     },
     async dispose() {
-      await Promise.all(threads.map(({ engine }) => engine.dispose()));
+      await Promise.all(halves.map(({ engine }) => engine.dispose()));
     },
   };
 }

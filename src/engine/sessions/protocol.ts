@@ -1,25 +1,25 @@
-// Messages between the main thread and the worker that owns the sessions.
+// Messages between a client and the server that owns the sessions, in a worker thread or in a child process alike.
 import type { ErrorCode } from "../../std/errors.js";
 import type { Tensors } from "../../std/tensor.js";
 import type { Model } from "./engine.js";
 
-/** What the main thread asks; every request is answered once, under its id. */
+/** A client's request; the server answers each one once, under its id. */
 export type Request =
   | { readonly id: number; readonly kind: "open"; readonly model: Model }
   | { readonly id: number; readonly kind: "run"; readonly session: number; readonly feeds: Tensors }
   | { readonly id: number; readonly kind: "dispose"; readonly session: number }
   | { readonly id: number; readonly kind: "close" };
 
-/** What each kind of request is answered with. */
+/** The result of each kind of request. */
 export interface Results {
-  /** number of the session */
+  /** Number of the session. */
   readonly open: number;
   readonly run: Tensors;
   readonly dispose: undefined;
   readonly close: undefined;
 }
 
-/** A failure as plain data: errors lose their class on the way between threads. */
+/** A failure as plain data: errors lose their class between threads and processes. */
 export interface Failure {
   readonly code: ErrorCode | undefined;
   readonly message: string;

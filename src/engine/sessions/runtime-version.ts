@@ -1,4 +1,4 @@
-// Which ONNX Runtime computes: another one may round another way.
+// The version of ONNX Runtime: others may round differently.
 import { createRequire } from "node:module";
 
 /** Name and version of the runtime, for records: `onnxruntime 1.29.0`. */

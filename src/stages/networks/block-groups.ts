@@ -20,7 +20,7 @@ export interface Pieces {
 /** The pieces of a plan, with those marked that it does not keep open. */
 export function piecesOf({ groups, opensAhead }: NetworkPlan, models: readonly Model[]): Pieces {
   return {
-    models: models.map((model, index) => (groups[index]!.isResident ? model : { ...model, isPassing: true })),
+    models: models.map((model, index) => (groups[index]!.isResident ? model : { ...model, isTransient: true })),
     opensAhead,
   };
 }
@@ -44,14 +44,14 @@ export async function withChain<T>(
         feeds.map((each, at) => picked({ ...each, ...given[at] }, model.inputs)),
       );
       // After this run is under way: what opens takes the thread that is free.
-      passing.expect(models.slice(index + 1).find(({ isPassing }) => isPassing));
+      passing.expect(models.slice(index + 1).find(({ isTransient }) => isTransient));
       given = await running;
-      if (model.isPassing) await passing.close();
+      if (model.isTransient) await passing.close();
     }
     return given;
   };
   try {
-    for (const model of models) if (!model.isPassing) resident.set(model, await engine.open(model));
+    for (const model of models) if (!model.isTransient) resident.set(model, await engine.open(model));
     return await use({ run });
   } finally {
     await passing.dispose();

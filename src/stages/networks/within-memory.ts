@@ -1,6 +1,6 @@
 // Running a network by its memory plan; and when memory runs out all the same, once more by the next smaller one.
 
-import { fedBytes, type OpenedGraph, sessionRunMemory } from "../../engine/memory/session-run.js";
+import { inputBytes, type OpenedGraph, sessionRunMemory } from "../../engine/memory/session-run.js";
 import type { Device } from "../../engine/providers.js";
 import type { Lengths } from "../../graph/lengths.js";
 import { QeditError } from "../../std/errors.js";
@@ -23,7 +23,7 @@ const LIBRARY_BYTES = 768 * 1024 ** 2;
  */
 export function runBytes(opened: OpenedGraph, lengths: Lengths, device: Device): number {
   const { reserved, touched } = sessionRunMemory(opened, lengths, device);
-  return device.provider === "cpu" ? touched : reserved + fedBytes(opened.graph, lengths);
+  return device.provider === "cpu" ? touched : reserved + inputBytes(opened.graph, lengths);
 }
 
 /** What a plan is made for: a device, and the bytes of it that networks may take; undefined is no limit. */
