@@ -1,7 +1,6 @@
 // The ONNX graph under construction: inputs, weights that stay in their files, nodes, outputs.
 // Pure: it holds names and shapes, opens nothing and runs nothing.
 import { elementBytes } from "./elements.js";
-import { FORMS, type GraphForms } from "./forms.js";
 import { type DType, ELEMENT, type Shape, shapeText } from "./types.js";
 import { Value } from "./value.js";
 
@@ -38,9 +37,9 @@ export interface Constant {
   readonly bytes: Uint8Array;
 }
 
-/** What a node is and gives; `shapes` are those of its outputs, undefined for an optional one that is left out. */
+/** What a node gives: shapes of its outputs, their type; its attributes, and its domain unless it is ONNX's own. */
 export interface NodeOptions {
-  readonly shapes: readonly (Shape | undefined)[];
+  readonly shapes: readonly Shape[];
   readonly dtype: DType;
   readonly attributes?: Readonly<Record<string, Attribute>>;
   readonly domain?: string;
@@ -52,7 +51,6 @@ export const MICROSOFT = "com.microsoft";
 /** A graph that grows by calling methods of its values. */
 export class Graph {
   readonly name: string;
-  readonly forms: GraphForms;
   readonly inputs = new Map<string, Value>();
   readonly outputs = new Map<string, Value>();
   readonly externals = new Map<string, External>();
@@ -64,9 +62,8 @@ export class Graph {
   readonly #constantNames = new Map<string, Value>();
   readonly #shared = new Map<string, Value>();
 
-  constructor(name: string, forms: Partial<GraphForms> = {}) {
+  constructor(name: string) {
     this.name = name;
-    this.forms = { ...FORMS, ...forms };
   }
 
   /** Declares an input that is fed at every run. */
@@ -116,7 +113,7 @@ export class Graph {
     return value;
   }
 
-  /** Adds a node, and gives its outputs but those left out; `inputs` may hold undefined for an optional input that is left out. */
+  /** Adds a node and gives its outputs; `inputs` may hold undefined for an optional input that is left out. */
   node(
     operator: string,
     inputs: readonly (Value | undefined)[],
@@ -126,19 +123,18 @@ export class Graph {
     const name = this.nodeName(operator);
     const outputs = options.shapes.map((shape, index) => {
       const output = outputNames?.[index] ?? (options.shapes.length === 1 ? name : `${name}.${index}`);
-      return shape && new Value(this, { name: output, dtype: options.dtype, shape });
+      return new Value(this, { name: output, dtype: options.dtype, shape });
     });
     this.nodes.push({
       name,
       operator,
       domain: options.domain ?? "",
       inputs: inputs.map((value) => value?.name ?? ""),
-      outputs: outputs.map((value) => value?.name ?? ""),
+      outputs: outputs.map((value) => value.name),
       attributes: options.attributes ?? {},
     });
-    const given = outputs.filter((value) => value !== undefined);
-    this.values.push(...given);
-    return given;
+    this.values.push(...outputs);
+    return outputs;
   }
 
   /** Runs `build` with nodes named under `path` (the checkpoint's own key path), so that errors and profiles say where. */
