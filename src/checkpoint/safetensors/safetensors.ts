@@ -6,6 +6,7 @@ import { createHash } from "node:crypto";
 import { open, realpath, stat } from "node:fs/promises";
 import { QeditError } from "../../std/errors.js";
 import { ioFailure, readRange } from "../../std/files.js";
+import { isObject } from "../../std/guards.js";
 import type { Checkpoint, StoredTensor, StoredType } from "../checkpoint.js";
 import { STORED_BYTES } from "../checkpoint.js";
 import { foreignFormat } from "../foreign.js";
@@ -288,10 +289,6 @@ function parseJson(text: string): unknown {
   } catch {
     return undefined;
   }
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function isStoredType(value: unknown): value is StoredType {
