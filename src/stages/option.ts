@@ -1,4 +1,6 @@
 // Options as data: flags, help, defaults and parsing of every stage and server come from these values.
+
+import { parseSize } from "../std/byte-sizes.js";
 import { QeditError } from "../std/errors.js";
 
 /** One option: how it is written, what it means, and how its text becomes a value of type T. */
@@ -83,17 +85,15 @@ function numberOf(flags: string, value: string, { minimum, maximum, whole = fals
   throw refuse(flags, value, `a ${whole ? "whole number" : "number"} ${range}`);
 }
 
-const BYTE_UNITS: Readonly<Record<string, number>> = { "": 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3, t: 1024 ** 4 };
-
 /** A number of bytes, written 2G, 500M, 1.5GiB or in bytes alone. */
 export function bytes<T extends number | undefined>(described: Described, initial: T): Option<number | T> {
   return {
     ...described,
     initial,
     parse(value) {
-      const match = /^(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?$/i.exec(value.trim());
-      if (!match) throw refuse(described.flags, value, "a size such as 500M or 2G");
-      return Math.floor(Number(match[1]) * BYTE_UNITS[match[2]!.toLowerCase()]!);
+      const size = parseSize(value);
+      if (size === undefined) throw refuse(described.flags, value, "a size such as 500M or 2G");
+      return size;
     },
   };
 }

@@ -2,6 +2,7 @@
 import { type DoctorReport, examine } from "../../catalog/runtime/diagnosis.js";
 import type { Gpu } from "../../engine/cuda/gpus.js";
 import type { LibraryReport } from "../../engine/cuda/libraries.js";
+import { gigabytes } from "../../std/byte-sizes.js";
 import { EXIT } from "../../std/errors.js";
 import { defineCommand } from "../command.js";
 import type { Style } from "../render/style.js";
@@ -116,8 +117,4 @@ function modelRows({ model: { name, files } }: DoctorReport): Row[] {
     "model",
     path ?? `${name}: no ${role} (${file})`,
   ]);
-}
-
-function gigabytes(bytes: number): string {
-  return `${(bytes / 1e9).toFixed(1)} GB`;
 }

@@ -1,8 +1,8 @@
 // Options and words that the verbs of `qedit models` share.
 
-import { bytesText } from "../../../catalog/download/disk.js";
 import type { Identity } from "../../../catalog/local/identify.js";
 import { flag, repeated } from "../../../stages/option.js";
+import { decimalSize } from "../../../std/byte-sizes.js";
 
 /** Folders that are searched before all others. */
 export const modelsDir = repeated({
@@ -51,5 +51,5 @@ export function identityText({ network, dtype, dtypes, isScaled, lora, hasVision
 
 /** A length for people, with the exact bytes where they matter. */
 export function exactBytes(bytes: number): string {
-  return `${bytesText(bytes)} (${bytes.toLocaleString("en-GB")} bytes)`;
+  return `${decimalSize(bytes)} (${bytes.toLocaleString("en-GB")} bytes)`;
 }
