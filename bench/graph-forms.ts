@@ -1,8 +1,9 @@
 // Other forms of the transformer's graph, equal in numbers but for the order of sums, as rewrites of the graph that src/models writes.
 // Which is faster is a question of the device: bench:gpu times each (gpu/measures.ts, README.md).
 import { type Adapter, Weights } from "../src/checkpoint/weights.js";
-import { type Graph, MICROSOFT, type Node } from "../src/graph/graph.js";
+import type { Graph } from "../src/graph/graph.js";
 import { shapesOf } from "../src/graph/lengths.js";
+import { MICROSOFT, type Node } from "../src/graph/node.js";
 import { gemm } from "../src/graph/operators.js";
 import { sameShape } from "../src/graph/types.js";
 import type { Value } from "../src/graph/value.js";

@@ -1,8 +1,9 @@
 // The ONNX graph under construction: inputs, weights that stay in their files, nodes, outputs.
 // Pure: it holds names and shapes, opens nothing and runs nothing.
 import { elementBytes } from "./elements.js";
+import type { Node, NodeOptions } from "./node.js";
 import { type DType, ELEMENT, type Shape, shapeText } from "./types.js";
-import { Value } from "./value.js";
+import { type NodeBuilder, Value } from "./value.js";
 
 /** A weight that stays where it is: bytes [offset, offset + length) of a file, given by absolute path. */
 export interface External {
@@ -13,23 +14,6 @@ export interface External {
   readonly length: number;
 }
 
-/** An attribute of a node: a whole number, a float, a text, or a list of whole numbers. */
-export type Attribute =
-  | { readonly int: number }
-  | { readonly float: number }
-  | { readonly text: string }
-  | { readonly ints: readonly number[] };
-
-/** One operator of the graph. */
-export interface Node {
-  readonly name: string;
-  readonly operator: string;
-  readonly domain: string;
-  readonly inputs: readonly string[];
-  readonly outputs: readonly string[];
-  readonly attributes: Readonly<Record<string, Attribute>>;
-}
-
 /** A constant that is part of the graph itself (small: axes, epsilons, shapes). */
 export interface Constant {
   readonly dtype: DType;
@@ -37,19 +21,8 @@ export interface Constant {
   readonly bytes: Uint8Array;
 }
 
-/** What a node gives: shapes of its outputs, their type; its attributes, and its domain unless it is ONNX's own. */
-export interface NodeOptions {
-  readonly shapes: readonly Shape[];
-  readonly dtype: DType;
-  readonly attributes?: Readonly<Record<string, Attribute>>;
-  readonly domain?: string;
-}
-
-/** The domain of ONNX Runtime's own operators. */
-export const MICROSOFT = "com.microsoft";
-
 /** A graph that grows by calling methods of its values. */
-export class Graph {
+export class Graph implements NodeBuilder {
   readonly name: string;
   readonly inputs = new Map<string, Value>();
   readonly outputs = new Map<string, Value>();

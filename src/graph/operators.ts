@@ -1,6 +1,6 @@
 // The fused operators that the networks are made of (rule 5 of the design), as functions over values.
 // Operator schemas: onnx/docs/Operators.md (opset 23) and onnxruntime/docs/ContribOperators.md (com.microsoft).
-import { MICROSOFT } from "./graph.js";
+import { MICROSOFT } from "./node.js";
 import { addDims, type Dim, divideDim, multiplyDims, sameShape } from "./types.js";
 import type { Value } from "./value.js";
 

@@ -1,16 +1,24 @@
 // A value of the graph: a name with a type and a shape, and the operators as methods.
 // Adding a node infers the result or throws on that line, with both sides in the message.
-import type { Graph, NodeOptions } from "./graph.js";
+import type { NodeOptions } from "./node.js";
 import { addDims, type Dim, type DType, ELEMENT, multiplyDims, type Shape, sameShape, shapeText } from "./types.js";
+
+/** The graph that values add nodes to: what the operators use of a Graph, which documents it. */
+export interface NodeBuilder {
+  constant(dtype: DType, shape: readonly number[], numbers: readonly number[]): Value;
+  node(operator: string, inputs: readonly (Value | undefined)[], options: NodeOptions): Value[];
+  once(key: string, build: () => Value): Value;
+  place(operator: string): string;
+}
 
 /** A tensor that a node, an input or an initializer gives. */
 export class Value {
-  readonly graph: Graph;
+  readonly graph: NodeBuilder;
   readonly name: string;
   readonly dtype: DType;
   readonly shape: Shape;
 
-  constructor(graph: Graph, { name, dtype, shape }: { name: string; dtype: DType; shape: Shape }) {
+  constructor(graph: NodeBuilder, { name, dtype, shape }: { name: string; dtype: DType; shape: Shape }) {
     this.graph = graph;
     this.name = name;
     this.dtype = dtype;

@@ -3,7 +3,7 @@ import type { Weights } from "../checkpoint/weights.js";
 import { gemm, rmsNorm } from "../graph/operators.js";
 import { sameShape } from "../graph/types.js";
 import type { Value } from "../graph/value.js";
-import { addLoras } from "./loras.js";
+import { addLoras } from "./add-loras.js";
 
 /** `x · weightᵀ + bias` in the type of x, whatever type the weight is stored in, plus the LoRAs on this module. */
 export function linear(x: Value, w: Weights): Value {

@@ -1,6 +1,7 @@
 // What one run of an open graph takes of its device beside weights: the arena of ONNX Runtime, and what kernels take for themselves.
-import type { Graph, Node } from "../../graph/graph.js";
+import type { Graph } from "../../graph/graph.js";
 import { count, type Lengths, lengthOf } from "../../graph/lengths.js";
+import type { Node } from "../../graph/node.js";
 import { type DType, ELEMENT } from "../../graph/types.js";
 import type { Value } from "../../graph/value.js";
 import type { Device } from "../providers.js";
