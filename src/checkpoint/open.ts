@@ -107,7 +107,7 @@ async function weightsOf(folder: string): Promise<string> {
   });
 }
 
-// One shard has a part of the tensors only; without its index it cannot be told which part.
+// One shard has a part of the tensors only; without its index it is unknown which.
 async function refuseShard(path: string): Promise<void> {
   const names = await readdir(dirname(path)).catch(() => []);
   const index = names.find((name) => INDEX.test(name));

@@ -21,7 +21,7 @@ export interface Constant {
   readonly bytes: Uint8Array;
 }
 
-/** A graph that grows by calling methods of its values. */
+/** An ONNX graph under construction; methods of its values add nodes. */
 export class Graph implements NodeBuilder {
   readonly name: string;
   readonly inputs = new Map<string, Value>();
@@ -50,12 +50,12 @@ export class Graph implements NodeBuilder {
   /** Declares that a value leaves the graph under this name. */
   output(name: string, value: Value): void {
     if (this.outputs.has(name)) throw new Error(`internal: graph output "${name}" is declared twice`);
-    // An output carries its own name, whatever the node before called its result.
+    // The Identity gives the output its name; the value keeps the name that its node gave it.
     const [named] = this.node("Identity", [value], { shapes: [value.shape], dtype: value.dtype }, [name]);
     this.outputs.set(name, named!);
   }
 
-  /** A weight in its file. Asking twice for one name gives the same initializer. */
+  /** A weight in its file, as an initializer; one name is one initializer. Throws when the byte range does not fit the shape. */
   external(name: string, external: External): Value {
     const bytes = external.shape.reduce((count, dim) => count * dim, ELEMENT[external.dtype].bytes);
     if (bytes !== external.length) {
@@ -79,7 +79,7 @@ export class Graph implements NodeBuilder {
     return value;
   }
 
-  /** The value of a key, built when it is first asked for and by nodes that are named under no path: what several places share. */
+  /** Memoizes a value by key, for what several places share; its nodes are named under no path. */
   once(key: string, build: () => Value): Value {
     const value = this.#shared.get(key) ?? this.scoped("", build);
     this.#shared.set(key, value);

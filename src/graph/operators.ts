@@ -1,4 +1,4 @@
-// The fused operators that the networks are made of (rule 5 of the design), as functions over values.
+// The fused operators that the networks are made of, as functions over values: emitted here, not left to the optimizer to find.
 // Operator schemas: onnx/docs/Operators.md (opset 23) and onnxruntime/docs/ContribOperators.md (com.microsoft).
 import { MICROSOFT } from "./node.js";
 import { addDims, type Dim, divideDim, multiplyDims, sameShape } from "./types.js";
@@ -42,7 +42,7 @@ export function rmsNorm(x: Value, weight: Value, epsilon: number): Value {
   return x.graph.node("RMSNormalization", [x, weight], { shapes: [x.shape], dtype: x.dtype, attributes })[0]!;
 }
 
-/** How rotary angles pair up: "interleaved" turns (2i, 2i+1), "halves" turns (i, i + d/2). */
+/** How rotary angles pair up: "interleaved" rotates (2i, 2i+1), "halves" rotates (i, i + d/2). */
 export type RotaryPairs = "interleaved" | "halves";
 
 /** Rotates x [1, tokens, heads·d] by angles given as cos and sin [1, tokens, d/2]. */

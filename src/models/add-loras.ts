@@ -1,4 +1,4 @@
-// LoRAs as a side path, `y + strength · alpha/rank · up(down(x))`, never merged into weights of 8 bits (rule 8 of the design).
+// LoRAs as a side path, `y + strength · alpha/rank · up(down(x))`, never merged into the weights: 8 bits would round it away.
 import type { AdapterValues, Weights } from "../checkpoint/weights.js";
 import { gemm } from "../graph/operators.js";
 import type { DType } from "../graph/types.js";

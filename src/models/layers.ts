@@ -5,7 +5,7 @@ import { sameShape } from "../graph/types.js";
 import type { Value } from "../graph/value.js";
 import { addLoras } from "./add-loras.js";
 
-/** `x · weightᵀ + bias` in the type of x, whatever type the weight is stored in, plus the LoRAs on this module. */
+/** `x · weightᵀ + bias`, plus the active LoRAs of this module: x [tokens, in] gives [tokens, out] in the type of x; weights are cast to it. */
 export function linear(x: Value, w: Weights): Value {
   return linears(x, [w])[0]!;
 }
@@ -42,7 +42,7 @@ export function headNorm(x: Value, w: Weights, { heads, epsilon }: { heads: numb
   });
 }
 
-/** RMSNorm with the weight at this path. */
+/** RMSNorm of x [tokens, width] with the weight at this path. */
 export function rmsNormAt(x: Value, w: Weights, epsilon: number): Value {
   return w.scoped(() => rmsNorm(x, w.get("weight").cast(x.dtype), epsilon));
 }

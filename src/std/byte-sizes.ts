@@ -9,7 +9,7 @@ export function decimalSize(bytes: number): string {
   return unit === 0 ? `${bytes} bytes` : `${(bytes / 1000 ** unit).toFixed(unit === 1 ? 0 : 2)} ${DECIMAL_UNITS[unit]}`;
 }
 
-/** Bytes in GB whatever their number, where sizes stand side by side: `0.3 GB`, `20.4 GB`. */
+/** Bytes always in GB, where sizes stand side by side: `0.3 GB`, `20.4 GB`. */
 export function gigabytes(bytes: number): string {
   return `${(bytes / 1e9).toFixed(1)} GB`;
 }

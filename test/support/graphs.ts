@@ -6,7 +6,7 @@ import { directEngine } from "../../src/engine/sessions/direct.js";
 import { modelOf, type Optimization, type Session } from "../../src/engine/sessions/engine.js";
 import { Graph } from "../../src/graph/graph.js";
 
-/** An opened network, with the values that its file offered and nobody read. */
+/** An opened network, with the tensors of its file that no graph read. */
 export interface OpenNetwork extends AsyncDisposable {
   readonly session: Session;
   readonly unused: readonly string[];

@@ -32,7 +32,7 @@ export interface LoraMatch {
   readonly ranks: readonly number[];
   /** By the model's module names, such as `transformer_blocks.0.attn.to_q`. */
   readonly matched: ReadonlyMap<string, MatchedPair>;
-  /** Keys of the file that nobody used, forms that are not supported among them. */
+  /** Keys of the file that were not used, those of unsupported forms among them. */
   readonly unmatched: readonly string[];
 }
 

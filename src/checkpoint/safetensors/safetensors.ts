@@ -65,7 +65,7 @@ export function decodeSafetensors(bytes: Uint8Array, name: string): Checkpoint {
 }
 
 /**
- * A hexadecimal SHA-256 that tells weights apart: over each file's length, its header with the 8 length bytes, and 256 blocks of 4096
+ * A hexadecimal SHA-256 that identifies weights: over each file's length, its header with the 8 length bytes, and 256 blocks of 4096
  * bytes spread evenly over its data, the first and the last included. It does not depend on names or times. It is an identity and not
  * an integrity check: damage between the blocks goes unseen.
  */
@@ -230,7 +230,7 @@ function checkMetadata(metadata: unknown, source: Source): Readonly<Record<strin
   return metadata as Record<string, string>;
 }
 
-/** The first key that an object of valid JSON holds twice; JSON.parse keeps the last without a word. */
+/** The first key that an object of valid JSON holds twice; JSON.parse silently keeps the last. */
 function repeatedKey(json: string): string | undefined {
   // The keys of the object open at each depth; a set serves all objects of its depth in turn.
   const keys: Set<string>[] = [];

@@ -1,5 +1,5 @@
 // Shift, scale and gate of every block: two linears of silu(timestep embedding), a third of the transformer's parameters, which
-// depend on sigma alone. They are computed inside the transformer's graph, or by a graph of their own and then fed to it.
+// depend on sigma alone. They are computed in the transformer's graph, or before by a graph of their own and fed to it.
 // Mathematics: ComfyUI v0.3.64 comfy/ldm/qwen_image/model.py (a125cd84) and diffusers transformer_qwenimage.py (58eb52c0).
 import type { Weights } from "../../checkpoint/weights.js";
 import type { Graph } from "../../graph/graph.js";
@@ -62,7 +62,7 @@ function imageRows({ referencesAtZero }: TransformerConfig): number {
   return referencesAtZero ? 2 : 1;
 }
 
-/** Adds the linears to the graph itself. Input: `timestep` f32 [1], sigma. */
+/** The modulation computed in the transformer's graph. Input: `timestep` f32 [1], sigma. */
 export function computedModulation(
   graph: Graph,
   w: Weights,
@@ -93,12 +93,12 @@ export function computedModulation(
   };
 }
 
-/** The input of a graph that begins with block `from` under which its vectors are fed. */
+/** Name of the input that carries the modulation of a graph that begins with block `from`. */
 export function modulationInput({ from }: BlockRange): string {
   return `modulation.${from}`;
 }
 
-/** Takes the vectors as an input, modulationInput: f32 [fedVectors, width], as fedModulationOf lays them out for these blocks. */
+/** The modulation as an input, modulationInput: f32 [fedVectors, width], as fedModulationOf lays it out for these blocks. */
 export function fedModulation(
   graph: Graph,
   { config, compute, blocks }: { config: TransformerConfig; compute: DType; blocks: BlockRange },

@@ -120,7 +120,7 @@ function embedTokens(
   };
 }
 
-// The inputs of a graph that begins with a later block.
+// Inputs of a graph that begins with a later block, as the graph before gives them.
 function tokensBefore(
   block: number,
   { graph, config, compute }: { graph: Graph; config: TransformerConfig; compute: DType },
@@ -142,15 +142,14 @@ function transformerBlock({ txt, img }: Streams, w: Weights, { modulation, share
     img: adaLayerNorm(img, imgMod.attention, shared.config),
   };
   const attended = jointAttention(joinStreams(normed), w.at("attn"), shared);
-  const txtSum = w.scoped(() => addGated(txt, attended.txt, { modulation: txtMod.attention, shared }));
-  const imgSum = w.scoped(() => addGated(img, attended.img, { modulation: imgMod.attention, shared }));
+  txt = w.scoped(() => addGated(txt, attended.txt, { modulation: txtMod.attention, shared }));
+  img = w.scoped(() => addGated(img, attended.img, { modulation: imgMod.attention, shared }));
 
-  const txtMlp = feedForward(joinParts(adaLayerNorm(txtSum, txtMod.feedForward, shared.config)), w.at("txt_mlp"));
-  const imgMlp = feedForward(joinParts(adaLayerNorm(imgSum, imgMod.feedForward, shared.config)), w.at("img_mlp"));
-  return w.scoped(() => ({
-    txt: addGated(txtSum, txtMlp, { modulation: txtMod.feedForward, shared }),
-    img: addGated(imgSum, imgMlp, { modulation: imgMod.feedForward, shared }),
-  }));
+  const txtMlp = feedForward(joinParts(adaLayerNorm(txt, txtMod.feedForward, shared.config)), w.at("txt_mlp"));
+  const imgMlp = feedForward(joinParts(adaLayerNorm(img, imgMod.feedForward, shared.config)), w.at("img_mlp"));
+  txt = w.scoped(() => addGated(txt, txtMlp, { modulation: txtMod.feedForward, shared }));
+  img = w.scoped(() => addGated(img, imgMlp, { modulation: imgMod.feedForward, shared }));
+  return { txt, img };
 }
 
 const TXT = {
@@ -185,7 +184,7 @@ function feedForward(x: Value, w: Weights): Value {
   );
 }
 
-// The velocity is of the target alone: in the last block text and references give keys and values, and end there.
+// Gives the target tokens alone: of text and references, whose velocity is not wanted, only keys and values are computed.
 function lastBlock({ txt, img }: Streams, w: Weights, { modulation, shared }: BlockOptions): Value {
   const { txt: txtMod, img: imgMod } = modulation;
   const [attention, mlp] = [imgMod.attention.slice(0, 1), imgMod.feedForward.slice(0, 1)];
@@ -197,8 +196,8 @@ function lastBlock({ txt, img }: Streams, w: Weights, { modulation, shared }: Bl
     others.length > 0 ? first! : w.scoped(() => first!.firstLike(0, shared.images[0], 1));
   const tokens = { ...joinStreams(normed), target: targetOf(normed.img) };
   const attended = targetAttention(tokens, w.at("attn"), shared);
-  const target = targetOf(img);
-  const sum = w.scoped(() => addGated([target], attended, { modulation: attention, shared }));
+  const target = [targetOf(img)];
+  const sum = w.scoped(() => addGated(target, attended, { modulation: attention, shared }));
   const imgMlp = feedForward(joinParts(adaLayerNorm(sum, mlp, shared.config)), w.at("img_mlp"));
   return joinParts(w.scoped(() => addGated(sum, imgMlp, { modulation: mlp, shared })));
 }

@@ -1,6 +1,6 @@
 // The Qwen-Image VAE (Wan 2.1 architecture), one frame at a time, where every causal 3-D convolution is exactly the 2-D
 // convolution with its last temporal tap. Keys and order: ComfyUI v0.3.64 comfy/ldm/wan/vae.py (a125cd84). Structure
-// (depth, widths, where attention stands) is read from the keys and shapes of the file.
+// (depth, widths, places of attention) is read from the keys and shapes of the file.
 import type { Weights } from "../../checkpoint/weights.js";
 import type { Graph } from "../../graph/graph.js";
 import {
@@ -21,7 +21,7 @@ const POINT = { stride: 1, pads: [0, 0, 0, 0] } as const satisfies ConvOptions;
 /** One zero column and row on the right and bottom, as ZeroPad2d((0, 1, 0, 1)) before an unpadded stride-2 convolution. */
 const HALVE = { stride: 2, pads: [0, 0, 1, 1] } as const satisfies ConvOptions;
 
-/** Numbers of a VAE, read from its file. */
+/** Configuration of a VAE, read from its file. */
 export interface VaeConfig {
   /** Channels of a latent: 16. */
   readonly latentChannels: number;
@@ -31,7 +31,7 @@ export interface VaeConfig {
   readonly spatialRatio: number;
 }
 
-/** Reads the numbers of a VAE from its keys and shapes. */
+/** Reads the configuration of a VAE from its keys and shapes. */
 export function vaeConfig(w: Weights): VaeConfig {
   const downsamples = w.at("encoder.downsamples");
   const count = w.count("encoder.downsamples");
@@ -224,7 +224,7 @@ function layersOf(
   return y;
 }
 
-/** Claims that a tensor of the file is rightly unused: time_conv runs between frames, and a picture is one frame. */
+/** Whether the VAE reads no tensor of this name: time_conv runs between frames, and a picture is one frame. */
 export function isIdleInVae(name: string): boolean {
   return name.includes(".time_conv.");
 }
