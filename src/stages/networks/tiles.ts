@@ -4,7 +4,7 @@
 
 import type { Graph } from "../../graph/graph.js";
 import { type DType, ELEMENT } from "../../graph/types.js";
-import type { LocalReach } from "../../models/qwen-image/vae.js";
+import type { LocalReach } from "../../models/qwen-image/vae-parts.js";
 import { binarySize } from "../../std/byte-sizes.js";
 import { elementCount, float32, type Tensor, tensor } from "../../std/tensor.js";
 import { describeNetworkPlan, type NetworkPlan } from "./memory-plan.js";
