@@ -23,14 +23,6 @@ const OPENING_BRACE = 0x7b;
 const IDENTITY_BLOCKS = 256;
 const IDENTITY_BLOCK_BYTES = 4096;
 
-/** Prefixes that ComfyUI looks for in files of diffusion models (model_detection.py, unet_prefix_from_state_dict). */
-const DIFFUSION_PREFIXES = ["model.diffusion_model.", "model.model.", "net."];
-const FALLBACK_PREFIX = "model.";
-/** Keys that say something of the whole file and carry no prefix. */
-const MARKER = /^__\w+__$/;
-/** A prefix counts when more keys than this carry it. */
-const FEW_KEYS = 5;
-
 /** What is being read: its name for messages, its absolute path, its length in bytes. */
 interface Source {
   readonly name: string;
@@ -104,25 +96,6 @@ export function checkpointConfig(checkpoint: Checkpoint): Record<string, unknown
   const value = parseJson(text);
   if (!isObject(value)) throw refusal(checkpoint.file, 'metadata "config" is not a JSON object');
   return value;
-}
-
-/**
- * A diffusion model's checkpoint with keys as the model names them: takes off the most frequent of ComfyUI's prefixes, else `model.`, and
- * leaves out the keys without it (the text encoder and VAE of a bundle). A file without prefixes comes back as it is. Only for diffusion
- * models: the keys of a text encoder start with `model.` by themselves.
- */
-export function stripPrefix(checkpoint: Checkpoint): Checkpoint {
-  const names = [...checkpoint.tensors.keys()];
-  const counts = DIFFUSION_PREFIXES.map((prefix) => names.filter((name) => name.startsWith(prefix)).length);
-  const most = Math.max(...counts);
-  const prefix = most > FEW_KEYS ? (DIFFUSION_PREFIXES[counts.indexOf(most)] ?? FALLBACK_PREFIX) : FALLBACK_PREFIX;
-  const markers = [...checkpoint.tensors].filter(([name]) => MARKER.test(name));
-  const stripped = [...checkpoint.tensors].filter(([name]) => name.startsWith(prefix));
-  if (stripped.length === 0) return checkpoint;
-  return {
-    ...checkpoint,
-    tensors: new Map([...markers, ...stripped.map(([name, stored]) => [name.slice(prefix.length), stored] as const)]),
-  };
 }
 
 async function locate(path: string): Promise<Source> {
