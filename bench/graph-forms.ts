@@ -8,7 +8,7 @@ import { gemm } from "../src/graph/operators.js";
 import { sameShape } from "../src/graph/types.js";
 import type { Value } from "../src/graph/value.js";
 
-/** Rewrites a graph in place. */
+/** Rewrites a graph in place into another form. */
 export type GraphForm = (graph: Graph) => void;
 
 /** Residuals added by the LayerNormalization that reads their sum: one SkipLayerNormalization for both. */
@@ -44,6 +44,7 @@ export function addInLayerNorm(graph: Graph): void {
 export function multiplyFp8(graph: Graph): void {
   const shapes = shapesOf(graph);
   const isFp8 = (name: string) => graph.externals.get(name)?.dtype === "f8_e4m3";
+  const is16Bit = (name: string) => ["bf16", "f16"].includes(shapes.get(name)!.dtype);
   const casts = new Map(
     graph.nodes
       .filter(({ operator, inputs, outputs }) => operator === "Cast" && isFp8(inputs[0]!) && is16Bit(outputs[0]!))
@@ -52,9 +53,10 @@ export function multiplyFp8(graph: Graph): void {
   const fused = new Set<Node>();
   const nodes = graph.nodes.map((node) => {
     const cast = node.operator === "Gemm" ? casts.get(node.inputs[1]!) : undefined;
-    if (cast === undefined) return node;
-    fused.add(cast);
     const [x, , bias] = node.inputs;
+    // The operator takes a bias [out]; the product up of a LoRA adds to rows.
+    if (cast === undefined || (bias !== undefined && shapes.get(bias)!.shape.length !== 1)) return node;
+    fused.add(cast);
     const [rows, length] = shapes.get(cast.inputs[0]!)!.shape.map(Number) as [number, number];
     // Input 3 would be a scale by which x itself is rounded to 8 bits.
     return {
@@ -69,10 +71,6 @@ export function multiplyFp8(graph: Graph): void {
     graph,
     nodes.filter((node) => !fused.has(node)),
   );
-
-  function is16Bit(name: string): boolean {
-    return ["bf16", "f16"].includes(shapes.get(name)!.dtype);
-  }
 }
 
 function ones(graph: Graph, rows: number): Value {

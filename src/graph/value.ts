@@ -46,19 +46,22 @@ export class Value {
     return this.#broadcast("Add", other);
   }
 
+  /** Elementwise difference, broadcasting as ONNX does. */
   sub(other: Value | number): Value {
     return this.#broadcast("Sub", other);
   }
 
+  /** Elementwise product, broadcasting as ONNX does. */
   mul(other: Value | number): Value {
     return this.#broadcast("Mul", other);
   }
 
+  /** Elementwise quotient, broadcasting as ONNX does. */
   div(other: Value | number): Value {
     return this.#broadcast("Div", other);
   }
 
-  /** The larger of each pair of elements. */
+  /** Each element, or `other` where that is larger. */
   max(other: number): Value {
     return this.#broadcast("Max", other);
   }
@@ -68,14 +71,17 @@ export class Value {
     return this.#one("Floor", this.shape);
   }
 
+  /** The square root of each element. */
   sqrt(): Value {
     return this.#one("Sqrt", this.shape);
   }
 
+  /** The cosine of each element, an angle in radians. */
   cos(): Value {
     return this.#one("Cos", this.shape);
   }
 
+  /** The sine of each element, an angle in radians. */
   sin(): Value {
     return this.#one("Sin", this.shape);
   }
