@@ -26,7 +26,7 @@ export interface MatchedPair extends LoraPair {
 export interface LoraMatch {
   /** As the user named it. */
   readonly file: string;
-  /** For people: the spelling of the keys, such as `kohya, prefix lora_unet_`. */
+  /** For display: the spelling of the keys, such as `kohya, prefix lora_unet_`. */
   readonly layout: string;
   /** The different ranks, ascending. */
   readonly ranks: readonly number[];
@@ -85,7 +85,7 @@ export async function matchLora(lora: Checkpoint, model: Checkpoint): Promise<Lo
   };
 }
 
-/** Lines for people: what was matched, and if anything was not, how much and of which form. */
+/** Lines for display: what was matched, and if anything was not, how much and of which form. */
 export function matchTable(match: LoraMatch): string[] {
   const { matched, unmatched, ranks, layout } = match;
   const left = new Set(unmatched.map(moduleOf));

@@ -15,7 +15,7 @@ const MAX_PERIOD = 10000;
 
 /** Vectors of one linear: shift, 1 + scale and gate of the attention, then of the feed-forward. */
 const VECTORS = 6;
-/** Places of the scales among them. */
+/** Indices of the scales among them. */
 const SCALES = [1, 4];
 /** Of the last normalisation: 1 + scale, then shift. The other way round than in the blocks. */
 const FINAL_VECTORS = 2;
