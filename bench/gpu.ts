@@ -1,6 +1,6 @@
 // Measures qedit on a GPU, and PyTorch beside it: `npm run bench:gpu`, or where there is no npm `node bench/build/bench/gpu.js` (bench/README.md).
 // [--minutes 10] [--folder DIR] [--keep] [--json FILE] [--device cuda:0] [--rehearse]: --rehearse goes the whole way on the CPU with tiny networks.
-// Parts are measured in the order of what they tell; one that there is no time for is left out and named. Ends with 1 when the tiny networks
+// Parts are measured by importance; one that there is no time for is left out and named. Ends with 1 when the tiny networks
 // are not those of the reference, or a network at full size is not PyTorch's within 2e-2.
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";

@@ -3,7 +3,8 @@
 
 import type { Device } from "../src/engine/providers.js";
 import { type Engine, modelOf } from "../src/engine/sessions/engine.js";
-import { Graph, type Node } from "../src/graph/graph.js";
+import { Graph } from "../src/graph/graph.js";
+import type { Node } from "../src/graph/node.js";
 import { type DType, ELEMENT, type Shape } from "../src/graph/types.js";
 import { Value } from "../src/graph/value.js";
 

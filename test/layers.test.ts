@@ -1,6 +1,6 @@
 // The import rule of the design: imports go down only, one owner per package, and no file with two reasons to change.
 import { readdirSync, readFileSync } from "node:fs";
-import { dirname, join, relative, resolve, sep } from "node:path";
+import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 
@@ -48,6 +48,8 @@ interface Import {
   readonly file: string;
   readonly folder: string;
   readonly target: string;
+  /** Whether it is made when the file is loaded, or only when it is called for. */
+  readonly isStatic: boolean;
 }
 
 const src = fileURLToPath(new URL("../src", import.meta.url));
@@ -59,15 +61,19 @@ const outside = imports.filter(({ target }) => !target.startsWith("."));
 // Static, dynamic and type imports, re-exports, and modules named by URL, as a worker's is.
 function importsOf(file: string): Import[] {
   const text = readFileSync(join(src, file), "utf8");
-  const patterns = [
-    /^(?:import|export)\b[^;"']*?\bfrom\s*"([^"]+)"/gm,
-    /^import\s*"([^"]+)"/gm,
-    /\bimport\(\s*"([^"]+)"/g,
-    /new URL\("([^"]+\.js)", import\.meta\.url\)/g,
+  const found = (pattern: RegExp, isStatic: boolean) =>
+    [...text.matchAll(pattern)].map((match) => ({
+      file,
+      folder: folderOf(join(src, file)),
+      target: match[1]!,
+      isStatic,
+    }));
+  return [
+    ...found(/^(?:import|export)\b[^;"']*?\bfrom\s*"([^"]+)"/gm, true),
+    ...found(/^import\s*"([^"]+)"/gm, true),
+    ...found(/\bimport\(\s*"([^"]+)"/g, false),
+    ...found(/new URL\("([^"]+\.js)", import\.meta\.url\)/g, false),
   ];
-  return patterns.flatMap((pattern) =>
-    [...text.matchAll(pattern)].map((match) => ({ file, folder: folderOf(join(src, file)), target: match[1]! })),
-  );
 }
 
 function folderOf(path: string): string {
@@ -82,6 +88,27 @@ function rowOf(folder: string): number {
 function goesDown({ file, folder, target }: Import): boolean {
   const other = folderOf(resolve(src, dirname(file), target));
   return other === folder || rowOf(other) > rowOf(folder);
+}
+
+// Strongly connected components of more than one file (Tarjan 1972), the files of each sorted.
+function cyclesOf(targets: ReadonlyMap<string, ReadonlySet<string>>): string[][] {
+  const [order, low] = [new Map<string, number>(), new Map<string, number>()];
+  const [stack, cycles]: [string[], string[][]] = [[], []];
+  const visit = (file: string): void => {
+    if (order.has(file)) return;
+    order.set(file, order.size);
+    low.set(file, order.get(file)!);
+    stack.push(file);
+    for (const target of targets.get(file) ?? []) {
+      visit(target);
+      if (stack.includes(target)) low.set(file, Math.min(low.get(file)!, low.get(target)!));
+    }
+    if (low.get(file) !== order.get(file)) return;
+    const component = stack.splice(stack.indexOf(file));
+    if (component.length > 1) cycles.push(component.sort());
+  };
+  for (const file of targets.keys()) visit(file);
+  return cycles;
 }
 
 function packageOf(target: string): string {
@@ -115,6 +142,21 @@ test("every folder of src has its row", () => {
 
 test("imports go down only", () => {
   expect(lines(inside.filter((each) => !goesDown(each)))).toEqual([]);
+});
+
+test("no import cycles, imports of types included", () => {
+  const targets = new Map(files.map((file) => [file, new Set<string>()]));
+  for (const { file, target, isStatic } of inside) {
+    const imported = relative(src, resolve(src, dirname(file), target)).replace(/\.js$/, ".ts");
+    if (isStatic) targets.get(file)!.add(imported);
+  }
+  expect(cyclesOf(targets)).toEqual([]);
+});
+
+test("no two files have one name", () => {
+  // A command's file has the command's name.
+  const names = files.filter((file) => !file.startsWith(join("cli", "commands", sep))).map((file) => basename(file));
+  expect(names.filter((name, index) => names.indexOf(name) !== index)).toEqual([]);
 });
 
 test("stages meet in artifacts: no stage imports another", () => {

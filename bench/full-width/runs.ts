@@ -30,8 +30,8 @@ export interface Way {
   readonly vram?: number;
   /** Pixels along a tile of the VAE. */
   readonly tile?: number;
-  /** What has to be told on the way, or it was not run in this way. */
-  readonly told?: RegExp;
+  /** What an event of the run has to say, or it was not run in this way. */
+  readonly reported?: RegExp;
 }
 
 /** A network, what it is fed, and how it is run. */
@@ -50,9 +50,9 @@ const STREAMED: Way = {
   name: "streamed",
   compute: "f32",
   vram: 400e6,
-  told: /0 of 2 layers stay open, the others 1 at a time/,
+  reported: /0 of 2 layers stay open, the others 1 at a time/,
 };
-const TILED: Way = { name: "in tiles", compute: "f32", tile: 128, told: /coding tile 2 of/ };
+const TILED: Way = { name: "in tiles", compute: "f32", tile: 128, reported: /coding tile 2 of/ };
 const ROUNDED = "every result rounded";
 /** Tokens of a latent along one side: a picture of 256². */
 const SIDE = 32;
@@ -156,12 +156,12 @@ export async function runIn(
   { run }: FullWidth,
   { path, engine }: { path: string; engine: Engine },
 ): Promise<Tensor<"float32">> {
-  const told: string[] = [];
+  const reported: string[] = [];
   const emit = (event: ProgressEvent) =>
-    void told.push(...(event.kind === "plan" ? event.lines : event.kind === "activity" ? [event.text] : []));
+    void reported.push(...(event.kind === "plan" ? event.lines : event.kind === "activity" ? [event.text] : []));
   const result = await run(path, way, { engine, emit, signal: new AbortController().signal, vram: way.vram });
-  if (way.told && !told.some((line) => way.told!.test(line)))
-    throw new Error(`The network was not run ${way.name}: ${told.join("; ")}`);
+  if (way.reported && !reported.some((line) => way.reported!.test(line)))
+    throw new Error(`The network was not run ${way.name}: ${reported.join("; ")}`);
   return result;
 }
 

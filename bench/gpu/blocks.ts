@@ -1,10 +1,9 @@
-// A few blocks of the transformer at full width, written in every form: what is open, and fed, in the measures of measures.ts.
+// A few blocks of the transformer at full width in every form: the networks of measures.ts and what they are fed.
 import { matchLora } from "../../src/checkpoint/lora/lora.js";
 import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
 import { type Adapter, Weights } from "../../src/checkpoint/weights.js";
 import { computeType } from "../../src/engine/providers.js";
 import { affordableOptimization } from "../../src/engine/sessions/optimization.js";
-import type { GraphForms } from "../../src/graph/forms.js";
 import { Graph } from "../../src/graph/graph.js";
 import { fedVectors, modulationInput } from "../../src/models/qwen-image/modulation.js";
 import { type Grid, ropeTables } from "../../src/models/qwen-image/tokens.js";
@@ -13,6 +12,7 @@ import { transformerConfig } from "../../src/models/qwen-image/transformer-confi
 import { randn } from "../../src/sampling/noise/noise.js";
 import { numbersOf } from "../../src/stages/networks/model-handle.js";
 import { elementCount, float32, type Tensor } from "../../src/std/tensor.js";
+import { addInLayerNorm, addLorasApart, type GraphForm, multiplyFp8 } from "../graph-forms.js";
 import type { BuiltNetwork, Opening } from "./networks.js";
 
 /** Enough to time, a fifteenth of the published transformer. The last one is written like the last of all. */
@@ -20,40 +20,42 @@ const BLOCKS = 4;
 
 /** How the blocks differ from those that an edit opens without a LoRA. */
 interface Way {
-  readonly isLora?: boolean;
+  readonly lora?: "stacked" | "apart";
   readonly isModulationComputed?: boolean;
-  readonly forms?: Partial<GraphForms>;
+  readonly form?: GraphForm;
 }
 
 /** Networks by name, for GPU_NETWORKS. */
 export const FEW_BLOCKS = {
   blocks: (opening: Opening) => fewBlocks(opening, {}),
   "blocks-modulation": (opening: Opening) => fewBlocks(opening, { isModulationComputed: true }),
-  "blocks-fp8": (opening: Opening) => fewBlocks(opening, { forms: { fp8: "block-quantized" } }),
-  "blocks-norms": (opening: Opening) => fewBlocks(opening, { forms: { norms: "with-residual" } }),
-  "blocks-lora": (opening: Opening) => fewBlocks(opening, { isLora: true, forms: { loras: "stacked" } }),
-  "blocks-lora-apart": (opening: Opening) => fewBlocks(opening, { isLora: true, forms: { loras: "apart" } }),
+  "blocks-fp8": (opening: Opening) => fewBlocks(opening, { form: multiplyFp8 }),
+  "blocks-norms": (opening: Opening) => fewBlocks(opening, { form: addInLayerNorm }),
+  "blocks-lora": (opening: Opening) => fewBlocks(opening, { lora: "stacked" }),
+  "blocks-lora-apart": (opening: Opening) => fewBlocks(opening, { lora: "apart" }),
 } as const satisfies Record<string, (opening: Opening) => Promise<BuiltNetwork>>;
 
 async function fewBlocks(
   { files, sizes, device }: Opening,
-  { isLora = false, isModulationComputed = false, forms = {} }: Way,
+  { lora, isModulationComputed = false, form }: Way,
 ): Promise<BuiltNetwork> {
   const checkpoint = await readSafetensors(files.transformer);
   const whole = transformerConfig(numbersOf(checkpoint), checkpointConfig(checkpoint));
   const config = { ...whole, blocks: Math.min(whole.blocks, BLOCKS) };
   const blocks = { from: 0, to: config.blocks };
-  const adapters: Adapter[] = isLora
+  const adapters: Adapter[] = lora
     ? [{ name: "lora_strength.0", pairs: (await matchLora(await readSafetensors(files.lora), checkpoint)).matched }]
     : [];
-  const graph = new Graph("a few blocks of the transformer", forms);
+  const graph = new Graph("a few blocks of the transformer");
   const compute = computeType(device, "transformer");
-  buildTransformer(graph, Weights.of(graph, checkpoint, adapters), {
+  buildTransformer(graph, Weights.of(graph, checkpoint, lora === "stacked" ? adapters : []), {
     config,
     compute,
     blocks,
     isModulationFed: !isModulationComputed,
   });
+  if (lora === "apart") addLorasApart(graph, adapters);
+  form?.(graph);
   const grid: Grid = { rows: sizes.side, columns: sizes.side };
   const { cos, sin } = ropeTables(sizes.promptTokens, [grid, grid], config);
   const feeds = {
@@ -65,7 +67,7 @@ async function fewBlocks(
       : { [modulationInput(blocks)]: noise(4, [fedVectors(config, blocks), config.heads * config.headDim]) }),
     rope_cos: cos,
     rope_sin: sin,
-    ...(isLora ? { "lora_strength.0": float32([1], Float32Array.of(1)) } : {}),
+    ...(lora ? { "lora_strength.0": float32([1], Float32Array.of(1)) } : {}),
   };
   return { graph, optimization: affordableOptimization(graph, device), compute, feeds: async () => feeds };
 }

@@ -1,5 +1,5 @@
 // A process that holds one network on one device, so that its memory and what ONNX Runtime prints are its own. Asked and answered over
-// Node's channel between processes; stdout is ONNX Runtime's, which tells its attention kernels there.
+// Node's channel between processes; stdout is ONNX Runtime's, which names its attention kernels there.
 
 import { missingKernels } from "../../fixtures/kernels/kernels.js";
 import { writeSafetensors } from "../../src/checkpoint/safetensors/safetensors-writer.js";

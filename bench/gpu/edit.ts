@@ -61,7 +61,7 @@ export async function timeWarmEdits(options: EditOptions): Promise<EditTimes> {
   return { seconds: median(seconds), ...timesOf(later) };
 }
 
-// What follows the end of a JPEG is read by nobody, and makes it another file.
+// What follows the end of a JPEG is not read, and makes it another file.
 async function pictureFile(folder: string, name: string): Promise<string> {
   const path = join(folder, `${name}.jpg`);
   await copyFile(join(repositoryRoot(), "fixtures/images/cat.jpg"), path);
@@ -127,6 +127,6 @@ function timesOf(events: readonly LoggedEvent[]): Pick<EditResult, "stages" | "s
   for (const { event, stage, seconds } of events)
     if (event === "end") stages.set(stage!, [...(stages.get(stage!) ?? []), seconds!]);
   const steps = events.flatMap(({ event, step, seconds }) => (event === "step" && step! > 0 ? [seconds!] : []));
-  if (stages.size === 0 || steps.length === 0) throw new Error("internal: the events of the edit tell no times");
+  if (stages.size === 0 || steps.length === 0) throw new Error("internal: the events of the edit have no times");
   return { stages: Object.fromEntries([...stages].map(([stage, all]) => [stage, median(all)])), steps };
 }

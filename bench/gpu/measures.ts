@@ -39,7 +39,7 @@ export interface MeasureResult {
   readonly title: string;
   readonly without: MeasuredSide;
   readonly with: MeasuredSide;
-  /** Largest difference of the results as a part of the largest magnitude; not told where they are of other types or fed otherwise. */
+  /** Largest difference of the results as a part of the largest magnitude; undefined where they are of other types or fed otherwise. */
   readonly difference?: number;
 }
 

@@ -30,7 +30,7 @@ export interface Opening {
   readonly files: ModelFiles;
   readonly sizes: Sizes;
   readonly device: Device;
-  /** Claims that the CPU stands for the device: its graphs in its types, every result rounded. */
+  /** Whether the CPU stands for the device: its graphs in its types, every result rounded. */
   readonly isRehearsal: boolean;
 }
 

@@ -6,7 +6,6 @@ import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetens
 import { Weights } from "../../src/checkpoint/weights.js";
 import { computeType, type Device, type Network } from "../../src/engine/providers.js";
 import { type Engine, modelOf, type Optimization, withSession } from "../../src/engine/sessions/engine.js";
-import type { GraphForms } from "../../src/graph/forms.js";
 import { Graph } from "../../src/graph/graph.js";
 import type { DType } from "../../src/graph/types.js";
 import { type Grid, latentGrid, patchify, ropeTables, unpatchify } from "../../src/models/qwen-image/tokens.js";
@@ -18,6 +17,7 @@ import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/text-e
 import { buildVisionTower, visionGeometry } from "../../src/models/qwen2.5-vl/vision.js";
 import { numbersOf } from "../../src/stages/networks/model-handle.js";
 import { float32, type Tensor, type Tensors } from "../../src/std/tensor.js";
+import { addInLayerNorm, type GraphForm, multiplyFp8 } from "../graph-forms.js";
 import { repositoryRoot } from "./files.js";
 
 /** One comparison: the largest error as a part of the reference's largest magnitude. */
@@ -39,7 +39,7 @@ interface Case {
   readonly network: Network;
   readonly file: string;
   readonly optimization: Optimization;
-  readonly forms?: Partial<GraphForms>;
+  readonly forms: readonly GraphForm[];
   readonly build: (graph: Graph, w: Weights, at: { checkpoint: Checkpoint; compute: DType }) => void;
   /** Feeds and the wanted result, from the golden file. */
   readonly pairs: (golden: Golden, checkpoint: Checkpoint) => Promise<readonly Pair[]>;
@@ -52,7 +52,7 @@ interface Pair {
   readonly shaped?: (output: Tensor<"float32">) => Tensor<"float32">;
 }
 
-/** Runs every case on an engine, in the types of its device; errors are told, not thrown. */
+/** Runs every case on an engine, in the types of its device; errors are reported, not thrown. */
 export async function tinyParity(engine: Engine): Promise<ParityRow[]> {
   const rows: ParityRow[] = [];
   for (const each of CASES) rows.push(await measure(each, engine));
@@ -65,8 +65,9 @@ async function measure(
 ): Promise<ParityRow> {
   const checkpoint = await readSafetensors(tiny(`${file}.safetensors`));
   const compute = computeType(engine.device, network);
-  const graph = new Graph(name, forms);
+  const graph = new Graph(name);
   build(graph, Weights.of(graph, checkpoint), { checkpoint, compute });
+  for (const form of forms) form(graph);
   const errors = await withSession(engine, await modelOf(graph, optimization), async (session) => {
     const all: number[] = [];
     for (const { feeds, output, wanted, shaped = (tensor: Tensor<"float32">) => tensor } of await pairs(
@@ -118,11 +119,7 @@ function unit({ shape, data }: Tensor<"float32">): Tensor<"float32"> {
 
 const TRANSFORMERS = ["transformer", "transformer-scaled-fp8", "transformer-2511"];
 
-/** Those that no network is written in by default (src/graph/forms.ts). */
-const OTHER_FORMS: { readonly title: string; readonly forms: Partial<GraphForms> } = {
-  title: " in the other forms",
-  forms: { fp8: "block-quantized", norms: "with-residual" },
-};
+const OTHER_FORMS = { title: " in the other forms", forms: [multiplyFp8, addInLayerNorm] };
 
 const CASES: readonly Case[] = [
   {
@@ -130,6 +127,7 @@ const CASES: readonly Case[] = [
     network: "vae",
     file: "vae",
     optimization: "full",
+    forms: [],
     build: (graph, w, { compute }) => buildVaeEncoder(graph, w, { compute }),
     pairs: async (golden) =>
       ["40x56", "64x48"].map((size) => ({
@@ -143,6 +141,7 @@ const CASES: readonly Case[] = [
     network: "vae",
     file: "vae",
     optimization: "full",
+    forms: [],
     build: (graph, w, { compute }) => buildVaeDecoder(graph, w, { compute }),
     pairs: async (golden) =>
       ["40x56", "64x48"].map((size) => ({
@@ -156,6 +155,7 @@ const CASES: readonly Case[] = [
     network: "text-encoder",
     file: "text-encoder",
     optimization: "none",
+    forms: [],
     build: (graph, w, { checkpoint, compute }) =>
       buildVisionTower(graph, w, {
         config: visionConfig(numbersOf(checkpoint), checkpointConfig(checkpoint)),
@@ -168,6 +168,7 @@ const CASES: readonly Case[] = [
     network: "text-encoder",
     file: "text-encoder",
     optimization: "none",
+    forms: [],
     build: (graph, w, { checkpoint, compute }) =>
       buildLanguageModel(graph, w, {
         config: languageConfig(numbersOf(checkpoint), checkpointConfig(checkpoint)),
@@ -176,7 +177,7 @@ const CASES: readonly Case[] = [
     pairs: async (golden, checkpoint) =>
       ["images0", "images1", "images2", "images3"].map((images) => languagePair(golden, images, checkpoint)),
   },
-  ...[{ title: "", forms: {} }, OTHER_FORMS].flatMap(({ title, forms }) =>
+  ...[{ title: "", forms: [] }, OTHER_FORMS].flatMap(({ title, forms }) =>
     TRANSFORMERS.map(
       (file): Case => ({
         name: `${file}${title}`,
@@ -194,9 +195,9 @@ const CASES: readonly Case[] = [
 ];
 
 // Where references are modulated apart, none is a normalisation of no rows, which CUDA may refuse of SkipLayerNormalization; no edit is without.
-function runsOf(file: string, { norms }: Partial<GraphForms>): string[] {
+function runsOf(file: string, forms: readonly GraphForm[]): string[] {
   const runs = ["refs1", "refs2", "odd"];
-  return file === "transformer-2511" && norms === "with-residual" ? runs : ["refs0", ...runs];
+  return file === "transformer-2511" && forms.includes(addInLayerNorm) ? runs : ["refs0", ...runs];
 }
 
 async function visionPairs(golden: Golden, checkpoint: Checkpoint): Promise<Pair[]> {

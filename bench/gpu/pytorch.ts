@@ -24,7 +24,7 @@ export interface PyTorchRequest {
   readonly seconds: number;
   readonly files: ModelFiles;
   readonly results: readonly Dump[];
-  /** Rows of the square matrices whose product tells the machine's rate; 0 for none. */
+  /** Rows of the square matrices whose product measures the machine's rate; 0 for none. */
   readonly matrix: number;
   readonly compile: boolean;
 }
@@ -40,11 +40,11 @@ export function findPython(device: "cuda" | "cpu"): { command: string } | { miss
 
 type Line = { readonly kind: string } & Record<string, unknown>;
 
-/** Runs the script; `tell` is called with each result added to what is there already. Throws when the script fails. */
+/** Runs the script; `report` is called with each result added to what is there already. Throws when the script fails. */
 export async function runPyTorch(
   command: string,
   request: PyTorchRequest,
-  tell: (add: (result: PyTorchResult) => PyTorchResult) => Promise<void>,
+  report: (add: (result: PyTorchResult) => PyTorchResult) => Promise<void>,
 ): Promise<void> {
   const child = spawn(command, [join(repositoryRoot(), "bench/pytorch_gpu.py"), JSON.stringify(request)], {
     stdio: ["ignore", "pipe", "inherit"],
@@ -53,10 +53,10 @@ export async function runPyTorch(
     child.once("error", reject);
     child.once("close", resolve);
   });
-  // A script that hangs is ended; what it has told stays.
+  // A script that hangs is ended; what it has reported stays.
   const limit = setTimeout(() => child.kill("SIGKILL"), 1.5 * request.seconds * 1000 + 30_000);
   for await (const line of createInterface(child.stdout)) {
-    if (line.startsWith("{")) await tell((result) => withLine(result, JSON.parse(line) as Line));
+    if (line.startsWith("{")) await report((result) => withLine(result, JSON.parse(line) as Line));
   }
   clearTimeout(limit);
   const code = await ended;
@@ -76,6 +76,6 @@ function withLine(result: PyTorchResult, { kind, ...facts }: Line): PyTorchResul
     case "runs":
       return { ...result, runs: [...result.runs, facts as unknown as PyTorchResult["runs"][number]] };
     default:
-      throw new Error(`internal: pytorch_gpu.py told of "${kind}"`);
+      throw new Error(`internal: pytorch_gpu.py reported "${kind}"`);
   }
 }

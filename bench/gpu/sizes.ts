@@ -13,7 +13,7 @@ export interface Sizes {
   readonly patches: number;
   /** Most references that are measured. */
   readonly references: number;
-  /** Rows and columns of the matrices whose product tells the machine's rate, and how many products more the longer run has. */
+  /** Rows and columns of the matrices whose product measures the machine's rate, and how many products more the longer run has. */
   readonly matrix: number;
   readonly products: number;
   /** How a whole edit is made as large as the networks are. */

@@ -117,7 +117,7 @@ function errorRows({ pytorch }: GpuReport): Cells[] {
     each.compute,
     errorText(each.rms),
     errorText(each.largest),
-    judged(errors).includes(each) ? limit(each) : "told only",
+    judged(errors).includes(each) ? limit(each) : "reported only",
     each.own ? bothErrors(each.own) : "",
   ]);
 }

@@ -6,7 +6,7 @@ import type { GpuReport, NetworkError, RelativeErrors } from "./results.js";
 export const MOST_ERROR = 2e-2;
 
 /**
- * Networks in a type that an edit computes them in only when asked to. Their errors are told and not judged: over all layers PyTorch's own
+ * Networks in a type that an edit computes them in only when asked to. Their errors are reported and not judged: over all layers PyTorch's own
  * are at the limit (bench/rounding.py --deep).
  */
 const OPTIONAL: readonly string[] = ["language-bf16", "vision-bf16"] satisfies readonly GpuNetworkName[];
@@ -53,7 +53,7 @@ export function worse({ rms, largest }: RelativeErrors): number {
   return Number.isNaN(error) ? Infinity : error;
 }
 
-/** Claims that the tiny networks are those of the reference, and that no network at full size was found to differ from PyTorch's by more than MOST_ERROR. */
+/** Whether the tiny networks are those of the reference, and that no network at full size was found to differ from PyTorch's by more than MOST_ERROR. */
 export function isRight({ parity, pytorch }: GpuReport): boolean {
   return (
     parity?.every(({ error, tolerance }) => error <= tolerance) === true &&

@@ -8,6 +8,7 @@ import { decodeSafetensors, readSafetensors } from "../checkpoint/safetensors/sa
 import { encodeSafetensors } from "../checkpoint/safetensors/safetensors-writer.js";
 import { QeditError } from "../std/errors.js";
 import { writeFileAtomically } from "../std/files.js";
+import { isObject, isTexts } from "../std/guards.js";
 import type { Tensor } from "../std/tensor.js";
 import { float32 } from "../std/tensor.js";
 import { fromComfyLatent, LATENT_TENSOR, MARKER, toComfyLatent, withoutFrame } from "./comfyui-latent.js";
@@ -225,14 +226,4 @@ function unusable(file: string, kind: ArtifactKind, reason: string, hint = remed
 
 function remedy(kind: ArtifactKind): string {
   return `Run \`${KINDS[kind].command}\``;
-}
-
-/** Claims that a parsed value is a JSON object. */
-export function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-/** Claims that a parsed value is a JSON object of texts. */
-export function isTexts(value: unknown): value is Record<string, string> {
-  return isObject(value) && Object.values(value).every((text) => typeof text === "string");
 }

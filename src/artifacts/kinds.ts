@@ -75,7 +75,7 @@ export function tensorFault(kind: ArtifactKind, shapes: ReadonlyMap<string, read
   return unknown === undefined ? undefined : `it holds the unknown tensor "${unknown}"`;
 }
 
-/** The names that must be there. Numbers must start at 0 and have no gap, so their count tells them. */
+/** The names that must be there. Numbers start at 0 without a gap, so the count gives the names. */
 function namesOf({ name, count }: TensorRule, shapes: ReadonlyMap<string, unknown>): string[] {
   if (count === "one") return [name];
   if (count === "optional") return shapes.has(name) ? [name] : [];

@@ -1,7 +1,8 @@
 // The recipe: how a picture was made, complete enough to make it again. JSON inside the picture; its form is versioned.
 import { basename } from "node:path";
+import { isObject, isTexts } from "../std/guards.js";
 import { qeditVersion } from "../std/version.js";
-import { type ArtifactInfo, isObject, isTexts } from "./artifact.js";
+import type { ArtifactInfo } from "./artifact.js";
 
 /** Raised when the meaning of a field changes. Pictures of version 0, before recipes had a version, lack `names` and the devices. */
 const RECIPE_VERSION = 1;

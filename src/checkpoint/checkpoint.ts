@@ -1,4 +1,4 @@
-// What a checkpoint is, whatever the format it came from: names to byte ranges of files that stay where they are.
+// A checkpoint of any format: tensor names to byte ranges of files; the data stays where it is.
 
 /** Bytes of one element, by stored type; the names are those of the safetensors format. */
 export const STORED_BYTES = {

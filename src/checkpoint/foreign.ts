@@ -1,10 +1,10 @@
-// Files that people hold by mistake: other formats of weights, told by their first bytes. Pickles run code when they are opened, so
+// Other formats of weights that are given by mistake, recognised by their first bytes. Pickles run code when they are opened, so
 // qedit never opens one.
 
 const CONVERT = "Find the model as .safetensors";
 const PICKLE = "which can run any code when it is opened";
 
-/** What a file that is not safetensors is, by its first bytes; undefined when nobody knows. */
+/** What a file that is not safetensors is, by its first bytes; undefined when it is unknown. */
 export function foreignFormat(start: Uint8Array): { found: string; hint?: string } | undefined {
   const text = new TextDecoder("latin1").decode(start);
   if (text.startsWith("PK\u0003\u0004"))
@@ -19,7 +19,7 @@ export function foreignFormat(start: Uint8Array): { found: string; hint?: string
   return undefined;
 }
 
-/** Claims that the first bytes are those of a Python pickle, bare or in PyTorch's zip archive. */
+/** Whether the first bytes are those of a Python pickle, bare or in PyTorch's zip archive. */
 export function isPickle(start: Uint8Array): boolean {
   return foreignFormat(start)?.found.includes("pickle") ?? false;
 }

@@ -5,6 +5,7 @@ import { readdir, readFile, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { QeditError } from "../std/errors.js";
 import { ioFailure } from "../std/files.js";
+import { isObject } from "../std/guards.js";
 import type { Checkpoint, StoredTensor } from "./checkpoint.js";
 import { type ModelPart, publishedNames } from "./published-names.js";
 import { type ReadOptions, readSafetensors } from "./safetensors/safetensors.js";
@@ -85,8 +86,8 @@ async function readWeightMap(index: string): Promise<Record<string, unknown>> {
   try {
     if ((await stat(index)).size > MAX_INDEX_BYTES) throw refusal(index, `it is longer than ${MAX_INDEX_BYTES} bytes`);
     const json: unknown = JSON.parse(await readFile(index, "utf8"));
-    const map = isRecord(json) ? json["weight_map"] : undefined;
-    if (isRecord(map)) return map;
+    const map = isObject(json) ? json["weight_map"] : undefined;
+    if (isObject(map)) return map;
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw ioFailure("read", index, error);
   }
@@ -120,7 +121,7 @@ async function weightsOf(folder: string): Promise<string> {
   });
 }
 
-// One shard has a part of the tensors only; without its index it cannot be told which part.
+// One shard has a part of the tensors only; without its index it is unknown which.
 async function refuseShard(path: string): Promise<void> {
   const names = await readdir(dirname(path)).catch(() => []);
   const index = names.find((name) => INDEX.test(name));
@@ -147,10 +148,6 @@ async function isFolder(path: string): Promise<boolean> {
     (found) => found.isDirectory(),
     () => false,
   );
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function refusal(

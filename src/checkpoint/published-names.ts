@@ -1,8 +1,7 @@
-// Other spellings of the published keys: diffusers' names of the VAE, and transformers' nested names of the text encoder. All renaming
-// lives here: what comes out has the keys of the single files published for ComfyUI, which the models read.
+// Other spellings of the published keys: prefixes of the transformer, diffusers' names of the VAE, and transformers' nested names of the
+// text encoder. All renaming lives here: what comes out has the keys of the single files published for ComfyUI, which the models read.
 import { QeditError } from "../std/errors.js";
 import type { Checkpoint, StoredTensor } from "./checkpoint.js";
-import { stripPrefix } from "./safetensors/safetensors.js";
 
 /** Parts of a model, by the names of their folders in diffusers' layout. */
 export type ModelPart = "vae" | "text_encoder" | "transformer";
@@ -10,6 +9,33 @@ export type ModelPart = "vae" | "text_encoder" | "transformer";
 /** A checkpoint under the published keys of its part; one that has them already comes back as it is. */
 export function publishedNames(checkpoint: Checkpoint, part: ModelPart): Checkpoint {
   return { vae: vaeNames, text_encoder: textEncoderNames, transformer: stripPrefix }[part](checkpoint);
+}
+
+/** Prefixes that ComfyUI looks for in files of diffusion models (model_detection.py, unet_prefix_from_state_dict). */
+const DIFFUSION_PREFIXES = ["model.diffusion_model.", "model.model.", "net."];
+const FALLBACK_PREFIX = "model.";
+/** Keys that say something of the whole file and carry no prefix. */
+const MARKER = /^__\w+__$/;
+/** A prefix counts when more keys than this carry it. */
+const FEW_KEYS = 5;
+
+/**
+ * A diffusion model's checkpoint with keys as the model names them: takes off the most frequent of ComfyUI's prefixes, else `model.`, and
+ * leaves out the keys without it (the text encoder and VAE of a bundle). A file without prefixes comes back as it is. Only for diffusion
+ * models: the keys of a text encoder start with `model.` by themselves.
+ */
+export function stripPrefix(checkpoint: Checkpoint): Checkpoint {
+  const names = [...checkpoint.tensors.keys()];
+  const counts = DIFFUSION_PREFIXES.map((prefix) => names.filter((name) => name.startsWith(prefix)).length);
+  const most = Math.max(...counts);
+  const prefix = most > FEW_KEYS ? (DIFFUSION_PREFIXES[counts.indexOf(most)] ?? FALLBACK_PREFIX) : FALLBACK_PREFIX;
+  const markers = [...checkpoint.tensors].filter(([name]) => MARKER.test(name));
+  const stripped = [...checkpoint.tensors].filter(([name]) => name.startsWith(prefix));
+  if (stripped.length === 0) return checkpoint;
+  return {
+    ...checkpoint,
+    tensors: new Map([...markers, ...stripped.map(([name, stored]) => [name.slice(prefix.length), stored] as const)]),
+  };
 }
 
 // transformers nests the two towers of newer files: model.language_model.layers…, model.visual.blocks…

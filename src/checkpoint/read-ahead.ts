@@ -27,7 +27,7 @@ export function rangesOf(tensors: Iterable<StoredTensor>): FileRange[] {
   return ranges;
 }
 
-/** Reads ranges one after the other, until the signal or `hasRoom` says stop; gives the bytes that were read. A file that cannot be read ends it: whoever needs it will say why. */
+/** Reads ranges one after the other, until the signal or `hasRoom` says stop; gives the bytes that were read. A file that cannot be read ends it: the session that maps the file reports why. */
 export async function readAhead(
   ranges: readonly FileRange[],
   { signal, hasRoom }: { signal: AbortSignal; hasRoom: () => boolean },

@@ -1,4 +1,4 @@
-// Reads the data of stored tensors into memory, as float32 whatever the stored type.
+// Reads the data of stored tensors into memory, as float32 from any stored type.
 
 import type { FileHandle } from "node:fs/promises";
 import { open } from "node:fs/promises";

@@ -1,5 +1,5 @@
 // A cursor over a checkpoint that gives graph values: `w.at("attn.to_q").get("weight")` points into the file.
-// The published key is the code path, verbatim; what nobody read is listed by unused().
+// The published key is the code path, verbatim; unused() lists what no graph read.
 
 import type { Graph } from "../graph/graph.js";
 import type { DType } from "../graph/types.js";
@@ -8,7 +8,7 @@ import { QeditError } from "../std/errors.js";
 import type { Checkpoint, StoredTensor, StoredType } from "./checkpoint.js";
 import type { LoraPair } from "./lora/lora.js";
 
-/** Graph types of the stored types that weights have; integers hold packed formats, which nobody here unpacks. */
+/** Graph types of the stored types that weights have; integers hold packed formats, which qedit does not unpack. */
 const GRAPH_TYPE: Partial<Record<StoredType, DType>> = {
   F64: "f64",
   F32: "f32",
@@ -18,7 +18,7 @@ const GRAPH_TYPE: Partial<Record<StoredType, DType>> = {
   F8_E5M2: "f8_e5m2",
 };
 
-/** One LoRA of a graph. */
+/** An active LoRA of a graph. */
 export interface Adapter {
   /** The graph input that carries its strength, f32 [1]. */
   readonly name: string;
@@ -52,7 +52,7 @@ export class Weights {
     this.path = path;
   }
 
-  /** The root of a checkpoint, for use in one graph, with the LoRAs that ride on it. */
+  /** The root of a checkpoint, for use in one graph, with the active LoRAs. */
   static of(graph: Graph, checkpoint: Checkpoint, adapters: readonly Adapter[] = []): Weights {
     const folders = new Set<string>();
     for (const name of checkpoint.tensors.keys()) {
@@ -66,7 +66,7 @@ export class Weights {
     return new Weights(this.#source, this.#key(String(path)));
   }
 
-  /** Claims that a tensor of this name, or any below it, exists. */
+  /** Whether a tensor of this name, or any below it, exists. */
   has(name: string | number): boolean {
     const key = this.#key(String(name));
     return this.#source.checkpoint.tensors.has(key) || this.#source.folders.has(key);
@@ -97,7 +97,7 @@ export class Weights {
     return this.stored(name).shape;
   }
 
-  /** The tensor as a graph value of its stored type; checks the shape when one is expected. */
+  /** The tensor as a graph value of its stored type; throws QEDIT_E_CHECKPOINT when the file has none, or one of another shape than expected. */
   get(name: string, shape?: readonly number[]): Value {
     const stored = this.stored(name);
     const key = this.#key(name);
@@ -118,7 +118,7 @@ export class Weights {
     return this.get(name).cast("f32");
   }
 
-  /** The LoRA pairs that ride on the module at this path. */
+  /** The pairs of the active LoRAs for the module at this path. */
   adapters(): AdapterValues[] {
     const { graph, adapters } = this.#source;
     return adapters.flatMap(({ name, pairs }) => {
@@ -136,7 +136,7 @@ export class Weights {
     });
   }
 
-  /** Names the nodes that `build` adds after this path. */
+  /** Runs `build` with the nodes that it adds named under this path. */
   scoped<T>(build: () => T): T {
     return this.#source.graph.scoped(this.path, build);
   }

@@ -1,9 +1,9 @@
 // The ONNX graph under construction: inputs, weights that stay in their files, nodes, outputs.
 // Pure: it holds names and shapes, opens nothing and runs nothing.
 import { elementBytes } from "./elements.js";
-import { FORMS, type GraphForms } from "./forms.js";
+import type { Node, NodeOptions } from "./node.js";
 import { type DType, ELEMENT, type Shape, shapeText } from "./types.js";
-import { Value } from "./value.js";
+import { type NodeBuilder, Value } from "./value.js";
 
 /** A weight that stays where it is: bytes [offset, offset + length) of a file, given by absolute path. */
 export interface External {
@@ -14,23 +14,6 @@ export interface External {
   readonly length: number;
 }
 
-/** An attribute of a node: a whole number, a float, a text, or a list of whole numbers. */
-export type Attribute =
-  | { readonly int: number }
-  | { readonly float: number }
-  | { readonly text: string }
-  | { readonly ints: readonly number[] };
-
-/** One operator of the graph. */
-export interface Node {
-  readonly name: string;
-  readonly operator: string;
-  readonly domain: string;
-  readonly inputs: readonly string[];
-  readonly outputs: readonly string[];
-  readonly attributes: Readonly<Record<string, Attribute>>;
-}
-
 /** A constant that is part of the graph itself (small: axes, epsilons, shapes). */
 export interface Constant {
   readonly dtype: DType;
@@ -38,21 +21,9 @@ export interface Constant {
   readonly bytes: Uint8Array;
 }
 
-/** What a node is and gives; `shapes` are those of its outputs, undefined for an optional one that is left out. */
-export interface NodeOptions {
-  readonly shapes: readonly (Shape | undefined)[];
-  readonly dtype: DType;
-  readonly attributes?: Readonly<Record<string, Attribute>>;
-  readonly domain?: string;
-}
-
-/** The domain of ONNX Runtime's own operators. */
-export const MICROSOFT = "com.microsoft";
-
-/** A graph that grows by calling methods of its values. */
-export class Graph {
+/** An ONNX graph under construction; methods of its values add nodes. */
+export class Graph implements NodeBuilder {
   readonly name: string;
-  readonly forms: GraphForms;
   readonly inputs = new Map<string, Value>();
   readonly outputs = new Map<string, Value>();
   readonly externals = new Map<string, External>();
@@ -64,9 +35,8 @@ export class Graph {
   readonly #constantNames = new Map<string, Value>();
   readonly #shared = new Map<string, Value>();
 
-  constructor(name: string, forms: Partial<GraphForms> = {}) {
+  constructor(name: string) {
     this.name = name;
-    this.forms = { ...FORMS, ...forms };
   }
 
   /** Declares an input that is fed at every run. */
@@ -80,12 +50,12 @@ export class Graph {
   /** Declares that a value leaves the graph under this name. */
   output(name: string, value: Value): void {
     if (this.outputs.has(name)) throw new Error(`internal: graph output "${name}" is declared twice`);
-    // An output carries its own name, whatever the node before called its result.
+    // The Identity gives the output its name; the value keeps the name that its node gave it.
     const [named] = this.node("Identity", [value], { shapes: [value.shape], dtype: value.dtype }, [name]);
     this.outputs.set(name, named!);
   }
 
-  /** A weight in its file. Asking twice for one name gives the same initializer. */
+  /** A weight in its file, as an initializer; one name is one initializer. Throws when the byte range does not fit the shape. */
   external(name: string, external: External): Value {
     const bytes = external.shape.reduce((count, dim) => count * dim, ELEMENT[external.dtype].bytes);
     if (bytes !== external.length) {
@@ -109,14 +79,14 @@ export class Graph {
     return value;
   }
 
-  /** The value of a key, built when it is first asked for and by nodes that are named under no path: what several places share. */
+  /** Memoizes a value by key, for what several places share; its nodes are named under no path. */
   once(key: string, build: () => Value): Value {
     const value = this.#shared.get(key) ?? this.scoped("", build);
     this.#shared.set(key, value);
     return value;
   }
 
-  /** Adds a node, and gives its outputs but those left out; `inputs` may hold undefined for an optional input that is left out. */
+  /** Adds a node and gives its outputs; `inputs` may hold undefined for an optional input that is left out. */
   node(
     operator: string,
     inputs: readonly (Value | undefined)[],
@@ -126,19 +96,18 @@ export class Graph {
     const name = this.nodeName(operator);
     const outputs = options.shapes.map((shape, index) => {
       const output = outputNames?.[index] ?? (options.shapes.length === 1 ? name : `${name}.${index}`);
-      return shape && new Value(this, { name: output, dtype: options.dtype, shape });
+      return new Value(this, { name: output, dtype: options.dtype, shape });
     });
     this.nodes.push({
       name,
       operator,
       domain: options.domain ?? "",
       inputs: inputs.map((value) => value?.name ?? ""),
-      outputs: outputs.map((value) => value?.name ?? ""),
+      outputs: outputs.map((value) => value.name),
       attributes: options.attributes ?? {},
     });
-    const given = outputs.filter((value) => value !== undefined);
-    this.values.push(...given);
-    return given;
+    this.values.push(...outputs);
+    return outputs;
   }
 
   /** Runs `build` with nodes named under `path` (the checkpoint's own key path), so that errors and profiles say where. */

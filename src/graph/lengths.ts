@@ -17,7 +17,7 @@ export function lengthOf(dim: Dim, lengths: Lengths): number {
   }, 1);
 }
 
-/** What is known of each value of a graph by its name. */
+/** Shape and type of each value of a graph by its name: inputs, weights, constants and results. */
 export function shapesOf(graph: Graph): ReadonlyMap<string, Pick<Value, "shape" | "dtype">> {
   const shapes = new Map<string, Pick<Value, "shape" | "dtype">>([
     ...graph.externals,

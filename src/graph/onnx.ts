@@ -1,9 +1,9 @@
 // A Graph as the bytes of an ONNX ModelProto. The schema below holds the messages and fields that qedit writes, with the
 // field numbers of onnx/onnx.proto3 (github.com/onnx/onnx, v1.18.0, Apache-2.0).
 import protobuf from "protobufjs/light.js";
-import type { Attribute, Graph, Node } from "./graph.js";
-import { MICROSOFT } from "./graph.js";
+import type { Graph } from "./graph.js";
 import { locationOf } from "./locations.js";
+import { type Attribute, MICROSOFT, type Node } from "./node.js";
 import { OPSET } from "./operators.js";
 import { ELEMENT, type Shape } from "./types.js";
 import type { Value } from "./value.js";

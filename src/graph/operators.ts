@@ -1,6 +1,6 @@
-// The fused operators that the networks are made of (rule 5 of the design), as functions over values.
+// The fused operators that the networks are made of, as functions over values: emitted here, not left to the optimizer to find.
 // Operator schemas: onnx/docs/Operators.md (opset 23) and onnxruntime/docs/ContribOperators.md (com.microsoft).
-import { MICROSOFT } from "./graph.js";
+import { MICROSOFT } from "./node.js";
 import { addDims, type Dim, divideDim, multiplyDims, sameShape } from "./types.js";
 import type { Value } from "./value.js";
 
@@ -24,36 +24,6 @@ export function gemm(x: Value, weight: Value, bias?: Value): Value {
   return x.graph.node("Gemm", inputs, { shapes, dtype: x.dtype, attributes: { transB: { int: 1 } } })[0]!;
 }
 
-/**
- * `x · (weight · scales)ᵀ + bias` for x [rows, in] in 16 bits, weight [out, in] in float8 e4m3 as checkpoints store it, scales f32 [out, 1], one
- * for each row, bias [out]. The operator scales blocks of `block_size` elements along a row; here a row is one block.
- */
-export function fp8Gemm(x: Value, weight: Value, { scales, bias }: { scales: Value; bias: Value | undefined }): Value {
-  const [out, length] = [weight.dim(0), weight.dim(1)];
-  const isFitting =
-    x.rank === 2 &&
-    weight.dtype === "f8_e4m3" &&
-    x.dim(1) === length &&
-    sameShape(scales.shape, [out, 1]) &&
-    scales.dtype === "f32";
-  if (!isFitting || (bias && (!sameShape(bias.shape, [out]) || bias.dtype !== x.dtype))) {
-    throw refuse(
-      "MatMulBlockQuantizedFp8Weight",
-      x,
-      `${weight.text()}, ${scales.text()} and ${bias?.text() ?? "no bias"} do not fit`,
-    );
-  }
-  // Input 3 would be a scale by which x itself is rounded to 8 bits.
-  const inputs = bias ? [x, weight, scales, undefined, bias] : [x, weight, scales];
-  const options = {
-    shapes: [[x.dim(0), out]],
-    dtype: x.dtype,
-    domain: MICROSOFT,
-    attributes: { block_size: { int: Number(length) } },
-  };
-  return x.graph.node("MatMulBlockQuantizedFp8Weight", inputs, options)[0]!;
-}
-
 /** Normalises the last axis to mean 0 and variance 1, then `· scale + shift`; scale and shift [width] may be computed (AdaLN). */
 export function layerNorm(x: Value, scale: Value, shift: Value, epsilon: number): Value {
   for (const each of [scale, shift]) {
@@ -64,29 +34,6 @@ export function layerNorm(x: Value, scale: Value, shift: Value, epsilon: number)
   return x.graph.node("LayerNormalization", [x, scale, shift], { shapes: [x.shape], dtype: x.dtype, attributes })[0]!;
 }
 
-/** The sum of x and what is added to it, and `layerNorm` of that sum, by one operator; x [tokens, width]. */
-export function skipLayerNorm(
-  [x, added]: readonly [Value, Value],
-  { scale, shift }: { scale: Value; shift: Value },
-  epsilon: number,
-): { sum: Value; normed: Value } {
-  const isFitting =
-    x.rank === 2 &&
-    sameShape(x.shape, added.shape) &&
-    [scale, shift].every((each) => sameShape(each.shape, [x.dim(-1)]));
-  if (!isFitting || [added, scale, shift].some(({ dtype }) => dtype !== x.dtype))
-    throw refuse("SkipLayerNormalization", x, `${added.text()}, ${scale.text()} and ${shift.text()} do not fit`);
-  // Outputs 1 and 2 would be mean and deviation.
-  const options = {
-    shapes: [x.shape, undefined, undefined, x.shape],
-    dtype: x.dtype,
-    domain: MICROSOFT,
-    attributes: { epsilon: { float: epsilon } },
-  };
-  const [normed, sum] = x.graph.node("SkipLayerNormalization", [x, added, scale, shift], options) as [Value, Value];
-  return { sum, normed };
-}
-
 /** `x / sqrt(mean(x²) + epsilon) · weight` over the last axis. */
 export function rmsNorm(x: Value, weight: Value, epsilon: number): Value {
   if (weight.rank !== 1 || weight.dim(0) !== x.dim(-1))
@@ -95,7 +42,7 @@ export function rmsNorm(x: Value, weight: Value, epsilon: number): Value {
   return x.graph.node("RMSNormalization", [x, weight], { shapes: [x.shape], dtype: x.dtype, attributes })[0]!;
 }
 
-/** How rotary angles pair up: "interleaved" turns (2i, 2i+1), "halves" turns (i, i + d/2). */
+/** How rotary angles pair up: "interleaved" rotates (2i, 2i+1), "halves" rotates (i, i + d/2). */
 export type RotaryPairs = "interleaved" | "halves";
 
 /** Rotates x [1, tokens, heads·d] by angles given as cos and sin [1, tokens, d/2]. */

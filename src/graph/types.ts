@@ -1,5 +1,5 @@
 // Element types and dimensions of graph values. A dimension is a number, or a name that stands for the same
-// number wherever it appears ("h", "8*h", "txt+img"): rule 3 of the design, no dimension is ever anonymous.
+// number wherever it appears ("h", "8*h", "txt+img"); none is anonymous, or creating a session takes time quadratic in the nodes.
 
 /** ONNX TensorProto.DataType numbers (onnx/onnx.proto3) and byte widths of the element types in use. */
 export const ELEMENT = {
@@ -81,7 +81,7 @@ export function shapeText(shape: Shape): string {
   return `[${shape.join(", ")}]`;
 }
 
-/** Claims that two shapes are the same, dimension by dimension. */
+/** Whether two shapes are the same, dimension by dimension. */
 export function sameShape(a: Shape, b: Shape): boolean {
   return a.length === b.length && a.every((dim, axis) => dim === b[axis]);
 }

@@ -1,16 +1,24 @@
 // A value of the graph: a name with a type and a shape, and the operators as methods.
 // Adding a node infers the result or throws on that line, with both sides in the message.
-import type { Graph, NodeOptions } from "./graph.js";
+import type { NodeOptions } from "./node.js";
 import { addDims, type Dim, type DType, ELEMENT, multiplyDims, type Shape, sameShape, shapeText } from "./types.js";
+
+/** The graph that values add nodes to: what the operators use of a Graph, which documents it. */
+export interface NodeBuilder {
+  constant(dtype: DType, shape: readonly number[], numbers: readonly number[]): Value;
+  node(operator: string, inputs: readonly (Value | undefined)[], options: NodeOptions): Value[];
+  once(key: string, build: () => Value): Value;
+  place(operator: string): string;
+}
 
 /** A tensor that a node, an input or an initializer gives. */
 export class Value {
-  readonly graph: Graph;
+  readonly graph: NodeBuilder;
   readonly name: string;
   readonly dtype: DType;
   readonly shape: Shape;
 
-  constructor(graph: Graph, { name, dtype, shape }: { name: string; dtype: DType; shape: Shape }) {
+  constructor(graph: NodeBuilder, { name, dtype, shape }: { name: string; dtype: DType; shape: Shape }) {
     this.graph = graph;
     this.name = name;
     this.dtype = dtype;
@@ -38,19 +46,22 @@ export class Value {
     return this.#broadcast("Add", other);
   }
 
+  /** Elementwise difference, broadcasting as ONNX does. */
   sub(other: Value | number): Value {
     return this.#broadcast("Sub", other);
   }
 
+  /** Elementwise product, broadcasting as ONNX does. */
   mul(other: Value | number): Value {
     return this.#broadcast("Mul", other);
   }
 
+  /** Elementwise quotient, broadcasting as ONNX does. */
   div(other: Value | number): Value {
     return this.#broadcast("Div", other);
   }
 
-  /** The larger of each pair of elements. */
+  /** Each element, or `other` where that is larger. */
   max(other: number): Value {
     return this.#broadcast("Max", other);
   }
@@ -60,14 +71,17 @@ export class Value {
     return this.#one("Floor", this.shape);
   }
 
+  /** The square root of each element. */
   sqrt(): Value {
     return this.#one("Sqrt", this.shape);
   }
 
+  /** The cosine of each element, an angle in radians. */
   cos(): Value {
     return this.#one("Cos", this.shape);
   }
 
+  /** The sine of each element, an angle in radians. */
   sin(): Value {
     return this.#one("Sin", this.shape);
   }
@@ -161,22 +175,22 @@ export class Value {
       );
     }
     const index = (number: number) => this.graph.constant("i64", [1], [number]);
-    const shape = replaced(this.shape, axis, end - start);
+    const shape = withDim(this.shape, axis, end - start);
     return this.#node("Slice", [this, index(start), index(end), index(axis)], { shapes: [shape], dtype: this.dtype });
   }
 
-  /** The first elements of an axis, as many as `like` has along its axis `likeAxis`; known by that name. */
+  /** The first elements of an axis, as many as `like` has along its axis `likeAxis`; the dimension takes that name. */
   firstLike(axis: number, like: Value, likeAxis: number): Value {
     const index = (number: number) => this.graph.constant("i64", [1], [number]);
     const end = lengthsOf([like], likeAxis);
-    const shape = replaced(this.shape, axis, like.dim(likeAxis));
+    const shape = withDim(this.shape, axis, like.dim(likeAxis));
     return this.#node("Slice", [this, index(0), end, index(axis)], { shapes: [shape], dtype: this.dtype });
   }
 
   /** Cuts an axis into parts as long as the given values are along their axis `likeAxis`, in order. */
   splitLike(axis: number, likes: readonly Value[], likeAxis: number): Value[] {
     const sizes = lengthsOf(likes, likeAxis);
-    const shapes = likes.map((like) => replaced(this.shape, axis, like.dim(likeAxis)));
+    const shapes = likes.map((like) => withDim(this.shape, axis, like.dim(likeAxis)));
     return this.graph.node("Split", [this, sizes], { shapes, dtype: this.dtype, attributes: { axis: { int: axis } } });
   }
 
@@ -188,7 +202,7 @@ export class Value {
         `Cannot cut ${this.text()} into ${count} parts along axis ${axis} in "${this.graph.place("Split")}"`,
       );
     }
-    const shapes = Array.from({ length: count }, () => replaced(this.shape, axis, length / count));
+    const shapes = Array.from({ length: count }, () => withDim(this.shape, axis, length / count));
     const attributes = { axis: { int: axis < 0 ? axis + this.rank : axis }, num_outputs: { int: count } };
     return this.graph.node("Split", [this], { shapes, dtype: this.dtype, attributes });
   }
@@ -202,7 +216,7 @@ export class Value {
         `Cannot cut ${this.text()} into ${lengths.join(" + ")} along axis ${axis} in "${this.graph.place("Split")}"`,
       );
     const sizes = this.graph.constant("i64", [lengths.length], lengths);
-    const shapes = lengths.map((length) => replaced(this.shape, axis, length));
+    const shapes = lengths.map((length) => withDim(this.shape, axis, length));
     return this.graph.node("Split", [this, sizes], {
       shapes,
       dtype: this.dtype,
@@ -243,7 +257,7 @@ export class Value {
   }
 }
 
-// Lengths at run time along an axis, i64[values]. A name stands for one number in all of a graph, so they are read once for it.
+// Lengths at run time along an axis, i64[values]. A named dimension is one number in all of a graph, so it is read once.
 function lengthsOf(likes: readonly Value[], axis: number): Value {
   const { graph } = likes[0]!;
   const lengths = likes.map((like) => graph.once(`length ${like.dim(axis)}`, () => like.shapeValue(axis, axis + 1)));
@@ -254,7 +268,7 @@ function lengthsOf(likes: readonly Value[], axis: number): Value {
 
 const VERB: Readonly<Record<string, string>> = { Add: "add", Sub: "subtract", Mul: "multiply", Div: "divide" };
 
-function replaced(shape: Shape, axis: number, dim: Dim): Shape {
+function withDim(shape: Shape, axis: number, dim: Dim): Shape {
   const place = axis < 0 ? axis + shape.length : axis;
   return shape.map((each, index) => (index === place ? dim : each));
 }
@@ -264,13 +278,13 @@ export function concat(values: readonly Value[], axis: number): Value {
   const [first] = values;
   if (first === undefined) throw new Error("internal: concat of nothing");
   for (const value of values) {
-    if (!sameShape(replaced(value.shape, axis, 0), replaced(first.shape, axis, 0))) {
+    if (!sameShape(withDim(value.shape, axis, 0), withDim(first.shape, axis, 0))) {
       throw new Error(
         `Cannot join ${first.text()} and ${value.text()} along axis ${axis} in "${first.graph.place("Concat")}"`,
       );
     }
   }
-  const shape = replaced(first.shape, axis, values.map((value) => value.dim(axis)).reduce(addDims));
+  const shape = withDim(first.shape, axis, values.map((value) => value.dim(axis)).reduce(addDims));
   return first.graph.node("Concat", values, {
     shapes: [shape],
     dtype: first.dtype,

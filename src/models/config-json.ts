@@ -1,5 +1,5 @@
-// Reading numbers of a network from the JSON that a checkpoint may carry under its metadata key `config`
-// (the published config.json of the reference class).
+// Reads values of the configuration that a checkpoint may carry under its metadata key `config`
+// as JSON (the published config.json of the reference class).
 import { QeditError } from "../std/errors.js";
 
 /** The parsed `config` of a checkpoint; empty when it carries none. */

@@ -13,7 +13,7 @@ import { runSigmas } from "./schedules.js";
 import { type SigmaTable, sigmaTable } from "./sigma-table.js";
 
 const f32 = Math.fround;
-/** What stochastic samplers add to the seed unless told otherwise. */
+/** Default of SamplingSettings.noiseSeedOffset. */
 export const NOISE_SEED_OFFSET = 1;
 
 const MAX_SEED = 2n ** 64n - 1n;
@@ -44,7 +44,7 @@ export interface SamplingInput {
   readonly mean: readonly number[];
   readonly std: readonly number[];
   readonly onStep?: ((event: StepEvent) => void) | undefined;
-  /** Looked at before each step; its reason is thrown. */
+  /** Checked before each step; its reason is thrown. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -71,7 +71,7 @@ export async function sampleLatent(
   if (sigmas.length === 0) return latent;
 
   const count = latent.data.length;
-  const start = latent.data.some((value) => value !== 0) ? normalised(latent.data, input) : latent.data;
+  const start = latent.data.some((value) => value !== 0) ? normaliseLatent(latent.data, input) : latent.data;
   const first = sigmas[0]!;
   const x = weightedSum([first, randn(seed, count)], [f32(1 - first), start]);
   const { denoise, onStep } = checkedSteps(
@@ -84,7 +84,7 @@ export async function sampleLatent(
   const remaining = f32(1 - sigmas[sigmas.length - 1]!);
   return float32(
     latent.shape,
-    denormalised(
+    denormaliseLatent(
       sampled.map((value) => value / remaining),
       input,
     ),
@@ -136,12 +136,12 @@ function checkedSteps(
   };
 }
 
-function normalised(values: Float32Array, { mean, std }: SamplingInput): Float32Array {
+function normaliseLatent(values: Float32Array, { mean, std }: SamplingInput): Float32Array {
   const pixels = values.length / mean.length;
   return values.map((value, i) => f32(value - f32(mean[Math.floor(i / pixels)]!)) / f32(std[Math.floor(i / pixels)]!));
 }
 
-function denormalised(values: Float32Array, { mean, std }: SamplingInput): Float32Array {
+function denormaliseLatent(values: Float32Array, { mean, std }: SamplingInput): Float32Array {
   const pixels = values.length / mean.length;
   return values.map((value, i) => f32(value * f32(std[Math.floor(i / pixels)]!)) + f32(mean[Math.floor(i / pixels)]!));
 }

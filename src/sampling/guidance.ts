@@ -1,4 +1,4 @@
-// From a model's velocity to a guided guess of the clean latent: classifier-free guidance and CFGNorm
+// From a model's velocity to a guided prediction of the clean latent: classifier-free guidance and CFGNorm
 // (comfy/samplers.py cfg_function and comfy_extras/nodes_cfg.py of v0.3.64).
 
 import { weightedSum } from "./float32.js";
@@ -18,7 +18,7 @@ export type Velocity = (x: Float32Array, sigma: number, which: "positive" | "neg
 export interface Guidance {
   /** Scale of positive over negative; at 1 the negative is never evaluated. */
   readonly cfg: number;
-  /** Strength of CFGNorm, which also multiplies the guess; none when left out. */
+  /** Strength of CFGNorm, which also multiplies the prediction; none when left out. */
   readonly cfgNorm?: number | undefined;
   /** Channels of the latent [1, channels, …]: CFGNorm's norms run over them, one per latent pixel. */
   readonly channels: number;
@@ -46,7 +46,7 @@ function guide(positive: Float32Array, negative: Float32Array, cfg: number): Flo
   return negative.map((value, i) => value + f32(f32(positive[i]! - value) * scale));
 }
 
-// Shrinks each latent pixel whose norm grew past that of the positive guess.
+// Shrinks each latent pixel whose norm grew past that of the positive prediction.
 function normalise(
   guided: Float32Array,
   positive: Float32Array,

@@ -1,16 +1,16 @@
-// What a sampler is: a way from noise to a picture through falling noise levels.
+// What a sampler is: it carries noise to a picture through falling noise levels.
 // x holds the float32 values of a latent; samplers treat each value alone, so its shape does not matter to them.
 
 import type { SamplerNoise } from "./noise/sampler-noise.js";
 import type { SigmaTable } from "./sigma-table.js";
 
-/** The model's guess of the clean latent x0, for x at noise level sigma. */
+/** The model's prediction of the clean latent x0, for x at noise level sigma. */
 export type Denoise = (x: Float32Array, sigma: number) => Promise<Float32Array>;
 
 /** Carries x from the first noise level to the last. May call `denoise` more than once a step; never changes x in place. */
 export type Sampler = (x: Float32Array, denoise: Denoise, run: SamplerRun) => Promise<Float32Array>;
 
-/** Told after each step. */
+/** Reported after each step. */
 export interface StepEvent {
   /** Steps that are done, 1..total. */
   readonly step: number;
@@ -26,7 +26,7 @@ export interface SamplerRun {
   readonly table: SigmaTable;
   readonly noise: SamplerNoise;
   readonly onStep?: ((event: StepEvent) => void) | undefined;
-  /** Looked at before each step; its reason is thrown. */
+  /** Checked before each step; its reason is thrown. */
   readonly signal?: AbortSignal | undefined;
 }
 

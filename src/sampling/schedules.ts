@@ -2,6 +2,7 @@
 // A scheduler is a function and a line in SCHEDULES.
 
 import { QeditError } from "../std/errors.js";
+import { roundHalfEven } from "../std/rounding.js";
 import { symmetricBetaQuantile } from "./inverse-beta.js";
 import { entryNamed } from "./sampling-names.js";
 import type { SigmaTable } from "./sigma-table.js";
@@ -155,10 +156,4 @@ function linspace(start: number, end: number, count: number): number[] {
   const step = count > 1 ? f32(f32(to - from) / (count - 1)) : 0;
   const nearStart = (i: number): boolean => count === 1 || i < Math.floor(count / 2);
   return Array.from({ length: count }, (_, i) => f32(nearStart(i) ? from + step * i : to - step * (count - 1 - i)));
-}
-
-function roundHalfEven(value: number): number {
-  const floor = Math.floor(value);
-  const up = value - floor > 0.5 || (value - floor === 0.5 && floor % 2 === 1);
-  return up ? floor + 1 : floor;
 }

@@ -1,19 +1,19 @@
-// The word that was probably meant.
+// The word that a misspelled one is most like.
 
-/** More slips than this, and it is another word. */
-const MOST_SLIPS = 3;
+/** Typing errors of one word; with more it is another word. */
+const MAX_EDITS = 3;
 
-/** The candidate with the fewest insertions, deletions and replacements; undefined when none is near. */
+/** The candidate at the smallest edit distance; undefined when none is within 3 edits, or within half of the word's letters. */
 export function closest(word: string, candidates: readonly string[]): string | undefined {
-  const allowed = Math.min(MOST_SLIPS, Math.floor(word.length / 2));
+  const allowed = Math.min(MAX_EDITS, Math.floor(word.length / 2));
   const near = candidates
-    .map((candidate) => ({ candidate, slips: distance(word, candidate) }))
-    .filter(({ slips }) => slips <= allowed);
-  return near.sort((a, b) => a.slips - b.slips)[0]?.candidate;
+    .map((candidate) => ({ candidate, edits: editDistance(word, candidate) }))
+    .filter(({ edits }) => edits <= allowed);
+  return near.sort((a, b) => a.edits - b.edits)[0]?.candidate;
 }
 
-// Levenshtein's distance, a row of his table at a time.
-function distance(a: string, b: string): number {
+// Levenshtein's distance: insertions, deletions and replacements, one row of the table at a time.
+function editDistance(a: string, b: string): number {
   let above = Array.from({ length: b.length + 1 }, (_, index) => index);
   for (let i = 1; i <= a.length; i++) {
     const row = [i];

@@ -1,4 +1,4 @@
-// What work tells while it goes on: plain data, the same for people, for NDJSON and for every later server.
+// Events of running work: plain data, the same for people, for NDJSON and for every later server.
 
 /** One thing that happened; `seconds` are measured, bytes are bytes. */
 export type ProgressEvent =
@@ -16,7 +16,7 @@ export type ProgressEvent =
   /** Step 0 comes before the first one is computed; `seconds` is the time of one step. */
   | { readonly kind: "step"; readonly step: number; readonly total: number; readonly seconds: number }
   | { readonly kind: "end"; readonly stage: string; readonly seconds: number }
-  /** How far the result zoomed and shifted against picture 1: pixels of the result to the right and down, all undefined when that cannot be told. */
+  /** How far the result zoomed and shifted against picture 1: pixels of the result to the right and down, all undefined when they cannot be measured. */
   | {
       readonly kind: "drift";
       readonly zoom?: number;
@@ -33,7 +33,7 @@ export type ProgressEvent =
     }
   /** A stage's result was taken from an earlier run, or kept for later ones. */
   | { readonly kind: "cache"; readonly action: "hit" | "stored"; readonly stage: string; readonly key: string }
-  /** Bytes of a download or a hash so far; `total` is undefined when nobody said it. */
+  /** Bytes of a download or a hash so far; `total` is undefined when it is unknown. */
   | {
       readonly kind: "transfer";
       readonly name: string;

@@ -23,7 +23,7 @@ const REASONS: Readonly<Record<string, { reason: string; hint: string }>> = {
   ENOTDIR: { reason: "a part of its path is a file, not a folder", hint: "Check the path" },
   EEXIST: { reason: "a part of its path is a file, not a folder", hint: "Check the path" },
   EPIPE: {
-    reason: "nobody reads it any more",
+    reason: "no process reads it any more",
     hint: "The next command in the pipeline ended first: look at its message",
   },
   ENOENT: { reason: "it does not exist", hint: "Check the path" },
@@ -88,7 +88,7 @@ export function removeTemporaryFiles(): void {
     try {
       unlinkSync(path);
     } catch {
-      // Not created yet, or already renamed: nothing to clean, and an exiting process has nobody to tell.
+      // Not created yet, or already renamed: nothing to clean, and nothing to report from an exiting process.
     }
   }
   temporaries.clear();

@@ -4,11 +4,11 @@ import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ioFailure } from "./files.js";
 
-/** How often a holder says that it lives, milliseconds. */
+/** Interval at which a holder touches its lock, milliseconds. */
 const BEAT = 5_000;
-/** A lock that nobody freshened for so long is of a process that is gone, milliseconds. */
+/** Age of a lock, since its holder last touched it, from which its process counts as gone, milliseconds. */
 const STALE = 60_000;
-/** How often a waiting process looks again, milliseconds. */
+/** Interval at which a waiting process tries again, milliseconds. */
 const LOOK = 250;
 
 /** Who holds a lock. */
@@ -17,14 +17,14 @@ export interface Holder {
   readonly host: string;
 }
 
-/** Runs work while holding the lock of a file; waits for another holder, telling `onWait` once. Throws QEDIT_E_IO, and what the work throws. */
+/** Runs work while holding the lock of a file; waits for another holder, calling `onWait` once. Throws QEDIT_E_IO, and what the work throws. */
 export async function withLock<T>(
   target: string,
   { signal, onWait }: { signal: AbortSignal; onWait: (holder: Holder) => void },
   work: () => Promise<T>,
 ): Promise<T> {
   const path = `${target}.lock`;
-  let isTold = false;
+  let isReported = false;
   while (!(await take(path))) {
     const holder = await holderOf(path);
     if (holder === undefined) continue;
@@ -32,8 +32,8 @@ export async function withLock<T>(
       await discard(path, holder);
       continue;
     }
-    if (!isTold) onWait(holder);
-    isTold = true;
+    if (!isReported) onWait(holder);
+    isReported = true;
     await sleep(LOOK, undefined, { signal }).catch(() => signal.throwIfAborted());
   }
   const beat = setInterval(() => void utimes(path, new Date(), new Date()).catch(() => {}), BEAT);
@@ -58,7 +58,7 @@ async function take(path: string): Promise<boolean> {
   }
 }
 
-// Undefined when it is free by now; a lock that is being written, or was torn, is of nobody known.
+// Undefined when it is free by now; a lock that is being written, or was torn, has no known holder.
 async function holderOf(path: string): Promise<Holder | undefined> {
   const written = await readFile(path, "utf8").catch(() => undefined);
   if (written === undefined) return undefined;

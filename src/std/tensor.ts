@@ -7,7 +7,7 @@ interface Arrays {
   readonly uint8: Uint8Array;
 }
 
-/** Element types that cross the engine's border (rule 6 of the design: no half or 8-bit floats there). */
+/** Element types that cross the engine's border (no half or 8-bit floats there). */
 export type TensorType = keyof Arrays;
 
 /** The typed array that holds the elements of a tensor of type T. */

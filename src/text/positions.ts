@@ -7,7 +7,7 @@ export interface PlacedImage extends ImageSpan {
   readonly grid: readonly [number, number, number];
 }
 
-/** Where things lie in a sequence of length tokens. merge is the side, in patches, of what became one token (published: 2). */
+/** A sequence of `length` tokens and the pictures in it; `merge` is the side of a token in patches (published: 2). */
 export interface SequenceLayout {
   readonly length: number;
   readonly images: readonly PlacedImage[];

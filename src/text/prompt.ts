@@ -13,7 +13,7 @@ export const TEMPLATE_NAME = "qwen-image-edit-plus 1";
 /** Tokens of "user" and a line break, which end the part that the transformer does not see. */
 const USER_LINE = [872, 198];
 
-/** What stands in front of the prompt, and whose reading of it. */
+/** How a prompt is put into the template. */
 export interface PromptOptions {
   /** Slot numbers of the pictures, in order, 1 the first: a lone picture in the second slot is "Picture 2". */
   readonly slots: readonly number[];

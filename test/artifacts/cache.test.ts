@@ -88,7 +88,7 @@ test("what a killed writer left is removed in time, and by clearing", async () =
   expect(readdirSync(folder("torn"))).toEqual([]);
 });
 
-test("writers and evictions at the same time disturb nobody", async () => {
+test("writers and evictions do not disturb each other", async () => {
   const caches = [1, 2, 3].map(() => openCache(folder("busy"), 4000));
   await Promise.all(
     caches.flatMap((cache, writer) =>

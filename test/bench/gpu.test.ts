@@ -205,7 +205,7 @@ test.each([
   expect(reportText(report)).toContain(`| language model | f32 | 1.0e-3 | ${text} | 2.0e-2, exceeded |`);
 });
 
-test("a type that an edit has to be asked for is told and not judged", () => {
+test("a type that an edit has to be asked for is reported and not judged", () => {
   const report = measured(0.002);
   const errors = [
     ...report.pytorch!.errors,
@@ -213,7 +213,7 @@ test("a type that an edit has to be asked for is told and not judged", () => {
   ];
   const more = { ...report, pytorch: { ...report.pytorch!, errors } };
   expect([isRight(more), isMet(targetsOf(more).at(-1)!)]).toEqual([true, true]);
-  expect(reportText(more)).toContain("| language model | bf16 | 1.9e-2 | 3.0e-2 | told only |");
+  expect(reportText(more)).toContain("| language model | bf16 | 1.9e-2 | 3.0e-2 | reported only |");
 });
 
 test("what is committed as results is of a real GPU", () => {

@@ -45,7 +45,7 @@ test("every byte of the ranges is read, and none after the end of a file", async
   expect(await readAhead([{ file, start: 39 * MIB, end: 60 * MIB }], FREE)).toBe(MIB);
 });
 
-test("it stops when it is told to, when memory is short, and at a file that is not there", async () => {
+test("it stops when its signal aborts, when memory is short, and at a file that is not there", async () => {
   const all = [{ file, start: 0, end: 40 * MIB }];
   const controller = new AbortController();
   let reads = 0;

@@ -161,7 +161,7 @@ describe("a destination that fails", () => {
 
   test("a reader that is gone is one clear line", async () => {
     const { stderr } = await shell(`qedit run '${CAT}' ${words(RUN)} -q -o - | true`, folder.path);
-    expect(stderr).toMatch(/^(error: Cannot write stdout: nobody reads it any more\n {2}hint: .*\n)?$/);
+    expect(stderr).toMatch(/^(error: Cannot write stdout: no process reads it any more\n {2}hint: .*\n)?$/);
   });
 
   test("a file that may not grow leaves nothing behind", async () => {

@@ -1,12 +1,12 @@
 // Planned bytes of runs against the size of ONNX Runtime's arena on the CPU, from its log, at the published widths.
 import { describe, expect, test } from "vitest";
+import { addInLayerNorm, type GraphForm } from "../../bench/graph-forms.js";
 import { randomCheckpoint } from "../../bench/random-checkpoint.js";
 import { type PublishedName, publishedTensors } from "../../fixtures/headers/published.js";
 import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
 import { Weights } from "../../src/checkpoint/weights.js";
 import { sessionRunMemory } from "../../src/engine/memory/session-run.js";
 import type { Optimization } from "../../src/engine/sessions/engine.js";
-import type { GraphForms } from "../../src/graph/forms.js";
 import { Graph } from "../../src/graph/graph.js";
 import type { Lengths } from "../../src/graph/lengths.js";
 import type { ConfigJson } from "../../src/models/config-json.js";
@@ -38,7 +38,7 @@ async function published(name: PublishedName, wanted: (key: string) => boolean):
 interface Case {
   readonly name: string;
   readonly optimization: Optimization;
-  readonly forms?: Partial<GraphForms>;
+  readonly form?: GraphForm;
   readonly lengths: Lengths;
   readonly file: () => Promise<string>;
   readonly build: (graph: Graph, w: Weights, config: ConfigJson) => void;
@@ -74,7 +74,7 @@ const CASES: readonly Case[] = [
   {
     name: "a block with SkipLayerNormalization",
     optimization: "none",
-    forms: { norms: "with-residual" },
+    form: addInLayerNorm,
     lengths: { text: 50, target: 240, reference: 90 },
     file: transformerFile,
     build: transformer,
@@ -131,10 +131,11 @@ const CASES: readonly Case[] = [
 ];
 
 describe("the arena of a run is as large as planned", () => {
-  test.each(CASES)("$name", { timeout: 120_000 }, async ({ optimization, forms, lengths, file, build }) => {
+  test.each(CASES)("$name", { timeout: 120_000 }, async ({ optimization, form, lengths, file, build }) => {
     const checkpoint = await readSafetensors(await file());
-    const graph = new Graph("measured", forms);
+    const graph = new Graph("measured");
     build(graph, Weights.of(graph, checkpoint), checkpointConfig(checkpoint));
+    form?.(graph);
     const opened = { graph, optimization, ...f32 };
     const planned = sessionRunMemory(opened, lengths, CPU);
     expect(await arenaBytes(graph, lengths, { optimization, path: folder.at("model.onnx") })).toBe(planned.reserved);

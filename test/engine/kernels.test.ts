@@ -1,9 +1,9 @@
 // Every node of the published networks has a kernel on each provider, in each compute type.
 import { describe, expect, test } from "vitest";
+import { addInLayerNorm, addLorasApart, type GraphForm, multiplyFp8 } from "../../bench/graph-forms.js";
 import { KERNELS } from "../../fixtures/kernels/kernel-table.js";
 import { missingKernels } from "../../fixtures/kernels/kernels.js";
 import { installedRelease } from "../../src/engine/cuda/release.js";
-import type { GraphForms } from "../../src/graph/forms.js";
 import { Graph } from "../../src/graph/graph.js";
 import { OPSET, upsampleNearest2x } from "../../src/graph/operators.js";
 import type { DType } from "../../src/graph/types.js";
@@ -18,7 +18,11 @@ import { numbersOf } from "../../src/stages/networks/model-handle.js";
 import { type Build, build, published, publishedLora } from "../support/full-size.js";
 
 /** The graph forms that are not the default. */
-const OTHER_FORMS = { loras: "apart", fp8: "block-quantized", norms: "with-residual" } as const satisfies GraphForms;
+const OTHER_FORMS: readonly GraphForm[] = [lightningApart, multiplyFp8, addInLayerNorm];
+
+function lightningApart(graph: Graph): void {
+  addLorasApart(graph, [publishedLora()]);
+}
 
 /** Least nodes of a whole network. */
 const MIN_NODES = { vae: 300, vision: 800, language: 700, transformer: 5000 };
@@ -45,12 +49,12 @@ function textEncoder(compute: DType): { vision: Graph; language: Graph } {
 interface Variant {
   readonly referencesAtZero?: boolean;
   readonly isLightning?: boolean;
-  readonly forms?: Partial<GraphForms>;
+  readonly forms?: readonly GraphForm[];
 }
 
 function transformer(
   compute: DType,
-  { referencesAtZero = false, isLightning = false, forms = {} }: Variant = {},
+  { referencesAtZero = false, isLightning = false, forms = [] }: Variant = {},
 ): Graph {
   const checkpoint = published("qwen_image_edit_2509_fp8_e4m3fn");
   const config = { ...transformerConfig(numbersOf(checkpoint), {}), referencesAtZero };
@@ -92,18 +96,15 @@ describe.each([
     ["2509 with a LoRA", { isLightning: true }],
     ["2511", { referencesAtZero: true }],
     ["2511 with a LoRA", { referencesAtZero: true, isLightning: true }],
-    ["2509 with weights of 8 bits in one operator", { forms: { fp8: "block-quantized" } as const }],
+    ["2509 with weights of 8 bits in one operator", { forms: [multiplyFp8] }],
     [
       "2511 with weights of 8 bits in one operator and a LoRA",
-      { referencesAtZero: true, isLightning: true, forms: { fp8: "block-quantized" } as const },
+      { referencesAtZero: true, isLightning: true, forms: [multiplyFp8] },
     ],
-    ["2509 with residuals in its normalisations", { forms: { norms: "with-residual" } as const }],
-    [
-      "2511 with residuals in its normalisations",
-      { referencesAtZero: true, forms: { norms: "with-residual" } as const },
-    ],
-    ["2509 with a LoRA apart", { isLightning: true, forms: { loras: "apart" } as const }],
-    ["2511 with a LoRA in all the other forms", { referencesAtZero: true, isLightning: true, forms: OTHER_FORMS }],
+    ["2509 with residuals in its normalisations", { forms: [addInLayerNorm] }],
+    ["2511 with residuals in its normalisations", { referencesAtZero: true, forms: [addInLayerNorm] }],
+    ["2509 with a LoRA apart", { forms: [lightningApart] }],
+    ["2511 with a LoRA in all the other forms", { referencesAtZero: true, forms: OTHER_FORMS }],
   ])("the transformer of %s has a kernel for every node", (_, variant) => {
     const graph = transformer(compute, variant);
     expect(graph.nodes.length).toBeGreaterThan(MIN_NODES.transformer);
@@ -126,12 +127,12 @@ describe.each([
         { from: 30, to: 34 },
         { from: 58, to: 60 },
       ]) {
-        for (const forms of [{}, OTHER_FORMS]) {
+        for (const options of [{ adapters: [publishedLora()] }, { forms: OTHER_FORMS }]) {
           const builds: Build[] = [
             (graph, w) => buildTransformer(graph, w, { config, compute, blocks, isModulationFed: true }),
             (graph, w) => buildModulation(graph, w, { config, compute, blocks }),
           ];
-          const { graphs } = build(checkpoint, builds, { adapters: [publishedLora()], forms });
+          const { graphs } = build(checkpoint, builds, options);
           expect(graphs.flatMap((graph) => missingKernels(graph, provider))).toEqual([]);
         }
       }
@@ -182,32 +183,33 @@ test("the transformer in bf16 has no kernel for Gemm on the CPU", () => {
 describe("one node", () => {
   const picture = (compute: DType) => {
     const graph = new Graph("one");
-    return graph.input("x", "f32", [1, 4, "h", "w"]).cast(compute);
+    return { graph, x: graph.input("x", "f32", [1, 4, "h", "w"]).cast(compute) };
   };
 
   test("a type without a kernel is reported, with the node and its type variable", () => {
-    const y = upsampleNearest2x(picture("bf16"));
-    expect(missingKernels(y.graph, "cuda")).toEqual([{ node: "Resize", operator: "Resize", reason: "no bf16 for T" }]);
+    const { graph, x } = picture("bf16");
+    upsampleNearest2x(x);
+    expect(missingKernels(graph, "cuda")).toEqual([{ node: "Resize", operator: "Resize", reason: "no bf16 for T" }]);
   });
 
   test("an operator that the table lacks is missing", () => {
-    const x = picture("f32");
-    x.graph.node("Einsum", [x], { shapes: [x.shape], dtype: "f32" });
-    expect(missingKernels(x.graph, "cuda")).toMatchObject([
+    const { graph, x } = picture("f32");
+    graph.node("Einsum", [x], { shapes: [x.shape], dtype: "f32" });
+    expect(missingKernels(graph, "cuda")).toMatchObject([
       { operator: "Einsum", reason: expect.stringContaining("does not know") },
     ]);
   });
 
   test("two types for one type variable are missing", () => {
-    const x = picture("f32");
-    x.graph.node("Add", [x, x.cast("f16")], { shapes: [x.shape], dtype: "f32" });
-    expect(missingKernels(x.graph, "cuda")).toMatchObject([{ operator: "Add", reason: "T is both f32 and f16" }]);
+    const { graph, x } = picture("f32");
+    graph.node("Add", [x, x.cast("f16")], { shapes: [x.shape], dtype: "f32" });
+    expect(missingKernels(graph, "cuda")).toMatchObject([{ operator: "Add", reason: "T is both f32 and f16" }]);
   });
 
   test("an input that the signature does not have is missing", () => {
-    const x = picture("f32");
-    x.graph.node("Sqrt", [x, x], { shapes: [x.shape], dtype: "f32" });
-    expect(missingKernels(x.graph, "cuda")).toMatchObject([{ operator: "Sqrt" }]);
+    const { graph, x } = picture("f32");
+    graph.node("Sqrt", [x, x], { shapes: [x.shape], dtype: "f32" });
+    expect(missingKernels(graph, "cuda")).toMatchObject([{ operator: "Sqrt" }]);
   });
 });
 

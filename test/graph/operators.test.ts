@@ -4,7 +4,6 @@ import { Graph } from "../../src/graph/graph.js";
 import {
   causalAttention,
   conv2d,
-  fp8Gemm,
   gelu,
   gemm,
   layerNorm,
@@ -12,13 +11,12 @@ import {
   rmsNorm,
   rotary,
   silu,
-  skipLayerNorm,
   upsampleNearest2x,
 } from "../../src/graph/operators.js";
 import type { DType, Shape } from "../../src/graph/types.js";
 import type { Value } from "../../src/graph/value.js";
 import type { Tensor } from "../../src/std/tensor.js";
-import { at, difference, evaluate, evaluateOne, formula, numbers, sum } from "./run.js";
+import { at, difference, evaluateOne, formula, numbers, sum } from "./run.js";
 
 /** Sums of a dozen float32 products, exponentials, square roots, and the tanh of ONNX Runtime. */
 const FUSED_TOLERANCE = 5e-6;
@@ -79,25 +77,6 @@ describe("norms", () => {
       return ((at(x, [i!, j!, k!]) - mean) / Math.sqrt(variance + EPSILON)) * at(scale, [k!]) + at(shift, [k!]);
     });
     expect(difference(found, wanted, FUSED_TOLERANCE)).toBeUndefined();
-  });
-
-  test("skipLayerNorm gives a sum and the layerNorm of it", async () => {
-    const [y, z] = [numbers([3, 5], 4), numbers([3, 5], 5)];
-    const [found, wanted, total] = await evaluate(
-      { y, z, scale, shift },
-      ({ y, z, scale, shift }) => {
-        const { sum: all, normed } = skipLayerNorm([y!, z!], { scale: scale!, shift: shift! }, 0.25);
-        return [normed, layerNorm(y!.add(z!), scale!, shift!, 0.25), all];
-      },
-      { y: ["n", 5], z: ["n", 5] },
-    );
-    expect(difference(found!, wanted!, FUSED_TOLERANCE)).toBeUndefined();
-    expect(
-      difference(
-        total!,
-        formula([3, 5], (index) => at(y, index) + at(z, index)),
-      ),
-    ).toBeUndefined();
   });
 
   test("rmsNorm divides by the root mean square of the last axis", async () => {
@@ -318,25 +297,6 @@ describe("refusals name the value, what does not fit, and the place", () => {
       "gemm with another result to add",
       (v) => gemm(v("x", ["n", 5]), v("w", [4, 5]), v("b", ["m", 4])),
       'Cannot apply Gemm to x f32[n, 5]: bias b f32[m, 4] does not fit w f32[4, 5] in "blocks.0/Gemm"',
-    ],
-    [
-      "fp8Gemm of weights in 16 bits",
-      (v) => fp8Gemm(v("x", ["n", 5], "bf16"), v("w", [4, 5], "bf16"), { scales: v("s", [4, 1]), bias: undefined }),
-      'Cannot apply MatMulBlockQuantizedFp8Weight to x bf16[n, 5]: w bf16[4, 5], s f32[4, 1] and no bias do not fit in "blocks.0/MatMulBlockQuantizedFp8Weight"',
-    ],
-    [
-      "fp8Gemm with a scale for all",
-      (v) =>
-        fp8Gemm(v("x", ["n", 5], "bf16"), v("w", [4, 5], "f8_e4m3"), {
-          scales: v("s", [1]),
-          bias: v("b", [4], "bf16"),
-        }),
-      'Cannot apply MatMulBlockQuantizedFp8Weight to x bf16[n, 5]: w f8_e4m3[4, 5], s f32[1] and b bf16[4] do not fit in "blocks.0/MatMulBlockQuantizedFp8Weight"',
-    ],
-    [
-      "skipLayerNorm",
-      (v) => skipLayerNorm([v("x", ["n", 5]), v("y", ["m", 5])], { scale: v("s", [5]), shift: v("t", [5]) }, EPSILON),
-      'Cannot apply SkipLayerNormalization to x f32[n, 5]: y f32[m, 5], s f32[5] and t f32[5] do not fit in "blocks.0/SkipLayerNormalization"',
     ],
     [
       "layerNorm",

@@ -8,7 +8,7 @@ const PICTURE = { width: 8, height: 8, data: new Uint8Array(192).fill(90) };
 const SHORT = JSON.stringify({ prompt: 'Ein "großer" 猫 🐈 & <b>', seed: 42 });
 const LONG = JSON.stringify({ prompt: "猫 & ".repeat(40_000), seed: 42 });
 
-/** A PNG of these chunks, without pixels: nobody looks at them here. */
+/** A PNG of these chunks, without pixels, which are not read here. */
 function png(...chunks: (readonly [type: string, body: Buffer])[]): Buffer {
   const parts = chunks.map(([type, body]) => {
     const length = Buffer.alloc(4);

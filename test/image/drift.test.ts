@@ -91,7 +91,7 @@ test("a result that shows a part of the original is measured against that part",
   expect(Math.max(Math.abs(drift.x), Math.abs(drift.y))).toBeLessThan(TOLERANCES.driftPixels);
 });
 
-describe("nothing is told", () => {
+describe("no drift is given", () => {
   const noise = {
     width: 512,
     height: 512,

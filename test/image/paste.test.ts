@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { CHANNELS, type Image } from "../../src/image/image.js";
 import { readImage } from "../../src/image/io/read.js";
 import { encodePicture } from "../../src/image/io/write.js";
-import { distanceTo, grown, shrunk, withoutSpecks } from "../../src/image/paste/distance.js";
+import { dilated, distanceTo, eroded, withoutSpecks } from "../../src/image/paste/distance.js";
 import { alphaAround, alphaOfPicture, changedMask, editedShare, pasted } from "../../src/image/paste/paste.js";
 import { lanczos } from "../../src/image/resize/lanczos.js";
 import { isVisible, straightened } from "../../src/image/resize/straighten.js";
@@ -53,7 +53,7 @@ test("distances are exact", () => {
 
 test("growing and shrinking close gaps, and specks go", () => {
   const row = (text: string) => ({ width: text.length, height: 1, data: Uint8Array.from(text, Number) });
-  expect(shrunk(grown(row("00110110000100"), 1), 1)).toEqual(row("00111110000100"));
+  expect(eroded(dilated(row("00110110000100"), 1), 1)).toEqual(row("00111110000100"));
   expect(withoutSpecks(row("0111110000100"), 2)).toEqual(row("0111110000000"));
 });
 

@@ -46,10 +46,6 @@ describe("the nodes' sizes equal Python's arithmetic", () => {
   });
 });
 
-test("halves round to the even neighbour", () => {
-  expect([0.5, 1.5, 2.5, -1.5, 2.4999, 2.5001].map(sizes.roundHalfEven)).toEqual([0, 2, 2, -2, 2, 3]);
-});
-
 test("smart resize enlarges what is too small and shrinks what is too large", () => {
   expect(sizes.smartResize({ width: 20, height: 20 }, 28)).toEqual({ width: 56, height: 56 });
   const { width, height } = sizes.smartResize({ width: 8000, height: 4000 }, 28);

@@ -16,7 +16,7 @@ describe("encodePicture", () => {
     expect(back.data).toEqual(photograph.data);
   });
 
-  test("truncates as ComfyUI saves when told to", async () => {
+  test("truncates as ComfyUI saves when asked to", async () => {
     const picture = { width: 1, height: 1, data: Float32Array.of(0.999, 0.5, 0.25) };
     expect([
       ...(await readImage(await encodePicture(picture, { format: "png", quantization: "truncate" }))).data,

@@ -86,16 +86,16 @@ test("the transformer of 2511 uses every tensor but its marker, and puts referen
   expect(unused.filter((key) => !isIdleInLastBlock(key, config))).toEqual(["__index_timestep_zero__"]);
 });
 
-test("a Lightning LoRA rides on all of its 720 modules, but four that nobody reads in the last block", () => {
+test("a Lightning LoRA is read for all of its 720 modules, but four that the last block does without", () => {
   const checkpoint = published("qwen_image_edit_2509_fp8_e4m3fn");
   const lora = publishedLora();
   const config = transformerConfig(numbersOf(checkpoint), {});
   const { graphs } = build(checkpoint, [(graph, w) => buildTransformer(graph, w, { config, compute: "bf16" })], {
     adapters: [lora],
   });
-  const riding = [...graphs[0]!.externals.keys()].filter((name) => name.startsWith("lora_strength.0:"));
+  const read = [...graphs[0]!.externals.keys()].filter((name) => name.startsWith("lora_strength.0:"));
   expect(lora.pairs.size).toBe(720);
-  expect(riding).toHaveLength(2 * (720 - 4));
+  expect(read).toHaveLength(2 * (720 - 4));
 });
 
 test("a session of the 60-block transformer opens over a sparse file of the published layout", async () => {

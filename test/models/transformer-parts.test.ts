@@ -121,7 +121,7 @@ test.each(["transformer", "transformer-2511"])(
   },
 );
 
-test("a LoRA rides on the parts as on the whole", async () => {
+test("a LoRA acts on the parts as on the whole", async () => {
   const [with_, without] = [await network("transformer", "published"), await network("transformer")];
   const found = await inParts(with_, SIGMAS[0]!, [
     { from: 0, to: 1 },

@@ -1,7 +1,8 @@
 // Every network, in every stored form, against the reference classes of diffusers and transformers (fixtures/oracle).
 import { afterAll, describe, expect, test } from "vitest";
 import { matchLora } from "../../src/checkpoint/lora/lora.js";
-import { checkpointConfig, readSafetensors, stripPrefix } from "../../src/checkpoint/safetensors/safetensors.js";
+import { stripPrefix } from "../../src/checkpoint/published-names.js";
+import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
 import { Weights } from "../../src/checkpoint/weights.js";
 import { Graph } from "../../src/graph/graph.js";
 import { latentGrid, patchify, ropeTables, unpatchify } from "../../src/models/qwen-image/tokens.js";

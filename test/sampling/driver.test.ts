@@ -57,7 +57,7 @@ describe("sampleLatent", () => {
     expect(await sampleLatent(toy, { ...SETTINGS, denoise: 0 }, INPUT)).toEqual(INPUT.latent);
   });
 
-  test.each(SAMPLER_NAMES)("%s tells of every step once, in order", async (sampler) => {
+  test.each(SAMPLER_NAMES)("%s reports every step once, in order", async (sampler) => {
     const events: StepEvent[] = [];
     await sampleLatent(toy, { ...SETTINGS, sampler }, { ...INPUT, onStep: (event) => events.push(event) });
     expect(events.map(({ step, total }) => [step, total])).toEqual([

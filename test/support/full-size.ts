@@ -1,8 +1,8 @@
 // Graphs of full size, from the headers of the published files.
+import type { GraphForm } from "../../bench/graph-forms.js";
 import { type PublishedName, publishedTensors } from "../../fixtures/headers/published.js";
 import { type Checkpoint, STORED_BYTES, type StoredTensor } from "../../src/checkpoint/checkpoint.js";
 import { type Adapter, Weights } from "../../src/checkpoint/weights.js";
-import type { GraphForms } from "../../src/graph/forms.js";
 import { Graph } from "../../src/graph/graph.js";
 
 /** A published file as a checkpoint without a file behind it. */
@@ -17,7 +17,7 @@ export function published(name: PublishedName): Checkpoint {
   return { file: name, tensors, metadata: {} };
 }
 
-/** The Lightning LoRA on all of its modules, as it rides on the transformer. */
+/** The Lightning LoRA on all of its modules, as an adapter of the transformer. */
 export function publishedLora(): Adapter {
   const lora = published("lightning_lora_bf16");
   const modules = [...lora.tensors.keys()]
@@ -40,22 +40,23 @@ export function publishedLora(): Adapter {
 /** Adds one network to a graph. */
 export type Build = (graph: Graph, w: Weights) => void;
 
-/** What rides on networks, and how they are written. */
+/** Active LoRAs, and rewrites of each graph. */
 export interface BuildOptions {
   readonly adapters?: readonly Adapter[];
-  readonly forms?: Partial<GraphForms>;
+  readonly forms?: readonly GraphForm[];
 }
 
 /** Builds networks over one checkpoint; `unused` are the tensors that none of them reads. */
 export function build(
   checkpoint: Checkpoint,
   builds: readonly Build[],
-  { adapters = [], forms = {} }: BuildOptions = {},
+  { adapters = [], forms = [] }: BuildOptions = {},
 ): { graphs: Graph[]; unused: string[] } {
   const used = builds.map((each) => {
-    const graph = new Graph("full", forms);
+    const graph = new Graph("full");
     const weights = Weights.of(graph, checkpoint, adapters);
     each(graph, weights);
+    for (const form of forms) form(graph);
     return { graph, unused: new Set(weights.unused()) };
   });
   const unused = [...used[0]!.unused].filter((key) => used.every((each) => each.unused.has(key)));

@@ -1,12 +1,12 @@
 // Building and running one network over a fixture, with any inner value as an extra output.
+import type { GraphForm } from "../../bench/graph-forms.js";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.js";
 import { type Adapter, Weights } from "../../src/checkpoint/weights.js";
 import { directEngine } from "../../src/engine/sessions/direct.js";
 import { modelOf, type Optimization, type Session } from "../../src/engine/sessions/engine.js";
-import type { GraphForms } from "../../src/graph/forms.js";
 import { Graph } from "../../src/graph/graph.js";
 
-/** An opened network, with the values that its file offered and nobody read. */
+/** An opened network, with the tensors of its file that no graph read. */
 export interface OpenNetwork extends AsyncDisposable {
   readonly session: Session;
   readonly unused: readonly string[];
@@ -17,15 +17,16 @@ export interface NetworkOptions {
   readonly build: (graph: Graph, weights: Weights) => void;
   readonly optimization: Optimization;
   readonly adapters?: readonly Adapter[];
-  readonly forms?: Partial<GraphForms>;
+  readonly forms?: readonly GraphForm[];
   readonly taps?: Readonly<Record<string, string>>;
 }
 
 /** Opens a network over a checkpoint on the CPU, in this thread. */
 export async function openNetwork(checkpoint: Checkpoint, options: NetworkOptions): Promise<OpenNetwork> {
-  const graph = new Graph("network", options.forms);
+  const graph = new Graph("network");
   const weights = Weights.of(graph, checkpoint, options.adapters);
   options.build(graph, weights);
+  for (const form of options.forms ?? []) form(graph);
   for (const [tap, name] of Object.entries(options.taps ?? {})) {
     const value = graph.values.find((each) => each.name === name);
     if (!value)

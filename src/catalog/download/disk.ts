@@ -1,6 +1,7 @@
 // Room on disks.
 import { statfs } from "node:fs/promises";
 import { dirname } from "node:path";
+import { decimalSize } from "../../std/byte-sizes.js";
 import { QeditError } from "../../std/errors.js";
 
 /** Bytes that may still be written below a folder, which need not exist yet. */
@@ -22,16 +23,9 @@ export async function refuseWithoutSpace(target: string, bytes: number): Promise
   if (bytes <= free) return;
   throw new QeditError(
     "QEDIT_E_IO",
-    `Cannot download to ${folder}: ${bytesText(bytes)} are needed, ${bytesText(free)} are free`,
+    `Cannot download to ${folder}: ${decimalSize(bytes)} are needed, ${decimalSize(free)} are free`,
     {
       hint: "Free some space, or choose another disk: --models-dir FOLDER",
     },
   );
-}
-
-/** Bytes for people, in decimal units as disks and hubs count: 20.43 GB. */
-export function bytesText(bytes: number): string {
-  const units = ["bytes", "kB", "MB", "GB", "TB", "PB"];
-  const unit = Math.min(units.length - 1, Math.floor(Math.log10(Math.max(1, bytes)) / 3));
-  return unit === 0 ? `${bytes} bytes` : `${(bytes / 1000 ** unit).toFixed(unit === 1 ? 0 : 2)} ${units[unit]}`;
 }

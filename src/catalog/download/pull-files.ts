@@ -1,5 +1,6 @@
 // `models pull`: what of a model is not on disk yet, what it takes, and the download of it.
 import { basename, join, resolve } from "node:path";
+import { decimalSize } from "../../std/byte-sizes.js";
 import { QeditError } from "../../std/errors.js";
 import { publishedFinder } from "../local/find.js";
 import { ownModelsFolder, type SearchOptions } from "../local/model-folders.js";
@@ -11,7 +12,7 @@ import {
   publishedLora,
   publishedModel,
 } from "../published/models.js";
-import { bytesText, freeBytes } from "./disk.js";
+import { freeBytes } from "./disk.js";
 import { type Downloaded, type DownloadOptions, downloadFile } from "./download-file.js";
 import { bytesLeft } from "./part.js";
 
@@ -91,7 +92,7 @@ export async function pull({ items, bytes, free, folder }: PullPlan, options: Do
   if (bytes > free) {
     throw new QeditError(
       "QEDIT_E_IO",
-      `Cannot download to ${folder}: ${bytesText(bytes)} are needed, ${bytesText(free)} are free`,
+      `Cannot download to ${folder}: ${decimalSize(bytes)} are needed, ${decimalSize(free)} are free`,
       {
         hint: "Free some space, or choose another disk: --models-dir FOLDER",
       },

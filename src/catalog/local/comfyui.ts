@@ -3,6 +3,7 @@
 import { readFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, isAbsolute, join, normalize, resolve } from "node:path";
+import { isObject } from "../../std/guards.js";
 
 /** Keys of a group that name no folder of models. */
 const SETTINGS = ["base_path", "is_default"];
@@ -27,7 +28,7 @@ export async function readExtraPaths(file: string): Promise<{ folders: readonly 
 }
 
 function foldersOf(group: unknown, yamlFolder: string): string[] {
-  if (!isRecord(group)) return [];
+  if (!isObject(group)) return [];
   const written = group["base_path"];
   const base = typeof written === "string" ? resolve(yamlFolder, expand(written)) : undefined;
   return Object.entries(group)
@@ -56,9 +57,5 @@ function expand(path: string): string {
 }
 
 function values(value: unknown): unknown[] {
-  return isRecord(value) ? Object.values(value) : [];
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
+  return isObject(value) ? Object.values(value) : [];
 }

@@ -1,8 +1,8 @@
 // What a checkpoint is, told by its keys, types and shapes alone: which network, how it is stored, and whether qedit can run it.
 import { type Checkpoint, STORED_BYTES, type StoredType } from "../../checkpoint/checkpoint.js";
 import { moduleOf, PAIR_LAYOUTS, unsupportedForm } from "../../checkpoint/lora/lora-layouts.js";
-import { publishedNames } from "../../checkpoint/published-names.js";
-import { checkpointConfig, stripPrefix } from "../../checkpoint/safetensors/safetensors.js";
+import { publishedNames, stripPrefix } from "../../checkpoint/published-names.js";
+import { checkpointConfig } from "../../checkpoint/safetensors/safetensors.js";
 
 /** What a file is for; `other` is nothing that qedit runs. */
 export type NetworkKind = "transformer" | "text-encoder" | "vae" | "lora" | "other";

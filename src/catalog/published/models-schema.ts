@@ -1,5 +1,6 @@
 // The form of models.json, checked field by field: what comes out can be trusted, its paths included.
 import { QeditError } from "../../std/errors.js";
+import { isObject } from "../../std/guards.js";
 
 /** What a file is for; also the name of the setting that takes its path. */
 export type FileRole = "vae" | "textEncoder" | "transformer";
@@ -200,7 +201,7 @@ function entries<T>(
 }
 
 function record(value: unknown, at: string, context: Context): Readonly<Record<string, unknown>> {
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Record<string, unknown>;
+  if (isObject(value)) return value;
   throw refusal(at, "an object", value, context);
 }
 

@@ -2,6 +2,7 @@
 import { type CudaReport, inspectCuda, type Problem } from "../../engine/cuda/inspect-cuda.js";
 import { type Trial, tryDevice } from "../../engine/device.js";
 import { parseDevice } from "../../engine/providers.js";
+import { gigabytes } from "../../std/byte-sizes.js";
 import type { Emit } from "../../std/events.js";
 import { publishedFinder } from "../local/find.js";
 import { publishedModel } from "../published/models.js";
@@ -81,7 +82,7 @@ function machineProblems({ node, oldestNode, isNodeNewEnough, memory }: Machine)
     });
   if (memory.total < LEAST_MEMORY) {
     problems.push({
-      text: `${(memory.total / 1e9).toFixed(1)} GB of memory are little for this model: 16 GB or more are wanted`,
+      text: `${gigabytes(memory.total)} of memory are little for this model: 16 GB or more are wanted`,
       remedy: "Close other programs, or raise the container's limit",
     });
   }

@@ -2,6 +2,7 @@
 import { mkdir, readdir, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { CUDA_PACKAGES, type CudaPackage, ownLibraries } from "../../engine/cuda/cuda-packages.js";
+import { gigabytes } from "../../std/byte-sizes.js";
 import { QeditError } from "../../std/errors.js";
 import { ioFailure } from "../../std/files.js";
 import { type DownloadOptions, download, fetchJson } from "./download-package.js";
@@ -62,7 +63,6 @@ async function checkRoom(wheels: readonly Wheel[], folder: string): Promise<void
   const wanted = sizes.reduce((sum, bytes) => sum + bytes, 0) * UNPACKED + Math.max(0, ...sizes);
   const free = await freeBytes(folder);
   if (free === undefined || free >= wanted) return;
-  const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`;
   throw new QeditError(
     "QEDIT_E_IO",
     `Cannot write ${folder}: ${gigabytes(free)} are free, wanted ${gigabytes(wanted)}`,

@@ -3,6 +3,7 @@
 import { readFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { ioFailure } from "../../std/files.js";
+import { isObject } from "../../std/guards.js";
 import type { Checkpoint } from "../checkpoint.js";
 import { openCheckpoint } from "../open.js";
 import type { ReadOptions } from "../safetensors/safetensors.js";
@@ -32,7 +33,7 @@ export function configuredAlpha({ metadata }: Checkpoint): (module: string, rank
   const config = parsed(metadata[METADATA_KEY]);
   const value = (key: string) => config[`transformer.${key}`] ?? config[key];
   const patterns = Object.entries(
-    isRecord(value("alpha_pattern")) ? (value("alpha_pattern") as Record<string, unknown>) : {},
+    isObject(value("alpha_pattern")) ? (value("alpha_pattern") as Record<string, unknown>) : {},
   );
   return (module, rank) => {
     const matching = patterns.find(([pattern]) => module === pattern || module.endsWith(`.${pattern}`));
@@ -46,13 +47,9 @@ function parsed(text: string | undefined): Readonly<Record<string, unknown>> {
   if (text === undefined) return {};
   try {
     const value: unknown = JSON.parse(text);
-    return isRecord(value) ? value : {};
+    return isObject(value) ? value : {};
   } catch {
     // Not of this kind: other tools use the key freely.
     return {};
   }
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

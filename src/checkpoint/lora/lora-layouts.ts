@@ -1,7 +1,7 @@
 // The key spellings under which LoRA files name the modules of a diffusion model, in the order in which ComfyUI tries them.
 // https://github.com/comfyanonymous/ComfyUI/blob/a125cd84/comfy/lora.py (model_lora_keys_unet), comfy/weight_adapter/lora.py
 
-/** How the keys of the two matrices of one module end, and what people call files that have them. */
+/** Suffixes of the keys of a module's two matrices, and the usual name of files that have them. */
 export interface PairLayout {
   readonly name: string;
   /** Suffix of the matrix [out, rank]. */

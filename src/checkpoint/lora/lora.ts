@@ -26,13 +26,13 @@ export interface MatchedPair extends LoraPair {
 export interface LoraMatch {
   /** As the user named it. */
   readonly file: string;
-  /** For people: the spelling of the keys, such as `kohya, prefix lora_unet_`. */
+  /** For display: the spelling of the keys, such as `kohya, prefix lora_unet_`. */
   readonly layout: string;
   /** The different ranks, ascending. */
   readonly ranks: readonly number[];
   /** By the model's module names, such as `transformer_blocks.0.attn.to_q`. */
   readonly matched: ReadonlyMap<string, MatchedPair>;
-  /** Keys of the file that nobody used, forms that are not supported among them. */
+  /** Keys of the file that were not used, those of unsupported forms among them. */
   readonly unmatched: readonly string[];
 }
 
@@ -85,7 +85,7 @@ export async function matchLora(lora: Checkpoint, model: Checkpoint): Promise<Lo
   };
 }
 
-/** Lines for people: what was matched, and if anything was not, how much and of which form. */
+/** Lines for display: what was matched, and if anything was not, how much and of which form. */
 export function matchTable(match: LoraMatch): string[] {
   const { matched, unmatched, ranks, layout } = match;
   const left = new Set(unmatched.map(moduleOf));

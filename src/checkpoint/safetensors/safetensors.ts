@@ -6,6 +6,7 @@ import { createHash, type Hash } from "node:crypto";
 import { type FileHandle, open, realpath, stat } from "node:fs/promises";
 import { QeditError } from "../../std/errors.js";
 import { ioFailure, readRange } from "../../std/files.js";
+import { isObject } from "../../std/guards.js";
 import type { Checkpoint, StoredTensor, StoredType } from "../checkpoint.js";
 import { STORED_BYTES } from "../checkpoint.js";
 import { foreignFormat } from "../foreign.js";
@@ -21,14 +22,6 @@ const OPENING_BRACE = 0x7b;
 /** The checkpoint identity samples this many blocks of this many bytes: about 1 MiB, some milliseconds on a solid-state disk. */
 const IDENTITY_BLOCKS = 256;
 const IDENTITY_BLOCK_BYTES = 4096;
-
-/** Prefixes that ComfyUI looks for in files of diffusion models (model_detection.py, unet_prefix_from_state_dict). */
-const DIFFUSION_PREFIXES = ["model.diffusion_model.", "model.model.", "net."];
-const FALLBACK_PREFIX = "model.";
-/** Keys that say something of the whole file and carry no prefix. */
-const MARKER = /^__\w+__$/;
-/** A prefix counts when more keys than this carry it. */
-const FEW_KEYS = 5;
 
 /** What is being read: its name for messages, its absolute path, its length in bytes. */
 interface Source {
@@ -73,7 +66,7 @@ export function decodeSafetensors(bytes: Uint8Array, name: string): Checkpoint {
 }
 
 /**
- * A hexadecimal SHA-256 that tells weights apart: over each file's length, its header with the 8 length bytes, and 256 blocks of 4096
+ * A hexadecimal SHA-256 that identifies weights: over each file's length, its header with the 8 length bytes, and 256 blocks of 4096
  * bytes spread evenly over its data, the first and the last included. It does not depend on names or times. It is an identity and not
  * an integrity check: damage between the blocks goes unseen.
  */
@@ -119,25 +112,6 @@ export function checkpointConfig(checkpoint: Checkpoint): Record<string, unknown
   const value = parseJson(text);
   if (!isObject(value)) throw refusal(checkpoint.file, 'metadata "config" is not a JSON object');
   return value;
-}
-
-/**
- * A diffusion model's checkpoint with keys as the model names them: takes off the most frequent of ComfyUI's prefixes, else `model.`, and
- * leaves out the keys without it (the text encoder and VAE of a bundle). A file without prefixes comes back as it is. Only for diffusion
- * models: the keys of a text encoder start with `model.` by themselves.
- */
-export function stripPrefix(checkpoint: Checkpoint): Checkpoint {
-  const names = [...checkpoint.tensors.keys()];
-  const counts = DIFFUSION_PREFIXES.map((prefix) => names.filter((name) => name.startsWith(prefix)).length);
-  const most = Math.max(...counts);
-  const prefix = most > FEW_KEYS ? (DIFFUSION_PREFIXES[counts.indexOf(most)] ?? FALLBACK_PREFIX) : FALLBACK_PREFIX;
-  const markers = [...checkpoint.tensors].filter(([name]) => MARKER.test(name));
-  const stripped = [...checkpoint.tensors].filter(([name]) => name.startsWith(prefix));
-  if (stripped.length === 0) return checkpoint;
-  return {
-    ...checkpoint,
-    tensors: new Map([...markers, ...stripped.map(([name, stored]) => [name.slice(prefix.length), stored] as const)]),
-  };
 }
 
 async function locate(path: string): Promise<Source> {
@@ -245,7 +219,7 @@ function checkMetadata(metadata: unknown, source: Source): Readonly<Record<strin
   return metadata as Record<string, string>;
 }
 
-/** The first key that an object of valid JSON holds twice; JSON.parse keeps the last without a word. */
+/** The first key that an object of valid JSON holds twice; JSON.parse silently keeps the last. */
 function repeatedKey(json: string): string | undefined {
   // The keys of the object open at each depth; a set serves all objects of its depth in turn.
   const keys: Set<string>[] = [];
@@ -304,10 +278,6 @@ function parseJson(text: string): unknown {
   } catch {
     return undefined;
   }
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function isStoredType(value: unknown): value is StoredType {

@@ -1,7 +1,7 @@
 // qedit batch: a file of jobs, one load of each network, and a result line for every job.
 import * as v from "valibot";
-import { type Kind, text, toggle } from "../../edit/parameters/kinds.js";
 import { defaulted, optional, type SettingsOf } from "../../edit/parameters/parameter.js";
+import { type Kind, text, toggle } from "../../edit/parameters/parameter-kinds.js";
 import { defineCommand } from "../command.js";
 import { sheet } from "../files/sheet-option.js";
 import { runOptions } from "../jobs/run-options.js";

@@ -2,7 +2,7 @@
 import { type CacheEntry, cacheEntries, clearCache } from "../../artifacts/artifact-cache.js";
 import { readSafetensors } from "../../checkpoint/safetensors/safetensors.js";
 import { defineCommand } from "../command.js";
-import { cacheFolder, modulationFolder } from "../service.js";
+import { cacheFolder, modulationFolder } from "../with-service.js";
 
 const list = defineCommand({
   summary: "List the kept results, the last used first",

@@ -1,5 +1,5 @@
 // qedit config: the settings as an edit would get them, and with --explain where each came from.
-import { toggle } from "../../edit/parameters/kinds.js";
+
 import {
   defaulted,
   environmentName,
@@ -7,6 +7,7 @@ import {
   type Parameter,
   type ParameterTable,
 } from "../../edit/parameters/parameter.js";
+import { toggle } from "../../edit/parameters/parameter-kinds.js";
 import { EDIT_PARAMETERS } from "../../edit/parameters/table.js";
 import { defineCommand } from "../command.js";
 import { cacheOptions, computeOptions } from "../settings/options.js";

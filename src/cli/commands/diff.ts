@@ -2,8 +2,8 @@
 
 import type { Recipe } from "../../artifacts/recipe.js";
 import { EXIT } from "../../edit/error-table.js";
-import { text, toggle } from "../../edit/parameters/kinds.js";
 import { defaulted, optional } from "../../edit/parameters/parameter.js";
+import { text, toggle } from "../../edit/parameters/parameter-kinds.js";
 import { PICTURE_PARAMETERS } from "../../edit/parameters/table.js";
 import {
   comparePixels,

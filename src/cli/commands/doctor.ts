@@ -3,6 +3,7 @@ import { type DoctorReport, examine } from "../../catalog/runtime/diagnosis.js";
 import { EXIT } from "../../edit/error-table.js";
 import type { Gpu } from "../../engine/cuda/gpus.js";
 import type { LibraryReport } from "../../engine/cuda/libraries.js";
+import { gigabytes } from "../../std/byte-sizes.js";
 import { defineCommand } from "../command.js";
 import type { Style } from "../render/style.js";
 import { computeOptions } from "../settings/options.js";
@@ -116,8 +117,4 @@ function modelRows({ model: { name, files } }: DoctorReport): Row[] {
     "model",
     path ?? `${name}: no ${role} (${file})`,
   ]);
-}
-
-function gigabytes(bytes: number): string {
-  return `${(bytes / 1e9).toFixed(1)} GB`;
 }

@@ -1,6 +1,7 @@
 // qedit each: the same edit for every picture, one load of each network.
-import { text, texts, toggle } from "../../edit/parameters/kinds.js";
+
 import { defaulted, optional, type SettingsOf } from "../../edit/parameters/parameter.js";
+import { text, texts, toggle } from "../../edit/parameters/parameter-kinds.js";
 import { defineCommand } from "../command.js";
 import { sheet } from "../files/sheet-option.js";
 import { runOptions } from "../jobs/run-options.js";

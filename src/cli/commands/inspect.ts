@@ -1,11 +1,11 @@
 // qedit inspect: what files are and how they were made.
-import { bytesText } from "../../catalog/download/disk.js";
 import {
   type Inspected,
   type InspectedCheckpoint,
   type InspectedPicture,
   inspectFile,
 } from "../../edit/inspect-file.js";
+import { decimalSize } from "../../std/byte-sizes.js";
 import { defineCommand } from "../command.js";
 import { recipeLines } from "../render/recipe-lines.js";
 import { shown } from "../render/shown.js";
@@ -51,14 +51,14 @@ function linesOf(file: Inspected): string[] {
   if (file.kind === "checkpoint") return checkpointLines(file);
   const tensors = Object.entries(file.tensors).map(([name, form]) => `tensor ${name}: ${form}`);
   return [
-    `${file.artifact} of qedit, version ${file.version}, ${bytesText(file.bytes)}`,
+    `${file.artifact} of qedit, version ${file.version}, ${decimalSize(file.bytes)}`,
     ...tensors,
     ...(file.recipe ? recipeLines(file.recipe) : []),
   ];
 }
 
 function pictureLines({ format, width, height, bytes, recipe, tools, texts }: InspectedPicture): string[] {
-  const head = `${format} picture, ${width}x${height}, ${bytesText(bytes)}`;
+  const head = `${format} picture, ${width}x${height}, ${decimalSize(bytes)}`;
   if (recipe) return [head, ...recipeLines(recipe)];
   const others =
     tools.length > 0 ? `no recipe of qedit, but one of ${tools.join(" and ")} (${texts.join(", ")})` : "no recipe";
@@ -72,7 +72,7 @@ function checkpointLines({ what, bytes, identity, tensors, types, metadata }: In
   const entries = Object.entries(metadata).map(([key, value]) => `metadata ${key}: ${shown(value, SHOWN_METADATA)}`);
   return [
     identityText(what),
-    `${bytesText(bytes)}, ${tensors} tensors: ${counts.join(", ")}`,
+    `${decimalSize(bytes)}, ${tensors} tensors: ${counts.join(", ")}`,
     `identity ${identity}`,
     ...entries,
   ];

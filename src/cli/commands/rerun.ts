@@ -1,6 +1,7 @@
 // qedit rerun: a picture once more, from its own recipe.
-import { texts } from "../../edit/parameters/kinds.js";
+
 import { defaulted, type SettingsOf } from "../../edit/parameters/parameter.js";
+import { texts } from "../../edit/parameters/parameter-kinds.js";
 import { EDIT_PARAMETERS, PICTURE_PARAMETERS } from "../../edit/parameters/table.js";
 import { defineCommand } from "../command.js";
 import { computeOptions, writeOptions } from "../settings/options.js";

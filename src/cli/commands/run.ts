@@ -1,6 +1,7 @@
 // qedit run: a whole edit, or several of the same pictures from several seeds.
-import { toggle } from "../../edit/parameters/kinds.js";
+
 import { defaulted, type SettingsOf } from "../../edit/parameters/parameter.js";
+import { toggle } from "../../edit/parameters/parameter-kinds.js";
 import { defineCommand } from "../command.js";
 import { sheet } from "../files/sheet-option.js";
 import { runOptions } from "../jobs/run-options.js";

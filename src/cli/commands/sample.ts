@@ -1,6 +1,7 @@
 // qedit sample: latents and a prompt's embeddings to samples.
-import { text } from "../../edit/parameters/kinds.js";
+
 import { defaulted } from "../../edit/parameters/parameter.js";
+import { text } from "../../edit/parameters/parameter-kinds.js";
 import { PRESET_PARAMETERS, STAGE_PARAMETERS } from "../../edit/parameters/table.js";
 import { defineCommand } from "../command.js";
 import { cacheOptions, computeOptions, writeOptions } from "../settings/options.js";

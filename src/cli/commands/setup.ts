@@ -1,8 +1,8 @@
 // qedit setup: the CUDA provider of ONNX Runtime, which npm does not bring.
 
 import { removeRuntime, type SetupReport, setUp } from "../../catalog/runtime/set-up.js";
-import { text, toggle } from "../../edit/parameters/kinds.js";
 import { defaulted, optional } from "../../edit/parameters/parameter.js";
+import { text, toggle } from "../../edit/parameters/parameter-kinds.js";
 import { defineCommand } from "../command.js";
 import type { Style } from "../render/style.js";
 

@@ -1,6 +1,7 @@
 // --sheet: where the contact sheet of a call goes.
-import { text } from "../../edit/parameters/kinds.js";
+
 import { optional } from "../../edit/parameters/parameter.js";
+import { text } from "../../edit/parameters/parameter-kinds.js";
 
 /** The option that names the sheet's file. */
 export const sheet = optional(text, {

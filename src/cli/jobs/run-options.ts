@@ -1,6 +1,7 @@
 // The parameters of one edit as run, each and batch take them.
-import { text } from "../../edit/parameters/kinds.js";
+
 import { optional, type SettingsOf } from "../../edit/parameters/parameter.js";
+import { text } from "../../edit/parameters/parameter-kinds.js";
 import { EDIT_PARAMETERS, PICTURE_PARAMETERS, PRESET_PARAMETERS } from "../../edit/parameters/table.js";
 import { cacheOptions, computeOptions, writeOptions } from "../settings/options.js";
 

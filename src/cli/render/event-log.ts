@@ -2,9 +2,12 @@
 
 import { once } from "node:events";
 import { createWriteStream, type WriteStream } from "node:fs";
+import { ERRORS } from "../../edit/error-table.js";
+import { failureOf } from "../../std/errors.js";
 import type { ProgressEvent } from "../../std/events.js";
 import { ioFailure } from "../../std/files.js";
 import type { Output } from "../io.js";
+import { failureInFlags } from "./in-flags.js";
 
 /** Takes events until it is closed. */
 export interface EventLog {
@@ -20,6 +23,12 @@ export interface ErrorEvent {
   readonly message: string;
   readonly hint: string | undefined;
   readonly exit: number;
+}
+
+/** A failure as the last event of a call. */
+export function errorEvent(error: unknown): ErrorEvent {
+  const failure = failureInFlags(failureOf(error));
+  return { kind: "error", ...failure, exit: ERRORS[failure.code].exit };
 }
 
 /** Opens `stderr` (also written `-`) or a file, which is emptied. Throws QEDIT_E_IO. */

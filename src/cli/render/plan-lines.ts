@@ -4,7 +4,7 @@ import type { EditPlan } from "../../edit/plan/edit-plan.js";
 import type { MemoryNeed } from "../../edit/plan/fit.js";
 import type { StagePlan } from "../../edit/plan/stage-plan.js";
 import type { Size } from "../../image/image.js";
-import { sizeText } from "../../stages/networks/memory-plan.js";
+import { binarySize } from "../../std/byte-sizes.js";
 import type { Style } from "./style.js";
 
 /** The lines of a plan. */
@@ -161,7 +161,7 @@ function mappedLines(ram: MemoryNeed): string[] {
 // What `run` tells before it opens each network.
 function networkLines(plan: EditPlan["memory"]["plan"]): string[] {
   if (plan === undefined) return [];
-  const limit = plan.limit === undefined ? "without a limit" : `for ${sizeText(plan.limit)}`;
+  const limit = plan.limit === undefined ? "without a limit" : `for ${binarySize(plan.limit)}`;
   return [
     `networks ${limit}${plan.fits ? "" : ": they do not fit"}`,
     ...plan.networks.map(

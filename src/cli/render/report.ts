@@ -4,15 +4,8 @@ import { ERRORS, EXIT } from "../../edit/error-table.js";
 import { failureOf, QeditError } from "../../std/errors.js";
 import { COMMANDS } from "../commands.js";
 import type { Io } from "../io.js";
-import type { ErrorEvent } from "./event-log.js";
 import { failureInFlags } from "./in-flags.js";
 import { styleFor } from "./style.js";
-
-/** A failure as the last event of a call. */
-export function errorEvent(error: unknown): ErrorEvent {
-  const failure = failureInFlags(failureOf(error));
-  return { kind: "error", ...failure, exit: ERRORS[failure.code].exit };
-}
 
 /** Prints an error on stderr and gives the exit status. */
 export async function report(error: unknown, args: readonly string[], io: Io): Promise<number> {

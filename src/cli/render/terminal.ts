@@ -8,10 +8,9 @@ import { interrupts } from "../interrupt.js";
 import { asFlag, type Io } from "../io.js";
 import type { outputOptions } from "../settings/options.js";
 import { ask } from "./ask.js";
-import { openEventLog } from "./event-log.js";
+import { errorEvent, openEventLog } from "./event-log.js";
 import { inFlags } from "./in-flags.js";
 import { openRenderer } from "./renderer.js";
-import { errorEvent } from "./report.js";
 import { type Style, styleFor } from "./style.js";
 
 /** The options of every command. */

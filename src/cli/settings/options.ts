@@ -1,6 +1,5 @@
 // From parameters to commander's options and back; and the parameters of the command line itself, which many commands share.
 import { type Command, Option as CommanderOption } from "commander";
-import { bytes, number, text, toggle } from "../../edit/parameters/kinds.js";
 import {
   defaulted,
   fileName,
@@ -9,6 +8,7 @@ import {
   type ParameterGroup,
   type ParameterTable,
 } from "../../edit/parameters/parameter.js";
+import { bytes, number, text, toggle } from "../../edit/parameters/parameter-kinds.js";
 import { DEVICE_PARAMETERS, MODEL_PARAMETERS } from "../../edit/parameters/table.js";
 
 /** The groups in the order help shows them: what is asked for most comes first. */

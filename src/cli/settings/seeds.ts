@@ -1,8 +1,8 @@
 // Seeds as users write them: a list with ranges, a count of them, or one that is drawn.
 import { randomInt } from "node:crypto";
 import * as v from "valibot";
-import { type Kind, number, RANDOM_SEED } from "../../edit/parameters/kinds.js";
 import { optional } from "../../edit/parameters/parameter.js";
+import { type Kind, number, RANDOM_SEED } from "../../edit/parameters/parameter-kinds.js";
 import { QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
 

@@ -31,8 +31,8 @@ import {
 } from "../jobs/planned-lines.js";
 import { failureInFlags } from "../render/in-flags.js";
 import type { Terminal } from "../render/terminal.js";
-import { withService } from "../service.js";
 import type { GivenSetting } from "../settings/settings.js";
+import { withService } from "../with-service.js";
 
 /** A call of `batch`. */
 interface BatchCall {

@@ -13,8 +13,8 @@ import { openSheet, type Sheet } from "../files/sheet-output.js";
 import { withSeed } from "../jobs/edit-job.js";
 import { editMany, type JobEnd, type ObservedJob, refuseFailures, refuseSameOutput, type Tally } from "../jobs/many.js";
 import type { Terminal } from "../render/terminal.js";
-import { withService } from "../service.js";
 import type { GivenSetting } from "../settings/settings.js";
+import { withService } from "../with-service.js";
 
 /** A call of `each`. */
 interface EachCall {

@@ -37,9 +37,9 @@ import {
 } from "../files/recipe-files.js";
 import { shown } from "../render/shown.js";
 import type { Terminal } from "../render/terminal.js";
-import { withService } from "../service.js";
 import { computeOptions, flagsOf } from "../settings/options.js";
 import type { GivenSetting } from "../settings/settings.js";
+import { withService } from "../with-service.js";
 
 /** A call of `rerun`. */
 interface RerunCall {

@@ -1,7 +1,7 @@
 // What `qedit run` does: one picture, several from several seeds, or the plan of them.
 import { driftRecord } from "../../edit/finish/drift-text.js";
 import type { FinishedPicture } from "../../edit/finish/finish.js";
-import { RANDOM_SEED } from "../../edit/parameters/kinds.js";
+import { RANDOM_SEED } from "../../edit/parameters/parameter-kinds.js";
 import { modelLibrary } from "../../edit/resolve/model-library.js";
 import { type ResolvedEdit, resolveEdit } from "../../edit/resolve/resolve-edit.js";
 import { resolveSettings } from "../../edit/resolve/resolve-settings.js";
@@ -15,9 +15,9 @@ import { openSheet, type Sheet } from "../files/sheet-output.js";
 import { submitted, withSeed } from "../jobs/edit-job.js";
 import { editMany, type JobEnd, type PlannedJob, refuseFailures, type Tally } from "../jobs/many.js";
 import type { Terminal } from "../render/terminal.js";
-import { withService } from "../service.js";
 import { seedsOf } from "../settings/seeds.js";
 import type { GivenSetting } from "../settings/settings.js";
+import { withService } from "../with-service.js";
 
 /** A call of `run`. */
 interface RunCall {

@@ -17,9 +17,9 @@ import { checkInputs, inputPictures, inputSources, inputText } from "../files/in
 import { picturePath } from "../files/picture-output.js";
 import { planLines } from "../render/plan-lines.js";
 import type { Terminal } from "../render/terminal.js";
-import type { ComputeSettings } from "../service.js";
 import { seedsOf } from "../settings/seeds.js";
 import type { GivenSetting } from "../settings/settings.js";
+import type { ComputeSettings } from "../with-service.js";
 import { refuseContradictions } from "./make-pictures.js";
 
 /** What to plan. */

@@ -23,9 +23,9 @@ import {
 } from "../files/output.js";
 import { pictureFormat, picturePath } from "../files/picture-output.js";
 import type { Terminal } from "../render/terminal.js";
-import { type ComputeSettings, withService } from "../service.js";
 import { drawSeed } from "../settings/seeds.js";
 import type { GivenSetting } from "../settings/settings.js";
+import { type ComputeSettings, withService } from "../with-service.js";
 
 type ModelSettings = SettingsOf<typeof MODEL_PARAMETERS>;
 

@@ -1,7 +1,7 @@
 // What a parameter is: one entry of a table, from which every door takes its flags, variables, keys and documents.
 import * as v from "valibot";
 import { param, QeditError } from "../../std/errors.js";
-import type { Kind } from "./kinds.js";
+import type { Kind } from "./parameter-kinds.js";
 
 /** Headings under which parameters are listed. */
 export type ParameterGroup = "Models" | "Prompt" | "Sizes" | "Sampling" | "Output" | "Device" | "Terminal";

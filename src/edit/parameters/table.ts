@@ -3,8 +3,8 @@
 import { SAMPLER_NAMES } from "../../sampling/samplers.js";
 import { SCHEDULER_NAMES } from "../../sampling/schedules.js";
 import type { StageName } from "../../stages/stage.js";
-import { bytes, choice, deviceName, number, seed, size, text, texts, toggle } from "./kinds.js";
 import { defaulted, optional, type SettingsOf } from "./parameter.js";
+import { bytes, choice, deviceName, number, seed, size, text, texts, toggle } from "./parameter-kinds.js";
 
 /** The parameters that the stages read, and what happens after them. */
 export const EDIT_PARAMETERS = {

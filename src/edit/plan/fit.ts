@@ -2,6 +2,7 @@
 import type { Device } from "../../engine/providers.js";
 import type { Source } from "../../image/resize/size-plan.js";
 import { MEGAPIXEL, SIDE_MULTIPLE } from "../../image/resize/sizes.js";
+import { gigabytes } from "../../std/byte-sizes.js";
 import type { ResolvedSettings } from "../resolve/resolve-edit.js";
 import type { EditRuns } from "./edit-runs.js";
 import { type SessionMemory, sessionMemory } from "./session-memory.js";
@@ -161,8 +162,4 @@ async function largestMegapixels(
 
 function rounded(steps: number): number {
   return Number((steps * STEP).toFixed(2));
-}
-
-function gigabytes(bytes: number): string {
-  return `${(bytes / 1e9).toFixed(1)} GB`;
 }

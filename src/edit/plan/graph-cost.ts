@@ -1,6 +1,7 @@
 // What a graph costs at concrete sizes, by walking the graph that will run: operations, and bytes of weights.
-import type { Graph, Node } from "../../graph/graph.js";
+import type { Graph } from "../../graph/graph.js";
 import { concrete, count, type Lengths, shapesOf } from "../../graph/lengths.js";
+import type { Node } from "../../graph/node.js";
 
 /** Lengths of the named dimensions, read off the shapes of what the graph is fed. */
 export function lengthsOf(graph: Graph, shapes: Readonly<Record<string, readonly number[]>>): Lengths {

@@ -1,6 +1,7 @@
 // The order in which ONNX Runtime runs the nodes of a graph: depth first from the results, the input made last first.
 // onnxruntime/core/graph/graph.cc, Graph::ReverseDFSFrom with NodeCompare (1.29).
-import type { Graph, Node } from "../../graph/graph.js";
+import type { Graph } from "../../graph/graph.js";
+import type { Node } from "../../graph/node.js";
 import { encodedNodes } from "../../graph/onnx.js";
 
 /** The nodes in the order of execution. */

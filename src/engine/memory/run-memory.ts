@@ -1,7 +1,8 @@
 // Memory of one run of a graph beside its weights, as ONNX Runtime allocates it: the order of the nodes, the buffers that its
 // planner lets them share, and the arena that they come from. onnxruntime/core/framework/allocation_planner.cc (1.29).
-import type { Graph, Node } from "../../graph/graph.js";
+import type { Graph } from "../../graph/graph.js";
 import { concrete, count, type Lengths, shapesOf } from "../../graph/lengths.js";
+import type { Node } from "../../graph/node.js";
 import { ELEMENT } from "../../graph/types.js";
 import { Arena, type Chunk } from "./arena.js";
 import { executionOrder } from "./execution-order.js";

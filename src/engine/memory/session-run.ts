@@ -1,6 +1,7 @@
 // Memory of one run of an opened graph beside its weights: ONNX Runtime's arena, with the scratch buffers of kernels.
-import type { Graph, Node } from "../../graph/graph.js";
+import type { Graph } from "../../graph/graph.js";
 import { count, type Lengths, lengthOf } from "../../graph/lengths.js";
+import type { Node } from "../../graph/node.js";
 import { type DType, ELEMENT } from "../../graph/types.js";
 import type { Value } from "../../graph/value.js";
 import type { Device } from "../providers.js";

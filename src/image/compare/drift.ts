@@ -41,7 +41,7 @@ const LEAST_AGREEMENT = 0.08;
 /** How far off, in working pixels, the zoom's standard error may put the picture's edge. */
 const MOST_EDGE_ERROR = 0.5;
 
-/** Measures the drift of a result against the part of the original inside box, which the result shows whole. Undefined when they share too little to tell. */
+/** Measures the drift of a result against the part of the original inside box, which the result shows whole. Undefined when they share too little to measure it. */
 export function measureDrift(
   result: Image | FloatImage,
   original: Image | FloatImage,
@@ -137,7 +137,7 @@ function follow(start: Start, levels: readonly Level[]): Start {
     const { scale } = level;
     const expected = { zoom: current.zoom, x: current.x / scale, y: current.y / scale };
     const fit = robustFit(matchBlocks(level, expected, SEARCH.first).pairs, TOLERANCE);
-    // The coarsest levels have few blocks; the next one may still tell.
+    // The coarsest levels have few blocks; the next one may still decide.
     return fit === undefined
       ? current
       : { zoom: fit.zoom, x: fit.x * scale, y: fit.y * scale, followers: fit.followers };

@@ -1,4 +1,4 @@
-// Tells a broken result, of one flat colour, from a picture, before it is written as a black file.
+// Detects a broken result, of one flat colour, before it is written as a black file.
 
 /** What pictureStatistics found: the least and the greatest level. */
 export interface PictureStatistics {

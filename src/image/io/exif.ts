@@ -1,6 +1,5 @@
 // The texts of an EXIF block: a TIFF structure with offsets that may point anywhere, so every one is checked.
 // https://www.cipa.jp/std/documents/e/DC-008-2012_E.pdf (4.6)
-import type { PictureText } from "./description.js";
 
 const ASCII = 2;
 const TEXT_TAGS: Readonly<Record<number, string>> = {
@@ -17,8 +16,14 @@ const UNICODE = "UNICODE\0";
 
 const ENTRY_BYTES = 12;
 
+/** A text of an EXIF block, by the name of its tag. */
+export interface ExifText {
+  readonly keyword: string;
+  readonly text: string;
+}
+
 /** Texts of the main folder, and the user comment of the one below it. Damaged entries are left out. */
-export function* exifTexts(tiff: Buffer): Iterable<PictureText> {
+export function* exifTexts(tiff: Buffer): Iterable<ExifText> {
   const order = tiff.toString("latin1", 0, 2);
   if (tiff.length < 8 || (order !== "II" && order !== "MM")) return;
   const view = { tiff, isLittle: order === "II" };

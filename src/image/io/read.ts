@@ -6,7 +6,7 @@ import { QeditError } from "../../std/errors.js";
 import { CHANNELS, type Image, type Size } from "../image.js";
 import { transparentColour } from "./gif.js";
 
-/** What sharp's prebuilt libvips decodes and Pillow reads too; vector formats would need a size that no one gave. */
+/** What sharp's prebuilt libvips decodes and Pillow reads too; vector formats would need a size that was not given. */
 const FORMATS = ["jpeg", "png", "webp", "gif", "tiff", "heif"];
 const FORMAT_HINT = "Give a JPEG, PNG, WebP, GIF, TIFF or AVIF file";
 

@@ -22,7 +22,7 @@ const PNG_COMPRESSION = 4;
 const LOSSY_QUALITY = 95;
 const HEADER_END = 33;
 
-/** Longest text that is put into EXIF, bytes: a JPEG segment holds 65533, other EXIF fields among them. libvips drops what is longer without a word. */
+/** Longest text that is put into EXIF, bytes: a JPEG segment holds 65533, other EXIF fields among them. libvips silently drops what is longer. */
 const LONGEST_EXIF = 64_000;
 const LONGEST_COMMENT = 65_000;
 

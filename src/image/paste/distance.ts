@@ -24,13 +24,13 @@ export function distanceTo({ width, height, data }: Mask, value: 0 | 1): Float32
   return Float32Array.from(squares, Math.sqrt);
 }
 
-/** Everything within `radius` pixels of the mask. */
-export function grown(mask: Mask, radius: number): Mask {
+/** The mask dilated: everything within `radius` pixels of it. */
+export function dilated(mask: Mask, radius: number): Mask {
   return { ...mask, data: Uint8Array.from(distanceTo(mask, 1), (distance) => Number(distance <= radius)) };
 }
 
-/** What is further than `radius` pixels from the outside. */
-export function shrunk(mask: Mask, radius: number): Mask {
+/** The mask eroded: what is further than `radius` pixels from its outside. */
+export function eroded(mask: Mask, radius: number): Mask {
   return { ...mask, data: Uint8Array.from(distanceTo(mask, 0), (distance) => Number(distance > radius)) };
 }
 

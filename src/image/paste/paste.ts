@@ -1,7 +1,7 @@
 // Pasting back: the original's own pixels wherever an edit changed nothing, by a mask or by what is seen to have changed.
 
 import { type Box, CHANNELS, type Image } from "../image.js";
-import { distanceTo, grown, type Mask, shrunk, withoutSpecks } from "./distance.js";
+import { dilated, distanceTo, eroded, type Mask, withoutSpecks } from "./distance.js";
 
 /** Share of the longer side, in the units of its name: blur before comparing, gaps that close, and the side of the largest speck that is dropped. */
 const BLUR = 1 / 512;
@@ -39,12 +39,12 @@ export async function changedMask(result: Image, original: Image): Promise<Mask>
   const threshold = Math.min(Math.max(median(differences) * perMedian + above, least), most);
   const gap = Math.max(side * GAP, 2);
   const mask = { width, height, data: differences.map((level) => Number(level > threshold)) };
-  return shrunk(grown(withoutSpecks(mask, Math.max((side * SPECK) ** 2 / 4, 4)), gap), gap);
+  return eroded(dilated(withoutSpecks(mask, Math.max((side * SPECK) ** 2 / 4, 4)), gap), gap);
 }
 
 /** Alpha of a detected change: all of the result there, fading out over `feather` pixels around it. */
 export function alphaAround(mask: Mask, feather: number): Alpha {
-  return alphaInside(grown(mask, feather + 1), feather);
+  return alphaInside(dilated(mask, feather + 1), feather);
 }
 
 /** Alpha of a mask picture, white where the edit belongs: greys count in part, and edges fade over `feather` pixels inside; black keeps nothing of the result. */

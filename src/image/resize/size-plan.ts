@@ -1,6 +1,7 @@
 // The size plan of an edit: for every picture the resizes on its way into the vision tower and the VAE, and the size of the output.
 // Plain data: decided before any pixel is read, shown to the user, and kept in the recipe.
 import { QeditError } from "../../std/errors.js";
+import { roundHalfEven } from "../../std/rounding.js";
 import type { Box, Size } from "../image.js";
 import { type PatchConfig, QWEN_PATCHES } from "../patches.js";
 import type { Step } from "./resize.js";
@@ -140,9 +141,7 @@ function checkOptions({ mode = "default", megapixels, size }: PlanOptions): void
   const sides = [size.width, size.height];
   if (sides.every((side) => Number.isInteger(side) && side >= sizes.SIDE_MULTIPLE && side % sizes.SIDE_MULTIPLE === 0))
     return;
-  const nearest = sides.map(
-    (side) => Math.max(sizes.roundHalfEven(side / sizes.SIDE_MULTIPLE), 1) * sizes.SIDE_MULTIPLE,
-  );
+  const nearest = sides.map((side) => Math.max(roundHalfEven(side / sizes.SIDE_MULTIPLE), 1) * sizes.SIDE_MULTIPLE);
   throw new QeditError(
     "QEDIT_E_USAGE",
     `Cannot plan for ${show(size)}: sides must be multiples of ${sizes.SIDE_MULTIPLE}`,

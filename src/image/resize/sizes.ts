@@ -1,5 +1,6 @@
 // Picture sizes by arithmetic alone: ComfyUI's nodes, and qedit's own sizes that neither zoom nor drift. Python's round() throughout.
 // https://github.com/comfyanonymous/ComfyUI/blob/a125cd84/comfy_extras/nodes_qwen.py, nodes_flux.py, nodes_post_processing.py
+import { roundHalfEven } from "../../std/rounding.js";
 import type { Box, Size } from "../image.js";
 
 /** Pixels in a megapixel, as ComfyUI counts. */
@@ -35,14 +36,6 @@ const KONTEXT_UPRIGHT = [
   [944, 1104],
   [1024, 1024],
 ] as const;
-
-/** Python's round(): to the nearest integer, halves to the even one. */
-export function roundHalfEven(value: number): number {
-  const below = Math.floor(value);
-  const fraction = value - below;
-  if (fraction !== 0.5) return fraction < 0.5 ? below : below + 1;
-  return below % 2 === 0 ? below : below + 1;
-}
 
 /** Size that ImageScaleToTotalPixels gives: aspect kept, about megapixels, every side possible. */
 export function totalPixelsSize(source: Size, megapixels: number): Size {

@@ -5,10 +5,10 @@ import { type Box, CHANNELS, type Image, type Size } from "../image.js";
 
 const TAPS = 4;
 
-/** Drift that nobody sees, pixels at the picture's corner: less is not worth resampling for. */
+/** Drift below this is invisible and not worth resampling for, pixels at the picture's corner. */
 const VISIBLE = 0.25;
 
-/** Claims that a drift moves some pixel of a picture visibly. */
+/** Whether a drift moves some pixel of a picture visibly. */
 export function isVisible({ zoom, x, y }: Similarity, { width, height }: Size): boolean {
   return Math.abs(zoom - 1) * (Math.hypot(width, height) / 2) + Math.hypot(x, y) >= VISIBLE;
 }

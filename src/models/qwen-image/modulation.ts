@@ -1,5 +1,5 @@
 // Shift, scale and gate of every block: two linears of silu(timestep embedding), a third of the transformer's parameters, which
-// depend on sigma alone. They are computed inside the transformer's graph, or by a graph of their own and then fed to it.
+// depend on sigma alone. They are computed in the transformer's graph, or before by a graph of their own and fed to it.
 // Mathematics: ComfyUI v0.3.64 comfy/ldm/qwen_image/model.py (a125cd84) and diffusers transformer_qwenimage.py (58eb52c0).
 import type { Weights } from "../../checkpoint/weights.js";
 import type { Graph } from "../../graph/graph.js";
@@ -15,12 +15,12 @@ const MAX_PERIOD = 10000;
 
 /** Vectors of one linear: shift, 1 + scale and gate of the attention, then of the feed-forward. */
 const VECTORS = 6;
-/** Places of the scales among them. */
+/** Indices of the scales among them. */
 const SCALES = [1, 4];
 /** Of the last normalisation: 1 + scale, then shift. The other way round than in the blocks. */
 const FINAL_VECTORS = 2;
 
-/** What turns normalised tokens into what a layer reads, and what its result is multiplied by: each [width]. */
+/** Shift, scale and gate of one layer, each [width]: it reads `norm(x) · scale + shift`, and `x + result · gate` goes on. */
 export interface Modulation {
   readonly shift: Value;
   /** 1 + scale */
@@ -28,20 +28,19 @@ export interface Modulation {
   readonly gate: Value;
 }
 
-/** The modulation of one stream at one timestep. */
+/** The modulation of one stream of a block: of all its tokens, or of target and reference tokens. */
 export interface StreamModulation {
-  readonly attention: Modulation;
-  readonly feedForward: Modulation;
+  readonly attention: readonly Modulation[];
+  readonly feedForward: readonly Modulation[];
 }
 
 /** The modulation of a block. */
 export interface BlockModulation {
   readonly txt: StreamModulation;
-  /** Of all image tokens, or of target and reference tokens. */
-  readonly img: readonly StreamModulation[];
+  readonly img: StreamModulation;
 }
 
-/** Where a transformer's graph has its modulation from. */
+/** The modulation of a transformer's blocks, and of its last normalisation. */
 export interface ModulationSource {
   readonly block: (index: number) => BlockModulation;
   readonly final: () => Pick<Modulation, "scale" | "shift">;
@@ -53,7 +52,7 @@ export interface BlockRange {
   readonly to: number;
 }
 
-/** Claims that a module of the transformer depends on sigma alone: the linears here and the embedding of the timestep. */
+/** Whether a module of the transformer depends on sigma alone: the linears here and the embedding of the timestep. */
 export function isModulationModule(module: string): boolean {
   return /^(?:transformer_blocks\.\d+\.(?:img|txt)_mod\.1|norm_out\.linear|time_text_embed\..+)$/.test(module);
 }
@@ -63,7 +62,7 @@ function imageRows({ referencesAtZero }: TransformerConfig): number {
   return referencesAtZero ? 2 : 1;
 }
 
-/** Adds the linears to the graph itself. Input: `timestep` f32 [1], sigma. */
+/** The modulation computed in the transformer's graph. Input: `timestep` f32 [1], sigma. */
 export function computedModulation(
   graph: Graph,
   w: Weights,
@@ -75,16 +74,17 @@ export function computedModulation(
     alsoZero: config.referencesAtZero,
   });
   const temb = config.referencesAtZero ? imageTemb.slice(0, 0, 1) : imageTemb;
-  const rowsOf = (at: Value, linearWeights: Weights) => {
+  const stream = (at: Value, linearWeights: Weights) => {
     const vectors = blockVectors(at, linearWeights);
-    return Array.from({ length: Number(at.dim(0)) }, (_, row) =>
-      linearWeights.scoped(() => streamModulation(vectors.map((each) => vectorOf(each, row)))),
+    const rows = Array.from({ length: Number(at.dim(0)) }, (_, row) =>
+      linearWeights.scoped(() => vectors.map((each) => vectorOf(each, row))),
     );
+    return streamModulation(rows);
   };
   return {
     block(index) {
       const block = w.at("transformer_blocks").at(index);
-      return { txt: rowsOf(temb, block.at("txt_mod"))[0]!, img: rowsOf(imageTemb, block.at("img_mod")) };
+      return { txt: stream(temb, block.at("txt_mod")), img: stream(imageTemb, block.at("img_mod")) };
     },
     final() {
       const [scale, shift] = finalVectors(temb, w).map((each) => vectorOf(each, 0));
@@ -93,12 +93,12 @@ export function computedModulation(
   };
 }
 
-/** The input of a graph that begins with block `from` under which its vectors are fed. */
+/** Name of the input that carries the modulation of a graph that begins with block `from`. */
 export function modulationInput({ from }: BlockRange): string {
   return `modulation.${from}`;
 }
 
-/** Takes the vectors as an input, modulationInput: f32 [fedVectors, width], as fedModulationOf lays them out for these blocks. */
+/** The modulation as an input, modulationInput: f32 [fedVectors, width], as fedModulationOf lays it out for these blocks. */
 export function fedModulation(
   graph: Graph,
   { config, compute, blocks }: { config: TransformerConfig; compute: DType; blocks: BlockRange },
@@ -108,15 +108,16 @@ export function fedModulation(
   const fed = graph.input(modulationInput(blocks), "f32", [count, width]).cast(compute);
   const vectors = fed.reshape([count * width]).chunk(count, 0);
   const streams = 1 + imageRows(config);
-  const stream = (block: number, row: number) => {
-    const start = ((block - blocks.from) * streams + row) * VECTORS;
-    return streamModulation(vectors.slice(start, start + VECTORS));
-  };
+  const rowsOf = (block: number) =>
+    Array.from({ length: streams }, (_, row) => {
+      const start = ((block - blocks.from) * streams + row) * VECTORS;
+      return vectors.slice(start, start + VECTORS);
+    });
   return {
-    block: (index) => ({
-      img: Array.from({ length: streams - 1 }, (_, row) => stream(index, row)),
-      txt: stream(index, streams - 1),
-    }),
+    block(index) {
+      const rows = rowsOf(index);
+      return { img: streamModulation(rows.slice(0, -1)), txt: streamModulation(rows.slice(-1)) };
+    },
     final: () => ({ scale: vectors[count - 2]!, shift: vectors[count - 1]! }),
   };
 }
@@ -201,9 +202,9 @@ function vectorOf(rows: Value, row: number): Value {
   return only.reshape([only.dim(1)]);
 }
 
-function streamModulation(vectors: readonly Value[]): StreamModulation {
+function streamModulation(rows: readonly (readonly Value[])[]): StreamModulation {
   const of = ([shift, scale, gate]: readonly Value[]): Modulation => ({ shift: shift!, scale: scale!, gate: gate! });
-  return { attention: of(vectors.slice(0, 3)), feedForward: of(vectors.slice(3)) };
+  return { attention: rows.map((row) => of(row.slice(0, 3))), feedForward: rows.map((row) => of(row.slice(3))) };
 }
 
 // silu(MLP(sinusoids of 1000·sigma)), cosines first; angles in float32 like the reference's. One more row is for sigma 0.

@@ -1,15 +1,15 @@
-// Numbers of the Qwen-Image networks: what was published (Qwen/Qwen-Image-Edit-2509 transformer/config.json and
+// Configuration of the Qwen-Image networks: what was published (Qwen/Qwen-Image-Edit-2509 transformer/config.json and
 // vae/config.json), overridden by what tensor shapes say, overridden by the checkpoint's own `config`.
 import type { Weights } from "../../checkpoint/weights.js";
 import { QeditError } from "../../std/errors.js";
 import { type ConfigJson, configNumber, configNumbers, headCount } from "../config-json.js";
 
-/** Numbers of a transformer. */
+/** Configuration of a transformer. */
 export interface TransformerConfig {
   readonly blocks: number;
   readonly heads: number;
   readonly headDim: number;
-  /** Head dimensions turned by the frame, row and column of a token. */
+  /** Head dimensions rotated by the frame, row and column of a token (axes_dims_rope). */
   readonly ropeAxes: readonly number[];
   /** Width of a prompt embedding. */
   readonly textWidth: number;
@@ -18,7 +18,7 @@ export interface TransformerConfig {
   /** Latent cells along one side of a token. */
   readonly patchSize: number;
   readonly epsilon: number;
-  /** Claims that reference tokens are modulated as at timestep 0, since they are without noise: Qwen-Image-Edit-2511. */
+  /** Whether reference tokens, which have no noise, are modulated as at timestep 0: Qwen-Image-Edit-2511 (zero_cond_t). */
   readonly referencesAtZero: boolean;
 }
 
@@ -27,12 +27,12 @@ const ZERO_MARKER = "__index_timestep_zero__";
 
 const PUBLISHED = { patchSize: 2, ropeAxes: [16, 56, 56], epsilon: 1e-6 };
 
-/** Marks of Qwen-Image relatives whose mathematics differ. */
+/** Keys that only relatives of Qwen-Image have, whose mathematics differ. */
 const RELATIVES = [
   { key: "time_text_embed.addition_t_embedding.weight", option: "use_additional_t_cond", name: "Qwen-Image-Layered" },
 ];
 
-/** Reads the numbers of a transformer; throws QEDIT_E_CHECKPOINT when the file is of another family or release. */
+/** Reads the configuration of a transformer; throws QEDIT_E_CHECKPOINT when the file is of another family or release. */
 export function transformerConfig(w: Weights, config: ConfigJson): TransformerConfig {
   if (!w.has("txt_norm.weight") || !w.has("img_in.weight")) {
     throw new QeditError(
@@ -76,7 +76,7 @@ export function transformerConfig(w: Weights, config: ConfigJson): TransformerCo
   };
 }
 
-/** Claims that a tensor of the file is rightly unread: markers without elements. */
+/** Whether a transformer reads no tensor of this name: markers without elements. */
 export function isIdleInTransformer(name: string): boolean {
   return name === ZERO_MARKER || name === "scaled_fp8";
 }

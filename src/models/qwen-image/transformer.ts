@@ -3,7 +3,7 @@
 // transformer_qwenimage.py (58eb52c0). One call of this graph, or of its parts in order, is one evaluation of the velocity.
 import type { Weights } from "../../checkpoint/weights.js";
 import type { Graph } from "../../graph/graph.js";
-import { gelu, layerNorm, multiHeadAttention, rotary, skipLayerNorm } from "../../graph/operators.js";
+import { gelu, layerNorm, multiHeadAttention, rotary } from "../../graph/operators.js";
 import { addDims, type DType } from "../../graph/types.js";
 import { concat, type Value } from "../../graph/value.js";
 import { batched, headNorm, linear, linears, rmsNormAt, unbatched } from "../layers.js";
@@ -18,27 +18,29 @@ import {
 import type { TransformerConfig } from "./transformer-config.js";
 
 /** Text and image tokens, each [tokens, width]. */
-interface Both<T = Value> {
-  readonly txt: T;
-  readonly img: T;
+interface Tokens {
+  readonly txt: Value;
+  readonly img: Value;
 }
 
-/** Tokens that are modulated alike, and what is still to be added to them where the next normalisation does it (forms.norms). */
-interface Part {
-  readonly x: Value;
-  readonly added?: Value;
+/** Tokens in parts that are modulated alike: all in one, or target and references where these are modulated as at timestep 0. */
+type Parts = readonly Value[];
+
+/** The residual streams. */
+interface Streams {
+  readonly txt: Parts;
+  readonly img: Parts;
 }
 
-/** A residual stream: one part, or of image tokens the target and the references. */
-type Stream = readonly Part[];
-
+/** What all blocks share. */
 interface Shared {
   readonly config: TransformerConfig;
-  /** Target and reference tokens, for their lengths along axis 1. */
-  readonly parts: readonly [target: Value, reference: Value];
+  /** Target and reference tokens [1, tokens, 64], for their lengths. */
+  readonly images: readonly [target: Value, reference: Value];
   readonly rope: Rope;
 }
 
+/** Angles [1, tokens, head/2]. */
 interface Rope {
   readonly cos: Value;
   readonly sin: Value;
@@ -50,7 +52,7 @@ export interface TransformerOptions {
   readonly compute: DType;
   /** The blocks of this graph, all unless given. */
   readonly blocks?: BlockRange;
-  /** Claims that shifts, scales and gates are fed, and their linears are no part of the graph. */
+  /** Whether shifts, scales and gates are inputs, and their linears no part of the graph. */
   readonly isModulationFed?: boolean;
 }
 
@@ -69,108 +71,36 @@ export function buildTransformer(graph: Graph, w: Weights, options: TransformerO
   const reference = input("reference_tokens", "reference", config.patchWidth);
   const first =
     blocks.from === 0
-      ? firstTokens([target, reference], input("prompt_embeds", "text", config.textWidth), { w, config })
-      : givenTokens(graph, blocks, options);
+      ? embedTokens([target, reference], input("prompt_embeds", "text", config.textWidth), { w, config })
+      : tokensBefore(blocks.from, { graph, config, compute });
   // Text first, as in the joint attention.
   const tokens = addDims(first.txt.dim(0), first.img.dim(0));
   const angles = (name: string) => graph.input(name, "f32", [1, tokens, config.headDim / 2]).cast(compute);
   const shared: Shared = {
     config,
-    parts: [target, reference],
+    images: [target, reference],
     rope: { cos: angles("rope_cos"), sin: angles("rope_sin") },
   };
   const modulation = isModulationFed
     ? fedModulation(graph, { config, compute, blocks })
     : computedModulation(graph, w, { config, compute });
 
-  const image = config.referencesAtZero ? first.img.splitLike(0, shared.parts, 1) : [first.img];
-  let streams: Both<Stream> = { txt: [{ x: first.txt }], img: image.map((x) => ({ x })) };
-  const isLast = (block: number) => block === config.blocks - 1;
-  for (let block = blocks.from; block < blocks.to; block += 1) {
-    const weights = w.at("transformer_blocks").at(block);
-    const modulations = modulation.block(block);
-    if (isLast(block))
-      graph.output(
-        "velocity",
-        velocity(lastBlock(streams, weights, { modulations, shared }), w, { modulation, config }),
-      );
-    else streams = transformerBlock(streams, weights, { modulations, shared });
+  let streams: Streams = {
+    txt: [first.txt],
+    img: config.referencesAtZero ? first.img.splitLike(0, shared.images, 1) : [first.img],
+  };
+  for (let index = blocks.from; index < blocks.to; index += 1) {
+    const block = { modulation: modulation.block(index), shared };
+    const weights = w.at("transformer_blocks").at(index);
+    if (index < config.blocks - 1) streams = transformerBlock(streams, weights, block);
+    else graph.output("velocity", velocity(lastBlock(streams, weights, block), w, { modulation, config }));
   }
   if (blocks.to === config.blocks) return;
-  for (const name of ["txt", "img"] as const) {
-    const tokens = joined(streams[name].map(({ x, added }) => (added ? x.add(added) : x)));
-    graph.output(`${name}.${blocks.to}`, tokens.cast("f32"));
-  }
+  for (const name of ["txt", "img"] as const)
+    graph.output(`${name}.${blocks.to}`, joinParts(streams[name]).cast("f32"));
 }
 
-function firstTokens(
-  image: readonly Value[],
-  prompt: Value,
-  { w, config }: { w: Weights; config: TransformerConfig },
-): Both {
-  return {
-    img: linear(unbatched(concat(image, 1)), w.at("img_in")),
-    txt: linear(rmsNormAt(unbatched(prompt), w.at("txt_norm"), config.epsilon), w.at("txt_in")),
-  };
-}
-
-function givenTokens(graph: Graph, { from }: BlockRange, { config, compute }: TransformerOptions): Both {
-  const stream = (name: string, length: string) =>
-    graph.input(`${name}.${from}`, "f32", [length, config.heads * config.headDim]).cast(compute);
-  return { txt: stream("txt", "text"), img: stream("img", "target+reference") };
-}
-
-interface BlockSurroundings {
-  readonly modulations: BlockModulation;
-  readonly shared: Shared;
-}
-
-function transformerBlock(streams: Both<Stream>, w: Weights, { modulations, shared }: BlockSurroundings): Both<Stream> {
-  const { txt: txtMod, img: imgMod } = perLayer(modulations);
-  const [txt, img] = [
-    normalised(streams.txt, txtMod.attention, shared),
-    normalised(streams.img, imgMod.attention, shared),
-  ];
-  const attended = jointAttention({ txt: joined(txt.normed), img: joined(img.normed) }, w.at("attn"), shared);
-  const txtNow = w.scoped(() => grown(txt.tokens, attended.txt, { modulations: txtMod.attention, shared }));
-  const imgNow = w.scoped(() => grown(img.tokens, attended.img, { modulations: imgMod.attention, shared }));
-
-  const txtNext = normalised(txtNow, txtMod.feedForward, shared);
-  const txtFed = feedForward(joined(txtNext.normed), w.at("txt_mlp"));
-  const imgNext = normalised(imgNow, imgMod.feedForward, shared);
-  const imgFed = feedForward(joined(imgNext.normed), w.at("img_mlp"));
-  return w.scoped(() => ({
-    txt: grown(txtNext.tokens, txtFed, { modulations: txtMod.feedForward, shared }),
-    img: grown(imgNext.tokens, imgFed, { modulations: imgMod.feedForward, shared }),
-  }));
-}
-
-// Of the last block nobody reads text or reference tokens: they serve as keys and values, and only the target goes on.
-function lastBlock(streams: Both<Stream>, w: Weights, { modulations, shared }: BlockSurroundings): Stream {
-  const { txt: txtMod, img: imgMod } = perLayer(modulations);
-  const [attention, fed] = [imgMod.attention.slice(0, 1), imgMod.feedForward.slice(0, 1)];
-  const [txt, img] = [
-    normalised(streams.txt, txtMod.attention, shared),
-    normalised(streams.img, imgMod.attention, shared),
-  ];
-  const ofTarget = ([first, ...others]: readonly Value[]) =>
-    others.length > 0 ? first! : w.scoped(() => first!.firstLike(0, shared.parts[0], 1));
-  const attended = targetAttention(
-    { txt: joined(txt.normed), img: joined(img.normed), target: ofTarget(img.normed) },
-    w.at("attn"),
-    shared,
-  );
-  const target = ofTarget(img.tokens);
-  const next = normalised(
-    w.scoped(() => grown([target], attended, { modulations: attention, shared })),
-    fed,
-    shared,
-  );
-  const result = feedForward(joined(next.normed), w.at("img_mlp"));
-  return w.scoped(() => grown(next.tokens, result, { modulations: fed, shared }));
-}
-
-/** Claims that a tensor is rightly unread: in the last block the text is neither asked nor passed on. */
+/** Whether a transformer reads no tensor of this name: the last block computes no queries and no results of the text. */
 export function isIdleInLastBlock(name: string, { blocks }: TransformerConfig): boolean {
   const prefix = `transformer_blocks.${blocks - 1}.`;
   return (
@@ -179,106 +109,71 @@ export function isIdleInLastBlock(name: string, { blocks }: TransformerConfig): 
   );
 }
 
-type PerLayer = Readonly<Record<"attention" | "feedForward", readonly Modulation[]>>;
-
-function perLayer({ txt, img }: BlockModulation): { txt: PerLayer; img: PerLayer } {
-  const of = (rows: BlockModulation["img"]) => ({
-    attention: rows.map(({ attention }) => attention),
-    feedForward: rows.map(({ feedForward }) => feedForward),
-  });
-  return { txt: of([txt]), img: of(img) };
-}
-
-/** A stream's tokens, and what a layer reads of them, part by part. */
-interface Normalised {
-  readonly tokens: readonly Value[];
-  readonly normed: readonly Value[];
-}
-
-function normalised(
-  stream: Stream,
-  modulations: readonly Pick<Modulation, "scale" | "shift">[],
-  { config: { epsilon } }: Pick<Shared, "config">,
-): Normalised {
-  const each = stream.map(({ x, added }, index) => {
-    const { scale, shift } = modulations[index]!;
-    return added
-      ? skipLayerNorm([x, added], { scale, shift }, epsilon)
-      : { sum: x, normed: layerNorm(x, scale, shift, epsilon) };
-  });
-  return { tokens: each.map(({ sum }) => sum), normed: each.map(({ normed }) => normed) };
-}
-
-// Residuals: tokens plus the gated result of a layer.
-function grown(
-  tokens: readonly Value[],
-  result: Value,
-  { modulations, shared }: { modulations: readonly Modulation[]; shared: Shared },
-): Stream {
-  const results = tokens.length === 1 ? [result] : result.splitLike(0, shared.parts, 1);
-  return tokens.map((x, index) => {
-    const added = results[index]!.mul(modulations[index]!.gate);
-    return x.graph.forms.norms === "with-residual" ? { x, added } : { x: x.add(added) };
-  });
-}
-
-function joined(parts: readonly Value[]): Value {
-  return parts.length === 1 ? parts[0]! : concat(parts, 0);
-}
-
-const TEXT = { q: ["add_q_proj", "norm_added_q"], k: ["add_k_proj", "norm_added_k"], v: "add_v_proj" } as const;
-const IMAGE = { q: ["to_q", "norm_q"], k: ["to_k", "norm_k"], v: "to_v" } as const;
-
-function jointAttention({ txt, img }: Both, w: Weights, { config, rope }: Shared): Both {
-  const { heads } = config;
-  const stream = (x: Value, { q, k, v }: typeof TEXT | typeof IMAGE) => {
-    const [queries, keys, values] = linears(x, [w.at(q[0]), w.at(k[0]), w.at(v)]) as [Value, Value, Value];
-    return { q: headNorm(queries, w.at(q[1]), config), k: headNorm(keys, w.at(k[1]), config), v: values };
+function embedTokens(
+  images: readonly Value[],
+  prompt: Value,
+  { w, config }: { w: Weights; config: TransformerConfig },
+): Tokens {
+  return {
+    img: linear(unbatched(concat(images, 1)), w.at("img_in")),
+    txt: linear(rmsNormAt(unbatched(prompt), w.at("txt_norm"), config.epsilon), w.at("txt_in")),
   };
-  const [text, image] = [stream(txt, TEXT), stream(img, IMAGE)];
-  const attended = w.scoped(() => {
-    const both = (name: "q" | "k" | "v") => textFirst(text[name], image[name]);
-    const all = multiHeadAttention(
-      { q: turned(both("q"), rope, heads), k: turned(both("k"), rope, heads), v: both("v") },
-      heads,
-    );
-    return unbatched(all).splitLike(0, [txt, img], 0);
-  });
-  return { txt: linear(attended[0]!, w.at("to_add_out")), img: linear(attended[1]!, w.at("to_out.0")) };
 }
 
-// What target tokens see of all tokens.
-function targetAttention(
-  { txt, img, target }: Both & { readonly target: Value },
-  w: Weights,
-  { config, rope, parts }: Shared,
-): Value {
-  const { heads } = config;
-  const q = headNorm(linear(target, w.at(IMAGE.q[0])), w.at(IMAGE.q[1]), config);
-  const seen = (x: Value, { k, v }: typeof TEXT | typeof IMAGE) => {
-    const [keys, values] = linears(x, [w.at(k[0]), w.at(v)]) as [Value, Value];
-    return { k: headNorm(keys, w.at(k[1]), config), v: values };
+// Inputs of a graph that begins with a later block, as the graph before gives them.
+function tokensBefore(
+  block: number,
+  { graph, config, compute }: { graph: Graph; config: TransformerConfig; compute: DType },
+): Tokens {
+  const stream = (name: string, length: string) =>
+    graph.input(`${name}.${block}`, "f32", [length, config.heads * config.headDim]).cast(compute);
+  return { txt: stream("txt", "text"), img: stream("img", "target+reference") };
+}
+
+interface BlockOptions {
+  readonly modulation: BlockModulation;
+  readonly shared: Shared;
+}
+
+function transformerBlock({ txt, img }: Streams, w: Weights, { modulation, shared }: BlockOptions): Streams {
+  const { txt: txtMod, img: imgMod } = modulation;
+  const normed = {
+    txt: adaLayerNorm(txt, txtMod.attention, shared.config),
+    img: adaLayerNorm(img, imgMod.attention, shared.config),
   };
-  const [text, image] = [seen(txt, TEXT), seen(img, IMAGE)];
-  const attended = w.scoped(() => {
-    const ofTarget = (angles: Value) => angles.splitLike(1, [batched(txt), ...parts], 1)[1]!;
-    const targetRope = { cos: ofTarget(rope.cos), sin: ofTarget(rope.sin) };
-    const all = {
-      q: turned(batched(q), targetRope, heads),
-      k: turned(textFirst(text.k, image.k), rope, heads),
-      v: textFirst(text.v, image.v),
-    };
-    return unbatched(multiHeadAttention(all, heads));
+  const attended = jointAttention(joinStreams(normed), w.at("attn"), shared);
+  txt = w.scoped(() => addGated(txt, attended.txt, { modulation: txtMod.attention, shared }));
+  img = w.scoped(() => addGated(img, attended.img, { modulation: imgMod.attention, shared }));
+
+  const txtMlp = feedForward(joinParts(adaLayerNorm(txt, txtMod.feedForward, shared.config)), w.at("txt_mlp"));
+  const imgMlp = feedForward(joinParts(adaLayerNorm(img, imgMod.feedForward, shared.config)), w.at("img_mlp"));
+  txt = w.scoped(() => addGated(txt, txtMlp, { modulation: txtMod.feedForward, shared }));
+  img = w.scoped(() => addGated(img, imgMlp, { modulation: imgMod.feedForward, shared }));
+  return { txt, img };
+}
+
+const TXT = {
+  q: "add_q_proj",
+  normQ: "norm_added_q",
+  k: "add_k_proj",
+  normK: "norm_added_k",
+  v: "add_v_proj",
+} as const;
+const IMG = { q: "to_q", normQ: "norm_q", k: "to_k", normK: "norm_k", v: "to_v" } as const;
+
+function jointAttention({ txt, img }: Tokens, w: Weights, { config, rope }: Shared): Tokens {
+  const project = (x: Value, keys: typeof TXT | typeof IMG) => {
+    const [q, k, v] = linears(x, [w.at(keys.q), w.at(keys.k), w.at(keys.v)]) as [Value, Value, Value];
+    return { q: headNorm(q, w.at(keys.normQ), config), k: headNorm(k, w.at(keys.normK), config), v };
+  };
+  const [text, image] = [project(txt, TXT), project(img, IMG)];
+  const [txtOut, imgOut] = w.scoped(() => {
+    const q = applyRope(textFirst(text.q, image.q), rope, config);
+    const k = applyRope(textFirst(text.k, image.k), rope, config);
+    const v = textFirst(text.v, image.v);
+    return unbatched(multiHeadAttention({ q, k, v }, config.heads)).splitLike(0, [txt, img], 0);
   });
-  return linear(attended, w.at("to_out.0"));
-}
-
-function textFirst(text: Value, image: Value): Value {
-  return batched(concat([text, image], 0));
-}
-
-function turned(x: Value, rope: Rope, heads: number): Value {
-  return rotary(x, rope, { heads, pairs: "interleaved" });
+  return { txt: linear(txtOut!, w.at("to_add_out")), img: linear(imgOut!, w.at("to_out.0")) };
 }
 
 function feedForward(x: Value, w: Weights): Value {
@@ -289,12 +184,84 @@ function feedForward(x: Value, w: Weights): Value {
   );
 }
 
+// Gives the target tokens alone: of text and references, whose velocity is not wanted, only keys and values are computed.
+function lastBlock({ txt, img }: Streams, w: Weights, { modulation, shared }: BlockOptions): Value {
+  const { txt: txtMod, img: imgMod } = modulation;
+  const [attention, mlp] = [imgMod.attention.slice(0, 1), imgMod.feedForward.slice(0, 1)];
+  const normed = {
+    txt: adaLayerNorm(txt, txtMod.attention, shared.config),
+    img: adaLayerNorm(img, imgMod.attention, shared.config),
+  };
+  const targetOf = ([first, ...others]: Parts) =>
+    others.length > 0 ? first! : w.scoped(() => first!.firstLike(0, shared.images[0], 1));
+  const tokens = { ...joinStreams(normed), target: targetOf(normed.img) };
+  const attended = targetAttention(tokens, w.at("attn"), shared);
+  const target = [targetOf(img)];
+  const sum = w.scoped(() => addGated(target, attended, { modulation: attention, shared }));
+  const imgMlp = feedForward(joinParts(adaLayerNorm(sum, mlp, shared.config)), w.at("img_mlp"));
+  return joinParts(w.scoped(() => addGated(sum, imgMlp, { modulation: mlp, shared })));
+}
+
+// Joint attention with queries of the target alone.
+function targetAttention(
+  { txt, img, target }: Tokens & { readonly target: Value },
+  w: Weights,
+  { config, rope, images }: Shared,
+): Value {
+  const queries = headNorm(linear(target, w.at(IMG.q)), w.at(IMG.normQ), config);
+  const project = (x: Value, keys: typeof TXT | typeof IMG) => {
+    const [k, v] = linears(x, [w.at(keys.k), w.at(keys.v)]) as [Value, Value];
+    return { k: headNorm(k, w.at(keys.normK), config), v };
+  };
+  const [text, image] = [project(txt, TXT), project(img, IMG)];
+  const attended = w.scoped(() => {
+    const ofTarget = (angles: Value) => angles.splitLike(1, [batched(txt), ...images], 1)[1]!;
+    const targetRope = { cos: ofTarget(rope.cos), sin: ofTarget(rope.sin) };
+    const q = applyRope(batched(queries), targetRope, config);
+    const k = applyRope(textFirst(text.k, image.k), rope, config);
+    const v = textFirst(text.v, image.v);
+    return unbatched(multiHeadAttention({ q, k, v }, config.heads));
+  });
+  return linear(attended, w.at("to_out.0"));
+}
+
 function velocity(
-  target: Stream,
+  target: Value,
   w: Weights,
   { modulation, config }: { modulation: ModulationSource; config: TransformerConfig },
 ): Value {
-  const final = modulation.final();
-  const { normed } = w.at("norm_out").scoped(() => normalised(target, [final], { config }));
-  return batched(linear(joined(normed), w.at("proj_out"))).cast("f32");
+  const { scale, shift } = modulation.final();
+  const normed = w.at("norm_out").scoped(() => layerNorm(target, scale, shift, config.epsilon));
+  return batched(linear(normed, w.at("proj_out"))).cast("f32");
+}
+
+// LayerNorm without weights of its own, then `· (1 + scale) + shift`, of each part.
+function adaLayerNorm(parts: Parts, modulation: readonly Modulation[], { epsilon }: TransformerConfig): Parts {
+  return parts.map((x, index) => layerNorm(x, modulation[index]!.scale, modulation[index]!.shift, epsilon));
+}
+
+// The residual connection, `x + result · gate`, of each part.
+function addGated(
+  parts: Parts,
+  result: Value,
+  { modulation, shared }: { modulation: readonly Modulation[]; shared: Shared },
+): Parts {
+  const results = parts.length === 1 ? [result] : result.splitLike(0, shared.images, 1);
+  return parts.map((x, index) => x.add(results[index]!.mul(modulation[index]!.gate)));
+}
+
+function applyRope(x: Value, rope: Rope, { heads }: TransformerConfig): Value {
+  return rotary(x, rope, { heads, pairs: "interleaved" });
+}
+
+function textFirst(text: Value, image: Value): Value {
+  return batched(concat([text, image], 0));
+}
+
+function joinStreams({ txt, img }: Streams): Tokens {
+  return { txt: joinParts(txt), img: joinParts(img) };
+}
+
+function joinParts(parts: Parts): Value {
+  return parts.length === 1 ? parts[0]! : concat(parts, 0);
 }

@@ -1,6 +1,6 @@
 // The Qwen-Image VAE (Wan 2.1 architecture), one frame at a time, where every causal 3-D convolution is exactly the 2-D
 // convolution with its last temporal tap. Keys and order: ComfyUI v0.3.64 comfy/ldm/wan/vae.py (a125cd84). Structure
-// (depth, widths, where attention stands) is read from the keys and shapes of the file.
+// (depth, widths, places of attention) is read from the keys and shapes of the file.
 import type { Weights } from "../../checkpoint/weights.js";
 import type { Graph } from "../../graph/graph.js";
 import {
@@ -13,6 +13,7 @@ import {
 } from "../../graph/operators.js";
 import { type Dim, type DType, multiplyDims } from "../../graph/types.js";
 import type { Value } from "../../graph/value.js";
+import { decoderCut, encoderCut, type VaePart } from "./vae-parts.js";
 
 /** F.normalize's floor of the norm, in the reference's RMS_norm. */
 const NORM_FLOOR = 1e-12;
@@ -21,7 +22,7 @@ const POINT = { stride: 1, pads: [0, 0, 0, 0] } as const satisfies ConvOptions;
 /** One zero column and row on the right and bottom, as ZeroPad2d((0, 1, 0, 1)) before an unpadded stride-2 convolution. */
 const HALVE = { stride: 2, pads: [0, 0, 1, 1] } as const satisfies ConvOptions;
 
-/** Numbers of a VAE, read from its file. */
+/** Configuration of a VAE, read from its file. */
 export interface VaeConfig {
   /** Channels of a latent: 16. */
   readonly latentChannels: number;
@@ -31,7 +32,7 @@ export interface VaeConfig {
   readonly spatialRatio: number;
 }
 
-/** Reads the numbers of a VAE from its keys and shapes. */
+/** Reads the configuration of a VAE from its keys and shapes. */
 export function vaeConfig(w: Weights): VaeConfig {
   const downsamples = w.at("encoder.downsamples");
   const count = w.count("encoder.downsamples");
@@ -44,12 +45,6 @@ export function vaeConfig(w: Weights): VaeConfig {
     spatialRatio: 2 ** halvings,
   };
 }
-
-/**
- * Which part of a network a graph is. The middle attends over the whole picture, all other layers see a few pixels around; what is
- * `local` may work on tiles with a margin (see localReach) and gives the same as on the whole, what is `global` may not.
- */
-export type VaePart = "all" | "global" | "local";
 
 /** How a graph of the VAE is built. */
 export interface VaeOptions {
@@ -158,62 +153,6 @@ function decoderFeatures(graph: Graph, w: Weights, compute: DType): Value {
   return middle(convolution(x, w.at("decoder.conv1"), SAME), w.at("decoder"));
 }
 
-/** How the local part of a network works on tiles. */
-export interface LocalReach {
-  /** Channels of the features between the parts. */
-  readonly channels: number;
-  /** Pixels along one side of a feature. */
-  readonly ratio: number;
-  /** Features around a tile that a result inside it may depend on. */
-  readonly margin: number;
-}
-
-interface Cut extends LocalReach {
-  /** Downsamples or upsamples before the cut. */
-  readonly layers: number;
-}
-
-/** Reads from the layers of a network how far its local part sees. */
-export function localReach(w: Weights, network: "encoder" | "decoder"): LocalReach {
-  const { channels, ratio, margin } = network === "encoder" ? encoderCut(w) : decoderCut(w);
-  return { channels, ratio, margin };
-}
-
-// Pixels: a 3×3 convolution sees 1 around, a halving one up to 2.
-function encoderCut(w: Weights): Cut {
-  const list = w.at("encoder.downsamples");
-  let [ratio, reach, layers, channels] = [1, 1, 0, w.shape("encoder.conv1.weight")[0]!];
-  for (; layers < w.count("encoder.downsamples") && !list.at(layers).has("to_qkv"); layers += 1) {
-    const each = list.at(layers);
-    reach += 2 * ratio;
-    if (each.has("resample")) ratio *= 2;
-    channels = channelsAfter(each) ?? channels;
-  }
-  return { layers, channels, ratio, margin: Math.ceil(reach / ratio) };
-}
-
-// Features at the cut, of which every doubling makes smaller ones.
-function decoderCut(w: Weights): Cut {
-  const list = w.at("decoder.upsamples");
-  const count = w.count("decoder.upsamples");
-  const layers =
-    Array.from({ length: count }, (_, index) => index + 1).findLast((end) => list.at(end - 1).has("to_qkv")) ?? 0;
-  let channels = w.shape("decoder.conv1.weight")[0]!;
-  for (let index = 0; index < layers; index += 1) channels = channelsAfter(list.at(index)) ?? channels;
-  let [ratio, reach] = [1, 0];
-  for (let index = layers; index < count; index += 1) {
-    const isDoubling = list.at(index).has("resample");
-    if (isDoubling) ratio *= 2;
-    reach += (isDoubling ? 1 : 2) / ratio;
-  }
-  return { layers, channels, ratio, margin: Math.ceil(reach + 1 / ratio) };
-}
-
-function channelsAfter(layer: Weights): number | undefined {
-  const name = ["resample.1.weight", "residual.6.weight"].find((each) => layer.has(each));
-  return name === undefined ? undefined : layer.shape(name)[0]!;
-}
-
 function layersOf(
   x: Value,
   list: Weights,
@@ -224,7 +163,7 @@ function layersOf(
   return y;
 }
 
-/** Claims that a tensor of the file is rightly unused: time_conv runs between frames, and a picture is one frame. */
+/** Whether the VAE reads no tensor of this name: time_conv runs between frames, and a picture is one frame. */
 export function isIdleInVae(name: string): boolean {
   return name.includes(".time_conv.");
 }

@@ -50,7 +50,7 @@ export function buildLanguageModel(
   else graph.output(`hidden.${layers.to}`, x.cast("f32"));
 }
 
-/** Tensors that a text encoder file holds for other uses: the head that predicts words, and the table read row by row. */
+/** Whether the graphs of the text encoder read no tensor of this name: the output head, the embeddings, which are looked up outside, and a marker. */
 export function isIdleInTextEncoder(name: string): boolean {
   return name === "lm_head.weight" || name === "model.embed_tokens.weight" || name === "scaled_fp8";
 }
@@ -97,7 +97,7 @@ export function multimodalRope(
 ): { cos: Tensor<"float32">; sin: Tensor<"float32"> } {
   const half = config.headDim / 2;
   const tokens = positions[0]!.length;
-  // Pair k is turned by the axis whose section it lies in.
+  // Pair k is rotated by the axis whose section it lies in.
   const axes = config.ropeSections.flatMap((section, axis) => Array.from({ length: section }, () => axis));
   const [cos, sin] = [float32([1, tokens, half]), float32([1, tokens, half])];
   for (let token = 0; token < tokens; token += 1) {

@@ -1,10 +1,10 @@
-// Numbers of the Qwen2.5-VL text encoder: what was published (Qwen/Qwen2.5-VL-7B-Instruct config.json), overridden by what
+// Configuration of the Qwen2.5-VL text encoder: what was published (Qwen/Qwen2.5-VL-7B-Instruct config.json), overridden by what
 // tensor shapes say, overridden by the checkpoint's own `config` (Qwen2_5_VLConfig, nested or flat).
 import type { Weights } from "../../checkpoint/weights.js";
 import { QeditError } from "../../std/errors.js";
 import { type ConfigJson, configNumber, configNumbers, configObject, headCount } from "../config-json.js";
 
-/** Numbers of the language model. */
+/** Configuration of the language model. */
 export interface LanguageConfig {
   readonly layers: number;
   readonly width: number;
@@ -13,11 +13,11 @@ export interface LanguageConfig {
   readonly headDim: number;
   readonly epsilon: number;
   readonly ropeTheta: number;
-  /** Rotary pairs turned by the time, row and column of a token. */
+  /** Rotary pairs rotated by the time, row and column of a token (mrope_section). */
   readonly ropeSections: readonly number[];
 }
 
-/** Numbers of the vision tower. */
+/** Configuration of the vision tower. */
 export interface VisionConfig {
   readonly blocks: number;
   readonly width: number;
@@ -48,7 +48,7 @@ const PUBLISHED = {
   },
 };
 
-/** Reads the numbers of the language model below `model`. */
+/** Reads the configuration of the language model below `model`; throws QEDIT_E_CHECKPOINT when the file has none. */
 export function languageConfig(w: Weights, config: ConfigJson): LanguageConfig {
   if (!w.has("model.layers.0.self_attn.q_proj.weight")) {
     throw new QeditError(
@@ -90,7 +90,7 @@ function ropeSections(rope: ConfigJson, headDim: number): readonly number[] {
   );
 }
 
-/** Reads the numbers of the vision tower below `visual`; throws QEDIT_E_CHECKPOINT when the file has none. */
+/** Reads the configuration of the vision tower below `visual`; throws QEDIT_E_CHECKPOINT when the file has none. */
 export function visionConfig(w: Weights, config: ConfigJson): VisionConfig {
   if (!w.has("visual")) {
     throw new QeditError(

@@ -1,6 +1,6 @@
 // The vision tower of Qwen2.5-VL: patches of a picture to tokens of the language model's width, in raster order.
 // Mathematics: transformers modeling_qwen2_5_vl.py (v4.57). The reference permutes tokens so that windows are contiguous;
-// attention does not mind order, so here tokens stay in raster order and a mask keeps each to its window.
+// attention does not depend on order, so here tokens stay in raster order and a mask keeps each to its window.
 import type { Weights } from "../../checkpoint/weights.js";
 import type { Graph } from "../../graph/graph.js";
 import { gelu, gemm, multiHeadAttention, rotary } from "../../graph/operators.js";
@@ -28,8 +28,8 @@ export interface VisionOptions {
 
 /**
  * Adds the tower for one picture. Inputs, f32: `pixel_values` [patches, channels·frames·patch²], 2×2 patches of a merged
- * token in a row, `rope_cos` and `rope_sin` [1, patches, head/2], `window_mask` [1, 1, patches, patches] (0 or −∞), where a block looks
- * through windows. Output f32: `image_embeds` [tokens, width of the language model]. A graph that begins with a later block N takes
+ * token in a row, `rope_cos` and `rope_sin` [1, patches, head/2], `window_mask` [1, 1, patches, patches] (0 or −∞), where a block attends
+ * within windows. Output f32: `image_embeds` [tokens, width of the language model]. A graph that begins with a later block N takes
  * `patches.N` [patches, width] instead of pixels; one that ends before block N gives it.
  */
 export function buildVisionTower(
@@ -87,8 +87,8 @@ function attention(x: Value, w: Weights, { config, rope, mask }: Shared & { mask
   const qkv = linear(x, w.at("qkv"));
   const attended = w.scoped(() => {
     const [q, k, v] = qkv.chunk(3, 1).map(batched) as [Value, Value, Value];
-    const turned = (each: Value) => rotary(each, rope, { heads, pairs: "halves" });
-    return unbatched(multiHeadAttention({ q: turned(q), k: turned(k), v }, heads, mask));
+    const applyRope = (x: Value) => rotary(x, rope, { heads, pairs: "halves" });
+    return unbatched(multiHeadAttention({ q: applyRope(q), k: applyRope(k), v }, heads, mask));
   });
   return linear(attended, w.at("proj"));
 }

@@ -1,6 +1,7 @@
-// Noise of one Brownian path that is asked at any pair of times: torchsde 0.2.6, BrownianTree with its defaults
+// Noise of one Brownian path that is queried at any pair of times: torchsde 0.2.6, BrownianTree with its defaults
 // (https://github.com/google-research/torchsde/blob/v0.2.6/torchsde/_brownian/brownian_interval.py), levy area none.
 
+import { roundHalfEven } from "../../std/rounding.js";
 import { weightedSum } from "../float32.js";
 import { randn } from "./noise.js";
 import { seedSequence } from "./seed-sequence.js";
@@ -35,7 +36,7 @@ interface Stretch {
   readonly increment: Float32Array;
 }
 
-/** A Brownian path on [low, high]. A falling pair of times has the sign of its rising pair turned, as ComfyUI's sampler asks it. */
+/** A Brownian path on [low, high]. From a later to an earlier time the sign is negated, as ComfyUI's sampler has it. */
 export function brownianNoise(options: BrownianOptions): BrownianNoise {
   const { seed, count, low, high } = options;
   const [rootSeed] = seedSequence({ entropy: seed, spawnKey: [], poolSize: POOL_SIZE }, 1);
@@ -95,8 +96,5 @@ function halves(
 // Python's round(time, 6). Only odd multiples of 1/128 lie exactly between two decimals; Python takes the even one, toFixed the larger.
 function rounded(time: number): number {
   if (!Number.isInteger(time * 128)) return Number(time.toFixed(DECIMALS));
-  const scaled = time * 10 ** DECIMALS;
-  const floor = Math.floor(scaled);
-  const up = scaled - floor > 0.5 || (scaled - floor === 0.5 && floor % 2 === 1);
-  return (floor + (up ? 1 : 0)) / 10 ** DECIMALS;
+  return roundHalfEven(time * 10 ** DECIMALS) / 10 ** DECIMALS;
 }

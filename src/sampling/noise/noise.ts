@@ -44,7 +44,7 @@ function fillUniform(bits: RandomBits, values: Float32Array, start: number): voi
 function toNormal(values: Float32Array, start: number): void {
   for (let j = start; j < start + HALF; j++) {
     const radius = f32(Math.sqrt(f32(-2 * logarithm(f32(1 - values[j]!)))));
-    turn(values, j, radius, f32(TWO_PI * values[j + HALF]!));
+    toCartesian(values, j, radius, f32(TWO_PI * values[j + HALF]!));
   }
 }
 
@@ -77,7 +77,7 @@ const LOG_2_LOW = f32(-2.1219444e-4);
 const LOG_2_HIGH = f32(0.693359375);
 
 // values[j] = radius · cos(angle), values[j + 8] = radius · sin(angle), for an angle in 0..2π
-function turn(values: Float32Array, j: number, radius: number, angle: number): void {
+function toCartesian(values: Float32Array, j: number, radius: number, angle: number): void {
   const octant = (Math.trunc(f32(angle * FOUR_OVER_PI)) + 1) & ~1;
   let x = f32(octant * QUARTER_PI_HIGH + angle);
   x = f32(octant * QUARTER_PI_MIDDLE + x);

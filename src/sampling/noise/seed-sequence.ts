@@ -12,7 +12,7 @@ const MIX_RIGHT = 0x4973f715;
 export interface SeedOrigin {
   /** 0 or more, any size. */
   readonly entropy: bigint;
-  /** Numbers that tell the children of one entropy apart, each 0..2^32 - 1; empty for the root. */
+  /** Identifies a child of the entropy: numbers of 0..2^32 - 1, none for the root. */
   readonly spawnKey: readonly number[];
   /** Words of state that the entropy is mixed into. */
   readonly poolSize: number;

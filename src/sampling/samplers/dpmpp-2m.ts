@@ -27,7 +27,7 @@ export async function dpmpp2m(x: Float32Array, denoise: Denoise, run: SamplerRun
   return x;
 }
 
-/** The stochastic form, midpoint, η = 1, in λ = ln((1 − σ)/σ), with the noise of a Brownian path; the step to σ' = 0 takes the guess. */
+/** The stochastic form, midpoint, η = 1, in λ = ln((1 − σ)/σ), with the noise of a Brownian path; the step to σ' = 0 takes the prediction. */
 export async function dpmpp2mSde(x: Float32Array, denoise: Denoise, run: SamplerRun): Promise<Float32Array> {
   const positive = run.sigmas.filter((sigma) => sigma > 0);
   const noise = run.noise.brownian(Math.min(...positive), Math.max(...positive));

@@ -11,11 +11,11 @@ const POINTS = 200;
 
 interface History {
   readonly denoised: Float32Array;
-  /** First difference quotient of the guesses; from the second step on. */
+  /** First difference quotient of the predictions; from the second step on. */
   readonly slope?: Float32Array;
 }
 
-/** Taylor steps in λ = σ/(1 − σ), of order 1, 2, then 3; the step to σ' = 0 takes the guess. */
+/** Taylor steps in λ = σ/(1 − σ), of order 1, 2, then 3; the step to σ' = 0 takes the prediction. */
 export async function erSde(x: Float32Array, denoise: Denoise, run: SamplerRun): Promise<Float32Array> {
   const noise = run.noise.gaussian();
   const offset = offsetFirstSigma(run);
@@ -43,7 +43,7 @@ interface TaylorInput {
   readonly history: History | undefined;
 }
 
-// The deterministic part: stage 1 from the guess, stage 2 from its slope in λ, stage 3 from the slope's slope.
+// The deterministic part: stage 1 from the prediction, stage 2 from its slope in λ, stage 3 from the slope's slope.
 function taylorStep(x: Float32Array, input: TaylorInput): { stepped: Float32Array; slope?: Float32Array } {
   const { index, lambdas, denoised, history } = input;
   const { alpha, kept, taken } = input.weights;
@@ -63,7 +63,7 @@ function taylorStep(x: Float32Array, input: TaylorInput): { stepped: Float32Arra
 
 interface FirstOrderWeights {
   readonly alpha: number;
-  /** Of x and of the guess. */
+  /** Of x and of the prediction. */
   readonly kept: number;
   readonly taken: number;
   /** Of the added noise, before it is scaled by alpha. */

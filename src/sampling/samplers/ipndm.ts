@@ -11,7 +11,7 @@ const ADAMS_BASHFORTH = [
   { weights: [55, -59, 37, -9], divisor: 24 },
 ] as const;
 
-/** One evaluation a step; the last step, to σ' = 0, takes the guess itself. */
+/** One evaluation a step; the last step, to σ' = 0, takes the prediction itself. */
 export async function ipndm(x: Float32Array, denoise: Denoise, run: SamplerRun): Promise<Float32Array> {
   let slopes: readonly Float32Array[] = [];
   for (const { sigma, next } of stepsOf(run)) {

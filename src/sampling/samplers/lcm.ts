@@ -1,4 +1,4 @@
-// Sampling of latent consistency models (Luo et al. 2023, arXiv 2310.04378): guess the end, add noise again, repeat.
+// Sampling of latent consistency models (Luo et al. 2023, arXiv 2310.04378): predict the clean latent, add noise again, repeat.
 
 import { weightedSum } from "../float32.js";
 import { type Denoise, type SamplerRun, stepsOf } from "../sampler.js";

@@ -17,8 +17,8 @@ export async function resMultistep(x: Float32Array, denoise: Denoise, run: Sampl
     } else {
       const length = f32(negativeLog(next) - lambda);
       const { newest, older } = weights(length, f32(f32(previous.lambda - lambda) / length));
-      const guess = weightedSum([newest, denoised], [older, previous.denoised]);
-      x = weightedSum([f32(Math.exp(-length)), x], [length, guess]);
+      const target = weightedSum([newest, denoised], [older, previous.denoised]);
+      x = weightedSum([f32(Math.exp(-length)), x], [length, target]);
     }
     previous = { denoised, lambda };
   }

@@ -29,8 +29,8 @@ interface Node {
   readonly lambda: number;
   readonly sigma: number;
 }
-/** The model's guess at a level. */
-interface Guess extends Node {
+/** The model's prediction of the clean latent at a level. */
+interface Prediction extends Node {
   readonly denoised: Float32Array;
 }
 type Variant = "bh1" | "bh2";
@@ -54,27 +54,27 @@ async function unifiedPredictorCorrector(
   const endsAtZero = run.sigmas[total] === 0;
   const nodes = Array.from(run.sigmas, (sigma, k) => nodeAt(k === total && endsAtZero ? LAST_SIGMA : sigma));
   const maxOrder = Math.min(MAX_ORDER, total - 1);
-  const guessAt = async (state: Float32Array, node: Node): Promise<Guess> => ({
+  const predictionAt = async (state: Float32Array, node: Node): Promise<Prediction> => ({
     ...node,
-    denoised: await guess(state, denoise, node),
+    denoised: await predictClean(state, denoise, node),
   });
 
-  let guesses: readonly Guess[] = [];
+  let predictions: readonly Prediction[] = [];
   let state: Float32Array = x.map((value) => value / f32(Math.sqrt(f32(1 + square(nodes[0]!.sigma)))));
   for (const { index } of stepsOf(run)) {
     const node = nodes[index]!;
     if (index === 0) {
-      guesses = [await guessAt(state, node)];
+      predictions = [await predictionAt(state, node)];
     } else {
       const order = index < maxOrder ? index : Math.min(maxOrder, total + 1 - index);
-      const move = moveTo(node, guesses.slice(0, order), variant);
+      const move = moveTo(node, predictions.slice(0, order), variant);
       const base = move.base(state);
-      const newest = await guessAt(move.predict(base), node);
+      const newest = await predictionAt(move.predict(base), node);
       state = move.correct(base, newest.denoised);
-      guesses = [newest, ...guesses].slice(0, MAX_ORDER);
+      predictions = [newest, ...predictions].slice(0, MAX_ORDER);
     }
     if (index === total - 1) {
-      const move = moveTo(nodes[total]!, guesses.slice(0, 1), variant);
+      const move = moveTo(nodes[total]!, predictions.slice(0, 1), variant);
       state = move.predict(move.base(state));
     }
   }
@@ -96,23 +96,27 @@ function nodeAt(sigma: number): Node {
   };
 }
 
-// By way of the noise, as ComfyUI goes: the rounding of the deviation stays in the guess.
-async function guess(state: Float32Array, denoise: Denoise, { sigma, alpha, deviation }: Node): Promise<Float32Array> {
+// By way of the noise, as ComfyUI goes: the rounding of the deviation stays in the prediction.
+async function predictClean(
+  state: Float32Array,
+  denoise: Denoise,
+  { sigma, alpha, deviation }: Node,
+): Promise<Float32Array> {
   const x = weightedSum([Math.sqrt(f32(square(sigma) + 1)), state]);
   const noise = differenceOver(x, await denoise(x, sigma), sigma);
   return state.map((value, i) => f32(value - f32(deviation * noise[i]!)) / alpha);
 }
 
-/** One step of the solver, from the newest of the guesses to a node. */
+/** One step of the solver, from the newest of the predictions to a node. */
 interface Move {
   base(state: Float32Array): Float32Array;
   predict(base: Float32Array): Float32Array;
   correct(base: Float32Array, denoised: Float32Array): Float32Array;
 }
 
-// guesses: newest first, as many as the order of the step
-function moveTo(node: Node, guesses: readonly Guess[], variant: Variant): Move {
-  const [last, ...older] = guesses as readonly [Guess, ...Guess[]];
+// predictions: newest first, as many as the order of the step
+function moveTo(node: Node, predictions: readonly Prediction[], variant: Variant): Move {
+  const [last, ...older] = predictions as readonly [Prediction, ...Prediction[]];
   const length = f32(node.lambda - last.lambda);
   const phi1 = f32(Math.expm1(-length));
   const scale = variant === "bh1" ? -length : phi1;

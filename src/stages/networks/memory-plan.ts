@@ -1,11 +1,11 @@
 // What of a network is in memory at a time: all of it where it fits, else as many layers as fit, and the others a few at a time at
 // every pass, from files that the system keeps in its page cache. Plain data from sizes alone.
+import { binarySize } from "../../std/byte-sizes.js";
 
 /** Layers of a network that are opened and closed together while they stream; a crossing costs about as much as reading half of one. */
 const STREAMED_LAYERS = 4;
 /** Groups that are in memory at a time while a network streams: one computes, the next one opens. */
 const GROUPS_AT_ONCE = 2;
-const GIBIBYTE = 1024 ** 3;
 /** Budgets of a next try, each as a part of what was tried before. */
 const NEXT_TRY = 3 / 4;
 const TRIES = 24;
@@ -108,14 +108,7 @@ export function describeNetworkPlan({ network, weights, groups, opensAhead, peak
     streamed.length === 0
       ? "all open"
       : `${resident} of ${layers} layers stay open, the others ${most} at a time${opensAhead ? " while the next open" : ""}`;
-  return `${network}: ${sizeText(weights)} of weights, ${how}; ${sizeText(peak)} at most${isOverBudget ? ", more than there is" : ""}`;
-}
-
-/** Bytes for people: `8.0 GiB`, `512 MiB`. */
-export function sizeText(bytes: number): string {
-  if (bytes >= GIBIBYTE) return `${(bytes / GIBIBYTE).toFixed(1)} GiB`;
-  if (bytes >= 1024 ** 2) return `${(bytes / 1024 ** 2).toFixed(0)} MiB`;
-  return `${Math.ceil(bytes / 1024)} KiB`;
+  return `${network}: ${binarySize(weights)} of weights, ${how}; ${binarySize(peak)} at most${isOverBudget ? ", more than there is" : ""}`;
 }
 
 function whole(layers: readonly number[]): LayerGroup {

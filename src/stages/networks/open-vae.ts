@@ -4,15 +4,8 @@ import type { Device } from "../../engine/providers.js";
 import { type Model, modelOf, type Session, withSession } from "../../engine/sessions/engine.js";
 import { Graph } from "../../graph/graph.js";
 import type { DType } from "../../graph/types.js";
-import {
-  buildVaeDecoder,
-  buildVaeEncoder,
-  type LocalReach,
-  localReach,
-  type VaeDecoderOptions,
-  type VaePart,
-  vaeConfig,
-} from "../../models/qwen-image/vae.js";
+import { buildVaeDecoder, buildVaeEncoder, type VaeDecoderOptions, vaeConfig } from "../../models/qwen-image/vae.js";
+import { type LocalReach, localReach, type VaePart } from "../../models/qwen-image/vae-parts.js";
 import type { Tensor } from "../../std/tensor.js";
 import { nonFinite } from "../finite.js";
 import type { StageContext } from "../stage.js";

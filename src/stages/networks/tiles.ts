@@ -4,9 +4,10 @@
 
 import type { Graph } from "../../graph/graph.js";
 import { type DType, ELEMENT } from "../../graph/types.js";
-import type { LocalReach } from "../../models/qwen-image/vae.js";
+import type { LocalReach } from "../../models/qwen-image/vae-parts.js";
+import { binarySize } from "../../std/byte-sizes.js";
 import { elementCount, float32, type Tensor, tensor } from "../../std/tensor.js";
-import { describeNetworkPlan, type NetworkPlan, sizeText } from "./memory-plan.js";
+import { describeNetworkPlan, type NetworkPlan } from "./memory-plan.js";
 
 /** Smallest side of a tile, in features: below it nearly all work is margin. */
 const SMALLEST_TILE = 8;
@@ -70,7 +71,7 @@ export function planTiles(
 export function describeTilePlan(plan: TilePlan, { ratio }: LocalReach): string {
   if (plan.tile === undefined) return describeNetworkPlan(plan);
   const side = plan.tile * ratio;
-  return `${plan.network}: tiles of ${side}x${side} pixels; ${sizeText(plan.peak)} at most${plan.isOverBudget ? ", more than there is" : ""}`;
+  return `${plan.network}: tiles of ${side}x${side} pixels; ${binarySize(plan.peak)} at most${plan.isOverBudget ? ", more than there is" : ""}`;
 }
 
 /** Bytes of the weights of a graph in the type they are computed in. */

@@ -3,16 +3,10 @@
 import { inputBytes, type OpenedGraph, sessionRunMemory } from "../../engine/memory/session-run.js";
 import type { Device } from "../../engine/providers.js";
 import type { Lengths } from "../../graph/lengths.js";
+import { binarySize } from "../../std/byte-sizes.js";
 import { QeditError } from "../../std/errors.js";
 import type { StageContext } from "../stage.js";
-import {
-  describeNetworkPlan,
-  type NetworkNeeds,
-  type NetworkPlan,
-  planNetwork,
-  sizeText,
-  smallerPlan,
-} from "./memory-plan.js";
+import { describeNetworkPlan, type NetworkNeeds, type NetworkPlan, planNetwork, smallerPlan } from "./memory-plan.js";
 
 /** Bytes that CUDA's libraries take for themselves beside a network; unmeasured, from the sizes of cuBLAS's and cuDNN's workspaces. */
 const LIBRARY_BYTES = 768 * 1024 ** 2;
@@ -76,7 +70,7 @@ export async function withinMemory<Plan extends NetworkPlan, T>(
     if (smaller === undefined) throw withSwitch(error, plan, context.engine.device);
     context.emit({
       kind: "warning",
-      text: `out of memory with the ${plan.network} at ${sizeText(plan.peak)}: trying once more with less. ${describe(smaller)}`,
+      text: `out of memory with the ${plan.network} at ${binarySize(plan.peak)}: trying once more with less. ${describe(smaller)}`,
     });
     return await work(smaller).catch((second: unknown) => {
       throw isOutOfMemory(second) ? withSwitch(second, smaller, context.engine.device) : second;

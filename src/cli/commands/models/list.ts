@@ -1,6 +1,6 @@
 // qedit models list: the published models, and how much of each is on disk.
-import { bytesText } from "../../../catalog/download/disk.js";
 import { type ModelOnDisk, modelsOnDisk } from "../../../catalog/local/inventory.js";
+import { decimalSize } from "../../../std/byte-sizes.js";
 import { defineCommand } from "../../command.js";
 import { modelsDir, table } from "./model-options.js";
 
@@ -32,7 +32,7 @@ export const list = defineCommand({
       table(
         models.map((each) => [
           `${each.isDefault ? "*" : " "} ${each.model.name}`,
-          bytesText(each.bytes),
+          decimalSize(each.bytes),
           stateOf(each),
           each.model.summary,
         ]),
@@ -43,5 +43,5 @@ export const list = defineCommand({
 
 function stateOf({ missing, bytes }: ModelOnDisk): string {
   if (missing === 0) return "on disk";
-  return missing === bytes ? "not on disk" : `${bytesText(missing)} missing`;
+  return missing === bytes ? "not on disk" : `${decimalSize(missing)} missing`;
 }

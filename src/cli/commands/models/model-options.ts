@@ -1,9 +1,9 @@
 // Options and words that the verbs of `qedit models` share.
 
-import { bytesText } from "../../../catalog/download/disk.js";
 import type { Identity } from "../../../catalog/local/identify.js";
-import { texts, toggle } from "../../../edit/parameters/kinds.js";
 import { defaulted } from "../../../edit/parameters/parameter.js";
+import { texts, toggle } from "../../../edit/parameters/parameter-kinds.js";
+import { decimalSize } from "../../../std/byte-sizes.js";
 
 /** Folders that are searched before all others. */
 export const modelsDir = defaulted(texts, [], {
@@ -52,5 +52,5 @@ export function identityText({ network, dtype, dtypes, isScaled, lora, hasVision
 
 /** A length for people, with the exact bytes where they matter. */
 export function exactBytes(bytes: number): string {
-  return `${bytesText(bytes)} (${bytes.toLocaleString("en-GB")} bytes)`;
+  return `${decimalSize(bytes)} (${bytes.toLocaleString("en-GB")} bytes)`;
 }

@@ -1,11 +1,11 @@
 // qedit models pull: downloads what of a model is not on disk, after saying how much that is and how much room there is.
-
-import { bytesText, refuseWithoutSpace } from "../../../catalog/download/disk.js";
+import { refuseWithoutSpace } from "../../../catalog/download/disk.js";
 import type { DownloadEvent } from "../../../catalog/download/progress.js";
 import { pull as download, type PullItem, type PullPlan, planPull } from "../../../catalog/download/pull-files.js";
 import { modelNames, preset } from "../../../catalog/published/models.js";
-import { number, text, texts } from "../../../edit/parameters/kinds.js";
 import { defaulted, optional } from "../../../edit/parameters/parameter.js";
+import { number, text, texts } from "../../../edit/parameters/parameter-kinds.js";
+import { decimalSize } from "../../../std/byte-sizes.js";
 import { defineCommand } from "../../command.js";
 import type { Terminal } from "../../render/terminal.js";
 import { dryRun, exactBytes, modelsDir, yes } from "./model-options.js";
@@ -53,7 +53,10 @@ export const pull = defineCommand({
     if (settings.dryRun) return terminal.result({ ...planRecord(plan), dryRun: true }, []);
     if (plan.bytes > 0) {
       await refuseWithoutSpace(plan.items.find(({ present }) => present === undefined)!.target, plan.bytes);
-      if (!settings.yes && !(await terminal.confirm(`Download ${bytesText(plan.bytes)} to ${plan.folder}?`, "--yes"))) {
+      if (
+        !settings.yes &&
+        !(await terminal.confirm(`Download ${decimalSize(plan.bytes)} to ${plan.folder}?`, "--yes"))
+      ) {
         terminal.emit({ kind: "note", text: "nothing was downloaded" });
         return;
       }
@@ -90,7 +93,7 @@ function planLines({ items, bytes, free, folder }: PullPlan): string[] {
     const rest = missing < file.bytes ? `, of which ${exactBytes(missing)} are still to come` : "";
     return `${file.file}: ${exactBytes(file.bytes)}${rest}`;
   });
-  return [...lines, `to download: ${exactBytes(bytes)} to ${folder}, where ${bytesText(free)} are free`];
+  return [...lines, `to download: ${exactBytes(bytes)} to ${folder}, where ${decimalSize(free)} are free`];
 }
 
 function planRecord({ items, bytes, free, folder }: PullPlan): object {

@@ -1,6 +1,6 @@
 // qedit models rm: removes what qedit downloaded itself, after asking.
-import { bytesText } from "../../../catalog/download/disk.js";
 import { planRemoval, removeFile } from "../../../catalog/local/remove.js";
+import { decimalSize } from "../../../std/byte-sizes.js";
 import { QeditError } from "../../../std/errors.js";
 import { defineCommand } from "../../command.js";
 import { dryRun, modelsDir, yes } from "./model-options.js";
@@ -20,9 +20,12 @@ export const rm = defineCommand({
       });
     }
     const bytes = removable.reduce((sum, file) => sum + file.bytes, 0);
-    terminal.emit({ kind: "plan", lines: removable.map((file) => `${file.path}: ${bytesText(file.bytes)}`) });
+    terminal.emit({ kind: "plan", lines: removable.map((file) => `${file.path}: ${decimalSize(file.bytes)}`) });
     if (settings.dryRun) return terminal.result({ removed: [], removable, kept, bytes }, []);
-    if (!settings.yes && !(await terminal.confirm(`Remove ${removable.length} files, ${bytesText(bytes)}?`, "--yes"))) {
+    if (
+      !settings.yes &&
+      !(await terminal.confirm(`Remove ${removable.length} files, ${decimalSize(bytes)}?`, "--yes"))
+    ) {
       terminal.emit({ kind: "note", text: "nothing was removed" });
       return;
     }

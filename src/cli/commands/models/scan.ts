@@ -1,9 +1,8 @@
 // qedit models scan: every model file on this machine, named by its header.
-
-import { bytesText } from "../../../catalog/download/disk.js";
 import { type ScannedFile, scanModels } from "../../../catalog/local/scan-folders.js";
-import { toggle } from "../../../edit/parameters/kinds.js";
 import { defaulted } from "../../../edit/parameters/parameter.js";
+import { toggle } from "../../../edit/parameters/parameter-kinds.js";
+import { decimalSize } from "../../../std/byte-sizes.js";
 import { defineCommand } from "../../command.js";
 import { identityText, modelsDir } from "./model-options.js";
 
@@ -42,8 +41,8 @@ function line({ path, bytes, source, identity, models, claimed, publishedBytes, 
   const length =
     publishedBytes === undefined
       ? ""
-      : `, published with ${bytesText(publishedBytes)}: another release of it, or not it`;
+      : `, published with ${decimalSize(publishedBytes)}: another release of it, or not it`;
   const known =
     models.length > 0 ? ` [${models.join(", ")}]` : claimed === undefined ? "" : ` [by its name of ${claimed}]`;
-  return `${path}\n    ${what}; ${bytesText(bytes)}${length}, ${source}${known}`;
+  return `${path}\n    ${what}; ${decimalSize(bytes)}${length}, ${source}${known}`;
 }

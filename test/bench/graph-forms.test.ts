@@ -1,11 +1,12 @@
-// The transformer in each of its forms against the form it is written in by default: the same numbers by other nodes.
+// Other forms of the transformer's graph against the form that it is written in: the same numbers by other nodes.
 import { readdirSync } from "node:fs";
 import { describe, expect, test } from "vitest";
+import { addInLayerNorm, addLorasApart, type GraphForm } from "../../bench/graph-forms.js";
 import { matchLora } from "../../src/checkpoint/lora/lora.js";
-import { checkpointConfig, readSafetensors, stripPrefix } from "../../src/checkpoint/safetensors/safetensors.js";
+import { stripPrefix } from "../../src/checkpoint/published-names.js";
+import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
 import { writeSafetensors } from "../../src/checkpoint/safetensors/safetensors-writer.js";
 import type { Adapter, Weights } from "../../src/checkpoint/weights.js";
-import type { GraphForms } from "../../src/graph/forms.js";
 import type { Graph } from "../../src/graph/graph.js";
 import type { BlockRange } from "../../src/models/qwen-image/modulation.js";
 import { ropeTables } from "../../src/models/qwen-image/tokens.js";
@@ -30,12 +31,14 @@ type Loras = readonly (readonly [file: string, strength: number])[];
 
 interface Way {
   readonly loras?: Loras;
-  readonly forms?: Partial<GraphForms>;
+  /** Whether the LoRAs are added apart, after the graph is built. */
+  readonly isApart?: boolean;
+  readonly forms?: readonly GraphForm[];
   /** Blocks of each graph, one after the other; all in one unless given. */
   readonly ranges?: readonly BlockRange[];
 }
 
-async function velocity(name: string, { loras = [], forms = {}, ranges }: Way) {
+async function velocity(name: string, { loras = [], isApart = false, forms = [], ranges }: Way) {
   const checkpoint = stripPrefix(await readSafetensors(fixture(`tiny/${name}.safetensors`)));
   const config = transformerConfig(numbersOf(checkpoint), checkpointConfig(checkpoint));
   const adapters: Adapter[] = [];
@@ -61,10 +64,13 @@ async function velocity(name: string, { loras = [], forms = {}, ranges }: Way) {
     rope_sin: sin,
     ...strengths,
   };
+  const inForm = isApart
+    ? { forms: [(graph: Graph) => addLorasApart(graph, adapters), ...forms] }
+    : { adapters, forms };
   let given: Tensors = {};
   for (const blocks of ranges ?? [{ from: 0, to: config.blocks }]) {
     const build = (graph: Graph, w: Weights) => buildTransformer(graph, w, { config, compute: "f32", blocks });
-    await using opened = await openNetwork(checkpoint, { build, optimization: "none", adapters, forms });
+    await using opened = await openNetwork(checkpoint, { build, optimization: "none", ...inForm });
     given = await opened.session.run({ ...feeds, ...given });
   }
   return given["velocity"]!.data as Float32Array;
@@ -72,11 +78,11 @@ async function velocity(name: string, { loras = [], forms = {}, ranges }: Way) {
 
 function fullSize({
   isLightning = false,
-  forms = {},
+  forms = [],
   referencesAtZero = false,
 }: {
   isLightning?: boolean;
-  forms?: Partial<GraphForms>;
+  forms?: readonly GraphForm[];
   referencesAtZero?: boolean;
 }) {
   const checkpoint = published("qwen_image_edit_2509_fp8_e4m3fn");
@@ -97,7 +103,7 @@ describe("stacked LoRAs", () => {
   const difference = async (loras: Loras, name = "transformer") => {
     const [found, wanted, none] = [
       await velocity(name, { loras }),
-      await velocity(name, { loras, forms: { loras: "apart" } }),
+      await velocity(name, { loras, isApart: true }),
       await velocity(name, {}),
     ];
     expect(scaledError(none, wanted)).toBeGreaterThan(100 * SAME);
@@ -168,7 +174,7 @@ describe("stacked LoRAs", () => {
     const bare = fullSize({}).nodes.length;
     const [stacked, apart] = [
       fullSize({ isLightning: true }),
-      fullSize({ isLightning: true, forms: { loras: "apart" } }),
+      fullSize({ forms: [(graph) => addLorasApart(graph, [publishedLora()])] }),
     ].map(({ nodes }) => nodes.length - bare);
     // Of 716 modules, apart: a scale, two products, a Mul and an Add, and for the scale in 16 bits a Cast.
     expect(apart).toBe(6 * 716);
@@ -187,7 +193,7 @@ describe("stacked LoRAs", () => {
   });
 });
 
-describe("normalisation with the residual", () => {
+describe("residuals added in the normalisation", () => {
   const TRANSFORMERS = ["transformer", "transformer-scaled-fp8", "transformer-2511"];
   const ONE_BY_ONE = [
     { from: 0, to: 1 },
@@ -198,11 +204,11 @@ describe("normalisation with the residual", () => {
     "gives on %s what an Add and a LayerNormalization give, whole and cut between blocks",
     async (name) => {
       const wanted = await velocity(name, {});
-      const found = await velocity(name, { forms: { norms: "with-residual" } });
+      const found = await velocity(name, { forms: [addInLayerNorm] });
       expect(scaledError(found, wanted)).toBeLessThanOrEqual(SAME);
       expect(found).not.toEqual(wanted);
       expect(
-        scaledError(await velocity(name, { forms: { norms: "with-residual" }, ranges: ONE_BY_ONE }), wanted),
+        scaledError(await velocity(name, { forms: [addInLayerNorm], ranges: ONE_BY_ONE }), wanted),
       ).toBeLessThanOrEqual(SAME);
     },
   );
@@ -212,10 +218,7 @@ describe("normalisation with the residual", () => {
     // Target and references each have their own.
     [true, 356],
   ])("takes a node less for every residual at full size (references at 0: %s)", (referencesAtZero, residuals) => {
-    const [apart, one] = [
-      fullSize({ referencesAtZero }),
-      fullSize({ referencesAtZero, forms: { norms: "with-residual" } }),
-    ];
+    const [apart, one] = [fullSize({ referencesAtZero }), fullSize({ referencesAtZero, forms: [addInLayerNorm] })];
     const count = ({ nodes }: Graph, wanted: string) => nodes.filter(({ operator }) => operator === wanted).length;
     expect(count(apart, "Add")).toBe(residuals);
     expect([count(one, "Add"), count(one, "SkipLayerNormalization")]).toEqual([0, residuals]);
