@@ -5,6 +5,7 @@ import { Weights } from "../checkpoint/weights.js";
 import { modelOf, type Model, type Optimization } from "../engine/engine.js";
 import { affordableOptimization } from "../engine/optimization.js";
 import type { Device } from "../engine/providers.js";
+import { runBytes } from "../engine/session-run.js";
 import { Graph } from "../graph/graph.js";
 import type { Lengths } from "../graph/lengths.js";
 import { float32, type Tensor } from "../tensor.js";
@@ -15,7 +16,7 @@ import { openModulation, type ModulatedTransformer } from "./modulation.js";
 import { networkModel, type SizedFile } from "./network-file.js";
 import type { StageContext } from "./stage.js";
 import type { OpenTransformer } from "./velocity.js";
-import { groupPlanning, runBytes, withinMemory, type MemoryLimit } from "./within-memory.js";
+import { groupPlanning, withinMemory, type MemoryLimit } from "./within-memory.js";
 
 /** A transformer and the run it is opened for. */
 export interface TransformerRun extends ModulatedTransformer {

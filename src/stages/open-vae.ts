@@ -2,6 +2,7 @@
 import { Weights } from "../checkpoint/weights.js";
 import { modelOf, withSession, type Model, type Session } from "../engine/engine.js";
 import type { Device } from "../engine/providers.js";
+import { runBytes } from "../engine/session-run.js";
 import { Graph } from "../graph/graph.js";
 import type { DType } from "../graph/types.js";
 import { buildVaeDecoder, buildVaeEncoder, localReach, vaeConfig, type LocalReach, type VaeDecoderOptions, type VaePart } from "../models/qwen-image/vae.js";
@@ -10,7 +11,7 @@ import { nonFinite } from "./finite.js";
 import { networkModel, numbersOf, type NetworkFile, type SizedFile } from "./network-file.js";
 import type { StageContext } from "./stage.js";
 import { describeTilePlan, inTiles, planTiles, weightBytes, type Area, type TiledNeeds, type TilePlan } from "./tiles.js";
-import { runBytes, withinMemory, type Planning } from "./within-memory.js";
+import { withinMemory, type Planning } from "./within-memory.js";
 
 /** A VAE and how it is to work. */
 export interface VaeRun {

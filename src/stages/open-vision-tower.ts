@@ -1,6 +1,7 @@
 // Opening the vision tower as its memory plan says: whole or in groups of blocks.
 import { Weights } from "../checkpoint/weights.js";
 import type { Device } from "../engine/providers.js";
+import { runBytes } from "../engine/session-run.js";
 import { Graph } from "../graph/graph.js";
 import type { DType } from "../graph/types.js";
 import type { VisionConfig } from "../models/qwen2.5-vl/config.js";
@@ -10,7 +11,6 @@ import type { NetworkNeeds } from "./memory-plan.js";
 import type { NetworkFile, SizedFile } from "./network-file.js";
 import { withLayers, type LayerRange } from "./open-layers.js";
 import type { StageContext } from "./stage.js";
-import { runBytes } from "./within-memory.js";
 
 /** A vision tower and the length it is opened for. */
 export interface VisionRun {

@@ -1,22 +1,11 @@
 // Running a network by its memory plan; and when memory runs out all the same, once more by the next smaller one.
 import type { Device } from "../engine/providers.js";
-import { fedBytes, sessionRunMemory, type OpenedGraph } from "../engine/session-run.js";
 import { QeditError } from "../errors.js";
-import type { Lengths } from "../graph/lengths.js";
 import { describeNetworkPlan, planNetwork, sizeText, smallerPlan, type NetworkNeeds, type NetworkPlan } from "./memory-plan.js";
 import type { StageContext } from "./stage.js";
 
 /** Bytes that CUDA's libraries take for themselves beside a network; unmeasured, from the sizes of cuBLAS's and cuDNN's workspaces. */
 const LIBRARY_BYTES = 768 * 1024 ** 2;
-
-/**
- * Bytes that a run of a graph takes beside weights. On a GPU all that the arena takes in its regions, which double, and what is fed; on
- * the CPU what of it is ever written to, for the system hands out no more.
- */
-export function runBytes(opened: OpenedGraph, lengths: Lengths, device: Device): number {
-  const { reserved, touched } = sessionRunMemory(opened, lengths, device);
-  return device.provider === "cpu" ? touched : reserved + fedBytes(opened.graph, lengths);
-}
 
 /** What a plan is made for: a device, and the bytes of it that networks may take; undefined is no limit. */
 export interface MemoryLimit {

@@ -1,6 +1,6 @@
 // Memory of one open network while it runs: what it holds of its weights, and what a run takes besides.
 import type { Device } from "../../engine/providers.js";
-import { fedBytes, givenBytes, sessionRunMemory } from "../../engine/session-run.js";
+import { fedBytes, givenBytes, runBytes } from "../../engine/session-run.js";
 import { ELEMENT } from "../../graph/types.js";
 import type { Lengths } from "../../graph/lengths.js";
 import { weightBytes, weightElements } from "./graph-cost.js";
@@ -50,6 +50,6 @@ export function sessionMemory({ graph, optimization, compute, stage }: PlannedNe
   if (plan) return { ram: host + (isFolded ? plan.peak : plan.activations), mapped: isFolded ? 0 : plan.peak - plan.activations, gpu: 0 };
   const hasKernels = graph.nodes.some(({ operator }) => operator === "Conv");
   const widened = isFolded ? weightElements(graph) * ELEMENT.f32.bytes * (hasKernels ? KERNEL_SHARE : 1) : 0;
-  const touched = Math.max(0, ...runs.map((lengths) => sessionRunMemory({ graph, optimization, compute }, lengths, device).touched));
-  return { ram: host + widened + touched, mapped: isFolded ? 0 : stored, gpu: 0 };
+  const activations = Math.max(0, ...runs.map((lengths) => runBytes({ graph, optimization, compute }, lengths, device)));
+  return { ram: host + widened + activations, mapped: isFolded ? 0 : stored, gpu: 0 };
 }
