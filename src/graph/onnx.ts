@@ -7,6 +7,7 @@ import { type Attribute, MICROSOFT, type Node } from "./node.js";
 import { OPSET } from "./operators.js";
 import { ELEMENT, type Shape } from "./types.js";
 import type { Value } from "./value.js";
+import { nodesOfWeights } from "./weight-nodes.js";
 
 /** ONNX IR version that goes with OPSET. */
 const IR_VERSION = 11;
@@ -105,14 +106,8 @@ export function encodeModel(graph: Graph): Uint8Array {
  * results and takes the input whose node comes last first, so that a weight is widened just before its product. As they were added, a
  * cast would follow what its product reads, and be run before all of that: the widened weights of every block at once.
  */
-export function encodedNodes(graph: Graph): Node[] {
-  const fixed = new Set([...graph.externals.keys(), ...graph.constants.keys()]);
-  const isOfWeights = ({ inputs, outputs }: Node): boolean => {
-    const isFixed = inputs.every((name) => name === "" || fixed.has(name));
-    if (isFixed) for (const name of outputs) fixed.add(name);
-    return isFixed;
-  };
-  const ofWeights = new Set(graph.nodes.filter(isOfWeights));
+function encodedNodes(graph: Graph): Node[] {
+  const ofWeights = nodesOfWeights(graph);
   return [...ofWeights, ...graph.nodes.filter((node) => !ofWeights.has(node))];
 }
 

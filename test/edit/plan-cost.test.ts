@@ -10,10 +10,10 @@ import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetens
 import { Weights } from "../../src/checkpoint/weights.js";
 import { graphFlops, lengthsOf, weightBytes } from "../../src/edit/plan/graph-cost.js";
 import { assumedCheckpoint, type Layout } from "../../src/edit/plan/layouts.js";
-import { executionOrder } from "../../src/engine/memory/execution-order.js";
-import { runMemory } from "../../src/engine/memory/run-memory.js";
+import { liveBytes } from "../../src/engine/memory/run-memory.js";
 import { Graph } from "../../src/graph/graph.js";
 import { encodeModel } from "../../src/graph/onnx.js";
+import { nodesOfWeights } from "../../src/graph/weight-nodes.js";
 import { buildTransformer } from "../../src/models/qwen-image/transformer.js";
 import { transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
 import { buildVaeDecoder, buildVaeEncoder } from "../../src/models/qwen-image/vae.js";
@@ -198,8 +198,28 @@ test("lengths are read off what a graph is fed", () => {
   expect(lengthsOf(graph, { image: [1, 3, 40, 24], tokens: [7, 4] })).toEqual({ h: 5, w: 3, n: 7 });
 });
 
+/** Widened weights that may wait at a time: those of the product that runs next, its bias, and a few that several products share. */
+const MOST_WIDENED = 8;
+
+// Nodes of weights that ran before another that reads their result, at most.
+function mostWidened(graph: Graph, ran: readonly string[]): number {
+  const ofWeights = nodesOfWeights(graph);
+  const nodes = new Map(graph.nodes.map((node) => [node.name, node]));
+  const readers = new Map<string, number>();
+  for (const name of graph.nodes.flatMap(({ inputs }) => inputs)) readers.set(name, (readers.get(name) ?? 0) + 1);
+  const waiting = new Map<string, number>();
+  let most = 0;
+  for (const node of ran.map((name) => nodes.get(name)!)) {
+    for (const name of node.inputs) if (waiting.has(name)) waiting.set(name, waiting.get(name)! - 1);
+    for (const [name, left] of waiting) if (left === 0) waiting.delete(name);
+    if (ofWeights.has(node)) for (const name of node.outputs) waiting.set(name, readers.get(name)!);
+    most = Math.max(most, waiting.size);
+  }
+  return most;
+}
+
 describe("a run", () => {
-  test("takes the nodes in the order that ONNX Runtime takes them", async () => {
+  test("widens few weights before their products, as ONNX Runtime orders the nodes", async () => {
     const folder = await mkdtemp(join(tmpdir(), "qedit-"));
     try {
       const graph = transformer(await tiny("transformer"));
@@ -230,7 +250,13 @@ describe("a run", () => {
       const ran = events
         .filter(({ cat, name }) => cat === "Node" && name.endsWith("_kernel_time"))
         .sort((a, b) => a.ts - b.ts);
-      expect(executionOrder(graph).map(({ name }) => `${name}_kernel_time`)).toEqual(ran.map(({ name }) => name));
+      expect(nodesOfWeights(graph).size).toBeGreaterThan(5 * MOST_WIDENED);
+      expect(
+        mostWidened(
+          graph,
+          ran.map(({ name }) => name.slice(0, -"_kernel_time".length)),
+        ),
+      ).toBeLessThanOrEqual(MOST_WIDENED);
     } finally {
       await rm(folder, { recursive: true, force: true });
     }
@@ -243,8 +269,7 @@ describe("a run", () => {
       tensors: new Map([...checkpoint.tensors].filter(([name]) => !/^transformer_blocks\.([2-9]|\d\d)\./.test(name))),
     };
     const memory = (each: Checkpoint) =>
-      runMemory(transformer(each), { text: 100, target: 256, reference: 256 }, { isFolded: false, scratch: () => 0 })
-        .touched;
+      liveBytes(transformer(each), { text: 100, target: 256, reference: 256 }, { isFolded: false, workspace: () => 0 });
     expect(memory(checkpoint)).toBeLessThan(memory(few) * 1.1);
     expect(memory(checkpoint)).toBeLessThan(1e9);
     expect(weightBytes(transformer(checkpoint))).toBeGreaterThan(20e9);

@@ -1,11 +1,12 @@
-// Planned bytes of runs against the size of ONNX Runtime's arena on the CPU, from its log, at the published widths.
+// Planned bytes of runs against what ONNX Runtime takes for them on the CPU, at the published widths: never less than it takes, and not many times more.
+// What it takes differs by processor, so that nothing here is an equality.
 import { describe, expect, test } from "vitest";
 import { addInLayerNorm, type GraphForm } from "../../bench/graph-forms.js";
 import { randomCheckpoint } from "../../bench/random-checkpoint.js";
 import { type PublishedName, publishedTensors } from "../../fixtures/headers/published.js";
 import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
 import { Weights } from "../../src/checkpoint/weights.js";
-import { sessionRunMemory } from "../../src/engine/memory/session-run.js";
+import { reservedBytes, runBytes, sessionLiveBytes } from "../../src/engine/memory/session-run.js";
 import type { Optimization } from "../../src/engine/sessions/engine.js";
 import { Graph } from "../../src/graph/graph.js";
 import type { Lengths } from "../../src/graph/lengths.js";
@@ -16,14 +17,16 @@ import { buildVaeDecoder, buildVaeEncoder } from "../../src/models/qwen-image/va
 import { buildLanguageModel } from "../../src/models/qwen2.5-vl/language.js";
 import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/text-encoder-config.js";
 import { buildVisionTower } from "../../src/models/qwen2.5-vl/vision.js";
-import { runBytes } from "../../src/stages/networks/within-memory.js";
 import { temporaryFolder } from "../support/folder.js";
 import { fixture } from "../support/golden.js";
-import { arenaBytes } from "../support/ort-arena.js";
+import { takenMemory } from "../support/ort-arena.js";
 
 const folder = temporaryFolder();
 const CPU = { provider: "cpu", index: 0, threads: 1 } as const;
-const CUDA = { provider: "cuda", index: 0, threads: 1 } as const;
+
+/** A plan is at most so many times what a run takes. Regions of an arena jump by powers of two, and its reserve with them. */
+const MOST_HOST = 3;
+const MOST_RESERVED = 4.5;
 
 /** Writes random weights of the published shapes, for the keys that are wanted. */
 async function published(name: PublishedName, wanted: (key: string) => boolean): Promise<string> {
@@ -62,6 +65,13 @@ const visionFile = () =>
   published("qwen_2.5_vl_7b_fp8_scaled", (key) => /^visual\.(blocks\.[01]|patch_embed|merger)\./.test(key));
 const vaeFile = () => published("qwen_image_vae", () => true);
 const tiny = (name: string) => async () => fixture(`tiny/${name}.safetensors`);
+
+const TINY_DECODER: Omit<Case, "name" | "lengths"> = {
+  optimization: "full",
+  file: tiny("vae"),
+  build: (graph, w) => buildVaeDecoder(graph, w, f32),
+};
+const LARGE = { h: 64, w: 40 };
 
 const CASES: readonly Case[] = [
   {
@@ -121,27 +131,44 @@ const CASES: readonly Case[] = [
     file: tiny("transformer"),
     build: transformer,
   },
-  {
-    name: "a tiny VAE decoder on a large picture",
-    optimization: "full",
-    lengths: { h: 64, w: 40 },
-    file: tiny("vae"),
-    build: (graph, w) => buildVaeDecoder(graph, w, f32),
-  },
+  { name: "a tiny VAE decoder on a large picture", ...TINY_DECODER, lengths: LARGE },
+  // Live for 1.3 GB: the arena's regions do not double any more.
+  { name: "a tiny VAE decoder on a very large picture", ...TINY_DECODER, lengths: { h: 320, w: 256 } },
 ];
 
-describe("the arena of a run is as large as planned", () => {
-  test.each(CASES)("$name", { timeout: 120_000 }, async ({ optimization, form, lengths, file, build }) => {
-    const checkpoint = await readSafetensors(await file());
-    const graph = new Graph("measured");
-    build(graph, Weights.of(graph, checkpoint), checkpointConfig(checkpoint));
-    form?.(graph);
-    const opened = { graph, optimization, ...f32 };
-    const planned = sessionRunMemory(opened, lengths, CPU);
-    expect(await arenaBytes(graph, lengths, { optimization, path: folder.at("model.onnx") })).toBe(planned.reserved);
-    // Stages plan with the part that is written to on the CPU, and with the whole arena on a GPU.
-    expect(runBytes(opened, lengths, CPU)).toBe(planned.touched);
-    expect(planned.touched).toBeLessThanOrEqual(planned.reserved);
-    expect(runBytes(opened, lengths, CUDA)).toBeGreaterThanOrEqual(sessionRunMemory(opened, lengths, CUDA).reserved);
+async function openedGraph({ optimization, form, file, build }: Omit<Case, "name" | "lengths">) {
+  const checkpoint = await readSafetensors(await file());
+  const graph = new Graph("measured");
+  build(graph, Weights.of(graph, checkpoint), checkpointConfig(checkpoint));
+  form?.(graph);
+  return { graph, optimization, ...f32 };
+}
+
+function expectBetween(planned: number, taken: number, most: number): void {
+  expect(planned).toBeGreaterThanOrEqual(taken);
+  expect(planned).toBeLessThanOrEqual(most * taken);
+}
+
+describe("a run takes at most what is planned, and not much less", () => {
+  test.each(CASES)("$name", { timeout: 120_000 }, async ({ lengths, ...each }) => {
+    const opened = await openedGraph(each);
+    const { reserved, resident } = await takenMemory(opened.graph, lengths, {
+      optimization: each.optimization,
+      path: folder.at("model.onnx"),
+    });
+    // A GPU's arena is this one; the plan of one multiplies the same live bytes.
+    expectBetween(reservedBytes(sessionLiveBytes(opened, lengths, CPU)), reserved, MOST_RESERVED);
+    if (resident !== undefined) expectBetween(runBytes(opened, lengths, CPU), resident, MOST_HOST);
   });
+});
+
+// Measured with ONNX Runtime 1.29 on one processor, with the AVX-512 kernels of its library and with them switched off. NCHWc convolutions
+// pad the 6 channels at full size to blocks of 16 or of 8; the plan pads them to 16.
+test.each([
+  ["AVX-512, blocks of 16 channels", { reserved: 66_060_288, resident: 39_600_000 }],
+  ["AVX2, blocks of 8 channels", { reserved: 32_505_856, resident: 29_000_000 }],
+])("the plan of a tiny VAE decoder covers %s", async (_, { reserved, resident }) => {
+  const opened = await openedGraph(TINY_DECODER);
+  expectBetween(reservedBytes(sessionLiveBytes(opened, LARGE, CPU)), reserved, MOST_RESERVED);
+  expectBetween(runBytes(opened, LARGE, CPU), resident, MOST_HOST);
 });

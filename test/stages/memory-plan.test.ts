@@ -112,12 +112,12 @@ test("the published transformer without its modulation is resident in 24 GiB, an
   }
 });
 
-test("a run of the published transformer at 1024² takes what its widest layers hold, in regions that double", () => {
+test("a run of the published transformer at 1024² takes what its widest layers hold, with the margin of the arena", () => {
   const { activations } = transformer();
   // 8192 image tokens × 12288 in bfloat16, before and after the GELU where it is not in place, beside both streams and a widened weight;
-  // the arena takes that in regions of 1, 2, 4, … 1024 MiB.
+  // 1.2 GB are live, and the last region of the arena may be 1 GiB longer than what is used of it.
   expect(activations).toBeGreaterThan(2 * 8192 * 12288 * 2);
-  expect(activations).toBeLessThan(2048 * 1024 ** 2 + 20e6);
+  expect(activations).toBeLessThan(2.6e9);
 });
 
 test("the published text encoder is resident in 12 GiB and streams in 6", () => {
@@ -138,6 +138,6 @@ test("the published VAE decodes 1024² whole in 8 GiB, and 4096² on tiles", () 
   const at = (side: number) => vaeNeeds("decoder", { run: { file, compute: "f32" }, pixels: [side, side] }, CUDA);
   expect(planTiles(at(1024), 8 * GIB).tile).toBeUndefined();
   const large = planTiles(at(4096), 8 * GIB);
-  expect(large.tile).toBeGreaterThanOrEqual(64);
+  expect(large.tile).toBeGreaterThanOrEqual(32);
   expect(large.isOverBudget).toBe(false);
 });

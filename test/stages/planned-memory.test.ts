@@ -52,20 +52,21 @@ async function measured(path: string, side: number): Promise<number> {
   return Number(stdout);
 }
 
-/** Folding 3-D kernels leaves half as much again, and Node.js grows: at most so many times what is planned, and no less than so many. */
-const [LEAST, MOST] = [0.6, 1.6];
+/** Of what is planned, a decode takes at most all and at least this share: the margin is for runs that leave more of the arena unused. */
+const LEAST = 1 / 3;
 
 test.runIf(process.platform === "linux")("a decode takes what is planned for it", async () => {
   const path = join(folder, "vae.safetensors");
   await randomCheckpoint(path, publishedTensors("qwen_image_vae"));
   const file = await openModel(path, "vae");
   const needs = (side: number) => vaeNeeds("decoder", { run: { file, compute: "f32" }, pixels: [side, side] }, CPU);
-  const [small, large] = [await measured(path, 64), await measured(path, 384)];
-  const [plannedSmall, plannedLarge] = [planTiles(needs(64), undefined), planTiles(needs(384), undefined)];
+  // Large enough that a run takes more than folding the weights did when the session opened.
+  const [small, large] = [await measured(path, 384), await measured(path, 512)];
+  const [plannedSmall, plannedLarge] = [planTiles(needs(384), undefined), planTiles(needs(512), undefined)];
   expect(large).toBeGreaterThan(plannedLarge.peak * LEAST);
-  expect(large).toBeLessThan(plannedLarge.peak * MOST);
+  expect(large).toBeLessThanOrEqual(plannedLarge.peak);
   // What grows with the picture is what a run takes.
   const [grown, plannedGrowth] = [large - small, plannedLarge.activations - plannedSmall.activations];
   expect(grown).toBeGreaterThan(plannedGrowth * LEAST);
-  expect(grown).toBeLessThan(plannedGrowth * MOST);
+  expect(grown).toBeLessThanOrEqual(plannedGrowth);
 });

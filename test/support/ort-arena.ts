@@ -1,4 +1,4 @@
-// What ONNX Runtime's own arena takes for one run of a graph on the CPU, as its log says it, in a process of its own.
+// What ONNX Runtime takes for one run of a graph on the CPU, in a process of its own: its arena as its log says it, and resident memory as Linux says it.
 import { execFile } from "node:child_process";
 import { writeFile } from "node:fs/promises";
 import { promisify } from "node:util";
@@ -25,28 +25,45 @@ const session = await ort.InferenceSession.create(readFileSync(path), {
   },
 });
 const feeds = JSON.parse(inputs).map(([name, dims]) => [name, new ort.Tensor("float32", new Float32Array(dims.reduce((a, b) => a * b, 1)), dims)]);
+const resident = () => process.platform === "linux" ? Number(/RssAnon:\\s+(\\d+)/.exec(readFileSync("/proc/self/status", "utf8"))[1]) * 1024 : NaN;
 process.stderr.write("\\nthe run begins\\n");
+const before = resident();
 await session.run(Object.fromEntries(feeds));
+process.stdout.write(String(resident() - before));
 `;
 
-/** Bytes that the arena took from the system for one run at these lengths, of zeros; what it took while the session opened is left out. `path` is where the model is written. */
-export async function arenaBytes(
+/** glibc returns large blocks to the system when they are freed: else a run would reuse unseen what opening the session freed. */
+const ALLOCATOR = { MALLOC_MMAP_THRESHOLD_: "131072" };
+
+/** Bytes that one run takes. The arena frees none of them before its session closes. */
+export interface TakenMemory {
+  /** Of the arena's regions. */
+  readonly reserved: number;
+  /** Growth of the process's own resident memory, mapped weights left out; undefined where it cannot be read. */
+  readonly resident: number | undefined;
+}
+
+/** Runs a graph once at these lengths on zeros; what opening the session takes is left out. `path` is where the model is written. */
+export async function takenMemory(
   graph: Graph,
   lengths: Lengths,
   { optimization, path }: { optimization: Optimization; path: string },
-): Promise<number> {
+): Promise<TakenMemory> {
   await writeFile(path, encodeModel(graph));
   const inputs = [...graph.inputs.values()].map(({ name, shape }) => [
     name,
     shape.map((dim) => lengthOf(dim, lengths)),
   ]);
-  const { stderr } = await promisify(execFile)(
-    process.execPath,
-    ["--input-type=module", "-e", RUN, path, optimization, JSON.stringify(inputs)],
-    { maxBuffer: 2 ** 28 },
-  );
+  const args = ["--input-type=module", "-e", RUN, path, optimization, JSON.stringify(inputs)];
+  const { stdout, stderr } = await promisify(execFile)(process.execPath, args, {
+    maxBuffer: 2 ** 28,
+    env: { ...process.env, ...ALLOCATOR },
+  });
   const [, run] = stderr.split("the run begins") as [string, string | undefined];
-  const taken = [...(run ?? "").matchAll(/Extended allocation by (\d+) bytes/g)].map(([, bytes]) => Number(bytes));
-  if (taken.length === 0) throw new Error(`ONNX Runtime's log says nothing of its arena:\n${stderr.slice(-2000)}`);
-  return taken.reduce((sum, bytes) => sum + bytes, 0);
+  const extensions = [...(run ?? "").matchAll(/Extended allocation by (\d+) bytes/g)].map(([, bytes]) => Number(bytes));
+  if (extensions.length === 0) throw new Error(`ONNX Runtime's log says nothing of its arena:\n${stderr.slice(-2000)}`);
+  return {
+    reserved: extensions.reduce((sum, bytes) => sum + bytes, 0),
+    resident: stdout === "NaN" ? undefined : Number(stdout),
+  };
 }

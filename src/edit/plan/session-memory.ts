@@ -1,6 +1,6 @@
 // Memory of one open network while it runs: what it holds of its weights, and what a run takes besides.
 
-import { inputBytes, outputBytes, sessionRunMemory } from "../../engine/memory/session-run.js";
+import { inputBytes, outputBytes, runBytes } from "../../engine/memory/session-run.js";
 import type { Device } from "../../engine/providers.js";
 import type { Lengths } from "../../graph/lengths.js";
 import { ELEMENT } from "../../graph/types.js";
@@ -64,9 +64,9 @@ export function sessionMemory(
     };
   const hasKernels = graph.nodes.some(({ operator }) => operator === "Conv");
   const widened = isFolded ? weightElements(graph) * ELEMENT.f32.bytes * (hasKernels ? KERNEL_SHARE : 1) : 0;
-  const touched = Math.max(
+  const activations = Math.max(
     0,
-    ...runs.map((lengths) => sessionRunMemory({ graph, optimization, compute }, lengths, device).touched),
+    ...runs.map((lengths) => runBytes({ graph, optimization, compute }, lengths, device)),
   );
-  return { ram: host + widened + touched, mapped: isFolded ? 0 : stored, gpu: 0 };
+  return { ram: host + widened + activations, mapped: isFolded ? 0 : stored, gpu: 0 };
 }

@@ -1,5 +1,6 @@
 // Opening the language model as its memory plan says: whole or in groups of layers.
 import { Weights } from "../../checkpoint/weights.js";
+import { runBytes } from "../../engine/memory/session-run.js";
 import type { Device } from "../../engine/providers.js";
 import { Graph } from "../../graph/graph.js";
 import type { DType } from "../../graph/types.js";
@@ -10,7 +11,6 @@ import type { Chain } from "./block-groups.js";
 import type { NetworkNeeds } from "./memory-plan.js";
 import type { ModelHandle, SizedFile } from "./model-handle.js";
 import { type LayerRange, withLayers } from "./open-layers.js";
-import { runBytes } from "./within-memory.js";
 
 /** A language model and the length it is opened for. */
 export interface LanguageRun {

@@ -1,6 +1,7 @@
 // Opening the transformer as its memory plan says: whole or in groups of blocks, with the modulation in it or fed.
 
 import { Weights } from "../../checkpoint/weights.js";
+import { runBytes } from "../../engine/memory/session-run.js";
 import type { Device } from "../../engine/providers.js";
 import { type Model, modelOf, type Optimization } from "../../engine/sessions/engine.js";
 import { affordableOptimization } from "../../engine/sessions/optimization.js";
@@ -16,7 +17,7 @@ import type { NetworkNeeds } from "./memory-plan.js";
 import { networkModel, type SizedFile } from "./model-handle.js";
 import { type ModulatedTransformer, openModulation } from "./modulation-table.js";
 import type { OpenTransformer } from "./velocity.js";
-import { groupPlanning, type MemoryLimit, runBytes, withinMemory } from "./within-memory.js";
+import { groupPlanning, type MemoryLimit, withinMemory } from "./within-memory.js";
 
 /** A transformer and the run it is opened for. */
 export interface TransformerRun extends ModulatedTransformer {

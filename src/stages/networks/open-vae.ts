@@ -1,5 +1,6 @@
 // Opening a half of the VAE as its memory plan says: whole, or its local part on tiles.
 import { Weights } from "../../checkpoint/weights.js";
+import { runBytes } from "../../engine/memory/session-run.js";
 import type { Device } from "../../engine/providers.js";
 import { type Model, modelOf, type Session, withSession } from "../../engine/sessions/engine.js";
 import { Graph } from "../../graph/graph.js";
@@ -19,7 +20,7 @@ import {
   type TilePlan,
   weightBytes,
 } from "./tiles.js";
-import { type Planning, runBytes, withinMemory } from "./within-memory.js";
+import { type Planning, withinMemory } from "./within-memory.js";
 
 /** A VAE and how it is to work. */
 export interface VaeRun {

@@ -1,8 +1,6 @@
 // Running a network by its memory plan; and when memory runs out all the same, once more by the next smaller one.
 
-import { inputBytes, type OpenedGraph, sessionRunMemory } from "../../engine/memory/session-run.js";
 import type { Device } from "../../engine/providers.js";
-import type { Lengths } from "../../graph/lengths.js";
 import { binarySize } from "../../std/byte-sizes.js";
 import { QeditError } from "../../std/errors.js";
 import type { StageContext } from "../stage.js";
@@ -10,15 +8,6 @@ import { describeNetworkPlan, type NetworkNeeds, type NetworkPlan, planNetwork, 
 
 /** Bytes that CUDA's libraries take for themselves beside a network; unmeasured, from the sizes of cuBLAS's and cuDNN's workspaces. */
 const LIBRARY_BYTES = 768 * 1024 ** 2;
-
-/**
- * Bytes that a run of a graph takes beside weights. On a GPU all that the arena takes in its regions, which double, and what is fed; on
- * the CPU what of it is ever written to, for the system hands out no more.
- */
-export function runBytes(opened: OpenedGraph, lengths: Lengths, device: Device): number {
-  const { reserved, touched } = sessionRunMemory(opened, lengths, device);
-  return device.provider === "cpu" ? touched : reserved + inputBytes(opened.graph, lengths);
-}
 
 /** What a plan is made for: a device, and the bytes of it that networks may take; undefined is no limit. */
 export interface MemoryLimit {
