@@ -39,14 +39,18 @@ function propertiesOf(key: string, parameter: Parameter<unknown>): (readonly [st
 }
 
 function schemaOf({ kind, summary, initial, initialText }: Parameter<unknown>): Schema {
+  const isPlain = ["string", "number", "boolean"].includes(typeof initial) && initial !== "";
+  const note = initialText === undefined ? summary : `${summary} (default: ${initialText})`;
+  return { ...acceptedBy(kind), description: note, ...(isPlain ? { default: initial } : {}) };
+}
+
+function acceptedBy(kind: Parameter<unknown>["kind"]): Schema {
+  if (kind.choices) return { enum: kind.choices };
   const { $schema: _, ...accepted } = toJsonSchema(kind.schema as never, {
     typeMode: "input",
     errorMode: "ignore",
     target: "draft-2020-12",
   });
   // Texts are read as the flag's are.
-  const asText = kind.fromText && !kind.isSwitch ? { anyOf: [accepted, { type: "string" }] } : accepted;
-  const isPlain = ["string", "number", "boolean"].includes(typeof initial) && initial !== "";
-  const note = initialText === undefined ? summary : `${summary} (default: ${initialText})`;
-  return { ...asText, description: note, ...(isPlain ? { default: initial } : {}) };
+  return kind.fromText && !kind.isSwitch ? { anyOf: [accepted, { type: "string" }] } : accepted;
 }
