@@ -45,6 +45,7 @@ type Runs = Pick<SessionTiming, "runs" | "flops" | "seconds">;
 function timedSession(session: Session, graph: Graph, closed: (runs: Runs) => void): Session {
   let total: Runs = { runs: 0, flops: 0, seconds: 0 };
   return {
+    ...session,
     async run(feeds) {
       const began = performance.now();
       const results = await session.run(feeds);

@@ -39,6 +39,8 @@ interface Entry {
   readonly network: string;
   readonly bytes: number;
   readonly session: Promise<Session>;
+  /** Whether its process has ended. */
+  hasEnded: () => boolean;
   leases: number;
   /** The run under way, after which the next one begins: a session runs one at a time. */
   running: Promise<unknown>;
@@ -123,6 +125,7 @@ class Pool implements SessionPool {
   // The open session of a graph, the one that opens ahead, or a new one.
   #shared(model: Model): Entry {
     const key = keyOf(model);
+    if (this.#entries.get(key)?.hasEnded()) this.#drop(this.#entries.get(key)!);
     const entry = this.#entries.get(key) ?? this.#taken(model, key) ?? this.#begin(model);
     clearTimeout(entry.timer);
     // The last used comes last.
@@ -135,7 +138,9 @@ class Pool implements SessionPool {
   #taken(model: Model, key: string): Entry | undefined {
     const ahead = this.#ahead.get(key);
     this.#ahead.delete(key);
-    return ahead && { ...ahead, session: ahead.session.catch(() => this.#begin(model).session) };
+    if (!ahead) return undefined;
+    const session = ahead.session.catch(() => this.#begin(model).session);
+    return { ...ahead, session, hasEnded: () => ahead.hasEnded() };
   }
 
   #begin(model: Model): Entry {
@@ -145,14 +150,23 @@ class Pool implements SessionPool {
   #opening(model: Model, open = () => this.engine.open(model)): Entry {
     const start = performance.now();
     const network = networkOf(model);
-    const session = open().then((opened) => {
+    const entry: Entry = {
+      key: keyOf(model),
+      network,
+      bytes: bytesOf(model),
+      session: open(),
+      hasEnded: () => false,
+      leases: 0,
+      running: Promise.resolve(),
+      timer: undefined,
+    };
+    const opened = (session: Session) => {
+      entry.hasEnded = () => session.hasEnded?.() ?? false;
       this.options.emit({ kind: "session", action: "opened", network, seconds: secondsSince(start) });
-      return opened;
-    });
-    // Whoever waits for it hears of a failure.
-    session.catch(() => {});
-    const entry = { key: keyOf(model), network, bytes: bytesOf(model), session, leases: 0, timer: undefined };
-    return { ...entry, running: Promise.resolve() };
+    };
+    // Whoever waits for the session hears of a failure.
+    entry.session.then(opened, () => {});
+    return entry;
   }
 
   async #rest(entry: Entry, { isTransient }: Model): Promise<void> {
@@ -174,14 +188,22 @@ class Pool implements SessionPool {
     return [...this.#entries.values()].filter(({ leases }) => leases === 0);
   }
 
-  // A session whose engine failed is not given to anybody else.
+  // Sessions of an engine that failed are not given to anybody else. Those that nobody uses may be of the same one.
   async #run<T>(entry: Entry, run: () => Promise<T>): Promise<T> {
     try {
       return await run();
     } catch (error) {
-      if (error instanceof QeditError && error.code === "QEDIT_E_ENGINE") this.#forget(entry);
+      const isStopped = error instanceof QeditError && error.code === "QEDIT_E_ENGINE";
+      if (isStopped) this.#forget(entry);
+      if (isStopped) for (const each of this.#idle()) this.#drop(each);
       throw error;
     }
+  }
+
+  #drop(entry: Entry): void {
+    this.#close(entry).catch((error: Error) => {
+      this.options.emit({ kind: "detail", text: `${entry.network} is not closed: ${error.message}` });
+    });
   }
 
   // Closes the least recently used sessions that nobody uses until all, with one that is about to open, are within the budget.

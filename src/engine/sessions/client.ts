@@ -35,6 +35,7 @@ export function clientEngine(device: Device, { start, isRestarted }: Transport):
       const session: Session = {
         run: (feeds) => owner.request<"run">({ kind: "run", session: id, feeds }),
         // A server that ended has closed its sessions; an error here would hide why it ended.
+        hasEnded: () => owner.ended !== undefined,
         dispose: async () => (owner.ended ? undefined : owner.request<"dispose">({ kind: "dispose", session: id })),
       };
       return session;

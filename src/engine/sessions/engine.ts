@@ -34,6 +34,8 @@ export interface Session {
   run(feeds: Tensors): Promise<Tensors>;
   /** Frees the weights; may be called again. */
   dispose(): Promise<void>;
+  /** Whether the process that it lived in has ended, so that it cannot run any more; left out where that cannot happen. */
+  hasEnded?(): boolean;
 }
 
 /** Opens sessions on one device. */

@@ -33,6 +33,7 @@ export function pairedEngine(device: Device, start: (device: Device) => Engine =
       const half = idlest();
       const session = await counted(half, () => half.engine.open(model));
       const own: Session = {
+        ...session,
         run: (feeds) => counted(half, () => session.run(feeds)),
         dispose: () => counted(half, () => session.dispose()),
       };
