@@ -1,6 +1,8 @@
 // The error table: what each code means, why it comes and what to do, and its status in every door. `qedit explain` and the documentation
 // are made from it. A new error is a code in std/errors.ts and an entry here.
+
 import type { ErrorCode } from "../std/errors.js";
+import { param } from "../std/errors.js";
 
 /** Exit statuses by kind of failure. 130 and 143 are the shells' 128 + SIGINT and 128 + SIGTERM. */
 export const EXIT = {
@@ -83,7 +85,7 @@ export const ERRORS: Readonly<Record<ErrorCode, ErrorEntry>> = {
     kafka: "dead-letter",
     meaning: "The result's file is there already, and qedit never replaces a file unasked.",
     causes: ["The same command ran before", "The name was made from the input's and is taken"],
-    remedy: "Name another file with -o, or replace it with --force.",
+    remedy: `Name another file with ${param("output")}, or replace it with ${param("force")}.`,
   },
   QEDIT_E_MODEL_MISSING: {
     exit: EXIT.model,
@@ -118,7 +120,7 @@ export const ERRORS: Readonly<Record<ErrorCode, ErrorEntry>> = {
     causes: [
       "It was made for another model",
       "Its key layout is unknown",
-      "With --strict-lora: some of its keys fit nothing",
+      `With ${param("strict_lora")}: some of its keys fit nothing`,
     ],
     remedy: "`qedit inspect FILE` shows its layout and rank; use a LoRA made for this model.",
   },
@@ -133,8 +135,7 @@ export const ERRORS: Readonly<Record<ErrorCode, ErrorEntry>> = {
       "The CUDA provider or one of its libraries is not installed",
       "The GPU's number is wrong",
     ],
-    remedy:
-      "`qedit doctor --device cuda` says what is missing, `qedit setup` installs the provider; `--device cpu` works everywhere.",
+    remedy: `\`qedit doctor --device cuda\` says what is missing, \`qedit setup\` installs the provider; ${param("device", "cpu")} works everywhere.`,
   },
   QEDIT_E_ENGINE: {
     exit: EXIT.runtime,
@@ -143,7 +144,7 @@ export const ERRORS: Readonly<Record<ErrorCode, ErrorEntry>> = {
     kafka: "retry",
     meaning: "ONNX Runtime failed while opening or running a network.",
     causes: ["A model file changed while it was read", "A bug in qedit or in ONNX Runtime"],
-    remedy: "Run again with --debug, and report what it prints if it stays.",
+    remedy: `Run again with ${param("debug")}, and report what it prints if it stays.`,
   },
   QEDIT_E_IO: {
     exit: EXIT.runtime,
@@ -179,8 +180,7 @@ export const ERRORS: Readonly<Record<ErrorCode, ErrorEntry>> = {
       "Other programs hold memory",
       "The model is larger than the device",
     ],
-    remedy:
-      "Use --vram with less than the card has, --megapixels 0.5 or --tile 256, free memory, or `qedit plan` to see what each stage needs.",
+    remedy: `Use ${param("vram")} with less than the card has, ${param("megapixels", 0.5)} or ${param("tile", 256)}, free memory, or \`qedit plan\` to see what each stage needs.`,
   },
   QEDIT_E_BAD_OUTPUT: {
     exit: EXIT.output,
@@ -193,8 +193,7 @@ export const ERRORS: Readonly<Record<ErrorCode, ErrorEntry>> = {
       "A damaged model file",
       "A compute type with too small a range",
     ],
-    remedy:
-      "The samples were kept: decode them again with another VAE or --vae-dtype float32. `qedit models verify` checks the files.",
+    remedy: `The samples were kept: decode them again with another VAE or ${param("vae_dtype", "float32")}. \`qedit models verify\` checks the files.`,
   },
   QEDIT_E_PARTIAL: {
     exit: EXIT.partial,
@@ -203,7 +202,7 @@ export const ERRORS: Readonly<Record<ErrorCode, ErrorEntry>> = {
     kafka: "dead-letter",
     meaning: "Some jobs of a batch failed; the others are done.",
     causes: ["See the result line of each failed job"],
-    remedy: "Correct them and run the same batch with --last-failed.",
+    remedy: "Correct them and run the same batch again; `qedit batch --last-failed` runs those alone.",
   },
   QEDIT_E_BUSY: {
     exit: EXIT.runtime,
@@ -221,7 +220,7 @@ export const ERRORS: Readonly<Record<ErrorCode, ErrorEntry>> = {
     kafka: "commit",
     meaning: "Ctrl-C stopped the work.",
     causes: ["You did"],
-    remedy: "Run it again; a batch goes on with --resume.",
+    remedy: "Run it again; `qedit batch --resume` goes on with a batch.",
   },
   QEDIT_E_TERMINATED: {
     exit: EXIT.terminated,
@@ -230,7 +229,7 @@ export const ERRORS: Readonly<Record<ErrorCode, ErrorEntry>> = {
     kafka: "leave",
     meaning: "SIGTERM stopped the work.",
     causes: ["A supervisor, a shutdown or `kill`"],
-    remedy: "Run it again; a batch goes on with --resume.",
+    remedy: "Run it again; `qedit batch --resume` goes on with a batch.",
   },
   QEDIT_E_INTERNAL: {
     exit: EXIT.runtime,
@@ -239,6 +238,6 @@ export const ERRORS: Readonly<Record<ErrorCode, ErrorEntry>> = {
     kafka: "retry",
     meaning: "Something happened that must not happen: a bug in qedit.",
     causes: ["A case that nobody thought of"],
-    remedy: "Run again with --debug, and report what it prints.",
+    remedy: `Run again with ${param("debug")}, and report what it prints.`,
   },
 };

@@ -8,7 +8,7 @@ import { type Box, CHANNELS, fromBytes, type Image, type Quantization, type Size
 import { encodePicture, type PictureFormat } from "../image/io/write.js";
 import { resizeTo } from "../image/resize/resize.js";
 import { vaeConfig } from "../models/qwen-image/vae.js";
-import { QeditError } from "../std/errors.js";
+import { param, QeditError } from "../std/errors.js";
 import type { Tensor } from "../std/tensor.js";
 import { computedOn } from "./computed-on.js";
 import { type ModelHandle, numbersOf } from "./networks/model-handle.js";
@@ -136,7 +136,7 @@ function refuseOtherChannels({ tensors }: Artifact, { checkpoint }: ModelHandle)
     "QEDIT_E_ARTIFACT",
     `Cannot decode the samples: they have ${channels} channels, ${checkpoint.file} takes ${latentChannels}`,
     {
-      hint: "Decode with the VAE that belongs to the transformer: --vae FILE",
+      hint: `Decode with the VAE that belongs to the transformer: ${param("vae", "FILE")}`,
     },
   );
 }
@@ -148,7 +148,7 @@ function refuseFlat({ data }: Image): void {
   if (!channels.every(({ flat }) => flat)) return;
   const colour = channels.map(({ min }) => (min / 255).toFixed(3)).join(", ");
   throw new QeditError("QEDIT_E_BAD_OUTPUT", `Decoded a picture of one flat colour (${colour} everywhere)`, {
-    hint: "Model files that do not belong together do this: check --vae, --transformer and --text-encoder",
+    hint: `Model files that do not belong together do this: check ${param("vae")}, ${param("transformer")} and ${param("text_encoder")}`,
   });
 }
 
@@ -160,7 +160,7 @@ function originalPlace({ sizes }: ArtifactInfo): { source: Size; box: Box } {
       "QEDIT_E_ARTIFACT",
       "Cannot keep the size of picture 1: the samples do not say how large it was",
       {
-        hint: "Leave --keep-size out, or make the samples with `qedit sample`",
+        hint: `Leave ${param("keep_size")} out, or make the samples with \`qedit sample\``,
       },
     );
   }

@@ -11,7 +11,7 @@ import {
   type VisionConfig,
   visionConfig,
 } from "../models/qwen2.5-vl/text-encoder-config.js";
-import { QeditError } from "../std/errors.js";
+import { param, QeditError } from "../std/errors.js";
 import type { Tensor } from "../std/tensor.js";
 import { editPrompt, TEMPLATE_NAME } from "../text/prompt.js";
 import { loadTokenizer } from "../text/tokenizer.js";
@@ -120,7 +120,7 @@ function networkConfigs(
       "QEDIT_E_CHECKPOINT",
       `Cannot use ${checkpoint.file} as text encoder: its vocabulary has ${rows} tokens, the prompt needs ${TOKEN.imagePad + 1}`,
       {
-        hint: "Give a Qwen2.5-VL text encoder: --text-encoder qwen_2.5_vl_7b_fp8_scaled.safetensors",
+        hint: `Give a Qwen2.5-VL text encoder: ${param("text_encoder", "qwen_2.5_vl_7b_fp8_scaled.safetensors")}`,
       },
     );
   }

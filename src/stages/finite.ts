@@ -1,5 +1,5 @@
 // NaN and infinity are refused at the edge of every stage, where the cause is near and nothing was written yet.
-import { QeditError } from "../std/errors.js";
+import { param, QeditError } from "../std/errors.js";
 import type { Tensor } from "../std/tensor.js";
 
 /** Throws QEDIT_E_BAD_OUTPUT when a result holds NaN or infinity; `what` names it. */
@@ -12,6 +12,6 @@ export function refuseNonFinite({ data, type }: Tensor, what: string): void {
 /** The error of a result that holds NaN or infinity: `Computed the picture, but …`. */
 export function nonFinite(what: string, reason: string): QeditError {
   return new QeditError("QEDIT_E_BAD_OUTPUT", `Computed ${what}, but ${reason}`, {
-    hint: "A damaged model file does this: compare its SHA-256 with the published one. On a GPU, try --dtype float32",
+    hint: `A damaged model file does this: compare its SHA-256 with the published one. On a GPU, try ${param("dtype", "float32")}`,
   });
 }

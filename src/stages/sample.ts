@@ -13,7 +13,7 @@ import {
 import { NOISE_SEED_OFFSET, type SamplingSettings, sampleLatent, samplingSigmas } from "../sampling/driver.js";
 import { evaluatedSigmas } from "../sampling/evaluated.js";
 import { usesNegative } from "../sampling/guidance.js";
-import { QeditError } from "../std/errors.js";
+import { param, QeditError } from "../std/errors.js";
 import type { Tensor } from "../std/tensor.js";
 import { computedOn } from "./computed-on.js";
 import { refuseNonFinite } from "./finite.js";
@@ -106,7 +106,7 @@ function statisticsOf(
       "QEDIT_E_ARTIFACT",
       `Cannot use the latents: they have ${channels} channels, ${file.checkpoint.file} takes ${wanted}`,
       {
-        hint: "Encode the pictures with the VAE that belongs to the transformer: qedit encode-image --vae FILE",
+        hint: `Encode the pictures with the VAE that belongs to the transformer: qedit encode-image ${param("vae", "FILE")}`,
       },
     );
   }
@@ -123,7 +123,7 @@ function promptEmbeds(
       "QEDIT_E_ARTIFACT",
       `Cannot use the prompt's embeddings: they are ${positive!.shape[2]} wide, ${file.checkpoint.file} takes ${config.textWidth}`,
       {
-        hint: "Encode the prompt with the text encoder that belongs to the transformer: qedit encode-prompt --text-encoder FILE",
+        hint: `Encode the prompt with the text encoder that belongs to the transformer: qedit encode-prompt ${param("text_encoder", "FILE")}`,
       },
     );
   }
@@ -132,7 +132,7 @@ function promptEmbeds(
       "QEDIT_E_ARTIFACT",
       `Cannot sample at cfg ${sampling.cfg}: the prompt was encoded without a negative prompt`,
       {
-        hint: 'Add --negative-prompt "" to `qedit encode-prompt`, or sample with --cfg 1',
+        hint: `Add ${param("negative_prompt", '""')} to \`qedit encode-prompt\`, or sample with ${param("cfg", 1)}`,
       },
     );
   }

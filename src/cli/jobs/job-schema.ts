@@ -1,6 +1,7 @@
 // The JSON schema of a batch's lines, from the parameters: editors check and complete with it. Settings files take the same keys.
 import { toJsonSchema } from "@valibot/to-json-schema";
 import { jsonName, type Parameter } from "../../edit/parameters/parameter.js";
+import { type Spell, spelled } from "../../std/errors.js";
 import { cacheOptions } from "../settings/options.js";
 import { runOptions } from "./run-options.js";
 
@@ -41,8 +42,10 @@ function propertiesOf(key: string, parameter: Parameter<unknown>): (readonly [st
 function schemaOf({ kind, summary, initial, initialText }: Parameter<unknown>): Schema {
   const isPlain = ["string", "number", "boolean"].includes(typeof initial) && initial !== "";
   const note = initialText === undefined ? summary : `${summary} (default: ${initialText})`;
-  return { ...acceptedBy(kind), description: note, ...(isPlain ? { default: initial } : {}) };
+  return { ...acceptedBy(kind), description: spelled(note, asKey), ...(isPlain ? { default: initial } : {}) };
 }
+
+const asKey: Spell = (name, value) => (value === undefined ? `"${name}"` : `"${name}": ${value}`);
 
 function acceptedBy(kind: Parameter<unknown>["kind"]): Schema {
   if (kind.choices) return { enum: kind.choices };

@@ -1,4 +1,5 @@
 // From parameters to commander's options and back; and the parameters of the command line itself, which many commands share.
+
 import { type Command, Option as CommanderOption } from "commander";
 import {
   defaulted,
@@ -10,6 +11,8 @@ import {
 } from "../../edit/parameters/parameter.js";
 import { bytes, number, text, toggle } from "../../edit/parameters/parameter-kinds.js";
 import { DEVICE_PARAMETERS, MODEL_PARAMETERS } from "../../edit/parameters/table.js";
+import { spelled } from "../../std/errors.js";
+import { asFlag } from "../io.js";
 
 /** The groups in the order help shows them: what is asked for most comes first. */
 const GROUPS: readonly ParameterGroup[] = ["Prompt", "Output", "Sampling", "Sizes", "Models", "Device", "Terminal"];
@@ -119,7 +122,7 @@ export function flagsOf(
 
 /** A parameter's line in help, with the words that are allowed. */
 export function summaryOf({ summary, kind }: Parameter<unknown>): string {
-  return kind.choices ? `${summary} (${kind.choices.join(", ")})` : summary;
+  return spelled(kind.choices ? `${summary} (${kind.choices.join(", ")})` : summary, asFlag);
 }
 
 /** Adds parameters to a command as options. Commander only collects their texts. */
@@ -160,7 +163,7 @@ function described(parameter: Parameter<unknown>): string {
   const isShown =
     (typeof initial === "string" && initial !== "") || typeof initial === "number" || typeof initial === "bigint";
   const shown = initialText ?? (isShown ? String(initial) : undefined);
-  return shown === undefined ? summaryOf(parameter) : `${summaryOf(parameter)} (default: ${shown})`;
+  return shown === undefined ? summaryOf(parameter) : `${summaryOf(parameter)} (default: ${spelled(shown, asFlag)})`;
 }
 
 function camelCase(long: string): string {

@@ -8,7 +8,7 @@ import type { UnresolvedSettings } from "../../edit/resolve/resolve-edit.js";
 import { resolveSettings } from "../../edit/resolve/resolve-settings.js";
 import { findGpus } from "../../engine/cuda/gpus.js";
 import { inspectCuda } from "../../engine/cuda/inspect-cuda.js";
-import { type Device, parseDevice } from "../../engine/providers.js";
+import { type Device, parseDevice, parseDevices } from "../../engine/providers.js";
 import { readSize } from "../../image/io/read.js";
 import type { Source } from "../../image/resize/size-plan.js";
 import { loadTokenizer } from "../../text/tokenizer.js";
@@ -89,7 +89,9 @@ async function chosenDevice(
   { device: wanted = "auto", threads = 0 }: ComputeSettings,
   isForCard: boolean,
 ): Promise<{ device: Device; reason: string | undefined }> {
-  if (wanted !== "auto") return { device: parseDevice(wanted, threads), reason: undefined };
+  const devices = parseDevices(wanted, threads);
+  // Each of several devices holds all networks.
+  if (devices !== "auto") return { device: devices[0]!, reason: undefined };
   if (isForCard) return { device: parseDevice("cuda", threads), reason: "--vram says so" };
   const [problem] = (await inspectCuda()).problems;
   return problem === undefined

@@ -1,8 +1,10 @@
 // The parameters of an edit: the one table that flags, variables, settings files, job lines, schemas and recipes come from. A new parameter is
 // an entry here, and a field in the settings of the stage that reads it.
+
 import { SAMPLER_NAMES } from "../../sampling/samplers.js";
 import { SCHEDULER_NAMES } from "../../sampling/schedules.js";
 import type { StageName } from "../../stages/stage.js";
+import { param } from "../../std/errors.js";
 import { defaulted, optional, type SettingsOf } from "./parameter.js";
 import { bytes, choice, deviceName, number, seed, size, text, texts, toggle } from "./parameter-kinds.js";
 
@@ -28,7 +30,7 @@ export const EDIT_PARAMETERS = {
     summary: "pixels of the result, multiples of 16",
     group: "Sizes",
     placeholder: "<WxH>",
-    initialText: "the shape of picture 1 at --megapixels",
+    initialText: `the shape of picture 1 at ${param("megapixels")}`,
   }),
   megapixels: optional(number({ minimum: 0 }), {
     summary: "pixels of the result and of each reference, in units of 1024²",
@@ -140,13 +142,13 @@ export const EDIT_PARAMETERS = {
     group: "Output",
   }),
   mask: optional(text, {
-    summary: "with --paste-back: a picture, white where the edit belongs",
+    summary: `with ${param("paste_back")}: a picture, white where the edit belongs`,
     group: "Output",
     placeholder: "<file>",
     scope: "call",
   }),
   feather: optional(number({ minimum: 0, maximum: 1000, whole: true }), {
-    summary: "with --paste-back: width of the soft edge",
+    summary: `with ${param("paste_back")}: width of the soft edge`,
     group: "Output",
     placeholder: "<pixels>",
     initialText: "1/64 of the shorter side",
@@ -203,7 +205,7 @@ export const MODEL_PARAMETERS = {
 /** Where to compute, and in how much memory. */
 export const DEVICE_PARAMETERS = {
   device: optional(deviceName, {
-    summary: "where to compute: auto, cpu, cuda or cuda:N",
+    summary: "where to compute: auto, cpu, cuda, or cuda:N; several, as cuda:0,cuda:1, share many edits",
     group: "Device",
     placeholder: "<name>",
     initialText: "auto",

@@ -1,8 +1,10 @@
 // Whether an edit fits into memory, and if it does not, which switch makes it fit: tried out on the plan itself.
+
 import type { Device } from "../../engine/providers.js";
 import type { Source } from "../../image/resize/size-plan.js";
 import { MEGAPIXEL, SIDE_MULTIPLE } from "../../image/resize/sizes.js";
 import { gigabytes } from "../../std/byte-sizes.js";
+import { param } from "../../std/errors.js";
 import type { ResolvedSettings } from "../resolve/resolve-edit.js";
 import type { EditRuns } from "./edit-runs.js";
 import { type SessionMemory, sessionMemory } from "./session-memory.js";
@@ -85,14 +87,14 @@ export async function fitAdvice({ sources, settings, room, needs, least, onCpu }
   const where = {
     ram: `the ${gigabytes(room.bytes)} that memory has free`,
     gpu: `the ${gigabytes(room.bytes)} that the GPU has free`,
-    vram: "--vram",
+    vram: param("vram"),
   }[room.of];
   const advice: FitAdvice[] = [];
   const enough = await least();
   if (enough !== undefined)
     advice.push(
       room.of === "vram"
-        ? { change: `--vram ${roundedUp(enough)}`, text: "is the least that it fits into" }
+        ? { change: param("vram", roundedUp(enough)), text: "is the least that it fits into" }
         : { change: undefined, text: `it needs ${gigabytes(enough)} at least` },
     );
   const megapixels = await largestMegapixels(
@@ -100,7 +102,7 @@ export async function fitAdvice({ sources, settings, room, needs, least, onCpu }
     settings,
   );
   if (megapixels !== undefined)
-    advice.push({ change: `--megapixels ${megapixels}`, text: `is the largest size that fits into ${where}` });
+    advice.push({ change: param("megapixels", megapixels), text: `is the largest size that fits into ${where}` });
   for (let count = sources.length - 1; count >= 1; count -= 1) {
     const fewer = await needs(sources.slice(0, count), settings);
     if (fewer > room.bytes) continue;
@@ -112,12 +114,12 @@ export async function fitAdvice({ sources, settings, room, needs, least, onCpu }
   }
   const cpu = await onCpu?.();
   if (cpu && cpu.needed <= cpu.available)
-    advice.push({ change: "--device cpu", text: `needs ${gigabytes(cpu.needed)} of RAM and much more time` });
+    advice.push({ change: param("device", "cpu"), text: `needs ${gigabytes(cpu.needed)} of RAM and much more time` });
   if (megapixels === undefined) advice.push({ change: undefined, text: `no size fits into ${where}` });
   return advice;
 }
 
-// As --vram takes it.
+// As the parameter `vram` takes it.
 function roundedUp(bytes: number): string {
   const mebibytes = Math.ceil(bytes / 1024 ** 2);
   return mebibytes < 1024 ? `${mebibytes}M` : `${(Math.ceil((mebibytes / 1024) * 10) / 10).toFixed(1)}G`;

@@ -1,5 +1,7 @@
 // The sizes of every picture at every stage, and why they are what they are.
+
 import type { LatentRoute, PlanMode, SizePlan } from "../../image/resize/size-plan.js";
+import { param } from "../../std/errors.js";
 import type { ResolvedSettings } from "../resolve/resolve-edit.js";
 import type { LatentSizes, PictureSizes } from "./edit-plan.js";
 
@@ -37,7 +39,7 @@ function whyTarget(mode: PlanMode, { size, megapixels = 1 }: SizeSettings): stri
   if (mode === "comfyui-kontext") return "FluxKontextImageScale: the nearest aspect of its list";
   if (mode === "comfyui")
     return `ImageScaleToTotalPixels: picture 1 at ${megapixels} ${megapixels === 1 ? "megapixel" : "megapixels"}`;
-  if (size !== undefined) return "as --size says";
+  if (size !== undefined) return `as ${param("size")} says`;
   return `the aspect of picture 1 at ${megapixels} ${megapixels === 1 ? "megapixel" : "megapixels"}, sides multiples of 16`;
 }
 
@@ -49,6 +51,7 @@ function whyReference(
     return `TextEncodeQwenImageEditPlus: about a megapixel, sides multiples of 8${mode === "comfyui-kontext" && isFirst ? ", after FluxKontextImageScale" : ""}`;
   }
   if (isTarget) return "as the result, so that nothing zooms or drifts";
-  if (isFirst && settings.size !== undefined) return "its own aspect: --size would cut off more than a tenth of it";
+  if (isFirst && settings.size !== undefined)
+    return `its own aspect: ${param("size")} would cut off more than a tenth of it`;
   return "its own aspect, about as many pixels as the result, sides multiples of 16";
 }

@@ -54,8 +54,8 @@ function failureOf(error: unknown): Failure {
   const isKnown = error instanceof QeditError;
   return {
     code: isKnown ? error.code : undefined,
-    message: error instanceof Error ? error.message : String(error),
-    hint: isKnown ? error.hint : undefined,
+    message: isKnown ? error.marked.message : error instanceof Error ? error.message : String(error),
+    hint: isKnown ? error.marked.hint : undefined,
     stack: error instanceof Error ? error.stack : undefined,
   };
 }

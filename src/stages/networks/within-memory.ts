@@ -2,7 +2,7 @@
 
 import type { Device } from "../../engine/providers.js";
 import { binarySize } from "../../std/byte-sizes.js";
-import { QeditError } from "../../std/errors.js";
+import { param, QeditError } from "../../std/errors.js";
 import type { StageContext } from "../stage.js";
 import { describeNetworkPlan, type NetworkNeeds, type NetworkPlan, planNetwork, smallerPlan } from "./memory-plan.js";
 
@@ -73,8 +73,8 @@ function isOutOfMemory(error: unknown): error is QeditError {
 
 function withSwitch(error: QeditError, { peak, network }: NetworkPlan, device: Device): QeditError {
   const gibibytes = Math.floor((peak / 1024 ** 3) * 0.75);
-  const limit = gibibytes >= 1 ? `--vram ${gibibytes}G leaves more room to spare; or t` : "T";
-  return new QeditError("QEDIT_E_MEMORY", error.message, {
+  const limit = gibibytes >= 1 ? `${param("vram", `${gibibytes}G`)} leaves more room to spare; or t` : "T";
+  return new QeditError("QEDIT_E_MEMORY", error.marked.message, {
     cause: error,
     hint: `${limit}ry ${lessFor(network, device)}`,
   });
@@ -83,6 +83,6 @@ function withSwitch(error: QeditError, { peak, network }: NetworkPlan, device: D
 // What the vision tower sees is of one size, and the prompt's length is that of its pictures.
 function lessFor(network: string, { provider }: Device): string {
   if (network === "vision tower" || network === "language model")
-    return `fewer pictures${provider === "cpu" ? "" : ", or --device cpu"}`;
-  return `a smaller picture: --megapixels 0.5${network.startsWith("VAE") ? ", or smaller tiles: --tile 256" : ""}`;
+    return `fewer pictures${provider === "cpu" ? "" : `, or ${param("device", "cpu")}`}`;
+  return `a smaller picture: ${param("megapixels", 0.5)}${network.startsWith("VAE") ? `, or smaller tiles: ${param("tile", 256)}` : ""}`;
 }
