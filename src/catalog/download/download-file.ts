@@ -3,12 +3,12 @@ import { mkdir, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { EnvHttpProxyAgent } from "undici";
 import { QeditError } from "../../std/errors.js";
+import { fileHash } from "../../std/file-hash.js";
 import { ioFailure } from "../../std/files.js";
 import { withLock } from "../../std/lock.js";
 import type { HubFile } from "../published/models-schema.js";
 import { refuseWithoutSpace } from "./disk.js";
 import { fetchMissing } from "./fetch.js";
-import { hashFile } from "./hash.js";
 import { hubToken } from "./hub.js";
 import { bytesLeft, Part, removePart } from "./part.js";
 import { type DownloadEvent, Progress } from "./progress.js";
@@ -136,7 +136,7 @@ async function checked(
   options: DownloadOptions & { stated: string | undefined; target?: string },
 ): Promise<Downloaded> {
   const { stated, signal, emit, target } = options;
-  const sha256 = await hashFile(path, {
+  const sha256 = await fileHash(path, {
     signal,
     onProgress: (done) => emit({ kind: "verifying", file: file.file, done, total: file.bytes }),
   });

@@ -3,7 +3,7 @@ import { stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { openCheckpoint, openPart } from "../../checkpoint/open.js";
 import type { ModelPart } from "../../checkpoint/published-names.js";
-import { hashFile } from "../download/hash.js";
+import { fileHash } from "../../std/file-hash.js";
 import { readReceipt } from "../download/receipt.js";
 import { FILE_ROLES, type FileRole, type PublishedFile, publishedModel, readCatalog } from "../published/models.js";
 import type { Finder } from "./find.js";
@@ -106,7 +106,7 @@ export async function verifyFile(
     );
   }
   const { onProgress = () => {}, signal } = options;
-  const sha256 = await hashFile(path, { signal, onProgress: (done) => onProgress(done, found.size) });
+  const sha256 = await fileHash(path, { signal, onProgress: (done) => onProgress(done, found.size) });
   const receipt = file?.sha256 === undefined ? await readReceipt(path) : undefined;
   const wanted = file?.sha256 ?? receipt?.sha256;
   const compared = file?.sha256 !== undefined ? "published" : receipt !== undefined ? "download" : "nothing";

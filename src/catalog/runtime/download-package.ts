@@ -1,12 +1,11 @@
 // One file over HTTP: goes on where it stopped, tries again when the line breaks, and is only taken when its hash is the published one.
-import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
 import { mkdir, open, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { EnvHttpProxyAgent, fetch, type Response } from "undici";
 import { QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
+import { fileHash } from "../../std/file-hash.js";
 import { ioFailure } from "../../std/files.js";
 
 /** A published hash, in hexadecimal. */
@@ -69,7 +68,9 @@ export async function download(wanted: Download, { folder, emit, signal }: Downl
       await pause(FIRST_PAUSE * 2 ** (attempt - 1), undefined, { signal }).catch(() => signal.throwIfAborted());
     }
   }
-  const { sha256, found } = await hashes(part, wanted.digest?.algorithm ?? "sha256");
+  const sha256 = await fileHash(part, { signal });
+  const algorithm = wanted.digest?.algorithm ?? "sha256";
+  const found = algorithm === "sha256" ? sha256 : await fileHash(part, { algorithm, signal });
   if (wanted.digest && found !== wanted.digest.hex.toLowerCase()) {
     await rename(part, join(folder, `${wanted.name}.bad`));
     await rm(tagFile(part), { force: true });
@@ -210,14 +211,6 @@ async function sizeOf(path: string): Promise<number> {
     ({ size }) => size,
     () => 0,
   );
-}
-
-async function hashes(path: string, algorithm: Digest["algorithm"]): Promise<{ sha256: string; found: string }> {
-  const sums = new Map([...new Set(["sha256", algorithm])].map((each) => [each, createHash(each)]));
-  for await (const chunk of createReadStream(path, { highWaterMark: 2 ** 20 }))
-    for (const sum of sums.values()) sum.update(chunk as Buffer);
-  const hex = new Map([...sums].map(([each, sum]) => [each, sum.digest("hex")]));
-  return { sha256: hex.get("sha256")!, found: hex.get(algorithm)! };
 }
 
 function refusal(url: string, { status }: Response): QeditError {

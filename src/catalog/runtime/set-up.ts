@@ -1,6 +1,6 @@
 // Getting the CUDA provider of the installed release into qedit's own folder, and out of it again. node_modules is never written to.
 import { constants } from "node:fs";
-import { copyFile, mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { copyFile, mkdir, readdir, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { type Problem, platformProblem } from "../../engine/cuda/inspect-cuda.js";
 import { inspectLibraries } from "../../engine/cuda/libraries.js";
@@ -9,6 +9,7 @@ import { tryDevice } from "../../engine/device.js";
 import { QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
 import { ioFailure } from "../../std/files.js";
+import { type Holder, withLock } from "../../std/lock.js";
 import { download } from "./download-package.js";
 import { candidates, type Source, type SourceChoice } from "./sources.js";
 import { unpackProvider } from "./unpack.js";
@@ -58,8 +59,7 @@ export async function setUp(choice: SetupChoice, context: SetupContext): Promise
   const isKept = present !== undefined && !choice.force;
   const found = isKept ? undefined : await firstSource(sources, context);
   if (choice.dryRun) return { ...plan(found, release, present), ...(await libraryPlan(choice, present, context)) };
-  const unlock = await lock(dirname(ownFolder));
-  try {
+  return withRuntimeLock(dirname(ownFolder), context, async () => {
     const done = found
       ? {
           action: "installed" as const,
@@ -72,9 +72,7 @@ export async function setUp(choice: SetupChoice, context: SetupContext): Promise
     if (wheels.libraries) await installWheels(wheels.libraries, { folder: downloadsOf(release), ...context });
     await rm(downloadsOf(release), { recursive: true, force: true });
     return { version, ...done, ...wheels, ...(await session(context)) };
-  } finally {
-    await unlock();
-  }
+  });
 }
 
 function plan(found: Source | undefined, { version, ownFolder }: Release, present: string | undefined): SetupReport {
@@ -109,20 +107,20 @@ async function libraryPlan(
 }
 
 /** Removes what setup installed, whatever release it was for, and what downloads left. */
-export async function removeRuntime(dryRun: boolean): Promise<SetupReport> {
+export async function removeRuntime(
+  { dryRun }: Pick<SetupChoice, "dryRun">,
+  context: Pick<SetupContext, "signal">,
+): Promise<SetupReport> {
   const { version, ownFolder } = installedRelease();
   const folder = dirname(ownFolder);
   const things = await readdir(folder).catch(() => []);
   if (things.length === 0) return { action: "absent", version, folder };
   if (dryRun) return { action: "would remove", version, folder };
-  const unlock = await lock(folder);
-  try {
-    await rm(folder, { recursive: true, force: true });
-  } catch (error) {
-    throw ioFailure("write", folder, error);
-  } finally {
-    await unlock();
-  }
+  await withRuntimeLock(folder, context, () =>
+    rm(folder, { recursive: true, force: true }).catch((error: unknown) => {
+      throw ioFailure("write", folder, error);
+    }),
+  );
   return { action: "removed", version, folder };
 }
 
@@ -186,48 +184,21 @@ async function session({ emit }: SetupContext): Promise<Pick<SetupReport, "works
 }
 
 // One setup at a time: two would write the same part of a download.
-async function lock(folder: string): Promise<() => Promise<void>> {
-  const path = join(dirname(folder), ".runtime.lock");
-  try {
-    await mkdir(folder, { recursive: true });
-    for (;;) {
-      const file = await open(path, "wx").catch((error: NodeJS.ErrnoException) =>
-        error.code === "EEXIST" ? undefined : Promise.reject(error),
-      );
-      if (file) {
-        await file.writeFile(String(process.pid));
-        await file.close();
-        return () => rm(path, { force: true });
-      }
-      await refuseIfAlive(path);
-      await rm(path, { force: true });
-    }
-  } catch (error) {
-    if (error instanceof QeditError) throw error;
-    const { message } = ioFailure("write", folder, error);
-    throw new QeditError("QEDIT_E_IO", message, {
+async function withRuntimeLock<T>(
+  folder: string,
+  { signal }: Pick<SetupContext, "signal">,
+  work: () => Promise<T>,
+): Promise<T> {
+  await mkdir(folder, { recursive: true }).catch((error: unknown) => {
+    throw new QeditError("QEDIT_E_IO", ioFailure("write", folder, error).message, {
       cause: error,
       hint: "Set QEDIT_HOME to a folder that can be written",
     });
-  }
-}
-
-async function refuseIfAlive(path: string): Promise<void> {
-  const holder = Number(await readFile(path, "utf8").catch(() => ""));
-  const { mtimeMs } = await stat(path).catch(() => ({ mtimeMs: 0 }));
-  // A lock without a number is being written just now, or was left by a crash.
-  const isAlive = holder > 0 ? runs(holder) : Date.now() - mtimeMs < 1000;
-  if (isAlive)
-    throw new QeditError("QEDIT_E_IO", `Cannot set up now: another qedit setup is at it (process ${holder})`, {
+  });
+  const onWait = ({ pid }: Holder) => {
+    throw new QeditError("QEDIT_E_IO", `Cannot set up now: another qedit setup is running (process ${pid})`, {
       hint: "Wait until it is done",
     });
-}
-
-function runs(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
-  }
+  };
+  return withLock(join(dirname(folder), ".runtime"), { signal, onWait }, work);
 }

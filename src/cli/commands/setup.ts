@@ -54,7 +54,7 @@ export const setup = defineCommand({
   options,
   async perform({ settings }, terminal) {
     const { remove, dryRun } = settings;
-    const report = remove ? await removeRuntime(dryRun) : await setUp(settings, terminal);
+    const report = remove ? await removeRuntime(settings, terminal) : await setUp(settings, terminal);
     terminal.result(report, linesOf(report, dryRun, terminal.style));
   },
 });
