@@ -53,6 +53,8 @@ export interface RangeRequest {
   readonly range: ByteRange;
   readonly dispatcher: Dispatcher;
   readonly signal: AbortSignal;
+  /** The error for a status that no further try can change. */
+  readonly refused: (status: number) => QeditError;
 }
 
 /** An answer with bytes. */
@@ -81,7 +83,7 @@ interface Response {
 type Headers = Readonly<Record<string, string | string[] | undefined>>;
 
 /** Asks for a range. Throws TryAgain, and QEDIT_E_NETWORK where no further try helps. */
-export async function requestRange({ url, token, range, dispatcher, signal }: RangeRequest): Promise<Answer> {
+export async function requestRange({ url, token, range, dispatcher, signal, refused }: RangeRequest): Promise<Answer> {
   const home = url.origin;
   const stated: { etag?: string | undefined; size?: string | undefined } = {};
   let [at, isAtHome] = [url, true];
@@ -93,8 +95,7 @@ export async function requestRange({ url, token, range, dispatcher, signal }: Ra
     stated.size ??= header(headers, "x-linked-size");
     if (statusCode === 200 || statusCode === 206) return answer(response, range, stated);
     body.destroy();
-    if (!REDIRECTS.includes(statusCode))
-      throw refusal(statusCode, { url, headers, isRedirected: at !== url, hasToken: token !== undefined });
+    if (!REDIRECTS.includes(statusCode)) throw refusal(statusCode, { url, headers, isRedirected: at !== url, refused });
     at = redirected(at, header(headers, "location"));
   }
   throw new QeditError(
@@ -103,12 +104,15 @@ export async function requestRange({ url, token, range, dispatcher, signal }: Ra
   );
 }
 
-function send(url: URL, { token, range, dispatcher, signal }: Omit<RangeRequest, "url">): Promise<Response> {
+function send(
+  url: URL,
+  { token, range, dispatcher, signal }: Omit<RangeRequest, "url" | "refused">,
+): Promise<Response> {
   const headers = {
     "user-agent": "qedit",
     // A compressed body would have other ranges.
     "accept-encoding": "identity",
-    range: `bytes=${range.start}-${range.end - 1}`,
+    range: `bytes=${range.start}-${range.end === Infinity ? "" : range.end - 1}`,
     ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
   };
   return new Promise((resolve, reject) => {
@@ -153,7 +157,8 @@ function answer(
   range: ByteRange,
   { etag: linked, size }: { etag?: string | undefined; size?: string | undefined },
 ): Answer {
-  const etag = unquoted(linked ?? header(headers, "etag"));
+  // Servers without version names have the time of the last change.
+  const etag = unquoted(linked ?? header(headers, "etag") ?? header(headers, "last-modified"));
   const common = { etag, sha256: linked !== undefined && /^[0-9a-f]{64}$/.test(etag ?? "") ? etag : undefined, body };
   if (statusCode === 200) {
     const length = header(headers, "content-length") ?? size;
@@ -191,37 +196,17 @@ function redirected(from: URL, location: string | undefined): URL {
   );
 }
 
-interface Refused {
-  readonly url: URL;
+interface Refused extends Pick<RangeRequest, "url" | "refused"> {
   readonly headers: Headers;
   readonly isRedirected: boolean;
-  readonly hasToken: boolean;
 }
 
-function refusal(status: number, { url, headers, isRedirected, hasToken }: Refused): Error {
+function refusal(status: number, { url, headers, isRedirected, refused }: Refused): Error {
   if (BUSY.includes(status)) return busy(status, { url, wait: retryAfter(header(headers, "retry-after")) });
-  // A signed address may have run out between the redirect and the request.
+  // A signed address may have expired between the redirect and the request.
   if (isRedirected && (status === 401 || status === 403))
     return new TryAgain(`${url.host}: the address it sent to answers ${status}`);
-  const what = `Cannot download ${url.href}`;
-  const repository = url.href.replace(/\/resolve\/.*$/, "");
-  const refuse = (reason: string, hint?: string) =>
-    new QeditError("QEDIT_E_NETWORK", `${what}: ${reason}`, hint === undefined ? {} : { hint });
-  if (status === 401)
-    return refuse(
-      hasToken ? "the token is not accepted (401)" : "it needs a login (401)",
-      "Make a token at https://huggingface.co/settings/tokens: export HF_TOKEN=TOKEN",
-    );
-  if (status === 403)
-    return refuse(
-      "access is refused (403)",
-      `Accept its terms at ${repository}, and use a token that may read it: export HF_TOKEN=TOKEN`,
-    );
-  if (status === 404 || status === 410)
-    return refuse(`there is no such file (${status})`, `See what there is: ${repository}`);
-  if (status === 416)
-    return refuse("the file there is shorter than what was published (416)", `See what there is: ${repository}`);
-  return refuse(`the server answers ${status}`);
+  return refused(status);
 }
 
 function busy(status: number, { url, wait }: { url: URL; wait: number | undefined }): Error {

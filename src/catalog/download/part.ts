@@ -11,13 +11,16 @@ const JOURNAL_EVERY = 500;
 /** On slow disks less often: flushing may take this share of the time; but never more seldom than this, milliseconds. */
 const [FLUSHING_SHARE, JOURNAL_AT_LEAST] = [0.1, 5000];
 
-/** What a part holds, as its journal says. */
-interface Journal {
-  readonly bytes: number;
-  /** What the server calls this version of the file, if it says. */
+/** Which version of a file a server has, as far as it says. */
+export interface Version {
   readonly etag?: string | undefined;
-  /** The hash that the hub states of it, if it does. */
+  /** The SHA-256 that the hub states, hexadecimal. */
   readonly sha256?: string | undefined;
+}
+
+/** What a part holds, as its journal says. */
+interface Journal extends Version {
+  readonly bytes: number;
   readonly done: readonly ByteRange[];
 }
 
@@ -26,7 +29,7 @@ export class Part {
   readonly path: string;
   readonly #handle: FileHandle;
   readonly #bytes: number;
-  #version: Pick<Journal, "etag" | "sha256">;
+  #version: Version;
   #done: readonly ByteRange[];
   #nextJournal = 0;
 
@@ -51,8 +54,8 @@ export class Part {
     }
   }
 
-  /** Takes what the server says of its version of the file. Claims that it is the version of the bytes that are there; else they are forgotten. */
-  accept({ etag, sha256 }: { readonly etag: string | undefined; readonly sha256: string | undefined }): boolean {
+  /** Whether the bytes that are there are of this version of the file; if not, they are dropped. The version counts from now on. */
+  accept({ etag, sha256 }: Version): boolean {
     const before = this.#version.etag;
     const isOther = etag !== undefined && before !== undefined && etag !== before && this.#done.length > 0;
     this.#version = { etag: etag ?? before, sha256: sha256 ?? (isOther ? undefined : this.#version.sha256) };
@@ -60,7 +63,12 @@ export class Part {
     return !isOther;
   }
 
-  /** The hash that the hub states of the file, if it does. */
+  /** Whether the server named its version of the file. */
+  get hasVersion(): boolean {
+    return this.#version.etag !== undefined;
+  }
+
+  /** The SHA-256 that the hub states of the file, if it does. */
   get stated(): string | undefined {
     return this.#version.sha256;
   }

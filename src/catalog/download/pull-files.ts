@@ -13,7 +13,8 @@ import {
   publishedModel,
 } from "../published/models.js";
 import { freeBytes } from "./disk.js";
-import { type Downloaded, type DownloadOptions, downloadFile } from "./download-file.js";
+import { type Downloaded, downloadFile } from "./download-file.js";
+import type { FetchOptions } from "./fetch-file.js";
 import { bytesLeft } from "./part.js";
 
 /** Folders of ComfyUI's models directory, so that ComfyUI can be pointed at qedit's. */
@@ -88,7 +89,7 @@ export async function planPull({
 }
 
 /** Downloads what a plan found missing, one file after the other. Throws QEDIT_E_IO when there is no room for all of it, and as downloadFile. */
-export async function pull({ items, bytes, free, folder }: PullPlan, options: DownloadOptions): Promise<Downloaded[]> {
+export async function pull({ items, bytes, free, folder }: PullPlan, options: FetchOptions): Promise<Downloaded[]> {
   if (bytes > free) {
     throw new QeditError(
       "QEDIT_E_IO",

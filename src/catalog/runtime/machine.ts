@@ -1,8 +1,8 @@
 // The machine as qedit's needs see it: Node, the processor, memory and room on the disk.
-import { readFile, statfs } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { arch, availableParallelism, cpus, freemem, platform, release, totalmem } from "node:os";
-import { dirname } from "node:path";
 import { folderFor } from "../../std/own-folders.js";
+import { freeBytes } from "../download/disk.js";
 
 /** What a person who helps would ask first. Sizes in bytes. */
 export interface Machine {
@@ -39,17 +39,8 @@ export async function inspectMachine(): Promise<Machine> {
     glibc: glibcVersion(),
     cpu: { model: cpus()[0]?.model.trim() || "unknown", threads: availableParallelism() },
     memory: { total, available: Math.min(total, await availableMemory()) },
-    disk: { folder, free: await freeBytes(folder) },
+    disk: { folder, free: await freeBytes(folder).catch(() => undefined) },
   };
-}
-
-/** Bytes that are free for a folder, which may not exist yet; undefined when the system does not say. */
-export async function freeBytes(folder: string): Promise<number | undefined> {
-  for (let at = folder; ; at = dirname(at)) {
-    const found = await statfs(at).catch(() => undefined);
-    if (found) return found.bavail * found.bsize;
-    if (dirname(at) === at) return undefined;
-  }
 }
 
 // What can be had without swapping: free memory alone leaves out the page cache.

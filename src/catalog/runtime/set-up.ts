@@ -10,7 +10,7 @@ import { QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
 import { ioFailure } from "../../std/files.js";
 import { type Holder, withLock } from "../../std/lock.js";
-import { download } from "./download-package.js";
+import { downloadPackage } from "./download-package.js";
 import { candidates, type Source, type SourceChoice } from "./sources.js";
 import { unpackProvider } from "./unpack.js";
 import { findWheels, installWheels, type Wheel } from "./wheels.js";
@@ -160,7 +160,7 @@ async function install(
     await mkdir(staging, { recursive: true });
     const fetched =
       "download" in source
-        ? await download(source.download, { folder: downloadsOf(release), emit, signal })
+        ? await downloadPackage(source.download, { folder: downloadsOf(release), emit, signal })
         : undefined;
     emit({ kind: "activity", text: `unpacking ${source.label}` });
     await unpackProvider(fetched?.path ?? (source as { path: string }).path, staging, version);

@@ -4,11 +4,14 @@ import { stat } from "node:fs/promises";
 import { resolve } from "node:path";
 import { promisify } from "node:util";
 import { QeditError } from "../../std/errors.js";
-import { type Download, fetchJson } from "./download-package.js";
+import { fetchJson } from "../download/fetch-json.js";
+import type { Package } from "./download-package.js";
 
 /** The official feed (https://learn.microsoft.com/nuget/api/service-index), as onnxruntime-node's own install script uses it. */
 const OFFICIAL_FEED = "https://api.nuget.org/v3/index.json";
 const NUGET_PACKAGE = "Microsoft.ML.OnnxRuntime.Gpu.Linux";
+
+const FEED_HINT = "Check the network and HTTPS_PROXY; `qedit setup --from FILE` works without a network";
 
 /** npm packages with the provider by release of ONNX Runtime; they are others' work, hence held to a hash. */
 const NPM: Readonly<Record<string, { readonly name: string; readonly version: string; readonly sha512: string }>> = {
@@ -20,7 +23,7 @@ const NPM: Readonly<Record<string, { readonly name: string; readonly version: st
 };
 
 /** Something that holds the provider: a download, or a path on this machine. */
-export type Source = { readonly label: string } & ({ readonly download: Download } | { readonly path: string });
+export type Source = { readonly label: string } & ({ readonly download: Package } | { readonly path: string });
 
 /** What the user said about it. */
 export interface SourceChoice {
@@ -69,7 +72,9 @@ export async function candidates(version: string, { from, feed, sha256 }: Source
 
 async function nugetSource(version: string, feed: string, signal: AbortSignal): Promise<Source> {
   const id = NUGET_PACKAGE.toLowerCase();
-  const index = (await fetchJson(feed, signal)) as { resources?: readonly { "@id": string; "@type": string }[] };
+  const index = (await fetchJson(feed, { signal, hint: FEED_HINT })) as {
+    resources?: readonly { "@id": string; "@type": string }[];
+  };
   const resource = (type: string) => index.resources?.find((each) => each["@type"].split("/")[0] === type)?.["@id"];
   const base = resource("PackageBaseAddress");
   if (base === undefined)
@@ -88,11 +93,13 @@ async function nugetSource(version: string, feed: string, signal: AbortSignal): 
 }
 
 // The feed's catalogue knows the hash of each package; mirrors often have no catalogue.
-async function nugetDigest(base: string | undefined, leaf: string, signal: AbortSignal): Promise<Download["digest"]> {
+async function nugetDigest(base: string | undefined, leaf: string, signal: AbortSignal): Promise<Package["digest"]> {
   if (base === undefined) return undefined;
-  const { catalogEntry } = (await fetchJson(new URL(leaf, withSlash(base)).href, signal)) as { catalogEntry?: unknown };
+  const { catalogEntry } = (await fetchJson(new URL(leaf, withSlash(base)).href, { signal, hint: FEED_HINT })) as {
+    catalogEntry?: unknown;
+  };
   if (typeof catalogEntry !== "string") return undefined;
-  const { packageHash, packageHashAlgorithm } = (await fetchJson(catalogEntry, signal)) as {
+  const { packageHash, packageHashAlgorithm } = (await fetchJson(catalogEntry, { signal, hint: FEED_HINT })) as {
     packageHash?: string;
     packageHashAlgorithm?: string;
   };

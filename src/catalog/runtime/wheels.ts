@@ -5,12 +5,15 @@ import { CUDA_PACKAGES, type CudaPackage, ownLibraries } from "../../engine/cuda
 import { gigabytes } from "../../std/byte-sizes.js";
 import { QeditError } from "../../std/errors.js";
 import { ioFailure } from "../../std/files.js";
-import { type DownloadOptions, download, fetchJson } from "./download-package.js";
-import { freeBytes } from "./machine.js";
+import { freeBytes } from "../download/disk.js";
+import { fetchJson } from "../download/fetch-json.js";
+import { downloadPackage, type PackageOptions } from "./download-package.js";
 import { unpackLibraries } from "./unpack.js";
 
 /** PyPI's index (https://peps.python.org/pep-0691/); PIP_INDEX_URL names another, as it does for pip. */
 const INDEX = "https://pypi.org/simple/";
+
+const NO_WHEEL_HINT = "Install CUDA 13 and cuDNN 9 with your system's packages";
 
 /** A wheel as the index tells it. */
 export interface Wheel {
@@ -35,7 +38,7 @@ export async function findWheels(sonames: readonly string[], signal: AbortSignal
 }
 
 /** Fetches wheels and puts their libraries into qedit's own folder. Throws QEDIT_E_NETWORK and QEDIT_E_IO, before anything is fetched when room is short. */
-export async function installWheels(wheels: readonly Wheel[], options: DownloadOptions): Promise<void> {
+export async function installWheels(wheels: readonly Wheel[], options: PackageOptions): Promise<void> {
   const target = ownLibraries();
   const staging = `${target}.${process.pid}.new`;
   await checkRoom(wheels, dirname(target));
@@ -43,7 +46,7 @@ export async function installWheels(wheels: readonly Wheel[], options: DownloadO
     await mkdir(staging, { recursive: true });
     await mkdir(target, { recursive: true });
     for (const { name, url, sha256 } of wheels) {
-      const { path } = await download({ url, name, digest: { algorithm: "sha256", hex: sha256 } }, options);
+      const { path } = await downloadPackage({ url, name, digest: { algorithm: "sha256", hex: sha256 } }, options);
       options.emit({ kind: "activity", text: `unpacking ${name}` });
       await unpackLibraries(path, staging);
       await rm(path);
@@ -61,7 +64,7 @@ async function checkRoom(wheels: readonly Wheel[], folder: string): Promise<void
   const sizes = wheels.map(({ bytes = 0 }) => bytes);
   // Each wheel goes when it is unpacked.
   const wanted = sizes.reduce((sum, bytes) => sum + bytes, 0) * UNPACKED + Math.max(0, ...sizes);
-  const free = await freeBytes(folder);
+  const free = await freeBytes(folder).catch(() => undefined);
   if (free === undefined || free >= wanted) return;
   throw new QeditError(
     "QEDIT_E_IO",
@@ -81,7 +84,11 @@ interface IndexFile {
 async function findWheel({ name, major }: CudaPackage, signal: AbortSignal): Promise<Wheel> {
   const index = process.env["PIP_INDEX_URL"] || INDEX;
   const url = new URL(`${name}/`, index.endsWith("/") ? index : `${index}/`).href;
-  const { files = [] } = (await fetchJson(url, signal, "application/vnd.pypi.simple.v1+json")) as {
+  const { files = [] } = (await fetchJson(url, {
+    signal,
+    accept: "application/vnd.pypi.simple.v1+json",
+    hint: NO_WHEEL_HINT,
+  })) as {
     files?: readonly IndexFile[];
   };
   const fitting = files.flatMap(({ filename, size, yanked = false, hashes, ...file }) => {
@@ -102,7 +109,7 @@ async function findWheel({ name, major }: CudaPackage, signal: AbortSignal): Pro
   throw new QeditError(
     "QEDIT_E_NETWORK",
     `Cannot find version ${major} of ${name} for ${process.platform} ${process.arch} at ${url}`,
-    { hint: "Install CUDA 13 and cuDNN 9 with your system's packages" },
+    { hint: NO_WHEEL_HINT },
   );
 }
 
