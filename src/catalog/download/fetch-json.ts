@@ -1,5 +1,6 @@
 // JSON documents over HTTP: indexes of package registries.
 import { fetch } from "undici";
+import * as v from "valibot";
 import { QeditError } from "../../std/errors.js";
 import { connectionFailure } from "./http.js";
 import { proxyAgent, SILENCE } from "./proxy.js";
@@ -13,11 +14,12 @@ export interface JsonRequest {
   readonly hint: string;
 }
 
-/** Reads a JSON document; its content is not checked. Throws QEDIT_E_NETWORK, or the reason of the signal. */
-export async function fetchJson(
+/** Reads a JSON document of the form of a schema. Throws QEDIT_E_NETWORK, or the reason of the signal. */
+export async function fetchJson<T>(
   url: string,
+  schema: v.GenericSchema<unknown, T>,
   { signal, accept = "application/json", hint }: JsonRequest,
-): Promise<unknown> {
+): Promise<T> {
   const dispatcher = proxyAgent({ connections: 1, silence: SILENCE });
   const refuse = (reason: string, cause?: unknown) =>
     new QeditError("QEDIT_E_NETWORK", `Cannot fetch ${url}: ${reason}`, { cause, hint });
@@ -28,7 +30,9 @@ export async function fetchJson(
       signal: AbortSignal.any([signal, AbortSignal.timeout(SILENCE)]),
     });
     if (!response.ok) throw refuse(`the server answers ${response.status}`);
-    return await response.json();
+    const { success, output, issues } = v.safeParse(schema, await response.json());
+    if (success) return output;
+    throw refuse(`${v.getDotPath(issues[0]) ?? "the document"} is not of the expected form`);
   } catch (error) {
     signal.throwIfAborted();
     if (error instanceof QeditError) throw error;

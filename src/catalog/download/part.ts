@@ -3,6 +3,7 @@
 
 import type { FileHandle } from "node:fs/promises";
 import { open, readFile, rm, stat } from "node:fs/promises";
+import * as v from "valibot";
 import { ioFailure, writeFileAtomically } from "../../std/files.js";
 import { type ByteRange, sizeOf, withRange } from "./ranges.js";
 
@@ -148,16 +149,28 @@ async function readJournal(part: string, bytes: number): Promise<Journal> {
     () => 0,
   );
   const journal = parsed(written);
-  const fits = journal !== undefined && journal.bytes === bytes && journal.done.every(({ end }) => end <= size);
+  const fits =
+    journal !== undefined && journal.bytes === bytes && journal.done.every(({ end }) => end <= Math.min(size, bytes));
   return fits ? journal : { bytes, done: [] };
 }
 
+const position = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+const journalSchema: v.GenericSchema<unknown, Journal> = v.object({
+  bytes: position,
+  etag: v.optional(v.string()),
+  sha256: v.optional(v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/))),
+  done: v.array(
+    v.pipe(
+      v.object({ start: position, end: position }),
+      v.check(({ start, end }) => start < end),
+    ),
+  ),
+});
+
 function parsed(written: string): Journal | undefined {
   try {
-    const journal = JSON.parse(written) as Journal;
-    const isRange = ({ start, end }: ByteRange) =>
-      Number.isSafeInteger(start) && Number.isSafeInteger(end) && 0 <= start && start < end;
-    return Array.isArray(journal.done) && journal.done.every(isRange) ? journal : undefined;
+    const { success, output } = v.safeParse(journalSchema, JSON.parse(written), { abortEarly: true });
+    return success ? output : undefined;
   } catch {
     return undefined;
   }

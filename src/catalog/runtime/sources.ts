@@ -3,6 +3,7 @@ import { execFile } from "node:child_process";
 import { stat } from "node:fs/promises";
 import { resolve } from "node:path";
 import { promisify } from "node:util";
+import * as v from "valibot";
 import { QeditError } from "../../std/errors.js";
 import { fetchJson } from "../download/fetch-json.js";
 import type { Package } from "./download-package.js";
@@ -56,8 +57,9 @@ export async function candidates(version: string, { from, feed, sha256 }: Source
     return npm;
   }
   if (/^https?:\/\//i.test(from)) {
+    if (!URL.canParse(from)) throw usage(`Cannot take the provider from ${from}: it is no URL`);
     const url = new URL(from);
-    const name = decodeURIComponent(url.pathname.split("/").at(-1) || "provider").replace(/[^\w.@+-]/g, "_");
+    const name = (url.pathname.split("/").at(-1) || "provider").replace(/[^\w.@+-]/g, "_");
     const digest = sha256 === undefined ? undefined : ({ algorithm: "sha256", hex: sha256 } as const);
     return [{ label: url.host, find: async () => ({ label: url.host, download: { url: from, name, digest } }) }];
   }
@@ -70,12 +72,27 @@ export async function candidates(version: string, { from, feed, sha256 }: Source
   return [{ label: path, find: async () => ({ label: path, path }) }];
 }
 
+const address = v.pipe(v.string(), v.url());
+
+// The documents of a NuGet v3 feed, as far as they are read: https://learn.microsoft.com/nuget/api/overview
+const serviceIndex = v.object({
+  resources: v.optional(v.array(optionally(v.object({ "@id": address, "@type": v.string() }))), []),
+});
+const registrationLeaf = v.object({ catalogEntry: optionally(address) });
+const packageDetails = v.object({
+  packageHash: v.optional(v.pipe(v.string(), v.base64())),
+  packageHashAlgorithm: v.optional(v.string()),
+});
+
+// Undefined for what is not of the form.
+function optionally<T>(schema: v.GenericSchema<unknown, T>) {
+  return v.fallback(v.optional(schema), undefined);
+}
+
 async function nugetSource(version: string, feed: string, signal: AbortSignal): Promise<Source> {
   const id = NUGET_PACKAGE.toLowerCase();
-  const index = (await fetchJson(feed, { signal, hint: FEED_HINT })) as {
-    resources?: readonly { "@id": string; "@type": string }[];
-  };
-  const resource = (type: string) => index.resources?.find((each) => each["@type"].split("/")[0] === type)?.["@id"];
+  const { resources } = await fetchJson(feed, serviceIndex, { signal, hint: FEED_HINT });
+  const resource = (type: string) => resources.find((each) => each?.["@type"].split("/")[0] === type)?.["@id"];
   const base = resource("PackageBaseAddress");
   if (base === undefined)
     throw new QeditError("QEDIT_E_NETWORK", `Cannot use the feed ${feed}: it offers no packages to download`, {
@@ -95,14 +112,13 @@ async function nugetSource(version: string, feed: string, signal: AbortSignal): 
 // The feed's catalogue knows the hash of each package; mirrors often have no catalogue.
 async function nugetDigest(base: string | undefined, leaf: string, signal: AbortSignal): Promise<Package["digest"]> {
   if (base === undefined) return undefined;
-  const { catalogEntry } = (await fetchJson(new URL(leaf, withSlash(base)).href, { signal, hint: FEED_HINT })) as {
-    catalogEntry?: unknown;
-  };
-  if (typeof catalogEntry !== "string") return undefined;
-  const { packageHash, packageHashAlgorithm } = (await fetchJson(catalogEntry, { signal, hint: FEED_HINT })) as {
-    packageHash?: string;
-    packageHashAlgorithm?: string;
-  };
+  const registration = new URL(leaf, withSlash(base)).href;
+  const { catalogEntry } = await fetchJson(registration, registrationLeaf, { signal, hint: FEED_HINT });
+  if (catalogEntry === undefined) return undefined;
+  const { packageHash, packageHashAlgorithm } = await fetchJson(catalogEntry, packageDetails, {
+    signal,
+    hint: FEED_HINT,
+  });
   return packageHash === undefined || packageHashAlgorithm !== "SHA512"
     ? undefined
     : { algorithm: "sha512", hex: Buffer.from(packageHash, "base64").toString("hex") };

@@ -1,6 +1,7 @@
 // NVIDIA's libraries as Python's packages bring them, without Python: found by PEP 691's index, held to its hashes, unpacked into qedit's own folder.
 import { mkdir, readdir, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import * as v from "valibot";
 import { CUDA_PACKAGES, type CudaPackage, ownLibraries } from "../../engine/cuda/cuda-packages.js";
 import { gigabytes } from "../../std/byte-sizes.js";
 import { QeditError } from "../../std/errors.js";
@@ -73,36 +74,41 @@ async function checkRoom(wheels: readonly Wheel[], folder: string): Promise<void
   );
 }
 
-interface IndexFile {
-  readonly filename: string;
-  readonly url: string;
-  readonly size?: number;
-  readonly yanked?: boolean | string;
-  readonly hashes: { readonly sha256?: string };
-}
+// A project of PEP 691's index as far as it is read; files of any other form are passed over.
+const project = v.object({
+  files: v.array(
+    v.fallback(
+      v.optional(
+        v.object({
+          // It becomes the name of a file on disk.
+          filename: v.pipe(v.string(), v.regex(/^[\w.+!-]+$/)),
+          url: v.string(),
+          size: v.optional(v.pipe(v.number(), v.safeInteger(), v.minValue(0))),
+          yanked: v.optional(v.union([v.boolean(), v.string()]), false),
+          hashes: v.object({ sha256: v.optional(v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/i))) }),
+        }),
+      ),
+      undefined,
+    ),
+  ),
+});
 
 async function findWheel({ name, major }: CudaPackage, signal: AbortSignal): Promise<Wheel> {
   const index = process.env["PIP_INDEX_URL"] || INDEX;
   const url = new URL(`${name}/`, index.endsWith("/") ? index : `${index}/`).href;
-  const { files = [] } = (await fetchJson(url, {
+  const { files } = await fetchJson(url, project, {
     signal,
     accept: "application/vnd.pypi.simple.v1+json",
     hint: NO_WHEEL_HINT,
-  })) as {
-    files?: readonly IndexFile[];
-  };
-  const fitting = files.flatMap(({ filename, size, yanked = false, hashes, ...file }) => {
+  });
+  const fitting = files.flatMap((file) => {
+    if (file === undefined) return [];
+    const { filename, size, yanked, hashes } = file;
     const version = versionOf(filename, name);
-    if (
-      version === undefined ||
-      Number.parseInt(version, 10) !== major ||
-      yanked !== false ||
-      hashes.sha256 === undefined
-    )
-      return [];
-    return [
-      { version, wheel: { name: filename, url: new URL(file.url, url).href, bytes: size, sha256: hashes.sha256 } },
-    ];
+    if (version === undefined || Number.parseInt(version, 10) !== major) return [];
+    if (yanked !== false || hashes.sha256 === undefined || !URL.canParse(file.url, url)) return [];
+    const wheel: Wheel = { name: filename, url: new URL(file.url, url).href, bytes: size, sha256: hashes.sha256 };
+    return [{ version, wheel }];
   });
   const newest = fitting.sort((a, b) => b.version.localeCompare(a.version, "en", { numeric: true }))[0];
   if (newest) return newest.wheel;

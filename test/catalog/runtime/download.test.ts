@@ -1,6 +1,7 @@
 // Downloads from a server that cuts, lies and refuses.
 import { createHash, randomBytes } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
+import * as v from "valibot";
 import { beforeEach, describe, expect, test } from "vitest";
 import { fetchJson } from "../../../src/catalog/download/fetch-json.js";
 import { downloadPackage, type Package } from "../../../src/catalog/runtime/download-package.js";
@@ -190,9 +191,22 @@ describe("refuses, in one line with a hint,", () => {
     });
   });
 
+  test("JSON of another form", async () => {
+    server.behave((response) => void response.end('{"files":{}}'));
+    const url = `${server.url}/index.json`;
+    await expect(
+      fetchJson(url, v.object({ files: v.array(v.string()) }), { signal, hint: "Check" }),
+    ).rejects.toMatchObject({
+      code: "QEDIT_E_NETWORK",
+      message: `Cannot fetch ${url}: files is not of the expected form`,
+    });
+  });
+
   test("JSON that is none", async () => {
     server.behave((response) => void response.end("<html>"));
-    await expect(fetchJson(`${server.url}/index.json`, { signal, hint: "Check it" })).rejects.toMatchObject({
+    await expect(
+      fetchJson(`${server.url}/index.json`, v.unknown(), { signal, hint: "Check it" }),
+    ).rejects.toMatchObject({
       code: "QEDIT_E_NETWORK",
     });
   });
