@@ -4,7 +4,7 @@ import { unlinkSync } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
 import { link, mkdir, open, realpath, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { QeditError } from "./errors.js";
+import { param, QeditError } from "./errors.js";
 
 /** Node's own limit for one read is 2 GiB - 1; a larger range is read in pieces. */
 const LARGEST_READ = 2 ** 30;
@@ -66,7 +66,7 @@ export async function writeFileAtomically(
 /** The refusal to replace a file. */
 export function existsAlready(path: string): QeditError {
   return new QeditError("QEDIT_E_EXISTS", `Cannot write ${path}: it is there already`, {
-    hint: "Replace it with --force, or choose another name with -o",
+    hint: `Replace it with ${param("force")}, or choose another name`,
   });
 }
 

@@ -2,7 +2,7 @@
 import { statfs } from "node:fs/promises";
 import { dirname } from "node:path";
 import { decimalSize } from "../../std/byte-sizes.js";
-import { QeditError } from "../../std/errors.js";
+import { param, QeditError } from "../../std/errors.js";
 
 /** Bytes that may still be written below a folder, which need not exist yet. */
 export async function freeBytes(folder: string): Promise<number> {
@@ -25,7 +25,7 @@ export async function refuseWithoutSpace(target: string, bytes: number): Promise
     "QEDIT_E_IO",
     `Cannot download to ${folder}: ${decimalSize(bytes)} are needed, ${decimalSize(free)} are free`,
     {
-      hint: "Free some space, or choose another disk: --models-dir FOLDER",
+      hint: `Free some space, or choose another disk: ${param("models_dir", "FOLDER")}`,
     },
   );
 }

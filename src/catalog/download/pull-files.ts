@@ -1,7 +1,7 @@
 // `models pull`: what of a model is not on disk yet, what it takes, and the download of it.
 import { basename, join, resolve } from "node:path";
 import { decimalSize } from "../../std/byte-sizes.js";
-import { QeditError } from "../../std/errors.js";
+import { param, QeditError } from "../../std/errors.js";
 import { publishedFinder } from "../local/find.js";
 import { ownModelsFolder, type SearchOptions } from "../local/model-folders.js";
 import {
@@ -95,7 +95,7 @@ export async function pull({ items, bytes, free, folder }: PullPlan, options: Fe
       "QEDIT_E_IO",
       `Cannot download to ${folder}: ${decimalSize(bytes)} are needed, ${decimalSize(free)} are free`,
       {
-        hint: "Free some space, or choose another disk: --models-dir FOLDER",
+        hint: `Free some space, or choose another disk: ${param("models_dir", "FOLDER")}`,
       },
     );
   }

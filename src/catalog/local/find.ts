@@ -1,7 +1,7 @@
 // Finding model files that are on disk already, in place: a path as it is, else a name in the folders where models lie.
 import { access } from "node:fs/promises";
 import { isAbsolute, join } from "node:path";
-import { QeditError } from "../../std/errors.js";
+import { param, QeditError } from "../../std/errors.js";
 import {
   FILE_ROLES,
   type FileRole,
@@ -160,7 +160,7 @@ async function findInFolder(
     files[role] = given === undefined ? join(folder, DIFFUSERS_FOLDER[role]) : await findNamed(given, options);
     if (given === undefined && !(await isFolder(files[role]))) {
       throw new QeditError("QEDIT_E_MODEL_MISSING", `Cannot find ${DIFFUSERS_FOLDER[role]} in ${folder}`, {
-        hint: "--model takes a name of models.json, or a folder that holds vae, text_encoder and transformer: qedit models list",
+        hint: `${param("model")} takes a name of models.json, or a folder that holds vae, text_encoder and transformer: qedit models list`,
       });
     }
   }

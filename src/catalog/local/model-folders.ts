@@ -8,7 +8,7 @@ import { readExtraPaths } from "./comfyui.js";
 /** A folder that is searched, and why. */
 export interface Place {
   readonly folder: string;
-  /** For people: `--models-dir`, `QEDIT_MODELS`, `qedit`, `ComfyUI`, … */
+  /** The parameter `models_dir`, the variable `QEDIT_MODELS`, `qedit` for its own folder, or the tool: `ComfyUI`, … */
   readonly source: string;
 }
 
@@ -69,7 +69,7 @@ export async function modelPlaces({ modelsDirs = [] }: SearchOptions = {}): Prom
 export function namedPlaces({ modelsDirs = [] }: SearchOptions = {}): Place[] {
   const variable = (process.env["QEDIT_MODELS"] ?? "").split(delimiter).filter((folder) => folder !== "");
   return [
-    ...modelsDirs.map((folder) => ({ folder: resolve(folder), source: "--models-dir" })),
+    ...modelsDirs.map((folder) => ({ folder: resolve(folder), source: "models_dir" })),
     ...variable.map((folder) => ({ folder: resolve(folder), source: "QEDIT_MODELS" })),
     { folder: ownModelsFolder(), source: "qedit" },
   ];

@@ -47,7 +47,7 @@ export interface ScanOptions extends SearchOptions {
 /** Scans the folders of models, the Hugging Face cache included. */
 export async function scanModels({ only = false, ...options }: ScanOptions = {}): Promise<Scan> {
   const { places, problems } = await modelPlaces(options);
-  const isNamed = ({ source }: Place) => source === "--models-dir" || source === "extra_model_paths.yaml";
+  const isNamed = ({ source }: Place) => source === "models_dir" || source === "extra_model_paths.yaml";
   const roots = only ? places.filter(isNamed) : [...places, { folder: hubCacheFolder(), source: "Hugging Face cache" }];
   const catalog = await readCatalog();
   const [folders, files] = [new Set<string>(), new Set<string>()];

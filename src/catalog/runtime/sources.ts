@@ -66,7 +66,7 @@ export async function candidates(version: string, { from, feed, sha256 }: Source
   const path = resolve(from);
   if (!(await stat(path).catch(() => undefined))) {
     throw new QeditError("QEDIT_E_USAGE", `Cannot take the provider from ${from}: it does not exist`, {
-      hint: "--from takes a file, a folder, a URL, `nuget` or `npm`",
+      hint: "`qedit setup --from` takes a file, a folder, a URL, `nuget` or `npm`",
     });
   }
   return [{ label: path, find: async () => ({ label: path, path }) }];
@@ -96,7 +96,7 @@ async function nugetSource(version: string, feed: string, signal: AbortSignal): 
   const base = resource("PackageBaseAddress");
   if (base === undefined)
     throw new QeditError("QEDIT_E_NETWORK", `Cannot use the feed ${feed}: it offers no packages to download`, {
-      hint: "--feed takes the index of a NuGet v3 feed",
+      hint: "`qedit setup --feed` takes the index of a NuGet v3 feed",
     });
   const name = `${id}.${version}.nupkg`;
   return {

@@ -185,7 +185,7 @@ async function names(path: string, version: string): Promise<boolean> {
 
 function refuse(source: string, reason: string): QeditError {
   return new QeditError("QEDIT_E_IO", `Cannot take the CUDA provider from ${source}: ${reason}`, {
-    hint: "`qedit setup` without --from gets the one that fits",
+    hint: "`qedit setup` gets the one that fits",
   });
 }
 
