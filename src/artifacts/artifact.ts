@@ -47,7 +47,7 @@ export async function writeArtifact(
   await writeFileAtomically(recordAt, new TextEncoder().encode(record), options);
 }
 
-/** Where the readable record of an artifact at path lies. Throws QEDIT_E_ARTIFACT when path itself ends in `.json`. */
+/** Path of the readable record of the artifact at `path`. Throws QEDIT_E_ARTIFACT when path itself ends in `.json`. */
 export function recordPath(path: string): string {
   const { dir, name, ext } = parse(path);
   if (ext === ".json") {

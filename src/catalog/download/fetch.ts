@@ -1,4 +1,4 @@
-// The bytes of one file over several connections at once, each going on where it was cut off, until all are there.
+// Fetches the bytes of one file over several connections, each of which resumes where it was cut.
 import { randomInt } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Dispatcher } from "undici";
@@ -87,13 +87,13 @@ async function fetchPieces(job: Job): Promise<void> {
     }),
   );
   await Promise.all(workers);
-  // The others only heard that they were stopped.
+  // The other workers fail with the abort.
   if (failures.length > 0) throw failures[0];
 }
 
 async function fetchRange(range: ByteRange, job: Job): Promise<void> {
   let { start } = range;
-  // Servers may give less than was asked for, and are asked again.
+  // Servers may send less than was requested.
   while (start < range.end)
     await retrying(job, headway(job), async () => {
       const answer = await ask({ start, end: range.end }, job);
@@ -143,7 +143,7 @@ async function ask(range: ByteRange, job: Job): Promise<Answer> {
 
 function changed({ name, url }: RemoteFile): QeditError {
   return new QeditError("QEDIT_E_NETWORK", `Cannot go on with ${name}: the file at ${url.host} changed meanwhile`, {
-    hint: "Run the same command again: it begins anew",
+    hint: "Run the same command again: it starts over",
   });
 }
 
@@ -160,7 +160,7 @@ async function receive(
   let at = start;
   try {
     for await (const bytes of body) {
-      // A server that sends more than was asked for is not followed.
+      // Bytes beyond the request are dropped.
       const wanted = bytes.subarray(0, end - at);
       await part.write(wanted, at);
       at += wanted.length;

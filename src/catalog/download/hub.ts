@@ -1,4 +1,4 @@
-// The model hub: where a file is, and the token that opens it. HF_ENDPOINT names a mirror; tokens come from HF_TOKEN or the hub's own file.
+// The model hub: URLs of files, and the token. HF_ENDPOINT names a mirror; tokens come from HF_TOKEN or the file of huggingface_hub.
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { QeditError } from "../../std/errors.js";
@@ -38,7 +38,7 @@ export async function hubRemote(file: HubFile): Promise<RemoteFile> {
         { hint: `It is kept aside as ${aside}. Run the same command to download it afresh` },
       ),
     unreachableHint:
-      "Check the network, HTTPS_PROXY and HF_ENDPOINT, then run the same command: it goes on where it stopped",
+      "Check the network, HTTPS_PROXY and HF_ENDPOINT, then run the same command: it resumes where it stopped",
   };
 }
 

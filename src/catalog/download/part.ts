@@ -1,5 +1,5 @@
-// A download under way: NAME.part, written anywhere in any order, and NAME.part.json, a journal of the ranges that are on the disk.
-// After any interruption the next download goes on from the journal.
+// An unfinished download: NAME.part, written in any order, and NAME.part.json, a journal of the ranges that are on the disk, from which the
+// next download resumes.
 
 import type { FileHandle } from "node:fs/promises";
 import { open, readFile, rm, stat } from "node:fs/promises";
@@ -7,9 +7,9 @@ import * as v from "valibot";
 import { ioFailure, writeFileAtomically } from "../../std/files.js";
 import { type ByteRange, sizeOf, withRange } from "./ranges.js";
 
-/** How often the journal is written while bytes come in, milliseconds; so much of a download is lost when the process or the power goes. */
+/** Interval of the journal, milliseconds: at most so much of a download is lost with the process or the power. */
 const JOURNAL_EVERY = 500;
-/** On slow disks less often: flushing may take this share of the time; but never more seldom than this, milliseconds. */
+/** On slow disks the interval is longer: flushing takes at most this share of the time, up to this interval, milliseconds. */
 const [FLUSHING_SHARE, JOURNAL_AT_LEAST] = [0.1, 5000];
 
 /** Which version of a file a server has, as far as it says. */
@@ -42,12 +42,12 @@ export class Part {
     this.#done = done;
   }
 
-  /** Opens the part of a file, with what a download before left of it; a journal of another length is thrown away. Throws QEDIT_E_IO. */
+  /** Opens the part of a file of so many bytes, resuming from its journal if that is of the same length. Throws QEDIT_E_IO. */
   static async open(target: string, bytes: number): Promise<Part> {
     const path = `${target}.part`;
     try {
       const journal = await readJournal(path, bytes);
-      // A part without a journal that fits it is begun again.
+      // A part without a valid journal starts over.
       const handle = await open(path, journal.done.length > 0 ? "r+" : "w+");
       return new Part(path, handle, journal);
     } catch (error) {
@@ -79,7 +79,7 @@ export class Part {
     return this.#done;
   }
 
-  /** Writes bytes at their place. Throws QEDIT_E_IO, as when the disk is full. */
+  /** Writes bytes at a position. Throws QEDIT_E_IO, as when the disk is full. */
   async write(bytes: Uint8Array, position: number): Promise<void> {
     try {
       for (let at = 0; at < bytes.length; ) {
@@ -93,16 +93,16 @@ export class Part {
     if (Date.now() >= this.#nextJournal) await this.journal();
   }
 
-  /** Forgets what is there: for servers that only ever send a file from its beginning. */
+  /** Drops what is there, for servers without ranges. */
   async restart(): Promise<void> {
     this.#done = [];
     await this.journal();
   }
 
-  /** Notes on disk what is there, after it is there. */
+  /** Flushes the part, then writes the journal. Throws QEDIT_E_IO. */
   async journal(): Promise<void> {
     const start = Date.now();
-    // Other connections go on writing meanwhile, and shall not do this too.
+    // Other connections write at the same time: only one journals.
     this.#nextJournal = Infinity;
     const done = this.#done;
     try {
@@ -121,7 +121,7 @@ export class Part {
     }
   }
 
-  /** Flushes and closes; the part stays. */
+  /** Closes the file; the part stays. */
   async close(): Promise<void> {
     await this.#handle.close();
   }

@@ -1,4 +1,4 @@
-// `models pull`: what of a model is not on disk yet, what it takes, and the download of it.
+// `models pull`: plans and downloads the files of models that are not on disk yet.
 import { basename, join, resolve } from "node:path";
 import { decimalSize } from "../../std/byte-sizes.js";
 import { param, QeditError } from "../../std/errors.js";
@@ -36,11 +36,11 @@ export interface PullRequest extends SearchOptions {
 /** A file of a pull. */
 export interface PullItem {
   readonly file: PublishedFile;
-  /** Where it is already; undefined when it is to be downloaded. */
+  /** Its path when it is on disk; undefined when it is to be downloaded. */
   readonly present: string | undefined;
-  /** Where it is to lie. */
+  /** The path to download it to. */
   readonly target: string;
-  /** Bytes still to come. */
+  /** Bytes to download. */
   readonly missing: number;
 }
 
@@ -49,12 +49,12 @@ export interface PullPlan {
   readonly items: readonly PullItem[];
   /** Bytes to download. */
   readonly bytes: number;
-  /** Bytes free where they are to lie. */
+  /** Free bytes on the disk of the folder. */
   readonly free: number;
   readonly folder: string;
 }
 
-/** Finds out what a pull would do; nothing is written. Throws QEDIT_E_USAGE for unknown names. */
+/** Plans a pull; nothing is written. Throws QEDIT_E_USAGE for unknown names. */
 export async function planPull({
   models,
   loras,
@@ -88,7 +88,7 @@ export async function planPull({
   };
 }
 
-/** Downloads what a plan found missing, one file after the other. Throws QEDIT_E_IO when there is no room for all of it, and as downloadFile. */
+/** Downloads the missing files of a plan, one after the other. Throws QEDIT_E_IO when the disk has no space for all of them, and as downloadFile. */
 export async function pull({ items, bytes, free, folder }: PullPlan, options: FetchOptions): Promise<Downloaded[]> {
   if (bytes > free) {
     throw new QeditError(

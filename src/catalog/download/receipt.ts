@@ -12,7 +12,7 @@ const receiptSchema = v.object({
   sha256: v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/)),
 });
 
-/** Where a file came from, and what it was when it came. */
+/** Origin, length and hash of a downloaded file. */
 export type Receipt = Readonly<v.InferOutput<typeof receiptSchema>>;
 
 /** Writes the receipt of a file. Throws QEDIT_E_IO. */

@@ -1,4 +1,4 @@
-// models.json: the published models by name, with their files, LoRAs, defaults and presets. A name means exactly one model.
+// models.json: the published models by name, with their files, LoRAs, defaults and presets.
 import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { param, QeditError } from "../../std/errors.js";

@@ -1,4 +1,4 @@
-// Getting the CUDA provider of the installed release into qedit's own folder, and out of it again. node_modules is never written to.
+// Installs the CUDA provider of the installed release in qedit's own folder, and removes it. node_modules is never written to.
 import { constants } from "node:fs";
 import { copyFile, mkdir, readdir, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
@@ -17,14 +17,14 @@ import { findWheels, installWheels, type Wheel } from "./wheels.js";
 
 /** What the user asked for. */
 export interface SetupChoice extends SourceChoice {
-  /** Claims that a provider that is there already is replaced. */
+  /** Whether to replace an installed provider. */
   readonly force: boolean;
-  /** Claims that NVIDIA's libraries which are nowhere on this machine are fetched too. */
+  /** Whether to download the NVIDIA libraries that this machine lacks. */
   readonly libraries: boolean;
   readonly dryRun: boolean;
 }
 
-/** Who watches, and who may stop it. */
+/** Listener and cancellation of a setup. */
 export interface SetupContext {
   readonly emit: Emit;
   readonly signal: AbortSignal;
@@ -35,14 +35,14 @@ export interface SetupReport {
   readonly action: "installed" | "present" | "would install" | "removed" | "would remove" | "absent";
   readonly version: string;
   readonly folder: string;
-  /** Where the provider came from, and of a download the URL, the bytes and the hash. */
+  /** Where the provider came from; for a download also its URL, bytes and hash. */
   readonly source?: string;
   readonly url?: string;
   readonly bytes?: number;
   readonly sha256?: string;
   /** Packages of NVIDIA's libraries. */
   readonly libraries?: readonly Wheel[];
-  /** Of the session that was opened at the end: whether it worked, its seconds, and what was in the way. */
+  /** The trial session at the end: whether it worked, its seconds, and its problems. */
   readonly works?: boolean;
   readonly seconds?: number | undefined;
   readonly problems?: readonly Problem[];
@@ -86,7 +86,7 @@ function plan(found: Source | undefined, { version, ownFolder }: Release, presen
   };
 }
 
-// The wheels that hold what is missing; a library that is somewhere is used where it lies.
+// The wheels of the missing libraries; a library that is installed anywhere is used in place.
 async function libraryPlan(
   { libraries }: SetupChoice,
   provider: string | undefined,
@@ -95,7 +95,7 @@ async function libraryPlan(
   if (!libraries) return {};
   emit({ kind: "activity", text: "looking at NVIDIA's libraries" });
   const { missing, unused } = await inspectLibraries(provider);
-  // cuDNN compiles some kernels with nvrtc, if it is there.
+  // cuDNN compiles some kernels with nvrtc, if available.
   const wanted =
     missing.length === 0 ? [] : [...missing, ...unused.filter(({ soname }) => soname.startsWith("libnvrtc"))];
   return {
@@ -106,15 +106,15 @@ async function libraryPlan(
   };
 }
 
-/** Removes what setup installed, whatever release it was for, and what downloads left. */
+/** Removes what setup installed for any release, and unfinished downloads. */
 export async function removeRuntime(
   { dryRun }: Pick<SetupChoice, "dryRun">,
   context: Pick<SetupContext, "signal">,
 ): Promise<SetupReport> {
   const { version, ownFolder } = installedRelease();
   const folder = dirname(ownFolder);
-  const things = await readdir(folder).catch(() => []);
-  if (things.length === 0) return { action: "absent", version, folder };
+  const names = await readdir(folder).catch(() => []);
+  if (names.length === 0) return { action: "absent", version, folder };
   if (dryRun) return { action: "would remove", version, folder };
   await withRuntimeLock(folder, context, () =>
     rm(folder, { recursive: true, force: true }).catch((error: unknown) => {
@@ -124,7 +124,7 @@ export async function removeRuntime(
   return { action: "removed", version, folder };
 }
 
-// A source that answers: those after the first are tried only when the network keeps one away.
+// The first source that can be reached.
 async function firstSource(
   sources: Awaited<ReturnType<typeof candidates>>,
   { emit, signal }: SetupContext,
@@ -164,7 +164,7 @@ async function install(
         : undefined;
     emit({ kind: "activity", text: `unpacking ${source.label}` });
     await unpackProvider(fetched?.path ?? (source as { path: string }).path, staging, version);
-    // ONNX Runtime looks for its providers beside itself, so it comes along; where the file system can, as a clone that takes no space.
+    // ONNX Runtime looks for its providers in its own folder, so it is copied too: as a clone without space where the file system can.
     await copyFile(join(folder, CORE_FILE), join(staging, CORE_FILE), constants.COPYFILE_FICLONE);
     await rm(ownFolder, { recursive: true, force: true });
     await rename(staging, ownFolder);

@@ -14,7 +14,7 @@ const NUGET_PACKAGE = "Microsoft.ML.OnnxRuntime.Gpu.Linux";
 
 const FEED_HINT = "Check the network and HTTPS_PROXY; `qedit setup --from FILE` works without a network";
 
-/** npm packages with the provider by release of ONNX Runtime; they are others' work, hence held to a hash. */
+/** npm packages with the provider, by release of ONNX Runtime; of third parties, hence pinned by hash. */
 const NPM: Readonly<Record<string, { readonly name: string; readonly version: string; readonly sha512: string }>> = {
   "1.29.0": {
     name: "com.github.asus4.onnxruntime.linux-x64-gpu",
@@ -23,25 +23,25 @@ const NPM: Readonly<Record<string, { readonly name: string; readonly version: st
   },
 };
 
-/** Something that holds the provider: a download, or a path on this machine. */
+/** A package with the provider: a download, or a path on this machine. */
 export type Source = { readonly label: string } & ({ readonly download: Package } | { readonly path: string });
 
-/** What the user said about it. */
+/** The source that the user chose. */
 export interface SourceChoice {
-  /** `nuget`, `npm`, a file, a folder or a URL; undefined lets qedit try the official feed, then npm. */
+  /** `nuget`, `npm`, a file, a folder or a URL; undefined for the official feed, then npm. */
   readonly from: string | undefined;
   readonly feed: string | undefined;
-  /** Hexadecimal; for a URL, whose hash nobody else knows. */
+  /** Expected hash of a URL's file, hexadecimal. */
   readonly sha256: string | undefined;
 }
 
-/** A source still to be looked up; that may need the network. */
+/** A source whose address is looked up on demand, which may need the network. */
 export interface Candidate {
   readonly label: string;
   readonly find: (signal: AbortSignal) => Promise<Source>;
 }
 
-/** The sources to try, in order. Throws QEDIT_E_USAGE for what cannot be one. */
+/** The sources to try, in order. Throws QEDIT_E_USAGE for an invalid choice. */
 export async function candidates(version: string, { from, feed, sha256 }: SourceChoice): Promise<Candidate[]> {
   if (sha256 !== undefined && !/^[0-9a-f]{64}$/i.test(sha256))
     throw usage(`Cannot use "${sha256}" for --sha256: 64 hexadecimal digits are wanted`);
@@ -109,7 +109,7 @@ async function nugetSource(version: string, feed: string, signal: AbortSignal): 
   };
 }
 
-// The feed's catalogue knows the hash of each package; mirrors often have no catalogue.
+// The feed's catalogue has the hash of each package; mirrors often lack the catalogue.
 async function nugetDigest(base: string | undefined, leaf: string, signal: AbortSignal): Promise<Package["digest"]> {
   if (base === undefined) return undefined;
   const registration = new URL(leaf, withSlash(base)).href;
@@ -142,10 +142,10 @@ function npmCandidate(version: string): Candidate[] {
   ];
 }
 
-// The registry that this machine's npm uses, mirrors included; npm and npx tell it to their children.
+// The registry that npm is configured for; npm and npx pass it to child processes.
 async function npmRegistry(): Promise<string> {
-  const told = process.env["npm_config_registry"];
-  if (told) return withSlash(told);
+  const inherited = process.env["npm_config_registry"];
+  if (inherited) return withSlash(inherited);
   const windows = process.platform === "win32";
   try {
     const { stdout } = await promisify(execFile)(windows ? "npm.cmd" : "npm", ["config", "get", "registry"], {

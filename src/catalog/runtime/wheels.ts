@@ -1,4 +1,4 @@
-// NVIDIA's libraries as Python's packages bring them, without Python: found by PEP 691's index, held to its hashes, unpacked into qedit's own folder.
+// NVIDIA libraries from Python wheels, without Python: found in a PEP 691 index, verified by its hashes, extracted into qedit's own folder.
 import { mkdir, readdir, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import * as v from "valibot";
@@ -11,12 +11,12 @@ import { fetchJson } from "../download/fetch-json.js";
 import { downloadPackage, type PackageOptions } from "./download-package.js";
 import { unpackLibraries } from "./unpack.js";
 
-/** PyPI's index (https://peps.python.org/pep-0691/); PIP_INDEX_URL names another, as it does for pip. */
+/** PyPI's index (https://peps.python.org/pep-0691/); PIP_INDEX_URL overrides it, as for pip. */
 const INDEX = "https://pypi.org/simple/";
 
 const NO_WHEEL_HINT = "Install CUDA 13 and cuDNN 9 with your system's packages";
 
-/** A wheel as the index tells it. */
+/** A wheel of the index. */
 export interface Wheel {
   readonly name: string;
   readonly url: string;
@@ -25,7 +25,7 @@ export interface Wheel {
   readonly sha256: string;
 }
 
-/** Unpacked, the libraries take less than this many times their wheels. */
+/** Upper bound of the size of libraries as a multiple of their wheels. */
 const UNPACKED = 2;
 
 /** The newest wheels that hold these libraries, for this machine. Throws QEDIT_E_NETWORK. */
@@ -38,7 +38,7 @@ export async function findWheels(sonames: readonly string[], signal: AbortSignal
   return Promise.all([...packages.values()].map((each) => findWheel(each, signal)));
 }
 
-/** Fetches wheels and puts their libraries into qedit's own folder. Throws QEDIT_E_NETWORK and QEDIT_E_IO, before anything is fetched when room is short. */
+/** Downloads wheels and extracts their libraries into qedit's own folder. Throws QEDIT_E_NETWORK, and QEDIT_E_IO, without a download when the disk is too full. */
 export async function installWheels(wheels: readonly Wheel[], options: PackageOptions): Promise<void> {
   const target = ownLibraries();
   const staging = `${target}.${process.pid}.new`;
@@ -63,7 +63,7 @@ export async function installWheels(wheels: readonly Wheel[], options: PackageOp
 
 async function checkRoom(wheels: readonly Wheel[], folder: string): Promise<void> {
   const sizes = wheels.map(({ bytes = 0 }) => bytes);
-  // Each wheel goes when it is unpacked.
+  // Each wheel is removed once extracted.
   const wanted = sizes.reduce((sum, bytes) => sum + bytes, 0) * UNPACKED + Math.max(0, ...sizes);
   const free = await freeBytes(folder).catch(() => undefined);
   if (free === undefined || free >= wanted) return;
@@ -121,7 +121,7 @@ async function findWheel({ name, major }: CudaPackage, signal: AbortSignal): Pro
 
 const MACHINES: Readonly<Record<string, string>> = { x64: "x86_64", arm64: "aarch64" };
 
-// Of a release's wheel for this machine; pre-releases have letters in their versions.
+// The version of a wheel for this machine; undefined for others and for pre-releases, which have letters in their versions.
 function versionOf(filename: string, name: string): string | undefined {
   const [distribution, version, , , platform] = filename.replace(/\.whl$/, "").split("-");
   const isFitting =

@@ -11,7 +11,7 @@ import { folderFor } from "../../std/own-folders.js";
 /** Beyond this, the least recently used are dropped. */
 const MOST_FILES = 2000;
 
-/** Keeps where the inputs and weights of an edit lie. Ignores a state folder that cannot be written: the file history is optional. */
+/** Stores the paths of the inputs and weights of an edit. Ignores a state folder that cannot be written: the file history is optional. */
 export async function keepFilePaths({ inputs, weights }: ArtifactInfo, own: OwnFiles): Promise<void> {
   const keys = { ...weights, ...inputs };
   const fresh = Object.entries(filesByRole(own)).flatMap(([role, path]) =>
