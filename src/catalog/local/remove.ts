@@ -22,7 +22,7 @@ export interface RemovalPlan {
 }
 
 /**
- * Finds what of a model qedit downloaded. A file that another model shares stays while any file of that model is there, unless `all`.
+ * Finds what of a model qedit downloaded. A file that another model shares stays while the transformer of that model is there.
  * Throws QEDIT_E_USAGE for an unknown name.
  */
 export async function planRemoval(name: string, options: SearchOptions): Promise<RemovalPlan> {

@@ -57,7 +57,7 @@ async function unpack(source: string, folder: string, found: Set<string>): Promi
   throw new Error("it is no .tgz, no .nupkg, .whl or .zip, and no library");
 }
 
-// A folder that holds the files, or one below it: an unpacked package.
+// The folder of the provider in an unpacked package.
 async function providerIn(folder: string): Promise<string> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true });
   const place = entries.find(
