@@ -54,7 +54,6 @@ function failureOf(error: unknown): Failure {
   const isKnown = error instanceof QeditError;
   return {
     code: isKnown ? error.code : undefined,
-    // Parameters stay marked, so that the error on the other side is the same.
     message: isKnown ? error.marked.message : error instanceof Error ? error.message : String(error),
     hint: isKnown ? error.marked.hint : undefined,
     stack: error instanceof Error ? error.stack : undefined,
