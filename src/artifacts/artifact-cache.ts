@@ -1,5 +1,5 @@
-// Artifacts in a folder under the hash of what decided them. Several processes may share it: entries come by renaming, anything that
-// cannot be read counts as not there, and the longest unused ones go when the folder is over its limit.
+// A cache of artifacts in a folder, by the hash of their inputs. Processes may share it: entries are renamed into place, unreadable ones are
+// misses, and the least recently used are evicted when the folder is over its limit.
 import { createHash } from "node:crypto";
 import { readdir, readFile, rm, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
@@ -13,20 +13,20 @@ export interface ArtifactCache {
   readonly folder: string;
   /** The artifact under a key; undefined when there is none. A damaged one is removed. */
   readonly find: (key: string, kind: ArtifactKind) => Promise<Artifact | undefined>;
-  /** Stores an artifact and makes room for it; false when it is larger than the limit. Throws QEDIT_E_IO, once: then nothing more is stored. */
+  /** Stores an artifact, evicting others; false when it is larger than the limit. Throws QEDIT_E_IO once; after that nothing more is stored. */
   readonly keep: (key: string, artifact: Artifact) => Promise<boolean>;
 }
 
-/** An entry as it lies in the folder. */
+/** An entry of the folder. */
 export interface CacheEntry {
   readonly key: string;
   readonly path: string;
   readonly bytes: number;
-  /** When it was last made or taken, milliseconds since 1970. */
+  /** Time of its last use, milliseconds since 1970. */
   readonly used: number;
 }
 
-/** Metadata key of the hash of the artifact without it, by which damage is noticed. */
+/** Metadata key of the checksum of the artifact without this key. */
 const CONTENT = "content_sha256";
 
 const ENTRY_NAME = /^([0-9a-f]{64})\.safetensors$/;
@@ -35,12 +35,12 @@ const TORN_NAME = /^\.[0-9a-f]{64}\.safetensors\..*\.tmp$/;
 /** A write takes seconds at most. */
 const TORN_AFTER = 3600_000;
 
-/** The key of what decides an artifact: the hash of its JSON. */
+/** A cache key: the SHA-256 of everything that an artifact depends on, as JSON. */
 export function cacheKey(parts: object): string {
   return createHash("sha256").update(JSON.stringify(parts)).digest("hex");
 }
 
-/** Opens a cache in a folder, which need not exist; limit is in bytes. What this process took or stored stays until it ends. */
+/** Opens a cache in a folder, which need not exist; limit is in bytes. Entries that this process used are not evicted. */
 export function openCache(folder: string, limit: number): ArtifactCache {
   const pinned = new Set<string>();
   let isClosed = false;
@@ -58,7 +58,7 @@ export function openCache(folder: string, limit: number): ArtifactCache {
       }
       pinned.add(key);
       const now = new Date();
-      // A cache that may only be read still serves.
+      // Ignore: the cache may be read-only.
       await utimes(path, now, now).catch(() => {});
       return artifact;
     },
@@ -88,7 +88,7 @@ export async function cacheEntries(folder: string): Promise<CacheEntry[]> {
   return entries.sort((a, b) => a.used - b.used);
 }
 
-/** Removes all entries, and nothing else; gives those that it removed. */
+/** Removes all entries, and no other files; gives the removed ones. */
 export async function clearCache(folder: string): Promise<CacheEntry[]> {
   const entries = await cacheEntries(folder);
   for (const { path } of entries) await rm(path, { force: true });
@@ -103,7 +103,7 @@ async function evict(folder: string, { limit, pinned }: { limit: number; pinned:
   for (const entry of entries) {
     if (bytes <= limit) return;
     if (pinned.has(entry.key)) continue;
-    // Another process may have removed it, or be reading it, which it goes on doing.
+    // Another process may have removed it; one that is reading it keeps its open file.
     await rm(entry.path, { force: true }).catch(() => {});
     bytes -= entry.bytes;
   }
@@ -121,7 +121,7 @@ async function namesIn(folder: string): Promise<string[]> {
   return readdir(folder).catch(() => []);
 }
 
-// The artifact when it is what was stored, to the last bit.
+// Undefined when the checksum differs.
 async function intact(bytes: Uint8Array, kind: ArtifactKind): Promise<Artifact | undefined> {
   try {
     const wanted = decodeSafetensors(bytes, "a cache entry").metadata[CONTENT];

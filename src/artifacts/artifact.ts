@@ -8,26 +8,14 @@ import { decodeSafetensors, readSafetensors } from "../checkpoint/safetensors/sa
 import { encodeSafetensors } from "../checkpoint/safetensors/safetensors-writer.js";
 import { QeditError } from "../std/errors.js";
 import { writeFileAtomically } from "../std/files.js";
-import { isObject, isTexts } from "../std/guards.js";
 import type { Tensor } from "../std/tensor.js";
 import { float32 } from "../std/tensor.js";
 import { fromComfyLatent, LATENT_TENSOR, MARKER, toComfyLatent, withoutFrame } from "./comfyui-latent.js";
 import type { ArtifactKind } from "./kinds.js";
 import { KINDS, tensorFault } from "./kinds.js";
+import { type ArtifactInfo, artifactRecord, parseRecord } from "./record.js";
 
-/** What made an artifact. All of it is JSON, and equal runs give equal records: no times, no paths. */
-export interface ArtifactInfo {
-  /** The stage's options, defaults included. */
-  readonly settings: Readonly<Record<string, unknown>>;
-  /** Sizes by name: pixels, latent cells, tokens. */
-  readonly sizes: Readonly<Record<string, unknown>>;
-  /** fileHash of the input files, by role. */
-  readonly inputs: Readonly<Record<string, string>>;
-  /** checkpointIdentity of the model files, by role. */
-  readonly weights: Readonly<Record<string, string>>;
-  /** Names of the files of inputs and weights by the same roles, without folders; nothing that is computed depends on them. */
-  readonly names?: Readonly<Record<string, string>>;
-}
+export type { ArtifactInfo } from "./record.js";
 
 /** The tensors that one stage hands to the next, named and shaped as KINDS says; a latent is [1, channels, h, w]. */
 export interface Artifact {
@@ -59,7 +47,7 @@ export async function writeArtifact(
   await writeFileAtomically(recordAt, new TextEncoder().encode(record), options);
 }
 
-/** Where the readable record of an artifact at path lies. Throws QEDIT_E_ARTIFACT when path itself ends in `.json`. */
+/** Path of the readable record of the artifact at `path`. Throws QEDIT_E_ARTIFACT when path itself ends in `.json`. */
 export function recordPath(path: string): string {
   const { dir, name, ext } = parse(path);
   if (ext === ".json") {
@@ -130,7 +118,7 @@ type ReadValues = (stored: StoredTensor) => Float32Array<ArrayBuffer> | Promise<
 async function toArtifact(checkpoint: Checkpoint, kind: ArtifactKind, read: ReadValues): Promise<Artifact> {
   const { file } = checkpoint;
   const isForeign = checkpoint.metadata[RECORD_KEY] === undefined;
-  const info = isForeign ? NO_INFO : checkRecord(checkpoint, kind);
+  const info = isForeign ? NO_INFO : ownInfo(checkpoint, kind);
   const names =
     isForeign && kind === "samples"
       ? [LATENT_TENSOR]
@@ -163,9 +151,9 @@ async function toArtifact(checkpoint: Checkpoint, kind: ArtifactKind, read: Read
 }
 
 /** The info of a file's record, once its kind and version are those wanted. */
-function checkRecord({ file, metadata }: Checkpoint, kind: ArtifactKind): ArtifactInfo {
+function ownInfo({ file, metadata }: Checkpoint, kind: ArtifactKind): ArtifactInfo {
   const text = metadata[RECORD_KEY];
-  const record = text === undefined ? undefined : parseRecord(text);
+  const record = text === undefined ? undefined : parseRecord(artifactRecord, text);
   if (record === undefined) throw unusable(file, kind, `its metadata "${RECORD_KEY}" is not a record of qedit`);
   if (record.kind !== kind) throw unusable(file, kind, `it holds ${record.kind}`);
   const { version } = KINDS[kind];
@@ -177,27 +165,8 @@ function checkRecord({ file, metadata }: Checkpoint, kind: ArtifactKind): Artifa
   return { settings, sizes, inputs, weights, ...(names && { names }) };
 }
 
-interface ArtifactRecord extends ArtifactInfo {
-  readonly kind: string;
-  readonly version: number;
-}
-
-function recordOf({ kind, info: { settings, sizes, inputs, weights, names } }: Artifact): ArtifactRecord {
+function recordOf({ kind, info: { settings, sizes, inputs, weights, names } }: Artifact): object {
   return { kind, version: KINDS[kind].version, settings, sizes, inputs, weights, ...(names && { names }) };
-}
-
-function parseRecord(text: string): ArtifactRecord | undefined {
-  let record: unknown;
-  try {
-    record = JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-  if (!isObject(record)) return undefined;
-  const { kind, version, settings, sizes, inputs, weights, names } = record;
-  if (typeof kind !== "string" || typeof version !== "number") return undefined;
-  if (!isObject(settings) || !isObject(sizes) || !isTexts(inputs) || !isTexts(weights)) return undefined;
-  return { kind, version, settings, sizes, inputs, weights, ...(isTexts(names) && { names }) };
 }
 
 function typeFault(

@@ -1,4 +1,4 @@
-// What lies in the files between stages: the kinds, their versions, and the tensors that each holds.
+// The kinds of artifacts, their versions, and the tensors of each.
 
 /** A fixed length, or the name of a free one; `channels` and `hidden` must be the same in all tensors of a file. */
 type Dim = number | "channels" | "height" | "width" | "tokens" | "hidden";
@@ -18,7 +18,7 @@ interface TensorRule {
 interface KindRule {
   /** Raised when the meaning of a tensor or of the metadata changes. */
   readonly version: number;
-  /** The command that makes such a file, for hints. */
+  /** The command that writes such a file, for hints. */
   readonly command: string;
   readonly tensors: readonly TensorRule[];
 }

@@ -1,8 +1,7 @@
 // The recipe: how a picture was made, complete enough to make it again. JSON inside the picture; its form is versioned.
 import { basename } from "node:path";
-import { isObject, isTexts } from "../std/guards.js";
 import { qeditVersion } from "../std/version.js";
-import type { ArtifactInfo } from "./artifact.js";
+import { type ArtifactInfo, checkRecord, parseRecord, recipeRecord } from "./record.js";
 
 /** Raised when the meaning of a field changes. Pictures of version 0, before recipes had a version, lack `names` and the devices. */
 const RECIPE_VERSION = 1;
@@ -13,6 +12,7 @@ export interface Recipe extends Required<ArtifactInfo> {
   readonly recipe: number;
   /** Version of qedit that wrote the file; undefined in version 0. */
   readonly qedit: string | undefined;
+  readonly names: Readonly<Record<string, string>>;
 }
 
 /** The recipe of a picture as the text that its file carries. Equal runs give equal texts. */
@@ -22,33 +22,20 @@ export function recipeText({ settings, sizes, inputs, weights, names = {} }: Art
 
 /** A recipe from its text, of this version, an older one, or a newer one whose fields are those known here; undefined when it is none. */
 export function parseRecipe(text: string): Recipe | undefined {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-  return toRecipe(value);
+  return withoutFolders(parseRecord(recipeRecord, text));
 }
 
 /** A recipe from parsed JSON, such as an artifact's record; undefined when it is none. */
 export function toRecipe(value: unknown): Recipe | undefined {
-  if (!isObject(value)) return undefined;
-  const { recipe = 0, qedit, settings, sizes, inputs, weights, names } = value;
-  if (typeof recipe !== "number" || !isObject(settings) || !isObject(sizes) || !isTexts(inputs) || !isTexts(weights))
-    return undefined;
-  return {
-    recipe,
-    qedit: typeof qedit === "string" ? qedit : undefined,
-    settings,
-    sizes,
-    inputs,
-    weights,
-    names: isTexts(names) ? withoutFolders(names) : {},
-  };
+  return withoutFolders(checkRecord(recipeRecord, value));
 }
 
 // A picture from elsewhere must not point at files of its choice.
-function withoutFolders(names: Readonly<Record<string, string>>): Record<string, string> {
-  return Object.fromEntries(Object.entries(names).map(([role, name]) => [role, basename(name.replaceAll("\\", "/"))]));
+function withoutFolders(
+  record: (ArtifactInfo & Pick<Recipe, "recipe"> & { readonly qedit?: string | undefined }) | undefined,
+): Recipe | undefined {
+  if (record === undefined) return undefined;
+  const { recipe, qedit, settings, sizes, inputs, weights, names = {} } = record;
+  const bare = Object.entries(names).map(([role, name]) => [role, basename(name.replaceAll("\\", "/"))]);
+  return { recipe, qedit, settings, sizes, inputs, weights, names: Object.fromEntries(bare) };
 }

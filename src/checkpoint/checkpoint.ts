@@ -22,7 +22,7 @@ export const STORED_BYTES = {
 /** Element type of a tensor on disk. F8_E4M3 is e4m3fn: no infinities, largest value 448. */
 export type StoredType = keyof typeof STORED_BYTES;
 
-/** Where one tensor lies: a row-major, little-endian array at a byte range of a file. */
+/** Location of a tensor: a row-major, little-endian array at a byte range of a file. */
 export interface StoredTensor {
   readonly dtype: StoredType;
   /** Empty for a scalar. */

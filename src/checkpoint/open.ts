@@ -15,7 +15,7 @@ const TOOL_NAME = /^(diffusion_pytorch_model|model)(\.\w+)?\.safetensors(\.index
 const INDEX = /\.safetensors\.index(\.\w+)?\.json$/;
 const SHARD = /-\d{5}-of-\d{5}\.safetensors$/;
 const PICKLE = /\.(ckpt|pt|pth|bin)$/i;
-/** No index is near this; a damaged one shall not fill the memory. */
+/** Far above any index; limits the memory that a damaged one takes. */
 const MAX_INDEX_BYTES = 100_000_000;
 
 /**
@@ -37,7 +37,7 @@ export async function openCheckpoint(path: string, options: ReadOptions = {}): P
   return TOOL_NAME.test(basename(file)) ? withConfig(named, join(dirname(file), "config.json")) : named;
 }
 
-/** An opened checkpoint, and what tells its weights apart: checkpointIdentity. */
+/** An opened checkpoint, and the checkpointIdentity of its weights. */
 export interface Identified {
   readonly checkpoint: Checkpoint;
   readonly identity: string;
@@ -57,7 +57,7 @@ export async function shardsOf(index: string): Promise<ReadonlyMap<string, reado
     if (typeof shard !== "string" || !/^[^/\\:\0]+\.safetensors$/.test(shard) || shard.startsWith("..")) {
       throw refusal(
         index,
-        `"${tensor}" lies in ${JSON.stringify(shard)}, a .safetensors file of the same folder is wanted`,
+        `"${tensor}" is in ${JSON.stringify(shard)}, a .safetensors file of the same folder is wanted`,
       );
     }
     const file = join(dirname(index), shard);

@@ -51,11 +51,11 @@ const DTYPES: Readonly<Record<string, DType>> = {
   fp16: "f16",
 };
 
-/** The option of each network's type. */
-const OPTIONS: Readonly<Record<Network, string>> = {
-  vae: "--vae-dtype",
-  "text-encoder": "--text-dtype",
-  transformer: "--dtype",
+/** The parameter for each network's compute type. */
+const PARAMETERS: Readonly<Record<Network, string>> = {
+  vae: "vae_dtype",
+  "text-encoder": "text_dtype",
+  transformer: "dtype",
 };
 
 /** Reads `cpu`, `cuda` or `cuda:N`; throws QEDIT_E_USAGE for anything else. */
@@ -101,7 +101,8 @@ export function computeType(device: Device, network: Network, wanted = "auto"): 
     "QEDIT_E_USAGE",
     `Cannot compute in "${wanted}" on ${deviceName(device)}: ${["auto", ...types.map(typeName)].join(" or ")} is wanted`,
     {
-      hint: `${OPTIONS[network]} auto`,
+      hint: param(PARAMETERS[network], "auto"),
+      parameter: PARAMETERS[network],
     },
   );
 }

@@ -1,7 +1,7 @@
 // A whole sampling run, from a VAE's latent to a VAE's latent: ComfyUI's KSampler node on a rectified-flow model.
 // Pure: the model is a function, and nothing is read or written.
 
-import { QeditError } from "../std/errors.js";
+import { param, QeditError } from "../std/errors.js";
 import { float32, type Tensor } from "../std/tensor.js";
 import { allFinite, weightedSum } from "./float32.js";
 import { guidedDenoise, type Velocity } from "./guidance.js";
@@ -125,7 +125,7 @@ function checkedSteps(
         "QEDIT_E_BAD_OUTPUT",
         `The model gave values that are not finite at step ${step} of ${total} (sigma ${sigma})`,
         {
-          hint: "The model file may be damaged: compare its SHA-256 with the published one. On a GPU, try --dtype float32",
+          hint: `The model file may be damaged: compare its SHA-256 with the published one. On a GPU, try ${param("dtype", "float32")}`,
         },
       );
     },

@@ -44,7 +44,7 @@ export function spelled(text: string, spell: Spell): string {
   return text.replace(MARKED, (_, name: string, value: string | undefined) => spell(name, value));
 }
 
-/** Where nobody spells them, parameters stand by their names: `cfg 2.5`. */
+/** Parameters by their names, as in `message` and `hint` of an error: `cfg 2.5`. */
 const plain: Spell = (name, value) => (value === undefined ? name : `${name} ${value}`);
 
 /** What an error has besides its code and message. */

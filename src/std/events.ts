@@ -1,4 +1,4 @@
-// Events of running work: plain data, the same for people, for NDJSON and for every later server.
+// Progress events: plain data, the same for the terminal, NDJSON and servers.
 
 /** One thing that happened; `seconds` are measured, bytes are bytes. */
 export type ProgressEvent =

@@ -1,10 +1,10 @@
-// Files as a whole: exact reads, writes that either happen completely or not at all, and what went wrong in words.
+// Exact reads, atomic writes, and errors of file operations in words.
 
 import { unlinkSync } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
 import { link, mkdir, open, realpath, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { QeditError } from "./errors.js";
+import { param, QeditError } from "./errors.js";
 
 /** Node's own limit for one read is 2 GiB - 1; a larger range is read in pieces. */
 const LARGEST_READ = 2 ** 30;
@@ -63,14 +63,14 @@ export async function writeFileAtomically(
   }
 }
 
-/** The refusal to replace a file. */
+/** The error for a file that must not be replaced. */
 export function existsAlready(path: string): QeditError {
   return new QeditError("QEDIT_E_EXISTS", `Cannot write ${path}: it is there already`, {
-    hint: "Replace it with --force, or choose another name with -o",
+    hint: `Replace it with ${param("force")}, or choose another name`,
   });
 }
 
-// A link never replaces a file, as a rename would even if the file came into being a moment ago.
+// A link never replaces a file, unlike a rename, even if the file was just created.
 async function renameIfFree(temporary: string, path: string): Promise<void> {
   try {
     await link(temporary, path);
@@ -132,7 +132,7 @@ async function describe(path: string): Promise<{ path: string; isSpecial: boolea
   return { path: await realpath(path), isSpecial: !found.isFile() };
 }
 
-/** Makes a folder and those it lies in. One level at a time: Node's recursive mkdir never ends where a folder cannot be made in one that exists, as in /proc. */
+/** Makes a folder and its parents. One level at a time: Node's recursive mkdir never ends where a folder cannot be made in one that exists, as in /proc. */
 export async function makeFolders(folder: string): Promise<void> {
   const found = await stat(folder).catch(() => undefined);
   if (found?.isDirectory()) return;

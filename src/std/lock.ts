@@ -1,30 +1,37 @@
-// One download of a file at a time: NAME.lock names the process that holds it, and is kept fresh while that process lives.
+// A lock file beside a target, `TARGET.lock`: it names the process that holds it, which touches it as long as it runs.
 import { open, readFile, rename, rm, stat, utimes } from "node:fs/promises";
 import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ioFailure } from "./files.js";
+import { isObject } from "./guards.js";
 
 /** Interval at which a holder touches its lock, milliseconds. */
 const BEAT = 5_000;
-/** Age of a lock, since its holder last touched it, from which its process counts as gone, milliseconds. */
+/** A lock that was not touched for so long is stale, milliseconds. */
 const STALE = 60_000;
 /** Interval at which a waiting process tries again, milliseconds. */
 const LOOK = 250;
 
-/** Who holds a lock. */
+/** The process that holds a lock. */
 export interface Holder {
+  /** 0 when it is unknown. */
   readonly pid: number;
   readonly host: string;
 }
 
-/** Runs work while holding the lock of a file; waits for another holder, calling `onWait` once. Throws QEDIT_E_IO, and what the work throws. */
+const UNKNOWN_HOLDER: Holder = { pid: 0, host: "" };
+
+/**
+ * Runs work while holding the lock of a target, whose folder must exist. Waits while another process holds it, calling `onWait` once; when
+ * `onWait` throws, it does not wait. Throws QEDIT_E_IO, the reason of the signal, and what the work throws.
+ */
 export async function withLock<T>(
   target: string,
   { signal, onWait }: { signal: AbortSignal; onWait: (holder: Holder) => void },
   work: () => Promise<T>,
 ): Promise<T> {
   const path = `${target}.lock`;
-  let isReported = false;
+  let [isReported, looks] = [false, 0];
   while (!(await take(path))) {
     const holder = await holderOf(path);
     if (holder === undefined) continue;
@@ -32,8 +39,10 @@ export async function withLock<T>(
       await discard(path, holder);
       continue;
     }
-    if (!isReported) onWait(holder);
-    isReported = true;
+    // A lock without a holder is probably being written: its next reading names one.
+    const isSettled = holder.pid > 0 || looks++ > 0;
+    if (isSettled && !isReported) onWait(holder);
+    isReported ||= isSettled;
     await sleep(LOOK, undefined, { signal }).catch(() => signal.throwIfAborted());
   }
   const beat = setInterval(() => void utimes(path, new Date(), new Date()).catch(() => {}), BEAT);
@@ -58,15 +67,18 @@ async function take(path: string): Promise<boolean> {
   }
 }
 
-// Undefined when it is free by now; a lock that is being written, or was torn, has no known holder.
+// Undefined when the lock was released meanwhile; one that is being written, or was left half written, has no known holder.
 async function holderOf(path: string): Promise<Holder | undefined> {
   const written = await readFile(path, "utf8").catch(() => undefined);
   if (written === undefined) return undefined;
   try {
-    return JSON.parse(written) as Holder;
+    const holder: unknown = JSON.parse(written);
+    if (isObject(holder) && Number.isSafeInteger(holder["pid"]) && typeof holder["host"] === "string")
+      return { pid: Number(holder["pid"]), host: holder["host"] };
   } catch {
-    return { pid: 0, host: "" };
+    // Half written.
   }
+  return UNKNOWN_HOLDER;
 }
 
 async function isGone(path: string, { pid, host }: Holder): Promise<boolean> {
@@ -80,12 +92,12 @@ async function isGone(path: string, { pid, host }: Holder): Promise<boolean> {
     process.kill(pid, 0);
     return false;
   } catch (error) {
-    // EPERM: it lives, and belongs to somebody else.
+    // EPERM: it runs, as another user.
     return !(error instanceof Error && "code" in error && error.code === "EPERM");
   }
 }
 
-// Of several processes that find a lock stale, each moves aside what it finds; one that moved a fresh lock puts it back.
+// Several processes may find a lock stale at once: each renames what is there, and one that renamed a fresh lock puts it back.
 async function discard(path: string, stale: Holder): Promise<void> {
   const aside = `${path}.${process.pid}`;
   await rename(path, aside).catch(() => {});

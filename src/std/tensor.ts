@@ -1,4 +1,4 @@
-// Host tensors: what goes into a graph, comes out of it, and lies in the files between stages.
+// Host tensors: inputs and outputs of graphs, and the contents of artifacts.
 
 interface Arrays {
   readonly float32: Float32Array;

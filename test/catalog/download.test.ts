@@ -6,7 +6,8 @@ import { connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { type DownloadOptions, downloadFile } from "../../src/catalog/download/download-file.js";
+import { downloadFile } from "../../src/catalog/download/download-file.js";
+import type { FetchOptions } from "../../src/catalog/download/fetch-file.js";
 import type { DownloadEvent } from "../../src/catalog/download/progress.js";
 import { readReceipt } from "../../src/catalog/download/receipt.js";
 import type { HubFile } from "../../src/catalog/published/models-schema.js";
@@ -46,11 +47,7 @@ function serverOf(manners: Manners = {}, host?: string): Promise<HubServer> {
 
 function download(
   server: HubServer,
-  {
-    file = FILE,
-    signal = new AbortController().signal,
-    ...options
-  }: Partial<DownloadOptions> & { file?: HubFile } = {},
+  { file = FILE, signal = new AbortController().signal, ...options }: Partial<FetchOptions> & { file?: HubFile } = {},
 ) {
   vi.stubEnv("HF_ENDPOINT", server.endpoint);
   return downloadFile(file, target, {
@@ -279,7 +276,7 @@ describe("a server is refused when", () => {
     await server[Symbol.asyncDispose]();
     await expect(download(server)).rejects.toMatchObject({
       message: expect.stringMatching(
-        /nobody listens there \(ECONNREFUSED\), 3 times in a row; 0 of 3000001 bytes are kept/,
+        /the connection was refused \(ECONNREFUSED\), 3 times in a row; 0 of 3000001 bytes are kept/,
       ),
     });
   });

@@ -166,4 +166,56 @@ describe("a catalogue is refused when", () => {
   ])("%s", (_, json) => {
     expect(() => parseCatalog(json, "mine.json")).toThrow(/^Cannot use mine\.json/);
   });
+
+  const model = catalogOf(FILE).models.m;
+  const withModel = (changes: object) => ({ default: "m", models: { m: { ...model, ...changes } } });
+  test.each([
+    ["a list", [], "the catalogue is [], an object is wanted"],
+    ["no default", { models: {} }, "default is missing, a text is wanted"],
+    ["models that are a list", { default: "m", models: [] }, "models is [], an object is wanted"],
+    ["an empty summary", withModel({ summary: "" }), 'models.m.summary is "", a text is wanted'],
+    [
+      "no transformer",
+      withModel({ files: { vae: FILE, textEncoder: FILE } }),
+      "models.m.files.transformer is missing, an object is wanted",
+    ],
+    [
+      "steps below 0",
+      withModel({ defaults: { ...DEFAULTS, steps: -1 } }),
+      "models.m.defaults.steps is -1, a number is wanted",
+    ],
+    [
+      "no shift",
+      withModel({ defaults: { ...DEFAULTS, shift: undefined } }),
+      "models.m.defaults.shift is missing, a number",
+    ],
+    [
+      "a misspelt number",
+      withModel({ presets: { p: { summary: "x", stepz: 4 } } }),
+      "models.m.presets.p.stepz is 4, one of steps, cfg, shift, cfgNorm,",
+    ],
+    [
+      "a LoRA that is nowhere",
+      withModel({ presets: { p: { summary: "x", lora: "constructor" } } }),
+      `models.m.presets.p.lora is "constructor", the name of one of the model's loras is wanted`,
+    ],
+    [
+      "a shared file that is nowhere",
+      withModel({ loras: { l: "toString" } }),
+      'models.m.loras.l is "toString", a file, or the name of one under "files" is wanted',
+    ],
+    [
+      "a damaged shared file",
+      { ...catalogOf(FILE), files: { "b.safetensors": { ...FILE, file: undefined, bytes: 0 } } },
+      "files.b.safetensors.bytes is 0, a whole number above 0 is wanted",
+    ],
+  ])("it has %s, naming the key and what is wanted", (_, json, message) => {
+    const parsed: unknown = JSON.parse(JSON.stringify(json));
+    expect(() => parseCatalog(parsed, "mine.json")).toThrow(`Cannot use mine.json: ${message}`);
+  });
+
+  test("takes no key that means something to JavaScript for a model", () => {
+    const text = JSON.stringify(catalogOf(FILE)).replace('"models":{', '"models":{"__proto__":{"summary":"x"},');
+    expect([...parseCatalog(JSON.parse(text), "mine.json").models.keys()]).toEqual(["m"]);
+  });
 });

@@ -48,6 +48,26 @@ test("is not spoilt by half a line at its end", async () => {
   expect(readFileSync(path, "utf8").split("\n")).toHaveLength(4);
 });
 
+test.each([
+  "null",
+  "[]",
+  '{"line":1}',
+  '{"line":0,"state":"done"}',
+  '{"line":"1","state":"done"}',
+  '{"line":1,"state":"gone"}',
+  '{"line":1,"state":"done","output":2}',
+  '{"line":1,"state":"done","output":"/out/1.png","hash":{}}',
+  '{"line":1,"state":"failed","output":"/out/1.png","error":"no"}',
+  '{"__proto__":{"line":1,"state":"failed"}}',
+])("ignores the damaged line %s", async (line) => {
+  const path = await journal("damaged.jsonl", [entry("done")]);
+  appendFileSync(path, `${line}\n`);
+  const again = await openJournal(path);
+  expect(again.made("/out/1.png")).toMatchObject({ state: "done", hash: "h1" });
+  expect(again.hasFailed("/out/1.png", 1)).toBe(false);
+  await again.close();
+});
+
 test("a failure does not make an earlier result forgotten, and is what --last-failed looks at", async () => {
   const again = await openJournal(await journal("failed.jsonl", [entry("done"), entry("failed")]));
   expect(again.made("/out/1.png")?.state).toBe("done");

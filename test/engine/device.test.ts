@@ -4,6 +4,7 @@ import { platformProblem } from "../../src/engine/cuda/inspect-cuda.js";
 import { chooseEngine, tryDevice } from "../../src/engine/device.js";
 import { computeType, deviceName, parseDevice, parseDevices } from "../../src/engine/providers.js";
 import { withSession } from "../../src/engine/sessions/engine.js";
+import { spelled } from "../../src/std/errors.js";
 import { float32 } from "../../src/std/tensor.js";
 import { affineModel } from "./models.js";
 
@@ -47,10 +48,10 @@ describe("parseDevices", () => {
     ["cuda,cuda:0", 'Cannot use devices "cuda,cuda:0": cuda:0 is repeated'],
     ["cuda:1,cpu,cpu", 'Cannot use devices "cuda:1,cpu,cpu": cpu is repeated'],
     ["auto,cpu", 'Cannot use devices "auto,cpu": auto stands alone'],
-    ["cuda:0,gpu", 'Cannot use device "gpu": auto, cpu, cuda or cuda:N is wanted'],
-    ["cuda:0,", 'Cannot use device "": auto, cpu, cuda or cuda:N is wanted'],
-    ["cuda:0, cuda:1", 'Cannot use device " cuda:1": auto, cpu, cuda or cuda:N is wanted'],
-    ["", 'Cannot use device "": auto, cpu, cuda or cuda:N is wanted'],
+    ["cuda:0,gpu", 'Cannot compute on "gpu": auto, cpu, cuda or cuda:N is wanted'],
+    ["cuda:0,", 'Cannot compute on "": auto, cpu, cuda or cuda:N is wanted'],
+    ["cuda:0, cuda:1", 'Cannot compute on " cuda:1": auto, cpu, cuda or cuda:N is wanted'],
+    ["", 'Cannot compute on "": auto, cpu, cuda or cuda:N is wanted'],
   ])("refuses %j", (text, message) => {
     expect(() => parseDevices(text, 0)).toThrow(expect.objectContaining({ code: "QEDIT_E_USAGE", message }));
   });
@@ -80,9 +81,9 @@ describe("computeType", () => {
   });
 
   test.each([
-    ["transformer", "float16", "auto or bfloat16 or float32", "--dtype auto"],
-    ["vae", "bfloat16", "auto or float16 or float32", "--vae-dtype auto"],
-    ["text-encoder", "float16", "auto or float32 or bfloat16", "--text-dtype auto"],
+    ["transformer", "float16", "auto or bfloat16 or float32", "dtype auto"],
+    ["vae", "bfloat16", "auto or float16 or float32", "vae_dtype auto"],
+    ["text-encoder", "float16", "auto or float32 or bfloat16", "text_dtype auto"],
   ] as const)("refuses the %s in %s on CUDA", (network, wanted, allowed, hint) => {
     expect(() => computeType(cuda, network, wanted)).toThrow(
       expect.objectContaining({
@@ -98,7 +99,7 @@ describe("computeType", () => {
       expect.objectContaining({
         code: "QEDIT_E_USAGE",
         message: 'Cannot compute in "bfloat16" on cpu: auto or float32 is wanted',
-        hint: "--dtype auto",
+        hint: "dtype auto",
       }),
     );
   });
@@ -159,10 +160,12 @@ describe("tryDevice", () => {
 describe("platformProblem", () => {
   test.each([
     ["win32-x64", "onnxruntime-node has no CUDA for win32 x64", /WSL 2/],
-    ["darwin-arm64", "onnxruntime-node has no CUDA for darwin arm64", /--device cpu/],
-    ["linux-arm64", "onnxruntime-node has no CUDA for linux arm64", /--device cpu/],
+    ["darwin-arm64", "onnxruntime-node has no CUDA for darwin arm64", /^`device cpu`$/],
+    ["linux-arm64", "onnxruntime-node has no CUDA for linux arm64", /^`device cpu`$/],
   ])("reports %s", (platform, text, remedy) => {
-    expect(platformProblem({ platform, hasCuda: false })).toEqual({ text, remedy: expect.stringMatching(remedy) });
+    const problem = platformProblem({ platform, hasCuda: false })!;
+    expect(problem.text).toBe(text);
+    expect(spelled(problem.remedy, (name, value) => `${name} ${value}`)).toMatch(remedy);
   });
 
   test("is undefined where CUDA is supported", () => {

@@ -56,7 +56,7 @@ describe.each([
       await expect(session.run({ x: float32([side, 1]), z: float32([1, side]) })).rejects.toMatchObject({
         code: "QEDIT_E_MEMORY",
         message: "Cannot run huge on cpu: out of memory",
-        hint: "Try a smaller picture: --megapixels 0.5",
+        hint: "Try a smaller picture: megapixels 0.5",
       });
     });
   });

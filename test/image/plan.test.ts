@@ -124,7 +124,7 @@ describe("planSizes refuses", () => {
 
   test("a size off the grid with the nearest one as a hint", () => {
     expect(() => planSizes([photo], { size: { width: 1000, height: 5 } })).toThrow(
-      expect.objectContaining({ hint: "Use --size 992x16" }),
+      expect.objectContaining({ hint: "Use size 992x16" }),
     );
   });
 

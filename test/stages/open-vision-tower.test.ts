@@ -25,7 +25,7 @@ function narrow(isTooLarge: (model: Model) => boolean = () => false): Engine & {
       opened.push(model.name);
       if (isTooLarge(model))
         throw new QeditError("QEDIT_E_MEMORY", `Cannot open ${model.name} on cpu: out of memory`, {
-          hint: "Try a smaller picture: --megapixels 0.5",
+          hint: "Try a smaller picture: megapixels 0.5",
         });
       return direct.open(model);
     },

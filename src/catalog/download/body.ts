@@ -1,11 +1,11 @@
-// The body of an answer without loss: what arrived before a connection broke is handed out before the break is told. undici's own
-// readable throws away what it has buffered by then, and a server that cuts small pieces would never let a download get on.
+// A response body that yields all bytes received before it throws a connection's failure. undici's own readable drops its buffer then, and
+// a download from a server that often cuts connections would make no progress.
 import { Writable } from "node:stream";
 
-/** So much waits for the disk before the connection is slowed down, bytes. */
+/** Bytes that may be buffered before backpressure. */
 const WAITING_BYTES = 4 * 2 ** 20;
 
-/** Takes the chunks of a body as undici writes them, and gives them to one reader. */
+/** Buffers the chunks that undici writes, for one reader. */
 export class Body extends Writable implements AsyncIterable<Uint8Array> {
   #chunks: Uint8Array[] = [];
   #waiting = 0;
@@ -32,18 +32,18 @@ export class Body extends Writable implements AsyncIterable<Uint8Array> {
     this.#failure = error ?? undefined;
     this.#isEnded = true;
     this.#onChange();
-    // The reader hears of it, and nobody else has to.
+    // The reader throws it.
     done(null);
   }
 
-  /** The chunks in order; throws what broke the connection once all that came is read. */
+  /** The chunks in order; throws the failure of the connection after the last one. */
   async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array> {
     for (;;) {
       const chunk = this.#chunks.shift();
       if (chunk !== undefined) {
         this.#waiting -= chunk.length;
         yield chunk;
-        this.#relieve();
+        this.#release();
       } else if (this.#isEnded) {
         if (this.#failure) throw this.#failure;
         return;
@@ -51,7 +51,7 @@ export class Body extends Writable implements AsyncIterable<Uint8Array> {
     }
   }
 
-  #relieve(): void {
+  #release(): void {
     if (this.#resume === undefined || this.#waiting >= WAITING_BYTES) return;
     const resume = this.#resume;
     this.#resume = undefined;

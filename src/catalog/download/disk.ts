@@ -1,10 +1,10 @@
-// Room on disks.
+// Free space on disks.
 import { statfs } from "node:fs/promises";
 import { dirname } from "node:path";
 import { decimalSize } from "../../std/byte-sizes.js";
-import { QeditError } from "../../std/errors.js";
+import { param, QeditError } from "../../std/errors.js";
 
-/** Bytes that may still be written below a folder, which need not exist yet. */
+/** Free bytes on the disk of a folder, which need not exist yet. Throws the error of statfs. */
 export async function freeBytes(folder: string): Promise<number> {
   try {
     const { bavail, bsize } = await statfs(folder);
@@ -16,7 +16,7 @@ export async function freeBytes(folder: string): Promise<number> {
   }
 }
 
-/** Throws QEDIT_E_IO when so many bytes more have no room where a file is to lie. */
+/** Throws QEDIT_E_IO when the disk has no space for so many bytes more of a file. */
 export async function refuseWithoutSpace(target: string, bytes: number): Promise<void> {
   const folder = dirname(target);
   const free = await freeBytes(folder);
@@ -25,7 +25,7 @@ export async function refuseWithoutSpace(target: string, bytes: number): Promise
     "QEDIT_E_IO",
     `Cannot download to ${folder}: ${decimalSize(bytes)} are needed, ${decimalSize(free)} are free`,
     {
-      hint: "Free some space, or choose another disk: --models-dir FOLDER",
+      hint: `Free some space, or choose another disk: ${param("models_dir", "FOLDER")}`,
     },
   );
 }

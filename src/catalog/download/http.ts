@@ -1,5 +1,5 @@
-// One request for a range of a file: redirects followed by hand so that the token stays with the host it is for, and every answer
-// sorted into usable, worth another try, or final.
+// One request for a range of a file. Redirects are followed here, so that the token is sent to its own origin only; every failure is
+// either transient (TryAgain) or final (QeditError).
 import type { Dispatcher } from "undici";
 import { QeditError } from "../../std/errors.js";
 import { Body } from "./body.js";
@@ -7,30 +7,30 @@ import type { ByteRange } from "./ranges.js";
 
 const REDIRECTS = [301, 302, 303, 307, 308];
 const MOST_REDIRECTS = 10;
-/** Answers that mean: later. */
+/** Statuses of transient failures; 520 to 524 are Cloudflare's. */
 const BUSY = [408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524];
-/** Failures of a secure connection, which no further try mends. */
+/** Codes of TLS failures, which are final. */
 const UNTRUSTED = /CERT|SELF_SIGNED|UNABLE_TO_(VERIFY|GET)|ERR_TLS|ALTNAME/;
-/** Failures to reach a host at all. */
+/** Codes of failures to connect. */
 const UNREACHABLE = /^(ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ENETUNREACH|EHOSTUNREACH)$/;
-/** What codes mean, for people. */
+/** Codes in words. */
 const MEANING: Readonly<Record<string, string>> = {
   UND_ERR_SOCKET: "the connection was cut",
   ECONNRESET: "the connection was cut",
   UND_ERR_HEADERS_TIMEOUT: "no answer came",
   UND_ERR_BODY_TIMEOUT: "no more bytes came",
-  UND_ERR_CONNECT_TIMEOUT: "no connection came about",
-  ENOTFOUND: "there is no host of this name",
-  EAI_AGAIN: "its name cannot be looked up",
-  ECONNREFUSED: "nobody listens there",
+  UND_ERR_CONNECT_TIMEOUT: "connecting took too long",
+  ENOTFOUND: "the host name was not found",
+  EAI_AGAIN: "the host name cannot be looked up",
+  ECONNREFUSED: "the connection was refused",
 };
-/** A wait longer than this is told to the user instead, seconds. */
+/** Longest wait that a server may ask for, seconds; a longer one ends the download. */
 const LONGEST_WAIT = 600;
 
-/** Why: the host was not even reached, it cut the connection, or it asks to come later. */
+/** Kind of a transient failure: the host was not reached, the connection broke, or the server is overloaded. */
 export type Trouble = "unreachable" | "cut" | "busy";
 
-/** Worth another try, after as many seconds as the server asks for, if it does. */
+/** A transient failure; `seconds` is the wait that the server asks for, if it does. */
 export class TryAgain extends Error {
   readonly seconds: number | undefined;
   readonly trouble: Trouble;
@@ -46,22 +46,24 @@ export class TryAgain extends Error {
   }
 }
 
-/** What to ask for, and how. */
+/** A request for a range. */
 export interface RangeRequest {
   readonly url: URL;
   readonly token: string | undefined;
   readonly range: ByteRange;
   readonly dispatcher: Dispatcher;
   readonly signal: AbortSignal;
+  /** The error for a status that no further try can change. */
+  readonly refused: (status: number) => QeditError;
 }
 
-/** An answer with bytes. */
+/** A response with bytes. */
 export interface Answer {
   /** Position of the first byte of the body; 0 when the server ignored the range. */
   readonly start: number;
   /** Position after the last byte of the body; less than was asked for when the server serves smaller ranges. */
   readonly end: number;
-  /** Claims that the body is the range, not the whole file. */
+  /** Whether the body is the range, not the whole file. */
   readonly isRange: boolean;
   /** Bytes of the whole file, undefined when the server does not say. */
   readonly total: number | undefined;
@@ -71,7 +73,7 @@ export interface Answer {
   readonly body: Body;
 }
 
-/** The head of an answer, and the body that is coming in. */
+/** The head of a response, and its body, which is still arriving. */
 interface Response {
   readonly statusCode: number;
   readonly headers: Headers;
@@ -80,8 +82,8 @@ interface Response {
 
 type Headers = Readonly<Record<string, string | string[] | undefined>>;
 
-/** Asks for a range. Throws TryAgain, and QEDIT_E_NETWORK where no further try helps. */
-export async function requestRange({ url, token, range, dispatcher, signal }: RangeRequest): Promise<Answer> {
+/** Requests a range. Throws TryAgain, and QEDIT_E_NETWORK for final failures. */
+export async function requestRange({ url, token, range, dispatcher, signal, refused }: RangeRequest): Promise<Answer> {
   const home = url.origin;
   const stated: { etag?: string | undefined; size?: string | undefined } = {};
   let [at, isAtHome] = [url, true];
@@ -93,8 +95,7 @@ export async function requestRange({ url, token, range, dispatcher, signal }: Ra
     stated.size ??= header(headers, "x-linked-size");
     if (statusCode === 200 || statusCode === 206) return answer(response, range, stated);
     body.destroy();
-    if (!REDIRECTS.includes(statusCode))
-      throw refusal(statusCode, { url, headers, isRedirected: at !== url, hasToken: token !== undefined });
+    if (!REDIRECTS.includes(statusCode)) throw refusal(statusCode, { url, headers, isRedirected: at !== url, refused });
     at = redirected(at, header(headers, "location"));
   }
   throw new QeditError(
@@ -103,12 +104,15 @@ export async function requestRange({ url, token, range, dispatcher, signal }: Ra
   );
 }
 
-function send(url: URL, { token, range, dispatcher, signal }: Omit<RangeRequest, "url">): Promise<Response> {
+function send(
+  url: URL,
+  { token, range, dispatcher, signal }: Omit<RangeRequest, "url" | "refused">,
+): Promise<Response> {
   const headers = {
     "user-agent": "qedit",
     // A compressed body would have other ranges.
     "accept-encoding": "identity",
-    range: `bytes=${range.start}-${range.end - 1}`,
+    range: `bytes=${range.start}-${range.end === Infinity ? "" : range.end - 1}`,
     ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
   };
   return new Promise((resolve, reject) => {
@@ -120,7 +124,7 @@ function send(url: URL, { token, range, dispatcher, signal }: Omit<RangeRequest,
       headers,
       signal,
     } as const;
-    // The factory is called as the head arrives, the promise settles with the end of the body: a failure after the head is the body's.
+    // The factory is called when the head arrives; the promise settles at the end of the body, whose failure the body itself throws.
     const answered = dispatcher.stream(request, ({ statusCode, headers: found }) => {
       resolve({ statusCode, headers: found as Headers, body });
       return body;
@@ -129,7 +133,7 @@ function send(url: URL, { token, range, dispatcher, signal }: Omit<RangeRequest,
   });
 }
 
-/** What a broken connection means: a reason to try again, unless it was stopped, or cannot be trusted. */
+/** The error for a failed connection: TryAgain, or QEDIT_E_NETWORK when the certificate is not trusted; errors of ours and after an abort as they are. */
 export function connectionFailure(url: URL, error: unknown, signal: AbortSignal): unknown {
   if (signal.aborted || error instanceof QeditError || error instanceof TryAgain) return error;
   const code = error instanceof Error && "code" in error ? String(error.code) : "";
@@ -153,7 +157,8 @@ function answer(
   range: ByteRange,
   { etag: linked, size }: { etag?: string | undefined; size?: string | undefined },
 ): Answer {
-  const etag = unquoted(linked ?? header(headers, "etag"));
+  // Servers without version names have the time of the last change.
+  const etag = unquoted(linked ?? header(headers, "etag") ?? header(headers, "last-modified"));
   const common = { etag, sha256: linked !== undefined && /^[0-9a-f]{64}$/.test(etag ?? "") ? etag : undefined, body };
   if (statusCode === 200) {
     const length = header(headers, "content-length") ?? size;
@@ -191,37 +196,17 @@ function redirected(from: URL, location: string | undefined): URL {
   );
 }
 
-interface Refused {
-  readonly url: URL;
+interface Refused extends Pick<RangeRequest, "url" | "refused"> {
   readonly headers: Headers;
   readonly isRedirected: boolean;
-  readonly hasToken: boolean;
 }
 
-function refusal(status: number, { url, headers, isRedirected, hasToken }: Refused): Error {
+function refusal(status: number, { url, headers, isRedirected, refused }: Refused): Error {
   if (BUSY.includes(status)) return busy(status, { url, wait: retryAfter(header(headers, "retry-after")) });
-  // A signed address may have run out between the redirect and the request.
+  // A signed address may have expired between the redirect and the request.
   if (isRedirected && (status === 401 || status === 403))
     return new TryAgain(`${url.host}: the address it sent to answers ${status}`);
-  const what = `Cannot download ${url.href}`;
-  const repository = url.href.replace(/\/resolve\/.*$/, "");
-  const refuse = (reason: string, hint?: string) =>
-    new QeditError("QEDIT_E_NETWORK", `${what}: ${reason}`, hint === undefined ? {} : { hint });
-  if (status === 401)
-    return refuse(
-      hasToken ? "the token is not accepted (401)" : "it needs a login (401)",
-      "Make a token at https://huggingface.co/settings/tokens: export HF_TOKEN=TOKEN",
-    );
-  if (status === 403)
-    return refuse(
-      "access is refused (403)",
-      `Accept its terms at ${repository}, and use a token that may read it: export HF_TOKEN=TOKEN`,
-    );
-  if (status === 404 || status === 410)
-    return refuse(`there is no such file (${status})`, `See what there is: ${repository}`);
-  if (status === 416)
-    return refuse("the file there is shorter than what was published (416)", `See what there is: ${repository}`);
-  return refuse(`the server answers ${status}`);
+  return refused(status);
 }
 
 function busy(status: number, { url, wait }: { url: URL; wait: number | undefined }): Error {

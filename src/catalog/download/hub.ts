@@ -1,13 +1,14 @@
-// The model hub: where a file is, and the token that opens it. HF_ENDPOINT names a mirror; tokens come from HF_TOKEN or the hub's own file.
+// The model hub: URLs of files, and the token. HF_ENDPOINT names a mirror; tokens come from HF_TOKEN or the file of huggingface_hub.
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { QeditError } from "../../std/errors.js";
 import { hubHome } from "../local/hub-cache.js";
 import type { HubFile } from "../published/models-schema.js";
+import type { RemoteFile } from "./remote-file.js";
 
 const HUGGING_FACE = "https://huggingface.co";
 
-/** The hub's address without a slash at its end; throws QEDIT_E_USAGE when HF_ENDPOINT is no address. */
+// Without a slash at its end.
 function hubEndpoint(): string {
   const written = process.env["HF_ENDPOINT"] || HUGGING_FACE;
   const url = URL.canParse(written) ? new URL(written) : undefined;
@@ -19,14 +20,56 @@ function hubEndpoint(): string {
   );
 }
 
-/** The address of a file's bytes. */
-export function fileUrl({ repository, revision, path }: HubFile): URL {
+/** A file of the hub for the downloader. Throws QEDIT_E_USAGE when HF_ENDPOINT is no address. */
+export async function hubRemote(file: HubFile): Promise<RemoteFile> {
+  const url = fileUrl(file);
+  const token = await hubToken();
+  return {
+    name: file.file,
+    url,
+    bytes: file.bytes,
+    token,
+    digest: file.sha256 === undefined ? undefined : { algorithm: "sha256", hex: file.sha256 },
+    refused: (status) => hubRefusal(status, { url, hasToken: token !== undefined }),
+    mismatched: (found, wanted, aside) =>
+      new QeditError(
+        "QEDIT_E_NETWORK",
+        `Cannot accept ${file.file}: its SHA-256 is ${found.hex}, ${wanted.hex} was published`,
+        { hint: `It is kept aside as ${aside}. Run the same command to download it afresh` },
+      ),
+    unreachableHint:
+      "Check the network, HTTPS_PROXY and HF_ENDPOINT, then run the same command: it resumes where it stopped",
+  };
+}
+
+function hubRefusal(status: number, { url, hasToken }: { url: URL; hasToken: boolean }): QeditError {
+  const repository = url.href.replace(/\/resolve\/.*$/, "");
+  const refuse = (reason: string, hint?: string) =>
+    new QeditError("QEDIT_E_NETWORK", `Cannot download ${url.href}: ${reason}`, { hint });
+  if (status === 401)
+    return refuse(
+      hasToken ? "the token is not accepted (401)" : "it needs a login (401)",
+      "Make a token at https://huggingface.co/settings/tokens: export HF_TOKEN=TOKEN",
+    );
+  if (status === 403)
+    return refuse(
+      "access is refused (403)",
+      `Accept its terms at ${repository}, and use a token that may read it: export HF_TOKEN=TOKEN`,
+    );
+  if (status === 404 || status === 410)
+    return refuse(`there is no such file (${status})`, `See what there is: ${repository}`);
+  if (status === 416)
+    return refuse("the file there is shorter than what was published (416)", `See what there is: ${repository}`);
+  return refuse(`the server answers ${status}`);
+}
+
+function fileUrl({ repository, revision, path }: HubFile): URL {
   const inside = [...repository.split("/"), "resolve", revision, ...path.split("/")].map(encodeURIComponent).join("/");
   return new URL(`${hubEndpoint()}/${inside}`);
 }
 
-/** The user's token; undefined without one, and for a hub that a token would reach unencrypted. */
-export async function hubToken(): Promise<string | undefined> {
+// Undefined without a token, and for a hub that a token would reach unencrypted.
+async function hubToken(): Promise<string | undefined> {
   const { protocol, hostname } = new URL(hubEndpoint());
   const isLocal = ["localhost", "127.0.0.1", "[::1]"].includes(hostname);
   if (protocol !== "https:" && !isLocal) return undefined;

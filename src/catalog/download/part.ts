@@ -1,23 +1,27 @@
-// A download under way: NAME.part, written anywhere in any order, and NAME.part.json, a journal of the ranges that are on the disk.
-// After any interruption the next download goes on from the journal.
+// An unfinished download: NAME.part, written in any order, and NAME.part.json, a journal of the ranges that are on the disk, from which the
+// next download resumes.
 
 import type { FileHandle } from "node:fs/promises";
 import { open, readFile, rm, stat } from "node:fs/promises";
+import * as v from "valibot";
 import { ioFailure, writeFileAtomically } from "../../std/files.js";
 import { type ByteRange, sizeOf, withRange } from "./ranges.js";
 
-/** How often the journal is written while bytes come in, milliseconds; so much of a download is lost when the process or the power goes. */
+/** Interval of the journal, milliseconds: at most so much of a download is lost with the process or the power. */
 const JOURNAL_EVERY = 500;
-/** On slow disks less often: flushing may take this share of the time; but never more seldom than this, milliseconds. */
+/** On slow disks the interval is longer: flushing takes at most this share of the time, up to this interval, milliseconds. */
 const [FLUSHING_SHARE, JOURNAL_AT_LEAST] = [0.1, 5000];
 
-/** What a part holds, as its journal says. */
-interface Journal {
-  readonly bytes: number;
-  /** What the server calls this version of the file, if it says. */
+/** Which version of a file a server has, as far as it says. */
+export interface Version {
   readonly etag?: string | undefined;
-  /** The hash that the hub states of it, if it does. */
+  /** The SHA-256 that the hub states, hexadecimal. */
   readonly sha256?: string | undefined;
+}
+
+/** What a part holds, as its journal says. */
+interface Journal extends Version {
+  readonly bytes: number;
   readonly done: readonly ByteRange[];
 }
 
@@ -26,7 +30,7 @@ export class Part {
   readonly path: string;
   readonly #handle: FileHandle;
   readonly #bytes: number;
-  #version: Pick<Journal, "etag" | "sha256">;
+  #version: Version;
   #done: readonly ByteRange[];
   #nextJournal = 0;
 
@@ -38,12 +42,12 @@ export class Part {
     this.#done = done;
   }
 
-  /** Opens the part of a file, with what a download before left of it; a journal of another length is thrown away. Throws QEDIT_E_IO. */
+  /** Opens the part of a file of so many bytes, resuming from its journal if that is of the same length. Throws QEDIT_E_IO. */
   static async open(target: string, bytes: number): Promise<Part> {
     const path = `${target}.part`;
     try {
       const journal = await readJournal(path, bytes);
-      // A part without a journal that fits it is begun again.
+      // A part without a valid journal starts over.
       const handle = await open(path, journal.done.length > 0 ? "r+" : "w+");
       return new Part(path, handle, journal);
     } catch (error) {
@@ -51,8 +55,8 @@ export class Part {
     }
   }
 
-  /** Takes what the server says of its version of the file. Claims that it is the version of the bytes that are there; else they are forgotten. */
-  accept({ etag, sha256 }: { readonly etag: string | undefined; readonly sha256: string | undefined }): boolean {
+  /** Whether the bytes that are there are of this version of the file; if not, they are dropped. The version counts from now on. */
+  accept({ etag, sha256 }: Version): boolean {
     const before = this.#version.etag;
     const isOther = etag !== undefined && before !== undefined && etag !== before && this.#done.length > 0;
     this.#version = { etag: etag ?? before, sha256: sha256 ?? (isOther ? undefined : this.#version.sha256) };
@@ -60,7 +64,12 @@ export class Part {
     return !isOther;
   }
 
-  /** The hash that the hub states of the file, if it does. */
+  /** Whether the server named its version of the file. */
+  get hasVersion(): boolean {
+    return this.#version.etag !== undefined;
+  }
+
+  /** The SHA-256 that the hub states of the file, if it does. */
   get stated(): string | undefined {
     return this.#version.sha256;
   }
@@ -70,7 +79,7 @@ export class Part {
     return this.#done;
   }
 
-  /** Writes bytes at their place. Throws QEDIT_E_IO, as when the disk is full. */
+  /** Writes bytes at a position. Throws QEDIT_E_IO, as when the disk is full. */
   async write(bytes: Uint8Array, position: number): Promise<void> {
     try {
       for (let at = 0; at < bytes.length; ) {
@@ -84,16 +93,16 @@ export class Part {
     if (Date.now() >= this.#nextJournal) await this.journal();
   }
 
-  /** Forgets what is there: for servers that only ever send a file from its beginning. */
+  /** Drops what is there, for servers without ranges. */
   async restart(): Promise<void> {
     this.#done = [];
     await this.journal();
   }
 
-  /** Notes on disk what is there, after it is there. */
+  /** Flushes the part, then writes the journal. Throws QEDIT_E_IO. */
   async journal(): Promise<void> {
     const start = Date.now();
-    // Other connections go on writing meanwhile, and shall not do this too.
+    // Other connections write at the same time: only one journals.
     this.#nextJournal = Infinity;
     const done = this.#done;
     try {
@@ -112,7 +121,7 @@ export class Part {
     }
   }
 
-  /** Flushes and closes; the part stays. */
+  /** Closes the file; the part stays. */
   async close(): Promise<void> {
     await this.#handle.close();
   }
@@ -140,16 +149,28 @@ async function readJournal(part: string, bytes: number): Promise<Journal> {
     () => 0,
   );
   const journal = parsed(written);
-  const fits = journal !== undefined && journal.bytes === bytes && journal.done.every(({ end }) => end <= size);
+  const fits =
+    journal !== undefined && journal.bytes === bytes && journal.done.every(({ end }) => end <= Math.min(size, bytes));
   return fits ? journal : { bytes, done: [] };
 }
 
+const position = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
+const journalSchema: v.GenericSchema<unknown, Journal> = v.object({
+  bytes: position,
+  etag: v.optional(v.string()),
+  sha256: v.optional(v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/))),
+  done: v.array(
+    v.pipe(
+      v.object({ start: position, end: position }),
+      v.check(({ start, end }) => start < end),
+    ),
+  ),
+});
+
 function parsed(written: string): Journal | undefined {
   try {
-    const journal = JSON.parse(written) as Journal;
-    const isRange = ({ start, end }: ByteRange) =>
-      Number.isSafeInteger(start) && Number.isSafeInteger(end) && 0 <= start && start < end;
-    return Array.isArray(journal.done) && journal.done.every(isRange) ? journal : undefined;
+    const { success, output } = v.safeParse(journalSchema, JSON.parse(written), { abortEarly: true });
+    return success ? output : undefined;
   } catch {
     return undefined;
   }

@@ -1,7 +1,7 @@
-// `models pull`: what of a model is not on disk yet, what it takes, and the download of it.
+// `models pull`: plans and downloads the files of models that are not on disk yet.
 import { basename, join, resolve } from "node:path";
 import { decimalSize } from "../../std/byte-sizes.js";
-import { QeditError } from "../../std/errors.js";
+import { param, QeditError } from "../../std/errors.js";
 import { publishedFinder } from "../local/find.js";
 import { ownModelsFolder, type SearchOptions } from "../local/model-folders.js";
 import {
@@ -13,7 +13,8 @@ import {
   publishedModel,
 } from "../published/models.js";
 import { freeBytes } from "./disk.js";
-import { type Downloaded, type DownloadOptions, downloadFile } from "./download-file.js";
+import { type Downloaded, downloadFile } from "./download-file.js";
+import type { FetchOptions } from "./fetch-file.js";
 import { bytesLeft } from "./part.js";
 
 /** Folders of ComfyUI's models directory, so that ComfyUI can be pointed at qedit's. */
@@ -35,11 +36,11 @@ export interface PullRequest extends SearchOptions {
 /** A file of a pull. */
 export interface PullItem {
   readonly file: PublishedFile;
-  /** Where it is already; undefined when it is to be downloaded. */
+  /** Its path when it is on disk; undefined when it is to be downloaded. */
   readonly present: string | undefined;
-  /** Where it is to lie. */
+  /** The path to download it to. */
   readonly target: string;
-  /** Bytes still to come. */
+  /** Bytes to download. */
   readonly missing: number;
 }
 
@@ -48,12 +49,12 @@ export interface PullPlan {
   readonly items: readonly PullItem[];
   /** Bytes to download. */
   readonly bytes: number;
-  /** Bytes free where they are to lie. */
+  /** Free bytes on the disk of the folder. */
   readonly free: number;
   readonly folder: string;
 }
 
-/** Finds out what a pull would do; nothing is written. Throws QEDIT_E_USAGE for unknown names. */
+/** Plans a pull; nothing is written. Throws QEDIT_E_USAGE for unknown names. */
 export async function planPull({
   models,
   loras,
@@ -87,14 +88,14 @@ export async function planPull({
   };
 }
 
-/** Downloads what a plan found missing, one file after the other. Throws QEDIT_E_IO when there is no room for all of it, and as downloadFile. */
-export async function pull({ items, bytes, free, folder }: PullPlan, options: DownloadOptions): Promise<Downloaded[]> {
+/** Downloads the missing files of a plan, one after the other. Throws QEDIT_E_IO when the disk has no space for all of them, and as downloadFile. */
+export async function pull({ items, bytes, free, folder }: PullPlan, options: FetchOptions): Promise<Downloaded[]> {
   if (bytes > free) {
     throw new QeditError(
       "QEDIT_E_IO",
       `Cannot download to ${folder}: ${decimalSize(bytes)} are needed, ${decimalSize(free)} are free`,
       {
-        hint: "Free some space, or choose another disk: --models-dir FOLDER",
+        hint: `Free some space, or choose another disk: ${param("models_dir", "FOLDER")}`,
       },
     );
   }

@@ -1,4 +1,4 @@
-// Sets of byte ranges [start, end): what of a file is there, and what is missing.
+// Sets of byte ranges [start, end).
 
 /** Bytes from start up to but not including end. */
 export interface ByteRange {
@@ -18,7 +18,7 @@ export function withRange(ranges: readonly ByteRange[], added: ByteRange): ByteR
   return [...apart, joined].sort((a, b) => a.start - b.start);
 }
 
-/** What of [0, bytes) is not in a set, in pieces of at most `largest` bytes. */
+/** The complement of a set in [0, bytes), in pieces of at most `largest` bytes. */
 export function missingRanges(ranges: readonly ByteRange[], bytes: number, largest: number): ByteRange[] {
   const missing: ByteRange[] = [];
   let at = 0;

@@ -1,28 +1,31 @@
 // A receipt beside each file that qedit downloaded: where it came from and its hash. Only files with one are ever removed.
 import { readFile, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
+import * as v from "valibot";
 import { writeFileAtomically } from "../../std/files.js";
 
-/** Where a file came from, and what came. */
-export interface Receipt {
-  readonly repository: string;
-  readonly path: string;
-  readonly revision: string;
-  readonly bytes: number;
-  readonly sha256: string;
-}
+const receiptSchema = v.object({
+  repository: v.string(),
+  path: v.string(),
+  revision: v.string(),
+  bytes: v.pipe(v.number(), v.safeInteger(), v.minValue(0)),
+  sha256: v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/)),
+});
+
+/** Origin, length and hash of a downloaded file. */
+export type Receipt = Readonly<v.InferOutput<typeof receiptSchema>>;
 
 /** Writes the receipt of a file. Throws QEDIT_E_IO. */
 export async function writeReceipt(file: string, receipt: Receipt): Promise<void> {
   await writeFileAtomically(receiptOf(file), new TextEncoder().encode(`${JSON.stringify(receipt, null, 2)}\n`));
 }
 
-/** The receipt of a file; undefined for files that qedit did not download. */
+/** The receipt of a file; undefined for files that qedit did not download, and for a damaged receipt, which proves nothing. */
 export async function readReceipt(file: string): Promise<Receipt | undefined> {
   try {
-    return JSON.parse(await readFile(receiptOf(file), "utf8")) as Receipt;
+    const { success, output } = v.safeParse(receiptSchema, JSON.parse(await readFile(receiptOf(file), "utf8")));
+    return success ? output : undefined;
   } catch {
-    // Absent or torn, it proves nothing.
     return undefined;
   }
 }

@@ -1,7 +1,7 @@
-// Finding model files that are on disk already, in place: a path as it is, else a name in the folders where models lie.
+// Finds model files on disk: by path, else by name in the models folders and the Hugging Face cache.
 import { access } from "node:fs/promises";
 import { isAbsolute, join } from "node:path";
-import { QeditError } from "../../std/errors.js";
+import { param, QeditError } from "../../std/errors.js";
 import {
   FILE_ROLES,
   type FileRole,
@@ -38,7 +38,7 @@ export async function findFile(path: string, options: SearchOptions = {}): Promi
   for (const place of places.flatMap(subfolders)) {
     if (await exists(join(place, path))) return join(place, path);
   }
-  // Deeper than the folders that tools make by themselves: people sort their files.
+  // Then in the subfolders that users made.
   const seen = new Set<string>();
   for (const root of [...places.map(({ folder }) => folder), hubCacheFolder()]) {
     for await (const { folder, files } of walkModels(root, seen)) {
@@ -48,10 +48,10 @@ export async function findFile(path: string, options: SearchOptions = {}): Promi
   return undefined;
 }
 
-/** Finds published files: a path, or undefined for one that is nowhere. */
+/** Finds published files: the path, or undefined when the file is not on disk. */
 export type Finder = (published: PublishedFile) => Promise<string | undefined>;
 
-/** A finder of many files, which walks the folders of models once at most, and only when a file is not where files of its kind belong. */
+/** A finder for many files, which walks the models folders at most once, and only when a file is in none of the usual folders. */
 export function publishedFinder(options: SearchOptions = {}): Finder {
   let walked: Promise<ReadonlyMap<string, string>> | undefined;
   return async (published) => {
@@ -96,7 +96,7 @@ export async function findModelFiles(
   return files;
 }
 
-/** A file or folder that the user named; throws QEDIT_E_MODEL_MISSING when it is nowhere. */
+/** The path of a file or folder that the user named. Throws QEDIT_E_MODEL_MISSING when there is none. */
 export async function findNamed(path: string, options: SearchOptions = {}): Promise<string> {
   const found = await findFile(path, options);
   if (found !== undefined) return found;
@@ -105,7 +105,7 @@ export async function findNamed(path: string, options: SearchOptions = {}): Prom
   });
 }
 
-/** A LoRA that the user named: by a path, by a file's name, or by the name that the model's catalogue entry gives it. */
+/** The path of a LoRA, named by a path, by a file name, or by its name in the catalogue. Throws QEDIT_E_MODEL_MISSING, and QEDIT_E_USAGE for a name that the catalogue lacks. */
 export async function findLora(
   name: string,
   { model, ...options }: SearchOptions & { readonly model: string | undefined },
@@ -160,14 +160,14 @@ async function findInFolder(
     files[role] = given === undefined ? join(folder, DIFFUSERS_FOLDER[role]) : await findNamed(given, options);
     if (given === undefined && !(await isFolder(files[role]))) {
       throw new QeditError("QEDIT_E_MODEL_MISSING", `Cannot find ${DIFFUSERS_FOLDER[role]} in ${folder}`, {
-        hint: "--model takes a name of models.json, or a folder that holds vae, text_encoder and transformer: qedit models list",
+        hint: `${param("model")} takes a name of models.json, or a folder that holds vae, text_encoder and transformer: qedit models list`,
       });
     }
   }
   return files;
 }
 
-// Names of the catalogue hold no slash, so a path is told by one; `./x` and `.` are paths too.
+// Names in the catalogue have no slash.
 function isPath(model: string): boolean {
   return /[/\\]/.test(model) || model === "." || model === "..";
 }

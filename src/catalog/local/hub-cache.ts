@@ -11,7 +11,7 @@ export function hubCacheFolder(): string {
   return HF_HUB_CACHE || HUGGINGFACE_HUB_CACHE || join(hubHome(), "hub");
 }
 
-/** The folder of huggingface_hub's own files, the token among them. */
+/** The folder of huggingface_hub, which contains the token. */
 export function hubHome(): string {
   const { HF_HOME, XDG_CACHE_HOME } = process.env;
   return HF_HOME || join(XDG_CACHE_HOME || join(homedir(), ".cache"), "huggingface");

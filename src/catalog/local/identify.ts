@@ -1,28 +1,28 @@
-// What a checkpoint is, told by its keys, types and shapes alone: which network, how it is stored, and whether qedit can run it.
+// Identifies a checkpoint by its keys, types and shapes: which network it is, how it is stored, and whether qedit can run it.
 import { type Checkpoint, STORED_BYTES, type StoredType } from "../../checkpoint/checkpoint.js";
 import { moduleOf, PAIR_LAYOUTS, unsupportedForm } from "../../checkpoint/lora/lora-layouts.js";
 import { publishedNames, stripPrefix } from "../../checkpoint/published-names.js";
 import { checkpointConfig } from "../../checkpoint/safetensors/safetensors.js";
 
-/** What a file is for; `other` is nothing that qedit runs. */
+/** The network in a file; qedit does not run `other`. */
 export type NetworkKind = "transformer" | "text-encoder" | "vae" | "lora" | "other";
 
 /** What a checkpoint is. */
 export interface Identity {
   readonly kind: NetworkKind;
-  /** For people: the network by name, with its size. */
+  /** Display name of the network, with its size. */
   readonly network: string;
-  /** Stored type of most elements, in the format's words. */
+  /** Stored type of most elements, as safetensors names it. */
   readonly dtype: StoredType;
   /** Every stored type of the file. */
   readonly dtypes: readonly StoredType[];
-  /** Claims that 8-bit floats come with scales. */
+  /** Whether 8-bit floats come with scales. */
   readonly isScaled: boolean;
   readonly parameters: number;
-  /** Of a text encoder: claims that it can see pictures. */
+  /** Whether a text encoder has a vision tower. */
   readonly hasVision?: boolean;
   readonly lora?: { readonly ranks: readonly number[]; readonly layout: string; readonly modules: number };
-  /** Why qedit cannot run it, or what to know before. */
+  /** Why qedit cannot run it, or other remarks. */
   readonly notes: readonly string[];
 }
 
@@ -32,7 +32,7 @@ const SCALE = /\.(scale_weight|weight_scale)$/;
 /** Keys that only the transformers of the Qwen-Image family have among those that LoRAs are made for. */
 const QWEN_IMAGE_MODULE = /transformer_blocks[._]\d+[._](attn[._](add_[qkv]_proj|to_add_out)|(img|txt)_(mlp|mod))/;
 
-/** Tells what a checkpoint with its own keys is. */
+/** Identifies a checkpoint, whose keys are as stored in the file. */
 export function identify(checkpoint: Checkpoint): Identity {
   const facts = storedFacts(checkpoint);
   const found =
@@ -149,7 +149,7 @@ function countOf(names: Iterable<string>, pattern: RegExp): number {
   return new Set([...names].flatMap((name) => pattern.exec(name)?.[1] ?? [])).size;
 }
 
-// A config that is no JSON is a fault of its own, told when the file is run.
+// A config that is no JSON is reported when the file is run.
 function safeConfig(checkpoint: Checkpoint): Readonly<Record<string, unknown>> {
   try {
     return checkpointConfig(checkpoint);

@@ -11,7 +11,7 @@ import {
 import { type Finder, publishedFinder } from "./find.js";
 import type { SearchOptions } from "./model-folders.js";
 
-/** A published file, and where it lies, if it does. */
+/** A published file and its path, if it is on disk. */
 export interface Located {
   readonly file: PublishedFile;
   readonly path: string | undefined;

@@ -1,4 +1,4 @@
-// Where model files may lie: folders that the user named, qedit's own, and those of other tools, each used in place.
+// Folders that are searched for models: those that the user named, qedit's own, and those of other tools, all used in place.
 import { stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import { basename, delimiter, dirname, join, resolve } from "node:path";
@@ -8,17 +8,17 @@ import { readExtraPaths } from "./comfyui.js";
 /** A folder that is searched, and why. */
 export interface Place {
   readonly folder: string;
-  /** For people: `--models-dir`, `QEDIT_MODELS`, `qedit`, `ComfyUI`, … */
+  /** The parameter `models_dir`, the variable `QEDIT_MODELS`, `qedit` for its own folder, or the tool: `ComfyUI`, … */
   readonly source: string;
 }
 
-/** Folders that are searched, and what kept others from being so. */
+/** Folders that are searched, and settings files that could not be read. */
 export interface Places {
   readonly places: readonly Place[];
   readonly problems: readonly string[];
 }
 
-/** Folders that the user named on the command line, searched before all others. */
+/** Folders that the user named for this call, searched before all others. */
 export interface SearchOptions {
   readonly modelsDirs?: readonly string[];
 }
@@ -39,7 +39,7 @@ const CATEGORIES = [
   "LyCORIS",
 ];
 
-/** Where installers and guides put other tools, below the home folder. */
+/** Default folders of other tools, below the home folder. */
 const TOOLS: readonly (readonly [folder: string, source: string])[] = [
   ["ComfyUI", "ComfyUI"],
   ["comfy/ComfyUI", "ComfyUI"],
@@ -65,23 +65,23 @@ export async function modelPlaces({ modelsDirs = [] }: SearchOptions = {}): Prom
   };
 }
 
-/** Folders that the user named, and qedit's own; the ones that a message about a missing file lists. */
+/** Folders that the user named, and qedit's own: those that a message about a missing file lists. */
 export function namedPlaces({ modelsDirs = [] }: SearchOptions = {}): Place[] {
   const variable = (process.env["QEDIT_MODELS"] ?? "").split(delimiter).filter((folder) => folder !== "");
   return [
-    ...modelsDirs.map((folder) => ({ folder: resolve(folder), source: "--models-dir" })),
+    ...modelsDirs.map((folder) => ({ folder: resolve(folder), source: "models_dir" })),
     ...variable.map((folder) => ({ folder: resolve(folder), source: "QEDIT_MODELS" })),
     { folder: ownModelsFolder(), source: "qedit" },
   ];
 }
 
-/** Folders below a place in which a file of a plain name may lie, the place itself first. */
+/** Folders of a place that are searched for a file by name, the place itself first. */
 export function subfolders({ folder }: Place): string[] {
   const roots = [folder, join(folder, "models")];
   return roots.flatMap((root) => [root, ...CATEGORIES.map((category) => join(root, category))]);
 }
 
-/** Where `models pull` puts files unless told otherwise. */
+/** The default folder of `models pull`. */
 export function ownModelsFolder(): string {
   return join(folderFor("data"), "models");
 }
@@ -104,7 +104,7 @@ function extraPathFiles(places: readonly Place[]): { file: string; source: strin
   ];
 }
 
-/** Claims that a folder of this path exists. */
+/** Whether a folder of this path exists. */
 export async function isFolder(path: string): Promise<boolean> {
   return stat(path).then(
     (found) => found.isDirectory(),
@@ -112,7 +112,7 @@ export async function isFolder(path: string): Promise<boolean> {
   );
 }
 
-/** Claims that a file of this path exists, a link to one included. */
+/** Whether a file of this path exists, or a link to one. */
 export async function isFile(path: string): Promise<boolean> {
   return stat(path).then(
     (found) => found.isFile(),
@@ -121,6 +121,6 @@ export async function isFile(path: string): Promise<boolean> {
 }
 
 async function keep<T>(list: readonly T[], wanted: (item: T) => Promise<boolean>): Promise<T[]> {
-  const claims = await Promise.all(list.map(wanted));
-  return list.filter((_, index) => claims[index]);
+  const isWanted = await Promise.all(list.map(wanted));
+  return list.filter((_, index) => isWanted[index]);
 }

@@ -22,7 +22,7 @@ export interface RemovalPlan {
 }
 
 /**
- * Finds what of a model qedit downloaded. A file that another model shares stays while any file of that model is there, unless `all`.
+ * Finds what of a model qedit downloaded. A file that another model shares stays while the transformer of that model is there.
  * Throws QEDIT_E_USAGE for an unknown name.
  */
 export async function planRemoval(name: string, options: SearchOptions): Promise<RemovalPlan> {
@@ -62,7 +62,7 @@ export async function removeFile({ path, isPart = false }: Removable): Promise<v
   }
 }
 
-// What interrupted downloads of a file left, journal by journal.
+// Parts of interrupted downloads of a file.
 async function partsOf({ file, bytes }: PublishedFile, options: SearchOptions): Promise<Removable[]> {
   const targets = namedPlaces(options)
     .flatMap(subfolders)
@@ -73,7 +73,7 @@ async function partsOf({ file, bytes }: PublishedFile, options: SearchOptions): 
   return parts.filter((part) => part.bytes > 0);
 }
 
-// In the folders that pull writes to: other tools' folders are not looked at.
+// Only in the folders that pull writes to, not in those of other tools.
 async function downloaded(
   { file, bytes }: PublishedFile,
   options: SearchOptions,

@@ -1,4 +1,4 @@
-// What lies in the folders of models: every file named by its header, nothing copied, nothing opened that could run code.
+// Scans the models folders and identifies every file by its header; nothing is copied, and no file that could run code is loaded.
 import { open, realpath, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { isPickle } from "../../checkpoint/foreign.js";
@@ -10,17 +10,17 @@ import { type Identity, identify } from "./identify.js";
 import { modelPlaces, type Place, type SearchOptions } from "./model-folders.js";
 import { walkModels } from "./walk.js";
 
-/** A file that was found, with what it is or why it is refused. */
+/** A file with its identity, or why it is refused. */
 export interface ScannedFile {
   readonly path: string;
   /** All shards together. */
   readonly bytes: number;
-  /** Which tool's folder, or which variable, led here. */
+  /** Source of the Place in which it was found. */
   readonly source: string;
   readonly identity?: Identity;
-  /** Catalogue entries that mean a file of this name, as `MODEL` or `MODEL LORA`. */
+  /** Catalogue entries with a file of this name, as `MODEL` or `MODEL LORA`. */
   readonly models: readonly string[];
-  /** The release that the file's name claims, where neither header nor catalogue tells: `Qwen-Image-Edit-2509`. */
+  /** The release by the file's name, when the catalogue has no such file: `Qwen-Image-Edit-2509`. */
   readonly claimed?: string;
   /** Bytes of the published file of this name, where they differ. */
   readonly publishedBytes?: number;
@@ -39,7 +39,7 @@ const INDEX = /\.safetensors\.index(\.\w+)?\.json$/;
 const SHARD = /-\d{5}-of-\d{5}\.safetensors$/;
 const MAGIC_BYTES = 64;
 
-/** Where to scan: every place where models may lie, or only the folders that the user named and what their settings lead to. */
+/** Where to scan: every models folder, or only those of `modelsDirs` and of their extra_model_paths.yaml. */
 export interface ScanOptions extends SearchOptions {
   readonly only?: boolean;
 }
@@ -47,7 +47,7 @@ export interface ScanOptions extends SearchOptions {
 /** Scans the folders of models, the Hugging Face cache included. */
 export async function scanModels({ only = false, ...options }: ScanOptions = {}): Promise<Scan> {
   const { places, problems } = await modelPlaces(options);
-  const isNamed = ({ source }: Place) => source === "--models-dir" || source === "extra_model_paths.yaml";
+  const isNamed = ({ source }: Place) => source === "models_dir" || source === "extra_model_paths.yaml";
   const roots = only ? places.filter(isNamed) : [...places, { folder: hubCacheFolder(), source: "Hugging Face cache" }];
   const catalog = await readCatalog();
   const [folders, files] = [new Set<string>(), new Set<string>()];
@@ -70,7 +70,7 @@ export async function scanModels({ only = false, ...options }: ScanOptions = {})
   return { folders: visited, files: found, problems };
 }
 
-/** One file as a scan shows it; undefined for files that only look like models by their name. */
+/** Identifies one file; undefined for files that only look like models by their name. */
 async function inspect(
   path: string,
   { source, catalog }: { source: string; catalog: Catalog },
@@ -97,7 +97,7 @@ async function inspect(
   }
 }
 
-// Catalogue entries that mean a file of this name, and the length that it was published with.
+// Catalogue entries with a file of this name, and its published length.
 function cataloguedAs(path: string, catalog: Catalog): { models: string[]; publishedBytes: number | undefined } {
   const isIt = ({ file }: PublishedFile) => file === basename(path);
   const found = [...catalog.models.values()].flatMap(({ name, files, loras }) => [
@@ -109,7 +109,7 @@ function cataloguedAs(path: string, catalog: Catalog): { models: string[]; publi
   return { models: found.map(({ name }) => name), publishedBytes: found[0]?.file.bytes };
 }
 
-// From names such as Qwen-Image-Edit-2509-Q8 or models--Qwen--Qwen-Image-Edit-2511; names lie sometimes, hence a claim.
+// From names such as Qwen-Image-Edit-2509-Q8 or models--Qwen--Qwen-Image-Edit-2511; not verified, hence a claim.
 function claimedRelease(path: string): string | undefined {
   const claims = [...path.matchAll(/qwen[-_. ]?image[-_. ]?(edit|layered)?(?:[-_. ]?plus)?[-_. ]?(2[56]\d\d)?/gi)];
   const [, variant, release] = claims.at(-1) ?? [];

@@ -1,16 +1,16 @@
-// `models verify`: whether files are whole, are what they are named, and have the published hash.
+// `models verify`: whether files are complete, of the named network, and of the published hash.
 import { stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { openCheckpoint, openPart } from "../../checkpoint/open.js";
 import type { ModelPart } from "../../checkpoint/published-names.js";
-import { hashFile } from "../download/hash.js";
+import { fileHash } from "../../std/file-hash.js";
 import { readReceipt } from "../download/receipt.js";
 import { FILE_ROLES, type FileRole, type PublishedFile, publishedModel, readCatalog } from "../published/models.js";
 import type { Finder } from "./find.js";
 import { type Identity, identify, type NetworkKind } from "./identify.js";
 import { isFolder } from "./model-folders.js";
 
-/** A file to verify: what was published, and where it lies. */
+/** A file to verify, with its published entry and its path. */
 export interface VerifyItem {
   /** Undefined for files that the catalogue does not have. */
   readonly file: PublishedFile | undefined;
@@ -18,7 +18,7 @@ export interface VerifyItem {
   readonly path: string | undefined;
 }
 
-/** What came of a check. `problem` is undefined when there is none. */
+/** The result of a check; `problem` is undefined when the file is good. */
 export interface Verified {
   readonly file: string;
   readonly path: string | undefined;
@@ -53,7 +53,7 @@ export async function filesOf(name: string | undefined, find: Finder): Promise<V
   return [...(await Promise.all(parts)), ...(await Promise.all(extras)).filter(({ path }) => path !== undefined)];
 }
 
-/** What lies at a path: a file, a folder with one checkpoint, or a model's folder with one for each part. */
+/** The files at a path: one file, a folder with one checkpoint, or a model folder with one for each part. */
 export async function filesAt(path: string): Promise<VerifyItem[]> {
   const folders = FILE_ROLES.map((role) => ({ kind: KIND[role], path: join(path, PART[KIND[role]]!) }));
   const parts = await Promise.all(
@@ -74,7 +74,7 @@ async function fileAt(path: string): Promise<VerifyItem> {
   return { file: undefined, kind: undefined, path };
 }
 
-/** Checks one file: header, network, length and hash; `onProgress` hears of the bytes hashed. */
+/** Checks the header, network, length and hash of a file; `onProgress` takes the bytes hashed so far. Throws the reason of the signal. */
 export async function verifyFile(
   { file, kind, path }: VerifyItem,
   options: { signal: AbortSignal; onProgress?: (done: number, total: number) => void },
@@ -106,7 +106,7 @@ export async function verifyFile(
     );
   }
   const { onProgress = () => {}, signal } = options;
-  const sha256 = await hashFile(path, { signal, onProgress: (done) => onProgress(done, found.size) });
+  const sha256 = await fileHash(path, { signal, onProgress: (done) => onProgress(done, found.size) });
   const receipt = file?.sha256 === undefined ? await readReceipt(path) : undefined;
   const wanted = file?.sha256 ?? receipt?.sha256;
   const compared = file?.sha256 !== undefined ? "published" : receipt !== undefined ? "download" : "nothing";

@@ -8,7 +8,7 @@ export interface ModelFolder {
   readonly files: readonly string[];
 }
 
-/** Deeper than any tool's custom; what lies below is not looked for. */
+/** Deeper than tools nest their folders; deeper folders are not visited. */
 const DEEPEST = 8;
 /** Folders of programs, not of models. */
 const SKIPPED = new Set([

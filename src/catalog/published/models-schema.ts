@@ -1,4 +1,5 @@
-// The form of models.json, checked field by field: what comes out can be trusted, its paths included.
+// The form of models.json. What passes the schemas can be trusted, its paths included.
+import * as v from "valibot";
 import { QeditError } from "../../std/errors.js";
 import { isObject } from "../../std/guards.js";
 
@@ -13,7 +14,7 @@ interface FileFacts {
   readonly file: string;
   readonly bytes: number;
   /** Hexadecimal, lower case; undefined where no hash is known to us. */
-  readonly sha256?: string;
+  readonly sha256?: string | undefined;
   readonly licence: string;
 }
 
@@ -41,16 +42,18 @@ export interface SamplingNumbers {
   readonly shift: number;
   readonly cfgNorm: number;
   /** Size of the result where the model was not made for one megapixel, in units of 1024². */
-  readonly megapixels?: number;
+  readonly megapixels?: number | undefined;
   /** What the transformer computes in on any device, where bfloat16 is too coarse for it. */
-  readonly dtype?: string;
+  readonly dtype?: string | undefined;
 }
 
+type PresetNumbers = { readonly [Key in keyof SamplingNumbers]?: SamplingNumbers[Key] | undefined };
+
 /** Numbers, and the LoRA that they are meant for, under one name. */
-export interface Preset extends Partial<SamplingNumbers> {
+export interface Preset extends PresetNumbers {
   readonly summary: string;
   /** Name of one of the model's LoRAs. */
-  readonly lora?: string;
+  readonly lora?: string | undefined;
 }
 
 /** A published model. */
@@ -70,169 +73,145 @@ export interface Catalog {
   readonly models: ReadonlyMap<string, PublishedModel>;
 }
 
-/** Where a value stands, for messages, and the files defined once for all models. */
-interface Context {
-  readonly source: string;
-  readonly shared: Readonly<Record<string, unknown>>;
-}
-
 /** Reads a catalogue from parsed JSON; throws QEDIT_E_USAGE, naming `source` and the field, for anything out of form. */
 export function parseCatalog(json: unknown, source: string): Catalog {
-  const place = { source, shared: {} };
-  const root = record(json, "the catalogue", place);
-  const context = { source, shared: record(root["files"] ?? {}, "files", place) };
-  const models = new Map(
-    Object.entries(record(root["models"], "models", context)).map(([name, model]) => [
-      name,
-      parseModel(name, model, context),
-    ]),
-  );
-  const first = text(root["default"], "default", context);
-  if (!models.has(first)) throw refusal("default", "the name of one of its models", first, context);
-  return { default: first, models };
-}
-
-function parseModel(name: string, json: unknown, context: Context): PublishedModel {
-  const at = `models.${name}`;
-  const model = record(json, at, context);
-  const files = record(model["files"], `${at}.files`, context);
-  const loras = entries(model["loras"], `${at}.loras`, context, (value, place) => parseFile(value, place, context));
-  const presets = entries(model["presets"], `${at}.presets`, context, (value, place) =>
-    parsePreset(value, { at: place, loras, context }),
-  );
-  const file = (role: FileRole) => parseFile(files[role], `${at}.files.${role}`, context);
-  return {
-    name,
-    summary: text(model["summary"], `${at}.summary`, context),
-    licence: text(model["licence"], `${at}.licence`, context),
-    files: { vae: file("vae"), textEncoder: file("textEncoder"), transformer: file("transformer") },
-    loras,
-    defaults: parseDefaults(record(model["defaults"], `${at}.defaults`, context), `${at}.defaults`, context),
-    presets,
-  };
-}
-
-// A file in place, or the name of one defined once under "files".
-function parseFile(json: unknown, at: string, context: Context): PublishedFile {
-  if (typeof json === "string") {
-    const shared = context.shared[json];
-    if (shared === undefined) throw refusal(at, 'a file, or the name of one under "files"', json, context);
-    return parseFile({ file: json, ...record(shared, `files.${json}`, context) }, `files.${json}`, context);
+  const { files } = checked(withKeys({ files: v.optional(sharedFiles, {}) }), json, source);
+  const root = checked(catalogSchema(files), json, source);
+  const models = new Map(Object.entries(root.models).map(([name, model]) => [name, { name, ...model }]));
+  if (!models.has(root.default))
+    throw refusal({ at: "default", wanted: "the name of one of its models", found: root.default, source });
+  for (const { name, loras, presets } of models.values()) {
+    for (const [preset, { lora }] of Object.entries(presets)) {
+      if (lora !== undefined && !Object.hasOwn(loras, lora))
+        throw refusal({
+          at: `models.${name}.presets.${preset}.lora`,
+          wanted: "the name of one of the model's loras",
+          found: lora,
+          source,
+        });
+    }
   }
-  const value = record(json, at, context);
-  const sha256 = value["sha256"];
-  if (sha256 !== undefined && !(typeof sha256 === "string" && /^[0-9a-f]{64}$/.test(sha256))) {
-    throw refusal(`${at}.sha256`, "64 hexadecimal digits in lower case", sha256, context);
-  }
-  const facts = {
-    file: fileName(value["file"], `${at}.file`, context),
-    bytes: count(value["bytes"], `${at}.bytes`, context),
-    licence: text(value["licence"], `${at}.licence`, context),
-    ...(sha256 === undefined ? {} : { sha256 }),
-  };
-  if (value["embedded"] !== undefined)
-    return { ...facts, embedded: innerPath(value["embedded"], `${at}.embedded`, context) };
-  const repository = text(value["repository"], `${at}.repository`, context);
-  if (!/^[\w.-]+\/[\w.-]+$/.test(repository)) throw refusal(`${at}.repository`, "OWNER/NAME", repository, context);
-  return {
-    ...facts,
-    repository,
-    path: innerPath(value["path"], `${at}.path`, context),
-    revision: innerPath(value["revision"], `${at}.revision`, context),
-  };
+  return { default: root.default, models };
 }
 
-function parsePreset(json: unknown, { at, loras, context }: { at: string; loras: object; context: Context }): Preset {
-  const value = record(json, at, context);
-  const { lora } = value;
-  if (lora !== undefined && !(typeof lora === "string" && Object.hasOwn(loras, lora)))
-    throw refusal(`${at}.lora`, "the name of one of the model's loras", lora, context);
-  const present = Object.fromEntries(Object.entries(value).filter(([key]) => key !== "summary" && key !== "lora"));
-  return {
-    summary: text(value["summary"], `${at}.summary`, context),
-    ...(lora === undefined ? {} : { lora }),
-    ...parseNumbers(present, at, context, Object.keys(present)),
-  };
+// A message says what is wanted; refusal makes a sentence of it.
+const object = v.custom<Record<string, unknown>>(isObject, "an object");
+const text = v.pipe(v.string("a text"), v.nonEmpty("a text"));
+const amount = v.pipe(v.number("a number"), v.finite("a number"), v.minValue(0, "a number"));
+const wholeNumber = "a whole number above 0";
+const bytes = v.pipe(v.number(wholeNumber), v.safeInteger(wholeNumber), v.minValue(1, wholeNumber));
+const sha256 = v.custom<string>(
+  (value) => typeof value === "string" && /^[0-9a-f]{64}$/.test(value),
+  "64 hexadecimal digits in lower case",
+);
+/** A name that cannot leave the folder it is put in. */
+const plainName = v.pipe(
+  text,
+  v.check((name) => !/[/\\:\0]/.test(name) && !name.startsWith("."), "a file name without folders"),
+);
+/** A path with forward slashes that stays below where it starts. */
+const innerPath = v.pipe(
+  text,
+  v.check(
+    (path) => !/[\\:\0]/.test(path) && !path.split("/").some((step) => ["", ".", ".."].includes(step)),
+    "a path below its folder",
+  ),
+);
+const repository = v.pipe(
+  text,
+  v.check((name) => /^[\w.-]+\/[\w.-]+$/.test(name) && !/(^|\/)\.\.?(\/|$)/.test(name), "OWNER/NAME"),
+);
+
+// A required key that is missing has the value undefined, so that its own schema says what is wanted there.
+function withKeys<const Entries extends v.ObjectEntries>(
+  entries: Entries,
+): v.GenericSchema<unknown, v.InferOutput<v.ObjectSchema<Entries, undefined>>> {
+  const required = Object.keys(entries).filter((key) => entries[key]!.type !== "optional");
+  return v.pipe(
+    object,
+    v.transform((value) => ({
+      ...Object.fromEntries(required.map((key) => [key, undefined])),
+      ...value,
+    })),
+    v.object(entries),
+  );
 }
 
-function parseDefaults(value: Readonly<Record<string, unknown>>, at: string, context: Context): SamplingNumbers {
-  const wanted = [
-    ...SAMPLING,
-    "sampler",
-    "scheduler",
-    ...["megapixels", "dtype"].filter((key) => value[key] !== undefined),
-  ];
-  return parseNumbers(value, at, context, wanted) as SamplingNumbers;
+/** An object by names that the file chooses. */
+function named<T>(schema: v.GenericSchema<unknown, T>) {
+  return v.pipe(object, v.record(v.string(), schema));
 }
 
-const SAMPLING = ["steps", "cfg", "shift", "cfgNorm"];
-const NUMBERS = [...SAMPLING, "megapixels"];
-const WORDS = ["sampler", "scheduler", "dtype"];
+const FACTS = { file: plainName, bytes, licence: text, sha256: v.optional(sha256) };
+const file: v.GenericSchema<unknown, PublishedFile> = v.lazy((value) =>
+  isObject(value) && value["embedded"] !== undefined
+    ? withKeys({ ...FACTS, embedded: innerPath })
+    : withKeys({ ...FACTS, repository, path: innerPath, revision: innerPath }),
+);
 
-function parseNumbers(
-  value: Readonly<Record<string, unknown>>,
-  at: string,
-  context: Context,
-  wanted: readonly string[],
-): Partial<SamplingNumbers> {
-  const parsed = wanted.map((key): [string, string | number] => {
-    if (WORDS.includes(key)) return [key, text(value[key], `${at}.${key}`, context)];
-    const found = value[key];
-    if (NUMBERS.includes(key) && typeof found === "number" && found >= 0) return [key, found];
-    throw refusal(
-      `${at}.${key}`,
-      NUMBERS.includes(key) ? "a number" : `one of ${[...NUMBERS, ...WORDS].join(", ")}`,
-      found,
-      context,
-    );
+/** Files that are defined once for all models, under their names on disk. */
+const sharedFiles = v.pipe(
+  named(object),
+  v.transform(
+    (files): Record<string, unknown> =>
+      Object.fromEntries(Object.entries(files).map(([name, value]) => [name, { file: name, ...value }])),
+  ),
+  named(file),
+);
+
+const numbers = { steps: amount, cfg: amount, shift: amount, cfgNorm: amount, sampler: text, scheduler: text };
+const extras = { megapixels: v.optional(amount), dtype: v.optional(text) };
+const presetNumbers = {
+  ...{ steps: v.optional(amount), cfg: v.optional(amount), shift: v.optional(amount), cfgNorm: v.optional(amount) },
+  ...{ sampler: v.optional(text), scheduler: v.optional(text), ...extras },
+};
+const preset: v.GenericSchema<unknown, Preset> = v.pipe(
+  object,
+  v.transform((value) => ({ summary: undefined, ...value })),
+  v.objectWithRest(
+    { summary: text, lora: v.optional(text), ...presetNumbers },
+    v.never(`one of ${Object.keys(presetNumbers).join(", ")}`),
+  ),
+);
+
+function catalogSchema(shared: Readonly<Record<string, PublishedFile>>) {
+  // A file in place, or the name of a shared one.
+  const name = v.pipe(
+    v.string(),
+    v.check((value) => Object.hasOwn(shared, value), 'a file, or the name of one under "files"'),
+    v.transform((value) => shared[value]!),
+  );
+  const someFile: v.GenericSchema<unknown, PublishedFile> = v.lazy((value) =>
+    typeof value === "string" ? name : file,
+  );
+  const model = withKeys({
+    summary: text,
+    licence: text,
+    files: withKeys({ vae: someFile, textEncoder: someFile, transformer: someFile }),
+    loras: v.optional(named(someFile), {}),
+    defaults: withKeys({ ...numbers, ...extras }),
+    presets: v.optional(named(preset), {}),
   });
-  return Object.fromEntries(parsed);
+  return withKeys({ default: text, models: named(model) });
 }
 
-function entries<T>(
-  json: unknown,
-  at: string,
-  context: Context,
-  parse: (value: unknown, at: string) => T,
-): Readonly<Record<string, T>> {
-  return Object.fromEntries(
-    Object.entries(record(json ?? {}, at, context)).map(([name, value]) => [name, parse(value, `${at}.${name}`)]),
-  );
+function checked<T>(schema: v.GenericSchema<unknown, T>, json: unknown, source: string): T {
+  const { success, output, issues } = v.safeParse(schema, json, { abortEarly: true });
+  if (success) return output;
+  const [issue] = issues;
+  const at = v.getDotPath(issue) ?? "the catalogue";
+  throw refusal({ at, wanted: issue.message, found: issue.input, source });
 }
 
-function record(value: unknown, at: string, context: Context): Readonly<Record<string, unknown>> {
-  if (isObject(value)) return value;
-  throw refusal(at, "an object", value, context);
+interface Refused {
+  /** Path of the value in the document. */
+  readonly at: string;
+  readonly wanted: string;
+  readonly found: unknown;
+  readonly source: string;
 }
 
-function text(value: unknown, at: string, context: Context): string {
-  if (typeof value === "string" && value !== "") return value;
-  throw refusal(at, "a text", value, context);
-}
-
-function count(value: unknown, at: string, context: Context): number {
-  if (typeof value === "number" && Number.isSafeInteger(value) && value > 0) return value;
-  throw refusal(at, "a whole number above 0", value, context);
-}
-
-// A name that cannot leave the folder it is put in.
-function fileName(value: unknown, at: string, context: Context): string {
-  const name = text(value, at, context);
-  if (/[/\\:\0]/.test(name) || name.startsWith(".")) throw refusal(at, "a file name without folders", name, context);
-  return name;
-}
-
-// A path with forward slashes that stays below where it starts.
-function innerPath(value: unknown, at: string, context: Context): string {
-  const path = text(value, at, context);
-  const steps = path.split("/");
-  if (/[\\:\0]/.test(path) || steps.some((step) => step === "" || step === "." || step === "..")) {
-    throw refusal(at, "a path below its folder", path, context);
-  }
-  return path;
-}
-
-function refusal(at: string, wanted: string, found: unknown, { source }: Context): QeditError {
+function refusal({ at, wanted, found, source }: Refused): QeditError {
   return new QeditError(
     "QEDIT_E_USAGE",
     `Cannot use ${source}: ${at} is ${JSON.stringify(found) ?? "missing"}, ${wanted} is wanted`,

@@ -1,4 +1,4 @@
-// Everything that an edit needs of this machine, looked at and tried out; each problem with what mends it.
+// Checks everything that an edit needs of this machine, and gives each problem with its remedy.
 import { type CudaReport, inspectCuda, type Problem } from "../../engine/cuda/inspect-cuda.js";
 import { type Trial, tryDevice } from "../../engine/device.js";
 import { parseDevice } from "../../engine/providers.js";
@@ -19,7 +19,7 @@ export interface DoctorChoice {
 export interface ModelFile {
   readonly role: string;
   readonly file: string;
-  /** undefined when it is nowhere. */
+  /** Undefined when it is not on this machine. */
   readonly path: string | undefined;
 }
 
@@ -27,22 +27,22 @@ export interface ModelFile {
 export interface DoctorReport {
   readonly machine: Machine;
   readonly cuda: CudaReport;
-  /** A session on each device that could be asked for; the CPU's first. */
+  /** A trial session on each device, the CPU first. */
   readonly sessions: readonly Trial[];
   readonly model: { readonly name: string; readonly files: readonly ModelFile[] };
-  /** The device that `--device` chooses; undefined when it does not work. */
+  /** The device that the parameter `device` chooses; undefined when it does not work. */
   readonly device: string | undefined;
   readonly works: boolean;
-  /** What keeps the chosen device from working, and then what else an edit would stumble over. */
+  /** Problems of the chosen device, then of the machine and the model. */
   readonly problems: readonly Problem[];
-  /** What is no obstacle on the chosen device: why `auto` does not take the GPU. */
+  /** Why `auto` does not choose the GPU. */
   readonly notes: readonly Problem[];
 }
 
-/** Memory below which even the smallest of the published sets of files does not load, in bytes: 20.4 GB of weights are mapped, not read. */
+/** Least memory for the smallest published model, bytes: its 20.4 GB of weights are mapped, not read. */
 const LEAST_MEMORY = 15e9;
 
-/** Looks at everything. Throws QEDIT_E_USAGE for a device or a model that does not exist. */
+/** Examines the machine, CUDA and the model files. Throws QEDIT_E_USAGE for a device or a model that does not exist. */
 export async function examine({ device, model }: DoctorChoice, emit: Emit): Promise<DoctorReport> {
   const wanted = device === "auto" ? "cuda" : device;
   const { provider, index } = parseDevice(wanted, 0);
@@ -57,7 +57,7 @@ export async function examine({ device, model }: DoctorChoice, emit: Emit): Prom
   emit({ kind: "activity", text: "opening a session on cpu" });
   const cpuTrial = await tryDevice("cpu");
   emit({ kind: "activity", text: "opening a session on cuda" });
-  // Also where something seems to be missing: a session that opens is right.
+  // Also when a library seems to be missing: the session decides.
   const cudaTrial = await tryDevice(provider === "cuda" ? wanted : "cuda");
   const isOnGpu = provider === "cuda" && (device !== "auto" || cudaTrial.works);
   const chosen = isOnGpu ? cudaTrial : cpuTrial;

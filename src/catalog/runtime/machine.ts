@@ -1,10 +1,10 @@
-// The machine as qedit's needs see it: Node, the processor, memory and room on the disk.
-import { readFile, statfs } from "node:fs/promises";
+// The machine: Node, CPU, memory and disk space.
+import { readFile } from "node:fs/promises";
 import { arch, availableParallelism, cpus, freemem, platform, release, totalmem } from "node:os";
-import { dirname } from "node:path";
 import { folderFor } from "../../std/own-folders.js";
+import { freeBytes } from "../download/disk.js";
 
-/** What a person who helps would ask first. Sizes in bytes. */
+/** Facts for a bug report. Sizes in bytes. */
 export interface Machine {
   readonly qedit: string;
   readonly node: string;
@@ -12,16 +12,16 @@ export interface Machine {
   readonly oldestNode: string;
   readonly isNodeNewEnough: boolean;
   readonly system: string;
-  /** The C library's version on Linux, as far as Node knows it. */
+  /** Version of the C library on Linux; undefined when Node does not report it. */
   readonly glibc: string | undefined;
   readonly cpu: { readonly model: string; readonly threads: number };
-  /** `total` is what this process may take: a container's limit counts. */
+  /** `total` respects the limit of a container. */
   readonly memory: { readonly total: number; readonly available: number };
-  /** Where models and the runtime go, and what is free there. */
+  /** Folder of models and the runtime, and its free space. */
   readonly disk: { readonly folder: string; readonly free: number | undefined };
 }
 
-/** Looks at the machine; never throws. */
+/** Inspects the machine; never throws. */
 export async function inspectMachine(): Promise<Machine> {
   const { version, engines } = JSON.parse(
     await readFile(new URL("../../../package.json", import.meta.url), "utf8"),
@@ -39,20 +39,11 @@ export async function inspectMachine(): Promise<Machine> {
     glibc: glibcVersion(),
     cpu: { model: cpus()[0]?.model.trim() || "unknown", threads: availableParallelism() },
     memory: { total, available: Math.min(total, await availableMemory()) },
-    disk: { folder, free: await freeBytes(folder) },
+    disk: { folder, free: await freeBytes(folder).catch(() => undefined) },
   };
 }
 
-/** Bytes that are free for a folder, which may not exist yet; undefined when the system does not say. */
-export async function freeBytes(folder: string): Promise<number | undefined> {
-  for (let at = folder; ; at = dirname(at)) {
-    const found = await statfs(at).catch(() => undefined);
-    if (found) return found.bavail * found.bsize;
-    if (dirname(at) === at) return undefined;
-  }
-}
-
-// What can be had without swapping: free memory alone leaves out the page cache.
+// Memory that is available without swapping; free memory alone leaves out the page cache.
 async function availableMemory(): Promise<number> {
   const information = await readFile("/proc/meminfo", "utf8").catch(() => "");
   const kibibytes = /^MemAvailable:\s+(\d+) kB$/m.exec(information)?.[1];
@@ -61,7 +52,7 @@ async function availableMemory(): Promise<number> {
 
 function glibcVersion(): string | undefined {
   if (process.platform !== "linux") return undefined;
-  // Looking up the names of open connections can take seconds, and is not asked for.
+  // Resolving the names of open connections can take seconds.
   Object.assign(process.report, { excludeNetwork: true });
   const { header } = process.report.getReport() as { header?: { glibcVersionRuntime?: string } };
   return header?.glibcVersionRuntime;

@@ -1,6 +1,6 @@
-// Getting the CUDA provider of the installed release into qedit's own folder, and out of it again. node_modules is never written to.
+// Installs the CUDA provider of the installed release in qedit's own folder, and removes it. node_modules is never written to.
 import { constants } from "node:fs";
-import { copyFile, mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { copyFile, mkdir, readdir, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { type Problem, platformProblem } from "../../engine/cuda/inspect-cuda.js";
 import { inspectLibraries } from "../../engine/cuda/libraries.js";
@@ -9,21 +9,22 @@ import { tryDevice } from "../../engine/device.js";
 import { QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
 import { ioFailure } from "../../std/files.js";
-import { download } from "./download-package.js";
+import { type Holder, withLock } from "../../std/lock.js";
+import { downloadPackage } from "./download-package.js";
 import { candidates, type Source, type SourceChoice } from "./sources.js";
 import { unpackProvider } from "./unpack.js";
 import { findWheels, installWheels, type Wheel } from "./wheels.js";
 
 /** What the user asked for. */
 export interface SetupChoice extends SourceChoice {
-  /** Claims that a provider that is there already is replaced. */
+  /** Whether to replace an installed provider. */
   readonly force: boolean;
-  /** Claims that NVIDIA's libraries which are nowhere on this machine are fetched too. */
+  /** Whether to download the NVIDIA libraries that this machine lacks. */
   readonly libraries: boolean;
   readonly dryRun: boolean;
 }
 
-/** Who watches, and who may stop it. */
+/** Listener and cancellation of a setup. */
 export interface SetupContext {
   readonly emit: Emit;
   readonly signal: AbortSignal;
@@ -34,14 +35,14 @@ export interface SetupReport {
   readonly action: "installed" | "present" | "would install" | "removed" | "would remove" | "absent";
   readonly version: string;
   readonly folder: string;
-  /** Where the provider came from, and of a download the URL, the bytes and the hash. */
+  /** Where the provider came from; for a download also its URL, bytes and hash. */
   readonly source?: string;
   readonly url?: string;
   readonly bytes?: number;
   readonly sha256?: string;
   /** Packages of NVIDIA's libraries. */
   readonly libraries?: readonly Wheel[];
-  /** Of the session that was opened at the end: whether it worked, its seconds, and what was in the way. */
+  /** The trial session at the end: whether it worked, its seconds, and its problems. */
   readonly works?: boolean;
   readonly seconds?: number | undefined;
   readonly problems?: readonly Problem[];
@@ -58,8 +59,7 @@ export async function setUp(choice: SetupChoice, context: SetupContext): Promise
   const isKept = present !== undefined && !choice.force;
   const found = isKept ? undefined : await firstSource(sources, context);
   if (choice.dryRun) return { ...plan(found, release, present), ...(await libraryPlan(choice, present, context)) };
-  const unlock = await lock(dirname(ownFolder));
-  try {
+  return withRuntimeLock(dirname(ownFolder), context, async () => {
     const done = found
       ? {
           action: "installed" as const,
@@ -72,9 +72,7 @@ export async function setUp(choice: SetupChoice, context: SetupContext): Promise
     if (wheels.libraries) await installWheels(wheels.libraries, { folder: downloadsOf(release), ...context });
     await rm(downloadsOf(release), { recursive: true, force: true });
     return { version, ...done, ...wheels, ...(await session(context)) };
-  } finally {
-    await unlock();
-  }
+  });
 }
 
 function plan(found: Source | undefined, { version, ownFolder }: Release, present: string | undefined): SetupReport {
@@ -88,7 +86,7 @@ function plan(found: Source | undefined, { version, ownFolder }: Release, presen
   };
 }
 
-// The wheels that hold what is missing; a library that is somewhere is used where it lies.
+// The wheels of the missing libraries; a library that is installed anywhere is used in place.
 async function libraryPlan(
   { libraries }: SetupChoice,
   provider: string | undefined,
@@ -97,7 +95,7 @@ async function libraryPlan(
   if (!libraries) return {};
   emit({ kind: "activity", text: "looking at NVIDIA's libraries" });
   const { missing, unused } = await inspectLibraries(provider);
-  // cuDNN compiles some kernels with nvrtc, if it is there.
+  // cuDNN compiles some kernels with nvrtc, if available.
   const wanted =
     missing.length === 0 ? [] : [...missing, ...unused.filter(({ soname }) => soname.startsWith("libnvrtc"))];
   return {
@@ -108,25 +106,25 @@ async function libraryPlan(
   };
 }
 
-/** Removes what setup installed, whatever release it was for, and what downloads left. */
-export async function removeRuntime(dryRun: boolean): Promise<SetupReport> {
+/** Removes what setup installed for any release, and unfinished downloads. */
+export async function removeRuntime(
+  { dryRun }: Pick<SetupChoice, "dryRun">,
+  context: Pick<SetupContext, "signal">,
+): Promise<SetupReport> {
   const { version, ownFolder } = installedRelease();
   const folder = dirname(ownFolder);
-  const things = await readdir(folder).catch(() => []);
-  if (things.length === 0) return { action: "absent", version, folder };
+  const names = await readdir(folder).catch(() => []);
+  if (names.length === 0) return { action: "absent", version, folder };
   if (dryRun) return { action: "would remove", version, folder };
-  const unlock = await lock(folder);
-  try {
-    await rm(folder, { recursive: true, force: true });
-  } catch (error) {
-    throw ioFailure("write", folder, error);
-  } finally {
-    await unlock();
-  }
+  await withRuntimeLock(folder, context, () =>
+    rm(folder, { recursive: true, force: true }).catch((error: unknown) => {
+      throw ioFailure("write", folder, error);
+    }),
+  );
   return { action: "removed", version, folder };
 }
 
-// A source that answers: those after the first are tried only when the network keeps one away.
+// The first source that can be reached.
 async function firstSource(
   sources: Awaited<ReturnType<typeof candidates>>,
   { emit, signal }: SetupContext,
@@ -162,11 +160,11 @@ async function install(
     await mkdir(staging, { recursive: true });
     const fetched =
       "download" in source
-        ? await download(source.download, { folder: downloadsOf(release), emit, signal })
+        ? await downloadPackage(source.download, { folder: downloadsOf(release), emit, signal })
         : undefined;
     emit({ kind: "activity", text: `unpacking ${source.label}` });
     await unpackProvider(fetched?.path ?? (source as { path: string }).path, staging, version);
-    // ONNX Runtime looks for its providers beside itself, so it comes along; where the file system can, as a clone that takes no space.
+    // ONNX Runtime looks for its providers in its own folder, so it is copied too: as a clone without space where the file system can.
     await copyFile(join(folder, CORE_FILE), join(staging, CORE_FILE), constants.COPYFILE_FICLONE);
     await rm(ownFolder, { recursive: true, force: true });
     await rename(staging, ownFolder);
@@ -186,48 +184,21 @@ async function session({ emit }: SetupContext): Promise<Pick<SetupReport, "works
 }
 
 // One setup at a time: two would write the same part of a download.
-async function lock(folder: string): Promise<() => Promise<void>> {
-  const path = join(dirname(folder), ".runtime.lock");
-  try {
-    await mkdir(folder, { recursive: true });
-    for (;;) {
-      const file = await open(path, "wx").catch((error: NodeJS.ErrnoException) =>
-        error.code === "EEXIST" ? undefined : Promise.reject(error),
-      );
-      if (file) {
-        await file.writeFile(String(process.pid));
-        await file.close();
-        return () => rm(path, { force: true });
-      }
-      await refuseIfAlive(path);
-      await rm(path, { force: true });
-    }
-  } catch (error) {
-    if (error instanceof QeditError) throw error;
-    const { message } = ioFailure("write", folder, error);
-    throw new QeditError("QEDIT_E_IO", message, {
+async function withRuntimeLock<T>(
+  folder: string,
+  { signal }: Pick<SetupContext, "signal">,
+  work: () => Promise<T>,
+): Promise<T> {
+  await mkdir(folder, { recursive: true }).catch((error: unknown) => {
+    throw new QeditError("QEDIT_E_IO", ioFailure("write", folder, error).message, {
       cause: error,
       hint: "Set QEDIT_HOME to a folder that can be written",
     });
-  }
-}
-
-async function refuseIfAlive(path: string): Promise<void> {
-  const holder = Number(await readFile(path, "utf8").catch(() => ""));
-  const { mtimeMs } = await stat(path).catch(() => ({ mtimeMs: 0 }));
-  // A lock without a number is being written just now, or was left by a crash.
-  const isAlive = holder > 0 ? runs(holder) : Date.now() - mtimeMs < 1000;
-  if (isAlive)
-    throw new QeditError("QEDIT_E_IO", `Cannot set up now: another qedit setup is at it (process ${holder})`, {
+  });
+  const onWait = ({ pid }: Holder) => {
+    throw new QeditError("QEDIT_E_IO", `Cannot set up now: another qedit setup is running (process ${pid})`, {
       hint: "Wait until it is done",
     });
-}
-
-function runs(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
-  }
+  };
+  return withLock(join(dirname(folder), ".runtime"), { signal, onWait }, work);
 }

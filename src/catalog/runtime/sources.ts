@@ -3,14 +3,18 @@ import { execFile } from "node:child_process";
 import { stat } from "node:fs/promises";
 import { resolve } from "node:path";
 import { promisify } from "node:util";
+import * as v from "valibot";
 import { QeditError } from "../../std/errors.js";
-import { type Download, fetchJson } from "./download-package.js";
+import { fetchJson } from "../download/fetch-json.js";
+import type { Package } from "./download-package.js";
 
 /** The official feed (https://learn.microsoft.com/nuget/api/service-index), as onnxruntime-node's own install script uses it. */
 const OFFICIAL_FEED = "https://api.nuget.org/v3/index.json";
 const NUGET_PACKAGE = "Microsoft.ML.OnnxRuntime.Gpu.Linux";
 
-/** npm packages with the provider by release of ONNX Runtime; they are others' work, hence held to a hash. */
+const FEED_HINT = "Check the network and HTTPS_PROXY; `qedit setup --from FILE` works without a network";
+
+/** npm packages with the provider, by release of ONNX Runtime; of third parties, hence pinned by hash. */
 const NPM: Readonly<Record<string, { readonly name: string; readonly version: string; readonly sha512: string }>> = {
   "1.29.0": {
     name: "com.github.asus4.onnxruntime.linux-x64-gpu",
@@ -19,25 +23,25 @@ const NPM: Readonly<Record<string, { readonly name: string; readonly version: st
   },
 };
 
-/** Something that holds the provider: a download, or a path on this machine. */
-export type Source = { readonly label: string } & ({ readonly download: Download } | { readonly path: string });
+/** A package with the provider: a download, or a path on this machine. */
+export type Source = { readonly label: string } & ({ readonly download: Package } | { readonly path: string });
 
-/** What the user said about it. */
+/** The source that the user chose. */
 export interface SourceChoice {
-  /** `nuget`, `npm`, a file, a folder or a URL; undefined lets qedit try the official feed, then npm. */
+  /** `nuget`, `npm`, a file, a folder or a URL; undefined for the official feed, then npm. */
   readonly from: string | undefined;
   readonly feed: string | undefined;
-  /** Hexadecimal; for a URL, whose hash nobody else knows. */
+  /** Expected hash of a URL's file, hexadecimal. */
   readonly sha256: string | undefined;
 }
 
-/** A source still to be looked up; that may need the network. */
+/** A source whose address is looked up on demand, which may need the network. */
 export interface Candidate {
   readonly label: string;
   readonly find: (signal: AbortSignal) => Promise<Source>;
 }
 
-/** The sources to try, in order. Throws QEDIT_E_USAGE for what cannot be one. */
+/** The sources to try, in order. Throws QEDIT_E_USAGE for an invalid choice. */
 export async function candidates(version: string, { from, feed, sha256 }: SourceChoice): Promise<Candidate[]> {
   if (sha256 !== undefined && !/^[0-9a-f]{64}$/i.test(sha256))
     throw usage(`Cannot use "${sha256}" for --sha256: 64 hexadecimal digits are wanted`);
@@ -53,28 +57,46 @@ export async function candidates(version: string, { from, feed, sha256 }: Source
     return npm;
   }
   if (/^https?:\/\//i.test(from)) {
+    if (!URL.canParse(from)) throw usage(`Cannot take the provider from ${from}: it is no URL`);
     const url = new URL(from);
-    const name = decodeURIComponent(url.pathname.split("/").at(-1) || "provider").replace(/[^\w.@+-]/g, "_");
+    const name = (url.pathname.split("/").at(-1) || "provider").replace(/[^\w.@+-]/g, "_");
     const digest = sha256 === undefined ? undefined : ({ algorithm: "sha256", hex: sha256 } as const);
     return [{ label: url.host, find: async () => ({ label: url.host, download: { url: from, name, digest } }) }];
   }
   const path = resolve(from);
   if (!(await stat(path).catch(() => undefined))) {
     throw new QeditError("QEDIT_E_USAGE", `Cannot take the provider from ${from}: it does not exist`, {
-      hint: "--from takes a file, a folder, a URL, `nuget` or `npm`",
+      hint: "`qedit setup --from` takes a file, a folder, a URL, `nuget` or `npm`",
     });
   }
   return [{ label: path, find: async () => ({ label: path, path }) }];
 }
 
+const address = v.pipe(v.string(), v.url());
+
+// The documents of a NuGet v3 feed, as far as they are read: https://learn.microsoft.com/nuget/api/overview
+const serviceIndex = v.object({
+  resources: v.optional(v.array(optionally(v.object({ "@id": address, "@type": v.string() }))), []),
+});
+const registrationLeaf = v.object({ catalogEntry: optionally(address) });
+const packageDetails = v.object({
+  packageHash: v.optional(v.pipe(v.string(), v.base64())),
+  packageHashAlgorithm: v.optional(v.string()),
+});
+
+// Undefined for what is not of the form.
+function optionally<T>(schema: v.GenericSchema<unknown, T>) {
+  return v.fallback(v.optional(schema), undefined);
+}
+
 async function nugetSource(version: string, feed: string, signal: AbortSignal): Promise<Source> {
   const id = NUGET_PACKAGE.toLowerCase();
-  const index = (await fetchJson(feed, signal)) as { resources?: readonly { "@id": string; "@type": string }[] };
-  const resource = (type: string) => index.resources?.find((each) => each["@type"].split("/")[0] === type)?.["@id"];
+  const { resources } = await fetchJson(feed, serviceIndex, { signal, hint: FEED_HINT });
+  const resource = (type: string) => resources.find((each) => each?.["@type"].split("/")[0] === type)?.["@id"];
   const base = resource("PackageBaseAddress");
   if (base === undefined)
     throw new QeditError("QEDIT_E_NETWORK", `Cannot use the feed ${feed}: it offers no packages to download`, {
-      hint: "--feed takes the index of a NuGet v3 feed",
+      hint: "`qedit setup --feed` takes the index of a NuGet v3 feed",
     });
   const name = `${id}.${version}.nupkg`;
   return {
@@ -87,15 +109,16 @@ async function nugetSource(version: string, feed: string, signal: AbortSignal): 
   };
 }
 
-// The feed's catalogue knows the hash of each package; mirrors often have no catalogue.
-async function nugetDigest(base: string | undefined, leaf: string, signal: AbortSignal): Promise<Download["digest"]> {
+// The feed's catalogue has the hash of each package; mirrors often lack the catalogue.
+async function nugetDigest(base: string | undefined, leaf: string, signal: AbortSignal): Promise<Package["digest"]> {
   if (base === undefined) return undefined;
-  const { catalogEntry } = (await fetchJson(new URL(leaf, withSlash(base)).href, signal)) as { catalogEntry?: unknown };
-  if (typeof catalogEntry !== "string") return undefined;
-  const { packageHash, packageHashAlgorithm } = (await fetchJson(catalogEntry, signal)) as {
-    packageHash?: string;
-    packageHashAlgorithm?: string;
-  };
+  const registration = new URL(leaf, withSlash(base)).href;
+  const { catalogEntry } = await fetchJson(registration, registrationLeaf, { signal, hint: FEED_HINT });
+  if (catalogEntry === undefined) return undefined;
+  const { packageHash, packageHashAlgorithm } = await fetchJson(catalogEntry, packageDetails, {
+    signal,
+    hint: FEED_HINT,
+  });
   return packageHash === undefined || packageHashAlgorithm !== "SHA512"
     ? undefined
     : { algorithm: "sha512", hex: Buffer.from(packageHash, "base64").toString("hex") };
@@ -119,10 +142,10 @@ function npmCandidate(version: string): Candidate[] {
   ];
 }
 
-// The registry that this machine's npm uses, mirrors included; npm and npx tell it to their children.
+// The registry that npm is configured for; npm and npx pass it to child processes.
 async function npmRegistry(): Promise<string> {
-  const told = process.env["npm_config_registry"];
-  if (told) return withSlash(told);
+  const inherited = process.env["npm_config_registry"];
+  if (inherited) return withSlash(inherited);
   const windows = process.platform === "win32";
   try {
     const { stdout } = await promisify(execFile)(windows ? "npm.cmd" : "npm", ["config", "get", "registry"], {

@@ -1,5 +1,5 @@
-// The provider's files out of whatever holds them: an npm tarball, a NuGet package, a Python wheel, a release archive, a folder, or the library itself.
-// An entry is taken by its last name and written under that name alone, so that no path of an archive decides where anything lands.
+// Extracts the CUDA provider from an npm tarball, a NuGet package, a wheel, a release archive, a folder, or the library itself.
+// An entry is written under its base name only, so that no path in an archive decides where it goes.
 import { createReadStream, createWriteStream } from "node:fs";
 import { copyFile, open, readdir, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
@@ -13,13 +13,13 @@ import { PROVIDER_FILES } from "../../engine/cuda/release.js";
 import { QeditError } from "../../std/errors.js";
 import { ioFailure } from "../../std/files.js";
 
-/** More than any provider has: an archive that unpacks to more is a trap. The provider of 1.29 has 230 MB. */
+/** Limit for one entry, bytes, against decompression bombs; the provider of 1.29 has 230 MB. */
 const MOST_BYTES = 2 * 1024 ** 3;
 
-/** Bytes of a file that say what it is; a tar's magic stands at 257. */
+/** Bytes of a file that identify its format; the magic of a tar is at 257. */
 const HEAD = 512;
 
-/** Puts PROVIDER_FILES from a file or folder into a folder. Throws QEDIT_E_IO when they are not in it, cut, or of another machine or release. */
+/** Extracts PROVIDER_FILES from a file or folder into a folder. Throws QEDIT_E_IO when they are missing, truncated, or for another architecture or release. */
 export async function unpackProvider(source: string, folder: string, version: string): Promise<void> {
   const found = new Set<string>();
   try {
@@ -57,7 +57,7 @@ async function unpack(source: string, folder: string, found: Set<string>): Promi
   throw new Error("it is no .tgz, no .nupkg, .whl or .zip, and no library");
 }
 
-// A folder that holds the files, or one below it: an unpacked package.
+// The folder of the provider in an unpacked package.
 async function providerIn(folder: string): Promise<string> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true });
   const place = entries.find(
@@ -90,7 +90,7 @@ async function untar(file: Readable, through: Transform[], folder: string, found
       const name = wantedName(entry.path);
       if (name === undefined || found.has(name) || entry.type !== "File") return void entry.resume();
       found.add(name);
-      // A failure is met by the pipeline below as well; here it only must not be left alone.
+      // The pipeline below fails with the same error; this only prevents an unhandled rejection.
       const written = pipeline(entry as unknown as Readable, limited(), createWriteStream(join(folder, name)));
       written.catch((error: Error) => parser.abort(error));
       writing.push(written);
@@ -100,7 +100,7 @@ async function untar(file: Readable, through: Transform[], folder: string, found
   await Promise.all(writing);
 }
 
-/** Puts the shared libraries of a wheel of NVIDIA's into a folder, each under its last name. Throws QEDIT_E_IO when there are none, or they are damaged. */
+/** Extracts the shared libraries of an NVIDIA wheel into a folder, each under its base name. Throws QEDIT_E_IO when there are none, or they are damaged. */
 export async function unpackLibraries(wheel: string, folder: string): Promise<void> {
   const found = new Set<string>();
   try {
@@ -114,7 +114,7 @@ export async function unpackLibraries(wheel: string, folder: string): Promise<vo
     });
 }
 
-/** Where wheels of NVIDIA's have them: `nvidia/cu13/lib/libcublas.so.13`. */
+/** Libraries in NVIDIA wheels: `nvidia/cu13/lib/libcublas.so.13`. */
 const LIBRARY = /^nvidia\/[^/]+\/lib\/(lib[\w.+-]+\.so[\d.]*)$/;
 
 async function unzip(
@@ -143,12 +143,12 @@ function wantedName(path: string): string | undefined {
   return (PROVIDER_FILES as readonly string[]).includes(name) && isForThisMachine(path) ? name : undefined;
 }
 
-// A package for several machines has their names in its paths; what is left is checked by its ELF header.
+// A package for several architectures has them in its paths; the ELF header is checked afterwards.
 function isForThisMachine(path: string): boolean {
   return !/arm64|aarch64/i.test(path);
 }
 
-// Passes bytes on, up to a limit, and sums them up for archives that know the sum.
+// Passes bytes on up to the limit, computing their CRC-32.
 function limited(sum = { crc: 0 }): Transform {
   let bytes = 0;
   return new Transform({
@@ -171,7 +171,7 @@ async function headOf(path: string): Promise<Buffer> {
   }
 }
 
-// The release stands in the provider as a C string of its own.
+// The provider contains its release as a C string.
 async function names(path: string, version: string): Promise<boolean> {
   const wanted = Buffer.from(`\0${version}\0`, "latin1");
   let rest = Buffer.alloc(0);
@@ -185,7 +185,7 @@ async function names(path: string, version: string): Promise<boolean> {
 
 function refuse(source: string, reason: string): QeditError {
   return new QeditError("QEDIT_E_IO", `Cannot take the CUDA provider from ${source}: ${reason}`, {
-    hint: "`qedit setup` without --from gets the one that fits",
+    hint: "`qedit setup` gets the one that fits",
   });
 }
 

@@ -5,6 +5,7 @@ import type { Gpu } from "../../engine/cuda/gpus.js";
 import type { LibraryReport } from "../../engine/cuda/libraries.js";
 import { gigabytes } from "../../std/byte-sizes.js";
 import { defineCommand } from "../command.js";
+import { dataInFlags } from "../render/in-flags.js";
 import type { Style } from "../render/style.js";
 import { computeOptions } from "../settings/options.js";
 
@@ -16,7 +17,8 @@ export const doctor = defineCommand({
   examples: ["qedit doctor", "qedit doctor --device cuda", "qedit doctor --json"],
   options: { device, model },
   async perform({ settings }, terminal) {
-    const report = await examine({ device: settings.device ?? "auto", model: settings.model }, terminal.emit);
+    const choice = { device: settings.device ?? "auto", model: settings.model };
+    const report = dataInFlags(await examine(choice, terminal.emit));
     terminal.result(report, linesOf(report, terminal.style));
     return report.works ? EXIT.ok : EXIT.runtime;
   },

@@ -4,6 +4,7 @@ import { removeRuntime, type SetupReport, setUp } from "../../catalog/runtime/se
 import { defaulted, optional } from "../../edit/parameters/parameter.js";
 import { text, toggle } from "../../edit/parameters/parameter-kinds.js";
 import { defineCommand } from "../command.js";
+import { dataInFlags } from "../render/in-flags.js";
 import type { Style } from "../render/style.js";
 
 const options = {
@@ -54,7 +55,7 @@ export const setup = defineCommand({
   options,
   async perform({ settings }, terminal) {
     const { remove, dryRun } = settings;
-    const report = remove ? await removeRuntime(dryRun) : await setUp(settings, terminal);
+    const report = dataInFlags(remove ? await removeRuntime(settings, terminal) : await setUp(settings, terminal));
     terminal.result(report, linesOf(report, dryRun, terminal.style));
   },
 });

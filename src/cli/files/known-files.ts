@@ -1,16 +1,17 @@
-// Where files of earlier edits lay on this machine, by hash or identity, so that a picture can be made again without naming them.
-// Only a hint: whoever takes a path from here checks the file. Kept small, and never worth failing for.
+// Paths of the files of earlier edits on this machine, by hash or identity, so that a picture can be made again without naming them.
+// Only hints: callers check the file. The history is limited, and an edit does not fail for it.
 import { readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
+import * as v from "valibot";
 import type { ArtifactInfo } from "../../artifacts/artifact.js";
 import { filesByRole, type OwnFiles } from "../../edit/recipe/own-files.js";
 import { writeFileAtomically } from "../../std/files.js";
 import { folderFor } from "../../std/own-folders.js";
 
-/** The longest unseen go beyond this. */
+/** Beyond this, the least recently used are dropped. */
 const MOST_FILES = 2000;
 
-/** Keeps where the inputs and weights of an edit lie. Ignores a state folder that cannot be written: the file history is optional. */
+/** Stores the paths of the inputs and weights of an edit. Ignores a state folder that cannot be written: the file history is optional. */
 export async function keepFilePaths({ inputs, weights }: ArtifactInfo, own: OwnFiles): Promise<void> {
   const keys = { ...weights, ...inputs };
   const fresh = Object.entries(filesByRole(own)).flatMap(([role, path]) =>
@@ -26,7 +27,7 @@ export async function keepFilePaths({ inputs, weights }: ArtifactInfo, own: OwnF
   await writeFileAtomically(stateFile(), new TextEncoder().encode(`${text}\n`)).catch(() => {});
 }
 
-/** Where the file of a hash or identity lay last; undefined when it was never seen. */
+/** The last known path of the file of a hash or identity; undefined when it was never seen. */
 export async function lastPathOf(key: string): Promise<string | undefined> {
   return (await readPaths()).get(key);
 }
@@ -35,10 +36,12 @@ function stateFile(): string {
   return join(folderFor("state"), "files.json");
 }
 
+const stateSchema = v.object({ files: v.record(v.string(), v.unknown()) });
+
 async function readPaths(): Promise<Map<string, string>> {
   try {
-    const { files } = JSON.parse(await readFile(stateFile(), "utf8")) as { files: Record<string, string> };
-    return new Map(Object.entries(files).filter(([, path]) => typeof path === "string"));
+    const { files } = v.parse(stateSchema, JSON.parse(await readFile(stateFile(), "utf8")));
+    return new Map(Object.entries(files).flatMap(([key, path]) => (typeof path === "string" ? [[key, path]] : [])));
   } catch {
     return new Map();
   }

@@ -1,14 +1,14 @@
-// The pictures that files, folders and patterns name. Patterns are read by qedit itself, so that they mean the same in every shell.
+// Pictures by file, folder or glob pattern. Patterns are expanded here, so that they mean the same in every shell.
 import { readdir, stat } from "node:fs/promises";
 import { basename, dirname, extname, join, relative, resolve, sep } from "node:path";
 import { QeditError } from "../../std/errors.js";
 
-/** A picture to edit, and where it lies below the folder or the fixed part of the pattern that named it. */
+/** A picture to edit, and its folder relative to the folder or the fixed part of the pattern that matched it. */
 export interface FoundPicture {
   readonly path: string;
   /** `a/b` for photos/a/b/cat.jpg of the pattern photos/**; empty for a file that was named itself. */
   readonly below: string;
-  /** Claims that the user wrote this very path. */
+  /** Whether the user gave this path itself. */
   readonly isNamed: boolean;
 }
 
@@ -29,7 +29,7 @@ export async function picturesOf(args: readonly string[]): Promise<FoundPicture[
 }
 
 async function picturesOfOne(arg: string): Promise<FoundPicture[]> {
-  // What exists is meant as it is: names may hold brackets and stars.
+  // An existing path is no pattern: names may contain brackets and stars.
   const there = await stat(arg).catch(() => undefined);
   if (there?.isDirectory()) return picturesIn(arg);
   if (there) return [{ path: arg, below: "", isNamed: true }];
@@ -58,7 +58,7 @@ async function picturesIn(folder: string): Promise<FoundPicture[]> {
     (each) => !each.isDirectory() && PICTURE.test(each.name) && !each.name.startsWith("."),
   );
   if (names.length === 0)
-    throw new QeditError("QEDIT_E_USAGE", `No picture lies in the folder ${folder}`, {
+    throw new QeditError("QEDIT_E_USAGE", `No picture is in the folder ${folder}`, {
       hint: `Go into its folders with '${join(folder, "**/*.jpg")}'`,
     });
   return names
@@ -83,7 +83,7 @@ function byName(a: string, b: string): number {
   return a.localeCompare(b, "en", { numeric: true }) || (a < b ? -1 : 1);
 }
 
-/** Claims that a picture looks like the result of an edit: it is called NAME-edit, and a picture NAME lies beside it. */
+/** Whether a picture looks like the result of an edit: it is called NAME-edit, and its folder has a picture NAME. */
 export async function looksEdited(path: string): Promise<boolean> {
   const stem = /^(.+)-edit(-\d{4,})?$/.exec(basename(path, extname(path)))?.[1];
   if (stem === undefined) return false;

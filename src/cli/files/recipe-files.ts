@@ -1,4 +1,4 @@
-// The files that a recipe names, found again: pictures by hash, weights by identity. Nothing else is taken, unless told to.
+// Finds the files of a recipe: pictures by hash, weights by identity. Other files are taken only with `force`.
 import { dirname, join } from "node:path";
 import type { Recipe } from "../../artifacts/recipe.js";
 import { findFile, findModelFiles } from "../../catalog/local/find.js";
@@ -18,7 +18,7 @@ export interface FileSearch {
   readonly picture: string;
   /** Folders of models to look in first. */
   readonly modelsDirs: readonly string[];
-  /** Takes a file of the right name or role although it is another one. */
+  /** Whether to take a file of the right name or role although its content differs. */
   readonly force: boolean;
   readonly library: ModelLibrary;
   readonly emit: Emit;
@@ -34,7 +34,7 @@ export const WEIGHT_ROLES = {
 /** Name of a role of model files. */
 export type WeightRole = keyof typeof WEIGHT_ROLES;
 
-/** Characters of a hash that tell it apart for people. */
+/** Characters of a hash in messages. */
 const SHOWN_HASH = 12;
 
 /**
@@ -150,7 +150,7 @@ async function findIdentity(wanted: Wanted, { named, search, identityOf, more }:
   );
 }
 
-/** An input that the user handed over. */
+/** An input that the user gave. */
 export interface GivenInput {
   readonly name: string;
   readonly hash: string;

@@ -1,30 +1,33 @@
-// What became of the jobs of a batch, a line of JSON each, appended and flushed as it happens: what is told survives a kill or a power cut.
-// A result is announced with its hash before its file is renamed into place, and confirmed after: between the two the file itself tells.
+// Write-ahead journal of a batch: a line of JSON for each state of a job, appended and flushed, so that it survives a kill or a power cut.
+// An entry with the hash of the result comes before its file is renamed into place, and another after: in between, the file's hash decides.
 import { open, readFile } from "node:fs/promises";
 import { dirname } from "node:path";
+import * as v from "valibot";
 import { ioFailure, makeFolders } from "../../std/files.js";
 
-/** One thing that happened to a job. */
-export interface JournalEntry {
+const entrySchema = v.object({
   /** Absolute path of the result; undefined for a line that was no job. */
-  readonly output: string | undefined;
+  output: v.optional(v.string()),
   /** Line of the jobs file, from 1. */
-  readonly line: number;
+  line: v.pipe(v.number(), v.safeInteger(), v.minValue(1)),
   /** Hash of everything that decides the result. */
-  readonly content: string | undefined;
-  readonly state: "writing" | "done" | "failed";
+  content: v.optional(v.string()),
+  state: v.picklist(["writing", "done", "failed"]),
   /** SHA-256 of the result. */
-  readonly hash?: string;
-  readonly error?: { readonly code: string; readonly message: string };
-}
+  hash: v.optional(v.string()),
+  error: v.optional(v.object({ code: v.string(), message: v.string() })),
+});
+
+/** A state that a job came into. */
+export type JournalEntry = Readonly<v.InferOutput<typeof entrySchema>>;
 
 /** The journal of one batch. */
 export interface Journal {
-  /** The last result that was made, or begun to be written, at an absolute path. */
+  /** The last entry of a result that was written, or about to be, at an absolute path. */
   readonly made: (output: string) => JournalEntry | undefined;
-  /** The hashes of all results that were ever written, or begun to be, at an absolute path. */
+  /** The hashes of all results that were ever written, or about to be, at an absolute path. */
   readonly hashes: (output: string) => ReadonlySet<string>;
-  /** Whether a job failed when it was last run: the one of that output, else whatever stood in that line. */
+  /** Whether a job failed in its last run: the one of that output, else the one in that line. */
   readonly hasFailed: (output: string | undefined, line: number) => boolean;
   readonly append: (entry: JournalEntry) => Promise<void>;
   readonly close: () => Promise<void>;
@@ -40,7 +43,7 @@ export async function openJournal(path: string): Promise<Journal> {
   const last = new Map<string | undefined, JournalEntry>();
   const lines = new Map<number, JournalEntry>();
   const hashes = new Map<string, Set<string>>();
-  const learn = (entry: JournalEntry) => {
+  const remember = (entry: JournalEntry) => {
     if (entry.output !== undefined && entry.hash !== undefined)
       hashes.set(entry.output, (hashes.get(entry.output) ?? new Set()).add(entry.hash));
     if (entry.output !== undefined) last.set(entry.output, entry);
@@ -49,17 +52,17 @@ export async function openJournal(path: string): Promise<Journal> {
   };
   for (const line of text.split("\n")) {
     const entry = entryOf(line);
-    if (entry) learn(entry);
+    if (entry) remember(entry);
   }
   const file = await openToAppend(path);
-  // A killed process may have left half a line, which must not spoil the next one.
+  // A killed process may have left half a line: the next entry starts a new one.
   let isTorn = text !== "" && !text.endsWith("\n");
   return {
     made: (output) => made.get(output),
     hashes: (output) => hashes.get(output) ?? new Set(),
     hasFailed: (output, line) => (last.get(output) ?? lines.get(line))?.state === "failed",
     async append(entry) {
-      learn(entry);
+      remember(entry);
       try {
         await file.appendFile(`${isTorn ? "\n" : ""}${JSON.stringify({ ...entry, at: new Date().toISOString() })}\n`);
         await file.datasync();
@@ -81,11 +84,11 @@ async function openToAppend(path: string) {
   }
 }
 
+// Undefined for a damaged line.
 function entryOf(line: string): JournalEntry | undefined {
   try {
-    const entry = JSON.parse(line) as Partial<JournalEntry> | null;
-    const isEntry = typeof entry?.line === "number" && ["writing", "done", "failed"].includes(entry.state ?? "");
-    return isEntry ? (entry as JournalEntry) : undefined;
+    const { success, output } = v.safeParse(entrySchema, JSON.parse(line), { abortEarly: true });
+    return success ? output : undefined;
   } catch {
     return undefined;
   }

@@ -10,6 +10,14 @@ export function inFlags(event: ProgressEvent): ProgressEvent {
   return "text" in event ? { ...event, text: spelled(event.text, asFlag) } : event;
 }
 
+/** Plain data with flags where its texts name parameters. */
+export function dataInFlags<T>(data: T): T {
+  if (typeof data === "string") return spelled(data, asFlag) as T;
+  if (Array.isArray(data)) return data.map(dataInFlags) as T;
+  if (typeof data !== "object" || data === null) return data;
+  return Object.fromEntries(Object.entries(data).map(([key, value]) => [key, dataInFlags(value)])) as T;
+}
+
 /** The failure with flags where its texts name parameters. */
 export function failureInFlags<F extends Omit<Failure, "code">>(failure: F): F {
   const { message, hint } = failure;

@@ -6,7 +6,7 @@ import { QeditError } from "../../std/errors.js";
 import type { BatchSettings } from "../commands/batch.js";
 import { checkInputs, inputText } from "../files/input.js";
 import { checkOutput, STREAM } from "../files/output.js";
-import { pictureMemory, type ReadPictures } from "../files/picture-memory.js";
+import { pictureCache, type ReadPictures } from "../files/picture-cache.js";
 import { openSheet, type Sheet } from "../files/sheet-output.js";
 import { withSeed } from "../jobs/edit-job.js";
 import { jobName, readJobs } from "../jobs/job-lines.js";
@@ -118,7 +118,7 @@ async function runReady(
   work: Work & { readonly allowed: number },
   service: EditService,
 ): Promise<void> {
-  const read = pictureMemory();
+  const read = pictureCache();
   const byIndex = new Map(ready.map((line) => [line.index, line]));
   const jobs: ObservedJob[] = [];
   for (const line of ready) jobs.push(await jobOf(line, read, work));

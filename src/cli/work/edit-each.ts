@@ -7,7 +7,7 @@ import { QeditError } from "../../std/errors.js";
 import type { EachSettings } from "../commands/each.js";
 import { checkInputs, inputText } from "../files/input.js";
 import { checkOutput, STREAM } from "../files/output.js";
-import { pictureMemory, type ReadPictures } from "../files/picture-memory.js";
+import { pictureCache, type ReadPictures } from "../files/picture-cache.js";
 import { type FoundPicture, looksEdited, picturesOf } from "../files/pictures-by-pattern.js";
 import { openSheet, type Sheet } from "../files/sheet-output.js";
 import { withSeed } from "../jobs/edit-job.js";
@@ -48,7 +48,7 @@ export async function editEach({ args, settings, given }: EachCall, terminal: Te
   const edit = await resolveEdit(unresolved, modelLibrary());
   const prompt = await inputText(settings.prompt, terminal.io);
   const resolved = { ...edit, settings: { ...edit.settings, prompt } };
-  const read = pictureMemory();
+  const read = pictureCache();
   // A reference that cannot be read is one failure, not one for each picture.
   await read(settings.with);
   await withService(settings, terminal, async (service) => {

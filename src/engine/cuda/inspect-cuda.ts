@@ -1,6 +1,6 @@
 // Why CUDA does not work on this machine, each reason with its remedy: for doctor, setup and the choice of a device.
 import { join } from "node:path";
-import { QeditError } from "../../std/errors.js";
+import { param, QeditError } from "../../std/errors.js";
 import { loadLibrary } from "../sessions/loading.js";
 import { CUDA_PACKAGES } from "./cuda-packages.js";
 import { findGpus, type Gpu, type Gpus } from "./gpus.js";
@@ -10,7 +10,7 @@ import { installedRelease, PROVIDER_FILES, providerFolder, type Release } from "
 /** One thing that keeps CUDA from working. */
 export interface Problem {
   readonly text: string;
-  /** The command to type, or what to do. */
+  /** The command to type, or what to do; parameters are marked, for `spelled`. */
   readonly remedy: string;
 }
 
@@ -30,6 +30,9 @@ export interface CudaReport {
 const OLDEST_DRIVER = 580;
 const MIN_CAPABILITY = 7.5;
 
+const USE_CPU = `\`${param("device", "cpu")}\``;
+const USE_FIRST_GPU = `\`${param("device", "cuda:0")}\``;
+
 /** The driver's library, which no package but the driver has. */
 const DRIVER_LIBRARY = "libcuda.so.1";
 
@@ -38,9 +41,7 @@ export function platformProblem(
   { hasCuda, platform }: Pick<Release, "hasCuda" | "platform"> = installedRelease(),
 ): Problem | undefined {
   if (hasCuda) return undefined;
-  const remedy = platform.startsWith("win32")
-    ? "Use qedit in WSL 2, where the GPU works, or `--device cpu`"
-    : "`--device cpu`";
+  const remedy = platform.startsWith("win32") ? `Use qedit in WSL 2, where the GPU works, or ${USE_CPU}` : USE_CPU;
   return { text: `onnxruntime-node has no CUDA for ${platform.replace("-", " ")}`, remedy };
 }
 
@@ -73,7 +74,7 @@ export async function explainFailure(error: unknown, index = 0): Promise<readonl
       : undefined;
   const failure = /CUDA failure (\d+)/.exec(message)?.[1] ?? "";
   const remedy =
-    REMEDIES[failure] ?? "`qedit setup --force` installs the provider again; `--device cpu` works everywhere";
+    REMEDIES[failure] ?? `\`qedit setup --force\` installs the provider again; ${USE_CPU} works everywhere`;
   return [{ text: reason ?? message.replace(/^Cannot (open|run) a trial on \S+: /, ""), remedy }];
 }
 
@@ -83,7 +84,7 @@ const REMEDIES: Readonly<Record<string, string>> = {
   35: "Update NVIDIA's driver",
   46: "Close other programs that use the GPU: `nvidia-smi` lists them",
   100: "Let this process see the GPU: start a container with `--gpus all`, and look at CUDA_VISIBLE_DEVICES",
-  101: "Take a GPU that `nvidia-smi` lists: `--device cuda:0`",
+  101: `Take a GPU that \`nvidia-smi\` lists: ${USE_FIRST_GPU}`,
   803: "Restart the machine: the driver was updated while it ran",
   999: "Restart the machine, or reload the driver's module nvidia_uvm",
 };
@@ -109,13 +110,13 @@ function gpuProblems({ gpus, source, failure }: Gpus, index: number): Problem[] 
     return [
       {
         text: failure ? `nvidia-smi finds no GPU: ${failure}` : "no NVIDIA GPU was found",
-        remedy: "--device cpu, or install NVIDIA's driver; in a container, start it with `--gpus all`",
+        remedy: `${param("device", "cpu")}, or install NVIDIA's driver; in a container, start it with \`--gpus all\``,
       },
     ];
   }
   if (source === "the PCI bus") return [{ text: `${gpus[0]!.name} has no driver`, remedy: driver }];
   const gpu = gpus.find((each) => each.index === index);
-  if (!gpu) return [{ text: `there is no GPU ${index}: ${gpus.map(nameOf).join(", ")}`, remedy: "`--device cuda:0`" }];
+  if (!gpu) return [{ text: `there is no GPU ${index}: ${gpus.map(nameOf).join(", ")}`, remedy: USE_FIRST_GPU }];
   const problems: Problem[] = [];
   if (gpu.driver !== undefined && Number.parseInt(gpu.driver, 10) < OLDEST_DRIVER) {
     problems.push({
@@ -126,7 +127,7 @@ function gpuProblems({ gpus, source, failure }: Gpus, index: number): Problem[] 
   if (Number(gpu.capability ?? MIN_CAPABILITY) < MIN_CAPABILITY) {
     problems.push({
       text: `${gpu.name} has compute capability ${gpu.capability}: ${MIN_CAPABILITY} or more is wanted`,
-      remedy: "`--device cpu`",
+      remedy: USE_CPU,
     });
   }
   return problems;

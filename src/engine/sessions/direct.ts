@@ -1,6 +1,6 @@
 // The engine in the calling thread, which each open and run blocks until done. The worker thread uses it.
 import type { InferenceSession, Tensor as OrtTensor } from "onnxruntime-node";
-import { QeditError } from "../../std/errors.js";
+import { param, QeditError } from "../../std/errors.js";
 import { elementCount, type Tensor, type Tensors, type TensorType } from "../../std/tensor.js";
 import { type Device, deviceName, executionProviders } from "../providers.js";
 import type { Engine, Model, Session } from "./engine.js";
@@ -85,7 +85,7 @@ async function attempt<T>(what: string, action: () => Promise<T>): Promise<T> {
     if (OUT_OF_MEMORY.test(String(cause))) {
       throw new QeditError("QEDIT_E_MEMORY", `Cannot ${what}: out of memory`, {
         cause,
-        hint: "Try a smaller picture: --megapixels 0.5",
+        hint: `Try a smaller picture: ${param("megapixels", 0.5)}`,
       });
     }
     throw new QeditError("QEDIT_E_ENGINE", `Cannot ${what}: ${reason}`, { cause });

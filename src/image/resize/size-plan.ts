@@ -1,6 +1,6 @@
 // The size plan of an edit: for every picture the resizes on its way into the vision tower and the VAE, and the size of the output.
 // Plain data: decided before any pixel is read, shown to the user, and kept in the recipe.
-import { QeditError } from "../../std/errors.js";
+import { param, QeditError } from "../../std/errors.js";
 import { roundHalfEven } from "../../std/rounding.js";
 import type { Box, Size } from "../image.js";
 import { type PatchConfig, QWEN_PATCHES } from "../patches.js";
@@ -113,7 +113,7 @@ export function describePlan(plan: SizePlan): string[] {
 function checkOptions({ mode = "default", megapixels, size }: PlanOptions): void {
   if (megapixels !== undefined && size !== undefined) {
     throw new QeditError("QEDIT_E_USAGE", "Cannot plan for megapixels and a size at once", {
-      hint: "Give one of --megapixels and --size",
+      hint: `Give one of ${param("megapixels")} and ${param("size")}`,
     });
   }
   const fewest = sizes.SIDE_MULTIPLE ** 2 / sizes.MEGAPIXEL;
@@ -122,20 +122,20 @@ function checkOptions({ mode = "default", megapixels, size }: PlanOptions): void
       "QEDIT_E_USAGE",
       `Cannot plan for ${megapixels} megapixels: wanted from ${fewest.toFixed(5)} to ${MAX_MEGAPIXELS}`,
       {
-        hint: "--megapixels 1",
+        hint: `Use ${param("megapixels", 1)}`,
       },
     );
   }
   if (size === undefined) return;
   if (mode !== "default")
     throw new QeditError("QEDIT_E_USAGE", `Cannot plan for a size in mode ${mode}: its nodes choose the size`, {
-      hint: "Leave out --size or --match",
+      hint: `Leave out ${param("size")} or ${param("match")}`,
     });
   if (size.width * size.height > MAX_MEGAPIXELS * sizes.MEGAPIXEL) {
     throw new QeditError(
       "QEDIT_E_USAGE",
       `Cannot plan for ${show(size)}: that is more than ${MAX_MEGAPIXELS} megapixels`,
-      { hint: "--megapixels 1" },
+      { hint: `Use ${param("megapixels", 1)}` },
     );
   }
   const sides = [size.width, size.height];
@@ -146,7 +146,7 @@ function checkOptions({ mode = "default", megapixels, size }: PlanOptions): void
     "QEDIT_E_USAGE",
     `Cannot plan for ${show(size)}: sides must be multiples of ${sizes.SIDE_MULTIPLE}`,
     {
-      hint: `Use --size ${nearest.join("x")}`,
+      hint: `Use ${param("size", nearest.join("x"))}`,
     },
   );
 }
@@ -208,7 +208,7 @@ function encodedRoute(source: Source, steps: readonly Step[], cell: number): Lat
       "QEDIT_E_USAGE",
       `Cannot plan for ${source.name}: at ${show(scaled)} a side is under ${cell} pixels`,
       {
-        hint: "Use more --megapixels",
+        hint: `Use more ${param("megapixels")}`,
       },
     );
   }

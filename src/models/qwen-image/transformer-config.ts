@@ -1,7 +1,7 @@
 // Configuration of the Qwen-Image networks: what was published (Qwen/Qwen-Image-Edit-2509 transformer/config.json and
 // vae/config.json), overridden by what tensor shapes say, overridden by the checkpoint's own `config`.
 import type { Weights } from "../../checkpoint/weights.js";
-import { QeditError } from "../../std/errors.js";
+import { param, QeditError } from "../../std/errors.js";
 import { type ConfigJson, configNumber, configNumbers, headCount } from "../config-json.js";
 
 /** Configuration of a transformer. */
@@ -39,7 +39,7 @@ export function transformerConfig(w: Weights, config: ConfigJson): TransformerCo
       "QEDIT_E_CHECKPOINT",
       "Cannot use the transformer: it has no txt_norm and img_in, so it is not of the Qwen-Image family",
       {
-        hint: "Give a Qwen-Image-Edit transformer: --transformer qwen_image_edit_2509_fp8_e4m3fn.safetensors",
+        hint: `Give a Qwen-Image-Edit transformer: ${param("transformer", "qwen_image_edit_2509_fp8_e4m3fn.safetensors")}`,
       },
     );
   }

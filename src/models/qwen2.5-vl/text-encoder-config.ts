@@ -1,7 +1,7 @@
 // Configuration of the Qwen2.5-VL text encoder: what was published (Qwen/Qwen2.5-VL-7B-Instruct config.json), overridden by what
 // tensor shapes say, overridden by the checkpoint's own `config` (Qwen2_5_VLConfig, nested or flat).
 import type { Weights } from "../../checkpoint/weights.js";
-import { QeditError } from "../../std/errors.js";
+import { param, QeditError } from "../../std/errors.js";
 import { type ConfigJson, configNumber, configNumbers, configObject, headCount } from "../config-json.js";
 
 /** Configuration of the language model. */
@@ -55,7 +55,7 @@ export function languageConfig(w: Weights, config: ConfigJson): LanguageConfig {
       "QEDIT_E_CHECKPOINT",
       "Cannot use the text encoder: it has no model.layers, so it is not a Qwen2.5-VL file",
       {
-        hint: "Give a Qwen2.5-VL text encoder: --text-encoder qwen_2.5_vl_7b_fp8_scaled.safetensors",
+        hint: `Give a Qwen2.5-VL text encoder: ${param("text_encoder", "qwen_2.5_vl_7b_fp8_scaled.safetensors")}`,
       },
     );
   }
@@ -97,7 +97,7 @@ export function visionConfig(w: Weights, config: ConfigJson): VisionConfig {
       "QEDIT_E_CHECKPOINT",
       "Cannot look at pictures: the text encoder file has no vision weights (visual.*)",
       {
-        hint: "Give a text encoder file that contains them: --text-encoder qwen_2.5_vl_7b_fp8_scaled.safetensors",
+        hint: `Give a text encoder file that contains them: ${param("text_encoder", "qwen_2.5_vl_7b_fp8_scaled.safetensors")}`,
       },
     );
   }

@@ -1,11 +1,13 @@
 // Downloads from a server that cuts, lies and refuses.
 import { createHash, randomBytes } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
+import * as v from "valibot";
 import { beforeEach, describe, expect, test } from "vitest";
-import { type Download, download, fetchJson } from "../../../src/catalog/runtime/download-package.js";
+import { fetchJson } from "../../../src/catalog/download/fetch-json.js";
+import { downloadPackage, type Package } from "../../../src/catalog/runtime/download-package.js";
 import type { ProgressEvent } from "../../../src/std/events.js";
 import { temporaryFolder } from "../../support/folder.js";
-import { type Behaviour, serve, testServer } from "./server.js";
+import { serve, testServer } from "./server.js";
 
 const server = await testServer();
 const temporary = temporaryFolder();
@@ -18,13 +20,31 @@ beforeEach(() => {
 });
 
 const signal = new AbortController().signal;
-const wanted = (digest: Download["digest"] = { algorithm: "sha256", hex: hash("sha256") }): Download => ({
+const wanted = (digest: Package["digest"] = { algorithm: "sha256", hex: hash("sha256") }): Package => ({
   url: `${server.url}/provider.nupkg`,
   name: "provider.nupkg",
   digest,
 });
 const get = (what = wanted(), emit: (event: ProgressEvent) => void = () => {}) =>
-  download(what, { folder, emit, signal });
+  downloadPackage(what, { folder, emit, signal, firstWait: 1 });
+const unknown = (): Package => ({ ...wanted(), digest: undefined });
+
+// Bytes that an earlier call left of the package, and the version it was of.
+function leave(part: Buffer, etag: string | undefined): void {
+  const done = [{ start: 0, end: part.length }];
+  temporary.write(`to/${count - 1}/provider.nupkg.part`, part);
+  temporary.write(
+    `to/${count - 1}/provider.nupkg.part.json`,
+    JSON.stringify({ bytes: bytes.length, ...(etag === undefined ? {} : { etag }), done }),
+  );
+}
+
+// The first bytes of the ranges that were asked for, without those that only ask which version there is.
+const starts = () =>
+  server.seen.flatMap(({ range }) => {
+    const [, start, end] = /^bytes=(\d+)-(\d*)$/.exec(range ?? "") ?? [];
+    return start === end ? [] : [Number(start)];
+  });
 
 test("fetches a file, says its bytes and its sha256, and leaves nothing else", async () => {
   server.behave(serve(bytes));
@@ -37,18 +57,19 @@ test("fetches a file, says its bytes and its sha256, and leaves nothing else", a
 
 test("survives being cut twenty times, and asks each time for the rest only", async () => {
   server.behave((response, request, index) =>
-    serve(bytes, { most: index < 20 ? 14_000 : Infinity })(response, request, index),
+    serve(bytes, { most: index < 22 ? 14_000 : Infinity })(response, request, index),
   );
   await get();
   expect(readFileSync(`${folder}/provider.nupkg`).equals(bytes)).toBe(true);
-  expect(server.seen.length).toBe(21);
-  expect(server.seen.slice(1).every(({ range }) => /^bytes=\d+-$/.test(range ?? ""))).toBe(true);
+  expect(starts()).toHaveLength(21);
+  expect(starts()).toEqual(starts().toSorted((a, b) => a - b));
+  expect(new Set(starts()).size).toBe(21);
 });
 
 test("goes on where another call stopped", async () => {
   const controller = new AbortController();
   server.behave((response, request, index) => serve(bytes, { most: 100_000 })(response, request, index));
-  const stopped = download(wanted(), {
+  const stopped = downloadPackage(wanted(), {
     folder,
     signal: controller.signal,
     emit: ({ kind }) => kind === "detail" && controller.abort(new Error("stopped")),
@@ -56,49 +77,57 @@ test("goes on where another call stopped", async () => {
   await expect(stopped).rejects.toThrow("stopped");
   server.behave(serve(bytes));
   await get();
-  expect(server.seen).toEqual([{ path: "/provider.nupkg", range: "bytes=100000-" }]);
+  expect(starts()).toEqual([100_002]);
+  expect(readFileSync(`${folder}/provider.nupkg`).equals(bytes)).toBe(true);
 });
 
 test("takes a part that is whole already", async () => {
-  temporary.write(`to/${count - 1}/provider.nupkg.part`, bytes);
-  temporary.write(`to/${count - 1}/provider.nupkg.part.tag`, '"one"');
+  leave(bytes, "one");
   server.behave(serve(bytes));
   expect((await get()).bytes).toBe(bytes.length);
+  expect(starts()).toEqual([]);
 });
 
 test("begins again when the file has changed in between", async () => {
-  temporary.write(`to/${count - 1}/provider.nupkg.part`, Buffer.alloc(5000, 7));
-  temporary.write(`to/${count - 1}/provider.nupkg.part.tag`, '"zero"');
+  leave(Buffer.alloc(5000, 7), "zero");
   server.behave(serve(bytes));
   await get();
   expect(readFileSync(`${folder}/provider.nupkg`).equals(bytes)).toBe(true);
 });
 
-test("goes on without a name for the version when the hash is known, and begins again when it is not", async () => {
-  const nameless: Behaviour = (response, request, index) => {
-    const start = Number(/\d+/.exec(request.headers.range ?? "")?.[0] ?? 0);
-    const headers = start > 0 ? { "content-range": `bytes ${start}-${bytes.length - 1}/${bytes.length}` } : {};
-    response.writeHead(start > 0 ? 206 : 200, { "content-length": bytes.length - start, ...headers });
-    if (index > 0) return void response.end(bytes.subarray(start));
-    response.write(bytes.subarray(0, 1000), () => setTimeout(() => response.destroy(), 80));
-  };
-  server.behave(nameless);
+test("without a version from the server goes on when the hash is known, and begins again when it is not", async () => {
+  const head = bytes.subarray(0, 1000);
+  server.behave(serve(bytes, { etag: null }));
+  leave(head, undefined);
   await get();
-  expect(server.seen.map(({ range }) => range)).toEqual([undefined, "bytes=1000-"]);
-  server.behave(nameless);
-  await get({ ...wanted(), digest: undefined });
-  expect(server.seen.map(({ range }) => range)).toEqual([undefined, undefined]);
+  expect(starts()).toEqual([1001]);
+  server.behave(serve(bytes, { etag: null }));
+  leave(head, undefined);
+  await get(unknown());
+  expect(starts()).toEqual([0]);
   expect(readFileSync(`${folder}/provider.nupkg`).equals(bytes)).toBe(true);
 });
 
 test("begins again with a server that knows no ranges", async () => {
   server.behave((response, _request, index) => {
     response.writeHead(200, { "content-length": bytes.length, etag: '"one"' });
-    if (index > 0) return void response.end(bytes);
+    if (index > 2) return void response.end(bytes);
     response.write(bytes.subarray(0, 1000), () => setTimeout(() => response.destroy(), 80));
   });
   await get();
   expect(readFileSync(`${folder}/provider.nupkg`).equals(bytes)).toBe(true);
+});
+
+test("takes a file whose length the server does not say", async () => {
+  server.behave((response) => {
+    response.writeHead(200, { "transfer-encoding": "chunked" });
+    response.write(bytes.subarray(0, 1000));
+    setTimeout(() => response.end(bytes.subarray(1000)), 20);
+  });
+  const events: ProgressEvent[] = [];
+  expect(await get(unknown(), (event) => events.push(event))).toMatchObject({ bytes: bytes.length });
+  expect(readFileSync(`${folder}/provider.nupkg`).equals(bytes)).toBe(true);
+  expect(events.at(-1)).toMatchObject({ kind: "transfer", bytes: bytes.length, total: undefined });
 });
 
 test("tries again when the server is busy", async () => {
@@ -106,7 +135,7 @@ test("tries again when the server is busy", async () => {
     index < 2 ? void response.writeHead(index === 0 ? 503 : 429).end() : serve(bytes)(response, request, index),
   );
   await get();
-  expect(server.seen.length).toBe(3);
+  expect(server.seen.length).toBe(5);
 });
 
 test("holds a file to sha512 as well", async () => {
@@ -127,10 +156,10 @@ describe("refuses, in one line with a hint,", () => {
     await expect(get(wanted({ algorithm: "sha256", hex: "00".repeat(32) }))).rejects.toMatchObject({
       code: "QEDIT_E_NETWORK",
       message: `Cannot take provider.nupkg: its sha256 is ${hash("sha256")}, wanted ${"00".repeat(32)}`,
-      hint: expect.stringContaining("provider.nupkg.bad"),
+      hint: expect.stringContaining("provider.nupkg.wrong"),
     });
     expect(existsSync(`${folder}/provider.nupkg`)).toBe(false);
-    expect(readFileSync(`${folder}/provider.nupkg.bad`).equals(bytes)).toBe(true);
+    expect(readFileSync(`${folder}/provider.nupkg.wrong`).equals(bytes)).toBe(true);
   });
 
   test.each([401, 403, 404])("an answer of %i, at once", async (status) => {
@@ -149,19 +178,36 @@ describe("refuses, in one line with a hint,", () => {
     });
     await expect(get()).rejects.toMatchObject({
       code: "QEDIT_E_NETWORK",
-      message: expect.stringMatching(/^Cannot fetch provider\.nupkg from 127\.0\.0\.1:\d+: [^\n]+$/),
+      message: expect.stringMatching(/^Cannot download provider\.nupkg: 127\.0\.0\.1:\d+: [^\n]+, 30 times in a row/),
     });
   });
 
   test("a folder that cannot be made", async () => {
     temporary.write("file", "");
-    await expect(download(wanted(), { folder: temporary.at("file/below"), emit() {}, signal })).rejects.toMatchObject({
+    await expect(
+      downloadPackage(wanted(), { folder: temporary.at("file/below"), emit() {}, signal }),
+    ).rejects.toMatchObject({
       code: "QEDIT_E_IO",
+    });
+  });
+
+  test("JSON of another form", async () => {
+    server.behave((response) => void response.end('{"files":{}}'));
+    const url = `${server.url}/index.json`;
+    await expect(
+      fetchJson(url, v.object({ files: v.array(v.string()) }), { signal, hint: "Check" }),
+    ).rejects.toMatchObject({
+      code: "QEDIT_E_NETWORK",
+      message: `Cannot fetch ${url}: files is not of the expected form`,
     });
   });
 
   test("JSON that is none", async () => {
     server.behave((response) => void response.end("<html>"));
-    await expect(fetchJson(`${server.url}/index.json`, signal)).rejects.toMatchObject({ code: "QEDIT_E_NETWORK" });
+    await expect(
+      fetchJson(`${server.url}/index.json`, v.unknown(), { signal, hint: "Check it" }),
+    ).rejects.toMatchObject({
+      code: "QEDIT_E_NETWORK",
+    });
   });
 });

@@ -43,21 +43,21 @@ export async function testServer(): Promise<TestServer> {
   };
 }
 
-/** Serves bytes as servers of files do; `most` cuts the connection after so many bytes. */
+/** Serves bytes and ranges of them as servers of files do; `most` cuts the connection after so many bytes. */
 export function serve(
   bytes: Buffer,
-  { etag = '"one"', most = Infinity }: { etag?: string; most?: number } = {},
+  { etag = '"one"', most = Infinity }: { etag?: string | null; most?: number } = {},
 ): Behaviour {
   return (response, request) => {
-    const start = Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? "")?.[1] ?? 0);
-    const isPartial = start > 0 && request.headers["if-range"] === etag;
-    if (isPartial && start >= bytes.length)
-      return void response.writeHead(416, { "content-range": `bytes */${bytes.length}` }).end();
-    const body = isPartial ? bytes.subarray(start) : bytes;
-    response.writeHead(isPartial ? 206 : 200, {
-      etag,
+    const range = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? "");
+    const start = Number(range?.[1] ?? 0);
+    const end = range?.[2] ? Math.min(Number(range[2]) + 1, bytes.length) : bytes.length;
+    if (start >= end) return void response.writeHead(416, { "content-range": `bytes */${bytes.length}` }).end();
+    const body = bytes.subarray(start, end);
+    response.writeHead(range ? 206 : 200, {
+      ...(etag === null ? {} : { etag }),
       "content-length": body.length,
-      ...(isPartial ? { "content-range": `bytes ${start}-${bytes.length - 1}/${bytes.length}` } : {}),
+      ...(range ? { "content-range": `bytes ${start}-${end - 1}/${bytes.length}` } : {}),
     });
     if (body.length <= most) return void response.end(body);
     response.write(body.subarray(0, most), () => setTimeout(() => response.destroy(), 80));

@@ -72,6 +72,8 @@ describe("findWheels", () => {
       { filename: "nvidia_cublas-13.15.0.tar.gz" },
       { filename: `nvidia_cublas_extra-13.16.0-py3-none-manylinux_2_27_${machine}.whl` },
       { ...named("13.17.0"), hashes: {} },
+      { filename: `nvidia_cublas-13.18.0-py3-none-manylinux/../../${machine}.whl` },
+      { ...named("13.19.0"), size: -1 },
       named("14.0.0"),
     ]);
     expect(await findWheels(["libcublas.so.13", "libcublasLt.so.13", "libcuda.so.1"], signal)).toEqual([

@@ -4,6 +4,7 @@ import { defaulted } from "../../../edit/parameters/parameter.js";
 import { toggle } from "../../../edit/parameters/parameter-kinds.js";
 import { decimalSize } from "../../../std/byte-sizes.js";
 import { defineCommand } from "../../command.js";
+import { asFlag } from "../../io.js";
 import { identityText, modelsDir } from "./model-options.js";
 
 /** `qedit models scan ~/ComfyUI`. */
@@ -24,7 +25,7 @@ export const scan = defineCommand({
     for (const text of problems) terminal.emit({ kind: "warning", text });
     const isShown = (file: ScannedFile) =>
       settings.all || (file.identity !== undefined && file.identity.kind !== "other");
-    const shown = files.filter(isShown);
+    const shown = files.filter(isShown).map(withSource);
     const hidden = files.length - shown.length;
     if (shown.length === 0)
       terminal.emit({
@@ -35,6 +36,11 @@ export const scan = defineCommand({
     terminal.result({ folders, files: shown, problems }, shown.map(line));
   },
 });
+
+// The parameter as the flag that was typed.
+function withSource(file: ScannedFile): ScannedFile {
+  return file.source === "models_dir" ? { ...file, source: asFlag(file.source, undefined) } : file;
+}
 
 function line({ path, bytes, source, identity, models, claimed, publishedBytes, refused }: ScannedFile): string {
   const what = identity ? identityText(identity) : `refused: ${refused}`;

@@ -1,18 +1,18 @@
-// Pictures of many jobs: read when they are wanted, and not read again while they fit into a little memory.
+// An LRU cache of decoded pictures, for jobs that share them.
 import { type Picture, readPictures } from "../../stages/pictures.js";
 
-/** Decoded pictures of this many bytes stay: a few of the largest cameras. */
+/** Limit of the cache, bytes: a few pictures of the largest cameras. */
 const LIMIT = 256 * 1024 ** 2;
 
 /** Reads picture files by path. */
 export type ReadPictures = (paths: readonly string[]) => Promise<readonly Picture[]>;
 
-/** A reader that remembers the pictures it read last. */
-export function pictureMemory(limit = LIMIT): ReadPictures {
+/** A reader that keeps the pictures of its last reads; limit is in bytes. */
+export function pictureCache(limit = LIMIT): ReadPictures {
   const held = new Map<string, Picture>();
   const read = async (path: string): Promise<Picture> => {
     const picture = held.get(path) ?? (await readPictures([path]))[0]!;
-    // The last one used comes last.
+    // The most recently used comes last.
     held.delete(path);
     held.set(path, picture);
     let bytes = [...held.values()].reduce((sum, { image }) => sum + image.data.length, 0);
