@@ -29,7 +29,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   {
     name: "plan",
     group: EDIT,
-    summary: "Tell what an edit would take: sizes, work, memory, time",
+    summary: "Show what an edit would take: sizes, work, memory, time",
     load: async () => (await import("./commands/plan.js")).plan,
   },
   {
