@@ -47,10 +47,10 @@ describe("parseDevices", () => {
     ["cuda,cuda:0", 'Cannot use devices "cuda,cuda:0": cuda:0 is repeated'],
     ["cuda:1,cpu,cpu", 'Cannot use devices "cuda:1,cpu,cpu": cpu is repeated'],
     ["auto,cpu", 'Cannot use devices "auto,cpu": auto stands alone'],
-    ["cuda:0,gpu", 'Cannot use device "gpu": auto, cpu, cuda or cuda:N is wanted'],
-    ["cuda:0,", 'Cannot use device "": auto, cpu, cuda or cuda:N is wanted'],
-    ["cuda:0, cuda:1", 'Cannot use device " cuda:1": auto, cpu, cuda or cuda:N is wanted'],
-    ["", 'Cannot use device "": auto, cpu, cuda or cuda:N is wanted'],
+    ["cuda:0,gpu", 'Cannot compute on "gpu": auto, cpu, cuda or cuda:N is wanted'],
+    ["cuda:0,", 'Cannot compute on "": auto, cpu, cuda or cuda:N is wanted'],
+    ["cuda:0, cuda:1", 'Cannot compute on " cuda:1": auto, cpu, cuda or cuda:N is wanted'],
+    ["", 'Cannot compute on "": auto, cpu, cuda or cuda:N is wanted'],
   ])("refuses %j", (text, message) => {
     expect(() => parseDevices(text, 0)).toThrow(expect.objectContaining({ code: "QEDIT_E_USAGE", message }));
   });
