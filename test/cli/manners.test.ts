@@ -6,7 +6,7 @@ import packageJson from "../../package.json" with { type: "json" };
 import { hasColor, hasMotion } from "../../src/cli/render/style.js";
 import { ERRORS } from "../../src/edit/error-table.js";
 import { ERROR_CODES } from "../../src/std/errors.js";
-import { CAT, inTerminal, models, QUICK, qedit, shell, workFolder } from "./qedit.js";
+import { CAT, inTerminal, models, QUICK, qedit, shell, spawned, workFolder } from "./qedit.js";
 
 const folder = workFolder();
 const here = { cwd: folder.path };
@@ -193,7 +193,7 @@ describe("completion", () => {
   });
 
   test.each(["bash", "zsh", "fish", "powershell"])("prints a script for %s", async (shellName) => {
-    const { code, stdout } = await qedit(["completion", shellName], here);
+    const { code, stdout } = await spawned(["completion", shellName], here);
     expect(code).toBe(0);
     expect(stdout).toMatch(/complete.*--/);
     // The shells that are here say whether they can read it.

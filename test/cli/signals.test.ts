@@ -3,7 +3,7 @@ import type { ChildProcess } from "node:child_process";
 import { beforeAll, describe, expect, test } from "vitest";
 import { writeSafetensors } from "../../src/checkpoint/safetensors/safetensors-writer.js";
 import { float32 } from "../../src/std/tensor.js";
-import { CAT, type Ended, LORA, models, QUICK, qedit, workFolder } from "./qedit.js";
+import { CAT, type Ended, LORA, models, QUICK, qedit, spawned, workFolder } from "./qedit.js";
 
 const folder = workFolder();
 const here = { cwd: folder.path };
@@ -47,7 +47,7 @@ async function interrupted(
       setTimeout(() => send(child, signals), delay);
     });
   };
-  const ended = await qedit(args, { ...here, started });
+  const ended = await spawned(args, { ...here, started });
   return { ...ended, milliseconds: performance.now() - sent };
 }
 
@@ -117,13 +117,13 @@ describe("a reader that goes away", () => {
       "-o",
       "closed.safetensors",
     ];
-    const { code, stderr } = await qedit(args, { ...here, started: (child) => child.stdout!.destroy() });
+    const { code, stderr } = await spawned(args, { ...here, started: (child) => child.stdout!.destroy() });
     expect([code, stderr.includes("error")]).toEqual([0, false]);
     expect(folder.names()).toContain("closed.safetensors");
   });
 
   test("from the help is no error", async () => {
-    const { code, stderr } = await qedit(["run", "--help"], { ...here, started: (child) => child.stdout!.destroy() });
+    const { code, stderr } = await spawned(["run", "--help"], { ...here, started: (child) => child.stdout!.destroy() });
     expect([code, stderr]).toEqual([0, ""]);
   });
 });
