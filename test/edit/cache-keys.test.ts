@@ -1,7 +1,7 @@
 // Results of earlier runs: found again for the same edit, and never for another one.
-import { copyFileSync } from "node:fs";
+import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
-import { openCache } from "../../src/artifacts/artifact-cache.js";
+import { cacheEntries, openCache } from "../../src/artifacts/artifact-cache.js";
 import { openService } from "../../src/edit/service/service.js";
 import { type TinyEdit, tinyEdit } from "../support/edits.js";
 import { temporaryFolder } from "../support/folder.js";
@@ -65,4 +65,16 @@ test("a LoRA, and another one under the same name, are sampled anew", async () =
   const encoded = ["encode-image", "encode-prompt"];
   expect(await found("lora", [{ settings: SMALL }, withLora("published")])).toEqual(encoded);
   expect(await found("lora", [withLora("second")])).toEqual(encoded);
+});
+
+test("a result with one other bit is computed anew, and replaced", async () => {
+  const edit = { settings: SMALL };
+  await found("damaged", [edit]);
+  for (const { path } of await cacheEntries(folder.at("damaged"))) {
+    const bytes = readFileSync(path);
+    bytes[bytes.length - 4]! ^= 1;
+    writeFileSync(path, bytes);
+  }
+  expect(await found("damaged", [edit])).toEqual([]);
+  expect(await found("damaged", [edit])).toEqual(["encode-image", "encode-prompt", "sample"]);
 });

@@ -270,7 +270,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: CACHE,
     from: "artifactHash(artifact) === wanted ? artifact : undefined",
     to: "artifact",
-    test: "test/artifacts/cache.test.ts",
+    test: "test/edit/cache-keys.test.ts",
   },
   {
     bug: "the cache throws away what was used last",
