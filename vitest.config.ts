@@ -1,9 +1,19 @@
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 
+/** What takes long and rarely fails: networks of full size, memory that is measured, and whole edits against the reference. */
+const NIGHTLY = [
+  "test/cli/golden-edits.test.ts",
+  "test/edit/mixed-edits.test.ts",
+  "test/engine/arena.test.ts",
+  "test/models/full-size.test.ts",
+  "test/parity/**/*.test.ts",
+  "test/stages/full-width.test.ts",
+  "test/stages/planned-memory.test.ts",
+];
+
 export default defineConfig({
   test: {
-    include: ["test/**/*.test.ts"],
     // Full-size graphs and real processes take seconds on two cores.
     testTimeout: 120_000,
     hookTimeout: 120_000,
@@ -11,5 +21,9 @@ export default defineConfig({
     maxWorkers: 2,
     // Worker threads and child processes of the engine run src as it is.
     execArgv: ["--import", fileURLToPath(new URL("test/support/run-typescript.mjs", import.meta.url))],
+    projects: [
+      { extends: true, test: { name: "quick", include: ["test/**/*.test.ts"], exclude: NIGHTLY } },
+      { extends: true, test: { name: "nightly", include: NIGHTLY } },
+    ],
   },
 });

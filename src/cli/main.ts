@@ -42,11 +42,17 @@ function flushed(stream: Output): Promise<void> {
 
 // What lies below the doors reads the process's own.
 function enter({ env, cwd }: Io): () => void {
-  const before = { env: process.env, cwd: process.cwd() };
-  if (env !== before.env) process.env = { ...env };
+  const before = { env: { ...process.env }, cwd: process.cwd() };
+  if (env !== process.env) replaceEnvironment(env);
   if (cwd !== before.cwd) process.chdir(cwd);
   return () => {
-    process.env = before.env;
+    if (env !== process.env) replaceEnvironment(before.env);
     if (cwd !== before.cwd) process.chdir(before.cwd);
   };
+}
+
+// Variable by variable: another object as process.env would not reach os.homedir and native code.
+function replaceEnvironment(env: Io["env"]): void {
+  for (const name of Object.keys(process.env)) if (env[name] === undefined) delete process.env[name];
+  for (const [name, value] of Object.entries(env)) if (value !== undefined) process.env[name] = value;
 }

@@ -5,7 +5,7 @@ import { copyFileSync, existsSync, readdirSync, readFileSync, rmSync, writeFileS
 import sharp from "sharp";
 import { beforeAll, describe, expect, test } from "vitest";
 import { done, jsonLines, loads, ONCE, type Result, TINY, writeJobs } from "./jobs.js";
-import { CAT, expectRefusal, LORA, qedit, ROCKET, shell, workFolder } from "./qedit.js";
+import { CAT, expectRefusal, LORA, qedit, ROCKET, shell, spawned, workFolder } from "./qedit.js";
 
 const folder = workFolder();
 const here = { cwd: folder.path, env: { XDG_STATE_HOME: folder.at("state") } };
@@ -101,7 +101,7 @@ describe("kill -9 in the middle", () => {
           if (text.split("\n").length > lines) child.kill("SIGKILL");
         });
       };
-      const killed = await qedit(args, { ...here, env, started: killAt(3) });
+      const killed = await spawned(args, { ...here, env, started: killAt(3) });
       expect(killed.signal).toBe("SIGKILL");
       const made = readdirSync(folder.at(place)).filter((name) => !name.startsWith("."));
       expect(made.length).toBeGreaterThanOrEqual(3);
@@ -318,7 +318,7 @@ test(
   async () => {
     writeJobs(folder.at("stopped.jsonl"), jobs(30, "stopped"));
     const started = (child: ChildProcess) => child.stdout!.once("data", () => child.kill("SIGINT"));
-    const stopped = await qedit(["batch", "stopped.jsonl", ...TINY], { ...here, started });
+    const stopped = await spawned(["batch", "stopped.jsonl", ...TINY], { ...here, started });
     expect(stopped.code).toBe(130);
     expect(stopped.stderr).toMatch(/error: Stopped\n/);
     const { stdout } = await done(["batch", "stopped.jsonl", ...TINY, "--resume"], here);

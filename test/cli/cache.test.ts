@@ -2,7 +2,7 @@
 import { existsSync, readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { beforeAll, describe, expect, test } from "vitest";
 import { done, jsonLines, loads, ONCE, TINY } from "./jobs.js";
-import { CAT, models, QUICK, qedit, workFolder } from "./qedit.js";
+import { CAT, models, QUICK, spawned, workFolder } from "./qedit.js";
 
 const folder = workFolder();
 
@@ -122,7 +122,7 @@ test(
     const here = cacheAt("shared");
     const ended = await Promise.all(
       [1, 2, 3, 4].map((index) =>
-        qedit([...RUN, "--seeds", "1..3", "-o", `shared-${index}.png`, "--cache-limit", "60K"], here),
+        spawned([...RUN, "--seeds", "1..3", "-o", `shared-${index}.png`, "--cache-limit", "60K"], here),
       ),
     );
     expect(ended.map(({ code, stderr }) => (code === 0 ? "" : stderr))).toEqual(["", "", "", ""]);

@@ -1,4 +1,4 @@
-// qedit doctor as a process, on machines with and without a GPU.
+// qedit doctor, on machines with and without a GPU.
 import { chmodSync, mkdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, expect, test } from "vitest";

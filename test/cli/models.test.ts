@@ -10,7 +10,7 @@ import { readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js
 import { type HubServer, hubServer, type Manners, sha256Of } from "../catalog/hub-server.js";
 import { rewritten } from "../checkpoint/rewrite.js";
 import { fixture } from "../support/golden.js";
-import { CAT, expectRefusal, LORA, QUICK, qedit, workFolder } from "./qedit.js";
+import { CAT, expectRefusal, LORA, QUICK, qedit, spawned, workFolder } from "./qedit.js";
 
 const folder = workFolder();
 const here = { cwd: folder.path };
@@ -159,7 +159,7 @@ describe("qedit models pull", () => {
 
   test("killed in the middle goes on where it was", async () => {
     await using tiny = await hub("killed", { speed: 300_000 });
-    const ended = await qedit(["models", "pull", "--yes"], {
+    const ended = await spawned(["models", "pull", "--yes"], {
       ...tiny.at,
       started: (child) => void signalAt(child, { signal: "SIGKILL", folder: tiny.home(), bytes: 100_000 }),
     });
@@ -180,7 +180,7 @@ describe("qedit models pull", () => {
 
   test("stopped by Ctrl-C keeps what came, and says so by its exit code", async () => {
     await using tiny = await hub("stopped", { speed: 500_000 });
-    const ended = await qedit(["models", "pull", "--yes"], {
+    const ended = await spawned(["models", "pull", "--yes"], {
       ...tiny.at,
       started: (child) => void signalAt(child, { signal: "SIGINT", folder: tiny.home(), bytes: 2 }),
     });
@@ -192,8 +192,8 @@ describe("qedit models pull", () => {
   test("twice at once does no harm", async () => {
     await using tiny = await hub("twice", { speed: 3_000_000 });
     const both = await Promise.all([
-      qedit(["models", "pull", "--yes"], tiny.at),
-      qedit(["models", "pull", "--yes"], tiny.at),
+      spawned(["models", "pull", "--yes"], tiny.at),
+      spawned(["models", "pull", "--yes"], tiny.at),
     ]);
     expect(both.map(({ code }) => code)).toEqual([0, 0]);
     expectPulled(tiny.home);
@@ -283,7 +283,7 @@ describe("qedit models pull", () => {
           void sleep(1800)
             .then(() => writeFile(join(disk, "filler"), Buffer.alloc(6_000_000)))
             .catch(() => {});
-        expectRefusal(await qedit(pull, { ...tiny.at, started }), {
+        expectRefusal(await spawned(pull, { ...tiny.at, started }), {
           code: 1,
           message: /no space is left on the disk|4\.97 MB are needed, 1\.\d+ MB are free/,
           hint: /Free some space/,
@@ -379,7 +379,7 @@ describe("qedit models", () => {
 
   test("rm clears what an interrupted download left", async () => {
     await using tiny = await hub("rm-part", { speed: 500_000 });
-    await qedit(["models", "pull", "--yes"], {
+    await spawned(["models", "pull", "--yes"], {
       ...tiny.at,
       started: (child) => void signalAt(child, { signal: "SIGINT", folder: tiny.home(), bytes: 2 }),
     });

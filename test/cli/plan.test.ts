@@ -1,9 +1,20 @@
-// `qedit plan` and `run --dry-run`, as processes: what they print, what they refuse, and that they compute nothing.
+// `qedit plan` and `run --dry-run`: what they print, what they refuse, and that they compute nothing.
 import { readFile } from "node:fs/promises";
 import { totalmem } from "node:os";
 import { describe, expect, test } from "vitest";
 import type { EditPlan } from "../../src/edit/plan/edit-plan.js";
-import { CAT, expectRefusal, LORA, models, QUICK, qedit, ROCKET, type Surroundings, workFolder } from "./qedit.js";
+import {
+  CAT,
+  expectRefusal,
+  LORA,
+  models,
+  QUICK,
+  qedit,
+  ROCKET,
+  type Surroundings,
+  spawned,
+  workFolder,
+} from "./qedit.js";
 
 const folder = workFolder();
 const WINTER = ["-p", "make it winter"];
@@ -21,6 +32,7 @@ async function planned(args: readonly string[]): Promise<EditPlan> {
 /** Tells at its end whether ONNX Runtime was mapped, and the largest resident set in kB. */
 const WITNESS = `import { readFileSync } from "node:fs"; process.on("exit", () => process.stderr.write("\\nruntime " + readFileSync("/proc/self/maps", "utf8").includes("onnxruntime") + " rss " + process.resourceUsage().maxRSS + "\\n"));`;
 const NODE = ["--import", `data:text/javascript,${encodeURIComponent(WITNESS)}`];
+const watched = (args: readonly string[]) => spawned(args, { cwd: folder.path, env: HOME, node: NODE });
 
 /** Real memory may be above or below the plan by this share: what the allocator leaves unused, and what Node.js collects late. */
 const MEMORY_TOLERANCE = 0.3;
@@ -83,7 +95,7 @@ describe("a plan", () => {
 
   test.runIf(process.platform === "linux")("loads no ONNX Runtime and writes nothing", async () => {
     const before = folder.names();
-    const ended = await plain(["plan", CAT, ...WINTER, ...models(), ...QUICK], { node: NODE });
+    const ended = await watched(["plan", CAT, ...WINTER, ...models(), ...QUICK]);
     expect(ended.stderr).toContain("runtime false");
     expect(folder.names()).toEqual(before);
   });
@@ -91,7 +103,7 @@ describe("a plan", () => {
   test.runIf(process.platform === "linux")("tells the memory that the edit takes", async () => {
     const args = [CAT, ...WINTER, "--megapixels", "0.3", "--steps", "1", "--cfg", "1", ...models(), ...QUICK];
     const { memory } = await planned(args);
-    const ran = await plain(["run", ...args, "-o", "memory.png"], { node: NODE });
+    const ran = await watched(["run", ...args, "-o", "memory.png"]);
     const taken = Number(/rss (\d+)/.exec(ran.stderr)![1]) * 1024;
     expect(Math.abs(memory.ram.needed / taken - 1)).toBeLessThan(MEMORY_TOLERANCE);
     expect(memory.ram.total).toBeLessThanOrEqual(totalmem());

@@ -1,14 +1,16 @@
-// Real processes of the command line over dist, with the tiny models, in folders of their own.
+// The command line with the tiny models, in folders of its own: in this process over src, or as a real process over dist.
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readdirSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Readable, Writable } from "node:stream";
 import { buffer, text } from "node:stream/consumers";
 import { fileURLToPath } from "node:url";
 import { spawn as spawnTerminal } from "@lydell/node-pty";
 import { afterAll, expect } from "vitest";
+import { main } from "../../src/cli/main.js";
 import { fixture } from "../support/golden.js";
 
 const BIN = fileURLToPath(new URL("../../bin/qedit.js", import.meta.url));
@@ -38,7 +40,7 @@ export const ROCKET = fixture("images/rocket.jpg");
 /** A small LoRA that fits the tiny transformer. */
 export const LORA = fixture("tiny/loras/published.safetensors");
 
-/** How a process ended, and what it wrote. */
+/** How a call or a process ended, and what it wrote. */
 export interface Ended {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
@@ -54,16 +56,56 @@ export interface Surroundings {
   readonly env?: Readonly<Record<string, string>>;
   /** What stands on stdin; nothing unless given. */
   readonly input?: Uint8Array;
+}
+
+/** Where and how to run a process. */
+export interface ProcessSurroundings extends Surroundings {
   /** Options of node itself. */
   readonly node?: readonly string[];
   /** Called when the process runs. */
   readonly started?: (child: ChildProcess) => void;
 }
 
-/** Runs qedit to its end; it finds no models but those it is given. */
-export function qedit(
+// The environment and the working folder belong to the whole process.
+let lastCall: Promise<unknown> = Promise.resolve();
+
+/** Calls qedit in this process, after the calls before it; it finds no models but those it is given. */
+export function qedit(args: readonly string[], surroundings: Surroundings): Promise<Ended> {
+  const ended = lastCall.then(() => call(args, surroundings));
+  lastCall = ended.catch(() => {
+    // Thrown where it is awaited.
+  });
+  return ended;
+}
+
+async function call(args: readonly string[], { cwd, env = {}, input }: Surroundings): Promise<Ended> {
+  const [stdout, stderr] = [collected(), collected()];
+  const code = await main(args, {
+    stdin: Readable.from(input ? [Buffer.from(input)] : [], { objectMode: false }),
+    stdout: stdout.stream,
+    stderr: stderr.stream,
+    env: { ...surroundingsOf(cwd), ...env },
+    cwd,
+  });
+  const bytes = stdout.bytes();
+  return { code, signal: null, bytes, stdout: bytes.toString("utf8"), stderr: stderr.bytes().toString("utf8") };
+}
+
+function collected(): { readonly stream: Writable; readonly bytes: () => Buffer } {
+  const parts: Buffer[] = [];
+  const stream = new Writable({
+    write(part: Buffer, _encoding, done) {
+      parts.push(Buffer.from(part));
+      done();
+    },
+  });
+  return { stream, bytes: () => Buffer.concat(parts) };
+}
+
+/** Runs qedit as a process of its own to its end: for signals, closed pipes, options of node, several at a time, and dist itself. */
+export function spawned(
   args: readonly string[],
-  { cwd, env = {}, node = [], input, started }: Surroundings,
+  { cwd, env = {}, node = [], input, started }: ProcessSurroundings,
 ): Promise<Ended> {
   const child = spawn(process.execPath, [...node, BIN, ...args], {
     cwd,
@@ -84,11 +126,11 @@ export function qedit(
   });
 }
 
-// What one process kept must not spare another one its work, unless a test wants that.
+// What one call kept must not spare another one its work, unless a test wants that.
 const caches = mkdtempSync(join(tmpdir(), "qedit-caches-"));
 afterAll(() => rm(caches, { recursive: true, force: true }));
 
-/** The environment of a process that finds no models, settings or caches but those in a folder; its cache is its own. */
+/** The environment of a call that finds no models, settings or caches but those in a folder; its cache is its own. */
 function surroundingsOf(folder: string): Record<string, string> {
   return {
     PATH: process.env["PATH"]!,

@@ -1,4 +1,4 @@
-// qedit setup as a process: homes of its own, small packages in the layouts of the real ones, a local feed. node_modules stays as it is.
+// qedit setup: homes of its own, small packages in the layouts of the real ones, a local feed. node_modules stays as it is.
 import { createHash } from "node:crypto";
 import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -17,7 +17,7 @@ import {
 import { serve, testServer } from "../catalog/runtime/server.js";
 import { elf, provider } from "../support/elf.js";
 import { temporaryFolder } from "../support/folder.js";
-import { type Ended, expectRefusal, qedit } from "./qedit.js";
+import { type Ended, expectRefusal, qedit, spawned } from "./qedit.js";
 
 const release = installedRelease();
 const folder = temporaryFolder();
@@ -38,6 +38,7 @@ interface Home {
   readonly path: string;
   readonly runtime: string;
   readonly setup: (...args: string[]) => Promise<Ended>;
+  readonly setupProcess: (...args: string[]) => Promise<Ended>;
   readonly installed: () => string[];
 }
 
@@ -46,11 +47,12 @@ function newHome(): Home {
   const path = folder.at(`home${count++}`);
   mkdirSync(path);
   const runtime = join(path, "data", "qedit", "runtime");
+  const surroundings = { cwd: path, env: { HOME: path, XDG_DATA_HOME: join(path, "data") } };
   return {
     path,
     runtime,
-    setup: (...args) =>
-      qedit(["setup", ...args], { cwd: path, env: { HOME: path, XDG_DATA_HOME: join(path, "data") } }),
+    setup: (...args) => qedit(["setup", ...args], surroundings),
+    setupProcess: (...args) => spawned(["setup", ...args], surroundings),
     installed: () => (existsSync(runtime) ? readdirSync(runtime, { recursive: true, encoding: "utf8" }).sort() : []),
   };
 }
@@ -109,8 +111,8 @@ describe.runIf(release.hasCuda)("setup", () => {
   });
 
   test("two at once leave one whole provider", async () => {
-    const { setup, installed } = newHome();
-    const ends = await Promise.all([setup("--from", packaged), setup("--from", packaged)]);
+    const { setupProcess, installed } = newHome();
+    const ends = await Promise.all([setupProcess("--from", packaged), setupProcess("--from", packaged)]);
     expect(ends.map(({ code }) => code).sort()).toEqual(
       expect.toBeOneOf([
         [0, 0],

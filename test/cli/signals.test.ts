@@ -1,16 +1,22 @@
 // Stopping: Ctrl-C, SIGTERM, and a reader that goes away. Nothing half-written stays.
 import type { ChildProcess } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
 import { beforeAll, describe, expect, test } from "vitest";
 import { writeSafetensors } from "../../src/checkpoint/safetensors/safetensors-writer.js";
 import { float32 } from "../../src/std/tensor.js";
-import { CAT, type Ended, LORA, models, QUICK, qedit, workFolder } from "./qedit.js";
+import { processTime } from "../support/process-time.js";
+import { CAT, type Ended, LORA, models, QUICK, qedit, spawned, workFolder } from "./qedit.js";
 
 const folder = workFolder();
 const here = { cwd: folder.path };
+const logs = workFolder();
 
-/** A stop is promised within a second; starting and ending a process on a busy machine takes its share of the rest. */
-const PROMPTLY = 1000;
-const BUSY = 500;
+/** A stop is promised within a second, milliseconds. */
+const PROMISED = 1000;
+/** Half a second more on a quiet machine, and as much longer on a busy one as all processes take there: in times of a process that does nothing. */
+const ALLOWANCE = 12;
+/** How long the first Ctrl-C waits for a native computation (src/cli/interrupt.ts), milliseconds. */
+const GRACE = 500;
 
 beforeAll(async () => {
   const results = await Promise.all([
@@ -25,11 +31,17 @@ beforeAll(async () => {
   });
 });
 
-// Sends the signals one after the other, the first a delay after the start, or after `line` came on stderr; gives the milliseconds to the end.
+interface Interruption {
+  /** Whether it is time for the first signal, by what came on stderr. */
+  readonly isTime: (stderr: string) => boolean;
+  readonly signals: readonly NodeJS.Signals[];
+}
+
+// Sends the signals one after the other; gives the milliseconds from the first to the end, and how many are allowed.
 async function interrupted(
   args: readonly string[],
-  { line, delay, signals }: { line?: RegExp; delay: number; signals: readonly NodeJS.Signals[] },
-): Promise<Ended & { milliseconds: number }> {
+  { isTime, signals }: Interruption,
+): Promise<Ended & { milliseconds: number; allowed: number }> {
   let sent = 0;
   const send = (child: ChildProcess, left: readonly NodeJS.Signals[]) => {
     sent ||= performance.now();
@@ -37,18 +49,20 @@ async function interrupted(
     if (left.length > 1) setTimeout(() => send(child, left.slice(1)), 50);
   };
   const started = (child: ChildProcess) => {
-    if (line === undefined) setTimeout(() => send(child, signals), delay);
     let text = "";
-    child.stderr!.on("data", (part: string) => {
-      if (line === undefined || text === "found") return;
-      text += part;
-      if (!line.test(text)) return;
-      text = "found";
-      setTimeout(() => send(child, signals), delay);
-    });
+    child.stderr!.on("data", (part: string) => (text += part));
+    const look = setInterval(() => {
+      if (!isTime(text) && child.exitCode === null) return;
+      clearInterval(look);
+      // The computation begins after what it is known by.
+      setTimeout(() => send(child, signals), 300);
+    }, 20);
   };
-  const ended = await qedit(args, { ...here, started });
-  return { ...ended, milliseconds: performance.now() - sent };
+  const before = await processTime();
+  const ended = await spawned(args, { ...here, started });
+  const milliseconds = performance.now() - sent;
+  const allowed = PROMISED + ALLOWANCE * Math.max(before, await processTime());
+  return { ...ended, milliseconds, allowed };
 }
 
 const EXISTING = ["cond.json", "cond.safetensors", "large.latent", "latents.json", "latents.safetensors"];
@@ -70,15 +84,34 @@ const LONG_SAMPLE = [
 // A picture of 3072x3072: seconds of one native computation.
 const LONG_DECODE = ["decode", "large.latent", ...models({}, ["--vae"]), ...QUICK, "-o", "never.png"];
 
+// Stops the long decode while its network runs, by events that lie elsewhere.
+function whileDecoding(name: string, signals: readonly NodeJS.Signals[]): ReturnType<typeof interrupted> {
+  const log = logs.at(`${name}.ndjson`);
+  const isTime = () => existsSync(log) && readFileSync(log, "utf8").includes('"action":"opened"');
+  return interrupted([...LONG_DECODE, "--events", log], { isTime, signals });
+}
+
 describe("while sampling", () => {
   test.each([
     ["SIGINT", 130],
     ["SIGTERM", 143],
   ] as const)("%s ends with exit code %i within a second, and writes nothing", async (signal, code) => {
-    const ended = await interrupted(LONG_SAMPLE, { line: /^LoRA .*\n/m, delay: 600, signals: [signal] });
-    expect(ended).toMatchObject({ code, signal: null, stdout: "" });
+    const log = logs.at(`sample-${signal}.ndjson`);
+    const isTime = () => existsSync(log) && readFileSync(log, "utf8").includes('"step":3,');
+    const ended = await interrupted([...LONG_SAMPLE, "--events", log], { isTime, signals: [signal] });
+    // A machine that is too busy for a step and the end within the grace has the signal itself end it.
+    const isInTime = ended.milliseconds < GRACE;
+    expect([ended.code, ended.signal]).toEqual(
+      isInTime
+        ? [code, null]
+        : expect.toBeOneOf([
+            [code, null],
+            [null, signal],
+          ]),
+    );
+    expect(ended.stdout).toBe("");
     expect(ended.stderr).toMatch(/\nerror: Stopped\n$/);
-    expect(ended.milliseconds).toBeLessThan(PROMPTLY + BUSY);
+    expect(ended.milliseconds).toBeLessThan(ended.allowed);
     expect(folder.names()).toEqual(EXISTING);
   });
 });
@@ -88,18 +121,23 @@ describe("while one native computation is under way", () => {
     ["SIGINT", 130],
     ["SIGTERM", 143],
   ] as const)("%s ends it within a second, by exit code or by the signal itself", async (signal, code) => {
-    const ended = await interrupted(LONG_DECODE, { delay: 2500, signals: [signal] });
+    const ended = await whileDecoding(signal, [signal]);
     expect(ended.signal === signal || ended.code === code, JSON.stringify(ended)).toBe(true);
     expect(ended.stdout).toBe("");
     expect(ended.stderr).toMatch(/^error: Stopped\n$/);
-    expect(ended.milliseconds).toBeLessThan(PROMPTLY + BUSY);
+    expect(ended.milliseconds).toBeLessThan(ended.allowed);
     expect(folder.names()).toEqual(EXISTING);
   });
 
-  test("a second Ctrl-C ends it at once", async () => {
-    const ended = await interrupted(LONG_DECODE, { delay: 2500, signals: ["SIGINT", "SIGINT"] });
-    expect(ended.signal === "SIGINT" || ended.code === 130, JSON.stringify(ended)).toBe(true);
-    expect(ended.milliseconds).toBeLessThan(BUSY + 50);
+  test("a second Ctrl-C ends it at once: sooner than the first would", async () => {
+    // The best of several: another process may come in between.
+    let best = Infinity;
+    for (let tries = 0; tries < 5 && best >= GRACE; tries++) {
+      const ended = await whileDecoding(`second-${tries}`, ["SIGINT", "SIGINT"]);
+      expect(ended.signal === "SIGINT" || ended.code === 130, JSON.stringify(ended)).toBe(true);
+      best = Math.min(best, ended.milliseconds);
+    }
+    expect(best).toBeLessThan(GRACE);
     expect(folder.names()).toEqual(EXISTING);
   });
 });
@@ -117,13 +155,13 @@ describe("a reader that goes away", () => {
       "-o",
       "closed.safetensors",
     ];
-    const { code, stderr } = await qedit(args, { ...here, started: (child) => child.stdout!.destroy() });
+    const { code, stderr } = await spawned(args, { ...here, started: (child) => child.stdout!.destroy() });
     expect([code, stderr.includes("error")]).toEqual([0, false]);
     expect(folder.names()).toContain("closed.safetensors");
   });
 
   test("from the help is no error", async () => {
-    const { code, stderr } = await qedit(["run", "--help"], { ...here, started: (child) => child.stdout!.destroy() });
+    const { code, stderr } = await spawned(["run", "--help"], { ...here, started: (child) => child.stdout!.destroy() });
     expect([code, stderr]).toEqual([0, ""]);
   });
 });

@@ -1,7 +1,7 @@
-// What the command line says about itself, and how it refuses what it cannot read. Every test is a real process.
+// What the command line says about itself, and how it refuses what it cannot read.
 import { describe, expect, test } from "vitest";
 import packageJson from "../../package.json" with { type: "json" };
-import { CAT, expectRefusal, FILES, models, QUICK, qedit, workFolder } from "./qedit.js";
+import { CAT, expectRefusal, FILES, models, QUICK, qedit, spawned, workFolder } from "./qedit.js";
 
 const folder = workFolder();
 const here = { cwd: folder.path };
@@ -60,10 +60,10 @@ describe("--version", () => {
   test.runIf(process.platform === "linux")(
     "loads neither ONNX Runtime nor sharp, which encode-image does",
     async () => {
-      const version = await qedit(["--version"], probed);
+      const version = await spawned(["--version"], probed);
       expect(version.stderr).toContain("LOADED ");
       expect(version.stderr).not.toMatch(/onnxruntime|sharp|vips/);
-      const encode = await qedit(
+      const encode = await spawned(
         ["encode-image", CAT, ...models({}, ["--vae"]), ...QUICK, "--megapixels", "0.001", "-o", "probe.safetensors"],
         probed,
       );

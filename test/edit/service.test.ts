@@ -2,99 +2,15 @@
 import { execFileSync } from "node:child_process";
 import { describe, expect, test } from "vitest";
 import { openCache } from "../../src/artifacts/artifact-cache.js";
-import { modelLibrary } from "../../src/edit/resolve/model-library.js";
-import type { Outcome, ServiceEvent } from "../../src/edit/service/job.js";
-import type { SubmittedEdit } from "../../src/edit/service/open-edit.js";
-import { type EditService, openService, type ServiceOptions } from "../../src/edit/service/service.js";
-import { toBytes } from "../../src/image/image.js";
-import { readPictures } from "../../src/stages/pictures.js";
-import { type TinyEdit, tinyEdit } from "../support/edits.js";
+import type { ServiceEvent } from "../../src/edit/service/job.js";
+import type { ServiceOptions } from "../../src/edit/service/service.js";
+import { tinyEdit } from "../support/edits.js";
 import { temporaryFolder } from "../support/folder.js";
-import { fixture } from "../support/golden.js";
+import { states, watched, withService } from "../support/services.js";
 
 const folder = temporaryFolder();
-const ROCKET = await readPictures([fixture("images/rocket.jpg")]);
-const BOTH = await readPictures([fixture("images/cat.jpg"), fixture("images/rocket.jpg")]);
-const LORA = { path: fixture("tiny/loras/published.safetensors"), strength: 0.7 };
 
-interface Opened {
-  readonly service: EditService;
-  readonly events: ServiceEvent[];
-}
-
-async function withService<T>(options: Partial<ServiceOptions>, work: (opened: Opened) => Promise<T>): Promise<T> {
-  const events: ServiceEvent[] = [];
-  const service = await openService({
-    device: "cpu",
-    threads: 1,
-    emit: (event) => void events.push(event),
-    signal: new AbortController().signal,
-    ...options,
-  });
-  try {
-    return await work({ service, events });
-  } finally {
-    await service.close();
-  }
-}
-
-/** An edit whose picture is kept here as bytes. */
-async function watched(edit: TinyEdit = {}): Promise<{ edit: SubmittedEdit; bytes: () => Uint8Array | undefined }> {
-  let bytes: Uint8Array | undefined;
-  const submitted = await tinyEdit(edit);
-  const onPicture: SubmittedEdit["onPicture"] = async ({ image }) => void (bytes = toBytes(image, "round").data);
-  return { edit: { ...submitted, onPicture }, bytes: () => bytes };
-}
-
-function states(outcomes: readonly Outcome[]): readonly string[] {
-  return outcomes.map(({ state }) => state);
-}
-
-/** Twenty edits that differ in what they share: pictures, prompts, sizes, guidance, LoRAs, samplers, seeds. */
-function mixed(): TinyEdit[] {
-  const library = modelLibrary();
-  const kinds: TinyEdit[] = [
-    {},
-    { pictures: ROCKET, settings: { prompt: "make it night", seed: "7" } },
-    { loras: [LORA], settings: { seed: "3" } },
-    { settings: { cfg: 2.5, negativePrompt: "dark", sampler: "heun" } },
-    { pictures: BOTH, settings: { prompt: "put picture 2 beside picture 1", megapixels: 0.01 } },
-  ];
-  return Array.from({ length: 20 }, (_, index) => {
-    const { settings, ...kind } = kinds[index % kinds.length]!;
-    return { ...kind, library, settings: { ...settings, ...(index >= 10 && { seed: String(100 + index) }) } };
-  });
-}
-
-describe("many edits at a time", () => {
-  test("20 mixed edits, 4 at a time, give the bytes that each gives alone, and share sessions", async () => {
-    const edits = mixed();
-    const alone: Uint8Array[] = [];
-    for (const each of edits) {
-      const { edit, bytes } = await watched(each);
-      await withService({}, async ({ service }) => expect((await service.submit(edit).outcome).state).toBe("done"));
-      alone.push(bytes()!);
-    }
-    await withService({ concurrency: 4, memory: Infinity, keepAlive: 60_000 }, async ({ service, events }) => {
-      const jobs = await Promise.all(edits.map(watched));
-      const outcomes = await Promise.all(service.submitAll(jobs.map(({ edit }) => edit)).map(({ outcome }) => outcome));
-      expect(states(outcomes)).toEqual(Array(20).fill("done"));
-      for (const [index, { bytes }] of jobs.entries()) expect(Buffer.from(bytes()!).equals(alone[index]!)).toBe(true);
-      // One session for each graph: two of the VAE, two of the text encoder, the transformer with and without a LoRA.
-      const opened = events.flatMap((event) =>
-        event.kind === "session" && event.action === "opened" ? [event.network] : [],
-      );
-      expect(opened.sort()).toEqual([
-        "VAE decoder",
-        "VAE encoder",
-        "language model",
-        "transformer",
-        "transformer",
-        "vision tower",
-      ]);
-    });
-  });
-
+describe("jobs", () => {
   test("edits that come while others are worked on wait in line, first in, first out", async () => {
     await withService({}, async ({ service, events }) => {
       const jobs = [service.submit(await tinyEdit())];

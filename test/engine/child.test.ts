@@ -26,7 +26,7 @@ const ENDLESS = 2000;
 
 /** Milliseconds after which a run of ENDLESS is under way, and within which the end of a process must be noticed. */
 const STARTED = 300;
-const SOON = 5000;
+const SOON = 15_000;
 
 afterEach(() => {
   vi.unstubAllEnvs();

@@ -1,0 +1,52 @@
+// Writes that happen completely or not at all.
+import { lstatSync, mkdirSync, readFileSync, symlinkSync } from "node:fs";
+import { expect, test } from "vitest";
+import { removeTemporaryFiles, writeFileAtomically } from "../../src/std/files.js";
+import { temporaryFolder } from "../support/folder.js";
+
+const folder = temporaryFolder();
+const NEW = Buffer.from("new");
+
+test("a file is made with the folders it lies in, and replaced as a whole", async () => {
+  const path = folder.at("deep/er/file");
+  await writeFileAtomically(path, Buffer.from("a longer text than the next"));
+  await writeFileAtomically(path, NEW);
+  expect(readFileSync(path, "utf8")).toBe("new");
+  expect(folder.names().filter((name) => name.startsWith("deep"))).toEqual(["deep", "deep/er", "deep/er/file"]);
+});
+
+test("a file that came into being meanwhile stays, unless it may be replaced", async () => {
+  const path = folder.write("mine/taken", "mine");
+  await expect(writeFileAtomically(path, NEW, { overwrite: false })).rejects.toMatchObject({ code: "QEDIT_E_EXISTS" });
+  expect(readFileSync(path, "utf8")).toBe("mine");
+  expect(folder.names().filter((name) => name.startsWith("mine/"))).toEqual(["mine/taken"]);
+});
+
+test("a write that fails leaves nothing behind", async () => {
+  mkdirSync(folder.at("failing"));
+  const writing = writeFileAtomically(folder.at("failing/file"), NEW, { overwrite: false });
+  // Stands in the way once the bytes are written.
+  mkdirSync(folder.at("failing/file"));
+  await expect(writing).rejects.toMatchObject({ code: expect.stringMatching(/^QEDIT_E_(EXISTS|IO)$/) });
+  expect(folder.names().filter((name) => name.startsWith("failing/"))).toEqual(["failing/file"]);
+});
+
+test("a symbolic link keeps pointing where it did", async () => {
+  const target = folder.write("links/target", "old");
+  symlinkSync(target, folder.at("links/link"));
+  await writeFileAtomically(folder.at("links/link"), NEW);
+  expect(lstatSync(folder.at("links/link")).isSymbolicLink()).toBe(true);
+  expect(readFileSync(target, "utf8")).toBe("new");
+});
+
+test("a stop removes what is half written", async () => {
+  mkdirSync(folder.at("stopped"));
+  const names = () => folder.names().filter((name) => name.startsWith("stopped/"));
+  const writing = writeFileAtomically(folder.at("stopped/file"), Buffer.alloc(64 * 2 ** 20)).catch(
+    (error: unknown) => error,
+  );
+  await expect.poll(names, { interval: 1, timeout: 30_000 }).not.toEqual([]);
+  removeTemporaryFiles();
+  expect(names()).toEqual([]);
+  await writing;
+});
