@@ -153,6 +153,22 @@ test("no import cycles, imports of types included", () => {
   expect(cyclesOf(targets)).toEqual([]);
 });
 
+test("no text below the doors spells a flag: each door spells parameters in its own way", () => {
+  // Whole commands of qedit may stand in hints; the others are of nvidia-smi and of containers.
+  const command = /qedit [a-zA-Z][\w ]*[^`"']*/g;
+  const others = /--(gpus all|query-gpu|format=csv)/g;
+  const spelling = files
+    .filter((file) => !file.startsWith(`cli${sep}`))
+    .flatMap((file) =>
+      readFileSync(join(src, file), "utf8")
+        .split("\n")
+        .filter((line) => !/^\s*(\/\/|\/?\*)/.test(line))
+        .filter((line) => /(?<![\w[])--[a-z]/.test(line.replace(command, "").replace(others, "")))
+        .map((line) => `${file}: ${line.trim()}`),
+    );
+  expect(spelling).toEqual([]);
+});
+
 test("no two files have one name", () => {
   // A command's file has the command's name.
   const names = files.filter((file) => !file.startsWith(join("cli", "commands", sep))).map((file) => basename(file));

@@ -4,7 +4,7 @@ import { stat } from "node:fs/promises";
 import { resolve } from "node:path";
 import { promisify } from "node:util";
 import * as v from "valibot";
-import { QeditError } from "../../std/errors.js";
+import { param, QeditError } from "../../std/errors.js";
 import { fetchJson } from "../download/fetch-json.js";
 import type { Package } from "./download-package.js";
 
@@ -44,9 +44,9 @@ export interface Candidate {
 /** The sources to try, in order. Throws QEDIT_E_USAGE for an invalid choice. */
 export async function candidates(version: string, { from, feed, sha256 }: SourceChoice): Promise<Candidate[]> {
   if (sha256 !== undefined && !/^[0-9a-f]{64}$/i.test(sha256))
-    throw usage(`Cannot use "${sha256}" for --sha256: 64 hexadecimal digits are wanted`);
+    throw usage(`Cannot use "${sha256}" for ${param("sha256")}: 64 hexadecimal digits are wanted`);
   if (feed !== undefined && !URL.canParse(feed))
-    throw usage(`Cannot use "${feed}" for --feed: the URL of a NuGet v3 index is wanted`);
+    throw usage(`Cannot use "${feed}" for ${param("feed")}: the URL of a NuGet v3 index is wanted`);
   const nuget = { label: "NuGet", find: (signal: AbortSignal) => nugetSource(version, feed ?? OFFICIAL_FEED, signal) };
   const npm = npmCandidate(version);
   if (from === undefined) return feed === undefined ? [nuget, ...npm] : [nuget];
