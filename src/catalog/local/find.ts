@@ -141,7 +141,7 @@ async function wanted(
     "QEDIT_E_MODEL_MISSING",
     `Cannot find ${published.file} (${gigabytes(published.bytes)}) of model ${model} in ${places.join(" or ")}`,
     {
-      hint: `Download it: qedit models pull ${model}, or name the folder where it lies: export QEDIT_MODELS=/path/to/ComfyUI/models`,
+      hint: `Download it: qedit models pull ${model}, or name the folder where it is: export QEDIT_MODELS=/path/to/ComfyUI/models; to try qedit at once, use ${param("model", "tiny")}`,
     },
   );
 }
