@@ -1,0 +1,143 @@
+// The commands of the documentation, typed as a new user would: each is run over dist with the tiny model, or named below with a reason.
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { ERRORS } from "../../src/edit/error-table.js";
+import { fixture } from "../support/golden.js";
+import { type Page, ROOT, readPages } from "./pages.js";
+
+/** Commands that cannot be run here, or not to their end. */
+const NOT_RUN: Readonly<Record<string, "downloads" | "needs a GPU" | "needs the published model">> = {
+  "npx qedit models pull --preset fast-4": "downloads",
+  "qedit models pull --preset fast-4": "downloads",
+  "npx qedit setup --libraries": "downloads",
+  "qedit setup --libraries": "downloads",
+  "qedit doctor --device cuda": "needs a GPU",
+  'qedit run photo.jpg -p "make it winter" --device cuda': "needs a GPU",
+  'qedit run photo.jpg -p "make it winter" --quality -o best.png': "needs the published model",
+  'qedit run photo.jpg -p "make it winter" --model qwen-image-edit-2511': "needs the published model",
+  'qedit run photo.jpg -p "make it winter" --model ./my-model/ -o diffusers.png': "needs the published model",
+  'qedit run photo.jpg -p "make it winter" --vae vae.safetensors --transformer finetune.safetensors.index.json -o own.png':
+    "needs the published model",
+  'qedit run photo.jpg -p "make it winter" --lora style.safetensors:0.8 --strict-lora -o styled.png':
+    "needs the published model",
+};
+
+const pages = readPages();
+const folder = mkdtempSync(join(tmpdir(), "qedit-docs-"));
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+/** Other work beside, as in a whole run of tests, takes its share of the cores. */
+const MOST_MILLISECONDS = 300_000;
+
+/** Where a command is typed, and where its qedit keeps settings and results. */
+interface Place {
+  readonly cwd: string;
+  readonly home: string;
+}
+
+const shared = join(folder, "home");
+
+// Most pages edit one picture by one prompt: what is encoded once need not be encoded again.
+beforeAll(async () => {
+  mkdirSync(join(shared, "ComfyUI", "models"), { recursive: true });
+  await check('qedit run photo.jpg -p "make it winter"', { home: shared, cwd: newUsersFolder(join(folder, "before")) });
+}, MOST_MILLISECONDS);
+
+describe.concurrent("commands of the documentation do what they say", () => {
+  test.for(pages.filter(({ blocks }) => blocks.flat().some(isOurs)).map((page) => [page.name, page] as const))(
+    "%s",
+    { timeout: MOST_MILLISECONDS },
+    async ([, { name, blocks }]) => {
+      const own = join(folder, name.replaceAll("/", "-"));
+      const home = blocks.flat().includes("qedit cache clear") ? join(own, "home") : shared;
+      for (const [index, commands] of blocks.entries()) {
+        const place = { home, cwd: newUsersFolder(join(own, `block-${index}`)) };
+        for (const command of commands.filter(isOurs)) await check(command, place);
+      }
+    },
+  );
+});
+
+test("every command that is not run is in the documentation", () => {
+  const commands = new Set(pages.flatMap(({ blocks }: Page) => blocks.flat()));
+  expect(Object.keys(NOT_RUN).filter((command) => !commands.has(command))).toEqual([]);
+});
+
+test("npm scripts of the documentation exist", () => {
+  const { scripts } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as { scripts: object };
+  const named = pages.flatMap(({ text }) => [...text.matchAll(/\bnpm run ([\w:]+)/g)].map((match) => match[1]!));
+  expect(named.filter((script) => !(script in scripts))).toEqual([]);
+});
+
+function isOurs(command: string): boolean {
+  return /(^|[\s(])qedit /.test(command);
+}
+
+async function check(command: string, place: Place): Promise<void> {
+  const reason = NOT_RUN[command];
+  // Whatever keeps it from its end, its options are read: pages.test.ts holds the flags to those of the command.
+  const typed = reason === "downloads" || reason === "needs a GPU" ? `${command} --help` : command;
+  const isPublished = reason === "needs the published model";
+  const { code, stderr } = await typedByUser(typed, place, isPublished ? {} : smallEdits(command));
+  expect(code, `${command}\n${stderr}`).toBe(isPublished ? ERRORS.QEDIT_E_MODEL_MISSING.exit : 0);
+  if (isPublished) expect(stderr, command).toContain('"code":"QEDIT_E_MODEL_MISSING"');
+}
+
+// The tiny model and few pixels stand for what the user has; a size that the command names is its own.
+function smallEdits(command: string): Record<string, string> {
+  const isSized = /--(size|megapixels)\b/.test(command);
+  return { QEDIT_MODEL: "tiny", QEDIT_THREADS: "1", ...(isSized ? {} : { QEDIT_MEGAPIXELS: "0.005" }) };
+}
+
+async function typedByUser(command: string, { cwd, home }: Place, settings: Readonly<Record<string, string>>) {
+  const shell = [
+    "set -o pipefail",
+    `qedit() { "${process.execPath}" "${join(ROOT, "bin/qedit.js")}" "$@"; }`,
+    'npx() { "$@"; }',
+    // Built before, for all tests.
+    "npm() { :; }",
+    command,
+  ].join("\n");
+  const child = spawn("bash", ["-c", shell], {
+    cwd,
+    env: {
+      ...{ PATH: process.env["PATH"]!, HOME: home, QEDIT_HOME: join(home, "qedit") },
+      ...(settings["QEDIT_MODEL"] === undefined ? { QEDIT_EVENTS: "stderr" } : {}),
+      ...settings,
+    },
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  const [stderr] = await Promise.all([text(child.stderr), once(child, "close")]);
+  return { code: child.exitCode, stderr };
+}
+
+// What the pages take for granted: a clone's fixtures, and files under the names that they use.
+function newUsersFolder(cwd: string): string {
+  const image = (name: string) => fixture(`images/${name}.jpg`);
+  mkdirSync(join(cwd, "photos"), { recursive: true });
+  for (const [name, source] of [
+    ["photo.jpg", image("cat")],
+    ["person.jpg", image("astronaut")],
+    ["hat.png", fixture("images/encodings/rgb.png")],
+    ["photos/cat.jpg", image("cat")],
+    ["photos/rocket.jpg", image("rocket")],
+    ["mask.png", image("cat")],
+    ["fixtures/images/cat.jpg", image("cat")],
+    ["fixtures/images/astronaut.jpg", image("astronaut")],
+    ["fixtures/images/rocket.jpg", image("rocket")],
+    ["fixtures/tiny-model/examples.jsonl", fixture("tiny-model/examples.jsonl")],
+  ] as const)
+    cpSync(source, join(cwd, name));
+  writeFileSync(join(cwd, "prompt.txt"), "make it winter\n");
+  const jobs = ["sepia", "winter"].map((look) =>
+    JSON.stringify({ images: ["photo.jpg"], prompt: `make it ${look}`, output: `${look}.png` }),
+  );
+  writeFileSync(join(cwd, "jobs.jsonl"), `${jobs.join("\n")}\n`);
+  return cwd;
+}
