@@ -183,6 +183,19 @@ describe("presets", () => {
   });
 });
 
+test.each([
+  ["--size", "64x48", { QEDIT_MEGAPIXELS: "0.1" }, true],
+  ["--megapixels", "0.003", { QEDIT_SIZE: "64x48" }, false],
+])("%s %s counts before what excludes it in a weaker place", async (flag, value, env, isSize) => {
+  const plan = ["plan", CAT, "-p", "make it red", ...models(), ...QUICK, flag, value, "--json"];
+  const { code, stdout, stderr } = await qedit(plan, { ...here, env });
+  expect(code, stderr).toBe(0);
+  const { target } = (JSON.parse(stdout) as { sizes: { target: { size: object } } }).sizes;
+  const wanted = { width: 64, height: 48 };
+  if (isSize) expect(target.size).toEqual(wanted);
+  else expect(target.size).not.toEqual(wanted);
+});
+
 describe.concurrent("refuses what does not go together", () => {
   const LIGHTNING = ["--lora", "Lightning-4steps.safetensors"];
   test.each([

@@ -30,7 +30,7 @@ export async function resolveSettings<Settings extends object>(unresolved: Unres
   const complain = complaints(force, emit);
   const named = await namedPreset(values, given);
   const byPreset = named === undefined ? {} : presetValues(named, { values, given, complain });
-  const merged = { ...values, ...byPreset };
+  const merged = { ...values, ...byPreset, ...withoutWeaker("size", "megapixels", given) };
   const numbers = await modelValues(merged, new Set([...given.keys(), ...Object.keys(byPreset)]));
   const resolved = { ...merged, ...numbers };
   for (const { lora, model, owners } of await loraOfOthers(resolved)) {
@@ -85,6 +85,13 @@ async function namedPreset(values: Values, given: GivenValues): Promise<NamedPre
   }
   if (!quality) return undefined;
   return { parameter: param("quality"), strength: strengthOf("quality"), preset: await preset(model, "quality") };
+}
+
+// Of two values that exclude each other the stronger one counts. Where both are as strong, they contradict each other, and planSizes says so.
+function withoutWeaker(one: string, other: string, given: GivenValues): Values {
+  const [first, second] = [given.get(one), given.get(other)];
+  if (!first || !second || first.strength === second.strength) return {};
+  return { [first.strength < second.strength ? one : other]: undefined };
 }
 
 interface Surroundings {
