@@ -14,12 +14,13 @@ export interface Interrupts extends Disposable {
 export function interrupts(): Interrupts {
   const controller = new AbortController();
   const names = ["SIGINT", "SIGTERM"] as const;
+  let grace: NodeJS.Timeout | undefined;
   const listeners = names.map((name) => {
     const listener = () => {
       if (controller.signal.aborted) return die(name);
       const code = name === "SIGINT" ? "QEDIT_E_INTERRUPTED" : "QEDIT_E_TERMINATED";
       controller.abort(new QeditError(code, "Stopped"));
-      setTimeout(() => die(name), GRACE).unref();
+      grace = setTimeout(() => die(name), GRACE).unref();
     };
     process.on(name, listener);
     return [name, listener] as const;
@@ -27,6 +28,7 @@ export function interrupts(): Interrupts {
   return {
     signal: controller.signal,
     [Symbol.dispose]() {
+      clearTimeout(grace);
       for (const [name, listener] of listeners) process.off(name, listener);
     },
   };
