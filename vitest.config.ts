@@ -1,9 +1,11 @@
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 
-/** What takes long and rarely fails: networks of full size, memory that is measured, and whole edits against the reference. */
+/** What takes long and rarely fails: networks of full size, measured memory, every command of the documentation, many whole edits. */
 const NIGHTLY = [
   "test/cli/golden-edits.test.ts",
+  "test/cli/tiny.test.ts",
+  "test/docs/commands.test.ts",
   "test/edit/mixed-edits.test.ts",
   "test/engine/arena.test.ts",
   "test/models/full-size.test.ts",

@@ -233,7 +233,7 @@ test("out of memory a second time is the end, with the switch to turn", async ()
   expect(failed).toMatchObject({
     code: "QEDIT_E_MEMORY",
     message: expect.stringMatching(/^Cannot open the transformer, blocks .* out of memory$/),
-    hint: expect.stringMatching(/--megapixels 0\.5/),
+    hint: expect.stringMatching(/megapixels 0\.5/),
   });
   expect(engine.opened.filter((name) => name.startsWith("the transformer"))).toHaveLength(2);
 });
