@@ -106,16 +106,16 @@ const CUDA_CONTEXT_BYTES = 0.6e9;
 async function memoryFor(
   { provider, index }: Device,
   said: number | undefined,
-): Promise<Pick<PlanRequest, "machine" | "vram" | "isVramSaid">> {
+): Promise<Pick<PlanRequest, "machine" | "vram" | "isVramGiven">> {
   const { memory: ram } = await inspectMachine();
-  const isVramSaid = said !== undefined;
-  if (provider === "cpu") return { machine: { ram, gpu: undefined }, vram: said, isVramSaid };
-  if (isVramSaid) return { machine: { ram, gpu: { total: said, available: said } }, vram: said, isVramSaid };
+  const isVramGiven = said !== undefined;
+  if (provider === "cpu") return { machine: { ram, gpu: undefined }, vram: said, isVramGiven };
+  if (isVramGiven) return { machine: { ram, gpu: { total: said, available: said } }, vram: said, isVramGiven };
   const { memory: total, freeMemory } = (await findGpus()).gpus.find((gpu) => gpu.index === index) ?? {};
   const vram = freeMemory === undefined ? undefined : Math.max(freeMemory - CUDA_CONTEXT_BYTES, 0);
   return {
     machine: { ram, gpu: total === undefined ? undefined : { total, available: vram ?? total } },
     vram,
-    isVramSaid,
+    isVramGiven,
   };
 }
