@@ -31,7 +31,7 @@ export const MEASURES: Readonly<Record<string, Measure>> = {
   bytes: { title: "the decoded picture in bytes, not floats", without: "vae-decode", with: "vae-decode-bytes" },
 };
 
-/** One network of a comparison: its number of nodes, and its runs. */
+/** One network of a comparison: the nodes of its graph before ONNX Runtime optimizes it, and its runs. */
 export type MeasuredSide = GpuRuns & { readonly nodes: number };
 
 /** The result of a comparison on a device. */

@@ -45,7 +45,7 @@ export function reportText(report: GpuReport): string {
 
 const MET = { true: "yes", false: "no", undefined: "not measured" } as const;
 
-// Tiny networks meet all targets, so they are not listed for them.
+// In a rehearsal the last column is empty: tiny networks meet every target.
 function targetRow(target: Target, { isRehearsal }: GpuReport): Cells {
   const value = (number: number) =>
     ({ s: seconds(number), GB: `${number.toFixed(1)} GB`, times: number.toFixed(2), "": number.toExponential(1) })[

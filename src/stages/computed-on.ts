@@ -1,4 +1,4 @@
-// What a record says about the hardware and software that computed a stage: everything that may change its bits.
+// The provider, compute type and runtime in a stage's record: what may change the bits of its result.
 import type { Device } from "../engine/providers.js";
 import { runtimeVersion } from "../engine/sessions/runtime-version.js";
 import type { DType } from "../graph/types.js";

@@ -56,7 +56,7 @@ export interface Stage<Inputs, Models, Settings, Output> {
   /** Names of the parameters that it reads. */
   readonly parameters: readonly (keyof Settings & string)[];
   /**
-   * Throws what is known before anything is computed: files of another model, settings that do not go together.
+   * Throws what is known to fail before anything is computed: files of another model, settings that do not go together.
    * Returns the lengths in which the stages of one edit must agree.
    */
   readonly check: (

@@ -1,4 +1,4 @@
-// qedit inspect: what files are and how they were made.
+// qedit inspect: identifies files and shows how they were made.
 import {
   type Inspected,
   type InspectedCheckpoint,

@@ -41,7 +41,7 @@ export function groupPlanning(needs: NetworkNeeds): Planning {
 
 /**
  * Does work by a plan, which it emits if there is a limit. If memory runs out, warns and retries once by the next smaller plan.
- * Throws QEDIT_E_MEMORY, with a hint which settings need less, if that fails too or there is no smaller plan.
+ * Throws QEDIT_E_MEMORY, with a hint that names settings which need less memory, if that fails too or there is no smaller plan.
  */
 export async function withinMemory<Plan extends NetworkPlan, T>(
   context: StageContext,
