@@ -1,6 +1,6 @@
-"""Holds the plain PyTorch networks of bench:gpu against what diffusers and transformers gave for the tiny checkpoints (fixtures/tiny/golden).
+"""Compares the plain PyTorch networks of bench:gpu with the outputs of diffusers and transformers for the tiny checkpoints (fixtures/tiny/golden).
 
-check_pytorch.py, with torch alone; seconds. Prints the errors, and ends with 1 when one is above the tolerance.
+check_pytorch.py, with torch alone; seconds. Prints the errors; exits with 1 if one exceeds its tolerance.
 """
 
 import sys
@@ -36,7 +36,7 @@ def text(error):
 
 
 def opened(name):
-    """A tiny network, and what its reference gave."""
+    """A tiny network and the outputs of its reference."""
     return Weights(Checkpoint(TINY / f"{name}.safetensors"), "cpu", torch.float32, is_kept=True), Checkpoint(TINY / f"golden/{name}.safetensors").read
 
 

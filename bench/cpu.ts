@@ -1,6 +1,6 @@
 // Speed and memory of the networks on the CPU, beside PyTorch float32 where a Python with torch, diffusers and transformers
-// is found (QEDIT_BENCH_PYTHON, else python3). Both sides are open at once and take turns, so that drift of the machine
-// meets both. npx tsx bench/cpu.ts [--only NAME]… [--json FILE]: with --only, the other results of the file stay.
+// is found (QEDIT_BENCH_PYTHON, else python3). Both sides are open at once and take turns, so that changes in
+// the machine's speed affect both. npx tsx bench/cpu.ts [--only NAME]… [--json FILE]: with --only, the other results of the file stay.
 import { spawnSync } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { availableParallelism, tmpdir } from "node:os";
@@ -17,9 +17,9 @@ import { machineFacts, median, now, type Result, type Runs, resultTable, withEar
 const LEAST_RUNS = 2;
 const MOST_RUNS = 15;
 const ENOUGH_SECONDS = 60;
-/** A network that is opened only is opened by so many processes, one after the other. */
+/** Number of processes, one after another, that open a network that is only opened. */
 const OPENINGS = 5;
-/** ONNX Runtime's and PyTorch's threads spin for a moment after a run; the other side starts when they sleep. */
+/** Pause between the sides: threads of ONNX Runtime and PyTorch spin for a moment after a run. */
 const PAUSE_MILLISECONDS = 300;
 
 const here = (file: string) => fileURLToPath(new URL(file, import.meta.url));

@@ -1,5 +1,5 @@
 // Networks of the published widths with few layers and random weights, on the CPU, against diffusers and transformers in float32 with the
-// same weights. Prints a table, and ends with 1 when a network is off by more than its tolerance.
+// same weights. Prints a table; exits with 1 if an error exceeds its tolerance.
 // npx tsx bench/full-width.ts [--only NAME]…, with QEDIT_BENCH_PYTHON naming a Python with torch, diffusers and transformers.
 import { spawnSync } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -80,7 +80,7 @@ interface Request {
   readonly network: string;
   readonly checkpoint: string;
   readonly inputs: string;
-  /** Files with qedit's results, by the way they came about. */
+  /** Files with qedit's results, by the way they were computed. */
   readonly results: Readonly<Record<string, string>>;
 }
 

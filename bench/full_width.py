@@ -1,4 +1,4 @@
-"""The other side of full-width.ts: the same networks from diffusers and transformers in float32, with the weights of the same files.
+"""The PyTorch side of full-width.ts: the same networks from diffusers and transformers in float32, with the weights of the same files.
 
 full_width.py REQUEST, a JSON object: network, checkpoint, inputs (a file), results (files by name). Prints the errors of the results as JSON.
 """
@@ -39,7 +39,7 @@ def vae_encoder(path, inputs):
 def vae_decoder(path, inputs):
     import vae
 
-    # In -1..1, where the mean does not hide an error.
+    # In -1..1: with a mean near 0, relative errors are not understated.
     return vae.load(path, {}).decode(inputs["latent"][:, :, None]).sample[:, :, 0], lambda result: result * 2 - 1
 
 

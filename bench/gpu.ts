@@ -1,7 +1,7 @@
 // Measures qedit on a GPU, and PyTorch beside it: `npm run bench:gpu`, or where there is no npm `node bench/build/bench/gpu.js` (bench/README.md).
-// [--minutes 10] [--folder DIR] [--keep] [--json FILE] [--device cuda:0] [--rehearse]: --rehearse goes the whole way on the CPU with tiny networks.
-// Parts are measured by importance; one that there is no time for is left out and named. Ends with 1 when the tiny networks
-// are not those of the reference, or a network at full size is not PyTorch's within 2e-2.
+// [--minutes 10] [--folder DIR] [--keep] [--json FILE] [--device cuda:0] [--rehearse]: --rehearse runs everything on the CPU with tiny networks.
+// Measures the most important parts first; lists those that there was no time for. Exits with 1 if the tiny networks differ from the reference,
+// or a network at full size differs from PyTorch by more than 2e-2.
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -28,7 +28,7 @@ import { now } from "./report.js";
 const RUNS = 5;
 /** Seconds that PyTorch may take for the transformer: eager and compiled runs with 1 to 3 references, and one in float32. */
 const PYTORCH_SECONDS = 170;
-/** What is kept of a failure: ONNX Runtime's own text goes on with places in its source. */
+/** Longest part of an error message that is kept: ONNX Runtime appends locations in its source. */
 const MESSAGE_LENGTH = 300;
 
 const { values: options } = parseArgs({
@@ -50,7 +50,7 @@ if (!rehearse && machine.gpu === undefined) {
   process.exit(1);
 }
 const device = parseDevice(options.device ?? "cuda:0", 0);
-/** What everything but the networks runs on. */
+/** The device of everything but the networks. */
 const place = rehearse ? "cpu" : deviceName(device);
 const sizes = rehearse ? SMALL : FULL;
 const json = options.json ?? join(repositoryRoot(), `bench/results/${rehearse ? "gpu-rehearsal" : "gpu"}.json`);
@@ -137,7 +137,7 @@ async function measureAll(opening: Opening): Promise<void> {
   await part("transformer-lora", 40, () => measureNetwork("transformer-lora", opening, { references: [1] }));
 }
 
-// A part that fails costs itself, not the others.
+// If a part fails, the others still run.
 async function part(name: string, estimate: number, measure: () => Promise<void>): Promise<void> {
   if (secondsLeft() < estimate) report.skipped[name] = "no time left";
   else {
@@ -165,7 +165,7 @@ async function parity(opening: Opening): Promise<readonly ParityRow[]> {
   return await child.ask({ kind: "parity", opening });
 }
 
-// The difference of two runs of different length is free of what feeding and fetching cost.
+// The difference of two runs of different length does not contain the time of feeds and outputs.
 async function matrixRate(opening: Opening): Promise<number> {
   const times: number[] = [];
   for (const network of ["matrix", "matrix-longer"] as const) {
@@ -189,7 +189,7 @@ async function runs(child: NetworkProcess, references: number): Promise<GpuRuns>
 
 interface NetworkOptions {
   readonly references: readonly number[];
-  /** Where is noted what the network was fed and gave. */
+  /** File for the feeds and outputs of the network. */
   readonly dumps?: Dump[];
 }
 

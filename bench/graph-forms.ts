@@ -1,5 +1,5 @@
-// Other forms of the transformer's graph, equal in numbers but for the order of sums, as rewrites of the graph that src/models writes.
-// Which is faster is a question of the device: bench:gpu times each (gpu/measures.ts, README.md).
+// Rewrites of the transformer's graph from src/models that give equal results except for the order of sums.
+// Which one is faster depends on the device: bench:gpu times each (gpu/measures.ts, README.md).
 import { type Adapter, Weights } from "../src/checkpoint/weights.js";
 import type { Graph } from "../src/graph/graph.js";
 import { shapesOf } from "../src/graph/lengths.js";
@@ -26,7 +26,7 @@ export function addInLayerNorm(graph: Graph): void {
       operator: "SkipLayerNormalization",
       domain: MICROSOFT,
       inputs: [...add.inputs, ...node.inputs.slice(1)],
-      // Outputs 1 and 2 would be mean and deviation.
+      // Outputs 1 and 2, mean and deviation, are unused.
       outputs: [node.outputs[0]!, "", "", add.outputs[0]!],
       attributes: { epsilon: node.attributes["epsilon"]! },
     };
@@ -54,11 +54,11 @@ export function multiplyFp8(graph: Graph): void {
   const nodes = graph.nodes.map((node) => {
     const cast = node.operator === "Gemm" ? casts.get(node.inputs[1]!) : undefined;
     const [x, , bias] = node.inputs;
-    // The operator takes a bias [out]; the product up of a LoRA adds to rows.
+    // The operator accepts only a bias [out]; a LoRA's up product adds to rows.
     if (cast === undefined || (bias !== undefined && shapes.get(bias)!.shape.length !== 1)) return node;
     fused.add(cast);
     const [rows, length] = shapes.get(cast.inputs[0]!)!.shape.map(Number) as [number, number];
-    // Input 3 would be a scale by which x itself is rounded to 8 bits.
+    // Input 3, a scale to quantize x to 8 bits, is unused.
     return {
       ...node,
       operator: "MatMulBlockQuantizedFp8Weight",
@@ -108,7 +108,7 @@ function addToLayer(graph: Graph, layer: readonly Node[], w: Weights): void {
   graph.nodes.push(...added, ...readers);
 }
 
-// What a layer reads: neither a weight nor made by its own nodes.
+// Inputs of a layer: values that are neither weights nor outputs of its own nodes.
 function inputOf(layer: readonly Node[], graph: Graph): Value {
   const own = new Set(layer.flatMap(({ outputs }) => outputs));
   const isRead = (name: string) => !own.has(name) && !graph.externals.has(name) && !graph.constants.has(name);

@@ -1,5 +1,5 @@
-// The networks that are measured: which tensors their files hold, how their graphs are built, and what a run is fed.
-// Every number of a shape here is repeated in pytorch.py, which runs the same sizes.
+// The measured networks: tensors of their files, builders of their graphs, and feeds of a run.
+// All shapes here are repeated in pytorch.py, which runs the same sizes.
 
 import { publishedTensors } from "../fixtures/headers/published.js";
 import type { Checkpoint } from "../src/checkpoint/checkpoint.js";
@@ -18,15 +18,15 @@ import { buildVisionTower, visionGeometry } from "../src/models/qwen2.5-vl/visio
 import { randn } from "../src/sampling/noise/noise.js";
 import { elementCount, float32, type Tensor, type Tensors } from "../src/std/tensor.js";
 
-/** A file that networks are read from. */
+/** A checkpoint file of networks. */
 export interface BenchFile {
   readonly tensors: () => readonly HeaderEntry[];
   readonly metadata: Readonly<Record<string, string>>;
-  /** Random weights, or a hole of zeros where they would be. */
+  /** Random weights, or a sparse file of zeros. */
   readonly content: "random" | "sparse";
 }
 
-/** Layers that stand for all of them where a network is run at full width. */
+/** Number of layers that represent a network at full width. */
 const LAYERS = 2;
 
 const transformer = () => publishedTensors("qwen_image_edit_2509_fp8_e4m3fn");
@@ -56,10 +56,10 @@ function firstLayers(tensors: readonly HeaderEntry[]): HeaderEntry[] {
 /** A network at one size. */
 export interface Network {
   readonly file: keyof typeof FILES;
-  /** As the stages open it: undefined where the size of the weights decides. */
+  /** As in the stages; undefined: depends on the size of the weights. */
   readonly optimization?: Optimization;
   readonly build: (graph: Graph, weights: Weights, checkpoint: Checkpoint) => void;
-  /** What a run is fed; without it, the network is only opened. */
+  /** Feeds of a run; without them the network is only opened. */
   readonly feeds?: (checkpoint: Checkpoint) => Tensors;
 }
 

@@ -1,19 +1,19 @@
-// A child process that holds one opened network. It is asked by words on stdin and answers lines of JSON, so that two of
-// them can take turns, and each has a peak of memory of its own.
+// A child process that holds one open network. It reads commands on stdin and answers with lines of JSON. Two of them can take
+// turns, and each has its own memory peak.
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface, type Interface } from "node:readline";
 
-/** What a peer answers to each word. */
+/** Answers to each command. */
 export interface Answers {
-  /** Seconds from the file's path to the model's bytes, and to open the session; PyTorch answers only that it is open. */
+  /** Seconds to build the model from its file, and to open the session; PyTorch reports neither. */
   readonly open: {
     readonly graph: number;
     readonly session: number;
     readonly nodes: number;
     readonly modelBytes: number;
   };
-  /** Wall time, and processor time of all threads: on a busy machine the second says more. */
+  /** Wall time, and processor time of all threads: on a busy machine the latter is more reliable. */
   readonly run: { readonly seconds: number; readonly processor: number };
   /** The largest resident set so far. */
   readonly peak: { readonly bytes: number };
@@ -21,11 +21,11 @@ export interface Answers {
 
 /** A running peer; dispose ends it. */
 export interface Peer extends AsyncDisposable {
-  /** Throws when the process ended instead of answering. */
+  /** Throws if the process ended without an answer. */
   ask<Question extends keyof Answers>(question: Question): Promise<Answers[Question]>;
 }
 
-/** Starts a peer; what it writes to stderr passes through. */
+/** Starts a peer; its stderr is inherited. */
 export function startPeer(command: string, args: readonly string[], environment: NodeJS.ProcessEnv = {}): Peer {
   const child = spawn(command, args, { stdio: ["pipe", "pipe", "inherit"], env: { ...process.env, ...environment } });
   const lines = createInterface(child.stdout);

@@ -1,7 +1,7 @@
-"""The other side of a measurement: the same networks and sizes in PyTorch float32, from diffusers and transformers.
+"""The PyTorch side of bench:cpu: the same networks and sizes in PyTorch float32, from diffusers and transformers.
 
-pytorch.py NETWORK THREADS answers a line of JSON to each word on stdin: open, run, peak (see peer.ts). Weights are random:
-speed does not depend on them. Every number of a shape here is repeated in networks.ts.
+pytorch.py NETWORK THREADS answers each command on stdin with a line of JSON: open, run, peak (see peer.ts). Weights are random:
+speed does not depend on them. All shapes here are repeated in networks.ts.
 """
 
 import json

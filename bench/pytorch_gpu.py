@@ -1,9 +1,9 @@
-"""The other side of bench/gpu.ts: the same networks in PyTorch, over the same weights and the same inputs. Needs torch alone.
+"""The PyTorch side of bench/gpu.ts: the same networks with the same weights and inputs. Needs torch alone.
 
 pytorch_gpu.py REQUEST, a JSON object: device, seconds (what this may take), files (of models), results (a list of {network, kind,
-references, compute, dump}, where dump holds what qedit was fed and gave), matrix (rows of a square one, 0 for none), compile.
-Prints a line of JSON for each result as it comes. Every result of qedit is held against float32 arithmetic here, and so is PyTorch's
-own in the type that qedit computed in: the second says what the first could be at best.
+references, compute, dump}, where dump holds qedit's feeds and outputs), matrix (rows of a square one, 0 for none), compile.
+Prints a line of JSON for each result as it comes. Compares every result of qedit with float32 arithmetic here, and also
+PyTorch's own result in qedit's compute type, which shows the smallest error to expect.
 """
 
 import gc
@@ -60,7 +60,7 @@ def emit(kind, **facts):
     print(json.dumps({"kind": kind, **facts}), flush=True)
 
 
-# What does not fit, or a compiler that does not work here, must not cost the rest.
+# A network that does not fit, or a compiler that fails, must not stop the others.
 def attempt(what, run):
     try:
         return run()

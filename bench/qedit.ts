@@ -1,4 +1,4 @@
-// One side of a measurement: opens one network and answers a line of JSON to each word on stdin (see peer.ts).
+// qedit's side of bench:cpu: opens one network and answers each command on stdin with a line of JSON (see peer.ts).
 // tsx bench/qedit.ts NETWORK FILE THREADS
 import { createInterface } from "node:readline";
 import { readSafetensors } from "../src/checkpoint/safetensors/safetensors.js";

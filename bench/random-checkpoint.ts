@@ -1,5 +1,5 @@
-// Checkpoints of the published shapes with random weights, written as fast as a disk takes them: every tensor repeats one
-// run of normal noise, whose length shares no factor with any row, from a place of its own, so that no two are alike.
+// Writes checkpoints of the published shapes with random weights at the speed of the disk: all tensors repeat one block of normal noise,
+// each from another offset. The block's length is coprime to all row lengths, so no two rows are equal.
 import { type FileHandle, open } from "node:fs/promises";
 import type { StoredType } from "../src/checkpoint/checkpoint.js";
 import { encodeHeader, type HeaderEntry } from "../src/checkpoint/safetensors/safetensors-writer.js";
@@ -7,12 +7,12 @@ import { randn } from "../src/sampling/noise/noise.js";
 import { toBfloat16, toFloat8E4M3 } from "../src/std/half-floats.js";
 import { elementCount } from "../src/std/tensor.js";
 
-/** Values of the noise that tensors repeat; a prime. */
+/** Length of the noise that tensors repeat; a prime. */
 const TILE = 1_000_003;
-/** Values between the places where one tensor and the next begin; it shares no factor with TILE. */
+/** Distance of the offsets of consecutive tensors; coprime to TILE. */
 const STRIDE = 314_159;
 
-/** Writes a .safetensors file with these tensors: matrices and kernels keep the variance of what they multiply, norms are near 1. */
+/** Writes a .safetensors file with these tensors: matrices and kernels preserve the variance of their input, norms are near 1. */
 export async function randomCheckpoint(
   path: string,
   tensors: readonly HeaderEntry[],
@@ -27,7 +27,7 @@ export async function randomCheckpoint(
     await writeRepeated(handle, tileOf(tensor, noise, tiles), { tensor, start: (index * STRIDE) % TILE });
 }
 
-// A published file has thousands of tensors, of a few types and spreads.
+// A published file has thousands of tensors, but few types and standard deviations.
 function tileOf({ name, dtype, shape }: HeaderEntry, noise: Float32Array, tiles: Map<string, Uint8Array>): Uint8Array {
   const isWeight = shape.length > 1 && !name.endsWith("gamma");
   const deviation = isWeight ? elementCount(shape.slice(1)) ** -0.5 : 0.02;

@@ -1,10 +1,10 @@
-// What a benchmark run says: the machine it ran on, its results, and both as a table.
+// The report of a benchmark: the machine, the results, and both as a table.
 import { existsSync, readFileSync } from "node:fs";
 import { availableParallelism, cpus, totalmem } from "node:os";
 import { installedRelease } from "../src/engine/cuda/release.js";
 import { NETWORKS } from "./networks.js";
 
-/** Facts that a number means nothing without. */
+/** The machine and versions that results depend on. */
 export interface Machine {
   readonly cpu: string;
   readonly cores: number;
@@ -28,7 +28,7 @@ export function machineFacts(): Machine {
   };
 }
 
-/** The moment of a result: UTC, to the second. */
+/** The current time: UTC, to the second. */
 export function now(): string {
   return `${new Date().toISOString().slice(0, 19)}Z`;
 }
@@ -61,7 +61,7 @@ export interface Result {
   readonly processorRatio?: number;
 }
 
-/** The middle of some numbers; of two in the middle, their mean. */
+/** The median; for an even count the mean of the middle two. */
 export function median(numbers: readonly number[]): number {
   const sorted = [...numbers].sort((a, b) => a - b);
   const middle = (sorted.length - 1) / 2;
@@ -74,7 +74,7 @@ export interface Report {
   readonly results: readonly Result[];
 }
 
-/** A report with the results that the file at `path` holds of other networks; throws when that file is of another machine. */
+/** A report with the results that the file at `path` holds of other networks; throws if that file is from another machine. */
 export function withEarlier(report: Report, path: string): Report {
   const earlier = existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as Report) : report;
   const isMeasured = (name: string) => report.results.some(({ network }) => network === name);

@@ -1,5 +1,5 @@
-// An engine that runs graphs of 16 bits on the CPU, which has kernels for few of their operators: every operator that computes takes its
-// inputs as float32, and its results are rounded to the type they have in the graph. What a GPU does inside a kernel is not imitated.
+// An engine that emulates 16-bit graphs on the CPU, which has few 16-bit kernels: every computing operator gets float32 inputs, and its outputs are
+// rounded to their type in the graph. Roundings inside a GPU's kernels are not emulated.
 
 import type { Device } from "../src/engine/providers.js";
 import { type Engine, modelOf } from "../src/engine/sessions/engine.js";
@@ -8,7 +8,7 @@ import type { Node } from "../src/graph/node.js";
 import { type DType, ELEMENT, type Shape } from "../src/graph/types.js";
 import { Value } from "../src/graph/value.js";
 
-/** Operators that move values and change none, or only their type. */
+/** Operators that only move values or change their type. */
 const MOVES = new Set([
   "Cast",
   "Identity",
@@ -24,7 +24,7 @@ const MOVES = new Set([
 ]);
 const NARROW: readonly DType[] = ["bf16", "f16"];
 
-/** Decorates an engine on the CPU; `device` is the one that it stands for. Graphs without 16-bit values keep their nodes. */
+/** Wraps an engine on the CPU to emulate `device`. Graphs without 16-bit values are unchanged. */
 export function roundedEngine(engine: Engine, device: Device = engine.device): Engine {
   return {
     device,
@@ -36,7 +36,7 @@ export function roundedEngine(engine: Engine, device: Device = engine.device): E
   };
 }
 
-/** The same graph, every computing operator of 16 bits between casts. */
+/** The same graph with casts around every computing 16-bit operator. */
 export function roundedGraph(graph: Graph): Graph {
   const rounded = new Graph(graph.name);
   for (const name of ["inputs", "outputs"] as const)
@@ -57,7 +57,7 @@ interface Typed {
   readonly shape: Shape;
 }
 
-// The product with 8-bit weights has no kernel on the CPU: the weights as float32, times the scales of their rows, and a Gemm.
+// The CPU has no kernel for products with 8-bit weights: cast the weights to float32, multiply by their row scales, and use a Gemm.
 function onCpu(node: Node, declare: (name: string, like: string) => void): Node[] {
   if (node.operator !== "MatMulBlockQuantizedFp8Weight") return [node];
   const [x, weight, scales, , bias] = node.inputs as [string, string, string, ...(string | undefined)[]];

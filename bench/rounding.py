@@ -1,4 +1,4 @@
-"""What fewer bits cost: networks of full width with random weights in PyTorch on a CPU, against float32 with the same weights. In bfloat16
+"""The errors of smaller types: networks of full width with random weights in PyTorch on a CPU, compared with float32. In bfloat16
 and float16 every operator's result is rounded; in TF32 both sides of a linear's product are, to 10 bits, as CUDA multiplies float32.
 
 rounding.py [--deep], with diffusers and transformers, prints a line of Markdown each: two layers in ten minutes; with --deep as many as the

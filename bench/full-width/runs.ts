@@ -1,5 +1,5 @@
-// Networks of the published widths as the stages open them, each in several ways that must give the same: whole, streamed or in tiles in
-// float32, and in the GPU's type with every operator's result rounded.
+// Runs networks of the published widths as the stages open them, each in several ways that must agree: whole, streamed or tiled in float32,
+// and in the GPU's type with every operator's result rounded.
 
 import { Weights } from "../../src/checkpoint/weights.js";
 import type { Engine } from "../../src/engine/sessions/engine.js";
@@ -30,18 +30,18 @@ export interface Way {
   readonly vram?: number;
   /** Pixels along a tile of the VAE. */
   readonly tile?: number;
-  /** What an event of the run has to say, or it was not run in this way. */
+  /** Text that an event of the run must contain, to prove that it ran in this way. */
   readonly reported?: RegExp;
 }
 
-/** A network, what it is fed, and how it is run. */
+/** A network, its feeds, and the ways to run it. */
 export interface FullWidth {
   readonly name: string;
   readonly file: keyof typeof FILES;
   readonly ways: readonly Way[];
-  /** What the other side is given: inputs as it takes them, not as the graph does. */
+  /** Inputs for the PyTorch side, in its own format. */
   readonly inputs: (path: string) => Promise<Tensors>;
-  /** The result, as the other side gives it. */
+  /** The result in the format of the PyTorch side. */
   readonly run: (path: string, way: Way, context: StageContext) => Promise<Tensor<"float32">>;
 }
 
@@ -63,7 +63,7 @@ const PATCHES = [20, 28] as const;
 const TOKENS_BEFORE = 20;
 const TOKENS_AFTER = 16;
 
-/** The networks by the order of an edit. */
+/** The networks in the order of an edit. */
 export const FULL_WIDTH: readonly FullWidth[] = [
   vae("encoder"),
   vae("decoder"),
@@ -150,7 +150,7 @@ function vae(half: "encoder" | "decoder"): FullWidth {
   };
 }
 
-/** Runs a network in one way; throws when it was run in another. */
+/** Runs a network in one way; throws if it did not run in that way. */
 export async function runIn(
   way: Way,
   { run }: FullWidth,
@@ -169,7 +169,7 @@ function noise(seed: number, shape: readonly number[]): Tensor<"float32"> {
   return float32(shape, randn(seed, elementCount(shape)));
 }
 
-// In 0..1, as pictures are.
+// In 0..1, like pictures.
 function unit({ shape, data }: Tensor<"float32">): Tensor<"float32"> {
   return float32(
     shape,

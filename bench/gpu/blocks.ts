@@ -1,4 +1,4 @@
-// A few blocks of the transformer at full width in every form: the networks of measures.ts and what they are fed.
+// A few blocks of the transformer at full width in every form: the networks of measures.ts and their feeds.
 import { matchLora } from "../../src/checkpoint/lora/lora.js";
 import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
 import { type Adapter, Weights } from "../../src/checkpoint/weights.js";
@@ -15,7 +15,7 @@ import { elementCount, float32, type Tensor } from "../../src/std/tensor.js";
 import { addInLayerNorm, addLorasApart, type GraphForm, multiplyFp8 } from "../graph-forms.js";
 import type { BuiltNetwork, Opening } from "./networks.js";
 
-/** Enough to time, a fifteenth of the published transformer. The last one is written like the last of all. */
+/** Number of blocks: a fifteenth of the published transformer. The last one is built like its last block. */
 const BLOCKS = 4;
 
 /** How the blocks differ from those that an edit opens without a LoRA. */

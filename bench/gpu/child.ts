@@ -1,5 +1,5 @@
-// A process that holds one network on one device, so that its memory and what ONNX Runtime prints are its own. Asked and answered over
-// Node's channel between processes; stdout is ONNX Runtime's, which names its attention kernels there.
+// A child process that holds one network on one device, so that its memory and ONNX Runtime's output are separate. Uses Node's IPC channel for
+// requests; ONNX Runtime prints its attention kernels to stdout.
 
 import { missingKernels } from "../../fixtures/kernels/kernels.js";
 import { writeSafetensors } from "../../src/checkpoint/safetensors/safetensors-writer.js";
@@ -11,7 +11,7 @@ import { roundedEngine } from "../rounded-engine.js";
 import { type BuiltNetwork, GPU_NETWORKS, type GpuNetworkName, type Opening } from "./networks.js";
 import { type ParityRow, tinyParity } from "./parity.js";
 
-/** What the process is asked. */
+/** Requests to the process. */
 export type Question =
   | { readonly kind: "open"; readonly network: GpuNetworkName; readonly opening: Opening }
   | { readonly kind: "feed"; readonly references: number }
@@ -19,7 +19,7 @@ export type Question =
   | { readonly kind: "dump"; readonly references: number; readonly path: string }
   | { readonly kind: "parity"; readonly opening: Opening };
 
-/** What it answers; seconds are wall time. */
+/** Its answers; seconds are wall time. */
 export interface Answers {
   readonly open: {
     readonly graph: number;
@@ -28,10 +28,10 @@ export interface Answers {
     readonly compute: DType;
     readonly withoutKernel: readonly string[];
   };
-  /** What a run is fed is made, and kept. */
+  /** The feeds of a run are computed and kept. */
   readonly feed: Record<string, never>;
   readonly run: { readonly seconds: number };
-  /** Feeds and results as a .safetensors file, for another implementation to repeat. */
+  /** Feeds and outputs as a .safetensors file, for another implementation to repeat the run. */
   readonly dump: Record<string, never>;
   readonly parity: readonly ParityRow[];
 }

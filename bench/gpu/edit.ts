@@ -1,6 +1,5 @@
-// Whole edits as a user starts them: one in a process of its own, timed from its start to the picture on disk; and several in one
-// process, where all networks are open from the second on. Every picture is another file, so that nothing is taken from an earlier run
-// but the modulation of the schedule.
+// Times whole edits: one in its own process, from its start to the picture on disk; and several in one process, where all networks are open from
+// the second on. Every picture is a different file, so that nothing but the modulation vectors comes from a cache.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readFileSync } from "node:fs";
@@ -10,13 +9,13 @@ import { median } from "../report.js";
 import { type ModelFiles, repositoryRoot } from "./files.js";
 import type { EditResult } from "./results.js";
 
-/** What an edit is made with. */
+/** Options of an edit. */
 export interface EditOptions {
   readonly files: ModelFiles;
   readonly device: string;
-  /** How large the result is, as options of `qedit run`. */
+  /** Size of the result, as options of `qedit run`. */
   readonly size: readonly string[];
-  /** Where pictures, events and what is kept between runs go. */
+  /** Folder for pictures, events and caches. */
   readonly folder: string;
 }
 
@@ -24,10 +23,10 @@ export interface EditOptions {
 export type EditTimes = Omit<EditResult, "peakBytes">;
 
 const PROMPT = "make it black and white";
-/** Edits of the process whose later ones are timed. */
+/** Number of edits in one process; all but the first are timed. */
 const WARM_EDITS = 4;
 
-/** Runs `qedit run` with four steps and one picture; throws with what it said when it fails. */
+/** Runs `qedit run` with four steps and one picture; throws with its stderr if it fails. */
 export async function timeEdit(options: EditOptions, name: string): Promise<EditTimes> {
   const { folder } = options;
   const result = join(folder, `${name}.png`);
@@ -39,7 +38,7 @@ export async function timeEdit(options: EditOptions, name: string): Promise<Edit
   return { seconds, ...timesOf(events) };
 }
 
-/** Runs `qedit batch` and gives the medians of the edits after the first; throws when the networks were not open by then. */
+/** Runs `qedit batch` and returns the medians of the edits after the first; throws if the networks were not open then. */
 export async function timeWarmEdits(options: EditOptions): Promise<EditTimes> {
   const { folder } = options;
   const jobs = await Promise.all(
@@ -61,7 +60,7 @@ export async function timeWarmEdits(options: EditOptions): Promise<EditTimes> {
   return { seconds: median(seconds), ...timesOf(later) };
 }
 
-// What follows the end of a JPEG is not read, and makes it another file.
+// Bytes after the end of a JPEG are ignored, but change the file's hash.
 async function pictureFile(folder: string, name: string): Promise<string> {
   const path = join(folder, `${name}.jpg`);
   await copyFile(join(repositoryRoot(), "fixtures/images/cat.jpg"), path);
@@ -69,7 +68,7 @@ async function pictureFile(folder: string, name: string): Promise<string> {
   return path;
 }
 
-/** A line of `--events`, as far as it is read here. */
+/** The fields of a line of `--events` that are used here. */
 interface LoggedEvent {
   readonly event: string;
   readonly elapsed: number;
@@ -121,7 +120,7 @@ async function qedit(
     .map((line) => JSON.parse(line) as LoggedEvent);
 }
 
-// Of several edits the medians.
+// The medians of several edits.
 function timesOf(events: readonly LoggedEvent[]): Pick<EditResult, "stages" | "steps"> {
   const stages = new Map<string, number[]>();
   for (const { event, stage, seconds } of events)

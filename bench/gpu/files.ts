@@ -1,4 +1,4 @@
-// The model files of a measurement: random ones of the exact published layouts, or for a rehearsal the tiny ones of the repository.
+// The model files of a measurement: random weights in the exact published layouts, or the tiny files of the repository for a rehearsal.
 import { existsSync } from "node:fs";
 import { statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { fileBytes, type PublishedName, publishedTensors } from "../../fixtures/headers/published.js";
 import { randomCheckpoint } from "../random-checkpoint.js";
 
-/** Paths of the files that an edit takes. */
+/** Paths of an edit's model files. */
 export interface ModelFiles {
   readonly vae: string;
   readonly textEncoder: string;
@@ -21,7 +21,7 @@ const PUBLISHED: Readonly<Record<keyof ModelFiles, PublishedName>> = {
   lora: "lightning_lora_bf16",
 };
 
-/** What else has to fit on the disk: pictures, events, PyTorch's caches. */
+/** Further disk space: pictures, events, PyTorch's caches. */
 const ROOM = 2e9;
 
 /** The tiny files. */
@@ -35,7 +35,7 @@ export function tinyFiles(): ModelFiles {
   };
 }
 
-/** Writes the four files at full size, 31 GB; throws before the first byte when they do not fit. */
+/** Writes the four files at full size, 31 GB; throws before writing if they do not fit. */
 export async function writeFullFiles(
   folder: string,
   say: (text: string) => void,

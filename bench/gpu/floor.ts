@@ -1,4 +1,4 @@
-// The arithmetic that one step of the transformer cannot do without: its products of activations with weights, and its attention.
+// The minimal arithmetic of one step of the transformer: products of activations with weights, and attention.
 import type { HeaderEntry } from "../../src/checkpoint/safetensors/safetensors-writer.js";
 
 /** Lengths of the two streams. */
@@ -9,7 +9,7 @@ export interface StreamLengths {
   readonly target: number;
 }
 
-/** Floating point operations of one evaluation: two for each weight and token that meet, and 4·S²·width of attention for each block. */
+/** Floating point operations of one evaluation: two per weight and token, and 4·S²·width of attention for each block. */
 export function transformerFlops(
   tensors: readonly Pick<HeaderEntry, "name" | "shape">[],
   { text, image, target }: StreamLengths,

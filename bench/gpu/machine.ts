@@ -1,4 +1,4 @@
-// The machine that a measurement runs on, and how much of its GPU's memory is taken while it runs.
+// The machine of a measurement, and the peak of its GPU's used memory.
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { findGpus } from "../../src/engine/cuda/gpus.js";
@@ -12,7 +12,7 @@ export interface GpuMachine extends Machine {
   readonly capability?: string;
 }
 
-/** Milliseconds between two looks at the memory: short beside a network, long beside nvidia-smi's own work. */
+/** Milliseconds between samples of used memory: short compared with a network's run, long compared with nvidia-smi's own work. */
 const INTERVAL = 100;
 const MIB = 1024 ** 2;
 
@@ -30,13 +30,13 @@ export async function gpuMachine(): Promise<GpuMachine> {
   };
 }
 
-/** A watch over the memory of the first GPU. */
+/** A monitor of the first GPU's memory. */
 export interface MemoryWatch extends Disposable {
-  /** Most bytes taken since the last call; undefined when nothing was seen. */
+  /** Peak of used bytes since the last call; undefined without samples. */
   peak(): number | undefined;
 }
 
-/** Starts to look at the GPU's memory; what other processes hold counts too. */
+/** Starts to sample the GPU's used memory, of all processes. */
 export function watchMemory(): MemoryWatch {
   let peak: number | undefined;
   const child = spawn(
@@ -44,7 +44,7 @@ export function watchMemory(): MemoryWatch {
     ["--query-gpu=memory.used", "--format=csv,noheader,nounits", "-i", "0", "-lms", String(INTERVAL)],
     { stdio: ["ignore", "pipe", "ignore"] },
   );
-  // Without nvidia-smi there is nothing to see.
+  // Without nvidia-smi there are no samples.
   child.once("error", () => {});
   createInterface(child.stdout).on("line", (line) => {
     const bytes = Number(line) * MIB;

@@ -1,4 +1,4 @@
-// What each measure of the graphs brings: one network with it and one without, both open at once in processes of their own, run in turns.
+// The gain of each graph optimization: a network with it and one without, each in its own process, run in turns.
 import { join } from "node:path";
 import { readTensor } from "../../src/checkpoint/read-tensor.js";
 import { readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
@@ -7,14 +7,14 @@ import { relativeError } from "./parity.js";
 import { type NetworkProcess, startNetwork } from "./process.js";
 import { type GpuRuns, runsOf } from "./results.js";
 
-/** A measure, and the networks that differ in it alone. */
+/** An optimization, and two networks that differ only in it. */
 export interface Measure {
   readonly title: string;
   readonly without: GpuNetworkName;
   readonly with: GpuNetworkName;
 }
 
-/** The measures, by the name that a report has for what it leaves out. */
+/** The optimizations, by the names that reports use. */
 export const MEASURES: Readonly<Record<string, Measure>> = {
   modulation: { title: "modulation fed, not computed", without: "blocks-modulation", with: "blocks" },
   fp8: {
@@ -31,24 +31,24 @@ export const MEASURES: Readonly<Record<string, Measure>> = {
   bytes: { title: "the decoded picture in bytes, not floats", without: "vae-decode", with: "vae-decode-bytes" },
 };
 
-/** A network of a measure: nodes as written, and its runs. */
+/** One network of a comparison: the nodes of its graph before ONNX Runtime optimizes it, and its runs. */
 export type MeasuredSide = GpuRuns & { readonly nodes: number };
 
-/** A measure on a device. */
+/** The result of a comparison on a device. */
 export interface MeasureResult {
   readonly title: string;
   readonly without: MeasuredSide;
   readonly with: MeasuredSide;
-  /** Largest difference of the results as a part of the largest magnitude; undefined where they are of other types or fed otherwise. */
+  /** Largest difference of the outputs relative to the largest magnitude; undefined if types or feeds differ. */
   readonly difference?: number;
 }
 
 /** Runs of each side after the first. */
 const TURNS = 10;
-/** What the blocks are built for. */
+/** Options of the blocks. */
 const REFERENCES = 1;
 
-/** Times both sides; throws when they are one graph, as where a form is of 16 bits and the device computes in 32. */
+/** Times both sides; throws if their graphs are equal, as for a 16-bit form on a device that computes in float32. */
 export async function timeMeasure(
   { title, ...networks }: Measure,
   { opening, folder }: { opening: Opening; folder: string },

@@ -1,4 +1,4 @@
-// The networks that are measured on a device: their graphs as the stages build them, and what a run is fed.
+// The networks that are measured on a device: graphs as the stages build them, and feeds of a run.
 
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.js";
 import { matchLora } from "../../src/checkpoint/lora/lora.js";
@@ -25,23 +25,23 @@ import { FEW_BLOCKS } from "./blocks.js";
 import type { ModelFiles } from "./files.js";
 import type { Sizes } from "./sizes.js";
 
-/** What a network is opened with. */
+/** Options of a network. */
 export interface Opening {
   readonly files: ModelFiles;
   readonly sizes: Sizes;
   readonly device: Device;
-  /** Whether the CPU stands for the device: its graphs in its types, every result rounded. */
+  /** Whether the CPU emulates the device: the device's graphs and types, with every result rounded. */
   readonly isRehearsal: boolean;
 }
 
-/** A network, built. */
+/** A network with its graph. */
 export interface BuiltNetwork {
   readonly graph: Graph;
   readonly optimization: Optimization;
   readonly compute: DType;
-  /** What a run with so many references is fed; the engine is for what has to be computed before. */
+  /** Feeds of a run with a number of references; the engine computes what they depend on. */
   readonly feeds: (references: number, engine: Engine) => Promise<Tensors>;
-  /** What another implementation needs to know besides. */
+  /** Further parameters for another implementation. */
   readonly beside?: Tensors;
 }
 
@@ -66,7 +66,7 @@ export const GPU_NETWORKS = {
 /** Name of a network in GPU_NETWORKS. */
 export type GpuNetworkName = keyof typeof GPU_NETWORKS;
 
-/** The networks beside the transformer, as an edit runs them. */
+/** The networks other than the transformer, as an edit runs them. */
 export const OTHER_NETWORKS = [
   "vae-decode",
   "vae-encode",
@@ -99,7 +99,7 @@ async function transformer({ files, sizes, device }: Opening, isLora: boolean): 
     : [];
   const graph = new Graph("the transformer");
   const optimization = affordableOptimization({ externals: checkpoint.tensors }, device);
-  // As the sampling stage opens it where all of it fits.
+  // As the sample stage opens it if all of it fits.
   const isModulationFed = optimization === "none";
   buildTransformer(graph, Weights.of(graph, checkpoint, adapters), { config, compute, isModulationFed });
   const grid: Grid = { rows: sizes.side, columns: sizes.side };
@@ -131,7 +131,7 @@ async function transformer({ files, sizes, device }: Opening, isLora: boolean): 
   };
 }
 
-/** Prompt tokens with so many references. */
+/** Prompt tokens by number of references. */
 export function promptTokens({ promptTokens: first, promptTokensEach: each }: Sizes, references: number): number {
   return first + each * (references - 1);
 }
@@ -151,7 +151,7 @@ async function vae({ files, sizes, device }: Opening, way: "encode" | "decode", 
   return { graph, optimization: "full", compute, feeds };
 }
 
-// As the decode stage opens it; floats are for comparing.
+// As the decode stage opens it; float outputs are for comparisons.
 async function vaeToBytes(opening: Opening): Promise<BuiltNetwork> {
   const floats = await vae(opening, "decode");
   const graph = new Graph("the VAE's decoder to bytes");
@@ -200,7 +200,7 @@ async function language({ files, sizes, device }: Opening, type?: string): Promi
   };
 }
 
-// Products of square matrices one after the other. Two runs of different length share what it costs to feed and fetch.
+// A chain of products of square matrices. Two runs of different length have the same costs of feeds and outputs.
 async function matrix({ sizes, device }: Opening, more: number): Promise<BuiltNetwork> {
   const graph = new Graph("products of matrices");
   const compute = computeType(device, "transformer");
@@ -209,7 +209,7 @@ async function matrix({ sizes, device }: Opening, more: number): Promise<BuiltNe
   let left = graph.input("left", "f32", square).cast(compute);
   for (let product = 0; product <= more; product += 1) left = gemm(left, right);
   graph.output("corner", left.slice(0, 0, 1).cast("f32"));
-  // Products neither grow nor vanish.
+  // Scaled so that products neither overflow nor vanish.
   const deviation = sizes.matrix ** -0.5;
   const entries = (seed: number) =>
     float32(

@@ -1,4 +1,4 @@
-// The tiny networks on the measured device against what the reference implementations made of them (fixtures/tiny/golden).
+// Compares the tiny networks on the measured device with the outputs of the reference implementations (fixtures/tiny/golden).
 import { join } from "node:path";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.js";
 import { readTensor } from "../../src/checkpoint/read-tensor.js";
@@ -20,7 +20,7 @@ import { float32, type Tensor, type Tensors } from "../../src/std/tensor.js";
 import { addInLayerNorm, type GraphForm, multiplyFp8 } from "../graph-forms.js";
 import { repositoryRoot } from "./files.js";
 
-/** One comparison: the largest error as a part of the reference's largest magnitude. */
+/** One comparison: the largest error relative to the reference's largest magnitude. */
 export interface ParityRow {
   readonly network: string;
   readonly compute: DType;
@@ -41,7 +41,7 @@ interface Case {
   readonly optimization: Optimization;
   readonly forms: readonly GraphForm[];
   readonly build: (graph: Graph, w: Weights, at: { checkpoint: Checkpoint; compute: DType }) => void;
-  /** Feeds and the wanted result, from the golden file. */
+  /** Feeds and the expected output from the golden file. */
   readonly pairs: (golden: Golden, checkpoint: Checkpoint) => Promise<readonly Pair[]>;
 }
 
@@ -82,7 +82,7 @@ async function measure(
   return { network: name, compute, error: Math.max(...errors), tolerance: TOLERANCE[engine.device.provider][compute]! };
 }
 
-/** max |a − b| / max |b|; infinite when something is not a number. */
+/** max |a − b| / max |b|; infinite for NaN. */
 export function relativeError(found: Float32Array, wanted: Float32Array): number {
   let [error, scale] = [0, 0];
   for (let index = 0; index < wanted.length; index += 1) {

@@ -1,4 +1,4 @@
-// The parent's side of child.ts: one process for one network, and what ONNX Runtime printed in it.
+// The parent's side of child.ts: starts a process for one network, and reads what ONNX Runtime prints in it.
 import { fork } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
@@ -6,7 +6,7 @@ import type { Answers, Question } from "./child.js";
 
 /** A process that holds a network; dispose ends it. */
 export interface NetworkProcess extends AsyncDisposable {
-  /** Throws what the process says, or that it ended. */
+  /** Throws the error of the process, or if it ended. */
   ask<Kind extends Question["kind"]>(question: Extract<Question, { kind: Kind }>): Promise<Answers[Kind]>;
   /** How often ONNX Runtime named each attention kernel so far: `MultiHeadAttention CUDNN_FLASH_ATTENTION`. */
   attention(): Record<string, number>;

@@ -1,4 +1,4 @@
-// PyTorch beside qedit: starts pytorch_gpu.py and takes its results as they come.
+// Starts pytorch_gpu.py and reads its results.
 import { spawn, spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -6,7 +6,7 @@ import type { DType } from "../../src/graph/types.js";
 import { type ModelFiles, repositoryRoot } from "./files.js";
 import type { PyTorchResult } from "./results.js";
 
-/** What qedit was fed and gave in one run, for PyTorch to repeat. */
+/** Feeds and outputs of one run of qedit, for PyTorch to repeat. */
 export interface Dump {
   /** Name of the network here, and of its function there. */
   readonly network: string;
@@ -17,10 +17,10 @@ export interface Dump {
   readonly dump: string;
 }
 
-/** What PyTorch is to repeat. */
+/** Runs for PyTorch to repeat. */
 export interface PyTorchRequest {
   readonly device: "cuda" | "cpu";
-  /** Most seconds that this may take. */
+  /** Time limit in seconds. */
   readonly seconds: number;
   readonly files: ModelFiles;
   readonly results: readonly Dump[];
@@ -40,7 +40,7 @@ export function findPython(device: "cuda" | "cpu"): { command: string } | { miss
 
 type Line = { readonly kind: string } & Record<string, unknown>;
 
-/** Runs the script; `report` is called with each result added to what is there already. Throws when the script fails. */
+/** Runs the script; calls `report` with all results so far after each new one. Throws if the script fails. */
 export async function runPyTorch(
   command: string,
   request: PyTorchRequest,
@@ -53,7 +53,7 @@ export async function runPyTorch(
     child.once("error", reject);
     child.once("close", resolve);
   });
-  // A script that hangs is ended; what it has reported stays.
+  // A script that hangs is killed; its results so far are kept.
   const limit = setTimeout(() => child.kill("SIGKILL"), 1.5 * request.seconds * 1000 + 30_000);
   for await (const line of createInterface(child.stdout)) {
     if (line.startsWith("{")) await report((result) => withLine(result, JSON.parse(line) as Line));

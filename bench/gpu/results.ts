@@ -1,4 +1,4 @@
-// What a measurement on a GPU says, part by part, and the file that it is kept in as it comes.
+// The results of a measurement on a GPU, and their file, which is written after every part.
 import { existsSync, readFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
@@ -19,16 +19,16 @@ export interface GpuRuns {
   readonly peakBytes?: number;
 }
 
-/** A network that was opened once and run with so many references. */
+/** A network that was opened once and run with several numbers of references. */
 export type NetworkResult = Answers["open"] & {
-  /** Times that ONNX Runtime named each attention kernel. */
+  /** Number of runs of each attention kernel, as printed by ONNX Runtime. */
   readonly attention: Readonly<Record<string, number>>;
   readonly runs: Readonly<Record<number, GpuRuns>>;
   /** Floating point operations of one run, by references. */
   readonly flops?: Readonly<Record<number, number>>;
 };
 
-/** A whole edit as a process of its own. */
+/** A whole edit in its own process. */
 export interface EditResult {
   readonly seconds: number;
   readonly stages: Readonly<Record<string, number>>;
@@ -36,7 +36,7 @@ export interface EditResult {
   readonly peakBytes?: number;
 }
 
-/** How far a result is from another: parts of its root mean square, and of its largest value; null where that is no number. */
+/** Errors of a result: relative to the reference's root mean square, and to its largest value; null for NaN. */
 export interface RelativeErrors {
   readonly rms: number | null;
   readonly largest: number | null;
@@ -60,7 +60,7 @@ export type NetworkError = RelativeErrors & {
   readonly own?: RelativeErrors;
 };
 
-/** What PyTorch did with the same shapes. */
+/** PyTorch's results with the same shapes. */
 export interface PyTorchResult {
   readonly versions: Readonly<Record<string, string>>;
   readonly matrixFlops?: number;
@@ -69,7 +69,7 @@ export interface PyTorchResult {
   readonly notes: readonly string[];
 }
 
-/** A file of results; parts that there was no time for are in `skipped`, with the reason. */
+/** A file of results; parts that were not measured are in `skipped`, with the reason. */
 export interface GpuReport {
   readonly date: string;
   readonly isRehearsal: boolean;
@@ -80,7 +80,7 @@ export interface GpuReport {
   /** Floating point operations a second of products of large matrices, in the transformer's type. */
   matrixFlops?: number;
   networks: Partial<Record<GpuNetworkName, NetworkResult>>;
-  /** Each in a process of its own. */
+  /** Each in its own process. */
   edits: EditResult[];
   /** In one process, with every network open: the medians of several. */
   warm?: EditResult;
@@ -95,13 +95,13 @@ export function runsOf(all: readonly number[], peakBytes: number | undefined): G
   return { first: all[0]!, median: median(all.slice(1)), all, ...(peakBytes === undefined ? {} : { peakBytes }) };
 }
 
-/** Writes the report as it stands. */
+/** Writes the report so far. */
 export async function saveReport(path: string, report: GpuReport): Promise<void> {
   await mkdir(dirname(path), { recursive: true });
   await writeFileAtomically(path, new TextEncoder().encode(`${JSON.stringify(report, null, 2)}\n`));
 }
 
-/** Reads a report; throws when there is none. */
+/** Reads a report; throws if there is none. */
 export function readReport(path: string): GpuReport {
   if (!existsSync(path))
     throw new Error(`There is no ${path}: \`npm run bench:gpu\` writes it on a machine with a GPU`);

@@ -1,6 +1,6 @@
 // The sizes at which networks are measured: those of an edit at 1024² by default, and small ones for a rehearsal.
 
-/** Lengths of what the networks are fed. */
+/** Lengths of the networks' feeds. */
 export interface Sizes {
   /** Tokens along one side of a picture, for the transformer: 16 pixels each. */
   readonly side: number;
@@ -16,7 +16,7 @@ export interface Sizes {
   /** Rows and columns of the matrices whose product measures the machine's rate, and how many products more the longer run has. */
   readonly matrix: number;
   readonly products: number;
-  /** How a whole edit is made as large as the networks are. */
+  /** Options that give a whole edit the same size. */
   readonly edit: readonly string[];
 }
 
@@ -33,7 +33,7 @@ export const FULL: Sizes = {
   edit: ["--size", "1024x1024"],
 };
 
-/** The same way on tiny networks. */
+/** Sizes for a rehearsal with tiny networks. */
 export const SMALL: Sizes = {
   side: 4,
   promptTokens: 7,

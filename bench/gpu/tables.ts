@@ -1,4 +1,4 @@
-// A report as Markdown: the machine, what was aimed at, and a table of every part that was measured.
+// Formats a report as Markdown: the machine, the targets, and a table of every measured part.
 import type { MeasureResult } from "./measures.js";
 import type { EditResult, GpuReport, NetworkError, PyTorchRuns, RelativeErrors } from "./results.js";
 import { isMet, judged, MOST_ERROR, type Target, targetsOf, worse } from "./targets.js";
@@ -45,7 +45,7 @@ export function reportText(report: GpuReport): string {
 
 const MET = { true: "yes", false: "no", undefined: "not measured" } as const;
 
-// Tiny networks meet everything, which says nothing.
+// In a rehearsal the last column is empty: tiny networks meet every target.
 function targetRow(target: Target, { isRehearsal }: GpuReport): Cells {
   const value = (number: number) =>
     ({ s: seconds(number), GB: `${number.toFixed(1)} GB`, times: number.toFixed(2), "": number.toExponential(1) })[

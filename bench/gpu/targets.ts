@@ -1,4 +1,4 @@
-// What is aimed at on an H200 for an edit at 1024² with four steps, beside what a report measured.
+// The targets on an H200 for an edit at 1024² with four steps, compared with a report.
 import type { GpuNetworkName } from "./networks.js";
 import type { GpuReport, NetworkError, RelativeErrors } from "./results.js";
 
@@ -6,21 +6,21 @@ import type { GpuReport, NetworkError, RelativeErrors } from "./results.js";
 export const MOST_ERROR = 2e-2;
 
 /**
- * Networks in a type that an edit computes them in only when asked to. Their errors are reported and not judged: over all layers PyTorch's own
- * are at the limit (bench/rounding.py --deep).
+ * Networks in a type that an edit uses only on request. Their errors are reported but have no target: over all layers PyTorch's own errors are at
+ * the limit (bench/rounding.py --deep).
  */
 const OPTIONAL: readonly string[] = ["language-bf16", "vision-bf16"] satisfies readonly GpuNetworkName[];
 
-/** One thing aimed at. */
+/** One target. */
 export interface Target {
   readonly what: string;
   readonly limit: number;
-  /** Undefined where it was not measured. */
+  /** undefined if not measured. */
   readonly measured: number | undefined;
   readonly unit: "s" | "GB" | "times" | "";
 }
 
-/** All targets with what was measured. */
+/** All targets with measured values. */
 export function targetsOf(report: GpuReport): readonly Target[] {
   const { edits, warm } = report;
   const peaks = edits.flatMap(({ peakBytes }) => (peakBytes === undefined ? [] : [peakBytes / 1e9]));
@@ -30,7 +30,7 @@ export function targetsOf(report: GpuReport): readonly Target[] {
     { what: "a step with 2 references", limit: 0.51, measured: step(report, 2), unit: "s" },
     { what: "the same, over PyTorch's", limit: 1, measured: overPyTorch(report, 2), unit: "times" },
     { what: "a warm edit with 1 reference", limit: 1.4, measured: warm?.seconds, unit: "s" },
-    // The second process finds the files in the page cache for certain.
+    // Only for the second process the files are certainly in the page cache.
     { what: "cold process to picture", limit: 12, measured: edits.at(-1)?.seconds, unit: "s" },
     {
       what: "peak memory of an edit",
@@ -42,18 +42,18 @@ export function targetsOf(report: GpuReport): readonly Target[] {
   ];
 }
 
-/** Whether a target is met; undefined where it was not measured. */
+/** Whether a target is met; undefined if not measured. */
 export function isMet({ measured, limit }: Target): boolean | undefined {
   return measured === undefined ? undefined : measured <= limit;
 }
 
-/** The larger of the two errors; what is not a number counts as infinite. */
+/** The larger of the two errors; infinite for NaN. */
 export function worse({ rms, largest }: RelativeErrors): number {
   const error = Math.max(rms ?? Infinity, largest ?? Infinity);
   return Number.isNaN(error) ? Infinity : error;
 }
 
-/** Whether the tiny networks are those of the reference, and that no network at full size was found to differ from PyTorch's by more than MOST_ERROR. */
+/** Whether the tiny networks match the reference, and no network at full size differs from PyTorch by more than MOST_ERROR. */
 export function isRight({ parity, pytorch }: GpuReport): boolean {
   return (
     parity?.every(({ error, tolerance }) => error <= tolerance) === true &&
@@ -61,7 +61,7 @@ export function isRight({ parity, pytorch }: GpuReport): boolean {
   );
 }
 
-/** The errors that count. */
+/** The errors that have a target. */
 export function judged(errors: readonly NetworkError[]): readonly NetworkError[] {
   return errors.filter(({ network }) => !OPTIONAL.includes(network));
 }

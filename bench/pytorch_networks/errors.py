@@ -1,4 +1,4 @@
-"""How far two results are apart, as parts of the second. Needs torch alone."""
+"""Relative errors of a result. Needs torch alone."""
 
 import math
 

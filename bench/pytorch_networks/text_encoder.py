@@ -1,6 +1,6 @@
 """The two towers of Qwen2.5-VL in plain PyTorch, under their published names. Needs torch alone.
 
-Held against transformers by check_pytorch.py. Rotary tables and window masks are those that qedit feeds.
+Compared with transformers by check_pytorch.py. Rotary tables and window masks come from qedit's feeds.
 """
 
 import torch
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from .transformer import EPSILON, linear
 
-# What a checkpoint without a config is: the published model.
+# Default for a checkpoint without a config: the published model.
 LANGUAGE_HEAD = 128
 VISION_HEADS = 16
 FULL_ATTENTION_BLOCKS = [7, 15, 23, 31]
@@ -38,7 +38,7 @@ def decoder_layer(x, w, rope, head):
 
 
 def image_embeds(weights, feeds):
-    """What the vision tower sees of one picture, [tokens, width of the language model] in float32."""
+    """The vision tower's output for one picture, [tokens, width of the language model] in float32."""
     x, dtype = feeds["pixel_values"].to(weights.dtype), weights.dtype
     rope, mask = tables(feeds, dtype), feeds["window_mask"].to(dtype)
     config = weights.config.get("vision_config", {})

@@ -1,6 +1,6 @@
 """The Qwen-Image transformer in plain PyTorch, under its published names. Needs torch alone.
 
-Held against diffusers by check_pytorch.py. Rotary tables, tokens and their order are those that qedit feeds.
+Compared with diffusers by check_pytorch.py. Rotary tables and tokens, in their order, come from qedit's feeds.
 """
 
 import math

@@ -1,6 +1,6 @@
 """The Qwen-Image VAE in plain PyTorch for one frame, under its published (Wan 2.1) names. Needs torch alone.
 
-Held against diffusers by check_pytorch.py. Convolutions in time are kept as what they are: two frames of zeros, then the picture.
+Compared with diffusers by check_pytorch.py. Causal convolutions over time get two frames of zeros, then the picture.
 """
 
 import torch

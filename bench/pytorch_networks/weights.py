@@ -10,12 +10,12 @@ TYPES = {
     "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2, "BF16": torch.bfloat16, "F16": torch.float16,
     "F32": torch.float32, "F64": torch.float64, "I64": torch.int64, "I32": torch.int32, "U8": torch.uint8,
 }  # fmt: skip
-# What a scaled float8 weight is multiplied by, in the older and the newer form.
+# Names of the scale of a float8 weight, in the older and the newer format.
 SCALES = ["scale_weight", "weight_scale"]
 
 
 class Checkpoint:
-    """A file, mapped and not read."""
+    """A memory-mapped file."""
 
     def __init__(self, path):
         with open(path, "rb") as file:
@@ -30,7 +30,7 @@ class Checkpoint:
         return self.entries[name]["shape"]
 
     def read(self, name, device="cpu", dtype=torch.float32):
-        """A tensor as it is meant: a scaled weight times its scale, in float32 before it is rounded."""
+        """A dequantized tensor: weight times scale in float32, then rounded."""
         module, _, kind = name.rpartition(".")
         scale = next((f"{module}.{each}" for each in SCALES if f"{module}.{each}" in self.entries), None) if kind == "weight" else None
         if scale is None:
@@ -43,12 +43,12 @@ class Checkpoint:
         if end == begin:
             return torch.empty(entry["shape"], dtype=TYPES[entry["dtype"]], device=device)
         stored = torch.frombuffer(self.data, dtype=torch.uint8, count=end - begin, offset=self.start + begin)
-        # A view needs an aligned start, which the format does not promise.
+        # A view needs an aligned start, which the format does not guarantee.
         return stored.to(device).clone().view(TYPES[entry["dtype"]]).reshape(entry["shape"])
 
 
 class Weights:
-    """The weights of a network in one type: kept once they are read, or read anew at every use."""
+    """The weights of a network in one type: cached after reading, or read again at every use."""
 
     def __init__(self, checkpoint, device, dtype, *, is_kept):
         self.checkpoint, self.device, self.dtype = checkpoint, device, dtype

@@ -2,13 +2,13 @@
 import { readFileSync } from "node:fs";
 import { CHANNELS, type FloatImage } from "../../src/image/image.js";
 
-/** An edit: what it does as numbers, and how people ask for it. */
+/** An edit: a function on pixels, and its prompts. */
 export interface Edit {
   readonly name: string;
-  /** How many pictures it takes. */
+  /** Number of input pictures. */
   readonly pictures: 1 | 2;
   readonly kind: keyof typeof KINDS;
-  /** The wording that training never saw. */
+  /** A prompt that was not used in training. */
   readonly held_out: string;
   readonly wordings: readonly string[];
   readonly matrix: readonly (readonly number[])[];
@@ -22,12 +22,12 @@ export interface Edit {
 
 type Kind = (image: FloatImage, edit: Edit, other: FloatImage) => FloatImage;
 
-/** A Gaussian is cut off at this many deviations. */
+/** Gaussians are truncated at this many standard deviations. */
 const REACH = 3;
 /** Least deviation of a colour that "match colours" divides by, and most that it multiplies by. */
 const LEAST_DEVIATION = 0.02;
 const MOST_GAIN = 4;
-/** Pixels of a transformer token: pictures of unlike sizes are centred on each other in whole tokens, as the model sees them. */
+/** Pixels along a side of a transformer token: pictures of different sizes are centred on each other in whole tokens, as in the model. */
 const TOKEN = 16;
 
 const KINDS = {
@@ -87,7 +87,7 @@ function moved(image: FloatImage, from: (y: number, x: number) => readonly [numb
   return { ...image, data };
 }
 
-// Border pixels go on beyond the border.
+// Border pixels are repeated outside the picture.
 function blurred(image: FloatImage, sigma: number): FloatImage {
   const reach = Math.ceil(REACH * sigma);
   const raw = Array.from({ length: 2 * reach + 1 }, (_, i) => Math.exp(-((i - reach) ** 2) / (2 * sigma * sigma)));
@@ -108,7 +108,7 @@ function blurred(image: FloatImage, sigma: number): FloatImage {
 interface Line {
   readonly length: number;
   readonly step: number;
-  /** Where the line of a pixel begins in the data, and the pixel's number on it. */
+  /** Start of a pixel's line in the data, and the pixel's index on it. */
   readonly place: (y: number, x: number) => readonly [number, number];
 }
 
@@ -131,7 +131,7 @@ function pass(image: FloatImage, weights: readonly number[], { length, step, pla
   return { ...image, data };
 }
 
-// More of what lies between two blurs: finer detail than that would not come through the VAE.
+// Amplifies the difference of two blurs: the VAE would lose finer detail.
 function sharpened(image: FloatImage, { fine, coarse, amount }: Edit): FloatImage {
   const [near, far] = [blurred(image, fine).data, blurred(image, coarse).data];
   return mapped(image, (data, i) => data[i]! + amount * (near[i]! - far[i]!));

@@ -1,6 +1,6 @@
-// How well the tiny model edits: held-out photographs × edits through the edit service, each in a wording that training never saw.
+// Evaluates the tiny model: held-out photographs × edits through the edit service, with prompts that were not used in training.
 // npm run eval:tiny [-- FOLDER | PICTURE …]  prints a table; exit code 1 below the thresholds.
-// The model is what `--model tiny` names; other files: --vae, --text-encoder, --transformer, --lora.
+// Uses `--model tiny`; other files: --vae, --text-encoder, --transformer, --lora.
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -17,7 +17,7 @@ import { parseLora } from "../../src/stages/networks/loras.js";
 import { type Picture, readPictures, sourceOf } from "../../src/stages/pictures.js";
 import { applyEdit, EDITS, type Edit } from "./edits.js";
 
-/** What is asked of it: share of results nearest to the right edit, and PSNR of the VAE in dB. */
+/** Thresholds: share of results nearest to the right edit, and PSNR of the VAE in dB. */
 const WANTED = { overall: 0.95, each: 0.8, two: 0.85, psnr: 28 };
 const FILES = new URL("../../fixtures/tiny-model/", import.meta.url).pathname;
 const HELD_OUT = ["astronaut.jpg", "cat.jpg", "rocket.jpg"].map(
@@ -120,7 +120,7 @@ async function edited(prompt: string, pictures: readonly Picture[]): Promise<Ima
   return image!;
 }
 
-// The pictures of an edit as the model is given them.
+// The input pictures of an edit for the model.
 function seen(pictures: readonly Picture[]): FloatImage[] {
   const { images } = planSizes(pictures.map(sourceOf), { megapixels: Number(values.megapixels) });
   return pictures.map(({ image }, index) => applySteps(image, images[index]!.reference.steps));

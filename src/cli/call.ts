@@ -1,4 +1,4 @@
-// One call of a subcommand: settings from all layers, a terminal, the command's own work, and everything closed again.
+// One call of a subcommand: reads settings from all layers, opens a terminal, runs the command, and closes the terminal.
 import { EXIT } from "../edit/error-table.js";
 import type { Command } from "./command.js";
 import type { Io } from "./io.js";
@@ -8,18 +8,18 @@ import { completeSettings, givenSettings } from "./settings/settings.js";
 import { readSettingsFiles } from "./settings/settings-files.js";
 import { checkSettingsKeys } from "./settings/settings-keys.js";
 
-/** What commander understood. */
+/** The command line as commander parsed it. */
 export interface Parsed {
-  /** The command's name, with those above it: `models pull`. */
+  /** The command's full name: `models pull`. */
   readonly name: string;
   readonly args: readonly string[];
   readonly parsed: Readonly<Record<string, unknown>>;
 }
 
-/** Calls a command and gives its exit code. An error is also the last event. */
+/** Calls a command and returns its exit code. An error is emitted as the last event, then thrown. */
 export async function call(command: Command, { name, args, parsed }: Parsed, io: Io): Promise<number> {
   const files = await readSettingsFiles(io.cwd);
-  // A command without settings, such as explain, must help even where the files are wrong.
+  // A command without settings, such as explain, must work even if the settings files are wrong.
   if (Object.keys(command.options).length > 0) await checkSettingsKeys(files, command.options);
   const sources = { command: name, parsed, env: io.env, files };
   const terminal = await openTerminal(completeSettings(outputOptions, givenSettings(outputOptions, sources)), io);

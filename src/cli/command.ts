@@ -1,9 +1,9 @@
-// What a subcommand is: options and help as data, and one function. Its module loads only when it is called or explained.
+// The definition of a subcommand: options and help as data, and one function. Its module is loaded when it is called or its help is shown.
 import type { ParameterTable, SettingsOf } from "../edit/parameters/parameter.js";
 import type { Terminal } from "./render/terminal.js";
 import type { GivenSetting } from "./settings/settings.js";
 
-/** A subcommand as the root knows it: enough to list it without loading it. */
+/** What the root needs to list a subcommand without loading it. */
 export interface CommandEntry {
   readonly name: string;
   /** One line for help. */
@@ -13,7 +13,7 @@ export interface CommandEntry {
   readonly load: () => Promise<Command>;
 }
 
-/** A positional argument as commander reads it, `<image...>` or `[file]`, and what it is. */
+/** A positional argument in commander's syntax, `<image...>` or `[file]`, and its description. */
 export type Positional = readonly [name: string, summary: string];
 
 /** A subcommand: either its own options and function, or subcommands of its own. */
@@ -24,7 +24,7 @@ export interface Command<Table extends ParameterTable = ParameterTable> {
   readonly options: Table;
   /** Subcommands, as in `qedit models pull`; a command that has them is not called by itself. */
   readonly commands?: Readonly<Record<string, Command>>;
-  /** Does the work; gives the exit code, EXIT.ok unless said. Throws QeditError. */
+  /** Does the work; returns the exit code, default EXIT.ok. Throws QeditError. */
   readonly perform?: (call: Call<Table>, terminal: Terminal) => Promise<number | void>;
 }
 
@@ -32,11 +32,11 @@ export interface Command<Table extends ParameterTable = ParameterTable> {
 export interface Call<Table extends ParameterTable> {
   readonly args: readonly string[];
   readonly settings: SettingsOf<Table>;
-  /** Where each setting came from; a default has no entry. */
+  /** The source of each given setting; a default has no entry. */
   readonly given: ReadonlyMap<string, GivenSetting>;
 }
 
-/** Gives the command back; lets TypeScript infer the types of its settings. */
+/** Returns the command; lets TypeScript infer the types of its settings. */
 export function defineCommand<Table extends ParameterTable>(command: Command<Table>): Command {
   return command as unknown as Command;
 }

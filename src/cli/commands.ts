@@ -1,4 +1,4 @@
-// The subcommands in the order help lists them. A line here is all that a new one needs besides its module.
+// The subcommands in the order of help. A new one needs a module and an entry here.
 import type { CommandEntry } from "./command.js";
 
 const EDIT = "Edit";
@@ -6,7 +6,7 @@ const RECIPES = "Recipes";
 const STAGES = "Stages";
 const MACHINE = "This machine";
 
-/** All subcommands; their modules load when they are called. */
+/** All subcommands; their modules are loaded when they are called. */
 export const COMMANDS: readonly CommandEntry[] = [
   {
     name: "run",

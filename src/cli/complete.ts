@@ -1,27 +1,27 @@
-// What a shell may complete: commands, options and the words of choices, from the command tree itself.
-// The lines and the directive behind them are cobra's protocol, which the scripts of @bomb.sh/tab speak.
+// Shell completion of commands, options and choices, from the command tree.
+// The output follows cobra's protocol, which the scripts of @bomb.sh/tab use: candidate lines, then a directive.
 import { script } from "@bomb.sh/tab";
 import type { Command } from "./command.js";
 import { COMMANDS } from "./commands.js";
 import type { Io } from "./io.js";
 import { flagsOf, outputOptions, summaryOf } from "./settings/options.js";
 
-/** After the candidates: only these, or file names too. */
+/** Directive after the candidates: complete only these, or file names too. */
 const DIRECTIVE = { only: ":4", files: ":0" };
 
-/** Something to complete to, and what it is. */
+/** A candidate and its description. */
 interface Candidate {
   readonly word: string;
   readonly about: string;
 }
 
-/** Prints the completions of the words typed so far, the last of which is being typed. */
+/** Prints the completions for the words typed so far; the last word is incomplete. */
 export async function complete(words: readonly string[], { stdout }: Pick<Io, "stdout">): Promise<void> {
   const { candidates, directive } = await completionsOf(words.slice(0, -1), words.at(-1) ?? "");
   stdout.write([...candidates.map(({ word, about }) => `${word}\t${about}`), directive, ""].join("\n"));
 }
 
-/** Prints the script that teaches a shell to ask for completions. */
+/** Prints the completion script of a shell. */
 export function printScript(shell: string): void {
   script(shell, "qedit", "qedit");
 }
@@ -66,7 +66,7 @@ async function completionsOf(
   return { candidates: [], directive: (command.positionals ?? []).length > 0 ? DIRECTIVE.files : DIRECTIVE.only };
 }
 
-// The command that the words lead to.
+// The innermost subcommand that the words name.
 function innermost(command: Command, words: readonly string[]): Command {
   const below = command.commands?.[words[0] ?? ""];
   return below === undefined ? command : innermost(below, words.slice(1));

@@ -1,16 +1,16 @@
-// Ctrl-C and SIGTERM: stop between two steps if that comes soon, else at once; never leave a half-written file.
+// Handles Ctrl-C and SIGTERM: stops between two steps within a grace period, else at once. Never leaves a half-written file.
 import { QeditError } from "../std/errors.js";
 import { removeTemporaryFiles } from "../std/files.js";
 
-/** How long a stop may wait for the computation under way, milliseconds. */
+/** Milliseconds to wait for the current computation. */
 const GRACE = 500;
 
-/** A signal that aborts at the first SIGINT or SIGTERM, for as long as a call runs. */
+/** An abort signal for SIGINT and SIGTERM; disposing it removes the handlers. */
 export interface Interrupts extends Disposable {
   readonly signal: AbortSignal;
 }
 
-/** Listens for SIGINT and SIGTERM; ends the process when an abort does not have it end in time, or at a second one. */
+/** Listens for SIGINT and SIGTERM. The first aborts the signal; after the grace period or at the second one the process is killed. */
 export function interrupts(): Interrupts {
   const controller = new AbortController();
   const names = ["SIGINT", "SIGTERM"] as const;
@@ -34,8 +34,8 @@ export function interrupts(): Interrupts {
   };
 }
 
-// A native computation cannot be stopped, and process.exit would wait for it. Dying of the signal itself does not wait,
-// and shells report it as 130 or 143.
+// A native computation cannot be stopped, and process.exit would wait for it. Re-raising the signal with its default handler
+// does not wait; shells report it as 130 or 143.
 function die(name: NodeJS.Signals): void {
   removeTemporaryFiles();
   process.stderr.write("error: Stopped\n");

@@ -1,27 +1,27 @@
-// Commander over the command tree: only the subcommand that is called has its module loaded.
+// Builds commander's commands. Loads only the module of the subcommand that is called.
 import { Command as Commander } from "commander";
 import { EXIT } from "../edit/error-table.js";
 import type { Command, CommandEntry } from "./command.js";
 import { COMMANDS } from "./commands.js";
 import type { Io } from "./io.js";
 
-/** What completion scripts call, with the words so far behind `--`. */
+/** The hidden command that completion scripts call, with the typed words after `--`. */
 const COMPLETE = "complete";
 
-/** Columns of help where the stream is no terminal, as commander has it. */
+/** Width of help if the stream is not a terminal; commander's default. */
 const HELP_WIDTH = 80;
 
 const EXAMPLE = 'qedit run photo.jpg -p "make it black and white"';
 const DOCUMENTATION = "`qedit COMMAND --help` explains a command, `qedit explain CODE` an error.";
 
-/** Runs what the arguments ask for and gives the exit code. Throws QeditError, and CommanderError for wrong usage. */
+/** Runs the command line and returns the exit code. Throws QeditError, and CommanderError for wrong usage. */
 export async function program(args: readonly string[], version: string, io: Io): Promise<number> {
   let code: number = EXIT.ok;
   const called =
     (command: Command, name: string, commander: Commander) =>
     async (...given: unknown[]) => {
       const positionals = (command.positionals ?? []).flatMap((_, index) => given[index] ?? []) as string[];
-      // Help needs none of what a call does.
+      // Loaded here because help does not need it.
       const { call } = await import("./call.js");
       code = await call(command, { name, args: positionals, parsed: commander.opts() }, io);
     };
@@ -77,7 +77,7 @@ async function subcommand(command: Command, path: string, { called, io }: Surrou
   );
 }
 
-// Errors are shown once, at the end, by report().
+// Commander's own error output is off: report() shows errors.
 function quiet(commander: Commander, { stdout, stderr }: Io): Commander {
   return commander
     .exitOverride()

@@ -1,4 +1,4 @@
-// The edit service as commands use it: opened with the user's folders, closed whatever happens, its times kept for plans.
+// Opens the edit service for a command, with the user's cache folders; closes it, also after an error, and stores its timings.
 import { join } from "node:path";
 import { openCache } from "../artifacts/artifact-cache.js";
 import type { SettingsOf } from "../edit/parameters/parameter.js";
@@ -9,11 +9,11 @@ import { scratchFolder } from "./files/scratch-folder.js";
 import type { Terminal } from "./render/terminal.js";
 import type { cacheOptions, computeOptions, manyOptions } from "./settings/options.js";
 
-/** Settings of every command that computes; some have a cache, some make many edits. */
+/** Settings of every command that computes; cache and memory settings only for some. */
 export type ComputeSettings = Pick<SettingsOf<typeof computeOptions>, "device" | "threads" | "vram"> &
   Partial<SettingsOf<typeof cacheOptions> & SettingsOf<typeof manyOptions>>;
 
-/** What the work gives, and on what and how long it was computed. */
+/** The result of the work, its device and times. */
 export interface Computed<T> {
   readonly value: T;
   readonly device: string;
@@ -21,7 +21,7 @@ export interface Computed<T> {
   readonly seconds: Readonly<Record<string, number>>;
 }
 
-/** Opens a service, does the work with it, and closes it. Throws QEDIT_E_DEVICE. */
+/** Opens a service, does the work with it, and closes it. Throws QEDIT_E_USAGE, QEDIT_E_DEVICE. */
 export async function withService<T>(
   settings: ComputeSettings,
   terminal: Terminal,
@@ -46,19 +46,19 @@ export async function withService<T>(
     return { value: await work(service), device: deviceNames(service), seconds };
   } finally {
     await service.close();
-    // For plans: a state folder that cannot be written must not spoil an edit.
+    // Only emit a detail: timings are optional.
     await recordTimings(timings).catch((error: Error) =>
       terminal.emit({ kind: "detail", text: `no times kept: ${error.message}` }),
     );
   }
 }
 
-/** Where the modulation of earlier schedules lies. */
+/** The folder of cached modulation vectors. */
 export function modulationFolder(): string {
   return join(folderFor("cache"), "modulation");
 }
 
-/** Where results of earlier runs lie. */
+/** The folder of cached artifacts. */
 export function cacheFolder(): string {
   return join(folderFor("cache"), "artifacts");
 }

@@ -1,5 +1,5 @@
-// The error table: what each code means, why it comes and what to do, and its status in every door. `qedit explain` and the documentation
-// are made from it. A new error is a code in std/errors.ts and an entry here.
+// The error table: for each code its meaning, causes, remedy, and status in every interface (exit, HTTP, gRPC, Kafka). `qedit explain` and the
+// documentation are generated from it. A new error needs a code in std/errors.ts and an entry here.
 
 import type { ErrorCode } from "../std/errors.js";
 import { param } from "../std/errors.js";
@@ -17,10 +17,10 @@ export const EXIT = {
   terminated: 143,
 } as const;
 
-/** What a Kafka worker does with the message: sends it to the dead-letter topic, has it retried, counts it as done, or leaves it uncommitted. */
+/** What a Kafka worker does with the message: send it to the dead-letter topic, retry it, commit its offset, or leave it uncommitted. */
 type KafkaAction = "dead-letter" | "retry" | "commit" | "leave";
 
-/** What is known of a code. */
+/** The entry of a code. */
 export interface ErrorEntry {
   /** Exit status of the command line. */
   readonly exit: number;
@@ -28,7 +28,7 @@ export interface ErrorEntry {
   /** Name of the gRPC status, https://grpc.io/docs/guides/status-codes. */
   readonly grpc: string;
   readonly kafka: KafkaAction;
-  /** One line. */
+  /** One sentence. */
   readonly meaning: string;
   readonly causes: readonly string[];
   /** What to type or change. */
@@ -237,7 +237,7 @@ export const ERRORS: Readonly<Record<ErrorCode, ErrorEntry>> = {
     grpc: "INTERNAL",
     kafka: "retry",
     meaning: "Something happened that must not happen: a bug in qedit.",
-    causes: ["A case that nobody thought of"],
+    causes: ["A case that the code does not handle"],
     remedy: `Run again with ${param("debug")}, and report what it prints.`,
   },
 };

@@ -1,4 +1,4 @@
-// What a file is: a picture with or without a recipe, an artifact, or a checkpoint. Weights and pixels are not read.
+// Identifies a file: a picture with or without a recipe, an artifact, or a checkpoint. Reads no weights or pixels.
 import { open, stat } from "node:fs/promises";
 import type { Recipe } from "../artifacts/recipe.js";
 import { type Identity, identify } from "../catalog/local/identify.js";
@@ -20,7 +20,7 @@ export interface InspectedPicture {
   readonly width: number;
   readonly height: number;
   readonly recipe: Recipe | undefined;
-  /** Names of the texts that the file carries, and the tools that write such ones. */
+  /** Keywords of the texts in the file, and the tools that write such texts. */
   readonly texts: readonly string[];
   readonly tools: readonly string[];
 }
@@ -41,7 +41,7 @@ export interface InspectedCheckpoint {
   readonly kind: "checkpoint";
   readonly file: string;
   readonly bytes: number;
-  /** By which recipes know it. */
+  /** checkpointIdentity, as in recipes. */
   readonly identity: string;
   readonly what: Identity;
   readonly tensors: number;
@@ -50,10 +50,10 @@ export interface InspectedCheckpoint {
   readonly metadata: Readonly<Record<string, string>>;
 }
 
-/** What a file was found to be. */
+/** The result of inspecting a file. */
 export type Inspected = InspectedPicture | InspectedArtifact | InspectedCheckpoint;
 
-/** First bytes of the pictures that can be read. */
+/** Magic bytes of the supported picture formats. */
 const PICTURES: readonly (readonly [format: string, pattern: RegExp])[] = [
   ["png", /^\x89PNG\r\n\x1a\n/],
   ["jpeg", /^\xff\xd8\xff/],
@@ -63,11 +63,11 @@ const PICTURES: readonly (readonly [format: string, pattern: RegExp])[] = [
   ["avif", /^[^]{4}ftyp(avif|avis|mif1)/],
 ];
 
-/** Files that are read as tensors whatever they hold: by name, and by first bytes, those of formats that are refused with a reason among them. */
+/** Files that are opened as checkpoints: by name, and by magic bytes, including formats that openCheckpoint refuses with a reason. */
 const NAMES = /\.(safetensors|sft|json)$/i;
 const TENSORS = /^([^]{8}\{|PK\x03\x04|GGUF|\x80[\x02-\x05]|version https:)/;
 
-/** Looks at a file or at a folder of weights. Throws QEDIT_E_IMAGE, QEDIT_E_CHECKPOINT, QEDIT_E_MODEL_MISSING, QEDIT_E_IO. */
+/** Inspects a file or a folder of weights. Throws QEDIT_E_IMAGE, QEDIT_E_CHECKPOINT, QEDIT_E_MODEL_MISSING, QEDIT_E_IO. */
 export async function inspectFile(file: string): Promise<Inspected> {
   const start = await firstBytes(file);
   const format = PICTURES.find(([, pattern]) => pattern.test(start))?.[0];
@@ -97,8 +97,8 @@ async function inspectPicture(file: string, format: string): Promise<InspectedPi
   };
 }
 
-/** Texts by which other tools say how a picture was made. */
-const TOOLS: readonly (readonly [tool: string, claims: (text: PictureText) => boolean])[] = [
+/** How to recognise the metadata of other tools. */
+const TOOLS: readonly (readonly [tool: string, matches: (text: PictureText) => boolean])[] = [
   [
     "ComfyUI",
     ({ keyword, text }) =>
@@ -114,7 +114,7 @@ const TOOLS: readonly (readonly [tool: string, claims: (text: PictureText) => bo
 ];
 
 function toolsOf(texts: readonly PictureText[]): string[] {
-  return TOOLS.filter(([, claims]) => texts.some(claims)).map(([tool]) => tool);
+  return TOOLS.filter(([, matches]) => texts.some(matches)).map(([tool]) => tool);
 }
 
 async function inspectTensors(file: string): Promise<InspectedArtifact | InspectedCheckpoint> {
@@ -164,7 +164,7 @@ function typesOf({ tensors }: Checkpoint): InspectedCheckpoint["types"] {
   return types;
 }
 
-// As latin1: a character is a byte. Empty for a folder.
+// As latin1, one character per byte. Empty for a folder.
 async function firstBytes(file: string): Promise<string> {
   try {
     const found = await stat(file);

@@ -1,4 +1,4 @@
-// decode: latents to a picture, and the picture to the bytes of a file.
+// The decode stage: latents to a picture, and the picture to the bytes of its file.
 import type { Artifact, ArtifactInfo } from "../artifacts/artifact.js";
 import { recipeText } from "../artifacts/recipe.js";
 import { computeType } from "../engine/providers.js";
@@ -14,14 +14,14 @@ import { computedOn } from "./computed-on.js";
 import { type ModelHandle, numbersOf } from "./networks/model-handle.js";
 import { type VaeRun, wholeVae, withVae } from "./networks/open-vae.js";
 import { inVaeType } from "./networks/vae-type.js";
-import type { Asked, Stage, StageContext, StageLengths } from "./stage.js";
+import type { Stage, StageConfig, StageContext, StageLengths } from "./stage.js";
 
-/** What decode reads of the parameters. */
+/** The parameters that decode reads. */
 export interface DecodeSettings {
   readonly vaeDtype: string;
-  /** Pixels along a side of the VAE's tiles; undefined where the memory plan decides. */
+  /** Pixels along a side of the VAE's tiles; undefined: the memory plan decides. */
   readonly tile: number | undefined;
-  /** Whether the picture is brought back to the pixels of picture 1. */
+  /** Whether the result is resized to the width and height of picture 1. */
   readonly keepSize: boolean;
   readonly match: string | undefined;
   readonly noMetadata: boolean;
@@ -34,11 +34,11 @@ interface Models {
   readonly vae: ModelHandle;
 }
 
-/** A picture as decode gives it: what was made, how large it is, and how it was made. */
+/** A decoded picture with its record. */
 export interface DecodedPicture {
   readonly image: Image;
   readonly info: ArtifactInfo;
-  /** Whether its file carries `info`. */
+  /** Whether `info` is written into the picture's file. */
   readonly isDescribed: boolean;
 }
 
@@ -83,9 +83,9 @@ export const decode: Stage<Inputs, Models, DecodeSettings, DecodedPicture> = {
   },
 };
 
-/** The VAE decoder's graph as `decode` opens it where the whole picture fits. */
+/** The VAE decoder's graph for a picture that fits without tiles. */
 export function decodedModel(
-  { models, settings }: Asked<Models, DecodeSettings>,
+  { models, settings }: StageConfig<Models, DecodeSettings>,
   context: StageContext,
 ): Promise<Model> {
   const compute = computeType(context.engine.device, "vae", settings.vaeDtype);
@@ -93,7 +93,7 @@ export function decodedModel(
   return wholeVae("decoder to bytes", run, context);
 }
 
-/** The bytes of a picture file that carries its recipe, unless it is not to be described. */
+/** The bytes of a picture file, with its recipe if `isDescribed`. */
 export function encodeDecoded(
   { image, info, isDescribed }: DecodedPicture,
   format: PictureFormat,
@@ -101,12 +101,12 @@ export function encodeDecoded(
   return encodePicture(image, { format, ...(isDescribed && { description: recipeText(info) }) });
 }
 
-// ComfyUI's SaveImage cuts off; what is resampled afterwards is rounded.
+// ComfyUI's SaveImage truncates. A picture that is resized afterwards is rounded.
 function quantizationOf({ match: wanted, keepSize }: DecodeSettings): Quantization {
   return wanted === undefined || keepSize ? "round" : "truncate";
 }
 
-// The VAE that encoded the pictures, where it is not the one that decodes.
+// The identity of the VAE that encoded the pictures, if another one decodes.
 function otherEncoder({ weights: { vae } }: ArtifactInfo, { identity }: ModelHandle): Record<string, string> {
   return vae === undefined || vae === identity ? {} : { "vae.encoder": vae };
 }
@@ -152,7 +152,7 @@ function refuseFlat({ data }: Image): void {
   });
 }
 
-// Where the target lies in picture 1, as encode-image noted it.
+// The size of picture 1 and the box of it that the target shows, as encode-image recorded them.
 function originalPlace({ sizes }: ArtifactInfo): { source: Size; box: Box } {
   const { target, images } = sizes as { target?: { box: Box }; images?: readonly { source: Size }[] };
   if (target === undefined || images?.[0] === undefined) {

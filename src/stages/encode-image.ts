@@ -1,4 +1,4 @@
-// encode-image: pictures to latents, one per reference, and the latent that fixes the size of the result.
+// The encode-image stage: one reference latent per picture, and the latent of picture 1 at the size of the result.
 import type { Artifact } from "../artifacts/artifact.js";
 import { deviceIdentity } from "../engine/device-identity.js";
 import { computeType, type Device } from "../engine/providers.js";
@@ -18,16 +18,16 @@ import { inVaeType } from "./networks/vae-type.js";
 import { type Picture, pictureHashes, pictureNames, sourceOf } from "./pictures.js";
 import type { ArtifactStage, StageContext, StageLengths } from "./stage.js";
 
-/** What encode-image reads of the parameters. */
+/** The parameters that encode-image reads. */
 export interface EncodeImageSettings {
   readonly vaeDtype: string;
-  /** Pixels along a side of the VAE's tiles; undefined where the memory plan decides. */
+  /** Pixels along a side of the VAE's tiles; undefined: the memory plan decides. */
   readonly tile: number | undefined;
-  /** Pixels of the result; undefined is picture 1's shape at `megapixels`. */
+  /** Pixels of the result; undefined: the aspect of picture 1 at `megapixels`. */
   readonly size: Size | undefined;
   /** In units of 1024² pixels. */
   readonly megapixels: number | undefined;
-  /** The tool whose sizes are made: `comfyui`, `comfyui-kontext`; undefined is qedit's own plan. */
+  /** The tool whose sizes are reproduced: `comfyui`, `comfyui-kontext`; undefined: qedit's own. */
   readonly match: string | undefined;
 }
 
@@ -103,7 +103,7 @@ async function encodeRoutes(
   const most = (side: "height" | "width") => Math.max(...sizes.map((each) => each[side]));
   return withVae("encoder", { run, pixels: [most("height"), most("width")] }, context, async (vae) => {
     const encoded = new Map<LatentRoute, Tensor<"float32">>();
-    // The target's route is often the first reference's own: then one run serves both.
+    // The target often has the route of the first reference: encode it once.
     const encode = async (picture: Picture, route: LatentRoute) => {
       const latent = encoded.get(route) ?? (await encodeRoute(picture, { vae, route }));
       encoded.set(route, latent);

@@ -1,4 +1,4 @@
-// encode-prompt: a prompt and the pictures it speaks of to the embeddings that the transformer reads.
+// The encode-prompt stage: a prompt and its pictures to the embeddings that the transformer reads.
 import type { Artifact } from "../artifacts/artifact.js";
 import { deviceIdentity } from "../engine/device-identity.js";
 import { computeType, type Device } from "../engine/providers.js";
@@ -18,12 +18,12 @@ import { loadTokenizer } from "../text/tokenizer.js";
 import { TOKEN } from "../text/vocabulary.js";
 import { computedOn } from "./computed-on.js";
 import {
-  type PlacedPrompt,
+  type EmbeddedPicture,
+  type EmbeddedPrompt,
+  embeddedPicture,
+  embedPrompt,
   pictureFeeds,
-  placePrompt,
   promptEmbeds,
-  type SeenPicture,
-  seenPicture,
 } from "./networks/embed-prompt.js";
 import { type ModelHandle, numbersOf } from "./networks/model-handle.js";
 import { withLanguageModel } from "./networks/open-language-model.js";
@@ -31,10 +31,10 @@ import { withVisionTower } from "./networks/open-vision-tower.js";
 import { type Picture, pictureHashes, pictureNames, sourceOf } from "./pictures.js";
 import type { ArtifactStage, StageContext, StageLengths } from "./stage.js";
 
-/** What encode-prompt reads of the parameters. */
+/** The parameters that encode-prompt reads. */
 export interface EncodePromptSettings {
   readonly prompt: string;
-  /** undefined encodes none. */
+  /** undefined: no negative prompt is encoded. */
   readonly negativePrompt: string | undefined;
   readonly match: string | undefined;
   readonly textDtype: string;
@@ -73,10 +73,10 @@ export const encodePrompt: ArtifactStage<Inputs, Models, EncodePromptSettings> =
   async run({ inputs: { pictures }, models: { textEncoder: file }, settings }, context): Promise<Artifact> {
     const { prompt } = settings;
     const { language, vision } = networkConfigs(pictures, file);
-    const looked = vision ? await lookAt(pictures, vision, { file, settings, context }) : [];
-    const seen = looked.map(({ picture }) => picture);
+    const encoded = vision ? await encodePictures(pictures, vision, { file, settings, context }) : [];
+    const seen = encoded.map(({ picture }) => picture);
     const prompts = settings.negativePrompt === undefined ? [prompt] : [prompt, settings.negativePrompt];
-    const [embeds, negative] = await readPrompts(prompts, seen, { config: language, file, settings, context });
+    const [embeds, negative] = await encodePrompts(prompts, seen, { config: language, file, settings, context });
     return {
       kind: "cond",
       tensors: { prompt_embeds: embeds!, ...(negative ? { negative_prompt_embeds: negative } : {}) },
@@ -85,7 +85,7 @@ export const encodePrompt: ArtifactStage<Inputs, Models, EncodePromptSettings> =
         sizes: {
           prompt_tokens: embeds!.shape[1],
           vision_grids: seen.map(({ grid }) => grid),
-          vision_steps: looked.map(({ steps }) => steps),
+          vision_steps: encoded.map(({ steps }) => steps),
         },
         inputs: pictureHashes(pictures),
         weights: { text_encoder: file.identity },
@@ -106,7 +106,7 @@ function recorded({ prompt, negativePrompt, match: tool, textDtype }: EncodeProm
   return { ...numbers, ...computedOn(device, computeType(device, "text-encoder", textDtype)) };
 }
 
-// The numbers of the networks that will run. Throws QEDIT_E_CHECKPOINT when the file cannot serve these pictures or the prompt template.
+// The configs of the networks that will run. Throws QEDIT_E_CHECKPOINT if the file lacks the vision tower or tokens of the prompt template.
 function networkConfigs(
   pictures: readonly Picture[],
   { checkpoint, config }: ModelHandle,
@@ -133,17 +133,17 @@ interface Work {
   readonly context: StageContext;
 }
 
-interface LookedAt {
-  readonly picture: SeenPicture;
+interface EncodedPicture {
+  readonly picture: EmbeddedPicture;
   readonly steps: readonly Step[];
 }
 
-// The vision tower over each picture, in a session of its own that is gone before the language model opens.
-async function lookAt(
+// Runs the vision tower on each picture. Its session is closed before the language model opens.
+async function encodePictures(
   pictures: readonly Picture[],
   config: VisionConfig,
   { file, settings, context }: Work,
-): Promise<LookedAt[]> {
+): Promise<EncodedPicture[]> {
   const patches: PatchConfig = { patch: config.patchSize, temporal: config.temporalPatchSize, merge: config.mergeSize };
   const plan = planSizes(pictures.map(sourceOf), { mode: (settings.match ?? "default") as PlanMode, patches });
   const compute = computeType(context.engine.device, "text-encoder", settings.textDtype);
@@ -156,31 +156,31 @@ async function lookAt(
     );
     const embedded = await tower.run(seen.map((each) => pictureFeeds(each, config)));
     return embedded.map((each, index) => ({
-      picture: seenPicture(each, seen[index]!, { config, name: names[index]! }),
+      picture: embeddedPicture(each, seen[index]!, { config, name: names[index]! }),
       steps: plan.images[index]!.vision.steps,
     }));
   });
 }
 
-async function readPrompts(
+async function encodePrompts(
   prompts: readonly string[],
-  seen: readonly SeenPicture[],
+  seen: readonly EmbeddedPicture[],
   { config, file, settings, context }: Work & { config: LanguageConfig },
 ): Promise<Tensor<"float32">[]> {
   const tokenizer = await (context.memoize ? context.memoize("tokenizer", loadTokenizer) : loadTokenizer());
-  const placed: PlacedPrompt[] = [];
+  const prepared: EmbeddedPrompt[] = [];
   for (const prompt of prompts) {
     const template = editPrompt(prompt, {
       slots: seen.map((_, index) => index + 1),
       unescapeParentheses: settings.match !== undefined,
     });
-    placed.push(await placePrompt(tokenizer.encode(template), seen, { config, checkpoint: file.checkpoint }));
+    prepared.push(await embedPrompt(tokenizer.encode(template), seen, { config, checkpoint: file.checkpoint }));
   }
   const compute = computeType(context.engine.device, "text-encoder", settings.textDtype);
-  const tokens = Math.max(...placed.map(({ feeds }) => feeds["inputs_embeds"]!.shape[1]!));
+  const tokens = Math.max(...prepared.map(({ feeds }) => feeds["inputs_embeds"]!.shape[1]!));
   return withLanguageModel({ file, config, compute, tokens }, context, async (chain) => {
     context.emit({ kind: "activity", text: "reading the prompt" });
-    const hidden = await chain.run(placed.map(({ feeds }) => feeds));
-    return hidden.map((each, index) => promptEmbeds(each, placed[index]!));
+    const hidden = await chain.run(prepared.map(({ feeds }) => feeds));
+    return hidden.map((each, index) => promptEmbeds(each, prepared[index]!));
   });
 }

@@ -1,4 +1,4 @@
-// NaN and infinity are refused at the edge of every stage, where the cause is near and nothing was written yet.
+// Refuses NaN and infinity at the end of every stage, before a result is written.
 import { param, QeditError } from "../std/errors.js";
 import type { Tensor } from "../std/tensor.js";
 
@@ -9,7 +9,7 @@ export function refuseNonFinite({ data, type }: Tensor, what: string): void {
   if (at >= 0) throw nonFinite(what, `element ${at} is ${data[at]}`);
 }
 
-/** The error of a result that holds NaN or infinity: `Computed the picture, but …`. */
+/** The QEDIT_E_BAD_OUTPUT error `Computed <what>, but <reason>`. */
 export function nonFinite(what: string, reason: string): QeditError {
   return new QeditError("QEDIT_E_BAD_OUTPUT", `Computed ${what}, but ${reason}`, {
     hint: `A damaged model file does this: compare its SHA-256 with the published one. On a GPU, try ${param("dtype", "float32")}`,

@@ -1,4 +1,4 @@
-// Pictures as stages take them: decoded, named, and hashed as the file was.
+// Input pictures of stages: decoded, with a name and the hash of their file.
 import { basename } from "node:path";
 import type { Image } from "../image/image.js";
 import { readImage } from "../image/io/read.js";
@@ -26,17 +26,17 @@ export async function readPictures(sources: readonly PictureSource[]): Promise<P
   return pictures;
 }
 
-/** What the size plan wants to know of a picture. */
+/** A picture's name and size, for the size plan. */
 export function sourceOf({ name, image }: Picture): Source {
   return { name, width: image.width, height: image.height };
 }
 
-/** Hashes of pictures by role, for records: `image.1`, `image.2`, …, counted as prompts count them. */
+/** Hashes of pictures by role, for records: `image.1`, `image.2`, …, numbered as in prompts. */
 export function pictureHashes(pictures: readonly Picture[]): Record<string, string> {
   return Object.fromEntries(pictures.map(({ hash }, index) => [`image.${index + 1}`, hash]));
 }
 
-/** Names of the files of pictures, without their folders, by the same roles. */
+/** File names of pictures, without folders, by the same roles. */
 export function pictureNames(pictures: readonly Picture[]): Record<string, string> {
   return Object.fromEntries(pictures.map(({ name }, index) => [`image.${index + 1}`, basename(name)]));
 }

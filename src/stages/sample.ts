@@ -1,4 +1,4 @@
-// sample: from noise to latents under a prompt and reference latents, one evaluation of the transformer after another.
+// The sample stage: denoises a latent under a prompt and reference latents.
 import { type Artifact, artifactHash } from "../artifacts/artifact.js";
 import { deviceIdentity } from "../engine/device-identity.js";
 import { computeType, type Device } from "../engine/providers.js";
@@ -21,12 +21,12 @@ import { type ActiveLora, reportLora } from "./networks/loras.js";
 import { type ModelHandle, numbersOf } from "./networks/model-handle.js";
 import { wholeTransformer, withTransformer } from "./networks/open-transformer.js";
 import { type Embeds, normalisedLatent, tokenLengths, velocityOf } from "./networks/velocity.js";
-import type { ArtifactStage, Asked, StageContext, StageLengths } from "./stage.js";
+import type { ArtifactStage, StageConfig, StageContext, StageLengths } from "./stage.js";
 
 /** Every number of a sampling run. */
 export type SamplingNumbers = SamplingSettings & { readonly cfgNorm: number };
 
-/** What sample reads of the parameters. */
+/** The parameters that sample reads. */
 export interface SampleSettings extends SamplingNumbers {
   readonly dtype: string;
 }
@@ -79,9 +79,9 @@ export const sample: ArtifactStage<Inputs, Models, SampleSettings> = {
   },
 };
 
-/** The transformer's graph as `sample` opens it where all of it fits. */
+/** The transformer's graph if all of it fits. */
 export function sampledModel(
-  { models, settings }: Asked<Models, SampleSettings>,
+  { models, settings }: StageConfig<Models, SampleSettings>,
   context: StageContext,
 ): Promise<Model> {
   const { transformer: file, loras } = models;
@@ -94,7 +94,7 @@ function latentChannels({ patchWidth, patchSize }: TransformerConfig): number {
   return patchWidth / patchSize ** 2;
 }
 
-// The VAE's, as encode-image noted them; the published ones for latents of other tools.
+// The VAE's statistics as encode-image recorded them; the published ones for latents of other tools.
 function statisticsOf(
   { tensors, info }: Artifact,
   { config, file }: { config: TransformerConfig; file: ModelHandle },
@@ -229,7 +229,7 @@ function infoOf({ latents, cond }: Inputs, { sampling, file, loras, compute, con
   };
 }
 
-// Pictures that the prompt was encoded with, where they are not those of the latents: `prompt.image.1`.
+// Pictures of the prompt that differ from those of the latents, as `prompt.image.1`.
 function differing(
   prompt: Readonly<Record<string, string>>,
   latents: Readonly<Record<string, string>>,

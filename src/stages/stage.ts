@@ -1,4 +1,4 @@
-// What a stage is: data in, one result out, the same code whether it runs alone, inside a whole edit, or behind a server.
+// The interface of a stage: inputs, models and settings in, one result out.
 import type { Artifact } from "../artifacts/artifact.js";
 import type { ArtifactKind } from "../artifacts/kinds.js";
 import type { Device } from "../engine/providers.js";
@@ -12,66 +12,66 @@ export const STAGES = ["encode-image", "encode-prompt", "sample", "decode"] as c
 /** Name of a stage. */
 export type StageName = (typeof STAGES)[number];
 
-/** What a stage works with besides what it is called with. */
+/** What a stage works with besides its input. */
 export interface StageContext {
   readonly engine: Engine;
   readonly emit: Emit;
   readonly signal: AbortSignal;
-  /** Gives what was made before under a key, or makes it: graphs and the tokenizer, for those who run a stage many times. */
+  /** Memoizes graphs and the tokenizer by key, for callers that run a stage many times. */
   readonly memoize?: Memoize;
   /** Bytes of the device that a stage may take; undefined is no limit. */
   readonly vram?: number | undefined;
-  /** Folder of modulation vectors of earlier runs; undefined keeps and takes none. */
+  /** Folder where modulation vectors are cached; undefined: no cache. */
   readonly modulationFolder?: string | undefined;
 }
 
-/** Gives what was made before under a key, or makes it and keeps it. */
+/** Returns the value memoized under a key, or makes and memoizes it. */
 export type Memoize = <T>(key: string, make: () => Promise<T>) => Promise<T>;
 
-/** Lengths by name, such as `latent channels`: what a stage gives or takes. */
+/** Lengths by name, such as `latent channels`, in which the stages of one edit must agree. */
 export type StageLengths = Readonly<Record<string, number>>;
 
-/** The open model files of a stage, and the values of its parameters. */
-export interface Asked<Models, Settings> {
+/** A stage's model files and the values of its parameters. */
+export interface StageConfig<Models, Settings> {
   readonly models: Models;
   readonly settings: Settings;
 }
 
 /** One call of a stage. */
-export interface StageInput<Inputs, Models, Settings> extends Asked<Models, Settings> {
+export interface StageInput<Inputs, Models, Settings> extends StageConfig<Models, Settings> {
   readonly inputs: Inputs;
 }
 
-/** A stage: its name and what it takes and gives as data, and one function. */
+/** A stage. */
 export interface Stage<Inputs, Models, Settings, Output> {
   readonly name: StageName;
   /** One line for help. */
   readonly summary: string;
   /** Raised when the same inputs and settings give another result. */
   readonly version: number;
-  /** Names of the inputs, as in files and on servers, with what they are. */
+  /** Names of the inputs, as in files and on servers, with descriptions. */
   readonly inputs: Readonly<Record<keyof Inputs, string>>;
-  /** What the result is: a kind of artifact, or a picture. */
+  /** Kind of the result. */
   readonly output: ArtifactKind | "picture";
-  /** Parameters that it reads, as its settings name them. */
+  /** Names of the parameters that it reads. */
   readonly parameters: readonly (keyof Settings & string)[];
   /**
-   * Throws what can be known before anything is computed: files of another model, settings that do not go together.
-   * Gives the lengths in which the stages of one edit must agree.
+   * Throws what is known to fail before anything is computed: files of another model, settings that do not go together.
+   * Returns the lengths in which the stages of one edit must agree.
    */
   readonly check: (
     pictures: readonly Picture[],
-    asked: Asked<Models, Settings>,
+    config: StageConfig<Models, Settings>,
     device: Device,
   ) => Promise<StageLengths>;
   readonly run: (input: StageInput<Inputs, Models, Settings>, context: StageContext) => Promise<Output>;
 }
 
-/** A stage whose result is a tensor file, and may be taken from an earlier run. */
+/** A stage whose result is an artifact, which can be cached. */
 export interface ArtifactStage<Inputs, Models, Settings> extends Stage<Inputs, Models, Settings, Artifact> {
   readonly output: ArtifactKind;
-  /** Emits what will be done, whether it is computed or was before: sizes, what of a LoRA matched. */
+  /** Emits what is known before the result is computed or found in the cache: sizes, matches of LoRAs. */
   readonly announce: (input: StageInput<Inputs, Models, Settings>, emit: Emit) => void;
-  /** Everything that decides the result besides the stage's version, as JSON: hashes of inputs, settings as they are recorded, weights, device. */
+  /** Everything that determines the result besides the stage's version, as JSON: hashes of inputs, recorded settings, weights, device. */
   readonly identity: (input: StageInput<Inputs, Models, Settings>, device: Device) => object;
 }

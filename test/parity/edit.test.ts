@@ -11,11 +11,11 @@ import { buildVisionTower } from "../../src/models/qwen2.5-vl/vision.js";
 import { sampleLatent, samplingSigmas } from "../../src/sampling/driver.js";
 import { randn } from "../../src/sampling/noise/noise.js";
 import {
+  type EmbeddedPicture,
+  embeddedPicture,
+  embedPrompt,
   pictureFeeds,
-  placePrompt,
   promptEmbeds,
-  type SeenPicture,
-  seenPicture,
 } from "../../src/stages/networks/embed-prompt.js";
 import { numbersOf, openModel } from "../../src/stages/networks/model-handle.js";
 import { withTransformer } from "../../src/stages/networks/open-transformer.js";
@@ -78,19 +78,19 @@ async function embed(golden: Golden, numbers: readonly number[]): Promise<Embeds
     build: (graph, w) => buildLanguageModel(graph, w, { config: language, compute: "f32" }),
     optimization: "none",
   });
-  const seen: SeenPicture[] = [];
+  const seen: EmbeddedPicture[] = [];
   for (const number of numbers) {
     const grid = [...golden.get(`grid_thw_${number}`).data] as [number, number, number];
     const patches = { pixelValues: golden.get(`pixel_values_${number}`), grid };
     seen.push(
-      seenPicture(await tower.session.run(pictureFeeds(patches, vision)), patches, {
+      embeddedPicture(await tower.session.run(pictureFeeds(patches, vision)), patches, {
         config: vision,
         name: `picture ${number}`,
       }),
     );
   }
   const read = async (key: string) => {
-    const placed = await placePrompt(placeholders([...golden.get(key).data]), seen, { config: language, checkpoint });
+    const placed = await embedPrompt(placeholders([...golden.get(key).data]), seen, { config: language, checkpoint });
     return promptEmbeds(await model.session.run(placed.feeds), placed);
   };
   return {

@@ -3,7 +3,7 @@ import { afterAll, expect, test } from "vitest";
 import { directEngine } from "../../src/engine/sessions/direct.js";
 import type { Engine, Model } from "../../src/engine/sessions/engine.js";
 import { visionConfig } from "../../src/models/qwen2.5-vl/text-encoder-config.js";
-import { pictureFeeds, seenPicture } from "../../src/stages/networks/embed-prompt.js";
+import { embeddedPicture, pictureFeeds } from "../../src/stages/networks/embed-prompt.js";
 import { numbersOf, openModel } from "../../src/stages/networks/model-handle.js";
 import { withVisionTower } from "../../src/stages/networks/open-vision-tower.js";
 import { QeditError } from "../../src/std/errors.js";
@@ -63,7 +63,7 @@ async function seen({
     tower.run(patches.map((each) => pictureFeeds(each, config))),
   );
   return {
-    embeds: given.map((each, index) => seenPicture(each, patches[index]!, { config, name: "x" }).embeds.data),
+    embeds: given.map((each, index) => embeddedPicture(each, patches[index]!, { config, name: "x" }).embeds.data),
     events,
   };
 }

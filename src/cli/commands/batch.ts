@@ -1,4 +1,4 @@
-// qedit batch: a file of jobs, one load of each network, and a result line for every job.
+// qedit batch: runs a file of jobs, loads each network once, and prints a result line per job.
 import * as v from "valibot";
 import { defaulted, optional, type SettingsOf } from "../../edit/parameters/parameter.js";
 import { type Kind, text, toggle } from "../../edit/parameters/parameter-kinds.js";
@@ -7,7 +7,7 @@ import { sheet } from "../files/sheet-option.js";
 import { runOptions } from "../jobs/run-options.js";
 import { manyOptions, maxFailures } from "../settings/options.js";
 
-/** Every n-th job, from the i-th on. */
+/** Every count-th job, starting with job `index` (from 1). */
 interface Shard {
   readonly index: number;
   readonly count: number;

@@ -1,4 +1,4 @@
-// qedit cache: the results of stages that are kept for later runs.
+// qedit cache: the cached results of stages.
 import { type CacheEntry, cacheEntries, clearCache } from "../../artifacts/artifact-cache.js";
 import { readSafetensors } from "../../checkpoint/safetensors/safetensors.js";
 import { defineCommand } from "../command.js";
@@ -55,7 +55,7 @@ export const cache = defineCommand({
 });
 
 async function recordOf({ key, path: at, bytes, used }: CacheEntry) {
-  // Another process may have removed it since, or half of it is not there.
+  // Another process may have removed it, or the file may be truncated.
   const kind = await readSafetensors(at).then(
     ({ metadata }) => metadata["kind"] ?? "unknown",
     () => "damaged",

@@ -1,4 +1,4 @@
-// qedit completion: the script that makes a shell complete commands, options and choices.
+// qedit completion: prints a shell's completion script.
 import { QeditError } from "../../std/errors.js";
 import { defineCommand } from "../command.js";
 import { printScript } from "../complete.js";

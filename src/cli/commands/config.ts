@@ -1,4 +1,4 @@
-// qedit config: the settings as an edit would get them, and with --explain where each came from.
+// qedit config: the settings of an edit; with --explain, the source of each.
 
 import {
   defaulted,
@@ -49,7 +49,7 @@ export const config = defineCommand({
     }
     const files = await readSettingsFiles(terminal.io.cwd);
     await checkSettingsKeys(files, shown);
-    // As `run` gets them: its own section of the files counts.
+    // With the section `run` of the settings files, as `run` reads them.
     const lower = givenSettings(shown, { command: "run", parsed: {}, env: terminal.io.env, files });
     const given = (name: string) => (flags.get(name)?.layer === "flag" ? flags.get(name) : lower.get(name));
     const rows = Object.entries(shown).map(([name, parameter]) => rowOf(name, parameter, given(name)));

@@ -1,4 +1,4 @@
-// qedit diff: why two pictures differ.
+// qedit diff: compares two pictures by their recipes and pixels.
 
 import type { Recipe } from "../../artifacts/recipe.js";
 import { EXIT } from "../../edit/error-table.js";
@@ -37,8 +37,8 @@ const options = {
   exitCode: defaulted(toggle, false, { summary: "exit with 1 when pixels differ", group: "Output", scope: "call" }),
 };
 
-/** Columns of a value in the table. */
-const MOST_SHOWN = 48;
+/** Longest value in the table, and characters of a hash in it. */
+const MAX_SHOWN = 48;
 const SHOWN_HASH = 12;
 
 /** `qedit diff a.png b.png`. */
@@ -122,12 +122,12 @@ function recipeReport(
   });
 }
 
-// Hashes say little to people; the name of the file goes with them.
+// A hash is shown with the name of its file.
 function valueOf(
   { recipe }: Described,
   { group, what }: Pick<RecipeDifference, "group" | "what">,
   value: unknown,
 ): string {
-  if ((group !== "inputs" && group !== "weights") || typeof value !== "string") return shown(value, MOST_SHOWN);
-  return shown(`${recipe?.names[what] ?? "unnamed"} ${value.slice(0, SHOWN_HASH)}…`, MOST_SHOWN);
+  if ((group !== "inputs" && group !== "weights") || typeof value !== "string") return shown(value, MAX_SHOWN);
+  return shown(`${recipe?.names[what] ?? "unnamed"} ${value.slice(0, SHOWN_HASH)}…`, MAX_SHOWN);
 }

@@ -1,4 +1,4 @@
-// qedit doctor: what an edit needs of this machine, what is there, and how to mend what is not.
+// qedit doctor: checks what an edit needs of this machine, and how to fix what is missing.
 import { type DoctorReport, examine } from "../../catalog/runtime/diagnosis.js";
 import { EXIT } from "../../edit/error-table.js";
 import type { Gpu } from "../../engine/cuda/gpus.js";
@@ -71,7 +71,7 @@ function cudaRows({ cuda }: DoctorReport): Row[] {
 }
 
 function libraryRows({ found, missing, unused }: LibraryReport): Row[] {
-  // The C library's own are on every machine; a missing one is told.
+  // Leaves out system libraries that were found and that only other libraries need.
   const shown = found.filter(
     ({ soname, isSearched, neededBy }) => !isSearched || /^lib(cu|nv)/.test(soname) || /providers/.test(neededBy),
   );

@@ -1,4 +1,4 @@
-// qedit each: the same edit for every picture, one load of each network.
+// qedit each: makes the same edit of every picture, and loads each network once.
 
 import { defaulted, optional, type SettingsOf } from "../../edit/parameters/parameter.js";
 import { text, texts, toggle } from "../../edit/parameters/parameter-kinds.js";

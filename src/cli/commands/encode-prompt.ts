@@ -1,4 +1,4 @@
-// qedit encode-prompt: a prompt, with the pictures it speaks of, to embeddings.
+// qedit encode-prompt: a prompt and its pictures to embeddings.
 import { STAGE_PARAMETERS } from "../../edit/parameters/table.js";
 import { defineCommand } from "../command.js";
 import { cacheOptions, computeOptions, writeOptions } from "../settings/options.js";

@@ -1,4 +1,4 @@
-// qedit explain: what an error code means, why it comes, and what to do.
+// qedit explain: the meaning, causes and remedy of an error code.
 import { ERRORS } from "../../edit/error-table.js";
 import { ERROR_CODES, type ErrorCode, QeditError } from "../../std/errors.js";
 import { defineCommand } from "../command.js";

@@ -1,4 +1,4 @@
-// qedit inspect: what files are and how they were made.
+// qedit inspect: identifies files and shows how they were made.
 import {
   type Inspected,
   type InspectedCheckpoint,
@@ -11,7 +11,7 @@ import { recipeLines } from "../render/recipe-lines.js";
 import { shown } from "../render/shown.js";
 import { identityText } from "./models/model-options.js";
 
-/** Metadata values longer than this are cut; --json has them whole. */
+/** Longer metadata values are truncated, except with --json. */
 const SHOWN_METADATA = 100;
 
 /** `qedit inspect out.png`. */

@@ -1,4 +1,4 @@
-// qedit models: what is published, what is on disk, and the way from one to the other.
+// qedit models: published models, model files on disk, and downloads.
 import { defineCommand } from "../command.js";
 import { list } from "./models/list.js";
 import { path } from "./models/path.js";

@@ -1,4 +1,4 @@
-// qedit plan: what an edit would do and take, before anything is computed.
+// qedit plan: shows what an edit would need, without computing anything.
 import { defineCommand } from "../command.js";
 import { makingOptions } from "./run.js";
 

@@ -1,4 +1,4 @@
-// qedit rerun: a picture once more, from its own recipe.
+// qedit rerun: makes a picture again from its recipe.
 
 import { defaulted, type SettingsOf } from "../../edit/parameters/parameter.js";
 import { texts } from "../../edit/parameters/parameter-kinds.js";

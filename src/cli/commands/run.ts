@@ -1,4 +1,4 @@
-// qedit run: a whole edit, or several of the same pictures from several seeds.
+// qedit run: a whole edit, or the same edit with several seeds.
 
 import { defaulted, type SettingsOf } from "../../edit/parameters/parameter.js";
 import { toggle } from "../../edit/parameters/parameter-kinds.js";
@@ -8,10 +8,10 @@ import { runOptions } from "../jobs/run-options.js";
 import { manyOptions } from "../settings/options.js";
 import { seedOptions } from "../settings/seeds.js";
 
-/** Everything that says what to make. */
+/** Options that `run` and `plan` share. */
 export const makingOptions = { ...runOptions, ...seedOptions, sheet, ...manyOptions };
 
-/** Its values. */
+/** Their values. */
 export type MakingSettings = SettingsOf<typeof makingOptions>;
 
 const dryRun = defaulted(toggle, false, {

@@ -1,4 +1,4 @@
-// qedit setup: the CUDA provider of ONNX Runtime, which npm does not bring.
+// qedit setup: installs the CUDA provider of ONNX Runtime, which the npm package lacks.
 
 import { removeRuntime, type SetupReport, setUp } from "../../catalog/runtime/set-up.js";
 import { defaulted, optional } from "../../edit/parameters/parameter.js";

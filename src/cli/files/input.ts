@@ -1,4 +1,4 @@
-// Inputs by path, or `-` for stdin, which can be read only once.
+// Reads inputs by path, or from stdin (`-`), which can be read only once.
 import { buffer } from "node:stream/consumers";
 import { type Artifact, decodeArtifact, readArtifact } from "../../artifacts/artifact.js";
 import type { ArtifactKind } from "../../artifacts/kinds.js";
@@ -7,11 +7,11 @@ import { QeditError } from "../../std/errors.js";
 import type { Io } from "../io.js";
 import { STREAM } from "./output.js";
 
-/** Throws QEDIT_E_USAGE when stdin is wanted by more than one input, or is a terminal. */
+/** Throws QEDIT_E_USAGE if more than one input is stdin, or if stdin is a terminal. */
 export function checkInputs(inputs: readonly (string | undefined)[], { stdin }: Pick<Io, "stdin">): void {
   const wanted = inputs.filter((input) => input === STREAM).length;
   if (wanted > 1)
-    throw new QeditError("QEDIT_E_USAGE", `Cannot read ${wanted} inputs from stdin: it is there once`, {
+    throw new QeditError("QEDIT_E_USAGE", `Cannot read ${wanted} inputs from stdin: it can be read only once`, {
       hint: "Name files for all but one of them",
     });
   if (wanted === 1 && stdin.isTTY) {
@@ -21,7 +21,7 @@ export function checkInputs(inputs: readonly (string | undefined)[], { stdin }: 
   }
 }
 
-/** The picture files of the arguments, decoded. */
+/** Reads and decodes the pictures of the arguments. */
 export async function inputPictures(paths: readonly string[], io: Pick<Io, "stdin">): Promise<Picture[]> {
   return readPictures(await inputSources(paths, io));
 }
@@ -36,7 +36,7 @@ export async function inputArtifact(path: string, kind: ArtifactKind, io: Pick<I
   return path === STREAM ? decodeArtifact(await readAll(io), { kind, name: "stdin" }) : readArtifact(path, kind);
 }
 
-/** A text that may be `-`; a last line break is not part of it. */
+/** A text, or stdin for `-`, without its last line break. */
 export async function inputText(text: string, io: Pick<Io, "stdin">): Promise<string> {
   return text === STREAM ? (await readAll(io)).toString("utf8").replace(/\r?\n$/, "") : text;
 }

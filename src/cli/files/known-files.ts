@@ -1,5 +1,5 @@
-// Paths of the files of earlier edits on this machine, by hash or identity, so that a picture can be made again without naming them.
-// Only hints: callers check the file. The history is limited, and an edit does not fail for it.
+// A history of file paths of earlier edits, by hash or identity, so that `rerun` finds them. Only hints: callers check the file's content.
+// The history is limited in size and optional.
 import { readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import * as v from "valibot";
@@ -8,10 +8,10 @@ import { filesByRole, type OwnFiles } from "../../edit/recipe/own-files.js";
 import { writeFileAtomically } from "../../std/files.js";
 import { folderFor } from "../../std/own-folders.js";
 
-/** Beyond this, the least recently used are dropped. */
-const MOST_FILES = 2000;
+/** Longest history; the least recently used paths are dropped. */
+const MAX_FILES = 2000;
 
-/** Stores the paths of the inputs and weights of an edit. Ignores a state folder that cannot be written: the file history is optional. */
+/** Stores the paths of an edit's inputs and weights. Ignores a state folder that cannot be written: the history is optional. */
 export async function keepFilePaths({ inputs, weights }: ArtifactInfo, own: OwnFiles): Promise<void> {
   const keys = { ...weights, ...inputs };
   const fresh = Object.entries(filesByRole(own)).flatMap(([role, path]) =>
@@ -23,11 +23,11 @@ export async function keepFilePaths({ inputs, weights }: ArtifactInfo, own: OwnF
     known.delete(key);
     known.set(key, path);
   }
-  const text = JSON.stringify({ version: 1, files: Object.fromEntries([...known].slice(-MOST_FILES)) });
+  const text = JSON.stringify({ version: 1, files: Object.fromEntries([...known].slice(-MAX_FILES)) });
   await writeFileAtomically(stateFile(), new TextEncoder().encode(`${text}\n`)).catch(() => {});
 }
 
-/** The last known path of the file of a hash or identity; undefined when it was never seen. */
+/** The last known path of the file of a hash or identity; undefined if unknown. */
 export async function lastPathOf(key: string): Promise<string | undefined> {
   return (await readPaths()).get(key);
 }

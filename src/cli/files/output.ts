@@ -1,4 +1,4 @@
-// Where results go: a file that must be free, or stdout for bytes. Looked at before minutes are spent on making them.
+// Writes results to a file or to stdout, and checks before computing that this will be possible.
 import { constants } from "node:fs";
 import { access, stat } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
@@ -7,15 +7,15 @@ import { QeditError } from "../../std/errors.js";
 import { existsAlready, ioFailure, writeFileAtomically } from "../../std/files.js";
 import type { Terminal } from "../render/terminal.js";
 
-/** The name that stands for stdout, and for stdin where something is read. */
+/** The name of stdout for outputs, and of stdin for inputs. */
 export const STREAM = "-";
 
-/** Whether files that are there may be replaced. */
+/** Whether existing files may be replaced. */
 export interface Overwriting {
   readonly force: boolean;
 }
 
-/** Throws what would keep a result from being written at its end: QEDIT_E_EXISTS, QEDIT_E_IO, or QEDIT_E_USAGE for bytes on a terminal. */
+/** Throws if a result could not be written later: QEDIT_E_EXISTS, QEDIT_E_IO, or QEDIT_E_USAGE for bytes on a terminal. */
 export async function checkOutput(
   path: string,
   { force }: Overwriting,
@@ -32,7 +32,7 @@ export async function checkOutput(
     });
 }
 
-/** checkOutput for an artifact, which has a record beside it. */
+/** checkOutput for an artifact and its record file. */
 export async function checkArtifactOutput(
   path: string,
   overwriting: Overwriting,
@@ -52,7 +52,7 @@ export async function writeOutput(
   else await writeFileAtomically(path, bytes, { overwrite: force });
 }
 
-/** Writes an artifact with its record to a file, or alone to stdout. */
+/** Writes an artifact and its record file, or only the artifact to stdout. */
 export async function writeArtifactOutput(
   path: string,
   artifact: Artifact,
@@ -68,7 +68,7 @@ async function refuseUnwritable(path: string, force: boolean): Promise<void> {
     throw new QeditError("QEDIT_E_IO", `Cannot write ${path}: it is a folder`, {
       hint: `Name a file: -o ${path}/out.png`,
     });
-  // Devices and pipes are there to be written to.
+  // Devices and pipes can be written without --force.
   if (found && !found.isFile()) return;
   if (found && !force) throw existsAlready(path);
   let folder = dirname(resolve(path));

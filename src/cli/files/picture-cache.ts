@@ -1,4 +1,4 @@
-// An LRU cache of decoded pictures, for jobs that share them.
+// An LRU cache of decoded pictures, for jobs with common pictures.
 import { type Picture, readPictures } from "../../stages/pictures.js";
 
 /** Limit of the cache, bytes: a few pictures of the largest cameras. */
@@ -7,18 +7,18 @@ const LIMIT = 256 * 1024 ** 2;
 /** Reads picture files by path. */
 export type ReadPictures = (paths: readonly string[]) => Promise<readonly Picture[]>;
 
-/** A reader that keeps the pictures of its last reads; limit is in bytes. */
+/** A reader with an LRU cache of `limit` bytes. */
 export function pictureCache(limit = LIMIT): ReadPictures {
-  const held = new Map<string, Picture>();
+  const cached = new Map<string, Picture>();
   const read = async (path: string): Promise<Picture> => {
-    const picture = held.get(path) ?? (await readPictures([path]))[0]!;
+    const picture = cached.get(path) ?? (await readPictures([path]))[0]!;
     // The most recently used comes last.
-    held.delete(path);
-    held.set(path, picture);
-    let bytes = [...held.values()].reduce((sum, { image }) => sum + image.data.length, 0);
-    for (const [oldest, { image }] of held) {
+    cached.delete(path);
+    cached.set(path, picture);
+    let bytes = [...cached.values()].reduce((sum, { image }) => sum + image.data.length, 0);
+    for (const [oldest, { image }] of cached) {
       if (bytes <= limit || oldest === path) break;
-      held.delete(oldest);
+      cached.delete(oldest);
       bytes -= image.data.length;
     }
     return picture;

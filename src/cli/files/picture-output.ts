@@ -1,4 +1,4 @@
-// Names and formats of pictures that are written: the name decides the format, or --format does; no name makes one from the input.
+// Names and formats of output pictures. The extension or --format determines the format; the default name derives from the input's.
 import { basename, dirname, extname, join } from "node:path";
 import { formatOf, type PictureFormat } from "../../image/io/write.js";
 import { QeditError } from "../../std/errors.js";
@@ -6,28 +6,28 @@ import { STREAM } from "./output.js";
 
 const FORMATS: Readonly<Record<string, PictureFormat>> = { png: "png", jpg: "jpeg", jpeg: "jpeg", webp: "webp" };
 
-/** What decides name and format. */
+/** What determines name and format. */
 export interface PictureSettings {
   readonly output: string | undefined;
   readonly format: string | undefined;
 }
 
-/** The path of a picture: as it was given, else the input's name with an ending. Throws QEDIT_E_USAGE for a name that says no format. */
-export function picturePath({ output, format: name }: PictureSettings, input: string, ending: string): string {
+/** The path of a picture: --output, else the input's name with a suffix. Throws QEDIT_E_USAGE for a name without a known format. */
+export function picturePath({ output, format: name }: PictureSettings, input: string, suffix: string): string {
   if (output === undefined) {
-    const place = input === STREAM ? "stdin" : join(dirname(input), basename(input, extname(input)));
-    return `${place}${ending}.${name ?? "png"}`;
+    const stem = input === STREAM ? "stdin" : join(dirname(input), basename(input, extname(input)));
+    return `${stem}${suffix}.${name ?? "png"}`;
   }
   pictureFormat(output, name);
   return output;
 }
 
-/** What the name says, else --format, which stdout needs unless it is png. Throws QEDIT_E_USAGE when the two contradict each other. */
+/** The format by extension, else by --format, else png on stdout. Throws QEDIT_E_USAGE if extension and --format differ. */
 export function pictureFormat(path: string, name: string | undefined): PictureFormat {
   if (path === STREAM) return FORMATS[name ?? "png"]!;
   if (name === undefined) return formatOf(path);
-  const said = FORMATS[extname(path).slice(1).toLowerCase()];
-  if (said === undefined || said === FORMATS[name]) return FORMATS[name]!;
+  const byName = FORMATS[extname(path).slice(1).toLowerCase()];
+  if (byName === undefined || byName === FORMATS[name]) return FORMATS[name]!;
   throw new QeditError("QEDIT_E_USAGE", `Cannot write ${path} as ${name}: its name says ${extname(path).slice(1)}`, {
     hint: "Leave out --format, or change the name",
   });

@@ -1,4 +1,4 @@
-// Pictures by file, folder or glob pattern. Patterns are expanded here, so that they mean the same in every shell.
+// Finds pictures by file, folder or glob pattern. Expands patterns itself, so that they work the same in every shell.
 import { readdir, stat } from "node:fs/promises";
 import { basename, dirname, extname, join, relative, resolve, sep } from "node:path";
 import { QeditError } from "../../std/errors.js";
@@ -6,33 +6,33 @@ import { QeditError } from "../../std/errors.js";
 /** A picture to edit, and its folder relative to the folder or the fixed part of the pattern that matched it. */
 export interface FoundPicture {
   readonly path: string;
-  /** `a/b` for photos/a/b/cat.jpg of the pattern photos/**; empty for a file that was named itself. */
+  /** `a/b` for photos/a/b/cat.jpg by the pattern photos/**; empty for a named file. */
   readonly below: string;
-  /** Whether the user gave this path itself. */
+  /** Whether the user gave this path, not a pattern or folder. */
   readonly isNamed: boolean;
 }
 
-/** Endings of the files that patterns and folders mean; a file that is named itself may have any. */
+/** Extensions of the files that patterns and folders match; a named file may have any. */
 const PICTURE = /\.(jpe?g|png|webp|gif|tiff?|avif)$/i;
 
-/** Gives each picture once, in the order of the arguments, those of one pattern by name. Throws QEDIT_E_USAGE for an argument that names none. */
+/** Finds each picture once, in the order of the arguments; those of one pattern sorted by name. Throws QEDIT_E_USAGE for an argument without pictures. */
 export async function picturesOf(args: readonly string[]): Promise<FoundPicture[]> {
   const found = new Map<string, FoundPicture>();
   for (const arg of args) {
     for (const picture of await picturesOfOne(arg)) {
       const key = resolve(picture.path);
-      const before = found.get(key);
-      if (!before || (picture.isNamed && !before.isNamed)) found.set(key, picture);
+      const earlier = found.get(key);
+      if (!earlier || (picture.isNamed && !earlier.isNamed)) found.set(key, picture);
     }
   }
   return [...found.values()];
 }
 
 async function picturesOfOne(arg: string): Promise<FoundPicture[]> {
-  // An existing path is no pattern: names may contain brackets and stars.
-  const there = await stat(arg).catch(() => undefined);
-  if (there?.isDirectory()) return picturesIn(arg);
-  if (there) return [{ path: arg, below: "", isNamed: true }];
+  // An existing path is not a pattern: names may contain brackets and stars.
+  const existing = await stat(arg).catch(() => undefined);
+  if (existing?.isDirectory()) return picturesIn(arg);
+  if (existing) return [{ path: arg, below: "", isNamed: true }];
   const { glob, isDynamicPattern } = await import("tinyglobby");
   if (!isDynamicPattern(arg))
     throw new QeditError("QEDIT_E_IMAGE", `Cannot read ${arg}: there is no such file`, {
@@ -66,7 +66,7 @@ async function picturesIn(folder: string): Promise<FoundPicture[]> {
     .sort((a, b) => byName(a.path, b.path));
 }
 
-// The folders before the first part that is a pattern.
+// The folders before the first part with a wildcard.
 function fixedPart(pattern: string): string {
   const parts = dirname(pattern).split(/[/\\]/);
   const first = parts.findIndex((part) => /[*?[\]{}()!+@]/.test(part));
@@ -78,12 +78,12 @@ function inside(base: string, folder: string): string {
   return path.startsWith("..") ? "" : path;
 }
 
-// cat2 before cat10.
+// Natural order: cat2 before cat10.
 function byName(a: string, b: string): number {
   return a.localeCompare(b, "en", { numeric: true }) || (a < b ? -1 : 1);
 }
 
-/** Whether a picture looks like the result of an edit: it is called NAME-edit, and its folder has a picture NAME. */
+/** Whether a picture looks like the result of an edit: its name is NAME-edit, and its folder has a picture NAME. */
 export async function looksEdited(path: string): Promise<boolean> {
   const stem = /^(.+)-edit(-\d{4,})?$/.exec(basename(path, extname(path)))?.[1];
   if (stem === undefined) return false;

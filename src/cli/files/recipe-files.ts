@@ -1,4 +1,4 @@
-// Finds the files of a recipe: pictures by hash, weights by identity. Other files are taken only with `force`.
+// Finds the files of a recipe: pictures by hash, weights by identity. Uses files with other content only with `force`.
 import { dirname, join } from "node:path";
 import type { Recipe } from "../../artifacts/recipe.js";
 import { findFile, findModelFiles } from "../../catalog/local/find.js";
@@ -12,19 +12,19 @@ import type { Emit } from "../../std/events.js";
 import { fileHash } from "../../std/file-hash.js";
 import { lastPathOf } from "./known-files.js";
 
-/** How files are looked for. */
+/** How files are searched. */
 export interface FileSearch {
-  /** The picture that is made again, for messages and for its folder. */
+  /** The picture that is made again; used in messages, and its folder is searched. */
   readonly picture: string;
-  /** Folders of models to look in first. */
+  /** Model folders to search first. */
   readonly modelsDirs: readonly string[];
-  /** Whether to take a file of the right name or role although its content differs. */
+  /** Whether to use a file of the right name or role although its content differs. */
   readonly force: boolean;
   readonly library: ModelLibrary;
   readonly emit: Emit;
 }
 
-/** The roles of model files in recipes, with the parameter that names each. */
+/** Roles of model files in recipes, with their parameters. */
 export const WEIGHT_ROLES = {
   vae: "vae",
   text_encoder: "textEncoder",
@@ -38,9 +38,8 @@ export type WeightRole = keyof typeof WEIGHT_ROLES;
 const SHOWN_HASH = 12;
 
 /**
- * The model file of a role: the one that the user named for this call, else the one of the recipe's identity, wherever it is found, in
- * the place of their settings too (`usual`). Throws
- * QEDIT_E_CHECKPOINT when the named one has other weights, QEDIT_E_MODEL_MISSING when none has the right ones.
+ * The model file of a role: `named`, from a flag, else any file with the recipe's identity, also that of the user's settings (`usual`).
+ * Throws QEDIT_E_CHECKPOINT if `named` has another identity, QEDIT_E_MODEL_MISSING if no file has the right one.
  */
 export function findWeights(
   recipe: Recipe,
@@ -50,7 +49,8 @@ export function findWeights(
   const setting = WEIGHT_ROLES[role];
   const { library, emit } = search;
   const identityOf = async (path: string) => (await library.model(path, setting, emit)).identity;
-  const settled = async () => (usual === undefined ? undefined : findFile(usual, { modelsDirs: search.modelsDirs }));
+  const fromSettings = async () =>
+    usual === undefined ? undefined : findFile(usual, { modelsDirs: search.modelsDirs });
   const published = async () =>
     (await findModelFiles({}, { model: undefined, roles: [setting], modelsDirs: search.modelsDirs }))[setting];
   const wanted = {
@@ -59,10 +59,10 @@ export function findWeights(
     identity: recipe.weights[role] ?? "",
     name: recipe.names[role],
   };
-  return findIdentity(wanted, { named, search, identityOf, more: [settled, published] });
+  return findIdentity(wanted, { named, search, identityOf, more: [fromSettings, published] });
 }
 
-/** The files of a recipe's LoRAs in order; the user may name them in any order. Throws as findWeights. */
+/** The files of a recipe's LoRAs in order; the user may name them in any order. Throws what findWeights throws. */
 export async function findLoras(
   recipe: Recipe,
   { named, ...search }: FileSearch & { readonly named: readonly string[] },
@@ -129,7 +129,7 @@ async function findIdentity(wanted: Wanted, { named, search, identityOf, more }:
   ];
   const others: string[] = [];
   for (const place of places) {
-    // A place without the file is no fault: the next one may have it.
+    // Ignore errors of one place: the next one may have the file.
     const path = await place().catch(() => undefined);
     const found = path === undefined ? undefined : await identityOf(path).catch(() => undefined);
     if (path === undefined || found === undefined) continue;
@@ -150,15 +150,15 @@ async function findIdentity(wanted: Wanted, { named, search, identityOf, more }:
   );
 }
 
-/** An input that the user gave. */
+/** An input picture given by the user. */
 export interface GivenInput {
   readonly name: string;
   readonly hash: string;
 }
 
 /**
- * For each role of a recipe's inputs a given one of the same hash, or a path where that file was found: beside the picture, in the working
- * directory, or where it lay before. Throws QEDIT_E_IMAGE when one is nowhere, and for a given one that is none of them, unless forced.
+ * Finds the input of each role: a given input with the recipe's hash, or the path of a file with that hash, beside the picture, in the working
+ * directory, or at its last known path. Throws QEDIT_E_IMAGE if one cannot be found; without `force`, also for a given input that does not match.
  */
 export async function findInputs<Given extends GivenInput>(
   recipe: Recipe,

@@ -1,4 +1,4 @@
-// --sheet: where the contact sheet of a call goes.
+// --sheet: the file of the contact sheet.
 
 import { optional } from "../../edit/parameters/parameter.js";
 import { text } from "../../edit/parameters/parameter-kinds.js";

@@ -1,4 +1,4 @@
-// --sheet: the pictures of a call on one contact sheet, each beside the one it was made of.
+// --sheet: draws the pictures of a call on one contact sheet, each beside its original.
 
 import type { FloatImage, Image } from "../../image/image.js";
 import { encodePicture, formatOf } from "../../image/io/write.js";
@@ -6,18 +6,18 @@ import { contactSheet, type SheetCell, sheetCell } from "../../image/sheet/conta
 import type { Terminal } from "../render/terminal.js";
 import { checkOutput, type Overwriting, writeOutput } from "./output.js";
 
-/** A sheet that is filled as pictures come. */
+/** A contact sheet; pictures are added as they are made. */
 export interface Sheet {
-  /** Adds pictures that stay together, with their labels; groups are ordered by `place`. */
+  /** Adds a group of labelled pictures that stay together; groups are sorted by `place`. */
   readonly add: (
     place: number,
     pictures: readonly (readonly [label: string, picture: Image | FloatImage])[],
   ) => Promise<void>;
-  /** Writes the file if any picture came, and gives its path. */
+  /** Writes the file and returns its path; undefined if there are no pictures. */
   readonly write: () => Promise<string | undefined>;
 }
 
-/** Opens the sheet of a call; undefined when none was asked for. Throws what would keep it from being written: QEDIT_E_USAGE, QEDIT_E_EXISTS, QEDIT_E_IO. */
+/** Opens the sheet of a call; undefined without --sheet. Throws if it could not be written later: QEDIT_E_USAGE, QEDIT_E_EXISTS, QEDIT_E_IO. */
 export async function openSheet(
   path: string | undefined,
   overwriting: Overwriting,
@@ -34,7 +34,7 @@ export async function openSheet(
     async write() {
       if (groups.size === 0) return undefined;
       const ordered = [...groups].sort(([a], [b]) => a - b).map(([, cells]) => cells);
-      // Pairs stay in one row; an original alone, as of several seeds, binds nothing.
+      // Groups of equal length stay in one row. With several seeds the original is a group of its own, and rows are free.
       const inRow = ordered.every((cells) => cells.length === ordered[0]!.length) ? ordered[0]!.length : 1;
       await writeOutput(path, await encodePicture(contactSheet(ordered.flat(), { inRow }), { format }), {
         force: overwriting.force,

@@ -1,4 +1,4 @@
-// An edit as run, each, batch and rerun make it: what is submitted for it, the picture written, and what is left when it came out broken.
+// One edit of run, each and batch: submits it, writes its picture, and keeps its samples if the picture is broken.
 import { basename, dirname, extname, join } from "node:path";
 import { type Artifact, writeArtifact } from "../../artifacts/artifact.js";
 import type { FinishedPicture } from "../../edit/finish/finish.js";
@@ -18,11 +18,11 @@ import { drawSeed } from "../settings/seeds.js";
 export interface ResultSettings {
   readonly force: boolean;
   readonly format: string | undefined;
-  /** Folder for the artifacts between the stages; undefined keeps none. */
+  /** Folder for the artifacts between the stages; undefined: they are not written. */
   readonly keep: string | undefined;
 }
 
-/** An edit with every number known, the pictures it reads, and the file it makes. */
+/** A resolved edit, its input pictures, and its output file. */
 export interface PlannedEdit {
   readonly resolved: ResolvedEdit;
   readonly pictures: () => Promise<readonly Picture[]>;
@@ -32,22 +32,22 @@ export interface PlannedEdit {
   readonly result: ResultSettings;
 }
 
-/** What is done beside writing the picture. */
+/** Callbacks around writing the picture. */
 export interface WriteObserver {
   readonly terminal: Terminal;
-  /** Called with the SHA-256 of the file before it is there. */
+  /** Called with the SHA-256 of the file before it is written. */
   readonly writing?: (hash: string) => Promise<void>;
-  /** Called when it is there. */
+  /** Called after it was written. */
   readonly written?: (picture: FinishedPicture) => Promise<void>;
 }
 
-/** The edit with its seed drawn if it was to be. */
+/** The edit, with a seed drawn for `--seed random`. */
 export function withSeed(edit: Omit<PlannedEdit, "isDrawn">, emit: Terminal["emit"]): PlannedEdit {
   const { settings, isDrawn } = drawSeed(edit.resolved.settings, emit);
   return { ...edit, resolved: { ...edit.resolved, settings }, isDrawn };
 }
 
-/** The edit as the service takes it: its picture and artifacts are written as they come. */
+/** The edit to submit to the service; its callbacks write the picture and artifacts. */
 export function submitted(planned: PlannedEdit, observer: WriteObserver): SubmittedEdit {
   const { resolved, pictures, mask, isDrawn, path, result } = planned;
   const { keep } = result;
@@ -70,7 +70,7 @@ export function submitted(planned: PlannedEdit, observer: WriteObserver): Submit
   };
 }
 
-// Minutes of sampling are not lost with a picture that cannot be decoded: the samples stay, and the hint is how to decode them again.
+// If the picture is broken, writes the samples, so that sampling is not repeated, and adds a hint how to decode them again.
 async function keepSamples(
   samples: Artifact,
   error: QeditError,
@@ -104,7 +104,7 @@ async function writeBeside(path: string, samples: Artifact): Promise<string> {
   }
 }
 
-// As a shell takes it.
+// Quotes a word for POSIX shells.
 function quoted(word: string): string {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }

@@ -1,4 +1,4 @@
-// jobs.jsonl: one job a line, strictly read. A job's keys are `images` and the parameters of run, written with dashes or underscores.
+// Parses jobs.jsonl strictly: one job per line. Keys are `images` and the parameters of run, with dashes or underscores.
 import { access } from "node:fs/promises";
 import { basename, extname, isAbsolute, relative, resolve } from "node:path";
 import { fileName, jsonName, type Parameter, readValue } from "../../edit/parameters/parameter.js";
@@ -9,25 +9,25 @@ import { cacheOptions } from "../settings/options.js";
 import { type GivenSetting, givenBy } from "../settings/settings.js";
 import { runOptions } from "./run-options.js";
 
-/** A job as its line says it, or why the line is none. */
+/** A parsed job line, or its error. */
 export interface JobLine {
   /** Line of the file, from 1. */
   readonly line: number;
-  /** Its place among the jobs, from 1. */
+  /** Number of the job, from 1. */
   readonly index: number;
-  /** Paths of the pictures; relative ones are taken from the file's folder. */
+  /** Paths of the pictures, resolved against the file's folder. */
   readonly images: readonly string[];
-  /** The settings it gives, by name. */
+  /** Its settings by name. */
   readonly given: ReadonlyMap<string, GivenSetting>;
   readonly fault: QeditError | undefined;
 }
 
 const IMAGES = "images";
 
-/** The engine and the cache are one for all jobs. */
+/** Parameters that cannot be set per job: all jobs share the engine and the cache. */
 const SHARED = new Set<string>(["device", "threads", ...Object.keys(cacheOptions)]);
 
-/** The name in settings and the parameter of each key, aliases included. */
+/** Setting name and parameter by key, including aliases. */
 const PARAMETERS: ReadonlyMap<string, readonly [name: string, parameter: Parameter<unknown>]> = new Map(
   Object.entries(runOptions).flatMap(([name, parameter]) => {
     const aliases: readonly string[] = parameter.aliases ?? [];
@@ -37,7 +37,7 @@ const PARAMETERS: ReadonlyMap<string, readonly [name: string, parameter: Paramet
 
 const EXAMPLE = '{"images": ["photo.jpg"], "prompt": "make it winter", "output": "winter.png"}';
 
-/** The jobs of a text. Lines that are empty are none; one that cannot be read is a job with a fault. */
+/** Parses the jobs of a text. Skips empty lines; an invalid line is a job with a fault. Throws QEDIT_E_USAGE if there are no jobs. */
 export async function readJobs(text: string, folder: string): Promise<JobLine[]> {
   const jobs: JobLine[] = [];
   for (const [at, written] of text
@@ -130,7 +130,7 @@ function readKey(key: string, value: unknown, { name, parameter, place }: Key): 
   }
 }
 
-// Paths are taken from the file's folder; a model file that is not there may still lie in a models folder.
+// Resolves paths against the jobs file's folder. A model file that is not there is left as a name to search in model folders.
 async function located(value: unknown, parameter: Parameter<unknown>, { folder }: Place): Promise<unknown> {
   if (!/^<(file|folder)/.test(parameter.placeholder ?? "")) return value;
   const one = async (path: string): Promise<string> => {
@@ -146,7 +146,7 @@ async function located(value: unknown, parameter: Parameter<unknown>, { folder }
   return Array.isArray(value) ? Promise.all((value as string[]).map(one)) : one(value as string);
 }
 
-// As short as it can be said from here.
+// Relative to the working directory if it is inside it.
 function shown(path: string): string {
   const short = relative(process.cwd(), path);
   return short === "" || short.startsWith("..") || isAbsolute(short) ? path : short;
@@ -156,7 +156,7 @@ function refused({ line }: Place, reason: string, hint?: string): QeditError {
   return new QeditError("QEDIT_E_USAGE", `Cannot use line ${line}: ${reason}`, hint === undefined ? {} : { hint });
 }
 
-/** What a job is called where people read it. */
+/** A job's name in messages. */
 export function jobName(path: string): string {
   return basename(path, extname(path));
 }

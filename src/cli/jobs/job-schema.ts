@@ -1,4 +1,4 @@
-// The JSON schema of a batch's lines, from the parameters: editors check and complete with it. Settings files take the same keys.
+// The JSON schema of a batch's lines, generated from the parameters; editors check and complete with it. Settings files have the same keys.
 import { toJsonSchema } from "@valibot/to-json-schema";
 import { jsonName, type Parameter } from "../../edit/parameters/parameter.js";
 import { type Spell, spelled } from "../../std/errors.js";
@@ -30,7 +30,7 @@ export function jobSchema(): Schema {
   };
 }
 
-// Every spelling that is read: with underscores, with dashes, and the other names.
+// All spellings of a key: with underscores, with dashes, and aliases.
 function propertiesOf(key: string, parameter: Parameter<unknown>): (readonly [string, Schema])[] {
   const name = jsonName(key);
   const schema = schemaOf(parameter);
@@ -54,6 +54,6 @@ function acceptedBy(kind: Parameter<unknown>["kind"]): Schema {
     errorMode: "ignore",
     target: "draft-2020-12",
   });
-  // Texts are read as the flag's are.
+  // Texts are parsed like flags.
   return kind.fromText && !kind.isSwitch ? { anyOf: [accepted, { type: "string" }] } : accepted;
 }

@@ -1,16 +1,17 @@
-// Write-ahead journal of a batch: a line of JSON for each state of a job, appended and flushed, so that it survives a kill or a power cut.
-// An entry with the hash of the result comes before its file is renamed into place, and another after: in between, the file's hash decides.
+// Write-ahead journal of a batch: a line of JSON for each state of a job, appended and flushed, so that it survives a crash or power loss.
+// An entry with the hash of the result is written before its file is renamed into place, and another after. If the second is missing, the hash of
+// the file tells whether it was written.
 import { open, readFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import * as v from "valibot";
 import { ioFailure, makeFolders } from "../../std/files.js";
 
 const entrySchema = v.object({
-  /** Absolute path of the result; undefined for a line that was no job. */
+  /** Absolute path of the result; undefined for an invalid line. */
   output: v.optional(v.string()),
   /** Line of the jobs file, from 1. */
   line: v.pipe(v.number(), v.safeInteger(), v.minValue(1)),
-  /** Hash of everything that decides the result. */
+  /** Hash of everything that determines the result. */
   content: v.optional(v.string()),
   state: v.picklist(["writing", "done", "failed"]),
   /** SHA-256 of the result. */
@@ -18,16 +19,16 @@ const entrySchema = v.object({
   error: v.optional(v.object({ code: v.string(), message: v.string() })),
 });
 
-/** A state that a job came into. */
+/** One state of a job. */
 export type JournalEntry = Readonly<v.InferOutput<typeof entrySchema>>;
 
 /** The journal of one batch. */
 export interface Journal {
-  /** The last entry of a result that was written, or about to be, at an absolute path. */
+  /** The last entry "writing" or "done" of the result at an absolute path. */
   readonly made: (output: string) => JournalEntry | undefined;
-  /** The hashes of all results that were ever written, or about to be, at an absolute path. */
+  /** Hashes of all results that were written, or about to be, at an absolute path. */
   readonly hashes: (output: string) => ReadonlySet<string>;
-  /** Whether a job failed in its last run: the one of that output, else the one in that line. */
+  /** Whether a job failed in its last run; looked up by output, else by line. */
   readonly hasFailed: (output: string | undefined, line: number) => boolean;
   readonly append: (entry: JournalEntry) => Promise<void>;
   readonly close: () => Promise<void>;
@@ -43,7 +44,7 @@ export async function openJournal(path: string): Promise<Journal> {
   const last = new Map<string | undefined, JournalEntry>();
   const lines = new Map<number, JournalEntry>();
   const hashes = new Map<string, Set<string>>();
-  const remember = (entry: JournalEntry) => {
+  const index = (entry: JournalEntry) => {
     if (entry.output !== undefined && entry.hash !== undefined)
       hashes.set(entry.output, (hashes.get(entry.output) ?? new Set()).add(entry.hash));
     if (entry.output !== undefined) last.set(entry.output, entry);
@@ -52,17 +53,17 @@ export async function openJournal(path: string): Promise<Journal> {
   };
   for (const line of text.split("\n")) {
     const entry = entryOf(line);
-    if (entry) remember(entry);
+    if (entry) index(entry);
   }
   const file = await openToAppend(path);
-  // A killed process may have left half a line: the next entry starts a new one.
+  // A killed process may have left an incomplete line: the next entry starts a new one.
   let isTorn = text !== "" && !text.endsWith("\n");
   return {
     made: (output) => made.get(output),
     hashes: (output) => hashes.get(output) ?? new Set(),
     hasFailed: (output, line) => (last.get(output) ?? lines.get(line))?.state === "failed",
     async append(entry) {
-      remember(entry);
+      index(entry);
       try {
         await file.appendFile(`${isTorn ? "\n" : ""}${JSON.stringify({ ...entry, at: new Date().toISOString() })}\n`);
         await file.datasync();
@@ -84,7 +85,7 @@ async function openToAppend(path: string) {
   }
 }
 
-// Undefined for a damaged line.
+// undefined for a damaged line.
 function entryOf(line: string): JournalEntry | undefined {
   try {
     const { success, output } = v.safeParse(entrySchema, JSON.parse(line), { abortEarly: true });

@@ -1,4 +1,4 @@
-// What run, each and batch have in common when they make several pictures: a record of every job, and how the whole ended.
+// Runs many jobs for run, each and batch: reports the end of each job, and fails if any failed.
 import { resolve } from "node:path";
 import { driftRecord } from "../../edit/finish/drift-text.js";
 import type { Outcome } from "../../edit/service/job.js";
@@ -6,43 +6,43 @@ import type { EditService } from "../../edit/service/service.js";
 import { type Failure, failureOf, QeditError } from "../../std/errors.js";
 import { type PlannedEdit, submitted, type WriteObserver } from "./edit-job.js";
 
-/** A planned edit among others. */
+/** A planned edit in a list. */
 export interface PlannedJob extends PlannedEdit {
   readonly name: string;
-  /** Its place in the whole list, from 1. */
+  /** Its number in the whole list, from 1. */
   readonly index: number;
 }
 
-/** A planned edit, and what is done beside writing its picture. */
+/** A planned edit and its callbacks. */
 export interface ObservedJob {
   readonly planned: PlannedJob;
   readonly observer: WriteObserver;
 }
 
-/** How a job ended, as result lines say it. */
+/** How a job ended; the fields are those of result lines. */
 export interface JobEnd {
   readonly status: "done" | "failed" | "skipped";
   /** Why it was skipped. */
   readonly reason?: string;
   readonly seconds?: number;
-  /** How far the picture zoomed and shifted; null when that cannot be told. */
+  /** Zoom and shift of the picture; null if they could not be measured. */
   readonly drift?: object | null;
   readonly error?: Failure;
 }
 
-/** Counts of ends. */
+/** Number of jobs by status. */
 export type Tally = Record<JobEnd["status"], number>;
 
-/** How many edits are made. */
+/** Options of editMany. */
 interface ManyEdits {
   /** Length of the whole list. */
   readonly total: number;
   readonly maxFailures: number | undefined;
-  /** Takes each job with its end, as they come. */
+  /** Called for each job when it ends. */
   readonly onEnd: (job: PlannedJob, end: JobEnd) => Promise<void>;
 }
 
-/** Edits all jobs. Throws the reason when everything is stopped. */
+/** Runs all jobs. Throws the reason if the service is stopped. */
 export async function editMany(
   jobs: readonly ObservedJob[],
   { total, maxFailures: most, onEnd }: ManyEdits,
@@ -74,14 +74,14 @@ export function failed(error: unknown, seconds?: number): JobEnd {
   return { status: "failed", ...(seconds === undefined ? {} : { seconds: rounded(seconds) }), error: failureOf(error) };
 }
 
-/** Throws QEDIT_E_PARTIAL when any job failed. */
+/** Throws QEDIT_E_PARTIAL if any job failed. */
 export function refuseFailures({ done, failed: count, skipped }: Tally, hint: string): void {
   if (count === 0) return;
   const total = done + count + skipped;
   throw new QeditError("QEDIT_E_PARTIAL", `${count} of ${total} ${total === 1 ? "job" : "jobs"} failed`, { hint });
 }
 
-/** Throws QEDIT_E_USAGE when two jobs would write the same file. */
+/** Throws QEDIT_E_USAGE if two jobs would write the same file. */
 export function refuseSameOutput(
   jobs: readonly { readonly path: string; readonly where: string }[],
   hint: string,

@@ -1,4 +1,4 @@
-// The jobs of a batch with every setting known, or why one is not; and which of them were done before.
+// Resolves the jobs of a batch, and finds out which of them were done before.
 import { readFile, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { cacheKey } from "../../artifacts/artifact-cache.js";
@@ -16,7 +16,7 @@ import { type JobLine, jobName } from "./job-lines.js";
 import type { Journal } from "./journal.js";
 import { type RunSettings, runOptions } from "./run-options.js";
 
-/** A job that may be run. */
+/** A resolved job. */
 export interface PlannedLine {
   readonly line: number;
   readonly index: number;
@@ -25,11 +25,11 @@ export interface PlannedLine {
   readonly values: RunSettings;
   readonly resolved: ResolvedEdit;
   readonly path: string;
-  /** Hash of everything that decides the result: settings, and size and time of the pictures that are read. */
+  /** Hash of everything that determines the result: settings, and size and mtime of the input pictures. */
   readonly content: string;
 }
 
-/** A line that is no job, and why. */
+/** An invalid line with its error. */
 export interface FaultyLine {
   readonly line: number;
   readonly index: number;
@@ -38,8 +38,8 @@ export interface FaultyLine {
   readonly error: QeditError;
 }
 
-/** Settings that do not decide what the picture is. */
-const ASIDE: ReadonlySet<string> = new Set<keyof RunSettings>([
+/** Settings that do not affect the picture. */
+const IRRELEVANT: ReadonlySet<string> = new Set<keyof RunSettings>([
   "output",
   "force",
   "keep",
@@ -50,15 +50,15 @@ const ASIDE: ReadonlySet<string> = new Set<keyof RunSettings>([
   "modelsDir",
 ]);
 
-/** What jobs are planned with. */
+/** Options of planLines. */
 interface Planning {
-  /** What the command line gives. */
+  /** Settings of the command line. */
   readonly defaults: ReadonlyMap<string, GivenSetting>;
   readonly library: ModelLibrary;
   readonly emit: Emit;
 }
 
-/** Plans jobs; what the command line gives holds where a job says nothing. */
+/** Resolves jobs; `defaults` apply to settings that a job does not have. */
 export async function planLines(
   lines: readonly JobLine[],
   { defaults, library, emit }: Planning,
@@ -68,7 +68,7 @@ export async function planLines(
   return planned;
 }
 
-/** Whether a job can be run as far as its line says. */
+/** Whether a line is a resolved job. */
 export function isPlanned(line: PlannedLine | FaultyLine): line is PlannedLine {
   return "resolved" in line;
 }
@@ -100,7 +100,7 @@ async function planLine(
   }
 }
 
-// The found files stand for what was named.
+// Hashes the paths of model files that were found, not the names that were given.
 async function contentOf(
   values: RunSettings,
   { files: found }: ResolvedEdit,
@@ -108,10 +108,10 @@ async function contentOf(
 ): Promise<string> {
   const { vae, textEncoder, transformer } = found;
   const lora = found.loras.map(({ path, strength }) => `${path}:${strength}`);
-  const decisive = Object.entries({ ...values, vae, textEncoder, transformer, lora }).filter(
-    ([name, value]) => !ASIDE.has(name) && value !== undefined,
+  const relevant = Object.entries({ ...values, vae, textEncoder, transformer, lora }).filter(
+    ([name, value]) => !IRRELEVANT.has(name) && value !== undefined,
   );
-  const named = decisive.map(
+  const named = relevant.map(
     ([name, value]) => [fileName(name), typeof value === "bigint" ? String(value) : value] as const,
   );
   const read = [...images, ...(values.mask === undefined ? [] : [values.mask])];
@@ -126,17 +126,17 @@ async function contentOf(
   return cacheKey({ settings: Object.fromEntries(named.sort(([a], [b]) => (a < b ? -1 : 1))), files });
 }
 
-/** What is known of a job's result: made before and still there, ours to replace, or nothing. */
-export type Before = "done" | "changed" | "ours" | "nothing";
+/** State of a job's result from earlier runs, see resultState. */
+export type ResultState = "done" | "changed" | "ours" | "nothing";
 
 /**
- * What an earlier run left of a job. "done": this very job's result is in place. "changed": it was, and somebody changed the file since.
- * "ours": the file is the result of an older form of the job.
+ * The state of a job's result. "done": an earlier run of the same job wrote the file. "changed": it did, but the file was changed afterwards.
+ * "ours": the file is the result of an earlier version of the job. "nothing": none of these.
  */
-export async function before(
+export async function resultState(
   { path, content }: Pick<PlannedLine, "path" | "content">,
   journal: Journal,
-): Promise<Before> {
+): Promise<ResultState> {
   const made = journal.made(resolve(path));
   const found = made?.hash === undefined ? undefined : await stat(path).catch(() => undefined);
   if (made === undefined || !found?.isFile()) return "nothing";
@@ -146,12 +146,12 @@ export async function before(
   return made.content === content && made.state === "done" ? "changed" : "nothing";
 }
 
-/** Where the journal of a batch lies: by the path of its jobs, or for stdin by the folder it was called in. */
+/** The path of a batch's journal, by the path of its jobs file, or for stdin by the working directory. */
 export function journalPath(jobs: string): string {
   return join(folderFor("state"), "batches", `${cacheKey({ jobs })}.jsonl`);
 }
 
-/** The text of a jobs file. Throws QEDIT_E_USAGE when there is none. */
+/** The text of a jobs file. Throws QEDIT_E_USAGE if it cannot be read. */
 export async function readJobsFile(path: string): Promise<string> {
   try {
     return await readFile(path, "utf8");

@@ -1,4 +1,4 @@
-// The parameters of one edit as run, each and batch take them.
+// The parameters of one edit, shared by run, each and batch.
 
 import { optional, type SettingsOf } from "../../edit/parameters/parameter.js";
 import { text } from "../../edit/parameters/parameter-kinds.js";

@@ -1,10 +1,10 @@
-// Questions, only where a person can answer: stdin and stderr are terminals and this is no CI machine.
+// Asks yes-no questions, only if stdin and stderr are terminals and this is not a CI machine.
 import { createInterface } from "node:readline/promises";
 import { QeditError } from "../../std/errors.js";
 import type { Io } from "../io.js";
 import { isCi } from "./style.js";
 
-/** Asks on stderr; true for y or yes. Throws QEDIT_E_USAGE where nobody can answer, with the flag that answers as hint. */
+/** Asks on stderr; true for y or yes. Throws QEDIT_E_USAGE if there is no terminal, with a flag as hint. */
 export async function ask(question: string, flag: string, { stdin, stderr, env }: Io): Promise<boolean> {
   if (!stdin.isTTY || !stderr.isTTY || isCi(env)) {
     throw new QeditError("QEDIT_E_USAGE", `Cannot ask "${question}": this is not a terminal`, {

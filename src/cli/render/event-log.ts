@@ -1,4 +1,4 @@
-// Events as NDJSON, one object a line, on stderr or in a file: for programs that watch.
+// Writes events as NDJSON to stderr or a file, for other programs.
 
 import { once } from "node:events";
 import { createWriteStream, type WriteStream } from "node:fs";
@@ -9,14 +9,14 @@ import { ioFailure } from "../../std/files.js";
 import type { Output } from "../io.js";
 import { failureInFlags } from "./in-flags.js";
 
-/** Takes events until it is closed. */
+/** A log of events. */
 export interface EventLog {
   readonly isStderr: boolean;
   readonly emit: (event: ProgressEvent | ErrorEvent) => void;
   readonly close: () => Promise<void>;
 }
 
-/** How a call failed; the last event of a call that did. */
+/** The last event of a failed call. */
 export interface ErrorEvent {
   readonly kind: "error";
   readonly code: string;
@@ -25,13 +25,13 @@ export interface ErrorEvent {
   readonly exit: number;
 }
 
-/** A failure as the last event of a call. */
+/** Converts an error to the last event of a call. */
 export function errorEvent(error: unknown): ErrorEvent {
   const failure = failureInFlags(failureOf(error));
   return { kind: "error", ...failure, exit: ERRORS[failure.code].exit };
 }
 
-/** Opens `stderr` (also written `-`) or a file, which is emptied. Throws QEDIT_E_IO. */
+/** Opens a log on stderr (`stderr` or `-`) or in a file, which is truncated. Throws QEDIT_E_IO. */
 export async function openEventLog(where: string, stderr: Output): Promise<EventLog> {
   const isStderr = where === "stderr" || where === "-";
   const stream: NodeJS.WritableStream = isStderr ? stderr : await openFile(where);
@@ -54,12 +54,12 @@ async function openFile(path: string): Promise<WriteStream> {
   } catch (error) {
     throw ioFailure("write", path, error);
   }
-  // A disk that fills up while logging must not stop the edit that is logged.
+  // Ignore: a full disk must not stop the edit.
   stream.on("error", () => {});
   return stream;
 }
 
-// Adds what a watcher would have to keep count of: the time, the stage, seconds left, memory.
+// Adds time, elapsed seconds, current stage, seconds left and memory to events.
 class Progress {
   private stage: string | undefined;
   private readonly started = performance.now();

@@ -1,4 +1,4 @@
-// Events with their parameters as the command line writes them.
+// Replaces marked parameters in texts by their flags.
 import { type Failure, spelled } from "../../std/errors.js";
 import type { ProgressEvent } from "../../std/events.js";
 import { asFlag } from "../io.js";

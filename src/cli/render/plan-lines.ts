@@ -1,4 +1,4 @@
-// A plan as people read it: compact tables, and sentences for what matters.
+// Formats a plan as text.
 
 import type { EditPlan } from "../../edit/plan/edit-plan.js";
 import type { MemoryNeed } from "../../edit/plan/fit.js";
@@ -105,7 +105,7 @@ function stageRow({ stage, flops: work, readBytes, memory, seconds: time }: Stag
   ];
 }
 
-// Of a stage with one network and one run, its own line says all.
+// A stage with one network and one run needs no line for its network.
 function networkRows({ networks }: StagePlan, onGpu: boolean): string[][] {
   return networks.flatMap(({ network, runs, flops: work, weightBytes, memory, seconds: time }) => {
     const passes = runs.reduce((sum, { times }) => sum + times, 0);
@@ -152,13 +152,13 @@ function memoryLines({ memory: { ram, gpu, plan } }: EditPlan): string[] {
 
 function mappedLines(ram: MemoryNeed): string[] {
   if (ram.mapped === 0 || ram.available === undefined) return [];
-  const isKept = ram.mapped <= ram.available - ram.needed;
+  const fitsBeside = ram.mapped <= ram.available - ram.needed;
   return [
-    `weights stay in their files, up to ${bytes(ram.mapped)}: ${isKept ? "they fit beside it" : "more than fits beside it, so that some are read from disk again at every pass"}`,
+    `weights stay in their files, up to ${bytes(ram.mapped)}: ${fitsBeside ? "they fit beside it" : "more than fits beside it, so that some are read from disk again at every pass"}`,
   ];
 }
 
-// What `run` tells before it opens each network.
+// The lines that `run` emits before it opens each network.
 function networkLines(plan: EditPlan["memory"]["plan"]): string[] {
   if (plan === undefined) return [];
   const limit = plan.limit === undefined ? "without a limit" : `for ${binarySize(plan.limit)}`;
@@ -172,7 +172,7 @@ function networkLines(plan: EditPlan["memory"]["plan"]): string[] {
 
 function needText({ needed, stage, total, available, fit }: MemoryNeed): string {
   if (total === undefined || available === undefined)
-    return `${bytes(needed)} in ${stage}; how much there is, nobody said: add --vram SIZE to compare`;
+    return `${bytes(needed)} in ${stage}; the total is not known: add --vram SIZE to compare`;
   const free = available === total ? "" : ` with ${bytes(available)} free`;
   const verdict = {
     fits: "fits",

@@ -1,7 +1,7 @@
-// A recipe in lines for people: what was asked for, what was computed, from what; every hidden number is in --json.
+// Formats a recipe as text: settings, sizes, inputs and weights. --json has all values.
 import type { Recipe } from "../../artifacts/recipe.js";
 
-/** Characters of a hash that tell it apart for people. */
+/** Characters of a hash that are shown. */
 const SHOWN_HASH = 12;
 
 /** Lines `name: value`, in the order of the stages. */

@@ -1,30 +1,30 @@
-// Events as people see them, on stderr: a spinner for stages, a bar for steps; on anything but a terminal only lines that matter.
+// Shows events on stderr: on a terminal a spinner for stages and a progress bar for steps, elsewhere only lines.
 import type { SingleBar } from "cli-progress";
 import type { Ora } from "ora";
 import type { Emit, ProgressEvent } from "../../std/events.js";
 import type { Output } from "../io.js";
 import { hasMotion, type Style, type StyleChoice, styleFor } from "./style.js";
 
-/** How much is said: nothing, warnings, what matters, everything. */
+/** How much is shown: nothing; warnings and failures; notes; everything. */
 export type Level = "silent" | "quiet" | "normal" | "verbose";
 
-/** Takes events. */
+/** Shows events. */
 export interface Renderer {
   readonly emit: Emit;
-  /** Clears what moves, so that something else can be printed; it comes back with the next event. */
+  /** Clears the spinner and the bar before other output; the next event shows them again. */
   readonly pause: () => void;
-  /** Ends what moves on the screen. */
+  /** Removes the spinner and the bar. */
   readonly close: () => void;
 }
 
-/** What decides how events are shown. */
+/** Options of a renderer. */
 interface RendererOptions {
   readonly level: Level;
   readonly choice: StyleChoice;
   readonly stderr: Output;
 }
 
-/** Shows events, moving if stderr is a terminal. */
+/** Opens a renderer, animated if stderr is a terminal. */
 export async function openRenderer({ level, choice, stderr }: RendererOptions): Promise<Renderer> {
   const style = styleFor(stderr, choice);
   const write = (line: string) => stderr.write(`${line}\n`);
@@ -34,12 +34,12 @@ export async function openRenderer({ level, choice, stderr }: RendererOptions): 
     return linesOf(event, { level, style, isJob });
   };
   if (level === "normal" || level === "verbose") {
-    if (hasMotion(stderr, choice)) return movingRenderer({ write, lines, style, stderr });
+    if (hasMotion(stderr, choice)) return animatedRenderer({ write, lines, style, stderr });
   }
   return { emit: (event) => lines(event).forEach(write), pause() {}, close() {} };
 }
 
-// What is a line of its own on any screen.
+// The lines of an event that are printed on any stream.
 function linesOf(
   event: ProgressEvent,
   { level, style, isJob }: { level: Level; style: Style; isJob: boolean },
@@ -51,7 +51,7 @@ function linesOf(
   if (level === "quiet") return [];
   if (event.kind === "plan") return event.lines;
   if (event.kind === "note" || event.kind === "drift") return [event.text];
-  // Jobs of a batch share results all the time.
+  // Cache hits are frequent among jobs of a batch: not shown.
   if (event.kind === "cache" && event.action === "hit" && (!isJob || level === "verbose"))
     return [`${event.stage}: taken from the cache`];
   if (level === "normal") return [];
@@ -78,7 +78,7 @@ interface Screen {
 
 const BAR = "  {what} [{bar}] {share} · {rate} · {left} left";
 
-async function movingRenderer({ write, lines, style, stderr }: Screen): Promise<Renderer> {
+async function animatedRenderer({ write, lines, style, stderr }: Screen): Promise<Renderer> {
   const [{ default: ora }, { default: cliProgress }] = await Promise.all([import("ora"), import("cli-progress")]);
   const screen: { spinner: Ora | undefined; bar: SingleBar | undefined; text: string; job: string } = {
     spinner: undefined,
@@ -99,7 +99,7 @@ async function movingRenderer({ write, lines, style, stderr }: Screen): Promise<
     screen.text = text;
     const shown = screen.job === "" ? text : `${screen.job} · ${text}`;
     if (screen.spinner) screen.spinner.text = shown;
-    // discardStdin stays off: a raw terminal would swallow Ctrl-C.
+    // discardStdin is off: raw mode would swallow Ctrl-C.
     else
       screen.spinner = ora({
         text: shown,
@@ -137,7 +137,7 @@ async function movingRenderer({ write, lines, style, stderr }: Screen): Promise<
       else if (event.kind === "transfer") transfer(event, { bar, spin });
       else if (event.kind === "end") {
         pause();
-        // Of many jobs each has a line of its own.
+        // With many jobs, stages are not listed.
         if (screen.job === "") write(`${style.green("✔")} ${event.stage} ${event.seconds.toFixed(1)} s`);
       }
     },

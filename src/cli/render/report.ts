@@ -1,4 +1,4 @@
-// How an error is shown: its line last but for a hint, which is what to type or change next.
+// Prints an error: its message, then a hint what to do next.
 import type { CommanderError } from "commander";
 import { ERRORS, EXIT } from "../../edit/error-table.js";
 import { failureOf, QeditError } from "../../std/errors.js";
@@ -7,15 +7,15 @@ import type { Io } from "../io.js";
 import { failureInFlags } from "./in-flags.js";
 import { styleFor } from "./style.js";
 
-/** Prints an error on stderr and gives the exit status. */
+/** Prints an error on stderr and returns the exit status. */
 export async function report(error: unknown, args: readonly string[], io: Io): Promise<number> {
   const { CommanderError } = await import("commander");
   if (error instanceof CommanderError) return reportUsage(error, args, io);
   const { code, message, hint } = failureInFlags(failureOf(error));
   const isKnown = error instanceof QeditError;
-  // Events on stderr are for a program, and the last of them was the error.
+  // With events on stderr, the error was the last event.
   const isLogged = isKnown && eventsOnStderr(args);
-  // A failure that nobody foresaw is a bug, and its stack is what a report of it needs.
+  // An unknown error is a bug: print its stack for the bug report.
   if (args.includes("--debug") || !isKnown) print([error instanceof Error ? (error.stack ?? message) : message], io);
   if (!isLogged) printError({ message, hint }, args, io);
   return ERRORS[code].exit;
@@ -23,7 +23,7 @@ export async function report(error: unknown, args: readonly string[], io: Io): P
 
 function reportUsage({ exitCode, code, message }: CommanderError, args: readonly string[], io: Io): number {
   if (exitCode === 0) return EXIT.ok;
-  // Without a subcommand commander prints the help by itself.
+  // Without a subcommand commander has printed the help.
   if (code === "commander.help") return EXIT.usage;
   const [reason, suggestion] = message.replace(/^error: /, "").split("\n") as [string, string | undefined];
   const command = COMMANDS.find(({ name }) => args.includes(name));

@@ -1,6 +1,6 @@
-// Values of files in one line of a terminal: nothing that moves the cursor or paints, and not too long.
+// Formats untrusted values from files for a terminal: one line, no control characters, limited length.
 
-/** The value as text: texts as they are, everything else as JSON; control characters escaped, cut to `most` characters. */
+/** A value as text: strings unchanged, other values as JSON; control characters escaped, truncated to `most` characters. */
 export function shown(value: unknown, most = Infinity): string {
   if (value === undefined) return "–";
   const text = typeof value === "string" ? value : JSON.stringify(value);

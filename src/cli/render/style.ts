@@ -1,18 +1,18 @@
-// Colour and motion, decided once for each stream: a flag, then FORCE_COLOR, NO_COLOR, TERM=dumb, and whether it is a terminal.
+// Whether a stream gets colours and animation: by flag, then FORCE_COLOR, NO_COLOR, TERM=dumb, and whether it is a terminal.
 // https://no-color.org, https://nodejs.org/api/tty.html#writestreamgetcolordepthenv
 import { styleText } from "node:util";
 import type { Output } from "../io.js";
 
-/** What decides: the environment, and the flag `--no-color`. */
+/** The environment, and the flag `--no-color`. */
 export interface StyleChoice {
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** False for `--no-color`; undefined when no flag was given. */
+  /** False for `--no-color`; undefined without the flag. */
   readonly color: boolean | undefined;
 }
 
 type Stream = Pick<Output, "isTTY" | "columns">;
 
-/** Paints words, or leaves them as they are. */
+/** Adds colours to text; without colours returns it unchanged. */
 export interface Style {
   readonly color: boolean;
   readonly red: (text: string) => string;
@@ -32,9 +32,9 @@ export function hasColor(stream: Stream, { env, color }: StyleChoice): boolean {
   return stream.isTTY === true && env["TERM"] !== "dumb";
 }
 
-/** Whether spinners and bars may move: on a terminal of some width that is not dumb, and not in CI. */
+/** Whether spinners and bars are shown: on a terminal with columns that is not dumb, and not in CI. */
 export function hasMotion(stream: Stream, { env }: Pick<StyleChoice, "env">): boolean {
-  // A terminal of no width, as some pseudo-terminals are, would have a spinner clear lines for ever.
+  // On a pseudo-terminal with 0 columns a spinner would clear lines forever.
   return stream.isTTY === true && (stream.columns ?? 0) > 0 && env["TERM"] !== "dumb" && !isCi(env);
 }
 
@@ -43,7 +43,7 @@ export function isCi(env: StyleChoice["env"]): boolean {
   return !["", "0", "false"].includes(env["CI"] ?? "");
 }
 
-/** The paints for a stream. */
+/** The style of a stream. */
 export function styleFor(stream: Stream, choice: StyleChoice): Style {
   const color = hasColor(stream, choice);
   const paint = (name: Parameters<typeof styleText>[0]) => (text: string) =>

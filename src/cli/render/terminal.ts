@@ -1,4 +1,4 @@
-// What a command talks to: data to stdout, everything else to stderr, events to whoever watches, and a signal that says stop.
+// A command's interface to the outside: results to stdout, events to stderr and the log, and the abort signal.
 
 import type { SettingsOf } from "../../edit/parameters/parameter.js";
 import { spelled } from "../../std/errors.js";
@@ -16,26 +16,26 @@ import { type Style, styleFor } from "./style.js";
 /** The options of every command. */
 export type OutputSettings = SettingsOf<typeof outputOptions>;
 
-/** A command's way to the outside. */
+/** A command's interface to the outside. */
 export interface Terminal {
   readonly settings: OutputSettings;
   readonly io: Io;
   readonly emit: Emit;
   /** Aborted by Ctrl-C and SIGTERM. */
   readonly signal: AbortSignal;
-  /** Paints for what goes to stdout. */
+  /** Style of stdout. */
   readonly style: Style;
   /** Prints the result on stdout: with --json the record as one object, else the lines. */
   readonly result: (record: object, lines: readonly string[]) => void;
   /** Prints one record of many on stdout: with --json as one line of JSON, else the line. */
   readonly item: (record: object, line: string) => void;
-  /** Writes bytes to stdout, and waits until they are taken. */
+  /** Writes bytes to stdout, and waits until they are written. Throws QEDIT_E_IO. */
   readonly write: (bytes: Uint8Array) => Promise<void>;
-  /** Asks a yes-no question; false where nobody can answer. Throws QEDIT_E_USAGE there, with the flag that answers as hint. */
+  /** Asks a yes-no question. Throws QEDIT_E_USAGE if there is no terminal, with `flag` as hint. */
   readonly confirm: (question: string, flag: string) => Promise<boolean>;
-  /** Logs how the call failed, as its last event. */
+  /** Logs the error as the last event. */
   readonly fail: (error: unknown) => void;
-  /** Ends what moves on the screen and what is written to a log. */
+  /** Closes the renderer and the log. */
   readonly close: () => Promise<void>;
 }
 
@@ -43,7 +43,7 @@ export interface Terminal {
 export async function openTerminal(settings: OutputSettings, io: Io): Promise<Terminal> {
   const choice = { env: io.env, color: settings.noColor ? false : undefined };
   const log = settings.events === undefined ? undefined : await openEventLog(settings.events, io.stderr);
-  // Events on stderr are for a program: lines for people would break its parsing.
+  // With events on stderr, other lines would break the parsing of NDJSON.
   const level = log?.isStderr ? "silent" : levelOf(settings);
   const renderer = await openRenderer({ level, choice, stderr: io.stderr });
   const stops = interrupts();
@@ -91,7 +91,7 @@ function levelOf({ quiet, verbose, debug }: OutputSettings): "quiet" | "verbose"
   return verbose || debug ? "verbose" : "normal";
 }
 
-// Seeds have up to 64 bits, which JSON numbers do not hold.
+// Seeds have up to 64 bits, more than JSON numbers hold exactly.
 function jsonValue(_key: string, value: unknown): unknown {
   return typeof value === "bigint" ? String(value) : value;
 }

@@ -1,4 +1,4 @@
-// From parameters to commander's options and back; and the parameters of the command line itself, which many commands share.
+// Converts parameters to commander's options and back, and defines parameters that many commands share.
 
 import { type Command, Option as CommanderOption } from "commander";
 import {
@@ -14,7 +14,7 @@ import { DEVICE_PARAMETERS, MODEL_PARAMETERS } from "../../edit/parameters/table
 import { spelled } from "../../std/errors.js";
 import { asFlag } from "../io.js";
 
-/** The groups in the order help shows them: what is asked for most comes first. */
+/** The groups in the order of help: most used first. */
 const GROUPS: readonly ParameterGroup[] = ["Prompt", "Output", "Sampling", "Sizes", "Models", "Device", "Terminal"];
 
 /** Options that every command takes. */
@@ -49,7 +49,7 @@ export const outputOptions = {
 /** Options of every command that computes. */
 export const computeOptions = { ...MODEL_PARAMETERS, ...DEVICE_PARAMETERS };
 
-/** Options of every command whose results may be taken from earlier runs. */
+/** Options of every command that caches results. */
 export const cacheOptions = {
   noCache: defaulted(toggle, false, {
     summary: "compute everything, and keep no results for later runs",
@@ -75,7 +75,7 @@ export const manyOptions = {
   }),
 };
 
-/** How many failures are accepted. */
+/** --max-failures. */
 export const maxFailures = optional(number({ minimum: 1, whole: true }), {
   summary: "stop after so many failures, the rest is not run",
   group: "Output",
@@ -83,7 +83,7 @@ export const maxFailures = optional(number({ minimum: 1, whole: true }), {
   placeholder: "<count>",
 });
 
-/** Where a result goes, and leave to replace what is there. */
+/** Options of every command that writes a result. */
 export const writeOptions = {
   output: optional(text, {
     summary: "where the result goes; - is stdout",
@@ -100,7 +100,7 @@ export const writeOptions = {
   }),
 };
 
-/** A parameter's flags: the first long one is its name. */
+/** A parameter's flags; the first long one is its name, the others are aliases. */
 interface Flags {
   readonly short: string | undefined;
   readonly longs: readonly [string, ...string[]];
@@ -120,12 +120,12 @@ export function flagsOf(
   };
 }
 
-/** A parameter's line in help, with the words that are allowed. */
+/** A parameter's summary in help, with the allowed words. */
 export function summaryOf({ summary, kind }: Parameter<unknown>): string {
   return spelled(kind.choices ? `${summary} (${kind.choices.join(", ")})` : summary, asFlag);
 }
 
-/** Adds parameters to a command as options. Commander only collects their texts. */
+/** Adds parameters to a command as options. Commander only collects their texts; they are parsed later. */
 export function addOptions(command: Command, table: ParameterTable): void {
   const parameters = Object.entries(table).sort(([, a], [, b]) => GROUPS.indexOf(a.group) - GROUPS.indexOf(b.group));
   for (const [key, parameter] of parameters) {
@@ -141,7 +141,7 @@ export function addOptions(command: Command, table: ParameterTable): void {
   }
 }
 
-/** What commander collected for a parameter: its texts, or true for a switch; undefined when it was not given. */
+/** What commander collected for a parameter: its texts, or true for a switch; undefined if it was not given. */
 export function parsedValue(
   key: string,
   parameter: Parameter<unknown>,
@@ -149,7 +149,7 @@ export function parsedValue(
 ): readonly string[] | true | undefined {
   const found: string[] = [];
   for (const long of flagsOf(key, parameter).longs) {
-    // Commander keeps `--no-color` as color: false, and color: true when it was not given.
+    // Commander stores `--no-color` as color: false, and color: true if it was not given.
     const isOff = long.startsWith("--no-") && parsed[camelCase(`--${long.slice(5)}`)] === false;
     const value = parsed[camelCase(long)];
     if (isOff || value === true) return true;

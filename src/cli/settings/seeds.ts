@@ -1,4 +1,4 @@
-// Seeds as users write them: a list with ranges, a count of them, or one that is drawn.
+// Options for several seeds: a list with ranges, or a count; and drawing random seeds.
 import { randomInt } from "node:crypto";
 import * as v from "valibot";
 import { optional } from "../../edit/parameters/parameter.js";
@@ -6,11 +6,11 @@ import { type Kind, number, RANDOM_SEED } from "../../edit/parameters/parameter-
 import { QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
 
-/** Torch's CPU generator takes 32 bits of a seed: more would be drawn in vain. */
-const DRAWN_BELOW = 2 ** 32;
+/** Random seeds are below this: torch's CPU generator uses only 32 bits of a seed. */
+const RANDOM_BELOW = 2 ** 32;
 
-/** A sheet of more pictures than this is a batch, and a range is easily mistyped. */
-const MOST = 10_000;
+/** Largest count and longest range of seeds: ranges are easily mistyped. */
+const MAX_SEEDS = 10_000;
 
 /** Several seeds, written 1,5,9..12. */
 const seedList: Kind<readonly bigint[]> = {
@@ -24,7 +24,7 @@ const seedList: Kind<readonly bigint[]> = {
   isList: true,
 };
 
-/** Options that ask for several pictures. */
+/** Options for several pictures. */
 export const seedOptions = {
   seeds: optional(seedList, {
     summary: "a picture for each of these seeds, such as 1,5,9..12",
@@ -32,7 +32,7 @@ export const seedOptions = {
     scope: "call",
     placeholder: "<list>",
   }),
-  count: optional(number({ minimum: 1, maximum: MOST, whole: true }), {
+  count: optional(number({ minimum: 1, maximum: MAX_SEEDS, whole: true }), {
     summary: "so many pictures, from the seed and the ones after it",
     group: "Sampling",
     scope: "call",
@@ -40,18 +40,18 @@ export const seedOptions = {
   }),
 };
 
-/** The settings with a number where the seed was to be drawn, which is noted. */
+/** The settings with a random seed for RANDOM_SEED; emits a note with the drawn seed. */
 export function drawSeed<Settings extends { readonly seed: bigint }>(
   settings: Settings,
   emit: Emit,
 ): { readonly settings: Settings; readonly isDrawn: boolean } {
   if (settings.seed !== RANDOM_SEED) return { settings, isDrawn: false };
-  const seed = BigInt(randomInt(DRAWN_BELOW));
+  const seed = BigInt(randomInt(RANDOM_BELOW));
   emit({ kind: "note", text: `seed ${seed}` });
   return { settings: { ...settings, seed }, isDrawn: true };
 }
 
-/** The seeds of a call: those of the list, or `count` from the seed on, or as many drawn. Throws QEDIT_E_USAGE when a list names one twice. */
+/** The seeds of a call: the list, or `count` seeds starting at `seed`, or `count` times RANDOM_SEED. Throws QEDIT_E_USAGE for duplicates in the list. */
 export function seedsOf({
   seed,
   seeds: list,
@@ -73,11 +73,11 @@ export function seedsOf({
   return list;
 }
 
-// What is no range is no list of numbers either, which the schema refuses.
+// An invalid range is returned as text, which the schema refuses.
 function rangeOf(part: string): readonly unknown[] {
   const match = /^(\d{1,20})(?:\.\.(\d{1,20}))?$/.exec(part);
   const first = match ? BigInt(match[1]!) : 0n;
   const last = match?.[2] === undefined ? first : BigInt(match[2]);
-  if (!match || last < first || last >= 2n ** 64n || last - first >= BigInt(MOST)) return [part];
+  if (!match || last < first || last >= 2n ** 64n || last - first >= BigInt(MAX_SEEDS)) return [part];
   return Array.from({ length: Number(last - first) + 1 }, (_, index) => first + BigInt(index));
 }

@@ -1,4 +1,4 @@
-// The settings files: qedit.json in the folder or the nearest one above, and config.json of the user.
+// Reads the settings files: qedit.json in the working directory or the nearest folder above it, and the user's config.json.
 import { readFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { QeditError } from "../../std/errors.js";
@@ -8,7 +8,7 @@ import { folderFor } from "../../std/own-folders.js";
 /** Name of the project's file. */
 export const PROJECT_FILE = "qedit.json";
 
-/** A settings file that exists; a value under a command's name is that command's own section. */
+/** An existing settings file; an object under a command's name is that command's section. */
 export interface SettingsFile {
   readonly path: string;
   readonly layer: "project file" | "user file";

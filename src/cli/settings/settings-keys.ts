@@ -1,5 +1,5 @@
-// Which names settings files may use: the options of all commands, and the commands' names for sections of their own. The project's file
-// may have come with a folder from elsewhere: it may set parameters of an edit only.
+// Checks the keys of settings files: options of any command, or a command's name for its section. A project's file may come from someone else,
+// so it may set only parameters of an edit.
 
 import { fileName, jsonName, type Parameter, type ParameterTable } from "../../edit/parameters/parameter.js";
 import { closest } from "../../std/closest.js";
@@ -13,7 +13,7 @@ import { type SettingsFile, userFile } from "./settings-files.js";
 /** Options by their name in files. */
 type Keys = ReadonlyMap<string, Parameter<unknown>>;
 
-/** Throws QEDIT_E_USAGE for the first name in a settings file that means nothing, or that a project's file may not set. Loads all commands, unless the given table knows every name. */
+/** Throws QEDIT_E_USAGE for the first unknown key, or key that a project's file may not set. Loads all commands only if a key is not in the table. */
 export async function checkSettingsKeys(files: readonly SettingsFile[], table: ParameterTable): Promise<void> {
   const own = keysOf({ ...table, ...outputOptions });
   if (
@@ -34,7 +34,7 @@ export async function checkSettingsKeys(files: readonly SettingsFile[], table: P
   }
 }
 
-// The keys of each command by its path: "run", "models pull".
+// The keys of each command by its full name: "run", "models pull".
 async function allKeys(): Promise<Map<string, Keys>> {
   const keys = new Map<string, Keys>();
   const add = (path: string, command: Command): void => {
@@ -47,7 +47,7 @@ async function allKeys(): Promise<Map<string, Keys>> {
 
 function keysOf(table: ParameterTable): Keys {
   const settable = Object.entries(table).filter(([, { scope }]) => scope !== "call");
-  // A name may be written with dashes or with underscores.
+  // Keys may have dashes or underscores.
   return new Map(
     settable.flatMap(([key, parameter]) => [[fileName(key), parameter] as const, [jsonName(key), parameter] as const]),
   );

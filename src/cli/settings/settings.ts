@@ -1,4 +1,4 @@
-// The value of every parameter: flags over environment over project file over user file over defaults, and where each came from.
+// Resolves the value and source of every parameter. Precedence: flag, environment, project file, user file, default.
 import {
   environmentName,
   fileName,
@@ -13,25 +13,25 @@ import { QeditError } from "../../std/errors.js";
 import { flagsOf, parsedValue } from "./options.js";
 import type { SettingsFile } from "./settings-files.js";
 
-/** Where a value may come from, the strongest first; a job is a line of a batch. */
+/** Sources of values, strongest first; a job is a line of a batch. */
 const LAYERS = ["job", "flag", "environment", "project file", "user file"] as const;
 
 /** A layer of settings. */
 type Layer = (typeof LAYERS)[number];
 
-/** A value that was given, and by which layer. */
+/** A given value and its layer. */
 export interface GivenSetting extends Given {
   readonly layer: Layer;
 }
 
-/** A value of a layer; what a flag or a job says is meant for this call. */
+/** A value of a layer; flags and jobs are meant for this call. */
 export function givenBy(layer: Layer, name: string, value: unknown): GivenSetting {
   return { value, name, layer, strength: -LAYERS.indexOf(layer), isOfCall: layer === "job" || layer === "flag" };
 }
 
-/** What settings are read from. */
+/** Sources of settings. */
 export interface Sources {
-  /** Of the command, for its section in files: `run`, `models pull`. */
+  /** Full name of the command, for its section in files: `run`, `models pull`. */
   readonly command: string;
   /** What commander collected. */
   readonly parsed: Readonly<Record<string, unknown>>;
@@ -40,7 +40,7 @@ export interface Sources {
   readonly files: readonly SettingsFile[];
 }
 
-/** The given values by the name of their parameter, each from the strongest layer that has it. Throws QEDIT_E_USAGE for a value that cannot be used. */
+/** Given values by parameter name, each from the strongest layer that has it. Throws QEDIT_E_USAGE for an invalid value. */
 export function givenSettings(table: ParameterTable, sources: Sources): Map<string, GivenSetting> {
   const given = new Map<string, GivenSetting>();
   for (const [key, parameter] of Object.entries(table)) {
@@ -54,7 +54,7 @@ export function givenSettings(table: ParameterTable, sources: Sources): Map<stri
   return given;
 }
 
-/** Settings with defaults filled in. Throws QEDIT_E_USAGE for a required parameter that is missing. */
+/** Settings with defaults filled in. Throws QEDIT_E_USAGE if a required parameter is missing. */
 export function completeSettings<Table extends ParameterTable>(
   table: Table,
   given: ReadonlyMap<string, Given>,
@@ -73,7 +73,7 @@ export function completeSettings<Table extends ParameterTable>(
   return Object.fromEntries(settings) as SettingsOf<Table>;
 }
 
-/** Whether a settings file of a layer may set a parameter: a project's file may have come from elsewhere, and speaks of edits only. */
+/** Whether a settings file of a layer may set a parameter. A project's file may come from someone else: it may set only parameters of scope "edit". */
 export function mayBeSetBy(layer: SettingsFile["layer"], { scope }: Parameter<unknown>): boolean {
   return scope === "edit" || (scope === "user" && layer === "user file");
 }
@@ -110,7 +110,7 @@ function fromFiles(key: string, parameter: Parameter<unknown>, { command, files 
   return undefined;
 }
 
-// Both spellings are read: `cfg-norm` and `cfg_norm`.
+// Accepts both spellings: `cfg-norm` and `cfg_norm`.
 function valueIn(values: Readonly<Record<string, unknown>>, key: string): unknown {
   return values[fileName(key)] ?? values[fileName(key).replaceAll("-", "_")];
 }

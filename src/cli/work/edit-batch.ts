@@ -1,4 +1,4 @@
-// What `qedit batch` does: plans every line of a jobs file, runs those that are left, and writes a result line for each.
+// Implements `qedit batch`: resolves every line of a jobs file, runs those to do, and prints a result line for each.
 import { dirname, resolve } from "node:path";
 import { modelLibrary } from "../../edit/resolve/model-library.js";
 import type { EditService } from "../../edit/service/service.js";
@@ -21,13 +21,13 @@ import {
   type Tally,
 } from "../jobs/many.js";
 import {
-  before,
   type FaultyLine,
   isPlanned,
   journalPath,
   type PlannedLine,
   planLines,
   readJobsFile,
+  resultState,
 } from "../jobs/planned-lines.js";
 import { failureInFlags } from "../render/in-flags.js";
 import type { Terminal } from "../render/terminal.js";
@@ -41,7 +41,7 @@ interface BatchCall {
   readonly given: ReadonlyMap<string, GivenSetting>;
 }
 
-/** Runs the jobs of a file. Throws QEDIT_E_PARTIAL when any failed. */
+/** Runs the jobs of a file. Throws QEDIT_E_PARTIAL if any failed. */
 export async function editBatch({ args, settings, given }: BatchCall, terminal: Terminal): Promise<void> {
   const { io, emit } = terminal;
   checkInputs(args, io);
@@ -62,10 +62,10 @@ export async function editBatch({ args, settings, given }: BatchCall, terminal: 
     const codes = new Set<string>();
     await runLines(chosen, { total: all.length, settings, terminal, journal, sheet, tally, codes });
     emit({ kind: "note", text: `${tally.done} done, ${tally.failed} failed, ${tally.skipped} skipped` });
-    const isOnlyThere = [...codes].every((code) => code === "QEDIT_E_EXISTS");
+    const hasOnlyExisting = [...codes].every((code) => code === "QEDIT_E_EXISTS");
     refuseFailures(
       tally,
-      isOnlyThere
+      hasOnlyExisting
         ? `Leave out what is done: qedit batch ${file} --resume`
         : `Correct them, then: qedit batch ${file} --last-failed`,
     );
@@ -99,7 +99,7 @@ async function runLines(lines: readonly Line[], work: Work): Promise<void> {
   const ready: PlannedLine[] = [];
   for (const line of lines) {
     terminal.signal.throwIfAborted();
-    const end = isPlanned(line) ? await endBefore(line, work) : failed(line.error);
+    const end = isPlanned(line) ? await endWithoutRun(line, work) : failed(line.error);
     if (end === undefined) ready.push(line as PlannedLine);
     else await record(line, end, work);
   }
@@ -127,17 +127,17 @@ async function runReady(
   await editMany(jobs, { total: work.total, maxFailures: work.allowed, onEnd }, service);
 }
 
-// What is known of a job without running it: done before, or its result cannot be written.
-async function endBefore(line: PlannedLine, { settings, terminal, journal }: Work): Promise<JobEnd | undefined> {
-  const known = journal && (settings.resume || settings.lastFailed) ? await before(line, journal) : "nothing";
-  if (known === "done") return { status: "skipped", reason: "done before" };
-  if (known === "changed") {
+// The end of a job that is not run: done before, or its result cannot be written. undefined: it must be run.
+async function endWithoutRun(line: PlannedLine, { settings, terminal, journal }: Work): Promise<JobEnd | undefined> {
+  const state = journal && (settings.resume || settings.lastFailed) ? await resultState(line, journal) : "nothing";
+  if (state === "done") return { status: "skipped", reason: "done before" };
+  if (state === "changed") {
     const text = `${line.path} was changed since it was made; remove it to have it made again`;
     terminal.emit({ kind: "warning", text });
     return { status: "skipped", reason: "done before, and changed since" };
   }
   try {
-    await checkOutput(line.path, { force: line.values.force || known === "ours" }, terminal);
+    await checkOutput(line.path, { force: line.values.force || state === "ours" }, terminal);
   } catch (error) {
     const isThere = error instanceof QeditError && error.code === "QEDIT_E_EXISTS";
     const hint = 'Leave out what is done with --resume, replace it with --force, or give another "output"';
@@ -150,7 +150,7 @@ async function jobOf(line: PlannedLine, read: ReadPictures, work: Work): Promise
   const { terminal, journal, sheet, settings } = work;
   const { index, name, images, path, content, resolved, values } = line;
   const mayReplace = journal !== undefined && (settings.resume || settings.lastFailed);
-  const isOurs = mayReplace && (await before(line, journal)) === "ours";
+  const isOurs = mayReplace && (await resultState(line, journal)) === "ours";
   const pictures = () => read(images);
   const mask = async () => (values.mask === undefined ? undefined : (await read([values.mask]))[0]);
   const result = { ...values, force: values.force || isOurs };
@@ -177,7 +177,7 @@ async function jobOf(line: PlannedLine, read: ReadPictures, work: Work): Promise
   };
 }
 
-// Prints a job's result line, counts it, and writes a failure to the journal; that a file is in the way is no failure of the job itself.
+// Prints a job's result line, counts it, and writes a failure to the journal, except QEDIT_E_EXISTS: the job itself did not fail.
 async function record(
   line: Line,
   end: JobEnd,
@@ -194,7 +194,7 @@ async function record(
     ...(end.status === "done" ? { seed: String(seed) } : {}),
   };
   terminal.item(printed, JSON.stringify(printed));
-  // Those that the service ran it has emitted itself.
+  // The service has emitted events of the jobs that it ran.
   if (end.seconds === undefined)
     terminal.emit({ kind: "job", state: end.status, job: name, index, total, ...(error ? { error } : {}) });
   if (error !== undefined) codes.add(error.code);

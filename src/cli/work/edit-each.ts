@@ -1,4 +1,4 @@
-// What `qedit each` does: finds the pictures, leaves out results of earlier edits, and edits the others.
+// Implements `qedit each`: finds the pictures, leaves out results of earlier edits, and edits the others.
 import { stat } from "node:fs/promises";
 import { basename, extname, join, relative, resolve } from "node:path";
 import { modelLibrary } from "../../edit/resolve/model-library.js";
@@ -49,7 +49,7 @@ export async function editEach({ args, settings, given }: EachCall, terminal: Te
   const prompt = await inputText(settings.prompt, terminal.io);
   const resolved = { ...edit, settings: { ...edit.settings, prompt } };
   const read = pictureCache();
-  // A reference that cannot be read is one failure, not one for each picture.
+  // Fail once if a reference cannot be read, not once per picture.
   await read(settings.with);
   await withService(settings, terminal, async (service) => {
     const jobs = open.map((each) => jobOf(each, { resolved, settings, read, terminal, sheet }));
@@ -92,7 +92,7 @@ function jobOf({ index, input, path }: Edit, { resolved, settings, read, termina
   };
 }
 
-// Results of an earlier call are not edited again, unless they were named themselves.
+// Leaves out results of earlier edits, unless the user named the files.
 async function withoutResults(
   found: readonly FoundPicture[],
   { output }: EachSettings,
@@ -112,11 +112,11 @@ async function withoutResults(
     const isInOutput = output !== undefined && isBelow(output, picture.path) && resolve(output) !== process.cwd();
     if (picture.isNamed || !(isInOutput || (await looksEdited(picture.path)))) kept.push(picture);
   }
-  const left = found.length - kept.length;
-  if (left > 0)
+  const omitted = found.length - kept.length;
+  if (omitted > 0)
     emit({
       kind: "note",
-      text: `${left} of ${found.length} pictures left out: ${left === 1 ? "it is a result" : "they are results"} of earlier edits`,
+      text: `${omitted} of ${found.length} pictures left out: ${omitted === 1 ? "it is a result" : "they are results"} of earlier edits`,
     });
   if (kept.length === 0)
     throw new QeditError("QEDIT_E_USAGE", "Nothing is left to edit: every picture is a result of an earlier edit", {
@@ -126,8 +126,8 @@ async function withoutResults(
 }
 
 function isBelow(folder: string, path: string): boolean {
-  const way = relative(resolve(folder), resolve(path));
-  return way !== "" && !way.startsWith("..");
+  const inside = relative(resolve(folder), resolve(path));
+  return inside !== "" && !inside.startsWith("..");
 }
 
 function resultPath({ path, below }: FoundPicture, { output, format }: EachSettings): string {
@@ -142,7 +142,7 @@ interface Progress {
   readonly total: number;
 }
 
-// What is there already is left out when resuming, and otherwise refused before anything is computed.
+// Skips existing results with --resume; otherwise refuses them before anything is computed.
 async function withoutDone(edits: readonly Edit[], { settings, terminal, tally, total }: Progress): Promise<Edit[]> {
   const open: Edit[] = [];
   for (const edit of edits) {

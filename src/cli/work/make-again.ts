@@ -1,4 +1,4 @@
-// What `qedit rerun` does: the settings of a recipe with some of them changed, its files found again, the edit made, and what differs.
+// Implements `qedit rerun`: takes the settings of a recipe, applies --set, finds its files, makes the edit, and reports differences.
 import { basename, dirname, extname, join } from "node:path";
 import { parseRecipe, type Recipe, recipeText } from "../../artifacts/recipe.js";
 import { findLora, findNamed } from "../../catalog/local/find.js";
@@ -48,11 +48,11 @@ interface RerunCall {
   readonly given: ReadonlyMap<string, GivenSetting>;
 }
 
-/** What --set may change: everything that decides a picture. */
+/** Parameters that --set may change: those that affect the picture. */
 const CHANGEABLE = { ...EDIT_PARAMETERS, device: computeOptions.device };
 
-/** Characters of a changed value that are shown. */
-const MOST_SHOWN = 60;
+/** Longest value in a difference. */
+const MAX_SHOWN = 60;
 
 /** Makes a picture again, and reports what differs. */
 export async function makeAgain({ args, settings, given: origins }: RerunCall, terminal: Terminal): Promise<void> {
@@ -62,15 +62,15 @@ export async function makeAgain({ args, settings, given: origins }: RerunCall, t
   const bytes = await pictureBytes(file);
   const recipe = recipeIn(bytes, file);
   const written = changed(recipeSettings(recipe, file), settings.set);
-  const path = settings.output ?? besides(file, settings.format);
+  const path = settings.output ?? defaultPath(file, settings.format);
   const format = pictureFormat(path, settings.format);
   await checkOutput(path, settings, terminal);
   const { modelsDir: modelsDirs, force } = settings;
   const search = { picture: file, modelsDirs, force, library: modelLibrary(), emit };
-  const insists = (setting: string) => origins.get(setting)?.layer === "flag";
+  const isFromFlag = (setting: string) => origins.get(setting)?.layer === "flag";
   const pictures = await inputPictures(given, io);
   const device = settings.device ?? (written["device"] === undefined ? "auto" : String(written["device"]));
-  const edit = await withFiles(recipe, { written, given: pictures, settings, search, insists, device }, terminal);
+  const edit = await withFiles(recipe, { written, given: pictures, settings, search, isFromFlag, device }, terminal);
   let made: { readonly picture: FinishedPicture; readonly encoded: Uint8Array } | undefined;
   const { device: used, seconds } = await withService({ ...settings, device }, terminal, async (service) => {
     const job = service.submit({
@@ -98,12 +98,12 @@ export async function makeAgain({ args, settings, given: origins }: RerunCall, t
   terminal.result({ ...record, drift: driftRecord(drift), device: used, seconds }, [path]);
 }
 
-function besides(file: string, format: string | undefined): string {
+function defaultPath(file: string, format: string | undefined): string {
   const stem = basename(file, extname(file));
   return join(dirname(file), `${stem}-rerun.${format ?? (extname(file).slice(1) || "png")}`);
 }
 
-// The recipe's settings with those of --set in their place, and without those that they make void.
+// Applies --set to the recipe's settings, and removes settings that the changes make invalid.
 function changed(recipe: WrittenSettings, pairs: readonly string[]): WrittenSettings {
   const changes: Record<string, string[]> = {};
   for (const pair of pairs) {
@@ -111,21 +111,21 @@ function changed(recipe: WrittenSettings, pairs: readonly string[]): WrittenSett
     changes[setting] = [...(changes[setting] ?? []), value];
   }
   const result: Record<string, unknown> = { ...recipe };
-  const voids: Readonly<Record<string, readonly string[]>> = {
+  const invalidated: Readonly<Record<string, readonly string[]>> = {
     size: ["megapixels"],
     megapixels: ["size"],
     match: ["size"],
     device: ["dtype"],
   };
   for (const [setting, values] of Object.entries(changes)) {
-    for (const other of voids[setting] ?? []) if (changes[other] === undefined) delete result[other];
+    for (const other of invalidated[setting] ?? []) if (changes[other] === undefined) delete result[other];
     const kept = values.filter((value) => value !== "");
     const { isList, isSwitch, fromText } = CHANGEABLE[setting as keyof typeof CHANGEABLE].kind;
     if (isList) result[setting] = kept;
     else if (kept.length === 0) delete result[setting];
     else result[setting] = isSwitch ? fromText!(kept.at(-1)!) : kept.at(-1);
   }
-  // A mask or feather of the recipe says nothing once pasting is off, nor does a negative prompt without guidance.
+  // The recipe's feather has no effect without pasting, its negative prompt none without guidance.
   if (changes["pasteBack"] && changes["feather"] === undefined) delete result["feather"];
   if (Number(result["cfg"]) === 1 && changes["negativePrompt"] === undefined) delete result["negativePrompt"];
   return result;
@@ -156,8 +156,8 @@ interface Rerun {
   readonly given: readonly Picture[];
   readonly settings: RerunSettings;
   readonly search: FileSearch;
-  /** Whether a file was named for this call. One that stands in a settings file is only a place to look at. */
-  readonly insists: (setting: string) => boolean;
+  /** Whether a setting is from a flag. Model files from other sources are only candidates in the search. */
+  readonly isFromFlag: (setting: string) => boolean;
   readonly device: string;
 }
 
@@ -167,7 +167,7 @@ interface Found {
   readonly mask: Picture | undefined;
 }
 
-// The edit with the files that it needs. A file that --set names is a wish, and not checked against the recipe.
+// Finds the files of the edit. A file that --set names replaces the recipe's and is not compared with it.
 async function withFiles(recipe: Recipe, rerun: Rerun, { emit, io }: Terminal): Promise<Found> {
   const { written, given, search } = rerun;
   const isPasted = readValue("pasteBack", EDIT_PARAMETERS.pasteBack, written["pasteBack"] ?? false);
@@ -190,14 +190,14 @@ async function withFiles(recipe: Recipe, rerun: Rerun, { emit, io }: Terminal): 
 
 async function modelFiles(
   recipe: Recipe,
-  { written, settings, search, insists }: Rerun,
+  { written, settings, search, isFromFlag }: Rerun,
 ): Promise<ResolvedEdit["files"]> {
   const options = { modelsDirs: search.modelsDirs };
   const paths = { vae: "", textEncoder: "", transformer: "" };
   for (const [role, setting] of Object.entries(WEIGHT_ROLES)) {
     const own = written[setting];
     const usual = settings[setting];
-    const named = usual !== undefined && insists(setting) ? await findNamed(usual, options) : undefined;
+    const named = usual !== undefined && isFromFlag(setting) ? await findNamed(usual, options) : undefined;
     paths[setting] =
       own === undefined
         ? await findWeights(recipe, role as WeightRole, { ...search, named, usual })
@@ -206,17 +206,17 @@ async function modelFiles(
   const lora = written["lora"] as readonly string[] | undefined;
   const loras =
     lora === undefined
-      ? await recipeLoras(recipe, { settings, search, insists })
+      ? await recipeLoras(recipe, { settings, search, isFromFlag })
       : await Promise.all(lora.map((each) => namedLora(each, options)));
   return { ...paths, loras };
 }
 
 async function recipeLoras(
   recipe: Recipe,
-  { settings, search, insists }: Pick<Rerun, "settings" | "search" | "insists">,
+  { settings, search, isFromFlag }: Pick<Rerun, "settings" | "search" | "isFromFlag">,
 ): Promise<NamedLora[]> {
   const options = { modelsDirs: search.modelsDirs };
-  const wanted = insists("lora") ? settings.lora : [];
+  const wanted = isFromFlag("lora") ? settings.lora : [];
   const named = await Promise.all(wanted.map((each) => namedLora(each, options)));
   const { lora_strengths: strengths = [] } = (recipe.settings["sample"] ?? {}) as {
     lora_strengths?: readonly number[];
@@ -234,19 +234,19 @@ function loraTexts(loras: readonly NamedLora[]): string[] {
   return loras.map(({ path, strength }) => `${path}:${strength}`);
 }
 
-// Another kind of device may not have the recipe's compute type; its own is meant then.
+// Another kind of device may not support the recipe's compute type: use auto.
 function dtypeFor(recipe: Recipe, { written, device }: Pick<Rerun, "written" | "device">): { dtype?: string } {
   const { device: made } = (recipe.settings["sample"] ?? {}) as { device?: string };
   const isSame = made !== undefined && device.startsWith(made);
   return isSame || written["dtype"] === undefined ? {} : { dtype: "auto" };
 }
 
-// Names of files change nothing, and one other size changes dozens of numbers.
+// Leaves out file names, which do not affect the picture, and only counts sizes: one change affects dozens of them.
 function report(differences: readonly RecipeDifference[]): string[] {
   const sizes = differences.filter(({ group }) => group === "sizes").length;
   const others = differences.filter(({ group }) => group !== "names" && group !== "sizes");
   const lines = others.map(
-    ({ group, what, a, b }) => `differs: ${group} ${what}: ${shown(a, MOST_SHOWN)} → ${shown(b, MOST_SHOWN)}`,
+    ({ group, what, a, b }) => `differs: ${group} ${what}: ${shown(a, MAX_SHOWN)} → ${shown(b, MAX_SHOWN)}`,
   );
   return sizes === 0 ? lines : [...lines, `differs: ${sizes} numbers about sizes (\`qedit diff\` lists them)`];
 }

@@ -1,4 +1,4 @@
-// What `qedit run` does: one picture, several from several seeds, or the plan of them.
+// Implements `qedit run`: one picture, several with several seeds, or their plan.
 import { driftRecord } from "../../edit/finish/drift-text.js";
 import type { FinishedPicture } from "../../edit/finish/finish.js";
 import { RANDOM_SEED } from "../../edit/parameters/parameter-kinds.js";
@@ -63,7 +63,7 @@ interface Work {
 }
 
 async function makeOne(path: string, { args, settings, terminal, sheet, edit }: Work): Promise<void> {
-  // Pictures are decoded while the device starts, which takes a GPU's driver a second.
+  // Decode the pictures while the device starts, which takes about a second on a GPU.
   const reading = inputsOf(args, settings, terminal);
   let made: FinishedPicture | undefined;
   const { device, seconds } = await withService(settings, terminal, async (service) => {
@@ -118,7 +118,7 @@ async function makeMany(wanted: readonly { seed: bigint; path: string }[], work:
       };
       return { planned, observer: { terminal, written } };
     });
-    // What is wrong with all of them is one failure, reported before anything is computed.
+    // Fail once for an error that all jobs share, before anything is computed.
     await service.check(jobs[0]!.planned);
     await sheet?.add(0, [["original", pictures[0]!.image]]);
     await editMany(jobs, { total: jobs.length, maxFailures: undefined, onEnd }, service);
@@ -155,7 +155,7 @@ async function readInputs(args: readonly string[], { mask }: MakingSettings, { i
 function inputsOf(args: readonly string[], settings: MakingSettings, terminal: Terminal): Promise<Inputs> {
   const reading = readInputs(args, settings, terminal);
   reading.catch(() => {
-    // Thrown where it is awaited.
+    // Thrown when it is awaited.
   });
   return reading;
 }
@@ -171,7 +171,7 @@ function withSettings(edit: ResolvedEdit, changed: Partial<ResolvedEdit["setting
   return { ...edit, settings: { ...edit.settings, ...changed } };
 }
 
-/** Throws QEDIT_E_USAGE for options about several pictures that say different things. */
+/** Throws QEDIT_E_USAGE for contradicting options about several pictures. */
 export function refuseContradictions({ settings, given }: Pick<RunCall, "given"> & { settings: MakingSettings }): void {
   const { seeds: list, count, output, seed } = settings;
   if (list !== undefined && count !== undefined)

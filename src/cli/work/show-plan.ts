@@ -1,4 +1,4 @@
-// Makes a plan from settings as they were resolved, and prints it: what `plan` and `run --dry-run` have in common.
+// Implements `qedit plan` and `qedit run --dry-run`: plans an edit and prints the plan.
 import { inspectMachine } from "../../catalog/runtime/machine.js";
 import { EXIT } from "../../edit/error-table.js";
 import type { PlanRequest } from "../../edit/plan/edit-plan.js";
@@ -26,11 +26,11 @@ import { refuseContradictions } from "./make-pictures.js";
 export interface PlanCall {
   readonly args: readonly string[];
   readonly settings: UnresolvedSettings & ComputeSettings;
-  /** How many pictures are made of these. */
+  /** Number of result pictures. */
   readonly results: number;
-  /** Whether --vram stands for a card, which need not be in this machine. */
+  /** Whether to plan for a GPU of --vram bytes, which need not be in this machine. */
   readonly isForCard: boolean;
-  /** Whether `run` was called: then a missing file is a failure. */
+  /** Whether `run --dry-run` was called: then a missing file is a failure. */
   readonly isDryRun: boolean;
 }
 
@@ -41,7 +41,7 @@ interface PlanCommand {
   readonly given: ReadonlyMap<string, GivenSetting>;
 }
 
-/** Does what `qedit plan` asks for. Throws what `run` would. */
+/** Runs `qedit plan`. Throws what `run` would throw. */
 export async function planPictures(call: PlanCommand, terminal: Terminal): Promise<number> {
   const { args, settings, given } = call;
   refuseContradictions(call);
@@ -55,7 +55,7 @@ export async function planPictures(call: PlanCommand, terminal: Terminal): Promi
   );
 }
 
-/** Prints the plan of an edit; gives EXIT.model for a dry run that would find a file missing. Throws what `run` would. */
+/** Prints the plan of an edit; returns EXIT.model for a dry run with missing files. Throws what `run` would throw. */
 export async function showPlan(
   { args, settings, results, isForCard, isDryRun }: PlanCall,
   terminal: Terminal,
@@ -84,13 +84,13 @@ async function sourceOf(source: string | { readonly name: string; readonly bytes
   return { name, ...(await readSize(typeof source === "string" ? source : source.bytes, name)) };
 }
 
-// As `run` would choose, but without opening a session.
+// Chooses the same device as `run`, but opens no session.
 async function chosenDevice(
   { device: wanted = "auto", threads = 0 }: ComputeSettings,
   isForCard: boolean,
 ): Promise<{ device: Device; reason: string | undefined }> {
   const devices = parseDevices(wanted, threads);
-  // Each of several devices holds all networks.
+  // With several devices each one opens all networks: plan for the first.
   if (devices !== "auto") return { device: devices[0]!, reason: undefined };
   if (isForCard) return { device: parseDevice("cuda", threads), reason: "--vram says so" };
   const [problem] = (await inspectCuda()).problems;
@@ -99,23 +99,24 @@ async function chosenDevice(
     : { device: parseDevice("cpu", threads), reason: problem.text };
 }
 
-/** What opening CUDA takes of a card, which has happened when `run` asks what is free: a usual value, not measured here. */
+/** GPU memory of a CUDA context, which `run` has opened before it measures free memory: a typical value, not measured here. */
 const CUDA_CONTEXT_BYTES = 0.6e9;
 
-// What is said, or what `run` would find free.
+// The user's --vram, or the memory that `run` would find free.
 async function memoryFor(
   { provider, index }: Device,
-  said: number | undefined,
-): Promise<Pick<PlanRequest, "machine" | "vram" | "isVramSaid">> {
+  vramGiven: number | undefined,
+): Promise<Pick<PlanRequest, "machine" | "vram" | "isVramGiven">> {
   const { memory: ram } = await inspectMachine();
-  const isVramSaid = said !== undefined;
-  if (provider === "cpu") return { machine: { ram, gpu: undefined }, vram: said, isVramSaid };
-  if (isVramSaid) return { machine: { ram, gpu: { total: said, available: said } }, vram: said, isVramSaid };
+  const isVramGiven = vramGiven !== undefined;
+  if (provider === "cpu") return { machine: { ram, gpu: undefined }, vram: vramGiven, isVramGiven };
+  if (isVramGiven)
+    return { machine: { ram, gpu: { total: vramGiven, available: vramGiven } }, vram: vramGiven, isVramGiven };
   const { memory: total, freeMemory } = (await findGpus()).gpus.find((gpu) => gpu.index === index) ?? {};
   const vram = freeMemory === undefined ? undefined : Math.max(freeMemory - CUDA_CONTEXT_BYTES, 0);
   return {
     machine: { ram, gpu: total === undefined ? undefined : { total, available: vram ?? total } },
     vram,
-    isVramSaid,
+    isVramGiven,
   };
 }

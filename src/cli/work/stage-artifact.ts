@@ -1,4 +1,4 @@
-// What the commands of single stages do: their model files found and opened, the stage run, its result written.
+// Implements the commands of single stages: finds and opens model files, runs the stage, writes its result.
 import type { Artifact } from "../../artifacts/artifact.js";
 import type { ParameterTable, SettingsOf } from "../../edit/parameters/parameter.js";
 import type { MODEL_PARAMETERS, STAGE_PARAMETERS } from "../../edit/parameters/table.js";
@@ -44,7 +44,7 @@ interface StageCall<Settings> {
 
 type Parameters = typeof STAGE_PARAMETERS;
 
-/** Does what `qedit encode-image` asks for. */
+/** Runs `qedit encode-image`. */
 export async function encodePictures(
   { args, settings: unresolved, given }: StageCall<StageSettings<Parameters["encode-image"]>>,
   terminal: Terminal,
@@ -59,7 +59,7 @@ export async function encodePictures(
   });
 }
 
-/** Does what `qedit encode-prompt` asks for. */
+/** Runs `qedit encode-prompt`. */
 export async function encodeText(
   { args, settings }: StageCall<StageSettings<Parameters["encode-prompt"]>>,
   terminal: Terminal,
@@ -74,7 +74,7 @@ export async function encodeText(
   });
 }
 
-/** Does what `qedit sample` asks for. */
+/** Runs `qedit sample`. */
 export async function sampleLatents(
   {
     settings: unresolved,
@@ -99,7 +99,7 @@ export async function sampleLatents(
   });
 }
 
-/** Does what `qedit decode` asks for. */
+/** Runs `qedit decode`. */
 export async function decodeSamples(
   { args, settings }: StageCall<StageSettings<Parameters["decode"]> & { readonly format: string | undefined }>,
   terminal: Terminal,
@@ -126,14 +126,14 @@ async function modelOf(
   return modelLibrary().model(await findModelFile(role, settings, emit), role, emit);
 }
 
-/** Where an artifact goes, and how it is computed. */
+/** The output path of an artifact, and settings of computing it. */
 interface ArtifactCall {
   readonly path: string;
   readonly settings: ComputeSettings & Overwriting;
   readonly terminal: Terminal;
 }
 
-// Nothing is computed when the artifact could not be written.
+// Checks that the artifact can be written before computing it.
 async function writeComputed(
   { path, settings, terminal }: ArtifactCall,
   make: (service: EditService) => Promise<Artifact>,

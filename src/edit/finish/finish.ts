@@ -1,4 +1,4 @@
-// What happens to a picture after decoding: its drift against picture 1 is measured, and the original's pixels are pasted back where asked for.
+// What happens after decoding: measures the drift from picture 1, and pastes pixels of picture 1 back if requested.
 import { basename } from "node:path";
 import { type Drift, measureDrift } from "../../image/compare/drift.js";
 import { type Box, type Image, type Size, toBytes } from "../../image/image.js";
@@ -12,22 +12,22 @@ import { param, QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
 import { driftText } from "./drift-text.js";
 
-/** What is done with a picture after decoding. */
+/** The parameters of what happens after decoding. */
 export interface FinishSettings {
-  /** Whether picture 1's own pixels are kept outside the mask, or outside what changed. */
+  /** Whether pixels of picture 1 are pasted back outside the mask, or outside what changed. */
   readonly pasteBack: boolean;
-  /** Width of the soft edge in pixels; undefined is 1/64 of the shorter side. */
+  /** Width of the soft edge in pixels; undefined: 1/64 of the shorter side. */
   readonly feather: number | undefined;
 }
 
-/** What it is done with. */
+/** The input pictures. */
 interface Originals {
   readonly pictures: readonly Picture[];
-  /** White where the edit belongs; undefined where what changed is looked for. */
+  /** White where the edit belongs; undefined: what changed is detected. */
   readonly mask: Picture | undefined;
 }
 
-/** A picture as it is written, and how far it drifted; `drift` is undefined when that cannot be told. */
+/** The final picture, and its drift; undefined if it could not be measured. */
 export interface FinishedPicture extends DecodedPicture {
   readonly drift: Drift | undefined;
 }
@@ -37,10 +37,10 @@ const VERSION = 1;
 
 const FEATHER = 1 / 64;
 
-/** Shapes may differ by so much (logarithm of the aspects) and still be of one picture. */
-const SAME_SHAPE = 0.01;
+/** Largest difference of aspects (natural logarithm) between a mask and picture 1. */
+const ASPECT_TOLERANCE = 0.01;
 
-/** Throws QEDIT_E_USAGE for parameters without effect and for a mask that cannot be used: before anything is computed. */
+/** Throws QEDIT_E_USAGE for parameters without effect and for an unusable mask. Called before anything is computed. */
 export function checkFinish({ pictures: [first], mask }: Originals, { pasteBack, feather }: FinishSettings): void {
   for (const [name, value] of Object.entries({ mask, feather })) {
     if (value !== undefined && !pasteBack)
@@ -52,7 +52,7 @@ export function checkFinish({ pictures: [first], mask }: Originals, { pasteBack,
   if (mask === undefined || first === undefined) return;
   const { width, height, data } = mask.image;
   const [name, size] = [basename(mask.name), `${width}x${height}`];
-  if (Math.abs(Math.log(width / height / (first.image.width / first.image.height))) > SAME_SHAPE) {
+  if (Math.abs(Math.log(width / height / (first.image.width / first.image.height))) > ASPECT_TOLERANCE) {
     throw new QeditError(
       "QEDIT_E_USAGE",
       `Cannot use ${name} as mask: it is ${size}, picture 1 is ${first.image.width}x${first.image.height}`,
@@ -67,7 +67,7 @@ export function checkFinish({ pictures: [first], mask }: Originals, { pasteBack,
   );
 }
 
-/** Measures the drift of a decoded picture, which it emits; pastes back if asked for. */
+/** Measures and emits the drift of a decoded picture; pastes back if requested. */
 export async function finish(
   picture: DecodedPicture,
   { pictures: [first], mask }: Originals,
@@ -89,16 +89,16 @@ export async function finish(
   return { ...picture, image, info, drift };
 }
 
-/** How a picture lies over picture 1. */
+/** How the result aligns with picture 1. */
 interface Frame {
-  /** The part of picture 1 that the result shows, and where that lies in the result. */
+  /** The box of picture 1 that the result shows, and its box in the result. */
   readonly seen: Box;
   readonly inside: Box;
-  /** From picture 1 to the result's size. */
+  /** Resize picture 1 to the result's size. */
   readonly steps: readonly Step[];
 }
 
-// As encode-image noted it. A picture of picture 1's size lies over it pixel by pixel.
+// As encode-image recorded it. With --keep-size the result and picture 1 align pixel by pixel.
 function frameOf({ image, info }: DecodedPicture): Frame {
   const { target, images } = info.sizes as unknown as {
     target: { box: Box; steps: readonly Step[] };
@@ -106,8 +106,8 @@ function frameOf({ image, info }: DecodedPicture): Frame {
   };
   const inside = { x: 0, y: 0, width: image.width, height: image.height };
   const { source } = images[0]!;
-  const isKept = (info.settings["decode"] as { keep_size: boolean }).keep_size;
-  if (isKept) return { seen: { x: 0, y: 0, ...source }, inside: target.box, steps: [] };
+  const hasKeptSize = (info.settings["decode"] as { keep_size: boolean }).keep_size;
+  if (hasKeptSize) return { seen: { x: 0, y: 0, ...source }, inside: target.box, steps: [] };
   return { seen: target.box, inside, steps: target.steps };
 }
 
@@ -147,7 +147,7 @@ async function paste(
   };
 }
 
-// Outside the part that was edited there is nothing but repeated edges.
+// Compares inside the edited box only: outside it, the result holds repeated edge pixels.
 function changedInside(result: Image, original: Image, inside: Box): Promise<Mask> {
   const everywhere = {
     width: original.width,

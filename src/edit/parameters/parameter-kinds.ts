@@ -1,24 +1,24 @@
-// The kinds of values that parameters have. Each is a schema that JSON goes through as it is, and what turns the text of a flag, a variable or
-// a recipe into such a value.
+// The kinds of parameter values: a schema for JSON values, and a function that converts the text of a flag, an environment variable or a recipe
+// into a value for the schema.
 import * as v from "valibot";
 
-/** A kind of value: T is what the schema gives. */
+/** A kind of value; T is the schema's output. */
 export interface Kind<T> {
-  /** Checks a value of JSON, and turns it into T. */
+  /** Checks a JSON value and converts it to T. */
   readonly schema: v.GenericSchema<unknown, T>;
-  /** What goes through the schema for a text; the text itself where it is left out. */
+  /** Converts a text to the schema's input; default: the text itself. */
   readonly fromText?: (text: string) => unknown;
   /** For messages: `a whole number from 1 to 10000`. */
   readonly wanted: string;
-  /** The words that are allowed, where it is one of a few. */
+  /** The allowed words, if it is one of a few. */
   readonly choices?: readonly string[];
-  /** Whether the value is a list, to which every occurrence of a flag adds. */
+  /** Whether the value is a list; every occurrence of its flag adds to it. */
   readonly isList?: boolean;
-  /** Whether the value is a switch, whose flag takes no text. */
+  /** Whether the value is a switch; its flag takes no value. */
   readonly isSwitch?: boolean;
 }
 
-// Schemas know the type of their input; what arrives here may be anything.
+// A schema has a typed input; here the input is unknown.
 function kind<T>(
   schema: v.GenericSchema<never, T> | v.GenericSchema<unknown, T>,
   rest: Omit<Kind<T>, "schema">,
@@ -29,7 +29,7 @@ function kind<T>(
 /** Any text. */
 export const text: Kind<string> = kind(v.string(), { wanted: "a text" });
 
-/** A switch: true or false; as text also 1 and 0, yes and no, on and off. */
+/** A switch: true or false; as text also 1/0, yes/no, on/off. */
 export const toggle: Kind<boolean> = kind(v.boolean(), {
   fromText: (written) =>
     /^(1|true|yes|on)$/i.test(written) ? true : /^(0|false|no|off)$/i.test(written) ? false : written,
@@ -37,7 +37,7 @@ export const toggle: Kind<boolean> = kind(v.boolean(), {
   isSwitch: true,
 });
 
-/** Any number of texts, in order; one alone is a list of it. */
+/** A list of texts; a single text is a list of one. */
 export const texts: Kind<readonly string[]> = kind(
   v.pipe(
     v.union([v.string(), v.array(v.string())]),
@@ -64,7 +64,7 @@ export function number({ minimum, maximum, whole = false }: NumberBounds): Kind<
   });
 }
 
-/** One word of a list. A number stands for the word that it is written as. */
+/** One word of a list. A number is read as its text. */
 export function choice(choices: readonly string[]): Kind<string> {
   const words = v.pipe(v.union([v.string(), v.pipe(v.number(), v.transform(String))]), v.picklist(choices));
   return kind(words, { wanted: `one of ${choices.join(", ")}`, choices });
@@ -73,7 +73,7 @@ export function choice(choices: readonly string[]): Kind<string> {
 const BYTE_UNITS: Readonly<Record<string, number>> = { "": 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3, t: 1024 ** 4 };
 const SIZE_OF_BYTES = /^\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*$/i;
 
-/** A number of bytes: 2G, 500M, 1.5GiB, or a number alone, in units of `unit`. */
+/** A number of bytes: 2G, 500M, 1.5GiB, or a plain number in units of `unit` bytes. */
 export function bytes({ unit = 1 }: { readonly unit?: number } = {}): Kind<number> {
   const written = v.pipe(
     v.string(),
@@ -118,13 +118,13 @@ export const size: Kind<Pixels> = kind(
   { wanted: "WIDTHxHEIGHT, such as 1184x880" },
 );
 
-/** Where to compute: `auto`, `cpu`, `cuda`, `cuda:N`, or several of these but auto, separated by commas. */
+/** Where to compute: `auto`, or one or more of `cpu`, `cuda`, `cuda:N`, separated by commas. */
 export const deviceName: Kind<string> = kind(
   v.pipe(v.string(), v.regex(/^(?:auto|(?:cpu|cuda(?::\d{1,4})?)(?:,(?:cpu|cuda(?::\d{1,4})?))*)$/)),
   { wanted: "auto, cpu, cuda or cuda:N" },
 );
 
-/** Stands for a seed that is still to be drawn. */
+/** Placeholder for a seed that will be drawn. */
 export const RANDOM_SEED = -1n;
 
 const LARGEST_SEED = 2n ** 64n;

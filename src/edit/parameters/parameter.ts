@@ -1,4 +1,4 @@
-// What a parameter is: one entry of a table, from which every door takes its flags, variables, keys and documents.
+// The definition of a parameter. Flags, environment variables, settings keys, schemas and help are all generated from tables of these.
 import * as v from "valibot";
 import { param, QeditError } from "../../std/errors.js";
 import type { Kind } from "./parameter-kinds.js";
@@ -7,8 +7,8 @@ import type { Kind } from "./parameter-kinds.js";
 export type ParameterGroup = "Models" | "Prompt" | "Sizes" | "Sampling" | "Output" | "Device" | "Terminal";
 
 /**
- * Who may set a parameter. "edit": everybody, also a settings file that is found in a folder, which may have come from elsewhere. "user": flags, the
- * environment and the user's own settings file. "call": a flag or a request alone, for it speaks of one call.
+ * Where a parameter may be set. "edit": everywhere, also in a project's settings file, which may come from someone else. "user": by flags, environment
+ * variables and the user's settings file. "call": only by a flag or a request, because its value is for one call.
  */
 export type ParameterScope = "edit" | "user" | "call";
 
@@ -18,20 +18,20 @@ export interface Parameter<T> {
   readonly summary: string;
   readonly group: ParameterGroup;
   readonly scope: ParameterScope;
-  /** Value when it is not given. */
+  /** Default value. */
   readonly initial: T;
-  /** What help shows for a default that is not one value. */
+  /** Text of the default in help, if it is not a fixed value. */
   readonly initialText?: string;
-  /** Whether nothing can be done without it. */
+  /** Whether it must be given. */
   readonly isRequired?: boolean;
-  /** For the command line: a one-letter flag, other long flags, and what stands for the value in help. */
+  /** For the command line: a one-letter flag, other long flags, and the value's placeholder in help. */
   readonly short?: string;
   readonly aliases?: readonly string[];
   readonly placeholder?: string;
 }
 
-/** Parameters by name in camelCase, as settings have them in TypeScript. */
-// biome-ignore lint/suspicious/noExplicitAny: T stands on both sides, so that nothing narrower holds parameters of different types
+/** Parameters by name in camelCase. */
+// biome-ignore lint/suspicious/noExplicitAny: T is both input and output, so no narrower type holds parameters of different types
 export type ParameterTable = Readonly<Record<string, Parameter<any>>>;
 
 /** The values of a table. */
@@ -39,16 +39,16 @@ export type SettingsOf<Table extends ParameterTable> = {
   readonly [Name in keyof Table]: Table[Name] extends Parameter<infer T> ? T : never;
 };
 
-type Described<T> = Omit<Parameter<T>, "kind" | "initial" | "scope"> & { readonly scope?: ParameterScope };
+type Description<T> = Omit<Parameter<T>, "kind" | "initial" | "scope"> & { readonly scope?: ParameterScope };
 
 /** A parameter that is undefined until it is given. */
-export function optional<T>(kind: Kind<T>, described: Described<T | undefined>): Parameter<T | undefined> {
-  return { scope: "edit", ...described, kind: kind as Parameter<T | undefined>["kind"], initial: undefined };
+export function optional<T>(kind: Kind<T>, description: Description<T | undefined>): Parameter<T | undefined> {
+  return { scope: "edit", ...description, kind: kind as Parameter<T | undefined>["kind"], initial: undefined };
 }
 
 /** A parameter with a default. */
-export function defaulted<T>(kind: Kind<T>, initial: T, described: Described<T>): Parameter<T> {
-  return { scope: "edit", ...described, kind: kind as Parameter<T>["kind"], initial };
+export function defaulted<T>(kind: Kind<T>, initial: T, description: Description<T>): Parameter<T> {
+  return { scope: "edit", ...description, kind: kind as Parameter<T>["kind"], initial };
 }
 
 /** `negativePrompt` → `negative_prompt`: the name in JSON. */
@@ -66,13 +66,13 @@ export function environmentName(key: string): string {
   return `QEDIT_${jsonName(key).toUpperCase()}`;
 }
 
-/** The value of a parameter from JSON, where numbers may also be texts, and switches may not. Throws QEDIT_E_USAGE. */
+/** Reads a parameter's value from JSON. Numbers may be written as texts, switches may not. Throws QEDIT_E_USAGE. */
 export function readValue<T>(key: string, { kind }: Parameter<T>, value: unknown): T {
   const given = typeof value === "string" && kind.fromText && !kind.isSwitch ? kind.fromText(value) : value;
   return checked(key, kind, { given, written: value });
 }
 
-/** The value of a parameter from the texts of its flags, or of a variable; only lists take several. Throws QEDIT_E_USAGE. */
+/** Reads a parameter's value from the texts of its flags or environment variable. If it is not a list, the last one counts. Throws QEDIT_E_USAGE. */
 export function readTexts<T>(key: string, { kind }: Parameter<T>, texts: readonly string[]): T {
   if (kind.isList) return checked(key, kind, { given: texts, written: texts.length === 1 ? texts[0] : texts });
   const written = texts.at(-1)!;
@@ -97,7 +97,7 @@ function checked<T>(
   );
 }
 
-/** Whole numbers beyond 2^53 lose digits in JSON. */
+// Integers beyond 2^53 lose digits in JSON.
 function wanted({ wanted: usual, isList }: Pick<Kind<unknown>, "wanted" | "isList">, value: unknown): string {
   if (typeof value === "number" && Number.isInteger(value) && !Number.isSafeInteger(value))
     return "a text, which loses no digits,";

@@ -1,4 +1,4 @@
-// The parameters of an edit: the one table that flags, variables, settings files, job lines, schemas and recipes come from. A new parameter is
+// The parameters of an edit. Flags, environment variables, settings files, job lines, schemas and recipes all use this table. A new parameter needs
 // an entry here, and a field in the settings of the stage that reads it.
 
 import { SAMPLER_NAMES } from "../../sampling/samplers.js";
@@ -8,7 +8,7 @@ import { param } from "../../std/errors.js";
 import { defaulted, optional, type SettingsOf } from "./parameter.js";
 import { bytes, choice, deviceName, number, seed, size, text, texts, toggle } from "./parameter-kinds.js";
 
-/** The parameters that the stages read, and what happens after them. */
+/** The parameters of the stages and of finishing. */
 export const EDIT_PARAMETERS = {
   vae: optional(text, {
     summary: "VAE, such as qwen_image_vae.safetensors",
@@ -163,7 +163,7 @@ const { textEncoder, prompt, negativePrompt, textDtype } = EDIT_PARAMETERS;
 const { transformer, lora, strictLora, seed: noise, steps, cfg, sampler, scheduler } = EDIT_PARAMETERS;
 const { shift, denoise, cfgNorm, dtype, keepSize, noMetadata } = EDIT_PARAMETERS;
 
-/** The parameters of each stage, its model files among them. */
+/** The parameters of each stage, with its model files. */
 export const STAGE_PARAMETERS = {
   "encode-image": { vae, vaeDtype, tile, size: pixels, megapixels, match },
   "encode-prompt": { textEncoder, prompt, negativePrompt, match, textDtype },
@@ -187,7 +187,7 @@ export const PRESET_PARAMETERS = {
   }),
 };
 
-/** Which model's files are meant, and where they lie. */
+/** Which model to use, and where its files are. */
 export const MODEL_PARAMETERS = {
   model: optional(text, {
     summary: "model of models.json whose files to use",

@@ -1,4 +1,4 @@
-// How large the pictures of an edit are on their way, and how long its sequences: by the functions that the stages decide with.
+// Picture sizes and sequence lengths of an edit, from the same functions that the stages use.
 import {
   type LatentRoute,
   type PlanMode,
@@ -14,11 +14,11 @@ import { type PromptTokens, promptTokens } from "./prompt-tokens.js";
 /** Tokens of the sequences of an edit. */
 export interface SequenceTokens {
   readonly prompt: PromptTokens;
-  /** Where guidance looks at a negative prompt. */
+  /** undefined if guidance uses no negative prompt. */
   readonly negativePrompt: PromptTokens | undefined;
   readonly target: number;
   readonly references: readonly number[];
-  /** The transformer's sequence under the prompt: its text, the target and the references. */
+  /** The transformer's sequence with the prompt: text, target and references. */
   readonly total: number;
 }
 
@@ -28,7 +28,7 @@ export interface EditLengths {
   readonly tokens: SequenceTokens;
 }
 
-/** What decides them besides the pictures. */
+/** What determines them besides the pictures. */
 export interface LengthsRequest {
   readonly settings: ResolvedSettings;
   readonly networks: Pick<PlannedNetworks, "vae" | "vision" | "sampled">;

@@ -1,5 +1,5 @@
-// What of each network is in memory at a time during an edit: the plans that the stages will follow, made by the same functions from the
-// lengths of the edit, before any of it is computed.
+// The memory plans of an edit's networks: the plans that its stages will follow, made by the same functions from the lengths of the edit, before
+// anything is computed.
 import type { FileRole } from "../../catalog/published/models.js";
 import type { Adapter } from "../../checkpoint/weights.js";
 import { computeType } from "../../engine/providers.js";
@@ -25,45 +25,46 @@ import type { StageName } from "../../stages/stage.js";
 import type { ResolvedSettings } from "../resolve/resolve-edit.js";
 import type { EditLengths } from "./edit-lengths.js";
 
-/** What is done with one network, in bytes of the device. */
+/** The memory of one network, in bytes of the device. */
 export interface NetworkMemory {
   readonly stage: StageName;
-  /** The stage while which it opens: its own, or the one before, where it fits beside what computes then. */
+  /** The stage during which it opens: its own, or the one before if it fits beside the networks that compute then. */
   readonly opensDuring: StageName;
-  /** As people call it: `transformer`. */
+  /** Name for messages: `transformer`. */
   readonly network: string;
   readonly weights: number;
-  /** What a run takes beside weights. */
+  /** Peak of a run without weights. */
   readonly activations: number;
-  /** Most at a time. */
+  /** Peak of the network. */
   readonly peak: number;
   readonly fits: boolean;
-  /** Its layers: how many there are, how many stay open, and how many are opened again at every pass. */
+  /** Numbers of layers: all, those that stay open, and those that are streamed: opened again at every pass. */
   readonly layers: { readonly total: number; readonly resident: number; readonly streamed: number };
-  /** Sessions: those that stay open, and those that are opened again at every pass. */
+  /** Numbers of sessions that stay open, and that are opened again at every pass. */
   readonly groups: {
     readonly resident: number;
-    readonly streamed: number /** Claims that the next one opens while one computes. */;
+    readonly streamed: number;
+    /** Whether the next streamed session opens while one computes. */
     readonly opensAhead: boolean;
   };
-  /** Pixels along a side of the VAE's tiles; undefined is the whole picture. */
+  /** Pixels along a side of the VAE's tiles; undefined: no tiles. */
   readonly tile: number | undefined;
-  /** As the stage tells it. */
+  /** The line that the stage emits. */
   readonly text: string;
 }
 
 /** The memory of an edit's networks. */
 export interface EditMemory {
-  /** Bytes of the device that were said, or are free; undefined is no limit. */
+  /** Bytes of the device that networks may take: given by the user, or free; undefined is no limit. */
   readonly limit: number | undefined;
-  /** Bytes of the device that the networks of this plan take at most, with what opens ahead. */
+  /** Peak bytes of the device by this plan, with networks that open ahead. */
   readonly needed: number;
   readonly fits: boolean;
   readonly networks: readonly NetworkMemory[];
 }
 
-/** The networks of an edit, and what there is for them. */
-export interface MemoryQuestion {
+/** The networks of an edit, and the memory for them. */
+export interface MemoryRequest {
   readonly parts: Readonly<Record<FileRole, ModelHandle>>;
   readonly adapters: readonly Adapter[];
   readonly types: Pick<ResolvedSettings, "dtype" | "textDtype" | "vaeDtype" | "tile">;
@@ -71,10 +72,10 @@ export interface MemoryQuestion {
 }
 
 /** Plans the memory of every network at the lengths of an edit. */
-export function editMemory(lengths: EditLengths, question: MemoryQuestion): EditMemory {
-  const { limit } = question;
+export function editMemory(lengths: EditLengths, request: MemoryRequest): EditMemory {
+  const { limit } = request;
   const budget = budgetOf(limit);
-  const planned = [...vaes(lengths, question), ...textNetworks(lengths, question), transformer(lengths, question)]
+  const planned = [...vaes(lengths, request), ...textNetworks(lengths, request), transformer(lengths, request)]
     .map((each) => ({ ...each, plan: each.planning.planFor(budget) }))
     .sort((a, b) => ORDER.indexOf(a.plan.network) - ORDER.indexOf(b.plan.network));
   const networks = planned.map((each) => networkMemory(each, stageOfOpening(each, planned, limit)));
@@ -95,19 +96,19 @@ export function bytesAhead(networks: readonly NetworkMemory[], stage: StageName)
   );
 }
 
-/** As they are opened. */
+/** The order in which they are opened. */
 const ORDER: readonly string[] = ["VAE encoder", "vision tower", "language model", "transformer", "VAE decoder"];
 
 interface Planned {
   readonly stage: StageName;
   readonly planning: Planning;
-  /** Bytes of weights that may be open beside its own before its first run. */
+  /** Bytes of other weights that may be in memory before its first run. */
   readonly before?: number;
-  /** Pixels along a side of what the VAE's tiles are measured in. */
+  /** Pixels along a side of one feature of the VAE's tiles. */
   readonly ratio?: number;
 }
 
-function vaes({ sizes }: EditLengths, { parts, types, limit: { device } }: MemoryQuestion): Planned[] {
+function vaes({ sizes }: EditLengths, { parts, types, limit: { device } }: MemoryRequest): Planned[] {
   const run = { file: parts.vae, compute: computeType(device, "vae", types.vaeDtype), tile: types.tile };
   const encoded = [sizes.target, ...sizes.images.map(({ reference }) => reference)].map(({ size }) => size);
   const most = (side: "height" | "width") => Math.max(...encoded.map((each) => each[side]));
@@ -125,7 +126,7 @@ function vaes({ sizes }: EditLengths, { parts, types, limit: { device } }: Memor
 
 function textNetworks(
   { sizes, tokens }: EditLengths,
-  { parts: { textEncoder: file }, types, limit: { device } }: MemoryQuestion,
+  { parts: { textEncoder: file }, types, limit: { device } }: MemoryRequest,
 ): Planned[] {
   const compute = computeType(device, "text-encoder", types.textDtype);
   const numbers = numbersOf(file.checkpoint);
@@ -138,7 +139,7 @@ function textNetworks(
 
 function transformer(
   { tokens }: EditLengths,
-  { parts: { transformer: file }, adapters, types, limit: { device } }: MemoryQuestion,
+  { parts: { transformer: file }, adapters, types, limit: { device } }: MemoryRequest,
 ): Planned {
   const config = transformerConfig(numbersOf(file.checkpoint), file.config);
   const text = Math.max(tokens.prompt.seen, tokens.negativePrompt?.seen ?? 0);
@@ -156,12 +157,12 @@ function transformer(
   return { stage: "sample", planning: groupPlanning(needs), before: modulationBytes({ file, config }) };
 }
 
-/** The stages whose network may open while the one before computes. */
+/** The stages whose network may open during the stage before. */
 const MAY_OPEN_DURING: Partial<Readonly<Record<StageName, StageName>>> = { sample: "encode-prompt", decode: "sample" };
 
 type WithPlan = Planned & { readonly plan: NetworkPlan & Partial<TilePlan> };
 
-// Without a limit nobody knows what fits; on tiles there are two sessions. On the CPU opening maps a file, and takes cores from what computes.
+// Nothing opens ahead without a known limit, for a tiled VAE (two sessions), or on the CPU (opening maps a file and takes cores from computing).
 function stageOfOpening(
   { stage, plan, before = 0 }: WithPlan,
   all: readonly WithPlan[],

@@ -1,4 +1,4 @@
-// The plan of an edit: everything that can be said of it before it is computed. Plain data, the same for people and for --json.
+// The plan of an edit: everything that is known before it is computed. Plain data; printed as text or with --json.
 import { type Device, deviceName } from "../../engine/providers.js";
 import type { Box, Size } from "../../image/image.js";
 import type { PlanMode, Source } from "../../image/resize/size-plan.js";
@@ -11,11 +11,11 @@ import type { PlannedFile } from "./model-files.js";
 import type { StagePlan } from "./stage-plan.js";
 import type { SessionTiming } from "./timings.js";
 
-/** A picture on its way into the transformer, or the result on its way out. */
+/** Sizes of a reference picture or of the result. */
 export interface LatentSizes {
   /** Pixels that the VAE encodes or decodes. */
   readonly size: Size;
-  /** The part of the source that remains, pixels. */
+  /** The part of the source that is used, in pixels. */
   readonly box: Box;
   /** Cells of the latent. */
   readonly latent: Size;
@@ -24,7 +24,7 @@ export interface LatentSizes {
   readonly why: string;
 }
 
-/** A picture through all stages. */
+/** Sizes of a picture in every stage. */
 export interface PictureSizes {
   readonly name: string;
   readonly source: Size;
@@ -38,19 +38,20 @@ export interface PlannedDevice {
   readonly name: string;
   /** Threads on the CPU; undefined is all cores. */
   readonly threads: number | undefined;
-  /** Why it is this one, when nobody chose it. */
+  /** Why it was chosen; undefined if the user chose it. */
   readonly reason: string | undefined;
 }
 
-/** Everything about an edit that is not computed yet: `qedit plan --json`. Bytes, seconds and floating-point operations are whole edits' unless said. */
+/** The plan of an edit: `qedit plan --json`. Bytes, seconds and floating-point operations are totals of the edit unless noted. */
 export interface EditPlan {
-  /** How many pictures are made, each from a seed of its own. */
+  /** Number of result pictures, each with its own seed. */
   readonly results: number;
   readonly device: PlannedDevice;
   readonly sizes: {
     readonly mode: PlanMode;
     readonly pictures: readonly PictureSizes[];
-    readonly target: LatentSizes /** Pixels of the picture that is written. */;
+    readonly target: LatentSizes;
+    /** Pixels of the picture that is written. */
     readonly output: Size;
   };
   readonly tokens: SequenceTokens;
@@ -58,16 +59,17 @@ export interface EditPlan {
     readonly steps: number;
     readonly cfg: number;
     readonly sampler: string;
-    readonly scheduler: string /** Runs of the transformer for one picture, with the prompt and with the negative one. */;
+    readonly scheduler: string;
+    /** Runs of the transformer for one picture, with the prompt and with the negative prompt. */
     readonly evaluations: { readonly positive: number; readonly negative: number };
   };
   readonly stages: readonly StagePlan[];
   readonly files: readonly PlannedFile[];
   readonly totals: {
     readonly flops: number;
-    /** Bytes of weights that are read from disk, when memory keeps what was read. */
+    /** Bytes of weights read from disk, if the page cache keeps what was read. */
     readonly readBytes: number;
-    /** undefined while a network never ran here. */
+    /** undefined if a network has never run on this machine. */
     readonly seconds: number | undefined;
     readonly missingFiles: number;
     readonly missingBytes: number;
@@ -76,35 +78,35 @@ export interface EditPlan {
     readonly ram: MemoryNeed;
     /** undefined on the CPU. */
     readonly gpu: MemoryNeed | undefined;
-    /** What `run` does with each network; undefined on the CPU without --vram, where each is open whole while it is used. */
+    /** The memory plan of each network; undefined on the CPU without --vram, where each network is opened whole. */
     readonly plan: EditMemory | undefined;
   };
   readonly advice: readonly FitAdvice[];
 }
 
-/** What a plan is made of besides settings. */
+/** What a plan depends on besides settings. */
 export interface PlanRequest {
   readonly sources: readonly Source[];
-  /** White where the edit belongs; undefined where there is none. */
+  /** White where the edit belongs; undefined: no mask. */
   readonly mask: Picture | undefined;
-  /** Of earlier sessions on this machine. */
+  /** Timings of earlier sessions on this machine. */
   readonly timings: readonly SessionTiming[];
   readonly device: Device;
   readonly deviceReason: string | undefined;
   readonly tokenizer: PromptTokenizer;
-  /** How many pictures are made of these. */
+  /** Number of result pictures. */
   readonly results: number;
   readonly machine: MachineMemory;
-  /** Bytes of the device that networks may take, as `run` would have them; undefined is no limit. */
+  /** Bytes of the device that networks may take, as for `run`; undefined is no limit. */
   readonly vram: number | undefined;
-  /** Claims that the user said so; else it is what the card has free. */
-  readonly isVramSaid: boolean;
+  /** Whether the user gave `vram`; else it is the free memory of the GPU. */
+  readonly isVramGiven: boolean;
 }
 
-/** Bytes this machine has. */
+/** Memory of this machine, in bytes. */
 export interface MachineMemory {
   readonly ram: { readonly total: number; readonly available: number };
-  /** undefined where nobody said it. */
+  /** undefined if unknown. */
   readonly gpu: { readonly total: number; readonly available: number } | undefined;
 }
 

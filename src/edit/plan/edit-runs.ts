@@ -1,4 +1,4 @@
-// What an edit runs: its lengths, its steps, and from them every run of every network.
+// Every run of every network of an edit, from its lengths and steps.
 
 import type { Lengths } from "../../graph/lengths.js";
 import { CHANNELS } from "../../image/image.js";
@@ -11,38 +11,38 @@ import type { ResolvedSettings } from "../resolve/resolve-edit.js";
 import { type EditLengths, editLengths } from "./edit-lengths.js";
 import type { PlannedNetwork, PlannedNetworks } from "./networks.js";
 
-/** Evaluations of the transformer, under each of the two prompts. */
+/** Evaluations of the transformer with the prompt and with the negative prompt. */
 export interface Evaluations {
   readonly positive: number;
   readonly negative: number;
 }
 
-/** A run of a network at some lengths, and how often it is made. */
+/** A run of a network at given lengths, and its number of repetitions. */
 export interface Run {
   readonly lengths: Lengths;
   readonly times: number;
 }
 
-/** What an edit runs. */
+/** The runs of an edit. */
 export interface EditRuns extends EditLengths {
   readonly sampling: SamplingNumbers;
   readonly steps: number;
   readonly evaluations: Evaluations;
   readonly runs: ReadonlyMap<PlannedNetwork, readonly Run[]>;
-  /** Of the decoded pictures, which stay in memory. */
+  /** Bytes of the decoded input pictures, which stay in memory. */
   readonly pictureBytes: number;
 }
 
-/** What decides them besides the pictures. */
+/** What determines them besides the pictures. */
 export interface RunsRequest {
   readonly settings: ResolvedSettings;
   readonly networks: PlannedNetworks;
   readonly tokenizer: PromptTokenizer;
-  /** How many pictures are made: both encoders run once for all of them. */
+  /** Number of result pictures; both encoders run once for all of them. */
   readonly results: number;
 }
 
-/** The settings as far as they decide what is run. Throws QEDIT_E_USAGE and QEDIT_E_IMAGE for what `run` refuses. */
+/** The runs of an edit. Throws QEDIT_E_USAGE and QEDIT_E_IMAGE for what `run` refuses. */
 export async function editRuns(
   sources: readonly Source[],
   { settings, networks, tokenizer, results }: RunsRequest,
@@ -60,16 +60,16 @@ export async function editRuns(
   };
 }
 
-// By sampling a latent of one number with a model that costs nothing: samplers differ in how often they ask.
+// Samplers differ in their number of evaluations: count them by sampling a latent of one element with a trivial model.
 async function evaluationsOf(sampling: SamplingNumbers): Promise<Evaluations> {
-  const asked = { positive: 0, negative: 0 };
+  const counts = { positive: 0, negative: 0 };
   const velocity = async (x: Float32Array, _sigma: number, which: keyof Evaluations) => {
-    asked[which] += 1;
+    counts[which] += 1;
     return x.map((value) => value / 2);
   };
-  // The seed may be one that is drawn later.
+  // The real seed may be drawn later.
   await sampleLatent(velocity, { ...sampling, seed: 0n }, { latent: float32([1, 1, 1, 1]), mean: [0], std: [1] });
-  return asked;
+  return counts;
 }
 
 function runsOf(
@@ -82,7 +82,7 @@ function runsOf(
   }: Pick<EditRuns, "sizes" | "tokens" | "evaluations"> & Pick<RunsRequest, "results">,
 ): EditRuns["runs"] {
   const cells = ({ latent }: LatentRoute): Lengths => ({ h: latent.height, w: latent.width });
-  // The target's route is often the first reference's own: then one run serves both.
+  // The target often has the route of the first reference: it is encoded once.
   const routes = new Set([sizes.target, ...sizes.images.map(({ reference }) => reference)]);
   const prompts = [tokens.prompt, ...(tokens.negativePrompt ? [tokens.negativePrompt] : [])];
   const image = { target: tokens.target, reference: sum(tokens.references) };

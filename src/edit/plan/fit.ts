@@ -1,4 +1,4 @@
-// Whether an edit fits into memory, and if it does not, which switch makes it fit: tried out on the plan itself.
+// Whether an edit fits into memory, and if not, which settings would make it fit, found by planning with them.
 
 import type { Device } from "../../engine/providers.js";
 import type { Source } from "../../image/resize/size-plan.js";
@@ -10,34 +10,34 @@ import type { EditRuns } from "./edit-runs.js";
 import { type SessionMemory, sessionMemory } from "./session-memory.js";
 import { mostMemory } from "./stage-plan.js";
 
-/** "fits", "tight" when other programs must give memory back, "no", or "unknown". */
+/** "fits" in available memory; "tight": only in total memory, if other programs free some; "no"; "unknown". */
 export type Fit = "fits" | "tight" | "no" | "unknown";
 
-/** Memory that is needed against what is there, in bytes. */
+/** Needed and available memory, in bytes. */
 export interface MemoryNeed {
   readonly needed: number;
-  /** The stage that needs it. */
+  /** The stage that needs most. */
   readonly stage: string;
-  /** undefined where nobody said it. */
+  /** undefined if unknown. */
   readonly total: number | undefined;
   readonly available: number | undefined;
   readonly fit: Fit;
-  /** Weights that stay in their files; they want RAM besides, and are read again where there is not enough. */
+  /** Memory-mapped weights; they use RAM in addition, and are read again if there is not enough. */
   readonly mapped: number;
 }
 
-/** A change that makes an edit fit, or that it runs faster with. */
+/** A change that makes an edit fit. */
 export interface FitAdvice {
-  /** As it is typed: `--megapixels 0.6`; undefined for what no switch changes. */
+  /** As typed: `--megapixels 0.6`; undefined if it is not an option. */
   readonly change: string | undefined;
   readonly text: string;
 }
 
-/** Compares the stage that needs most with what there is. */
+/** Compares the stage that needs most with the memory of the machine. */
 export function memoryNeed(
   kind: "ram" | "gpu",
   stages: readonly { readonly stage: string; readonly memory: SessionMemory }[],
-  has: { total: number; available: number } | undefined,
+  machine: { total: number; available: number } | undefined,
 ): MemoryNeed {
   const [first, ...others] = stages;
   const largest = others.reduce((most, each) => (each.memory[kind] > most!.memory[kind] ? each : most), first);
@@ -46,41 +46,41 @@ export function memoryNeed(
   return {
     needed,
     stage: largest?.stage ?? "",
-    total: has?.total,
-    available: has?.available,
-    fit: fitOf(needed, has),
+    total: machine?.total,
+    available: machine?.available,
+    fit: fitOf(needed, machine),
     mapped,
   };
 }
 
-function fitOf(needed: number, has: { total: number; available: number } | undefined): Fit {
-  if (has === undefined) return "unknown";
-  if (needed <= has.available) return "fits";
-  return needed <= has.total ? "tight" : "no";
+function fitOf(needed: number, machine: { total: number; available: number } | undefined): Fit {
+  if (machine === undefined) return "unknown";
+  if (needed <= machine.available) return "fits";
+  return needed <= machine.total ? "tight" : "no";
 }
 
 /** The memory that an edit has to fit into. */
 export interface Room {
   readonly bytes: number;
-  /** "ram" is the machine's, "gpu" the card's, "vram" what --vram says. */
+  /** Free RAM, free GPU memory, or the value of --vram. */
   readonly of: "ram" | "gpu" | "vram";
 }
 
-/** What advice is found with: the edit, and its memory at other sizes. */
-export interface FitQuestion {
+/** An edit, and functions that give its memory with other settings. */
+export interface FitRequest {
   readonly sources: readonly Source[];
   readonly settings: ResolvedSettings;
   readonly room: Room;
-  /** Bytes of it that the edit takes at other settings or with fewer pictures. */
+  /** Bytes that the edit needs with other settings or fewer pictures. */
   readonly needs: (sources: readonly Source[], settings: ResolvedSettings) => Promise<number>;
-  /** The least that the edit as it is can be made in, with everything streamed that may be; undefined where nothing streams. */
+  /** The smallest memory that the unchanged edit fits into, with as much streamed as possible; undefined if nothing can be streamed. */
   readonly least: () => Promise<number | undefined>;
-  /** RAM that the same edit takes on the CPU, and what is free; undefined on the CPU. */
+  /** RAM that the same edit needs on the CPU, and available RAM; undefined on the CPU. */
   readonly onCpu: (() => Promise<{ readonly needed: number; readonly available: number }>) | undefined;
 }
 
-/** Changes that make an edit fit that does not: more memory, fewer pixels, fewer pictures, the CPU. */
-export async function fitAdvice({ sources, settings, room, needs, least, onCpu }: FitQuestion): Promise<FitAdvice[]> {
+/** Changes that would make an edit fit: more memory, fewer pixels, fewer pictures, the CPU. Empty if it fits. */
+export async function fitAdvice({ sources, settings, room, needs, least, onCpu }: FitRequest): Promise<FitAdvice[]> {
   const fits = async (pictures: readonly Source[], changed: ResolvedSettings) =>
     (await needs(pictures, changed)) <= room.bytes;
   if (await fits(sources, settings)) return [];
@@ -119,13 +119,13 @@ export async function fitAdvice({ sources, settings, room, needs, least, onCpu }
   return advice;
 }
 
-// As the parameter `vram` takes it.
+// In the format of the parameter `vram`.
 function roundedUp(bytes: number): string {
   const mebibytes = Math.ceil(bytes / 1024 ** 2);
   return mebibytes < 1024 ? `${mebibytes}M` : `${(Math.ceil((mebibytes / 1024) * 10) / 10).toFixed(1)}G`;
 }
 
-/** The most memory that any network of the runs takes on the CPU, where nothing limits it. */
+/** The peak memory of any network on the CPU without a limit. */
 export function unlimitedNeed({ runs, pictureBytes }: EditRuns, device: Device): SessionMemory {
   return mostMemory(
     [...runs].flatMap(([network, made]) =>
@@ -142,10 +142,10 @@ export function unlimitedNeed({ runs, pictureBytes }: EditRuns, device: Device):
   );
 }
 
-/** Megapixels are tried in these steps. */
+/** Step of the search over megapixels. */
 const STEP = 0.05;
 
-// The most, in steps, at which it fits; undefined when the smallest does not.
+// Binary search for the largest size that fits; undefined if the smallest does not.
 async function largestMegapixels(
   fits: (megapixels: number) => Promise<boolean>,
   { megapixels, size }: ResolvedSettings,

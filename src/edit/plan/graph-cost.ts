@@ -1,9 +1,9 @@
-// What a graph costs at concrete sizes, by walking the graph that will run: operations, and bytes of weights.
+// The cost of a graph at concrete sizes: floating-point operations, and bytes of weights.
 import type { Graph } from "../../graph/graph.js";
 import { concrete, count, type Lengths, shapesOf } from "../../graph/lengths.js";
 import type { Node } from "../../graph/node.js";
 
-/** Lengths of the named dimensions, read off the shapes of what the graph is fed. */
+/** Lengths of the named dimensions, from the shapes of a graph's feeds. */
 export function lengthsOf(graph: Graph, shapes: Readonly<Record<string, readonly number[]>>): Lengths {
   const lengths: Record<string, number> = {};
   for (const [name, { shape }] of graph.inputs) {

@@ -1,20 +1,20 @@
-// The tensors of the published model files, for plans made before they are on disk: [pattern, type, shape]. In a pattern {a,b} stands
-// for each word and {0..59} for each number, as in a shell.
+// The tensors of the published model files, for plans made before the files are downloaded: [pattern, type, shape]. Patterns expand like shell
+// braces: {a,b} to each word, {0..59} to each number.
 
 import type { FileRole } from "../../catalog/published/models.js";
 import { type Checkpoint, STORED_BYTES, type StoredTensor, type StoredType } from "../../checkpoint/checkpoint.js";
 
 type Line = readonly [pattern: string, dtype: StoredType, shape: readonly number[]];
 
-/** A part of a model, or the Lightning LoRA that rides on the transformer. */
+/** A part of a model, or the Lightning LoRA of its transformer. */
 export type Layout = FileRole | "lightning";
 
-/** Bytes of a file may differ by this share from its tensors': the header, and what releases add or leave out. */
+/** Largest relative difference between a file's size and its tensors' bytes: headers, and tensors that releases add or omit. */
 const TOLERANCE = 0.02;
 
 /**
- * The checkpoint that a published file of so many bytes holds, all of it said by its name and none of it read: as published, or with
- * every 8-bit float as bfloat16 where that is the length. Undefined when neither fits. Without `bytes`, as published.
+ * The checkpoint that a published file should hold, without reading it. Stored types are chosen by its size in bytes: as published, 8-bit floats
+ * as bfloat16, or all as float32; undefined if none fits. Without `bytes`, as published.
  */
 export function assumedCheckpoint(
   layout: Layout,
@@ -57,7 +57,7 @@ function totalBytes(tensors: readonly Tensor[]): number {
   );
 }
 
-// Every name that a pattern stands for.
+// All names that match a pattern.
 function expand(pattern: string): string[] {
   const braces = /\{([^}]*)\}/.exec(pattern);
   if (braces === null) return [pattern];

@@ -1,4 +1,4 @@
-// An engine that notes how long its sessions take to open and to run, and how much they compute.
+// Wraps an engine to measure how long its sessions take to open and run, and how many operations they compute.
 
 import { deviceName } from "../../engine/providers.js";
 import type { Engine, Session } from "../../engine/sessions/engine.js";
@@ -6,16 +6,16 @@ import { Graph } from "../../graph/graph.js";
 import { graphFlops, lengthsOf, weightBytes } from "./graph-cost.js";
 import type { SessionTiming } from "./timings.js";
 
-/** The same engine; `closed` is called with the timing of each session that ran, when it or the engine closes. */
-export function measuredEngine(engine: Engine, closed: (timing: SessionTiming) => void): Engine {
+/** The same engine; `onClosed` gets the timing of each session that ran, when the session or the engine closes. */
+export function measuredEngine(engine: Engine, onClosed: (timing: SessionTiming) => void): Engine {
   const { device } = engine;
   const open = new Set<Session>();
   return {
     device,
     async open(model) {
-      const began = performance.now();
+      const start = performance.now();
       const session = await engine.open(model);
-      const openSeconds = (performance.now() - began) / 1000;
+      const openSeconds = (performance.now() - start) / 1000;
       const { graph, optimization, isTransient } = model;
       if (isTransient || !(graph instanceof Graph)) return session;
       const timed = timedSession(session, graph, (runs) => {
@@ -28,7 +28,7 @@ export function measuredEngine(engine: Engine, closed: (timing: SessionTiming) =
           weightBytes: weightBytes(graph),
           openSeconds,
         };
-        if (runs.runs > 0) closed({ at: new Date().toISOString(), ...opened, ...runs });
+        if (runs.runs > 0) onClosed({ at: new Date().toISOString(), ...opened, ...runs });
       });
       open.add(timed);
       return timed;
@@ -42,14 +42,14 @@ export function measuredEngine(engine: Engine, closed: (timing: SessionTiming) =
 
 type Runs = Pick<SessionTiming, "runs" | "flops" | "seconds">;
 
-function timedSession(session: Session, graph: Graph, closed: (runs: Runs) => void): Session {
+function timedSession(session: Session, graph: Graph, onClosed: (runs: Runs) => void): Session {
   let total: Runs = { runs: 0, flops: 0, seconds: 0 };
   return {
     ...session,
     async run(feeds) {
-      const began = performance.now();
+      const start = performance.now();
       const results = await session.run(feeds);
-      const seconds = (performance.now() - began) / 1000;
+      const seconds = (performance.now() - start) / 1000;
       const shapes = Object.fromEntries(Object.entries(feeds).map(([name, { shape }]) => [name, shape]));
       total = {
         runs: total.runs + 1,
@@ -59,7 +59,7 @@ function timedSession(session: Session, graph: Graph, closed: (runs: Runs) => vo
       return results;
     },
     async dispose() {
-      closed(total);
+      onClosed(total);
       await session.dispose();
     },
   };

@@ -1,4 +1,4 @@
-// The model files of an edit: those that are on disk by their headers, those that are not by the layout in which they are published.
+// The model files of an edit: headers of files on disk, and published layouts for files that are missing.
 import { stat } from "node:fs/promises";
 import { findLora, findModelFiles } from "../../catalog/local/find.js";
 import {
@@ -22,28 +22,28 @@ import { assumedCheckpoint } from "./layouts.js";
 /** A file that an edit needs. */
 export interface PlannedFile {
   readonly role: FileRole | "lora";
-  /** Where it lies; undefined when it is not on disk. */
+  /** undefined if it is not on disk. */
   readonly path: string | undefined;
-  /** As the user or the catalogue names it. */
+  /** Its name from the user or the catalogue. */
   readonly name: string;
-  /** undefined for a missing file whose size nobody published. */
+  /** undefined for a missing file of unknown size. */
   readonly bytes: number | undefined;
-  /** What to type when it is missing. */
+  /** What to type if it is missing. */
   readonly remedy: string | undefined;
 }
 
 /** All files of an edit. */
 export interface PlannedFiles {
   readonly files: readonly PlannedFile[];
-  /** The parts of the model; one that is not on disk by the layout in which it is published, without an identity. */
+  /** The parts of the model; a missing part has its published layout and an empty identity. */
   readonly parts: Readonly<Record<FileRole, ModelHandle>>;
-  /** The LoRAs whose sizes are known. */
+  /** The LoRAs of known sizes. */
   readonly adapters: readonly Adapter[];
   /** The LoRAs that are on disk. */
   readonly loras: readonly ActiveLora[];
 }
 
-/** Finds the files and reads their headers. Throws QEDIT_E_CHECKPOINT and QEDIT_E_LORA for files that are there and cannot be used. */
+/** Finds the files and reads their headers. Throws QEDIT_E_CHECKPOINT and QEDIT_E_LORA for files on disk that cannot be used. */
 export async function plannedFiles(settings: UnresolvedSettings): Promise<PlannedFiles> {
   const found = await Promise.all(FILE_ROLES.map((role) => plannedPart(role, settings)));
   const parts = Object.fromEntries(
@@ -111,10 +111,10 @@ async function plannedLora(
     name: `lora_strength.${index}`,
     pairs: (await matchLora(lora, model)).matched,
   });
-  const published = await knownLora(name, settings.model);
+  const published = await catalogueLora(name, settings.model);
   const isLightning = published !== undefined || lightningSteps(name) !== undefined;
   const assumed = isLightning ? assumedCheckpoint("lightning", { file: name, bytes: published?.bytes }) : undefined;
-  // The alphas of a file that is not there cannot be read, and change no cost.
+  // Without the file its alphas cannot be read; they do not affect the cost.
   const readable = assumed && {
     ...assumed,
     tensors: new Map([...assumed.tensors].filter(([key]) => !key.endsWith(".alpha"))),
@@ -132,7 +132,7 @@ async function plannedLora(
   };
 }
 
-async function knownLora(name: string, model: string | undefined): Promise<PublishedFile | undefined> {
+async function catalogueLora(name: string, model: string | undefined): Promise<PublishedFile | undefined> {
   if (isFolder(model)) return undefined;
   const { loras } = await publishedModel(model);
   const byFile = Object.values(loras).find(({ file }) => file === name);

@@ -1,4 +1,4 @@
-// The networks that an edit opens, stage by stage, as graphs: the same ones that the stages build.
+// The graphs of an edit's networks, the same that its stages build.
 import { type Adapter, Weights } from "../../checkpoint/weights.js";
 import { computeType } from "../../engine/providers.js";
 import type { Optimization } from "../../engine/sessions/engine.js";
@@ -17,7 +17,7 @@ import type { StageName } from "../../stages/stage.js";
 import type { ResolvedSettings } from "../resolve/resolve-edit.js";
 import type { PlannedFiles } from "./model-files.js";
 
-/** A network as it will be opened. */
+/** A network, and how it will be opened. */
 export interface PlannedNetwork {
   readonly stage: StageName;
   readonly graph: Graph;
@@ -25,7 +25,7 @@ export interface PlannedNetwork {
   readonly compute: DType;
 }
 
-/** The networks by what they do, and the numbers that sizes depend on. */
+/** The networks of an edit, and the configs that sizes depend on. */
 export interface PlannedNetworks {
   readonly vaeEncoder: PlannedNetwork;
   readonly visionTower: PlannedNetwork;
@@ -37,7 +37,7 @@ export interface PlannedNetworks {
   readonly sampled: TransformerConfig;
 }
 
-/** The device with what it has for networks, and what they are asked to compute in. */
+/** The device, its memory limit, and the requested compute types. */
 export type WantedTypes = MemoryLimit & Pick<ResolvedSettings, "dtype" | "textDtype" | "vaeDtype">;
 
 /** Builds all graphs, half a second at full size. Throws QEDIT_E_CHECKPOINT for a file of another family. */

@@ -1,4 +1,4 @@
-// The sizes of every picture at every stage, and why they are what they are.
+// The sizes of every picture in every stage, with the reason for each.
 
 import type { LatentRoute, PlanMode, SizePlan } from "../../image/resize/size-plan.js";
 import { param } from "../../std/errors.js";

@@ -1,4 +1,4 @@
-// Plans an edit: finds its files, builds its graphs, checks what `run` would check, and counts. Nothing is computed, no weight is read.
+// Plans an edit: finds its files, builds its graphs, does the checks of `run`, and adds up costs. Computes nothing, reads no weights.
 import type { Device } from "../../engine/providers.js";
 import type { Source } from "../../image/resize/size-plan.js";
 import { decode } from "../../stages/decode.js";
@@ -20,7 +20,7 @@ import { type PlannedNetworks, plannedNetworks } from "./networks.js";
 import { latentSizes, pictureSizes } from "./picture-sizes.js";
 import { stagePlans } from "./stage-plan.js";
 
-/** Plans an edit. Throws what `run` would throw before it computes, but not for model files that are missing: the plan lists those. */
+/** Plans an edit. Throws what `run` throws before it computes, except for missing model files: the plan lists those. */
 export async function planEdit(unresolved: UnresolvedSettings, request: PlanRequest): Promise<EditPlan> {
   const { sources, device, machine, tokenizer, results, vram, timings } = request;
   const settings = withNumbers(unresolved);
@@ -31,7 +31,7 @@ export async function planEdit(unresolved: UnresolvedSettings, request: PlanRequ
   const runs = await editRuns(sources, { settings, networks, tokenizer, results });
   const memoryOf = (lengths: EditLengths, within = limit) =>
     editMemory(lengths, { ...found, types: settings, limit: within });
-  // On the CPU without a limit weights stay in their files, and nothing is planned.
+  // On the CPU without a limit weights are memory-mapped and need no plan.
   const plan = device.provider === "cpu" && vram === undefined ? undefined : memoryOf(runs);
   const stages = stagePlans(runs, { device, timings, plans: plan?.networks });
   const { sizes, tokens, sampling, steps, evaluations } = runs;
@@ -66,14 +66,14 @@ export async function planEdit(unresolved: UnresolvedSettings, request: PlanRequ
 interface Planned {
   readonly found: PlannedFiles;
   readonly networks: PlannedNetworks;
-  /** undefined where nothing is planned. */
+  /** undefined if memory is not planned. */
   readonly memoryOf: ((lengths: EditLengths, within?: MemoryLimit) => EditMemory) | undefined;
 }
 
-// Against the card, what --vram says, or else the machine's memory.
+// Compares with --vram or the GPU's free memory; on the CPU without --vram with the machine's memory.
 async function advice(
   settings: ResolvedSettings,
-  { sources, device, machine, tokenizer, results, vram, isVramSaid }: PlanRequest,
+  { sources, device, machine, tokenizer, results, vram, isVramGiven }: PlanRequest,
   { found, networks, memoryOf }: Planned,
 ): Promise<readonly FitAdvice[]> {
   const lengthsOf = (pictures: readonly Source[], changed: ResolvedSettings) =>
@@ -108,7 +108,7 @@ async function advice(
   return fitAdvice({
     sources,
     settings,
-    room: { bytes: vram, of: isVramSaid ? "vram" : "gpu" },
+    room: { bytes: vram, of: isVramGiven ? "vram" : "gpu" },
     needs: async (pictures, changed) => memoryOf(lengthsOf(pictures, changed)).needed,
     least: async () => memoryOf(lengthsOf(sources, settings), { device, vram: 0 }).needed,
     onCpu: device.provider === "cpu" ? undefined : onCpu,
@@ -124,26 +124,26 @@ function totalsOf(stages: EditPlan["stages"]): Pick<EditPlan["totals"], "flops" 
   };
 }
 
-// What the stages check; where files are missing, each stage alone whose own is there.
+// The checks of the stages. If files are missing, only those of stages that have theirs.
 async function check(
   settings: ResolvedSettings,
   { sources, mask, device }: PlanRequest,
   { files, parts, loras }: PlannedFiles,
 ): Promise<void> {
-  const pictures = sources.map(knownBySize);
+  const pictures = sources.map(withoutPixels);
   const missing = new Set(files.flatMap(({ role, path }) => (path === undefined ? [role] : [])));
   const models = { ...parts, loras };
   if (missing.size === 0) return checkEdit({ pictures, mask }, { settings, models }, device);
   checkFinish({ pictures, mask }, settings);
-  const asked = { models, settings };
-  if (!missing.has("vae")) await encodeImage.check(pictures, asked, device);
-  if (!missing.has("textEncoder")) await encodePrompt.check(pictures, asked, device);
-  if (!missing.has("transformer")) await sample.check(pictures, asked, device);
-  if (!missing.has("vae")) await decode.check(pictures, asked, device);
+  const config = { models, settings };
+  if (!missing.has("vae")) await encodeImage.check(pictures, config, device);
+  if (!missing.has("textEncoder")) await encodePrompt.check(pictures, config, device);
+  if (!missing.has("transformer")) await sample.check(pictures, config, device);
+  if (!missing.has("vae")) await decode.check(pictures, config, device);
 }
 
-// Checks look at names and sizes only.
-function knownBySize({ name, width, height }: Source): Picture {
+// Checks need only names and sizes.
+function withoutPixels({ name, width, height }: Source): Picture {
   return { name, image: { width, height, data: new Uint8Array(0) }, hash: "" };
 }
 

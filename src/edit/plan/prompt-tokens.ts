@@ -1,22 +1,22 @@
-// How long the sequences are: of a prompt in its template, by the real tokenizer, and of the transformer.
+// Counts the tokens of a prompt in its template with the real tokenizer.
 import { dropIndex, editPrompt, expandImages } from "../../text/prompt.js";
 import type { PromptTokenizer } from "../../text/tokenizer.js";
 
 /** Tokens of one prompt. */
 export interface PromptTokens {
-  /** The template with an empty prompt: instructions, and the labels of pictures. */
+  /** The template with an empty prompt: instructions and labels of pictures. */
   readonly template: number;
-  /** What the vision tower puts in the place of pictures. */
+  /** Tokens from the vision tower. */
   readonly vision: number;
-  /** The user's own words. */
+  /** The user's text. */
   readonly prompt: number;
-  /** All that the language model reads. */
+  /** The language model's sequence. */
   readonly total: number;
-  /** What of it the transformer sees: all but the instructions in front. */
+  /** The part that the transformer sees: without the instructions at the start. */
   readonly seen: number;
 }
 
-/** Counts the tokens of a prompt with pictures of so many vision tokens. */
+/** Counts the tokens of a prompt; `vision`: vision tokens of each picture. */
 export function promptTokens(
   tokenizer: PromptTokenizer,
   prompt: string,

@@ -1,4 +1,4 @@
-// Memory of one open network while it runs: what it holds of its weights, and what a run takes besides.
+// The memory of one open network: its weights, and what a run needs.
 
 import { inputBytes, outputBytes, runBytes } from "../../engine/memory/session-run.js";
 import type { Device } from "../../engine/providers.js";
@@ -11,30 +11,30 @@ import type { PlannedNetwork } from "./networks.js";
 
 /** Bytes of one network at its largest run. */
 export interface SessionMemory {
-  /** RAM that the system cannot take back while it runs. */
+  /** RAM that the system cannot reclaim while it runs. */
   readonly ram: number;
-  /** Weights read in place from their files: RAM that the system fills and takes back as it sees fit; what it takes back is read again. */
+  /** Memory-mapped weights: the system may reclaim this RAM, then reads them again. */
   readonly mapped: number;
   /** Memory of the GPU; 0 on the CPU. */
   readonly gpu: number;
 }
 
-/** RAM of Node.js, ONNX Runtime and sharp with nothing open, and of the tokenizer's tables, which stay: measured in runs of the tiny model (Node 20, ORT 1.29, Linux). */
+/** RAM of Node.js, ONNX Runtime and sharp without any session, and of the tokenizer: measured in runs of the tiny model (Node 20, ORT 1.29, Linux). */
 const PROCESS_BYTES = 0.16e9;
 const TOKENIZER_BYTES = 0.11e9;
 /** The stage before the tokenizer is loaded. */
 const WITHOUT_TOKENIZER = "encode-image";
 
-/** RAM of a process that opened CUDA: a usual value, not measured here. */
+/** RAM that CUDA adds to a process: a typical value, not measured here. */
 const CUDA_HOST_BYTES = 0.6e9;
 
-/** Folding 3-D kernels leaves half as much again as their float32 values (measured: 0.21 GB of the VAE encoder's weights held 0.30 GB, 0.29 GB of the decoder's 0.46 GB). */
+/** Constant-folded 3-D kernels take 1.5 times their float32 values (measured: 0.21 GB of the VAE encoder's weights held 0.30 GB, 0.29 GB of the decoder's 0.46 GB). */
 const KERNEL_SHARE = 1.5;
 
-/** A picture's or an embedding's tensor stands in the main thread and in the worker's. */
+/** Feeds and outputs exist in the main thread and in the worker. */
 const COPIES = 2;
 
-/** Where a network runs: the device, the pictures beside it in RAM, and its memory plan, where there is a limit or a GPU. */
+/** Where a network runs: the device, bytes of pictures in RAM, and its memory plan if there is a limit or a GPU. */
 export interface SessionPlace {
   readonly device: Device;
   readonly pictureBytes: number;
@@ -48,11 +48,11 @@ export function sessionMemory(
   { device, pictureBytes, plan }: SessionPlace,
 ): SessionMemory {
   const isFolded = optimization === "full";
-  const fed = Math.max(
+  const feedBytes = Math.max(
     0,
     ...runs.map((lengths) => COPIES * (inputBytes(graph, lengths) + outputBytes(graph, lengths))),
   );
-  const host = PROCESS_BYTES + (stage === WITHOUT_TOKENIZER ? 0 : TOKENIZER_BYTES) + pictureBytes + fed;
+  const host = PROCESS_BYTES + (stage === WITHOUT_TOKENIZER ? 0 : TOKENIZER_BYTES) + pictureBytes + feedBytes;
   const stored = weightBytes(graph);
   if (plan && device.provider !== "cpu")
     return { ram: host + CUDA_HOST_BYTES, mapped: stored, gpu: deviceBytes(plan.peak, device) };

@@ -1,4 +1,4 @@
-// What each stage costs: operations, bytes, memory, seconds.
+// The cost of each stage: operations, bytes, memory, seconds.
 
 import { type Device, deviceName } from "../../engine/providers.js";
 import type { Optimization } from "../../engine/sessions/engine.js";
@@ -11,36 +11,36 @@ import type { PlannedNetwork } from "./networks.js";
 import { type SessionMemory, sessionMemory } from "./session-memory.js";
 import { estimateSession, type SessionEstimate, type SessionTiming } from "./timings.js";
 
-/** What one network of a stage costs. */
+/** The cost of one network of a stage. */
 export interface NetworkPlan {
   readonly network: string;
-  /** Type of its arithmetic. */
+  /** Compute type. */
   readonly compute: DType;
   /** "full": weights are widened when it opens; "none": at every run. */
   readonly optimization: Optimization;
-  /** Of weights: how many numbers, and bytes as stored. */
+  /** Weights: number of elements, and bytes as stored. */
   readonly parameters: number;
   readonly weightBytes: number;
-  /** Each different run, and how often it is made. */
+  /** Each distinct run with its number of repetitions. */
   readonly runs: readonly {
     readonly lengths: Readonly<Record<string, number>>;
     readonly times: number;
     readonly flops: number;
   }[];
-  /** Of all runs. */
+  /** Total of all runs. */
   readonly flops: number;
   readonly memory: SessionMemory;
-  /** undefined until it ran here. */
+  /** undefined if it has never run on this machine. */
   readonly seconds: SessionEstimate | undefined;
 }
 
-/** What a stage costs. */
+/** The cost of a stage. */
 export interface StagePlan {
   readonly stage: string;
   readonly networks: readonly NetworkPlan[];
   readonly flops: number;
   readonly readBytes: number;
-  /** Of its largest network, one is open at a time, and of what opens for a later stage. */
+  /** Memory of its largest network (one is open at a time), and of networks that open for a later stage. */
   readonly memory: SessionMemory;
   readonly seconds: number | undefined;
 }
@@ -85,7 +85,7 @@ function withAhead(memory: SessionMemory, { ahead, device }: { ahead: number; de
 interface Machine {
   readonly device: Device;
   readonly timings: readonly SessionTiming[];
-  /** Of the networks' memory; undefined on the CPU without a limit. */
+  /** Memory plans of the networks; undefined on the CPU without a limit. */
   readonly plans: readonly NetworkMemory[] | undefined;
   readonly pictureBytes: number;
 }
@@ -124,12 +124,11 @@ function networkPlan(
   };
 }
 
-/** The memory plan of a network. */
 function planOf({ graph }: PlannedNetwork, plans: readonly NetworkMemory[] | undefined): NetworkMemory | undefined {
   return plans?.find(({ network }) => graph.name === `the ${network}`);
 }
 
-/** The largest of each kind. */
+/** The maximum of each kind of memory. */
 export function mostMemory(memories: readonly SessionMemory[]): SessionMemory {
   const most = (of: keyof SessionMemory) => Math.max(0, ...memories.map((memory) => memory[of]));
   return { ram: most("ram"), mapped: most("mapped"), gpu: most("gpu") };

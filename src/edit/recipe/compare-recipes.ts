@@ -1,15 +1,15 @@
-// Why two pictures differ: their recipes number by number, and their pixels.
+// Compares two pictures: their recipes value by value, and their pixels.
 import type { Recipe } from "../../artifacts/recipe.js";
 import { type PixelDifference, pixelDifference } from "../../image/compare/difference.js";
 import type { Image } from "../../image/image.js";
 
-/** What a difference is about. `names` alone change nothing. */
+/** What a difference is about. Different `names` do not change the picture. */
 export type DifferenceGroup = "settings" | "inputs" | "weights" | "sizes" | "versions" | "names";
 
-/** One number or text that differs; undefined where a recipe lacks it. */
+/** One value that differs; undefined where a recipe lacks it. */
 export interface RecipeDifference {
   readonly group: DifferenceGroup;
-  /** Where it stands in the recipe, without the group: `sample.seed`. */
+  /** Path in the recipe without the group: `sample.seed`. */
   readonly what: string;
   readonly a: unknown;
   readonly b: unknown;
@@ -17,10 +17,10 @@ export interface RecipeDifference {
 
 const ORDER: readonly DifferenceGroup[] = ["settings", "inputs", "weights", "sizes", "versions", "names"];
 
-/** Fields of a stage that say what computed it, and not what was asked for. */
+/** Fields of a stage's settings that describe software and hardware, not the request. */
 const VERSIONS = /(^|\.)(version|runtime|device|compute_type)$/;
 
-/** Everything in which two recipes differ, what was asked for first. */
+/** All differences of two recipes, settings first. */
 export function recipeDifferences(a: Recipe, b: Recipe): RecipeDifference[] {
   const [left, right] = [leaves(a), leaves(b)];
   const paths = [...new Set([...left.keys(), ...right.keys()])].filter(
@@ -40,7 +40,7 @@ export function comparePixels(a: Image, b: Image): PixelComparison {
   return pixelDifference(a, b);
 }
 
-/** A comparison in words. */
+/** A comparison as text. */
 export function comparisonText(comparison: PixelComparison): string {
   if ("sizes" in comparison) return `pixels: cannot be compared, ${comparison.sizes[0]} and ${comparison.sizes[1]}`;
   const { identical, psnr, max, mean, share } = comparison;

@@ -1,17 +1,17 @@
-// The files of an edit by the roles that records give them.
+// The files of an edit by their role in records.
 import { basename } from "node:path";
 import type { ArtifactInfo } from "../../artifacts/artifact.js";
 import type { Picture } from "../../stages/pictures.js";
 import type { EditFiles } from "../resolve/resolve-edit.js";
 
-/** What an edit reads. */
+/** The files that an edit reads. */
 export interface OwnFiles {
   readonly pictures: readonly Pick<Picture, "name">[];
   readonly mask: Pick<Picture, "name"> | undefined;
   readonly files: EditFiles;
 }
 
-/** Paths by the roles of records: `image.1`, `mask`, `vae`, `lora.0`, …; a picture from stdin has none. */
+/** Paths by role: `image.1`, `mask`, `vae`, `lora.0`, …. A picture from stdin has no path. */
 export function filesByRole({ pictures, mask, files }: OwnFiles): Readonly<Record<string, string>> {
   const named: readonly (readonly [string, string | undefined])[] = [
     ...pictures.map(({ name }, index) => [`image.${index + 1}`, name === "stdin" ? undefined : name] as const),
@@ -24,7 +24,7 @@ export function filesByRole({ pictures, mask, files }: OwnFiles): Readonly<Recor
   return Object.fromEntries(named.flatMap(([role, path]) => (path === undefined ? [] : [[role, path]])));
 }
 
-/** The record of an edit with the names of its own files, where a result of an earlier one was taken whose equal files had others. */
+/** A record with the file names of this edit. A cached result has the names of the edit that made it, whose equal files may be named differently. */
 export function withOwnNames(info: ArtifactInfo, own: OwnFiles): ArtifactInfo {
   const paths = filesByRole(own);
   const names = Object.entries(info.names ?? {}).map(

@@ -1,14 +1,14 @@
-// Recipes as files carry them: a picture's in its texts, an artifact's in its record.
+// Reads recipes from files: from the texts of a picture, or the metadata of an artifact.
 import { open } from "node:fs/promises";
 import { parseRecipe, type Recipe, toRecipe } from "../../artifacts/recipe.js";
 import { type PictureText, pictureTexts } from "../../image/io/description.js";
 import { QeditError } from "../../std/errors.js";
 import { ioFailure } from "../../std/files.js";
 
-/** Pictures of more bytes are not read whole. */
+/** Largest file in bytes that is read as a picture. */
 const LARGEST_PICTURE = 1024 ** 3;
 
-/** The recipe among the texts of a picture; undefined when there is none. */
+/** The recipe among the texts of a picture; undefined if there is none. */
 export function recipeAmong(texts: readonly PictureText[]): Recipe | undefined {
   for (const { text } of texts) {
     const recipe = text.trimStart().startsWith("{") ? parseRecipe(text) : undefined;
@@ -17,7 +17,7 @@ export function recipeAmong(texts: readonly PictureText[]): Recipe | undefined {
   return undefined;
 }
 
-/** The recipe that a picture's bytes carry. Throws QEDIT_E_IMAGE when they carry none. */
+/** The recipe in a picture's bytes. Throws QEDIT_E_IMAGE if there is none. */
 export function recipeIn(bytes: Uint8Array, name: string): Recipe {
   const recipe = recipeAmong(pictureTexts(bytes));
   if (recipe !== undefined) return recipe;
@@ -28,7 +28,7 @@ export function recipeIn(bytes: Uint8Array, name: string): Recipe {
   );
 }
 
-/** The recipe of an artifact from the metadata of its file; undefined when it is of another tool. */
+/** The recipe in an artifact's metadata; undefined if another tool wrote it. */
 export function artifactRecipe(metadata: Readonly<Record<string, string>>): Recipe | undefined {
   try {
     return toRecipe(JSON.parse(metadata["qedit"] ?? "null"));
@@ -37,7 +37,7 @@ export function artifactRecipe(metadata: Readonly<Record<string, string>>): Reci
   }
 }
 
-/** The bytes of a picture file. Throws QEDIT_E_IMAGE when there is no such file or it is larger than any picture. */
+/** The bytes of a picture file. Throws QEDIT_E_IMAGE if it does not exist or is larger than LARGEST_PICTURE, QEDIT_E_IO. */
 export async function pictureBytes(path: string): Promise<Buffer> {
   try {
     const handle = await open(path);

@@ -1,18 +1,17 @@
-// From a recipe back to the settings of an edit. Values pass through the parameters that they once came from, so a recipe can ask for nothing
-// that a user could not.
+// Converts a recipe back to the settings of an edit. Values are validated by their parameters, so a recipe can request nothing that a user cannot.
 import type { Recipe } from "../../artifacts/recipe.js";
 import { QeditError } from "../../std/errors.js";
 import { type ParameterTable, readValue, type SettingsOf } from "../parameters/parameter.js";
 
-/** Values as a recipe or a user writes them, by the name of the setting; one that is left out stands for the default. */
+/** Values as written in a recipe or by a user, by the name of the setting; a missing one has its default. */
 export type WrittenSettings = Readonly<Record<string, unknown>>;
 
 type Values = Readonly<Record<string, unknown>>;
 
-/** Compute types as recipes and as the parameter `dtype` name them. */
+/** Compute types: names in recipes to names of the parameter `dtype`. */
 const DTYPES: Readonly<Record<string, string>> = { f32: "float32", bf16: "bfloat16" };
 
-/** The settings of `run` that a recipe stands for, without files. Throws QEDIT_E_IMAGE when it is not of a whole edit. */
+/** The settings of `run` for a recipe, without files. Throws QEDIT_E_IMAGE if the recipe is not of a whole edit. */
 export function recipeSettings(recipe: Recipe, name: string): WrittenSettings {
   const {
     encode_image: image,
@@ -46,7 +45,7 @@ export function recipeSettings(recipe: Recipe, name: string): WrittenSettings {
   return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined && value !== null));
 }
 
-/** Values of a table's parameters from what was written, by the parameters' own rules; defaults for the rest. Throws QEDIT_E_USAGE. */
+/** Reads and validates a table's values; missing ones have their defaults. Throws QEDIT_E_USAGE. */
 export function readSettings<Table extends ParameterTable>(table: Table, written: WrittenSettings): SettingsOf<Table> {
   const values = Object.entries(table).map(([key, parameter]) => {
     const value = written[key];
@@ -61,7 +60,7 @@ export function inputRoles({ inputs }: Recipe): string[] {
   return Object.keys(inputs).sort((a, b) => number(a) - number(b));
 }
 
-// An edit by single stages may have had what one by `run` cannot have.
+// Why `run` cannot reproduce a recipe that was made stage by stage; undefined if it can.
 function stageFault(
   { inputs, weights, sizes }: Recipe,
   { image, prompt, decode }: Readonly<Record<"image" | "prompt" | "decode", Values>>,

@@ -1,13 +1,13 @@
-// Values as somebody gave them: which of two counts, and what an error calls them.
+// Given values of parameters: their precedence, and their names for errors.
 
-/** A value that was given. */
+/** A value that was given, by a flag, a settings file, an environment variable or a job. */
 export interface Given {
   readonly value: unknown;
-  /** As it was written there: `--steps`, `QEDIT_STEPS`, `"steps"`, a path of a settings file. */
+  /** Its source for messages: `--steps`, `QEDIT_STEPS`, `"steps"`, the path of a settings file. */
   readonly name: string;
-  /** Of two values the one of the larger strength counts; of a preset and a value of equal strength, neither. */
+  /** Precedence: the larger strength wins. A preset and a value of equal strength contradict each other. */
   readonly strength: number;
-  /** Whether it was said for this very edit; what a settings file or a variable says may be meant for others. */
+  /** Whether it was given for this edit. A settings file or environment variable may be meant for other edits. */
   readonly isOfCall: boolean;
 }
 

@@ -1,4 +1,4 @@
-// The model files that this process has open: each header is read once, for any number of edits, until the file changes.
+// A cache of opened model files: each header is read once for any number of edits, until the file changes.
 import { stat } from "node:fs/promises";
 import { refuseUnmatched } from "../../checkpoint/lora/lora.js";
 import {
@@ -11,11 +11,11 @@ import {
 import { type ModelHandle, type ModelRole, openModel } from "../../stages/networks/model-handle.js";
 import type { Emit } from "../../std/events.js";
 
-/** Opens model files, and gives those that are open already. */
+/** Opens model files, from the cache if they have not changed. */
 export interface ModelLibrary {
-  /** Throws as openModel. */
+  /** Throws what openModel throws. */
   readonly model: (path: string, role: ModelRole, emit: Emit) => Promise<ModelHandle>;
-  /** LoRAs matched to a transformer, in order. Throws QEDIT_E_LORA; when strict, for any key that fits nothing. */
+  /** LoRAs matched to a transformer, in order. Throws QEDIT_E_LORA; if strict, for any unmatched key. */
   readonly loras: (named: readonly NamedLora[], matching: Matching) => Promise<readonly ActiveLora[]>;
 }
 
@@ -25,7 +25,7 @@ interface Matching {
   readonly emit: Emit;
 }
 
-/** A library without any file in it. */
+/** An empty library. */
 export function modelLibrary(): ModelLibrary {
   const models = openFiles<ModelHandle>(({ checkpoint }) => filesOf(checkpoint.tensors));
   const loras = openFiles<MatchedLora>(({ match }) =>
@@ -48,7 +48,7 @@ export function modelLibrary(): ModelLibrary {
 
 interface OpenFile<T> {
   readonly handle: Promise<T>;
-  /** Lengths and times of its files when it was opened. */
+  /** Sizes, mtimes and inodes of its files when it was opened. */
   readonly stamp: Promise<string>;
 }
 
@@ -57,13 +57,13 @@ type Opening<T> = (key: string, path: string, open: () => Promise<T>, emit: Emit
 function openFiles<T>(filesOfHandle: (handle: T) => readonly string[]): Opening<T> {
   const known = new Map<string, OpenFile<T>>();
   return async (key, path, open, emit) => {
-    const before = known.get(key);
-    if (before && (await before.stamp) === (await stampOf(filesOfHandle(await before.handle)))) return before.handle;
+    const cached = known.get(key);
+    if (cached && (await cached.stamp) === (await stampOf(filesOfHandle(await cached.handle)))) return cached.handle;
     emit({ kind: "detail", text: `reading the header of ${path}` });
     const handle = open();
     const opened = { handle, stamp: handle.then((each) => stampOf(filesOfHandle(each))) };
     known.set(key, opened);
-    // A failure is not kept: the next one may succeed.
+    // A failure is not cached: the next try may succeed.
     opened.stamp.catch(() => known.delete(key));
     return handle;
   };

@@ -1,4 +1,4 @@
-// From what somebody asked for to an edit of which every number is known and every model file is open. All that can be refused is refused here.
+// Resolves a request to an edit with every value known and every model file open. Everything that can be refused is refused here.
 import { findLora, findModelFiles } from "../../catalog/local/find.js";
 import { usesNegative } from "../../sampling/guidance.js";
 import type { ActiveLora, NamedLora } from "../../stages/networks/loras.js";
@@ -29,24 +29,24 @@ export interface EditModels {
 
 type FileParameters = "vae" | "textEncoder" | "transformer" | "lora" | "strictLora";
 
-/** The values of an edit, every number known. */
+/** The settings of an edit with every value known. */
 export type ResolvedSettings = Omit<EditSettings, FileParameters | "steps" | "cfg"> & {
   readonly steps: number;
   readonly cfg: number;
 };
 
-/** An edit of which everything is known but its pictures. */
+/** A resolved edit without its pictures. */
 export interface ResolvedEdit {
   readonly settings: ResolvedSettings;
   readonly models: EditModels;
-  /** Where its model files lie. */
+  /** Paths of its model files. */
   readonly files: EditFiles;
 }
 
-/** The values that an edit is resolved from. */
+/** The settings that an edit is resolved from. */
 export type UnresolvedSettings = EditSettings & SettingsOf<typeof MODEL_PARAMETERS>;
 
-/** Resolves an edit; `values` are what was asked for with presets and the model's numbers in them. Throws QEDIT_E_USAGE, QEDIT_E_MODEL_MISSING, QEDIT_E_CHECKPOINT, QEDIT_E_LORA. */
+/** Resolves an edit; `values` are the settings with presets and the model's defaults applied. Throws QEDIT_E_USAGE, QEDIT_E_MODEL_MISSING, QEDIT_E_CHECKPOINT, QEDIT_E_LORA. */
 export async function resolveEdit<Settings extends UnresolvedSettings>(
   unresolved: Unresolved<Settings>,
   library: ModelLibrary,
@@ -58,7 +58,7 @@ export async function resolveEdit<Settings extends UnresolvedSettings>(
   return { settings: withNumbers(values), models, files, values };
 }
 
-/** Values with steps, cfg and the negative prompt that follows from cfg: guidance looks at it, and ComfyUI's template has an empty one. */
+/** Fills in steps, cfg and the negative prompt: undefined if guidance does not use it, else empty by default, as in ComfyUI's template. */
 export function withNumbers(settings: EditSettings): ResolvedSettings {
   const { vae: _v, textEncoder: _e, transformer: _t, lora: _l, strictLora: _s, ...rest } = settings;
   const { steps, cfg } = resolveSampling(settings);
@@ -79,7 +79,7 @@ export async function openModels(
   return { vae, textEncoder, transformer, loras };
 }
 
-/** The model file of a role: what was named, else the model's. Throws QEDIT_E_MODEL_MISSING. */
+/** The model file of a role: the one the user named, else the model's. Throws QEDIT_E_MODEL_MISSING. */
 export async function findModelFile(
   role: ModelRole,
   settings: { readonly [Role in ModelRole]?: string | undefined } & SettingsOf<typeof MODEL_PARAMETERS>,
@@ -91,7 +91,7 @@ export async function findModelFile(
   return path;
 }
 
-/** The files of LoRAs as they were written: FILE or FILE:STRENGTH, or a name of the model's. Throws QEDIT_E_MODEL_MISSING. */
+/** Finds LoRAs written as FILE, FILE:STRENGTH, or by their name in the model's catalogue entry. Throws QEDIT_E_MODEL_MISSING. */
 export async function findLoras(
   written: readonly string[],
   { model, modelsDir: modelsDirs }: SettingsOf<typeof MODEL_PARAMETERS>,

@@ -1,4 +1,4 @@
-// The settings of an edit as they will be used: a preset and the model's own numbers filled in, and what cannot have an effect refused.
+// Resolves the settings of an edit: applies a preset and the model's defaults, and refuses settings without effect.
 import { basename } from "node:path";
 import { type Preset, preset, publishedModel, readCatalog } from "../../catalog/published/models.js";
 import { parseLora } from "../../stages/networks/loras.js";
@@ -11,18 +11,18 @@ import { uselessSettings } from "./useless-settings.js";
 
 type Values = Readonly<Record<string, unknown>>;
 
-/** What is known before: values with defaults filled in, and which of them were given, and how. */
+/** Settings with the parameters' defaults, and which of them were given. */
 export interface Unresolved<Settings> {
   readonly settings: Settings;
   readonly given: GivenValues;
-  /** Whether settings that do not go together are only warned of. */
+  /** Whether settings that do not go together only cause a warning. */
   readonly force: boolean;
   readonly emit: Emit;
 }
 
 /**
- * Settings with a preset and the model's numbers in them. A preset counts as strongly as the place that named it: what is stronger stays,
- * what is as strong contradicts it. Throws QEDIT_E_USAGE for a contradiction or a setting without effect, which `force` turns into a warning.
+ * Settings with a preset and the model's defaults applied. A preset has the strength of the source that named it: stronger values override it,
+ * values of equal strength contradict it. Throws QEDIT_E_USAGE for a contradiction or a setting without effect; with `force`, only warns.
  */
 export async function resolveSettings<Settings extends object>(unresolved: Unresolved<Settings>): Promise<Settings> {
   const { settings, given, force, emit } = unresolved;
@@ -33,7 +33,7 @@ export async function resolveSettings<Settings extends object>(unresolved: Unres
   const merged = { ...values, ...byPreset, ...withoutWeaker("size", "megapixels", given) };
   const numbers = await modelValues(merged, new Set([...given.keys(), ...Object.keys(byPreset)]));
   const resolved = { ...merged, ...numbers };
-  for (const { lora, model, owners } of await loraOfOthers(resolved)) {
+  for (const { lora, model, owners } of await lorasOfOtherModels(resolved)) {
     const remedies = [param("model", owners[0]), param("lora", "lightning-4steps"), `${param("force")} to go on`];
     complain(
       new QeditError("QEDIT_E_USAGE", `Cannot use ${lora} with ${model}: it was made for ${owners.join(", ")}`, {
@@ -47,6 +47,7 @@ export async function resolveSettings<Settings extends object>(unresolved: Unres
       hint: `${hint}, or ${param("force")} to go on`,
       parameter: jsonName(setting),
     });
+    // A value from a settings file may be meant for other edits: only warn.
     complain(error, given.get(setting)?.isOfCall ? "refuse" : "warn");
   }
   return resolved as Settings;
@@ -54,7 +55,6 @@ export async function resolveSettings<Settings extends object>(unresolved: Unres
 
 type Complain = (error: QeditError, how?: "refuse" | "warn") => void;
 
-// What was said for this edit is meant for it; what a settings file says may be meant for others.
 function complaints(force: boolean, emit: Emit): Complain {
   return (error, how = "refuse") => {
     if (how === "refuse" && !force) throw error;
@@ -63,7 +63,7 @@ function complaints(force: boolean, emit: Emit): Complain {
 }
 
 interface NamedPreset {
-  /** The parameter that named it, with its value, marked. */
+  /** The parameter that named it, with its value, marked for messages. */
   readonly parameter: string;
   readonly strength: number;
   readonly preset: Preset;
@@ -126,22 +126,22 @@ function presetValues(
 }
 
 function contradiction(written: string, own: Given, { name, value }: { name: string; value: unknown }): QeditError {
-  const said = `${own.name} ${String(own.value)}`;
+  const setting = `${own.name} ${String(own.value)}`;
   return new QeditError(
     "QEDIT_E_USAGE",
-    `Cannot use ${written} and ${said} at once: the preset sets ${jsonName(name).replaceAll("_", "-")} to ${String(value)}`,
+    `Cannot use ${written} and ${setting} at once: the preset sets ${jsonName(name).replaceAll("_", "-")} to ${String(value)}`,
     { hint: `Leave one of them out, or ${param("force")} to use ${own.name}`, parameter: jsonName(name) },
   );
 }
 
-interface OthersLora {
+interface LoraOfOtherModel {
   readonly lora: string;
   readonly model: string;
   readonly owners: readonly string[];
 }
 
-// LoRAs that the catalogue knows by their file's name, but not for this model. Of a transformer that was named by itself nobody knows the model.
-async function loraOfOthers(values: Values): Promise<readonly OthersLora[]> {
+// LoRAs whose file name the catalogue lists for other models only. If only a transformer file was named, its model is unknown.
+async function lorasOfOtherModels(values: Values): Promise<readonly LoraOfOtherModel[]> {
   const {
     lora = [],
     model,
@@ -158,7 +158,7 @@ async function loraOfOthers(values: Values): Promise<readonly OthersLora[]> {
   });
 }
 
-// A Lightning LoRA brings steps and cfg of its own; everything else that nobody gave is as the model's makers say. A stage alone takes those it has.
+// The model's defaults for parameters that were not given. A Lightning LoRA has its own steps and cfg. A single stage gets only the parameters it has.
 async function modelValues(values: Values, known: ReadonlySet<string>): Promise<Values> {
   const model = values["model"] as string | undefined;
   if (model !== undefined && /[/\\]|^\.+$/.test(model)) return {};

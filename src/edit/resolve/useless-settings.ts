@@ -1,10 +1,10 @@
-// Settings that cannot have an effect beside the others, and pairs that are known to spoil the picture. None is dropped silently.
+// Finds settings that have no effect together with the others, and combinations that are known to spoil the picture.
 import { usesNegative } from "../../sampling/guidance.js";
 import { parseLora } from "../../stages/networks/loras.js";
 import { param } from "../../std/errors.js";
 import { lightningSteps, resolveSampling, type SamplingChoices } from "./sampling-defaults.js";
 
-/** A setting that is in the way, why, and what to do about it. */
+/** A problem with a setting, and what to do about it. */
 export interface Complaint {
   readonly setting: string;
   readonly message: string;
@@ -16,12 +16,12 @@ type Settings = Partial<SamplingChoices> & {
   readonly strictLora?: boolean;
 };
 
-/** More guidance than this over a LoRA that was distilled without any doubles the time and burns the colours. */
-const LIGHTNING_CFG = 1;
-/** A few steps more than a Lightning LoRA was made for do no harm; this many times as many do. */
-const LIGHTNING_STEPS = 2;
+/** A Lightning LoRA is distilled without guidance: a larger cfg doubles the time and oversaturates colours. */
+const MAX_LIGHTNING_CFG = 1;
+/** More than this multiple of the steps that a Lightning LoRA was distilled for spoils the picture. */
+const MAX_LIGHTNING_STEP_RATIO = 2;
 
-/** What is wrong with settings, of which those named in `given` were chosen by somebody. Values that a stage does not have are left out. */
+/** Problems with settings; `given` are the names of those that were set explicitly. A stage's settings lack the values it does not use. */
 export function uselessSettings(settings: object, given: ReadonlySet<string>): readonly Complaint[] {
   const values = settings as Settings;
   const complaints: Complaint[] = [];
@@ -33,7 +33,7 @@ export function uselessSettings(settings: object, given: ReadonlySet<string>): r
       hint: `Add ${param("lora", "FILE")}, or leave out ${param("strict_lora")}`,
     });
   }
-  // A stage without sampling has no cfg to look at.
+  // A stage without sampling has no cfg.
   if (values.sampler === undefined) return complaints;
   const { cfg, steps } = resolveSampling({ ...(values as SamplingChoices), lora });
   return [...complaints, ...withoutGuidance(values, given, cfg), ...lightningComplaints(lora, { cfg, steps })];
@@ -62,13 +62,13 @@ function lightningComplaints(
     const made = lightningSteps(path);
     if (made === undefined || strength === 0) continue;
     const complaints: Complaint[] = [];
-    if (cfg > LIGHTNING_CFG)
+    if (cfg > MAX_LIGHTNING_CFG)
       complaints.push({
         setting: "cfg",
         message: `Cannot use cfg ${cfg} with a Lightning LoRA: it was distilled without guidance`,
         hint: `Use ${param("cfg", 1)}`,
       });
-    if (steps > made * LIGHTNING_STEPS)
+    if (steps > made * MAX_LIGHTNING_STEP_RATIO)
       complaints.push({
         setting: "steps",
         message: `Cannot use ${steps} steps with a Lightning LoRA made for ${made}`,

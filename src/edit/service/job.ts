@@ -1,4 +1,4 @@
-// One edit in the queue of a service: what it was submitted with, what became of it, and its way through the stages.
+// One edit in a service's queue: its submission, its progress through the stages, and its outcome.
 import { randomUUID } from "node:crypto";
 import type { ArtifactCache } from "../../artifacts/artifact-cache.js";
 import { STAGES, type StageName } from "../../stages/stage.js";
@@ -7,7 +7,7 @@ import type { ProgressEvent } from "../../std/events.js";
 import type { EditContext } from "./context.js";
 import { type OpenEdit, openEdit, type SubmittedEdit } from "./open-edit.js";
 
-/** How a job ended; `seconds` are those spent on it, `device` is where. */
+/** How a job ended; `seconds`: time spent on it, `device`: where it was computed. */
 export type Outcome =
   | { readonly state: "done"; readonly seconds: number; readonly device: string }
   | { readonly state: "failed"; readonly seconds: number; readonly error: unknown }
@@ -16,13 +16,13 @@ export type Outcome =
 /** A submitted edit. */
 export interface Job {
   readonly id: string;
-  /** Settles when it is over; rejects only when the whole service is stopped, with the reason. */
+  /** Resolves when the job is over. Rejects only if the whole service is stopped, with the reason. */
   readonly outcome: Promise<Outcome>;
-  /** Stops it between two steps; its outcome is then a failure, QEDIT_E_INTERRUPTED. */
+  /** Stops it between two steps; its outcome is then QEDIT_E_INTERRUPTED. */
   readonly cancel: () => void;
 }
 
-/** How a job of many is called in events. */
+/** Name and position of a job in events. */
 export interface JobLabel {
   readonly name: string;
   /** Its place in the whole list, from 1. */
@@ -33,15 +33,15 @@ export interface JobLabel {
 
 /** Jobs that were submitted together. */
 export interface JobGroup {
-  /** After so many failures the rest is not run. */
+  /** After this many failures the other jobs are not run. */
   readonly maxFailures: number;
   failures: number;
 }
 
-/** An event, with the id of the job that it is of. */
+/** An event with the id of its job. */
 export type ServiceEvent = ProgressEvent & { readonly id?: string };
 
-/** What a queued job is made of. */
+/** What a job is queued with. */
 interface Parts {
   readonly edit: SubmittedEdit;
   readonly label: JobLabel | undefined;
@@ -65,22 +65,22 @@ export class QueuedJob implements Job {
     this.#parts = parts;
     this.edit = parts.edit;
     this.outcome = new Promise((resolve, reject) => (this.#settle = { resolve, reject }));
-    // Whoever submitted it may have gone.
+    // The submitter may not await it: prevents an unhandled rejection.
     this.outcome.catch(() => {});
   }
 
   readonly cancel = () => this.#cancelling.abort(new QeditError("QEDIT_E_INTERRUPTED", "Cancelled"));
 
-  /** Whether nothing is left to do: it ended, or too many of its group failed. */
+  /** Whether there is nothing left to do: it ended, or too many jobs of its group failed. */
   get isOver(): boolean {
     const { failures, maxFailures } = this.#parts.group;
     return this.#isOver || failures >= maxFailures;
   }
 
-  /** Gives it what it computes with. `passing` is where results go that are not worth keeping after the work is done. */
+  /** Opens the edit. `scratch` stores artifacts that are not kept after the work is done. */
   open(
     outer: EditContext,
-    passing: ArtifactCache | undefined,
+    scratch: ArtifactCache | undefined,
     wrap: (context: EditContext) => EditContext = (c) => c,
   ): void {
     const { label } = this.#parts;
@@ -90,16 +90,16 @@ export class QueuedJob implements Job {
     };
     const signal = AbortSignal.any([outer.signal, this.#cancelling.signal]);
     this.#context = outer;
-    this.#opened = openEdit(this.edit, wrap({ ...outer, emit, signal }), passing);
+    this.#opened = openEdit(this.edit, wrap({ ...outer, emit, signal }), scratch);
   }
 
-  /** Takes it through all stages. */
+  /** Runs all stages. */
   async runAll(device: string): Promise<void> {
-    for (const stage of STAGES) await this.take(stage, device);
+    for (const stage of STAGES) await this.runStage(stage, device);
   }
 
-  /** Takes it through one stage, unless it is over. Throws only when the whole service is stopped. */
-  async take(stage: StageName, device: string): Promise<void> {
+  /** Runs one stage, unless the job is over. Throws only if the whole service is stopped. */
+  async runStage(stage: StageName, device: string): Promise<void> {
     if (this.isOver) return;
     const { signal } = this.#context!;
     signal.throwIfAborted();
@@ -117,12 +117,12 @@ export class QueuedJob implements Job {
     }
   }
 
-  /** Forgets the artifacts in memory; those in the cache are found again. */
+  /** Releases the artifacts in memory; those in the cache can be read again. */
   releaseArtifacts(): void {
     this.#opened?.releaseArtifacts();
   }
 
-  /** Ends it where it is: it is not run, or the service was stopped for a reason. */
+  /** Ends the job early. Without a reason its outcome is "not run"; with one (the service was stopped) it rejects. */
   abandon(reason?: unknown): void {
     if (this.#isOver) return;
     this.#isOver = true;

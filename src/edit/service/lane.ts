@@ -1,5 +1,5 @@
-// The queue of one device, first in, first out. With many jobs it goes job by job where all weights fit into memory, so that results come early;
-// else stage by stage, so that every network is loaded once.
+// The FIFO queue of one device. Many jobs run job by job if all weights fit into memory, so that first results come early; else stage by stage,
+// so that every network is loaded once.
 import type { ArtifactCache } from "../../artifacts/artifact-cache.js";
 import { deviceName } from "../../engine/providers.js";
 import { STAGES, type StageName } from "../../stages/stage.js";
@@ -11,15 +11,15 @@ import { tryKeeping } from "./run-stage.js";
 import { openAhead } from "./sessions-ahead.js";
 import { readAheadOf } from "./weights-ahead.js";
 
-/** Artifacts between the stages of many jobs, for as long as they are worked on. */
+/** Temporary store for artifacts between the stages of many jobs. */
 export type Scratch = ArtifactCache & AsyncDisposable;
 
-/** What a lane works with. */
+/** Options of a lane. */
 export interface LaneOptions {
   readonly context: EditContext;
-  /** Jobs that are worked on at a time, in job-by-job order. */
+  /** Jobs in progress at a time, in job-by-job order. */
   readonly concurrency: number;
-  /** Bytes that weights may take at once; undefined when nobody knows. */
+  /** Bytes that weights may take at once; undefined if unknown. */
   readonly memory: () => Promise<number | undefined>;
   readonly openScratch: (signal: AbortSignal) => Promise<Scratch>;
 }
@@ -31,7 +31,7 @@ export class Lane {
 
   constructor(readonly options: LaneOptions) {}
 
-  /** Jobs that wait or are worked on. */
+  /** Number of jobs that are queued or in progress. */
   get length(): number {
     return this.#queue.length + (this.#working ? 1 : 0);
   }
@@ -43,13 +43,13 @@ export class Lane {
     });
   }
 
-  /** Waits for the work under way. */
+  /** Waits for the jobs in progress. */
   async settled(): Promise<void> {
     await this.#working;
   }
 
   async #work(): Promise<void> {
-    // What is submitted in one turn of the event loop is looked at together.
+    // Jobs that are submitted in one turn of the event loop run together.
     await Promise.resolve();
     while (this.#queue.length > 0) {
       const jobs = [...this.#queue];
@@ -57,22 +57,22 @@ export class Lane {
         if (jobs.length === 1) await this.#alone(this.#queue.shift()!);
         else await this.#together(jobs);
       } catch (reason) {
-        // Only a stop of the whole service ends here.
+        // Reached only if the whole service is stopped.
         for (const job of [...jobs, ...this.#queue.splice(0)]) job.abandon(reason);
       }
       for (const job of jobs) if (!this.#queue.includes(job)) job.abandon();
     }
   }
 
-  // While one stage computes, the weights of the next are read, and their sessions opened.
+  // While one stage computes, the weights of the next ones are read and their sessions opened.
   async #alone(job: QueuedJob): Promise<void> {
     const { context } = this.options;
     const stops: (() => Promise<void>)[] = [];
     job.open(context, undefined, (inner) => {
-      const reading = readAheadOf(job.edit, inner);
-      const opening = openAhead(job.edit, reading.context);
-      stops.push(opening.stop, reading.stop);
-      return opening.context;
+      const weights = readAheadOf(job.edit, inner);
+      const sessions = openAhead(job.edit, weights.context);
+      stops.push(sessions.stop, weights.stop);
+      return sessions.context;
     });
     try {
       await job.runAll(deviceName(context.engine.device));
@@ -84,15 +84,15 @@ export class Lane {
   async #together(jobs: readonly QueuedJob[]): Promise<void> {
     const { context: outer, memory, openScratch, concurrency } = this.options;
     await using scratch = await openScratch(outer.signal);
-    const context = { ...outer, emit: onceEach(outer.emit) };
-    const within = { ...context, cache: handedOn(scratch, context) };
+    const context = { ...outer, emit: withoutRepeats(outer.emit) };
+    const shared = { ...context, cache: cacheOrScratch(scratch, context) };
     const edits = jobs.map(({ edit }) => edit.resolved);
     const { isByStage, reason } = chooseOrder(edits, await memory());
     context.emit({ kind: "detail", text: reason });
     const release = context.engine.retain();
     try {
-      if (isByStage) await this.#stageByStage(this.#queue.splice(0, jobs.length), within, scratch);
-      else await Promise.all(Array.from({ length: concurrency }, () => this.#jobByJob(within, scratch)));
+      if (isByStage) await this.#stageByStage(this.#queue.splice(0, jobs.length), shared, scratch);
+      else await Promise.all(Array.from({ length: concurrency }, () => this.#jobByJob(shared, scratch)));
     } finally {
       await release();
     }
@@ -118,7 +118,7 @@ export class Lane {
     for (const stage of STAGES) {
       for (const group of groupsOf(stage, jobs)) {
         for (const job of group) {
-          await job.take(stage, device);
+          await job.runStage(stage, device);
           job.releaseArtifacts();
         }
         await context.engine.closeIdle();
@@ -127,7 +127,7 @@ export class Lane {
   }
 }
 
-// Jobs whose sessions of a stage are the same.
+// Groups jobs that use the same sessions in a stage.
 function groupsOf(stage: StageName, jobs: readonly QueuedJob[]): Iterable<readonly QueuedJob[]> {
   const groups = new Map<string, QueuedJob[]>();
   for (const job of jobs) {
@@ -137,8 +137,8 @@ function groupsOf(stage: StageName, jobs: readonly QueuedJob[]): Iterable<readon
   return groups.values();
 }
 
-// Where artifacts wait between stages: the cache, or the scratch where the cache cannot take them.
-function handedOn(scratch: Scratch, { cache, emit }: EditContext): ArtifactCache {
+// Stores artifacts between stages: in the cache, or in the scratch if the cache cannot store them.
+function cacheOrScratch(scratch: Scratch, { cache, emit }: EditContext): ArtifactCache {
   return {
     folder: scratch.folder,
     find: async (key, kind) => (await cache?.find(key, kind)) ?? scratch.find(key, kind),
@@ -147,9 +147,9 @@ function handedOn(scratch: Scratch, { cache, emit }: EditContext): ArtifactCache
   };
 }
 
-// What holds for many jobs is said once.
-function onceEach(emit: Emit): Emit {
-  const said = new Set<string>();
+// Emits equal messages of many jobs once.
+function withoutRepeats(emit: Emit): Emit {
+  const emitted = new Set<string>();
   return (event) => {
     const text =
       event.kind === "plan"
@@ -157,8 +157,8 @@ function onceEach(emit: Emit): Emit {
         : "text" in event && event.kind !== "activity"
           ? `${event.kind} ${event.text}`
           : undefined;
-    if (text !== undefined && said.has(text)) return;
-    if (text !== undefined) said.add(text);
+    if (text !== undefined && emitted.has(text)) return;
+    if (text !== undefined) emitted.add(text);
     emit(event);
   };
 }

@@ -1,4 +1,4 @@
-// A whole edit: the four stages in order, each result made when it is first asked for.
+// A whole edit: four stages, each computed when its result is first needed.
 import type { Artifact } from "../../artifacts/artifact.js";
 import type { ArtifactCache } from "../../artifacts/artifact-cache.js";
 import type { Device } from "../../engine/providers.js";
@@ -16,40 +16,40 @@ import type { ResolvedEdit } from "../resolve/resolve-edit.js";
 import type { EditContext } from "./context.js";
 import { runStage, timed } from "./run-stage.js";
 
-/** What a door may take over while an edit is made; what any of these throws fails the edit. */
+/** Callbacks while an edit is made. If one throws, the edit fails. */
 export interface EditObserver {
-  /** Takes each artifact between the stages, as it is made. */
+  /** Receives each artifact between the stages. */
   readonly onArtifact?: (artifact: Artifact) => Promise<void>;
-  /** Takes the samples of a picture that came out broken, and gives the error to end with. */
+  /** Receives the samples if the decoded picture is broken; returns the error to throw. */
   readonly onBroken?: (samples: Artifact, error: QeditError) => Promise<QeditError>;
-  /** Takes the finished picture. */
+  /** Receives the finished picture. */
   readonly onPicture?: (picture: FinishedPicture) => Promise<void>;
 }
 
-/** An edit as it is submitted: resolved, with pictures that are read when they are needed. */
+/** A submitted edit: resolved, with pictures that are read lazily. */
 export interface SubmittedEdit extends EditObserver {
   readonly resolved: ResolvedEdit;
   readonly pictures: () => Promise<readonly Picture[]>;
-  /** White where the edit belongs; undefined where there is none. */
+  /** White where the edit belongs; undefined: no mask. */
   readonly mask?: (() => Promise<Picture | undefined>) | undefined;
-  /** Whether the seed was drawn: nobody will ask for these samples again. */
+  /** Whether the seed was drawn at random; then its samples are not cached. */
   readonly isDrawn?: boolean;
 }
 
-/** An edit under way. What a stage needs from those before it is made, or found again, when it is asked for. */
+/** An edit in progress. Each stage computes the results it needs, or reads them from the cache. */
 export interface OpenEdit {
-  /** Throws what can be known before anything is computed. */
+  /** Throws what is known to fail before anything is computed. */
   readonly check: () => Promise<void>;
   readonly latents: () => Promise<Artifact>;
   readonly cond: () => Promise<Artifact>;
   readonly samples: () => Promise<Artifact>;
   readonly picture: () => Promise<FinishedPicture>;
-  /** Forgets the artifacts in memory; those in the cache are found again. */
+  /** Releases the artifacts in memory; those in the cache can be read again. */
   readonly releaseArtifacts: () => void;
 }
 
-/** Opens an edit. `passing` is where results go that are not worth keeping after the work is done. */
-export function openEdit(edit: SubmittedEdit, context: EditContext, passing?: ArtifactCache): OpenEdit {
+/** Opens an edit. `scratch` stores artifacts that are not kept after the work is done. */
+export function openEdit(edit: SubmittedEdit, context: EditContext, scratch?: ArtifactCache): OpenEdit {
   const { isDrawn = false, onArtifact, onBroken, onPicture } = edit;
   const { settings, models, files } = edit.resolved;
   const held = new Map<string, Artifact>();
@@ -61,9 +61,9 @@ export function openEdit(edit: SubmittedEdit, context: EditContext, passing?: Ar
     within = context,
   ): Promise<Artifact> => {
     const key = keys.get(stage.name);
-    const kept = async (store: ArtifactCache | undefined) =>
+    const stored = async (store: ArtifactCache | undefined) =>
       key === undefined ? undefined : store?.find(key, stage.output);
-    const known = held.get(stage.name) ?? (await kept(context.cache)) ?? (await kept(passing));
+    const known = held.get(stage.name) ?? (await stored(context.cache)) ?? (await stored(scratch));
     if (known) return known;
     const made = await runStage(stage, await inputOf(), within);
     await onArtifact?.(made.artifact);
@@ -78,7 +78,7 @@ export function openEdit(edit: SubmittedEdit, context: EditContext, passing?: Ar
     once(
       sample,
       async () => ({ inputs: { latents: await latents(), cond: await cond() }, models, settings }),
-      isDrawn ? { ...context, cache: passing } : context,
+      isDrawn ? { ...context, cache: scratch } : context,
     );
   const originals = async () => ({ pictures: await edit.pictures(), mask: await edit.mask?.() });
   return {
@@ -109,13 +109,13 @@ export function openEdit(edit: SubmittedEdit, context: EditContext, passing?: Ar
   };
 }
 
-/** What an edit is made from. */
+/** The input pictures. */
 interface Originals {
   readonly pictures: readonly Picture[];
   readonly mask: Picture | undefined;
 }
 
-/** Throws what can be known before anything is computed: settings of every stage, and whether the model files belong together. */
+/** Throws what is known to fail before anything is computed: settings of every stage, and model files that do not belong together. */
 export async function checkEdit(
   { pictures, mask }: Originals,
   { settings, models }: Pick<ResolvedEdit, "settings" | "models">,

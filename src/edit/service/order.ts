@@ -1,19 +1,19 @@
-// In which order many edits go through the stages, so that every network is loaded once within the memory there is.
+// The order in which many edits go through the stages, so that every network is loaded once and fits into memory.
 import type { ModelHandle } from "../../stages/networks/model-handle.js";
 import type { StageName } from "../../stages/stage.js";
 import type { ResolvedEdit } from "../resolve/resolve-edit.js";
 
 /** An order, and why. */
 export interface Order {
-  /** All jobs through one stage, then the next; else each job through all stages, with every session kept open. */
+  /** Whether all jobs go through one stage, then the next; else each job goes through all stages, with every session kept open. */
   readonly isByStage: boolean;
   readonly reason: string;
 }
 
-/** Sessions that serve one file: encoder and decoder of the VAE, vision tower and language model of the text encoder. */
+/** Sessions per file: encoder and decoder of the VAE, vision tower and language model of the text encoder. */
 const SESSIONS = { vae: 2, textEncoder: 2, transformer: 1 };
 
-/** What names the sessions of a stage: edits of one group use the same. LoRAs are part of the graph, their strengths are not. */
+/** Key of the sessions of a stage: edits with equal keys share them. LoRAs are part of the graph, their strengths are feeds. */
 export function groupOf(stage: StageName, { models, settings }: ResolvedEdit): string {
   const { vae, textEncoder, transformer, loras } = models;
   if (stage === "encode-prompt") return JSON.stringify([textEncoder.checkpoint.file, settings.textDtype]);
@@ -23,8 +23,8 @@ export function groupOf(stage: StageName, { models, settings }: ResolvedEdit): s
 }
 
 /**
- * Job by job when all weights fit into memory (bytes) at once, for then results come early; else stage by stage. Either loads every
- * network once. Unknown memory counts as none.
+ * Job by job if all weights fit into memory (bytes) at once, so that first results come early; else stage by stage. Both load every network once.
+ * If memory is unknown, stage by stage.
  */
 export function chooseOrder(jobs: readonly ResolvedEdit[], memory: number | undefined): Order {
   if (jobs.length === 1) return { isByStage: true, reason: "1 job: stage by stage, each network closed after its use" };

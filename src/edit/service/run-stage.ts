@@ -1,4 +1,4 @@
-// One stage, once: its result from an earlier run if there is one, else computed; start and end are emitted.
+// Runs one stage, or takes its result from the cache; emits its start and end.
 import type { Artifact } from "../../artifacts/artifact.js";
 import { type ArtifactCache, cacheKey } from "../../artifacts/artifact-cache.js";
 import type { ArtifactStage, StageContext, StageInput, StageName } from "../../stages/stage.js";
@@ -6,7 +6,7 @@ import { QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
 import type { EditContext } from "./context.js";
 
-/** Does one piece of work as a stage of that name, with events at its start and end. */
+/** Does some work between the start and end events of a stage. */
 export async function timed<T>(
   stage: StageName,
   { emit, signal }: Pick<StageContext, "emit" | "signal">,
@@ -20,13 +20,13 @@ export async function timed<T>(
   return result;
 }
 
-/** A stage's result, and its key where the context has a cache. */
+/** A stage's result, and its cache key if the context has a cache. */
 export interface StageResult {
   readonly artifact: Artifact;
   readonly key: string | undefined;
 }
 
-/** The result of a stage, from the cache of the context or computed and kept there. */
+/** The result of a stage, from the context's cache or computed and stored there. */
 export function runStage<Inputs, Models, Settings>(
   stage: ArtifactStage<Inputs, Models, Settings>,
   input: StageInput<Inputs, Models, Settings>,
@@ -50,7 +50,7 @@ export function runStage<Inputs, Models, Settings>(
   });
 }
 
-/** Keeps an artifact; a cache that cannot be written to is no reason to stop, and is warned of. Whether it is there now. */
+/** Stores an artifact; returns whether it is in the cache now. Only warns if the cache folder cannot be written. */
 export async function tryKeeping(
   cache: ArtifactCache,
   { key, artifact, emit }: { key: string; artifact: Artifact; emit: Emit },

@@ -1,8 +1,8 @@
-// Artifacts between stages in this process's memory, for whoever gives no folder for them.
+// Stores artifacts between stages in memory: the default scratch of a service.
 import type { Artifact } from "../../artifacts/artifact.js";
 import type { Scratch } from "./lane.js";
 
-/** A scratch that is gone with its last reference. */
+/** A scratch in memory. */
 export function memoryScratch(): Scratch {
   const artifacts = new Map<string, Artifact>();
   return {

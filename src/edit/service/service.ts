@@ -1,4 +1,4 @@
-// The edit service: one queue and one pool of sessions for each device, whoever asks. Every door is a caller of it.
+// The edit service: one queue and one session pool per device. All interfaces (command line, servers) submit edits to it.
 import type { Artifact } from "../../artifacts/artifact.js";
 import type { ArtifactCache } from "../../artifacts/artifact-cache.js";
 import { chooseEngine, type Isolation } from "../../engine/device.js";
@@ -17,67 +17,67 @@ import { runStage, timed } from "./run-stage.js";
 import { memoryScratch } from "./scratch.js";
 import { sessionPool } from "./session-pool.js";
 
-/** How a service computes, and what it works with. It writes nowhere by itself: what it may keep is handed over here. */
+/** Options of a service. It writes only to the caches and folders given here. */
 export interface ServiceOptions {
-  /** `auto`, `cpu`, `cuda`, `cuda:N`, or several separated by commas, each with a queue of its own. */
+  /** `auto`, `cpu`, `cuda`, `cuda:N`, or several separated by commas, each with its own queue. */
   readonly device?: string | undefined;
-  /** Where sessions live; in a process of their own, which may end without this one, they cost a copy of what is fed. "thread" unless given. */
+  /** Where sessions live. In a process of their own a crash does not end this process, but feeds are copied. Default "thread". */
   readonly isolation?: Isolation;
   /** Threads on the CPU; undefined is all cores. */
   readonly threads?: number | undefined;
-  /** Bytes of the device that networks may take; undefined is what a GPU has free, and no limit on the CPU. */
+  /** Bytes of the device that networks may take; undefined: the free memory of a GPU, no limit on the CPU. */
   readonly vram?: number | undefined;
-  /** Bytes that weights may take at once, for many jobs. */
+  /** Bytes that weights may take at once with many jobs. */
   readonly memory?: number | undefined;
-  /** Results of earlier runs. */
+  /** Cache of artifacts. */
   readonly cache?: ArtifactCache | undefined;
-  /** Folder of modulation vectors of earlier runs. */
+  /** Folder where modulation vectors are cached. */
   readonly modulationFolder?: string | undefined;
-  /** Where artifacts of many jobs wait between stages; in memory unless given. */
+  /** Opens the store for artifacts of many jobs between stages; default: in memory. */
   readonly openScratch?: (signal: AbortSignal) => Promise<Scratch>;
-  /** Milliseconds that sessions stay open without a job. */
+  /** Milliseconds that sessions stay open without a job; default 0. */
   readonly keepAlive?: number;
-  /** Jobs that are worked on at a time on one device. */
+  /** Jobs in progress at a time on one device; default 1. */
   readonly concurrency?: number;
-  /** Jobs that may wait; more are refused with QEDIT_E_BUSY. */
+  /** Longest queue; more jobs are refused with QEDIT_E_BUSY. */
   readonly maxQueue?: number;
   readonly emit: (event: ServiceEvent) => void;
-  /** Stops everything, between two steps. */
+  /** Stops all jobs between two steps. */
   readonly signal: AbortSignal;
-  /** Takes how long each session opened and ran. */
+  /** Receives the timing of each session. */
   readonly onTiming?: (timing: SessionTiming) => void;
 }
 
 /** Edits that are submitted together. */
 export interface Submission {
-  /** How each is called in events; events of jobs are emitted only with labels. */
+  /** Labels of the edits; job events are emitted only with labels. */
   readonly labels?: readonly JobLabel[];
-  /** After so many failures the rest is not run. */
+  /** After this many failures the other jobs are not run. */
   readonly maxFailures?: number | undefined;
 }
 
-/** The service. Close it, whatever happens. */
+/** The service. The caller must close it. */
 export interface EditService {
   readonly devices: readonly Device[];
   /** Queues an edit. Throws QEDIT_E_BUSY when the queue is full. */
   readonly submit: (edit: SubmittedEdit) => Job;
   /** Queues edits together, in order. Throws QEDIT_E_BUSY when the queue is full. */
   readonly submitAll: (edits: readonly SubmittedEdit[], submission?: Submission) => readonly Job[];
-  /** Throws what can be known of an edit before anything is computed. */
+  /** Throws what is known to fail before anything is computed. */
   readonly check: (edit: SubmittedEdit) => Promise<void>;
-  /** The result of one stage; from the cache, unless its seed was drawn. */
+  /** The result of one stage; not from the cache if its seed was drawn. */
   readonly runStage: <Inputs, Models, Settings>(
     stage: ArtifactStage<Inputs, Models, Settings>,
     input: StageInput<Inputs, Models, Settings>,
     options?: { readonly isDrawn?: boolean },
   ) => Promise<Artifact>;
-  /** The last stage alone. */
+  /** Runs decode alone. */
   readonly decode: (input: Parameters<typeof decode.run>[0]) => Promise<DecodedPicture>;
-  /** Waits for the work under way, and closes every session. */
+  /** Waits for jobs in progress, and closes every session. */
   readonly close: () => Promise<void>;
 }
 
-/** Share of free memory that weights may take; the rest is for what networks compute. */
+/** Share of free memory that weights may take; the rest is for activations. */
 const WEIGHTS_SHARE = 2 / 3;
 
 /** Opens a service on the wanted devices. Throws QEDIT_E_USAGE, QEDIT_E_DEVICE. */
@@ -103,7 +103,7 @@ export async function openService(options: ServiceOptions): Promise<EditService>
       throw new QeditError("QEDIT_E_BUSY", `Cannot take ${edits.length} more: ${waiting} of ${maxQueue} wait already`);
     const group: JobGroup = { maxFailures, failures: 0 };
     const jobs = edits.map((edit, index) => new QueuedJob({ edit, label: labels?.[index], group }));
-    share(jobs, lanes);
+    distribute(jobs, lanes);
     return jobs;
   };
   return {
@@ -124,8 +124,8 @@ export async function openService(options: ServiceOptions): Promise<EditService>
   };
 }
 
-// Each job goes to the device with the fewest.
-function share(jobs: readonly QueuedJob[], lanes: readonly Lane[]): void {
+// Each job goes to the shortest queue.
+function distribute(jobs: readonly QueuedJob[], lanes: readonly Lane[]): void {
   const shares = new Map<Lane, QueuedJob[]>(lanes.map((lane) => [lane, []]));
   const lengthOf = (lane: Lane) => lane.length + shares.get(lane)!.length;
   for (const job of jobs) {
@@ -157,7 +157,7 @@ async function contextOf(
   } = options;
   const { engine, reason } = await chooseEngine(wanted, threads, { isolation });
   if (reason !== undefined) emit({ kind: "note", text: `computing on the CPU: ${reason}` });
-  // On the CPU weights stay in their files, and the system takes back what it needs.
+  // On the CPU weights are memory-mapped, so there is no limit by default.
   const vram = options.vram ?? (engine.device.provider === "cpu" ? undefined : await freeMemory(engine.device));
   const pool = sessionPool(measuredEngine(engine, onTiming), { keepAlive, budget: vram, emit });
   return { engine: pool, emit, signal, memoize, cache, vram, modulationFolder };
@@ -169,7 +169,7 @@ async function memoryFor({ engine, vram }: EditContext, { memory }: ServiceOptio
   return free === undefined ? undefined : free * WEIGHTS_SHARE;
 }
 
-/** The names of a service's devices, as they are written: `cpu`, `cuda:0,cuda:1`. */
+/** The names of a service's devices: `cpu`, `cuda:0,cuda:1`. */
 export function deviceNames({ devices }: Pick<EditService, "devices">): string {
   return devices.map(deviceName).join(",");
 }

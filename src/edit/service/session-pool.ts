@@ -1,6 +1,5 @@
-// Opened graphs by identity, leased to whoever runs them: two jobs that want one graph share its session. A session that nobody uses stays
-// open as long as the pool is told to keep it and its budget allows, the least recently used going first; another one may open before
-// it is wanted.
+// A pool of sessions by graph. Jobs lease sessions; jobs with the same graph share one. An idle session stays open while the pool is retained, for
+// `keepAlive` milliseconds, and within the budget: the least recently used is evicted first. A session can be prefetched.
 import { createHash } from "node:crypto";
 import type { Engine, Model, Session } from "../../engine/sessions/engine.js";
 import { Graph } from "../../graph/graph.js";
@@ -8,27 +7,27 @@ import { QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
 import { weightBytes } from "../plan/graph-cost.js";
 
-/** An engine whose sessions are shared and may outlive their use: open() leases a session, and its dispose() gives the lease back. */
+/** An engine whose sessions are shared: open() leases a session, and its dispose() returns the lease. */
 export interface SessionPool extends Engine {
-  /** Keeps sessions open after their last lease until the result is called; holders add up. */
+  /** Keeps idle sessions open until the returned function is called. Calls are counted. */
   retain(): () => Promise<void>;
-  /** Closes the sessions that nobody uses. */
+  /** Closes idle sessions. */
   closeIdle(): Promise<void>;
-  /** Begins to open a graph that is wanted later. Whoever opens it next gets that session, or opens it itself where this failed. */
+  /** Starts to open a graph that is needed later. The next open() of it gets that session, or opens a new one if this failed. */
   openAhead(model: Model): OpenedAhead;
 }
 
-/** A graph that opens, or is open, before it is wanted. */
+/** A prefetched session, open or opening. */
 export interface OpenedAhead {
-  /** Closes it unless somebody took it. */
+  /** Closes it unless it has been leased. */
   close(): Promise<void>;
 }
 
-/** What a pool may keep. */
+/** Limits of a pool. */
 export interface PoolOptions {
-  /** Milliseconds that a session stays open without a lease; 0 closes it at once unless the pool is retained. */
+  /** Milliseconds that an idle session stays open; 0 closes it at once unless the pool is retained. */
   readonly keepAlive?: number;
-  /** Bytes of weights that may be open at a time, as far as nobody uses them; undefined is no limit. */
+  /** Bytes of weights above which idle sessions are evicted; undefined is no limit. */
   readonly budget?: number | undefined;
   readonly emit: Emit;
 }
@@ -42,19 +41,19 @@ interface Entry {
   /** Whether its process has ended. */
   hasEnded: () => boolean;
   leases: number;
-  /** The run under way, after which the next one begins: a session runs one at a time. */
+  /** The last queued run: a session executes one run at a time. */
   running: Promise<unknown>;
   timer: NodeJS.Timeout | undefined;
 }
 
-/** A pool over an engine, which goes with it. */
+/** A pool over an engine; disposing the pool disposes the engine. */
 export function sessionPool(engine: Engine, { keepAlive = 0, budget, emit }: PoolOptions): SessionPool {
   return new Pool(engine, { keepAlive, budget, emit });
 }
 
 class Pool implements SessionPool {
   readonly device: Engine["device"];
-  /** The least recently used first. */
+  /** In order of use, least recently used first. */
   readonly #entries = new Map<string, Entry>();
   readonly #ahead = new Map<string, Entry>();
   #holders = 0;
@@ -67,21 +66,22 @@ class Pool implements SessionPool {
   }
 
   async open(model: Model): Promise<Session> {
-    // A group of layers that streams is opened for one pass, and nobody shares it.
-    const entry = model.isTransient ? this.#begin(model) : this.#shared(model);
+    // A streamed group of layers is opened for one pass and not shared.
+    const entry = model.isTransient ? this.#openNow(model) : this.#shared(model);
     entry.leases += 1;
     const session = await entry.session.catch((error: unknown) => {
-      this.#forget(entry);
+      this.#remove(entry);
       throw error;
     });
     let isLeased = true;
     return {
-      run: (feeds) => this.#inTurn(entry, () => this.#withRoom(() => this.#run(entry, () => session.run(feeds)))),
+      run: (feeds) =>
+        this.#queued(entry, () => this.#retryAfterClosing(() => this.#run(entry, () => session.run(feeds)))),
       dispose: async () => {
         if (!isLeased) return;
         isLeased = false;
         entry.leases -= 1;
-        if (entry.leases === 0) await this.#rest(entry, model);
+        if (entry.leases === 0) await this.#release(entry, model);
       },
     };
   }
@@ -122,29 +122,31 @@ class Pool implements SessionPool {
     await this.engine.dispose();
   }
 
-  // The open session of a graph, the one that opens ahead, or a new one.
+  // The open session of a graph, its prefetched session, or a new one.
   #shared(model: Model): Entry {
     const key = keyOf(model);
     if (this.#entries.get(key)?.hasEnded()) this.#drop(this.#entries.get(key)!);
-    const entry = this.#entries.get(key) ?? this.#taken(model, key) ?? this.#begin(model);
+    const entry = this.#entries.get(key) ?? this.#takeAhead(model, key) ?? this.#openNow(model);
     clearTimeout(entry.timer);
-    // The last used comes last.
+    // Move to the end: most recently used.
     this.#entries.delete(key);
     this.#entries.set(key, entry);
     return entry;
   }
 
-  // What did not open ahead is opened now.
-  #taken(model: Model, key: string): Entry | undefined {
+  // The prefetched session of a graph; if prefetching failed, opens it now.
+  #takeAhead(model: Model, key: string): Entry | undefined {
     const ahead = this.#ahead.get(key);
     this.#ahead.delete(key);
     if (!ahead) return undefined;
-    const session = ahead.session.catch(() => this.#begin(model).session);
+    const session = ahead.session.catch(() => this.#openNow(model).session);
     return { ...ahead, session, hasEnded: () => ahead.hasEnded() };
   }
 
-  #begin(model: Model): Entry {
-    return this.#opening(model, () => this.#withRoom(() => this.#evictFor(model).then(() => this.engine.open(model))));
+  #openNow(model: Model): Entry {
+    return this.#opening(model, () =>
+      this.#retryAfterClosing(() => this.#evictFor(model).then(() => this.engine.open(model))),
+    );
   }
 
   #opening(model: Model, open = () => this.engine.open(model)): Entry {
@@ -164,12 +166,12 @@ class Pool implements SessionPool {
       entry.hasEnded = () => session.hasEnded?.() ?? false;
       this.options.emit({ kind: "session", action: "opened", network, seconds: secondsSince(start) });
     };
-    // Whoever waits for the session hears of a failure.
+    // A failure is reported to the caller that awaits the session.
     entry.session.then(opened, () => {});
     return entry;
   }
 
-  async #rest(entry: Entry, { isTransient }: Model): Promise<void> {
+  async #release(entry: Entry, { isTransient }: Model): Promise<void> {
     const { keepAlive } = this.options;
     const isDead = this.#entries.get(entry.key) !== entry;
     if (isTransient || isDead || (this.#holders === 0 && keepAlive === 0)) return this.#close(entry);
@@ -188,14 +190,14 @@ class Pool implements SessionPool {
     return [...this.#entries.values()].filter(({ leases }) => leases === 0);
   }
 
-  // Sessions of an engine that failed are not given to anybody else. Those that nobody uses may be of the same one.
+  // After an engine failure, drops the session, and idle sessions too, because they may belong to the same engine.
   async #run<T>(entry: Entry, run: () => Promise<T>): Promise<T> {
     try {
       return await run();
     } catch (error) {
-      const isStopped = error instanceof QeditError && error.code === "QEDIT_E_ENGINE";
-      if (isStopped) this.#forget(entry);
-      if (isStopped) for (const each of this.#idle()) this.#drop(each);
+      const hasEngineFailed = error instanceof QeditError && error.code === "QEDIT_E_ENGINE";
+      if (hasEngineFailed) this.#remove(entry);
+      if (hasEngineFailed) for (const each of this.#idle()) this.#drop(each);
       throw error;
     }
   }
@@ -206,11 +208,11 @@ class Pool implements SessionPool {
     });
   }
 
-  // Closes the least recently used sessions that nobody uses until all, with one that is about to open, are within the budget.
-  async #evictFor(coming?: Model): Promise<void> {
+  // Closes idle sessions, least recently used first, until all open sessions and the next one are within the budget.
+  async #evictFor(next?: Model): Promise<void> {
     const { budget } = this.options;
     if (budget === undefined) return;
-    const [key, bytes] = coming ? [keyOf(coming), bytesOf(coming)] : [undefined, 0];
+    const [key, bytes] = next ? [keyOf(next), bytesOf(next)] : [undefined, 0];
     const open = () =>
       [...this.#entries.values()].reduce((sum, each) => sum + (each.key === key ? 0 : each.bytes), bytes);
     for (const entry of this.#idle()) {
@@ -219,20 +221,20 @@ class Pool implements SessionPool {
     }
   }
 
-  // What is kept or opened for later may be what is lacking now.
-  async #withRoom<T>(work: () => Promise<T>): Promise<T> {
+  // If memory runs out, closes prefetched and idle sessions and retries once.
+  async #retryAfterClosing<T>(work: () => Promise<T>): Promise<T> {
     try {
       return await work();
     } catch (error) {
-      const isShort = error instanceof QeditError && error.code === "QEDIT_E_MEMORY";
-      if (!isShort || this.#ahead.size + this.#idle().length === 0) throw error;
+      const isOutOfMemory = error instanceof QeditError && error.code === "QEDIT_E_MEMORY";
+      if (!isOutOfMemory || this.#ahead.size + this.#idle().length === 0) throw error;
       for (const key of [...this.#ahead.keys()]) await this.#closeAhead(key);
       await this.closeIdle();
       return work();
     }
   }
 
-  #inTurn<T>(entry: Entry, run: () => Promise<T>): Promise<T> {
+  #queued<T>(entry: Entry, run: () => Promise<T>): Promise<T> {
     const next = entry.running.then(run, run);
     entry.running = next.catch(() => {});
     return next;
@@ -245,25 +247,25 @@ class Pool implements SessionPool {
   }
 
   async #close(entry: Entry): Promise<void> {
-    this.#forget(entry);
+    this.#remove(entry);
     const session = await entry.session;
     const start = performance.now();
     await session.dispose();
     this.options.emit({ kind: "session", action: "closed", network: entry.network, seconds: secondsSince(start) });
   }
 
-  #forget(entry: Entry): void {
+  #remove(entry: Entry): void {
     clearTimeout(entry.timer);
     if (this.#entries.get(entry.key) === entry) this.#entries.delete(entry.key);
   }
 }
 
-// The bytes of a model name its weights' files and places in them.
+// A serialized model contains the paths and offsets of its weights, so equal bytes mean equal weights.
 function keyOf({ bytes, optimization }: Model): string {
   return createHash("sha256").update(optimization).update(bytes).digest("hex");
 }
 
-// Of weights as they are stored.
+// Bytes of weights as stored.
 function bytesOf({ graph }: Model): number {
   return graph instanceof Graph ? weightBytes(graph) : 0;
 }

@@ -1,5 +1,5 @@
-// While a stage computes, the network of the next one opens in the engine's other thread, where the memory plan has both fit: the transformer
-// during encode-prompt, the VAE decoder during sample.
+// Prefetches sessions: while a stage computes, the network of the next stage opens in the engine's other thread, if both fit by the memory plan.
+// The transformer opens during encode-prompt, the VAE decoder during sample.
 import type { Model } from "../../engine/sessions/engine.js";
 import { transformerConfig } from "../../models/qwen-image/transformer-config.js";
 import { vaeConfig } from "../../models/qwen-image/vae.js";
@@ -18,26 +18,26 @@ import type { EditContext } from "./context.js";
 import type { SubmittedEdit } from "./open-edit.js";
 import type { OpenedAhead } from "./session-pool.js";
 
-/** Opening that is under way. */
+/** Prefetching in progress. */
 export interface OpeningAhead {
-  /** The context whose events say what computes. */
+  /** The context to run stages with; its events drive the prefetching. */
   readonly context: EditContext;
-  /** Ends it, and closes what nobody used. */
+  /** Stops prefetching, and closes sessions that were not used. */
   readonly stop: () => Promise<void>;
 }
 
-/** The graph of a stage that may open ahead. */
+/** The graphs that may open ahead, by stage. */
 const MODELS: Readonly<Record<string, (edit: ResolvedEdit, context: EditContext) => Promise<Model>>> = {
   [sample.name]: sampledModel,
   [decode.name]: decodedModel,
 };
 
-/** Follows an edit, and opens its networks before their stages, where its memory plan says so: on a GPU whose memory is known. */
+/** Prefetches the networks of an edit by its memory plan. Does nothing on the CPU or without a memory limit. */
 export function openAhead(edit: SubmittedEdit, context: EditContext): OpeningAhead {
   const { engine, signal, emit, vram } = context;
   if (vram === undefined || engine.device.provider === "cpu") return { context, stop: async () => {} };
-  const begun = new Set<string>();
-  const asked = new Map<string, Promise<OpenedAhead | undefined>>();
+  const started = new Set<string>();
+  const opened = new Map<string, Promise<OpenedAhead | undefined>>();
   let current: string | undefined;
   let memory: Promise<EditMemory> | undefined;
 
@@ -45,28 +45,28 @@ export function openAhead(edit: SubmittedEdit, context: EditContext): OpeningAhe
   const open = async (stage: string) => {
     const { networks } = await plan();
     const network = networks.find((each) => each.stage === stage && each.opensDuring !== stage);
-    if (network === undefined || begun.has(stage)) return undefined;
+    if (network === undefined || started.has(stage)) return undefined;
     const model = await MODELS[stage]!(edit.resolved, context);
-    if (begun.has(stage) || signal.aborted) return undefined;
+    if (started.has(stage) || signal.aborted) return undefined;
     emit({ kind: "plan", lines: [`${network.network}: opens during ${network.opensDuring}, which it fits beside`] });
     return engine.openAhead(model);
   };
-  const ask = (stage: string) => {
-    // What is wrong with a file, its stage will say.
+  const prefetch = (stage: string) => {
+    // The stage itself reports what is wrong with a file.
     const refused = (error: Error) =>
       void emit({ kind: "detail", text: `nothing opens ahead for ${stage}: ${error.message}` });
-    if (!asked.has(stage)) asked.set(stage, open(stage).catch(refused));
+    if (!opened.has(stage)) opened.set(stage, open(stage).catch(refused));
   };
   const close = async (stage: string) => {
-    begun.add(stage);
-    await (await asked.get(stage))?.close();
+    started.add(stage);
+    await (await opened.get(stage))?.close();
   };
   const follow = (event: ProgressEvent) => {
-    if (event.kind === "start") begun.add((current = event.stage));
-    // A stage whose result is found computes nothing, and the next one's may be found too.
-    if (event.kind === "activity") plan().catch(() => {}); // whoever needs it reports what is wrong
-    if (event.kind === "activity" && current === encodePrompt.name) ask(sample.name);
-    if (event.kind === "step" && current === sample.name) ask(decode.name);
+    if (event.kind === "start") started.add((current = event.stage));
+    // Waits for activity: a stage whose result is cached computes nothing, and the next result may be cached too.
+    if (event.kind === "activity") plan().catch(() => {}); // errors are reported by open()
+    if (event.kind === "activity" && current === encodePrompt.name) prefetch(sample.name);
+    if (event.kind === "step" && current === sample.name) prefetch(decode.name);
     if (event.kind === "end")
       close(event.stage).catch((error: Error) =>
         emit({ kind: "detail", text: `what was opened for ${event.stage} is not closed: ${error.message}` }),
@@ -86,7 +86,7 @@ export function openAhead(edit: SubmittedEdit, context: EditContext): OpeningAhe
   };
 }
 
-// The plan that `qedit plan` shows.
+// The same plan that `qedit plan` shows.
 async function memoryOf(
   { resolved: { models, settings }, pictures }: SubmittedEdit,
   { engine: { device }, vram, memoize }: EditContext,

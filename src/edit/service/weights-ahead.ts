@@ -1,5 +1,5 @@
-// While a stage computes, the weights of the next ones are read into the page cache: the text encoder's during encode-image, the
-// transformer's after them. A stage that has its own weights, or whose result was found, needs no more of them read.
+// Prefetches weights into the page cache: the text encoder's during encode-image, then the transformer's. Stops for a stage that has ended or
+// whose result was cached.
 import { freemem } from "node:os";
 import { type FileRange, rangesOf, readAhead } from "../../checkpoint/read-ahead.js";
 import { isModulationModule } from "../../models/qwen-image/modulation.js";
@@ -11,18 +11,18 @@ import type { EditModels } from "../resolve/resolve-edit.js";
 import type { EditContext } from "./context.js";
 import type { SubmittedEdit } from "./open-edit.js";
 
-/** Memory that stays free for what computes. */
+/** Bytes of memory that stay free for computing. */
 const LEFT_BYTES = 2 * 1024 ** 3;
 
-/** Reading that is under way. */
+/** Reading in progress. */
 export interface ReadingAhead {
-  /** The context whose events say what is still wanted; reading begins with its first stage. */
+  /** The context to run stages with; its events start and stop the reading. */
   readonly context: EditContext;
-  /** Ends the reading, and waits until its files are closed. */
+  /** Stops the reading, and waits until its files are closed. */
   readonly stop: () => Promise<void>;
 }
 
-/** Reads the weights of the stages to come, as far as memory is free. */
+/** Reads the weights of later stages while memory is free. */
 export function readAheadOf({ resolved: { models } }: SubmittedEdit, context: EditContext): ReadingAhead {
   const wanted = new Map(
     [encodePrompt, sample].map(({ name }): [string, AbortController] => [name, new AbortController()]),
@@ -37,9 +37,9 @@ export function readAheadOf({ resolved: { models } }: SubmittedEdit, context: Ed
     context: {
       ...context,
       emit(event) {
-        // Files that cannot be read are refused by the stage that needs them.
+        // The stage itself reports files that cannot be read.
         if (event.kind === "start") reading ??= read().catch(() => {});
-        if (isPast(event)) wanted.get(event.stage)?.abort();
+        if (isOver(event)) wanted.get(event.stage)?.abort();
         context.emit(event);
       },
     },
@@ -50,7 +50,7 @@ export function readAheadOf({ resolved: { models } }: SubmittedEdit, context: Ed
   };
 }
 
-function isPast(event: ProgressEvent): event is ProgressEvent & { readonly stage: string } {
+function isOver(event: ProgressEvent): event is ProgressEvent & { readonly stage: string } {
   return event.kind === "end" || (event.kind === "cache" && event.action === "hit");
 }
 
@@ -58,7 +58,7 @@ function weightsOf(
   { textEncoder, transformer }: EditModels,
   { engine }: EditContext,
 ): [stage: string, ranges: FileRange[]][] {
-  // On a GPU the modulation is computed before, or was by an earlier run.
+  // On a GPU the transformer's session has no modulation weights.
   const isIdle = (name: string) => engine.device.provider !== "cpu" && isModulationModule(name.replace(/\.[^.]+$/, ""));
   return [
     [
@@ -80,7 +80,7 @@ async function readStage(
   { signal, context }: { signal: AbortSignal; context: EditContext },
 ): Promise<void> {
   const bytes = ranges.reduce((sum, { start, end }) => sum + end - start, 0);
-  // Pages that would push out those in use are better left alone.
+  // Reading more than fits would evict pages in use.
   if (bytes > availableMemory() - LEFT_BYTES) return;
   const start = performance.now();
   const done = await readAhead(ranges, { signal, hasRoom: () => availableMemory() > LEFT_BYTES });

@@ -1,5 +1,5 @@
-// A network in pieces: sessions over consecutive layers, each fed what the one before it gave. Some stay open, the others are opened,
-// run and closed at every pass, where the plan has room each one while the one before it computes; between them the tokens lie in host memory.
+// A network split into groups of consecutive layers, one session each; the outputs of a group are feeds of the next. Resident groups stay open.
+// Streamed groups are opened, run and closed at every pass; if the plan has room, the next one opens while one computes. Tokens pass through host memory.
 import type { Model, Session } from "../../engine/sessions/engine.js";
 import type { Tensors } from "../../std/tensor.js";
 import type { StageContext } from "../stage.js";
@@ -7,54 +7,54 @@ import type { NetworkPlan } from "./memory-plan.js";
 
 /** An open network. */
 export interface Chain {
-  /** Runs every piece over all feeds before the next piece; gives what the last one gave, for each of the feeds. */
+  /** Runs each group on all feeds before the next group. Returns the outputs of the last group, one per feed. */
   run(feeds: readonly Tensors[]): Promise<Tensors[]>;
 }
 
-/** The graphs of a plan's groups, and whether the next one opens while one computes. */
-export interface Pieces {
+/** The graphs of a plan's groups. `opensAhead`: whether the next streamed group opens while one computes. */
+export interface GroupModels {
   readonly models: readonly Model[];
   readonly opensAhead: boolean;
 }
 
-/** The pieces of a plan, with those marked that it does not keep open. */
-export function piecesOf({ groups, opensAhead }: NetworkPlan, models: readonly Model[]): Pieces {
+/** The graphs of a plan's groups; streamed ones are marked as transient. */
+export function groupModels({ groups, opensAhead }: NetworkPlan, models: readonly Model[]): GroupModels {
   return {
     models: models.map((model, index) => (groups[index]!.isResident ? model : { ...model, isTransient: true })),
     opensAhead,
   };
 }
 
-/** Opens a network, uses it, and closes it whole, whatever happens. */
+/** Opens a network, uses it, and closes all its sessions, also after an error. */
 export async function withChain<T>(
   context: Pick<StageContext, "engine" | "signal" | "emit">,
-  { models, opensAhead }: Pieces,
+  { models, opensAhead }: GroupModels,
   use: (chain: Chain) => Promise<T>,
 ): Promise<T> {
   const { engine, signal } = context;
   const resident = new Map<Model, Session>();
-  const passing = passingSessions(context, opensAhead);
+  const streamed = streamedSessions(context, opensAhead);
   const run = async (feeds: readonly Tensors[]) => {
-    let given: Tensors[] = feeds.map(() => ({}));
+    let outputs: Tensors[] = feeds.map(() => ({}));
     for (const [index, model] of models.entries()) {
       signal.throwIfAborted();
-      const session = resident.get(model) ?? (await passing.open(model));
+      const session = resident.get(model) ?? (await streamed.open(model));
       const running = runAll(
         session,
-        feeds.map((each, at) => picked({ ...each, ...given[at] }, model.inputs)),
+        feeds.map((each, at) => pick({ ...each, ...outputs[at] }, model.inputs)),
       );
-      // After this run is under way: what opens takes the thread that is free.
-      passing.expect(models.slice(index + 1).find(({ isTransient }) => isTransient));
-      given = await running;
-      if (model.isTransient) await passing.close();
+      // After the run has started: opening uses the engine's other thread.
+      streamed.prefetch(models.slice(index + 1).find(({ isTransient }) => isTransient));
+      outputs = await running;
+      if (model.isTransient) await streamed.close();
     }
-    return given;
+    return outputs;
   };
   try {
     for (const model of models) if (!model.isTransient) resident.set(model, await engine.open(model));
     return await use({ run });
   } finally {
-    await passing.dispose();
+    await streamed.dispose();
     for (const session of resident.values()) await session.dispose();
   }
 }
@@ -65,39 +65,42 @@ async function runAll(session: Session, feeds: readonly Tensors[]): Promise<Tens
   return outputs;
 }
 
-interface Passing {
-  /** Opens a piece, or gives the session that was opened for it while another one computed. */
+interface StreamedSessions {
+  /** Opens a group, or returns its prefetched session. */
   open(model: Model): Promise<Session>;
-  /** Begins to open the next piece, if there is one. */
-  expect(model: Model | undefined): void;
-  /** Closes the piece that computed. */
+  /** Starts to open the next group, if there is one. */
+  prefetch(model: Model | undefined): void;
+  /** Closes the group that ran last. */
   close(): Promise<void>;
-  /** Closes everything, also what is still opening. */
+  /** Closes everything, also a session that is still opening. */
   dispose(): Promise<void>;
 }
 
-function passingSessions({ engine, emit }: Pick<StageContext, "engine" | "emit">, opensAhead: boolean): Passing {
+function streamedSessions(
+  { engine, emit }: Pick<StageContext, "engine" | "emit">,
+  opensAhead: boolean,
+): StreamedSessions {
   let current: Session | undefined;
-  let coming: { readonly model: Model; readonly opened: Promise<Session | undefined> } | undefined;
+  let next: { readonly model: Model; readonly opened: Promise<Session | undefined> } | undefined;
   let isAllowed = opensAhead;
 
-  const taken = async (model?: Model): Promise<Session | undefined> => {
-    const { model: expected, opened } = coming ?? {};
+  const takeNext = async (model?: Model): Promise<Session | undefined> => {
+    const { model: expected, opened } = next ?? {};
     const session = await opened;
-    coming = undefined;
+    next = undefined;
     if (expected === model) return session;
     await session?.dispose();
     return undefined;
   };
   return {
     async open(model) {
-      current = (await taken(model)) ?? (await engine.open(model));
+      current = (await takeNext(model)) ?? (await engine.open(model));
       return current;
     },
-    expect(model) {
-      if (!isAllowed || model === undefined || coming) return;
+    prefetch(model) {
+      if (!isAllowed || model === undefined || next) return;
       const opened = engine.open(model).catch((error: Error) => {
-        // Once that one has closed, there may be room; what else is wrong is met again.
+        // There may be room once the current group has closed: open() tries again and reports any other error.
         isAllowed = false;
         emit({
           kind: "detail",
@@ -105,7 +108,7 @@ function passingSessions({ engine, emit }: Pick<StageContext, "engine" | "emit">
         });
         return undefined;
       });
-      coming = { model, opened };
+      next = { model, opened };
     },
     async close() {
       const session = current;
@@ -114,11 +117,11 @@ function passingSessions({ engine, emit }: Pick<StageContext, "engine" | "emit">
     },
     async dispose() {
       await current?.dispose();
-      await taken();
+      await takeNext();
     },
   };
 }
 
-function picked(tensors: Tensors, names: readonly string[]): Tensors {
+function pick(tensors: Tensors, names: readonly string[]): Tensors {
   return Object.fromEntries(names.flatMap((name) => (tensors[name] ? [[name, tensors[name]]] : [])));
 }

@@ -1,4 +1,4 @@
-// What the vision tower and the language model are fed, and what they give: pictures to tokens, token ids to embeddings.
+// Feeds and outputs of the vision tower and the language model: pictures to tokens, token ids to embeddings.
 import type { Checkpoint } from "../../checkpoint/checkpoint.js";
 import { readRows } from "../../checkpoint/read-tensor.js";
 import type { VisionPatches } from "../../image/patches.js";
@@ -11,50 +11,50 @@ import { dropIndex, expandImages } from "../../text/prompt.js";
 import { refuseNonFinite } from "../finite.js";
 import { numbersOf } from "./model-handle.js";
 
-/** A picture as the language model takes it: its tokens [tokens, width], the patch grid they stand for, and patches along a token's side. */
-export interface SeenPicture {
+/** A picture for the language model: its embeddings [tokens, width], its grid [1, rows, columns] in patches, and `merge` patches per side of a token. */
+export interface EmbeddedPicture {
   readonly embeds: Tensor<"float32">;
   readonly grid: readonly [number, number, number];
   readonly merge: number;
 }
 
-/** What the vision tower is fed of one picture. */
+/** The vision tower's feeds for one picture. */
 export function pictureFeeds({ pixelValues, grid }: VisionPatches, config: VisionConfig): Tensors {
   return { pixel_values: pixelValues, ...visionGeometry({ rows: grid[1], columns: grid[2] }, config) };
 }
 
-/** What the vision tower gave for the patches of one picture; `name` is for messages. */
-export function seenPicture(
+/** The vision tower's outputs for one picture. Throws QEDIT_E_BAD_OUTPUT for NaN or infinity; `name` is for the message. */
+export function embeddedPicture(
   { image_embeds: embeds }: Tensors,
   { grid }: VisionPatches,
   { config, name }: { config: VisionConfig; name: string },
-): SeenPicture {
+): EmbeddedPicture {
   refuseNonFinite(embeds!, `what the vision tower sees of ${name}`);
   return { embeds: embeds as Tensor<"float32">, grid, merge: config.mergeSize };
 }
 
-/** The language model, and the checkpoint whose token table it goes with. */
+/** The language model's config, and the checkpoint that holds its token embeddings. */
 export interface LanguageModel {
   readonly config: LanguageConfig;
   readonly checkpoint: Checkpoint;
 }
 
-/** A templated prompt as the language model takes it. */
-export interface PlacedPrompt {
+/** A templated prompt as feeds of the language model. */
+export interface EmbeddedPrompt {
   readonly feeds: Tensors;
-  /** Tokens of the template's head, whose hidden states nobody reads. */
+  /** Leading tokens of the template whose hidden states are dropped. */
   readonly dropped: number;
 }
 
 /**
- * Reads a templated prompt in: token ids with one placeholder for each picture → embeddings of all tokens and their rotary angles.
- * Token embeddings are read from the file row by row; the table is never loaded.
+ * Embeds a templated prompt: token ids with one placeholder per picture → embeddings of all tokens, and their rotary angles.
+ * Token embeddings are read from the file row by row; the whole table is never in memory.
  */
-export async function placePrompt(
+export async function embedPrompt(
   ids: readonly number[],
-  seen: readonly SeenPicture[],
+  seen: readonly EmbeddedPicture[],
   { config, checkpoint }: LanguageModel,
-): Promise<PlacedPrompt> {
+): Promise<EmbeddedPrompt> {
   const { ids: expanded, images } = expandImages(
     ids,
     seen.map(({ embeds }) => embeds.shape[0]!),
@@ -68,15 +68,15 @@ export async function placePrompt(
     ...(seen[0] ? { merge: seen[0].merge } : {}),
   });
   const { cos, sin } = multimodalRope(positions, config);
-  // Pictures come after the dropped tokens, so the index holds for the expanded sequence too.
+  // Pictures come after the dropped tokens, so the index is the same in the expanded sequence.
   return {
     feeds: { inputs_embeds: float32([1, expanded.length, config.width], table), rope_cos: cos, rope_sin: sin },
     dropped: dropIndex(ids),
   };
 }
 
-/** What the language model gave for a prompt, [1, tokens, width], without the tokens of the template's head. */
-export function promptEmbeds({ hidden_states: hidden }: Tensors, { dropped }: PlacedPrompt): Tensor<"float32"> {
+/** The hidden states of a prompt [1, tokens, width] without the dropped tokens. Throws QEDIT_E_BAD_OUTPUT for NaN or infinity. */
+export function promptEmbeds({ hidden_states: hidden }: Tensors, { dropped }: EmbeddedPrompt): Tensor<"float32"> {
   refuseNonFinite(hidden!, "the embeddings of the prompt");
   const { shape, data } = hidden as Tensor<"float32">;
   const [, tokens, width] = shape as [number, number, number];

@@ -1,4 +1,4 @@
-// LoRAs as a stage takes them: files that were opened and matched to the transformer's modules, each with its strength.
+// LoRAs for a stage: files matched to the transformer's modules, each with a strength.
 import { basename } from "node:path";
 import type { Checkpoint } from "../../checkpoint/checkpoint.js";
 import { type LoraMatch, matchLora, matchTable } from "../../checkpoint/lora/lora.js";
@@ -8,54 +8,54 @@ import type { Adapter } from "../../checkpoint/weights.js";
 import type { Emit } from "../../std/events.js";
 import { float32, type Tensors } from "../../std/tensor.js";
 
-/** A LoRA as the user wrote it. */
+/** A LoRA file and its strength. */
 export interface NamedLora {
   readonly path: string;
   readonly strength: number;
 }
 
-/** Reads FILE or FILE:STRENGTH; a colon that no number follows belongs to the path. */
+/** Parses FILE or FILE:STRENGTH. A colon without a number after it belongs to the path. */
 export function parseLora(written: string): NamedLora {
   const match = /^(.+):([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)$/i.exec(written);
   return match ? { path: match[1]!, strength: Number(match[2]) } : { path: written, strength: 1 };
 }
 
-/** A LoRA that was matched to a transformer. */
+/** A LoRA matched to a transformer. */
 export interface MatchedLora {
   /** Path of its file. */
   readonly file: string;
-  /** Of the file alone, for records. */
+  /** File name without its folder, for records. */
   readonly name: string;
   /** checkpointIdentity of its file. */
   readonly identity: string;
   readonly match: LoraMatch;
 }
 
-/** A LoRA of a graph. */
+/** A LoRA that is active in a graph. */
 export interface ActiveLora extends MatchedLora {
   readonly adapter: Adapter;
   readonly strength: number;
 }
 
-/** What a graph with active LoRAs is fed: the strength of each. */
+/** The feeds of a graph with active LoRAs: the strength of each, [1]. */
 export function strengthsOf(loras: readonly ActiveLora[]): Tensors {
   return Object.fromEntries(
     loras.map(({ adapter, strength }) => [adapter.name, float32([1], Float32Array.of(strength))]),
   );
 }
 
-/** Opens a LoRA and matches it to a transformer. Throws QEDIT_E_LORA when it fits nothing. */
+/** Opens a LoRA and matches it to a transformer. Throws QEDIT_E_LORA if none of its keys match. */
 export async function openMatchedLora(path: string, transformer: Checkpoint): Promise<MatchedLora> {
   const { checkpoint, identity } = await identified((options) => openLora(path, options));
   return { file: path, name: basename(path), identity, match: await matchLora(checkpoint, transformer) };
 }
 
-/** The LoRA number `index` of a graph, from 0, at a strength. */
+/** Activates a LoRA as number `index` of a graph, from 0, at a strength. */
 export function activeLora(lora: MatchedLora, { index, strength }: { index: number; strength: number }): ActiveLora {
   return { ...lora, adapter: { name: `lora_strength.${index}`, pairs: lora.match.matched }, strength };
 }
 
-/** Emits what of a LoRA was matched, and warns of keys that fit nothing. */
+/** Emits how many keys of a LoRA matched, and a warning for those that did not. */
 export function reportLora({ match, strength }: ActiveLora, emit: Emit): void {
   const [matched, ...others] = matchTable(match);
   emit({ kind: "note", text: `LoRA ${match.file}: ${matched}, strength ${strength}` });

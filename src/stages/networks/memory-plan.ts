@@ -1,22 +1,22 @@
-// What of a network is in memory at a time: all of it where it fits, else as many layers as fit, and the others a few at a time at
-// every pass, from files that the system keeps in its page cache. Plain data from sizes alone.
+// The memory plan of a network: all layers stay open if they fit, else as many as fit, and the others are streamed, a few at a time at every
+// pass, from files in the page cache. Computed from sizes alone.
 import { binarySize } from "../../std/byte-sizes.js";
 
-/** Layers of a network that are opened and closed together while they stream; a crossing costs about as much as reading half of one. */
+/** Layers in one streamed group; passing tokens from group to group costs about as much as reading half a layer. */
 const STREAMED_LAYERS = 4;
-/** Groups that are in memory at a time while a network streams: one computes, the next one opens. */
+/** Streamed groups in memory at a time: one computes, the next one opens. */
 const GROUPS_AT_ONCE = 2;
-/** Budgets of a next try, each as a part of what was tried before. */
+/** Each smaller plan is tried with this share of the budget before. */
 const NEXT_TRY = 3 / 4;
-const TRIES = 24;
+const MAX_TRIES = 24;
 
-/** A network as sizes, in bytes. */
+/** Sizes of a network, in bytes. */
 export interface NetworkNeeds {
-  /** As people call it: `transformer`. */
+  /** Name for messages: `transformer`. */
   readonly network: string;
-  /** Weights as they are held, by layers that can be opened apart; one for a network that is opened whole. */
+  /** Weights in memory of each layer that can be opened by itself; one entry for a network that is always opened whole. */
   readonly layers: readonly number[];
-  /** Most that a run takes beside weights. */
+  /** Peak of a run without weights. */
   readonly activations: number;
 }
 
@@ -24,33 +24,33 @@ export interface NetworkNeeds {
 export interface LayerGroup {
   readonly from: number;
   readonly to: number;
-  /** Of weights. */
+  /** Bytes of weights. */
   readonly bytes: number;
-  /** Claims that it stays open; else it is opened, run and closed at every pass. */
+  /** Whether it stays open; else it is streamed: opened, run and closed at every pass. */
   readonly isResident: boolean;
 }
 
-/** What is done with a network, and what that takes, in bytes. */
+/** How a network is opened, and what that takes, in bytes. */
 export interface NetworkPlan {
   readonly network: string;
   readonly weights: number;
   readonly activations: number;
   readonly groups: readonly LayerGroup[];
-  /** Claims that the next group that streams opens while one computes, so that two of them are in memory at a time. */
+  /** Whether the next streamed group opens while one computes: then two of them are in memory at a time. */
   readonly opensAhead: boolean;
-  /** Most at a time: the resident groups, the one of the others that computes and the one that opens, and what runs of both kinds take. */
+  /** Peak: resident groups, the streamed groups that compute and open, and the activations of both kinds. */
   readonly peak: number;
-  /** Claims that even the smallest groups are planned to take more than there is. */
+  /** Whether `peak` exceeds the budget, even with the smallest groups. */
   readonly isOverBudget: boolean;
 }
 
-/** Plans one network. */
+/** Plans one network for a budget in bytes; undefined is no limit. */
 export function planNetwork({ network, layers, activations }: NetworkNeeds, budget: number | undefined): NetworkPlan {
   const weights = sum(layers);
   const isWhole = budget === undefined || weights + activations <= budget || layers.length === 1;
   const { groups, opensAhead } = isWhole
     ? { groups: [whole(layers)], opensAhead: false }
-    : cut(layers, { budget, activations });
+    : split(layers, { budget, activations });
   const peak = weightsAtOnce(groups, opensAhead) + arenasAtOnce(groups) * activations;
   return {
     network,
@@ -63,12 +63,12 @@ export function planNetwork({ network, layers, activations }: NetworkNeeds, budg
   };
 }
 
-// A session keeps what it took for its runs until it closes: those that stay open have it beside the one that computes.
+// A session holds its arena until it closes: a resident group holds one while a streamed group computes with another.
 function arenasAtOnce(groups: readonly LayerGroup[]): number {
   return new Set(groups.map(({ isResident }) => isResident)).size;
 }
 
-// Groups open in their order: those in memory together are neighbours.
+// Groups open in order, so those in memory together are neighbours.
 function weightsAtOnce(groups: readonly LayerGroup[], opensAhead: boolean): number {
   const bytesOf = (wanted: boolean) =>
     groups.filter(({ isResident }) => isResident === wanted).map(({ bytes }) => bytes);
@@ -77,7 +77,7 @@ function weightsAtOnce(groups: readonly LayerGroup[], opensAhead: boolean): numb
   return sum(bytesOf(true)) + Math.max(0, ...together);
 }
 
-/** Claims that all of a network may open while others compute, one after the other, and that `before` bytes may be open beside it then. */
+/** Whether a whole network fits in the budget while the others compute, one after another, and beside `before` bytes that are open then. */
 export function fitsBeside(
   next: NetworkPlan,
   others: readonly NetworkPlan[],
@@ -87,10 +87,10 @@ export function fitsBeside(
   return next.groups.every(({ isResident }) => isResident) && next.weights + beside <= budget && next.peak <= budget;
 }
 
-/** The next plan that takes less than this one; undefined when there is none. */
+/** The next plan with a smaller peak; undefined if there is none. */
 export function smallerPlan(plan: NetworkPlan, planFor: (budget: number) => NetworkPlan): NetworkPlan | undefined {
   let budget = plan.peak;
-  for (let attempt = 0; attempt < TRIES; attempt += 1) {
+  for (let attempt = 0; attempt < MAX_TRIES; attempt += 1) {
     budget *= NEXT_TRY;
     const smaller = planFor(budget);
     if (smaller.peak < plan.peak) return smaller;
@@ -98,7 +98,7 @@ export function smallerPlan(plan: NetworkPlan, planFor: (budget: number) => Netw
   return undefined;
 }
 
-/** A plan for people: `transformer: 12.7 GiB of weights, 25 of 60 layers stay open, the others 4 at a time while the next open; 8.0 GiB at most`. */
+/** A plan as text: `transformer: 12.7 GiB of weights, 25 of 60 layers stay open, the others 4 at a time while the next open; 8.0 GiB at most`. */
 export function describeNetworkPlan({ network, weights, groups, opensAhead, peak, isOverBudget }: NetworkPlan): string {
   const layers = groups.at(-1)!.to;
   const resident = sum(groups.filter(({ isResident }) => isResident).map(({ from, to }) => to - from));
@@ -115,16 +115,16 @@ function whole(layers: readonly number[]): LayerGroup {
   return { from: 0, to: layers.length, bytes: sum(layers), isResident: true };
 }
 
-// As many of the first layers stay as fit beside the largest groups of the others; where none does, the others have more room.
-function cut(
+// Keeps as many of the first layers resident as fit beside the largest streamed groups. If none fits, streamed groups get that room too.
+function split(
   layers: readonly number[],
   { budget, activations }: { budget: number; activations: number },
 ): Pick<NetworkPlan, "groups" | "opensAhead"> {
-  const some = windowFor(layers, budget - 2 * activations);
-  const room = budget - 2 * activations - some.bytes;
+  const streamed = windowFor(layers, budget - 2 * activations);
+  const room = budget - 2 * activations - streamed.bytes;
   let [resident, bytes] = [0, 0];
   while (resident < layers.length - 1 && bytes + layers[resident]! <= room) bytes += layers[resident++]!;
-  const { length, opensAhead } = resident > 0 ? some : windowFor(layers, budget - activations);
+  const { length, opensAhead } = resident > 0 ? streamed : windowFor(layers, budget - activations);
   const groups: LayerGroup[] = resident > 0 ? [{ from: 0, to: resident, bytes, isResident: true }] : [];
   for (let from = resident; from < layers.length; from += length) {
     const to = Math.min(from + length, layers.length);
@@ -133,7 +133,7 @@ function cut(
   return { groups, opensAhead };
 }
 
-// How many layers stream together, in half of what there is, and the bytes of the groups that are in memory at a time.
+// Layers in one streamed group, in at most half of what is available, and the bytes of the streamed groups in memory at a time.
 function windowFor(
   layers: readonly number[],
   available: number,

@@ -1,4 +1,4 @@
-// A model file that is open for an edit: its header was read once, and everything that stages want to know of it is here.
+// A model file with its parsed header: what stages need to know of it.
 import { basename } from "node:path";
 import type { Checkpoint } from "../../checkpoint/checkpoint.js";
 import { identified, openPart } from "../../checkpoint/open.js";
@@ -10,49 +10,49 @@ import { Graph } from "../../graph/graph.js";
 import type { ConfigJson } from "../../models/config-json.js";
 import type { StageContext } from "../stage.js";
 
-/** What a model file is for; also the parameter that names it. */
+/** Role of a model file; also the name of its parameter. */
 export type ModelRole = "vae" | "textEncoder" | "transformer";
 
-/** Each role's name for people, and its folder in diffusers' layout. */
+/** Each role's name in messages, and its folder in diffusers' layout. */
 export const MODEL_ROLES = {
   vae: { name: "VAE", part: "vae" },
   textEncoder: { name: "text encoder", part: "text_encoder" },
   transformer: { name: "transformer", part: "transformer" },
 } as const satisfies Readonly<Record<ModelRole, { name: string; part: ModelPart }>>;
 
-/** A model file with what its header says. */
+/** A model file and its header. */
 export interface ModelHandle {
   readonly checkpoint: Checkpoint;
   readonly config: ConfigJson;
-  /** checkpointIdentity: tells weights apart, whatever the file is called. */
+  /** checkpointIdentity: equal for equal weights, whatever the file's name. */
   readonly identity: string;
-  /** Of the file alone, for records. */
+  /** File name without its folder, for records. */
   readonly name: string;
 }
 
-/** What of a model file the sizes of its networks follow from: its header. */
+/** The part of a model file that determines the sizes of its networks. */
 export type SizedFile = Pick<ModelHandle, "checkpoint">;
 
-/** Reads the headers of a model file or folder. Throws QEDIT_E_MODEL_MISSING where nothing is, QEDIT_E_CHECKPOINT when it is damaged. */
+/** Reads the headers of a model file or folder. Throws QEDIT_E_MODEL_MISSING if it is not there, QEDIT_E_CHECKPOINT if it is damaged. */
 export async function openModel(path: string, role: ModelRole): Promise<ModelHandle> {
   const { checkpoint, identity } = await identified((options) => openPart(path, MODEL_ROLES[role].part, options));
   return { checkpoint, config: checkpointConfig(checkpoint), identity, name: basename(checkpoint.file) };
 }
 
-/** A cursor for reading numbers of a network before its graph is built. */
+/** Weights for reading shapes before a network's graph is built. */
 export function numbersOf(checkpoint: Checkpoint): Weights {
   return Weights.of(new Graph("numbers"), checkpoint);
 }
 
-/** What a graph is built from: equal parts give equal graphs. */
+/** What determines a graph: equal parts give equal graphs. */
 interface GraphParts {
   readonly network: string;
   readonly file: ModelHandle;
-  /** Everything else that decides it, as JSON: the compute type, LoRAs. */
+  /** Everything else that determines it, as JSON: the compute type, LoRAs. */
   readonly others?: unknown;
 }
 
-/** A network's graph as an engine takes it; not built again where the context remembers one of the same parts. */
+/** A network's serialized graph, memoized by its parts if the context can. */
 export async function networkModel(
   { memoize }: StageContext,
   { network, file, others }: GraphParts,

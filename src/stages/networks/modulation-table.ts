@@ -1,5 +1,5 @@
-// The modulation of a whole run, computed before it: a third of the transformer's weights is read once, a few blocks at a time, and is
-// then no part of the session that samples. Vectors for the run's noise levels are kept in a file for the next run of the same schedule.
+// The modulation vectors of a whole run, computed before it. Their linears are a third of the transformer's weights: they are read once, a few
+// blocks at a time, and are not in the session that samples. The vectors are cached in a file for the next run with the same noise levels.
 import { createHash } from "node:crypto";
 import { readdir, readFile, rm, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
@@ -27,16 +27,16 @@ import type { StageContext } from "../stage.js";
 import { type ActiveLora, strengthsOf } from "./loras.js";
 import type { ModelHandle, SizedFile } from "./model-handle.js";
 
-/** Raised when the same transformer and noise levels give other vectors, or the file is laid out otherwise. */
+/** Raised when the same transformer and noise levels give other vectors, or the file format changes. */
 const VERSION = 1;
 /** Blocks whose linears are open at a time: 0.9 GB of fp8 at the published size. */
 const BLOCKS_AT_ONCE = 8;
-/** Noise levels that are held at a time, 8.8 MB each at the published size; a run of more computes the next ones on its way. */
-const MOST_LEVELS = 48;
-/** Files in the folder; the longest unused go first. */
-const MOST_FILES = 48;
+/** Noise levels in memory at a time, 8.8 MB each at the published size; a longer run computes the next ones when it reaches them. */
+const MAX_LEVELS = 48;
+/** Files in the folder; the least recently used are deleted. */
+const MAX_FILES = 48;
 
-/** A transformer whose modulation is wanted. */
+/** A transformer and its active LoRAs. */
 export interface ModulatedTransformer {
   readonly file: ModelHandle;
   readonly config: TransformerConfig;
@@ -46,17 +46,17 @@ export interface ModulatedTransformer {
 
 /** The modulation of a run. */
 export interface ModulationTable {
-  /** What graphs of these blocks are fed at a noise level. */
+  /** The modulation feeds of graphs over these blocks at a noise level. */
   feeds(sigma: number, ranges: readonly BlockRange[]): Promise<Tensors>;
 }
 
-/** Vectors [levels, vectors · width], and one more row for sigma 0 where references are without noise. */
+/** Vectors [levels, vectors · width], with one more row for sigma 0 if references are modulated at sigma 0. */
 interface Table {
   readonly sigmas: readonly number[];
   readonly data: Float32Array;
 }
 
-/** The modulation of a run that will evaluate at these noise levels, from its file or computed. Levels that were not foreseen are computed when asked for. */
+/** The modulation of a run at these noise levels, from its file or computed. Other levels are computed when they are requested. */
 export async function openModulation(
   transformer: ModulatedTransformer,
   sigmas: readonly number[],
@@ -64,13 +64,13 @@ export async function openModulation(
 ): Promise<ModulationTable> {
   const { config } = transformer;
   const length = storedVectors(config, { from: 0, to: config.blocks }) * widthOf(config);
-  let table = await knownTable(transformer, sigmas.slice(0, MOST_LEVELS), context);
+  let table = await cachedTable(transformer, sigmas.slice(0, MAX_LEVELS), context);
   return {
     async feeds(sigma, ranges) {
       const level = Math.fround(sigma);
       if (!table.sigmas.includes(level)) {
         const next = sigmas.indexOf(level);
-        table = await computeTable(transformer, next < 0 ? [level] : sigmas.slice(next, next + MOST_LEVELS), context);
+        table = await computeTable(transformer, next < 0 ? [level] : sigmas.slice(next, next + MAX_LEVELS), context);
       }
       const row = table.sigmas.indexOf(level);
       return Object.fromEntries(
@@ -86,7 +86,7 @@ export async function openModulation(
   };
 }
 
-/** Most bytes of weights that are open while the modulation is computed. */
+/** Peak bytes of weights in memory while the modulation is computed. */
 export function modulationBytes({
   file,
   config: { blocks },
@@ -98,7 +98,7 @@ export function modulationBytes({
   return Math.ceil(stored.reduce((sum, [, { length }]) => sum + length, 0) * Math.min(BLOCKS_AT_ONCE / blocks, 1));
 }
 
-async function knownTable(
+async function cachedTable(
   transformer: ModulatedTransformer,
   sigmas: readonly number[],
   context: StageContext,
@@ -106,15 +106,15 @@ async function knownTable(
   const { modulationFolder: folder } = context;
   if (folder === undefined) return computeTable(transformer, sigmas, context);
   const path = join(folder, `${keyOf(transformer, sigmas, context)}.safetensors`);
-  const known = await readTable(path, valuesOf(transformer.config, sigmas));
-  if (known) {
+  const cached = await readTable(path, valuesOf(transformer.config, sigmas));
+  if (cached) {
     context.emit({ kind: "detail", text: `modulation of ${sigmas.length} noise levels taken from ${path}` });
-    return { sigmas, data: known };
+    return { sigmas, data: cached };
   }
   const table = await computeTable(transformer, sigmas, context);
   try {
     await writeFileAtomically(path, encodeTable(table.data, transformer.compute));
-    await forgetOthers(folder);
+    await evictOldFiles(folder);
   } catch (error) {
     context.emit({
       kind: "detail",
@@ -124,37 +124,40 @@ async function knownTable(
   return table;
 }
 
-// Everything that decides the vectors: the weights, the LoRAs that ride on them, the type they are computed in, and on what.
+// Hash of everything that determines the vectors: weights, LoRAs on modulation modules, compute type, noise levels and device.
 function keyOf(
   { file, config, compute, loras }: ModulatedTransformer,
   sigmas: readonly number[],
   { engine }: StageContext,
 ): string {
-  const riding = loras.filter(({ adapter }) => [...adapter.pairs.keys()].some(isModulationModule));
-  const weights = { transformer: file.identity, loras: riding.map(({ identity, strength }) => [identity, strength]) };
+  const modulationLoras = loras.filter(({ adapter }) => [...adapter.pairs.keys()].some(isModulationModule));
+  const weights = {
+    transformer: file.identity,
+    loras: modulationLoras.map(({ identity, strength }) => [identity, strength]),
+  };
   const parts = { version: VERSION, weights, config, compute, sigmas, device: deviceIdentity(engine.device) };
   return createHash("sha256").update(JSON.stringify(parts)).digest("hex");
 }
 
-const VECTORS = "modulation";
-const CONTENT = "content_sha256";
+const VECTORS_KEY = "modulation";
+const CHECKSUM_KEY = "content_sha256";
 
 function encodeTable(data: Float32Array, compute: DType): Uint8Array {
-  // In bfloat16 the vectors are bfloat16 numbers, which lose nothing by being stored as such.
+  // Computed in bfloat16, the vectors are bfloat16 numbers: storing them as BF16 loses nothing.
   const stored = { ...float32([data.length], data), ...(compute === "bf16" ? { storedAs: "BF16" as const } : {}) };
-  const [bytes, { length }] = [encodeSafetensors({ [VECTORS]: stored }), data];
-  const content = contentHash(bytes.subarray(bytes.length - length * (compute === "bf16" ? 2 : 4)));
-  return encodeSafetensors({ [VECTORS]: stored }, { [CONTENT]: content });
+  const [bytes, { length }] = [encodeSafetensors({ [VECTORS_KEY]: stored }), data];
+  const contentChecksum = checksum(bytes.subarray(bytes.length - length * (compute === "bf16" ? 2 : 4)));
+  return encodeSafetensors({ [VECTORS_KEY]: stored }, { [CHECKSUM_KEY]: contentChecksum });
 }
 
-// Anything that cannot be read, or is not what was written, counts as not there.
+// undefined if the file cannot be read or its checksum differs.
 async function readTable(path: string, values: number): Promise<Float32Array | undefined> {
   try {
     const bytes = await readFile(path);
     const { tensors, metadata } = decodeSafetensors(bytes, path);
-    const stored = tensors.get(VECTORS)!;
+    const stored = tensors.get(VECTORS_KEY)!;
     const content = bytes.subarray(stored.offset, stored.offset + stored.length);
-    if (metadata[CONTENT] !== contentHash(content) || stored.shape[0] !== values) return undefined;
+    if (metadata[CHECKSUM_KEY] !== checksum(content) || stored.shape[0] !== values) return undefined;
     const now = new Date();
     await utimes(path, now, now).catch(() => undefined);
     return toFloat32(stored.dtype, Uint8Array.from(content));
@@ -163,16 +166,16 @@ async function readTable(path: string, values: number): Promise<Float32Array | u
   }
 }
 
-function contentHash(content: Uint8Array): string {
+function checksum(content: Uint8Array): string {
   return createHash("sha256").update(content).digest("hex");
 }
 
-async function forgetOthers(folder: string): Promise<void> {
+async function evictOldFiles(folder: string): Promise<void> {
   const names = (await readdir(folder)).filter((name) => name.endsWith(".safetensors"));
   const aged = await Promise.all(
     names.map(async (name) => ({ name, used: (await stat(join(folder, name)).catch(() => undefined))?.mtimeMs ?? 0 })),
   );
-  for (const { name } of aged.sort((a, b) => b.used - a.used).slice(MOST_FILES))
+  for (const { name } of aged.sort((a, b) => b.used - a.used).slice(MAX_FILES))
     await rm(join(folder, name), { force: true });
 }
 

@@ -1,4 +1,4 @@
-// Opening the language model as its memory plan says: whole or in groups of layers.
+// Opens the language model by its memory plan: whole or in groups of layers.
 import { Weights } from "../../checkpoint/weights.js";
 import { runBytes } from "../../engine/memory/session-run.js";
 import type { Device } from "../../engine/providers.js";
@@ -12,7 +12,7 @@ import type { NetworkNeeds } from "./memory-plan.js";
 import type { ModelHandle, SizedFile } from "./model-handle.js";
 import { type LayerRange, withLayers } from "./open-layers.js";
 
-/** A language model and the length it is opened for. */
+/** A language model and its longest sequence. */
 export interface LanguageRun {
   readonly file: ModelHandle;
   readonly config: LanguageConfig;
@@ -21,7 +21,7 @@ export interface LanguageRun {
   readonly tokens: number;
 }
 
-/** Opens a language model, uses it, and closes it; by a smaller plan once more when memory runs out. Throws QEDIT_E_MEMORY. */
+/** Opens a language model, uses it, and closes it. Out of memory, it retries once with a smaller plan, then throws QEDIT_E_MEMORY. */
 export function withLanguageModel<T>(
   run: LanguageRun,
   context: StageContext,
@@ -34,14 +34,14 @@ export function withLanguageModel<T>(
   return withLayers({ network: "language model", unit: "layers", file, compute, needs, build }, context, use);
 }
 
-/** Sizes of a language model for its plan, without the token table and the head that predicts words. */
+/** Sizes of a language model for its memory plan, without model.embed_tokens and lm_head. */
 export function languageNeeds(
   { file, config, compute, tokens }: Omit<LanguageRun, "file"> & { readonly file: SizedFile },
   device: Device,
 ): NetworkNeeds {
   const layers = new Array<number>(config.layers).fill(0);
   for (const [name, { length }] of file.checkpoint.tensors) {
-    // The last norm.
+    // model.norm.weight
     const end = config.layers - 1;
     if (name.startsWith("model.") && !isIdleInTextEncoder(name))
       layers[Number(/^model\.layers\.(\d+)\./.exec(name)?.[1] ?? end)]! += length;

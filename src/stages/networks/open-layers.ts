@@ -1,21 +1,21 @@
-// Opening a network of the text encoder as its memory plan says: whole, or in groups of its layers.
+// Opens a network of the text encoder by its memory plan: whole or in groups of layers.
 import { Weights } from "../../checkpoint/weights.js";
 import { modelOf } from "../../engine/sessions/engine.js";
 import { Graph } from "../../graph/graph.js";
 import type { DType } from "../../graph/types.js";
 import type { StageContext } from "../stage.js";
-import { type Chain, piecesOf, withChain } from "./block-groups.js";
+import { type Chain, groupModels, withChain } from "./block-groups.js";
 import type { NetworkNeeds } from "./memory-plan.js";
 import { type ModelHandle, networkModel } from "./model-handle.js";
 import { groupPlanning, withinMemory } from "./within-memory.js";
 
-/** Layers from one up to, without, another. */
+/** Layers [from, to). */
 export interface LayerRange {
   readonly from: number;
   readonly to: number;
 }
 
-/** A network that is opened by its layers; `network` and `unit` are what people read. */
+/** A network that can be opened in groups of layers; `network` and `unit` are words for messages. */
 export interface LayeredNetwork {
   readonly network: "vision tower" | "language model";
   readonly unit: "blocks" | "layers";
@@ -26,7 +26,7 @@ export interface LayeredNetwork {
   readonly build: (graph: Graph, weights: Weights, layers: LayerRange) => void;
 }
 
-/** Opens a network, uses it, and closes it; by a smaller plan once more when memory runs out. Throws QEDIT_E_MEMORY. */
+/** Opens a network, uses it, and closes it. Out of memory, it retries once with a smaller plan, then throws QEDIT_E_MEMORY. */
 export function withLayers<T>(
   { network, unit, file, compute, needs, build }: LayeredNetwork,
   context: StageContext,
@@ -45,6 +45,6 @@ export function withLayers<T>(
       ),
     );
     context.emit({ kind: "activity", text: `opening the ${network}` });
-    return withChain(context, piecesOf(plan, models), use);
+    return withChain(context, groupModels(plan, models), use);
   });
 }

@@ -1,4 +1,4 @@
-// Opening the transformer as its memory plan says: whole or in groups of blocks, with the modulation in it or fed.
+// Opens the transformer by its memory plan: whole or in groups of blocks, with the modulation in its graph or fed.
 
 import { Weights } from "../../checkpoint/weights.js";
 import { runBytes } from "../../engine/memory/session-run.js";
@@ -11,7 +11,7 @@ import { type BlockRange, isModulationModule } from "../../models/qwen-image/mod
 import { buildTransformer, isIdleInLastBlock } from "../../models/qwen-image/transformer.js";
 import { float32, type Tensor } from "../../std/tensor.js";
 import type { StageContext } from "../stage.js";
-import { piecesOf, withChain } from "./block-groups.js";
+import { groupModels, withChain } from "./block-groups.js";
 import { type ActiveLora, strengthsOf } from "./loras.js";
 import type { NetworkNeeds } from "./memory-plan.js";
 import { networkModel, type SizedFile } from "./model-handle.js";
@@ -19,15 +19,15 @@ import { type ModulatedTransformer, openModulation } from "./modulation-table.js
 import type { OpenTransformer } from "./velocity.js";
 import { groupPlanning, type MemoryLimit, withinMemory } from "./within-memory.js";
 
-/** A transformer and the run it is opened for. */
+/** A transformer and its run. */
 export interface TransformerRun extends ModulatedTransformer {
   /** The noise levels that will be evaluated. */
   readonly sigmas: readonly number[];
-  /** Tokens: text, target, reference. */
+  /** Tokens by sequence: text, target, reference. */
   readonly lengths: Lengths;
 }
 
-/** Opens a transformer, uses it, and closes it; by a smaller plan once more when memory runs out. Throws QEDIT_E_MEMORY. */
+/** Opens a transformer, uses it, and closes it. Out of memory, it retries once with a smaller plan, then throws QEDIT_E_MEMORY. */
 export function withTransformer<T>(
   run: TransformerRun,
   context: StageContext,
@@ -35,15 +35,15 @@ export function withTransformer<T>(
 ): Promise<T> {
   return withinMemory(context, groupPlanning(transformerNeeds(run, context.engine.device)), async (plan) => {
     const { loras, sigmas } = run;
-    // Widened linears of the modulation cost next to nothing. Of stored ones, widening them at every step is a tenth of a step on
-    // the CPU at 512² (bench/); on a GPU it is 10 ms and a third of the memory.
+    // Modulation linears that were widened when opened cost next to nothing per step. Stored ones are widened at every step: a tenth of
+    // a step on the CPU at 512² (bench/); on a GPU 10 ms, and a third of the memory.
     const isModulationFed = plan.groups.length > 1 || optimizationOf(run, context) === "none";
-    // Before the transformer opens: its linears and the transformer's are never in memory together.
+    // Before the transformer opens, so that both are never in memory together.
     const modulation = isModulationFed ? await openModulation(run, sigmas, context) : undefined;
     const models = await transformerModels(run, { groups: plan.groups, isModulationFed, context });
     const strengths = strengthsOf(loras);
     context.emit({ kind: "activity", text: "opening the transformer" });
-    return withChain(context, piecesOf(plan, models), (chain) =>
+    return withChain(context, groupModels(plan, models), (chain) =>
       use({
         isStreamed: plan.groups.some(({ isResident }) => !isResident),
         async run(feeds, sigma) {
@@ -60,7 +60,7 @@ export function withTransformer<T>(
   });
 }
 
-/** The graph that a transformer is opened with where all of it fits, for who opens it before it is wanted. */
+/** The transformer's graph if all of it fits: the one to prefetch. */
 export async function wholeTransformer(transformer: ModulatedTransformer, context: StageContext): Promise<Model> {
   const groups = [{ from: 0, to: transformer.config.blocks }];
   const [model] = await transformerModels(transformer, {
@@ -71,13 +71,13 @@ export async function wholeTransformer(transformer: ModulatedTransformer, contex
   return model!;
 }
 
-/** A transformer as its plan sees it: from headers, and the lengths of a run. */
+/** What a transformer's memory plan depends on: headers, and the lengths of a run. */
 export type SizedTransformer = Pick<TransformerRun, "config" | "compute" | "lengths"> & {
   readonly file: SizedFile;
   readonly loras: readonly Pick<ActiveLora, "adapter">[];
 };
 
-/** Sizes of a transformer for its plan, without the modulation. */
+/** Sizes of a transformer for its memory plan, without the modulation. */
 export function transformerNeeds(
   { file, config, compute, loras, lengths }: SizedTransformer,
   device: Device,
@@ -85,14 +85,14 @@ export function transformerNeeds(
   const layers = new Array<number>(config.blocks).fill(0);
   const count = (name: string, bytes: number) => {
     if (isModulationModule(name.replace(/\.[^.]+$/, "")) || isIdleInLastBlock(name, config)) return;
-    // What stands before the blocks is counted with the first, what stands after them with the last.
+    // Weights before the blocks count with the first block, weights after them with the last.
     const end = name.startsWith("proj_out.") ? config.blocks - 1 : 0;
     layers[Number(/^transformer_blocks\.(\d+)\./.exec(name)?.[1] ?? end)]! += bytes;
   };
   for (const [name, { length }] of file.checkpoint.tensors) count(name, length);
   for (const { adapter } of loras)
     for (const [module, { up, down }] of adapter.pairs) count(`${module}.weight`, up.length + down.length);
-  // One block takes as much as the next.
+  // Blocks have equal activations: two are enough.
   const graph = new Graph("sizes");
   buildTransformer(graph, Weights.of(graph, file.checkpoint), {
     config,
@@ -107,7 +107,7 @@ export function transformerNeeds(
   };
 }
 
-/** Whether a transformer's weights are widened when it opens; not where they have to fit somewhere. */
+/** Whether a transformer's weights are widened when it opens: never under a memory limit. */
 export function transformerOptimization({ checkpoint }: SizedFile, { device, vram }: MemoryLimit): Optimization {
   return vram === undefined ? affordableOptimization({ externals: checkpoint.tensors }, device) : "none";
 }

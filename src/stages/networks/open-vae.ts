@@ -1,4 +1,4 @@
-// Opening a half of the VAE as its memory plan says: whole, or its local part on tiles.
+// Opens the VAE's encoder or decoder by its memory plan: whole, or its local part on tiles.
 import { Weights } from "../../checkpoint/weights.js";
 import { runBytes } from "../../engine/memory/session-run.js";
 import type { Device } from "../../engine/providers.js";
@@ -22,24 +22,24 @@ import {
 } from "./tiles.js";
 import { type Planning, withinMemory } from "./within-memory.js";
 
-/** A VAE and how it is to work. */
+/** A VAE and its options. */
 export interface VaeRun {
   readonly file: ModelHandle;
   readonly compute: DType;
-  /** Pixels along a side of a tile; undefined where the plan decides. */
+  /** Pixels along a side of a tile; undefined: the plan decides. */
   readonly tile: number | undefined;
-  /** How a decoder to bytes makes them; "round" unless given. */
+  /** How the decoder to bytes quantizes; default "round". */
   readonly quantization?: VaeDecoderOptions["quantization"];
 }
 
-/** What the halves give: a latent f32 [1, 16, h, w]; a picture f32 [1, 3, H, W] in 0..1, or u8 [1, H, W, 3]. */
+/** Outputs by half: a latent f32 [1, 16, h, w]; a picture f32 [1, 3, H, W] in 0..1, or u8 [1, H, W, 3]. */
 export interface VaeResults {
   readonly encoder: Tensor<"float32">;
   readonly decoder: Tensor<"float32">;
   readonly "decoder to bytes": Tensor<"uint8">;
 }
 
-/** Encodes a picture f32 [1, 3, H, W] in 0..1, or decodes a latent. To bytes it throws QEDIT_E_BAD_OUTPUT when the picture holds NaN or infinity. */
+/** Encodes a picture f32 [1, 3, H, W] in 0..1, or decodes a latent. The decoder to bytes throws QEDIT_E_BAD_OUTPUT for NaN or infinity. */
 export type RunVae<Name extends Half> = (input: Tensor<"float32">) => Promise<VaeResults[Name]>;
 
 const DECODER = {
@@ -57,7 +57,7 @@ const HALVES = {
 
 type Half = keyof VaeResults;
 
-/** Opens a half of the VAE for pictures of up to an area in pixels, uses it, and closes it; by a smaller plan once more when memory runs out. Throws QEDIT_E_MEMORY. */
+/** Opens a half of the VAE for pictures of up to [height, width] pixels, uses it, and closes it. Out of memory, it retries once with a smaller plan, then throws QEDIT_E_MEMORY. */
 export function withVae<Name extends Half, T>(
   half: Name,
   { run, pixels }: { run: VaeRun; pixels: Area },
@@ -68,10 +68,10 @@ export function withVae<Name extends Half, T>(
   return withinMemory(context, planning, (plan) => openVae(half, { run, reach: planning.reach, plan }, context, use));
 }
 
-/** A VAE as its plan sees it. */
+/** What a VAE's memory plan depends on. */
 export type SizedVae = Omit<VaeRun, "file"> & { readonly file: SizedFile };
 
-/** The planning of a half of the VAE: whole, or on tiles. */
+/** Plans a half of the VAE: whole or on tiles. */
 export function vaePlanning(
   half: Half,
   { run, pixels }: { run: SizedVae; pixels: Area },
@@ -86,20 +86,20 @@ export function vaePlanning(
   };
 }
 
-/** Sizes of a half of the VAE for its plan. */
+/** Sizes of a half of the VAE for its memory plan. */
 export function vaeNeeds(
   half: Half,
   { run, pixels }: { run: Omit<SizedVae, "tile">; pixels: Area },
   device: Device,
 ): TiledNeeds {
-  const { network, half: which } = HALVES[half];
+  const { network, half: base } = HALVES[half];
   const numbers = numbersOf(run.file.checkpoint);
-  const reach = localReach(numbers, which);
+  const reach = localReach(numbers, base);
   const graphs = new Map<VaePart, Graph>();
   const graph = (part: VaePart) => {
-    const known = graphs.get(part) ?? graphOf(half, run, part);
-    graphs.set(part, known);
-    return known;
+    const built = graphs.get(part) ?? graphOf(half, run, part);
+    graphs.set(part, built);
+    return built;
   };
   return {
     network,
@@ -107,7 +107,7 @@ export function vaeNeeds(
     reach,
     area: [pixels[0] / reach.ratio, pixels[1] / reach.ratio],
     activations(part, [height, width]) {
-      // h and w count what tiles are measured in, or latent cells.
+      // The graph's h and w are features in the local part, else latent cells.
       const cells = part === "local" ? 1 : reach.ratio / vaeConfig(numbers).spatialRatio;
       return runBytes(
         { graph: graph(part), optimization: "full", compute: run.compute },
@@ -141,7 +141,7 @@ function vaeModel(
   );
 }
 
-/** The graph that a half of the VAE is opened with where the whole picture fits, for who opens it before it is wanted. */
+/** The graph of a half of the VAE for pictures that fit without tiles: the one to prefetch. */
 export function wholeVae(half: Half, run: Omit<VaeRun, "tile">, context: StageContext): Promise<Model> {
   return vaeModel(half, { run, part: "all" }, context);
 }
@@ -164,11 +164,11 @@ async function openVae<Name extends Half, T>(
   const { tile } = plan;
   if (tile === undefined)
     return withSession(context.engine, await model("all"), (session) =>
-      use((given) => resultOf<VaeResults[Name]>(session, { [input]: given }, output)),
+      use((values) => resultOf<VaeResults[Name]>(session, { [input]: values }, output)),
     );
   return withSession(context.engine, await model("local"), async (local) =>
     withSession(context.engine, await model("global"), (global) =>
-      use((given) => {
+      use((whole) => {
         const tiled = (
           values: Tensor<"float32">,
           names: readonly [string, string],
@@ -183,10 +183,10 @@ async function openVae<Name extends Half, T>(
             return resultOf<VaeResults[Name]>(local, { [names[0]]: part }, names[1]);
           });
         return half === "encoder"
-          ? tiled(given, [input, "features"], { from: reach.ratio, to: 1 }).then((features) =>
+          ? tiled(whole, [input, "features"], { from: reach.ratio, to: 1 }).then((features) =>
               resultOf(global, { features }, output),
             )
-          : resultOf<Tensor<"float32">>(global, { [input]: given }, "features").then((features) =>
+          : resultOf<Tensor<"float32">>(global, { [input]: whole }, "features").then((features) =>
               tiled(features, ["features", output], { from: 1, to: reach.ratio }),
             );
       }),

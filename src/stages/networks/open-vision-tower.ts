@@ -1,4 +1,4 @@
-// Opening the vision tower as its memory plan says: whole or in groups of blocks.
+// Opens the vision tower by its memory plan: whole or in groups of blocks.
 import { Weights } from "../../checkpoint/weights.js";
 import { runBytes } from "../../engine/memory/session-run.js";
 import type { Device } from "../../engine/providers.js";
@@ -12,16 +12,16 @@ import type { NetworkNeeds } from "./memory-plan.js";
 import type { ModelHandle, SizedFile } from "./model-handle.js";
 import { type LayerRange, withLayers } from "./open-layers.js";
 
-/** A vision tower and the length it is opened for. */
+/** A vision tower and its longest sequence. */
 export interface VisionRun {
   readonly file: ModelHandle;
   readonly config: VisionConfig;
   readonly compute: DType;
-  /** Tokens, of some patches each, that the largest picture makes. */
+  /** Tokens of the largest picture, merge² patches each. */
   readonly tokens: number;
 }
 
-/** Opens a vision tower, uses it, and closes it; by a smaller plan once more when memory runs out. Throws QEDIT_E_MEMORY. */
+/** Opens a vision tower, uses it, and closes it. Out of memory, it retries once with a smaller plan, then throws QEDIT_E_MEMORY. */
 export function withVisionTower<T>(
   run: VisionRun,
   context: StageContext,
@@ -34,7 +34,7 @@ export function withVisionTower<T>(
   return withLayers({ network: "vision tower", unit: "blocks", file, compute, needs, build }, context, use);
 }
 
-/** Sizes of a vision tower for its plan. What stands before and after the blocks is counted with the first and the last. */
+/** Sizes of a vision tower for its memory plan. Weights before the blocks count with the first block, weights after them with the last. */
 export function visionNeeds(
   { file, config, compute, tokens }: Omit<VisionRun, "file"> & { readonly file: SizedFile },
   device: Device,

@@ -1,6 +1,6 @@
-// The VAE on pictures that do not fit at once. All its layers but the attention in its middle see a few pixels around: those work on
-// tiles with as wide a margin as they see, which is cut off again, and the middle on the whole picture, eight times smaller along each
-// side. So tiles have no seams to blend: the result is that of the whole picture, but for the order of float32 sums.
+// Tiling of the VAE, for pictures that do not fit at once. Only the attention in the middle is global; it runs on the whole picture, eight times
+// smaller along each side. All other layers are local and run on tiles, with a margin as wide as their receptive field that is cropped afterwards.
+// So there are no seams to blend: the result equals that of the whole picture except for the order of float32 sums.
 
 import type { Graph } from "../../graph/graph.js";
 import { type DType, ELEMENT } from "../../graph/types.js";
@@ -9,7 +9,7 @@ import { binarySize } from "../../std/byte-sizes.js";
 import { elementCount, float32, type Tensor, tensor } from "../../std/tensor.js";
 import { describeNetworkPlan, type NetworkPlan } from "./memory-plan.js";
 
-/** Smallest side of a tile, in features: below it nearly all work is margin. */
+/** Smallest side of a tile, in features; below it nearly all work is margin. */
 const SMALLEST_TILE = 8;
 
 /** Height and width, in features. */
@@ -17,11 +17,11 @@ export type Area = readonly [height: number, width: number];
 
 /** A plan for one half of the VAE. */
 export interface TilePlan extends NetworkPlan {
-  /** Features along a side of a tile; undefined is the whole picture. */
+  /** Features along a side of a tile; undefined: no tiles. */
   readonly tile: number | undefined;
 }
 
-/** One half of the VAE as its plan needs it: bytes of weights, and bytes that a run takes on a picture, whole or its part of it, at an area in features. */
+/** Sizes of one half of the VAE, in bytes: its weights, and the activations of a part of it at an area in features. */
 export interface TiledNeeds {
   readonly network: string;
   readonly weights: number;
@@ -30,24 +30,24 @@ export interface TiledNeeds {
   readonly activations: (part: "all" | "global" | "local", area: Area) => number;
 }
 
-/** Plans the largest tiles that fit; `forced` pixels a side, or fewer when those do not fit. */
+/** Plans the largest tiles that fit in a budget; with `forced`, tiles of so many pixels a side, or smaller ones if those do not fit. */
 export function planTiles(
   { network, weights, reach, area, activations }: TiledNeeds,
   budget: number | undefined,
   forced?: number,
 ): TilePlan {
   const planOf = (tile: number | undefined): TilePlan => {
-    // Both parts are open, and each keeps what it took for its runs.
-    const takes =
+    // Both parts are open, and each session keeps its arena.
+    const needed =
       tile === undefined
         ? activations("all", area)
         : activations("global", area) + activations("local", regionOf(area, tile, reach));
-    const peak = weights + takes;
+    const peak = weights + needed;
     const groups = [{ from: 0, to: 1, bytes: weights, isResident: true }];
     return {
       network,
       weights,
-      activations: takes,
+      activations: needed,
       groups,
       opensAhead: false,
       peak,
@@ -67,14 +67,14 @@ export function planTiles(
   return plan;
 }
 
-/** A plan for people. */
+/** A plan as text. */
 export function describeTilePlan(plan: TilePlan, { ratio }: LocalReach): string {
   if (plan.tile === undefined) return describeNetworkPlan(plan);
   const side = plan.tile * ratio;
   return `${plan.network}: tiles of ${side}x${side} pixels; ${binarySize(plan.peak)} at most${plan.isOverBudget ? ", more than there is" : ""}`;
 }
 
-/** Bytes of the weights of a graph in the type they are computed in. */
+/** Bytes of a graph's weights in their compute type. */
 export function weightBytes(graph: Graph, compute: DType): number {
   return [...graph.externals.values()].reduce(
     (sum, { shape }) => sum + shape.reduce((count, dim) => count * dim, ELEMENT[compute].bytes),
@@ -82,7 +82,7 @@ export function weightBytes(graph: Graph, compute: DType): number {
   );
 }
 
-/** A tile: what is computed, and what of it is kept; starts in features. */
+/** A tile in features: the region that is computed, and the part of it that is kept. */
 interface Tile {
   readonly region: Box;
   readonly kept: Box;
@@ -95,10 +95,10 @@ interface Box {
   readonly width: number;
 }
 
-/** What tiles are cut from or joined to: planes f32 [1, channels, height, width], or pixels u8 [1, height, width, channels]. */
+/** Tensors that are tiled: planes f32 [1, channels, height, width], or pixels u8 [1, height, width, channels]. */
 type Tiled = Tensor<"float32"> | Tensor<"uint8">;
 
-/** Runs the local part of a network on every tile of an area, and joins what it keeps of them: with `from` and `to` elements a feature on either side. */
+/** Runs the local part of a network on every tile and joins the kept parts. `from` and `to`: input and output elements per feature, along a side. */
 export async function inTiles<Result extends Tiled>(
   input: Tensor<"float32">,
   { tile, reach, from, to }: { tile: number; reach: LocalReach; from: number; to: number },
@@ -117,7 +117,7 @@ export async function inTiles<Result extends Tiled>(
   return joined!;
 }
 
-// Every region has the same size, so that a GPU's convolutions are planned once.
+// Regions have equal sizes, so that cuDNN chooses its convolution algorithms once.
 function tilesOf(area: Area, tile: number, reach: LocalReach): Tile[] {
   const [height, width] = regionOf(area, tile, reach);
   const starts = (length: number) => Array.from({ length: Math.ceil(length / tile) }, (_, index) => index * tile);
@@ -150,13 +150,13 @@ function blank<T extends Tiled>({ type, shape }: T, [height, width]: Area): T {
   return (type === "uint8" ? tensor("uint8", wanted, new Uint8Array(elementCount(wanted))) : float32(wanted)) as T;
 }
 
-/** Rows of elements of a tensor: `planes` times `height` of them, `step` elements for each column. */
+/** Memory layout of a tensor: `planes` × `height` rows of `width` columns, `step` elements per column. */
 function rowsOf({ type, shape }: Tiled): { planes: number; height: number; width: number; step: number } {
   const [, a, b, c] = shape as [number, number, number, number];
   return type === "uint8" ? { planes: 1, height: a, width: b, step: c } : { planes: a, height: b, width: c, step: 1 };
 }
 
-// Between boxes of one size in tensors of one kind.
+// Copies between boxes of equal size in tensors of equal layout.
 function copy(source: { of: Tiled; at: Box }, target: { of: Tiled; at: Box }): void {
   const [from, to] = [rowsOf(source.of), rowsOf(target.of)];
   const { height, width } = source.at;

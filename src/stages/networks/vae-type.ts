@@ -1,16 +1,16 @@
-// What the VAE computes in: 16 bits where the device has them, and float32 for the picture that does not fit in them.
+// The VAE's compute type: 16 bits where the device supports them, with float32 as the fallback for pictures that overflow.
 import { computeType, typeName } from "../../engine/providers.js";
 import type { DType } from "../../graph/types.js";
 import { QeditError } from "../../std/errors.js";
 import type { StageContext } from "../stage.js";
 
-/** A result, and the type that it came out of. */
+/** A result, and the type it was computed in. */
 export interface VaeResult<T> {
   readonly result: T;
   readonly compute: DType;
 }
 
-/** Runs the VAE in the type that is asked for; when its result is broken in 16 bits, once more in float32, and says so. */
+/** Runs the VAE in the requested type. If the result is broken in 16 bits, emits a note and runs once more in float32. */
 export async function inVaeType<T>(
   wanted: string,
   { engine, emit, signal }: StageContext,

@@ -1,17 +1,17 @@
-// The transformer as the sampler sees it: a function of the latent and sigma, everything else fixed for the run.
+// The transformer as the sampler's velocity function of latent and sigma; everything else is fixed for the run.
 
 import { type Grid, latentGrid, patchify, ropeTables, unpatchify } from "../../models/qwen-image/tokens.js";
 import type { LatentStatistics, TransformerConfig } from "../../models/qwen-image/transformer-config.js";
 import type { Velocity } from "../../sampling/guidance.js";
 import { float32, type Tensor, type Tensors } from "../../std/tensor.js";
 
-/** Embeddings [1, tokens, width] of the prompt, and of the negative one where guidance looks at it. */
+/** Embeddings [1, tokens, width] of the prompt, and of the negative prompt if guidance uses it. */
 export interface Embeds {
   readonly positive: Tensor<"float32">;
   readonly negative: Tensor<"float32"> | undefined;
 }
 
-/** What stays the same over a run: the shape of the latent, normalised reference latents, embeddings. */
+/** What is fixed for a run: the shape of the latent, normalised reference latents, embeddings. */
 export interface Conditions {
   readonly shape: readonly number[];
   readonly references: readonly Tensor<"float32">[];
@@ -19,15 +19,15 @@ export interface Conditions {
   readonly config: TransformerConfig;
 }
 
-/** A transformer that is open. */
+/** An open transformer. */
 export interface OpenTransformer {
-  /** Claims that its weights are read again at every pass, so that two prompts had better share one. */
+  /** Whether its weights are read again at every pass; then both prompts should run in one pass. */
   readonly isStreamed: boolean;
-  /** Velocities [1, target, 64] under several conditions at a noise level. */
+  /** Velocities [1, target, 64] at a noise level, one per feeds. */
   run(feeds: readonly Tensors[], sigma: number): Promise<Tensor<"float32">[]>;
 }
 
-/** Lengths of a run's token sequences: of the longer prompt, the target and the references. */
+/** Tokens of a run: the longer prompt, the target, and all references together. */
 export function tokenLengths({
   shape,
   references,
@@ -62,7 +62,7 @@ export function velocityOf(transformer: OpenTransformer, { shape, references, em
     );
     return velocities.map((each) => unpatchify(each, shape, config).data);
   };
-  // What guidance will ask for next, where one pass answers both.
+  // The negative velocity of the last call, computed in the same pass: guidance requests it next.
   let ahead:
     | { readonly x: Float32Array; readonly sigma: number; readonly velocity: Float32Array | undefined }
     | undefined;
@@ -77,7 +77,7 @@ export function velocityOf(transformer: OpenTransformer, { shape, references, em
   };
 }
 
-/** A latent [1, channels, h, w] as the transformer knows it: (latent − mean) / std per channel, in float32. */
+/** A latent [1, channels, h, w] normalised for the transformer: (latent − mean) / std per channel, in float32. */
 export function normalisedLatent(latent: Tensor<"float32">, { mean, std }: LatentStatistics): Tensor<"float32"> {
   const area = latent.shape[2]! * latent.shape[3]!;
   const values = latent.data.map((value, index) => {

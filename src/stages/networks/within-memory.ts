@@ -1,4 +1,4 @@
-// Running a network by its memory plan; and when memory runs out all the same, once more by the next smaller one.
+// Runs a network by its memory plan, and once more by a smaller plan if memory runs out.
 
 import type { Device } from "../../engine/providers.js";
 import { binarySize } from "../../std/byte-sizes.js";
@@ -6,42 +6,42 @@ import { param, QeditError } from "../../std/errors.js";
 import type { StageContext } from "../stage.js";
 import { describeNetworkPlan, type NetworkNeeds, type NetworkPlan, planNetwork, smallerPlan } from "./memory-plan.js";
 
-/** Bytes that CUDA's libraries take for themselves beside a network; unmeasured, from the sizes of cuBLAS's and cuDNN's workspaces. */
+/** Bytes that cuBLAS and cuDNN take beside a network; not measured, from the sizes of their workspaces. */
 const LIBRARY_BYTES = 768 * 1024 ** 2;
 
-/** What a plan is made for: a device, and the bytes of it that networks may take; undefined is no limit. */
+/** A device, and the bytes of it that networks may take; undefined is no limit. */
 export interface MemoryLimit {
   readonly device: Device;
   readonly vram: number | undefined;
 }
 
-/** Bytes that one network may take: the limit, without what the device's own libraries take. */
+/** Bytes that one network may take: the limit minus LIBRARY_BYTES on a GPU. */
 export function budgetOf({ vram, device }: MemoryLimit): number | undefined {
   if (vram === undefined || device.provider === "cpu") return vram;
   return Math.max(vram - LIBRARY_BYTES, 0);
 }
 
-/** Bytes of a device that a network needs which takes so many. */
-export function deviceBytes(taken: number, { provider }: Device): number {
-  return provider === "cpu" ? taken : taken + LIBRARY_BYTES;
+/** Bytes of a device for a network of so many bytes: with LIBRARY_BYTES on a GPU. */
+export function deviceBytes(networkBytes: number, { provider }: Device): number {
+  return provider === "cpu" ? networkBytes : networkBytes + LIBRARY_BYTES;
 }
 
-/** How one network is planned for an edit: what a stage follows, and what `plan` shows before. */
+/** How one network is planned: used by its stage and by `qedit plan`. */
 export interface Planning<Plan extends NetworkPlan = NetworkPlan> {
-  /** The plan for so many bytes; undefined is no limit. */
+  /** The plan for a budget in bytes; undefined is no limit. */
   planFor(budget: number | undefined): Plan;
-  /** A plan for people. */
+  /** A plan as text. */
   describe(plan: Plan): string;
 }
 
-/** The planning of a network that is opened whole or in groups of layers. */
+/** Planning of a network that is opened whole or in groups of layers. */
 export function groupPlanning(needs: NetworkNeeds): Planning {
   return { planFor: (budget) => planNetwork(needs, budget), describe: describeNetworkPlan };
 }
 
 /**
- * Does work by a plan, which is told where there is a limit. When memory runs out, warns and does it again by the next smaller plan, once.
- * Throws QEDIT_E_MEMORY with the switch to turn when that is not enough, or when there is no smaller plan.
+ * Does work by a plan, which it emits if there is a limit. If memory runs out, warns and retries once by the next smaller plan.
+ * Throws QEDIT_E_MEMORY, with a hint that names settings which need less memory, if that fails too or there is no smaller plan.
  */
 export async function withinMemory<Plan extends NetworkPlan, T>(
   context: StageContext,
@@ -56,13 +56,13 @@ export async function withinMemory<Plan extends NetworkPlan, T>(
   } catch (error) {
     if (!isOutOfMemory(error)) throw error;
     const smaller = smallerPlan(plan, planFor) as Plan | undefined;
-    if (smaller === undefined) throw withSwitch(error, plan, context.engine.device);
+    if (smaller === undefined) throw withHint(error, plan, context.engine.device);
     context.emit({
       kind: "warning",
       text: `out of memory with the ${plan.network} at ${binarySize(plan.peak)}: trying once more with less. ${describe(smaller)}`,
     });
     return await work(smaller).catch((second: unknown) => {
-      throw isOutOfMemory(second) ? withSwitch(second, smaller, context.engine.device) : second;
+      throw isOutOfMemory(second) ? withHint(second, smaller, context.engine.device) : second;
     });
   }
 }
@@ -71,17 +71,17 @@ function isOutOfMemory(error: unknown): error is QeditError {
   return error instanceof QeditError && error.code === "QEDIT_E_MEMORY";
 }
 
-function withSwitch(error: QeditError, { peak, network }: NetworkPlan, device: Device): QeditError {
+function withHint(error: QeditError, { peak, network }: NetworkPlan, device: Device): QeditError {
   const gibibytes = Math.floor((peak / 1024 ** 3) * 0.75);
   const limit = gibibytes >= 1 ? `${param("vram", `${gibibytes}G`)} leaves more room to spare; or t` : "T";
   return new QeditError("QEDIT_E_MEMORY", error.marked.message, {
     cause: error,
-    hint: `${limit}ry ${lessFor(network, device)}`,
+    hint: `${limit}ry ${smallerSettings(network, device)}`,
   });
 }
 
-// What the vision tower sees is of one size, and the prompt's length is that of its pictures.
-function lessFor(network: string, { provider }: Device): string {
+// The text encoder sees pictures at a fixed size: only fewer of them need less.
+function smallerSettings(network: string, { provider }: Device): string {
   if (network === "vision tower" || network === "language model")
     return `fewer pictures${provider === "cpu" ? "" : `, or ${param("device", "cpu")}`}`;
   return `a smaller picture: ${param("megapixels", 0.5)}${network.startsWith("VAE") ? `, or smaller tiles: ${param("tile", 256)}` : ""}`;

@@ -1,21 +1,21 @@
-// Options and words that the verbs of `qedit models` share.
+// Options and text that the subcommands of `qedit models` share.
 
 import type { Identity } from "../../../catalog/local/identify.js";
 import { defaulted } from "../../../edit/parameters/parameter.js";
 import { texts, toggle } from "../../../edit/parameters/parameter-kinds.js";
 import { decimalSize } from "../../../std/byte-sizes.js";
 
-/** Folders that are searched before all others. */
+/** --models-dir: folders to search first. */
 export const modelsDir = defaulted(texts, [], {
   summary: "look here first, as a ComfyUI folder or any other; repeatable",
   group: "Models",
   placeholder: "<folder>",
 });
 
-/** Yes to every question. */
+/** --yes: answers yes to every question. */
 export const yes = defaulted(toggle, false, { summary: "do not ask", group: "Output", scope: "call", short: "y" });
 
-/** Nothing is changed. */
+/** --dry-run: changes nothing. */
 export const dryRun = defaulted(toggle, false, {
   summary: "say what would be done, and do nothing",
   group: "Output",
@@ -23,7 +23,7 @@ export const dryRun = defaulted(toggle, false, {
   short: "n",
 });
 
-/** Columns of text, padded to a table; the last is not padded. */
+/** Pads columns of text to a table; the last column is not padded. */
 export function table(rows: readonly (readonly string[])[]): string[] {
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
   return rows.map((row) =>
@@ -31,7 +31,7 @@ export function table(rows: readonly (readonly string[])[]): string[] {
   );
 }
 
-/** What a file is, in one line: `Qwen2.5-VL text encoder, 28 layers of 3584; fp8, scaled`. */
+/** A file's identity in one line: `Qwen2.5-VL text encoder, 28 layers of 3584; fp8, scaled`. */
 export function identityText({ network, dtype, dtypes, isScaled, lora, hasVision, notes }: Identity): string {
   const types: Readonly<Record<string, string>> = {
     F8_E4M3: "fp8 e4m3",
@@ -50,7 +50,7 @@ export function identityText({ network, dtype, dtypes, isScaled, lora, hasVision
   return [details.join(", "), ...notes].join("; ");
 }
 
-/** A length for people, with the exact bytes where they matter. */
+/** A size in bytes as text: rounded, with the exact number in parentheses. */
 export function exactBytes(bytes: number): string {
   return `${decimalSize(bytes)} (${bytes.toLocaleString("en-GB")} bytes)`;
 }

@@ -1,4 +1,4 @@
-// qedit models path: where files lie, for scripts.
+// qedit models path: prints paths of model files, for scripts.
 import { resolve } from "node:path";
 import { findModelFiles, findNamed } from "../../../catalog/local/find.js";
 import { ownModelsFolder } from "../../../catalog/local/model-folders.js";

@@ -1,4 +1,4 @@
-// qedit models pull: downloads what of a model is not on disk, after saying how much that is and how much room there is.
+// qedit models pull: downloads the missing files of a model, after showing their size and the free disk space.
 import { refuseWithoutSpace } from "../../../catalog/download/disk.js";
 import type { DownloadEvent } from "../../../catalog/download/progress.js";
 import { pull as download, type PullItem, type PullPlan, planPull } from "../../../catalog/download/pull-files.js";
@@ -64,7 +64,7 @@ export const pull = defineCommand({
     const { connections } = settings;
     const downloaded = await download(plan, {
       signal: terminal.signal,
-      emit: telling(terminal),
+      emit: progressEmitter(terminal),
       ...(connections === undefined ? {} : { connections }),
     });
     for (const { path, isVerified } of downloaded) {
@@ -108,16 +108,16 @@ function planRecord({ items, bytes, free, folder }: PullPlan): object {
   return { files: items.map(itemRecord), bytes, free, folder };
 }
 
-// Events of downloads as the terminal takes them: each file is a stage, its bytes are a transfer.
-function telling({ emit }: Terminal): (event: DownloadEvent) => void {
+// Converts download events to progress events: each file is a stage, its bytes are a transfer.
+function progressEmitter({ emit }: Terminal): (event: DownloadEvent) => void {
   let stage: string | undefined;
   let before = { at: performance.now(), done: 0 };
   return (event) => {
-    const doing = event.kind === "verifying" ? `checking ${event.file}` : event.file;
-    if (doing !== stage && (event.kind === "progress" || event.kind === "verifying")) {
+    const activity = event.kind === "verifying" ? `checking ${event.file}` : event.file;
+    if (activity !== stage && (event.kind === "progress" || event.kind === "verifying")) {
       if (stage !== undefined) emit({ kind: "end", stage, seconds: (performance.now() - before.at) / 1000 });
-      emit({ kind: "start", stage: doing });
-      [stage, before] = [doing, { at: performance.now(), done: event.done }];
+      emit({ kind: "start", stage: activity });
+      [stage, before] = [activity, { at: performance.now(), done: event.done }];
     }
     if (event.kind === "progress")
       emit({
@@ -131,13 +131,13 @@ function telling({ emit }: Terminal): (event: DownloadEvent) => void {
       const seconds = (performance.now() - before.at) / 1000;
       emit({
         kind: "transfer",
-        name: doing,
+        name: activity,
         bytes: event.done,
         total: event.total,
         bytesPerSecond: seconds > 0 ? event.done / seconds : 0,
       });
       if (event.done < event.total) return;
-      emit({ kind: "end", stage: doing, seconds });
+      emit({ kind: "end", stage: activity, seconds });
       stage = undefined;
     } else
       emit({

@@ -1,4 +1,4 @@
-// qedit models rm: removes what qedit downloaded itself, after asking.
+// qedit models rm: removes files that qedit downloaded, after asking.
 import { planRemoval, removeFile } from "../../../catalog/local/remove.js";
 import { decimalSize } from "../../../std/byte-sizes.js";
 import { QeditError } from "../../../std/errors.js";

@@ -1,4 +1,4 @@
-// qedit models scan: every model file on this machine, named by its header.
+// qedit models scan: finds model files on this machine and identifies them by their headers.
 import { type ScannedFile, scanModels } from "../../../catalog/local/scan-folders.js";
 import { defaulted } from "../../../edit/parameters/parameter.js";
 import { toggle } from "../../../edit/parameters/parameter-kinds.js";
@@ -37,7 +37,7 @@ export const scan = defineCommand({
   },
 });
 
-// The parameter as the flag that was typed.
+// Shows the parameter models_dir as its flag.
 function withSource(file: ScannedFile): ScannedFile {
   return file.source === "models_dir" ? { ...file, source: asFlag(file.source, undefined) } : file;
 }

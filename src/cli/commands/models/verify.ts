@@ -1,4 +1,4 @@
-// qedit models verify: header, network, length and hash of model files.
+// qedit models verify: checks header, network, length and hash of model files.
 import { stat } from "node:fs/promises";
 import { type Finder, publishedFinder } from "../../../catalog/local/find.js";
 import { filesAt, filesOf, type Verified, type VerifyItem, verifyFile } from "../../../catalog/local/verify-files.js";
@@ -34,7 +34,7 @@ export const verify = defineCommand({
   },
 });
 
-// A path is told by its slash or its ending, or by being there.
+// A name is a path if it has a slash or an extension, or if such a file exists.
 async function named(name: string, find: Finder): Promise<VerifyItem[]> {
   const isPath =
     /[/\\]|\.\w+$/.test(name) ||
