@@ -4,10 +4,12 @@ import { defineConfig } from "vitest/config";
 /** What takes long and rarely fails: networks of full size, measured memory, every command of the documentation, many whole edits. */
 const NIGHTLY = [
   "test/cli/golden-edits.test.ts",
+  "test/cli/memory.test.ts",
   "test/cli/tiny.test.ts",
   "test/docs/commands.test.ts",
   "test/edit/mixed-edits.test.ts",
   "test/engine/arena.test.ts",
+  "test/engine/kernels.test.ts",
   "test/models/full-size.test.ts",
   "test/parity/**/*.test.ts",
   "test/stages/full-width.test.ts",

@@ -2,10 +2,11 @@
 import { join } from "node:path";
 import { openCache } from "../artifacts/artifact-cache.js";
 import type { SettingsOf } from "../edit/parameters/parameter.js";
-import { recordTimings, type SessionTiming } from "../edit/plan/timings.js";
+import type { SessionTiming } from "../edit/plan/timings.js";
 import { deviceNames, type EditService, openService } from "../edit/service/service.js";
 import { folderFor } from "../std/own-folders.js";
 import { scratchFolder } from "./files/scratch-folder.js";
+import { recordTimings } from "./files/timings-file.js";
 import type { Terminal } from "./render/terminal.js";
 import type { cacheOptions, computeOptions, manyOptions } from "./settings/options.js";
 

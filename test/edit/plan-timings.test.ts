@@ -6,8 +6,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, test } from "vitest";
+import { readTimings, recordTimings } from "../../src/cli/files/timings-file.js";
 import { measuredEngine } from "../../src/edit/plan/measure.js";
-import { estimateSession, readTimings, recordTimings, type SessionTiming } from "../../src/edit/plan/timings.js";
+import { estimateSession, type SessionTiming } from "../../src/edit/plan/timings.js";
 import { directEngine } from "../../src/engine/sessions/direct.js";
 import { modelOf } from "../../src/engine/sessions/engine.js";
 import { Graph } from "../../src/graph/graph.js";
@@ -69,7 +70,7 @@ describe("recorded timings", () => {
 
   test("of several processes at once are all there, each line whole", async () => {
     const path = join(folder, "shared.jsonl");
-    const module = new URL("../../src/edit/plan/timings.ts", import.meta.url).href;
+    const module = new URL("../../src/cli/files/timings-file.ts", import.meta.url).href;
     const script = `const { recordTimings } = await import(${JSON.stringify(module)}); for (let i = 0; i < 50; i++) await recordTimings([${JSON.stringify(TIMING)}], ${JSON.stringify(path)});`;
     const children = Array.from({ length: 4 }, () =>
       spawn(process.execPath, ["--import", RUN_TYPESCRIPT, "--input-type=module", "-e", script], {
