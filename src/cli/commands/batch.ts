@@ -76,7 +76,7 @@ export const batch = defineCommand({
   ],
   options,
   async perform(call, terminal) {
-    const { editBatch } = await import("../work/edit-batch.js");
+    const { editBatch } = await import("../actions/edit-batch.js");
     await editBatch(call, terminal);
   },
 });

@@ -13,7 +13,7 @@ export const decodeCommand = defineCommand({
   positionals: [["<samples>", "what sample made, or ComfyUI's SaveLatent; - is stdin"]],
   options: { ...STAGE_PARAMETERS.decode, ...writeOptions, ...PICTURE_PARAMETERS, ...computeOptions },
   async perform(call, terminal) {
-    const { decodeSamples } = await import("../work/stage-artifact.js");
+    const { decodeSamples } = await import("../actions/stage-artifact.js");
     await decodeSamples(call, terminal);
   },
 });

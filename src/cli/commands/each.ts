@@ -47,7 +47,7 @@ export const each = defineCommand({
   positionals: [["<picture...>", "files, patterns, or folders, which stand for the pictures in them"]],
   options,
   async perform(call, terminal) {
-    const { editEach } = await import("../work/edit-each.js");
+    const { editEach } = await import("../actions/edit-each.js");
     await editEach(call, terminal);
   },
 });

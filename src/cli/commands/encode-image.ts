@@ -13,7 +13,7 @@ export const encodeImageCommand = defineCommand({
   positionals: [["<image...>", "pictures, in the order the prompt counts them; - is stdin"]],
   options: { ...STAGE_PARAMETERS["encode-image"], ...writeOptions, ...cacheOptions, ...computeOptions },
   async perform(call, terminal) {
-    const { encodePictures } = await import("../work/stage-artifact.js");
+    const { encodePictures } = await import("../actions/stage-artifact.js");
     await encodePictures(call, terminal);
   },
 });

@@ -13,7 +13,7 @@ export const encodePromptCommand = defineCommand({
   positionals: [["[image...]", "pictures, in the order the prompt counts them; - is stdin"]],
   options: { ...STAGE_PARAMETERS["encode-prompt"], ...writeOptions, ...cacheOptions, ...computeOptions },
   async perform(call, terminal) {
-    const { encodeText } = await import("../work/stage-artifact.js");
+    const { encodeText } = await import("../actions/stage-artifact.js");
     await encodeText(call, terminal);
   },
 });

@@ -13,7 +13,7 @@ export const plan = defineCommand({
   positionals: [["<image...>", "pictures, in the order the prompt counts them; - is stdin"]],
   options: makingOptions,
   async perform(call, terminal) {
-    const { planPictures } = await import("../work/show-plan.js");
+    const { planPictures } = await import("../actions/show-plan.js");
     return planPictures(call, terminal);
   },
 });

@@ -41,7 +41,7 @@ export const rerun = defineCommand({
   ],
   options,
   async perform(call, terminal) {
-    const { makeAgain } = await import("../work/make-again.js");
+    const { makeAgain } = await import("../actions/make-again.js");
     await makeAgain(call, terminal);
   },
 });

@@ -33,7 +33,7 @@ export const run = defineCommand({
   positionals: [["<image...>", "pictures, in the order the prompt counts them; - is stdin"]],
   options: { ...makingOptions, dryRun },
   async perform(call, terminal) {
-    const { makePictures } = await import("../work/make-pictures.js");
+    const { makePictures } = await import("../actions/make-pictures.js");
     return makePictures(call, terminal);
   },
 });

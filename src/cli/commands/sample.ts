@@ -36,7 +36,7 @@ export const sampleCommand = defineCommand({
     ...computeOptions,
   },
   async perform(call, terminal) {
-    const { sampleLatents } = await import("../work/stage-artifact.js");
+    const { sampleLatents } = await import("../actions/stage-artifact.js");
     await sampleLatents(call, terminal);
   },
 });
