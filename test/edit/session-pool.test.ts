@@ -105,6 +105,28 @@ test("within a budget the least recently used session goes first, and none that 
   await pool.closeIdle();
 });
 
+test("a session that is leased while the one before it is closing stays open", async () => {
+  let finish = () => {};
+  const closing = new Promise<void>((resolve) => (finish = resolve));
+  const slow: Engine = {
+    ...engine,
+    async open(model) {
+      const session = await engine.open(model);
+      return { ...session, dispose: () => closing.then(() => session.dispose()) };
+    },
+  };
+  const { pool, told } = watched(slow, { keepAlive: 60_000 });
+  expect([await add(pool, 2), await add(pool, 3)]).toEqual([3, 4]);
+  const closed = pool.closeIdle();
+  const leased = await pool.open(await adding(3));
+  finish();
+  await closed;
+  expect(told.filter((event) => event.endsWith("closed"))).toEqual(["sum with 2 closed"]);
+  expect((await leased.run({ x: float32([1], Float32Array.of(1)) }))["y"]!.data[0]).toBe(4);
+  await leased.dispose();
+  await pool.closeIdle();
+});
+
 test("a session whose engine failed is not given to the next", async () => {
   let isBroken = true;
   const failing: Engine = {

@@ -310,8 +310,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     bug: "a session closes while another job uses it",
     file: POOL,
-    from: "if (entry.leases === 0) await this.#rest(entry, model);",
-    to: "await this.#rest(entry, model);",
+    from: "if (entry.leases === 0) await this.#release(entry, model);",
+    to: "await this.#release(entry, model);",
     test: "test/edit/session-pool.test.ts",
   },
   {
@@ -322,10 +322,17 @@ export const MUTANTS: readonly Mutant[] = [
     test: "test/edit/session-pool.test.ts",
   },
   {
+    bug: "a session is closed that another job leased while the one before it was closing",
+    file: POOL,
+    from: "for (let [entry] = this.#idle(); entry; [entry] = this.#idle()) await this.#close(entry);",
+    to: "for (const entry of this.#idle()) await this.#close(entry);",
+    test: "test/edit/session-pool.test.ts",
+  },
+  {
     bug: "a session whose engine failed is given to the next job",
     file: POOL,
-    from: 'error.code === "QEDIT_E_ENGINE") this.#forget(entry);',
-    to: 'error.code === "QEDIT_E_ENGINE") throw error;',
+    from: "if (hasEngineFailed) this.#remove(entry);",
+    to: "",
     test: "test/edit/session-pool.test.ts",
   },
   {

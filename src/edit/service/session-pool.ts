@@ -112,7 +112,8 @@ class Pool implements SessionPool {
   }
 
   async closeIdle(): Promise<void> {
-    for (const entry of this.#idle()) await this.#close(entry);
+    // Looked up again after each one: another job may have leased the next meanwhile.
+    for (let [entry] = this.#idle(); entry; [entry] = this.#idle()) await this.#close(entry);
   }
 
   async dispose(): Promise<void> {
@@ -215,10 +216,7 @@ class Pool implements SessionPool {
     const [key, bytes] = next ? [keyOf(next), bytesOf(next)] : [undefined, 0];
     const open = () =>
       [...this.#entries.values()].reduce((sum, each) => sum + (each.key === key ? 0 : each.bytes), bytes);
-    for (const entry of this.#idle()) {
-      if (open() <= budget) return;
-      await this.#close(entry);
-    }
+    for (let [entry] = this.#idle(); entry && open() > budget; [entry] = this.#idle()) await this.#close(entry);
   }
 
   // If memory runs out, closes prefetched and idle sessions and retries once.
