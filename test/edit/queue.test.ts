@@ -53,3 +53,17 @@ test("a full queue refuses what is one too many, and does what it has", async ()
   expect((await Promise.all(jobs.map(({ outcome }) => outcome))).map(({ state }) => state)).toEqual(["done", "done"]);
   await service.close();
 });
+
+test("a job is done also when it comes in the moment in which the queue has run dry", async () => {
+  const failing = {
+    ...(await tinyEdit({ settings: SMALL })),
+    pictures: () => Promise.reject(new QeditError("QEDIT_E_IMAGE", "Cannot read it")),
+  };
+  const service = await open();
+  // Later by one turn of the microtask queue each time.
+  for (let turns = 0; turns < 60; turns++) {
+    expect((await service.submit(failing).outcome).state).toBe("failed");
+    for (let turn = 0; turn < turns; turn++) await Promise.resolve();
+  }
+  await service.close();
+});

@@ -27,20 +27,25 @@ export interface LaneOptions {
 /** One device and its queue. */
 export class Lane {
   readonly #queue: QueuedJob[] = [];
+  /** Jobs without an outcome, in the queue or not. */
+  readonly #pending = new Set<QueuedJob>();
   #working: Promise<void> | undefined;
 
   constructor(readonly options: LaneOptions) {}
 
   /** Number of jobs that are queued or in progress. */
   get length(): number {
-    return this.#queue.length + (this.#working ? 1 : 0);
+    return this.#pending.size;
   }
 
   add(jobs: readonly QueuedJob[]): void {
     this.#queue.push(...jobs);
-    this.#working ??= this.#work().finally(() => {
-      this.#working = undefined;
-    });
+    for (const job of jobs) {
+      this.#pending.add(job);
+      const end = () => void this.#pending.delete(job);
+      job.outcome.then(end, end);
+    }
+    this.#working ??= this.#work();
   }
 
   /** Waits for the jobs in progress. */
@@ -62,6 +67,8 @@ export class Lane {
       }
       for (const job of jobs) if (!this.#queue.includes(job)) job.abandon();
     }
+    // In the same turn as the last look at the queue: a job that is added later starts anew.
+    this.#working = undefined;
   }
 
   // While one stage computes, the weights of the next ones are read and their sessions opened.
