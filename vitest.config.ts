@@ -5,6 +5,7 @@ import { defineConfig } from "vitest/config";
 const NIGHTLY = [
   "test/cli/golden-edits.test.ts",
   "test/cli/memory.test.ts",
+  "test/cli/results.test.ts",
   "test/cli/tiny.test.ts",
   "test/docs/commands.test.ts",
   "test/edit/mixed-edits.test.ts",
