@@ -28,6 +28,7 @@ export type ProgressEvent =
   | {
       readonly kind: "session";
       readonly action: "opened" | "closed";
+      /** Its id: `vae-encoder`. */
       readonly network: string;
       readonly seconds: number;
     }

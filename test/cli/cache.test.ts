@@ -24,7 +24,7 @@ describe("a second run", () => {
   test("of the same edit only decodes, says so, and gives the same bits with the same records", async () => {
     const { stderr } = await done([...RUN, "-o", "cached.png", "--keep", "cached", "--events", "cached.ndjson"], here);
     expect(loads(folder.at("computed.ndjson"))).toEqual(ONCE);
-    expect(loads(folder.at("cached.ndjson"))).toEqual({ "VAE decoder": 1 });
+    expect(loads(folder.at("cached.ndjson"))).toEqual({ "vae-decoder": 1 });
     expect(stderr.match(/^(encode-image|encode-prompt|sample): taken from the cache$/gm)).toHaveLength(3);
     const hits = jsonLines<{ event: string; action: string; stage: string }>(bytes("cached.ndjson").toString()).filter(
       ({ event, action }) => event === "cache" && action === "hit",
@@ -37,17 +37,17 @@ describe("a second run", () => {
 
   test("with another seed, other steps and another LoRA strength skips the encoders", async () => {
     await done([...RUN, "--seed", "3", "--sampler", "heun", "-o", "seed.png", "--events", "seed.ndjson"], here);
-    expect(loads(folder.at("seed.ndjson"))).toEqual({ transformer: 1, "VAE decoder": 1 });
+    expect(loads(folder.at("seed.ndjson"))).toEqual({ transformer: 1, "vae-decoder": 1 });
   });
 
   test.each([
     [
       ["--size", "64x32"],
-      ["VAE encoder", "transformer", "VAE decoder"],
+      ["vae-encoder", "transformer", "vae-decoder"],
     ],
     [
       ["-p", "make it blue"],
-      ["vision tower", "language model", "transformer", "VAE decoder"],
+      ["vision-tower", "language-model", "transformer", "vae-decoder"],
     ],
     [["--no-cache"], Object.keys(ONCE)],
     [["--threads", "2"], Object.keys(ONCE)],
@@ -97,7 +97,7 @@ test("a damaged entry is computed again and replaced", async () => {
   expect(loads(folder.at("damaged.ndjson"))).toEqual(ONCE);
   expect(bytes("after.png").equals(bytes("before.png"))).toBe(true);
   await done([...RUN, "-o", "whole.png", "--events", "whole.ndjson"], here);
-  expect(loads(folder.at("whole.ndjson"))).toEqual({ "VAE decoder": 1 });
+  expect(loads(folder.at("whole.ndjson"))).toEqual({ "vae-decoder": 1 });
 });
 
 test("the limit holds, and what was used last stays", async () => {
@@ -113,7 +113,7 @@ test("the limit holds, and what was used last stays", async () => {
   const now = entries("limited");
   expect(now.reduce((sum, path) => sum + statSync(path).size, 0)).toBeLessThanOrEqual(total);
   await done([...RUN, "-p", "make it blue", "-o", "third.png", "--events", "third.ndjson"], here);
-  expect(loads(folder.at("third.ndjson"))).toEqual({ "VAE decoder": 1 });
+  expect(loads(folder.at("third.ndjson"))).toEqual({ "vae-decoder": 1 });
 });
 
 test(

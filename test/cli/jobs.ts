@@ -34,7 +34,7 @@ export function loads(log: string): Record<string, number> {
 }
 
 /** Each network once. */
-export const ONCE = { "VAE encoder": 1, "vision tower": 1, "language model": 1, transformer: 1, "VAE decoder": 1 };
+export const ONCE = { "vae-encoder": 1, "vision-tower": 1, "language-model": 1, transformer: 1, "vae-decoder": 1 };
 
 /** Writes jobs, one a line. */
 export function writeJobs(path: string, jobs: readonly object[]): void {

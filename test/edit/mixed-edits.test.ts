@@ -44,12 +44,12 @@ test("20 mixed edits, 4 at a time, give the bytes that each gives alone, and sha
       event.kind === "session" && event.action === "opened" ? [event.network] : [],
     );
     expect(opened.sort()).toEqual([
-      "VAE decoder",
-      "VAE encoder",
-      "language model",
+      "language-model",
       "transformer",
       "transformer",
-      "vision tower",
+      "vae-decoder",
+      "vae-encoder",
+      "vision-tower",
     ]);
   });
 });

@@ -21,7 +21,7 @@ afterAll(() => rm(folder, { recursive: true, force: true }));
 
 const TIMING: SessionTiming = {
   at: "2026-11-22T04:44:39.372Z",
-  network: "the transformer",
+  network: "transformer",
   device: "cpu",
   threads: 0,
   optimization: "none",
@@ -95,7 +95,7 @@ describe("an estimate", () => {
   });
 
   test.each([
-    ["another network", { network: "the VAE decoder" }],
+    ["another network", { network: "vae-decoder" }],
     ["another device", { device: "cuda:0" }],
     ["other threads", { threads: 2 }],
     ["weights that are widened when it opens", { optimization: "full" }],

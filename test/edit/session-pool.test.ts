@@ -33,16 +33,16 @@ function watched(inner: Engine = engine, options: Partial<PoolOptions> = {}) {
 test("a session closes after its use unless it is held", async () => {
   const { pool, told } = watched();
   expect([await add(pool, 2), await add(pool, 2)]).toEqual([3, 3]);
-  expect(told).toEqual(["sum with 2 opened", "sum with 2 closed", "sum with 2 opened", "sum with 2 closed"]);
+  expect(told).toEqual(["the sum with 2 opened", "the sum with 2 closed", "the sum with 2 opened", "the sum with 2 closed"]);
 });
 
 test("held sessions are opened once for each graph, and closed by release", async () => {
   const { pool, told } = watched();
   const release = pool.retain();
   expect([await add(pool, 2), await add(pool, 3), await add(pool, 2), await add(pool, 3)]).toEqual([3, 4, 3, 4]);
-  expect(told).toEqual(["sum with 2 opened", "sum with 3 opened"]);
+  expect(told).toEqual(["the sum with 2 opened", "the sum with 3 opened"]);
   await release();
-  expect(told.slice(2)).toEqual(["sum with 2 closed", "sum with 3 closed"]);
+  expect(told.slice(2)).toEqual(["the sum with 2 closed", "the sum with 3 closed"]);
   await add(pool, 2);
   expect(told).toHaveLength(6);
 });
@@ -52,7 +52,7 @@ test("two uses at a time share one session, which closes after the last", async 
   expect(
     await withSession(pool, await adding(2), async () => Promise.all([add(pool, 2), add(pool, 2), add(pool, 3)])),
   ).toEqual([3, 3, 4]);
-  expect(told.filter((event) => event.startsWith("sum with 2"))).toEqual(["sum with 2 opened", "sum with 2 closed"]);
+  expect(told.filter((event) => event.startsWith("the sum with 2"))).toEqual(["the sum with 2 opened", "the sum with 2 closed"]);
 });
 
 test("runs of one session follow each other", async () => {
@@ -80,8 +80,8 @@ test("a session stays open for the time that the pool keeps it, counted from its
   const { pool, told } = watched(engine, { keepAlive: 60 });
   await add(pool, 2);
   await add(pool, 2);
-  expect(told).toEqual(["sum with 2 opened"]);
-  await vi.waitFor(() => expect(told).toEqual(["sum with 2 opened", "sum with 2 closed"]));
+  expect(told).toEqual(["the sum with 2 opened"]);
+  await vi.waitFor(() => expect(told).toEqual(["the sum with 2 opened", "the sum with 2 closed"]));
 });
 
 test("within a budget the least recently used session goes first, and none that is in use", async () => {
@@ -97,10 +97,10 @@ test("within a budget the least recently used session goes first, and none that 
   await use(2);
   await use(1);
   await use(3);
-  expect(told).toEqual(["sum with 1 opened", "sum with 2 opened", "sum with 2 closed", "sum with 3 opened"]);
+  expect(told).toEqual(["the sum with 1 opened", "the sum with 2 opened", "the sum with 2 closed", "the sum with 3 opened"]);
   const leased = await pool.open(await heavy(1));
   await use(4);
-  expect(told.slice(4)).toEqual(["sum with 3 closed", "sum with 4 opened"]);
+  expect(told.slice(4)).toEqual(["the sum with 3 closed", "the sum with 4 opened"]);
   await leased.dispose();
   await pool.closeIdle();
 });
@@ -121,7 +121,7 @@ test("a session that is leased while the one before it is closing stays open", a
   const leased = await pool.open(await adding(3));
   finish();
   await closed;
-  expect(told.filter((event) => event.endsWith("closed"))).toEqual(["sum with 2 closed"]);
+  expect(told.filter((event) => event.endsWith("closed"))).toEqual(["the sum with 2 closed"]);
   expect((await leased.run({ x: float32([1], Float32Array.of(1)) }))["y"]!.data[0]).toBe(4);
   await leased.dispose();
   await pool.closeIdle();
@@ -165,7 +165,7 @@ test("when memory runs out while opening, what is kept for later goes first", as
   const { pool, told } = watched(narrow);
   const release = pool.retain();
   expect([await add(pool, 2), await add(pool, 3)]).toEqual([3, 4]);
-  expect(told).toEqual(["sum with 2 opened", "sum with 2 closed", "sum with 3 opened"]);
+  expect(told).toEqual(["the sum with 2 opened", "the sum with 2 closed", "the sum with 3 opened"]);
   await release();
 });
 
@@ -173,7 +173,7 @@ test("what is opened ahead goes to the next one that opens it, and closes after 
   const { pool, told } = watched();
   pool.openAhead(await adding(2));
   expect(await add(pool, 2)).toBe(3);
-  expect(told).toEqual(["sum with 2 opened", "sum with 2 closed"]);
+  expect(told).toEqual(["the sum with 2 opened", "the sum with 2 closed"]);
   await add(pool, 2);
   expect(told).toHaveLength(4);
 });
@@ -185,12 +185,12 @@ test("what is opened ahead and not taken closes by its handle, or with the engin
   await vi.waitFor(() => expect(told).toHaveLength(2));
   await opened.close();
   await opened.close();
-  expect(told).toEqual(["sum with 2 opened", "sum with 3 opened", "sum with 2 closed"]);
+  expect(told).toEqual(["the sum with 2 opened", "the sum with 3 opened", "the sum with 2 closed"]);
   const used = pool.openAhead(await adding(4));
   await add(pool, 4);
   await used.close();
   await pool.dispose();
-  expect(told.slice(3)).toEqual(["sum with 4 opened", "sum with 4 closed", "sum with 3 closed"]);
+  expect(told.slice(3)).toEqual(["the sum with 4 opened", "the sum with 4 closed", "the sum with 3 closed"]);
 });
 
 test("when memory runs out in a run, what was opened ahead goes, and the run is made once more", async () => {
@@ -216,5 +216,5 @@ test("when memory runs out in a run, what was opened ahead goes, and the run is 
     await vi.waitFor(() => expect(told).toHaveLength(2));
     expect((await session.run({ x: float32([1], Float32Array.of(1)) }))["y"]!.data[0]).toBe(3);
   });
-  expect(told).toEqual(["sum with 2 opened", "sum with 3 opened", "sum with 3 closed", "sum with 2 closed"]);
+  expect(told).toEqual(["the sum with 2 opened", "the sum with 3 opened", "the sum with 3 closed", "the sum with 2 closed"]);
 });

@@ -210,7 +210,7 @@ test("what cannot open ahead opens when its turn comes, for the same picture", a
   expect(pixels).toEqual((await edited(likeCuda({}), {})).pixels);
   expect(failing.told.filter((event) => event === "opening transformer")).toHaveLength(2);
   expect(events.flatMap((event) => (event.kind === "detail" ? [event.text] : []))).toContainEqual(
-    expect.stringMatching(/^transformer opens when it is wanted, not before: .*out of memory$/),
+    expect.stringMatching(/^the transformer opens when it is wanted, not before: .*out of memory$/),
   );
   expect(events.filter(({ kind }) => kind === "warning")).toEqual([]);
   expectClosed(failing);

@@ -107,7 +107,14 @@ export function engineContract(name: string, openEngine: OpenEngine): void {
       ["an empty model", new Uint8Array(0)],
       ["a truncated model", affineModel().bytes.slice(0, 60)],
     ])("refuses %s in one line", async (_, bytes) => {
-      const opened = engine.open({ name: "junk", bytes, inputs: [], optimization: "none", weightsRoot: "/" });
+      const opened = engine.open({
+        name: "junk",
+        network: "junk",
+        bytes,
+        inputs: [],
+        optimization: "none",
+        weightsRoot: "/",
+      });
       await expect(opened).rejects.toMatchObject({
         ...ENGINE_FAILURE,
         message: expect.stringMatching(/^Cannot open junk on cpu: [^\n]+$/),

@@ -4,6 +4,7 @@ import { transformerConfig } from "../../src/models/qwen-image/transformer-confi
 import { languageConfig } from "../../src/models/qwen2.5-vl/text-encoder-config.js";
 import {
   describeNetworkPlan,
+  type NetworkNeeds,
   type NetworkPlan,
   planNetwork,
   smallerPlan,
@@ -18,7 +19,7 @@ import { published } from "../support/full-size.js";
 const GIB = 1024 ** 3;
 const CUDA = { provider: "cuda", index: 0, threads: 0 } as const;
 
-const TEN = { network: "net", layers: new Array<number>(10).fill(100), activations: 50 };
+const TEN: NetworkNeeds = { network: "transformer", layers: new Array<number>(10).fill(100), activations: 50 };
 
 /** Groups cover every layer once, in order. */
 function expectWhole({ groups }: NetworkPlan, layers: number): void {
@@ -55,7 +56,7 @@ test("the group that computes and the one that opens are both in the plan, where
   expect(room).toMatchObject({ opensAhead: true, peak: 100 + 100 + 50, isOverBudget: false });
   expect(planNetwork(TEN, 249)).toMatchObject({ opensAhead: false, peak: 100 + 50 });
   expect(describeNetworkPlan(room)).toBe(
-    "net: 1 KiB of weights, 0 of 10 layers stay open, the others 1 at a time while the next open; 1 KiB at most",
+    "transformer: 1 KiB of weights, 0 of 10 layers stay open, the others 1 at a time while the next open; 1 KiB at most",
   );
 });
 
@@ -72,7 +73,7 @@ test("a plan never takes more than its budget while the smallest groups fit in i
 });
 
 test("layers of unlike sizes are weighed, not counted", () => {
-  const plan = planNetwork({ network: "net", layers: [10, 500, 10, 10, 300], activations: 0 }, 600);
+  const plan = planNetwork({ network: "transformer", layers: [10, 500, 10, 10, 300], activations: 0 }, 600);
   expectWhole(plan, 5);
   expect(plan.peak).toBeLessThanOrEqual(600);
 });

@@ -4,6 +4,7 @@ import type { EditPlan } from "../../edit/plan/edit-plan.js";
 import type { MemoryNeed } from "../../edit/plan/fit.js";
 import type { StagePlan } from "../../edit/plan/stage-plan.js";
 import type { Size } from "../../image/image.js";
+import { networkName } from "../../models/network-id.js";
 import { binarySize } from "../../std/byte-sizes.js";
 import type { Style } from "./style.js";
 
@@ -110,7 +111,7 @@ function networkRows({ networks }: StagePlan, onGpu: boolean): string[][] {
   return networks.flatMap(({ network, runs, flops: work, weightBytes, memory, seconds: time }) => {
     const passes = runs.reduce((sum, { times }) => sum + times, 0);
     if (networks.length === 1 && passes === 1) return [];
-    const name = `  ${network.replace(/^the /, "")}${passes > 1 ? ` ×${passes}` : ""}`;
+    const name = `  ${networkName(network)}${passes > 1 ? ` ×${passes}` : ""}`;
     const each = passes > 1 ? ` (${[...new Set(runs.map((run) => flops(run.flops)))].join(", ")} each)` : "";
     return [
       [

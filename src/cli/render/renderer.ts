@@ -1,6 +1,8 @@
 // Shows events on stderr: on a terminal a spinner for stages and a progress bar for steps, elsewhere only lines.
+
 import type { SingleBar } from "cli-progress";
 import type { Ora } from "ora";
+import { networkName } from "../../models/network-id.js";
 import type { Emit, ProgressEvent } from "../../std/events.js";
 import type { Output } from "../io.js";
 import { hasMotion, type Style, type StyleChoice, styleFor } from "./style.js";
@@ -59,7 +61,7 @@ function linesOf(
   if (event.kind === "session")
     return [
       style.dim(
-        `${event.network}: session ${event.action}${event.action === "opened" ? ` in ${event.seconds.toFixed(2)} s` : ""}`,
+        `${networkName(event.network)}: session ${event.action}${event.action === "opened" ? ` in ${event.seconds.toFixed(2)} s` : ""}`,
       ),
     ];
   if (event.kind === "end")

@@ -1,8 +1,10 @@
 // The memory plans of an edit's networks: the plans that its stages will follow, made by the same functions from the lengths of the edit, before
 // anything is computed.
+
 import type { FileRole } from "../../catalog/published/models.js";
 import type { Adapter } from "../../checkpoint/weights.js";
 import { computeType } from "../../engine/providers.js";
+import { NETWORK_IDS, type NetworkId } from "../../models/network-id.js";
 import { transformerConfig } from "../../models/qwen-image/transformer-config.js";
 import { languageConfig, visionConfig } from "../../models/qwen2.5-vl/text-encoder-config.js";
 import { fitsBeside, type NetworkPlan } from "../../stages/networks/memory-plan.js";
@@ -30,8 +32,7 @@ export interface NetworkMemory {
   readonly stage: StageName;
   /** The stage during which it opens: its own, or the one before if it fits beside the networks that compute then. */
   readonly opensDuring: StageName;
-  /** Name for messages: `transformer`. */
-  readonly network: string;
+  readonly network: NetworkId;
   readonly weights: number;
   /** Peak of a run without weights. */
   readonly activations: number;
@@ -77,7 +78,7 @@ export function editMemory(lengths: EditLengths, request: MemoryRequest): EditMe
   const budget = budgetOf(limit);
   const planned = [...vaes(lengths, request), ...textNetworks(lengths, request), transformer(lengths, request)]
     .map((each) => ({ ...each, plan: each.planning.planFor(budget) }))
-    .sort((a, b) => ORDER.indexOf(a.plan.network) - ORDER.indexOf(b.plan.network));
+    .sort((a, b) => NETWORK_IDS.indexOf(a.plan.network) - NETWORK_IDS.indexOf(b.plan.network));
   const networks = planned.map((each) => networkMemory(each, stageOfOpening(each, planned, limit)));
   const most = Math.max(...networks.map(({ stage, peak }) => peak + bytesAhead(networks, stage)));
   return {
@@ -95,9 +96,6 @@ export function bytesAhead(networks: readonly NetworkMemory[], stage: StageName)
     0,
   );
 }
-
-/** The order in which they are opened. */
-const ORDER: readonly string[] = ["VAE encoder", "vision tower", "language model", "transformer", "VAE decoder"];
 
 interface Planned {
   readonly stage: StageName;

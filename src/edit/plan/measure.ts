@@ -16,12 +16,12 @@ export function measuredEngine(engine: Engine, onClosed: (timing: SessionTiming)
       const start = performance.now();
       const session = await engine.open(model);
       const openSeconds = (performance.now() - start) / 1000;
-      const { graph, optimization, isTransient } = model;
+      const { graph, network, optimization, isTransient } = model;
       if (isTransient || !(graph instanceof Graph)) return session;
       const timed = timedSession(session, graph, (runs) => {
         open.delete(timed);
         const opened = {
-          network: graph.name,
+          network,
           device: deviceName(device),
           threads: device.threads,
           optimization,

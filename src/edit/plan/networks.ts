@@ -4,6 +4,7 @@ import { computeType } from "../../engine/providers.js";
 import type { Optimization } from "../../engine/sessions/engine.js";
 import { Graph } from "../../graph/graph.js";
 import type { DType } from "../../graph/types.js";
+import { type NetworkId, networkName } from "../../models/network-id.js";
 import { buildTransformer } from "../../models/qwen-image/transformer.js";
 import { type TransformerConfig, transformerConfig } from "../../models/qwen-image/transformer-config.js";
 import { buildVaeDecoder, buildVaeEncoder, type VaeConfig, vaeConfig } from "../../models/qwen-image/vae.js";
@@ -19,6 +20,7 @@ import type { PlannedFiles } from "./model-files.js";
 
 /** A network, and how it will be opened. */
 export interface PlannedNetwork {
+  readonly network: NetworkId;
   readonly stage: StageName;
   readonly graph: Graph;
   readonly optimization: Optimization;
@@ -50,14 +52,14 @@ export function plannedNetworks(
   const [vision, language] = [visionConfig(numbers, textEncoder.config), languageConfig(numbers, textEncoder.config)];
   const sampled = transformerConfig(numbersOf(transformer.checkpoint), transformer.config);
   const built = (
-    name: string,
+    network: NetworkId,
     part: keyof typeof parts,
     build: (graph: Graph, w: Weights) => void,
     active: readonly Adapter[] = [],
-  ): Graph => {
-    const graph = new Graph(name);
+  ) => {
+    const graph = new Graph(`the ${networkName(network)}`);
     build(graph, Weights.of(graph, parts[part].checkpoint, active));
-    return graph;
+    return { network, graph };
   };
   const text = {
     stage: "encode-prompt",
@@ -67,35 +69,39 @@ export function plannedNetworks(
   const picture = { optimization: "full", compute: computeType(device, "vae", vaeDtype) } as const;
   const compute = computeType(device, "transformer", dtype);
   const optimization = transformerOptimization(transformer, { device, vram });
-  const graph = built(
-    "the transformer",
-    "transformer",
-    (g, w) => buildTransformer(g, w, { config: sampled, compute, isModulationFed: optimization === "none" }),
-    adapters,
-  );
   return {
     vaeEncoder: {
       ...picture,
       stage: "encode-image",
-      graph: built("the VAE encoder", "vae", (g, w) => buildVaeEncoder(g, w, picture)),
+      ...built("vae-encoder", "vae", (g, w) => buildVaeEncoder(g, w, picture)),
     },
     visionTower: {
       ...text,
-      graph: built("the vision tower", "textEncoder", (g, w) =>
+      ...built("vision-tower", "textEncoder", (g, w) =>
         buildVisionTower(g, w, { config: vision, compute: text.compute }),
       ),
     },
     languageModel: {
       ...text,
-      graph: built("the language model", "textEncoder", (g, w) =>
+      ...built("language-model", "textEncoder", (g, w) =>
         buildLanguageModel(g, w, { config: language, compute: text.compute }),
       ),
     },
-    transformer: { stage: "sample", optimization, compute, graph },
+    transformer: {
+      stage: "sample",
+      optimization,
+      compute,
+      ...built(
+        "transformer",
+        "transformer",
+        (g, w) => buildTransformer(g, w, { config: sampled, compute, isModulationFed: optimization === "none" }),
+        adapters,
+      ),
+    },
     vaeDecoder: {
       ...picture,
       stage: "decode",
-      graph: built("the VAE decoder", "vae", (g, w) => buildVaeDecoder(g, w, { ...picture, quantization: "round" })),
+      ...built("vae-decoder", "vae", (g, w) => buildVaeDecoder(g, w, { ...picture, quantization: "round" })),
     },
     vae: vaeConfig(numbersOf(vae.checkpoint)),
     vision,

@@ -3,6 +3,7 @@
 import { type Device, deviceName } from "../../engine/providers.js";
 import type { Optimization } from "../../engine/sessions/engine.js";
 import type { DType } from "../../graph/types.js";
+import type { NetworkId } from "../../models/network-id.js";
 import { STAGES } from "../../stages/stage.js";
 import { bytesAhead, type NetworkMemory } from "./edit-memory.js";
 import type { EditRuns, Run } from "./edit-runs.js";
@@ -13,7 +14,7 @@ import { estimateSession, type SessionEstimate, type SessionTiming } from "./tim
 
 /** The cost of one network of a stage. */
 export interface NetworkPlan {
-  readonly network: string;
+  readonly network: NetworkId;
   /** Compute type. */
   readonly compute: DType;
   /** "full": weights are widened when it opens; "none": at every run. */
@@ -99,7 +100,7 @@ function networkPlan(
   const runs = made.map(({ lengths, times }) => ({ lengths, times, flops: graphFlops(graph, lengths) }));
   const flops = sum(runs.map((run) => run.flops * run.times));
   const load = {
-    network: graph.name,
+    network: network.network,
     device: deviceName(device),
     threads: device.threads,
     optimization,
@@ -108,7 +109,7 @@ function networkPlan(
     runs: sum(runs.map(({ times }) => times)),
   };
   return {
-    network: graph.name,
+    network: network.network,
     compute,
     optimization,
     parameters: weightElements(graph),
@@ -124,8 +125,8 @@ function networkPlan(
   };
 }
 
-function planOf({ graph }: PlannedNetwork, plans: readonly NetworkMemory[] | undefined): NetworkMemory | undefined {
-  return plans?.find(({ network }) => graph.name === `the ${network}`);
+function planOf({ network }: PlannedNetwork, plans: readonly NetworkMemory[] | undefined): NetworkMemory | undefined {
+  return plans?.find((each) => each.network === network);
 }
 
 /** The maximum of each kind of memory. */

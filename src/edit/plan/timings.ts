@@ -4,7 +4,7 @@
 export interface SessionTiming {
   /** When it closed, ISO 8601. */
   readonly at: string;
-  /** The graph's name: `the transformer`. */
+  /** Id of the network: `transformer`. */
   readonly network: string;
   /** `cpu`, `cuda:0`. */
   readonly device: string;

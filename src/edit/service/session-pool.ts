@@ -35,6 +35,7 @@ export interface PoolOptions {
 /** A session that is open or opening. */
 interface Entry {
   readonly key: string;
+  readonly name: string;
   readonly network: string;
   readonly bytes: number;
   readonly session: Promise<Session>;
@@ -92,7 +93,7 @@ class Pool implements SessionPool {
     const entry = this.#ahead.get(key);
     const refused = (error: Error) => {
       this.#ahead.delete(key);
-      const text = `${networkOf(model)} opens when it is wanted, not before: ${error.message}`;
+      const text = `${model.name} opens when it is wanted, not before: ${error.message}`;
       this.options.emit({ kind: "detail", text });
     };
     entry?.session.catch(refused);
@@ -152,9 +153,10 @@ class Pool implements SessionPool {
 
   #opening(model: Model, open = () => this.engine.open(model)): Entry {
     const start = performance.now();
-    const network = networkOf(model);
+    const { name, network } = model;
     const entry: Entry = {
       key: keyOf(model),
+      name,
       network,
       bytes: bytesOf(model),
       session: open(),
@@ -205,7 +207,7 @@ class Pool implements SessionPool {
 
   #drop(entry: Entry): void {
     this.#close(entry).catch((error: Error) => {
-      this.options.emit({ kind: "detail", text: `${entry.network} is not closed: ${error.message}` });
+      this.options.emit({ kind: "detail", text: `${entry.name} is not closed: ${error.message}` });
     });
   }
 
@@ -266,10 +268,6 @@ function keyOf({ bytes, optimization }: Model): string {
 // Bytes of weights as stored.
 function bytesOf({ graph }: Model): number {
   return graph instanceof Graph ? weightBytes(graph) : 0;
-}
-
-function networkOf({ name }: Model): string {
-  return name.replace(/^the /, "");
 }
 
 function secondsSince(start: number): number {

@@ -1,6 +1,8 @@
 // Prefetches sessions: while a stage computes, the network of the next stage opens in the engine's other thread, if both fit by the memory plan.
 // The transformer opens during encode-prompt, the VAE decoder during sample.
+
 import type { Model } from "../../engine/sessions/engine.js";
+import { networkName } from "../../models/network-id.js";
 import { transformerConfig } from "../../models/qwen-image/transformer-config.js";
 import { vaeConfig } from "../../models/qwen-image/vae.js";
 import { visionConfig } from "../../models/qwen2.5-vl/text-encoder-config.js";
@@ -48,7 +50,10 @@ export function openAhead(edit: SubmittedEdit, context: EditContext): OpeningAhe
     if (network === undefined || started.has(stage)) return undefined;
     const model = await MODELS[stage]!(edit.resolved, context);
     if (started.has(stage) || signal.aborted) return undefined;
-    emit({ kind: "plan", lines: [`${network.network}: opens during ${network.opensDuring}, which it fits beside`] });
+    emit({
+      kind: "plan",
+      lines: [`${networkName(network.network)}: opens during ${network.opensDuring}, which it fits beside`],
+    });
     return engine.openAhead(model);
   };
   const prefetch = (stage: string) => {

@@ -15,6 +15,8 @@ export type Optimization = "none" | "full";
 export interface Model {
   /** For messages. */
   readonly name: string;
+  /** Id of the network that it is, or is a part of. */
+  readonly network: string;
   /** The ONNX ModelProto; weights are external data. */
   readonly bytes: Uint8Array;
   /** Names of the graph's inputs. */
@@ -47,12 +49,13 @@ export interface Engine {
   dispose(): Promise<void>;
 }
 
-/** Encodes a graph as an ONNX model. */
-export async function modelOf(graph: Graph, optimization: Optimization): Promise<Model> {
+/** Encodes a graph, or a part, of a network as an ONNX model. */
+export async function modelOf(graph: Graph, optimization: Optimization, network = graph.name): Promise<Model> {
   // Loaded when first used: most commands need no protobuf.
   const { encodeModel } = await import("../../graph/onnx.js");
   return {
     name: graph.name,
+    network,
     bytes: encodeModel(graph),
     inputs: [...graph.inputs.keys()],
     optimization,

@@ -1,5 +1,6 @@
 // The memory plan of a network: all layers stay open if they fit, else as many as fit, and the others are streamed, a few at a time at every
 // pass, from files in the page cache. Computed from sizes alone.
+import { type NetworkId, networkName } from "../../models/network-id.js";
 import { binarySize } from "../../std/byte-sizes.js";
 
 /** Layers in one streamed group; passing tokens from group to group costs about as much as reading half a layer. */
@@ -12,8 +13,7 @@ const MAX_TRIES = 24;
 
 /** Sizes of a network, in bytes. */
 export interface NetworkNeeds {
-  /** Name for messages: `transformer`. */
-  readonly network: string;
+  readonly network: NetworkId;
   /** Weights in memory of each layer that can be opened by itself; one entry for a network that is always opened whole. */
   readonly layers: readonly number[];
   /** Peak of a run without weights. */
@@ -32,7 +32,7 @@ export interface LayerGroup {
 
 /** How a network is opened, and what that takes, in bytes. */
 export interface NetworkPlan {
-  readonly network: string;
+  readonly network: NetworkId;
   readonly weights: number;
   readonly activations: number;
   readonly groups: readonly LayerGroup[];
@@ -108,7 +108,7 @@ export function describeNetworkPlan({ network, weights, groups, opensAhead, peak
     streamed.length === 0
       ? "all open"
       : `${resident} of ${layers} layers stay open, the others ${most} at a time${opensAhead ? " while the next open" : ""}`;
-  return `${network}: ${binarySize(weights)} of weights, ${how}; ${binarySize(peak)} at most${isOverBudget ? ", more than there is" : ""}`;
+  return `${networkName(network)}: ${binarySize(weights)} of weights, ${how}; ${binarySize(peak)} at most${isOverBudget ? ", more than there is" : ""}`;
 }
 
 function whole(layers: readonly number[]): LayerGroup {

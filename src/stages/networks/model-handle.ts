@@ -1,4 +1,5 @@
 // A model file with its parsed header: what stages need to know of it.
+
 import { basename } from "node:path";
 import type { Checkpoint } from "../../checkpoint/checkpoint.js";
 import { identified, openPart } from "../../checkpoint/open.js";
@@ -8,6 +9,7 @@ import { Weights } from "../../checkpoint/weights.js";
 import type { Model } from "../../engine/sessions/engine.js";
 import { Graph } from "../../graph/graph.js";
 import type { ConfigJson } from "../../models/config-json.js";
+import type { NetworkId } from "../../models/network-id.js";
 import type { StageContext } from "../stage.js";
 
 /** Role of a model file; also the name of its parameter. */
@@ -46,7 +48,7 @@ export function numbersOf(checkpoint: Checkpoint): Weights {
 
 /** What determines a graph: equal parts give equal graphs. */
 interface GraphParts {
-  readonly network: string;
+  readonly network: NetworkId;
   readonly file: ModelHandle;
   /** Everything else that determines it, as JSON: the compute type, LoRAs. */
   readonly others?: unknown;

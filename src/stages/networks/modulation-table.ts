@@ -204,7 +204,7 @@ async function computeTable(
       ),
       { config, compute, blocks },
     );
-    const model = { ...(await modelOf(graph, "none")), isTransient: true };
+    const model = { ...(await modelOf(graph, "none", "modulation")), isTransient: true };
     const { modulation } = await withSession(context.engine, model, (session) => session.run(feeds));
     const found = modulation!.data as Float32Array;
     const width = found.length / rows;

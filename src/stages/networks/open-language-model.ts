@@ -31,7 +31,7 @@ export function withLanguageModel<T>(
   const needs = languageNeeds(run, context.engine.device);
   const build = (graph: Graph, weights: Weights, layers: LayerRange) =>
     buildLanguageModel(graph, weights, { config, compute, layers });
-  return withLayers({ network: "language model", unit: "layers", file, compute, needs, build }, context, use);
+  return withLayers({ network: "language-model", unit: "layers", file, compute, needs, build }, context, use);
 }
 
 /** Sizes of a language model for its memory plan, without model.embed_tokens and lm_head. */
@@ -53,7 +53,7 @@ export function languageNeeds(
     layers: { from: 0, to: Math.min(2, config.layers) },
   });
   return {
-    network: "language model",
+    network: "language-model",
     layers,
     activations: runBytes({ graph, optimization: "none", compute }, { tokens }, device),
   };

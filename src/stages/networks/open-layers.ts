@@ -3,6 +3,7 @@ import { Weights } from "../../checkpoint/weights.js";
 import { modelOf } from "../../engine/sessions/engine.js";
 import { Graph } from "../../graph/graph.js";
 import type { DType } from "../../graph/types.js";
+import { type NetworkId, networkName } from "../../models/network-id.js";
 import type { StageContext } from "../stage.js";
 import { type Chain, groupModels, withChain } from "./block-groups.js";
 import type { NetworkNeeds } from "./memory-plan.js";
@@ -15,9 +16,9 @@ export interface LayerRange {
   readonly to: number;
 }
 
-/** A network that can be opened in groups of layers; `network` and `unit` are words for messages. */
+/** A network that can be opened in groups of layers; `unit` is the word for a layer in messages. */
 export interface LayeredNetwork {
-  readonly network: "vision tower" | "language model";
+  readonly network: NetworkId;
   readonly unit: "blocks" | "layers";
   readonly file: ModelHandle;
   readonly compute: DType;
@@ -32,19 +33,20 @@ export function withLayers<T>(
   context: StageContext,
   use: (chain: Chain) => Promise<T>,
 ): Promise<T> {
+  const name = networkName(network);
   return withinMemory(context, groupPlanning(needs), async (plan) => {
     const models = await Promise.all(
       plan.groups.map(({ from, to }) =>
         networkModel(context, { network, file, others: { compute, from, to } }, () => {
           const graph = new Graph(
-            plan.groups.length === 1 ? `the ${network}` : `the ${network}, ${unit} ${from} to ${to - 1}`,
+            plan.groups.length === 1 ? `the ${name}` : `the ${name}, ${unit} ${from} to ${to - 1}`,
           );
           build(graph, Weights.of(graph, file.checkpoint), { from, to });
-          return modelOf(graph, "none");
+          return modelOf(graph, "none", network);
         }),
       ),
     );
-    context.emit({ kind: "activity", text: `opening the ${network}` });
+    context.emit({ kind: "activity", text: `opening the ${name}` });
     return withChain(context, groupModels(plan, models), use);
   });
 }

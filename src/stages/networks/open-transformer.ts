@@ -147,7 +147,7 @@ async function transformerModels(
           loras.map(({ adapter }) => adapter),
         );
         buildTransformer(graph, weights, { config, compute, blocks, isModulationFed });
-        return modelOf(graph, optimizationOf(run, context));
+        return modelOf(graph, optimizationOf(run, context), "transformer");
       }),
     );
   }

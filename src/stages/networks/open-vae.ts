@@ -1,10 +1,12 @@
 // Opens the VAE's encoder or decoder by its memory plan: whole, or its local part on tiles.
+
 import { Weights } from "../../checkpoint/weights.js";
 import { runBytes } from "../../engine/memory/session-run.js";
 import type { Device } from "../../engine/providers.js";
 import { type Model, modelOf, type Session, withSession } from "../../engine/sessions/engine.js";
 import { Graph } from "../../graph/graph.js";
 import type { DType } from "../../graph/types.js";
+import { networkName } from "../../models/network-id.js";
 import { buildVaeDecoder, buildVaeEncoder, type VaeDecoderOptions, vaeConfig } from "../../models/qwen-image/vae.js";
 import { type LocalReach, localReach, type VaePart } from "../../models/qwen-image/vae-parts.js";
 import type { Tensor } from "../../std/tensor.js";
@@ -44,13 +46,13 @@ export type RunVae<Name extends Half> = (input: Tensor<"float32">) => Promise<Va
 
 const DECODER = {
   half: "decoder",
-  network: "VAE decoder",
+  network: "vae-decoder",
   build: buildVaeDecoder,
   input: "latent",
   output: "image",
 } as const;
 const HALVES = {
-  encoder: { half: "encoder", network: "VAE encoder", build: buildVaeEncoder, input: "image", output: "latent" },
+  encoder: { half: "encoder", network: "vae-encoder", build: buildVaeEncoder, input: "image", output: "latent" },
   decoder: DECODER,
   "decoder to bytes": DECODER,
 } as const;
@@ -120,7 +122,8 @@ export function vaeNeeds(
 
 function graphOf(half: Half, { file, compute, quantization = "round" }: Omit<SizedVae, "tile">, part: VaePart): Graph {
   const { network, build } = HALVES[half];
-  const graph = new Graph(part === "all" ? `the ${network}` : `the ${network}, its ${part} part`);
+  const name = `the ${networkName(network)}`;
+  const graph = new Graph(part === "all" ? name : `${name}, its ${part} part`);
   build(graph, Weights.of(graph, file.checkpoint), {
     compute,
     part,
@@ -137,7 +140,7 @@ function vaeModel(
   const { network } = HALVES[half];
   const { file, compute, quantization } = run;
   return networkModel(context, { network, file, others: { compute, part, half, quantization } }, () =>
-    modelOf(graphOf(half, run, part), "full"),
+    modelOf(graphOf(half, run, part), "full", network),
   );
 }
 

@@ -31,7 +31,7 @@ export function withVisionTower<T>(
   const needs = visionNeeds(run, context.engine.device);
   const build = (graph: Graph, weights: Weights, blocks: LayerRange) =>
     buildVisionTower(graph, weights, { config, compute, blocks });
-  return withLayers({ network: "vision tower", unit: "blocks", file, compute, needs, build }, context, use);
+  return withLayers({ network: "vision-tower", unit: "blocks", file, compute, needs, build }, context, use);
 }
 
 /** Sizes of a vision tower for its memory plan. Weights before the blocks count with the first block, weights after them with the last. */
@@ -47,7 +47,7 @@ export function visionNeeds(
   const graph = new Graph("sizes");
   buildVisionTower(graph, Weights.of(graph, file.checkpoint), { config, compute });
   return {
-    network: "vision tower",
+    network: "vision-tower",
     layers,
     activations: runBytes({ graph, optimization: "none", compute }, { tokens }, device),
   };

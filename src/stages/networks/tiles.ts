@@ -4,6 +4,7 @@
 
 import type { Graph } from "../../graph/graph.js";
 import { type DType, ELEMENT } from "../../graph/types.js";
+import { type NetworkId, networkName } from "../../models/network-id.js";
 import type { LocalReach } from "../../models/qwen-image/vae-parts.js";
 import { binarySize } from "../../std/byte-sizes.js";
 import { elementCount, float32, type Tensor, tensor } from "../../std/tensor.js";
@@ -23,7 +24,7 @@ export interface TilePlan extends NetworkPlan {
 
 /** Sizes of one half of the VAE, in bytes: its weights, and the activations of a part of it at an area in features. */
 export interface TiledNeeds {
-  readonly network: string;
+  readonly network: NetworkId;
   readonly weights: number;
   readonly reach: LocalReach;
   readonly area: Area;
@@ -71,7 +72,7 @@ export function planTiles(
 export function describeTilePlan(plan: TilePlan, { ratio }: LocalReach): string {
   if (plan.tile === undefined) return describeNetworkPlan(plan);
   const side = plan.tile * ratio;
-  return `${plan.network}: tiles of ${side}x${side} pixels; ${binarySize(plan.peak)} at most${plan.isOverBudget ? ", more than there is" : ""}`;
+  return `${networkName(plan.network)}: tiles of ${side}x${side} pixels; ${binarySize(plan.peak)} at most${plan.isOverBudget ? ", more than there is" : ""}`;
 }
 
 /** Bytes of a graph's weights in their compute type. */

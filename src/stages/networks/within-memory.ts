@@ -1,6 +1,7 @@
 // Runs a network by its memory plan, and once more by a smaller plan if memory runs out.
 
 import type { Device } from "../../engine/providers.js";
+import { type NetworkId, networkName } from "../../models/network-id.js";
 import { binarySize } from "../../std/byte-sizes.js";
 import { param, QeditError } from "../../std/errors.js";
 import type { StageContext } from "../stage.js";
@@ -59,7 +60,7 @@ export async function withinMemory<Plan extends NetworkPlan, T>(
     if (smaller === undefined) throw withHint(error, plan, context.engine.device);
     context.emit({
       kind: "warning",
-      text: `out of memory with the ${plan.network} at ${binarySize(plan.peak)}: trying once more with less. ${describe(smaller)}`,
+      text: `out of memory with the ${networkName(plan.network)} at ${binarySize(plan.peak)}: trying once more with less. ${describe(smaller)}`,
     });
     return await work(smaller).catch((second: unknown) => {
       throw isOutOfMemory(second) ? withHint(second, smaller, context.engine.device) : second;
@@ -81,8 +82,8 @@ function withHint(error: QeditError, { peak, network }: NetworkPlan, device: Dev
 }
 
 // The text encoder sees pictures at a fixed size: only fewer of them need less.
-function smallerSettings(network: string, { provider }: Device): string {
-  if (network === "vision tower" || network === "language model")
+function smallerSettings(network: NetworkId, { provider }: Device): string {
+  if (network === "vision-tower" || network === "language-model")
     return `fewer pictures${provider === "cpu" ? "" : `, or ${param("device", "cpu")}`}`;
-  return `a smaller picture: ${param("megapixels", 0.5)}${network.startsWith("VAE") ? `, or smaller tiles: ${param("tile", 256)}` : ""}`;
+  return `a smaller picture: ${param("megapixels", 0.5)}${network === "vae-encoder" || network === "vae-decoder" ? `, or smaller tiles: ${param("tile", 256)}` : ""}`;
 }
