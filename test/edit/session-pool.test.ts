@@ -33,7 +33,12 @@ function watched(inner: Engine = engine, options: Partial<PoolOptions> = {}) {
 test("a session closes after its use unless it is held", async () => {
   const { pool, told } = watched();
   expect([await add(pool, 2), await add(pool, 2)]).toEqual([3, 3]);
-  expect(told).toEqual(["the sum with 2 opened", "the sum with 2 closed", "the sum with 2 opened", "the sum with 2 closed"]);
+  expect(told).toEqual([
+    "the sum with 2 opened",
+    "the sum with 2 closed",
+    "the sum with 2 opened",
+    "the sum with 2 closed",
+  ]);
 });
 
 test("held sessions are opened once for each graph, and closed by release", async () => {
@@ -52,7 +57,10 @@ test("two uses at a time share one session, which closes after the last", async 
   expect(
     await withSession(pool, await adding(2), async () => Promise.all([add(pool, 2), add(pool, 2), add(pool, 3)])),
   ).toEqual([3, 3, 4]);
-  expect(told.filter((event) => event.startsWith("the sum with 2"))).toEqual(["the sum with 2 opened", "the sum with 2 closed"]);
+  expect(told.filter((event) => event.startsWith("the sum with 2"))).toEqual([
+    "the sum with 2 opened",
+    "the sum with 2 closed",
+  ]);
 });
 
 test("runs of one session follow each other", async () => {
@@ -97,7 +105,12 @@ test("within a budget the least recently used session goes first, and none that 
   await use(2);
   await use(1);
   await use(3);
-  expect(told).toEqual(["the sum with 1 opened", "the sum with 2 opened", "the sum with 2 closed", "the sum with 3 opened"]);
+  expect(told).toEqual([
+    "the sum with 1 opened",
+    "the sum with 2 opened",
+    "the sum with 2 closed",
+    "the sum with 3 opened",
+  ]);
   const leased = await pool.open(await heavy(1));
   await use(4);
   expect(told.slice(4)).toEqual(["the sum with 3 closed", "the sum with 4 opened"]);
@@ -216,5 +229,10 @@ test("when memory runs out in a run, what was opened ahead goes, and the run is 
     await vi.waitFor(() => expect(told).toHaveLength(2));
     expect((await session.run({ x: float32([1], Float32Array.of(1)) }))["y"]!.data[0]).toBe(3);
   });
-  expect(told).toEqual(["the sum with 2 opened", "the sum with 3 opened", "the sum with 3 closed", "the sum with 2 closed"]);
+  expect(told).toEqual([
+    "the sum with 2 opened",
+    "the sum with 3 opened",
+    "the sum with 3 closed",
+    "the sum with 2 closed",
+  ]);
 });
