@@ -5,6 +5,7 @@ import { readdir, readFile, rm, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import { decodeSafetensors } from "../checkpoint/safetensors/safetensors.js";
 import { writeFileAtomically } from "../std/files.js";
+import { removeLeftovers } from "../std/temporary-files.js";
 import { type Artifact, artifactHash, decodeArtifact, encodeArtifact } from "./artifact.js";
 import type { ArtifactKind } from "./kinds.js";
 
@@ -30,10 +31,6 @@ export interface CacheEntry {
 const CONTENT = "content_sha256";
 
 const ENTRY_NAME = /^([0-9a-f]{64})\.safetensors$/;
-/** What writeFileAtomically leaves when its process is killed. */
-const TORN_NAME = /^\.[0-9a-f]{64}\.safetensors\..*\.tmp$/;
-/** A write takes seconds at most. */
-const TORN_AFTER = 3600_000;
 
 /** A cache key: the SHA-256 of everything that an artifact depends on, as JSON. */
 export function cacheKey(parts: object): string {
@@ -65,7 +62,7 @@ export function openCache(folder: string, limit: number): ArtifactCache {
     async keep(key, artifact) {
       const bytes = encodeArtifact(artifact, { [CONTENT]: artifactHash(artifact) });
       if (isClosed || bytes.length > limit) return false;
-      await writeFileAtomically(pathOf(key), bytes).catch((error: unknown) => {
+      await writeFileAtomically(pathOf(key), bytes, { isPrivate: true }).catch((error: unknown) => {
         isClosed = true;
         throw error;
       });
@@ -92,12 +89,11 @@ export async function cacheEntries(folder: string): Promise<CacheEntry[]> {
 export async function clearCache(folder: string): Promise<CacheEntry[]> {
   const entries = await cacheEntries(folder);
   for (const { path } of entries) await rm(path, { force: true });
-  await removeTorn(folder, 0);
+  await removeLeftovers(folder);
   return entries;
 }
 
 async function evict(folder: string, { limit, pinned }: { limit: number; pinned: ReadonlySet<string> }): Promise<void> {
-  await removeTorn(folder, TORN_AFTER);
   const entries = await cacheEntries(folder);
   let bytes = entries.reduce((sum, entry) => sum + entry.bytes, 0);
   for (const entry of entries) {
@@ -106,14 +102,6 @@ async function evict(folder: string, { limit, pinned }: { limit: number; pinned:
     // Another process may have removed it; one that is reading it keeps its open file.
     await rm(entry.path, { force: true }).catch(() => {});
     bytes -= entry.bytes;
-  }
-}
-
-async function removeTorn(folder: string, age: number): Promise<void> {
-  for (const name of (await namesIn(folder)).filter((each) => TORN_NAME.test(each))) {
-    const path = join(folder, name);
-    const found = await stat(path).catch(() => undefined);
-    if (found && Date.now() - found.mtimeMs >= age) await rm(path, { force: true }).catch(() => {});
   }
 }
 

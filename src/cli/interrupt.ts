@@ -1,19 +1,19 @@
-// Handles Ctrl-C and SIGTERM: stops between two steps within a grace period, else at once. Never leaves a half-written file.
+// Handles Ctrl-C, SIGTERM and SIGHUP: stops between two steps within a grace period, else at once. Never leaves a half-written file.
 import { QeditError } from "../std/errors.js";
-import { removeTemporaryFiles } from "../std/files.js";
+import { removeTemporaryFiles } from "../std/temporary-files.js";
 
 /** Milliseconds to wait for the current computation. */
 const GRACE = 500;
 
-/** An abort signal for SIGINT and SIGTERM; disposing it removes the handlers. */
+/** An abort signal for SIGINT, SIGTERM and SIGHUP; disposing it removes the handlers. */
 export interface Interrupts extends Disposable {
   readonly signal: AbortSignal;
 }
 
-/** Listens for SIGINT and SIGTERM. The first aborts the signal; after the grace period or at the second one the process is killed. */
+/** Listens for SIGINT, SIGTERM and SIGHUP. The first aborts the signal; after the grace period or at the second one the process is killed. */
 export function interrupts(): Interrupts {
   const controller = new AbortController();
-  const names = ["SIGINT", "SIGTERM"] as const;
+  const names = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
   let grace: NodeJS.Timeout | undefined;
   const listeners = names.map((name) => {
     const listener = () => {

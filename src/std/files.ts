@@ -1,10 +1,10 @@
 // Exact reads, atomic writes, and errors of file operations in words.
 
-import { unlinkSync } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
 import { link, mkdir, open, realpath, rename, rm, stat } from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
+import { dirname } from "node:path";
 import { param, QeditError } from "./errors.js";
+import { forgetTemporaryFile, removeLeftovers, temporaryPath } from "./temporary-files.js";
 
 /** Node's own limit for one read is 2 GiB - 1; a larger range is read in pieces. */
 const LARGEST_READ = 2 ** 30;
@@ -29,34 +29,49 @@ const REASONS: Readonly<Record<string, { reason: string; hint: string }>> = {
   ENOENT: { reason: "it does not exist", hint: "Check the path" },
 };
 
-const temporaries = new Set<string>();
+/** Permissions of files and folders that only their user may read. */
+export const PRIVATE = { file: 0o600, folder: 0o700 };
+
+/** Folders whose leftovers this process has removed. */
+const swept = new Set<string>();
+
+/** How a file is written. */
+interface WriteOptions {
+  /** Whether a file that is there is replaced. */
+  readonly overwrite?: boolean;
+  /** Whether only the user may read it, and the folders that are made for it. */
+  readonly isPrivate?: boolean;
+}
 
 /**
- * Writes bytes to path, creating missing folders: first to `.name.<pid>.tmp` beside it, then flushed and renamed, so that path never
- * holds half a file. A symbolic link keeps pointing where it did; devices and pipes are written directly.
- * Throws QEDIT_E_IO, or QEDIT_E_EXISTS when `overwrite` is false and the file is there by then; nothing is left behind.
+ * Writes bytes to path, creating missing folders: first to a temporary file beside it, then flushed and renamed, so that path never
+ * holds half a file. A symbolic link keeps pointing where it did; devices and pipes are written directly. Also removes temporary files that
+ * killed processes left there. Throws QEDIT_E_IO, or QEDIT_E_EXISTS when `overwrite` is false and the file is there by then.
  */
 export async function writeFileAtomically(
   path: string,
   bytes: Uint8Array,
-  { overwrite = true }: { overwrite?: boolean } = {},
+  { overwrite = true, isPrivate = false }: WriteOptions = {},
 ): Promise<void> {
   try {
-    await makeFolders(dirname(path));
+    await makeFolders(dirname(path), { isPrivate });
     const target = await describe(path);
     if (target.isSpecial) {
-      await writeAndFlush(path, bytes, "w");
+      await writeAndFlush(path, bytes, { flags: "w" });
       return;
     }
-    const temporary = temporaryName(target.path);
+    const folder = dirname(target.path);
+    if (!swept.has(folder)) await removeLeftovers(folder);
+    swept.add(folder);
+    const temporary = temporaryPath(folder);
     try {
-      await writeAndFlush(temporary, bytes, "w");
+      await writeAndFlush(temporary, bytes, { flags: "wx", mode: isPrivate ? PRIVATE.file : undefined });
       await (overwrite ? rename(temporary, target.path) : renameIfFree(temporary, target.path));
     } catch (error) {
       await rm(temporary, { force: true });
       throw error;
     } finally {
-      temporaries.delete(temporary);
+      forgetTemporaryFile(temporary);
     }
   } catch (error) {
     throw ioFailure("write", path, error);
@@ -80,18 +95,6 @@ async function renameIfFree(temporary: string, path: string): Promise<void> {
     return rename(temporary, path);
   }
   await rm(temporary, { force: true });
-}
-
-/** Removes the temporary files of writes that are under way; for signal handlers and exits, hence synchronous and silent. */
-export function removeTemporaryFiles(): void {
-  for (const path of temporaries) {
-    try {
-      unlinkSync(path);
-    } catch {
-      // Not created yet, or already renamed: nothing to clean, and nothing to report from an exiting process.
-    }
-  }
-  temporaries.clear();
 }
 
 /** Exactly length bytes from position on, in an ArrayBuffer of their own; throws a plain Error when the file ends before. */
@@ -133,27 +136,22 @@ async function describe(path: string): Promise<{ path: string; isSpecial: boolea
 }
 
 /** Makes a folder and its parents. One level at a time: Node's recursive mkdir never ends where a folder cannot be made in one that exists, as in /proc. */
-export async function makeFolders(folder: string): Promise<void> {
+export async function makeFolders(folder: string, { isPrivate = false } = {}): Promise<void> {
   const found = await stat(folder).catch(() => undefined);
   if (found?.isDirectory()) return;
-  if (dirname(folder) !== folder) await makeFolders(dirname(folder));
-  await mkdir(folder).catch((error: NodeJS.ErrnoException) => {
+  if (dirname(folder) !== folder) await makeFolders(dirname(folder), { isPrivate });
+  await mkdir(folder, isPrivate ? { mode: PRIVATE.folder } : {}).catch((error: NodeJS.ErrnoException) => {
     // Another process may have made it in between.
     if (error.code !== "EEXIST" || found) throw error;
   });
 }
 
-function temporaryName(path: string): string {
-  const stem = join(dirname(path), `.${basename(path)}.${process.pid}`);
-  let name = `${stem}.tmp`;
-  // Two writes of one path at the same time must not share a file.
-  for (let i = 2; temporaries.has(name); i++) name = `${stem}.${i}.tmp`;
-  temporaries.add(name);
-  return name;
-}
-
-async function writeAndFlush(path: string, bytes: Uint8Array, flags: string): Promise<void> {
-  const handle = await open(path, flags);
+async function writeAndFlush(
+  path: string,
+  bytes: Uint8Array,
+  { flags, mode }: { flags: string; mode?: number | undefined },
+): Promise<void> {
+  const handle = await open(path, flags, mode);
   try {
     await handle.writeFile(bytes);
     // Pipes and terminals cannot be flushed, and need not be.

@@ -1,16 +1,22 @@
 // A lock file beside a target, `TARGET.lock`: it names the process that holds it, which touches it as long as it runs.
-import { open, readFile, rename, rm, stat, utimes } from "node:fs/promises";
+import { lstat, open, readFile, rename, rm, stat, utimes } from "node:fs/promises";
 import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
+import { QeditError } from "./errors.js";
 import { ioFailure } from "./files.js";
 import { isObject } from "./guards.js";
+import { isRunning } from "./temporary-files.js";
 
 /** Interval at which a holder touches its lock, milliseconds. */
 const BEAT = 5_000;
 /** A lock that was not touched for so long is stale, milliseconds. */
 const STALE = 60_000;
+/** No clock is so far ahead, milliseconds: a lock that says so was touched by none of its holders. */
+const FUTURE = 3600_000;
 /** Interval at which a waiting process tries again, milliseconds. */
 const LOOK = 250;
+/** Bytes of a lock; ours have less than a hundred. */
+const LARGEST_LOCK = 4096;
 
 /** The process that holds a lock. */
 export interface Holder {
@@ -69,14 +75,19 @@ async function take(path: string): Promise<boolean> {
 
 // Undefined when the lock was released meanwhile; one that is being written, or was left half written, has no known holder.
 async function holderOf(path: string): Promise<Holder | undefined> {
-  const written = await readFile(path, "utf8").catch(() => undefined);
-  if (written === undefined) return undefined;
+  const found = await lstat(path).catch(() => undefined);
+  if (found === undefined) return undefined;
+  if (!found.isFile())
+    throw new QeditError("QEDIT_E_IO", `Cannot use the lock ${path}: it is not a file`, {
+      hint: "Remove it, if no program needs it",
+    });
+  if (found.size > LARGEST_LOCK) return UNKNOWN_HOLDER;
   try {
-    const holder: unknown = JSON.parse(written);
+    const holder: unknown = JSON.parse(await readFile(path, "utf8"));
     if (isObject(holder) && Number.isSafeInteger(holder["pid"]) && typeof holder["host"] === "string")
       return { pid: Number(holder["pid"]), host: holder["host"] };
   } catch {
-    // Half written.
+    // Half written, or just released.
   }
   return UNKNOWN_HOLDER;
 }
@@ -86,15 +97,9 @@ async function isGone(path: string, { pid, host }: Holder): Promise<boolean> {
     ({ mtimeMs }) => Date.now() - mtimeMs,
     () => 0,
   );
-  if (age > STALE) return true;
+  if (age > STALE || age < -FUTURE) return true;
   if (host !== hostname() || pid <= 0) return false;
-  try {
-    process.kill(pid, 0);
-    return false;
-  } catch (error) {
-    // EPERM: it runs, as another user.
-    return !(error instanceof Error && "code" in error && error.code === "EPERM");
-  }
+  return !isRunning(pid);
 }
 
 // Several processes may find a lock stale at once: each renames what is there, and one that renamed a fresh lock puts it back.

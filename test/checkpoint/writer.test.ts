@@ -4,7 +4,8 @@ import { existsSync } from "node:fs";
 import { chmod, mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
 import { encodeSafetensors, writeSafetensors } from "../../src/checkpoint/safetensors/safetensors-writer.js";
-import { removeTemporaryFiles, writeFileAtomically } from "../../src/std/files.js";
+import { writeFileAtomically } from "../../src/std/files.js";
+import { removeTemporaryFiles } from "../../src/std/temporary-files.js";
 import { float32, tensor } from "../../src/std/tensor.js";
 import { temporaryFolder } from "./folder.js";
 

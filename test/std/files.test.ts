@@ -1,7 +1,8 @@
 // Writes that happen completely or not at all.
 import { lstatSync, mkdirSync, readFileSync, symlinkSync } from "node:fs";
 import { expect, test } from "vitest";
-import { removeTemporaryFiles, writeFileAtomically } from "../../src/std/files.js";
+import { writeFileAtomically } from "../../src/std/files.js";
+import { removeTemporaryFiles } from "../../src/std/temporary-files.js";
 import { temporaryFolder } from "../support/folder.js";
 
 const folder = temporaryFolder();

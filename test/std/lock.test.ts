@@ -1,12 +1,10 @@
 // Lock files: one holder at a time, stale ones taken over, unreadable ones not believed.
-import { existsSync, readdirSync, utimesSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, utimesSync } from "node:fs";
 import { hostname } from "node:os";
 import { expect, test } from "vitest";
 import { type Holder, withLock } from "../../src/std/lock.js";
 import { temporaryFolder } from "../support/folder.js";
-
-/** No system gives a process this number (Linux: 2^22 at most). */
-const NO_PROCESS = 2 ** 22 + 1;
+import { NO_PROCESS } from "../support/leftovers.js";
 
 const folder = temporaryFolder();
 const { signal } = new AbortController();
@@ -61,6 +59,22 @@ test.each(["", "123", "null", "[]", '{"pid":"1","host":"x"}', '{"__proto__":{"pi
     expect(await withLock(target, { signal, onWait }, async () => 1)).toBe(1);
   },
 );
+
+test.each([
+  ["of a running process that has not touched it for a minute", -120],
+  ["that says it was touched tomorrow", 24 * 3600],
+])("takes over a lock %s", async (name, seconds) => {
+  const target = locked(`pid ${seconds}`, JSON.stringify({ pid: process.ppid, host: hostname() }));
+  const at = Date.now() / 1000 + seconds;
+  utimesSync(`${target}.lock`, at, at);
+  expect(await withLock(target, { signal, onWait }, async () => name)).toBe(name);
+});
+
+test("refuses a lock that is a folder, by its name", async () => {
+  mkdirSync(folder.at("folder.lock"));
+  const work = withLock(folder.at("folder"), { signal, onWait }, async () => 1);
+  await expect(work).rejects.toMatchObject({ code: "QEDIT_E_IO", message: expect.stringContaining("folder.lock") });
+});
 
 test("stops waiting when the signal aborts", async () => {
   const target = locked("other", JSON.stringify({ pid: 1, host: "another host" }));

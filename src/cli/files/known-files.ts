@@ -24,7 +24,7 @@ export async function keepFilePaths({ inputs, weights }: ArtifactInfo, own: OwnF
     known.set(key, path);
   }
   const text = JSON.stringify({ version: 1, files: Object.fromEntries([...known].slice(-MAX_FILES)) });
-  await writeFileAtomically(stateFile(), new TextEncoder().encode(`${text}\n`)).catch(() => {});
+  await writeFileAtomically(stateFile(), new TextEncoder().encode(`${text}\n`), { isPrivate: true }).catch(() => {});
 }
 
 /** The last known path of the file of a hash or identity; undefined if unknown. */

@@ -1,8 +1,8 @@
 // The file of timings: how long sessions took on this machine, one line of JSON each, in qedit's state folder, for later plans.
-import { appendFile, mkdir, readFile, stat } from "node:fs/promises";
+import { appendFile, readFile, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { SessionTiming } from "../../edit/plan/timings.js";
-import { writeFileAtomically } from "../../std/files.js";
+import { makeFolders, PRIVATE, writeFileAtomically } from "../../std/files.js";
 import { folderFor } from "../../std/own-folders.js";
 
 /** Lines that are kept when the file is truncated; about 250 bytes each, and far more than a median needs. */
@@ -24,12 +24,14 @@ export async function readTimings(path = timingsFile()): Promise<SessionTiming[]
 /** Appends timings, all in one write, so that several processes can do so at once. Throws errors of the file system. */
 export async function recordTimings(timings: readonly SessionTiming[], path = timingsFile()): Promise<void> {
   if (timings.length === 0) return;
-  await mkdir(dirname(path), { recursive: true });
-  await appendFile(path, timings.map((timing) => `${JSON.stringify(timing)}\n`).join(""));
+  await makeFolders(dirname(path), { isPrivate: true });
+  await appendFile(path, timings.map((timing) => `${JSON.stringify(timing)}\n`).join(""), { mode: PRIVATE.file });
   if ((await stat(path)).size <= MAX_BYTES) return;
   const kept = (await readTimings(path)).slice(-MAX_KEPT);
   // Another process may append in between. Losing a timing does no harm; a half-written file would.
-  await writeFileAtomically(path, Buffer.from(kept.map((timing) => `${JSON.stringify(timing)}\n`).join("")));
+  await writeFileAtomically(path, Buffer.from(kept.map((timing) => `${JSON.stringify(timing)}\n`).join("")), {
+    isPrivate: true,
+  });
 }
 
 function parseTiming(line: string): SessionTiming | undefined {

@@ -4,7 +4,7 @@
 import { open, readFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import * as v from "valibot";
-import { ioFailure, makeFolders } from "../../std/files.js";
+import { ioFailure, makeFolders, PRIVATE } from "../../std/files.js";
 
 const entrySchema = v.object({
   /** Absolute path of the result; undefined for an invalid line. */
@@ -79,7 +79,7 @@ export async function openJournal(path: string): Promise<Journal> {
 async function openToAppend(path: string) {
   try {
     await makeFolders(dirname(path));
-    return await open(path, "a");
+    return await open(path, "a", PRIVATE.file);
   } catch (error) {
     throw ioFailure("write", path, error);
   }

@@ -113,7 +113,7 @@ async function cachedTable(
   }
   const table = await computeTable(transformer, sigmas, context);
   try {
-    await writeFileAtomically(path, encodeTable(table.data, transformer.compute));
+    await writeFileAtomically(path, encodeTable(table.data, transformer.compute), { isPrivate: true });
     await evictOldFiles(folder);
   } catch (error) {
     context.emit({
