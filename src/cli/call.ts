@@ -2,7 +2,7 @@
 import { EXIT } from "../edit/error-table.js";
 import type { Command } from "./command.js";
 import type { Io } from "./io.js";
-import { openTerminal } from "./render/terminal.js";
+import { openTerminal, printJsonError, type Terminal } from "./render/terminal.js";
 import { outputOptions } from "./settings/options.js";
 import { completeSettings, givenSettings } from "./settings/settings.js";
 import { readSettingsFiles } from "./settings/settings-files.js";
@@ -18,19 +18,21 @@ export interface Parsed {
 
 /** Calls a command and returns its exit code. An error is emitted as the last event, then thrown. */
 export async function call(command: Command, { name, args, parsed }: Parsed, io: Io): Promise<number> {
-  const files = await readSettingsFiles(io.cwd);
-  // A command without settings, such as explain, must work even if the settings files are wrong.
-  if (Object.keys(command.options).length > 0) await checkSettingsKeys(files, command.options);
-  const sources = { command: name, parsed, env: io.env, files };
-  const terminal = await openTerminal(completeSettings(outputOptions, givenSettings(outputOptions, sources)), io);
+  let terminal: Terminal | undefined;
   try {
+    const files = await readSettingsFiles(io.cwd);
+    // A command without settings, such as explain, must work even if the settings files are wrong.
+    if (Object.keys(command.options).length > 0) await checkSettingsKeys(files, command.options);
+    const sources = { command: name, parsed, env: io.env, files };
+    terminal = await openTerminal(completeSettings(outputOptions, givenSettings(outputOptions, sources)), io);
     const given = givenSettings(command.options, sources);
     const settings = completeSettings(command.options, given);
     return (await command.perform!({ args, settings, given }, terminal)) ?? EXIT.ok;
   } catch (error) {
-    terminal.fail(error);
+    if (terminal) terminal.fail(error);
+    else if (parsed["json"] === true) printJsonError(error, io);
     throw error;
   } finally {
-    await terminal.close();
+    await terminal?.close();
   }
 }

@@ -13,26 +13,43 @@ export async function main(args: readonly string[], io: Io = processIo()): Promi
     if (error.code !== "EPIPE") unwritten = error;
   };
   io.stdout.on("error", failed);
+  // Without a reader of stderr only messages are lost.
+  io.stderr.on("error", () => {});
   const leave = enter(io);
   try {
-    if (args.length === 1 && (args[0] === "--version" || args[0] === "-V")) {
-      io.stdout.write(`${qeditVersion()}\n`);
-      return 0;
-    }
-    const { program } = await import("./program.js");
-    const code = await program(args, qeditVersion(), io);
-    await flushed(io.stdout);
-    if (unwritten) {
-      const { ioFailure } = await import("../std/files.js");
-      throw ioFailure("write", "stdout", unwritten);
-    }
-    return code;
-  } catch (error) {
-    const { report } = await import("./render/report.js");
-    return await report(error, args, io);
+    const code = await reported(() => called(args, io), args, io);
+    return await reported(
+      async () => {
+        await flushed(io.stdout);
+        if (!unwritten) return code;
+        const { ioFailure } = await import("../std/files.js");
+        throw ioFailure("write", "stdout", unwritten);
+      },
+      args,
+      io,
+    );
   } finally {
     leave();
   }
+}
+
+// The exit status of some work, or of its error, which is shown.
+async function reported(work: () => Promise<number>, args: readonly string[], io: Io): Promise<number> {
+  try {
+    return await work();
+  } catch (error) {
+    const { report } = await import("./render/report.js");
+    return report(error, args, io);
+  }
+}
+
+async function called(args: readonly string[], io: Io): Promise<number> {
+  if (args.length === 1 && (args[0] === "--version" || args[0] === "-V")) {
+    io.stdout.write(`${qeditVersion()}\n`);
+    return 0;
+  }
+  const { program } = await import("./program.js");
+  return program(args, qeditVersion(), io);
 }
 
 // What was written has arrived, or has failed.

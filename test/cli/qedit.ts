@@ -193,7 +193,7 @@ export function workFolder(): {
   };
 }
 
-/** Holds a failure to its form: the exit code, nothing on stdout, `error: …` and `  hint: …` as the last lines, and no stack. */
+/** Holds a failure to its form: the exit code, nothing on stdout but the error as JSON, `error: …` and `  hint: …` as the last lines, and no stack. */
 export function expectRefusal(
   ended: Ended,
   { code, message, hint }: { code: number; message: string | RegExp; hint?: string | RegExp },
@@ -202,7 +202,8 @@ export function expectRefusal(
   const index = lines.findLastIndex((line) => line.startsWith("error: "));
   const shown = JSON.stringify(ended.stderr);
   expect(ended.code, shown).toBe(code);
-  expect(ended.stdout).toBe("");
+  // With --json the error is the one object there.
+  if (ended.stdout !== "") expect(JSON.parse(ended.stdout)).toEqual({ error: expect.objectContaining({ exit: code }) });
   expect(lines[index] ?? "", shown).toMatch(message);
   expect(
     lines.slice(index + 1).map((line) => line.slice(0, 8)),

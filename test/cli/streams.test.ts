@@ -159,6 +159,23 @@ describe("a destination that fails", () => {
     ]);
   });
 
+  test.each(["--version", "run --help", "models list", "explain QEDIT_E_IO"])(
+    "a full stdout fails %s too",
+    async (args) => {
+      const { code, stderr } = await shell(`qedit ${args} > /dev/full`, folder.path);
+      expect([code, stderr]).toEqual([1, expect.stringMatching(/^error: Cannot write stdout: no space is left/)]);
+    },
+  );
+
+  test("a stderr whose reader is gone loses messages only", async () => {
+    const { code } = await shell(
+      `(qedit run '${CAT}' ${words(RUN)} -v -o heard.png; echo $? > status) 2>&1 >/dev/null | true; exit $(cat status)`,
+      folder.path,
+    );
+    expect(code).toBe(0);
+    expect((await sharp(folder.at("heard.png")).metadata()).format).toBe("png");
+  });
+
   test("a reader that is gone is one clear line", async () => {
     const { stderr } = await shell(`qedit run '${CAT}' ${words(RUN)} -q -o - | true`, folder.path);
     expect(stderr).toMatch(/^(error: Cannot write stdout: no process reads it any more\n {2}hint: .*\n)?$/);

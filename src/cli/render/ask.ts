@@ -2,6 +2,7 @@
 import { createInterface } from "node:readline/promises";
 import { QeditError } from "../../std/errors.js";
 import type { Io } from "../io.js";
+import { printable } from "./shown.js";
 import { isCi } from "./style.js";
 
 /** Asks on stderr; true for y or yes. Throws QEDIT_E_USAGE if there is no terminal, with a flag as hint. */
@@ -13,7 +14,7 @@ export async function ask(question: string, flag: string, { stdin, stderr, env }
   }
   const lines = createInterface({ input: stdin, output: stderr });
   try {
-    return /^y(es)?$/i.test((await lines.question(`${question} [y/N] `)).trim());
+    return /^y(es)?$/i.test((await lines.question(`${printable(question)} [y/N] `)).trim());
   } finally {
     lines.close();
   }

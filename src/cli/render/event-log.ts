@@ -8,6 +8,7 @@ import type { ProgressEvent } from "../../std/events.js";
 import { ioFailure } from "../../std/files.js";
 import type { Output } from "../io.js";
 import { failureInFlags } from "./in-flags.js";
+import { printableJson } from "./shown.js";
 
 /** A log of events. */
 export interface EventLog {
@@ -38,7 +39,7 @@ export async function openEventLog(where: string, stderr: Output): Promise<Event
   const progress = new Progress();
   return {
     isStderr,
-    emit: (event) => void stream.write(`${JSON.stringify(progress.complete(event))}\n`),
+    emit: (event) => void stream.write(`${printableJson(JSON.stringify(progress.complete(event)))}\n`),
     async close() {
       if (isStderr || !(stream as WriteStream).writable) return;
       stream.end();

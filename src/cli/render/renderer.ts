@@ -5,6 +5,7 @@ import type { Ora } from "ora";
 import { networkName } from "../../models/network-id.js";
 import type { Emit, ProgressEvent } from "../../std/events.js";
 import type { Output } from "../io.js";
+import { printable } from "./shown.js";
 import { hasMotion, type Style, type StyleChoice, styleFor } from "./style.js";
 
 /** How much is shown: nothing; warnings and failures; notes; everything. */
@@ -29,7 +30,7 @@ interface RendererOptions {
 /** Opens a renderer, animated if stderr is a terminal. */
 export async function openRenderer({ level, choice, stderr }: RendererOptions): Promise<Renderer> {
   const style = styleFor(stderr, choice);
-  const write = (line: string) => stderr.write(`${line}\n`);
+  const write = (line: string) => stderr.write(`${printable(line)}\n`);
   let isJob = false;
   const lines = (event: ProgressEvent) => {
     if (event.kind === "job") isJob = event.state === "started";
@@ -99,12 +100,12 @@ async function animatedRenderer({ write, lines, style, stderr }: Screen): Promis
   };
   const spin = (text: string) => {
     screen.text = text;
-    const shown = screen.job === "" ? text : `${screen.job} · ${text}`;
-    if (screen.spinner) screen.spinner.text = shown;
+    const line = printable(screen.job === "" ? text : `${screen.job} · ${text}`);
+    if (screen.spinner) screen.spinner.text = line;
     // discardStdin is off: raw mode would swallow Ctrl-C.
     else
       screen.spinner = ora({
-        text: shown,
+        text: line,
         stream: stderr as NodeJS.WriteStream,
         discardStdin: false,
         ...(style.color ? {} : { color: false as never }),
@@ -167,7 +168,7 @@ function transfer(
     return;
   }
   bar(total, bytes, {
-    what: name,
+    what: printable(name),
     share: `${megabytes(bytes)}/${megabytes(total)} MB`,
     rate,
     left: bytesPerSecond > 0 ? duration((total - bytes) / bytesPerSecond) : "–",

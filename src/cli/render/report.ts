@@ -5,7 +5,9 @@ import { failureOf, QeditError } from "../../std/errors.js";
 import { COMMANDS } from "../commands.js";
 import type { Io } from "../io.js";
 import { failureInFlags } from "./in-flags.js";
+import { printable } from "./shown.js";
 import { styleFor } from "./style.js";
+import { printJsonError } from "./terminal.js";
 
 /** Prints an error on stderr and returns the exit status. */
 export async function report(error: unknown, args: readonly string[], io: Io): Promise<number> {
@@ -29,7 +31,9 @@ function reportUsage({ exitCode, code, message }: CommanderError, args: readonly
   const command = COMMANDS.find(({ name }) => args.includes(name));
   const help = `qedit ${command === undefined ? "" : `${command.name} `}--help`;
   const hint = suggestion?.replace(/^\(|\)$/g, "") ?? help;
-  printError({ message: `${reason[0]!.toUpperCase()}${reason.slice(1)}`, hint }, args, io);
+  const sentence = `${reason[0]!.toUpperCase()}${reason.slice(1)}`;
+  if (args.includes("--json")) printJsonError(new QeditError("QEDIT_E_USAGE", sentence, { hint }), io);
+  printError({ message: sentence, hint }, args, io);
   return EXIT.usage;
 }
 
@@ -51,5 +55,5 @@ function eventsOnStderr(args: readonly string[]): boolean {
 }
 
 function print(lines: readonly string[], { stderr }: Io): void {
-  stderr.write(`${lines.join("\n")}\n`);
+  stderr.write(`${printable(lines.join("\n"))}\n`);
 }

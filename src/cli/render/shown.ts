@@ -1,11 +1,29 @@
-// Formats untrusted values from files for a terminal: one line, no control characters, limited length.
+// Formats text that may come from files, folders and networks for a terminal: no control characters but those of our own styles.
 
-/** A value as text: strings unchanged, other values as JSON; control characters escaped, truncated to `most` characters. */
+/** Controls of C0, DEL and C1, and those that reorder text (bidirectional). */
+const CONTROL = /[\u0000-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+/** What styleText writes for the styles of render/style.ts, and line breaks and tabs. */
+const OURS = /((?:\u001b\[(?:1|2|22|31|32|33|36|39)m|[\n\t])+)/;
+
+/** A value as text of one line: strings unchanged, other values as JSON; control characters escaped, truncated to `most` characters. */
 export function shown(value: unknown, most = Infinity): string {
   if (value === undefined) return "–";
   const text = typeof value === "string" ? value : JSON.stringify(value);
-  const safe = text.replace(/[\u0000-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/g, (control) =>
-    control === "\n" ? "⏎" : `\\u${control.charCodeAt(0).toString(16).padStart(4, "0")}`,
-  );
+  const safe = text.replaceAll("\n", "⏎").replace(CONTROL, escaped);
   return safe.length > most ? `${safe.slice(0, most - 1)}…` : safe;
+}
+
+/** Text with its control characters escaped, but line breaks, tabs and our own styles. */
+export function printable(text: string): string {
+  const parts = text.split(OURS);
+  return parts.map((part, index) => (index % 2 === 1 ? part : part.replace(CONTROL, escaped))).join("");
+}
+
+/** The same JSON with all control characters escaped: JSON.stringify leaves those above U+007E. */
+export function printableJson(json: string): string {
+  return json.replace(CONTROL, (control) => (control === "\n" ? control : escaped(control)));
+}
+
+function escaped(control: string): string {
+  return `\\u${control.charCodeAt(0).toString(16).padStart(4, "0")}`;
 }

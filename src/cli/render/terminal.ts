@@ -11,6 +11,7 @@ import { ask } from "./ask.js";
 import { errorEvent, openEventLog } from "./event-log.js";
 import { inFlags } from "./in-flags.js";
 import { openRenderer } from "./renderer.js";
+import { printable, printableJson } from "./shown.js";
 import { type Style, styleFor } from "./style.js";
 
 /** The options of every command. */
@@ -33,7 +34,7 @@ export interface Terminal {
   readonly write: (bytes: Uint8Array) => Promise<void>;
   /** Asks a yes-no question. Throws QEDIT_E_USAGE if there is no terminal, with `flag` as hint. */
   readonly confirm: (question: string, flag: string) => Promise<boolean>;
-  /** Logs the error as the last event. */
+  /** Logs the error as the last event; with --json prints it as `{ "error": … }` if nothing else was printed. */
   readonly fail: (error: unknown) => void;
   /** Closes the renderer and the log. */
   readonly close: () => Promise<void>;
@@ -47,7 +48,12 @@ export async function openTerminal(settings: OutputSettings, io: Io): Promise<Te
   const level = log?.isStderr ? "silent" : levelOf(settings);
   const renderer = await openRenderer({ level, choice, stderr: io.stderr });
   const stops = interrupts();
-  const print = (text: string) => void io.stdout.write(`${spelled(text, asFlag)}\n`);
+  let hasPrinted = false;
+  const print = (text: string) => {
+    hasPrinted = true;
+    io.stdout.write(`${spelled(text, asFlag)}\n`);
+  };
+  const json = (record: object, indent?: number) => printableJson(JSON.stringify(record, jsonValue, indent));
   return {
     settings,
     io,
@@ -60,12 +66,12 @@ export async function openTerminal(settings: OutputSettings, io: Io): Promise<Te
     style: styleFor(io.stdout, choice),
     result(record, lines) {
       renderer.close();
-      const text = settings.json ? JSON.stringify(record, jsonValue, 2) : lines.join("\n");
+      const text = settings.json ? json(record, 2) : printable(lines.join("\n"));
       if (text !== "") print(text);
     },
     item(record, line) {
       renderer.pause();
-      print(settings.json ? JSON.stringify(record, jsonValue) : line);
+      print(settings.json ? json(record) : printable(line));
     },
     write(bytes) {
       renderer.close();
@@ -77,13 +83,22 @@ export async function openTerminal(settings: OutputSettings, io: Io): Promise<Te
       renderer.pause();
       return ask(question, flag, io);
     },
-    fail: (error) => log?.emit(errorEvent(error)),
+    fail(error) {
+      log?.emit(errorEvent(error));
+      if (settings.json && !hasPrinted) printJsonError(error, io);
+    },
     async close() {
       stops[Symbol.dispose]();
       renderer.close();
       await log?.close();
     },
   };
+}
+
+/** Prints an error on stdout as one JSON object, `{ "error": { code, message, hint, exit } }`. */
+export function printJsonError(error: unknown, { stdout }: Pick<Io, "stdout">): void {
+  const { kind: _, ...failure } = errorEvent(error);
+  stdout.write(`${printableJson(JSON.stringify({ error: failure }, null, 2))}\n`);
 }
 
 function levelOf({ quiet, verbose, debug }: OutputSettings): "quiet" | "verbose" | "normal" {

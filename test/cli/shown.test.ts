@@ -1,0 +1,52 @@
+// What reaches a terminal: no control characters but our own, wherever they come from; and errors as JSON.
+import { writeFileSync } from "node:fs";
+import { expect, test } from "vitest";
+import { printable, printableJson, shown } from "../../src/cli/render/shown.js";
+import { CAT, models, QUICK, qedit, workFolder } from "./qedit.js";
+
+const folder = workFolder();
+const here = { cwd: folder.path };
+/** Clears the screen, sets a title, reverses text, hides text, and goes back in the line. */
+const HOSTILE = "a\u001b[2Jb\u001b]0;title\u0007c\u202ed\u009b8me\rf";
+const CONTROLS = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e]/;
+
+test("control characters are escaped, but line breaks, tabs and the styles of our own", () => {
+  expect(printable(`\u001b[31merror:\u001b[39m\t${HOSTILE}\n`)).toBe(
+    "\u001b[31merror:\u001b[39m\ta\\u001b[2Jb\\u001b]0;title\\u0007c\\u202ed\\u009b8me\\u000df\n",
+  );
+  expect(shown("two\nlines")).toBe("two⏎lines");
+});
+
+test("JSON with escaped controls is still the same JSON", () => {
+  const record = { name: `${HOSTILE}\u007f` };
+  const text = printableJson(JSON.stringify(record, null, 2));
+  expect(text).not.toMatch(CONTROLS);
+  expect(JSON.parse(text)).toEqual(record);
+});
+
+test.each([
+  ["a picture that is not there", ["run", `${HOSTILE}.png`, "-p", "x", ...models(), ...QUICK]],
+  ["a model", ["run", CAT, "-p", "x", "--vae", HOSTILE, ...QUICK]],
+  ["a key of a settings file", ["run", CAT, "-p", "x"]],
+  ["an unknown command", [HOSTILE]],
+  ["an option", ["run", `--${HOSTILE}`]],
+])("%s with control characters in its name is shown escaped", async (what, args) => {
+  if (what.includes("settings")) writeFileSync(folder.at("qedit.json"), JSON.stringify({ [HOSTILE]: 1 }));
+  const { code, stdout, stderr } = await qedit(args, here);
+  expect(code).toBeGreaterThan(0);
+  expect(stderr).toContain("\\u001b[2J");
+  expect(stdout + stderr).not.toMatch(CONTROLS);
+});
+
+test.each([
+  ["an error of a command", ["run", "nope.png", "-p", "x", ...models(), "--json"], "QEDIT_E_IMAGE"],
+  ["a wrong option", ["run", "--nope", "--json"], "QEDIT_E_USAGE"],
+])("%s is one JSON object on stdout with --json, and a line on stderr", async (_, args, code) => {
+  writeFileSync(folder.at("qedit.json"), "{}");
+  const ended = await qedit(args, here);
+  expect(ended.code).toBe(2);
+  expect(JSON.parse(ended.stdout)).toEqual({
+    error: { code, message: expect.any(String), hint: expect.any(String), exit: 2 },
+  });
+  expect(ended.stderr).toMatch(/^error: .+\n {2}hint: .+\n$/m);
+});
