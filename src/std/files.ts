@@ -3,6 +3,7 @@
 import type { FileHandle } from "node:fs/promises";
 import { link, mkdir, open, realpath, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
+import { decimalSize } from "./byte-sizes.js";
 import { param, QeditError } from "./errors.js";
 import { forgetTemporaryFile, removeLeftovers, temporaryPath } from "./temporary-files.js";
 
@@ -95,6 +96,40 @@ async function renameIfFree(temporary: string, path: string): Promise<void> {
     return rename(temporary, path);
   }
   await rm(temporary, { force: true });
+}
+
+/** A text file of at most `most` bytes in UTF-8, without a byte order mark. Throws QEDIT_E_IO for what is no file, or longer. */
+export async function readTextFile(path: string, most: number): Promise<string> {
+  try {
+    // A pipe would be waited for, and a device has no end.
+    const { size } = await regularFile(path);
+    if (size > most) throw tooLong(path, most);
+    const handle = await open(path);
+    try {
+      // The file may have grown, or have no size, as those of /proc.
+      const bytes = new Uint8Array(most + 1);
+      let length = 0;
+      for (let read = 1; read > 0 && length <= most; length += read)
+        ({ bytesRead: read } = await handle.read(bytes, length, Math.min(most + 1 - length, LARGEST_READ)));
+      if (length > most) throw tooLong(path, most);
+      return new TextDecoder().decode(bytes.subarray(0, length));
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    throw ioFailure("read", path, error);
+  }
+}
+
+async function regularFile(path: string): Promise<{ readonly size: number }> {
+  const found = await stat(path);
+  if (found.isDirectory()) throw Object.assign(new Error("is a directory"), { code: "EISDIR" });
+  if (!found.isFile()) throw new QeditError("QEDIT_E_IO", `Cannot read ${path}: it is a pipe or a device`);
+  return found;
+}
+
+function tooLong(path: string, most: number): QeditError {
+  return new QeditError("QEDIT_E_IO", `Cannot read ${path}: it is longer than ${decimalSize(most)}`);
 }
 
 /** Exactly length bytes from position on, in an ArrayBuffer of their own; throws a plain Error when the file ends before. */

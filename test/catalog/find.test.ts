@@ -141,6 +141,12 @@ describe("extra_model_paths.yaml", () => {
   });
 });
 
+test("a list of 200,000 folders is a problem to report", async () => {
+  vi.stubEnv("QEDIT_MODELS", home.at("comfy"));
+  await note(home.at("comfy/extra_model_paths.yaml"), `a:\n  vae: [${Array.from({ length: 200_000 }, (_, i) => i)}]\n`);
+  expect((await modelPlaces()).problems).toEqual([expect.stringMatching(/extra_model_paths\.yaml/)]);
+});
+
 describe("the Hugging Face cache", () => {
   const repository = "Comfy-Org/Qwen-Image_ComfyUI";
   const path = `split_files/vae/${VAE}`;

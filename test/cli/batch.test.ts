@@ -329,20 +329,26 @@ test(
   SLOW,
 );
 
+test("of two jobs with one output the first is done, and the other fails", async () => {
+  writeJobs(folder.at("same.jsonl"), [...jobs(2, "same"), { ...jobs(1, "same")[0], output: "./same/../same/2.png" }]);
+  const { code, stdout } = await qedit(["batch", "same.jsonl", ...TINY], here);
+  const lines = jsonLines<{ line: number; status: string; error?: { message: string } }>(stdout);
+  expect(code).toBe(6);
+  expect(lines.sort((a, b) => a.line - b.line).map(({ status }) => status)).toEqual(["done", "done", "failed"]);
+  expect(lines[2]!.error!.message).toMatch(/Cannot write same\/2\.png twice: line 2 and line 3/);
+});
+
 describe.concurrent("refuses, before anything is computed,", () => {
-  test("two jobs with one output", async () => {
-    writeJobs(folder.at("same.jsonl"), [...jobs(2, "same"), { ...jobs(1, "same")[0], output: "./same/../same/2.png" }]);
-    expectRefusal(await qedit(["batch", "same.jsonl", ...TINY], here), {
-      code: 2,
-      message: /Cannot write same\/2\.png twice: line 2 and line 3/,
-      hint: /"output"/,
-    });
+  test("a file that is not text, in one line", async () => {
+    const ended = await qedit(["batch", CAT, ...TINY], here);
+    expectRefusal(ended, { code: 2, message: /Cannot read the jobs: this is not a text/, hint: /qedit run/ });
+    expect(ended.stderr.length).toBeLessThan(500);
   });
 
   test.each([
     [["batch", "nowhere.jsonl"], /Cannot read the jobs in nowhere\.jsonl: there is no such file/],
-    [["batch", "same.jsonl", "--shard", "3/2"], /Cannot use "3\/2" for --shard/],
-    [["batch", "same.jsonl", "--max-failures", "0"], /--max-failures/],
+    [["batch", "any.jsonl", "--shard", "3/2"], /Cannot use "3\/2" for --shard/],
+    [["batch", "any.jsonl", "--max-failures", "0"], /--max-failures/],
   ])("%j", async (args, message) => {
     expectRefusal(await qedit([...args, ...TINY], here), { code: 2, message });
   });

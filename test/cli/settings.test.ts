@@ -1,4 +1,5 @@
 // Where settings come from, presets, and settings that do not go together.
+import { execFileSync } from "node:child_process";
 import { copyFile, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
@@ -54,6 +55,11 @@ describe("a setting", () => {
       lora: { value: ["a.safetensors:0.5", "b.safetensors"] },
       "keep-size": { value: true },
     });
+  });
+
+  test("may come after a byte order mark, and beside the schema that editors read", async () => {
+    await write("qedit.json", `\ufeff${JSON.stringify({ $schema: "./qedit.schema.json", steps: 2 })}`);
+    expect((await explained())["steps"]?.value).toBe(2);
   });
 
   test("from a file reaches the edit", async () => {
@@ -113,6 +119,12 @@ describe("a project's settings file", () => {
 });
 
 describe("a wrong setting is refused with its place", () => {
+  test("a settings file that is a pipe, without waiting for it", async () => {
+    execFileSync("mkfifo", [folder.at("qedit.json")]);
+    const ended = await qedit(["config"], here);
+    expectRefusal(ended, { code: 1, message: /Cannot read .*qedit\.json: it is a pipe or a device/ });
+  });
+
   test.each([
     ["a misspelled name", { stesp: 4 }, /Cannot use the setting "stesp" in .*qedit\.json/, /Did you mean "steps"\?/],
     [

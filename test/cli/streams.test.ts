@@ -195,6 +195,14 @@ describe("a destination that fails", () => {
   });
 });
 
+test("a name with a slash at its end is a folder for a name of the result's own", async () => {
+  const edited = await qedit(["run", CAT, ...RUN, "-o", "results/"], here);
+  expect(edited.stdout).toBe("results/cat-edit.png\n");
+  const encoded = await qedit(["encode-image", CAT, ...models({}, ["--vae"]), ...TINY, "-o", "results/"], here);
+  expect(encoded.stdout).toBe("results/latents.safetensors\n");
+  expect(folder.names()).toEqual(expect.arrayContaining(["results/cat-edit.png", "results/latents.safetensors"]));
+});
+
 test("folders with spaces and letters of other scripts work", async () => {
   const place = "mes images été 写真";
   const { code, stdout, stderr } = await qedit(["run", CAT, ...RUN, "-o", `${place}/el gato ñ.png`], here);

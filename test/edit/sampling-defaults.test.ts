@@ -55,3 +55,7 @@ test.each([
 ])("%s is the file %s at strength %f", (written, path, strength) => {
   expect(parseLora(written)).toEqual({ path, strength });
 });
+
+test.each(["a.safetensors:abc", "dir/a.safetensors:0,5", "a.SAFETENSORS:"])("%s has a wrong strength", (written) => {
+  expect(() => parseLora(written)).toThrowError(/^Cannot use ".*" as the strength of a LoRA: a number is wanted$/);
+});

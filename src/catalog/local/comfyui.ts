@@ -1,10 +1,14 @@
 // ComfyUI's extra_model_paths.yaml: further folders of models, grouped by tool, read as ComfyUI reads it
 // (utils/extra_config.py of ComfyUI v0.3.64).
-import { readFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, isAbsolute, join, normalize, resolve } from "node:path";
+import { QeditError } from "../../std/errors.js";
+import { readTextFile } from "../../std/files.js";
 import { isObject } from "../../std/guards.js";
 
+/** Bytes of a file, and folders that it may name: people have dozens, and each is searched. */
+const MAX_BYTES = 1e6;
+const MAX_FOLDERS = 1000;
 /** Keys of a group that name no folder of models. */
 const SETTINGS = ["base_path", "is_default"];
 /** Folders that never hold what qedit reads. */
@@ -13,17 +17,23 @@ const FOREIGN = ["custom_nodes", "download_model_base"];
 /** The folders that a file names, none when there is no such file; `problem` says why a file that is there could not be read. */
 export async function readExtraPaths(file: string): Promise<{ folders: readonly string[]; problem?: string }> {
   try {
-    const written = await readFile(file, "utf8");
+    const written = await readTextFile(file, MAX_BYTES);
     // Few have such a file, and the parser takes a while to load.
     const { parse } = await import("yaml");
     const groups: unknown = parse(written);
     const folders = values(groups).flatMap((group) => foldersOf(group, dirname(file)));
-    return { folders: [...new Set(folders)] };
+    const named = [...new Set(folders)];
+    return named.length <= MAX_FOLDERS
+      ? { folders: named }
+      : {
+          folders: [],
+          problem: `Cannot read ${file}: it names ${named.length} folders, at most ${MAX_FOLDERS} are searched`,
+        };
   } catch (error) {
-    if (error instanceof Error && "code" in error && (error.code === "ENOENT" || error.code === "ENOTDIR"))
-      return { folders: [] };
+    const { code } = ((error as Error).cause ?? {}) as NodeJS.ErrnoException;
+    if (code === "ENOENT" || code === "ENOTDIR") return { folders: [] };
     const [reason] = (error instanceof Error ? error.message : String(error)).split("\n");
-    return { folders: [], problem: `Cannot read ${file}: ${reason}` };
+    return { folders: [], problem: error instanceof QeditError ? reason! : `Cannot read ${file}: ${reason}` };
   }
 }
 

@@ -56,7 +56,7 @@ export async function modelPlaces({ modelsDirs = [] }: SearchOptions = {}): Prom
   const problems: string[] = [];
   for (const { file, source } of extraPathFiles(places)) {
     const { folders, problem } = await readExtraPaths(file);
-    places.push(...folders.map((folder) => ({ folder, source })));
+    for (const folder of folders) places.push({ folder, source });
     if (problem !== undefined) problems.push(problem);
   }
   return {

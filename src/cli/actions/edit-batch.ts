@@ -11,15 +11,7 @@ import { openSheet, type Sheet } from "../files/sheet-output.js";
 import { withSeed } from "../jobs/edit-job.js";
 import { jobName, readJobs } from "../jobs/job-lines.js";
 import { type Journal, openJournal } from "../jobs/journal.js";
-import {
-  editMany,
-  failed,
-  type JobEnd,
-  type ObservedJob,
-  refuseFailures,
-  refuseSameOutput,
-  type Tally,
-} from "../jobs/many.js";
+import { editMany, failed, type JobEnd, type ObservedJob, refuseFailures, type Tally } from "../jobs/many.js";
 import {
   type FaultyLine,
   isPlanned,
@@ -48,11 +40,7 @@ export async function editBatch({ args, settings, given }: BatchCall, terminal: 
   const file = args[0]!;
   const written = file === STREAM ? await inputText(file, io) : await readJobsFile(file);
   const lines = await readJobs(written, file === STREAM ? io.cwd : dirname(resolve(file)));
-  const all = await planLines(lines, { defaults: given, library: modelLibrary(), emit });
-  refuseSameOutput(
-    all.flatMap(({ path, line }) => (path === undefined ? [] : [{ path, where: `line ${line}` }])),
-    'Give each job an "output" of its own',
-  );
+  const all = withOwnOutputs(await planLines(lines, { defaults: given, library: modelLibrary(), emit }));
   const sheet = await openSheet(settings.sheet, settings, terminal);
   const journal = await openBatchJournal(file === STREAM ? `stdin in ${io.cwd}` : resolve(file), settings, terminal);
   try {
@@ -75,6 +63,23 @@ export async function editBatch({ args, settings, given }: BatchCall, terminal: 
 }
 
 type Line = PlannedLine | FaultyLine;
+
+// A job whose output an earlier one makes fails, and the earlier one is done.
+function withOwnOutputs(lines: readonly Line[]): Line[] {
+  const taken = new Map<string, number>();
+  return lines.map((each) => {
+    if (each.path === undefined) return each;
+    const before = taken.get(resolve(each.path));
+    if (before === undefined) taken.set(resolve(each.path), each.line);
+    if (before === undefined) return each;
+    const error = new QeditError(
+      "QEDIT_E_USAGE",
+      `Cannot write ${each.path} twice: line ${before} and line ${each.line} both make it`,
+      { hint: 'Give each job an "output" of its own' },
+    );
+    return { line: each.line, index: each.index, name: `line ${each.line}`, path: undefined, error };
+  });
+}
 
 function chosenOf(all: readonly Line[], settings: BatchSettings, journal: Journal | undefined): readonly Line[] {
   const { shard, lastFailed } = settings;

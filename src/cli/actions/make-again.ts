@@ -25,7 +25,7 @@ import { QeditError } from "../../std/errors.js";
 import type { RerunSettings } from "../commands/rerun.js";
 import { checkInputs, inputPictures } from "../files/input.js";
 import { keepFilePaths } from "../files/known-files.js";
-import { checkOutput, STREAM, writeOutput } from "../files/output.js";
+import { checkOutput, outputPath, STREAM, writeOutput } from "../files/output.js";
 import { pictureFormat } from "../files/picture-output.js";
 import {
   type FileSearch,
@@ -62,7 +62,8 @@ export async function makeAgain({ args, settings, given: origins }: RerunCall, t
   const bytes = await pictureBytes(file);
   const recipe = recipeIn(bytes, file);
   const written = changed(recipeSettings(recipe, file), settings.set);
-  const path = settings.output ?? defaultPath(file, settings.format);
+  const name = defaultName(file, settings.format);
+  const path = outputPath(settings.output ?? join(dirname(file), name), name);
   const format = pictureFormat(path, settings.format);
   await checkOutput(path, settings, terminal);
   const { modelsDir: modelsDirs, force } = settings;
@@ -98,9 +99,9 @@ export async function makeAgain({ args, settings, given: origins }: RerunCall, t
   terminal.result({ ...record, drift: driftRecord(drift), device: used, seconds }, [path]);
 }
 
-function defaultPath(file: string, format: string | undefined): string {
+function defaultName(file: string, format: string | undefined): string {
   const stem = basename(file, extname(file));
-  return join(dirname(file), `${stem}-rerun.${format ?? (extname(file).slice(1) || "png")}`);
+  return `${stem}-rerun.${format ?? (extname(file).slice(1) || "png")}`;
 }
 
 // Applies --set to the recipe's settings, and removes settings that the changes make invalid.

@@ -17,6 +17,7 @@ import {
   checkArtifactOutput,
   checkOutput,
   type Overwriting,
+  outputPath,
   STREAM,
   writeArtifactOutput,
   writeOutput,
@@ -52,11 +53,14 @@ export async function encodePictures(
   const { force } = unresolved;
   const settings = await resolveSettings({ settings: unresolved, given, force, emit: terminal.emit });
   checkInputs(args, terminal.io);
-  await writeComputed({ path: settings.output ?? "latents.safetensors", settings, terminal }, async (service) => {
-    const vae = await modelOf("vae", settings, terminal);
-    const pictures = await inputPictures(args, terminal.io);
-    return service.runStage(encodeImage, { inputs: { pictures }, models: { vae }, settings });
-  });
+  await writeComputed(
+    { path: outputPath(settings.output, "latents.safetensors"), settings, terminal },
+    async (service) => {
+      const vae = await modelOf("vae", settings, terminal);
+      const pictures = await inputPictures(args, terminal.io);
+      return service.runStage(encodeImage, { inputs: { pictures }, models: { vae }, settings });
+    },
+  );
 }
 
 /** Runs `qedit encode-prompt`. */
@@ -65,13 +69,16 @@ export async function encodeText(
   terminal: Terminal,
 ): Promise<void> {
   checkInputs([...args, settings.prompt], terminal.io);
-  await writeComputed({ path: settings.output ?? "cond.safetensors", settings, terminal }, async (service) => {
-    const textEncoder = await modelOf("textEncoder", settings, terminal);
-    const prompt = await inputText(settings.prompt, terminal.io);
-    const pictures = await inputPictures(args, terminal.io);
-    const input = { inputs: { pictures }, models: { textEncoder }, settings: { ...settings, prompt } };
-    return service.runStage(encodePrompt, input);
-  });
+  await writeComputed(
+    { path: outputPath(settings.output, "cond.safetensors"), settings, terminal },
+    async (service) => {
+      const textEncoder = await modelOf("textEncoder", settings, terminal);
+      const prompt = await inputText(settings.prompt, terminal.io);
+      const pictures = await inputPictures(args, terminal.io);
+      const input = { inputs: { pictures }, models: { textEncoder }, settings: { ...settings, prompt } };
+      return service.runStage(encodePrompt, input);
+    },
+  );
 }
 
 /** Runs `qedit sample`. */
@@ -85,18 +92,21 @@ export async function sampleLatents(
   const { io, emit } = terminal;
   const settings = await resolveSettings({ settings: unresolved, given, force: unresolved.force, emit });
   checkInputs([settings.latents, settings.cond], io);
-  await writeComputed({ path: settings.output ?? "samples.safetensors", settings, terminal }, async (service) => {
-    const library = modelLibrary();
-    const transformer = await library.model(await findModelFile("transformer", settings, emit), "transformer", emit);
-    const named = await findLoras(settings.lora, settings, emit);
-    const loras = await library.loras(named, { transformer, isStrict: settings.strictLora, emit });
-    const latents = await inputArtifact(settings.latents, "latents", io);
-    const cond = await inputArtifact(settings.cond, "cond", io);
-    const numbers = { ...settings, ...resolveSampling(settings) };
-    const { settings: drawn, isDrawn } = drawSeed(numbers, emit);
-    const input = { inputs: { latents, cond }, models: { transformer, loras }, settings: drawn };
-    return service.runStage(sample, input, { isDrawn });
-  });
+  await writeComputed(
+    { path: outputPath(settings.output, "samples.safetensors"), settings, terminal },
+    async (service) => {
+      const library = modelLibrary();
+      const transformer = await library.model(await findModelFile("transformer", settings, emit), "transformer", emit);
+      const named = await findLoras(settings.lora, settings, emit);
+      const loras = await library.loras(named, { transformer, isStrict: settings.strictLora, emit });
+      const latents = await inputArtifact(settings.latents, "latents", io);
+      const cond = await inputArtifact(settings.cond, "cond", io);
+      const numbers = { ...settings, ...resolveSampling(settings) };
+      const { settings: drawn, isDrawn } = drawSeed(numbers, emit);
+      const input = { inputs: { latents, cond }, models: { transformer, loras }, settings: drawn };
+      return service.runStage(sample, input, { isDrawn });
+    },
+  );
 }
 
 /** Runs `qedit decode`. */

@@ -1,7 +1,7 @@
 // Writes results to a file or to stdout, and checks before computing that this will be possible.
 import { constants } from "node:fs";
 import { access, stat } from "node:fs/promises";
-import { dirname, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { type Artifact, encodeArtifact, recordPath, writeArtifact } from "../../artifacts/artifact.js";
 import { QeditError } from "../../std/errors.js";
 import { existsAlready, ioFailure, writeFileAtomically } from "../../std/files.js";
@@ -9,6 +9,16 @@ import type { Terminal } from "../render/terminal.js";
 
 /** The name of stdout for outputs, and of stdin for inputs. */
 export const STREAM = "-";
+
+/** Whether the name of an output says that it is a folder, which may not exist yet. */
+export function isFolderName(output: string): boolean {
+  return /[/\\]$/.test(output);
+}
+
+/** The path of an output: as it is named, `name` in the folder that it names, or `name` when there is no output. */
+export function outputPath(output: string | undefined, name: string): string {
+  return output === undefined ? name : isFolderName(output) ? join(output, name) : output;
+}
 
 /** Whether existing files may be replaced. */
 export interface Overwriting {
@@ -66,7 +76,7 @@ async function refuseUnwritable(path: string, force: boolean): Promise<void> {
   const found = await stat(path).catch(() => undefined);
   if (found?.isDirectory())
     throw new QeditError("QEDIT_E_IO", `Cannot write ${path}: it is a folder`, {
-      hint: `Name a file: -o ${path}/out.png`,
+      hint: `Name a file: -o ${path}/out.png, or a slash at its end for a name of its own: -o ${path}/`,
     });
   // Devices and pipes can be written without --force.
   if (found && !found.isFile()) return;

@@ -2,7 +2,7 @@
 import { basename, dirname, extname, join } from "node:path";
 import { formatOf, type PictureFormat } from "../../image/io/write.js";
 import { QeditError } from "../../std/errors.js";
-import { STREAM } from "./output.js";
+import { isFolderName, STREAM } from "./output.js";
 
 const FORMATS: Readonly<Record<string, PictureFormat>> = { png: "png", jpg: "jpeg", jpeg: "jpeg", webp: "webp" };
 
@@ -12,11 +12,14 @@ export interface PictureSettings {
   readonly format: string | undefined;
 }
 
-/** The path of a picture: --output, else the input's name with a suffix. Throws QEDIT_E_USAGE for a name without a known format. */
+/**
+ * The path of a picture: --output, else the input's name with a suffix, beside the input or in the folder that --output names with a slash at its end.
+ * Throws QEDIT_E_USAGE for a name without a known format.
+ */
 export function picturePath({ output, format: name }: PictureSettings, input: string, suffix: string): string {
-  if (output === undefined) {
-    const stem = input === STREAM ? "stdin" : join(dirname(input), basename(input, extname(input)));
-    return `${stem}${suffix}.${name ?? "png"}`;
+  if (output === undefined || isFolderName(output)) {
+    const stem = input === STREAM ? "stdin" : basename(input, extname(input));
+    return join(output ?? (input === STREAM ? "" : dirname(input)), `${stem}${suffix}.${name ?? "png"}`);
   }
   pictureFormat(output, name);
   return output;

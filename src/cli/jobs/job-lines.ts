@@ -37,8 +37,16 @@ const PARAMETERS: ReadonlyMap<string, readonly [name: string, parameter: Paramet
 
 const EXAMPLE = '{"images": ["photo.jpg"], "prompt": "make it winter", "output": "winter.png"}';
 
+/** Characters of a text by which it is known to be one. */
+const LOOKED_AT = 4096;
+
 /** Parses the jobs of a text. Skips empty lines; an invalid line is a job with a fault. Throws QEDIT_E_USAGE if there are no jobs. */
 export async function readJobs(text: string, folder: string): Promise<JobLine[]> {
+  // No text that people write holds NUL; U+FFFD stands for bytes that are not UTF-8.
+  if (/[\0\ufffd]/.test(text.slice(0, LOOKED_AT)))
+    throw new QeditError("QEDIT_E_USAGE", "Cannot read the jobs: this is not a text in UTF-8", {
+      hint: `A jobs file has one job a line, such as ${EXAMPLE}; a picture is edited by qedit run`,
+    });
   const jobs: JobLine[] = [];
   for (const [at, written] of text
     .replace(/^\uFEFF/, "")
@@ -135,7 +143,8 @@ async function located(value: unknown, parameter: Parameter<unknown>, { folder }
   if (!/^<(file|folder)/.test(parameter.placeholder ?? "")) return value;
   const one = async (path: string): Promise<string> => {
     const at = resolve(folder, path);
-    if (parameter.group !== "Models") return shown(at);
+    // A slash at the end means a name in that folder.
+    if (parameter.group !== "Models") return `${shown(at)}${/[/\\]$/.test(path) ? "/" : ""}`;
     return (await access(parseLora(at).path).then(
       () => true,
       () => false,

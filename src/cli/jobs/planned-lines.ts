@@ -151,7 +151,7 @@ export function journalPath(jobs: string): string {
   return join(folderFor("state"), "batches", `${cacheKey({ jobs })}.jsonl`);
 }
 
-/** The text of a jobs file. Throws QEDIT_E_USAGE if it cannot be read. */
+/** The text of a jobs file, or of a pipe of that name. Throws QEDIT_E_USAGE if it cannot be read. */
 export async function readJobsFile(path: string): Promise<string> {
   try {
     return await readFile(path, "utf8");

@@ -1,12 +1,14 @@
 // Reads the settings files: qedit.json in the working directory or the nearest folder above it, and the user's config.json.
-import { readFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { QeditError } from "../../std/errors.js";
-import { ioFailure } from "../../std/files.js";
+import { readTextFile } from "../../std/files.js";
 import { folderFor } from "../../std/own-folders.js";
 
 /** Name of the project's file. */
 export const PROJECT_FILE = "qedit.json";
+
+/** Bytes of a settings file; a hundred lines have a few thousand. */
+const MAX_BYTES = 1e6;
 
 /** An existing settings file; an object under a command's name is that command's section. */
 export interface SettingsFile {
@@ -42,10 +44,11 @@ async function nearest(folder: string): Promise<Omit<SettingsFile, "layer"> | un
 async function readJson(path: string): Promise<Record<string, unknown> | undefined> {
   let text: string;
   try {
-    text = await readFile(path, "utf8");
+    text = await readTextFile(path, MAX_BYTES);
   } catch (error) {
-    if (["ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "")) return undefined;
-    throw ioFailure("read", path, error);
+    const { code } = ((error as QeditError).cause ?? {}) as NodeJS.ErrnoException;
+    if (code === "ENOENT" || code === "ENOTDIR") return undefined;
+    throw error;
   }
   try {
     const values: unknown = JSON.parse(text);

@@ -10,6 +10,9 @@ import { outputOptions } from "./options.js";
 import { mayBeSetBy } from "./settings.js";
 import { type SettingsFile, userFile } from "./settings-files.js";
 
+/** Key under which editors look for the JSON Schema of a file. */
+const SCHEMA = "$schema";
+
 /** Options by their name in files. */
 type Keys = ReadonlyMap<string, Parameter<unknown>>;
 
@@ -18,7 +21,7 @@ export async function checkSettingsKeys(files: readonly SettingsFile[], table: P
   const own = keysOf({ ...table, ...outputOptions });
   if (
     files.every(({ layer, values }) =>
-      Object.keys(values).every((key) => own.has(key) && mayBeSetBy(layer, own.get(key)!)),
+      Object.keys(values).every((key) => key === SCHEMA || (own.has(key) && mayBeSetBy(layer, own.get(key)!))),
     )
   )
     return;
@@ -26,6 +29,7 @@ export async function checkSettingsKeys(files: readonly SettingsFile[], table: P
   const everywhere: Keys = new Map([...sections.values()].flatMap((keys) => [...keys]));
   for (const { path, layer, values } of files) {
     for (const [key, value] of Object.entries(values)) {
+      if (key === SCHEMA) continue;
       const section = sections.get(key);
       if (section && typeof value === "object" && value !== null && !Array.isArray(value)) {
         for (const name of Object.keys(value)) refuse(name, section, { where: `"${key}" in ${path}`, layer });

@@ -5,6 +5,7 @@ import { type LoraMatch, matchLora, matchTable } from "../../checkpoint/lora/lor
 import { openLora } from "../../checkpoint/lora/lora-config.js";
 import { identified } from "../../checkpoint/open.js";
 import type { Adapter } from "../../checkpoint/weights.js";
+import { param, QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
 import { float32, type Tensors } from "../../std/tensor.js";
 
@@ -14,9 +15,15 @@ export interface NamedLora {
   readonly strength: number;
 }
 
-/** Parses FILE or FILE:STRENGTH. A colon without a number after it belongs to the path. */
+/** Parses FILE or FILE:STRENGTH. A colon without a number after it belongs to the path; throws QEDIT_E_USAGE where it follows .safetensors. */
 export function parseLora(written: string): NamedLora {
   const match = /^(.+):([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)$/i.exec(written);
+  const [, file, wrong] = match ? [] : (/^(.+\.safetensors):([^/\\]*)$/i.exec(written) ?? []);
+  if (wrong !== undefined)
+    throw new QeditError("QEDIT_E_USAGE", `Cannot use "${wrong}" as the strength of a LoRA: a number is wanted`, {
+      hint: `Write, for example, ${param("lora", `${file}:0.8`)}`,
+      parameter: "lora",
+    });
   return match ? { path: match[1]!, strength: Number(match[2]) } : { path: written, strength: 1 };
 }
 
