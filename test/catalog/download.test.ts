@@ -320,6 +320,23 @@ describe("a token", () => {
     expect(server.seen.slice(1).every(({ authorization }) => authorization === undefined)).toBe(true);
   });
 
+  test.each([
+    ["a line break", "hf_a\nb"],
+    ["a letter beyond ASCII", "hf_é"],
+    ["a megabyte", "h".repeat(1e6)],
+  ])("of %s is refused at once, and is not shown", async (_, token) => {
+    vi.stubEnv("HF_TOKEN", token);
+    await using server = await serverOf();
+    const error = await download(server).then(
+      () => undefined,
+      (reason: unknown) => reason,
+    );
+    expect(error).toMatchObject({ code: "QEDIT_E_USAGE", message: expect.stringContaining("the token of HF_TOKEN") });
+    expect((error as Error).message).not.toContain("hf_");
+    expect(server.seen).toEqual([]);
+    expect(await readdir(folder)).toEqual([]);
+  });
+
   test("is read from the hub's own file", async () => {
     await writeFile(join(folder, "token"), "hf_stored\n");
     await using server = await serverOf();

@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { findGpus } from "../../src/engine/cuda/gpus.js";
 import { CORE_FILE, installedRelease } from "../../src/engine/cuda/release.js";
 import {
   CUDA,
@@ -21,6 +22,7 @@ import { type Ended, expectRefusal, qedit, spawned } from "./qedit.js";
 
 const release = installedRelease();
 const folder = temporaryFolder();
+const hasGpu = (await findGpus()).gpus.length > 0;
 const server = await testServer();
 let packaged = "";
 let count = 0;
@@ -154,13 +156,34 @@ describe.runIf(release.hasCuda)("setup from the network", () => {
     feed(bytes);
     const { setup, installed } = newHome();
     const { stdout, stderr } = await setup("--feed", `${server.url}/index.json`, "--json");
-    expect(stderr).toBe("");
+    expect(stderr).toMatch(/^fetching microsoft\.ml\.onnxruntime\.gpu\.linux\.\S+\.nupkg from .+: http:.+\n$/);
     expect(JSON.parse(stdout)).toMatchObject({
       action: "installed",
       bytes: bytes.length,
       sha256: createHash("sha256").update(bytes).digest("hex"),
     });
     expect(installed()).toEqual(COMPLETE);
+  });
+
+  test("takes nothing without a hash that can be trusted", async () => {
+    const { setup, installed } = newHome();
+    const unverified = {
+      code: 2,
+      message: /^error: Cannot take the provider from .* unverified: /,
+      hint: /--sha256 HEX/,
+    };
+    expectRefusal(await setup("--from", `${server.url}/provider.tgz`), unverified);
+    const bytes = nupkg();
+    feed(bytes, "");
+    expectRefusal(await setup("--feed", `${server.url}/index.json`), unverified);
+    expect(installed()).toEqual([]);
+    const right = createHash("sha256").update(bytes).digest("hex");
+    expect((await setup("--feed", `${server.url}/index.json`, "--sha256", right)).code).toBe(0);
+  });
+
+  test.runIf(!hasGpu)("fetches NVIDIA's libraries only for an NVIDIA GPU, or when it is forced to", async () => {
+    const refused = await newHome().setup("--libraries", "--from", packaged);
+    expectRefusal(refused, { code: 1, message: /Cannot find an NVIDIA GPU.*1\.1 GB/, hint: /--force/ });
   });
 
   test("refuses a package with another hash, and installs nothing", async () => {

@@ -141,6 +141,9 @@ export function connectionFailure(url: URL, error: unknown, signal: AbortSignal)
     MEANING[code] === undefined
       ? code || (error instanceof Error ? error.message : String(error))
       : `${MEANING[code]} (${code})`;
+  // A request that cannot be sent at all: a proxy's address, a header.
+  if (code === "UND_ERR_INVALID_ARG")
+    return new QeditError("QEDIT_E_NETWORK", `Cannot ask ${url.host}: ${(error as Error).message}`, { cause: error });
   if (!UNTRUSTED.test(code))
     return new TryAgain(`${url.host}: ${reason}`, {
       trouble: UNREACHABLE.test(code) ? "unreachable" : "cut",

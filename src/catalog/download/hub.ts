@@ -1,11 +1,14 @@
 // The model hub: URLs of files, and the token. HF_ENDPOINT names a mirror; tokens come from HF_TOKEN or the file of huggingface_hub.
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { QeditError } from "../../std/errors.js";
+import { readTextFile } from "../../std/files.js";
 import { hubHome } from "../local/hub-cache.js";
 import type { HubFile } from "../published/models-schema.js";
 import type { RemoteFile } from "./remote-file.js";
+import { isSecure } from "./secure.js";
 
+/** Characters of a token; those of Hugging Face have 37. */
+const MAX_TOKEN = 4096;
 const HUGGING_FACE = "https://huggingface.co";
 
 // Without a slash at its end.
@@ -70,12 +73,25 @@ function fileUrl({ repository, revision, path }: HubFile): URL {
 
 // Undefined without a token, and for a hub that a token would reach unencrypted.
 async function hubToken(): Promise<string | undefined> {
-  const { protocol, hostname } = new URL(hubEndpoint());
-  const isLocal = ["localhost", "127.0.0.1", "[::1]"].includes(hostname);
-  if (protocol !== "https:" && !isLocal) return undefined;
-  const named = process.env["HF_TOKEN"] || process.env["HUGGING_FACE_HUB_TOKEN"];
-  if (named) return named.trim();
+  if (!isSecure(new URL(hubEndpoint()))) return undefined;
+  for (const name of ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"]) {
+    const named = process.env[name]?.trim();
+    if (named) return checkedToken(named, name);
+  }
   if (process.env["HF_HUB_DISABLE_IMPLICIT_TOKEN"] === "1") return undefined;
-  const stored = await readFile(process.env["HF_TOKEN_PATH"] || join(hubHome(), "token"), "utf8").catch(() => "");
-  return stored.trim() || undefined;
+  const path = process.env["HF_TOKEN_PATH"] || join(hubHome(), "token");
+  const stored = await readTextFile(path, MAX_TOKEN).catch(() => "");
+  return stored.trim() === "" ? undefined : checkedToken(stored.trim(), path);
+}
+
+// A header cannot carry other characters. The token itself is not shown.
+function checkedToken(token: string, source: string): string {
+  if (/^[\x21-\x7e]+$/.test(token) && token.length <= MAX_TOKEN) return token;
+  throw new QeditError(
+    "QEDIT_E_USAGE",
+    `Cannot use the token of ${source}: it holds spaces, line breaks or other letters`,
+    {
+      hint: "A token is one word, such as hf_…: export HF_TOKEN=TOKEN, or unset HF_TOKEN",
+    },
+  );
 }

@@ -2,11 +2,12 @@
 import { constants } from "node:fs";
 import { copyFile, mkdir, readdir, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { findGpus } from "../../engine/cuda/gpus.js";
 import { type Problem, platformProblem } from "../../engine/cuda/inspect-cuda.js";
 import { inspectLibraries } from "../../engine/cuda/libraries.js";
 import { CORE_FILE, installedRelease, providerFolder, type Release } from "../../engine/cuda/release.js";
 import { tryDevice } from "../../engine/device.js";
-import { QeditError } from "../../std/errors.js";
+import { param, QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
 import { ioFailure } from "../../std/files.js";
 import { type Holder, withLock } from "../../std/lock.js";
@@ -54,6 +55,7 @@ export async function setUp(choice: SetupChoice, context: SetupContext): Promise
   const problem = platformProblem(release);
   if (problem) throw new QeditError("QEDIT_E_DEVICE", `Cannot set up CUDA: ${problem.text}`, { hint: problem.remedy });
   const { version, ownFolder } = release;
+  if (choice.libraries && !choice.force && !choice.dryRun) await refuseWithoutGpu();
   const sources = await candidates(version, choice);
   const present = await providerFolder(release);
   const isKept = present !== undefined && !choice.force;
@@ -72,6 +74,14 @@ export async function setUp(choice: SetupChoice, context: SetupContext): Promise
     if (wheels.libraries) await installWheels(wheels.libraries, { folder: downloadsOf(release), ...context });
     await rm(downloadsOf(release), { recursive: true, force: true });
     return { version, ...done, ...wheels, ...(await session(context)) };
+  });
+}
+
+async function refuseWithoutGpu(): Promise<void> {
+  const { gpus } = await findGpus();
+  if (gpus.length > 0) return;
+  throw new QeditError("QEDIT_E_DEVICE", "Cannot find an NVIDIA GPU, which NVIDIA's libraries (1.1 GB) are for", {
+    hint: `qedit doctor; ${param("force")} fetches them all the same`,
   });
 }
 
@@ -158,6 +168,8 @@ async function install(
   try {
     await rm(staging, { recursive: true, force: true });
     await mkdir(staging, { recursive: true });
+    if ("download" in source)
+      emit({ kind: "note", text: `fetching ${source.download.name} from ${source.label}: ${source.download.url}` });
     const fetched =
       "download" in source
         ? await downloadPackage(source.download, { folder: downloadsOf(release), emit, signal })

@@ -6,6 +6,7 @@ import { promisify } from "node:util";
 import * as v from "valibot";
 import { param, QeditError } from "../../std/errors.js";
 import { fetchJson } from "../download/fetch-json.js";
+import { isSecure } from "../download/secure.js";
 import type { Package } from "./download-package.js";
 
 /** The official feed (https://learn.microsoft.com/nuget/api/service-index), as onnxruntime-node's own install script uses it. */
@@ -47,7 +48,11 @@ export async function candidates(version: string, { from, feed, sha256 }: Source
     throw usage(`Cannot use "${sha256}" for ${param("sha256")}: 64 hexadecimal digits are wanted`);
   if (feed !== undefined && !URL.canParse(feed))
     throw usage(`Cannot use "${feed}" for ${param("feed")}: the URL of a NuGet v3 index is wanted`);
-  const nuget = { label: "NuGet", find: (signal: AbortSignal) => nugetSource(version, feed ?? OFFICIAL_FEED, signal) };
+  const digest = sha256 === undefined ? undefined : ({ algorithm: "sha256", hex: sha256 } as const);
+  const nuget = {
+    label: feed === undefined ? "NuGet" : new URL(feed).host,
+    find: (signal: AbortSignal) => nugetSource(version, { feed: feed ?? OFFICIAL_FEED, digest }, signal),
+  };
   const npm = npmCandidate(version);
   if (from === undefined) return feed === undefined ? [nuget, ...npm] : [nuget];
   if (from === "nuget") return [nuget];
@@ -60,7 +65,7 @@ export async function candidates(version: string, { from, feed, sha256 }: Source
     if (!URL.canParse(from)) throw usage(`Cannot take the provider from ${from}: it is no URL`);
     const url = new URL(from);
     const name = (url.pathname.split("/").at(-1) || "provider").replace(/[^\w.@+-]/g, "_");
-    const digest = sha256 === undefined ? undefined : ({ algorithm: "sha256", hex: sha256 } as const);
+    if (digest === undefined) throw unverified(from, "nothing says what the file must be");
     return [{ label: url.host, find: async () => ({ label: url.host, download: { url: from, name, digest } }) }];
   }
   const path = resolve(from);
@@ -89,7 +94,13 @@ function optionally<T>(schema: v.GenericSchema<unknown, T>) {
   return v.fallback(v.optional(schema), undefined);
 }
 
-async function nugetSource(version: string, feed: string, signal: AbortSignal): Promise<Source> {
+interface Feed {
+  readonly feed: string;
+  /** The hash that the user gave. */
+  readonly digest: Package["digest"];
+}
+
+async function nugetSource(version: string, { feed, digest: given }: Feed, signal: AbortSignal): Promise<Source> {
   const id = NUGET_PACKAGE.toLowerCase();
   const { resources } = await fetchJson(feed, serviceIndex, { signal, hint: FEED_HINT });
   const resource = (type: string) => resources.find((each) => each?.["@type"].split("/")[0] === type)?.["@id"];
@@ -99,12 +110,15 @@ async function nugetSource(version: string, feed: string, signal: AbortSignal): 
       hint: "`qedit setup --feed` takes the index of a NuGet v3 feed",
     });
   const name = `${id}.${version}.nupkg`;
+  const catalogue = isSecure(new URL(feed)) ? resource("RegistrationsBaseUrl") : undefined;
+  const digest = given ?? (await nugetDigest(catalogue, `${id}/${version}.json`, signal));
+  if (digest === undefined) throw unverified(feed, "this feed has no hash of it that can be trusted");
   return {
     label: `${NUGET_PACKAGE} ${version} of ${new URL(feed).host}`,
     download: {
       url: new URL(`${id}/${version}/${name}`, withSlash(base)).href,
       name,
-      digest: await nugetDigest(resource("RegistrationsBaseUrl"), `${id}/${version}.json`, signal),
+      digest,
     },
   };
 }
@@ -119,16 +133,15 @@ async function nugetDigest(base: string | undefined, leaf: string, signal: Abort
     signal,
     hint: FEED_HINT,
   });
-  return packageHash === undefined || packageHashAlgorithm !== "SHA512"
-    ? undefined
-    : { algorithm: "sha512", hex: Buffer.from(packageHash, "base64").toString("hex") };
+  const hex = packageHash === undefined ? "" : Buffer.from(packageHash, "base64").toString("hex");
+  return packageHashAlgorithm === "SHA512" && hex.length === 128 ? { algorithm: "sha512", hex } : undefined;
 }
 
 function npmCandidate(version: string): Candidate[] {
   const known = NPM[version];
   if (!known) return [];
   const { name, version: packageVersion, sha512 } = known;
-  const label = `${name}@${packageVersion} of npm`;
+  const label = `${name}@${packageVersion} of npm, a third party's package`;
   const file = `${name}-${packageVersion}.tgz`;
   const digest = { algorithm: "sha512", hex: Buffer.from(sha512, "base64").toString("hex") } as const;
   return [
@@ -162,6 +175,14 @@ async function npmRegistry(): Promise<string> {
 
 function withSlash(url: string): string {
   return url.endsWith("/") ? url : `${url}/`;
+}
+
+// A native library runs with the user's rights: it is never taken without a hash.
+function unverified(from: string, why: string): QeditError {
+  return new QeditError("QEDIT_E_USAGE", `Cannot take the provider from ${from} unverified: ${why}`, {
+    hint: `Add the hash that its publisher states: ${param("sha256", "HEX")}`,
+    parameter: "sha256",
+  });
 }
 
 function usage(message: string): QeditError {

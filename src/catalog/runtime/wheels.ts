@@ -47,6 +47,7 @@ export async function installWheels(wheels: readonly Wheel[], options: PackageOp
     await mkdir(staging, { recursive: true });
     await mkdir(target, { recursive: true });
     for (const { name, url, sha256 } of wheels) {
+      options.emit({ kind: "note", text: `fetching ${name}: ${url}` });
       const { path } = await downloadPackage({ url, name, digest: { algorithm: "sha256", hex: sha256 } }, options);
       options.emit({ kind: "activity", text: `unpacking ${name}` });
       await unpackLibraries(path, staging);

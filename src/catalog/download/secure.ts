@@ -1,0 +1,8 @@
+// Whether what comes from an address is what its host sent.
+
+const LOOPBACK = ["localhost", "127.0.0.1", "[::1]"];
+
+/** Whether nobody on the way can read or change what an address sends: https, or this machine itself. */
+export function isSecure({ protocol, hostname }: URL): boolean {
+  return protocol === "https:" || LOOPBACK.includes(hostname);
+}
