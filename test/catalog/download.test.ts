@@ -8,6 +8,8 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { downloadFile } from "../../src/catalog/download/download-file.js";
 import type { FetchOptions } from "../../src/catalog/download/fetch-file.js";
+import { redirected } from "../../src/catalog/download/http.js";
+import { hubRemote } from "../../src/catalog/download/hub.js";
 import type { DownloadEvent } from "../../src/catalog/download/progress.js";
 import { readReceipt } from "../../src/catalog/download/receipt.js";
 import type { HubFile } from "../../src/catalog/published/models-schema.js";
@@ -299,6 +301,15 @@ describe("a server is refused when", () => {
   });
 });
 
+test.each([
+  ["https://a.example/x", "http://a.example/x"],
+  ["https://a.example/x", "ftp://a.example/x"],
+  ["http://a.example/x", "file:///etc/passwd"],
+  ["https://a.example/x", undefined],
+])("no redirect is followed from %s to %s", (from, to) => {
+  expect(() => redirected(new URL(from), to)).toThrowError(/^Cannot follow a\.example to .*: a secure address/);
+});
+
 describe("a token", () => {
   test("goes to the hub, and does not follow to another host", async () => {
     vi.stubEnv("HF_TOKEN", "hf_secret");
@@ -335,6 +346,14 @@ describe("a token", () => {
     expect((error as Error).message).not.toContain("hf_");
     expect(server.seen).toEqual([]);
     expect(await readdir(folder)).toEqual([]);
+  });
+
+  test("does not go to a hub that is not encrypted", async () => {
+    vi.stubEnv("HF_TOKEN", "hf_secret");
+    vi.stubEnv("HF_ENDPOINT", "http://hub.example");
+    expect((await hubRemote(FILE)).token).toBeUndefined();
+    vi.stubEnv("HF_ENDPOINT", "https://hub.example");
+    expect((await hubRemote(FILE)).token).toBe("hf_secret");
   });
 
   test("is read from the hub's own file", async () => {

@@ -1,6 +1,7 @@
 // Writes that happen completely or not at all.
 import { lstatSync, mkdirSync, readFileSync, symlinkSync } from "node:fs";
-import { expect, test } from "vitest";
+import { type FileHandle, open } from "node:fs/promises";
+import { expect, test, vi } from "vitest";
 import { writeFileAtomically } from "../../src/std/files.js";
 import { removeTemporaryFiles } from "../../src/std/temporary-files.js";
 import { temporaryFolder } from "../support/folder.js";
@@ -38,6 +39,18 @@ test("a symbolic link keeps pointing where it did", async () => {
   await writeFileAtomically(folder.at("links/link"), NEW);
   expect(lstatSync(folder.at("links/link")).isSymbolicLink()).toBe(true);
   expect(readFileSync(target, "utf8")).toBe("new");
+});
+
+test("the bytes are on the disk before the file has its name", async () => {
+  const handle = await open(folder.write("synced/any", ""));
+  const prototype = Object.getPrototypeOf(handle) as FileHandle;
+  await handle.close();
+  let names: string[] = [];
+  const sync = vi.spyOn(prototype, "sync").mockImplementation(async () => void (names = folder.names()));
+  await writeFileAtomically(folder.at("synced/file"), NEW);
+  sync.mockRestore();
+  expect(names.filter((name) => name.startsWith("synced/.qedit-"))).toHaveLength(1);
+  expect(names).not.toContain("synced/file");
 });
 
 test("a stop removes what is half written", async () => {

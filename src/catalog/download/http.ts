@@ -189,7 +189,8 @@ function answer(
   };
 }
 
-function redirected(from: URL, location: string | undefined): URL {
+/** The address that a redirect names. Throws QEDIT_E_NETWORK for none, and for one that is less secure than the address before. */
+export function redirected(from: URL, location: string | undefined): URL {
   const to = location !== undefined && URL.canParse(location, from.href) ? new URL(location, from) : undefined;
   const isSafe = to?.protocol === "https:" || (to?.protocol === "http:" && from.protocol === "http:");
   if (to && isSafe) return to;

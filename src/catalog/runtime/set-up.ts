@@ -175,7 +175,7 @@ async function install(
         ? await downloadPackage(source.download, { folder: downloadsOf(release), emit, signal })
         : undefined;
     emit({ kind: "activity", text: `unpacking ${source.label}` });
-    await unpackProvider(fetched?.path ?? (source as { path: string }).path, staging, version);
+    await unpackProvider(fetched?.path ?? (source as { path: string }).path, staging, { version });
     // ONNX Runtime looks for its providers in its own folder, so it is copied too: as a clone without space where the file system can.
     await copyFile(join(folder, CORE_FILE), join(staging, CORE_FILE), constants.COPYFILE_FICLONE);
     await rm(ownFolder, { recursive: true, force: true });

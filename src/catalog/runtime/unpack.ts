@@ -20,10 +20,14 @@ const MOST_BYTES = 2 * 1024 ** 3;
 const HEAD = 512;
 
 /** Extracts PROVIDER_FILES from a file or folder into a folder. Throws QEDIT_E_IO when they are missing, truncated, or for another architecture or release. */
-export async function unpackProvider(source: string, folder: string, version: string): Promise<void> {
+export async function unpackProvider(
+  source: string,
+  folder: string,
+  { version, mostBytes = MOST_BYTES }: { version: string; mostBytes?: number },
+): Promise<void> {
   const found = new Set<string>();
   try {
-    await unpack(source, folder, found);
+    await unpack(source, { folder, found, mostBytes });
   } catch (error) {
     throw error instanceof QeditError
       ? error
@@ -47,13 +51,23 @@ export async function unpackProvider(source: string, folder: string, version: st
   }
 }
 
-async function unpack(source: string, folder: string, found: Set<string>): Promise<void> {
+/** Where entries go. */
+interface Target {
+  readonly folder: string;
+  /** Names that were written. */
+  readonly found: Set<string>;
+  /** Limit for one entry, bytes. */
+  readonly mostBytes: number;
+}
+
+async function unpack(source: string, target: Target): Promise<void> {
+  const { folder, found } = target;
   if ((await stat(source)).isDirectory()) return copyFrom(await providerIn(source), folder, found);
   const head = await headOf(source);
   if (head.readUInt32BE(0) === 0x7f454c46) return copyFrom(dirname(source), folder, found, basename(source));
-  if (head.readUInt16BE(0) === 0x504b) return unzip(source, folder, found);
-  if (head.readUInt16BE(0) === 0x1f8b) return untar(createReadStream(source), [createGunzip()], folder, found);
-  if (head.toString("latin1", 257, 262) === "ustar") return untar(createReadStream(source), [], folder, found);
+  if (head.readUInt16BE(0) === 0x504b) return unzip(source, target);
+  if (head.readUInt16BE(0) === 0x1f8b) return untar(createReadStream(source), [createGunzip()], target);
+  if (head.toString("latin1", 257, 262) === "ustar") return untar(createReadStream(source), [], target);
   throw new Error("it is no .tgz, no .nupkg, .whl or .zip, and no library");
 }
 
@@ -82,7 +96,7 @@ async function copyFrom(
   }
 }
 
-async function untar(file: Readable, through: Transform[], folder: string, found: Set<string>): Promise<void> {
+async function untar(file: Readable, through: Transform[], { folder, found, mostBytes }: Target): Promise<void> {
   const writing: Promise<void>[] = [];
   const parser = new Parser({
     strict: true,
@@ -91,7 +105,7 @@ async function untar(file: Readable, through: Transform[], folder: string, found
       if (name === undefined || found.has(name) || entry.type !== "File") return void entry.resume();
       found.add(name);
       // The pipeline below fails with the same error; this only prevents an unhandled rejection.
-      const written = pipeline(entry as unknown as Readable, limited(), createWriteStream(join(folder, name)));
+      const written = pipeline(entry as unknown as Readable, limited(mostBytes), createWriteStream(join(folder, name)));
       written.catch((error: Error) => parser.abort(error));
       writing.push(written);
     },
@@ -104,7 +118,7 @@ async function untar(file: Readable, through: Transform[], folder: string, found
 export async function unpackLibraries(wheel: string, folder: string): Promise<void> {
   const found = new Set<string>();
   try {
-    await unzip(wheel, folder, found, (path) => LIBRARY.exec(path)?.[1]);
+    await unzip(wheel, { folder, found, mostBytes: MOST_BYTES }, (path) => LIBRARY.exec(path)?.[1]);
   } catch (error) {
     throw error instanceof QeditError ? error : ioFailure("write", folder, error);
   }
@@ -119,8 +133,7 @@ const LIBRARY = /^nvidia\/[^/]+\/lib\/(lib[\w.+-]+\.so[\d.]*)$/;
 
 async function unzip(
   path: string,
-  folder: string,
-  found: Set<string>,
+  { folder, found, mostBytes }: Target,
   nameOf: (path: string) => string | undefined = wantedName,
 ): Promise<void> {
   const zip = await yauzl.openPromise(path, { lazyEntries: true, autoClose: false });
@@ -130,7 +143,11 @@ async function unzip(
       if (name === undefined || found.has(name)) continue;
       found.add(name);
       const sum = { crc: 0 };
-      await pipeline(await zip.openReadStreamPromise(entry), limited(sum), createWriteStream(join(folder, name)));
+      await pipeline(
+        await zip.openReadStreamPromise(entry),
+        limited(mostBytes, sum),
+        createWriteStream(join(folder, name)),
+      );
       if (sum.crc !== entry.crc32) throw new Error(`${entry.fileName} is damaged: its CRC is not the archive's`);
     }
   } finally {
@@ -149,13 +166,13 @@ function isForThisMachine(path: string): boolean {
 }
 
 // Passes bytes on up to the limit, computing their CRC-32.
-function limited(sum = { crc: 0 }): Transform {
+function limited(most: number, sum = { crc: 0 }): Transform {
   let bytes = 0;
   return new Transform({
     transform(chunk: Buffer, _encoding, done) {
       bytes += chunk.length;
       sum.crc = crc32(chunk, sum.crc);
-      done(bytes > MOST_BYTES ? new Error(`an entry is larger than ${MOST_BYTES} bytes`) : null, chunk);
+      done(bytes > most ? new Error(`an entry is larger than ${most} bytes`) : null, chunk);
     },
   });
 }

@@ -27,7 +27,7 @@ beforeEach(() => {
 });
 
 async function unpacked(source: string): Promise<void> {
-  await unpackProvider(source, target, VERSION);
+  await unpackProvider(source, target, { version: VERSION });
   expect(readFileSync(`${target}/${CUDA_FILE}`).equals(CUDA)).toBe(true);
   expect(readFileSync(`${target}/${SHARED_FILE}`).equals(SHARED)).toBe(true);
   expect(
@@ -80,6 +80,16 @@ describe("refuses", () => {
   });
 
   test.each([
+    ["tarball", () => tarball(folder, "large.tgz", NPM_LAYOUT)],
+    ["zip", async () => zipFile(folder, "large.nupkg", NUGET_LAYOUT)],
+  ])("a %s with an entry beyond the limit, which may be a bomb", async (_, make) => {
+    const limits = { version: VERSION, mostBytes: CUDA.length - 1 };
+    await expect(unpackProvider(await make(), target, limits)).rejects.toMatchObject(
+      refusal(/an entry is larger than \d+ bytes/),
+    );
+  });
+
+  test.each([
     [
       "another release",
       () =>
@@ -109,28 +119,28 @@ describe("refuses", () => {
     ["an empty file", () => folder.write("empty.tgz", ""), /it is no \.tgz.*/],
     ["an empty folder", () => (folder.write("nothing/x", ""), folder.at("nothing")), /.* are not in it/],
   ])("%s", async (_, make, reason) => {
-    await expect(unpackProvider(await make(), target, VERSION)).rejects.toMatchObject(refusal(reason));
+    await expect(unpackProvider(await make(), target, { version: VERSION })).rejects.toMatchObject(refusal(reason));
   });
 
   test("a cut tarball", async () => {
     const bytes = readFileSync(await tarball(folder, "whole.tgz", NPM_LAYOUT));
     await expect(
-      unpackProvider(folder.write("cut.tgz", bytes.subarray(0, bytes.length - 100)), target, VERSION),
+      unpackProvider(folder.write("cut.tgz", bytes.subarray(0, bytes.length - 100)), target, { version: VERSION }),
     ).rejects.toMatchObject(refusal(/.+/));
   });
 
   test("a cut zip, and one whose bytes have changed", async () => {
     const bytes = readFileSync(zipFile(folder, "whole.nupkg", NUGET_LAYOUT));
     await expect(
-      unpackProvider(folder.write("cut.nupkg", bytes.subarray(0, bytes.length / 2)), target, VERSION),
+      unpackProvider(folder.write("cut.nupkg", bytes.subarray(0, bytes.length / 2)), target, { version: VERSION }),
     ).rejects.toMatchObject(refusal(/.+/));
     const lying = zip([
       { name: CUDA_FILE, bytes: CUDA, crc: 1 },
       { name: SHARED_FILE, bytes: SHARED },
     ]);
-    await expect(unpackProvider(folder.write("lying.nupkg", lying), target, VERSION)).rejects.toMatchObject(
-      refusal(/.*is damaged: its CRC is not the archive's/),
-    );
+    await expect(
+      unpackProvider(folder.write("lying.nupkg", lying), target, { version: VERSION }),
+    ).rejects.toMatchObject(refusal(/.*is damaged: its CRC is not the archive's/));
   });
 
   test("links in place of files", async () => {
@@ -138,7 +148,7 @@ describe("refuses", () => {
       [`a/${SHARED_FILE}`]: SHARED,
       [`a/${CUDA_FILE}`]: "→ /etc/passwd",
     });
-    await expect(unpackProvider(path, target, VERSION)).rejects.toMatchObject(
+    await expect(unpackProvider(path, target, { version: VERSION })).rejects.toMatchObject(
       refusal(/libonnxruntime_providers_cuda\.so is not in it/),
     );
   });
@@ -155,7 +165,7 @@ describe("a path that leaves the folder lands in it all the same", () => {
 
   test("of a zip it is refused", async () => {
     const path = zipFile(folder, "escape.nupkg", { [`../../${CUDA_FILE}`]: CUDA, [SHARED_FILE]: SHARED });
-    await expect(unpackProvider(path, target, VERSION)).rejects.toMatchObject({
+    await expect(unpackProvider(path, target, { version: VERSION })).rejects.toMatchObject({
       code: "QEDIT_E_IO",
       message: expect.stringMatching(/relative path/),
     });
