@@ -2,11 +2,16 @@
 import { qeditVersion } from "../std/version.js";
 import { type Io, type Output, processIo } from "./io.js";
 
+/** Exit status where there is no working folder; the error table is not loaded for it. */
+const EXIT_WITHOUT_FOLDER = 1;
+
 /**
  * Does what the arguments ask for, and gives the exit status. While it runs, the process's environment and working folder are those of `io`: one
  * call at a time in a process.
  */
-export async function main(args: readonly string[], io: Io = processIo()): Promise<number> {
+export async function main(args: readonly string[], given?: Io): Promise<number> {
+  const io = given ?? ownIo();
+  if (io === undefined) return EXIT_WITHOUT_FOLDER;
   let unwritten: NodeJS.ErrnoException | undefined;
   const failed = (error: NodeJS.ErrnoException) => {
     // A reader that has seen enough, as in `qedit … | head`, is no error.
@@ -40,6 +45,16 @@ async function reported(work: () => Promise<number>, args: readonly string[], io
   } catch (error) {
     const { report } = await import("./render/report.js");
     return report(error, args, io);
+  }
+}
+
+// The process's own streams and folder; undefined, after a message, when its working folder was removed.
+function ownIo(): Io | undefined {
+  try {
+    return processIo();
+  } catch {
+    process.stderr.write("error: Cannot run here: the working folder does not exist any more\n  hint: cd ~\n");
+    return undefined;
   }
 }
 

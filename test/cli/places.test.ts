@@ -1,7 +1,7 @@
 // Where files may lie: a ComfyUI tree, links, relative paths, and names as people give them.
-import { cp, mkdir, rename, symlink } from "node:fs/promises";
+import { cp, mkdir, rename, symlink, writeFile } from "node:fs/promises";
 import { beforeAll, describe, expect, test } from "vitest";
-import { CAT, expectRefusal, FILES, LORA, models, QUICK, qedit, workFolder } from "./qedit.js";
+import { CAT, expectRefusal, FILES, LORA, models, QUICK, qedit, shell, workFolder } from "./qedit.js";
 
 const folder = workFolder();
 const here = { cwd: folder.path };
@@ -73,6 +73,54 @@ describe("a ComfyUI tree named by QEDIT_MODELS", () => {
       hint: /QEDIT_MODELS/,
     });
   });
+});
+
+describe("a models folder that is not there", () => {
+  const nowhere = folder.at("nowhere");
+
+  test("is reported when a model file is not found", async () => {
+    const ended = await qedit([...ENCODE], { ...here, env: { QEDIT_MODELS: nowhere } });
+    const message = /Cannot search .*nowhere for models, which QEDIT_MODELS names: there is no such folder/;
+    expectRefusal(ended, { code: 3, message });
+  });
+
+  test("is a warning of models scan, and an error when it is what is to be scanned", async () => {
+    const warned = await qedit(["models", "scan"], { ...here, env: { QEDIT_MODELS: nowhere } });
+    expect([warned.code, warned.stderr]).toEqual([0, expect.stringMatching(/^warning: Cannot search .*nowhere/m)]);
+    const ended = await qedit(["models", "scan", "nowhere"], here);
+    expectRefusal(ended, {
+      code: 2,
+      message: /Cannot scan nowhere: there is no such folder/,
+      hint: /qedit inspect FILE/,
+    });
+  });
+});
+
+test("a working folder that was removed is one clear line", async () => {
+  const { code, stderr } = await shell("mkdir gone && cd gone && rmdir ../gone && qedit models list", folder.path);
+  expect([code, stderr]).toEqual([
+    1,
+    "error: Cannot run here: the working folder does not exist any more\n  hint: cd ~\n",
+  ]);
+});
+
+test("a folder for temporary files that is not there is one clear line", async () => {
+  const jobs = ["a", "b"].map((name) => JSON.stringify({ images: ["cat.jpg"], prompt: "x", output: `${name}.png` }));
+  await writeFile(folder.at("jobs.jsonl"), jobs.join("\n"));
+  const args = [
+    "batch",
+    "jobs.jsonl",
+    ...models(),
+    ...QUICK,
+    "--megapixels",
+    "0.001",
+    "--steps",
+    "1",
+    "--memory",
+    "1k",
+  ];
+  const ended = await qedit(args, { ...here, env: { TMPDIR: folder.at("nowhere") } });
+  expectRefusal(ended, { code: 1, message: /Cannot write .*nowhere: it does not exist/ });
 });
 
 test("qedit's own models folder under XDG_DATA_HOME is searched too", async () => {

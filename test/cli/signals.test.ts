@@ -95,6 +95,7 @@ describe("while sampling", () => {
   test.each([
     ["SIGINT", 130],
     ["SIGTERM", 143],
+    ["SIGHUP", 143],
   ] as const)("%s ends with exit code %i within a second, and writes nothing", async (signal, code) => {
     const log = logs.at(`sample-${signal}.ndjson`);
     const isTime = () => existsSync(log) && readFileSync(log, "utf8").includes('"step":3,');

@@ -1,7 +1,7 @@
 // One file from the model hub to a models folder: one download of it at a time, and a receipt beside the result.
-import { mkdir, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { dirname } from "node:path";
-import { ioFailure } from "../../std/files.js";
+import { ioFailure, makeFolders } from "../../std/files.js";
 import { type Holder, withLock } from "../../std/lock.js";
 import type { HubFile } from "../published/models-schema.js";
 import { refuseWithoutSpace } from "./disk.js";
@@ -21,7 +21,7 @@ export interface Downloaded extends Verified {
  */
 export async function downloadFile(file: HubFile, target: string, options: FetchOptions): Promise<Downloaded> {
   const { signal, emit } = options;
-  await mkdir(dirname(target), { recursive: true }).catch((error: unknown) => {
+  await makeFolders(dirname(target)).catch((error: unknown) => {
     throw ioFailure("write", target, error);
   });
   const remote = await hubRemote(file);

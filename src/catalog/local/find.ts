@@ -11,7 +11,7 @@ import {
   publishedModel,
 } from "../published/models.js";
 import { findInHubCache, hubCacheFolder } from "./hub-cache.js";
-import { isFolder, modelPlaces, namedPlaces, type SearchOptions, subfolders } from "./model-folders.js";
+import { isFolder, missingFolders, modelPlaces, namedPlaces, type SearchOptions, subfolders } from "./model-folders.js";
 import { walkModels } from "./walk.js";
 
 /** Paths of model files, as a user named them: some, or none. */
@@ -136,10 +136,11 @@ async function wanted(
 ): Promise<string> {
   const found = await find(published);
   if (found !== undefined) return found;
-  const places = namedPlaces(options).map(({ folder }) => folder);
+  const places = namedPlaces(options);
+  const problems = await missingFolders(places);
   throw new QeditError(
     "QEDIT_E_MODEL_MISSING",
-    `Cannot find ${published.file} (${gigabytes(published.bytes)}) of model ${model} in ${places.join(" or ")}`,
+    `Cannot find ${published.file} (${gigabytes(published.bytes)}) of model ${model} in ${places.map(({ folder }) => folder).join(" or ")}${problems.map((problem) => `. ${problem}`).join("")}`,
     {
       hint: `Download it: qedit models pull ${model}, or name the folder where it is: export QEDIT_MODELS=/path/to/ComfyUI/models; to try qedit at once, use ${param("model", "tiny")}`,
     },

@@ -2,6 +2,7 @@
 import { stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import { basename, delimiter, dirname, join, resolve } from "node:path";
+import { param } from "../../std/errors.js";
 import { folderFor } from "../../std/own-folders.js";
 import { readExtraPaths } from "./comfyui.js";
 
@@ -12,7 +13,7 @@ export interface Place {
   readonly source: string;
 }
 
-/** Folders that are searched, and settings files that could not be read. */
+/** Folders that are searched, with settings files that could not be read and named folders that are not there. */
 export interface Places {
   readonly places: readonly Place[];
   readonly problems: readonly string[];
@@ -22,6 +23,9 @@ export interface Places {
 export interface SearchOptions {
   readonly modelsDirs?: readonly string[];
 }
+
+/** The source of qedit's own folder. */
+const OWN = "qedit";
 
 /** ComfyUI's names of the folders of a models directory, then A1111's and Forge's. */
 const CATEGORIES = [
@@ -53,7 +57,7 @@ const TOOLS: readonly (readonly [folder: string, source: string])[] = [
 export async function modelPlaces({ modelsDirs = [] }: SearchOptions = {}): Promise<Places> {
   const tools = TOOLS.map(([folder, source]) => ({ folder: join(homedir(), folder), source }));
   const places: Place[] = [...namedPlaces({ modelsDirs }), ...(await keep(tools, ({ folder }) => isFolder(folder)))];
-  const problems: string[] = [];
+  const problems = await missingFolders(namedPlaces({ modelsDirs }));
   for (const { file, source } of extraPathFiles(places)) {
     const { folders, problem } = await readExtraPaths(file);
     for (const folder of folders) places.push({ folder, source });
@@ -71,8 +75,18 @@ export function namedPlaces({ modelsDirs = [] }: SearchOptions = {}): Place[] {
   return [
     ...modelsDirs.map((folder) => ({ folder: resolve(folder), source: "models_dir" })),
     ...variable.map((folder) => ({ folder: resolve(folder), source: "QEDIT_MODELS" })),
-    { folder: ownModelsFolder(), source: "qedit" },
+    { folder: ownModelsFolder(), source: OWN },
   ];
+}
+
+/** A sentence for each folder that the user named and that is not there. */
+export async function missingFolders(places: readonly Place[]): Promise<string[]> {
+  const named = places.filter(({ source }) => source !== OWN);
+  const missing = await keep(named, async ({ folder }) => !(await isFolder(folder)));
+  return missing.map(({ folder, source }) => {
+    const by = source === "QEDIT_MODELS" ? source : param(source);
+    return `Cannot search ${folder} for models, which ${by} names: there is no such folder`;
+  });
 }
 
 /** Folders of a place that are searched for a file by name, the place itself first. */

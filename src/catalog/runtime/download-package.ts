@@ -1,9 +1,9 @@
 // Packages of the CUDA runtime: files of NuGet, npm and PyPI, or of any URL, in a folder for downloads.
-import { mkdir, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
-import { ioFailure } from "../../std/files.js";
+import { ioFailure, makeFolders } from "../../std/files.js";
 import { type FetchOptions, fetchFile } from "../download/fetch-file.js";
 import type { DownloadEvent } from "../download/progress.js";
 import type { Digest, RemoteFile } from "../download/remote-file.js";
@@ -35,7 +35,7 @@ export async function downloadPackage(
   wanted: Package,
   { folder, emit, ...options }: PackageOptions,
 ): Promise<DownloadedPackage> {
-  await mkdir(folder, { recursive: true }).catch((error: unknown) => {
+  await makeFolders(folder).catch((error: unknown) => {
     throw ioFailure("write", folder, error);
   });
   const path = join(folder, wanted.name);

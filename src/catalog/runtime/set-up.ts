@@ -1,6 +1,6 @@
 // Installs the CUDA provider of the installed release in qedit's own folder, and removes it. node_modules is never written to.
 import { constants } from "node:fs";
-import { copyFile, mkdir, readdir, rename, rm } from "node:fs/promises";
+import { copyFile, readdir, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { findGpus } from "../../engine/cuda/gpus.js";
 import { type Problem, platformProblem } from "../../engine/cuda/inspect-cuda.js";
@@ -9,7 +9,7 @@ import { CORE_FILE, installedRelease, providerFolder, type Release } from "../..
 import { tryDevice } from "../../engine/device.js";
 import { param, QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
-import { ioFailure } from "../../std/files.js";
+import { ioFailure, makeFolders } from "../../std/files.js";
 import { type Holder, withLock } from "../../std/lock.js";
 import { downloadPackage } from "./download-package.js";
 import { candidates, type Source, type SourceChoice } from "./sources.js";
@@ -167,7 +167,7 @@ async function install(
   const staging = `${ownFolder}.${process.pid}.new`;
   try {
     await rm(staging, { recursive: true, force: true });
-    await mkdir(staging, { recursive: true });
+    await makeFolders(staging);
     if ("download" in source)
       emit({ kind: "note", text: `fetching ${source.download.name} from ${source.label}: ${source.download.url}` });
     const fetched =
@@ -201,7 +201,7 @@ async function withRuntimeLock<T>(
   { signal }: Pick<SetupContext, "signal">,
   work: () => Promise<T>,
 ): Promise<T> {
-  await mkdir(folder, { recursive: true }).catch((error: unknown) => {
+  await makeFolders(folder).catch((error: unknown) => {
     throw new QeditError("QEDIT_E_IO", ioFailure("write", folder, error).message, {
       cause: error,
       hint: "Set QEDIT_HOME to a folder that can be written",

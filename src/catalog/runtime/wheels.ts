@@ -1,11 +1,11 @@
 // NVIDIA libraries from Python wheels, without Python: found in a PEP 691 index, verified by its hashes, extracted into qedit's own folder.
-import { mkdir, readdir, rename, rm } from "node:fs/promises";
+import { readdir, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import * as v from "valibot";
 import { CUDA_PACKAGES, type CudaPackage, ownLibraries } from "../../engine/cuda/cuda-packages.js";
 import { gigabytes } from "../../std/byte-sizes.js";
 import { QeditError } from "../../std/errors.js";
-import { ioFailure } from "../../std/files.js";
+import { ioFailure, makeFolders } from "../../std/files.js";
 import { freeBytes } from "../download/disk.js";
 import { fetchJson } from "../download/fetch-json.js";
 import { downloadPackage, type PackageOptions } from "./download-package.js";
@@ -44,8 +44,8 @@ export async function installWheels(wheels: readonly Wheel[], options: PackageOp
   const staging = `${target}.${process.pid}.new`;
   await checkRoom(wheels, dirname(target));
   try {
-    await mkdir(staging, { recursive: true });
-    await mkdir(target, { recursive: true });
+    await makeFolders(staging);
+    await makeFolders(target);
     for (const { name, url, sha256 } of wheels) {
       options.emit({ kind: "note", text: `fetching ${name}: ${url}` });
       const { path } = await downloadPackage({ url, name, digest: { algorithm: "sha256", hex: sha256 } }, options);
