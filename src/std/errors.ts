@@ -65,12 +65,14 @@ export class QeditError extends Error {
   readonly marked: { readonly message: string; readonly hint: string | undefined };
 
   constructor(code: ErrorCode, message: string, { hint, parameter, cause }: ErrorOptions = {}) {
-    super(spelled(message, plain), cause === undefined ? undefined : { cause });
+    // What parsers and systems say may have several lines.
+    const line = message.replace(/\s*[\r\n]+\s*/g, " ");
+    super(spelled(line, plain), cause === undefined ? undefined : { cause });
     this.name = "QeditError";
     this.code = code;
     this.hint = hint === undefined ? undefined : spelled(hint, plain);
     this.parameter = parameter;
-    this.marked = { message, hint };
+    this.marked = { message: line, hint };
   }
 }
 
