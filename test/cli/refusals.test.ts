@@ -316,7 +316,6 @@ describe.concurrent("LoRAs", () => {
     ],
     [FILES["--vae"], /^error: Cannot match .*vae\.safetensors to .*transformer\.safetensors/],
     ["missing.safetensors:0.5", /^error: Cannot find missing\.safetensors$/],
-    [`${LORA}:strong`, /^error: Cannot find .*published\.safetensors:strong$/],
     ["data-cut.safetensors", /^error: Cannot read data-cut\.safetensors/],
   ])("%s is refused, by run before anything is computed", async (lora, message) => {
     expectRefusal(await qedit([...sample, "--lora", lora, "-o", "out.safetensors"], here), {
@@ -327,6 +326,11 @@ describe.concurrent("LoRAs", () => {
     const ended = await qedit([...EDIT, ...models(), "--lora", lora], here);
     expectRefusal(ended, { code: 3, message });
     expectNothingComputed(ended.stderr);
+  });
+
+  test("a strength that is no number is refused", async () => {
+    const ended = await qedit([...EDIT, ...models(), "--lora", `${LORA}:strong`], here);
+    expectRefusal(ended, { code: 2, message: /^error: Cannot use "strong" as the strength of a LoRA/, hint: /:0\.8/ });
   });
 
   test("one made for a deeper model is used with a warning, or refused by --strict-lora", async () => {

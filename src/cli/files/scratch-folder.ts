@@ -15,7 +15,7 @@ const ABANDONED_AFTER = 2 * 24 * 3600_000;
 
 /** Creates the folder. It is removed when the scratch is disposed or the signal aborts. */
 export async function scratchFolder(signal: AbortSignal): Promise<Scratch> {
-  await removeAbandoned();
+  await removeAbandonedScratch();
   const folder = await mkdtemp(join(tmpdir(), `${NAME}${processName()}-`)).catch((error: unknown) => {
     throw ioFailure("write", tmpdir(), error);
   });
@@ -31,8 +31,8 @@ export async function scratchFolder(signal: AbortSignal): Promise<Scratch> {
   };
 }
 
-// Removes folders of killed processes.
-async function removeAbandoned(): Promise<void> {
+/** Removes folders that killed processes left. */
+export async function removeAbandonedScratch(): Promise<void> {
   for (const name of await readdir(tmpdir()).catch(() => [])) {
     const owner = OWNER.exec(name)?.[1];
     const path = join(tmpdir(), name);
