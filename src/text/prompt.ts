@@ -28,6 +28,11 @@ export function editPrompt(prompt: string, { slots, unescapeParentheses = false 
   return `<|im_start|>system\n${SYSTEM}<|im_end|>\n<|im_start|>user\n${pictures}${text}<|im_end|>\n<|im_start|>assistant\n`;
 }
 
+/** Whether a prompt says nothing: no text, or only white space and invisible characters. */
+export function isEmptyPrompt(prompt: string): boolean {
+  return /^[\s\p{Cc}\p{Cf}]*$/u.test(prompt);
+}
+
 /**
  * How many leading tokens the transformer does not see: all before the second <|im_start|>, and with it "user" and the line break; 64 for
  * the 2509 template. ids are not yet expanded. Throws when there is no second <|im_start|>.

@@ -8,7 +8,7 @@ import { resolveSettings } from "../../edit/resolve/resolve-settings.js";
 import type { Picture } from "../../stages/pictures.js";
 import { QeditError } from "../../std/errors.js";
 import type { MakingSettings } from "../commands/run.js";
-import { checkInputs, inputPictures, inputText } from "../files/input.js";
+import { checkInputs, inputPictures, inputPrompt } from "../files/input.js";
 import { checkOutput, STREAM } from "../files/output.js";
 import { numberedPath, picturePath } from "../files/picture-output.js";
 import { openSheet, type Sheet } from "../files/sheet-output.js";
@@ -43,7 +43,7 @@ export async function makePictures(call: RunCall, terminal: Terminal): Promise<n
     return showPlan({ ...planned, isForCard: false, isDryRun: true }, terminal);
   }
   const edit = await resolveEdit(unresolved, modelLibrary());
-  const prompt = await inputText(settings.prompt, terminal.io);
+  const prompt = await inputPrompt(settings, terminal.io);
   const work = { args, settings, terminal, sheet, edit: withSettings(edit, { prompt }) };
   if (seeds.length === 1) await makeOne(path, { ...work, edit: withSettings(work.edit, { seed: seeds[0]! }) });
   else

@@ -12,7 +12,7 @@ import { readSize } from "../../image/io/read.js";
 import type { Source } from "../../image/resize/size-plan.js";
 import { loadTokenizer } from "../../text/tokenizer.js";
 import type { MakingSettings } from "../commands/run.js";
-import { checkInputs, inputPictures, inputSources, inputText } from "../files/input.js";
+import { checkInputs, inputPictures, inputPrompt, inputSources } from "../files/input.js";
 import { picturePath } from "../files/picture-output.js";
 import { readTimings } from "../files/timings-file.js";
 import { planLines } from "../render/plan-lines.js";
@@ -62,7 +62,7 @@ export async function showPlan(
 ): Promise<number> {
   const { device, reason } = await chosenDevice(settings, isForCard);
   const sources = await Promise.all((await inputSources(args, terminal.io)).map(sourceOf));
-  const complete = { ...settings, prompt: await inputText(settings.prompt, terminal.io) };
+  const complete = { ...settings, prompt: await inputPrompt(settings, terminal.io) };
   const memory = await memoryFor(device, settings.vram);
   const mask = settings.mask === undefined ? undefined : (await inputPictures([settings.mask], terminal.io))[0];
   const plan = await planEdit(complete, {

@@ -2,6 +2,8 @@
 import { buffer } from "node:stream/consumers";
 import { type Artifact, decodeArtifact, readArtifact } from "../../artifacts/artifact.js";
 import type { ArtifactKind } from "../../artifacts/kinds.js";
+import type { EditSettings } from "../../edit/parameters/table.js";
+import { refuseEmptyPrompt } from "../../stages/encode-prompt.js";
 import { type Picture, type PictureSource, readPictures } from "../../stages/pictures.js";
 import { QeditError } from "../../std/errors.js";
 import type { Io } from "../io.js";
@@ -39,6 +41,16 @@ export async function inputArtifact(path: string, kind: ArtifactKind, io: Pick<I
 /** A text, or stdin for `-`, without its last line break. */
 export async function inputText(text: string, io: Pick<Io, "stdin">): Promise<string> {
   return text === STREAM ? (await readAll(io)).toString("utf8").replace(/\r?\n$/, "") : text;
+}
+
+/** The text of a prompt, which may come from stdin. Throws QEDIT_E_USAGE if it says nothing, unless that is allowed. */
+export async function inputPrompt(
+  { prompt, allowEmptyPrompt }: Pick<EditSettings, "prompt" | "allowEmptyPrompt">,
+  io: Pick<Io, "stdin">,
+): Promise<string> {
+  const text = await inputText(prompt, io);
+  refuseEmptyPrompt({ prompt: text, allowEmptyPrompt });
+  return text;
 }
 
 async function readAll({ stdin }: Pick<Io, "stdin">): Promise<Buffer> {

@@ -48,6 +48,7 @@ const IRRELEVANT: ReadonlySet<string> = new Set<keyof RunSettings>([
   "noCache",
   "cacheLimit",
   "modelsDir",
+  "allowEmptyPrompt",
 ]);
 
 /** Options of planLines. */

@@ -57,6 +57,11 @@ export const EDIT_PARAMETERS = {
     isRequired: true,
     scope: "call",
   }),
+  allowEmptyPrompt: defaulted(toggle, false, {
+    summary: "edit also by a prompt that says nothing",
+    group: "Prompt",
+    scope: "call",
+  }),
   negativePrompt: optional(text, {
     summary: "what to keep away from; has an effect at a cfg other than 1",
     group: "Prompt",
@@ -159,14 +164,14 @@ export const EDIT_PARAMETERS = {
 export type EditSettings = SettingsOf<typeof EDIT_PARAMETERS>;
 
 const { vae, vaeDtype, tile, size: pixels, megapixels, match } = EDIT_PARAMETERS;
-const { textEncoder, prompt, negativePrompt, textDtype } = EDIT_PARAMETERS;
+const { textEncoder, prompt, allowEmptyPrompt, negativePrompt, textDtype } = EDIT_PARAMETERS;
 const { transformer, lora, strictLora, seed: noise, steps, cfg, sampler, scheduler } = EDIT_PARAMETERS;
 const { shift, denoise, cfgNorm, dtype, keepSize, noMetadata } = EDIT_PARAMETERS;
 
 /** The parameters of each stage, with its model files. */
 export const STAGE_PARAMETERS = {
   "encode-image": { vae, vaeDtype, tile, size: pixels, megapixels, match },
-  "encode-prompt": { textEncoder, prompt, negativePrompt, match, textDtype },
+  "encode-prompt": { textEncoder, prompt, allowEmptyPrompt, negativePrompt, match, textDtype },
   sample: {
     ...{ transformer, lora, strictLora, seed: noise, steps, cfg, sampler, scheduler },
     ...{ shift, denoise, cfgNorm, dtype },

@@ -35,6 +35,7 @@ export function recipeSettings(recipe: Recipe, name: string): WrittenSettings {
     megapixels: image!["megapixels"],
     size: image!["size"],
     prompt: prompt!["prompt"],
+    allowEmptyPrompt: prompt!["allow_empty_prompt"],
     negativePrompt: prompt!["negative_prompt"],
     ...{ sampler, scheduler, steps, denoise, shift, cfg, cfgNorm, seed, device },
     dtype: DTYPES[String(type)],
