@@ -4,9 +4,16 @@ import type { Recipe } from "../../artifacts/recipe.js";
 /** Characters of a hash that are shown. */
 const SHOWN_HASH = 12;
 
+/** Which qedit made a picture, and on what. Tensor files do not say it. */
+export function makerLine({ qedit, settings }: Recipe): string {
+  if (qedit === undefined) return "made by: qedit before its recipes had a version";
+  const { runtime, device } = (settings["decode"] ?? {}) as Values;
+  return `made by: qedit ${qedit}${runtime ? `, ${String(runtime)}` : ""}${device ? ` on ${String(device)}` : ""}`;
+}
+
 /** Lines `name: value`, in the order of the stages. */
 export function recipeLines(recipe: Recipe): string[] {
-  const { settings, sizes, qedit } = recipe;
+  const { settings, sizes } = recipe;
   const stage = (name: string) => (settings[name] ?? {}) as Readonly<Record<string, unknown>>;
   const [image, prompt, sample, decode, paste] = [
     "encode_image",
@@ -17,12 +24,6 @@ export function recipeLines(recipe: Recipe): string[] {
   ].map((name) => stage(name)) as [Values, Values, Values, Values, Values];
   const target = (sizes["target"] as { size?: { width: number; height: number } } | undefined)?.size;
   const lines: readonly (readonly [string, unknown])[] = [
-    [
-      "made by",
-      qedit === undefined
-        ? "qedit before its recipes had a version"
-        : `qedit ${qedit}${decode["runtime"] ? `, ${String(decode["runtime"])}` : ""}${decode["device"] ? ` on ${String(decode["device"])}` : ""}`,
-    ],
     ["prompt", prompt["prompt"]],
     ["negative prompt", prompt["negative_prompt"] ?? undefined],
     ["seed", sample["seed"]],
