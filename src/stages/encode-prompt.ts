@@ -15,7 +15,7 @@ import { param, QeditError } from "../std/errors.js";
 import type { Tensor } from "../std/tensor.js";
 import { editPrompt, isEmptyPrompt, TEMPLATE_NAME } from "../text/prompt.js";
 import { loadTokenizer } from "../text/tokenizer.js";
-import { TOKEN } from "../text/vocabulary.js";
+import { COMFYUI_TOKENS, END_OF_TEXT, TOKEN } from "../text/vocabulary.js";
 import { computedOn } from "./computed-on.js";
 import {
   type EmbeddedPicture,
@@ -63,7 +63,15 @@ export const encodePrompt: ArtifactStage<Inputs, Models, EncodePromptSettings> =
     const { language } = networkConfigs(pictures, textEncoder);
     return { "prompt width": language.width };
   },
-  announce() {},
+  announce({ settings: { prompt, negativePrompt = "" } }, emit) {
+    for (const [what, text] of Object.entries({ prompt, "negative prompt": negativePrompt })) {
+      if (text.includes(END_OF_TEXT))
+        emit({
+          kind: "warning",
+          text: `the ${what} ends at its ${END_OF_TEXT}: the model sees nothing of what follows`,
+        });
+    }
+  },
   identity({ inputs: { pictures }, models: { textEncoder }, settings }, device) {
     return {
       inputs: pictureHashes(pictures),
@@ -99,6 +107,13 @@ export const encodePrompt: ArtifactStage<Inputs, Models, EncodePromptSettings> =
   },
 };
 
+/** Version of what typed special tokens mean, recorded where a prompt has one; 1, which was not recorded, knew fewer. */
+const SPECIAL_TOKENS = 2;
+
+function typesSpecialToken(text: string): boolean {
+  return [END_OF_TEXT, ...COMFYUI_TOKENS].some((token) => text.includes(token));
+}
+
 /** Throws QEDIT_E_USAGE for a prompt that says nothing, as of a variable that is not set, unless it is allowed. */
 export function refuseEmptyPrompt({
   prompt,
@@ -119,6 +134,7 @@ function recorded({ prompt, negativePrompt, match: tool, textDtype }: EncodeProm
     match: tool ?? null,
     template: TEMPLATE_NAME,
     ...(isEmptyPrompt(prompt) && { allow_empty_prompt: true }),
+    ...([prompt, negativePrompt ?? ""].some(typesSpecialToken) && { special_tokens: SPECIAL_TOKENS }),
   };
   return { ...numbers, ...computedOn(device, computeType(device, "text-encoder", textDtype)) };
 }
