@@ -35,7 +35,7 @@ export interface SamplingSettings {
   /** What stochastic samplers add to the seed, see SamplerNoiseOptions; 1 when left out. */
   readonly noiseSeedOffset?: 0 | 1 | undefined;
   /** Of the sampler lcm; no other reads it. */
-  readonly lcmNoise?: LcmNoise | undefined;
+  readonly lcm?: LcmNoise | undefined;
 }
 
 /** What the run works on. */
@@ -65,7 +65,7 @@ export async function sampleLatent(
   input: SamplingInput,
 ): Promise<Tensor<"float32">> {
   const { latent, signal } = input;
-  const { seed, cfg, cfgNorm, lcmNoise } = settings;
+  const { seed, cfg, cfgNorm, lcm } = settings;
   const table = sigmaTable(settings.shift);
   const sigmas = levels(settings, table);
   checkSeed(seed);
@@ -82,7 +82,7 @@ export async function sampleLatent(
     input.onStep,
   );
   const noise = samplerNoise({ seed, count, seedOffset: settings.noiseSeedOffset ?? NOISE_SEED_OFFSET });
-  const run = { sigmas, table, noise, lcmNoise, onStep, signal };
+  const run = { sigmas, table, noise, lcm, onStep, signal };
   const sampled = await samplerNamed(settings.sampler).sample(x, denoise, run);
   const remaining = f32(1 - sigmas[sigmas.length - 1]!);
   return float32(

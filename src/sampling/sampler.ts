@@ -35,7 +35,7 @@ export interface SamplerRun {
   readonly sigmas: Float32Array;
   readonly table: SigmaTable;
   readonly noise: SamplerNoise;
-  readonly lcmNoise?: LcmNoise | undefined;
+  readonly lcm?: LcmNoise | undefined;
   readonly onStep?: ((event: StepEvent) => void) | undefined;
   /** Checked before each step; its reason is thrown. */
   readonly signal?: AbortSignal | undefined;

@@ -47,7 +47,7 @@ describe("samplers", () => {
     "$sampler reaches later ComfyUI's latent in $steps steps of $scheduler, shift $shift, denoise $denoise, $options",
     async ({ norm: _, samples, options, ...settings }) => {
       const noise = { scale: options?.s_noise, endScale: options?.s_noise_end, clip: options?.noise_clip_std };
-      const own = { ...settings, seed: BigInt(later.seed), lcmNoise: noise };
+      const own = { ...settings, seed: BigInt(later.seed), lcm: noise };
       const latent = float32(shape, ramp(COUNT, 15485863, 2000));
       const out = await sampleLatent(toyVelocity(COUNT), own, { latent, mean: MEAN, std: STD });
       expect(maxDifference(out.data, unpacked(samples))).toBeLessThanOrEqual(TOLERANCE.run);

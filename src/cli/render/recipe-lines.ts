@@ -28,6 +28,8 @@ export function recipeLines(recipe: Recipe): string[] {
     ["negative prompt", prompt["negative_prompt"] ?? undefined],
     ["seed", sample["seed"]],
     ["sampling", sampling(sample)],
+    ["noise of lcm", lcmNoise(sample)],
+    ["references by", sample["referenceMethod"]],
     [
       "sigmas",
       Array.isArray(sample["sigmas"])
@@ -70,6 +72,12 @@ function sampling(sample: Values): string | undefined {
   if (sample["steps"] === undefined) return undefined;
   const { steps, cfg, sampler, scheduler, shift, denoise, cfgNorm } = sample;
   return `${String(steps)} steps, cfg ${String(cfg)}, ${String(sampler)}, ${String(scheduler)}, shift ${String(shift)}, denoise ${String(denoise)}, cfg-norm ${String(cfgNorm)}`;
+}
+
+function lcmNoise({ lcmNoise: scale, lcmNoiseEnd: end, lcmNoiseClip: clip }: Values): string | undefined {
+  const parts = Object.entries({ factor: scale, "at the end": end, "clipped at": clip });
+  const given = parts.filter(([, value]) => value !== undefined).map(([name, value]) => `${name} ${String(value)}`);
+  return given.length === 0 ? undefined : given.join(", ");
 }
 
 function named({ names }: Recipe, role: string, hash: string): string {

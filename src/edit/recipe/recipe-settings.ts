@@ -30,6 +30,7 @@ export function recipeSettings(recipe: Recipe, name: string): WrittenSettings {
     });
   }
   const { sampler, scheduler, steps, denoise, shift, cfg, cfgNorm, seed, device, compute_type: type } = sample!;
+  const { lcmNoise, lcmNoiseEnd, lcmNoiseClip, referenceMethod } = sample!;
   const values: Values = {
     match: image!["match"],
     megapixels: image!["megapixels"],
@@ -38,6 +39,7 @@ export function recipeSettings(recipe: Recipe, name: string): WrittenSettings {
     allowEmptyPrompt: prompt!["allow_empty_prompt"],
     negativePrompt: prompt!["negative_prompt"],
     ...{ sampler, scheduler, steps, denoise, shift, cfg, cfgNorm, seed, device },
+    ...{ lcmNoise, lcmNoiseEnd, lcmNoiseClip, referenceMethod },
     dtype: DTYPES[String(type)],
     keepSize: decode!["keep_size"],
     pasteBack: paste["version"] !== undefined,

@@ -8,7 +8,7 @@ const f32 = Math.fround;
 
 /** x = D, then σ'·noise + (1 − σ')·x while σ' > 0. */
 export async function lcm(x: Float32Array, denoise: Denoise, run: SamplerRun): Promise<Float32Array> {
-  const { scale = 1, endScale = scale, clip = 0 } = run.lcmNoise ?? {};
+  const { scale = 1, endScale = scale, clip = 0 } = run.lcm ?? {};
   const draw = run.noise.gaussian();
   const last = run.sigmas.length - 2;
   for (const { index, sigma, next } of stepsOf(run)) {
