@@ -73,6 +73,36 @@ test.each([
   expectRefusal(await qedit(["run", CAT, ...TINY, "-p", "x", ...extra], here), { code: 2, message });
 });
 
+test("--resolution-steps makes sides multiples, with --match comfyui alone, and is made again", async () => {
+  const steps = [
+    "run",
+    CAT,
+    ...models(),
+    ...QUICK,
+    "--megapixels",
+    "0.01",
+    "--steps",
+    "1",
+    "--cfg",
+    "1",
+    "-p",
+    "make it red",
+  ];
+  const given = [...steps, "--resolution-steps", "32", "-o", "steps.png"];
+  await done([...given, "--match", "comfyui"], here);
+  const again = ["rerun", "steps.png", CAT, ...models(), "--threads", "1", "-o", "steps-again.png"];
+  await done(again, here);
+  expect(await bytesOf("steps-again")).toEqual(await bytesOf("steps"));
+  const { stdout } = await done(["inspect", "steps.png"], here);
+  expect(stdout).toMatch(/size: 128x96/);
+  for (const match of [[], ["--match", "comfyui-kontext"]])
+    expectRefusal(await qedit([...given, "--force", ...match], here), {
+      code: 2,
+      message: /Cannot use --resolution-steps in mode/,
+    });
+  await done([...again.slice(0, -1), "plain.png", "--set", "match="], here);
+});
+
 test("a job of a batch takes them", async () => {
   const job = { images: [CAT], prompt: "make it red", cfg: 2, cfg_norm: "none", reference_method: "offset" };
   writeJobs(folder.at("jobs.jsonl"), [{ ...job, output: "job.png" }]);

@@ -120,7 +120,7 @@ function changed(recipe: WrittenSettings, pairs: readonly string[]): WrittenSett
   const invalidated: Readonly<Record<string, readonly string[]>> = {
     size: ["megapixels"],
     megapixels: ["size"],
-    match: ["size"],
+    match: ["size", "resolutionSteps"],
     device: ["dtype"],
   };
   for (const [setting, values] of Object.entries(changes)) {

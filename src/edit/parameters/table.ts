@@ -39,6 +39,12 @@ export const EDIT_PARAMETERS = {
     placeholder: "<count>",
     initialText: "1",
   }),
+  resolutionSteps: optional(number({ minimum: 1, maximum: 256, whole: true }), {
+    summary: `with ${param("match", "comfyui")}: sides of the result are multiples of it, as in ImageScaleToTotalPixels`,
+    group: "Sizes",
+    placeholder: "<count>",
+    initialText: "1",
+  }),
   match: optional(choice(["comfyui", "comfyui-kontext"]), {
     summary: "make the sizes and rounding of another tool's nodes",
     group: "Sizes",
@@ -188,7 +194,7 @@ export const EDIT_PARAMETERS = {
 /** The values of an edit. */
 export type EditSettings = SettingsOf<typeof EDIT_PARAMETERS>;
 
-const { vae, vaeDtype, tile, size: pixels, megapixels, match } = EDIT_PARAMETERS;
+const { vae, vaeDtype, tile, size: pixels, megapixels, resolutionSteps, match } = EDIT_PARAMETERS;
 const { textEncoder, prompt, allowEmptyPrompt, negativePrompt, textDtype } = EDIT_PARAMETERS;
 const { transformer, lora, strictLora, seed: noise, steps, cfg, sampler, scheduler } = EDIT_PARAMETERS;
 const { shift, denoise, cfgNorm, lcmNoise, lcmNoiseEnd, lcmNoiseClip, referenceMethod } = EDIT_PARAMETERS;
@@ -196,7 +202,7 @@ const { dtype, keepSize, noMetadata } = EDIT_PARAMETERS;
 
 /** The parameters of each stage, with its model files. */
 export const STAGE_PARAMETERS = {
-  "encode-image": { vae, vaeDtype, tile, size: pixels, megapixels, match },
+  "encode-image": { vae, vaeDtype, tile, size: pixels, megapixels, resolutionSteps, match },
   "encode-prompt": { textEncoder, prompt, allowEmptyPrompt, negativePrompt, match, textDtype },
   sample: {
     ...{ transformer, lora, strictLora, seed: noise, steps, cfg, sampler, scheduler },

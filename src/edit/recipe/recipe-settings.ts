@@ -34,6 +34,7 @@ export function recipeSettings(recipe: Recipe, name: string): WrittenSettings {
   const values: Values = {
     match: image!["match"],
     megapixels: image!["megapixels"],
+    resolutionSteps: image!["resolution_steps"],
     size: image!["size"],
     prompt: prompt!["prompt"],
     allowEmptyPrompt: prompt!["allow_empty_prompt"],
