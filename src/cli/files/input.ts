@@ -8,6 +8,7 @@ import { type Picture, type PictureSource, readPictures } from "../../stages/pic
 import { QeditError } from "../../std/errors.js";
 import type { Io } from "../io.js";
 import { STREAM } from "./output.js";
+import { promptOf } from "./prompt-file.js";
 
 /** Throws QEDIT_E_USAGE if more than one input is stdin, or if stdin is a terminal. */
 export function checkInputs(inputs: readonly (string | undefined)[], { stdin }: Pick<Io, "stdin">): void {
@@ -48,15 +49,28 @@ export async function inputPrompt(
   { prompt, allowEmptyPrompt }: Pick<EditSettings, "prompt" | "allowEmptyPrompt">,
   io: Pick<Io, "stdin">,
 ): Promise<string> {
-  const text = await inputText(prompt, io);
+  const text = prompt === STREAM ? await promptOf(chunksOf(io), "stdin") : prompt;
   refuseEmptyPrompt({ prompt: text, allowEmptyPrompt });
   return text;
+}
+
+async function* chunksOf({ stdin }: Pick<Io, "stdin">): AsyncGenerator<Uint8Array | string> {
+  let isEmpty = true;
+  for await (const chunk of stdin) {
+    isEmpty = false;
+    yield chunk as Uint8Array | string;
+  }
+  if (isEmpty) throw nothingCame();
 }
 
 async function readAll({ stdin }: Pick<Io, "stdin">): Promise<Buffer> {
   const bytes = await buffer(stdin);
   if (bytes.length > 0) return bytes;
-  throw new QeditError("QEDIT_E_USAGE", "Cannot read stdin: nothing came", {
+  throw nothingCame();
+}
+
+function nothingCame(): QeditError {
+  return new QeditError("QEDIT_E_USAGE", "Cannot read stdin: nothing came", {
     hint: "The command before it in the pipeline may have failed",
   });
 }

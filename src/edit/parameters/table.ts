@@ -57,7 +57,7 @@ export const EDIT_PARAMETERS = {
     aliases: ["clip"],
   }),
   prompt: defaulted(text, "", {
-    summary: "what to do with the pictures",
+    summary: "what to do with the pictures; - is stdin",
     group: "Prompt",
     placeholder: "<text>",
     short: "p",
