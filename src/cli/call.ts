@@ -1,6 +1,7 @@
 // One call of a subcommand: reads settings from all layers, opens a terminal, runs the command, and closes the terminal.
 import { EXIT } from "../edit/error-table.js";
 import type { Command } from "./command.js";
+import { withPromptOfFile } from "./files/prompt-file.js";
 import type { Io } from "./io.js";
 import { openTerminal, printJsonError, type Terminal } from "./render/terminal.js";
 import { outputOptions } from "./settings/options.js";
@@ -25,7 +26,7 @@ export async function call(command: Command, { name, args, parsed }: Parsed, io:
     if (Object.keys(command.options).length > 0) await checkSettingsKeys(files, command.options);
     const sources = { command: name, parsed, env: io.env, files };
     terminal = await openTerminal(completeSettings(outputOptions, givenSettings(outputOptions, sources)), io);
-    const given = givenSettings(command.options, sources);
+    const given = await withPromptOfFile(givenSettings(command.options, sources));
     const settings = completeSettings(command.options, given);
     return (await command.perform!({ args, settings, given }, terminal)) ?? EXIT.ok;
   } catch (error) {

@@ -7,7 +7,7 @@ import { allFinite, weightedSum } from "./float32.js";
 import { guidedDenoise, type Velocity } from "./guidance.js";
 import { randn } from "./noise/noise.js";
 import { samplerNoise } from "./noise/sampler-noise.js";
-import type { Denoise, StepEvent } from "./sampler.js";
+import type { Denoise, LcmNoise, StepEvent } from "./sampler.js";
 import { samplerNamed } from "./samplers.js";
 import { runSigmas } from "./schedules.js";
 import { type SigmaTable, sigmaTable } from "./sigma-table.js";
@@ -34,6 +34,8 @@ export interface SamplingSettings {
   readonly seed: bigint;
   /** What stochastic samplers add to the seed, see SamplerNoiseOptions; 1 when left out. */
   readonly noiseSeedOffset?: 0 | 1 | undefined;
+  /** Of the sampler lcm; no other reads it. */
+  readonly lcm?: LcmNoise | undefined;
 }
 
 /** What the run works on. */
@@ -63,7 +65,7 @@ export async function sampleLatent(
   input: SamplingInput,
 ): Promise<Tensor<"float32">> {
   const { latent, signal } = input;
-  const { seed, cfg, cfgNorm } = settings;
+  const { seed, cfg, cfgNorm, lcm } = settings;
   const table = sigmaTable(settings.shift);
   const sigmas = levels(settings, table);
   checkSeed(seed);
@@ -80,7 +82,8 @@ export async function sampleLatent(
     input.onStep,
   );
   const noise = samplerNoise({ seed, count, seedOffset: settings.noiseSeedOffset ?? NOISE_SEED_OFFSET });
-  const sampled = await samplerNamed(settings.sampler).sample(x, denoise, { sigmas, table, noise, onStep, signal });
+  const run = { sigmas, table, noise, lcm, onStep, signal };
+  const sampled = await samplerNamed(settings.sampler).sample(x, denoise, run);
   const remaining = f32(1 - sigmas[sigmas.length - 1]!);
   return float32(
     latent.shape,

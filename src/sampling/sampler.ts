@@ -19,12 +19,23 @@ export interface StepEvent {
   readonly sigma: number;
 }
 
+/** What is changed about the noise that the sampler lcm adds, as in ComfyUI's SamplerLCM node. */
+export interface LcmNoise {
+  /** Factor of the noise; 1 when left out. */
+  readonly scale?: number | undefined;
+  /** Factor at the last step, approached in equal parts; as at the first when left out. */
+  readonly endScale?: number | undefined;
+  /** Largest noise, in standard deviations of what was drawn; 0 or left out: as drawn. */
+  readonly clip?: number | undefined;
+}
+
 /** What one run gives its sampler. */
 export interface SamplerRun {
   /** Falling levels [steps + 1], float32. */
   readonly sigmas: Float32Array;
   readonly table: SigmaTable;
   readonly noise: SamplerNoise;
+  readonly lcm?: LcmNoise | undefined;
   readonly onStep?: ((event: StepEvent) => void) | undefined;
   /** Checked before each step; its reason is thrown. */
   readonly signal?: AbortSignal | undefined;

@@ -4,10 +4,12 @@ import type { Sampler } from "./sampler.js";
 import { dpmpp2m, dpmpp2mSde } from "./samplers/dpmpp-2m.js";
 import { erSde } from "./samplers/er-sde.js";
 import { euler, eulerAncestral } from "./samplers/euler.js";
+import { expHeun2X0, expHeun2X0Sde, seeds2, seeds3 } from "./samplers/exponential-runge-kutta.js";
 import { dpm2, heun } from "./samplers/heun.js";
 import { ipndm } from "./samplers/ipndm.js";
 import { lcm } from "./samplers/lcm.js";
 import { resMultistep } from "./samplers/res-multistep.js";
+import { saSolver, saSolverPece } from "./samplers/sa-solver.js";
 import { uniPc, uniPcBh2 } from "./samplers/uni-pc.js";
 import { entryNamed } from "./sampling-names.js";
 
@@ -31,6 +33,12 @@ const SAMPLERS: Readonly<Record<string, SamplerEntry>> = {
   uni_pc: { sample: uniPc, spareStep: true },
   uni_pc_bh2: { sample: uniPcBh2, spareStep: true },
   ipndm: { sample: ipndm, spareStep: false },
+  exp_heun_2_x0: { sample: expHeun2X0, spareStep: false },
+  exp_heun_2_x0_sde: { sample: expHeun2X0Sde, spareStep: false },
+  seeds_2: { sample: seeds2, spareStep: false },
+  seeds_3: { sample: seeds3, spareStep: false },
+  sa_solver: { sample: saSolver, spareStep: false },
+  sa_solver_pece: { sample: saSolverPece, spareStep: false },
   // differs from euler only under an inpainting mask
   ddim: { sample: euler, spareStep: false },
 };

@@ -11,3 +11,8 @@ export function negativeLog(sigma: number): number {
 export function halfLogSnr(sigma: number): number {
   return -f32(Math.log(f32(sigma / f32(1 - sigma))));
 }
+
+/** The noise level of half a logarithm of the signal-to-noise ratio: 1/(1 + exp λ), the inverse of halfLogSnr. */
+export function sigmaOfHalfLogSnr(lambda: number): number {
+  return f32(1 / f32(1 + f32(Math.exp(lambda))));
+}

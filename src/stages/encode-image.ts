@@ -27,6 +27,8 @@ export interface EncodeImageSettings {
   readonly size: Size | undefined;
   /** In units of 1024² pixels. */
   readonly megapixels: number | undefined;
+  /** Of ComfyUI's ImageScaleToTotalPixels, with match `comfyui`; undefined: 1. */
+  readonly resolutionSteps?: number | undefined;
   /** The tool whose sizes are reproduced: `comfyui`, `comfyui-kontext`; undefined: qedit's own. */
   readonly match: string | undefined;
 }
@@ -45,7 +47,7 @@ export const encodeImage: ArtifactStage<Inputs, Models, EncodeImageSettings> = {
   version: 1,
   inputs: { pictures: "the pictures, in the order the prompt counts them" },
   output: "latents",
-  parameters: ["vaeDtype", "tile", "size", "megapixels", "match"],
+  parameters: ["vaeDtype", "tile", "size", "megapixels", "resolutionSteps", "match"],
   async check(pictures, { models: { vae }, settings }, device): Promise<StageLengths> {
     computeType(device, "vae", settings.vaeDtype);
     planOf(pictures, settings, vae);
@@ -76,7 +78,7 @@ export const encodeImage: ArtifactStage<Inputs, Models, EncodeImageSettings> = {
 
 function planOf(
   pictures: readonly Picture[],
-  { match: tool, megapixels, size: wanted }: EncodeImageSettings,
+  { match: tool, megapixels, resolutionSteps, size: wanted }: EncodeImageSettings,
   { checkpoint }: ModelHandle,
 ): SizePlan {
   if (pictures.length === 0)
@@ -85,6 +87,7 @@ function planOf(
     mode: (tool ?? "default") as PlanMode,
     cell: vaeConfig(numbersOf(checkpoint)).spatialRatio,
     ...(megapixels === undefined ? {} : { megapixels }),
+    ...(resolutionSteps === undefined ? {} : { resolutionSteps }),
     ...(wanted === undefined ? {} : { size: wanted }),
   });
 }
@@ -129,7 +132,7 @@ async function encodeRoute(
 }
 
 function recorded(
-  { match: tool, megapixels, size: wanted }: EncodeImageSettings,
+  { match: tool, megapixels, resolutionSteps, size: wanted }: EncodeImageSettings,
   device: Device,
   compute: DType,
 ): object {
@@ -138,6 +141,7 @@ function recorded(
     match: tool ?? null,
     megapixels: megapixels ?? null,
     size: wanted ?? null,
+    ...(resolutionSteps !== undefined && { resolution_steps: resolutionSteps }),
     ...computedOn(device, compute),
   };
 }

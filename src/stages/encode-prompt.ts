@@ -13,9 +13,9 @@ import {
 } from "../models/qwen2.5-vl/text-encoder-config.js";
 import { param, QeditError } from "../std/errors.js";
 import type { Tensor } from "../std/tensor.js";
-import { editPrompt, TEMPLATE_NAME } from "../text/prompt.js";
+import { editPrompt, isEmptyPrompt, TEMPLATE_NAME } from "../text/prompt.js";
 import { loadTokenizer } from "../text/tokenizer.js";
-import { TOKEN } from "../text/vocabulary.js";
+import { COMFYUI_TOKENS, END_OF_TEXT, TOKEN } from "../text/vocabulary.js";
 import { computedOn } from "./computed-on.js";
 import {
   type EmbeddedPicture,
@@ -34,6 +34,8 @@ import type { ArtifactStage, StageContext, StageLengths } from "./stage.js";
 /** The parameters that encode-prompt reads. */
 export interface EncodePromptSettings {
   readonly prompt: string;
+  /** Whether a prompt that says nothing is wanted; else it is refused. */
+  readonly allowEmptyPrompt: boolean;
   /** undefined: no negative prompt is encoded. */
   readonly negativePrompt: string | undefined;
   readonly match: string | undefined;
@@ -54,13 +56,22 @@ export const encodePrompt: ArtifactStage<Inputs, Models, EncodePromptSettings> =
   version: 1,
   inputs: { pictures: "the pictures, in the order the prompt counts them" } as const,
   output: "cond",
-  parameters: ["prompt", "negativePrompt", "match", "textDtype"],
+  parameters: ["prompt", "allowEmptyPrompt", "negativePrompt", "match", "textDtype"],
   async check(pictures, { models: { textEncoder }, settings }, device): Promise<StageLengths> {
+    refuseEmptyPrompt(settings);
     computeType(device, "text-encoder", settings.textDtype);
     const { language } = networkConfigs(pictures, textEncoder);
     return { "prompt width": language.width };
   },
-  announce() {},
+  announce({ settings: { prompt, negativePrompt = "" } }, emit) {
+    for (const [what, text] of Object.entries({ prompt, "negative prompt": negativePrompt })) {
+      if (text.includes(END_OF_TEXT))
+        emit({
+          kind: "warning",
+          text: `the ${what} ends at its ${END_OF_TEXT}: the model sees nothing of what follows`,
+        });
+    }
+  },
   identity({ inputs: { pictures }, models: { textEncoder }, settings }, device) {
     return {
       inputs: pictureHashes(pictures),
@@ -72,6 +83,7 @@ export const encodePrompt: ArtifactStage<Inputs, Models, EncodePromptSettings> =
   },
   async run({ inputs: { pictures }, models: { textEncoder: file }, settings }, context): Promise<Artifact> {
     const { prompt } = settings;
+    refuseEmptyPrompt(settings);
     const { language, vision } = networkConfigs(pictures, file);
     const encoded = vision ? await encodePictures(pictures, vision, { file, settings, context }) : [];
     const seen = encoded.map(({ picture }) => picture);
@@ -95,6 +107,25 @@ export const encodePrompt: ArtifactStage<Inputs, Models, EncodePromptSettings> =
   },
 };
 
+/** Version of what typed special tokens mean, recorded where a prompt has one; 1, which was not recorded, knew fewer. */
+const SPECIAL_TOKENS = 2;
+
+function typesSpecialToken(text: string): boolean {
+  return [END_OF_TEXT, ...COMFYUI_TOKENS].some((token) => text.includes(token));
+}
+
+/** Throws QEDIT_E_USAGE for a prompt that says nothing, as of a variable that is not set, unless it is allowed. */
+export function refuseEmptyPrompt({
+  prompt,
+  allowEmptyPrompt,
+}: Pick<EncodePromptSettings, "prompt" | "allowEmptyPrompt">): void {
+  if (allowEmptyPrompt || !isEmptyPrompt(prompt)) return;
+  throw new QeditError("QEDIT_E_USAGE", "Cannot edit by an empty prompt: it says nothing", {
+    hint: `Say what to do with ${param("prompt", "TEXT")}, or go on with ${param("allow_empty_prompt")}`,
+    parameter: "prompt",
+  });
+}
+
 function recorded({ prompt, negativePrompt, match: tool, textDtype }: EncodePromptSettings, device: Device): object {
   const numbers = {
     version: encodePrompt.version,
@@ -102,6 +133,8 @@ function recorded({ prompt, negativePrompt, match: tool, textDtype }: EncodeProm
     negative_prompt: negativePrompt ?? null,
     match: tool ?? null,
     template: TEMPLATE_NAME,
+    ...(isEmptyPrompt(prompt) && { allow_empty_prompt: true }),
+    ...([prompt, negativePrompt ?? ""].some(typesSpecialToken) && { special_tokens: SPECIAL_TOKENS }),
   };
   return { ...numbers, ...computedOn(device, computeType(device, "text-encoder", textDtype)) };
 }

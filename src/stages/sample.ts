@@ -23,12 +23,36 @@ import { wholeTransformer, withTransformer } from "./networks/open-transformer.j
 import { type Embeds, normalisedLatent, tokenLengths, velocityOf } from "./networks/velocity.js";
 import type { ArtifactStage, StageConfig, StageContext, StageLengths } from "./stage.js";
 
-/** Every number of a sampling run. */
-export type SamplingNumbers = SamplingSettings & { readonly cfgNorm: number };
+/** Every number of a sampling run, as parameters have them. */
+export interface SamplingNumbers extends Omit<SamplingSettings, "cfgNorm" | "lcm"> {
+  /** "none": no CFGNorm. */
+  readonly cfgNorm: number | "none";
+  /** Of the sampler lcm, see LcmNoise. */
+  readonly lcmNoise?: number | undefined;
+  readonly lcmNoiseEnd?: number | undefined;
+  readonly lcmNoiseClip?: number | undefined;
+}
 
 /** The parameters that sample reads. */
 export interface SampleSettings extends SamplingNumbers {
   readonly dtype: string;
+  /** One of REFERENCE_METHODS; undefined: what the transformer was made for. */
+  readonly referenceMethod?: string | undefined;
+}
+
+/** Parameters as the settings of a run. */
+export function samplingOf({
+  cfgNorm,
+  lcmNoise,
+  lcmNoiseEnd,
+  lcmNoiseClip,
+  ...rest
+}: SamplingNumbers): SamplingSettings {
+  return {
+    ...rest,
+    cfgNorm: cfgNorm === "none" ? undefined : cfgNorm,
+    lcm: { scale: lcmNoise, endScale: lcmNoiseEnd, clip: lcmNoiseClip },
+  };
 }
 
 interface Inputs {
@@ -47,11 +71,14 @@ export const sample: ArtifactStage<Inputs, Models, SampleSettings> = {
   version: 1,
   inputs: { latents: "what encode-image made", cond: "what encode-prompt made" },
   output: "samples",
-  parameters: ["seed", "steps", "cfg", "sampler", "scheduler", "shift", "denoise", "cfgNorm", "dtype"],
+  parameters: [
+    ...(["seed", "steps", "cfg", "sampler", "scheduler", "shift", "denoise", "cfgNorm"] as const),
+    ...(["lcmNoise", "lcmNoiseEnd", "lcmNoiseClip", "referenceMethod", "dtype"] as const),
+  ],
   async check(_pictures, { models: { transformer }, settings }, device): Promise<StageLengths> {
     computeType(device, "transformer", settings.dtype);
-    samplingSigmas(settings);
-    const numbers = transformerConfig(numbersOf(transformer.checkpoint), transformer.config);
+    samplingSigmas(samplingOf(settings));
+    const numbers = configOf(transformer, settings);
     return { "latent channels": latentChannels(numbers), "prompt width": numbers.textWidth };
   },
   announce({ models: { loras } }, emit) {
@@ -68,7 +95,7 @@ export const sample: ArtifactStage<Inputs, Models, SampleSettings> = {
     };
   },
   async run({ inputs: { latents, cond }, models: { transformer: file, loras }, settings }, context): Promise<Artifact> {
-    const config = transformerConfig(numbersOf(file.checkpoint), file.config);
+    const config = configOf(file, settings);
     const embeds = promptEmbeds(cond, { sampling: settings, config, file });
     const statistics = statisticsOf(latents, { config, file });
     const compute = computeType(context.engine.device, "transformer", settings.dtype);
@@ -85,9 +112,13 @@ export function sampledModel(
   context: StageContext,
 ): Promise<Model> {
   const { transformer: file, loras } = models;
-  const config = transformerConfig(numbersOf(file.checkpoint), file.config);
+  const config = configOf(file, settings);
   const compute = computeType(context.engine.device, "transformer", settings.dtype);
   return wholeTransformer({ file, config, compute, loras }, context);
+}
+
+function configOf({ checkpoint, config }: ModelHandle, { referenceMethod }: SampleSettings): TransformerConfig {
+  return transformerConfig(numbersOf(checkpoint), config, { referenceMethod });
 }
 
 function latentChannels({ patchWidth, patchSize }: TransformerConfig): number {
@@ -140,7 +171,7 @@ function promptEmbeds(
 }
 
 interface Work {
-  readonly sampling: SamplingNumbers;
+  readonly sampling: SampleSettings;
   readonly config: TransformerConfig;
   readonly file: ModelHandle;
   readonly loras: readonly ActiveLora[];
@@ -152,9 +183,10 @@ type Conditions = { readonly latents: Artifact; readonly embeds: Embeds; readonl
 
 async function samplePicture(
   { latents, embeds, statistics }: Conditions,
-  { sampling, context, ...transformer }: Work,
+  { sampling: parameters, context, ...transformer }: Work,
 ): Promise<Tensor<"float32">> {
   const { emit, signal } = context;
+  const sampling = samplingOf(parameters);
   const latent = latents.tensors["latent"]!;
   const references = referenceLatents(latents).map((each) => normalisedLatent(each, statistics));
   const conditions = { shape: latent.shape, references, embeds, config: transformer.config };
@@ -178,7 +210,7 @@ function referenceLatents({ tensors }: Artifact): Tensor<"float32">[] {
 }
 
 function recorded(
-  sampling: SamplingNumbers,
+  sampling: SampleSettings,
   { loras, compute, device }: Pick<Work, "loras" | "compute"> & { device: Device },
 ): object {
   const { sampler, scheduler, steps, denoise, shift, cfg, cfgNorm, seed } = sampling;
@@ -188,12 +220,19 @@ function recorded(
     ...{ sampler, scheduler, steps, denoise, shift, cfg, cfgNorm },
     // JSON has no 64-bit numbers.
     seed: seed.toString(),
-    sigmas: [...samplingSigmas(sampling)],
+    ...givenOnly(sampling),
+    sigmas: [...samplingSigmas(samplingOf(sampling))],
     noise: "torch-cpu-mt19937",
     noise_seed_offset: NOISE_SEED_OFFSET,
     ...computedOn(device, compute),
     lora_strengths: loras.map(({ strength }) => strength),
   };
+}
+
+// Later parameters are recorded only where they were given, so that the results of earlier versions are found again.
+function givenOnly({ lcmNoise, lcmNoiseEnd, lcmNoiseClip, referenceMethod }: SampleSettings): object {
+  const given = Object.entries({ lcmNoise, lcmNoiseEnd, lcmNoiseClip, referenceMethod });
+  return Object.fromEntries(given.filter(([, value]) => value !== undefined));
 }
 
 function weightsOf(file: ModelHandle, loras: readonly ActiveLora[]): Record<string, string> {

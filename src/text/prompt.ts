@@ -1,6 +1,6 @@
 // The prompt of Qwen-Image-Edit-2509: template, pictures by slot, and where the vision tower's tokens go.
 // https://github.com/comfyanonymous/ComfyUI/blob/a125cd84/comfy_extras/nodes_qwen.py, comfy/text_encoders/qwen_image.py
-import { TOKEN } from "./vocabulary.js";
+import { END_OF_TEXT, TOKEN } from "./vocabulary.js";
 
 const SYSTEM =
   "Describe the key features of the input image (color, shape, size, texture, objects, background), then explain how the user's text " +
@@ -26,6 +26,20 @@ export function editPrompt(prompt: string, { slots, unescapeParentheses = false 
   const pictures = slots.map((slot) => `Picture ${slot}: <|vision_start|><|image_pad|><|vision_end|>`).join("");
   const text = unescapeParentheses ? prompt.replace(/\\([()])/g, "$1") : prompt;
   return `<|im_start|>system\n${SYSTEM}<|im_end|>\n<|im_start|>user\n${pictures}${text}<|im_end|>\n<|im_start|>assistant\n`;
+}
+
+/** Whether a prompt says nothing: no text up to its <|endoftext|>, or only white space and invisible characters. */
+export function isEmptyPrompt(prompt: string): boolean {
+  return /^[\s\p{Cc}\p{Cf}]*$/u.test(prompt.split(END_OF_TEXT)[0]!);
+}
+
+/**
+ * The tokens that are seen: all before a typed <|endoftext|>, which ComfyUI masks with all that follows, the end of the template included. A mask
+ * over the last tokens equals their absence: nothing attends to them, and the positions of the others do not change.
+ */
+export function seenTokens(ids: readonly number[]): readonly number[] {
+  const end = ids.indexOf(TOKEN.endOfText);
+  return end < 0 ? ids : ids.slice(0, end);
 }
 
 /**

@@ -7,7 +7,7 @@ const MERGES = new URL("./data/qwen2.5-merges.txt.gz", import.meta.url);
 
 /** Turns text into Qwen2.5's token ids and back. */
 export interface PromptTokenizer {
-  /** Ids of text, in 0..151664. Spellings of added tokens, such as <|im_start|>, become those tokens. */
+  /** Ids of text, in 0..151668. Spellings of added tokens, such as <|im_start|>, become those tokens. */
   encode(text: string): number[];
   /** The text of ids, added tokens included. */
   decode(ids: readonly number[]): string;

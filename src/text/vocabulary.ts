@@ -14,9 +14,15 @@ export const TOKEN = {
 
 const FIRST_ADDED_ID = TOKEN.endOfText;
 
+/** The spelling of TOKEN.endOfText. */
+export const END_OF_TEXT = "<|endoftext|>";
+
+/** Tokens of ComfyUI's tokenizer for Qwen-Image that Qwen's own lacks (comfy/text_encoders/qwen25_tokenizer/tokenizer_config.json). */
+export const COMFYUI_TOKENS = ["<|img|>", "<|endofimg|>", "<|meta|>", "<|endofmeta|>"] as const;
+
 // In the order of their ids, which are consecutive.
 const ADDED_TOKENS = [
-  "<|endoftext|>",
+  END_OF_TEXT,
   "<|im_start|>",
   "<|im_end|>",
   "<|object_ref_start|>",
@@ -38,6 +44,7 @@ const ADDED_TOKENS = [
   "<|fim_pad|>",
   "<|repo_name|>",
   "<|file_sep|>",
+  ...COMFYUI_TOKENS,
 ];
 
 const PATTERN =

@@ -102,8 +102,9 @@ describe("a picture", () => {
   });
 });
 
-test("an artifact tells its kind, tensors and record", async () => {
+test("an artifact tells its kind, tensors and record, and claims no version of qedit", async () => {
   const text = await shown("kept/cond.safetensors");
+  expect(text).not.toContain("made by");
   expect(text).toMatch(/cond of qedit, version 1[^]*tensor prompt_embeds: F32 \[1, \d+, 16\][^]*prompt: make it red/);
 });
 

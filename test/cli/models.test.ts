@@ -313,6 +313,7 @@ describe("qedit models", () => {
     );
     expect(shown.stdout).toContain("no published hash known");
     expect(JSON.parse((await qedit(["models", "show", "--json"], here)).stdout)).toMatchObject({
+      defaultsFrom: expect.stringMatching(/of 2025.*LoRA on, 4 steps at cfg 1.*off, 20 steps at cfg 4/),
       presets: { "fast-4": { lora: "lightning-4steps" } },
     });
   });

@@ -1,5 +1,5 @@
 // `qedit plan` and `run --dry-run`: what they print, what they refuse, and that they compute nothing.
-import { readFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { totalmem } from "node:os";
 import { describe, expect, test } from "vitest";
 import type { EditPlan } from "../../src/edit/plan/edit-plan.js";
@@ -220,6 +220,25 @@ describe("what does not fit", () => {
     expect(transformer.layers.resident + transformer.layers.streamed).toBe(60);
     expect(transformer.groups.opensAhead).toBe(transformer.layers.streamed > 0);
   });
+});
+
+test("a result that is there already is a warning of plan and of a dry run, which write nothing, and hides no other error", async () => {
+  await writeFile(folder.at("there.png"), "");
+  const args = [CAT, ...WINTER, ...SMALL, ...models(), ...QUICK];
+  for (const command of [["plan"], ["run", "--dry-run"]]) {
+    const planning = [...command, ...args, "-o", "there.png"];
+    const { code, stdout, stderr } = await plain(planning);
+    expect([code, stdout]).toEqual([0, expect.stringContaining("steps")]);
+    expect(stderr).toMatch(/^warning: `run` will refuse this: Cannot write there\.png: it is there already$/m);
+    expect((await plain([...planning, "--force"])).stderr).not.toContain("there.png");
+    expectRefusal(await plain([...planning, "--cfg", "1", "--negative-prompt", "x"]), {
+      code: 2,
+      message: /no effect/,
+    });
+    const sheet = await plain([...command, ...args, "-o", "free.png", "--sheet", "there.png"]);
+    expect(sheet.stderr).toContain("there.png");
+    expect((await plain([...command, ...args, "-o", "many.png", "--count", "2", "--json"])).code).toBe(0);
+  }
 });
 
 describe("what run refuses, plan and a dry run refuse", () => {

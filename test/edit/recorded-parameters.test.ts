@@ -29,7 +29,12 @@ const OF_STAGES = {
   scheduler: "normal",
   shift: 2,
   denoise: 0.5,
-  cfgNorm: 0.5,
+  cfgNorm: "none",
+  lcmNoise: 0.5,
+  lcmNoiseEnd: 0.5,
+  lcmNoiseClip: 2,
+  referenceMethod: "offset",
+  resolutionSteps: 32,
 } as const satisfies Partial<Record<Name, unknown>>;
 
 /** Parameters that decide how the picture is finished. */
@@ -45,6 +50,7 @@ const NOT_BY_NAME = {
   textDtype: "the type that was computed in is",
   dtype: "the type that was computed in is",
   mask: "the hash of its pixels is",
+  allowEmptyPrompt: "it allows, or changes nothing",
   strictLora: "it refuses, or changes nothing",
   tile: "the result is the same",
   noMetadata: "nothing is recorded with it",

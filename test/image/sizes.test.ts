@@ -46,6 +46,18 @@ describe("the nodes' sizes equal Python's arithmetic", () => {
   });
 });
 
+// width, height, megapixels and resolution_steps to width and height: the node's own lines in Python
+test.each([
+  [451, 300, 1, 16, 1248, 832],
+  [240, 427, 1, 8, 768, 1368],
+  [1000, 333, 0.7, 32, 1472, 480],
+  [451, 300, 0.37, 1, 764, 508],
+  [1920, 1080, 1, 112, 1344, 784],
+  [337, 451, 0.333, 7, 511, 686],
+])("%ix%i at %d megapixels in steps of %i is %ix%i", (width, height, megapixels, steps, ...wanted) => {
+  expect(sizes.totalPixelsSize({ width, height }, megapixels, steps)).toEqual(size(wanted));
+});
+
 test("smart resize enlarges what is too small and shrinks what is too large", () => {
   expect(sizes.smartResize({ width: 20, height: 20 }, 28)).toEqual({ width: 56, height: 56 });
   const { width, height } = sizes.smartResize({ width: 8000, height: 4000 }, 28);

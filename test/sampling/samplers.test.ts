@@ -12,12 +12,18 @@ interface Case extends Omit<SamplingSettings, "cfgNorm" | "seed"> {
   samples: string;
 }
 
+interface LaterCase extends Case {
+  options?: { s_noise?: number; s_noise_end?: number; noise_clip_std?: number };
+}
+
 const { cases, seed, shape } = golden<Case, { seed: string; shape: number[] }>("runs");
+const later = golden<LaterCase, { seed: string }>("later-runs");
 const COUNT = 16 * 4 * 6;
 
 describe("samplers", () => {
   test("have a golden run each", () => {
-    expect(new Set(cases.map(({ sampler }) => sampler))).toEqual(new Set(SAMPLER_NAMES));
+    const run = [...cases, ...later.cases].map(({ sampler }) => sampler);
+    expect(new Set(run)).toEqual(new Set(SAMPLER_NAMES));
   });
 
   test.each(cases)(
@@ -33,6 +39,17 @@ describe("samplers", () => {
       const latent = float32(shape, ramp(COUNT, 15485863, 2000));
       const out = await sampleLatent(toyVelocity(COUNT), own, { latent, mean: MEAN, std: STD });
       expect(out.shape).toEqual(shape);
+      expect(maxDifference(out.data, unpacked(samples))).toBeLessThanOrEqual(TOLERANCE.run);
+    },
+  );
+
+  test.each(later.cases)(
+    "$sampler reaches later ComfyUI's latent in $steps steps of $scheduler, shift $shift, denoise $denoise, $options",
+    async ({ norm: _, samples, options, ...settings }) => {
+      const noise = { scale: options?.s_noise, endScale: options?.s_noise_end, clip: options?.noise_clip_std };
+      const own = { ...settings, seed: BigInt(later.seed), lcm: noise };
+      const latent = float32(shape, ramp(COUNT, 15485863, 2000));
+      const out = await sampleLatent(toyVelocity(COUNT), own, { latent, mean: MEAN, std: STD });
       expect(maxDifference(out.data, unpacked(samples))).toBeLessThanOrEqual(TOLERANCE.run);
     },
   );

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { dropIndex, editPrompt, expandImages } from "../../src/text/prompt.js";
+import { dropIndex, editPrompt, expandImages, isEmptyPrompt, seenTokens } from "../../src/text/prompt.js";
 import { loadTokenizer } from "../../src/text/tokenizer.js";
 
 const tokenizer = await loadTokenizer();
@@ -70,4 +70,22 @@ describe("expandImages", () => {
 
   test("refuses more pictures than placeholders", () =>
     expect(() => expandImages([PAD], [1, 1])).toThrow("2 pictures for 1 placeholders"));
+});
+
+test("what is typed from <|endoftext|> on is not seen, nor the end of the template", () => {
+  const seen = (prompt: string) => seenTokens(tokenizer.encode(editPrompt(prompt, { slots: [1] })));
+  expect(seen("make it red<|endoftext|>and blue<|endoftext|>!")).toEqual(seen("make it red").slice(0, -5));
+  expect(seen("make it red").slice(-5)).toEqual(ids("151645 198 151644 77091 198"));
+});
+
+test.each([
+  ["", true],
+  [" \r\n\t\u00a0\u3000", true],
+  ["\u200b\ufeff\u0000", true],
+  [" <|endoftext|>make it red", true],
+  [".", false],
+  ["变", false],
+  ["make it red<|endoftext|>", false],
+])("%j says nothing: %s", (prompt, isEmpty) => {
+  expect(isEmptyPrompt(prompt)).toBe(isEmpty);
 });

@@ -64,6 +64,8 @@ export interface PublishedModel {
   readonly files: Readonly<Record<FileRole, PublishedFile>>;
   readonly loras: Readonly<Record<string, PublishedFile>>;
   readonly defaults: SamplingNumbers;
+  /** Where the defaults come from, in words. */
+  readonly defaultsFrom?: string | undefined;
   readonly presets: Readonly<Record<string, Preset>>;
 }
 
@@ -190,6 +192,7 @@ function catalogSchema(shared: Readonly<Record<string, PublishedFile>>) {
     files: withKeys({ vae: someFile, textEncoder: someFile, transformer: someFile }),
     loras: v.optional(named(someFile), {}),
     defaults: withKeys({ ...numbers, ...extras }),
+    defaultsFrom: v.optional(text),
     presets: v.optional(named(preset), {}),
   });
   return withKeys({ default: text, models: named(model) });

@@ -5,7 +5,7 @@ import { modelLibrary } from "../../edit/resolve/model-library.js";
 import { type ResolvedEdit, resolveEdit } from "../../edit/resolve/resolve-edit.js";
 import { QeditError } from "../../std/errors.js";
 import type { EachSettings } from "../commands/each.js";
-import { checkInputs, inputText } from "../files/input.js";
+import { checkInputs, inputPrompt } from "../files/input.js";
 import { removeLeavings } from "../files/leavings.js";
 import { checkOutput, STREAM } from "../files/output.js";
 import { pictureCache, type ReadPictures } from "../files/picture-cache.js";
@@ -48,7 +48,7 @@ export async function editEach({ args, settings, given }: EachCall, terminal: Te
   if (open.length === 0) return;
   const unresolved = { settings, given, force: settings.force, emit: terminal.emit };
   const edit = await resolveEdit(unresolved, modelLibrary());
-  const prompt = await inputText(settings.prompt, terminal.io);
+  const prompt = await inputPrompt(settings, terminal.io);
   const resolved = { ...edit, settings: { ...edit.settings, prompt } };
   const read = pictureCache();
   // Fail once if a reference cannot be read, not once per picture.

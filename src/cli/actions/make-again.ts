@@ -18,6 +18,7 @@ import { modelLibrary } from "../../edit/resolve/model-library.js";
 import { openModels, type ResolvedEdit, withNumbers } from "../../edit/resolve/resolve-edit.js";
 import { readImage } from "../../image/io/read.js";
 import { encodeDecoded } from "../../stages/decode.js";
+import { refuseEmptyPrompt } from "../../stages/encode-prompt.js";
 import { type NamedLora, parseLora } from "../../stages/networks/loras.js";
 import type { Picture } from "../../stages/pictures.js";
 import { closest } from "../../std/closest.js";
@@ -61,7 +62,12 @@ export async function makeAgain({ args, settings, given: origins }: RerunCall, t
   checkInputs(given, io);
   const bytes = await pictureBytes(file);
   const recipe = recipeIn(bytes, file);
-  const written = changed(recipeSettings(recipe, file), settings.set);
+  const written: WrittenSettings = {
+    ...changed(recipeSettings(recipe, file), settings.set),
+    ...(settings.allowEmptyPrompt && { allowEmptyPrompt: true }),
+  };
+  const { prompt, allowEmptyPrompt } = readSettings(EDIT_PARAMETERS, written);
+  refuseEmptyPrompt({ prompt, allowEmptyPrompt });
   const name = defaultName(file, settings.format);
   const path = outputPath(settings.output ?? join(dirname(file), name), name);
   const format = pictureFormat(path, settings.format);
@@ -115,7 +121,7 @@ function changed(recipe: WrittenSettings, pairs: readonly string[]): WrittenSett
   const invalidated: Readonly<Record<string, readonly string[]>> = {
     size: ["megapixels"],
     megapixels: ["size"],
-    match: ["size"],
+    match: ["size", "resolutionSteps"],
     device: ["dtype"],
   };
   for (const [setting, values] of Object.entries(changes)) {

@@ -8,7 +8,7 @@ import { resolveSettings } from "../../edit/resolve/resolve-settings.js";
 import type { Picture } from "../../stages/pictures.js";
 import { QeditError } from "../../std/errors.js";
 import type { MakingSettings } from "../commands/run.js";
-import { checkInputs, inputPictures, inputText } from "../files/input.js";
+import { checkInputs, inputPictures, inputPrompt } from "../files/input.js";
 import { checkOutput, STREAM } from "../files/output.js";
 import { numberedPath, picturePath } from "../files/picture-output.js";
 import { openSheet, type Sheet } from "../files/sheet-output.js";
@@ -32,26 +32,32 @@ export async function makePictures(call: RunCall, terminal: Terminal): Promise<n
   refuseContradictions(call);
   const seeds = seedsOf(settings);
   checkInputs([...args, settings.prompt], terminal.io);
-  const path = picturePath(settings, args[0]!, "-edit");
-  const paths = seeds.length === 1 ? [path] : seeds.map((_, index) => numberedPath(path, index + 1));
-  for (const each of paths) await checkOutput(each, settings, terminal);
-  const sheet = await openSheet(settings.sheet, settings, terminal);
+  const paths = resultPaths(args, settings);
   const unresolved = { settings, given, force: settings.force, emit: terminal.emit };
   if (settings.dryRun) {
     const { showPlan } = await import("./show-plan.js");
-    const planned = { args, settings: await resolveSettings(unresolved), results: seeds.length };
+    const planned = { args, settings: await resolveSettings(unresolved), outputs: paths };
     return showPlan({ ...planned, isForCard: false, isDryRun: true }, terminal);
   }
+  for (const each of paths) await checkOutput(each, settings, terminal);
+  const sheet = await openSheet(settings.sheet, settings, terminal);
   const edit = await resolveEdit(unresolved, modelLibrary());
-  const prompt = await inputText(settings.prompt, terminal.io);
+  const prompt = await inputPrompt(settings, terminal.io);
   const work = { args, settings, terminal, sheet, edit: withSettings(edit, { prompt }) };
-  if (seeds.length === 1) await makeOne(path, { ...work, edit: withSettings(work.edit, { seed: seeds[0]! }) });
+  if (seeds.length === 1) await makeOne(paths[0]!, { ...work, edit: withSettings(work.edit, { seed: seeds[0]! }) });
   else
     await makeMany(
       seeds.map((seed, index) => ({ seed, path: paths[index]! })),
       work,
     );
   return undefined;
+}
+
+/** Where the pictures of a call go, one for each seed. Throws QEDIT_E_USAGE for a name without a known format. */
+export function resultPaths(args: readonly string[], settings: MakingSettings): string[] {
+  const path = picturePath(settings, args[0]!, "-edit");
+  const seeds = seedsOf(settings);
+  return seeds.length === 1 ? [path] : seeds.map((_, index) => numberedPath(path, index + 1));
 }
 
 interface Work {

@@ -10,24 +10,24 @@ import { inspectCuda } from "../../engine/cuda/inspect-cuda.js";
 import { type Device, parseDevice, parseDevices } from "../../engine/providers.js";
 import { readSize } from "../../image/io/read.js";
 import type { Source } from "../../image/resize/size-plan.js";
+import { QeditError } from "../../std/errors.js";
 import { loadTokenizer } from "../../text/tokenizer.js";
 import type { MakingSettings } from "../commands/run.js";
-import { checkInputs, inputPictures, inputSources, inputText } from "../files/input.js";
-import { picturePath } from "../files/picture-output.js";
+import { checkInputs, inputPictures, inputPrompt, inputSources } from "../files/input.js";
+import { checkOutput, type Overwriting, STREAM } from "../files/output.js";
 import { readTimings } from "../files/timings-file.js";
 import { planLines } from "../render/plan-lines.js";
 import type { Terminal } from "../render/terminal.js";
-import { seedsOf } from "../settings/seeds.js";
 import type { GivenSetting } from "../settings/settings.js";
 import type { ComputeSettings } from "../with-service.js";
-import { refuseContradictions } from "./make-pictures.js";
+import { refuseContradictions, resultPaths } from "./make-pictures.js";
 
 /** What to plan. */
 export interface PlanCall {
   readonly args: readonly string[];
-  readonly settings: UnresolvedSettings & ComputeSettings;
-  /** Number of result pictures. */
-  readonly results: number;
+  readonly settings: UnresolvedSettings & ComputeSettings & Pick<MakingSettings, "sheet" | "force">;
+  /** Where the results go, one path each. */
+  readonly outputs: readonly string[];
   /** Whether to plan for a GPU of --vram bytes, which need not be in this machine. */
   readonly isForCard: boolean;
   /** Whether `run --dry-run` was called: then a missing file is a failure. */
@@ -46,23 +46,20 @@ export async function planPictures(call: PlanCommand, terminal: Terminal): Promi
   const { args, settings, given } = call;
   refuseContradictions(call);
   checkInputs([...args, settings.prompt], terminal.io);
-  picturePath(settings, args[0]!, "-edit");
+  const outputs = resultPaths(args, settings);
   const resolved = await resolveSettings({ settings, given, force: settings.force, emit: terminal.emit });
   const isForCard = given.get("vram")?.layer === "flag";
-  return showPlan(
-    { args, settings: resolved, results: seedsOf(settings).length, isForCard, isDryRun: false },
-    terminal,
-  );
+  return showPlan({ args, settings: resolved, outputs, isForCard, isDryRun: false }, terminal);
 }
 
 /** Prints the plan of an edit; returns EXIT.model for a dry run with missing files. Throws what `run` would throw. */
 export async function showPlan(
-  { args, settings, results, isForCard, isDryRun }: PlanCall,
+  { args, settings, outputs, isForCard, isDryRun }: PlanCall,
   terminal: Terminal,
 ): Promise<number> {
   const { device, reason } = await chosenDevice(settings, isForCard);
   const sources = await Promise.all((await inputSources(args, terminal.io)).map(sourceOf));
-  const complete = { ...settings, prompt: await inputText(settings.prompt, terminal.io) };
+  const complete = { ...settings, prompt: await inputPrompt(settings, terminal.io) };
   const memory = await memoryFor(device, settings.vram);
   const mask = settings.mask === undefined ? undefined : (await inputPictures([settings.mask], terminal.io))[0];
   const plan = await planEdit(complete, {
@@ -72,11 +69,22 @@ export async function showPlan(
     device,
     deviceReason: reason,
     tokenizer: await loadTokenizer(),
-    results,
+    results: outputs.length,
     ...memory,
   });
+  await warnOfOutputs(settings.sheet === undefined ? outputs : [...outputs, settings.sheet], settings, terminal);
   terminal.result(plan, planLines(plan, terminal.style));
   return isDryRun && plan.totals.missingFiles > 0 ? EXIT.model : EXIT.ok;
+}
+
+// A plan writes nothing: what `run` would refuse to write is no reason to plan nothing.
+async function warnOfOutputs(paths: readonly string[], { force }: Overwriting, terminal: Terminal): Promise<void> {
+  for (const path of paths.filter((each) => each !== STREAM)) {
+    await checkOutput(path, { force }, terminal).catch((error: unknown) => {
+      if (!(error instanceof QeditError)) throw error;
+      terminal.emit({ kind: "warning", text: `\`run\` will refuse this: ${error.marked.message}` });
+    });
+  }
 }
 
 async function sourceOf(source: string | { readonly name: string; readonly bytes: Uint8Array }): Promise<Source> {

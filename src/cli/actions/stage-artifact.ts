@@ -9,10 +9,10 @@ import { resolveSampling } from "../../edit/resolve/sampling-defaults.js";
 import type { EditService } from "../../edit/service/service.js";
 import { encodeDecoded } from "../../stages/decode.js";
 import { encodeImage } from "../../stages/encode-image.js";
-import { encodePrompt } from "../../stages/encode-prompt.js";
+import { encodePrompt, refuseEmptyPrompt } from "../../stages/encode-prompt.js";
 import type { ModelHandle, ModelRole } from "../../stages/networks/model-handle.js";
 import { sample } from "../../stages/sample.js";
-import { checkInputs, inputArtifact, inputPictures, inputText } from "../files/input.js";
+import { checkInputs, inputArtifact, inputPictures, inputPrompt } from "../files/input.js";
 import {
   checkArtifactOutput,
   checkOutput,
@@ -69,11 +69,12 @@ export async function encodeText(
   terminal: Terminal,
 ): Promise<void> {
   checkInputs([...args, settings.prompt], terminal.io);
+  refuseEmptyPrompt(settings);
   await writeComputed(
     { path: outputPath(settings.output, "cond.safetensors"), settings, terminal },
     async (service) => {
       const textEncoder = await modelOf("textEncoder", settings, terminal);
-      const prompt = await inputText(settings.prompt, terminal.io);
+      const prompt = await inputPrompt(settings, terminal.io);
       const pictures = await inputPictures(args, terminal.io);
       const input = { inputs: { pictures }, models: { textEncoder }, settings: { ...settings, prompt } };
       return service.runStage(encodePrompt, input);

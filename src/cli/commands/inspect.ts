@@ -7,7 +7,7 @@ import {
 } from "../../edit/inspect-file.js";
 import { decimalSize } from "../../std/byte-sizes.js";
 import { defineCommand } from "../command.js";
-import { recipeLines } from "../render/recipe-lines.js";
+import { makerLine, recipeLines } from "../render/recipe-lines.js";
 import { shown } from "../render/shown.js";
 import { identityText } from "./models/model-options.js";
 
@@ -59,7 +59,7 @@ function linesOf(file: Inspected): string[] {
 
 function pictureLines({ format, width, height, bytes, recipe, tools, texts }: InspectedPicture): string[] {
   const head = `${format} picture, ${width}x${height}, ${decimalSize(bytes)}`;
-  if (recipe) return [head, ...recipeLines(recipe)];
+  if (recipe) return [head, makerLine(recipe), ...recipeLines(recipe)];
   const others =
     tools.length > 0 ? `no recipe of qedit, but one of ${tools.join(" and ")} (${texts.join(", ")})` : "no recipe";
   return [head, others];

@@ -6,7 +6,7 @@ import { EDIT_PARAMETERS, PICTURE_PARAMETERS } from "../../edit/parameters/table
 import { defineCommand } from "../command.js";
 import { computeOptions, writeOptions } from "../settings/options.js";
 
-const { vae, textEncoder, transformer, lora } = EDIT_PARAMETERS;
+const { allowEmptyPrompt, vae, textEncoder, transformer, lora } = EDIT_PARAMETERS;
 const { modelsDir, threads, vram } = computeOptions;
 
 const options = {
@@ -16,7 +16,7 @@ const options = {
     scope: "call",
     placeholder: "<key=value>",
   }),
-  ...{ vae, textEncoder, transformer, lora },
+  ...{ allowEmptyPrompt, vae, textEncoder, transformer, lora },
   ...writeOptions,
   ...PICTURE_PARAMETERS,
   modelsDir,

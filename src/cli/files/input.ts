@@ -2,10 +2,13 @@
 import { buffer } from "node:stream/consumers";
 import { type Artifact, decodeArtifact, readArtifact } from "../../artifacts/artifact.js";
 import type { ArtifactKind } from "../../artifacts/kinds.js";
+import type { EditSettings } from "../../edit/parameters/table.js";
+import { refuseEmptyPrompt } from "../../stages/encode-prompt.js";
 import { type Picture, type PictureSource, readPictures } from "../../stages/pictures.js";
 import { QeditError } from "../../std/errors.js";
 import type { Io } from "../io.js";
 import { STREAM } from "./output.js";
+import { promptOf } from "./prompt-file.js";
 
 /** Throws QEDIT_E_USAGE if more than one input is stdin, or if stdin is a terminal. */
 export function checkInputs(inputs: readonly (string | undefined)[], { stdin }: Pick<Io, "stdin">): void {
@@ -41,10 +44,33 @@ export async function inputText(text: string, io: Pick<Io, "stdin">): Promise<st
   return text === STREAM ? (await readAll(io)).toString("utf8").replace(/\r?\n$/, "") : text;
 }
 
+/** The text of a prompt, which may come from stdin. Throws QEDIT_E_USAGE if it says nothing, unless that is allowed. */
+export async function inputPrompt(
+  { prompt, allowEmptyPrompt }: Pick<EditSettings, "prompt" | "allowEmptyPrompt">,
+  io: Pick<Io, "stdin">,
+): Promise<string> {
+  const text = prompt === STREAM ? await promptOf(chunksOf(io), "stdin") : prompt;
+  refuseEmptyPrompt({ prompt: text, allowEmptyPrompt });
+  return text;
+}
+
+async function* chunksOf({ stdin }: Pick<Io, "stdin">): AsyncGenerator<Uint8Array | string> {
+  let isEmpty = true;
+  for await (const chunk of stdin) {
+    isEmpty = false;
+    yield chunk as Uint8Array | string;
+  }
+  if (isEmpty) throw nothingCame();
+}
+
 async function readAll({ stdin }: Pick<Io, "stdin">): Promise<Buffer> {
   const bytes = await buffer(stdin);
   if (bytes.length > 0) return bytes;
-  throw new QeditError("QEDIT_E_USAGE", "Cannot read stdin: nothing came", {
+  throw nothingCame();
+}
+
+function nothingCame(): QeditError {
+  return new QeditError("QEDIT_E_USAGE", "Cannot read stdin: nothing came", {
     hint: "The command before it in the pipeline may have failed",
   });
 }

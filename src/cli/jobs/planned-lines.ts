@@ -11,6 +11,7 @@ import { fileHash } from "../../std/file-hash.js";
 import { folderFor } from "../../std/own-folders.js";
 import { STREAM } from "../files/output.js";
 import { picturePath } from "../files/picture-output.js";
+import { withPromptOfFile } from "../files/prompt-file.js";
 import { completeSettings, type GivenSetting } from "../settings/settings.js";
 import { type JobLine, jobName } from "./job-lines.js";
 import type { Journal } from "./journal.js";
@@ -48,6 +49,7 @@ const IRRELEVANT: ReadonlySet<string> = new Set<keyof RunSettings>([
   "noCache",
   "cacheLimit",
   "modelsDir",
+  "allowEmptyPrompt",
 ]);
 
 /** Options of planLines. */
@@ -81,7 +83,8 @@ async function planLine(
   let path: string | undefined;
   try {
     if (fault) throw fault;
-    const given = new Map([...[...defaults].filter(([name]) => name in runOptions), ...own]);
+    const named = await withPromptOfFile(own);
+    const given = new Map([...[...defaults].filter(([name]) => name in runOptions), ...named]);
     const unresolved = completeSettings(runOptions, given);
     if (given.get("prompt")?.value === STREAM || unresolved.output === STREAM)
       throw new QeditError("QEDIT_E_USAGE", "A job can neither read stdin nor write to stdout", {

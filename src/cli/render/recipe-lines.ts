@@ -4,9 +4,16 @@ import type { Recipe } from "../../artifacts/recipe.js";
 /** Characters of a hash that are shown. */
 const SHOWN_HASH = 12;
 
+/** Which qedit made a picture, and on what. Tensor files do not say it. */
+export function makerLine({ qedit, settings }: Recipe): string {
+  if (qedit === undefined) return "made by: qedit before its recipes had a version";
+  const { runtime, device } = (settings["decode"] ?? {}) as Values;
+  return `made by: qedit ${qedit}${runtime ? `, ${String(runtime)}` : ""}${device ? ` on ${String(device)}` : ""}`;
+}
+
 /** Lines `name: value`, in the order of the stages. */
 export function recipeLines(recipe: Recipe): string[] {
-  const { settings, sizes, qedit } = recipe;
+  const { settings, sizes } = recipe;
   const stage = (name: string) => (settings[name] ?? {}) as Readonly<Record<string, unknown>>;
   const [image, prompt, sample, decode, paste] = [
     "encode_image",
@@ -17,16 +24,12 @@ export function recipeLines(recipe: Recipe): string[] {
   ].map((name) => stage(name)) as [Values, Values, Values, Values, Values];
   const target = (sizes["target"] as { size?: { width: number; height: number } } | undefined)?.size;
   const lines: readonly (readonly [string, unknown])[] = [
-    [
-      "made by",
-      qedit === undefined
-        ? "qedit before its recipes had a version"
-        : `qedit ${qedit}${decode["runtime"] ? `, ${String(decode["runtime"])}` : ""}${decode["device"] ? ` on ${String(decode["device"])}` : ""}`,
-    ],
     ["prompt", prompt["prompt"]],
     ["negative prompt", prompt["negative_prompt"] ?? undefined],
     ["seed", sample["seed"]],
     ["sampling", sampling(sample)],
+    ["noise of lcm", lcmNoise(sample)],
+    ["references by", sample["referenceMethod"]],
     [
       "sigmas",
       Array.isArray(sample["sigmas"])
@@ -69,6 +72,12 @@ function sampling(sample: Values): string | undefined {
   if (sample["steps"] === undefined) return undefined;
   const { steps, cfg, sampler, scheduler, shift, denoise, cfgNorm } = sample;
   return `${String(steps)} steps, cfg ${String(cfg)}, ${String(sampler)}, ${String(scheduler)}, shift ${String(shift)}, denoise ${String(denoise)}, cfg-norm ${String(cfgNorm)}`;
+}
+
+function lcmNoise({ lcmNoise: scale, lcmNoiseEnd: end, lcmNoiseClip: clip }: Values): string | undefined {
+  const parts = Object.entries({ factor: scale, "at the end": end, "clipped at": clip });
+  const given = parts.filter(([, value]) => value !== undefined).map(([name, value]) => `${name} ${String(value)}`);
+  return given.length === 0 ? undefined : given.join(", ");
 }
 
 function named({ names }: Recipe, role: string, hash: string): string {

@@ -100,6 +100,16 @@ export const writeOptions = {
   }),
 };
 
+/** Options of every command that takes a prompt; the prompt in the file takes the place of --prompt before a command is called. */
+export const promptOptions = {
+  promptFile: optional(text, {
+    summary: "file with the prompt, UTF-8",
+    group: "Prompt",
+    scope: "call",
+    placeholder: "<file>",
+  }),
+};
+
 /** A parameter's flags; the first long one is its name, the others are aliases. */
 interface Flags {
   readonly short: string | undefined;

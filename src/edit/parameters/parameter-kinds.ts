@@ -64,6 +64,15 @@ export function number({ minimum, maximum, whole = false }: NumberBounds): Kind<
   });
 }
 
+/** A number within bounds, or a word that stands for no number. */
+export function numberOr<Word extends string>(word: Word, bounds: NumberBounds): Kind<number | Word> {
+  const { schema, fromText, wanted } = number(bounds);
+  return kind<number | Word>(v.union([schema, v.literal(word)]), {
+    fromText: (written) => (written.trim() === word ? word : fromText!(written)),
+    wanted: `${wanted}, or ${word}`,
+  });
+}
+
 /** One word of a list. A number is read as its text. */
 export function choice(choices: readonly string[]): Kind<string> {
   const words = v.pipe(v.union([v.string(), v.pipe(v.number(), v.transform(String))]), v.picklist(choices));

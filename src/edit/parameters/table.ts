@@ -1,12 +1,13 @@
 // The parameters of an edit. Flags, environment variables, settings files, job lines, schemas and recipes all use this table. A new parameter needs
 // an entry here, and a field in the settings of the stage that reads it.
 
+import { REFERENCE_METHODS } from "../../models/qwen-image/transformer-config.js";
 import { SAMPLER_NAMES } from "../../sampling/samplers.js";
 import { SCHEDULER_NAMES } from "../../sampling/schedules.js";
 import type { StageName } from "../../stages/stage.js";
 import { param } from "../../std/errors.js";
 import { defaulted, optional, type SettingsOf } from "./parameter.js";
-import { bytes, choice, deviceName, number, seed, size, text, texts, toggle } from "./parameter-kinds.js";
+import { bytes, choice, deviceName, number, numberOr, seed, size, text, texts, toggle } from "./parameter-kinds.js";
 
 /** The parameters of the stages and of finishing. */
 export const EDIT_PARAMETERS = {
@@ -38,6 +39,12 @@ export const EDIT_PARAMETERS = {
     placeholder: "<count>",
     initialText: "1",
   }),
+  resolutionSteps: optional(number({ minimum: 1, maximum: 256, whole: true }), {
+    summary: `with ${param("match", "comfyui")}: sides of the result are multiples of it, as in ImageScaleToTotalPixels`,
+    group: "Sizes",
+    placeholder: "<count>",
+    initialText: "1",
+  }),
   match: optional(choice(["comfyui", "comfyui-kontext"]), {
     summary: "make the sizes and rounding of another tool's nodes",
     group: "Sizes",
@@ -50,11 +57,16 @@ export const EDIT_PARAMETERS = {
     aliases: ["clip"],
   }),
   prompt: defaulted(text, "", {
-    summary: "what to do with the pictures",
+    summary: "what to do with the pictures; - is stdin",
     group: "Prompt",
     placeholder: "<text>",
     short: "p",
     isRequired: true,
+    scope: "call",
+  }),
+  allowEmptyPrompt: defaulted(toggle, false, {
+    summary: "edit also by a prompt that says nothing",
+    group: "Prompt",
     scope: "call",
   }),
   negativePrompt: optional(text, {
@@ -119,10 +131,34 @@ export const EDIT_PARAMETERS = {
     group: "Sampling",
     placeholder: "<share>",
   }),
-  cfgNorm: defaulted(number({ minimum: 0, maximum: 100 }), 1, {
-    summary: "strength of CFGNorm",
+  cfgNorm: defaulted(numberOr("none", { minimum: 0, maximum: 100 }), 1, {
+    summary: "strength of CFGNorm; none leaves it out",
     group: "Sampling",
     placeholder: "<strength>",
+  }),
+  lcmNoise: optional(number({ minimum: 0, maximum: 64 }), {
+    summary: "factor of the noise that the sampler lcm adds, s_noise of ComfyUI's SamplerLCM",
+    group: "Sampling",
+    placeholder: "<factor>",
+    initialText: "1",
+  }),
+  lcmNoiseEnd: optional(number({ minimum: 0, maximum: 64 }), {
+    summary: "that factor at the last step, s_noise_end",
+    group: "Sampling",
+    placeholder: "<factor>",
+    initialText: "as at the first",
+  }),
+  lcmNoiseClip: optional(number({ minimum: 0, maximum: 10 }), {
+    summary: "largest noise that lcm adds, in standard deviations, noise_clip_std; 0 is as drawn",
+    group: "Sampling",
+    placeholder: "<count>",
+    initialText: "0",
+  }),
+  referenceMethod: optional(choice(REFERENCE_METHODS), {
+    summary: "how the transformer is told where the pictures are, as FluxKontextMultiReferenceLatentMethod",
+    group: "Sampling",
+    placeholder: "<method>",
+    initialText: "what the transformer was made for",
   }),
   dtype: defaulted(choice(["auto", "float32", "bfloat16"]), "auto", {
     summary: "compute type of the transformer",
@@ -158,18 +194,19 @@ export const EDIT_PARAMETERS = {
 /** The values of an edit. */
 export type EditSettings = SettingsOf<typeof EDIT_PARAMETERS>;
 
-const { vae, vaeDtype, tile, size: pixels, megapixels, match } = EDIT_PARAMETERS;
-const { textEncoder, prompt, negativePrompt, textDtype } = EDIT_PARAMETERS;
+const { vae, vaeDtype, tile, size: pixels, megapixels, resolutionSteps, match } = EDIT_PARAMETERS;
+const { textEncoder, prompt, allowEmptyPrompt, negativePrompt, textDtype } = EDIT_PARAMETERS;
 const { transformer, lora, strictLora, seed: noise, steps, cfg, sampler, scheduler } = EDIT_PARAMETERS;
-const { shift, denoise, cfgNorm, dtype, keepSize, noMetadata } = EDIT_PARAMETERS;
+const { shift, denoise, cfgNorm, lcmNoise, lcmNoiseEnd, lcmNoiseClip, referenceMethod } = EDIT_PARAMETERS;
+const { dtype, keepSize, noMetadata } = EDIT_PARAMETERS;
 
 /** The parameters of each stage, with its model files. */
 export const STAGE_PARAMETERS = {
-  "encode-image": { vae, vaeDtype, tile, size: pixels, megapixels, match },
-  "encode-prompt": { textEncoder, prompt, negativePrompt, match, textDtype },
+  "encode-image": { vae, vaeDtype, tile, size: pixels, megapixels, resolutionSteps, match },
+  "encode-prompt": { textEncoder, prompt, allowEmptyPrompt, negativePrompt, match, textDtype },
   sample: {
     ...{ transformer, lora, strictLora, seed: noise, steps, cfg, sampler, scheduler },
-    ...{ shift, denoise, cfgNorm, dtype },
+    ...{ shift, denoise, cfgNorm, lcmNoise, lcmNoiseEnd, lcmNoiseClip, referenceMethod, dtype },
   },
   decode: { vae, vaeDtype, tile, keepSize, match, noMetadata },
 } as const satisfies Readonly<Record<StageName, object>>;

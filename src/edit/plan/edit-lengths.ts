@@ -55,7 +55,7 @@ export function editLengths(
 
 function sizesOf(
   sources: readonly Source[],
-  { match, megapixels, size }: ResolvedSettings,
+  { match, megapixels, resolutionSteps, size }: ResolvedSettings,
   { vae, vision }: LengthsRequest["networks"],
 ): SizePlan {
   return planSizes(sources, {
@@ -63,6 +63,7 @@ function sizesOf(
     cell: vae.spatialRatio,
     patches: { patch: vision.patchSize, temporal: vision.temporalPatchSize, merge: vision.mergeSize },
     ...(megapixels === undefined ? {} : { megapixels }),
+    ...(resolutionSteps === undefined ? {} : { resolutionSteps }),
     ...(size === undefined ? {} : { size }),
   });
 }

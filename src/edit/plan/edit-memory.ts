@@ -68,7 +68,7 @@ export interface EditMemory {
 export interface MemoryRequest {
   readonly parts: Readonly<Record<FileRole, ModelHandle>>;
   readonly adapters: readonly Adapter[];
-  readonly types: Pick<ResolvedSettings, "dtype" | "textDtype" | "vaeDtype" | "tile">;
+  readonly types: Pick<ResolvedSettings, "dtype" | "textDtype" | "vaeDtype" | "tile" | "referenceMethod">;
   readonly limit: MemoryLimit;
 }
 
@@ -139,7 +139,7 @@ function transformer(
   { tokens }: EditLengths,
   { parts: { transformer: file }, adapters, types, limit: { device } }: MemoryRequest,
 ): Planned {
-  const config = transformerConfig(numbersOf(file.checkpoint), file.config);
+  const config = transformerConfig(numbersOf(file.checkpoint), file.config, types);
   const text = Math.max(tokens.prompt.seen, tokens.negativePrompt?.seen ?? 0);
   const lengths = { text, target: tokens.target, reference: tokens.references.reduce((sum, each) => sum + each, 0) };
   const needs = transformerNeeds(

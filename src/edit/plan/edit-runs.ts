@@ -4,7 +4,7 @@ import type { Lengths } from "../../graph/lengths.js";
 import { CHANNELS } from "../../image/image.js";
 import type { LatentRoute, Source } from "../../image/resize/size-plan.js";
 import { sampleLatent, samplingSigmas } from "../../sampling/driver.js";
-import type { SamplingNumbers } from "../../stages/sample.js";
+import { type SamplingNumbers, samplingOf } from "../../stages/sample.js";
 import { float32 } from "../../std/tensor.js";
 import type { PromptTokenizer } from "../../text/tokenizer.js";
 import type { ResolvedSettings } from "../resolve/resolve-edit.js";
@@ -53,7 +53,7 @@ export async function editRuns(
   return {
     ...lengths,
     sampling,
-    steps: Math.max(samplingSigmas(sampling).length - 1, 0),
+    steps: Math.max(samplingSigmas(samplingOf(sampling)).length - 1, 0),
     evaluations,
     runs: runsOf(networks, { ...lengths, evaluations, results }),
     pictureBytes: CHANNELS * sum(sources.map(({ width, height }) => width * height)),
@@ -68,7 +68,11 @@ async function evaluationsOf(sampling: SamplingNumbers): Promise<Evaluations> {
     return x.map((value) => value / 2);
   };
   // The real seed may be drawn later.
-  await sampleLatent(velocity, { ...sampling, seed: 0n }, { latent: float32([1, 1, 1, 1]), mean: [0], std: [1] });
+  await sampleLatent(
+    velocity,
+    { ...samplingOf(sampling), seed: 0n },
+    { latent: float32([1, 1, 1, 1]), mean: [0], std: [1] },
+  );
   return counts;
 }
 

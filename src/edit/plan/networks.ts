@@ -40,17 +40,17 @@ export interface PlannedNetworks {
 }
 
 /** The device, its memory limit, and the requested compute types. */
-export type WantedTypes = MemoryLimit & Pick<ResolvedSettings, "dtype" | "textDtype" | "vaeDtype">;
+export type WantedTypes = MemoryLimit & Pick<ResolvedSettings, "dtype" | "textDtype" | "vaeDtype" | "referenceMethod">;
 
 /** Builds all graphs, half a second at full size. Throws QEDIT_E_CHECKPOINT for a file of another family. */
 export function plannedNetworks(
   { parts, adapters }: Pick<PlannedFiles, "parts" | "adapters">,
-  { device, vram, dtype, textDtype, vaeDtype }: WantedTypes,
+  { device, vram, dtype, textDtype, vaeDtype, referenceMethod }: WantedTypes,
 ): PlannedNetworks {
   const { vae, textEncoder, transformer } = parts;
   const numbers = numbersOf(textEncoder.checkpoint);
   const [vision, language] = [visionConfig(numbers, textEncoder.config), languageConfig(numbers, textEncoder.config)];
-  const sampled = transformerConfig(numbersOf(transformer.checkpoint), transformer.config);
+  const sampled = transformerConfig(numbersOf(transformer.checkpoint), transformer.config, { referenceMethod });
   const built = (
     network: NetworkId,
     part: keyof typeof parts,

@@ -86,6 +86,7 @@ async function advice(
       dtype: "auto",
       textDtype: "auto",
       vaeDtype: "auto",
+      referenceMethod: settings.referenceMethod,
     });
     return {
       needed: unlimitedNeed(await editRuns(sources, { settings, networks: wanted, tokenizer, results }), cpu).ram,

@@ -1,5 +1,5 @@
 // Counts the tokens of a prompt in its template with the real tokenizer.
-import { dropIndex, editPrompt, expandImages } from "../../text/prompt.js";
+import { dropIndex, editPrompt, expandImages, seenTokens } from "../../text/prompt.js";
 import type { PromptTokenizer } from "../../text/tokenizer.js";
 
 /** Tokens of one prompt. */
@@ -25,7 +25,7 @@ export function promptTokens(
   const options = { slots: vision.map((_, index) => index + 1), unescapeParentheses };
   const count = (text: string): { ids: readonly number[]; total: number } => {
     const ids = tokenizer.encode(editPrompt(text, options));
-    return { ids, total: expandImages(ids, vision).ids.length };
+    return { ids, total: expandImages(seenTokens(ids), vision).ids.length };
   };
   const { ids, total } = count(prompt);
   const seenPictures = vision.reduce((sum, tokens) => sum + tokens, 0);
@@ -33,7 +33,8 @@ export function promptTokens(
   return {
     template,
     vision: seenPictures,
-    prompt: total - template - seenPictures,
+    // a typed <|endoftext|> takes the end of the template with it
+    prompt: Math.max(total - template - seenPictures, 0),
     total,
     seen: total - dropIndex(ids),
   };

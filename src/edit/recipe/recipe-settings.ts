@@ -30,13 +30,17 @@ export function recipeSettings(recipe: Recipe, name: string): WrittenSettings {
     });
   }
   const { sampler, scheduler, steps, denoise, shift, cfg, cfgNorm, seed, device, compute_type: type } = sample!;
+  const { lcmNoise, lcmNoiseEnd, lcmNoiseClip, referenceMethod } = sample!;
   const values: Values = {
     match: image!["match"],
     megapixels: image!["megapixels"],
+    resolutionSteps: image!["resolution_steps"],
     size: image!["size"],
     prompt: prompt!["prompt"],
+    allowEmptyPrompt: prompt!["allow_empty_prompt"],
     negativePrompt: prompt!["negative_prompt"],
     ...{ sampler, scheduler, steps, denoise, shift, cfg, cfgNorm, seed, device },
+    ...{ lcmNoise, lcmNoiseEnd, lcmNoiseClip, referenceMethod },
     dtype: DTYPES[String(type)],
     keepSize: decode!["keep_size"],
     pasteBack: paste["version"] !== undefined,

@@ -1,6 +1,7 @@
 // Resolves a request to an edit with every value known and every model file open. Everything that can be refused is refused here.
 import { findLora, findModelFiles } from "../../catalog/local/find.js";
 import { usesNegative } from "../../sampling/guidance.js";
+import { refuseEmptyPrompt } from "../../stages/encode-prompt.js";
 import type { ActiveLora, NamedLora } from "../../stages/networks/loras.js";
 import { parseLora } from "../../stages/networks/loras.js";
 import type { ModelHandle, ModelRole } from "../../stages/networks/model-handle.js";
@@ -51,7 +52,8 @@ export async function resolveEdit<Settings extends UnresolvedSettings>(
   unresolved: Unresolved<Settings>,
   library: ModelLibrary,
 ): Promise<ResolvedEdit & { readonly values: Settings }> {
-  const { emit } = unresolved;
+  const { emit, settings } = unresolved;
+  refuseEmptyPrompt(settings);
   const values = await resolveSettings(unresolved);
   const files = await findFiles(values, emit);
   const models = await openModels(files, values, { library, emit });

@@ -17,19 +17,10 @@ const LIGHTNING = { steps: 4, cfg: 1 };
 
 /** Fills in steps and cfg. */
 export function resolveSampling(choices: SamplingChoices): SamplingNumbers {
-  const { steps, cfg, lora, sampler, scheduler, denoise, shift, cfgNorm, seed } = choices;
+  const { steps, cfg, lora, ...numbers } = choices;
   const lightning = lora.map((each) => lightningSteps(parseLora(each).path)).find((count) => count !== undefined);
   const defaults = lightning === undefined ? TEMPLATE : { ...LIGHTNING, steps: lightning };
-  return {
-    sampler,
-    scheduler,
-    steps: steps ?? defaults.steps,
-    denoise,
-    shift,
-    cfg: cfg ?? defaults.cfg,
-    cfgNorm,
-    seed,
-  };
+  return { ...numbers, steps: steps ?? defaults.steps, cfg: cfg ?? defaults.cfg };
 }
 
 /** The steps that a Lightning LoRA was distilled for, from its published file name (…Lightning-8steps…); undefined for other files. */

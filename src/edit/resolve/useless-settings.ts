@@ -2,6 +2,7 @@
 import { usesNegative } from "../../sampling/guidance.js";
 import { parseLora } from "../../stages/networks/loras.js";
 import { param } from "../../std/errors.js";
+import { jsonName } from "../parameters/parameter.js";
 import { lightningSteps, resolveSampling, type SamplingChoices } from "./sampling-defaults.js";
 
 /** A problem with a setting, and what to do about it. */
@@ -36,7 +37,22 @@ export function uselessSettings(settings: object, given: ReadonlySet<string>): r
   // A stage without sampling has no cfg.
   if (values.sampler === undefined) return complaints;
   const { cfg, steps } = resolveSampling({ ...(values as SamplingChoices), lora });
-  return [...complaints, ...withoutGuidance(values, given, cfg), ...lightningComplaints(lora, { cfg, steps })];
+  return [
+    ...complaints,
+    ...withoutGuidance(values, given, cfg),
+    ...withoutLcm(values, given),
+    ...lightningComplaints(lora, { cfg, steps }),
+  ];
+}
+
+function withoutLcm({ sampler }: Settings, given: ReadonlySet<string>): readonly Complaint[] {
+  if (sampler === "lcm") return [];
+  const named = ["lcmNoise", "lcmNoiseEnd", "lcmNoiseClip"].filter((setting) => given.has(setting));
+  return named.map((setting) => ({
+    setting,
+    message: `Cannot use ${param(jsonName(setting))} with the sampler ${sampler}: it has no effect`,
+    hint: `Use ${param("sampler", "lcm")}, leave out ${param(jsonName(setting))}`,
+  }));
 }
 
 function withoutGuidance(values: Settings, given: ReadonlySet<string>, cfg: number): readonly Complaint[] {

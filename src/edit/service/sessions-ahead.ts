@@ -100,7 +100,7 @@ async function memoryOf(
   const networks = {
     vae: vaeConfig(numbersOf(vae.checkpoint)),
     vision: visionConfig(numbersOf(textEncoder.checkpoint), textEncoder.config),
-    sampled: transformerConfig(numbersOf(transformer.checkpoint), transformer.config),
+    sampled: transformerConfig(numbersOf(transformer.checkpoint), transformer.config, settings),
   };
   const sources = (await pictures()).map(sourceOf);
   const lengths = editLengths(sources, { settings, networks, tokenizer: await memoize("tokenizer", loadTokenizer) });

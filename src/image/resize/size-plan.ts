@@ -24,6 +24,8 @@ export interface PlanOptions {
   readonly mode?: PlanMode;
   readonly megapixels?: number;
   readonly size?: Size;
+  /** Of ImageScaleToTotalPixels: multiple of the target's sides in mode "comfyui", default 1. */
+  readonly resolutionSteps?: number;
   /** Cut of the vision tower, default Qwen2.5-VL's. */
   readonly patches?: PatchConfig;
   /** Pixels of a latent cell and side, default the published VAE's 8. */
@@ -110,7 +112,13 @@ export function describePlan(plan: SizePlan): string[] {
   });
 }
 
-function checkOptions({ mode = "default", megapixels, size }: PlanOptions): void {
+function checkOptions({ mode = "default", megapixels, size, resolutionSteps }: PlanOptions): void {
+  if (resolutionSteps !== undefined && mode !== "comfyui") {
+    throw new QeditError("QEDIT_E_USAGE", `Cannot use ${param("resolution_steps")} in mode ${mode}: it has no effect`, {
+      hint: `Add ${param("match", "comfyui")}, or leave out ${param("resolution_steps")}`,
+      parameter: "resolution_steps",
+    });
+  }
   if (megapixels !== undefined && size !== undefined) {
     throw new QeditError("QEDIT_E_USAGE", "Cannot plan for megapixels and a size at once", {
       hint: `Give one of ${param("megapixels")} and ${param("size")}`,
@@ -160,15 +168,16 @@ function checkAspect(source: Source): void {
 }
 
 function planNodes(sources: readonly Source[], mode: PlanMode, options: PlanOptions): SizePlan {
-  const { megapixels = 1, patches = QWEN_PATCHES, cell = sizes.LATENT_CELL } = options;
+  const { megapixels = 1, resolutionSteps, patches = QWEN_PATCHES, cell = sizes.LATENT_CELL } = options;
   const [first] = sources;
+  const scaledSize = (source: Size) => sizes.totalPixelsSize(source, megapixels, resolutionSteps);
   const prescaled = mode === "comfyui-kontext";
   const images = sources.map((source, index) =>
     nodesOf(source, prescaled && index === 0 ? kontextSteps(source) : [], { patches, cell }),
   );
   // Without pictures the templates start from an empty latent of 1024 x 1024.
-  if (first === undefined) return { mode, target: wholeRoute(sizes.totalPixelsSize(SQUARE, megapixels), cell), images };
-  const size = sizes.totalPixelsSize(first, megapixels);
+  if (first === undefined) return { mode, target: wholeRoute(scaledSize(SQUARE), cell), images };
+  const size = scaledSize(first);
   const scaling: Step[] = prescaled ? kontextSteps(first) : [{ kind: "resize", size, method: "lanczos" }];
   return { mode, target: encodedRoute(first, scaling, cell), images };
 }

@@ -37,9 +37,9 @@ const KONTEXT_UPRIGHT = [
   [1024, 1024],
 ] as const;
 
-/** Size that ImageScaleToTotalPixels gives: aspect kept, about megapixels, every side possible. */
-export function totalPixelsSize(source: Size, megapixels: number): Size {
-  return scaled(source, Math.trunc(megapixels * MEGAPIXEL), 1);
+/** Size that ImageScaleToTotalPixels gives: aspect kept, about megapixels, sides multiples of its resolution_steps. */
+export function totalPixelsSize(source: Size, megapixels: number, resolutionSteps = 1): Size {
+  return scaled(source, megapixels * MEGAPIXEL, resolutionSteps);
 }
 
 /** Size that FluxKontextImageScale picks: nearest aspect of its list, the narrower of two equally near. */

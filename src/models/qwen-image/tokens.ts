@@ -11,6 +11,13 @@ export interface Grid {
   readonly columns: number;
 }
 
+/** A grid and where it stands: its frame, and how far it is moved from the centre. Left out, a frame of its own and no move. */
+interface PlacedGrid extends Grid {
+  readonly frame?: number;
+  readonly down?: number;
+  readonly right?: number;
+}
+
 /** Tokens of a latent [1, channels, h, w]; odd sides are padded by one. */
 export function latentGrid(latent: Tensor, patchSize: number): Grid {
   const [height, width] = latent.shape.slice(-2) as [number, number];
@@ -76,6 +83,29 @@ function eachCell(
   }
 }
 
+/** The grids of target and references, placed as the configuration says. */
+export function placedGrids(
+  target: Tensor,
+  references: readonly Tensor[],
+  config: TransformerConfig,
+): readonly [PlacedGrid, ...PlacedGrid[]] {
+  const gridOf = (latent: Tensor) => latentGrid(latent, config.patchSize);
+  if (!config.referencesInOneFrame) return [gridOf(target), ...references.map(gridOf)];
+  return [gridOf(target), ...sideBySide(references, config)];
+}
+
+// Each reference goes beside those before it, or below them where all together stay less tall than wide. Counted in latent cells.
+function sideBySide(references: readonly Tensor[], { patchSize }: TransformerConfig): PlacedGrid[] {
+  const inTokens = (cells: number) => Math.floor((cells + Math.floor(patchSize / 2)) / patchSize);
+  let [height, width] = [0, 0];
+  return references.map((latent) => {
+    const [rows, columns] = latent.shape.slice(-2) as [number, number];
+    const [down, right] = rows + height > columns + width ? [0, width] : [height, 0];
+    [height, width] = [Math.max(height, rows + down), Math.max(width, columns + right)];
+    return { ...latentGrid(latent, patchSize), frame: 1, down: inTokens(down), right: inTokens(right) };
+  });
+}
+
 /** Cosines and sines [1, tokens, head/2] of every token: text first, then the target, then the references. */
 export interface RopeTables {
   readonly cos: Tensor<"float32">;
@@ -85,7 +115,7 @@ export interface RopeTables {
 /** Rotary tables for a prompt of `text` tokens and the grids of target and references; angles in float64. */
 export function ropeTables(
   text: number,
-  [target, ...references]: readonly [Grid, ...Grid[]],
+  [target, ...references]: readonly [PlacedGrid, ...PlacedGrid[]],
   config: TransformerConfig,
 ): RopeTables {
   // Text goes on along the diagonal from the edge of the target's grid.
@@ -95,10 +125,10 @@ export function ropeTables(
     start + index,
     start + index,
   ]);
-  [target, ...references].forEach((grid, frame) => {
-    for (let row = 0; row < grid.rows; row += 1) {
-      for (let column = 0; column < grid.columns; column += 1) {
-        positions.push([frame, row - Math.floor(grid.rows / 2), column - Math.floor(grid.columns / 2)]);
+  [target, ...references].forEach(({ rows, columns, frame, down = 0, right = 0 }, index) => {
+    for (let row = down; row < rows + down; row += 1) {
+      for (let column = right; column < columns + right; column += 1) {
+        positions.push([frame ?? index, row - Math.floor(rows / 2), column - Math.floor(columns / 2)]);
       }
     }
   });

@@ -20,7 +20,16 @@ export interface TransformerConfig {
   readonly epsilon: number;
   /** Whether reference tokens, which have no noise, are modulated as at timestep 0: Qwen-Image-Edit-2511 (zero_cond_t). */
   readonly referencesAtZero: boolean;
+  /** Whether references lie beside each other in one frame; when left out, each has a frame of its own. */
+  readonly referencesInOneFrame?: true;
 }
+
+/**
+ * Where references stand, and at which timestep: the methods of ComfyUI's FluxKontextMultiReferenceLatentMethod. "index": each in a frame of its own, as
+ * 2509 was trained. "offset", and "uxo", which is the same for this model: side by side in one frame. "index_timestep_zero": as index, modulated at
+ * timestep 0, as 2511 was trained.
+ */
+export const REFERENCE_METHODS = ["index", "offset", "uxo", "index_timestep_zero"] as const;
 
 /** An empty tensor that marks transformers whose references are at timestep 0, where there is no config.json to say so. */
 const ZERO_MARKER = "__index_timestep_zero__";
@@ -32,8 +41,12 @@ const RELATIVES = [
   { key: "time_text_embed.addition_t_embedding.weight", option: "use_additional_t_cond", name: "Qwen-Image-Layered" },
 ];
 
-/** Reads the configuration of a transformer; throws QEDIT_E_CHECKPOINT when the file is of another family or release. */
-export function transformerConfig(w: Weights, config: ConfigJson): TransformerConfig {
+/** Reads the configuration of a transformer, with the method that the file is made for unless another is given; throws QEDIT_E_CHECKPOINT when the file is of another family or release. */
+export function transformerConfig(
+  w: Weights,
+  config: ConfigJson,
+  { referenceMethod }: { readonly referenceMethod?: string | undefined } = {},
+): TransformerConfig {
   if (!w.has("txt_norm.weight") || !w.has("img_in.weight")) {
     throw new QeditError(
       "QEDIT_E_CHECKPOINT",
@@ -72,7 +85,11 @@ export function transformerConfig(w: Weights, config: ConfigJson): TransformerCo
     patchWidth,
     patchSize: configNumber(config, "patch_size", PUBLISHED.patchSize),
     epsilon: PUBLISHED.epsilon,
-    referencesAtZero: w.has(ZERO_MARKER) || config["zero_cond_t"] === true,
+    referencesAtZero:
+      referenceMethod === undefined
+        ? w.has(ZERO_MARKER) || config["zero_cond_t"] === true
+        : referenceMethod === "index_timestep_zero",
+    ...((referenceMethod === "offset" || referenceMethod === "uxo") && { referencesInOneFrame: true }),
   };
 }
 

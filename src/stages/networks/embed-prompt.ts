@@ -5,9 +5,10 @@ import type { VisionPatches } from "../../image/patches.js";
 import { multimodalRope } from "../../models/qwen2.5-vl/language.js";
 import type { LanguageConfig, VisionConfig } from "../../models/qwen2.5-vl/text-encoder-config.js";
 import { visionGeometry } from "../../models/qwen2.5-vl/vision.js";
+import { param, QeditError } from "../../std/errors.js";
 import { float32, type Tensor, type Tensors } from "../../std/tensor.js";
 import { positionIds } from "../../text/positions.js";
-import { dropIndex, expandImages } from "../../text/prompt.js";
+import { dropIndex, expandImages, seenTokens } from "../../text/prompt.js";
 import { refuseNonFinite } from "../finite.js";
 import { numbersOf } from "./model-handle.js";
 
@@ -48,15 +49,22 @@ export interface EmbeddedPrompt {
 
 /**
  * Embeds a templated prompt: token ids with one placeholder per picture → embeddings of all tokens, and their rotary angles.
- * Token embeddings are read from the file row by row; the whole table is never in memory.
+ * Token embeddings are read from the file row by row; the whole table is never in memory. Throws QEDIT_E_USAGE when no token is seen.
  */
 export async function embedPrompt(
   ids: readonly number[],
   seen: readonly EmbeddedPicture[],
   { config, checkpoint }: LanguageModel,
 ): Promise<EmbeddedPrompt> {
+  const dropped = dropIndex(ids);
+  const tokens = seenTokens(ids);
+  if (tokens.length <= dropped)
+    throw new QeditError("QEDIT_E_USAGE", "Cannot encode a prompt that begins with <|endoftext|>, without a picture", {
+      hint: `Say what to do: ${param("prompt", "TEXT")}`,
+      parameter: "prompt",
+    });
   const { ids: expanded, images } = expandImages(
-    ids,
+    tokens,
     seen.map(({ embeds }) => embeds.shape[0]!),
   );
   const table = await readRows(numbersOf(checkpoint).stored("model.embed_tokens.weight"), expanded);
@@ -71,7 +79,7 @@ export async function embedPrompt(
   // Pictures come after the dropped tokens, so the index is the same in the expanded sequence.
   return {
     feeds: { inputs_embeds: float32([1, expanded.length, config.width], table), rope_cos: cos, rope_sin: sin },
-    dropped: dropIndex(ids),
+    dropped,
   };
 }
 

@@ -134,6 +134,7 @@ async function transformerModels(
       compute,
       blocks,
       isModulationFed,
+      referencesAtZero: config.referencesAtZero,
       loras: loras.map(({ file: path, identity }) => [path, identity]),
     };
     models.push(

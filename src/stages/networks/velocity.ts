@@ -1,6 +1,6 @@
 // The transformer as the sampler's velocity function of latent and sigma; everything else is fixed for the run.
 
-import { type Grid, latentGrid, patchify, ropeTables, unpatchify } from "../../models/qwen-image/tokens.js";
+import { latentGrid, patchify, placedGrids, ropeTables, unpatchify } from "../../models/qwen-image/tokens.js";
 import type { LatentStatistics, TransformerConfig } from "../../models/qwen-image/transformer-config.js";
 import type { Velocity } from "../../sampling/guidance.js";
 import { float32, type Tensor, type Tensors } from "../../std/tensor.js";
@@ -47,8 +47,7 @@ export function tokenLengths({
 
 /** The velocity of an open transformer under fixed conditions. */
 export function velocityOf(transformer: OpenTransformer, { shape, references, embeds, config }: Conditions): Velocity {
-  const target = latentGrid(float32(shape), config.patchSize);
-  const grids: [Grid, ...Grid[]] = [target, ...references.map((each) => latentGrid(each, config.patchSize))];
+  const grids = placedGrids(float32(shape), references, config);
   const fixed = (prompt: Tensor<"float32">): Tensors => {
     const { cos, sin } = ropeTables(prompt.shape[1]!, grids, config);
     return { reference_tokens: patchify(references, config), prompt_embeds: prompt, rope_cos: cos, rope_sin: sin };

@@ -16,9 +16,12 @@ export const show = defineCommand({
       Object.fromEntries(
         Object.entries(entries).map(([name, { file, path }]) => [name, { ...file, at: path ?? null }]),
       );
-    const { name, summary, licence, defaults, presets } = model;
+    const { name, summary, licence, defaults, defaultsFrom, presets } = model;
     terminal.result(
-      { name, summary, licence, bytes, missing, files: located(files), loras: located(loras), defaults, presets },
+      {
+        ...{ name, summary, licence, bytes, missing, files: located(files), loras: located(loras) },
+        ...{ defaults, defaultsFrom: defaultsFrom ?? null, presets },
+      },
       [
         `${name}: ${summary} (${licence})`,
         "",
@@ -28,6 +31,7 @@ export const show = defineCommand({
         ...Object.entries(loras).flatMap(([lora, each]) => fileLines(lora, each)),
         "",
         `Defaults: ${numbers(defaults)}`,
+        ...(defaultsFrom === undefined ? [] : [`  from ${defaultsFrom}`]),
         "Presets:",
         ...Object.entries(presets).map(
           ([preset, { summary: what, ...rest }]) => `  ${preset}: ${what}; ${numbers(rest)}`,
