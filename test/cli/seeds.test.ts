@@ -33,8 +33,8 @@ describe("--seeds 1,5,9..10", () => {
     ).stdout;
   }, 60_000);
 
-  test("makes a numbered picture for each, and prints their paths", () => {
-    expect(printed).toBe("many-0001.png\nmany-0002.png\nmany-0003.png\nmany-0004.png\n");
+  test("makes a picture for each, named by its seed, and prints their paths", () => {
+    expect(printed).toBe("many-seed1.png\nmany-seed5.png\nmany-seed9.png\nmany-seed10.png\n");
     expect(existsSync(folder.at("many.png"))).toBe(false);
   });
 
@@ -44,8 +44,8 @@ describe("--seeds 1,5,9..10", () => {
 
   test("makes the pictures that each seed makes alone", async () => {
     await done([...RUN, "--seed", "5", "-o", "five.png"], here);
-    expect(bytes("five.png").equals(bytes("many-0002.png"))).toBe(true);
-    expect(bytes("five.png").equals(bytes("many-0001.png"))).toBe(false);
+    expect(bytes("five.png").equals(bytes("many-seed5.png"))).toBe(true);
+    expect(bytes("five.png").equals(bytes("many-seed1.png"))).toBe(false);
   });
 
   test("composes a sheet of the original and all of them", async () => {
@@ -61,8 +61,8 @@ test("--count 2 --json gives both outputs with their seeds in one object", async
   ) as Many;
   expect(sheet).toBeUndefined();
   expect(outputs.map(({ output, seed, status, info }) => [output, seed, status, info.settings.sample.seed])).toEqual([
-    ["json-0001.png", "41", "done", "41"],
-    ["json-0002.png", "42", "done", "42"],
+    ["json-seed41.png", "41", "done", "41"],
+    ["json-seed42.png", "42", "done", "42"],
   ]);
 });
 
@@ -76,7 +76,7 @@ test("--seed random says and records the number it drew, which makes the same pi
 
 test("--keep keeps the tensor files of every seed apart", async () => {
   await done([...RUN, "--seeds", "1..2", "-o", "kept.png", "--keep", "tensors"], here);
-  for (const place of ["0001", "0002"])
+  for (const place of ["seed1", "seed2"])
     expect(existsSync(folder.at(`tensors/${place}/samples.safetensors`))).toBe(true);
 });
 
@@ -99,7 +99,7 @@ describe.concurrent("refuses", () => {
     await done([...RUN, "--count", "2", "-o", "there.png"], here);
     expectRefusal(await qedit([...RUN, "--count", "3", "-o", "there.png"], here), {
       code: 2,
-      message: /Cannot write there-0001\.png: it is there already/,
+      message: /Cannot write there-seed0\.png: it is there already/,
     });
   });
 });

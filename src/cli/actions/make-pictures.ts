@@ -10,12 +10,12 @@ import { QeditError } from "../../std/errors.js";
 import type { MakingSettings } from "../commands/run.js";
 import { checkInputs, inputPictures, inputPrompt } from "../files/input.js";
 import { checkOutput, STREAM } from "../files/output.js";
-import { numberedPath, picturePath } from "../files/picture-output.js";
+import { picturePath, seedPath } from "../files/picture-output.js";
 import { openSheet, type Sheet } from "../files/sheet-output.js";
 import { submitted, withSeed } from "../jobs/edit-job.js";
 import { editMany, type JobEnd, type PlannedJob, refuseFailures, type Tally } from "../jobs/many.js";
 import type { Terminal } from "../render/terminal.js";
-import { seedsOf } from "../settings/seeds.js";
+import { drawSeed, seedsOf } from "../settings/seeds.js";
 import type { GivenSetting } from "../settings/settings.js";
 import { withService } from "../with-service.js";
 
@@ -30,9 +30,9 @@ interface RunCall {
 export async function makePictures(call: RunCall, terminal: Terminal): Promise<number | undefined> {
   const { args, settings, given } = call;
   refuseContradictions(call);
-  const seeds = seedsOf(settings);
+  const seeds = wantedSeeds(settings, terminal.emit);
   checkInputs([...args, settings.prompt], terminal.io);
-  const paths = resultPaths(args, settings);
+  const paths = resultPaths(args, settings, seeds);
   const unresolved = { settings, given, force: settings.force, emit: terminal.emit };
   if (settings.dryRun) {
     const { showPlan } = await import("./show-plan.js");
@@ -44,20 +44,36 @@ export async function makePictures(call: RunCall, terminal: Terminal): Promise<n
   const edit = await resolveEdit(unresolved, modelLibrary());
   const prompt = await inputPrompt(settings, terminal.io);
   const work = { args, settings, terminal, sheet, edit: withSettings(edit, { prompt }) };
-  if (seeds.length === 1) await makeOne(paths[0]!, { ...work, edit: withSettings(work.edit, { seed: seeds[0]! }) });
+  if (seeds.length === 1)
+    await makeOne(paths[0]!, { ...work, edit: withSettings(work.edit, { seed: seeds[0]!.seed }) });
   else
     await makeMany(
-      seeds.map((seed, index) => ({ seed, path: paths[index]! })),
+      seeds.map((each, index) => ({ ...each, path: paths[index]! })),
       work,
     );
   return undefined;
 }
 
-/** Where the pictures of a call go, one for each seed. Throws QEDIT_E_USAGE for a name without a known format. */
-export function resultPaths(args: readonly string[], settings: MakingSettings): string[] {
-  const path = picturePath(settings, args[0]!, "-edit");
+/** A seed, and whether it was drawn at random. */
+interface WantedSeed {
+  readonly seed: bigint;
+  readonly isDrawn: boolean;
+}
+
+/** The seeds of a call. Several random ones are drawn, so that results can be named by them. */
+export function wantedSeeds(settings: MakingSettings, emit: Terminal["emit"]): WantedSeed[] {
   const seeds = seedsOf(settings);
-  return seeds.length === 1 ? [path] : seeds.map((_, index) => numberedPath(path, index + 1));
+  return seeds.map((seed) => {
+    if (seeds.length === 1) return { seed, isDrawn: false };
+    const drawn = drawSeed({ seed }, emit);
+    return { seed: drawn.settings.seed, isDrawn: drawn.isDrawn };
+  });
+}
+
+/** Where the pictures of a call go, one for each seed. Throws QEDIT_E_USAGE for a name without a known format. */
+export function resultPaths(args: readonly string[], settings: MakingSettings, seeds: readonly WantedSeed[]): string[] {
+  const path = picturePath(settings, args[0]!, "-edit");
+  return seeds.length === 1 ? [path] : seeds.map(({ seed }) => seedPath(path, seed));
 }
 
 interface Work {
@@ -99,7 +115,7 @@ async function makeOne(path: string, { args, settings, terminal, sheet, edit }: 
 
 type Made = JobEnd & { readonly output: string; readonly seed: bigint; readonly info?: object };
 
-async function makeMany(wanted: readonly { seed: bigint; path: string }[], work: Work): Promise<void> {
+async function makeMany(wanted: readonly (WantedSeed & { readonly path: string })[], work: Work): Promise<void> {
   const { args, settings, terminal, sheet, edit } = work;
   const outputs = new Map<number, Made>();
   const infos = new Map<number, Pick<Made, "info">>();
@@ -116,8 +132,9 @@ async function makeMany(wanted: readonly { seed: bigint; path: string }[], work:
   } = await withService(settings, terminal, async (service) => {
     const reading = inputsOf(args, settings, terminal);
     const { pictures } = await reading;
-    const jobs = wanted.map(({ seed, path }, index) => {
-      const planned = plannedJob({ resolved: withSettings(edit, { seed }), ...lazy(reading), path }, index + 1, work);
+    const jobs = wanted.map(({ seed, isDrawn, path }, index) => {
+      const resolved = withSettings(edit, { seed });
+      const planned = plannedJob({ resolved, ...lazy(reading), isDrawn, path }, index + 1, work);
       const written = async ({ image, info }: FinishedPicture) => {
         infos.set(planned.index, { info });
         await sheet?.add(planned.index, [[planned.name, image]]);
@@ -138,13 +155,13 @@ async function makeMany(wanted: readonly { seed: bigint; path: string }[], work:
 }
 
 function plannedJob(
-  edit: Pick<PlannedJob, "resolved" | "pictures" | "mask" | "path">,
+  edit: Pick<PlannedJob, "resolved" | "pictures" | "mask" | "path" | "isDrawn">,
   index: number,
-  { settings, terminal }: Work,
+  { settings }: Work,
 ): PlannedJob {
-  const keep = settings.keep === undefined ? undefined : `${settings.keep}/${String(index).padStart(4, "0")}`;
-  const planned = withSeed({ ...edit, result: { ...settings, keep } }, terminal.emit);
-  return { ...planned, index, name: `seed ${planned.resolved.settings.seed}` };
+  const { seed } = edit.resolved.settings;
+  const keep = settings.keep === undefined ? undefined : `${settings.keep}/seed${seed}`;
+  return { ...edit, result: { ...settings, keep }, index, name: `seed ${seed}` };
 }
 
 /** The pictures of a call, and the mask. */
@@ -187,7 +204,7 @@ export function refuseContradictions({ settings, given }: Pick<RunCall, "given">
     throw contradiction("--seeds and --seed", "the list names the seeds", hint);
   }
   if (output === STREAM && seedsOf(settings).length > 1) {
-    const hint = "Name a file: -o out.png gives out-0001.png and so on";
+    const hint = "Name a file: -o out.png gives out-seed1.png and so on";
     throw contradiction("-o - and several seeds", "stdout takes one picture", hint);
   }
 }

@@ -20,7 +20,7 @@ import { planLines } from "../render/plan-lines.js";
 import type { Terminal } from "../render/terminal.js";
 import type { GivenSetting } from "../settings/settings.js";
 import type { ComputeSettings } from "../with-service.js";
-import { refuseContradictions, resultPaths } from "./make-pictures.js";
+import { refuseContradictions, resultPaths, wantedSeeds } from "./make-pictures.js";
 
 /** What to plan. */
 export interface PlanCall {
@@ -46,7 +46,11 @@ export async function planPictures(call: PlanCommand, terminal: Terminal): Promi
   const { args, settings, given } = call;
   refuseContradictions(call);
   checkInputs([...args, settings.prompt], terminal.io);
-  const outputs = resultPaths(args, settings);
+  const outputs = resultPaths(
+    args,
+    settings,
+    wantedSeeds(settings, () => {}),
+  );
   const resolved = await resolveSettings({ settings, given, force: settings.force, emit: terminal.emit });
   const isForCard = given.get("vram")?.layer === "flag";
   return showPlan({ args, settings: resolved, outputs, isForCard, isDryRun: false }, terminal);

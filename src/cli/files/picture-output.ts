@@ -36,7 +36,13 @@ export function pictureFormat(path: string, name: string | undefined): PictureFo
   });
 }
 
-/** The path of picture `index` of several: `out.png` → `out-0001.png`. */
+/** The path of the picture of one seed of several: `out.png` → `out-seed42.png`, so that other seeds meet no files of these. */
+export function seedPath(path: string, seed: bigint): string {
+  const extension = extname(path);
+  return `${path.slice(0, path.length - extension.length)}-seed${seed}${extension}`;
+}
+
+/** The path of file `index` of several: `out.png` → `out-0001.png`. */
 export function numberedPath(path: string, index: number): string {
   const extension = extname(path);
   return `${path.slice(0, path.length - extension.length)}-${String(index).padStart(4, "0")}${extension}`;
