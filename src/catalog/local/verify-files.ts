@@ -101,7 +101,7 @@ export async function verifyFile(
   if (found.isDirectory() || path.endsWith(".json")) return { file: name, path, identity: header, compared: "nothing" };
   if (file !== undefined && found.size !== file.bytes) {
     return bad(
-      `it has ${found.size} bytes, ${file.bytes} were published: another release of the file, or a damaged one`,
+      `it has ${found.size} bytes, ${file.bytes} were published: another release of the file, or another file`,
       { identity: header },
     );
   }

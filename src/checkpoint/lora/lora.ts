@@ -126,7 +126,7 @@ function findPair(lora: Checkpoint, module: string): Candidate | undefined {
       if (up === undefined || down === undefined) {
         const [missing, found] = up === undefined ? [upKey, downKey] : [downKey, upKey];
         throw new QeditError("QEDIT_E_LORA", `Cannot find "${missing}" beside "${found}" in ${lora.file}`, {
-          hint: "The file may be damaged: download it again",
+          hint: "The file lacks a half of this module: take it from its publisher again",
         });
       }
       const alpha = lora.tensors.get(name + ALPHA);
