@@ -48,4 +48,6 @@ export interface Checkpoint {
   readonly file: string;
   readonly tensors: ReadonlyMap<string, StoredTensor>;
   readonly metadata: Readonly<Record<string, string>>;
+  /** What ComfyUI says of the formats of layers, as JSON, each different text once: the contents of `*.comfy_quant`. */
+  readonly layerFormats?: readonly string[];
 }

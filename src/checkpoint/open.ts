@@ -73,9 +73,11 @@ export async function shardsOf(index: string): Promise<ReadonlyMap<string, reado
 async function readSharded(index: string, options: ReadOptions): Promise<Checkpoint> {
   const tensors = new Map<string, StoredTensor>();
   let metadata: Checkpoint["metadata"] = {};
+  const layerFormats = new Set<string>();
   for (const [file, names] of await shardsOf(index)) {
     const shard = await readSafetensors(file, options);
     metadata = { ...shard.metadata, ...metadata };
+    for (const format of shard.layerFormats ?? []) layerFormats.add(format);
     for (const name of names) {
       const stored = shard.tensors.get(name);
       if (stored === undefined) throw refusal(index, `"${name}" is not in ${basename(file)}`);
@@ -83,7 +85,7 @@ async function readSharded(index: string, options: ReadOptions): Promise<Checkpo
     }
   }
   if (tensors.size === 0) throw refusal(index, "it names no tensors");
-  return { file: index, tensors, metadata };
+  return { file: index, tensors, metadata, layerFormats: [...layerFormats] };
 }
 
 async function readWeightMap(index: string): Promise<Record<string, unknown>> {

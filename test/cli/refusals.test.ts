@@ -144,11 +144,17 @@ describe.concurrent("model files", () => {
     [{ "--vae": "missing.safetensors" }, /^error: Cannot find missing\.safetensors$/],
     [{ "--vae": FILES["--transformer"] }, /^error: Cannot .*transformer\.safetensors/],
     [{ "--vae": LORA }, /^error: Cannot .*published\.safetensors/],
-    [{ "--text-encoder": FILES["--transformer"] }, /^error: Cannot use the text encoder: it has no model\.layers/],
-    [{ "--text-encoder": FILES["--vae"] }, /^error: Cannot use the text encoder: it has no model\.layers/],
-    [{ "--transformer": FILES["--vae"] }, /^error: Cannot use the transformer: it has no txt_norm and img_in/],
-    [{ "--transformer": FILES["--text-encoder"] }, /^error: Cannot use the transformer: it has no txt_norm and img_in/],
-    [{ "--transformer": LORA }, /^error: Cannot use the transformer: it has no txt_norm and img_in/],
+    [
+      { "--text-encoder": FILES["--transformer"] },
+      /^error: Cannot use \S+ as the text encoder: it has no model\.layers/,
+    ],
+    [{ "--text-encoder": FILES["--vae"] }, /^error: Cannot use \S+ as the text encoder: it has no model\.layers/],
+    [{ "--transformer": FILES["--vae"] }, /^error: Cannot use \S+ as the transformer: it has no txt_norm and img_in/],
+    [
+      { "--transformer": FILES["--text-encoder"] },
+      /^error: Cannot use \S+ as the transformer: it has no txt_norm and img_in/,
+    ],
+    [{ "--transformer": LORA }, /^error: Cannot use \S+ as the transformer: it has no txt_norm and img_in/],
     [
       { "--text-encoder": fixture("tiny/text-encoder-no-vision.safetensors") },
       /^error: Cannot look at pictures: the text encoder file has no vision weights/,

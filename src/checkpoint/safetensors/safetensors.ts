@@ -9,6 +9,8 @@ import { headerLength, LENGTH_BYTES, metadataObject, parseHeader, refusal, type 
 
 /** Enough of the start of a file to name the format of one that is not safetensors. */
 const MAGIC_BYTES = 64;
+/** Bytes of a layer's format, which is one short JSON object. */
+const LONGEST_FORMAT = 4096;
 
 /** The checkpoint identity samples this many blocks of this many bytes: about 1 MiB, some milliseconds on a solid-state disk. */
 const IDENTITY_BLOCKS = 256;
@@ -33,13 +35,24 @@ export async function readSafetensors(path: string, { identity }: ReadOptions = 
       const start = await readRange(handle, 0, LENGTH_BYTES + length);
       const checkpoint = parseHeader(start.subarray(LENGTH_BYTES), source);
       if (identity) await updateIdentity(identity, handle, { start, size: source.size });
-      return checkpoint;
+      const layerFormats = await readLayerFormats(checkpoint, handle);
+      return layerFormats.length === 0 ? checkpoint : { ...checkpoint, layerFormats };
     } finally {
       await handle.close();
     }
   } catch (error) {
     throw ioFailure("read", path, error);
   }
+}
+
+// ComfyUI writes the format of each layer into a tensor of bytes beside its weight.
+async function readLayerFormats({ tensors }: Checkpoint, handle: FileHandle): Promise<string[]> {
+  const found = new Set<string>();
+  for (const [name, { offset, length }] of tensors) {
+    if (!name.endsWith(".comfy_quant")) continue;
+    found.add(new TextDecoder().decode(await readRange(handle, offset, Math.min(length, LONGEST_FORMAT))));
+  }
+  return [...found];
 }
 
 /** The tensors of safetensors bytes in memory; their offsets count from the start of bytes. Throws as readSafetensors, naming name. */

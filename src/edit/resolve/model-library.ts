@@ -32,7 +32,7 @@ export function modelLibrary(): ModelLibrary {
     filesOf(new Map([...match.matched].map(([key, { up }]) => [key, up]))),
   );
   return {
-    model: (path, role, emit) => models(`${role} ${path}`, path, () => openModel(path, role), emit),
+    model: (path, role, emit) => models(`${role} ${path}`, path, () => openReported(path, role, emit), emit),
     async loras(named, { transformer, isStrict, emit }) {
       const active: ActiveLora[] = [];
       for (const [index, { path, strength }] of named.entries()) {
@@ -44,6 +44,12 @@ export function modelLibrary(): ModelLibrary {
       return active;
     },
   };
+}
+
+async function openReported(path: string, role: ModelRole, emit: Emit): Promise<ModelHandle> {
+  const handle = await openModel(path, role);
+  if (handle.warning !== undefined) emit({ kind: "warning", text: handle.warning });
+  return handle;
 }
 
 interface OpenFile<T> {

@@ -3,6 +3,7 @@
 import type { Weights } from "../../checkpoint/weights.js";
 import { param, QeditError } from "../../std/errors.js";
 import { type ConfigJson, configNumber, configNumbers, headCount } from "../config-json.js";
+import { foreignNetwork } from "../foreign-networks.js";
 
 /** Configuration of a transformer. */
 export interface TransformerConfig {
@@ -35,9 +36,10 @@ const RELATIVES = [
 /** Reads the configuration of a transformer; throws QEDIT_E_CHECKPOINT when the file is of another family or release. */
 export function transformerConfig(w: Weights, config: ConfigJson): TransformerConfig {
   if (!w.has("txt_norm.weight") || !w.has("img_in.weight")) {
+    const network = foreignNetwork(w.names());
     throw new QeditError(
       "QEDIT_E_CHECKPOINT",
-      "Cannot use the transformer: it has no txt_norm and img_in, so it is not of the Qwen-Image family",
+      `Cannot use ${w.file} as the transformer: it has no txt_norm and img_in, so it is not of the Qwen-Image family${network === undefined ? "" : `, but ${network}`}`,
       {
         hint: `Give a Qwen-Image-Edit transformer: ${param("transformer", "qwen_image_edit_2509_fp8_e4m3fn.safetensors")}`,
       },
@@ -47,7 +49,7 @@ export function transformerConfig(w: Weights, config: ConfigJson): TransformerCo
     if (w.has(key) || config[option] === true) {
       throw new QeditError(
         "QEDIT_E_CHECKPOINT",
-        `Cannot use the transformer: it is of ${name}, which works differently from Qwen-Image-Edit`,
+        `Cannot use ${w.file} as the transformer: it is of ${name}, which works differently from Qwen-Image-Edit`,
       );
     }
   }
@@ -57,7 +59,7 @@ export function transformerConfig(w: Weights, config: ConfigJson): TransformerCo
   if (ropeAxes.reduce((sum, axis) => sum + axis, 0) !== headDim) {
     throw new QeditError(
       "QEDIT_E_CHECKPOINT",
-      `Cannot use the transformer: rope axes ${ropeAxes.join(" + ")} do not add up to heads of ${headDim}`,
+      `Cannot use ${w.file} as the transformer: rope axes ${ropeAxes.join(" + ")} do not add up to heads of ${headDim}`,
       {
         hint: "Put the model's config.json, with axes_dims_rope, under the safetensors metadata key `config`",
       },

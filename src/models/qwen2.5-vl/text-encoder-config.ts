@@ -3,6 +3,7 @@
 import type { Weights } from "../../checkpoint/weights.js";
 import { param, QeditError } from "../../std/errors.js";
 import { type ConfigJson, configNumber, configNumbers, configObject, headCount } from "../config-json.js";
+import { foreignNetwork } from "../foreign-networks.js";
 
 /** Configuration of the language model. */
 export interface LanguageConfig {
@@ -50,10 +51,12 @@ const PUBLISHED = {
 
 /** Reads the configuration of the language model below `model`; throws QEDIT_E_CHECKPOINT when the file has none. */
 export function languageConfig(w: Weights, config: ConfigJson): LanguageConfig {
-  if (!w.has("model.layers.0.self_attn.q_proj.weight")) {
+  const different = differenceOf(w);
+  if (different !== undefined) {
+    const network = foreignNetwork(w.names());
     throw new QeditError(
       "QEDIT_E_CHECKPOINT",
-      "Cannot use the text encoder: it has no model.layers, so it is not a Qwen2.5-VL file",
+      `Cannot use ${w.file} as the text encoder: ${different}, so it is not a Qwen2.5-VL file${network === undefined ? "" : `, but ${network}`}`,
       {
         hint: `Give a Qwen2.5-VL text encoder: ${param("text_encoder", "qwen_2.5_vl_7b_fp8_scaled.safetensors")}`,
       },
@@ -74,16 +77,28 @@ export function languageConfig(w: Weights, config: ConfigJson): LanguageConfig {
     headDim,
     epsilon: configNumber(text, "rms_norm_eps", PUBLISHED.language.epsilon),
     ropeTheta: configNumber(rope, "rope_theta", PUBLISHED.language.ropeTheta),
-    ropeSections: ropeSections(rope, headDim),
+    ropeSections: ropeSections(rope, { headDim, file: w.file }),
   };
 }
 
-function ropeSections(rope: ConfigJson, headDim: number): readonly number[] {
+// What other text encoders have, or lack. Qwen 2 and 2.5 have biases of queries, keys and values; Qwen3 norms of queries and keys.
+function differenceOf(w: Weights): string | undefined {
+  const attention = w.at("model.layers.0.self_attn");
+  if (!attention.has("q_proj.weight")) return "it has no model.layers";
+  if (attention.has("q_norm")) return "it has norms of queries (q_norm)";
+  if (!attention.has("q_proj.bias")) return "it has no biases of queries (q_proj.bias)";
+  return w.has("visual.blocks.0.mlp.fc1") ? "its vision tower has another feed-forward (mlp.fc1)" : undefined;
+}
+
+function ropeSections(
+  rope: ConfigJson,
+  { headDim, file }: { readonly headDim: number; readonly file: string },
+): readonly number[] {
   const sections = configNumbers(rope, "mrope_section", PUBLISHED.language.ropeSections);
   if (sections.reduce((sum, section) => sum + section, 0) === headDim / 2) return sections;
   throw new QeditError(
     "QEDIT_E_CHECKPOINT",
-    `Cannot use the text encoder: rope sections ${sections.join(" + ")} do not add up to half a head of ${headDim}`,
+    `Cannot use ${file} as the text encoder: rope sections ${sections.join(" + ")} do not add up to half a head of ${headDim}`,
     {
       hint: "Put the model's config.json, with mrope_section, under the safetensors metadata key `config`",
     },

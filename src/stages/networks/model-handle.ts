@@ -1,6 +1,7 @@
 // A model file with its parsed header: what stages need to know of it.
 import { basename } from "node:path";
 import type { Checkpoint } from "../../checkpoint/checkpoint.js";
+import { refuseImplausibleWeights } from "../../checkpoint/magnitudes.js";
 import { identified, openPart } from "../../checkpoint/open.js";
 import type { ModelPart } from "../../checkpoint/published-names.js";
 import { checkpointConfig } from "../../checkpoint/safetensors/safetensors.js";
@@ -8,6 +9,7 @@ import { Weights } from "../../checkpoint/weights.js";
 import type { Model } from "../../engine/sessions/engine.js";
 import { Graph } from "../../graph/graph.js";
 import type { ConfigJson } from "../../models/config-json.js";
+import { reviewPart } from "../../models/review-part.js";
 import type { StageContext } from "../stage.js";
 
 /** Role of a model file; also the name of its parameter. */
@@ -28,15 +30,26 @@ export interface ModelHandle {
   readonly identity: string;
   /** File name without its folder, for records. */
   readonly name: string;
+  /** What a user should know of the file before it is run: tensors that nothing reads. */
+  readonly warning?: string;
 }
 
 /** The part of a model file that determines the sizes of its networks. */
 export type SizedFile = Pick<ModelHandle, "checkpoint">;
 
-/** Reads the headers of a model file or folder. Throws QEDIT_E_MODEL_MISSING if it is not there, QEDIT_E_CHECKPOINT if it is damaged. */
+/** Reads the headers of a model file or folder. Throws QEDIT_E_MODEL_MISSING if it is not there, QEDIT_E_CHECKPOINT if it cannot be run as this role. */
 export async function openModel(path: string, role: ModelRole): Promise<ModelHandle> {
-  const { checkpoint, identity } = await identified((options) => openPart(path, MODEL_ROLES[role].part, options));
-  return { checkpoint, config: checkpointConfig(checkpoint), identity, name: basename(checkpoint.file) };
+  const { part } = MODEL_ROLES[role];
+  const { checkpoint, identity } = await identified((options) => openPart(path, part, options));
+  const { warning } = reviewPart(checkpoint, part);
+  await refuseImplausibleWeights(checkpoint);
+  return {
+    checkpoint,
+    config: checkpointConfig(checkpoint),
+    identity,
+    name: basename(checkpoint.file),
+    ...(warning === undefined ? {} : { warning }),
+  };
 }
 
 /** Weights for reading shapes before a network's graph is built. */
