@@ -89,12 +89,13 @@ function loraFacts({ tensors }: Checkpoint): Facts | undefined {
   const ranks = [...new Set(downs.map(({ name }) => tensors.get(name)!.shape[0] ?? 0))].sort((a, b) => a - b);
   const layout = [...new Set(downs.map((down) => down.layout.name))].join(" and ") || [...forms].join(", ");
   const isOurs = names.some((name) => QWEN_IMAGE_MODULE.test(name));
-  const notes = [...forms].map((form) => `holds ${form}, which is not supported`);
+  const notes = [...forms].map((form) => `holds ${form}, which qedit does not compute`);
   return {
     kind: "lora",
     network: isOurs ? "LoRA for Qwen-Image and its Edit releases" : "LoRA for another model",
     lora: { ranks, layout, modules: new Set(names.map(moduleOf)).size },
     notes: isOurs ? notes : ["fits no transformer that qedit runs", ...notes],
+    ...(isOurs && notes.length > 0 ? { refusal: notes.join("; ") } : {}),
   };
 }
 

@@ -45,11 +45,16 @@ export function identityText({ network, dtype, dtypes, isScaled, format, lora, h
   const stored = `${type}${dtypes.length > 1 ? " (mixed)" : ""}`;
   const details = [
     network,
-    ...(lora ? [`rank ${lora.ranks.join(", ")}, ${lora.modules} modules, layout ${lora.layout}`] : []),
+    ...(lora ? [`${ranksText(lora.ranks)}${lora.modules} modules, layout ${lora.layout}`] : []),
     stored,
     ...(hasVision === undefined ? [] : [hasVision ? "with vision" : "without vision"]),
   ];
   return [details.join(", "), ...notes].join("; ");
+}
+
+// Adapters that are no pairs of matrices have no rank.
+function ranksText(ranks: readonly number[]): string {
+  return ranks.length === 0 ? "" : `rank ${ranks.join(", ")}, `;
 }
 
 /** A size in bytes as text: rounded, with the exact number in parentheses. */
