@@ -27,9 +27,13 @@ const MAX_CONFIG_BYTES = 10_000_000;
  * taken. Throws QEDIT_E_MODEL_MISSING where nothing is, QEDIT_E_CHECKPOINT for what is no complete checkpoint.
  */
 export async function openPart(path: string, part: ModelPart, options: ReadOptions = {}): Promise<Checkpoint> {
+  return publishedNames(await openCheckpoint(await placeOfPart(path, part), options), part);
+}
+
+/** The path of a part: its own folder in the folder of a whole model, else the path itself. */
+export async function placeOfPart(path: string, part: ModelPart): Promise<string> {
   const inside = join(path, part);
-  const isWhole = (await isFolder(path)) && (await isFolder(inside));
-  return publishedNames(await openCheckpoint(isWhole ? inside : path, options), part);
+  return (await isFolder(path)) && (await isFolder(inside)) ? inside : path;
 }
 
 /** The tensors under the keys that the files have. Throws as openPart. */

@@ -107,6 +107,69 @@ describe("the picture of the embedded model comes from", () => {
   });
 });
 
+describe("a whole model in one file, without any configuration,", () => {
+  const file = folder.at("whole/all-in-one.safetensors");
+  beforeAll(async () => {
+    const under = async (checkpoint: typeof vae, prefix: string) =>
+      Object.fromEntries(Object.entries(await rawTensors(checkpoint)).map(([name, each]) => [prefix + name, each]));
+    await writeRaw(file, {
+      ...(await under(transformer, "model.diffusion_model.")),
+      ...(await under(vae, "vae.")),
+      ...(await under(textEncoder, "text_encoders.qwen25_7b.transformer.")),
+      "text_encoders.qwen25_7b.logit_scale": raw([], new Float32Array(1)),
+    });
+  });
+  const pictureOf = async (args: readonly string[], output: string) => {
+    const ended = await edit(args, output);
+    expect(ended.code, ended.stderr).toBe(0);
+    return pixels(output);
+  };
+
+  test("given once serves for all three parts", async () => {
+    expect((await pictureOf(["--checkpoint", file], "whole.png")).equals(embedded)).toBe(true);
+    expect((await qedit(["inspect", "whole.png"], here)).stdout).toMatch(/all-in-one/);
+    const again = await qedit(
+      ["rerun", "whole.png", CAT, "--models-dir", folder.at("whole"), ...QUICK, "-o", "again.png"],
+      here,
+    );
+    expect(again.code, again.stderr).toBe(0);
+    expect((await pixels("again.png")).equals(embedded)).toBe(true);
+  });
+
+  test("given by role does so too, and single files count before it", async () => {
+    const roles = ["--transformer", file, "--vae", file, "--text-encoder", file];
+    expect((await pictureOf(roles, "roles.png")).equals(embedded)).toBe(true);
+    const mixed = ["--checkpoint", "whole/all-in-one.safetensors", "--vae", vae.file];
+    expect((await pictureOf(mixed, "mixed.png")).equals(embedded)).toBe(true);
+  });
+
+  test("is named as such by models scan, models verify and inspect, and planned", async () => {
+    const note = /all in one: holds the VAE and the text encoder too/;
+    for (const args of [
+      ["models", "scan", folder.at("whole")],
+      ["models", "verify", file],
+      ["inspect", file],
+    ])
+      expect((await qedit(args, here)).stdout).toMatch(note);
+    const planned = await qedit(["plan", CAT, "-p", "x", "--checkpoint", file, ...QUICK], here);
+    expect(planned.code, planned.stderr).toBe(0);
+  });
+
+  test("that lacks a part says so", async () => {
+    const tensors = await rawTensors(await readSafetensors(file));
+    const partly = Object.fromEntries(Object.entries(tensors).filter(([name]) => !name.startsWith("vae.")));
+    const ended = await qedit(
+      ["run", CAT, "-p", "x", "--checkpoint", await writeRaw(folder.at("partly.safetensors"), partly), ...QUICK],
+      here,
+    );
+    expectRefusal(ended, {
+      code: 3,
+      message: /^error: Cannot use \S+partly\.safetensors as the VAE: it has no conv2\.weight/,
+      hint: /--vae qwen_image_vae/,
+    });
+  });
+});
+
 describe("said alike by run, models scan, models verify and inspect", () => {
   const mxfp8 = async () => {
     const tensors = await rawTensors(transformer);

@@ -2,7 +2,7 @@
 import { type Checkpoint, STORED_BYTES, type StoredType } from "../../checkpoint/checkpoint.js";
 import { moduleOf, PAIR_LAYOUTS, unsupportedForm } from "../../checkpoint/lora/lora-layouts.js";
 import { packedFormat } from "../../checkpoint/packed-formats.js";
-import { publishedNames, stripPrefix } from "../../checkpoint/published-names.js";
+import { type ModelPart, partsOfWhole, publishedNames, stripPrefix } from "../../checkpoint/published-names.js";
 import { checkpointConfig } from "../../checkpoint/safetensors/safetensors.js";
 import { isNarrow, scaleNameOf } from "../../checkpoint/weight-scales.js";
 
@@ -36,6 +36,9 @@ export interface Identity {
 const RUNNABLE: readonly StoredType[] = ["F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F64", "I8"];
 /** Keys that only the transformers of the Qwen-Image family have among those that LoRAs are made for. */
 const QWEN_IMAGE_MODULE = /transformer_blocks[._]\d+[._](attn[._](add_[qkv]_proj|to_add_out)|(img|txt)_(mlp|mod))/;
+
+/** What a file may hold beside a transformer, for its note. */
+const OTHER_PARTS: Partial<Record<ModelPart, string>> = { vae: "the VAE", text_encoder: "the text encoder" };
 
 /** Identifies a checkpoint, whose keys are as stored in the file. */
 export function identify(checkpoint: Checkpoint): Identity {
@@ -117,13 +120,11 @@ function transformerFacts(checkpoint: Checkpoint): Facts | undefined {
     };
   }
   const release = isLater ? "Qwen-Image-Edit-2511" : "Qwen-Image or Qwen-Image-Edit";
-  const others = [...checkpoint.tensors.keys()].some(
-    (name) => name.startsWith("first_stage_model.") || name.startsWith("vae."),
-  );
+  const others = partsOfWhole(checkpoint).flatMap((part) => OTHER_PARTS[part] ?? []);
   return {
     kind: "transformer",
     network: `${release} transformer, ${blocks} blocks`,
-    notes: others ? ["a bundle: its VAE and text encoder are not read"] : [],
+    notes: others.length > 0 ? [`all in one: holds ${others.join(" and ")} too`] : [],
   };
 }
 

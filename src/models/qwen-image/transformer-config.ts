@@ -27,6 +27,8 @@ export interface TransformerConfig {
 const ZERO_MARKER = "__index_timestep_zero__";
 
 const PUBLISHED = { patchSize: 2, ropeAxes: [16, 56, 56], epsilon: 1e-6 };
+/** The tiny model inside the package, which other tools may write without its config: told by its width and that of its heads. */
+const EMBEDDED = { width: 320, headDim: 32, ropeAxes: [8, 12, 12] };
 
 /** Keys that only relatives of Qwen-Image have, whose mathematics differ. */
 const RELATIVES = [
@@ -55,7 +57,11 @@ export function transformerConfig(w: Weights, config: ConfigJson): TransformerCo
   }
   const [width, patchWidth] = w.shape("img_in.weight") as [number, number];
   const headDim = configNumber(config, "attention_head_dim", w.shape("transformer_blocks.0.attn.norm_q.weight")[0]!);
-  const ropeAxes = configNumbers(config, "axes_dims_rope", PUBLISHED.ropeAxes);
+  const ropeAxes = configNumbers(
+    config,
+    "axes_dims_rope",
+    (width === EMBEDDED.width && headDim === EMBEDDED.headDim ? EMBEDDED : PUBLISHED).ropeAxes,
+  );
   if (ropeAxes.reduce((sum, axis) => sum + axis, 0) !== headDim) {
     throw new QeditError(
       "QEDIT_E_CHECKPOINT",

@@ -49,6 +49,12 @@ const PUBLISHED = {
   },
 };
 
+/** The tiny model inside the package, which other tools may write without its config: told by its width. */
+const EMBEDDED = {
+  language: { ...PUBLISHED.language, width: 48, headDim: 16, ropeSections: [2, 3, 3] },
+  vision: { ...PUBLISHED.vision, width: 16, headDim: 16, fullAttentionBlocks: [0] },
+};
+
 /** Reads the configuration of the language model below `model`; throws QEDIT_E_CHECKPOINT when the file has none. */
 export function languageConfig(w: Weights, config: ConfigJson): LanguageConfig {
   const different = differenceOf(w);
@@ -68,7 +74,8 @@ export function languageConfig(w: Weights, config: ConfigJson): LanguageConfig {
   const [queryWidth, width] = w.shape("model.layers.0.self_attn.q_proj.weight") as [number, number];
   const keyWidth = w.shape("model.layers.0.self_attn.k_proj.weight")[0]!;
   const given = configNumber(text, "num_attention_heads", 0);
-  const headDim = given > 0 ? queryWidth / given : PUBLISHED.language.headDim;
+  const usual = width === EMBEDDED.language.width ? EMBEDDED.language : PUBLISHED.language;
+  const headDim = given > 0 ? queryWidth / given : usual.headDim;
   return {
     layers: w.count("model.layers"),
     width,
@@ -77,7 +84,7 @@ export function languageConfig(w: Weights, config: ConfigJson): LanguageConfig {
     headDim,
     epsilon: configNumber(text, "rms_norm_eps", PUBLISHED.language.epsilon),
     ropeTheta: configNumber(rope, "rope_theta", PUBLISHED.language.ropeTheta),
-    ropeSections: ropeSections(rope, { headDim, file: w.file }),
+    ropeSections: ropeSections(rope, { headDim, file: w.file, usual: usual.ropeSections }),
   };
 }
 
@@ -92,9 +99,9 @@ function differenceOf(w: Weights): string | undefined {
 
 function ropeSections(
   rope: ConfigJson,
-  { headDim, file }: { readonly headDim: number; readonly file: string },
+  { headDim, file, usual }: { readonly headDim: number; readonly file: string; readonly usual: readonly number[] },
 ): readonly number[] {
-  const sections = configNumbers(rope, "mrope_section", PUBLISHED.language.ropeSections);
+  const sections = configNumbers(rope, "mrope_section", usual);
   if (sections.reduce((sum, section) => sum + section, 0) === headDim / 2) return sections;
   throw new QeditError(
     "QEDIT_E_CHECKPOINT",
@@ -125,16 +132,17 @@ export function visionConfig(w: Weights, config: ConfigJson): VisionConfig {
   ];
   const merged = w.shape("visual.merger.mlp.0.weight")[1]!;
   const given = configNumber(vision, "num_heads", 0);
+  const usual = width === EMBEDDED.vision.width ? EMBEDDED.vision : PUBLISHED.vision;
   return {
     blocks: w.count("visual.blocks"),
     width,
-    heads: given > 0 ? given : headCount("visual", width, PUBLISHED.vision.headDim),
+    heads: given > 0 ? given : headCount("visual", width, usual.headDim),
     patchSize,
     temporalPatchSize,
     channels,
     mergeSize: configNumber(vision, "spatial_merge_size", Math.sqrt(merged / width)),
     windowSize: configNumber(vision, "window_size", PUBLISHED.vision.windowSize),
-    fullAttentionBlocks: configNumbers(vision, "fullatt_block_indexes", PUBLISHED.vision.fullAttentionBlocks),
+    fullAttentionBlocks: configNumbers(vision, "fullatt_block_indexes", usual.fullAttentionBlocks),
     epsilon: PUBLISHED.vision.epsilon,
   };
 }

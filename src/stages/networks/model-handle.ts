@@ -2,8 +2,8 @@
 import { basename } from "node:path";
 import type { Checkpoint } from "../../checkpoint/checkpoint.js";
 import { refuseImplausibleWeights } from "../../checkpoint/magnitudes.js";
-import { identified, openPart } from "../../checkpoint/open.js";
-import type { ModelPart } from "../../checkpoint/published-names.js";
+import { type Identified, identified, openCheckpoint, placeOfPart } from "../../checkpoint/open.js";
+import { type ModelPart, publishedNames } from "../../checkpoint/published-names.js";
 import { checkpointConfig } from "../../checkpoint/safetensors/safetensors.js";
 import { Weights } from "../../checkpoint/weights.js";
 import type { Model } from "../../engine/sessions/engine.js";
@@ -37,10 +37,11 @@ export interface ModelHandle {
 /** The part of a model file that determines the sizes of its networks. */
 export type SizedFile = Pick<ModelHandle, "checkpoint">;
 
-/** Reads the headers of a model file or folder. Throws QEDIT_E_MODEL_MISSING if it is not there, QEDIT_E_CHECKPOINT if it cannot be run as this role. */
-export async function openModel(path: string, role: ModelRole): Promise<ModelHandle> {
+/** Reads the headers of a model file or folder. `open` may know the file already, which holds a whole model. Throws QEDIT_E_MODEL_MISSING if it is not there, QEDIT_E_CHECKPOINT if it cannot be run as this role. */
+export async function openModel(path: string, role: ModelRole, open = openIdentified): Promise<ModelHandle> {
   const { part } = MODEL_ROLES[role];
-  const { checkpoint, identity } = await identified((options) => openPart(path, part, options));
+  const { checkpoint: stored, identity } = await open(await placeOfPart(path, part));
+  const checkpoint = publishedNames(stored, part);
   const { warning } = reviewPart(checkpoint, part);
   await refuseImplausibleWeights(checkpoint);
   return {
@@ -50,6 +51,11 @@ export async function openModel(path: string, role: ModelRole): Promise<ModelHan
     name: basename(checkpoint.file),
     ...(warning === undefined ? {} : { warning }),
   };
+}
+
+/** Opens a file or folder of weights, its keys as they are stored. Throws as openModel. */
+export function openIdentified(place: string): Promise<Identified> {
+  return identified((options) => openCheckpoint(place, options));
 }
 
 /** Weights for reading shapes before a network's graph is built. */
