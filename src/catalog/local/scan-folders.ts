@@ -144,7 +144,7 @@ async function bytesOf(path: string): Promise<number> {
 
 // Pickles by their content, since .bin may be anything; GGUF by its name.
 async function foreignKind(path: string): Promise<string | undefined> {
-  if (/\.gguf$/i.test(path)) return "a GGUF file, which qedit does not run";
+  if (/\.gguf$/i.test(path)) return "a GGUF file, which qedit does not run: find it as .safetensors, in bf16 or fp8";
   const handle = await open(path);
   try {
     const start = new Uint8Array(MAGIC_BYTES);
