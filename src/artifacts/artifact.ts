@@ -29,6 +29,9 @@ const RECORD_KEY = "qedit";
 
 const NO_INFO: ArtifactInfo = { settings: {}, sizes: {}, inputs: {}, weights: {} };
 
+/** Far above latents, which lie within 50, and embeddings, within some thousands. */
+const LARGEST_VALUE = 1e6;
+
 /** Other tools save tensors in the type that they computed them in. */
 const FOREIGN_TYPES = ["F32", "F16", "BF16"];
 
@@ -139,13 +142,14 @@ async function toArtifact(checkpoint: Checkpoint, kind: ArtifactKind, read: Read
   const tensors: Record<string, Tensor<"float32">> = {};
   for (const { name, found, shape } of stored) {
     const values = await read(found);
-    const bad = notFinite(values);
+    const given = name === LATENT_TENSOR ? fromComfyLatent(values, checkpoint.tensors) : float32(shape, values);
+    const bad = notFinite(values) ?? tooLarge(given.data);
     if (bad !== undefined) {
       throw new QeditError("QEDIT_E_BAD_OUTPUT", `Cannot use ${file} as ${kind}: tensor "${name}" holds ${bad}`, {
         hint: remedy(kind),
       });
     }
-    tensors[name] = name === LATENT_TENSOR ? fromComfyLatent(values, checkpoint.tensors) : float32(shape, values);
+    tensors[name] = given;
   }
   return { kind, tensors, info };
 }
@@ -181,6 +185,12 @@ function typeFault(
 function notFinite(values: Float32Array): string | undefined {
   const at = values.findIndex((value) => !Number.isFinite(value));
   return at < 0 ? undefined : `${values[at]} at element ${at}`;
+}
+
+// The networks would make NaN of them.
+function tooLarge(values: Float32Array): string | undefined {
+  const at = values.findIndex((value) => Math.abs(value) > LARGEST_VALUE);
+  return at < 0 ? undefined : `${values[at]} at element ${at}, more than ${LARGEST_VALUE}`;
 }
 
 function asArtifactError(error: unknown, kind: ArtifactKind): unknown {

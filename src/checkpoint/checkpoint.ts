@@ -1,6 +1,6 @@
 // A checkpoint of any format: tensor names to byte ranges of files; the data stays where it is.
 
-/** Bytes of one element, by stored type; the names are those of the safetensors format. */
+/** Bytes of one element, by stored type; the names are those of the safetensors format. Types below 8 bits are packed. */
 export const STORED_BYTES = {
   F64: 8,
   F32: 4,
@@ -17,6 +17,13 @@ export const STORED_BYTES = {
   U16: 2,
   U8: 1,
   BOOL: 1,
+  C64: 8,
+  F8_E8M0: 1,
+  F8_E4M3FNUZ: 1,
+  F8_E5M2FNUZ: 1,
+  F6_E2M3: 0.75,
+  F6_E3M2: 0.75,
+  F4: 0.5,
 } as const;
 
 /** Element type of a tensor on disk. F8_E4M3 is e4m3fn: no infinities, largest value 448. */
@@ -41,4 +48,6 @@ export interface Checkpoint {
   readonly file: string;
   readonly tensors: ReadonlyMap<string, StoredTensor>;
   readonly metadata: Readonly<Record<string, string>>;
+  /** What ComfyUI says of the formats of layers, as JSON, each different text once: the contents of `*.comfy_quant`. */
+  readonly layerFormats?: readonly string[];
 }

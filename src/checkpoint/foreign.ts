@@ -11,7 +11,11 @@ export function foreignFormat(start: Uint8Array): { found: string; hint?: string
     return { found: `a zip archive, as PyTorch's .pt, .ckpt and .bin are: a pickle, ${PICKLE}`, hint: CONVERT };
   if (/^\u0080[\u0002-\u0005]/.test(text))
     return { found: `a Python pickle, as old .pt and .ckpt files are, ${PICKLE}`, hint: CONVERT };
-  if (text.startsWith("GGUF")) return { found: "a GGUF file", hint: CONVERT };
+  if (text.startsWith("GGUF"))
+    return {
+      found: "a GGUF file, whose packed weights qedit does not compute",
+      hint: `${CONVERT}, in bf16 or fp8: qedit models pull`,
+    };
   if (text.startsWith("version https://git-lfs"))
     return { found: "a Git LFS pointer", hint: "Run `git lfs pull`, or download the file itself" };
   if (/^\s*<(!doctype|html|\?xml)/i.test(text))

@@ -6,6 +6,7 @@ import { basename, dirname, join } from "node:path";
 import { QeditError } from "../std/errors.js";
 import { ioFailure } from "../std/files.js";
 import { isObject } from "../std/guards.js";
+import { jsonExcess } from "../std/json-limits.js";
 import type { Checkpoint, StoredTensor } from "./checkpoint.js";
 import { type ModelPart, publishedNames } from "./published-names.js";
 import { type ReadOptions, readSafetensors } from "./safetensors/safetensors.js";
@@ -15,17 +16,24 @@ const TOOL_NAME = /^(diffusion_pytorch_model|model)(\.\w+)?\.safetensors(\.index
 const INDEX = /\.safetensors\.index(\.\w+)?\.json$/;
 const SHARD = /-\d{5}-of-\d{5}\.safetensors$/;
 const PICKLE = /\.(ckpt|pt|pth|bin)$/i;
-/** Far above any index; limits the memory that a damaged one takes. */
+/** Far above any index; limits the memory that a wrong one takes. */
 const MAX_INDEX_BYTES = 100_000_000;
+const INDEX_LIMITS = { depth: 8, entries: 1_000_000 };
+/** Far above any config.json. */
+const MAX_CONFIG_BYTES = 10_000_000;
 
 /**
  * A part of a model under its published keys, from a file, an index or a folder; of a whole model's folder, the part's own folder is
  * taken. Throws QEDIT_E_MODEL_MISSING where nothing is, QEDIT_E_CHECKPOINT for what is no complete checkpoint.
  */
 export async function openPart(path: string, part: ModelPart, options: ReadOptions = {}): Promise<Checkpoint> {
+  return publishedNames(await openCheckpoint(await placeOfPart(path, part), options), part);
+}
+
+/** The path of a part: its own folder in the folder of a whole model, else the path itself. */
+export async function placeOfPart(path: string, part: ModelPart): Promise<string> {
   const inside = join(path, part);
-  const isWhole = (await isFolder(path)) && (await isFolder(inside));
-  return publishedNames(await openCheckpoint(isWhole ? inside : path, options), part);
+  return (await isFolder(path)) && (await isFolder(inside)) ? inside : path;
 }
 
 /** The tensors under the keys that the files have. Throws as openPart. */
@@ -69,9 +77,11 @@ export async function shardsOf(index: string): Promise<ReadonlyMap<string, reado
 async function readSharded(index: string, options: ReadOptions): Promise<Checkpoint> {
   const tensors = new Map<string, StoredTensor>();
   let metadata: Checkpoint["metadata"] = {};
+  const layerFormats = new Set<string>();
   for (const [file, names] of await shardsOf(index)) {
     const shard = await readSafetensors(file, options);
     metadata = { ...shard.metadata, ...metadata };
+    for (const format of shard.layerFormats ?? []) layerFormats.add(format);
     for (const name of names) {
       const stored = shard.tensors.get(name);
       if (stored === undefined) throw refusal(index, `"${name}" is not in ${basename(file)}`);
@@ -79,13 +89,16 @@ async function readSharded(index: string, options: ReadOptions): Promise<Checkpo
     }
   }
   if (tensors.size === 0) throw refusal(index, "it names no tensors");
-  return { file: index, tensors, metadata };
+  return { file: index, tensors, metadata, layerFormats: [...layerFormats] };
 }
 
 async function readWeightMap(index: string): Promise<Record<string, unknown>> {
   try {
     if ((await stat(index)).size > MAX_INDEX_BYTES) throw refusal(index, `it is longer than ${MAX_INDEX_BYTES} bytes`);
-    const json: unknown = JSON.parse(await readFile(index, "utf8"));
+    const text = await readFile(index, "utf8");
+    const excess = jsonExcess(text, INDEX_LIMITS);
+    if (excess !== undefined) throw refusal(index, `it ${excess}`);
+    const json: unknown = JSON.parse(text);
     const map = isObject(json) ? json["weight_map"] : undefined;
     if (isObject(map)) return map;
   } catch (error) {
@@ -136,6 +149,12 @@ async function refuseShard(path: string): Promise<void> {
 
 async function withConfig(checkpoint: Checkpoint, path: string): Promise<Checkpoint> {
   if (checkpoint.metadata["config"] !== undefined) return checkpoint;
+  const isTooLong = await stat(path).then(
+    ({ size }) => size > MAX_CONFIG_BYTES,
+    () => false,
+  );
+  if (isTooLong)
+    throw refusal(path, `it is longer than ${MAX_CONFIG_BYTES} bytes`, "Put the model's config.json there");
   const config = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") return undefined;
     throw ioFailure("read", path, error);
@@ -153,7 +172,7 @@ async function isFolder(path: string): Promise<boolean> {
 function refusal(
   path: string,
   reason: string,
-  hint = "The folder may be only partly downloaded: download it again",
+  hint = "Compare the folder with its publisher's: `qedit models pull` downloads a whole model",
 ): QeditError {
   return new QeditError("QEDIT_E_CHECKPOINT", `Cannot read ${path}: ${reason}`, { hint });
 }

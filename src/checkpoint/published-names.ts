@@ -1,40 +1,91 @@
 // Other spellings of the published keys: prefixes of the transformer, diffusers' names of the VAE, and transformers' nested names of the
 // text encoder. All renaming lives here: what comes out has the keys of the single files published for ComfyUI, which the models read.
 import { QeditError } from "../std/errors.js";
+import { isObject } from "../std/guards.js";
 import type { Checkpoint, StoredTensor } from "./checkpoint.js";
+import { metadataObject } from "./safetensors/safetensors-header.js";
 
 /** Parts of a model, by the names of their folders in diffusers' layout. */
 export type ModelPart = "vae" | "text_encoder" | "transformer";
 
-/** A checkpoint under the published keys of its part; one that has them already comes back as it is. */
+/** A checkpoint under the published keys of its part; one that has them already comes back as it is. Of a whole model in one file, only the part comes. */
 export function publishedNames(checkpoint: Checkpoint, part: ModelPart): Checkpoint {
-  return { vae: vaeNames, text_encoder: textEncoderNames, transformer: stripPrefix }[part](checkpoint);
+  const own = partOfWhole(checkpoint, part);
+  return { vae: vaeNames, text_encoder: textEncoderNames, transformer: stripPrefix }[part](own);
+}
+
+/** Where a file with a whole model keeps its parts: ComfyUI's save nodes (supported_models.py, *_key_prefix). */
+const WHOLE: Readonly<Record<ModelPart, RegExp>> = {
+  transformer: /^model\.diffusion_model\./,
+  vae: /^(vae|first_stage_model)\./,
+  text_encoder: /^(text_encoders|cond_stage_model)\./,
+};
+/** In front of the text encoder's own keys stand its name and, mostly, `transformer.`. */
+const TEXT_ENCODER =
+  /^((?:text_encoders|cond_stage_model)\..*?)(?:model\.)(?:language_model\.)?layers\.0\.input_layernorm\.weight$/;
+
+/** The parts that a file holds under the prefixes of whole models; none of a file with one part. */
+export function partsOfWhole({ tensors }: Checkpoint): readonly ModelPart[] {
+  const names = [...tensors.keys()];
+  const parts = (Object.keys(WHOLE) as ModelPart[]).filter((part) => names.some((name) => WHOLE[part].test(name)));
+  return parts.length > 1 ? parts : [];
+}
+
+// The keys of the other parts go. What belongs to no part stays with the transformer, whose review names it.
+function partOfWhole(checkpoint: Checkpoint, part: ModelPart): Checkpoint {
+  const parts = partsOfWhole(checkpoint);
+  if (!parts.includes(part)) return checkpoint;
+  const isOwn = (name: string) =>
+    part === "transformer" ? parts.every((each) => each === part || !WHOLE[each].test(name)) : WHOLE[part].test(name);
+  const own = [...checkpoint.tensors].filter(([name]) => isOwn(name));
+  const prefix = part === "transformer" ? "" : prefixOf(part, own);
+  const { config, ...others } = checkpoint.metadata;
+  const ownConfig = configOfPart(config, part);
+  return {
+    ...checkpoint,
+    metadata: ownConfig === undefined ? others : { ...others, config: ownConfig },
+    tensors: new Map(own.map(([name, stored]) => [name.startsWith(prefix) ? name.slice(prefix.length) : name, stored])),
+  };
+}
+
+function prefixOf(part: "vae" | "text_encoder", own: readonly (readonly [string, StoredTensor])[]): string {
+  const pattern = part === "vae" ? WHOLE.vae : TEXT_ENCODER;
+  for (const [name] of own) {
+    const found = pattern.exec(name);
+    if (found) return part === "vae" ? found[0] : found[1]!;
+  }
+  return "";
+}
+
+// One configuration for each part under its name, else that of the transformer.
+function configOfPart(text: string | undefined, part: ModelPart): string | undefined {
+  const own = metadataObject(text)?.[part];
+  if (isObject(own)) return JSON.stringify(own);
+  return part === "transformer" ? text : undefined;
 }
 
 /** Prefixes that ComfyUI looks for in files of diffusion models (model_detection.py, unet_prefix_from_state_dict). */
 const DIFFUSION_PREFIXES = ["model.diffusion_model.", "model.model.", "net."];
 const FALLBACK_PREFIX = "model.";
-/** Keys that say something of the whole file and carry no prefix. */
-const MARKER = /^__\w+__$/;
 /** A prefix counts when more keys than this carry it. */
 const FEW_KEYS = 5;
 
 /**
- * A diffusion model's checkpoint with keys as the model names them: takes off the most frequent of ComfyUI's prefixes, else `model.`, and
- * leaves out the keys without it (the text encoder and VAE of a bundle). A file without prefixes comes back as it is. Only for diffusion
- * models: the keys of a text encoder start with `model.` by themselves.
+ * A diffusion model's checkpoint with keys as the model names them: takes off the most frequent of ComfyUI's prefixes, else `model.`; keys
+ * without it stay as they are. Only for diffusion models: the keys of a text encoder start with `model.` by themselves.
  */
 export function stripPrefix(checkpoint: Checkpoint): Checkpoint {
   const names = [...checkpoint.tensors.keys()];
   const counts = DIFFUSION_PREFIXES.map((prefix) => names.filter((name) => name.startsWith(prefix)).length);
   const most = Math.max(...counts);
   const prefix = most > FEW_KEYS ? (DIFFUSION_PREFIXES[counts.indexOf(most)] ?? FALLBACK_PREFIX) : FALLBACK_PREFIX;
-  const markers = [...checkpoint.tensors].filter(([name]) => MARKER.test(name));
+  if (!names.some((name) => name.startsWith(prefix))) return checkpoint;
+  // Those without the prefix come first: where both are there, the prefix says which is the model's.
+  const others = [...checkpoint.tensors].filter(([name]) => !name.startsWith(prefix));
   const stripped = [...checkpoint.tensors].filter(([name]) => name.startsWith(prefix));
-  if (stripped.length === 0) return checkpoint;
   return {
     ...checkpoint,
-    tensors: new Map([...markers, ...stripped.map(([name, stored]) => [name.slice(prefix.length), stored] as const)]),
+    tensors: new Map([...others, ...stripped.map(([name, stored]) => [name.slice(prefix.length), stored] as const)]),
   };
 }
 

@@ -10,8 +10,8 @@ import { STORED_BYTES } from "./checkpoint.js";
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
-/** Each converter gets bytes that own their ArrayBuffer, so that any alignment is right. */
-const CONVERT: Readonly<Record<StoredType, (bytes: Bytes) => Float32Array<ArrayBuffer>>> = {
+/** Each converter gets bytes that own their ArrayBuffer, so that any alignment is right. The other types are of formats that qedit does not read. */
+const CONVERT: Readonly<Partial<Record<StoredType, (bytes: Bytes) => Float32Array<ArrayBuffer>>>> = {
   F64: ({ buffer }) => Float32Array.from(new Float64Array(buffer)),
   F32: ({ buffer }) => new Float32Array(buffer),
   F16: ({ buffer }) => fromFloat16(new Uint16Array(buffer)),
@@ -87,13 +87,18 @@ export async function readScalars(scalars: readonly StoredTensor[]): Promise<num
   return scalars.map((stored) => values.get(stored) ?? NaN);
 }
 
-/** float32 of the little-endian bytes of a stored type, rounded to nearest where the type is wider. Bytes in the middle of a buffer are copied. */
+/** float32 of the little-endian bytes of a stored type, rounded to nearest where the type is wider. Bytes in the middle of a buffer are copied. Throws QEDIT_E_CHECKPOINT for a type without numbers of its own. */
 export function toFloat32(dtype: StoredType, bytes: Uint8Array): Float32Array<ArrayBuffer> {
   const owned =
     bytes.buffer instanceof ArrayBuffer && bytes.byteLength === bytes.buffer.byteLength
       ? (bytes as Bytes)
       : Uint8Array.from(bytes);
-  return CONVERT[dtype](owned);
+  const convert = CONVERT[dtype];
+  if (convert === undefined)
+    throw new QeditError("QEDIT_E_CHECKPOINT", `Cannot read numbers stored as ${dtype}`, {
+      hint: "Take the file in another type, such as bf16",
+    });
+  return convert(owned);
 }
 
 /** The distinct rows in runs of neighbours, so that each run is one read. */

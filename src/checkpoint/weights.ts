@@ -7,8 +7,9 @@ import type { Value } from "../graph/value.js";
 import { QeditError } from "../std/errors.js";
 import type { Checkpoint, StoredTensor, StoredType } from "./checkpoint.js";
 import type { LoraPair } from "./lora/lora.js";
+import { IDLE_BESIDE_WEIGHTS, SCALE_NAMES, type ScaleGrid, scaleGrid } from "./weight-scales.js";
 
-/** Graph types of the stored types that weights have; integers hold packed formats, which qedit does not unpack. */
+/** Graph types of the stored types that weights have; other integers hold packed formats, which qedit does not unpack. */
 const GRAPH_TYPE: Partial<Record<StoredType, DType>> = {
   F64: "f64",
   F32: "f32",
@@ -16,6 +17,7 @@ const GRAPH_TYPE: Partial<Record<StoredType, DType>> = {
   BF16: "bf16",
   F8_E4M3: "f8_e4m3",
   F8_E5M2: "f8_e5m2",
+  I8: "i8",
 };
 
 /** An active LoRA of a graph. */
@@ -32,6 +34,12 @@ export interface AdapterValues {
   readonly down: Value;
   readonly scale: number;
   readonly strength: Value;
+}
+
+/** The scale of a weight, f32 in the shape that the file has, and what each of its numbers is for. */
+export interface ScaleValue {
+  readonly value: Value;
+  readonly grid: ScaleGrid;
 }
 
 interface Source {
@@ -72,6 +80,16 @@ export class Weights {
     return this.#source.checkpoint.tensors.has(key) || this.#source.folders.has(key);
   }
 
+  /** The checkpoint as the user named it, for messages. */
+  get file(): string {
+    return this.#source.checkpoint.file;
+  }
+
+  /** The names of all tensors of the checkpoint. */
+  names(): Iterable<string> {
+    return this.#source.checkpoint.tensors.keys();
+  }
+
   /** How many consecutive numbers from 0 exist below this path: the blocks of a network. */
   count(name: string): number {
     const list = this.at(name);
@@ -110,12 +128,23 @@ export class Weights {
     return this.#source.graph.external(key, { ...stored, dtype });
   }
 
-  /** The dequantisation scale of a scaled-fp8 module, f32, if it has one: `scale_weight`, or `weight_scale` in newer files. */
-  weightScale(): Value | undefined {
-    const name = SCALES.find((scale) => this.has(scale));
-    if (name === undefined) return undefined;
-    for (const idle of IDLE_IN_SCALED) if (this.has(idle)) this.#source.used.add(this.#key(idle));
-    return this.get(name).cast("f32");
+  /** The scale of the weight at this path, if the file has one; throws QEDIT_E_CHECKPOINT when it fits no part of the weight. */
+  scale(): ScaleValue | undefined {
+    const name = SCALE_NAMES.find((each) => this.#source.checkpoint.tensors.has(this.#key(each)));
+    for (const idle of IDLE_BESIDE_WEIGHTS.flatMap(({ names }) => names)) this.#source.used.add(this.#key(idle));
+    if (name === undefined) {
+      // Integers are multiples of something.
+      if (this.stored("weight").dtype === "I8")
+        throw this.#refuse(this.#key("weight"), "8-bit integers without a scale");
+      return undefined;
+    }
+    const [scale, weight] = [this.stored(name), this.stored("weight")];
+    const grid = scaleGrid(scale, weight);
+    if (grid === undefined) {
+      const reason = `a scale of shape [${scale.shape.join(", ")}] fits neither rows nor blocks of a weight [${weight.shape.join(", ")}]`;
+      throw this.#refuse(this.#key(name), reason);
+    }
+    return { value: this.get(name).cast("f32"), grid };
   }
 
   /** The pairs of the active LoRAs for the module at this path. */
@@ -141,7 +170,7 @@ export class Weights {
     return this.#source.graph.scoped(this.path, build);
   }
 
-  /** Tensors of the file that no graph read. */
+  /** Tensors of the file that no graph read, without those beside weights that need not be read. */
   unused(): string[] {
     return [...this.#source.checkpoint.tensors.keys()].filter((key) => !this.#source.used.has(key));
   }
@@ -154,7 +183,3 @@ export class Weights {
     return new QeditError("QEDIT_E_CHECKPOINT", `Cannot use "${key}" in ${this.#source.checkpoint.file}: ${reason}`);
   }
 }
-
-const SCALES = ["scale_weight", "weight_scale"];
-/** Only fp8 matrix products read the scale of the input; comfy_quant repeats in JSON what the types already say. */
-const IDLE_IN_SCALED = ["scale_input", "input_scale", "comfy_quant"];

@@ -102,11 +102,12 @@ export const ERRORS: Readonly<Record<ErrorCode, ErrorEntry>> = {
     http: 500,
     grpc: "FAILED_PRECONDITION",
     kafka: "dead-letter",
-    meaning: "A model file is damaged or of another model.",
+    meaning: "A model file is incomplete, of another model, or in a form that qedit does not compute.",
     causes: [
       "The download was cut",
       "The file is of another architecture, or lacks the vision tower",
       "Files of different models were mixed",
+      "Its weights are packed (GGUF, MXFP8, NVFP4, SVDQuant and others), or nothing reads some of its tensors",
       "It is a pickle (.ckpt, .pt), which qedit never opens",
     ],
     remedy: "`qedit inspect FILE` names the file; `qedit models verify` compares hashes.",
@@ -120,6 +121,7 @@ export const ERRORS: Readonly<Record<ErrorCode, ErrorEntry>> = {
     causes: [
       "It was made for another model",
       "Its key layout is unknown",
+      "It is more than a LoRA: DoRA, LoHa, LoKr, full differences and others",
       `With ${param("strict_lora")}: some of its keys fit nothing`,
     ],
     remedy: "`qedit inspect FILE` shows its layout and rank; use a LoRA made for this model.",

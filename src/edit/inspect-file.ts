@@ -1,7 +1,8 @@
 // Identifies a file: a picture with or without a recipe, an artifact, or a checkpoint. Reads no weights or pixels.
 import { open, stat } from "node:fs/promises";
 import type { Recipe } from "../artifacts/recipe.js";
-import { type Identity, identify } from "../catalog/local/identify.js";
+import { examine } from "../catalog/local/examine.js";
+import type { Identity } from "../catalog/local/identify.js";
 import { type Checkpoint, STORED_BYTES } from "../checkpoint/checkpoint.js";
 import { openCheckpoint } from "../checkpoint/open.js";
 import { checkpointIdentity } from "../checkpoint/safetensors/safetensors.js";
@@ -141,15 +142,15 @@ async function inspectTensors(file: string): Promise<InspectedArtifact | Inspect
     kind: "checkpoint",
     ...facts,
     identity: await checkpointIdentity(checkpoint),
-    what: whatIs(checkpoint),
+    what: await whatIs(checkpoint),
     tensors: checkpoint.tensors.size,
     types: typesOf(checkpoint),
     metadata: checkpoint.metadata,
   };
 }
 
-function whatIs(checkpoint: Checkpoint): Identity {
-  const what = identify(checkpoint);
+async function whatIs(checkpoint: Checkpoint): Promise<Identity> {
+  const what = await examine(checkpoint);
   if (what.kind !== "other" || !checkpoint.tensors.has("latent_tensor")) return what;
   return { ...what, network: "a latent, as ComfyUI's SaveLatent writes it", notes: ["`qedit decode` takes it"] };
 }

@@ -179,6 +179,29 @@ export class Value {
     return this.#node("Slice", [this, index(start), index(end), index(axis)], { shapes: [shape], dtype: this.dtype });
   }
 
+  /** Repeats every element of an axis `side` times, and cuts the axis to `length`: one number for each block becomes one for each element. */
+  spread(axis: number, side: number, length: number): Value {
+    const blocks = this.dim(axis);
+    if (blocks !== Math.ceil(length / side)) {
+      throw new Error(
+        `Cannot spread ${this.text()} over ${length} elements of axis ${axis}, ${side} for each, in "${this.graph.place("Gather")}"`,
+      );
+    }
+    const places = this.graph.once(`places of blocks of ${side} in ${length}`, () =>
+      this.graph.constant(
+        "i64",
+        [length],
+        Array.from({ length }, (_, element) => Math.floor(element / side)),
+      ),
+    );
+    const attributes = { axis: { int: axis } };
+    return this.graph.node("Gather", [this, places], {
+      shapes: [withDim(this.shape, axis, length)],
+      dtype: this.dtype,
+      attributes,
+    })[0]!;
+  }
+
   /** The first elements of an axis, as many as `like` has along its axis `likeAxis`; the dimension takes that name. */
   firstLike(axis: number, like: Value, likeAxis: number): Value {
     const index = (number: number) => this.graph.constant("i64", [1], [number]);

@@ -1,7 +1,7 @@
 // Layers that every network here is made of. Rows are tokens: x is [tokens, width].
-import type { Weights } from "../checkpoint/weights.js";
+import type { ScaleValue, Weights } from "../checkpoint/weights.js";
 import { gemm, rmsNorm } from "../graph/operators.js";
-import { sameShape } from "../graph/types.js";
+import { type DType, sameShape } from "../graph/types.js";
 import type { Value } from "../graph/value.js";
 import { addLoras } from "./add-loras.js";
 
@@ -17,26 +17,57 @@ export function linears(x: Value, modules: readonly Weights[]): Value[] {
 }
 
 function withoutLoras(x: Value, w: Weights): Value {
-  const weight = w.get("weight");
   const bias = w.has("bias") ? w.get("bias").cast(x.dtype) : undefined;
-  const scale = w.weightScale();
-  return scale ? scaledGemm(x, weight.cast(x.dtype), { scale, bias }) : gemm(x, weight.cast(x.dtype), bias);
+  const scale = w.scale();
+  if (scale === undefined || scale.grid.per === "block") return gemm(x, weightAt(w, x.dtype), bias);
+  return scaledGemm(x, w.get("weight").cast(x.dtype), { scale, bias });
 }
 
 // A scalar scale moves to x, the smaller factor; one scale a row stays with the outputs. The product is taken in
 // float32: the scale itself, rounded to bfloat16, would shift every output of the layer by the same part.
-function scaledGemm(x: Value, weight: Value, { scale, bias }: { scale: Value; bias: Value | undefined }): Value {
-  const isScalar = scale.shape.every((dim) => dim === 1);
-  if (isScalar) return gemm(x.cast("f32").mul(scale).cast(x.dtype), weight, bias);
-  const rows = scale.reshape([weight.dim(0)]);
+function scaledGemm(x: Value, weight: Value, { scale, bias }: { scale: ScaleValue; bias: Value | undefined }): Value {
+  const { value, grid } = scale;
+  if (grid.per === "tensor")
+    return gemm(
+      x
+        .cast("f32")
+        .mul(value.reshape([1]))
+        .cast(x.dtype),
+      weight,
+      bias,
+    );
+  const rows = value.reshape([weight.dim(0)]);
   const y = gemm(x, weight).cast("f32").mul(rows).cast(x.dtype);
   return bias ? y.add(bias) : y;
+}
+
+/** The weight at this path times its scale, if it has one, as numbers of `dtype`. */
+export function weightAt(w: Weights, dtype: DType): Value {
+  const weight = w.get("weight");
+  const scale = w.scale();
+  if (scale === undefined) return weight.cast(dtype);
+  const shape = weight.shape as readonly number[];
+  const rows = shape[0] ?? 1;
+  const columns = shape.slice(1).reduce((product, dim) => product * dim, 1);
+  const matrix = weight.reshape([rows, columns]).cast("f32");
+  return matrix
+    .mul(spread(scale, rows, columns))
+    .reshape(shape)
+    .cast(dtype);
+}
+
+// A scale in a shape that broadcasts over its weight as a matrix.
+function spread({ value, grid }: ScaleValue, rows: number, columns: number): Value {
+  if (grid.per === "tensor") return value.reshape([1]);
+  if (grid.per === "row") return value.reshape([rows, 1]);
+  const blocks = value.reshape([Math.ceil(rows / grid.rows), Math.ceil(columns / grid.columns)]);
+  return blocks.spread(1, grid.columns, columns).spread(0, grid.rows, rows);
 }
 
 /** RMSNorm of each head: x [tokens, heads·d] with a weight [d] gives [tokens, heads·d]. */
 export function headNorm(x: Value, w: Weights, { heads, epsilon }: { heads: number; epsilon: number }): Value {
   return w.scoped(() => {
-    const weight = w.get("weight").cast(x.dtype);
+    const weight = weightAt(w, x.dtype);
     const perHead = x.reshape([x.dim(0), heads, weight.dim(0)]);
     return rmsNorm(perHead, weight, epsilon).reshape(x.shape);
   });
@@ -44,7 +75,7 @@ export function headNorm(x: Value, w: Weights, { heads, epsilon }: { heads: numb
 
 /** RMSNorm of x [tokens, width] with the weight at this path. */
 export function rmsNormAt(x: Value, w: Weights, epsilon: number): Value {
-  return w.scoped(() => rmsNorm(x, w.get("weight").cast(x.dtype), epsilon));
+  return w.scoped(() => rmsNorm(x, weightAt(w, x.dtype), epsilon));
 }
 
 /** [tokens, width] as the batch of one that attention operators take: [1, tokens, width]. */

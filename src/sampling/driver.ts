@@ -128,7 +128,7 @@ function checkedSteps(
         "QEDIT_E_BAD_OUTPUT",
         `The model gave values that are not finite at step ${step} of ${total} (sigma ${sigma})`,
         {
-          hint: `The model file may be damaged: compare its SHA-256 with the published one. On a GPU, try ${param("dtype", "float32")}`,
+          hint: `Model files that are not as published do this: compare their SHA-256 by \`qedit models verify\`. On a GPU, try ${param("dtype", "float32")}`,
         },
       );
     },

@@ -12,6 +12,6 @@ export function refuseNonFinite({ data, type }: Tensor, what: string): void {
 /** The QEDIT_E_BAD_OUTPUT error `Computed <what>, but <reason>`. */
 export function nonFinite(what: string, reason: string): QeditError {
   return new QeditError("QEDIT_E_BAD_OUTPUT", `Computed ${what}, but ${reason}`, {
-    hint: `A damaged model file does this: compare its SHA-256 with the published one. On a GPU, try ${param("dtype", "float32")}`,
+    hint: `Model files that are not as published do this: compare their SHA-256 by \`qedit models verify\`. On a GPU, try ${param("dtype", "float32")}`,
   });
 }

@@ -17,7 +17,7 @@ import { param, QeditError } from "../std/errors.js";
 import type { Tensor } from "../std/tensor.js";
 import { computedOn } from "./computed-on.js";
 import { refuseNonFinite } from "./finite.js";
-import { type ActiveLora, reportLora } from "./networks/loras.js";
+import { type ActiveLora, refuseBrokenLoras, reportLora } from "./networks/loras.js";
 import { type ModelHandle, numbersOf } from "./networks/model-handle.js";
 import { wholeTransformer, withTransformer } from "./networks/open-transformer.js";
 import { type Embeds, normalisedLatent, tokenLengths, velocityOf } from "./networks/velocity.js";
@@ -100,8 +100,15 @@ export const sample: ArtifactStage<Inputs, Models, SampleSettings> = {
     const statistics = statisticsOf(latents, { config, file });
     const compute = computeType(context.engine.device, "transformer", settings.dtype);
     const work = { sampling: settings, config, file, loras, compute, context };
-    const latent = await samplePicture({ latents, embeds, statistics }, work);
-    refuseNonFinite(latent, "the samples");
+    const latent = await samplePicture({ latents, embeds, statistics }, work)
+      .then((samples) => {
+        refuseNonFinite(samples, "the samples");
+        return samples;
+      })
+      .catch(async (error: unknown) => {
+        if (error instanceof QeditError && error.code === "QEDIT_E_BAD_OUTPUT") await refuseBrokenLoras(loras, error);
+        throw error;
+      });
     return { kind: "samples", tensors: { latent_tensor: latent }, info: infoOf({ latents, cond }, work) };
   },
 };

@@ -16,6 +16,7 @@ describe("models.json", () => {
       "qwen-image-edit-2511",
       "qwen-image-edit-2511-bf16",
       "qwen-image-edit",
+      "firered-image-edit",
       "tiny",
     ]);
   });

@@ -58,11 +58,11 @@ describe("the published files", () => {
         isScaled: true,
         hasVision: true,
       },
-      models: ["qwen-image-edit-2509", "qwen-image-edit-2511", "qwen-image-edit"],
+      models: ["qwen-image-edit-2509", "qwen-image-edit-2511", "qwen-image-edit", "firered-image-edit"],
     });
     expect(at("vae/qwen_image_vae.safetensors")).toMatchObject({
       identity: { kind: "vae", dtype: "BF16", network: expect.stringContaining("16 latent channels") },
-      models: { length: 5 },
+      models: { length: 6 },
     });
     expect(at("loras/Qwen-Image-Edit-2509-Lightning-4steps-V1.0-bf16.safetensors")).toMatchObject({
       identity: { kind: "lora", lora: { ranks: [64], layout: "kohya", modules: 720 } },
@@ -74,7 +74,7 @@ describe("the published files", () => {
   test("of the right name and another length are told with both lengths", async () => {
     await published("comfy/models/vae/qwen_image_vae.safetensors", "qwen_image_vae", { edited: "yes" });
     const file = (await scanned())["comfy/models/vae/qwen_image_vae.safetensors"]!;
-    expect(file).toMatchObject({ identity: { kind: "vae" }, models: { length: 5 }, publishedBytes: 253_806_246 });
+    expect(file).toMatchObject({ identity: { kind: "vae" }, models: { length: 6 }, publishedBytes: 253_806_246 });
     expect(file.bytes).toBeGreaterThan(253_806_246);
   });
 });

@@ -66,20 +66,23 @@ describe("matchLora", () => {
     expect(matched.get(MODULE)).toMatchObject({ scale: 1, alpha: undefined });
   });
 
-  test("returns keys that fit nothing, with forms that are not supported named", async () => {
-    const lora = await checkpoint({
-      ...pair(MODULE),
-      ...pair("te.layer"),
-      "transformer_blocks.0.img_mlp.net.2.diff": float32([OUT, IN]),
-    });
+  test("returns keys that fit nothing, and counts their modules, not their halves", async () => {
+    const lora = await checkpoint({ ...pair(MODULE), ...pair("te.layer"), "te.layer.alpha": float32([1]) });
     const match = await matchLora(lora, model);
     expect(match.unmatched).toHaveLength(3);
     expect(matchTable(match)).toEqual([
-      "matched 1/3 modules, rank 2, alpha none, layout kohya, no prefix",
+      "matched 1/2 modules, rank 2, alpha none, layout kohya, no prefix",
       expect.stringMatching(/^3 keys not used: /),
-      "1 of them are full differences, which is not supported",
     ]);
     expect(() => refuseUnmatched(match)).toThrow(/^Cannot use all of \S+: 3 keys fit nothing in the model/);
+  });
+
+  test("a key beside a pair is of the same module", async () => {
+    const match = await matchLora(
+      await checkpoint({ ...pair(`lora_unet_${MODULE.replaceAll(".", "_")}`), ...pair("te.x"), "te.x.dora_scale": up }),
+      model,
+    );
+    expect(matchTable(match)[0]).toMatch(/^matched 1\/2 modules/);
   });
 
   test("refuseUnmatched accepts a file that was used whole", async () => {
@@ -87,25 +90,53 @@ describe("matchLora", () => {
     expect(() => refuseUnmatched(match)).not.toThrow();
   });
 
-  test.each([".dora_scale", ".lora_mid.weight", ".reshape_weight"])(
-    "leaves out a module with %s, which changes what its pair means",
-    async (suffix) => {
-      expect(await failure({ ...pair(MODULE), [MODULE + suffix]: float32([1]) })).toMatchObject({
-        code: "QEDIT_E_LORA",
-        hint: expect.stringContaining("not supported"),
-      });
-    },
-  );
+  const PEFT = PAIR_LAYOUTS.find(({ name }) => name === "PEFT")!;
+  const OTHER = "transformer_blocks.0.img_mlp.net.2";
+  test.each([
+    ["DoRA", "dora_scale"],
+    ["DoRA", "lora_magnitude_vector"],
+    ["DoRA", "lora_magnitude_vector.weight"],
+    ["DoRA", "lora_magnitude_vector.default.weight"],
+    ["LoRA with biases", "lora_B.bias"],
+    ["LoRA with biases", "lora_B.default.bias"],
+    ["LoRA with biases", "lora_up.bias"],
+    ["LoCon with lora_mid", "lora_mid.weight"],
+    ["LoRA with reshaped weights", "reshape_weight"],
+    ["several adapters with names", "lora_A.mine.weight"],
+    ["full differences", "diff"],
+    ["bias differences", "diff_b"],
+    ["replaced weights", "set_weight"],
+    ["replaced weights", "modules_to_save.weight"],
+    ["norm differences", "w_norm"],
+    ["LoHa", "hada_w1_a"],
+    ["LoHa", "hada_w1_a.default"],
+    ["LoKr", "lokr_w1"],
+    ["LoKr", "lokr_w2_a"],
+    ["GLoRA", "a1.weight"],
+    ["OFT or BOFT", "oft_blocks"],
+    ["OFT or BOFT", "oft_R.default.weight"],
+    ["VeRA", "vera_lambda_b"],
+    ["IA3", "ia3_l"],
+  ])("%s (.%s) of a module that the model has is refused by its name, alone and beside pairs", async (form, key) => {
+    const message = expect.stringMatching(
+      new RegExp(
+        `: 1 of its [12] modules are ${form}, which qedit does not compute: "\\S+${key.replaceAll(".", "\\.")}"$`,
+      ),
+    );
+    for (const base of [`transformer.${MODULE}`, `lora_unet_${MODULE.replaceAll(".", "_")}`]) {
+      expect(await failure({ [`${base}.${key}`]: float32([1]) })).toMatchObject({ code: "QEDIT_E_LORA", message });
+      const beside = { ...pair(base, PEFT), ...pair(OTHER), [`${base}.${key}`]: float32([1]) };
+      expect(await failure(beside)).toMatchObject({ code: "QEDIT_E_LORA", message });
+    }
+  });
 
-  test.each([".hada_w1_a", ".lokr_w1", ".diff_b"])(
-    "says that %s is not supported when there is nothing else",
-    async (suffix) => {
-      expect(await failure({ [MODULE + suffix]: float32([1]) })).toMatchObject({
-        code: "QEDIT_E_LORA",
-        hint: expect.stringContaining("not supported"),
-      });
-    },
-  );
+  test("a form that is not computed counts for modules of the model only", async () => {
+    const { matched } = await matchLora(
+      await checkpoint({ ...pair(MODULE), "lora_te_layer.dora_scale": float32([1]) }),
+      model,
+    );
+    expect(matched.size).toBe(1);
+  });
 
   test("shows keys of both sides when nothing fits", async () => {
     expect(await failure(pair("lora_te_x"))).toMatchObject({

@@ -1,6 +1,56 @@
 // Keys with prefixes; other spellings of whole files are in forms.test.ts.
 import { describe, expect, test } from "vitest";
-import { stripPrefix } from "../../src/checkpoint/published-names.js";
+import { type ModelPart, publishedNames, stripPrefix } from "../../src/checkpoint/published-names.js";
+
+describe("of a whole model in one file", () => {
+  const stored = { dtype: "F32", shape: [], file: "/x", offset: 0, length: 4 } as const;
+  const whole = (names: readonly string[], metadata: Record<string, string> = {}) => ({
+    file: "x",
+    tensors: new Map(names.map((name) => [name, stored])),
+    metadata,
+  });
+  const transformer = Array.from({ length: 6 }, (_, index) => `model.diffusion_model.t${index}`);
+  const own = transformer.map((name) => name.replace("model.diffusion_model.", ""));
+  const keysOf = (names: readonly string[], part: ModelPart) => [...publishedNames(whole(names), part).tensors.keys()];
+
+  test.each([
+    ["vae.", "text_encoders.qwen25_7b.transformer."],
+    ["first_stage_model.", "cond_stage_model.qwen25_7b.transformer."],
+    ["vae.", "text_encoders.qwen25_7b."],
+    ["vae.", "text_encoders."],
+  ])("each part comes by itself, from %s and %s", (vae, text) => {
+    const layer = "model.layers.0.input_layernorm.weight";
+    const names = [...transformer, `${vae}conv1.weight`, `${text}${layer}`, `${text}visual.x`];
+    expect(keysOf(names, "vae")).toEqual(["conv1.weight"]);
+    expect(keysOf(names, "text_encoder")).toEqual([layer, "visual.x"]);
+    expect(keysOf(names, "transformer")).toEqual(own);
+  });
+
+  test("what belongs to no part stays with the transformer, and what stands beside the text encoder with it", () => {
+    const text = "text_encoders.q.transformer.model.layers.0.input_layernorm.weight";
+    const names = [...transformer, "stray", "vae.a", text, "text_encoders.q.logit_scale"];
+    expect(keysOf(names, "transformer")).toEqual(["stray", ...own]);
+    expect(keysOf(names, "text_encoder")).toEqual([
+      "model.layers.0.input_layernorm.weight",
+      "text_encoders.q.logit_scale",
+    ]);
+    expect(keysOf(names, "vae")).toEqual(["a"]);
+  });
+
+  test("a configuration is the transformer's, unless it has one for each part", () => {
+    const names = [...transformer, "vae.a"];
+    const configs = (config: object) =>
+      (["transformer", "vae"] as const).map(
+        (part) => publishedNames(whole(names, { config: JSON.stringify(config) }), part).metadata["config"],
+      );
+    expect(configs({ patch_size: 2 })).toEqual(['{"patch_size":2}', undefined]);
+    expect(configs({ transformer: { a: 1 }, vae: { b: 2 } })).toEqual(['{"a":1}', '{"b":2}']);
+  });
+
+  test("a part that it does not hold is not taken from another one", () => {
+    expect(keysOf([...transformer, "vae.a"], "text_encoder")).toEqual([...transformer, "vae.a"]);
+  });
+});
 
 describe("stripPrefix", () => {
   const stored = { dtype: "F32", shape: [], file: "/x", offset: 0, length: 4 } as const;
@@ -12,15 +62,18 @@ describe("stripPrefix", () => {
   const six = (prefix: string) => Array.from({ length: 6 }, (_, i) => `${prefix}${i}`);
   const keys = (...names: string[]) => [...stripPrefix(named(...names)).tensors.keys()];
 
-  test("takes off the most frequent prefix and leaves out what does not carry it", () => {
+  test("takes off the most frequent prefix and leaves what does not carry it as it is", () => {
     expect(keys(...six("net."), ...six("model.diffusion_model."), "model.diffusion_model.x", "vae.y")).toEqual([
+      ...six("net."),
+      "vae.y",
       ...six(""),
       "x",
     ]);
   });
 
   test("does not count a prefix of five keys, and falls back to model.", () => {
-    expect(keys("net.1", "net.2", "net.3", "net.4", "net.5", "model.a")).toEqual(["a"]);
+    const few = ["net.1", "net.2", "net.3", "net.4", "net.5"];
+    expect(keys(...few, "model.a")).toEqual([...few, "a"]);
   });
 
   test("leaves a file without prefixes as it is", () => {

@@ -125,7 +125,7 @@ describe("readSafetensors refuses", () => {
       /names "dtype" twice/,
     ],
     ["a tensor that is no object", rawSafetensors({ a: 5 }, 0), /tensor "a" is not described/],
-    ["a type of another format", entry({ dtype: "F4" }), /tensor "a" has the unknown type "F4"/],
+    ["a type of another format", entry({ dtype: "I4" }), /tensor "a" has the unknown type "I4"/],
     ["a type named as a property of objects", entry({ dtype: "toString" }), /unknown type "toString"/],
     ["a type that is no text", entry({ dtype: 3 }), /unknown type 3/],
     ["a missing shape", entry({ shape: undefined }), /has the shape nothing/],
@@ -143,7 +143,11 @@ describe("readSafetensors refuses", () => {
     ["an end before the begin", entry({ data_offsets: [8, 0] }), /ends at byte 0, before its begin 8/],
     ["a length that is not product times size", entry({ shape: [3] }), /of F32 \[3\] wanted 12 bytes, found 8/],
     ["a truncated file", rawSafetensors({ a: F32_2 }, 7), /cut off/],
-    ["bytes after the last tensor", rawSafetensors({ a: F32_2 }, 9), /the tensors end at byte \d+, the file at \d+/],
+    [
+      "bytes after the last tensor",
+      rawSafetensors({ a: F32_2 }, 9),
+      /the tensors end at byte \d+, the file at \d+: 1 bytes belong to nothing/,
+    ],
     [
       "overlapping tensors",
       rawSafetensors({ a: F32_2, b: { ...F32_2, data_offsets: [4, 12] } }, 12),
@@ -188,6 +192,66 @@ describe("readSafetensors refuses", () => {
     expect(error).toMatchObject({ code: "QEDIT_E_CHECKPOINT", message: expect.stringMatching(message) });
     expect((error as Error).message).toContain(file);
     expect((error as Error).message).not.toContain("\n");
+  });
+});
+
+describe("only a file that is shorter than its header says is called partly downloaded", () => {
+  const hintOf = async (bytes: Uint8Array | string) =>
+    readSafetensors(await written(path("hinted.safetensors"), bytes)).then(
+      () => "",
+      ({ hint }: { hint: string }) => hint,
+    );
+
+  test.each<[string, Uint8Array | string]>([
+    ["an empty file", ""],
+    ["a file of a few bytes", "abc"],
+    ["a header that is cut off", lengthOnly(1000n, 0)],
+    ["data that is cut off", rawSafetensors({ a: F32_2 }, 7)],
+  ])("%s is", async (_, bytes) => {
+    expect(await hintOf(bytes)).toBe("The file is only partly downloaded: download it again");
+  });
+
+  test.each<[string, Uint8Array | string]>([
+    ["an unknown type", entry({ dtype: "I4" })],
+    ["bytes at the end", rawSafetensors({ a: F32_2 }, 9)],
+    ["a header that is no JSON", rawSafetensors("{abc}", 0)],
+    ["a hole", rawSafetensors({ a: { ...F32_2, data_offsets: [4, 12] } }, 12)],
+    ["something else", "a text that is no safetensors file"],
+    ["a GGUF file", "GGUF\u0003\u0000\u0000\u0000\u0000\u0000"],
+  ])("%s is not", async (_, bytes) => {
+    expect(await hintOf(bytes)).not.toMatch(/^$|damaged|partly|download it again/);
+  });
+});
+
+test.each([
+  ["F8_E8M0", 1],
+  ["F8_E4M3FNUZ", 1],
+  ["F6_E2M3", 0.75],
+  ["F4", 0.5],
+  ["C64", 8],
+])("the type %s of the format is read as it stands", async (dtype, bytes) => {
+  const header = { a: { dtype, shape: [2, 4], data_offsets: [0, 8 * bytes] } };
+  const file = await written(path(`${dtype}.safetensors`), rawSafetensors(header, 8 * bytes));
+  expect((await readSafetensors(file)).tensors.get("a")).toMatchObject({ dtype, shape: [2, 4], length: 8 * bytes });
+});
+
+describe("a header made to exhaust memory is refused before it is parsed", () => {
+  test.each([
+    ["depth", () => '{"a":'.repeat(19_000_000), /the header nests deeper than 8 levels/],
+    ["lists in lists", () => `{"a":${"[".repeat(90_000_000)}`, /the header nests deeper than 8 levels/],
+    ["entries", () => `{"a":{"dtype":"F32","shape":[${"1,".repeat(40_000_000)}1]}}`, /holds more than 1000000 entries/],
+  ])("by its %s", async (_, header, message) => {
+    const file = await written(path("bomb.safetensors"), rawSafetensors(header(), 0));
+    const spent = processorTime();
+    await expect(readSafetensors(file)).rejects.toMatchObject({ message: expect.stringMatching(message) });
+    expect(spent()).toBeLessThan(3000); // 100 to 300 ms on two cores, most of it to read the file
+  });
+
+  test("and so is one in its metadata", () => {
+    const config = '{"a":'.repeat(1_000_000);
+    expect(() => checkpointConfig({ file: "x", tensors: new Map(), metadata: { config } })).toThrow(
+      'Cannot read x: metadata "config" is not a JSON object',
+    );
   });
 });
 

@@ -3,9 +3,11 @@ import type { FileHandle } from "node:fs/promises";
 import { basename } from "node:path";
 import { PassThrough } from "node:stream";
 import { beforeEach, expect, test, vi } from "vitest";
+import { readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
 import { main } from "../../src/cli/main.js";
 import { temporaryFolder } from "../support/folder.js";
 import { fixture } from "../support/golden.js";
+import { type RawTensor, rawTensors, writeRaw } from "../support/quantised.js";
 
 const headers = vi.hoisted(() => new Map<string, number>());
 
@@ -55,6 +57,23 @@ test("one edit reads the header of every model file once", async () => {
     "tiny_text_encoder_fp8_scaled.safetensors": 1,
     "tiny_edit_fp8_e4m3fn.safetensors": 1,
   });
+});
+
+test("so does one whose three parts lie in one file", async () => {
+  const named = {
+    "model.diffusion_model.": "edit_fp8_e4m3fn",
+    "vae.": "vae",
+    "text_encoders.q.": "text_encoder_fp8_scaled",
+  };
+  const tensors: Record<string, RawTensor> = {};
+  for (const [prefix, name] of Object.entries(named)) {
+    const part = await rawTensors(await readSafetensors(fixture(`tiny-model/tiny_${name}.safetensors`)));
+    for (const [key, each] of Object.entries(part)) tensors[prefix + key] = each;
+  }
+  const whole = await writeRaw(folder.at("whole.safetensors"), tensors);
+  headers.clear();
+  await edit(["run", fixture("images/cat.jpg"), "--checkpoint", whole, ...PROMPT, "--steps", "1", "-o", "whole.png"]);
+  expect(counts()).toEqual({ "whole.safetensors": 1 });
 });
 
 test("so do several edits of one call, LoRAs included", async () => {

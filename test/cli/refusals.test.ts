@@ -74,6 +74,12 @@ beforeAll(async () => {
     variant("flat.safetensors", FILES["--vae"], (key, bytes) =>
       key.startsWith("decoder.head.2.") ? Buffer.alloc(bytes.length) : bytes,
     ),
+    // 0x7e00 is a NaN of both 16-bit types.
+    variant("nan-lora.safetensors", LORA, (key, bytes) =>
+      key.endsWith("0.attn.to_q.lora_up.weight")
+        ? Buffer.alloc(bytes.length, bytes.length % 4 === 0 ? Buffer.of(0, 0, 0xc0, 0x7f) : Buffer.of(0, 0x7e))
+        : bytes,
+    ),
     variant("partial.safetensors", LORA, (key, bytes) => (key.includes("transformer_blocks.0.") ? bytes : undefined)),
     writeFile(
       folder.at("foreign.safetensors"),
@@ -98,6 +104,11 @@ beforeAll(async () => {
       { latent_tensor: float32([1, 16, 1, 4, 6], new Float32Array(384).fill(NaN, 5)), ...marker },
       { qedit: record.replace("0", "1") },
     ),
+  );
+  // Without the marker, values are multiplied by 5.5.
+  await writeFile(
+    folder.at("huge-samples.safetensors"),
+    encodeSafetensors({ latent_tensor: float32([1, 16, 4, 6], new Float32Array(384).fill(1e38)) }),
   );
   await writeFile(folder.at("samples-cut.safetensors"), encodeArtifact(ARTIFACTS["samples"]!).subarray(0, -1));
   before = folder.names();
@@ -144,11 +155,17 @@ describe.concurrent("model files", () => {
     [{ "--vae": "missing.safetensors" }, /^error: Cannot find missing\.safetensors$/],
     [{ "--vae": FILES["--transformer"] }, /^error: Cannot .*transformer\.safetensors/],
     [{ "--vae": LORA }, /^error: Cannot .*published\.safetensors/],
-    [{ "--text-encoder": FILES["--transformer"] }, /^error: Cannot use the text encoder: it has no model\.layers/],
-    [{ "--text-encoder": FILES["--vae"] }, /^error: Cannot use the text encoder: it has no model\.layers/],
-    [{ "--transformer": FILES["--vae"] }, /^error: Cannot use the transformer: it has no txt_norm and img_in/],
-    [{ "--transformer": FILES["--text-encoder"] }, /^error: Cannot use the transformer: it has no txt_norm and img_in/],
-    [{ "--transformer": LORA }, /^error: Cannot use the transformer: it has no txt_norm and img_in/],
+    [
+      { "--text-encoder": FILES["--transformer"] },
+      /^error: Cannot use \S+ as the text encoder: it has no model\.layers/,
+    ],
+    [{ "--text-encoder": FILES["--vae"] }, /^error: Cannot use \S+ as the text encoder: it has no model\.layers/],
+    [{ "--transformer": FILES["--vae"] }, /^error: Cannot use \S+ as the transformer: it has no txt_norm and img_in/],
+    [
+      { "--transformer": FILES["--text-encoder"] },
+      /^error: Cannot use \S+ as the transformer: it has no txt_norm and img_in/,
+    ],
+    [{ "--transformer": LORA }, /^error: Cannot use \S+ as the transformer: it has no txt_norm and img_in/],
     [
       { "--text-encoder": fixture("tiny/text-encoder-no-vision.safetensors") },
       /^error: Cannot look at pictures: the text encoder file has no vision weights/,
@@ -255,6 +272,12 @@ describe.concurrent("tensor files between the stages", () => {
       'Cannot use nan-samples.safetensors as samples: tensor "latent_tensor" holds NaN at element 5',
       /qedit sample/,
     ],
+    [
+      decode("huge-samples.safetensors"),
+      5,
+      /Cannot use huge-samples\.safetensors as samples: tensor "latent_tensor" holds \S+ at element 0, more than 1000000/,
+      /qedit sample/,
+    ],
   ])("%j", async (args, code, message, hint) => {
     expectRefusal(await qedit([...args, ...QUICK], here), { code, message, hint });
   });
@@ -350,6 +373,15 @@ describe.concurrent("LoRAs", () => {
       here,
     );
     expectRefusal(strict, { code: 3, message: /strays\.safetensors/ });
+  });
+
+  test("one that holds NaN is named, and not the model", async () => {
+    const ended = await qedit([...sample, "--lora", "nan-lora.safetensors", "-o", "never.safetensors"], here);
+    expectRefusal(ended, {
+      code: 3,
+      message: /^error: Cannot use nan-lora\.safetensors: its matrix up of transformer_blocks\.0\.attn\.to_q holds NaN/,
+      hint: /--lora/,
+    });
   });
 
   test("one for some of the modules is used, and says for how many", async () => {

@@ -219,6 +219,17 @@ describe("parts", () => {
     expect(graph.nodes.filter(({ operator }) => operator === "Shape" || operator === "Concat")).toHaveLength(3);
   });
 
+  test("spread gives every element of an axis the number of its block, with a smaller block at the end", async () => {
+    const blocks = numbers([2, 3]);
+    const found = await evaluate({ blocks }, ({ blocks }) => blocks!.spread(1, 4, 10).spread(0, 2, 3));
+    const wanted = formula([3, 10], ([row, column]) => at(blocks, [Math.floor(row! / 2), Math.floor(column! / 4)]));
+    expect(difference(found[0]!, wanted)).toBeUndefined();
+    const graph = new Graph("test");
+    expect(() => graph.input("x", "f32", [2, 3]).spread(1, 4, 13)).toThrow(
+      "Cannot spread x f32[2, 3] over 13 elements of axis 1, 4 for each",
+    );
+  });
+
   test.each([1, -2])("cut gives parts of unlike lengths along axis %i", async (axis) => {
     const y = numbers([2, 6, 5]);
     const parts = await evaluate({ y }, ({ y }) => y!.cut([1, 3, 2], axis));

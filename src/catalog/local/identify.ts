@@ -1,8 +1,10 @@
 // Identifies a checkpoint by its keys, types and shapes: which network it is, how it is stored, and whether qedit can run it.
 import { type Checkpoint, STORED_BYTES, type StoredType } from "../../checkpoint/checkpoint.js";
 import { moduleOf, PAIR_LAYOUTS, unsupportedForm } from "../../checkpoint/lora/lora-layouts.js";
-import { publishedNames, stripPrefix } from "../../checkpoint/published-names.js";
+import { packedFormat } from "../../checkpoint/packed-formats.js";
+import { type ModelPart, partsOfWhole, publishedNames, stripPrefix } from "../../checkpoint/published-names.js";
 import { checkpointConfig } from "../../checkpoint/safetensors/safetensors.js";
+import { isNarrow, scaleNameOf } from "../../checkpoint/weight-scales.js";
 
 /** The network in a file; qedit does not run `other`. */
 export type NetworkKind = "transformer" | "text-encoder" | "vae" | "lora" | "other";
@@ -16,30 +18,40 @@ export interface Identity {
   readonly dtype: StoredType;
   /** Every stored type of the file. */
   readonly dtypes: readonly StoredType[];
-  /** Whether 8-bit floats come with scales. */
+  /** Whether 8-bit weights come with scales. */
   readonly isScaled: boolean;
+  /** The format of the weights if it is one that qedit does not compute: `MXFP8`. */
+  readonly format?: string;
   readonly parameters: number;
   /** Whether a text encoder has a vision tower. */
   readonly hasVision?: boolean;
   readonly lora?: { readonly ranks: readonly number[]; readonly layout: string; readonly modules: number };
   /** Why qedit cannot run it, or other remarks. */
   readonly notes: readonly string[];
+  /** Why qedit refuses to run it; undefined when it does not, or when it is not known from the header alone (see examine). */
+  readonly refusal?: string;
 }
 
 /** Types of weights that graphs take. */
-const RUNNABLE: readonly StoredType[] = ["F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F64"];
-const SCALE = /\.(scale_weight|weight_scale)$/;
+const RUNNABLE: readonly StoredType[] = ["F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F64", "I8"];
 /** Keys that only the transformers of the Qwen-Image family have among those that LoRAs are made for. */
 const QWEN_IMAGE_MODULE = /transformer_blocks[._]\d+[._](attn[._](add_[qkv]_proj|to_add_out)|(img|txt)_(mlp|mod))/;
+
+/** What a file may hold beside a transformer, for its note. */
+const OTHER_PARTS: Partial<Record<ModelPart, string>> = { vae: "the VAE", text_encoder: "the text encoder" };
 
 /** Identifies a checkpoint, whose keys are as stored in the file. */
 export function identify(checkpoint: Checkpoint): Identity {
   const facts = storedFacts(checkpoint);
   const found =
-    loraFacts(checkpoint) ?? transformerFacts(checkpoint) ?? textEncoderFacts(checkpoint) ?? vaeFacts(checkpoint);
+    loraFacts(checkpoint) ??
+    transformerFacts(checkpoint) ??
+    textEncoderFacts(checkpoint) ??
+    vaeFacts(checkpoint) ??
+    packedFacts(checkpoint);
   if (!found) return { ...facts, kind: "other", network: "not of a model that qedit runs", notes: [] };
   const packed =
-    found.kind === "lora" || RUNNABLE.includes(facts.dtype)
+    found.kind === "lora" || facts.format !== undefined || RUNNABLE.includes(facts.dtype)
       ? []
       : [`weights stored as ${facts.dtype}, which qedit does not run`];
   return { ...facts, ...found, notes: [...found.notes, ...packed] };
@@ -47,7 +59,10 @@ export function identify(checkpoint: Checkpoint): Identity {
 
 type Facts = Pick<Identity, "kind" | "network" | "notes"> & Partial<Identity>;
 
-function storedFacts({ tensors }: Checkpoint): Pick<Identity, "dtype" | "dtypes" | "isScaled" | "parameters"> {
+function storedFacts(
+  checkpoint: Checkpoint,
+): Pick<Identity, "dtype" | "dtypes" | "isScaled" | "parameters"> & Partial<Identity> {
+  const { tensors } = checkpoint;
   const elements = new Map<StoredType, number>();
   let parameters = 0;
   for (const { dtype, length } of tensors.values()) {
@@ -55,12 +70,14 @@ function storedFacts({ tensors }: Checkpoint): Pick<Identity, "dtype" | "dtypes"
     elements.set(dtype, (elements.get(dtype) ?? 0) + count);
     parameters += count;
   }
+  const format = packedFormat(checkpoint);
   const dtypes = [...elements].sort(([, a], [, b]) => b - a).map(([dtype]) => dtype);
   return {
     dtype: dtypes[0] ?? "F32",
     dtypes,
-    isScaled: [...tensors.keys()].some((name) => SCALE.test(name)),
+    isScaled: [...tensors].some(([name, stored]) => isNarrow(stored) && scaleNameOf(tensors, name) !== undefined),
     parameters,
+    ...(format === undefined ? {} : { format }),
   };
 }
 
@@ -75,12 +92,13 @@ function loraFacts({ tensors }: Checkpoint): Facts | undefined {
   const ranks = [...new Set(downs.map(({ name }) => tensors.get(name)!.shape[0] ?? 0))].sort((a, b) => a - b);
   const layout = [...new Set(downs.map((down) => down.layout.name))].join(" and ") || [...forms].join(", ");
   const isOurs = names.some((name) => QWEN_IMAGE_MODULE.test(name));
-  const notes = [...forms].map((form) => `holds ${form}, which is not supported`);
+  const notes = [...forms].map((form) => `holds ${form}, which qedit does not compute`);
   return {
     kind: "lora",
     network: isOurs ? "LoRA for Qwen-Image and its Edit releases" : "LoRA for another model",
     lora: { ranks, layout, modules: new Set(names.map(moduleOf)).size },
     notes: isOurs ? notes : ["fits no transformer that qedit runs", ...notes],
+    ...(isOurs && notes.length > 0 ? { refusal: notes.join("; ") } : {}),
   };
 }
 
@@ -102,13 +120,11 @@ function transformerFacts(checkpoint: Checkpoint): Facts | undefined {
     };
   }
   const release = isLater ? "Qwen-Image-Edit-2511" : "Qwen-Image or Qwen-Image-Edit";
-  const others = [...checkpoint.tensors.keys()].some(
-    (name) => name.startsWith("first_stage_model.") || name.startsWith("vae."),
-  );
+  const others = partsOfWhole(checkpoint).flatMap((part) => OTHER_PARTS[part] ?? []);
   return {
     kind: "transformer",
     network: `${release} transformer, ${blocks} blocks`,
-    notes: others ? ["a bundle: its VAE and text encoder are not read"] : [],
+    notes: others.length > 0 ? [`all in one: holds ${others.join(" and ")} too`] : [],
   };
 }
 
@@ -143,6 +159,18 @@ function vaeFacts(checkpoint: Checkpoint): Facts | undefined {
     network: `Qwen-Image VAE (the structure of Wan 2.1), ${latent.shape[1]} latent channels`,
     notes: image?.shape[1] === 3 ? [] : [`takes pictures of ${image?.shape[1]} channels, 3 are wanted`],
   };
+}
+
+// Packed weights have names of their own, so that the networks are known by other tensors only.
+function packedFacts(checkpoint: Checkpoint): Facts | undefined {
+  const format = packedFormat(checkpoint);
+  if (format === undefined) return undefined;
+  const names = [...checkpoint.tensors.keys()];
+  const has = (pattern: RegExp) => names.some((name) => pattern.test(name));
+  if (has(/(^|\.)transformer_blocks\.0\./))
+    return { kind: "transformer", network: "a diffusion transformer", notes: [] };
+  if (has(/(^|\.)layers\.0\.self_attn\./)) return { kind: "text-encoder", network: "a text encoder", notes: [] };
+  return undefined;
 }
 
 function countOf(names: Iterable<string>, pattern: RegExp): number {

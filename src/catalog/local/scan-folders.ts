@@ -5,8 +5,9 @@ import { isPickle } from "../../checkpoint/foreign.js";
 import { openCheckpoint, shardsOf } from "../../checkpoint/open.js";
 import { readCatalog } from "../published/models.js";
 import type { Catalog, PublishedFile } from "../published/models-schema.js";
+import { examine } from "./examine.js";
 import { hubCacheFolder } from "./hub-cache.js";
-import { type Identity, identify } from "./identify.js";
+import type { Identity } from "./identify.js";
 import { modelPlaces, type Place, type SearchOptions } from "./model-folders.js";
 import { walkModels } from "./walk.js";
 
@@ -91,7 +92,7 @@ async function inspect(
     return refused === undefined ? undefined : { ...facts, refused };
   }
   try {
-    return { ...facts, identity: identify(await openCheckpoint(path)) };
+    return { ...facts, identity: await examine(await openCheckpoint(path)) };
   } catch (error) {
     return { ...facts, refused: error instanceof Error ? error.message : String(error) };
   }
@@ -143,7 +144,7 @@ async function bytesOf(path: string): Promise<number> {
 
 // Pickles by their content, since .bin may be anything; GGUF by its name.
 async function foreignKind(path: string): Promise<string | undefined> {
-  if (/\.gguf$/i.test(path)) return "a GGUF file, which qedit does not run";
+  if (/\.gguf$/i.test(path)) return "a GGUF file, which qedit does not run: find it as .safetensors, in bf16 or fp8";
   const handle = await open(path);
   try {
     const start = new Uint8Array(MAGIC_BYTES);

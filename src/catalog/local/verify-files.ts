@@ -2,12 +2,12 @@
 import { stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { openCheckpoint, openPart } from "../../checkpoint/open.js";
-import type { ModelPart } from "../../checkpoint/published-names.js";
 import { fileHash } from "../../std/file-hash.js";
 import { readReceipt } from "../download/receipt.js";
 import { FILE_ROLES, type FileRole, type PublishedFile, publishedModel, readCatalog } from "../published/models.js";
+import { examine, PART_OF } from "./examine.js";
 import type { Finder } from "./find.js";
-import { type Identity, identify, type NetworkKind } from "./identify.js";
+import type { Identity, NetworkKind } from "./identify.js";
 import { isFolder } from "./model-folders.js";
 
 /** A file to verify, with its published entry and its path. */
@@ -35,12 +35,6 @@ const KIND: Readonly<Record<FileRole, NetworkKind>> = {
   transformer: "transformer",
 };
 
-const PART: Partial<Record<NetworkKind, ModelPart>> = {
-  vae: "vae",
-  "text-encoder": "text_encoder",
-  transformer: "transformer",
-};
-
 /** The files of a model: its three parts, and those of its LoRAs that are on disk. */
 export async function filesOf(name: string | undefined, find: Finder): Promise<VerifyItem[]> {
   const { files, loras } = await publishedModel(name);
@@ -55,7 +49,7 @@ export async function filesOf(name: string | undefined, find: Finder): Promise<V
 
 /** The files at a path: one file, a folder with one checkpoint, or a model folder with one for each part. */
 export async function filesAt(path: string): Promise<VerifyItem[]> {
-  const folders = FILE_ROLES.map((role) => ({ kind: KIND[role], path: join(path, PART[KIND[role]]!) }));
+  const folders = FILE_ROLES.map((role) => ({ kind: KIND[role], path: join(path, PART_OF[KIND[role]]!) }));
   const parts = await Promise.all(
     folders.map(async (part) => ((await isFolder(part.path)) ? [{ file: undefined, ...part }] : [])),
   );
@@ -97,11 +91,12 @@ export async function verifyFile(
     return bad(`a ${kind} is wanted, it is ${header.kind === "other" ? "of another model" : `a ${header.kind}`}`, {
       identity: header,
     });
+  if (header.refusal !== undefined) return bad(header.refusal, { identity: header });
   const found = await stat(path);
   if (found.isDirectory() || path.endsWith(".json")) return { file: name, path, identity: header, compared: "nothing" };
   if (file !== undefined && found.size !== file.bytes) {
     return bad(
-      `it has ${found.size} bytes, ${file.bytes} were published: another release of the file, or a damaged one`,
+      `it has ${found.size} bytes, ${file.bytes} were published: another release of the file, or another file`,
       { identity: header },
     );
   }
@@ -116,6 +111,6 @@ export async function verifyFile(
 }
 
 async function readHeader(path: string, kind: NetworkKind | undefined): Promise<Identity> {
-  const part = kind === undefined ? undefined : PART[kind];
-  return identify(part === undefined ? await openCheckpoint(path) : await openPart(path, part));
+  const part = kind === undefined ? undefined : PART_OF[kind];
+  return examine(part === undefined ? await openCheckpoint(path) : await openPart(path, part));
 }

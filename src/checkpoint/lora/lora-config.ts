@@ -7,6 +7,7 @@ import { isObject } from "../../std/guards.js";
 import type { Checkpoint } from "../checkpoint.js";
 import { openCheckpoint } from "../open.js";
 import type { ReadOptions } from "../safetensors/safetensors.js";
+import { metadataObject } from "../safetensors/safetensors-header.js";
 
 /** Where diffusers puts the configuration (diffusers 0.39 loaders/lora_base.py), and where it goes here for PEFT's files too. */
 const METADATA_KEY = "lora_adapter_metadata";
@@ -30,7 +31,8 @@ export async function openLora(path: string, options: ReadOptions = {}): Promise
 
 /** The alpha that a file's configuration gives a module of some rank, as one that is divided by the rank; undefined without configuration. */
 export function configuredAlpha({ metadata }: Checkpoint): (module: string, rank: number) => number | undefined {
-  const config = parsed(metadata[METADATA_KEY]);
+  // What is no configuration is of another tool: they use the key freely.
+  const config = metadataObject(metadata[METADATA_KEY]) ?? {};
   const value = (key: string) => config[`transformer.${key}`] ?? config[key];
   const patterns = Object.entries(
     isObject(value("alpha_pattern")) ? (value("alpha_pattern") as Record<string, unknown>) : {},
@@ -41,15 +43,4 @@ export function configuredAlpha({ metadata }: Checkpoint): (module: string, rank
     if (typeof alpha !== "number" || !Number.isFinite(alpha)) return undefined;
     return value("use_rslora") === true ? alpha * Math.sqrt(rank) : alpha;
   };
-}
-
-function parsed(text: string | undefined): Readonly<Record<string, unknown>> {
-  if (text === undefined) return {};
-  try {
-    const value: unknown = JSON.parse(text);
-    return isObject(value) ? value : {};
-  } catch {
-    // Not of this kind: other tools use the key freely.
-    return {};
-  }
 }

@@ -24,30 +24,25 @@ export const PAIR_LAYOUTS: readonly PairLayout[] = [
 /** Suffix of the optional scalar that, divided by the rank, scales a module's product. */
 export const ALPHA = ".alpha";
 
-/** Suffixes of forms that qedit does not compute, with what they belong to. A module that has one of the first group is left out whole. */
-export const UNSUPPORTED: readonly { readonly suffix: string; readonly name: string; readonly changesPair: boolean }[] =
-  [
-    { suffix: ".dora_scale", name: "DoRA", changesPair: true },
-    { suffix: ".lora_mid.weight", name: "LoCon with lora_mid", changesPair: true },
-    { suffix: ".reshape_weight", name: "reshaped weights", changesPair: true },
-    { suffix: ".diff", name: "full differences", changesPair: false },
-    { suffix: ".diff_b", name: "bias differences", changesPair: false },
-    { suffix: ".set_weight", name: "replaced weights", changesPair: false },
-    { suffix: ".w_norm", name: "norm differences", changesPair: false },
-    { suffix: ".b_norm", name: "norm differences", changesPair: false },
-    ...["w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2"].map((part) => ({
-      suffix: `.hada_${part}`,
-      name: "LoHa",
-      changesPair: false,
-    })),
-    ...["w1", "w2", "w1_a", "w1_b", "w2_a", "w2_b", "t2"].map((part) => ({
-      suffix: `.lokr_${part}`,
-      name: "LoKr",
-      changesPair: false,
-    })),
-    ...["a1", "a2", "b1", "b2"].map((part) => ({ suffix: `.${part}.weight`, name: "GLoRA", changesPair: false })),
-    { suffix: ".oft_blocks", name: "OFT or BOFT", changesPair: false },
-  ];
+/** Keys of forms of adapters that qedit does not compute, and the names of these. */
+const UNSUPPORTED: readonly (readonly [key: RegExp, form: string])[] = [
+  [/\.dora_scale$|\.lora_magnitude_vector(\.|$)/, "DoRA"],
+  [/(\.lora_(B|up)(\.\w+)?|[._]lora\.up|\.lora_linear_layer\.up)\.bias$/, "LoRA with biases"],
+  [/\.lora_[AB]\.(?!weight$|bias$|default\.)\w+\.weight$/, "several adapters with names"],
+  [/\.lora_mid\./, "LoCon with lora_mid"],
+  [/\.lora_embedding_[AB](\.|$)/, "LoRA of embeddings"],
+  [/\.reshape_weight$/, "LoRA with reshaped weights"],
+  [/\.diff$/, "full differences"],
+  [/\.diff_b$/, "bias differences"],
+  [/\.set_weight$|\.modules_to_save\./, "replaced weights"],
+  [/\.[wb]_norm$/, "norm differences"],
+  [/\.hada_\w+(\.|$)/, "LoHa"],
+  [/\.lokr_\w+(\.|$)/, "LoKr"],
+  [/\.[ab][12]\.weight$/, "GLoRA"],
+  [/\.b?oft_\w+(\.|$)|\.rescale$/, "OFT or BOFT"],
+  [/\.vera_lambda_\w+(\.|$)/, "VeRA"],
+  [/\.ia3_\w+(\.|$)|\.on_input$/, "IA3"],
+];
 
 /** The names under which a file may hold the LoRA of a module such as `transformer_blocks.0.attn.to_q`. */
 export function baseNames(module: string): readonly { readonly prefix: string; readonly name: string }[] {
@@ -63,18 +58,16 @@ export function baseNames(module: string): readonly { readonly prefix: string; r
   ];
 }
 
+/** What follows the module in the keys of pairs, and in those of the forms above. */
+const ENDING =
+  /(\.lora_(A|B|up|down|mid|magnitude_vector|linear_layer|embedding_[AB])|[._]lora\.(up|down))(\..*)?$|\.(alpha|dora_scale|reshape_weight|diff|diff_b|set_weight|[wb]_norm|rescale|on_input|[ab][12]\.weight|modules_to_save\..*|(hada|lokr|b?oft|vera_lambda|ia3)_.*)$/;
+
 /** The module part of a key of a LoRA file: the key without the ending of any known form. */
 export function moduleOf(key: string): string {
-  const suffixes = [
-    ...PAIR_LAYOUTS.flatMap(({ up, down }) => [up, down]),
-    ALPHA,
-    ...UNSUPPORTED.map(({ suffix }) => suffix),
-  ];
-  const longest = suffixes.filter((suffix) => key.endsWith(suffix)).sort((a, b) => b.length - a.length)[0] ?? "";
-  return key.slice(0, key.length - longest.length);
+  return key.replace(ENDING, "");
 }
 
 /** Name of the form that a key belongs to when qedit does not compute that form. */
 export function unsupportedForm(key: string): string | undefined {
-  return UNSUPPORTED.find(({ suffix }) => key.endsWith(suffix))?.name;
+  return UNSUPPORTED.find(([pattern]) => pattern.test(key))?.[1];
 }

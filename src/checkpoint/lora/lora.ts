@@ -5,7 +5,7 @@ import { QeditError } from "../../std/errors.js";
 import type { Checkpoint, StoredTensor } from "../checkpoint.js";
 import { readScalars } from "../read-tensor.js";
 import { configuredAlpha } from "./lora-config.js";
-import { ALPHA, baseNames, moduleOf, PAIR_LAYOUTS, UNSUPPORTED, unsupportedForm } from "./lora-layouts.js";
+import { ALPHA, baseNames, moduleOf, PAIR_LAYOUTS, unsupportedForm } from "./lora-layouts.js";
 
 /** The low-rank matrices of one module. */
 export interface LoraPair {
@@ -32,8 +32,10 @@ export interface LoraMatch {
   readonly ranks: readonly number[];
   /** By the model's module names, such as `transformer_blocks.0.attn.to_q`. */
   readonly matched: ReadonlyMap<string, MatchedPair>;
-  /** Keys of the file that were not used, those of unsupported forms among them. */
+  /** Keys of the file that were not used. */
   readonly unmatched: readonly string[];
+  /** Modules of the file that these keys are of, without those that are matched. */
+  readonly otherModules: number;
 }
 
 /** How many names an error shows of each side. */
@@ -53,9 +55,11 @@ interface Candidate {
 
 /**
  * Matches a LoRA file to the matrices `<module>.weight` [out, in] of a model whose prefix was taken off (stripPrefix). Throws QEDIT_E_LORA
- * when nothing fits, a half of a pair is missing, or a shape, type or alpha is wrong; keys left over are returned, see refuseUnmatched.
+ * when nothing fits, a module of the model has an adapter of a form that qedit does not compute, a half of a pair is missing, or a shape, type
+ * or alpha is wrong; keys left over are returned, see refuseUnmatched.
  */
 export async function matchLora(lora: Checkpoint, model: Checkpoint): Promise<LoraMatch> {
+  refuseOtherForms(lora, model);
   const candidates: Candidate[] = [];
   for (const [key, weight] of model.tensors) {
     if (!key.endsWith(".weight") || weight.shape.length !== 2) continue;
@@ -69,6 +73,7 @@ export async function matchLora(lora: Checkpoint, model: Checkpoint): Promise<Lo
   const unmatched = [...lora.tensors.keys()].filter((key) => !used.has(key));
   if (candidates.length === 0) throw nothingFits(lora, model);
 
+  const names = new Set(candidates.flatMap(({ module }) => baseNames(module).map(({ name }) => name)));
   const alphas = await readAlphas(lora.file, candidates);
   const configured = configuredAlpha(lora);
   return {
@@ -82,22 +87,43 @@ export async function matchLora(lora: Checkpoint, model: Checkpoint): Promise<Lo
       ]),
     ),
     unmatched,
+    otherModules: new Set(unmatched.map(moduleOf).filter((each) => !names.has(each))).size,
   };
+}
+
+// What would be left out of a module that the model has, would make another picture than the adapter is for.
+function refuseOtherForms(lora: Checkpoint, model: Checkpoint): void {
+  const others = [...lora.tensors.keys()].filter((key) => unsupportedForm(key) !== undefined);
+  if (others.length === 0) return;
+  const modules = new Set([...model.tensors.keys()].map((key) => key.replace(/\.[^.]+$/, "")));
+  const names = new Set([...modules].flatMap((module) => baseNames(module).map(({ name }) => name)));
+  const found = others.filter((key) => names.has(moduleOf(key)));
+  if (found.length === 0) return;
+  const forms = [...new Set(found.map((key) => unsupportedForm(key)!))].join(" and ");
+  const count = new Set(found.map(moduleOf)).size;
+  throw new QeditError(
+    "QEDIT_E_LORA",
+    `Cannot use ${lora.file}: ${count} of its ${moduleCount(lora)} modules are ${forms}, which qedit does not compute: ${someOf(found)}`,
+    {
+      hint: "Take the adapter as a plain LoRA: most are published as one too, or are converted by the tool that made them",
+    },
+  );
+}
+
+function moduleCount(lora: Checkpoint): number {
+  return new Set([...lora.tensors.keys()].map(moduleOf)).size;
 }
 
 /** Lines for display: what was matched, and if anything was not, how much and of which form. */
 export function matchTable(match: LoraMatch): string[] {
-  const { matched, unmatched, ranks, layout } = match;
-  const left = new Set(unmatched.map(moduleOf));
+  const { matched, unmatched, otherModules, ranks, layout } = match;
   const pairs = [...matched.values()];
   const alphas = distinct(pairs.flatMap(({ alpha }) => (alpha === undefined ? [] : [alpha])));
   const withoutAlpha = pairs.some(({ alpha }) => alpha === undefined) ? ["none"] : [];
   const lines = [
-    `matched ${matched.size}/${matched.size + left.size} modules, rank ${ranks.join(", ")}, alpha ${[...alphas, ...withoutAlpha].join(", ")}, layout ${layout}`,
+    `matched ${matched.size}/${matched.size + otherModules} modules, rank ${ranks.join(", ")}, alpha ${[...alphas, ...withoutAlpha].join(", ")}, layout ${layout}`,
   ];
   if (unmatched.length > 0) lines.push(`${unmatched.length} keys not used: ${someOf(unmatched)}`);
-  for (const [form, count] of unsupportedForms(unmatched))
-    lines.push(`${count} of them are ${form}, which is not supported`);
   return lines;
 }
 
@@ -108,15 +134,14 @@ export function refuseUnmatched({ file, unmatched }: LoraMatch): void {
     "QEDIT_E_LORA",
     `Cannot use all of ${file}: ${unmatched.length} keys fit nothing in the model: ${someOf(unmatched)}`,
     {
-      hint: formHint([...unmatched]) ?? "The LoRA may be made for another model, or for its text encoder too",
+      hint: "The LoRA may be made for another model, or for its text encoder too",
     },
   );
 }
 
-/** The pair of a module under the first spelling that the file has; none when the module has a form that changes what the pair means. */
+/** The pair of a module under the first spelling that the file has. */
 function findPair(lora: Checkpoint, module: string): Candidate | undefined {
   for (const { prefix, name } of baseNames(module)) {
-    if (UNSUPPORTED.some(({ suffix, changesPair }) => changesPair && lora.tensors.has(name + suffix))) return undefined;
     for (const pair of PAIR_LAYOUTS) {
       const upKey = name + pair.up;
       const downKey = name + pair.down;
@@ -126,7 +151,7 @@ function findPair(lora: Checkpoint, module: string): Candidate | undefined {
       if (up === undefined || down === undefined) {
         const [missing, found] = up === undefined ? [upKey, downKey] : [downKey, upKey];
         throw new QeditError("QEDIT_E_LORA", `Cannot find "${missing}" beside "${found}" in ${lora.file}`, {
-          hint: "The file may be damaged: download it again",
+          hint: "The file lacks a half of this module: take it from its publisher again",
         });
       }
       const alpha = lora.tensors.get(name + ALPHA);
@@ -205,20 +230,10 @@ function nothingFits(lora: Checkpoint, model: Checkpoint): QeditError {
 }
 
 function formHint(keys: readonly string[]): string | undefined {
-  const forms = [...unsupportedForms(keys).keys()];
-  return forms.length === 0
+  const forms = new Set(keys.flatMap((key) => unsupportedForm(key) ?? []));
+  return forms.size === 0
     ? undefined
-    : `It holds ${forms.join(", ")}, which is not supported: find it as a plain LoRA`;
-}
-
-/** Number of keys by unsupported form. */
-function unsupportedForms(keys: readonly string[]): Map<string, number> {
-  const counts = new Map<string, number>();
-  for (const key of keys) {
-    const form = unsupportedForm(key);
-    if (form !== undefined) counts.set(form, (counts.get(form) ?? 0) + 1);
-  }
-  return counts;
+    : `It holds ${[...forms].join(", ")}, which qedit does not compute: take it as a plain LoRA`;
 }
 
 function someOf(names: readonly string[]): string {

@@ -232,6 +232,11 @@ export const MODEL_PARAMETERS = {
     placeholder: "<name>",
     initialText: "qwen-image-edit-2509",
   }),
+  checkpoint: optional(text, {
+    summary: "file that holds the transformer, the text encoder and the VAE; each may be named by itself too",
+    group: "Models",
+    placeholder: "<file>",
+  }),
   modelsDir: defaulted(texts, [], {
     summary: "folder to search for model files first; repeatable",
     group: "Models",

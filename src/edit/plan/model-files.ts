@@ -15,7 +15,7 @@ import type { Adapter } from "../../checkpoint/weights.js";
 import { type ActiveLora, activeLora, openMatchedLora, parseLora } from "../../stages/networks/loras.js";
 import { type ModelHandle, openModel } from "../../stages/networks/model-handle.js";
 import { QeditError } from "../../std/errors.js";
-import type { UnresolvedSettings } from "../resolve/resolve-edit.js";
+import { namedFiles, type UnresolvedSettings } from "../resolve/resolve-edit.js";
 import { lightningSteps } from "../resolve/sampling-defaults.js";
 import { assumedCheckpoint } from "./layouts.js";
 
@@ -68,7 +68,7 @@ async function plannedPart(
 ): Promise<{ file: PlannedFile; part: ModelHandle }> {
   const { model, modelsDir: modelsDirs } = settings;
   const search = await orMissing(
-    async () => (await findModelFiles(settings, { model, roles: [role], modelsDirs }))[role]!,
+    async () => (await findModelFiles(namedFiles(settings), { model, roles: [role], modelsDirs }))[role]!,
   );
   if (!(search instanceof QeditError)) {
     const part = await openModel(search, role);
@@ -76,8 +76,9 @@ async function plannedPart(
     return { file: { role, path: search, name: search, bytes, remedy: undefined }, part };
   }
   const published = (await publishedModel(isFolder(model) ? undefined : model)).files[role];
-  const name = settings[role] ?? published.file;
-  const bytes = settings[role] === undefined || settings[role] === published.file ? published.bytes : undefined;
+  const named = namedFiles(settings)[role];
+  const name = named ?? published.file;
+  const bytes = named === undefined || named === published.file ? published.bytes : undefined;
   const checkpoint =
     assumedCheckpoint(role, { file: name, bytes }) ?? assumedCheckpoint(role, { file: name, bytes: undefined })!;
   return {

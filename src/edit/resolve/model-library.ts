@@ -1,6 +1,7 @@
 // A cache of opened model files: each header is read once for any number of edits, until the file changes.
 import { stat } from "node:fs/promises";
 import { refuseUnmatched } from "../../checkpoint/lora/lora.js";
+import type { Identified } from "../../checkpoint/open.js";
 import {
   type ActiveLora,
   activeLora,
@@ -8,7 +9,7 @@ import {
   type NamedLora,
   openMatchedLora,
 } from "../../stages/networks/loras.js";
-import { type ModelHandle, type ModelRole, openModel } from "../../stages/networks/model-handle.js";
+import { type ModelHandle, type ModelRole, openIdentified, openModel } from "../../stages/networks/model-handle.js";
 import type { Emit } from "../../std/events.js";
 
 /** Opens model files, from the cache if they have not changed. */
@@ -28,11 +29,18 @@ interface Matching {
 /** An empty library. */
 export function modelLibrary(): ModelLibrary {
   const models = openFiles<ModelHandle>(({ checkpoint }) => filesOf(checkpoint.tensors));
+  // One file may serve for several roles.
+  const stored = openFiles<Identified>(({ checkpoint }) => filesOf(checkpoint.tensors));
+  const openReported = async (path: string, role: ModelRole, emit: Emit) => {
+    const handle = await openModel(path, role, (place) => stored(place, place, () => openIdentified(place), emit));
+    if (handle.warning !== undefined) emit({ kind: "warning", text: handle.warning });
+    return handle;
+  };
   const loras = openFiles<MatchedLora>(({ match }) =>
     filesOf(new Map([...match.matched].map(([key, { up }]) => [key, up]))),
   );
   return {
-    model: (path, role, emit) => models(`${role} ${path}`, path, () => openModel(path, role), emit),
+    model: (path, role, emit) => models(`${role} ${path}`, path, () => openReported(path, role, emit), emit),
     async loras(named, { transformer, isStrict, emit }) {
       const active: ActiveLora[] = [];
       for (const [index, { path, strength }] of named.entries()) {
@@ -59,7 +67,7 @@ function openFiles<T>(filesOfHandle: (handle: T) => readonly string[]): Opening<
   return async (key, path, open, emit) => {
     const cached = known.get(key);
     if (cached && (await cached.stamp) === (await stampOf(filesOfHandle(await cached.handle)))) return cached.handle;
-    emit({ kind: "detail", text: `reading the header of ${path}` });
+    if (key === path) emit({ kind: "detail", text: `reading the header of ${path}` });
     const handle = open();
     const opened = { handle, stamp: handle.then((each) => stampOf(filesOfHandle(each))) };
     known.set(key, opened);

@@ -1,5 +1,5 @@
 // Resolves a request to an edit with every value known and every model file open. Everything that can be refused is refused here.
-import { findLora, findModelFiles } from "../../catalog/local/find.js";
+import { findLora, findModelFiles, type NamedFiles } from "../../catalog/local/find.js";
 import { usesNegative } from "../../sampling/guidance.js";
 import { refuseEmptyPrompt } from "../../stages/encode-prompt.js";
 import type { ActiveLora, NamedLora } from "../../stages/networks/loras.js";
@@ -88,9 +88,23 @@ export async function findModelFile(
   emit: Emit,
 ): Promise<string> {
   const { model, modelsDir: modelsDirs } = settings;
-  const path = (await findModelFiles(settings, { model, roles: [role], modelsDirs }))[role]!;
+  const path = (await findModelFiles(namedFiles(settings), { model, roles: [role], modelsDirs }))[role]!;
   emit({ kind: "detail", text: `${role}: ${path}` });
   return path;
+}
+
+/** The model files that settings name: each by itself, else the file that holds all three. */
+export function namedFiles({
+  vae,
+  textEncoder,
+  transformer,
+  checkpoint,
+}: { readonly [Role in ModelRole]?: string | undefined } & SettingsOf<typeof MODEL_PARAMETERS>): NamedFiles {
+  return {
+    vae: vae ?? checkpoint,
+    textEncoder: textEncoder ?? checkpoint,
+    transformer: transformer ?? checkpoint,
+  };
 }
 
 /** Finds LoRAs written as FILE, FILE:STRENGTH, or by their name in the model's catalogue entry. Throws QEDIT_E_MODEL_MISSING. */
@@ -112,7 +126,7 @@ export async function findLoras(
 async function findFiles(settings: UnresolvedSettings, emit: Emit): Promise<EditFiles> {
   const { model, modelsDir: modelsDirs } = settings;
   const roles = ["vae", "textEncoder", "transformer"] as const;
-  const found = await findModelFiles(settings, { model, roles, modelsDirs });
+  const found = await findModelFiles(namedFiles(settings), { model, roles, modelsDirs });
   const loras = await findLoras(settings.lora, settings, emit);
   for (const role of roles) emit({ kind: "detail", text: `${role}: ${found[role]}` });
   return { vae: found.vae!, textEncoder: found.textEncoder!, transformer: found.transformer!, loras };

@@ -165,5 +165,9 @@ async function fillTransparent(input: Sharp, colour: readonly number[]): Promise
 
 function firstLine(error: unknown): string {
   const message = error instanceof Error ? error.message : String(error);
-  return (message.split("\n")[0] ?? "").replace(/^Input (buffer|file) /, "").replace(/\.$/, "");
+  const [first = "", second = ""] = message.split("\n");
+  // Some of libvips' reasons stand below what they are reasons of, and some are missing.
+  const line = first.trimEnd().endsWith(":") ? `${first.trimEnd()} ${second}`.replace(/:? *$/, "") : first;
+  const reason = line.replace(/^Input (buffer|file) /, "").replace(/\.$/, "");
+  return /^(unknown error)?$/i.test(reason) ? "its decoder gives no reason" : reason;
 }

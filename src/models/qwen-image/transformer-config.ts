@@ -3,6 +3,7 @@
 import type { Weights } from "../../checkpoint/weights.js";
 import { param, QeditError } from "../../std/errors.js";
 import { type ConfigJson, configNumber, configNumbers, headCount } from "../config-json.js";
+import { foreignNetwork } from "../foreign-networks.js";
 
 /** Configuration of a transformer. */
 export interface TransformerConfig {
@@ -35,6 +36,8 @@ export const REFERENCE_METHODS = ["index", "offset", "uxo", "index_timestep_zero
 const ZERO_MARKER = "__index_timestep_zero__";
 
 const PUBLISHED = { patchSize: 2, ropeAxes: [16, 56, 56], epsilon: 1e-6 };
+/** The tiny model inside the package, which other tools may write without its config: told by its width and that of its heads. */
+const EMBEDDED = { width: 320, headDim: 32, ropeAxes: [8, 12, 12] };
 
 /** Keys that only relatives of Qwen-Image have, whose mathematics differ. */
 const RELATIVES = [
@@ -48,9 +51,10 @@ export function transformerConfig(
   { referenceMethod }: { readonly referenceMethod?: string | undefined } = {},
 ): TransformerConfig {
   if (!w.has("txt_norm.weight") || !w.has("img_in.weight")) {
+    const network = foreignNetwork(w.names());
     throw new QeditError(
       "QEDIT_E_CHECKPOINT",
-      "Cannot use the transformer: it has no txt_norm and img_in, so it is not of the Qwen-Image family",
+      `Cannot use ${w.file} as the transformer: it has no txt_norm and img_in, so it is not of the Qwen-Image family${network === undefined ? "" : `, but ${network}`}`,
       {
         hint: `Give a Qwen-Image-Edit transformer: ${param("transformer", "qwen_image_edit_2509_fp8_e4m3fn.safetensors")}`,
       },
@@ -60,17 +64,21 @@ export function transformerConfig(
     if (w.has(key) || config[option] === true) {
       throw new QeditError(
         "QEDIT_E_CHECKPOINT",
-        `Cannot use the transformer: it is of ${name}, which works differently from Qwen-Image-Edit`,
+        `Cannot use ${w.file} as the transformer: it is of ${name}, which works differently from Qwen-Image-Edit`,
       );
     }
   }
   const [width, patchWidth] = w.shape("img_in.weight") as [number, number];
   const headDim = configNumber(config, "attention_head_dim", w.shape("transformer_blocks.0.attn.norm_q.weight")[0]!);
-  const ropeAxes = configNumbers(config, "axes_dims_rope", PUBLISHED.ropeAxes);
+  const ropeAxes = configNumbers(
+    config,
+    "axes_dims_rope",
+    (width === EMBEDDED.width && headDim === EMBEDDED.headDim ? EMBEDDED : PUBLISHED).ropeAxes,
+  );
   if (ropeAxes.reduce((sum, axis) => sum + axis, 0) !== headDim) {
     throw new QeditError(
       "QEDIT_E_CHECKPOINT",
-      `Cannot use the transformer: rope axes ${ropeAxes.join(" + ")} do not add up to heads of ${headDim}`,
+      `Cannot use ${w.file} as the transformer: rope axes ${ropeAxes.join(" + ")} do not add up to heads of ${headDim}`,
       {
         hint: "Put the model's config.json, with axes_dims_rope, under the safetensors metadata key `config`",
       },

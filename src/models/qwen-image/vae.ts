@@ -13,6 +13,9 @@ import {
 } from "../../graph/operators.js";
 import { type Dim, type DType, multiplyDims } from "../../graph/types.js";
 import type { Value } from "../../graph/value.js";
+import { param, QeditError } from "../../std/errors.js";
+import { foreignNetwork } from "../foreign-networks.js";
+import { weightAt } from "../layers.js";
 import { decoderCut, encoderCut, type VaePart } from "./vae-parts.js";
 
 /** F.normalize's floor of the norm, in the reference's RMS_norm. */
@@ -32,8 +35,13 @@ export interface VaeConfig {
   readonly spatialRatio: number;
 }
 
-/** Reads the configuration of a VAE from its keys and shapes. */
+/** Channels of the pictures that the Qwen-Image VAE takes, and of those that the VAE of Qwen-Image-Layered takes: with transparency. */
+const RGB = 3;
+const RGBA = 4;
+
+/** Reads the configuration of a VAE from its keys and shapes; throws QEDIT_E_CHECKPOINT when the file is of another one. */
 export function vaeConfig(w: Weights): VaeConfig {
+  refuseOtherVae(w);
   const downsamples = w.at("encoder.downsamples");
   const count = w.count("encoder.downsamples");
   const halvings = Array.from({ length: count }, (_, index) => downsamples.at(index).has("resample")).filter(
@@ -44,6 +52,28 @@ export function vaeConfig(w: Weights): VaeConfig {
     imageChannels: w.shape("encoder.conv1.weight")[1]!,
     spatialRatio: 2 ** halvings,
   };
+}
+
+function refuseOtherVae(w: Weights): void {
+  const refuse = (reason: string) =>
+    new QeditError("QEDIT_E_CHECKPOINT", `Cannot use ${w.file} as the VAE: ${reason}`, {
+      hint: `Give the VAE of Qwen-Image: ${param("vae", "qwen_image_vae.safetensors")}`,
+    });
+  const wanted = [
+    "conv2.weight",
+    "encoder.conv1.weight",
+    "decoder.middle.0.residual",
+    "encoder.downsamples.0.residual",
+  ];
+  const missing = wanted.find((name) => !w.has(name));
+  if (missing !== undefined) {
+    const network = foreignNetwork(w.names());
+    throw refuse(`it has no ${missing}, so it is not of Qwen-Image${network === undefined ? "" : `, but ${network}`}`);
+  }
+  const channels = w.shape("encoder.conv1.weight")[1];
+  if (channels === RGB) return;
+  const name = channels === RGBA ? "the VAE of Qwen-Image-Layered, which works on" : "a VAE of";
+  throw refuse(`it is ${name} pictures of ${channels} channels, ${RGB} are wanted`);
 }
 
 /** How a graph of the VAE is built. */
@@ -240,7 +270,7 @@ function normByRows(pixels: Value, gamma: Value): Value {
 // Kernels are [out, in, time, height, width] or [out, in, height, width]; only the last tap in time sees the frame.
 function convolution(x: Value, w: Weights, options: ConvOptions): Value {
   return w.scoped(() => {
-    const stored = w.get("weight").cast(x.dtype);
+    const stored = weightAt(w, x.dtype);
     const [out, into, time, ...area] = w.shape("weight");
     const isTemporal = stored.rank === 5;
     const weight = isTemporal ? stored.slice(2, time! - 1, time!).reshape([out!, into!, ...area]) : stored;

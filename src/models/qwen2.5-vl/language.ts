@@ -50,9 +50,18 @@ export function buildLanguageModel(
   else graph.output(`hidden.${layers.to}`, x.cast("f32"));
 }
 
-/** Whether the graphs of the text encoder read no tensor of this name: the output head, the embeddings, which are looked up outside, and a marker. */
+/** Names that the graphs of the text encoder do not read, and why they need not. */
+const IDLE: readonly { readonly pattern: RegExp; readonly reason: string }[] = [
+  { pattern: /^lm_head\./, reason: "the output head: an encoder predicts no token" },
+  { pattern: /^model\.embed_tokens\.weight$/, reason: "looked up outside the graphs" },
+  { pattern: /^scaled_fp8$/, reason: "a marker, which types and scales repeat" },
+  { pattern: /(^|\.)(rotary_emb|rotary_pos_emb)\.inv_freq$/, reason: "computed from the configuration" },
+  { pattern: /(^|\.)logit_scale$/, reason: "ComfyUI saves one with every text encoder" },
+];
+
+/** Whether the graphs of the text encoder need not read a tensor of this name. */
 export function isIdleInTextEncoder(name: string): boolean {
-  return name === "lm_head.weight" || name === "model.embed_tokens.weight" || name === "scaled_fp8";
+  return IDLE.some(({ pattern }) => pattern.test(name));
 }
 
 function decoderLayer(x: Value, w: Weights, shared: Shared): Value {

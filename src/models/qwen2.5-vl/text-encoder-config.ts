@@ -3,6 +3,7 @@
 import type { Weights } from "../../checkpoint/weights.js";
 import { param, QeditError } from "../../std/errors.js";
 import { type ConfigJson, configNumber, configNumbers, configObject, headCount } from "../config-json.js";
+import { foreignNetwork } from "../foreign-networks.js";
 
 /** Configuration of the language model. */
 export interface LanguageConfig {
@@ -48,12 +49,20 @@ const PUBLISHED = {
   },
 };
 
+/** The tiny model inside the package, which other tools may write without its config: told by its width. */
+const EMBEDDED = {
+  language: { ...PUBLISHED.language, width: 48, headDim: 16, ropeSections: [2, 3, 3] },
+  vision: { ...PUBLISHED.vision, width: 16, headDim: 16, fullAttentionBlocks: [0] },
+};
+
 /** Reads the configuration of the language model below `model`; throws QEDIT_E_CHECKPOINT when the file has none. */
 export function languageConfig(w: Weights, config: ConfigJson): LanguageConfig {
-  if (!w.has("model.layers.0.self_attn.q_proj.weight")) {
+  const different = differenceOf(w);
+  if (different !== undefined) {
+    const network = foreignNetwork(w.names());
     throw new QeditError(
       "QEDIT_E_CHECKPOINT",
-      "Cannot use the text encoder: it has no model.layers, so it is not a Qwen2.5-VL file",
+      `Cannot use ${w.file} as the text encoder: ${different}, so it is not a Qwen2.5-VL file${network === undefined ? "" : `, but ${network}`}`,
       {
         hint: `Give a Qwen2.5-VL text encoder: ${param("text_encoder", "qwen_2.5_vl_7b_fp8_scaled.safetensors")}`,
       },
@@ -65,7 +74,8 @@ export function languageConfig(w: Weights, config: ConfigJson): LanguageConfig {
   const [queryWidth, width] = w.shape("model.layers.0.self_attn.q_proj.weight") as [number, number];
   const keyWidth = w.shape("model.layers.0.self_attn.k_proj.weight")[0]!;
   const given = configNumber(text, "num_attention_heads", 0);
-  const headDim = given > 0 ? queryWidth / given : PUBLISHED.language.headDim;
+  const usual = width === EMBEDDED.language.width ? EMBEDDED.language : PUBLISHED.language;
+  const headDim = given > 0 ? queryWidth / given : usual.headDim;
   return {
     layers: w.count("model.layers"),
     width,
@@ -74,16 +84,28 @@ export function languageConfig(w: Weights, config: ConfigJson): LanguageConfig {
     headDim,
     epsilon: configNumber(text, "rms_norm_eps", PUBLISHED.language.epsilon),
     ropeTheta: configNumber(rope, "rope_theta", PUBLISHED.language.ropeTheta),
-    ropeSections: ropeSections(rope, headDim),
+    ropeSections: ropeSections(rope, { headDim, file: w.file, usual: usual.ropeSections }),
   };
 }
 
-function ropeSections(rope: ConfigJson, headDim: number): readonly number[] {
-  const sections = configNumbers(rope, "mrope_section", PUBLISHED.language.ropeSections);
+// What other text encoders have, or lack. Qwen 2 and 2.5 have biases of queries, keys and values; Qwen3 norms of queries and keys.
+function differenceOf(w: Weights): string | undefined {
+  const attention = w.at("model.layers.0.self_attn");
+  if (!attention.has("q_proj.weight")) return "it has no model.layers";
+  if (attention.has("q_norm")) return "it has norms of queries (q_norm)";
+  if (!attention.has("q_proj.bias")) return "it has no biases of queries (q_proj.bias)";
+  return w.has("visual.blocks.0.mlp.fc1") ? "its vision tower has another feed-forward (mlp.fc1)" : undefined;
+}
+
+function ropeSections(
+  rope: ConfigJson,
+  { headDim, file, usual }: { readonly headDim: number; readonly file: string; readonly usual: readonly number[] },
+): readonly number[] {
+  const sections = configNumbers(rope, "mrope_section", usual);
   if (sections.reduce((sum, section) => sum + section, 0) === headDim / 2) return sections;
   throw new QeditError(
     "QEDIT_E_CHECKPOINT",
-    `Cannot use the text encoder: rope sections ${sections.join(" + ")} do not add up to half a head of ${headDim}`,
+    `Cannot use ${file} as the text encoder: rope sections ${sections.join(" + ")} do not add up to half a head of ${headDim}`,
     {
       hint: "Put the model's config.json, with mrope_section, under the safetensors metadata key `config`",
     },
@@ -110,16 +132,17 @@ export function visionConfig(w: Weights, config: ConfigJson): VisionConfig {
   ];
   const merged = w.shape("visual.merger.mlp.0.weight")[1]!;
   const given = configNumber(vision, "num_heads", 0);
+  const usual = width === EMBEDDED.vision.width ? EMBEDDED.vision : PUBLISHED.vision;
   return {
     blocks: w.count("visual.blocks"),
     width,
-    heads: given > 0 ? given : headCount("visual", width, PUBLISHED.vision.headDim),
+    heads: given > 0 ? given : headCount("visual", width, usual.headDim),
     patchSize,
     temporalPatchSize,
     channels,
     mergeSize: configNumber(vision, "spatial_merge_size", Math.sqrt(merged / width)),
     windowSize: configNumber(vision, "window_size", PUBLISHED.vision.windowSize),
-    fullAttentionBlocks: configNumbers(vision, "fullatt_block_indexes", PUBLISHED.vision.fullAttentionBlocks),
+    fullAttentionBlocks: configNumbers(vision, "fullatt_block_indexes", usual.fullAttentionBlocks),
     epsilon: PUBLISHED.vision.epsilon,
   };
 }

@@ -7,7 +7,7 @@ import { gelu, gemm, multiHeadAttention, rotary } from "../../graph/operators.js
 import { type DType, multiplyDims } from "../../graph/types.js";
 import type { Value } from "../../graph/value.js";
 import { float32, type Tensor } from "../../std/tensor.js";
-import { batched, linear, rmsNormAt, unbatched } from "../layers.js";
+import { batched, linear, rmsNormAt, unbatched, weightAt } from "../layers.js";
 import { feedForward } from "./language.js";
 import type { VisionConfig } from "./text-encoder-config.js";
 
@@ -63,15 +63,7 @@ export function buildVisionTower(
 
 // A convolution whose stride is its kernel is a matrix product over patches.
 function patchEmbedding(pixels: Value, w: Weights, { width }: VisionConfig): Value {
-  return w.scoped(() =>
-    gemm(
-      pixels,
-      w
-        .get("weight")
-        .reshape([width, pixels.dim(1)])
-        .cast(pixels.dtype),
-    ),
-  );
+  return w.scoped(() => gemm(pixels, weightAt(w, pixels.dtype).reshape([width, pixels.dim(1)])));
 }
 
 function visionBlock(x: Value, w: Weights, shared: Shared & { mask?: Value }): Value {

@@ -1,6 +1,6 @@
 // Feeds and outputs of the vision tower and the language model: pictures to tokens, token ids to embeddings.
 import type { Checkpoint } from "../../checkpoint/checkpoint.js";
-import { readRows } from "../../checkpoint/read-tensor.js";
+import { readScaledRows } from "../../checkpoint/scaled-rows.js";
 import type { VisionPatches } from "../../image/patches.js";
 import { multimodalRope } from "../../models/qwen2.5-vl/language.js";
 import type { LanguageConfig, VisionConfig } from "../../models/qwen2.5-vl/text-encoder-config.js";
@@ -10,7 +10,6 @@ import { float32, type Tensor, type Tensors } from "../../std/tensor.js";
 import { positionIds } from "../../text/positions.js";
 import { dropIndex, expandImages, seenTokens } from "../../text/prompt.js";
 import { refuseNonFinite } from "../finite.js";
-import { numbersOf } from "./model-handle.js";
 
 /** A picture for the language model: its embeddings [tokens, width], its grid [1, rows, columns] in patches, and `merge` patches per side of a token. */
 export interface EmbeddedPicture {
@@ -67,7 +66,7 @@ export async function embedPrompt(
     tokens,
     seen.map(({ embeds }) => embeds.shape[0]!),
   );
-  const table = await readRows(numbersOf(checkpoint).stored("model.embed_tokens.weight"), expanded);
+  const table = await readScaledRows(checkpoint, "model.embed_tokens", expanded);
   images.forEach(({ start }, index) => table.set(seen[index]!.embeds.data, start * config.width));
   const placed = images.map((span, index) => ({ ...span, grid: seen[index]!.grid }));
   const positions = positionIds({

@@ -4,10 +4,14 @@ import type { Checkpoint } from "../../checkpoint/checkpoint.js";
 import { type LoraMatch, matchLora, matchTable } from "../../checkpoint/lora/lora.js";
 import { openLora } from "../../checkpoint/lora/lora-config.js";
 import { identified } from "../../checkpoint/open.js";
+import { readTensor } from "../../checkpoint/read-tensor.js";
 import type { Adapter } from "../../checkpoint/weights.js";
 import { param, QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
 import { float32, type Tensors } from "../../std/tensor.js";
+
+/** Strengths in use are -2 to 2. */
+const STRONG = 4;
 
 /** A LoRA file and its strength. */
 export interface NamedLora {
@@ -60,6 +64,33 @@ export async function openMatchedLora(path: string, transformer: Checkpoint): Pr
 /** Activates a LoRA as number `index` of a graph, from 0, at a strength. */
 export function activeLora(lora: MatchedLora, { index, strength }: { index: number; strength: number }): ActiveLora {
   return { ...lora, adapter: { name: `lora_strength.${index}`, pairs: lora.match.matched }, strength };
+}
+
+/**
+ * Reads the matrices of active LoRAs, after their transformer gave NaN or infinity. Throws QEDIT_E_LORA for one that holds NaN or infinity, by its
+ * name, and for the strengths where all are finite: they are what a run adds to the model.
+ */
+export async function refuseBrokenLoras(loras: readonly ActiveLora[], cause: QeditError): Promise<void> {
+  for (const { match } of loras) {
+    for (const [module, { up, down }] of match.matched) {
+      for (const [side, stored] of Object.entries({ up, down })) {
+        const wrong = (await readTensor(stored)).find((value) => !Number.isFinite(value));
+        if (wrong === undefined) continue;
+        throw new QeditError(
+          "QEDIT_E_LORA",
+          `Cannot use ${match.file}: its matrix ${side} of ${module} holds ${wrong}`,
+          { hint: `Leave it out, or take it from its publisher again: ${param("lora")}`, cause },
+        );
+      }
+    }
+  }
+  const strong = loras.filter(({ strength }) => Math.abs(strength) > STRONG);
+  if (strong.length === 0) return;
+  const named = strong.map(({ match, strength }) => `${match.file}:${strength}`).join(", ");
+  throw new QeditError(cause.code, cause.marked.message, {
+    hint: `A LoRA of a large strength does this: give ${named} a smaller one`,
+    cause,
+  });
 }
 
 /** Emits how many keys of a LoRA matched, and a warning for those that did not. */

@@ -2,14 +2,16 @@
 
 import { basename } from "node:path";
 import type { Checkpoint } from "../../checkpoint/checkpoint.js";
-import { identified, openPart } from "../../checkpoint/open.js";
-import type { ModelPart } from "../../checkpoint/published-names.js";
+import { refuseImplausibleWeights } from "../../checkpoint/magnitudes.js";
+import { type Identified, identified, openCheckpoint, placeOfPart } from "../../checkpoint/open.js";
+import { type ModelPart, publishedNames } from "../../checkpoint/published-names.js";
 import { checkpointConfig } from "../../checkpoint/safetensors/safetensors.js";
 import { Weights } from "../../checkpoint/weights.js";
 import type { Model } from "../../engine/sessions/engine.js";
 import { Graph } from "../../graph/graph.js";
 import type { ConfigJson } from "../../models/config-json.js";
 import type { NetworkId } from "../../models/network-id.js";
+import { reviewPart } from "../../models/review-part.js";
 import type { StageContext } from "../stage.js";
 
 /** Role of a model file; also the name of its parameter. */
@@ -30,15 +32,32 @@ export interface ModelHandle {
   readonly identity: string;
   /** File name without its folder, for records. */
   readonly name: string;
+  /** What a user should know of the file before it is run: tensors that nothing reads. */
+  readonly warning?: string;
 }
 
 /** The part of a model file that determines the sizes of its networks. */
 export type SizedFile = Pick<ModelHandle, "checkpoint">;
 
-/** Reads the headers of a model file or folder. Throws QEDIT_E_MODEL_MISSING if it is not there, QEDIT_E_CHECKPOINT if it is damaged. */
-export async function openModel(path: string, role: ModelRole): Promise<ModelHandle> {
-  const { checkpoint, identity } = await identified((options) => openPart(path, MODEL_ROLES[role].part, options));
-  return { checkpoint, config: checkpointConfig(checkpoint), identity, name: basename(checkpoint.file) };
+/** Reads the headers of a model file or folder. `open` may know the file already, which holds a whole model. Throws QEDIT_E_MODEL_MISSING if it is not there, QEDIT_E_CHECKPOINT if it cannot be run as this role. */
+export async function openModel(path: string, role: ModelRole, open = openIdentified): Promise<ModelHandle> {
+  const { part } = MODEL_ROLES[role];
+  const { checkpoint: stored, identity } = await open(await placeOfPart(path, part));
+  const checkpoint = publishedNames(stored, part);
+  const { warning } = reviewPart(checkpoint, part);
+  await refuseImplausibleWeights(checkpoint);
+  return {
+    checkpoint,
+    config: checkpointConfig(checkpoint),
+    identity,
+    name: basename(checkpoint.file),
+    ...(warning === undefined ? {} : { warning }),
+  };
+}
+
+/** Opens a file or folder of weights, its keys as they are stored. Throws as openModel. */
+export function openIdentified(place: string): Promise<Identified> {
+  return identified((options) => openCheckpoint(place, options));
 }
 
 /** Weights for reading shapes before a network's graph is built. */

@@ -32,22 +32,29 @@ export function table(rows: readonly (readonly string[])[]): string[] {
 }
 
 /** A file's identity in one line: `Qwen2.5-VL text encoder, 28 layers of 3584; fp8, scaled`. */
-export function identityText({ network, dtype, dtypes, isScaled, lora, hasVision, notes }: Identity): string {
+export function identityText({ network, dtype, dtypes, isScaled, format, lora, hasVision, notes }: Identity): string {
   const types: Readonly<Record<string, string>> = {
     F8_E4M3: "fp8 e4m3",
     F8_E5M2: "fp8 e5m2",
     BF16: "bf16",
     F16: "fp16",
     F32: "fp32",
+    I8: "int8",
   };
-  const stored = `${types[dtype] ?? dtype}${isScaled ? " scaled" : ""}${dtypes.length > 1 ? " (mixed)" : ""}`;
+  const type = format ?? `${types[dtype] ?? dtype}${isScaled ? " scaled" : ""}`;
+  const stored = `${type}${dtypes.length > 1 ? " (mixed)" : ""}`;
   const details = [
     network,
-    ...(lora ? [`rank ${lora.ranks.join(", ")}, ${lora.modules} modules, layout ${lora.layout}`] : []),
+    ...(lora ? [`${ranksText(lora.ranks)}${lora.modules} modules, layout ${lora.layout}`] : []),
     stored,
     ...(hasVision === undefined ? [] : [hasVision ? "with vision" : "without vision"]),
   ];
   return [details.join(", "), ...notes].join("; ");
+}
+
+// Adapters that are no pairs of matrices have no rank.
+function ranksText(ranks: readonly number[]): string {
+  return ranks.length === 0 ? "" : `rank ${ranks.join(", ")}, `;
 }
 
 /** A size in bytes as text: rounded, with the exact number in parentheses. */

@@ -1,0 +1,94 @@
+// Whether a checkpoint can be run as a part of a model, and whether all of it is read: from its header alone.
+import type { Checkpoint } from "../checkpoint/checkpoint.js";
+import { packedFormat } from "../checkpoint/packed-formats.js";
+import type { ModelPart } from "../checkpoint/published-names.js";
+import { checkpointConfig } from "../checkpoint/safetensors/safetensors.js";
+import { isNarrow, SCALE_NAMES } from "../checkpoint/weight-scales.js";
+import { Weights } from "../checkpoint/weights.js";
+import { Graph } from "../graph/graph.js";
+import { param, QeditError } from "../std/errors.js";
+import { buildTransformer, isIdleInLastBlock } from "./qwen-image/transformer.js";
+import { isIdleInTransformer, transformerConfig } from "./qwen-image/transformer-config.js";
+import { buildVaeDecoder, buildVaeEncoder, isIdleInVae, vaeConfig } from "./qwen-image/vae.js";
+import { buildLanguageModel, isIdleInTextEncoder } from "./qwen2.5-vl/language.js";
+import { languageConfig, visionConfig } from "./qwen2.5-vl/text-encoder-config.js";
+import { buildVisionTower } from "./qwen2.5-vl/vision.js";
+
+/** A part's name in messages, and the file of the default model that serves for it. */
+const PARTS = {
+  vae: { name: "VAE", instead: param("vae", "qwen_image_vae.safetensors") },
+  text_encoder: { name: "text encoder", instead: param("text_encoder", "qwen_2.5_vl_7b_fp8_scaled.safetensors") },
+  transformer: { name: "transformer", instead: param("transformer", "qwen_image_edit_2509_fp8_e4m3fn.safetensors") },
+} as const satisfies Readonly<Record<ModelPart, unknown>>;
+
+/** Names that a message shows. */
+const SHOWN_NAMES = 3;
+
+/** The tensors of a part that no graph reads and that no list excuses. */
+export interface PartReview {
+  readonly unread: readonly string[];
+  /** What a warning says of them; undefined when there are none. */
+  readonly warning: string | undefined;
+}
+
+/**
+ * Reviews a checkpoint under the published keys of its part. Throws QEDIT_E_CHECKPOINT when it is of another model or format, which its
+ * message names, and when a tensor beside 8-bit weights is not read, which may be a scale.
+ */
+export function reviewPart(checkpoint: Checkpoint, part: ModelPart): PartReview {
+  const { name, instead } = PARTS[part];
+  const format = packedFormat(checkpoint);
+  if (format !== undefined) {
+    throw new QeditError(
+      "QEDIT_E_CHECKPOINT",
+      `Cannot use ${checkpoint.file} as the ${name}: its weights are stored as ${format}, which qedit does not compute`,
+      { hint: `Take it in bf16 or fp8: ${instead}, by \`qedit models pull\`` },
+    );
+  }
+  const unread = unreadTensors(checkpoint, part);
+  if (unread.length === 0) return { unread, warning: undefined };
+  const shown = unread.slice(0, SHOWN_NAMES).map((each) => `"${each}"`);
+  const names = `${shown.join(", ")}${unread.length > SHOWN_NAMES ? ` and ${unread.length - SHOWN_NAMES} more` : ""}`;
+  if ([...checkpoint.tensors.values()].some(isNarrow)) {
+    throw new QeditError(
+      "QEDIT_E_CHECKPOINT",
+      `Cannot use ${checkpoint.file} as the ${name}: nothing reads ${names}, and beside 8-bit weights that may be a scale`,
+      { hint: `Take it in bf16, or in fp8 with scales that qedit knows: ${instead}, by \`qedit models pull\`` },
+    );
+  }
+  return { unread, warning: `${checkpoint.file}: the ${name} reads nothing of ${names}` };
+}
+
+function unreadTensors(checkpoint: Checkpoint, part: ModelPart): readonly string[] {
+  const config = checkpointConfig(checkpoint);
+  const used = (build: (graph: Graph, w: Weights) => void) => {
+    const graph = new Graph("what is read");
+    const weights = Weights.of(graph, checkpoint);
+    build(graph, weights);
+    return weights.unused();
+  };
+  const compute = "f32";
+  const numbers = Weights.of(new Graph("numbers"), checkpoint);
+  if (part === "vae") {
+    vaeConfig(numbers);
+    const encoder = new Set(used((graph, w) => buildVaeEncoder(graph, w)));
+    return used((graph, w) => buildVaeDecoder(graph, w)).filter((name) => encoder.has(name) && !isIdleInVae(name));
+  }
+  if (part === "transformer") {
+    const transformer = transformerConfig(numbers, config);
+    const unused = used((graph, w) => buildTransformer(graph, w, { config: transformer, compute }));
+    return unused.filter((name) => !isIdleInTransformer(name) && !isIdleInLastBlock(name, transformer));
+  }
+  const language = used((graph, w) =>
+    buildLanguageModel(graph, w, { config: languageConfig(numbers, config), compute }),
+  ).filter((name) => !isIdleInTextEncoder(name) && !isScaleOfEmbedding(name));
+  if (!numbers.has("visual")) return language;
+  const vision = used((graph, w) => buildVisionTower(graph, w, { config: visionConfig(numbers, config), compute }));
+  const notInTower = new Set(vision);
+  return language.filter((name) => notInTower.has(name));
+}
+
+// Embeddings are looked up outside the graphs, with their scale.
+function isScaleOfEmbedding(name: string): boolean {
+  return SCALE_NAMES.some((each) => name === `model.embed_tokens.${each}`);
+}
