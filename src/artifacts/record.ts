@@ -21,9 +21,25 @@ const object = v.custom<Record<string, unknown>>(isObject);
 const values = v.pipe(object, v.record(v.string(), v.unknown()));
 const texts = v.pipe(object, v.record(v.string(), v.string()));
 
+const number = v.pipe(v.number(), v.finite());
+const numbers = v.array(number);
+const size = v.strictObject({ width: number, height: number });
+const scalar = v.union([v.string(), number, v.boolean(), v.null()]);
+const setting = v.union([scalar, numbers, v.array(v.string())]);
+// Settings are shown, compared and given to parameters again: nothing else may stand there.
+const stageSettings = v.pipe(
+  object,
+  v.record(v.string(), v.union([setting, size])),
+  v.check(({ sigmas = [], lora_strengths: strengths = [] }) => v.is(numbers, sigmas) && v.is(numbers, strengths)),
+);
+const sizes = v.pipe(
+  values,
+  v.check(({ target }) => target === undefined || v.is(v.object({ size: v.optional(size) }), target)),
+);
+
 const INFO = {
-  settings: values,
-  sizes: values,
+  settings: v.pipe(object, v.record(v.string(), v.union([stageSettings, setting]))),
+  sizes,
   inputs: texts,
   weights: texts,
   names: v.fallback(v.optional(texts), undefined),

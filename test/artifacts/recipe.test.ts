@@ -33,6 +33,17 @@ test.each([
   expect(parseRecipe(text)).toBeUndefined();
 });
 
+test.each<[string, (settings: Record<string, unknown>) => void]>([
+  ["a setting that is an object", (settings) => (settings["cfg"] = { toString: 5 })],
+  ["sigmas that are no numbers", (settings) => (settings["sigmas"] = [{}])],
+  ["strengths that are one text", (settings) => (settings["lora_strengths"] = "1")],
+])("is none with %s", (_, change) => {
+  const settings: Record<string, unknown> = { cfg: 1, sigmas: [1, 0], lora_strengths: [] };
+  expect(toRecipe({ ...INFO, settings: { sample: settings } })).toBeDefined();
+  change(settings);
+  expect(toRecipe({ ...INFO, settings: { sample: settings } })).toBeUndefined();
+});
+
 test("keeps no folders of names, and no names that are no texts", () => {
   const names = { vae: "/etc/passwd", transformer: "..\\..\\secret.safetensors" };
   expect(toRecipe({ ...INFO, names })?.names).toEqual({ vae: "passwd", transformer: "secret.safetensors" });

@@ -10,11 +10,13 @@ import { openCheckpoint, openPart } from "../../src/checkpoint/open.js";
 import { checkpointConfig, decodeSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
 import { run } from "../../src/cli/commands/run.js";
 import { readJobs } from "../../src/cli/jobs/job-lines.js";
+import { makerLine, recipeLines } from "../../src/cli/render/recipe-lines.js";
 import { givenSettings } from "../../src/cli/settings/settings.js";
 import { readSettingsFiles } from "../../src/cli/settings/settings-files.js";
 import { checkSettingsKeys } from "../../src/cli/settings/settings-keys.js";
 import { inspectFile } from "../../src/edit/inspect-file.js";
 import { EDIT_PARAMETERS } from "../../src/edit/parameters/table.js";
+import { recipeDifferences } from "../../src/edit/recipe/compare-recipes.js";
 import { recipeIn } from "../../src/edit/recipe/recipe-of-file.js";
 import { inputRoles, readSettings, recipeSettings } from "../../src/edit/recipe/recipe-settings.js";
 import { pictureTexts } from "../../src/image/io/description.js";
@@ -62,6 +64,7 @@ const INDEX = {
   metadata: { total_size: 12 },
   weight_map: { "a.weight": "one.safetensors", "b.weight": "two.safetensors" },
 };
+const VALID = parseRecipe(recipeText())!;
 const SETTINGS = {
   steps: 8,
   lora: ["a:1"],
@@ -132,6 +135,10 @@ export const TARGETS: Readonly<Record<string, Target>> = {
     const recipe = parseRecipe(text) ?? toRecipe(text);
     if (recipe === undefined) return;
     inputRoles(recipe);
+    recipeLines(recipe);
+    makerLine(recipe);
+    recipeDifferences(recipe, VALID);
+    recipeDifferences(VALID, recipe);
     readSettings(EDIT_PARAMETERS, recipeSettings(recipe, "it.png"));
   }),
   pictures: target(
