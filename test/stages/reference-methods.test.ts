@@ -1,7 +1,8 @@
 // Where references stand, by each method of ComfyUI's node, against what ComfyUI's own transformer computes.
 import { afterAll, expect, test } from "vitest";
 import { directEngine } from "../../src/engine/sessions/direct.js";
-import { REFERENCE_METHODS, transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
+import { REFERENCE_METHODS } from "../../src/models/qwen-image/reference-methods.js";
+import { transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
 import { numbersOf, openModel } from "../../src/stages/networks/model-handle.js";
 import { withTransformer } from "../../src/stages/networks/open-transformer.js";
 import { tokenLengths, velocityOf } from "../../src/stages/networks/velocity.js";

@@ -1,7 +1,7 @@
 // The parameters of an edit. Flags, environment variables, settings files, job lines, schemas and recipes all use this table. A new parameter needs
 // an entry here, and a field in the settings of the stage that reads it.
 
-import { REFERENCE_METHODS } from "../../models/qwen-image/transformer-config.js";
+import { REFERENCE_METHODS } from "../../models/qwen-image/reference-methods.js";
 import { SAMPLER_NAMES } from "../../sampling/samplers.js";
 import { SCHEDULER_NAMES } from "../../sampling/schedules.js";
 import type { StageName } from "../../stages/stage.js";
