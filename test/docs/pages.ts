@@ -26,7 +26,8 @@ export function readPages(): readonly Page[] {
 
 /** The contents of fenced blocks of a language. */
 export function fencedBlocks(text: string, language: string): string[] {
-  return [...text.matchAll(/^```(\w+)\n(.*?)^```$/gms)]
+  // Behind `npm run … --` stand the flags of scripts.
+  return [...text.replace(/\bnpm run \S+ -- [^`\n]*/g, "").matchAll(/^```(\w+)\n(.*?)^```$/gms)]
     .filter((match) => match[1] === language)
     .map((match) => match[2]!);
 }
