@@ -26,8 +26,7 @@ export function readPages(): readonly Page[] {
 
 /** The contents of fenced blocks of a language. */
 export function fencedBlocks(text: string, language: string): string[] {
-  // Behind `npm run … --` stand the flags of scripts.
-  return [...text.replace(/\bnpm run \S+ -- [^`\n]*/g, "").matchAll(/^```(\w+)\n(.*?)^```$/gms)]
+  return [...text.matchAll(/^```(\w+)\n(.*?)^```$/gms)]
     .filter((match) => match[1] === language)
     .map((match) => match[2]!);
 }
@@ -56,7 +55,10 @@ export function anchorsOf(text: string): string[] {
 
 /** Long flags of a text: `--cfg-norm`. */
 export function flagsIn(text: string): string[] {
-  return [...text.matchAll(/(?<![\w-])--[a-z][a-z-]*/g)].map((match) => match[0]);
+  // Behind `npm run … --` stand the flags of scripts.
+  return [...text.replace(/\bnpm run \S+ -- [^`\n]*/g, "").matchAll(/(?<![\w-])--[a-z][a-z-]*/g)].map(
+    (match) => match[0],
+  );
 }
 
 function withoutBlocks(text: string): string {
