@@ -3,7 +3,7 @@ import type { Checkpoint } from "../checkpoint/checkpoint.js";
 import { packedFormat } from "../checkpoint/packed-formats.js";
 import type { ModelPart } from "../checkpoint/published-names.js";
 import { checkpointConfig } from "../checkpoint/safetensors/safetensors.js";
-import { isNarrow, SCALE_NAMES } from "../checkpoint/weight-scales.js";
+import { isNarrow, SCALE_NAMES, scaleNameOf } from "../checkpoint/weight-scales.js";
 import { Weights } from "../checkpoint/weights.js";
 import { Graph } from "../graph/graph.js";
 import { param, QeditError } from "../std/errors.js";
@@ -33,7 +33,7 @@ export interface PartReview {
 
 /**
  * Reviews a checkpoint under the published keys of its part. Throws QEDIT_E_CHECKPOINT when it is of another model or format, which its
- * message names, and when a tensor beside 8-bit weights is not read, which may be a scale.
+ * message names, when a tensor beside 8-bit weights is not read, which may be a scale, and when some of them lack theirs.
  */
 export function reviewPart(checkpoint: Checkpoint, part: ModelPart): PartReview {
   const { name, instead } = PARTS[part];
@@ -45,10 +45,10 @@ export function reviewPart(checkpoint: Checkpoint, part: ModelPart): PartReview 
       { hint: `Take it in bf16 or fp8: ${instead}, by \`qedit models pull\`` },
     );
   }
+  refuseMissingScales(checkpoint, part);
   const unread = unreadTensors(checkpoint, part);
   if (unread.length === 0) return { unread, warning: undefined };
-  const shown = unread.slice(0, SHOWN_NAMES).map((each) => `"${each}"`);
-  const names = `${shown.join(", ")}${unread.length > SHOWN_NAMES ? ` and ${unread.length - SHOWN_NAMES} more` : ""}`;
+  const names = shownNames(unread);
   if ([...checkpoint.tensors.values()].some(isNarrow)) {
     throw new QeditError(
       "QEDIT_E_CHECKPOINT",
@@ -57,6 +57,28 @@ export function reviewPart(checkpoint: Checkpoint, part: ModelPart): PartReview 
     );
   }
   return { unread, warning: `${checkpoint.file}: the ${name} reads nothing of ${names}` };
+}
+
+// Quantisers choose weights by their place in a block: where other blocks have a scale in the same place, one without it lost it. By its size alone
+// it may pass for a weight without scale.
+function refuseMissingScales({ file, tensors }: Checkpoint, part: ModelPart): void {
+  const narrow = [...tensors].filter(([name, stored]) => name.endsWith(".weight") && isNarrow(stored));
+  const hasScale = ([name]: (typeof narrow)[number]) => scaleNameOf(tensors, name) !== undefined;
+  const placeOf = (name: string) => name.replace(/\.\d+\./g, ".*.");
+  const scaled = new Set(narrow.filter(hasScale).map(([name]) => placeOf(name)));
+  const bare = narrow.filter((each) => !hasScale(each) && scaled.has(placeOf(each[0]))).map(([name]) => name);
+  if (bare.length === 0) return;
+  const { name, instead } = PARTS[part];
+  throw new QeditError(
+    "QEDIT_E_CHECKPOINT",
+    `Cannot use ${file} as the ${name}: ${shownNames(bare)} lacks the scale that other blocks have`,
+    { hint: `Take a file that has all its scales: ${instead}, by \`qedit models pull\`` },
+  );
+}
+
+function shownNames(names: readonly string[]): string {
+  const shown = names.slice(0, SHOWN_NAMES).map((each) => `"${each}"`);
+  return `${shown.join(", ")}${names.length > SHOWN_NAMES ? ` and ${names.length - SHOWN_NAMES} more` : ""}`;
 }
 
 function unreadTensors(checkpoint: Checkpoint, part: ModelPart): readonly string[] {

@@ -44,6 +44,15 @@ const extra = (name: string, dtype: RawTensor["dtype"] = "F32", shape: readonly 
   };
 };
 
+test("a scale that is lost is missed, also where the weight alone would pass for one", async () => {
+  const name = "model.layers.0.mlp.down_proj";
+  const file = fixture("tiny-model/tiny_text_encoder_fp8_scaled.safetensors");
+  const checkpoint = await changed(file, "text_encoder", (tensors) => void delete tensors[`${name}.scale_weight`]);
+  expect(() => reviewPart(checkpoint, "text_encoder")).toThrowError(
+    new RegExp(`text encoder: "${name}\\.weight" lacks the scale that other blocks have$`),
+  );
+});
+
 describe.each(Object.entries(PARTS) as [ModelPart, string][])("of a %s", (part, file) => {
   test("all is read, also of the embedded model", async () => {
     for (const each of [file, EMBEDDED[part]]) {
