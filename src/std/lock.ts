@@ -61,6 +61,14 @@ export async function withLock<T>(
   }
 }
 
+/** Whether there is a lock of a target, held or left. */
+export async function isLocked(target: string): Promise<boolean> {
+  return lstat(`${target}.lock`).then(
+    () => true,
+    () => false,
+  );
+}
+
 async function take(path: string): Promise<boolean> {
   try {
     const handle = await open(path, "wx");

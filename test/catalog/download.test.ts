@@ -3,16 +3,17 @@
 import { existsSync } from "node:fs";
 import { mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { connect, createServer, type Socket } from "node:net";
-import { tmpdir } from "node:os";
+import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { downloadFile } from "../../src/catalog/download/download-file.js";
+import { downloadFile, removeDownloadLeftovers } from "../../src/catalog/download/download-file.js";
 import type { FetchOptions } from "../../src/catalog/download/fetch-file.js";
 import { redirected } from "../../src/catalog/download/http.js";
 import { hubRemote } from "../../src/catalog/download/hub.js";
 import type { DownloadEvent } from "../../src/catalog/download/progress.js";
 import { readReceipt } from "../../src/catalog/download/receipt.js";
 import type { HubFile } from "../../src/catalog/published/models-schema.js";
+import { NO_PROCESS } from "../support/leftovers.js";
 import { fileBytes, type HubServer, hubServer, type Manners, sha256Of } from "./hub-server.js";
 
 const BYTES = fileBytes(3_000_001);
@@ -308,6 +309,21 @@ test.each([
   ["https://a.example/x", undefined],
 ])("no redirect is followed from %s to %s", (from, to) => {
   expect(() => redirected(new URL(from), to)).toThrowError(/^Cannot follow a\.example to .*: a secure address/);
+});
+
+test("what a download left that was killed at its very end goes, unless a download runs", async () => {
+  const target = join(folder, FILE.file);
+  const leave = async (pid: number) => {
+    await writeFile(`${target}.lock`, JSON.stringify({ pid, host: hostname() }));
+    await writeFile(`${target}.part.json`, "{}");
+  };
+  const options = { signal: new AbortController().signal };
+  await leave(process.pid);
+  await removeDownloadLeftovers(target, options);
+  expect((await readdir(folder)).length).toBe(2);
+  await leave(NO_PROCESS);
+  await removeDownloadLeftovers(target, options);
+  expect(await readdir(folder)).toEqual([]);
 });
 
 describe("a token", () => {

@@ -2,12 +2,12 @@
 import { stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { ioFailure, makeFolders } from "../../std/files.js";
-import { type Holder, withLock } from "../../std/lock.js";
+import { type Holder, isLocked, withLock } from "../../std/lock.js";
 import type { HubFile } from "../published/models-schema.js";
 import { refuseWithoutSpace } from "./disk.js";
 import { type FetchOptions, fetchFile, type Verified, verify } from "./fetch-file.js";
 import { hubRemote } from "./hub.js";
-import { bytesLeft } from "./part.js";
+import { bytesLeft, hasPart, removePart } from "./part.js";
 import { writeReceipt } from "./receipt.js";
 
 /** A file that was downloaded, or was there already. */
@@ -35,6 +35,7 @@ export async function downloadFile(file: HubFile, target: string, options: Fetch
     );
     if (isThere) {
       const verified = await verify(remote, target, { ...options, digest: remote.digest });
+      await removePart(target);
       return { path: target, ...verified };
     }
     await refuseWithoutSpace(target, file.bytes - (await bytesLeft(target, file.bytes)));
@@ -43,4 +44,18 @@ export async function downloadFile(file: HubFile, target: string, options: Fetch
     await writeReceipt(target, { repository, path, revision, bytes, sha256: verified.sha256 });
     return { path: target, ...verified };
   });
+}
+
+/** Removes the lock and the part that a download left when it was killed after the file had got its name. A download that runs keeps them. */
+export async function removeDownloadLeftovers(target: string, { signal }: Pick<FetchOptions, "signal">): Promise<void> {
+  if (!(await isLocked(target)) && !(await hasPart(target))) return;
+  const running = new Error("internal: the download runs");
+  const onWait = () => {
+    throw running;
+  };
+  try {
+    await withLock(target, { signal, onWait }, () => removePart(target));
+  } catch (error) {
+    if (error !== running) throw error;
+  }
 }

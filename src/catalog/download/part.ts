@@ -132,6 +132,14 @@ export async function bytesLeft(target: string, bytes: number): Promise<number> 
   return sizeOf((await readJournal(`${target}.part`, bytes)).done);
 }
 
+/** Whether there is a part of a file, or its journal. */
+export async function hasPart(target: string): Promise<boolean> {
+  const found = await Promise.all(
+    [`${target}.part`, journalOf(`${target}.part`)].map((path) => stat(path).catch(() => undefined)),
+  );
+  return found.some((each) => each !== undefined);
+}
+
 /** Removes the part of a file and its journal. */
 export async function removePart(target: string): Promise<void> {
   await rm(`${target}.part`, { force: true });

@@ -13,7 +13,7 @@ import {
   publishedModel,
 } from "../published/models.js";
 import { freeBytes } from "./disk.js";
-import { type Downloaded, downloadFile } from "./download-file.js";
+import { type Downloaded, downloadFile, removeDownloadLeftovers } from "./download-file.js";
 import type { FetchOptions } from "./fetch-file.js";
 import { bytesLeft } from "./part.js";
 
@@ -102,6 +102,7 @@ export async function pull({ items, bytes, free, folder }: PullPlan, options: Fe
   const downloaded: Downloaded[] = [];
   for (const { file, present, target } of items) {
     if (present === undefined) downloaded.push(await downloadFile(hubFile(file), target, options));
+    else if (present === target) await removeDownloadLeftovers(target, options);
   }
   return downloaded;
 }
