@@ -45,7 +45,8 @@ export interface SamplingInput {
   /** Of each channel of the VAE's latents. */
   readonly mean: readonly number[];
   readonly std: readonly number[];
-  readonly onStep?: ((event: StepEvent) => void) | undefined;
+  /** Called after each step with the clean latent that the model predicted last, normalised. */
+  readonly onStep?: ((event: StepEvent, denoised: Float32Array) => void) | undefined;
   /** Checked before each step; its reason is thrown. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -120,10 +121,11 @@ function checkedSteps(
   onStep: SamplingInput["onStep"],
 ): { denoise: Denoise; onStep: (event: StepEvent) => void } {
   let step = 1;
+  let last = new Float32Array(0);
   return {
     async denoise(x, sigma) {
       const denoised = await denoise(x, sigma);
-      if (allFinite(denoised)) return denoised;
+      if (allFinite(denoised)) return (last = denoised as Float32Array<ArrayBuffer>);
       throw new QeditError(
         "QEDIT_E_BAD_OUTPUT",
         `The model gave values that are not finite at step ${step} of ${total} (sigma ${sigma})`,
@@ -134,7 +136,7 @@ function checkedSteps(
     },
     onStep(event) {
       step = event.step + 1;
-      onStep?.(event);
+      onStep?.(event, last);
     },
   };
 }

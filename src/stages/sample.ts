@@ -14,7 +14,7 @@ import { NOISE_SEED_OFFSET, type SamplingSettings, sampleLatent, samplingSigmas 
 import { evaluatedSigmas } from "../sampling/evaluated.js";
 import { usesNegative } from "../sampling/guidance.js";
 import { param, QeditError } from "../std/errors.js";
-import type { Tensor } from "../std/tensor.js";
+import { float32, type Tensor } from "../std/tensor.js";
 import { computedOn } from "./computed-on.js";
 import { refuseNonFinite } from "./finite.js";
 import { type ActiveLora, refuseBrokenLoras, reportLora } from "./networks/loras.js";
@@ -201,10 +201,11 @@ async function samplePicture(
   return withTransformer({ ...transformer, ...run }, context, (opened) => {
     const velocity = velocityOf(opened, conditions);
     let before = performance.now();
-    const onStep = ({ step, total }: { step: number; total: number }) => {
+    const onStep = ({ step, total }: { step: number; total: number }, denoised: Float32Array) => {
       const now = performance.now();
       emit({ kind: "step", step, total, seconds: (now - before) / 1000 });
       before = now;
+      context.onDenoised?.(float32(latent.shape, denoised as Float32Array<ArrayBuffer>));
     };
     emit({ kind: "step", step: 0, total: samplingSigmas(sampling).length - 1, seconds: 0 });
     return sampleLatent(velocity, sampling, { latent, mean: statistics.mean, std: statistics.std, onStep, signal });

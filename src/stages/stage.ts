@@ -4,6 +4,7 @@ import type { ArtifactKind } from "../artifacts/kinds.js";
 import type { Device } from "../engine/providers.js";
 import type { Engine } from "../engine/sessions/engine.js";
 import type { Emit } from "../std/events.js";
+import type { Tensor } from "../std/tensor.js";
 import type { Picture } from "./pictures.js";
 
 /** Names of the stages, in order. */
@@ -21,6 +22,8 @@ export interface StageContext {
   readonly memoize?: Memoize;
   /** Bytes of the device that a stage may take; undefined is no limit. */
   readonly vram?: number | undefined;
+  /** Receives the clean latent [1, channels, h, w] that the model predicts at each step, normalised, for a preview. */
+  readonly onDenoised?: ((latent: Tensor<"float32">) => void) | undefined;
   /** Folder where modulation vectors are cached; undefined: no cache. */
   readonly modulationFolder?: string | undefined;
 }

@@ -11,6 +11,7 @@ import type { MakingSettings } from "../commands/run.js";
 import { checkInputs, inputPictures, inputPrompt } from "../files/input.js";
 import { checkOutput, STREAM } from "../files/output.js";
 import { picturePath, seedPath } from "../files/picture-output.js";
+import { openPreview, type PreviewFile } from "../files/preview-file.js";
 import { openSheet, type Sheet } from "../files/sheet-output.js";
 import { submitted, withSeed } from "../jobs/edit-job.js";
 import { editMany, type JobEnd, type PlannedJob, refuseFailures, type Tally } from "../jobs/many.js";
@@ -22,7 +23,7 @@ import { withService } from "../with-service.js";
 /** A call of `run`. */
 interface RunCall {
   readonly args: readonly string[];
-  readonly settings: MakingSettings & { readonly dryRun: boolean };
+  readonly settings: MakingSettings & { readonly dryRun: boolean; readonly preview: string | undefined };
   readonly given: ReadonlyMap<string, GivenSetting>;
 }
 
@@ -41,9 +42,10 @@ export async function makePictures(call: RunCall, terminal: Terminal): Promise<n
   }
   for (const each of paths) await checkOutput(each, settings, terminal);
   const sheet = await openSheet(settings.sheet, settings, terminal);
+  const preview = await openPreview(settings.preview, settings, terminal);
   const edit = await resolveEdit(unresolved, modelLibrary());
   const prompt = await inputPrompt(settings, terminal.io);
-  const work = { args, settings, terminal, sheet, edit: withSettings(edit, { prompt }) };
+  const work = { args, settings, terminal, sheet, preview, edit: withSettings(edit, { prompt }) };
   if (seeds.length === 1)
     await makeOne(paths[0]!, { ...work, edit: withSettings(work.edit, { seed: seeds[0]!.seed }) });
   else
@@ -51,6 +53,7 @@ export async function makePictures(call: RunCall, terminal: Terminal): Promise<n
       seeds.map((each, index) => ({ ...each, path: paths[index]! })),
       work,
     );
+  await preview?.done();
   return undefined;
 }
 
@@ -81,10 +84,11 @@ interface Work {
   readonly settings: MakingSettings;
   readonly terminal: Terminal;
   readonly sheet: Sheet | undefined;
+  readonly preview: PreviewFile | undefined;
   readonly edit: ResolvedEdit;
 }
 
-async function makeOne(path: string, { args, settings, terminal, sheet, edit }: Work): Promise<void> {
+async function makeOne(path: string, { args, settings, terminal, sheet, preview, edit }: Work): Promise<void> {
   // Decode the pictures while the device starts, which takes about a second on a GPU.
   const reading = inputsOf(args, settings, terminal);
   let made: FinishedPicture | undefined;
@@ -95,6 +99,7 @@ async function makeOne(path: string, { args, settings, terminal, sheet, edit }: 
     const job = service.submit(
       submitted(planned, {
         terminal,
+        previewed: preview?.show,
         async written(picture) {
           made = picture;
           await sheet?.add(0, [
@@ -116,7 +121,7 @@ async function makeOne(path: string, { args, settings, terminal, sheet, edit }: 
 type Made = JobEnd & { readonly output: string; readonly seed: bigint; readonly info?: object };
 
 async function makeMany(wanted: readonly (WantedSeed & { readonly path: string })[], work: Work): Promise<void> {
-  const { args, settings, terminal, sheet, edit } = work;
+  const { args, settings, terminal, sheet, preview, edit } = work;
   const outputs = new Map<number, Made>();
   const infos = new Map<number, Pick<Made, "info">>();
   const tally: Tally = { done: 0, failed: 0, skipped: 0 };
@@ -139,7 +144,7 @@ async function makeMany(wanted: readonly (WantedSeed & { readonly path: string }
         infos.set(planned.index, { info });
         await sheet?.add(planned.index, [[planned.name, image]]);
       };
-      return { planned, observer: { terminal, written } };
+      return { planned, observer: { terminal, written, previewed: preview?.show } };
     });
     // Fail once for an error that all jobs share, before anything is computed.
     await service.check(jobs[0]!.planned);

@@ -4,6 +4,7 @@ import { type Artifact, writeArtifact } from "../../artifacts/artifact.js";
 import type { FinishedPicture } from "../../edit/finish/finish.js";
 import type { ResolvedEdit } from "../../edit/resolve/resolve-edit.js";
 import type { SubmittedEdit } from "../../edit/service/open-edit.js";
+import type { Image } from "../../image/image.js";
 import { encodeDecoded } from "../../stages/decode.js";
 import type { Picture } from "../../stages/pictures.js";
 import { QeditError } from "../../std/errors.js";
@@ -37,6 +38,8 @@ export interface WriteObserver {
   readonly terminal: Terminal;
   /** Called with the SHA-256 of the file before it is written. */
   readonly writing?: (hash: string) => Promise<void>;
+  /** Called after each step with a small picture of what is being made. */
+  readonly previewed?: ((image: Image) => void) | undefined;
   /** Called after it was written. */
   readonly written?: (picture: FinishedPicture) => Promise<void>;
 }
@@ -59,6 +62,7 @@ export function submitted(planned: PlannedEdit, observer: WriteObserver): Submit
     async onArtifact(artifact) {
       if (keep !== undefined) await writeArtifact(join(keep, `${artifact.kind}.safetensors`), artifact);
     },
+    ...(observer.previewed && { onPreview: observer.previewed }),
     onBroken: (samples, error) => keepSamples(samples, error, planned),
     async onPicture(picture) {
       const bytes = await encodeDecoded(picture, pictureFormat(path, result.format));

@@ -2,6 +2,8 @@
 import type { Artifact } from "../../artifacts/artifact.js";
 import type { ArtifactCache } from "../../artifacts/artifact-cache.js";
 import type { Device } from "../../engine/providers.js";
+import type { Image } from "../../image/image.js";
+import type { LatentStatistics } from "../../models/qwen-image/transformer-config.js";
 import { decode } from "../../stages/decode.js";
 import { encodeImage } from "../../stages/encode-image.js";
 import { encodePrompt } from "../../stages/encode-prompt.js";
@@ -10,6 +12,7 @@ import { sample } from "../../stages/sample.js";
 import type { ArtifactStage, StageInput } from "../../stages/stage.js";
 import { param, QeditError } from "../../std/errors.js";
 import { checkFinish, type FinishedPicture, finish } from "../finish/finish.js";
+import { fitLatentToRgb, type LatentToRgb, previewOf } from "../finish/latent-preview.js";
 import { withOwnNames } from "../recipe/own-files.js";
 import { mentionHint, unmentionedPictures } from "../resolve/mention.js";
 import type { ResolvedEdit } from "../resolve/resolve-edit.js";
@@ -22,6 +25,8 @@ export interface EditObserver {
   readonly onArtifact?: (artifact: Artifact) => Promise<void>;
   /** Receives the samples if the decoded picture is broken; returns the error to throw. */
   readonly onBroken?: (samples: Artifact, error: QeditError) => Promise<QeditError>;
+  /** Receives a small picture of what is being made, after each step but the last. */
+  readonly onPreview?: (preview: Image) => void;
   /** Receives the finished picture. */
   readonly onPicture?: (picture: FinishedPicture) => Promise<void>;
 }
@@ -50,7 +55,7 @@ export interface OpenEdit {
 
 /** Opens an edit. `scratch` stores artifacts that are not kept after the work is done. */
 export function openEdit(edit: SubmittedEdit, context: EditContext, scratch?: ArtifactCache): OpenEdit {
-  const { isDrawn = false, onArtifact, onBroken, onPicture } = edit;
+  const { isDrawn = false, onArtifact, onBroken, onPicture, onPreview } = edit;
   const { settings, models, files } = edit.resolved;
   const held = new Map<string, Artifact>();
   const keys = new Map<string, string>();
@@ -74,12 +79,15 @@ export function openEdit(edit: SubmittedEdit, context: EditContext, scratch?: Ar
   const ofPictures = async () => ({ inputs: { pictures: await edit.pictures() }, models, settings });
   const latents = () => once(encodeImage, ofPictures);
   const cond = () => once(encodePrompt, ofPictures);
-  const samples = () =>
-    once(
+  const samples = async () => {
+    const onDenoised = onPreview && (await previewing({ latents, pictures: edit.pictures }, onPreview));
+    const within = { ...context, onDenoised };
+    return once(
       sample,
       async () => ({ inputs: { latents: await latents(), cond: await cond() }, models, settings }),
-      isDrawn ? { ...context, cache: scratch } : context,
+      isDrawn ? { ...within, cache: scratch } : within,
     );
+  };
   const originals = async () => ({ pictures: await edit.pictures(), mask: await edit.mask?.() });
   return {
     async check() {
@@ -106,6 +114,23 @@ export function openEdit(edit: SubmittedEdit, context: EditContext, scratch?: Ar
       return finished;
     },
     releaseArtifacts: () => held.clear(),
+  };
+}
+
+// Previews of the latents of an edit, by a map that is fitted to the latent of picture 1 when the first one comes.
+async function previewing(
+  { latents, pictures }: { latents: () => Promise<Artifact>; pictures: () => Promise<readonly Picture[]> },
+  onPreview: NonNullable<EditObserver["onPreview"]>,
+): Promise<NonNullable<EditContext["onDenoised"]>> {
+  const { tensors, info } = await latents();
+  const [first] = await pictures();
+  const known = tensors["reference_latents.0"];
+  const statistics = info.settings["latent_statistics"] as LatentStatistics | undefined;
+  if (known === undefined || statistics === undefined || first === undefined) return () => {};
+  let map: LatentToRgb | undefined;
+  return (latent) => {
+    map ??= fitLatentToRgb(known, statistics, first.image);
+    onPreview(previewOf(latent, map));
   };
 }
 
