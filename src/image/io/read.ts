@@ -5,6 +5,7 @@ import type { Metadata, Sharp } from "sharp";
 import { QeditError } from "../../std/errors.js";
 import { CHANNELS, type Image, type Size } from "../image.js";
 import { transparentColour } from "./gif.js";
+import { withoutTexts } from "./without-texts.js";
 
 /** What sharp's prebuilt libvips decodes and Pillow reads too; vector formats would need a size that was not given. */
 const FORMATS = ["jpeg", "png", "webp", "gif", "tiff", "heif"];
@@ -68,7 +69,8 @@ async function readBytes(source: string | Uint8Array, name: string): Promise<Uin
 async function opener(bytes: Uint8Array): Promise<() => Sharp> {
   const { default: sharp } = await import("sharp");
   // "error" and not "warning": odd but harmless metadata must not stop a picture that every viewer shows. Truncation is an error.
-  return () => sharp(bytes, { failOn: "error", ignoreIcc: true, limitInputPixels: false, pages: 1 });
+  const lean = withoutTexts(bytes);
+  return () => sharp(lean, { failOn: "error", ignoreIcc: true, limitInputPixels: false, pages: 1 });
 }
 
 async function inspect(open: () => Sharp, name: string): Promise<Metadata> {
