@@ -1,8 +1,7 @@
 // The encode-image stage: one reference latent per picture, and the latent of picture 1 at the size of the result.
 import type { Artifact } from "../artifacts/artifact.js";
 import { deviceIdentity } from "../engine/device-identity.js";
-import { computeType, type Device } from "../engine/providers.js";
-import type { DType } from "../graph/types.js";
+import { computeType } from "../engine/providers.js";
 import { type Size, toPlanes } from "../image/image.js";
 import { applySteps } from "../image/resize/resize.js";
 import { describePlan, type LatentRoute, type PlanMode, planSizes, type SizePlan } from "../image/resize/size-plan.js";
@@ -15,7 +14,15 @@ import { refuseNonFinite } from "./finite.js";
 import { type ModelHandle, numbersOf } from "./networks/model-handle.js";
 import { type RunVae, type VaeRun, withVae } from "./networks/open-vae.js";
 import { inVaeType } from "./networks/vae-type.js";
-import { type Picture, pictureHashes, pictureNames, sourceOf } from "./pictures.js";
+import {
+  announceProfiles,
+  type Picture,
+  pictureHashes,
+  pictureNames,
+  pictureProfiles,
+  pixelsOf,
+  sourceOf,
+} from "./pictures.js";
 import type { ArtifactStage, StageContext, StageLengths } from "./stage.js";
 
 /** The parameters that encode-image reads. */
@@ -42,7 +49,7 @@ interface Models {
 export const encodeImage: ArtifactStage<Inputs, Models, EncodeImageSettings> = {
   name: "encode-image",
   summary: "Encode pictures with the VAE",
-  version: 1,
+  version: 2,
   inputs: { pictures: "the pictures, in the order the prompt counts them" },
   output: "latents",
   parameters: ["vaeDtype", "tile", "size", "megapixels", "match"],
@@ -52,13 +59,14 @@ export const encodeImage: ArtifactStage<Inputs, Models, EncodeImageSettings> = {
     return { "latent channels": vaeConfig(numbersOf(vae.checkpoint)).latentChannels };
   },
   announce({ inputs: { pictures }, models: { vae }, settings }, emit) {
+    announceProfiles(pictures, settings, emit);
     emit({ kind: "plan", lines: describePlan(planOf(pictures, settings, vae)) });
   },
   identity({ inputs: { pictures }, models: { vae }, settings }, device) {
     return {
       inputs: pictureHashes(pictures),
       names: { ...pictureNames(pictures), vae: vae.name },
-      settings: recorded(settings, device, computeType(device, "vae", settings.vaeDtype)),
+      settings: recorded(pictures, settings, computedOn(device, computeType(device, "vae", settings.vaeDtype))),
       weights: { vae: vae.identity },
       device: deviceIdentity(device),
     };
@@ -67,7 +75,7 @@ export const encodeImage: ArtifactStage<Inputs, Models, EncodeImageSettings> = {
     const plan = planOf(pictures, settings, file);
     const { tile } = settings;
     const { result, compute } = await inVaeType(settings.vaeDtype, context, (type) =>
-      encodeRoutes(pictures, { plan, run: { file, compute: type, tile }, context }),
+      encodeRoutes(pictures, { plan, run: { file, compute: type, tile }, context }, settings),
     );
     const work = { plan, run: { file, compute, tile }, context };
     return { kind: "latents", tensors: result, info: infoOf(pictures, work, settings) };
@@ -98,6 +106,7 @@ interface Work {
 async function encodeRoutes(
   pictures: readonly Picture[],
   { plan, run, context }: Work,
+  settings: EncodeImageSettings,
 ): Promise<Record<string, Tensor<"float32">>> {
   const sizes = [plan.target, ...plan.images.map(({ reference }) => reference)].map(({ size: pixels }) => pixels);
   const most = (side: "height" | "width") => Math.max(...sizes.map((each) => each[side]));
@@ -105,7 +114,7 @@ async function encodeRoutes(
     const encoded = new Map<LatentRoute, Tensor<"float32">>();
     // The target often has the route of the first reference: encode it once.
     const encode = async (picture: Picture, route: LatentRoute) => {
-      const latent = encoded.get(route) ?? (await encodeRoute(picture, { vae, route }));
+      const latent = encoded.get(route) ?? (await encodeRoute(picture, { vae, route, settings }));
       encoded.set(route, latent);
       return latent;
     };
@@ -120,25 +129,23 @@ async function encodeRoutes(
 }
 
 async function encodeRoute(
-  { name, image }: Picture,
-  { vae, route }: { vae: RunVae<"encoder">; route: LatentRoute },
+  picture: Picture,
+  { vae, route, settings }: { vae: RunVae<"encoder">; route: LatentRoute; settings: EncodeImageSettings },
 ): Promise<Tensor<"float32">> {
-  const latent = await vae(toPlanes(applySteps(image, route.steps)));
-  refuseNonFinite(latent, `the latent of ${name}`);
+  const latent = await vae(toPlanes(applySteps(pixelsOf(picture, settings), route.steps)));
+  refuseNonFinite(latent, `the latent of ${picture.name}`);
   return latent;
 }
 
-function recorded(
-  { match: tool, megapixels, size: wanted }: EncodeImageSettings,
-  device: Device,
-  compute: DType,
-): object {
+function recorded(pictures: readonly Picture[], settings: EncodeImageSettings, computed: object): object {
+  const { match: tool, megapixels, size: wanted } = settings;
   return {
     version: encodeImage.version,
     match: tool ?? null,
     megapixels: megapixels ?? null,
     size: wanted ?? null,
-    ...computedOn(device, compute),
+    ...pictureProfiles(pictures, settings),
+    ...computed,
   };
 }
 
@@ -150,7 +157,7 @@ function infoOf(
   const sizeOf = ({ size: pixels, box, latent, tokens }: LatentRoute) => ({ size: pixels, box, latent, tokens });
   return {
     settings: {
-      encode_image: recorded(settings, context.engine.device, compute),
+      encode_image: recorded(pictures, settings, computedOn(context.engine.device, compute)),
       latent_statistics: latentStatistics(file.config, vaeConfig(numbersOf(file.checkpoint)).latentChannels),
     },
     sizes: {

@@ -28,7 +28,7 @@ import {
 import { type ModelHandle, numbersOf } from "./networks/model-handle.js";
 import { withLanguageModel } from "./networks/open-language-model.js";
 import { withVisionTower } from "./networks/open-vision-tower.js";
-import { type Picture, pictureHashes, pictureNames, sourceOf } from "./pictures.js";
+import { type Picture, pictureHashes, pictureNames, pictureProfiles, pixelsOf, sourceOf } from "./pictures.js";
 import type { ArtifactStage, StageContext, StageLengths } from "./stage.js";
 
 /** The parameters that encode-prompt reads. */
@@ -51,7 +51,7 @@ interface Models {
 export const encodePrompt: ArtifactStage<Inputs, Models, EncodePromptSettings> = {
   name: "encode-prompt",
   summary: "Encode a prompt, with the pictures it speaks of",
-  version: 1,
+  version: 2,
   inputs: { pictures: "the pictures, in the order the prompt counts them" } as const,
   output: "cond",
   parameters: ["prompt", "negativePrompt", "match", "textDtype"],
@@ -65,7 +65,7 @@ export const encodePrompt: ArtifactStage<Inputs, Models, EncodePromptSettings> =
     return {
       inputs: pictureHashes(pictures),
       names: { ...pictureNames(pictures), text_encoder: textEncoder.name },
-      settings: recorded(settings, device),
+      settings: recorded(pictures, settings, device),
       weights: { text_encoder: textEncoder.identity },
       device: deviceIdentity(device),
     };
@@ -81,7 +81,7 @@ export const encodePrompt: ArtifactStage<Inputs, Models, EncodePromptSettings> =
       kind: "cond",
       tensors: { prompt_embeds: embeds!, ...(negative ? { negative_prompt_embeds: negative } : {}) },
       info: {
-        settings: { encode_prompt: recorded(settings, context.engine.device) },
+        settings: { encode_prompt: recorded(pictures, settings, context.engine.device) },
         sizes: {
           prompt_tokens: embeds!.shape[1],
           vision_grids: seen.map(({ grid }) => grid),
@@ -95,13 +95,15 @@ export const encodePrompt: ArtifactStage<Inputs, Models, EncodePromptSettings> =
   },
 };
 
-function recorded({ prompt, negativePrompt, match: tool, textDtype }: EncodePromptSettings, device: Device): object {
+function recorded(pictures: readonly Picture[], settings: EncodePromptSettings, device: Device): object {
+  const { prompt, negativePrompt, match: tool, textDtype } = settings;
   const numbers = {
     version: encodePrompt.version,
     prompt,
     negative_prompt: negativePrompt ?? null,
     match: tool ?? null,
     template: TEMPLATE_NAME,
+    ...pictureProfiles(pictures, settings),
   };
   return { ...numbers, ...computedOn(device, computeType(device, "text-encoder", textDtype)) };
 }
@@ -151,8 +153,8 @@ async function encodePictures(
   return withVisionTower({ file, config, compute, tokens }, context, async (tower) => {
     const names = pictures.map(({ name }) => name);
     context.emit({ kind: "activity", text: `looking at ${names.join(", ")}` });
-    const seen = pictures.map(({ image }, index) =>
-      visionPatches(applySteps(image, plan.images[index]!.vision.steps), patches),
+    const seen = pictures.map((picture, index) =>
+      visionPatches(applySteps(pixelsOf(picture, settings), plan.images[index]!.vision.steps), patches),
     );
     const embedded = await tower.run(seen.map((each) => pictureFeeds(each, config)));
     return embedded.map((each, index) => ({

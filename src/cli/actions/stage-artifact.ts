@@ -11,6 +11,7 @@ import { encodeDecoded } from "../../stages/decode.js";
 import { encodeImage } from "../../stages/encode-image.js";
 import { encodePrompt } from "../../stages/encode-prompt.js";
 import type { ModelHandle, ModelRole } from "../../stages/networks/model-handle.js";
+import { announceProfiles } from "../../stages/pictures.js";
 import { sample } from "../../stages/sample.js";
 import { checkInputs, inputArtifact, inputPictures, inputText } from "../files/input.js";
 import {
@@ -69,6 +70,7 @@ export async function encodeText(
     const textEncoder = await modelOf("textEncoder", settings, terminal);
     const prompt = await inputText(settings.prompt, terminal.io);
     const pictures = await inputPictures(args, terminal.io);
+    announceProfiles(pictures, settings, terminal.emit);
     const input = { inputs: { pictures }, models: { textEncoder }, settings: { ...settings, prompt } };
     return service.runStage(encodePrompt, input);
   });

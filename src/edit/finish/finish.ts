@@ -7,7 +7,7 @@ import { type Alpha, alphaAround, alphaOfPicture, changedMask, editedShare, past
 import { applySteps, resize, type Step } from "../../image/resize/resize.js";
 import { isVisible, shownPart, straightened } from "../../image/resize/straighten.js";
 import type { DecodedPicture } from "../../stages/decode.js";
-import type { Picture } from "../../stages/pictures.js";
+import { type Picture, pixelsOf } from "../../stages/pictures.js";
 import { param, QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
 import { driftText } from "./drift-text.js";
@@ -18,6 +18,8 @@ export interface FinishSettings {
   readonly pasteBack: boolean;
   /** Width of the soft edge in pixels; undefined: 1/64 of the shorter side. */
   readonly feather: number | undefined;
+  /** The tool whose numbers are reproduced; undefined: none. */
+  readonly match: string | undefined;
 }
 
 /** The input pictures. */
@@ -70,11 +72,12 @@ export function checkFinish({ pictures: [first], mask }: Originals, { pasteBack,
 /** Measures and emits the drift of a decoded picture; pastes back if requested. */
 export async function finish(
   picture: DecodedPicture,
-  { pictures: [first], mask }: Originals,
+  { pictures: [read], mask }: Originals,
   settings: FinishSettings,
   emit: Emit,
 ): Promise<FinishedPicture> {
-  if (first === undefined) return { ...picture, drift: undefined };
+  if (read === undefined) return { ...picture, drift: undefined };
+  const first = { ...read, image: pixelsOf(read, settings) };
   const frame = frameOf(picture);
   const drift = measureDrift(picture.image, first.image, frame.seen);
   emit({ kind: "drift", ...(drift && { zoom: drift.zoom, right: drift.x, down: drift.y }), text: driftText(drift) });

@@ -1,9 +1,11 @@
-// Reads picture files as ComfyUI's LoadImage does (Pillow): EXIF orientation applied, alpha dropped and not composited, no colour
-// management, first frame only. https://github.com/comfyanonymous/ComfyUI/blob/a125cd84/nodes.py (LoadImage)
+// Reads picture files as ComfyUI's LoadImage does (Pillow): EXIF orientation applied, alpha dropped and not composited, first frame only.
+// Other than there, colours are converted to sRGB by the profile in the file; the picture without that is given too.
+// https://github.com/comfyanonymous/ComfyUI/blob/a125cd84/nodes.py (LoadImage)
 import { readFile } from "node:fs/promises";
 import type { Metadata, Sharp } from "sharp";
 import { QeditError } from "../../std/errors.js";
 import { CHANNELS, type Image, type Size } from "../image.js";
+import { inSrgb, type OpenPicture, type PictureProfile } from "./colour-profile.js";
 import { transparentColour } from "./gif.js";
 import { withoutTexts } from "./without-texts.js";
 
@@ -14,22 +16,38 @@ const FORMAT_HINT = "Give a JPEG, PNG, WebP, GIF, TIFF or AVIF file";
 /** Where Pillow refuses a picture as a decompression bomb: twice 1 GiB of RGBA quarters, in pixels. */
 const MAX_PIXELS = 2 * Math.floor(1024 ** 3 / 4 / 3);
 
+/** A picture as it was read. */
+export interface ReadPicture {
+  /** In sRGB. */
+  readonly image: Image;
+  /** The colour profile of a picture that was not in sRGB. */
+  readonly profile?: PictureProfile;
+}
+
 /**
  * Reads a picture from a path or from the bytes of a file. name stands for it in messages; a path names itself.
  * Throws QEDIT_E_IMAGE when it is missing, empty, truncated, too large or not a picture.
  */
-export async function readImage(source: string | Uint8Array, name = nameOf(source)): Promise<Image> {
+export async function readPicture(source: string | Uint8Array, name = nameOf(source)): Promise<ReadPicture> {
   const bytes = await readBytes(source, name);
   const open = await opener(bytes);
   const metadata = await inspect(open, name);
+  const warnings: string[] = [];
   try {
-    return await decode(open(), metadata, bytes);
+    const input = open({ isConverted: false });
+    input.on("warning", (text: string) => warnings.push(text));
+    return await inSrgb(await decode(input, metadata, bytes), { open, metadata, warnings });
   } catch (cause) {
     throw new QeditError("QEDIT_E_IMAGE", `Cannot decode ${name}: ${firstLine(cause)}`, {
       hint: "The file is damaged or incomplete. Copy or download it again",
       cause,
     });
   }
+}
+
+/** The picture of readPicture alone. */
+export async function readImage(source: string | Uint8Array, name = nameOf(source)): Promise<Image> {
+  return (await readPicture(source, name)).image;
 }
 
 /** Width and height that readImage will give, from the file's header alone. Throws as readImage does, but misses damaged pixels. */
@@ -66,17 +84,18 @@ async function readBytes(source: string | Uint8Array, name: string): Promise<Uin
   throw new QeditError("QEDIT_E_IMAGE", `Cannot read ${name}: the file is empty`, { hint: FORMAT_HINT });
 }
 
-async function opener(bytes: Uint8Array): Promise<() => Sharp> {
+async function opener(bytes: Uint8Array): Promise<OpenPicture> {
   const { default: sharp } = await import("sharp");
   // "error" and not "warning": odd but harmless metadata must not stop a picture that every viewer shows. Truncation is an error.
   const lean = withoutTexts(bytes);
-  return () => sharp(lean, { failOn: "error", ignoreIcc: true, limitInputPixels: false, pages: 1 });
+  return ({ isConverted }) =>
+    sharp(lean, { failOn: "error", ignoreIcc: !isConverted, limitInputPixels: false, pages: 1 });
 }
 
-async function inspect(open: () => Sharp, name: string): Promise<Metadata> {
+async function inspect(open: OpenPicture, name: string): Promise<Metadata> {
   let metadata: Metadata;
   try {
-    metadata = await open().metadata();
+    metadata = await open({ isConverted: false }).metadata();
   } catch (cause) {
     throw new QeditError(
       "QEDIT_E_IMAGE",
@@ -116,7 +135,7 @@ async function decode(input: Sharp, metadata: Metadata, bytes: Uint8Array): Prom
   return { width: info.width, height: info.height, data };
 }
 
-/** Pillow's naive inversion, (255 - ink) · (255 - black) / 255, where libvips would use a colour profile. */
+/** Pillow's naive inversion, (255 - ink) · (255 - black) / 255: what is meant by ink is known only to a profile. */
 async function cmykToRgb(input: Sharp): Promise<Image> {
   const raw = input.pipelineColourspace("cmyk").toColourspace("cmyk").raw({ depth: "uchar" });
   const { data, info } = await raw.toBuffer({ resolveWithObject: true });
@@ -137,7 +156,7 @@ function divideBy255(product: number): number {
   return ((sum >> 8) + sum) >> 8;
 }
 
-/** LoadImage's rule for 16-bit grey: value / 255 cut to an integer, so that the top 511 of 65536 levels are all white. */
+/** 16-bit grey scaled, value / 255 cut to an integer, so that the top 511 of 65536 levels are all white. Pillow clips it: nearly all would be white. */
 async function grey16ToRgb(input: Sharp): Promise<Image> {
   const { data, info } = await input
     .toColourspace("grey16")

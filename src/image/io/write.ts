@@ -48,11 +48,12 @@ export function formatOf(path: string): PictureFormat {
   return format;
 }
 
-/** The bytes of a picture file. PNG is lossless at ComfyUI's compress level; JPEG (4:4:4) and WebP at quality 95. */
+/** The bytes of a picture file, tagged as sRGB. PNG is lossless at ComfyUI's compress level; JPEG (4:4:4) and WebP at quality 95. */
 export async function encodePicture(picture: Image | FloatImage, options: WriteOptions): Promise<Uint8Array> {
   const { default: sharp } = await import("sharp");
   const { width, height, data } = toBytes(picture, options.quantization ?? "round");
-  const image = sharp(data, { raw: { width, height, channels: CHANNELS } });
+  // From sRGB to sRGB: changes no pixel.
+  const image = sharp(data, { raw: { width, height, channels: CHANNELS } }).withIccProfile("srgb");
   if (options.format === "png") {
     const png = await image.png({ compressionLevel: PNG_COMPRESSION }).toBuffer();
     return options.description === undefined ? png : withTextChunk(png, options.description);
