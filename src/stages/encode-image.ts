@@ -36,6 +36,8 @@ export interface EncodeImageSettings {
   readonly megapixels: number | undefined;
   /** The tool whose sizes are reproduced: `comfyui`, `comfyui-kontext`; undefined: qedit's own. */
   readonly match: string | undefined;
+  /** Whether the result will be resized to the pixels of picture 1, for what is told; undefined where no result is made. */
+  readonly keepSize?: boolean;
 }
 
 interface Inputs {
@@ -60,7 +62,7 @@ export const encodeImage: ArtifactStage<Inputs, Models, EncodeImageSettings> = {
   },
   announce({ inputs: { pictures }, models: { vae }, settings }, emit) {
     announceProfiles(pictures, settings, emit);
-    emit({ kind: "plan", lines: describePlan(planOf(pictures, settings, vae)) });
+    emit({ kind: "plan", lines: describePlan(planOf(pictures, settings, vae), settings) });
   },
   identity({ inputs: { pictures }, models: { vae }, settings }, device) {
     return {

@@ -1,9 +1,9 @@
 // What happens after decoding: measures the drift from picture 1, and pastes pixels of picture 1 back if requested.
 import { basename } from "node:path";
 import { type Drift, measureDrift } from "../../image/compare/drift.js";
-import { type Box, type Image, type Size, toBytes } from "../../image/image.js";
-import type { Mask } from "../../image/paste/distance.js";
-import { type Alpha, alphaAround, alphaOfPicture, changedMask, editedShare, pasted } from "../../image/paste/paste.js";
+import { type Box, crop, type Image, type Size, toBytes } from "../../image/image.js";
+import { type Change, changeOf } from "../../image/paste/change.js";
+import { type Alpha, alphaAround, alphaOfPicture, editedShare, pasted, withOwnRim } from "../../image/paste/paste.js";
 import { applySteps, resize, type Step } from "../../image/resize/resize.js";
 import { isVisible, shownPart, straightened } from "../../image/resize/straighten.js";
 import type { DecodedPicture } from "../../stages/decode.js";
@@ -35,7 +35,10 @@ export interface FinishedPicture extends DecodedPicture {
 }
 
 /** Raised when the same pixels and settings give another picture. */
-const VERSION = 1;
+const VERSION = 2;
+
+/** Share of a side that may be cropped for drift to be told against all of picture 1: more was cut off by a size of another shape that was asked for. */
+const MOST_CUT = 0.1;
 
 const FEATHER = 1 / 64;
 
@@ -79,10 +82,18 @@ export async function finish(
   if (read === undefined) return { ...picture, drift: undefined };
   const first = { ...read, image: pixelsOf(read, settings) };
   const frame = frameOf(picture);
-  const drift = measureDrift(picture.image, first.image, frame.seen);
+  const drift = inWhole(measureDrift(picture.image, first.image, frame.seen), frame, { first, picture });
   emit({ kind: "drift", ...(drift && { zoom: drift.zoom, right: drift.x, down: drift.y }), text: driftText(drift) });
-  if (!settings.pasteBack) return { ...picture, drift };
-  const { image, share, info } = await paste(picture, first, { settings, mask, drift, frame });
+  const whole = frame.hasRim
+    ? { ...picture, image: await withOwnRim(picture.image, first.image, frame.inside) }
+    : picture;
+  if (!settings.pasteBack) return { ...whole, drift };
+  const { image, share, info } = await paste(picture, first, { settings, mask, frame });
+  if (image === undefined) {
+    const text = "paste back: the edit changed the whole picture, not a part of it: nothing was pasted back";
+    emit({ kind: "warning", text });
+    return { ...whole, info, drift };
+  }
   emit({ kind: "note", text: `paste back: ${percent(share)} edited, the rest is ${first.name}` });
   if (share === 0)
     emit({
@@ -92,11 +103,31 @@ export async function finish(
   return { ...picture, image, info, drift };
 }
 
+// The frame that counts is the picture that the user gave: a result of a cropped part, laid over all of it, is larger and moved.
+function inWhole(
+  drift: Drift | undefined,
+  { seen }: Frame,
+  { first: { image: source }, picture: { image } }: { first: Picture; picture: DecodedPicture },
+): Drift | undefined {
+  const zooms = { x: source.width / seen.width, y: source.height / seen.height };
+  if (drift === undefined || Math.max(zooms.x, zooms.y) > 1 / (1 - MOST_CUT)) return drift;
+  const middle = (start: number, length: number, whole: number) => (whole / 2 - start) / length - 1 / 2;
+  return {
+    ...drift,
+    zoom: drift.zoom * Math.sqrt(zooms.x * zooms.y),
+    x: drift.x + drift.zoom * middle(seen.x, seen.width, source.width) * image.width,
+    y: drift.y + drift.zoom * middle(seen.y, seen.height, source.height) * image.height,
+  };
+}
+
 /** How the result aligns with picture 1. */
 interface Frame {
-  /** The box of picture 1 that the result shows, and its box in the result. */
+  /** The box of picture 1 that the result shows. */
   readonly seen: Box;
+  /** The box of the result that the models made. */
   readonly inside: Box;
+  /** Whether the result has picture 1's pixels around what the models made, so many of them as were cropped. */
+  readonly hasRim: boolean;
   /** Resize picture 1 to the result's size. */
   readonly steps: readonly Step[];
 }
@@ -109,32 +140,37 @@ function frameOf({ image, info }: DecodedPicture): Frame {
   };
   const inside = { x: 0, y: 0, width: image.width, height: image.height };
   const { source } = images[0]!;
+  const whole = { x: 0, y: 0, ...source };
   const hasKeptSize = (info.settings["decode"] as { keep_size: boolean }).keep_size;
-  if (hasKeptSize) return { seen: { x: 0, y: 0, ...source }, inside: target.box, steps: [] };
-  return { seen: target.box, inside, steps: target.steps };
+  const { box } = target;
+  const hasRim = hasKeptSize && (box.width < source.width || box.height < source.height);
+  if (hasKeptSize) return { seen: whole, inside: box, hasRim, steps: [] };
+  return { seen: box, inside, hasRim, steps: target.steps };
 }
 
 interface Pasting {
   readonly settings: FinishSettings;
   readonly mask: Picture | undefined;
-  readonly drift: Drift | undefined;
   readonly frame: Frame;
 }
 
+// No picture if the change is not local.
 async function paste(
   picture: DecodedPicture,
   first: Picture,
-  { settings, mask, drift, frame }: Pasting,
-): Promise<{ image: Image; share: number; info: DecodedPicture["info"] }> {
+  { settings, mask, frame }: Pasting,
+): Promise<{ image: Image | undefined; share: number; info: DecodedPicture["info"] }> {
   const original = toBytes(applySteps(first.image, frame.steps), "round");
+  // Against what the models saw of picture 1, where the drift that is told is against all of it.
+  const drift = measureDrift(picture.image, original);
   const isMoved = drift !== undefined && isVisible(drift, picture.image);
   const result = isMoved ? straightened(picture.image, drift) : picture.image;
   const inside = isMoved ? shownPart(frame.inside, drift, picture.image) : frame.inside;
   const feather = settings.feather ?? Math.round(Math.min(result.width, result.height) * FEATHER);
+  const change = mask === undefined ? await changeInside(result, original, inside) : undefined;
+  if (change?.isLocal === false) return { image: undefined, share: 1, info: picture.info };
   const alpha =
-    mask === undefined
-      ? alphaAround(await changedInside(result, original, inside), feather)
-      : maskAlpha(mask.image, first, { frame, feather });
+    change !== undefined ? alphaAround(change.mask, feather) : maskAlpha(mask!.image, first, { frame, feather });
   const { info } = picture;
   return {
     image: pasted(result, original, { alpha, box: inside }),
@@ -151,13 +187,12 @@ async function paste(
 }
 
 // Compares inside the edited box only: outside it, the result holds repeated edge pixels.
-function changedInside(result: Image, original: Image, inside: Box): Promise<Mask> {
-  const everywhere = {
-    width: original.width,
-    height: original.height,
-    data: new Float32Array(original.width * original.height).fill(1),
-  };
-  return changedMask(pasted(result, original, { alpha: everywhere, box: inside }), original);
+async function changeInside(result: Image, original: Image, box: Box): Promise<Change> {
+  const { mask, isLocal } = await changeOf(crop(result, box), crop(original, box));
+  const data = new Uint8Array(original.width * original.height);
+  for (let row = 0; row < box.height; row++)
+    data.set(mask.data.subarray(row * box.width, (row + 1) * box.width), (box.y + row) * original.width + box.x);
+  return { mask: { width: original.width, height: original.height, data }, isLocal };
 }
 
 function maskAlpha(mask: Image, { image }: Picture, { frame, feather }: { frame: Frame; feather: number }): Alpha {

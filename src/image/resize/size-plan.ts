@@ -8,7 +8,7 @@ import type { Step } from "./resize.js";
 import * as sizes from "./sizes.js";
 
 /**
- * Whose sizes: "default" are qedit's, one resize per picture and every side fitting every stage, so that nothing zooms or drifts.
+ * Whose sizes: "default" are qedit's, one resize per picture and every side fitting every stage, so that a result laid over picture 1 neither zooms nor drifts.
  * "comfyui" is ImageScaleToTotalPixels for the target and TextEncodeQwenImageEditPlus on the raw pictures; "comfyui-kontext" puts
  * FluxKontextImageScale in front of both for the first picture, as the later template does.
  */
@@ -70,6 +70,18 @@ const MAX_ASPECT = 64;
 /** As ComfyUI's ImageScaleToTotalPixels; far beyond what the model was trained on, and what attention can hold. */
 const MAX_MEGAPIXELS = 16;
 
+/**
+ * A picture is stretched by at most this much to a size of other proportions; beyond, it is cropped to them. Laid over the original, a stretched result
+ * lies right, a cropped one does not (docs/sizes.md has the measurements). At a megapixel sides in multiples of 16 never need 0.9 %.
+ */
+const MAX_STRETCH = 0.01;
+
+/** A stretch that is not worth telling. */
+const LEAST_SHOWN_STRETCH = 0.0005;
+
+/** Enlargements by this many times the pixels and more are told. */
+const LEAST_SHOWN_ENLARGEMENT = 1.5;
+
 /** A size asked for may cut off this much of a side of the first picture; beyond, its reference keeps its own shape. */
 const MAX_CROP = 0.1;
 
@@ -85,22 +97,24 @@ export function planSizes(sources: readonly Source[], options: PlanOptions = {})
   const area =
     options.size === undefined ? (options.megapixels ?? 1) * sizes.MEGAPIXEL : options.size.width * options.size.height;
   const targetSize = options.size ?? sizes.bestSize(first ?? SQUARE, area);
-  const target = first === undefined ? wholeRoute(targetSize, cell) : cropRoute(first, targetSize, cell);
+  const target = first === undefined ? wholeRoute(targetSize, cell) : fittedRoute(first, targetSize, cell);
   const images = sources.map((source, index) => {
     const aligned = index === 0 && (options.size === undefined || cropShare(source, target.box) <= MAX_CROP);
-    const reference = aligned ? target : cropRoute(source, sizes.bestSize(source, area), cell);
+    const reference = aligned ? target : fittedRoute(source, sizes.bestSize(source, area), cell);
     return imagePlan(source, reference, visionDirect(source, patches));
   });
   return { mode, target, images };
 }
 
-/** One line for each picture: sizes at every stage, and what was cut off the source (pixels, both ends together). */
-export function describePlan(plan: SizePlan): string[] {
-  const output = `output ${show(plan.target.size)}`;
+/** One line for each picture: sizes at every stage, and what was cut off the source (pixels, both ends together) or how far it was stretched. */
+export function describePlan(plan: SizePlan, { keepSize = false }: { readonly keepSize?: boolean } = {}): string[] {
+  const [first] = plan.images;
+  const written = keepSize && first ? first.source : plan.target.size;
+  const output = `output ${show(written)}${enlargement(plan.target.size, written)}`;
   if (plan.images.length === 0) return [`no picture: ${output}`];
   return plan.images.map(({ name, source, vision, reference }, index) => {
     const cut = { width: source.width - reference.box.width, height: source.height - reference.box.height };
-    const cropped = cut.width + cut.height > 0 ? ` (crop ${show(cut)})` : "";
+    const cropped = cut.width + cut.height > 0 ? ` (crop ${show(cut)})` : stretched(source, reference.size);
     const stages = [
       `reference ${show(reference.size)}${cropped}`,
       `vision ${show(vision.size)} (${vision.tokens} tokens)`,
@@ -108,6 +122,22 @@ export function describePlan(plan: SizePlan): string[] {
     ];
     return `${name} ${show(source)}: ${stages.join(", ")}${index === 0 ? ` → ${output}` : ""}`;
   });
+}
+
+/** What an output of another size than the models make is resized from, and by how much, for the end of a line; empty when it is not. */
+export function enlargement(made: Size, written: Size): string {
+  if (made.width === written.width && made.height === written.height) return "";
+  const factor = (written.width * written.height) / (made.width * made.height);
+  const far =
+    factor < LEAST_SHOWN_ENLARGEMENT
+      ? ""
+      : `, which has ${factor < 10 ? factor.toFixed(1) : Math.round(factor)} times fewer pixels`;
+  return ` (resized from ${show(made)}${far})`;
+}
+
+function stretched(source: Size, size: Size): string {
+  const share = stretch(source, size);
+  return share < LEAST_SHOWN_STRETCH ? "" : ` (stretched ${(share * 100).toFixed(1)} %)`;
 }
 
 function checkOptions({ mode = "default", megapixels, size }: PlanOptions): void {
@@ -215,9 +245,10 @@ function encodedRoute(source: Source, steps: readonly Step[], cell: number): Lat
   return latentRoute({ size, steps: [...steps, ...cropSteps(scaled, size)] }, boxAfter(source, steps), cell);
 }
 
-/** One Lanczos resize of the largest centred part of the source that has the aspect of size. */
-function cropRoute(source: Source, size: Size, cell: number): LatentRoute {
-  const box = sizes.centredBox(source, size);
+/** One Lanczos resize of the whole source, or where that would stretch it visibly, of the largest centred part that has the aspect of size. */
+function fittedRoute(source: Source, size: Size, cell: number): LatentRoute {
+  const whole = { x: 0, y: 0, width: source.width, height: source.height };
+  const box = stretch(source, size) <= MAX_STRETCH ? whole : sizes.centredBox(source, size);
   return latentRoute(
     { size, steps: [...cropSteps(source, box), { kind: "resize", size, method: "lanczos" }] },
     box,
@@ -262,6 +293,10 @@ function sizeAfter(source: Size, steps: readonly Step[]): Size {
 function boxAfter({ width, height }: Size, steps: readonly Step[]): Box {
   const [step] = steps;
   return step?.kind === "crop" ? step.box : { x: 0, y: 0, width, height };
+}
+
+function stretch(from: Size, to: Size): number {
+  return Math.abs(Math.log(from.width / from.height / (to.width / to.height)));
 }
 
 function cropShare(source: Size, box: Box): number {
