@@ -32,7 +32,9 @@ interface Edit {
 /** Edits every picture of a call. */
 export async function editEach({ args, settings, given }: EachCall, terminal: Terminal): Promise<void> {
   checkInputs([settings.prompt], terminal.io);
-  const found = await withoutResults(await picturesOf(args), settings, terminal);
+  const { pictures, passedOver } = await picturesOf(args);
+  for (const text of passedOver) terminal.emit({ kind: "note", text: `passed over in ${text}` });
+  const found = await withoutResults(pictures, settings, terminal);
   const edits = found.map(
     (picture, index): Edit => ({ index: index + 1, input: picture.path, path: resultPath(picture, settings) }),
   );

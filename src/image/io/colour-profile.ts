@@ -1,7 +1,9 @@
 // Colour profiles (ICC) of picture files: pixels are converted to sRGB by libvips and lcms, perceptual intent with black point compensation.
 // Format: https://www.color.org/specification/ICC.1-2022-05.pdf (7.2, 10.15; of version 2: 6.5.17)
+import { deflateSync } from "node:zlib";
 import type { Metadata, Sharp } from "sharp";
 import { CHANNELS, type Image } from "../image.js";
+import { pngChunk } from "./without-texts.js";
 
 /** The profile of a picture that is not in sRGB: converted, or left out of account because of a fault. */
 export type PictureProfile =
@@ -13,6 +15,9 @@ export type OpenPicture = (options: { readonly isConverted: boolean }) => Sharp;
 
 /** Levels of 255 by which conversions of one profile differ; one that changes nothing by more is of sRGB, whatever it is called. */
 const SAME = 2;
+
+/** Where the chunks after IHDR begin. */
+const PNG_HEADER_END = 33;
 
 const LONGEST_NAME = 60;
 const TAG_TABLE = 128;
@@ -40,6 +45,26 @@ export async function inSrgb(
   const fault = found.find((text) => !warnings.includes(text));
   if (fault !== undefined) return { image: stored, profile: { name, fault } };
   return isSame(image, stored) ? { image: stored } : { image, profile: { name, unconverted: stored } };
+}
+
+/** A picture of 8 bits with a profile that stands elsewhere in its file. */
+export async function withProfile(
+  stored: Image,
+  icc: Buffer,
+): Promise<{ readonly image: Image; readonly profile?: PictureProfile }> {
+  const { default: sharp } = await import("sharp");
+  const { width, height, data } = stored;
+  const plain = await sharp(data, { raw: { width, height, channels: CHANNELS } })
+    .png({ compressionLevel: 1 })
+    .toBuffer();
+  const chunk = pngChunk("iCCP", Buffer.concat([Buffer.from("ICC\0\0", "latin1"), deflateSync(icc)]));
+  const png = Buffer.concat([plain.subarray(0, PNG_HEADER_END), chunk, plain.subarray(PNG_HEADER_END)]);
+  const open: OpenPicture = ({ isConverted }) => sharp(png, { ignoreIcc: !isConverted, limitInputPixels: false });
+  const warnings: string[] = [];
+  const input = open({ isConverted: false });
+  input.on("warning", (text: string) => warnings.push(text));
+  await input.raw().toBuffer();
+  return inSrgb(stored, { open, metadata: await open({ isConverted: false }).metadata(), warnings });
 }
 
 async function converted(open: OpenPicture, { depth, space }: Metadata, warnings: string[]): Promise<Image> {

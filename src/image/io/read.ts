@@ -5,13 +5,16 @@ import { readFile } from "node:fs/promises";
 import type { Metadata, Sharp } from "sharp";
 import { QeditError } from "../../std/errors.js";
 import { CHANNELS, type Image, type Size } from "../image.js";
-import { inSrgb, type OpenPicture, type PictureProfile } from "./colour-profile.js";
+import { decodeBmp } from "./bmp.js";
+import { inSrgb, type OpenPicture, type PictureProfile, withProfile } from "./colour-profile.js";
+import { decodeForeign } from "./foreign-decoder.js";
+import { type ForeignFormat, foreignFormat, foreignSize } from "./foreign-formats.js";
 import { transparentColour } from "./gif.js";
 import { withoutTexts } from "./without-texts.js";
 
 /** What sharp's prebuilt libvips decodes and Pillow reads too; vector formats would need a size that was not given. */
 const FORMATS = ["jpeg", "png", "webp", "gif", "tiff", "heif"];
-const FORMAT_HINT = "Give a JPEG, PNG, WebP, GIF, TIFF or AVIF file";
+const FORMAT_HINT = "Give a JPEG, PNG, WebP, GIF, TIFF, AVIF, HEIC, JPEG XL or BMP file";
 
 /** Where Pillow refuses a picture as a decompression bomb: twice 1 GiB of RGBA quarters, in pixels. */
 const MAX_PIXELS = 2 * Math.floor(1024 ** 3 / 4 / 3);
@@ -30,14 +33,35 @@ export interface ReadPicture {
  */
 export async function readPicture(source: string | Uint8Array, name = nameOf(source)): Promise<ReadPicture> {
   const bytes = await readBytes(source, name);
+  const format = foreignFormat(bytes, name);
+  if (format !== undefined) {
+    refuseTooLarge(await headerOf(bytes, format, name), name);
+    return decoding(name, async () => ({
+      image: format === "BMP" ? decodeBmp(bytes) : await decodeForeign({ format, bytes }, name),
+    }));
+  }
   const open = await opener(bytes);
   const metadata = await inspect(open, name);
-  const warnings: string[] = [];
-  try {
+  return decoding(name, async () => {
+    if (metadata.compression === "hevc") return readHeic(bytes, metadata, name);
+    const warnings: string[] = [];
     const input = open({ isConverted: false });
     input.on("warning", (text: string) => warnings.push(text));
-    return await inSrgb(await decode(input, metadata, bytes), { open, metadata, warnings });
+    return inSrgb(await decode(input, metadata, bytes), { open, metadata, warnings });
+  });
+}
+
+// libheif decodes the pixels, and libvips converts them by the profile that it finds in the header.
+async function readHeic(bytes: Buffer, { icc }: Metadata, name: string): Promise<ReadPicture> {
+  const stored = await decodeForeign({ format: "HEIC", bytes }, name);
+  return icc === undefined ? { image: stored } : withProfile(stored, icc);
+}
+
+async function decoding(name: string, work: () => Promise<ReadPicture>): Promise<ReadPicture> {
+  try {
+    return await work();
   } catch (cause) {
+    if (cause instanceof QeditError) throw cause;
     throw new QeditError("QEDIT_E_IMAGE", `Cannot decode ${name}: ${firstLine(cause)}`, {
       hint: "The file is damaged or incomplete. Copy or download it again",
       cause,
@@ -52,7 +76,10 @@ export async function readImage(source: string | Uint8Array, name = nameOf(sourc
 
 /** Width and height that readImage will give, from the file's header alone. Throws as readImage does, but misses damaged pixels. */
 export async function readSize(source: string | Uint8Array, name = nameOf(source)): Promise<Size> {
-  const open = await opener(await readBytes(source, name));
+  const bytes = await readBytes(source, name);
+  const format = foreignFormat(bytes, name);
+  if (format !== undefined) return headerOf(bytes, format, name);
+  const open = await opener(bytes);
   const { width, height } = (await inspect(open, name)).autoOrient;
   return { width, height };
 }
@@ -67,7 +94,15 @@ const REASONS: Record<string, string> = {
   EACCES: "permission denied",
 };
 
-async function readBytes(source: string | Uint8Array, name: string): Promise<Uint8Array> {
+async function headerOf(bytes: Buffer, format: ForeignFormat, name: string): Promise<Size> {
+  try {
+    return foreignSize(bytes, format);
+  } catch (cause) {
+    throw new QeditError("QEDIT_E_IMAGE", `Cannot read ${name}: ${firstLine(cause)}`, { hint: FORMAT_HINT, cause });
+  }
+}
+
+async function readBytes(source: string | Uint8Array, name: string): Promise<Buffer> {
   let bytes = source;
   if (typeof bytes === "string") {
     try {
@@ -80,11 +115,11 @@ async function readBytes(source: string | Uint8Array, name: string): Promise<Uin
       });
     }
   }
-  if (bytes.byteLength > 0) return bytes;
+  if (bytes.byteLength > 0) return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   throw new QeditError("QEDIT_E_IMAGE", `Cannot read ${name}: the file is empty`, { hint: FORMAT_HINT });
 }
 
-async function opener(bytes: Uint8Array): Promise<OpenPicture> {
+async function opener(bytes: Buffer): Promise<OpenPicture> {
   const { default: sharp } = await import("sharp");
   // "error" and not "warning": odd but harmless metadata must not stop a picture that every viewer shows. Truncation is an error.
   const lean = withoutTexts(bytes);
@@ -111,13 +146,16 @@ async function inspect(open: OpenPicture, name: string): Promise<Metadata> {
       hint: FORMAT_HINT,
     });
   }
-  const { width, height } = metadata;
+  refuseTooLarge(metadata, name);
+  return metadata;
+}
+
+function refuseTooLarge({ width, height }: Size, name: string): void {
   if (width * height > MAX_PIXELS) {
     throw new QeditError("QEDIT_E_IMAGE", `Cannot read ${name}: ${width}x${height} is more than ${MAX_PIXELS} pixels`, {
       hint: "Scale the picture down first",
     });
   }
-  return metadata;
 }
 
 async function decode(input: Sharp, metadata: Metadata, bytes: Uint8Array): Promise<Image> {

@@ -51,7 +51,7 @@ function isNeeded(type: string): boolean {
 }
 
 /** A chunk of a PNG file: length, type, body and checksum. */
-function pngChunk(type: string, body: Uint8Array): Buffer {
+export function pngChunk(type: string, body: Uint8Array): Buffer {
   const named = Buffer.concat([Buffer.from(type, "latin1"), body]);
   const chunk = Buffer.alloc(named.length + 8);
   chunk.writeUInt32BE(body.length, 0);
