@@ -8,6 +8,7 @@ import type { EachSettings } from "../commands/each.js";
 import { checkInputs, inputText } from "../files/input.js";
 import { checkOutput, STREAM } from "../files/output.js";
 import { pictureCache, type ReadPictures } from "../files/picture-cache.js";
+import { pictureEncoding, refuseUselessQuality } from "../files/picture-output.js";
 import { type FoundPicture, looksEdited, picturesOf } from "../files/pictures-by-pattern.js";
 import { openSheet, type Sheet } from "../files/sheet-output.js";
 import { withSeed } from "../jobs/edit-job.js";
@@ -38,6 +39,7 @@ export async function editEach({ args, settings, given }: EachCall, terminal: Te
   const edits = found.map(
     (picture, index): Edit => ({ index: index + 1, input: picture.path, path: resultPath(picture, settings) }),
   );
+  for (const { path } of edits.slice(0, 1)) refuseUselessQuality(pictureEncoding(path, settings).format, given);
   refuseSameOutput(
     edits.map(({ path, input }) => ({ path, where: input })),
     "Edit them in two calls, with another -o FOLDER or --format",

@@ -26,7 +26,7 @@ import type { RerunSettings } from "../commands/rerun.js";
 import { checkInputs, inputPictures } from "../files/input.js";
 import { keepFilePaths } from "../files/known-files.js";
 import { checkOutput, STREAM, writeOutput } from "../files/output.js";
-import { pictureFormat } from "../files/picture-output.js";
+import { pictureEncoding, refuseUselessQuality } from "../files/picture-output.js";
 import {
   type FileSearch,
   findInputs,
@@ -63,7 +63,8 @@ export async function makeAgain({ args, settings, given: origins }: RerunCall, t
   const recipe = recipeIn(bytes, file);
   const written = changed(recipeSettings(recipe, file), settings.set);
   const path = settings.output ?? defaultPath(file, settings.format);
-  const format = pictureFormat(path, settings.format);
+  const encoding = pictureEncoding(path, settings);
+  refuseUselessQuality(encoding.format, origins);
   await checkOutput(path, settings, terminal);
   const { modelsDir: modelsDirs, force } = settings;
   const search = { picture: file, modelsDirs, force, library: modelLibrary(), emit };
@@ -78,7 +79,7 @@ export async function makeAgain({ args, settings, given: origins }: RerunCall, t
       pictures: async () => edit.pictures,
       mask: async () => edit.mask,
       async onPicture(picture) {
-        const encoded = await encodeDecoded(picture, format);
+        const encoded = await encodeDecoded(picture, encoding);
         await writeOutput(path, encoded, { force, terminal });
         await keepFilePaths(picture.info, { ...edit, files: edit.resolved.files });
         made = { picture, encoded };

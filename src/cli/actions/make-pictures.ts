@@ -10,7 +10,7 @@ import { QeditError } from "../../std/errors.js";
 import type { MakingSettings } from "../commands/run.js";
 import { checkInputs, inputPictures, inputText } from "../files/input.js";
 import { checkOutput, STREAM } from "../files/output.js";
-import { numberedPath, picturePath } from "../files/picture-output.js";
+import { numberedPath, pictureEncoding, picturePath, refuseUselessQuality } from "../files/picture-output.js";
 import { openSheet, type Sheet } from "../files/sheet-output.js";
 import { submitted, withSeed } from "../jobs/edit-job.js";
 import { editMany, type JobEnd, type PlannedJob, refuseFailures, type Tally } from "../jobs/many.js";
@@ -33,6 +33,7 @@ export async function makePictures(call: RunCall, terminal: Terminal): Promise<n
   const seeds = seedsOf(settings);
   checkInputs([...args, settings.prompt], terminal.io);
   const path = picturePath(settings, args[0]!, "-edit");
+  refuseUselessQuality(pictureEncoding(path, settings).format, given);
   const paths = seeds.length === 1 ? [path] : seeds.map((_, index) => numberedPath(path, index + 1));
   for (const each of paths) await checkOutput(each, settings, terminal);
   const sheet = await openSheet(settings.sheet, settings, terminal);

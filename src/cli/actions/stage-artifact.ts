@@ -22,7 +22,7 @@ import {
   writeArtifactOutput,
   writeOutput,
 } from "../files/output.js";
-import { pictureFormat, picturePath } from "../files/picture-output.js";
+import { pictureEncoding, picturePath, type QualitySettings, refuseUselessQuality } from "../files/picture-output.js";
 import type { Terminal } from "../render/terminal.js";
 import { drawSeed } from "../settings/seeds.js";
 import type { GivenSetting } from "../settings/settings.js";
@@ -103,18 +103,24 @@ export async function sampleLatents(
 
 /** Runs `qedit decode`. */
 export async function decodeSamples(
-  { args, settings }: StageCall<StageSettings<Parameters["decode"]> & { readonly format: string | undefined }>,
+  {
+    args,
+    settings,
+    given,
+  }: StageCall<StageSettings<Parameters["decode"]> & QualitySettings & { readonly format: string | undefined }>,
   terminal: Terminal,
 ): Promise<void> {
-  const { force, format } = settings;
+  const { force } = settings;
   checkInputs(args, terminal.io);
   const path = picturePath(settings, args[0]!, "");
+  const encoding = pictureEncoding(path, settings);
+  refuseUselessQuality(encoding.format, given);
   await checkOutput(path, settings, terminal);
   const vae = await modelOf("vae", settings, terminal);
   const { value, device, seconds } = await withService(settings, terminal, async (service) => {
     const samples = await inputArtifact(args[0]!, "samples", terminal.io);
     const picture = await service.decode({ inputs: { samples }, models: { vae }, settings });
-    await writeOutput(path, await encodeDecoded(picture, pictureFormat(path, format)), { force, terminal });
+    await writeOutput(path, await encodeDecoded(picture, encoding), { force, terminal });
     return picture.info;
   });
   if (path !== STREAM) terminal.result({ output: path, kind: "picture", info: value, device, seconds }, [path]);

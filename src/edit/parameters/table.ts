@@ -137,6 +137,10 @@ export const EDIT_PARAMETERS = {
     summary: "leave out of the file how the picture was made",
     group: "Output",
   }),
+  keepExif: defaulted(toggle, false, {
+    summary: "keep the EXIF of picture 1: date, camera, place",
+    group: "Output",
+  }),
   pasteBack: defaulted(toggle, false, {
     summary: "keep picture 1's own pixels outside the mask, or outside what changed",
     group: "Output",
@@ -233,5 +237,17 @@ export const PICTURE_PARAMETERS = {
     summary: "picture format, when the name of the output does not say it",
     group: "Output",
     placeholder: "<name>",
+  }),
+  jpegQuality: optional(number({ minimum: 1, maximum: 100, whole: true }), {
+    summary: "quality of a JPEG result, 1 to 100",
+    group: "Output",
+    placeholder: "<quality>",
+    initialText: "95",
+  }),
+  webpQuality: optional(number({ minimum: 1, maximum: 100, whole: true }), {
+    summary: "quality of a WebP result, 1 to 100",
+    group: "Output",
+    placeholder: "<quality>",
+    initialText: "95",
   }),
 };

@@ -9,6 +9,7 @@ import type { Picture } from "../../stages/pictures.js";
 import { sample } from "../../stages/sample.js";
 import type { ArtifactStage, StageInput } from "../../stages/stage.js";
 import { param, QeditError } from "../../std/errors.js";
+import type { Emit } from "../../std/events.js";
 import { checkFinish, type FinishedPicture, finish } from "../finish/finish.js";
 import { withOwnNames } from "../recipe/own-files.js";
 import { mentionHint, unmentionedPictures } from "../resolve/mention.js";
@@ -101,12 +102,19 @@ export function openEdit(edit: SubmittedEdit, context: EditContext, scratch?: Ar
       );
       const { pictures, mask } = await originals();
       const named = { ...decoded, info: withOwnNames(decoded.info, { pictures, mask, files }) };
-      const finished = await finish(named, { pictures, mask }, settings, context.emit);
+      const made = await finish(named, { pictures, mask }, settings, context.emit);
+      const finished = settings.keepExif ? withExif(made, pictures[0]!, context.emit) : made;
       await onPicture?.(finished);
       return finished;
     },
     releaseArtifacts: () => held.clear(),
   };
+}
+
+function withExif(picture: FinishedPicture, { name, exif }: Picture, emit: Emit): FinishedPicture {
+  if (exif !== undefined) return { ...picture, exif };
+  emit({ kind: "note", text: `${name} has no EXIF that could be kept` });
+  return picture;
 }
 
 /** The input pictures. */

@@ -6,6 +6,7 @@ import type { Metadata, Sharp } from "sharp";
 import { QeditError } from "../../std/errors.js";
 import { CHANNELS, type Image, type Size } from "../image.js";
 import { decodeBmp } from "./bmp.js";
+import { cameraExif } from "./camera-exif.js";
 import { inSrgb, type OpenPicture, type PictureProfile, withProfile } from "./colour-profile.js";
 import { decodeForeign } from "./foreign-decoder.js";
 import { type ForeignFormat, foreignFormat, foreignSize } from "./foreign-formats.js";
@@ -25,6 +26,8 @@ export interface ReadPicture {
   readonly image: Image;
   /** The colour profile of a picture that was not in sRGB. */
   readonly profile?: PictureProfile;
+  /** Its EXIF block, a TIFF structure. */
+  readonly exif?: Buffer;
 }
 
 /**
@@ -43,11 +46,13 @@ export async function readPicture(source: string | Uint8Array, name = nameOf(sou
   const open = await opener(bytes);
   const metadata = await inspect(open, name);
   return decoding(name, async () => {
-    if (metadata.compression === "hevc") return readHeic(bytes, metadata, name);
+    const exif = cameraExif(bytes);
+    const read = (picture: ReadPicture) => (exif === undefined ? picture : { ...picture, exif });
+    if (metadata.compression === "hevc") return read(await readHeic(bytes, metadata, name));
     const warnings: string[] = [];
     const input = open({ isConverted: false });
     input.on("warning", (text: string) => warnings.push(text));
-    return inSrgb(await decode(input, metadata, bytes), { open, metadata, warnings });
+    return read(await inSrgb(await decode(input, metadata, bytes), { open, metadata, warnings }));
   });
 }
 

@@ -11,7 +11,7 @@ const EXIF_SIGNATURE = "Exif\0\0";
 const PNG_CHUNKS = new Set(["IHDR", "PLTE", "IDAT", "IEND", "tRNS", "iCCP", "sRGB", "gAMA", "cHRM", "cICP", "sBIT"]);
 
 /** Kinds of a WebP chunk, and the flags of VP8X that announce them. */
-const WEBP_EXIF = { type: "EXIF", flag: 0x08 };
+export const WEBP_EXIF = { type: "EXIF", flag: 0x08 };
 const WEBP_XMP = { type: "XMP ", flag: 0x04 };
 
 /** Where the type of a HEIF item stands, from the name of its box: behind the version, flags, identifier and protection. Version 3 has longer identifiers. */
@@ -85,7 +85,7 @@ function leanWebp(bytes: Buffer): Buffer {
 }
 
 /** A chunk of a RIFF file, padded to an even length. */
-function riffChunk(type: string, body: Uint8Array): Buffer {
+export function riffChunk(type: string, body: Uint8Array): Buffer {
   const chunk = Buffer.alloc(8 + body.length + (body.length % 2));
   chunk.write(type, 0, "latin1");
   chunk.writeUInt32LE(body.length, 4);
