@@ -2,9 +2,10 @@
 import type { Artifact } from "../artifacts/artifact.js";
 import { deviceIdentity } from "../engine/device-identity.js";
 import { computeType } from "../engine/providers.js";
-import { type Size, toPlanes } from "../image/image.js";
+import { type Box, type Size, toPlanes } from "../image/image.js";
+import { describePlan } from "../image/resize/describe-plan.js";
 import { applySteps } from "../image/resize/resize.js";
-import { describePlan, type LatentRoute, type PlanMode, planSizes, type SizePlan } from "../image/resize/size-plan.js";
+import { type LatentRoute, type PlanMode, planSizes, type SizePlan } from "../image/resize/size-plan.js";
 import { latentStatistics } from "../models/qwen-image/transformer-config.js";
 import { vaeConfig } from "../models/qwen-image/vae.js";
 import { QeditError } from "../std/errors.js";
@@ -38,6 +39,8 @@ export interface EncodeImageSettings {
   readonly match: string | undefined;
   /** Whether the result will be resized to the pixels of picture 1, for what is told; undefined where no result is made. */
   readonly keepSize?: boolean;
+  /** The part of picture 1 that is edited; undefined: all of it. */
+  readonly region?: Box | undefined;
 }
 
 interface Inputs {
@@ -86,7 +89,7 @@ export const encodeImage: ArtifactStage<Inputs, Models, EncodeImageSettings> = {
 
 function planOf(
   pictures: readonly Picture[],
-  { match: tool, megapixels, size: wanted }: EncodeImageSettings,
+  { match: tool, megapixels, size: wanted, region }: EncodeImageSettings,
   { checkpoint }: ModelHandle,
 ): SizePlan {
   if (pictures.length === 0)
@@ -94,6 +97,7 @@ function planOf(
   return planSizes(pictures.map(sourceOf), {
     mode: (tool ?? "default") as PlanMode,
     cell: vaeConfig(numbersOf(checkpoint)).spatialRatio,
+    region,
     ...(megapixels === undefined ? {} : { megapixels }),
     ...(wanted === undefined ? {} : { size: wanted }),
   });
@@ -140,12 +144,13 @@ async function encodeRoute(
 }
 
 function recorded(pictures: readonly Picture[], settings: EncodeImageSettings, computed: object): object {
-  const { match: tool, megapixels, size: wanted } = settings;
+  const { match: tool, megapixels, size: wanted, region } = settings;
   return {
     version: encodeImage.version,
     match: tool ?? null,
     megapixels: megapixels ?? null,
     size: wanted ?? null,
+    ...(region && { region }),
     ...pictureProfiles(pictures, settings),
     ...computed,
   };

@@ -2,6 +2,7 @@
 import type { Artifact } from "../artifacts/artifact.js";
 import { deviceIdentity } from "../engine/device-identity.js";
 import { computeType, type Device } from "../engine/providers.js";
+import type { Box } from "../image/image.js";
 import { type PatchConfig, visionPatches } from "../image/patches.js";
 import { applySteps, type Step } from "../image/resize/resize.js";
 import { type PlanMode, planSizes } from "../image/resize/size-plan.js";
@@ -38,6 +39,8 @@ export interface EncodePromptSettings {
   readonly negativePrompt: string | undefined;
   readonly match: string | undefined;
   readonly textDtype: string;
+  /** The part of picture 1 that is edited, and that the prompt sees; undefined: all of it. */
+  readonly region?: Box | undefined;
 }
 
 interface Inputs {
@@ -96,13 +99,14 @@ export const encodePrompt: ArtifactStage<Inputs, Models, EncodePromptSettings> =
 };
 
 function recorded(pictures: readonly Picture[], settings: EncodePromptSettings, device: Device): object {
-  const { prompt, negativePrompt, match: tool, textDtype } = settings;
+  const { prompt, negativePrompt, match: tool, textDtype, region } = settings;
   const numbers = {
     version: encodePrompt.version,
     prompt,
     negative_prompt: negativePrompt ?? null,
     match: tool ?? null,
     template: TEMPLATE_NAME,
+    ...(region && { region }),
     ...pictureProfiles(pictures, settings),
   };
   return { ...numbers, ...computedOn(device, computeType(device, "text-encoder", textDtype)) };
@@ -147,7 +151,11 @@ async function encodePictures(
   { file, settings, context }: Work,
 ): Promise<EncodedPicture[]> {
   const patches: PatchConfig = { patch: config.patchSize, temporal: config.temporalPatchSize, merge: config.mergeSize };
-  const plan = planSizes(pictures.map(sourceOf), { mode: (settings.match ?? "default") as PlanMode, patches });
+  const plan = planSizes(pictures.map(sourceOf), {
+    mode: (settings.match ?? "default") as PlanMode,
+    region: settings.region,
+    patches,
+  });
   const compute = computeType(context.engine.device, "text-encoder", settings.textDtype);
   const tokens = Math.max(...plan.images.map(({ vision }) => vision.tokens));
   return withVisionTower({ file, config, compute, tokens }, context, async (tower) => {

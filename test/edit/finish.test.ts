@@ -18,7 +18,7 @@ const original = await readImage(fixture("images/astronaut.jpg"));
 const rocket = await readImage(fixture("images/rocket.jpg"));
 const PATCH = { x: 60, y: 300, width: 120, height: 110 };
 const ORIGINALS = { pictures: [{ name: "astronaut.jpg", image: original, hash: "ab" }], mask: undefined };
-const NONE = { pasteBack: false, feather: undefined, match: undefined };
+const NONE = { pasteBack: false, feather: undefined, match: undefined, cropMask: false, maskMargin: undefined };
 
 function edited(image: Image): Image {
   const data = Uint8Array.from(image.data);

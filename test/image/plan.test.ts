@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
+import { describePlan } from "../../src/image/resize/describe-plan.js";
 import { applySteps } from "../../src/image/resize/resize.js";
-import { describePlan, planSizes, type SizePlan } from "../../src/image/resize/size-plan.js";
+import { planSizes, type SizePlan } from "../../src/image/resize/size-plan.js";
 
 const photo = { name: "photo.jpg", width: 4032, height: 3024 };
 const wide = { name: "wide.png", width: 1920, height: 1080 };

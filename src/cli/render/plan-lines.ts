@@ -4,7 +4,7 @@ import type { EditPlan } from "../../edit/plan/edit-plan.js";
 import type { MemoryNeed } from "../../edit/plan/fit.js";
 import type { StagePlan } from "../../edit/plan/stage-plan.js";
 import type { Size } from "../../image/image.js";
-import { enlargement } from "../../image/resize/size-plan.js";
+import { enlargement } from "../../image/resize/describe-plan.js";
 import { binarySize } from "../../std/byte-sizes.js";
 import type { Style } from "./style.js";
 

@@ -1,19 +1,28 @@
 // What happens after decoding: measures the drift from picture 1, and pastes pixels of picture 1 back if requested.
 import { basename } from "node:path";
 import { type Drift, measureDrift } from "../../image/compare/drift.js";
-import { type Box, crop, type Image, type Size, toBytes } from "../../image/image.js";
+import { type Box, crop, type Image, toBytes } from "../../image/image.js";
 import { type Change, changeOf } from "../../image/paste/change.js";
-import { type Alpha, alphaAround, alphaOfPicture, editedShare, pasted, withOwnRim } from "../../image/paste/paste.js";
+import {
+  type Alpha,
+  alphaAround,
+  alphaOfPicture,
+  editedShare,
+  pasted,
+  placed,
+  withOwnRim,
+} from "../../image/paste/paste.js";
 import { applySteps, resize, type Step } from "../../image/resize/resize.js";
 import { isVisible, shownPart, straightened } from "../../image/resize/straighten.js";
 import type { DecodedPicture } from "../../stages/decode.js";
 import { type Picture, pixelsOf } from "../../stages/pictures.js";
 import { param, QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
+import { type CropMaskSettings, checkCropMask } from "./crop-mask.js";
 import { driftText } from "./drift-text.js";
 
 /** The parameters of what happens after decoding. */
-export interface FinishSettings {
+export interface FinishSettings extends CropMaskSettings {
   /** Whether pixels of picture 1 are pasted back outside the mask, or outside what changed. */
   readonly pasteBack: boolean;
   /** Width of the soft edge in pixels; undefined: 1/64 of the shorter side. */
@@ -46,9 +55,11 @@ const FEATHER = 1 / 64;
 const ASPECT_TOLERANCE = 0.01;
 
 /** Throws QEDIT_E_USAGE for parameters without effect and for an unusable mask. Called before anything is computed. */
-export function checkFinish({ pictures: [first], mask }: Originals, { pasteBack, feather }: FinishSettings): void {
+export function checkFinish({ pictures: [first], mask }: Originals, settings: FinishSettings): void {
+  const { pasteBack, feather } = settings;
+  checkCropMask(settings, mask);
   for (const [name, value] of Object.entries({ mask, feather })) {
-    if (value !== undefined && !pasteBack)
+    if (value !== undefined && !pasteBack && !settings.cropMask)
       throw new QeditError("QEDIT_E_USAGE", `${param(name)} has no effect without ${param("paste_back")}`, {
         hint: `Add ${param("paste_back")}, or leave out ${param(name)}`,
         parameter: name,
@@ -82,17 +93,17 @@ export async function finish(
   if (read === undefined) return { ...picture, drift: undefined };
   const first = { ...read, image: pixelsOf(read, settings) };
   const frame = frameOf(picture);
-  const drift = inWhole(measureDrift(picture.image, first.image, frame.seen), frame, { first, picture });
+  const measured = measureDrift(crop(picture.image, frame.inside), first.image, frame.seen);
+  const drift = frame.isPlaced ? measured : inWhole(measured, frame, { first, picture });
   emit({ kind: "drift", ...(drift && { zoom: drift.zoom, right: drift.x, down: drift.y }), text: driftText(drift) });
-  const whole = frame.hasRim
-    ? { ...picture, image: await withOwnRim(picture.image, first.image, frame.inside) }
-    : picture;
-  if (!settings.pasteBack) return { ...whole, drift };
+  const whole = async () =>
+    frame.isPlaced ? { ...picture, image: await withOwnRim(picture.image, first.image, frame.inside) } : picture;
+  if (!settings.pasteBack) return { ...(await whole()), drift };
   const { image, share, info } = await paste(picture, first, { settings, mask, frame });
   if (image === undefined) {
     const text = "paste back: the edit changed the whole picture, not a part of it: nothing was pasted back";
     emit({ kind: "warning", text });
-    return { ...whole, info, drift };
+    return { ...(await whole()), info, drift };
   }
   emit({ kind: "note", text: `paste back: ${percent(share)} edited, the rest is ${first.name}` });
   if (share === 0)
@@ -126,26 +137,21 @@ interface Frame {
   readonly seen: Box;
   /** The box of the result that the models made. */
   readonly inside: Box;
-  /** Whether the result has picture 1's pixels around what the models made, so many of them as were cropped. */
-  readonly hasRim: boolean;
+  /** Whether the result is of picture 1's size, with what the models made where the box is. */
+  readonly isPlaced: boolean;
   /** Resize picture 1 to the result's size. */
   readonly steps: readonly Step[];
 }
 
 // As encode-image recorded it. With --keep-size the result and picture 1 align pixel by pixel.
 function frameOf({ image, info }: DecodedPicture): Frame {
-  const { target, images } = info.sizes as unknown as {
-    target: { box: Box; steps: readonly Step[] };
-    images: readonly { source: Size }[];
-  };
+  const { target } = info.sizes as unknown as { target: { box: Box; steps: readonly Step[] } };
   const inside = { x: 0, y: 0, width: image.width, height: image.height };
-  const { source } = images[0]!;
-  const whole = { x: 0, y: 0, ...source };
   const hasKeptSize = (info.settings["decode"] as { keep_size: boolean }).keep_size;
-  const { box } = target;
-  const hasRim = hasKeptSize && (box.width < source.width || box.height < source.height);
-  if (hasKeptSize) return { seen: whole, inside: box, hasRim, steps: [] };
-  return { seen: box, inside, hasRim, steps: target.steps };
+  const { box: seen } = target;
+  return hasKeptSize
+    ? { seen, inside: seen, isPlaced: true, steps: [] }
+    : { seen, inside, isPlaced: false, steps: target.steps };
 }
 
 interface Pasting {
@@ -154,30 +160,42 @@ interface Pasting {
   readonly frame: Frame;
 }
 
-// No picture if the change is not local.
+// No picture if the change is not local. What the models made is compared and pasted alone; outside it all is the original's.
 async function paste(
   picture: DecodedPicture,
   first: Picture,
   { settings, mask, frame }: Pasting,
 ): Promise<{ image: Image | undefined; share: number; info: DecodedPicture["info"] }> {
-  const original = toBytes(applySteps(first.image, frame.steps), "round");
+  const whole = toBytes(applySteps(first.image, frame.steps), "round");
+  const original = crop(whole, frame.inside);
+  const made = crop(picture.image, frame.inside);
   // Against what the models saw of picture 1, where the drift that is told is against all of it.
-  const drift = measureDrift(picture.image, original);
-  const isMoved = drift !== undefined && isVisible(drift, picture.image);
-  const result = isMoved ? straightened(picture.image, drift) : picture.image;
-  const inside = isMoved ? shownPart(frame.inside, drift, picture.image) : frame.inside;
-  const feather = settings.feather ?? Math.round(Math.min(result.width, result.height) * FEATHER);
-  const change = mask === undefined ? await changeInside(result, original, inside) : undefined;
+  const drift = measureDrift(made, original);
+  const isMoved = drift !== undefined && isVisible(drift, made);
+  const result = isMoved ? straightened(made, drift) : made;
+  const all = { x: 0, y: 0, width: made.width, height: made.height };
+  const box = isMoved ? shownPart(all, drift, made) : all;
+  const feather = settings.feather ?? Math.round(Math.min(made.width, made.height) * FEATHER);
+  const change = mask === undefined ? await changeInside(result, original, box) : undefined;
   if (change?.isLocal === false) return { image: undefined, share: 1, info: picture.info };
   const alpha =
-    change !== undefined ? alphaAround(change.mask, feather) : maskAlpha(mask!.image, first, { frame, feather });
+    change === undefined ? maskAlpha(mask!.image, first, { frame, feather }) : alphaAround(change.mask, feather);
   const { info } = picture;
+  const { cropMask, maskMargin } = settings;
   return {
-    image: pasted(result, original, { alpha, box: inside }),
-    share: editedShare(alpha),
+    image: placed(whole, pasted(result, original, { alpha, box }), frame.inside),
+    share: (editedShare(alpha) * made.width * made.height) / (whole.width * whole.height),
     info: {
       ...info,
-      settings: { ...info.settings, paste_back: { version: VERSION, mask: mask !== undefined, feather } },
+      settings: {
+        ...info.settings,
+        paste_back: {
+          version: VERSION,
+          mask: mask !== undefined,
+          feather,
+          ...(cropMask && { crop_mask: true, ...(maskMargin !== undefined && { mask_margin: maskMargin }) }),
+        },
+      },
       ...(mask !== undefined && {
         inputs: { ...info.inputs, mask: mask.hash },
         names: { ...info.names, mask: basename(mask.name) },
@@ -186,18 +204,19 @@ async function paste(
   };
 }
 
-// Compares inside the edited box only: outside it, the result holds repeated edge pixels.
+// Compares inside the box only: the rest of a straightened result is made of repeated edge pixels.
 async function changeInside(result: Image, original: Image, box: Box): Promise<Change> {
   const { mask, isLocal } = await changeOf(crop(result, box), crop(original, box));
-  const data = new Uint8Array(original.width * original.height);
+  const { width, height } = original;
+  const data = new Uint8Array(width * height);
   for (let row = 0; row < box.height; row++)
-    data.set(mask.data.subarray(row * box.width, (row + 1) * box.width), (box.y + row) * original.width + box.x);
-  return { mask: { width: original.width, height: original.height, data }, isLocal };
+    data.set(mask.data.subarray(row * box.width, (row + 1) * box.width), (box.y + row) * width + box.x);
+  return { mask: { width, height, data }, isLocal };
 }
 
 function maskAlpha(mask: Image, { image }: Picture, { frame, feather }: { frame: Frame; feather: number }): Alpha {
   const over = resize(mask, { width: image.width, height: image.height }, "lanczos");
-  return alphaOfPicture(toBytes(applySteps(over, frame.steps), "round"), feather);
+  return alphaOfPicture(crop(toBytes(applySteps(over, frame.steps), "round"), frame.inside), feather);
 }
 
 function percent(share: number): string {

@@ -146,10 +146,20 @@ export const EDIT_PARAMETERS = {
     group: "Output",
   }),
   mask: optional(text, {
-    summary: `with ${param("paste_back")}: a picture, white where the edit belongs`,
+    summary: `with ${param("paste_back")} or ${param("crop_mask")}: a picture, white where the edit belongs`,
     group: "Output",
     placeholder: "<file>",
     scope: "call",
+  }),
+  cropMask: defaulted(toggle, false, {
+    summary: `edit only the region around the mask, at full resolution, and put it back`,
+    group: "Output",
+  }),
+  maskMargin: optional(number({ minimum: 0, maximum: 100_000, whole: true }), {
+    summary: `with ${param("crop_mask")}: pixels around the mask that are seen too`,
+    group: "Output",
+    placeholder: "<pixels>",
+    initialText: "a quarter of the mask's longer side, 64 at least",
   }),
   feather: optional(number({ minimum: 0, maximum: 1000, whole: true }), {
     summary: `with ${param("paste_back")}: width of the soft edge`,

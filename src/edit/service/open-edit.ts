@@ -10,6 +10,7 @@ import { sample } from "../../stages/sample.js";
 import type { ArtifactStage, StageInput } from "../../stages/stage.js";
 import { param, QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
+import { withRegion } from "../finish/crop-mask.js";
 import { checkFinish, type FinishedPicture, finish } from "../finish/finish.js";
 import { withOwnNames } from "../recipe/own-files.js";
 import { mentionHint, unmentionedPictures } from "../resolve/mention.js";
@@ -72,7 +73,14 @@ export function openEdit(edit: SubmittedEdit, context: EditContext, scratch?: Ar
     held.set(stage.name, made.artifact);
     return made.artifact;
   };
-  const ofPictures = async () => ({ inputs: { pictures: await edit.pictures() }, models, settings });
+  // The mask decides it.
+  const regional = async () =>
+    withRegion(settings, { size: (await edit.pictures())[0]?.image, mask: (await edit.mask?.())?.image });
+  const ofPictures = async () => ({
+    inputs: { pictures: await edit.pictures() },
+    models,
+    settings: await regional(),
+  });
   const latents = () => once(encodeImage, ofPictures);
   const cond = () => once(encodePrompt, ofPictures);
   const samples = () =>
@@ -85,7 +93,7 @@ export function openEdit(edit: SubmittedEdit, context: EditContext, scratch?: Ar
   return {
     async check() {
       const { pictures, mask } = await originals();
-      await checkEdit({ pictures, mask }, edit.resolved, context.engine.device);
+      await checkEdit({ pictures, mask }, { models, settings: await regional() }, context.engine.device);
       const unmentioned = unmentionedPictures(settings.prompt, pictures.length);
       if (unmentioned.length > 0) context.emit({ kind: "note", text: mentionHint(unmentioned) });
     },
@@ -93,6 +101,7 @@ export function openEdit(edit: SubmittedEdit, context: EditContext, scratch?: Ar
     cond,
     samples,
     async picture() {
+      const settings = await regional();
       const input = { inputs: { samples: await samples() }, models, settings };
       const decoded = await timed(decode.name, context, () => decode.run(input, context)).catch(
         async (error: unknown) => {

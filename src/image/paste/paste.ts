@@ -32,6 +32,30 @@ export function alphaOfPicture({ width, height, data }: Image, feather: number):
   return { width, height, data: inside.data.map((alpha, i) => alpha * (levels[i]! >= WHITE ? 1 : levels[i]! / 255)) };
 }
 
+/** The smallest box that holds everything of a mask picture that is not black; undefined if all of it is. */
+export function maskBox({ width, height, data }: Image): Box | undefined {
+  let [left, top, right, bottom] = [width, height, -1, -1];
+  for (let i = 0; i < width * height; i++) {
+    if ((data[i * CHANNELS]! + data[i * CHANNELS + 1]! + data[i * CHANNELS + 2]!) / 3 <= BLACK) continue;
+    const [x, y] = [i % width, Math.floor(i / width)];
+    left = Math.min(left, x);
+    right = Math.max(right, x);
+    top = Math.min(top, y);
+    bottom = y;
+  }
+  return right < 0 ? undefined : { x: left, y: top, width: right - left + 1, height: bottom - top + 1 };
+}
+
+/** A picture with a smaller one laid over it at x, y. */
+export function placed(picture: Image, part: Image, { x, y }: { readonly x: number; readonly y: number }): Image {
+  const data = Uint8Array.from(picture.data);
+  for (let row = 0; row < part.height; row++) {
+    const from = row * part.width * CHANNELS;
+    data.set(part.data.subarray(from, from + part.width * CHANNELS), ((y + row) * picture.width + x) * CHANNELS);
+  }
+  return { width: picture.width, height: picture.height, data };
+}
+
 /** The result where alpha is 1, the original where it is 0 and outside box, to the bit; both in between. All of one size. */
 export function pasted(result: Image, original: Image, { alpha, box }: { alpha: Alpha; box: Box }): Image {
   const data = Uint8Array.from(original.data);
@@ -53,6 +77,7 @@ export function pasted(result: Image, original: Image, { alpha, box }: { alpha: 
  */
 export async function withOwnRim(result: Image, original: Image, box: Box): Promise<Image> {
   const { width, height } = original;
+  if (box.width === width && box.height === height) return result;
   const changed = await visiblyChanged(crop(result, box), crop(original, box));
   const data = Uint8Array.from(result.data);
   const inside = (at: number, start: number, length: number) => Math.min(Math.max(at - start, 0), length - 1);

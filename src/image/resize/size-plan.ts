@@ -24,6 +24,8 @@ export interface PlanOptions {
   readonly mode?: PlanMode;
   readonly megapixels?: number;
   readonly size?: Size;
+  /** The part of the first picture that is edited, and that all of its routes show; all of it unless given. */
+  readonly region?: Box | undefined;
   /** Cut of the vision tower, default Qwen2.5-VL's. */
   readonly patches?: PatchConfig;
   /** Pixels of a latent cell and side, default the published VAE's 8. */
@@ -76,12 +78,6 @@ const MAX_MEGAPIXELS = 16;
  */
 const MAX_STRETCH = 0.01;
 
-/** A stretch that is not worth telling. */
-const LEAST_SHOWN_STRETCH = 0.0005;
-
-/** Enlargements by this many times the pixels and more are told. */
-const LEAST_SHOWN_ENLARGEMENT = 1.5;
-
 /** A size asked for may cut off this much of a side of the first picture; beyond, its reference keeps its own shape. */
 const MAX_CROP = 0.1;
 
@@ -89,6 +85,36 @@ const SQUARE: Size = { width: 1, height: 1 };
 
 /** Plans all sizes of an edit; the first picture decides the output's shape. Throws QEDIT_E_USAGE on sizes that cannot be. */
 export function planSizes(sources: readonly Source[], options: PlanOptions = {}): SizePlan {
+  const { region } = options;
+  const [first, ...others] = sources;
+  if (region === undefined || first === undefined) return planWhole(sources, options);
+  const { width, height } = region;
+  return inRegion(planWhole([{ ...first, width, height }, ...others], options), first, region);
+}
+
+// A plan of the region as if it were the picture, seen from the whole picture.
+function inRegion(plan: SizePlan, { width, height }: Source, region: Box): SizePlan {
+  const cropped = <Kind extends Route>(route: Kind): Kind => ({
+    ...route,
+    steps: [...cropSteps({ width, height }, region), ...route.steps],
+  });
+  const moved = (route: LatentRoute): LatentRoute => {
+    const { x, y, ...size } = route.box;
+    return { ...cropped(route), box: { x: x + region.x, y: y + region.y, ...size } };
+  };
+  const [first, ...others] = plan.images;
+  const target = moved(plan.target);
+  const { reference, vision } = first!;
+  const image = {
+    ...first!,
+    source: { width, height },
+    vision: cropped(vision),
+    reference: reference === plan.target ? target : moved(reference),
+  };
+  return { ...plan, target, images: [image, ...others] };
+}
+
+function planWhole(sources: readonly Source[], options: PlanOptions): SizePlan {
   const { mode = "default", patches = QWEN_PATCHES, cell = sizes.LATENT_CELL } = options;
   checkOptions(options);
   sources.forEach(checkAspect);
@@ -104,40 +130,6 @@ export function planSizes(sources: readonly Source[], options: PlanOptions = {})
     return imagePlan(source, reference, visionDirect(source, patches));
   });
   return { mode, target, images };
-}
-
-/** One line for each picture: sizes at every stage, and what was cut off the source (pixels, both ends together) or how far it was stretched. */
-export function describePlan(plan: SizePlan, { keepSize = false }: { readonly keepSize?: boolean } = {}): string[] {
-  const [first] = plan.images;
-  const written = keepSize && first ? first.source : plan.target.size;
-  const output = `output ${show(written)}${enlargement(plan.target.size, written)}`;
-  if (plan.images.length === 0) return [`no picture: ${output}`];
-  return plan.images.map(({ name, source, vision, reference }, index) => {
-    const cut = { width: source.width - reference.box.width, height: source.height - reference.box.height };
-    const cropped = cut.width + cut.height > 0 ? ` (crop ${show(cut)})` : stretched(source, reference.size);
-    const stages = [
-      `reference ${show(reference.size)}${cropped}`,
-      `vision ${show(vision.size)} (${vision.tokens} tokens)`,
-      `latent ${show(reference.latent)} (${reference.tokens} tokens)`,
-    ];
-    return `${name} ${show(source)}: ${stages.join(", ")}${index === 0 ? ` → ${output}` : ""}`;
-  });
-}
-
-/** What an output of another size than the models make is resized from, and by how much, for the end of a line; empty when it is not. */
-export function enlargement(made: Size, written: Size): string {
-  if (made.width === written.width && made.height === written.height) return "";
-  const factor = (written.width * written.height) / (made.width * made.height);
-  const far =
-    factor < LEAST_SHOWN_ENLARGEMENT
-      ? ""
-      : `, which has ${factor < 10 ? factor.toFixed(1) : Math.round(factor)} times fewer pixels`;
-  return ` (resized from ${show(made)}${far})`;
-}
-
-function stretched(source: Size, size: Size): string {
-  const share = stretch(source, size);
-  return share < LEAST_SHOWN_STRETCH ? "" : ` (stretched ${(share * 100).toFixed(1)} %)`;
 }
 
 function checkOptions({ mode = "default", megapixels, size }: PlanOptions): void {
@@ -295,7 +287,8 @@ function boxAfter({ width, height }: Size, steps: readonly Step[]): Box {
   return step?.kind === "crop" ? step.box : { x: 0, y: 0, width, height };
 }
 
-function stretch(from: Size, to: Size): number {
+/** How far a picture is stretched to a size, the natural logarithm of the quotient of their proportions. */
+export function stretch(from: Size, to: Size): number {
   return Math.abs(Math.log(from.width / from.height / (to.width / to.height)));
 }
 
