@@ -154,6 +154,102 @@ async function withJpegProfile(profile: Uint8Array): Promise<Buffer> {
   return Buffer.concat([jpeg.subarray(0, 2), head, body, jpeg.subarray(2)]);
 }
 
+describe("colours that are declared without a profile", () => {
+  const withChunks = async (...chunks: readonly (readonly [type: string, body: Buffer])[]) => {
+    const { width, height, data } = stored;
+    const bytes = await sharp(data, { raw: { width, height, channels: 3 } })
+      .png()
+      .toBuffer();
+    const written = chunks.map(([type, body]) => pngChunk(type, body));
+    return Buffer.concat([bytes.subarray(0, 33), ...written, bytes.subarray(33)]);
+  };
+  const numbers = (...values: readonly number[]) => {
+    const bytes = Buffer.alloc(values.length * 4);
+    values.forEach((value, index) => bytes.writeUInt32BE(value, index * 4));
+    return bytes;
+  };
+  const ADOBE = [
+    ["gAMA", numbers(45470)],
+    ["cHRM", numbers(31270, 32900, 64000, 33000, 21000, 71000, 15000, 6000)],
+  ] as const;
+  const near = async (image: Image, name: string) =>
+    expect(largestDifference(image.data, (await readImage(chart(`${name}.as-srgb`))).data)).toBeLessThanOrEqual(
+      TOLERANCES.converted,
+    );
+
+  test("PNG: Display P3 by numbers (cICP)", async () => {
+    const { image, profile } = await readPicture(await withChunks(["cICP", Buffer.from([12, 13, 0, 1])]));
+    expect(profile).toMatchObject({ name: "Display P3", unconverted: {} });
+    await near(image, "p3");
+  });
+
+  test("PNG: Adobe RGB by gAMA and cHRM, which count for less than sRGB", async () => {
+    await near((await readPicture(await withChunks(...ADOBE))).image, "adobe");
+    const tagged = await readPicture(await withChunks(...ADOBE, ["sRGB", Buffer.from([0])]));
+    expect(tagged.profile).toBeUndefined();
+  });
+
+  test("PNG: sRGB in either way is not spoken of", async () => {
+    const srgb = [
+      ["gAMA", numbers(45455)],
+      ["cHRM", numbers(31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)],
+    ] as const;
+    for (const chunks of [srgb, [["cICP", Buffer.from([1, 13, 0, 1])]] as const])
+      expect((await readPicture(await withChunks(...chunks))).profile).toBeUndefined();
+  });
+
+  test("a high range (PQ, HLG) is left as it is, with the reason", async () => {
+    for (const transfer of [16, 18]) {
+      const { image, profile } = await readPicture(await withChunks(["cICP", Buffer.from([9, transfer, 0, 1])]));
+      expect(profile).toMatchObject({ fault: expect.stringContaining("HDR") });
+      expect(largestDifference(image.data, stored.data)).toBe(0);
+    }
+  });
+
+  test("HEIC: Display P3 by numbers (nclx)", async () => {
+    const bytes = readFileSync(fixture("images/foreign/sample.heic"));
+    expect((await readPicture(bytes)).profile).toBeUndefined();
+    const declared = Buffer.from(bytes);
+    declared.writeUInt16BE(12, declared.indexOf("nclx") + 4);
+    expect((await readPicture(declared)).profile).toMatchObject({ name: "Display P3", unconverted: {} });
+  });
+
+  test("JPEG: Adobe RGB by the camera's EXIF alone", async () => {
+    const { width, height, data } = stored;
+    const jpeg = await sharp(data, { raw: { width, height, channels: 3 } })
+      .jpeg({ quality: 100, chromaSubsampling: "4:4:4" })
+      .toBuffer();
+    const head = Buffer.from([0xff, 0xe1, 0, 0]);
+    const body = Buffer.concat([Buffer.from("Exif\0\0"), interoperable("R03")]);
+    head.writeUInt16BE(body.length + 2, 2);
+    const { image, profile } = await readPicture(Buffer.concat([jpeg.subarray(0, 2), head, body, jpeg.subarray(2)]));
+    expect(profile).toMatchObject({ name: "Adobe RGB" });
+    const wanted = await readImage(chart("adobe.as-srgb"));
+    const mean = image.data.reduce((sum, value, i) => sum + Math.abs(value - wanted.data[i]!), 0) / image.data.length;
+    expect(mean).toBeLessThan(1.5);
+  });
+});
+
+/** An EXIF block that says nothing but its interoperability index: three folders, each pointing at the next. */
+function interoperable(index: string): Buffer {
+  const block = Buffer.alloc(62);
+  block.write("II*\0", 0, "latin1");
+  block.writeUInt32LE(8, 4);
+  for (const [at, tag, type, count] of [
+    [8, 0x8769, 4, 1],
+    [26, 0xa005, 4, 1],
+    [44, 1, 2, 4],
+  ] as const) {
+    block.writeUInt16LE(1, at);
+    block.writeUInt16LE(tag, at + 2);
+    block.writeUInt16LE(type, at + 4);
+    block.writeUInt32LE(count, at + 6);
+    if (tag !== 1) block.writeUInt32LE(at + 18, at + 10);
+  }
+  block.write(index, 54, "latin1");
+  return block;
+}
+
 describe("a result", () => {
   const noise = {
     width: 64,

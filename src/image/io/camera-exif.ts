@@ -37,6 +37,19 @@ export function cameraExif(bytes: Buffer): Buffer | undefined {
   return isTiff && tiff.length >= 14 && tiff.length <= LONGEST ? Buffer.from(tiff) : undefined;
 }
 
+/** What an EXIF block says of its colours: `R98` for sRGB, `R03` for Adobe RGB; undefined where it says nothing. */
+export function interoperabilityIndex(tiff: Buffer): string | undefined {
+  const block = new Block(tiff);
+  for (const entry of block.entries(block.u32(4))) {
+    if (entry.tag !== TAG.exif) continue;
+    for (const below of block.entries(block.value(entry))) {
+      if (below.tag !== TAG.interoperability) continue;
+      for (const index of block.entries(block.value(below))) if (index.tag === 1) return block.text(index).slice(0, 3);
+    }
+  }
+  return undefined;
+}
+
 /** The block for a result of size pixels: upright, in sRGB, without the original's thumbnail, and with a description, ASCII, if one is given. */
 export function exifOfResult(tiff: Buffer, size: Size, description?: string): Buffer {
   const block = new Block(Buffer.from(tiff));

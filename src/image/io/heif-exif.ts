@@ -21,6 +21,19 @@ export function heifExif(bytes: Buffer): Buffer | undefined {
   }
 }
 
+/** The first box at a path below the meta box of a file; undefined where there is none. Never throws. */
+export function heifBox(bytes: Buffer, path: readonly string[]): Buffer | undefined {
+  try {
+    // Version and flags stand in front.
+    let found = boxOf(bytes, "meta")?.subarray(4);
+    for (const type of path) found = found && boxOf(found, type);
+    return found;
+  } catch (error) {
+    if (error instanceof RangeError) return undefined;
+    throw error;
+  }
+}
+
 function boxOf(bytes: Buffer, wanted: string): Buffer | undefined {
   for (const { type, body } of boxes(bytes)) if (type === wanted) return body;
   return undefined;

@@ -8,6 +8,7 @@ import { CHANNELS, type Image, type Size } from "../image.js";
 import { decodeBmp } from "./bmp.js";
 import { cameraExif } from "./camera-exif.js";
 import { inSrgb, type OpenPicture, type PictureProfile, withProfile } from "./colour-profile.js";
+import { declaredColours } from "./declared-colours.js";
 import { decodeForeign } from "./foreign-decoder.js";
 import { type ForeignFormat, foreignFormat, foreignSize } from "./foreign-formats.js";
 import { transparentColour } from "./gif.js";
@@ -52,14 +53,22 @@ export async function readPicture(source: string | Uint8Array, name = nameOf(sou
     const warnings: string[] = [];
     const input = open({ isConverted: false });
     input.on("warning", (text: string) => warnings.push(text));
-    return read(await inSrgb(await decode(input, metadata, bytes), { open, metadata, warnings }));
+    const inProfile = await inSrgb(await decode(input, metadata, bytes), { open, metadata, warnings });
+    return read(metadata.icc === undefined ? await inDeclared(inProfile, bytes) : inProfile);
   });
 }
 
 // libheif decodes the pixels, and libvips converts them by the profile that it finds in the header.
 async function readHeic(bytes: Buffer, { icc }: Metadata, name: string): Promise<ReadPicture> {
   const stored = await decodeForeign({ format: "HEIC", bytes }, name);
-  return icc === undefined ? { image: stored } : withProfile(stored, icc);
+  return icc === undefined ? inDeclared({ image: stored }, bytes) : withProfile(stored, icc);
+}
+
+// Colours that are declared by other means than a profile, which counts before them.
+async function inDeclared(read: ReadPicture, bytes: Buffer): Promise<ReadPicture> {
+  const declared = read.profile === undefined ? declaredColours(bytes) : undefined;
+  if (declared === undefined) return read;
+  return "icc" in declared ? withProfile(read.image, declared.icc) : { ...read, profile: declared };
 }
 
 async function decoding(name: string, work: () => Promise<ReadPicture>): Promise<ReadPicture> {
