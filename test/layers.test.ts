@@ -19,6 +19,8 @@ const ROWS = [
 const OWNERS: Readonly<Record<string, string | readonly string[]>> = {
   "onnxruntime-node": "engine",
   sharp: "image",
+  "libheif-js": "image",
+  "@jsquash/jxl": "image",
   commander: "cli",
   ora: "cli",
   "cli-progress": "cli",
@@ -191,11 +193,12 @@ describe("packages", () => {
   });
 
   test("each one of package.json is in use", () => {
-    const { dependencies } = JSON.parse(readFileSync(join(src, "../package.json"), "utf8")) as {
+    const { dependencies, optionalDependencies } = JSON.parse(readFileSync(join(src, "../package.json"), "utf8")) as {
       dependencies: Record<string, string>;
+      optionalDependencies: Record<string, string>;
     };
     expect([...new Set(packages.map(({ target }) => packageOf(target)))].sort()).toEqual(
-      Object.keys(dependencies).sort(),
+      Object.keys({ ...dependencies, ...optionalDependencies }).sort(),
     );
   });
 

@@ -24,12 +24,17 @@ const texts = v.pipe(object, v.record(v.string(), v.string()));
 const number = v.pipe(v.number(), v.finite());
 const numbers = v.array(number);
 const size = v.strictObject({ width: number, height: number });
+const box = v.strictObject({ x: number, y: number, width: number, height: number });
 const scalar = v.union([v.string(), number, v.boolean(), v.null()]);
 const setting = v.union([scalar, numbers, v.array(v.string())]);
+const stageSetting = v.union([setting, size, box]);
 // Settings are shown, compared and given to parameters again: nothing else may stand there.
 const stageSettings = v.pipe(
   object,
-  v.record(v.string(), v.union([setting, size])),
+  v.record(v.string(), v.unknown()),
+  v.check((entries) =>
+    Object.entries(entries).every(([name, value]) => v.is(name === "profiles" ? texts : stageSetting, value)),
+  ),
   v.check(({ sigmas = [], lora_strengths: strengths = [] }) => v.is(numbers, sigmas) && v.is(numbers, strengths)),
 );
 const sizes = v.pipe(

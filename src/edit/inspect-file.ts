@@ -7,6 +7,7 @@ import { type Checkpoint, STORED_BYTES } from "../checkpoint/checkpoint.js";
 import { openCheckpoint } from "../checkpoint/open.js";
 import { checkpointIdentity } from "../checkpoint/safetensors/safetensors.js";
 import { type PictureText, pictureTexts } from "../image/io/description.js";
+import { formatByStart, START_BYTES } from "../image/io/picture-formats.js";
 import { readSize } from "../image/io/read.js";
 import { QeditError } from "../std/errors.js";
 import { ioFailure } from "../std/files.js";
@@ -54,16 +55,6 @@ export interface InspectedCheckpoint {
 /** The result of inspecting a file. */
 export type Inspected = InspectedPicture | InspectedArtifact | InspectedCheckpoint;
 
-/** Magic bytes of the supported picture formats. */
-const PICTURES: readonly (readonly [format: string, pattern: RegExp])[] = [
-  ["png", /^\x89PNG\r\n\x1a\n/],
-  ["jpeg", /^\xff\xd8\xff/],
-  ["gif", /^GIF8[79]a/],
-  ["webp", /^RIFF[^]{4}WEBP/],
-  ["tiff", /^(II\*\0|MM\0\*|II\+\0|MM\0\+)/],
-  ["avif", /^[^]{4}ftyp(avif|avis|mif1)/],
-];
-
 /** Files that are opened as checkpoints: by name, and by magic bytes, including formats that openCheckpoint refuses with a reason. */
 const NAMES = /\.(safetensors|sft|json)$/i;
 const TENSORS = /^([^]{8}\{|PK\x03\x04|GGUF|\x80[\x02-\x05]|version https:)/;
@@ -71,11 +62,11 @@ const TENSORS = /^([^]{8}\{|PK\x03\x04|GGUF|\x80[\x02-\x05]|version https:)/;
 /** Inspects a file or a folder of weights. Throws QEDIT_E_IMAGE, QEDIT_E_CHECKPOINT, QEDIT_E_MODEL_MISSING, QEDIT_E_IO. */
 export async function inspectFile(file: string): Promise<Inspected> {
   const start = await firstBytes(file);
-  const format = PICTURES.find(([, pattern]) => pattern.test(start))?.[0];
+  const format = formatByStart(Buffer.from(start, "latin1"));
   if (format !== undefined) return inspectPicture(file, format);
   if (start !== "" && !NAMES.test(file) && !TENSORS.test(start)) {
     throw new QeditError("QEDIT_E_IMAGE", `Cannot tell what ${file} is: neither a picture nor a .safetensors file`, {
-      hint: "It shows PNG, JPEG, WebP, GIF, TIFF and AVIF pictures, tensor files and model files",
+      hint: "It shows PNG, JPEG, WebP, GIF, TIFF, AVIF, HEIC, JPEG XL and BMP pictures, tensor files and model files",
     });
   }
   return inspectTensors(file);
@@ -173,7 +164,7 @@ async function firstBytes(file: string): Promise<string> {
     if (!found.isFile()) throw new QeditError("QEDIT_E_IMAGE", `Cannot inspect ${file}: it is not a regular file`);
     const handle = await open(file);
     try {
-      const { buffer, bytesRead } = await handle.read(Buffer.alloc(16), 0, 16, 0);
+      const { buffer, bytesRead } = await handle.read(Buffer.alloc(START_BYTES), 0, START_BYTES, 0);
       if (bytesRead > 0) return buffer.toString("latin1", 0, bytesRead);
     } finally {
       await handle.close();

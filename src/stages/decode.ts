@@ -40,6 +40,8 @@ export interface DecodedPicture {
   readonly info: ArtifactInfo;
   /** Whether `info` is written into the picture's file. */
   readonly isDescribed: boolean;
+  /** An EXIF block that is written into the picture's file. */
+  readonly exif?: Buffer;
 }
 
 /** `samples` → a picture. */
@@ -95,10 +97,10 @@ export function decodedModel(
 
 /** The bytes of a picture file, with its recipe if `isDescribed`. */
 export function encodeDecoded(
-  { image, info, isDescribed }: DecodedPicture,
-  format: PictureFormat,
+  { image, info, isDescribed, exif }: DecodedPicture,
+  { format, quality }: { readonly format: PictureFormat; readonly quality?: number | undefined },
 ): Promise<Uint8Array> {
-  return encodePicture(image, { format, ...(isDescribed && { description: recipeText(info) }) });
+  return encodePicture(image, { format, quality, exif, ...(isDescribed && { description: recipeText(info) }) });
 }
 
 // ComfyUI's SaveImage truncates. A picture that is resized afterwards is rounded.

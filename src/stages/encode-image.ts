@@ -1,11 +1,11 @@
 // The encode-image stage: one reference latent per picture, and the latent of picture 1 at the size of the result.
 import type { Artifact } from "../artifacts/artifact.js";
 import { deviceIdentity } from "../engine/device-identity.js";
-import { computeType, type Device } from "../engine/providers.js";
-import type { DType } from "../graph/types.js";
-import { type Size, toPlanes } from "../image/image.js";
+import { computeType } from "../engine/providers.js";
+import { type Box, type Size, toPlanes } from "../image/image.js";
+import { describePlan } from "../image/resize/describe-plan.js";
 import { applySteps } from "../image/resize/resize.js";
-import { describePlan, type LatentRoute, type PlanMode, planSizes, type SizePlan } from "../image/resize/size-plan.js";
+import { type LatentRoute, type PlanMode, planSizes, type SizePlan } from "../image/resize/size-plan.js";
 import { latentStatistics } from "../models/qwen-image/transformer-config.js";
 import { vaeConfig } from "../models/qwen-image/vae.js";
 import { QeditError } from "../std/errors.js";
@@ -15,7 +15,15 @@ import { refuseNonFinite } from "./finite.js";
 import { type ModelHandle, numbersOf } from "./networks/model-handle.js";
 import { type RunVae, type VaeRun, withVae } from "./networks/open-vae.js";
 import { inVaeType } from "./networks/vae-type.js";
-import { type Picture, pictureHashes, pictureNames, sourceOf } from "./pictures.js";
+import {
+  announceProfiles,
+  type Picture,
+  pictureHashes,
+  pictureNames,
+  pictureProfiles,
+  pixelsOf,
+  sourceOf,
+} from "./pictures.js";
 import type { ArtifactStage, StageContext, StageLengths } from "./stage.js";
 
 /** The parameters that encode-image reads. */
@@ -31,6 +39,10 @@ export interface EncodeImageSettings {
   readonly resolutionSteps?: number | undefined;
   /** The tool whose sizes are reproduced: `comfyui`, `comfyui-kontext`; undefined: qedit's own. */
   readonly match: string | undefined;
+  /** Whether the result will be resized to the pixels of picture 1, for what is told; undefined where no result is made. */
+  readonly keepSize?: boolean;
+  /** The part of picture 1 that is edited; undefined: all of it. */
+  readonly region?: Box | undefined;
 }
 
 interface Inputs {
@@ -44,7 +56,7 @@ interface Models {
 export const encodeImage: ArtifactStage<Inputs, Models, EncodeImageSettings> = {
   name: "encode-image",
   summary: "Encode pictures with the VAE",
-  version: 1,
+  version: 2,
   inputs: { pictures: "the pictures, in the order the prompt counts them" },
   output: "latents",
   parameters: ["vaeDtype", "tile", "size", "megapixels", "resolutionSteps", "match"],
@@ -54,13 +66,14 @@ export const encodeImage: ArtifactStage<Inputs, Models, EncodeImageSettings> = {
     return { "latent channels": vaeConfig(numbersOf(vae.checkpoint)).latentChannels };
   },
   announce({ inputs: { pictures }, models: { vae }, settings }, emit) {
-    emit({ kind: "plan", lines: describePlan(planOf(pictures, settings, vae)) });
+    announceProfiles(pictures, settings, emit);
+    emit({ kind: "plan", lines: describePlan(planOf(pictures, settings, vae), settings) });
   },
   identity({ inputs: { pictures }, models: { vae }, settings }, device) {
     return {
       inputs: pictureHashes(pictures),
       names: { ...pictureNames(pictures), vae: vae.name },
-      settings: recorded(settings, device, computeType(device, "vae", settings.vaeDtype)),
+      settings: recorded(pictures, settings, computedOn(device, computeType(device, "vae", settings.vaeDtype))),
       weights: { vae: vae.identity },
       device: deviceIdentity(device),
     };
@@ -69,7 +82,7 @@ export const encodeImage: ArtifactStage<Inputs, Models, EncodeImageSettings> = {
     const plan = planOf(pictures, settings, file);
     const { tile } = settings;
     const { result, compute } = await inVaeType(settings.vaeDtype, context, (type) =>
-      encodeRoutes(pictures, { plan, run: { file, compute: type, tile }, context }),
+      encodeRoutes(pictures, { plan, run: { file, compute: type, tile }, context }, settings),
     );
     const work = { plan, run: { file, compute, tile }, context };
     return { kind: "latents", tensors: result, info: infoOf(pictures, work, settings) };
@@ -78,7 +91,7 @@ export const encodeImage: ArtifactStage<Inputs, Models, EncodeImageSettings> = {
 
 function planOf(
   pictures: readonly Picture[],
-  { match: tool, megapixels, resolutionSteps, size: wanted }: EncodeImageSettings,
+  { match: tool, megapixels, resolutionSteps, size: wanted, region }: EncodeImageSettings,
   { checkpoint }: ModelHandle,
 ): SizePlan {
   if (pictures.length === 0)
@@ -86,6 +99,7 @@ function planOf(
   return planSizes(pictures.map(sourceOf), {
     mode: (tool ?? "default") as PlanMode,
     cell: vaeConfig(numbersOf(checkpoint)).spatialRatio,
+    region,
     ...(megapixels === undefined ? {} : { megapixels }),
     ...(resolutionSteps === undefined ? {} : { resolutionSteps }),
     ...(wanted === undefined ? {} : { size: wanted }),
@@ -101,6 +115,7 @@ interface Work {
 async function encodeRoutes(
   pictures: readonly Picture[],
   { plan, run, context }: Work,
+  settings: EncodeImageSettings,
 ): Promise<Record<string, Tensor<"float32">>> {
   const sizes = [plan.target, ...plan.images.map(({ reference }) => reference)].map(({ size: pixels }) => pixels);
   const most = (side: "height" | "width") => Math.max(...sizes.map((each) => each[side]));
@@ -108,7 +123,7 @@ async function encodeRoutes(
     const encoded = new Map<LatentRoute, Tensor<"float32">>();
     // The target often has the route of the first reference: encode it once.
     const encode = async (picture: Picture, route: LatentRoute) => {
-      const latent = encoded.get(route) ?? (await encodeRoute(picture, { vae, route }));
+      const latent = encoded.get(route) ?? (await encodeRoute(picture, { vae, route, settings }));
       encoded.set(route, latent);
       return latent;
     };
@@ -123,26 +138,25 @@ async function encodeRoutes(
 }
 
 async function encodeRoute(
-  { name, image }: Picture,
-  { vae, route }: { vae: RunVae<"encoder">; route: LatentRoute },
+  picture: Picture,
+  { vae, route, settings }: { vae: RunVae<"encoder">; route: LatentRoute; settings: EncodeImageSettings },
 ): Promise<Tensor<"float32">> {
-  const latent = await vae(toPlanes(applySteps(image, route.steps)));
-  refuseNonFinite(latent, `the latent of ${name}`);
+  const latent = await vae(toPlanes(applySteps(pixelsOf(picture, settings), route.steps)));
+  refuseNonFinite(latent, `the latent of ${picture.name}`);
   return latent;
 }
 
-function recorded(
-  { match: tool, megapixels, resolutionSteps, size: wanted }: EncodeImageSettings,
-  device: Device,
-  compute: DType,
-): object {
+function recorded(pictures: readonly Picture[], settings: EncodeImageSettings, computed: object): object {
+  const { match: tool, megapixels, resolutionSteps, size: wanted, region } = settings;
   return {
     version: encodeImage.version,
     match: tool ?? null,
     megapixels: megapixels ?? null,
     size: wanted ?? null,
     ...(resolutionSteps !== undefined && { resolution_steps: resolutionSteps }),
-    ...computedOn(device, compute),
+    ...(region && { region }),
+    ...pictureProfiles(pictures, settings),
+    ...computed,
   };
 }
 
@@ -154,7 +168,7 @@ function infoOf(
   const sizeOf = ({ size: pixels, box, latent, tokens }: LatentRoute) => ({ size: pixels, box, latent, tokens });
   return {
     settings: {
-      encode_image: recorded(settings, context.engine.device, compute),
+      encode_image: recorded(pictures, settings, computedOn(context.engine.device, compute)),
       latent_statistics: latentStatistics(file.config, vaeConfig(numbersOf(file.checkpoint)).latentChannels),
     },
     sizes: {

@@ -2,6 +2,7 @@
 import type { Artifact } from "../artifacts/artifact.js";
 import { deviceIdentity } from "../engine/device-identity.js";
 import { computeType, type Device } from "../engine/providers.js";
+import type { Box } from "../image/image.js";
 import { type PatchConfig, visionPatches } from "../image/patches.js";
 import { applySteps, type Step } from "../image/resize/resize.js";
 import { type PlanMode, planSizes } from "../image/resize/size-plan.js";
@@ -28,7 +29,7 @@ import {
 import { type ModelHandle, numbersOf } from "./networks/model-handle.js";
 import { withLanguageModel } from "./networks/open-language-model.js";
 import { withVisionTower } from "./networks/open-vision-tower.js";
-import { type Picture, pictureHashes, pictureNames, sourceOf } from "./pictures.js";
+import { type Picture, pictureHashes, pictureNames, pictureProfiles, pixelsOf, sourceOf } from "./pictures.js";
 import type { ArtifactStage, StageContext, StageLengths } from "./stage.js";
 
 /** The parameters that encode-prompt reads. */
@@ -40,6 +41,8 @@ export interface EncodePromptSettings {
   readonly negativePrompt: string | undefined;
   readonly match: string | undefined;
   readonly textDtype: string;
+  /** The part of picture 1 that is edited, and that the prompt sees; undefined: all of it. */
+  readonly region?: Box | undefined;
 }
 
 interface Inputs {
@@ -53,7 +56,7 @@ interface Models {
 export const encodePrompt: ArtifactStage<Inputs, Models, EncodePromptSettings> = {
   name: "encode-prompt",
   summary: "Encode a prompt, with the pictures it speaks of",
-  version: 1,
+  version: 2,
   inputs: { pictures: "the pictures, in the order the prompt counts them" } as const,
   output: "cond",
   parameters: ["prompt", "allowEmptyPrompt", "negativePrompt", "match", "textDtype"],
@@ -76,7 +79,7 @@ export const encodePrompt: ArtifactStage<Inputs, Models, EncodePromptSettings> =
     return {
       inputs: pictureHashes(pictures),
       names: { ...pictureNames(pictures), text_encoder: textEncoder.name },
-      settings: recorded(settings, device),
+      settings: recorded(pictures, settings, device),
       weights: { text_encoder: textEncoder.identity },
       device: deviceIdentity(device),
     };
@@ -93,7 +96,7 @@ export const encodePrompt: ArtifactStage<Inputs, Models, EncodePromptSettings> =
       kind: "cond",
       tensors: { prompt_embeds: embeds!, ...(negative ? { negative_prompt_embeds: negative } : {}) },
       info: {
-        settings: { encode_prompt: recorded(settings, context.engine.device) },
+        settings: { encode_prompt: recorded(pictures, settings, context.engine.device) },
         sizes: {
           prompt_tokens: embeds!.shape[1],
           vision_grids: seen.map(({ grid }) => grid),
@@ -126,7 +129,8 @@ export function refuseEmptyPrompt({
   });
 }
 
-function recorded({ prompt, negativePrompt, match: tool, textDtype }: EncodePromptSettings, device: Device): object {
+function recorded(pictures: readonly Picture[], settings: EncodePromptSettings, device: Device): object {
+  const { prompt, negativePrompt, match: tool, textDtype, region } = settings;
   const numbers = {
     version: encodePrompt.version,
     prompt,
@@ -135,6 +139,8 @@ function recorded({ prompt, negativePrompt, match: tool, textDtype }: EncodeProm
     template: TEMPLATE_NAME,
     ...(isEmptyPrompt(prompt) && { allow_empty_prompt: true }),
     ...([prompt, negativePrompt ?? ""].some(typesSpecialToken) && { special_tokens: SPECIAL_TOKENS }),
+    ...(region && { region }),
+    ...pictureProfiles(pictures, settings),
   };
   return { ...numbers, ...computedOn(device, computeType(device, "text-encoder", textDtype)) };
 }
@@ -178,14 +184,18 @@ async function encodePictures(
   { file, settings, context }: Work,
 ): Promise<EncodedPicture[]> {
   const patches: PatchConfig = { patch: config.patchSize, temporal: config.temporalPatchSize, merge: config.mergeSize };
-  const plan = planSizes(pictures.map(sourceOf), { mode: (settings.match ?? "default") as PlanMode, patches });
+  const plan = planSizes(pictures.map(sourceOf), {
+    mode: (settings.match ?? "default") as PlanMode,
+    region: settings.region,
+    patches,
+  });
   const compute = computeType(context.engine.device, "text-encoder", settings.textDtype);
   const tokens = Math.max(...plan.images.map(({ vision }) => vision.tokens));
   return withVisionTower({ file, config, compute, tokens }, context, async (tower) => {
     const names = pictures.map(({ name }) => name);
     context.emit({ kind: "activity", text: `looking at ${names.join(", ")}` });
-    const seen = pictures.map(({ image }, index) =>
-      visionPatches(applySteps(image, plan.images[index]!.vision.steps), patches),
+    const seen = pictures.map((picture, index) =>
+      visionPatches(applySteps(pixelsOf(picture, settings), plan.images[index]!.vision.steps), patches),
     );
     const embedded = await tower.run(seen.map((each) => pictureFeeds(each, config)));
     return embedded.map((each, index) => ({

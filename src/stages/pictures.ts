@@ -1,14 +1,14 @@
 // Input pictures of stages: decoded, with a name and the hash of their file.
 import { basename } from "node:path";
 import type { Image } from "../image/image.js";
-import { readImage } from "../image/io/read.js";
+import { type ReadPicture, readPicture } from "../image/io/read.js";
 import type { Source } from "../image/resize/size-plan.js";
+import type { Emit } from "../std/events.js";
 import { fileHash } from "../std/file-hash.js";
 
 /** A decoded picture with its name for messages and the SHA-256 of its file. */
-export interface Picture {
+export interface Picture extends ReadPicture {
   readonly name: string;
-  readonly image: Image;
   readonly hash: string;
 }
 
@@ -21,9 +21,50 @@ export async function readPictures(sources: readonly PictureSource[]): Promise<P
   for (const source of sources) {
     const name = typeof source === "string" ? source : source.name;
     const file = typeof source === "string" ? source : source.bytes;
-    pictures.push({ name, image: await readImage(file, name), hash: await fileHash(file) });
+    pictures.push({ name, ...(await readPicture(file, name)), hash: await fileHash(file) });
   }
   return pictures;
+}
+
+/** The pixels that an edit works with: in sRGB, or where another tool's numbers are wanted (`match`) as stored, for its reader ignores profiles. */
+export function pixelsOf({ image, profile }: Picture, { match: tool }: { readonly match: string | undefined }): Image {
+  return tool !== undefined && profile !== undefined && "unconverted" in profile ? profile.unconverted : image;
+}
+
+/** Emits what became of the colour profiles of pictures, a line each. */
+export function announceProfiles(
+  pictures: readonly Picture[],
+  { match: tool }: { readonly match: string | undefined },
+  emit: Emit,
+): void {
+  for (const { name, profile } of pictures) {
+    if (profile === undefined) continue;
+    const called = profile.name === "" ? "" : ` ${profile.name}`;
+    if ("fault" in profile)
+      emit({
+        kind: "warning",
+        text: `${name}: its colour profile${called} cannot be used (${profile.fault}), read as sRGB`,
+      });
+    else if (tool === undefined)
+      emit({ kind: "note", text: `${name}: colours converted from${called || " its profile"} to sRGB` });
+    else
+      emit({
+        kind: "warning",
+        text: `${name}: its colour profile${called} is ignored, as ${tool}'s reader does: colours will be off`,
+      });
+  }
+}
+
+/** For records: the profiles that pictures were converted from, by role; empty where none was. */
+export function pictureProfiles(
+  pictures: readonly Picture[],
+  { match: tool }: { readonly match: string | undefined },
+): { readonly profiles?: Readonly<Record<string, string>> } {
+  if (tool !== undefined) return {};
+  const converted = pictures.flatMap(({ profile }, index) =>
+    profile !== undefined && "unconverted" in profile ? [[`image.${index + 1}`, profile.name] as const] : [],
+  );
+  return converted.length === 0 ? {} : { profiles: Object.fromEntries(converted) };
 }
 
 /** A picture's name and size, for the size plan. */

@@ -132,7 +132,7 @@ describe("--paste-back with a mask", () => {
     const { stdout } = await succeed(["inspect", "pasted.png", "--json"], here);
     expect(JSON.parse(stdout)).toMatchObject({
       recipe: {
-        settings: { paste_back: { version: 1, mask: true, feather: 4 } },
+        settings: { paste_back: { version: 2, mask: true, feather: 4 } },
         inputs: { mask: expect.stringMatching(/^[0-9a-f]{64}$/) },
         names: { mask: "mask.png" },
       },
@@ -140,9 +140,14 @@ describe("--paste-back with a mask", () => {
   });
 });
 
-test("--paste-back without a mask says how much it took for edited", async () => {
-  const { stderr } = await succeed(["run", cat, ...QUICK_EDIT, "--paste-back", "-o", "detected.png"], here);
-  expect(stderr).toMatch(/paste back: [\d.]+ % edited, the rest is photos\/cat\.jpg/);
+test("--paste-back without a mask pastes nothing back where the edit changed the whole picture", async () => {
+  await succeed(["run", cat, ...QUICK_EDIT, "--no-metadata", "-o", "whole.png"], here);
+  const { stderr } = await succeed(
+    ["run", cat, ...QUICK_EDIT, "--no-metadata", "--paste-back", "-o", "detected.png"],
+    here,
+  );
+  expect(stderr).toMatch(/^warning: paste back: the edit changed the whole picture.*: nothing was pasted back$/m);
+  expect((await readFile(folder.at("detected.png"))).equals(await readFile(folder.at("whole.png")))).toBe(true);
 });
 
 describe("what cannot be", () => {

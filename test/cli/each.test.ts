@@ -2,6 +2,7 @@
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import sharp from "sharp";
 import { beforeAll, describe, expect, test } from "vitest";
+import { fixture } from "../support/golden.js";
 import { done, jsonLines, loads, ONCE, TINY } from "./jobs.js";
 import { CAT, expectRefusal, qedit, ROCKET, workFolder } from "./qedit.js";
 
@@ -101,6 +102,25 @@ test("folders of a pattern are kept below the folder of the results, which is ne
   ]);
   const { stderr } = await done(["each", "deep/**/*", ...EDIT, "-o", "deep/out", "--resume"], here);
   expect(stderr).toMatch(/^4 of 8 pictures left out/m);
+});
+
+test("what a folder holds beside its pictures is counted, with the reasons, and HEIC, JPEG XL and BMP are pictures", async () => {
+  mkdirSync(folder.at("mixed/below"), { recursive: true });
+  for (const [name, source] of [
+    ["a.heic", "sample.heic"],
+    ["b.jxl", "sample.jxl"],
+    ["c.bmp", "rgb24.bmp"],
+  ] as const)
+    copyFileSync(fixture(`images/foreign/${source}`), folder.at(`mixed/${name}`));
+  copyFileSync(CAT, folder.at("mixed/.hidden.jpg"));
+  copyFileSync(CAT, folder.at("mixed/IMG_0001"));
+  for (const name of ["layers.psd", "d.cr2", "e.CR2", "notes.txt"])
+    writeFileSync(folder.at(`mixed/${name}`), "no picture");
+  const { stdout, stderr } = await done(["each", "mixed", ...EDIT, "-o", "out-mixed"], here);
+  expect(made(stdout)).toEqual(["out-mixed/a-edit.png", "out-mixed/b-edit.png", "out-mixed/c-edit.png"]);
+  expect(stderr).toMatch(
+    /^passed over in mixed: 3 files of formats that are not read \(\.cr2, \.psd\), 1 picture whose name does not end as one, 1 hidden file, 1 folder$/m,
+  );
 });
 
 test("a picture that cannot be read fails alone", async () => {

@@ -52,7 +52,7 @@ test("rerun refuses the recipe of an earlier version that has one, and goes on w
   const recipe = recipeIn(await readFile(folder.at("now.png")), "now.png");
   const { allow_empty_prompt: _, ...prompt } = recipe.settings["encode_prompt"] as Record<string, unknown>;
   const info = { ...recipe, settings: { ...recipe.settings, encode_prompt: prompt } };
-  await writeFile(folder.at("old.png"), await encodeDecoded({ image, info, isDescribed: true }, "png"));
+  await writeFile(folder.at("old.png"), await encodeDecoded({ image, info, isDescribed: true }, { format: "png" }));
   const again = ["rerun", "old.png", CAT, ...models(), ...QUICK, "-o", "old-again.png"];
   expectRefusal(await qedit(again, here), REFUSED);
   await done([...again, "--allow-empty-prompt"], here);

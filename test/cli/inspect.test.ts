@@ -44,7 +44,7 @@ describe("a picture", () => {
         recipe: 1,
         settings: {
           encode_image: {
-            version: 1,
+            version: 2,
             device: "cpu",
             compute_type: "f32",
             runtime: expect.stringMatching(/^onnxruntime \d/),

@@ -1,11 +1,13 @@
 // What happens after decoding, on results that a good model could have given: photographs, edited in one place, zoomed and shifted.
-import { expect, test } from "vitest";
+import sharp from "sharp";
+import { describe, expect, test } from "vitest";
 import { driftRecord, driftText } from "../../src/edit/finish/drift-text.js";
 import { finish } from "../../src/edit/finish/finish.js";
-import { CHANNELS, crop, type Image } from "../../src/image/image.js";
+import { type Box, CHANNELS, crop, type Image, toBytes } from "../../src/image/image.js";
 import { readImage } from "../../src/image/io/read.js";
+import { encodePicture } from "../../src/image/io/write.js";
 import { lanczos } from "../../src/image/resize/lanczos.js";
-import { applySteps } from "../../src/image/resize/resize.js";
+import { applySteps, resizeTo } from "../../src/image/resize/resize.js";
 import { planSizes } from "../../src/image/resize/size-plan.js";
 import type { DecodedPicture } from "../../src/stages/decode.js";
 import type { ProgressEvent } from "../../src/std/events.js";
@@ -16,7 +18,7 @@ const original = await readImage(fixture("images/astronaut.jpg"));
 const rocket = await readImage(fixture("images/rocket.jpg"));
 const PATCH = { x: 60, y: 300, width: 120, height: 110 };
 const ORIGINALS = { pictures: [{ name: "astronaut.jpg", image: original, hash: "ab" }], mask: undefined };
-const NONE = { pasteBack: false, feather: undefined };
+const NONE = { pasteBack: false, feather: undefined, match: undefined, cropMask: false, maskMargin: undefined };
 
 function edited(image: Image): Image {
   const data = Uint8Array.from(image.data);
@@ -93,7 +95,7 @@ test("pasting back at picture 1's size gives its own pixels away from the edit, 
   expect(got.data.reduce((sum, value, i) => sum + Math.abs(value - wanted.data[i]!), 0) / got.data.length).toBeLessThan(
     8,
   );
-  expect(info.settings["paste_back"]).toEqual({ version: 1, mask: false, feather: 6 });
+  expect(info.settings["paste_back"]).toEqual({ version: 2, mask: false, feather: 6 });
 });
 
 test("pasting back at the model's size keeps picture 1 as the models were given it", async () => {
@@ -112,4 +114,98 @@ test("pasting back at the model's size keeps picture 1 as the models were given 
       Buffer.from(Uint8Array.from(crop({ ...size, data: Uint8Array.from(bytes.data) }, corner).data)),
     ),
   ).toBe(true);
+});
+
+/** A result of the cropped plan at picture 1's size, as decode gives it: what the models made in the box, its edge pixels repeated around. */
+function cropped(inside: Image): { readonly picture: DecodedPicture; readonly box: Box } {
+  const { target } = planSizes([{ name: "astronaut.jpg", ...SIZE }], { size: { width: 512, height: 480 } });
+  const { box } = target;
+  const image = resizeTo(crop(inside, box), original, box);
+  const sizes = { target: { ...target }, images: [{ source: SIZE }] };
+  const info = { settings: { decode: { keep_size: true } }, sizes, inputs: {}, weights: {} };
+  return { picture: { image, isDescribed: true, info }, box };
+}
+
+const SIZE = { width: original.width, height: original.height };
+const row = ({ data, width }: Image, y: number) => [...data.subarray(y * width * CHANNELS, (y + 1) * width * CHANNELS)];
+
+test("cropped pixels stand where they were at picture 1's size, where the edge beside them was not changed", async () => {
+  const { picture, box } = cropped(original);
+  expect(box.height).toBe(480);
+  const { image } = await finish(picture, ORIGINALS, NONE, quiet);
+  for (const y of [0, box.y - 1, 511]) expect(row(image as Image, y)).toEqual(row(original, y));
+});
+
+test("cropped pixels do not stand out where the edge was changed: it is repeated", async () => {
+  const inverted = { ...original, data: original.data.map((value) => 255 - value) };
+  const { picture, box } = cropped(inverted);
+  const { image } = await finish(picture, ORIGINALS, NONE, quiet);
+  const same = row(image as Image, 0).filter((value, i) => value === row(inverted, box.y)[i]).length;
+  expect(same / (512 * CHANNELS)).toBeGreaterThan(0.9);
+});
+
+test("drift is measured against all of picture 1: a crop that is laid over it is told", async () => {
+  const size = { width: 512, height: 480 };
+  const { target } = planSizes([{ name: "astronaut.jpg", ...SIZE }], { size });
+  const image = toBytes(applySteps(original, target.steps), "round");
+  const sizes = { target: { ...target }, images: [{ source: SIZE }] };
+  const info = { settings: { decode: { keep_size: false } }, sizes, inputs: {}, weights: {} };
+  const { drift } = await finish({ image, isDescribed: true, info }, ORIGINALS, NONE, quiet);
+  // 512 rows of which 480 are left, over all of the width: about half of 6.7 % more.
+  expect(drift!.zoom).toBeCloseTo(Math.sqrt(512 / 480), 3);
+  expect(driftText(drift)).toMatch(/^drift: 3\.3 % zoom/);
+});
+
+describe("pasting back without a mask", () => {
+  const whole = async (changed: (image: Image) => Image | Promise<Image>) => {
+    const events: ProgressEvent[] = [];
+    const result = await changed(original);
+    const { image, info } = await finish(
+      decoded(result, true),
+      ORIGINALS,
+      { ...NONE, pasteBack: true },
+      (event) => void events.push(event),
+    );
+    return { image: image as Image, result, info, events };
+  };
+  const mapped = (change: (value: number, i: number) => number) => (image: Image) => ({
+    ...image,
+    data: image.data.map((value, i) => Math.min(Math.max(Math.round(change(value, i)), 0), 255)),
+  });
+  const blurredBy = (sigma: number) => async (image: Image) => {
+    const { width, height } = image;
+    return {
+      width,
+      height,
+      data: await sharp(image.data, { raw: { width, height, channels: 3 } })
+        .blur(sigma)
+        .raw()
+        .toBuffer(),
+    };
+  };
+
+  test.each([
+    ["a negative", mapped((value) => 255 - value)],
+    ["a little warmer", mapped((value, i) => value + [12, 2, -10][i % 3]!)],
+    ["darker", mapped((value) => value * 0.7)],
+    ["sepia-like", mapped((value, i) => value * [1, 0.85, 0.6][i % 3]!)],
+    ["blurred", blurredBy(3)],
+    ["posterized", mapped((value) => Math.round(value / 64) * 64)],
+    ["mirrored", (image: Image) => movedPicture(image, { zoom: -1, x: 0, y: 0 })],
+    ["another picture", () => lanczos(rocket, SIZE)],
+  ])("%s is left whole, and the reason is told", async (_, change) => {
+    const { image, result, info, events } = await whole(change);
+    expect(Buffer.from(image.data).equals(Buffer.from(result.data))).toBe(true);
+    expect(events).toContainEqual({
+      kind: "warning",
+      text: expect.stringMatching(/^paste back: the edit changed the whole picture.*nothing was pasted back$/),
+    });
+    expect(info.settings["paste_back"]).toBeUndefined();
+  });
+
+  test("a part that changed is pasted, however it was encoded", async () => {
+    const { events } = await whole(async (image) => readImage(await encodePicture(edited(image), { format: "jpeg" })));
+    expect(events).toContainEqual({ kind: "note", text: expect.stringMatching(/^paste back: [\d.]+ % edited/) });
+    expect(events.filter(({ kind }) => kind === "warning")).toEqual([]);
+  });
 });

@@ -38,7 +38,13 @@ const OF_STAGES = {
 } as const satisfies Partial<Record<Name, unknown>>;
 
 /** Parameters that decide how the picture is finished. */
-const OF_FINISHING = { keepSize: true, pasteBack: true, feather: 3 } as const satisfies Partial<Record<Name, unknown>>;
+const OF_FINISHING = {
+  keepSize: true,
+  pasteBack: true,
+  feather: 3,
+  cropMask: true,
+  maskMargin: 10,
+} as const satisfies Partial<Record<Name, unknown>>;
 
 /** Parameters that are not recorded by themselves, and why. */
 const NOT_BY_NAME = {
@@ -49,6 +55,7 @@ const NOT_BY_NAME = {
   vaeDtype: "the type that was computed in is",
   textDtype: "the type that was computed in is",
   dtype: "the type that was computed in is",
+  keepExif: "it is of the file, not of the picture",
   mask: "the hash of its pixels is",
   allowEmptyPrompt: "it allows, or changes nothing",
   strictLora: "it refuses, or changes nothing",
@@ -106,7 +113,9 @@ test("how a picture was finished is in its recipe", async () => {
   const { settings } = await withService({}, async ({ service }) => {
     const finished: FinishedPicture[] = [];
     const edit = await tinyEdit({ settings: { ...OF_FINISHING, steps: 1 } });
-    const job = service.submit({ ...edit, onPicture: async (picture) => void finished.push(picture) });
+    // Any picture is a mask; without one nothing is pasted back where all has changed.
+    const mask = async () => (await edit.pictures())[0];
+    const job = service.submit({ ...edit, mask, onPicture: async (picture) => void finished.push(picture) });
     expect(await job.outcome).toMatchObject({ state: "done" });
     return finished[0]!.info;
   });

@@ -2,7 +2,10 @@ import { deflateSync } from "node:zlib";
 import sharp from "sharp";
 import { describe, expect, test } from "vitest";
 import { pictureTexts } from "../../src/image/io/description.js";
+import { readImage, readSize } from "../../src/image/io/read.js";
+import { withoutTexts } from "../../src/image/io/without-texts.js";
 import { encodePicture } from "../../src/image/io/write.js";
+import { processorTime } from "../support/processor-time.js";
 
 const PICTURE = { width: 8, height: 8, data: new Uint8Array(192).fill(90) };
 const SHORT = JSON.stringify({ prompt: 'Ein "großer" 猫 🐈 & <b>', seed: 42 });
@@ -94,6 +97,21 @@ describe("other tools' texts", () => {
   });
 });
 
+/** A TIFF block of `entries` equal entries, whose value is the block itself. */
+function exifOf({ tag, type, count }: { tag: number; type: number; count: number }, entries: number): Buffer {
+  const block = Buffer.alloc(Math.max(14 + entries * 12, 8 + count), "a");
+  block.write("II*\0", 0, "latin1");
+  block.writeUInt32LE(8, 4);
+  block.writeUInt16LE(entries, 8);
+  for (let at = 10; at < 10 + entries * 12; at += 12) {
+    block.writeUInt16LE(tag, at);
+    block.writeUInt16LE(type, at + 2);
+    block.writeUInt32LE(count, at + 4);
+    block.writeUInt32LE(8, at + 8);
+  }
+  return block;
+}
+
 /** A TIFF block with one folder, and the user comment in the folder below. */
 function userComment(order: "II" | "MM", text: Buffer): Buffer {
   const block = Buffer.alloc(64);
@@ -130,6 +148,28 @@ describe("hostile files", () => {
     ]);
   });
 
+  test.each(["zTXt", "iTXt", "XMP"])("100 compressed texts of 16 MB each are not all read: %s", (kind) => {
+    const text = deflateSync(Buffer.alloc(16 * 1024 ** 2, "a"), { level: 9 });
+    const head = { zTXt: "key\0\0", iTXt: "key\0\x01\0\0\0", XMP: "XML:com.adobe.xmp\0\x01\0\0\0" }[kind]!;
+    const one = [kind === "zTXt" ? "zTXt" : "iTXt", Buffer.concat([Buffer.from(head), text])] as const;
+    const spent = processorTime();
+    const texts = pictureTexts(png(iTXt("qedit", "{}"), ...Array<typeof one>(100).fill(one)));
+    expect(spent()).toBeLessThan(1000);
+    expect(texts[0]).toEqual({ keyword: "qedit", text: "{}" });
+    expect(texts.reduce((sum, each) => sum + each.text.length, 0)).toBeLessThanOrEqual(32 * 1024 ** 2 + 2);
+  });
+
+  test.each([
+    ["60,000 entries with one text of 3 MB", 270, 2, 3 * 1024 ** 2],
+    ["60,000 entries with one folder", 0x8769, 4, 1],
+  ])("an EXIF block of %s takes no time", (_, tag, type, count) => {
+    const block = exifOf({ tag, type, count }, 60_000);
+    const spent = processorTime();
+    const texts = pictureTexts(png(["eXIf", block]));
+    expect(spent()).toBeLessThan(500);
+    expect(texts.reduce((sum, each) => sum + each.text.length, 0)).toBeLessThanOrEqual(32 * 1024 ** 2);
+  });
+
   test("a length beyond the end stops the search", () => {
     const file = png(iTXt("a", "1"), iTXt("b", "2"));
     file.writeUInt32BE(0xffffffff, file.indexOf("b\0") - 8);
@@ -156,5 +196,58 @@ describe("hostile files", () => {
     const block = userComment("II", Buffer.from("abc"));
     block.writeUInt32LE(8, 18);
     expect(pictureTexts(png(["eXIf", block]))).toEqual([]);
+  });
+});
+
+describe("what the decoder is given", () => {
+  const block = exifOf({ tag: 0x8769, type: 4, count: 1 }, 60_000);
+  const noise = { width: 8, height: 8, data: Uint8Array.from({ length: 192 }, (_, i) => (i * 89) % 256) };
+
+  test("of PNG, WebP and AVIF with texts, EXIF and XMP is the picture alone, and it decodes to the same pixels", async () => {
+    const raw = sharp(noise.data, { raw: { width: 8, height: 8, channels: 3 } });
+    const described = raw.withExif({ IFD0: { ImageDescription: "a secret" } }).withXmp("<x>a secret</x>");
+    for (const file of [
+      await described.clone().png().toBuffer(),
+      await described.clone().webp({ lossless: true }).toBuffer(),
+      await described.clone().avif().toBuffer(),
+    ]) {
+      const lean = withoutTexts(file);
+      expect(await sharp(lean).raw().toBuffer()).toEqual(await sharp(file).raw().toBuffer());
+      expect((await sharp(lean).metadata()).xmp).toBeUndefined();
+      expect((await sharp(lean).metadata()).exif?.includes("a secret") ?? false).toBe(false);
+    }
+  });
+
+  test("keeps the orientation", async () => {
+    const turned = sharp(noise.data, { raw: { width: 8, height: 8, channels: 3 } }).withMetadata({ orientation: 6 });
+    for (const file of [await turned.clone().png().toBuffer(), await turned.clone().webp().toBuffer()])
+      expect((await sharp(withoutTexts(file)).metadata()).orientation).toBe(6);
+  });
+
+  test("is ready at once for a file of 100 compressed texts or of an endless EXIF block", async () => {
+    const text = deflateSync(Buffer.alloc(16 * 1024 ** 2, "a"), { level: 9 });
+    const picture = Buffer.from(await encodePicture(noise, { format: "png" }));
+    const bomb = png(...Array(100).fill(["zTXt", Buffer.concat([Buffer.from("key\0\0"), text])] as const), [
+      "eXIf",
+      block,
+    ]);
+    const file = Buffer.concat([picture.subarray(0, 33), bomb.subarray(8), picture.subarray(33)]);
+    const spent = processorTime();
+    expect([...(await readImage(file)).data]).toEqual([...noise.data]);
+    expect(await readSize(file)).toEqual({ width: 8, height: 8 });
+    expect(spent()).toBeLessThan(500);
+  });
+
+  test("is a damaged file as it is, from the damage on", async () => {
+    const png = Buffer.from(await encodePicture(noise, { format: "png" }));
+    const webp = Buffer.from(await encodePicture(noise, { format: "webp", description: SHORT }));
+    for (const file of [png, webp]) {
+      for (let at = 0; at < file.length; at++) {
+        expect(() => withoutTexts(file.subarray(0, at))).not.toThrow();
+        // A PNG without its last 12 bytes is whole.
+        if (at < file.length - 13)
+          await expect(readImage(file.subarray(0, at))).rejects.toThrow(/^Cannot (read|decode) /);
+      }
+    }
   });
 });

@@ -2,8 +2,9 @@ import { describe, expect, test } from "vitest";
 import { CHANNELS, type Image } from "../../src/image/image.js";
 import { readImage } from "../../src/image/io/read.js";
 import { encodePicture } from "../../src/image/io/write.js";
+import { changeOf } from "../../src/image/paste/change.js";
 import { dilated, distanceTo, eroded, withoutSpecks } from "../../src/image/paste/distance.js";
-import { alphaAround, alphaOfPicture, changedMask, editedShare, pasted } from "../../src/image/paste/paste.js";
+import { alphaAround, alphaOfPicture, editedShare, pasted } from "../../src/image/paste/paste.js";
 import { lanczos } from "../../src/image/resize/lanczos.js";
 import { isVisible, straightened } from "../../src/image/resize/straighten.js";
 import { fixture } from "../support/golden.js";
@@ -60,7 +61,8 @@ test("growing and shrinking close gaps, and specks go", () => {
 describe("the detected change", () => {
   test("covers the edit and little else, through what JPEG changes everywhere", async () => {
     const result = await readImage(await encodePicture(edited(cat), { format: "jpeg" }));
-    const mask = await changedMask(result, cat);
+    const { mask, isLocal } = await changeOf(result, cat);
+    expect(isLocal).toBe(true);
     const missed = [...mask.data].filter((value, i) => value === 0 && away(i, cat.width) === 0).length;
     const beyond = [...mask.data].filter((value, i) => value === 1 && away(i, cat.width) > 8).length;
     expect(missed / (EDIT.width * EDIT.height)).toBeLessThan(0.1);
@@ -68,14 +70,17 @@ describe("the detected change", () => {
   });
 
   test("is nothing between equal pictures, and nearly everything between different ones", async () => {
-    expect(editedShare(alphaAround(await changedMask(cat, cat), FEATHER))).toBe(0);
+    expect(editedShare(alphaAround((await changeOf(cat, cat)).mask, FEATHER))).toBe(0);
     const other = lanczos(rocket, cat);
-    expect(editedShare(alphaAround(await changedMask(other, cat), FEATHER))).toBeGreaterThan(0.7);
+    expect(editedShare(alphaAround((await changeOf(other, cat)).mask, FEATHER))).toBeGreaterThan(0.7);
   });
 
   test("leaves the original's pixels away from it, to the bit, and the result's inside", async () => {
     const result = await readImage(await encodePicture(edited(cat), { format: "jpeg" }));
-    const picture = pasted(result, cat, { alpha: alphaAround(await changedMask(result, cat), FEATHER), box: WHOLE });
+    const picture = pasted(result, cat, {
+      alpha: alphaAround((await changeOf(result, cat)).mask, FEATHER),
+      box: WHOLE,
+    });
     const same = (a: Image, index: number) => pixel(picture, index).join() === pixel(a, index).join();
     const indexes = Array.from({ length: cat.width * cat.height }, (_, i) => i);
     expect(indexes.filter((i) => away(i, cat.width) > 8 + FEATHER + 2).every((i) => same(cat, i))).toBe(true);

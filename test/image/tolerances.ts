@@ -14,6 +14,8 @@ export const TOLERANCES = {
   patches: 1e-6,
   /** Lossy files are compared by mean difference in 8-bit levels: quality 95 on a photograph. */
   lossyMean: 3,
+  /** Conversions of one colour profile by two versions of lcms, at 8 or 16 bits, in 8-bit levels. */
+  converted: 2,
   /** Drift that is found against the drift that was made: 1 pixel at the edge of a megapixel picture, and a quarter of one at its centre. */
   driftZoom: 0.001,
   driftPixels: 0.25,

@@ -9,6 +9,7 @@ import { checkInputs, inputPrompt } from "../files/input.js";
 import { removeLeavings } from "../files/leavings.js";
 import { checkOutput, STREAM } from "../files/output.js";
 import { pictureCache, type ReadPictures } from "../files/picture-cache.js";
+import { pictureEncoding, refuseUselessQuality } from "../files/picture-output.js";
 import { type FoundPicture, looksEdited, picturesOf } from "../files/pictures-by-pattern.js";
 import { openSheet, type Sheet } from "../files/sheet-output.js";
 import { withSeed } from "../jobs/edit-job.js";
@@ -33,10 +34,13 @@ interface Edit {
 /** Edits every picture of a call. */
 export async function editEach({ args, settings, given }: EachCall, terminal: Terminal): Promise<void> {
   checkInputs([settings.prompt], terminal.io);
-  const found = await withoutResults(await picturesOf(args), settings, terminal);
+  const { pictures, passedOver } = await picturesOf(args);
+  for (const text of passedOver) terminal.emit({ kind: "note", text: `passed over in ${text}` });
+  const found = await withoutResults(pictures, settings, terminal);
   const edits = found.map(
     (picture, index): Edit => ({ index: index + 1, input: picture.path, path: resultPath(picture, settings) }),
   );
+  for (const { path } of edits.slice(0, 1)) refuseUselessQuality(pictureEncoding(path, settings).format, given);
   refuseSameOutput(
     edits.map(({ path, input }) => ({ path, where: input })),
     "Edit them in two calls, with another -o FOLDER or --format",

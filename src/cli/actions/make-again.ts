@@ -27,7 +27,7 @@ import type { RerunSettings } from "../commands/rerun.js";
 import { checkInputs, inputPictures } from "../files/input.js";
 import { keepFilePaths } from "../files/known-files.js";
 import { checkOutput, outputPath, STREAM, writeOutput } from "../files/output.js";
-import { pictureFormat } from "../files/picture-output.js";
+import { pictureEncoding, refuseUselessQuality } from "../files/picture-output.js";
 import {
   type FileSearch,
   findInputs,
@@ -70,7 +70,8 @@ export async function makeAgain({ args, settings, given: origins }: RerunCall, t
   refuseEmptyPrompt({ prompt, allowEmptyPrompt });
   const name = defaultName(file, settings.format);
   const path = outputPath(settings.output ?? join(dirname(file), name), name);
-  const format = pictureFormat(path, settings.format);
+  const encoding = pictureEncoding(path, settings);
+  refuseUselessQuality(encoding.format, origins);
   await checkOutput(path, settings, terminal);
   const { modelsDir: modelsDirs, force } = settings;
   const search = { picture: file, modelsDirs, force, library: modelLibrary(), emit };
@@ -85,7 +86,7 @@ export async function makeAgain({ args, settings, given: origins }: RerunCall, t
       pictures: async () => edit.pictures,
       mask: async () => edit.mask,
       async onPicture(picture) {
-        const encoded = await encodeDecoded(picture, format);
+        const encoded = await encodeDecoded(picture, encoding);
         await writeOutput(path, encoded, { force, terminal });
         await keepFilePaths(picture.info, { ...edit, files: edit.resolved.files });
         made = { picture, encoded };

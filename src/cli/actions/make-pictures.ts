@@ -10,7 +10,7 @@ import { QeditError } from "../../std/errors.js";
 import type { MakingSettings } from "../commands/run.js";
 import { checkInputs, inputPictures, inputPrompt } from "../files/input.js";
 import { checkOutput, STREAM } from "../files/output.js";
-import { picturePath, seedPath } from "../files/picture-output.js";
+import { pictureEncoding, picturePath, refuseUselessQuality, seedPath } from "../files/picture-output.js";
 import { openPreview, type PreviewFile } from "../files/preview-file.js";
 import { openSheet, type Sheet } from "../files/sheet-output.js";
 import { submitted, withSeed } from "../jobs/edit-job.js";
@@ -34,6 +34,7 @@ export async function makePictures(call: RunCall, terminal: Terminal): Promise<n
   const seeds = wantedSeeds(settings, terminal.emit);
   checkInputs([...args, settings.prompt], terminal.io);
   const paths = resultPaths(args, settings, seeds);
+  refuseUselessQuality(pictureEncoding(paths[0]!, settings).format, given);
   const unresolved = { settings, given, force: settings.force, emit: terminal.emit };
   if (settings.dryRun) {
     const { showPlan } = await import("./show-plan.js");

@@ -11,6 +11,7 @@ import { encodeDecoded } from "../../stages/decode.js";
 import { encodeImage } from "../../stages/encode-image.js";
 import { encodePrompt, refuseEmptyPrompt } from "../../stages/encode-prompt.js";
 import type { ModelHandle, ModelRole } from "../../stages/networks/model-handle.js";
+import { announceProfiles } from "../../stages/pictures.js";
 import { sample } from "../../stages/sample.js";
 import { checkInputs, inputArtifact, inputPictures, inputPrompt } from "../files/input.js";
 import {
@@ -22,7 +23,7 @@ import {
   writeArtifactOutput,
   writeOutput,
 } from "../files/output.js";
-import { pictureFormat, picturePath } from "../files/picture-output.js";
+import { pictureEncoding, picturePath, type QualitySettings, refuseUselessQuality } from "../files/picture-output.js";
 import type { Terminal } from "../render/terminal.js";
 import { drawSeed } from "../settings/seeds.js";
 import type { GivenSetting } from "../settings/settings.js";
@@ -76,6 +77,7 @@ export async function encodeText(
       const textEncoder = await modelOf("textEncoder", settings, terminal);
       const prompt = await inputPrompt(settings, terminal.io);
       const pictures = await inputPictures(args, terminal.io);
+      announceProfiles(pictures, settings, terminal.emit);
       const input = { inputs: { pictures }, models: { textEncoder }, settings: { ...settings, prompt } };
       return service.runStage(encodePrompt, input);
     },
@@ -112,18 +114,24 @@ export async function sampleLatents(
 
 /** Runs `qedit decode`. */
 export async function decodeSamples(
-  { args, settings }: StageCall<StageSettings<Parameters["decode"]> & { readonly format: string | undefined }>,
+  {
+    args,
+    settings,
+    given,
+  }: StageCall<StageSettings<Parameters["decode"]> & QualitySettings & { readonly format: string | undefined }>,
   terminal: Terminal,
 ): Promise<void> {
-  const { force, format } = settings;
+  const { force } = settings;
   checkInputs(args, terminal.io);
   const path = picturePath(settings, args[0]!, "");
+  const encoding = pictureEncoding(path, settings);
+  refuseUselessQuality(encoding.format, given);
   await checkOutput(path, settings, terminal);
   const vae = await modelOf("vae", settings, terminal);
   const { value, device, seconds } = await withService(settings, terminal, async (service) => {
     const samples = await inputArtifact(args[0]!, "samples", terminal.io);
     const picture = await service.decode({ inputs: { samples }, models: { vae }, settings });
-    await writeOutput(path, await encodeDecoded(picture, pictureFormat(path, format)), { force, terminal });
+    await writeOutput(path, await encodeDecoded(picture, encoding), { force, terminal });
     return picture.info;
   });
   if (path !== STREAM) terminal.result({ output: path, kind: "picture", info: value, device, seconds }, [path]);

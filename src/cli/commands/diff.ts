@@ -33,7 +33,7 @@ const options = {
     placeholder: "<file>",
   }),
   force: writeOptions.force,
-  ...PICTURE_PARAMETERS,
+  format: PICTURE_PARAMETERS.format,
   exitCode: defaulted(toggle, false, { summary: "exit with 1 when pixels differ", group: "Output", scope: "call" }),
 };
 

@@ -2,6 +2,7 @@
 import { basename, dirname, extname, join } from "node:path";
 import { formatOf, type PictureFormat } from "../../image/io/write.js";
 import { QeditError } from "../../std/errors.js";
+import type { GivenSetting } from "../settings/settings.js";
 import { isFolderName, STREAM } from "./output.js";
 
 const FORMATS: Readonly<Record<string, PictureFormat>> = { png: "png", jpg: "jpeg", jpeg: "jpeg", webp: "webp" };
@@ -34,6 +35,39 @@ export function pictureFormat(path: string, name: string | undefined): PictureFo
   throw new QeditError("QEDIT_E_USAGE", `Cannot write ${path} as ${name}: its name says ${extname(path).slice(1)}`, {
     hint: "Leave out --format, or change the name",
   });
+}
+
+/** The settings of quality, each of one format. */
+export interface QualitySettings {
+  readonly jpegQuality: number | undefined;
+  readonly webpQuality: number | undefined;
+}
+
+const QUALITY_OF: Readonly<Partial<Record<PictureFormat, keyof QualitySettings>>> = {
+  jpeg: "jpegQuality",
+  webp: "webpQuality",
+};
+
+/** Format and quality of the picture at a path. */
+export function pictureEncoding(
+  path: string,
+  settings: QualitySettings & { readonly format: string | undefined },
+): { readonly format: PictureFormat; readonly quality: number | undefined } {
+  const format = pictureFormat(path, settings.format);
+  const setting = QUALITY_OF[format];
+  return { format, quality: setting && settings[setting] };
+}
+
+/** Throws QEDIT_E_USAGE for a quality of another format that was asked for in this call. */
+export function refuseUselessQuality(format: PictureFormat, given: ReadonlyMap<string, GivenSetting>): void {
+  for (const setting of ["jpegQuality", "webpQuality"] as const) {
+    const asked = given.get(setting);
+    if (asked === undefined || !asked.isOfCall || QUALITY_OF[format] === setting) continue;
+    const wanted = setting === "jpegQuality" ? "jpg" : "webp";
+    throw new QeditError("QEDIT_E_USAGE", `Cannot use ${asked.name} for a ${format} picture: it has no effect`, {
+      hint: `Leave it out, or end the name of the output in .${wanted}`,
+    });
+  }
 }
 
 /** The path of the picture of one seed of several: `out.png` → `out-seed42.png`, so that other seeds meet no files of these. */

@@ -11,12 +11,12 @@ import { QeditError } from "../../std/errors.js";
 import { fileHash } from "../../std/file-hash.js";
 import { keepFilePaths } from "../files/known-files.js";
 import { STREAM, writeOutput } from "../files/output.js";
-import { numberedPath, pictureFormat } from "../files/picture-output.js";
+import { numberedPath, pictureEncoding, type QualitySettings } from "../files/picture-output.js";
 import type { Terminal } from "../render/terminal.js";
 import { drawSeed } from "../settings/seeds.js";
 
 /** How the result of an edit is written. */
-export interface ResultSettings {
+export interface ResultSettings extends QualitySettings {
   readonly force: boolean;
   readonly format: string | undefined;
   /** Folder for the artifacts between the stages; undefined: they are not written. */
@@ -65,7 +65,7 @@ export function submitted(planned: PlannedEdit, observer: WriteObserver): Submit
     ...(observer.previewed && { onPreview: observer.previewed }),
     onBroken: (samples, error) => keepSamples(samples, error, planned),
     async onPicture(picture) {
-      const bytes = await encodeDecoded(picture, pictureFormat(path, result.format));
+      const bytes = await encodeDecoded(picture, pictureEncoding(path, result));
       await observer.writing?.(await fileHash(bytes));
       await writeOutput(path, bytes, { force: result.force, terminal: observer.terminal });
       await keepFilePaths(picture.info, { pictures: await pictures(), mask: await mask(), files: resolved.files });

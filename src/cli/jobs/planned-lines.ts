@@ -10,7 +10,7 @@ import type { Emit } from "../../std/events.js";
 import { fileHash } from "../../std/file-hash.js";
 import { folderFor } from "../../std/own-folders.js";
 import { STREAM } from "../files/output.js";
-import { picturePath } from "../files/picture-output.js";
+import { pictureEncoding, picturePath, refuseUselessQuality } from "../files/picture-output.js";
 import { withPromptOfFile } from "../files/prompt-file.js";
 import { completeSettings, type GivenSetting } from "../settings/settings.js";
 import { type JobLine, jobName } from "./job-lines.js";
@@ -91,6 +91,7 @@ async function planLine(
         hint: "Name a file",
       });
     path = picturePath(unresolved, images[0]!, "-edit");
+    refuseUselessQuality(pictureEncoding(path, unresolved).format, own);
     const { values, ...resolved } = await resolveEdit(
       { settings: unresolved, given, force: unresolved.force, emit },
       library,

@@ -4,6 +4,7 @@ import type { EditPlan } from "../../edit/plan/edit-plan.js";
 import type { MemoryNeed } from "../../edit/plan/fit.js";
 import type { StagePlan } from "../../edit/plan/stage-plan.js";
 import type { Size } from "../../image/image.js";
+import { enlargement } from "../../image/resize/describe-plan.js";
 import { networkName } from "../../models/network-id.js";
 import { binarySize } from "../../std/byte-sizes.js";
 import type { Style } from "./style.js";
@@ -59,8 +60,8 @@ function sizeLines({ sizes }: EditPlan): string[] {
     ];
   });
   const { target, output } = sizes;
-  const written = show(output) === show(target.size) ? "" : `, written as ${show(output)}`;
-  const result = ["result", "", "", `${show(target.size)}${written}`, show(target.latent), String(target.tokens)];
+  const resized = enlargement(target.size, output);
+  const result = ["result", "", "", `${show(output)}${resized}`, show(target.latent), String(target.tokens)];
   return table([["", "source", "vision: pixels, patches, tokens", "VAE", "latent", "tokens"], ...rows, result]);
 }
 

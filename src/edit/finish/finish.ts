@@ -1,23 +1,34 @@
 // What happens after decoding: measures the drift from picture 1, and pastes pixels of picture 1 back if requested.
 import { basename } from "node:path";
 import { type Drift, measureDrift } from "../../image/compare/drift.js";
-import { type Box, type Image, type Size, toBytes } from "../../image/image.js";
-import type { Mask } from "../../image/paste/distance.js";
-import { type Alpha, alphaAround, alphaOfPicture, changedMask, editedShare, pasted } from "../../image/paste/paste.js";
+import { type Box, crop, type Image, toBytes } from "../../image/image.js";
+import { type Change, changeOf } from "../../image/paste/change.js";
+import {
+  type Alpha,
+  alphaAround,
+  alphaOfPicture,
+  editedShare,
+  pasted,
+  placed,
+  withOwnRim,
+} from "../../image/paste/paste.js";
 import { applySteps, resize, type Step } from "../../image/resize/resize.js";
 import { isVisible, shownPart, straightened } from "../../image/resize/straighten.js";
 import type { DecodedPicture } from "../../stages/decode.js";
-import type { Picture } from "../../stages/pictures.js";
+import { type Picture, pixelsOf } from "../../stages/pictures.js";
 import { param, QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
+import { type CropMaskSettings, checkCropMask } from "./crop-mask.js";
 import { driftText } from "./drift-text.js";
 
 /** The parameters of what happens after decoding. */
-export interface FinishSettings {
+export interface FinishSettings extends CropMaskSettings {
   /** Whether pixels of picture 1 are pasted back outside the mask, or outside what changed. */
   readonly pasteBack: boolean;
   /** Width of the soft edge in pixels; undefined: 1/64 of the shorter side. */
   readonly feather: number | undefined;
+  /** The tool whose numbers are reproduced; undefined: none. */
+  readonly match: string | undefined;
 }
 
 /** The input pictures. */
@@ -33,7 +44,10 @@ export interface FinishedPicture extends DecodedPicture {
 }
 
 /** Raised when the same pixels and settings give another picture. */
-const VERSION = 1;
+const VERSION = 2;
+
+/** Share of a side that may be cropped for drift to be told against all of picture 1: more was cut off by a size of another shape that was asked for. */
+const MOST_CUT = 0.1;
 
 const FEATHER = 1 / 64;
 
@@ -41,9 +55,11 @@ const FEATHER = 1 / 64;
 const ASPECT_TOLERANCE = 0.01;
 
 /** Throws QEDIT_E_USAGE for parameters without effect and for an unusable mask. Called before anything is computed. */
-export function checkFinish({ pictures: [first], mask }: Originals, { pasteBack, feather }: FinishSettings): void {
+export function checkFinish({ pictures: [first], mask }: Originals, settings: FinishSettings): void {
+  const { pasteBack, feather } = settings;
+  checkCropMask(settings, mask);
   for (const [name, value] of Object.entries({ mask, feather })) {
-    if (value !== undefined && !pasteBack)
+    if (value !== undefined && !pasteBack && !settings.cropMask)
       throw new QeditError("QEDIT_E_USAGE", `${param(name)} has no effect without ${param("paste_back")}`, {
         hint: `Add ${param("paste_back")}, or leave out ${param(name)}`,
         parameter: name,
@@ -70,16 +86,25 @@ export function checkFinish({ pictures: [first], mask }: Originals, { pasteBack,
 /** Measures and emits the drift of a decoded picture; pastes back if requested. */
 export async function finish(
   picture: DecodedPicture,
-  { pictures: [first], mask }: Originals,
+  { pictures: [read], mask }: Originals,
   settings: FinishSettings,
   emit: Emit,
 ): Promise<FinishedPicture> {
-  if (first === undefined) return { ...picture, drift: undefined };
+  if (read === undefined) return { ...picture, drift: undefined };
+  const first = { ...read, image: pixelsOf(read, settings) };
   const frame = frameOf(picture);
-  const drift = measureDrift(picture.image, first.image, frame.seen);
+  const measured = measureDrift(crop(picture.image, frame.inside), first.image, frame.seen);
+  const drift = frame.isPlaced ? measured : inWhole(measured, frame, { first, picture });
   emit({ kind: "drift", ...(drift && { zoom: drift.zoom, right: drift.x, down: drift.y }), text: driftText(drift) });
-  if (!settings.pasteBack) return { ...picture, drift };
-  const { image, share, info } = await paste(picture, first, { settings, mask, drift, frame });
+  const whole = async () =>
+    frame.isPlaced ? { ...picture, image: await withOwnRim(picture.image, first.image, frame.inside) } : picture;
+  if (!settings.pasteBack) return { ...(await whole()), drift };
+  const { image, share, info } = await paste(picture, first, { settings, mask, frame });
+  if (image === undefined) {
+    const text = "paste back: the edit changed the whole picture, not a part of it: nothing was pasted back";
+    emit({ kind: "warning", text });
+    return { ...(await whole()), info, drift };
+  }
   emit({ kind: "note", text: `paste back: ${percent(share)} edited, the rest is ${first.name}` });
   if (share === 0)
     emit({
@@ -89,56 +114,88 @@ export async function finish(
   return { ...picture, image, info, drift };
 }
 
+// The frame that counts is the picture that the user gave: a result of a cropped part, laid over all of it, is larger and moved.
+function inWhole(
+  drift: Drift | undefined,
+  { seen }: Frame,
+  { first: { image: source }, picture: { image } }: { first: Picture; picture: DecodedPicture },
+): Drift | undefined {
+  const zooms = { x: source.width / seen.width, y: source.height / seen.height };
+  if (drift === undefined || Math.max(zooms.x, zooms.y) > 1 / (1 - MOST_CUT)) return drift;
+  const middle = (start: number, length: number, whole: number) => (whole / 2 - start) / length - 1 / 2;
+  return {
+    ...drift,
+    zoom: drift.zoom * Math.sqrt(zooms.x * zooms.y),
+    x: drift.x + drift.zoom * middle(seen.x, seen.width, source.width) * image.width,
+    y: drift.y + drift.zoom * middle(seen.y, seen.height, source.height) * image.height,
+  };
+}
+
 /** How the result aligns with picture 1. */
 interface Frame {
-  /** The box of picture 1 that the result shows, and its box in the result. */
+  /** The box of picture 1 that the result shows. */
   readonly seen: Box;
+  /** The box of the result that the models made. */
   readonly inside: Box;
+  /** Whether the result is of picture 1's size, with what the models made where the box is. */
+  readonly isPlaced: boolean;
   /** Resize picture 1 to the result's size. */
   readonly steps: readonly Step[];
 }
 
 // As encode-image recorded it. With --keep-size the result and picture 1 align pixel by pixel.
 function frameOf({ image, info }: DecodedPicture): Frame {
-  const { target, images } = info.sizes as unknown as {
-    target: { box: Box; steps: readonly Step[] };
-    images: readonly { source: Size }[];
-  };
+  const { target } = info.sizes as unknown as { target: { box: Box; steps: readonly Step[] } };
   const inside = { x: 0, y: 0, width: image.width, height: image.height };
-  const { source } = images[0]!;
   const hasKeptSize = (info.settings["decode"] as { keep_size: boolean }).keep_size;
-  if (hasKeptSize) return { seen: { x: 0, y: 0, ...source }, inside: target.box, steps: [] };
-  return { seen: target.box, inside, steps: target.steps };
+  const { box: seen } = target;
+  return hasKeptSize
+    ? { seen, inside: seen, isPlaced: true, steps: [] }
+    : { seen, inside, isPlaced: false, steps: target.steps };
 }
 
 interface Pasting {
   readonly settings: FinishSettings;
   readonly mask: Picture | undefined;
-  readonly drift: Drift | undefined;
   readonly frame: Frame;
 }
 
+// No picture if the change is not local. What the models made is compared and pasted alone; outside it all is the original's.
 async function paste(
   picture: DecodedPicture,
   first: Picture,
-  { settings, mask, drift, frame }: Pasting,
-): Promise<{ image: Image; share: number; info: DecodedPicture["info"] }> {
-  const original = toBytes(applySteps(first.image, frame.steps), "round");
-  const isMoved = drift !== undefined && isVisible(drift, picture.image);
-  const result = isMoved ? straightened(picture.image, drift) : picture.image;
-  const inside = isMoved ? shownPart(frame.inside, drift, picture.image) : frame.inside;
-  const feather = settings.feather ?? Math.round(Math.min(result.width, result.height) * FEATHER);
+  { settings, mask, frame }: Pasting,
+): Promise<{ image: Image | undefined; share: number; info: DecodedPicture["info"] }> {
+  const whole = toBytes(applySteps(first.image, frame.steps), "round");
+  const original = crop(whole, frame.inside);
+  const made = crop(picture.image, frame.inside);
+  // Against what the models saw of picture 1, where the drift that is told is against all of it.
+  const drift = measureDrift(made, original);
+  const isMoved = drift !== undefined && isVisible(drift, made);
+  const result = isMoved ? straightened(made, drift) : made;
+  const all = { x: 0, y: 0, width: made.width, height: made.height };
+  const box = isMoved ? shownPart(all, drift, made) : all;
+  const feather = settings.feather ?? Math.round(Math.min(made.width, made.height) * FEATHER);
+  const change = mask === undefined ? await changeInside(result, original, box) : undefined;
+  if (change?.isLocal === false) return { image: undefined, share: 1, info: picture.info };
   const alpha =
-    mask === undefined
-      ? alphaAround(await changedInside(result, original, inside), feather)
-      : maskAlpha(mask.image, first, { frame, feather });
+    change === undefined ? maskAlpha(mask!.image, first, { frame, feather }) : alphaAround(change.mask, feather);
   const { info } = picture;
+  const { cropMask, maskMargin } = settings;
   return {
-    image: pasted(result, original, { alpha, box: inside }),
-    share: editedShare(alpha),
+    image: placed(whole, pasted(result, original, { alpha, box }), frame.inside),
+    share: (editedShare(alpha) * made.width * made.height) / (whole.width * whole.height),
     info: {
       ...info,
-      settings: { ...info.settings, paste_back: { version: VERSION, mask: mask !== undefined, feather } },
+      settings: {
+        ...info.settings,
+        paste_back: {
+          version: VERSION,
+          mask: mask !== undefined,
+          feather,
+          ...(cropMask && { crop_mask: true, ...(maskMargin !== undefined && { mask_margin: maskMargin }) }),
+        },
+      },
       ...(mask !== undefined && {
         inputs: { ...info.inputs, mask: mask.hash },
         names: { ...info.names, mask: basename(mask.name) },
@@ -147,19 +204,19 @@ async function paste(
   };
 }
 
-// Compares inside the edited box only: outside it, the result holds repeated edge pixels.
-function changedInside(result: Image, original: Image, inside: Box): Promise<Mask> {
-  const everywhere = {
-    width: original.width,
-    height: original.height,
-    data: new Float32Array(original.width * original.height).fill(1),
-  };
-  return changedMask(pasted(result, original, { alpha: everywhere, box: inside }), original);
+// Compares inside the box only: the rest of a straightened result is made of repeated edge pixels.
+async function changeInside(result: Image, original: Image, box: Box): Promise<Change> {
+  const { mask, isLocal } = await changeOf(crop(result, box), crop(original, box));
+  const { width, height } = original;
+  const data = new Uint8Array(width * height);
+  for (let row = 0; row < box.height; row++)
+    data.set(mask.data.subarray(row * box.width, (row + 1) * box.width), (box.y + row) * width + box.x);
+  return { mask: { width, height, data }, isLocal };
 }
 
 function maskAlpha(mask: Image, { image }: Picture, { frame, feather }: { frame: Frame; feather: number }): Alpha {
   const over = resize(mask, { width: image.width, height: image.height }, "lanczos");
-  return alphaOfPicture(toBytes(applySteps(over, frame.steps), "round"), feather);
+  return alphaOfPicture(crop(toBytes(applySteps(over, frame.steps), "round"), frame.inside), feather);
 }
 
 function percent(share: number): string {

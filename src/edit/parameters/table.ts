@@ -173,15 +173,29 @@ export const EDIT_PARAMETERS = {
     summary: "leave out of the file how the picture was made",
     group: "Output",
   }),
+  keepExif: defaulted(toggle, false, {
+    summary: "keep the EXIF of picture 1: date, camera, place",
+    group: "Output",
+  }),
   pasteBack: defaulted(toggle, false, {
     summary: "keep picture 1's own pixels outside the mask, or outside what changed",
     group: "Output",
   }),
   mask: optional(text, {
-    summary: `with ${param("paste_back")}: a picture, white where the edit belongs`,
+    summary: `with ${param("paste_back")} or ${param("crop_mask")}: a picture, white where the edit belongs`,
     group: "Output",
     placeholder: "<file>",
     scope: "call",
+  }),
+  cropMask: defaulted(toggle, false, {
+    summary: `edit only the region around the mask, at full resolution, and put it back`,
+    group: "Output",
+  }),
+  maskMargin: optional(number({ minimum: 0, maximum: 100_000, whole: true }), {
+    summary: `with ${param("crop_mask")}: pixels around the mask that are seen too`,
+    group: "Output",
+    placeholder: "<pixels>",
+    initialText: "a quarter of the mask's longer side, 64 at least",
   }),
   feather: optional(number({ minimum: 0, maximum: 1000, whole: true }), {
     summary: `with ${param("paste_back")}: width of the soft edge`,
@@ -275,5 +289,17 @@ export const PICTURE_PARAMETERS = {
     summary: "picture format, when the name of the output does not say it",
     group: "Output",
     placeholder: "<name>",
+  }),
+  jpegQuality: optional(number({ minimum: 1, maximum: 100, whole: true }), {
+    summary: "quality of a JPEG result, 1 to 100",
+    group: "Output",
+    placeholder: "<quality>",
+    initialText: "95",
+  }),
+  webpQuality: optional(number({ minimum: 1, maximum: 100, whole: true }), {
+    summary: "quality of a WebP result, 1 to 100",
+    group: "Output",
+    placeholder: "<quality>",
+    initialText: "95",
   }),
 };

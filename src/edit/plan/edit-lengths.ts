@@ -55,10 +55,11 @@ export function editLengths(
 
 function sizesOf(
   sources: readonly Source[],
-  { match, megapixels, resolutionSteps, size }: ResolvedSettings,
+  { match, megapixels, resolutionSteps, size, region }: ResolvedSettings,
   { vae, vision }: LengthsRequest["networks"],
 ): SizePlan {
   return planSizes(sources, {
+    region,
     mode: (match ?? "default") as PlanMode,
     cell: vae.spatialRatio,
     patches: { patch: vision.patchSize, temporal: vision.temporalPatchSize, merge: vision.mergeSize },

@@ -7,6 +7,7 @@ import { encodePrompt } from "../../stages/encode-prompt.js";
 import type { MemoryLimit } from "../../stages/networks/within-memory.js";
 import type { Picture } from "../../stages/pictures.js";
 import { sample } from "../../stages/sample.js";
+import { withRegion } from "../finish/crop-mask.js";
 import { checkFinish } from "../finish/finish.js";
 import { type ResolvedSettings, type UnresolvedSettings, withNumbers } from "../resolve/resolve-edit.js";
 import { checkEdit } from "../service/open-edit.js";
@@ -23,7 +24,7 @@ import { stagePlans } from "./stage-plan.js";
 /** Plans an edit. Throws what `run` throws before it computes, except for missing model files: the plan lists those. */
 export async function planEdit(unresolved: UnresolvedSettings, request: PlanRequest): Promise<EditPlan> {
   const { sources, device, machine, tokenizer, results, vram, timings } = request;
-  const settings = withNumbers(unresolved);
+  const settings = withRegion(withNumbers(unresolved), { size: sources[0], mask: request.mask?.image });
   const found = await plannedFiles(unresolved);
   await check(settings, request, found);
   const limit = { device, vram };

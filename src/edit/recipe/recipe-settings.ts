@@ -45,6 +45,8 @@ export function recipeSettings(recipe: Recipe, name: string): WrittenSettings {
     keepSize: decode!["keep_size"],
     pasteBack: paste["version"] !== undefined,
     feather: paste["feather"],
+    cropMask: paste["crop_mask"],
+    maskMargin: paste["mask_margin"],
   };
   return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined && value !== null));
 }

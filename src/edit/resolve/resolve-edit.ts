@@ -1,5 +1,6 @@
 // Resolves a request to an edit with every value known and every model file open. Everything that can be refused is refused here.
 import { findLora, findModelFiles, type NamedFiles } from "../../catalog/local/find.js";
+import type { Box } from "../../image/image.js";
 import { usesNegative } from "../../sampling/guidance.js";
 import { refuseEmptyPrompt } from "../../stages/encode-prompt.js";
 import type { ActiveLora, NamedLora } from "../../stages/networks/loras.js";
@@ -34,6 +35,8 @@ type FileParameters = "vae" | "textEncoder" | "transformer" | "lora" | "strictLo
 export type ResolvedSettings = Omit<EditSettings, FileParameters | "steps" | "cfg"> & {
   readonly steps: number;
   readonly cfg: number;
+  /** The part of picture 1 that is edited, by its mask; undefined: all of it, or not known yet. */
+  readonly region?: Box | undefined;
 };
 
 /** A resolved edit without its pictures. */

@@ -2,7 +2,7 @@
 import type { Artifact } from "../../artifacts/artifact.js";
 import type { ArtifactCache } from "../../artifacts/artifact-cache.js";
 import type { Device } from "../../engine/providers.js";
-import type { Image } from "../../image/image.js";
+import { crop, type Image } from "../../image/image.js";
 import type { LatentStatistics } from "../../models/qwen-image/transformer-config.js";
 import { decode } from "../../stages/decode.js";
 import { encodeImage } from "../../stages/encode-image.js";
@@ -11,6 +11,8 @@ import type { Picture } from "../../stages/pictures.js";
 import { sample } from "../../stages/sample.js";
 import type { ArtifactStage, StageInput } from "../../stages/stage.js";
 import { param, QeditError } from "../../std/errors.js";
+import type { Emit } from "../../std/events.js";
+import { withRegion } from "../finish/crop-mask.js";
 import { checkFinish, type FinishedPicture, finish } from "../finish/finish.js";
 import { fitLatentToRgb, type LatentToRgb, previewOf } from "../finish/latent-preview.js";
 import { withOwnNames } from "../recipe/own-files.js";
@@ -76,11 +78,22 @@ export function openEdit(edit: SubmittedEdit, context: EditContext, scratch?: Ar
     held.set(stage.name, made.artifact);
     return made.artifact;
   };
-  const ofPictures = async () => ({ inputs: { pictures: await edit.pictures() }, models, settings });
+  // The mask decides it.
+  const regional = async () =>
+    withRegion(settings, { size: (await edit.pictures())[0]?.image, mask: (await edit.mask?.())?.image });
+  const ofPictures = async () => ({
+    inputs: { pictures: await edit.pictures() },
+    models,
+    settings: await regional(),
+  });
   const latents = () => once(encodeImage, ofPictures);
   const cond = () => once(encodePrompt, ofPictures);
   const samples = async () => {
-    const onDenoised = onPreview && (await previewing({ latents, pictures: edit.pictures }, onPreview));
+    const seen = async () => {
+      const [{ region }, [first]] = [await regional(), await edit.pictures()];
+      return region === undefined ? first!.image : crop(first!.image, region);
+    };
+    const onDenoised = onPreview && (await previewing({ latents, seen }, onPreview));
     const within = { ...context, onDenoised };
     return once(
       sample,
@@ -92,7 +105,7 @@ export function openEdit(edit: SubmittedEdit, context: EditContext, scratch?: Ar
   return {
     async check() {
       const { pictures, mask } = await originals();
-      await checkEdit({ pictures, mask }, edit.resolved, context.engine.device);
+      await checkEdit({ pictures, mask }, { models, settings: await regional() }, context.engine.device);
       const unmentioned = unmentionedPictures(settings.prompt, pictures.length);
       if (unmentioned.length > 0) context.emit({ kind: "note", text: mentionHint(unmentioned) });
     },
@@ -100,6 +113,7 @@ export function openEdit(edit: SubmittedEdit, context: EditContext, scratch?: Ar
     cond,
     samples,
     async picture() {
+      const settings = await regional();
       const input = { inputs: { samples: await samples() }, models, settings };
       const decoded = await timed(decode.name, context, () => decode.run(input, context)).catch(
         async (error: unknown) => {
@@ -109,7 +123,8 @@ export function openEdit(edit: SubmittedEdit, context: EditContext, scratch?: Ar
       );
       const { pictures, mask } = await originals();
       const named = { ...decoded, info: withOwnNames(decoded.info, { pictures, mask, files }) };
-      const finished = await finish(named, { pictures, mask }, settings, context.emit);
+      const made = await finish(named, { pictures, mask }, settings, context.emit);
+      const finished = settings.keepExif ? withExif(made, pictures[0]!, context.emit) : made;
       await onPicture?.(finished);
       return finished;
     },
@@ -119,19 +134,25 @@ export function openEdit(edit: SubmittedEdit, context: EditContext, scratch?: Ar
 
 // Previews of the latents of an edit, by a map that is fitted to the latent of picture 1 when the first one comes.
 async function previewing(
-  { latents, pictures }: { latents: () => Promise<Artifact>; pictures: () => Promise<readonly Picture[]> },
+  { latents, seen }: { latents: () => Promise<Artifact>; seen: () => Promise<Image> },
   onPreview: NonNullable<EditObserver["onPreview"]>,
 ): Promise<NonNullable<EditContext["onDenoised"]>> {
   const { tensors, info } = await latents();
-  const [first] = await pictures();
+  const image = await seen();
   const known = tensors["reference_latents.0"];
   const statistics = info.settings["latent_statistics"] as LatentStatistics | undefined;
-  if (known === undefined || statistics === undefined || first === undefined) return () => {};
+  if (known === undefined || statistics === undefined) return () => {};
   let map: LatentToRgb | undefined;
   return (latent) => {
-    map ??= fitLatentToRgb(known, statistics, first.image);
+    map ??= fitLatentToRgb(known, statistics, image);
     onPreview(previewOf(latent, map));
   };
+}
+
+function withExif(picture: FinishedPicture, { name, exif }: Picture, emit: Emit): FinishedPicture {
+  if (exif !== undefined) return { ...picture, exif };
+  emit({ kind: "note", text: `${name} has no EXIF that could be kept` });
+  return picture;
 }
 
 /** The input pictures. */

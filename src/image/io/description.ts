@@ -13,11 +13,15 @@ export interface PictureText {
 /** Keyword of the recipe in PNG, and of the numbered comments that a long one takes in JPEG. */
 export const DESCRIPTION_KEYWORD = "qedit";
 
-/** The longest text that is read, bytes: workflows of other tools reach some megabytes. */
+/** Bytes of all texts of a picture together, and of each: workflows of other tools reach some megabytes. */
+const MOST_BYTES = 32 * 1024 ** 2;
 const LONGEST_TEXT = 16 * 1024 ** 2;
 
 /** More texts than any tool writes; the rest is not looked at. */
 const MOST_TEXTS = 1000;
+
+/** Bytes of a PNG keyword, by the standard. */
+const LONGEST_KEYWORD = 79;
 
 const PNG_SIGNATURE = "\x89PNG\r\n\x1a\n";
 const EXIF_SIGNATURE = "Exif\0\0";
@@ -27,64 +31,91 @@ const XMP_SIGNATURE = "http://ns.adobe.com/xap/1.0/\0";
 export function pictureTexts(file: Uint8Array): PictureText[] {
   const bytes = Buffer.from(file.buffer, file.byteOffset, file.byteLength);
   const texts: PictureText[] = [];
-  for (const text of textsOf(bytes)) {
+  for (const text of textsOf(bytes, new Budget())) {
     if (texts.push(text) >= MOST_TEXTS) break;
   }
   return joinedComments(texts);
 }
 
-function textsOf(bytes: Buffer): Iterable<PictureText> {
-  if (bytes.toString("latin1", 0, 8) === PNG_SIGNATURE) return pngTexts(bytes);
-  if (bytes[0] === 0xff && bytes[1] === 0xd8) return jpegTexts(bytes);
-  if (bytes.toString("latin1", 0, 4) === "RIFF" && bytes.toString("latin1", 8, 12) === "WEBP") return webpTexts(bytes);
+/** What the texts of a picture may still take. A text that is too long costs what was spent on finding that out. */
+class Budget {
+  #left = MOST_BYTES;
+
+  /** Whether a text of so many bytes is read. */
+  readonly take = (bytes: number): boolean => {
+    if (bytes > this.limit) return false;
+    this.#left -= bytes;
+    return true;
+  };
+
+  /** The longest text that is read now. */
+  get limit(): number {
+    return Math.min(this.#left, LONGEST_TEXT);
+  }
+
+  inflated(bytes: Buffer, encoding: "latin1" | "utf8"): string | undefined {
+    const { limit } = this;
+    if (limit === 0) return undefined;
+    try {
+      const inflated = inflateSync(bytes, { maxOutputLength: limit });
+      this.take(inflated.length);
+      return inflated.toString(encoding);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "ERR_BUFFER_TOO_LARGE") this.take(limit);
+      return undefined;
+    }
+  }
+
+  plain(bytes: Buffer, encoding: "latin1" | "utf8"): string | undefined {
+    return this.take(bytes.length) ? bytes.toString(encoding) : undefined;
+  }
+}
+
+function textsOf(bytes: Buffer, budget: Budget): Iterable<PictureText> {
+  if (bytes.toString("latin1", 0, 8) === PNG_SIGNATURE) return pngTexts(bytes, budget);
+  if (bytes[0] === 0xff && bytes[1] === 0xd8) return jpegTexts(bytes, budget);
+  if (bytes.toString("latin1", 0, 4) === "RIFF" && bytes.toString("latin1", 8, 12) === "WEBP")
+    return webpTexts(bytes, budget);
   return [];
 }
 
-function* pngTexts(bytes: Buffer): Iterable<PictureText> {
+function* pngTexts(bytes: Buffer, budget: Budget): Iterable<PictureText> {
   for (let at = PNG_SIGNATURE.length; at + 12 <= bytes.length; ) {
     const length = bytes.readUInt32BE(at);
     const type = bytes.toString("latin1", at + 4, at + 8);
     if (at + 12 + length > bytes.length || type === "IEND") return;
     const body = bytes.subarray(at + 8, at + 8 + length);
-    if (type === "eXIf") yield* exifTexts(body);
-    else if (type === "tEXt" || type === "zTXt" || type === "iTXt") yield* pngText(type, body);
+    if (type === "eXIf") yield* exifTexts(body, budget.take);
+    else if (type === "tEXt" || type === "zTXt" || type === "iTXt") yield* pngText(type, body, budget);
     at += 12 + length;
   }
 }
 
-function* pngText(type: "tEXt" | "zTXt" | "iTXt", body: Buffer): Iterable<PictureText> {
+function* pngText(type: "tEXt" | "zTXt" | "iTXt", body: Buffer, budget: Budget): Iterable<PictureText> {
   const end = body.indexOf(0);
-  if (end < 1) return;
+  if (end < 1 || end > LONGEST_KEYWORD) return;
   const keyword = body.toString("latin1", 0, end);
   const text =
     type === "iTXt"
-      ? internationalText(body.subarray(end + 1))
+      ? internationalText(body.subarray(end + 1), budget)
       : type === "zTXt"
-        ? inflated(body.subarray(end + 2), "latin1")
-        : body.toString("latin1", end + 1);
+        ? budget.inflated(body.subarray(end + 2), "latin1")
+        : budget.plain(body.subarray(end + 1), "latin1");
   if (text === undefined) return;
   if (keyword === "XML:com.adobe.xmp") yield* xmpTexts(text);
   else yield { keyword, text };
 }
 
 // Flag and method of compression, language, translated keyword, then the text.
-function internationalText(rest: Buffer): string | undefined {
+function internationalText(rest: Buffer, budget: Budget): string | undefined {
   const language = rest.indexOf(0, 2);
   const translated = language < 0 ? -1 : rest.indexOf(0, language + 1);
   if (translated < 0) return undefined;
   const text = rest.subarray(translated + 1);
-  return rest[0] === 1 ? inflated(text, "utf8") : text.toString("utf8");
+  return rest[0] === 1 ? budget.inflated(text, "utf8") : budget.plain(text, "utf8");
 }
 
-function inflated(bytes: Buffer, encoding: "latin1" | "utf8"): string | undefined {
-  try {
-    return inflateSync(bytes, { maxOutputLength: LONGEST_TEXT }).toString(encoding);
-  } catch {
-    return undefined;
-  }
-}
-
-function* jpegTexts(bytes: Buffer): Iterable<PictureText> {
+function* jpegTexts(bytes: Buffer, budget: Budget): Iterable<PictureText> {
   for (let at = 2; at + 4 <= bytes.length && bytes[at] === 0xff; ) {
     const marker = bytes[at + 1]!;
     // A marker may be padded in front.
@@ -96,24 +127,24 @@ function* jpegTexts(bytes: Buffer): Iterable<PictureText> {
     // Behind the start of scan come pixels.
     if (marker === 0xda || length < 2 || at + 2 + length > bytes.length) return;
     const body = bytes.subarray(at + 4, at + 2 + length);
-    if (marker === 0xfe) yield { keyword: "comment", text: body.toString("utf8") };
-    else if (marker === 0xe1 && startsWith(body, EXIF_SIGNATURE))
-      yield* exifTexts(body.subarray(EXIF_SIGNATURE.length));
-    else if (marker === 0xe1 && startsWith(body, XMP_SIGNATURE))
+    const isOf = (kind: number, signature: string) => marker === kind && startsWith(body, signature);
+    if (marker === 0xfe && budget.take(body.length)) yield { keyword: "comment", text: body.toString("utf8") };
+    else if (isOf(0xe1, EXIF_SIGNATURE)) yield* exifTexts(body.subarray(EXIF_SIGNATURE.length), budget.take);
+    else if (isOf(0xe1, XMP_SIGNATURE) && budget.take(body.length))
       yield* xmpTexts(body.toString("utf8", XMP_SIGNATURE.length));
     at += 2 + length;
   }
 }
 
-function* webpTexts(bytes: Buffer): Iterable<PictureText> {
+function* webpTexts(bytes: Buffer, budget: Budget): Iterable<PictureText> {
   for (let at = 12; at + 8 <= bytes.length; ) {
     const type = bytes.toString("latin1", at, at + 4);
     const length = bytes.readUInt32LE(at + 4);
     if (at + 8 + length > bytes.length) return;
     const body = bytes.subarray(at + 8, at + 8 + length);
     if (type === "EXIF")
-      yield* exifTexts(startsWith(body, EXIF_SIGNATURE) ? body.subarray(EXIF_SIGNATURE.length) : body);
-    else if (type === "XMP " && length <= LONGEST_TEXT) yield* xmpTexts(body.toString("utf8"));
+      yield* exifTexts(startsWith(body, EXIF_SIGNATURE) ? body.subarray(EXIF_SIGNATURE.length) : body, budget.take);
+    else if (type === "XMP " && budget.take(length)) yield* xmpTexts(body.toString("utf8"));
     // Chunks begin at even offsets.
     at += 8 + length + (length % 2);
   }

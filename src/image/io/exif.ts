@@ -16,25 +16,62 @@ const UNICODE = "UNICODE\0";
 
 const ENTRY_BYTES = 12;
 
+const ORIENTATION = 0x0112;
+const SHORT = 3;
+
+/** Entries of a folder that are looked at, more than any camera writes: each may point at the same bytes. */
+const MOST_ENTRIES = 500;
+
 /** A text of an EXIF block, by the name of its tag. */
 export interface ExifText {
   readonly keyword: string;
   readonly text: string;
 }
 
-/** Texts of the main folder, and the user comment of the one below it. Damaged entries are left out. */
-export function* exifTexts(tiff: Buffer): Iterable<ExifText> {
-  const order = tiff.toString("latin1", 0, 2);
-  if (tiff.length < 8 || (order !== "II" && order !== "MM")) return;
-  const view = { tiff, isLittle: order === "II" };
+/** Texts of the main folder, and the user comment of the one below it, as long as `take` allows their bytes. Damaged entries are left out. */
+export function* exifTexts(tiff: Buffer, take: (bytes: number) => boolean): Iterable<ExifText> {
+  const view = viewOf(tiff);
+  if (view === undefined) return;
+  let below: number | undefined;
   for (const { tag, type, body } of entries(view, u32(view, 4))) {
     const name = TEXT_TAGS[tag];
-    if (name !== undefined && type === ASCII) yield { keyword: name, text: untilZero(body) };
-    if (tag !== EXIF_FOLDER || body.length < 4) continue;
-    for (const below of entries(view, view.isLittle ? body.readUInt32LE() : body.readUInt32BE())) {
-      if (below.tag === USER_COMMENT) yield { keyword: "UserComment", text: userComment(below.body, view) };
-    }
+    if (name !== undefined && type === ASCII && take(body.length)) yield { keyword: name, text: untilZero(body) };
+    if (tag === EXIF_FOLDER && body.length >= 4) below ??= view.isLittle ? body.readUInt32LE() : body.readUInt32BE();
   }
+  if (below === undefined) return;
+  for (const { tag, body } of entries(view, below)) {
+    if (tag === USER_COMMENT && take(body.length)) yield { keyword: "UserComment", text: userComment(body, view) };
+  }
+}
+
+/** How the picture is to be turned, 1 to 8; 1, as it is, where the block does not say. */
+export function exifOrientation(tiff: Buffer): number {
+  const view = viewOf(tiff);
+  if (view === undefined) return 1;
+  for (const { tag, type, body } of entries(view, u32(view, 4))) {
+    if (tag !== ORIENTATION || type !== SHORT || body.length < 2) continue;
+    const value = view.isLittle ? body.readUInt16LE() : body.readUInt16BE();
+    return value >= 1 && value <= 8 ? value : 1;
+  }
+  return 1;
+}
+
+/** An EXIF block that holds nothing but an orientation. */
+export function orientationBlock(orientation: number): Buffer {
+  const block = Buffer.alloc(26);
+  block.write("II*\0", 0, "latin1");
+  block.writeUInt32LE(8, 4);
+  block.writeUInt16LE(1, 8);
+  block.writeUInt16LE(ORIENTATION, 10);
+  block.writeUInt16LE(SHORT, 12);
+  block.writeUInt32LE(1, 14);
+  block.writeUInt16LE(orientation, 18);
+  return block;
+}
+
+function viewOf(tiff: Buffer): View | undefined {
+  const order = tiff.toString("latin1", 0, 2);
+  return tiff.length < 8 || (order !== "II" && order !== "MM") ? undefined : { tiff, isLittle: order === "II" };
 }
 
 interface View {
@@ -54,7 +91,7 @@ const VALUE_BYTES = [0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8];
 function* entries(view: View, folder: number): Iterable<Entry> {
   const { tiff } = view;
   if (folder + 2 > tiff.length) return;
-  const count = u16(view, folder);
+  const count = Math.min(u16(view, folder), MOST_ENTRIES);
   for (let i = 0, at = folder + 2; i < count && at + ENTRY_BYTES <= tiff.length; i++, at += ENTRY_BYTES) {
     const type = u16(view, at + 2);
     const length = u32(view, at + 4) * (VALUE_BYTES[type] ?? 0);

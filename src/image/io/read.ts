@@ -1,29 +1,81 @@
-// Reads picture files as ComfyUI's LoadImage does (Pillow): EXIF orientation applied, alpha dropped and not composited, no colour
-// management, first frame only. https://github.com/comfyanonymous/ComfyUI/blob/a125cd84/nodes.py (LoadImage)
+// Reads picture files as ComfyUI's LoadImage does (Pillow): EXIF orientation applied, alpha dropped and not composited, first frame only.
+// Other than there, colours are converted to sRGB by the profile in the file; the picture without that is given too.
+// https://github.com/comfyanonymous/ComfyUI/blob/a125cd84/nodes.py (LoadImage)
 import { readFile } from "node:fs/promises";
 import type { Metadata, Sharp } from "sharp";
 import { QeditError } from "../../std/errors.js";
 import { CHANNELS, type Image, type Size } from "../image.js";
+import { decodeBmp } from "./bmp.js";
+import { cameraExif } from "./camera-exif.js";
+import { inSrgb, type OpenPicture, type PictureProfile, withProfile } from "./colour-profile.js";
+import { declaredColours } from "./declared-colours.js";
+import { decodeForeign } from "./foreign-decoder.js";
+import { type ForeignFormat, foreignFormat, foreignSize } from "./foreign-formats.js";
 import { transparentColour } from "./gif.js";
+import { withoutTexts } from "./without-texts.js";
 
 /** What sharp's prebuilt libvips decodes and Pillow reads too; vector formats would need a size that was not given. */
 const FORMATS = ["jpeg", "png", "webp", "gif", "tiff", "heif"];
-const FORMAT_HINT = "Give a JPEG, PNG, WebP, GIF, TIFF or AVIF file";
+const FORMAT_HINT = "Give a JPEG, PNG, WebP, GIF, TIFF, AVIF, HEIC, JPEG XL or BMP file";
 
 /** Where Pillow refuses a picture as a decompression bomb: twice 1 GiB of RGBA quarters, in pixels. */
 const MAX_PIXELS = 2 * Math.floor(1024 ** 3 / 4 / 3);
+
+/** A picture as it was read. */
+export interface ReadPicture {
+  /** In sRGB. */
+  readonly image: Image;
+  /** The colour profile of a picture that was not in sRGB. */
+  readonly profile?: PictureProfile;
+  /** Its EXIF block, a TIFF structure. */
+  readonly exif?: Buffer;
+}
 
 /**
  * Reads a picture from a path or from the bytes of a file. name stands for it in messages; a path names itself.
  * Throws QEDIT_E_IMAGE when it is missing, empty, truncated, too large or not a picture.
  */
-export async function readImage(source: string | Uint8Array, name = nameOf(source)): Promise<Image> {
+export async function readPicture(source: string | Uint8Array, name = nameOf(source)): Promise<ReadPicture> {
   const bytes = await readBytes(source, name);
+  const format = foreignFormat(bytes, name);
+  if (format !== undefined) {
+    refuseTooLarge(await headerOf(bytes, format, name), name);
+    return decoding(name, async () => ({
+      image: format === "BMP" ? decodeBmp(bytes) : await decodeForeign({ format, bytes }, name),
+    }));
+  }
   const open = await opener(bytes);
   const metadata = await inspect(open, name);
+  return decoding(name, async () => {
+    const exif = cameraExif(bytes);
+    const read = (picture: ReadPicture) => (exif === undefined ? picture : { ...picture, exif });
+    if (metadata.compression === "hevc") return read(await readHeic(bytes, metadata, name));
+    const warnings: string[] = [];
+    const input = open({ isConverted: false });
+    input.on("warning", (text: string) => warnings.push(text));
+    const inProfile = await inSrgb(await decode(input, metadata, bytes), { open, metadata, warnings });
+    return read(metadata.icc === undefined ? await inDeclared(inProfile, bytes) : inProfile);
+  });
+}
+
+// libheif decodes the pixels, and libvips converts them by the profile that it finds in the header.
+async function readHeic(bytes: Buffer, { icc }: Metadata, name: string): Promise<ReadPicture> {
+  const stored = await decodeForeign({ format: "HEIC", bytes }, name);
+  return icc === undefined ? inDeclared({ image: stored }, bytes) : withProfile(stored, icc);
+}
+
+// Colours that are declared by other means than a profile, which counts before them.
+async function inDeclared(read: ReadPicture, bytes: Buffer): Promise<ReadPicture> {
+  const declared = read.profile === undefined ? declaredColours(bytes) : undefined;
+  if (declared === undefined) return read;
+  return "icc" in declared ? withProfile(read.image, declared.icc) : { ...read, profile: declared };
+}
+
+async function decoding(name: string, work: () => Promise<ReadPicture>): Promise<ReadPicture> {
   try {
-    return await decode(open(), metadata, bytes);
+    return await work();
   } catch (cause) {
+    if (cause instanceof QeditError) throw cause;
     throw new QeditError("QEDIT_E_IMAGE", `Cannot decode ${name}: ${firstLine(cause)}`, {
       hint: "The file is damaged or incomplete. Copy or download it again",
       cause,
@@ -31,9 +83,17 @@ export async function readImage(source: string | Uint8Array, name = nameOf(sourc
   }
 }
 
+/** The picture of readPicture alone. */
+export async function readImage(source: string | Uint8Array, name = nameOf(source)): Promise<Image> {
+  return (await readPicture(source, name)).image;
+}
+
 /** Width and height that readImage will give, from the file's header alone. Throws as readImage does, but misses damaged pixels. */
 export async function readSize(source: string | Uint8Array, name = nameOf(source)): Promise<Size> {
-  const open = await opener(await readBytes(source, name));
+  const bytes = await readBytes(source, name);
+  const format = foreignFormat(bytes, name);
+  if (format !== undefined) return headerOf(bytes, format, name);
+  const open = await opener(bytes);
   const { width, height } = (await inspect(open, name)).autoOrient;
   return { width, height };
 }
@@ -48,7 +108,15 @@ const REASONS: Record<string, string> = {
   EACCES: "permission denied",
 };
 
-async function readBytes(source: string | Uint8Array, name: string): Promise<Uint8Array> {
+async function headerOf(bytes: Buffer, format: ForeignFormat, name: string): Promise<Size> {
+  try {
+    return foreignSize(bytes, format);
+  } catch (cause) {
+    throw new QeditError("QEDIT_E_IMAGE", `Cannot read ${name}: ${firstLine(cause)}`, { hint: FORMAT_HINT, cause });
+  }
+}
+
+async function readBytes(source: string | Uint8Array, name: string): Promise<Buffer> {
   let bytes = source;
   if (typeof bytes === "string") {
     try {
@@ -61,20 +129,22 @@ async function readBytes(source: string | Uint8Array, name: string): Promise<Uin
       });
     }
   }
-  if (bytes.byteLength > 0) return bytes;
+  if (bytes.byteLength > 0) return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   throw new QeditError("QEDIT_E_IMAGE", `Cannot read ${name}: the file is empty`, { hint: FORMAT_HINT });
 }
 
-async function opener(bytes: Uint8Array): Promise<() => Sharp> {
+async function opener(bytes: Buffer): Promise<OpenPicture> {
   const { default: sharp } = await import("sharp");
   // "error" and not "warning": odd but harmless metadata must not stop a picture that every viewer shows. Truncation is an error.
-  return () => sharp(bytes, { failOn: "error", ignoreIcc: true, limitInputPixels: false, pages: 1 });
+  const lean = withoutTexts(bytes);
+  return ({ isConverted }) =>
+    sharp(lean, { failOn: "error", ignoreIcc: !isConverted, limitInputPixels: false, pages: 1 });
 }
 
-async function inspect(open: () => Sharp, name: string): Promise<Metadata> {
+async function inspect(open: OpenPicture, name: string): Promise<Metadata> {
   let metadata: Metadata;
   try {
-    metadata = await open().metadata();
+    metadata = await open({ isConverted: false }).metadata();
   } catch (cause) {
     throw new QeditError(
       "QEDIT_E_IMAGE",
@@ -90,13 +160,16 @@ async function inspect(open: () => Sharp, name: string): Promise<Metadata> {
       hint: FORMAT_HINT,
     });
   }
-  const { width, height } = metadata;
+  refuseTooLarge(metadata, name);
+  return metadata;
+}
+
+function refuseTooLarge({ width, height }: Size, name: string): void {
   if (width * height > MAX_PIXELS) {
     throw new QeditError("QEDIT_E_IMAGE", `Cannot read ${name}: ${width}x${height} is more than ${MAX_PIXELS} pixels`, {
       hint: "Scale the picture down first",
     });
   }
-  return metadata;
 }
 
 async function decode(input: Sharp, metadata: Metadata, bytes: Uint8Array): Promise<Image> {
@@ -114,7 +187,7 @@ async function decode(input: Sharp, metadata: Metadata, bytes: Uint8Array): Prom
   return { width: info.width, height: info.height, data };
 }
 
-/** Pillow's naive inversion, (255 - ink) · (255 - black) / 255, where libvips would use a colour profile. */
+/** Pillow's naive inversion, (255 - ink) · (255 - black) / 255: what is meant by ink is known only to a profile. */
 async function cmykToRgb(input: Sharp): Promise<Image> {
   const raw = input.pipelineColourspace("cmyk").toColourspace("cmyk").raw({ depth: "uchar" });
   const { data, info } = await raw.toBuffer({ resolveWithObject: true });
@@ -135,7 +208,7 @@ function divideBy255(product: number): number {
   return ((sum >> 8) + sum) >> 8;
 }
 
-/** LoadImage's rule for 16-bit grey: value / 255 cut to an integer, so that the top 511 of 65536 levels are all white. */
+/** 16-bit grey scaled, value / 255 cut to an integer, so that the top 511 of 65536 levels are all white. Pillow clips it: nearly all would be white. */
 async function grey16ToRgb(input: Sharp): Promise<Image> {
   const { data, info } = await input
     .toColourspace("grey16")

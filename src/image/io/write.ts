@@ -1,10 +1,11 @@
 // Encodes a finished picture, and writes a description (the recipe) into the file: iTXt in PNG, EXIF ImageDescription elsewhere; what is too
 // long for EXIF goes into comments in JPEG and into XMP in WebP. PNG chunks: https://www.w3.org/TR/png-3/#11iTXt
 import { extname } from "node:path";
-import { crc32 } from "node:zlib";
 import { QeditError } from "../../std/errors.js";
 import { CHANNELS, type FloatImage, type Image, type Quantization, toBytes } from "../image.js";
+import { exifOfResult } from "./camera-exif.js";
 import { DESCRIPTION_KEYWORD } from "./description.js";
+import { pngChunk, riffChunk, WEBP_EXIF } from "./without-texts.js";
 
 /** File formats that can be written. */
 export type PictureFormat = "png" | "jpeg" | "webp";
@@ -31,6 +32,10 @@ export interface WriteOptions {
   readonly format: PictureFormat;
   /** "truncate" for the bytes ComfyUI would save; default "round". */
   readonly quantization?: Quantization;
+  /** Quality of JPEG and WebP, 1 to 100. */
+  readonly quality?: number | undefined;
+  /** The EXIF block of a camera to carry in the file, a TIFF structure. */
+  readonly exif?: Buffer | undefined;
   /** JSON to carry in the file, for example a recipe. Outside PNG its characters beyond ASCII are escaped, as EXIF wants. */
   readonly description?: string;
 }
@@ -48,22 +53,34 @@ export function formatOf(path: string): PictureFormat {
   return format;
 }
 
-/** The bytes of a picture file. PNG is lossless at ComfyUI's compress level; JPEG (4:4:4) and WebP at quality 95. */
+/** The bytes of a picture file, tagged as sRGB. PNG is lossless at ComfyUI's compress level; JPEG (4:4:4) and WebP are of quality 95 unless another is given. */
 export async function encodePicture(picture: Image | FloatImage, options: WriteOptions): Promise<Uint8Array> {
   const { default: sharp } = await import("sharp");
   const { width, height, data } = toBytes(picture, options.quantization ?? "round");
-  const image = sharp(data, { raw: { width, height, channels: CHANNELS } });
+  // From sRGB to sRGB: changes no pixel.
+  const image = sharp(data, { raw: { width, height, channels: CHANNELS } }).withIccProfile("srgb");
+  const { description, exif, quality = LOSSY_QUALITY } = options;
   if (options.format === "png") {
     const png = await image.png({ compressionLevel: PNG_COMPRESSION }).toBuffer();
-    return options.description === undefined ? png : withTextChunk(png, options.description);
+    const chunks = [
+      ...(description === undefined ? [] : [textChunk(description)]),
+      ...(exif === undefined ? [] : [pngChunk("eXIf", exifOfResult(exif, { width, height }))]),
+    ];
+    return chunks.length === 0
+      ? png
+      : Buffer.concat([png.subarray(0, HEADER_END), ...chunks, png.subarray(HEADER_END)]);
   }
-  const text = options.description === undefined ? undefined : asciiJson(options.description);
-  const isLong = text !== undefined && text.length > LONGEST_EXIF;
-  if (text !== undefined && !isLong) image.withExif({ IFD0: { ImageDescription: text } });
-  if (options.format === "webp")
-    return (isLong ? image.withXmp(xmpOf(text)) : image).webp({ quality: LOSSY_QUALITY }).toBuffer();
-  const jpeg = await image.jpeg({ quality: LOSSY_QUALITY, chromaSubsampling: "4:4:4" }).toBuffer();
-  return isLong ? withComments(jpeg, text) : jpeg;
+  const text = description === undefined ? undefined : asciiJson(description);
+  const isLong = text !== undefined && text.length + (exif?.length ?? 0) > LONGEST_EXIF;
+  const ownExif = exif && exifOfResult(exif, { width, height }, isLong ? undefined : text);
+  if (text !== undefined && !isLong && ownExif === undefined) image.withExif({ IFD0: { ImageDescription: text } });
+  if (options.format === "webp") {
+    const webp = await (isLong ? image.withXmp(xmpOf(text)) : image).webp({ quality }).toBuffer();
+    return ownExif === undefined ? webp : withExifChunk(webp, ownExif);
+  }
+  const jpeg = await image.jpeg({ quality, chromaSubsampling: "4:4:4" }).toBuffer();
+  const front = [...(ownExif === undefined ? [] : [exifSegment(ownExif)]), ...(isLong ? comments(text) : [])];
+  return front.length === 0 ? jpeg : withSegments(jpeg, front);
 }
 
 /** EXIF text is ASCII; in JSON the escape means the same character. */
@@ -71,31 +88,45 @@ function asciiJson(text: string): string {
   return text.replace(/[\u0080-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
-/** Puts an uncompressed iTXt chunk behind IHDR, in front of the pixels, where readers look for text. */
-function withTextChunk(png: Uint8Array, text: string): Uint8Array {
+/** An uncompressed iTXt chunk. It goes behind IHDR, in front of the pixels, where readers look for text. */
+function textChunk(text: string): Buffer {
   // After the keyword: its end, no compression (flag and method), no language, no translated keyword.
-  const body = Buffer.from(`iTXt${DESCRIPTION_KEYWORD}\0\0\0\0\0${text}`, "utf8");
-  const chunk = Buffer.alloc(body.length + 8);
-  chunk.writeUInt32BE(body.length - 4, 0);
-  body.copy(chunk, 4);
-  chunk.writeUInt32BE(crc32(body), chunk.length - 4);
-  return Buffer.concat([png.subarray(0, HEADER_END), chunk, png.subarray(HEADER_END)]);
+  return pngChunk("iTXt", Buffer.from(`${DESCRIPTION_KEYWORD}\0\0\0\0\0${text}`, "utf8"));
 }
 
-/** Puts text into as many JPEG comments as it takes, each headed by its number, in front of everything but the JFIF header. */
-function withComments(jpeg: Uint8Array, text: string): Uint8Array {
+/** Text as so many JPEG comments as it takes, each headed by its number. */
+function comments(text: string): Buffer[] {
   const count = Math.ceil(text.length / LONGEST_COMMENT);
-  const comments = Array.from({ length: count }, (_, i) => {
-    const body = Buffer.from(
-      `${DESCRIPTION_KEYWORD} ${i + 1}/${count}\0${text.slice(i * LONGEST_COMMENT, (i + 1) * LONGEST_COMMENT)}`,
-      "latin1",
-    );
-    const head = Buffer.from([0xff, 0xfe, 0, 0]);
-    head.writeUInt16BE(body.length + 2, 2);
-    return Buffer.concat([head, body]);
+  return Array.from({ length: count }, (_, i) => {
+    const part = text.slice(i * LONGEST_COMMENT, (i + 1) * LONGEST_COMMENT);
+    return segment(0xfe, Buffer.from(`${DESCRIPTION_KEYWORD} ${i + 1}/${count}\0${part}`, "latin1"));
   });
+}
+
+function exifSegment(exif: Buffer): Buffer {
+  return segment(0xe1, Buffer.concat([Buffer.from("Exif\0\0", "latin1"), exif]));
+}
+
+function segment(marker: number, body: Buffer): Buffer {
+  const head = Buffer.from([0xff, marker, 0, 0]);
+  head.writeUInt16BE(body.length + 2, 2);
+  return Buffer.concat([head, body]);
+}
+
+/** Puts segments in front of everything but the JFIF header. */
+function withSegments(jpeg: Uint8Array, segments: readonly Buffer[]): Uint8Array {
   const at = jpeg[3] === 0xe0 ? 4 + Buffer.from(jpeg).readUInt16BE(4) : 2;
-  return Buffer.concat([jpeg.subarray(0, at), ...comments, jpeg.subarray(at)]);
+  return Buffer.concat([jpeg.subarray(0, at), ...segments, jpeg.subarray(at)]);
+}
+
+/** Appends an EXIF chunk to a WebP file, which has an extended header, for it has a profile. */
+function withExifChunk(webp: Uint8Array, exif: Buffer): Uint8Array {
+  const whole = Buffer.concat([webp, riffChunk("EXIF", exif)]);
+  if (whole.toString("latin1", 12, 16) !== "VP8X")
+    throw new Error("internal: a WebP with a profile has no VP8X header");
+  whole[20]! |= WEBP_EXIF.flag;
+  whole.writeUInt32LE(whole.length - 8, 4);
+  return whole;
 }
 
 /** The smallest XMP packet with a description. */

@@ -1,15 +1,7 @@
-// Pasting back: the original's own pixels wherever an edit changed nothing, by a mask or by what is seen to have changed.
-
-import { type Box, CHANNELS, type Image } from "../image.js";
-import { dilated, distanceTo, eroded, type Mask, withoutSpecks } from "./distance.js";
-
-/** Share of the longer side, in the units of its name: blur before comparing, gaps that close, and the side of the largest speck that is dropped. */
-const BLUR = 1 / 512;
-const GAP = 1 / 64;
-const SPECK = 1 / 64;
-
-/** Levels by which a channel must differ: what encoding and decoding does is below; a change of the whole picture's tone lifts it, so far. */
-const THRESHOLD = { least: 16, most: 64, perMedian: 3, above: 8 };
+// Pasting back: the original's own pixels wherever an edit changed nothing, by a mask or by what was seen to have changed.
+import { type Box, CHANNELS, crop, type Image } from "../image.js";
+import { visiblyChanged } from "./change.js";
+import { dilated, distanceTo, type Mask } from "./distance.js";
 
 /** Mask values up to this are black, as JPEG leaves them, and from that on white. */
 const BLACK = 8;
@@ -20,26 +12,6 @@ export interface Alpha {
   readonly width: number;
   readonly height: number;
   readonly data: Float32Array;
-}
-
-/** Where a result differs from the original, both of one size and lying over each other: joined up, without specks. */
-export async function changedMask(result: Image, original: Image): Promise<Mask> {
-  const { width, height } = result;
-  const side = Math.max(width, height);
-  const [a, b] = await Promise.all([blurred(result, side * BLUR), blurred(original, side * BLUR)]);
-  const differences = new Uint8Array(width * height);
-  for (let i = 0, at = 0; i < differences.length; i++, at += CHANNELS) {
-    differences[i] = Math.max(
-      Math.abs(a[at]! - b[at]!),
-      Math.abs(a[at + 1]! - b[at + 1]!),
-      Math.abs(a[at + 2]! - b[at + 2]!),
-    );
-  }
-  const { least, most, perMedian, above } = THRESHOLD;
-  const threshold = Math.min(Math.max(median(differences) * perMedian + above, least), most);
-  const gap = Math.max(side * GAP, 2);
-  const mask = { width, height, data: differences.map((level) => Number(level > threshold)) };
-  return eroded(dilated(withoutSpecks(mask, Math.max((side * SPECK) ** 2 / 4, 4)), gap), gap);
 }
 
 /** Alpha of a detected change: all of the result there, fading out over `feather` pixels around it. */
@@ -60,6 +32,30 @@ export function alphaOfPicture({ width, height, data }: Image, feather: number):
   return { width, height, data: inside.data.map((alpha, i) => alpha * (levels[i]! >= WHITE ? 1 : levels[i]! / 255)) };
 }
 
+/** The smallest box that holds everything of a mask picture that is not black; undefined if all of it is. */
+export function maskBox({ width, height, data }: Image): Box | undefined {
+  let [left, top, right, bottom] = [width, height, -1, -1];
+  for (let i = 0; i < width * height; i++) {
+    if ((data[i * CHANNELS]! + data[i * CHANNELS + 1]! + data[i * CHANNELS + 2]!) / 3 <= BLACK) continue;
+    const [x, y] = [i % width, Math.floor(i / width)];
+    left = Math.min(left, x);
+    right = Math.max(right, x);
+    top = Math.min(top, y);
+    bottom = y;
+  }
+  return right < 0 ? undefined : { x: left, y: top, width: right - left + 1, height: bottom - top + 1 };
+}
+
+/** A picture with a smaller one laid over it at x, y. */
+export function placed(picture: Image, part: Image, { x, y }: { readonly x: number; readonly y: number }): Image {
+  const data = Uint8Array.from(picture.data);
+  for (let row = 0; row < part.height; row++) {
+    const from = row * part.width * CHANNELS;
+    data.set(part.data.subarray(from, from + part.width * CHANNELS), ((y + row) * picture.width + x) * CHANNELS);
+  }
+  return { width: picture.width, height: picture.height, data };
+}
+
 /** The result where alpha is 1, the original where it is 0 and outside box, to the bit; both in between. All of one size. */
 export function pasted(result: Image, original: Image, { alpha, box }: { alpha: Alpha; box: Box }): Image {
   const data = Uint8Array.from(original.data);
@@ -75,6 +71,29 @@ export function pasted(result: Image, original: Image, { alpha, box }: { alpha: 
   return { width: original.width, height: original.height, data };
 }
 
+/**
+ * The result with the original's own pixels around box, where the models saw nothing and the result repeats its edge pixels, unless the edge beside
+ * them was changed: then they would stand out. Both of one size.
+ */
+export async function withOwnRim(result: Image, original: Image, box: Box): Promise<Image> {
+  const { width, height } = original;
+  if (box.width === width && box.height === height) return result;
+  const changed = await visiblyChanged(crop(result, box), crop(original, box));
+  const data = Uint8Array.from(result.data);
+  const inside = (at: number, start: number, length: number) => Math.min(Math.max(at - start, 0), length - 1);
+  for (let y = 0; y < height; y++) {
+    const row = inside(y, box.y, box.height);
+    for (let x = 0; x < width; x++) {
+      const column = inside(x, box.x, box.width);
+      if (row + box.y === y && column + box.x === x) continue;
+      if (changed[row * box.width + column]! === 1) continue;
+      const at = (y * width + x) * CHANNELS;
+      data.set(original.data.subarray(at, at + CHANNELS), at);
+    }
+  }
+  return { width, height, data };
+}
+
 /** Share of the pixels that take anything from the result. */
 export function editedShare({ data }: Alpha): number {
   return data.reduce((count, alpha) => count + Number(alpha > 0), 0) / data.length;
@@ -87,20 +106,4 @@ function alphaInside(mask: Mask, feather: number): Alpha {
     return t * t * (3 - 2 * t);
   };
   return { width, height, data: distanceTo(mask, 0).map(ramp) };
-}
-
-async function blurred({ width, height, data }: Image, sigma: number): Promise<Uint8Array> {
-  const { default: sharp } = await import("sharp");
-  // sharp takes no smaller one.
-  return sharp(data, { raw: { width, height, channels: CHANNELS } })
-    .blur(Math.max(sigma, 0.5))
-    .raw()
-    .toBuffer();
-}
-
-function median(levels: Uint8Array): number {
-  const counts = new Uint32Array(256);
-  for (const level of levels) counts[level]!++;
-  let left = levels.length / 2;
-  return counts.findIndex((count) => (left -= count) <= 0);
 }

@@ -39,11 +39,13 @@ export function resizeTo(picture: Image | FloatImage, size: Size, box: Box = { x
   if (box.width === size.width && box.height === size.height) return inner;
   const data = new Uint8Array(size.width * size.height * CHANNELS);
   for (let y = 0; y < size.height; y++) {
-    const row = clamp(y - box.y, box.height);
-    for (let x = 0; x < size.width; x++) {
-      const from = (row * box.width + clamp(x - box.x, box.width)) * CHANNELS;
-      data.set(inner.data.subarray(from, from + CHANNELS), (y * size.width + x) * CHANNELS);
-    }
+    const from = clamp(y - box.y, box.height) * box.width * CHANNELS;
+    const row = inner.data.subarray(from, from + box.width * CHANNELS);
+    const to = y * size.width * CHANNELS;
+    data.set(row, to + box.x * CHANNELS);
+    for (let i = 0; i < box.x * CHANNELS; i++) data[to + i] = row[i % CHANNELS]!;
+    const end = (box.x + box.width) * CHANNELS;
+    for (let i = end; i < size.width * CHANNELS; i++) data[to + i] = row[row.length - CHANNELS + (i % CHANNELS)]!;
   }
   return { width: size.width, height: size.height, data };
 }

@@ -8,7 +8,7 @@ import type { Step } from "./resize.js";
 import * as sizes from "./sizes.js";
 
 /**
- * Whose sizes: "default" are qedit's, one resize per picture and every side fitting every stage, so that nothing zooms or drifts.
+ * Whose sizes: "default" are qedit's, one resize per picture and every side fitting every stage, so that a result laid over picture 1 neither zooms nor drifts.
  * "comfyui" is ImageScaleToTotalPixels for the target and TextEncodeQwenImageEditPlus on the raw pictures; "comfyui-kontext" puts
  * FluxKontextImageScale in front of both for the first picture, as the later template does.
  */
@@ -26,6 +26,8 @@ export interface PlanOptions {
   readonly size?: Size;
   /** Of ImageScaleToTotalPixels: multiple of the target's sides in mode "comfyui", default 1. */
   readonly resolutionSteps?: number;
+  /** The part of the first picture that is edited, and that all of its routes show; all of it unless given. */
+  readonly region?: Box | undefined;
   /** Cut of the vision tower, default Qwen2.5-VL's. */
   readonly patches?: PatchConfig;
   /** Pixels of a latent cell and side, default the published VAE's 8. */
@@ -72,6 +74,12 @@ const MAX_ASPECT = 64;
 /** As ComfyUI's ImageScaleToTotalPixels; far beyond what the model was trained on, and what attention can hold. */
 const MAX_MEGAPIXELS = 16;
 
+/**
+ * A picture is stretched by at most this much to a size of other proportions; beyond, it is cropped to them. Laid over the original, a stretched result
+ * lies right, a cropped one does not (docs/sizes.md has the measurements). At a megapixel sides in multiples of 16 never need 0.9 %.
+ */
+const MAX_STRETCH = 0.01;
+
 /** A size asked for may cut off this much of a side of the first picture; beyond, its reference keeps its own shape. */
 const MAX_CROP = 0.1;
 
@@ -79,6 +87,36 @@ const SQUARE: Size = { width: 1, height: 1 };
 
 /** Plans all sizes of an edit; the first picture decides the output's shape. Throws QEDIT_E_USAGE on sizes that cannot be. */
 export function planSizes(sources: readonly Source[], options: PlanOptions = {}): SizePlan {
+  const { region } = options;
+  const [first, ...others] = sources;
+  if (region === undefined || first === undefined) return planWhole(sources, options);
+  const { width, height } = region;
+  return inRegion(planWhole([{ ...first, width, height }, ...others], options), first, region);
+}
+
+// A plan of the region as if it were the picture, seen from the whole picture.
+function inRegion(plan: SizePlan, { width, height }: Source, region: Box): SizePlan {
+  const cropped = <Kind extends Route>(route: Kind): Kind => ({
+    ...route,
+    steps: [...cropSteps({ width, height }, region), ...route.steps],
+  });
+  const moved = (route: LatentRoute): LatentRoute => {
+    const { x, y, ...size } = route.box;
+    return { ...cropped(route), box: { x: x + region.x, y: y + region.y, ...size } };
+  };
+  const [first, ...others] = plan.images;
+  const target = moved(plan.target);
+  const { reference, vision } = first!;
+  const image = {
+    ...first!,
+    source: { width, height },
+    vision: cropped(vision),
+    reference: reference === plan.target ? target : moved(reference),
+  };
+  return { ...plan, target, images: [image, ...others] };
+}
+
+function planWhole(sources: readonly Source[], options: PlanOptions): SizePlan {
   const { mode = "default", patches = QWEN_PATCHES, cell = sizes.LATENT_CELL } = options;
   checkOptions(options);
   sources.forEach(checkAspect);
@@ -87,29 +125,13 @@ export function planSizes(sources: readonly Source[], options: PlanOptions = {})
   const area =
     options.size === undefined ? (options.megapixels ?? 1) * sizes.MEGAPIXEL : options.size.width * options.size.height;
   const targetSize = options.size ?? sizes.bestSize(first ?? SQUARE, area);
-  const target = first === undefined ? wholeRoute(targetSize, cell) : cropRoute(first, targetSize, cell);
+  const target = first === undefined ? wholeRoute(targetSize, cell) : fittedRoute(first, targetSize, cell);
   const images = sources.map((source, index) => {
     const aligned = index === 0 && (options.size === undefined || cropShare(source, target.box) <= MAX_CROP);
-    const reference = aligned ? target : cropRoute(source, sizes.bestSize(source, area), cell);
+    const reference = aligned ? target : fittedRoute(source, sizes.bestSize(source, area), cell);
     return imagePlan(source, reference, visionDirect(source, patches));
   });
   return { mode, target, images };
-}
-
-/** One line for each picture: sizes at every stage, and what was cut off the source (pixels, both ends together). */
-export function describePlan(plan: SizePlan): string[] {
-  const output = `output ${show(plan.target.size)}`;
-  if (plan.images.length === 0) return [`no picture: ${output}`];
-  return plan.images.map(({ name, source, vision, reference }, index) => {
-    const cut = { width: source.width - reference.box.width, height: source.height - reference.box.height };
-    const cropped = cut.width + cut.height > 0 ? ` (crop ${show(cut)})` : "";
-    const stages = [
-      `reference ${show(reference.size)}${cropped}`,
-      `vision ${show(vision.size)} (${vision.tokens} tokens)`,
-      `latent ${show(reference.latent)} (${reference.tokens} tokens)`,
-    ];
-    return `${name} ${show(source)}: ${stages.join(", ")}${index === 0 ? ` → ${output}` : ""}`;
-  });
 }
 
 function checkOptions({ mode = "default", megapixels, size, resolutionSteps }: PlanOptions): void {
@@ -224,9 +246,10 @@ function encodedRoute(source: Source, steps: readonly Step[], cell: number): Lat
   return latentRoute({ size, steps: [...steps, ...cropSteps(scaled, size)] }, boxAfter(source, steps), cell);
 }
 
-/** One Lanczos resize of the largest centred part of the source that has the aspect of size. */
-function cropRoute(source: Source, size: Size, cell: number): LatentRoute {
-  const box = sizes.centredBox(source, size);
+/** One Lanczos resize of the whole source, or where that would stretch it visibly, of the largest centred part that has the aspect of size. */
+function fittedRoute(source: Source, size: Size, cell: number): LatentRoute {
+  const whole = { x: 0, y: 0, width: source.width, height: source.height };
+  const box = stretch(source, size) <= MAX_STRETCH ? whole : sizes.centredBox(source, size);
   return latentRoute(
     { size, steps: [...cropSteps(source, box), { kind: "resize", size, method: "lanczos" }] },
     box,
@@ -271,6 +294,11 @@ function sizeAfter(source: Size, steps: readonly Step[]): Size {
 function boxAfter({ width, height }: Size, steps: readonly Step[]): Box {
   const [step] = steps;
   return step?.kind === "crop" ? step.box : { x: 0, y: 0, width, height };
+}
+
+/** How far a picture is stretched to a size, the natural logarithm of the quotient of their proportions. */
+export function stretch(from: Size, to: Size): number {
+  return Math.abs(Math.log(from.width / from.height / (to.width / to.height)));
 }
 
 function cropShare(source: Size, box: Box): number {

@@ -1,0 +1,143 @@
+// What an edit changed: where a result differs from its original by more than encoding does, and whether that is a part of the picture or all of it.
+import { type Box, CHANNELS, crop, type Image } from "../image.js";
+import { dilated, eroded, type Mask, withoutSpecks } from "./distance.js";
+
+/** Share of the longer side, in the units of its name: blur before comparing, gaps that close, and the side of the largest speck that is dropped. */
+const BLUR = 1 / 512;
+const GAP = 1 / 64;
+const SPECK = 1 / 64;
+
+/** Levels by which a channel must differ: what encoding and decoding does is below; it does more where a picture is full of detail. */
+const THRESHOLD = { least: 16, most: 64, perMedian: 3, above: 8 };
+
+/** Cells along the longer side in which changes are counted. */
+const CELLS = 16;
+
+/**
+ * Beyond any of these a change is not local: share of the pixels, share of the cells that hold some of it, levels by which the mean of half the cells
+ * moved, and the detail of half the cells against the original's (natural logarithm), which blurring lowers and sharpening raises. "Keep it as it is" by
+ * the embedded model, whose VAE is coarse: up to 0.11, 0.47, 4.0, and down to -0.39; its edits of all of a picture are beyond one of them at least.
+ */
+const LOCAL = { pixels: 0.5, cells: 0.6, tone: 6, detail: { least: -0.8, most: 0.2 } };
+
+/** Mean difference of neighbouring pixels, in levels, from which a cell has detail that can be compared. */
+const LEAST_DETAIL = 3;
+
+/** A change: where it is, joined up and without specks, and whether it is of a part of the picture. */
+export interface Change {
+  readonly mask: Mask;
+  readonly isLocal: boolean;
+}
+
+/** What differs between a result and the original, both of one size and lying over each other. */
+export async function changeOf(result: Image, original: Image): Promise<Change> {
+  const { width, height } = result;
+  const side = Math.max(width, height);
+  const differences = await differencesOf(result, original);
+  const { least, most, perMedian, above } = THRESHOLD;
+  const threshold = Math.min(Math.max(median(differences) * perMedian + above, least), most);
+  const gap = Math.max(side * GAP, 2);
+  const levels = { width, height, data: differences.map((level) => Number(level > threshold)) };
+  const mask = eroded(dilated(withoutSpecks(levels, Math.max((side * SPECK) ** 2 / 4, 4)), gap), gap);
+  return { mask, isLocal: isLocal(mask, cellsOf(result, original, mask)) };
+}
+
+/** For each pixel 1 where the result visibly differs from the original, else 0. Both of one size. */
+export async function visiblyChanged(result: Image, original: Image): Promise<Uint8Array> {
+  return (await differencesOf(result, original)).map((level) => Number(level > THRESHOLD.least));
+}
+
+interface Cell {
+  /** Levels by which the mean of the channel that moved most did. */
+  readonly tone: number;
+  /** Detail of the result against the original's, natural logarithm; undefined where the original has none. */
+  readonly detail: number | undefined;
+  readonly isChanged: boolean;
+}
+
+function isLocal({ data }: Mask, cells: readonly Cell[]): boolean {
+  const share = data.reduce((sum, value) => sum + value, 0) / data.length;
+  const changed = cells.filter((cell) => cell.isChanged).length / cells.length;
+  const tone = middle(cells.map((cell) => cell.tone));
+  const detail = middle(cells.flatMap((cell) => cell.detail ?? []));
+  const { least, most } = LOCAL.detail;
+  return share <= LOCAL.pixels && changed <= LOCAL.cells && tone <= LOCAL.tone && detail >= least && detail <= most;
+}
+
+function middle(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
+}
+
+// Encoding moves single pixels up and down; the mean of many moves only with the tone.
+function cellsOf(result: Image, original: Image, mask: Mask): Cell[] {
+  const { width, height } = result;
+  const side = Math.max(Math.ceil(Math.max(width, height) / CELLS), 1);
+  const cells: Cell[] = [];
+  for (let y = 0; y < height; y += side) {
+    for (let x = 0; x < width; x += side) {
+      const box = { x, y, width: Math.min(side, width - x), height: Math.min(side, height - y) };
+      const [part, before, changed] = [crop(result, box), crop(original, box), maskIn(mask, box)];
+      const [now, then] = [detailOf(part), detailOf(before)];
+      cells.push({
+        tone: toneBetween(part, before),
+        detail: then < LEAST_DETAIL ? undefined : Math.log(Math.max(now, 1 / 255) / then),
+        isChanged: changed,
+      });
+    }
+  }
+  return cells;
+}
+
+function maskIn({ width, data }: Mask, box: Box): boolean {
+  for (let y = box.y; y < box.y + box.height; y++)
+    if (data.subarray(y * width + box.x, y * width + box.x + box.width).includes(1)) return true;
+  return false;
+}
+
+function toneBetween({ data }: Image, { data: before }: Image): number {
+  const sums = [0, 0, 0];
+  for (let i = 0; i < data.length; i++) sums[i % CHANNELS]! += data[i]! - before[i]!;
+  return Math.max(...sums.map((sum) => Math.abs(sum / (data.length / CHANNELS))));
+}
+
+// Mean difference of neighbours in green, which is most of what is seen.
+function detailOf({ width, height, data }: Image): number {
+  let sum = 0;
+  for (let y = 0; y + 1 < height; y++) {
+    for (let x = 0; x + 1 < width; x++) {
+      const at = (y * width + x) * CHANNELS + 1;
+      sum += Math.abs(data[at]! - data[at + CHANNELS]!) + Math.abs(data[at]! - data[at + width * CHANNELS]!);
+    }
+  }
+  return sum / (width * height);
+}
+
+async function differencesOf(result: Image, original: Image): Promise<Uint8Array> {
+  const sigma = Math.max(result.width, result.height) * BLUR;
+  const [a, b] = await Promise.all([blurred(result, sigma), blurred(original, sigma)]);
+  const differences = new Uint8Array(result.width * result.height);
+  for (let i = 0, at = 0; i < differences.length; i++, at += CHANNELS) {
+    differences[i] = Math.max(
+      Math.abs(a[at]! - b[at]!),
+      Math.abs(a[at + 1]! - b[at + 1]!),
+      Math.abs(a[at + 2]! - b[at + 2]!),
+    );
+  }
+  return differences;
+}
+
+async function blurred({ width, height, data }: Image, sigma: number): Promise<Uint8Array> {
+  const { default: sharp } = await import("sharp");
+  // sharp takes no smaller one.
+  return sharp(data, { raw: { width, height, channels: CHANNELS } })
+    .blur(Math.max(sigma, 0.5))
+    .raw()
+    .toBuffer();
+}
+
+function median(levels: Uint8Array): number {
+  const counts = new Uint32Array(256);
+  for (const level of levels) counts[level]!++;
+  let left = levels.length / 2;
+  return counts.findIndex((count) => (left -= count) <= 0);
+}
