@@ -16,7 +16,7 @@ export async function readScaledRows(
   const weight = tensors.get(`${module}.weight`);
   if (weight === undefined)
     throw new QeditError("QEDIT_E_CHECKPOINT", `Cannot find "${module}.weight" in ${file}`, {
-      hint: "The file may be of another model: `qedit inspect` tells which",
+      hint: "The file may be of another model: `qedit inspect` says which",
     });
   const values = await readRows(weight, rows);
   const scale = tensors.get(scaleNameOf(tensors, `${module}.weight`) ?? "");

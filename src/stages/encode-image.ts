@@ -39,7 +39,7 @@ export interface EncodeImageSettings {
   readonly resolutionSteps?: number | undefined;
   /** The tool whose sizes are reproduced: `comfyui`, `comfyui-kontext`; undefined: qedit's own. */
   readonly match: string | undefined;
-  /** Whether the result will be resized to the pixels of picture 1, for what is told; undefined where no result is made. */
+  /** Whether the result will be resized to the pixels of picture 1, for messages; undefined where no result is made. */
   readonly keepSize?: boolean;
   /** The part of picture 1 that is edited; undefined: all of it. */
   readonly region?: Box | undefined;

@@ -2,7 +2,7 @@
 
 const LOOPBACK = ["localhost", "127.0.0.1", "[::1]"];
 
-/** Whether nobody on the way can read or change what an address sends: https, or this machine itself. */
+/** Whether what an address sends can be neither read nor changed on the way: https, or this machine itself. */
 export function isSecure({ protocol, hostname }: URL): boolean {
   return protocol === "https:" || LOOPBACK.includes(hostname);
 }

@@ -38,7 +38,7 @@ export function headerLength(start: Uint8Array, { name, size }: Source): number 
   }
   if (size < LENGTH_BYTES) throw refusal(name, `wanted at least ${LENGTH_BYTES} bytes, found ${size}`, PARTLY);
   const length = new DataView(start.buffer, start.byteOffset).getBigUint64(0, true);
-  const notOne = "It is no .safetensors file: `qedit inspect` tells what a file is";
+  const notOne = "It is no .safetensors file: `qedit inspect` says what a file is";
   if (length > BigInt(MAX_HEADER_BYTES))
     throw refusal(name, `header of ${length} bytes, at most ${MAX_HEADER_BYTES} are allowed`, notOne);
   const isOne = start[LENGTH_BYTES] === OPENING_BRACE || size === LENGTH_BYTES;

@@ -18,7 +18,7 @@ const IDENTITY_BLOCK_BYTES = 4096;
 
 /** How a file's header is read. */
 export interface ReadOptions {
-  /** Takes in what tells the file's weights apart (see checkpointIdentity), while it is open for its header. */
+  /** Receives what identifies the file's weights (see checkpointIdentity), while it is open for its header. */
   readonly identity?: Hash;
 }
 

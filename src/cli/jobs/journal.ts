@@ -1,6 +1,6 @@
 // Write-ahead journal of a batch: a line of JSON for each state of a job, appended and flushed, so that it survives a crash or power loss.
 // An entry with the hash of the result is written before its file is renamed into place, and another after. If the second is missing, the hash of
-// the file tells whether it was written.
+// the file says whether it was written.
 import { open, readFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import * as v from "valibot";

@@ -46,7 +46,7 @@ export interface FinishedPicture extends DecodedPicture {
 /** Raised when the same pixels and settings give another picture. */
 const VERSION = 2;
 
-/** Share of a side that may be cropped for drift to be told against all of picture 1: more was cut off by a size of another shape that was asked for. */
+/** Share of a side up to which drift is measured against all of picture 1; more is cropped where a size of another shape was asked for. */
 const MOST_CUT = 0.1;
 
 const FEATHER = 1 / 64;
@@ -169,7 +169,7 @@ async function paste(
   const whole = toBytes(applySteps(first.image, frame.steps), "round");
   const original = crop(whole, frame.inside);
   const made = crop(picture.image, frame.inside);
-  // Against what the models saw of picture 1, where the drift that is told is against all of it.
+  // Against what the models saw of picture 1, where the drift that is reported is against all of it.
   const drift = measureDrift(made, original);
   const isMoved = drift !== undefined && isVisible(drift, made);
   const result = isMoved ? straightened(made, drift) : made;

@@ -155,7 +155,7 @@ export const EDIT_PARAMETERS = {
     initialText: "0",
   }),
   referenceMethod: optional(choice(REFERENCE_METHODS), {
-    summary: "how the transformer is told where the pictures are, as FluxKontextMultiReferenceLatentMethod",
+    summary: "positions of the pictures for the transformer, as FluxKontextMultiReferenceLatentMethod",
     group: "Sampling",
     placeholder: "<method>",
     initialText: "what the transformer was made for",

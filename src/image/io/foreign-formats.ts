@@ -1,4 +1,4 @@
-// Formats that libvips as sharp has it does not decode: told by their first bytes, so that each is read by a decoder of its own or refused by its name.
+// Picture formats that sharp's libvips does not decode, recognised by their first bytes: each is read by its own decoder or refused by name.
 import { QeditError } from "../../std/errors.js";
 import type { Size } from "../image.js";
 import { bmpSize, isBmp } from "./bmp.js";

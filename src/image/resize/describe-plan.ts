@@ -2,10 +2,10 @@
 import type { Box, Size } from "../image.js";
 import { type SizePlan, stretch } from "./size-plan.js";
 
-/** A stretch that is not worth telling. */
+/** The smallest stretch that is shown. */
 const LEAST_SHOWN_STRETCH = 0.0005;
 
-/** Enlargements by this many times the pixels and more are told. */
+/** Enlargements by this many times the pixels and more are shown. */
 const LEAST_SHOWN_ENLARGEMENT = 1.5;
 
 /** One line for each picture: sizes at every stage, and what was cut off the source (pixels, both ends together) or how far it was stretched. */

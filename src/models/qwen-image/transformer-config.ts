@@ -29,7 +29,7 @@ export interface TransformerConfig {
 const ZERO_MARKER = "__index_timestep_zero__";
 
 const PUBLISHED = { patchSize: 2, ropeAxes: [16, 56, 56], epsilon: 1e-6 };
-/** The tiny model inside the package, which other tools may write without its config: told by its width and that of its heads. */
+/** The tiny model inside the package, which other tools may write without its config: recognised by its width and that of its heads. */
 const EMBEDDED = { width: 320, headDim: 32, ropeAxes: [8, 12, 12] };
 
 /** Keys that only relatives of Qwen-Image have, whose mathematics differ. */

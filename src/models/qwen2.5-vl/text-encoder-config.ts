@@ -49,7 +49,7 @@ const PUBLISHED = {
   },
 };
 
-/** The tiny model inside the package, which other tools may write without its config: told by its width. */
+/** The tiny model inside the package, which other tools may write without its config: recognised by its width. */
 const EMBEDDED = {
   language: { ...PUBLISHED.language, width: 48, headDim: 16, ropeSections: [2, 3, 3] },
   vision: { ...PUBLISHED.vision, width: 16, headDim: 16, fullAttentionBlocks: [0] },
