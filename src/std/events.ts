@@ -28,8 +28,10 @@ export type ProgressEvent =
   | {
       readonly kind: "session";
       readonly action: "opened" | "closed";
-      /** Its id: `vae-encoder`. */
+      /** Id of the network that it is, or is a part of: `vae-encoder`. */
       readonly network: string;
+      /** For messages: `the transformer, blocks 0 to 3`. */
+      readonly name: string;
       readonly seconds: number;
     }
   /** A stage's result was taken from an earlier run, or kept for later ones. */

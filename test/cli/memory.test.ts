@@ -32,6 +32,7 @@ async function run(name: string, options: readonly string[], pictures: readonly 
     opened: events
       .filter(({ event, action }) => event === "session" && action === "opened")
       .map(({ network }) => network),
+    names: events.flatMap(({ event, action, name }) => (event === "session" && action === "opened" ? [name] : [])),
   };
 }
 
@@ -49,7 +50,7 @@ test("an edit that streams every layer and works on tiles gives the resident edi
   expect(streamed.plans.join("\n")).toMatch(
     /VAE encoder: tiles of 64x64 pixels.*\nvision tower: .* layers stay open.*\nlanguage model: .* 0 of \d+ layers stay open, the others 1 at a time.*\ntransformer: .* 0 of 2 layers stay open, the others 1 at a time; .*\nVAE decoder: tiles of 64x64 pixels/s,
   );
-  expect(streamed.opened.filter((network) => network === "transformer, blocks 0 to 0")).toHaveLength(3);
+  expect(streamed.names.filter((each) => each === "the transformer, blocks 0 to 0")).toHaveLength(3);
   expect(resident.plans.join("\n")).not.toMatch(/layers/);
   expect(resident.opened).toContain("transformer");
 });

@@ -2,7 +2,6 @@
 
 import type { SingleBar } from "cli-progress";
 import type { Ora } from "ora";
-import { networkName } from "../../models/network-id.js";
 import type { Emit, ProgressEvent } from "../../std/events.js";
 import type { Output } from "../io.js";
 import { printable } from "./shown.js";
@@ -62,7 +61,7 @@ function linesOf(
   if (event.kind === "session")
     return [
       style.dim(
-        `${networkName(event.network)}: session ${event.action}${event.action === "opened" ? ` in ${event.seconds.toFixed(2)} s` : ""}`,
+        `${event.name}: session ${event.action}${event.action === "opened" ? ` in ${event.seconds.toFixed(2)} s` : ""}`,
       ),
     ];
   if (event.kind === "end")

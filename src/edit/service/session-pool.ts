@@ -167,7 +167,7 @@ class Pool implements SessionPool {
     };
     const opened = (session: Session) => {
       entry.hasEnded = () => session.hasEnded?.() ?? false;
-      this.options.emit({ kind: "session", action: "opened", network, seconds: secondsSince(start) });
+      this.options.emit({ kind: "session", action: "opened", network, name, seconds: secondsSince(start) });
     };
     // A failure is reported to the caller that awaits the session.
     entry.session.then(opened, () => {});
@@ -251,7 +251,8 @@ class Pool implements SessionPool {
     const session = await entry.session;
     const start = performance.now();
     await session.dispose();
-    this.options.emit({ kind: "session", action: "closed", network: entry.network, seconds: secondsSince(start) });
+    const { network, name } = entry;
+    this.options.emit({ kind: "session", action: "closed", network, name, seconds: secondsSince(start) });
   }
 
   #remove(entry: Entry): void {
