@@ -3,17 +3,21 @@ import { defineConfig } from "vitest/config";
 
 /** What takes long and rarely fails: networks of full size, measured memory, every command of the documentation, many whole edits. */
 const NIGHTLY = [
+  "test/cli/cache.test.ts",
   "test/cli/colours.test.ts",
   "test/cli/crop-mask.test.ts",
   "test/cli/golden-edits.test.ts",
   "test/cli/keep-exif.test.ts",
   "test/cli/memory.test.ts",
   "test/cli/model-files.test.ts",
+  "test/cli/prompt-files.test.ts",
+  "test/cli/rerun.test.ts",
   "test/cli/results.test.ts",
   "test/cli/sampling-options.test.ts",
   "test/cli/tiny.test.ts",
   "test/docs/commands.test.ts",
   "test/edit/mixed-edits.test.ts",
+  "test/edit/sessions-ahead.test.ts",
   "test/engine/arena.test.ts",
   "test/engine/kernels.test.ts",
   "test/models/full-size.test.ts",
