@@ -12,7 +12,7 @@ export interface Mutant {
 const SCHEDULES = "src/sampling/schedules.ts";
 const NOISE = "src/sampling/noise/noise.ts";
 const GUIDANCE = "src/sampling/guidance.ts";
-const SAFETENSORS = "src/checkpoint/safetensors/safetensors.ts";
+const SAFETENSORS = "src/checkpoint/safetensors/safetensors-header.ts";
 const SETTINGS = "src/cli/settings/settings.ts";
 const CACHE = "src/artifacts/artifact-cache.ts";
 const JOURNAL = "src/cli/jobs/journal.ts";
@@ -185,8 +185,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     bug: "a cut-off model file is read past its end",
     file: SAFETENSORS,
-    from: "if (dataStart + end > source.size) {",
-    to: "if (end > source.size * 2) {",
+    from: "if (dataStart + end > source.size)\n",
+    to: "if (end > source.size * 2)\n",
     test: "test/checkpoint/safetensors.test.ts",
   },
   {
@@ -317,8 +317,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     bug: "more weights stay open than the budget allows",
     file: POOL,
-    from: "if (open() <= budget) return;",
-    to: "if (open() <= budget * 2) return;",
+    from: "entry && open() > budget;",
+    to: "entry && open() > budget * 2;",
     test: "test/edit/session-pool.test.ts",
   },
   {
