@@ -3,7 +3,7 @@
 import { defaulted, type SettingsOf } from "../../edit/parameters/parameter.js";
 import { toggle } from "../../edit/parameters/parameter-kinds.js";
 import { defineCommand } from "../command.js";
-import { preview } from "../files/preview-file.js";
+import { preview } from "../files/preview-option.js";
 import { sheet } from "../files/sheet-option.js";
 import { runOptions } from "../jobs/run-options.js";
 import { manyOptions } from "../settings/options.js";

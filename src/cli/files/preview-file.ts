@@ -1,20 +1,10 @@
 // The file of --preview: replaced by each preview; one that comes while another is written replaces those that wait.
-import { optional } from "../../edit/parameters/parameter.js";
-import { text } from "../../edit/parameters/parameter-kinds.js";
 import type { Image } from "../../image/image.js";
 import { encodePicture, formatOf } from "../../image/io/write.js";
 import { QeditError } from "../../std/errors.js";
 import { writeFileAtomically } from "../../std/files.js";
 import type { Terminal } from "../render/terminal.js";
 import { checkOutput, type Overwriting, STREAM } from "./output.js";
-
-/** The option. */
-export const preview = optional(text, {
-  summary: "show there what is being made, a small picture after every step",
-  group: "Output",
-  scope: "call",
-  placeholder: "<file>",
-});
 
 /** Writes previews. */
 export interface PreviewFile {
