@@ -8,9 +8,8 @@ import { readTensor, toFloat32 } from "./read-tensor.js";
 import { isNarrow, scaleGrid, scaleNameOf } from "./weight-scales.js";
 
 /**
- * Limits of the root mean square of a row of weights, by the median row: layers of published models lie between 0.003 and 0.5, of the tiny ones up
- * to 2. A scale that is inverse gives thousands; one that is missing, beside weights stretched over the range of their type, 30 to
- * 200; one that is applied twice less than a millionth.
+ * Limits of the root mean square of a row of weights, by the median row, far from what trained layers have: those of the embedded model, which are large,
+ * pass. A scale that is inverse is wrong by its square, one that is missing or applied twice by itself.
  */
 const LARGEST_RMS = 16;
 const SMALLEST_RMS = 1e-7;

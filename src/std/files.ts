@@ -9,6 +9,8 @@ import { forgetTemporaryFile, removeLeftovers, temporaryPath } from "./temporary
 
 /** Node's own limit for one read is 2 GiB - 1; a larger range is read in pieces. */
 const LARGEST_READ = 2 ** 30;
+/** Bytes that are asked of a pipe at a time. */
+const LEAST_READ = 2 ** 16;
 
 const REASONS: Readonly<Record<string, { reason: string; hint: string }>> = {
   ENOSPC: { reason: "no space is left on the disk", hint: "Free some space, or choose another folder" },
@@ -102,30 +104,43 @@ async function renameIfFree(temporary: string, path: string): Promise<void> {
 export async function readTextFile(path: string, most: number): Promise<string> {
   try {
     // A pipe would be waited for, and a device has no end.
-    const { size } = await regularFile(path);
-    if (size > most) throw tooLong(path, most);
-    const handle = await open(path);
-    try {
-      // The file may have grown, or have no size, as those of /proc.
-      const bytes = new Uint8Array(most + 1);
-      let length = 0;
-      for (let read = 1; read > 0 && length <= most; length += read)
-        ({ bytesRead: read } = await handle.read(bytes, length, Math.min(most + 1 - length, LARGEST_READ)));
-      if (length > most) throw tooLong(path, most);
-      return new TextDecoder().decode(bytes.subarray(0, length));
-    } finally {
-      await handle.close();
-    }
+    await refuseSpecial(path);
+    return new TextDecoder().decode(await readBounded(path, most));
   } catch (error) {
     throw ioFailure("read", path, error);
   }
 }
 
-async function regularFile(path: string): Promise<{ readonly size: number }> {
+async function refuseSpecial(path: string): Promise<void> {
   const found = await stat(path);
   if (found.isDirectory()) throw Object.assign(new Error("is a directory"), { code: "EISDIR" });
   if (!found.isFile()) throw new QeditError("QEDIT_E_IO", `Cannot read ${path}: it is a pipe or a device`);
-  return found;
+}
+
+/** The bytes of a file or a pipe. Throws QEDIT_E_IO for a device and for more than `most` bytes, and errors of the file system. */
+export async function readBounded(path: string, most: number): Promise<Buffer> {
+  const handle = await open(path);
+  try {
+    const found = await handle.stat();
+    const { size } = found;
+    // A device such as /dev/zero has no end.
+    if (found.isCharacterDevice() || found.isBlockDevice())
+      throw new QeditError("QEDIT_E_IO", `Cannot read ${path}: it is a device`);
+    if (size > most) throw tooLong(path, most);
+    const parts: Buffer[] = [];
+    let length = 0;
+    for (let read = 1; read > 0; ) {
+      // One byte more than is expected: the end of the file shows at once.
+      const part = Buffer.alloc(Math.max(Math.min(size - length, LARGEST_READ) + 1, LEAST_READ));
+      ({ bytesRead: read } = await handle.read(part, 0, part.length));
+      parts.push(part.subarray(0, read));
+      length += read;
+      if (length > most) throw tooLong(path, most);
+    }
+    return Buffer.concat(parts);
+  } finally {
+    await handle.close();
+  }
 }
 
 function tooLong(path: string, most: number): QeditError {

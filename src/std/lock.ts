@@ -1,11 +1,12 @@
 // A lock file beside a target, `TARGET.lock`: it names the process that holds it, which touches it as long as it runs.
 import { lstat, open, readFile, rename, rm, stat, utimes } from "node:fs/promises";
 import { hostname } from "node:os";
+import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { QeditError } from "./errors.js";
 import { ioFailure } from "./files.js";
 import { isObject } from "./guards.js";
-import { isRunning } from "./temporary-files.js";
+import { forgetTemporaryFile, isRunning, temporaryPath } from "./temporary-files.js";
 
 /** Interval at which a holder touches its lock, milliseconds. */
 const BEAT = 5_000;
@@ -112,10 +113,11 @@ async function isGone(path: string, { pid, host }: Holder): Promise<boolean> {
 
 // Several processes may find a lock stale at once: each renames what is there, and one that renamed a fresh lock puts it back.
 async function discard(path: string, stale: Holder): Promise<void> {
-  const aside = `${path}.${process.pid}`;
+  const aside = temporaryPath(dirname(path));
   await rename(path, aside).catch(() => {});
   const moved = await holderOf(aside);
   const isFresh = moved !== undefined && (moved.pid !== stale.pid || moved.host !== stale.host);
   if (isFresh) await rename(aside, path).catch(() => {});
   else await rm(aside, { force: true });
+  forgetTemporaryFile(aside);
 }

@@ -6,10 +6,10 @@ import { describe, expect, test } from "vitest";
 import type { Image } from "../../src/image/image.js";
 import { profileName } from "../../src/image/io/colour-profile.js";
 import { readImage, readPicture } from "../../src/image/io/read.js";
+import { pngChunk } from "../../src/image/io/without-texts.js";
 import { encodePicture } from "../../src/image/io/write.js";
 import { fixture } from "../support/golden.js";
 import { largestDifference } from "./compare.js";
-import { pngChunk } from "./png-chunks.js";
 import { TOLERANCES } from "./tolerances.js";
 
 const chart = (name: string) => readFileSync(fixture(`images/profiles/chart-${name}.png`));

@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { crc32, deflateSync } from "node:zlib";
@@ -16,6 +16,15 @@ interface Expected {
 }
 const expected = JSON.parse(readFileSync(new URL("expected.json", ENCODINGS), "utf8")) as Record<string, Expected>;
 const file = (name: string) => readFileSync(new URL(name, ENCODINGS));
+
+test("a link to a device without an end is refused", async () => {
+  const path = join(mkdtempSync(join(tmpdir(), "qedit-endless-")), "picture.png");
+  symlinkSync("/dev/zero", path);
+  await expect(readImage(path)).rejects.toMatchObject({
+    code: "QEDIT_E_IMAGE",
+    message: expect.stringContaining("it is a device"),
+  });
+});
 
 describe("readImage gives the bytes that ComfyUI's LoadImage gives", () => {
   test("of more than 30 encodings", () => expect(Object.keys(expected).length).toBeGreaterThan(30));

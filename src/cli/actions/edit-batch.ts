@@ -5,7 +5,7 @@ import type { EditService } from "../../edit/service/service.js";
 import { QeditError } from "../../std/errors.js";
 import type { BatchSettings } from "../commands/batch.js";
 import { checkInputs, inputText } from "../files/input.js";
-import { removeLeavings } from "../files/leavings.js";
+import { removeLeftoversBeside } from "../files/leftovers.js";
 import { checkOutput, STREAM } from "../files/output.js";
 import { pictureCache, type ReadPictures } from "../files/picture-cache.js";
 import { openSheet, type Sheet } from "../files/sheet-output.js";
@@ -42,7 +42,7 @@ export async function editBatch({ args, settings, given }: BatchCall, terminal: 
   const written = file === STREAM ? await inputText(file, io) : await readJobsFile(file);
   const lines = await readJobs(written, file === STREAM ? io.cwd : dirname(resolve(file)));
   const all = withOwnOutputs(await planLines(lines, { defaults: given, library: modelLibrary(), emit }));
-  await removeLeavings(all.flatMap(({ path }) => path ?? []));
+  await removeLeftoversBeside(all.flatMap(({ path }) => path ?? []));
   const sheet = await openSheet(settings.sheet, settings, terminal);
   const journal = await openBatchJournal(file === STREAM ? `stdin in ${io.cwd}` : resolve(file), settings, terminal);
   try {

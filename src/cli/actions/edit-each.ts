@@ -6,7 +6,7 @@ import { type ResolvedEdit, resolveEdit } from "../../edit/resolve/resolve-edit.
 import { QeditError } from "../../std/errors.js";
 import type { EachSettings } from "../commands/each.js";
 import { checkInputs, inputPrompt } from "../files/input.js";
-import { removeLeavings } from "../files/leavings.js";
+import { removeLeftoversBeside } from "../files/leftovers.js";
 import { checkOutput, STREAM } from "../files/output.js";
 import { pictureCache, type ReadPictures } from "../files/picture-cache.js";
 import { pictureEncoding, refuseUselessQuality } from "../files/picture-output.js";
@@ -45,7 +45,7 @@ export async function editEach({ args, settings, given }: EachCall, terminal: Te
     edits.map(({ path, input }) => ({ path, where: input })),
     "Edit them in two calls, with another -o FOLDER or --format",
   );
-  await removeLeavings(edits.map(({ path }) => path));
+  await removeLeftoversBeside(edits.map(({ path }) => path));
   const sheet = await openSheet(settings.sheet, settings, terminal);
   const tally: Tally = { done: 0, failed: 0, skipped: 0 };
   const open = await withoutDone(edits, { settings, terminal, tally, total: edits.length });

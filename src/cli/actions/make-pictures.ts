@@ -31,7 +31,7 @@ interface RunCall {
 export async function makePictures(call: RunCall, terminal: Terminal): Promise<number | undefined> {
   const { args, settings, given } = call;
   refuseContradictions(call);
-  const seeds = wantedSeeds(settings, terminal.emit);
+  const seeds = wantedSeeds(settings, settings.dryRun ? () => {} : terminal.emit);
   checkInputs([...args, settings.prompt], terminal.io);
   const paths = resultPaths(args, settings, seeds);
   refuseUselessQuality(pictureEncoding(paths[0]!, settings).format, given);

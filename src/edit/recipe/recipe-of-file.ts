@@ -1,12 +1,9 @@
 // Reads recipes from files: from the texts of a picture, or the metadata of an artifact.
-import { open } from "node:fs/promises";
 import { parseRecipe, type Recipe, toRecipe } from "../../artifacts/recipe.js";
 import { type PictureText, pictureTexts } from "../../image/io/description.js";
+import { LARGEST_FILE } from "../../image/io/read.js";
 import { QeditError } from "../../std/errors.js";
-import { ioFailure } from "../../std/files.js";
-
-/** Largest file in bytes that is read as a picture. */
-const LARGEST_PICTURE = 1024 ** 3;
+import { ioFailure, readBounded } from "../../std/files.js";
 
 /** The recipe among the texts of a picture; undefined if there is none. */
 export function recipeAmong(texts: readonly PictureText[]): Recipe | undefined {
@@ -37,15 +34,10 @@ export function artifactRecipe(metadata: Readonly<Record<string, string>>): Reci
   }
 }
 
-/** The bytes of a picture file. Throws QEDIT_E_IMAGE if it does not exist or is larger than LARGEST_PICTURE, QEDIT_E_IO. */
+/** The bytes of a picture file. Throws QEDIT_E_IMAGE if it does not exist, QEDIT_E_IO if it cannot be read or is larger than LARGEST_FILE. */
 export async function pictureBytes(path: string): Promise<Buffer> {
   try {
-    const handle = await open(path);
-    try {
-      if ((await handle.stat()).size <= LARGEST_PICTURE) return await handle.readFile();
-    } finally {
-      await handle.close();
-    }
+    return await readBounded(path, LARGEST_FILE);
   } catch (error) {
     if (error instanceof Error && "code" in error && error.code === "ENOENT") {
       throw new QeditError("QEDIT_E_IMAGE", `Cannot read ${path}: there is no such file`, {
@@ -55,8 +47,4 @@ export async function pictureBytes(path: string): Promise<Buffer> {
     }
     throw ioFailure("read", path, error);
   }
-  throw new QeditError(
-    "QEDIT_E_IMAGE",
-    `Cannot read ${path} as a picture: it is larger than ${LARGEST_PICTURE / 1024 ** 3} GB`,
-  );
 }

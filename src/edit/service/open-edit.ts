@@ -12,6 +12,7 @@ import { sample } from "../../stages/sample.js";
 import type { ArtifactStage, StageInput } from "../../stages/stage.js";
 import { param, QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
+import type { Tensor } from "../../std/tensor.js";
 import { withRegion } from "../finish/crop-mask.js";
 import { checkFinish, type FinishedPicture, finish } from "../finish/finish.js";
 import { fitLatentToRgb, type LatentToRgb, previewOf } from "../finish/latent-preview.js";
@@ -88,16 +89,20 @@ export function openEdit(edit: SubmittedEdit, context: EditContext, scratch?: Ar
   });
   const latents = () => once(encodeImage, ofPictures);
   const cond = () => once(encodePrompt, ofPictures);
-  const samples = async () => {
-    const seen = async () => {
-      const [{ region }, [first]] = [await regional(), await edit.pictures()];
-      return region === undefined ? first!.image : crop(first!.image, region);
-    };
-    const onDenoised = onPreview && (await previewing({ latents, seen }, onPreview));
-    const within = { ...context, onDenoised };
+  const seen = async () => {
+    const [{ region }, [first]] = [await regional(), await edit.pictures()];
+    return region === undefined ? first!.image : crop(first!.image, region);
+  };
+  const samples = () => {
+    let show: EditContext["onDenoised"];
+    const within = { ...context, onDenoised: onPreview && ((latent: Tensor<"float32">) => show?.(latent)) };
     return once(
       sample,
-      async () => ({ inputs: { latents: await latents(), cond: await cond() }, models, settings }),
+      async () => {
+        const inputs = { latents: await latents(), cond: await cond() };
+        if (onPreview) show = previewing(inputs.latents, await seen(), onPreview);
+        return { inputs, models, settings };
+      },
       isDrawn ? { ...within, cache: scratch } : within,
     );
   };
@@ -133,15 +138,14 @@ export function openEdit(edit: SubmittedEdit, context: EditContext, scratch?: Ar
 }
 
 // Previews of the latents of an edit, by a map that is fitted to the latent of picture 1 when the first one comes.
-async function previewing(
-  { latents, seen }: { latents: () => Promise<Artifact>; seen: () => Promise<Image> },
+function previewing(
+  { tensors, info }: Artifact,
+  image: Image,
   onPreview: NonNullable<EditObserver["onPreview"]>,
-): Promise<NonNullable<EditContext["onDenoised"]>> {
-  const { tensors, info } = await latents();
-  const image = await seen();
+): EditContext["onDenoised"] {
   const known = tensors["reference_latents.0"];
   const statistics = info.settings["latent_statistics"] as LatentStatistics | undefined;
-  if (known === undefined || statistics === undefined) return () => {};
+  if (known === undefined || statistics === undefined) return undefined;
   let map: LatentToRgb | undefined;
   return (latent) => {
     map ??= fitLatentToRgb(known, statistics, image);

@@ -1,9 +1,9 @@
 // Reads picture files as ComfyUI's LoadImage does (Pillow): EXIF orientation applied, alpha dropped and not composited, first frame only.
 // Other than there, colours are converted to sRGB by the profile in the file; the picture without that is given too.
 // https://github.com/comfyanonymous/ComfyUI/blob/a125cd84/nodes.py (LoadImage)
-import { readFile } from "node:fs/promises";
 import type { Metadata, Sharp } from "sharp";
 import { QeditError } from "../../std/errors.js";
+import { readBounded } from "../../std/files.js";
 import { CHANNELS, type Image, type Size } from "../image.js";
 import { decodeBmp } from "./bmp.js";
 import { cameraExif } from "./camera-exif.js";
@@ -17,6 +17,9 @@ import { withoutTexts } from "./without-texts.js";
 /** What sharp's prebuilt libvips decodes and Pillow reads too; vector formats would need a size that was not given. */
 const FORMATS = ["jpeg", "png", "webp", "gif", "tiff", "heif"];
 const FORMAT_HINT = "Give a JPEG, PNG, WebP, GIF, TIFF, AVIF, HEIC, JPEG XL or BMP file";
+
+/** Bytes of a file that is read as a picture. */
+export const LARGEST_FILE = 1024 ** 3;
 
 /** Where Pillow refuses a picture as a decompression bomb: twice 1 GiB of RGBA quarters, in pixels. */
 const MAX_PIXELS = 2 * Math.floor(1024 ** 3 / 4 / 3);
@@ -120,8 +123,9 @@ async function readBytes(source: string | Uint8Array, name: string): Promise<Buf
   let bytes = source;
   if (typeof bytes === "string") {
     try {
-      bytes = await readFile(bytes);
+      bytes = await readBounded(bytes, LARGEST_FILE);
     } catch (cause) {
+      if (cause instanceof QeditError) throw new QeditError("QEDIT_E_IMAGE", cause.message, { cause });
       const reason = REASONS[(cause as NodeJS.ErrnoException).code ?? ""] ?? firstLine(cause);
       throw new QeditError("QEDIT_E_IMAGE", `Cannot read ${name}: ${reason}`, {
         hint: "Check the path of the picture",

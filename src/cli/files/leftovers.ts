@@ -4,7 +4,7 @@ import { removeLeftovers } from "../../std/temporary-files.js";
 import { removeAbandonedScratch } from "./scratch-folder.js";
 
 /** Removes abandoned temporary files beside these outputs, and abandoned folders of artifacts. */
-export async function removeLeavings(outputs: readonly string[]): Promise<void> {
+export async function removeLeftoversBeside(outputs: readonly string[]): Promise<void> {
   await removeAbandonedScratch();
   for (const folder of new Set(outputs.map((path) => dirname(path)))) await removeLeftovers(folder);
 }
