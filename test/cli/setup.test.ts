@@ -88,6 +88,13 @@ describe.runIf(release.hasCuda)("setup", () => {
     );
   });
 
+  test("removes what a killed setup was unpacking", async () => {
+    const { setup, runtime, installed } = newHome();
+    mkdirSync(join(runtime, `${NAME}.4711.new`), { recursive: true });
+    expect((await setup("--from", packaged)).code).toBe(0);
+    expect(installed()).toEqual(COMPLETE);
+  });
+
   test("leaves a provider that is there, unless it is forced", async () => {
     const { setup } = newHome();
     await setup("--from", packaged);

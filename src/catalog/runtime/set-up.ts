@@ -195,6 +195,12 @@ async function session({ emit }: SetupContext): Promise<Pick<SetupReport, "works
   return { works, seconds, problems };
 }
 
+// What a killed setup was unpacking.
+async function removeStaging(folder: string): Promise<void> {
+  for (const name of (await readdir(folder)).filter((each) => /\.\d+\.new$/.test(each)))
+    await rm(join(folder, name), { recursive: true, force: true });
+}
+
 // One setup at a time: two would write the same part of a download.
 async function withRuntimeLock<T>(
   folder: string,
@@ -212,5 +218,8 @@ async function withRuntimeLock<T>(
       hint: "Wait until it is done",
     });
   };
-  return withLock(join(dirname(folder), ".runtime"), { signal, onWait }, work);
+  return withLock(join(dirname(folder), ".runtime"), { signal, onWait }, async () => {
+    await removeStaging(folder);
+    return work();
+  });
 }
