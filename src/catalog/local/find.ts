@@ -32,7 +32,7 @@ const DIFFUSERS_FOLDER = {
 
 /** The path itself if it exists, else the file of that name in a models folder or in the Hugging Face cache, else undefined. */
 export async function findFile(path: string, options: SearchOptions = {}): Promise<string | undefined> {
-  if (await exists(path)) return path;
+  if (!options.isInFolders && (await exists(path))) return path;
   if (isAbsolute(path)) return undefined;
   const { places } = await modelPlaces(options);
   for (const place of places.flatMap(subfolders)) {

@@ -22,6 +22,8 @@ export interface Places {
 /** Folders that the user named for this call, searched before all others. */
 export interface SearchOptions {
   readonly modelsDirs?: readonly string[];
+  /** Whether names are looked up in the folders only, never as paths: they came over a network. */
+  readonly isInFolders?: boolean;
 }
 
 /** The source of qedit's own folder. */

@@ -2,6 +2,7 @@
 import { driftRecord } from "../../edit/finish/drift-text.js";
 import type { FinishedPicture } from "../../edit/finish/finish.js";
 import { RANDOM_SEED } from "../../edit/parameters/parameter-kinds.js";
+import { drawSeed } from "../../edit/resolve/draw-seed.js";
 import { modelLibrary } from "../../edit/resolve/model-library.js";
 import { type ResolvedEdit, resolveEdit } from "../../edit/resolve/resolve-edit.js";
 import { resolveSettings } from "../../edit/resolve/resolve-settings.js";
@@ -16,7 +17,7 @@ import { openSheet, type Sheet } from "../files/sheet-output.js";
 import { submitted, withSeed } from "../jobs/edit-job.js";
 import { editMany, type JobEnd, type PlannedJob, refuseFailures, type Tally } from "../jobs/many.js";
 import type { Terminal } from "../render/terminal.js";
-import { drawSeed, seedsOf } from "../settings/seeds.js";
+import { seedsOf } from "../settings/seeds.js";
 import type { GivenSetting } from "../settings/settings.js";
 import { withService } from "../with-service.js";
 

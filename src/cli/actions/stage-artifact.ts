@@ -1,7 +1,9 @@
 // Implements the commands of single stages: finds and opens model files, runs the stage, writes its result.
 import type { Artifact } from "../../artifacts/artifact.js";
+import type { QualitySettings } from "../../edit/finish/picture-encoding.js";
 import type { ParameterTable, SettingsOf } from "../../edit/parameters/parameter.js";
 import type { MODEL_PARAMETERS, STAGE_PARAMETERS } from "../../edit/parameters/table.js";
+import { drawSeed } from "../../edit/resolve/draw-seed.js";
 import { modelLibrary } from "../../edit/resolve/model-library.js";
 import { findLoras, findModelFile } from "../../edit/resolve/resolve-edit.js";
 import { resolveSettings } from "../../edit/resolve/resolve-settings.js";
@@ -23,9 +25,8 @@ import {
   writeArtifactOutput,
   writeOutput,
 } from "../files/output.js";
-import { pictureEncoding, picturePath, type QualitySettings, refuseUselessQuality } from "../files/picture-output.js";
+import { pictureEncoding, picturePath, refuseUselessQuality } from "../files/picture-output.js";
 import type { Terminal } from "../render/terminal.js";
-import { drawSeed } from "../settings/seeds.js";
 import type { GivenSetting } from "../settings/settings.js";
 import { type ComputeSettings, withService } from "../with-service.js";
 

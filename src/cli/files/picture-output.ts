@@ -1,11 +1,10 @@
 // Names and formats of output pictures. The extension or --format determines the format; the default name derives from the input's.
 import { basename, dirname, extname, join } from "node:path";
+import { FORMATS, type PictureEncoding, QUALITY_OF, type QualitySettings } from "../../edit/finish/picture-encoding.js";
 import { formatOf, type PictureFormat } from "../../image/io/write.js";
 import { QeditError } from "../../std/errors.js";
 import type { GivenSetting } from "../settings/settings.js";
 import { isFolderName, STREAM } from "./output.js";
-
-const FORMATS: Readonly<Record<string, PictureFormat>> = { png: "png", jpg: "jpeg", jpeg: "jpeg", webp: "webp" };
 
 /** What determines name and format. */
 export interface PictureSettings {
@@ -37,22 +36,11 @@ export function pictureFormat(path: string, name: string | undefined): PictureFo
   });
 }
 
-/** The settings of quality, each of one format. */
-export interface QualitySettings {
-  readonly jpegQuality: number | undefined;
-  readonly webpQuality: number | undefined;
-}
-
-const QUALITY_OF: Readonly<Partial<Record<PictureFormat, keyof QualitySettings>>> = {
-  jpeg: "jpegQuality",
-  webp: "webpQuality",
-};
-
 /** Format and quality of the picture at a path. */
 export function pictureEncoding(
   path: string,
   settings: QualitySettings & { readonly format: string | undefined },
-): { readonly format: PictureFormat; readonly quality: number | undefined } {
+): PictureEncoding {
   const format = pictureFormat(path, settings.format);
   const setting = QUALITY_OF[format];
   return { format, quality: setting && settings[setting] };

@@ -2,6 +2,8 @@
 import { basename, dirname, extname, join } from "node:path";
 import { type Artifact, writeArtifact } from "../../artifacts/artifact.js";
 import type { FinishedPicture } from "../../edit/finish/finish.js";
+import type { QualitySettings } from "../../edit/finish/picture-encoding.js";
+import { drawSeed } from "../../edit/resolve/draw-seed.js";
 import type { ResolvedEdit } from "../../edit/resolve/resolve-edit.js";
 import type { SubmittedEdit } from "../../edit/service/open-edit.js";
 import type { Image } from "../../image/image.js";
@@ -11,9 +13,8 @@ import { QeditError } from "../../std/errors.js";
 import { fileHash } from "../../std/file-hash.js";
 import { keepFilePaths } from "../files/known-files.js";
 import { STREAM, writeOutput } from "../files/output.js";
-import { numberedPath, pictureEncoding, type QualitySettings } from "../files/picture-output.js";
+import { numberedPath, pictureEncoding } from "../files/picture-output.js";
 import type { Terminal } from "../render/terminal.js";
-import { drawSeed } from "../settings/seeds.js";
 
 /** How the result of an edit is written. */
 export interface ResultSettings extends QualitySettings {

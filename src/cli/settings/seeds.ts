@@ -1,13 +1,8 @@
-// Options for several seeds: a list with ranges, or a count; and drawing random seeds.
-import { randomInt } from "node:crypto";
+// Options for several seeds: a list with ranges, or a count.
 import * as v from "valibot";
 import { optional } from "../../edit/parameters/parameter.js";
 import { type Kind, number, RANDOM_SEED } from "../../edit/parameters/parameter-kinds.js";
 import { QeditError } from "../../std/errors.js";
-import type { Emit } from "../../std/events.js";
-
-/** Random seeds are below this: torch's CPU generator uses only 32 bits of a seed. */
-const RANDOM_BELOW = 2 ** 32;
 
 /** Largest count and longest range of seeds: ranges are easily mistyped. */
 const MAX_SEEDS = 10_000;
@@ -39,17 +34,6 @@ export const seedOptions = {
     placeholder: "<number>",
   }),
 };
-
-/** The settings with a random seed for RANDOM_SEED; emits a note with the drawn seed. */
-export function drawSeed<Settings extends { readonly seed: bigint }>(
-  settings: Settings,
-  emit: Emit,
-): { readonly settings: Settings; readonly isDrawn: boolean } {
-  if (settings.seed !== RANDOM_SEED) return { settings, isDrawn: false };
-  const seed = BigInt(randomInt(RANDOM_BELOW));
-  emit({ kind: "note", text: `seed ${seed}` });
-  return { settings: { ...settings, seed }, isDrawn: true };
-}
 
 /** The seeds of a call: the list, or `count` seeds starting at `seed`, or `count` times RANDOM_SEED. Throws QEDIT_E_USAGE for duplicates in the list. */
 export function seedsOf({

@@ -102,6 +102,38 @@ export function bytes({ unit = 1 }: { readonly unit?: number } = {}): Kind<numbe
   return kind(v.union([written, counted]), { wanted: "a size such as 500M or 2G" });
 }
 
+const MILLISECONDS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+const DURATION = /^(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)$/;
+
+/** A duration in milliseconds: 30s, 5m, 1.5h, or a plain number in seconds; `forever` or a negative number gives Infinity. */
+export const duration: Kind<number> = kind(
+  v.union([
+    v.pipe(
+      v.literal("forever"),
+      v.transform(() => Number.POSITIVE_INFINITY),
+    ),
+    v.pipe(
+      v.string(),
+      v.regex(DURATION),
+      v.transform((written) => {
+        const [, count, unit] = DURATION.exec(written)!;
+        return Number(count) * MILLISECONDS[unit!]!;
+      }),
+    ),
+    v.pipe(
+      v.string(),
+      v.regex(/^-?\d+(?:\.\d+)?$/),
+      v.transform((written) => inMilliseconds(Number(written))),
+    ),
+    v.pipe(v.number(), v.finite(), v.transform(inMilliseconds)),
+  ]),
+  { wanted: "a duration such as 30s, 5m or 2h, or forever" },
+);
+
+function inMilliseconds(seconds: number): number {
+  return seconds < 0 ? Number.POSITIVE_INFINITY : seconds * 1000;
+}
+
 /** Width and height in pixels. */
 export interface Pixels {
   readonly width: number;

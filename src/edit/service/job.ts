@@ -69,7 +69,12 @@ export class QueuedJob implements Job {
     this.outcome.catch(() => {});
   }
 
-  readonly cancel = () => this.#cancelling.abort(new QeditError("QEDIT_E_INTERRUPTED", "Cancelled"));
+  readonly cancel = () => {
+    const error = new QeditError("QEDIT_E_INTERRUPTED", "Cancelled");
+    this.#cancelling.abort(error);
+    // One that waits is over at once.
+    if (this.#opened === undefined && !this.#isOver) this.#end({ state: "failed", seconds: 0, error });
+  };
 
   /** Whether there is nothing left to do: it ended, or too many jobs of its group failed. */
   get isOver(): boolean {
@@ -158,7 +163,7 @@ export class QueuedJob implements Job {
     if (!label) return;
     const { name: job, index, total } = label;
     const event = { kind: "job", state, job, index, total, id: this.id } as const;
-    this.#context!.emit(error === undefined ? event : { ...event, error: failureOf(error) });
+    this.#context?.emit(error === undefined ? event : { ...event, error: failureOf(error) });
   }
 }
 

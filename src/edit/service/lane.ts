@@ -73,6 +73,7 @@ export class Lane {
 
   // While one stage computes, the weights of the next ones are read and their sessions opened.
   async #alone(job: QueuedJob): Promise<void> {
+    if (job.isOver) return;
     const { context } = this.options;
     const stops: (() => Promise<void>)[] = [];
     job.open(context, undefined, (inner) => {

@@ -15,7 +15,7 @@ import { Lane, type Scratch } from "./lane.js";
 import { checkEdit, type SubmittedEdit } from "./open-edit.js";
 import { runStage, timed } from "./run-stage.js";
 import { memoryScratch } from "./scratch.js";
-import { sessionPool } from "./session-pool.js";
+import { type OpenSession, sessionPool } from "./session-pool.js";
 
 /** Options of a service. It writes only to the caches and folders given here. */
 export interface ServiceOptions {
@@ -35,7 +35,7 @@ export interface ServiceOptions {
   readonly modulationFolder?: string | undefined;
   /** Opens the store for artifacts of many jobs between stages; default: in memory. */
   readonly openScratch?: (signal: AbortSignal) => Promise<Scratch>;
-  /** Milliseconds that sessions stay open without a job; default 0. */
+  /** Milliseconds that sessions stay open without a job; Infinity: always; default 0. */
   readonly keepAlive?: number;
   /** Jobs in progress at a time on one device; default 1. */
   readonly concurrency?: number;
@@ -73,6 +73,10 @@ export interface EditService {
   ) => Promise<Artifact>;
   /** Runs decode alone. */
   readonly decode: (input: Parameters<typeof decode.run>[0]) => Promise<DecodedPicture>;
+  /** The sessions that are open now, and where. */
+  readonly sessions: () => readonly (OpenSession & { readonly device: Device })[];
+  /** Closes the sessions that no job uses. */
+  readonly closeIdle: () => Promise<void>;
   /** Waits for jobs in progress, and closes every session. */
   readonly close: () => Promise<void>;
 }
@@ -117,6 +121,13 @@ export async function openService(options: ServiceOptions): Promise<EditService>
       return (await runStage(stage, input, isDrawn ? { ...context, cache: undefined } : context)).artifact;
     },
     decode: (input) => timed(decode.name, context, () => decode.run(input, context)),
+    sessions: () =>
+      lanes.flatMap(({ options: { context } }) =>
+        context.engine.sessions().map((session) => ({ ...session, device: context.engine.device })),
+      ),
+    async closeIdle() {
+      for (const lane of lanes) await lane.options.context.engine.closeIdle();
+    },
     async close() {
       for (const lane of lanes) await lane.settled();
       for (const lane of lanes) await lane.options.context.engine.dispose();

@@ -15,6 +15,20 @@ export interface SessionPool extends Engine {
   closeIdle(): Promise<void>;
   /** Starts to open a graph that is needed later. The next open() of it gets that session, or opens a new one if this failed. */
   openAhead(model: Model): OpenedAhead;
+  /** The open sessions, the least recently used first. */
+  sessions(): readonly OpenSession[];
+}
+
+/** An open session of a pool. */
+export interface OpenSession {
+  /** Id of its network: `vae-encoder`. */
+  readonly network: string;
+  /** For messages: `the transformer, blocks 0 to 3`. */
+  readonly name: string;
+  /** Bytes of its weights as stored. */
+  readonly bytes: number;
+  /** Whether a job uses it. */
+  readonly isInUse: boolean;
 }
 
 /** A prefetched session, open or opening. */
@@ -25,7 +39,7 @@ export interface OpenedAhead {
 
 /** Limits of a pool. */
 export interface PoolOptions {
-  /** Milliseconds that an idle session stays open; 0 closes it at once unless the pool is retained. */
+  /** Milliseconds that an idle session stays open; 0 closes it at once unless the pool is retained, Infinity never. */
   readonly keepAlive?: number;
   /** Bytes of weights above which idle sessions are evicted; undefined is no limit. */
   readonly budget?: number | undefined;
@@ -117,6 +131,13 @@ class Pool implements SessionPool {
     for (let [entry] = this.#idle(); entry; [entry] = this.#idle()) await this.#close(entry);
   }
 
+  sessions(): readonly OpenSession[] {
+    return [...this.#entries.values()].map(({ network, name, bytes, leases }) => ({
+      ...{ network, name, bytes },
+      isInUse: leases > 0,
+    }));
+  }
+
   async dispose(): Promise<void> {
     this.#holders = 0;
     for (const key of [...this.#ahead.keys()]) await this.#closeAhead(key);
@@ -184,6 +205,7 @@ class Pool implements SessionPool {
 
   #closeLater(entry: Entry): void {
     clearTimeout(entry.timer);
+    if (this.options.keepAlive === Number.POSITIVE_INFINITY) return;
     const close = () => (entry.leases === 0 ? this.#close(entry) : Promise.resolve());
     entry.timer = setTimeout(() => void close().catch(() => {}), this.options.keepAlive);
     entry.timer.unref();

@@ -1,0 +1,131 @@
+// What an interface hands to the core: pictures as bytes with names, and the values of parameters. It is resolved to an edit against the
+// values that are set where the edit is made.
+import { findLora } from "../../catalog/local/find.js";
+import { parseLora } from "../../stages/networks/loras.js";
+import { closest } from "../../std/closest.js";
+import { param, QeditError } from "../../std/errors.js";
+import type { Emit } from "../../std/events.js";
+import { defaulted, jsonName, type Parameter, readValue, type SettingsOf } from "../parameters/parameter.js";
+import { toggle } from "../parameters/parameter-kinds.js";
+import { EDIT_PARAMETERS, MODEL_PARAMETERS, PICTURE_PARAMETERS, PRESET_PARAMETERS } from "../parameters/table.js";
+import type { Given, GivenValues } from "../resolve/given.js";
+import type { Unresolved } from "../resolve/resolve-settings.js";
+
+/** A picture file: its bytes, and its name for messages and the recipe. */
+export interface NamedBytes {
+  readonly name: string;
+  readonly bytes: Uint8Array;
+}
+
+/** An edit as it is asked for. */
+export interface EditRequest {
+  readonly pictures: readonly NamedBytes[];
+  /** White where the edit belongs. */
+  readonly mask?: NamedBytes | undefined;
+  /** Values by JSON name; null: not set, whatever is set where the edit is made. */
+  readonly parameters: Readonly<Record<string, unknown>>;
+}
+
+/** The parameters of a request; the mask is a picture of it. */
+export const REQUEST_PARAMETERS = {
+  ...withoutMask(),
+  ...PRESET_PARAMETERS,
+  ...MODEL_PARAMETERS,
+  ...PICTURE_PARAMETERS,
+  force: defaulted(toggle, false, {
+    summary: "allow settings that do not go together",
+    group: "Output",
+    scope: "call",
+  }),
+};
+
+/** Their values; `mask` is always undefined. */
+export type RequestSettings = SettingsOf<typeof REQUEST_PARAMETERS> & { readonly mask: undefined };
+
+/** Values that hold where an edit is made, unless the request has others: of settings files and the environment. */
+export interface BaseSettings {
+  readonly settings: RequestSettings;
+  readonly given: GivenValues;
+}
+
+/** Where a request came from. */
+export interface RequestOrigin {
+  readonly base: BaseSettings;
+  /** Whether it may name files of this machine by paths: it came from this machine's user. */
+  readonly hasPaths: boolean;
+  readonly emit: Emit;
+}
+
+/** Stronger than any file and variable. */
+const STRENGTH = 1;
+
+const BY_NAME: ReadonlyMap<string, readonly [key: string, parameter: Parameter<unknown>]> = new Map(
+  Object.entries(REQUEST_PARAMETERS).map(([key, parameter]) => [jsonName(key), [key, parameter] as const]),
+);
+
+/** Whether a parameter names a file or a folder. */
+export function isPath({ placeholder = "" }: Parameter<unknown>): boolean {
+  return /^<(file|folder)/.test(placeholder);
+}
+
+/**
+ * Reads the values of a request over those of its origin. Throws QEDIT_E_USAGE for an unknown name, an invalid value, and a path from elsewhere;
+ * QEDIT_E_MODEL_MISSING for a LoRA that is in no folder.
+ */
+export async function readRequest(
+  { parameters }: Pick<EditRequest, "parameters">,
+  { base, hasPaths, emit }: RequestOrigin,
+): Promise<Unresolved<RequestSettings>> {
+  const settings: Record<string, unknown> = { ...base.settings };
+  const given = new Map<string, Given>(base.given);
+  for (const [name, value] of Object.entries(parameters)) {
+    const [key, parameter] = BY_NAME.get(name) ?? unknown(name);
+    given.delete(key);
+    settings[key] = parameter.initial;
+    if (value === null) continue;
+    if (!hasPaths) refusePath(name, parameter, value);
+    settings[key] = readValue(key, parameter, value);
+    given.set(key, { value: settings[key], name: param(name), strength: STRENGTH, isOfCall: true });
+  }
+  const read = settings as unknown as RequestSettings;
+  // Those of the origin are its own user's.
+  if (!hasPaths && typeof parameters["lora"] !== "undefined" && parameters["lora"] !== null)
+    settings["lora"] = await Promise.all(read.lora.map((written) => inFolders(written, read)));
+  return { settings: read, given, force: read.force, emit };
+}
+
+function withoutMask(): Omit<typeof EDIT_PARAMETERS, "mask"> {
+  const { mask: _, ...rest } = EDIT_PARAMETERS;
+  return rest;
+}
+
+function unknown(name: string): never {
+  const near = closest(name.toLowerCase(), [...BY_NAME.keys()]);
+  throw new QeditError("QEDIT_E_USAGE", `"${name.slice(0, 100)}" is no parameter of an edit`, {
+    hint: near === undefined ? "/openapi.json lists the parameters" : `Did you mean ${param(near)}?`,
+    parameter: name.slice(0, 100),
+  });
+}
+
+// Models and LoRAs are named; other parameters that are paths would read this machine's files.
+function refusePath(name: string, parameter: Parameter<unknown>, value: unknown): void {
+  const texts = (Array.isArray(value) ? value : [value]).map(String);
+  const isName = name === "model" || name === "lora";
+  if (!isName && !isPath(parameter)) return;
+  if (isName && texts.every((text) => !/[/\\\0]|^\.+$/.test(text))) return;
+  throw new QeditError(
+    "QEDIT_E_USAGE",
+    `Cannot use ${param(name)} here: it would name a file of the server by its path`,
+    {
+      hint: isName ? "Name a model or a LoRA of the server's folders, without a path" : "Leave it out",
+      parameter: name,
+    },
+  );
+}
+
+// The LoRA by its path in a folder of models; one of the catalogue keeps its name.
+async function inFolders(written: string, { model, modelsDir: modelsDirs }: RequestSettings): Promise<string> {
+  const { path: name, strength } = parseLora(written);
+  const found = await findLora(name, { model, modelsDirs, isInFolders: true });
+  return `${found}:${strength}`;
+}

@@ -1,0 +1,557 @@
+// The server behind every door: one edit service whose engine is a child process, its open model files, and the jobs. It starts jobs, follows
+// them by their events, stores what must survive the process, and ends in order.
+
+import { parseRecipe, recipeText } from "../artifacts/recipe.js";
+import { driftRecord } from "../edit/finish/drift-text.js";
+import type { FinishedPicture } from "../edit/finish/finish.js";
+import { encodingOf, MIME_TYPES, refuseOtherQuality } from "../edit/finish/picture-encoding.js";
+import {
+  type BaseSettings,
+  type EditRequest,
+  type RequestSettings,
+  readRequest,
+} from "../edit/request/edit-request.js";
+import { drawSeed } from "../edit/resolve/draw-seed.js";
+import { type ModelLibrary, modelLibrary } from "../edit/resolve/model-library.js";
+import { type ResolvedEdit, resolveEdit } from "../edit/resolve/resolve-edit.js";
+import type { Job, ServiceEvent } from "../edit/service/job.js";
+import { deviceNames, type EditService, openService, type ServiceOptions } from "../edit/service/service.js";
+import { readSize } from "../image/io/read.js";
+import { encodeDecoded } from "../stages/decode.js";
+import { type Picture, readPictures } from "../stages/pictures.js";
+import { failureOf, QeditError } from "../std/errors.js";
+import { fileHash } from "../std/file-hash.js";
+import { type FoundJob, type JobStore, openJobStore } from "./job-store.js";
+import { isFinal, type JobInput, type JobResult } from "./job-types.js";
+import { checkCount, checkPixels, checkWork, type ServerLimits } from "./limits.js";
+import { type JobEnd, ServerJob } from "./server-job.js";
+
+/** Options of the server. */
+export interface EditServerOptions {
+  /** The edit service; its events also go to `emit`. */
+  readonly service: Omit<ServiceOptions, "isolation" | "signal" | "emit">;
+  readonly base: BaseSettings;
+  readonly limits: ServerLimits;
+  /** Folder of jobs and results. */
+  readonly state: string;
+  /** Milliseconds that ended jobs and their results are kept. */
+  readonly keepResults: number;
+  /** Bytes of ended jobs and their results; the oldest go first. */
+  readonly resultsLimit: number;
+  readonly observe: (event: ServerEvent) => void;
+}
+
+/** What happens on the server, for logs and metrics. */
+export type ServerEvent =
+  | { readonly kind: "accepted" | "started"; readonly job: ServerJob }
+  | { readonly kind: "ended"; readonly job: ServerJob; readonly error?: unknown }
+  | { readonly kind: "service"; readonly event: ServiceEvent }
+  | { readonly kind: "warning"; readonly text: string };
+
+/** How a request is taken. */
+export interface SubmitOptions {
+  /** Whether the job survives the process, and is listed. */
+  readonly isDurable?: boolean;
+  /** Whether previews are made while it samples. */
+  readonly hasPreviews?: boolean;
+  /** Idempotency-Key: a second request with it gets the first one's job. */
+  readonly key?: string | undefined;
+  /** Whether the request may name files of this machine by paths. */
+  readonly hasPaths?: boolean;
+}
+
+/** The server; whoever opened it closes it. */
+export interface EditServer {
+  readonly service: EditService;
+  readonly library: ModelLibrary;
+  readonly base: BaseSettings;
+  readonly limits: ServerLimits;
+  readonly device: string;
+  /** Draining: it takes nothing more, and ends. */
+  readonly phase: "starting" | "ready" | "draining";
+  /** Takes an edit. Throws QEDIT_E_BUSY, QEDIT_E_TERMINATED, and what is refused before anything is computed. */
+  readonly submit: (request: EditRequest, options?: SubmitOptions) => Promise<ServerJob>;
+  readonly job: (id: string) => ServerJob | undefined;
+  /** Jobs that are known, in the order of their acceptance. */
+  readonly jobs: () => readonly ServerJob[];
+  /** A picture that was sent with a job: its number from 1, or the mask. */
+  readonly input: (job: ServerJob, which: number | "mask") => Promise<Uint8Array | undefined>;
+  /** Jobs that wait, and that run. */
+  readonly load: () => { readonly queued: number; readonly running: number };
+  /** Says that it is ready; jobs of an earlier process run from now on. */
+  readonly ready: () => Promise<void>;
+  /** Takes nothing more; waits for the running job, which after `grace` milliseconds stops between two steps. Durable jobs stay stored. */
+  readonly drain: (grace: number) => Promise<void>;
+  readonly close: () => Promise<void>;
+}
+
+/** Bytes of pictures that may wait in memory. */
+const WAITING_BYTES = 1024 ** 3;
+/** Milliseconds between two looks for results that are too old. */
+const SWEEP_INTERVAL = 600_000;
+
+/** Opens the server. Throws QEDIT_E_USAGE, QEDIT_E_DEVICE, QEDIT_E_BUSY for a state folder in use, QEDIT_E_IO. */
+export async function openEditServer(options: EditServerOptions): Promise<EditServer> {
+  const { observe } = options;
+  const store = await openJobStore(options.state, (text) => observe({ kind: "warning", text }));
+  const server = new Server(options, store);
+  try {
+    await server.open();
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
+  return server;
+}
+
+/** A job whose edit is resolved, and what its work needs. */
+interface Accepted {
+  readonly job: ServerJob;
+  readonly resolved: ResolvedEdit;
+  readonly settings: RequestSettings;
+  readonly isDrawn: boolean;
+  readonly pictures: LazyPictures;
+  readonly hasPreviews: boolean;
+}
+
+class Server implements EditServer {
+  service!: EditService;
+  device = "";
+  readonly library = modelLibrary();
+  readonly base: BaseSettings;
+  readonly limits: ServerLimits;
+  phase: EditServer["phase"] = "starting";
+  readonly #jobs = new Map<string, ServerJob>();
+  /** Jobs without an end, in the order of their acceptance. */
+  readonly #open = new Set<ServerJob>();
+  /** The service's jobs by their ids, and ours. */
+  readonly #computed = new Map<string, ServerJob>();
+  readonly #computing = new Map<ServerJob, Job>();
+  /** Jobs whose end is being stored: nothing changes it any more. */
+  readonly #storing = new Set<ServerJob>();
+  readonly #keys = new Map<string, { readonly digest: string; readonly job: Promise<ServerJob> }>();
+  readonly #ending = new Set<Promise<void>>();
+  #accepting = 0;
+  #waitingBytes = 0;
+  #sweep: NodeJS.Timeout | undefined;
+
+  constructor(
+    private readonly options: EditServerOptions,
+    private readonly store: JobStore,
+  ) {
+    this.base = options.base;
+    this.limits = options.limits;
+  }
+
+  async open(): Promise<void> {
+    this.service = await openService({
+      ...this.options.service,
+      isolation: "process",
+      signal: new AbortController().signal,
+      emit: (event) => this.#onEvent(event),
+    });
+    this.device = deviceNames(this.service);
+    for (const { job, end } of this.store.found) if (end) this.#restoreEnded(job, end);
+    await this.#sweepResults();
+    this.#sweep = setInterval(() => void this.#sweepResults().catch(() => {}), SWEEP_INTERVAL).unref();
+  }
+
+  readonly ready = async () => {
+    this.phase = "ready";
+    for (const { job, end } of this.store.found) if (!end) await this.#restoreOpen(job);
+  };
+
+  readonly submit = async (request: EditRequest, options: SubmitOptions = {}): Promise<ServerJob> => {
+    this.#refuseWhileDraining();
+    const { key } = options;
+    if (key === undefined) return this.#accept(request, options);
+    const digest = await digestOf(request);
+    this.#refuseWhileDraining();
+    const known = this.#keys.get(key);
+    if (known !== undefined && known.digest !== digest)
+      throw new QeditError("QEDIT_E_EXISTS", "Cannot use this Idempotency-Key: it belongs to another request", {
+        hint: "Send a new key with every new request",
+      });
+    if (known !== undefined) return known.job;
+    const job = this.#accept(request, options);
+    this.#keys.set(key, { digest, job });
+    job.catch(() => this.#keys.delete(key));
+    return job;
+  };
+
+  readonly job = (id: string) => this.#jobs.get(id);
+
+  readonly jobs = () => [...this.#jobs.values()];
+
+  readonly input = async (job: ServerJob, which: number | "mask") => {
+    if (!job.isDurable) return undefined;
+    const { inputs, mask, parameters } = job.parts;
+    const { pictures, mask: sent } = await this.store.request({ id: job.id, inputs, mask, parameters });
+    return which === "mask" ? sent?.bytes : pictures[which - 1]?.bytes;
+  };
+
+  readonly load = () => {
+    const running = [...this.#open].filter(({ state }) => state === "running").length;
+    return { queued: this.#open.size - running, running };
+  };
+
+  readonly drain = async (grace: number) => {
+    this.phase = "draining";
+    clearInterval(this.#sweep);
+    const stopped = new QeditError("QEDIT_E_TERMINATED", "The server is stopping", { hint: "Send it again later" });
+    for (const job of [...this.#open]) if (job.state === "queued") this.#stop(job, stopped);
+    const late = setTimeout(() => {
+      for (const job of [...this.#open]) this.#stop(job, stopped);
+    }, grace);
+    // What was being computed ends between two steps.
+    await Promise.allSettled([...this.#computing.values()].map(({ outcome }) => outcome));
+    clearTimeout(late);
+    while (this.#ending.size > 0) await Promise.allSettled([...this.#ending]);
+  };
+
+  readonly close = async () => {
+    clearInterval(this.#sweep);
+    await this.service.close();
+    while (this.#ending.size > 0) await Promise.allSettled([...this.#ending]);
+    await this.store.close();
+  };
+
+  async #accept(request: EditRequest, options: SubmitOptions): Promise<ServerJob> {
+    const { isDurable = false, hasPreviews = false, key, hasPaths = false } = options;
+    const bytes = bytesOf(request);
+    this.#refuseWhenFull(bytes);
+    this.#accepting += 1;
+    this.#waitingBytes += bytes;
+    let isAccepted = false;
+    try {
+      checkCount(request, this.limits);
+      const inputs = await Promise.all(request.pictures.map(inputOf));
+      const mask = request.mask && (await inputOf(request.mask));
+      const job = this.#newJob({ parameters: request.parameters, inputs, mask, isDurable });
+      const pictures = new LazyPictures(async () => request, this.limits);
+      const accepted = { ...(await this.#resolve(job, request, { hasPaths, pictures })), hasPreviews };
+      if (isDurable) {
+        const { seed } = accepted.resolved.settings;
+        const { id, created } = job;
+        const stored = {
+          id,
+          created,
+          parameters: request.parameters,
+          inputs: [...inputs],
+          seed: String(seed),
+          hasPreviews,
+        };
+        await this.store.accept({ ...stored, ...(mask && { mask }), ...(key !== undefined && { key }) }, request);
+        pictures.readAgain(() => this.store.request({ id, inputs, mask, parameters: request.parameters }));
+      }
+      if (!isDurable) this.#refuseWhileDraining();
+      isAccepted = true;
+      if (this.phase === "draining") {
+        // It is stored, and done after the next start.
+        this.#jobs.set(job.id, job);
+        return job;
+      }
+      this.#start(accepted, isDurable ? 0 : bytes);
+      return job;
+    } finally {
+      this.#accepting -= 1;
+      // The pictures of a durable job are read again from the folder.
+      if (!isAccepted || isDurable) this.#waitingBytes -= bytes;
+    }
+  }
+
+  #newJob(
+    parts: Pick<ServerJob["parts"], "id" | "created" | "parameters" | "inputs" | "mask" | "isDurable">,
+  ): ServerJob {
+    return new ServerJob({
+      ...parts,
+      position: (job) => [...this.#open].filter(({ state }) => state === "queued").indexOf(job) + 1,
+      cancel: (job) => this.#cancel(job),
+    });
+  }
+
+  async #resolve(
+    job: ServerJob,
+    request: Pick<EditRequest, "parameters">,
+    { hasPaths, pictures }: { hasPaths: boolean; pictures: LazyPictures },
+  ): Promise<Omit<Accepted, "hasPreviews">> {
+    const emit = (event: ServiceEvent) => job.progress(event);
+    const unresolved = await readRequest(request, { base: this.base, hasPaths, emit });
+    const { values, ...edit } = await resolveEdit(unresolved, this.library);
+    refuseOtherQuality(encodingOf(values).format, unresolved.given);
+    checkWork(edit.settings, this.limits);
+    const { settings, isDrawn } = drawSeed(edit.settings, emit);
+    const resolved = { ...edit, settings };
+    await this.service.check({ resolved, ...pictures.lazy });
+    return { job, resolved, settings: values, isDrawn, pictures };
+  }
+
+  #start({ job, resolved, settings, isDrawn, pictures, hasPreviews }: Accepted, waiting: number): void {
+    this.#jobs.set(job.id, job);
+    this.#open.add(job);
+    this.options.observe({ kind: "accepted", job });
+    // One that runs at once needs no second decoding.
+    if (this.#open.size > 1) pictures.release();
+    const seconds: Record<string, number> = {};
+    const computed = this.service.submit({
+      resolved,
+      ...pictures.lazy,
+      isDrawn,
+      ...(hasPreviews && { onPreview: (image) => job.hasListeners && job.preview(image) }),
+      onPicture: (picture) => this.#keepPicture(job, picture, { settings, resolved, seconds }),
+    });
+    this.#computed.set(computed.id, job);
+    this.#computing.set(job, computed);
+    this.#seconds.set(job, seconds);
+    const ended = computed.outcome
+      .then(
+        (outcome) => {
+          if (outcome.state === "failed") return this.#fail(job, outcome.error);
+          if (outcome.state === "not run") return this.#fail(job, new Error("internal: the job was not run"));
+          return undefined;
+        },
+        (error: unknown) => this.#fail(job, error),
+      )
+      .catch((error: Error) => this.options.observe({ kind: "warning", text: `${job.id}: ${error.message}` }))
+      .finally(() => {
+        pictures.release();
+        this.#waitingBytes -= waiting;
+        this.#computed.delete(computed.id);
+        this.#computing.delete(job);
+        this.#seconds.delete(job);
+        this.#ending.delete(ended);
+        this.#leave(job);
+      });
+    this.#ending.add(ended);
+  }
+
+  readonly #seconds = new Map<ServerJob, Record<string, number>>();
+
+  // Encodes and stores the picture; the job is complete only when it is stored.
+  async #keepPicture(
+    job: ServerJob,
+    picture: FinishedPicture,
+    {
+      settings,
+      resolved,
+      seconds,
+    }: { settings: RequestSettings; resolved: ResolvedEdit; seconds: Readonly<Record<string, number>> },
+  ): Promise<void> {
+    const encoding = encodingOf(settings);
+    const bytes = await encodeDecoded(picture, encoding);
+    const sha256 = await fileHash(bytes);
+    const { width, height } = picture.image;
+    const result: JobResult = {
+      ...{ sha256, type: MIME_TYPES[encoding.format], bytes: bytes.length, width, height },
+      seed: String(resolved.settings.seed),
+      drift: driftRecord(picture.drift),
+      device: this.device,
+      seconds,
+      recipe: parseRecipe(recipeText(picture.info))!,
+    };
+    if (isFinal(job.state) || this.#storing.has(job)) return;
+    const end = job.ending({ state: "completed", result });
+    this.#storing.add(job);
+    try {
+      if (job.isDurable) await this.store.end(job.id, end, bytes);
+    } finally {
+      this.#storing.delete(job);
+    }
+    job.complete(end, job.isDurable ? () => this.store.result(sha256) : async () => bytes);
+    this.options.observe({ kind: "ended", job });
+  }
+
+  async #fail(job: ServerJob, error: unknown): Promise<void> {
+    const isStopped = error instanceof QeditError && error.code === "QEDIT_E_TERMINATED";
+    await this.#endWithout(job, { state: "failed", error, isStored: !isStopped });
+  }
+
+  async #cancel(job: ServerJob): Promise<void> {
+    this.#computing.get(job)?.cancel();
+    const error = new QeditError("QEDIT_E_INTERRUPTED", "Cancelled");
+    await this.#endWithout(job, { state: "cancelled", error, isStored: true });
+    this.#open.delete(job);
+    this.#announceQueue();
+  }
+
+  // Ends a job that has no picture: stored first, for what was reported must hold after a crash.
+  async #endWithout(
+    job: ServerJob,
+    { state, error, isStored }: { state: "failed" | "cancelled"; error: unknown; isStored: boolean },
+  ): Promise<void> {
+    if (isFinal(job.state) || this.#storing.has(job)) return;
+    const end = job.ending({ state, error: failureOf(error) });
+    this.#storing.add(job);
+    try {
+      if (job.isDurable && isStored) await this.store.end(job.id, end);
+    } catch (failure) {
+      this.options.observe({ kind: "warning", text: `${job.id}: ${(failure as Error).message}` });
+    } finally {
+      this.#storing.delete(job);
+      job.fail(error, state, end);
+      this.options.observe({ kind: "ended", job, error });
+    }
+  }
+
+  // Ends a job whose work the stopping server does not do; stored ones stay stored.
+  #stop(job: ServerJob, reason: QeditError): void {
+    job.fail(reason);
+    this.#computing.get(job)?.cancel();
+  }
+
+  #leave(job: ServerJob): void {
+    this.#open.delete(job);
+    if (!job.isDurable) this.#jobs.delete(job.id);
+    this.#announceQueue();
+  }
+
+  #announceQueue(): void {
+    for (const job of this.#open) if (job.state === "queued") job.announce();
+  }
+
+  #onEvent(event: ServiceEvent): void {
+    const job = event.id === undefined ? undefined : this.#computed.get(event.id);
+    if (job?.state === "queued") {
+      job.start();
+      this.options.observe({ kind: "started", job });
+      this.#announceQueue();
+    }
+    if (job !== undefined) {
+      const seconds = this.#seconds.get(job);
+      if (event.kind === "end" && seconds) seconds[event.stage] = Number(event.seconds.toFixed(3));
+      const { id: _, ...own } = event;
+      job.progress(own as typeof event);
+    }
+    this.options.observe({ kind: "service", event });
+  }
+
+  #restoreEnded(stored: FoundJob["job"], end: JobEnd): void {
+    const { id, created, parameters, inputs, mask } = stored;
+    const job = this.#newJob({ id, created, parameters, inputs, mask, isDurable: true });
+    this.#jobs.set(id, job);
+    this.#rememberKey(stored, job);
+    if (end.state === "completed" && end.result) job.complete(end, () => this.store.result(end.result!.sha256));
+    else
+      job.fail(new QeditError(end.error?.code ?? "QEDIT_E_INTERNAL", end.error?.message ?? "It failed"), "failed", end);
+  }
+
+  // A job that an earlier process accepted and did not end.
+  async #restoreOpen(stored: FoundJob["job"]): Promise<void> {
+    const { id, created, parameters, inputs, mask, hasPreviews } = stored;
+    const job = this.#newJob({ id, created, parameters, inputs, mask, isDurable: true });
+    this.#jobs.set(id, job);
+    this.#rememberKey(stored, job);
+    const pictures = new LazyPictures(() => this.store.request(stored), this.limits);
+    try {
+      const seeded = { parameters: { ...parameters, seed: stored.seed } };
+      this.#start({ ...(await this.#resolve(job, seeded, { hasPaths: true, pictures })), hasPreviews }, 0);
+    } catch (error) {
+      await this.#fail(job, error);
+    }
+  }
+
+  #rememberKey(stored: FoundJob["job"], job: ServerJob): void {
+    if (stored.key !== undefined)
+      this.#keys.set(stored.key, { digest: digestOfParts(stored), job: Promise.resolve(job) });
+  }
+
+  // Removes ended jobs that are too old, then the oldest while all together are too large.
+  async #sweepResults(): Promise<void> {
+    const ended = this.jobs().filter(({ isDurable, endedAt }) => isDurable && endedAt !== undefined);
+    const byAge = ended.sort((a, b) => b.endedAt! - a.endedAt!);
+    let bytes = 0;
+    const removed: ServerJob[] = [];
+    for (const job of byAge) {
+      bytes += await this.store.bytesOf(job.id, resultOf(job));
+      const isOld = Date.now() - job.endedAt! > this.options.keepResults;
+      if (isOld || bytes > this.options.resultsLimit) removed.push(job);
+    }
+    for (const job of removed) this.#jobs.delete(job.id);
+    const kept = new Set(this.jobs().map(resultOf));
+    for (const job of removed) {
+      const result = resultOf(job);
+      await this.store.remove(job.id, kept.has(result) ? undefined : result);
+    }
+    for (const [key, { job }] of this.#keys) {
+      const { id } = await job.catch(() => ({ id: "" }));
+      if (removed.some((each) => each.id === id)) this.#keys.delete(key);
+    }
+  }
+
+  #refuseWhenFull(bytes: number): void {
+    const waiting = this.#open.size + this.#accepting;
+    if (waiting >= this.limits.queue)
+      throw new QeditError("QEDIT_E_BUSY", `The queue is full: ${waiting} of ${this.limits.queue} jobs wait`, {
+        hint: "Send it again later",
+      });
+    if (this.#waitingBytes + bytes > WAITING_BYTES)
+      throw new QeditError("QEDIT_E_BUSY", "The queue is full: the pictures that wait take too much memory", {
+        hint: "Send it again later",
+      });
+  }
+
+  #refuseWhileDraining(): void {
+    if (this.phase === "draining")
+      throw new QeditError("QEDIT_E_TERMINATED", "The server is stopping", { hint: "Send it again later" });
+  }
+}
+
+/** Pictures of a job, decoded when they are looked at, and again after they were released. */
+class LazyPictures {
+  #read: Promise<{ readonly pictures: readonly Picture[]; readonly mask: Picture | undefined }> | undefined;
+
+  constructor(
+    private source: () => Promise<EditRequest>,
+    private readonly limits: ServerLimits,
+  ) {}
+
+  readonly lazy = {
+    pictures: async () => (await this.#decoded()).pictures,
+    mask: async () => (await this.#decoded()).mask,
+  };
+
+  /** From now on they come from here. */
+  readAgain(source: () => Promise<EditRequest>): void {
+    this.source = source;
+  }
+
+  release(): void {
+    this.#read = undefined;
+  }
+
+  #decoded() {
+    this.#read ??= this.#decode();
+    return this.#read;
+  }
+
+  async #decode() {
+    const { pictures, mask } = await this.source();
+    for (const { name, bytes } of mask ? [...pictures, mask] : pictures) {
+      const { width, height } = await readSize(bytes, name);
+      checkPixels(name, width * height, this.limits);
+    }
+    const [sent] = mask ? await readPictures([mask]) : [];
+    return { pictures: await readPictures(pictures), mask: sent };
+  }
+}
+
+function resultOf(job: ServerJob): string | undefined {
+  return job.snapshot().result?.sha256;
+}
+
+async function inputOf({ name, bytes }: { name: string; bytes: Uint8Array }): Promise<JobInput> {
+  return { name, sha256: await fileHash(bytes) };
+}
+
+function bytesOf({ pictures, mask }: EditRequest): number {
+  return [...pictures, ...(mask ? [mask] : [])].reduce((sum, { bytes }) => sum + bytes.length, 0);
+}
+
+async function digestOf({ pictures, mask, parameters }: EditRequest): Promise<string> {
+  const inputs = await Promise.all(pictures.map(inputOf));
+  return digestOfParts({ inputs, mask: mask && (await inputOf(mask)), parameters });
+}
+
+function digestOfParts({ inputs, mask, parameters }: Pick<FoundJob["job"], "inputs" | "mask" | "parameters">): string {
+  return JSON.stringify([inputs, mask ?? null, Object.entries(parameters).sort(([a], [b]) => (a < b ? -1 : 1))]);
+}

@@ -1,0 +1,80 @@
+// What the server takes at most. Every number can be raised where the server is started.
+
+import type { EditRequest } from "../edit/request/edit-request.js";
+import type { ResolvedSettings } from "../edit/resolve/resolve-edit.js";
+import { decimalSize } from "../std/byte-sizes.js";
+import { param, QeditError } from "../std/errors.js";
+
+/** The limits. */
+export interface ServerLimits {
+  /** Jobs that are queued or running. */
+  readonly queue: number;
+  /** Bytes of one request. */
+  readonly body: number;
+  readonly pictures: number;
+  /** Pixels of one picture that is sent, in units of 1024². */
+  readonly pictureMegapixels: number;
+  /** Pixels of a result, in units of 1024². */
+  readonly megapixels: number;
+  readonly steps: number;
+}
+
+/** The limits unless others are given. */
+export const DEFAULT_LIMITS: ServerLimits = {
+  queue: 64,
+  body: 256 * 1024 ** 2,
+  pictures: 8,
+  pictureMegapixels: 128,
+  megapixels: 4,
+  steps: 200,
+};
+
+const MEGAPIXEL = 1024 ** 2;
+
+/** Throws QEDIT_E_USAGE for too many pictures. */
+export function checkCount({ pictures }: EditRequest, limits: ServerLimits): void {
+  if (pictures.length === 0)
+    throw new QeditError("QEDIT_E_USAGE", "No picture was given", { hint: "Send at least one", parameter: "image" });
+  if (pictures.length <= limits.pictures) return;
+  throw new QeditError(
+    "QEDIT_E_USAGE",
+    `Cannot take ${pictures.length} pictures: at most ${limits.pictures} are allowed`,
+    {
+      parameter: "image",
+    },
+  );
+}
+
+/** Throws QEDIT_E_USAGE for an edit that takes longer or is larger than the server allows. */
+export function checkWork({ steps, megapixels, size }: ResolvedSettings, limits: ServerLimits): void {
+  if (steps > limits.steps)
+    throw new QeditError("QEDIT_E_USAGE", `Cannot take ${steps} steps: at most ${limits.steps} are allowed`, {
+      parameter: "steps",
+    });
+  if (megapixels !== undefined && megapixels > limits.megapixels) throw tooLarge("megapixels", megapixels, limits);
+  const pixels = size === undefined ? 0 : (size.width * size.height) / MEGAPIXEL;
+  if (pixels > limits.megapixels) throw tooLarge("size", Number(pixels.toFixed(2)), limits);
+}
+
+/** Throws QEDIT_E_IMAGE for a picture of more pixels than the server allows. */
+export function checkPixels(name: string, pixels: number, limits: ServerLimits): void {
+  if (pixels <= limits.pictureMegapixels * MEGAPIXEL) return;
+  throw new QeditError(
+    "QEDIT_E_IMAGE",
+    `Cannot take ${name}: it has ${Math.round(pixels / MEGAPIXEL)} megapixels, at most ${limits.pictureMegapixels} are allowed`,
+    { hint: "Make it smaller", parameter: "image" },
+  );
+}
+
+/** The refusal of a body that is too long. */
+export function bodyTooLong(limits: ServerLimits): string {
+  return `The request is longer than ${decimalSize(limits.body)}`;
+}
+
+function tooLarge(parameter: "megapixels" | "size", wanted: number, limits: ServerLimits): QeditError {
+  return new QeditError(
+    "QEDIT_E_USAGE",
+    `Cannot use ${param(parameter)}: ${wanted} megapixels are wanted, at most ${limits.megapixels} are allowed`,
+    { parameter },
+  );
+}
