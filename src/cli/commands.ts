@@ -2,6 +2,7 @@
 import type { CommandEntry } from "./command.js";
 
 const EDIT = "Edit";
+const SERVE = "Serve";
 const RECIPES = "Recipes";
 const STAGES = "Stages";
 const MACHINE = "This machine";
@@ -73,6 +74,12 @@ export const COMMANDS: readonly CommandEntry[] = [
     group: STAGES,
     summary: "Decode latents to a picture",
     load: async () => (await import("./commands/decode.js")).decodeCommand,
+  },
+  {
+    name: "serve",
+    group: SERVE,
+    summary: "Keep models open, and edit for HTTP clients",
+    load: async () => (await import("./commands/serve.js")).serveCommand,
   },
   {
     name: "models",

@@ -25,6 +25,10 @@ export interface ErrorEntry {
   /** Exit status of the command line. */
   readonly exit: number;
   readonly http: number;
+  /** `code` of an error in HTTP's JSON, in the manner of OpenAI's. */
+  readonly api: string;
+  /** Whether a client should send the same request again. */
+  readonly isRetryable?: boolean;
   /** Name of the gRPC status, https://grpc.io/docs/guides/status-codes. */
   readonly grpc: string;
   readonly kafka: KafkaAction;
@@ -40,6 +44,7 @@ export const ERRORS: Readonly<Record<ErrorCode, ErrorEntry>> = {
   QEDIT_E_USAGE: {
     exit: EXIT.usage,
     http: 400,
+    api: "invalid_request",
     grpc: "INVALID_ARGUMENT",
     kafka: "dead-letter",
     meaning: "The command cannot be understood, or its settings do not go together.",
@@ -54,6 +59,7 @@ export const ERRORS: Readonly<Record<ErrorCode, ErrorEntry>> = {
   QEDIT_E_IMAGE: {
     exit: EXIT.usage,
     http: 400,
+    api: "invalid_image",
     grpc: "INVALID_ARGUMENT",
     kafka: "dead-letter",
     meaning: "A picture cannot be read.",
@@ -68,6 +74,7 @@ export const ERRORS: Readonly<Record<ErrorCode, ErrorEntry>> = {
   QEDIT_E_ARTIFACT: {
     exit: EXIT.usage,
     http: 400,
+    api: "invalid_tensor",
     grpc: "INVALID_ARGUMENT",
     kafka: "dead-letter",
     meaning: "A tensor file between stages cannot be used.",
@@ -81,6 +88,7 @@ export const ERRORS: Readonly<Record<ErrorCode, ErrorEntry>> = {
   QEDIT_E_EXISTS: {
     exit: EXIT.usage,
     http: 409,
+    api: "conflict",
     grpc: "ALREADY_EXISTS",
     kafka: "dead-letter",
     meaning: "The result's file is there already, and qedit never replaces a file unasked.",
@@ -90,6 +98,7 @@ export const ERRORS: Readonly<Record<ErrorCode, ErrorEntry>> = {
   QEDIT_E_MODEL_MISSING: {
     exit: EXIT.model,
     http: 404,
+    api: "model_not_found",
     grpc: "NOT_FOUND",
     kafka: "dead-letter",
     meaning: "A model file cannot be found.",
@@ -100,6 +109,7 @@ export const ERRORS: Readonly<Record<ErrorCode, ErrorEntry>> = {
   QEDIT_E_CHECKPOINT: {
     exit: EXIT.model,
     http: 500,
+    api: "invalid_model",
     grpc: "FAILED_PRECONDITION",
     kafka: "dead-letter",
     meaning: "A model file is incomplete, of another model, or in a form that qedit does not compute.",
@@ -115,6 +125,7 @@ export const ERRORS: Readonly<Record<ErrorCode, ErrorEntry>> = {
   QEDIT_E_LORA: {
     exit: EXIT.model,
     http: 400,
+    api: "invalid_lora",
     grpc: "INVALID_ARGUMENT",
     kafka: "dead-letter",
     meaning: "A LoRA does not fit the transformer.",
@@ -129,6 +140,8 @@ export const ERRORS: Readonly<Record<ErrorCode, ErrorEntry>> = {
   QEDIT_E_DEVICE: {
     exit: EXIT.runtime,
     http: 503,
+    api: "device_unavailable",
+    isRetryable: true,
     grpc: "UNAVAILABLE",
     kafka: "retry",
     meaning: "The device that was asked for does not work.",
@@ -142,6 +155,8 @@ export const ERRORS: Readonly<Record<ErrorCode, ErrorEntry>> = {
   QEDIT_E_ENGINE: {
     exit: EXIT.runtime,
     http: 500,
+    api: "engine_failed",
+    isRetryable: true,
     grpc: "INTERNAL",
     kafka: "retry",
     meaning: "ONNX Runtime failed while opening or running a network.",
@@ -151,6 +166,7 @@ export const ERRORS: Readonly<Record<ErrorCode, ErrorEntry>> = {
   QEDIT_E_IO: {
     exit: EXIT.runtime,
     http: 500,
+    api: "io_error",
     grpc: "INTERNAL",
     kafka: "retry",
     meaning: "A file could not be read or written.",
@@ -160,6 +176,7 @@ export const ERRORS: Readonly<Record<ErrorCode, ErrorEntry>> = {
   QEDIT_E_NETWORK: {
     exit: EXIT.runtime,
     http: 502,
+    api: "network_error",
     grpc: "UNAVAILABLE",
     kafka: "retry",
     meaning: "A download failed.",
@@ -174,6 +191,7 @@ export const ERRORS: Readonly<Record<ErrorCode, ErrorEntry>> = {
   QEDIT_E_MEMORY: {
     exit: EXIT.memory,
     http: 500,
+    api: "out_of_memory",
     grpc: "RESOURCE_EXHAUSTED",
     kafka: "retry",
     meaning: "Memory ran out, on the GPU or in the machine.",
@@ -187,6 +205,7 @@ export const ERRORS: Readonly<Record<ErrorCode, ErrorEntry>> = {
   QEDIT_E_BAD_OUTPUT: {
     exit: EXIT.output,
     http: 500,
+    api: "bad_output",
     grpc: "DATA_LOSS",
     kafka: "dead-letter",
     meaning: "The result is broken: NaN, infinity, or one flat colour.",
@@ -200,6 +219,7 @@ export const ERRORS: Readonly<Record<ErrorCode, ErrorEntry>> = {
   QEDIT_E_PARTIAL: {
     exit: EXIT.partial,
     http: 500,
+    api: "partial_failure",
     grpc: "ABORTED",
     kafka: "dead-letter",
     meaning: "Some jobs of a batch failed; the others are done.",
@@ -209,6 +229,8 @@ export const ERRORS: Readonly<Record<ErrorCode, ErrorEntry>> = {
   QEDIT_E_BUSY: {
     exit: EXIT.runtime,
     http: 429,
+    api: "queue_full",
+    isRetryable: true,
     grpc: "RESOURCE_EXHAUSTED",
     kafka: "leave",
     meaning: "The queue is full: no more work is taken now.",
@@ -217,7 +239,8 @@ export const ERRORS: Readonly<Record<ErrorCode, ErrorEntry>> = {
   },
   QEDIT_E_INTERRUPTED: {
     exit: EXIT.interrupted,
-    http: 499,
+    http: 400,
+    api: "cancelled",
     grpc: "CANCELLED",
     kafka: "commit",
     meaning: "Ctrl-C stopped the work.",
@@ -227,6 +250,8 @@ export const ERRORS: Readonly<Record<ErrorCode, ErrorEntry>> = {
   QEDIT_E_TERMINATED: {
     exit: EXIT.terminated,
     http: 503,
+    api: "draining",
+    isRetryable: true,
     grpc: "UNAVAILABLE",
     kafka: "leave",
     meaning: "SIGTERM stopped the work.",
@@ -236,6 +261,8 @@ export const ERRORS: Readonly<Record<ErrorCode, ErrorEntry>> = {
   QEDIT_E_INTERNAL: {
     exit: EXIT.runtime,
     http: 500,
+    api: "internal",
+    isRetryable: true,
     grpc: "INTERNAL",
     kafka: "retry",
     meaning: "Something happened that must not happen: a bug in qedit.",

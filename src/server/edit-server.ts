@@ -129,6 +129,8 @@ class Server implements EditServer {
   readonly #computing = new Map<ServerJob, Job>();
   /** Jobs whose end is being stored: nothing changes it any more. */
   readonly #storing = new Set<ServerJob>();
+  /** Jobs that are left undone when the server ends. */
+  readonly #stopped = new Set<ServerJob>();
   readonly #keys = new Map<string, { readonly digest: string; readonly job: Promise<ServerJob> }>();
   readonly #ending = new Set<Promise<void>>();
   #accepting = 0;
@@ -158,7 +160,7 @@ class Server implements EditServer {
 
   readonly ready = async () => {
     this.phase = "ready";
-    for (const { job, end } of this.store.found) if (!end) await this.#restoreOpen(job);
+    for (const { job, end } of this.store.found) if (!end && !this.#isDraining()) await this.#restoreOpen(job);
   };
 
   readonly submit = async (request: EditRequest, options: SubmitOptions = {}): Promise<ServerJob> => {
@@ -198,10 +200,9 @@ class Server implements EditServer {
   readonly drain = async (grace: number) => {
     this.phase = "draining";
     clearInterval(this.#sweep);
-    const stopped = new QeditError("QEDIT_E_TERMINATED", "The server is stopping", { hint: "Send it again later" });
-    for (const job of [...this.#open]) if (job.state === "queued") this.#stop(job, stopped);
+    for (const job of [...this.#open]) if (job.state === "queued") this.#stop(job);
     const late = setTimeout(() => {
-      for (const job of [...this.#open]) this.#stop(job, stopped);
+      for (const job of [...this.#open]) this.#stop(job);
     }, grace);
     // What was being computed ends between two steps.
     await Promise.allSettled([...this.#computing.values()].map(({ outcome }) => outcome));
@@ -233,20 +234,13 @@ class Server implements EditServer {
       if (isDurable) {
         const { seed } = accepted.resolved.settings;
         const { id, created } = job;
-        const stored = {
-          id,
-          created,
-          parameters: request.parameters,
-          inputs: [...inputs],
-          seed: String(seed),
-          hasPreviews,
-        };
+        const stored = { id, created, parameters: request.parameters, inputs, seed: String(seed), hasPreviews };
         await this.store.accept({ ...stored, ...(mask && { mask }), ...(key !== undefined && { key }) }, request);
         pictures.readAgain(() => this.store.request({ id, inputs, mask, parameters: request.parameters }));
       }
       if (!isDurable) this.#refuseWhileDraining();
       isAccepted = true;
-      if (this.phase === "draining") {
+      if (this.#isDraining()) {
         // It is stored, and done after the next start.
         this.#jobs.set(job.id, job);
         return job;
@@ -362,14 +356,16 @@ class Server implements EditServer {
   }
 
   async #fail(job: ServerJob, error: unknown): Promise<void> {
-    const isStopped = error instanceof QeditError && error.code === "QEDIT_E_TERMINATED";
-    await this.#endWithout(job, { state: "failed", error, isStored: !isStopped });
+    if (!this.#stopped.has(job)) return this.#endWithout(job, { state: "failed", error });
+    // A stored job is done after the next start.
+    if (job.isDurable) job.suspend();
+    else await this.#endWithout(job, { state: "failed", error: stopping() });
   }
 
   async #cancel(job: ServerJob): Promise<void> {
     this.#computing.get(job)?.cancel();
     const error = new QeditError("QEDIT_E_INTERRUPTED", "Cancelled");
-    await this.#endWithout(job, { state: "cancelled", error, isStored: true });
+    await this.#endWithout(job, { state: "cancelled", error });
     this.#open.delete(job);
     this.#announceQueue();
   }
@@ -377,13 +373,13 @@ class Server implements EditServer {
   // Ends a job that has no picture: stored first, for what was reported must hold after a crash.
   async #endWithout(
     job: ServerJob,
-    { state, error, isStored }: { state: "failed" | "cancelled"; error: unknown; isStored: boolean },
+    { state, error }: { state: "failed" | "cancelled"; error: unknown },
   ): Promise<void> {
     if (isFinal(job.state) || this.#storing.has(job)) return;
     const end = job.ending({ state, error: failureOf(error) });
     this.#storing.add(job);
     try {
-      if (job.isDurable && isStored) await this.store.end(job.id, end);
+      if (job.isDurable) await this.store.end(job.id, end);
     } catch (failure) {
       this.options.observe({ kind: "warning", text: `${job.id}: ${(failure as Error).message}` });
     } finally {
@@ -393,9 +389,9 @@ class Server implements EditServer {
     }
   }
 
-  // Ends a job whose work the stopping server does not do; stored ones stay stored.
-  #stop(job: ServerJob, reason: QeditError): void {
-    job.fail(reason);
+  // Stops a job that the ending server does not do.
+  #stop(job: ServerJob): void {
+    this.#stopped.add(job);
     this.#computing.get(job)?.cancel();
   }
 
@@ -490,9 +486,13 @@ class Server implements EditServer {
       });
   }
 
+  // A method: the compiler believes that a field has not changed meanwhile.
+  #isDraining(): boolean {
+    return this.phase === "draining";
+  }
+
   #refuseWhileDraining(): void {
-    if (this.phase === "draining")
-      throw new QeditError("QEDIT_E_TERMINATED", "The server is stopping", { hint: "Send it again later" });
+    if (this.#isDraining()) throw stopping();
   }
 }
 
@@ -533,6 +533,10 @@ class LazyPictures {
     const [sent] = mask ? await readPictures([mask]) : [];
     return { pictures: await readPictures(pictures), mask: sent };
   }
+}
+
+function stopping(): QeditError {
+  return new QeditError("QEDIT_E_TERMINATED", "The server is stopping", { hint: "Send it again later" });
 }
 
 function resultOf(job: ServerJob): string | undefined {

@@ -25,7 +25,7 @@ const jobFile = v.strictObject({
   /** Order of acceptance. */
   number: v.pipe(v.number(), v.safeInteger()),
   parameters: v.record(v.string(), v.unknown()),
-  inputs: v.array(input),
+  inputs: v.pipe(v.array(input), v.readonly()),
   mask: v.optional(input),
   /** The seed, drawn if it was left to chance: made again, the picture is the same. */
   seed: v.string(),

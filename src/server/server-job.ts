@@ -151,6 +151,11 @@ export class ServerJob {
     this.#settle.resolve(end.result!);
   }
 
+  /** Leaves it as it is, for the next start of the server: nobody hears more of it from this one. */
+  suspend(): void {
+    this.#listeners.clear();
+  }
+
   /** Ends it without a picture; `end` if that was stored before. */
   fail(error: unknown, state: "failed" | "cancelled" = "failed", end?: JobEnd): void {
     if (isFinal(this.#state)) return;

@@ -24,6 +24,8 @@ export interface Terminal {
   readonly emit: Emit;
   /** Aborted by Ctrl-C and SIGTERM. */
   readonly signal: AbortSignal;
+  /** Leaves Ctrl-C and SIGTERM to the command, which takes longer to stop. */
+  readonly leaveSignals: () => void;
   /** Style of stdout. */
   readonly style: Style;
   /** Prints the result on stdout: with --json the record as one object, else the lines. */
@@ -63,6 +65,7 @@ export async function openTerminal(settings: OutputSettings, io: Io): Promise<Te
       renderer.emit(shown);
     },
     signal: stops.signal,
+    leaveSignals: () => stops[Symbol.dispose](),
     style: styleFor(io.stdout, choice),
     result(record, lines) {
       renderer.close();

@@ -15,7 +15,16 @@ import { spelled } from "../../std/errors.js";
 import { asFlag } from "../io.js";
 
 /** The groups in the order of help: most used first. */
-const GROUPS: readonly ParameterGroup[] = ["Prompt", "Output", "Sampling", "Sizes", "Models", "Device", "Terminal"];
+const GROUPS: readonly ParameterGroup[] = [
+  "Prompt",
+  "Output",
+  "Sampling",
+  "Sizes",
+  "Server",
+  "Models",
+  "Device",
+  "Terminal",
+];
 
 /** Options that every command takes. */
 export const outputOptions = {

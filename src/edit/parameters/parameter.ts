@@ -4,7 +4,7 @@ import { param, QeditError } from "../../std/errors.js";
 import type { Kind } from "./parameter-kinds.js";
 
 /** Headings under which parameters are listed. */
-export type ParameterGroup = "Models" | "Prompt" | "Sizes" | "Sampling" | "Output" | "Device" | "Terminal";
+export type ParameterGroup = "Models" | "Prompt" | "Sizes" | "Sampling" | "Output" | "Server" | "Device" | "Terminal";
 
 /**
  * Where a parameter may be set. "edit": everywhere, also in a project's settings file, which may come from someone else. "user": by flags, environment

@@ -94,6 +94,18 @@ export async function readRequest(
   return { settings: read, given, force: read.force, emit };
 }
 
+/** The value of a parameter from the texts of a form's parts, for `parameters` of a request. Throws QEDIT_E_USAGE for an unknown name, and several values for one. */
+export function parameterOfText(name: string, texts: readonly string[]): unknown {
+  const [, { kind }] = BY_NAME.get(name) ?? unknown(name);
+  if (kind.isList) return texts;
+  if (texts.length > 1)
+    throw new QeditError("QEDIT_E_USAGE", `Cannot use ${param(name)}: it is given ${texts.length} times`, {
+      hint: "Give it once",
+      parameter: name,
+    });
+  return kind.isSwitch ? kind.fromText!(texts[0]!) : texts[0];
+}
+
 function withoutMask(): Omit<typeof EDIT_PARAMETERS, "mask"> {
   const { mask: _, ...rest } = EDIT_PARAMETERS;
   return rest;

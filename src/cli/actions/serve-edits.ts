@@ -1,0 +1,96 @@
+// Implements `qedit serve`: settings of edits from files and the environment, folders, signals, the log.
+import { join } from "node:path";
+import { openCache } from "../../artifacts/artifact-cache.js";
+import { type BaseSettings, REQUEST_PARAMETERS } from "../../edit/request/edit-request.js";
+import type { Given } from "../../edit/resolve/given.js";
+import { DEFAULT_LIMITS } from "../../server/limits.js";
+import { openLog } from "../../server/log.js";
+import { serve } from "../../server/serve.js";
+import { folderFor } from "../../std/own-folders.js";
+import type { ServeCommandSettings } from "../commands/serve.js";
+import { scratchFolder } from "../files/scratch-folder.js";
+import { printable } from "../render/shown.js";
+import type { Terminal } from "../render/terminal.js";
+import { serverSocket } from "../server-socket.js";
+import { completeSettings, type GivenSetting, givenSettings } from "../settings/settings.js";
+import { readSettingsFiles } from "../settings/settings-files.js";
+import { cacheFolder, modulationFolder } from "../with-service.js";
+
+/** A call of `serve`. */
+interface ServeCall {
+  readonly settings: ServeCommandSettings;
+  readonly given: ReadonlyMap<string, GivenSetting>;
+}
+
+/** Serves until SIGTERM or Ctrl-C, of which a second one ends it at once. */
+export async function serveEdits({ settings, given }: ServeCall, terminal: Terminal): Promise<void> {
+  const { io } = terminal;
+  const log = openLog({
+    stream: io.stderr,
+    isTerminal: io.stderr.isTTY === true,
+    level: levelOf(terminal.settings),
+    printable,
+  });
+  const stop = stopSignal(terminal);
+  const { device, threads, vram, memory, keepAlive, noCache, cacheLimit } = settings;
+  await serve({
+    settings,
+    service: {
+      ...{ device, threads, vram, memory, keepAlive },
+      cache: noCache ? undefined : openCache(cacheFolder(), cacheLimit),
+      modulationFolder: noCache ? undefined : modulationFolder(),
+      openScratch: scratchFolder,
+    },
+    base: await baseSettings(given, terminal),
+    limits: {
+      ...DEFAULT_LIMITS,
+      queue: settings.maxQueue,
+      body: settings.maxBody,
+      megapixels: settings.maxMegapixels,
+      steps: settings.maxSteps,
+    },
+    state: settings.state ?? join(folderFor("state"), "server"),
+    keepResults: settings.keepResults,
+    resultsLimit: settings.resultsLimit,
+    socket: settings.socket === "none" ? undefined : (settings.socket ?? serverSocket(io.env)),
+    log,
+    stop,
+  });
+}
+
+// As `run` reads them here; the server's own flags count as well.
+async function baseSettings(own: ReadonlyMap<string, GivenSetting>, { io }: Terminal): Promise<BaseSettings> {
+  const files = await readSettingsFiles(io.cwd);
+  const given = new Map<string, Given>(
+    givenSettings(REQUEST_PARAMETERS, { command: "run", parsed: {}, env: io.env, files }),
+  );
+  for (const name of ["model", "modelsDir"]) {
+    const setting = own.get(name);
+    if (setting !== undefined) given.set(name, setting);
+  }
+  // Of every edit, not of one.
+  for (const [name, each] of given) given.set(name, { ...each, isOfCall: false });
+  const { prompt, ...table } = REQUEST_PARAMETERS;
+  const settings = { ...completeSettings(table, given), prompt: prompt.initial, mask: undefined };
+  return { settings, given };
+}
+
+function levelOf({ quiet, verbose, debug }: Terminal["settings"]): "debug" | "info" | "warn" {
+  if (quiet) return "warn";
+  return verbose || debug ? "debug" : "info";
+}
+
+function stopSignal(terminal: Terminal): AbortSignal {
+  terminal.leaveSignals();
+  const stop = new AbortController();
+  for (const name of ["SIGINT", "SIGTERM"] as const) {
+    process.on(name, () => {
+      if (stop.signal.aborted) {
+        process.removeAllListeners(name);
+        process.kill(process.pid, name);
+      }
+      stop.abort();
+    });
+  }
+  return stop.signal;
+}

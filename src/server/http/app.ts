@@ -1,0 +1,100 @@
+// The HTTP server's app: what holds for every request, then the routes.
+import { randomUUID } from "node:crypto";
+import { Hono } from "hono";
+import { bodyLimit } from "hono/body-limit";
+import { HTTPException } from "hono/http-exception";
+import { bodyTooLong } from "../limits.js";
+import type { HttpApp, HttpContext, HttpEnv } from "./context.js";
+import { errorAnswer, HttpError } from "./http-error.js";
+import { jobRoutes } from "./job-routes.js";
+import { sameSite, withKey } from "./security.js";
+
+/** What the app needs besides its context. */
+export interface AppOptions {
+  readonly key: string | undefined;
+  /** Whether it listens on loopback only. */
+  readonly isLoopbackOnly: boolean;
+  /** Receives each request after its answer, for the log; `error` if it failed. */
+  readonly onAnswer: (answer: RequestRecord) => void;
+}
+
+/** A request and its answer, for the log. */
+export interface RequestRecord {
+  readonly id: string;
+  readonly method: string;
+  readonly path: string;
+  readonly status: number;
+  readonly seconds: number;
+  readonly error?: unknown;
+}
+
+/** A client's id of a request, which is passed on. */
+const REQUEST_ID = /^[\w.:-]{1,128}$/;
+
+/** The app. */
+export function httpApp(context: HttpContext, options: AppOptions): HttpApp {
+  const app = new Hono<HttpEnv>();
+  const { limits } = context.server;
+  app.use(async (c, next) => {
+    const start = performance.now();
+    const given = c.req.header("x-request-id");
+    const id = given !== undefined && REQUEST_ID.test(given) ? given : randomUUID();
+    c.set("requestId", id);
+    await next();
+    c.header("x-request-id", id);
+    c.header("x-content-type-options", "nosniff");
+    const { method, path } = c.req;
+    const seconds = (performance.now() - start) / 1000;
+    options.onAnswer({ id, method, path, status: c.res.status, seconds, ...(c.error && { error: c.error }) });
+  });
+  app.use(sameSite(options));
+  app.use(withKey(options.key));
+  const onError = () => {
+    throw new HttpError(413, "payload_too_large", bodyTooLong(limits));
+  };
+  app.use(bodyLimit({ maxSize: limits.body, onError }));
+  app.route("/", healthRoutes(context));
+  app.route("/", jobRoutes(context));
+  app.onError((error, c) => {
+    const { status, headers, body } = errorAnswer(asHttpError(error));
+    return c.json(body, status as 400, headers);
+  });
+  app.notFound((c) => {
+    const allowed = methodsOf(app, c.req.path);
+    const error =
+      allowed.length === 0
+        ? new HttpError(404, "not_found", "There is nothing under this path", { hint: "See /openapi.json" })
+        : new HttpError(405, "method_not_allowed", `${c.req.method} is not answered here`, {
+            headers: { allow: allowed.join(", ") },
+          });
+    const { status, headers, body } = errorAnswer(error);
+    return c.json(body, status as 404, headers);
+  });
+  return app;
+}
+
+function healthRoutes({ server, version }: HttpContext): HttpApp {
+  const app = new Hono<HttpEnv>();
+  app.get("/health/live", (c) => c.text("live\n"));
+  app.get("/health/ready", (c) =>
+    server.phase === "ready" ? c.text("ready\n") : c.text(`${server.phase}\n`, 503, { "retry-after": "1" }),
+  );
+  app.get("/version", (c) => c.json({ name: "qedit", version }));
+  return app;
+}
+
+// Errors that Hono and its middleware throw.
+function asHttpError(error: unknown): unknown {
+  if (error instanceof Error && error.name === "BodyLimitError")
+    return new HttpError(413, "payload_too_large", "The request is too long");
+  return error instanceof HTTPException ? new HttpError(error.status, "invalid_request", error.message) : error;
+}
+
+// The methods that a path has.
+function methodsOf(app: HttpApp, path: string): string[] {
+  const methods = ["GET", "POST", "PUT", "PATCH", "DELETE"];
+  return methods.filter((method) => {
+    const [handlers] = app.router.match(method, path);
+    return handlers.some(([[, route]]) => route.method === method);
+  });
+}

@@ -1,0 +1,89 @@
+// Bodies of requests: JSON and multipart forms, as values and files. Nothing that a client says of lengths is believed.
+import type { Context } from "hono";
+import type { NamedBytes } from "../../edit/request/edit-request.js";
+import { QeditError } from "../../std/errors.js";
+import { isObject } from "../../std/guards.js";
+import type { HttpEnv } from "./context.js";
+import { HttpError } from "./http-error.js";
+
+/** A text or a file of a form. */
+export interface FormPart {
+  readonly name: string;
+  readonly value: string | NamedBytes;
+}
+
+/** Parts of a form; a picture and a mask and each parameter a few times. */
+const MOST_PARTS = 500;
+/** Longest name of a file, in characters, as file systems have it. */
+const LONGEST_NAME = 255;
+
+/** The body as a JSON object, or as the parts of a form. Throws HttpError 400, 415. */
+export async function readBody(
+  c: Context<HttpEnv>,
+): Promise<{ readonly json: Readonly<Record<string, unknown>> } | { readonly parts: readonly FormPart[] }> {
+  const type = (c.req.header("content-type") ?? "").split(";")[0]!.trim().toLowerCase();
+  if (type === "application/json") return { json: await readJson(c) };
+  if (type === "multipart/form-data") return { parts: await readForm(c) };
+  throw new HttpError(415, "unsupported_media_type", `Cannot read a body of the type "${shown(type)}"`, {
+    hint: "Send multipart/form-data or application/json",
+  });
+}
+
+/** The body as a JSON object. Throws HttpError 400. */
+export async function readJson(c: Context<HttpEnv>): Promise<Readonly<Record<string, unknown>>> {
+  const text = await c.req.text();
+  try {
+    const value: unknown = JSON.parse(text);
+    if (isObject(value)) return value;
+  } catch (error) {
+    throw new HttpError(400, "invalid_request", `The body is not JSON: ${shown((error as Error).message)}`);
+  }
+  throw new HttpError(400, "invalid_request", "The body is JSON, but no object");
+}
+
+async function readForm(c: Context<HttpEnv>): Promise<readonly FormPart[]> {
+  const form = await c.req.raw.formData().catch((error: unknown) => {
+    // Too long a body is told as such.
+    if (error instanceof Error && error.name === "BodyLimitError") throw error;
+    throw new HttpError(400, "invalid_request", "The form cannot be read: its parts or boundaries are damaged");
+  });
+  const parts: FormPart[] = [];
+  for (const [name, value] of form) {
+    if (parts.length >= MOST_PARTS)
+      throw new HttpError(400, "invalid_request", `The form has more than ${MOST_PARTS} parts`);
+    parts.push({
+      name,
+      value: typeof value === "string" ? value : { name: fileName(value.name), bytes: await bytesOf(value) },
+    });
+  }
+  return parts;
+}
+
+async function bytesOf(file: Blob): Promise<Uint8Array> {
+  return new Uint8Array(await file.arrayBuffer());
+}
+
+/** A file's name as a client gave it, for messages and the recipe: without folders and control characters. */
+export function fileName(given: string): string {
+  const name = given.replaceAll("\\", "/").split("/").at(-1)!.replace(/\p{C}/gu, "").slice(0, LONGEST_NAME);
+  return name === "" || /^\.+$/.test(name) ? "image" : name;
+}
+
+/** Bytes written in base64, or in a data URL of them. Throws QEDIT_E_USAGE. */
+export function fromBase64(written: string, parameter: string): Uint8Array {
+  const data = /^data:[\w.+/-]*(?:;[\w.+=-]*)*;base64,/i.exec(written.slice(0, 200))?.[0];
+  if (data === undefined && written.startsWith("data:"))
+    throw new QeditError("QEDIT_E_USAGE", "Cannot read a data URL that is not in base64", { parameter });
+  const text = written.slice(data?.length ?? 0).replace(/\s+/g, "");
+  const bytes = Buffer.from(text, "base64");
+  // Buffer ignores what is no base64: the length shows it.
+  const digits = text.replace(/=+$/, "").length;
+  if (bytes.length === 0 || bytes.length !== Math.floor((digits * 3) / 4))
+    throw new QeditError("QEDIT_E_USAGE", "Cannot read the picture: it is not written in base64", { parameter });
+  return bytes;
+}
+
+/** A text of a client for a message: short, and without control characters. */
+export function shown(text: string): string {
+  return text.replace(/\p{C}/gu, "").slice(0, 100);
+}

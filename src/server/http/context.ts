@@ -1,0 +1,30 @@
+// What the routes of the HTTP server work with.
+import type { HttpBindings } from "@hono/node-server";
+import type { Hono } from "hono";
+import type { EditServer } from "../edit-server.js";
+
+/** Variables of a request. */
+export interface RequestVariables {
+  requestId: string;
+}
+
+/** The types of our Hono app. */
+export interface HttpEnv {
+  Bindings: HttpBindings & {
+    /** Whether the request came over the socket of this user, not over a network. */
+    readonly isLocalSocket?: boolean;
+  };
+  Variables: RequestVariables;
+}
+
+/** An app, or a part of one. */
+export type HttpApp = Hono<HttpEnv>;
+
+/** What routes need. */
+export interface HttpContext {
+  readonly server: EditServer;
+  /** Version of qedit. */
+  readonly version: string;
+  /** Hosts whose pictures may be fetched by URL. */
+  readonly urlHosts: readonly string[];
+}

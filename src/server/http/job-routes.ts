@@ -1,0 +1,224 @@
+// Jobs over HTTP: an edit is accepted at once, followed by events, and its picture fetched when it is there.
+import type { Context } from "hono";
+import { Hono } from "hono";
+import { modelsOnDisk } from "../../catalog/local/inventory.js";
+import { type EditRequest, type NamedBytes, parameterOfText } from "../../edit/request/edit-request.js";
+import { encodePicture } from "../../image/io/write.js";
+import { QeditError, spelled } from "../../std/errors.js";
+import type { ProgressEvent } from "../../std/events.js";
+import { isObject } from "../../std/guards.js";
+import { isFinal, type JobSnapshot } from "../job-types.js";
+import type { ServerJob } from "../server-job.js";
+import { type FormPart, fileName, fromBase64, readBody } from "./body.js";
+import type { HttpApp, HttpContext, HttpEnv } from "./context.js";
+import { asJsonKey, HttpError } from "./http-error.js";
+import { eventStream } from "./sse.js";
+
+/** Jobs that a list has at most. */
+const MOST_LISTED = 200;
+
+/** Names under which forms send a picture. */
+const IMAGE_PART = /^images?(\[\d*\])?$/;
+
+/** Idempotency-Key, https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header */
+const KEY = /^[\x21-\x7e]{1,255}$/;
+
+/** The routes of jobs, and what a client asks about the server. */
+export function jobRoutes({ server, version }: HttpContext): HttpApp {
+  const app = new Hono<HttpEnv>();
+  app.post("/v1/jobs", async (c) => {
+    const key = c.req.header("idempotency-key");
+    if (key !== undefined && !KEY.test(key))
+      throw new HttpError(
+        400,
+        "invalid_request",
+        "The header Idempotency-Key must be 1 to 255 visible ASCII characters",
+      );
+    const { request, hasPreviews } = await readJob(c);
+    const hasPaths = c.env.isLocalSocket === true;
+    const job = await server.submit(request, { isDurable: true, hasPreviews, key, hasPaths });
+    return c.json(shownJob(job.snapshot()), 202, { location: `/v1/jobs/${job.id}` });
+  });
+  app.get("/v1/jobs", (c) => {
+    const wanted = Number(c.req.query("limit") ?? MOST_LISTED);
+    const limit = Number.isInteger(wanted) && wanted > 0 ? Math.min(wanted, MOST_LISTED) : MOST_LISTED;
+    const jobs = [...server.jobs()].reverse().slice(0, limit);
+    return c.json({ jobs: jobs.map((job) => shownJob(job.snapshot())) });
+  });
+  const jobOf = (c: Context<HttpEnv>): ServerJob => {
+    const job = server.job(c.req.param("id")!);
+    if (job !== undefined) return job;
+    throw new HttpError(404, "job_not_found", "There is no such job", { hint: "Ended jobs are removed after a while" });
+  };
+  app.get("/v1/jobs/:id", (c) => c.json(shownJob(jobOf(c).snapshot())));
+  app.delete("/v1/jobs/:id", async (c) => {
+    const job = jobOf(c);
+    await job.cancel();
+    return c.json(shownJob(job.snapshot()));
+  });
+  app.get("/v1/jobs/:id/events", (c) => eventsOf(jobOf(c)));
+  app.get("/v1/jobs/:id/content", async (c) => {
+    const job = jobOf(c);
+    const { state, result } = job.snapshot();
+    if (result === undefined) {
+      const code = isFinal(state) ? "no_result" : "not_ready";
+      throw new HttpError(isFinal(state) ? 404 : 409, code, `The job has no picture: it is ${state}`, {
+        headers: { "x-should-retry": "false" },
+      });
+    }
+    const etag = `"${result.sha256}"`;
+    if (c.req.header("if-none-match") === etag) return c.body(null, 304, { etag });
+    return picture(await job.content(), result.type, { etag, "cache-control": "private, max-age=31536000, immutable" });
+  });
+  app.get("/v1/jobs/:id/inputs/:number{[0-9]{1,3}}", async (c) =>
+    sent(await server.input(jobOf(c), Number(c.req.param("number")))),
+  );
+  app.get("/v1/jobs/:id/mask", async (c) => sent(await server.input(jobOf(c), "mask")));
+  app.get("/v1/models", async (c) => {
+    const all = await modelsOnDisk({ modelsDirs: server.base.settings.modelsDir });
+    const wanted = c.req.query("all") === "true" ? all : all.filter(({ missing }) => missing === 0);
+    const data = wanted.map(({ model, isDefault, missing, loras }) => ({
+      ...{ id: model.name, object: "model", created: 0, owned_by: "qedit" },
+      ...{ summary: model.summary, is_complete: missing === 0, is_default: isDefault },
+      presets: Object.keys(model.presets),
+      loras: Object.entries(loras).flatMap(([name, { path }]) => (path === undefined ? [] : [name])),
+    }));
+    return c.json({ object: "list", data });
+  });
+  app.get("/v1/status", (c) =>
+    c.json({
+      ...{ version, phase: server.phase, device: server.device, ...server.load() },
+      limits: server.limits,
+      sessions: server.service
+        .sessions()
+        .map(({ network, name, bytes, isInUse }) => ({ network, name, bytes, is_in_use: isInUse })),
+    }),
+  );
+  return app;
+}
+
+/** The JSON of a job, with parameters in its error written as JSON names. */
+export function shownJob(job: JobSnapshot): object {
+  if (job.error === undefined) return job;
+  const { message, hint, ...rest } = job.error;
+  return {
+    ...job,
+    error: {
+      ...rest,
+      message: spelled(message, asJsonKey),
+      hint: hint === undefined ? undefined : spelled(hint, asJsonKey),
+    },
+  };
+}
+
+// A picture of a client must not be shown as a page of ours.
+function sent(bytes: Uint8Array | undefined): Response {
+  if (bytes === undefined) throw new HttpError(404, "not_found", "The job has no such picture");
+  return picture(bytes, pictureType(bytes), { "cache-control": "private, max-age=31536000, immutable" });
+}
+
+function picture(bytes: Uint8Array, type: string, headers: Record<string, string>): Response {
+  return new Response(bytes as Uint8Array<ArrayBuffer>, {
+    headers: {
+      "content-type": type,
+      "content-length": String(bytes.length),
+      "content-security-policy": "default-src 'none'; sandbox",
+      ...headers,
+    },
+  });
+}
+
+// By its first bytes; only formats that browsers show as pictures.
+function pictureType(bytes: Uint8Array): string {
+  const start = Buffer.from(bytes.subarray(0, 12)).toString("latin1");
+  if (start.startsWith("\x89PNG")) return "image/png";
+  if (start.startsWith("\xff\xd8\xff")) return "image/jpeg";
+  if (start.startsWith("GIF8")) return "image/gif";
+  if (start.startsWith("RIFF") && start.endsWith("WEBP")) return "image/webp";
+  if (start.slice(4, 8) === "ftyp" && start.endsWith("avif")) return "image/avif";
+  return "application/octet-stream";
+}
+
+function eventsOf(job: ServerJob): Response {
+  return eventStream((sink) => {
+    const stop = job.subscribe((event) => {
+      if (event.kind === "state") {
+        sink.send("state", shownJob(event.job));
+        if (isFinal(event.job.state)) sink.close();
+      } else if (event.kind === "progress") sink.send("progress", shownProgress(event.event));
+      else
+        void encodePicture(event.image, { format: "jpeg" })
+          .then((bytes) => {
+            const b64 = Buffer.from(bytes).toString("base64");
+            sink.send("preview", { step: event.step, type: "image/jpeg", b64_json: b64 });
+          })
+          .catch(() => {});
+    });
+    sink.signal.addEventListener("abort", stop);
+  });
+}
+
+// As `--events` writes them, with parameters as JSON names.
+function shownProgress({ kind, ...rest }: ProgressEvent): object {
+  const written = JSON.stringify({ event: kind, ...rest });
+  return JSON.parse(spelled(written, (name, value) => JSON.stringify(asJsonKey(name, value)).slice(1, -1))) as object;
+}
+
+/** The edit that a request asks for, and whether previews are wanted. */
+async function readJob(c: Context<HttpEnv>): Promise<{ request: EditRequest; hasPreviews: boolean }> {
+  const body = await readBody(c);
+  const { previews = false, ...request } = "json" in body ? ofJson(body.json) : ofForm(body.parts);
+  return { request, hasPreviews: previews };
+}
+
+type ReadRequest = EditRequest & { readonly previews?: boolean };
+
+function ofForm(parts: readonly FormPart[]): ReadRequest {
+  const pictures: NamedBytes[] = [];
+  let mask: NamedBytes | undefined;
+  const texts = new Map<string, string[]>();
+  for (const { name, value } of parts) {
+    if (typeof value === "string") texts.set(bare(name), [...(texts.get(bare(name)) ?? []), value]);
+    else if (IMAGE_PART.test(name)) pictures.push(value);
+    else if (name === "mask") mask = value;
+    else
+      throw new QeditError("QEDIT_E_USAGE", `Cannot take a file as "${bare(name)}"`, {
+        hint: 'Pictures are sent as "image", a mask as "mask"',
+      });
+  }
+  const previews = texts.get("previews")?.at(-1);
+  texts.delete("previews");
+  const parameters = Object.fromEntries([...texts].map(([name, values]) => [name, parameterOfText(name, values)]));
+  return { pictures, mask, parameters, ...(previews !== undefined && { previews: previews === "true" }) };
+}
+
+function bare(name: string): string {
+  return name.slice(0, 100).replace(/\[\]$/, "");
+}
+
+function ofJson({ images, mask, previews, ...parameters }: Readonly<Record<string, unknown>>): ReadRequest {
+  if (previews !== undefined && typeof previews !== "boolean")
+    throw new QeditError("QEDIT_E_USAGE", 'Cannot use "previews": true or false is wanted', { parameter: "previews" });
+  if (images !== undefined && !Array.isArray(images))
+    throw new QeditError("QEDIT_E_USAGE", 'Cannot use "images": a list is wanted', { parameter: "images" });
+  const pictures = ((images ?? []) as readonly unknown[]).map((image, index) => namedBytes(image, `images[${index}]`));
+  return {
+    pictures,
+    mask: mask === undefined || mask === null ? undefined : namedBytes(mask, "mask"),
+    parameters,
+    ...(previews !== undefined && { previews }),
+  };
+}
+
+function namedBytes(value: unknown, parameter: string): NamedBytes {
+  if (!isObject(value) || typeof value["data"] !== "string" || !["string", "undefined"].includes(typeof value["name"]))
+    throw new QeditError(
+      "QEDIT_E_USAGE",
+      `Cannot use "${parameter}": {"name", "data"} with the file in base64 is wanted`,
+      {
+        parameter,
+      },
+    );
+  const name = fileName((value["name"] as string | undefined) ?? "image");
+  return { name, bytes: fromBase64(value["data"], parameter) };
+}

@@ -1,0 +1,118 @@
+// Listens for HTTP, on an address and on the socket of this user. Slow clients time out.
+import { once } from "node:events";
+import { chmod, rm } from "node:fs/promises";
+import type { Server } from "node:http";
+import { createConnection, type ListenOptions } from "node:net";
+import { dirname } from "node:path";
+import { createAdaptorServer } from "@hono/node-server";
+import { QeditError } from "../../std/errors.js";
+import { makeFolders, PRIVATE } from "../../std/files.js";
+import { type Address, written } from "../addresses.js";
+import type { HttpApp } from "./context.js";
+
+/** Milliseconds for the headers of a request, and for all of it. */
+const HEADERS_TIMEOUT = 20_000;
+const REQUEST_TIMEOUT = 300_000;
+/** Milliseconds that a connection stays open without a request. */
+const IDLE_TIMEOUT = 65_000;
+const MOST_CONNECTIONS = 1024;
+/** Bytes of the headers of a request. */
+const MOST_HEADERS = 32 * 1024;
+
+/** A door that is open. */
+export interface Listener {
+  /** Where it listens, with the port that it was given. */
+  readonly address: Address;
+  /** Takes no more connections, and ends those without a request. */
+  readonly stop: () => void;
+  /** Ends all connections. */
+  readonly close: () => Promise<void>;
+}
+
+/** Listens on an address; port 0 takes a free one. Throws QEDIT_E_IO. */
+export async function listenOn(app: HttpApp, { host, port }: Address): Promise<Listener> {
+  const server = serverOf(app, { isLocalSocket: false });
+  await listening(server, { host, port }, written({ host, port }));
+  const found = server.address();
+  return listenerOf(server, { host, port: typeof found === "object" && found !== null ? found.port : port });
+}
+
+/** Listens on a socket that only this user may use; undefined if another server answers there. Throws QEDIT_E_IO. */
+export async function listenOnSocket(app: HttpApp, path: string): Promise<Listener | undefined> {
+  if (await answers(path)) return undefined;
+  await makeFolders(dirname(path), { isPrivate: true });
+  await rm(path, { force: true });
+  const server = serverOf(app, { isLocalSocket: true });
+  const mask = process.umask(0o177);
+  try {
+    await listening(server, { path }, path);
+  } finally {
+    process.umask(mask);
+  }
+  await chmod(path, PRIVATE.file);
+  return listenerOf(server, { host: path, port: 0 });
+}
+
+/** Whether a server answers on a socket. */
+export async function answers(path: string): Promise<boolean> {
+  const connection = createConnection({ path });
+  try {
+    await once(connection, "connect");
+    return true;
+  } catch {
+    return false;
+  } finally {
+    connection.destroy();
+  }
+}
+
+function serverOf(app: HttpApp, { isLocalSocket }: { isLocalSocket: boolean }): Server {
+  const server = createAdaptorServer({
+    fetch: (request, bindings) => app.fetch(request, { ...(bindings as object), isLocalSocket } as never),
+    serverOptions: {
+      headersTimeout: HEADERS_TIMEOUT,
+      requestTimeout: REQUEST_TIMEOUT,
+      keepAliveTimeout: IDLE_TIMEOUT,
+      connectionsCheckingInterval: 5_000,
+      maxHeaderSize: MOST_HEADERS,
+    },
+    overrideGlobalObjects: false,
+  }) as Server;
+  server.maxConnections = MOST_CONNECTIONS;
+  return server;
+}
+
+async function listening(server: Server, options: ListenOptions, where: string): Promise<void> {
+  server.listen(options);
+  try {
+    await once(server, "listening");
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    const reason =
+      code === "EADDRINUSE"
+        ? "another program listens there"
+        : code === "EACCES"
+          ? "permission denied"
+          : (error as Error).message;
+    throw new QeditError("QEDIT_E_IO", `Cannot listen on ${where}: ${reason}`, {
+      hint: "Stop that program, or choose another port",
+      cause: error,
+    });
+  }
+}
+
+function listenerOf(server: Server, address: Address): Listener {
+  return {
+    address,
+    stop() {
+      server.close();
+      server.closeIdleConnections();
+    },
+    async close() {
+      const closed = server.listening ? once(server, "close") : undefined;
+      server.close();
+      server.closeAllConnections();
+      await closed;
+    },
+  };
+}

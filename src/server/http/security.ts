@@ -1,0 +1,60 @@
+// Who may ask: keys, and on loopback the headers Host and Origin, so that a web page of elsewhere cannot reach a server of this machine
+// (DNS rebinding, cross-site requests).
+import { createHash, timingSafeEqual } from "node:crypto";
+import { isIP } from "node:net";
+import type { MiddlewareHandler } from "hono";
+import type { HttpEnv } from "./context.js";
+import { HttpError } from "./http-error.js";
+
+/** Paths that need no key: probes of an orchestrator, and the page, which asks for the key itself. */
+const OPEN_PATHS = /^\/(health\/(live|ready)|v2\/health\/(live|ready)|favicon\.\w+|page\/[\w.-]+|)$/;
+
+const LOOPBACK_NAMES = new Set(["localhost", "127.0.0.1", "[::1]"]);
+
+/** Refuses requests without the key with 401. Without a key all are let through. */
+export function withKey(key: string | undefined): MiddlewareHandler<HttpEnv> {
+  const wanted = key === undefined ? undefined : digest(key);
+  return async (c, next) => {
+    const isOpen = wanted === undefined || c.env.isLocalSocket === true || OPEN_PATHS.test(c.req.path);
+    if (!isOpen) {
+      const given = /^Bearer +(\S+)\s*$/i.exec(c.req.header("authorization") ?? "")?.[1] ?? c.req.header("x-api-key");
+      if (given === undefined)
+        throw new HttpError(401, "unauthorized", "An API key is needed", {
+          hint: "Send the header Authorization: Bearer KEY",
+          headers: { "www-authenticate": "Bearer" },
+        });
+      if (!timingSafeEqual(digest(given), wanted))
+        throw new HttpError(401, "unauthorized", "The API key is wrong", { headers: { "www-authenticate": "Bearer" } });
+    }
+    await next();
+  };
+}
+
+/** Whether an address is reached from this machine only. */
+export function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || (isIP(host) === 4 && host.startsWith("127."));
+}
+
+/** Refuses requests whose Origin is another site; on loopback also those whose Host is not this machine. */
+export function sameSite({ isLoopbackOnly }: { readonly isLoopbackOnly: boolean }): MiddlewareHandler<HttpEnv> {
+  return async (c, next) => {
+    const host = c.req.header("host") ?? "";
+    if (isLoopbackOnly && c.env.isLocalSocket !== true && !LOOPBACK_NAMES.has(nameOf(host)))
+      throw new HttpError(403, "forbidden", "The header Host names another machine", {
+        hint: "Use http://127.0.0.1 or http://localhost",
+      });
+    const origin = c.req.header("origin");
+    if (origin !== undefined && origin !== `http://${host}` && origin !== `https://${host}`)
+      throw new HttpError(403, "forbidden", "The request comes from a page of another site");
+    await next();
+  };
+}
+
+function nameOf(host: string): string {
+  return host.toLowerCase().replace(/:\d{1,5}$/, "");
+}
+
+// Of equal lengths, whatever was given.
+function digest(text: string): Buffer {
+  return createHash("sha256").update(text).digest();
+}

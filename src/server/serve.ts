@@ -1,0 +1,152 @@
+// Opens the doors of a server, says so, and closes them in order when it is asked to stop.
+import { readFile } from "node:fs/promises";
+import type { BaseSettings } from "../edit/request/edit-request.js";
+import type { ServiceOptions } from "../edit/service/service.js";
+import { param, QeditError, spelled } from "../std/errors.js";
+import { ioFailure } from "../std/files.js";
+import { qeditVersion } from "../std/version.js";
+import { type Address, parseAddress, written } from "./addresses.js";
+import { type EditServer, openEditServer, type ServerEvent } from "./edit-server.js";
+import { httpApp } from "./http/app.js";
+import { asJsonKey } from "./http/http-error.js";
+import { type Listener, listenOn, listenOnSocket } from "./http/listen.js";
+import { isLoopback } from "./http/security.js";
+import type { ServerLimits } from "./limits.js";
+import type { Log } from "./log.js";
+import { warmUp } from "./warm-up.js";
+
+/** The settings of a server. */
+export interface ServeSettings {
+  /** `[HOST:]PORT`. */
+  readonly http: string;
+  readonly apiKey: string | undefined;
+  /** File with the key. */
+  readonly apiKeyFile: string | undefined;
+  /** Whether other machines may ask without a key. */
+  readonly insecure: boolean;
+  /** Models that are opened before it is ready. */
+  readonly load: readonly string[];
+  /** Milliseconds that the running job has after SIGTERM. */
+  readonly grace: number;
+  /** Hosts whose pictures may be fetched. */
+  readonly allowUrls: readonly string[];
+}
+
+/** What a server is opened with. */
+export interface ServeOptions {
+  readonly settings: ServeSettings;
+  readonly service: Omit<ServiceOptions, "isolation" | "signal" | "emit">;
+  readonly base: BaseSettings;
+  readonly limits: ServerLimits;
+  readonly state: string;
+  readonly keepResults: number;
+  readonly resultsLimit: number;
+  /** Path of the socket for this user's own calls; undefined: none. */
+  readonly socket: string | undefined;
+  readonly log: Log;
+  /** Aborted when it has to stop. */
+  readonly stop: AbortSignal;
+}
+
+/** Serves until it is stopped. Throws QEDIT_E_USAGE for an open address without a key, QEDIT_E_IO, and as openEditServer. */
+export async function serve(options: ServeOptions): Promise<void> {
+  const { settings, log, stop, socket } = options;
+  const key = await keyOf(settings);
+  const address = parseAddress(settings.http, "http");
+  refuseOpenDoor(address, key, settings);
+  const server = await openEditServer({ ...options, observe: (event) => logEvent(event, log) });
+  const listeners: Listener[] = [];
+  try {
+    const context = { server, version: qeditVersion(), urlHosts: settings.allowUrls };
+    const isLoopbackOnly = isLoopback(address.host);
+    const app = httpApp(context, {
+      ...{ key, isLoopbackOnly },
+      onAnswer: ({ error, ...facts }) => {
+        const text = `${facts.method} ${facts.path} ${facts.status} ${facts.seconds.toFixed(3)} s`;
+        if (facts.status >= 500) log("error", text, { ...facts, err: error });
+        else log(facts.path.startsWith("/health") ? "debug" : "info", text, facts);
+      },
+    });
+    const http = await listenOn(app, address);
+    listeners.push(http);
+    const local = socket === undefined ? undefined : await listenOnSocket(app, socket);
+    if (local) listeners.push(local);
+    else if (socket !== undefined)
+      log("info", `another server answers on ${socket}: this one is reached by its address`);
+    const url = `http://${written(http.address)}`;
+    log("info", `listening on ${url}`, { http: url, ...(local && { socket }), pid: process.pid });
+    for (const model of settings.load) await loaded(server, model, log);
+    if (!stop.aborted) {
+      void server.ready().catch((error: Error) => log("error", `jobs of the state folder: ${error.message}`));
+      log("info", `ready, computing on ${server.device}`, { device: server.device });
+      await new Promise<void>((resolve) => stop.addEventListener("abort", () => resolve(), { once: true }));
+    }
+    log("info", "stopping", { ...server.load() });
+    await server.drain(settings.grace);
+    for (const listener of listeners) listener.stop();
+  } finally {
+    for (const listener of listeners) await listener.close();
+    await server.close();
+  }
+  log("info", "stopped");
+}
+
+async function loaded(server: EditServer, model: string, log: Log): Promise<void> {
+  const start = performance.now();
+  await warmUp(server, model);
+  const seconds = (performance.now() - start) / 1000;
+  log("info", `${model} is open after ${seconds.toFixed(1)} s`, { model, seconds });
+}
+
+async function keyOf({ apiKey, apiKeyFile }: ServeSettings): Promise<string | undefined> {
+  if (apiKeyFile === undefined) return apiKey === "" ? undefined : apiKey;
+  const text = await readFile(apiKeyFile, "utf8").catch((error: unknown) => {
+    throw ioFailure("read", apiKeyFile, error);
+  });
+  const key = text.trim();
+  if (/^\S+$/.test(key)) return key;
+  throw new QeditError("QEDIT_E_USAGE", `Cannot use ${apiKeyFile} as API key: one word is wanted`, {
+    hint: `Write the key alone into the file: openssl rand -hex 32 > ${apiKeyFile}`,
+  });
+}
+
+function refuseOpenDoor({ host }: Address, key: string | undefined, { insecure }: ServeSettings): void {
+  if (isLoopback(host) || key !== undefined || insecure) return;
+  throw new QeditError(
+    "QEDIT_E_USAGE",
+    `Cannot listen on ${host} without a key: every machine that reaches it could use it`,
+    {
+      hint: `Set ${param("api_key")} or QEDIT_API_KEY, or add ${param("insecure")}`,
+      parameter: "http",
+    },
+  );
+}
+
+function logEvent(event: ServerEvent, log: Log): void {
+  if (event.kind === "warning") {
+    log("warn", event.text);
+  } else if (event.kind === "service") {
+    const { event: inner } = event;
+    if (inner.kind === "warning" || inner.kind === "note")
+      log(
+        inner.kind === "warning" ? "warn" : "info",
+        spelled(inner.text, asJsonKey),
+        inner.id === undefined ? {} : { job: inner.id },
+      );
+    if (inner.kind === "session") log("debug", `${inner.name} ${inner.action}`, { ...inner });
+  } else logJob(event, log);
+}
+
+function logJob(event: Extract<ServerEvent, { job: unknown }>, log: Log): void {
+  const { id, state } = event.job;
+  const { started, ended, error } = event.job.snapshot();
+  const seconds = started && ended ? (Date.parse(ended) - Date.parse(started)) / 1000 : undefined;
+  const facts = {
+    job: id,
+    state,
+    seconds,
+    ...(error && { error: { ...error, message: spelled(error.message, asJsonKey) } }),
+  };
+  const detail = error ? `: ${facts.error?.message}` : seconds === undefined ? "" : ` after ${seconds.toFixed(1)} s`;
+  log(state === "failed" ? "warn" : "info", `job ${id} ${event.kind === "ended" ? state : event.kind}${detail}`, facts);
+}
