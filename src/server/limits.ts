@@ -2,7 +2,6 @@
 
 import type { EditRequest } from "../edit/request/edit-request.js";
 import type { ResolvedSettings } from "../edit/resolve/resolve-edit.js";
-import { decimalSize } from "../std/byte-sizes.js";
 import { param, QeditError } from "../std/errors.js";
 
 /** The limits. */
@@ -64,11 +63,6 @@ export function checkPixels(name: string, pixels: number, limits: ServerLimits):
     `Cannot take ${name}: it has ${Math.round(pixels / MEGAPIXEL)} megapixels, at most ${limits.pictureMegapixels} are allowed`,
     { hint: "Make it smaller", parameter: "image" },
   );
-}
-
-/** The refusal of a body that is too long. */
-export function bodyTooLong(limits: ServerLimits): string {
-  return `The request is longer than ${decimalSize(limits.body)}`;
 }
 
 function tooLarge(parameter: "megapixels" | "size", wanted: number, limits: ServerLimits): QeditError {

@@ -1,9 +1,7 @@
 // The HTTP server's app: what holds for every request, then the routes.
 import { randomUUID } from "node:crypto";
 import { Hono } from "hono";
-import { bodyLimit } from "hono/body-limit";
 import { HTTPException } from "hono/http-exception";
-import { bodyTooLong } from "../limits.js";
 import type { HttpApp, HttpContext, HttpEnv } from "./context.js";
 import { errorAnswer, HttpError } from "./http-error.js";
 import { jobRoutes } from "./job-routes.js";
@@ -34,7 +32,6 @@ const REQUEST_ID = /^[\w.:-]{1,128}$/;
 /** The app. */
 export function httpApp(context: HttpContext, options: AppOptions): HttpApp {
   const app = new Hono<HttpEnv>();
-  const { limits } = context.server;
   app.use(async (c, next) => {
     const start = performance.now();
     const given = c.req.header("x-request-id");
@@ -49,10 +46,6 @@ export function httpApp(context: HttpContext, options: AppOptions): HttpApp {
   });
   app.use(sameSite(options));
   app.use(withKey(options.key));
-  const onError = () => {
-    throw new HttpError(413, "payload_too_large", bodyTooLong(limits));
-  };
-  app.use(bodyLimit({ maxSize: limits.body, onError }));
   app.route("/", healthRoutes(context));
   app.route("/", jobRoutes(context));
   app.onError((error, c) => {
@@ -85,8 +78,6 @@ function healthRoutes({ server, version }: HttpContext): HttpApp {
 
 // Errors that Hono and its middleware throw.
 function asHttpError(error: unknown): unknown {
-  if (error instanceof Error && error.name === "BodyLimitError")
-    return new HttpError(413, "payload_too_large", "The request is too long");
   return error instanceof HTTPException ? new HttpError(error.status, "invalid_request", error.message) : error;
 }
 

@@ -1,8 +1,10 @@
 // Bodies of requests: JSON and multipart forms, as values and files. Nothing that a client says of lengths is believed.
 import type { Context } from "hono";
 import type { NamedBytes } from "../../edit/request/edit-request.js";
+import { decimalSize } from "../../std/byte-sizes.js";
 import { QeditError } from "../../std/errors.js";
 import { isObject } from "../../std/guards.js";
+import type { ServerLimits } from "../limits.js";
 import type { HttpEnv } from "./context.js";
 import { HttpError } from "./http-error.js";
 
@@ -17,23 +19,47 @@ const MOST_PARTS = 500;
 /** Longest name of a file, in characters, as file systems have it. */
 const LONGEST_NAME = 255;
 
-/** The body as a JSON object, or as the parts of a form. Throws HttpError 400, 415. */
+/**
+ * The bytes of a body, counted as they come. Throws HttpError 413 for more than the limit, 415 for a compressed one: its length would say nothing
+ * of what it holds.
+ */
+export async function readBytes(c: Context<HttpEnv>, { body: most }: Pick<ServerLimits, "body">): Promise<Buffer> {
+  const tooLong = () => new HttpError(413, "payload_too_large", `The request is longer than ${decimalSize(most)}`);
+  const encoding = c.req.header("content-encoding");
+  if (encoding !== undefined && encoding.toLowerCase() !== "identity")
+    throw new HttpError(415, "unsupported_media_type", "Cannot read a compressed body", { hint: "Send it as it is" });
+  if (Number(c.req.header("content-length")) > most) throw tooLong();
+  const parts: Uint8Array[] = [];
+  let length = 0;
+  for await (const part of (c.req.raw.body ?? []) as AsyncIterable<Uint8Array>) {
+    length += part.length;
+    if (length > most) throw tooLong();
+    parts.push(part);
+  }
+  return Buffer.concat(parts, length);
+}
+
+/** The body as a JSON object, or as the parts of a form. Throws HttpError 400, 413, 415. */
 export async function readBody(
   c: Context<HttpEnv>,
+  limits: Pick<ServerLimits, "body">,
 ): Promise<{ readonly json: Readonly<Record<string, unknown>> } | { readonly parts: readonly FormPart[] }> {
   const type = (c.req.header("content-type") ?? "").split(";")[0]!.trim().toLowerCase();
-  if (type === "application/json") return { json: await readJson(c) };
-  if (type === "multipart/form-data") return { parts: await readForm(c) };
+  if (type === "application/json") return { json: await readJson(c, limits) };
+  if (type === "multipart/form-data") return { parts: await readForm(c, limits) };
   throw new HttpError(415, "unsupported_media_type", `Cannot read a body of the type "${shown(type)}"`, {
     hint: "Send multipart/form-data or application/json",
   });
 }
 
-/** The body as a JSON object. Throws HttpError 400. */
-export async function readJson(c: Context<HttpEnv>): Promise<Readonly<Record<string, unknown>>> {
-  const text = await c.req.text();
+/** The body as a JSON object. Throws HttpError 400, 413, 415. */
+export async function readJson(
+  c: Context<HttpEnv>,
+  limits: Pick<ServerLimits, "body">,
+): Promise<Readonly<Record<string, unknown>>> {
+  const bytes = await readBytes(c, limits);
   try {
-    const value: unknown = JSON.parse(text);
+    const value: unknown = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
     if (isObject(value)) return value;
   } catch (error) {
     throw new HttpError(400, "invalid_request", `The body is not JSON: ${shown((error as Error).message)}`);
@@ -41,10 +67,10 @@ export async function readJson(c: Context<HttpEnv>): Promise<Readonly<Record<str
   throw new HttpError(400, "invalid_request", "The body is JSON, but no object");
 }
 
-async function readForm(c: Context<HttpEnv>): Promise<readonly FormPart[]> {
-  const form = await c.req.raw.formData().catch((error: unknown) => {
-    // Too long a body is told as such.
-    if (error instanceof Error && error.name === "BodyLimitError") throw error;
+async function readForm(c: Context<HttpEnv>, limits: Pick<ServerLimits, "body">): Promise<readonly FormPart[]> {
+  const bytes = await readBytes(c, limits);
+  const headers = { "content-type": c.req.header("content-type")! };
+  const form = await new Response(bytes as BodyInit, { headers }).formData().catch(() => {
     throw new HttpError(400, "invalid_request", "The form cannot be read: its parts or boundaries are damaged");
   });
   const parts: FormPart[] = [];

@@ -8,6 +8,7 @@ import { QeditError, spelled } from "../../std/errors.js";
 import type { ProgressEvent } from "../../std/events.js";
 import { isObject } from "../../std/guards.js";
 import { isFinal, type JobSnapshot } from "../job-types.js";
+import type { ServerLimits } from "../limits.js";
 import type { ServerJob } from "../server-job.js";
 import { type FormPart, fileName, fromBase64, readBody } from "./body.js";
 import type { HttpApp, HttpContext, HttpEnv } from "./context.js";
@@ -34,7 +35,7 @@ export function jobRoutes({ server, version }: HttpContext): HttpApp {
         "invalid_request",
         "The header Idempotency-Key must be 1 to 255 visible ASCII characters",
       );
-    const { request, hasPreviews } = await readJob(c);
+    const { request, hasPreviews } = await readJob(c, server.limits);
     const hasPaths = c.env.isLocalSocket === true;
     const job = await server.submit(request, { isDurable: true, hasPreviews, key, hasPaths });
     return c.json(shownJob(job.snapshot()), 202, { location: `/v1/jobs/${job.id}` });
@@ -165,8 +166,11 @@ function shownProgress({ kind, ...rest }: ProgressEvent): object {
 }
 
 /** The edit that a request asks for, and whether previews are wanted. */
-async function readJob(c: Context<HttpEnv>): Promise<{ request: EditRequest; hasPreviews: boolean }> {
-  const body = await readBody(c);
+async function readJob(
+  c: Context<HttpEnv>,
+  limits: ServerLimits,
+): Promise<{ request: EditRequest; hasPreviews: boolean }> {
+  const body = await readBody(c, limits);
   const { previews = false, ...request } = "json" in body ? ofJson(body.json) : ofForm(body.parts);
   return { request, hasPreviews: previews };
 }
