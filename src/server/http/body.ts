@@ -70,7 +70,7 @@ export async function readJson(
 async function readForm(c: Context<HttpEnv>, limits: Pick<ServerLimits, "body">): Promise<readonly FormPart[]> {
   const bytes = await readBytes(c, limits);
   const headers = { "content-type": c.req.header("content-type")! };
-  const form = await new Response(bytes as BodyInit, { headers }).formData().catch(() => {
+  const form = await new Response(bytes as Uint8Array<ArrayBuffer>, { headers }).formData().catch(() => {
     throw new HttpError(400, "invalid_request", "The form cannot be read: its parts or boundaries are damaged");
   });
   const parts: FormPart[] = [];
