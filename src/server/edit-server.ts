@@ -281,6 +281,7 @@ class Server implements EditServer {
   }
 
   #start({ job, resolved, settings, isDrawn, pictures, hasPreviews }: Accepted, waiting: number): void {
+    job.seed = String(resolved.settings.seed);
     this.#jobs.set(job.id, job);
     this.#open.add(job);
     this.options.observe({ kind: "accepted", job });

@@ -62,6 +62,9 @@ export class ServerJob {
     return this.#state;
   }
 
+  /** The seed of its noise in decimal, drawn if it was left to chance; known once it is accepted. */
+  seed = "";
+
   /** Milliseconds since the epoch at which it ended; undefined before. */
   get endedAt(): number | undefined {
     return this.#end && Date.parse(this.#end.ended);

@@ -5,6 +5,7 @@ import { HTTPException } from "hono/http-exception";
 import type { HttpApp, HttpContext, HttpEnv } from "./context.js";
 import { errorAnswer, HttpError } from "./http-error.js";
 import { jobRoutes } from "./job-routes.js";
+import { editRoutes } from "./openai/edit-routes.js";
 import { sameSite, withKey } from "./security.js";
 
 /** What the app needs besides its context. */
@@ -48,6 +49,7 @@ export function httpApp(context: HttpContext, options: AppOptions): HttpApp {
   app.use(withKey(options.key));
   app.route("/", healthRoutes(context));
   app.route("/", jobRoutes(context));
+  app.route("/", editRoutes(context));
   app.onError((error, c) => {
     const { status, headers, body } = errorAnswer(asHttpError(error));
     return c.json(body, status as 400, headers);

@@ -1,0 +1,156 @@
+// POST /v1/images/edits as OpenAI's SDKs call it: one answer with all pictures, or a stream of previews and pictures.
+// https://platform.openai.com/docs/api-reference/images/createEdit
+import { Hono } from "hono";
+import { FORMATS } from "../../../edit/finish/picture-encoding.js";
+import type { EditRequest } from "../../../edit/request/edit-request.js";
+import type { Image } from "../../../image/image.js";
+import { encodePicture } from "../../../image/io/write.js";
+import type { EditServer } from "../../edit-server.js";
+import type { JobEvent, JobResult } from "../../job-types.js";
+import type { ServerJob } from "../../server-job.js";
+import { readBody } from "../body.js";
+import type { HttpApp, HttpContext, HttpEnv } from "../context.js";
+import { errorAnswer } from "../http-error.js";
+import { eventStream } from "../sse.js";
+import { type AnswerOptions, readFields } from "./fields.js";
+import { ofForm, ofJson } from "./request.js";
+
+/** Seeds have 64 bits. */
+const SEEDS = 2n ** 64n;
+
+/** The route of image edits. */
+export function editRoutes({ server, urlHosts }: HttpContext): HttpApp {
+  const app = new Hono<HttpEnv>();
+  app.post("/v1/images/edits", async (c) => {
+    const body = await readBody(c, server.limits);
+    const remote = { hosts: urlHosts, most: server.limits.body };
+    const { pictures, mask, fields } =
+      "json" in body ? await ofJson(body.json, remote) : await ofForm(body.parts, remote);
+    const { parameters, answer } = await readFields(fields);
+    // The mask of OpenAI's API says where the picture may change.
+    const masked = mask === undefined || parameters["crop_mask"] ? {} : { paste_back: true };
+    const request = { pictures, mask, parameters: { ...masked, ...parameters } };
+    const jobs = await submitAll(server, request, answer);
+    const { signal } = c.req.raw;
+    const cancelWaiting = () => {
+      for (const job of jobs) if (job.state === "queued") void job.cancel();
+    };
+    if (answer.isStream) return streamed(jobs, answer, request, cancelWaiting);
+    signal.addEventListener("abort", cancelWaiting, { once: true });
+    const results = await allOf(jobs);
+    signal.removeEventListener("abort", cancelWaiting);
+    const data = await Promise.all(
+      jobs.map(async (job, index) => ({ b64_json: base64(await job.content()), seed: results[index]!.seed })),
+    );
+    return c.json({ created: now(), data, ...described(results[0]!, answer) });
+  });
+  return app;
+}
+
+// One job for each picture, their seeds one after the other. All or none.
+async function submitAll(
+  server: EditServer,
+  request: EditRequest,
+  { n, partialImages, isStream }: AnswerOptions,
+): Promise<ServerJob[]> {
+  const hasPreviews = isStream && partialImages > 0;
+  const jobs: ServerJob[] = [];
+  try {
+    for (let index = 0; index < n; index += 1) {
+      const parameters =
+        index === 0 ? request.parameters : { ...request.parameters, seed: seedAfter(jobs[0]!, index, request) };
+      jobs.push(await server.submit({ ...request, parameters }, { hasPreviews }));
+    }
+    return jobs;
+  } catch (error) {
+    for (const job of jobs) await job.cancel();
+    throw error;
+  }
+}
+
+function seedAfter(first: ServerJob, index: number, { parameters }: EditRequest): string {
+  if (parameters["seed"] === "random") return "random";
+  return String((BigInt(first.seed) + BigInt(index)) % SEEDS);
+}
+
+// When one fails, so does the request: the others are not made.
+async function allOf(jobs: readonly ServerJob[]): Promise<readonly JobResult[]> {
+  try {
+    return await Promise.all(jobs.map(({ outcome }) => outcome));
+  } catch (error) {
+    for (const job of jobs) await job.cancel();
+    throw error;
+  }
+}
+
+function streamed(
+  jobs: readonly ServerJob[],
+  answer: AnswerOptions,
+  request: EditRequest,
+  cancelWaiting: () => void,
+): Response {
+  return eventStream((sink) => {
+    sink.signal.addEventListener("abort", cancelWaiting);
+    const send = (type: string, facts: object) => sink.send(type, { type, ...facts });
+    const one = async (job: ServerJob) => {
+      const previews = new Previews(answer.partialImages, async (image, index) => {
+        const format = FORMATS[String(request.parameters["format"] ?? "png")] ?? "png";
+        const b64_json = base64(await encodePicture(image, { format }));
+        const { width, height } = image;
+        send("image_edit.partial_image", {
+          ...{ b64_json, partial_image_index: index, created_at: now(), size: `${width}x${height}` },
+          ...{ quality: answer.quality, background: "opaque", output_format: format },
+        });
+      });
+      const stop = job.subscribe((event) => previews.take(event));
+      const result = await job.outcome.finally(stop);
+      await previews.settled;
+      const b64_json = base64(await job.content());
+      send("image_edit.completed", { b64_json, seed: result.seed, created_at: now(), ...described(result, answer) });
+    };
+    const work = async () => {
+      for (const job of jobs) await one(job);
+    };
+    work()
+      .catch(async (error: unknown) => {
+        for (const job of jobs) await job.cancel();
+        sink.send("error", errorAnswer(error).body);
+      })
+      .finally(() => sink.close());
+  });
+}
+
+/** Chooses the previews that are sent: `count` of them, as far apart as the steps allow. */
+class Previews {
+  settled: Promise<void> = Promise.resolve();
+  #total = 0;
+  #sent = 0;
+
+  constructor(
+    private readonly count: number,
+    private readonly send: (image: Image, index: number) => Promise<void>,
+  ) {}
+
+  take(event: JobEvent): void {
+    if (event.kind === "progress" && event.event.kind === "step") this.#total = event.event.total;
+    if (event.kind !== "preview" || this.#sent >= this.count) return;
+    // There is none after the last step.
+    const wanted = Math.floor((this.#total * (this.#sent + 1)) / (this.count + 1));
+    if (event.step < wanted) return;
+    const index = this.#sent;
+    this.#sent += 1;
+    this.settled = this.settled.then(() => this.send(event.image, index)).catch(() => {});
+  }
+}
+
+function described({ width, height, type }: JobResult, { quality }: AnswerOptions): object {
+  return { size: `${width}x${height}`, quality, background: "opaque", output_format: type.replace("image/", "") };
+}
+
+function base64(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString("base64");
+}
+
+function now(): number {
+  return Math.floor(Date.now() / 1000);
+}

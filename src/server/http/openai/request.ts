@@ -1,0 +1,105 @@
+// Bodies of OpenAI's image edits: forms and JSON, pictures as files, data URLs, and URLs of allowed hosts.
+import type { NamedBytes } from "../../../edit/request/edit-request.js";
+import { maskOfAlpha } from "../../../image/io/alpha-mask.js";
+import { isObject } from "../../../std/guards.js";
+import { type FormPart, fromBase64 } from "../body.js";
+import { HttpError } from "../http-error.js";
+import { fetchPicture } from "./remote-picture.js";
+
+/** A body, with its pictures read. */
+export interface EditBody {
+  readonly pictures: readonly NamedBytes[];
+  /** White where the edit belongs. */
+  readonly mask: NamedBytes | undefined;
+  /** All other fields. */
+  readonly fields: Readonly<Record<string, unknown>>;
+}
+
+/** What pictures by URL may take. */
+export interface RemoteOptions {
+  readonly hosts: readonly string[];
+  /** Most bytes of one. */
+  readonly most: number;
+}
+
+const PICTURE_PART = /^(image|images)(\[\d*\])?$/;
+const URL_PART = /^(url|image_url)(\[\d*\])?$/;
+const MASK_PART = /^mask(_image)?$/;
+/** `lora[name]`, as SDKs write nested objects. */
+const NESTED = /^(\w+)\[([^\]]+)\]$/;
+
+/** Reads the parts of a form. Throws HttpError 400, QEDIT_E_USAGE, QEDIT_E_IMAGE, QEDIT_E_NETWORK. */
+export async function ofForm(parts: readonly FormPart[], remote: RemoteOptions): Promise<EditBody> {
+  const pictures: NamedBytes[] = [];
+  let mask: NamedBytes | undefined;
+  const fields = new Map<string, unknown[]>();
+  const nested = new Map<string, Map<string, string>>();
+  for (const { name, value } of parts) {
+    if (MASK_PART.test(name)) mask = typeof value === "string" ? await ofUrl(value, name, remote) : value;
+    else if (PICTURE_PART.test(name))
+      pictures.push(typeof value === "string" ? await ofUrl(value, name, remote) : value);
+    else if (typeof value !== "string")
+      throw new HttpError(400, "unsupported_parameter", `Cannot take a file as "${bare(name)}"`, {
+        parameter: bare(name),
+      });
+    else if (URL_PART.test(name)) pictures.push(await ofUrl(value, name, remote));
+    else {
+      const [, outer, inner] = NESTED.exec(name) ?? [];
+      if (outer !== undefined && !/^\d+$/.test(inner!)) {
+        const object = nested.get(outer) ?? new Map<string, string>();
+        nested.set(outer, object.set(inner!, value));
+      } else fields.set(bare(name), [...(fields.get(bare(name)) ?? []), value]);
+    }
+  }
+  const values: [string, unknown][] = [
+    ...[...fields].map(([name, all]): [string, unknown] => [name, all.length === 1 ? all[0] : all]),
+    ...[...nested].map(([name, object]): [string, unknown] => [name, Object.fromEntries(object)]),
+  ];
+  return { pictures, mask: await inverted(mask), fields: Object.fromEntries(values) };
+}
+
+/** Reads a JSON body. Throws as ofForm. */
+export async function ofJson(json: Readonly<Record<string, unknown>>, remote: RemoteOptions): Promise<EditBody> {
+  const { images, image, mask, url, ...fields } = json;
+  const written = [images, image, url].flatMap((value) =>
+    value === undefined || value === null ? [] : [value].flat(),
+  );
+  const pictures: NamedBytes[] = [];
+  for (const [index, value] of written.entries()) pictures.push(await ofReference(value, `images[${index}]`, remote));
+  return {
+    pictures,
+    mask: mask === undefined || mask === null ? undefined : await inverted(await ofReference(mask, "mask", remote)),
+    fields,
+  };
+}
+
+// A text, or an object with image_url, as OpenAI's JSON has it.
+function ofReference(value: unknown, parameter: string, remote: RemoteOptions): Promise<NamedBytes> {
+  if (typeof value === "string") return ofUrl(value, parameter, remote);
+  if (isObject(value)) {
+    if (value["file_id"] !== undefined)
+      throw new HttpError(400, "unsupported_parameter", `Cannot use "file_id": files are not kept here`, {
+        hint: "Send the picture as a data URL",
+        parameter,
+      });
+    const { image_url: url } = value;
+    const text = isObject(url) ? url["url"] : (url ?? value["url"]);
+    if (typeof text === "string") return ofUrl(text, parameter, remote);
+  }
+  throw new HttpError(400, "invalid_value", `Cannot use "${parameter}": {"image_url": "data:…"} is wanted`, {
+    parameter,
+  });
+}
+
+async function ofUrl(text: string, parameter: string, remote: RemoteOptions): Promise<NamedBytes> {
+  if (/^https?:/i.test(text)) return fetchPicture(text, parameter, remote);
+  return { name: "image", bytes: fromBase64(text, parameter) };
+}
+
+async function inverted(mask: NamedBytes | undefined): Promise<NamedBytes | undefined> {
+  return mask && { name: mask.name, bytes: await maskOfAlpha(mask.bytes, mask.name) };
+}
+
+function bare(name: string): string {
+  return name.slice(0, 100).replace(/\[\d*\]$/, "");
+}
