@@ -7,6 +7,7 @@ import { describe, expect, test } from "vitest";
 /** From the top; folders of one row do not import each other. */
 const ROWS = [
   ["cli"],
+  ["server"],
   ["edit"],
   ["stages", "catalog"],
   ["models", "sampling", "engine", "artifacts", "text", "image"],
@@ -33,8 +34,17 @@ const OWNERS: Readonly<Record<string, string | readonly string[]>> = {
   yauzl: "catalog",
   yaml: "catalog",
   // What crosses a boundary is checked where it is crossed.
-  valibot: ["artifacts", "catalog", "edit", "cli"],
-  "@valibot/to-json-schema": "cli",
+  valibot: ["artifacts", "catalog", "edit", "server", "cli"],
+  "@valibot/to-json-schema": "edit",
+  hono: "server",
+  "@hono/node-server": "server",
+  pino: "server",
+  "prom-client": "server",
+  "@grpc/grpc-js": "server",
+  "@grpc/proto-loader": "server",
+  "grpc-health-check": "server",
+  "@modelcontextprotocol/sdk": "server",
+  "@opentelemetry/api": "server",
 };
 
 /** Folders that are pure: no files, no sessions, no threads. */

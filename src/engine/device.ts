@@ -20,6 +20,8 @@ export type Isolation = "thread" | "process";
 export interface EngineOptions {
   /** "thread" unless given. */
   readonly isolation?: Isolation;
+  /** Called when a process that ended by itself is started again, with the reason of its end. */
+  readonly onRestart?: (reason: string) => void;
 }
 
 /** An engine on the chosen device; `reason` says why `auto` did not take the GPU. */
@@ -35,12 +37,13 @@ export interface ChosenEngine {
 export async function chooseEngine(
   wanted: string,
   threads: number,
-  { isolation = "thread" }: EngineOptions = {},
+  { isolation = "thread", onRestart }: EngineOptions = {},
 ): Promise<ChosenEngine> {
-  const cpu = (): Engine => pairedEngine(parseDevice("cpu", threads), START[isolation]);
+  const start = (device: Device) => START[isolation](device, onRestart);
+  const cpu = (): Engine => pairedEngine(parseDevice("cpu", threads), start);
   if (wanted === "cpu") return { engine: cpu(), reason: undefined };
   const device = parseDevice(wanted === "auto" ? "cuda" : wanted, threads);
-  const opened = await openCuda(device, isolation);
+  const opened = await openCuda(device, start);
   if (!isProblems(opened)) return { engine: opened, reason: undefined };
   const [first] = opened as readonly [Problem];
   if (wanted === "auto") return { engine: cpu(), reason: `${first.text} (\`qedit doctor --device cuda\` says more)` };
@@ -51,17 +54,19 @@ export async function chooseEngine(
   );
 }
 
-const START: Readonly<Record<Isolation, (device: Device) => Engine>> = { thread: threadedEngine, process: childEngine };
+type Start = (device: Device, onRestart?: (reason: string) => void) => Engine;
+
+const START: Readonly<Record<Isolation, Start>> = { thread: threadedEngine, process: childEngine };
 
 // An engine on which a session ran, or the problems, most important first.
-async function openCuda(device: Device, isolation: Isolation): Promise<Engine | readonly Problem[]> {
+async function openCuda(device: Device, start: Start): Promise<Engine | readonly Problem[]> {
   const platform = platformProblem();
   if (platform) return [platform];
   // The trial does not need every library: without cuDNN an edit would fail in its middle.
   const provider = await providerFolder();
   const libraries = provider === undefined ? undefined : await inspectLibraries(provider).catch(() => undefined);
   if (libraries === undefined || libraries.missing.length > 0) return (await inspectCuda(device.index)).problems;
-  const engine = pairedEngine(device, START[isolation]);
+  const engine = pairedEngine(device, start);
   try {
     await runTrial(engine, addition());
     return engine;
@@ -91,7 +96,7 @@ export async function tryDevice(wanted: string): Promise<Trial> {
     seconds: undefined,
     problems,
   });
-  const engine = device.provider === "cuda" ? await openCuda(device, "thread") : pairedEngine(device);
+  const engine = device.provider === "cuda" ? await openCuda(device, START.thread) : pairedEngine(device);
   if (isProblems(engine)) return failed(engine);
   try {
     await runTrial(engine, convolution());

@@ -16,28 +16,25 @@ import { type ModelLibrary, modelLibrary } from "../edit/resolve/model-library.j
 import { type ResolvedEdit, resolveEdit } from "../edit/resolve/resolve-edit.js";
 import type { Job, ServiceEvent } from "../edit/service/job.js";
 import { deviceNames, type EditService, openService, type ServiceOptions } from "../edit/service/service.js";
-import { readSize } from "../image/io/read.js";
 import { encodeDecoded } from "../stages/decode.js";
-import { type Picture, readPictures } from "../stages/pictures.js";
 import { failureOf, QeditError } from "../std/errors.js";
 import { fileHash } from "../std/file-hash.js";
 import { type FoundJob, type JobStore, openJobStore } from "./job-store.js";
-import { isFinal, type JobInput, type JobResult } from "./job-types.js";
-import { checkCount, checkPixels, checkWork, type ServerLimits } from "./limits.js";
+import { isFinal, type JobResult } from "./job-types.js";
+import { LazyPictures } from "./lazy-pictures.js";
+import { checkCount, checkWork, type ServerLimits } from "./limits.js";
+import { bytesOf, digestOf, digestOfParts, inputOf } from "./request-identity.js";
+import { type ResultLimits, sweepResults } from "./result-sweep.js";
 import { type JobEnd, ServerJob } from "./server-job.js";
 
 /** Options of the server. */
-export interface EditServerOptions {
+export interface EditServerOptions extends ResultLimits {
   /** The edit service; its events also go to `emit`. */
   readonly service: Omit<ServiceOptions, "isolation" | "signal" | "emit">;
   readonly base: BaseSettings;
   readonly limits: ServerLimits;
   /** Folder of jobs and results. */
   readonly state: string;
-  /** Milliseconds that ended jobs and their results are kept. */
-  readonly keepResults: number;
-  /** Bytes of ended jobs and their results; the oldest go first. */
-  readonly resultsLimit: number;
   readonly observe: (event: ServerEvent) => void;
 }
 
@@ -46,6 +43,8 @@ export type ServerEvent =
   | { readonly kind: "accepted" | "started"; readonly job: ServerJob }
   | { readonly kind: "ended"; readonly job: ServerJob; readonly error?: unknown }
   | { readonly kind: "service"; readonly event: ServiceEvent }
+  /** The engine's process ended by itself, and is started again. */
+  | { readonly kind: "restart"; readonly reason: string }
   | { readonly kind: "warning"; readonly text: string };
 
 /** How a request is taken. */
@@ -151,6 +150,7 @@ class Server implements EditServer {
       isolation: "process",
       signal: new AbortController().signal,
       emit: (event) => this.#onEvent(event),
+      onRestart: (reason) => this.options.observe({ kind: "restart", reason }),
     });
     this.device = deviceNames(this.service);
     for (const { job, end } of this.store.found) if (end) this.#restoreEnded(job, end);
@@ -452,23 +452,9 @@ class Server implements EditServer {
       this.#keys.set(stored.key, { digest: digestOfParts(stored), job: Promise.resolve(job) });
   }
 
-  // Removes ended jobs that are too old, then the oldest while all together are too large.
   async #sweepResults(): Promise<void> {
-    const ended = this.jobs().filter(({ isDurable, endedAt }) => isDurable && endedAt !== undefined);
-    const byAge = ended.sort((a, b) => b.endedAt! - a.endedAt!);
-    let bytes = 0;
-    const removed: ServerJob[] = [];
-    for (const job of byAge) {
-      bytes += await this.store.bytesOf(job.id, resultOf(job));
-      const isOld = Date.now() - job.endedAt! > this.options.keepResults;
-      if (isOld || bytes > this.options.resultsLimit) removed.push(job);
-    }
-    for (const job of removed) this.#jobs.delete(job.id);
-    const kept = new Set(this.jobs().map(resultOf));
-    for (const job of removed) {
-      const result = resultOf(job);
-      await this.store.remove(job.id, kept.has(result) ? undefined : result);
-    }
+    const removed = await sweepResults(this.jobs(), this.store, this.options);
+    for (const { id } of removed) this.#jobs.delete(id);
     for (const [key, { job }] of this.#keys) {
       const { id } = await job.catch(() => ({ id: "" }));
       if (removed.some((each) => each.id === id)) this.#keys.delete(key);
@@ -497,66 +483,6 @@ class Server implements EditServer {
   }
 }
 
-/** Pictures of a job, decoded when they are looked at, and again after they were released. */
-class LazyPictures {
-  #read: Promise<{ readonly pictures: readonly Picture[]; readonly mask: Picture | undefined }> | undefined;
-
-  constructor(
-    private source: () => Promise<EditRequest>,
-    private readonly limits: ServerLimits,
-  ) {}
-
-  readonly lazy = {
-    pictures: async () => (await this.#decoded()).pictures,
-    mask: async () => (await this.#decoded()).mask,
-  };
-
-  /** From now on they come from here. */
-  readAgain(source: () => Promise<EditRequest>): void {
-    this.source = source;
-  }
-
-  release(): void {
-    this.#read = undefined;
-  }
-
-  #decoded() {
-    this.#read ??= this.#decode();
-    return this.#read;
-  }
-
-  async #decode() {
-    const { pictures, mask } = await this.source();
-    for (const { name, bytes } of mask ? [...pictures, mask] : pictures) {
-      const { width, height } = await readSize(bytes, name);
-      checkPixels(name, width * height, this.limits);
-    }
-    const [sent] = mask ? await readPictures([mask]) : [];
-    return { pictures: await readPictures(pictures), mask: sent };
-  }
-}
-
 function stopping(): QeditError {
   return new QeditError("QEDIT_E_TERMINATED", "The server is stopping", { hint: "Send it again later" });
-}
-
-function resultOf(job: ServerJob): string | undefined {
-  return job.snapshot().result?.sha256;
-}
-
-async function inputOf({ name, bytes }: { name: string; bytes: Uint8Array }): Promise<JobInput> {
-  return { name, sha256: await fileHash(bytes) };
-}
-
-function bytesOf({ pictures, mask }: EditRequest): number {
-  return [...pictures, ...(mask ? [mask] : [])].reduce((sum, { bytes }) => sum + bytes.length, 0);
-}
-
-async function digestOf({ pictures, mask, parameters }: EditRequest): Promise<string> {
-  const inputs = await Promise.all(pictures.map(inputOf));
-  return digestOfParts({ inputs, mask: mask && (await inputOf(mask)), parameters });
-}
-
-function digestOfParts({ inputs, mask, parameters }: Pick<FoundJob["job"], "inputs" | "mask" | "parameters">): string {
-  return JSON.stringify([inputs, mask ?? null, Object.entries(parameters).sort(([a], [b]) => (a < b ? -1 : 1))]);
 }

@@ -125,6 +125,8 @@ function refuseOpenDoor({ host }: Address, key: string | undefined, { insecure }
 function logEvent(event: ServerEvent, log: Log): void {
   if (event.kind === "warning") {
     log("warn", event.text);
+  } else if (event.kind === "restart") {
+    log("warn", `the engine is started again: ${event.reason}`);
   } else if (event.kind === "service") {
     const { event: inner } = event;
     if (inner.kind === "warning" || inner.kind === "note")

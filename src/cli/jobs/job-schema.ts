@@ -1,11 +1,8 @@
 // The JSON schema of a batch's lines, generated from the parameters; editors check and complete with it. Settings files have the same keys.
-import { toJsonSchema } from "@valibot/to-json-schema";
 import { jsonName, type Parameter } from "../../edit/parameters/parameter.js";
-import { type Spell, spelled } from "../../std/errors.js";
+import { parameterSchema, type Schema } from "../../edit/parameters/parameter-schema.js";
 import { cacheOptions } from "../settings/options.js";
 import { runOptions } from "./run-options.js";
-
-type Schema = Readonly<Record<string, unknown>>;
 
 const SHARED = new Set<string>(["device", "threads", ...Object.keys(cacheOptions)]);
 
@@ -33,27 +30,8 @@ export function jobSchema(): Schema {
 // All spellings of a key: with underscores, with dashes, and aliases.
 function propertiesOf(key: string, parameter: Parameter<unknown>): (readonly [string, Schema])[] {
   const name = jsonName(key);
-  const schema = schemaOf(parameter);
+  const schema = parameterSchema(parameter);
   const others = new Set([name.replaceAll("_", "-"), ...(parameter.aliases ?? [])]);
   others.delete(name);
   return [[name, schema], ...[...others].map((other) => [other, { ...schema, deprecated: true }] as const)];
-}
-
-function schemaOf({ kind, summary, initial, initialText }: Parameter<unknown>): Schema {
-  const isPlain = ["string", "number", "boolean"].includes(typeof initial) && initial !== "";
-  const note = initialText === undefined ? summary : `${summary} (default: ${initialText})`;
-  return { ...acceptedBy(kind), description: spelled(note, asKey), ...(isPlain ? { default: initial } : {}) };
-}
-
-const asKey: Spell = (name, value) => (value === undefined ? `"${name}"` : `"${name}": ${value}`);
-
-function acceptedBy(kind: Parameter<unknown>["kind"]): Schema {
-  if (kind.choices) return { enum: kind.choices };
-  const { $schema: _, ...accepted } = toJsonSchema(kind.schema as never, {
-    typeMode: "input",
-    errorMode: "ignore",
-    target: "draft-2020-12",
-  });
-  // Texts are parsed like flags.
-  return kind.fromText && !kind.isSwitch ? { anyOf: [accepted, { type: "string" }] } : accepted;
 }

@@ -44,6 +44,8 @@ export interface ServiceOptions {
   readonly emit: (event: ServiceEvent) => void;
   /** Stops all jobs between two steps. */
   readonly signal: AbortSignal;
+  /** Called when the engine's process, which ended by itself, is started again. */
+  readonly onRestart?: ((reason: string) => void) | undefined;
   /** Receives the timing of each session. */
   readonly onTiming?: (timing: SessionTiming) => void;
 }
@@ -166,7 +168,10 @@ async function contextOf(
     keepAlive = 0,
     onTiming = () => {},
   } = options;
-  const { engine, reason } = await chooseEngine(wanted, threads, { isolation });
+  const { engine, reason } = await chooseEngine(wanted, threads, {
+    isolation,
+    ...(options.onRestart && { onRestart: options.onRestart }),
+  });
   if (reason !== undefined) emit({ kind: "note", text: `computing on the CPU: ${reason}` });
   // On the CPU weights are memory-mapped, so there is no limit by default.
   const vram = options.vram ?? (engine.device.provider === "cpu" ? undefined : await freeMemory(engine.device));

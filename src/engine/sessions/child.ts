@@ -19,9 +19,9 @@ const CHILD = fileURLToPath(new URL(`./child-process${extname(import.meta.url)}`
  * Starts a child process that owns the sessions; dispose ends it. When it ends by itself, requests under way fail with QEDIT_E_ENGINE, its
  * sessions run no more, and the next `open` starts another one.
  */
-export function childEngine(device: Device): Engine {
+export function childEngine(device: Device, onRestart?: (reason: string) => void): Engine {
   disableTelemetry();
-  return clientEngine(device, { start: (events) => startChild(device, events), isRestarted: true });
+  return clientEngine(device, { start: (events) => startChild(device, events), isRestarted: true, onRestart });
 }
 
 /** Characters of the child's stderr that are kept for an error message. */

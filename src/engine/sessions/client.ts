@@ -20,16 +20,21 @@ export interface Transport {
   readonly start: (events: ServerEvents) => Send;
   /** Whether `open` starts another one after it ended by itself. */
   readonly isRestarted: boolean;
+  /** Called before that, with the reason of its end. */
+  readonly onRestart?: ((reason: string) => void) | undefined;
 }
 
 /** Starts a server and opens sessions in it; dispose ends it. */
-export function clientEngine(device: Device, { start, isRestarted }: Transport): Engine {
+export function clientEngine(device: Device, { start, isRestarted, onRestart }: Transport): Engine {
   let client = new Client(start);
   let isDisposed = false;
   return {
     device,
     async open({ graph: _, ...model }) {
-      if (client.ended && isRestarted && !isDisposed) client = new Client(start);
+      if (client.ended && isRestarted && !isDisposed) {
+        onRestart?.(client.ended.message);
+        client = new Client(start);
+      }
       const owner = client;
       const id = await owner.request<"open">({ kind: "open", model });
       const session: Session = {

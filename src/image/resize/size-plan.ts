@@ -160,12 +160,13 @@ function checkOptions({ mode = "default", megapixels, size, resolutionSteps }: P
   if (mode !== "default")
     throw new QeditError("QEDIT_E_USAGE", `Cannot plan for a size in mode ${mode}: its nodes choose the size`, {
       hint: `Leave out ${param("size")} or ${param("match")}`,
+      parameter: "size",
     });
   if (size.width * size.height > MAX_MEGAPIXELS * sizes.MEGAPIXEL) {
     throw new QeditError(
       "QEDIT_E_USAGE",
       `Cannot plan for ${show(size)}: that is more than ${MAX_MEGAPIXELS} megapixels`,
-      { hint: `Use ${param("megapixels", 1)}` },
+      { hint: `Use ${param("megapixels", 1)}`, parameter: "size" },
     );
   }
   const sides = [size.width, size.height];
@@ -177,6 +178,7 @@ function checkOptions({ mode = "default", megapixels, size, resolutionSteps }: P
     `Cannot plan for ${show(size)}: sides must be multiples of ${sizes.SIDE_MULTIPLE}`,
     {
       hint: `Use ${param("size", nearest.join("x"))}`,
+      parameter: "size",
     },
   );
 }

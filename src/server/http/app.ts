@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { Hono } from "hono";
 import { HTTPException } from "hono/http-exception";
-import type { HttpApp, HttpContext, HttpEnv } from "./context.js";
+import type { HttpApp, HttpContext, HttpEnv } from "./http-context.js";
 import { errorAnswer, HttpError } from "./http-error.js";
 import { jobRoutes } from "./job-routes.js";
 import { editRoutes } from "./openai/edit-routes.js";

@@ -10,9 +10,9 @@ import { isObject } from "../../std/guards.js";
 import { isFinal, type JobSnapshot } from "../job-types.js";
 import type { ServerLimits } from "../limits.js";
 import type { ServerJob } from "../server-job.js";
-import { type FormPart, fileName, fromBase64, readBody } from "./body.js";
-import type { HttpApp, HttpContext, HttpEnv } from "./context.js";
+import type { HttpApp, HttpContext, HttpEnv } from "./http-context.js";
 import { asJsonKey, HttpError } from "./http-error.js";
+import { type FormPart, fileName, fromBase64, readBody } from "./request-body.js";
 import { eventStream } from "./sse.js";
 
 /** Jobs that a list has at most. */

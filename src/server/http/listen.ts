@@ -8,7 +8,7 @@ import { createAdaptorServer } from "@hono/node-server";
 import { QeditError } from "../../std/errors.js";
 import { makeFolders, PRIVATE } from "../../std/files.js";
 import { type Address, written } from "../addresses.js";
-import type { HttpApp } from "./context.js";
+import type { HttpApp } from "./http-context.js";
 
 /** Milliseconds for the headers of a request, and for all of it. */
 const HEADERS_TIMEOUT = 20_000;

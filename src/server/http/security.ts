@@ -3,7 +3,7 @@
 import { createHash, timingSafeEqual } from "node:crypto";
 import { isIP } from "node:net";
 import type { MiddlewareHandler } from "hono";
-import type { HttpEnv } from "./context.js";
+import type { HttpEnv } from "./http-context.js";
 import { HttpError } from "./http-error.js";
 
 /** Paths that need no key: probes of an orchestrator, and the page, which asks for the key itself. */

@@ -8,12 +8,12 @@ import { encodePicture } from "../../../image/io/write.js";
 import type { EditServer } from "../../edit-server.js";
 import type { JobEvent, JobResult } from "../../job-types.js";
 import type { ServerJob } from "../../server-job.js";
-import { readBody } from "../body.js";
-import type { HttpApp, HttpContext, HttpEnv } from "../context.js";
+import type { HttpApp, HttpContext, HttpEnv } from "../http-context.js";
 import { errorAnswer } from "../http-error.js";
+import { readBody } from "../request-body.js";
 import { eventStream } from "../sse.js";
-import { type AnswerOptions, readFields } from "./fields.js";
-import { ofForm, ofJson } from "./request.js";
+import { ofForm, ofJson } from "./edit-body.js";
+import { type AnswerOptions, readFields } from "./edit-fields.js";
 
 /** Seeds have 64 bits. */
 const SEEDS = 2n ** 64n;

@@ -6,9 +6,15 @@ import { BlockList, isIPv6 } from "node:net";
 import type { NamedBytes } from "../../../edit/request/edit-request.js";
 import { decimalSize } from "../../../std/byte-sizes.js";
 import { QeditError } from "../../../std/errors.js";
-import { fileName } from "../body.js";
 import { HttpError } from "../http-error.js";
-import type { RemoteOptions } from "./request.js";
+import { fileName } from "../request-body.js";
+
+/** What pictures by URL may take. */
+export interface RemoteOptions {
+  readonly hosts: readonly string[];
+  /** Most bytes of one. */
+  readonly most: number;
+}
 
 /** Milliseconds for one picture. */
 const TIMEOUT = 30_000;

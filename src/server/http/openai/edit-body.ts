@@ -2,9 +2,9 @@
 import type { NamedBytes } from "../../../edit/request/edit-request.js";
 import { maskOfAlpha } from "../../../image/io/alpha-mask.js";
 import { isObject } from "../../../std/guards.js";
-import { type FormPart, fromBase64 } from "../body.js";
 import { HttpError } from "../http-error.js";
-import { fetchPicture } from "./remote-picture.js";
+import { type FormPart, fromBase64 } from "../request-body.js";
+import { fetchPicture, type RemoteOptions } from "./remote-picture.js";
 
 /** A body, with its pictures read. */
 export interface EditBody {
@@ -13,13 +13,6 @@ export interface EditBody {
   readonly mask: NamedBytes | undefined;
   /** All other fields. */
   readonly fields: Readonly<Record<string, unknown>>;
-}
-
-/** What pictures by URL may take. */
-export interface RemoteOptions {
-  readonly hosts: readonly string[];
-  /** Most bytes of one. */
-  readonly most: number;
 }
 
 const PICTURE_PART = /^(image|images)(\[\d*\])?$/;

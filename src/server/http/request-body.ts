@@ -5,7 +5,7 @@ import { decimalSize } from "../../std/byte-sizes.js";
 import { QeditError } from "../../std/errors.js";
 import { isObject } from "../../std/guards.js";
 import type { ServerLimits } from "../limits.js";
-import type { HttpEnv } from "./context.js";
+import type { HttpEnv } from "./http-context.js";
 import { HttpError } from "./http-error.js";
 
 /** A text or a file of a form. */

@@ -1,0 +1,33 @@
+// What identifies a request: the names and hashes of its pictures, and its parameters.
+import type { EditRequest, NamedBytes } from "../edit/request/edit-request.js";
+import { fileHash } from "../std/file-hash.js";
+import type { JobInput } from "./job-types.js";
+
+/** A picture's name and the SHA-256 of its file. */
+export async function inputOf({ name, bytes }: NamedBytes): Promise<JobInput> {
+  return { name, sha256: await fileHash(bytes) };
+}
+
+/** Bytes of the pictures of a request. */
+export function bytesOf({ pictures, mask }: EditRequest): number {
+  return [...pictures, ...(mask ? [mask] : [])].reduce((sum, { bytes }) => sum + bytes.length, 0);
+}
+
+/** Equal for requests that ask for the same. */
+export async function digestOf({ pictures, mask, parameters }: EditRequest): Promise<string> {
+  const inputs = await Promise.all(pictures.map(inputOf));
+  return digestOfParts({ inputs, mask: mask && (await inputOf(mask)), parameters });
+}
+
+/** The same, of a request whose pictures are known by their hashes. */
+export function digestOfParts({
+  inputs,
+  mask,
+  parameters,
+}: {
+  readonly inputs: readonly JobInput[];
+  readonly mask?: JobInput | undefined;
+  readonly parameters: EditRequest["parameters"];
+}): string {
+  return JSON.stringify([inputs, mask ?? null, Object.entries(parameters).sort(([a], [b]) => (a < b ? -1 : 1))]);
+}
