@@ -1,30 +1,22 @@
 // The server behind every door: one edit service whose engine is a child process, its open model files, and the jobs. It starts jobs, follows
 // them by their events, stores what must survive the process, and ends in order.
 
-import { parseRecipe, recipeText } from "../artifacts/recipe.js";
-import { driftRecord } from "../edit/finish/drift-text.js";
-import type { FinishedPicture } from "../edit/finish/finish.js";
-import { encodingOf, MIME_TYPES, refuseOtherQuality } from "../edit/finish/picture-encoding.js";
-import {
-  type BaseSettings,
-  type EditRequest,
-  type RequestSettings,
-  readRequest,
-} from "../edit/request/edit-request.js";
+import { encodingOf, refuseOtherQuality } from "../edit/finish/picture-encoding.js";
+import { type BaseSettings, type EditRequest, readRequest } from "../edit/request/edit-request.js";
 import { drawSeed } from "../edit/resolve/draw-seed.js";
 import { type ModelLibrary, modelLibrary } from "../edit/resolve/model-library.js";
-import { type ResolvedEdit, resolveEdit } from "../edit/resolve/resolve-edit.js";
-import type { Job, ServiceEvent } from "../edit/service/job.js";
+import { resolveEdit } from "../edit/resolve/resolve-edit.js";
+import type { ServiceEvent } from "../edit/service/job.js";
 import { deviceNames, type EditService, openService, type ServiceOptions } from "../edit/service/service.js";
-import { encodeDecoded } from "../stages/decode.js";
-import { failureOf, QeditError } from "../std/errors.js";
-import { fileHash } from "../std/file-hash.js";
+import { QeditError } from "../std/errors.js";
+import { type AcceptedJob, JobRunner, serverStopping } from "./job-runner.js";
 import { type FoundJob, type JobStore, openJobStore } from "./job-store.js";
-import { isFinal, type JobResult } from "./job-types.js";
+import { isFinal } from "./job-types.js";
 import { LazyPictures } from "./lazy-pictures.js";
 import { checkCount, checkWork, type ServerLimits } from "./limits.js";
 import { bytesOf, digestOf, digestOfParts, inputOf } from "./request-identity.js";
 import { type ResultLimits, sweepResults } from "./result-sweep.js";
+import type { ServerEvent } from "./server-event.js";
 import { type JobEnd, ServerJob } from "./server-job.js";
 
 /** Options of the server. */
@@ -37,15 +29,6 @@ export interface EditServerOptions extends ResultLimits {
   readonly state: string;
   readonly observe: (event: ServerEvent) => void;
 }
-
-/** What happens on the server, for logs and metrics. */
-export type ServerEvent =
-  | { readonly kind: "accepted" | "started"; readonly job: ServerJob }
-  | { readonly kind: "ended"; readonly job: ServerJob; readonly error?: unknown }
-  | { readonly kind: "service"; readonly event: ServiceEvent }
-  /** The engine's process ended by itself, and is started again. */
-  | { readonly kind: "restart"; readonly reason: string }
-  | { readonly kind: "warning"; readonly text: string };
 
 /** How a request is taken. */
 export interface SubmitOptions {
@@ -103,16 +86,6 @@ export async function openEditServer(options: EditServerOptions): Promise<EditSe
   return server;
 }
 
-/** A job whose edit is resolved, and what its work needs. */
-interface Accepted {
-  readonly job: ServerJob;
-  readonly resolved: ResolvedEdit;
-  readonly settings: RequestSettings;
-  readonly isDrawn: boolean;
-  readonly pictures: LazyPictures;
-  readonly hasPreviews: boolean;
-}
-
 class Server implements EditServer {
   service!: EditService;
   device = "";
@@ -121,20 +94,13 @@ class Server implements EditServer {
   readonly limits: ServerLimits;
   phase: EditServer["phase"] = "starting";
   readonly #jobs = new Map<string, ServerJob>();
-  /** Jobs without an end, in the order of their acceptance. */
-  readonly #open = new Set<ServerJob>();
-  /** The service's jobs by their ids, and ours. */
-  readonly #computed = new Map<string, ServerJob>();
-  readonly #computing = new Map<ServerJob, Job>();
-  /** Jobs whose end is being stored: nothing changes it any more. */
-  readonly #storing = new Set<ServerJob>();
-  /** Jobs that are left undone when the server ends. */
-  readonly #stopped = new Set<ServerJob>();
   readonly #keys = new Map<string, { readonly digest: string; readonly job: Promise<ServerJob> }>();
-  readonly #ending = new Set<Promise<void>>();
   #accepting = 0;
-  #waitingBytes = 0;
+  /** Bytes of pictures of requests that are being accepted. */
+  #acceptingBytes = 0;
   #sweep: NodeJS.Timeout | undefined;
+
+  readonly #runner: JobRunner;
 
   constructor(
     private readonly options: EditServerOptions,
@@ -142,6 +108,10 @@ class Server implements EditServer {
   ) {
     this.base = options.base;
     this.limits = options.limits;
+    const onLeave = (job: ServerJob) => {
+      if (!job.isDurable) this.#jobs.delete(job.id);
+    };
+    this.#runner = new JobRunner({ store, observe: options.observe, service: () => this.service, onLeave });
   }
 
   async open(): Promise<void> {
@@ -149,7 +119,7 @@ class Server implements EditServer {
       ...this.options.service,
       isolation: "process",
       signal: new AbortController().signal,
-      emit: (event) => this.#onEvent(event),
+      emit: (event) => this.#runner.onEvent(event),
       onRestart: (reason) => this.options.observe({ kind: "restart", reason }),
     });
     this.device = deviceNames(this.service);
@@ -192,28 +162,18 @@ class Server implements EditServer {
     return which === "mask" ? sent?.bytes : pictures[which - 1]?.bytes;
   };
 
-  readonly load = () => {
-    const running = [...this.#open].filter(({ state }) => state === "running").length;
-    return { queued: this.#open.size - running, running };
-  };
+  readonly load = () => this.#runner.load();
 
   readonly drain = async (grace: number) => {
     this.phase = "draining";
     clearInterval(this.#sweep);
-    for (const job of [...this.#open]) if (job.state === "queued") this.#stop(job);
-    const late = setTimeout(() => {
-      for (const job of [...this.#open]) this.#stop(job);
-    }, grace);
-    // What was being computed ends between two steps.
-    await Promise.allSettled([...this.#computing.values()].map(({ outcome }) => outcome));
-    clearTimeout(late);
-    while (this.#ending.size > 0) await Promise.allSettled([...this.#ending]);
+    await this.#runner.drain(grace);
   };
 
   readonly close = async () => {
     clearInterval(this.#sweep);
     await this.service.close();
-    while (this.#ending.size > 0) await Promise.allSettled([...this.#ending]);
+    await this.#runner.settled();
     await this.store.close();
   };
 
@@ -222,8 +182,7 @@ class Server implements EditServer {
     const bytes = bytesOf(request);
     this.#refuseWhenFull(bytes);
     this.#accepting += 1;
-    this.#waitingBytes += bytes;
-    let isAccepted = false;
+    this.#acceptingBytes += bytes;
     try {
       checkCount(request, this.limits);
       const inputs = await Promise.all(request.pictures.map(inputOf));
@@ -234,23 +193,31 @@ class Server implements EditServer {
       if (isDurable) {
         const { seed } = accepted.resolved.settings;
         const { id, created } = job;
-        const stored = { id, created, parameters: request.parameters, inputs, seed: String(seed), hasPreviews };
+        const stored = {
+          id,
+          created,
+          parameters: request.parameters,
+          inputs,
+          seed: String(seed),
+          hasPreviews,
+          hasPaths,
+        };
         await this.store.accept({ ...stored, ...(mask && { mask }), ...(key !== undefined && { key }) }, request);
         pictures.readAgain(() => this.store.request({ id, inputs, mask, parameters: request.parameters }));
       }
       if (!isDurable) this.#refuseWhileDraining();
-      isAccepted = true;
       if (this.#isDraining()) {
         // It is stored, and done after the next start.
         this.#jobs.set(job.id, job);
         return job;
       }
-      this.#start(accepted, isDurable ? 0 : bytes);
+      this.#jobs.set(job.id, job);
+      // The pictures of a durable job are read again from the folder.
+      this.#runner.start(accepted, isDurable ? 0 : bytes);
       return job;
     } finally {
       this.#accepting -= 1;
-      // The pictures of a durable job are read again from the folder.
-      if (!isAccepted || isDurable) this.#waitingBytes -= bytes;
+      this.#acceptingBytes -= bytes;
     }
   }
 
@@ -259,8 +226,8 @@ class Server implements EditServer {
   ): ServerJob {
     return new ServerJob({
       ...parts,
-      position: (job) => [...this.#open].filter(({ state }) => state === "queued").indexOf(job) + 1,
-      cancel: (job) => this.#cancel(job),
+      position: (job) => this.#runner.position(job),
+      cancel: (job) => this.#runner.cancel(job),
     });
   }
 
@@ -268,7 +235,7 @@ class Server implements EditServer {
     job: ServerJob,
     request: Pick<EditRequest, "parameters">,
     { hasPaths, pictures }: { hasPaths: boolean; pictures: LazyPictures },
-  ): Promise<Omit<Accepted, "hasPreviews">> {
+  ): Promise<Omit<AcceptedJob, "hasPreviews">> {
     const emit = (event: ServiceEvent) => job.progress(event);
     const unresolved = await readRequest(request, { base: this.base, hasPaths, emit });
     const { values, ...edit } = await resolveEdit(unresolved, this.library);
@@ -278,148 +245,6 @@ class Server implements EditServer {
     const resolved = { ...edit, settings };
     await this.service.check({ resolved, ...pictures.lazy });
     return { job, resolved, settings: values, isDrawn, pictures };
-  }
-
-  #start({ job, resolved, settings, isDrawn, pictures, hasPreviews }: Accepted, waiting: number): void {
-    job.seed = String(resolved.settings.seed);
-    this.#jobs.set(job.id, job);
-    this.#open.add(job);
-    this.options.observe({ kind: "accepted", job });
-    // One that runs at once needs no second decoding.
-    if (this.#open.size > 1) pictures.release();
-    const seconds: Record<string, number> = {};
-    const computed = this.service.submit({
-      resolved,
-      ...pictures.lazy,
-      isDrawn,
-      ...(hasPreviews && { onPreview: (image) => job.hasListeners && job.preview(image) }),
-      onPicture: (picture) => this.#keepPicture(job, picture, { settings, resolved, seconds }),
-    });
-    this.#computed.set(computed.id, job);
-    this.#computing.set(job, computed);
-    this.#seconds.set(job, seconds);
-    const ended = computed.outcome
-      .then(
-        (outcome) => {
-          if (outcome.state === "failed") return this.#fail(job, outcome.error);
-          if (outcome.state === "not run") return this.#fail(job, new Error("internal: the job was not run"));
-          return undefined;
-        },
-        (error: unknown) => this.#fail(job, error),
-      )
-      .catch((error: Error) => this.options.observe({ kind: "warning", text: `${job.id}: ${error.message}` }))
-      .finally(() => {
-        pictures.release();
-        this.#waitingBytes -= waiting;
-        this.#computed.delete(computed.id);
-        this.#computing.delete(job);
-        this.#seconds.delete(job);
-        this.#ending.delete(ended);
-        this.#leave(job);
-      });
-    this.#ending.add(ended);
-  }
-
-  readonly #seconds = new Map<ServerJob, Record<string, number>>();
-
-  // Encodes and stores the picture; the job is complete only when it is stored.
-  async #keepPicture(
-    job: ServerJob,
-    picture: FinishedPicture,
-    {
-      settings,
-      resolved,
-      seconds,
-    }: { settings: RequestSettings; resolved: ResolvedEdit; seconds: Readonly<Record<string, number>> },
-  ): Promise<void> {
-    const encoding = encodingOf(settings);
-    const bytes = await encodeDecoded(picture, encoding);
-    const sha256 = await fileHash(bytes);
-    const { width, height } = picture.image;
-    const result: JobResult = {
-      ...{ sha256, type: MIME_TYPES[encoding.format], bytes: bytes.length, width, height },
-      seed: String(resolved.settings.seed),
-      drift: driftRecord(picture.drift),
-      device: this.device,
-      seconds,
-      recipe: parseRecipe(recipeText(picture.info))!,
-    };
-    if (isFinal(job.state) || this.#storing.has(job)) return;
-    const end = job.ending({ state: "completed", result });
-    this.#storing.add(job);
-    try {
-      if (job.isDurable) await this.store.end(job.id, end, bytes);
-    } finally {
-      this.#storing.delete(job);
-    }
-    job.complete(end, job.isDurable ? () => this.store.result(sha256) : async () => bytes);
-    this.options.observe({ kind: "ended", job });
-  }
-
-  async #fail(job: ServerJob, error: unknown): Promise<void> {
-    if (!this.#stopped.has(job)) return this.#endWithout(job, { state: "failed", error });
-    // A stored job is done after the next start.
-    if (job.isDurable) job.suspend();
-    else await this.#endWithout(job, { state: "failed", error: stopping() });
-  }
-
-  async #cancel(job: ServerJob): Promise<void> {
-    this.#computing.get(job)?.cancel();
-    const error = new QeditError("QEDIT_E_INTERRUPTED", "Cancelled");
-    await this.#endWithout(job, { state: "cancelled", error });
-    this.#open.delete(job);
-    this.#announceQueue();
-  }
-
-  // Ends a job that has no picture: stored first, for what was reported must hold after a crash.
-  async #endWithout(
-    job: ServerJob,
-    { state, error }: { state: "failed" | "cancelled"; error: unknown },
-  ): Promise<void> {
-    if (isFinal(job.state) || this.#storing.has(job)) return;
-    const end = job.ending({ state, error: failureOf(error) });
-    this.#storing.add(job);
-    try {
-      if (job.isDurable) await this.store.end(job.id, end);
-    } catch (failure) {
-      this.options.observe({ kind: "warning", text: `${job.id}: ${(failure as Error).message}` });
-    } finally {
-      this.#storing.delete(job);
-      job.fail(error, state, end);
-      this.options.observe({ kind: "ended", job, error });
-    }
-  }
-
-  // Stops a job that the ending server does not do.
-  #stop(job: ServerJob): void {
-    this.#stopped.add(job);
-    this.#computing.get(job)?.cancel();
-  }
-
-  #leave(job: ServerJob): void {
-    this.#open.delete(job);
-    if (!job.isDurable) this.#jobs.delete(job.id);
-    this.#announceQueue();
-  }
-
-  #announceQueue(): void {
-    for (const job of this.#open) if (job.state === "queued") job.announce();
-  }
-
-  #onEvent(event: ServiceEvent): void {
-    const job = event.id === undefined ? undefined : this.#computed.get(event.id);
-    if (job?.state === "queued") {
-      job.start();
-      this.options.observe({ kind: "started", job });
-      this.#announceQueue();
-    }
-    if (job !== undefined) {
-      const seconds = this.#seconds.get(job);
-      if (event.kind === "end" && seconds) seconds[event.stage] = Number(event.seconds.toFixed(3));
-      const { id: _, ...own } = event;
-      job.progress(own as typeof event);
-    }
-    this.options.observe({ kind: "service", event });
   }
 
   #restoreEnded(stored: FoundJob["job"], end: JobEnd): void {
@@ -434,16 +259,18 @@ class Server implements EditServer {
 
   // A job that an earlier process accepted and did not end.
   async #restoreOpen(stored: FoundJob["job"]): Promise<void> {
-    const { id, created, parameters, inputs, mask, hasPreviews } = stored;
+    const { id, created, parameters, inputs, mask, hasPreviews, hasPaths } = stored;
     const job = this.#newJob({ id, created, parameters, inputs, mask, isDurable: true });
     this.#jobs.set(id, job);
     this.#rememberKey(stored, job);
     const pictures = new LazyPictures(() => this.store.request(stored), this.limits);
     try {
       const seeded = { parameters: { ...parameters, seed: stored.seed } };
-      this.#start({ ...(await this.#resolve(job, seeded, { hasPaths: true, pictures })), hasPreviews }, 0);
+      const accepted = { ...(await this.#resolve(job, seeded, { hasPaths, pictures })), hasPreviews };
+      // It may have been cancelled meanwhile.
+      if (!isFinal(job.state) && !this.#isDraining()) this.#runner.start(accepted, 0);
     } catch (error) {
-      await this.#fail(job, error);
+      await this.#runner.fail(job, error);
     }
   }
 
@@ -462,12 +289,12 @@ class Server implements EditServer {
   }
 
   #refuseWhenFull(bytes: number): void {
-    const waiting = this.#open.size + this.#accepting;
+    const waiting = this.#runner.size + this.#accepting;
     if (waiting >= this.limits.queue)
       throw new QeditError("QEDIT_E_BUSY", `The queue is full: ${waiting} of ${this.limits.queue} jobs wait`, {
         hint: "Send it again later",
       });
-    if (this.#waitingBytes + bytes > WAITING_BYTES)
+    if (this.#runner.waitingBytes + this.#acceptingBytes + bytes > WAITING_BYTES)
       throw new QeditError("QEDIT_E_BUSY", "The queue is full: the pictures that wait take too much memory", {
         hint: "Send it again later",
       });
@@ -479,10 +306,6 @@ class Server implements EditServer {
   }
 
   #refuseWhileDraining(): void {
-    if (this.#isDraining()) throw stopping();
+    if (this.#isDraining()) throw serverStopping();
   }
-}
-
-function stopping(): QeditError {
-  return new QeditError("QEDIT_E_TERMINATED", "The server is stopping", { hint: "Send it again later" });
 }

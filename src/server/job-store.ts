@@ -30,6 +30,8 @@ const jobFile = v.strictObject({
   /** The seed, drawn if it was left to chance: made again, the picture is the same. */
   seed: v.string(),
   hasPreviews: v.boolean(),
+  /** Whether its parameters may be paths: it came from this user. */
+  hasPaths: v.boolean(),
   /** Idempotency-Key of the request. */
   key: v.optional(v.string()),
 });

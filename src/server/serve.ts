@@ -6,13 +6,14 @@ import { param, QeditError, spelled } from "../std/errors.js";
 import { ioFailure } from "../std/files.js";
 import { qeditVersion } from "../std/version.js";
 import { type Address, parseAddress, written } from "./addresses.js";
-import { type EditServer, openEditServer, type ServerEvent } from "./edit-server.js";
+import { type EditServer, openEditServer } from "./edit-server.js";
 import { httpApp } from "./http/app.js";
 import { asJsonKey } from "./http/http-error.js";
 import { type Listener, listenOn, listenOnSocket } from "./http/listen.js";
 import { isLoopback } from "./http/security.js";
 import type { ServerLimits } from "./limits.js";
 import type { Log } from "./log.js";
+import type { ServerEvent } from "./server-event.js";
 import { warmUp } from "./warm-up.js";
 
 /** The settings of a server. */

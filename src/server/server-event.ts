@@ -1,0 +1,12 @@
+// What happens on the server, for logs and metrics.
+import type { ServiceEvent } from "../edit/service/job.js";
+import type { ServerJob } from "./server-job.js";
+
+/** One thing that happened. */
+export type ServerEvent =
+  | { readonly kind: "accepted" | "started"; readonly job: ServerJob }
+  | { readonly kind: "ended"; readonly job: ServerJob; readonly error?: unknown }
+  | { readonly kind: "service"; readonly event: ServiceEvent }
+  /** The engine's process ended by itself, and is started again. */
+  | { readonly kind: "restart"; readonly reason: string }
+  | { readonly kind: "warning"; readonly text: string };
