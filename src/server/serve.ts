@@ -13,6 +13,7 @@ import { type Listener, listenOn, listenOnSocket } from "./http/listen.js";
 import { isLoopback } from "./http/security.js";
 import type { ServerLimits } from "./limits.js";
 import type { Log } from "./log.js";
+import { openMetrics } from "./metrics.js";
 import type { ServerEvent } from "./server-event.js";
 import { warmUp } from "./warm-up.js";
 
@@ -25,6 +26,8 @@ export interface ServeSettings {
   readonly apiKeyFile: string | undefined;
   /** Whether other machines may ask without a key. */
   readonly insecure: boolean;
+  /** Whether /metrics is answered. */
+  readonly metrics: boolean;
   /** Models that are opened before it is ready. */
   readonly load: readonly string[];
   /** Milliseconds that the running job has after SIGTERM. */
@@ -55,14 +58,21 @@ export async function serve(options: ServeOptions): Promise<void> {
   const key = await keyOf(settings);
   const address = parseAddress(settings.http, "http");
   refuseOpenDoor(address, key, settings);
-  const server = await openEditServer({ ...options, observe: (event) => logEvent(event, log) });
+  const version = qeditVersion();
+  const metrics = settings.metrics ? openMetrics(() => server, version) : undefined;
+  const observe = (event: ServerEvent) => {
+    metrics?.observe(event);
+    logEvent(event, log);
+  };
+  const server: EditServer = await openEditServer({ ...options, observe });
   const listeners: Listener[] = [];
   try {
-    const context = { server, version: qeditVersion(), urlHosts: settings.allowUrls };
+    const context = { server, version, metrics, urlHosts: settings.allowUrls };
     const isLoopbackOnly = isLoopback(address.host);
     const app = httpApp(context, {
       ...{ key, isLoopbackOnly },
       onAnswer: ({ error, ...facts }) => {
+        metrics?.answered(facts);
         const text = `${facts.method} ${facts.path} ${facts.status} ${facts.seconds.toFixed(3)} s`;
         if (facts.status >= 500) log("error", text, { ...facts, err: error });
         else log(facts.path.startsWith("/health") ? "debug" : "info", text, facts);

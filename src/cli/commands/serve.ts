@@ -17,6 +17,11 @@ export const serveOptions = {
     scope: "user",
     placeholder: "<[host:]port>",
   }),
+  metrics: defaulted(toggle, false, {
+    summary: "answer /metrics, for Prometheus",
+    group: "Server",
+    scope: "user",
+  }),
   apiKey: optional(text, {
     summary: "key that clients must send as a bearer token; better in QEDIT_API_KEY or a file",
     group: "Server",

@@ -2,6 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { Hono } from "hono";
 import { HTTPException } from "hono/http-exception";
+import { routePath } from "hono/route";
 import type { HttpApp, HttpContext, HttpEnv } from "./http-context.js";
 import { errorAnswer, HttpError } from "./http-error.js";
 import { jobRoutes } from "./job-routes.js";
@@ -22,6 +23,8 @@ export interface RequestRecord {
   readonly id: string;
   readonly method: string;
   readonly path: string;
+  /** The pattern of the path, `/v1/jobs/:id`; `*` if none answers it. */
+  readonly route: string;
   readonly status: number;
   readonly seconds: number;
   readonly error?: unknown;
@@ -43,7 +46,8 @@ export function httpApp(context: HttpContext, options: AppOptions): HttpApp {
     c.header("x-content-type-options", "nosniff");
     const { method, path } = c.req;
     const seconds = (performance.now() - start) / 1000;
-    options.onAnswer({ id, method, path, status: c.res.status, seconds, ...(c.error && { error: c.error }) });
+    const route = routePath(c, -1);
+    options.onAnswer({ id, method, path, route, status: c.res.status, seconds, ...(c.error && { error: c.error }) });
   });
   app.use(sameSite(options));
   app.use(withKey(options.key));
@@ -68,12 +72,14 @@ export function httpApp(context: HttpContext, options: AppOptions): HttpApp {
   return app;
 }
 
-function healthRoutes({ server, version }: HttpContext): HttpApp {
+function healthRoutes({ server, version, metrics }: HttpContext): HttpApp {
   const app = new Hono<HttpEnv>();
   app.get("/health/live", (c) => c.text("live\n"));
   app.get("/health/ready", (c) =>
     server.phase === "ready" ? c.text("ready\n") : c.text(`${server.phase}\n`, 503, { "retry-after": "1" }),
   );
+  if (metrics)
+    app.get("/metrics", async (c) => c.body(await metrics.text(), 200, { "content-type": metrics.contentType }));
   app.get("/version", (c) => c.json({ name: "qedit", version }));
   return app;
 }

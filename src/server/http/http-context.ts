@@ -2,6 +2,7 @@
 import type { HttpBindings } from "@hono/node-server";
 import type { Hono } from "hono";
 import type { EditServer } from "../edit-server.js";
+import type { Metrics } from "../metrics.js";
 
 /** Variables of a request. */
 export interface RequestVariables {
@@ -25,6 +26,8 @@ export interface HttpContext {
   readonly server: EditServer;
   /** Version of qedit. */
   readonly version: string;
+  /** Undefined: they are not answered. */
+  readonly metrics: Metrics | undefined;
   /** Hosts whose pictures may be fetched by URL. */
   readonly urlHosts: readonly string[];
 }
