@@ -67,7 +67,7 @@ export async function serve(options: ServeOptions): Promise<void> {
   const server: EditServer = await openEditServer({ ...options, observe });
   const listeners: Listener[] = [];
   try {
-    const context = { server, version, metrics, urlHosts: settings.allowUrls };
+    const context = { server, version, metrics, hasKey: key !== undefined, urlHosts: settings.allowUrls };
     const isLoopbackOnly = isLoopback(address.host);
     const app = httpApp(context, {
       ...{ key, isLoopbackOnly },

@@ -26,6 +26,8 @@ export interface HttpContext {
   readonly server: EditServer;
   /** Version of qedit. */
   readonly version: string;
+  /** Whether clients need a key. */
+  readonly hasKey: boolean;
   /** Undefined: they are not answered. */
   readonly metrics: Metrics | undefined;
   /** Hosts whose pictures may be fetched by URL. */

@@ -1,0 +1,259 @@
+// The description of the HTTP interface, OpenAPI 3.1. Parameters of edits come from their table, statuses from what the routes answer.
+// https://spec.openapis.org/oas/v3.1.1
+
+import { ERRORS } from "../../edit/error-table.js";
+import type { Schema } from "../../edit/parameters/parameter-schema.js";
+import { ERROR_CODES } from "../../std/errors.js";
+import { COMPONENTS, ref } from "./openapi-schemas.js";
+
+/** What a server offers. */
+export interface Offer {
+  readonly version: string;
+  readonly hasKey: boolean;
+  readonly hasMetrics: boolean;
+}
+
+type Statuses = Readonly<Record<number, Schema | string>>;
+
+interface Operation {
+  readonly summary: string;
+  readonly tag: string;
+  readonly parameters?: readonly Schema[];
+  readonly body?: Schema;
+  readonly answers: Statuses;
+  /** Whether it is answered without a key. */
+  readonly isOpen?: boolean;
+}
+
+const JSON_TYPE = "application/json";
+const FORM_TYPE = "multipart/form-data";
+
+/** The document. */
+export function openApi({ version, hasKey, hasMetrics }: Offer): object {
+  const operations: Readonly<Record<string, Operation>> = {
+    ...EDITS,
+    ...JOBS,
+    ...SERVER,
+    ...(hasMetrics ? METRICS : {}),
+  };
+  const paths: Record<string, Record<string, object>> = {};
+  for (const [call, operation] of Object.entries(operations)) {
+    const [method, path] = call.split(" ") as [string, string];
+    paths[path] = { ...paths[path], [method.toLowerCase()]: written(operation, hasKey) };
+  }
+  return {
+    openapi: "3.1.0",
+    info: {
+      title: "qedit",
+      version,
+      summary: "Edit pictures with words",
+      description: "Models stay open between edits. OpenAI's SDKs work with the base URL of this server and `/v1`.",
+      license: { name: "Apache-2.0", identifier: "Apache-2.0" },
+    },
+    tags: ["Images", "Jobs", "Server"].map((name) => ({ name })),
+    paths,
+    components: {
+      schemas: COMPONENTS,
+      ...(hasKey && { securitySchemes: { key: { type: "http", scheme: "bearer" } } }),
+    },
+    ...(hasKey && { security: [{ key: [] }] }),
+  };
+}
+
+function written({ summary, tag, parameters, body, answers, isOpen = false }: Operation, hasKey: boolean): object {
+  const all: Statuses = {
+    ...answers,
+    ...(hasKey && !isOpen && { 401: "The key is missing or wrong" }),
+    403: "The request comes from another site",
+  };
+  return {
+    summary,
+    tags: [tag],
+    ...(parameters && { parameters }),
+    ...(body && { requestBody: { required: true, content: body } }),
+    responses: Object.fromEntries(Object.entries(all).map(([status, answer]) => [status, response(answer)])),
+    ...(isOpen && hasKey && { security: [] }),
+  };
+}
+
+// A text describes an error.
+function response(answer: Schema | string): Schema {
+  if (typeof answer !== "string") return answer;
+  return { description: answer, content: { [JSON_TYPE]: { schema: ref("Error") } } };
+}
+
+function json(description: string, name: string, headers?: Schema): Schema {
+  return { description, content: { [JSON_TYPE]: { schema: ref(name) } }, ...(headers && { headers }) };
+}
+
+function file(description: string, types: readonly string[]): Schema {
+  return { description, content: Object.fromEntries(types.map((type) => [type, { schema: {} }])) };
+}
+
+const EVENTS: Schema = {
+  description: "A stream of events",
+  content: { "text/event-stream": { schema: { type: "string" } } },
+};
+const LOCATION: Schema = { Location: { schema: { type: "string" }, description: "path of the job" } };
+const NO_JOB = "There is no such job";
+
+/** Failures that any request with a body may meet. */
+const REFUSALS: Statuses = {
+  400: "The request cannot be used: the message says why",
+  404: "A model or LoRA is not there",
+  413: "The request is too long",
+  415: "The body is neither JSON nor a form",
+  429: "The queue is full",
+  500: "The edit failed",
+  502: "A picture could not be fetched",
+  503: "The server is stopping, or its device does not work",
+};
+
+const EDITS: Readonly<Record<string, Operation>> = {
+  "POST /v1/images/edits": {
+    summary: "Edit pictures, as OpenAI's API",
+    tag: "Images",
+    body: { [FORM_TYPE]: { schema: ref("EditForm") }, [JSON_TYPE]: { schema: ref("EditJson") } },
+    answers: {
+      ...REFUSALS,
+      200: {
+        description: "The pictures, or a stream of them",
+        content: { [JSON_TYPE]: { schema: ref("Edited") }, "text/event-stream": { schema: { type: "string" } } },
+      },
+    },
+  },
+  "GET /v1/models": {
+    summary: "List the models",
+    tag: "Images",
+    parameters: [
+      {
+        name: "all",
+        in: "query",
+        schema: { type: "boolean" },
+        description: "also those whose files are not all there",
+      },
+    ],
+    answers: { 200: json("The models", "Models") },
+  },
+};
+
+const JOB_ID: Schema = { name: "id", in: "path", required: true, schema: { type: "string" } };
+const PICTURES = ["image/png", "image/jpeg", "image/webp"];
+
+const JOBS: Readonly<Record<string, Operation>> = {
+  "POST /v1/jobs": {
+    summary: "Accept an edit; it is done even if the server is killed and started again",
+    tag: "Jobs",
+    parameters: [
+      {
+        name: "Idempotency-Key",
+        in: "header",
+        schema: { type: "string", pattern: "^[!-~]{1,255}$" },
+        description: "a second request with the same key gets the first one's job",
+      },
+    ],
+    body: { [FORM_TYPE]: { schema: ref("JobForm") }, [JSON_TYPE]: { schema: ref("JobRequest") } },
+    answers: { ...REFUSALS, 202: json("Accepted", "Job", LOCATION), 409: "The key belongs to another request" },
+  },
+  "GET /v1/jobs": {
+    summary: "List the jobs, the newest first",
+    tag: "Jobs",
+    parameters: [{ name: "limit", in: "query", schema: { type: "integer", minimum: 1, maximum: 200 } }],
+    answers: { 200: json("The jobs", "Jobs") },
+  },
+  "GET /v1/jobs/{id}": {
+    summary: "Show a job",
+    tag: "Jobs",
+    parameters: [JOB_ID],
+    answers: { 200: json("The job", "Job"), 404: NO_JOB },
+  },
+  "DELETE /v1/jobs/{id}": {
+    summary: "Cancel a job, between two steps; one that has ended stays as it is",
+    tag: "Jobs",
+    parameters: [JOB_ID],
+    answers: { 200: json("The job", "Job"), 404: NO_JOB },
+  },
+  "GET /v1/jobs/{id}/events": {
+    summary: "Follow a job: events `state`, `progress` and `preview`, until it has ended",
+    tag: "Jobs",
+    parameters: [JOB_ID],
+    answers: { 200: EVENTS, 404: NO_JOB },
+  },
+  "GET /v1/jobs/{id}/content": {
+    summary: "The picture of a job",
+    tag: "Jobs",
+    parameters: [JOB_ID],
+    answers: {
+      200: file("The picture", PICTURES),
+      304: { description: "As it was" },
+      404: "There is no such job, or it has no picture",
+      409: "The job has not ended",
+    },
+  },
+  "GET /v1/jobs/{id}/inputs/{number}": {
+    summary: "A picture that was sent",
+    tag: "Jobs",
+    parameters: [
+      JOB_ID,
+      { name: "number", in: "path", required: true, schema: { type: "integer", minimum: 1, maximum: 999 } },
+    ],
+    answers: {
+      200: file("The picture", [...PICTURES, "image/gif", "image/avif", "application/octet-stream"]),
+      404: "There is no such picture",
+    },
+  },
+  "GET /v1/jobs/{id}/mask": {
+    summary: "The mask that was sent",
+    tag: "Jobs",
+    parameters: [JOB_ID],
+    answers: {
+      200: file("The mask", [...PICTURES, "image/gif", "image/avif", "application/octet-stream"]),
+      404: "There is no mask",
+    },
+  },
+};
+
+const TEXT: Schema = { description: "It is", content: { "text/plain": { schema: { type: "string" } } } };
+
+const SERVER: Readonly<Record<string, Operation>> = {
+  "GET /v1/status": {
+    summary: "Phase, queue and open networks",
+    tag: "Server",
+    answers: { 200: json("The status", "Status") },
+  },
+  "GET /health/live": { summary: "Whether the process answers", tag: "Server", isOpen: true, answers: { 200: TEXT } },
+  "GET /health/ready": {
+    summary: "Whether it takes edits",
+    tag: "Server",
+    isOpen: true,
+    answers: {
+      200: TEXT,
+      503: { description: "It starts or stops", content: { "text/plain": { schema: { type: "string" } } } },
+    },
+  },
+  "GET /version": {
+    summary: "Version of qedit",
+    tag: "Server",
+    answers: {
+      200: {
+        description: "The version",
+        content: {
+          [JSON_TYPE]: {
+            schema: {
+              type: "object",
+              properties: { name: { type: "string" }, version: { type: "string" } },
+              required: ["name", "version"],
+            },
+          },
+        },
+      },
+    },
+  },
+};
+
+const METRICS: Readonly<Record<string, Operation>> = {
+  "GET /metrics": { summary: "Metrics for Prometheus", tag: "Server", answers: { 200: TEXT } },
+};
+
+/** Statuses of every failure, for the reference. */
+export const FAILURES = ERROR_CODES.map((code) => ({ code, ...ERRORS[code] }));
