@@ -41,8 +41,8 @@ export function jobRoutes({ server, version }: HttpContext): HttpApp {
     return c.json(shownJob(job.snapshot()), 202, { location: `/v1/jobs/${job.id}` });
   });
   app.get("/v1/jobs", (c) => {
-    const wanted = Number(c.req.query("limit") ?? MOST_LISTED);
-    const limit = Number.isInteger(wanted) && wanted > 0 ? Math.min(wanted, MOST_LISTED) : MOST_LISTED;
+    const limit = Number(queryOf(c, "limit", /^[1-9]\d{0,2}$/) ?? MOST_LISTED);
+    if (limit > MOST_LISTED) throw invalidQuery("limit");
     const jobs = [...server.jobs()].reverse().slice(0, limit);
     return c.json({ jobs: jobs.map((job) => shownJob(job.snapshot())) });
   });
@@ -77,7 +77,7 @@ export function jobRoutes({ server, version }: HttpContext): HttpApp {
   app.get("/v1/jobs/:id/mask", async (c) => sent(await server.input(jobOf(c), "mask")));
   app.get("/v1/models", async (c) => {
     const all = await modelsOnDisk({ modelsDirs: server.base.settings.modelsDir });
-    const wanted = c.req.query("all") === "true" ? all : all.filter(({ missing }) => missing === 0);
+    const wanted = queryOf(c, "all", /^(true|false)$/) === "true" ? all : all.filter(({ missing }) => missing === 0);
     const data = wanted.map(({ model, isDefault, missing, loras }) => ({
       ...{ id: model.name, object: "model", created: 0, owned_by: "qedit" },
       ...{ summary: model.summary, is_complete: missing === 0, is_default: isDefault },
@@ -96,6 +96,20 @@ export function jobRoutes({ server, version }: HttpContext): HttpApp {
     }),
   );
   return app;
+}
+
+// A value of the query, given once and in its form.
+function queryOf(c: Context<HttpEnv>, name: string, form: RegExp): string | undefined {
+  const values = c.req.queries(name) ?? [];
+  if (values.length > 1 || values.some((value) => !form.test(value))) throw invalidQuery(name);
+  return values[0];
+}
+
+function invalidQuery(name: string): HttpError {
+  return new HttpError(400, "invalid_value", `Cannot use "${name}" of the query`, {
+    hint: "See /docs",
+    parameter: name,
+  });
 }
 
 /** The JSON of a job, with parameters in its error written as JSON names. */

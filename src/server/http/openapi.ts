@@ -133,7 +133,7 @@ const EDITS: Readonly<Record<string, Operation>> = {
         description: "also those whose files are not all there",
       },
     ],
-    answers: { 200: json("The models", "Models") },
+    answers: { 200: json("The models", "Models"), 400: "The query cannot be used" },
   },
 };
 
@@ -159,7 +159,7 @@ const JOBS: Readonly<Record<string, Operation>> = {
     summary: "List the jobs, the newest first",
     tag: "Jobs",
     parameters: [{ name: "limit", in: "query", schema: { type: "integer", minimum: 1, maximum: 200 } }],
-    answers: { 200: json("The jobs", "Jobs") },
+    answers: { 200: json("The jobs", "Jobs"), 400: "The query cannot be used" },
   },
   "GET /v1/jobs/{id}": {
     summary: "Show a job",
