@@ -24,7 +24,11 @@ const LONGEST_NAME = 255;
  * of what it holds.
  */
 export async function readBytes(c: Context<HttpEnv>, { body: most }: Pick<ServerLimits, "body">): Promise<Buffer> {
-  const tooLong = () => new HttpError(413, "payload_too_large", `The request is longer than ${decimalSize(most)}`);
+  const tooLong = () =>
+    new HttpError(413, "payload_too_large", `The request is longer than ${decimalSize(most)}`, {
+      // The rest of it is not read.
+      headers: { connection: "close" },
+    });
   const encoding = c.req.header("content-encoding");
   if (encoding !== undefined && encoding.toLowerCase() !== "identity")
     throw new HttpError(415, "unsupported_media_type", "Cannot read a compressed body", { hint: "Send it as it is" });

@@ -26,7 +26,7 @@ export function editRoutes({ server, urlHosts }: HttpContext): HttpApp {
     const remote = { hosts: urlHosts, most: server.limits.body };
     const { pictures, mask, fields } =
       "json" in body ? await ofJson(body.json, remote) : await ofForm(body.parts, remote);
-    const { parameters, answer } = await readFields(fields);
+    const { parameters, answer } = await readFields(fields, server.base.settings.model);
     // The mask of OpenAI's API says where the picture may change.
     const masked = mask === undefined || parameters["crop_mask"] ? {} : { paste_back: true };
     const request = { pictures, mask, parameters: { ...masked, ...parameters } };
