@@ -2,8 +2,6 @@
 import { readFileSync } from "node:fs";
 import { basename } from "node:path";
 import type { JobSnapshot } from "../../src/server/job-types.js";
-import { spawned } from "../cli/qedit.js";
-import type { TemporaryFolder } from "../support/folder.js";
 
 /** A form with pictures by their paths, and fields. */
 export function formOf(paths: readonly string[], fields: Readonly<Record<string, string>>): FormData {
@@ -50,26 +48,4 @@ export function eventsOf(text: string): readonly { readonly event: string; reado
       const [, data = "null"] = /^data: (.*)$/m.exec(block) ?? [];
       return { event, data: JSON.parse(data) as Record<string, unknown> };
     });
-}
-
-/** The bytes that `qedit run` writes. */
-export async function ran(
-  pictures: readonly string[],
-  fields: Readonly<Record<string, string>>,
-  folder: TemporaryFolder,
-): Promise<Buffer> {
-  const flags = Object.entries(fields).flatMap(([name, value]) =>
-    value === "true" ? [`--${name.replaceAll("_", "-")}`] : [`--${name.replaceAll("_", "-")}`, value],
-  );
-  const format = fields["format"] ?? "png";
-  const path = folder.at(`run-${Math.random()}.${format}`);
-  const ended = await spawned(
-    ["run", ...pictures, "--model", "tiny", "--device", "cpu", "--threads", "1", ...flags, "-o", path],
-    {
-      cwd: folder.path,
-      env: { QEDIT_SERVER: "none" },
-    },
-  );
-  if (ended.code !== 0) throw new Error(ended.stderr);
-  return readFileSync(path);
 }

@@ -5,7 +5,8 @@ import type { JobSnapshot } from "../../../src/server/job-types.js";
 import { CAT, ROCKET } from "../../cli/qedit.js";
 import { temporaryFolder } from "../../support/folder.js";
 import { startServer, type TestServer } from "../../support/server.js";
-import { contentOf, endOf, eventsOf, formOf, jobOf, ran, sendJob } from "../jobs.js";
+import { contentOf, endOf, eventsOf, formOf, jobOf, sendJob } from "../jobs.js";
+import { ran } from "../ran.js";
 
 const folder = temporaryFolder();
 const SMALL = { prompt: "make it black and white", megapixels: "0.02", steps: "2" };

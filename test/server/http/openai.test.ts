@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { CAT, ROCKET } from "../../cli/qedit.js";
 import { temporaryFolder } from "../../support/folder.js";
 import { startServer, type TestServer } from "../../support/server.js";
-import { ran } from "../jobs.js";
+import { ran } from "../ran.js";
 
 const folder = temporaryFolder();
 const prompt = "make it black and white";

@@ -5,7 +5,8 @@ import { expect, test } from "vitest";
 import { CAT } from "../../cli/qedit.js";
 import { temporaryFolder } from "../../support/folder.js";
 import { startServer } from "../../support/server.js";
-import { contentOf, endOf, formOf, jobOf, ran, sendJob } from "../jobs.js";
+import { contentOf, endOf, formOf, jobOf, sendJob } from "../jobs.js";
+import { ran } from "../ran.js";
 
 const folder = temporaryFolder();
 const SMALL = { prompt: "make it black and white", megapixels: "0.02", steps: "2" };
