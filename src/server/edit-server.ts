@@ -38,6 +38,8 @@ export interface SubmitOptions {
   readonly hasPreviews?: boolean;
   /** Idempotency-Key: a second request with it gets the first one's job. */
   readonly key?: string | undefined;
+  /** The trace that the request belongs to, as W3C's header. */
+  readonly traceparent?: string | undefined;
   /** Whether the request may name files of this machine by paths. */
   readonly hasPaths?: boolean;
 }
@@ -178,7 +180,7 @@ class Server implements EditServer {
   };
 
   async #accept(request: EditRequest, options: SubmitOptions): Promise<ServerJob> {
-    const { isDurable = false, hasPreviews = false, key, hasPaths = false } = options;
+    const { isDurable = false, hasPreviews = false, key, hasPaths = false, traceparent } = options;
     const bytes = bytesOf(request);
     this.#refuseWhenFull(bytes);
     this.#accepting += 1;
@@ -187,7 +189,7 @@ class Server implements EditServer {
       checkCount(request, this.limits);
       const inputs = await Promise.all(request.pictures.map(inputOf));
       const mask = request.mask && (await inputOf(request.mask));
-      const job = this.#newJob({ parameters: request.parameters, inputs, mask, isDurable });
+      const job = this.#newJob({ parameters: request.parameters, inputs, mask, isDurable, traceparent });
       const pictures = new LazyPictures(async () => request, this.limits);
       const accepted = { ...(await this.#resolve(job, request, { hasPaths, pictures })), hasPreviews };
       if (isDurable) {
@@ -202,7 +204,15 @@ class Server implements EditServer {
           hasPreviews,
           hasPaths,
         };
-        await this.store.accept({ ...stored, ...(mask && { mask }), ...(key !== undefined && { key }) }, request);
+        await this.store.accept(
+          {
+            ...stored,
+            ...(mask && { mask }),
+            ...(key !== undefined && { key }),
+            ...(traceparent !== undefined && { traceparent }),
+          },
+          request,
+        );
         pictures.readAgain(() => this.store.request({ id, inputs, mask, parameters: request.parameters }));
       }
       if (!isDurable) this.#refuseWhileDraining();
@@ -222,7 +232,7 @@ class Server implements EditServer {
   }
 
   #newJob(
-    parts: Pick<ServerJob["parts"], "id" | "created" | "parameters" | "inputs" | "mask" | "isDurable">,
+    parts: Pick<ServerJob["parts"], "id" | "created" | "parameters" | "inputs" | "mask" | "isDurable" | "traceparent">,
   ): ServerJob {
     return new ServerJob({
       ...parts,
@@ -259,8 +269,8 @@ class Server implements EditServer {
 
   // A job that an earlier process accepted and did not end.
   async #restoreOpen(stored: FoundJob["job"]): Promise<void> {
-    const { id, created, parameters, inputs, mask, hasPreviews, hasPaths } = stored;
-    const job = this.#newJob({ id, created, parameters, inputs, mask, isDurable: true });
+    const { id, created, parameters, inputs, mask, hasPreviews, hasPaths, traceparent } = stored;
+    const job = this.#newJob({ id, created, parameters, inputs, mask, isDurable: true, traceparent });
     this.#jobs.set(id, job);
     this.#rememberKey(stored, job);
     const pictures = new LazyPictures(() => this.store.request(stored), this.limits);

@@ -113,6 +113,19 @@ describe("a job", () => {
   });
 });
 
+test("the trace of a request goes through to the log of its job", async () => {
+  const traceId = "4bf92f3577b34da6a3ce929d0e0e4736";
+  const { id } = await sendJob(server.url, formOf([CAT], SMALL), { traceparent: `00-${traceId}-00f067aa0ba902b7-01` });
+  await endOf(server.url, id);
+  const lines = server.log.filter(({ trace_id }) => trace_id === traceId);
+  expect(lines.map(({ msg }) => msg)).toEqual(
+    expect.arrayContaining([
+      expect.stringContaining("POST /v1/jobs 202"),
+      expect.stringContaining(`job ${id} completed`),
+    ]),
+  );
+});
+
 describe("the queue", () => {
   test("refuses what is too much with 429, and takes it when there is room", async () => {
     const jobs = [];
