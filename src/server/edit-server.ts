@@ -116,6 +116,8 @@ class Server implements EditServer {
     const onStart = (job: ServerJob) => this.service.keepFor(job.parts.keepAlive ?? keepAlive);
     const onLeave = (job: ServerJob) => {
       if (!job.isDurable) this.#jobs.delete(job.id);
+      // Also those that it did not need, for its results were in the cache.
+      if (job.parts.keepAlive === 0) void this.service.closeIdle().catch(() => {});
     };
     this.#runner = new JobRunner({ store, observe: options.observe, service: () => this.service, onStart, onLeave });
   }
