@@ -103,7 +103,7 @@ export async function serve(options: ServeOptions): Promise<void> {
       await new Promise<void>((resolve) => stop.addEventListener("abort", () => resolve(), { once: true }));
     }
     log("info", "stopping", { ...server.load() });
-    await server.drain(settings.grace);
+    await Promise.all([server.drain(settings.grace), inference.drain(settings.grace)]);
     for (const listener of listeners) listener.stop();
   } finally {
     for (const listener of listeners) await listener.close();

@@ -56,6 +56,9 @@ const OPEN_METHODS = ["ServerLive", "ServerReady"];
 /** Milliseconds between two looks at the server's phase, for grpc.health.v1. */
 const PHASE_INTERVAL = 50;
 
+/** Milliseconds that answers under way have when the door closes. */
+const LAST_ANSWERS = 500;
+
 /** Bytes of metadata of a call; keys and traces take some hundreds. */
 const MOST_METADATA = 16 * 1024;
 const MOST_STREAMS = 256;
@@ -100,6 +103,11 @@ export async function startGrpc(inference: Inference, options: GrpcOptions): Pro
     },
     async close() {
       health.close();
+      // What was answered reaches its client first.
+      await new Promise<void>((resolve) => {
+        setTimeout(resolve, LAST_ANSWERS).unref();
+        server.tryShutdown(() => resolve());
+      });
       server.forceShutdown();
     },
   };
@@ -200,12 +208,17 @@ function streamHandler(inference: Inference, { key, onAnswer }: GrpcOptions): (s
       }
       stream.end();
     } catch (error) {
-      if (signal.aborted) return;
+      if (signal.aborted || isUnreadable(error)) return;
       const { name, ...failed } = statusOf(error);
       onAnswer?.({ method: "ModelStreamInfer", status: name, seconds: 0, error });
       stream.emit("error", failed);
     }
   };
+}
+
+// A message that is none: it was answered already.
+function isUnreadable(error: unknown): boolean {
+  return error instanceof Object && "details" in error && "code" in error && error.code === status.INTERNAL;
 }
 
 // Gives the name of its status.

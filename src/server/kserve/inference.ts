@@ -51,6 +51,9 @@ export class Inference {
   /** Stages that wait for their turn or run. */
   #waiting = 0;
   #waitingBytes = 0;
+  /** Stops stages when the server ends. */
+  readonly #ending = new AbortController();
+  #idle = () => {};
 
   constructor(readonly server: EditServer) {
     this.specs = modelSpecs(server.limits);
@@ -131,6 +134,13 @@ export class Inference {
     if (!this.isReady) throw new V2Error(503, "The server is starting: ask again soon");
   }
 
+  /** Waits for the stage that runs, which after `grace` milliseconds stops between two steps; those that wait are refused. */
+  async drain(grace: number): Promise<void> {
+    const late = setTimeout(() => this.#ending.abort(serverStopping()), grace);
+    while (this.#waiting > 0) await new Promise<void>((resolve) => (this.#idle = resolve));
+    clearTimeout(late);
+  }
+
   async #answer(
     spec: ModelSpec,
     { request, clock, call }: { request: InferRequest; clock: RequestClock; call: InferCall },
@@ -138,7 +148,7 @@ export class Inference {
     checkInputs(spec, request.tensors);
     if (request.wanted !== undefined) refuseUnknownOutputs(spec, request.wanted);
     using stopping = stopSignal(call.signal, request.timeout);
-    const { signal } = stopping;
+    const signal = AbortSignal.any([stopping.signal, this.#ending.signal]);
     const { outputs, parameters = {} } = await MODEL_RUNS[spec.name]({
       ...{ server: this.server, request, signal, clock },
       emit: (event) => call.onProgress?.(event),
@@ -174,6 +184,7 @@ export class Inference {
       .finally(() => {
         this.#waiting -= 1;
         this.#waitingBytes -= bytes;
+        if (this.#waiting === 0) this.#idle();
       });
     return unlessAborted(turn, signal);
   }

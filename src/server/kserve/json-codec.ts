@@ -32,7 +32,9 @@ import {
 export const JSON_LENGTH = "inference-header-content-length";
 
 /** Values of a tensor in JSON take many times their bytes in memory. */
-const JSON_LIMITS = { depth: 16, entries: 8_000_000 };
+const JSON_LIMITS = { depth: 16, entries: 4_000_000 };
+/** Bytes of JSON; more is sent as bytes. */
+const LONGEST_JSON = 64 * 1024 ** 2;
 
 const REQUEST_KEYS = ["id", "inputs", "outputs", "parameters", "model_name", "model_version"];
 const INPUT_KEYS = ["name", "shape", "datatype", "parameters", "data"];
@@ -122,6 +124,11 @@ function rawRequest(bytes: Uint8Array, rawInput: string | undefined): InferReque
 }
 
 function parseJson(bytes: Uint8Array): Readonly<Record<string, unknown>> {
+  if (bytes.length > LONGEST_JSON)
+    throw new V2Error(
+      400,
+      `The request's JSON has ${bytes.length} bytes, at most ${LONGEST_JSON}: send tensors as bytes`,
+    );
   let text: string;
   try {
     text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);

@@ -15,6 +15,8 @@ export type Datatype = keyof typeof SIZES;
 
 /** Most dimensions of a shape. */
 const MOST_DIMENSIONS = 8;
+/** Most byte strings of a tensor: each takes many times its bytes in memory, and requests have pictures, names and texts. */
+const MOST_STRINGS = 1024;
 
 /** A tensor of numbers or truths: `data` as it is on the wire. */
 export interface NumericTensor {
@@ -55,6 +57,9 @@ export function readHead(name: unknown, datatype: unknown, shape: unknown): Tens
     shape.every((length) => Number.isSafeInteger(length) && (length as number) >= 0);
   if (!isShape || !Number.isSafeInteger(elementCount(shape as number[])))
     throw refused(name, `its shape is ${writtenShort(shape)}, wanted up to ${MOST_DIMENSIONS} whole numbers`);
+  const count = elementCount(shape as number[]);
+  if (datatype === "BYTES" && count > MOST_STRINGS)
+    throw refused(name, `it has ${count} byte strings, at most ${MOST_STRINGS} are allowed`);
   return { name, datatype: datatype as Datatype, shape: shape as number[] };
 }
 

@@ -327,6 +327,76 @@ describe("a call", () => {
   });
 });
 
+test("messages that are none are refused, and the server lives", async () => {
+  const Raw = makeClientConstructor(
+    Object.fromEntries(
+      ["ModelInfer", "ModelStreamInfer"].map((name) => [
+        name,
+        {
+          path: `/inference.GRPCInferenceService/${name}`,
+          requestStream: name === "ModelStreamInfer",
+          responseStream: name === "ModelStreamInfer",
+          requestSerialize: (bytes: Buffer) => bytes,
+          requestDeserialize: (bytes: Buffer) => bytes,
+          responseSerialize: (bytes: Buffer) => bytes,
+          responseDeserialize: (bytes: Buffer) => bytes,
+        },
+      ]),
+    ),
+    "Raw",
+  );
+  const raw = new Raw(address, credentials.createInsecure());
+  // A field whose length leads outside, a group that does not end, a varint without end, a name that is no UTF-8.
+  const messages = ["0aff7f", "0b", "08ffffffffffffffffffffff", "0a01ff"].map((hex) => Buffer.from(hex, "hex"));
+  for (const message of messages) {
+    const unary = new Promise((resolve, reject) =>
+      raw["ModelInfer"]!(message, (error: ServiceError | null, answer: unknown) =>
+        error ? reject(error) : resolve(answer),
+      ),
+    );
+    expect((await failed(unary)).code).not.toBe(status.OK);
+    const stream = (raw["ModelStreamInfer"] as unknown as GrpcClient["ModelStreamInfer"]).call(raw);
+    const ended = new Promise((resolve) => stream.on("status", resolve));
+    stream.on("error", () => {});
+    stream.on("data", () => {});
+    stream.write(message);
+    stream.end();
+    await ended;
+  }
+  raw.close();
+  expect(await called(client, "ServerLive")).toEqual({ live: true });
+});
+
+test.each([
+  ["has the time of --grace", "20s", 40, { code: status.OK }],
+  ["is stopped between two steps after --grace", "300ms", 1000, { code: status.UNAVAILABLE }],
+])("a stage that runs when the server is stopped %s", async (_, grace, steps, wanted) => {
+  const own = temporaryFolder();
+  const stopping = await startServer({
+    folder: own.path,
+    args: ["--grpc", "127.0.0.1:0", "--grace", grace, "--max-steps", "1000", "--no-cache"],
+  });
+  const other = grpcClient(grpcAddress(stopping));
+  try {
+    const image = imagesOf([CAT]);
+    const latents = await inferGrpc(other, "encode_image", { inputs: image, parameters: { megapixels: 0.02 } });
+    const cond = await inferGrpc(other, "encode_prompt", { inputs: [...image, strings("PROMPT", "make it winter")] });
+    const inputs = [...latents, ...cond];
+    const sampled = (count: number) => failed(inferGrpc(other, "sample", { inputs, parameters: { steps: count } }));
+    const running = sampled(steps);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    // One that waits is refused.
+    const waiting = sampled(2);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    expect(await stopping.stop()).toMatchObject({ code: 0 });
+    expect(await running).toMatchObject(wanted);
+    expect((await waiting).code).toBe(status.UNAVAILABLE);
+  } finally {
+    other.close();
+    await stopping.stop("SIGKILL");
+  }
+});
+
 test("without the key only probes are answered", async () => {
   const own = temporaryFolder();
   const env = { QEDIT_API_KEY: "a-secret" };

@@ -91,7 +91,9 @@ describe("a request is refused by name", () => {
     "a shape that holds more than its bytes": [() => binary("FP32", [4], Buffer.alloc(12)), /"x".*16 bytes, found 12/],
     "a shape that holds less": [() => binary("FP32", [2], Buffer.alloc(12)), /"x".*8 bytes, found 12/],
     "a shape beyond all memory": [() => binary("FP32", [2 ** 40], Buffer.alloc(4)), /"x"/],
-    "byte strings beyond all memory": [() => binary("BYTES", [2 ** 40], Buffer.alloc(4)), /"x".*at least/],
+    "byte strings beyond all memory": [() => binary("BYTES", [2 ** 40], Buffer.alloc(4)), /"x".*at most 1024/],
+    "byte strings that are not there": [() => binary("BYTES", [9], Buffer.alloc(4)), /"x".*at least 36 bytes, found 4/],
+    "a million empty byte strings": [() => binary("BYTES", [2 ** 20], Buffer.alloc(2 ** 22)), /"x".*at most 1024/],
     "a shape whose product is no number": [
       () => only({ datatype: "FP32", shape: [2 ** 30, 2 ** 30], data: [] }),
       /"x"/,
