@@ -16,6 +16,7 @@ const NIGHTLY = [
   "test/cli/sampling-options.test.ts",
   "test/cli/tiny.test.ts",
   "test/docs/commands.test.ts",
+  "test/docs/kserve-examples.test.ts",
   "test/docs/serving-examples.test.ts",
   "test/edit/mixed-edits.test.ts",
   "test/edit/sessions-ahead.test.ts",
