@@ -119,6 +119,11 @@ async function headerOf(bytes: Buffer, format: ForeignFormat, name: string): Pro
   }
 }
 
+/** The bytes of a picture file, not decoded. Throws QEDIT_E_IMAGE when it is missing, empty or too large. */
+export function readPictureFile(path: string): Promise<Buffer> {
+  return readBytes(path, path);
+}
+
 async function readBytes(source: string | Uint8Array, name: string): Promise<Buffer> {
   let bytes = source;
   if (typeof bytes === "string") {
