@@ -25,6 +25,7 @@ const NIGHTLY = [
   "test/parity/**/*.test.ts",
   "test/server/http/python-clients.test.ts",
   "test/server/http/restarts.test.ts",
+  "test/server/watch/watch-folder.test.ts",
   "test/stages/full-width.test.ts",
   "test/stages/planned-memory.test.ts",
 ];
