@@ -14,6 +14,7 @@ const NIGHTLY = [
   "test/cli/rerun.test.ts",
   "test/cli/results.test.ts",
   "test/cli/sampling-options.test.ts",
+  "test/cli/terminal-preview-places.test.ts",
   "test/cli/tiny.test.ts",
   "test/docs/commands.test.ts",
   "test/edit/mixed-edits.test.ts",

@@ -6,13 +6,14 @@ import { drawSeed } from "../../edit/resolve/draw-seed.js";
 import { modelLibrary } from "../../edit/resolve/model-library.js";
 import { type ResolvedEdit, resolveEdit } from "../../edit/resolve/resolve-edit.js";
 import { resolveSettings } from "../../edit/resolve/resolve-settings.js";
+import type { Image } from "../../image/image.js";
 import type { Picture } from "../../stages/pictures.js";
 import { QeditError } from "../../std/errors.js";
 import type { MakingSettings } from "../commands/run.js";
 import { checkInputs, inputPictures, inputPrompt } from "../files/input.js";
 import { checkOutput, STREAM } from "../files/output.js";
 import { pictureEncoding, picturePath, refuseUselessQuality, seedPath } from "../files/picture-output.js";
-import { openPreview, type PreviewFile } from "../files/preview-file.js";
+import { openPreview } from "../files/preview-file.js";
 import { openSheet, type Sheet } from "../files/sheet-output.js";
 import { submitted, withSeed } from "../jobs/edit-job.js";
 import { editMany, type JobEnd, type PlannedJob, refuseFailures, type Tally } from "../jobs/many.js";
@@ -24,7 +25,11 @@ import { withService } from "../with-service.js";
 /** A call of `run`. */
 interface RunCall {
   readonly args: readonly string[];
-  readonly settings: MakingSettings & { readonly dryRun: boolean; readonly preview: string | undefined };
+  readonly settings: MakingSettings & {
+    readonly dryRun: boolean;
+    readonly preview: string | undefined;
+    readonly previewTerminal: string;
+  };
   readonly given: ReadonlyMap<string, GivenSetting>;
 }
 
@@ -45,9 +50,15 @@ export async function makePictures(call: RunCall, terminal: Terminal): Promise<n
   for (const each of paths) await checkOutput(each, settings, terminal);
   const sheet = await openSheet(settings.sheet, settings, terminal);
   const preview = await openPreview(settings.preview, settings, terminal);
+  const onTerminal = await terminal.previews(settings.previewTerminal);
   const edit = await resolveEdit(unresolved, modelLibrary());
   const prompt = await inputPrompt(settings, terminal.io);
-  const work = { args, settings, terminal, sheet, preview, edit: withSettings(edit, { prompt }) };
+  const previews = [preview, onTerminal?.isPossible() ? onTerminal : undefined].filter((each) => each !== undefined);
+  const previewed = (image: Image) => previews.forEach(({ show }) => show(image));
+  const work = {
+    ...{ args, settings, terminal, sheet, edit: withSettings(edit, { prompt }) },
+    previewed: previews.length === 0 ? undefined : previewed,
+  };
   if (seeds.length === 1)
     await makeOne(paths[0]!, { ...work, edit: withSettings(work.edit, { seed: seeds[0]!.seed }) });
   else
@@ -86,11 +97,11 @@ interface Work {
   readonly settings: MakingSettings;
   readonly terminal: Terminal;
   readonly sheet: Sheet | undefined;
-  readonly preview: PreviewFile | undefined;
+  readonly previewed: ((image: Image) => void) | undefined;
   readonly edit: ResolvedEdit;
 }
 
-async function makeOne(path: string, { args, settings, terminal, sheet, preview, edit }: Work): Promise<void> {
+async function makeOne(path: string, { args, settings, terminal, sheet, previewed, edit }: Work): Promise<void> {
   // Decode the pictures while the device starts, which takes about a second on a GPU.
   const reading = inputsOf(args, settings, terminal);
   let made: FinishedPicture | undefined;
@@ -101,7 +112,7 @@ async function makeOne(path: string, { args, settings, terminal, sheet, preview,
     const job = service.submit(
       submitted(planned, {
         terminal,
-        previewed: preview?.show,
+        previewed,
         async written(picture) {
           made = picture;
           await sheet?.add(0, [
@@ -123,7 +134,7 @@ async function makeOne(path: string, { args, settings, terminal, sheet, preview,
 type Made = JobEnd & { readonly output: string; readonly seed: bigint; readonly info?: object };
 
 async function makeMany(wanted: readonly (WantedSeed & { readonly path: string })[], work: Work): Promise<void> {
-  const { args, settings, terminal, sheet, preview, edit } = work;
+  const { args, settings, terminal, sheet, previewed, edit } = work;
   const outputs = new Map<number, Made>();
   const infos = new Map<number, Pick<Made, "info">>();
   const tally: Tally = { done: 0, failed: 0, skipped: 0 };
@@ -146,7 +157,7 @@ async function makeMany(wanted: readonly (WantedSeed & { readonly path: string }
         infos.set(planned.index, { info });
         await sheet?.add(planned.index, [[planned.name, image]]);
       };
-      return { planned, observer: { terminal, written, previewed: preview?.show } };
+      return { planned, observer: { terminal, written, previewed } };
     });
     // Fail once for an error that all jobs share, before anything is computed.
     await service.check(jobs[0]!.planned);
