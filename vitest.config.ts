@@ -26,6 +26,7 @@ const NIGHTLY = [
   "test/parity/**/*.test.ts",
   "test/server/http/python-clients.test.ts",
   "test/server/http/restarts.test.ts",
+  "test/server/mcp/mcp-streams.test.ts",
   "test/stages/full-width.test.ts",
   "test/stages/planned-memory.test.ts",
 ];
