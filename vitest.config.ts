@@ -15,6 +15,7 @@ const NIGHTLY = [
   "test/cli/rerun.test.ts",
   "test/cli/results.test.ts",
   "test/cli/sampling-options.test.ts",
+  "test/cli/terminal-preview-places.test.ts",
   "test/cli/tiny.test.ts",
   "test/docs/commands.test.ts",
   "test/docs/serving-examples.test.ts",
@@ -27,6 +28,7 @@ const NIGHTLY = [
   "test/server/http/python-clients.test.ts",
   "test/server/http/restarts.test.ts",
   "test/server/watch/watch-folder.test.ts",
+  "test/server/mcp/mcp-streams.test.ts",
   "test/stages/full-width.test.ts",
   "test/stages/planned-memory.test.ts",
 ];
