@@ -11,6 +11,7 @@ import { httpApp } from "./http/app.js";
 import { asJsonKey } from "./http/http-error.js";
 import { type Listener, listenOn, listenOnSocket } from "./http/listen.js";
 import { isLoopback } from "./http/security.js";
+import { Inference } from "./kserve/inference.js";
 import type { ServerLimits } from "./limits.js";
 import type { Log } from "./log.js";
 import { openMetrics } from "./metrics.js";
@@ -61,7 +62,7 @@ export async function serve(options: ServeOptions): Promise<void> {
   const { settings, log, stop, socket } = options;
   const key = await keyOf(settings);
   const address = parseAddress(settings.http, "http");
-  refuseOpenDoor(address, key, settings);
+  refuseOpenDoor(address, key, { ...settings, parameter: "http" });
   const version = qeditVersion();
   const metrics = settings.metrics ? openMetrics(() => server, version) : undefined;
   const traced = openTracing(version);
@@ -74,15 +75,16 @@ export async function serve(options: ServeOptions): Promise<void> {
   const listeners: Listener[] = [];
   const watching: Watching[] = [];
   try {
+    const inference = new Inference(server);
     const context = { server, version, metrics, hasKey: key !== undefined, urlHosts: settings.allowUrls };
     const isLoopbackOnly = isLoopback(address.host);
     const app = httpApp(context, {
-      ...{ key, isLoopbackOnly },
+      ...{ inference, key, isLoopbackOnly },
       onAnswer: ({ error, ...facts }) => {
         metrics?.answered(facts);
         const text = `${facts.method} ${facts.path} ${facts.status} ${facts.seconds.toFixed(3)} s`;
         if (facts.status >= 500) log("error", text, { ...facts, err: error });
-        else log(facts.path.startsWith("/health") ? "debug" : "info", text, facts);
+        else log(/^\/(v2\/)?health/.test(facts.path) ? "debug" : "info", text, facts);
       },
     });
     const http = await listenOn(app, address);
@@ -131,14 +133,18 @@ async function keyOf({ apiKey, apiKeyFile }: ServeSettings): Promise<string | un
   });
 }
 
-function refuseOpenDoor({ host }: Address, key: string | undefined, { insecure }: ServeSettings): void {
+function refuseOpenDoor(
+  { host }: Address,
+  key: string | undefined,
+  { insecure, parameter }: Pick<ServeSettings, "insecure"> & { readonly parameter: "http" | "grpc" },
+): void {
   if (isLoopback(host) || key !== undefined || insecure) return;
   throw new QeditError(
     "QEDIT_E_USAGE",
     `Cannot listen on ${host} without a key: every machine that reaches it could use it`,
     {
       hint: `Set ${param("api_key")} or QEDIT_API_KEY, or add ${param("insecure")}`,
-      parameter: "http",
+      parameter,
     },
   );
 }

@@ -55,14 +55,17 @@ export async function makePictures(call: RunCall, terminal: Terminal): Promise<n
   const sheet = await openSheet(settings.sheet, settings, terminal);
   const preview = await openPreview(settings.preview, settings, terminal);
   const onTerminal = await terminal.previews(settings.previewTerminal);
-  const previews = [preview, onTerminal?.isPossible() ? onTerminal : undefined].filter((each) => each !== undefined);
-  const previewed = previews.length > 0 ? (image: Image) => previews.forEach(({ show }) => show(image)) : undefined;
+  // Asked when they are about to be made: by then the terminal may have said that it shows no pictures.
+  const previewed = () => {
+    const previews = [preview, onTerminal?.isPossible() ? onTerminal : undefined].filter((each) => each !== undefined);
+    return previews.length > 0 ? (image: Image) => previews.forEach(({ show }) => show(image)) : undefined;
+  };
   const server = await serverFor(call, terminal);
   const resolved = server && { ...unresolved, settings: await resolvedHere(unresolved), isResolved: true };
   if (server && resolved && (await canTake(server, { args, settings: resolved.settings }, terminal))) {
     const { makeThere } = await import("../client/make-there.js");
     const wanted = seeds.map(({ seed }, index) => ({ seed, path: paths[index]! }));
-    await makeThere({ ...resolved, args, given, wanted, sheet, previewed }, server.client, terminal);
+    await makeThere({ ...resolved, args, given, wanted, sheet, previewed: previewed() }, server.client, terminal);
     await preview?.done();
     return undefined;
   }
@@ -70,7 +73,7 @@ export async function makePictures(call: RunCall, terminal: Terminal): Promise<n
   const prompt = await inputPrompt(settings, terminal.io);
   const work = {
     ...{ args, settings, terminal, sheet, edit: withSettings(edit, { prompt }) },
-    previewed,
+    previewed: previewed(),
   };
   if (seeds.length === 1)
     await makeOne(paths[0]!, { ...work, edit: withSettings(work.edit, { seed: seeds[0]!.seed }) });
