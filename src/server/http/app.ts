@@ -7,6 +7,7 @@ import type { HttpApp, HttpContext, HttpEnv } from "./http-context.js";
 import { errorAnswer, HttpError } from "./http-error.js";
 import { jobRoutes } from "./job-routes.js";
 import { editRoutes } from "./openai/edit-routes.js";
+import { pageRoutes } from "./page-routes.js";
 import { referenceRoutes } from "./reference-routes.js";
 import { sameSite, withKey } from "./security.js";
 
@@ -56,6 +57,7 @@ export function httpApp(context: HttpContext, options: AppOptions): HttpApp {
   app.route("/", jobRoutes(context));
   app.route("/", editRoutes(context));
   app.route("/", referenceRoutes(context));
+  app.route("/", pageRoutes());
   app.onError((error, c) => {
     const { status, headers, body } = errorAnswer(asHttpError(error));
     return c.json(body, status as 400, headers);
