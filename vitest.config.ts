@@ -22,6 +22,7 @@ const NIGHTLY = [
   "test/engine/kernels.test.ts",
   "test/models/full-size.test.ts",
   "test/parity/**/*.test.ts",
+  "test/server/http/restarts.test.ts",
   "test/stages/full-width.test.ts",
   "test/stages/planned-memory.test.ts",
 ];

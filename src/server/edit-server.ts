@@ -38,6 +38,8 @@ export interface SubmitOptions {
   readonly hasPreviews?: boolean;
   /** Idempotency-Key: a second request with it gets the first one's job. */
   readonly key?: string | undefined;
+  /** The trace that the request belongs to, as W3C's header. */
+  readonly traceparent?: string | undefined;
   /** Whether the request may name files of this machine by paths. */
   readonly hasPaths?: boolean;
 }
@@ -123,14 +125,15 @@ class Server implements EditServer {
       onRestart: (reason) => this.options.observe({ kind: "restart", reason }),
     });
     this.device = deviceNames(this.service);
-    for (const { job, end } of this.store.found) if (end) this.#restoreEnded(job, end);
+    // Before anybody asks: a request that is sent again must find the job of the first one.
+    for (const { job, end } of this.store.found) this.#restore(job, end);
     await this.#sweepResults();
     this.#sweep = setInterval(() => void this.#sweepResults().catch(() => {}), SWEEP_INTERVAL).unref();
   }
 
   readonly ready = async () => {
     this.phase = "ready";
-    for (const { job, end } of this.store.found) if (!end && !this.#isDraining()) await this.#restoreOpen(job);
+    for (const { job, end } of this.store.found) if (!end && !this.#isDraining()) await this.#restart(job);
   };
 
   readonly submit = async (request: EditRequest, options: SubmitOptions = {}): Promise<ServerJob> => {
@@ -178,7 +181,7 @@ class Server implements EditServer {
   };
 
   async #accept(request: EditRequest, options: SubmitOptions): Promise<ServerJob> {
-    const { isDurable = false, hasPreviews = false, key, hasPaths = false } = options;
+    const { isDurable = false, hasPreviews = false, key, hasPaths = false, traceparent } = options;
     const bytes = bytesOf(request);
     this.#refuseWhenFull(bytes);
     this.#accepting += 1;
@@ -187,7 +190,7 @@ class Server implements EditServer {
       checkCount(request, this.limits);
       const inputs = await Promise.all(request.pictures.map(inputOf));
       const mask = request.mask && (await inputOf(request.mask));
-      const job = this.#newJob({ parameters: request.parameters, inputs, mask, isDurable });
+      const job = this.#newJob({ parameters: request.parameters, inputs, mask, isDurable, traceparent });
       const pictures = new LazyPictures(async () => request, this.limits);
       const accepted = { ...(await this.#resolve(job, request, { hasPaths, pictures })), hasPreviews };
       if (isDurable) {
@@ -202,7 +205,15 @@ class Server implements EditServer {
           hasPreviews,
           hasPaths,
         };
-        await this.store.accept({ ...stored, ...(mask && { mask }), ...(key !== undefined && { key }) }, request);
+        await this.store.accept(
+          {
+            ...stored,
+            ...(mask && { mask }),
+            ...(key !== undefined && { key }),
+            ...(traceparent !== undefined && { traceparent }),
+          },
+          request,
+        );
         pictures.readAgain(() => this.store.request({ id, inputs, mask, parameters: request.parameters }));
       }
       if (!isDurable) this.#refuseWhileDraining();
@@ -222,7 +233,7 @@ class Server implements EditServer {
   }
 
   #newJob(
-    parts: Pick<ServerJob["parts"], "id" | "created" | "parameters" | "inputs" | "mask" | "isDurable">,
+    parts: Pick<ServerJob["parts"], "id" | "created" | "parameters" | "inputs" | "mask" | "isDurable" | "traceparent">,
   ): ServerJob {
     return new ServerJob({
       ...parts,
@@ -247,27 +258,28 @@ class Server implements EditServer {
     return { job, resolved, settings: values, isDrawn, pictures };
   }
 
-  #restoreEnded(stored: FoundJob["job"], end: JobEnd): void {
-    const { id, created, parameters, inputs, mask } = stored;
-    const job = this.#newJob({ id, created, parameters, inputs, mask, isDurable: true });
+  // A job of an earlier process.
+  #restore(stored: FoundJob["job"], end: JobEnd | undefined): void {
+    const { id, created, parameters, inputs, mask, traceparent } = stored;
+    const job = this.#newJob({ id, created, parameters, inputs, mask, isDurable: true, traceparent });
     this.#jobs.set(id, job);
     this.#rememberKey(stored, job);
+    if (end === undefined) return;
     if (end.state === "completed" && end.result) job.complete(end, () => this.store.result(end.result!.sha256));
     else
       job.fail(new QeditError(end.error?.code ?? "QEDIT_E_INTERNAL", end.error?.message ?? "It failed"), "failed", end);
   }
 
-  // A job that an earlier process accepted and did not end.
-  async #restoreOpen(stored: FoundJob["job"]): Promise<void> {
-    const { id, created, parameters, inputs, mask, hasPreviews, hasPaths } = stored;
-    const job = this.#newJob({ id, created, parameters, inputs, mask, isDurable: true });
-    this.#jobs.set(id, job);
-    this.#rememberKey(stored, job);
+  // Queues a job that an earlier process accepted and did not end.
+  async #restart(stored: FoundJob["job"]): Promise<void> {
+    const { id, parameters, hasPreviews, hasPaths } = stored;
+    const job = this.#jobs.get(id);
+    // It may have been cancelled meanwhile.
+    if (job === undefined || isFinal(job.state)) return;
     const pictures = new LazyPictures(() => this.store.request(stored), this.limits);
     try {
       const seeded = { parameters: { ...parameters, seed: stored.seed } };
       const accepted = { ...(await this.#resolve(job, seeded, { hasPaths, pictures })), hasPreviews };
-      // It may have been cancelled meanwhile.
       if (!isFinal(job.state) && !this.#isDraining()) this.#runner.start(accepted, 0);
     } catch (error) {
       await this.#runner.fail(job, error);

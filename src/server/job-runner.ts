@@ -140,7 +140,7 @@ export class JobRunner {
     const job = event.id === undefined ? undefined : this.#computed.get(event.id);
     if (job?.state === "queued") {
       job.start();
-      this.options.observe({ kind: "started", job });
+      this.options.observe({ kind: "started", job, computation: event.id });
       this.#announceQueue();
     }
     if (job !== undefined) {

@@ -34,6 +34,7 @@ const jobFile = v.strictObject({
   hasPaths: v.boolean(),
   /** Idempotency-Key of the request. */
   key: v.optional(v.string()),
+  traceparent: v.optional(v.string()),
 });
 const endFile = v.looseObject({
   state: v.picklist(["completed", "failed", "cancelled"]),

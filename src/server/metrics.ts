@@ -1,4 +1,5 @@
 // Metrics of the server for Prometheus, https://prometheus.io/docs/practices/naming
+import { monitorEventLoopDelay } from "node:perf_hooks";
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import { freeMemory } from "../engine/memory/free-memory.js";
 import { deviceName } from "../engine/providers.js";
@@ -7,6 +8,9 @@ import type { ServerEvent } from "./server-event.js";
 
 /** Seconds of steps, stages and jobs: from a small model on a CPU to a large one that is streamed. */
 const SECONDS = [0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000];
+
+/** Milliseconds between two looks at the event loop. */
+const LOOP_RESOLUTION = 10;
 
 /** Metrics that follow the server's events. */
 export interface Metrics {
@@ -133,8 +137,24 @@ function gauges(server: () => EditServer, registers: Registry[]): void {
     }
   };
   gauge("qedit_gpu_memory_free_bytes", "Free memory of the GPU", memory, ["device"]);
+  loopDelay(gauge);
   gauge("qedit_resident_memory_bytes", "Resident memory of the server's process, without the engine's", (own) =>
     own.set(process.memoryUsage.rss()),
+  );
+}
+
+// The 99th percentile between two collections: how long a probe or an event may wait for other work of this process.
+function loopDelay(gauge: (name: string, help: string, collect: (own: Gauge) => void) => void): void {
+  const delay = monitorEventLoopDelay({ resolution: LOOP_RESOLUTION });
+  delay.enable();
+  gauge(
+    "qedit_event_loop_delay_seconds",
+    "99th percentile of the event loop's delay since the last collection",
+    (own) => {
+      // What is measured is the time between two ticks of a timer.
+      own.set(Math.max(0, delay.percentile(99) / 1e9 - LOOP_RESOLUTION / 1000));
+      delay.reset();
+    },
   );
 }
 

@@ -15,6 +15,7 @@ import type { ServerLimits } from "./limits.js";
 import type { Log } from "./log.js";
 import { openMetrics } from "./metrics.js";
 import type { ServerEvent } from "./server-event.js";
+import { openTracing, traceIdOf } from "./tracing.js";
 import { warmUp } from "./warm-up.js";
 
 /** The settings of a server. */
@@ -60,7 +61,9 @@ export async function serve(options: ServeOptions): Promise<void> {
   refuseOpenDoor(address, key, settings);
   const version = qeditVersion();
   const metrics = settings.metrics ? openMetrics(() => server, version) : undefined;
+  const traced = openTracing(version);
   const observe = (event: ServerEvent) => {
+    traced(event);
     metrics?.observe(event);
     logEvent(event, log);
   };
@@ -154,8 +157,10 @@ function logJob(event: Extract<ServerEvent, { job: unknown }>, log: Log): void {
   const { id, state } = event.job;
   const { started, ended, error } = event.job.snapshot();
   const seconds = started && ended ? (Date.parse(ended) - Date.parse(started)) / 1000 : undefined;
+  const trace = traceIdOf(event.job.parts.traceparent);
   const facts = {
     job: id,
+    ...(trace !== undefined && { trace_id: trace }),
     state,
     seconds,
     ...(error && { error: { ...error, message: spelled(error.message, asJsonKey) } }),

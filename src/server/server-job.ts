@@ -17,6 +17,8 @@ export interface JobParts {
   readonly mask: JobInput | undefined;
   /** Whether it is in the state folder, and survives the process. */
   readonly isDurable: boolean;
+  /** The trace that its request belongs to, as W3C's header. */
+  readonly traceparent?: string | undefined;
   /** Its place in the queue, from 1; 0 if it does not wait. */
   readonly position: (job: ServerJob) => number;
   /** Stops its work, stores that it was cancelled, and ends it. */

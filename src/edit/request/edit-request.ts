@@ -121,9 +121,10 @@ function unknown(name: string): never {
 
 // Models and LoRAs are named; other parameters that are paths would read this machine's files.
 function refusePath(name: string, parameter: Parameter<unknown>, value: unknown): void {
-  const texts = (Array.isArray(value) ? value : [value]).map(String);
   const isName = name === "model" || name === "lora";
   if (!isName && !isPath(parameter)) return;
+  // What is no text is refused for that.
+  const texts = [value].flat().filter((each) => typeof each === "string");
   if (isName && texts.every((text) => !/[/\\\0]|^\.+$/.test(text))) return;
   throw new QeditError(
     "QEDIT_E_USAGE",

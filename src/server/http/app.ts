@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import { Hono } from "hono";
 import { HTTPException } from "hono/http-exception";
 import { routePath } from "hono/route";
+import { traceIdOf, validTraceparent } from "../tracing.js";
 import type { HttpApp, HttpContext, HttpEnv } from "./http-context.js";
 import { errorAnswer, HttpError } from "./http-error.js";
 import { jobRoutes } from "./job-routes.js";
@@ -29,6 +30,7 @@ export interface RequestRecord {
   readonly route: string;
   readonly status: number;
   readonly seconds: number;
+  readonly trace_id?: string;
   readonly error?: unknown;
 }
 
@@ -43,13 +45,24 @@ export function httpApp(context: HttpContext, options: AppOptions): HttpApp {
     const given = c.req.header("x-request-id");
     const id = given !== undefined && REQUEST_ID.test(given) ? given : randomUUID();
     c.set("requestId", id);
+    const traceparent = validTraceparent(c.req.header("traceparent"));
+    c.set("traceparent", traceparent);
     await next();
     c.header("x-request-id", id);
     c.header("x-content-type-options", "nosniff");
     const { method, path } = c.req;
     const seconds = (performance.now() - start) / 1000;
     const route = routePath(c, -1);
-    options.onAnswer({ id, method, path, route, status: c.res.status, seconds, ...(c.error && { error: c.error }) });
+    options.onAnswer({
+      id,
+      method,
+      path,
+      route,
+      status: c.res.status,
+      seconds,
+      ...(traceparent && { trace_id: traceIdOf(traceparent)! }),
+      ...(c.error && { error: c.error }),
+    });
   });
   app.use(sameSite(options));
   app.use(withKey(options.key));

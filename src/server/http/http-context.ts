@@ -7,6 +7,8 @@ import type { Metrics } from "../metrics.js";
 /** Variables of a request. */
 export interface RequestVariables {
   requestId: string;
+  /** The header of W3C's trace context, if it is in its form. */
+  traceparent: string | undefined;
 }
 
 /** The types of our Hono app. */

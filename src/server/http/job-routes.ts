@@ -37,7 +37,13 @@ export function jobRoutes({ server, version }: HttpContext): HttpApp {
       );
     const { request, hasPreviews } = await readJob(c, server.limits);
     const hasPaths = c.env.isLocalSocket === true;
-    const job = await server.submit(request, { isDurable: true, hasPreviews, key, hasPaths });
+    const job = await server.submit(request, {
+      isDurable: true,
+      hasPreviews,
+      key,
+      hasPaths,
+      traceparent: c.var.traceparent,
+    });
     return c.json(shownJob(job.snapshot()), 202, { location: `/v1/jobs/${job.id}` });
   });
   app.get("/v1/jobs", (c) => {

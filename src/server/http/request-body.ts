@@ -16,6 +16,8 @@ export interface FormPart {
 
 /** Parts of a form; a picture and a mask and each parameter a few times. */
 const MOST_PARTS = 500;
+/** Bytes of a body that is too long that are read and dropped before it is refused. */
+const MOST_DISCARDED = 256 * 1024 ** 2;
 /** Longest name of a file, in characters, as file systems have it. */
 const LONGEST_NAME = 255;
 
@@ -24,18 +26,27 @@ const LONGEST_NAME = 255;
  * of what it holds.
  */
 export async function readBytes(c: Context<HttpEnv>, { body: most }: Pick<ServerLimits, "body">): Promise<Buffer> {
-  const tooLong = () => new HttpError(413, "payload_too_large", `The request is longer than ${decimalSize(most)}`);
+  const tooLong = () =>
+    new HttpError(413, "payload_too_large", `The request is longer than ${decimalSize(most)}`, {
+      // The rest of it is not read.
+      headers: { connection: "close" },
+    });
   const encoding = c.req.header("content-encoding");
   if (encoding !== undefined && encoding.toLowerCase() !== "identity")
     throw new HttpError(415, "unsupported_media_type", "Cannot read a compressed body", { hint: "Send it as it is" });
-  if (Number(c.req.header("content-length")) > most) throw tooLong();
+  const body = c.req.raw.body ?? [];
   const parts: Uint8Array[] = [];
   let length = 0;
-  for await (const part of (c.req.raw.body ?? []) as AsyncIterable<Uint8Array>) {
+  let isTooLong = Number(c.req.header("content-length")) > most;
+  for await (const part of body as AsyncIterable<Uint8Array>) {
     length += part.length;
-    if (length > most) throw tooLong();
-    parts.push(part);
+    isTooLong ||= length > most;
+    if (!isTooLong) parts.push(part);
+    else parts.length = 0;
+    // Most clients read no answer while they still write; for how long that is borne has an end.
+    if (length > most + MOST_DISCARDED) throw tooLong();
   }
+  if (isTooLong) throw tooLong();
   return Buffer.concat(parts, length);
 }
 

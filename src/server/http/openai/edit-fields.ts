@@ -2,7 +2,7 @@
 // is refused by name; what does not concern an edit on one's own machine is accepted and has no effect.
 // https://platform.openai.com/docs/api-reference/images/createEdit
 
-import { preset, readCatalog } from "../../../catalog/published/models.js";
+import { readCatalog } from "../../../catalog/published/models.js";
 import { parameterOfText } from "../../../edit/request/edit-request.js";
 import { isObject } from "../../../std/guards.js";
 import { HttpError } from "../http-error.js";
@@ -57,8 +57,11 @@ const MOST_PARTIAL = 3;
 /** OpenAI's default, which PNG does not have. */
 const FULL_QUALITY = 100;
 
-/** Reads the fields of a request. Throws HttpError 400 and 404, QEDIT_E_USAGE. */
-export async function readFields(given: Readonly<Record<string, Field>>): Promise<ReadFields> {
+/** Reads the fields of a request; `usual` is the model of those that name none. Throws HttpError 400 and 404, QEDIT_E_USAGE. */
+export async function readFields(
+  given: Readonly<Record<string, Field>>,
+  usual: string | undefined,
+): Promise<ReadFields> {
   const fields = new Fields(given);
   const model = await modelOf(fields.text("model"));
   const quality = fields.choice("quality", Object.keys(QUALITIES)) ?? "auto";
@@ -77,7 +80,7 @@ export async function readFields(given: Readonly<Record<string, Field>>): Promis
   const compression = fields.whole("output_compression", 0, 100);
   const parameters = {
     ...(model !== undefined && { model }),
-    ...(await qualityParameters(QUALITIES[quality], quality, model)),
+    ...(await qualityParameters(QUALITIES[quality], quality, model ?? usual)),
     ...(size !== undefined && size !== "auto" && { size }),
     ...formatParameters(format, compression),
     ...loraParameters(fields),
@@ -163,10 +166,9 @@ async function qualityParameters(
 ): Promise<Readonly<Record<string, unknown>>> {
   if (kind === undefined) return {};
   const { models, default: first } = await readCatalog();
-  const { name, presets } = models.get(model ?? first)!;
+  const { name, presets } = models.get(model ?? first) ?? { name: model, presets: {} };
   if (kind === "quality") {
     if (!("quality" in presets)) throw unsupported("quality", `${name} has no preset for "${written}": use "auto"`);
-    await preset(model, "quality");
     return { quality: true };
   }
   const [fastest] = Object.keys(presets)

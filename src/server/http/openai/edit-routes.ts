@@ -26,11 +26,11 @@ export function editRoutes({ server, urlHosts }: HttpContext): HttpApp {
     const remote = { hosts: urlHosts, most: server.limits.body };
     const { pictures, mask, fields } =
       "json" in body ? await ofJson(body.json, remote) : await ofForm(body.parts, remote);
-    const { parameters, answer } = await readFields(fields);
+    const { parameters, answer } = await readFields(fields, server.base.settings.model);
     // The mask of OpenAI's API says where the picture may change.
     const masked = mask === undefined || parameters["crop_mask"] ? {} : { paste_back: true };
     const request = { pictures, mask, parameters: { ...masked, ...parameters } };
-    const jobs = await submitAll(server, request, answer);
+    const jobs = await submitAll(server, request, { ...answer, traceparent: c.var.traceparent });
     const { signal } = c.req.raw;
     const cancelWaiting = () => {
       for (const job of jobs) if (job.state === "queued") void job.cancel();
@@ -51,7 +51,7 @@ export function editRoutes({ server, urlHosts }: HttpContext): HttpApp {
 async function submitAll(
   server: EditServer,
   request: EditRequest,
-  { n, partialImages, isStream }: AnswerOptions,
+  { n, partialImages, isStream, traceparent }: AnswerOptions & { readonly traceparent: string | undefined },
 ): Promise<ServerJob[]> {
   const hasPreviews = isStream && partialImages > 0;
   const jobs: ServerJob[] = [];
@@ -59,7 +59,7 @@ async function submitAll(
     for (let index = 0; index < n; index += 1) {
       const parameters =
         index === 0 ? request.parameters : { ...request.parameters, seed: seedAfter(jobs[0]!, index, request) };
-      jobs.push(await server.submit({ ...request, parameters }, { hasPreviews }));
+      jobs.push(await server.submit({ ...request, parameters }, { hasPreviews, traceparent }));
     }
     return jobs;
   } catch (error) {

@@ -1,0 +1,156 @@
+// The image edits of OpenAI's API, by OpenAI's own package for Node.
+import { createReadStream, readFileSync } from "node:fs";
+import OpenAI, { toFile } from "openai";
+import sharp from "sharp";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { CAT, ROCKET } from "../../cli/qedit.js";
+import { temporaryFolder } from "../../support/folder.js";
+import { startServer, type TestServer } from "../../support/server.js";
+import { ran } from "../ran.js";
+
+const folder = temporaryFolder();
+const prompt = "make it black and white";
+/** Fields that the package does not know go through it unchanged. */
+const SMALL = { megapixels: 0.02, num_inference_steps: 2 } as object;
+
+let server: TestServer;
+let client: OpenAI;
+beforeAll(async () => {
+  server = await startServer({ folder: folder.path });
+  client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: "any", maxRetries: 0 });
+});
+afterAll(() => server.stop("SIGKILL"));
+
+function bytesOf(written: string | undefined): Buffer {
+  return Buffer.from(written!, "base64");
+}
+
+describe("an edit", () => {
+  test("has the bytes of qedit run", async () => {
+    const made = await client.images.edit({ image: createReadStream(CAT), prompt, model: "tiny", ...SMALL });
+    expect(made).toMatchObject({ size: "192x128", output_format: "png", background: "opaque" });
+    const wanted = await ran([CAT], { prompt, megapixels: "0.02", steps: "2" }, folder);
+    expect(bytesOf(made.data?.[0]?.b64_json).equals(wanted)).toBe(true);
+  });
+
+  test("takes several pictures, a seed, a format and its compression", async () => {
+    const colours = "the colours of picture 2";
+    const made = await client.images.edit({
+      ...{
+        image: [createReadStream(ROCKET), createReadStream(CAT)],
+        prompt: colours,
+        output_format: "webp",
+        output_compression: 70,
+      },
+      ...{ ...SMALL, seed: 3 },
+    });
+    const fields = { prompt: colours, megapixels: "0.02", steps: "2", seed: "3", format: "webp", webp_quality: "70" };
+    expect(bytesOf(made.data?.[0]?.b64_json).equals(await ran([ROCKET, CAT], fields, folder))).toBe(true);
+  });
+
+  test("makes n pictures, of seeds that follow each other", async () => {
+    const made = await client.images.edit({
+      image: createReadStream(CAT),
+      prompt,
+      n: 2,
+      ...SMALL,
+      ...({ seed: "41" } as object),
+    });
+    for (const [index, { b64_json }] of made.data!.entries()) {
+      const wanted = await ran([CAT], { prompt, megapixels: "0.02", steps: "2", seed: String(41 + index) }, folder);
+      expect(bytesOf(b64_json).equals(wanted)).toBe(true);
+    }
+  });
+
+  test("with a mask that is transparent where the edit belongs keeps the other pixels", async () => {
+    const { width = 0, height = 0 } = await sharp(CAT).metadata();
+    const half = {
+      input: { create: { width: width >> 1, height, channels: 4, background: "black" } },
+      left: 0,
+      top: 0,
+    } as const;
+    const mask = await sharp({ create: { width, height, channels: 4, background: { r: 0, g: 0, b: 0, alpha: 0 } } })
+      .composite([half])
+      .png()
+      .toBuffer();
+    const made = await client.images.edit({
+      ...{ image: createReadStream(CAT), prompt, mask: await toFile(mask, "mask.png") },
+      ...SMALL,
+      ...({ keep_size: "true", feather: 0 } as object),
+    });
+    const pixels = async (picture: Buffer | string) => {
+      const { data } = await sharp(picture)
+        .removeAlpha()
+        .extract({ left: 0, top: 0, width: 100, height })
+        .raw()
+        .toBuffer({ resolveWithObject: true });
+      return data;
+    };
+    expect((await pixels(bytesOf(made.data?.[0]?.b64_json))).equals(await pixels(CAT))).toBe(true);
+  });
+
+  test("comes as JSON with data URLs too", async () => {
+    const image_url = `data:image/jpeg;base64,${readFileSync(CAT).toString("base64")}`;
+    const response = await fetch(`${server.url}/v1/images/edits`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ prompt, images: [{ image_url }], size: "160x112", steps: 2, user: "me" }),
+    });
+    expect([response.status, await response.json()]).toEqual([200, expect.objectContaining({ size: "160x112" })]);
+  });
+
+  test("streams previews while it samples, then the picture", async () => {
+    const stream = await client.images.edit({
+      ...{ image: createReadStream(CAT), prompt: "make it winter", stream: true, partial_images: 2 },
+      ...({ megapixels: 0.02, num_inference_steps: 5, seed: 88 } as object),
+    });
+    const events = [];
+    for await (const event of stream) events.push(event);
+    expect(events.map(({ type }) => type)).toEqual([
+      "image_edit.partial_image",
+      "image_edit.partial_image",
+      "image_edit.completed",
+    ]);
+    expect(events.slice(0, 2).map((event) => "partial_image_index" in event && event.partial_image_index)).toEqual([
+      0, 1,
+    ]);
+    const fields = { prompt: "make it winter", megapixels: "0.02", steps: "5", seed: "88" };
+    expect(bytesOf(events[2]!.b64_json).equals(await ran([CAT], fields, folder))).toBe(true);
+  });
+});
+
+describe("what cannot be used", () => {
+  test.each<[object, number, string, string | undefined]>([
+    [{ model: "nobody" }, 404, "model_not_found", "model"],
+    [{ background: "transparent" }, 400, "unsupported_parameter", "background"],
+    [{ size: "100x100" }, 400, "invalid_request", "size"],
+    [{ size: "large" }, 400, "invalid_request", "size"],
+    [{ n: 11 }, 400, "invalid_value", "n"],
+    [{ output_format: "gif" }, 400, "invalid_value", "output_format"],
+    [{ quality: "high" }, 400, "unsupported_parameter", "quality"],
+    [{ response_format: "url" }, 400, "unsupported_parameter", "response_format"],
+    [{ prompt: "" }, 400, "invalid_request", "prompt"],
+    [{ nonsense: 1 }, 400, "unsupported_parameter", "nonsense"],
+    [{ vae: "/etc/passwd" }, 400, "invalid_request", "vae"],
+    [{ num_inference_steps: "many" }, 400, "invalid_request", "steps"],
+    [{ mask: new File(["x"], "mask.png") }, 400, "invalid_image", undefined],
+  ])("%j is refused by name", async (fields, status, code, param) => {
+    const call = client.images.edit({ image: createReadStream(CAT), prompt, ...fields });
+    const error = await call.then(
+      () => undefined,
+      (reason: InstanceType<typeof OpenAI.APIError>) => reason,
+    );
+    expect([error?.status, error?.code, error?.param ?? undefined]).toEqual([status, code, param]);
+    expect(error?.requestID).toMatch(/^[\w-]{10,}$/);
+  });
+
+  test("a picture that is none is refused", async () => {
+    const image = await toFile(Buffer.from("no picture"), "x.png");
+    await expect(client.images.edit({ image, prompt })).rejects.toMatchObject({ status: 400, code: "invalid_image" });
+  });
+});
+
+test("models are listed, and what is complete can be asked for", async () => {
+  const { data } = await client.models.list();
+  expect(data.map(({ id, object }) => [id, object])).toEqual([["tiny", "model"]]);
+});

@@ -1,0 +1,66 @@
+// Servers that end, by SIGTERM and by SIGKILL, and start again: no accepted job is lost, and none is done twice.
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { CAT } from "../../cli/qedit.js";
+import { temporaryFolder } from "../../support/folder.js";
+import { startServer } from "../../support/server.js";
+import { contentOf, endOf, formOf, jobOf, sendJob } from "../jobs.js";
+import { ran } from "../ran.js";
+
+const folder = temporaryFolder();
+const SMALL = { prompt: "make it black and white", megapixels: "0.02", steps: "2" };
+/** Seconds on any machine. */
+const LONG = { prompt: "make it winter", megapixels: "0.02", steps: "60", seed: "5" };
+
+test("ending by SIGTERM finishes what runs, keeps what waits for the next start, and exits with 0", async () => {
+  const own = temporaryFolderOf("term");
+  const first = await startServer({ folder: own });
+  const running = await sendJob(first.url, formOf([CAT], { ...LONG, steps: "20" }));
+  const waiting = await sendJob(first.url, formOf([CAT], { ...SMALL, seed: "9" }));
+  await expect.poll(async () => (await jobOf(first.url, running.id)).state, { timeout: 60_000 }).toBe("running");
+  expect((await first.stop()).code).toBe(0);
+  const second = await startServer({ folder: own });
+  expect((await jobOf(second.url, running.id)).state).toBe("completed");
+  expect((await endOf(second.url, waiting.id)).state).toBe("completed");
+  expect((await contentOf(second.url, waiting.id)).equals(await ran([CAT], { ...SMALL, seed: "9" }, folder))).toBe(
+    true,
+  );
+  expect((await second.stop()).code).toBe(0);
+});
+
+test("ending by SIGTERM stops the running job after the grace, and makes it after the next start", async () => {
+  const own = temporaryFolderOf("grace");
+  const first = await startServer({ folder: own, args: ["--grace", "200ms"] });
+  const { id } = await sendJob(first.url, formOf([CAT], LONG));
+  await expect.poll(async () => (await jobOf(first.url, id)).step ?? 0, { timeout: 60_000 }).toBeGreaterThan(0);
+  expect(await first.stop()).toMatchObject({ code: 0 });
+  const second = await startServer({ folder: own });
+  expect((await endOf(second.url, id)).state).toBe("completed");
+  await second.stop();
+});
+
+test("ending by SIGKILL loses no accepted job, and does none again", async () => {
+  const own = temporaryFolderOf("kill");
+  const first = await startServer({ folder: own });
+  const done = await sendJob(first.url, formOf([CAT], SMALL));
+  const ended = await endOf(first.url, done.id);
+  const open = await sendJob(first.url, formOf([CAT], { ...LONG, steps: "30", seed: "random" }));
+  await expect.poll(async () => (await jobOf(first.url, open.id)).state, { timeout: 60_000 }).toBe("running");
+  await first.stop("SIGKILL");
+  const second = await startServer({ folder: own });
+  expect(await jobOf(second.url, done.id)).toEqual(ended);
+  expect((await endOf(second.url, open.id)).state).toBe("completed");
+  expect(readdirSync(join(own, "home", "state", "server", "jobs")).sort()).toEqual([done.id, open.id].sort());
+  await second.stop();
+});
+
+test("a server has its state folder for itself", async () => {
+  const first = await startServer({ folder: folder.path });
+  await expect(startServer({ folder: folder.path })).rejects.toThrow(/uses it/);
+  await first.stop();
+});
+
+function temporaryFolderOf(name: string): string {
+  return folder.write(`${name}/.keep`, "").replace("/.keep", "");
+}
