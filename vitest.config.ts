@@ -23,6 +23,7 @@ const NIGHTLY = [
   "test/models/full-size.test.ts",
   "test/parity/**/*.test.ts",
   "test/server/http/restarts.test.ts",
+  "test/server/page-chromium.test.ts",
   "test/stages/full-width.test.ts",
   "test/stages/planned-memory.test.ts",
 ];

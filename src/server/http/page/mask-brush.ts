@@ -18,6 +18,9 @@ interface Stroke {
 /** Colour of the paint on the screen; in the file it is white. */
 const PAINT = "#ff3b6b";
 
+/** Most height of the picture. */
+const TALLEST = "60vh";
+
 /** Arrow keys, as directions. */
 const DIRECTIONS: Readonly<Record<string, Point>> = {
   ArrowLeft: { x: -1, y: 0 },
@@ -40,6 +43,7 @@ interface Painted {
 export function maskBrush(): (picture: Painted) => Promise<File | "none" | undefined> {
   const dialog = found("mask-dialog", HTMLDialogElement);
   const picture = found("mask-picture", HTMLImageElement);
+  const stack = found("mask-stack", HTMLDivElement);
   const canvas = found("mask-canvas", HTMLCanvasElement);
   const surface = paintedSurface(canvas);
   const brush = brushOn(canvas, surface);
@@ -58,6 +62,7 @@ export function maskBrush(): (picture: Painted) => Promise<File | "none" | undef
     picture.src = url;
     picture.alt = file.name;
     await picture.decode();
+    stack.style.maxWidth = `calc(${TALLEST} * ${picture.naturalWidth / picture.naturalHeight})`;
     const { width, height } = maskSize({ width: picture.naturalWidth, height: picture.naturalHeight });
     await surface.open({ width, height }, mask?.url);
     dialog.showModal();
@@ -183,15 +188,19 @@ function brushOn(canvas: HTMLCanvasElement, surface: Surface): { readonly center
   };
 }
 
-function draw(context: CanvasRenderingContext2D, { points: [first, ...rest], radius, erases }: Stroke): void {
+function draw(context: CanvasRenderingContext2D, { points, radius, erases }: Stroke): void {
+  const [first, ...rest] = points;
   if (first === undefined) return;
   context.globalCompositeOperation = erases ? "destination-out" : "source-over";
-  context.strokeStyle = PAINT;
+  [context.strokeStyle, context.fillStyle] = [PAINT, PAINT];
   [context.lineWidth, context.lineCap, context.lineJoin] = [radius * 2, "round", "round"];
+  // A line of no length draws nothing.
+  context.beginPath();
+  context.arc(first.x, first.y, radius, 0, 2 * Math.PI);
+  context.fill();
   context.beginPath();
   context.moveTo(first.x, first.y);
-  // A line to the same point is a dot.
-  for (const { x, y } of rest.length > 0 ? rest : [first]) context.lineTo(x, y);
+  for (const { x, y } of rest) context.lineTo(x, y);
   context.stroke();
   context.globalCompositeOperation = "source-over";
 }
