@@ -186,6 +186,13 @@ describe.skipIf(CHROMIUM === undefined)(title, () => {
     const { bytes } = await download(page);
     expect(bytes.equals(await ran([CAT], { ...SMALL, mask, paste_back: "true" }, folder))).toBe(true);
     expect(await painted(page, sent)).toEqual({ left: true, erased: false, corner: false, isGrey: false });
+    await page.getByRole("button", { name: "Load settings" }).click();
+    await page.getByRole("button", { name: "Edit mask" }).click();
+    await page.getByRole("button", { name: "Use this mask" }).click();
+    await page.click("#submit");
+    await expect.poll(() => idOf(page)).not.toBe(job.id);
+    await endOf(server.url, idOf(page));
+    expect((await contentOf(server.url, idOf(page))).equals(bytes)).toBe(true);
     expectClean();
   });
 
@@ -234,6 +241,34 @@ describe.skipIf(CHROMIUM === undefined)(title, () => {
     await page.click("#submit");
     await result(page);
     expect((await download(page)).bytes.equals(await ran([CAT, CAT], SMALL, folder))).toBe(true);
+  });
+
+  test("a text that is dropped or pasted stays a text", async () => {
+    const { page } = await open(server.url);
+    const isTaken = (kind: string) =>
+      page.evaluate((name) => {
+        // biome-ignore lint/suspicious/noExplicitAny: the tests are compiled without the types of browsers
+        const { document, DataTransfer, ClipboardEvent, DragEvent, File } = globalThis as any;
+        const transfer = new DataTransfer();
+        transfer.setData("text/plain", "make it winter");
+        if (name === "paste") transfer.items.add(new File(["a"], "text.png", { type: "image/png" }));
+        const options = { bubbles: true, cancelable: true, clipboardData: transfer, dataTransfer: transfer };
+        const event = name === "paste" ? new ClipboardEvent(name, options) : new DragEvent(name, options);
+        return !document.getElementById("prompt").dispatchEvent(event);
+      }, kind);
+    expect([await isTaken("dragover"), await isTaken("drop"), await isTaken("paste")]).toEqual([false, false, false]);
+    expect(await page.locator("#pictures li").count()).toBe(0);
+  });
+
+  test("pictures that are too large for a request are refused before they are sent", async () => {
+    const own = await startServer({ folder: join(folder.path, "small"), args: ["--max-body", "20K"] });
+    const { page, expectClean } = await open(own.url);
+    await give(page, "drop", [CAT]);
+    await fill(page, SMALL);
+    await page.click("#submit");
+    await page.getByText(/^Cannot send the pictures: they take 0.05\d* MB, the server accepts 0.02 MB$/).waitFor();
+    expectClean();
+    await own.stop();
   });
 
   test("an earlier edit is shown with its recipe, loaded into the form, made again and edited further", async () => {

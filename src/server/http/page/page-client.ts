@@ -39,8 +39,8 @@ export interface Client {
   readonly models: () => Promise<readonly Model[]>;
   readonly status: () => Promise<Status>;
   readonly picture: (path: string) => Promise<Blob>;
-  /** Sends an edit; tries again while the server cannot be reached. */
-  readonly submit: (edit: Edit) => Promise<Job>;
+  /** Sends an edit of at most so many bytes; tries again while the server cannot be reached. */
+  readonly submit: (edit: Edit, mostBytes: number) => Promise<Job>;
   readonly cancel: (id: string) => Promise<Job>;
   /** Follows a job until it ends or the signal is aborted, across restarts of the server. */
   readonly follow: (id: string, follower: Follower, signal: AbortSignal) => Promise<void>;
@@ -73,10 +73,12 @@ export function openClient({
     status: () => json<Status>("/v1/status"),
     picture: async (path) => (await patiently(() => ask(path, {}), MOST_FETCHED)).blob(),
     cancel: (id) => json<Job>(`/v1/jobs/${encodeURIComponent(id)}`, { method: "DELETE" }),
-    async submit(edit) {
+    async submit(edit, mostBytes) {
       // The key keeps an edit from being done twice that is sent twice.
       const headers = { "idempotency-key": randomKey(), "content-type": "application/json" };
       const body = await bodyOf(edit);
+      // Browsers say of a request that is refused while it is sent only that it failed.
+      if (body.size > mostBytes) throw tooLarge(body.size, mostBytes);
       return patiently(() => json<Job>("/v1/jobs", { method: "POST", headers, body }), MOST_SENT);
     },
     async follow(id, follower, signal) {
@@ -179,6 +181,12 @@ async function bodyOf({ pictures, mask, parameters }: Edit): Promise<Blob> {
   const images = await Promise.all(pictures.map(fileOf));
   const body = { ...parameters, images, ...(mask && { mask: await fileOf(mask) }), previews: true };
   return new Blob([JSON.stringify(body)], { type: "application/json" });
+}
+
+function tooLarge(bytes: number, most: number): Refused {
+  const megabytes = (count: number) => `${Number((count / 1e6).toPrecision(2))} MB`;
+  const message = `Cannot send the pictures: they take ${megabytes(bytes)}, the server accepts ${megabytes(most)}`;
+  return new Refused(413, message, "Make them smaller, or save them as JPEG", "image");
 }
 
 function fileOf(file: File): Promise<{ name: string; data: string }> {

@@ -60,6 +60,10 @@ export interface Model {
 export interface Status {
   readonly phase: "starting" | "ready" | "draining";
   readonly device: string;
+  readonly limits: {
+    /** Bytes of a request. */
+    readonly body: number;
+  };
 }
 
 /** A progress event of a running job. */

@@ -26,7 +26,7 @@ class EditPage {
       this.#status = status;
       found("older", HTMLButtonElement).hidden = !hasOlder;
     },
-    onRefused: (refused) => this.#form.complain(refused),
+    onRefused: ({ message }) => this.#showConnection(`The server refuses: ${message}`),
     onPreview: (id, picture) => id === this.#shown?.id && this.#viewer.preview(picture),
     onWarning: (id, text) => id === this.#shown?.id && this.#viewer.warn(text),
     onGone: (id) => this.#gone(id),
@@ -76,10 +76,11 @@ class EditPage {
     if (isReached) this.#client.models().then(this.#form.offer, () => {});
   }
 
-  #showConnection(): void {
+  #showConnection(refusal?: string): void {
     const place = found("connection", HTMLParagraphElement);
-    const text = this.#isReached === false ? "Not connected, trying again" : this.#connectionText();
-    place.classList.toggle("away", this.#isReached === false);
+    const problem = this.#isReached === false ? "Not connected, trying again" : refusal;
+    const text = problem ?? this.#connectionText();
+    place.classList.toggle("away", problem !== undefined);
     if (place.textContent !== text) place.textContent = text;
   }
 
@@ -146,7 +147,7 @@ class EditPage {
     button.textContent = "Sending…";
     this.#try(async () => {
       try {
-        const job = await this.#client.submit(await edit());
+        const job = await this.#client.submit(await edit(), this.#status?.limits.body ?? Infinity);
         this.#watch.take(job);
         if (this.#shown?.state !== "running") this.#show(job);
         found("viewer", HTMLElement).scrollIntoView({ block: "nearest" });

@@ -1,7 +1,7 @@
 // The pictures of a new edit: chosen, dropped or pasted, in their order, the first with a mask.
 import { button, element, found, keyedList, type Row } from "./page-elements.js";
 
-/** Pictures that an edit takes; the models were made for so many. */
+/** Pictures that can be added; the models were made for so many. An edit that is loaded keeps those that it had. */
 const MOST_PICTURES = 3;
 
 /** A picture that was chosen. */
@@ -76,7 +76,7 @@ export function pictureList({ paint, announce, onProblem }: PictureListOptions):
     chosen: () => pictures,
     async add(files) {
       const read = await readAll(files, onProblem);
-      const places = MOST_PICTURES - pictures.length;
+      const places = Math.max(0, MOST_PICTURES - pictures.length);
       if (read.length > places) onProblem(`An edit takes at most ${MOST_PICTURES} pictures`, "Remove one first");
       const added = read.slice(0, places).map((file) => chosen(file));
       change([...pictures, ...added]);
@@ -84,7 +84,7 @@ export function pictureList({ paint, announce, onProblem }: PictureListOptions):
     },
     async replace(files, mask) {
       const read = await readAll(files, onProblem);
-      change(read.slice(0, MOST_PICTURES).map((file, index) => chosen(file, index === 0 ? mask : undefined)));
+      change(read.map((file, index) => chosen(file, index === 0 ? mask : undefined)));
     },
   };
 }

@@ -196,6 +196,7 @@ function pictureUrls(client: Client): PictureUrls {
     const url = URL.createObjectURL(picture);
     // What comes for a job that is shown no more is not kept.
     if (among === urls) urls.set(name, url);
+    else URL.revokeObjectURL(url);
     return url;
   };
   const fetched = async (name: string, path: string) => {
