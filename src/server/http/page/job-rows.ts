@@ -71,7 +71,7 @@ function historyRow(
   open.append(
     place,
     element("span", { class: "prompt" }, promptOf(job) || "Without a prompt"),
-    element("span", { class: "state" }, state || element("time", { datetime: job.created }, timeText(time))),
+    element("span", { class: "state" }, element("time", { datetime: job.created }, timeText(time))),
   );
   if (job.result) thumbnails.fill(place, `/v1/jobs/${encodeURIComponent(job.id)}/content`);
   else place.textContent = state;
