@@ -12,7 +12,11 @@ import { fixture } from "../support/golden.js";
 import { type Page, ROOT, readPages } from "./pages.js";
 
 /** Commands that cannot be run here, or not to their end. */
-const NOT_RUN: Readonly<Record<string, "downloads" | "needs a GPU" | "needs the published model">> = {
+const NOT_RUN: Readonly<
+  Record<string, "downloads" | "needs a GPU" | "needs the published model" | "serves until it is stopped">
+> = {
+  "qedit serve": "serves until it is stopped",
+  "QEDIT_API_KEY=a-long-secret qedit serve --http 0.0.0.0:8000": "serves until it is stopped",
   "npx qedit models pull --preset fast-4": "downloads",
   "qedit models pull --preset fast-4": "downloads",
   "npx qedit setup --libraries": "downloads",

@@ -122,6 +122,10 @@ const EDIT: Schema = {
         { type: "object", additionalProperties: { type: "number" } },
       ],
     },
+    keep_alive: {
+      type: ["string", "number"],
+      description: "how long the networks stay open after it: seconds, 5m, 0, forever",
+    },
     user: { type: "string", description: "no effect" },
   },
   required: ["prompt"],
