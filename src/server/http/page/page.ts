@@ -115,9 +115,8 @@ class EditPage {
 
   #showLarge(job: Job): void {
     this.#show(job);
-    const place = found("viewer", HTMLElement);
-    place.focus({ preventScroll: true });
-    place.scrollIntoView({ block: "nearest" });
+    found("viewer", HTMLElement).focus({ preventScroll: true });
+    bringToView();
   }
 
   #gone(id: string): void {
@@ -150,7 +149,7 @@ class EditPage {
         const job = await this.#client.submit(await edit(), this.#status?.limits.body ?? Infinity);
         this.#watch.take(job);
         if (this.#shown?.state !== "running") this.#show(job);
-        found("viewer", HTMLElement).scrollIntoView({ block: "nearest" });
+        bringToView();
         announce("The edit was accepted");
         void this.#watch.look();
       } finally {
@@ -217,6 +216,13 @@ function problemOf(error: unknown): Problem {
   if (error instanceof TypeError)
     return { message: "The server cannot be reached", hint: "Start it, and send the edit again" };
   return { message: error instanceof Error ? error.message : String(error) };
+}
+
+// Brings the large view to the top where it stands below the form, and otherwise only into the window.
+function bringToView(): void {
+  const [form, place] = [found("edit", HTMLFormElement), found("viewer", HTMLElement)];
+  const isBelow = place.getBoundingClientRect().top >= form.getBoundingClientRect().bottom;
+  place.scrollIntoView({ block: isBelow ? "start" : "nearest" });
 }
 
 // Read aloud; emptied first, so that equal texts are read again.
