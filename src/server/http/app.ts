@@ -10,6 +10,7 @@ import { errorAnswer, HttpError, spellingOf } from "./http-error.js";
 import { jobRoutes } from "./job-routes.js";
 import { isV2, kserveRoutes, v2ErrorAnswer } from "./kserve-routes.js";
 import { editRoutes } from "./openai/edit-routes.js";
+import { pageRoutes } from "./page-routes.js";
 import { referenceRoutes } from "./reference-routes.js";
 import { sameSite, withKey } from "./security.js";
 
@@ -73,6 +74,7 @@ export function httpApp(context: HttpContext, options: AppOptions): HttpApp {
   app.route("/", editRoutes(context));
   app.route("/", referenceRoutes(context));
   app.route("/", kserveRoutes(options.inference));
+  app.route("/", pageRoutes());
   app.onError((error, c) => {
     if (isV2(c.req.path)) return v2ErrorAnswer(asHttpError(error));
     const { status, headers, body } = errorAnswer(
