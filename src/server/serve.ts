@@ -24,6 +24,8 @@ import { type Watching, watchFolder } from "./watch/watch-folder.js";
 export interface ServeSettings {
   /** `[HOST:]PORT`. */
   readonly http: string;
+  /** `[HOST:]PORT` of the gRPC door; undefined: none. */
+  readonly grpc: string | undefined;
   readonly apiKey: string | undefined;
   /** File with the key. */
   readonly apiKeyFile: string | undefined;
@@ -63,6 +65,8 @@ export async function serve(options: ServeOptions): Promise<void> {
   const key = await keyOf(settings);
   const address = parseAddress(settings.http, "http");
   refuseOpenDoor(address, key, { ...settings, parameter: "http" });
+  const grpcAddress = settings.grpc === undefined ? undefined : parseAddress(settings.grpc, "grpc");
+  if (grpcAddress) refuseOpenDoor(grpcAddress, key, { ...settings, parameter: "grpc" });
   const version = qeditVersion();
   const metrics = settings.metrics ? openMetrics(() => server, version) : undefined;
   const traced = openTracing(version);
@@ -95,6 +99,7 @@ export async function serve(options: ServeOptions): Promise<void> {
       log("info", `another server answers on ${socket}: this one is reached by its address`);
     const url = `http://${written(http.address)}`;
     log("info", `listening on ${url}`, { http: url, ...(local && { socket }), pid: process.pid });
+    if (grpcAddress) listeners.push(await grpcDoor(inference, { ...grpcAddress, key }, log));
     for (const model of settings.load) await loaded(server, model, log);
     if (!stop.aborted) {
       void server.ready().catch((error: Error) => log("error", `jobs of the state folder: ${error.message}`));
@@ -112,6 +117,20 @@ export async function serve(options: ServeOptions): Promise<void> {
     await server.close();
   }
   log("info", "stopped");
+}
+
+// Loaded only where it is wanted.
+async function grpcDoor(inference: Inference, options: Address & { readonly key: string | undefined }, log: Log) {
+  const { startGrpc } = await import("./grpc/grpc-server.js");
+  const door = await startGrpc(inference, {
+    ...options,
+    onAnswer: ({ error, ...facts }) => {
+      const text = `gRPC ${facts.method} ${facts.status} ${facts.seconds.toFixed(3)} s`;
+      log(facts.status === "INTERNAL" ? "error" : "info", text, error === undefined ? facts : { ...facts, err: error });
+    },
+  });
+  log("info", `listening on grpc://${written(door.address)}`, { grpc: written(door.address) });
+  return door;
 }
 
 async function loaded(server: EditServer, model: string, log: Log): Promise<void> {

@@ -16,6 +16,7 @@ const NOT_RUN: Readonly<
   Record<string, "downloads" | "needs a GPU" | "needs the published model" | "serves until it is stopped">
 > = {
   "qedit serve": "serves until it is stopped",
+  "qedit serve --grpc 8001": "serves until it is stopped",
   "QEDIT_API_KEY=a-long-secret qedit serve --http 0.0.0.0:8000": "serves until it is stopped",
   "npx qedit models pull --preset fast-4": "downloads",
   "qedit models pull --preset fast-4": "downloads",

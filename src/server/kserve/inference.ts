@@ -143,6 +143,9 @@ export class Inference {
       ...{ server: this.server, request, signal, clock },
       emit: (event) => call.onProgress?.(event),
       inTurn: (work) => this.#inTurn(work, { request, signal, clock }),
+    }).catch((error: unknown) => {
+      // Why it was stopped is known here.
+      throw signal.aborted ? signal.reason : error;
     });
     return { id: request.id, model: spec.name, outputs: picked(outputs, request, spec), parameters };
   }
