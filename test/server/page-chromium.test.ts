@@ -56,6 +56,7 @@ describe.skipIf(CHROMIUM === undefined)(title, () => {
   test("an edit from drop to download gives the bytes of qedit run, line breaks and a seed of 64 bits included", async () => {
     const { page, expectClean } = await open(server.url);
     await give(page, "drop", [CAT]);
+    await page.getByText("The server's default: tiny").waitFor({ state: "attached" });
     const edit = { ...SMALL, prompt: "make it sepia\nand brighter ", seed: "18446744073709551615" };
     await fill(page, edit);
     await page.press("#prompt", "Control+Enter");

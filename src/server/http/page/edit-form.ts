@@ -103,7 +103,7 @@ export function editForm({ onSubmit }: { readonly onSubmit: () => void }): EditF
       models = offered;
       const chosen = texts.model.value;
       const options = offered.map(({ id, summary }) => element("option", { value: id, title: summary }, id));
-      texts.model.replaceChildren(element("option", { value: "" }, "The server's default"), ...options);
+      texts.model.replaceChildren(element("option", { value: "" }, defaultText(offered)), ...options);
       choose(texts.model, chosen);
       offerPresets();
     },
@@ -132,9 +132,14 @@ function choose(field: HTMLInputElement | HTMLTextAreaElement | HTMLSelectElemen
   field.value = value;
 }
 
-// Presets of the chosen model; of all, if it is the server's, which is not known.
+function defaultText(models: readonly Model[]): string {
+  const own = models.find(({ is_default }) => is_default);
+  return own === undefined ? "The server's default" : `The server's default: ${own.id}`;
+}
+
+// Presets of the chosen model.
 function presetsOf(models: readonly Model[], chosen: string): readonly string[] {
-  const asked = chosen === "" ? models : models.filter(({ id }) => id === chosen);
+  const asked = models.filter(({ id, is_default }) => (chosen === "" ? is_default : id === chosen));
   return [...new Set(asked.flatMap(({ presets }) => presets))];
 }
 
