@@ -4,6 +4,7 @@ import { defineConfig } from "vitest/config";
 /** What takes long and rarely fails: networks of full size, measured memory, every command of the documentation, many whole edits. */
 const NIGHTLY = [
   "test/cli/cache.test.ts",
+  "test/cli/client-pictures.test.ts",
   "test/cli/colours.test.ts",
   "test/cli/crop-mask.test.ts",
   "test/cli/golden-edits.test.ts",
@@ -26,6 +27,7 @@ const NIGHTLY = [
   "test/parity/**/*.test.ts",
   "test/server/http/python-clients.test.ts",
   "test/server/http/restarts.test.ts",
+  "test/server/watch/watch-folder.test.ts",
   "test/server/mcp/mcp-streams.test.ts",
   "test/stages/full-width.test.ts",
   "test/stages/planned-memory.test.ts",

@@ -38,6 +38,8 @@ export interface SubmitOptions {
   readonly hasPreviews?: boolean;
   /** Idempotency-Key: a second request with it gets the first one's job. */
   readonly key?: string | undefined;
+  /** Milliseconds that the networks stay open after it; undefined: as the server keeps them. */
+  readonly keepAlive?: number | undefined;
   /** The trace that the request belongs to, as W3C's header. */
   readonly traceparent?: string | undefined;
   /** Whether the request may name files of this machine by paths. */
@@ -110,10 +112,14 @@ class Server implements EditServer {
   ) {
     this.base = options.base;
     this.limits = options.limits;
+    const { keepAlive = 0 } = options.service;
+    const onStart = (job: ServerJob) => this.service.keepFor(job.parts.keepAlive ?? keepAlive);
     const onLeave = (job: ServerJob) => {
       if (!job.isDurable) this.#jobs.delete(job.id);
+      // Also those that it did not need, for its results were in the cache.
+      if (job.parts.keepAlive === 0) void this.service.closeIdle().catch(() => {});
     };
-    this.#runner = new JobRunner({ store, observe: options.observe, service: () => this.service, onLeave });
+    this.#runner = new JobRunner({ store, observe: options.observe, service: () => this.service, onStart, onLeave });
   }
 
   async open(): Promise<void> {
@@ -181,7 +187,7 @@ class Server implements EditServer {
   };
 
   async #accept(request: EditRequest, options: SubmitOptions): Promise<ServerJob> {
-    const { isDurable = false, hasPreviews = false, key, hasPaths = false, traceparent } = options;
+    const { isDurable = false, hasPreviews = false, key, hasPaths = false, traceparent, keepAlive } = options;
     const bytes = bytesOf(request);
     this.#refuseWhenFull(bytes);
     this.#accepting += 1;
@@ -190,7 +196,7 @@ class Server implements EditServer {
       checkCount(request, this.limits);
       const inputs = await Promise.all(request.pictures.map(inputOf));
       const mask = request.mask && (await inputOf(request.mask));
-      const job = this.#newJob({ parameters: request.parameters, inputs, mask, isDurable, traceparent });
+      const job = this.#newJob({ parameters: request.parameters, inputs, mask, isDurable, traceparent, keepAlive });
       const pictures = new LazyPictures(async () => request, this.limits);
       const accepted = { ...(await this.#resolve(job, request, { hasPaths, pictures })), hasPreviews };
       if (isDurable) {
@@ -233,7 +239,10 @@ class Server implements EditServer {
   }
 
   #newJob(
-    parts: Pick<ServerJob["parts"], "id" | "created" | "parameters" | "inputs" | "mask" | "isDurable" | "traceparent">,
+    parts: Pick<
+      ServerJob["parts"],
+      "id" | "created" | "parameters" | "inputs" | "mask" | "isDurable" | "traceparent" | "keepAlive"
+    >,
   ): ServerJob {
     return new ServerJob({
       ...parts,

@@ -31,6 +31,8 @@ export interface RunnerOptions {
   readonly service: () => EditService;
   readonly store: JobStore;
   readonly observe: (event: ServerEvent) => void;
+  /** Called when the work on a job begins. */
+  readonly onStart: (job: ServerJob) => void;
   /** Called when a job is not worked on any more. */
   readonly onLeave: (job: ServerJob) => void;
 }
@@ -140,6 +142,7 @@ export class JobRunner {
     const job = event.id === undefined ? undefined : this.#computed.get(event.id);
     if (job?.state === "queued") {
       job.start();
+      this.options.onStart(job);
       this.options.observe({ kind: "started", job, computation: event.id });
       this.#announceQueue();
     }

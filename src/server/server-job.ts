@@ -17,6 +17,8 @@ export interface JobParts {
   readonly mask: JobInput | undefined;
   /** Whether it is in the state folder, and survives the process. */
   readonly isDurable: boolean;
+  /** Milliseconds that the networks stay open after it; undefined: as the server keeps them. */
+  readonly keepAlive?: number | undefined;
   /** The trace that its request belongs to, as W3C's header. */
   readonly traceparent?: string | undefined;
   /** Its place in the queue, from 1; 0 if it does not wait. */

@@ -77,6 +77,8 @@ export interface EditService {
   readonly decode: (input: Parameters<typeof decode.run>[0]) => Promise<DecodedPicture>;
   /** The sessions that are open now, and where. */
   readonly sessions: () => readonly (OpenSession & { readonly device: Device })[];
+  /** From now on idle sessions stay open so many milliseconds, as `keepAlive` of the options. */
+  readonly keepFor: (milliseconds: number) => void;
   /** Closes the sessions that no job uses. */
   readonly closeIdle: () => Promise<void>;
   /** Waits for jobs in progress, and closes every session. */
@@ -127,6 +129,9 @@ export async function openService(options: ServiceOptions): Promise<EditService>
       lanes.flatMap(({ options: { context } }) =>
         context.engine.sessions().map((session) => ({ ...session, device: context.engine.device })),
       ),
+    keepFor(milliseconds) {
+      for (const lane of lanes) lane.options.context.engine.keepFor(milliseconds);
+    },
     async closeIdle() {
       for (const lane of lanes) await lane.options.context.engine.closeIdle();
     },

@@ -17,6 +17,8 @@ export interface SessionPool extends Engine {
   openAhead(model: Model): OpenedAhead;
   /** The open sessions, the least recently used first. */
   sessions(): readonly OpenSession[];
+  /** From now on sessions stay open so many milliseconds when they are idle, as `keepAlive` of the options. */
+  keepFor(milliseconds: number): void;
 }
 
 /** An open session of a pool. */
@@ -72,12 +74,18 @@ class Pool implements SessionPool {
   readonly #entries = new Map<string, Entry>();
   readonly #ahead = new Map<string, Entry>();
   #holders = 0;
+  #keepAlive: number;
 
   constructor(
     private readonly engine: Engine,
     private readonly options: Required<Omit<PoolOptions, "budget">> & Pick<PoolOptions, "budget">,
   ) {
     this.device = engine.device;
+    this.#keepAlive = options.keepAlive;
+  }
+
+  keepFor(milliseconds: number): void {
+    this.#keepAlive = milliseconds;
   }
 
   async open(model: Model): Promise<Session> {
@@ -121,7 +129,7 @@ class Pool implements SessionPool {
       if (isHeld) this.#holders -= 1;
       isHeld = false;
       if (this.#holders > 0) return;
-      if (this.options.keepAlive === 0) await this.closeIdle();
+      if (this.#keepAlive === 0) await this.closeIdle();
       else for (const entry of this.#idle()) this.#closeLater(entry);
     };
   }
@@ -196,7 +204,7 @@ class Pool implements SessionPool {
   }
 
   async #release(entry: Entry, { isTransient }: Model): Promise<void> {
-    const { keepAlive } = this.options;
+    const keepAlive = this.#keepAlive;
     const isDead = this.#entries.get(entry.key) !== entry;
     if (isTransient || isDead || (this.#holders === 0 && keepAlive === 0)) return this.#close(entry);
     if (this.#holders === 0) this.#closeLater(entry);
@@ -205,9 +213,9 @@ class Pool implements SessionPool {
 
   #closeLater(entry: Entry): void {
     clearTimeout(entry.timer);
-    if (this.options.keepAlive === Number.POSITIVE_INFINITY) return;
+    if (this.#keepAlive === Number.POSITIVE_INFINITY) return;
     const close = () => (entry.leases === 0 ? this.#close(entry) : Promise.resolve());
-    entry.timer = setTimeout(() => void close().catch(() => {}), this.options.keepAlive);
+    entry.timer = setTimeout(() => void close().catch(() => {}), this.#keepAlive);
     entry.timer.unref();
   }
 

@@ -119,7 +119,7 @@ async function headerOf(bytes: Buffer, format: ForeignFormat, name: string): Pro
   }
 }
 
-/** The bytes of a picture file by its path. Throws QEDIT_E_IMAGE when it is missing, empty, too large, or a device. */
+/** The bytes of a picture file by its path, not decoded. Throws QEDIT_E_IMAGE when it is missing, empty, too large, or a device. */
 export async function readBytes(source: string | Uint8Array, name = nameOf(source)): Promise<Buffer> {
   let bytes = source;
   if (typeof bytes === "string") {

@@ -5,7 +5,7 @@ import { HTTPException } from "hono/http-exception";
 import { routePath } from "hono/route";
 import { traceIdOf, validTraceparent } from "../tracing.js";
 import type { HttpApp, HttpContext, HttpEnv } from "./http-context.js";
-import { errorAnswer, HttpError } from "./http-error.js";
+import { errorAnswer, HttpError, spellingOf } from "./http-error.js";
 import { jobRoutes } from "./job-routes.js";
 import { editRoutes } from "./openai/edit-routes.js";
 import { referenceRoutes } from "./reference-routes.js";
@@ -70,7 +70,10 @@ export function httpApp(context: HttpContext, options: AppOptions): HttpApp {
   app.route("/", editRoutes(context));
   app.route("/", referenceRoutes(context));
   app.onError((error, c) => {
-    const { status, headers, body } = errorAnswer(asHttpError(error));
+    const { status, headers, body } = errorAnswer(
+      asHttpError(error),
+      spellingOf((name) => c.req.header(name)),
+    );
     return c.json(body, status as 400, headers);
   });
   app.notFound((c) => {

@@ -122,6 +122,10 @@ const EDIT: Schema = {
         { type: "object", additionalProperties: { type: "number" } },
       ],
     },
+    keep_alive: {
+      type: ["string", "number"],
+      description: "how long the networks stay open after it: seconds, 5m, 0, forever",
+    },
     user: { type: "string", description: "no effect" },
   },
   required: ["prompt"],
@@ -233,6 +237,7 @@ export const COMPONENTS: Readonly<Record<string, Schema>> = {
       queued: { type: "integer" },
       running: { type: "integer" },
       limits: { type: "object" },
+      jobs: { type: "array", items: { type: "object" }, description: "those that run: id, stage, step, steps, eta" },
       sessions: { type: "array", items: { type: "object" } },
     },
     required: ["version", "phase", "device", "queued", "running"],

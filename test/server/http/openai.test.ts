@@ -119,6 +119,16 @@ describe("an edit", () => {
   });
 });
 
+test("keep_alive says how long the networks stay open after it", async () => {
+  const sessions = async () =>
+    ((await (await fetch(`${server.url}/v1/status`)).json()) as { sessions: readonly object[] }).sessions.length;
+  const fields = { ...SMALL, seed: 9 };
+  await client.images.edit({ image: createReadStream(CAT), prompt, ...fields, ...({ keep_alive: 0 } as object) });
+  await expect.poll(sessions).toBe(0);
+  await client.images.edit({ image: createReadStream(CAT), prompt, ...fields, ...({ keep_alive: "5m" } as object) });
+  expect(await sessions()).toBeGreaterThan(0);
+});
+
 describe("what cannot be used", () => {
   test.each<[object, number, string, string | undefined]>([
     [{ model: "nobody" }, 404, "model_not_found", "model"],

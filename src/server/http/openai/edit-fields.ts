@@ -3,6 +3,8 @@
 // https://platform.openai.com/docs/api-reference/images/createEdit
 
 import { readCatalog } from "../../../catalog/published/models.js";
+import { defaulted, readValue } from "../../../edit/parameters/parameter.js";
+import { duration } from "../../../edit/parameters/parameter-kinds.js";
 import { parameterOfText } from "../../../edit/request/edit-request.js";
 import { isObject } from "../../../std/guards.js";
 import { HttpError } from "../http-error.js";
@@ -19,6 +21,8 @@ export interface AnswerOptions {
   readonly partialImages: number;
   /** As it was asked for, or `auto`. */
   readonly quality: string;
+  /** Milliseconds that the networks stay open after it; undefined: as the server keeps them. */
+  readonly keepAlive: number | undefined;
 }
 
 /** What the fields ask for. */
@@ -30,6 +34,8 @@ export interface ReadFields {
 
 /** Accepted without effect. */
 const IGNORED = new Set(["user", "safety_identifier", "input_fidelity", "moderation"]);
+
+const KEEP_ALIVE = defaulted(duration, 0, { summary: "how long networks stay open", group: "Server" });
 
 /** Names of parameters that other servers give. */
 const ALIASES: Readonly<Record<string, string>> = {
@@ -75,6 +81,7 @@ export async function readFields(
     isStream: fields.flag("stream") ?? false,
     partialImages: fields.whole("partial_images", 0, MOST_PARTIAL) ?? 0,
     quality,
+    keepAlive: keepAliveOf(fields.take("keep_alive")),
   };
   const size = fields.text("size");
   const compression = fields.whole("output_compression", 0, 100);
@@ -146,6 +153,11 @@ class Fields {
     }
     return parameters;
   }
+}
+
+/** Reads `keep_alive` as ollama has it: seconds, 5m, 0 for "close them now", negative or `forever`. Throws QEDIT_E_USAGE. */
+export function keepAliveOf(value: unknown): number | undefined {
+  return value === undefined || value === null || value === "" ? undefined : readValue("keepAlive", KEEP_ALIVE, value);
 }
 
 // A model of the catalogue; absent is the server's default.

@@ -51,7 +51,7 @@ export function editRoutes({ server, urlHosts }: HttpContext): HttpApp {
 async function submitAll(
   server: EditServer,
   request: EditRequest,
-  { n, partialImages, isStream, traceparent }: AnswerOptions & { readonly traceparent: string | undefined },
+  { n, partialImages, isStream, keepAlive, traceparent }: AnswerOptions & { readonly traceparent: string | undefined },
 ): Promise<ServerJob[]> {
   const hasPreviews = isStream && partialImages > 0;
   const jobs: ServerJob[] = [];
@@ -59,7 +59,7 @@ async function submitAll(
     for (let index = 0; index < n; index += 1) {
       const parameters =
         index === 0 ? request.parameters : { ...request.parameters, seed: seedAfter(jobs[0]!, index, request) };
-      jobs.push(await server.submit({ ...request, parameters }, { hasPreviews, traceparent }));
+      jobs.push(await server.submit({ ...request, parameters }, { hasPreviews, keepAlive, traceparent }));
     }
     return jobs;
   } catch (error) {
