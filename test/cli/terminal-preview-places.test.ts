@@ -1,6 +1,6 @@
 // Where previews on the terminal are not shown, and what is left of the question which pictures a terminal shows.
 import { describe, expect, test } from "vitest";
-import { ANY_PICTURE, here, KITTY, kittyPictures, QUERY, SMALL, shownBy } from "./picture-terminals.js";
+import { ANY_PICTURE, folder, here, KITTY, kittyPictures, QUERY, SMALL, shownBy } from "./picture-terminals.js";
 import { shellInTerminal } from "./qedit.js";
 
 describe("no picture and no question", () => {
@@ -46,4 +46,26 @@ test("in the background it neither asks nor stops", async () => {
   expect(await terminal.ended, terminal.shown()).toBe(0);
   await expect.poll(terminal.shown).toContain("ended:0:");
   expect(terminal.shown()).not.toContain(QUERY);
+});
+
+test("Ctrl-C while the terminal is asked ends the call, and the terminal is as before", async () => {
+  const call = [...SMALL, "-o", "asking.png"].map((word) => `'${word}'`).join(" ");
+  const terminal = shellInTerminal(`trap : INT; qedit ${call}; echo "ended:$?:"; stty -a`, here);
+  await expect.poll(terminal.shown, { timeout: 60_000, interval: 1 }).toContain(QUERY);
+  terminal.type("\u0003");
+  expect(await terminal.ended, terminal.shown()).toBe(0);
+  await expect.poll(terminal.shown).toMatch(/ended:130:[\s\S]*[ \n]icanon\b/);
+  expect(folder.names()).not.toContain("asking.png");
+});
+
+test("a late answer to a call that has failed by then is not left for the shell", async () => {
+  const call = [...SMALL, "--model", "qwen-image-edit-2509", "-o", "missing.png"].map((word) => `'${word}'`).join(" ");
+  const terminal = shellInTerminal(`qedit ${call}; echo "ended:$?:"; read line; echo "got:$line:"`, here);
+  await expect.poll(terminal.shown, { timeout: 60_000, interval: 1 }).toContain(QUERY);
+  await new Promise((resolve) => setTimeout(resolve, 400));
+  terminal.type("\u001b[?62;4c");
+  await expect.poll(terminal.shown, { timeout: 60_000 }).toContain("ended:3:");
+  terminal.type("mine\r");
+  expect(await terminal.ended, terminal.shown()).toBe(0);
+  await expect.poll(terminal.shown).toContain("got:mine:");
 });

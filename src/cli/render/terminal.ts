@@ -94,7 +94,7 @@ export async function openTerminal(settings: OutputSettings, io: Io): Promise<Te
       // Without colours there are no pictures either, unless a protocol is named.
       if (how === "auto" && !styleFor(io.stderr, choice).color) return undefined;
       const { openTerminalPreview } = await import("./graphics/terminal-preview.js");
-      preview = openTerminalPreview({ choice: how, io, draw, signal: stops.signal });
+      preview = await openTerminalPreview({ choice: how, io, draw, signal: stops.signal });
       return preview;
     },
     confirm(question, flag) {

@@ -1,5 +1,6 @@
 // Previews on a terminal that shows pictures: which protocol it has is found while models are opened, and previews are drawn as they come.
 import { randomInt } from "node:crypto";
+import { setTimeout as delay } from "node:timers/promises";
 import type { Image } from "../../../image/image.js";
 import type { Io } from "../../io.js";
 import type { Renderer } from "../renderer.js";
@@ -30,8 +31,15 @@ const USUAL_ROWS = 24;
 /** kitty knows pictures by numbers of 32 bits; a drawn one meets no other program's. */
 const MOST_IDS = 2 ** 31;
 
+/** Milliseconds that an answer is waited for before the work goes on: what is typed meanwhile is read together with it. */
+const FIRST_WAIT = 100;
+/** Milliseconds in which a terminal takes a picture. Over a line that needs longer, writing holds up the work: then pictures are rare. */
+const LONGEST_WRITE = 50;
+/** How many times as long as such a write there is none. */
+const PAUSE = 20;
+
 /** Opens the previews of a call; undefined where no picture would arrive. */
-export function openTerminalPreview({ choice, io, draw, signal }: Place): TerminalPreview | undefined {
+export async function openTerminalPreview({ choice, io, draw, signal }: Place): Promise<TerminalPreview | undefined> {
   const { stdin, stderr, env } = io;
   const named = choice === "auto" ? protocolOf(env) : (choice as GraphicsProtocol);
   if (choice === "auto" && (isMultiplexed(env) || (named === undefined && hasNoPictures(env)))) return undefined;
@@ -42,9 +50,11 @@ export function openTerminalPreview({ choice, io, draw, signal }: Place): Termin
   const finding = asking.then((answer) => {
     found = { protocol: named ?? (answer?.hasSixel ? "sixel" : undefined), cell: answer?.cell };
   });
+  if (isAsked) await Promise.race([finding, delay(FIRST_WAIT)]);
   const id = randomInt(1, MOST_IDS);
+  let quietUntil = 0;
   let waiting: Image | undefined;
-  let drawing: Promise<void> | undefined;
+  let drawing: Promise<unknown> | undefined;
   const drawAll = async () => {
     for (let image = waiting; image !== undefined; image = waiting) {
       waiting = undefined;
@@ -54,15 +64,22 @@ export function openTerminalPreview({ choice, io, draw, signal }: Place): Termin
         { protocol: found!.protocol!, cell: found!.cell, columns, rows },
         id,
       );
-      if (picture) draw(picture);
+      if (!picture) continue;
+      const start = performance.now();
+      draw(picture);
+      const taken = performance.now() - start;
+      if (taken > LONGEST_WRITE) quietUntil = performance.now() + PAUSE * taken;
     }
   };
   return {
     isPossible: () => found === undefined || found.protocol !== undefined,
     show(image) {
-      if (found?.protocol === undefined) return;
+      if (found?.protocol === undefined || performance.now() < quietUntil) return;
       waiting = image;
-      drawing ??= drawAll().finally(() => (drawing = undefined));
+      drawing ??= drawAll()
+        // Ignore: previews are optional. The terminal gets no more of them.
+        .catch(() => (found = { protocol: undefined, cell: undefined }))
+        .finally(() => (drawing = undefined));
     },
     async done() {
       await finding;
