@@ -135,7 +135,7 @@ function spellOf(c: Context<HttpEnv>): Spell {
 }
 
 /** The JSON of a job, with parameters in its error as `spell` writes them. */
-export function shownJob(job: JobSnapshot, spell: Spell): object {
+function shownJob(job: JobSnapshot, spell: Spell): object {
   if (job.error === undefined) return job;
   const { message, hint, ...rest } = job.error;
   return {
