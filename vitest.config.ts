@@ -4,6 +4,7 @@ import { defineConfig } from "vitest/config";
 /** What takes long and rarely fails: networks of full size, measured memory, every command of the documentation, many whole edits. */
 const NIGHTLY = [
   "test/cli/cache.test.ts",
+  "test/cli/client-pictures.test.ts",
   "test/cli/colours.test.ts",
   "test/cli/crop-mask.test.ts",
   "test/cli/golden-edits.test.ts",
@@ -14,6 +15,7 @@ const NIGHTLY = [
   "test/cli/rerun.test.ts",
   "test/cli/results.test.ts",
   "test/cli/sampling-options.test.ts",
+  "test/cli/terminal-preview-places.test.ts",
   "test/cli/tiny.test.ts",
   "test/docs/commands.test.ts",
   "test/docs/kserve-examples.test.ts",
@@ -26,6 +28,9 @@ const NIGHTLY = [
   "test/parity/**/*.test.ts",
   "test/server/http/python-clients.test.ts",
   "test/server/http/restarts.test.ts",
+  "test/server/page-chromium.test.ts",
+  "test/server/watch/watch-folder.test.ts",
+  "test/server/mcp/mcp-streams.test.ts",
   "test/stages/full-width.test.ts",
   "test/stages/planned-memory.test.ts",
 ];

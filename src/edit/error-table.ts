@@ -179,9 +179,10 @@ export const ERRORS: Readonly<Record<ErrorCode, ErrorEntry>> = {
     api: "network_error",
     grpc: "UNAVAILABLE",
     kafka: "retry",
-    meaning: "A download failed.",
+    meaning: "A download failed, or a server cannot be used.",
     causes: [
       "There is no connection, or a proxy is in the way",
+      "No qedit server listens under the address, or it ended meanwhile",
       "The server refused: a token is missing or may not read the repository",
       "The file's hash is not the published one",
     ],

@@ -18,6 +18,7 @@ import { openMetrics } from "./metrics.js";
 import type { ServerEvent } from "./server-event.js";
 import { openTracing, traceIdOf } from "./tracing.js";
 import { warmUp } from "./warm-up.js";
+import { type Watching, watchFolder } from "./watch/watch-folder.js";
 
 /** The settings of a server. */
 export interface ServeSettings {
@@ -36,6 +37,8 @@ export interface ServeSettings {
   readonly load: readonly string[];
   /** Milliseconds that the running job has after SIGTERM. */
   readonly grace: number;
+  /** Folders whose job files and pictures are edited. */
+  readonly watch: readonly string[];
   /** Hosts whose pictures may be fetched. */
   readonly allowUrls: readonly string[];
 }
@@ -74,6 +77,7 @@ export async function serve(options: ServeOptions): Promise<void> {
   };
   const server: EditServer = await openEditServer({ ...options, observe });
   const listeners: Listener[] = [];
+  const watching: Watching[] = [];
   try {
     const inference = new Inference(server);
     const context = { server, version, metrics, hasKey: key !== undefined, urlHosts: settings.allowUrls };
@@ -99,11 +103,14 @@ export async function serve(options: ServeOptions): Promise<void> {
     for (const model of settings.load) await loaded(server, model, log);
     if (!stop.aborted) {
       void server.ready().catch((error: Error) => log("error", `jobs of the state folder: ${error.message}`));
+      for (const folder of settings.watch) watching.push(await watchFolder(server, folder, log));
       log("info", `ready, computing on ${server.device}`, { device: server.device });
       await new Promise<void>((resolve) => stop.addEventListener("abort", () => resolve(), { once: true }));
     }
     log("info", "stopping", { ...server.load() });
+    const watched = watching.map((each) => each.stop());
     await Promise.all([server.drain(settings.grace), inference.drain(settings.grace)]);
+    await Promise.all(watched);
     for (const listener of listeners) listener.stop();
   } finally {
     for (const listener of listeners) await listener.close();

@@ -5,17 +5,21 @@ import { RANDOM_SEED } from "../../edit/parameters/parameter-kinds.js";
 import { drawSeed } from "../../edit/resolve/draw-seed.js";
 import { modelLibrary } from "../../edit/resolve/model-library.js";
 import { type ResolvedEdit, resolveEdit } from "../../edit/resolve/resolve-edit.js";
-import { resolveSettings } from "../../edit/resolve/resolve-settings.js";
+import { resolveSettings, type Unresolved } from "../../edit/resolve/resolve-settings.js";
+import type { Image } from "../../image/image.js";
+import { refuseEmptyPrompt } from "../../stages/encode-prompt.js";
 import type { Picture } from "../../stages/pictures.js";
 import { QeditError } from "../../std/errors.js";
+import { canTake, serverFor } from "../client/find-server.js";
 import type { MakingSettings } from "../commands/run.js";
 import { checkInputs, inputPictures, inputPrompt } from "../files/input.js";
 import { checkOutput, STREAM } from "../files/output.js";
 import { pictureEncoding, picturePath, refuseUselessQuality, seedPath } from "../files/picture-output.js";
-import { openPreview, type PreviewFile } from "../files/preview-file.js";
+import { openPreview } from "../files/preview-file.js";
 import { openSheet, type Sheet } from "../files/sheet-output.js";
 import { submitted, withSeed } from "../jobs/edit-job.js";
-import { editMany, type JobEnd, type PlannedJob, refuseFailures, type Tally } from "../jobs/many.js";
+import { editMany, type JobEnd, type PlannedJob } from "../jobs/many.js";
+import { seedResults } from "../jobs/seed-results.js";
 import type { Terminal } from "../render/terminal.js";
 import { seedsOf } from "../settings/seeds.js";
 import type { GivenSetting } from "../settings/settings.js";
@@ -24,7 +28,12 @@ import { withService } from "../with-service.js";
 /** A call of `run`. */
 interface RunCall {
   readonly args: readonly string[];
-  readonly settings: MakingSettings & { readonly dryRun: boolean; readonly preview: string | undefined };
+  readonly settings: MakingSettings & {
+    readonly dryRun: boolean;
+    readonly preview: string | undefined;
+    readonly server: string | undefined;
+    readonly previewTerminal: string;
+  };
   readonly given: ReadonlyMap<string, GivenSetting>;
 }
 
@@ -45,9 +54,27 @@ export async function makePictures(call: RunCall, terminal: Terminal): Promise<n
   for (const each of paths) await checkOutput(each, settings, terminal);
   const sheet = await openSheet(settings.sheet, settings, terminal);
   const preview = await openPreview(settings.preview, settings, terminal);
-  const edit = await resolveEdit(unresolved, modelLibrary());
+  const onTerminal = await terminal.previews(settings.previewTerminal);
+  // Asked when they are about to be made: by then the terminal may have said that it shows no pictures.
+  const previewed = () => {
+    const previews = [preview, onTerminal?.isPossible() ? onTerminal : undefined].filter((each) => each !== undefined);
+    return previews.length > 0 ? (image: Image) => previews.forEach(({ show }) => show(image)) : undefined;
+  };
+  const server = await serverFor(call, terminal);
+  const resolved = server && { ...unresolved, settings: await resolvedHere(unresolved), isResolved: true };
+  if (server && resolved && (await canTake(server, { args, settings: resolved.settings }, terminal))) {
+    const { makeThere } = await import("../client/make-there.js");
+    const wanted = seeds.map(({ seed }, index) => ({ seed, path: paths[index]! }));
+    await makeThere({ ...resolved, args, given, wanted, sheet, previewed: previewed() }, server.client, terminal);
+    await preview?.done();
+    return undefined;
+  }
+  const edit = await resolveEdit(resolved ?? unresolved, modelLibrary());
   const prompt = await inputPrompt(settings, terminal.io);
-  const work = { args, settings, terminal, sheet, preview, edit: withSettings(edit, { prompt }) };
+  const work = {
+    ...{ args, settings, terminal, sheet, edit: withSettings(edit, { prompt }) },
+    previewed: previewed(),
+  };
   if (seeds.length === 1)
     await makeOne(paths[0]!, { ...work, edit: withSettings(work.edit, { seed: seeds[0]!.seed }) });
   else
@@ -57,6 +84,12 @@ export async function makePictures(call: RunCall, terminal: Terminal): Promise<n
     );
   await preview?.done();
   return undefined;
+}
+
+// The settings for a server, which are refused here as resolveEdit refuses them.
+async function resolvedHere(unresolved: Unresolved<RunCall["settings"]>): Promise<RunCall["settings"]> {
+  refuseEmptyPrompt(unresolved.settings);
+  return resolveSettings(unresolved);
 }
 
 /** A seed, and whether it was drawn at random. */
@@ -86,11 +119,11 @@ interface Work {
   readonly settings: MakingSettings;
   readonly terminal: Terminal;
   readonly sheet: Sheet | undefined;
-  readonly preview: PreviewFile | undefined;
+  readonly previewed: ((image: Image) => void) | undefined;
   readonly edit: ResolvedEdit;
 }
 
-async function makeOne(path: string, { args, settings, terminal, sheet, preview, edit }: Work): Promise<void> {
+async function makeOne(path: string, { args, settings, terminal, sheet, previewed, edit }: Work): Promise<void> {
   // Decode the pictures while the device starts, which takes about a second on a GPU.
   const reading = inputsOf(args, settings, terminal);
   let made: FinishedPicture | undefined;
@@ -101,7 +134,7 @@ async function makeOne(path: string, { args, settings, terminal, sheet, preview,
     const job = service.submit(
       submitted(planned, {
         terminal,
-        previewed: preview?.show,
+        previewed,
         async written(picture) {
           made = picture;
           await sheet?.add(0, [
@@ -120,18 +153,12 @@ async function makeOne(path: string, { args, settings, terminal, sheet, preview,
   terminal.result({ output: path, kind: "picture", info, drift: driftRecord(drift), device, seconds }, [path]);
 }
 
-type Made = JobEnd & { readonly output: string; readonly seed: bigint; readonly info?: object };
-
 async function makeMany(wanted: readonly (WantedSeed & { readonly path: string })[], work: Work): Promise<void> {
-  const { args, settings, terminal, sheet, preview, edit } = work;
-  const outputs = new Map<number, Made>();
-  const infos = new Map<number, Pick<Made, "info">>();
-  const tally: Tally = { done: 0, failed: 0, skipped: 0 };
-  const onEnd = async ({ index, path, resolved }: PlannedJob, end: JobEnd) => {
-    tally[end.status] += 1;
-    outputs.set(index, { output: path, seed: resolved.settings.seed, ...end, ...infos.get(index) });
-    if (end.status === "done" && !terminal.settings.json) terminal.item({}, path);
-  };
+  const { args, settings, terminal, sheet, previewed, edit } = work;
+  const results = seedResults(terminal);
+  const infos = new Map<number, object>();
+  const onEnd = async ({ index, path, resolved }: PlannedJob, end: JobEnd) =>
+    results.ended(index, { path, seed: resolved.settings.seed, info: infos.get(index) }, end);
   const {
     value: sheetPath,
     device,
@@ -143,22 +170,18 @@ async function makeMany(wanted: readonly (WantedSeed & { readonly path: string }
       const resolved = withSettings(edit, { seed });
       const planned = plannedJob({ resolved, ...lazy(reading), isDrawn, path }, index + 1, work);
       const written = async ({ image, info }: FinishedPicture) => {
-        infos.set(planned.index, { info });
+        infos.set(planned.index, info);
         await sheet?.add(planned.index, [[planned.name, image]]);
       };
-      return { planned, observer: { terminal, written, previewed: preview?.show } };
+      return { planned, observer: { terminal, written, previewed } };
     });
     // Fail once for an error that all jobs share, before anything is computed.
     await service.check(jobs[0]!.planned);
     await sheet?.add(0, [["original", pictures[0]!.image]]);
     await editMany(jobs, { total: jobs.length, maxFailures: undefined, onEnd }, service);
-    return tally.done === 0 ? undefined : sheet?.write();
+    return results.hasSome() ? sheet?.write() : undefined;
   });
-  const ordered = [...outputs].sort(([a], [b]) => a - b).map(([, output]) => output);
-  if (terminal.settings.json)
-    terminal.result({ outputs: ordered, kind: "pictures", sheet: sheetPath, device, seconds }, []);
-  const missing = ordered.filter(({ status }) => status !== "done").map(({ seed }) => seed);
-  refuseFailures(tally, `Make those again under another name: --seeds ${missing.join(",")} -o FILE`);
+  results.finish({ sheet: sheetPath, device, seconds });
 }
 
 function plannedJob(

@@ -87,6 +87,12 @@ export const serveOptions = {
     scope: "user",
     placeholder: "<model>",
   }),
+  watch: defaulted(texts, [], {
+    summary: "folder whose NAME.job.json files, or pictures beside prompt.txt, are edited; repeatable",
+    group: "Server",
+    scope: "user",
+    placeholder: "<folder>",
+  }),
   grace: defaulted(duration, MINUTE / 2, {
     summary: "how long the running job may go on after SIGTERM",
     group: "Server",

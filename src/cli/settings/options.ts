@@ -84,6 +84,17 @@ export const manyOptions = {
   }),
 };
 
+/** Options of every command that a server may do. */
+export const serverOptions = {
+  server: optional(text, {
+    summary: "qedit server that makes the edits: http://HOST:PORT, unix:/path/to/socket; none: this process",
+    group: "Device",
+    scope: "user",
+    placeholder: "<url>",
+    initialText: "the server on this user's socket, if one answers",
+  }),
+};
+
 /** --max-failures. */
 export const maxFailures = optional(number({ minimum: 1, whole: true }), {
   summary: "stop after so many failures, the rest is not run",

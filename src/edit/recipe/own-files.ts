@@ -8,7 +8,8 @@ import type { EditFiles } from "../resolve/resolve-edit.js";
 export interface OwnFiles {
   readonly pictures: readonly Pick<Picture, "name">[];
   readonly mask: Pick<Picture, "name"> | undefined;
-  readonly files: EditFiles;
+  /** Undefined: those of another machine. */
+  readonly files: EditFiles | undefined;
 }
 
 /** Paths by role: `image.1`, `mask`, `vae`, `lora.0`, …. A picture from stdin has no path. */
@@ -16,10 +17,10 @@ export function filesByRole({ pictures, mask, files }: OwnFiles): Readonly<Recor
   const named: readonly (readonly [string, string | undefined])[] = [
     ...pictures.map(({ name }, index) => [`image.${index + 1}`, name === "stdin" ? undefined : name] as const),
     ["mask", mask?.name],
-    ["vae", files.vae],
-    ["text_encoder", files.textEncoder],
-    ["transformer", files.transformer],
-    ...files.loras.map(({ path }, index) => [`lora.${index}`, path] as const),
+    ["vae", files?.vae],
+    ["text_encoder", files?.textEncoder],
+    ["transformer", files?.transformer],
+    ...(files?.loras ?? []).map(({ path }, index) => [`lora.${index}`, path] as const),
   ];
   return Object.fromEntries(named.flatMap(([role, path]) => (path === undefined ? [] : [[role, path]])));
 }

@@ -37,6 +37,11 @@ export const REQUEST_PARAMETERS = {
     group: "Output",
     scope: "call",
   }),
+  resolved: defaulted(toggle, false, {
+    summary: "presets and the model's numbers are applied already: no parameter is filled in or refused",
+    group: "Output",
+    scope: "call",
+  }),
 };
 
 /** Their values; `mask` is always undefined. */
@@ -91,7 +96,7 @@ export async function readRequest(
   // Those of the origin are its own user's.
   if (!hasPaths && typeof parameters["lora"] !== "undefined" && parameters["lora"] !== null)
     settings["lora"] = await Promise.all(read.lora.map((written) => inFolders(written, read)));
-  return { settings: read, given, force: read.force, emit };
+  return { settings: read, given, force: read.force, isResolved: read.resolved, emit };
 }
 
 /** The value of a parameter from the texts of a form's parts, for `parameters` of a request. Throws QEDIT_E_USAGE for an unknown name, and several values for one. */

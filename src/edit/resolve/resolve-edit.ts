@@ -58,7 +58,7 @@ export async function resolveEdit<Settings extends UnresolvedSettings>(
   const { emit, settings } = unresolved;
   refuseEmptyPrompt(settings);
   const values = await resolveSettings(unresolved);
-  const files = await findFiles(values, emit);
+  const files = await findEditFiles(values, emit);
   const models = await openModels(files, values, { library, emit });
   return { settings: withNumbers(values), models, files, values };
 }
@@ -126,7 +126,8 @@ export async function findLoras(
   );
 }
 
-async function findFiles(settings: UnresolvedSettings, emit: Emit): Promise<EditFiles> {
+/** The model files of an edit by its resolved settings. Throws QEDIT_E_MODEL_MISSING. */
+export async function findEditFiles(settings: UnresolvedSettings, emit: Emit): Promise<EditFiles> {
   const { model, modelsDir: modelsDirs } = settings;
   const roles = ["vae", "textEncoder", "transformer"] as const;
   const found = await findModelFiles(namedFiles(settings), { model, roles, modelsDirs });

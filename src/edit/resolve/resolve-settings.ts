@@ -17,6 +17,8 @@ export interface Unresolved<Settings> {
   readonly given: GivenValues;
   /** Whether settings that do not go together only cause a warning. */
   readonly force: boolean;
+  /** Whether the settings are resolved already, where the edit was asked for. */
+  readonly isResolved?: boolean;
   readonly emit: Emit;
 }
 
@@ -25,7 +27,8 @@ export interface Unresolved<Settings> {
  * values of equal strength contradict it. Throws QEDIT_E_USAGE for a contradiction or a setting without effect; with `force`, only warns.
  */
 export async function resolveSettings<Settings extends object>(unresolved: Unresolved<Settings>): Promise<Settings> {
-  const { settings, given, force, emit } = unresolved;
+  const { settings, given, force, isResolved = false, emit } = unresolved;
+  if (isResolved) return settings;
   const values: Values = settings as Values;
   const complain = complaints(force, emit);
   const named = await namedPreset(values, given);

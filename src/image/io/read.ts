@@ -119,7 +119,8 @@ async function headerOf(bytes: Buffer, format: ForeignFormat, name: string): Pro
   }
 }
 
-async function readBytes(source: string | Uint8Array, name: string): Promise<Buffer> {
+/** The bytes of a picture file by its path, not decoded. Throws QEDIT_E_IMAGE when it is missing, empty, too large, or a device. */
+export async function readBytes(source: string | Uint8Array, name = nameOf(source)): Promise<Buffer> {
   let bytes = source;
   if (typeof bytes === "string") {
     try {

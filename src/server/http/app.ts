@@ -6,10 +6,11 @@ import { routePath } from "hono/route";
 import type { Inference } from "../kserve/inference.js";
 import { traceIdOf, validTraceparent } from "../tracing.js";
 import type { HttpApp, HttpContext, HttpEnv } from "./http-context.js";
-import { errorAnswer, HttpError } from "./http-error.js";
+import { errorAnswer, HttpError, spellingOf } from "./http-error.js";
 import { jobRoutes } from "./job-routes.js";
 import { isV2, kserveRoutes, v2ErrorAnswer } from "./kserve-routes.js";
 import { editRoutes } from "./openai/edit-routes.js";
+import { pageRoutes } from "./page-routes.js";
 import { referenceRoutes } from "./reference-routes.js";
 import { sameSite, withKey } from "./security.js";
 
@@ -73,9 +74,13 @@ export function httpApp(context: HttpContext, options: AppOptions): HttpApp {
   app.route("/", editRoutes(context));
   app.route("/", referenceRoutes(context));
   app.route("/", kserveRoutes(options.inference));
+  app.route("/", pageRoutes());
   app.onError((error, c) => {
     if (isV2(c.req.path)) return v2ErrorAnswer(asHttpError(error));
-    const { status, headers, body } = errorAnswer(asHttpError(error));
+    const { status, headers, body } = errorAnswer(
+      asHttpError(error),
+      spellingOf((name) => c.req.header(name)),
+    );
     return c.json(body, status as 400, headers);
   });
   app.notFound((c) => {

@@ -1,10 +1,21 @@
 // Errors as HTTP answers: OpenAI's JSON shape, with the status of the error table. Parameters are written as JSON names.
 // https://platform.openai.com/docs/guides/error-codes
 import { ERRORS } from "../../edit/error-table.js";
-import { type ErrorCode, failureOf, QeditError, type Spell, spelled } from "../../std/errors.js";
+import { type ErrorCode, failureOf, param, QeditError, type Spell, spelled } from "../../std/errors.js";
 
 /** Parameters as in JSON: `"steps": 4`. */
 export const asJsonKey: Spell = (name, value) => (value === undefined ? `"${name}"` : `"${name}": ${value}`);
+
+/** Parameters stay marked, for a client that spells them in its own way. */
+const asMarked: Spell = param;
+
+/** Header of requests by which qedit's own client asks for texts whose parameters are marked: `x-qedit-texts: marked`. */
+const TEXTS_HEADER = "x-qedit-texts";
+
+/** How the texts of an answer spell parameters. */
+export function spellingOf(header: (name: string) => string | undefined): Spell {
+  return header(TEXTS_HEADER) === "marked" ? asMarked : asJsonKey;
+}
 
 /** An answer of the protocol itself, which no other interface has: a wrong method, an unknown path, a missing key. */
 export class HttpError extends Error {
@@ -43,16 +54,16 @@ export interface ErrorBody {
 const RETRY_AFTER = 5;
 
 /** The answer of an error. What was not foreseen is QEDIT_E_INTERNAL, and says nothing of the machine. */
-export function errorAnswer(error: unknown): ErrorAnswer {
+export function errorAnswer(error: unknown, spell: Spell = asJsonKey): ErrorAnswer {
   if (error instanceof HttpError) return protocolAnswer(error);
   const failure = failureOf(error);
   const { code } = failure;
   const { http: status, api, isRetryable = false } = ERRORS[code];
   const isKnown = error instanceof QeditError;
   const message = isKnown
-    ? spelled(failure.message, asJsonKey)
+    ? spelled(failure.message, spell)
     : "Something failed that must not fail: see the server's log";
-  const hint = failure.hint === undefined ? null : spelled(failure.hint, asJsonKey);
+  const hint = failure.hint === undefined ? null : spelled(failure.hint, spell);
   return {
     status,
     headers: {

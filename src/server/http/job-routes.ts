@@ -4,14 +4,14 @@ import { Hono } from "hono";
 import { modelsOnDisk } from "../../catalog/local/inventory.js";
 import { type EditRequest, type NamedBytes, parameterOfText } from "../../edit/request/edit-request.js";
 import { encodePicture } from "../../image/io/write.js";
-import { QeditError, spelled } from "../../std/errors.js";
+import { QeditError, type Spell, spelled } from "../../std/errors.js";
 import type { ProgressEvent } from "../../std/events.js";
 import { isObject } from "../../std/guards.js";
 import { isFinal, type JobSnapshot } from "../job-types.js";
 import type { ServerLimits } from "../limits.js";
 import type { ServerJob } from "../server-job.js";
 import type { HttpApp, HttpContext, HttpEnv } from "./http-context.js";
-import { asJsonKey, HttpError } from "./http-error.js";
+import { HttpError, spellingOf } from "./http-error.js";
 import { type FormPart, fileName, fromBase64, readBody } from "./request-body.js";
 import { eventStream } from "./sse.js";
 
@@ -27,6 +27,7 @@ const KEY = /^[\x21-\x7e]{1,255}$/;
 /** The routes of jobs, and what a client asks about the server. */
 export function jobRoutes({ server, version }: HttpContext): HttpApp {
   const app = new Hono<HttpEnv>();
+  const shown = (c: Context<HttpEnv>, job: ServerJob) => shownJob(job.snapshot(), spellOf(c));
   app.post("/v1/jobs", async (c) => {
     const key = c.req.header("idempotency-key");
     if (key !== undefined && !KEY.test(key))
@@ -44,26 +45,26 @@ export function jobRoutes({ server, version }: HttpContext): HttpApp {
       hasPaths,
       traceparent: c.var.traceparent,
     });
-    return c.json(shownJob(job.snapshot()), 202, { location: `/v1/jobs/${job.id}` });
+    return c.json(shown(c, job), 202, { location: `/v1/jobs/${job.id}` });
   });
   app.get("/v1/jobs", (c) => {
     const limit = Number(queryOf(c, "limit", /^[1-9]\d{0,2}$/) ?? MOST_LISTED);
     if (limit > MOST_LISTED) throw invalidQuery("limit");
     const jobs = [...server.jobs()].reverse().slice(0, limit);
-    return c.json({ jobs: jobs.map((job) => shownJob(job.snapshot())) });
+    return c.json({ jobs: jobs.map((job) => shown(c, job)) });
   });
   const jobOf = (c: Context<HttpEnv>): ServerJob => {
     const job = server.job(c.req.param("id")!);
     if (job !== undefined) return job;
     throw new HttpError(404, "job_not_found", "There is no such job", { hint: "Ended jobs are removed after a while" });
   };
-  app.get("/v1/jobs/:id", (c) => c.json(shownJob(jobOf(c).snapshot())));
+  app.get("/v1/jobs/:id", (c) => c.json(shown(c, jobOf(c))));
   app.delete("/v1/jobs/:id", async (c) => {
     const job = jobOf(c);
     await job.cancel();
-    return c.json(shownJob(job.snapshot()));
+    return c.json(shown(c, job));
   });
-  app.get("/v1/jobs/:id/events", (c) => eventsOf(jobOf(c)));
+  app.get("/v1/jobs/:id/events", (c) => eventsOf(jobOf(c), spellOf(c)));
   app.get("/v1/jobs/:id/content", async (c) => {
     const job = jobOf(c);
     const { state, result } = job.snapshot();
@@ -84,9 +85,15 @@ export function jobRoutes({ server, version }: HttpContext): HttpApp {
   app.get("/v1/models", async (c) => {
     const all = await modelsOnDisk({ modelsDirs: server.base.settings.modelsDir });
     const wanted = queryOf(c, "all", /^(true|false)$/) === "true" ? all : all.filter(({ missing }) => missing === 0);
+    // Of requests that name no model.
+    const { model: own } = server.base.settings;
     const data = wanted.map(({ model, isDefault, missing, loras }) => ({
       ...{ id: model.name, object: "model", created: 0, owned_by: "qedit" },
-      ...{ summary: model.summary, is_complete: missing === 0, is_default: isDefault },
+      ...{
+        summary: model.summary,
+        is_complete: missing === 0,
+        is_default: own === undefined ? isDefault : model.name === own,
+      },
       presets: Object.keys(model.presets),
       loras: Object.entries(loras).flatMap(([name, { path }]) => (path === undefined ? [] : [name])),
     }));
@@ -96,6 +103,11 @@ export function jobRoutes({ server, version }: HttpContext): HttpApp {
     c.json({
       ...{ version, phase: server.phase, device: server.device, ...server.load() },
       limits: server.limits,
+      jobs: server
+        .jobs()
+        .map((job) => job.snapshot())
+        .filter(({ state }) => state === "running")
+        .map(({ id, stage, step, steps, eta }) => ({ id, stage, step, steps, eta })),
       sessions: server.service
         .sessions()
         .map(({ network, name, bytes, isInUse }) => ({ network, name, bytes, is_in_use: isInUse })),
@@ -118,16 +130,20 @@ function invalidQuery(name: string): HttpError {
   });
 }
 
-/** The JSON of a job, with parameters in its error written as JSON names. */
-export function shownJob(job: JobSnapshot): object {
+function spellOf(c: Context<HttpEnv>): Spell {
+  return spellingOf((name) => c.req.header(name));
+}
+
+/** The JSON of a job, with parameters in its error as `spell` writes them. */
+function shownJob(job: JobSnapshot, spell: Spell): object {
   if (job.error === undefined) return job;
   const { message, hint, ...rest } = job.error;
   return {
     ...job,
     error: {
       ...rest,
-      message: spelled(message, asJsonKey),
-      hint: hint === undefined ? undefined : spelled(hint, asJsonKey),
+      message: spelled(message, spell),
+      hint: hint === undefined ? undefined : spelled(hint, spell),
     },
   };
 }
@@ -160,13 +176,13 @@ function pictureType(bytes: Uint8Array): string {
   return "application/octet-stream";
 }
 
-function eventsOf(job: ServerJob): Response {
+function eventsOf(job: ServerJob, spell: Spell): Response {
   return eventStream((sink) => {
     const stop = job.subscribe((event) => {
       if (event.kind === "state") {
-        sink.send("state", shownJob(event.job));
+        sink.send("state", shownJob(event.job, spell));
         if (isFinal(event.job.state)) sink.close();
-      } else if (event.kind === "progress") sink.send("progress", shownProgress(event.event));
+      } else if (event.kind === "progress") sink.send("progress", shownProgress(event.event, spell));
       else
         void encodePicture(event.image, { format: "jpeg" })
           .then((bytes) => {
@@ -179,10 +195,10 @@ function eventsOf(job: ServerJob): Response {
   });
 }
 
-// As `--events` writes them, with parameters as JSON names.
-function shownProgress({ kind, ...rest }: ProgressEvent): object {
+// As `--events` writes them.
+function shownProgress({ kind, ...rest }: ProgressEvent, spell: Spell): object {
   const written = JSON.stringify({ event: kind, ...rest });
-  return JSON.parse(spelled(written, (name, value) => JSON.stringify(asJsonKey(name, value)).slice(1, -1))) as object;
+  return JSON.parse(spelled(written, (name, value) => JSON.stringify(spell(name, value)).slice(1, -1))) as object;
 }
 
 /** The edit that a request asks for, and whether previews are wanted. */

@@ -237,6 +237,7 @@ export const COMPONENTS: Readonly<Record<string, Schema>> = {
       queued: { type: "integer" },
       running: { type: "integer" },
       limits: { type: "object" },
+      jobs: { type: "array", items: { type: "object" }, description: "those that run: id, stage, step, steps, eta" },
       sessions: { type: "array", items: { type: "object" } },
     },
     required: ["version", "phase", "device", "queued", "running"],

@@ -68,7 +68,7 @@ export async function readBody(
 }
 
 /** The body as a JSON object. Throws HttpError 400, 413, 415. */
-export async function readJson(
+async function readJson(
   c: Context<HttpEnv>,
   limits: Pick<ServerLimits, "body">,
 ): Promise<Readonly<Record<string, unknown>>> {

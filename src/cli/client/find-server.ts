@@ -1,0 +1,130 @@
+// Which server makes the edit of a call: the one that is named, else the one that answers on this user's socket, else none. Loads nothing of the
+// client unless there is one to ask.
+import { lstatSync } from "node:fs";
+import type { UnresolvedSettings } from "../../edit/resolve/resolve-edit.js";
+import { param, QeditError } from "../../std/errors.js";
+import { qeditVersion } from "../../std/version.js";
+import type { Terminal } from "../render/terminal.js";
+import { serverSocket } from "../server-socket.js";
+import type { GivenSetting } from "../settings/settings.js";
+import { NO_SERVER, parseServer, type ServerAddress, socketAddress } from "./server-address.js";
+import type { StatusAnswer } from "./server-answers.js";
+import type { ServerClient } from "./server-client.js";
+
+/** A server that answers, and what it said of itself. */
+export interface FoundServer {
+  readonly client: ServerClient;
+  readonly status: StatusAnswer;
+  /** Whether it was named, by a flag, a variable or a file; else its socket was found. */
+  readonly isNamed: boolean;
+}
+
+/** What of a call decides about the server. */
+export interface ServerCall {
+  readonly settings: { readonly server: string | undefined };
+  readonly given: ReadonlyMap<string, GivenSetting>;
+}
+
+/** Options whose meaning lies in this process: a server has its own. */
+const OWN_OPTIONS = ["keep", "device", "threads", "vram", "memory", "noCache", "cacheLimit"];
+/** Milliseconds for the answer of a server that was not named. */
+const PATIENCE = 3_000;
+
+/**
+ * The server for the edits of a call; undefined: they are made in this process. Throws QEDIT_E_USAGE for an option that a named server would ignore,
+ * or a named server of another version, and QEDIT_E_NETWORK for one that is not reached.
+ */
+export async function serverFor(call: ServerCall, terminal: Terminal): Promise<FoundServer | undefined> {
+  const { server: named } = call.settings;
+  if (named === NO_SERVER) return undefined;
+  if (named === undefined) return foundServer(call, terminal);
+  const address = parseServer(named);
+  refuseOwnOptions(call, address);
+  const client = await clientOf(address, terminal);
+  const status = await client.status();
+  const own = qeditVersion();
+  if (status.version !== own)
+    throw new QeditError(
+      "QEDIT_E_USAGE",
+      `Cannot use the server at ${address.text}: it is qedit ${status.version}, this is ${own}`,
+      { hint: `Start it again with this version, or edit here: ${param("server", NO_SERVER)}` },
+    );
+  return { client, status, isNamed: true };
+}
+
+/** Whether an edit is sent to a server: to a named one always, which says itself what it refuses; to a found one within its limits. */
+export async function canTake(
+  { client, status, isNamed }: FoundServer,
+  { args, settings }: { readonly args: readonly string[]; readonly settings: UnresolvedSettings },
+  terminal: Terminal,
+): Promise<boolean> {
+  if (isNamed) return true;
+  const { aboveLimits } = await import("./server-limits.js");
+  const reason = await aboveLimits(args, settings, status);
+  if (reason === undefined) return true;
+  editHere(client.address, reason, terminal);
+  return false;
+}
+
+/** The server that is named, else the one of the socket; for commands about the server itself. Throws QEDIT_E_USAGE, QEDIT_E_NETWORK. */
+export async function serverToControl(named: string | undefined, terminal: Terminal): Promise<ServerClient> {
+  if (named === NO_SERVER)
+    throw new QeditError("QEDIT_E_USAGE", `Cannot ask a server: ${param("server", NO_SERVER)} names none`, {
+      hint: `Leave it out for the server on this user's socket, or name one: ${param("server", "http://127.0.0.1:8000")}`,
+    });
+  return clientOf(named === undefined ? socketAddress(serverSocket(terminal.io.env)) : parseServer(named), terminal);
+}
+
+async function foundServer({ given }: ServerCall, terminal: Terminal): Promise<FoundServer | undefined> {
+  const path = serverSocket(terminal.io.env);
+  if (!isOwnSocket(path)) return undefined;
+  const address = socketAddress(path);
+  const own = ownOptions(given)[0];
+  if (own !== undefined) return editHere(address, `${own.name} is for this process`, terminal);
+  const client = await clientOf(address, terminal);
+  try {
+    const status = await client.status(PATIENCE);
+    if (status.version !== qeditVersion()) return editHere(address, `it is qedit ${status.version}`, terminal);
+    if (status.phase === "draining") return editHere(address, "it is stopping", terminal);
+    return { client, status, isNamed: false };
+  } catch (error) {
+    if (!(error instanceof QeditError)) throw error;
+    return editHere(address, error.marked.message, terminal);
+  }
+}
+
+function editHere({ text }: ServerAddress, reason: string, { emit }: Terminal): undefined {
+  emit({ kind: "detail", text: `edited here, not by the server at ${text}: ${reason}` });
+}
+
+async function clientOf(address: ServerAddress, { io }: Terminal): Promise<ServerClient> {
+  const { serverClient } = await import("./server-client.js");
+  return serverClient(address, io.env["QEDIT_API_KEY"] || undefined);
+}
+
+// A socket of another user would get this user's pictures.
+function isOwnSocket(path: string): boolean {
+  try {
+    const found = lstatSync(path);
+    return found.isSocket() && (process.getuid === undefined || found.uid === process.getuid());
+  } catch {
+    return false;
+  }
+}
+
+function ownOptions(given: ReadonlyMap<string, GivenSetting>): readonly GivenSetting[] {
+  return OWN_OPTIONS.flatMap((name) => {
+    const found = given.get(name);
+    return found?.isOfCall ? [found] : [];
+  });
+}
+
+function refuseOwnOptions({ given }: ServerCall, { text }: ServerAddress): void {
+  const [own] = ownOptions(given);
+  if (own === undefined) return;
+  throw new QeditError(
+    "QEDIT_E_USAGE",
+    `Cannot use ${own.name} with the server at ${text}: it would have no effect there`,
+    { hint: `Leave it out, or edit here: ${param("server", NO_SERVER)}` },
+  );
+}

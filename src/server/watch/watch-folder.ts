@@ -1,0 +1,156 @@
+// A watched folder: what is put into it is edited, and goes to `done/` or `failed/`. Several machines may watch one folder.
+import { lstat, readdir } from "node:fs/promises";
+import { extname, join } from "node:path";
+import { failureOf, QeditError, spelled } from "../../std/errors.js";
+import { writeFileAtomically } from "../../std/files.js";
+import type { EditServer } from "../edit-server.js";
+import { asJsonKey } from "../http/http-error.js";
+import type { Log } from "../log.js";
+import { type Claim, claim, clockOf, releaseAbandoned } from "./claims.js";
+import {
+  hasOwnPrompt,
+  JOB_ENDING,
+  leadsOut,
+  PICTURE_ENDINGS,
+  picturesOf,
+  readJobFile,
+  readPictureFile,
+} from "./watched-job.js";
+
+/** Milliseconds between two looks. */
+const INTERVAL = 500;
+/** Milliseconds without a change after which a file is taken for written to its end. */
+const SETTLED_AFTER = 1000;
+/** Milliseconds that a job file waits for its pictures. */
+const PICTURES_WITHIN = 60_000;
+
+/** Watching; whoever started it stops it. */
+export interface Watching {
+  /** Takes nothing more, and waits for what was begun. */
+  readonly stop: () => Promise<void>;
+}
+
+/** Watches a folder, which must exist. Throws QEDIT_E_IO. */
+export async function watchFolder(server: EditServer, folder: string, log: Log): Promise<Watching> {
+  // Also says at once that it can be written to.
+  await clockOf(folder);
+  const running = new Set<Promise<void>>();
+  let isStopped = false;
+  let wake = () => {};
+  const look = async () => {
+    for (const name of await releaseAbandoned(folder))
+      log("warn", `${join(folder, name)} was abandoned, and waits again`);
+    // What this machine cannot begin now is left to others.
+    const room = server.service.devices.length + 1 - running.size;
+    for (const name of (await settledFiles(folder)).slice(0, Math.max(0, room))) {
+      if (isStopped || server.phase !== "ready") return;
+      const claimed = await claim(folder, name);
+      if (claimed === undefined) continue;
+      const work = make(claimed, { server, folder, log }).finally(() => running.delete(work));
+      running.add(work);
+    }
+  };
+  const loop = (async () => {
+    while (!isStopped) {
+      await look().catch((error: Error) => log("error", `cannot look into ${folder}: ${error.message}`));
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, INTERVAL);
+        wake = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
+    }
+  })();
+  return {
+    async stop() {
+      isStopped = true;
+      wake();
+      await loop;
+      await Promise.allSettled([...running]);
+    },
+  };
+}
+
+interface Surroundings {
+  readonly server: EditServer;
+  readonly folder: string;
+  readonly log: Log;
+}
+
+// Makes one claimed file. Its result is written before it counts as done: after a crash it is made again, to the same bytes.
+async function make(claimed: Claim, { server, folder, log }: Surroundings): Promise<void> {
+  const where = join(folder, claimed.name);
+  try {
+    const read = claimed.name.endsWith(JOB_ENDING) ? readJobFile : readPictureFile;
+    const { request, output } = await read(claimed.path, folder, server.limits.body);
+    const job = await server.submit(request);
+    await job.outcome;
+    await writeFileAtomically(join(folder, "done", output), await job.content());
+    await claimed.moveTo("done");
+    log("info", `${where} is done`, { file: where, job: job.id });
+  } catch (error) {
+    const { code, message, hint } = failureOf(error);
+    if (code === "QEDIT_E_TERMINATED" || code === "QEDIT_E_BUSY") {
+      await claimed.release().catch((failure: Error) => log("error", failure.message));
+      return;
+    }
+    const failure = {
+      code,
+      message: spelled(message, asJsonKey),
+      ...(hint !== undefined && { hint: spelled(hint, asJsonKey) }),
+    };
+    log("warn", `${where} failed: ${failure.message}`, { file: where, code });
+    const report = Buffer.from(`${JSON.stringify({ error: failure }, null, 2)}\n`);
+    await writeFileAtomically(join(folder, "failed", `${claimed.name}.error.json`), report)
+      .then(() => claimed.moveTo("failed"))
+      .catch((own: Error) => log("error", own.message));
+  }
+}
+
+// Files that can be begun, the oldest first: job files whose pictures are there, and pictures where the folder says what to do with them.
+async function settledFiles(folder: string): Promise<readonly string[]> {
+  const names = (await readdir(folder)).filter((name) => !name.startsWith("."));
+  const jobs = names.filter((name) => name.endsWith(JOB_ENDING));
+  const isPicture = (name: string) => PICTURE_ENDINGS.includes(extname(name).toLowerCase());
+  const pictures = (await hasOwnPrompt(folder)) ? names.filter(isPicture) : [];
+  if (jobs.length + pictures.length === 0) return [];
+  const now = await clockOf(folder);
+  const found: { readonly name: string; readonly since: number }[] = [];
+  const wanted = new Set<string>();
+  for (const name of jobs) {
+    const age = await ageOf(join(folder, name), now);
+    const named = await picturesOf(join(folder, name)).catch((error: unknown) => isUnfinished(error, age));
+    for (const picture of named ?? []) wanted.add(picture);
+    if (named === undefined || age === undefined || age < SETTLED_AFTER) continue;
+    const awaited = await Promise.all(named.map((picture) => isAwaited(folder, picture, now)));
+    // Those that never come are its fault, and named in its error.
+    if (!awaited.includes(true) || age > PICTURES_WITHIN) found.push({ name, since: age });
+  }
+  // A picture that a job names belongs to that job.
+  for (const name of pictures.filter((each) => !wanted.has(each))) {
+    const age = await ageOf(join(folder, name), now);
+    if (age !== undefined && age >= SETTLED_AFTER) found.push({ name, since: age });
+  }
+  return found.sort((a, b) => b.since - a.since).map(({ name }) => name);
+}
+
+// Whether a picture is still to come, or to be written to its end. What leads out of the folder, or is no file, is refused and not waited for.
+async function isAwaited(folder: string, name: string, now: number): Promise<boolean> {
+  if (leadsOut(name)) return false;
+  const found = await lstat(join(folder, name)).catch(() => undefined);
+  if (found !== undefined && !found.isFile()) return false;
+  return found === undefined || now - Math.max(found.mtimeMs, found.ctimeMs) < SETTLED_AFTER;
+}
+
+// A job file that is not JSON yet may be half written; one that stays so is begun, and fails by name.
+function isUnfinished(error: unknown, age: number | undefined): readonly string[] | undefined {
+  if (!(error instanceof QeditError) || age === undefined) return undefined;
+  return age > PICTURES_WITHIN ? [] : undefined;
+}
+
+// Milliseconds since the last change; undefined for what is no file.
+async function ageOf(path: string, now: number): Promise<number | undefined> {
+  const found = await lstat(path).catch(() => undefined);
+  return found?.isFile() ? now - Math.max(found.mtimeMs, found.ctimeMs) : undefined;
+}

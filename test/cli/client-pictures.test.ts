@@ -1,0 +1,110 @@
+// Pictures that a server makes for the command line, of every kind: the bytes are those of an edit in its own process.
+import { readFileSync, writeFileSync } from "node:fs";
+import sharp from "sharp";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { startServer, type TestServer } from "../support/server.js";
+import { CAT, type Ended, LORA, models, qedit, ROCKET, workFolder } from "./qedit.js";
+import { here as calledHere, there as calledThere, jobsOf, SMALL } from "./there.js";
+
+const folder = workFolder();
+const RUN = ["run", CAT, "-p", "make it black and white", ...SMALL];
+
+let server: TestServer;
+beforeAll(async () => {
+  const args = ["--no-cache", "--max-queue", "3", "--max-megapixels", "0.05"];
+  server = await startServer({ folder: folder.at("server"), args });
+});
+afterAll(() => server.stop("SIGKILL"));
+
+const there = (args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Ended> =>
+  calledThere(args, { cwd: folder.path, server, env });
+const byUrl = (args: readonly string[]): Promise<Ended> =>
+  qedit([...args, "--server", server.url], { cwd: folder.path });
+const here = (args: readonly string[]): Promise<Ended> => calledHere(args, folder.path);
+const jobs = () => jobsOf(server);
+
+describe.each([
+  [
+    "two pictures",
+    ["run", ROCKET, CAT, "-p", "the colours of picture 2", ...SMALL, "--seed", "7", "--keep-size"],
+    "png",
+  ],
+  ["a mask", [...RUN, "--mask", "mask.png", "--paste-back", "--feather", "3"], "png"],
+  ["JPEG", [...RUN, "--jpeg-quality", "70"], "jpg"],
+  ["a preset", ["run", CAT, "-p", "make it winter", "--model", "tiny", "--megapixels", "0.02", "--fast", "4"], "png"],
+  [
+    "model files by their paths and a LoRA",
+    ["run", CAT, "-p", "x", ...models(), "--lora", LORA, "--size", "64x48", "--steps", "2"],
+    "webp",
+  ],
+] as const)("the bytes are the same with %s", (name, args, format) => {
+  test(name, async () => {
+    writeFileSync(folder.at("mask.png"), await maskOfCat());
+    const calls = name.startsWith("model files") ? [there] : [there, byUrl];
+    const own = await here([...args, "-f", "-o", `same.${format}`]);
+    expect(own.code, own.stderr).toBe(0);
+    const bytes = readFileSync(folder.at(`same.${format}`));
+    for (const call of calls) {
+      const before = (await jobs()).length;
+      const ended = await call([...args, "-f", "-o", `same.${format}`]);
+      expect(ended.code, ended.stderr).toBe(0);
+      expect((await jobs()).length).toBe(before + 1);
+      expect(readFileSync(folder.at(`same.${format}`)).equals(bytes)).toBe(true);
+    }
+  });
+});
+
+async function maskOfCat(): Promise<Buffer> {
+  const white = await sharp({ create: { width: 100, height: 80, channels: 3, background: "white" } })
+    .png()
+    .toBuffer();
+  return sharp({ create: { width: 451, height: 300, channels: 3, background: "black" } })
+    .composite([{ input: white, left: 50, top: 40 }])
+    .png()
+    .toBuffer();
+}
+
+test("several seeds are several jobs, more than the queue takes, with the same files and sheet", async () => {
+  const args = [...RUN, "--seeds", "1..4", "--sheet", "sheet.png", "-f", "-o", "many.png"];
+  const own = await here(args);
+  const files = ["many-seed1.png", "many-seed2.png", "many-seed3.png", "many-seed4.png", "sheet.png"];
+  const bytes = files.map((name) => readFileSync(folder.at(name)));
+  const before = (await jobs()).length;
+  const ended = await byUrl(args);
+  expect([ended.code, ended.stdout], ended.stderr).toEqual([0, own.stdout]);
+  expect((await jobs()).length).toBe(before + 4);
+  expect(files.map((name) => readFileSync(folder.at(name)))).toEqual(bytes);
+});
+
+test("a picture comes from stdin and goes to stdout, and previews into their file", async () => {
+  const args = ["run", "-", "-p", "make it black and white", ...SMALL, "-o", "-", "--preview", "now.png", "-f"];
+  const input = readFileSync(CAT);
+  const own = await qedit([...args, "--device", "cpu", "--no-cache"], { cwd: folder.path, input });
+  const ended = await qedit([...args, "--server", `unix:${server.socket}`], { cwd: folder.path, input });
+  expect(ended.code, ended.stderr).toBe(0);
+  expect(ended.bytes.equals(own.bytes)).toBe(true);
+  expect((await sharp(readFileSync(folder.at("now.png"))).metadata()).format).toBe("png");
+});
+
+describe("a server that was only found", () => {
+  test.each([
+    ["an option of this process", ["--threads", "1"], /--threads is for this process/],
+    ["a larger picture than it makes", ["--megapixels", "0.06"], /0\.05 megapixels at most/],
+  ])("leaves an edit with %s to this process", async (_, more, reason) => {
+    const before = (await jobs()).length;
+    const ended = await there([...RUN, ...more, "-v", "-f", "-o", "here.png"]);
+    expect(ended.code, ended.stderr).toBe(0);
+    expect(ended.stderr).toMatch(reason);
+    expect((await jobs()).length).toBe(before);
+  });
+
+  test("is not asked with --server none or QEDIT_SERVER=none", async () => {
+    const before = (await jobs()).length;
+    for (const ended of [
+      await there([...RUN, "--server", "none", "-f", "-o", "here.png"]),
+      await there([...RUN, "-f", "-o", "here.png"], { QEDIT_SERVER: "none" }),
+    ])
+      expect(ended.code, ended.stderr).toBe(0);
+    expect((await jobs()).length).toBe(before);
+  });
+});
