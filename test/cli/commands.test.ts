@@ -41,8 +41,6 @@ const CALLS: Readonly<Record<string, readonly [args: readonly string[], stdout: 
   models: [["list"], /qwen-image-edit-2509/],
   cache: [["path"], /home/],
   config: [[], /./],
-  serve: [["--help"], /^Usage: qedit serve/m],
-  mcp: [["--help"], /^Usage: qedit mcp/m],
   setup: [["--help"], /^Usage: qedit setup/m],
   doctor: [["--device", "cpu"], /^✔ Edits compute on cpu$/m],
   explain: [["QEDIT_E_MEMORY"], /^QEDIT_E_MEMORY/],
