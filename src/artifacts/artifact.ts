@@ -171,7 +171,8 @@ async function toArtifact(checkpoint: Checkpoint, kind: ArtifactKind, read: Read
   for (const { name, found, shape } of stored) {
     const values = await read(found);
     const given = name === LATENT_TENSOR ? fromComfyLatent(values, checkpoint.tensors) : float32(shape, values);
-    refuseBadValues(given.data, { file, kind, name });
+    // What is stored as infinity is told as that; what only becomes it is too large.
+    refuseBadValues(values, { file, kind, name, used: given.data });
     tensors[name] = given;
   }
   return { kind, tensors, info };
@@ -179,9 +180,9 @@ async function toArtifact(checkpoint: Checkpoint, kind: ArtifactKind, read: Read
 
 function refuseBadValues(
   values: Float32Array,
-  { file, kind, name }: { file: string; kind: ArtifactKind; name: string },
+  { file, kind, name, used = values }: { file: string; kind: ArtifactKind; name: string; used?: Float32Array },
 ): void {
-  const bad = notFinite(values) ?? tooLarge(values);
+  const bad = notFinite(values) ?? tooLarge(used);
   if (bad === undefined) return;
   throw new QeditError("QEDIT_E_BAD_OUTPUT", `Cannot use ${file} as ${kind}: tensor "${name}" holds ${bad}`, {
     hint: remedy(kind),

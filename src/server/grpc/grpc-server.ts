@@ -32,6 +32,7 @@ import {
   writeMessage,
   writeProgress,
 } from "./infer-messages.js";
+import { lenient, refuseUnreadable } from "./unreadable-messages.js";
 
 /** Options of the door. */
 export interface GrpcOptions extends Address {
@@ -62,6 +63,8 @@ const LAST_ANSWERS = 500;
 /** Bytes of metadata of a call; keys and traces take some hundreds. */
 const MOST_METADATA = 16 * 1024;
 const MOST_STREAMS = 256;
+/** Milliseconds that a connection stays open without a call. */
+const IDLE_TIMEOUT = 120_000;
 /** Bytes beside the tensors of a message. */
 const MESSAGE_SLACK = 1024 ** 2;
 
@@ -88,6 +91,7 @@ export async function startGrpc(inference: Inference, options: GrpcOptions): Pro
     "grpc.max_send_message_length": -1,
     "grpc.max_metadata_size": MOST_METADATA,
     "grpc.max_concurrent_streams": MOST_STREAMS,
+    "grpc.max_connection_idle_ms": IDLE_TIMEOUT,
   });
   server.addService(serviceDefinition(), {
     ...unaryHandlers(inference, options),
@@ -118,7 +122,10 @@ function serviceDefinition(): ServiceDefinition {
   const { inference } = loadPackageDefinition(definition) as unknown as {
     readonly inference: { readonly GRPCInferenceService: { readonly service: ServiceDefinition } };
   };
-  return inference.GRPCInferenceService.service;
+  const { service } = inference.GRPCInferenceService;
+  return Object.fromEntries(
+    Object.entries(service).map(([name, method]) => [name, lenient(method)]),
+  ) as ServiceDefinition;
 }
 
 function answersOf(inference: Inference): Readonly<Record<string, Answer<never>>> {
@@ -172,6 +179,7 @@ function unaryHandlers(
         });
       try {
         if (!OPEN_METHODS.includes(method)) check(call.metadata);
+        refuseUnreadable(call.request);
         const response = await answer(call.request, { signal: cancelSignal(call) });
         record("OK");
         respond(null, response);
@@ -202,6 +210,7 @@ function streamHandler(inference: Inference, { key, onAnswer }: GrpcOptions): (s
       // The stream is still written to when all was read.
       for await (const message of stream.iterator({ destroyOnReturn: false }) as AsyncIterable<ModelInferRequest>) {
         const start = performance.now();
+        refuseUnreadable(message);
         const name = await answerOne(inference, message, { stream, signal });
         onAnswer?.({ method: "ModelStreamInfer", status: name, seconds: (performance.now() - start) / 1000 });
         if (signal.aborted) return;
