@@ -28,6 +28,7 @@ const NIGHTLY = [
   "test/parity/**/*.test.ts",
   "test/server/http/python-clients.test.ts",
   "test/server/http/restarts.test.ts",
+  "test/server/kserve/large-tensors.test.ts",
   "test/server/page-chromium.test.ts",
   "test/server/watch/watch-folder.test.ts",
   "test/server/mcp/mcp-streams.test.ts",
