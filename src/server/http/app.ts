@@ -4,6 +4,7 @@ import { Hono } from "hono";
 import { HTTPException } from "hono/http-exception";
 import { routePath } from "hono/route";
 import { traceIdOf, validTraceparent } from "../tracing.js";
+import { controlRoutes } from "./control-routes.js";
 import type { HttpApp, HttpContext, HttpEnv } from "./http-context.js";
 import { errorAnswer, HttpError, spellingOf } from "./http-error.js";
 import { jobRoutes } from "./job-routes.js";
@@ -67,6 +68,7 @@ export function httpApp(context: HttpContext, options: AppOptions): HttpApp {
   app.use(withKey(options.key));
   app.route("/", healthRoutes(context));
   app.route("/", jobRoutes(context));
+  app.route("/", controlRoutes(context));
   app.route("/", editRoutes(context));
   app.route("/", referenceRoutes(context));
   app.onError((error, c) => {
