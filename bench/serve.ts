@@ -16,6 +16,7 @@ import { type EditService, openService } from "../src/edit/service/service.js";
 import { encodeDecoded } from "../src/stages/decode.js";
 import { readPictures } from "../src/stages/pictures.js";
 import { formOf } from "../test/server/jobs.js";
+import { grpcClient, inferGrpc } from "../test/server/kserve/grpc-client.js";
 import { startServer } from "../test/support/server.js";
 import { machineFacts, now } from "./report.js";
 
@@ -26,6 +27,7 @@ const RESULTS = fileURLToPath(new URL("./results/serve.json", import.meta.url));
 const FIELDS = { prompt: "make it black and white", megapixels: "0.06", steps: "4", cfg: "1" };
 const CLIENTS = [1, 4, 16];
 const COLD_RUNS = 5;
+const TENSOR_CALLS = 20;
 
 const { values } = parseArgs({
   options: { edits: { type: "string", default: "60" }, long: { type: "string", default: "1000" } },
@@ -35,8 +37,9 @@ const long = Number(values.long);
 const folder = mkdtempSync(join(tmpdir(), "qedit-bench-serve-"));
 const server = await startServer({
   folder,
-  args: ["--threads", "2", "--no-cache", "--metrics", "--keep-alive", "forever"],
+  args: ["--threads", "2", "--no-cache", "--metrics", "--keep-alive", "forever", "--grpc", "127.0.0.1:0"],
 });
+const grpc = grpcClient(String(server.log.find(({ grpc: address }) => address !== undefined)!["grpc"]));
 const service = await openService({
   ...{ device: "cpu", threads: 2, keepAlive: Number.POSITIVE_INFINITY },
   emit: () => {},
@@ -58,6 +61,7 @@ try {
   await service.close();
   const loads = [];
   for (const clients of CLIENTS) loads.push({ clients, ...(await load(clients, Math.max(edits, clients * 4))) });
+  const tensor = median(await times(TENSOR_CALLS, () => sendTensor()));
   const memory = await memoryOver(long);
   const overhead = median(served) - median(direct);
   const results = {
@@ -72,11 +76,13 @@ try {
       share: overhead / median(direct),
     },
     loads,
+    tensor,
     memory,
   };
   writeFileSync(RESULTS, `${JSON.stringify(results, null, 2)}\n`);
   print(results);
 } finally {
+  grpc.close();
   await server.stop("SIGKILL");
   rmSync(folder, { recursive: true, force: true });
 }
@@ -116,6 +122,20 @@ async function command(): Promise<void> {
   });
   const [code] = await once(child, "exit");
   if (code !== 0) throw new Error(`qedit run ended with ${String(code)}`);
+}
+
+// 16 MB by gRPC. What is read of it is a latent larger than this server decodes: the answer says so, and nothing is computed.
+async function sendTensor(): Promise<void> {
+  const shape = [1, 16, 512, 512];
+  const latent = { name: "latent_tensor", datatype: "FP32", shape, bytes: Buffer.alloc(16 * 512 * 512 * 4) } as const;
+  await inferGrpc(grpc, "decode", { inputs: [latent] }).then(
+    () => {
+      throw new Error("a latent of 16 megapixels was decoded");
+    },
+    (error: Error) => {
+      if (!error.message.includes("megapixels")) throw error;
+    },
+  );
 }
 
 async function load(clients: number, count: number) {
@@ -207,10 +227,11 @@ interface Results {
     readonly share: number;
   };
   readonly loads: readonly (Awaited<ReturnType<typeof load>> & { readonly clients: number })[];
+  readonly tensor: number;
   readonly memory: Awaited<ReturnType<typeof memoryOver>>;
 }
 
-function print({ seconds, loads, memory }: Results): void {
+function print({ seconds, loads, tensor, memory }: Results): void {
   const ms = (value: number) => `${(value * 1000).toFixed(0)} ms`;
   console.log(
     `qedit run ${ms(seconds.cold)}, warm in one process ${ms(seconds.direct)}, warm by the server ${ms(seconds.served)}: ${ms(seconds.overhead)} more, ${(seconds.share * 100).toFixed(1)} %`,
@@ -222,6 +243,7 @@ function print({ seconds, loads, memory }: Results): void {
     console.log(
       `| ${clients} | ${perSecond.toFixed(2)} | ${ms(p50)} | ${ms(p95)} | ${ms(p99)} | ${ms(loopDelayP99)} |`,
     );
+  console.log(`a tensor of 16 MB by gRPC, read and answered: ${ms(tensor)}`);
   for (const { edits: done, serverMB, engineMB } of memory)
     console.log(`${done} edits: server ${serverMB} MB, engine ${engineMB} MB`);
 }

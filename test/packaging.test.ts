@@ -1,5 +1,5 @@
 // What installing qedit does on a machine.
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 
 interface Lock {
@@ -13,4 +13,15 @@ test("no dependency runs a script of its own when it is installed", () => {
   const marked = Object.entries(packages).flatMap(([path, { hasInstallScript }]) => (hasInstallScript ? [path] : []));
   expect(packages["node_modules/onnxruntime-node"]?.version).toBe("1.29.0");
   expect(marked).toEqual([]);
+});
+
+test("what is packed has every file of the server's page, built", () => {
+  const root = new URL("..", import.meta.url);
+  const { files } = JSON.parse(readFileSync(new URL("package.json", root), "utf8")) as { files: readonly string[] };
+  expect(files).toContain("dist");
+  const sources = readdirSync(new URL("src/server/http/page/", root));
+  expect(sources).toContain("index.html");
+  expect(readdirSync(new URL("dist/server/http/page/", root)).sort()).toEqual(
+    sources.map((name) => name.replace(/\.ts$/, ".js")).sort(),
+  );
 });

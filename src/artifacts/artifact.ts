@@ -80,7 +80,7 @@ export function encodeArtifact(
   const metadata = {
     kind,
     version: String(KINDS[kind].version),
-    [RECORD_KEY]: JSON.stringify(recordOf(artifact)),
+    [RECORD_KEY]: recordText(artifact),
     ...others,
   };
   return encodeSafetensors(kind === "samples" ? toComfyLatent(tensors) : tensors, metadata);
@@ -116,12 +116,40 @@ export async function decodeArtifact(
   }
 }
 
+/** What an artifact is made of where it is no file: its tensors, and its record as text. */
+export interface ArtifactParts {
+  readonly tensors: Readonly<Record<string, Tensor<"float32">>>;
+  /** undefined: its tensors are another tool's. */
+  readonly record: string | undefined;
+  /** For messages. */
+  readonly name: string;
+}
+
+/** The artifact of tensors that came without a file. Throws as readArtifact. */
+export function artifactOfParts(kind: ArtifactKind, { tensors: given, record, name: file }: ArtifactParts): Artifact {
+  const tensors = Object.fromEntries(
+    Object.entries(given).map(([name, { shape, data }]) => [
+      name,
+      float32(kind === "samples" ? withoutFrame(shape) : shape, data),
+    ]),
+  );
+  const fault = tensorFault(kind, new Map(Object.entries(tensors).map(([name, { shape }]) => [name, shape])));
+  if (fault !== undefined) throw unusable(file, kind, fault);
+  for (const [name, { data }] of Object.entries(tensors)) refuseBadValues(data, { file, kind, name });
+  return { kind, tensors, info: record === undefined ? NO_INFO : ownInfo({ file, record }, kind) };
+}
+
+/** The record of an artifact as the text that its file carries. */
+export function recordText(artifact: Artifact): string {
+  return JSON.stringify(recordOf(artifact));
+}
+
 type ReadValues = (stored: StoredTensor) => Float32Array<ArrayBuffer> | Promise<Float32Array<ArrayBuffer>>;
 
 async function toArtifact(checkpoint: Checkpoint, kind: ArtifactKind, read: ReadValues): Promise<Artifact> {
   const { file } = checkpoint;
   const isForeign = checkpoint.metadata[RECORD_KEY] === undefined;
-  const info = isForeign ? NO_INFO : ownInfo(checkpoint, kind);
+  const info = isForeign ? NO_INFO : ownInfo({ file, record: checkpoint.metadata[RECORD_KEY] }, kind);
   const names =
     isForeign && kind === "samples"
       ? [LATENT_TENSOR]
@@ -143,20 +171,29 @@ async function toArtifact(checkpoint: Checkpoint, kind: ArtifactKind, read: Read
   for (const { name, found, shape } of stored) {
     const values = await read(found);
     const given = name === LATENT_TENSOR ? fromComfyLatent(values, checkpoint.tensors) : float32(shape, values);
-    const bad = notFinite(values) ?? tooLarge(given.data);
-    if (bad !== undefined) {
-      throw new QeditError("QEDIT_E_BAD_OUTPUT", `Cannot use ${file} as ${kind}: tensor "${name}" holds ${bad}`, {
-        hint: remedy(kind),
-      });
-    }
+    // What is stored as infinity is told as that; what only becomes it is too large.
+    refuseBadValues(values, { file, kind, name, used: given.data });
     tensors[name] = given;
   }
   return { kind, tensors, info };
 }
 
-/** The info of a file's record, once its kind and version are those wanted. */
-function ownInfo({ file, metadata }: Checkpoint, kind: ArtifactKind): ArtifactInfo {
-  const text = metadata[RECORD_KEY];
+function refuseBadValues(
+  values: Float32Array,
+  { file, kind, name, used = values }: { file: string; kind: ArtifactKind; name: string; used?: Float32Array },
+): void {
+  const bad = notFinite(values) ?? tooLarge(used);
+  if (bad === undefined) return;
+  throw new QeditError("QEDIT_E_BAD_OUTPUT", `Cannot use ${file} as ${kind}: tensor "${name}" holds ${bad}`, {
+    hint: remedy(kind),
+  });
+}
+
+/** The info of a record, once its kind and version are those wanted. */
+function ownInfo(
+  { file, record: text }: { readonly file: string; readonly record: string | undefined },
+  kind: ArtifactKind,
+): ArtifactInfo {
   const record = text === undefined ? undefined : parseRecord(artifactRecord, text);
   if (record === undefined) throw unusable(file, kind, `its metadata "${RECORD_KEY}" is not a record of qedit`);
   if (record.kind !== kind) throw unusable(file, kind, `it holds ${record.kind}`);

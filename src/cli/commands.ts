@@ -82,6 +82,12 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./commands/serve.js")).serveCommand,
   },
   {
+    name: "mcp",
+    group: SERVE,
+    summary: "Edit for agents, over the Model Context Protocol on stdin and stdout",
+    load: async () => (await import("./commands/mcp.js")).mcpCommand,
+  },
+  {
     name: "models",
     group: MACHINE,
     summary: "List, download, find and check model files",

@@ -3,10 +3,20 @@ import type { Readable } from "node:stream";
 import type { Spell } from "../std/errors.js";
 
 /** Where a call writes text or bytes. */
-export type Output = NodeJS.WritableStream & { readonly isTTY?: boolean; readonly columns?: number };
+export type Output = NodeJS.WritableStream & {
+  readonly isTTY?: boolean;
+  readonly columns?: number;
+  readonly rows?: number;
+};
 
 /** Where a call reads. */
-export type Input = Readable & { readonly isTTY?: boolean };
+export type Input = Readable & {
+  readonly isTTY?: boolean;
+  /** Of a terminal. */
+  readonly isRaw?: boolean;
+  readonly setRawMode?: (mode: boolean) => unknown;
+  readonly unref?: () => unknown;
+};
 
 /** The surroundings of a call. */
 export interface Io {

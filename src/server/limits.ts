@@ -45,8 +45,11 @@ export function checkCount({ pictures }: EditRequest, limits: ServerLimits): voi
 }
 
 /** Throws QEDIT_E_USAGE for an edit that takes longer or is larger than the server allows. */
-export function checkWork({ steps, megapixels, size }: ResolvedSettings, limits: ServerLimits): void {
-  if (steps > limits.steps)
+export function checkWork(
+  { steps, megapixels, size }: Partial<Pick<ResolvedSettings, "steps" | "megapixels" | "size">>,
+  limits: ServerLimits,
+): void {
+  if (steps !== undefined && steps > limits.steps)
     throw new QeditError("QEDIT_E_USAGE", `Cannot take ${steps} steps: at most ${limits.steps} are allowed`, {
       parameter: "steps",
     });

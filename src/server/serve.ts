@@ -12,6 +12,7 @@ import type { HttpContext } from "./http/http-context.js";
 import { asJsonKey } from "./http/http-error.js";
 import { type Listener, listenOn, listenOnSocket } from "./http/listen.js";
 import { isLoopback } from "./http/security.js";
+import { Inference } from "./kserve/inference.js";
 import type { ServerLimits } from "./limits.js";
 import type { Log } from "./log.js";
 import { openMetrics } from "./metrics.js";
@@ -24,6 +25,8 @@ import { type Watching, watchFolder } from "./watch/watch-folder.js";
 export interface ServeSettings {
   /** `[HOST:]PORT`. */
   readonly http: string;
+  /** `[HOST:]PORT` of the gRPC door; undefined: none. */
+  readonly grpc: string | undefined;
   readonly apiKey: string | undefined;
   /** File with the key. */
   readonly apiKeyFile: string | undefined;
@@ -64,7 +67,9 @@ export async function serve(options: ServeOptions): Promise<void> {
   const stop = AbortSignal.any([options.stop, asked.signal]);
   const key = await keyOf(settings);
   const address = parseAddress(settings.http, "http");
-  refuseOpenDoor(address, key, settings);
+  refuseOpenDoor(address, key, { ...settings, parameter: "http" });
+  const grpcAddress = settings.grpc === undefined ? undefined : parseAddress(settings.grpc, "grpc");
+  if (grpcAddress) refuseOpenDoor(grpcAddress, key, { ...settings, parameter: "grpc" });
   const version = qeditVersion();
   const metrics = settings.metrics ? openMetrics(() => server, version) : undefined;
   const traced = openTracing(version);
@@ -77,18 +82,19 @@ export async function serve(options: ServeOptions): Promise<void> {
   const listeners: Listener[] = [];
   const watching: Watching[] = [];
   try {
+    const inference = new Inference(server);
     const context: HttpContext = {
       ...{ server, version, metrics, hasKey: key !== undefined, urlHosts: settings.allowUrls },
       stop: () => asked.abort(),
     };
     const isLoopbackOnly = isLoopback(address.host);
     const app = httpApp(context, {
-      ...{ key, isLoopbackOnly },
+      ...{ inference, key, isLoopbackOnly },
       onAnswer: ({ error, ...facts }) => {
         metrics?.answered(facts);
         const text = `${facts.method} ${facts.path} ${facts.status} ${facts.seconds.toFixed(3)} s`;
         if (facts.status >= 500) log("error", text, { ...facts, err: error });
-        else log(facts.path.startsWith("/health") ? "debug" : "info", text, facts);
+        else log(/^\/(v2\/)?health/.test(facts.path) ? "debug" : "info", text, facts);
       },
     });
     const http = await listenOn(app, address);
@@ -99,6 +105,7 @@ export async function serve(options: ServeOptions): Promise<void> {
       log("info", `another server answers on ${socket}: this one is reached by its address`);
     const url = `http://${written(http.address)}`;
     log("info", `listening on ${url}`, { http: url, ...(local && { socket }), pid: process.pid });
+    if (grpcAddress) listeners.push(await grpcDoor(inference, { ...grpcAddress, key }, log));
     for (const model of settings.load) await loaded(server, model, log);
     if (!stop.aborted) {
       void server.ready().catch((error: Error) => log("error", `jobs of the state folder: ${error.message}`));
@@ -108,7 +115,7 @@ export async function serve(options: ServeOptions): Promise<void> {
     }
     log("info", "stopping", { ...server.load() });
     const watched = watching.map((each) => each.stop());
-    await server.drain(settings.grace);
+    await Promise.all([server.drain(settings.grace), inference.drain(settings.grace)]);
     await Promise.all(watched);
     for (const listener of listeners) listener.stop();
   } finally {
@@ -116,6 +123,20 @@ export async function serve(options: ServeOptions): Promise<void> {
     await server.close();
   }
   log("info", "stopped");
+}
+
+// Loaded only where it is wanted.
+async function grpcDoor(inference: Inference, options: Address & { readonly key: string | undefined }, log: Log) {
+  const { startGrpc } = await import("./grpc/grpc-server.js");
+  const door = await startGrpc(inference, {
+    ...options,
+    onAnswer: ({ error, ...facts }) => {
+      const text = `gRPC ${facts.method} ${facts.status} ${facts.seconds.toFixed(3)} s`;
+      log(facts.status === "INTERNAL" ? "error" : "info", text, error === undefined ? facts : { ...facts, err: error });
+    },
+  });
+  log("info", `listening on grpc://${written(door.address)}`, { grpc: written(door.address) });
+  return door;
 }
 
 async function loaded(server: EditServer, model: string, log: Log): Promise<void> {
@@ -137,14 +158,18 @@ async function keyOf({ apiKey, apiKeyFile }: ServeSettings): Promise<string | un
   });
 }
 
-function refuseOpenDoor({ host }: Address, key: string | undefined, { insecure }: ServeSettings): void {
+function refuseOpenDoor(
+  { host }: Address,
+  key: string | undefined,
+  { insecure, parameter }: Pick<ServeSettings, "insecure"> & { readonly parameter: "http" | "grpc" },
+): void {
   if (isLoopback(host) || key !== undefined || insecure) return;
   throw new QeditError(
     "QEDIT_E_USAGE",
     `Cannot listen on ${host} without a key: every machine that reaches it could use it`,
     {
       hint: `Set ${param("api_key")} or QEDIT_API_KEY, or add ${param("insecure")}`,
-      parameter: "http",
+      parameter,
     },
   );
 }

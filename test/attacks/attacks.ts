@@ -1,4 +1,4 @@
-// npm run test:attacks -- [--requests N] [--seed N]: sends malformed requests to a real server. It must answer or refuse each one within its time, never with a
+// npm run test:attacks -- [--requests N] [--seed N]: sends malformed requests to a real server, over HTTP and gRPC. It must answer or refuse each one within its time, never with a
 // 5xx, live on, and stay within its memory; in between, real edits have the right bytes. Needs `npm run build`.
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { connect } from "node:net";
@@ -9,6 +9,7 @@ import { fileHash } from "../../src/std/file-hash.js";
 import { contentOf, endOf, formOf, sendJob } from "../server/jobs.js";
 import { fixture } from "../support/golden.js";
 import { startServer } from "../support/server.js";
+import { grpcAttacker } from "./grpc-requests.js";
 import { malformed, type RawRequest } from "./requests.js";
 
 /** Milliseconds in which a request must be answered or its connection closed. */
@@ -16,6 +17,8 @@ const ANSWER_WITHIN = 20_000;
 /** Resident memory of the server, MB. */
 const MOST_MEMORY = 700;
 const AT_ONCE = 16;
+/** Share of calls over gRPC. */
+const GRPC_SHARE = 0.3;
 
 const { values } = parseArgs({
   options: { requests: { type: "string", default: "2000" }, seed: { type: "string", default: "1" } },
@@ -23,10 +26,14 @@ const { values } = parseArgs({
 let state = Number(values.seed) || 1;
 const total = Number(values.requests);
 const folder = mkdtempSync(join(tmpdir(), "qedit-attacks-"));
-const server = await startServer({ folder, args: ["--no-cache", "--max-body", "8M"] });
+const server = await startServer({ folder, args: ["--no-cache", "--max-body", "8M", "--grpc", "127.0.0.1:0"] });
 const port = Number(new URL(server.url).port);
 const pictures = ["images/cat.jpg", "images/rocket.jpg"].map((name) => readFileSync(fixture(name)));
 const EDIT = { prompt: "make it black and white", megapixels: "0.01", steps: "2" };
+
+const grpc = grpcAttacker(String(server.log.find(({ grpc: address }) => address !== undefined)!["grpc"]), random);
+/** Statuses that say that the server failed: UNKNOWN, INTERNAL, DATA_LOSS; DEADLINE_EXCEEDED is a hang. */
+const GRPC_FAULTS = ["grpc 2", "grpc 4", "grpc 13", "grpc 15"];
 
 const statuses = new Map<string, number>();
 const faults: string[] = [];
@@ -35,6 +42,7 @@ const right = await hashOfEdit();
 let sent = 0;
 await Promise.all(Array.from({ length: AT_ONCE }, client));
 if ((await hashOfEdit()) !== right) faults.push("an edit has other bytes afterwards");
+grpc.close();
 const idle = await server.stop();
 if (idle.code !== 0) faults.push(`the server ended with ${String(idle.code)}`);
 rmSync(folder, { recursive: true, force: true });
@@ -50,6 +58,12 @@ if (faults.length > 0) process.exitCode = 1;
 async function client(): Promise<void> {
   while (sent < total && faults.length < 20) {
     sent += 1;
+    if (random() < GRPC_SHARE) {
+      const status = await grpc.call();
+      statuses.set(status, (statuses.get(status) ?? 0) + 1);
+      if (GRPC_FAULTS.includes(status) || status === "hangs") faults.push(status);
+      continue;
+    }
     const request = malformed(random, pictures);
     const status = await answerTo(request);
     statuses.set(status, (statuses.get(status) ?? 0) + 1);

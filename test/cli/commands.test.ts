@@ -35,6 +35,9 @@ const CALLS: Readonly<Record<string, readonly [args: readonly string[], stdout: 
     /^samples\.safetensors$/m,
   ],
   decode: [["samples.safetensors", ...models({}, ["--vae"]), ...QUICK, "-o", "decoded.png"], /^decoded\.png$/m],
+  serve: [["--help"], /^Usage: qedit serve/m],
+  // Without a client it ends at once, and stdout is the protocol's.
+  mcp: [["--model", "tiny"], /^$/],
   models: [["list"], /qwen-image-edit-2509/],
   cache: [["path"], /home/],
   config: [[], /./],

@@ -143,13 +143,17 @@ function surroundingsOf(folder: string): Record<string, string> {
 
 /** Runs a line of the shell in which `qedit` is this qedit. */
 export async function shell(line: string, cwd: string): Promise<Ended> {
-  const child = spawn("sh", ["-c", `qedit() { "${process.execPath}" "${BIN}" "$@"; }\n${line}`], {
+  const child = spawn("sh", ["-c", withQedit(line)], {
     cwd,
     env: surroundingsOf(cwd),
     stdio: ["ignore", "pipe", "pipe"],
   });
   const [bytes, stderr] = await Promise.all([buffer(child.stdout), text(child.stderr), once(child, "close")]);
   return { code: child.exitCode, signal: child.signalCode, bytes, stdout: bytes.toString("utf8"), stderr };
+}
+
+function withQedit(line: string): string {
+  return `qedit() { "${process.execPath}" "${BIN}" "$@"; }\n${line}`;
 }
 
 /** A qedit in a terminal of its own, which holds what it shows. */
@@ -160,9 +164,21 @@ export interface Terminal {
 }
 
 /** Starts qedit in a pseudo-terminal of 100 columns. */
-export function inTerminal(args: readonly string[], { cwd, env = {} }: Pick<Surroundings, "cwd" | "env">): Terminal {
+export function inTerminal(args: readonly string[], surroundings: Pick<Surroundings, "cwd" | "env">): Terminal {
+  return terminalOf([process.execPath, BIN, ...args], surroundings);
+}
+
+/** Runs a line of the shell, in which `qedit` is this qedit, in a pseudo-terminal. */
+export function shellInTerminal(line: string, surroundings: Pick<Surroundings, "cwd" | "env">): Terminal {
+  return terminalOf(["sh", "-c", withQedit(line)], surroundings);
+}
+
+function terminalOf(
+  [file, ...args]: readonly [string, ...string[]],
+  { cwd, env = {} }: Pick<Surroundings, "cwd" | "env">,
+): Terminal {
   let shown = "";
-  const process_ = spawnTerminal(process.execPath, [BIN, ...args], {
+  const process_ = spawnTerminal(file, args, {
     cols: 100,
     rows: 30,
     cwd,

@@ -26,6 +26,7 @@ const NOT_RUN: Readonly<
   "qedit serve load qwen-image-edit-2509": "needs a server",
   "qedit serve unload": "needs a server",
   "qedit serve stop": "needs a server",
+  "qedit serve --grpc 8001": "serves until it is stopped",
   "QEDIT_API_KEY=a-long-secret qedit serve --http 0.0.0.0:8000": "serves until it is stopped",
   "npx qedit models pull --preset fast-4": "downloads",
   "qedit models pull --preset fast-4": "downloads",

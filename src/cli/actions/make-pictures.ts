@@ -6,6 +6,7 @@ import { drawSeed } from "../../edit/resolve/draw-seed.js";
 import { modelLibrary } from "../../edit/resolve/model-library.js";
 import { type ResolvedEdit, resolveEdit } from "../../edit/resolve/resolve-edit.js";
 import { resolveSettings, type Unresolved } from "../../edit/resolve/resolve-settings.js";
+import type { Image } from "../../image/image.js";
 import { refuseEmptyPrompt } from "../../stages/encode-prompt.js";
 import type { Picture } from "../../stages/pictures.js";
 import { QeditError } from "../../std/errors.js";
@@ -14,7 +15,7 @@ import type { MakingSettings } from "../commands/run.js";
 import { checkInputs, inputPictures, inputPrompt } from "../files/input.js";
 import { checkOutput, STREAM } from "../files/output.js";
 import { pictureEncoding, picturePath, refuseUselessQuality, seedPath } from "../files/picture-output.js";
-import { openPreview, type PreviewFile } from "../files/preview-file.js";
+import { openPreview } from "../files/preview-file.js";
 import { openSheet, type Sheet } from "../files/sheet-output.js";
 import { submitted, withSeed } from "../jobs/edit-job.js";
 import { editMany, type JobEnd, type PlannedJob } from "../jobs/many.js";
@@ -31,6 +32,7 @@ interface RunCall {
     readonly dryRun: boolean;
     readonly preview: string | undefined;
     readonly server: string | undefined;
+    readonly previewTerminal: string;
   };
   readonly given: ReadonlyMap<string, GivenSetting>;
 }
@@ -52,18 +54,27 @@ export async function makePictures(call: RunCall, terminal: Terminal): Promise<n
   for (const each of paths) await checkOutput(each, settings, terminal);
   const sheet = await openSheet(settings.sheet, settings, terminal);
   const preview = await openPreview(settings.preview, settings, terminal);
+  const onTerminal = await terminal.previews(settings.previewTerminal);
+  // Asked when they are about to be made: by then the terminal may have said that it shows no pictures.
+  const previewed = () => {
+    const previews = [preview, onTerminal?.isPossible() ? onTerminal : undefined].filter((each) => each !== undefined);
+    return previews.length > 0 ? (image: Image) => previews.forEach(({ show }) => show(image)) : undefined;
+  };
   const server = await serverFor(call, terminal);
   const resolved = server && { ...unresolved, settings: await resolvedHere(unresolved), isResolved: true };
   if (server && resolved && (await canTake(server, { args, settings: resolved.settings }, terminal))) {
     const { makeThere } = await import("../client/make-there.js");
     const wanted = seeds.map(({ seed }, index) => ({ seed, path: paths[index]! }));
-    await makeThere({ ...resolved, args, given, wanted, sheet, preview }, server.client, terminal);
+    await makeThere({ ...resolved, args, given, wanted, sheet, previewed: previewed() }, server.client, terminal);
     await preview?.done();
     return undefined;
   }
   const edit = await resolveEdit(resolved ?? unresolved, modelLibrary());
   const prompt = await inputPrompt(settings, terminal.io);
-  const work = { args, settings, terminal, sheet, preview, edit: withSettings(edit, { prompt }) };
+  const work = {
+    ...{ args, settings, terminal, sheet, edit: withSettings(edit, { prompt }) },
+    previewed: previewed(),
+  };
   if (seeds.length === 1)
     await makeOne(paths[0]!, { ...work, edit: withSettings(work.edit, { seed: seeds[0]!.seed }) });
   else
@@ -108,11 +119,11 @@ interface Work {
   readonly settings: MakingSettings;
   readonly terminal: Terminal;
   readonly sheet: Sheet | undefined;
-  readonly preview: PreviewFile | undefined;
+  readonly previewed: ((image: Image) => void) | undefined;
   readonly edit: ResolvedEdit;
 }
 
-async function makeOne(path: string, { args, settings, terminal, sheet, preview, edit }: Work): Promise<void> {
+async function makeOne(path: string, { args, settings, terminal, sheet, previewed, edit }: Work): Promise<void> {
   // Decode the pictures while the device starts, which takes about a second on a GPU.
   const reading = inputsOf(args, settings, terminal);
   let made: FinishedPicture | undefined;
@@ -123,7 +134,7 @@ async function makeOne(path: string, { args, settings, terminal, sheet, preview,
     const job = service.submit(
       submitted(planned, {
         terminal,
-        previewed: preview?.show,
+        previewed,
         async written(picture) {
           made = picture;
           await sheet?.add(0, [
@@ -143,7 +154,7 @@ async function makeOne(path: string, { args, settings, terminal, sheet, preview,
 }
 
 async function makeMany(wanted: readonly (WantedSeed & { readonly path: string })[], work: Work): Promise<void> {
-  const { args, settings, terminal, sheet, preview, edit } = work;
+  const { args, settings, terminal, sheet, previewed, edit } = work;
   const results = seedResults(terminal);
   const infos = new Map<number, object>();
   const onEnd = async ({ index, path, resolved }: PlannedJob, end: JobEnd) =>
@@ -162,7 +173,7 @@ async function makeMany(wanted: readonly (WantedSeed & { readonly path: string }
         infos.set(planned.index, info);
         await sheet?.add(planned.index, [[planned.name, image]]);
       };
-      return { planned, observer: { terminal, written, previewed: preview?.show } };
+      return { planned, observer: { terminal, written, previewed } };
     });
     // Fail once for an error that all jobs share, before anything is computed.
     await service.check(jobs[0]!.planned);

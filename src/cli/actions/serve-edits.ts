@@ -58,8 +58,8 @@ export async function serveEdits({ settings, given }: ServeCall, terminal: Termi
   });
 }
 
-// As `run` reads them here; the server's own flags count as well.
-async function baseSettings(own: ReadonlyMap<string, GivenSetting>, { io }: Terminal): Promise<BaseSettings> {
+/** The values of edits that hold where a server runs: as `run` reads them here; the server's own flags count as well. */
+export async function baseSettings(own: ReadonlyMap<string, GivenSetting>, { io }: Terminal): Promise<BaseSettings> {
   const files = await readSettingsFiles(io.cwd);
   const given = new Map<string, Given>(
     givenSettings(REQUEST_PARAMETERS, { command: "run", parsed: {}, env: io.env, files }),
@@ -80,7 +80,8 @@ function levelOf({ quiet, verbose, debug }: Terminal["settings"]): "debug" | "in
   return verbose || debug ? "debug" : "info";
 }
 
-function stopSignal(terminal: Terminal): AbortSignal {
+/** Aborted by the first Ctrl-C or SIGTERM; a second one ends the process at once. */
+export function stopSignal(terminal: Terminal): AbortSignal {
   terminal.leaveSignals();
   const stop = new AbortController();
   for (const name of ["SIGINT", "SIGTERM"] as const) {

@@ -1,11 +1,9 @@
 // Implements `qedit plan` and `qedit run --dry-run`: plans an edit and prints the plan.
-import { inspectMachine } from "../../catalog/runtime/machine.js";
 import { EXIT } from "../../edit/error-table.js";
-import type { PlanRequest } from "../../edit/plan/edit-plan.js";
 import { planEdit } from "../../edit/plan/plan-edit.js";
+import { planMachine } from "../../edit/plan/plan-machine.js";
 import type { UnresolvedSettings } from "../../edit/resolve/resolve-edit.js";
 import { resolveSettings } from "../../edit/resolve/resolve-settings.js";
-import { findGpus } from "../../engine/cuda/gpus.js";
 import { inspectCuda } from "../../engine/cuda/inspect-cuda.js";
 import { type Device, parseDevice, parseDevices } from "../../engine/providers.js";
 import { readSize } from "../../image/io/read.js";
@@ -64,7 +62,7 @@ export async function showPlan(
   const { device, reason } = await chosenDevice(settings, isForCard);
   const sources = await Promise.all((await inputSources(args, terminal.io)).map(sourceOf));
   const complete = { ...settings, prompt: await inputPrompt(settings, terminal.io) };
-  const memory = await memoryFor(device, settings.vram);
+  const memory = await planMachine(device, settings.vram);
   const mask = settings.mask === undefined ? undefined : (await inputPictures([settings.mask], terminal.io))[0];
   const plan = await planEdit(complete, {
     sources,
@@ -109,26 +107,4 @@ async function chosenDevice(
   return problem === undefined
     ? { device: parseDevice("cuda", threads), reason: "a GPU is there" }
     : { device: parseDevice("cpu", threads), reason: problem.text };
-}
-
-/** GPU memory of a CUDA context, which `run` has opened before it measures free memory: a typical value, not measured here. */
-const CUDA_CONTEXT_BYTES = 0.6e9;
-
-// The user's --vram, or the memory that `run` would find free.
-async function memoryFor(
-  { provider, index }: Device,
-  vramGiven: number | undefined,
-): Promise<Pick<PlanRequest, "machine" | "vram" | "isVramGiven">> {
-  const { memory: ram } = await inspectMachine();
-  const isVramGiven = vramGiven !== undefined;
-  if (provider === "cpu") return { machine: { ram, gpu: undefined }, vram: vramGiven, isVramGiven };
-  if (isVramGiven)
-    return { machine: { ram, gpu: { total: vramGiven, available: vramGiven } }, vram: vramGiven, isVramGiven };
-  const { memory: total, freeMemory } = (await findGpus()).gpus.find((gpu) => gpu.index === index) ?? {};
-  const vram = freeMemory === undefined ? undefined : Math.max(freeMemory - CUDA_CONTEXT_BYTES, 0);
-  return {
-    machine: { ram, gpu: total === undefined ? undefined : { total, available: vram ?? total } },
-    vram,
-    isVramGiven,
-  };
 }

@@ -2,13 +2,13 @@
 import { basename } from "node:path";
 import type { NamedBytes } from "../../edit/request/edit-request.js";
 import { drawSeed } from "../../edit/resolve/draw-seed.js";
-import { readPictureFile } from "../../image/io/read.js";
+import type { Image } from "../../image/image.js";
+import { readBytes } from "../../image/io/read.js";
 import { readPictures } from "../../stages/pictures.js";
 import type { MakingSettings } from "../commands/run.js";
 import { inputPrompt, inputSources } from "../files/input.js";
 import { STREAM } from "../files/output.js";
 import { pictureEncoding } from "../files/picture-output.js";
-import type { PreviewFile } from "../files/preview-file.js";
 import type { Sheet } from "../files/sheet-output.js";
 import { seedResults } from "../jobs/seed-results.js";
 import type { Terminal } from "../render/terminal.js";
@@ -26,7 +26,8 @@ export interface MakingThere {
   /** The pictures to make, one for each seed. */
   readonly wanted: readonly { readonly seed: bigint; readonly path: string }[];
   readonly sheet: Sheet | undefined;
-  readonly preview: PreviewFile | undefined;
+  /** Receives each preview. */
+  readonly previewed: ((image: Image) => void) | undefined;
 }
 
 interface Work extends MakingThere {
@@ -50,10 +51,10 @@ export async function makeThere(call: MakingThere, client: ServerClient, termina
 }
 
 async function makeOne({ seed: asked, path }: MakingThere["wanted"][number], work: Work): Promise<void> {
-  const { client, terminal, sheet, preview } = work;
+  const { client, terminal, sheet, previewed } = work;
   const { seed } = drawSeed({ seed: asked }, terminal.emit).settings;
   const edit = editOf({ seed, path }, work);
-  const options = { client, terminal, signal: terminal.signal, previewed: preview?.show };
+  const options = { client, terminal, signal: terminal.signal, previewed };
   const { info, result, image } = await finishEdit(edit, await sendEdit(edit, options), {
     ...options,
     emit: terminal.emit,
@@ -66,7 +67,7 @@ async function makeOne({ seed: asked, path }: MakingThere["wanted"][number], wor
 }
 
 async function makeMany(work: Work): Promise<void> {
-  const { client, terminal, sheet, preview, wanted } = work;
+  const { client, terminal, sheet, previewed, wanted } = work;
   const results = seedResults(terminal);
   const infos = new Map<number, object>();
   const jobs = wanted.map(({ seed, path }, place) => {
@@ -80,7 +81,7 @@ async function makeMany(work: Work): Promise<void> {
   });
   await sheet?.add(0, [await originalCell(work)]);
   const totals = await editManyThere(jobs, {
-    ...{ client, terminal, signal: terminal.signal, previewed: preview?.show },
+    ...{ client, terminal, signal: terminal.signal, previewed },
     ...{ total: jobs.length, maxFailures: undefined, isFirstForAll: true },
     async onEnd({ index, path }, end) {
       results.ended(index, { path, seed: wanted[index - 1]!.seed, info: infos.get(index) }, end);
@@ -115,7 +116,7 @@ async function namedBytes(paths: readonly string[], { io }: Terminal): Promise<N
   const sources = await inputSources(paths, io);
   return Promise.all(
     sources.map(async (source) =>
-      typeof source === "string" ? { name: basename(source), bytes: await readPictureFile(source) } : source,
+      typeof source === "string" ? { name: basename(source), bytes: await readBytes(source) } : source,
     ),
   );
 }

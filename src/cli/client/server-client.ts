@@ -36,12 +36,6 @@ export interface JobObserver {
   readonly onPreview?: ((bytes: Uint8Array) => void) | undefined;
 }
 
-/** A picture that was made, and what the server says of it. */
-export interface FetchedPicture {
-  readonly bytes: Uint8Array;
-  readonly result: ResultAnswer;
-}
-
 /** A server. Every method throws ServerLost when it is not reached or cannot be understood, and the server's own refusals. */
 export interface ServerClient {
   readonly address: ServerAddress;

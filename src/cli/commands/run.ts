@@ -3,7 +3,7 @@
 import { defaulted, type SettingsOf } from "../../edit/parameters/parameter.js";
 import { toggle } from "../../edit/parameters/parameter-kinds.js";
 import { defineCommand } from "../command.js";
-import { preview } from "../files/preview-option.js";
+import { preview, previewTerminal } from "../files/preview-option.js";
 import { sheet } from "../files/sheet-option.js";
 import { runOptions } from "../jobs/run-options.js";
 import { manyOptions, serverOptions } from "../settings/options.js";
@@ -32,7 +32,7 @@ export const run = defineCommand({
     'cat photo.jpg | qedit run - -p "make it winter" -o - > out.png',
   ],
   positionals: [["<image...>", "pictures, in the order the prompt counts them; - is stdin"]],
-  options: { ...makingOptions, dryRun, preview, ...serverOptions },
+  options: { ...makingOptions, dryRun, preview, previewTerminal, ...serverOptions },
   async perform(call, terminal) {
     const { makePictures } = await import("../actions/make-pictures.js");
     return makePictures(call, terminal);

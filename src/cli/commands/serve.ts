@@ -23,6 +23,13 @@ export const serveOptions = {
     group: "Server",
     scope: "user",
   }),
+  grpc: optional(text, {
+    summary: "where to answer over gRPC, as KServe V2 and Triton's clients call it; port 0 takes a free one",
+    group: "Server",
+    scope: "user",
+    placeholder: "<[host:]port>",
+    initialText: "nowhere",
+  }),
   apiKey: optional(text, {
     summary: "key that clients must send as a bearer token; better in QEDIT_API_KEY or a file",
     group: "Server",

@@ -1,10 +1,10 @@
 // Writes results to a file or to stdout, and checks before computing that this will be possible.
-import { constants } from "node:fs";
-import { access, stat } from "node:fs/promises";
-import { dirname, join, resolve } from "node:path";
+import { stat } from "node:fs/promises";
+import { join } from "node:path";
 import { type Artifact, encodeArtifact, recordPath, writeArtifact } from "../../artifacts/artifact.js";
 import { QeditError } from "../../std/errors.js";
-import { existsAlready, ioFailure, writeFileAtomically } from "../../std/files.js";
+import { existsAlready, writeFileAtomically } from "../../std/files.js";
+import { checkFolder } from "../../std/writable-folder.js";
 import type { Terminal } from "../render/terminal.js";
 
 /** The name of stdout for outputs, and of stdin for inputs. */
@@ -81,12 +81,5 @@ async function refuseUnwritable(path: string, force: boolean): Promise<void> {
   // Devices and pipes can be written without --force.
   if (found && !found.isFile()) return;
   if (found && !force) throw existsAlready(path);
-  let folder = dirname(resolve(path));
-  while (!(await stat(folder).catch(() => undefined)) && dirname(folder) !== folder) folder = dirname(folder);
-  try {
-    if (!(await stat(folder)).isDirectory()) throw Object.assign(new Error("not a folder"), { code: "ENOTDIR" });
-    await access(folder, constants.W_OK);
-  } catch (error) {
-    throw ioFailure("write", path, error);
-  }
+  await checkFolder(path);
 }

@@ -1,7 +1,13 @@
 // Names and formats of output pictures. The extension or --format determines the format; the default name derives from the input's.
 import { basename, dirname, extname, join } from "node:path";
-import { FORMATS, type PictureEncoding, QUALITY_OF, type QualitySettings } from "../../edit/finish/picture-encoding.js";
-import { formatOf, type PictureFormat } from "../../image/io/write.js";
+import {
+  FORMATS,
+  formatOfPath,
+  type PictureEncoding,
+  QUALITY_OF,
+  type QualitySettings,
+} from "../../edit/finish/picture-encoding.js";
+import type { PictureFormat } from "../../image/io/write.js";
 import { QeditError } from "../../std/errors.js";
 import type { GivenSetting } from "../settings/settings.js";
 import { isFolderName, STREAM } from "./output.js";
@@ -27,13 +33,7 @@ export function picturePath({ output, format: name }: PictureSettings, input: st
 
 /** The format by extension, else by --format, else png on stdout. Throws QEDIT_E_USAGE if extension and --format differ. */
 export function pictureFormat(path: string, name: string | undefined): PictureFormat {
-  if (path === STREAM) return FORMATS[name ?? "png"]!;
-  if (name === undefined) return formatOf(path);
-  const byName = FORMATS[extname(path).slice(1).toLowerCase()];
-  if (byName === undefined || byName === FORMATS[name]) return FORMATS[name]!;
-  throw new QeditError("QEDIT_E_USAGE", `Cannot write ${path} as ${name}: its name says ${extname(path).slice(1)}`, {
-    hint: "Leave out --format, or change the name",
-  });
+  return path === STREAM ? FORMATS[name ?? "png"]! : formatOfPath(path, name);
 }
 
 /** Format and quality of the picture at a path. */

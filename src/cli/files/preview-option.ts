@@ -1,6 +1,6 @@
-// The option --preview, apart from what writes previews: help needs only this.
-import { optional } from "../../edit/parameters/parameter.js";
-import { text } from "../../edit/parameters/parameter-kinds.js";
+// The options --preview and --preview-terminal, apart from what shows previews: help needs only this.
+import { defaulted, optional } from "../../edit/parameters/parameter.js";
+import { choice, text } from "../../edit/parameters/parameter-kinds.js";
 
 /** A file for previews. */
 export const preview = optional(text, {
@@ -8,4 +8,12 @@ export const preview = optional(text, {
   group: "Output",
   scope: "call",
   placeholder: "<file>",
+});
+
+/** Previews on the terminal. */
+export const previewTerminal = defaulted(choice(["auto", "off", "kitty", "iterm2", "sixel"]), "auto", {
+  summary: "show it on the terminal too: where it shows pictures, never, or by this protocol",
+  group: "Terminal",
+  scope: "user",
+  placeholder: "<how>",
 });

@@ -9,7 +9,8 @@ import { ioFailure } from "../../std/files.js";
 import { isLeftover, processName } from "../../std/temporary-files.js";
 
 const NAME = "qedit-batch-";
-const OWNER = /^qedit-batch-([0-9a-f]{8}-\d+)-/;
+/** Of batches, and of servers for agents. */
+const OWNER = /^qedit-(?:batch|mcp)-([0-9a-f]{8}-\d+)-/;
 /** Milliseconds without a write after which a folder of another machine's process is abandoned: no edit takes two days. */
 const ABANDONED_AFTER = 2 * 24 * 3600_000;
 

@@ -1,9 +1,10 @@
-// Shows events on stderr: on a terminal a spinner for stages and a progress bar for steps, elsewhere only lines.
+// Shows events on stderr: on a terminal a spinner for stages and a progress bar for steps, below a preview where it shows pictures; elsewhere only lines.
 
-import type { SingleBar } from "cli-progress";
-import type { Ora } from "ora";
 import type { Emit, ProgressEvent } from "../../std/events.js";
 import type { Output } from "../io.js";
+import { pictureAbove } from "./graphics/picture-above.js";
+import type { TerminalPicture } from "./graphics/terminal-picture.js";
+import { movingLine } from "./moving-line.js";
 import { printable } from "./shown.js";
 import { hasMotion, type Style, type StyleChoice, styleFor } from "./style.js";
 
@@ -13,9 +14,11 @@ export type Level = "silent" | "quiet" | "normal" | "verbose";
 /** Shows events. */
 export interface Renderer {
   readonly emit: Emit;
-  /** Clears the spinner and the bar before other output; the next event shows them again. */
+  /** Draws a preview above the bar, in place of the one before, while it samples; undefined where nothing moves. */
+  readonly draw?: (picture: TerminalPicture) => void;
+  /** Clears the preview, the spinner and the bar before other output; the next event shows them again. */
   readonly pause: () => void;
-  /** Removes the spinner and the bar. */
+  /** Removes the preview, the spinner and the bar. */
   readonly close: () => void;
 }
 
@@ -78,70 +81,38 @@ interface Screen {
   readonly stderr: Output;
 }
 
-const BAR = "  {what} [{bar}] {share} · {rate} · {left} left";
-
 async function animatedRenderer({ write, lines, style, stderr }: Screen): Promise<Renderer> {
-  const [{ default: ora }, { default: cliProgress }] = await Promise.all([import("ora"), import("cli-progress")]);
-  const screen: { spinner: Ora | undefined; bar: SingleBar | undefined; text: string; job: string } = {
-    spinner: undefined,
-    bar: undefined,
-    text: "",
-    job: "",
-  };
-  const closeBar = () => {
-    screen.bar?.stop();
-    screen.bar = undefined;
-  };
+  const line = await movingLine(style, stderr);
+  const preview = pictureAbove(line, stderr);
   const pause = () => {
-    closeBar();
-    screen.spinner?.stop();
-    screen.spinner = undefined;
+    line.clear();
+    preview.erase();
   };
-  const spin = (text: string) => {
-    screen.text = text;
-    const line = printable(screen.job === "" ? text : `${screen.job} · ${text}`);
-    if (screen.spinner) screen.spinner.text = line;
-    // discardStdin is off: raw mode would swallow Ctrl-C.
-    else
-      screen.spinner = ora({
-        text: line,
-        stream: stderr as NodeJS.WriteStream,
-        discardStdin: false,
-        ...(style.color ? {} : { color: false as never }),
-      }).start();
-  };
-  const bar = (total: number, value: number, payload: object) => {
-    if (!screen.bar) {
-      screen.spinner?.stop();
-      screen.spinner = undefined;
-      screen.bar = new cliProgress.SingleBar(
-        { format: BAR, stream: stderr as NodeJS.WriteStream, barsize: 24, hideCursor: true, clearOnComplete: true },
-        cliProgress.Presets.shades_classic,
-      );
-      screen.bar.start(total, value, payload);
-    }
-    screen.bar.update(value, payload);
-  };
+  let job = "";
   return {
     pause,
-    close: pause,
+    close() {
+      pause();
+      preview.end();
+    },
+    draw: preview.draw,
     emit(event) {
       const text = lines(event);
       if (text.length > 0) pause();
       text.forEach(write);
-      if (event.kind === "job")
-        screen.job = event.state === "started" ? `${event.index}/${event.total} ${event.job}` : "";
+      if (event.kind === "job") job = event.state === "started" ? `${event.index}/${event.total} ${event.job}` : "";
+      const spin = (text: string) => line.spin(job === "" ? text : `${job} · ${text}`);
       if (event.kind === "start") spin(event.stage);
-      else if (event.kind === "activity") {
-        closeBar();
-        spin(event.text);
-      } else if (event.kind === "step") bar(event.total, event.step, stepPayload(event));
-      else if (event.kind === "transfer") transfer(event, { bar, spin });
+      else if (event.kind === "activity") spin(event.text);
+      else if (event.kind === "step") line.bar(event.total, event.step, stepPayload(event));
+      else if (event.kind === "transfer") transfer(event, { bar: line.bar, spin });
       else if (event.kind === "end") {
         pause();
         // With many jobs, stages are not listed.
-        if (screen.job === "") write(`${style.green("✔")} ${event.stage} ${event.seconds.toFixed(1)} s`);
+        if (job === "") write(`${style.green("✔")} ${event.stage} ${event.seconds.toFixed(1)} s`);
       }
+      if (event.kind === "step") preview.begin();
+      else if (event.kind === "start" || event.kind === "end") preview.refuse();
     },
   };
 }

@@ -9,6 +9,7 @@ import { asFlag, type Io } from "../io.js";
 import type { outputOptions } from "../settings/options.js";
 import { ask } from "./ask.js";
 import { errorEvent, openEventLog } from "./event-log.js";
+import type { TerminalPreview } from "./graphics/terminal-preview.js";
 import { inFlags } from "./in-flags.js";
 import { openRenderer } from "./renderer.js";
 import { printable, printableJson } from "./shown.js";
@@ -34,6 +35,8 @@ export interface Terminal {
   readonly item: (record: object, line: string) => void;
   /** Writes bytes to stdout, and waits until they are written. Throws QEDIT_E_IO. */
   readonly write: (bytes: Uint8Array) => Promise<void>;
+  /** Opens previews on stderr by `auto`, `off` or a protocol; undefined where nothing moves, or no picture would arrive. */
+  readonly previews: (choice: string) => Promise<TerminalPreview | undefined>;
   /** Asks a yes-no question. Throws QEDIT_E_USAGE if there is no terminal, with `flag` as hint. */
   readonly confirm: (question: string, flag: string) => Promise<boolean>;
   /** Logs the error as the last event; with --json prints it as `{ "error": … }` if nothing else was printed. */
@@ -50,6 +53,9 @@ export async function openTerminal(settings: OutputSettings, io: Io): Promise<Te
   const level = log?.isStderr ? "silent" : levelOf(settings);
   const renderer = await openRenderer({ level, choice, stderr: io.stderr });
   const stops = interrupts();
+  // At once, not when the computation has ended.
+  stops.signal.addEventListener("abort", renderer.close, { once: true });
+  let preview: TerminalPreview | undefined;
   let hasPrinted = false;
   const print = (text: string) => {
     hasPrinted = true;
@@ -82,6 +88,15 @@ export async function openTerminal(settings: OutputSettings, io: Io): Promise<Te
         io.stdout.write(bytes, (error) => (error ? reject(ioFailure("write", "stdout", error)) : resolve())),
       );
     },
+    async previews(how) {
+      const { draw } = renderer;
+      if (how === "off" || draw === undefined || settings.json) return undefined;
+      // Without colours there are no pictures either, unless a protocol is named.
+      if (how === "auto" && !styleFor(io.stderr, choice).color) return undefined;
+      const { openTerminalPreview } = await import("./graphics/terminal-preview.js");
+      preview = await openTerminalPreview({ choice: how, io, draw, signal: stops.signal });
+      return preview;
+    },
     confirm(question, flag) {
       renderer.pause();
       return ask(question, flag, io);
@@ -91,8 +106,10 @@ export async function openTerminal(settings: OutputSettings, io: Io): Promise<Te
       if (settings.json && !hasPrinted) printJsonError(error, io);
     },
     async close() {
-      stops[Symbol.dispose]();
       renderer.close();
+      // What the terminal answers must not be left for the shell.
+      await preview?.done();
+      stops[Symbol.dispose]();
       await log?.close();
     },
   };

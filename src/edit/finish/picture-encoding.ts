@@ -1,10 +1,22 @@
 // Format and quality of the picture of an edit, where no file name says the format.
-import type { PictureFormat } from "../../image/io/write.js";
+import { extname } from "node:path";
+import { formatOf, type PictureFormat } from "../../image/io/write.js";
 import { param, QeditError } from "../../std/errors.js";
 import type { GivenValues } from "../resolve/given.js";
 
 /** Formats by the values of the parameter `format`. */
 export const FORMATS: Readonly<Record<string, PictureFormat>> = { png: "png", jpg: "jpeg", jpeg: "jpeg", webp: "webp" };
+
+/** The format by a path's extension, else by the parameter `format`. Throws QEDIT_E_USAGE if they differ, and for a name without a known format. */
+export function formatOfPath(path: string, name: string | undefined): PictureFormat {
+  if (name === undefined) return formatOf(path);
+  const byName = FORMATS[extname(path).slice(1).toLowerCase()];
+  if (byName === undefined || byName === FORMATS[name]) return FORMATS[name]!;
+  throw new QeditError("QEDIT_E_USAGE", `Cannot write ${path} as ${name}: its name says ${extname(path).slice(1)}`, {
+    hint: `Leave out ${param("format")}, or change the name`,
+    parameter: "format",
+  });
+}
 
 /** MIME types of the formats. */
 export const MIME_TYPES: Readonly<Record<PictureFormat, string>> = {

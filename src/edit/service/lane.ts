@@ -30,6 +30,8 @@ export class Lane {
   /** Jobs without an outcome, in the queue or not. */
   readonly #pending = new Set<QueuedJob>();
   #working: Promise<void> | undefined;
+  /** Ends when the work of the last one in line does. */
+  #turn: Promise<unknown> = Promise.resolve();
 
   constructor(readonly options: LaneOptions) {}
 
@@ -48,27 +50,37 @@ export class Lane {
     this.#working ??= this.#work();
   }
 
+  /** Does some work when its turn comes, with no job in progress; jobs that are added later wait for it. */
+  alone<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.#turn.then(work);
+    this.#turn = turn.catch(() => {});
+    return turn;
+  }
+
   /** Waits for the jobs in progress. */
   async settled(): Promise<void> {
     await this.#working;
+    await this.#turn;
   }
 
   async #work(): Promise<void> {
     // Jobs that are submitted in one turn of the event loop run together.
     await Promise.resolve();
-    while (this.#queue.length > 0) {
-      const jobs = [...this.#queue];
-      try {
-        if (jobs.length === 1) await this.#alone(this.#queue.shift()!);
-        else await this.#together(jobs);
-      } catch (reason) {
-        // Reached only if the whole service is stopped.
-        for (const job of [...jobs, ...this.#queue.splice(0)]) job.abandon(reason);
-      }
-      for (const job of jobs) if (!this.#queue.includes(job)) job.abandon();
-    }
+    while (this.#queue.length > 0) await this.alone(() => this.#workOnQueue());
     // In the same turn as the last look at the queue: a job that is added later starts anew.
     this.#working = undefined;
+  }
+
+  async #workOnQueue(): Promise<void> {
+    const jobs = [...this.#queue];
+    try {
+      if (jobs.length === 1) await this.#alone(this.#queue.shift()!);
+      else await this.#together(jobs);
+    } catch (reason) {
+      // Reached only if the whole service is stopped.
+      for (const job of [...jobs, ...this.#queue.splice(0)]) job.abandon(reason);
+    }
+    for (const job of jobs) if (!this.#queue.includes(job)) job.abandon();
   }
 
   // While one stage computes, the weights of the next ones are read and their sessions opened.

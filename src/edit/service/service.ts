@@ -7,6 +7,7 @@ import { type Device, deviceName, parseDevices } from "../../engine/providers.js
 import { type DecodedPicture, decode } from "../../stages/decode.js";
 import type { ArtifactStage, StageInput } from "../../stages/stage.js";
 import { QeditError } from "../../std/errors.js";
+import type { Emit } from "../../std/events.js";
 import { measuredEngine } from "../plan/measure.js";
 import type { SessionTiming } from "../plan/timings.js";
 import { type EditContext, memoizer } from "./context.js";
@@ -58,6 +59,14 @@ export interface Submission {
   readonly maxFailures?: number | undefined;
 }
 
+/** How a single stage is called. */
+export interface StageCall {
+  /** Receives the events of this call, which the service emits too. */
+  readonly emit?: Emit;
+  /** Stops it between two steps. */
+  readonly signal?: AbortSignal;
+}
+
 /** The service. The caller must close it. */
 export interface EditService {
   readonly devices: readonly Device[];
@@ -71,16 +80,18 @@ export interface EditService {
   readonly runStage: <Inputs, Models, Settings>(
     stage: ArtifactStage<Inputs, Models, Settings>,
     input: StageInput<Inputs, Models, Settings>,
-    options?: { readonly isDrawn?: boolean },
+    options?: StageCall & { readonly isDrawn?: boolean },
   ) => Promise<Artifact>;
   /** Runs decode alone. */
-  readonly decode: (input: Parameters<typeof decode.run>[0]) => Promise<DecodedPicture>;
+  readonly decode: (input: Parameters<typeof decode.run>[0], options?: StageCall) => Promise<DecodedPicture>;
+  /** Does some work when its turn comes among the jobs of the first device, on which single stages run; the work runs stages, and submits nothing. */
+  readonly alone: <T>(work: () => Promise<T>) => Promise<T>;
   /** The sessions that are open now, and where. */
   readonly sessions: () => readonly (OpenSession & { readonly device: Device })[];
   /** From now on idle sessions stay open so many milliseconds, as `keepAlive` of the options. */
   readonly keepFor: (milliseconds: number) => void;
-  /** Closes the sessions that no job uses. */
-  readonly closeIdle: () => Promise<void>;
+  /** Closes the sessions that no job uses; of some networks, by their ids, or all. */
+  readonly closeIdle: (networks?: readonly string[]) => Promise<void>;
   /** Waits for jobs in progress, and closes every session. */
   readonly close: () => Promise<void>;
 }
@@ -121,10 +132,15 @@ export async function openService(options: ServiceOptions): Promise<EditService>
     async check({ resolved, pictures, mask }) {
       await checkEdit({ pictures: await pictures(), mask: await mask?.() }, resolved, context.engine.device);
     },
-    async runStage(stage, input, { isDrawn = false } = {}) {
-      return (await runStage(stage, input, isDrawn ? { ...context, cache: undefined } : context)).artifact;
+    async runStage(stage, input, { isDrawn = false, ...call } = {}) {
+      const own = contextOfCall(context, call);
+      return (await runStage(stage, input, isDrawn ? { ...own, cache: undefined } : own)).artifact;
     },
-    decode: (input) => timed(decode.name, context, () => decode.run(input, context)),
+    decode(input, call = {}) {
+      const own = contextOfCall(context, call);
+      return timed(decode.name, own, () => decode.run(input, own));
+    },
+    alone: (work) => first.alone(work),
     sessions: () =>
       lanes.flatMap(({ options: { context } }) =>
         context.engine.sessions().map((session) => ({ ...session, device: context.engine.device })),
@@ -132,13 +148,26 @@ export async function openService(options: ServiceOptions): Promise<EditService>
     keepFor(milliseconds) {
       for (const lane of lanes) lane.options.context.engine.keepFor(milliseconds);
     },
-    async closeIdle() {
-      for (const lane of lanes) await lane.options.context.engine.closeIdle();
+    async closeIdle(networks) {
+      for (const lane of lanes) await lane.options.context.engine.closeIdle(networks);
     },
     async close() {
       for (const lane of lanes) await lane.settled();
       for (const lane of lanes) await lane.options.context.engine.dispose();
     },
+  };
+}
+
+function contextOfCall(context: EditContext, { emit, signal }: StageCall): EditContext {
+  return {
+    ...context,
+    ...(emit && {
+      emit(event) {
+        emit(event);
+        context.emit(event);
+      },
+    }),
+    ...(signal && { signal: AbortSignal.any([context.signal, signal]) }),
   };
 }
 

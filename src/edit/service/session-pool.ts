@@ -11,8 +11,8 @@ import { weightBytes } from "../plan/graph-cost.js";
 export interface SessionPool extends Engine {
   /** Keeps idle sessions open until the returned function is called. Calls are counted. */
   retain(): () => Promise<void>;
-  /** Closes idle sessions. */
-  closeIdle(): Promise<void>;
+  /** Closes idle sessions; of some networks, by their ids, or all. */
+  closeIdle(networks?: readonly string[]): Promise<void>;
   /** Starts to open a graph that is needed later. The next open() of it gets that session, or opens a new one if this failed. */
   openAhead(model: Model): OpenedAhead;
   /** The open sessions, the least recently used first. */
@@ -134,9 +134,10 @@ class Pool implements SessionPool {
     };
   }
 
-  async closeIdle(): Promise<void> {
+  async closeIdle(networks?: readonly string[]): Promise<void> {
     // Looked up again after each one: another job may have leased the next meanwhile.
-    for (let [entry] = this.#idle(); entry; [entry] = this.#idle()) await this.#close(entry);
+    const next = () => this.#idle().find(({ network }) => networks?.includes(network) ?? true);
+    for (let entry = next(); entry; entry = next()) await this.#close(entry);
   }
 
   sessions(): readonly OpenSession[] {

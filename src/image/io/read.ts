@@ -119,12 +119,8 @@ async function headerOf(bytes: Buffer, format: ForeignFormat, name: string): Pro
   }
 }
 
-/** The bytes of a picture file, not decoded. Throws QEDIT_E_IMAGE when it is missing, empty or too large. */
-export function readPictureFile(path: string): Promise<Buffer> {
-  return readBytes(path, path);
-}
-
-async function readBytes(source: string | Uint8Array, name: string): Promise<Buffer> {
+/** The bytes of a picture file by its path, not decoded. Throws QEDIT_E_IMAGE when it is missing, empty, too large, or a device. */
+export async function readBytes(source: string | Uint8Array, name = nameOf(source)): Promise<Buffer> {
   let bytes = source;
   if (typeof bytes === "string") {
     try {

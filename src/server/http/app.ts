@@ -3,17 +3,21 @@ import { randomUUID } from "node:crypto";
 import { Hono } from "hono";
 import { HTTPException } from "hono/http-exception";
 import { routePath } from "hono/route";
+import type { Inference } from "../kserve/inference.js";
 import { traceIdOf, validTraceparent } from "../tracing.js";
 import { controlRoutes } from "./control-routes.js";
 import type { HttpApp, HttpContext, HttpEnv } from "./http-context.js";
 import { errorAnswer, HttpError, spellingOf } from "./http-error.js";
 import { jobRoutes } from "./job-routes.js";
+import { isV2, kserveRoutes, v2ErrorAnswer } from "./kserve-routes.js";
 import { editRoutes } from "./openai/edit-routes.js";
+import { pageRoutes } from "./page-routes.js";
 import { referenceRoutes } from "./reference-routes.js";
 import { sameSite, withKey } from "./security.js";
 
 /** What the app needs besides its context. */
 export interface AppOptions {
+  readonly inference: Inference;
   readonly key: string | undefined;
   /** Whether it listens on loopback only. */
   readonly isLoopbackOnly: boolean;
@@ -71,7 +75,10 @@ export function httpApp(context: HttpContext, options: AppOptions): HttpApp {
   app.route("/", controlRoutes(context));
   app.route("/", editRoutes(context));
   app.route("/", referenceRoutes(context));
+  app.route("/", kserveRoutes(options.inference));
+  app.route("/", pageRoutes());
   app.onError((error, c) => {
+    if (isV2(c.req.path)) return v2ErrorAnswer(asHttpError(error));
     const { status, headers, body } = errorAnswer(
       asHttpError(error),
       spellingOf((name) => c.req.header(name)),

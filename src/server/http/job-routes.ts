@@ -85,9 +85,15 @@ export function jobRoutes({ server, version }: HttpContext): HttpApp {
   app.get("/v1/models", async (c) => {
     const all = await modelsOnDisk({ modelsDirs: server.base.settings.modelsDir });
     const wanted = queryOf(c, "all", /^(true|false)$/) === "true" ? all : all.filter(({ missing }) => missing === 0);
+    // Of requests that name no model.
+    const { model: own } = server.base.settings;
     const data = wanted.map(({ model, isDefault, missing, loras }) => ({
       ...{ id: model.name, object: "model", created: 0, owned_by: "qedit" },
-      ...{ summary: model.summary, is_complete: missing === 0, is_default: isDefault },
+      ...{
+        summary: model.summary,
+        is_complete: missing === 0,
+        is_default: own === undefined ? isDefault : model.name === own,
+      },
       presets: Object.keys(model.presets),
       loras: Object.entries(loras).flatMap(([name, { path }]) => (path === undefined ? [] : [name])),
     }));
@@ -129,7 +135,7 @@ function spellOf(c: Context<HttpEnv>): Spell {
 }
 
 /** The JSON of a job, with parameters in its error as `spell` writes them. */
-export function shownJob(job: JobSnapshot, spell: Spell): object {
+function shownJob(job: JobSnapshot, spell: Spell): object {
   if (job.error === undefined) return job;
   const { message, hint, ...rest } = job.error;
   return {

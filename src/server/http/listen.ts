@@ -54,7 +54,7 @@ export async function listenOnSocket(app: HttpApp, path: string): Promise<Listen
 }
 
 /** Whether a server answers on a socket. */
-export async function answers(path: string): Promise<boolean> {
+async function answers(path: string): Promise<boolean> {
   const connection = createConnection({ path });
   try {
     await once(connection, "connect");

@@ -22,17 +22,21 @@ const MOST_DISCARDED = 256 * 1024 ** 2;
 const LONGEST_NAME = 255;
 
 /**
- * The bytes of a body, counted as they come. Throws HttpError 413 for more than the limit, 415 for a compressed one: its length would say nothing
- * of what it holds.
+ * The bytes of a body, counted as they come. Throws HttpError 413 for more than the limit, 415 for a compressed one unless that is wanted: its
+ * length says nothing of what it holds.
  */
-export async function readBytes(c: Context<HttpEnv>, { body: most }: Pick<ServerLimits, "body">): Promise<Buffer> {
+export async function readBytes(
+  c: Context<HttpEnv>,
+  { body: most }: Pick<ServerLimits, "body">,
+  { isCompressed = false }: { readonly isCompressed?: boolean } = {},
+): Promise<Buffer> {
   const tooLong = () =>
     new HttpError(413, "payload_too_large", `The request is longer than ${decimalSize(most)}`, {
       // The rest of it is not read.
       headers: { connection: "close" },
     });
   const encoding = c.req.header("content-encoding");
-  if (encoding !== undefined && encoding.toLowerCase() !== "identity")
+  if (!isCompressed && encoding !== undefined && encoding.toLowerCase() !== "identity")
     throw new HttpError(415, "unsupported_media_type", "Cannot read a compressed body", { hint: "Send it as it is" });
   const body = c.req.raw.body ?? [];
   const parts: Uint8Array[] = [];
@@ -64,7 +68,7 @@ export async function readBody(
 }
 
 /** The body as a JSON object. Throws HttpError 400, 413, 415. */
-export async function readJson(
+async function readJson(
   c: Context<HttpEnv>,
   limits: Pick<ServerLimits, "body">,
 ): Promise<Readonly<Record<string, unknown>>> {

@@ -144,6 +144,11 @@ describe("the queue", () => {
   });
 });
 
+test("the model of requests that name none is the default one of the list", async () => {
+  const { data } = (await (await fetch(`${server.url}/v1/models`)).json()) as { data: readonly object[] };
+  expect(data).toEqual([expect.objectContaining({ id: "tiny", is_default: true })]);
+});
+
 test("an engine that is killed fails its job with a reason, and the next job is made", async () => {
   const { id } = await sendJob(server.url, formOf([CAT], { ...LONG, seed: "77" }));
   await expect.poll(async () => (await jobOf(server.url, id)).step ?? 0, { timeout: 60_000 }).toBeGreaterThan(0);

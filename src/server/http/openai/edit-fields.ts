@@ -156,7 +156,7 @@ class Fields {
 }
 
 /** Reads `keep_alive` as ollama has it: seconds, 5m, 0 for "close them now", negative or `forever`. Throws QEDIT_E_USAGE. */
-export function keepAliveOf(value: unknown): number | undefined {
+function keepAliveOf(value: unknown): number | undefined {
   return value === undefined || value === null || value === "" ? undefined : readValue("keepAlive", KEEP_ALIVE, value);
 }
 

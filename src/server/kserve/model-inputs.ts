@@ -1,0 +1,220 @@
+// Reads the tensors of a request as what a model takes: pictures with names, parameters of an edit, artifacts of stages.
+import { type Artifact, artifactOfParts } from "../../artifacts/artifact.js";
+import type { ArtifactKind } from "../../artifacts/kinds.js";
+import type { EditRequest, NamedBytes } from "../../edit/request/edit-request.js";
+import type { Size } from "../../image/image.js";
+import { QeditError } from "../../std/errors.js";
+import { isObject } from "../../std/guards.js";
+import { jsonExcess } from "../../std/json-limits.js";
+import { float32 } from "../../std/tensor.js";
+import { fileName, shown } from "../http/request-body.js";
+import type { ServerLimits } from "../limits.js";
+import { type ModelSpec, PARAMETER_INPUTS, type TensorSpec } from "./model-specs.js";
+import { V2Error } from "./v2-error.js";
+import { type BytesTensor, numbersOf, refused, toFloat32, type V2Tensor } from "./v2-tensor.js";
+
+type Tensors = ReadonlyMap<string, V2Tensor>;
+
+const FLOATS = ["FP32", "FP16", "BF16"];
+
+/** Bytes and form of a record: those of an edit take some kilobytes. */
+const LONGEST_RECORD = 1024 ** 2;
+const RECORD_LIMITS = { depth: 16, entries: 100_000 };
+
+/** Pixels along a side of a latent cell. */
+const CELL = 8;
+const MEGAPIXEL = 1024 ** 2;
+/** Sizes are rounded to multiples of 16 pixels. */
+const ROUNDING = 1.1;
+/** Tokens of a prompt with its pictures; three pictures of an edit take about a thousand. */
+const MOST_TOKENS = 16_384;
+
+/** Refuses tensors that a model does not take, those that it lacks, and datatypes and shapes that are others. */
+export function checkInputs({ name: model, inputs }: ModelSpec, tensors: Tensors): void {
+  const unknown = [...tensors.keys()].find((name) => !inputs.some((each) => each.name === name));
+  if (unknown !== undefined)
+    throw new V2Error(
+      400,
+      `"${shown(unknown)}" is no input of ${model}: it takes ${inputs.map(({ name }) => name).join(", ")}`,
+    );
+  for (const spec of inputs) {
+    const tensor = tensors.get(spec.name);
+    if (tensor !== undefined) checkInput(spec, tensor);
+    else if (!spec.isOptional && !(spec.name in PARAMETER_INPUTS))
+      throw new V2Error(400, `${model} lacks the input "${spec.name}"`);
+  }
+}
+
+function checkInput({ name, datatype, shape: wanted }: TensorSpec, { datatype: found, shape }: V2Tensor): void {
+  const isType = datatype === "FP32" && wanted.length > 1 ? FLOATS.includes(found) : datatype === found;
+  if (!isType) throw refused(name, `wanted ${datatype}, found ${found}`);
+  // ComfyUI holds latents as video, with one frame.
+  const isFrame = name === "latent_tensor" && shape.length === 5 && shape[2] === 1;
+  const own = isFrame ? shape.toSpliced(2, 1) : shape;
+  if (own.length !== wanted.length || !own.every((length, axis) => length > 0 && [-1, length].includes(wanted[axis]!)))
+    throw refused(name, `wanted [${wanted.join(", ")}], found [${shape.join(", ")}]`);
+}
+
+/** The parameters of a request: its own, and those that it sent as tensors. Throws V2Error if one is given both ways. */
+export function readModelParameters(
+  tensors: Tensors,
+  given: Readonly<Record<string, unknown>>,
+): Readonly<Record<string, unknown>> {
+  const parameters: Record<string, unknown> = { ...given };
+  for (const [input, parameter] of Object.entries(PARAMETER_INPUTS)) {
+    const tensor = tensors.get(input);
+    if (tensor === undefined) continue;
+    if (parameter in given) throw refused(input, `the parameter "${parameter}" is given as well`);
+    parameters[parameter] = parameterOf(tensor);
+  }
+  return parameters;
+}
+
+/** The pictures of a request with their names. */
+export function readPicturesOf(tensors: Tensors): readonly NamedBytes[] {
+  const images = tensors.get("IMAGE");
+  const given = tensors.get("IMAGE_NAMES");
+  const elements = images === undefined ? [] : (images as BytesTensor).elements;
+  if (given !== undefined && given.shape[0] !== elements.length)
+    throw refused("IMAGE_NAMES", `wanted ${elements.length} names, one for each picture, found ${given.shape[0]}`);
+  const names = given === undefined ? undefined : textsOf(given);
+  return elements.map((bytes, index) => ({ name: fileName(names?.[index] ?? `image-${index + 1}`), bytes }));
+}
+
+/** The mask of a request. */
+export function readMask(tensors: Tensors): EditRequest["mask"] {
+  const mask = tensors.get("MASK");
+  const name = tensors.get("MASK_NAME");
+  if (mask === undefined && name !== undefined) throw refused("MASK_NAME", "there is no MASK");
+  if (mask === undefined) return undefined;
+  return { name: fileName(name === undefined ? "mask" : textsOf(name)[0]!), bytes: (mask as BytesTensor).elements[0]! };
+}
+
+/** The artifact that some of the tensors are. Throws V2Error for tensors that do not make one, or are larger than the server allows. */
+export function readArtifactOf(
+  kind: ArtifactKind,
+  tensors: Tensors,
+  { names, record, limits }: { names: RegExp; record: string; limits: ServerLimits },
+): Artifact {
+  const own = [...tensors.values()].filter(({ name }) => names.test(name));
+  for (const { name, shape } of own) refuseLarge(name, shape, limits);
+  const given = tensors.get(record);
+  const parts = {
+    tensors: Object.fromEntries(own.map((each) => [each.name, float32(each.shape, toFloat32(each))])),
+    record: given === undefined ? undefined : recordOf(given),
+    name: "the tensors",
+  };
+  const artifact = asRefusal(() => artifactOfParts(kind, parts));
+  refuseStrangeRecord(artifact, { record, limits });
+  return artifact;
+}
+
+function recordOf(tensor: V2Tensor): string {
+  const [bytes] = (tensor as BytesTensor).elements;
+  if (bytes!.length > LONGEST_RECORD)
+    throw refused(tensor.name, `it has ${bytes!.length} bytes, at most ${LONGEST_RECORD} are allowed`);
+  const [text] = textsOf(tensor) as [string];
+  const excess = jsonExcess(text, RECORD_LIMITS);
+  if (excess !== undefined) throw refused(tensor.name, excess);
+  return text;
+}
+
+// What is wrong with an input is the client's fault, whatever it is.
+function asRefusal<T>(read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof QeditError) throw new V2Error(400, error.message);
+    throw error;
+  }
+}
+
+function refuseLarge(name: string, shape: readonly number[], { megapixels }: ServerLimits): void {
+  if (shape.length === 3) {
+    if (shape[1]! > MOST_TOKENS) throw refused(name, `it has ${shape[1]} tokens, at most ${MOST_TOKENS} are allowed`);
+    return;
+  }
+  const [height, width] = shape.slice(-2) as [number, number];
+  const pixels = (height * CELL * width * CELL) / MEGAPIXEL;
+  if (pixels > megapixels * ROUNDING)
+    throw refused(name, `it is of ${pixels.toFixed(2)} megapixels, at most ${megapixels} are allowed`);
+}
+
+// What stages compute with: the VAE's statistics, and the size and place of picture 1.
+function refuseStrangeRecord(
+  { tensors, info }: Artifact,
+  { record, limits }: { record: string; limits: ServerLimits },
+): void {
+  const statistics: unknown = info.settings["latent_statistics"];
+  const channels = Object.values(tensors)[0]!.shape[1]!;
+  const isList = (value: unknown, least: number) =>
+    Array.isArray(value) &&
+    value.length === channels &&
+    value.every((each) => typeof each === "number" && Number.isFinite(each) && each > least);
+  const isStatistics =
+    isObject(statistics) && isList(statistics["mean"], Number.NEGATIVE_INFINITY) && isList(statistics["std"], 0);
+  if (statistics !== undefined && !isStatistics && "latent" in tensors)
+    throw refused(record, `its latent_statistics are no mean and std of ${channels} channels`);
+  refuseStrangeSizes(info.sizes, { record, limits });
+}
+
+function refuseStrangeSizes(
+  { target, images }: Readonly<Record<string, unknown>>,
+  { record, limits }: { record: string; limits: ServerLimits },
+): void {
+  const most = limits.pictureMegapixels * MEGAPIXEL;
+  const sources = images === undefined ? [] : images;
+  const isKnown = (each: unknown) =>
+    isObject(each) && isSize(each["source"]) && each["source"].width * each["source"].height <= most;
+  if (!Array.isArray(sources) || !sources.every(isKnown))
+    throw refused(record, `its sizes have images without a source of up to ${limits.pictureMegapixels} megapixels`);
+  if (target === undefined) return;
+  const box: unknown = isObject(target) ? target["box"] : undefined;
+  if (!isBoxIn(box, (sources[0] as { source: Size } | undefined)?.source))
+    throw refused(record, "its sizes have a target without a box in picture 1");
+}
+
+function isSize(value: unknown): value is Size {
+  return isObject(value) && isWhole(value["width"], 1) && isWhole(value["height"], 1);
+}
+
+function isBoxIn(box: unknown, source: Size | undefined): boolean {
+  if (source === undefined || !isObject(box) || !isSize(box)) return false;
+  const { x, y, width, height } = box as Size & { readonly x?: unknown; readonly y?: unknown };
+  return isWhole(x, 0) && isWhole(y, 0) && x + width <= source.width && y + height <= source.height;
+}
+
+function isWhole(value: unknown, least: number): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= least;
+}
+
+function parameterOf(tensor: V2Tensor): unknown {
+  if (tensor.datatype === "BYTES") {
+    const texts = textsOf(tensor);
+    return tensor.name === "LORA" ? texts : texts[0];
+  }
+  const values = numbersOf(tensor);
+  if (tensor.name === "SIZE") return `${values[0]}x${values[1]}`;
+  const [value] = values;
+  // Seeds have 64 bits, of which the sign is one.
+  if (tensor.name === "SEED") return String(BigInt.asUintN(64, value as bigint));
+  return typeof value === "number" ? shortest(value) : value;
+}
+
+// 1.1 as FP32 is 1.10000002384185791015625: the decimal that was meant is the shortest that gives the same FP32.
+function shortest(value: number): number {
+  for (let digits = 1; digits <= 9; digits += 1) {
+    const short = Number(value.toPrecision(digits));
+    if (Math.fround(short) === value) return short;
+  }
+  return value;
+}
+
+function textsOf(tensor: V2Tensor): readonly string[] {
+  try {
+    const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+    return (tensor as BytesTensor).elements.map((each) => decoder.decode(each));
+  } catch {
+    throw refused(tensor.name, "it is no UTF-8");
+  }
+}

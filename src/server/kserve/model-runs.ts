@@ -1,0 +1,162 @@
+// What the models do: a stage in turn with the server's jobs, or a whole edit as one of these jobs.
+import { type Artifact, recordText } from "../../artifacts/artifact.js";
+import { recipeText } from "../../artifacts/recipe.js";
+import {
+  resolveDecode,
+  resolveEncodeImage,
+  resolveEncodePrompt,
+  resolveSample,
+} from "../../edit/request/stage-request.js";
+import { encodeDecoded } from "../../stages/decode.js";
+import { encodeImage } from "../../stages/encode-image.js";
+import { encodePrompt } from "../../stages/encode-prompt.js";
+import type { Picture } from "../../stages/pictures.js";
+import { sample } from "../../stages/sample.js";
+import type { ProgressEvent } from "../../std/events.js";
+import type { EditServer } from "../edit-server.js";
+import { LazyPictures } from "../lazy-pictures.js";
+import { checkCount, checkWork } from "../limits.js";
+import type { InferRequest } from "./infer-request.js";
+import { readArtifactOf, readMask, readModelParameters, readPicturesOf } from "./model-inputs.js";
+import type { ModelName } from "./model-specs.js";
+import type { RequestClock } from "./model-statistics.js";
+import { bytesTensor, fp32, type V2Tensor } from "./v2-tensor.js";
+
+/** One call of a model. */
+export interface ModelCall {
+  readonly server: EditServer;
+  readonly request: InferRequest;
+  readonly emit: (event: ProgressEvent) => void;
+  /** Its reason is what the call is refused with. */
+  readonly signal: AbortSignal;
+  readonly clock: RequestClock;
+  /** Does the work when its turn comes among the jobs. */
+  readonly inTurn: <T>(work: () => Promise<T>) => Promise<T>;
+}
+
+/** The outputs of a model, and what else its answer says. */
+export interface ModelResult {
+  readonly outputs: readonly V2Tensor[];
+  readonly parameters?: Readonly<Record<string, unknown>>;
+}
+
+/** What each model does. Throws QeditError, V2Error. */
+export const MODEL_RUNS: Readonly<Record<ModelName, (call: ModelCall) => Promise<ModelResult>>> = {
+  encode_image: runEncodeImage,
+  encode_prompt: runEncodePrompt,
+  sample: runSample,
+  decode: runDecode,
+  qedit: runEdit,
+};
+
+const LATENTS = /^(latent|reference_latents\.\d+)$/;
+const COND = /^(negative_)?prompt_embeds$/;
+const SAMPLES = /^latent_tensor$/;
+
+async function runEncodeImage(call: ModelCall): Promise<ModelResult> {
+  const { server, signal, emit } = call;
+  const { settings, models } = await resolveEncodeImage(parametersOf(call), originOf(call));
+  checkWork(settings, server.limits);
+  return call.inTurn(async () => {
+    const pictures = await decodedPictures(call);
+    call.clock.phase("compute_infer");
+    const artifact = await server.service.runStage(
+      encodeImage,
+      { inputs: { pictures }, models, settings },
+      { signal, emit },
+    );
+    return outputsOf(artifact, "latents_record");
+  });
+}
+
+async function runEncodePrompt(call: ModelCall): Promise<ModelResult> {
+  const { server, signal, emit } = call;
+  const { settings, models } = await resolveEncodePrompt(parametersOf(call), originOf(call));
+  return call.inTurn(async () => {
+    const pictures = call.request.tensors.has("IMAGE") ? await decodedPictures(call) : [];
+    call.clock.phase("compute_infer");
+    const artifact = await server.service.runStage(
+      encodePrompt,
+      { inputs: { pictures }, models, settings },
+      { signal, emit },
+    );
+    return outputsOf(artifact, "cond_record");
+  });
+}
+
+async function runSample(call: ModelCall): Promise<ModelResult> {
+  const { server, signal, emit, request } = call;
+  const { limits } = server;
+  const { settings, models, isDrawn } = await resolveSample(parametersOf(call), originOf(call));
+  checkWork({ steps: settings.steps }, limits);
+  return call.inTurn(async () => {
+    const read = { limits };
+    const latents = readArtifactOf("latents", request.tensors, { ...read, names: LATENTS, record: "latents_record" });
+    const cond = readArtifactOf("cond", request.tensors, { ...read, names: COND, record: "cond_record" });
+    call.clock.phase("compute_infer");
+    const input = { inputs: { latents, cond }, models, settings };
+    const artifact = await server.service.runStage(sample, input, { signal, emit, isDrawn });
+    return outputsOf(artifact, "samples_record");
+  });
+}
+
+async function runDecode(call: ModelCall): Promise<ModelResult> {
+  const { server, signal, emit, request, clock } = call;
+  const { limits } = server;
+  const { settings, models, encoding } = await resolveDecode(parametersOf(call), originOf(call));
+  return call.inTurn(async () => {
+    const samples = readArtifactOf("samples", request.tensors, { names: SAMPLES, record: "samples_record", limits });
+    clock.phase("compute_infer");
+    const picture = await server.service.decode({ inputs: { samples }, models, settings }, { signal, emit });
+    clock.phase("compute_output");
+    const bytes = await encodeDecoded(picture, encoding);
+    return { outputs: pictureOf(bytes, recipeText(picture.info)) };
+  });
+}
+
+async function runEdit(call: ModelCall): Promise<ModelResult> {
+  const { server, request, emit, signal, clock } = call;
+  const { tensors } = request;
+  const edit = { pictures: readPicturesOf(tensors), mask: readMask(tensors), parameters: parametersOf(call) };
+  clock.phase("queue");
+  const job = await server.submit(edit);
+  const cancel = () => void job.cancel();
+  const stop = job.subscribe((event) => {
+    if (event.kind === "state" && event.job.state === "running") clock.phase("compute_infer");
+    if (event.kind === "progress") emit(event.event);
+  });
+  signal.addEventListener("abort", cancel, { once: true });
+  try {
+    if (signal.aborted) await job.cancel();
+    const { type, width, height, seed, device, recipe } = await job.outcome;
+    clock.phase("compute_output");
+    const outputs = pictureOf(await job.content(), JSON.stringify(recipe));
+    return { outputs, parameters: { type, width, height, seed, device } };
+  } finally {
+    stop();
+    signal.removeEventListener("abort", cancel);
+  }
+}
+
+function parametersOf({ request }: ModelCall): Readonly<Record<string, unknown>> {
+  return readModelParameters(request.tensors, request.parameters);
+}
+
+function originOf({ server: { base, library }, emit }: ModelCall) {
+  return { base, library, emit };
+}
+
+async function decodedPictures({ server: { limits }, request }: ModelCall): Promise<readonly Picture[]> {
+  const edit = { pictures: readPicturesOf(request.tensors), parameters: {} };
+  checkCount(edit, limits);
+  return new LazyPictures(async () => edit, limits).lazy.pictures();
+}
+
+function outputsOf(artifact: Artifact, record: string): ModelResult {
+  const tensors = Object.entries(artifact.tensors).map(([name, { shape, data }]) => fp32(name, shape, data));
+  return { outputs: [...tensors, bytesTensor(record, [recordText(artifact)])] };
+}
+
+function pictureOf(bytes: Uint8Array, recipe: string): readonly V2Tensor[] {
+  return [bytesTensor("IMAGE", [bytes]), bytesTensor("RECIPE", [recipe])];
+}
