@@ -16,13 +16,13 @@ export interface CommandEntry {
 /** A positional argument in commander's syntax, `<image...>` or `[file]`, and its description. */
 export type Positional = readonly [name: string, summary: string];
 
-/** A subcommand: either its own options and function, or subcommands of its own. */
+/** A subcommand: its own options and function, or subcommands of its own, or both. */
 export interface Command<Table extends ParameterTable = ParameterTable> {
   readonly summary: string;
   readonly examples: readonly string[];
   readonly positionals?: readonly Positional[];
   readonly options: Table;
-  /** Subcommands, as in `qedit models pull`; a command that has them is not called by itself. */
+  /** Subcommands, as in `qedit models pull`; a command without `perform` is not called by itself. */
   readonly commands?: Readonly<Record<string, Command>>;
   /** Does the work; returns the exit code, default EXIT.ok. Throws QeditError. */
   readonly perform?: (call: Call<Table>, terminal: Terminal) => Promise<number | void>;

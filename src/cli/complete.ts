@@ -39,7 +39,8 @@ async function completionsOf(
     );
   const command = innermost(await entry.load(), rest);
   const below = Object.entries(command.commands ?? {});
-  if (below.length > 0)
+  const isCalled = command.perform !== undefined && (rest.length > 0 || typed.startsWith("-"));
+  if (below.length > 0 && !isCalled)
     return only(
       below.map(([word, { summary }]) => ({ word, about: summary })),
       typed,

@@ -1,6 +1,7 @@
 // Builds commander's commands. Loads only the module of the subcommand that is called.
 import { Command as Commander } from "commander";
 import { EXIT } from "../edit/error-table.js";
+import { QeditError } from "../std/errors.js";
 import type { Command, CommandEntry } from "./command.js";
 import { COMMANDS } from "./commands.js";
 import type { Io } from "./io.js";
@@ -20,6 +21,7 @@ export async function program(args: readonly string[], version: string, io: Io):
   const called =
     (command: Command, name: string, commander: Commander) =>
     async (...given: unknown[]) => {
+      refuseOptionsBefore(commander, name);
       const positionals = (command.positionals ?? []).flatMap((_, index) => given[index] ?? []) as string[];
       // Loaded here because help does not need it.
       const { call } = await import("./call.js");
@@ -33,6 +35,8 @@ export async function program(args: readonly string[], version: string, io: Io):
   const root = quiet(new Commander("qedit"), io)
     .description("Edit pictures with words: Qwen-Image-Edit on your own machine")
     .usage("COMMAND [options]")
+    // What stands behind the name of a command belongs to it, also where the command before it has the same option.
+    .enablePositionalOptions()
     .version(version, "-V, --version", "print the version")
     .helpOption("-h, --help", "explain a command")
     .addHelpCommand(
@@ -66,6 +70,7 @@ async function subcommand(command: Command, path: string, { called, io }: Surrou
   for (const [name, below] of Object.entries(command.commands ?? {}))
     commander.addCommand(await subcommand(below, `${path} ${name}`, { called, io }));
   for (const positional of command.positionals ?? []) commander.argument(...positional);
+  if (command.perform && command.commands) commander.enablePositionalOptions();
   if (command.perform) {
     const { addOptions, outputOptions } = await import("./settings/options.js");
     addOptions(commander, { ...command.options, ...outputOptions });
@@ -75,6 +80,15 @@ async function subcommand(command: Command, path: string, { called, io }: Surrou
     "before",
     `${["Examples:", ...command.examples.map((example) => `  ${example}`)].join("\n")}\n`,
   );
+}
+
+// Options of `serve` have no effect on `serve status`.
+function refuseOptionsBefore({ parent }: Commander, name: string): void {
+  const stray = parent?.options.find((option) => parent.getOptionValueSource(option.attributeName()) === "cli");
+  if (stray === undefined) return;
+  throw new QeditError("QEDIT_E_USAGE", `Cannot use ${stray.long} with ${name}: it stands before the subcommand`, {
+    hint: `qedit ${name} --help lists its options, which stand behind it`,
+  });
 }
 
 // Commander's own error output is off: report() shows errors.

@@ -8,6 +8,7 @@ import { qeditVersion } from "../std/version.js";
 import { type Address, parseAddress, written } from "./addresses.js";
 import { type EditServer, openEditServer } from "./edit-server.js";
 import { httpApp } from "./http/app.js";
+import type { HttpContext } from "./http/http-context.js";
 import { asJsonKey } from "./http/http-error.js";
 import { type Listener, listenOn, listenOnSocket } from "./http/listen.js";
 import { isLoopback } from "./http/security.js";
@@ -61,7 +62,9 @@ export interface ServeOptions {
 
 /** Serves until it is stopped. Throws QEDIT_E_USAGE for an open address without a key, QEDIT_E_IO, and as openEditServer. */
 export async function serve(options: ServeOptions): Promise<void> {
-  const { settings, log, stop, socket } = options;
+  const { settings, log, socket } = options;
+  const asked = new AbortController();
+  const stop = AbortSignal.any([options.stop, asked.signal]);
   const key = await keyOf(settings);
   const address = parseAddress(settings.http, "http");
   refuseOpenDoor(address, key, { ...settings, parameter: "http" });
@@ -80,7 +83,10 @@ export async function serve(options: ServeOptions): Promise<void> {
   const watching: Watching[] = [];
   try {
     const inference = new Inference(server);
-    const context = { server, version, metrics, hasKey: key !== undefined, urlHosts: settings.allowUrls };
+    const context: HttpContext = {
+      ...{ server, version, metrics, hasKey: key !== undefined, urlHosts: settings.allowUrls },
+      stop: () => asked.abort(),
+    };
     const isLoopbackOnly = isLoopback(address.host);
     const app = httpApp(context, {
       ...{ inference, key, isLoopbackOnly },

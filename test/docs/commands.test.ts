@@ -13,9 +13,19 @@ import { type Page, ROOT, readPages } from "./pages.js";
 
 /** Commands that cannot be run here, or not to their end. */
 const NOT_RUN: Readonly<
-  Record<string, "downloads" | "needs a GPU" | "needs the published model" | "serves until it is stopped">
+  Record<
+    string,
+    "downloads" | "needs a GPU" | "needs the published model" | "serves until it is stopped" | "needs a server"
+  >
 > = {
   "qedit serve": "serves until it is stopped",
+  'qedit run photo.jpg -p "make it winter" --seeds 1..4 --sheet sheet.png --server http://gpu:8000': "needs a server",
+  'QEDIT_SERVER=https://gpu.example QEDIT_API_KEY=a-long-secret qedit run photo.jpg -p "make it winter" -o there.png':
+    "needs a server",
+  "qedit serve status": "needs a server",
+  "qedit serve load qwen-image-edit-2509": "needs a server",
+  "qedit serve unload": "needs a server",
+  "qedit serve stop": "needs a server",
   "qedit serve --grpc 8001": "serves until it is stopped",
   "QEDIT_API_KEY=a-long-secret qedit serve --http 0.0.0.0:8000": "serves until it is stopped",
   "npx qedit models pull --preset fast-4": "downloads",
@@ -87,8 +97,8 @@ function isOurs(command: string): boolean {
 async function check(command: string, place: Place): Promise<void> {
   const reason = NOT_RUN[command];
   // Whatever keeps it from its end, its options are read: pages.test.ts holds the flags to those of the command.
-  const typed = reason === "downloads" || reason === "needs a GPU" ? `${command} --help` : command;
   const isPublished = reason === "needs the published model";
+  const typed = reason === undefined || isPublished ? command : `${command} --help`;
   const { code, stderr } = await typedByUser(typed, place, isPublished ? {} : smallEdits(command));
   expect(code, `${command}\n${stderr}`).toBe(isPublished ? ERRORS.QEDIT_E_MODEL_MISSING.exit : 0);
   if (isPublished) expect(stderr, command).toContain('"code":"QEDIT_E_MODEL_MISSING"');

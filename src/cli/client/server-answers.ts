@@ -92,6 +92,15 @@ export const modelsAnswer = v.object({
   data: v.array(v.object({ id: v.string(), is_default: v.boolean() })),
 });
 
+/** A model that was opened. */
+export const loadedAnswer = v.object({ model: v.string(), seconds });
+
+/** Networks that were closed. */
+export const unloadedAnswer = v.object({ closed: count, bytes: v.number(), open: count });
+
+/** A server that stops. */
+export const stoppingAnswer = v.object({ pid: v.pipe(count, v.minValue(1)), queued: count, running: count });
+
 /** A refusal. */
 export const errorAnswer = v.object({
   error: v.object({

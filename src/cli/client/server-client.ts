@@ -36,12 +36,6 @@ export interface JobObserver {
   readonly onPreview?: ((bytes: Uint8Array) => void) | undefined;
 }
 
-/** A picture that was made, and what the server says of it. */
-export interface FetchedPicture {
-  readonly bytes: Uint8Array;
-  readonly result: ResultAnswer;
-}
-
 /** A server. Every method throws ServerLost when it is not reached or cannot be understood, and the server's own refusals. */
 export interface ServerClient {
   readonly address: ServerAddress;
@@ -54,8 +48,8 @@ export interface ServerClient {
   /** The picture of a completed job, of the hash that was announced. */
   readonly content: (id: string, result: ResultAnswer, signal: AbortSignal) => Promise<Uint8Array>;
   readonly cancel: (id: string) => Promise<void>;
-  /** Posts JSON to a path, and gives the answer. */
-  readonly post: <T>(path: string, body: object | undefined, schema: v.GenericSchema<unknown, T>) => Promise<T>;
+  /** Posts to a path, and gives the answer. */
+  readonly post: <T>(path: string, schema: v.GenericSchema<unknown, T>, signal: AbortSignal) => Promise<T>;
 }
 
 /** Bytes of an answer in JSON. */
@@ -114,12 +108,8 @@ export function serverClient(address: ServerAddress, key: string | undefined): S
       throw nonsense(address, `another picture than it announced for job ${id}`);
     },
     cancel,
-    async post(path, body, schema) {
-      const bytes = Buffer.from(JSON.stringify(body ?? {}));
-      return json(
-        await call({ method: "POST", path, body: bytes, headers: JSON_TYPE, timeout: TIMEOUTS.work }),
-        schema,
-      );
+    async post(path, schema, signal) {
+      return json(await call({ method: "POST", path, timeout: TIMEOUTS.work, signal }), schema);
     },
   };
 

@@ -5,6 +5,7 @@ import { DEVICE_PARAMETERS, MODEL_PARAMETERS } from "../../edit/parameters/table
 import { DEFAULT_LIMITS } from "../../server/limits.js";
 import { defineCommand } from "../command.js";
 import { cacheOptions, manyOptions } from "../settings/options.js";
+import { load, status, stop, unload } from "./serve/control.js";
 
 const MINUTE = 60_000;
 const { model, modelsDir } = MODEL_PARAMETERS;
@@ -148,8 +149,10 @@ export const serveCommand = defineCommand({
     "qedit serve",
     "qedit serve --http 8080 --load qwen-image-edit-2509 --keep-alive forever",
     "QEDIT_API_KEY=$(cat key) qedit serve --http 0.0.0.0:8000",
+    "qedit serve status",
   ],
   options: serveOptions,
+  commands: { status, load, unload, stop },
   async perform(call, terminal) {
     const { serveEdits } = await import("../actions/serve-edits.js");
     await serveEdits(call, terminal);

@@ -5,6 +5,7 @@ import { HTTPException } from "hono/http-exception";
 import { routePath } from "hono/route";
 import type { Inference } from "../kserve/inference.js";
 import { traceIdOf, validTraceparent } from "../tracing.js";
+import { controlRoutes } from "./control-routes.js";
 import type { HttpApp, HttpContext, HttpEnv } from "./http-context.js";
 import { errorAnswer, HttpError, spellingOf } from "./http-error.js";
 import { jobRoutes } from "./job-routes.js";
@@ -71,6 +72,7 @@ export function httpApp(context: HttpContext, options: AppOptions): HttpApp {
   app.use(withKey(options.key));
   app.route("/", healthRoutes(context));
   app.route("/", jobRoutes(context));
+  app.route("/", controlRoutes(context));
   app.route("/", editRoutes(context));
   app.route("/", referenceRoutes(context));
   app.route("/", kserveRoutes(options.inference));

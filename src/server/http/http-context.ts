@@ -34,4 +34,6 @@ export interface HttpContext {
   readonly metrics: Metrics | undefined;
   /** Hosts whose pictures may be fetched by URL. */
   readonly urlHosts: readonly string[];
+  /** Stops the server as SIGTERM does. */
+  readonly stop: () => void;
 }

@@ -228,6 +228,30 @@ export const COMPONENTS: Readonly<Record<string, Schema>> = {
   },
   Edited: EDITED,
   Models: MODELS,
+  Loaded: {
+    type: "object",
+    properties: { model: { type: "string" }, seconds: { type: "number" } },
+    required: ["model", "seconds"],
+  },
+  Unloaded: {
+    type: "object",
+    properties: {
+      closed: { type: "integer", description: "networks" },
+      bytes: { type: "integer", description: "of their weights" },
+      open: { type: "integer", description: "networks that a job uses" },
+    },
+    required: ["closed", "bytes", "open"],
+  },
+  Stopping: {
+    type: "object",
+    properties: {
+      phase: { const: "draining" },
+      pid: { type: "integer", description: "of its process" },
+      queued: { type: "integer" },
+      running: { type: "integer" },
+    },
+    required: ["phase", "pid", "queued", "running"],
+  },
   Status: {
     type: "object",
     properties: {

@@ -221,6 +221,22 @@ const SERVER: Readonly<Record<string, Operation>> = {
     tag: "Server",
     answers: { 200: json("The status", "Status") },
   },
+  "POST /v1/models/{name}/load": {
+    summary: "Open the networks of a model",
+    tag: "Server",
+    parameters: [{ name: "name", in: "path", required: true, schema: { type: "string" } }],
+    answers: { ...REFUSALS, 200: json("They are open", "Loaded") },
+  },
+  "POST /v1/models/unload": {
+    summary: "Close the networks that no job uses",
+    tag: "Server",
+    answers: { 200: json("They are closed", "Unloaded") },
+  },
+  "POST /v1/stop": {
+    summary: "Stop the server as SIGTERM does; by its socket, or on its machine with its key",
+    tag: "Server",
+    answers: { 202: json("It stops", "Stopping") },
+  },
   "GET /health/live": { summary: "Whether the process answers", tag: "Server", isOpen: true, answers: { 200: TEXT } },
   "GET /health/ready": {
     summary: "Whether it takes edits",
