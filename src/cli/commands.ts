@@ -82,6 +82,12 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./commands/serve.js")).serveCommand,
   },
   {
+    name: "kafka",
+    group: SERVE,
+    summary: "Make Kafka's topics, and show schemas",
+    load: async () => (await import("./commands/kafka.js")).kafka,
+  },
+  {
     name: "models",
     group: MACHINE,
     summary: "List, download, find and check model files",

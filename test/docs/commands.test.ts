@@ -13,10 +13,15 @@ import { type Page, ROOT, readPages } from "./pages.js";
 
 /** Commands that cannot be run here, or not to their end. */
 const NOT_RUN: Readonly<
-  Record<string, "downloads" | "needs a GPU" | "needs the published model" | "serves until it is stopped">
+  Record<
+    string,
+    "downloads" | "needs a GPU" | "needs a Kafka broker" | "needs the published model" | "serves until it is stopped"
+  >
 > = {
   "qedit serve": "serves until it is stopped",
   "QEDIT_API_KEY=a-long-secret qedit serve --http 0.0.0.0:8000": "serves until it is stopped",
+  "qedit kafka topics create --kafka localhost:9092": "needs a Kafka broker",
+  "qedit kafka topics describe --kafka localhost:9092": "needs a Kafka broker",
   "npx qedit models pull --preset fast-4": "downloads",
   "qedit models pull --preset fast-4": "downloads",
   "npx qedit setup --libraries": "downloads",
@@ -86,7 +91,10 @@ function isOurs(command: string): boolean {
 async function check(command: string, place: Place): Promise<void> {
   const reason = NOT_RUN[command];
   // Whatever keeps it from its end, its options are read: pages.test.ts holds the flags to those of the command.
-  const typed = reason === "downloads" || reason === "needs a GPU" ? `${command} --help` : command;
+  const typed =
+    reason === "downloads" || reason === "needs a GPU" || reason === "needs a Kafka broker"
+      ? `${command} --help`
+      : command;
   const isPublished = reason === "needs the published model";
   const { code, stderr } = await typedByUser(typed, place, isPublished ? {} : smallEdits(command));
   expect(code, `${command}\n${stderr}`).toBe(isPublished ? ERRORS.QEDIT_E_MODEL_MISSING.exit : 0);

@@ -1,0 +1,12 @@
+// qedit kafka: what a cluster needs for qedit, and what failed on it.
+import { defineCommand } from "../command.js";
+import { schemas } from "./kafka/schemas.js";
+import { topics } from "./kafka/topics.js";
+
+/** `qedit kafka NOUN VERB`. */
+export const kafka = defineCommand({
+  summary: "Make Kafka's topics, and show schemas",
+  examples: ["qedit kafka topics create --kafka localhost:9092", "qedit kafka schemas print"],
+  options: {},
+  commands: { topics, schemas },
+});
