@@ -78,8 +78,14 @@ export const COMMANDS: readonly CommandEntry[] = [
   {
     name: "serve",
     group: SERVE,
-    summary: "Keep models open, and edit for HTTP clients",
+    summary: "Keep models open, and edit for clients of HTTP and Kafka",
     load: async () => (await import("./commands/serve.js")).serveCommand,
+  },
+  {
+    name: "work",
+    group: SERVE,
+    summary: "Take edits from Kafka alone",
+    load: async () => (await import("./commands/work.js")).workCommand,
   },
   {
     name: "kafka",

@@ -11,6 +11,7 @@ import { httpApp } from "./http/app.js";
 import { asJsonKey } from "./http/http-error.js";
 import { type Listener, listenOn, listenOnSocket } from "./http/listen.js";
 import { isLoopback } from "./http/security.js";
+import type { KafkaDoor, KafkaSettings } from "./kafka/kafka-door.js";
 import type { ServerLimits } from "./limits.js";
 import type { Log } from "./log.js";
 import { openMetrics } from "./metrics.js";
@@ -20,7 +21,7 @@ import { warmUp } from "./warm-up.js";
 
 /** The settings of a server. */
 export interface ServeSettings {
-  /** `[HOST:]PORT`. */
+  /** `[HOST:]PORT`, or `none`. */
   readonly http: string;
   readonly apiKey: string | undefined;
   /** File with the key. */
@@ -35,6 +36,8 @@ export interface ServeSettings {
   readonly grace: number;
   /** Hosts whose pictures may be fetched. */
   readonly allowUrls: readonly string[];
+  /** Where requests are taken from as well. */
+  readonly kafkaDoor?: KafkaSettings | undefined;
 }
 
 /** What a server is opened with. */
@@ -57,8 +60,8 @@ export interface ServeOptions {
 export async function serve(options: ServeOptions): Promise<void> {
   const { settings, log, stop, socket } = options;
   const key = await keyOf(settings);
-  const address = parseAddress(settings.http, "http");
-  refuseOpenDoor(address, key, settings);
+  const address = settings.http === "none" ? undefined : parseAddress(settings.http, "http");
+  if (address) refuseOpenDoor(address, key, settings);
   const version = qeditVersion();
   const metrics = settings.metrics ? openMetrics(() => server, version) : undefined;
   const traced = openTracing(version);
@@ -69,9 +72,10 @@ export async function serve(options: ServeOptions): Promise<void> {
   };
   const server: EditServer = await openEditServer({ ...options, observe });
   const listeners: Listener[] = [];
+  let kafka: KafkaDoor | undefined;
   try {
     const context = { server, version, metrics, hasKey: key !== undefined, urlHosts: settings.allowUrls };
-    const isLoopbackOnly = isLoopback(address.host);
+    const isLoopbackOnly = address === undefined || isLoopback(address.host);
     const app = httpApp(context, {
       ...{ key, isLoopbackOnly },
       onAnswer: ({ error, ...facts }) => {
@@ -81,28 +85,39 @@ export async function serve(options: ServeOptions): Promise<void> {
         else log(facts.path.startsWith("/health") ? "debug" : "info", text, facts);
       },
     });
-    const http = await listenOn(app, address);
-    listeners.push(http);
+    const http = address && (await listenOn(app, address));
+    if (http) listeners.push(http);
     const local = socket === undefined ? undefined : await listenOnSocket(app, socket);
     if (local) listeners.push(local);
     else if (socket !== undefined)
       log("info", `another server answers on ${socket}: this one is reached by its address`);
-    const url = `http://${written(http.address)}`;
-    log("info", `listening on ${url}`, { http: url, ...(local && { socket }), pid: process.pid });
+    const url = http && `http://${written(http.address)}`;
+    const where = url ?? (local ? socket : "nothing but Kafka");
+    log("info", `listening on ${where}`, { ...(url && { http: url }), ...(local && { socket }), pid: process.pid });
+    kafka = settings.kafkaDoor && (await openedKafka(settings.kafkaDoor, server, log));
     for (const model of settings.load) await loaded(server, model, log);
     if (!stop.aborted) {
       void server.ready().catch((error: Error) => log("error", `jobs of the state folder: ${error.message}`));
+      kafka?.start();
       log("info", `ready, computing on ${server.device}`, { device: server.device });
       await new Promise<void>((resolve) => stop.addEventListener("abort", () => resolve(), { once: true }));
     }
     log("info", "stopping", { ...server.load() });
+    kafka?.stop();
     await server.drain(settings.grace);
     for (const listener of listeners) listener.stop();
   } finally {
+    await kafka?.close();
     for (const listener of listeners) await listener.close();
     await server.close();
   }
   log("info", "stopped");
+}
+
+// Loaded when it is used: its packages are optional.
+async function openedKafka(door: KafkaSettings, server: EditServer, log: Log): Promise<KafkaDoor> {
+  const { openKafkaDoor } = await import("./kafka/kafka-door.js");
+  return openKafkaDoor(door, server, log);
 }
 
 async function loaded(server: EditServer, model: string, log: Log): Promise<void> {

@@ -20,6 +20,8 @@ const NOT_RUN: Readonly<
 > = {
   "qedit serve": "serves until it is stopped",
   "QEDIT_API_KEY=a-long-secret qedit serve --http 0.0.0.0:8000": "serves until it is stopped",
+  "qedit serve --kafka broker-1:9092,broker-2:9092 --store /shared/store": "needs a Kafka broker",
+  "qedit work --kafka broker-1:9092,broker-2:9092 --store /shared/store --grace 10m": "needs a Kafka broker",
   "qedit kafka topics create --kafka localhost:9092": "needs a Kafka broker",
   "qedit kafka topics describe --kafka localhost:9092": "needs a Kafka broker",
   "npx qedit models pull --preset fast-4": "downloads",

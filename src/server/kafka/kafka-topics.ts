@@ -1,5 +1,6 @@
 // The topics of qedit, and how each is made.
 import { setTimeout as delay } from "node:timers/promises";
+import { QeditError } from "../../std/errors.js";
 import type { KafkaClient, NewTopic } from "./kafka-port.js";
 
 /** Their names. */
@@ -59,4 +60,18 @@ export async function createTopics(
     await delay(KNOWN_WITHIN / 100);
   }
   return topics;
+}
+
+/** Throws QEDIT_E_USAGE unless the topics are there. */
+export async function checkTopics(
+  client: Pick<KafkaClient, "topicNames">,
+  names: readonly string[],
+  brokers: string,
+): Promise<void> {
+  const there = await client.topicNames();
+  const missing = names.filter((name) => !there.includes(name));
+  if (missing.length === 0) return;
+  throw new QeditError("QEDIT_E_USAGE", `Cannot work at ${brokers}: ${missing.join(", ")} is not there`, {
+    hint: `qedit kafka topics create --kafka ${brokers}`,
+  });
 }
