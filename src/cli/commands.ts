@@ -90,7 +90,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   {
     name: "kafka",
     group: SERVE,
-    summary: "Make Kafka's topics, and show schemas",
+    summary: "Make Kafka's topics, show schemas and what failed",
     load: async () => (await import("./commands/kafka.js")).kafka,
   },
   {

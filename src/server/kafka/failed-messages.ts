@@ -16,6 +16,8 @@ export const HEADERS = {
   attempt: "x-attempt",
   /** Milliseconds since the epoch. */
   notBefore: "x-not-before",
+  /** Where the bytes are that are too many for the topic. */
+  valueUri: "x-value-uri",
 } as const;
 
 const ADDED = new Set<string>(Object.values(HEADERS));
@@ -30,7 +32,7 @@ export function headerOf({ headers }: Pick<KafkaMessage, "headers">, name: strin
 }
 
 /** How often a message has failed before. */
-function failuresOf(message: Pick<KafkaMessage, "headers">): number {
+export function failuresOf(message: Pick<KafkaMessage, "headers">): number {
   const written = headerOf(message, HEADERS.attempt) ?? "0";
   return /^\d{1,4}$/.test(written) ? Number(written) : 0;
 }

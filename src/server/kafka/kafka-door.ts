@@ -4,6 +4,7 @@ import type { EditServer } from "../edit-server.js";
 import type { Log } from "../log.js";
 import { openAvroCodec } from "./avro-codec.js";
 import { ClaimStore } from "./claim-store.js";
+import { HEADERS } from "./failed-messages.js";
 import type { KafkaClient, ProducedMessage } from "./kafka-port.js";
 import { checkTopics, TOPICS } from "./kafka-topics.js";
 import { KafkaWorker } from "./kafka-worker.js";
@@ -84,7 +85,7 @@ async function buried(
     if ((error as { code?: string }).code !== "QEDIT_E_USAGE") throw error;
     const { uri } = await store.put(message.value);
     const sha256 = createHash("sha256").update(message.value).digest("hex");
-    const facts = { "x-value-uri": uri, "x-value-sha256": sha256, "x-value-bytes": String(message.value.length) };
+    const facts = { [HEADERS.valueUri]: uri, "x-value-sha256": sha256, "x-value-bytes": String(message.value.length) };
     const headers = Object.entries(facts).map(([name, text]) => [name, Buffer.from(text)] as const);
     await client.produce({
       ...message,

@@ -94,7 +94,8 @@ async function ownTopics(client: KafkaClient): Promise<readonly string[]> {
   return Object.values(TOPICS).filter((name) => there.has(name));
 }
 
-async function withKafka(brokers: string, use: (client: KafkaClient) => Promise<void>): Promise<void> {
+/** Opens a connection for one use. */
+export async function withKafka(brokers: string, use: (client: KafkaClient) => Promise<void>): Promise<void> {
   const client = await openKafka(brokers);
   try {
     await use(client);
