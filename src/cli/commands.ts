@@ -88,6 +88,12 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./commands/work.js")).workCommand,
   },
   {
+    name: "submit",
+    group: SERVE,
+    summary: "Hand a file of jobs to workers over Kafka",
+    load: async () => (await import("./commands/submit.js")).submit,
+  },
+  {
     name: "kafka",
     group: SERVE,
     summary: "Make Kafka's topics, show schemas and what failed",

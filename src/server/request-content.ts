@@ -2,6 +2,7 @@
 import { cacheKey } from "../artifacts/artifact-cache.js";
 import { encodingOf } from "../edit/finish/picture-encoding.js";
 import { RANDOM_SEED } from "../edit/parameters/parameter-kinds.js";
+import { EDIT_PARAMETERS } from "../edit/parameters/table.js";
 import { type EditRequest, readRequest } from "../edit/request/edit-request.js";
 import { resolveEdit } from "../edit/resolve/resolve-edit.js";
 import { qeditVersion } from "../std/version.js";
@@ -28,7 +29,7 @@ export async function contentOf(
   const { vae, textEncoder, transformer, loras } = models;
   const sha256 = cacheKey({
     ...{ stage: "run", qedit: qeditVersion(), encoding: encodingOf(values) },
-    settings: sorted({ ...settings, seed }),
+    settings: determining({ ...settings, seed }),
     weights: {
       ...{ vae: vae.identity, textEncoder: textEncoder.identity, transformer: transformer.identity },
       loras: loras.map(({ identity, strength }) => [identity, strength]),
@@ -39,6 +40,20 @@ export async function contentOf(
   return { sha256, seed };
 }
 
-function sorted(values: Readonly<Record<string, unknown>>): object {
-  return Object.fromEntries(Object.entries(values).sort(([a], [b]) => (a < b ? -1 : 1)));
+/** Model files count by their weights, whatever their names; these do not change the picture. */
+const IRRELEVANT = new Set([
+  "vae",
+  "textEncoder",
+  "transformer",
+  "lora",
+  "strictLora",
+  "mask",
+  "allowEmptyPrompt",
+  "tile",
+]);
+
+// Resolved settings also hold those of the machine, such as its folders.
+function determining(values: Readonly<Record<string, unknown>>): object {
+  const names = Object.keys(EDIT_PARAMETERS).filter((name) => !IRRELEVANT.has(name));
+  return Object.fromEntries(names.sort().map((name) => [name, values[name] ?? null]));
 }

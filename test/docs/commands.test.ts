@@ -25,6 +25,8 @@ const NOT_RUN: Readonly<
   "qedit kafka dlq list --kafka localhost:9092 --code QEDIT_E_MODEL_MISSING --since 2h": "needs a Kafka broker",
   "qedit kafka dlq show 0:12 --kafka localhost:9092": "needs a Kafka broker",
   "qedit kafka dlq redrive --since 2h --kafka localhost:9092": "needs a Kafka broker",
+  "qedit submit jobs.jsonl --kafka localhost:9092 --store /shared/store --wait > results.jsonl": "needs a Kafka broker",
+  "qedit submit jobs.jsonl --kafka localhost:9092 --store /shared/store --wait --resume": "needs a Kafka broker",
   "qedit kafka topics create --kafka localhost:9092": "needs a Kafka broker",
   "qedit kafka topics describe --kafka localhost:9092": "needs a Kafka broker",
   "npx qedit models pull --preset fast-4": "downloads",

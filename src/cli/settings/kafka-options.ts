@@ -14,7 +14,7 @@ export const kafkaOptions = {
 };
 
 /** --store. */
-const store = optional(text, {
+export const store = optional(text, {
   summary: "folder that Kafka's clients and workers share: pictures above 256 KB, and results",
   group: "Server",
   scope: "user",

@@ -88,3 +88,12 @@ export interface Messages {
   readonly progress: ProgressMessage;
   readonly error: MessageError;
 }
+
+/** A request for a whole edit. Parameters are named as in the schema; those that are left out are as the worker is set. */
+export function requestMessage(
+  id: string,
+  { parameters, ...pictures }: Pick<RunRequest, "images" | "mask" | "parameters">,
+): RunRequest {
+  const route = { job_id: id, workflow: ["run"], cursor: 0, attempt: 1, created_at: Date.now() };
+  return { envelope: { ...route, traceparent: null, reply_to: null }, ...pictures, parameters };
+}
