@@ -45,6 +45,8 @@ const OWNERS: Readonly<Record<string, string | readonly string[]>> = {
   "grpc-health-check": "server",
   "@modelcontextprotocol/sdk": "server",
   "@opentelemetry/api": "server",
+  "@platformatic/kafka": "server",
+  avsc: "server",
 };
 
 /** Folders that are pure: no files, no sessions, no threads. */

@@ -78,7 +78,7 @@ export const COMMANDS: readonly CommandEntry[] = [
   {
     name: "serve",
     group: SERVE,
-    summary: "Keep models open, and edit for HTTP clients",
+    summary: "Keep models open, and edit for clients of HTTP and Kafka",
     load: async () => (await import("./commands/serve.js")).serveCommand,
   },
   {
@@ -86,6 +86,24 @@ export const COMMANDS: readonly CommandEntry[] = [
     group: SERVE,
     summary: "Edit for agents, over the Model Context Protocol on stdin and stdout",
     load: async () => (await import("./commands/mcp.js")).mcpCommand,
+  },
+  {
+    name: "work",
+    group: SERVE,
+    summary: "Take edits from Kafka alone",
+    load: async () => (await import("./commands/work.js")).workCommand,
+  },
+  {
+    name: "submit",
+    group: SERVE,
+    summary: "Hand a file of jobs to workers over Kafka",
+    load: async () => (await import("./commands/submit.js")).submit,
+  },
+  {
+    name: "kafka",
+    group: SERVE,
+    summary: "Make Kafka's topics, show schemas and what failed",
+    load: async () => (await import("./commands/kafka.js")).kafka,
   },
   {
     name: "models",

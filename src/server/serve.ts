@@ -12,6 +12,7 @@ import type { HttpContext } from "./http/http-context.js";
 import { asJsonKey } from "./http/http-error.js";
 import { type Listener, listenOn, listenOnSocket } from "./http/listen.js";
 import { isLoopback } from "./http/security.js";
+import type { KafkaDoor, KafkaSettings } from "./kafka/kafka-door.js";
 import { Inference } from "./kserve/inference.js";
 import type { ServerLimits } from "./limits.js";
 import type { Log } from "./log.js";
@@ -23,7 +24,7 @@ import { type Watching, watchFolder } from "./watch/watch-folder.js";
 
 /** The settings of a server. */
 export interface ServeSettings {
-  /** `[HOST:]PORT`. */
+  /** `[HOST:]PORT`, or `none`. */
   readonly http: string;
   /** `[HOST:]PORT` of the gRPC door; undefined: none. */
   readonly grpc: string | undefined;
@@ -42,6 +43,8 @@ export interface ServeSettings {
   readonly watch: readonly string[];
   /** Hosts whose pictures may be fetched. */
   readonly allowUrls: readonly string[];
+  /** Where requests are taken from as well. */
+  readonly kafkaDoor?: KafkaSettings | undefined;
 }
 
 /** What a server is opened with. */
@@ -66,8 +69,8 @@ export async function serve(options: ServeOptions): Promise<void> {
   const asked = new AbortController();
   const stop = AbortSignal.any([options.stop, asked.signal]);
   const key = await keyOf(settings);
-  const address = parseAddress(settings.http, "http");
-  refuseOpenDoor(address, key, { ...settings, parameter: "http" });
+  const address = settings.http === "none" ? undefined : parseAddress(settings.http, "http");
+  if (address) refuseOpenDoor(address, key, { ...settings, parameter: "http" });
   const grpcAddress = settings.grpc === undefined ? undefined : parseAddress(settings.grpc, "grpc");
   if (grpcAddress) refuseOpenDoor(grpcAddress, key, { ...settings, parameter: "grpc" });
   const version = qeditVersion();
@@ -81,13 +84,14 @@ export async function serve(options: ServeOptions): Promise<void> {
   const server: EditServer = await openEditServer({ ...options, observe });
   const listeners: Listener[] = [];
   const watching: Watching[] = [];
+  let kafka: KafkaDoor | undefined;
   try {
     const inference = new Inference(server);
     const context: HttpContext = {
       ...{ server, version, metrics, hasKey: key !== undefined, urlHosts: settings.allowUrls },
       stop: () => asked.abort(),
     };
-    const isLoopbackOnly = isLoopback(address.host);
+    const isLoopbackOnly = address === undefined || isLoopback(address.host);
     const app = httpApp(context, {
       ...{ inference, key, isLoopbackOnly },
       onAnswer: ({ error, ...facts }) => {
@@ -97,28 +101,33 @@ export async function serve(options: ServeOptions): Promise<void> {
         else log(/^\/(v2\/)?health/.test(facts.path) ? "debug" : "info", text, facts);
       },
     });
-    const http = await listenOn(app, address);
-    listeners.push(http);
+    const http = address && (await listenOn(app, address));
+    if (http) listeners.push(http);
     const local = socket === undefined ? undefined : await listenOnSocket(app, socket);
     if (local) listeners.push(local);
     else if (socket !== undefined)
       log("info", `another server answers on ${socket}: this one is reached by its address`);
-    const url = `http://${written(http.address)}`;
-    log("info", `listening on ${url}`, { http: url, ...(local && { socket }), pid: process.pid });
+    const url = http && `http://${written(http.address)}`;
+    const where = url ?? (local ? socket : "nothing but Kafka");
+    log("info", `listening on ${where}`, { ...(url && { http: url }), ...(local && { socket }), pid: process.pid });
+    kafka = settings.kafkaDoor && (await openedKafka(settings.kafkaDoor, server, log));
     if (grpcAddress) listeners.push(await grpcDoor(inference, { ...grpcAddress, key }, log));
     for (const model of settings.load) await loaded(server, model, log);
     if (!stop.aborted) {
       void server.ready().catch((error: Error) => log("error", `jobs of the state folder: ${error.message}`));
+      kafka?.start();
       for (const folder of settings.watch) watching.push(await watchFolder(server, folder, log));
       log("info", `ready, computing on ${server.device}`, { device: server.device });
       await new Promise<void>((resolve) => stop.addEventListener("abort", () => resolve(), { once: true }));
     }
     log("info", "stopping", { ...server.load() });
+    kafka?.stop();
     const watched = watching.map((each) => each.stop());
     await Promise.all([server.drain(settings.grace), inference.drain(settings.grace)]);
     await Promise.all(watched);
     for (const listener of listeners) listener.stop();
   } finally {
+    await kafka?.close();
     for (const listener of listeners) await listener.close();
     await server.close();
   }
@@ -137,6 +146,12 @@ async function grpcDoor(inference: Inference, options: Address & { readonly key:
   });
   log("info", `listening on grpc://${written(door.address)}`, { grpc: written(door.address) });
   return door;
+}
+
+// Loaded when it is used: its packages are optional.
+async function openedKafka(door: KafkaSettings, server: EditServer, log: Log): Promise<KafkaDoor> {
+  const { openKafkaDoor } = await import("./kafka/kafka-door.js");
+  return openKafkaDoor(door, server, log);
 }
 
 async function loaded(server: EditServer, model: string, log: Log): Promise<void> {

@@ -15,7 +15,12 @@ import { type Page, ROOT, readPages } from "./pages.js";
 const NOT_RUN: Readonly<
   Record<
     string,
-    "downloads" | "needs a GPU" | "needs the published model" | "serves until it is stopped" | "needs a server"
+    | "downloads"
+    | "needs a GPU"
+    | "needs a Kafka broker"
+    | "needs the published model"
+    | "serves until it is stopped"
+    | "needs a server"
   >
 > = {
   "qedit serve": "serves until it is stopped",
@@ -28,6 +33,15 @@ const NOT_RUN: Readonly<
   "qedit serve stop": "needs a server",
   "qedit serve --grpc 8001": "serves until it is stopped",
   "QEDIT_API_KEY=a-long-secret qedit serve --http 0.0.0.0:8000": "serves until it is stopped",
+  "qedit serve --kafka broker-1:9092,broker-2:9092 --store /shared/store": "needs a Kafka broker",
+  "qedit work --kafka broker-1:9092,broker-2:9092 --store /shared/store --grace 10m": "needs a Kafka broker",
+  "qedit kafka dlq list --kafka localhost:9092 --code QEDIT_E_MODEL_MISSING --since 2h": "needs a Kafka broker",
+  "qedit kafka dlq show 0:12 --kafka localhost:9092": "needs a Kafka broker",
+  "qedit kafka dlq redrive --since 2h --kafka localhost:9092": "needs a Kafka broker",
+  "qedit submit jobs.jsonl --kafka localhost:9092 --store /shared/store --wait > results.jsonl": "needs a Kafka broker",
+  "qedit submit jobs.jsonl --kafka localhost:9092 --store /shared/store --wait --resume": "needs a Kafka broker",
+  "qedit kafka topics create --kafka localhost:9092": "needs a Kafka broker",
+  "qedit kafka topics describe --kafka localhost:9092": "needs a Kafka broker",
   "npx qedit models pull --preset fast-4": "downloads",
   "qedit models pull --preset fast-4": "downloads",
   "npx qedit setup --libraries": "downloads",

@@ -48,9 +48,12 @@ test("commands and code within lines give each command flags of its own", () => 
   const typed = pages.flatMap(({ blocks, text }) => [...blocks.flat(), ...inlineCode(text)]);
   const calls = typed
     .flatMap((line) => line.split(/\||&&/))
-    .flatMap((call) => [...call.matchAll(/\bqedit ([a-z-]+)(?: ([a-z]+))?\b(.*)/g)]);
-  const wrong = calls.flatMap(([call, name, second, rest]) => {
-    const flags = flagsByCommand.get(`${name} ${second}`) ?? flagsByCommand.get(name!);
+    .flatMap((call) => [...call.matchAll(/\bqedit ([a-z-]+)(?: ([a-z]+))?(?: ([a-z]+))?\b(.*)/g)]);
+  const wrong = calls.flatMap(([call, name, second, third, rest]) => {
+    const flags =
+      flagsByCommand.get(`${name} ${second} ${third}`) ??
+      flagsByCommand.get(`${name} ${second}`) ??
+      flagsByCommand.get(name!);
     if (flags === undefined) return [`${call}: no such command`];
     return flagsIn(rest!).flatMap((flag) => (flags.has(flag) ? [] : [`${call}: ${flag}`]));
   });

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { openCache } from "../../artifacts/artifact-cache.js";
 import { type BaseSettings, REQUEST_PARAMETERS } from "../../edit/request/edit-request.js";
 import type { Given } from "../../edit/resolve/given.js";
+import type { KafkaSettings } from "../../server/kafka/kafka-door.js";
 import { DEFAULT_LIMITS } from "../../server/limits.js";
 import { openLog } from "../../server/log.js";
 import { serve } from "../../server/serve.js";
@@ -11,7 +12,7 @@ import type { ServeCommandSettings } from "../commands/serve.js";
 import { scratchFolder } from "../files/scratch-folder.js";
 import { printable } from "../render/shown.js";
 import type { Terminal } from "../render/terminal.js";
-import { serverSocket } from "../server-socket.js";
+import { serverSocket, storeFolder } from "../server-socket.js";
 import { completeSettings, type GivenSetting, givenSettings } from "../settings/settings.js";
 import { readSettingsFiles } from "../settings/settings-files.js";
 import { cacheFolder, modulationFolder } from "../with-service.js";
@@ -34,7 +35,10 @@ export async function serveEdits({ settings, given }: ServeCall, terminal: Termi
   const stop = stopSignal(terminal);
   const { device, threads, vram, memory, keepAlive, noCache, cacheLimit } = settings;
   await serve({
-    settings,
+    settings: {
+      ...settings,
+      kafkaDoor: settings.kafka === undefined ? undefined : kafkaDoorOf(settings, settings.kafka),
+    },
     service: {
       ...{ device, threads, vram, memory, keepAlive },
       cache: noCache ? undefined : openCache(cacheFolder(), cacheLimit),
@@ -56,6 +60,10 @@ export async function serveEdits({ settings, given }: ServeCall, terminal: Termi
     log,
     stop,
   });
+}
+
+function kafkaDoorOf({ kafkaGroup, retryDelays, ...settings }: ServeCommandSettings, brokers: string): KafkaSettings {
+  return { brokers, group: kafkaGroup, retryDelays, store: settings.store ?? storeFolder() };
 }
 
 /** The values of edits that hold where a server runs: as `run` reads them here; the server's own flags count as well. */

@@ -4,6 +4,7 @@ import { bytes, duration, number, text, texts, toggle } from "../../edit/paramet
 import { DEVICE_PARAMETERS, MODEL_PARAMETERS } from "../../edit/parameters/table.js";
 import { DEFAULT_LIMITS } from "../../server/limits.js";
 import { defineCommand } from "../command.js";
+import { workerOptions } from "../settings/kafka-options.js";
 import { cacheOptions, manyOptions } from "../settings/options.js";
 import { load, status, stop, unload } from "./serve/control.js";
 
@@ -13,7 +14,7 @@ const { model, modelsDir } = MODEL_PARAMETERS;
 /** The options of `serve`. */
 export const serveOptions = {
   http: defaulted(text, "127.0.0.1:8000", {
-    summary: "where to answer over HTTP; port 0 takes a free one",
+    summary: "where to answer over HTTP; port 0 takes a free one, none leaves it out",
     group: "Server",
     scope: "user",
     placeholder: "<[host:]port>",
@@ -132,6 +133,7 @@ export const serveOptions = {
     scope: "user",
     placeholder: "<host>",
   }),
+  ...workerOptions,
   model,
   modelsDir,
   ...DEVICE_PARAMETERS,
@@ -144,10 +146,11 @@ export type ServeCommandSettings = SettingsOf<typeof serveOptions>;
 
 /** `qedit serve`. */
 export const serveCommand = defineCommand({
-  summary: "Keep models open, and edit for HTTP clients",
+  summary: "Keep models open, and edit for clients of HTTP and Kafka",
   examples: [
     "qedit serve",
     "qedit serve --http 8080 --load qwen-image-edit-2509 --keep-alive forever",
+    "qedit serve --kafka broker-1:9092,broker-2:9092 --store /shared/store",
     "QEDIT_API_KEY=$(cat key) qedit serve --http 0.0.0.0:8000",
     "qedit serve status",
   ],

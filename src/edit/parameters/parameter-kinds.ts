@@ -130,6 +130,19 @@ export const duration: Kind<number> = kind(
   { wanted: "a duration such as 30s, 5m or 2h, or forever" },
 );
 
+/** Durations in milliseconds, at most ten: 5s,1m,10m. */
+export const durations: Kind<readonly number[]> = kind(
+  v.pipe(
+    v.string(),
+    v.transform((written) => written.split(",").map((each) => each.trim())),
+    v.maxLength(10),
+    v.array(duration.schema as v.GenericSchema<string, number>),
+    v.everyItem((each) => Number.isFinite(each)),
+    v.transform((each): readonly number[] => each),
+  ),
+  { wanted: "durations such as 5s,1m,10m" },
+);
+
 function inMilliseconds(seconds: number): number {
   return seconds < 0 ? Number.POSITIVE_INFINITY : seconds * 1000;
 }

@@ -1,0 +1,21 @@
+// qedit submit: hands the jobs of a file to Kafka's workers.
+import { defineCommand } from "../command.js";
+import { submitOptions } from "../settings/submit-options.js";
+
+/** `qedit submit jobs.jsonl`. */
+export const submit = defineCommand({
+  summary: "Hand a file of jobs to workers over Kafka",
+  examples: [
+    "qedit submit jobs.jsonl --kafka broker-1:9092 --store /shared/store --wait > results.jsonl",
+    "qedit submit jobs.jsonl --kafka broker-1:9092 --store /shared/store --wait --resume",
+    "qedit submit jobs.jsonl --kafka broker-1:9092 --store /shared/store",
+  ],
+  positionals: [
+    ["<jobs>", 'lines such as {"images": ["a.jpg"], "prompt": "…", "output": "b.png", "steps": 8}; - is stdin'],
+  ],
+  options: submitOptions,
+  async perform(call, terminal) {
+    const { submitJobs } = await import("../actions/submit-jobs.js");
+    await submitJobs(call, terminal);
+  },
+});

@@ -1,0 +1,44 @@
+// Options of the commands that speak with Kafka.
+import { defaulted, optional } from "../../edit/parameters/parameter.js";
+import { durations, text } from "../../edit/parameters/parameter-kinds.js";
+
+const brokers = {
+  group: "Server",
+  scope: "user",
+  placeholder: "<host:port,...>",
+} as const;
+
+/** The brokers of a command that does nothing without them. */
+export const kafkaOptions = {
+  kafka: optional(text, { ...brokers, summary: "Kafka's brokers, separated by commas", isRequired: true }),
+};
+
+/** --store. */
+export const store = optional(text, {
+  summary: "folder that Kafka's clients and workers share: pictures above 256 KB, and results",
+  group: "Server",
+  scope: "user",
+  placeholder: "<folder>",
+  initialText: "store in the data folder",
+});
+
+const SECOND = 1000;
+
+/** Options of a worker. */
+export const workerOptions = {
+  kafka: optional(text, { ...brokers, summary: "take edits from Kafka too: its brokers, separated by commas" }),
+  kafkaGroup: defaulted(text, "qedit", {
+    summary: "workers of one group share the requests",
+    group: "Server",
+    scope: "user",
+    placeholder: "<name>",
+  }),
+  store,
+  retryDelays: defaulted(durations, [5 * SECOND, 60 * SECOND, 600 * SECOND], {
+    summary: "waits before the next tries of what failed for a passing reason, separated by commas",
+    group: "Server",
+    scope: "user",
+    placeholder: "<durations>",
+    initialText: "5s,1m,10m",
+  }),
+};

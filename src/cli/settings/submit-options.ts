@@ -1,0 +1,50 @@
+// Options of `qedit submit`: the settings of an edit that a worker elsewhere takes, which are those that name no files of its machine.
+import { defaulted, optional, type ParameterTable, type SettingsOf } from "../../edit/parameters/parameter.js";
+import { text, toggle } from "../../edit/parameters/parameter-kinds.js";
+import {
+  EDIT_PARAMETERS,
+  MODEL_PARAMETERS,
+  PICTURE_PARAMETERS,
+  PRESET_PARAMETERS,
+} from "../../edit/parameters/table.js";
+import { kafkaOptions, store } from "./kafka-options.js";
+import { writeOptions } from "./options.js";
+
+const { vae: _vae, textEncoder: _text, transformer: _transformer, mask: _mask, ...settings } = EDIT_PARAMETERS;
+const { model } = MODEL_PARAMETERS;
+
+/** What goes into a request; `prompt` may also be in each job. */
+export const requestOptions = {
+  ...settings,
+  ...PRESET_PARAMETERS,
+  ...PICTURE_PARAMETERS,
+  model,
+  prompt: optional(text, {
+    summary: "what to do, in jobs that do not say it",
+    group: "Prompt",
+    scope: "call",
+    short: "p",
+    placeholder: "<text>",
+  }),
+} satisfies ParameterTable;
+
+/** All options. */
+export const submitOptions = {
+  ...requestOptions,
+  ...kafkaOptions,
+  store,
+  force: writeOptions.force,
+  wait: defaulted(toggle, false, {
+    summary: "wait for the answers, and write the pictures",
+    group: "Output",
+    scope: "call",
+  }),
+  resume: defaulted(toggle, false, {
+    summary: "leave out the jobs that are done; changed ones are done again",
+    group: "Output",
+    scope: "call",
+  }),
+};
+
+/** Their values. */
+export type SubmitSettings = SettingsOf<typeof submitOptions>;

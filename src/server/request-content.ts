@@ -1,0 +1,59 @@
+// What determines the picture of a request, whoever computes it and when: the name of its result.
+import { cacheKey } from "../artifacts/artifact-cache.js";
+import { encodingOf } from "../edit/finish/picture-encoding.js";
+import { RANDOM_SEED } from "../edit/parameters/parameter-kinds.js";
+import { EDIT_PARAMETERS } from "../edit/parameters/table.js";
+import { type EditRequest, readRequest } from "../edit/request/edit-request.js";
+import { resolveEdit } from "../edit/resolve/resolve-edit.js";
+import { qeditVersion } from "../std/version.js";
+import type { EditServer } from "./edit-server.js";
+import { inputOf } from "./request-identity.js";
+
+/** What a request comes to. */
+export interface RequestContent {
+  /** SHA-256 of settings, weights and inputs. */
+  readonly sha256: string;
+  /** In decimal. */
+  readonly seed: string;
+}
+
+/** The content of a request; `drawn` is the seed of one that leaves it to chance. Throws as resolveEdit. */
+export async function contentOf(
+  request: EditRequest,
+  { base, library }: Pick<EditServer, "base" | "library">,
+  drawn: bigint,
+): Promise<RequestContent> {
+  const unresolved = await readRequest(request, { base, hasPaths: false, emit: () => {} });
+  const { values, settings, models } = await resolveEdit(unresolved, library);
+  const seed = String(settings.seed === RANDOM_SEED ? drawn : settings.seed);
+  const { vae, textEncoder, transformer, loras } = models;
+  const sha256 = cacheKey({
+    ...{ stage: "run", qedit: qeditVersion(), encoding: encodingOf(values) },
+    settings: determining({ ...settings, seed }),
+    weights: {
+      ...{ vae: vae.identity, textEncoder: textEncoder.identity, transformer: transformer.identity },
+      loras: loras.map(({ identity, strength }) => [identity, strength]),
+    },
+    inputs: await Promise.all(request.pictures.map(inputOf)),
+    mask: request.mask && (await inputOf(request.mask)),
+  });
+  return { sha256, seed };
+}
+
+/** Model files count by their weights, whatever their names; these do not change the picture. */
+const IRRELEVANT = new Set([
+  "vae",
+  "textEncoder",
+  "transformer",
+  "lora",
+  "strictLora",
+  "mask",
+  "allowEmptyPrompt",
+  "tile",
+]);
+
+// Resolved settings also hold those of the machine, such as its folders.
+function determining(values: Readonly<Record<string, unknown>>): object {
+  const names = Object.keys(EDIT_PARAMETERS).filter((name) => !IRRELEVANT.has(name));
+  return Object.fromEntries(names.sort().map((name) => [name, values[name] ?? null]));
+}

@@ -1,0 +1,107 @@
+// Jobs files for workers over Kafka: the lines and pictures of batch, and only what is left to do when it is called again.
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { afterAll, beforeAll, expect, inject, test } from "vitest";
+import { requestOptions } from "../../src/cli/settings/submit-options.js";
+import { jsonName } from "../../src/edit/parameters/parameter.js";
+import { avroSchemas } from "../../src/server/kafka/avro-schemas.js";
+import { openTestClient } from "../server/kafka/kafka-client.js";
+import { startServer, type TestServer } from "../support/server.js";
+import { CAT, expectRefusal, qedit, ROCKET, workFolder } from "./qedit.js";
+
+const brokers = inject("kafkaBrokers");
+const folder = workFolder();
+const store = folder.at("store");
+let worker: TestServer;
+beforeAll(async () => {
+  await (await openTestClient(brokers)).close();
+  mkdirSync(folder.at("worker"));
+  worker = await startServer({
+    folder: folder.at("worker"),
+    args: ["--kafka", brokers, "--store", store, "--no-cache"],
+  });
+});
+afterAll(() => worker?.stop());
+
+const small = { megapixels: 0.005, steps: 2 };
+const jobs = [
+  { images: [CAT], prompt: "make it sepia", output: "sepia.png", seed: "18446744073709551615", ...small },
+  { images: [ROCKET], output: "rocket.jpg", size: "64x64", steps: 2 },
+  { images: [CAT], prompt: "make it winter", output: "winter.png", model: "nobody", ...small },
+  { images: ["missing.png"], prompt: "make it sepia", output: "missing.png" },
+  { images: [CAT], prompt: "make it sepia", output: "vae.png", vae: "vae.safetensors" },
+];
+const env = { XDG_STATE_HOME: folder.at("state") };
+const submit = (...args: string[]) =>
+  qedit(["submit", "jobs.jsonl", "--kafka", brokers, "--store", store, ...args], { cwd: folder.path, env });
+const results = (stdout: string) =>
+  stdout
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as Record<string, unknown>)
+    .sort((a, b) => Number(a["job"]) - Number(b["job"]));
+const started = () => worker.log.filter(({ msg }) => /^job \S+ started$/.test(msg)).length;
+
+test("submit writes the pictures of run and the lines of batch; resumed, only what is not done is asked for", async () => {
+  writeFileSync(folder.at("jobs.jsonl"), `${jobs.map((job) => JSON.stringify(job)).join("\n")}\n`);
+  const ended = await submit("--wait", "-p", "mirror it", "-q");
+  expect(ended.code, ended.stderr).toBe(6);
+  expect(ended.stderr).toMatch(/3 of 5 jobs failed/);
+  const lines = results(ended.stdout);
+  expect(lines).toMatchObject([
+    {
+      job: 1,
+      line: 1,
+      status: "done",
+      output: expect.stringContaining("sepia.png"),
+      seed: "18446744073709551615",
+      seconds: expect.any(Number),
+    },
+    { job: 2, status: "done", output: expect.stringContaining("rocket.jpg"), seed: "0" },
+    { job: 3, status: "failed", error: { message: expect.stringContaining("nobody") } },
+    { job: 4, status: "failed", error: { code: "QEDIT_E_IMAGE" } },
+    { job: 5, status: "failed", error: { code: "QEDIT_E_USAGE", message: expect.stringContaining('"vae" in line 5') } },
+  ]);
+  const run = ["run", "--model", "tiny", "--device", "cpu", "--threads", "1", "--steps", "2"];
+  await qedit(
+    [...run, CAT, "-p", "make it sepia", "--megapixels", "0.005", "--seed", "18446744073709551615", "-o", "run.png"],
+    { cwd: folder.path },
+  );
+  await qedit([...run, ROCKET, "-p", "mirror it", "--size", "64x64", "-o", "run.jpg"], { cwd: folder.path });
+  expect(readFileSync(folder.at("sepia.png")).equals(readFileSync(folder.at("run.png")))).toBe(true);
+  expect(readFileSync(folder.at("rocket.jpg")).equals(readFileSync(folder.at("run.jpg")))).toBe(true);
+
+  const before = started();
+  const resumed = results((await submit("--wait", "--resume", "-p", "mirror it")).stdout);
+  expect(resumed.map(({ status }) => status)).toEqual(["skipped", "skipped", "failed", "failed", "failed"]);
+  const again = results((await submit("--wait", "--force", "-p", "mirror it")).stdout);
+  expect(again.map(({ status }) => status)).toEqual(["done", "done", "failed", "failed", "failed"]);
+  expect(started()).toBe(before);
+});
+
+test("without waiting it prints an id for each job", async () => {
+  writeFileSync(folder.at("jobs.jsonl"), `${JSON.stringify({ ...jobs[0], output: "later.png" })}\n`);
+  const { code, stdout } = await submit();
+  expect(code).toBe(0);
+  expect(results(stdout)).toEqual([
+    {
+      job: 1,
+      line: 1,
+      status: "submitted",
+      id: expect.stringMatching(/^[0-9a-f-]{36}$/),
+      output: expect.stringContaining("later.png"),
+    },
+  ]);
+});
+
+test("submit needs brokers", async () => {
+  const ended = await qedit(["submit", "jobs.jsonl"], { cwd: folder.path });
+  expectRefusal(ended, { code: 2, message: /No --kafka was given/, hint: /--kafka/ });
+});
+
+test("every setting that submit takes has its field in the schema of requests", () => {
+  const { fields } = avroSchemas()["run.request"] as {
+    fields: { name: string; type: { fields: { name: string }[] } }[];
+  };
+  const names = fields.find(({ name }) => name === "parameters")!.type.fields.map(({ name }) => name);
+  expect(names).toEqual(expect.arrayContaining(Object.keys(requestOptions).map(jsonName)));
+});
