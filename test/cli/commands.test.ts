@@ -19,6 +19,11 @@ const CALLS: Readonly<Record<string, readonly [args: readonly string[], stdout: 
   diff: [["red.png", "again.png"], /./],
   inspect: [["red.png"], /make it red/],
   plan: [EDIT, /^Memory/m],
+  // Those that serve, or need a broker, have tests of their own.
+  serve: [["--help"], /--http/],
+  work: [["--help"], /--kafka/],
+  submit: [["--help"], /--wait/],
+  kafka: [["schemas", "print"], /"RunRequest"/],
   "encode-image": [
     ["cat.jpg", ...models({}, ["--vae"]), ...QUICK, "--size", "48x32", "-o", "latents.safetensors"],
     /^latents\.safetensors$/m,

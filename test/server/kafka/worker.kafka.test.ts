@@ -1,6 +1,7 @@
 // Workers against a real broker: the same bytes as the command line, each job once, whatever is sent and whoever is killed.
 import { createHash, randomUUID } from "node:crypto";
 import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { setTimeout as delay } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
 import { afterAll, afterEach, describe, expect, inject, test } from "vitest";
 import { TOPICS } from "../../../src/server/kafka/kafka-topics.js";
@@ -212,4 +213,19 @@ test("SIGTERM finishes the job in hand, answers and leaves the others", async ()
   const two = await worker();
   await client.answers(jobs);
   expect(before + computed(two)).toBe(jobs.length);
+});
+
+test("a job that takes longer than the session of a member stays with its worker", async () => {
+  const client = await opened();
+  const two = [await worker(), await worker()];
+  // A partition that is handed over to the second one while the first has its message is done by both.
+  await delay(5000);
+  const id = randomUUID();
+  const start = performance.now();
+  await client.send(requestOf(id, [CAT], { ...SMALL, megapixels: 0.1, steps: 40 }));
+  expect((await client.answers([id])).get(id)!.status).toBe("completed");
+  // Members are thrown out after 6 s without a heartbeat, see test/support/kafka-broker.ts.
+  expect(performance.now() - start).toBeGreaterThan(7000);
+  expect(two.map(computed).sort()).toEqual([0, 1]);
+  expect(two.flatMap(({ log }) => log.filter(({ msg }) => msg.includes("again")))).toEqual([]);
 });
