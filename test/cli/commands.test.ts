@@ -20,7 +20,6 @@ const CALLS: Readonly<Record<string, readonly [args: readonly string[], stdout: 
   inspect: [["red.png"], /make it red/],
   plan: [EDIT, /^Memory/m],
   // Those that serve, or need a broker, have tests of their own.
-  serve: [["--help"], /--http/],
   work: [["--help"], /--kafka/],
   submit: [["--help"], /--wait/],
   kafka: [["schemas", "print"], /"RunRequest"/],
