@@ -68,6 +68,11 @@ const BY_NAME: ReadonlyMap<string, readonly [key: string, parameter: Parameter<u
   Object.entries(REQUEST_PARAMETERS).map(([key, parameter]) => [jsonName(key), [key, parameter] as const]),
 );
 
+/** Whether a request may have a parameter of this JSON name. */
+export function isParameter(name: string): boolean {
+  return BY_NAME.has(name);
+}
+
 /** Whether a parameter names a file or a folder. */
 export function isPath({ placeholder = "" }: Parameter<unknown>): boolean {
   return /^<(file|folder)/.test(placeholder);

@@ -1,5 +1,5 @@
 // The image edits of OpenAI's API, by OpenAI's own package for Node.
-import { createReadStream, readFileSync } from "node:fs";
+import { copyFileSync, createReadStream, readFileSync } from "node:fs";
 import OpenAI, { toFile } from "openai";
 import sharp from "sharp";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -30,6 +30,14 @@ describe("an edit", () => {
     const made = await client.images.edit({ image: createReadStream(CAT), prompt, model: "tiny", ...SMALL });
     expect(made).toMatchObject({ size: "192x128", output_format: "png", background: "opaque" });
     const wanted = await ran([CAT], { prompt, megapixels: "0.02", steps: "2" }, folder);
+    expect(bytesOf(made.data?.[0]?.b64_json).equals(wanted)).toBe(true);
+  });
+
+  test("of a name with joiners has the name that qedit run gives it", async () => {
+    const name = "می\u200cخواهم 👨\u200d👩\u200d👧.jpg";
+    copyFileSync(CAT, folder.at(name));
+    const made = await client.images.edit({ image: await toFile(readFileSync(CAT), name), prompt, ...SMALL });
+    const wanted = await ran([folder.at(name)], { prompt, megapixels: "0.02", steps: "2" }, folder);
     expect(bytesOf(made.data?.[0]?.b64_json).equals(wanted)).toBe(true);
   });
 
@@ -152,6 +160,24 @@ describe("what cannot be used", () => {
     );
     expect([error?.status, error?.code, error?.param ?? undefined]).toEqual([status, code, param]);
     expect(error?.requestID).toMatch(/^[\w-]{10,}$/);
+  });
+
+  test.each<[string, string, string]>([
+    ['"complexity": 1', "unsupported_parameter", "complexity"],
+    ['"constructor": 5', "unsupported_parameter", "constructor"],
+    ['"__proto__": {"steps": 1}', "unsupported_parameter", "__proto__"],
+    ['"true_cfg_scale": 4, "cfg_scale": 1', "invalid_value", "cfg_scale"],
+    ['"paste_back": "maybe"', "invalid_request", "paste_back"],
+    ['"seed": 9007199254740993', "invalid_request", "seed"],
+  ])("%s in JSON is refused by name", async (field, code, param) => {
+    const image = `data:image/jpeg;base64,${readFileSync(CAT).toString("base64")}`;
+    const body = `{"prompt": "x", "images": ["${image}"], ${field}}`;
+    const headers = { "content-type": "application/json" };
+    const response = await fetch(`${server.url}/v1/images/edits`, { method: "POST", body, headers });
+    expect([response.status, ((await response.json()) as { error: object }).error]).toMatchObject([
+      400,
+      { code, param },
+    ]);
   });
 
   test("a picture that is none is refused", async () => {

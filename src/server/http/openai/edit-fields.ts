@@ -5,7 +5,7 @@
 import { readCatalog } from "../../../catalog/published/models.js";
 import { defaulted, readValue } from "../../../edit/parameters/parameter.js";
 import { duration } from "../../../edit/parameters/parameter-kinds.js";
-import { parameterOfText } from "../../../edit/request/edit-request.js";
+import { isParameter, parameterOfText } from "../../../edit/request/edit-request.js";
 import { isObject } from "../../../std/guards.js";
 import { HttpError } from "../http-error.js";
 
@@ -38,11 +38,7 @@ const IGNORED = new Set(["user", "safety_identifier", "input_fidelity", "moderat
 const KEEP_ALIVE = defaulted(duration, 0, { summary: "how long networks stay open", group: "Server" });
 
 /** Names of parameters that other servers give. */
-const ALIASES: Readonly<Record<string, string>> = {
-  num_inference_steps: "steps",
-  true_cfg_scale: "cfg",
-  cfg_scale: "cfg",
-};
+const ALIASES: ReadonlyMap<string, string> = new Map([["num_inference_steps", "steps"]]);
 
 /** Values of `background` that a picture without transparency satisfies. */
 const BACKGROUNDS = ["auto", "opaque"];
@@ -143,15 +139,16 @@ class Fields {
 
   // What is left: parameters of an edit by their own names, and those of other servers.
   rest(): Readonly<Record<string, unknown>> {
-    const parameters: Record<string, unknown> = {};
+    const parameters = new Map<string, unknown>();
     for (const name of [...this.#left.keys()]) {
       const value = this.take(name);
       if (IGNORED.has(name)) continue;
-      const own = ALIASES[name] ?? name;
-      if (own in parameters) throw invalid(name, `it is given twice, also as "${own}"`);
-      parameters[own] = typeof value === "string" ? ofText(own, name, [value]) : value;
+      const own = ALIASES.get(name) ?? name;
+      if (!isParameter(own)) throw unknown(name);
+      if (parameters.has(own)) throw invalid(name, `it is given twice, also as "${own}"`);
+      parameters.set(own, typeof value === "string" ? parameterOfText(own, [value]) : value);
     }
-    return parameters;
+    return Object.fromEntries(parameters);
   }
 }
 
@@ -217,22 +214,20 @@ function loraParameters(fields: Fields): Readonly<Record<string, unknown>> {
 function cfgParameters(fields: Fields): Readonly<Record<string, unknown>> {
   const names = ["true_cfg_scale", "cfg_scale", "cfg", "guidance_scale"] as const;
   const values = names.map((name) => [name, fields.take(name)] as const);
-  const [first] = values.filter(([, value]) => value !== undefined && value !== "");
+  const [first, second] = values.filter(([, value]) => value !== undefined && value !== "");
   if (first === undefined) return {};
   const [name, value] = first;
-  return { cfg: typeof value === "string" ? ofText("cfg", name, [value]) : value };
+  if (second !== undefined && second[0] !== "guidance_scale")
+    throw invalid(second[0], `it is given twice, also as "${name}"`);
+  return { cfg: typeof value === "string" ? parameterOfText("cfg", [value]) : value };
 }
 
-function ofText(own: string, written: string, texts: readonly string[]): unknown {
-  try {
-    return parameterOfText(own, texts);
-  } catch (error) {
-    if (own === "steps" || own === "cfg") throw error;
-    throw new HttpError(400, "unsupported_parameter", `"${written.slice(0, 100)}" is no parameter of an edit`, {
-      hint: "See /openapi.json",
-      parameter: written.slice(0, 100),
-    });
-  }
+function unknown(written: string): HttpError {
+  const name = written.slice(0, 100);
+  return new HttpError(400, "unsupported_parameter", `"${name}" is no parameter of an edit`, {
+    hint: "See /openapi.json",
+    parameter: name,
+  });
 }
 
 function invalid(parameter: string, reason: string): HttpError {
