@@ -104,9 +104,13 @@ async function bytesOf(file: Blob): Promise<Uint8Array> {
   return new Uint8Array(await file.arrayBuffer());
 }
 
-/** A file's name as a client gave it, for messages and the recipe: without folders and control characters. */
+/**
+ * A file's name as a client gave it, for messages and the recipe: without folders and control characters. Joiners, which belong to names in Persian
+ * and to emoji, stay: the recipe of `qedit run` has them.
+ */
 export function fileName(given: string): string {
-  const name = given.replaceAll("\\", "/").split("/").at(-1)!.replace(/\p{C}/gu, "").slice(0, LONGEST_NAME);
+  const whole = given.replaceAll("\\", "/").split("/").at(-1)!.slice(0, LONGEST_NAME);
+  const name = whole.replace(/[\p{Cc}\p{Cs}]/gu, "");
   return name === "" || /^\.+$/.test(name) ? "image" : name;
 }
 
@@ -118,7 +122,8 @@ export function fromBase64(written: string, parameter: string): Uint8Array {
   const text = written.slice(data?.length ?? 0).replace(/\s+/g, "");
   const bytes = Buffer.from(text, "base64");
   // Buffer ignores what is no base64: the length shows it.
-  const digits = text.replace(/=+$/, "").length;
+  let digits = text.length;
+  while (text[digits - 1] === "=") digits -= 1;
   if (bytes.length === 0 || bytes.length !== Math.floor((digits * 3) / 4))
     throw new QeditError("QEDIT_E_USAGE", "Cannot read the picture: it is not written in base64", { parameter });
   return bytes;

@@ -163,6 +163,13 @@ describe("limits", () => {
     expect(await refusal(await send({ [name]: value }))).toEqual([400, "invalid_request", name]);
   });
 
+  test("hold for the time that a damaged picture takes", async () => {
+    const body = JSON.stringify({ prompt: "x", images: [{ data: `${"=".repeat(190_000)}x` }] });
+    const signal = AbortSignal.timeout(3_000);
+    const headers = { "content-type": "application/json" };
+    expect((await fetch(`${open.url}/v1/jobs`, { method: "POST", body, headers, signal })).status).toBe(400);
+  });
+
   test("hold for compressed bodies, which are not read", async () => {
     const headers = { "content-type": "application/json", "content-encoding": "gzip" };
     expect((await fetch(`${open.url}/v1/jobs`, { method: "POST", body: "{}", headers })).status).toBe(415);
