@@ -74,8 +74,10 @@ export interface JobStore {
 /** Opens a state folder, which one server at a time may use. Throws QEDIT_E_BUSY, QEDIT_E_IO. */
 export async function openJobStore(folder: string, onBroken: (text: string) => void): Promise<JobStore> {
   const [jobs, results] = [join(folder, "jobs"), join(folder, "results")];
-  await makeFolders(jobs, { isPrivate: true });
-  await makeFolders(results, { isPrivate: true });
+  for (const each of [jobs, results])
+    await makeFolders(each, { isPrivate: true }).catch((error: unknown) => {
+      throw ioFailure("write", each, error);
+    });
   const release = await lock(folder);
   await removeBroken(jobs);
   await removeLeftovers(results);

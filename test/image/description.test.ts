@@ -170,6 +170,13 @@ describe("hostile files", () => {
     expect(texts.reduce((sum, each) => sum + each.text.length, 0)).toBeLessThanOrEqual(32 * 1024 ** 2);
   });
 
+  test("a user comment of zeros takes no time", () => {
+    const comment = Buffer.from(`${"\0".repeat(100_000)}x`, "utf16le");
+    const spent = processorTime();
+    expect(pictureTexts(png(["eXIf", userComment("II", comment)]))).toHaveLength(1);
+    expect(spent()).toBeLessThan(500);
+  });
+
   test("a length beyond the end stops the search", () => {
     const file = png(iTXt("a", "1"), iTXt("b", "2"));
     file.writeUInt32BE(0xffffffff, file.indexOf("b\0") - 8);

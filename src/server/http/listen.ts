@@ -1,12 +1,12 @@
 // Listens for HTTP, on an address and on the socket of this user. Slow clients time out.
 import { once } from "node:events";
-import { chmod, rm } from "node:fs/promises";
+import { chmod, lstat, rm } from "node:fs/promises";
 import type { Server } from "node:http";
 import { createConnection, type ListenOptions } from "node:net";
 import { dirname } from "node:path";
 import { createAdaptorServer } from "@hono/node-server";
-import { QeditError } from "../../std/errors.js";
-import { makeFolders, PRIVATE } from "../../std/files.js";
+import { param, QeditError } from "../../std/errors.js";
+import { ioFailure, makeFolders, PRIVATE } from "../../std/files.js";
 import { type Address, written } from "../addresses.js";
 import type { HttpApp } from "./http-context.js";
 
@@ -18,6 +18,9 @@ const IDLE_TIMEOUT = 65_000;
 const MOST_CONNECTIONS = 1024;
 /** Bytes of the headers of a request. */
 const MOST_HEADERS = 32 * 1024;
+
+/** Bytes of a socket's path that systems take (sun_path, without its final zero); Node cuts off the rest. https://man7.org/linux/man-pages/man7/unix.7.html */
+const LONGEST_SOCKET = process.platform === "linux" ? 107 : 103;
 
 /** A door that is open. */
 export interface Listener {
@@ -37,11 +40,24 @@ export async function listenOn(app: HttpApp, { host, port }: Address): Promise<L
   return listenerOf(server, { host, port: typeof found === "object" && found !== null ? found.port : port });
 }
 
-/** Listens on a socket that only this user may use; undefined if another server answers there. Throws QEDIT_E_IO. */
+/** Listens on a socket that only this user may use; undefined if another server answers there. Throws QEDIT_E_USAGE for a path that is no socket's, QEDIT_E_IO. */
 export async function listenOnSocket(app: HttpApp, path: string): Promise<Listener | undefined> {
-  if (await answers(path)) return undefined;
-  await makeFolders(dirname(path), { isPrivate: true });
-  await rm(path, { force: true });
+  const refused = (reason: string) =>
+    new QeditError("QEDIT_E_USAGE", `Cannot listen on ${path}: ${reason}`, {
+      hint: `Name another path, or none: ${param("socket", "none")}`,
+      parameter: "socket",
+    });
+  const length = Buffer.byteLength(path);
+  if (length > LONGEST_SOCKET)
+    throw refused(`the path of a socket has at most ${LONGEST_SOCKET} bytes, this one ${length}`);
+  const found = await lstat(path).catch(() => undefined);
+  if (found && !found.isSocket()) throw refused("something that is no socket is there");
+  if (found && (await answers(path))) return undefined;
+  await makeFolders(dirname(path), { isPrivate: true }).catch((error: unknown) => {
+    throw ioFailure("write", path, error);
+  });
+  // Left by a server that was killed.
+  if (found) await rm(path, { force: true });
   const server = serverOf(app, { isLocalSocket: true });
   const mask = process.umask(0o177);
   try {
@@ -49,8 +65,14 @@ export async function listenOnSocket(app: HttpApp, path: string): Promise<Listen
   } finally {
     process.umask(mask);
   }
-  await chmod(path, PRIVATE.file);
-  return listenerOf(server, { host: path, port: 0 });
+  const listener = listenerOf(server, { host: path, port: 0 });
+  try {
+    await chmod(path, PRIVATE.file);
+  } catch (error) {
+    await listener.close();
+    throw error;
+  }
+  return listener;
 }
 
 /** Whether a server answers on a socket. */

@@ -9,8 +9,6 @@ import { HttpError } from "./http-error.js";
 /** Paths that need no key: probes of an orchestrator, and the page, which asks for the key itself. */
 const OPEN_PATHS = /^\/(health\/(live|ready)|v2\/health\/(live|ready)|favicon\.\w+|page\/[\w.-]+|)$/;
 
-const LOOPBACK_NAMES = new Set(["localhost", "127.0.0.1", "[::1]"]);
-
 /** Refuses requests without the key with 401. Without a key all are let through. */
 export function withKey(key: string | undefined): MiddlewareHandler<HttpEnv> {
   const check = keyCheck(key);
@@ -35,7 +33,7 @@ export function isLoopback(host: string): boolean {
 export function sameSite({ isLoopbackOnly }: { readonly isLoopbackOnly: boolean }): MiddlewareHandler<HttpEnv> {
   return async (c, next) => {
     const host = c.req.header("host") ?? "";
-    if (isLoopbackOnly && c.env.isLocalSocket !== true && !LOOPBACK_NAMES.has(nameOf(host)))
+    if (isLoopbackOnly && c.env.isLocalSocket !== true && !isLoopback(nameOf(host)))
       throw new HttpError(403, "forbidden", "The header Host names another machine", {
         hint: "Use http://127.0.0.1 or http://localhost",
       });
@@ -46,6 +44,8 @@ export function sameSite({ isLoopbackOnly }: { readonly isLoopbackOnly: boolean 
   };
 }
 
+// The name or address of a Host header, without port and brackets.
 function nameOf(host: string): string {
-  return host.toLowerCase().replace(/:\d{1,5}$/, "");
+  const name = host.toLowerCase().replace(/:\d{1,5}$/, "");
+  return name === "[::1]" ? "::1" : name;
 }

@@ -1,5 +1,5 @@
 // Servers that end, by SIGTERM and by SIGKILL, and start again: no accepted job is lost, and none is done twice.
-import { readdirSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { CAT } from "../../cli/qedit.js";
@@ -64,3 +64,15 @@ test("a server has its state folder for itself", async () => {
 function temporaryFolderOf(name: string): string {
   return folder.write(`${name}/.keep`, "").replace("/.keep", "");
 }
+
+test.each([
+  ["--socket", "a-file", /Cannot listen on .*a-file: something that is no socket is there/],
+  ["--socket", "a".repeat(120), /Cannot listen on a+: the path of a socket has at most 10[37] bytes, this one 120/],
+  ["--state", "a-file", /Cannot write .*a-file.*: a part of its path is a file/],
+])("%s %s that cannot be used is refused by name, and nothing is removed", async (option, value, message) => {
+  const own = temporaryFolderOf("unusable");
+  mkdirSync(own, { recursive: true });
+  writeFileSync(join(own, "a-file"), "precious");
+  await expect(startServer({ folder: own, args: [option, value] })).rejects.toThrow(message);
+  expect(readFileSync(join(own, "a-file"), "utf8")).toBe("precious");
+});

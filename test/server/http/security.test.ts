@@ -86,7 +86,7 @@ describe("another machine", () => {
   test("cannot come by a name that points here, nor by a page of another site", async () => {
     for (const host of ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil.example:80"])
       expect([host, await statusWith(`${open.url}/v1/jobs`, { host })]).toEqual([host, 403]);
-    for (const host of ["localhost", "127.0.0.1:8000", "LOCALHOST:1"])
+    for (const host of ["localhost", "127.0.0.1:8000", "LOCALHOST:1", "127.0.0.2:8000", "[::1]:8000"])
       expect(await statusWith(`${open.url}/v1/jobs`, { host })).toBe(200);
     const { host } = new URL(open.url);
     for (const origin of ["https://evil.example", "null", `http://${host}.evil.example`, "http://localhost:1"])
