@@ -19,8 +19,7 @@ const CALLS: Readonly<Record<string, readonly [args: readonly string[], stdout: 
   diff: [["red.png", "again.png"], /./],
   inspect: [["red.png"], /make it red/],
   plan: [EDIT, /^Memory/m],
-  // Those that serve, or need a broker, have tests of their own.
-  serve: [["--help"], /--http/],
+  // What needs a broker has tests of its own.
   work: [["--help"], /--kafka/],
   submit: [["--help"], /--wait/],
   kafka: [["schemas", "print"], /"RunRequest"/],
@@ -40,6 +39,7 @@ const CALLS: Readonly<Record<string, readonly [args: readonly string[], stdout: 
     /^samples\.safetensors$/m,
   ],
   decode: [["samples.safetensors", ...models({}, ["--vae"]), ...QUICK, "-o", "decoded.png"], /^decoded\.png$/m],
+  serve: [["--help"], /^Usage: qedit serve/m],
   models: [["list"], /qwen-image-edit-2509/],
   cache: [["path"], /home/],
   config: [[], /./],
