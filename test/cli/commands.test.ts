@@ -19,7 +19,7 @@ const CALLS: Readonly<Record<string, readonly [args: readonly string[], stdout: 
   diff: [["red.png", "again.png"], /./],
   inspect: [["red.png"], /make it red/],
   plan: [EDIT, /^Memory/m],
-  // Those that serve, or need a broker, have tests of their own.
+  // What needs a broker has tests of its own.
   work: [["--help"], /--kafka/],
   submit: [["--help"], /--wait/],
   kafka: [["schemas", "print"], /"RunRequest"/],
