@@ -76,6 +76,52 @@ test("several seeds are several jobs, more than the queue takes, with the same f
   expect(files.map((name) => readFileSync(folder.at(name)))).toEqual(bytes);
 });
 
+test("each picture of a folder is a job, with the same files, sheet and result lines", async () => {
+  const args = [
+    "each",
+    CAT,
+    ROCKET,
+    "-p",
+    "make it winter",
+    ...SMALL,
+    "--json",
+    "-f",
+    "-o",
+    "each/",
+    "--sheet",
+    "each.png",
+  ];
+  const names = ["each/cat-edit.png", "each/rocket-edit.png", "each.png"];
+  const lines = ({ stdout }: Ended) =>
+    stdout
+      .trim()
+      .split("\n")
+      .map((line) => ({ ...(JSON.parse(line) as { job: number }), seconds: 0 }))
+      .sort((a, b) => a.job - b.job);
+  const own = await here(args);
+  expect(own.code, own.stderr).toBe(0);
+  const bytes = names.map((name) => readFileSync(folder.at(name)));
+  for (const call of [there, byUrl]) {
+    const before = (await jobs()).length;
+    const ended = await call(args);
+    expect(ended.code, ended.stderr).toBe(0);
+    expect((await jobs()).length).toBe(before + 2);
+    expect(lines(ended)).toEqual(lines(own));
+    expect(names.map((name) => readFileSync(folder.at(name)))).toEqual(bytes);
+  }
+});
+
+test("of each, a picture that cannot be read fails alone, and --max-failures leaves out the rest", async () => {
+  writeFileSync(folder.at("broken.png"), "no picture");
+  const args = ["each", "broken.png", CAT, "-p", "make it winter", ...SMALL, "-f", "-o", "each/"];
+  const ended = await byUrl(args);
+  expect([ended.code, ended.stdout], ended.stderr).toEqual([6, "each/cat-edit.png\n"]);
+  expect(ended.stderr).toMatch(/1 done, 1 failed, 0 skipped/);
+  const stopped = await byUrl([...args, "--max-failures", "1"]);
+  expect([stopped.code, stopped.stdout], stopped.stderr).toEqual([6, ""]);
+  expect(stopped.stderr).toMatch(/0 done, 1 failed, 1 skipped/);
+});
+
 test("a picture comes from stdin and goes to stdout, and previews into their file", async () => {
   const args = ["run", "-", "-p", "make it black and white", ...SMALL, "-o", "-", "--preview", "now.png", "-f"];
   const input = readFileSync(CAT);

@@ -4,6 +4,7 @@ import { basename, extname, join, relative, resolve } from "node:path";
 import { modelLibrary } from "../../edit/resolve/model-library.js";
 import { type ResolvedEdit, resolveEdit } from "../../edit/resolve/resolve-edit.js";
 import { QeditError } from "../../std/errors.js";
+import { canTake, resolvedHere, serverFor } from "../client/find-server.js";
 import type { EachSettings } from "../commands/each.js";
 import { checkInputs, inputPrompt } from "../files/input.js";
 import { removeLeftoversBeside } from "../files/leftovers.js";
@@ -50,21 +51,38 @@ export async function editEach({ args, settings, given }: EachCall, terminal: Te
   const tally: Tally = { done: 0, failed: 0, skipped: 0 };
   const open = await withoutDone(edits, { settings, terminal, tally, total: edits.length });
   if (open.length === 0) return;
+  const inputs = new Map(open.map(({ index, input }) => [index, input]));
+  const onEnd = async ({ index, path }: { index: number; path: string }, end: JobEnd) =>
+    record({ index, input: inputs.get(index)!, path }, end, { terminal, tally });
+  const many = { total: edits.length, maxFailures: settings.maxFailures, onEnd };
   const unresolved = { settings, given, force: settings.force, emit: terminal.emit };
-  const edit = await resolveEdit(unresolved, modelLibrary());
-  const prompt = await inputPrompt(settings, terminal.io);
-  const resolved = { ...edit, settings: { ...edit.settings, prompt } };
-  const read = pictureCache();
-  // Fail once if a reference cannot be read, not once per picture.
-  await read(settings.with);
-  await withService(settings, terminal, async (service) => {
-    const jobs = open.map((each) => jobOf(each, { resolved, settings, read, terminal, sheet }));
-    const inputs = new Map(open.map(({ index, input }) => [index, input]));
-    const onEnd = async ({ index, path }: { index: number; path: string }, end: JobEnd) =>
-      record({ index, input: inputs.get(index)!, path }, end, { terminal, tally });
-    await editMany(jobs, { total: edits.length, maxFailures: settings.maxFailures, onEnd }, service);
-    await sheet?.write();
-  });
+  const server = await serverFor({ settings, given }, terminal);
+  const here = server && { ...unresolved, settings: await resolvedHere(unresolved), isResolved: true };
+  const images = open.map(({ input }) => [input, ...settings.with]);
+  if (
+    server &&
+    here &&
+    (await canTake(
+      server,
+      images.map((paths) => ({ images: paths, settings: here.settings })),
+      terminal,
+    ))
+  ) {
+    const { editEachThere } = await import("../client/each-there.js");
+    await editEachThere(open, { ...many, settings: here.settings, given, sheet, terminal }, server.client);
+  } else {
+    const edit = await resolveEdit(here ?? unresolved, modelLibrary());
+    const prompt = await inputPrompt(settings, terminal.io);
+    const resolved = { ...edit, settings: { ...edit.settings, prompt } };
+    const read = pictureCache();
+    // Fail once if a reference cannot be read, not once per picture.
+    await read(settings.with);
+    await withService(settings, terminal, async (service) => {
+      const jobs = open.map((each) => jobOf(each, { resolved, settings, read, terminal, sheet }));
+      await editMany(jobs, many, service);
+    });
+  }
+  await sheet?.write();
   const { done, failed, skipped } = tally;
   terminal.emit({ kind: "note", text: `${done} done, ${failed} failed, ${skipped} skipped` });
   refuseFailures(tally, "Correct them, and run the same command with --resume");

@@ -5,12 +5,11 @@ import { RANDOM_SEED } from "../../edit/parameters/parameter-kinds.js";
 import { drawSeed } from "../../edit/resolve/draw-seed.js";
 import { modelLibrary } from "../../edit/resolve/model-library.js";
 import { type ResolvedEdit, resolveEdit } from "../../edit/resolve/resolve-edit.js";
-import { resolveSettings, type Unresolved } from "../../edit/resolve/resolve-settings.js";
+import { resolveSettings } from "../../edit/resolve/resolve-settings.js";
 import type { Image } from "../../image/image.js";
-import { refuseEmptyPrompt } from "../../stages/encode-prompt.js";
 import type { Picture } from "../../stages/pictures.js";
 import { QeditError } from "../../std/errors.js";
-import { canTake, serverFor } from "../client/find-server.js";
+import { canTake, resolvedHere, serverFor } from "../client/find-server.js";
 import type { MakingSettings } from "../commands/run.js";
 import { checkInputs, inputPictures, inputPrompt } from "../files/input.js";
 import { checkOutput, STREAM } from "../files/output.js";
@@ -62,7 +61,7 @@ export async function makePictures(call: RunCall, terminal: Terminal): Promise<n
   };
   const server = await serverFor(call, terminal);
   const resolved = server && { ...unresolved, settings: await resolvedHere(unresolved), isResolved: true };
-  if (server && resolved && (await canTake(server, { args, settings: resolved.settings }, terminal))) {
+  if (server && resolved && (await canTake(server, [{ images: args, settings: resolved.settings }], terminal))) {
     const { makeThere } = await import("../client/make-there.js");
     const wanted = seeds.map(({ seed }, index) => ({ seed, path: paths[index]! }));
     await makeThere({ ...resolved, args, given, wanted, sheet, previewed: previewed() }, server.client, terminal);
@@ -84,12 +83,6 @@ export async function makePictures(call: RunCall, terminal: Terminal): Promise<n
     );
   await preview?.done();
   return undefined;
-}
-
-// The settings for a server, which are refused here as resolveEdit refuses them.
-async function resolvedHere(unresolved: Unresolved<RunCall["settings"]>): Promise<RunCall["settings"]> {
-  refuseEmptyPrompt(unresolved.settings);
-  return resolveSettings(unresolved);
 }
 
 /** A seed, and whether it was drawn at random. */

@@ -2,6 +2,8 @@
 // client unless there is one to ask.
 import { lstatSync } from "node:fs";
 import type { UnresolvedSettings } from "../../edit/resolve/resolve-edit.js";
+import { resolveSettings, type Unresolved } from "../../edit/resolve/resolve-settings.js";
+import { refuseEmptyPrompt } from "../../stages/encode-prompt.js";
 import { param, QeditError } from "../../std/errors.js";
 import { qeditVersion } from "../../std/version.js";
 import type { Terminal } from "../render/terminal.js";
@@ -52,18 +54,29 @@ export async function serverFor(call: ServerCall, terminal: Terminal): Promise<F
   return { client, status, isNamed: true };
 }
 
-/** Whether an edit is sent to a server: to a named one always, which says itself what it refuses; to a found one within its limits. */
+/** The settings of an edit for a server, resolved here. Throws QEDIT_E_USAGE as resolveEdit does. */
+export async function resolvedHere<Settings extends UnresolvedSettings>(
+  unresolved: Unresolved<Settings>,
+): Promise<Settings> {
+  refuseEmptyPrompt(unresolved.settings);
+  return resolveSettings(unresolved);
+}
+
+/** Whether edits are sent to a server: to a named one always, which says itself what it refuses; to a found one within its limits. */
 export async function canTake(
   { client, status, isNamed }: FoundServer,
-  { args, settings }: { readonly args: readonly string[]; readonly settings: UnresolvedSettings },
+  edits: readonly { readonly images: readonly string[]; readonly settings: UnresolvedSettings }[],
   terminal: Terminal,
 ): Promise<boolean> {
   if (isNamed) return true;
   const { aboveLimits } = await import("./server-limits.js");
-  const reason = await aboveLimits(args, settings, status);
-  if (reason === undefined) return true;
-  editHere(client.address, reason, terminal);
-  return false;
+  for (const { images, settings } of edits) {
+    const reason = await aboveLimits(images, settings, status);
+    if (reason === undefined) continue;
+    editHere(client.address, reason, terminal);
+    return false;
+  }
+  return true;
 }
 
 /** The server that is named, else the one of the socket; for commands about the server itself. Throws QEDIT_E_USAGE, QEDIT_E_NETWORK. */

@@ -1,21 +1,18 @@
 // `qedit run` on a server: the settings are resolved here, the pictures made there, and written here.
-import { basename } from "node:path";
-import type { NamedBytes } from "../../edit/request/edit-request.js";
 import { drawSeed } from "../../edit/resolve/draw-seed.js";
 import type { Image } from "../../image/image.js";
-import { readBytes } from "../../image/io/read.js";
 import { readPictures } from "../../stages/pictures.js";
 import type { MakingSettings } from "../commands/run.js";
-import { inputPrompt, inputSources } from "../files/input.js";
+import { inputPrompt } from "../files/input.js";
 import { STREAM } from "../files/output.js";
-import { pictureEncoding } from "../files/picture-output.js";
 import type { Sheet } from "../files/sheet-output.js";
 import { seedResults } from "../jobs/seed-results.js";
 import type { Terminal } from "../render/terminal.js";
 import type { GivenSetting } from "../settings/settings.js";
 import { type EditThere, finishEdit, sendEdit } from "./edit-there.js";
 import { editManyThere } from "./many-there.js";
-import { type SentFiles, sentFiles, sentParameters } from "./sent-parameters.js";
+import { editOf } from "./planned-there.js";
+import { type SentFiles, sentFiles } from "./sent-parameters.js";
 import type { ServerClient } from "./server-client.js";
 
 /** A call of `run` with its settings resolved, and nothing opened. */
@@ -34,7 +31,7 @@ interface Work extends MakingThere {
   readonly client: ServerClient;
   readonly terminal: Terminal;
   readonly files: SentFiles;
-  readonly inputs: { readonly images: readonly NamedBytes[]; readonly mask: NamedBytes | undefined };
+  readonly inputs: Awaited<ReturnType<EditThere["inputs"]>>;
 }
 
 /** Makes the pictures of a call on a server. Throws as makePictures, and QEDIT_E_NETWORK when the server is lost. */
@@ -42,10 +39,11 @@ export async function makeThere(call: MakingThere, client: ServerClient, termina
   const { args, settings, given, wanted } = call;
   const files = await sentFiles(settings, { address: client.address, given, emit: terminal.emit });
   const prompt = await inputPrompt(settings, terminal.io);
-  const images = await namedBytes(args, terminal);
-  const mask = settings.mask === undefined ? undefined : (await namedBytes([settings.mask], terminal))[0];
+  const [first] = wanted;
+  const edit = editOf({ images: args, settings, files, ...first!, result: settings }, terminal.io);
+  const inputs = await edit.inputs();
   terminal.emit({ kind: "detail", text: `edited by the server at ${client.address.text}` });
-  const work = { ...call, settings: { ...settings, prompt }, client, terminal, files, inputs: { images, mask } };
+  const work = { ...call, settings: { ...settings, prompt }, client, terminal, files, inputs };
   if (wanted.length === 1) await makeOne(wanted[0]!, work);
   else await makeMany(work);
 }
@@ -53,7 +51,7 @@ export async function makeThere(call: MakingThere, client: ServerClient, termina
 async function makeOne({ seed: asked, path }: MakingThere["wanted"][number], work: Work): Promise<void> {
   const { client, terminal, sheet, previewed } = work;
   const { seed } = drawSeed({ seed: asked }, terminal.emit).settings;
-  const edit = editOf({ seed, path }, work);
+  const edit = seedEdit({ seed, path }, work);
   const options = { client, terminal, signal: terminal.signal, previewed };
   const { info, result, image } = await finishEdit(edit, await sendEdit(edit, options), {
     ...options,
@@ -77,7 +75,7 @@ async function makeMany(work: Work): Promise<void> {
       infos.set(index, info);
       if (sheet) await sheet.add(index, [[name, await image()]]);
     };
-    return { ...editOf({ seed, path }, work), name, index, written };
+    return { ...seedEdit({ seed, path }, work), name, index, written };
   });
   await sheet?.add(0, [await originalCell(work)]);
   const totals = await editManyThere(jobs, {
@@ -90,33 +88,13 @@ async function makeMany(work: Work): Promise<void> {
   results.finish({ sheet: results.hasSome() ? await sheet?.write() : undefined, ...totals });
 }
 
-function editOf({ seed, path }: MakingThere["wanted"][number], work: Work): EditThere {
-  const { args, settings, files, inputs } = work;
-  const { format } = pictureEncoding(path, settings);
-  return {
-    parameters: sentParameters(settings, files, { seed, format }),
-    inputs: async () => inputs,
-    own: {
-      pictures: args.map((name) => ({ name: name === STREAM ? "stdin" : name })),
-      mask: settings.mask === undefined ? undefined : { name: settings.mask },
-      files: files.files,
-    },
-    path,
-    result: settings,
-  };
+// All seeds have the same pictures, which are read once.
+function seedEdit({ seed, path }: MakingThere["wanted"][number], { args, settings, files, inputs, terminal }: Work) {
+  const edit = editOf({ images: args, settings, files, seed, path, result: settings }, terminal.io);
+  return { ...edit, inputs: async () => inputs };
 }
 
 async function originalCell({ inputs: { images } }: Work) {
   const [first] = await readPictures(images.slice(0, 1));
   return ["original", first!.image] as const;
-}
-
-/** Picture files by their paths, or stdin, with the names that recipes have. */
-async function namedBytes(paths: readonly string[], { io }: Terminal): Promise<NamedBytes[]> {
-  const sources = await inputSources(paths, io);
-  return Promise.all(
-    sources.map(async (source) =>
-      typeof source === "string" ? { name: basename(source), bytes: await readBytes(source) } : source,
-    ),
-  );
 }

@@ -5,7 +5,7 @@ import { text, texts, toggle } from "../../edit/parameters/parameter-kinds.js";
 import { defineCommand } from "../command.js";
 import { sheet } from "../files/sheet-option.js";
 import { runOptions } from "../jobs/run-options.js";
-import { manyOptions, maxFailures } from "../settings/options.js";
+import { manyOptions, maxFailures, serverOptions } from "../settings/options.js";
 
 const options = {
   ...runOptions,
@@ -30,6 +30,7 @@ const options = {
   maxFailures,
   sheet,
   ...manyOptions,
+  ...serverOptions,
 };
 
 /** The settings of a call. */
