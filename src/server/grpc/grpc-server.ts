@@ -217,17 +217,12 @@ function streamHandler(inference: Inference, { key, onAnswer }: GrpcOptions): (s
       }
       stream.end();
     } catch (error) {
-      if (signal.aborted || isUnreadable(error)) return;
+      if (signal.aborted) return;
       const { name, ...failed } = statusOf(error);
       onAnswer?.({ method: "ModelStreamInfer", status: name, seconds: 0, error });
       stream.emit("error", failed);
     }
   };
-}
-
-// A message that is none: it was answered already.
-function isUnreadable(error: unknown): boolean {
-  return error instanceof Object && "details" in error && "code" in error && error.code === status.INTERNAL;
 }
 
 // Gives the name of its status.

@@ -52,7 +52,7 @@ test.skipIf("missing" in python)(
     const checks =
       "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,response_headers_conformance,unsupported_method";
     const args = ["run", `${server.url}/openapi.json`, "--max-examples", "20", "--checks", checks, "--no-color"];
-    const { stdout } = await run(`${bin}/schemathesis`, args, { maxBuffer: 2 ** 26 }).catch(
+    const { stdout } = await run(`${bin}/schemathesis`, args, { maxBuffer: 2 ** 26, cwd: folder.path }).catch(
       (error: { stdout: string }) => error,
     );
     expect(stdout).toMatch(/(\d+) generated, \1 passed/);
