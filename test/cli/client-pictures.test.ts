@@ -1,4 +1,5 @@
 // Pictures that a server makes for the command line, of every kind: the bytes are those of an edit in its own process.
+import { createHash } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import sharp from "sharp";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -54,6 +55,15 @@ describe.each([
   });
 });
 
+// Of files: differences of long buffers take minutes to print.
+function hashes(names: readonly string[]): readonly string[] {
+  return names.map((name) =>
+    createHash("sha256")
+      .update(readFileSync(folder.at(name)))
+      .digest("hex"),
+  );
+}
+
 async function maskOfCat(): Promise<Buffer> {
   const white = await sharp({ create: { width: 100, height: 80, channels: 3, background: "white" } })
     .png()
@@ -68,12 +78,12 @@ test("several seeds are several jobs, more than the queue takes, with the same f
   const args = [...RUN, "--seeds", "1..4", "--sheet", "sheet.png", "-f", "-o", "many.png"];
   const own = await here(args);
   const files = ["many-seed1.png", "many-seed2.png", "many-seed3.png", "many-seed4.png", "sheet.png"];
-  const bytes = files.map((name) => readFileSync(folder.at(name)));
+  const bytes = hashes(files);
   const before = (await jobs()).length;
   const ended = await byUrl(args);
   expect([ended.code, ended.stdout], ended.stderr).toEqual([0, own.stdout]);
   expect((await jobs()).length).toBe(before + 4);
-  expect(files.map((name) => readFileSync(folder.at(name)))).toEqual(bytes);
+  expect(hashes(files)).toEqual(bytes);
 });
 
 test("each picture of a folder is a job, with the same files, sheet and result lines", async () => {
@@ -100,15 +110,58 @@ test("each picture of a folder is a job, with the same files, sheet and result l
       .sort((a, b) => a.job - b.job);
   const own = await here(args);
   expect(own.code, own.stderr).toBe(0);
-  const bytes = names.map((name) => readFileSync(folder.at(name)));
+  const bytes = hashes(names);
   for (const call of [there, byUrl]) {
     const before = (await jobs()).length;
     const ended = await call(args);
     expect(ended.code, ended.stderr).toBe(0);
     expect((await jobs()).length).toBe(before + 2);
     expect(lines(ended)).toEqual(lines(own));
-    expect(names.map((name) => readFileSync(folder.at(name)))).toEqual(bytes);
+    expect(hashes(names)).toEqual(bytes);
   }
+});
+
+test("the lines of a batch are jobs, with the same files, sheet and result lines, and are resumed", async () => {
+  const line = (job: object) => `${JSON.stringify({ images: [CAT], megapixels: 0.02, steps: 2, ...job })}\n`;
+  const written = [
+    line({ prompt: "make it sepia", output: "sepia.png" }),
+    line({ prompt: "make it winter", output: "winter.png", seed: 5 }),
+    line({ prompt: "make it winter", steps: 0, output: "never.png" }),
+  ];
+  writeFileSync(folder.at("jobs.jsonl"), written.join(""));
+  const args = ["batch", "jobs.jsonl", "--model", "tiny", "-f", "--sheet", "batch.png"];
+  const names = ["sepia.png", "winter.png", "batch.png"];
+  const lines = ({ stdout }: Ended) =>
+    stdout
+      .trim()
+      .split("\n")
+      .map((each) => ({ ...(JSON.parse(each) as { job: number }), seconds: 0 }))
+      .sort((a, b) => a.job - b.job);
+  const own = await here(args);
+  expect(own.code, own.stderr).toBe(6);
+  const bytes = hashes(names);
+  for (const call of [there, byUrl]) {
+    const before = (await jobs()).length;
+    const ended = await call(args);
+    expect(ended.code, ended.stderr).toBe(6);
+    expect((await jobs()).length).toBe(before + 2);
+    expect(lines(ended)).toEqual(lines(own));
+    expect(hashes(names)).toEqual(bytes);
+  }
+  const state = { XDG_STATE_HOME: folder.at("state") };
+  await there(args, state);
+  const resumed = await there(["batch", "jobs.jsonl", "--model", "tiny", "--resume"], state);
+  expect(resumed.stderr).toMatch(/0 done, 1 failed, 2 skipped/);
+});
+
+test("a line of a batch with an option of this process is refused by a server that was named, and made here beside one that was found", async () => {
+  const job = { images: [CAT], prompt: "make it sepia", megapixels: 0.02, steps: 2, output: "kept.png", keep: "kept" };
+  writeFileSync(folder.at("keep.jsonl"), JSON.stringify(job));
+  const refused = await byUrl(["batch", "keep.jsonl", "--model", "tiny"]);
+  expect([refused.code, refused.stdout]).toEqual([6, expect.stringMatching(/Cannot use .*keep.* with the server at/)]);
+  const made = await there(["batch", "keep.jsonl", "--model", "tiny"]);
+  expect(made.code, made.stderr).toBe(0);
+  expect(folder.names()).toContain("kept/samples.safetensors");
 });
 
 test("of each, a picture that cannot be read fails alone, and --max-failures leaves out the rest", async () => {

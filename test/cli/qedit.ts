@@ -136,6 +136,8 @@ function surroundingsOf(folder: string): Record<string, string> {
     PATH: process.env["PATH"]!,
     HOME: folder,
     XDG_DATA_HOME: join(folder, "no-data"),
+    // No server of a developer answers there.
+    XDG_RUNTIME_DIR: join(folder, "no-runtime"),
     XDG_CACHE_HOME: mkdtempSync(join(caches, "cache-")),
     XDG_STATE_HOME: mkdtempSync(join(caches, "state-")),
   };

@@ -2,7 +2,11 @@
 import { dirname, resolve } from "node:path";
 import { modelLibrary } from "../../edit/resolve/model-library.js";
 import type { EditService } from "../../edit/service/service.js";
+import type { FloatImage, Image } from "../../image/image.js";
 import { QeditError } from "../../std/errors.js";
+import type { LineThere } from "../client/batch-there.js";
+import { serverFor } from "../client/find-server.js";
+import type { ServerClient } from "../client/server-client.js";
 import type { BatchSettings } from "../commands/batch.js";
 import { checkInputs, inputText } from "../files/input.js";
 import { removeLeftoversBeside } from "../files/leftovers.js";
@@ -10,13 +14,14 @@ import { checkOutput, STREAM } from "../files/output.js";
 import { pictureCache, type ReadPictures } from "../files/picture-cache.js";
 import { openSheet, type Sheet } from "../files/sheet-output.js";
 import { withSeed } from "../jobs/edit-job.js";
-import { jobName, readJobs } from "../jobs/job-lines.js";
+import { type JobLine, jobName, readJobs } from "../jobs/job-lines.js";
 import { type Journal, openJournal } from "../jobs/journal.js";
 import { editMany, failed, type JobEnd, type ObservedJob, refuseFailures, type Tally } from "../jobs/many.js";
 import {
   type FaultyLine,
   isPlanned,
   journalPath,
+  openLine,
   type PlannedLine,
   planLines,
   readJobsFile,
@@ -41,7 +46,8 @@ export async function editBatch({ args, settings, given }: BatchCall, terminal: 
   const file = args[0]!;
   const written = file === STREAM ? await inputText(file, io) : await readJobsFile(file);
   const lines = await readJobs(written, file === STREAM ? io.cwd : dirname(resolve(file)));
-  const all = withOwnOutputs(await planLines(lines, { defaults: given, library: modelLibrary(), emit }));
+  const { planned, server } = await plannedLines(lines, { settings, given }, terminal);
+  const all = withOwnOutputs(planned);
   await removeLeftoversBeside(all.flatMap(({ path }) => path ?? []));
   const sheet = await openSheet(settings.sheet, settings, terminal);
   const journal = await openBatchJournal(file === STREAM ? `stdin in ${io.cwd}` : resolve(file), settings, terminal);
@@ -50,7 +56,7 @@ export async function editBatch({ args, settings, given }: BatchCall, terminal: 
     if (settings.lastFailed && chosen.length === 0) emit({ kind: "note", text: "no job failed last time" });
     const tally: Tally = { done: 0, failed: 0, skipped: 0 };
     const codes = new Set<string>();
-    await runLines(chosen, { total: all.length, settings, terminal, journal, sheet, tally, codes });
+    await runLines(chosen, { total: all.length, settings, terminal, journal, sheet, tally, codes, server });
     emit({ kind: "note", text: `${tally.done} done, ${tally.failed} failed, ${tally.skipped} skipped` });
     const hasOnlyExisting = [...codes].every((code) => code === "QEDIT_E_EXISTS");
     refuseFailures(
@@ -65,6 +71,22 @@ export async function editBatch({ args, settings, given }: BatchCall, terminal: 
 }
 
 type Line = PlannedLine | FaultyLine;
+
+// The jobs, and the server that makes them; undefined: this process.
+async function plannedLines(
+  lines: readonly JobLine[],
+  call: Pick<BatchCall, "settings" | "given">,
+  terminal: Terminal,
+): Promise<{ planned: readonly Line[]; server: ServerClient | undefined }> {
+  const server = await serverFor(call, terminal);
+  if (server) {
+    const { planLinesThere } = await import("../client/batch-there.js");
+    const planned = await planLinesThere(lines, call.given, { server, terminal });
+    if (planned) return { planned, server: server.client };
+  }
+  const planning = { defaults: call.given, open: openLine(modelLibrary()), emit: terminal.emit };
+  return { planned: await planLines(lines, planning), server: undefined };
+}
 
 // A job whose output an earlier one makes fails, and the earlier one is done.
 function withOwnOutputs(lines: readonly Line[]): Line[] {
@@ -99,6 +121,7 @@ interface Work {
   readonly tally: Tally;
   /** Codes of the failures. */
   readonly codes: Set<string>;
+  readonly server: ServerClient | undefined;
 }
 
 async function runLines(lines: readonly Line[], work: Work): Promise<void> {
@@ -114,10 +137,23 @@ async function runLines(lines: readonly Line[], work: Work): Promise<void> {
   if (allowed <= 0)
     for (const line of ready.splice(0)) await record(line, { status: "skipped", reason: "not run" }, work);
   if (ready.length === 0) return;
-  await withService(settings, terminal, async (service) => {
-    await runReady(ready, { ...work, allowed }, service);
-    await sheet?.write();
-  });
+  if (work.server) await runThere(ready, { ...work, allowed }, work.server);
+  else await withService(settings, terminal, (service) => runReady(ready, { ...work, allowed }, service));
+  await sheet?.write();
+}
+
+async function runThere(
+  ready: readonly PlannedLine[],
+  work: Work & { readonly allowed: number },
+  client: ServerClient,
+): Promise<void> {
+  const { editLinesThere } = await import("../client/batch-there.js");
+  const read = pictureCache();
+  const jobs: LineThere[] = [];
+  for (const line of ready) jobs.push({ line, force: await mayReplace(line, work), ...keptBy(line, read, work) });
+  const { terminal, total, allowed } = work;
+  const onEnd = (line: PlannedLine, end: JobEnd, seed: bigint) => record(line, end, work, seed);
+  await editLinesThere(jobs, { terminal, total, maxFailures: allowed, onEnd }, client);
 }
 
 async function runReady(
@@ -154,32 +190,44 @@ async function endWithoutRun(line: PlannedLine, { settings, terminal, journal }:
 }
 
 async function jobOf(line: PlannedLine, read: ReadPictures, work: Work): Promise<ObservedJob> {
-  const { terminal, journal, sheet, settings } = work;
-  const { index, name, images, path, content, resolved, values } = line;
-  const mayReplace = journal !== undefined && (settings.resume || settings.lastFailed);
-  const isOurs = mayReplace && (await resultState(line, journal)) === "ours";
+  const { terminal } = work;
+  const { index, name, images, path, resolved, values } = line;
   const pictures = () => read(images);
   const mask = async () => (values.mask === undefined ? undefined : (await read([values.mask]))[0]);
-  const result = { ...values, force: values.force || isOurs };
+  const result = { ...values, force: await mayReplace(line, work) };
   const note: Terminal["emit"] = (event) =>
     terminal.emit(event.kind === "note" ? { ...event, text: `${name}: ${event.text}` } : event);
-  const entry = { output: resolve(path), line: line.line, content };
+  const { writing, written } = keptBy(line, read, work);
+  return {
+    planned: { ...withSeed({ resolved: resolved!, pictures, mask, path, result }, note), name, index },
+    observer: { terminal, writing, written: ({ image }) => written(async () => image) },
+  };
+}
+
+// Whether the result of a job may take the place of what is there: asked for, or made by an earlier version of the job.
+async function mayReplace(line: PlannedLine, { journal, settings }: Work): Promise<boolean> {
+  if (line.values.force) return true;
+  const isAgain = journal !== undefined && (settings.resume || settings.lastFailed);
+  return isAgain && (await resultState(line, journal)) === "ours";
+}
+
+// Keeps what becomes of a job: in the journal, and on the sheet.
+function keptBy({ line, index, name, images, path, content }: PlannedLine, read: ReadPictures, work: Work) {
+  const { journal, sheet } = work;
+  const entry = { output: resolve(path), line, content };
   let hash: string | undefined;
   return {
-    planned: { ...withSeed({ resolved, pictures, mask, path, result }, note), name, index },
-    observer: {
-      terminal,
-      async writing(made) {
-        hash = made;
-        await journal?.append({ ...entry, state: "writing", hash });
-      },
-      async written({ image }) {
-        await journal?.append({ ...entry, state: "done", hash: hash! });
-        await sheet?.add(index, [
-          [jobName(images[0]!), (await pictures())[0]!.image],
-          [name, image],
-        ]);
-      },
+    async writing(made: string): Promise<void> {
+      hash = made;
+      await journal?.append({ ...entry, state: "writing", hash });
+    },
+    async written(image: () => Promise<Image | FloatImage>): Promise<void> {
+      await journal?.append({ ...entry, state: "done", hash: hash! });
+      if (sheet === undefined) return;
+      await sheet.add(index, [
+        [jobName(images[0]!), (await read(images))[0]!.image],
+        [name, await image()],
+      ]);
     },
   };
 }

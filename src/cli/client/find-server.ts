@@ -125,7 +125,8 @@ function isOwnSocket(path: string): boolean {
   }
 }
 
-function ownOptions(given: ReadonlyMap<string, GivenSetting>): readonly GivenSetting[] {
+/** Those of the given options that are for this process. */
+export function ownOptions(given: ReadonlyMap<string, GivenSetting>): readonly GivenSetting[] {
   return OWN_OPTIONS.flatMap((name) => {
     const found = given.get(name);
     return found?.isOfCall ? [found] : [];

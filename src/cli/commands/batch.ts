@@ -5,7 +5,7 @@ import { type Kind, text, toggle } from "../../edit/parameters/parameter-kinds.j
 import { defineCommand } from "../command.js";
 import { sheet } from "../files/sheet-option.js";
 import { runOptions } from "../jobs/run-options.js";
-import { manyOptions, maxFailures } from "../settings/options.js";
+import { manyOptions, maxFailures, serverOptions } from "../settings/options.js";
 
 /** Every count-th job, starting with job `index` (from 1). */
 interface Shard {
@@ -56,6 +56,7 @@ const options = {
   }),
   sheet,
   ...manyOptions,
+  ...serverOptions,
 };
 
 /** The settings of a call. */

@@ -4,7 +4,8 @@ import { join, resolve } from "node:path";
 import { cacheKey } from "../../artifacts/artifact-cache.js";
 import { fileName } from "../../edit/parameters/parameter.js";
 import type { ModelLibrary } from "../../edit/resolve/model-library.js";
-import { type ResolvedEdit, resolveEdit } from "../../edit/resolve/resolve-edit.js";
+import { type EditFiles, type ResolvedEdit, resolveEdit } from "../../edit/resolve/resolve-edit.js";
+import type { Unresolved } from "../../edit/resolve/resolve-settings.js";
 import { QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
 import { fileHash } from "../../std/file-hash.js";
@@ -24,7 +25,8 @@ export interface PlannedLine {
   readonly name: string;
   readonly images: readonly string[];
   readonly values: RunSettings;
-  readonly resolved: ResolvedEdit;
+  /** The edit with its model files open, for this process; undefined: a server makes it. */
+  readonly resolved: ResolvedEdit | undefined;
   readonly path: string;
   /** Hash of everything that determines the result: settings, and size and mtime of the input pictures. */
   readonly content: string;
@@ -52,32 +54,46 @@ const IRRELEVANT: ReadonlySet<string> = new Set<keyof RunSettings>([
   "allowEmptyPrompt",
 ]);
 
+/** A job's settings, resolved, and its model files. */
+export interface OpenedLine {
+  readonly values: RunSettings;
+  readonly resolved: ResolvedEdit | undefined;
+  /** Undefined: a server finds them by the names in the settings. */
+  readonly files: EditFiles | undefined;
+}
+
 /** Options of planLines. */
 interface Planning {
   /** Settings of the command line. */
   readonly defaults: ReadonlyMap<string, GivenSetting>;
-  readonly library: ModelLibrary;
+  /** Resolves the settings of a job; opens its model files where this process makes it. */
+  readonly open: (unresolved: Unresolved<RunSettings>) => Promise<OpenedLine>;
   readonly emit: Emit;
 }
 
+/** Opens the model files of jobs that this process makes. */
+export function openLine(library: ModelLibrary): Planning["open"] {
+  return async (unresolved) => {
+    const { values, ...resolved } = await resolveEdit(unresolved, library);
+    return { values, resolved, files: resolved.files };
+  };
+}
+
 /** Resolves jobs; `defaults` apply to settings that a job does not have. */
-export async function planLines(
-  lines: readonly JobLine[],
-  { defaults, library, emit }: Planning,
-): Promise<(PlannedLine | FaultyLine)[]> {
+export async function planLines(lines: readonly JobLine[], planning: Planning): Promise<(PlannedLine | FaultyLine)[]> {
   const planned: (PlannedLine | FaultyLine)[] = [];
-  for (const each of lines) planned.push(await planLine(each, { defaults, library, emit }));
+  for (const each of lines) planned.push(await planLine(each, planning));
   return planned;
 }
 
 /** Whether a line is a resolved job. */
 export function isPlanned(line: PlannedLine | FaultyLine): line is PlannedLine {
-  return "resolved" in line;
+  return "values" in line;
 }
 
 async function planLine(
   { line, index, images, given: own, fault }: JobLine,
-  { defaults, library, emit }: Planning,
+  { defaults, open, emit }: Planning,
 ): Promise<PlannedLine | FaultyLine> {
   const place = { line, index };
   let path: string | undefined;
@@ -92,11 +108,8 @@ async function planLine(
       });
     path = picturePath(unresolved, images[0]!, "-edit");
     refuseUselessQuality(pictureEncoding(path, unresolved).format, own);
-    const { values, ...resolved } = await resolveEdit(
-      { settings: unresolved, given, force: unresolved.force, emit },
-      library,
-    );
-    const content = await contentOf(values, resolved, images);
+    const { values, resolved, files } = await open({ settings: unresolved, given, force: unresolved.force, emit });
+    const content = await contentOf(values, files, images);
     return { ...place, name: jobName(path), images, values, resolved, path, content };
   } catch (error) {
     if (!(error instanceof QeditError)) throw error;
@@ -107,11 +120,11 @@ async function planLine(
 // Hashes the paths of model files that were found, not the names that were given.
 async function contentOf(
   values: RunSettings,
-  { files: found }: ResolvedEdit,
+  found: EditFiles | undefined,
   images: readonly string[],
 ): Promise<string> {
-  const { vae, textEncoder, transformer } = found;
-  const lora = found.loras.map(({ path, strength }) => `${path}:${strength}`);
+  const { vae, textEncoder, transformer } = found ?? values;
+  const lora = found?.loras.map(({ path, strength }) => `${path}:${strength}`) ?? values.lora;
   const relevant = Object.entries({ ...values, vae, textEncoder, transformer, lora }).filter(
     ([name, value]) => !IRRELEVANT.has(name) && value !== undefined,
   );
