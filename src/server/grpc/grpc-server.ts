@@ -1,4 +1,5 @@
 // The gRPC door: inference.GRPCInferenceService as Triton's clients call it, and grpc.health.v1.
+import { setTimeout as sleep } from "node:timers/promises";
 import {
   type handleUnaryCall,
   loadPackageDefinition,
@@ -62,7 +63,15 @@ const MOST_STREAMS = 256;
 /** Bytes beside the tensors of a message. */
 const MESSAGE_SLACK = 1024 ** 2;
 
+/** Milliseconds in which the last answers are sent when it closes. */
+const LAST_ANSWERS = 1_000;
+
 const SERVICE = "inference.GRPCInferenceService";
+
+/** Calls that are being answered. */
+interface Calls {
+  underWay: number;
+}
 
 /** What a call gives, and what it is called with. */
 type Answer<Request> = (request: Request, call: { readonly signal: AbortSignal }) => unknown;
@@ -80,6 +89,7 @@ interface RepositoryRequest {
 /** Opens the door; port 0 takes a free one. Throws QEDIT_E_IO. */
 export async function startGrpc(inference: Inference, options: GrpcOptions): Promise<Listener> {
   const { body } = inference.server.limits;
+  const calls: Calls = { underWay: 0 };
   const server = new Server({
     "grpc.max_receive_message_length": body + MESSAGE_SLACK,
     "grpc.max_send_message_length": -1,
@@ -87,19 +97,23 @@ export async function startGrpc(inference: Inference, options: GrpcOptions): Pro
     "grpc.max_concurrent_streams": MOST_STREAMS,
   });
   server.addService(serviceDefinition(), {
-    ...unaryHandlers(inference, options),
-    ModelStreamInfer: streamHandler(inference, options),
+    ...unaryHandlers(inference, { ...options, calls }),
+    ModelStreamInfer: streamHandler(inference, { ...options, calls }),
   });
   const health = openHealth(inference, server);
   const address = { host: options.host, port: await bind(server, options) };
   return {
     address,
+    underWay: () => calls.underWay,
     stop() {
       health.close();
       server.tryShutdown(() => {});
     },
     async close() {
       health.close();
+      // What was answered is sent; clients that watch the health keep their calls open.
+      const sent = new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
+      await Promise.race([sent, sleep(LAST_ANSWERS, undefined, { ref: false })]);
       server.forceShutdown();
     },
   };
@@ -149,7 +163,7 @@ function answersOf(inference: Inference): Readonly<Record<string, Answer<never>>
 
 function unaryHandlers(
   inference: Inference,
-  { key, onAnswer }: GrpcOptions,
+  { key, onAnswer, calls }: GrpcOptions & { readonly calls: Calls },
 ): Readonly<Record<string, handleUnaryCall<never, unknown>>> {
   const check = keyChecked(key);
   const handlers = Object.entries(answersOf(inference)).map(([method, answer]) => {
@@ -162,6 +176,7 @@ function unaryHandlers(
           seconds: (performance.now() - start) / 1000,
           ...(error !== undefined && { error }),
         });
+      calls.underWay += 1;
       try {
         if (!OPEN_METHODS.includes(method)) check(call.metadata);
         const response = await answer(call.request, { signal: cancelSignal(call) });
@@ -171,6 +186,8 @@ function unaryHandlers(
         const { name, ...failed } = statusOf(error);
         record(name, error);
         respond(failed);
+      } finally {
+        calls.underWay -= 1;
       }
     };
     return [method, handler] as const;
@@ -185,7 +202,10 @@ type InferStream = ServerDuplexStream<
 >;
 
 // Requests are answered one after the other, so that a client that sends many has no more than one in memory.
-function streamHandler(inference: Inference, { key, onAnswer }: GrpcOptions): (stream: InferStream) => Promise<void> {
+function streamHandler(
+  inference: Inference,
+  { key, onAnswer, calls }: GrpcOptions & { readonly calls: Calls },
+): (stream: InferStream) => Promise<void> {
   const check = keyChecked(key);
   return async (stream) => {
     const signal = cancelSignal(stream);
@@ -194,7 +214,8 @@ function streamHandler(inference: Inference, { key, onAnswer }: GrpcOptions): (s
       // The stream is still written to when all was read.
       for await (const message of stream.iterator({ destroyOnReturn: false }) as AsyncIterable<ModelInferRequest>) {
         const start = performance.now();
-        const name = await answerOne(inference, message, { stream, signal });
+        calls.underWay += 1;
+        const name = await answerOne(inference, message, { stream, signal }).finally(() => (calls.underWay -= 1));
         onAnswer?.({ method: "ModelStreamInfer", status: name, seconds: (performance.now() - start) / 1000 });
         if (signal.aborted) return;
       }
