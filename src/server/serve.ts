@@ -1,5 +1,6 @@
 // Opens the doors of a server, says so, and closes them in order when it is asked to stop.
 import { readFile } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { BaseSettings } from "../edit/request/edit-request.js";
 import type { ServiceOptions } from "../edit/service/service.js";
 import { param, QeditError, spelled } from "../std/errors.js";
@@ -63,6 +64,12 @@ export interface ServeOptions {
   readonly stop: AbortSignal;
 }
 
+/** Milliseconds that answers may still take when all work has ended. */
+const LAST_ANSWERS = 5_000;
+/** Milliseconds without an answer after which the doors are closed, and between two looks. */
+const QUIET = 200;
+const LOOK = 50;
+
 /** Serves until it is stopped. Throws QEDIT_E_USAGE for an open address without a key, QEDIT_E_IO, and as openEditServer. */
 export async function serve(options: ServeOptions): Promise<void> {
   const { settings, log, socket } = options;
@@ -122,9 +129,11 @@ export async function serve(options: ServeOptions): Promise<void> {
     }
     log("info", "stopping", { ...server.load() });
     kafka?.stop();
+    const end = performance.now() + settings.grace;
     const watched = watching.map((each) => each.stop());
     await Promise.all([server.drain(settings.grace), inference.drain(settings.grace)]);
     await Promise.all(watched);
+    await answered(listeners, Math.max(end, performance.now() + LAST_ANSWERS));
     for (const listener of listeners) listener.stop();
   } finally {
     await kafka?.close();
@@ -132,6 +141,14 @@ export async function serve(options: ServeOptions): Promise<void> {
     await server.close();
   }
   log("info", "stopped");
+}
+
+// Waits until the answers of what has ended are sent, and clients have fetched what they were told of: a while without any.
+async function answered(listeners: readonly Listener[], latest: number): Promise<void> {
+  for (let quiet = 0; quiet < QUIET && performance.now() < latest; ) {
+    await sleep(LOOK);
+    quiet = listeners.some((listener) => listener.underWay() > 0) ? 0 : quiet + LOOK;
+  }
 }
 
 // Loaded only where it is wanted.

@@ -1,4 +1,5 @@
 // The gRPC door: inference.GRPCInferenceService as Triton's clients call it, and grpc.health.v1.
+import { setTimeout as sleep } from "node:timers/promises";
 import {
   type handleUnaryCall,
   loadPackageDefinition,
@@ -57,9 +58,6 @@ const OPEN_METHODS = ["ServerLive", "ServerReady"];
 /** Milliseconds between two looks at the server's phase, for grpc.health.v1. */
 const PHASE_INTERVAL = 50;
 
-/** Milliseconds that answers under way have when the door closes. */
-const LAST_ANSWERS = 500;
-
 /** Bytes of metadata of a call; keys and traces take some hundreds. */
 const MOST_METADATA = 16 * 1024;
 const MOST_STREAMS = 256;
@@ -68,7 +66,15 @@ const IDLE_TIMEOUT = 120_000;
 /** Bytes beside the tensors of a message. */
 const MESSAGE_SLACK = 1024 ** 2;
 
+/** Milliseconds in which the last answers are sent when it closes. */
+const LAST_ANSWERS = 1_000;
+
 const SERVICE = "inference.GRPCInferenceService";
+
+/** Calls that are being answered. */
+interface Calls {
+  underWay: number;
+}
 
 /** What a call gives, and what it is called with. */
 type Answer<Request> = (request: Request, call: { readonly signal: AbortSignal }) => unknown;
@@ -86,6 +92,7 @@ interface RepositoryRequest {
 /** Opens the door; port 0 takes a free one. Throws QEDIT_E_IO. */
 export async function startGrpc(inference: Inference, options: GrpcOptions): Promise<Listener> {
   const { body } = inference.server.limits;
+  const calls: Calls = { underWay: 0 };
   const server = new Server({
     "grpc.max_receive_message_length": body + MESSAGE_SLACK,
     "grpc.max_send_message_length": -1,
@@ -94,24 +101,23 @@ export async function startGrpc(inference: Inference, options: GrpcOptions): Pro
     "grpc.max_connection_idle_ms": IDLE_TIMEOUT,
   });
   server.addService(serviceDefinition(), {
-    ...unaryHandlers(inference, options),
-    ModelStreamInfer: streamHandler(inference, options),
+    ...unaryHandlers(inference, { ...options, calls }),
+    ModelStreamInfer: streamHandler(inference, { ...options, calls }),
   });
   const health = openHealth(inference, server);
   const address = { host: options.host, port: await bind(server, options) };
   return {
     address,
+    underWay: () => calls.underWay,
     stop() {
       health.close();
       server.tryShutdown(() => {});
     },
     async close() {
       health.close();
-      // What was answered reaches its client first.
-      await new Promise<void>((resolve) => {
-        setTimeout(resolve, LAST_ANSWERS).unref();
-        server.tryShutdown(() => resolve());
-      });
+      // What was answered is sent; clients that watch the health keep their calls open.
+      const sent = new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
+      await Promise.race([sent, sleep(LAST_ANSWERS, undefined, { ref: false })]);
       server.forceShutdown();
     },
   };
@@ -164,7 +170,7 @@ function answersOf(inference: Inference): Readonly<Record<string, Answer<never>>
 
 function unaryHandlers(
   inference: Inference,
-  { key, onAnswer }: GrpcOptions,
+  { key, onAnswer, calls }: GrpcOptions & { readonly calls: Calls },
 ): Readonly<Record<string, handleUnaryCall<never, unknown>>> {
   const check = keyChecked(key);
   const handlers = Object.entries(answersOf(inference)).map(([method, answer]) => {
@@ -177,6 +183,7 @@ function unaryHandlers(
           seconds: (performance.now() - start) / 1000,
           ...(error !== undefined && { error }),
         });
+      calls.underWay += 1;
       try {
         if (!OPEN_METHODS.includes(method)) check(call.metadata);
         refuseUnreadable(call.request);
@@ -187,6 +194,8 @@ function unaryHandlers(
         const { name, ...failed } = statusOf(error);
         record(name, error);
         respond(failed);
+      } finally {
+        calls.underWay -= 1;
       }
     };
     return [method, handler] as const;
@@ -201,7 +210,10 @@ type InferStream = ServerDuplexStream<
 >;
 
 // Requests are answered one after the other, so that a client that sends many has no more than one in memory.
-function streamHandler(inference: Inference, { key, onAnswer }: GrpcOptions): (stream: InferStream) => Promise<void> {
+function streamHandler(
+  inference: Inference,
+  { key, onAnswer, calls }: GrpcOptions & { readonly calls: Calls },
+): (stream: InferStream) => Promise<void> {
   const check = keyChecked(key);
   return async (stream) => {
     const signal = cancelSignal(stream);
@@ -211,7 +223,8 @@ function streamHandler(inference: Inference, { key, onAnswer }: GrpcOptions): (s
       for await (const message of stream.iterator({ destroyOnReturn: false }) as AsyncIterable<ModelInferRequest>) {
         const start = performance.now();
         refuseUnreadable(message);
-        const name = await answerOne(inference, message, { stream, signal });
+        calls.underWay += 1;
+        const name = await answerOne(inference, message, { stream, signal }).finally(() => (calls.underWay -= 1));
         onAnswer?.({ method: "ModelStreamInfer", status: name, seconds: (performance.now() - start) / 1000 });
         if (signal.aborted) return;
       }

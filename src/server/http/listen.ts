@@ -22,10 +22,15 @@ const MOST_HEADERS = 32 * 1024;
 /** Bytes of a socket's path that systems take (sun_path, without its final zero); Node cuts off the rest. https://man7.org/linux/man-pages/man7/unix.7.html */
 const LONGEST_SOCKET = process.platform === "linux" ? 107 : 103;
 
+/** Streams that stay open while a job waits for the next start. */
+const JOB_EVENTS = /^\/v1\/jobs\/[^/?]*\/events(\?|$)/;
+
 /** A door that is open. */
 export interface Listener {
   /** Where it listens, with the port that it was given. */
   readonly address: Address;
+  /** Answers that are being made or sent; streams that end only with a job are left out. */
+  readonly underWay: () => number;
   /** Takes no more connections, and ends those without a request. */
   readonly stop: () => void;
   /** Ends all connections. */
@@ -124,8 +129,15 @@ async function listening(server: Server, options: ListenOptions, where: string):
 }
 
 function listenerOf(server: Server, address: Address): Listener {
+  let underWay = 0;
+  server.on("request", ({ url = "" }, response) => {
+    if (JOB_EVENTS.test(url)) return;
+    underWay += 1;
+    response.once("close", () => (underWay -= 1));
+  });
   return {
     address,
+    underWay: () => underWay,
     stop() {
       server.close();
       server.closeIdleConnections();

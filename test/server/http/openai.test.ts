@@ -129,6 +129,24 @@ describe("an edit", () => {
   });
 });
 
+test("edits whose client has gone before they were accepted are not made", async () => {
+  const status = async () => (await (await fetch(`${server.url}/v1/status`)).json()) as { queued: number };
+  const slow = { ...SMALL, num_inference_steps: 20, seed: 70 };
+  const running = client.images.edit({ image: createReadStream(CAT), prompt, ...slow }).catch(() => {});
+  await expect.poll(status).toMatchObject({ running: 1 });
+  const body = new FormData();
+  body.append("image", new Blob([readFileSync(CAT)]), "cat.jpg");
+  body.append("prompt", prompt);
+  for (let milliseconds = 0; milliseconds < 20; milliseconds += 4) {
+    const gone = new AbortController();
+    const sent = fetch(`${server.url}/v1/images/edits`, { method: "POST", body, signal: gone.signal });
+    setTimeout(() => gone.abort(), milliseconds);
+    await sent.catch(() => {});
+  }
+  await expect.poll(status).toMatchObject({ queued: 0, running: 1 });
+  await running;
+});
+
 test("keep_alive says how long the networks stay open after it", async () => {
   const sessions = async () =>
     ((await (await fetch(`${server.url}/v1/status`)).json()) as { sessions: readonly object[] }).sessions.length;

@@ -6,7 +6,14 @@ import { CAT } from "../../cli/qedit.js";
 import { temporaryFolder } from "../../support/folder.js";
 import { startServer } from "../../support/server.js";
 import { contentOf, endOf, formOf, jobOf, sendJob } from "../jobs.js";
+import { imagesOf } from "../kserve/edits.js";
+import { grpcClient, inferGrpc } from "../kserve/grpc-client.js";
+import { strings } from "../kserve/http-client.js";
 import { ran } from "../ran.js";
+
+async function statusOf(url: string): Promise<object> {
+  return (await (await fetch(`${url}/v1/status`)).json()) as object;
+}
 
 const folder = temporaryFolder();
 const SMALL = { prompt: "make it black and white", megapixels: "0.02", steps: "2" };
@@ -27,6 +34,38 @@ test("ending by SIGTERM finishes what runs, keeps what waits for the next start,
     true,
   );
   expect((await second.stop()).code).toBe(0);
+});
+
+test("ending by SIGTERM answers the edit that runs, and refuses those that wait", async () => {
+  const first = await startServer({ folder: temporaryFolderOf("answers") });
+  const post = (fields: Record<string, string>) =>
+    fetch(`${first.url}/v1/images/edits`, { method: "POST", body: formOf([CAT], { ...LONG, ...fields }) });
+  const running = post({ steps: "20" });
+  await expect.poll(() => statusOf(first.url), { timeout: 60_000 }).toMatchObject({ running: 1 });
+  const waiting = post({ seed: "6" });
+  await expect.poll(() => statusOf(first.url), { timeout: 60_000 }).toMatchObject({ queued: 1 });
+  const ended = first.stop();
+  const refused = await waiting;
+  expect([refused.status, refused.headers.get("retry-after")]).toEqual([503, expect.stringMatching(/^\d+$/)]);
+  const answered = await running;
+  expect(answered.status).toBe(200);
+  expect(((await answered.json()) as { data: readonly object[] }).data).toHaveLength(1);
+  expect((await ended).code).toBe(0);
+});
+
+test("ending by SIGTERM answers the stage that runs over gRPC", async () => {
+  const first = await startServer({ folder: temporaryFolderOf("grpc"), args: ["--grpc", "127.0.0.1:0"] });
+  const client = grpcClient(String(first.log.find(({ grpc }) => grpc !== undefined)!["grpc"]));
+  const call = {
+    inputs: [...imagesOf([CAT]), strings("PROMPT", "make it winter")],
+    parameters: { megapixels: 0.02, steps: 20 },
+  };
+  const running = inferGrpc(client, "qedit", call);
+  await expect.poll(() => statusOf(first.url), { timeout: 60_000 }).toMatchObject({ running: 1 });
+  const ended = first.stop();
+  await expect(running).resolves.toBeDefined();
+  expect((await ended).code).toBe(0);
+  client.close();
 });
 
 test("ending by SIGTERM stops the running job after the grace, and makes it after the next start", async () => {

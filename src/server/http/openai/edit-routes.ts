@@ -22,6 +22,7 @@ const SEEDS = 2n ** 64n;
 export function editRoutes({ server, urlHosts }: HttpContext): HttpApp {
   const app = new Hono<HttpEnv>();
   app.post("/v1/images/edits", async (c) => {
+    const { signal } = c.req.raw;
     const body = await readBody(c, server.limits);
     const remote = { hosts: urlHosts, most: server.limits.body };
     const { pictures, mask, fields } =
@@ -31,10 +32,11 @@ export function editRoutes({ server, urlHosts }: HttpContext): HttpApp {
     const masked = mask === undefined || parameters["crop_mask"] ? {} : { paste_back: true };
     const request = { pictures, mask, parameters: { ...masked, ...parameters } };
     const jobs = await submitAll(server, request, { ...answer, traceparent: c.var.traceparent });
-    const { signal } = c.req.raw;
     const cancelWaiting = () => {
       for (const job of jobs) if (job.state === "queued") void job.cancel();
     };
+    // It may have gone before they were accepted.
+    if (signal.aborted) cancelWaiting();
     if (answer.isStream) return streamed(jobs, answer, request, cancelWaiting);
     signal.addEventListener("abort", cancelWaiting, { once: true });
     const results = await allOf(jobs);
