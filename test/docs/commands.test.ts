@@ -100,7 +100,7 @@ test("every command that is not run is in the documentation", () => {
 
 test("npm scripts of the documentation exist", () => {
   const { scripts } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as { scripts: object };
-  const named = pages.flatMap(({ text }) => [...text.matchAll(/\bnpm run ([\w:]+)/g)].map((match) => match[1]!));
+  const named = pages.flatMap(({ text }) => [...text.matchAll(/\bnpm run ([\w:-]+)/g)].map((match) => match[1]!));
   expect(named.filter((script) => !(script in scripts))).toEqual([]);
 });
 
