@@ -1,11 +1,13 @@
 // The state folder: jobs that were accepted, with their pictures, and results by content hash. A job is in it whole or not at all: its folder is
 // renamed into place when it is complete, and its end is written after its result.
 //   jobs/ID/job.json, image-1, image-2, …, mask, end.json        results/SHA256
-import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { lstat, mkdir, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as v from "valibot";
+import { MIME_TYPES } from "../edit/finish/picture-encoding.js";
 import type { EditRequest } from "../edit/request/edit-request.js";
-import { param, QeditError } from "../std/errors.js";
+import { ERROR_CODES, param, QeditError } from "../std/errors.js";
+import { fileHash } from "../std/file-hash.js";
 import { ioFailure, makeFolders, readBounded, readTextFile, writeFileAtomically } from "../std/files.js";
 import { type Holder, withLock } from "../std/lock.js";
 import { forgetTemporaryFile, removeLeftovers, temporaryPath } from "../std/temporary-files.js";
@@ -36,12 +38,30 @@ const jobFile = v.strictObject({
   key: v.optional(v.string()),
   traceparent: v.optional(v.string()),
 });
-const endFile = v.looseObject({
-  state: v.picklist(["completed", "failed", "cancelled"]),
-  started: v.optional(v.string()),
-  ended: v.pipe(v.string(), v.isoTimestamp()),
-  result: v.optional(v.looseObject({ sha256: v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/)), type: v.string() })),
+const result = v.looseObject({
+  sha256: v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/)),
+  type: v.picklist(Object.values(MIME_TYPES)),
+  ...{ bytes: v.number(), width: v.number(), height: v.number(), seed: v.string() },
 });
+const endFile = v.pipe(
+  v.looseObject({
+    state: v.picklist(["completed", "failed", "cancelled"]),
+    started: v.optional(v.string()),
+    ended: v.pipe(v.string(), v.isoTimestamp()),
+    result: v.optional(result),
+    error: v.optional(
+      v.looseObject({
+        code: v.fallback(v.picklist(ERROR_CODES), "QEDIT_E_INTERNAL"),
+        message: v.string(),
+        hint: v.optional(v.string()),
+      }),
+    ),
+  }),
+  v.check(
+    ({ state, ...end }) => end[state === "completed" ? "result" : "error"] !== undefined,
+    "its end is incomplete",
+  ),
+);
 
 /** A job as it is stored. */
 export type StoredJob = Readonly<v.InferOutput<typeof jobFile>>;
@@ -107,10 +127,7 @@ export async function openJobStore(folder: string, onBroken: (text: string) => v
     async request({ id, inputs, mask, parameters }) {
       const read = async (name: string, sent: JobInput) => {
         const path = join(jobs, id, name);
-        const bytes = await readFile(path).catch((error: unknown) => {
-          throw ioFailure("read", path, error);
-        });
-        return { name: sent.name, bytes };
+        return { name: sent.name, bytes: await readHashed(path, sent.sha256) };
       };
       const pictures = await Promise.all(inputs.map((sent, index) => read(`image-${index + 1}`, sent)));
       return { pictures, mask: mask && (await read("mask", mask)), parameters };
@@ -121,12 +138,7 @@ export async function openJobStore(folder: string, onBroken: (text: string) => v
       const text = Buffer.from(JSON.stringify(end));
       await writeFileAtomically(join(jobs, id, "end.json"), text, { isPrivate: true });
     },
-    async result(sha256) {
-      const path = resultPath(sha256);
-      return readBounded(path, Number.POSITIVE_INFINITY).catch((error: unknown) => {
-        throw ioFailure("read", path, error);
-      });
-    },
+    result: (sha256) => readHashed(resultPath(sha256), sha256),
     async bytesOf(id, result) {
       const folder = join(jobs, id);
       const files = (await readdir(folder).catch(() => [])).map((name) => join(folder, name));
@@ -151,6 +163,17 @@ export async function openJobStore(folder: string, onBroken: (text: string) => v
     },
     close: release,
   };
+}
+
+// The bytes of a file that has this SHA-256: what a disk damaged, or somebody changed, must not become a picture.
+async function readHashed(path: string, sha256: string): Promise<Uint8Array> {
+  const bytes = await readBounded(path, Number.POSITIVE_INFINITY).catch((error: unknown) => {
+    throw ioFailure("read", path, error);
+  });
+  if ((await fileHash(bytes)) === sha256) return bytes;
+  throw new QeditError("QEDIT_E_IO", `Cannot use ${path}: it is not the file that was stored`, {
+    hint: "Send the edit again",
+  });
 }
 
 function filesOf({ pictures, mask }: EditRequest): readonly (readonly [string, Uint8Array])[] {
@@ -191,6 +214,8 @@ async function readJobs(jobs: string, onBroken: (text: string) => void): Promise
   for (const id of await readdir(jobs)) {
     const folder = join(jobs, id);
     try {
+      // A link would lead to files of elsewhere.
+      if (!(await lstat(folder)).isDirectory()) throw new Error("it is no folder");
       const job = v.parse(jobFile, JSON.parse(await readTextFile(join(folder, "job.json"), LARGEST_JSON)));
       if (job.id !== id) throw new Error(`it says that it is job ${job.id}`);
       found.push({ job, end: await readEnd(join(folder, "end.json")) });

@@ -1,8 +1,17 @@
 // Servers that end, by SIGTERM and by SIGKILL, and start again: no accepted job is lost, and none is done twice.
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import {
+  copyFileSync,
+  cpSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { CAT } from "../../cli/qedit.js";
+import { CAT, ROCKET } from "../../cli/qedit.js";
 import { temporaryFolder } from "../../support/folder.js";
 import { startServer } from "../../support/server.js";
 import { contentOf, endOf, formOf, jobOf, sendJob } from "../jobs.js";
@@ -114,4 +123,41 @@ test.each([
   writeFileSync(join(own, "a-file"), "precious");
   await expect(startServer({ folder: own, args: [option, value] })).rejects.toThrow(message);
   expect(readFileSync(join(own, "a-file"), "utf8")).toBe("precious");
+});
+
+test("what was damaged in the state folder is told of and harms nothing else", async () => {
+  const own = temporaryFolderOf("damaged");
+  const state = join(own, "home", "state", "server");
+  const first = await startServer({ folder: own });
+  const ids: string[] = [];
+  for (let seed = 0; seed < 5; seed++) {
+    const { id } = await sendJob(first.url, formOf([CAT], { ...SMALL, seed: String(seed) }));
+    await endOf(first.url, id);
+    ids.push(id);
+  }
+  const kept = (await jobOf(first.url, ids[0]!)).result!;
+  await first.stop();
+  const [whole, picture, end, link, result] = ids.map((id) => join(state, "jobs", id)) as [string, ...string[]];
+  copyFileSync(ROCKET, join(picture!, "image-1"));
+  rmSync(join(picture!, "end.json"));
+  writeFileSync(
+    join(end!, "end.json"),
+    '{"state": "failed", "ended": "2026-01-01T00:00:00.000Z", "error": {"message": 5}}',
+  );
+  cpSync(link!, join(own, "elsewhere"), { recursive: true });
+  rmSync(link!, { recursive: true });
+  symlinkSync(join(own, "elsewhere"), link!);
+  const { result: written } = JSON.parse(readFileSync(join(result!, "end.json"), "utf8")) as { result: typeof kept };
+  writeFileSync(join(state, "results", written.sha256), "changed");
+  const second = await startServer({ folder: own });
+  const warnings = second.log.filter(({ msg }) => msg.includes("is left as it is")).map(({ msg }) => msg);
+  expect(warnings.sort()).toEqual([end, link].sort().map((path) => expect.stringContaining(path!)));
+  expect(await endOf(second.url, ids[1]!)).toMatchObject({
+    state: "failed",
+    error: { message: expect.stringContaining("it is not the file that was stored") },
+  });
+  expect(await contentOf(second.url, ids[0]!)).toHaveLength(kept.bytes);
+  await expect(contentOf(second.url, ids[4]!)).rejects.toThrow(/it is not the file that was stored/);
+  expect(readdirSync(whole)).toContain("end.json");
+  await second.stop();
 });
