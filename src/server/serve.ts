@@ -107,7 +107,7 @@ export async function serve(options: ServeOptions): Promise<void> {
     const url = `http://${written(http.address)}`;
     log("info", `listening on ${url}`, { http: url, ...(local && { socket }), pid: process.pid });
     if (grpcAddress) listeners.push(await grpcDoor(inference, { ...grpcAddress, key }, log));
-    for (const model of settings.load) await loaded(server, model, log);
+    for (const model of settings.load) if (!stop.aborted) await loaded(server, model, { log, stop });
     if (!stop.aborted) {
       void server.ready().catch((error: Error) => log("error", `jobs of the state folder: ${error.message}`));
       for (const folder of settings.watch) watching.push(await watchFolder(server, folder, log));
@@ -150,9 +150,14 @@ async function grpcDoor(inference: Inference, options: Address & { readonly key:
   return door;
 }
 
-async function loaded(server: EditServer, model: string, log: Log): Promise<void> {
+async function loaded(
+  server: EditServer,
+  model: string,
+  { log, stop }: { readonly log: Log; readonly stop: AbortSignal },
+): Promise<void> {
   const start = performance.now();
-  await warmUp(server, model);
+  await warmUp(server, model, stop);
+  if (stop.aborted) return;
   const seconds = (performance.now() - start) / 1000;
   log("info", `${model} is open after ${seconds.toFixed(1)} s`, { model, seconds });
 }
