@@ -28,6 +28,7 @@ const NIGHTLY = [
   "test/models/full-size.test.ts",
   "test/parity/**/*.test.ts",
   "test/server/http/python-clients.test.ts",
+  "test/server/http/picture-memory.test.ts",
   "test/server/http/restarts.test.ts",
   "test/server/kserve/large-tensors.test.ts",
   "test/server/page-chromium.test.ts",

@@ -102,6 +102,8 @@ class Server implements EditServer {
   #accepting = 0;
   /** Bytes of pictures of requests that are being accepted. */
   #acceptingBytes = 0;
+  /** Resolves when no request is being checked. */
+  #checked: Promise<void> = Promise.resolve();
   #sweep: NodeJS.Timeout | undefined;
 
   readonly #runner: JobRunner;
@@ -263,8 +265,19 @@ class Server implements EditServer {
     checkWork(edit.settings, this.limits);
     const { settings, isDrawn } = drawSeed(edit.settings, emit);
     const resolved = { ...edit, settings };
-    await this.service.check({ resolved, ...pictures.lazy });
+    await this.#inTurn(async () => {
+      await this.service.check({ resolved, ...pictures.lazy });
+      // One that runs at once needs no second decoding.
+      if (this.#runner.size + this.#accepting > 1) pictures.release();
+    });
     return { job, resolved, settings: values, isDrawn, pictures };
+  }
+
+  // One after the other: a picture of some kilobytes may take half a gigabyte when it is decoded.
+  async #inTurn(check: () => Promise<void>): Promise<void> {
+    const checked = this.#checked.then(check);
+    this.#checked = checked.catch(() => {});
+    await checked;
   }
 
   // A job of an earlier process.

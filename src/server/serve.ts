@@ -119,7 +119,7 @@ export async function serve(options: ServeOptions): Promise<void> {
     log("info", `listening on ${where}`, { ...(url && { http: url }), ...(local && { socket }), pid: process.pid });
     kafka = settings.kafkaDoor && (await openedKafka(settings.kafkaDoor, server, log));
     if (grpcAddress) listeners.push(await grpcDoor(inference, { ...grpcAddress, key }, log));
-    for (const model of settings.load) await loaded(server, model, log);
+    for (const model of settings.load) if (!stop.aborted) await loaded(server, model, { log, stop });
     if (!stop.aborted) {
       void server.ready().catch((error: Error) => log("error", `jobs of the state folder: ${error.message}`));
       kafka?.start();
@@ -171,9 +171,14 @@ async function openedKafka(door: KafkaSettings, server: EditServer, log: Log): P
   return openKafkaDoor(door, server, log);
 }
 
-async function loaded(server: EditServer, model: string, log: Log): Promise<void> {
+async function loaded(
+  server: EditServer,
+  model: string,
+  { log, stop }: { readonly log: Log; readonly stop: AbortSignal },
+): Promise<void> {
   const start = performance.now();
-  await warmUp(server, model);
+  await warmUp(server, model, stop);
+  if (stop.aborted) return;
   const seconds = (performance.now() - start) / 1000;
   log("info", `${model} is open after ${seconds.toFixed(1)} s`, { model, seconds });
 }

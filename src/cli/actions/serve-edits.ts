@@ -92,6 +92,8 @@ function levelOf({ quiet, verbose, debug }: Terminal["settings"]): "debug" | "in
 export function stopSignal(terminal: Terminal): AbortSignal {
   terminal.leaveSignals();
   const stop = new AbortController();
+  // One may have come while the command was starting.
+  if (terminal.signal.aborted) stop.abort();
   for (const name of ["SIGINT", "SIGTERM"] as const) {
     process.on(name, () => {
       if (stop.signal.aborted) {

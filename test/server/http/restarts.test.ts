@@ -1,4 +1,6 @@
 // Servers that end, by SIGTERM and by SIGKILL, and start again: no accepted job is lost, and none is done twice.
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import {
   copyFileSync,
   cpSync,
@@ -10,6 +12,9 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { CAT, ROCKET } from "../../cli/qedit.js";
 import { temporaryFolder } from "../../support/folder.js";
@@ -25,6 +30,7 @@ async function statusOf(url: string): Promise<object> {
 }
 
 const folder = temporaryFolder();
+const BIN = fileURLToPath(new URL("../../../bin/qedit.js", import.meta.url));
 const SMALL = { prompt: "make it black and white", megapixels: "0.02", steps: "2" };
 /** Seconds on any machine. */
 const LONG = { prompt: "make it winter", megapixels: "0.02", steps: "60", seed: "5" };
@@ -76,6 +82,26 @@ test("ending by SIGTERM answers the stage that runs over gRPC", async () => {
   expect((await ended).code).toBe(0);
   client.close();
 });
+
+test.each([250, 400, 1500])(
+  "SIGTERM %i ms after the start ends a server that is still loading",
+  async (milliseconds) => {
+    const own = temporaryFolderOf("starting");
+    mkdirSync(own, { recursive: true });
+    const env = { PATH: process.env["PATH"] ?? "", QEDIT_HOME: own, XDG_RUNTIME_DIR: own };
+    const load = Array<string>(10)
+      .fill("--load")
+      .flatMap((flag) => [flag, "tiny"]);
+    const args = ["serve", "--http", "127.0.0.1:0", "--model", "tiny", "--device", "cpu", "--no-cache", ...load];
+    const child = spawn(process.execPath, [BIN, ...args], { cwd: own, env, stdio: ["ignore", "ignore", "pipe"] });
+    const log = text(child.stderr);
+    await sleep(milliseconds);
+    child.kill("SIGTERM");
+    await once(child, "exit", { signal: AbortSignal.timeout(10_000) }).finally(() => child.kill("SIGKILL"));
+    expect(child.exitCode === 0 || child.signalCode === "SIGTERM").toBe(true);
+    expect(await log).not.toMatch(/"msg":"ready|"level":50/);
+  },
+);
 
 test("ending by SIGTERM stops the running job after the grace, and makes it after the next start", async () => {
   const own = temporaryFolderOf("grace");
