@@ -16,6 +16,8 @@ export interface ServerLimits {
   /** Pixels of a result, in units of 1024². */
   readonly megapixels: number;
   readonly steps: number;
+  /** Characters of a prompt. */
+  readonly prompt: number;
 }
 
 /** The limits unless others are given. */
@@ -26,6 +28,8 @@ export const DEFAULT_LIMITS: ServerLimits = {
   pictureMegapixels: 128,
   megapixels: 4,
   steps: 200,
+  // OpenAI's.
+  prompt: 32_000,
 };
 
 const MEGAPIXEL = 1024 ** 2;
@@ -46,9 +50,17 @@ export function checkCount({ pictures }: EditRequest, limits: ServerLimits): voi
 
 /** Throws QEDIT_E_USAGE for an edit that takes longer or is larger than the server allows. */
 export function checkWork(
-  { steps, megapixels, size }: Partial<Pick<ResolvedSettings, "steps" | "megapixels" | "size">>,
+  settings: Partial<Pick<ResolvedSettings, "steps" | "megapixels" | "size" | "prompt" | "negativePrompt">>,
   limits: ServerLimits,
 ): void {
+  const { steps, megapixels, size, prompt = "", negativePrompt = "" } = settings;
+  for (const [parameter, { length }] of Object.entries({ prompt, negative_prompt: negativePrompt }))
+    if (length > limits.prompt)
+      throw new QeditError(
+        "QEDIT_E_USAGE",
+        `Cannot use ${param(parameter)}: it has ${length} characters, at most ${limits.prompt} are allowed`,
+        { parameter },
+      );
   if (steps !== undefined && steps > limits.steps)
     throw new QeditError("QEDIT_E_USAGE", `Cannot take ${steps} steps: at most ${limits.steps} are allowed`, {
       parameter: "steps",

@@ -71,6 +71,7 @@ export const statusAnswer = v.object({
     pictureMegapixels: v.number(),
     megapixels: v.number(),
     steps: count,
+    prompt: count,
   }),
   jobs: v.array(
     v.object({

@@ -22,7 +22,9 @@ export async function aboveLimits(
   const pixels = Math.max(megapixels ?? 0, size === undefined ? 0 : (size.width * size.height) / MEGAPIXEL);
   if (steps > limits.steps) return `it takes ${limits.steps} steps at most`;
   if (pixels > limits.megapixels) return `it makes ${limits.megapixels} megapixels at most`;
-  const { mask } = settings;
+  const { mask, prompt, negativePrompt = "" } = settings;
+  if (Math.max(prompt.length, negativePrompt.length) > limits.prompt)
+    return `it takes prompts of ${limits.prompt} characters at most`;
   if (paths.length > limits.pictures) return `it takes ${limits.pictures} pictures at most`;
   const files = [...paths, ...(mask === undefined ? [] : [mask])].filter((path) => path !== STREAM);
   let bytes = 0;

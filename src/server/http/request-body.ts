@@ -4,6 +4,7 @@ import type { NamedBytes } from "../../edit/request/edit-request.js";
 import { decimalSize } from "../../std/byte-sizes.js";
 import { QeditError } from "../../std/errors.js";
 import { isObject } from "../../std/guards.js";
+import { type JsonLimits, jsonExcess } from "../../std/json-limits.js";
 import type { ServerLimits } from "../limits.js";
 import type { HttpEnv } from "./http-context.js";
 import { HttpError } from "./http-error.js";
@@ -16,6 +17,8 @@ export interface FormPart {
 
 /** Parts of a form; a picture and a mask and each parameter a few times. */
 const MOST_PARTS = 500;
+/** What no edit has more of. */
+const JSON_LIMITS: JsonLimits = { depth: 16, entries: 10_000 };
 /** Bytes of a body that is too long that are read and dropped before it is refused. */
 const MOST_DISCARDED = 256 * 1024 ** 2;
 /** Longest name of a file, in characters, as file systems have it. */
@@ -73,12 +76,17 @@ async function readJson(
   limits: Pick<ServerLimits, "body">,
 ): Promise<Readonly<Record<string, unknown>>> {
   const bytes = await readBytes(c, limits);
+  let value: unknown;
+  let excess: string | undefined;
   try {
-    const value: unknown = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
-    if (isObject(value)) return value;
+    const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    excess = jsonExcess(text, JSON_LIMITS);
+    if (excess === undefined) value = JSON.parse(text);
   } catch (error) {
     throw new HttpError(400, "invalid_request", `The body is not JSON: ${shown((error as Error).message)}`);
   }
+  if (excess !== undefined) throw new HttpError(400, "invalid_request", `The body ${excess}`);
+  if (isObject(value)) return value;
   throw new HttpError(400, "invalid_request", "The body is JSON, but no object");
 }
 

@@ -72,6 +72,7 @@ async function runEncodeImage(call: ModelCall): Promise<ModelResult> {
 async function runEncodePrompt(call: ModelCall): Promise<ModelResult> {
   const { server, signal, emit } = call;
   const { settings, models } = await resolveEncodePrompt(parametersOf(call), originOf(call));
+  checkWork(settings, server.limits);
   return call.inTurn(async () => {
     const pictures = call.request.tensors.has("IMAGE") ? await decodedPictures(call) : [];
     call.clock.phase("compute_infer");

@@ -43,6 +43,7 @@ const LIMITS = {
   ...DEFAULT_LIMITS,
   pictures: Number.POSITIVE_INFINITY,
   pictureMegapixels: Number.POSITIVE_INFINITY,
+  prompt: Number.POSITIVE_INFINITY,
   megapixels: Number.POSITIVE_INFINITY,
   steps: Number.POSITIVE_INFINITY,
 };

@@ -1,4 +1,5 @@
 // Who may ask, and how much: keys, Host and Origin, paths, lengths, URLs.
+import { readFileSync } from "node:fs";
 import { request } from "node:http";
 import { connect } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -161,6 +162,27 @@ describe("limits", () => {
     ["size", "1024x1024"],
   ])("hold for %s", async (name, value) => {
     expect(await refusal(await send({ [name]: value }))).toEqual([400, "invalid_request", name]);
+  });
+
+  test.each([
+    ["prompt", "a".repeat(32_001)],
+    ["negative_prompt", "a".repeat(32_001)],
+  ])("hold for the length of %s", async (name, value) => {
+    expect(await refusal(await send({ [name]: value }))).toEqual([400, "invalid_request", name]);
+  });
+
+  test("hold for the depth of JSON", async () => {
+    const data = readFileSync(CAT).toString("base64");
+    const deep = `${"[".repeat(50_000)}${"]".repeat(50_000)}`;
+    for (const [path, image] of [
+      ["/v1/jobs", `{"data": "${data}"}`],
+      ["/v1/images/edits", `"data:image/jpeg;base64,${data}"`],
+    ] as const) {
+      const body = `{"images": [${image}], "prompt": "x", "lora": ${deep}}`;
+      const headers = { "content-type": "application/json" };
+      const response = await fetch(`${open.url}${path}`, { method: "POST", body, headers });
+      expect(await refusal(response)).toEqual([400, "invalid_request", null]);
+    }
   });
 
   test("hold for the time that a damaged picture takes", async () => {
