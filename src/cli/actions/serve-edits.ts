@@ -90,10 +90,7 @@ function levelOf({ quiet, verbose, debug }: Terminal["settings"]): "debug" | "in
 
 /** Aborted by the first Ctrl-C or SIGTERM; a second one ends the process at once. */
 export function stopSignal(terminal: Terminal): AbortSignal {
-  terminal.leaveSignals();
   const stop = new AbortController();
-  // One may have come while the command was starting.
-  if (terminal.signal.aborted) stop.abort();
   for (const name of ["SIGINT", "SIGTERM"] as const) {
     process.on(name, () => {
       if (stop.signal.aborted) {
@@ -103,5 +100,9 @@ export function stopSignal(terminal: Terminal): AbortSignal {
       stop.abort();
     });
   }
+  // Not before ours are there: without any handler, Node drops a signal that has come and is not yet delivered.
+  terminal.leaveSignals();
+  // One may have come while the command was starting.
+  if (terminal.signal.aborted) stop.abort();
   return stop.signal;
 }
