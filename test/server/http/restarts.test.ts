@@ -187,3 +187,15 @@ test("what was damaged in the state folder is told of and harms nothing else", a
   expect(readdirSync(whole)).toContain("end.json");
   await second.stop();
 });
+
+test("a server that cannot be opened ends, and its engine with it", async () => {
+  const own = temporaryFolderOf("unopened");
+  const first = await startServer({ folder: own });
+  const { id } = await sendJob(first.url, formOf([CAT], SMALL));
+  const { sha256 } = (await endOf(first.url, id)).result!;
+  await first.stop();
+  const result = join(own, "home", "state", "server", "results", sha256);
+  rmSync(result);
+  mkdirSync(result);
+  await expect(startServer({ folder: own, args: ["--keep-results", "1ms"] })).rejects.toThrow(/ended with 1/);
+});
