@@ -4,13 +4,14 @@ import { readFileSync } from "node:fs";
 import { createServer, type RequestListener, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
+import { DEFAULT_LIMITS } from "../../src/server/limits.js";
 import { CAT, type Ended, expectRefusal, qedit, workFolder } from "./qedit.js";
 import { SMALL } from "./there.js";
 
 const folder = workFolder();
 const RUN = ["run", CAT, "-p", "make it black and white", ...SMALL, "-o", "out.png"];
 const { version } = JSON.parse(readFileSync("package.json", "utf8")) as { version: string };
-const LIMITS = { queue: 64, body: 1e8, pictures: 8, pictureMegapixels: 128, megapixels: 4, steps: 200 };
+const LIMITS = { ...DEFAULT_LIMITS, body: 1e8 };
 const STATUS = {
   version,
   phase: "ready",
@@ -198,7 +199,7 @@ test.each([
 });
 
 test("a server of another version is refused when it is named", async () => {
-  const old = answering({ "GET /v1/status": (send) => send(200, { ...STATUS, version: "0.0.1" }) });
+  const old = answering({ "GET /v1/status": (send) => send(200, { version: "0.0.1" }) });
   expectRefusal(await run(await listen(old)), { code: 2, message: /it is qedit 0\.0\.1, this is/ });
 });
 

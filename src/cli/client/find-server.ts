@@ -43,15 +43,15 @@ export async function serverFor(call: ServerCall, terminal: Terminal): Promise<F
   const address = parseServer(named);
   refuseOwnOptions(call, address);
   const client = await clientOf(address, terminal);
-  const status = await client.status();
+  const version = await client.version();
   const own = qeditVersion();
-  if (status.version !== own)
+  if (version !== own)
     throw new QeditError(
       "QEDIT_E_USAGE",
-      `Cannot use the server at ${address.text}: it is qedit ${status.version}, this is ${own}`,
+      `Cannot use the server at ${address.text}: it is qedit ${version}, this is ${own}`,
       { hint: `Start it again with this version, or edit here: ${param("server", NO_SERVER)}` },
     );
-  return { client, status, isNamed: true };
+  return { client, status: await client.status(), isNamed: true };
 }
 
 /** The settings of an edit for a server, resolved here. Throws QEDIT_E_USAGE as resolveEdit does. */
@@ -96,8 +96,9 @@ async function foundServer({ given }: ServerCall, terminal: Terminal): Promise<F
   if (own !== undefined) return editHere(address, `${own.name} is for this process`, terminal);
   const client = await clientOf(address, terminal);
   try {
+    const version = await client.version(PATIENCE);
+    if (version !== qeditVersion()) return editHere(address, `it is qedit ${version}`, terminal);
     const status = await client.status(PATIENCE);
-    if (status.version !== qeditVersion()) return editHere(address, `it is qedit ${status.version}`, terminal);
     if (status.phase === "draining") return editHere(address, "it is stopping", terminal);
     return { client, status, isNamed: false };
   } catch (error) {

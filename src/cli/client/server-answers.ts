@@ -57,7 +57,10 @@ export type JobAnswer = v.InferOutput<typeof jobAnswer>;
 /** Its result. */
 export type ResultAnswer = v.InferOutput<typeof result>;
 
-/** The state of a server. */
+/** The version of a server. */
+export const versionAnswer = v.object({ version: v.string() });
+
+/** The state of a server of this version. */
 export const statusAnswer = v.object({
   version: v.string(),
   phase: v.picklist(["starting", "ready", "draining"]),

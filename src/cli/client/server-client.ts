@@ -17,6 +17,7 @@ import {
   type ResultAnswer,
   type StatusAnswer,
   statusAnswer,
+  versionAnswer,
 } from "./server-answers.js";
 
 /** An edit to send. */
@@ -39,6 +40,8 @@ export interface JobObserver {
 /** A server. Every method throws ServerLost when it is not reached or cannot be understood, and the server's own refusals. */
 export interface ServerClient {
   readonly address: ServerAddress;
+  /** Its version alone: of another version nothing else is understood for certain. */
+  readonly version: (timeout?: number) => Promise<string>;
   readonly status: (timeout?: number) => Promise<StatusAnswer>;
   readonly models: () => Promise<v.InferOutput<typeof modelsAnswer>["data"]>;
   /** Sends an edit. Aborted before it was sent, it is not accepted. */
@@ -81,6 +84,7 @@ export function serverClient(address: ServerAddress, key: string | undefined): S
     json(await call({ method: "GET", path, ...rest }), schema);
   return {
     address,
+    version: async (timeout = TIMEOUTS.answer) => (await get("/v1/status", versionAnswer, { timeout })).version,
     status: (timeout = TIMEOUTS.answer) => get("/v1/status", statusAnswer, { timeout }),
     models: async () => (await get("/v1/models", modelsAnswer)).data,
     async submit(edit, signal) {
