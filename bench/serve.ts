@@ -2,7 +2,7 @@
 // second and latency with 1, 4 and 16 clients; the event loop's delay; memory over many edits. Prints tables, writes results/serve.json.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -17,6 +17,7 @@ import { encodeDecoded } from "../src/stages/decode.js";
 import { readPictures } from "../src/stages/pictures.js";
 import { formOf } from "../test/server/jobs.js";
 import { grpcClient, inferGrpc } from "../test/server/kserve/grpc-client.js";
+import { childrenOf, residentMegabytes } from "../test/support/processes.js";
 import { startServer } from "../test/support/server.js";
 import { machineFacts, now } from "./report.js";
 
@@ -167,8 +168,8 @@ async function memoryOver(count: number) {
     if (done > 0) await load(4, Math.max(1, Math.round(count / 10)));
     points.push({
       edits: done,
-      serverMB: residentOf(server.child.pid!),
-      engineMB: enginesOf(server.child.pid!).reduce((sum, pid) => sum + residentOf(pid), 0),
+      serverMB: residentMegabytes(server.child.pid!),
+      engineMB: childrenOf(server.child.pid!).reduce((sum, pid) => sum + residentMegabytes(pid), 0),
     });
   }
   return points;
@@ -177,24 +178,6 @@ async function memoryOver(count: number) {
 async function metric(name: string): Promise<number> {
   const text = await (await fetch(`${server.url}/metrics`)).text();
   return Number(new RegExp(`^${name}(?:\\{[^}]*\\})? (.*)$`, "m").exec(text)?.[1]);
-}
-
-function residentOf(pid: number): number {
-  const kilobytes = /VmRSS:\s*(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1];
-  return Math.round(Number(kilobytes) / 1000);
-}
-
-function enginesOf(parent: number): number[] {
-  return readdirSync("/proc")
-    .filter((name) => /^\d+$/.test(name))
-    .map(Number)
-    .filter((pid) => {
-      try {
-        return readFileSync(`/proc/${pid}/status`, "utf8").includes(`\nPPid:\t${parent}\n`);
-      } catch {
-        return false;
-      }
-    });
 }
 
 async function times(count: number, work: () => Promise<void>): Promise<number[]> {

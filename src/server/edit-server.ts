@@ -84,7 +84,6 @@ export async function openEditServer(options: EditServerOptions): Promise<EditSe
   try {
     await server.open();
   } catch (error) {
-    await server.closeService();
     await store.close();
     throw error;
   }
@@ -93,7 +92,6 @@ export async function openEditServer(options: EditServerOptions): Promise<EditSe
 
 class Server implements EditServer {
   service!: EditService;
-  #isOpen = false;
   device = "";
   readonly library = modelLibrary();
   readonly base: BaseSettings;
@@ -134,17 +132,17 @@ class Server implements EditServer {
       emit: (event) => this.#runner.onEvent(event),
       onRestart: (reason) => this.options.observe({ kind: "restart", reason }),
     });
-    this.#isOpen = true;
     this.device = deviceNames(this.service);
-    // Before anybody asks: a request that is sent again must find the job of the first one.
-    for (const { job, end } of this.store.found) this.#restore(job, end);
-    await this.#sweepResults();
+    try {
+      // Before anybody asks: a request that is sent again must find the job of the first one.
+      for (const { job, end } of this.store.found) this.#restore(job, end);
+      await this.#sweepResults();
+    } catch (error) {
+      // The engine's process would keep this one alive.
+      await this.service.close();
+      throw error;
+    }
     this.#sweep = setInterval(() => void this.#sweepResults().catch(() => {}), SWEEP_INTERVAL).unref();
-  }
-
-  /** Ends the engine of a server that could not be opened: its process would keep ours alive. */
-  async closeService(): Promise<void> {
-    if (this.#isOpen) await this.service.close();
   }
 
   readonly ready = async () => {

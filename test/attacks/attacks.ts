@@ -8,6 +8,7 @@ import { parseArgs } from "node:util";
 import { fileHash } from "../../src/std/file-hash.js";
 import { contentOf, endOf, formOf, sendJob } from "../server/jobs.js";
 import { fixture } from "../support/golden.js";
+import { residentMegabytes } from "../support/processes.js";
 import { startServer } from "../support/server.js";
 import { grpcAttacker } from "./grpc-requests.js";
 import { malformed, type RawRequest } from "./requests.js";
@@ -119,8 +120,7 @@ async function hashOfEdit(): Promise<string> {
 }
 
 function watchMemory(): void {
-  const status = readFileSync(`/proc/${server.child.pid}/status`, "utf8");
-  const resident = Math.round(Number(/VmRSS:\s*(\d+)/.exec(status)?.[1]) / 1000);
+  const resident = residentMegabytes(server.child.pid!);
   memory = Math.max(memory, resident);
   if (resident > MOST_MEMORY) faults.push(`the server takes ${resident} MB`);
 }

@@ -1,7 +1,7 @@
 // npm run test:server-kills -- [--rounds N] [--seed N]: kills a server, or its engine, with SIGKILL at random moments while clients send jobs,
 // and starts it again. No accepted job may be lost or done twice, no picture torn, and the next start must answer within five seconds.
 // Needs `npm run build`.
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -10,6 +10,7 @@ import type { JobSnapshot } from "../../src/server/job-types.js";
 import { fileHash } from "../../src/std/file-hash.js";
 import { contentOf, endOf, formOf, jobOf, sendJob } from "../server/jobs.js";
 import { fixture } from "../support/golden.js";
+import { childrenOf } from "../support/processes.js";
 import { startServer, type TestServer } from "../support/server.js";
 
 /** Milliseconds until a server must be ready after a kill. */
@@ -77,7 +78,7 @@ async function killServer(): Promise<void> {
 }
 
 function killEngine(): void {
-  for (const pid of enginesOf(server.child.pid!)) {
+  for (const pid of childrenOf(server.child.pid!)) {
     counts.engine += 1;
     process.kill(pid, "SIGKILL");
   }
@@ -134,19 +135,6 @@ function checkTwice(): void {
 
 function form(seed: number): FormData {
   return formOf([CAT], { prompt: "make it black and white", megapixels: "0.01", steps: "3", seed: String(seed) });
-}
-
-function enginesOf(parent: number): number[] {
-  return readdirSync("/proc")
-    .filter((name) => /^\d+$/.test(name))
-    .map(Number)
-    .filter((pid) => {
-      try {
-        return readFileSync(`/proc/${pid}/status`, "utf8").includes(`\nPPid:\t${parent}\n`);
-      } catch {
-        return false;
-      }
-    });
 }
 
 // A linear congruential generator (Numerical Recipes): the same moments for the same seed.

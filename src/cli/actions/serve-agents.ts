@@ -1,16 +1,12 @@
-// Implements `qedit mcp`: settings of edits from files and the environment, folders, signals.
-import { openCache } from "../../artifacts/artifact-cache.js";
 import { serveMcp } from "../../server/mcp/mcp-server.js";
 import type { ServerEvent } from "../../server/server-event.js";
 import type { McpSettings } from "../commands/mcp.js";
-import { scratchFolder } from "../files/scratch-folder.js";
 import { readTimings } from "../files/timings-file.js";
 import { planLines } from "../render/plan-lines.js";
 import { styleFor } from "../render/style.js";
 import type { Terminal } from "../render/terminal.js";
 import type { GivenSetting } from "../settings/settings.js";
-import { cacheFolder, modulationFolder } from "../with-service.js";
-import { baseSettings, stopSignal } from "./serve-edits.js";
+import { baseSettings, stopSignal, warmService } from "./serve-edits.js";
 
 /** A call of `mcp`. */
 interface McpCall {
@@ -27,15 +23,9 @@ export async function serveAgents({ settings, given }: McpCall, terminal: Termin
   const stop = stopSignal(terminal);
   if (io.stdin.isTTY)
     terminal.emit({ kind: "note", text: "waiting for messages of an agent on stdin; Ctrl-C or Ctrl-D ends it" });
-  const { device, threads, vram, memory, keepAlive, noCache, cacheLimit } = settings;
   const plain = styleFor(io.stdout, { env: {}, color: false });
   await serveMcp({
-    service: {
-      ...{ device, threads, vram, memory, keepAlive },
-      cache: noCache ? undefined : openCache(cacheFolder(), cacheLimit),
-      modulationFolder: noCache ? undefined : modulationFolder(),
-      openScratch: scratchFolder,
-    },
+    service: warmService(settings),
     base: await baseSettings(given, terminal),
     planning: { timings: readTimings, lines: (plan) => planLines(plan, plain) },
     observe: (event) => report(event, terminal),

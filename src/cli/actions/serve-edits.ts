@@ -6,7 +6,7 @@ import type { Given } from "../../edit/resolve/given.js";
 import type { KafkaSettings } from "../../server/kafka/kafka-door.js";
 import { DEFAULT_LIMITS } from "../../server/limits.js";
 import { openLog } from "../../server/log.js";
-import { serve } from "../../server/serve.js";
+import { type ServeOptions, serve } from "../../server/serve.js";
 import { folderFor } from "../../std/own-folders.js";
 import type { ServeCommandSettings } from "../commands/serve.js";
 import { scratchFolder } from "../files/scratch-folder.js";
@@ -33,18 +33,12 @@ export async function serveEdits({ settings, given }: ServeCall, terminal: Termi
     printable,
   });
   const stop = stopSignal(terminal);
-  const { device, threads, vram, memory, keepAlive, noCache, cacheLimit } = settings;
   await serve({
     settings: {
       ...settings,
       kafkaDoor: settings.kafka === undefined ? undefined : kafkaDoorOf(settings, settings.kafka),
     },
-    service: {
-      ...{ device, threads, vram, memory, keepAlive },
-      cache: noCache ? undefined : openCache(cacheFolder(), cacheLimit),
-      modulationFolder: noCache ? undefined : modulationFolder(),
-      openScratch: scratchFolder,
-    },
+    service: warmService(settings),
     base: await baseSettings(given, terminal),
     limits: {
       ...DEFAULT_LIMITS,
@@ -60,6 +54,24 @@ export async function serveEdits({ settings, given }: ServeCall, terminal: Termi
     log,
     stop,
   });
+}
+
+/** Options of an edit service that stays open between edits, with this user's cache. */
+export function warmService({
+  noCache,
+  cacheLimit,
+  ...settings
+}: Pick<
+  ServeCommandSettings,
+  "device" | "threads" | "vram" | "memory" | "keepAlive" | "noCache" | "cacheLimit"
+>): ServeOptions["service"] {
+  const { device, threads, vram, memory, keepAlive } = settings;
+  return {
+    ...{ device, threads, vram, memory, keepAlive },
+    cache: noCache ? undefined : openCache(cacheFolder(), cacheLimit),
+    modulationFolder: noCache ? undefined : modulationFolder(),
+    openScratch: scratchFolder,
+  };
 }
 
 function kafkaDoorOf({ kafkaGroup, retryDelays, ...settings }: ServeCommandSettings, brokers: string): KafkaSettings {

@@ -1,11 +1,11 @@
 // qedit batch: runs a file of jobs, loads each network once, and prints a result line per job.
 import * as v from "valibot";
 import { defaulted, optional, type SettingsOf } from "../../edit/parameters/parameter.js";
-import { type Kind, text, toggle } from "../../edit/parameters/parameter-kinds.js";
+import { type Kind, toggle } from "../../edit/parameters/parameter-kinds.js";
 import { defineCommand } from "../command.js";
 import { sheet } from "../files/sheet-option.js";
 import { runOptions } from "../jobs/run-options.js";
-import { manyOptions, maxFailures, serverOptions } from "../settings/options.js";
+import { jobsFileOptions, manyOptions, maxFailures, serverOptions } from "../settings/options.js";
 
 /** Every count-th job, starting with job `index` (from 1). */
 interface Shard {
@@ -30,18 +30,7 @@ const { output: _, ...jobOptions } = runOptions;
 
 const options = {
   ...jobOptions,
-  prompt: optional(text, {
-    summary: "what to do, in jobs that do not say it",
-    group: "Prompt",
-    scope: "call",
-    short: "p",
-    placeholder: "<text>",
-  }),
-  resume: defaulted(toggle, false, {
-    summary: "leave out the jobs that are done; changed ones are done again",
-    group: "Output",
-    scope: "call",
-  }),
+  ...jobsFileOptions,
   lastFailed: defaulted(toggle, false, {
     summary: "only the jobs that failed last time",
     group: "Output",

@@ -95,6 +95,22 @@ export const serverOptions = {
   }),
 };
 
+/** Options of every command that takes a file of jobs. */
+export const jobsFileOptions = {
+  prompt: optional(text, {
+    summary: "what to do, in jobs that do not say it",
+    group: "Prompt",
+    scope: "call",
+    short: "p",
+    placeholder: "<text>",
+  }),
+  resume: defaulted(toggle, false, {
+    summary: "leave out the jobs that are done; changed ones are done again",
+    group: "Output",
+    scope: "call",
+  }),
+};
+
 /** --max-failures. */
 export const maxFailures = optional(number({ minimum: 1, whole: true }), {
   summary: "stop after so many failures, the rest is not run",

@@ -1,6 +1,6 @@
 // Options of `qedit submit`: the settings of an edit that a worker elsewhere takes, which are those that name no files of its machine.
-import { defaulted, optional, type ParameterTable, type SettingsOf } from "../../edit/parameters/parameter.js";
-import { text, toggle } from "../../edit/parameters/parameter-kinds.js";
+import { defaulted, type ParameterTable, type SettingsOf } from "../../edit/parameters/parameter.js";
+import { toggle } from "../../edit/parameters/parameter-kinds.js";
 import {
   EDIT_PARAMETERS,
   MODEL_PARAMETERS,
@@ -8,7 +8,7 @@ import {
   PRESET_PARAMETERS,
 } from "../../edit/parameters/table.js";
 import { kafkaOptions, store } from "./kafka-options.js";
-import { writeOptions } from "./options.js";
+import { jobsFileOptions, writeOptions } from "./options.js";
 
 const { vae: _vae, textEncoder: _text, transformer: _transformer, mask: _mask, ...settings } = EDIT_PARAMETERS;
 const { model } = MODEL_PARAMETERS;
@@ -19,13 +19,7 @@ export const requestOptions = {
   ...PRESET_PARAMETERS,
   ...PICTURE_PARAMETERS,
   model,
-  prompt: optional(text, {
-    summary: "what to do, in jobs that do not say it",
-    group: "Prompt",
-    scope: "call",
-    short: "p",
-    placeholder: "<text>",
-  }),
+  prompt: jobsFileOptions.prompt,
 } satisfies ParameterTable;
 
 /** All options. */
@@ -39,11 +33,7 @@ export const submitOptions = {
     group: "Output",
     scope: "call",
   }),
-  resume: defaulted(toggle, false, {
-    summary: "leave out the jobs that are done; changed ones are done again",
-    group: "Output",
-    scope: "call",
-  }),
+  resume: jobsFileOptions.resume,
 };
 
 /** Their values. */

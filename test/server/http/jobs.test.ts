@@ -1,9 +1,10 @@
 // Jobs of a real server process: accepted, followed, cancelled; each picture is that of `qedit run`.
-import { readdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { JobSnapshot } from "../../../src/server/job-types.js";
 import { CAT, ROCKET } from "../../cli/qedit.js";
 import { temporaryFolder } from "../../support/folder.js";
+import { childrenOf } from "../../support/processes.js";
 import { startServer, type TestServer } from "../../support/server.js";
 import { contentOf, endOf, eventsOf, formOf, jobOf, sendJob } from "../jobs.js";
 import { ran } from "../ran.js";
@@ -152,10 +153,7 @@ test("the model of requests that name none is the default one of the list", asyn
 test("an engine that is killed fails its job with a reason, and the next job is made", async () => {
   const { id } = await sendJob(server.url, formOf([CAT], { ...LONG, seed: "77" }));
   await expect.poll(async () => (await jobOf(server.url, id)).step ?? 0, { timeout: 60_000 }).toBeGreaterThan(0);
-  const engines = readdirSync("/proc")
-    .filter((name) => /^\d+$/.test(name))
-    .filter((pid) => statusOf(pid).includes(`\nPPid:\t${server.child.pid}\n`));
-  for (const pid of engines) process.kill(Number(pid), "SIGKILL");
+  for (const pid of childrenOf(server.child.pid!)) process.kill(pid, "SIGKILL");
   expect(await endOf(server.url, id)).toMatchObject({
     state: "failed",
     error: { code: "QEDIT_E_ENGINE", message: expect.stringContaining("SIGKILL") },
@@ -163,11 +161,3 @@ test("an engine that is killed fails its job with a reason, and the next job is 
   const next = await sendJob(server.url, formOf([CAT], SMALL));
   expect((await endOf(server.url, next.id)).state).toBe("completed");
 });
-
-function statusOf(pid: string): string {
-  try {
-    return readFileSync(`/proc/${pid}/status`, "utf8");
-  } catch {
-    return "";
-  }
-}
