@@ -2,11 +2,10 @@
 import { lstat, readdir } from "node:fs/promises";
 import { extname, join } from "node:path";
 import { failureOf, QeditError, spelled } from "../../std/errors.js";
-import { writeFileAtomically } from "../../std/files.js";
 import type { EditServer } from "../edit-server.js";
 import { asJsonKey } from "../http/http-error.js";
 import type { Log } from "../log.js";
-import { type Claim, claim, clockOf, releaseAbandoned } from "./claims.js";
+import { type Claim, claim, clockOf, folderWithin, releaseAbandoned, writeFree } from "./claims.js";
 import {
   hasOwnPrompt,
   JOB_ENDING,
@@ -86,9 +85,9 @@ async function make(claimed: Claim, { server, folder, log }: Surroundings): Prom
     const { request, output } = await read(claimed.path, folder, server.limits.body);
     const job = await server.submit(request);
     await job.outcome;
-    await writeFileAtomically(join(folder, "done", output), await job.content());
+    const result = await writeFree(await folderWithin(folder, "done"), output, await job.content());
     await claimed.moveTo("done");
-    log("info", `${where} is done`, { file: where, job: job.id });
+    log("info", `${where} is done`, { file: where, result, job: job.id });
   } catch (error) {
     const { code, message, hint } = failureOf(error);
     if (code === "QEDIT_E_TERMINATED" || code === "QEDIT_E_BUSY") {
@@ -102,7 +101,8 @@ async function make(claimed: Claim, { server, folder, log }: Surroundings): Prom
     };
     log("warn", `${where} failed: ${failure.message}`, { file: where, code });
     const report = Buffer.from(`${JSON.stringify({ error: failure }, null, 2)}\n`);
-    await writeFileAtomically(join(folder, "failed", `${claimed.name}.error.json`), report)
+    await folderWithin(folder, "failed")
+      .then((failed) => writeFree(failed, `${claimed.name}.error.json`, report))
       .then(() => claimed.moveTo("failed"))
       .catch((own: Error) => log("error", own.message));
   }

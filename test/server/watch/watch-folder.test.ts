@@ -2,7 +2,8 @@
 import { copyFileSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { CAT } from "../../cli/qedit.js";
+import { claim } from "../../../src/server/watch/claims.js";
+import { CAT, ROCKET } from "../../cli/qedit.js";
 import { temporaryFolder } from "../../support/folder.js";
 import { startServer, type TestServer } from "../../support/server.js";
 import { ran } from "../ran.js";
@@ -102,6 +103,25 @@ test("pictures beside a prompt are edited, and lie beside their results", async 
   expect(readFileSync(join(auto, "done", "a-edit.png")).equals(await ran([folder.at("a.jpg")], FLAGS, folder))).toBe(
     true,
   );
+});
+
+test("nothing that was done before is replaced by files of the same names", async () => {
+  const again = folder.at("again.jpg");
+  copyFileSync(ROCKET, again);
+  const [before, original] = [readFileSync(join(auto, "done", "a-edit.png")), readFileSync(CAT)];
+  copyFileSync(again, join(auto, "a.jpg"));
+  await appears(join(auto, "done", "a-2.jpg"));
+  expect(readFileSync(join(auto, "done", "a-2.jpg")).equals(readFileSync(ROCKET))).toBe(true);
+  expect(existsSync(join(auto, "done", "a-edit-2.png"))).toBe(true);
+  expect(readFileSync(join(auto, "done", "a-edit.png")).equals(before)).toBe(true);
+  expect(readFileSync(join(auto, "done", "a.jpg")).equals(original)).toBe(true);
+});
+
+test("results are not led out of the folder by a link", async () => {
+  const linked = folder.at("linked");
+  mkdirSync(join(linked, "elsewhere"), { recursive: true });
+  symlinkSync(join(linked, "elsewhere"), join(linked, "processing"));
+  await expect(claim(linked, "x.job.json")).rejects.toThrow(/it is a link/);
 });
 
 test("of many jobs each is done once, by both machines together", async () => {
