@@ -9,6 +9,7 @@ import { resolveEdit } from "../edit/resolve/resolve-edit.js";
 import type { ServiceEvent } from "../edit/service/job.js";
 import { deviceNames, type EditService, openService, type ServiceOptions } from "../edit/service/service.js";
 import { QeditError } from "../std/errors.js";
+import { IdempotencyKeys } from "./idempotency-keys.js";
 import { type AcceptedJob, JobRunner, serverStopping } from "./job-runner.js";
 import { type FoundJob, type JobStore, openJobStore } from "./job-store.js";
 import { isFinal } from "./job-types.js";
@@ -98,7 +99,7 @@ class Server implements EditServer {
   readonly limits: ServerLimits;
   phase: EditServer["phase"] = "starting";
   readonly #jobs = new Map<string, ServerJob>();
-  readonly #keys = new Map<string, { readonly digest: string; readonly job: Promise<ServerJob> }>();
+  readonly #keys = new IdempotencyKeys();
   #accepting = 0;
   /** Bytes of pictures of requests that are being accepted. */
   #acceptingBytes = 0;
@@ -156,16 +157,7 @@ class Server implements EditServer {
     if (key === undefined) return this.#accept(request, options);
     const digest = await digestOf(request);
     this.#refuseWhileDraining();
-    const known = this.#keys.get(key);
-    if (known !== undefined && known.digest !== digest)
-      throw new QeditError("QEDIT_E_EXISTS", "Cannot use this Idempotency-Key: it belongs to another request", {
-        hint: "Send a new key with every new request",
-      });
-    if (known !== undefined) return known.job;
-    const job = this.#accept(request, options);
-    this.#keys.set(key, { digest, job });
-    job.catch(() => this.#keys.delete(key));
-    return job;
+    return this.#keys.job(key, digest, () => this.#accept(request, options));
   };
 
   readonly job = (id: string) => this.#jobs.get(id);
@@ -291,7 +283,7 @@ class Server implements EditServer {
     const { id, created, parameters, inputs, mask, traceparent } = stored;
     const job = this.#newJob({ id, created, parameters, inputs, mask, isDurable: true, traceparent });
     this.#jobs.set(id, job);
-    this.#rememberKey(stored, job);
+    if (stored.key !== undefined) this.#keys.restore(stored.key, digestOfParts(stored), job);
     if (end === undefined) return;
     if (end.state === "completed" && end.result) job.complete(end, () => this.store.result(end.result!.sha256));
     else
@@ -314,18 +306,10 @@ class Server implements EditServer {
     }
   }
 
-  #rememberKey(stored: FoundJob["job"], job: ServerJob): void {
-    if (stored.key !== undefined)
-      this.#keys.set(stored.key, { digest: digestOfParts(stored), job: Promise.resolve(job) });
-  }
-
   async #sweepResults(): Promise<void> {
     const removed = await sweepResults(this.jobs(), this.store, this.options);
     for (const { id } of removed) this.#jobs.delete(id);
-    for (const [key, { job }] of this.#keys) {
-      const { id } = await job.catch(() => ({ id: "" }));
-      if (removed.some((each) => each.id === id)) this.#keys.delete(key);
-    }
+    await this.#keys.forget(removed);
   }
 
   #refuseWhenFull(bytes: number): void {
