@@ -47,7 +47,7 @@ export async function submitJobs({ args: [file], settings, given }: SubmitCall, 
     lines.flatMap(({ path, line }) => (path === undefined ? [] : [{ path, where: `line ${line}` }])),
     'Give each job an "output" of its own',
   );
-  const codec = await openAvroCodec();
+  const codec = await openAvroCodec(settings.schemaRegistry);
   const client = await openKafka(settings.kafka!);
   const journal = await openJournal(journalPath(`submit ${file === STREAM ? `stdin in ${io.cwd}` : resolve(file!)}`));
   try {
@@ -139,7 +139,7 @@ class Submission {
       let end: JobEnd;
       let seed: string | undefined;
       try {
-        const response = codec.decode("run.response", value);
+        const response = await codec.decode("run.response", value);
         await this.#write(line, response);
         const { drift, seconds } = response.result!;
         seed = response.result!.seed;

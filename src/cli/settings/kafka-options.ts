@@ -22,6 +22,15 @@ export const store = optional(text, {
   initialText: "store in the data folder",
 });
 
+/** --schema-registry. */
+export const schemaRegistry = optional(text, {
+  summary: "registry of Avro schemas, whose framing messages have then",
+  group: "Server",
+  scope: "user",
+  placeholder: "<url>",
+  initialText: "none: messages name their schemas themselves",
+});
+
 const SECOND = 1000;
 
 /** Options of a worker. */
@@ -34,6 +43,7 @@ export const workerOptions = {
     placeholder: "<name>",
   }),
   store,
+  schemaRegistry,
   retryDelays: defaulted(durations, [5 * SECOND, 60 * SECOND, 600 * SECOND], {
     summary: "waits before the next tries of what failed for a passing reason, separated by commas",
     group: "Server",

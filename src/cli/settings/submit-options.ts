@@ -7,7 +7,7 @@ import {
   PICTURE_PARAMETERS,
   PRESET_PARAMETERS,
 } from "../../edit/parameters/table.js";
-import { kafkaOptions, store } from "./kafka-options.js";
+import { kafkaOptions, schemaRegistry, store } from "./kafka-options.js";
 import { jobsFileOptions, writeOptions } from "./options.js";
 
 const { vae: _vae, textEncoder: _text, transformer: _transformer, mask: _mask, ...settings } = EDIT_PARAMETERS;
@@ -27,6 +27,7 @@ export const submitOptions = {
   ...requestOptions,
   ...kafkaOptions,
   store,
+  schemaRegistry,
   force: writeOptions.force,
   wait: defaulted(toggle, false, {
     summary: "wait for the answers, and write the pictures",

@@ -19,6 +19,8 @@ export interface KafkaSettings {
   readonly group: string;
   /** The folder that clients and workers share. */
   readonly store: string;
+  /** URL of a schema registry, whose framing is used then. */
+  readonly schemaRegistry?: string | undefined;
   /** Milliseconds before each further try. */
   readonly retryDelays: readonly number[];
 }
@@ -36,7 +38,7 @@ export interface KafkaDoor {
 /** Opens the door. Throws QEDIT_E_USAGE when a topic or a package is missing, QEDIT_E_NETWORK when no broker answers. */
 export async function openKafkaDoor(settings: KafkaSettings, server: EditServer, log: Log): Promise<KafkaDoor> {
   const { brokers, group, retryDelays } = settings;
-  const codec = await openAvroCodec();
+  const codec = await openAvroCodec(settings.schemaRegistry);
   const client = await openKafka(brokers);
   try {
     await checkTopics(client, Object.values(TOPICS), brokers);

@@ -50,7 +50,7 @@ export class KafkaWorker {
     let request: RunRequest | undefined;
     let result: RunResponse["result"];
     try {
-      request = codec.decode("run.request", message.value);
+      request = await codec.decode("run.request", message.value);
       await this.#check(request.envelope);
       result = await this.#result(request, message);
     } catch (error) {
