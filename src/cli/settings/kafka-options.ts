@@ -15,7 +15,7 @@ export const kafkaOptions = {
 
 /** --store. */
 export const store = optional(text, {
-  summary: "folder that Kafka's clients and workers share: pictures above 256 KB, and results",
+  summary: "folder, or s3://bucket/prefix, that Kafka's clients and workers share: pictures above 256 KB, and results",
   group: "Server",
   scope: "user",
   placeholder: "<folder>",

@@ -11,13 +11,14 @@ import { KafkaWorker } from "./kafka-worker.js";
 import { takeMessages } from "./message-loop.js";
 import { openKafka } from "./platformatic-client.js";
 import { moveRetries } from "./retries.js";
+import { openStoreFiles } from "./store-files.js";
 
 /** The settings of the door. */
 export interface KafkaSettings {
   readonly brokers: string;
   /** Workers of one group share the requests. */
   readonly group: string;
-  /** The folder that clients and workers share. */
+  /** The folder that clients and workers share, or `s3://BUCKET/PREFIX`. */
   readonly store: string;
   /** URL of a schema registry, whose framing is used then. */
   readonly schemaRegistry?: string | undefined;
@@ -39,6 +40,7 @@ export interface KafkaDoor {
 export async function openKafkaDoor(settings: KafkaSettings, server: EditServer, log: Log): Promise<KafkaDoor> {
   const { brokers, group, retryDelays } = settings;
   const codec = await openAvroCodec(settings.schemaRegistry);
+  const files = await openStoreFiles(settings.store);
   const client = await openKafka(brokers);
   try {
     await checkTopics(client, Object.values(TOPICS), brokers);
@@ -48,7 +50,7 @@ export async function openKafkaDoor(settings: KafkaSettings, server: EditServer,
   }
   const stopping = new AbortController();
   const stop = stopping.signal;
-  const store = new ClaimStore(settings.store, server.limits.body);
+  const store = new ClaimStore(files, server.limits.body);
   const bury = (message: ProducedMessage) => buried(message, { client, store });
   const worker = new KafkaWorker({ client, bury, codec, store, server, retryDelays, log, stop });
   let loops: readonly Promise<void>[] = [];
