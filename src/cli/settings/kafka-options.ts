@@ -42,6 +42,13 @@ export const workerOptions = {
     scope: "user",
     placeholder: "<name>",
   }),
+  kafkaMember: optional(text, {
+    summary: "name that no other worker has: its requests wait for it while it is started again",
+    group: "Server",
+    scope: "user",
+    placeholder: "<name>",
+    initialText: "none: other workers take over at once",
+  }),
   store,
   schemaRegistry,
   retryDelays: defaulted(durations, [5 * SECOND, 60 * SECOND, 600 * SECOND], {

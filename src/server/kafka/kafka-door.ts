@@ -18,6 +18,8 @@ export interface KafkaSettings {
   readonly brokers: string;
   /** Workers of one group share the requests. */
   readonly group: string;
+  /** Name of this worker among them, if it is a static member of the group. */
+  readonly member?: string | undefined;
   /** The folder that clients and workers share, or `s3://BUCKET/PREFIX`. */
   readonly store: string;
   /** URL of a schema registry, whose framing is used then. */
@@ -38,7 +40,7 @@ export interface KafkaDoor {
 
 /** Opens the door. Throws QEDIT_E_USAGE when a topic or a package is missing, QEDIT_E_NETWORK when no broker answers. */
 export async function openKafkaDoor(settings: KafkaSettings, server: EditServer, log: Log): Promise<KafkaDoor> {
-  const { brokers, group, retryDelays } = settings;
+  const { brokers, group, member, retryDelays } = settings;
   const codec = await openAvroCodec(settings.schemaRegistry);
   const files = await openStoreFiles(settings.store);
   const client = await openKafka(brokers);
@@ -56,7 +58,7 @@ export async function openKafkaDoor(settings: KafkaSettings, server: EditServer,
   let loops: readonly Promise<void>[] = [];
   return {
     start() {
-      const shared = { client, group, log, stop };
+      const shared = { client, group, member, log, stop };
       const atOnce = server.service.devices.length;
       const handle = worker.handle.bind(worker);
       loops = [

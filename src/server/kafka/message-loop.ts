@@ -9,6 +9,8 @@ export interface LoopOptions {
   readonly client: Pick<KafkaClient, "join">;
   readonly group: string;
   readonly topic: string;
+  /** Name of a static member of the group; undefined: none. */
+  readonly member?: string | undefined;
   /** Messages in hand at once. */
   readonly atOnce: number;
   readonly log: Log;
@@ -27,11 +29,11 @@ const REMEMBERED = 1000;
 
 /** Takes messages until it is stopped. */
 export async function takeMessages(options: LoopOptions): Promise<void> {
-  const { client, group, topic, log, stop } = options;
+  const { client, group, topic, member, log, stop } = options;
   const done = new Set<string>();
   while (!stop.aborted) {
     try {
-      const consumer = await client.join(group, [topic]);
+      const consumer = await client.join(group, [topic], member === undefined ? undefined : `${member}.${topic}`);
       try {
         await takeAsMember(consumer, done, options);
       } finally {

@@ -4,6 +4,7 @@ import type { Admin, Consumer, Message, MessagesStream, Producer } from "@platfo
 import { param, QeditError } from "../../std/errors.js";
 import type { KafkaClient, KafkaConsumer, KafkaHeaders, KafkaMessage } from "./kafka-port.js";
 import { optionalPackage } from "./optional-package.js";
+import { asStaticMember } from "./static-member.js";
 
 type Library = typeof import("@platformatic/kafka");
 type RawMessage = Message<Buffer, Buffer, Buffer, Buffer>;
@@ -79,8 +80,9 @@ class PlatformaticClient implements KafkaClient {
     }
   };
 
-  readonly join: KafkaClient["join"] = async (group, topics) => {
+  readonly join: KafkaClient["join"] = async (group, topics, member) => {
     const consumer = this.#consumer(group, { groupProtocol: "consumer" });
+    if (member !== undefined) asStaticMember(consumer, member);
     const stream = await this.#inTime(
       consumer.consume({
         topics: [...topics],
