@@ -84,12 +84,13 @@ export class ClaimStore {
     return found ?? result;
   }
 
-  /** The picture of a result, as it goes into a message. */
-  async pictureOf({ sha256, type }: StoredResult, jobId: string): Promise<SentPicture> {
-    const bytes = await this.#object(sha256);
+  /** The picture of a result that was found or kept just now, as it goes into a message. */
+  async pictureOf({ sha256, type, bytes: size }: StoredResult, jobId: string): Promise<SentPicture> {
     const name = `${jobId.replace(/[^\w.-]/g, "_")}.${type.split("/").at(-1)}`;
+    if (size > INLINE) return { name, data: { uri: this.files.uriOf(objectKey(sha256)), sha256, size } };
+    const bytes = await this.#object(sha256);
     if (bytes === undefined) throw refusedFile(name, `${this.files.uriOf(objectKey(sha256))} is no longer there`);
-    return (await this.pack([{ name, bytes }]))[0]!;
+    return { name, data: Buffer.from(bytes) };
   }
 
   // The bytes under a hash; undefined if they are not there, or others.
