@@ -1,4 +1,4 @@
-// npm run bench:kafka [-- --jobs N --seconds N]: what Kafka costs beside the work, and what further workers bring. Workers are processes with everything
+// npm run bench:kafka [-- --jobs N --seconds N --workers N,N]: what Kafka costs beside the work, and what further workers bring. Workers are processes with everything
 // that `qedit work` has but its networks: a job of theirs waits for a fixed time, so that two cores can stand for many GPUs. Prints a table, writes
 // results/kafka.json. Needs Java 17 and Maven.
 import { type ChildProcess, fork } from "node:child_process";
@@ -20,14 +20,17 @@ import { machineFacts, now } from "./report.js";
 const CAT = fileURLToPath(new URL("../fixtures/images/cat.jpg", import.meta.url));
 const WORKER = fileURLToPath(new URL("./kafka-worker.ts", import.meta.url));
 const RESULTS = fileURLToPath(new URL("./results/kafka.json", import.meta.url));
-const WORKERS = [1, 2, 4];
 /** What `qedit kafka topics create` makes. */
 const PARTITIONS = 16;
-/** Of each worker, which are not measured: the first one of a process opens the model files. */
-const WARM_JOBS = 4;
 
 const { values } = parseArgs({
-  options: { jobs: { type: "string", default: "32" }, seconds: { type: "string", default: "1" } },
+  options: {
+    jobs: { type: "string", default: "32" },
+    seconds: { type: "string", default: "1" },
+    workers: { type: "string", default: "1,2,4" },
+    /** Jobs of each worker that are not measured: the first one of a process opens the model files. */
+    warm: { type: "string", default: "4" },
+  },
 });
 /** Jobs for each worker, and what each takes. */
 const [jobs, seconds] = [Number(values.jobs), Number(values.seconds)];
@@ -38,7 +41,7 @@ try {
   const client = await openKafka(broker.brokers);
   await createTopics(client, { partitions: PARTITIONS, replicas: 1 });
   await client.close();
-  for (const workers of WORKERS) results.push(await measured(workers));
+  for (const workers of values.workers.split(",").map(Number)) results.push(await measured(workers));
 } finally {
   await broker.remove();
   rmSync(folder, { recursive: true, force: true });
@@ -52,7 +55,7 @@ async function measured(count: number): Promise<object> {
   // Partitions are handed over from one member to the next.
   await delay(6000);
   const client = await openTestClient(broker.brokers);
-  await done(client, `9${count}`, count * WARM_JOBS);
+  await done(client, `9${count}`, count * Number(values.warm));
   const { sent, wall, answers } = await done(client, `${count}`, count * jobs);
   const byWorker = [...answers.values()].map(({ worker }) => worker);
   const shares = workers.map(({ pid }) => byWorker.filter((name) => name.endsWith(`-${pid}`)).length);
