@@ -57,14 +57,22 @@ async function takeAsMember(
   if (stop.aborted) end();
   const offsets = new Offsets();
   const running = new Set<Promise<void>>();
+  /** The next message is begun before the last one is committed: if that fails, the last one comes again and is only answered. */
+  const committing = new Set<Promise<void>>();
   const faults: unknown[] = [];
   const work = async (message: KafkaMessage) => {
     const isOurs = () => consumer.owns(message);
     if (!(await handle(message, isOurs)) || !isOurs()) return offsets.leave(message);
     const next = offsets.done(message);
-    if (next !== undefined) await consumer.commit(message.topic, message.partition, next);
-    done.add(nameOf(message));
-    for (const oldest of done) if (done.size > REMEMBERED) done.delete(oldest);
+    const committed = next === undefined ? undefined : consumer.commit(message.topic, message.partition, next);
+    const commit: Promise<void> = Promise.resolve(committed)
+      .then(() => {
+        done.add(nameOf(message));
+        for (const oldest of done) if (done.size > REMEMBERED) done.delete(oldest);
+      })
+      .catch((error: unknown) => void faults.push(error))
+      .finally(() => committing.delete(commit));
+    committing.add(commit);
   };
   try {
     for await (const message of consumer.messages) {
@@ -80,6 +88,7 @@ async function takeAsMember(
   } finally {
     stop.removeEventListener("abort", end);
     await Promise.all(running);
+    await Promise.all(committing);
   }
   if (faults.length > 0) throw faults[0];
 }
