@@ -74,8 +74,11 @@ export function warmService({
   };
 }
 
-function kafkaDoorOf({ kafkaGroup, retryDelays, ...settings }: ServeCommandSettings, brokers: string): KafkaSettings {
-  return { brokers, group: kafkaGroup, retryDelays, store: settings.store ?? storeFolder() };
+function kafkaDoorOf(
+  { kafkaGroup, retryDelays, stages, ...settings }: ServeCommandSettings,
+  brokers: string,
+): KafkaSettings {
+  return { brokers, group: kafkaGroup, retryDelays, stages, store: settings.store ?? storeFolder() };
 }
 
 /** The values of edits that hold where a server runs: as `run` reads them here; the server's own flags count as well. */

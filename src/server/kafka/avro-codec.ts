@@ -1,6 +1,6 @@
 // Messages as bytes, in Avro's single-object encoding: a marker, the fingerprint of the writer's schema, the record. It needs no registry, because the
 // schemas are in the package. https://avro.apache.org/docs/1.12.0/specification/#single-object-encoding
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import type { Type } from "avsc";
 import { QeditError } from "../../std/errors.js";
 import { checkAvro } from "./avro-bounds.js";
@@ -52,18 +52,18 @@ export async function openAvroCodec(): Promise<AvroCodec> {
   };
 }
 
-/** The schemas that were released, by version and file name. */
+/** The schemas that were released, by version and file name; a version may lack those that came later. */
 export function releasedSchemas(): readonly {
   readonly version: string;
   readonly name: SchemaName;
   readonly schema: AvroSchema;
 }[] {
   return readdirSync(RELEASED).flatMap((version) =>
-    SCHEMA_NAMES.map((name) => ({
-      version,
-      name,
-      schema: JSON.parse(readFileSync(new URL(`${version}/${name}.v1.avsc`, RELEASED), "utf8")) as AvroSchema,
-    })),
+    SCHEMA_NAMES.flatMap((name) => {
+      const file = new URL(`${version}/${name}.v1.avsc`, RELEASED);
+      if (!existsSync(file)) return [];
+      return [{ version, name, schema: JSON.parse(readFileSync(file, "utf8")) as AvroSchema }];
+    }),
   );
 }
 

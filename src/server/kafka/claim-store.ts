@@ -11,6 +11,9 @@ import type { Reference, RunResult, SentPicture } from "./kafka-messages.js";
 /** Bytes of the pictures that stand in a message themselves, all together. */
 const INLINE = 256 * 1024;
 
+/** Bytes of a record; those of an edit take some kilobytes. */
+const MOST_BESIDE = 4 * 1024 ** 2;
+
 const resultSchema = v.object({
   ...{ sha256: v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/)), type: v.string(), device: v.string() },
   ...{ bytes: v.number(), width: v.number(), height: v.number(), seed: v.string() },
@@ -97,6 +100,26 @@ export class ClaimStore {
     });
     const name = `${jobId.replace(/[^\w.-]/g, "_")}.${type.split("/").at(-1)}`;
     return (await this.pack([{ name, bytes }]))[0]!;
+  }
+
+  /** A small file that lies beside the others, by a key such as `stages/ab/abcd.json`; undefined if there is none. */
+  async readBeside(key: string): Promise<Uint8Array | undefined> {
+    const path = join(resolve(this.folder), key);
+    return readBounded(path, MOST_BESIDE).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === "ENOENT") return undefined;
+      throw ioFailure("read", path, error);
+    });
+  }
+
+  /** Writes such a file whole or not at all; false: it is there, and `overwrite` is false. */
+  async writeBeside(key: string, bytes: Uint8Array, options: { readonly overwrite: boolean }): Promise<boolean> {
+    try {
+      await writeFileAtomically(join(resolve(this.folder), key), bytes, options);
+      return true;
+    } catch (error) {
+      if (!(error instanceof QeditError) || error.code !== "QEDIT_E_EXISTS") throw error;
+      return false;
+    }
   }
 
   // The real path of a file in the store, by the URI of a message.

@@ -1,4 +1,5 @@
 // What the messages hold, as the schemas of avro-schemas.ts describe it.
+import type { StageName } from "../../stages/stage.js";
 
 /** A file in the store that client and workers share. */
 export interface Reference {
@@ -69,6 +70,27 @@ export interface RunResponse {
   readonly error: MessageError | null;
 }
 
+/** A tensor file between two stages. */
+export interface SentArtifact {
+  /** `latents`, `cond` or `samples`. */
+  readonly kind: string;
+  readonly file: Reference;
+}
+
+/** An edit on its way through the stages. */
+export interface StageRequest extends RunRequest {
+  readonly artifacts: readonly SentArtifact[];
+  /** JSON: what the first worker took the parameters for. */
+  readonly settings: string | null;
+  readonly seconds: Readonly<Record<string, number>>;
+}
+
+/** How such an edit ended. */
+export interface StageResponse extends RunResponse {
+  readonly artifacts: readonly SentArtifact[];
+  readonly seconds: Readonly<Record<string, number>>;
+}
+
 /** What a job is doing. */
 export interface ProgressMessage {
   readonly job_id: string;
@@ -82,12 +104,14 @@ export interface ProgressMessage {
 }
 
 /** The content of each schema. */
-export interface Messages {
+export type Messages = {
   readonly "run.request": RunRequest;
   readonly "run.response": RunResponse;
   readonly progress: ProgressMessage;
   readonly error: MessageError;
-}
+} & { readonly [Name in `${StageName}.request`]: StageRequest } & {
+  readonly [Name in `${StageName}.response`]: StageResponse;
+};
 
 /** A request for a whole edit. Parameters are named as in the schema; those that are left out are as the worker is set. */
 export function requestMessage(
