@@ -113,11 +113,20 @@ export type Messages = {
   readonly [Name in `${StageName}.response`]: StageResponse;
 };
 
-/** A request for a whole edit. Parameters are named as in the schema; those that are left out are as the worker is set. */
-export function requestMessage(
-  id: string,
-  { parameters, ...pictures }: Pick<RunRequest, "images" | "mask" | "parameters">,
-): RunRequest {
-  const route = { job_id: id, workflow: ["run"], cursor: 0, attempt: 1, created_at: Date.now() };
-  return { envelope: { ...route, traceparent: null, reply_to: null }, ...pictures, parameters };
+/** What is asked for. Parameters are named as in the schema; those that are left out are as the workers are set. */
+type Asked = Pick<RunRequest, "images" | "mask" | "parameters">;
+
+/** A request for a whole edit. */
+export function requestMessage(id: string, asked: Asked): RunRequest {
+  return { envelope: envelopeOf(id, ["run"]), ...asked };
+}
+
+/** A request for an edit that goes through stages. */
+export function stageRequestMessage(id: string, workflow: readonly string[], asked: Asked): StageRequest {
+  return { envelope: envelopeOf(id, workflow), ...asked, artifacts: [], settings: null, seconds: {} };
+}
+
+function envelopeOf(id: string, workflow: readonly string[]): Envelope {
+  const route = { job_id: id, workflow, cursor: 0, attempt: 1, created_at: Date.now() };
+  return { ...route, traceparent: null, reply_to: null };
 }

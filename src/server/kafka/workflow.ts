@@ -101,6 +101,6 @@ function shown(text: string): string {
 
 function refused(workflow: readonly string[], reason: string): QeditError {
   return new QeditError("QEDIT_E_USAGE", `Cannot go the workflow [${workflow.join(", ").slice(0, 200)}]: ${reason}`, {
-    hint: 'Set workflow to ["encode-image", "encode-prompt", "sample", "decode"] or a part of it, and cursor to 0',
+    hint: "Go through encode-image, encode-prompt, sample and decode, or a part of them; the cursor is 0 at first",
   });
 }

@@ -200,11 +200,14 @@ describe("four workers of a stage each", () => {
     const failed = await stageAnswers(own, ["missing", "agreed"]);
     expect(failed.get("missing")![0]).toMatchObject({ status: "failed", error: { code: "QEDIT_E_ARTIFACT" } });
 
+    const dlq = (...args: string[]) => qedit(["kafka", "dlq", ...args, "--kafka", brokers], { cwd: folder.path });
+    const letter = dead.find(({ key }) => key!.toString() === "agreed")!;
+    const shown = await dlq("show", `${letter.partition}:${letter.offset}`, "--json");
+    expect(JSON.parse(shown.stdout).request, shown.stderr).toMatchObject({ artifacts: [{ kind: "latents" }, {}] });
+
     // Once it is there again, the letter is sent back to the topic of its stage.
     writeFileSync(`${store}/gone.safetensors`, whole);
-    const redriven = await qedit(["kafka", "dlq", "redrive", "--job", "missing", "--kafka", brokers], {
-      cwd: folder.path,
-    });
+    const redriven = await dlq("redrive", "--job", "missing");
     expect(redriven.code, redriven.stderr).toBe(0);
     const [, done] = (await stageAnswers(own, ["missing"], { count: 2 })).get("missing")!;
     expect(done).toMatchObject({ status: "completed" });
