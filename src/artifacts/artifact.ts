@@ -46,8 +46,12 @@ export async function writeArtifact(
 ): Promise<void> {
   const recordAt = recordPath(path);
   await writeFileAtomically(path, encodeArtifact(artifact), options);
-  const record = `${JSON.stringify(recordOf(artifact), null, 2)}\n`;
-  await writeFileAtomically(recordAt, new TextEncoder().encode(record), options);
+  await writeFileAtomically(recordAt, new TextEncoder().encode(readableRecord(artifact)), options);
+}
+
+/** The text of the record that stands beside an artifact's file. */
+export function readableRecord(artifact: Artifact): string {
+  return `${JSON.stringify(recordOf(artifact), null, 2)}\n`;
 }
 
 /** Path of the readable record of the artifact at `path`. Throws QEDIT_E_ARTIFACT when path itself ends in `.json`. */

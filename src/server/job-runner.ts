@@ -1,18 +1,15 @@
 // Runs accepted jobs on the edit service: follows them by its events, stores their pictures and ends, and stops in order.
-import { parseRecipe, recipeText } from "../artifacts/recipe.js";
-import { driftRecord } from "../edit/finish/drift-text.js";
 import type { FinishedPicture } from "../edit/finish/finish.js";
-import { encodingOf, MIME_TYPES } from "../edit/finish/picture-encoding.js";
+import { encodingOf } from "../edit/finish/picture-encoding.js";
 import type { RequestSettings } from "../edit/request/edit-request.js";
 import type { ResolvedEdit } from "../edit/resolve/resolve-edit.js";
 import type { Job, ServiceEvent } from "../edit/service/job.js";
 import { deviceNames, type EditService } from "../edit/service/service.js";
-import { encodeDecoded } from "../stages/decode.js";
 import { failureOf, QeditError } from "../std/errors.js";
-import { fileHash } from "../std/file-hash.js";
 import type { JobStore } from "./job-store.js";
-import { isFinal, type JobResult } from "./job-types.js";
+import { isFinal } from "./job-types.js";
 import type { LazyPictures } from "./lazy-pictures.js";
+import { pictureResult } from "./picture-result.js";
 import type { ServerEvent } from "./server-event.js";
 import type { ServerJob } from "./server-job.js";
 
@@ -181,18 +178,12 @@ export class JobRunner {
       seconds,
     }: { settings: RequestSettings; resolved: ResolvedEdit; seconds: Readonly<Record<string, number>> },
   ): Promise<void> {
-    const encoding = encodingOf(settings);
-    const bytes = await encodeDecoded(picture, encoding);
-    const sha256 = await fileHash(bytes);
-    const { width, height } = picture.image;
-    const result: JobResult = {
-      ...{ sha256, type: MIME_TYPES[encoding.format], bytes: bytes.length, width, height },
+    const { bytes, result } = await pictureResult(picture, {
+      encoding: encodingOf(settings),
       seed: String(resolved.settings.seed),
-      drift: driftRecord(picture.drift),
       device: deviceNames(this.options.service()),
       seconds,
-      recipe: parseRecipe(recipeText(picture.info))!,
-    };
+    });
     if (isFinal(job.state) || this.#storing.has(job)) return;
     const end = job.ending({ state: "completed", result });
     this.#storing.add(job);
@@ -201,7 +192,7 @@ export class JobRunner {
     } finally {
       this.#storing.delete(job);
     }
-    job.complete(end, job.isDurable ? () => this.options.store.result(sha256) : async () => bytes);
+    job.complete(end, job.isDurable ? () => this.options.store.result(result.sha256) : async () => bytes);
     this.options.observe({ kind: "ended", job });
   }
 

@@ -2,8 +2,8 @@
 import { cacheKey } from "../artifacts/artifact-cache.js";
 import { encodingOf } from "../edit/finish/picture-encoding.js";
 import { RANDOM_SEED } from "../edit/parameters/parameter-kinds.js";
-import { EDIT_PARAMETERS } from "../edit/parameters/table.js";
 import { type EditRequest, readRequest } from "../edit/request/edit-request.js";
+import { determining } from "../edit/request/edit-stage.js";
 import { resolveEdit } from "../edit/resolve/resolve-edit.js";
 import { qeditVersion } from "../std/version.js";
 import type { EditServer } from "./edit-server.js";
@@ -38,22 +38,4 @@ export async function contentOf(
     mask: request.mask && (await inputOf(request.mask)),
   });
   return { sha256, seed };
-}
-
-/** Model files count by their weights, whatever their names; these do not change the picture. */
-const IRRELEVANT = new Set([
-  "vae",
-  "textEncoder",
-  "transformer",
-  "lora",
-  "strictLora",
-  "mask",
-  "allowEmptyPrompt",
-  "tile",
-]);
-
-// Resolved settings also hold those of the machine, such as its folders.
-function determining(values: Readonly<Record<string, unknown>>): object {
-  const names = Object.keys(EDIT_PARAMETERS).filter((name) => !IRRELEVANT.has(name));
-  return Object.fromEntries(names.sort().map((name) => [name, values[name] ?? null]));
 }

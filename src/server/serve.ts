@@ -131,7 +131,7 @@ export async function serve(options: ServeOptions): Promise<void> {
     kafka?.stop();
     const end = performance.now() + settings.grace;
     const watched = watching.map((each) => each.stop());
-    await Promise.all([server.drain(settings.grace), inference.drain(settings.grace)]);
+    await Promise.all([server, inference, ...(kafka ? [kafka] : [])].map((each) => each.drain(settings.grace)));
     await Promise.all(watched);
     await answered(listeners, Math.max(end, performance.now() + LAST_ANSWERS));
     for (const listener of listeners) listener.stop();

@@ -35,6 +35,11 @@ const NOT_RUN: Readonly<
   "QEDIT_API_KEY=a-long-secret qedit serve --http 0.0.0.0:8000": "serves until it is stopped",
   "qedit serve --kafka broker-1:9092,broker-2:9092 --store /shared/store": "needs a Kafka broker",
   "qedit work --kafka broker-1:9092,broker-2:9092 --store /shared/store --grace 10m": "needs a Kafka broker",
+  "qedit work --kafka broker-1:9092,broker-2:9092 --store /shared/store --stages encode-image,decode":
+    "needs a Kafka broker",
+  "qedit work --kafka broker-1:9092,broker-2:9092 --store /shared/store --stages encode-prompt": "needs a Kafka broker",
+  "qedit work --kafka broker-1:9092,broker-2:9092 --store /shared/store --stages sample --grace 10m":
+    "needs a Kafka broker",
   "qedit kafka dlq list --kafka localhost:9092 --code QEDIT_E_MODEL_MISSING --since 2h": "needs a Kafka broker",
   "qedit kafka dlq show 0:12 --kafka localhost:9092": "needs a Kafka broker",
   "qedit kafka dlq redrive --since 2h --kafka localhost:9092": "needs a Kafka broker",

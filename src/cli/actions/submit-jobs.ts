@@ -4,11 +4,12 @@ import { dirname, resolve } from "node:path";
 import { ERRORS } from "../../edit/error-table.js";
 import { type AvroCodec, openAvroCodec } from "../../server/kafka/avro-codec.js";
 import { ClaimStore } from "../../server/kafka/claim-store.js";
-import { type RunResponse, requestMessage } from "../../server/kafka/kafka-messages.js";
+import { type RunResponse, requestMessage, stageRequestMessage } from "../../server/kafka/kafka-messages.js";
 import type { KafkaClient } from "../../server/kafka/kafka-port.js";
-import { checkTopics, TOPICS } from "../../server/kafka/kafka-topics.js";
+import { checkTopics, requestTopic, responseTopic, type Work } from "../../server/kafka/kafka-topics.js";
 import { openKafka } from "../../server/kafka/platformatic-client.js";
 import { openStoreFiles } from "../../server/kafka/store-files.js";
+import { checkWholeWorkflow } from "../../server/kafka/workflow.js";
 import { type ErrorCode, QeditError } from "../../std/errors.js";
 import { fileHash } from "../../std/file-hash.js";
 import { checkInputs, inputText } from "../files/input.js";
@@ -39,6 +40,7 @@ const MOST_BYTES = 256 * 1024 ** 2;
 /** Sends the jobs of a file; with `wait`, writes their pictures. Throws QEDIT_E_PARTIAL if any failed. */
 export async function submitJobs({ args: [file], settings, given }: SubmitCall, terminal: Terminal): Promise<void> {
   const { io } = terminal;
+  checkWholeWorkflow(settings.workflow);
   checkInputs([file], io);
   const text = file === STREAM ? await inputText(STREAM, io) : await readJobsFile(file!);
   const jobs = await readJobs(text, file === STREAM ? io.cwd : dirname(resolve(file!)));
@@ -53,7 +55,8 @@ export async function submitJobs({ args: [file], settings, given }: SubmitCall, 
   const client = await openKafka(settings.kafka!);
   const journal = await openJournal(journalPath(`submit ${file === STREAM ? `stdin in ${io.cwd}` : resolve(file!)}`));
   try {
-    await checkTopics(client, [TOPICS.request, TOPICS.response], settings.kafka!);
+    const { workflow } = settings;
+    await checkTopics(client, [...workflow.map(requestTopic), responseTopic(workflow.at(-1)!)], settings.kafka!);
     const store = new ClaimStore(files, MOST_BYTES);
     const tally = await new Submission({ client, codec, store, journal, settings, terminal, total: lines.length }).send(
       lines,
@@ -83,10 +86,14 @@ class Submission {
 
   constructor(private readonly parts: Parts) {}
 
+  get #last(): Work {
+    return this.parts.settings.workflow.at(-1)!;
+  }
+
   async send(lines: readonly Line[]): Promise<Tally> {
     const { client, settings, terminal } = this.parts;
     // Answers from here on.
-    const starts = (await client.offsets(TOPICS.response)).map(({ next }) => next);
+    const starts = (await client.offsets(responseTopic(this.#last))).map(({ next }) => next);
     for (const line of lines) {
       terminal.signal.throwIfAborted();
       const end = await this.#endWithoutRun(line);
@@ -118,8 +125,13 @@ class Submission {
     try {
       const [mask, images] = [await line.mask(), await store.pack(await line.pictures())];
       const packedMask = mask && (await store.pack([mask]))[0];
-      const message = requestMessage(id, { images, mask: packedMask ?? null, parameters: line.parameters });
-      await client.produce({ topic: TOPICS.request, key: id, value: codec.encode("run.request", message) });
+      const request = { images, mask: packedMask ?? null, parameters: line.parameters };
+      const [first] = settings.workflow as readonly [Work];
+      const value =
+        first === "run"
+          ? codec.encode("run.request", requestMessage(id, request))
+          : codec.encode(`${first}.request`, stageRequestMessage(id, settings.workflow, request));
+      await client.produce({ topic: requestTopic(first), key: id, value });
     } catch (error) {
       // Without brokers nothing of the rest arrives either.
       if (error instanceof QeditError && error.code === "QEDIT_E_NETWORK") throw error;
@@ -134,14 +146,14 @@ class Submission {
   async #answers(starts: readonly bigint[]): Promise<void> {
     const { client, codec, terminal } = this.parts;
     const { signal } = terminal;
-    for await (const { key, value } of client.read(TOPICS.response, starts, signal)) {
+    for await (const { key, value } of client.read(responseTopic(this.#last), starts, signal)) {
       const line = this.#open.get(key?.toString("utf8") ?? "");
       if (line === undefined) continue;
       this.#open.delete(key!.toString("utf8"));
       let end: JobEnd;
       let seed: string | undefined;
       try {
-        const response = await codec.decode("run.response", value);
+        const response = await codec.decode(`${this.#last}.response`, value);
         await this.#write(line, response);
         const { drift, seconds } = response.result!;
         seed = response.result!.seed;

@@ -9,6 +9,7 @@ export const submit = defineCommand({
     "qedit submit jobs.jsonl --kafka broker-1:9092 --store /shared/store --wait > results.jsonl",
     "qedit submit jobs.jsonl --kafka broker-1:9092 --store /shared/store --wait --resume",
     "qedit submit jobs.jsonl --kafka broker-1:9092 --store /shared/store",
+    "qedit submit jobs.jsonl --kafka broker-1:9092 --store /shared/store --workflow encode-image,encode-prompt,sample,decode",
   ],
   positionals: [
     ["<jobs>", 'lines such as {"images": ["a.jpg"], "prompt": "…", "output": "b.png", "steps": 8}; - is stdin'],

@@ -1,6 +1,7 @@
 // Options of the commands that speak with Kafka.
 import { defaulted, optional } from "../../edit/parameters/parameter.js";
-import { durations, text } from "../../edit/parameters/parameter-kinds.js";
+import { choicesOf, durations, text } from "../../edit/parameters/parameter-kinds.js";
+import { WORK } from "../../server/kafka/kafka-topics.js";
 
 const brokers = {
   group: "Server",
@@ -48,6 +49,13 @@ export const workerOptions = {
     scope: "user",
     placeholder: "<name>",
     initialText: "none: other workers take over at once",
+  }),
+  stages: defaulted(choicesOf(WORK), ["run"], {
+    summary: "what to take from Kafka: run, whole edits; or single stages, separated by commas",
+    group: "Server",
+    scope: "user",
+    placeholder: "<stages>",
+    initialText: "run",
   }),
   store,
   schemaRegistry,

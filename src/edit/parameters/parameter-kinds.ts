@@ -79,6 +79,18 @@ export function choice(choices: readonly string[]): Kind<string> {
   return kind(words, { wanted: `one of ${choices.join(", ")}`, choices });
 }
 
+/** Some words of a list, each once, separated by commas. */
+export function choicesOf<Word extends string>(choices: readonly Word[]): Kind<readonly Word[]> {
+  const words = v.pipe(
+    v.string(),
+    v.transform((written) => written.split(",").map((each) => each.trim())),
+    v.array(v.picklist(choices)),
+    v.check((each) => new Set(each).size === each.length),
+    v.transform((each): readonly Word[] => each),
+  );
+  return kind(words, { wanted: `one or more of ${choices.join(", ")}` });
+}
+
 const BYTE_UNITS: Readonly<Record<string, number>> = { "": 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3, t: 1024 ** 4 };
 const SIZE_OF_BYTES = /^\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*$/i;
 

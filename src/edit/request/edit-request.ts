@@ -58,6 +58,8 @@ export interface RequestOrigin {
   readonly base: BaseSettings;
   /** Whether it may name files of this machine by paths: it came from this machine's user. */
   readonly hasPaths: boolean;
+  /** Whether LoRAs are elsewhere, and stay names; default: they are found in the folders of this machine. */
+  readonly hasLorasElsewhere?: boolean;
   readonly emit: Emit;
 }
 
@@ -84,7 +86,7 @@ export function isPath({ placeholder = "" }: Parameter<unknown>): boolean {
  */
 export async function readRequest(
   { parameters }: Pick<EditRequest, "parameters">,
-  { base, hasPaths, emit }: RequestOrigin,
+  { base, hasPaths, hasLorasElsewhere = false, emit }: RequestOrigin,
 ): Promise<Unresolved<RequestSettings>> {
   const settings: Record<string, unknown> = { ...base.settings };
   const given = new Map<string, Given>(base.given);
@@ -99,7 +101,7 @@ export async function readRequest(
   }
   const read = settings as unknown as RequestSettings;
   // Those of the origin are its own user's.
-  if (!hasPaths && typeof parameters["lora"] !== "undefined" && parameters["lora"] !== null)
+  if (!hasPaths && !hasLorasElsewhere && typeof parameters["lora"] !== "undefined" && parameters["lora"] !== null)
     settings["lora"] = await Promise.all(read.lora.map((written) => inFolders(written, read)));
   return { settings: read, given, force: read.force, isResolved: read.resolved, emit };
 }

@@ -11,12 +11,11 @@ import type { Picture } from "../../stages/pictures.js";
 import { sample } from "../../stages/sample.js";
 import type { ArtifactStage, StageInput } from "../../stages/stage.js";
 import { param, QeditError } from "../../std/errors.js";
-import type { Emit } from "../../std/events.js";
 import type { Tensor } from "../../std/tensor.js";
 import { withRegion } from "../finish/crop-mask.js";
-import { checkFinish, type FinishedPicture, finish } from "../finish/finish.js";
+import { checkFinish, type FinishedPicture } from "../finish/finish.js";
+import { finishEdit } from "../finish/finish-edit.js";
 import { fitLatentToRgb, type LatentToRgb, previewOf } from "../finish/latent-preview.js";
-import { withOwnNames } from "../recipe/own-files.js";
 import { mentionHint, unmentionedPictures } from "../resolve/mention.js";
 import type { ResolvedEdit } from "../resolve/resolve-edit.js";
 import type { EditContext } from "./context.js";
@@ -127,9 +126,7 @@ export function openEdit(edit: SubmittedEdit, context: EditContext, scratch?: Ar
         },
       );
       const { pictures, mask } = await originals();
-      const named = { ...decoded, info: withOwnNames(decoded.info, { pictures, mask, files }) };
-      const made = await finish(named, { pictures, mask }, settings, context.emit);
-      const finished = settings.keepExif ? withExif(made, pictures[0]!, context.emit) : made;
+      const finished = await finishEdit(decoded, { pictures, mask, files }, settings, context.emit);
       await onPicture?.(finished);
       return finished;
     },
@@ -151,12 +148,6 @@ function previewing(
     map ??= fitLatentToRgb(known, statistics, image);
     onPreview(previewOf(latent, map));
   };
-}
-
-function withExif(picture: FinishedPicture, { name, exif }: Picture, emit: Emit): FinishedPicture {
-  if (exif !== undefined) return { ...picture, exif };
-  emit({ kind: "note", text: `${name} has no EXIF that could be kept` });
-  return picture;
 }
 
 /** The input pictures. */

@@ -23,6 +23,7 @@ const MOST_EMPTY = 100_000;
 /** Throws unless the bytes are exactly one value of the schema. */
 export function checkAvro(schema: AvroSchema, bytes: Uint8Array): void {
   const bounds = new Bounds(bytes);
+  bounds.know(schema);
   bounds.value(schema, 0);
   if (bounds.position !== bytes.length) throw new Error(`${bytes.length - bounds.position} bytes too many`);
 }
@@ -37,6 +38,19 @@ class Bounds {
 
   constructor(private readonly bytes: Uint8Array) {}
 
+  /** Learns the names of the types in a schema: where one is first spelled out, its list may be empty or its choice null. */
+  know(schema: AvroSchema): void {
+    if (typeof schema === "string") return;
+    if (Array.isArray(schema)) {
+      for (const each of schema as readonly AvroSchema[]) this.know(each);
+      return;
+    }
+    const { name, type, fields = [], items, values } = schema as Shape;
+    if (name !== undefined) this.#named.set(name, schema as Shape);
+    const inner = [...fields.map((each) => each.type), type, items, values];
+    for (const each of inner) if (each !== undefined) this.know(each);
+  }
+
   value(schema: AvroSchema, depth: number): void {
     if (depth > DEEPEST) throw new Error("records stand too deep within others");
     this.#visits += 1;
@@ -47,7 +61,6 @@ class Bounds {
   }
 
   #shape(shape: Shape, depth: number): void {
-    if (shape.name !== undefined) this.#named.set(shape.name, shape);
     if (shape.type === "record") for (const { type } of shape.fields!) this.value(type, depth + 1);
     else if (shape.type === "array") this.#blocks(() => this.value(shape.items!, depth + 1));
     else if (shape.type === "map")

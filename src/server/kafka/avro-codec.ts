@@ -1,7 +1,7 @@
 // Messages as bytes. Without a registry: Avro's single-object encoding, which is a marker, the fingerprint of the writer's schema, the record; the schemas
 // are in the package. https://avro.apache.org/docs/1.12.0/specification/#single-object-encoding. With one: Confluent's framing, which is a zero, the id of
 // the schema in the registry, the record. https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import type { Type } from "avsc";
 import { QeditError } from "../../std/errors.js";
 import { checkAvro } from "./avro-bounds.js";
@@ -95,18 +95,18 @@ function writerOf(bytes: Buffer, released: ReadonlyMap<string, Writer>): Writer 
   return writer;
 }
 
-/** The schemas that were released, by version and file name. */
+/** The schemas that were released, by version and file name; a version may lack those that came later. */
 export function releasedSchemas(): readonly {
   readonly version: string;
   readonly name: SchemaName;
   readonly schema: AvroSchema;
 }[] {
   return readdirSync(RELEASED).flatMap((version) =>
-    SCHEMA_NAMES.map((name) => ({
-      version,
-      name,
-      schema: JSON.parse(readFileSync(new URL(`${version}/${name}.v1.avsc`, RELEASED), "utf8")) as AvroSchema,
-    })),
+    SCHEMA_NAMES.flatMap((name) => {
+      const file = new URL(`${version}/${name}.v1.avsc`, RELEASED);
+      if (!existsSync(file)) return [];
+      return [{ version, name, schema: JSON.parse(readFileSync(file, "utf8")) as AvroSchema }];
+    }),
   );
 }
 

@@ -2,9 +2,14 @@
 import { jsonName, type Parameter } from "../../edit/parameters/parameter.js";
 import { parameterSchema, type Schema } from "../../edit/parameters/parameter-schema.js";
 import { isPath, REQUEST_PARAMETERS } from "../../edit/request/edit-request.js";
+import { STAGES, type StageName } from "../../stages/stage.js";
 
 /** Names of the schemas; the files in schemas/ are named so. */
-export const SCHEMA_NAMES = ["run.request", "run.response", "progress", "error"] as const;
+export const SCHEMA_NAMES = [
+  ...(["run.request", "run.response"] as const),
+  ...STAGES.flatMap((stage) => [`${stage}.request`, `${stage}.response`] as const),
+  ...(["progress", "error"] as const),
+] as const;
 
 /** Name of a schema. */
 export type SchemaName = (typeof SCHEMA_NAMES)[number];
@@ -31,6 +36,7 @@ export function avroSchemas(): Readonly<Record<SchemaName, AvroSchema>> {
       optionalField("result", result(), "If it is completed."),
       optionalField("error", error(), "If it is not."),
     ]),
+    ...stageSchemas(),
     progress: record("Progress", "What a job is doing.", [
       field("job_id", "string"),
       field("at", time()),
@@ -43,6 +49,68 @@ export function avroSchemas(): Readonly<Record<SchemaName, AvroSchema>> {
     ]),
     error: error(),
   };
+}
+
+type StageSchemaName = `${StageName}.${"request" | "response"}`;
+
+// The same for every stage: a message for the next one is that for the one before, with what was made meanwhile.
+function stageSchemas(): Readonly<Record<StageSchemaName, AvroSchema>> {
+  const schemas = STAGES.flatMap((stage) => {
+    const name = stage.split("-").map((word) => word[0]!.toUpperCase() + word.slice(1));
+    return [
+      [`${stage}.request`, stageRequest(`${name.join("")}Request`, stage)],
+      [`${stage}.response`, stageResponse(`${name.join("")}Response`, stage)],
+    ] as const;
+  });
+  return Object.fromEntries(schemas) as Record<StageSchemaName, AvroSchema>;
+}
+
+function stageRequest(name: string, stage: StageName): AvroSchema {
+  return record(name, `An edit on its way through the stages, now at ${stage}.`, [
+    field("envelope", envelope(), "Where the job is on its way."),
+    field("images", { type: "array", items: picture() }, "Pictures, in the order in which the prompt counts them."),
+    optionalField("mask", "Picture", "White where the edit belongs."),
+    field(
+      "parameters",
+      parameters(),
+      "Settings of the whole edit, as those of `qedit run`; null: as the workers are set.",
+    ),
+    listField("artifacts", artifact(), "What stages have made so far, or the client has."),
+    optionalField(
+      "settings",
+      "string",
+      "JSON: what the first worker took the parameters for; null in a request of a client.",
+    ),
+    mapField("seconds", "By stage that is done."),
+  ]);
+}
+
+function stageResponse(name: string, stage: StageName): AvroSchema {
+  return record(name, `How an edit ended whose last stage is ${stage}.`, [
+    field("envelope", envelope(), "As it was asked for; `cursor` is behind the stage that is done."),
+    field("status", "string", "completed, failed or cancelled."),
+    field("at", time(), "When it ended."),
+    field("worker", "string", "Host and process that did the last of it."),
+    optionalField("result", result(), "The picture, if the last stage is decode and it is completed."),
+    optionalField("error", error(), "If it is not."),
+    listField("artifacts", artifact(), "What the stages have made."),
+    mapField("seconds", "By stage that is done."),
+  ]);
+}
+
+function artifact(): AvroSchema {
+  return record("Artifact", "A tensor file between two stages, as the command line writes it.", [
+    field("kind", "string", "latents of encode-image, cond of encode-prompt, samples of sample."),
+    field("file", "Reference", "The .safetensors file; its record stands beside it with .json behind its name."),
+  ]);
+}
+
+function listField(name: string, items: AvroSchema, doc: string): object {
+  return { ...field(name, { type: "array", items }, doc), default: [] };
+}
+
+function mapField(name: string, doc: string): object {
+  return { ...field(name, { type: "map", values: "double" }, doc), default: {} };
 }
 
 function envelope(): AvroSchema {

@@ -2,7 +2,7 @@
 import { QeditError } from "../../std/errors.js";
 import { failuresOf, HEADERS, headerOf, originalOf } from "./failed-messages.js";
 import type { KafkaClient, KafkaMessage } from "./kafka-port.js";
-import { TOPICS } from "./kafka-topics.js";
+import { TOPICS, workOf } from "./kafka-topics.js";
 
 /** A dead letter. */
 export interface DeadLetter {
@@ -51,7 +51,7 @@ export async function readDeadLetters(client: KafkaClient, filter: LetterFilter)
 /** Sends a letter back to where it came from, as it was before it failed. Throws QEDIT_E_USAGE for one that did not come from qedit's requests or has lost its bytes. */
 export async function redrive(client: KafkaClient, { id, message }: DeadLetter): Promise<void> {
   const topic = headerOf(message, HEADERS.topic);
-  if (topic !== TOPICS.request)
+  if (topic === undefined || workOf(topic) === undefined)
     throw new QeditError(
       "QEDIT_E_USAGE",
       `Cannot send dead letter ${id} back: its topic "${topic ?? ""}" is none of requests`,

@@ -5,13 +5,17 @@ import type { Log } from "../log.js";
 import { openAvroCodec } from "./avro-codec.js";
 import { ClaimStore } from "./claim-store.js";
 import { HEADERS } from "./failed-messages.js";
+import { JobReports } from "./job-reports.js";
 import type { KafkaClient, ProducedMessage } from "./kafka-port.js";
-import { checkTopics, TOPICS } from "./kafka-topics.js";
+import { checkTopics, requestTopic, TOPICS, topicsOf, WORK, type Work } from "./kafka-topics.js";
 import { KafkaWorker } from "./kafka-worker.js";
 import { takeMessages } from "./message-loop.js";
 import { openKafka } from "./platformatic-client.js";
 import { moveRetries } from "./retries.js";
+import { StageStore } from "./stage-store.js";
+import { StageWorker } from "./stage-worker.js";
 import { openStoreFiles } from "./store-files.js";
+import { Turns } from "./turns.js";
 
 /** The settings of the door. */
 export interface KafkaSettings {
@@ -26,6 +30,8 @@ export interface KafkaSettings {
   readonly schemaRegistry?: string | undefined;
   /** Milliseconds before each further try. */
   readonly retryDelays: readonly number[];
+  /** What it does: whole edits, or single stages. */
+  readonly stages: readonly Work[];
 }
 
 /** The open door. */
@@ -34,18 +40,20 @@ export interface KafkaDoor {
   readonly start: () => void;
   /** Takes nothing more. */
   readonly stop: () => void;
-  /** Waits for what is in hand, and leaves the group. */
+  /** Waits for what is in hand; a single stage stops after `grace` milliseconds, and is left to another worker. */
+  readonly drain: (grace: number) => Promise<void>;
+  /** Waits for what is in hand, and leaves the groups. */
   readonly close: () => Promise<void>;
 }
 
 /** Opens the door. Throws QEDIT_E_USAGE when a topic or a package is missing, QEDIT_E_NETWORK when no broker answers. */
 export async function openKafkaDoor(settings: KafkaSettings, server: EditServer, log: Log): Promise<KafkaDoor> {
-  const { brokers, group, member, retryDelays } = settings;
+  const { brokers, group, member, retryDelays, stages } = settings;
   const codec = await openAvroCodec(settings.schemaRegistry);
   const files = await openStoreFiles(settings.store);
   const client = await openKafka(brokers);
   try {
-    await checkTopics(client, Object.values(TOPICS), brokers);
+    await checkTopics(client, topicsOf(stages), brokers);
   } catch (error) {
     await client.close();
     throw error;
@@ -54,30 +62,53 @@ export async function openKafkaDoor(settings: KafkaSettings, server: EditServer,
   const stop = stopping.signal;
   const store = new ClaimStore(files, server.limits.body);
   const bury = (message: ProducedMessage) => buried(message, { client, store });
-  const worker = new KafkaWorker({ client, bury, codec, store, server, retryDelays, log, stop });
+  const reports = new JobReports({ client, bury, codec, retryDelays, log });
+  const ending = new AbortController();
+  const parts = { client, codec, store, server, reports, log };
+  const edits = new KafkaWorker({ ...parts, stop });
+  const artifacts = new StageStore(store);
+  const workerOf = (work: Work) =>
+    work === "run" ? edits : new StageWorker(work, { ...parts, artifacts, ending: ending.signal });
+  const devices = server.service.devices.length;
+  const turns = new Turns(devices);
   let loops: readonly Promise<void>[] = [];
+  const taken = (work: Work) => {
+    const worker = workerOf(work);
+    return takeMessages({
+      ...{ client, member, log, stop, topic: requestTopic(work), group: groupOf(work, group) },
+      // Single stages are done on the first device.
+      atOnce: work === "run" ? devices : 1,
+      handle: (message, isOurs) =>
+        turns.take(WORK.indexOf(work), async () => !stop.aborted && isOurs() && worker.handle(message, isOurs)),
+    });
+  };
   return {
     start() {
-      const shared = { client, group, member, log, stop };
-      const atOnce = server.service.devices.length;
-      const handle = worker.handle.bind(worker);
-      loops = [
-        takeMessages({ ...shared, topic: TOPICS.request, atOnce, handle }),
-        moveRetries({ ...shared, produce: bury }),
-      ];
-      log("info", `taking requests of ${TOPICS.request} at ${brokers} as ${group}`, {
+      loops = [...stages.map(taken), moveRetries({ client, group, member, log, stop, produce: bury })];
+      log("info", `taking requests of ${stages.map(requestTopic).join(", ")} at ${brokers} as ${group}`, {
         kafka: brokers,
         group,
         store: settings.store,
       });
     },
     stop: () => stopping.abort(),
+    async drain(grace) {
+      stopping.abort();
+      const late = setTimeout(() => ending.abort(), grace);
+      await Promise.all(loops);
+      clearTimeout(late);
+    },
     async close() {
       stopping.abort();
       await Promise.all(loops);
       await client.close();
     },
   };
+}
+
+// A group for the requests of each stage: those of whole edits have the name itself.
+function groupOf(work: Work, group: string): string {
+  return work === "run" ? group : `${group}-${work}`;
 }
 
 // What is too large for the topic goes there without its bytes: they are in the store.

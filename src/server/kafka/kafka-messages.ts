@@ -1,4 +1,5 @@
 // What the messages hold, as the schemas of avro-schemas.ts describe it.
+import type { StageName } from "../../stages/stage.js";
 
 /** A file in the store that client and workers share. */
 export interface Reference {
@@ -69,6 +70,27 @@ export interface RunResponse {
   readonly error: MessageError | null;
 }
 
+/** A tensor file between two stages. */
+export interface SentArtifact {
+  /** `latents`, `cond` or `samples`. */
+  readonly kind: string;
+  readonly file: Reference;
+}
+
+/** An edit on its way through the stages. */
+export interface StageRequest extends RunRequest {
+  readonly artifacts: readonly SentArtifact[];
+  /** JSON: what the first worker took the parameters for. */
+  readonly settings: string | null;
+  readonly seconds: Readonly<Record<string, number>>;
+}
+
+/** How such an edit ended. */
+export interface StageResponse extends RunResponse {
+  readonly artifacts: readonly SentArtifact[];
+  readonly seconds: Readonly<Record<string, number>>;
+}
+
 /** What a job is doing. */
 export interface ProgressMessage {
   readonly job_id: string;
@@ -82,18 +104,29 @@ export interface ProgressMessage {
 }
 
 /** The content of each schema. */
-export interface Messages {
+export type Messages = {
   readonly "run.request": RunRequest;
   readonly "run.response": RunResponse;
   readonly progress: ProgressMessage;
   readonly error: MessageError;
+} & { readonly [Name in `${StageName}.request`]: StageRequest } & {
+  readonly [Name in `${StageName}.response`]: StageResponse;
+};
+
+/** What is asked for. Parameters are named as in the schema; those that are left out are as the workers are set. */
+type Asked = Pick<RunRequest, "images" | "mask" | "parameters">;
+
+/** A request for a whole edit. */
+export function requestMessage(id: string, asked: Asked): RunRequest {
+  return { envelope: envelopeOf(id, ["run"]), ...asked };
 }
 
-/** A request for a whole edit. Parameters are named as in the schema; those that are left out are as the worker is set. */
-export function requestMessage(
-  id: string,
-  { parameters, ...pictures }: Pick<RunRequest, "images" | "mask" | "parameters">,
-): RunRequest {
-  const route = { job_id: id, workflow: ["run"], cursor: 0, attempt: 1, created_at: Date.now() };
-  return { envelope: { ...route, traceparent: null, reply_to: null }, ...pictures, parameters };
+/** A request for an edit that goes through stages. */
+export function stageRequestMessage(id: string, workflow: readonly string[], asked: Asked): StageRequest {
+  return { envelope: envelopeOf(id, workflow), ...asked, artifacts: [], settings: null, seconds: {} };
+}
+
+function envelopeOf(id: string, workflow: readonly string[]): Envelope {
+  const route = { job_id: id, workflow, cursor: 0, attempt: 1, created_at: Date.now() };
+  return { ...route, traceparent: null, reply_to: null };
 }

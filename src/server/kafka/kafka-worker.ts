@@ -1,52 +1,44 @@
 // Does requests that come by Kafka: reads their pictures, has the edit done by the server, keeps the result, answers, and then commits. A message that
 // comes again finds its result and is only answered.
-import { createHash } from "node:crypto";
-import { hostname } from "node:os";
 import { setTimeout as delay } from "node:timers/promises";
-import { ERRORS } from "../../edit/error-table.js";
 import type { EditRequest } from "../../edit/request/edit-request.js";
-import { type Failure, failureOf, QeditError, type Spell, spelled } from "../../std/errors.js";
+import { QeditError } from "../../std/errors.js";
 import type { EditServer } from "../edit-server.js";
-import type { JobResult } from "../job-types.js";
 import type { Log } from "../log.js";
 import { contentOf } from "../request-content.js";
 import type { ServerJob } from "../server-job.js";
-import { validTraceparent } from "../tracing.js";
 import type { AvroCodec } from "./avro-codec.js";
 import type { ClaimStore, StoredResult } from "./claim-store.js";
-import { fateOf, headerOf } from "./failed-messages.js";
-import type { Envelope, ProgressMessage, RunRequest, RunResponse } from "./kafka-messages.js";
+import { checkEnvelope, refused, seedOf, traceHeaders, traceOf } from "./envelopes.js";
+import { type JobEnding, type JobReports, placeOf } from "./job-reports.js";
+import type { Envelope, RunRequest, RunResponse } from "./kafka-messages.js";
 import type { KafkaClient, KafkaMessage, ProducedMessage } from "./kafka-port.js";
 import { TOPICS } from "./kafka-topics.js";
+import { storedResult } from "./stored-result.js";
 
 /** What a worker works with. */
 export interface WorkerParts {
   readonly client: Pick<KafkaClient, "produce" | "topicNames">;
-  /** Writes a message whatever its size. */
-  readonly bury: (message: ProducedMessage) => Promise<void>;
   readonly codec: AvroCodec;
   readonly store: ClaimStore;
   readonly server: EditServer;
-  readonly retryDelays: readonly number[];
+  readonly reports: JobReports;
   readonly log: Log;
   readonly stop: AbortSignal;
 }
 
-/** The one stage of requests now: a whole edit. */
+/** The one stage of these requests: a whole edit. */
 const STAGE = "run";
 /** Milliseconds before the queue, which other doors fill too, is asked again. */
 const ASK_AGAIN = 200;
-const TOPIC_NAME = /^[\w.-]{1,249}$/;
 
 /** Does messages. */
 export class KafkaWorker {
-  readonly #name = `${hostname()}-${process.pid}`;
-
   constructor(private readonly parts: WorkerParts) {}
 
   /** Does a message; false leaves it undone. Throws QEDIT_E_NETWORK when the answer cannot be written. */
   async handle(message: KafkaMessage, isOurs: () => boolean): Promise<boolean> {
-    const { codec, client, log } = this.parts;
+    const { codec, client, reports, log } = this.parts;
     let request: RunRequest | undefined;
     let result: RunResponse["result"];
     try {
@@ -54,18 +46,20 @@ export class KafkaWorker {
       await this.#check(request.envelope);
       result = await this.#result(request, message);
     } catch (error) {
-      return this.#failed(message, { error, request }, isOurs);
+      const asked = request;
+      const answer = async (ending: JobEnding) => this.#answerTo(asked!, message, ending);
+      return reports.failed(message, { error, id: asked?.envelope.job_id, isOurs, answer });
     }
     // Whoever has the partition now finds the result, and answers.
     if (!isOurs()) return false;
     await client.produce(this.#response(request, message, { status: "completed", result, error: null }));
-    this.#progress(request.envelope.job_id, { state: "completed" });
+    reports.progress(request.envelope.job_id, { state: "completed" });
     log("info", `job ${request.envelope.job_id} answered`, { job: request.envelope.job_id, ...placeOf(message) });
     return true;
   }
 
-  async #check({ workflow, cursor, reply_to: replyTo, job_id: id }: Envelope): Promise<void> {
-    if (!/^[\x20-\x7e]{1,200}$/.test(id)) throw refused("job_id has to be 1 to 200 plain characters", "Use a UUID");
+  async #check(envelope: Envelope): Promise<void> {
+    const { workflow, cursor } = envelope;
     if (workflow[cursor] !== STAGE)
       throw refused(
         `stage ${cursor} of [${workflow.join(", ").slice(0, 200)}] is not ${STAGE}`,
@@ -73,12 +67,7 @@ export class KafkaWorker {
       );
     if (cursor !== workflow.length - 1)
       throw refused(`nothing is done after ${STAGE}`, 'Set workflow to ["run"] and cursor to 0');
-    if (replyTo === null) return;
-    const isOwn = Object.values<string>(TOPICS).includes(replyTo) && replyTo !== TOPICS.response;
-    if (!TOPIC_NAME.test(replyTo) || isOwn)
-      throw refused(`reply_to may not be "${replyTo.slice(0, 249)}"`, "Name a topic of your own");
-    if (!(await this.parts.client.topicNames()).includes(replyTo))
-      throw refused(`reply_to names the topic ${replyTo}, which is not there`, "Create it first");
+    await checkEnvelope(envelope, this.parts.client);
   }
 
   async #result(request: RunRequest, message: KafkaMessage): Promise<RunResponse["result"]> {
@@ -108,9 +97,9 @@ export class KafkaWorker {
     edit: EditRequest,
     { request, message, content }: { request: RunRequest; message: KafkaMessage; content: string },
   ): Promise<StoredResult> {
-    const job = await this.#submitted(edit, traceOf(request, message));
+    const job = await this.#submitted(edit, traceOf(request.envelope, message));
     const stop = job.subscribe((event) => {
-      if (event.kind === "progress") this.#progress(request.envelope.job_id, progressOf(job));
+      if (event.kind === "progress") this.parts.reports.progress(request.envelope.job_id, progressOf(job));
     });
     try {
       const result = await job.outcome;
@@ -133,92 +122,31 @@ export class KafkaWorker {
     }
   }
 
-  async #failed(
-    message: KafkaMessage,
-    { error, request }: { error: unknown; request: RunRequest | undefined },
-    isOurs: () => boolean,
-  ): Promise<boolean> {
-    const { client, bury, log, retryDelays } = this.parts;
-    const failure = spelledFailure(failureOf(error));
-    const fate = fateOf(message, failure, retryDelays);
-    const id = request?.envelope.job_id;
-    const facts = { ...(id !== undefined && { job: id }), ...placeOf(message), error: failure, action: fate.action };
-    log(
-      fate.action === "leave" ? "info" : "warn",
-      `job ${id ?? "(unreadable)"}: ${failure.message}: ${fate.action}`,
-      facts,
-    );
-    if (fate.action === "leave" || !isOurs()) return false;
-    if (fate.action === "retry" || fate.action === "dead-letter") await bury(fate.message);
-    if (request === undefined) return true;
-    if (fate.action === "retry") {
-      this.#progress(request.envelope.job_id, { state: "retrying" });
-      return true;
-    }
-    const status = fate.action === "commit" ? "cancelled" : "failed";
-    const { code, message: text, hint = null } = failure;
-    const response = {
-      status,
-      result: null,
-      error: { code, message: text, hint, retryable: ERRORS[code].isRetryable === true },
-    };
-    // A topic that cannot take the answer keeps nobody from going on.
-    const answer = this.#response(request, message, response);
+  // A topic that cannot take the answer keeps nobody from going on.
+  async #answerTo(request: RunRequest, message: KafkaMessage, ending: JobEnding): Promise<ProducedMessage> {
+    const answer = this.#response(request, message, ending);
     const topic = await this.#check(request.envelope).then(
       () => answer.topic,
       () => TOPICS.response,
     );
-    await client.produce({ ...answer, topic });
-    this.#progress(request.envelope.job_id, { state: status });
-    return true;
+    return { ...answer, topic };
   }
 
-  #response(
-    request: RunRequest,
-    message: KafkaMessage,
-    end: Pick<RunResponse, "status" | "result" | "error">,
-  ): ProducedMessage {
+  #response(request: RunRequest, message: KafkaMessage, ending: JobEnding): ProducedMessage {
     const { envelope } = request;
-    const traceparent = traceOf(request, message);
     const response = {
       envelope: { ...envelope, cursor: envelope.cursor + 1 },
       at: Date.now(),
-      worker: this.#name,
-      ...end,
+      worker: this.parts.reports.worker,
+      ...ending,
     };
     return {
       topic: envelope.reply_to ?? TOPICS.response,
       key: envelope.job_id,
       value: this.parts.codec.encode("run.response", response),
-      ...(traceparent !== undefined && { headers: [["traceparent", Buffer.from(traceparent)]] }),
+      ...traceHeaders(traceOf(envelope, message)),
     };
   }
-
-  #sending: Promise<void> | undefined;
-  /** The newest of each job. */
-  readonly #unsent = new Map<string, ProducedMessage>();
-
-  // Progress is a courtesy: the newest is sent when those before have arrived, and what cannot be sent is left out.
-  #progress(id: string, state: Pick<ProgressMessage, "state"> & Partial<ProgressMessage>): void {
-    const { client, codec } = this.parts;
-    const nothing = { stage: null, step: null, steps: null, eta: null };
-    const message = { job_id: id, at: Date.now(), worker: this.#name, ...nothing, ...state };
-    this.#unsent.set(id, { topic: TOPICS.progress, key: id, value: codec.encode("progress", message) });
-    this.#sending ??= (async () => {
-      for (const [each, next] of this.#unsent) {
-        this.#unsent.delete(each);
-        await client.produce(next).catch(() => {});
-      }
-      this.#sending = undefined;
-    })();
-  }
-}
-
-/** Parameters of messages by their names in the schema. */
-const asField: Spell = (name, value) => (value === undefined ? name : `${name}: ${value}`);
-
-function spelledFailure({ code, message, hint }: Failure): Failure {
-  return { code, message: spelled(message, asField), hint: hint === undefined ? undefined : spelled(hint, asField) };
 }
 
 function progressOf(job: ServerJob) {
@@ -226,33 +154,6 @@ function progressOf(job: ServerJob) {
   return { state: "running", stage, step, steps, eta };
 }
 
-function storedResult({ recipe, drift, seconds, ...rest }: JobResult): StoredResult {
-  const { sha256, type, bytes, width, height, seed, device } = rest;
-  return {
-    ...{ sha256, type, bytes, width, height, seed, device },
-    drift: drift === null ? null : JSON.stringify(drift),
-    seconds: { ...seconds },
-    recipe: JSON.stringify(recipe),
-  };
-}
-
-// A job that leaves its seed to chance gets the same one wherever it is done again; torch's generator uses 32 bits of it.
-function seedOf(jobId: string): bigint {
-  return BigInt(createHash("sha256").update(jobId).digest().readUInt32BE());
-}
-
 function withSeed(edit: EditRequest, seed: string): EditRequest {
   return { ...edit, parameters: { ...edit.parameters, seed } };
-}
-
-function traceOf({ envelope }: RunRequest, message: KafkaMessage): string | undefined {
-  return validTraceparent(headerOf(message, "traceparent")) ?? validTraceparent(envelope.traceparent ?? undefined);
-}
-
-function placeOf({ topic, partition, offset }: KafkaMessage): object {
-  return { topic, partition, offset: String(offset) };
-}
-
-function refused(reason: string, hint: string): QeditError {
-  return new QeditError("QEDIT_E_USAGE", `Cannot do the request: ${reason}`, { hint });
 }

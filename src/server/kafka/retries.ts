@@ -4,7 +4,7 @@ import { QeditError } from "../../std/errors.js";
 import type { Log } from "../log.js";
 import { fateOf, HEADERS, headerOf, type originalOf } from "./failed-messages.js";
 import type { KafkaClient, KafkaMessage, ProducedMessage } from "./kafka-port.js";
-import { TOPICS } from "./kafka-topics.js";
+import { TOPICS, workOf } from "./kafka-topics.js";
 import { takeMessages } from "./message-loop.js";
 
 /** Messages that wait here at once, of at most 2 MB; the others wait in the topic. */
@@ -44,7 +44,7 @@ export function moveRetries({ client, produce, group, member, log, stop }: Retry
 function returned(message: KafkaMessage): ReturnType<typeof originalOf> {
   const topic = headerOf(message, HEADERS.topic);
   const { key, value, headers } = message;
-  if (topic === TOPICS.request)
+  if (topic !== undefined && workOf(topic) !== undefined)
     return { topic, key, value, headers: headers.filter(([name]) => name !== HEADERS.notBefore) };
   const error = new QeditError("QEDIT_E_USAGE", `Cannot try this again: ${HEADERS.topic} names no topic of requests`);
   return (fateOf(message, { code: error.code, ...error.marked }, []) as { message: ProducedMessage }).message;

@@ -2,11 +2,10 @@
 import { type Artifact, artifactOfParts } from "../../artifacts/artifact.js";
 import type { ArtifactKind } from "../../artifacts/kinds.js";
 import type { EditRequest, NamedBytes } from "../../edit/request/edit-request.js";
-import type { Size } from "../../image/image.js";
 import { QeditError } from "../../std/errors.js";
-import { isObject } from "../../std/guards.js";
 import { jsonExcess } from "../../std/json-limits.js";
 import { float32 } from "../../std/tensor.js";
+import { recordFault, shapeFault } from "../artifact-limits.js";
 import { fileName, shown } from "../http/request-body.js";
 import type { ServerLimits } from "../limits.js";
 import { type ModelSpec, PARAMETER_INPUTS, type TensorSpec } from "./model-specs.js";
@@ -20,14 +19,6 @@ const FLOATS = ["FP32", "FP16", "BF16"];
 /** Bytes and form of a record: those of an edit take some kilobytes. */
 const LONGEST_RECORD = 1024 ** 2;
 const RECORD_LIMITS = { depth: 16, entries: 100_000 };
-
-/** Pixels along a side of a latent cell. */
-const CELL = 8;
-const MEGAPIXEL = 1024 ** 2;
-/** Sizes are rounded to multiples of 16 pixels. */
-const ROUNDING = 1.1;
-/** Tokens of a prompt with its pictures; three pictures of an edit take about a thousand. */
-const MOST_TOKENS = 16_384;
 
 /** Refuses tensors that a model does not take, those that it lacks, and datatypes and shapes that are others. */
 export function checkInputs({ name: model, inputs }: ModelSpec, tensors: Tensors): void {
@@ -97,7 +88,7 @@ export function readArtifactOf(
   { names, record, limits }: { names: RegExp; record: string; limits: ServerLimits },
 ): Artifact {
   const own = [...tensors.values()].filter(({ name }) => names.test(name));
-  for (const { name, shape } of own) refuseLarge(name, shape, limits);
+  for (const { name, shape } of own) refuseFault(name, shapeFault(shape, limits));
   const given = tensors.get(record);
   const parts = {
     tensors: Object.fromEntries(own.map((each) => [each.name, float32(each.shape, toFloat32(each))])),
@@ -105,8 +96,12 @@ export function readArtifactOf(
     name: "the tensors",
   };
   const artifact = asRefusal(() => artifactOfParts(kind, parts));
-  refuseStrangeRecord(artifact, { record, limits });
+  refuseFault(record, recordFault(artifact, limits));
   return artifact;
+}
+
+function refuseFault(name: string, fault: string | undefined): void {
+  if (fault !== undefined) throw refused(name, fault);
 }
 
 function recordOf(tensor: V2Tensor): string {
@@ -127,65 +122,6 @@ function asRefusal<T>(read: () => T): T {
     if (error instanceof QeditError) throw new V2Error(400, error.message);
     throw error;
   }
-}
-
-function refuseLarge(name: string, shape: readonly number[], { megapixels }: ServerLimits): void {
-  if (shape.length === 3) {
-    if (shape[1]! > MOST_TOKENS) throw refused(name, `it has ${shape[1]} tokens, at most ${MOST_TOKENS} are allowed`);
-    return;
-  }
-  const [height, width] = shape.slice(-2) as [number, number];
-  const pixels = (height * CELL * width * CELL) / MEGAPIXEL;
-  if (pixels > megapixels * ROUNDING)
-    throw refused(name, `it is of ${pixels.toFixed(2)} megapixels, at most ${megapixels} are allowed`);
-}
-
-// What stages compute with: the VAE's statistics, and the size and place of picture 1.
-function refuseStrangeRecord(
-  { tensors, info }: Artifact,
-  { record, limits }: { record: string; limits: ServerLimits },
-): void {
-  const statistics: unknown = info.settings["latent_statistics"];
-  const channels = Object.values(tensors)[0]!.shape[1]!;
-  const isList = (value: unknown, least: number) =>
-    Array.isArray(value) &&
-    value.length === channels &&
-    value.every((each) => typeof each === "number" && Number.isFinite(each) && each > least);
-  const isStatistics =
-    isObject(statistics) && isList(statistics["mean"], Number.NEGATIVE_INFINITY) && isList(statistics["std"], 0);
-  if (statistics !== undefined && !isStatistics && "latent" in tensors)
-    throw refused(record, `its latent_statistics are no mean and std of ${channels} channels`);
-  refuseStrangeSizes(info.sizes, { record, limits });
-}
-
-function refuseStrangeSizes(
-  { target, images }: Readonly<Record<string, unknown>>,
-  { record, limits }: { record: string; limits: ServerLimits },
-): void {
-  const most = limits.pictureMegapixels * MEGAPIXEL;
-  const sources = images === undefined ? [] : images;
-  const isKnown = (each: unknown) =>
-    isObject(each) && isSize(each["source"]) && each["source"].width * each["source"].height <= most;
-  if (!Array.isArray(sources) || !sources.every(isKnown))
-    throw refused(record, `its sizes have images without a source of up to ${limits.pictureMegapixels} megapixels`);
-  if (target === undefined) return;
-  const box: unknown = isObject(target) ? target["box"] : undefined;
-  if (!isBoxIn(box, (sources[0] as { source: Size } | undefined)?.source))
-    throw refused(record, "its sizes have a target without a box in picture 1");
-}
-
-function isSize(value: unknown): value is Size {
-  return isObject(value) && isWhole(value["width"], 1) && isWhole(value["height"], 1);
-}
-
-function isBoxIn(box: unknown, source: Size | undefined): boolean {
-  if (source === undefined || !isObject(box) || !isSize(box)) return false;
-  const { x, y, width, height } = box as Size & { readonly x?: unknown; readonly y?: unknown };
-  return isWhole(x, 0) && isWhole(y, 0) && x + width <= source.width && y + height <= source.height;
-}
-
-function isWhole(value: unknown, least: number): value is number {
-  return Number.isSafeInteger(value) && (value as number) >= least;
 }
 
 function parameterOf(tensor: V2Tensor): unknown {

@@ -5,7 +5,7 @@ import { type AvroCodec, openAvroCodec } from "../../../src/server/kafka/avro-co
 import { avroSchemas } from "../../../src/server/kafka/avro-schemas.js";
 import type { RunRequest, RunResponse, SentPicture } from "../../../src/server/kafka/kafka-messages.js";
 import type { KafkaClient, KafkaHeaders, KafkaMessage } from "../../../src/server/kafka/kafka-port.js";
-import { createTopics, TOPICS } from "../../../src/server/kafka/kafka-topics.js";
+import { createTopics, TOPIC_NAMES, TOPICS } from "../../../src/server/kafka/kafka-topics.js";
 import { openKafka } from "../../../src/server/kafka/platformatic-client.js";
 
 /** Small enough for many in a test. */
@@ -34,7 +34,7 @@ export async function openTestClient(brokers: string): Promise<TestClient> {
   const [kafka, codec] = [await openKafka(brokers), await openAvroCodec()];
   await createTopics(kafka, { partitions: PARTITIONS, replicas: 1 });
   const starts = new Map<string, readonly bigint[]>();
-  for (const topic of Object.values(TOPICS))
+  for (const topic of TOPIC_NAMES)
     starts.set(
       topic,
       (await kafka.offsets(topic)).map(({ next }) => next),

@@ -12,8 +12,10 @@ const call = (...args: string[]) => qedit([...args, "--kafka", brokers], { cwd: 
 
 test("topics are created once, and described with their partitions", async () => {
   const names = [
-    "qedit.run.request.v1",
-    "qedit.run.response.v1",
+    ...["run", "encode-image", "encode-prompt", "sample", "decode"].flatMap((work) => [
+      `qedit.${work}.request.v1`,
+      `qedit.${work}.response.v1`,
+    ]),
     "qedit.progress.v1",
     "qedit.retry.v1",
     "qedit.dlq.v1",

@@ -3,7 +3,9 @@ import { defaulted, optional, type SettingsOf } from "../../../edit/parameters/p
 import { duration, text, toggle } from "../../../edit/parameters/parameter-kinds.js";
 import { openAvroCodec } from "../../../server/kafka/avro-codec.js";
 import { type DeadLetter, readDeadLetters, redrive as sendBack } from "../../../server/kafka/dead-letters.js";
+import { HEADERS, headerOf } from "../../../server/kafka/failed-messages.js";
 import type { KafkaMessage } from "../../../server/kafka/kafka-port.js";
+import { workOf } from "../../../server/kafka/kafka-topics.js";
 import { QeditError } from "../../../std/errors.js";
 import { defineCommand } from "../../command.js";
 import { kafkaOptions, schemaRegistry } from "../../settings/kafka-options.js";
@@ -61,7 +63,8 @@ const show = defineCommand({
       const [letter] = await readDeadLetters(client, { ids: args, code: undefined, job: undefined, within: undefined });
       const { message } = letter!;
       const headers = message.headers.map(([name, value]) => [name, value.toString("utf8")] as const);
-      const request = await readable(() => codec.decode("run.request", message.value));
+      const work = workOf(headerOf(message, HEADERS.topic)) ?? "run";
+      const request = await readable(() => codec.decode(`${work}.request`, message.value));
       const record = { ...recordOf(letter!), headers, bytes: message.value.length, request };
       terminal.result(record, [
         ...headers.map(([name, value]) => `${name}: ${value}`),

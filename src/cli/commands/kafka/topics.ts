@@ -2,7 +2,7 @@
 import { defaulted, optional } from "../../../edit/parameters/parameter.js";
 import { number } from "../../../edit/parameters/parameter-kinds.js";
 import type { KafkaClient } from "../../../server/kafka/kafka-port.js";
-import { createTopics, TOPICS } from "../../../server/kafka/kafka-topics.js";
+import { createTopics, TOPIC_NAMES } from "../../../server/kafka/kafka-topics.js";
 import { openKafka } from "../../../server/kafka/platformatic-client.js";
 import { defineCommand } from "../../command.js";
 import { kafkaOptions } from "../../settings/kafka-options.js";
@@ -74,7 +74,7 @@ const describe = defineCommand({
         { topics: records },
         records.map(
           ({ name, partitions, replicas, messages }) =>
-            `${name.padEnd(24)}  ${partitions} partitions  ${replicas} replicas  ${messages} messages`,
+            `${name.padEnd(32)}  ${partitions} partitions  ${replicas} replicas  ${messages} messages`,
         ),
       );
     });
@@ -91,7 +91,7 @@ export const topics = defineCommand({
 
 async function ownTopics(client: KafkaClient): Promise<readonly string[]> {
   const there = new Set(await client.topicNames());
-  return Object.values(TOPICS).filter((name) => there.has(name));
+  return TOPIC_NAMES.filter((name) => there.has(name));
 }
 
 /** Opens a connection for one use. */
