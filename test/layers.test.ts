@@ -47,6 +47,7 @@ const OWNERS: Readonly<Record<string, string | readonly string[]>> = {
   "@opentelemetry/api": "server",
   "@platformatic/kafka": "server",
   avsc: "server",
+  "@aws-sdk/client-s3": "server",
 };
 
 /** Folders that are pure: no files, no sessions, no threads. */
@@ -205,12 +206,15 @@ describe("packages", () => {
   });
 
   test("each one of package.json is in use", () => {
-    const { dependencies, optionalDependencies } = JSON.parse(readFileSync(join(src, "../package.json"), "utf8")) as {
+    const { dependencies, optionalDependencies, peerDependencies } = JSON.parse(
+      readFileSync(join(src, "../package.json"), "utf8"),
+    ) as {
       dependencies: Record<string, string>;
       optionalDependencies: Record<string, string>;
+      peerDependencies: Record<string, string>;
     };
     expect([...new Set(packages.map(({ target }) => packageOf(target)))].sort()).toEqual(
-      Object.keys({ ...dependencies, ...optionalDependencies }).sort(),
+      Object.keys({ ...dependencies, ...optionalDependencies, ...peerDependencies }).sort(),
     );
   });
 

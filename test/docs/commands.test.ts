@@ -45,6 +45,11 @@ const NOT_RUN: Readonly<
   "qedit kafka dlq redrive --since 2h --kafka localhost:9092": "needs a Kafka broker",
   "qedit submit jobs.jsonl --kafka localhost:9092 --store /shared/store --wait > results.jsonl": "needs a Kafka broker",
   "qedit submit jobs.jsonl --kafka localhost:9092 --store /shared/store --wait --resume": "needs a Kafka broker",
+  "qedit kafka schemas register --schema-registry http://localhost:8081": "needs a Kafka broker",
+  "qedit work --kafka localhost:9092 --store /shared/store --schema-registry http://localhost:8081":
+    "needs a Kafka broker",
+  "qedit submit jobs.jsonl --kafka localhost:9092 --store /shared/store --schema-registry http://localhost:8081 --wait":
+    "needs a Kafka broker",
   "qedit kafka topics create --kafka localhost:9092": "needs a Kafka broker",
   "qedit kafka topics describe --kafka localhost:9092": "needs a Kafka broker",
   "npx qedit models pull --preset fast-4": "downloads",

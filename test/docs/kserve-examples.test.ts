@@ -8,7 +8,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { CAT } from "../cli/qedit.js";
 import { ran } from "../server/ran.js";
 import { temporaryFolder } from "../support/folder.js";
-import { builtGrpcurl } from "../support/grpcurl.js";
+import { builtTool } from "../support/go-tools.js";
 import { pythonWith } from "../support/python.js";
 import { startServer, type TestServer } from "../support/server.js";
 import { fencedBlocks, ROOT } from "./pages.js";
@@ -18,7 +18,7 @@ const folder = temporaryFolder();
 const page = readFileSync(join(ROOT, "docs/kserve.md"), "utf8");
 const python = await pythonWith(["tritonclient[http,grpc]==2.73.0"]);
 if ("missing" in python) console.warn(`not run, for want of tritonclient: ${python.missing}`);
-const grpcurl = await builtGrpcurl();
+const grpcurl = await builtTool("grpcurl");
 if ("missing" in grpcurl) console.warn(`not run, for want of grpcurl: ${grpcurl.missing}`);
 
 let server: TestServer;

@@ -75,10 +75,10 @@ export function warmService({
 }
 
 function kafkaDoorOf(
-  { kafkaGroup, retryDelays, stages, ...settings }: ServeCommandSettings,
+  { kafkaGroup: group, kafkaMember: member, retryDelays, schemaRegistry, stages, ...settings }: ServeCommandSettings,
   brokers: string,
 ): KafkaSettings {
-  return { brokers, group: kafkaGroup, retryDelays, stages, store: settings.store ?? storeFolder() };
+  return { brokers, group, member, retryDelays, schemaRegistry, stages, store: settings.store ?? storeFolder() };
 }
 
 /** The values of edits that hold where a server runs: as `run` reads them here; the server's own flags count as well. */

@@ -8,6 +8,7 @@ import { type RunResponse, requestMessage, stageRequestMessage } from "../../ser
 import type { KafkaClient } from "../../server/kafka/kafka-port.js";
 import { checkTopics, requestTopic, responseTopic, type Work } from "../../server/kafka/kafka-topics.js";
 import { openKafka } from "../../server/kafka/platformatic-client.js";
+import { openStoreFiles } from "../../server/kafka/store-files.js";
 import { checkWholeWorkflow } from "../../server/kafka/workflow.js";
 import { type ErrorCode, QeditError } from "../../std/errors.js";
 import { fileHash } from "../../std/file-hash.js";
@@ -49,13 +50,14 @@ export async function submitJobs({ args: [file], settings, given }: SubmitCall, 
     lines.flatMap(({ path, line }) => (path === undefined ? [] : [{ path, where: `line ${line}` }])),
     'Give each job an "output" of its own',
   );
-  const codec = await openAvroCodec();
+  const files = await openStoreFiles(settings.store ?? storeFolder());
+  const codec = await openAvroCodec(settings.schemaRegistry);
   const client = await openKafka(settings.kafka!);
   const journal = await openJournal(journalPath(`submit ${file === STREAM ? `stdin in ${io.cwd}` : resolve(file!)}`));
   try {
     const { workflow } = settings;
     await checkTopics(client, [...workflow.map(requestTopic), responseTopic(workflow.at(-1)!)], settings.kafka!);
-    const store = new ClaimStore(settings.store ?? storeFolder(), MOST_BYTES);
+    const store = new ClaimStore(files, MOST_BYTES);
     const tally = await new Submission({ client, codec, store, journal, settings, terminal, total: lines.length }).send(
       lines,
     );

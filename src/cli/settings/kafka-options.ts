@@ -16,11 +16,20 @@ export const kafkaOptions = {
 
 /** --store. */
 export const store = optional(text, {
-  summary: "folder that Kafka's clients and workers share: pictures above 256 KB, and results",
+  summary: "folder, or s3://bucket/prefix, that Kafka's clients and workers share: pictures above 256 KB, and results",
   group: "Server",
   scope: "user",
   placeholder: "<folder>",
   initialText: "store in the data folder",
+});
+
+/** --schema-registry. */
+export const schemaRegistry = optional(text, {
+  summary: "registry of Avro schemas, whose framing messages have then",
+  group: "Server",
+  scope: "user",
+  placeholder: "<url>",
+  initialText: "none: messages name their schemas themselves",
 });
 
 const SECOND = 1000;
@@ -34,6 +43,13 @@ export const workerOptions = {
     scope: "user",
     placeholder: "<name>",
   }),
+  kafkaMember: optional(text, {
+    summary: "name that no other worker has: its requests wait for it while it is started again",
+    group: "Server",
+    scope: "user",
+    placeholder: "<name>",
+    initialText: "none: other workers take over at once",
+  }),
   stages: defaulted(choicesOf(WORK), ["run"], {
     summary: "what to take from Kafka: run, whole edits; or single stages, separated by commas",
     group: "Server",
@@ -42,6 +58,7 @@ export const workerOptions = {
     initialText: "run",
   }),
   store,
+  schemaRegistry,
   retryDelays: defaulted(durations, [5 * SECOND, 60 * SECOND, 600 * SECOND], {
     summary: "waits before the next tries of what failed for a passing reason, separated by commas",
     group: "Server",

@@ -8,7 +8,7 @@ import {
   PRESET_PARAMETERS,
 } from "../../edit/parameters/table.js";
 import { WORK } from "../../server/kafka/kafka-topics.js";
-import { kafkaOptions, store } from "./kafka-options.js";
+import { kafkaOptions, schemaRegistry, store } from "./kafka-options.js";
 import { jobsFileOptions, writeOptions } from "./options.js";
 
 const { vae: _vae, textEncoder: _text, transformer: _transformer, mask: _mask, ...settings } = EDIT_PARAMETERS;
@@ -28,6 +28,7 @@ export const submitOptions = {
   ...requestOptions,
   ...kafkaOptions,
   store,
+  schemaRegistry,
   workflow: defaulted(choicesOf(WORK), ["run"], {
     summary: "the way of each edit: run, one worker does it; or encode-image,encode-prompt,sample,decode",
     group: "Server",

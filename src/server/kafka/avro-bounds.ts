@@ -17,6 +17,8 @@ interface Shape {
 const DEEPEST = 32;
 /** Bytes of the longest variable-length integer of 64 bits. */
 const LONGEST_INTEGER = 10;
+/** Values that take no byte, as null: a schema of some lines can have 2^32 of them. */
+const MOST_EMPTY = 100_000;
 
 /** Throws unless the bytes are exactly one value of the schema. */
 export function checkAvro(schema: AvroSchema, bytes: Uint8Array): void {
@@ -31,6 +33,7 @@ const SIZES: Readonly<Record<string, number>> = { null: 0, boolean: 1, float: 4,
 
 class Bounds {
   position = 0;
+  #visits = 0;
   readonly #named = new Map<string, Shape>();
 
   constructor(private readonly bytes: Uint8Array) {}
@@ -50,6 +53,8 @@ class Bounds {
 
   value(schema: AvroSchema, depth: number): void {
     if (depth > DEEPEST) throw new Error("records stand too deep within others");
+    this.#visits += 1;
+    if (this.#visits > MOST_EMPTY + this.bytes.length) throw new Error("it has too many empty values");
     if (Array.isArray(schema)) this.value(this.#branch(schema as readonly AvroSchema[]), depth + 1);
     else if (typeof schema === "string") this.#primitive(schema, depth);
     else this.#shape(schema as Shape, depth);

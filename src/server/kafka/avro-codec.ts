@@ -1,5 +1,6 @@
-// Messages as bytes, in Avro's single-object encoding: a marker, the fingerprint of the writer's schema, the record. It needs no registry, because the
-// schemas are in the package. https://avro.apache.org/docs/1.12.0/specification/#single-object-encoding
+// Messages as bytes. Without a registry: Avro's single-object encoding, which is a marker, the fingerprint of the writer's schema, the record; the schemas
+// are in the package. https://avro.apache.org/docs/1.12.0/specification/#single-object-encoding. With one: Confluent's framing, which is a zero, the id of
+// the schema in the registry, the record. https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import type { Type } from "avsc";
 import { QeditError } from "../../std/errors.js";
@@ -7,49 +8,91 @@ import { checkAvro } from "./avro-bounds.js";
 import { type AvroSchema, avroSchemas, SCHEMA_NAMES, type SchemaName } from "./avro-schemas.js";
 import type { Messages } from "./kafka-messages.js";
 import { optionalPackage } from "./optional-package.js";
+import { REGISTERED_NAMES, SchemaRegistry } from "./schema-registry.js";
 
 /** Writes and reads messages. */
 export interface AvroCodec {
   readonly encode: <Name extends SchemaName>(name: Name, message: Messages[Name]) => Buffer;
-  /** Throws QEDIT_E_USAGE for bytes that are no such message. */
-  readonly decode: <Name extends SchemaName>(name: Name, bytes: Buffer) => Messages[Name];
+  /** Rejects with QEDIT_E_USAGE for bytes that are no such message, with QEDIT_E_NETWORK when the registry that knows their schema does not answer. */
+  readonly decode: <Name extends SchemaName>(name: Name, bytes: Buffer) => Promise<Messages[Name]>;
+}
+
+interface Writer {
+  readonly type: Type;
+  readonly schema: AvroSchema;
 }
 
 const MARKER = Buffer.from([0xc3, 0x01]);
-/** Bytes before the record. */
+/** Bytes before the record: marker and fingerprint, or zero and id. */
 const HEADER = MARKER.length + 8;
+const REGISTRY_HEADER = 5;
 const RELEASED = new URL("schemas/released/", import.meta.url);
 
-/** The codec for the schemas as they are, which also reads messages of released ones. Throws QEDIT_E_USAGE when the package is missing. */
-export async function openAvroCodec(): Promise<AvroCodec> {
+/**
+ * The codec for the schemas as they are, which also reads messages of released ones; with a registry it writes its framing, and reads both. Throws
+ * QEDIT_E_USAGE when the package is missing or the schemas are not registered, QEDIT_E_NETWORK when the registry does not answer.
+ */
+export async function openAvroCodec(registryUrl?: string): Promise<AvroCodec> {
   const { default: avro } = await optionalPackage("avsc", () => import("avsc"));
+  const registry = registryUrl === undefined ? undefined : new SchemaRegistry(registryUrl);
   const current = avroSchemas();
   const known = new Map(SCHEMA_NAMES.map((name) => [name, knownOf(name, current[name], avro.Type)] as const));
+  const heads = new Map<SchemaName, Buffer>(
+    [...known].map(([name, { fingerprint }]) => [name, Buffer.concat([MARKER, fingerprint])]),
+  );
+  if (registry !== undefined)
+    for (const name of REGISTERED_NAMES) heads.set(name, headOf(await registry.idOf(name, current[name])));
+
+  const writers = new Map<number, Writer>();
+  // A schema from the registry is made a type once.
+  const registered = async (bytes: Buffer): Promise<Writer> => {
+    const id = bytes.readUInt32BE(1);
+    const found = writers.get(id);
+    if (found !== undefined) return found;
+    const schema = await registry!.schemaOf(id);
+    const writer = { schema, type: avro.Type.forSchema(schema as Parameters<typeof avro.Type.forSchema>[0]) };
+    writers.set(id, writer);
+    return writer;
+  };
   return {
     encode(name, message) {
-      const { reader, fingerprint } = known.get(name)!;
       try {
-        return Buffer.concat([MARKER, fingerprint, reader.toBuffer(message)]);
+        return Buffer.concat([heads.get(name)!, known.get(name)!.reader.toBuffer(message)]);
       } catch (error) {
         throw new QeditError("QEDIT_E_USAGE", `Cannot write ${name}: ${(error as Error).message}`, { cause: error });
       }
     },
-    decode(name, bytes) {
-      const { reader, writers } = known.get(name)!;
-      if (!bytes.subarray(0, MARKER.length).equals(MARKER) || bytes.length < HEADER)
+    async decode(name, bytes) {
+      const { reader, writers: released } = known.get(name)!;
+      const isRegistered = bytes[0] === 0 && bytes.length >= REGISTRY_HEADER;
+      if (isRegistered && registry === undefined)
+        throw unreadable(name, "it is framed for a schema registry, and none is set");
+      if (!isRegistered && (!bytes.subarray(0, MARKER.length).equals(MARKER) || bytes.length < HEADER))
         throw unreadable(name, "it does not begin as Avro's single-object encoding");
-      const id = bytes.subarray(MARKER.length, HEADER).toString("hex");
-      const writer = writers.get(id);
-      if (writer === undefined) throw unreadable(name, `its schema (fingerprint ${id}) is none of this version`);
-      const body = bytes.subarray(HEADER);
       try {
+        const writer = isRegistered ? await registered(bytes) : writerOf(bytes, released);
+        const body = bytes.subarray(isRegistered ? REGISTRY_HEADER : HEADER);
         checkAvro(writer.schema, body);
         return reader.fromBuffer(body, reader.createResolver(writer.type)) as Messages[typeof name];
       } catch (error) {
+        if (error instanceof QeditError) throw error;
         throw unreadable(name, (error as Error).message);
       }
     },
   };
+}
+
+function headOf(id: number): Buffer {
+  const head = Buffer.alloc(REGISTRY_HEADER);
+  head.writeUInt32BE(id, 1);
+  return head;
+}
+
+function writerOf(bytes: Buffer, released: ReadonlyMap<string, Writer>): Writer {
+  const id = bytes.subarray(MARKER.length, HEADER).toString("hex");
+  const writer = released.get(id);
+  if (writer === undefined) throw new Error(`its schema (fingerprint ${id}) is none of this version`);
+  return writer;
 }
 
 /** The schemas that were released, by version and file name; a version may lack those that came later. */

@@ -14,6 +14,7 @@ import { openKafka } from "./platformatic-client.js";
 import { moveRetries } from "./retries.js";
 import { StageStore } from "./stage-store.js";
 import { StageWorker } from "./stage-worker.js";
+import { openStoreFiles } from "./store-files.js";
 import { Turns } from "./turns.js";
 
 /** The settings of the door. */
@@ -21,8 +22,12 @@ export interface KafkaSettings {
   readonly brokers: string;
   /** Workers of one group share the requests. */
   readonly group: string;
-  /** The folder that clients and workers share. */
+  /** Name of this worker among them, if it is a static member of the group. */
+  readonly member?: string | undefined;
+  /** The folder that clients and workers share, or `s3://BUCKET/PREFIX`. */
   readonly store: string;
+  /** URL of a schema registry, whose framing is used then. */
+  readonly schemaRegistry?: string | undefined;
   /** Milliseconds before each further try. */
   readonly retryDelays: readonly number[];
   /** What it does: whole edits, or single stages. */
@@ -43,8 +48,9 @@ export interface KafkaDoor {
 
 /** Opens the door. Throws QEDIT_E_USAGE when a topic or a package is missing, QEDIT_E_NETWORK when no broker answers. */
 export async function openKafkaDoor(settings: KafkaSettings, server: EditServer, log: Log): Promise<KafkaDoor> {
-  const { brokers, group, retryDelays, stages } = settings;
-  const codec = await openAvroCodec();
+  const { brokers, group, member, retryDelays, stages } = settings;
+  const codec = await openAvroCodec(settings.schemaRegistry);
+  const files = await openStoreFiles(settings.store);
   const client = await openKafka(brokers);
   try {
     await checkTopics(client, topicsOf(stages), brokers);
@@ -54,7 +60,7 @@ export async function openKafkaDoor(settings: KafkaSettings, server: EditServer,
   }
   const stopping = new AbortController();
   const stop = stopping.signal;
-  const store = new ClaimStore(settings.store, server.limits.body);
+  const store = new ClaimStore(files, server.limits.body);
   const bury = (message: ProducedMessage) => buried(message, { client, store });
   const reports = new JobReports({ client, bury, codec, retryDelays, log });
   const ending = new AbortController();
@@ -69,7 +75,7 @@ export async function openKafkaDoor(settings: KafkaSettings, server: EditServer,
   const taken = (work: Work) => {
     const worker = workerOf(work);
     return takeMessages({
-      ...{ client, log, stop, topic: requestTopic(work), group: groupOf(work, group) },
+      ...{ client, member, log, stop, topic: requestTopic(work), group: groupOf(work, group) },
       // Single stages are done on the first device.
       atOnce: work === "run" ? devices : 1,
       handle: (message, isOurs) =>
@@ -78,7 +84,7 @@ export async function openKafkaDoor(settings: KafkaSettings, server: EditServer,
   };
   return {
     start() {
-      loops = [...stages.map(taken), moveRetries({ client, group, log, stop, produce: bury })];
+      loops = [...stages.map(taken), moveRetries({ client, group, member, log, stop, produce: bury })];
       if (devices > 1 && stages.some((work) => work !== "run"))
         log("warn", `single stages are done on the first of ${devices} devices: start a worker for each`);
       log("info", `taking requests of ${stages.map(requestTopic).join(", ")} at ${brokers} as ${group}`, {

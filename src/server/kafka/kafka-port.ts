@@ -54,10 +54,13 @@ export interface NewTopic {
 
 /** A connection to the brokers; whoever opened it closes it. Every method throws QEDIT_E_NETWORK when the brokers do not answer in time. */
 export interface KafkaClient {
-  /** Resolves when every in-sync replica has the message. Throws QEDIT_E_USAGE for a message that is larger than the topic takes. */
+  /** Resolves when every in-sync replica has the message. Requests go to the partitions of their topic in turn, all others by their key. Throws QEDIT_E_USAGE for a message that is larger than the topic takes. */
   readonly produce: (message: ProducedMessage) => Promise<void>;
-  /** Joins a group. Reads on where the group has committed, a new group from the beginning. */
-  readonly join: (group: string, topics: readonly string[]) => Promise<KafkaConsumer>;
+  /**
+   * Joins a group. Reads on where the group has committed, a new group from the beginning. A member with a name is a static one: it keeps its partitions while it
+   * is away for less than a session.
+   */
+  readonly join: (group: string, topics: readonly string[], member?: string) => Promise<KafkaConsumer>;
   /** Messages of all partitions of a topic from the given offsets on, without a group; ends when the signal is aborted. */
   readonly read: (topic: string, from: readonly bigint[], signal: AbortSignal) => AsyncIterable<KafkaMessage>;
   /** Of each partition of a topic: the oldest offset that is kept, and the one that the next message gets. */

@@ -9,6 +9,8 @@ export interface LoopOptions {
   readonly client: Pick<KafkaClient, "join">;
   readonly group: string;
   readonly topic: string;
+  /** Name of a static member of the group; undefined: none. */
+  readonly member?: string | undefined;
   /** Messages in hand at once. */
   readonly atOnce: number;
   readonly log: Log;
@@ -27,11 +29,11 @@ const REMEMBERED = 1000;
 
 /** Takes messages until it is stopped. */
 export async function takeMessages(options: LoopOptions): Promise<void> {
-  const { client, group, topic, log, stop } = options;
+  const { client, group, topic, member, log, stop } = options;
   const done = new Set<string>();
   while (!stop.aborted) {
     try {
-      const consumer = await client.join(group, [topic]);
+      const consumer = await client.join(group, [topic], member === undefined ? undefined : `${member}.${topic}`);
       try {
         await takeAsMember(consumer, done, options);
       } finally {
@@ -55,14 +57,22 @@ async function takeAsMember(
   if (stop.aborted) end();
   const offsets = new Offsets();
   const running = new Set<Promise<void>>();
+  /** The next message is begun before the last one is committed: if that fails, the last one comes again and is only answered. */
+  const committing = new Set<Promise<void>>();
   const faults: unknown[] = [];
   const work = async (message: KafkaMessage) => {
     const isOurs = () => consumer.owns(message);
     if (!(await handle(message, isOurs)) || !isOurs()) return offsets.leave(message);
     const next = offsets.done(message);
-    if (next !== undefined) await consumer.commit(message.topic, message.partition, next);
-    done.add(nameOf(message));
-    for (const oldest of done) if (done.size > REMEMBERED) done.delete(oldest);
+    const committed = next === undefined ? undefined : consumer.commit(message.topic, message.partition, next);
+    const commit: Promise<void> = Promise.resolve(committed)
+      .then(() => {
+        done.add(nameOf(message));
+        for (const oldest of done) if (done.size > REMEMBERED) done.delete(oldest);
+      })
+      .catch((error: unknown) => void faults.push(error))
+      .finally(() => committing.delete(commit));
+    committing.add(commit);
   };
   try {
     for await (const message of consumer.messages) {
@@ -78,6 +88,7 @@ async function takeAsMember(
   } finally {
     stop.removeEventListener("abort", end);
     await Promise.all(running);
+    await Promise.all(committing);
   }
   if (faults.length > 0) throw faults[0];
 }

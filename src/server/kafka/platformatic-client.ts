@@ -1,9 +1,10 @@
 // The Kafka client: @platformatic/kafka, an optional package that is loaded when it is used.
-import { randomUUID } from "node:crypto";
+import { randomInt, randomUUID } from "node:crypto";
 import type { Admin, Consumer, Message, MessagesStream, Producer } from "@platformatic/kafka";
 import { param, QeditError } from "../../std/errors.js";
 import type { KafkaClient, KafkaConsumer, KafkaHeaders, KafkaMessage } from "./kafka-port.js";
 import { optionalPackage } from "./optional-package.js";
+import { asStaticMember } from "./static-member.js";
 
 type Library = typeof import("@platformatic/kafka");
 type RawMessage = Message<Buffer, Buffer, Buffer, Buffer>;
@@ -23,6 +24,11 @@ const FETCH_WAIT = 1000;
  */
 const ONE_AT_A_TIME = { highWaterMark: 1, maxBytes: 1, maxBytesPerPartition: 1, minBytes: 1, maxWaitTime: FETCH_WAIT };
 
+/**
+ * Their order means nothing, and each takes long: by their keys some workers would have a fifth more than others.
+ */
+const REQUESTS = /\.request\.v\d+$/;
+
 const BROKER = /^(?:\[[0-9a-f:.]+\]|[\w.-]+):\d{1,5}$/i;
 
 /** Connects to brokers, `HOST:PORT,HOST:PORT`. Throws QEDIT_E_USAGE for what is no address, or when the package is missing. */
@@ -41,6 +47,8 @@ export async function openKafka(brokers: string): Promise<KafkaClient> {
 class PlatformaticClient implements KafkaClient {
   readonly #producer: Producer<Buffer, Buffer, Buffer, Buffer>;
   readonly #admin: Admin;
+  /** Many clients send one request each: they do not begin with the same partition. */
+  #turn = randomInt(2 ** 20);
 
   constructor(
     private readonly library: Library,
@@ -63,6 +71,7 @@ class PlatformaticClient implements KafkaClient {
     const message = {
       ...{ topic, value },
       ...(key !== undefined && { key: Buffer.from(key) }),
+      ...(REQUESTS.test(topic) && { partition: this.#turn++ }),
       headers: new Map(headers.map(([name, content]) => [Buffer.from(name), content])),
     };
     try {
@@ -79,8 +88,9 @@ class PlatformaticClient implements KafkaClient {
     }
   };
 
-  readonly join: KafkaClient["join"] = async (group, topics) => {
+  readonly join: KafkaClient["join"] = async (group, topics, member) => {
     const consumer = this.#consumer(group, { groupProtocol: "consumer" });
+    if (member !== undefined) asStaticMember(consumer, member);
     const stream = await this.#inTime(
       consumer.consume({
         topics: [...topics],

@@ -17,14 +17,15 @@ export interface RetryOptions {
   readonly client: Pick<KafkaClient, "join">;
   readonly produce: (message: ProducedMessage) => Promise<void>;
   readonly group: string;
+  readonly member: string | undefined;
   readonly log: Log;
   readonly stop: AbortSignal;
 }
 
 /** Moves messages until it is stopped. Those that wait are not committed: another member has them when this one ends. */
-export function moveRetries({ client, produce, group, log, stop }: RetryOptions): Promise<void> {
+export function moveRetries({ client, produce, group, member, log, stop }: RetryOptions): Promise<void> {
   return takeMessages({
-    ...{ client, log, stop, topic: TOPICS.retry, group: `${group}-retry`, atOnce: WAITING },
+    ...{ client, member, log, stop, topic: TOPICS.retry, group: `${group}-retry`, atOnce: WAITING },
     async handle(message, isOurs) {
       const moved = returned(message);
       try {

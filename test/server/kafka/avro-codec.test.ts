@@ -60,27 +60,28 @@ test("a field that is added without a default would be noticed", () => {
   expect(() => typeOf(stricter).createResolver(typeOf(released!.schema))).toThrow();
 });
 
-test("a request comes back as it was written, with pictures inside and by reference", () => {
-  const read = codec.decode("run.request", codec.encode("run.request", request));
+test("a request comes back as it was written, with pictures inside and by reference", async () => {
+  const read = await codec.decode("run.request", codec.encode("run.request", request));
   expect(JSON.parse(JSON.stringify(read))).toEqual(JSON.parse(JSON.stringify(request)));
 });
 
-test("a request for a stage comes back as it was written, with artifacts and without pictures", () => {
+test("a request for a stage comes back as it was written, with artifacts and without pictures", async () => {
   const reference = { uri: "file:///store/ab/abc", sha256: "ab".repeat(32), size: 7 };
   const artifacts = [{ kind: "latents", file: reference }];
   const mask = { name: "mask.png", data: Buffer.from("mask") };
   const stage = { ...request, images: [], mask, artifacts, settings: '{"steps":4}', seconds: { "encode-image": 0.25 } };
-  const read = codec.decode("sample.request", codec.encode("sample.request", stage));
+  const read = await codec.decode("sample.request", codec.encode("sample.request", stage));
   expect(JSON.parse(JSON.stringify(read))).toEqual(JSON.parse(JSON.stringify(stage)));
-  expect(() => codec.decode("decode.request", codec.encode("sample.request", stage))).toThrow(/none of this version/);
+  const other = codec.decode("decode.request", codec.encode("sample.request", stage));
+  await expect(other).rejects.toThrow(/none of this version/);
 });
 
-test("messages of a released version are read", () => {
+test("messages of a released version are read", async () => {
   const { schema } = releasedSchemas().find(({ name }) => name === "error")!;
   const type = typeOf(schema);
   const error = { code: "QEDIT_E_IMAGE", message: "no picture", hint: null, retryable: false };
   const bytes = Buffer.concat([Buffer.from([0xc3, 0x01]), fingerprintOf(type), type.toBuffer(error)]);
-  expect({ ...codec.decode("error", bytes) }).toEqual(error);
+  expect({ ...(await codec.decode("error", bytes)) }).toEqual(error);
 });
 
 test("the fingerprint of a schema is Avro's CRC-64", () => {
@@ -92,7 +93,7 @@ test("the fingerprint of a schema is Avro's CRC-64", () => {
 test.each([
   ["nothing", Buffer.alloc(0), /does not begin/],
   ["garbage", Buffer.from("garbage, and a lot of it"), /does not begin/],
-  ["the framing of a registry", Buffer.from([0, 0, 0, 0, 7, 1, 2, 3, 4, 5, 6]), /does not begin/],
+  ["the framing of a registry", Buffer.from([0, 0, 0, 0, 7, 1, 2, 3, 4, 5, 6]), /framed for a schema registry/],
   ["an unknown schema", Buffer.concat([Buffer.from([0xc3, 0x01]), Buffer.alloc(8, 7)]), /fingerprint 0707/],
   ["a message that is cut off", codec.encode("run.request", request).subarray(0, 60), /ends too early/],
   [
@@ -100,25 +101,25 @@ test.each([
     Buffer.concat([codec.encode("run.request", request), Buffer.from("x")]),
     /1 bytes too many/,
   ],
-])("%s is refused as no message", (_, bytes, reason) => {
-  expect(() => codec.decode("run.request", bytes)).toThrow(reason);
+])("%s is refused as no message", async (_, bytes, reason) => {
+  await expect(codec.decode("run.request", bytes)).rejects.toThrow(reason);
 });
 
-test("a list that claims 2^40 entries is refused at once, without memory for them", () => {
+test("a list that claims 2^40 entries is refused at once, without memory for them", async () => {
   const bomb = Buffer.concat([header, long(3), Buffer.from("job"), long(2 ** 40), Buffer.from("run")]);
   const start = performance.now();
-  expect(() => codec.decode("run.request", bomb)).toThrow(/within a list of 1099511627776/);
+  await expect(codec.decode("run.request", bomb)).rejects.toThrow(/within a list of 1099511627776/);
   expect(performance.now() - start).toBeLessThan(1000);
 });
 
-test("every cut and every changed byte of a message is refused or read, and nothing else happens", () => {
+test("every cut and every changed byte of a message is refused or read, and nothing else happens", async () => {
   const bytes = codec.encode("run.request", request);
   for (let index = 0; index < bytes.length; index++) {
     const changed = Buffer.from(bytes);
     changed[index]! ^= 0xff;
     for (const each of [bytes.subarray(0, index), changed]) {
       try {
-        codec.decode("run.request", each);
+        await codec.decode("run.request", each);
       } catch (error) {
         expect(error).toMatchObject({ code: "QEDIT_E_USAGE" });
       }

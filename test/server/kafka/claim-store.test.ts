@@ -3,10 +3,11 @@ import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 import { expect, test } from "vitest";
 import { ClaimStore } from "../../../src/server/kafka/claim-store.js";
+import { FolderFiles } from "../../../src/server/kafka/store-files.js";
 import { temporaryFolder } from "../../support/folder.js";
 
 const folder = temporaryFolder();
-const store = new ClaimStore(folder.at("store"), 1_000_000);
+const store = new ClaimStore(new FolderFiles(folder.at("store")), 1_000_000);
 const bytes = Buffer.from("a picture");
 const picture = (name: string) => ({ name, bytes });
 const result = {

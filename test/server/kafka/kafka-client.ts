@@ -24,7 +24,7 @@ export interface TestClient {
   /** All messages of a topic since then, until `enough`. */
   readonly messages: (
     topic: string,
-    enough: (all: readonly KafkaMessage[]) => boolean,
+    enough: (all: readonly KafkaMessage[]) => boolean | Promise<boolean>,
   ) => Promise<readonly KafkaMessage[]>;
   readonly close: () => Promise<void>;
 }
@@ -44,7 +44,7 @@ export async function openTestClient(brokers: string): Promise<TestClient> {
     const all: KafkaMessage[] = [];
     for await (const message of kafka.read(topic, starts.get(topic)!, stop.signal)) {
       all.push(message);
-      if (enough(all)) break;
+      if (await enough(all)) break;
     }
     stop.abort();
     return all;
@@ -59,8 +59,8 @@ export async function openTestClient(brokers: string): Promise<TestClient> {
     },
     async answers(ids) {
       const found = new Map<string, RunResponse>();
-      await messages(TOPICS.response, (all) => {
-        const response = codec.decode("run.response", all.at(-1)!.value);
+      await messages(TOPICS.response, async (all) => {
+        const response = await codec.decode("run.response", all.at(-1)!.value);
         const id = response.envelope.job_id;
         if (ids.includes(id) && !found.has(id)) found.set(id, response);
         return found.size === ids.length;

@@ -29,8 +29,8 @@ export async function stageAnswers(
   { last = "decode", count = 1 }: { readonly last?: StageName; readonly count?: number } = {},
 ): Promise<ReadonlyMap<string, readonly StageResponse[]>> {
   const found = new Map<string, StageResponse[]>();
-  await messages(responseTopic(last), (all) => {
-    const response = codec.decode(`${last}.response`, all.at(-1)!.value);
+  await messages(responseTopic(last), async (all) => {
+    const response = await codec.decode(`${last}.response`, all.at(-1)!.value);
     const id = response.envelope.job_id;
     if (ids.includes(id)) found.set(id, [...(found.get(id) ?? []), response]);
     return ids.every((each) => (found.get(each)?.length ?? 0) >= count);

@@ -8,13 +8,14 @@ import { ClaimStore } from "../../../src/server/kafka/claim-store.js";
 import { type StageRequest, stageRequestMessage } from "../../../src/server/kafka/kafka-messages.js";
 import { readStageWork, secondsOf } from "../../../src/server/kafka/stage-requests.js";
 import { StageStore } from "../../../src/server/kafka/stage-store.js";
+import { FolderFiles } from "../../../src/server/kafka/store-files.js";
 import { DEFAULT_LIMITS } from "../../../src/server/limits.js";
 import { STAGES, type StageName } from "../../../src/stages/stage.js";
 import { float32 } from "../../../src/std/tensor.js";
 import { temporaryFolder } from "../../support/folder.js";
 
 const folder = temporaryFolder();
-const store = new ClaimStore(folder.at("store"), 1_000_000);
+const store = new ClaimStore(new FolderFiles(folder.at("store")), 1_000_000);
 const artifacts = new StageStore(store);
 const settings = { ...readSettings(REQUEST_PARAMETERS, { model: "tiny" }), mask: undefined } as RequestSettings;
 const server = { base: { settings, given: new Map() }, library: modelLibrary(), limits: DEFAULT_LIMITS };
@@ -84,7 +85,7 @@ test.each([
     /without a box in picture 1/,
   ],
 ])("an artifact of %s is refused", async (_, info, side, reason) => {
-  const samples = await new StageStore(new ClaimStore(folder.at("store"), 10_000_000)).keep(
+  const samples = await new StageStore(new ClaimStore(new FolderFiles(folder.at("store")), 10_000_000)).keep(
     `large-${side}`,
     {
       kind: "samples",
@@ -93,7 +94,7 @@ test.each([
     },
     1,
   );
-  const large = new ClaimStore(folder.at("store"), 10_000_000);
+  const large = new ClaimStore(new FolderFiles(folder.at("store")), 10_000_000);
   const parts = { store: large, artifacts: new StageStore(large), server, emit: () => {} };
   const refusal = readStageWork(at("decode", { artifacts: [samples.artifact] }), ["decode"], parts);
   await expect(refusal).rejects.toMatchObject({ code: "QEDIT_E_ARTIFACT", message: expect.stringMatching(reason) });

@@ -4,11 +4,12 @@ import { beforeAll, expect, test } from "vitest";
 import { type Artifact, readArtifact, writeArtifact } from "../../../src/artifacts/artifact.js";
 import { ClaimStore } from "../../../src/server/kafka/claim-store.js";
 import { StageStore } from "../../../src/server/kafka/stage-store.js";
+import { FolderFiles } from "../../../src/server/kafka/store-files.js";
 import { float32 } from "../../../src/std/tensor.js";
 import { temporaryFolder } from "../../support/folder.js";
 
 const folder = temporaryFolder();
-const store = new StageStore(new ClaimStore(folder.at("store"), 1_000_000));
+const store = new StageStore(new ClaimStore(new FolderFiles(folder.at("store")), 1_000_000));
 const content = "c0".repeat(32);
 
 const samples = (value: number): Artifact => ({

@@ -110,8 +110,8 @@ describe("four workers of a stage each", () => {
     const alone = await ran([CAT], texts({ ...SMALL, ...AGAIN, seed: first.result!.seed }), folder);
     expect(pictureOf(first).equals(alone)).toBe(true);
     const states = new Set<string>();
-    await own.messages(TOPICS.progress, (all) => {
-      const { job_id: job, state, stage } = own.codec.decode("progress", all.at(-1)!.value);
+    await own.messages(TOPICS.progress, async (all) => {
+      const { job_id: job, state, stage } = await own.codec.decode("progress", all.at(-1)!.value);
       if (job === id) states.add(`${state} ${stage ?? ""}`);
       return state === "completed" && job === id;
     });
@@ -144,7 +144,7 @@ describe("four workers of a stage each", () => {
       expect.stringMatching(/^job endless is not answered: Cannot write \d+ bytes/),
     );
     const [next] = await own.messages(requestTopic("sample"), (all) => all.at(-1)!.key!.toString() === large);
-    const { images } = own.codec.decode("sample.request", next!.value);
+    const { images } = await own.codec.decode("sample.request", next!.value);
     expect(images).toMatchObject([{ name: "noise.png", data: { sha256: sha256(bytes), size: bytes.length } }]);
   });
 
@@ -259,8 +259,8 @@ describe("workers that come and go", () => {
     const given = { ...SMALL, prompt: "make it winter", megapixels: 0.05, steps: 30 };
     await sendStage(own, stageRequestOf(id, [CAT], given));
     let name = "";
-    await own.messages(TOPICS.progress, (all) => {
-      const { job_id: job, stage, step, worker: at } = own.codec.decode("progress", all.at(-1)!.value);
+    await own.messages(TOPICS.progress, async (all) => {
+      const { job_id: job, stage, step, worker: at } = await own.codec.decode("progress", all.at(-1)!.value);
       name = at;
       return job === id && stage === "sample" && (step ?? 0) > 1;
     });
@@ -277,8 +277,8 @@ describe("workers that come and go", () => {
     const one = await worker("sample", "--grace", "1s");
     const id = randomUUID();
     await sendStage(own, stageRequestOf(id, [CAT], { ...SMALL, megapixels: 0.05, steps: 100 }));
-    await own.messages(TOPICS.progress, (all) => {
-      const { job_id: job, stage, step } = own.codec.decode("progress", all.at(-1)!.value);
+    await own.messages(TOPICS.progress, async (all) => {
+      const { job_id: job, stage, step } = await own.codec.decode("progress", all.at(-1)!.value);
       return job === id && stage === "sample" && (step ?? 0) > 1;
     });
     const { code, milliseconds } = await one.stop("SIGTERM");

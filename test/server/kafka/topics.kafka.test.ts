@@ -1,6 +1,8 @@
 // Topics against a real broker: made once, described, and what is said when no broker answers.
 import { randomUUID } from "node:crypto";
+import { setTimeout as delay } from "node:timers/promises";
 import { describe, expect, inject, test } from "vitest";
+import type { KafkaConsumer } from "../../../src/server/kafka/kafka-port.js";
 import { openKafka } from "../../../src/server/kafka/platformatic-client.js";
 import { expectRefusal, qedit, workFolder } from "../../cli/qedit.js";
 
@@ -81,6 +83,38 @@ describe("a consumer", () => {
       });
       stop.abort();
     }
+    await client.close();
+  });
+
+  test("a static member finds its partitions again when it comes back, and nobody takes them meanwhile", async () => {
+    const { client, topic, group } = await created(4);
+    const owned = (member: KafkaConsumer) => [0, 1, 2, 3].filter((partition) => member.owns({ topic, partition }));
+    const until = async (isSo: () => boolean) => {
+      for (let tries = 0; tries < 150 && !isSo(); tries++) await delay(100);
+      expect(isSo()).toBe(true);
+    };
+    const [first, second] = [await client.join(group, [topic], "first"), await client.join(group, [topic], "second")];
+    await until(() => owned(first).length === 2 && owned(second).length === 2);
+    const before = owned(second);
+    await second.close();
+    await delay(2500);
+    expect(owned(first)).toHaveLength(2);
+    const again = await client.join(group, [topic], "second");
+    await until(() => owned(again).length === 2);
+    expect(owned(again)).toEqual(before);
+    // One that does not come back loses them when its session ends.
+    await again.close();
+    await until(() => owned(first).length === 4);
+    await first.close();
+    await client.close();
+  });
+
+  test("another one of the same name waits until the first has ended", async () => {
+    const { client, topic, group } = await created(1);
+    const first = await client.join(group, [topic], "same");
+    await expect(client.join(group, [topic], "same")).rejects.toThrow(/UNRELEASED_INSTANCE_ID/);
+    await first.close();
+    await (await client.join(group, [topic], "same")).close();
     await client.close();
   });
 

@@ -64,8 +64,8 @@ test("a worker answers with the bytes that the command line makes, its trace, an
   expect(computed(one)).toBe(1);
   const states = new Set<string>();
   const wanted = [`${first} running`, `${first} completed`, `${second} completed`];
-  await client.messages(TOPICS.progress, (all) => {
-    const { job_id: id, state } = client.codec.decode("progress", all.at(-1)!.value);
+  await client.messages(TOPICS.progress, async (all) => {
+    const { job_id: id, state } = await client.codec.decode("progress", all.at(-1)!.value);
     states.add(`${id} ${state}`);
     return wanted.every((each) => states.has(each));
   });
@@ -84,7 +84,7 @@ test("pictures by reference are read from the store, and a seed that is left to 
   await client.send(request);
   await client.send(request);
   const answers = await client.messages(TOPICS.response, (all) => all.length === 2);
-  const [a, b] = answers.map(({ value }) => client.codec.decode("run.response", value));
+  const [a, b] = await Promise.all(answers.map(({ value }) => client.codec.decode("run.response", value)));
   expect(a!.result!.seed).toBe(b!.result!.seed);
   const alone = await ran([ROCKET], texts({ ...SMALL, seed: a!.result!.seed }), folder);
   for (const each of [a!, b!]) expect(pictureOf(each).equals(alone)).toBe(true);

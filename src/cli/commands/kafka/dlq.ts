@@ -8,7 +8,7 @@ import type { KafkaMessage } from "../../../server/kafka/kafka-port.js";
 import { workOf } from "../../../server/kafka/kafka-topics.js";
 import { QeditError } from "../../../std/errors.js";
 import { defineCommand } from "../../command.js";
-import { kafkaOptions } from "../../settings/kafka-options.js";
+import { kafkaOptions, schemaRegistry } from "../../settings/kafka-options.js";
 import { withKafka } from "./topics.js";
 
 const filterOptions = {
@@ -56,15 +56,15 @@ const show = defineCommand({
   summary: "Show a dead letter: its headers, and its request if it can be read",
   examples: ["qedit kafka dlq show 0:12 --kafka localhost:9092"],
   positionals: [["<letter>", IDS[1]]],
-  options: kafkaOptions,
-  async perform({ args, settings: { kafka } }, terminal) {
-    const codec = await openAvroCodec();
+  options: { ...kafkaOptions, schemaRegistry },
+  async perform({ args, settings: { kafka, schemaRegistry: registry } }, terminal) {
+    const codec = await openAvroCodec(registry);
     await withKafka(kafka!, async (client) => {
       const [letter] = await readDeadLetters(client, { ids: args, code: undefined, job: undefined, within: undefined });
       const { message } = letter!;
       const headers = message.headers.map(([name, value]) => [name, value.toString("utf8")] as const);
       const work = workOf(headerOf(message, HEADERS.topic)) ?? "run";
-      const request = readable(() => codec.decode(`${work}.request`, message.value));
+      const request = await readable(() => codec.decode(`${work}.request`, message.value));
       const record = { ...recordOf(letter!), headers, bytes: message.value.length, request };
       terminal.result(record, [
         ...headers.map(([name, value]) => `${name}: ${value}`),
@@ -125,10 +125,10 @@ function recordOf({ id, at, job, code, error, attempt, from }: DeadLetter): obje
 }
 
 // Pictures are told by their size: nobody reads their bytes.
-function readable(read: () => unknown): object | null {
+async function readable(read: () => Promise<unknown>): Promise<object | null> {
   try {
     return JSON.parse(
-      JSON.stringify(read(), (key, value: unknown) =>
+      JSON.stringify(await read(), (key, value: unknown) =>
         key === "data" && (value as { type?: string }).type === "Buffer"
           ? { bytes: (value as { data: KafkaMessage["value"] }).data.length }
           : value,

@@ -1,7 +1,9 @@
-// qedit kafka schemas: prints the Avro schemas of the messages.
+// qedit kafka schemas: prints the Avro schemas of the messages, and registers them.
 import { avroSchemas, SCHEMA_NAMES, type SchemaName } from "../../../server/kafka/avro-schemas.js";
+import { REGISTERED_NAMES, SchemaRegistry } from "../../../server/kafka/schema-registry.js";
 import { QeditError } from "../../../std/errors.js";
 import { defineCommand } from "../../command.js";
+import { schemaRegistry } from "../../settings/kafka-options.js";
 
 const print = defineCommand({
   summary: "Print one schema, or all of them in a list",
@@ -15,12 +17,28 @@ const print = defineCommand({
   },
 });
 
-/** `qedit kafka schemas print`. */
+const register = defineCommand({
+  summary: "Register the schemas of all topics, which keeps them readable for those that read them now",
+  examples: ["qedit kafka schemas register --schema-registry http://registry:8081"],
+  options: { schemaRegistry: { ...schemaRegistry, isRequired: true } },
+  async perform({ settings }, terminal) {
+    const registry = new SchemaRegistry(settings.schemaRegistry!);
+    const schemas = avroSchemas();
+    const registered = [];
+    for (const name of REGISTERED_NAMES) registered.push(await registry.register(name, schemas[name]));
+    terminal.result(
+      { schemas: registered },
+      registered.map(({ subject, id }) => `${subject}  ${id}`),
+    );
+  },
+});
+
+/** `qedit kafka schemas VERB`. */
 export const schemas = defineCommand({
-  summary: "Show the Avro schemas of the messages",
+  summary: "Show and register the Avro schemas of the messages",
   examples: ["qedit kafka schemas print"],
   options: {},
-  commands: { print },
+  commands: { print, register },
 });
 
 function nameOf(written: string): SchemaName {
