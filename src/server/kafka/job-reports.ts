@@ -1,7 +1,7 @@
 // What a worker says of its jobs: progress, and how those ended that failed. Failed messages go where the error table says.
 import { hostname } from "node:os";
 import { ERRORS } from "../../edit/error-table.js";
-import { type Failure, failureOf, type Spell, spelled } from "../../std/errors.js";
+import { type Failure, failureOf, QeditError, type Spell, spelled } from "../../std/errors.js";
 import type { Log } from "../log.js";
 import type { AvroCodec } from "./avro-codec.js";
 import { fateOf } from "./failed-messages.js";
@@ -61,7 +61,13 @@ export class JobReports {
     const status = fate.action === "commit" ? "cancelled" : "failed";
     const { code, message: text, hint = null } = failure;
     const reason = { code, message: text, hint, retryable: ERRORS[code].isRetryable === true };
-    await client.produce(await answer({ status, result: null, error: reason }));
+    try {
+      await client.produce(await answer({ status, result: null, error: reason }));
+    } catch (unanswered) {
+      // Too large for its topic: as large as the request, and the reason on top.
+      if (!(unanswered instanceof QeditError) || unanswered.code !== "QEDIT_E_USAGE") throw unanswered;
+      log("warn", `job ${id} is not answered: ${unanswered.message}`, { job: id, ...placeOf(message) });
+    }
     this.progress(id, { state: status });
     return true;
   }

@@ -1,31 +1,25 @@
 // Does single stages of edits that go by a routing slip: keeps what a stage makes, hands the edit on to the next stage or answers, and then commits. A
 // message that comes again finds what was made and is only handed on.
 import type { Artifact } from "../../artifacts/artifact.js";
-import type { ArtifactKind } from "../../artifacts/kinds.js";
 import { encodingOf } from "../../edit/finish/picture-encoding.js";
-import { RANDOM_SEED } from "../../edit/parameters/parameter-kinds.js";
-import type { NamedBytes } from "../../edit/request/edit-request.js";
-import { resolveEditStage } from "../../edit/request/edit-stage.js";
 import { deviceNames } from "../../edit/service/service.js";
-import { refuseEmptyPrompt } from "../../stages/encode-prompt.js";
 import type { StageName } from "../../stages/stage.js";
 import { QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
-import { recordFault, shapeFault } from "../artifact-limits.js";
 import type { EditServer } from "../edit-server.js";
 import { serverStopping } from "../job-runner.js";
 import { LazyPictures } from "../lazy-pictures.js";
-import { checkCount, checkWork } from "../limits.js";
 import type { Log } from "../log.js";
 import { pictureResult } from "../picture-result.js";
-import { agreedSettings, refuseOtherSettings } from "./agreed-settings.js";
+import { agreedSettings } from "./agreed-settings.js";
 import type { AvroCodec } from "./avro-codec.js";
 import type { ClaimStore } from "./claim-store.js";
-import { checkEnvelope, seedOf, traceHeaders, traceOf } from "./envelopes.js";
+import { checkEnvelope, traceHeaders, traceOf } from "./envelopes.js";
 import { type JobEnding, type JobReports, placeOf } from "./job-reports.js";
-import type { SentArtifact, SentPicture, StageRequest } from "./kafka-messages.js";
+import type { SentPicture, StageRequest } from "./kafka-messages.js";
 import type { KafkaClient, KafkaMessage, ProducedMessage } from "./kafka-port.js";
 import { requestTopic, responseTopic, type Work } from "./kafka-topics.js";
+import { readStageWork, secondsOf } from "./stage-requests.js";
 import type { StageStore } from "./stage-store.js";
 import { checkStage, makeArtifact, makePicture, type Originals, type StageWork, stageContent } from "./stage-work.js";
 import { storedResult } from "./stored-result.js";
@@ -59,25 +53,28 @@ export class StageWorker {
     const { stage } = this;
     const { codec, client, reports, log } = this.parts;
     let request: StageRequest | undefined;
-    let [ahead, done]: [readonly StageName[], Done | undefined] = [[], undefined];
+    let next: StageName | undefined;
+    let made: ProducedMessage;
     try {
       request = await codec.decode(`${stage}.request`, message.value);
       await checkEnvelope(request.envelope, client);
-      ahead = stagesAhead(request.envelope, stage, { pictures: request.images.length, artifacts: request.artifacts });
-      done = await this.#done(request, ahead);
+      const { images, artifacts } = request;
+      const ahead = stagesAhead(request.envelope, stage, { pictures: images.length, artifacts });
+      [, next] = ahead;
+      made = await this.#made(request, message, { ahead, done: await this.#done(request, ahead) });
     } catch (error) {
-      const asked = request;
-      const answer = async (ending: JobEnding) => this.#answerTo(asked!, message, ending);
-      return reports.failed(message, { error, id: asked?.envelope.job_id, isOurs, answer });
+      return this.#failed(message, { error, request, isOurs });
     }
     // Whoever has the partition now finds what was made, and hands it on.
     if (!isOurs()) return false;
     const { job_id: id } = request.envelope;
-    const [, next] = ahead;
-    const ending = { ...done, status: "completed", error: null };
-    const made =
-      next === undefined ? this.#response(request, message, ending) : this.#request(next, request, message, done);
-    await client.produce(made);
+    try {
+      await client.produce(made);
+    } catch (error) {
+      // Too large for the next topic, for the parameters are.
+      if (!(error instanceof QeditError) || error.code !== "QEDIT_E_USAGE") throw error;
+      return this.#failed(message, { error, request, isOurs });
+    }
     if (next === undefined) reports.progress(id, { state: "completed" });
     log("info", `job ${id} ${next === undefined ? "answered" : `sent on to ${next}`}`, {
       job: id,
@@ -86,11 +83,20 @@ export class StageWorker {
     return true;
   }
 
+  #failed(
+    message: KafkaMessage,
+    failed: { readonly error: unknown; readonly request: StageRequest | undefined; readonly isOurs: () => boolean },
+  ): Promise<boolean> {
+    const { error, request, isOurs } = failed;
+    const answer = async (ending: JobEnding) => this.#answerTo(request!, message, ending);
+    return this.parts.reports.failed(message, { error, id: request?.envelope.job_id, isOurs, answer });
+  }
+
   async #done(request: StageRequest, ahead: readonly StageName[]): Promise<Done> {
     const { stage } = this;
     const { store, artifacts: kept, log } = this.parts;
     const { job_id: id } = request.envelope;
-    const work = await this.#work(request, ahead);
+    const work = await readStageWork(request, ahead, { ...this.parts, emit: this.#noted(request) });
     const content = await stageContent(work);
     const settings = request.settings ?? agreedSettings(work.settings);
     if (stage === "decode") {
@@ -110,60 +116,8 @@ export class StageWorker {
     const { artifact, seconds } = found ?? (await this.#computed(work, request, { content, ahead }));
     return {
       ...{ settings, result: null, artifacts: [...request.artifacts, artifact] },
-      seconds: { ...request.seconds, [stage]: seconds },
+      seconds: { ...secondsOf(request), [stage]: seconds },
     };
-  }
-
-  // Everything of the request that this stage needs, read and held against the limits.
-  async #work(request: StageRequest, ahead: readonly StageName[]): Promise<StageWork> {
-    const { stage } = this;
-    const { server } = this.parts;
-    const { limits, base, library } = server;
-    const given = Object.entries(request.parameters).filter(([, value]) => value !== null);
-    const parameters = Object.fromEntries(given);
-    const resolved = await resolveEditStage(stage, { parameters }, { base, library, emit: this.#noted(request) });
-    if (ahead.includes("encode-prompt")) refuseEmptyPrompt(resolved.settings);
-    checkWork(resolved.settings, limits);
-    const isDrawn = resolved.settings.seed === RANDOM_SEED;
-    const settings = isDrawn ? { ...resolved.settings, seed: seedOf(request.envelope.job_id) } : resolved.settings;
-    if (request.settings !== null) refuseOtherSettings(request.settings, settings);
-    const needsPictures = stage !== "sample";
-    const pictures = needsPictures ? await this.#files(request.images) : [];
-    const [mask] = needsPictures && request.mask ? await this.#files([request.mask]) : [];
-    if (pictures.length > 0) checkCount({ pictures, parameters }, limits);
-    const artifacts = await this.#inputs(request);
-    const hashes = Object.fromEntries(
-      request.artifacts.filter(({ kind }) => kind in artifacts).map(({ kind, file }) => [kind, file.sha256]),
-    );
-    const work = { ...resolved, settings, stage, isDrawn, pictures, mask, artifacts, hashes };
-    refuseOtherVae(work, request);
-    return work;
-  }
-
-  async #files(pictures: readonly SentPicture[]): Promise<NamedBytes[]> {
-    const files = [];
-    for (const picture of pictures) files.push({ name: picture.name, bytes: await this.parts.store.unpack(picture) });
-    return files;
-  }
-
-  async #inputs({ artifacts }: StageRequest): Promise<Partial<Record<ArtifactKind, Artifact>>> {
-    const needed = this.stage === "sample" ? ["latents", "cond"] : this.stage === "decode" ? ["samples"] : [];
-    const read: Partial<Record<ArtifactKind, Artifact>> = {};
-    for (const each of artifacts)
-      if (needed.includes(each.kind)) read[each.kind as ArtifactKind] = await this.#input(each);
-    return read;
-  }
-
-  async #input(sent: SentArtifact): Promise<Artifact> {
-    const { artifacts, server } = this.parts;
-    const artifact = await artifacts.read(sent);
-    const faults = Object.entries(artifact.tensors).map(([name, { shape }]) => {
-      const fault = shapeFault(shape, server.limits);
-      return fault && `tensor "${name}": ${fault}`;
-    });
-    const fault = faults.find(Boolean) ?? recordFault(artifact, server.limits);
-    if (fault === undefined) return artifact;
-    throw new QeditError("QEDIT_E_ARTIFACT", `Cannot use ${sent.file.uri.slice(0, 200)} as ${sent.kind}: ${fault}`);
   }
 
   async #computed(
@@ -186,7 +140,7 @@ export class StageWorker {
         encoding: encodingOf(work.values),
         seed: seedIn(work.artifacts.samples!),
         device: deviceNames(service),
-        seconds: { ...request.seconds, decode: call.seconds() },
+        seconds: { ...secondsOf(request), decode: call.seconds() },
       });
       return this.parts.store.keep(content, storedResult(result), bytes);
     });
@@ -238,17 +192,34 @@ export class StageWorker {
     };
   }
 
-  #request(next: StageName, request: StageRequest, message: KafkaMessage, done: Done): ProducedMessage {
-    const { envelope, images, mask, parameters } = request;
+  // The request for the next stage, or the answer of the last.
+  async #made(
+    request: StageRequest,
+    message: KafkaMessage,
+    { ahead: [, next], done }: { ahead: readonly StageName[]; done: Done },
+  ): Promise<ProducedMessage> {
+    if (next === undefined) return this.#response(request, message, { ...done, status: "completed", error: null });
+    const { envelope, mask, parameters } = request;
     const { artifacts, settings, seconds } = done;
     const onward = { ...envelope, cursor: envelope.cursor + 1, attempt: 1 };
-    const sent = { images, mask, parameters, artifacts, settings, seconds };
+    const images = await this.#packed(request.images);
+    const [packedMask = null] = await this.#packed(mask === null ? [] : [mask]);
+    const sent = { images, mask: packedMask, parameters, artifacts, settings, seconds };
     return {
       topic: requestTopic(next),
       key: envelope.job_id,
       value: this.parts.codec.encode(`${next}.request`, { envelope: onward, ...sent }),
       ...traceHeaders(traceOf(envelope, message)),
     };
+  }
+
+  // What a client has put into a message that is just not too large would make the next one so.
+  async #packed(pictures: readonly SentPicture[]): Promise<readonly SentPicture[]> {
+    const packed: SentPicture[] = [];
+    const inline = pictures.flatMap(({ name, data }) => (data instanceof Uint8Array ? [{ name, bytes: data }] : []));
+    const stored = await this.parts.store.pack(inline);
+    for (const each of pictures) packed.push(each.data instanceof Uint8Array ? stored.shift()! : each);
+    return packed;
   }
 
   // A workflow or a topic that cannot be used keeps the client from no answer.
@@ -283,21 +254,6 @@ export class StageWorker {
     const last = lastStage(envelope);
     return last === undefined || last === "run" ? this.stage : last;
   }
-}
-
-// As in a whole edit: the picture is decoded with the VAE that its pictures were encoded with.
-function refuseOtherVae(
-  { stage, models, artifacts }: StageWork,
-  { envelope: { workflow, cursor } }: StageRequest,
-): void {
-  const encoded = artifacts.samples?.info.weights["vae"];
-  if (stage !== "decode" || encoded === undefined || !workflow.slice(0, cursor).includes("encode-image")) return;
-  if (encoded === models.vae!.identity) return;
-  throw new QeditError(
-    "QEDIT_E_CHECKPOINT",
-    `Cannot decode with ${models.vae!.name}: the pictures were encoded with another VAE (${encoded.slice(0, 16)}…, found ${models.vae!.identity.slice(0, 16)}…)`,
-    { hint: "Give the workers of encode-image and decode the same VAE" },
-  );
 }
 
 // Empty for samples that do not say it.

@@ -1,7 +1,8 @@
 // Workers of single stages against a real broker: the bytes of the command line, each stage once, whatever is sent and whoever is killed.
-import { createHash, randomUUID } from "node:crypto";
+import { createHash, randomBytes, randomUUID } from "node:crypto";
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { afterAll, afterEach, beforeAll, describe, expect, inject, test } from "vitest";
+import { encodePicture } from "../../../src/image/io/write.js";
 import type { StageRequest } from "../../../src/server/kafka/kafka-messages.js";
 import { requestTopic, TOPICS } from "../../../src/server/kafka/kafka-topics.js";
 import { STAGES, type StageName } from "../../../src/stages/stage.js";
@@ -115,6 +116,36 @@ describe("four workers of a stage each", () => {
       return state === "completed" && job === id;
     });
     for (const stage of STAGES) expect([...states]).toContain(`running ${stage}`);
+  });
+
+  test("put pictures into the store that would make the next message too large, and bury what is too large without them", async () => {
+    const own = await opened();
+    const [large, hopeless] = [randomUUID(), randomUUID()];
+    const bytes = await noise();
+    expect(bytes.length).toBeGreaterThan(600_000);
+    await sendStage(own, stageRequestOf(large, [{ name: "noise.png", data: bytes }], SMALL));
+    // As large as a message may be: with the reason on top, the answer is larger.
+    const endless = stageRequestOf("endless", [], SMALL, ["encode-image", ""]);
+    const room = 1024 ** 2 - 200 - own.codec.encode("encode-image.request", endless).length;
+    await sendStage(own, {
+      ...endless,
+      envelope: { ...endless.envelope, workflow: ["encode-image", "x".repeat(room)] },
+    });
+    const many = Array.from({ length: 990 }, (_, index) => `${"x".repeat(995)}${index}`);
+    await sendStage(own, stageRequestOf(hopeless, [ROCKET], { ...SMALL, prompt: "x".repeat(30_000), lora: many }));
+    const answers = await stageAnswers(own, [large, hopeless]);
+    expect(answers.get(large)![0]).toMatchObject({ status: "completed" });
+    expect(answers.get(hopeless)![0]).toMatchObject({ status: "failed", error: { code: "QEDIT_E_USAGE" } });
+    expect(answers.get(hopeless)![0]!.error!.message).toMatch(
+      /Cannot write \d+ bytes to qedit.encode-prompt.request.v1/,
+    );
+    await own.messages(TOPICS.dlq, (all) => all.some(({ key }) => key!.toString() === "endless"));
+    expect(started.flatMap(({ log }) => log.map(({ msg }) => msg))).toContainEqual(
+      expect.stringMatching(/^job endless is not answered: Cannot write \d+ bytes/),
+    );
+    const [next] = await own.messages(requestTopic("sample"), (all) => all.at(-1)!.key!.toString() === large);
+    const { images } = await own.codec.decode("sample.request", next!.value);
+    expect(images).toMatchObject([{ name: "noise.png", data: { sha256: sha256(bytes), size: bytes.length } }]);
   });
 
   test("end a workflow early with its artifacts, which the command line and a late entry go on with", async () => {
@@ -257,6 +288,23 @@ describe("workers that come and go", () => {
     expect((await stageAnswers(own, [id])).get(id)![0]).toMatchObject({ status: "completed" });
   });
 
+  test("try a stage again that failed for a passing reason, by the retry topic", async () => {
+    const own = await opened();
+    const broken = folder.at("broken");
+    mkdirSync(broken);
+    // No folder can be where a file is.
+    writeFileSync(`${broken}/stages`, "");
+    const one = await worker("encode-image", "--store", broken, "--retry-delays", "2s,2s");
+    started.push(one);
+    const id = randomUUID();
+    await sendStage(own, stageRequestOf(id, [CAT], SMALL, ["encode-image"]));
+    await own.messages(TOPICS.retry, (all) => all.at(-1)!.key!.toString() === id);
+    rmSync(`${broken}/stages`);
+    const answer = (await stageAnswers(own, [id], { last: "encode-image" })).get(id)![0]!;
+    expect(answer).toMatchObject({ status: "completed", artifacts: [{ kind: "latents" }] });
+    expect(computed(id, "encode-image")).toBe(1);
+  });
+
   test("do whole edits and all stages in one process", async () => {
     const own = await opened();
     started.push(await worker(`run,${STAGES.join(",")}`));
@@ -269,8 +317,13 @@ describe("workers that come and go", () => {
   });
 });
 
+async function noise(): Promise<Buffer> {
+  const [width, height] = [480, 480];
+  const data = new Uint8Array(randomBytes(width * height * 3));
+  return Buffer.from(await encodePicture({ width, height, data }, { format: "png" }));
+}
+
 async function halfMask(): Promise<string> {
-  const { encodePicture } = await import("../../../src/image/io/write.js");
   const [width, height] = [60, 40];
   const data = new Uint8Array(width * height * 3);
   for (let y = 0; y < height; y++) data.fill(255, (y * width + width / 2) * 3, (y + 1) * width * 3);
