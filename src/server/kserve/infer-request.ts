@@ -1,6 +1,7 @@
 // A request for inference and its answer, as both doors hand them on.
+
+import { shown } from "../../std/foreign-text.js";
 import { isObject } from "../../std/guards.js";
-import { shown } from "../http/request-body.js";
 import { V2Error } from "./v2-error.js";
 import type { V2Tensor } from "./v2-tensor.js";
 

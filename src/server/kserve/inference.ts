@@ -2,8 +2,8 @@
 // https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol
 import { QeditError } from "../../std/errors.js";
 import type { ProgressEvent } from "../../std/events.js";
+import { shown } from "../../std/foreign-text.js";
 import type { EditServer } from "../edit-server.js";
-import { shown } from "../http/request-body.js";
 import { serverStopping } from "../job-runner.js";
 import { warmUp } from "../warm-up.js";
 import type { InferAnswer, InferRequest } from "./infer-request.js";

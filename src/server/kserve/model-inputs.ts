@@ -1,13 +1,15 @@
 // Reads the tensors of a request as what a model takes: pictures with names, parameters of an edit, artifacts of stages.
+
 import { type Artifact, artifactOfParts } from "../../artifacts/artifact.js";
 import type { ArtifactKind } from "../../artifacts/kinds.js";
 import type { EditRequest, NamedBytes } from "../../edit/request/edit-request.js";
 import type { Size } from "../../image/image.js";
 import { QeditError } from "../../std/errors.js";
+import { shown } from "../../std/foreign-text.js";
 import { isObject } from "../../std/guards.js";
 import { jsonExcess } from "../../std/json-limits.js";
 import { float32 } from "../../std/tensor.js";
-import { fileName, shown } from "../http/request-body.js";
+import { fileName } from "../http/request-body.js";
 import type { ServerLimits } from "../limits.js";
 import { type ModelSpec, PARAMETER_INPUTS, type TensorSpec } from "./model-specs.js";
 import { V2Error } from "./v2-error.js";

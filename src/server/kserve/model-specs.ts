@@ -4,7 +4,7 @@
 import { jsonName } from "../../edit/parameters/parameter.js";
 import { REQUEST_PARAMETERS } from "../../edit/request/edit-request.js";
 import { STAGE_REQUEST_PARAMETERS } from "../../edit/request/stage-request.js";
-import { shown } from "../http/request-body.js";
+import { shown } from "../../std/foreign-text.js";
 import type { ServerLimits } from "../limits.js";
 import { V2Error } from "./v2-error.js";
 import type { Datatype } from "./v2-tensor.js";
