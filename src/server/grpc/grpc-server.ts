@@ -14,16 +14,6 @@ import {
 } from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 import { HealthImplementation } from "grpc-health-check";
-import { QeditError } from "../../std/errors.js";
-import { qeditVersion } from "../../std/version.js";
-import { type Address, written } from "../addresses.js";
-import { keyCheck } from "../api-key.js";
-import { HttpError } from "../http/http-error.js";
-import type { Listener } from "../http/listen.js";
-import { EXTENSIONS, type Inference } from "../kserve/inference.js";
-import { configOf, type ModelSpec, metadataOf } from "../kserve/model-specs.js";
-import { PROTO_FILE } from "../kserve/proto-file.js";
-import { failureOfV2 } from "../kserve/v2-error.js";
 import {
   type InferParameter,
   type ModelInferRequest,
@@ -32,7 +22,17 @@ import {
   readParameterMap,
   writeMessage,
   writeProgress,
-} from "./infer-messages.js";
+} from "../../kserve/infer-messages.js";
+import { PROTO_FILE } from "../../kserve/proto-file.js";
+import { QeditError } from "../../std/errors.js";
+import { qeditVersion } from "../../std/version.js";
+import { type Address, written } from "../addresses.js";
+import { keyCheck } from "../api-key.js";
+import { asJsonKey, HttpError } from "../http/http-error.js";
+import type { Listener } from "../http/listen.js";
+import { EXTENSIONS, type Inference } from "../kserve/inference.js";
+import { configOf, type ModelSpec, metadataOf } from "../kserve/model-specs.js";
+import { failureOfV2 } from "../kserve/v2-failure.js";
 import { lenient, refuseUnreadable } from "./unreadable-messages.js";
 
 /** Options of the door. */
@@ -250,7 +250,7 @@ async function answerOne(
     onProgress(event: Parameters<typeof writeProgress>[0]) {
       // Left out: details, which name files of this machine, and progress for a client that does not read.
       if (event.kind !== "detail" && !signal.aborted && !stream.writableNeedDrain)
-        stream.write({ infer_response: writeProgress(event, { id, model: name }) });
+        stream.write({ infer_response: writeProgress(event, { id, model: name, spell: asJsonKey }) });
     },
   };
   try {

@@ -4,6 +4,8 @@ import { type Artifact, artifactOfParts } from "../../artifacts/artifact.js";
 import type { ArtifactKind } from "../../artifacts/kinds.js";
 import type { EditRequest, NamedBytes } from "../../edit/request/edit-request.js";
 import type { Size } from "../../image/image.js";
+import { V2Error } from "../../kserve/v2-error.js";
+import { type BytesTensor, numbersOf, refused, toFloat32, type V2Tensor } from "../../kserve/v2-tensor.js";
 import { QeditError } from "../../std/errors.js";
 import { shown } from "../../std/foreign-text.js";
 import { isObject } from "../../std/guards.js";
@@ -12,8 +14,6 @@ import { float32 } from "../../std/tensor.js";
 import { fileName } from "../http/request-body.js";
 import type { ServerLimits } from "../limits.js";
 import { type ModelSpec, PARAMETER_INPUTS, type TensorSpec } from "./model-specs.js";
-import { V2Error } from "./v2-error.js";
-import { type BytesTensor, numbersOf, refused, toFloat32, type V2Tensor } from "./v2-tensor.js";
 
 type Tensors = ReadonlyMap<string, V2Tensor>;
 

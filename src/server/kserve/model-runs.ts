@@ -7,6 +7,8 @@ import {
   resolveEncodePrompt,
   resolveSample,
 } from "../../edit/request/stage-request.js";
+import type { InferRequest } from "../../kserve/infer-request.js";
+import { bytesTensor, fp32, type V2Tensor } from "../../kserve/v2-tensor.js";
 import { encodeDecoded } from "../../stages/decode.js";
 import { encodeImage } from "../../stages/encode-image.js";
 import { encodePrompt } from "../../stages/encode-prompt.js";
@@ -16,11 +18,9 @@ import type { ProgressEvent } from "../../std/events.js";
 import type { EditServer } from "../edit-server.js";
 import { LazyPictures } from "../lazy-pictures.js";
 import { checkCount, checkWork } from "../limits.js";
-import type { InferRequest } from "./infer-request.js";
 import { readArtifactOf, readMask, readModelParameters, readPicturesOf } from "./model-inputs.js";
 import type { ModelName } from "./model-specs.js";
 import type { RequestClock } from "./model-statistics.js";
-import { bytesTensor, fp32, type V2Tensor } from "./v2-tensor.js";
 
 /** One call of a model. */
 export interface ModelCall {

@@ -4,10 +4,11 @@
 import { jsonName } from "../../edit/parameters/parameter.js";
 import { REQUEST_PARAMETERS } from "../../edit/request/edit-request.js";
 import { STAGE_REQUEST_PARAMETERS } from "../../edit/request/stage-request.js";
+import { VERSION } from "../../kserve/infer-request.js";
+import { V2Error } from "../../kserve/v2-error.js";
+import type { Datatype } from "../../kserve/v2-tensor.js";
 import { shown } from "../../std/foreign-text.js";
 import type { ServerLimits } from "../limits.js";
-import { V2Error } from "./v2-error.js";
-import type { Datatype } from "./v2-tensor.js";
 
 /** An input or an output; -1 is any length. */
 export interface TensorSpec {
@@ -33,9 +34,6 @@ export interface ModelSpec {
   /** The input whose one element a body without JSON is. */
   readonly rawInput?: string;
 }
-
-/** The one version of every model. */
-export const VERSION = "1";
 
 /** https://github.com/triton-inference-server/backend: names in configs; ours are neither ONNX files nor ensembles. */
 const PLATFORM = "qedit";

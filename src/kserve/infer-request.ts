@@ -1,9 +1,12 @@
 // A request for inference and its answer, as both doors hand them on.
 
-import { shown } from "../../std/foreign-text.js";
-import { isObject } from "../../std/guards.js";
+import { shown } from "../std/foreign-text.js";
+import { isObject } from "../std/guards.js";
 import { V2Error } from "./v2-error.js";
 import type { V2Tensor } from "./v2-tensor.js";
+
+/** The one version of every model of qedit. */
+export const VERSION = "1";
 
 /** An output that is wanted. */
 export interface WantedOutput {

@@ -1,11 +1,11 @@
 // Requests and answers of inference over HTTP: JSON, and JSON followed by the bytes of tensors (the binary extension).
 // https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
 
-import { fromBase64 } from "../../std/base64.js";
-import { shown } from "../../std/foreign-text.js";
-import { isObject } from "../../std/guards.js";
-import { jsonExcess } from "../../std/json-limits.js";
-import { elementCount } from "../../std/tensor.js";
+import { fromBase64 } from "../std/base64.js";
+import { shown } from "../std/foreign-text.js";
+import { isObject } from "../std/guards.js";
+import { jsonExcess } from "../std/json-limits.js";
+import { elementCount } from "../std/tensor.js";
 import {
   addTensor,
   type InferAnswer,

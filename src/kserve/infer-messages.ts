@@ -1,9 +1,8 @@
 // Messages of inference over gRPC as requests and answers, and back.
 // https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol
-import { spelled } from "../../std/errors.js";
-import type { ProgressEvent } from "../../std/events.js";
-import { elementCount } from "../../std/tensor.js";
-import { asJsonKey } from "../http/http-error.js";
+import { type Spell, spelled } from "../std/errors.js";
+import type { ProgressEvent } from "../std/events.js";
+import { elementCount } from "../std/tensor.js";
 import {
   addTensor,
   type InferAnswer,
@@ -11,18 +10,10 @@ import {
   modelParameters,
   readId,
   refuseExtensions,
-} from "../kserve/infer-request.js";
-import { VERSION } from "../kserve/model-specs.js";
-import { V2Error } from "../kserve/v2-error.js";
-import {
-  fromRaw,
-  rawOfNumbers,
-  readHead,
-  refused,
-  type TensorHead,
-  toRaw,
-  type V2Tensor,
-} from "../kserve/v2-tensor.js";
+  VERSION,
+} from "./infer-request.js";
+import { V2Error } from "./v2-error.js";
+import { fromRaw, rawOfNumbers, readHead, refused, type TensorHead, toRaw, type V2Tensor } from "./v2-tensor.js";
 
 /** A parameter; exactly one field is there. 64-bit numbers are texts. */
 export interface InferParameter {
@@ -117,12 +108,15 @@ export function writeMessage({ id, model, outputs, parameters }: InferAnswer): M
   };
 }
 
-/** The response that tells of progress: an event's fields as parameters, lists as JSON. */
+/** The response that reports progress: an event's fields as parameters, lists as JSON; `spell` writes the parameters that its texts name. */
 export function writeProgress(
   { kind, ...fields }: ProgressEvent,
-  { id, model }: { readonly id: string; readonly model: string },
+  { id, model, spell }: { readonly id: string; readonly model: string; readonly spell: Spell },
 ): ModelInferResponse {
-  const written = Object.entries(fields).map(([name, value]) => [name, progressValue(value)]);
+  const written = Object.entries(fields).map(([name, value]) => [
+    name,
+    typeof value === "string" ? spelled(value, spell) : value,
+  ]);
   const parameters = { event: kind, ...Object.fromEntries(written), triton_final_response: false };
   return writeMessage({ id, model, outputs: [], parameters });
 }
@@ -178,8 +172,4 @@ function fromContents(head: TensorHead, contents: readonly (readonly [string, re
 // Clients send `classification: 0` where none is wanted.
 function withoutZero({ classification, ...rest }: Readonly<Record<string, unknown>>) {
   return classification === undefined || classification === 0 ? rest : { ...rest, classification };
-}
-
-function progressValue(value: unknown): unknown {
-  return typeof value === "string" ? spelled(value, asJsonKey) : value;
 }

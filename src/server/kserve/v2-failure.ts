@@ -1,19 +1,9 @@
-// Refusals of the inference protocol itself. What an edit refuses is a QeditError; both have a status in HTTP and in gRPC.
+// Refusals as both doors answer them: those of the protocol, and the QeditErrors of an edit, have a status in HTTP and in gRPC.
 
 import { ERRORS } from "../../edit/error-table.js";
+import { V2Error } from "../../kserve/v2-error.js";
 import { failureOf, QeditError, spelled } from "../../std/errors.js";
 import { asJsonKey, HttpError } from "../http/http-error.js";
-
-/** A refusal that no other interface has. */
-export class V2Error extends Error {
-  constructor(
-    /** HTTP's status. */
-    readonly status: 400 | 404 | 501 | 503,
-    message: string,
-  ) {
-    super(message);
-  }
-}
 
 /** An error as both doors answer it. */
 export interface V2Failure {
