@@ -39,7 +39,8 @@ type ContentsField =
   | "fp64_contents"
   | "bytes_contents";
 
-interface InputTensor {
+/** InferInputTensor, and InferOutputTensor as it is decoded: their fields are the same. */
+interface DecodedTensor {
   readonly name?: string;
   readonly datatype?: string;
   readonly shape?: readonly string[];
@@ -53,7 +54,7 @@ export interface ModelInferRequest {
   readonly model_version?: string;
   readonly id?: string;
   readonly parameters?: Parameters;
-  readonly inputs?: readonly InputTensor[];
+  readonly inputs?: readonly DecodedTensor[];
   readonly outputs?: readonly { readonly name?: string; readonly parameters?: Parameters }[];
   readonly raw_input_contents?: readonly Uint8Array[];
 }
@@ -66,6 +67,13 @@ export interface ModelInferResponse {
   readonly parameters: Parameters;
   readonly outputs: readonly { readonly name: string; readonly datatype: string; readonly shape: readonly number[] }[];
   readonly raw_output_contents: readonly Uint8Array[];
+}
+
+/** ModelInferResponse as it is decoded. */
+export interface ModelInferAnswer {
+  readonly parameters?: Parameters;
+  readonly outputs?: readonly DecodedTensor[];
+  readonly raw_output_contents?: readonly Uint8Array[];
 }
 
 /** The field of each datatype's values; 16-bit floats have none. */
@@ -108,6 +116,37 @@ export function writeMessage({ id, model, outputs, parameters }: InferAnswer): M
   };
 }
 
+/** The message of a request of a client. */
+export function writeRequestMessage({
+  model,
+  tensors,
+  parameters,
+}: {
+  readonly model: string;
+  readonly tensors: readonly V2Tensor[];
+  readonly parameters: Readonly<Record<string, unknown>>;
+}): object {
+  return {
+    model_name: model,
+    parameters: writeParameterMap(parameters),
+    inputs: tensors.map(({ name, datatype, shape }) => ({ name, datatype, shape })),
+    raw_input_contents: tensors.map(toRaw),
+  };
+}
+
+/** The outputs and parameters of an answer that a client got. Throws V2Error. */
+export function readAnswerMessage(message: ModelInferAnswer | null | undefined): {
+  readonly outputs: ReadonlyMap<string, V2Tensor>;
+  readonly parameters: Readonly<Record<string, unknown>>;
+} {
+  const { outputs = [], raw_output_contents: raw = [], parameters } = message ?? {};
+  if (raw.length > 0 && raw.length !== outputs.length)
+    throw new V2Error(400, `raw_output_contents has ${raw.length} elements, and there are ${outputs.length} outputs`);
+  const tensors = new Map<string, V2Tensor>();
+  for (const [index, output] of outputs.entries()) addTensor(tensors, readDecoded(output, raw[index]), "output");
+  return { outputs: tensors, parameters: readParameterMap(parameters) };
+}
+
 /** The response that reports progress: an event's fields as parameters, lists as JSON; `spell` writes the parameters that its texts name. */
 export function writeProgress(
   { kind, ...fields }: ProgressEvent,
@@ -147,10 +186,15 @@ function valueOf(name: string, parameter: InferParameter): unknown {
   return value;
 }
 
-function readInput(input: InputTensor, raw: Uint8Array | undefined): V2Tensor {
-  const head = readHead(input.name ?? "", input.datatype ?? "", (input.shape ?? []).map(Number));
-  refuseExtensions(head.name, readParameterMap(input.parameters), []);
-  const contents = Object.entries(input.contents ?? {}).filter(([, values]) => values.length > 0);
+function readInput(input: DecodedTensor, raw: Uint8Array | undefined): V2Tensor {
+  const tensor = readDecoded(input, raw);
+  refuseExtensions(tensor.name, readParameterMap(input.parameters), []);
+  return tensor;
+}
+
+function readDecoded(given: DecodedTensor, raw: Uint8Array | undefined): V2Tensor {
+  const head = readHead(given.name ?? "", given.datatype ?? "", (given.shape ?? []).map(Number));
+  const contents = Object.entries(given.contents ?? {}).filter(([, values]) => values.length > 0);
   if (raw === undefined) return fromContents(head, contents);
   if (contents.length > 0) throw refused(head.name, "it has both contents and raw_input_contents");
   return fromRaw(head, raw);

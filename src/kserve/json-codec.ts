@@ -34,9 +34,9 @@ import {
 export const JSON_LENGTH = "inference-header-content-length";
 
 /** Values of a tensor in JSON take many times their bytes in memory. */
-const JSON_LIMITS = { depth: 16, entries: 4_000_000 };
+export const JSON_LIMITS = { depth: 16, entries: 4_000_000 };
 /** Bytes of JSON; more is sent as bytes. */
-const LONGEST_JSON = 64 * 1024 ** 2;
+export const LONGEST_JSON = 64 * 1024 ** 2;
 
 const REQUEST_KEYS = ["id", "inputs", "outputs", "parameters", "model_name", "model_version"];
 const INPUT_KEYS = ["name", "shape", "datatype", "parameters", "data"];
@@ -199,7 +199,8 @@ function readSwitch(value: unknown, name: string): boolean | undefined {
   throw new V2Error(400, `Cannot use the parameter "${name}": true or false is wanted`);
 }
 
-function fromJson(head: TensorHead, data: unknown, content: unknown): V2Tensor {
+/** A tensor from its values in JSON. Throws V2Error. */
+export function fromJson(head: TensorHead, data: unknown, content: unknown): V2Tensor {
   const { name, datatype, shape } = head;
   if (datatype === "FP16" || datatype === "BF16")
     throw refused(name, `${datatype} has no form in JSON: send its bytes with binary_data_size`);

@@ -13,9 +13,10 @@ import { scratchFolder } from "../files/scratch-folder.js";
 import { printable } from "../render/shown.js";
 import type { Terminal } from "../render/terminal.js";
 import { serverSocket, storeFolder } from "../server-socket.js";
+import { type RemoteSettings, refuseUselessRemote } from "../settings/remote-options.js";
 import { completeSettings, type GivenSetting, givenSettings } from "../settings/settings.js";
 import { readSettingsFiles } from "../settings/settings-files.js";
-import { cacheFolder, modulationFolder } from "../with-service.js";
+import { cacheFolder, modulationFolder, remoteStagesOf } from "../with-service.js";
 
 /** A call of `serve`. */
 interface ServeCall {
@@ -26,6 +27,7 @@ interface ServeCall {
 /** Serves until SIGTERM or Ctrl-C, of which a second one ends it at once. */
 export async function serveEdits({ settings, given }: ServeCall, terminal: Terminal): Promise<void> {
   const { io } = terminal;
+  refuseUselessRemote(settings, given);
   const log = openLog({
     stream: io.stderr,
     isTerminal: io.stderr.isTTY === true,
@@ -38,7 +40,7 @@ export async function serveEdits({ settings, given }: ServeCall, terminal: Termi
       ...settings,
       kafkaDoor: settings.kafka === undefined ? undefined : kafkaDoorOf(settings, settings.kafka),
     },
-    service: warmService(settings),
+    service: warmService(settings, io.env),
     base: await baseSettings(given, terminal),
     limits: {
       ...DEFAULT_LIMITS,
@@ -57,20 +59,22 @@ export async function serveEdits({ settings, given }: ServeCall, terminal: Termi
 }
 
 /** Options of an edit service that stays open between edits, with this user's cache. */
-export function warmService({
-  noCache,
-  cacheLimit,
-  ...settings
-}: Pick<
-  ServeCommandSettings,
-  "device" | "threads" | "vram" | "memory" | "keepAlive" | "noCache" | "cacheLimit"
->): ServeOptions["service"] {
+export function warmService(
+  {
+    noCache,
+    cacheLimit,
+    ...settings
+  }: Pick<ServeCommandSettings, "device" | "threads" | "vram" | "memory" | "keepAlive" | "noCache" | "cacheLimit"> &
+    Partial<RemoteSettings>,
+  env: Readonly<Record<string, string | undefined>>,
+): ServeOptions["service"] {
   const { device, threads, vram, memory, keepAlive } = settings;
   return {
     ...{ device, threads, vram, memory, keepAlive },
     cache: noCache ? undefined : openCache(cacheFolder(), cacheLimit),
     modulationFolder: noCache ? undefined : modulationFolder(),
     openScratch: scratchFolder,
+    remote: remoteStagesOf(settings, env),
   };
 }
 

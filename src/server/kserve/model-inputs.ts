@@ -2,13 +2,21 @@
 
 import { type Artifact, artifactOfParts } from "../../artifacts/artifact.js";
 import type { ArtifactKind } from "../../artifacts/kinds.js";
+import { isBoxIn, sizesFault, statisticsFault } from "../../artifacts/record-faults.js";
 import type { EditRequest, NamedBytes } from "../../edit/request/edit-request.js";
-import type { Size } from "../../image/image.js";
+import type { Box } from "../../image/image.js";
 import { V2Error } from "../../kserve/v2-error.js";
-import { type BytesTensor, numbersOf, refused, toFloat32, type V2Tensor } from "../../kserve/v2-tensor.js";
+import {
+  type BytesTensor,
+  type NumericTensor,
+  numbersOf,
+  refused,
+  toFloat32,
+  type V2Tensor,
+} from "../../kserve/v2-tensor.js";
+import type { Picture } from "../../stages/pictures.js";
 import { QeditError } from "../../std/errors.js";
 import { shown } from "../../std/foreign-text.js";
-import { isObject } from "../../std/guards.js";
 import { jsonExcess } from "../../std/json-limits.js";
 import { float32 } from "../../std/tensor.js";
 import { fileName } from "../http/request-body.js";
@@ -83,6 +91,16 @@ export function readPicturesOf(tensors: Tensors): readonly NamedBytes[] {
   return elements.map((bytes, index) => ({ name: fileName(names?.[index] ?? `image-${index + 1}`), bytes }));
 }
 
+/** The part of picture 1 that is edited; undefined: all of it. */
+export function readRegion(tensors: Tensors, pictures: readonly Picture[]): Box | undefined {
+  const tensor = tensors.get("REGION");
+  if (tensor === undefined) return undefined;
+  const [x, y, width, height] = numbersOf(tensor as NumericTensor) as readonly number[];
+  const region = { x: x!, y: y!, width: width!, height: height! };
+  if (isBoxIn(region, pictures[0]?.image)) return region;
+  throw refused("REGION", "x, y, width and height of a box in picture 1 are wanted");
+}
+
 /** The mask of a request. */
 export function readMask(tensors: Tensors): EditRequest["mask"] {
   const mask = tensors.get("MASK");
@@ -147,47 +165,11 @@ function refuseStrangeRecord(
   { tensors, info }: Artifact,
   { record, limits }: { record: string; limits: ServerLimits },
 ): void {
-  const statistics: unknown = info.settings["latent_statistics"];
   const channels = Object.values(tensors)[0]!.shape[1]!;
-  const isList = (value: unknown, least: number) =>
-    Array.isArray(value) &&
-    value.length === channels &&
-    value.every((each) => typeof each === "number" && Number.isFinite(each) && each > least);
-  const isStatistics =
-    isObject(statistics) && isList(statistics["mean"], Number.NEGATIVE_INFINITY) && isList(statistics["std"], 0);
-  if (statistics !== undefined && !isStatistics && "latent" in tensors)
-    throw refused(record, `its latent_statistics are no mean and std of ${channels} channels`);
-  refuseStrangeSizes(info.sizes, { record, limits });
-}
-
-function refuseStrangeSizes(
-  { target, images }: Readonly<Record<string, unknown>>,
-  { record, limits }: { record: string; limits: ServerLimits },
-): void {
-  const most = limits.pictureMegapixels * MEGAPIXEL;
-  const sources = images === undefined ? [] : images;
-  const isKnown = (each: unknown) =>
-    isObject(each) && isSize(each["source"]) && each["source"].width * each["source"].height <= most;
-  if (!Array.isArray(sources) || !sources.every(isKnown))
-    throw refused(record, `its sizes have images without a source of up to ${limits.pictureMegapixels} megapixels`);
-  if (target === undefined) return;
-  const box: unknown = isObject(target) ? target["box"] : undefined;
-  if (!isBoxIn(box, (sources[0] as { source: Size } | undefined)?.source))
-    throw refused(record, "its sizes have a target without a box in picture 1");
-}
-
-function isSize(value: unknown): value is Size {
-  return isObject(value) && isWhole(value["width"], 1) && isWhole(value["height"], 1);
-}
-
-function isBoxIn(box: unknown, source: Size | undefined): boolean {
-  if (source === undefined || !isObject(box) || !isSize(box)) return false;
-  const { x, y, width, height } = box as Size & { readonly x?: unknown; readonly y?: unknown };
-  return isWhole(x, 0) && isWhole(y, 0) && x + width <= source.width && y + height <= source.height;
-}
-
-function isWhole(value: unknown, least: number): value is number {
-  return Number.isSafeInteger(value) && (value as number) >= least;
+  const fault =
+    ("latent" in tensors ? statisticsFault(info, channels) : undefined) ??
+    sizesFault(info, limits.pictureMegapixels * MEGAPIXEL);
+  if (fault !== undefined) throw refused(record, fault);
 }
 
 function parameterOf(tensor: V2Tensor): unknown {

@@ -71,18 +71,19 @@ export function modelSpecs({ pictures }: Pick<ServerLimits, "pictures">): readon
   const prompt = [needed("PROMPT", "BYTES", [1]), optional("NEGATIVE_PROMPT", "BYTES", [1])];
   const sampling = [optional("SEED", "INT64", [1]), optional("STEPS", "INT32", [1]), optional("CFG", "FP32", [1])];
   const [size, lora] = [optional("SIZE", "INT32", [2]), optional("LORA", "BYTES", [-1])];
+  const region = optional("REGION", "INT32", [4]);
   const picture = [needed("IMAGE", "BYTES", [1]), needed("RECIPE", "BYTES", [1])];
   return [
     {
       name: "encode_image",
-      inputs: [...image, size],
+      inputs: [...image, size, region],
       outputs: [...latents, needed("latents_record", "BYTES", [1])],
       parameters: names(STAGE_REQUEST_PARAMETERS["encode-image"]),
       rawInput: "IMAGE",
     },
     {
       name: "encode_prompt",
-      inputs: [...prompt, ...image.map((each) => ({ ...each, isOptional: true }))],
+      inputs: [...prompt, ...image.map((each) => ({ ...each, isOptional: true })), region],
       outputs: [...cond, needed("cond_record", "BYTES", [1])],
       parameters: names(STAGE_REQUEST_PARAMETERS["encode-prompt"]),
     },
