@@ -1,6 +1,7 @@
 // Implements `qedit serve`: settings of edits from files and the environment, folders, signals, the log.
 import { join } from "node:path";
 import { openCache } from "../../artifacts/artifact-cache.js";
+import { stagesElsewhere } from "../../edit/remote/remote-servers.js";
 import { type BaseSettings, REQUEST_PARAMETERS } from "../../edit/request/edit-request.js";
 import type { Given } from "../../edit/resolve/given.js";
 import type { KafkaSettings } from "../../server/kafka/kafka-door.js";
@@ -13,7 +14,7 @@ import { scratchFolder } from "../files/scratch-folder.js";
 import { printable } from "../render/shown.js";
 import type { Terminal } from "../render/terminal.js";
 import { serverSocket, storeFolder } from "../server-socket.js";
-import { type RemoteSettings, refuseUselessRemote } from "../settings/remote-options.js";
+import { type RemoteSettings, refuseUselessTimeout } from "../settings/remote-options.js";
 import { completeSettings, type GivenSetting, givenSettings } from "../settings/settings.js";
 import { readSettingsFiles } from "../settings/settings-files.js";
 import { cacheFolder, modulationFolder, remoteStagesOf } from "../with-service.js";
@@ -27,7 +28,7 @@ interface ServeCall {
 /** Serves until SIGTERM or Ctrl-C, of which a second one ends it at once. */
 export async function serveEdits({ settings, given }: ServeCall, terminal: Terminal): Promise<void> {
   const { io } = terminal;
-  refuseUselessRemote(settings, given);
+  refuseUselessTimeout(stagesElsewhere(settings.remote), given);
   const log = openLog({
     stream: io.stderr,
     isTerminal: io.stderr.isTTY === true,

@@ -64,16 +64,21 @@ export function serversOfStage(
   return { remote: own ? { [stage]: own } : {} };
 }
 
+/** Throws QEDIT_E_USAGE for a call's --remote-timeout where no stage runs elsewhere. */
+export function refuseUselessTimeout(elsewhere: ReadonlySet<StageName>, given: Given): void {
+  const timeout = given.get("remoteTimeout");
+  if (elsewhere.size === 0 && timeout?.isOfCall)
+    throw new QeditError("QEDIT_E_USAGE", `Cannot use ${timeout.name}: no stage runs elsewhere`, {
+      hint: "Name a server: --remote sample=grpc://HOST:8001",
+    });
+}
+
 // `of`: the stages of the command.
 function refuseUseless(
   elsewhere: ReadonlySet<StageName>,
   { of, given }: { readonly of: readonly StageName[]; readonly given: Given },
 ): void {
-  const timeout = given.get("remoteTimeout");
-  if (elsewhere.size === 0 && timeout?.isOfCall)
-    throw new QeditError("QEDIT_E_USAGE", `Cannot use ${timeout.name}: no stage runs elsewhere`, {
-      hint: `Name a server: --remote ${of.at(-1)}=grpc://HOST:8001`,
-    });
+  refuseUselessTimeout(elsewhere, given);
   const useless = OF_DEVICE.map((name) => given.get(name)).find((each) => each?.isOfCall);
   if (useless && of.every((stage) => elsewhere.has(stage)))
     throw new QeditError("QEDIT_E_USAGE", `Cannot use ${useless.name}: nothing is computed here`, {

@@ -39,8 +39,8 @@ interface Stub {
   readonly close: () => void;
 }
 
-/** Messages of progress of one request: an edit has some for each step. */
-const MOST_PROGRESS = 100_000;
+/** Messages of progress of one request: an edit has one for each of up to 10,000 steps, and some more. */
+const MOST_PROGRESS = 20_000;
 /** Characters of a server's text in a message. */
 const LONGEST_TEXT = 500;
 
