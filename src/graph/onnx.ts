@@ -80,8 +80,10 @@ const schema = protobuf.Root.fromJSON({
 });
 const ModelProto = schema.lookupType("ModelProto");
 
-/** The graph as an ONNX model. Weights are external data: their locations are absolute paths without the root. */
-export function encodeModel(graph: Graph): Uint8Array {
+/**
+ * The graph as an ONNX model. Weights are external data: `locate` gives the location of a file, by default its absolute path without the root.
+ */
+export function encodeModel(graph: Graph, locate: (file: string) => string = locationOf): Uint8Array {
   const outputs = new Set([...graph.outputs.keys()]);
   return ModelProto.encode({
     irVersion: IR_VERSION,
@@ -93,7 +95,7 @@ export function encodeModel(graph: Graph): Uint8Array {
     graph: {
       name: graph.name,
       node: encodedNodes(graph).map(nodeProto),
-      initializer: [...externalProtos(graph), ...constantProtos(graph)],
+      initializer: [...externalProtos(graph, locate), ...constantProtos(graph)],
       input: [...graph.inputs.values()].map(valueProto),
       output: [...graph.outputs.values()].map(valueProto),
       valueInfo: graph.values.filter((value) => !outputs.has(value.name)).map(valueProto),
@@ -129,14 +131,14 @@ function attributeProto(attribute: Attribute) {
   return { ints: attribute.ints, type: ATTRIBUTE_TYPE.INTS };
 }
 
-function externalProtos(graph: Graph) {
+function externalProtos(graph: Graph, locate: (file: string) => string) {
   return [...graph.externals].map(([name, { dtype, shape, file, offset, length }]) => ({
     name,
     dims: shape,
     dataType: ELEMENT[dtype].onnx,
     dataLocation: EXTERNAL,
     externalData: [
-      { key: "location", value: locationOf(file) },
+      { key: "location", value: locate(file) },
       { key: "offset", value: String(offset) },
       { key: "length", value: String(length) },
     ],
