@@ -8,6 +8,7 @@ import { describe, expect, test } from "vitest";
 const ROWS = [
   ["cli"],
   ["server"],
+  ["export"],
   ["edit"],
   ["stages", "catalog"],
   ["models", "sampling", "engine", "artifacts", "text", "image"],
@@ -26,7 +27,7 @@ const OWNERS: Readonly<Record<string, string | readonly string[]>> = {
   ora: "cli",
   "cli-progress": "cli",
   tinyglobby: "cli",
-  protobufjs: "graph",
+  protobufjs: ["graph", "export"],
   "@huggingface/tokenizers": "text",
   "@bomb.sh/tab": "cli",
   tar: "catalog",
