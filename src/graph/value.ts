@@ -9,6 +9,7 @@ export interface NodeBuilder {
   node(operator: string, inputs: readonly (Value | undefined)[], options: NodeOptions): Value[];
   once(key: string, build: () => Value): Value;
   place(operator: string): string;
+  scoped<T>(path: string, build: () => T): T;
 }
 
 /** A tensor that a node, an input or an initializer gives. */
@@ -62,8 +63,23 @@ export class Value {
   }
 
   /** Each element, or `other` where that is larger. */
-  max(other: number): Value {
+  max(other: Value | number): Value {
     return this.#broadcast("Max", other);
+  }
+
+  /** Each element, or `other` where that is smaller. */
+  min(other: Value | number): Value {
+    return this.#broadcast("Min", other);
+  }
+
+  /** Whether each element equals `other`, bool. */
+  equals(other: Value | number): Value {
+    return this.#broadcast("Equal", other, "bool");
+  }
+
+  /** Whether each element is `other` or more, bool. */
+  atLeast(other: Value | number): Value {
+    return this.#broadcast("GreaterOrEqual", other, "bool");
   }
 
   /** The largest whole number that is not above each element. */
@@ -247,7 +263,7 @@ export class Value {
     });
   }
 
-  #broadcast(operator: string, other: Value | number): Value {
+  #broadcast(operator: string, other: Value | number, dtype: DType = this.dtype): Value {
     const right = typeof other === "number" ? this.graph.constant(this.dtype, [], [other]) : other;
     this.#sameType(right, operator);
     const rank = Math.max(this.rank, right.rank);
@@ -258,7 +274,7 @@ export class Value {
       }
       return a === 1 ? b : a;
     });
-    return this.#node(operator, [this, right], { shapes: [shape], dtype: this.dtype });
+    return this.#node(operator, [this, right], { shapes: [shape], dtype });
   }
 
   #sameType(other: Value, operator: string): void {
