@@ -21,6 +21,7 @@ const NIGHTLY = [
   "test/docs/commands.test.ts",
   "test/docs/kserve-examples.test.ts",
   "test/docs/serving-examples.test.ts",
+  "test/docs/triton-python.test.ts",
   "test/edit/mixed-edits.test.ts",
   "test/edit/sessions-ahead.test.ts",
   "test/engine/arena.test.ts",

@@ -36,7 +36,7 @@ test("a model of a CPU names one instance, and nothing of GPUs", () => {
 
 test("a warm-up sends whole numbers as they are, since random ones are no tokens, and zeros for the rest", () => {
   const ids = tensor("int64", [1, 2], BigInt64Array.of(151644n, 7n));
-  const { config, files } = warmupRequest(MODEL, { input_ids: ids, pixel_values: float32([4, 6]) });
+  const { config, files } = warmupRequest(MODEL, ({ name }) => (name === "input_ids" ? ids : float32([4, 6])));
   expect(config.inputs).toEqual({
     input_ids: { data_type: "TYPE_INT64", dims: [1, 2], input_data_file: "input_ids" },
     pixel_values: { data_type: "TYPE_FP32", dims: [4, 6], zero_data: true },
