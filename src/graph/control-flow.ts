@@ -1,8 +1,7 @@
 // Control flow: graphs inside nodes, which read the weights and values of the graph around them.
 // Operator schema: onnx/docs/Operators.md (Loop, opset 23).
-import type { Graph } from "./graph.js";
 import { type Shape, shapeText } from "./types.js";
-import type { Value } from "./value.js";
+import type { NodeBuilder, Value } from "./value.js";
 
 /** A value that goes from one iteration to the next. */
 export interface Carried {
@@ -25,7 +24,7 @@ export interface LoopOptions {
  * the iteration from 0, i64 [1], and gives the next ones. It may read every value of the graph around it.
  */
 export function loop(
-  graph: Graph,
+  graph: NodeBuilder,
   { trips, carried }: LoopOptions,
   iterate: (carried: readonly Value[], iteration: Value) => readonly Value[],
 ): Value[] {
@@ -70,7 +69,7 @@ interface Wanted {
 }
 
 // A named length of a shape that changes takes any.
-function refuseOther(graph: Graph, value: Value, { wanted, dtype, what, isFixed = false }: Wanted): void {
+function refuseOther(graph: NodeBuilder, value: Value, { wanted, dtype, what, isFixed = false }: Wanted): void {
   const fits =
     value.dtype === dtype &&
     value.rank === wanted.length &&

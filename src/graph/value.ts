@@ -1,10 +1,11 @@
 // A value of the graph: a name with a type and a shape, and the operators as methods.
 // Adding a node infers the result or throws on that line, with both sides in the message.
-import type { NodeOptions } from "./node.js";
+import type { Body, NamedTensor, NodeOptions } from "./node.js";
 import { addDims, type Dim, type DType, ELEMENT, multiplyDims, type Shape, sameShape, shapeText } from "./types.js";
 
 /** The graph that values add nodes to: what the operators use of a Graph, which documents it. */
 export interface NodeBuilder {
+  body(operator: string, inputs: readonly NamedTensor[], build: (inputs: readonly Value[]) => readonly Value[]): Body;
   constant(dtype: DType, shape: readonly number[], numbers: readonly number[]): Value;
   node(operator: string, inputs: readonly (Value | undefined)[], options: NodeOptions): Value[];
   once(key: string, build: () => Value): Value;

@@ -71,7 +71,7 @@ function joinTensors(count: number, { latentChannels, tokenWidth }: TensorWidths
     inputs: Array.from({ length: count }, (_, index) =>
       latent(`latent_${index + 1}`, latentChannels, `Normalised latent of picture ${index + 1}`),
     ),
-    outputs: references(tokenWidth),
+    outputs: references(tokenWidth, count),
   };
 }
 
@@ -82,7 +82,7 @@ function samplers({ latentChannels, tokenWidth, promptWidth }: TensorWidths): Mo
       latentChannels,
       "Noise of the shape of the result's latent: what is sampled at the first noise level",
     ),
-    ...references(tokenWidth),
+    ...references(tokenWidth, -1),
     embeds("prompt_embeds", promptWidth, "Embeddings of the prompt"),
     tensor("sigmas", "FP32", [-1], "Noise levels, falling, one more than steps; the last one is 0"),
   ];
@@ -111,7 +111,8 @@ function decode({ latentChannels }: TensorWidths): ModelTensors {
   };
 }
 
-function references(tokenWidth: number): TensorSpec[] {
+// Triton compares an output's lengths with those that ONNX Runtime finds for it, and numbers of references are known there.
+function references(tokenWidth: number, count: number): TensorSpec[] {
   return [
     tensor(
       "reference_tokens",
@@ -119,7 +120,7 @@ function references(tokenWidth: number): TensorSpec[] {
       [1, -1, tokenWidth],
       "Tokens of all references, one after the other: 2 x 2 cells of a latent in rows",
     ),
-    tensor("reference_sizes", "INT64", [-1, 2], "Height and width of each reference in cells of its latent"),
+    tensor("reference_sizes", "INT64", [count, 2], "Height and width of each reference in cells of its latent"),
   ];
 }
 
