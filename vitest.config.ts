@@ -27,6 +27,8 @@ const NIGHTLY = [
   "test/engine/arena.test.ts",
   "test/engine/kernels.test.ts",
   "test/export/whole-edits.test.ts",
+  "test/export/triton/descriptor.test.ts",
+  "test/export/triton/full-size-export.test.ts",
   "test/models/full-size.test.ts",
   "test/parity/**/*.test.ts",
   "test/server/http/python-clients.test.ts",

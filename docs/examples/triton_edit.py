@@ -1,17 +1,20 @@
 """Edits pictures with a model that `qedit export triton` wrote and Triton serves: one request is one edit.
 
     pip install "tritonclient[grpc]" tokenizers numpy pillow
-    python triton_edit.py photo.jpg --prompt "make it winter" --settings repository/ --url 127.0.0.1:8001
+    python triton_edit.py 127.0.0.1:8001 repository/ "make it winter" edited.png photo.jpg seed=42 steps=4
+
+repository/ has qedit.json and tokenizer.json of the exported folder; negative=TEXT and cfg=2.5 need one with guidance.
 """
 
-import argparse
 import json
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
+KINDS = {"seed": int, "steps": int, "megapixels": float, "negative": str, "cfg": float}
 DATATYPES = {"uint8": "UINT8", "int64": "INT64", "float32": "FP32"}
 
 def best_size(width, height, area, sizes):
@@ -90,30 +93,24 @@ def edit_inputs(pictures, prompt, settings, tokenizer, *, negative=None, seed=0,
     return inputs
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pictures", nargs="+")
-    parser.add_argument("-p", "--prompt", required=True)
-    parser.add_argument("-o", "--output", default="edited.png")
-    parser.add_argument("--settings", type=Path, default=Path("."), help="folder with qedit.json and tokenizer.json")
-    parser.add_argument("--url", default="127.0.0.1:8001")
-    parser.add_argument("--negative", help="a negative prompt, for an export with guidance")
-    for name, kind in {"seed": int, "steps": int, "megapixels": float, "cfg": float}.items():
-        parser.add_argument(f"--{name}", type=kind, default=0 if name == "seed" else None)
-    args = parser.parse_args()
+def main(address, folder, prompt, output, *rest):
     from tokenizers import Tokenizer
     from tritonclient.grpc import InferenceServerClient, InferInput
-    settings = json.loads((args.settings / "qedit.json").read_text("utf-8"))
-    tokenizer = Tokenizer.from_file(str(args.settings / settings["prompt"]["tokenizer"]))
-    pictures = [ImageOps.exif_transpose(Image.open(path)).convert("RGB") for path in args.pictures]
-    numbers = {name: getattr(args, name) for name in ("negative", "seed", "steps", "megapixels", "cfg")}
+
+    settings = json.loads(Path(folder, "qedit.json").read_text("utf-8"))
+    tokenizer = Tokenizer.from_file(str(Path(folder, settings["prompt"]["tokenizer"])))
+    pairs = (each.split("=", 1) for each in rest if each.split("=")[0] in KINDS)
+    given = {name: KINDS[name](value) for name, value in pairs}
+    paths = [each for each in rest if each.split("=")[0] not in KINDS]
+    pictures = [ImageOps.exif_transpose(Image.open(path)).convert("RGB") for path in paths]
     tensors = []
-    for name, array in edit_inputs(pictures, args.prompt, settings, tokenizer, **numbers).items():
+    for name, array in edit_inputs(pictures, prompt, settings, tokenizer, **given).items():
         tensors.append(InferInput(name, list(array.shape), DATATYPES[array.dtype.name]))
         tensors[-1].set_data_from_numpy(array)
-    model = f"qedit_{len(pictures)}" + ("" if args.negative is None else "_cfg")
-    Image.fromarray(InferenceServerClient(args.url).infer(model, tensors).as_numpy("image")).save(args.output)
+    model = f"qedit_{len(pictures)}" + ("_cfg" if "negative" in given else "")
+    edited = InferenceServerClient(address).infer(model, tensors).as_numpy("image")
+    Image.fromarray(edited).save(output)
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -36,7 +36,7 @@ export function editWarmups(
 ): ReadonlyMap<string, WarmupRequest> {
   const side = gpus === undefined ? SIDE.cpu : SIDE.gpu;
   const edit = {
-    pictures: Array.from({ length: images }, () => blank(side)),
+    pictures: Array.from({ length: images }, () => blankPicture(side)),
     ...{ prompt: "make it winter", negativePrompt: "", megapixels: side ** 2 / MEGAPIXEL },
     sampling: samplingOf({ ...settings, sampler: "euler", steps: 1, denoise: 1, seed: 0n }),
   };
@@ -71,7 +71,8 @@ function tensorOf({ name, dims }: TensorSpec, inputs: Tensors): Tensor {
   return inputs[name]!;
 }
 
-function blank(side: number): Picture {
+/** A black picture of a size. */
+export function blankPicture(side: number): Picture {
   const data = new Uint8Array(side * side * CHANNELS);
   return { name: "warm-up", image: { width: side, height: side, data }, hash: "" };
 }

@@ -14,7 +14,11 @@ const MODEL = {
 } as const;
 
 test("what the backend reads only among the parameters stands there on a GPU, not with the accelerator", () => {
-  const config = memberConfig(MODEL, { gpus: [0, 1], memoryLimit: 48_000_000_000 }, undefined);
+  const config = memberConfig(
+    MODEL,
+    { gpus: [0, 1], memoryLimits: new Map([["encode_prompt", 48_000_000_000]]) },
+    undefined,
+  );
   expect(config.parameters).toEqual({
     cudnn_conv_algo_search: { string_value: "1" },
     arena_extend_strategy: { string_value: "1" },
@@ -28,7 +32,7 @@ test("what the backend reads only among the parameters stands there on a GPU, no
 });
 
 test("a model of a CPU names one instance, and nothing of GPUs", () => {
-  const config = memberConfig(MODEL, { gpus: undefined, memoryLimit: undefined }, undefined);
+  const config = memberConfig(MODEL, { gpus: undefined, memoryLimits: undefined }, undefined);
   expect(config.instance_group).toEqual([{ kind: "KIND_CPU", count: 1 }]);
   expect(config).not.toHaveProperty("parameters");
   expect(config).not.toHaveProperty("optimization");
