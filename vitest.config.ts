@@ -26,6 +26,7 @@ const NIGHTLY = [
   "test/edit/sessions-ahead.test.ts",
   "test/engine/arena.test.ts",
   "test/engine/kernels.test.ts",
+  "test/export/full-size-models.test.ts",
   "test/export/whole-edits.test.ts",
   "test/export/triton/descriptor.test.ts",
   "test/export/triton/full-size-export.test.ts",
