@@ -30,6 +30,7 @@ const NIGHTLY = [
   "test/export/whole-edits.test.ts",
   "test/export/triton/descriptor.test.ts",
   "test/export/triton/full-size-export.test.ts",
+  "test/export/triton/older-runtime.test.ts",
   "test/models/full-size.test.ts",
   "test/parity/**/*.test.ts",
   "test/server/http/python-clients.test.ts",
