@@ -31,6 +31,7 @@ const NIGHTLY = [
   "test/export/triton/descriptor.test.ts",
   "test/export/triton/full-size-export.test.ts",
   "test/export/triton/older-runtime.test.ts",
+  "test/export/triton/verified-exports.test.ts",
   "test/models/full-size.test.ts",
   "test/parity/**/*.test.ts",
   "test/server/http/python-clients.test.ts",
