@@ -24,6 +24,8 @@ const GRAPH_TYPE: Partial<Record<StoredType, DType>> = {
 export interface Adapter {
   /** The graph input that carries its strength, f32 [1]. */
   readonly name: string;
+  /** Its strength where that is part of the graph; it has no input then. */
+  readonly fixedStrength?: number;
   /** Its pairs by module. */
   readonly pairs: ReadonlyMap<string, LoraPair>;
 }
@@ -128,6 +130,13 @@ export class Weights {
     return this.#source.graph.external(key, { ...stored, dtype });
   }
 
+  /** The bytes of a tensor of 8-bit elements, u8, for operators that have no kernels for 8-bit floats. */
+  bytes(name: string): Value {
+    this.get(name);
+    const key = this.#key(name);
+    return this.#source.graph.external(key, { ...this.stored(name), dtype: "u8" });
+  }
+
   /** The scale of the weight at this path, if the file has one; throws QEDIT_E_CHECKPOINT when it fits no part of the weight. */
   scale(): ScaleValue | undefined {
     const name = SCALE_NAMES.find((each) => this.#source.checkpoint.tensors.has(this.#key(each)));
@@ -150,7 +159,7 @@ export class Weights {
   /** The pairs of the active LoRAs for the module at this path. */
   adapters(): AdapterValues[] {
     const { graph, adapters } = this.#source;
-    return adapters.flatMap(({ name, pairs }) => {
+    return adapters.flatMap(({ name, pairs, fixedStrength }) => {
       const pair = pairs.get(this.path);
       if (!pair) return [];
       const value = (side: "up" | "down") => {
@@ -160,7 +169,10 @@ export class Weights {
           throw this.#refuse(`${this.path} (${name} ${side})`, `weights stored as ${stored.dtype} are not supported`);
         return graph.external(`${name}:${this.path}.${side}`, { ...stored, dtype });
       };
-      const strength = graph.inputs.get(name) ?? graph.input(name, "f32", [1]);
+      const strength =
+        fixedStrength === undefined
+          ? (graph.inputs.get(name) ?? graph.input(name, "f32", [1]))
+          : graph.constant("f32", [1], [fixedStrength]);
       return [{ up: value("up"), down: value("down"), scale: pair.scale, strength }];
     });
   }

@@ -14,6 +14,8 @@ function typedArray(dtype: DType, numbers: readonly number[]): ArrayBufferView {
       return Float32Array.from(numbers);
     case "i32":
       return Int32Array.from(numbers);
+    case "f64":
+      return Float64Array.from(numbers);
     case "i64":
       return BigInt64Array.from(numbers, (number) => BigInt(number));
     case "u8":

@@ -1,7 +1,7 @@
 // The ONNX graph under construction: inputs, weights that stay in their files, nodes, outputs.
 // Pure: it holds names and shapes, opens nothing and runs nothing.
 import { elementBytes } from "./elements.js";
-import type { Node, NodeOptions } from "./node.js";
+import type { Body, NamedTensor, Node, NodeOptions } from "./node.js";
 import { type DType, ELEMENT, type Shape, shapeText } from "./types.js";
 import { type NodeBuilder, Value } from "./value.js";
 
@@ -21,6 +21,13 @@ export interface Constant {
   readonly bytes: Uint8Array;
 }
 
+/** Where nodes are added: the graph itself, or a body. */
+interface Scope {
+  readonly nodes: Node[];
+  readonly values: Value[];
+  readonly shared: Map<string, Value>;
+}
+
 /** An ONNX graph under construction; methods of its values add nodes. */
 export class Graph implements NodeBuilder {
   readonly name: string;
@@ -30,10 +37,11 @@ export class Graph implements NodeBuilder {
   readonly constants = new Map<string, Constant>();
   readonly nodes: Node[] = [];
   readonly values: Value[] = [];
-  #scope = "";
+  #path = "";
+  // The graph, and the bodies that are under construction, each inside the one before it.
+  readonly #scopes: Scope[] = [{ nodes: this.nodes, values: this.values, shared: new Map() }];
   readonly #names = new Map<string, number>();
   readonly #constantNames = new Map<string, Value>();
-  readonly #shared = new Map<string, Value>();
 
   constructor(name: string) {
     this.name = name;
@@ -41,6 +49,7 @@ export class Graph implements NodeBuilder {
 
   /** Declares an input that is fed at every run. */
   input(name: string, dtype: DType, shape: Shape): Value {
+    if (this.#scopes.length > 1) throw new Error(`internal: graph input "${name}" is declared in a body`);
     if (this.inputs.has(name)) throw new Error(`internal: graph input "${name}" is declared twice`);
     const value = new Value(this, { name, dtype, shape });
     this.inputs.set(name, value);
@@ -49,6 +58,7 @@ export class Graph implements NodeBuilder {
 
   /** Declares that a value leaves the graph under this name. */
   output(name: string, value: Value): void {
+    if (this.#scopes.length > 1) throw new Error(`internal: graph output "${name}" is declared in a body`);
     if (this.outputs.has(name)) throw new Error(`internal: graph output "${name}" is declared twice`);
     // The Identity gives the output its name; the value keeps the name that its node gave it.
     const [named] = this.node("Identity", [value], { shapes: [value.shape], dtype: value.dtype }, [name]);
@@ -79,11 +89,33 @@ export class Graph implements NodeBuilder {
     return value;
   }
 
-  /** Memoizes a value by key, for what several places share; its nodes are named under no path. */
+  /** Memoizes a value by key, for what several places share; its nodes are named under no path. What a body makes is shared inside it alone. */
   once(key: string, build: () => Value): Value {
-    const value = this.#shared.get(key) ?? this.scoped("", build);
-    this.#shared.set(key, value);
+    const known = this.#scopes.findLast(({ shared }) => shared.has(key))?.shared.get(key);
+    if (known) return known;
+    const value = this.scoped("", build);
+    this.#scopes.at(-1)!.shared.set(key, value);
     return value;
+  }
+
+  /**
+   * The graph inside a node of control flow: nodes that are added while `build` runs are its own, whatever values they read. Inputs are named
+   * below the place of `operator`.
+   */
+  body(operator: string, inputs: readonly NamedTensor[], build: (inputs: readonly Value[]) => readonly Value[]): Body {
+    const name = this.nodeName(`${operator} body`);
+    const values = inputs.map((each) => new Value(this, { ...each, name: `${name}.${each.name}` }));
+    const scope: Scope = { nodes: [], values: [], shared: new Map() };
+    this.#scopes.push(scope);
+    try {
+      // The Identity makes each output a result of the body, also where it is a value from outside or one given twice.
+      const outputs = build(values).map(
+        (value) => this.node("Identity", [value], { shapes: [value.shape], dtype: value.dtype })[0]!,
+      );
+      return { name, inputs: values, outputs, nodes: scope.nodes, values: scope.values };
+    } finally {
+      this.#scopes.pop();
+    }
   }
 
   /** Adds a node and gives its outputs; `inputs` may hold undefined for an optional input that is left out. */
@@ -96,9 +128,11 @@ export class Graph implements NodeBuilder {
     const name = this.nodeName(operator);
     const outputs = options.shapes.map((shape, index) => {
       const output = outputNames?.[index] ?? (options.shapes.length === 1 ? name : `${name}.${index}`);
-      return new Value(this, { name: output, dtype: options.dtype, shape });
+      const dtype = typeof options.dtype === "string" ? options.dtype : options.dtype[index]!;
+      return new Value(this, { name: output, dtype, shape });
     });
-    this.nodes.push({
+    const scope = this.#scopes.at(-1)!;
+    scope.nodes.push({
       name,
       operator,
       domain: options.domain ?? "",
@@ -106,24 +140,24 @@ export class Graph implements NodeBuilder {
       outputs: outputs.map((value) => value.name),
       attributes: options.attributes ?? {},
     });
-    this.values.push(...outputs);
+    scope.values.push(...outputs);
     return outputs;
   }
 
   /** Runs `build` with nodes named under `path` (the checkpoint's own key path), so that errors and profiles say where. */
   scoped<T>(path: string, build: () => T): T {
-    const outer = this.#scope;
-    this.#scope = path;
+    const outer = this.#path;
+    this.#path = path;
     try {
       return build();
     } finally {
-      this.#scope = outer;
+      this.#path = outer;
     }
   }
 
   /** Where the next node would stand, for messages: `blocks.0.attn.to_q/MatMul`. */
   place(operator: string): string {
-    return this.#scope === "" ? operator : `${this.#scope}/${operator}`;
+    return this.#path === "" ? operator : `${this.#path}/${operator}`;
   }
 
   private nodeName(operator: string): string {

@@ -3,18 +3,17 @@
 import protobuf from "protobufjs/light.js";
 import type { Graph } from "./graph.js";
 import { locationOf } from "./locations.js";
-import { type Attribute, MICROSOFT, type Node } from "./node.js";
+import { type Attribute, type Body, MICROSOFT, type NamedTensor, type Node } from "./node.js";
 import { OPSET } from "./operators.js";
 import { ELEMENT, type Shape } from "./types.js";
-import type { Value } from "./value.js";
-import { nodesOfWeights } from "./weight-nodes.js";
+import { fixedNames, weightsFirst } from "./weight-nodes.js";
 
 /** ONNX IR version that goes with OPSET. */
 const IR_VERSION = 11;
 /** TensorProto.DataLocation.EXTERNAL */
 const EXTERNAL = 1;
 /** AttributeProto.AttributeType */
-const ATTRIBUTE_TYPE = { FLOAT: 1, INT: 2, STRING: 3, INTS: 7 };
+const ATTRIBUTE_TYPE = { FLOAT: 1, INT: 2, STRING: 3, GRAPH: 5, INTS: 7 };
 
 const field = (id: number, type: string) => ({ id, type });
 const repeated = (id: number, type: string) => ({ id, type, rule: "repeated" });
@@ -56,6 +55,7 @@ const schema = protobuf.Root.fromJSON({
         f: field(2, "float"),
         i: field(3, "int64"),
         s: field(4, "bytes"),
+        g: field(6, "GraphProto"),
         ints: repeated(8, "int64"),
         type: field(20, "int32"),
       },
@@ -80,9 +80,12 @@ const schema = protobuf.Root.fromJSON({
 });
 const ModelProto = schema.lookupType("ModelProto");
 
-/** The graph as an ONNX model. Weights are external data: their locations are absolute paths without the root. */
-export function encodeModel(graph: Graph): Uint8Array {
-  const outputs = new Set([...graph.outputs.keys()]);
+/**
+ * The graph as an ONNX model. Weights are external data: `locate` gives the location of a file, by default its absolute path without the root.
+ */
+export function encodeModel(graph: Graph, locate: (file: string) => string = locationOf): Uint8Array {
+  const { name, nodes, values } = graph;
+  const whole = { name, nodes, values, inputs: [...graph.inputs.values()], outputs: [...graph.outputs.values()] };
   return ModelProto.encode({
     irVersion: IR_VERSION,
     producerName: "qedit",
@@ -91,52 +94,58 @@ export function encodeModel(graph: Graph): Uint8Array {
       { domain: MICROSOFT, version: 1 },
     ],
     graph: {
-      name: graph.name,
-      node: encodedNodes(graph).map(nodeProto),
-      initializer: [...externalProtos(graph), ...constantProtos(graph)],
-      input: [...graph.inputs.values()].map(valueProto),
-      output: [...graph.outputs.values()].map(valueProto),
-      valueInfo: graph.values.filter((value) => !outputs.has(value.name)).map(valueProto),
+      ...graphProto(whole, fixedNames(graph)),
+      initializer: [...externalProtos(graph, locate), ...constantProtos(graph)],
     },
   }).finish();
 }
 
 /**
- * The nodes in the order in which they are encoded: first those that read weights alone. ONNX Runtime runs a graph depth first from its
+ * A graph, or a body inside one. First come the nodes that read weights alone: ONNX Runtime runs a graph depth first from its
  * results and takes the input whose node comes last first, so that a weight is widened just before its product. As they were added, a
  * cast would follow what its product reads, and be run before all of that: the widened weights of every block at once.
  */
-function encodedNodes(graph: Graph): Node[] {
-  const ofWeights = nodesOfWeights(graph);
-  return [...ofWeights, ...graph.nodes.filter((node) => !ofWeights.has(node))];
+function graphProto({ name, nodes, inputs, outputs, values }: Body, fixed: Set<string>): object {
+  const given = new Set(outputs.map((output) => output.name));
+  return {
+    name,
+    node: weightsFirst(nodes, fixed).map((node) => nodeProto(node, fixed)),
+    input: inputs.map(valueProto),
+    output: outputs.map(valueProto),
+    valueInfo: values.filter((value) => !given.has(value.name)).map(valueProto),
+  };
 }
 
-function nodeProto(node: Node) {
+function nodeProto(node: Node, fixed: ReadonlySet<string>) {
   return {
     input: node.inputs,
     output: node.outputs,
     name: node.name,
     opType: node.operator,
     domain: node.domain,
-    attribute: Object.entries(node.attributes).map(([name, attribute]) => ({ name, ...attributeProto(attribute) })),
+    attribute: Object.entries(node.attributes).map(([name, attribute]) => ({
+      name,
+      ...attributeProto(attribute, fixed),
+    })),
   };
 }
 
-function attributeProto(attribute: Attribute) {
+function attributeProto(attribute: Attribute, fixed: ReadonlySet<string>): object {
   if ("int" in attribute) return { i: attribute.int, type: ATTRIBUTE_TYPE.INT };
   if ("float" in attribute) return { f: attribute.float, type: ATTRIBUTE_TYPE.FLOAT };
   if ("text" in attribute) return { s: new TextEncoder().encode(attribute.text), type: ATTRIBUTE_TYPE.STRING };
-  return { ints: attribute.ints, type: ATTRIBUTE_TYPE.INTS };
+  if ("ints" in attribute) return { ints: attribute.ints, type: ATTRIBUTE_TYPE.INTS };
+  return { g: graphProto(attribute.body, new Set(fixed)), type: ATTRIBUTE_TYPE.GRAPH };
 }
 
-function externalProtos(graph: Graph) {
+function externalProtos(graph: Graph, locate: (file: string) => string) {
   return [...graph.externals].map(([name, { dtype, shape, file, offset, length }]) => ({
     name,
     dims: shape,
     dataType: ELEMENT[dtype].onnx,
     dataLocation: EXTERNAL,
     externalData: [
-      { key: "location", value: locationOf(file) },
+      { key: "location", value: locate(file) },
       { key: "offset", value: String(offset) },
       { key: "length", value: String(length) },
     ],
@@ -152,7 +161,7 @@ function constantProtos(graph: Graph) {
   }));
 }
 
-function valueProto(value: Value) {
+function valueProto(value: NamedTensor) {
   return {
     name: value.name,
     type: { tensorType: { elemType: ELEMENT[value.dtype].onnx, shape: { dim: dimProtos(value.shape) } } },

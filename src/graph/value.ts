@@ -1,14 +1,16 @@
 // A value of the graph: a name with a type and a shape, and the operators as methods.
 // Adding a node infers the result or throws on that line, with both sides in the message.
-import type { NodeOptions } from "./node.js";
+import type { Body, NamedTensor, NodeOptions } from "./node.js";
 import { addDims, type Dim, type DType, ELEMENT, multiplyDims, type Shape, sameShape, shapeText } from "./types.js";
 
 /** The graph that values add nodes to: what the operators use of a Graph, which documents it. */
 export interface NodeBuilder {
+  body(operator: string, inputs: readonly NamedTensor[], build: (inputs: readonly Value[]) => readonly Value[]): Body;
   constant(dtype: DType, shape: readonly number[], numbers: readonly number[]): Value;
   node(operator: string, inputs: readonly (Value | undefined)[], options: NodeOptions): Value[];
   once(key: string, build: () => Value): Value;
   place(operator: string): string;
+  scoped<T>(path: string, build: () => T): T;
 }
 
 /** A tensor that a node, an input or an initializer gives. */
@@ -62,8 +64,23 @@ export class Value {
   }
 
   /** Each element, or `other` where that is larger. */
-  max(other: number): Value {
+  max(other: Value | number): Value {
     return this.#broadcast("Max", other);
+  }
+
+  /** Each element, or `other` where that is smaller. */
+  min(other: Value | number): Value {
+    return this.#broadcast("Min", other);
+  }
+
+  /** Whether each element equals `other`, bool. */
+  equals(other: Value | number): Value {
+    return this.#broadcast("Equal", other, "bool");
+  }
+
+  /** Whether each element is `other` or more, bool. */
+  atLeast(other: Value | number): Value {
+    return this.#broadcast("GreaterOrEqual", other, "bool");
   }
 
   /** The largest whole number that is not above each element. */
@@ -247,7 +264,7 @@ export class Value {
     });
   }
 
-  #broadcast(operator: string, other: Value | number): Value {
+  #broadcast(operator: string, other: Value | number, dtype: DType = this.dtype): Value {
     const right = typeof other === "number" ? this.graph.constant(this.dtype, [], [other]) : other;
     this.#sameType(right, operator);
     const rank = Math.max(this.rank, right.rank);
@@ -258,7 +275,7 @@ export class Value {
       }
       return a === 1 ? b : a;
     });
-    return this.#node(operator, [this, right], { shapes: [shape], dtype: this.dtype });
+    return this.#node(operator, [this, right], { shapes: [shape], dtype });
   }
 
   #sameType(other: Value, operator: string): void {

@@ -7,7 +7,7 @@ import type { Denoise } from "./sampler.js";
 const f32 = Math.fround;
 
 /** Keeps the ratio of two norms finite. */
-const NORM_EPSILON = 1e-8;
+export const CFG_NORM_EPSILON = 1e-8;
 /** Relative difference below which a scale counts as 1: Python's math.isclose. */
 const CLOSE = 1e-9;
 
@@ -54,7 +54,9 @@ function normalise(
 ): Float32Array {
   const pixels = guided.length / channels;
   const guidedNorms = pixelNorms(guided, pixels);
-  const scales = pixelNorms(positive, pixels).map((norm, i) => Math.min(norm / f32(guidedNorms[i]! + NORM_EPSILON), 1));
+  const scales = pixelNorms(positive, pixels).map((norm, i) =>
+    Math.min(norm / f32(guidedNorms[i]! + CFG_NORM_EPSILON), 1),
+  );
   const by = f32(strength);
   return guided.map((value, i) => f32(value * scales[i % pixels]!) * by);
 }

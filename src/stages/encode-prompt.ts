@@ -16,7 +16,7 @@ import { param, QeditError } from "../std/errors.js";
 import type { Tensor } from "../std/tensor.js";
 import { editPrompt, isEmptyPrompt, TEMPLATE_NAME } from "../text/prompt.js";
 import { loadTokenizer } from "../text/tokenizer.js";
-import { COMFYUI_TOKENS, END_OF_TEXT, TOKEN } from "../text/vocabulary.js";
+import { COMFYUI_TOKENS, END_OF_TEXT } from "../text/vocabulary.js";
 import { computedOn } from "./computed-on.js";
 import {
   type EmbeddedPicture,
@@ -25,6 +25,7 @@ import {
   embedPrompt,
   pictureFeeds,
   promptEmbeds,
+  refuseSmallVocabulary,
 } from "./networks/embed-prompt.js";
 import { type ModelHandle, numbersOf } from "./networks/model-handle.js";
 import { withLanguageModel } from "./networks/open-language-model.js";
@@ -153,16 +154,7 @@ function networkConfigs(
   const numbers = numbersOf(checkpoint);
   const language = languageConfig(numbers, config);
   const vision = pictures.length > 0 ? visionConfig(numbers, config) : undefined;
-  const rows = numbers.shape("model.embed_tokens.weight")[0]!;
-  if (rows <= TOKEN.imagePad) {
-    throw new QeditError(
-      "QEDIT_E_CHECKPOINT",
-      `Cannot use ${checkpoint.file} as text encoder: its vocabulary has ${rows} tokens, the prompt needs ${TOKEN.imagePad + 1}`,
-      {
-        hint: `Give a Qwen2.5-VL text encoder: ${param("text_encoder", "qwen_2.5_vl_7b_fp8_scaled.safetensors")}`,
-      },
-    );
-  }
+  refuseSmallVocabulary(checkpoint);
   return { language, vision };
 }
 

@@ -11,7 +11,7 @@ const SYSTEM =
 export const TEMPLATE_NAME = "qwen-image-edit-plus 1";
 
 /** Tokens of "user" and a line break, which end the part that the transformer does not see. */
-const USER_LINE = [872, 198];
+export const USER_LINE = [872, 198];
 
 /** How a prompt is put into the template. */
 export interface PromptOptions {

@@ -4,6 +4,7 @@ import { addInLayerNorm, addLorasApart, type GraphForm, multiplyFp8 } from "../.
 import { KERNELS } from "../../fixtures/kernels/kernel-table.js";
 import { missingKernels } from "../../fixtures/kernels/kernels.js";
 import { installedRelease } from "../../src/engine/cuda/release.js";
+import { loop } from "../../src/graph/control-flow.js";
 import { Graph } from "../../src/graph/graph.js";
 import { OPSET, upsampleNearest2x } from "../../src/graph/operators.js";
 import type { DType } from "../../src/graph/types.js";
@@ -215,4 +216,12 @@ describe("one node", () => {
 
 test("the table is for the release and the opset that qedit uses", () => {
   expect([KERNELS.release, KERNELS.opset]).toEqual([installedRelease().version, OPSET]);
+});
+
+test("nodes inside a loop are looked at as well", () => {
+  const graph = new Graph("looped");
+  const picture = graph.input("x", "f32", [1, 4, "h", "w"]).cast("bf16");
+  const once = { trips: graph.input("trips", "i64", [1]), carried: [{ initial: picture }] };
+  loop(graph, once, ([x]) => [x!.add(upsampleNearest2x(x!).sum())]);
+  expect(missingKernels(graph, "cuda")).toContainEqual({ node: "Resize", operator: "Resize", reason: "no bf16 for T" });
 });

@@ -70,6 +70,6 @@ test("other types are little-endian", () => {
   expect([...elementBytes("f32", [])]).toEqual([]);
 });
 
-test.each<DType>(["f8_e4m3", "f64", "bool"])("no constant is of type %s", (dtype) => {
+test.each<DType>(["f8_e4m3", "bool"])("no constant is of type %s", (dtype) => {
   expect(() => elementBytes(dtype, [1])).toThrow(`internal: no constants of type ${dtype}`);
 });

@@ -2,7 +2,7 @@
 import { EDIT_PARAMETERS } from "../../src/edit/parameters/table.js";
 import { readSettings, type WrittenSettings } from "../../src/edit/recipe/recipe-settings.js";
 import { type ModelLibrary, modelLibrary } from "../../src/edit/resolve/model-library.js";
-import { openModels, withNumbers } from "../../src/edit/resolve/resolve-edit.js";
+import { type LocalModels, localModels, openModels, withNumbers } from "../../src/edit/resolve/resolve-edit.js";
 import type { SubmittedEdit } from "../../src/edit/service/open-edit.js";
 import { type Picture, readPictures } from "../../src/stages/pictures.js";
 import { fixture } from "./golden.js";
@@ -28,10 +28,12 @@ export interface TinyEdit {
 const CAT: readonly Picture[] = await readPictures([fixture("images/cat.jpg")]);
 
 /** An edit with the tiny networks. */
-export async function tinyEdit(edit: TinyEdit = {}): Promise<SubmittedEdit> {
+export async function tinyEdit(
+  edit: TinyEdit = {},
+): Promise<SubmittedEdit & { readonly resolved: { readonly models: LocalModels } }> {
   const { pictures = CAT, settings = {}, loras = [], library = modelLibrary() } = edit;
   const values = withNumbers(readSettings(EDIT_PARAMETERS, { ...QUICK, ...settings }));
   const files = { ...FILES, loras };
-  const models = await openModels(files, { strictLora: true }, { library, emit: () => {} });
+  const models = localModels(await openModels(files, { strictLora: true }, { library, emit: () => {} }));
   return { resolved: { settings: values, models, files }, pictures: async () => pictures };
 }

@@ -32,6 +32,15 @@ export interface EditModels {
   readonly loras: readonly ActiveLora[];
 }
 
+/** The models of an edit whose stages all run here. */
+export type LocalModels = { readonly [Role in keyof EditModels]: NonNullable<EditModels[Role]> };
+
+/** The models, of which none runs elsewhere. Throws if one does. */
+export function localModels({ vae, textEncoder, transformer, loras }: EditModels): LocalModels {
+  if (!vae || !textEncoder || !transformer) throw new Error("a stage of the edit runs elsewhere");
+  return { vae, textEncoder, transformer, loras };
+}
+
 type FileParameters = "vae" | "textEncoder" | "transformer" | "lora" | "strictLora";
 
 /** The settings of an edit with every value known. */

@@ -20,7 +20,7 @@ import type { RemoteModel } from "../remote/remote-model.js";
 import type { RemoteStages } from "../remote/remote-stages.js";
 import { editElsewhere } from "../remote/whole-edit.js";
 import { mentionHint, unmentionedPictures } from "../resolve/mention.js";
-import type { EditModels, ResolvedEdit, ResolvedSettings } from "../resolve/resolve-edit.js";
+import type { LocalModels, ResolvedEdit, ResolvedSettings } from "../resolve/resolve-edit.js";
 import type { EditContext } from "./context.js";
 import { decodePicture, type FoundInput, runStage } from "./run-stage.js";
 
@@ -199,9 +199,6 @@ function previewing(
   };
 }
 
-/** The models of stages that run here. */
-type OpenModels = { readonly [Role in keyof EditModels]: NonNullable<EditModels[Role]> };
-
 /** The input pictures. */
 interface Originals {
   readonly pictures: readonly Picture[];
@@ -224,7 +221,7 @@ export async function checkEdit(
   for (const stage of [encodeImage, encodePrompt, sample, decode]) {
     // Its server says what it refuses.
     if (remote?.has(stage.name)) continue;
-    const lengths = await stage.check(pictures, { models: models as OpenModels, settings }, device);
+    const lengths = await stage.check(pictures, { models: models as LocalModels, settings }, device);
     for (const [name, length] of Object.entries(lengths)) {
       const before = agreed.get(name) ?? { length, stage: stage.name };
       agreed.set(name, before);

@@ -3,6 +3,7 @@
 // Mathematics: ComfyUI v0.3.64 comfy/ldm/qwen_image/model.py (a125cd84) and diffusers transformer_qwenimage.py (58eb52c0).
 import type { Weights } from "../../checkpoint/weights.js";
 import type { Graph } from "../../graph/graph.js";
+import { gather } from "../../graph/indexing.js";
 import { silu } from "../../graph/operators.js";
 import type { DType } from "../../graph/types.js";
 import { concat, type Value } from "../../graph/value.js";
@@ -62,33 +63,66 @@ function imageRows({ referencesAtZero }: TransformerConfig): number {
   return referencesAtZero ? 2 : 1;
 }
 
-/** The modulation computed in the transformer's graph. Input: `timestep` f32 [1], sigma. */
+/** The modulation computed in the transformer's graph, at a timestep f32 [1], sigma. */
 export function computedModulation(
-  graph: Graph,
+  timestep: Value,
   w: Weights,
   { config, compute }: { config: TransformerConfig; compute: DType },
 ): ModulationSource {
-  const timestep = graph.input("timestep", "f32", [1]);
   const imageTemb = timestepEmbedding(timestep, w.at("time_text_embed.timestep_embedder"), {
     compute,
     alsoZero: config.referencesAtZero,
   });
   const temb = config.referencesAtZero ? imageTemb.slice(0, 0, 1) : imageTemb;
-  const stream = (at: Value, linearWeights: Weights) => {
-    const vectors = blockVectors(at, linearWeights);
-    const rows = Array.from({ length: Number(at.dim(0)) }, (_, row) =>
-      linearWeights.scoped(() => vectors.map((each) => vectorOf(each, row))),
-    );
-    return streamModulation(rows);
-  };
+  const stream = (at: Value, linearWeights: Weights) => modulationOf(projected(at, linearWeights), linearWeights);
   return {
     block(index) {
       const block = w.at("transformer_blocks").at(index);
       return { txt: stream(temb, block.at("txt_mod")), img: stream(imageTemb, block.at("img_mod")) };
     },
-    final() {
-      const [scale, shift] = finalVectors(temb, w).map((each) => vectorOf(each, 0));
-      return { scale: scale!, shift: shift! };
+    final: () => finalModulation(finalProjected(temb, w), w),
+  };
+}
+
+/** The modulation at several timesteps, computed in a graph before the loop over them. */
+export interface SteppedModulation {
+  /** The modulation at a timestep of the list; `step` is its number, i64 [1]. */
+  at(step: Value): ModulationSource;
+}
+
+/** The modulation at timesteps f32 [steps], sigmas, of which each evaluation takes one. Their linears then run once for all of them. */
+export function steppedModulation(
+  timesteps: Value,
+  w: Weights,
+  { config, compute }: { config: TransformerConfig; compute: DType },
+): SteppedModulation {
+  const temb = timestepEmbedding(timesteps, w.at("time_text_embed.timestep_embedder"), {
+    compute,
+    alsoZero: config.referencesAtZero,
+  });
+  const blocks = Array.from({ length: config.blocks }, (_, index) => {
+    const block = w.at("transformer_blocks").at(index);
+    const stream = (linearWeights: Weights) => ({ linearWeights, rows: projected(temb, linearWeights) });
+    return { img: stream(block.at("img_mod")), txt: stream(block.at("txt_mod")) };
+  });
+  const final = finalProjected(temb, w);
+  // The row of timestep 0 stands behind those of the steps.
+  const zeroRow = timesteps.shapeValue();
+  return {
+    at(step) {
+      const imageStep = config.referencesAtZero ? concat([step, zeroRow], 0) : step;
+      const stream = ({ linearWeights, rows }: { linearWeights: Weights; rows: Value }, places: Value) =>
+        modulationOf(
+          linearWeights.scoped(() => gather(rows, places)),
+          linearWeights,
+        );
+      return {
+        block(index) {
+          const { img, txt } = blocks[index]!;
+          return { txt: stream(txt, step), img: stream(img, imageStep) };
+        },
+        final: () => finalModulation(gather(final, step), w),
+      };
     },
   };
 }
@@ -144,9 +178,10 @@ export function buildModulation(
   const vectors: Value[] = [];
   for (let index = blocks.from; index < blocks.to; index += 1) {
     const block = w.at("transformer_blocks").at(index);
-    vectors.push(...blockVectors(temb, block.at("img_mod")), ...blockVectors(temb, block.at("txt_mod")));
+    for (const each of [block.at("img_mod"), block.at("txt_mod")])
+      vectors.push(...blockVectors(projected(temb, each), each));
   }
-  if (blocks.to === config.blocks) vectors.push(...finalVectors(temb, w));
+  if (blocks.to === config.blocks) vectors.push(...finalVectors(finalProjected(temb, w), w));
   graph.output("modulation", concat(vectors, 1).cast("f32"));
 }
 
@@ -186,15 +221,38 @@ export function fedModulationOf(
   return fed;
 }
 
+// [rows, 6·width]
+function projected(temb: Value, w: Weights): Value {
+  return linear(temb, w.at("1"));
+}
+
 // Six times [rows, width].
-function blockVectors(temb: Value, w: Weights): Value[] {
-  const parts = linear(temb, w.at("1")).chunk(VECTORS, 1);
+function blockVectors(rows: Value, w: Weights): Value[] {
+  const parts = rows.chunk(VECTORS, 1);
   return w.scoped(() => parts.map((part, index) => (SCALES.includes(index) ? part.add(1) : part)));
 }
 
-function finalVectors(temb: Value, w: Weights): Value[] {
-  const [scale, shift] = linear(temb, w.at("norm_out.linear")).chunk(FINAL_VECTORS, 1);
+// Of each row of the projection.
+function modulationOf(rows: Value, w: Weights): StreamModulation {
+  const vectors = blockVectors(rows, w);
+  return streamModulation(
+    Array.from({ length: Number(rows.dim(0)) }, (_, row) => w.scoped(() => vectors.map((each) => vectorOf(each, row)))),
+  );
+}
+
+// [rows, 2·width]
+function finalProjected(temb: Value, w: Weights): Value {
+  return linear(temb, w.at("norm_out.linear"));
+}
+
+function finalVectors(rows: Value, w: Weights): Value[] {
+  const [scale, shift] = rows.chunk(FINAL_VECTORS, 1);
   return [w.at("norm_out").scoped(() => scale!.add(1)), shift!];
+}
+
+function finalModulation(rows: Value, w: Weights): Pick<Modulation, "scale" | "shift"> {
+  const [scale, shift] = finalVectors(rows, w).map((each) => vectorOf(each, 0));
+  return { scale: scale!, shift: shift! };
 }
 
 function vectorOf(rows: Value, row: number): Value {

@@ -3,7 +3,8 @@
 import { float32, type Tensor } from "../../std/tensor.js";
 import type { TransformerConfig } from "./transformer-config.js";
 
-const ROPE_THETA = 10000;
+/** Base of the rotary frequencies. */
+export const ROPE_THETA = 10000;
 
 /** A grid of tokens. */
 export interface Grid {

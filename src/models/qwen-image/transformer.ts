@@ -41,7 +41,7 @@ interface Shared {
 }
 
 /** Angles [1, tokens, head/2]. */
-interface Rope {
+export interface Rope {
   readonly cos: Value;
   readonly sin: Value;
 }
@@ -83,21 +83,40 @@ export function buildTransformer(graph: Graph, w: Weights, options: TransformerO
   };
   const modulation = isModulationFed
     ? fedModulation(graph, { config, compute, blocks })
-    : computedModulation(graph, w, { config, compute });
+    : computedModulation(graph.input("timestep", "f32", [1]), w, { config, compute });
 
-  let streams: Streams = {
-    txt: [first.txt],
-    img: config.referencesAtZero ? first.img.splitLike(0, shared.images, 1) : [first.img],
-  };
-  for (let index = blocks.from; index < blocks.to; index += 1) {
-    const block = { modulation: modulation.block(index), shared };
-    const weights = w.at("transformer_blocks").at(index);
-    if (index < config.blocks - 1) streams = transformerBlock(streams, weights, block);
-    else graph.output("velocity", velocity(lastBlock(streams, weights, block), w, { modulation, config }));
+  const last = Math.min(blocks.to, config.blocks - 1);
+  const streams = throughBlocks(first, { from: blocks.from, to: last }, { w, modulation, shared });
+  if (blocks.to === config.blocks) {
+    graph.output("velocity", velocity(streams, { w, modulation, shared }));
+    return;
   }
-  if (blocks.to === config.blocks) return;
   for (const name of ["txt", "img"] as const)
     graph.output(`${name}.${blocks.to}`, joinParts(streams[name]).cast("f32"));
+}
+
+/** What one evaluation of the velocity is computed from, all in the type of the arithmetic. */
+export interface TransformerInputs {
+  /** [1, target, 64] */
+  readonly target: Value;
+  /** [1, reference, 64] */
+  readonly reference: Value;
+  /** [1, text, 3584] */
+  readonly prompt: Value;
+  /** [1, text+target+reference, head/2], text first. */
+  readonly rope: Rope;
+  readonly modulation: ModulationSource;
+}
+
+/** One evaluation of the velocity as buildTransformer adds it, from values that a graph has already: f32 [1, target, 64]. */
+export function transformerVelocity(
+  { target, reference, prompt, rope, modulation }: TransformerInputs,
+  w: Weights,
+  config: TransformerConfig,
+): Value {
+  const first = embedTokens([target, reference], prompt, { w, config });
+  const network = { w, modulation, shared: { config, images: [target, reference], rope } } as const;
+  return velocity(throughBlocks(first, { from: 0, to: config.blocks - 1 }, network), network);
 }
 
 /** Whether a transformer reads no tensor of this name: the last block computes no queries and no results of the text. */
@@ -107,6 +126,25 @@ export function isIdleInLastBlock(name: string, { blocks }: TransformerConfig): 
     name.startsWith(prefix) &&
     /^(?:attn\.(?:add_q_proj|norm_added_q|to_add_out)|txt_mlp)\./.test(name.slice(prefix.length))
   );
+}
+
+interface Network {
+  readonly w: Weights;
+  readonly modulation: ModulationSource;
+  readonly shared: Shared;
+}
+
+// All blocks but the last one, which gives no streams.
+function throughBlocks(first: Tokens, { from, to }: BlockRange, { w, modulation, shared }: Network): Streams {
+  let streams: Streams = {
+    txt: [first.txt],
+    img: shared.config.referencesAtZero ? first.img.splitLike(0, shared.images, 1) : [first.img],
+  };
+  for (let index = from; index < to; index += 1) {
+    const block = { modulation: modulation.block(index), shared };
+    streams = transformerBlock(streams, w.at("transformer_blocks").at(index), block);
+  }
+  return streams;
 }
 
 function embedTokens(
@@ -225,11 +263,12 @@ function targetAttention(
   return linear(attended, w.at("to_out.0"));
 }
 
-function velocity(
-  target: Value,
-  w: Weights,
-  { modulation, config }: { modulation: ModulationSource; config: TransformerConfig },
-): Value {
+// Of the last block and the projection.
+function velocity(streams: Streams, { w, modulation, shared }: Network): Value {
+  const { config } = shared;
+  const index = config.blocks - 1;
+  const block = { modulation: modulation.block(index), shared };
+  const target = lastBlock(streams, w.at("transformer_blocks").at(index), block);
   const { scale, shift } = modulation.final();
   const normed = w.at("norm_out").scoped(() => layerNorm(target, scale, shift, config.epsilon));
   return batched(linear(normed, w.at("proj_out"))).cast("f32");

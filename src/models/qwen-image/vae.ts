@@ -11,7 +11,7 @@ import {
   silu,
   upsampleNearest2x,
 } from "../../graph/operators.js";
-import { type Dim, type DType, multiplyDims } from "../../graph/types.js";
+import { type DType, multiplyDims } from "../../graph/types.js";
 import type { Value } from "../../graph/value.js";
 import { param, QeditError } from "../../std/errors.js";
 import { foreignNetwork } from "../foreign-networks.js";
@@ -90,13 +90,17 @@ export interface VaeOptions {
 export function buildVaeEncoder(graph: Graph, w: Weights, { compute = "f32", part = "all" }: VaeOptions = {}): void {
   const encoder = w.at("encoder");
   const { channels, ratio, layers } = encoderCut(w);
-  const { spatialRatio, latentChannels } = vaeConfig(w);
+  const { spatialRatio, imageChannels } = vaeConfig(w);
   const sides = (cell: number) => [multiplyDims(cell, "h"), multiplyDims(cell, "w")] as const;
   const features =
     part === "global"
       ? graph.input("features", "f32", [1, channels, ...sides(spatialRatio / ratio)]).cast(compute)
-      : encoderFeatures(graph, w, { sides: sides(part === "local" ? ratio : spatialRatio), compute });
-  let x = layersOf(features, encoder.at("downsamples"), {
+      : encoderFeatures(
+          graph.input("image", "f32", [1, imageChannels, ...sides(part === "local" ? ratio : spatialRatio)]),
+          w,
+          compute,
+        );
+  const x = layersOf(features, encoder.at("downsamples"), {
     from: part === "global" ? layers : 0,
     to: part === "local" ? layers : encoder.count("downsamples"),
     resample: downsample,
@@ -105,18 +109,24 @@ export function buildVaeEncoder(graph: Graph, w: Weights, { compute = "f32", par
     graph.output("features", x.cast("f32"));
     return;
   }
-  x = head(middle(x, encoder), encoder);
-  const moments = convolution(x, w.at("conv1"), POINT);
-  graph.output("latent", moments.slice(1, 0, latentChannels).cast("f32"));
+  graph.output("latent", encoderMean(x, w));
 }
 
-function encoderFeatures(
-  graph: Graph,
-  w: Weights,
-  { sides, compute }: { sides: readonly [Dim, Dim]; compute: DType },
-): Value {
-  const image = graph.input("image", "f32", [1, vaeConfig(w).imageChannels, ...sides]);
+/** The latent that buildVaeEncoder gives, of a picture f32 [1, 3, H, W] in 0..1 that a graph has already. */
+export function encodedLatent(image: Value, w: Weights, compute: DType): Value {
+  const encoder = w.at("encoder");
+  const layers = { from: 0, to: encoder.count("downsamples"), resample: downsample };
+  return encoderMean(layersOf(encoderFeatures(image, w, compute), encoder.at("downsamples"), layers), w);
+}
+
+function encoderFeatures(image: Value, w: Weights, compute: DType): Value {
   return convolution(image.mul(2).sub(1).cast(compute), w.at("encoder.conv1"), SAME);
+}
+
+function encoderMean(features: Value, w: Weights): Value {
+  const x = head(middle(features, w.at("encoder")), w.at("encoder"));
+  const moments = convolution(x, w.at("conv1"), POINT);
+  return moments.slice(1, 0, vaeConfig(w).latentChannels).cast("f32");
 }
 
 /** How a graph of the decoder is built. */
@@ -140,7 +150,7 @@ export function buildVaeDecoder(
   const features =
     part === "local"
       ? graph.input("features", "f32", [1, channels, "h", "w"]).cast(compute)
-      : decoderFeatures(graph, w, compute);
+      : decoderFeatures(graph.input("latent", "f32", [1, vaeConfig(w).latentChannels, "h", "w"]), w, compute);
   const x = layersOf(features, decoder.at("upsamples"), {
     from: part === "local" ? layers : 0,
     to: part === "global" ? layers : decoder.count("upsamples"),
@@ -150,13 +160,28 @@ export function buildVaeDecoder(
   else giveImage(graph, head(x, decoder).cast("f32"), quantization);
 }
 
+/** The picture of an un-normalised latent f32 [1, 16, h, w] that a graph has already: f32 [1, 3, 8h, 8w], about −1..1, not clamped. */
+export function decodedImage(latent: Value, w: Weights, compute: DType): Value {
+  const decoder = w.at("decoder");
+  const layers = { from: 0, to: decoder.count("upsamples"), resample: upsample };
+  return head(layersOf(decoderFeatures(latent, w, compute), decoder.at("upsamples"), layers), decoder).cast("f32");
+}
+
+/** A decoded picture as bytes, u8 [1, 8h, 8w, 3]. */
+export function imageBytes(raw: Value, quantization: "round" | "truncate"): Value {
+  return quantised(unitImage(raw), quantization).transpose([0, 2, 3, 1]);
+}
+
+function unitImage(raw: Value): Value {
+  return raw.add(1).mul(0.5).clip(0, 1);
+}
+
 function giveImage(graph: Graph, raw: Value, quantization: VaeDecoderOptions["quantization"]): void {
-  const image = raw.add(1).mul(0.5).clip(0, 1);
   if (quantization === undefined) {
-    graph.output("image", image);
+    graph.output("image", unitImage(raw));
     return;
   }
-  graph.output("image", quantised(image, quantization).transpose([0, 2, 3, 1]));
+  graph.output("image", imageBytes(raw, quantization));
   // Limits and bytes hide what is not finite; 0 times it is NaN, and so is a sum with NaN.
   graph.output("finite", raw.mul(0).sum());
 }
@@ -177,8 +202,7 @@ export function quantised(image: Value, quantization: "round" | "truncate"): Val
   return levels.cast("u8");
 }
 
-function decoderFeatures(graph: Graph, w: Weights, compute: DType): Value {
-  const latent = graph.input("latent", "f32", [1, vaeConfig(w).latentChannels, "h", "w"]);
+function decoderFeatures(latent: Value, w: Weights, compute: DType): Value {
   const x = convolution(latent.cast(compute), w.at("conv2"), POINT);
   return middle(convolution(x, w.at("decoder.conv1"), SAME), w.at("decoder"));
 }

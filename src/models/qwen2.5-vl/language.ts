@@ -9,9 +9,14 @@ import { float32, type Tensor } from "../../std/tensor.js";
 import { batched, linear, rmsNormAt, unbatched } from "../layers.js";
 import type { LanguageConfig } from "./text-encoder-config.js";
 
+interface Rope {
+  readonly cos: Value;
+  readonly sin: Value;
+}
+
 interface Shared {
   readonly config: LanguageConfig;
-  readonly rope: { readonly cos: Value; readonly sin: Value };
+  readonly rope: Rope;
 }
 
 /** How the language model's graph is built. */
@@ -33,7 +38,7 @@ export function buildLanguageModel(
   { config, compute, layers = { from: 0, to: config.layers } }: LanguageOptions,
 ): void {
   const input = (name: string, width: number) => graph.input(name, "f32", [1, "tokens", width]).cast(compute);
-  let x =
+  const given =
     layers.from === 0
       ? unbatched(input("inputs_embeds", config.width))
       : graph.input(`hidden.${layers.from}`, "f32", ["tokens", config.width]).cast(compute);
@@ -41,13 +46,18 @@ export function buildLanguageModel(
     config,
     rope: { cos: input("rope_cos", config.headDim / 2), sin: input("rope_sin", config.headDim / 2) },
   };
-  const model = w.at("model");
-  for (let index = layers.from; index < layers.to; index += 1) {
-    x = decoderLayer(x, model.at("layers").at(index), shared);
-  }
-  if (layers.to === config.layers)
-    graph.output("hidden_states", batched(rmsNormAt(x, model.at("norm"), config.epsilon)).cast("f32"));
+  const x = throughLayers(given, w, { shared, layers });
+  if (layers.to === config.layers) graph.output("hidden_states", finalStates(x, w, config));
   else graph.output(`hidden.${layers.to}`, x.cast("f32"));
+}
+
+/**
+ * The hidden states that buildLanguageModel gives, from values that a graph has already, in the type of the arithmetic: embeddings
+ * [tokens, width] and their angles [1, tokens, head/2].
+ */
+export function languageStates(x: Value, w: Weights, { config, rope }: { config: LanguageConfig; rope: Rope }): Value {
+  const layers = { from: 0, to: config.layers };
+  return finalStates(throughLayers(x, w, { shared: { config, rope }, layers }), w, config);
 }
 
 /** Names that the graphs of the text encoder do not read, and why they need not. */
@@ -62,6 +72,20 @@ const IDLE: readonly { readonly pattern: RegExp; readonly reason: string }[] = [
 /** Whether the graphs of the text encoder need not read a tensor of this name. */
 export function isIdleInTextEncoder(name: string): boolean {
   return IDLE.some(({ pattern }) => pattern.test(name));
+}
+
+function throughLayers(
+  first: Value,
+  w: Weights,
+  { shared, layers: { from, to } }: { shared: Shared; layers: { readonly from: number; readonly to: number } },
+): Value {
+  let x = first;
+  for (let index = from; index < to; index += 1) x = decoderLayer(x, w.at("model.layers").at(index), shared);
+  return x;
+}
+
+function finalStates(x: Value, w: Weights, { epsilon }: LanguageConfig): Value {
+  return batched(rmsNormAt(x, w.at("model.norm"), epsilon)).cast("f32");
 }
 
 function decoderLayer(x: Value, w: Weights, shared: Shared): Value {

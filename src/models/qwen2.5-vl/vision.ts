@@ -11,7 +11,8 @@ import { batched, linear, rmsNormAt, unbatched, weightAt } from "../layers.js";
 import { feedForward } from "./language.js";
 import type { VisionConfig } from "./text-encoder-config.js";
 
-const ROPE_THETA = 10000;
+/** Base of the rotary frequencies. */
+export const VISION_ROPE_THETA = 10000;
 
 interface Shared {
   readonly config: VisionConfig;
@@ -50,15 +51,40 @@ export function buildVisionTower(
   const isFull = (index: number) => config.fullAttentionBlocks.includes(index);
   const mask = indices.every(isFull) ? undefined : input("window_mask", [1, 1, patches, patches]);
 
-  const visual = w.at("visual");
-  let x = blocks.from === 0 ? patchEmbedding(given, visual.at("patch_embed.proj"), config) : given;
-  for (const index of indices)
-    x = visionBlock(x, visual.at("blocks").at(index), {
-      ...shared,
-      ...(isFull(index) || mask === undefined ? {} : { mask }),
-    });
-  if (blocks.to === config.blocks) graph.output("image_embeds", merger(x, visual.at("merger"), config).cast("f32"));
+  const first = blocks.from === 0 ? patchEmbedding(given, w.at("visual.patch_embed.proj"), config) : given;
+  const x = throughBlocks(first, w, { ...shared, mask, indices });
+  if (blocks.to === config.blocks) graph.output("image_embeds", merger(x, w.at("visual.merger"), config).cast("f32"));
   else graph.output(`patches.${blocks.to}`, x.cast("f32"));
+}
+
+/** What the tower takes of one picture, all in the type of the arithmetic; see buildVisionTower. */
+export interface VisionInputs {
+  readonly pixels: Value;
+  readonly rope: { readonly cos: Value; readonly sin: Value };
+  readonly mask: Value;
+}
+
+/** The embeddings that buildVisionTower gives, from values that a graph has already: f32 [tokens, width of the language model]. */
+export function visionEmbeds({ pixels, rope, mask }: VisionInputs, w: Weights, config: VisionConfig): Value {
+  const indices = Array.from({ length: config.blocks }, (_, index) => index);
+  const first = patchEmbedding(pixels, w.at("visual.patch_embed.proj"), config);
+  return merger(throughBlocks(first, w, { config, rope, mask, indices }), w.at("visual.merger"), config).cast("f32");
+}
+
+function throughBlocks(
+  first: Value,
+  w: Weights,
+  { config, rope, mask, indices }: Shared & { mask: Value | undefined; indices: readonly number[] },
+): Value {
+  let x = first;
+  for (const index of indices) {
+    const isFull = config.fullAttentionBlocks.includes(index);
+    x = visionBlock(x, w.at("visual.blocks").at(index), {
+      ...{ config, rope },
+      ...(isFull || mask === undefined ? {} : { mask }),
+    });
+  }
+  return x;
 }
 
 // A convolution whose stride is its kernel is a matrix product over patches.
@@ -116,7 +142,7 @@ export function visionGeometry(grid: PatchGrid, config: VisionConfig): VisionGeo
   const [cos, sin] = [float32(shape), float32(shape)];
   places.forEach(({ row, column }, patch) => {
     for (let k = 0; k < 2 * quarter; k += 1) {
-      const angle = (k < quarter ? row : column) * ROPE_THETA ** (-(k % quarter) / quarter);
+      const angle = (k < quarter ? row : column) * VISION_ROPE_THETA ** (-(k % quarter) / quarter);
       cos.data[patch * 2 * quarter + k] = Math.cos(angle);
       sin.data[patch * 2 * quarter + k] = Math.sin(angle);
     }
@@ -137,12 +163,17 @@ function patchPlaces({ rows, columns }: PatchGrid, mergeSize: number): { row: nu
   return places;
 }
 
+/** Patches along one side of an attention window. */
+export function windowSide({ windowSize, mergeSize, patchSize }: VisionConfig): number {
+  return Math.floor(windowSize / mergeSize / patchSize) * mergeSize;
+}
+
 function windowMask(
   places: readonly { row: number; column: number }[],
   grid: PatchGrid,
   config: VisionConfig,
 ): Tensor<"float32"> {
-  const side = Math.floor(config.windowSize / config.mergeSize / config.patchSize) * config.mergeSize;
+  const side = windowSide(config);
   const across = Math.ceil(grid.columns / side);
   const windows = places.map(({ row, column }) => Math.floor(row / side) * across + Math.floor(column / side));
   const mask = float32([1, 1, places.length, places.length]);

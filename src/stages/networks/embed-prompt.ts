@@ -9,7 +9,9 @@ import { param, QeditError } from "../../std/errors.js";
 import { float32, type Tensor, type Tensors } from "../../std/tensor.js";
 import { positionIds } from "../../text/positions.js";
 import { dropIndex, expandImages, seenTokens } from "../../text/prompt.js";
+import { TOKEN } from "../../text/vocabulary.js";
 import { refuseNonFinite } from "../finite.js";
+import { numbersOf } from "./model-handle.js";
 
 /** A picture for the language model: its embeddings [tokens, width], its grid [1, rows, columns] in patches, and `merge` patches per side of a token. */
 export interface EmbeddedPicture {
@@ -37,6 +39,19 @@ export function embeddedPicture(
 export interface LanguageModel {
   readonly config: LanguageConfig;
   readonly checkpoint: Checkpoint;
+}
+
+/** Throws QEDIT_E_CHECKPOINT for a text encoder without embeddings of the tokens of the prompt template. */
+export function refuseSmallVocabulary(checkpoint: Checkpoint): void {
+  const [rows] = numbersOf(checkpoint).shape("model.embed_tokens.weight") as [number];
+  if (rows > TOKEN.imagePad) return;
+  throw new QeditError(
+    "QEDIT_E_CHECKPOINT",
+    `Cannot use ${checkpoint.file} as text encoder: its vocabulary has ${rows} tokens, the prompt needs ${TOKEN.imagePad + 1}`,
+    {
+      hint: `Give a Qwen2.5-VL text encoder: ${param("text_encoder", "qwen_2.5_vl_7b_fp8_scaled.safetensors")}`,
+    },
+  );
 }
 
 /** A templated prompt as feeds of the language model. */

@@ -1,0 +1,141 @@
+// The tensors of the exported stage models. An ensemble can neither join tensors nor leave an input out, so references come to the sampler packed:
+// the tokens of all of them in one tensor, their sizes in another. `join_1`, `join_2` and `join_3` pack the latents of one, two and three pictures;
+// they have no weights, and one sampler serves all three. (Latents beside each other in one tensor would be cut by the same sizes, but be padded by
+// every client; a sampler for each number of references would hold the weights three times.)
+import type { Datatype, ExportedModel, TensorSpec } from "./exported-model.js";
+
+/** Most pictures of an edit. */
+export const MOST_IMAGES = 3;
+
+/** Names of the exported stage models. */
+export type StageModelName = "encode_image" | "encode_prompt" | `join_${number}` | "sample" | "sample_cfg" | "decode";
+
+/** The lengths that the model files decide. */
+export interface TensorWidths {
+  /** Channels of a latent: 16. */
+  readonly latentChannels: number;
+  /** Values of one image token: 64. */
+  readonly tokenWidth: number;
+  /** Width of a prompt's embeddings: 3584. */
+  readonly promptWidth: number;
+  /** Values of one patch of the vision tower: 1176. */
+  readonly pixelWidth: number;
+}
+
+/** A model without its graph. */
+export type ModelTensors = Pick<ExportedModel, "summary" | "inputs" | "outputs"> & { readonly name: StageModelName };
+
+/** The tensors of all exported stage models, by name. No tensor has rank 0, which Triton refuses. */
+export function modelTensors(widths: TensorWidths): ReadonlyMap<StageModelName, ModelTensors> {
+  const joins = Array.from({ length: MOST_IMAGES }, (_, index) => joinTensors(index + 1, widths));
+  const models = [encodeImage(widths), encodePrompt(widths), ...joins, ...samplers(widths), decode(widths)];
+  return new Map(models.map((model) => [model.name, model]));
+}
+
+function encodeImage({ latentChannels }: TensorWidths): ModelTensors {
+  return {
+    name: "encode_image",
+    summary: "Encodes a picture with the VAE",
+    inputs: [image("A picture in RGB, height by width, at the size that the edit works on: sides in multiples of 16")],
+    outputs: [latent("latent", latentChannels, "The picture's latent, normalised as the transformer takes it")],
+  };
+}
+
+function encodePrompt({ promptWidth, pixelWidth }: TensorWidths): ModelTensors {
+  return {
+    name: "encode_prompt",
+    summary: "Encodes a prompt, with the pictures that it speaks of",
+    inputs: [
+      tensor(
+        "input_ids",
+        "INT64",
+        [1, -1],
+        "Tokens of the prompt in its template, <|image_pad|> once for each token of a picture",
+      ),
+      tensor(
+        "pixel_values",
+        "FP32",
+        [-1, pixelWidth],
+        "Patches of all pictures, normalised, one picture after the other",
+      ),
+      tensor("image_grid_thw", "INT64", [-1, 3], "Frames (1), rows and columns of patches of each picture"),
+    ],
+    outputs: [embeds("prompt_embeds", promptWidth, "Embeddings of the tokens after the system prompt")],
+  };
+}
+
+function joinTensors(count: number, { latentChannels, tokenWidth }: TensorWidths): ModelTensors {
+  return {
+    name: `join_${count}`,
+    summary: `Packs the latents of ${count} ${count === 1 ? "picture" : "pictures"} as references`,
+    inputs: Array.from({ length: count }, (_, index) =>
+      latent(`latent_${index + 1}`, latentChannels, `Normalised latent of picture ${index + 1}`),
+    ),
+    outputs: references(tokenWidth, count),
+  };
+}
+
+function samplers({ latentChannels, tokenWidth, promptWidth }: TensorWidths): ModelTensors[] {
+  const inputs = [
+    latent(
+      "noise",
+      latentChannels,
+      "Noise of the shape of the result's latent: what is sampled at the first noise level",
+    ),
+    ...references(tokenWidth, -1),
+    embeds("prompt_embeds", promptWidth, "Embeddings of the prompt"),
+    tensor("sigmas", "FP32", [-1], "Noise levels, falling, one more than steps; the last one is 0"),
+  ];
+  const outputs = [latent("latents", latentChannels, "The result's latent, normalised")];
+  const guidance = [
+    embeds("negative_prompt_embeds", promptWidth, "Embeddings of the negative prompt"),
+    tensor("cfg", "FP32", [1], "Scale of the prompt over the negative prompt"),
+  ];
+  return [
+    { name: "sample", summary: "Samples a latent under a prompt and references, without guidance", inputs, outputs },
+    {
+      name: "sample_cfg",
+      summary: "Samples a latent under a prompt and references, guided away from a negative prompt",
+      inputs: [...inputs, ...guidance],
+      outputs,
+    },
+  ];
+}
+
+function decode({ latentChannels }: TensorWidths): ModelTensors {
+  return {
+    name: "decode",
+    summary: "Decodes a latent with the VAE",
+    inputs: [latent("latents", latentChannels, "A normalised latent")],
+    outputs: [image("The picture in RGB, height by width")],
+  };
+}
+
+// Triton compares an output's lengths with those that ONNX Runtime finds for it, and numbers of references are known there.
+function references(tokenWidth: number, count: number): TensorSpec[] {
+  return [
+    tensor(
+      "reference_tokens",
+      "FP32",
+      [1, -1, tokenWidth],
+      "Tokens of all references, one after the other: 2 x 2 cells of a latent in rows",
+    ),
+    tensor("reference_sizes", "INT64", [count, 2], "Height and width of each reference in cells of its latent"),
+  ];
+}
+
+function image(summary: string): TensorSpec {
+  return tensor("image", "UINT8", [-1, -1, 3], summary);
+}
+
+function latent(name: string, channels: number, summary: string): TensorSpec {
+  return tensor(name, "FP32", [1, channels, -1, -1], summary);
+}
+
+function embeds(name: string, width: number, summary: string): TensorSpec {
+  return tensor(name, "FP32", [1, -1, width], summary);
+}
+
+function tensor(name: string, datatype: Datatype, dims: readonly number[], summary: string): TensorSpec {
+  return { name, datatype, dims, summary };
+}
