@@ -26,6 +26,7 @@ const NIGHTLY = [
   "test/engine/arena.test.ts",
   "test/engine/kernels.test.ts",
   "test/export/full-size-models.test.ts",
+  "test/export/older-runtime.test.ts",
   "test/export/whole-edits.test.ts",
   "test/models/full-size.test.ts",
   "test/parity/**/*.test.ts",
