@@ -29,6 +29,7 @@ const NIGHTLY = [
   "test/engine/arena.test.ts",
   "test/engine/kernels.test.ts",
   "test/export/full-size-models.test.ts",
+  "test/export/older-runtime.test.ts",
   "test/export/whole-edits.test.ts",
   "test/export/triton/descriptor.test.ts",
   "test/export/triton/full-size-export.test.ts",

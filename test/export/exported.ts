@@ -20,7 +20,8 @@ import { editPrompt, expandImages } from "../../src/text/prompt.js";
 import { loadTokenizer } from "../../src/text/tokenizer.js";
 import { fixture } from "../support/golden.js";
 
-const CPU = { provider: "cpu", index: 0, threads: 1 } as const;
+/** Where exported models run in tests. */
+export const CPU = { provider: "cpu", index: 0, threads: 1 } as const;
 
 /** Model files by the names of their fixtures, without folder and `.safetensors`. */
 export interface Names {

@@ -12,6 +12,7 @@ import {
   unsqueeze,
   where,
 } from "../../graph/indexing.js";
+import { cosineAndSine } from "../../graph/trigonometry.js";
 import { multiplyDims } from "../../graph/types.js";
 import { concat, type Value } from "../../graph/value.js";
 import { ROPE_THETA } from "./tokens.js";
@@ -174,10 +175,8 @@ export function anglesOf(positions: Value, frequencies: readonly number[]): Valu
 
 /** Cosines and sines f32 [1, tokens, pairs] of angles f64 [tokens, …] side by side. */
 export function rotations(angles: readonly Value[]): { cos: Value; sin: Value } {
-  const all = concat(angles, 1);
-  // ONNX Runtime 1.27 has no cosine of float64 on the CPU: it is the sine a quarter turn on.
-  const cos = all.add(Math.PI / 2).sin();
-  return { cos: unsqueeze(cos.cast("f32"), 0), sin: unsqueeze(all.sin().cast("f32"), 0) };
+  const { cos, sin } = cosineAndSine(concat(angles, 1));
+  return { cos: unsqueeze(cos.cast("f32"), 0), sin: unsqueeze(sin.cast("f32"), 0) };
 }
 
 function tokensAlong(cells: Value, patchSize: number): Value {
