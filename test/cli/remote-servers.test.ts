@@ -5,6 +5,7 @@ import { createServer as createHttp } from "node:http";
 import { createServer as createHttps } from "node:https";
 import type { AddressInfo } from "node:net";
 import { createServer } from "node:net";
+import { dirname } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { inferHttp, strings } from "../server/kserve/http-client.js";
 import { startServer, type TestServer } from "../support/server.js";
@@ -126,6 +127,11 @@ describe("a server without a GPU before one with it", () => {
       expect(ended.code, ended.stderr).toBe(0);
       expect(readFileSync(folder.at("there.png")).equals(own), there.join(" ")).toBe(true);
     }
+    // By the socket that is found: models go by their names there as well.
+    const env = { XDG_RUNTIME_DIR: dirname(front.server.socket) };
+    const found = await qedit([...SHORT, "-v", "-o", "there.png"], { cwd: folder.path, env });
+    expect(found.stderr).toContain("edited by the server at unix:");
+    expect(readFileSync(folder.at("there.png")).equals(own)).toBe(true);
     const status = await (await fetch(`${front.http}/v1/status`)).text();
     expect(status).not.toContain("transformer");
     expect(status).not.toContain("language-model");

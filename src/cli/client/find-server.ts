@@ -51,7 +51,7 @@ export async function serverFor(call: ServerCall, terminal: Terminal): Promise<F
       `Cannot use the server at ${address.text}: it is qedit ${version}, this is ${own}`,
       { hint: `Start it again with this version, or edit here: ${param("server", NO_SERVER)}` },
     );
-  return { client, status: await client.status(), isNamed: true };
+  return found(client, await client.status(), { isNamed: true });
 }
 
 /** The settings of an edit for a server, resolved here. Throws QEDIT_E_USAGE as resolveEdit does. */
@@ -100,11 +100,16 @@ async function foundServer({ given }: ServerCall, terminal: Terminal): Promise<F
     if (version !== qeditVersion()) return editHere(address, `it is qedit ${version}`, terminal);
     const status = await client.status(PATIENCE);
     if (status.phase === "draining") return editHere(address, "it is stopping", terminal);
-    return { client, status, isNamed: false };
+    return found(client, status, { isNamed: false });
   } catch (error) {
     if (!(error instanceof QeditError)) throw error;
     return editHere(address, error.marked.message, terminal);
   }
+}
+
+function found(client: ServerClient, status: StatusAnswer, { isNamed }: Pick<FoundServer, "isNamed">): FoundServer {
+  const address = { ...client.address, isByName: status.elsewhere.length > 0 };
+  return { client: { ...client, address }, status, isNamed };
 }
 
 function editHere({ text }: ServerAddress, reason: string, { emit }: Terminal): undefined {

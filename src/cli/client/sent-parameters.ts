@@ -30,11 +30,11 @@ export interface Sending {
 }
 
 /**
- * The model files of an edit: over a socket by the paths where they are found here, over a network by names of the server's folders.
+ * The model files of an edit: over a socket by the paths where they are found here, over a network, or where stages of the server run elsewhere, by names of the server's folders.
  * Throws QEDIT_E_MODEL_MISSING for files that are not found here, QEDIT_E_USAGE for a path that another machine cannot read.
  */
 export async function sentFiles(settings: SentSettings, { address, given, emit }: Sending): Promise<SentFiles> {
-  if (address.socket === undefined) {
+  if (address.socket === undefined || address.isByName) {
     refusePaths(settings, address);
     const own = given.get("modelsDir");
     if (own?.isOfCall) throw ofThisMachine("models_dir", settings.modelsDir.join(","), address);

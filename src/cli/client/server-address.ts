@@ -10,6 +10,8 @@ export interface ServerAddress {
   readonly socket: string | undefined;
   /** The URL that paths are added to, without a slash at its end. */
   readonly base: string;
+  /** Whether it is told names of models even over a socket: the files of its stages are on other machines. */
+  readonly isByName?: boolean;
 }
 
 /** The word for no server. */

@@ -65,6 +65,8 @@ export const statusAnswer = v.object({
   version: v.string(),
   phase: v.picklist(["starting", "ready", "draining"]),
   device: v.string(),
+  /** Its stages that run on other machines. */
+  elsewhere: v.optional(v.array(v.string()), []),
   queued: count,
   running: count,
   limits: v.object({

@@ -103,7 +103,8 @@ export function jobRoutes({ server, version }: HttpContext): HttpApp {
   });
   app.get("/v1/status", (c) =>
     c.json({
-      ...{ version, phase: server.phase, device: server.device, ...server.load() },
+      ...{ version, phase: server.phase, device: server.device, elsewhere: [...server.library.elsewhere] },
+      ...server.load(),
       limits: server.limits,
       jobs: server
         .jobs()
