@@ -38,7 +38,7 @@ const waiting = {
   },
 };
 const log = () => {};
-const settings = { brokers, store, group: "bench", retryDelays: [], stages: ["run"] as const };
+const settings = { brokers, store, group: "bench", retryDelays: [], stages: ["run" as const] };
 const door = await openKafkaDoor(settings, waiting as unknown as typeof server, log);
 door.start();
 process.send!("started");

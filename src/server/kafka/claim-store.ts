@@ -6,6 +6,9 @@ import { hashOf, refusedFile, type StoreFiles } from "./store-files.js";
 /** Bytes of the pictures that stand in a message themselves, all together. */
 const INLINE = 256 * 1024;
 
+/** Bytes of a result without its picture, or of a record; those of an edit take some kilobytes. */
+const MOST_BESIDE = 4 * 1024 ** 2;
+
 const resultSchema = v.object({
   ...{ sha256: v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/)), type: v.string(), device: v.string() },
   ...{ bytes: v.number(), width: v.number(), height: v.number(), seed: v.string() },
@@ -14,9 +17,6 @@ const resultSchema = v.object({
 
 /** A result whose picture is in the store. */
 export type StoredResult = Omit<RunResult, "picture">;
-
-/** Bytes of a result without its picture; a recipe takes some kilobytes. */
-const MOST_RESULT = 4 * 1024 ** 2;
 
 /** The store. Its methods throw QEDIT_E_IO when it cannot be read or written. */
 export class ClaimStore {
@@ -64,7 +64,7 @@ export class ClaimStore {
 
   /** The result of what has this content, if it was made and its picture is whole. */
   async find(content: string): Promise<StoredResult | undefined> {
-    const result = parsed(await this.files.read(resultKey(content), MOST_RESULT));
+    const result = parsed(await this.files.read(resultKey(content), MOST_BESIDE));
     if (result === undefined) return undefined;
     const { sha256, bytes } = result;
     const isWhole = bytes <= this.mostBytes && (await this.#object(sha256)) !== undefined;
@@ -95,7 +95,7 @@ export class ClaimStore {
 
   /** A small file that lies beside the others, by a key such as `stages/ab/abcd.json`; undefined if there is none. */
   readBeside(key: string): Promise<Uint8Array | undefined> {
-    return this.files.read(key, MOST_RESULT);
+    return this.files.read(key, MOST_BESIDE);
   }
 
   /** Writes such a file whole or not at all; false: it is there, and `overwrite` is false. */
