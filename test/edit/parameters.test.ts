@@ -2,6 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { readJobs } from "../../src/cli/jobs/job-lines.js";
 import { jobSchema } from "../../src/cli/jobs/job-schema.js";
+import { workerOptions } from "../../src/cli/settings/kafka-options.js";
 import {
   environmentName,
   fileName,
@@ -67,6 +68,13 @@ describe("a value", () => {
     expect(readTexts("steps", steps, ["4", "8"])).toBe(8);
     expect(readTexts("lora", lora, ["a", "b"])).toEqual(["a", "b"]);
     expect([readTexts("keepSize", keepSize, ["no"]), readTexts("keepSize", keepSize, ["on"])]).toEqual([false, true]);
+  });
+
+  test("of some words is a list of them in their order, each once", () => {
+    const { stages } = workerOptions;
+    expect(readTexts("stages", stages, ["sample, decode"])).toEqual(["sample", "decode"]);
+    for (const written of ["", "sample,", "sample,sample", "upscale", "toString"])
+      expect(() => readTexts("stages", stages, [written])).toThrow(/one or more of run, encode-image/);
   });
 });
 

@@ -1,6 +1,6 @@
-// npm run test:kafka-kills -- [--jobs N] [--workers N] [--seconds N] [--seed N]: jobs over a real Kafka, while a worker is killed with SIGKILL every few
+// npm run test:kafka-kills -- [--jobs N] [--workers N] [--seconds N] [--seed N] [--stages]: jobs over a real Kafka, while a worker is killed with SIGKILL every few
 // seconds and started again, and the broker is killed and started again twice. Every job must be answered, with the bytes of `qedit batch`, whoever
-// did it and however often. Needs `npm run build`, Java 17 and Maven.
+// did it and however often. With --stages they go through the single stages, each of which any worker does. Needs `npm run build`, Java 17 and Maven.
 import { execFile } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -10,9 +10,11 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { parseArgs, promisify } from "node:util";
 import type { RunResponse } from "../../src/server/kafka/kafka-messages.js";
-import { TOPICS } from "../../src/server/kafka/kafka-topics.js";
+import { responseTopic, TOPICS } from "../../src/server/kafka/kafka-topics.js";
+import { STAGES } from "../../src/stages/stage.js";
 import { fileHash } from "../../src/std/file-hash.js";
 import { openTestClient, pictureOf, requestOf, SMALL } from "../server/kafka/kafka-client.js";
+import { sendStage, stageRequestOf } from "../server/kafka/stage-client.js";
 import { fixture } from "../support/golden.js";
 import { startBroker } from "../support/kafka-broker.js";
 import { startServer, type TestServer } from "../support/server.js";
@@ -31,6 +33,7 @@ const { values } = parseArgs({
     /** Between two kills of a worker. */
     seconds: { type: "string", default: "2" },
     seed: { type: "string", default: "1" },
+    stages: { type: "boolean", default: false },
   },
 });
 const [count, workerCount, seconds] = [Number(values.jobs), Number(values.workers), Number(values.seconds)];
@@ -47,7 +50,10 @@ const broker = await startBroker();
 const client = await openTestClient(broker.brokers);
 const workers = await Promise.all(Array.from({ length: workerCount }, (_, index) => start(index)));
 const begin = performance.now();
-for (const { id, seed } of jobs) await client.send(requestOf(id, [CAT], { ...SMALL, seed }));
+const last = values.stages ? "decode" : "run";
+for (const { id, seed } of jobs)
+  if (values.stages) await sendStage(client, stageRequestOf(id, [CAT], { ...SMALL, seed }));
+  else await client.send(requestOf(id, [CAT], { ...SMALL, seed }));
 
 const answers = new Map<string, RunResponse[]>();
 const reading = readAnswers();
@@ -58,11 +64,13 @@ await client.close();
 await broker.remove();
 rmSync(folder, { recursive: true, force: true });
 
-const started = logs.flat().filter(({ msg }) => /^job \S+ started$/.test(msg)).length;
+// A stage that equals another job's is computed once for both.
+const messages = logs.flat().map(({ msg }) => msg);
+const started = messages.filter((msg) => /^job \S+ started$|: sample computed/.test(msg)).length;
 const all = [...answers.values()].flat().length;
 console.log(
   `${count} jobs by ${workerCount} workers in ${((performance.now() - begin) / 1000).toFixed(0)} s; ${kills.workers} kills of a worker, ${kills.broker} of the broker; ` +
-    `${answers.size} jobs answered, ${all - answers.size} answers came twice; ${started} computations, ${started - count} more than jobs; ${faults.length} faults`,
+    `${answers.size} jobs answered, ${all - answers.size} answers came twice; ${started} ${values.stages ? "samplings" : "computations"}, ${started - count} more than jobs; ${faults.length} faults`,
 );
 for (const fault of faults) console.log(fault);
 if (faults.length > 0) process.exitCode = 1;
@@ -84,7 +92,8 @@ async function rightHashes(): Promise<ReadonlyMap<string, string>> {
 async function start(index: number): Promise<TestServer> {
   const own = join(folder, `worker-${index}`);
   mkdirSync(own, { recursive: true });
-  const kafka = ["--kafka", broker.brokers, "--store", store, "--no-cache"];
+  const stages = values.stages ? ["--stages", STAGES.join(",")] : [];
+  const kafka = ["--kafka", broker.brokers, "--store", store, "--no-cache", ...stages];
   // A broker that is away is waited for, as a supervisor would.
   for (let tries = 0; ; tries++) {
     try {
@@ -124,12 +133,12 @@ async function readAnswers(): Promise<void> {
   const seen = new Set<string>();
   while (answers.size < count && Date.now() < end) {
     try {
-      await client.messages(TOPICS.response, async (messages) => {
+      await client.messages(responseTopic(last), async (messages) => {
         const { partition, offset, value } = messages.at(-1)!;
         const place = `${partition}:${offset}`;
         if (seen.has(place)) return false;
         seen.add(place);
-        const response = await client.codec.decode("run.response", value);
+        const response = await client.codec.decode(`${last}.response`, value);
         const { job_id: id } = response.envelope;
         answers.set(id, [...(answers.get(id) ?? []), response]);
         return answers.size === count;

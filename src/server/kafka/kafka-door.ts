@@ -85,6 +85,8 @@ export async function openKafkaDoor(settings: KafkaSettings, server: EditServer,
   return {
     start() {
       loops = [...stages.map(taken), moveRetries({ client, group, member, log, stop, produce: bury })];
+      if (devices > 1 && stages.some((work) => work !== "run"))
+        log("warn", `single stages are done on the first of ${devices} devices: start a worker for each`);
       log("info", `taking requests of ${stages.map(requestTopic).join(", ")} at ${brokers} as ${group}`, {
         kafka: brokers,
         group,
