@@ -3,16 +3,21 @@ import { join } from "node:path";
 import { openCache } from "../artifacts/artifact-cache.js";
 import type { SettingsOf } from "../edit/parameters/parameter.js";
 import type { SessionTiming } from "../edit/plan/timings.js";
+import { stagesElsewhere } from "../edit/remote/remote-servers.js";
+import { openRemoteStages, type RemoteStages } from "../edit/remote/remote-stages.js";
 import { deviceNames, type EditService, openService } from "../edit/service/service.js";
+import type { StageName } from "../stages/stage.js";
 import { folderFor } from "../std/own-folders.js";
 import { scratchFolder } from "./files/scratch-folder.js";
 import { recordTimings } from "./files/timings-file.js";
 import type { Terminal } from "./render/terminal.js";
 import type { cacheOptions, computeOptions, manyOptions } from "./settings/options.js";
+import type { RemoteSettings } from "./settings/remote-options.js";
 
 /** Settings of every command that computes; cache and memory settings only for some. */
 export type ComputeSettings = Pick<SettingsOf<typeof computeOptions>, "device" | "threads" | "vram"> &
-  Partial<SettingsOf<typeof cacheOptions> & SettingsOf<typeof manyOptions>>;
+  Partial<{ readonly stages: readonly StageName[] }> &
+  Partial<SettingsOf<typeof cacheOptions> & SettingsOf<typeof manyOptions> & RemoteSettings>;
 
 /** The result of the work, its device and times. */
 export interface Computed<T> {
@@ -32,10 +37,11 @@ export async function withService<T>(
   const seconds: Record<string, number> = {};
   const timings: SessionTiming[] = [];
   const service = await openService({
-    ...{ device, threads, vram, memory },
+    ...{ device, threads, vram, memory, stages: settings.stages },
     cache: noCache ? undefined : openCache(cacheFolder(), cacheLimit),
     modulationFolder: settings.noCache === true ? undefined : modulationFolder(),
     openScratch: scratchFolder,
+    remote: remoteStagesOf(settings, terminal.io.env),
     signal: terminal.signal,
     onTiming: (timing) => timings.push(timing),
     emit(event) {
@@ -52,6 +58,15 @@ export async function withService<T>(
       terminal.emit({ kind: "detail", text: `no times kept: ${error.message}` }),
     );
   }
+}
+
+/** The stages that run elsewhere, with the key of their servers from the environment; undefined: none. */
+export function remoteStagesOf(
+  { remote = {}, remoteTimeout = Number.POSITIVE_INFINITY }: Partial<RemoteSettings>,
+  env: Readonly<Record<string, string | undefined>>,
+): RemoteStages | undefined {
+  if (stagesElsewhere(remote).size === 0) return undefined;
+  return openRemoteStages(remote, { key: env["QEDIT_REMOTE_KEY"] || undefined, timeout: remoteTimeout });
 }
 
 /** The folder of cached modulation vectors. */

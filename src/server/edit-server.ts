@@ -94,7 +94,7 @@ export async function openEditServer(options: EditServerOptions): Promise<EditSe
 class Server implements EditServer {
   service!: EditService;
   device = "";
-  readonly library = modelLibrary();
+  readonly library: ModelLibrary;
   readonly base: BaseSettings;
   readonly limits: ServerLimits;
   phase: EditServer["phase"] = "starting";
@@ -115,6 +115,7 @@ class Server implements EditServer {
   ) {
     this.base = options.base;
     this.limits = options.limits;
+    this.library = modelLibrary(options.service.remote?.elsewhere);
     const { keepAlive = 0 } = options.service;
     const onStart = (job: ServerJob) => this.service.keepFor(job.parts.keepAlive ?? keepAlive);
     const onLeave = (job: ServerJob) => {
@@ -257,7 +258,7 @@ class Server implements EditServer {
     { hasPaths, pictures }: { hasPaths: boolean; pictures: LazyPictures },
   ): Promise<Omit<AcceptedJob, "hasPreviews">> {
     const emit = (event: ServiceEvent) => job.progress(event);
-    const unresolved = await readRequest(request, { base: this.base, hasPaths, emit });
+    const unresolved = await readRequest(request, { base: this.base, library: this.library, hasPaths, emit });
     const { values, ...edit } = await resolveEdit(unresolved, this.library);
     refuseOtherQuality(encodingOf(values).format, unresolved.given);
     checkWork(edit.settings, this.limits);

@@ -2,6 +2,7 @@
 import { cacheKey } from "../artifacts/artifact-cache.js";
 import { encodingOf } from "../edit/finish/picture-encoding.js";
 import { RANDOM_SEED } from "../edit/parameters/parameter-kinds.js";
+import { expectedWeights } from "../edit/remote/remote-weights.js";
 import { type EditRequest, readRequest } from "../edit/request/edit-request.js";
 import { determining } from "../edit/request/edit-stage.js";
 import { resolveEdit } from "../edit/resolve/resolve-edit.js";
@@ -23,15 +24,17 @@ export async function contentOf(
   { base, library }: Pick<EditServer, "base" | "library">,
   drawn: bigint,
 ): Promise<RequestContent> {
-  const unresolved = await readRequest(request, { base, hasPaths: false, emit: () => {} });
-  const { values, settings, models } = await resolveEdit(unresolved, library);
+  const unresolved = await readRequest(request, { base, library, hasPaths: false, emit: () => {} });
+  const { values, settings, models, called } = await resolveEdit(unresolved, library);
   const seed = String(settings.seed === RANDOM_SEED ? drawn : settings.seed);
   const { vae, textEncoder, transformer, loras } = models;
   const sha256 = cacheKey({
     ...{ stage: "run", qedit: qeditVersion(), encoding: encodingOf(values) },
     settings: determining({ ...settings, seed }),
     weights: {
-      ...{ vae: vae.identity, textEncoder: textEncoder.identity, transformer: transformer.identity },
+      ...{ vae: vae?.identity, textEncoder: textEncoder?.identity, transformer: transformer?.identity },
+      // Of stages that run elsewhere: what their servers should have.
+      ...(called && { ...called, elsewhere: await expectedWeights([...library.elsewhere], called, models) }),
       loras: loras.map(({ identity, strength }) => [identity, strength]),
     },
     inputs: await Promise.all(request.pictures.map(inputOf)),

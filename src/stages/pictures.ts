@@ -10,6 +10,8 @@ import { fileHash } from "../std/file-hash.js";
 export interface Picture extends ReadPicture {
   readonly name: string;
   readonly hash: string;
+  /** The file, by its path or its bytes; undefined where only its size is known. */
+  readonly file?: string | Uint8Array;
 }
 
 /** A picture file: its path, or its bytes with a name for messages. */
@@ -21,7 +23,7 @@ export async function readPictures(sources: readonly PictureSource[]): Promise<P
   for (const source of sources) {
     const name = typeof source === "string" ? source : source.name;
     const file = typeof source === "string" ? source : source.bytes;
-    pictures.push({ name, ...(await readPicture(file, name)), hash: await fileHash(file) });
+    pictures.push({ name, ...(await readPicture(file, name)), hash: await fileHash(file), file });
   }
   return pictures;
 }

@@ -15,6 +15,8 @@ interface FileFacts {
   readonly bytes: number;
   /** Hexadecimal, lower case; undefined where no hash is known to us. */
   readonly sha256?: string | undefined;
+  /** checkpointIdentity of its weights, as records have it; undefined where it is not known to us. */
+  readonly identity?: string | undefined;
   readonly licence: string;
 }
 
@@ -144,7 +146,7 @@ function named<T>(schema: v.GenericSchema<unknown, T>) {
   return v.pipe(object, v.record(v.string(), schema));
 }
 
-const FACTS = { file: plainName, bytes, licence: text, sha256: v.optional(sha256) };
+const FACTS = { file: plainName, bytes, licence: text, sha256: v.optional(sha256), identity: v.optional(sha256) };
 const file: v.GenericSchema<unknown, PublishedFile> = v.lazy((value) =>
   isObject(value) && value["embedded"] !== undefined
     ? withKeys({ ...FACTS, embedded: innerPath })

@@ -1,5 +1,6 @@
 // Implements `qedit batch`: resolves every line of a jobs file, runs those to do, and prints a result line for each.
 import { dirname, resolve } from "node:path";
+import { stagesElsewhere } from "../../edit/remote/remote-servers.js";
 import { modelLibrary } from "../../edit/resolve/model-library.js";
 import type { EditService } from "../../edit/service/service.js";
 import type { FloatImage, Image } from "../../image/image.js";
@@ -29,6 +30,7 @@ import {
 } from "../jobs/planned-lines.js";
 import { failureInFlags } from "../render/in-flags.js";
 import type { Terminal } from "../render/terminal.js";
+import { refuseUselessRemote } from "../settings/remote-options.js";
 import type { GivenSetting } from "../settings/settings.js";
 import { withService } from "../with-service.js";
 
@@ -43,6 +45,7 @@ interface BatchCall {
 export async function editBatch({ args, settings, given }: BatchCall, terminal: Terminal): Promise<void> {
   const { io, emit } = terminal;
   checkInputs(args, io);
+  refuseUselessRemote(settings, given);
   const file = args[0]!;
   const written = file === STREAM ? await inputText(file, io) : await readJobsFile(file);
   const lines = await readJobs(written, file === STREAM ? io.cwd : dirname(resolve(file)));
@@ -84,7 +87,11 @@ async function plannedLines(
     const planned = await planLinesThere(lines, call.given, { server, terminal });
     if (planned) return { planned, server: server.client };
   }
-  const planning = { defaults: call.given, open: openLine(modelLibrary()), emit: terminal.emit };
+  const planning = {
+    defaults: call.given,
+    open: openLine(modelLibrary(stagesElsewhere(call.settings.remote))),
+    emit: terminal.emit,
+  };
   return { planned: await planLines(lines, planning), server: undefined };
 }
 

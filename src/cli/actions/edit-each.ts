@@ -1,6 +1,7 @@
 // Implements `qedit each`: finds the pictures, leaves out results of earlier edits, and edits the others.
 import { stat } from "node:fs/promises";
 import { basename, extname, join, relative, resolve } from "node:path";
+import { stagesElsewhere } from "../../edit/remote/remote-servers.js";
 import { modelLibrary } from "../../edit/resolve/model-library.js";
 import { type ResolvedEdit, resolveEdit } from "../../edit/resolve/resolve-edit.js";
 import { QeditError } from "../../std/errors.js";
@@ -16,6 +17,7 @@ import { openSheet, type Sheet } from "../files/sheet-output.js";
 import { withSeed } from "../jobs/edit-job.js";
 import { editMany, type JobEnd, type ObservedJob, refuseFailures, refuseSameOutput, type Tally } from "../jobs/many.js";
 import type { Terminal } from "../render/terminal.js";
+import { refuseUselessRemote } from "../settings/remote-options.js";
 import type { GivenSetting } from "../settings/settings.js";
 import { withService } from "../with-service.js";
 
@@ -35,6 +37,7 @@ interface Edit {
 /** Edits every picture of a call. */
 export async function editEach({ args, settings, given }: EachCall, terminal: Terminal): Promise<void> {
   checkInputs([settings.prompt], terminal.io);
+  refuseUselessRemote(settings, given);
   const { pictures, passedOver } = await picturesOf(args);
   for (const text of passedOver) terminal.emit({ kind: "note", text: `passed over in ${text}` });
   const found = await withoutResults(pictures, settings, terminal);
@@ -71,7 +74,7 @@ export async function editEach({ args, settings, given }: EachCall, terminal: Te
     const { editEachThere } = await import("../client/each-there.js");
     await editEachThere(open, { ...many, settings: here.settings, given, sheet, terminal }, server.client);
   } else {
-    const edit = await resolveEdit(here ?? unresolved, modelLibrary());
+    const edit = await resolveEdit(here ?? unresolved, modelLibrary(stagesElsewhere(settings.remote)));
     const prompt = await inputPrompt(settings, terminal.io);
     const resolved = { ...edit, settings: { ...edit.settings, prompt } };
     const read = pictureCache();

@@ -2,7 +2,9 @@
 import { driftRecord } from "../../edit/finish/drift-text.js";
 import type { FinishedPicture } from "../../edit/finish/finish.js";
 import { RANDOM_SEED } from "../../edit/parameters/parameter-kinds.js";
+import { stagesElsewhere } from "../../edit/remote/remote-servers.js";
 import { drawSeed } from "../../edit/resolve/draw-seed.js";
+import { refuseFilesElsewhere } from "../../edit/resolve/files-elsewhere.js";
 import { modelLibrary } from "../../edit/resolve/model-library.js";
 import { type ResolvedEdit, resolveEdit } from "../../edit/resolve/resolve-edit.js";
 import { resolveSettings } from "../../edit/resolve/resolve-settings.js";
@@ -20,6 +22,7 @@ import { submitted, withSeed } from "../jobs/edit-job.js";
 import { editMany, type JobEnd, type PlannedJob } from "../jobs/many.js";
 import { seedResults } from "../jobs/seed-results.js";
 import type { Terminal } from "../render/terminal.js";
+import { type RemoteSettings, refuseUselessRemote } from "../settings/remote-options.js";
 import { seedsOf } from "../settings/seeds.js";
 import type { GivenSetting } from "../settings/settings.js";
 import { withService } from "../with-service.js";
@@ -32,7 +35,7 @@ interface RunCall {
     readonly preview: string | undefined;
     readonly server: string | undefined;
     readonly previewTerminal: string;
-  };
+  } & RemoteSettings;
   readonly given: ReadonlyMap<string, GivenSetting>;
 }
 
@@ -40,12 +43,14 @@ interface RunCall {
 export async function makePictures(call: RunCall, terminal: Terminal): Promise<number | undefined> {
   const { args, settings, given } = call;
   refuseContradictions(call);
+  refuseUselessRemote(settings, given);
   const seeds = wantedSeeds(settings, settings.dryRun ? () => {} : terminal.emit);
   checkInputs([...args, settings.prompt], terminal.io);
   const paths = resultPaths(args, settings, seeds);
   refuseUselessQuality(pictureEncoding(paths[0]!, settings).format, given);
   const unresolved = { settings, given, force: settings.force, emit: terminal.emit };
   if (settings.dryRun) {
+    refuseFilesElsewhere(settings, { given, elsewhere: stagesElsewhere(settings.remote), emit: terminal.emit });
     const { showPlan } = await import("./show-plan.js");
     const planned = { args, settings: await resolveSettings(unresolved), outputs: paths };
     return showPlan({ ...planned, isForCard: false, isDryRun: true }, terminal);
@@ -68,7 +73,7 @@ export async function makePictures(call: RunCall, terminal: Terminal): Promise<n
     await preview?.done();
     return undefined;
   }
-  const edit = await resolveEdit(resolved ?? unresolved, modelLibrary());
+  const edit = await resolveEdit(resolved ?? unresolved, modelLibrary(stagesElsewhere(settings.remote)));
   const prompt = await inputPrompt(settings, terminal.io);
   const work = {
     ...{ args, settings, terminal, sheet, edit: withSettings(edit, { prompt }) },
@@ -109,7 +114,7 @@ export function resultPaths(args: readonly string[], settings: MakingSettings, s
 
 interface Work {
   readonly args: readonly string[];
-  readonly settings: MakingSettings;
+  readonly settings: MakingSettings & RemoteSettings;
   readonly terminal: Terminal;
   readonly sheet: Sheet | undefined;
   readonly previewed: ((image: Image) => void) | undefined;

@@ -25,7 +25,7 @@ export async function serveAgents({ settings, given }: McpCall, terminal: Termin
     terminal.emit({ kind: "note", text: "waiting for messages of an agent on stdin; Ctrl-C or Ctrl-D ends it" });
   const plain = styleFor(io.stdout, { env: {}, color: false });
   await serveMcp({
-    service: warmService(settings),
+    service: warmService(settings, io.env),
     base: await baseSettings(given, terminal),
     planning: { timings: readTimings, lines: (plan) => planLines(plan, plain) },
     observe: (event) => report(event, terminal),

@@ -1,6 +1,7 @@
 // Implements `qedit serve`: settings of edits from files and the environment, folders, signals, the log.
 import { join } from "node:path";
 import { openCache } from "../../artifacts/artifact-cache.js";
+import { stagesElsewhere } from "../../edit/remote/remote-servers.js";
 import { type BaseSettings, REQUEST_PARAMETERS } from "../../edit/request/edit-request.js";
 import type { Given } from "../../edit/resolve/given.js";
 import type { KafkaSettings } from "../../server/kafka/kafka-door.js";
@@ -13,9 +14,10 @@ import { scratchFolder } from "../files/scratch-folder.js";
 import { printable } from "../render/shown.js";
 import type { Terminal } from "../render/terminal.js";
 import { serverSocket, storeFolder } from "../server-socket.js";
+import { type RemoteSettings, refuseUselessTimeout } from "../settings/remote-options.js";
 import { completeSettings, type GivenSetting, givenSettings } from "../settings/settings.js";
 import { readSettingsFiles } from "../settings/settings-files.js";
-import { cacheFolder, modulationFolder } from "../with-service.js";
+import { cacheFolder, modulationFolder, remoteStagesOf } from "../with-service.js";
 
 /** A call of `serve`. */
 interface ServeCall {
@@ -26,6 +28,7 @@ interface ServeCall {
 /** Serves until SIGTERM or Ctrl-C, of which a second one ends it at once. */
 export async function serveEdits({ settings, given }: ServeCall, terminal: Terminal): Promise<void> {
   const { io } = terminal;
+  refuseUselessTimeout(stagesElsewhere(settings.remote), given);
   const log = openLog({
     stream: io.stderr,
     isTerminal: io.stderr.isTTY === true,
@@ -38,7 +41,7 @@ export async function serveEdits({ settings, given }: ServeCall, terminal: Termi
       ...settings,
       kafkaDoor: settings.kafka === undefined ? undefined : kafkaDoorOf(settings, settings.kafka),
     },
-    service: warmService(settings),
+    service: warmService(settings, io.env),
     base: await baseSettings(given, terminal),
     limits: {
       ...DEFAULT_LIMITS,
@@ -57,20 +60,22 @@ export async function serveEdits({ settings, given }: ServeCall, terminal: Termi
 }
 
 /** Options of an edit service that stays open between edits, with this user's cache. */
-export function warmService({
-  noCache,
-  cacheLimit,
-  ...settings
-}: Pick<
-  ServeCommandSettings,
-  "device" | "threads" | "vram" | "memory" | "keepAlive" | "noCache" | "cacheLimit"
->): ServeOptions["service"] {
+export function warmService(
+  {
+    noCache,
+    cacheLimit,
+    ...settings
+  }: Pick<ServeCommandSettings, "device" | "threads" | "vram" | "memory" | "keepAlive" | "noCache" | "cacheLimit"> &
+    Partial<RemoteSettings>,
+  env: Readonly<Record<string, string | undefined>>,
+): ServeOptions["service"] {
   const { device, threads, vram, memory, keepAlive } = settings;
   return {
     ...{ device, threads, vram, memory, keepAlive },
     cache: noCache ? undefined : openCache(cacheFolder(), cacheLimit),
     modulationFolder: noCache ? undefined : modulationFolder(),
     openScratch: scratchFolder,
+    remote: remoteStagesOf(settings, env),
   };
 }
 

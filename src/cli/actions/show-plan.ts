@@ -2,6 +2,8 @@
 import { EXIT } from "../../edit/error-table.js";
 import { planEdit } from "../../edit/plan/plan-edit.js";
 import { planMachine } from "../../edit/plan/plan-machine.js";
+import { stagesElsewhere } from "../../edit/remote/remote-servers.js";
+import { refuseFilesElsewhere } from "../../edit/resolve/files-elsewhere.js";
 import type { UnresolvedSettings } from "../../edit/resolve/resolve-edit.js";
 import { resolveSettings } from "../../edit/resolve/resolve-settings.js";
 import { inspectCuda } from "../../engine/cuda/inspect-cuda.js";
@@ -16,6 +18,7 @@ import { checkOutput, type Overwriting, STREAM } from "../files/output.js";
 import { readTimings } from "../files/timings-file.js";
 import { planLines } from "../render/plan-lines.js";
 import type { Terminal } from "../render/terminal.js";
+import { type RemoteSettings, refuseUselessRemote } from "../settings/remote-options.js";
 import type { GivenSetting } from "../settings/settings.js";
 import type { ComputeSettings } from "../with-service.js";
 import { refuseContradictions, resultPaths, wantedSeeds } from "./make-pictures.js";
@@ -23,7 +26,7 @@ import { refuseContradictions, resultPaths, wantedSeeds } from "./make-pictures.
 /** What to plan. */
 export interface PlanCall {
   readonly args: readonly string[];
-  readonly settings: UnresolvedSettings & ComputeSettings & Pick<MakingSettings, "sheet" | "force">;
+  readonly settings: UnresolvedSettings & ComputeSettings & Pick<MakingSettings, "sheet" | "force"> & RemoteSettings;
   /** Where the results go, one path each. */
   readonly outputs: readonly string[];
   /** Whether to plan for a GPU of --vram bytes, which need not be in this machine. */
@@ -35,7 +38,7 @@ export interface PlanCall {
 /** A call of `plan`. */
 interface PlanCommand {
   readonly args: readonly string[];
-  readonly settings: MakingSettings;
+  readonly settings: MakingSettings & RemoteSettings;
   readonly given: ReadonlyMap<string, GivenSetting>;
 }
 
@@ -43,6 +46,8 @@ interface PlanCommand {
 export async function planPictures(call: PlanCommand, terminal: Terminal): Promise<number> {
   const { args, settings, given } = call;
   refuseContradictions(call);
+  refuseUselessRemote(settings, given);
+  refuseFilesElsewhere(settings, { given, elsewhere: stagesElsewhere(settings.remote), emit: terminal.emit });
   checkInputs([...args, settings.prompt], terminal.io);
   const outputs = resultPaths(
     args,
@@ -72,6 +77,7 @@ export async function showPlan(
     deviceReason: reason,
     tokenizer: await loadTokenizer(),
     results: outputs.length,
+    remote: settings.remote,
     ...memory,
   });
   await warnOfOutputs(settings.sheet === undefined ? outputs : [...outputs, settings.sheet], settings, terminal);

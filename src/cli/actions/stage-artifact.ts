@@ -4,6 +4,7 @@ import type { QualitySettings } from "../../edit/finish/picture-encoding.js";
 import type { ParameterTable, SettingsOf } from "../../edit/parameters/parameter.js";
 import type { MODEL_PARAMETERS, STAGE_PARAMETERS } from "../../edit/parameters/table.js";
 import { drawSeed } from "../../edit/resolve/draw-seed.js";
+import { type NamingSettings, refuseFilesElsewhere } from "../../edit/resolve/files-elsewhere.js";
 import { modelLibrary } from "../../edit/resolve/model-library.js";
 import { findLoras, findModelFile } from "../../edit/resolve/resolve-edit.js";
 import { resolveSettings } from "../../edit/resolve/resolve-settings.js";
@@ -15,6 +16,7 @@ import { encodePrompt, refuseEmptyPrompt } from "../../stages/encode-prompt.js";
 import type { ModelHandle, ModelRole } from "../../stages/networks/model-handle.js";
 import { announceProfiles } from "../../stages/pictures.js";
 import { sample } from "../../stages/sample.js";
+import { STAGES, type StageName } from "../../stages/stage.js";
 import { checkInputs, inputArtifact, inputPictures, inputPrompt } from "../files/input.js";
 import {
   checkArtifactOutput,
@@ -27,6 +29,7 @@ import {
 } from "../files/output.js";
 import { pictureEncoding, picturePath, refuseUselessQuality } from "../files/picture-output.js";
 import type { Terminal } from "../render/terminal.js";
+import { type RemoteSettings, serversOfStage } from "../settings/remote-options.js";
 import type { GivenSetting } from "../settings/settings.js";
 import { type ComputeSettings, withService } from "../with-service.js";
 
@@ -36,6 +39,7 @@ type ModelSettings = SettingsOf<typeof MODEL_PARAMETERS>;
 type StageSettings<Table extends ParameterTable> = SettingsOf<Table> &
   ModelSettings &
   ComputeSettings &
+  RemoteSettings &
   Overwriting & { readonly output: string | undefined };
 
 /** A call of a stage's command. */
@@ -53,12 +57,13 @@ export async function encodePictures(
   terminal: Terminal,
 ): Promise<void> {
   const { force } = unresolved;
-  const settings = await resolveSettings({ settings: unresolved, given, force, emit: terminal.emit });
+  const resolved = await resolveSettings({ settings: unresolved, given, force, emit: terminal.emit });
+  const settings = { ...resolved, ...elsewhereOf("encode-image", { settings: resolved, given }, terminal) };
   checkInputs(args, terminal.io);
   await writeComputed(
     { path: outputPath(settings.output, "latents.safetensors"), settings, terminal },
     async (service) => {
-      const vae = await modelOf("vae", settings, terminal);
+      const vae = await modelOf("encode-image", settings, terminal);
       const pictures = await inputPictures(args, terminal.io);
       return service.runStage(encodeImage, { inputs: { pictures }, models: { vae }, settings });
     },
@@ -67,15 +72,16 @@ export async function encodePictures(
 
 /** Runs `qedit encode-prompt`. */
 export async function encodeText(
-  { args, settings }: StageCall<StageSettings<Parameters["encode-prompt"]>>,
+  { args, settings: asked, given }: StageCall<StageSettings<Parameters["encode-prompt"]>>,
   terminal: Terminal,
 ): Promise<void> {
-  checkInputs([...args, settings.prompt], terminal.io);
-  refuseEmptyPrompt(settings);
+  checkInputs([...args, asked.prompt], terminal.io);
+  refuseEmptyPrompt(asked);
+  const settings = { ...asked, ...elsewhereOf("encode-prompt", { settings: asked, given }, terminal) };
   await writeComputed(
     { path: outputPath(settings.output, "cond.safetensors"), settings, terminal },
     async (service) => {
-      const textEncoder = await modelOf("textEncoder", settings, terminal);
+      const textEncoder = await modelOf("encode-prompt", settings, terminal);
       const prompt = await inputPrompt(settings, terminal.io);
       const pictures = await inputPictures(args, terminal.io);
       announceProfiles(pictures, settings, terminal.emit);
@@ -94,15 +100,16 @@ export async function sampleLatents(
   terminal: Terminal,
 ): Promise<void> {
   const { io, emit } = terminal;
-  const settings = await resolveSettings({ settings: unresolved, given, force: unresolved.force, emit });
+  const resolved = await resolveSettings({ settings: unresolved, given, force: unresolved.force, emit });
+  const settings = { ...resolved, ...elsewhereOf("sample", { settings: resolved, given }, terminal) };
   checkInputs([settings.latents, settings.cond], io);
   await writeComputed(
     { path: outputPath(settings.output, "samples.safetensors"), settings, terminal },
     async (service) => {
       const library = modelLibrary();
-      const transformer = await library.model(await findModelFile("transformer", settings, emit), "transformer", emit);
-      const named = await findLoras(settings.lora, settings, emit);
-      const loras = await library.loras(named, { transformer, isStrict: settings.strictLora, emit });
+      const transformer = await modelOf("sample", settings, terminal, library);
+      const matching = transformer && { transformer, isStrict: settings.strictLora, emit };
+      const loras = matching ? await library.loras(await findLoras(settings.lora, settings, emit), matching) : [];
       const latents = await inputArtifact(settings.latents, "latents", io);
       const cond = await inputArtifact(settings.cond, "cond", io);
       const numbers = { ...settings, ...resolveSampling(settings) };
@@ -117,18 +124,19 @@ export async function sampleLatents(
 export async function decodeSamples(
   {
     args,
-    settings,
+    settings: asked,
     given,
   }: StageCall<StageSettings<Parameters["decode"]> & QualitySettings & { readonly format: string | undefined }>,
   terminal: Terminal,
 ): Promise<void> {
+  const settings = { ...asked, ...elsewhereOf("decode", { settings: asked, given }, terminal) };
   const { force } = settings;
   checkInputs(args, terminal.io);
   const path = picturePath(settings, args[0]!, "");
   const encoding = pictureEncoding(path, settings);
   refuseUselessQuality(encoding.format, given);
   await checkOutput(path, settings, terminal);
-  const vae = await modelOf("vae", settings, terminal);
+  const vae = await modelOf("decode", settings, terminal);
   const { value, device, seconds } = await withService(settings, terminal, async (service) => {
     const samples = await inputArtifact(args[0]!, "samples", terminal.io);
     const picture = await service.decode({ inputs: { samples }, models: { vae }, settings });
@@ -138,12 +146,37 @@ export async function decodeSamples(
   if (path !== STREAM) terminal.result({ output: path, kind: "picture", info: value, device, seconds }, [path]);
 }
 
+/** The model file of each stage. */
+const ROLES: Readonly<Record<StageName, ModelRole>> = {
+  "encode-image": "vae",
+  "encode-prompt": "textEncoder",
+  sample: "transformer",
+  decode: "vae",
+};
+
+// undefined where the stage runs elsewhere.
 async function modelOf(
-  role: ModelRole,
-  settings: ModelSettings & { readonly [Role in ModelRole]?: string | undefined },
+  stage: StageName,
+  settings: ModelSettings & Pick<RemoteSettings, "remote"> & { readonly [Role in ModelRole]?: string | undefined },
   { emit }: Terminal,
-): Promise<ModelHandle> {
-  return modelLibrary().model(await findModelFile(role, settings, emit), role, emit);
+  library = modelLibrary(),
+): Promise<ModelHandle | undefined> {
+  if (settings.remote[stage]) return undefined;
+  const role = ROLES[stage];
+  return library.model(await findModelFile(role, settings, emit), role, emit);
+}
+
+// The servers of the stage. Throws QEDIT_E_USAGE for what has no effect with them.
+function elsewhereOf(
+  stage: StageName,
+  { settings, given }: { settings: NamingSettings & RemoteSettings; given: ReadonlyMap<string, GivenSetting> },
+  { emit }: Terminal,
+): Pick<RemoteSettings, "remote"> & { readonly stages: readonly StageName[] } {
+  const own = serversOfStage(stage, settings, given);
+  // The other stages do not run at all.
+  const elsewhere = new Set(own.remote[stage] ? STAGES : []);
+  refuseFilesElsewhere(settings, { given, elsewhere, emit });
+  return { ...own, stages: [stage] };
 }
 
 /** The output path of an artifact, and settings of computing it. */

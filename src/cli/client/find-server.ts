@@ -28,7 +28,7 @@ export interface ServerCall {
 }
 
 /** Options whose meaning lies in this process: a server has its own. */
-const OWN_OPTIONS = ["keep", "device", "threads", "vram", "memory", "noCache", "cacheLimit"];
+const OWN_OPTIONS = ["keep", "device", "threads", "vram", "memory", "noCache", "cacheLimit", "remote", "remoteTimeout"];
 /** Milliseconds for the answer of a server that was not named. */
 const PATIENCE = 3_000;
 

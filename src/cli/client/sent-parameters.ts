@@ -46,9 +46,9 @@ export async function sentFiles(settings: SentSettings, { address, given, emit }
   // The server says the same.
   const found = await findEditFiles(settings, () => {});
   const files = {
-    vae: resolve(found.vae),
-    textEncoder: resolve(found.textEncoder),
-    transformer: resolve(found.transformer),
+    vae: resolve(found.vae!),
+    textEncoder: resolve(found.textEncoder!),
+    transformer: resolve(found.transformer!),
     loras: found.loras.map(({ path, strength }) => ({ path: resolve(path), strength })),
   };
   const { vae, textEncoder, transformer, loras } = files;

@@ -6,6 +6,7 @@ import { defineCommand } from "../command.js";
 import { sheet } from "../files/sheet-option.js";
 import { runOptions } from "../jobs/run-options.js";
 import { jobsFileOptions, manyOptions, maxFailures, serverOptions } from "../settings/options.js";
+import { remoteOptions } from "../settings/remote-options.js";
 
 /** Every count-th job, starting with job `index` (from 1). */
 interface Shard {
@@ -46,6 +47,7 @@ const options = {
   sheet,
   ...manyOptions,
   ...serverOptions,
+  ...remoteOptions,
 };
 
 /** The settings of a call. */

@@ -6,6 +6,7 @@ import { defineCommand } from "../command.js";
 import { sheet } from "../files/sheet-option.js";
 import { runOptions } from "../jobs/run-options.js";
 import { manyOptions, maxFailures, serverOptions } from "../settings/options.js";
+import { remoteOptions } from "../settings/remote-options.js";
 
 const options = {
   ...runOptions,
@@ -31,6 +32,7 @@ const options = {
   sheet,
   ...manyOptions,
   ...serverOptions,
+  ...remoteOptions,
 };
 
 /** The settings of a call. */

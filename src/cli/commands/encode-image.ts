@@ -2,6 +2,7 @@
 import { STAGE_PARAMETERS } from "../../edit/parameters/table.js";
 import { defineCommand } from "../command.js";
 import { cacheOptions, computeOptions, writeOptions } from "../settings/options.js";
+import { remoteOptions } from "../settings/remote-options.js";
 
 /** `qedit encode-image photo.jpg -o latents.safetensors`. */
 export const encodeImageCommand = defineCommand({
@@ -11,7 +12,13 @@ export const encodeImageCommand = defineCommand({
     "qedit encode-image photo.jpg -o - | qedit sample --latents - --cond cond.safetensors",
   ],
   positionals: [["<image...>", "pictures, in the order the prompt counts them; - is stdin"]],
-  options: { ...STAGE_PARAMETERS["encode-image"], ...writeOptions, ...cacheOptions, ...computeOptions },
+  options: {
+    ...STAGE_PARAMETERS["encode-image"],
+    ...writeOptions,
+    ...cacheOptions,
+    ...computeOptions,
+    ...remoteOptions,
+  },
   async perform(call, terminal) {
     const { encodePictures } = await import("../actions/stage-artifact.js");
     await encodePictures(call, terminal);

@@ -2,6 +2,7 @@
 import { STAGE_PARAMETERS } from "../../edit/parameters/table.js";
 import { defineCommand } from "../command.js";
 import { cacheOptions, computeOptions, promptOptions, writeOptions } from "../settings/options.js";
+import { remoteOptions } from "../settings/remote-options.js";
 
 /** `qedit encode-prompt photo.jpg -p "…" -o cond.safetensors`. */
 export const encodePromptCommand = defineCommand({
@@ -18,6 +19,7 @@ export const encodePromptCommand = defineCommand({
     ...writeOptions,
     ...cacheOptions,
     ...computeOptions,
+    ...remoteOptions,
   },
   async perform(call, terminal) {
     const { encodeText } = await import("../actions/stage-artifact.js");

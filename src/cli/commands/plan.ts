@@ -1,5 +1,6 @@
 // qedit plan: shows what an edit would need, without computing anything.
 import { defineCommand } from "../command.js";
+import { remoteOptions } from "../settings/remote-options.js";
 import { makingOptions } from "./run.js";
 
 /** `qedit plan photo.jpg -p "…"`. */
@@ -11,7 +12,7 @@ export const plan = defineCommand({
     'qedit plan photo.jpg -p "make it winter" --json',
   ],
   positionals: [["<image...>", "pictures, in the order the prompt counts them; - is stdin"]],
-  options: makingOptions,
+  options: { ...makingOptions, ...remoteOptions },
   async perform(call, terminal) {
     const { planPictures } = await import("../actions/show-plan.js");
     return planPictures(call, terminal);

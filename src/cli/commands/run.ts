@@ -7,6 +7,7 @@ import { preview, previewTerminal } from "../files/preview-option.js";
 import { sheet } from "../files/sheet-option.js";
 import { runOptions } from "../jobs/run-options.js";
 import { manyOptions, serverOptions } from "../settings/options.js";
+import { remoteOptions } from "../settings/remote-options.js";
 import { seedOptions } from "../settings/seeds.js";
 
 /** Options that `run` and `plan` share. */
@@ -32,7 +33,7 @@ export const run = defineCommand({
     'cat photo.jpg | qedit run - -p "make it winter" -o - > out.png',
   ],
   positionals: [["<image...>", "pictures, in the order the prompt counts them; - is stdin"]],
-  options: { ...makingOptions, dryRun, preview, previewTerminal, ...serverOptions },
+  options: { ...makingOptions, dryRun, preview, previewTerminal, ...serverOptions, ...remoteOptions },
   async perform(call, terminal) {
     const { makePictures } = await import("../actions/make-pictures.js");
     return makePictures(call, terminal);

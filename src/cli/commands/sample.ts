@@ -5,6 +5,7 @@ import { text } from "../../edit/parameters/parameter-kinds.js";
 import { PRESET_PARAMETERS, STAGE_PARAMETERS } from "../../edit/parameters/table.js";
 import { defineCommand } from "../command.js";
 import { cacheOptions, computeOptions, writeOptions } from "../settings/options.js";
+import { remoteOptions } from "../settings/remote-options.js";
 
 const inputs = {
   latents: defaulted(text, "", {
@@ -34,6 +35,7 @@ export const sampleCommand = defineCommand({
     ...writeOptions,
     ...cacheOptions,
     ...computeOptions,
+    ...remoteOptions,
   },
   async perform(call, terminal) {
     const { sampleLatents } = await import("../actions/stage-artifact.js");

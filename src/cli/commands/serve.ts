@@ -6,6 +6,7 @@ import { DEFAULT_LIMITS } from "../../server/limits.js";
 import { defineCommand } from "../command.js";
 import { workerOptions } from "../settings/kafka-options.js";
 import { cacheOptions, manyOptions } from "../settings/options.js";
+import { remoteOptions } from "../settings/remote-options.js";
 import { load, status, stop, unload } from "./serve/control.js";
 
 const MINUTE = 60_000;
@@ -139,6 +140,7 @@ export const serveOptions = {
   ...DEVICE_PARAMETERS,
   ...manyOptions,
   ...cacheOptions,
+  ...remoteOptions,
 };
 
 /** Their values. */

@@ -84,7 +84,8 @@ async function keepSamples(
   const file = result.keep === undefined ? await writeBeside(path, samples) : join(result.keep, "samples.safetensors");
   const { keepSize, match } = settings;
   const words = [
-    ...["qedit", "decode", file, "--vae", files.vae],
+    ...["qedit", "decode", file],
+    ...(files.vae === undefined ? [] : ["--vae", files.vae]),
     ...(match === undefined ? [] : ["--match", match]),
     ...(keepSize ? ["--keep-size"] : []),
     ...["-o", path],

@@ -33,15 +33,17 @@ export function planLines(plan: EditPlan, { bold, yellow, dim }: Pick<Style, "bo
   ];
 }
 
-function summary({ results, sizes, sampling, device }: EditPlan): string {
+function summary({ results, sizes, sampling, device, stages }: EditPlan): string {
   const { pictures, output } = sizes;
   const { steps, cfg, evaluations, sampler } = sampling;
   const passes = evaluations.positive + evaluations.negative;
   const where =
-    device.name === "cpu"
-      ? `the CPU${device.threads === undefined ? "" : ` with ${counted(device.threads, "thread")}`}`
-      : device.name;
-  const reason = device.reason === undefined ? "" : ` (${device.reason})`;
+    stages.length === 0
+      ? "other machines"
+      : device.name === "cpu"
+        ? `the CPU${device.threads === undefined ? "" : ` with ${counted(device.threads, "thread")}`}`
+        : device.name;
+  const reason = device.reason === undefined || stages.length === 0 ? "" : ` (${device.reason})`;
   const made = results === 1 ? show(output) : `${results} of ${show(output)}, each`;
   return `${counted(pictures.length, "picture")} → ${made}: ${counted(steps, "step")} of ${sampler} at cfg ${cfg}, ${counted(passes, "pass", "passes")} of the transformer, on ${where}${reason}`;
 }
@@ -85,15 +87,17 @@ function tokenLines({ tokens }: EditPlan): string[] {
   ];
 }
 
-function stageLines({ stages, totals, device }: EditPlan): string[] {
+function stageLines({ stages, elsewhere = {}, totals, device }: EditPlan): string[] {
+  const places = Object.entries(elsewhere).map(([stage, servers]) => `${stage}: on ${servers}`);
+  if (stages.length === 0) return places;
   const onGpu = device.name !== "cpu";
   const heading = ["", "work", "from disk", "RAM", ...(onGpu ? ["GPU"] : ["mapped"]), "time"];
   const rows = stages.flatMap((stage) => [stageRow(stage, onGpu), ...networkRows(stage, onGpu)]);
-  return table([
-    heading,
-    ...rows,
-    ["all", flops(totals.flops), bytes(totals.readBytes), "", "", seconds(totals.seconds)],
-  ]);
+  const all = places.length === 0 ? "all" : "all here";
+  return [
+    ...table([heading, ...rows, [all, flops(totals.flops), bytes(totals.readBytes), "", "", seconds(totals.seconds)]]),
+    ...places,
+  ];
 }
 
 function stageRow({ stage, flops: work, readBytes, memory, seconds: time }: StagePlan, onGpu: boolean): string[] {
@@ -144,7 +148,8 @@ const ROLES: Readonly<Record<EditPlan["files"][number]["role"], string>> = {
   lora: "LoRA",
 };
 
-function memoryLines({ memory: { ram, gpu, plan } }: EditPlan): string[] {
+function memoryLines({ stages, memory: { ram, gpu, plan } }: EditPlan): string[] {
+  if (stages.length === 0) return ["nothing is computed here"];
   return [
     `RAM ${needText(ram)}`,
     ...(gpu ? [`GPU ${needText(gpu)} (by arithmetic: what a GPU really took is not measured)`] : mappedLines(ram)),
@@ -185,10 +190,14 @@ function needText({ needed, stage, total, available, fit }: MemoryNeed): string 
   return `${bytes(needed)} in ${stage}, of ${bytes(total)}${free}: ${verdict}`;
 }
 
-function timeLines({ stages, totals }: EditPlan): string[] {
+function timeLines({ stages, totals, elsewhere }: EditPlan): string[] {
+  if (stages.length === 0) return ["not known: it is computed elsewhere"];
+  const beside = elsewhere === undefined ? "" : ", and the time of the stages elsewhere";
   if (totals.seconds !== undefined) {
     const basis = Math.min(...stages.flatMap(({ networks }) => networks.map(({ seconds: time }) => time?.basis ?? 0)));
-    return [`about ${seconds(totals.seconds)}, as ${counted(basis, "earlier run")} of this size on this machine went`];
+    return [
+      `about ${seconds(totals.seconds)}, as ${counted(basis, "earlier run")} of this size on this machine went${beside}`,
+    ];
   }
   const unknown = stages.filter((stage) => stage.seconds === undefined).map(({ stage }) => stage);
   return [`not known: no run of this size on this machine yet of ${unknown.join(", ")}`];
@@ -205,6 +214,7 @@ function problems({ files, totals }: EditPlan): string[] {
 }
 
 function table(rows: readonly (readonly string[])[]): string[] {
+  if (rows.length === 0) return [];
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
   return rows.map((row) =>
     row

@@ -70,16 +70,23 @@ export interface MemoryRequest {
   readonly adapters: readonly Adapter[];
   readonly types: Pick<ResolvedSettings, "dtype" | "textDtype" | "vaeDtype" | "tile" | "referenceMethod">;
   readonly limit: MemoryLimit;
+  /** Stages that run elsewhere. */
+  readonly elsewhere?: ReadonlySet<StageName>;
 }
 
 /** Plans the memory of every network at the lengths of an edit. */
 export function editMemory(lengths: EditLengths, request: MemoryRequest): EditMemory {
-  const { limit } = request;
+  const { limit, elsewhere = new Set() } = request;
   const budget = budgetOf(limit);
   const planned = [...vaes(lengths, request), ...textNetworks(lengths, request), transformer(lengths, request)]
+    .filter(({ stage }) => !elsewhere.has(stage))
     .map((each) => ({ ...each, plan: each.planning.planFor(budget) }))
     .sort((a, b) => NETWORK_IDS.indexOf(a.plan.network) - NETWORK_IDS.indexOf(b.plan.network));
-  const networks = planned.map((each) => networkMemory(each, stageOfOpening(each, planned, limit)));
+  const networks = planned.map((each) => {
+    // Nothing opens ahead where stages wait for other machines.
+    const opensDuring = elsewhere.size > 0 ? each.stage : stageOfOpening(each, planned, limit);
+    return networkMemory(each, opensDuring);
+  });
   const most = Math.max(...networks.map(({ stage, peak }) => peak + bytesAhead(networks, stage)));
   return {
     limit: limit.vram,

@@ -3,7 +3,9 @@ import { type Device, deviceName } from "../../engine/providers.js";
 import type { Box, Size } from "../../image/image.js";
 import type { PlanMode, Source } from "../../image/resize/size-plan.js";
 import type { Picture } from "../../stages/pictures.js";
+import type { StageName } from "../../stages/stage.js";
 import type { PromptTokenizer } from "../../text/tokenizer.js";
+import type { RemoteServers } from "../remote/remote-servers.js";
 import type { SequenceTokens } from "./edit-lengths.js";
 import type { EditMemory } from "./edit-memory.js";
 import type { FitAdvice, MemoryNeed } from "./fit.js";
@@ -63,7 +65,10 @@ export interface EditPlan {
     /** Runs of the transformer for one picture, with the prompt and with the negative prompt. */
     readonly evaluations: { readonly positive: number; readonly negative: number };
   };
+  /** Those that run here. */
   readonly stages: readonly StagePlan[];
+  /** The servers of the stages that run elsewhere; absent: all run here. */
+  readonly elsewhere?: Readonly<Partial<Record<StageName, string>>>;
   readonly files: readonly PlannedFile[];
   readonly totals: {
     readonly flops: number;
@@ -99,6 +104,8 @@ export interface PlanRequest {
   readonly machine: MachineMemory;
   /** Bytes of the device that networks may take, as for `run`; undefined is no limit. */
   readonly vram: number | undefined;
+  /** Servers of stages that run elsewhere. */
+  readonly remote?: RemoteServers;
   /** Whether the user gave `vram`; else it is the free memory of the GPU. */
   readonly isVramGiven: boolean;
 }

@@ -5,6 +5,7 @@ import { CHANNELS } from "../../image/image.js";
 import type { LatentRoute, Source } from "../../image/resize/size-plan.js";
 import { sampleLatent, samplingSigmas } from "../../sampling/driver.js";
 import { type SamplingNumbers, samplingOf } from "../../stages/sample.js";
+import type { StageName } from "../../stages/stage.js";
 import { float32 } from "../../std/tensor.js";
 import type { PromptTokenizer } from "../../text/tokenizer.js";
 import type { ResolvedSettings } from "../resolve/resolve-edit.js";
@@ -38,6 +39,8 @@ export interface RunsRequest {
   readonly settings: ResolvedSettings;
   readonly networks: PlannedNetworks;
   readonly tokenizer: PromptTokenizer;
+  /** Stages that run elsewhere. */
+  readonly elsewhere?: ReadonlySet<StageName>;
   /** Number of result pictures; both encoders run once for all of them. */
   readonly results: number;
 }
@@ -45,7 +48,7 @@ export interface RunsRequest {
 /** The runs of an edit. Throws QEDIT_E_USAGE and QEDIT_E_IMAGE for what `run` refuses. */
 export async function editRuns(
   sources: readonly Source[],
-  { settings, networks, tokenizer, results }: RunsRequest,
+  { settings, networks, tokenizer, results, elsewhere = new Set() }: RunsRequest,
 ): Promise<EditRuns> {
   const lengths = editLengths(sources, { settings, networks, tokenizer });
   const sampling: SamplingNumbers = settings;
@@ -55,7 +58,9 @@ export async function editRuns(
     sampling,
     steps: Math.max(samplingSigmas(samplingOf(sampling)).length - 1, 0),
     evaluations,
-    runs: runsOf(networks, { ...lengths, evaluations, results }),
+    runs: new Map(
+      [...runsOf(networks, { ...lengths, evaluations, results })].filter(([{ stage }]) => !elsewhere.has(stage)),
+    ),
     pictureBytes: CHANNELS * sum(sources.map(({ width, height }) => width * height)),
   };
 }

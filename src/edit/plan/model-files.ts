@@ -14,7 +14,9 @@ import { checkpointConfig } from "../../checkpoint/safetensors/safetensors.js";
 import type { Adapter } from "../../checkpoint/weights.js";
 import { type ActiveLora, activeLora, openMatchedLora, parseLora } from "../../stages/networks/loras.js";
 import { type ModelHandle, openModel } from "../../stages/networks/model-handle.js";
+import type { StageName } from "../../stages/stage.js";
 import { QeditError } from "../../std/errors.js";
+import { isNeededHere } from "../resolve/model-library.js";
 import { namedFiles, type UnresolvedSettings } from "../resolve/resolve-edit.js";
 import { lightningSteps } from "../resolve/sampling-defaults.js";
 import { assumedCheckpoint } from "./layouts.js";
@@ -43,19 +45,27 @@ export interface PlannedFiles {
   readonly loras: readonly ActiveLora[];
 }
 
-/** Finds the files and reads their headers. Throws QEDIT_E_CHECKPOINT and QEDIT_E_LORA for files on disk that cannot be used. */
-export async function plannedFiles(settings: UnresolvedSettings): Promise<PlannedFiles> {
-  const found = await Promise.all(FILE_ROLES.map((role) => plannedPart(role, settings)));
+/** Finds the files and reads their headers, but those of stages that run elsewhere. Throws QEDIT_E_CHECKPOINT and QEDIT_E_LORA for files on disk that cannot be used. */
+export async function plannedFiles(
+  settings: UnresolvedSettings,
+  elsewhere: ReadonlySet<StageName> = new Set(),
+): Promise<PlannedFiles> {
+  const isNeeded = (role: FileRole) => isNeededHere(role, { elsewhere });
+  const found = await Promise.all(
+    FILE_ROLES.map(async (role) =>
+      isNeeded(role) ? plannedPart(role, settings) : { file: undefined, part: await assumedPart(role, settings) },
+    ),
+  );
   const parts = Object.fromEntries(
     FILE_ROLES.map((role, index) => [role, found[index]!.part]),
   ) as unknown as PlannedFiles["parts"];
   const loras = await Promise.all(
-    settings.lora.map((written, index) =>
+    (isNeeded("transformer") ? settings.lora : []).map((written, index) =>
       plannedLora(written, { index, settings, model: parts.transformer.checkpoint }),
     ),
   );
   return {
-    files: [...found, ...loras].map(({ file }) => file),
+    files: [...found, ...loras].flatMap(({ file }) => file ?? []),
     parts,
     adapters: loras.flatMap(({ adapter }) => adapter ?? []),
     loras: loras.flatMap(({ lora }) => lora ?? []),
@@ -75,16 +85,23 @@ async function plannedPart(
     const bytes = await bytesOf(part.checkpoint);
     return { file: { role, path: search, name: search, bytes, remedy: undefined }, part };
   }
+  const { name, bytes, ...part } = await assumedPart(role, settings);
+  return { file: { role, path: undefined, name, bytes, remedy: search.marked.hint }, part: { ...part, name } };
+}
+
+// The published layout of a file that is not on disk, or not needed here.
+async function assumedPart(
+  role: FileRole,
+  settings: UnresolvedSettings,
+): Promise<ModelHandle & { readonly bytes: number | undefined }> {
+  const { model } = settings;
   const published = (await publishedModel(isFolder(model) ? undefined : model)).files[role];
   const named = namedFiles(settings)[role];
   const name = named ?? published.file;
   const bytes = named === undefined || named === published.file ? published.bytes : undefined;
   const checkpoint =
     assumedCheckpoint(role, { file: name, bytes }) ?? assumedCheckpoint(role, { file: name, bytes: undefined })!;
-  return {
-    file: { role, path: undefined, name, bytes, remedy: search.marked.hint },
-    part: { checkpoint, config: checkpointConfig(checkpoint), identity: "", name },
-  };
+  return { checkpoint, config: checkpointConfig(checkpoint), identity: "", name, bytes };
 }
 
 interface PlannedLora {

@@ -1,4 +1,6 @@
 // Plans an edit: finds its files, builds its graphs, does the checks of `run`, and adds up costs. Computes nothing, reads no weights.
+
+import type { FileRole } from "../../catalog/published/models.js";
 import type { Device } from "../../engine/providers.js";
 import type { Source } from "../../image/resize/size-plan.js";
 import { decode } from "../../stages/decode.js";
@@ -7,8 +9,10 @@ import { encodePrompt } from "../../stages/encode-prompt.js";
 import type { MemoryLimit } from "../../stages/networks/within-memory.js";
 import type { Picture } from "../../stages/pictures.js";
 import { sample } from "../../stages/sample.js";
+import { STAGES, type StageName } from "../../stages/stage.js";
 import { withRegion } from "../finish/crop-mask.js";
 import { checkFinish } from "../finish/finish.js";
+import { type RemoteServers, serversText, stagesElsewhere } from "../remote/remote-servers.js";
 import { type ResolvedSettings, type UnresolvedSettings, withNumbers } from "../resolve/resolve-edit.js";
 import { checkEdit } from "../service/open-edit.js";
 import { type EditLengths, editLengths } from "./edit-lengths.js";
@@ -23,17 +27,19 @@ import { stagePlans } from "./stage-plan.js";
 
 /** Plans an edit. Throws what `run` throws before it computes, except for missing model files: the plan lists those. */
 export async function planEdit(unresolved: UnresolvedSettings, request: PlanRequest): Promise<EditPlan> {
-  const { sources, device, machine, tokenizer, results, vram, timings } = request;
+  const { sources, device, machine, tokenizer, results, vram, timings, remote = {} } = request;
+  const elsewhere = stagesElsewhere(remote);
   const settings = withRegion(withNumbers(unresolved), { size: sources[0], mask: request.mask?.image });
-  const found = await plannedFiles(unresolved);
+  const found = await plannedFiles(unresolved, elsewhere);
   await check(settings, request, found);
   const limit = { device, vram };
   const networks = plannedNetworks(found, { ...settings, ...limit });
-  const runs = await editRuns(sources, { settings, networks, tokenizer, results });
+  const runs = await editRuns(sources, { settings, networks, tokenizer, results, elsewhere });
   const memoryOf = (lengths: EditLengths, within = limit) =>
-    editMemory(lengths, { ...found, types: settings, limit: within });
+    editMemory(lengths, { ...found, types: settings, limit: within, elsewhere });
   // On the CPU without a limit weights are memory-mapped and need no plan.
-  const plan = device.provider === "cpu" && vram === undefined ? undefined : memoryOf(runs);
+  const isUnplanned = (device.provider === "cpu" && vram === undefined) || elsewhere.size === STAGES.length;
+  const plan = isUnplanned ? undefined : memoryOf(runs);
   const stages = stagePlans(runs, { device, timings, plans: plan?.networks });
   const { sizes, tokens, sampling, steps, evaluations } = runs;
   const missing = found.files.filter(({ path }) => path === undefined);
@@ -49,6 +55,7 @@ export async function planEdit(unresolved: UnresolvedSettings, request: PlanRequ
     tokens,
     sampling: { steps, cfg: sampling.cfg, sampler: sampling.sampler, scheduler: sampling.scheduler, evaluations },
     stages,
+    ...(elsewhere.size > 0 && { elsewhere: placesOf(remote, elsewhere) }),
     files: found.files,
     totals: {
       ...totalsOf(stages),
@@ -74,9 +81,10 @@ interface Planned {
 // Compares with --vram or the GPU's free memory; on the CPU without --vram with the machine's memory.
 async function advice(
   settings: ResolvedSettings,
-  { sources, device, machine, tokenizer, results, vram, isVramGiven }: PlanRequest,
+  { sources, device, machine, tokenizer, results, vram, isVramGiven, remote = {} }: PlanRequest,
   { found, networks, memoryOf }: Planned,
 ): Promise<readonly FitAdvice[]> {
+  const elsewhere = stagesElsewhere(remote);
   const lengthsOf = (pictures: readonly Source[], changed: ResolvedSettings) =>
     editLengths(pictures, { settings: changed, networks, tokenizer });
   const onCpu = async () => {
@@ -90,13 +98,15 @@ async function advice(
       referenceMethod: settings.referenceMethod,
     });
     return {
-      needed: unlimitedNeed(await editRuns(sources, { settings, networks: wanted, tokenizer, results }), cpu).ram,
+      needed: unlimitedNeed(await editRuns(sources, { settings, networks: wanted, tokenizer, results, elsewhere }), cpu)
+        .ram,
       available: machine.ram.available,
     };
   };
   if (memoryOf === undefined) {
     const needs = async (pictures: readonly Source[], changed: ResolvedSettings) =>
-      unlimitedNeed(await editRuns(pictures, { settings: changed, networks, tokenizer, results }), device).ram;
+      unlimitedNeed(await editRuns(pictures, { settings: changed, networks, tokenizer, results, elsewhere }), device)
+        .ram;
     return fitAdvice({
       sources,
       settings,
@@ -129,19 +139,25 @@ function totalsOf(stages: EditPlan["stages"]): Pick<EditPlan["totals"], "flops" 
 // The checks of the stages. If files are missing, only those of stages that have theirs.
 async function check(
   settings: ResolvedSettings,
-  { sources, mask, device }: PlanRequest,
+  { sources, mask, device, remote = {} }: PlanRequest,
   { files, parts, loras }: PlannedFiles,
 ): Promise<void> {
   const pictures = sources.map(withoutPixels);
   const missing = new Set(files.flatMap(({ role, path }) => (path === undefined ? [role] : [])));
   const models = { ...parts, loras };
-  if (missing.size === 0) return checkEdit({ pictures, mask }, { settings, models }, device);
+  const elsewhere = stagesElsewhere(remote);
+  if (missing.size === 0) return checkEdit({ pictures, mask }, { settings, models }, device, elsewhere);
   checkFinish({ pictures, mask }, settings);
   const config = { models, settings };
-  if (!missing.has("vae")) await encodeImage.check(pictures, config, device);
-  if (!missing.has("textEncoder")) await encodePrompt.check(pictures, config, device);
-  if (!missing.has("transformer")) await sample.check(pictures, config, device);
-  if (!missing.has("vae")) await decode.check(pictures, config, device);
+  const isChecked = (stage: StageName, role: FileRole) => !elsewhere.has(stage) && !missing.has(role);
+  if (isChecked("encode-image", "vae")) await encodeImage.check(pictures, config, device);
+  if (isChecked("encode-prompt", "textEncoder")) await encodePrompt.check(pictures, config, device);
+  if (isChecked("sample", "transformer")) await sample.check(pictures, config, device);
+  if (isChecked("decode", "vae")) await decode.check(pictures, config, device);
+}
+
+function placesOf(remote: RemoteServers, elsewhere: ReadonlySet<StageName>): NonNullable<EditPlan["elsewhere"]> {
+  return Object.fromEntries([...elsewhere].map((stage) => [stage, serversText(remote, stage)]));
 }
 
 // Checks need only names and sizes.

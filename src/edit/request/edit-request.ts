@@ -9,6 +9,7 @@ import { defaulted, jsonName, type Parameter, readValue, type SettingsOf } from 
 import { toggle } from "../parameters/parameter-kinds.js";
 import { EDIT_PARAMETERS, MODEL_PARAMETERS, PICTURE_PARAMETERS, PRESET_PARAMETERS } from "../parameters/table.js";
 import type { Given, GivenValues } from "../resolve/given.js";
+import type { ModelLibrary } from "../resolve/model-library.js";
 import type { Unresolved } from "../resolve/resolve-settings.js";
 
 /** A picture file: its bytes, and its name for messages and the recipe. */
@@ -60,6 +61,8 @@ export interface RequestOrigin {
   readonly hasPaths: boolean;
   /** Whether LoRAs are elsewhere, and stay names; default: they are found in the folders of this machine. */
   readonly hasLorasElsewhere?: boolean;
+  /** Which stages run elsewhere, where LoRAs are found by their names. */
+  readonly library?: Pick<ModelLibrary, "elsewhere"> | undefined;
   readonly emit: Emit;
 }
 
@@ -86,10 +89,9 @@ export function isPath({ placeholder = "" }: Parameter<unknown>): boolean {
  */
 export async function readRequest(
   { parameters }: Pick<EditRequest, "parameters">,
-  { base, hasPaths, hasLorasElsewhere = false, emit }: RequestOrigin,
+  { base, hasPaths, library, hasLorasElsewhere = library?.elsewhere.has("sample") === true, emit }: RequestOrigin,
 ): Promise<Unresolved<RequestSettings>> {
-  const settings: Record<string, unknown> = { ...base.settings };
-  const given = new Map<string, Given>(base.given);
+  const { settings, given } = parameters["resolved"] === true ? folders(base) : baseOf(base);
   for (const [name, value] of Object.entries(parameters)) {
     const [key, parameter] = BY_NAME.get(name) ?? unknown(name);
     given.delete(key);
@@ -116,6 +118,20 @@ export function parameterOfText(name: string, texts: readonly string[]): unknown
       parameter: name,
     });
   return kind.isSwitch ? kind.fromText!(texts[0]!) : texts[0];
+}
+
+function baseOf({ settings, given }: BaseSettings): { settings: Record<string, unknown>; given: Map<string, Given> } {
+  return { settings: { ...settings }, given: new Map(given) };
+}
+
+// Where everything is resolved elsewhere, nothing that is set here counts but where models are.
+function folders({ settings, given }: BaseSettings): ReturnType<typeof baseOf> {
+  const own = Object.entries(REQUEST_PARAMETERS).map(([key, { initial }]) => [key, initial] as const);
+  const found = given.get("modelsDir");
+  return {
+    settings: { ...settings, ...Object.fromEntries(own), modelsDir: settings.modelsDir },
+    given: new Map(found === undefined ? [] : [["modelsDir", found]]),
+  };
 }
 
 function withoutMask(): Omit<typeof EDIT_PARAMETERS, "mask"> {

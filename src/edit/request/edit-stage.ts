@@ -9,6 +9,7 @@ import {
   type EditModels,
   findLoras,
   findModelFile,
+  type ResolvedEdit,
   type ResolvedSettings,
   withNumbers,
 } from "../resolve/resolve-edit.js";
@@ -28,8 +29,10 @@ export interface EditStage {
   readonly settings: ResolvedSettings;
   /** The settings with presets and the model's defaults applied. */
   readonly values: RequestSettings;
-  /** The model files of the stage, open. */
+  /** The model files of the stage, open; none if it runs elsewhere. */
   readonly models: Partial<EditModels>;
+  /** What its model and LoRAs are called, if it runs elsewhere. */
+  readonly called?: ResolvedEdit["called"];
 }
 
 /** The model file of each stage. */
@@ -46,10 +49,15 @@ export async function resolveEditStage(
   { parameters }: Pick<EditRequest, "parameters">,
   { base, library, emit }: StageOrigin,
 ): Promise<EditStage> {
-  const hasLorasElsewhere = stage !== "sample";
+  const isElsewhere = library.elsewhere.has(stage);
+  const hasLorasElsewhere = stage !== "sample" || isElsewhere;
   const unresolved = await readRequest({ parameters }, { base, hasPaths: false, hasLorasElsewhere, emit });
   const values = await resolveSettings(unresolved);
   refuseOtherQuality(encodingOf(values).format, unresolved.given);
+  if (isElsewhere) {
+    const { model, lora } = values;
+    return { settings: withNumbers(values), values, models: {}, called: { model, lora } };
+  }
   const role = ROLES[stage];
   const handle = await library.model(await findModelFile(role, values, emit), role, emit);
   const loras = hasLorasElsewhere ? undefined : await openLoras(handle, values, { library, emit });

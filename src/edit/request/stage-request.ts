@@ -16,14 +16,14 @@ import { resolveSettings, type Unresolved } from "../resolve/resolve-settings.js
 import { resolveSampling } from "../resolve/sampling-defaults.js";
 import { type BaseSettings, REQUEST_PARAMETERS, readRequest } from "./edit-request.js";
 
-const { force } = REQUEST_PARAMETERS;
+const { force, resolved } = REQUEST_PARAMETERS;
 
 /** The parameters that a request for a stage may have. */
 export const STAGE_REQUEST_PARAMETERS = {
-  "encode-image": { ...STAGE_PARAMETERS["encode-image"], ...MODEL_PARAMETERS, force },
-  "encode-prompt": { ...STAGE_PARAMETERS["encode-prompt"], ...MODEL_PARAMETERS, force },
-  sample: { ...STAGE_PARAMETERS.sample, ...PRESET_PARAMETERS, ...MODEL_PARAMETERS, force },
-  decode: { ...STAGE_PARAMETERS.decode, ...PICTURE_PARAMETERS, ...MODEL_PARAMETERS, force },
+  "encode-image": { ...STAGE_PARAMETERS["encode-image"], ...MODEL_PARAMETERS, force, resolved },
+  "encode-prompt": { ...STAGE_PARAMETERS["encode-prompt"], ...MODEL_PARAMETERS, force, resolved },
+  sample: { ...STAGE_PARAMETERS.sample, ...PRESET_PARAMETERS, ...MODEL_PARAMETERS, force, resolved },
+  decode: { ...STAGE_PARAMETERS.decode, ...PICTURE_PARAMETERS, ...MODEL_PARAMETERS, force, resolved },
 } as const satisfies Readonly<Record<StageName, ParameterTable>>;
 
 type Tables = typeof STAGE_REQUEST_PARAMETERS;
@@ -35,29 +35,41 @@ export interface StageOrigin {
   readonly emit: Emit;
 }
 
+/** The model file of each stage. */
+const ROLES = {
+  "encode-image": "vae",
+  "encode-prompt": "textEncoder",
+  sample: "transformer",
+  decode: "vae",
+} as const satisfies Readonly<Record<StageName, ModelRole>>;
+
 /** Values of parameters by JSON name; null: not set. */
 type Parameters = Readonly<Record<string, unknown>>;
 
 /** The settings and the VAE of encode-image. Throws QEDIT_E_USAGE, QEDIT_E_MODEL_MISSING, QEDIT_E_CHECKPOINT. */
 export async function resolveEncodeImage(parameters: Parameters, origin: StageOrigin) {
   const settings = await resolveSettings(await read("encode-image", parameters, origin));
-  return { settings, models: { vae: await modelOf("vae", settings, origin) } };
+  return { settings, models: { vae: await modelOf("encode-image", settings, origin) } };
 }
 
 /** The settings and the text encoder of encode-prompt. Throws as resolveEncodeImage. */
 export async function resolveEncodePrompt(parameters: Parameters, origin: StageOrigin) {
   const { settings } = await read("encode-prompt", parameters, origin);
   refuseEmptyPrompt(settings);
-  return { settings, models: { textEncoder: await modelOf("textEncoder", settings, origin) } };
+  return { settings, models: { textEncoder: await modelOf("encode-prompt", settings, origin) } };
 }
 
 /** The settings of sample with every number known, the transformer and its LoRAs. Throws as resolveEncodeImage, and QEDIT_E_LORA. */
 export async function resolveSample(parameters: Parameters, origin: StageOrigin) {
   const { library, emit } = origin;
   const settings = await resolveSettings(await read("sample", parameters, origin));
-  const transformer = await modelOf("transformer", settings, origin);
-  const named = await findLoras(settings.lora, settings, emit);
-  const loras = await library.loras(named, { transformer, isStrict: settings.strictLora, emit });
+  const transformer = await modelOf("sample", settings, origin);
+  const loras = transformer
+    ? await library.loras(await findLoras(settings.lora, settings, emit), {
+        ...{ transformer, emit },
+        isStrict: settings.strictLora,
+      })
+    : [];
   const numbers = { ...settings, ...resolveSampling(settings) };
   return { ...drawSeed(numbers, emit), models: { transformer, loras } };
 }
@@ -67,21 +79,21 @@ export async function resolveDecode(parameters: Parameters, origin: StageOrigin)
   const { settings, given } = await read("decode", parameters, origin);
   const encoding: PictureEncoding = encodingOf(settings);
   refuseOtherQuality(encoding.format, given);
-  return { settings, encoding, models: { vae: await modelOf("vae", settings, origin) } };
+  return { settings, encoding, models: { vae: await modelOf("decode", settings, origin) } };
 }
 
 // As a request for an edit is read, by the parameters of the stage alone.
 async function read<Stage extends StageName>(
   stage: Stage,
   parameters: Parameters,
-  { base, emit }: StageOrigin,
+  { base, library, emit }: StageOrigin,
 ): Promise<Unresolved<SettingsOf<Tables[Stage]>>> {
   const keys = Object.keys(STAGE_REQUEST_PARAMETERS[stage]);
   refuseOthers(parameters, stage, keys.map(jsonName));
   const given = new Map([...base.given].filter(([key]) => keys.includes(key)));
   const { settings, ...rest } = await readRequest(
     { parameters },
-    { base: { settings: base.settings, given }, hasPaths: false, emit },
+    { base: { settings: base.settings, given }, library, hasPaths: false, emit },
   );
   const own = Object.fromEntries(keys.map((key) => [key, settings[key as keyof typeof settings]]));
   return { ...rest, settings: own as SettingsOf<Tables[Stage]> };
@@ -99,10 +111,13 @@ function refuseOthers(parameters: Parameters, stage: StageName, known: readonly 
   });
 }
 
+// undefined for a stage that runs elsewhere.
 async function modelOf(
-  role: ModelRole,
+  stage: StageName,
   settings: { readonly [Role in ModelRole]?: string | undefined } & SettingsOf<typeof MODEL_PARAMETERS>,
   { library, emit }: StageOrigin,
-): Promise<ModelHandle> {
+): Promise<ModelHandle | undefined> {
+  if (library.elsewhere.has(stage)) return undefined;
+  const role = ROLES[stage];
   return library.model(await findModelFile(role, settings, emit), role, emit);
 }

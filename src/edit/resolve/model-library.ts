@@ -10,10 +10,13 @@ import {
   openMatchedLora,
 } from "../../stages/networks/loras.js";
 import { type ModelHandle, type ModelRole, openIdentified, openModel } from "../../stages/networks/model-handle.js";
+import type { StageName } from "../../stages/stage.js";
 import type { Emit } from "../../std/events.js";
 
 /** Opens model files, from the cache if they have not changed. */
 export interface ModelLibrary {
+  /** Stages that run elsewhere, whose model files are not needed here. */
+  readonly elsewhere: ReadonlySet<StageName>;
   /** Throws what openModel throws. */
   readonly model: (path: string, role: ModelRole, emit: Emit) => Promise<ModelHandle>;
   /** LoRAs matched to a transformer, in order. Throws QEDIT_E_LORA; if strict, for any unmatched key. */
@@ -26,8 +29,8 @@ interface Matching {
   readonly emit: Emit;
 }
 
-/** An empty library. */
-export function modelLibrary(): ModelLibrary {
+/** An empty library; the model files of stages that run elsewhere are not needed. */
+export function modelLibrary(elsewhere: ReadonlySet<StageName> = new Set()): ModelLibrary {
   const models = openFiles<ModelHandle>(({ checkpoint }) => filesOf(checkpoint.tensors));
   // One file may serve for several roles.
   const stored = openFiles<Identified>(({ checkpoint }) => filesOf(checkpoint.tensors));
@@ -40,6 +43,7 @@ export function modelLibrary(): ModelLibrary {
     filesOf(new Map([...match.matched].map(([key, { up }]) => [key, up]))),
   );
   return {
+    elsewhere,
     model: (path, role, emit) => models(`${role} ${path}`, path, () => openReported(path, role, emit), emit),
     async loras(named, { transformer, isStrict, emit }) {
       const active: ActiveLora[] = [];
@@ -91,4 +95,16 @@ async function stampOf(files: readonly string[]): Promise<string> {
     ),
   );
   return facts.join("\n");
+}
+
+/** The stages that run each model file. */
+const STAGES_OF: Readonly<Record<ModelRole, readonly StageName[]>> = {
+  vae: ["encode-image", "decode"],
+  textEncoder: ["encode-prompt"],
+  transformer: ["sample"],
+};
+
+/** Whether a stage that runs here needs a model file. */
+export function isNeededHere(role: ModelRole, { elsewhere }: Pick<ModelLibrary, "elsewhere">): boolean {
+  return STAGES_OF[role].some((stage) => !elsewhere.has(stage));
 }

@@ -9,23 +9,26 @@ import type { ModelHandle, ModelRole } from "../../stages/networks/model-handle.
 import type { Emit } from "../../std/events.js";
 import type { SettingsOf } from "../parameters/parameter.js";
 import type { EditSettings, MODEL_PARAMETERS } from "../parameters/table.js";
-import type { ModelLibrary } from "./model-library.js";
+import { refuseFilesElsewhere } from "./files-elsewhere.js";
+import { isNeededHere, type ModelLibrary } from "./model-library.js";
 import { resolveSettings, type Unresolved } from "./resolve-settings.js";
 import { resolveSampling } from "./sampling-defaults.js";
 
 /** Paths of the model files of an edit. */
 export interface EditFiles {
-  readonly vae: string;
-  readonly textEncoder: string;
-  readonly transformer: string;
+  /** undefined, as the others: its stages run elsewhere. */
+  readonly vae: string | undefined;
+  readonly textEncoder: string | undefined;
+  readonly transformer: string | undefined;
   readonly loras: readonly NamedLora[];
 }
 
 /** The model files of an edit, open. */
 export interface EditModels {
-  readonly vae: ModelHandle;
-  readonly textEncoder: ModelHandle;
-  readonly transformer: ModelHandle;
+  /** undefined, as the others: its stages run elsewhere. */
+  readonly vae: ModelHandle | undefined;
+  readonly textEncoder: ModelHandle | undefined;
+  readonly transformer: ModelHandle | undefined;
   readonly loras: readonly ActiveLora[];
 }
 
@@ -45,6 +48,8 @@ export interface ResolvedEdit {
   readonly models: EditModels;
   /** Paths of its model files. */
   readonly files: EditFiles;
+  /** What its model and LoRAs are called, for stages that run elsewhere; undefined: all run here. */
+  readonly called?: { readonly model: string | undefined; readonly lora: readonly string[] };
 }
 
 /** The settings that an edit is resolved from. */
@@ -58,9 +63,12 @@ export async function resolveEdit<Settings extends UnresolvedSettings>(
   const { emit, settings } = unresolved;
   refuseEmptyPrompt(settings);
   const values = await resolveSettings(unresolved);
-  const files = await findEditFiles(values, emit);
+  refuseFilesElsewhere(values, { given: unresolved.given, elsewhere: library.elsewhere, emit });
+  const files = await findEditFiles(values, emit, library);
   const models = await openModels(files, values, { library, emit });
-  return { settings: withNumbers(values), models, files, values };
+  const { model, lora } = values;
+  const called = library.elsewhere.size > 0 ? { called: { model, lora } } : {};
+  return { settings: withNumbers(values), models, files, values, ...called };
 }
 
 /** Fills in steps, cfg and the negative prompt: undefined if guidance does not use it, else empty by default, as in ComfyUI's template. */
@@ -77,10 +85,14 @@ export async function openModels(
   { strictLora }: Pick<EditSettings, "strictLora">,
   { library, emit }: { library: ModelLibrary; emit: Emit },
 ): Promise<EditModels> {
-  const vae = await library.model(files.vae, "vae", emit);
-  const textEncoder = await library.model(files.textEncoder, "textEncoder", emit);
-  const transformer = await library.model(files.transformer, "transformer", emit);
-  const loras = await library.loras(files.loras, { transformer, isStrict: strictLora, emit });
+  const open = async (role: ModelRole) => {
+    const path = files[role];
+    return path === undefined ? undefined : library.model(path, role, emit);
+  };
+  const vae = await open("vae");
+  const textEncoder = await open("textEncoder");
+  const transformer = await open("transformer");
+  const loras = transformer ? await library.loras(files.loras, { transformer, isStrict: strictLora, emit }) : [];
   return { vae, textEncoder, transformer, loras };
 }
 
@@ -126,12 +138,16 @@ export async function findLoras(
   );
 }
 
-/** The model files of an edit by its resolved settings. Throws QEDIT_E_MODEL_MISSING. */
-export async function findEditFiles(settings: UnresolvedSettings, emit: Emit): Promise<EditFiles> {
+/** The model files of an edit by its resolved settings, without those of stages that run elsewhere. Throws QEDIT_E_MODEL_MISSING. */
+export async function findEditFiles(
+  settings: UnresolvedSettings,
+  emit: Emit,
+  library: Pick<ModelLibrary, "elsewhere"> = { elsewhere: new Set() },
+): Promise<EditFiles> {
   const { model, modelsDir: modelsDirs } = settings;
-  const roles = ["vae", "textEncoder", "transformer"] as const;
-  const found = await findModelFiles(namedFiles(settings), { model, roles, modelsDirs });
-  const loras = await findLoras(settings.lora, settings, emit);
+  const roles = (["vae", "textEncoder", "transformer"] as const).filter((role) => isNeededHere(role, library));
+  const found = roles.length > 0 ? await findModelFiles(namedFiles(settings), { model, roles, modelsDirs }) : {};
+  const loras = isNeededHere("transformer", library) ? await findLoras(settings.lora, settings, emit) : [];
   for (const role of roles) emit({ kind: "detail", text: `${role}: ${found[role]}` });
-  return { vae: found.vae!, textEncoder: found.textEncoder!, transformer: found.transformer!, loras };
+  return { vae: found.vae, textEncoder: found.textEncoder, transformer: found.transformer, loras };
 }

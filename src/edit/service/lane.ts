@@ -95,7 +95,7 @@ export class Lane {
       return sessions.context;
     });
     try {
-      await job.runAll(deviceName(context.engine.device));
+      await job.runAll(placeOf(context));
     } finally {
       for (const stop of stops) await stop();
     }
@@ -105,7 +105,7 @@ export class Lane {
     const { context: outer, memory, openScratch, concurrency } = this.options;
     await using scratch = await openScratch(outer.signal);
     const context = { ...outer, emit: withoutRepeats(outer.emit) };
-    const shared = { ...context, cache: cacheOrScratch(scratch, context) };
+    const shared = { ...context, cache: cacheOrScratch(scratch, context), scratch };
     const edits = jobs.map(({ edit }) => edit.resolved);
     const { isByStage, reason } = chooseOrder(edits, await memory());
     context.emit({ kind: "detail", text: reason });
@@ -119,7 +119,7 @@ export class Lane {
   }
 
   async #jobByJob(context: EditContext, scratch: Scratch): Promise<void> {
-    const device = deviceName(context.engine.device);
+    const device = placeOf(context);
     for (let job = this.#queue.shift(); job; job = this.#queue.shift()) {
       job.open(context, scratch);
       try {
@@ -133,7 +133,7 @@ export class Lane {
   }
 
   async #stageByStage(jobs: readonly QueuedJob[], context: EditContext, scratch: Scratch): Promise<void> {
-    const device = deviceName(context.engine.device);
+    const device = placeOf(context);
     for (const job of jobs) job.open(context, scratch);
     for (const stage of STAGES) {
       for (const group of groupsOf(stage, jobs)) {
@@ -145,6 +145,10 @@ export class Lane {
       }
     }
   }
+}
+
+function placeOf({ place, engine }: EditContext): string {
+  return place ?? deviceName(engine.device);
 }
 
 // Groups jobs that use the same sessions in a stage.

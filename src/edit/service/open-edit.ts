@@ -4,22 +4,25 @@ import type { ArtifactCache } from "../../artifacts/artifact-cache.js";
 import type { Device } from "../../engine/providers.js";
 import { crop, type Image } from "../../image/image.js";
 import type { LatentStatistics } from "../../models/qwen-image/transformer-config.js";
-import { decode } from "../../stages/decode.js";
+import { type DecodedPicture, decode } from "../../stages/decode.js";
 import { encodeImage } from "../../stages/encode-image.js";
 import { encodePrompt } from "../../stages/encode-prompt.js";
 import type { Picture } from "../../stages/pictures.js";
 import { sample } from "../../stages/sample.js";
-import type { ArtifactStage, StageInput } from "../../stages/stage.js";
+import type { ArtifactStage } from "../../stages/stage.js";
 import { param, QeditError } from "../../std/errors.js";
 import type { Tensor } from "../../std/tensor.js";
 import { withRegion } from "../finish/crop-mask.js";
 import { checkFinish, type FinishedPicture } from "../finish/finish.js";
 import { finishEdit } from "../finish/finish-edit.js";
 import { fitLatentToRgb, type LatentToRgb, previewOf } from "../finish/latent-preview.js";
+import type { RemoteModel } from "../remote/remote-model.js";
+import type { RemoteStages } from "../remote/remote-stages.js";
+import { editElsewhere } from "../remote/whole-edit.js";
 import { mentionHint, unmentionedPictures } from "../resolve/mention.js";
-import type { ResolvedEdit } from "../resolve/resolve-edit.js";
+import type { EditModels, ResolvedEdit, ResolvedSettings } from "../resolve/resolve-edit.js";
 import type { EditContext } from "./context.js";
-import { runStage, timed } from "./run-stage.js";
+import { decodePicture, type FoundInput, runStage } from "./run-stage.js";
 
 /** Callbacks while an edit is made. If one throws, the edit fails. */
 export interface EditObserver {
@@ -47,9 +50,10 @@ export interface SubmittedEdit extends EditObserver {
 export interface OpenEdit {
   /** Throws what is known to fail before anything is computed. */
   readonly check: () => Promise<void>;
-  readonly latents: () => Promise<Artifact>;
-  readonly cond: () => Promise<Artifact>;
-  readonly samples: () => Promise<Artifact>;
+  /** undefined, as the others: another machine makes the whole edit. */
+  readonly latents: () => Promise<Artifact | undefined>;
+  readonly cond: () => Promise<Artifact | undefined>;
+  readonly samples: () => Promise<Artifact | undefined>;
   readonly picture: () => Promise<FinishedPicture>;
   /** Releases the artifacts in memory; those in the cache can be read again. */
   readonly releaseArtifacts: () => void;
@@ -57,14 +61,16 @@ export interface OpenEdit {
 
 /** Opens an edit. `scratch` stores artifacts that are not kept after the work is done. */
 export function openEdit(edit: SubmittedEdit, context: EditContext, scratch?: ArtifactCache): OpenEdit {
-  const { isDrawn = false, onArtifact, onBroken, onPicture, onPreview } = edit;
-  const { settings, models, files } = edit.resolved;
+  const { remote } = context;
+  if (remote?.whole) return openElsewhere(edit, { context, remote, whole: remote.whole });
+  const { isDrawn = false, onArtifact, onBroken, onPreview } = edit;
+  const { settings, models, called } = edit.resolved;
   const held = new Map<string, Artifact>();
   const keys = new Map<string, string>();
 
   const once = async <Inputs, Models, Settings>(
     stage: ArtifactStage<Inputs, Models, Settings>,
-    inputOf: () => Promise<StageInput<Inputs, Models, Settings>>,
+    inputOf: () => Promise<FoundInput<Inputs, Models, Settings>>,
     within = context,
   ): Promise<Artifact> => {
     const key = keys.get(stage.name);
@@ -79,8 +85,7 @@ export function openEdit(edit: SubmittedEdit, context: EditContext, scratch?: Ar
     return made.artifact;
   };
   // The mask decides it.
-  const regional = async () =>
-    withRegion(settings, { size: (await edit.pictures())[0]?.image, mask: (await edit.mask?.())?.image });
+  const regional = async () => ({ ...(await regionalSettings(edit)), ...called });
   const ofPictures = async () => ({
     inputs: { pictures: await edit.pictures() },
     models,
@@ -100,38 +105,82 @@ export function openEdit(edit: SubmittedEdit, context: EditContext, scratch?: Ar
       async () => {
         const inputs = { latents: await latents(), cond: await cond() };
         if (onPreview) show = previewing(inputs.latents, await seen(), onPreview);
-        return { inputs, models, settings };
+        return { inputs, models, settings: { ...settings, ...called } };
       },
       isDrawn ? { ...within, cache: scratch } : within,
     );
   };
-  const originals = async () => ({ pictures: await edit.pictures(), mask: await edit.mask?.() });
   return {
-    async check() {
-      const { pictures, mask } = await originals();
-      await checkEdit({ pictures, mask }, { models, settings: await regional() }, context.engine.device);
-      const unmentioned = unmentionedPictures(settings.prompt, pictures.length);
-      if (unmentioned.length > 0) context.emit({ kind: "note", text: mentionHint(unmentioned) });
-    },
+    check: () => checkOpened(edit, context),
     latents,
     cond,
     samples,
     async picture() {
       const settings = await regional();
       const input = { inputs: { samples: await samples() }, models, settings };
-      const decoded = await timed(decode.name, context, () => decode.run(input, context)).catch(
-        async (error: unknown) => {
-          const isBroken = error instanceof QeditError && error.code === "QEDIT_E_BAD_OUTPUT";
-          throw onBroken && isBroken ? await onBroken(input.inputs.samples, error) : error;
-        },
-      );
-      const { pictures, mask } = await originals();
-      const finished = await finishEdit(decoded, { pictures, mask, files }, settings, context.emit);
-      await onPicture?.(finished);
-      return finished;
+      const decoded = await decodePicture(input, context).catch(async (error: unknown) => {
+        const isBroken = error instanceof QeditError && error.code === "QEDIT_E_BAD_OUTPUT";
+        throw onBroken && isBroken ? await onBroken(input.inputs.samples, error) : error;
+      });
+      return finished(decoded, settings, { edit, context });
     },
     releaseArtifacts: () => held.clear(),
   };
+}
+
+// One call makes all of it; what comes after decoding is done here, but the crop around a mask, which decides what is edited.
+function openElsewhere(
+  edit: SubmittedEdit,
+  { context, remote, whole }: { context: EditContext; remote: RemoteStages; whole: RemoteModel },
+): OpenEdit {
+  const { emit, signal } = context;
+  const { warnUnverified } = remote;
+  const nothing = async () => undefined;
+  return {
+    check: () => checkOpened(edit, context),
+    ...{ latents: nothing, cond: nothing, samples: nothing, releaseArtifacts() {} },
+    async picture() {
+      const settings = await regionalSettings(edit);
+      if (edit.onPreview) emit({ kind: "note", text: "no previews: the edit is made elsewhere" });
+      const { pictures, mask } = await originalsOf(edit);
+      const asked = { pictures, mask, settings: { ...settings, ...edit.resolved.called } };
+      const decoded = await editElsewhere(whole, asked, { emit, signal, warnUnverified });
+      const made = { ...decoded, isDescribed: !settings.noMetadata };
+      const isPasted = settings.cropMask && mask !== undefined;
+      return finished(made, isPasted ? { ...settings, pasteBack: false } : settings, { edit, context });
+    },
+  };
+}
+
+async function originalsOf({ pictures, mask }: SubmittedEdit): Promise<Originals> {
+  return { pictures: await pictures(), mask: await mask?.() };
+}
+
+// The mask decides which part of picture 1 is edited.
+async function regionalSettings(edit: SubmittedEdit): Promise<ResolvedSettings> {
+  const { pictures, mask } = await originalsOf(edit);
+  return withRegion(edit.resolved.settings, { size: pictures[0]?.image, mask: mask?.image });
+}
+
+async function checkOpened(edit: SubmittedEdit, context: EditContext): Promise<void> {
+  const originals = await originalsOf(edit);
+  const { models } = edit.resolved;
+  await checkEdit(originals, { models, settings: await regionalSettings(edit) }, context.engine.device, context.remote);
+  await context.remote?.check(context);
+  const unmentioned = unmentionedPictures(edit.resolved.settings.prompt, originals.pictures.length);
+  if (unmentioned.length > 0) context.emit({ kind: "note", text: mentionHint(unmentioned) });
+}
+
+// What comes after decoding.
+async function finished(
+  decoded: DecodedPicture,
+  settings: ResolvedSettings,
+  { edit, context }: { edit: SubmittedEdit; context: EditContext },
+): Promise<FinishedPicture> {
+  const { files } = edit.resolved;
+  const picture = await finishEdit(decoded, { ...(await originalsOf(edit)), files }, settings, context.emit);
+  await edit.onPicture?.(picture);
+  return picture;
 }
 
 // Previews of the latents of an edit, by a map that is fitted to the latent of picture 1 when the first one comes.
@@ -150,17 +199,21 @@ function previewing(
   };
 }
 
+/** The models of stages that run here. */
+type OpenModels = { readonly [Role in keyof EditModels]: NonNullable<EditModels[Role]> };
+
 /** The input pictures. */
 interface Originals {
   readonly pictures: readonly Picture[];
   readonly mask: Picture | undefined;
 }
 
-/** Throws what is known to fail before anything is computed: settings of every stage, and model files that do not belong together. */
+/** Throws what is known to fail before anything is computed: settings of every stage that runs here, and model files that do not belong together. */
 export async function checkEdit(
   { pictures, mask }: Originals,
   { settings, models }: Pick<ResolvedEdit, "settings" | "models">,
   device: Device,
+  remote?: Pick<RemoteStages, "has">,
 ): Promise<void> {
   if (pictures.length === 0)
     throw new QeditError("QEDIT_E_USAGE", "No picture was given", {
@@ -169,7 +222,10 @@ export async function checkEdit(
   checkFinish({ pictures, mask }, settings);
   const agreed = new Map<string, { length: number; stage: string }>();
   for (const stage of [encodeImage, encodePrompt, sample, decode]) {
-    for (const [name, length] of Object.entries(await stage.check(pictures, { models, settings }, device))) {
+    // Its server says what it refuses.
+    if (remote?.has(stage.name)) continue;
+    const lengths = await stage.check(pictures, { models: models as OpenModels, settings }, device);
+    for (const [name, length] of Object.entries(lengths)) {
       const before = agreed.get(name) ?? { length, stage: stage.name };
       agreed.set(name, before);
       if (before.length === length) continue;

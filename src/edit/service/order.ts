@@ -16,10 +16,11 @@ const SESSIONS = { vae: 2, textEncoder: 2, transformer: 1 };
 /** Key of the sessions of a stage: edits with equal keys share them. LoRAs are part of the graph, their strengths are feeds. */
 export function groupOf(stage: StageName, { models, settings }: ResolvedEdit): string {
   const { vae, textEncoder, transformer, loras } = models;
-  if (stage === "encode-prompt") return JSON.stringify([textEncoder.checkpoint.file, settings.textDtype]);
+  // A stage that runs elsewhere has no sessions here.
+  if (stage === "encode-prompt") return JSON.stringify([textEncoder?.checkpoint.file, settings.textDtype]);
   if (stage === "sample")
-    return JSON.stringify([transformer.checkpoint.file, settings.dtype, ...loras.map(({ file }) => file)]);
-  return JSON.stringify([vae.checkpoint.file, settings.vaeDtype]);
+    return JSON.stringify([transformer?.checkpoint.file, settings.dtype, ...loras.map(({ file }) => file)]);
+  return JSON.stringify([vae?.checkpoint.file, settings.vaeDtype]);
 }
 
 /**
@@ -28,13 +29,14 @@ export function groupOf(stage: StageName, { models, settings }: ResolvedEdit): s
  */
 export function chooseOrder(jobs: readonly ResolvedEdit[], memory: number | undefined): Order {
   if (jobs.length === 1) return { isByStage: true, reason: "1 job: stage by stage, each network closed after its use" };
-  const transformers = new Map(jobs.map((job) => [groupOf("sample", job), job]));
+  const sampling = jobs.filter(({ models }) => models.transformer !== undefined);
+  const transformers = new Map(sampling.map((job) => [groupOf("sample", job), job]));
   const vaes = distinct(jobs.map(({ models }) => models.vae));
   const encoders = distinct(jobs.map(({ models }) => models.textEncoder));
   const loads =
     vaes.length * SESSIONS.vae + encoders.length * SESSIONS.textEncoder + transformers.size * SESSIONS.transformer;
   const sampled = [...transformers.values()].reduce((sum, { models: { transformer, loras } }) => {
-    return sum + bytesOf(transformer) + loras.reduce((bytes, { match }) => bytes + bytesOfPairs(match), 0);
+    return sum + bytesOf(transformer!) + loras.reduce((bytes, { match }) => bytes + bytesOfPairs(match), 0);
   }, 0);
   const bytes = sampled + [...vaes, ...encoders].reduce((sum, each) => sum + bytesOf(each), 0);
   const isByStage = memory === undefined || bytes > memory;
@@ -46,8 +48,9 @@ export function chooseOrder(jobs: readonly ResolvedEdit[], memory: number | unde
   };
 }
 
-function distinct(handles: readonly ModelHandle[]): readonly ModelHandle[] {
-  return [...new Map(handles.map((handle) => [handle.checkpoint.file, handle])).values()];
+function distinct(handles: readonly (ModelHandle | undefined)[]): readonly ModelHandle[] {
+  const open = handles.filter((handle) => handle !== undefined);
+  return [...new Map(open.map((handle) => [handle.checkpoint.file, handle])).values()];
 }
 
 function bytesOf({ checkpoint }: ModelHandle): number {

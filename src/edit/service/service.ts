@@ -4,17 +4,18 @@ import type { ArtifactCache } from "../../artifacts/artifact-cache.js";
 import { chooseEngine, type Isolation } from "../../engine/device.js";
 import { freeMemory } from "../../engine/memory/free-memory.js";
 import { type Device, deviceName, parseDevices } from "../../engine/providers.js";
-import { type DecodedPicture, decode } from "../../stages/decode.js";
-import type { ArtifactStage, StageInput } from "../../stages/stage.js";
+import type { DecodedPicture } from "../../stages/decode.js";
+import { type ArtifactStage, STAGES, type StageName } from "../../stages/stage.js";
 import { QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
 import { measuredEngine } from "../plan/measure.js";
 import type { SessionTiming } from "../plan/timings.js";
+import type { RemoteStages } from "../remote/remote-stages.js";
 import { type EditContext, memoizer } from "./context.js";
 import { type Job, type JobGroup, type JobLabel, QueuedJob, type ServiceEvent } from "./job.js";
 import { Lane, type Scratch } from "./lane.js";
 import { checkEdit, type SubmittedEdit } from "./open-edit.js";
-import { runStage, timed } from "./run-stage.js";
+import { decodePicture, type FoundInput, runStage } from "./run-stage.js";
 import { memoryScratch } from "./scratch.js";
 import { type OpenSession, sessionPool } from "./session-pool.js";
 
@@ -42,6 +43,10 @@ export interface ServiceOptions {
   readonly concurrency?: number;
   /** Longest queue; more jobs are refused with QEDIT_E_BUSY. */
   readonly maxQueue?: number;
+  /** The stages that will be asked for; default all. */
+  readonly stages?: readonly StageName[] | undefined;
+  /** Stages that run elsewhere. */
+  readonly remote?: RemoteStages | undefined;
   readonly emit: (event: ServiceEvent) => void;
   /** Stops all jobs between two steps. */
   readonly signal: AbortSignal;
@@ -70,6 +75,8 @@ export interface StageCall {
 /** The service. The caller must close it. */
 export interface EditService {
   readonly devices: readonly Device[];
+  /** Where it computes: its devices, or the servers of its stages if none runs here. */
+  readonly place: string;
   /** Queues an edit. Throws QEDIT_E_BUSY when the queue is full. */
   readonly submit: (edit: SubmittedEdit) => Job;
   /** Queues edits together, in order. Throws QEDIT_E_BUSY when the queue is full. */
@@ -79,11 +86,11 @@ export interface EditService {
   /** The result of one stage; not from the cache if its seed was drawn. */
   readonly runStage: <Inputs, Models, Settings>(
     stage: ArtifactStage<Inputs, Models, Settings>,
-    input: StageInput<Inputs, Models, Settings>,
+    input: FoundInput<Inputs, Models, Settings>,
     options?: StageCall & { readonly isDrawn?: boolean },
   ) => Promise<Artifact>;
   /** Runs decode alone. */
-  readonly decode: (input: Parameters<typeof decode.run>[0], options?: StageCall) => Promise<DecodedPicture>;
+  readonly decode: (input: Parameters<typeof decodePicture>[0], options?: StageCall) => Promise<DecodedPicture>;
   /** Does some work when its turn comes among the jobs of the first device, on which single stages run; the work runs stages, and submits nothing. */
   readonly alone: <T>(work: () => Promise<T>) => Promise<T>;
   /** The sessions that are open now, and where. */
@@ -127,10 +134,12 @@ export async function openService(options: ServiceOptions): Promise<EditService>
   };
   return {
     devices: lanes.map((lane) => lane.options.context.engine.device),
+    place: context.place ?? lanes.map((lane) => deviceName(lane.options.context.engine.device)).join(","),
     submit: (edit) => submitAll([edit])[0]!,
     submitAll,
     async check({ resolved, pictures, mask }) {
-      await checkEdit({ pictures: await pictures(), mask: await mask?.() }, resolved, context.engine.device);
+      const originals = { pictures: await pictures(), mask: await mask?.() };
+      await checkEdit(originals, resolved, context.engine.device, context.remote);
     },
     async runStage(stage, input, { isDrawn = false, ...call } = {}) {
       const own = contextOfCall(context, call);
@@ -138,7 +147,7 @@ export async function openService(options: ServiceOptions): Promise<EditService>
     },
     decode(input, call = {}) {
       const own = contextOfCall(context, call);
-      return timed(decode.name, own, () => decode.run(input, own));
+      return decodePicture(input, own);
     },
     alone: (work) => first.alone(work),
     sessions: () =>
@@ -182,7 +191,14 @@ function distribute(jobs: readonly QueuedJob[], lanes: readonly Lane[]): void {
   for (const [lane, own] of shares) if (own.length > 0) lane.add(own);
 }
 
-function namesOf({ device = "auto", threads = 0 }: ServiceOptions): readonly string[] {
+// Where stages run if none runs here.
+function elsewhere({ remote, stages = STAGES }: ServiceOptions): string | undefined {
+  return remote && stages.every((stage) => remote.has(stage)) ? remote.place : undefined;
+}
+
+function namesOf({ device = "auto", threads = 0, ...options }: ServiceOptions): readonly string[] {
+  // Nothing computes here: no GPU is looked for.
+  if (elsewhere(options as ServiceOptions) !== undefined) return ["cpu"];
   const devices = parseDevices(device, threads);
   return devices === "auto" ? [devices] : devices.map(deviceName);
 }
@@ -201,6 +217,7 @@ async function contextOf(
     modulationFolder,
     keepAlive = 0,
     onTiming = () => {},
+    remote,
   } = options;
   const { engine, reason } = await chooseEngine(wanted, threads, {
     isolation,
@@ -210,7 +227,7 @@ async function contextOf(
   // On the CPU weights are memory-mapped, so there is no limit by default.
   const vram = options.vram ?? (engine.device.provider === "cpu" ? undefined : await freeMemory(engine.device));
   const pool = sessionPool(measuredEngine(engine, onTiming), { keepAlive, budget: vram, emit });
-  return { engine: pool, emit, signal, memoize, cache, vram, modulationFolder };
+  return { engine: pool, emit, signal, memoize, cache, vram, modulationFolder, remote, place: elsewhere(options) };
 }
 
 async function memoryFor({ engine, vram }: EditContext, { memory }: ServiceOptions): Promise<number | undefined> {
@@ -219,7 +236,7 @@ async function memoryFor({ engine, vram }: EditContext, { memory }: ServiceOptio
   return free === undefined ? undefined : free * WEIGHTS_SHARE;
 }
 
-/** The names of a service's devices: `cpu`, `cuda:0,cuda:1`. */
-export function deviceNames({ devices }: Pick<EditService, "devices">): string {
-  return devices.map(deviceName).join(",");
+/** Where a service computes: `cpu`, `cuda:0,cuda:1`. */
+export function deviceNames({ place }: Pick<EditService, "place">): string {
+  return place;
 }

@@ -15,7 +15,7 @@ import type { ProgressEvent } from "../../std/events.js";
 import { loadTokenizer } from "../../text/tokenizer.js";
 import { editLengths } from "../plan/edit-lengths.js";
 import { type EditMemory, editMemory } from "../plan/edit-memory.js";
-import type { ResolvedEdit } from "../resolve/resolve-edit.js";
+import type { EditModels, ResolvedEdit } from "../resolve/resolve-edit.js";
 import type { EditContext } from "./context.js";
 import type { SubmittedEdit } from "./open-edit.js";
 import type { OpenedAhead } from "./session-pool.js";
@@ -28,27 +28,34 @@ export interface OpeningAhead {
   readonly stop: () => Promise<void>;
 }
 
+/** An edit whose stages all run here. */
+type LocalEdit = ResolvedEdit & {
+  readonly models: { readonly [Role in keyof EditModels]: NonNullable<EditModels[Role]> };
+};
+
 /** The graphs that may open ahead, by stage. */
-const MODELS: Readonly<Record<string, (edit: ResolvedEdit, context: EditContext) => Promise<Model>>> = {
+const MODELS: Readonly<Record<string, (edit: LocalEdit, context: EditContext) => Promise<Model>>> = {
   [sample.name]: sampledModel,
   [decode.name]: decodedModel,
 };
 
-/** Prefetches the networks of an edit by its memory plan. Does nothing on the CPU or without a memory limit. */
+/** Prefetches the networks of an edit by its memory plan. Does nothing on the CPU, without a memory limit, or where a stage runs elsewhere. */
 export function openAhead(edit: SubmittedEdit, context: EditContext): OpeningAhead {
   const { engine, signal, emit, vram } = context;
-  if (vram === undefined || engine.device.provider === "cpu") return { context, stop: async () => {} };
+  const { resolved } = edit;
+  if (vram === undefined || engine.device.provider === "cpu" || !isLocal(resolved))
+    return { context, stop: async () => {} };
   const started = new Set<string>();
   const opened = new Map<string, Promise<OpenedAhead | undefined>>();
   let current: string | undefined;
   let memory: Promise<EditMemory> | undefined;
 
-  const plan = () => (memory ??= memoryOf(edit, context));
+  const plan = () => (memory ??= memoryOf(resolved, edit, context));
   const open = async (stage: string) => {
     const { networks } = await plan();
     const network = networks.find((each) => each.stage === stage && each.opensDuring !== stage);
     if (network === undefined || started.has(stage)) return undefined;
-    const model = await MODELS[stage]!(edit.resolved, context);
+    const model = await MODELS[stage]!(resolved, context);
     if (started.has(stage) || signal.aborted) return undefined;
     emit({
       kind: "plan",
@@ -91,9 +98,14 @@ export function openAhead(edit: SubmittedEdit, context: EditContext): OpeningAhe
   };
 }
 
+function isLocal(edit: ResolvedEdit): edit is LocalEdit {
+  return Object.values(edit.models).every((model) => model !== undefined);
+}
+
 // The same plan that `qedit plan` shows.
 async function memoryOf(
-  { resolved: { models, settings }, pictures }: SubmittedEdit,
+  { models, settings }: LocalEdit,
+  { pictures }: SubmittedEdit,
   { engine: { device }, vram, memoize }: EditContext,
 ): Promise<EditMemory> {
   const { vae, textEncoder, transformer, loras } = models;

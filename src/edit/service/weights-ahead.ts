@@ -64,12 +64,16 @@ function weightsOf(
     [
       encodePrompt.name,
       rangesOf(
-        [...textEncoder.checkpoint.tensors].flatMap(([name, stored]) => (isIdleInTextEncoder(name) ? [] : [stored])),
+        [...(textEncoder?.checkpoint.tensors ?? [])].flatMap(([name, stored]) =>
+          isIdleInTextEncoder(name) ? [] : [stored],
+        ),
       ),
     ],
     [
       sample.name,
-      rangesOf([...transformer.checkpoint.tensors].flatMap(([name, stored]) => (isIdle(name) ? [] : [stored]))),
+      rangesOf(
+        [...(transformer?.checkpoint.tensors ?? [])].flatMap(([name, stored]) => (isIdle(name) ? [] : [stored])),
+      ),
     ],
   ];
 }

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import {
   type handleUnaryCall,
   loadPackageDefinition,
-  type Metadata,
+  Metadata,
   Server,
   ServerCredentials,
   type ServerDuplexStream,
@@ -14,16 +14,7 @@ import {
 } from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 import { HealthImplementation } from "grpc-health-check";
-import { QeditError } from "../../std/errors.js";
-import { qeditVersion } from "../../std/version.js";
-import { type Address, written } from "../addresses.js";
-import { keyCheck } from "../api-key.js";
-import { HttpError } from "../http/http-error.js";
-import type { Listener } from "../http/listen.js";
-import { EXTENSIONS, type Inference } from "../kserve/inference.js";
-import { configOf, type ModelSpec, metadataOf } from "../kserve/model-specs.js";
-import { PROTO_FILE } from "../kserve/proto-file.js";
-import { failureOfV2 } from "../kserve/v2-error.js";
+import { CODE_HEADER } from "../../kserve/client/v2-client.js";
 import {
   type InferParameter,
   type ModelInferRequest,
@@ -32,7 +23,17 @@ import {
   readParameterMap,
   writeMessage,
   writeProgress,
-} from "./infer-messages.js";
+} from "../../kserve/infer-messages.js";
+import { PROTO_FILE } from "../../kserve/proto-file.js";
+import { QeditError } from "../../std/errors.js";
+import { qeditVersion } from "../../std/version.js";
+import { type Address, written } from "../addresses.js";
+import { keyCheck } from "../api-key.js";
+import { asJsonKey, HttpError } from "../http/http-error.js";
+import type { Listener } from "../http/listen.js";
+import { EXTENSIONS, type Inference } from "../kserve/inference.js";
+import { configOf, type ModelSpec, metadataOf } from "../kserve/model-specs.js";
+import { failureOfV2 } from "../kserve/v2-failure.js";
 import { lenient, refuseUnreadable } from "./unreadable-messages.js";
 
 /** Options of the door. */
@@ -250,7 +251,7 @@ async function answerOne(
     onProgress(event: Parameters<typeof writeProgress>[0]) {
       // Left out: details, which name files of this machine, and progress for a client that does not read.
       if (event.kind !== "detail" && !signal.aborted && !stream.writableNeedDrain)
-        stream.write({ infer_response: writeProgress(event, { id, model: name }) });
+        stream.write({ infer_response: writeProgress(event, { id, model: name, spell: asJsonKey }) });
     },
   };
   try {
@@ -259,8 +260,10 @@ async function answerOne(
     if (!signal.aborted) await drained(stream, { infer_response: writeMessage({ ...answer, parameters }) }, signal);
     return "OK";
   } catch (error) {
-    const { grpc, text } = failureOfV2(error);
-    const model = { model_name: name, model_version: "", id, parameters: {}, outputs: [], raw_output_contents: [] };
+    const { grpc, text, code } = failureOfV2(error);
+    // A stream has no status of one request.
+    const parameters = { status: grpc, code, triton_final_response: true };
+    const model = writeMessage({ id, model: name, outputs: [], parameters });
     if (!signal.aborted) await drained(stream, { error_message: text, infer_response: model }, signal);
     return grpc;
   }
@@ -301,9 +304,11 @@ function keyChecked(key: string | undefined): (metadata: Metadata) => void {
   };
 }
 
-function statusOf(error: unknown): Pick<StatusObject, "code" | "details"> & { readonly name: string } {
-  const { grpc: name, text } = failureOfV2(error);
-  return { name, code: status[name as keyof typeof status], details: text };
+function statusOf(error: unknown): Pick<StatusObject, "code" | "details" | "metadata"> & { readonly name: string } {
+  const { grpc: name, text, code } = failureOfV2(error);
+  const metadata = new Metadata();
+  if (code !== undefined) metadata.set(CODE_HEADER, code);
+  return { name, code: status[name as keyof typeof status], details: text, metadata };
 }
 
 // Its states follow the server's phase.

@@ -1,9 +1,11 @@
 // Jobs over HTTP: an edit is accepted at once, followed by events, and its picture fetched when it is there.
+
 import type { Context } from "hono";
 import { Hono } from "hono";
 import { modelsOnDisk } from "../../catalog/local/inventory.js";
 import { type EditRequest, type NamedBytes, parameterOfText } from "../../edit/request/edit-request.js";
 import { encodePicture } from "../../image/io/write.js";
+import { fromBase64 } from "../../std/base64.js";
 import { QeditError, type Spell, spelled } from "../../std/errors.js";
 import type { ProgressEvent } from "../../std/events.js";
 import { isObject } from "../../std/guards.js";
@@ -12,7 +14,7 @@ import type { ServerLimits } from "../limits.js";
 import type { ServerJob } from "../server-job.js";
 import type { HttpApp, HttpContext, HttpEnv } from "./http-context.js";
 import { HttpError, spellingOf } from "./http-error.js";
-import { type FormPart, fileName, fromBase64, readBody } from "./request-body.js";
+import { type FormPart, fileName, readBody } from "./request-body.js";
 import { eventStream } from "./sse.js";
 
 /** Jobs that a list has at most. */

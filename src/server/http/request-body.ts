@@ -2,7 +2,7 @@
 import type { Context } from "hono";
 import type { NamedBytes } from "../../edit/request/edit-request.js";
 import { decimalSize } from "../../std/byte-sizes.js";
-import { QeditError } from "../../std/errors.js";
+import { shown } from "../../std/foreign-text.js";
 import { isObject } from "../../std/guards.js";
 import { type JsonLimits, jsonExcess } from "../../std/json-limits.js";
 import type { ServerLimits } from "../limits.js";
@@ -120,24 +120,4 @@ export function fileName(given: string): string {
   const whole = given.replaceAll("\\", "/").split("/").at(-1)!.slice(0, LONGEST_NAME);
   const name = whole.replace(/[\p{Cc}\p{Cs}]/gu, "");
   return name === "" || /^\.+$/.test(name) ? "image" : name;
-}
-
-/** Bytes written in base64, or in a data URL of them. Throws QEDIT_E_USAGE. */
-export function fromBase64(written: string, parameter: string): Uint8Array {
-  const data = /^data:[\w.+/-]*(?:;[\w.+=-]*)*;base64,/i.exec(written.slice(0, 200))?.[0];
-  if (data === undefined && written.startsWith("data:"))
-    throw new QeditError("QEDIT_E_USAGE", "Cannot read a data URL that is not in base64", { parameter });
-  const text = written.slice(data?.length ?? 0).replace(/\s+/g, "");
-  const bytes = Buffer.from(text, "base64");
-  // Buffer ignores what is no base64: the length shows it.
-  let digits = text.length;
-  while (text[digits - 1] === "=") digits -= 1;
-  if (bytes.length === 0 || bytes.length !== Math.floor((digits * 3) / 4))
-    throw new QeditError("QEDIT_E_USAGE", "Cannot read the picture: it is not written in base64", { parameter });
-  return bytes;
-}
-
-/** A text of a client for a message: short, and without control characters. */
-export function shown(text: string): string {
-  return text.replace(/\p{C}/gu, "").slice(0, 100);
 }

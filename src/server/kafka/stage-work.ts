@@ -6,6 +6,7 @@ import { withRegion } from "../../edit/finish/crop-mask.js";
 import { checkFinish, type FinishedPicture } from "../../edit/finish/finish.js";
 import { finishEdit } from "../../edit/finish/finish-edit.js";
 import { encodingOf } from "../../edit/finish/picture-encoding.js";
+import { expectedWeights } from "../../edit/remote/remote-weights.js";
 import type { NamedBytes } from "../../edit/request/edit-request.js";
 import { determining, type EditStage } from "../../edit/request/edit-stage.js";
 import type { EditService, StageCall } from "../../edit/service/service.js";
@@ -44,7 +45,7 @@ export interface Originals {
 
 /** SHA-256 of everything that determines the result of a stage, whoever computes it and when: its name in the store. */
 export async function stageContent(work: StageWork): Promise<string> {
-  const { stage, settings, values, models, hashes } = work;
+  const { stage, settings, values, models, called, hashes } = work;
   const { version, parameters } = STAGES[stage];
   const { loras = [], ...files } = models;
   const seesMask = stage === "decode" || (stage !== "sample" && settings.cropMask);
@@ -54,8 +55,10 @@ export async function stageContent(work: StageWork): Promise<string> {
     settings: stage === "decode" ? determining(settings) : determining(settings, parameters),
     ...(stage === "decode" && { encoding: encodingOf(values) }),
     weights: {
-      ...Object.fromEntries(Object.entries(files).map(([role, { identity, name }]) => [role, [identity, name]])),
+      ...Object.fromEntries(Object.entries(files).map(([role, file]) => [role, [file?.identity, file?.name]])),
       loras: loras.map(({ identity, name, strength }) => [identity, name, strength]),
+      // What its server should have.
+      ...(called && { ...called, elsewhere: await expectedWeights([stage], called, {}) }),
     },
     inputs: stage === "sample" ? [] : await Promise.all(work.pictures.map(inputOf)),
     ...(seesMask && work.mask && { mask: await inputOf(work.mask), cropMask, maskMargin: maskMargin ?? null }),
@@ -70,11 +73,12 @@ export async function checkStage(
   { service, ahead }: { service: EditService; ahead: readonly StageName[] },
 ): Promise<void> {
   const config = configOf(work, { pictures, mask });
+  const isElsewhere = work.called !== undefined;
   if (work.stage !== "sample" && ahead.includes("decode")) {
     checkFinish({ pictures, mask }, work.settings);
     refuseWithoutPicture(work, pictures);
   }
-  await STAGES[work.stage].check(pictures, config as never, service.devices[0]!);
+  if (!isElsewhere) await STAGES[work.stage].check(pictures, config as never, service.devices[0]!);
   if (work.stage === "decode") refuseOthersSamples(work.artifacts.samples!, pictures);
 }
 
@@ -88,19 +92,15 @@ export function makeArtifact(
   const { pictures } = originals;
   const { latents, cond } = work.artifacts;
   if (work.stage === "encode-image")
-    return service.runStage(encodeImage, { inputs: { pictures }, models: { vae: models.vae! }, settings }, call);
+    return service.runStage(encodeImage, { inputs: { pictures }, models: { vae: models.vae }, settings }, call);
   if (work.stage === "encode-prompt") {
     const { textEncoder } = models;
-    return service.runStage(
-      encodePrompt,
-      { inputs: { pictures }, models: { textEncoder: textEncoder! }, settings },
-      call,
-    );
+    return service.runStage(encodePrompt, { inputs: { pictures }, models: { textEncoder }, settings }, call);
   }
   const { transformer, loras } = models;
   const input = {
     inputs: { latents: latents!, cond: cond! },
-    models: { transformer: transformer!, loras: loras! },
+    models: { transformer, loras },
     settings,
   };
   return service.runStage(sample, input, { ...call, isDrawn: work.isDrawn });
@@ -114,7 +114,7 @@ export async function makePicture(
 ): Promise<FinishedPicture> {
   const { settings, models } = configOf(work, originals);
   const samples = work.artifacts.samples!;
-  const decoded = await service.decode({ inputs: { samples }, models: { vae: models.vae! }, settings }, call);
+  const decoded = await service.decode({ inputs: { samples }, models: { vae: models.vae }, settings }, call);
   const emit = call.emit ?? (() => {});
   const { mask } = originals;
   const pictures = placeOf(samples) === undefined ? [] : originals.pictures;
@@ -126,8 +126,9 @@ export async function makePicture(
   return exif === undefined ? alone : { ...alone, exif };
 }
 
-function configOf({ settings, models }: StageWork, { pictures, mask }: Originals) {
-  return { models, settings: withRegion(settings, { size: pictures[0]?.image, mask: mask?.image }) };
+function configOf({ settings, models, called }: StageWork, { pictures, mask }: Originals) {
+  const regional = withRegion(settings, { size: pictures[0]?.image, mask: mask?.image });
+  return { models, settings: { ...regional, ...called } };
 }
 
 function refuseWithoutPicture({ stage, settings, artifacts }: StageWork, pictures: readonly Picture[]): void {

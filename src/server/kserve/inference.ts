@@ -1,18 +1,20 @@
 // Inference by the KServe V2 protocol ("Open Inference Protocol"), as both of its doors call it: models, requests, what is open, statistics.
 // https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol
+
+import type { InferAnswer, InferRequest } from "../../kserve/infer-request.js";
+import { VERSION } from "../../kserve/infer-request.js";
+import { V2Error } from "../../kserve/v2-error.js";
+import type { V2Tensor } from "../../kserve/v2-tensor.js";
 import { QeditError } from "../../std/errors.js";
 import type { ProgressEvent } from "../../std/events.js";
+import { shown } from "../../std/foreign-text.js";
 import type { EditServer } from "../edit-server.js";
-import { shown } from "../http/request-body.js";
 import { serverStopping } from "../job-runner.js";
 import { warmUp } from "../warm-up.js";
-import type { InferAnswer, InferRequest } from "./infer-request.js";
 import { checkInputs } from "./model-inputs.js";
 import { MODEL_RUNS } from "./model-runs.js";
-import { type ModelName, type ModelSpec, modelSpecs, refuseUnknownOutputs, VERSION } from "./model-specs.js";
+import { type ModelName, type ModelSpec, modelSpecs, refuseUnknownOutputs } from "./model-specs.js";
 import { type RequestClock, Statistics } from "./model-statistics.js";
-import { V2Error } from "./v2-error.js";
-import type { V2Tensor } from "./v2-tensor.js";
 
 /** How a request is followed. */
 export interface InferCall {

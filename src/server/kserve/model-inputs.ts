@@ -1,16 +1,28 @@
 // Reads the tensors of a request as what a model takes: pictures with names, parameters of an edit, artifacts of stages.
+
 import { type Artifact, artifactOfParts } from "../../artifacts/artifact.js";
 import type { ArtifactKind } from "../../artifacts/kinds.js";
+import { isBoxIn } from "../../artifacts/record-faults.js";
 import type { EditRequest, NamedBytes } from "../../edit/request/edit-request.js";
+import type { Box } from "../../image/image.js";
+import { V2Error } from "../../kserve/v2-error.js";
+import {
+  type BytesTensor,
+  type NumericTensor,
+  numbersOf,
+  refused,
+  toFloat32,
+  type V2Tensor,
+} from "../../kserve/v2-tensor.js";
+import type { Picture } from "../../stages/pictures.js";
 import { QeditError } from "../../std/errors.js";
+import { shown } from "../../std/foreign-text.js";
 import { jsonExcess } from "../../std/json-limits.js";
 import { float32 } from "../../std/tensor.js";
 import { recordFault, shapeFault } from "../artifact-limits.js";
-import { fileName, shown } from "../http/request-body.js";
+import { fileName } from "../http/request-body.js";
 import type { ServerLimits } from "../limits.js";
 import { type ModelSpec, PARAMETER_INPUTS, type TensorSpec } from "./model-specs.js";
-import { V2Error } from "./v2-error.js";
-import { type BytesTensor, numbersOf, refused, toFloat32, type V2Tensor } from "./v2-tensor.js";
 
 type Tensors = ReadonlyMap<string, V2Tensor>;
 
@@ -70,6 +82,16 @@ export function readPicturesOf(tensors: Tensors): readonly NamedBytes[] {
     throw refused("IMAGE_NAMES", `wanted ${elements.length} names, one for each picture, found ${given.shape[0]}`);
   const names = given === undefined ? undefined : textsOf(given);
   return elements.map((bytes, index) => ({ name: fileName(names?.[index] ?? `image-${index + 1}`), bytes }));
+}
+
+/** The part of picture 1 that is edited; undefined: all of it. */
+export function readRegion(tensors: Tensors, pictures: readonly Picture[]): Box | undefined {
+  const tensor = tensors.get("REGION");
+  if (tensor === undefined) return undefined;
+  const [x, y, width, height] = numbersOf(tensor as NumericTensor) as readonly number[];
+  const region = { x: x!, y: y!, width: width!, height: height! };
+  if (isBoxIn(region, pictures[0]?.image)) return region;
+  throw refused("REGION", "x, y, width and height of a box in picture 1 are wanted");
 }
 
 /** The mask of a request. */

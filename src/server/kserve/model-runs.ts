@@ -1,26 +1,31 @@
 // What the models do: a stage in turn with the server's jobs, or a whole edit as one of these jobs.
 import { type Artifact, recordText } from "../../artifacts/artifact.js";
 import { recipeText } from "../../artifacts/recipe.js";
+import { knownHash } from "../../catalog/local/known-hash.js";
+import { HASHES_PARAMETER } from "../../edit/remote/remote-weights.js";
 import {
   resolveDecode,
   resolveEncodeImage,
   resolveEncodePrompt,
   resolveSample,
 } from "../../edit/request/stage-request.js";
+import type { Box } from "../../image/image.js";
+import type { InferRequest } from "../../kserve/infer-request.js";
+import { bytesTensor, fp32, type V2Tensor } from "../../kserve/v2-tensor.js";
 import { encodeDecoded } from "../../stages/decode.js";
 import { encodeImage } from "../../stages/encode-image.js";
 import { encodePrompt } from "../../stages/encode-prompt.js";
+import type { ActiveLora } from "../../stages/networks/loras.js";
+import type { ModelHandle } from "../../stages/networks/model-handle.js";
 import type { Picture } from "../../stages/pictures.js";
 import { sample } from "../../stages/sample.js";
 import type { ProgressEvent } from "../../std/events.js";
 import type { EditServer } from "../edit-server.js";
 import { LazyPictures } from "../lazy-pictures.js";
 import { checkCount, checkWork } from "../limits.js";
-import type { InferRequest } from "./infer-request.js";
-import { readArtifactOf, readMask, readModelParameters, readPicturesOf } from "./model-inputs.js";
+import { readArtifactOf, readMask, readModelParameters, readPicturesOf, readRegion } from "./model-inputs.js";
 import type { ModelName } from "./model-specs.js";
 import type { RequestClock } from "./model-statistics.js";
-import { bytesTensor, fp32, type V2Tensor } from "./v2-tensor.js";
 
 /** One call of a model. */
 export interface ModelCall {
@@ -62,10 +67,10 @@ async function runEncodeImage(call: ModelCall): Promise<ModelResult> {
     call.clock.phase("compute_infer");
     const artifact = await server.service.runStage(
       encodeImage,
-      { inputs: { pictures }, models, settings },
+      { inputs: { pictures }, models, settings: withRegionOf(call, settings, pictures) },
       { signal, emit },
     );
-    return outputsOf(artifact, "latents_record");
+    return outputsOf(artifact, "latents_record", models);
   });
 }
 
@@ -78,10 +83,10 @@ async function runEncodePrompt(call: ModelCall): Promise<ModelResult> {
     call.clock.phase("compute_infer");
     const artifact = await server.service.runStage(
       encodePrompt,
-      { inputs: { pictures }, models, settings },
+      { inputs: { pictures }, models, settings: withRegionOf(call, settings, pictures) },
       { signal, emit },
     );
-    return outputsOf(artifact, "cond_record");
+    return outputsOf(artifact, "cond_record", models);
   });
 }
 
@@ -97,7 +102,7 @@ async function runSample(call: ModelCall): Promise<ModelResult> {
     call.clock.phase("compute_infer");
     const input = { inputs: { latents, cond }, models, settings };
     const artifact = await server.service.runStage(sample, input, { signal, emit, isDrawn });
-    return outputsOf(artifact, "samples_record");
+    return outputsOf(artifact, "samples_record", models);
   });
 }
 
@@ -111,7 +116,7 @@ async function runDecode(call: ModelCall): Promise<ModelResult> {
     const picture = await server.service.decode({ inputs: { samples }, models, settings }, { signal, emit });
     clock.phase("compute_output");
     const bytes = await encodeDecoded(picture, encoding);
-    return { outputs: pictureOf(bytes, recipeText(picture.info)) };
+    return { outputs: pictureOf(bytes, recipeText(picture.info)), parameters: await hashesOf(models) };
   });
 }
 
@@ -139,6 +144,15 @@ async function runEdit(call: ModelCall): Promise<ModelResult> {
   }
 }
 
+function withRegionOf<Settings extends object>(
+  { request: { tensors } }: ModelCall,
+  settings: Settings,
+  pictures: readonly Picture[],
+): Settings & { readonly region?: Box } {
+  const region = readRegion(tensors, pictures);
+  return region === undefined ? settings : { ...settings, region };
+}
+
 function parametersOf({ request }: ModelCall): Readonly<Record<string, unknown>> {
   return readModelParameters(request.tensors, request.parameters);
 }
@@ -153,9 +167,36 @@ async function decodedPictures({ server: { limits }, request }: ModelCall): Prom
   return new LazyPictures(async () => edit, limits).lazy.pictures();
 }
 
-function outputsOf(artifact: Artifact, record: string): ModelResult {
+async function outputsOf(artifact: Artifact, record: string, models: UsedModels): Promise<ModelResult> {
   const tensors = Object.entries(artifact.tensors).map(([name, { shape, data }]) => fp32(name, shape, data));
-  return { outputs: [...tensors, bytesTensor(record, [recordText(artifact)])] };
+  return {
+    outputs: [...tensors, bytesTensor(record, [recordText(artifact)])],
+    parameters: await hashesOf(models),
+  };
+}
+
+/** The model files of a stage; undefined where it runs elsewhere. */
+interface UsedModels {
+  readonly vae?: ModelHandle | undefined;
+  readonly textEncoder?: ModelHandle | undefined;
+  readonly transformer?: ModelHandle | undefined;
+  readonly loras?: readonly ActiveLora[];
+}
+
+// What the weights are held against where the catalogue's hashes are known. Records have identities, which no hash of a file gives.
+async function hashesOf({ vae, textEncoder, transformer, loras = [] }: UsedModels) {
+  const files = [
+    ["vae", vae?.checkpoint.file],
+    ["text_encoder", textEncoder?.checkpoint.file],
+    ["transformer", transformer?.checkpoint.file],
+    ...loras.map(({ file }, index) => [`lora.${index}`, file] as const),
+  ] as const;
+  const known: Record<string, string> = {};
+  for (const [role, file] of files) {
+    const hash = file === undefined ? undefined : await knownHash(file);
+    if (hash !== undefined) known[role] = hash;
+  }
+  return Object.keys(known).length === 0 ? {} : { [HASHES_PARAMETER]: JSON.stringify(known) };
 }
 
 function pictureOf(bytes: Uint8Array, recipe: string): readonly V2Tensor[] {

@@ -4,10 +4,11 @@
 import { jsonName } from "../../edit/parameters/parameter.js";
 import { REQUEST_PARAMETERS } from "../../edit/request/edit-request.js";
 import { STAGE_REQUEST_PARAMETERS } from "../../edit/request/stage-request.js";
-import { shown } from "../http/request-body.js";
+import { VERSION } from "../../kserve/infer-request.js";
+import { V2Error } from "../../kserve/v2-error.js";
+import type { Datatype } from "../../kserve/v2-tensor.js";
+import { shown } from "../../std/foreign-text.js";
 import type { ServerLimits } from "../limits.js";
-import { V2Error } from "./v2-error.js";
-import type { Datatype } from "./v2-tensor.js";
 
 /** An input or an output; -1 is any length. */
 export interface TensorSpec {
@@ -33,9 +34,6 @@ export interface ModelSpec {
   /** The input whose one element a body without JSON is. */
   readonly rawInput?: string;
 }
-
-/** The one version of every model. */
-export const VERSION = "1";
 
 /** https://github.com/triton-inference-server/backend: names in configs; ours are neither ONNX files nor ensembles. */
 const PLATFORM = "qedit";
@@ -73,18 +71,19 @@ export function modelSpecs({ pictures }: Pick<ServerLimits, "pictures">): readon
   const prompt = [needed("PROMPT", "BYTES", [1]), optional("NEGATIVE_PROMPT", "BYTES", [1])];
   const sampling = [optional("SEED", "INT64", [1]), optional("STEPS", "INT32", [1]), optional("CFG", "FP32", [1])];
   const [size, lora] = [optional("SIZE", "INT32", [2]), optional("LORA", "BYTES", [-1])];
+  const region = optional("REGION", "INT32", [4]);
   const picture = [needed("IMAGE", "BYTES", [1]), needed("RECIPE", "BYTES", [1])];
   return [
     {
       name: "encode_image",
-      inputs: [...image, size],
+      inputs: [...image, size, region],
       outputs: [...latents, needed("latents_record", "BYTES", [1])],
       parameters: names(STAGE_REQUEST_PARAMETERS["encode-image"]),
       rawInput: "IMAGE",
     },
     {
       name: "encode_prompt",
-      inputs: [...prompt, ...image.map((each) => ({ ...each, isOptional: true }))],
+      inputs: [...prompt, ...image.map((each) => ({ ...each, isOptional: true })), region],
       outputs: [...cond, needed("cond_record", "BYTES", [1])],
       parameters: names(STAGE_REQUEST_PARAMETERS["encode-prompt"]),
     },

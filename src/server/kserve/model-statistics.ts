@@ -1,6 +1,7 @@
 // Counts and times of each model's requests, as Triton's statistics have them.
 // https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_statistics.md
-import { MODEL_NAMES, type ModelName, VERSION } from "./model-specs.js";
+import { VERSION } from "../../kserve/infer-request.js";
+import { MODEL_NAMES, type ModelName } from "./model-specs.js";
 
 /** What is counted. Queue: waiting for its turn; compute: reading the request, the model's work, writing its outputs. */
 const KINDS = ["success", "fail", "queue", "compute_input", "compute_infer", "compute_output"] as const;

@@ -1,13 +1,15 @@
 // The arguments of tools that speak of an edit: their JSON Schema, from the table of parameters, and the edit that they ask for.
+
 import { basename } from "node:path";
 import { jsonName } from "../../edit/parameters/parameter.js";
 import { parameterSchema, type Schema } from "../../edit/parameters/parameter-schema.js";
 import { type EditRequest, type NamedBytes, REQUEST_PARAMETERS } from "../../edit/request/edit-request.js";
 import { readBytes } from "../../image/io/read.js";
+import { fromBase64 } from "../../std/base64.js";
 import { closest } from "../../std/closest.js";
 import { param, QeditError } from "../../std/errors.js";
 import { isObject } from "../../std/guards.js";
-import { fileName, fromBase64 } from "../http/request-body.js";
+import { fileName } from "../http/request-body.js";
 
 /** Parameters of an edit by their names in JSON; a replaced file would be no edit's business. */
 const PARAMETERS: Readonly<Record<string, Schema>> = Object.fromEntries(

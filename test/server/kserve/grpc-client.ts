@@ -41,7 +41,7 @@ export interface InferResponse {
   readonly raw_output_contents: readonly Buffer[];
 }
 
-const PROTO = fixture("../src/server/kserve/kserve.proto");
+const PROTO = fixture("../src/kserve/kserve.proto");
 
 /** Opens a client. */
 export function grpcClient(address: string): GrpcClient {

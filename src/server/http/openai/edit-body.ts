@@ -1,9 +1,11 @@
 // Bodies of OpenAI's image edits: forms and JSON, pictures as files, data URLs, and URLs of allowed hosts.
+
 import type { NamedBytes } from "../../../edit/request/edit-request.js";
 import { maskOfAlpha } from "../../../image/io/alpha-mask.js";
+import { fromBase64 } from "../../../std/base64.js";
 import { isObject } from "../../../std/guards.js";
 import { HttpError } from "../http-error.js";
-import { type FormPart, fromBase64 } from "../request-body.js";
+import type { FormPart } from "../request-body.js";
 import { fetchPicture, type RemoteOptions } from "./remote-picture.js";
 
 /** A body, with its pictures read. */

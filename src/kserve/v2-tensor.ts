@@ -2,9 +2,9 @@
 // shape claims: it is held against the bytes that are there.
 // https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol
 
-import { fromBfloat16, fromFloat16 } from "../../std/half-floats.js";
-import { elementCount } from "../../std/tensor.js";
-import { shown } from "../http/request-body.js";
+import { shown } from "../std/foreign-text.js";
+import { fromBfloat16, fromFloat16 } from "../std/half-floats.js";
+import { elementCount } from "../std/tensor.js";
 import { V2Error } from "./v2-error.js";
 
 /** Bytes of an element; of BYTES the length before each. */

@@ -1,9 +1,11 @@
 // Requests and answers of inference over HTTP: JSON, and JSON followed by the bytes of tensors (the binary extension).
 // https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
-import { isObject } from "../../std/guards.js";
-import { jsonExcess } from "../../std/json-limits.js";
-import { elementCount } from "../../std/tensor.js";
-import { fromBase64, shown } from "../http/request-body.js";
+
+import { fromBase64 } from "../std/base64.js";
+import { shown } from "../std/foreign-text.js";
+import { isObject } from "../std/guards.js";
+import { jsonExcess } from "../std/json-limits.js";
+import { elementCount } from "../std/tensor.js";
 import {
   addTensor,
   type InferAnswer,
@@ -32,9 +34,9 @@ import {
 export const JSON_LENGTH = "inference-header-content-length";
 
 /** Values of a tensor in JSON take many times their bytes in memory. */
-const JSON_LIMITS = { depth: 16, entries: 4_000_000 };
+export const JSON_LIMITS = { depth: 16, entries: 4_000_000 };
 /** Bytes of JSON; more is sent as bytes. */
-const LONGEST_JSON = 64 * 1024 ** 2;
+export const LONGEST_JSON = 64 * 1024 ** 2;
 
 const REQUEST_KEYS = ["id", "inputs", "outputs", "parameters", "model_name", "model_version"];
 const INPUT_KEYS = ["name", "shape", "datatype", "parameters", "data"];
@@ -197,7 +199,8 @@ function readSwitch(value: unknown, name: string): boolean | undefined {
   throw new V2Error(400, `Cannot use the parameter "${name}": true or false is wanted`);
 }
 
-function fromJson(head: TensorHead, data: unknown, content: unknown): V2Tensor {
+/** A tensor from its values in JSON. Throws V2Error. */
+export function fromJson(head: TensorHead, data: unknown, content: unknown): V2Tensor {
   const { name, datatype, shape } = head;
   if (datatype === "FP16" || datatype === "BF16")
     throw refused(name, `${datatype} has no form in JSON: send its bytes with binary_data_size`);

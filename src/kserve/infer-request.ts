@@ -1,8 +1,12 @@
 // A request for inference and its answer, as both doors hand them on.
-import { isObject } from "../../std/guards.js";
-import { shown } from "../http/request-body.js";
+
+import { shown } from "../std/foreign-text.js";
+import { isObject } from "../std/guards.js";
 import { V2Error } from "./v2-error.js";
 import type { V2Tensor } from "./v2-tensor.js";
+
+/** The one version of every model of qedit. */
+export const VERSION = "1";
 
 /** An output that is wanted. */
 export interface WantedOutput {
@@ -69,9 +73,9 @@ export function modelParameters(
   return { parameters: Object.fromEntries(known), timeout: timeoutOf(timeout) };
 }
 
-/** Adds a tensor to those of a request. Throws V2Error if it has one of this name. */
-export function addTensor(tensors: Map<string, V2Tensor>, tensor: V2Tensor): void {
-  if (tensors.has(tensor.name)) throw new V2Error(400, `The input "${shown(tensor.name)}" is given twice`);
+/** Adds a tensor to those of a request or an answer. Throws V2Error if it has one of this name. */
+export function addTensor(tensors: Map<string, V2Tensor>, tensor: V2Tensor, what: "input" | "output" = "input"): void {
+  if (tensors.has(tensor.name)) throw new V2Error(400, `The ${what} "${shown(tensor.name)}" is given twice`);
   tensors.set(tensor.name, tensor);
 }
 

@@ -1,9 +1,8 @@
 // Messages of inference over gRPC as requests and answers, and back.
 // https://kserve.github.io/website/docs/concepts/architecture/data-plane/v2-protocol
-import { spelled } from "../../std/errors.js";
-import type { ProgressEvent } from "../../std/events.js";
-import { elementCount } from "../../std/tensor.js";
-import { asJsonKey } from "../http/http-error.js";
+import { type Spell, spelled } from "../std/errors.js";
+import type { ProgressEvent } from "../std/events.js";
+import { elementCount } from "../std/tensor.js";
 import {
   addTensor,
   type InferAnswer,
@@ -11,18 +10,10 @@ import {
   modelParameters,
   readId,
   refuseExtensions,
-} from "../kserve/infer-request.js";
-import { VERSION } from "../kserve/model-specs.js";
-import { V2Error } from "../kserve/v2-error.js";
-import {
-  fromRaw,
-  rawOfNumbers,
-  readHead,
-  refused,
-  type TensorHead,
-  toRaw,
-  type V2Tensor,
-} from "../kserve/v2-tensor.js";
+  VERSION,
+} from "./infer-request.js";
+import { V2Error } from "./v2-error.js";
+import { fromRaw, rawOfNumbers, readHead, refused, type TensorHead, toRaw, type V2Tensor } from "./v2-tensor.js";
 
 /** A parameter; exactly one field is there. 64-bit numbers are texts. */
 export interface InferParameter {
@@ -48,7 +39,8 @@ type ContentsField =
   | "fp64_contents"
   | "bytes_contents";
 
-interface InputTensor {
+/** InferInputTensor, and InferOutputTensor as it is decoded: their fields are the same. */
+interface DecodedTensor {
   readonly name?: string;
   readonly datatype?: string;
   readonly shape?: readonly string[];
@@ -62,7 +54,7 @@ export interface ModelInferRequest {
   readonly model_version?: string;
   readonly id?: string;
   readonly parameters?: Parameters;
-  readonly inputs?: readonly InputTensor[];
+  readonly inputs?: readonly DecodedTensor[];
   readonly outputs?: readonly { readonly name?: string; readonly parameters?: Parameters }[];
   readonly raw_input_contents?: readonly Uint8Array[];
 }
@@ -75,6 +67,13 @@ export interface ModelInferResponse {
   readonly parameters: Parameters;
   readonly outputs: readonly { readonly name: string; readonly datatype: string; readonly shape: readonly number[] }[];
   readonly raw_output_contents: readonly Uint8Array[];
+}
+
+/** ModelInferResponse as it is decoded. */
+export interface ModelInferAnswer {
+  readonly parameters?: Parameters;
+  readonly outputs?: readonly DecodedTensor[];
+  readonly raw_output_contents?: readonly Uint8Array[];
 }
 
 /** The field of each datatype's values; 16-bit floats have none. */
@@ -117,12 +116,46 @@ export function writeMessage({ id, model, outputs, parameters }: InferAnswer): M
   };
 }
 
-/** The response that tells of progress: an event's fields as parameters, lists as JSON. */
+/** The message of a request of a client. */
+export function writeRequestMessage({
+  model,
+  tensors,
+  parameters,
+}: {
+  readonly model: string;
+  readonly tensors: readonly V2Tensor[];
+  readonly parameters: Readonly<Record<string, unknown>>;
+}): object {
+  return {
+    model_name: model,
+    parameters: writeParameterMap(parameters),
+    inputs: tensors.map(({ name, datatype, shape }) => ({ name, datatype, shape })),
+    raw_input_contents: tensors.map(toRaw),
+  };
+}
+
+/** The outputs and parameters of an answer that a client got. Throws V2Error. */
+export function readAnswerMessage(message: ModelInferAnswer | null | undefined): {
+  readonly outputs: ReadonlyMap<string, V2Tensor>;
+  readonly parameters: Readonly<Record<string, unknown>>;
+} {
+  const { outputs = [], raw_output_contents: raw = [], parameters } = message ?? {};
+  if (raw.length > 0 && raw.length !== outputs.length)
+    throw new V2Error(400, `raw_output_contents has ${raw.length} elements, and there are ${outputs.length} outputs`);
+  const tensors = new Map<string, V2Tensor>();
+  for (const [index, output] of outputs.entries()) addTensor(tensors, readDecoded(output, raw[index]), "output");
+  return { outputs: tensors, parameters: readParameterMap(parameters) };
+}
+
+/** The response that reports progress: an event's fields as parameters, lists as JSON; `spell` writes the parameters that its texts name. */
 export function writeProgress(
   { kind, ...fields }: ProgressEvent,
-  { id, model }: { readonly id: string; readonly model: string },
+  { id, model, spell }: { readonly id: string; readonly model: string; readonly spell: Spell },
 ): ModelInferResponse {
-  const written = Object.entries(fields).map(([name, value]) => [name, progressValue(value)]);
+  const written = Object.entries(fields).map(([name, value]) => [
+    name,
+    typeof value === "string" ? spelled(value, spell) : value,
+  ]);
   const parameters = { event: kind, ...Object.fromEntries(written), triton_final_response: false };
   return writeMessage({ id, model, outputs: [], parameters });
 }
@@ -153,10 +186,15 @@ function valueOf(name: string, parameter: InferParameter): unknown {
   return value;
 }
 
-function readInput(input: InputTensor, raw: Uint8Array | undefined): V2Tensor {
-  const head = readHead(input.name ?? "", input.datatype ?? "", (input.shape ?? []).map(Number));
-  refuseExtensions(head.name, readParameterMap(input.parameters), []);
-  const contents = Object.entries(input.contents ?? {}).filter(([, values]) => values.length > 0);
+function readInput(input: DecodedTensor, raw: Uint8Array | undefined): V2Tensor {
+  const tensor = readDecoded(input, raw);
+  refuseExtensions(tensor.name, readParameterMap(input.parameters), []);
+  return tensor;
+}
+
+function readDecoded(given: DecodedTensor, raw: Uint8Array | undefined): V2Tensor {
+  const head = readHead(given.name ?? "", given.datatype ?? "", (given.shape ?? []).map(Number));
+  const contents = Object.entries(given.contents ?? {}).filter(([, values]) => values.length > 0);
   if (raw === undefined) return fromContents(head, contents);
   if (contents.length > 0) throw refused(head.name, "it has both contents and raw_input_contents");
   return fromRaw(head, raw);
@@ -178,8 +216,4 @@ function fromContents(head: TensorHead, contents: readonly (readonly [string, re
 // Clients send `classification: 0` where none is wanted.
 function withoutZero({ classification, ...rest }: Readonly<Record<string, unknown>>) {
   return classification === undefined || classification === 0 ? rest : { ...rest, classification };
-}
-
-function progressValue(value: unknown): unknown {
-  return typeof value === "string" ? spelled(value, asJsonKey) : value;
 }

@@ -1,19 +1,10 @@
-// Refusals of the inference protocol itself. What an edit refuses is a QeditError; both have a status in HTTP and in gRPC.
+// Refusals as both doors answer them: those of the protocol, and the QeditErrors of an edit, have a status in HTTP and in gRPC.
 
 import { ERRORS } from "../../edit/error-table.js";
-import { failureOf, QeditError, spelled } from "../../std/errors.js";
+import { CODE_HEADER } from "../../kserve/client/v2-client.js";
+import { V2Error } from "../../kserve/v2-error.js";
+import { type ErrorCode, failureOf, QeditError, spelled } from "../../std/errors.js";
 import { asJsonKey, HttpError } from "../http/http-error.js";
-
-/** A refusal that no other interface has. */
-export class V2Error extends Error {
-  constructor(
-    /** HTTP's status. */
-    readonly status: 400 | 404 | 501 | 503,
-    message: string,
-  ) {
-    super(message);
-  }
-}
 
 /** An error as both doors answer it. */
 export interface V2Failure {
@@ -23,6 +14,8 @@ export interface V2Failure {
   /** The message, with the hint. */
   readonly text: string;
   readonly headers: Readonly<Record<string, string>>;
+  /** Of the error table; undefined for a refusal of the protocol itself. */
+  readonly code?: ErrorCode;
 }
 
 /** https://grpc.io/docs/guides/status-codes */
@@ -50,8 +43,9 @@ export function failureOfV2(error: unknown): V2Failure {
   const { code, message, hint } = failureOf(error);
   const { http, grpc } = ERRORS[code];
   if (!(error instanceof QeditError))
-    return failure(http, grpc, "Something failed that must not fail: see the server's log");
-  return failure(http, grpc, spelled(withHint(message, hint), asJsonKey));
+    return { ...failure(http, grpc, "Something failed that must not fail: see the server's log"), code };
+  const failed = failure(http, grpc, spelled(withHint(message, hint), asJsonKey));
+  return { ...failed, code, headers: { ...failed.headers, [CODE_HEADER]: code } };
 }
 
 function failure(http: number, grpc: string, text: string): V2Failure {

@@ -1,7 +1,7 @@
 // Requests and answers of KServe V2 over HTTP: what is read, and what is refused before anything is allocated.
 import { describe, expect, test } from "vitest";
-import { readInferRequest, writeInferAnswer } from "../../../src/server/kserve/json-codec.js";
-import { bytesTensor, fp32, numbersOf, toFloat32, type V2Tensor } from "../../../src/server/kserve/v2-tensor.js";
+import { readInferRequest, writeInferAnswer } from "../../src/kserve/json-codec.js";
+import { bytesTensor, fp32, numbersOf, toFloat32, type V2Tensor } from "../../src/kserve/v2-tensor.js";
 
 /** A request of JSON with bytes behind it. */
 function body(json: unknown, ...parts: readonly Uint8Array[]) {
