@@ -44,7 +44,7 @@ test.each([
 test("a box outside picture 1, and a picture 1 that is too large, are refused", () => {
   expect(fault({ box: { ...box, width: 33 } })).toMatch(/without a box in picture 1/);
   const large = { images: [{ source: { width: 1e6, height: 1e6 } }] };
-  expect(recordFault(samples(large), DEFAULT_LIMITS)).toMatch(/without a source of up to 128 megapixels/);
+  expect(recordFault(samples(large), DEFAULT_LIMITS)).toMatch(/without a source of up to 134217728 pixels/);
 });
 
 test("tensors are held against the largest result", () => {

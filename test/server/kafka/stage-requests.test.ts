@@ -76,6 +76,14 @@ test("a picture is not decoded with another VAE than its pictures were encoded w
   expect((await readStageWork(late, ["decode"], parts)).artifacts.samples).toBeDefined();
 });
 
+test("a stage that runs elsewhere opens no model file here", async () => {
+  const change = { artifacts: [await sent("samples", { weights: { vae: "ab".repeat(32) } })] };
+  const elsewhere = { ...server, library: modelLibrary(new Set(["decode"])) };
+  const parts = { store, artifacts, server: elsewhere, emit: () => {} };
+  const work = await readStageWork(at("decode", change), ["decode"], parts);
+  expect(work).toMatchObject({ models: {}, called: { model: "tiny" } });
+});
+
 test.each([
   ["more pixels than are allowed", {}, 300, /tensor "latent_tensor": it is of 5\.49 megapixels/],
   [
