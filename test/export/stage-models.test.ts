@@ -151,6 +151,42 @@ async function expectSampled(
   expectSame(found["latents"]!, normalised(wanted.tensors["latent_tensor"]!));
 }
 
+describe("in float16", () => {
+  const inHalf = { compute: { vae: "f16", textEncoder: "f32", transformer: "f32" } } as const;
+
+  test.each([
+    ["fits", 1, 2],
+    ["overflows, and is computed once more in float32,", 3e4, 0],
+  ])("decode of what %s gives the picture of float32", async (_, scale, most) => {
+    const files = await openFiles();
+    await using half = await exported(files, inHalf);
+    await using full = await exported(files);
+    const latents = numbers([1, 16, 5, 7]);
+    const feeds = {
+      latents: float32(
+        latents.shape,
+        latents.data.map((value) => value * scale),
+      ),
+    };
+    const [found, wanted] = [await half.run("decode", feeds), await full.run("decode", feeds)];
+    const differences = [...wanted["image"]!.data].map((value, at) =>
+      Math.abs(Number(value) - Number(found["image"]!.data[at])),
+    );
+    expect(Math.max(...differences)).toBeLessThanOrEqual(most);
+  });
+
+  test("encode_image gives the latent of float32, but for roundings", async () => {
+    const files = await openFiles();
+    await using half = await exported(files, inHalf);
+    await using full = await exported(files);
+    const feeds = { image: imageTensor(madePicture([56, 40])) };
+    const [found, wanted] = [await half.run("encode_image", feeds), await full.run("encode_image", feeds)];
+    expect(scaledError(found["latent"]!.data as Float32Array, wanted["latent"]!.data as Float32Array)).toBeLessThan(
+      1e-2,
+    );
+  });
+});
+
 /** Its embeddings are of 24 values, as those of a text encoder whose vocabulary is too small for edits. */
 const WIDE = { transformer: "tiny/transformer-bf16", textEncoder: "tiny/text-encoder-bf16" };
 const LORAS = [
