@@ -106,6 +106,12 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./commands/kafka.js")).kafka,
   },
   {
+    name: "export",
+    group: SERVE,
+    summary: "Write a model for NVIDIA Triton Inference Server",
+    load: async () => (await import("./commands/export.js")).exportCommand,
+  },
+  {
     name: "models",
     group: MACHINE,
     summary: "List, download, find and check model files",

@@ -17,9 +17,11 @@ export interface PatchConfig {
 /** The published Qwen2.5-VL numbers. */
 export const QWEN_PATCHES: PatchConfig = { patch: 14, temporal: 2, merge: 2 };
 
-// CLIP's normalisation, which Qwen2-VL kept.
-const MEAN = [0.48145466, 0.4578275, 0.40821073];
-const STD = [0.26862954, 0.26130258, 0.27577711];
+/** CLIP's normalisation of red, green and blue in 0..1, which Qwen2-VL kept. */
+export const PIXEL_STATISTICS = {
+  mean: [0.48145466, 0.4578275, 0.40821073],
+  std: [0.26862954, 0.26130258, 0.27577711],
+} as const;
 
 /** What the vision tower takes: pixel_values [patches, 3 · temporal · patch²] and the patch grid [frames = 1, rows, columns]. */
 export interface VisionPatches {
@@ -75,8 +77,8 @@ function normalisedPatch(
   { x, y, side, channel }: { x: number; y: number; side: number; channel: number },
 ): Float32Array {
   const values = new Float32Array(side * side);
-  const mean = Math.fround(MEAN[channel] as number);
-  const std = Math.fround(STD[channel] as number);
+  const mean = Math.fround(PIXEL_STATISTICS.mean[channel] as number);
+  const std = Math.fround(PIXEL_STATISTICS.std[channel] as number);
   for (let i = 0; i < values.length; i++) {
     const pixel = (y + Math.floor(i / side)) * image.width + x + (i % side);
     values[i] = Math.fround((image.data[pixel * CHANNELS + channel] as number) - mean) / std;

@@ -15,11 +15,19 @@ export interface PromptTokenizer {
 
 /** Loads the vocabulary that ships with qedit, about half a second: keep what it gives. */
 export async function loadTokenizer(): Promise<PromptTokenizer> {
-  const [{ Tokenizer }, packed] = await Promise.all([import("@huggingface/tokenizers"), readFile(MERGES)]);
-  const merges = gunzipSync(packed).toString("utf8").split("\n");
-  const tokenizer = new Tokenizer(tokenizerJson(merges), { clean_up_tokenization_spaces: false });
+  const [{ Tokenizer }, vocabulary] = await Promise.all([import("@huggingface/tokenizers"), readTokenizerJson()]);
+  const tokenizer = new Tokenizer(vocabulary, { clean_up_tokenization_spaces: false });
   return {
     encode: (text) => tokenizer.encode(text, { add_special_tokens: false }).ids,
     decode: (ids) => (ids.length === 0 ? "" : tokenizer.decode([...ids])),
   };
+}
+
+/** The vocabulary that ships with qedit, in the form of a Hugging Face tokenizer.json. */
+export async function readTokenizerJson(): Promise<object> {
+  return tokenizerJson(
+    gunzipSync(await readFile(MERGES))
+      .toString("utf8")
+      .split("\n"),
+  );
 }

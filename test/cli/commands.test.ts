@@ -42,6 +42,7 @@ const CALLS: Readonly<Record<string, readonly [args: readonly string[], stdout: 
   serve: [["--help"], /^Usage: qedit serve/m],
   // Without a client it ends at once, and stdout is the protocol's.
   mcp: [["--model", "tiny"], /^$/],
+  export: [["triton", "repository", "--model", "tiny", "--device", "cpu", "--images", "1"], /qedit_1 for cpu/],
   models: [["list"], /qwen-image-edit-2509/],
   cache: [["path"], /home/],
   config: [[], /./],

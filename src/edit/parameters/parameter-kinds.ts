@@ -178,6 +178,17 @@ export const deviceName: Kind<string> = kind(
   { wanted: "auto, cpu, cuda or cuda:N" },
 );
 
+/** GPUs by CUDA's numbers, each once: 0,1. */
+export const gpuNumbers: Kind<readonly number[]> = kind(
+  v.pipe(
+    v.string(),
+    v.regex(/^\d{1,4}(?:,\d{1,4})*$/),
+    v.transform((written): readonly number[] => written.split(",").map(Number)),
+    v.check((numbers) => new Set(numbers).size === numbers.length),
+  ),
+  { wanted: "numbers such as 0 or 0,1, each once," },
+);
+
 /** Placeholder for a seed that will be drawn. */
 export const RANDOM_SEED = -1n;
 

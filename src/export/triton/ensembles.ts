@@ -27,7 +27,7 @@ export interface WrittenStep {
 }
 
 /** The name of an ensemble: `qedit_2`, `qedit_2_cfg`. */
-function ensembleName({ images, hasCfg }: EnsembleKind): string {
+export function ensembleName({ images, hasCfg }: EnsembleKind): string {
   return `qedit_${images}${hasCfg ? "_cfg" : ""}`;
 }
 

@@ -4,7 +4,7 @@ import type { ExportedModel } from "./exported-model.js";
 import type { ModelConfig, Warmup } from "./model-config.js";
 
 /** Requests that wait for a model; more are refused. */
-const MAX_QUEUE = 16;
+export const MAX_QUEUE = 16;
 /** Microseconds that a request waits at most: ten minutes. */
 const QUEUE_TIMEOUT = 600_000_000;
 
@@ -15,14 +15,14 @@ const UNOPTIMIZED = 2;
 export interface Placement {
   /** CUDA's numbers of the GPUs, each with an instance of each model; undefined: the CPU. */
   readonly gpus: readonly number[] | undefined;
-  /** Bytes that the arena of each model may take on a GPU, beside weights; undefined: no limit. */
-  readonly memoryLimit: number | undefined;
+  /** Bytes beside its weights that each model may take on a GPU, by name; undefined: no limit. */
+  readonly memoryLimits: ReadonlyMap<string, number> | undefined;
 }
 
 /** The config of a model. */
 export function memberConfig(
   { name, inputs, outputs, optimization }: Pick<ExportedModel, "name" | "inputs" | "outputs" | "optimization">,
-  { gpus, memoryLimit }: Placement,
+  { gpus, memoryLimits }: Placement,
   warmup: Warmup | undefined,
 ): ModelConfig {
   const isUnoptimized = optimization === "none";
@@ -53,7 +53,7 @@ export function memberConfig(
         }),
       },
     }),
-    ...(gpus !== undefined && { parameters: parametersOf(memoryLimit) }),
+    ...(gpus !== undefined && { parameters: parametersOf(memoryLimits?.get(name)) }),
     ...(warmup && { model_warmup: [warmup] }),
   };
 }

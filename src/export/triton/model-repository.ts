@@ -71,7 +71,7 @@ async function writeConfig(folder: string, config: ModelConfig): Promise<void> {
 }
 
 async function writeWarmup(folder: string, warmup: WarmupRequest | undefined): Promise<void> {
-  if (warmup === undefined) return;
+  if (warmup === undefined || warmup.files.size === 0) return;
   await makeFolders(join(folder, "warmup"));
   for (const [name, bytes] of warmup.files) await writeFile(join(folder, "warmup", name), bytes);
 }

@@ -1,5 +1,12 @@
 // One request for each model, which Triton serves before it says that the model is ready: libraries are loaded, and memory for an edit is taken.
-import type { Tensor, Tensors } from "../../std/tensor.js";
+import { CHANNELS } from "../../image/image.js";
+import type { ModelHandle } from "../../stages/networks/model-handle.js";
+import type { Picture } from "../../stages/pictures.js";
+import { type SamplingNumbers, samplingOf } from "../../stages/sample.js";
+import { float32, type Tensor, type Tensors, tensor } from "../../std/tensor.js";
+import { dropIndex } from "../../text/prompt.js";
+import type { PromptTokenizer } from "../../text/tokenizer.js";
+import { clientInputs, clientNumbers } from "./client-inputs.js";
 import type { ExportedModel, TensorSpec } from "./exported-model.js";
 import type { Warmup, WarmupInput } from "./model-config.js";
 
@@ -9,14 +16,77 @@ export interface WarmupRequest {
   readonly files: ReadonlyMap<string, Uint8Array>;
 }
 
-/** The warm-up of a model with given inputs. Whole numbers are sent as they are; of floats and pixels only the shape counts, so they are zeros. */
-export function warmupRequest({ inputs }: Pick<ExportedModel, "inputs">, tensors: Tensors): WarmupRequest {
+/** Sides of the picture of a warm-up: on a GPU those of an edit, so that its memory is taken; on a CPU only what shows that a model runs. */
+const SIDE = { gpu: 1024, cpu: 64 };
+const MEGAPIXEL = 1024 ** 2;
+
+/** What warm-ups are made for. */
+interface Warmed {
+  readonly models: { readonly vae: ModelHandle; readonly textEncoder: ModelHandle };
+  readonly settings: SamplingNumbers;
+  readonly images: number;
+  readonly gpus: readonly number[] | undefined;
+}
+
+/** A warm-up of each model: one step of an edit of as many pictures as the largest ensemble takes. */
+export function editWarmups(
+  exported: readonly Pick<ExportedModel, "name" | "inputs">[],
+  { models, settings, images, gpus }: Warmed,
+  tokenizer: PromptTokenizer,
+): ReadonlyMap<string, WarmupRequest> {
+  const side = gpus === undefined ? SIDE.cpu : SIDE.gpu;
+  const edit = {
+    pictures: Array.from({ length: images }, () => blankPicture(side)),
+    ...{ prompt: "make it winter", negativePrompt: "", megapixels: side ** 2 / MEGAPIXEL },
+    sampling: samplingOf({ ...settings, sampler: "euler", steps: 1, denoise: 1, seed: 0n }),
+  };
+  const inputs = clientInputs(edit, clientNumbers(models), tokenizer);
+  return new Map(exported.map((model) => [model.name, warmupRequest(model, (spec) => tensorOf(spec, inputs))]));
+}
+
+// What clients send as it is; of what models give each other only the shape.
+function tensorOf({ name, dims }: TensorSpec, inputs: Tensors): Tensor {
+  const { noise, input_ids: ids, negative_input_ids: negative } = inputs as Record<string, Tensor>;
+  const [height, width] = noise!.shape.slice(2) as [number, number];
+  const references = Object.keys(inputs).filter((key) => key.startsWith("image_") && key !== "image_grid_thw");
+  const seen = (tokens: Tensor) => tokens.shape[1]! - dropIndex([...(tokens.data as BigInt64Array)].map(Number));
+  const shapes: Readonly<Record<string, () => readonly number[]>> = {
+    reference_tokens: () => [1, references.length * (height / 2) * (width / 2), dims[2]!],
+    prompt_embeds: () => [1, seen(ids!), dims[2]!],
+    negative_prompt_embeds: () => [1, seen(negative!), dims[2]!],
+  };
+  const shape = shapes[name]?.();
+  if (shape !== undefined) return float32(shape);
+  if (name === "image") return inputs["image_1"]!;
+  if (name.startsWith("latent")) return noise!;
+  if (name === "reference_sizes")
+    return tensor(
+      "int64",
+      [references.length, 2],
+      BigInt64Array.from(
+        references.flatMap(() => [height, width]),
+        (length) => BigInt(length),
+      ),
+    );
+  return inputs[name]!;
+}
+
+/** A black picture of a size. */
+export function blankPicture(side: number): Picture {
+  const data = new Uint8Array(side * side * CHANNELS);
+  return { name: "warm-up", image: { width: side, height: side, data }, hash: "" };
+}
+
+/** The warm-up of a model. Whole numbers and lists are sent as they are; of floats and pixels only the shape counts, so they are zeros. */
+export function warmupRequest(
+  { inputs }: Pick<ExportedModel, "inputs">,
+  find: (spec: TensorSpec) => Tensor,
+): WarmupRequest {
   const files = new Map<string, Uint8Array>();
   const inputOf = (spec: TensorSpec): WarmupInput => {
-    const sent = tensors[spec.name];
-    if (sent === undefined) throw new Error(`internal: no ${spec.name} for a warm-up`);
+    const sent = find(spec);
     const type = { data_type: `TYPE_${spec.datatype}`, dims: sent.shape } as const;
-    if (spec.datatype !== "INT64" && spec.name !== "sigmas") return { ...type, zero_data: true };
+    if (spec.datatype !== "INT64" && spec.dims.length > 1) return { ...type, zero_data: true };
     files.set(spec.name, bytesOf(sent));
     return { ...type, input_data_file: spec.name };
   };

@@ -39,7 +39,7 @@ export async function writeWholeFolder<T>(
       await makeFolders(made);
       const result = await fill(made);
       await refuseOccupied(target, { path, force, mark });
-      await place(made, target);
+      await (force ? replace(made, target) : place(made, target, path));
       return result;
     } catch (error) {
       await rm(made, { recursive: true, force: true });
@@ -69,8 +69,16 @@ async function refuseOccupied(target: string, { path, force, mark }: WholeFolder
   });
 }
 
+async function place(made: string, target: string, path: string): Promise<void> {
+  await rename(made, target).catch((error: NodeJS.ErrnoException) => {
+    // Made by another process meanwhile.
+    if (["ENOTEMPTY", "EEXIST", "ENOTDIR"].includes(error.code ?? "")) throw existsAlready(path);
+    throw error;
+  });
+}
+
 // Systems rename a folder over an empty one only, so what is there goes aside first, and comes back when its place cannot be taken.
-async function place(made: string, target: string): Promise<void> {
+async function replace(made: string, target: string): Promise<void> {
   const aside = join(dirname(target), `${temporaryName()}.${basename(target)}.old`);
   const hasOld = await rename(target, aside).then(
     () => true,

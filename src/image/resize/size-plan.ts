@@ -78,7 +78,7 @@ const MAX_MEGAPIXELS = 16;
  * A picture is stretched by at most this much to a size of other proportions; beyond, it is cropped to them. Laid over the original, a stretched result
  * lies right, a cropped one does not (docs/sizes.md has the measurements). At a megapixel sides in multiples of 16 never need 0.9 %.
  */
-const MAX_STRETCH = 0.01;
+export const MAX_STRETCH = 0.01;
 
 /** A size asked for may cut off this much of a side of the first picture; beyond, its reference keeps its own shape. */
 const MAX_CROP = 0.1;

@@ -7,7 +7,7 @@ import type { Box, Size } from "../image.js";
 export const MEGAPIXEL = 1024 * 1024;
 
 /** Area that the vision tower sees, pixels: the Plus node's 384². */
-const VISION_AREA = 384 * 384;
+export const VISION_AREA = 384 * 384;
 
 /** Side of the smallest picture part that both the VAE (8) and the transformer's 2 × 2 patches divide: no latent side is odd. */
 export const SIDE_MULTIPLE = 16;
@@ -22,7 +22,7 @@ const LATENT_PATCH = 2;
 const VISION_LIMITS = { min: 56 * 56, max: 28 * 28 * 16384 };
 
 /** How much a wrong aspect (logarithm) weighs against a wrong area in bestSize: 1 % of aspect is worth 10 % of area. */
-const ASPECT_WEIGHT = 10;
+export const ASPECT_WEIGHT = 10;
 
 // Widths and heights of one megapixel that FLUX Kontext was trained with; the mirror images complete the list.
 const KONTEXT_UPRIGHT = [

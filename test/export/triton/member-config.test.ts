@@ -14,7 +14,11 @@ const MODEL = {
 } as const;
 
 test("what the backend reads only among the parameters stands there on a GPU, not with the accelerator", () => {
-  const config = memberConfig(MODEL, { gpus: [0, 1], memoryLimit: 48_000_000_000 }, undefined);
+  const config = memberConfig(
+    MODEL,
+    { gpus: [0, 1], memoryLimits: new Map([["encode_prompt", 48_000_000_000]]) },
+    undefined,
+  );
   expect(config.parameters).toEqual({
     cudnn_conv_algo_search: { string_value: "1" },
     arena_extend_strategy: { string_value: "1" },
@@ -28,7 +32,7 @@ test("what the backend reads only among the parameters stands there on a GPU, no
 });
 
 test("a model of a CPU names one instance, and nothing of GPUs", () => {
-  const config = memberConfig(MODEL, { gpus: undefined, memoryLimit: undefined }, undefined);
+  const config = memberConfig(MODEL, { gpus: undefined, memoryLimits: undefined }, undefined);
   expect(config.instance_group).toEqual([{ kind: "KIND_CPU", count: 1 }]);
   expect(config).not.toHaveProperty("parameters");
   expect(config).not.toHaveProperty("optimization");
@@ -36,7 +40,7 @@ test("a model of a CPU names one instance, and nothing of GPUs", () => {
 
 test("a warm-up sends whole numbers as they are, since random ones are no tokens, and zeros for the rest", () => {
   const ids = tensor("int64", [1, 2], BigInt64Array.of(151644n, 7n));
-  const { config, files } = warmupRequest(MODEL, { input_ids: ids, pixel_values: float32([4, 6]) });
+  const { config, files } = warmupRequest(MODEL, ({ name }) => (name === "input_ids" ? ids : float32([4, 6])));
   expect(config.inputs).toEqual({
     input_ids: { data_type: "TYPE_INT64", dims: [1, 2], input_data_file: "input_ids" },
     pixel_values: { data_type: "TYPE_FP32", dims: [4, 6], zero_data: true },

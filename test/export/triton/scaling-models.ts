@@ -43,7 +43,7 @@ export function scalingRepository(files: { readonly first: string; readonly seco
   return {
     models,
     ensembles: [joined("both", steps, byName)],
-    placement: { gpus: undefined, memoryLimit: undefined },
+    placement: { gpus: undefined, memoryLimits: undefined },
     warmups: new Map(),
     files: new Map([["qedit.json", "{}\n"]]),
   };

@@ -49,6 +49,18 @@ test("nothing is left when filling fails, and what was there stays", async () =>
   expect(readdirSync(parent)).toEqual(["made"]);
 });
 
+test("a folder that comes up while one is written is kept", async () => {
+  const parent = ownFolder();
+  const path = join(parent, "made");
+  const late = writeWholeFolder(path, { force: false, mark: MARK }, async (folder) => {
+    await filled("late")(folder);
+    await write(path, "early");
+  });
+  await expect(late).rejects.toMatchObject({ code: "QEDIT_E_EXISTS" });
+  expect(readFileSync(join(path, MARK), "utf8")).toBe("early");
+  expect(readdirSync(parent)).toEqual(["made"]);
+});
+
 test("what killed exports left is removed, and a folder that one had moved away comes back", async () => {
   const parent = ownFolder();
   mkdirSync(join(parent, `.qedit-${GONE}-0123456789abcdef.export`, "sample"), { recursive: true });

@@ -1,0 +1,116 @@
+"""Edits pictures with a model that `qedit export triton` wrote and Triton serves: one request is one edit.
+
+    pip install "tritonclient[grpc]" tokenizers numpy pillow
+    python triton_edit.py 127.0.0.1:8001 repository/ "make it winter" edited.png photo.jpg seed=42 steps=4
+
+repository/ has qedit.json and tokenizer.json of the exported folder; negative=TEXT and cfg=2.5 need one with guidance.
+"""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+KINDS = {"seed": int, "steps": int, "megapixels": float, "negative": str, "cfg": float}
+DATATYPES = {"uint8": "UINT8", "int64": "INT64", "float32": "FP32"}
+
+def best_size(width, height, area, sizes):
+    """The size with sides in multiples that best keeps the aspect near an area."""
+    multiple = sizes["multiple"]
+    aspect = max(width, height) / min(width, height)
+    best = (math.inf, multiple, multiple)
+    for long in range(multiple, int(max(math.sqrt(area * aspect) * 2, multiple)) + 1, multiple):
+        below = math.floor(long / aspect / multiple) * multiple
+        for short in (max(below, multiple), below + multiple):
+            cost = sizes["aspect_weight"] * abs(math.log(long / short / aspect)) + abs(math.log(long * short / area))
+            best = min(best, (cost, long, short), key=lambda each: each[0])
+    _, long, short = best
+    return (short, long) if height > width else (long, short)
+
+
+def fitted(picture, size, sizes):
+    """The picture at a size; of another shape, its centre. Pillow's Lanczos is qedit's."""
+    (width, height), aspect = picture.size, size[0] / size[1]
+    if abs(math.log(width / height / aspect)) > sizes["most_stretch"]:
+        w, h = min(width, max(round(height * aspect), 1)), min(height, max(round(width / aspect), 1))
+        left, top = (width - w) // 2, (height - h) // 2
+        picture = picture.crop((left, top, left + w, top + h))
+    return picture.resize(size, Image.Resampling.LANCZOS)
+
+
+def patches(picture, vision):
+    """What the vision tower reads of a picture: rows of pixel_values, and its grid."""
+    patch, temporal, merge = vision["patch"], vision["temporal"], vision["merge"]
+    factor = patch * merge
+    scale = math.sqrt(vision["area"] / (picture.width * picture.height))
+    size = [max(round(side * scale / factor), 1) * factor for side in picture.size]
+    pixels = np.asarray(picture.resize(size, Image.Resampling.LANCZOS), np.float32) / np.float32(255)
+    pixels = (pixels - np.float32(vision["mean"])) / np.float32(vision["std"])
+    rows, columns = size[1] // patch, size[0] // patch
+    blocks = pixels.reshape(rows // merge, merge, patch, columns // merge, merge, patch, 3)
+    # Blocks of merge x merge patches; in each patch channel, frame, y, x.
+    blocks = blocks.transpose(0, 3, 1, 4, 6, 2, 5).reshape(rows * columns, 3, 1, patch, patch)
+    return np.repeat(blocks, temporal, axis=2).reshape(rows * columns, -1), [1, rows, columns]
+
+
+def token_ids(tokenizer, prompt, grids, settings):
+    """The tokens of a prompt in its template, with as many placeholders for each picture as it has vision tokens."""
+    texts = settings["prompt"]
+    pictures = "".join(texts["picture"].replace("{n}", str(index + 1)) for index in range(len(grids)))
+    text = texts["template"].replace("{pictures}", pictures).replace("{prompt}", prompt)
+    counts = [rows * columns // settings["vision"]["merge"] ** 2 for _, rows, columns in grids]
+    ids = []
+    for token in tokenizer.encode(text, add_special_tokens=False).ids:
+        if token == texts["end"]:
+            break
+        ids += [token] * (counts.pop(0) if token == texts["image_pad"] and counts else 1)
+    return np.array([ids], np.int64)
+
+
+def edit_inputs(pictures, prompt, settings, tokenizer, *, negative=None, seed=0, steps=None, megapixels=None, cfg=None):
+    """The tensors of an edit, by their names."""
+    sizes = settings["sizes"]
+    area = (megapixels or sizes["megapixels"]) * sizes["megapixel"]
+    references = [fitted(each, best_size(*each.size, area, sizes), sizes) for each in pictures]
+    seen = [patches(each, settings["vision"]) for each in pictures]
+    grids = [grid for _, grid in seen]
+    width, height = (side // sizes["cell"] for side in references[0].size)
+    shape = (1, settings["noise"]["shape"][1], height, width)
+    steps, shift = steps or settings["sigmas"]["steps"], settings["sigmas"]["shift"]
+    times = [(1000 - i * 1000 // steps) / 1000 for i in range(steps)]
+    inputs = {f"image_{index + 1}": np.asarray(each, np.uint8) for index, each in enumerate(references)}
+    inputs["input_ids"] = token_ids(tokenizer, prompt, grids, settings)
+    inputs["pixel_values"] = np.concatenate([rows for rows, _ in seen])
+    inputs["image_grid_thw"] = np.array(grids, np.int64)
+    inputs["noise"] = np.random.default_rng(seed).standard_normal(shape, np.float32)
+    inputs["sigmas"] = np.array([shift * t / (1 + (shift - 1) * t) for t in times] + [0], np.float32)
+    if negative is not None:
+        inputs["negative_input_ids"] = token_ids(tokenizer, negative, grids, settings)
+        inputs["cfg"] = np.array([cfg or settings["cfg"]], np.float32)
+    return inputs
+
+
+def main(address, folder, prompt, output, *rest):
+    from tokenizers import Tokenizer
+    from tritonclient.grpc import InferenceServerClient, InferInput
+
+    settings = json.loads(Path(folder, "qedit.json").read_text("utf-8"))
+    tokenizer = Tokenizer.from_file(str(Path(folder, settings["prompt"]["tokenizer"])))
+    pairs = (each.split("=", 1) for each in rest if each.split("=")[0] in KINDS)
+    given = {name: KINDS[name](value) for name, value in pairs}
+    paths = [each for each in rest if each.split("=")[0] not in KINDS]
+    pictures = [ImageOps.exif_transpose(Image.open(path)).convert("RGB") for path in paths]
+    tensors = []
+    for name, array in edit_inputs(pictures, prompt, settings, tokenizer, **given).items():
+        tensors.append(InferInput(name, list(array.shape), DATATYPES[array.dtype.name]))
+        tensors[-1].set_data_from_numpy(array)
+    model = f"qedit_{len(pictures)}" + ("_cfg" if "negative" in given else "")
+    edited = InferenceServerClient(address).infer(model, tensors).as_numpy("image")
+    Image.fromarray(edited).save(output)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,76 @@
+// Memory of the exported models, by the arithmetic of `qedit plan`.
+
+import { editLengths } from "../../edit/plan/edit-lengths.js";
+import { type EditMemory, editMemory } from "../../edit/plan/edit-memory.js";
+import { plannedNetworks } from "../../edit/plan/networks.js";
+import type { EditModels, ResolvedSettings } from "../../edit/resolve/resolve-edit.js";
+import type { Device } from "../../engine/providers.js";
+import type { NetworkId } from "../../models/network-id.js";
+import { binarySize } from "../../std/byte-sizes.js";
+import { QeditError } from "../../std/errors.js";
+import type { PromptTokenizer } from "../../text/tokenizer.js";
+import { type ModelMemory, totalMemory } from "./export-readme.js";
+import type { ExportedModel } from "./exported-model.js";
+
+/** Pictures of a size that most cameras give in shape. */
+const PICTURE = { name: "picture", width: 4000, height: 3000 };
+
+/** Networks of each exported model that has weights. */
+const NETWORKS: Readonly<Record<string, readonly NetworkId[]>> = {
+  encode_image: ["vae-encoder"],
+  encode_prompt: ["vision-tower", "language-model"],
+  sample: ["transformer"],
+  sample_cfg: ["transformer"],
+  decode: ["vae-decoder"],
+};
+
+/** The edit that memory is planned for. */
+export interface MemoryRequest {
+  readonly models: EditModels;
+  readonly settings: ResolvedSettings;
+  readonly device: Device;
+  /** Pictures of the largest ensemble. */
+  readonly images: number;
+  readonly tokenizer: PromptTokenizer;
+}
+
+/**
+ * Memory of the models of an export with weights, for an edit of the default size. Weights are those of the graphs: they hold what the stages of qedit
+ * keep out of theirs, the modulation and the token embeddings.
+ */
+export function exportMemory(models: readonly ExportedModel[], request: MemoryRequest): ModelMemory[] {
+  const { networks } = plannedMemory(request);
+  return models.flatMap(({ name, graph }) => {
+    const own = networks.filter(({ network }) => NETWORKS[name]?.includes(network));
+    if (own.length === 0) return [];
+    const weights = [...graph.externals.values()].reduce((sum, { length }) => sum + length, 0);
+    return [{ model: name, weights, activations: Math.max(...own.map(({ activations }) => activations)) }];
+  });
+}
+
+/**
+ * Bytes beside its weights that each model may take within `vram` of a GPU that holds all of them: what is left beside all weights, shared by what each
+ * needs, since a model keeps what a run took. Throws QEDIT_E_MEMORY when they do not fit.
+ */
+export function memoryLimits(vram: number, memory: readonly ModelMemory[]): ReadonlyMap<string, number> {
+  const { weights, activations } = totalMemory(memory);
+  const left = vram - weights;
+  if (left < activations)
+    throw new QeditError(
+      "QEDIT_E_MEMORY",
+      `Cannot export for ${binarySize(vram)}: the models need ${binarySize(weights)} for weights, which all stay open, and ${binarySize(activations)} for runs`,
+      { hint: `Serve it on a GPU with more memory, or run \`qedit serve\` there, which opens one network at a time` },
+    );
+  return new Map(memory.map((each) => [each.model, Math.floor((left * each.activations) / activations)]));
+}
+
+function plannedMemory({ models, settings, device, images, tokenizer }: MemoryRequest): EditMemory {
+  const { vae, textEncoder, transformer, loras } = models;
+  const parts = { vae, textEncoder, transformer };
+  const adapters = loras.map(({ adapter }) => adapter);
+  const limit = { device, vram: undefined };
+  const networks = plannedNetworks({ parts, adapters }, { ...settings, ...limit });
+  const sources = Array.from({ length: images }, () => PICTURE);
+  const lengths = editLengths(sources, { settings, networks, tokenizer });
+  return editMemory(lengths, { parts, adapters, types: settings, limit });
+}
