@@ -1,6 +1,7 @@
 // Control flow: graphs inside nodes, which read the weights and values of the graph around them.
-// Operator schema: onnx/docs/Operators.md (Loop, opset 23).
-import { type Shape, shapeText } from "./types.js";
+// Operator schemas: onnx/docs/Operators.md (Loop and If, opset 23).
+import type { NamedTensor } from "./node.js";
+import { type Shape, sameShape, shapeText } from "./types.js";
 import type { NodeBuilder, Value } from "./value.js";
 
 /** A value that goes from one iteration to the next. */
@@ -78,4 +79,23 @@ function refuseOther(graph: NodeBuilder, value: Value, { wanted, dtype, what, is
     throw new Error(
       `Cannot ${what} ${value.text()} where ${dtype}${shapeText(wanted)} is carried in "${graph.place("Loop")}"`,
     );
+}
+
+/** What one of two ways computes: `yes` where a condition, bool [1], holds, else `no`. Only that one runs; both give the same type and shape. */
+export function choose(condition: Value, { yes, no }: { yes: () => Value; no: () => Value }): Value {
+  const { graph } = condition;
+  if (condition.dtype !== "bool" || shapeText(condition.shape) !== "[1]")
+    throw new Error(`Cannot choose by ${condition.text()}: bool[1] is wanted in "${graph.place("If")}"`);
+  const branch = (build: () => Value) => graph.body("If", [], () => [build()]);
+  const [then, otherwise] = [branch(yes), branch(no)];
+  const [[a], [b]] = [then.outputs, otherwise.outputs] as [[NamedTensor], [NamedTensor]];
+  if (a.dtype !== b.dtype || !sameShape(a.shape, b.shape))
+    throw new Error(
+      `Cannot choose between ${a.dtype}${shapeText(a.shape)} and ${b.dtype}${shapeText(b.shape)} in "${graph.place("If")}"`,
+    );
+  return graph.node("If", [condition.reshape([])], {
+    shapes: [a.shape],
+    dtype: a.dtype,
+    attributes: { then_branch: { body: then }, else_branch: { body: otherwise } },
+  })[0]!;
 }

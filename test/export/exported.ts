@@ -1,5 +1,7 @@
 // Exported stage models beside the stages of the pipeline, over one set of model files on the CPU.
-
+import { isAbsolute } from "node:path";
+import { readTensor } from "../../src/checkpoint/read-tensor.js";
+import { readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
 import { computeType } from "../../src/engine/providers.js";
 import { directEngine } from "../../src/engine/sessions/direct.js";
 import { modelOf, type Session } from "../../src/engine/sessions/engine.js";
@@ -18,7 +20,9 @@ import type { Memoize, StageContext } from "../../src/stages/stage.js";
 import { float32, type Tensor, type Tensors, tensor } from "../../src/std/tensor.js";
 import { editPrompt, expandImages } from "../../src/text/prompt.js";
 import { loadTokenizer } from "../../src/text/tokenizer.js";
+import type { TemporaryFolder } from "../support/folder.js";
 import { fixture } from "../support/golden.js";
+import { type RawTensor, raw, writeRaw } from "../support/quantised.js";
 
 /** Where exported models run in tests. */
 export const CPU = { provider: "cpu", index: 0, threads: 1 } as const;
@@ -38,14 +42,31 @@ export const EMBEDDED = {
   transformer: "tiny-model/tiny_edit_fp8_e4m3fn",
 };
 
-/** Opens model files of fixtures/tiny. */
+/** Writes a fixture's weights in bfloat16, those in 8 bits times their scale; gives the new file's name. */
+export async function inBfloat16(name: string, folder: TemporaryFolder): Promise<string> {
+  const { tensors, metadata } = await readSafetensors(fixture(`${name}.safetensors`));
+  const written: Record<string, RawTensor> = {};
+  for (const [key, stored] of tensors) {
+    if (/scale_(weight|input)$|^scaled_fp8$/.test(key)) continue;
+    const scale = tensors.get(key.replace(/weight$/, "scale_weight"));
+    const factor = scale === undefined ? 1 : (await readTensor(scale))[0]!;
+    written[key] = raw(
+      stored.shape,
+      (await readTensor(stored)).map((value) => value * factor),
+      "BF16",
+    );
+  }
+  return (await writeRaw(folder.at(`${name}-in-bf16.safetensors`), written, metadata)).replace(/\.safetensors$/, "");
+}
+
+/** Opens model files of fixtures, or by absolute paths. */
 export async function openFiles({
   vae = "tiny/vae",
   textEncoder = "tiny/text-encoder",
   transformer = "tiny/transformer",
   loras = [],
 }: Names = {}): Promise<StageFiles> {
-  const path = (name: string) => fixture(`${name}.safetensors`);
+  const path = (name: string) => (isAbsolute(name) ? `${name}.safetensors` : fixture(`${name}.safetensors`));
   const opened = await openModel(path(transformer), "transformer");
   return {
     vae: await openModel(path(vae), "vae"),

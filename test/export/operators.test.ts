@@ -8,7 +8,7 @@ import { CPU, openFiles } from "./exported.js";
 
 const ONNX = [
   ...["Add", "Attention", "Cast", "Clip", "Concat", "Conv", "Cos", "CumSum", "Div", "Equal", "Floor", "Gather", "Gelu"],
-  ...["Gemm", "GreaterOrEqual", "Identity", "LayerNormalization", "Loop", "MatMul", "Max", "Min", "Mul"],
+  ...["Gemm", "GreaterOrEqual", "Identity", "If", "LayerNormalization", "Loop", "MatMul", "Max", "Min", "Mul"],
   ...[
     "RMSNormalization",
     "Range",

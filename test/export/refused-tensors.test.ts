@@ -117,7 +117,11 @@ describe("sample refuses", () => {
     ["more of them", { reference_tokens: numbers([1, 11, 64]) }, "as many as reference_sizes says"],
     ["one noise level, which is no step", levels(1), "two noise levels or more"],
     ["none", levels(), "two noise levels or more"],
-    ["a level of 0 that is not the last", levels(1, 0, 0), "must be finite"],
+    ["a level twice", levels(1, 0, 0), "sigmas must fall"],
+    ["levels that rise", levels(0, 0.5, 1), "sigmas must fall"],
+    ["a level above 1", levels(1.5, 1, 0), "from 1 at most"],
+    ["a level below 0", levels(1, 0.5, -0.1), "to 0 at least"],
+    ["a level that is no number", levels(1, Number.NaN, 0), "must be finite"],
     [
       "noise that is not finite",
       { noise: float32([1, 16, 4, 6], new Float32Array(16 * 24).fill(Number.NaN)) },

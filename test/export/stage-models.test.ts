@@ -12,11 +12,13 @@ import { sample } from "../../src/stages/sample.js";
 import { float32, type Tensor, type Tensors } from "../../src/std/tensor.js";
 import { numbers } from "../graph/run.js";
 import { scaledError } from "../parity/table.js";
+import { temporaryFolder } from "../support/folder.js";
 import {
   EMBEDDED,
   type ExportedSessions,
   exported,
   imageTensor,
+  inBfloat16,
   madePicture,
   type Names,
   openFiles,
@@ -26,6 +28,7 @@ import {
 
 /** Of the largest value: float32 sums in another order. */
 const SAME = 1e-5;
+const folder = temporaryFolder();
 const NO_INFO = { settings: {}, sizes: {}, inputs: {}, weights: {} };
 
 function expectSame(found: Tensor, wanted: Tensor): void {
@@ -75,7 +78,13 @@ describe.each(["tiny/vae", "tiny/vae-fp32", "tiny-model/tiny_vae"])("of %s", (va
   });
 });
 
-describe.each<Names>([{ textEncoder: "tiny/text-encoder" }, EMBEDDED])("of $textEncoder", (names) => {
+/** Every weight in bfloat16. */
+const IN_BF16 = {
+  textEncoder: await inBfloat16("tiny/text-encoder", folder),
+  transformer: await inBfloat16("tiny/transformer-fp32", folder),
+};
+
+describe.each<Names>([{ textEncoder: "tiny/text-encoder" }, IN_BF16, EMBEDDED])("of $textEncoder", (names) => {
   test("encode_prompt gives the embeddings of encode-prompt for no, one, two and three pictures", async () => {
     const files = await openFiles(names);
     await using models = await exported(files);
@@ -151,8 +160,42 @@ async function expectSampled(
   expectSame(found["latents"]!, normalised(wanted.tensors["latent_tensor"]!));
 }
 
-/** Its embeddings are of 24 values, as those of a text encoder whose vocabulary is too small for edits. */
-const WIDE = { transformer: "tiny/transformer-bf16", textEncoder: "tiny/text-encoder-bf16" };
+describe("in float16", () => {
+  const inHalf = { compute: { vae: "f16", textEncoder: "f32", transformer: "f32" } } as const;
+
+  test.each([
+    ["fits", 1, 2],
+    ["overflows, and is computed once more in float32,", 3e4, 0],
+  ])("decode of what %s gives the picture of float32", async (_, scale, most) => {
+    const files = await openFiles();
+    await using half = await exported(files, inHalf);
+    await using full = await exported(files);
+    const latents = numbers([1, 16, 5, 7]);
+    const feeds = {
+      latents: float32(
+        latents.shape,
+        latents.data.map((value) => value * scale),
+      ),
+    };
+    const [found, wanted] = [await half.run("decode", feeds), await full.run("decode", feeds)];
+    const differences = [...wanted["image"]!.data].map((value, at) =>
+      Math.abs(Number(value) - Number(found["image"]!.data[at])),
+    );
+    expect(Math.max(...differences)).toBeLessThanOrEqual(most);
+  });
+
+  test("encode_image gives the latent of float32, but for roundings", async () => {
+    const files = await openFiles();
+    await using half = await exported(files, inHalf);
+    await using full = await exported(files);
+    const feeds = { image: imageTensor(madePicture([56, 40])) };
+    const [found, wanted] = [await half.run("encode_image", feeds), await full.run("encode_image", feeds)];
+    expect(scaledError(found["latent"]!.data as Float32Array, wanted["latent"]!.data as Float32Array)).toBeLessThan(
+      1e-2,
+    );
+  });
+});
+
 const LORAS = [
   { name: "tiny/loras/published", strength: 0.8 },
   { name: "tiny/loras/second", strength: -0.5 },
@@ -161,7 +204,7 @@ const LORAS = [
 describe.each<[string, Names]>([
   ["2509 in fp8", {}],
   ["2509 in scaled fp8", { transformer: "tiny/transformer-scaled-fp8" }],
-  ["2509 in bf16", WIDE],
+  ["2509 in bf16", IN_BF16],
   ["2509 in fp32", { transformer: "tiny/transformer-fp32" }],
   ["2511", { transformer: "tiny/transformer-2511" }],
   ["2509 with LoRAs", { loras: LORAS }],

@@ -2,14 +2,14 @@
 import { describe, expect, test } from "vitest";
 import { directEngine } from "../../src/engine/sessions/direct.js";
 import { modelOf, withSession } from "../../src/engine/sessions/engine.js";
-import { type Carried, loop } from "../../src/graph/control-flow.js";
+import { type Carried, choose, loop } from "../../src/graph/control-flow.js";
 import { Graph } from "../../src/graph/graph.js";
-import { gather, range } from "../../src/graph/indexing.js";
+import { gather, range, refuseUnless } from "../../src/graph/indexing.js";
 import { encodeModel } from "../../src/graph/onnx.js";
 import { concat, type Value } from "../../src/graph/value.js";
 import { float32, type Tensors, tensor } from "../../src/std/tensor.js";
 import { Message } from "./protobuf.js";
-import { evaluate, evaluateOne } from "./run.js";
+import { evaluate, evaluateOne, numbers } from "./run.js";
 
 const count = (number: number) => tensor("int64", [1], BigInt64Array.of(BigInt(number)));
 const COUNTS = [0, 1, 2, 7];
@@ -104,6 +104,39 @@ describe("a loop", () => {
 function multiplied(x: Value): string {
   return `${x.dim(1)}*${x.dim(0)}`;
 }
+
+describe("a choice", () => {
+  test.each([1, 0])(
+    "runs the way that its condition of %i says, which reads values from outside",
+    async (condition) => {
+      const feeds = { condition: count(condition), x: float32([2], Float32Array.of(3, 5)) };
+      const found = await evaluateOne(
+        feeds,
+        ({ condition, x }) => choose(condition!.equals(1), { yes: () => x!.mul(2), no: () => x!.mul(x!).sub(1) }),
+        { x: ["n"] },
+      );
+      expect([...found.data]).toEqual(condition === 1 ? [6, 10] : [8, 24]);
+    },
+  );
+
+  test("does not run the other way", async () => {
+    const found = await evaluateOne({ condition: count(1), x: numbers([2]) }, ({ condition, x }) => {
+      const no = () => refuseUnless(x!, condition!, "this must not run");
+      return choose(condition!.equals(1), { yes: () => x!, no });
+    });
+    expect(found).toEqual(numbers([2]));
+  });
+
+  test.each([
+    ["lengths", (x: Value) => concat([x, x], 0), "Cannot choose between f32[n] and f32[2*n] in"],
+    ["types", (x: Value) => x.cast("i64"), "Cannot choose between f32[n] and i64[n] in"],
+  ])("between two %s is refused", (_, no, message) => {
+    const graph = new Graph("wrong");
+    const [x, condition] = [graph.input("x", "f32", ["n"]), graph.input("condition", "bool", [1])];
+    expect(() => choose(condition, { yes: () => x, no: () => no(x) })).toThrow(message);
+    expect(() => choose(x, { yes: () => x, no: () => x })).toThrow("Cannot choose by x f32[n]: bool[1] is wanted");
+  });
+});
 
 describe("what does not fit is refused where it is written", () => {
   const looped = (carried: (x: Value) => Carried, next: (x: Value) => Value[]) => () => {

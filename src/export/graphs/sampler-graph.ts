@@ -3,7 +3,7 @@ import type { Checkpoint } from "../../checkpoint/checkpoint.js";
 import { type Adapter, Weights } from "../../checkpoint/weights.js";
 import type { Optimization } from "../../engine/sessions/engine.js";
 import { loop } from "../../graph/control-flow.js";
-import { gather, part, refuseUnless, sumOver, unsqueeze } from "../../graph/indexing.js";
+import { counted, gather, part, refuseUnless, sumOver, unsqueeze } from "../../graph/indexing.js";
 import type { DType } from "../../graph/types.js";
 import { concat, type Value } from "../../graph/value.js";
 import {
@@ -117,9 +117,20 @@ function modulationBySteps(
   return (step) => modulation.at(step);
 }
 
-// Fewer than two levels are no step: the noise would come back as the result.
-function checkedSigmas(sigmas: Value): Value {
-  return refuseUnless(sigmas, violated(sigmas.shapeValue().atLeast(2)), "sigmas must be two noise levels or more");
+// Fewer than two levels are no step: the noise would come back as the result. Levels that rise would add noise that is not there.
+function checkedSigmas(given: Value): Value {
+  const { graph } = given;
+  const count = given.shapeValue();
+  const sigmas = refuseUnless(given, violated(count.atLeast(2)), "sigmas must be two noise levels or more");
+  const [first, second] = [graph.constant("i64", [1], [0]), graph.constant("i64", [1], [1])];
+  const length = "steps";
+  const before = part(sigmas, { axis: 0, start: first, end: count.sub(1), length });
+  const after = part(sigmas, { axis: 0, start: second, end: count, length });
+  const rising = counted(after.atLeast(before)).sum().reshape([1]);
+  const outside = violated(gather(sigmas, first).mul(-1).atLeast(-1)).add(
+    violated(gather(sigmas, count.sub(1)).atLeast(0)),
+  );
+  return refuseUnless(sigmas, rising.add(outside), "sigmas must fall, from 1 at most to 0 at least");
 }
 
 /** One evaluation of the transformer under one of the prompts. */

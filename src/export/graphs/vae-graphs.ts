@@ -1,7 +1,8 @@
 // The exported models of the VAE: bytes of a picture to a normalised latent, and back. What encode-image and decode do around their networks is inside.
 import type { Checkpoint } from "../../checkpoint/checkpoint.js";
 import { Weights } from "../../checkpoint/weights.js";
-import { divided, refuseUnless, squeeze, unsqueeze } from "../../graph/indexing.js";
+import { choose } from "../../graph/control-flow.js";
+import { divided, nonFinite, refuseUnless, squeeze, unsqueeze } from "../../graph/indexing.js";
 import { type DType, multiplyDims } from "../../graph/types.js";
 import type { Value } from "../../graph/value.js";
 import { CHANNELS } from "../../image/image.js";
@@ -36,7 +37,8 @@ export function encodeImageGraph(
       const rest = [0, 1].map((axis) => divided(image!.shapeValue(axis, axis + 1), cell).remainder);
       const whole = refuseUnless(image!, rest[0]!.add(rest[1]!), `sides of image must be multiples of ${cell}`);
       const planes = unsqueeze(whole.cast("f32").div(WHITE).transpose([2, 0, 1]), 0);
-      const latent = encodedLatent(planes, Weights.of(graph, checkpoint), compute);
+      const w = Weights.of(graph, checkpoint);
+      const latent = inVaeType(compute, (type) => encodedLatent(planes, w, type));
       const { mean, std } = statisticsOf(latent, statistics);
       return { latent: refuseNonFinite(latent.sub(mean).div(std), "the latent") };
     },
@@ -51,10 +53,18 @@ export function decodeGraph(tensors: ModelTensors, { checkpoint, statistics, com
     optimization: "full",
     build({ latents }, graph) {
       const { mean, std } = statisticsOf(latents!, statistics);
-      const raw = decodedImage(latents!.mul(std).add(mean), Weights.of(graph, checkpoint), compute);
+      const [w, latent] = [Weights.of(graph, checkpoint), latents!.mul(std).add(mean)];
+      const raw = inVaeType(compute, (type) => decodedImage(latent, w, type));
       return { image: squeeze(imageBytes(refuseNonFinite(raw, "the picture"), "round"), 0) };
     },
   });
+}
+
+// As the stages: what is broken in 16 bits is computed once more in float32.
+function inVaeType(compute: DType, run: (type: DType) => Value): Value {
+  const result = run(compute);
+  if (compute === "f32") return result;
+  return choose(nonFinite(result).equals(1), { yes: () => run("f32"), no: () => result });
 }
 
 function statisticsOf({ graph }: Value, { mean, std }: LatentStatistics): { mean: Value; std: Value } {
