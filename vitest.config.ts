@@ -52,6 +52,9 @@ const NIGHTLY = [
 /** What needs a Kafka broker: `npm run test:kafka`. */
 const KAFKA = ["test/**/*.kafka.test.ts"];
 
+/** What fetches tools that judge deploy/, or builds the container: `npm run test:deploy`. */
+const DEPLOY = ["test/**/*.deploy.test.ts"];
+
 export default defineConfig({
   test: {
     // Full-size graphs and real processes take seconds on two cores.
@@ -62,8 +65,12 @@ export default defineConfig({
     // Worker threads and child processes of the engine run src as it is.
     execArgv: ["--import", fileURLToPath(new URL("test/support/run-typescript.mjs", import.meta.url))],
     projects: [
-      { extends: true, test: { name: "quick", include: ["test/**/*.test.ts"], exclude: [...NIGHTLY, ...KAFKA] } },
+      {
+        extends: true,
+        test: { name: "quick", include: ["test/**/*.test.ts"], exclude: [...NIGHTLY, ...KAFKA, ...DEPLOY] },
+      },
       { extends: true, test: { name: "nightly", include: NIGHTLY } },
+      { extends: true, test: { name: "deploy", include: DEPLOY } },
       {
         extends: true,
         test: { name: "kafka", include: KAFKA, globalSetup: "test/support/kafka-setup.ts", fileParallelism: false },

@@ -1,4 +1,5 @@
 // Handles Ctrl-C, SIGTERM and SIGHUP: stops between two steps within a grace period, else at once. Never leaves a half-written file.
+import { constants } from "node:os";
 import { QeditError } from "../std/errors.js";
 import { removeTemporaryFiles } from "../std/temporary-files.js";
 
@@ -39,6 +40,13 @@ export function interrupts(): Interrupts {
 function die(name: NodeJS.Signals): void {
   removeTemporaryFiles();
   process.stderr.write("error: Stopped\n");
+  endBy(name);
+}
+
+/** Ends this process as the signal does by default. */
+export function endBy(name: NodeJS.Signals): void {
   process.removeAllListeners(name);
+  // The first process of a container has no default for signals: what shells would report is its exit code.
+  if (process.pid === 1) process.exit(128 + constants.signals[name]);
   process.kill(process.pid, name);
 }

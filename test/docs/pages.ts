@@ -55,10 +55,10 @@ export function anchorsOf(text: string): string[] {
 
 /** Long flags of a text: `--cfg-norm`. */
 export function flagsIn(text: string): string[] {
-  // Behind `npm run … --` stand the flags of scripts.
-  return [...text.replace(/\bnpm run \S+ -- [^`\n]*/g, "").matchAll(/(?<![\w-])--[a-z][a-z-]*/g)].map(
-    (match) => match[0],
-  );
+  // Behind `npm run … --` stand the flags of scripts, behind docker and kubectl their own.
+  return [
+    ...text.replace(/\bnpm run \S+ -- [^`\n]*|\b(docker|kubectl) [^`\n]*/g, "").matchAll(/(?<![\w-])--[a-z][a-z-]*/g),
+  ].map((match) => match[0]);
 }
 
 function withoutBlocks(text: string): string {

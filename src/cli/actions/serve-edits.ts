@@ -11,6 +11,7 @@ import { type ServeOptions, serve } from "../../server/serve.js";
 import { folderFor } from "../../std/own-folders.js";
 import type { ServeCommandSettings } from "../commands/serve.js";
 import { scratchFolder } from "../files/scratch-folder.js";
+import { endBy } from "../interrupt.js";
 import { printable } from "../render/shown.js";
 import type { Terminal } from "../render/terminal.js";
 import { serverSocket, storeFolder } from "../server-socket.js";
@@ -113,10 +114,7 @@ export function stopSignal(terminal: Terminal): AbortSignal {
   const stop = new AbortController();
   for (const name of ["SIGINT", "SIGTERM"] as const) {
     process.on(name, () => {
-      if (stop.signal.aborted) {
-        process.removeAllListeners(name);
-        process.kill(process.pid, name);
-      }
+      if (stop.signal.aborted) endBy(name);
       stop.abort();
     });
   }
