@@ -14,6 +14,7 @@ import { sampleLatent, samplingSigmas } from "../src/sampling/driver.js";
 import { evaluatedSigmas } from "../src/sampling/evaluated.js";
 import { randn } from "../src/sampling/noise/noise.js";
 import { type ModelHandle, numbersOf, openModel } from "../src/stages/networks/model-handle.js";
+import { openModulation } from "../src/stages/networks/modulation-table.js";
 import { withTransformer } from "../src/stages/networks/open-transformer.js";
 import { tokenLengths, velocityOf } from "../src/stages/networks/velocity.js";
 import { float32, type Tensor } from "../src/std/tensor.js";
@@ -125,7 +126,11 @@ async function compare(file: ModelHandle, form: Optimization): Promise<void> {
   };
   await withTransformer(run, context, async (opened) => {
     const velocity = velocityOf(opened, conditions);
-    const inTypeScript = () => sampleLatent(velocity, sampling, { latent: float32(shape), ...statistics });
+    const inTypeScript = async () => {
+      // The graph computes its modulation in each run; qedit does so once for a run, before its transformer opens.
+      if (form === "none") await openModulation(run, run.sigmas, context);
+      return sampleLatent(velocity, sampling, { latent: float32(shape), ...statistics });
+    };
     await withSession(engine, await modelOf(graph, form), async (session) => {
       const inGraph = async () => (await session.run(feeds))["latents"]!;
       const times: { typescript: Times[]; graph: Times[] } = { typescript: [], graph: [] };
