@@ -138,7 +138,8 @@ class PlatformaticClient implements KafkaClient {
   }
 
   readonly offsets: KafkaClient["offsets"] = async (topic) => {
-    const consumer = this.#consumer(`qedit-reader-${randomUUID()}`, { groupProtocol: "consumer" });
+    // It never joins: a member of the newer protocol would say goodbye, and wait for the answer.
+    const consumer = this.#consumer(`qedit-reader-${randomUUID()}`, {});
     try {
       const at = async (timestamp: bigint) =>
         (await this.#inTime(consumer.listOffsets({ topics: [topic], timestamp }), `read ${topic}`)).get(topic) ?? [];
@@ -184,7 +185,7 @@ class PlatformaticClient implements KafkaClient {
   };
 
   // Sessions are left to the brokers: this protocol refuses the timeouts of the older one.
-  #consumer(groupId: string, protocol: { groupProtocol: "consumer" }): RawConsumer {
+  #consumer(groupId: string, protocol: { groupProtocol?: "consumer" }): RawConsumer {
     const consumer = new this.library.Consumer({
       ...this.options,
       ...protocol,
