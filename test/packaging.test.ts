@@ -3,7 +3,14 @@ import { readdirSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 
 interface Lock {
-  readonly packages: Readonly<Record<string, { readonly version?: string; readonly hasInstallScript?: boolean }>>;
+  readonly packages: Readonly<Record<string, Package>>;
+}
+
+interface Package {
+  readonly version?: string;
+  readonly license?: string;
+  readonly inBundle?: boolean;
+  readonly hasInstallScript?: boolean;
 }
 
 const { packages } = JSON.parse(readFileSync(new URL("../package-lock.json", import.meta.url), "utf8")) as Lock;
@@ -24,4 +31,14 @@ test("what is packed has every file of the server's page, built", () => {
   expect(readdirSync(new URL("dist/server/http/page/", root)).sort()).toEqual(
     sources.map((name) => name.replace(/\.ts$/, ".js")).sort(),
   );
+});
+
+test("every package inside of the package has a line with its licence", () => {
+  const notices = readFileSync(new URL("../THIRD_PARTY_NOTICES", import.meta.url), "utf8");
+  const inside = Object.entries(packages).filter(([, { inBundle }]) => inBundle);
+  const lines = inside.map(
+    ([path, { version, license }]) => `  ${path.split("node_modules/").at(-1)} ${version}: ${license}\n`,
+  );
+  expect(lines.length).toBeGreaterThan(40);
+  expect(lines.filter((line) => !notices.includes(line))).toEqual([]);
 });
