@@ -2,7 +2,7 @@
 import { cacheKey } from "../artifacts/artifact-cache.js";
 import { encodingOf } from "../edit/finish/picture-encoding.js";
 import { RANDOM_SEED } from "../edit/parameters/parameter-kinds.js";
-import { expectedWeights } from "../edit/remote/remote-weights.js";
+import { weightsElsewhere } from "../edit/remote/remote-weights.js";
 import { type EditRequest, readRequest } from "../edit/request/edit-request.js";
 import { determining } from "../edit/request/edit-stage.js";
 import { resolveEdit } from "../edit/resolve/resolve-edit.js";
@@ -18,11 +18,11 @@ export interface RequestContent {
   readonly seed: string;
 }
 
-/** The content of a request; `drawn` is the seed of one that leaves it to chance. Throws as resolveEdit. */
+/** The content of the request of a job; `drawn` is its seed if it is left to chance. Throws as resolveEdit. */
 export async function contentOf(
   request: EditRequest,
   { base, library }: Pick<EditServer, "base" | "library">,
-  drawn: bigint,
+  { job, drawn }: { readonly job: string; readonly drawn: bigint },
 ): Promise<RequestContent> {
   const unresolved = await readRequest(request, { base, library, hasPaths: false, emit: () => {} });
   const { values, settings, models, called } = await resolveEdit(unresolved, library);
@@ -33,8 +33,7 @@ export async function contentOf(
     settings: determining({ ...settings, seed }),
     weights: {
       ...{ vae: vae?.identity, textEncoder: textEncoder?.identity, transformer: transformer?.identity },
-      // Of stages that run elsewhere: what their servers should have.
-      ...(called && { ...called, elsewhere: await expectedWeights([...library.elsewhere], called, models) }),
+      ...(called && (await weightsElsewhere([...library.elsewhere], { called, models, job }))),
       loras: loras.map(({ identity, strength }) => [identity, strength]),
     },
     inputs: await Promise.all(request.pictures.map(inputOf)),

@@ -71,6 +71,19 @@ export async function expectedWeights(
 }
 
 /**
+ * The weights of stages that run elsewhere, as a part of a result's name: what their servers should have. Servers always tell the
+ * identity of a file: where it is not known here, they may have computed with another one, and the result is that of its job alone.
+ */
+export async function weightsElsewhere(
+  stages: readonly StageName[],
+  { called, models, job }: { readonly called: RemoteSettings; readonly models: OpenWeights; readonly job: string },
+): Promise<object> {
+  const expected = await expectedWeights(stages, called, models);
+  const isKnown = Object.values(expected).every(({ identity }) => identity !== undefined);
+  return { ...called, elsewhere: expected, ...(!isKnown && { job }) };
+}
+
+/**
  * The roles of which it is not known whether the server computed with the expected weights, as it does not say or nothing is known here. Throws
  * QEDIT_E_CHECKPOINT for others.
  */

@@ -74,7 +74,7 @@ export class KafkaWorker {
     const { store, server } = this.parts;
     const { job_id: id } = request.envelope;
     const edit = await this.#edit(request);
-    const content = await contentOf(edit, server, seedOf(id));
+    const content = await contentOf(edit, server, { job: id, drawn: seedOf(id) });
     const found = await store.find(content.sha256);
     const result =
       found ?? (await this.#compute(withSeed(edit, content.seed), { request, message, content: content.sha256 }));

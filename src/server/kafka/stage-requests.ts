@@ -57,7 +57,8 @@ export async function readStageWork(
   const artifacts: Partial<Record<ArtifactKind, Artifact>> = {};
   for (const each of needed) artifacts[each.kind as ArtifactKind] = await artifactOf(each, { artifacts: kept, server });
   const hashes = Object.fromEntries(needed.map(({ kind, file }) => [kind, file.sha256]));
-  const work = { ...resolved, settings, stage, isDrawn, pictures, mask, artifacts, hashes };
+  const { job_id: job } = request.envelope;
+  const work = { ...resolved, settings, stage, job, isDrawn, pictures, mask, artifacts, hashes };
   refuseOtherVae(work, request);
   return work;
 }

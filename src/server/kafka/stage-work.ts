@@ -6,7 +6,7 @@ import { withRegion } from "../../edit/finish/crop-mask.js";
 import { checkFinish, type FinishedPicture } from "../../edit/finish/finish.js";
 import { finishEdit } from "../../edit/finish/finish-edit.js";
 import { encodingOf } from "../../edit/finish/picture-encoding.js";
-import { expectedWeights } from "../../edit/remote/remote-weights.js";
+import { weightsElsewhere } from "../../edit/remote/remote-weights.js";
 import type { NamedBytes } from "../../edit/request/edit-request.js";
 import { determining, type EditStage } from "../../edit/request/edit-stage.js";
 import type { EditService, StageCall } from "../../edit/service/service.js";
@@ -27,6 +27,8 @@ const STAGES = { "encode-image": encodeImage, "encode-prompt": encodePrompt, sam
 /** A stage of an edit with the pictures of the request, as files. */
 export interface StageWork extends EditStage {
   readonly stage: StageName;
+  /** The job's id. */
+  readonly job: string;
   /** Whether the seed was left to chance. */
   readonly isDrawn: boolean;
   readonly pictures: readonly NamedBytes[];
@@ -57,8 +59,7 @@ export async function stageContent(work: StageWork): Promise<string> {
     weights: {
       ...Object.fromEntries(Object.entries(files).map(([role, file]) => [role, [file?.identity, file?.name]])),
       loras: loras.map(({ identity, name, strength }) => [identity, name, strength]),
-      // What its server should have.
-      ...(called && { ...called, elsewhere: await expectedWeights([stage], called, {}) }),
+      ...(called && (await weightsElsewhere([stage], { called, models: {}, job: work.job }))),
     },
     inputs: stage === "sample" ? [] : await Promise.all(work.pictures.map(inputOf)),
     ...(seesMask && work.mask && { mask: await inputOf(work.mask), cropMask, maskMargin: maskMargin ?? null }),

@@ -22,7 +22,7 @@ const originals = { pictures: [cat!], mask: undefined };
 async function workOf(stage: StageName, given: Partial<StageWork> = {}, settings = {}): Promise<StageWork> {
   const { resolved } = await tinyEdit({ settings });
   const values = { format: "png" } as unknown as RequestSettings;
-  const own = { stage, values, isDrawn: false, pictures: [], mask: undefined, artifacts: {}, hashes: {} };
+  const own = { stage, job: "job-1", values, isDrawn: false, pictures: [], mask: undefined, artifacts: {}, hashes: {} };
   return { ...resolved, ...own, ...given };
 }
 
@@ -99,4 +99,12 @@ test("the result of a stage is named by what determines it, and by nothing else"
   ];
   const names = [image, prompt, ...(await Promise.all(others))];
   expect(new Set(names).size).toBe(names.length);
+});
+
+test("what servers elsewhere make of weights that are not known here is a result of its job alone", async () => {
+  const content = async (model: string, job: string) =>
+    stageContent(await workOf("sample", { job, models: {}, called: { model, lora: [] } }));
+  expect(await content("tiny", "a")).toBe(await content("tiny", "b"));
+  expect(await content("qwen-image-edit-2509", "a")).toBe(await content("qwen-image-edit-2509", "a"));
+  expect(await content("qwen-image-edit-2509", "a")).not.toBe(await content("qwen-image-edit-2509", "b"));
 });
