@@ -2,7 +2,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { CreateBucketCommand, DeleteObjectCommand, PutObjectCommand, S3Client } from "@aws-sdk/client-s3";
@@ -10,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ClaimStore } from "../../../src/server/kafka/claim-store.js";
 import { openStoreFiles } from "../../../src/server/kafka/store-files.js";
 import { temporaryFolder } from "../../support/folder.js";
+import { freePort } from "../../support/free-port.js";
 import { builtTool } from "../../support/go-tools.js";
 import { pythonWith } from "../../support/python.js";
 
@@ -130,12 +130,3 @@ test("a server that does not answer is a fault that passes", async () => {
   Object.assign(process.env, { ...KEYS, AWS_ENDPOINT_URL_S3: "http://127.0.0.1:9" });
   await expect(openStoreFiles("s3://pictures/a")).rejects.toMatchObject({ code: "QEDIT_E_NETWORK" });
 });
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, "close");
-  return port;
-}
