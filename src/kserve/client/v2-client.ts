@@ -23,7 +23,7 @@ export interface ListedModel {
 export interface SentRequest {
   readonly model: string;
   readonly tensors: readonly V2Tensor[];
-  /** Texts, numbers, truths by name. */
+  /** Strings, numbers and booleans by name. */
   readonly parameters: Readonly<Record<string, string | number | boolean>>;
   /** Whether the server is asked for progress, which only a server of qedit reports. */
   readonly hasProgress: boolean;

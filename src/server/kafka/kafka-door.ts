@@ -1,5 +1,4 @@
 // The Kafka door of a server: it takes requests, and moves those that wait for another try.
-import { createHash } from "node:crypto";
 import type { EditServer } from "../edit-server.js";
 import type { Log } from "../log.js";
 import { openAvroCodec } from "./avro-codec.js";
@@ -122,8 +121,7 @@ async function buried(
     await client.produce(message);
   } catch (error) {
     if ((error as { code?: string }).code !== "QEDIT_E_USAGE") throw error;
-    const { uri } = await store.put(message.value);
-    const sha256 = createHash("sha256").update(message.value).digest("hex");
+    const { uri, sha256 } = await store.put(message.value);
     const facts = { [HEADERS.valueUri]: uri, "x-value-sha256": sha256, "x-value-bytes": String(message.value.length) };
     const headers = Object.entries(facts).map(([name, text]) => [name, Buffer.from(text)] as const);
     await client.produce({

@@ -63,7 +63,10 @@ export class FolderFiles implements StoreFiles {
   async has(key: string, sha256: string, size: number): Promise<boolean> {
     const path = this.#path(key);
     const there = await stat(path).catch(() => undefined);
-    return there?.size === size && hashOf(await readFile(path)) === sha256;
+    if (there?.size !== size) return false;
+    // It may be removed at this moment.
+    const bytes = await readFile(path).catch(() => undefined);
+    return bytes !== undefined && hashOf(bytes) === sha256;
   }
 
   async write(key: string, bytes: Uint8Array, options: { readonly overwrite: boolean }): Promise<boolean> {
@@ -95,7 +98,7 @@ export class FolderFiles implements StoreFiles {
     const path = resolve(written);
     const real = await realpath(path).catch((error: NodeJS.ErrnoException) => {
       if (["ENOENT", "ENOTDIR", "ELOOP", "ENAMETOOLONG"].includes(error.code ?? ""))
-        throw refusedFile(name, `${uri} is not there`);
+        throw refusedFile(name, `${uri.slice(0, 200)} is not there`);
       throw ioFailure("read", name, error);
     });
     const isInside = real.startsWith(`${root}${sep}`);

@@ -15,7 +15,7 @@ interface Slip {
 }
 
 /** What a request has already. */
-interface Baggage {
+interface Available {
   readonly pictures: number;
   readonly artifacts: readonly { readonly kind: string }[];
 }
@@ -36,14 +36,14 @@ const INPUTS: Readonly<Record<StageName, readonly string[]>> = {
 };
 
 /** The stages that are left, the present one first. Throws QEDIT_E_USAGE for a way that cannot be gone, or that is not at `stage`. */
-export function stagesAhead({ workflow, cursor }: Slip, stage: StageName, baggage: Baggage): readonly StageName[] {
+export function stagesAhead({ workflow, cursor }: Slip, stage: StageName, available: Available): readonly StageName[] {
   if (workflow[cursor] !== stage) {
     const found = workflow[cursor] ?? "nothing";
     throw refused(workflow, `stage ${cursor} is ${shown(found)}, and this is the topic of ${stage}`);
   }
   const stages = knownStages(workflow);
-  const there = kindsOf(baggage, workflow);
-  if (baggage.pictures > 0) there.add("pictures");
+  const there = kindsOf(available, workflow);
+  if (available.pictures > 0) there.add("pictures");
   for (const each of stages.slice(cursor)) {
     const lacking = INPUTS[each].find((input) => !there.has(input));
     if (lacking !== undefined) throw refused(workflow, `${each} lacks ${lacking}${madeBy(lacking)}`);
@@ -80,7 +80,7 @@ function knownStages(workflow: readonly string[]): readonly StageName[] {
   });
 }
 
-function kindsOf({ artifacts }: Baggage, workflow: readonly string[]): Set<string> {
+function kindsOf({ artifacts }: Available, workflow: readonly string[]): Set<string> {
   const kinds = new Set<string>();
   for (const { kind } of artifacts) {
     if (!Object.hasOwn(KINDS, kind)) throw refused(workflow, `there is no kind of artifact ${shown(kind)}`);
