@@ -4,6 +4,7 @@ import type { Admin, Consumer, Message, MessagesStream, Producer } from "@platfo
 import { param, QeditError } from "../../std/errors.js";
 import type { KafkaClient, KafkaConsumer, KafkaHeaders, KafkaMessage } from "./kafka-port.js";
 import { optionalPackage } from "./optional-package.js";
+import { partitionOf } from "./spread.js";
 import { asStaticMember } from "./static-member.js";
 
 type Library = typeof import("@platformatic/kafka");
@@ -71,7 +72,7 @@ class PlatformaticClient implements KafkaClient {
     const message = {
       ...{ topic, value },
       ...(key !== undefined && { key: Buffer.from(key) }),
-      ...(REQUESTS.test(topic) && { partition: this.#turn++ }),
+      ...(REQUESTS.test(topic) && { partition: await this.#nextPartition(topic) }),
       headers: new Map(headers.map(([name, content]) => [Buffer.from(name), content])),
     };
     try {
@@ -195,6 +196,12 @@ class PlatformaticClient implements KafkaClient {
     consumer.on("error", () => {});
     committedAsNext(consumer);
     return consumer;
+  }
+
+  // Metadata are kept for some minutes by the client itself.
+  async #nextPartition(topic: string): Promise<number> {
+    const { topics } = await this.#inTime(this.#admin.metadata({ topics: [topic] }), `write to ${topic}`);
+    return partitionOf(this.#turn++, topics.get(topic)!.partitions.length);
   }
 
   async *#messagesOf(stream: RawStream): AsyncIterable<KafkaMessage> {
