@@ -3,9 +3,10 @@
 import { createHash } from "node:crypto";
 import { join, parse } from "node:path";
 import type { Checkpoint, StoredTensor } from "../checkpoint/checkpoint.js";
-import { readTensor, toFloat32 } from "../checkpoint/read-tensor.js";
+import { readTensor } from "../checkpoint/read-tensor.js";
 import { decodeSafetensors, readSafetensors } from "../checkpoint/safetensors/safetensors.js";
 import { encodeSafetensors } from "../checkpoint/safetensors/safetensors-writer.js";
+import { toFloat32 } from "../checkpoint/stored-numbers.js";
 import { QeditError } from "../std/errors.js";
 import { writeFileAtomically } from "../std/files.js";
 import type { Tensor } from "../std/tensor.js";

@@ -10,7 +10,7 @@ export interface ArtifactInfo {
   readonly sizes: Readonly<Record<string, unknown>>;
   /** fileHash of the input files, by role. */
   readonly inputs: Readonly<Record<string, string>>;
-  /** checkpointIdentity of the model files, by role. */
+  /** The identity of the model files, by role. */
   readonly weights: Readonly<Record<string, string>>;
   /** Names of the files of inputs and weights by the same roles, without folders; nothing that is computed depends on them. */
   readonly names?: Readonly<Record<string, string>> | undefined;

@@ -1,6 +1,9 @@
 // A checkpoint of any format: tensor names to byte ranges of files; the data stays where it is.
 
-/** Bytes of one element, by stored type; the names are those of the safetensors format. Types below 8 bits are packed. */
+/**
+ * Bytes of one element, by stored type; the names are those of the safetensors format, below them those of GGUF's blocks, whose scales count with
+ * their elements, and of qedit's own packed weights, whose scales do not. Types below 8 bits are packed.
+ */
 export const STORED_BYTES = {
   F64: 8,
   F32: 4,
@@ -24,6 +27,18 @@ export const STORED_BYTES = {
   F6_E2M3: 0.75,
   F6_E3M2: 0.75,
   F4: 0.5,
+  Q8_0: 34 / 32,
+  Q5_1: 24 / 32,
+  Q5_0: 22 / 32,
+  Q4_1: 20 / 32,
+  Q4_0: 18 / 32,
+  Q6_K: 210 / 256,
+  Q5_K: 176 / 256,
+  Q4_K: 144 / 256,
+  Q3_K: 110 / 256,
+  Q2_K: 84 / 256,
+  INT8: 1,
+  INT4: 0.5,
 } as const;
 
 /** Element type of a tensor on disk. F8_E4M3 is e4m3fn: no infinities, largest value 448. */
@@ -38,8 +53,34 @@ export interface StoredTensor {
   readonly file: string;
   /** Bytes from the start of the file. */
   readonly offset: number;
-  /** Bytes. */
+  /** Bytes; of packed weights those of all their parts, which lie one behind the other. */
   readonly length: number;
+  /** The parts of a matrix whose numbers are whole ones times scales; undefined where the bytes are the numbers. */
+  readonly packed?: PackedParts;
+  /** What it is put together from along an axis, before it can be computed with: a file may split what the model has as one. */
+  readonly joinedFrom?: { readonly axis: 0 | 2; readonly parts: readonly StoredTensor[] };
+}
+
+/** A part of packed weights: bytes [offset, offset + length) of their file. */
+export type PackedPart = Pick<StoredTensor, "dtype" | "shape" | "offset" | "length">;
+
+/** One number for each block of a row: those of `each` [rows, blocks], times one of `above` [rows, blocks / n] for n blocks that follow each other. */
+export interface BlockNumbers {
+  readonly each: PackedPart;
+  readonly above?: PackedPart;
+}
+
+/** A matrix [rows, columns] of `scale · (code - zero) + offset`, with a scale and an offset for each `block` columns of a row. */
+export interface PackedParts {
+  /** Of a code; two codes of 4 bits are a byte, the first one its lower half. */
+  readonly bits: 4 | 8;
+  /** Columns that share a scale. */
+  readonly block: number;
+  readonly zero: number;
+  /** U8 [rows, columns · bits / 8] */
+  readonly codes: PackedPart;
+  readonly scales: BlockNumbers;
+  readonly offsets?: BlockNumbers;
 }
 
 /** The tensors of a model file by their published names, and the file's own text metadata. */
@@ -50,4 +91,9 @@ export interface Checkpoint {
   readonly metadata: Readonly<Record<string, string>>;
   /** What ComfyUI says of the formats of layers, as JSON, each different text once: the contents of `*.comfy_quant`. */
   readonly layerFormats?: readonly string[];
+}
+
+/** Elements of a stored tensor. */
+export function elementsOf({ shape }: Pick<StoredTensor, "shape">): number {
+  return shape.reduce((count, dim) => count * dim, 1);
 }

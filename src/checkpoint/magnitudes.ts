@@ -4,7 +4,8 @@ import { type FileHandle, open } from "node:fs/promises";
 import { QeditError } from "../std/errors.js";
 import { ioFailure, readRange } from "../std/files.js";
 import type { Checkpoint, StoredTensor } from "./checkpoint.js";
-import { readTensor, toFloat32 } from "./read-tensor.js";
+import { readTensor } from "./read-tensor.js";
+import { toFloat32 } from "./stored-numbers.js";
 import { isNarrow, scaleGrid, scaleNameOf } from "./weight-scales.js";
 
 /**

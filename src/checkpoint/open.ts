@@ -1,15 +1,18 @@
-// Any form of checkpoint by its path: one .safetensors file, the index of a sharded one, or a folder as diffusers and transformers
+// Any form of checkpoint by its path: one .safetensors or GGUF file, the index of a sharded one, or a folder as diffusers and transformers
 // write it. config.json beside the weights becomes the metadata key `config`, as single files carry it.
 import { createHash } from "node:crypto";
 import { readdir, readFile, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { QeditError } from "../std/errors.js";
-import { ioFailure } from "../std/files.js";
+import { ioFailure, readRange } from "../std/files.js";
 import { isObject } from "../std/guards.js";
 import { jsonExcess } from "../std/json-limits.js";
 import type { Checkpoint, StoredTensor } from "./checkpoint.js";
+import { isGguf, readGguf } from "./gguf/gguf.js";
+import { GGUF_MAGIC } from "./gguf/gguf-header.js";
+import { withLocated } from "./located-file.js";
 import { type ModelPart, publishedNames } from "./published-names.js";
-import { type ReadOptions, readSafetensors } from "./safetensors/safetensors.js";
+import { type ReadOptions, readSafetensors, readSafetensorsOf } from "./safetensors/safetensors.js";
 
 /** Names that tools give the weights of a folder, so that the config.json beside belongs to them. */
 const TOOL_NAME = /^(diffusion_pytorch_model|model)(\.\w+)?\.safetensors(\.index(\.\w+)?\.json)?$/;
@@ -40,14 +43,18 @@ export async function placeOfPart(path: string, part: ModelPart): Promise<string
 export async function openCheckpoint(path: string, options: ReadOptions = {}): Promise<Checkpoint> {
   const file = (await isFolder(path)) ? await weightsOf(path) : path;
   if (SHARD.test(file) && file === path) await refuseShard(path);
-  const checkpoint = INDEX.test(file) ? await readSharded(file, options) : await readSafetensors(file, options);
+  const checkpoint = INDEX.test(file) ? await readSharded(file, options) : await readSingle(file, options);
   const named = { ...checkpoint, file: path };
   return TOOL_NAME.test(basename(file)) ? withConfig(named, join(dirname(file), "config.json")) : named;
 }
 
-/** An opened checkpoint, and the checkpointIdentity of its weights. */
+/** An opened checkpoint, and what identifies its weights. */
 export interface Identified {
   readonly checkpoint: Checkpoint;
+  /**
+   * A hexadecimal SHA-256 over each file's length, its header, and 256 blocks of 4096 bytes spread evenly over its data, the first and the last
+   * included. It does not depend on names or times. It is an identity and not an integrity check: damage between the blocks goes unseen.
+   */
   readonly identity: string;
 }
 
@@ -56,6 +63,11 @@ export async function identified(opening: (options: ReadOptions) => Promise<Chec
   const identity = createHash("sha256");
   const checkpoint = await opening({ identity });
   return { checkpoint, identity: identity.digest("hex") };
+}
+
+/** The identity of the weights at a path. Throws as openCheckpoint. */
+export async function identityOf(path: string): Promise<string> {
+  return (await identified((options) => openCheckpoint(path, options))).identity;
 }
 
 /** The files of a sharded checkpoint, absolute or relative as the index is; throws QEDIT_E_CHECKPOINT for one out of form. */
@@ -72,6 +84,13 @@ export async function shardsOf(index: string): Promise<ReadonlyMap<string, reado
     shards.set(file, [...(shards.get(file) ?? []), tensor]);
   }
   return shards;
+}
+
+async function readSingle(file: string, options: ReadOptions): Promise<Checkpoint> {
+  return withLocated(file, async (handle, source) => {
+    const start = await readRange(handle, 0, Math.min(source.size, GGUF_MAGIC.length));
+    return isGguf(start) ? readGguf(handle, source, options) : readSafetensorsOf(handle, source, options);
+  });
 }
 
 async function readSharded(index: string, options: ReadOptions): Promise<Checkpoint> {
@@ -116,7 +135,8 @@ async function weightsOf(folder: string): Promise<string> {
   ).sort();
   const indexes = names.filter((name) => INDEX.test(name));
   const singles = names.filter((name) => name.endsWith(".safetensors") && !SHARD.test(name));
-  const found = indexes.length > 0 ? indexes : singles;
+  const quantised = names.filter((name) => /\.gguf$/i.test(name) && !/mmproj/i.test(name));
+  const found = [indexes, singles, quantised].find((each) => each.length > 0) ?? [];
   // Beside the weights in full there may be variants: diffusion_pytorch_model.fp16.safetensors.
   const plain = found.find((name) => /^(diffusion_pytorch_model|model)\.safetensors(\.index\.json)?$/.test(name));
   const only = plain ?? (found.length === 1 ? found[0] : undefined);

@@ -4,33 +4,17 @@ import type { FileHandle } from "node:fs/promises";
 import { open } from "node:fs/promises";
 import { QeditError } from "../std/errors.js";
 import { ioFailure, readRange } from "../std/files.js";
-import { fromBfloat16, fromFloat8E4M3, fromFloat8E5M2, fromFloat16 } from "../std/half-floats.js";
-import type { StoredTensor, StoredType } from "./checkpoint.js";
+import type { StoredTensor } from "./checkpoint.js";
 import { STORED_BYTES } from "./checkpoint.js";
+import { readPackedRows } from "./packed/read-packed.js";
+import { toFloat32 } from "./stored-numbers.js";
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
-/** Each converter gets bytes that own their ArrayBuffer, so that any alignment is right. The other types are of formats that qedit does not read. */
-const CONVERT: Readonly<Partial<Record<StoredType, (bytes: Bytes) => Float32Array<ArrayBuffer>>>> = {
-  F64: ({ buffer }) => Float32Array.from(new Float64Array(buffer)),
-  F32: ({ buffer }) => new Float32Array(buffer),
-  F16: ({ buffer }) => fromFloat16(new Uint16Array(buffer)),
-  BF16: ({ buffer }) => fromBfloat16(new Uint16Array(buffer)),
-  F8_E4M3: fromFloat8E4M3,
-  F8_E5M2: fromFloat8E5M2,
-  I64: ({ buffer }) => Float32Array.from(new BigInt64Array(buffer), Number),
-  I32: ({ buffer }) => Float32Array.from(new Int32Array(buffer)),
-  I16: ({ buffer }) => Float32Array.from(new Int16Array(buffer)),
-  I8: ({ buffer }) => Float32Array.from(new Int8Array(buffer)),
-  U64: ({ buffer }) => Float32Array.from(new BigUint64Array(buffer), Number),
-  U32: ({ buffer }) => Float32Array.from(new Uint32Array(buffer)),
-  U16: ({ buffer }) => Float32Array.from(new Uint16Array(buffer)),
-  U8: (bytes) => Float32Array.from(bytes),
-  BOOL: (bytes) => Float32Array.from(bytes, (byte) => (byte === 0 ? 0 : 1)),
-};
-
 /** All values of a stored tensor, row-major; 64-bit types are rounded to float32. Throws QEDIT_E_IO when its file cannot be read. */
 export async function readTensor(stored: StoredTensor): Promise<Float32Array<ArrayBuffer>> {
+  const { packed, shape } = stored;
+  if (packed) return withFile(stored.file, (handle) => readPackedRows(handle, packed, { first: 0, count: shape[0]! }));
   return toFloat32(stored.dtype, await readBytes(stored));
 }
 
@@ -62,8 +46,10 @@ export async function readRows(stored: StoredTensor, rows: readonly number[]): P
   const out = new Float32Array(rows.length * width);
   await withFile(stored.file, async (handle) => {
     for (const { first, last } of runs(rows)) {
-      const bytes = await readRange(handle, stored.offset + first * rowBytes, (last - first + 1) * rowBytes);
-      const values = toFloat32(stored.dtype, bytes);
+      const count = last - first + 1;
+      const values = stored.packed
+        ? await readPackedRows(handle, stored.packed, { first, count })
+        : toFloat32(stored.dtype, await readRange(handle, stored.offset + first * rowBytes, count * rowBytes));
       rows.forEach((row, i) => {
         if (row >= first && row <= last)
           out.set(values.subarray((row - first) * width, (row - first + 1) * width), i * width);
@@ -85,20 +71,6 @@ export async function readScalars(scalars: readonly StoredTensor[]): Promise<num
     });
   }
   return scalars.map((stored) => values.get(stored) ?? NaN);
-}
-
-/** float32 of the little-endian bytes of a stored type, rounded to nearest where the type is wider. Bytes in the middle of a buffer are copied. Throws QEDIT_E_CHECKPOINT for a type without numbers of its own. */
-export function toFloat32(dtype: StoredType, bytes: Uint8Array): Float32Array<ArrayBuffer> {
-  const owned =
-    bytes.buffer instanceof ArrayBuffer && bytes.byteLength === bytes.buffer.byteLength
-      ? (bytes as Bytes)
-      : Uint8Array.from(bytes);
-  const convert = CONVERT[dtype];
-  if (convert === undefined)
-    throw new QeditError("QEDIT_E_CHECKPOINT", `Cannot read numbers stored as ${dtype}`, {
-      hint: "Take the file in another type, such as bf16",
-    });
-  return convert(owned);
 }
 
 /** The distinct rows in runs of neighbours, so that each run is one read. */

@@ -7,6 +7,8 @@ import type { Value } from "../graph/value.js";
 import { QeditError } from "../std/errors.js";
 import type { Checkpoint, StoredTensor, StoredType } from "./checkpoint.js";
 import type { LoraPair } from "./lora/lora.js";
+import { namedParts, PART_NAMES } from "./packed/packed-file.js";
+import { isRaw } from "./packed/packed-layout.js";
 import { IDLE_BESIDE_WEIGHTS, SCALE_NAMES, type ScaleGrid, scaleGrid } from "./weight-scales.js";
 
 /** Graph types of the stored types that weights have; other integers hold packed formats, which qedit does not unpack. */
@@ -42,6 +44,22 @@ export interface AdapterValues {
 export interface ScaleValue {
   readonly value: Value;
   readonly grid: ScaleGrid;
+}
+
+/** One number for each block of a row, times one for several blocks if there is one. */
+export interface BlockNumberValues {
+  readonly each: Value;
+  readonly above: Value | undefined;
+}
+
+/** Packed weights as graph values (see PackedParts): codes u8 [rows, bytes], scales and offsets [rows, blocks]. */
+export interface PackedValues {
+  readonly bits: 4 | 8;
+  readonly block: number;
+  readonly zero: number;
+  readonly codes: Value;
+  readonly scales: BlockNumberValues;
+  readonly offsets: BlockNumberValues | undefined;
 }
 
 interface Source {
@@ -121,8 +139,9 @@ export class Weights {
   get(name: string, shape?: readonly number[]): Value {
     const stored = this.stored(name);
     const key = this.#key(name);
+    if (isRaw(stored)) throw new Error(`internal: "${key}" is as GGUF stores it`);
     const dtype = GRAPH_TYPE[stored.dtype];
-    if (!dtype) throw this.#refuse(key, `weights stored as ${stored.dtype} are not supported`);
+    if (!dtype) throw this.#refuse(key, `weights stored as ${stored.dtype} are not supported here`);
     if (shape && shape.join() !== stored.shape.join()) {
       throw this.#refuse(key, `shape [${shape.join(", ")}] is wanted, the file has [${stored.shape.join(", ")}]`);
     }
@@ -135,6 +154,31 @@ export class Weights {
     this.get(name);
     const key = this.#key(name);
     return this.#source.graph.external(key, { ...this.stored(name), dtype: "u8" });
+  }
+
+  /** The packed weight at this path, if it is one: its parts in their stored types. */
+  packed(): PackedValues | undefined {
+    const stored = this.stored("weight");
+    const { packed } = stored;
+    if (packed === undefined) return undefined;
+    const key = this.#key("weight");
+    this.#source.used.add(key);
+    const parts = new Map(
+      namedParts(packed).map(([suffix, { dtype, shape, offset, length }]) => {
+        const external = { dtype: GRAPH_TYPE[dtype] ?? "u8", shape, file: stored.file, offset, length };
+        return [suffix, this.#source.graph.external(key + suffix, external)];
+      }),
+    );
+    const numbers = (each: string, above: string) => {
+      const value = parts.get(each);
+      return value && { each: value, above: parts.get(above) };
+    };
+    return {
+      ...packed,
+      codes: parts.get("")!,
+      scales: numbers(PART_NAMES.scales, PART_NAMES.scalesAbove)!,
+      offsets: numbers(PART_NAMES.offsets, PART_NAMES.offsetsAbove),
+    };
   }
 
   /** The scale of the weight at this path, if the file has one; throws QEDIT_E_CHECKPOINT when it fits no part of the weight. */

@@ -3,9 +3,8 @@ import { open, stat } from "node:fs/promises";
 import type { Recipe } from "../artifacts/recipe.js";
 import { examine } from "../catalog/local/examine.js";
 import type { Identity } from "../catalog/local/identify.js";
-import { type Checkpoint, STORED_BYTES } from "../checkpoint/checkpoint.js";
-import { openCheckpoint } from "../checkpoint/open.js";
-import { checkpointIdentity } from "../checkpoint/safetensors/safetensors.js";
+import { type Checkpoint, elementsOf } from "../checkpoint/checkpoint.js";
+import { identified, openCheckpoint } from "../checkpoint/open.js";
 import { type PictureText, pictureTexts } from "../image/io/description.js";
 import { formatByStart, START_BYTES } from "../image/io/picture-formats.js";
 import { readSize } from "../image/io/read.js";
@@ -43,7 +42,7 @@ export interface InspectedCheckpoint {
   readonly kind: "checkpoint";
   readonly file: string;
   readonly bytes: number;
-  /** checkpointIdentity, as in recipes. */
+  /** As in recipes. */
   readonly identity: string;
   readonly what: Identity;
   readonly tensors: number;
@@ -110,7 +109,7 @@ function toolsOf(texts: readonly PictureText[]): string[] {
 }
 
 async function inspectTensors(file: string): Promise<InspectedArtifact | InspectedCheckpoint> {
-  const checkpoint = await openCheckpoint(file);
+  const { checkpoint, identity } = await identified((options) => openCheckpoint(file, options));
   const bytes = [...new Set([...checkpoint.tensors.values()].map((stored) => stored.file))].map(
     async (each) => (await stat(each)).size,
   );
@@ -132,7 +131,7 @@ async function inspectTensors(file: string): Promise<InspectedArtifact | Inspect
   return {
     kind: "checkpoint",
     ...facts,
-    identity: await checkpointIdentity(checkpoint),
+    identity,
     what: await whatIs(checkpoint),
     tensors: checkpoint.tensors.size,
     types: typesOf(checkpoint),
@@ -148,10 +147,10 @@ async function whatIs(checkpoint: Checkpoint): Promise<Identity> {
 
 function typesOf({ tensors }: Checkpoint): InspectedCheckpoint["types"] {
   const types: Record<string, { tensors: number; parameters: number }> = {};
-  for (const { dtype, length } of tensors.values()) {
-    const type = (types[dtype] ??= { tensors: 0, parameters: 0 });
+  for (const stored of tensors.values()) {
+    const type = (types[stored.dtype] ??= { tensors: 0, parameters: 0 });
     type.tensors += 1;
-    type.parameters += length / STORED_BYTES[dtype];
+    type.parameters += elementsOf(stored);
   }
   return types;
 }

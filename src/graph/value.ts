@@ -117,6 +117,23 @@ export class Value {
     });
   }
 
+  /** The sums over one axis, which goes. */
+  sumOver(axis: number): Value {
+    const axes = this.graph.constant("i64", [1], [axis]);
+    const shape = this.shape.filter((_, index) => index !== axis);
+    return this.#node("ReduceSum", [this, axes], {
+      shapes: [shape],
+      dtype: this.dtype,
+      attributes: { keepdims: { int: 0 } },
+    });
+  }
+
+  /** Repeated to a shape of numbers, as ONNX broadcasts. */
+  expand(shape: readonly Dim[]): Value {
+    const wanted = this.graph.constant("i64", [shape.length], shape.map(Number));
+    return this.#node("Expand", [this, wanted], { shapes: [shape], dtype: this.dtype });
+  }
+
   /** Limits every element to [low, high]. */
   clip(low: number, high: number): Value {
     const limit = (number: number) => this.graph.constant(this.dtype, [], [number]);

@@ -4,6 +4,7 @@ import { gemm, rmsNorm } from "../graph/operators.js";
 import { type DType, sameShape } from "../graph/types.js";
 import type { Value } from "../graph/value.js";
 import { addLoras } from "./add-loras.js";
+import { packedGemm, packedNumbers } from "./packed-linear.js";
 
 /** `x · weightᵀ + bias`, plus the active LoRAs of this module: x [tokens, in] gives [tokens, out] in the type of x; weights are cast to it. */
 export function linear(x: Value, w: Weights): Value {
@@ -18,6 +19,8 @@ export function linears(x: Value, modules: readonly Weights[]): Value[] {
 
 function withoutLoras(x: Value, w: Weights): Value {
   const bias = w.has("bias") ? w.get("bias").cast(x.dtype) : undefined;
+  const packed = w.packed();
+  if (packed) return bias ? packedGemm(x, packed).add(bias) : packedGemm(x, packed);
   const scale = w.scale();
   if (scale === undefined || scale.grid.per === "block") return gemm(x, weightAt(w, x.dtype), bias);
   return scaledGemm(x, w.get("weight").cast(x.dtype), { scale, bias });
@@ -43,6 +46,8 @@ function scaledGemm(x: Value, weight: Value, { scale, bias }: { scale: ScaleValu
 
 /** The weight at this path times its scale, if it has one, as numbers of `dtype`. */
 export function weightAt(w: Weights, dtype: DType): Value {
+  const packed = w.packed();
+  if (packed) return packedNumbers(packed, dtype);
   const weight = w.get("weight");
   const scale = w.scale();
   if (scale === undefined) return weight.cast(dtype);

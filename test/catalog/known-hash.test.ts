@@ -5,8 +5,7 @@ import { describe, expect, test } from "vitest";
 import { writeReceipt } from "../../src/catalog/download/receipt.js";
 import { knownHash } from "../../src/catalog/local/known-hash.js";
 import { FILE_ROLES, PACKAGE_ROOT, publishedModel } from "../../src/catalog/published/models.js";
-import { openCheckpoint } from "../../src/checkpoint/open.js";
-import { checkpointIdentity } from "../../src/checkpoint/safetensors/safetensors.js";
+import { identityOf } from "../../src/checkpoint/open.js";
 import { temporaryFolder } from "../support/folder.js";
 
 const HASH = createHash("sha256").update("weights").digest("hex");
@@ -44,6 +43,6 @@ test("identities in the catalogue are those of the files inside the package", as
   const all = [...FILE_ROLES.map((role) => files[role]), ...Object.values(loras)];
   for (const file of all) {
     const path = join(PACKAGE_ROOT, (file as { embedded: string }).embedded);
-    expect(file.identity, file.file).toBe(await checkpointIdentity(await openCheckpoint(path)));
+    expect(file.identity, file.file).toBe(await identityOf(path));
   }
 });

@@ -2,7 +2,8 @@
 
 import { truncate } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
-import { readBytes, readRows, readScalars, readTensor, toFloat32 } from "../../src/checkpoint/read-tensor.js";
+import { readBytes, readRows, readScalars, readTensor } from "../../src/checkpoint/read-tensor.js";
+import { toFloat32 } from "../../src/checkpoint/stored-numbers.js";
 import { readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
 import { writeSafetensors } from "../../src/checkpoint/safetensors/safetensors-writer.js";
 import * as half from "../../src/std/half-floats.js";

@@ -7,10 +7,10 @@ import { publishedTensors } from "../../fixtures/headers/published.js";
 import { sparseCheckpoint } from "../../fixtures/headers/sparse.js";
 import {
   checkpointConfig,
-  checkpointIdentity,
   decodeSafetensors,
   readSafetensors,
 } from "../../src/checkpoint/safetensors/safetensors.js";
+import { identityOf } from "../../src/checkpoint/open.js";
 import { encodeSafetensors, writeSafetensors } from "../../src/checkpoint/safetensors/safetensors-writer.js";
 import { float32, tensor } from "../../src/std/tensor.js";
 import { processorTime } from "../support/processor-time.js";
@@ -269,9 +269,9 @@ describe("decodeSafetensors", () => {
   });
 });
 
-describe("checkpointIdentity", () => {
+describe("the identity of weights", () => {
   const large = (last: number) => ({ a: float32([600_000], new Float32Array(600_000).fill(1).fill(last, 599_999)) });
-  const identity = async (file: string) => checkpointIdentity(await readSafetensors(file));
+  const identity = async (file: string) => identityOf(file);
 
   test("stays the same for a copy under another name and time", async () => {
     await writeSafetensors(path("one.safetensors"), large(2));

@@ -1,5 +1,5 @@
 // Identifies a checkpoint by its keys, types and shapes: which network it is, how it is stored, and whether qedit can run it.
-import { type Checkpoint, STORED_BYTES, type StoredType } from "../../checkpoint/checkpoint.js";
+import { type Checkpoint, elementsOf, type StoredType } from "../../checkpoint/checkpoint.js";
 import { moduleOf, PAIR_LAYOUTS, unsupportedForm } from "../../checkpoint/lora/lora-layouts.js";
 import { packedFormat } from "../../checkpoint/packed-formats.js";
 import { type ModelPart, partsOfWhole, publishedNames, stripPrefix } from "../../checkpoint/published-names.js";
@@ -65,8 +65,9 @@ function storedFacts(
   const { tensors } = checkpoint;
   const elements = new Map<StoredType, number>();
   let parameters = 0;
-  for (const { dtype, length } of tensors.values()) {
-    const count = length / STORED_BYTES[dtype];
+  for (const stored of tensors.values()) {
+    const { dtype } = stored;
+    const count = elementsOf(stored);
     elements.set(dtype, (elements.get(dtype) ?? 0) + count);
     parameters += count;
   }

@@ -15,7 +15,7 @@ interface FileFacts {
   readonly bytes: number;
   /** Hexadecimal, lower case; undefined where no hash is known to us. */
   readonly sha256?: string | undefined;
-  /** checkpointIdentity of its weights, as records have it; undefined where it is not known to us. */
+  /** identity of its weights, as records have it; undefined where it is not known to us. */
   readonly identity?: string | undefined;
   readonly licence: string;
 }

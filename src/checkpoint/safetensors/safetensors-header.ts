@@ -6,6 +6,7 @@ import { jsonExcess, stringEnd } from "../../std/json-limits.js";
 import type { Checkpoint, StoredTensor, StoredType } from "../checkpoint.js";
 import { STORED_BYTES } from "../checkpoint.js";
 import { foreignFormat } from "../foreign.js";
+import type { Source } from "../located-file.js";
 
 /** Limit of the format's own implementation, so that a wrong length cannot ask for any amount of memory. */
 const MAX_HEADER_BYTES = 100_000_000;
@@ -21,13 +22,6 @@ const OPENING_BRACE = 0x7b;
 const PARTLY = "The file is only partly downloaded: download it again";
 /** Of a file that is as long as it says, and is not written as the format wants. */
 const MALFORMED = "It was written by a tool that does not keep to the format: compare it with its publisher's";
-
-/** What is being read: its name for messages, its absolute path, its length in bytes. */
-export interface Source {
-  readonly name: string;
-  readonly file: string;
-  readonly size: number;
-}
 
 /** Bytes of the JSON header, checked against the limit and the file; start is the beginning of the file. */
 export function headerLength(start: Uint8Array, { name, size }: Source): number {

@@ -80,14 +80,20 @@ export function encodeSafetensors(
   return bytes;
 }
 
-/** The first part of a .safetensors file (8 length bytes, then the header), the order of the tensors after it, and their bytes together. */
+/**
+ * The first part of a .safetensors file (8 length bytes, then the header), the order of the tensors after it, and their bytes together. With `isOrdered`
+ * they stay in the order in which they are given.
+ */
 export function encodeHeader(
   entries: readonly HeaderEntry[],
   metadata: Readonly<Record<string, string>> = {},
+  { isOrdered = false } = {},
 ): { header: Uint8Array<ArrayBuffer>; ordered: readonly HeaderEntry[]; dataBytes: number } {
-  const ordered = [...entries].sort(
-    (a, b) => TYPE_ORDER.indexOf(b.dtype) - TYPE_ORDER.indexOf(a.dtype) || (a.name < b.name ? -1 : 1),
-  );
+  const ordered = isOrdered
+    ? entries
+    : [...entries].sort(
+        (a, b) => TYPE_ORDER.indexOf(b.dtype) - TYPE_ORDER.indexOf(a.dtype) || (a.name < b.name ? -1 : 1),
+      );
   const described: [string, unknown][] = Object.keys(metadata).length > 0 ? [["__metadata__", metadata]] : [];
   let dataBytes = 0;
   for (const { name, dtype, shape } of ordered) {

@@ -2,8 +2,7 @@
 import { dirname, join } from "node:path";
 import type { Recipe } from "../../artifacts/recipe.js";
 import { findFile, findModelFiles } from "../../catalog/local/find.js";
-import { openCheckpoint } from "../../checkpoint/open.js";
-import { checkpointIdentity } from "../../checkpoint/safetensors/safetensors.js";
+import { identityOf } from "../../checkpoint/open.js";
 import { fileName } from "../../edit/parameters/parameter.js";
 import type { ModelLibrary } from "../../edit/resolve/model-library.js";
 import { MODEL_ROLES } from "../../stages/networks/model-handle.js";
@@ -67,7 +66,6 @@ export async function findLoras(
   recipe: Recipe,
   { named, ...search }: FileSearch & { readonly named: readonly string[] },
 ): Promise<string[]> {
-  const identityOf = async (path: string) => checkpointIdentity(await openCheckpoint(path));
   const given = await Promise.all(named.map(async (path) => ({ path, identity: await identityOf(path) })));
   const count = Object.keys(recipe.weights).filter((role) => role.startsWith("lora.")).length;
   const files: string[] = [];

@@ -11,7 +11,7 @@ import type { RemoteSettings } from "./stage-tensors.js";
 
 /** What is known of a file's weights. */
 export interface KnownWeights {
-  /** checkpointIdentity. */
+  /** The identity of its weights. */
   readonly identity: string | undefined;
   /** SHA-256 of the whole file. */
   readonly sha256: string | undefined;

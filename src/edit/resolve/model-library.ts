@@ -1,5 +1,6 @@
 // A cache of opened model files: each header is read once for any number of edits, until the file changes.
 import { stat } from "node:fs/promises";
+import { makeRepacked } from "../../catalog/local/repacked-files.js";
 import { refuseUnmatched } from "../../checkpoint/lora/lora.js";
 import type { Identified } from "../../checkpoint/open.js";
 import {
@@ -35,7 +36,10 @@ export function modelLibrary(elsewhere: ReadonlySet<StageName> = new Set()): Mod
   // One file may serve for several roles.
   const stored = openFiles<Identified>(({ checkpoint }) => filesOf(checkpoint.tensors));
   const openReported = async (path: string, role: ModelRole, emit: Emit) => {
-    const handle = await openModel(path, role, (place) => stored(place, place, () => openIdentified(place), emit));
+    const handle = await openModel(path, role, {
+      open: (place) => stored(place, place, () => openIdentified(place), emit),
+      repack: (file) => makeRepacked(file, { emit }),
+    });
     if (handle.warning !== undefined) emit({ kind: "warning", text: handle.warning });
     return handle;
   };

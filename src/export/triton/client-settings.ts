@@ -20,7 +20,7 @@ const FORMAT = "qedit-triton 1";
 /** A model file that is part of an export. */
 export interface ExportedFile {
   readonly file: string;
-  /** checkpointIdentity: equal for equal weights. */
+  /** The identity: equal for equal weights. */
   readonly identity: string;
   /** Of a LoRA. */
   readonly strength?: number;

@@ -37,7 +37,7 @@ export interface MatchedLora {
   readonly file: string;
   /** File name without its folder, for records. */
   readonly name: string;
-  /** checkpointIdentity of its file. */
+  /** The identity of its file. */
   readonly identity: string;
   readonly match: LoraMatch;
 }

@@ -4,6 +4,7 @@ import { basename } from "node:path";
 import type { Checkpoint } from "../../checkpoint/checkpoint.js";
 import { refuseImplausibleWeights } from "../../checkpoint/magnitudes.js";
 import { type Identified, identified, openCheckpoint, placeOfPart } from "../../checkpoint/open.js";
+import { type RepackedFile, repackedFile } from "../../checkpoint/packed/packed-layout.js";
 import { type ModelPart, publishedNames } from "../../checkpoint/published-names.js";
 import { checkpointConfig } from "../../checkpoint/safetensors/safetensors.js";
 import { Weights } from "../../checkpoint/weights.js";
@@ -28,30 +29,49 @@ export const MODEL_ROLES = {
 export interface ModelHandle {
   readonly checkpoint: Checkpoint;
   readonly config: ConfigJson;
-  /** checkpointIdentity: equal for equal weights, whatever the file's name. */
+  /** The identity: equal for equal weights, whatever the file's name. */
   readonly identity: string;
   /** File name without its folder, for records. */
   readonly name: string;
   /** What a user should know of the file before it is run: tensors that nothing reads. */
   readonly warning?: string;
+  /** The file that its weights are repacked into, where they cannot be computed with as they are. */
+  readonly repacked?: RepackedFile;
 }
 
 /** The part of a model file that determines the sizes of its networks. */
 export type SizedFile = Pick<ModelHandle, "checkpoint">;
 
-/** Reads the headers of a model file or folder. `open` may know the file already, which holds a whole model. Throws QEDIT_E_MODEL_MISSING if it is not there, QEDIT_E_CHECKPOINT if it cannot be run as this role. */
-export async function openModel(path: string, role: ModelRole, open = openIdentified): Promise<ModelHandle> {
+/** How a model is opened. */
+export interface Opening {
+  /** May know the file already, which holds a whole model. */
+  readonly open?: (place: string) => Promise<Identified>;
+  /** Makes the repacked file before it is looked at; without, only what the header says of it is known. */
+  readonly repack?: (file: RepackedFile) => Promise<void>;
+}
+
+/** Reads the headers of a model file or folder. Throws QEDIT_E_MODEL_MISSING if it is not there, QEDIT_E_CHECKPOINT if it cannot be run as this role. */
+export async function openModel(
+  path: string,
+  role: ModelRole,
+  { open = openIdentified, repack }: Opening = {},
+): Promise<ModelHandle> {
   const { part } = MODEL_ROLES[role];
   const { checkpoint: stored, identity } = await open(await placeOfPart(path, part));
-  const checkpoint = publishedNames(stored, part);
+  // Under the published keys first: of a file that holds a whole model, a part is repacked.
+  const own = publishedNames(stored, part);
+  const repacked = repackedFile(own, `${identity}-${part}`);
+  const checkpoint = repacked?.layout.checkpoint ?? own;
   const { warning } = reviewPart(checkpoint, part);
-  await refuseImplausibleWeights(checkpoint);
+  if (repacked && repack) await repack(repacked);
+  if (!repacked || repack) await refuseImplausibleWeights(checkpoint);
   return {
     checkpoint,
     config: checkpointConfig(checkpoint),
     identity,
     name: basename(checkpoint.file),
-    ...(warning === undefined ? {} : { warning }),
+    ...(warning !== undefined && { warning }),
+    ...(repacked && { repacked }),
   };
 }
 

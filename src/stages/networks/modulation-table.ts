@@ -3,9 +3,9 @@
 import { createHash } from "node:crypto";
 import { readdir, readFile, rm, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
-import { toFloat32 } from "../../checkpoint/read-tensor.js";
 import { decodeSafetensors } from "../../checkpoint/safetensors/safetensors.js";
 import { encodeSafetensors } from "../../checkpoint/safetensors/safetensors-writer.js";
+import { toFloat32 } from "../../checkpoint/stored-numbers.js";
 import { Weights } from "../../checkpoint/weights.js";
 import { deviceIdentity } from "../../engine/device-identity.js";
 import { modelOf, withSession } from "../../engine/sessions/engine.js";

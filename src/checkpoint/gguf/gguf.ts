@@ -1,0 +1,127 @@
+// GGUF files as checkpoints under the published keys: a transformer, or a language model with the vision tower (mmproj) beside it. Blocks are
+// named as they are stored: packed-file.ts says how they can be computed with.
+import type { Hash } from "node:crypto";
+import { type FileHandle, open, readdir } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import { QeditError } from "../../std/errors.js";
+import { ioFailure, readRange } from "../../std/files.js";
+import type { Checkpoint } from "../checkpoint.js";
+import { updateIdentity } from "../file-identity.js";
+import type { Source } from "../located-file.js";
+import {
+  GGUF_MAGIC,
+  type GgufHeader,
+  type GgufValue,
+  MAX_HEADER_BYTES,
+  MoreBytesWanted,
+  parseGguf,
+} from "./gguf-header.js";
+import { ARCHITECTURES, languageConfigOf, languageTensors, visionConfigOf, visionTensors } from "./gguf-names.js";
+
+/** Bytes of a file that are read first; text encoders, which have a vocabulary in their header, need some more. */
+const FIRST_BYTES = 1 << 20;
+/** A vision tower's file, by its name. */
+const VISION_NAME = /mmproj.*\.gguf$/i;
+/** What names of files of one model differ in: the part, and the type. */
+const VARIANT = /mmproj|[-_.](bf16|f16|f32|fp16|q\d[\w]*|ud|iq\w+)(?=[-_.]|$)|[-_.]+|gguf/gi;
+
+/** Whether bytes begin as a GGUF file does. */
+export function isGguf(start: Uint8Array): boolean {
+  return new TextDecoder("latin1").decode(start.subarray(0, GGUF_MAGIC.length)) === GGUF_MAGIC;
+}
+
+/**
+ * The tensors of an open GGUF file, from its header alone, with those of the vision tower beside it. Throws QEDIT_E_CHECKPOINT when it is not a
+ * complete, well-formed file of an architecture that qedit runs.
+ */
+export async function readGguf(
+  handle: FileHandle,
+  source: Source,
+  { identity }: { readonly identity?: Hash | undefined },
+): Promise<Checkpoint> {
+  const header = await headerOf(handle, source, identity);
+  const architecture = header.values.get("general.architecture");
+  const { name: file } = source;
+  refuseParts(header, file);
+  const metadata = textsOf(header.values);
+  // Tools that convert with the model's own keys write no architecture, or their own word for it.
+  if (architecture !== ARCHITECTURES.language && architecture !== ARCHITECTURES.vision)
+    return { file, tensors: header.tensors, metadata };
+  if (architecture === ARCHITECTURES.vision)
+    return {
+      file,
+      tensors: visionTensors(header, file),
+      metadata: { ...metadata, config: JSON.stringify(visionConfigOf(header)) },
+    };
+  const vision = await visionBeside(source.file, identity);
+  const config = { ...languageConfigOf(header), ...(vision && visionConfigOf(vision.header)) };
+  return {
+    file,
+    tensors: new Map([...languageTensors(header), ...(vision ? visionTensors(vision.header, vision.file) : [])]),
+    metadata: { ...metadata, config: JSON.stringify(config) },
+  };
+}
+
+async function headerOf(handle: FileHandle, source: Source, identity: Hash | undefined): Promise<GgufHeader> {
+  for (let wanted = FIRST_BYTES; ; wanted *= 4) {
+    const start = await readRange(handle, 0, Math.min(wanted, source.size, MAX_HEADER_BYTES));
+    try {
+      const header = parseGguf(start, source);
+      if (identity)
+        await updateIdentity(identity, handle, { start: start.subarray(0, header.length), size: source.size });
+      return header;
+    } catch (error) {
+      if (!(error instanceof MoreBytesWanted)) throw error;
+    }
+  }
+}
+
+// llama.cpp cuts large files into parts that only together have all tensors.
+function refuseParts({ values }: GgufHeader, file: string): void {
+  const parts = values.get("split.count");
+  if (typeof parts !== "number" || parts < 2) return;
+  throw new QeditError("QEDIT_E_CHECKPOINT", `Cannot read ${file}: it is one of ${parts} parts`, {
+    hint: "Put the parts together: llama-gguf-split --merge FIRST-PART WHOLE.gguf",
+  });
+}
+
+// The vision tower of a text encoder: the one mmproj file of its folder, or the one that is called as it is.
+async function visionBeside(
+  path: string,
+  identity: Hash | undefined,
+): Promise<{ readonly header: GgufHeader; readonly file: string } | undefined> {
+  const folder = dirname(path);
+  const names = (await readdir(folder).catch(() => [])).filter((name) => VISION_NAME.test(name)).sort();
+  const stem = (name: string) => name.toLowerCase().replace(VARIANT, "");
+  const named = names.filter((name) => stem(name) === stem(basename(path)));
+  const fitting = named.length > 0 ? named : names;
+  if (fitting.length > 1)
+    throw new QeditError(
+      "QEDIT_E_CHECKPOINT",
+      `Cannot choose the vision tower of ${path} among ${fitting.slice(0, 4).join(", ")}`,
+      {
+        hint: "Keep the one that belongs to it in its folder",
+      },
+    );
+  const [name] = fitting;
+  if (name === undefined) return undefined;
+  const file = join(folder, name);
+  try {
+    const handle = await open(file);
+    try {
+      const { size } = await handle.stat();
+      const header = await headerOf(handle, { name: file, file, size }, identity);
+      return { header, file };
+    } finally {
+      await handle.close();
+    }
+  } catch (error) {
+    throw ioFailure("read", file, error);
+  }
+}
+
+function textsOf(values: ReadonlyMap<string, GgufValue>): Readonly<Record<string, string>> {
+  return Object.fromEntries(
+    [...values].map(([key, value]) => [key, Array.isArray(value) ? JSON.stringify(value) : String(value)]),
+  );
+}

@@ -1,0 +1,54 @@
+// Products with packed weights, as quantised files hold them: blocks of whole numbers of 4 or 8 bits with a scale, and some with an offset.
+import type { BlockNumberValues, PackedValues } from "../checkpoint/weights.js";
+import { gemm } from "../graph/operators.js";
+import { type BlockwiseCodes, dequantized, matMulNBits, usualZero } from "../graph/quantized.js";
+import type { DType } from "../graph/types.js";
+import type { Value } from "../graph/value.js";
+
+/**
+ * `x · Wᵀ` for packed W, in the type of x: [tokens, columns] gives [tokens, rows]. An offset is the same for all columns of a block, so that it is
+ * multiplied by the sum of x over them.
+ */
+export function packedGemm(x: Value, packed: PackedValues): Value {
+  const { bits, block } = packed;
+  const scales = numbersOf(packed.scales);
+  const codes: BlockwiseCodes = { codes: packed.codes, scales: scales.cast(x.dtype), bits, block };
+  // In float32 ONNX Runtime widens codes of 8 bits and multiplies faster than it takes the product in one (bench/).
+  const isWidened = bits === 8 && x.dtype === "f32";
+  const product = isWidened ? gemm(x, dequantized(codes)) : matMulNBits(x, codes);
+  const offsets = offsetsOf(packed, scales);
+  return offsets === undefined ? product : product.add(gemm(blockSums(x, block), offsets.cast(x.dtype)));
+}
+
+/** Packed weights as numbers of `dtype` [rows, columns]. Only codes of 8 bits without offsets: what is no product is not quantised further. */
+export function packedNumbers(packed: PackedValues, dtype: DType): Value {
+  const scales = numbersOf(packed.scales);
+  if (packed.bits === 4 || offsetsOf(packed, scales) !== undefined)
+    throw new Error(`internal: ${packed.codes.text()} is multiplied by only`);
+  return dequantized({ ...packed, scales }).cast(dtype);
+}
+
+/** One number for each block of a row, f32 [rows, blocks]. */
+export function numbersOf({ each, above }: BlockNumberValues): Value {
+  const numbers = each.cast("f32");
+  if (above === undefined) return numbers;
+  const [rows, blocks] = each.shape as readonly [number, number];
+  const [, groups] = above.shape as readonly [number, number];
+  const grouped = numbers.reshape([rows, groups, blocks / groups]);
+  return grouped.mul(above.cast("f32").reshape([rows, groups, 1])).reshape([rows, blocks]);
+}
+
+/** What is added to all numbers of a block when the product is about the usual zero, f32 [rows, blocks]. */
+export function offsetsOf({ bits, zero, offsets }: PackedValues, scales: Value): Value | undefined {
+  const given = offsets && numbersOf(offsets);
+  const shift = usualZero(bits) - zero;
+  if (shift === 0) return given;
+  const moved = scales.mul(shift);
+  return given ? given.add(moved) : moved;
+}
+
+// [tokens, columns] as the sums over each block: [tokens, columns / block].
+function blockSums(x: Value, block: number): Value {
+  const blocks = Number(x.dim(1)) / block;
+  return x.reshape([x.dim(0), blocks, block]).sumOver(2);
+}
