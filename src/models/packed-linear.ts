@@ -1,9 +1,10 @@
 // Products with packed weights, as quantised files hold them: blocks of whole numbers of 4 or 8 bits with a scale, and some with an offset.
 import type { BlockNumberValues, PackedValues } from "../checkpoint/weights.js";
+import { gather } from "../graph/indexing.js";
 import { gemm } from "../graph/operators.js";
 import { type BlockwiseCodes, dequantized, matMulNBits, usualZero } from "../graph/quantized.js";
 import type { DType } from "../graph/types.js";
-import type { Value } from "../graph/value.js";
+import { concat, type Value } from "../graph/value.js";
 
 /**
  * `x · Wᵀ` for packed W, in the type of x: [tokens, columns] gives [tokens, rows]. An offset is the same for all columns of a block, so that it is
@@ -32,8 +33,8 @@ export function packedNumbers(packed: PackedValues, dtype: DType): Value {
 export function numbersOf({ each, above }: BlockNumberValues): Value {
   const numbers = each.cast("f32");
   if (above === undefined) return numbers;
-  const [rows, blocks] = each.shape as readonly [number, number];
-  const [, groups] = above.shape as readonly [number, number];
+  const [rows, blocks] = [each.dim(0), Number(each.dim(1))];
+  const groups = Number(above.dim(1));
   const grouped = numbers.reshape([rows, groups, blocks / groups]);
   return grouped.mul(above.cast("f32").reshape([rows, groups, 1])).reshape([rows, blocks]);
 }
@@ -45,6 +46,28 @@ export function offsetsOf({ bits, zero, offsets }: PackedValues, scales: Value):
   if (shift === 0) return given;
   const moved = scales.mul(shift);
   return given ? given.add(moved) : moved;
+}
+
+/** Rows of packed weights by number, f32 [n, columns], for row numbers i64 [n]. */
+export function packedRows(rows: Value, { bits, block, zero, codes, scales, offsets }: PackedValues): Value {
+  const of = ({ each, above }: BlockNumberValues) =>
+    numbersOf({ each: gather(each, rows), above: above && gather(above, rows) });
+  const bytes = gather(codes, rows).cast("f32");
+  const [n, width] = [bytes.dim(0), Number(bytes.dim(1))];
+  const columns = (width * 8) / bits;
+  const numbers = (bits === 8 ? bytes : halvesOf(bytes).reshape([n, columns])).sub(zero);
+  const blocks = [n, columns / block, block];
+  const scaled = numbers.reshape(blocks).mul(of(scales).reshape([n, columns / block, 1]));
+  const moved = offsets ? scaled.add(of(offsets).reshape([n, columns / block, 1])) : scaled;
+  return moved.reshape([n, columns]);
+}
+
+// Both halves of bytes as numbers, the lower one first: [n, width] to [n, width, 2].
+function halvesOf(bytes: Value): Value {
+  const shape = [...bytes.shape, 1];
+  const upper = bytes.mul(1 / 16).floor();
+  const lower = bytes.sub(upper.mul(16));
+  return concat([lower.reshape(shape), upper.reshape(shape)], 2);
 }
 
 // [tokens, columns] as the sums over each block: [tokens, columns / block].

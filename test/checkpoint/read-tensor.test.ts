@@ -3,9 +3,9 @@
 import { truncate } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
 import { readBytes, readRows, readScalars, readTensor } from "../../src/checkpoint/read-tensor.js";
-import { toFloat32 } from "../../src/checkpoint/stored-numbers.js";
 import { readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
 import { writeSafetensors } from "../../src/checkpoint/safetensors/safetensors-writer.js";
+import { toFloat32 } from "../../src/checkpoint/stored-numbers.js";
 import * as half from "../../src/std/half-floats.js";
 import { float32, tensor } from "../../src/std/tensor.js";
 import { temporaryFolder } from "./folder.js";

@@ -5,12 +5,8 @@ import { mkdir, rename, symlink, utimes } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
 import { publishedTensors } from "../../fixtures/headers/published.js";
 import { sparseCheckpoint } from "../../fixtures/headers/sparse.js";
-import {
-  checkpointConfig,
-  decodeSafetensors,
-  readSafetensors,
-} from "../../src/checkpoint/safetensors/safetensors.js";
 import { identityOf } from "../../src/checkpoint/open.js";
+import { checkpointConfig, decodeSafetensors, readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
 import { encodeSafetensors, writeSafetensors } from "../../src/checkpoint/safetensors/safetensors-writer.js";
 import { float32, tensor } from "../../src/std/tensor.js";
 import { processorTime } from "../support/processor-time.js";

@@ -23,6 +23,7 @@ const LANGUAGE: readonly Rename[] = [
 const VISION: readonly Rename[] = [
   [/^v\.blk\.(\d+)\.ln([12])\./, "visual.blocks.$1.norm$2."],
   [/^v\.blk\.(\d+)\.attn_out\./, "visual.blocks.$1.attn.proj."],
+  [/^v\.blk\.(\d+)\.attn_qkv\./, "visual.blocks.$1.attn.qkv."],
   [/^v\.blk\.(\d+)\.ffn_(gate|up|down)\./, "visual.blocks.$1.mlp.$2_proj."],
   [/^v\.post_ln\./, "visual.merger.ln_q."],
   [/^mm\.([02])\./, "visual.merger.mlp.$1."],

@@ -29,7 +29,8 @@ export async function readPackedRows(
   for (let index = 0; index < values.length; index += 1) {
     const code = bits === 8 ? codes[index]! : (codes[index >> 1]! >> (4 * (index & 1))) & 15;
     const place = Math.floor(index / block);
-    values[index] = Math.fround(scales[place]! * (code - zero)) + (offsets?.[place] ?? 0);
+    const scaled = Math.fround(scales[place]! * (code - zero));
+    values[index] = offsets ? scaled + offsets[place]! : scaled;
   }
   return values;
 }

@@ -41,8 +41,11 @@ export async function writeRepacked(
     for (const tensor of tensors) {
       const parts = tensor.from.joinedFrom?.parts ?? [tensor.from];
       const handle = await sourceOf(parts[0]!.file);
-      const start = done;
-      const write = { to, start, onBytes: (bytes: number) => onProgress?.((done += bytes)), signal };
+      const onBytes = (bytes: number) => {
+        done += bytes;
+        onProgress?.(done);
+      };
+      const write = { to, start: done, onBytes, signal };
       await (tensor.from.joinedFrom?.axis === 2 ? writeFrames : writeRows)(tensor, handle, write);
     }
   } finally {

@@ -3,6 +3,7 @@ import type { Weights } from "../../checkpoint/weights.js";
 import { divided, gather } from "../../graph/indexing.js";
 import type { Value } from "../../graph/value.js";
 import { fromFloat8E4M3, fromFloat8E5M2 } from "../../std/half-floats.js";
+import { packedRows } from "../packed-linear.js";
 
 /** The floats that 8 bits stand for. */
 const FLOATS = { F8_E4M3: fromFloat8E4M3, F8_E5M2: fromFloat8E5M2 };
@@ -12,6 +13,8 @@ const BYTE_VALUES = 256;
 export function tokenEmbeddings(ids: Value, w: Weights): Value {
   const table = w.at("model.embed_tokens");
   return table.scoped(() => {
+    const packed = table.packed();
+    if (packed) return packedRows(ids, packed);
     const rows = storedRows(ids, table);
     const scale = table.scale();
     if (scale === undefined) return rows;
