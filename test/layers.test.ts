@@ -35,7 +35,7 @@ const OWNERS: Readonly<Record<string, string | readonly string[]>> = {
   yauzl: "catalog",
   yaml: "catalog",
   // What crosses a boundary is checked where it is crossed.
-  valibot: ["artifacts", "catalog", "edit", "server", "cli"],
+  valibot: ["checkpoint", "artifacts", "catalog", "edit", "server", "cli"],
   "@valibot/to-json-schema": "edit",
   hono: "server",
   "@hono/node-server": "server",

@@ -13,8 +13,8 @@ export function foreignFormat(start: Uint8Array): { found: string; hint?: string
     return { found: `a Python pickle, as old .pt and .ckpt files are, ${PICKLE}`, hint: CONVERT };
   if (text.startsWith("GGUF"))
     return {
-      found: "a GGUF file, whose packed weights qedit does not compute",
-      hint: `${CONVERT}, in bf16 or fp8: qedit models pull`,
+      found: "a GGUF file",
+      hint: "A transformer or a text encoder may be one, nothing else: give a .safetensors file here",
     };
   if (text.startsWith("version https://git-lfs"))
     return { found: "a Git LFS pointer", hint: "Run `git lfs pull`, or download the file itself" };

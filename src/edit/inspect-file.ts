@@ -55,7 +55,7 @@ export interface InspectedCheckpoint {
 export type Inspected = InspectedPicture | InspectedArtifact | InspectedCheckpoint;
 
 /** Files that are opened as checkpoints: by name, and by magic bytes, including formats that openCheckpoint refuses with a reason. */
-const NAMES = /\.(safetensors|sft|json)$/i;
+const NAMES = /\.(safetensors|sft|json|gguf)$/i;
 const TENSORS = /^([^]{8}\{|PK\x03\x04|GGUF|\x80[\x02-\x05]|version https:)/;
 
 /** Inspects a file or a folder of weights. Throws QEDIT_E_IMAGE, QEDIT_E_CHECKPOINT, QEDIT_E_MODEL_MISSING, QEDIT_E_IO. */
@@ -64,9 +64,13 @@ export async function inspectFile(file: string): Promise<Inspected> {
   const format = formatByStart(Buffer.from(start, "latin1"));
   if (format !== undefined) return inspectPicture(file, format);
   if (start !== "" && !NAMES.test(file) && !TENSORS.test(start)) {
-    throw new QeditError("QEDIT_E_IMAGE", `Cannot tell what ${file} is: neither a picture nor a .safetensors file`, {
-      hint: "It shows PNG, JPEG, WebP, GIF, TIFF, AVIF, HEIC, JPEG XL and BMP pictures, tensor files and model files",
-    });
+    throw new QeditError(
+      "QEDIT_E_IMAGE",
+      `Cannot tell what ${file} is: neither a picture nor a .safetensors or GGUF file`,
+      {
+        hint: "It shows PNG, JPEG, WebP, GIF, TIFF, AVIF, HEIC, JPEG XL and BMP pictures, tensor files and model files",
+      },
+    );
   }
   return inspectTensors(file);
 }

@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { addInLayerNorm, addLorasApart, type GraphForm, multiplyFp8 } from "../../bench/graph-forms.js";
 import { KERNELS } from "../../fixtures/kernels/kernel-table.js";
 import { missingKernels } from "../../fixtures/kernels/kernels.js";
+import { BLOCK_TYPES, type BlockTypeName } from "../../src/checkpoint/gguf/block-types.js";
 import { installedRelease } from "../../src/engine/cuda/release.js";
 import { stageModels } from "../../src/export/triton/stage-models.js";
 import { loop } from "../../src/graph/control-flow.js";
@@ -18,7 +19,7 @@ import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/text-e
 import { buildVisionTower } from "../../src/models/qwen2.5-vl/vision.js";
 import type { ActiveLora } from "../../src/stages/networks/loras.js";
 import { numbersOf } from "../../src/stages/networks/model-handle.js";
-import { type Build, build, published, publishedLora } from "../support/full-size.js";
+import { asGguf, type Build, build, published, publishedLora } from "../support/full-size.js";
 
 /** The graph forms that are not the default. */
 const OTHER_FORMS: readonly GraphForm[] = [lightningApart, multiplyFp8, addInLayerNorm];
@@ -112,6 +113,41 @@ describe.each([
     const graph = transformer(compute, variant);
     expect(graph.nodes.length).toBeGreaterThan(MIN_NODES.transformer);
     expect(missingKernels(graph, provider)).toEqual([]);
+  });
+});
+
+describe.each([
+  ["cuda", "f32"],
+  ["cuda", "bf16"],
+  ["cpu", "f32"],
+] as const)("quantised as GGUF, on %s in %s", (provider, compute) => {
+  const types = Object.keys(BLOCK_TYPES) as BlockTypeName[];
+
+  test("the transformer has a kernel for every node, whole and in parts", () => {
+    const checkpoint = asGguf(published("qwen_image_edit_2509_fp8_e4m3fn"), types);
+    const config = transformerConfig(numbersOf(checkpoint), {});
+    const blocks = { from: 0, to: 2 };
+    const { graphs } = build(
+      checkpoint,
+      [
+        (graph, w) => buildTransformer(graph, w, { config, compute }),
+        (graph, w) => buildTransformer(graph, w, { config, compute, blocks, isModulationFed: true }),
+        (graph, w) => buildModulation(graph, w, { config, compute, blocks }),
+      ],
+      { adapters: [publishedLora()] },
+    );
+    expect(graphs[0]!.nodes.some(({ operator }) => operator === "MatMulNBits")).toBe(true);
+    expect(graphs.flatMap((graph) => missingKernels(graph, provider))).toEqual([]);
+  });
+
+  test("the vision tower and the language model have a kernel for every node", () => {
+    const checkpoint = asGguf(published("qwen_2.5_vl_7b_fp8_scaled"), types);
+    const [vision, language] = [visionConfig(numbersOf(checkpoint), {}), languageConfig(numbersOf(checkpoint), {})];
+    const { graphs } = build(checkpoint, [
+      (graph, w) => buildVisionTower(graph, w, { config: vision, compute }),
+      (graph, w) => buildLanguageModel(graph, w, { config: language, compute }),
+    ]);
+    expect(graphs.flatMap((graph) => missingKernels(graph, provider))).toEqual([]);
   });
 });
 

@@ -1,7 +1,15 @@
 // Graphs of full size, from the headers of the published files.
 import type { GraphForm } from "../../bench/graph-forms.js";
 import { type PublishedName, publishedTensors } from "../../fixtures/headers/published.js";
-import { type Checkpoint, STORED_BYTES, type StoredTensor } from "../../src/checkpoint/checkpoint.js";
+import {
+  type Checkpoint,
+  elementsOf,
+  STORED_BYTES,
+  type StoredTensor,
+  type StoredType,
+} from "../../src/checkpoint/checkpoint.js";
+import { BLOCK_TYPES, type BlockTypeName } from "../../src/checkpoint/gguf/block-types.js";
+import { asComputed } from "../../src/checkpoint/packed/packed-layout.js";
 import { type Adapter, Weights } from "../../src/checkpoint/weights.js";
 import { Graph } from "../../src/graph/graph.js";
 
@@ -15,6 +23,20 @@ export function published(name: PublishedName): Checkpoint {
     offset += length;
   }
   return { file: name, tensors, metadata: {} };
+}
+
+/** A checkpoint as it is computed with after its matrices were quantised by GGUF's types in turn, those of other shapes left as floats. */
+export function asGguf(checkpoint: Checkpoint, types: readonly BlockTypeName[]): Checkpoint {
+  let index = 0;
+  const tensors = [...checkpoint.tensors]
+    .filter(([name]) => !/(\.scale_(weight|input)|^scaled_fp8)$/.test(name))
+    .map(([name, stored]): [string, StoredTensor] => {
+      const type = types[index++ % types.length]!;
+      const isMatrix = stored.shape.length === 2 && stored.shape[1]! % BLOCK_TYPES[type].elements === 0;
+      const dtype: StoredType = isMatrix ? type : "F32";
+      return [name, { ...stored, dtype, length: elementsOf(stored) * STORED_BYTES[dtype] }];
+    });
+  return asComputed({ ...checkpoint, tensors: new Map(tensors) });
 }
 
 /** The Lightning LoRA on all of its modules, as an adapter of the transformer. */

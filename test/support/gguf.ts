@@ -27,18 +27,48 @@ export const F16 = 1;
 
 const ALIGNMENT = 32;
 
-/** The bytes of a GGUF file. */
-export function ggufBytes({
-  values = {},
-  tensors = {},
-  version = 3,
-  counts = {},
-}: {
+/** What a GGUF file holds; numbers that are not true, for tests of what is refused. */
+export interface GgufContents {
   readonly values?: Readonly<Record<string, GgufWritten>>;
   readonly tensors?: Readonly<Record<string, GgufTensor>> | readonly (readonly [string, GgufTensor])[];
   readonly version?: number;
   readonly counts?: { readonly tensors?: bigint; readonly keys?: bigint };
-}): Uint8Array {
+}
+
+/** The bytes of a GGUF file. */
+export function ggufBytes(contents: GgufContents): Uint8Array {
+  const { header, start, end, placed } = laidOut(contents);
+  const all = new Uint8Array(start + end);
+  all.set(header);
+  for (const { offset, bytes } of placed) all.set(bytes, start + offset);
+  return all;
+}
+
+/** Writes a GGUF file whose weights are a hole. */
+export async function sparseGguf(
+  path: string,
+  values: GgufContents["values"] & object,
+  tensors: Readonly<
+    Record<string, { readonly shape: readonly number[]; readonly type: number; readonly length: number }>
+  >,
+): Promise<string> {
+  const holes = Object.entries(tensors).map(([name, { shape, type, length }]) => {
+    // Its length is all that is asked of it.
+    const bytes = { length } as Uint8Array;
+    return [name, { shape, type, bytes }] as const;
+  });
+  const { header, start, end } = laidOut({ values, tensors: holes });
+  const handle = await open(path, "w");
+  try {
+    await handle.write(header);
+    await handle.truncate(start + end);
+  } finally {
+    await handle.close();
+  }
+  return path;
+}
+
+function laidOut({ values = {}, tensors = {}, version = 3, counts = {} }: GgufContents) {
   const listed = Array.isArray(tensors) ? (tensors as [string, GgufTensor][]) : Object.entries(tensors as object);
   const parts: Uint8Array[] = [];
   const u32 = (value: number) => parts.push(new Uint8Array(Uint32Array.of(value).buffer));
@@ -90,15 +120,12 @@ export function ggufBytes({
   }
   const header = Buffer.concat(parts);
   const start = Math.ceil(header.length / ALIGNMENT) * ALIGNMENT;
-  const all = new Uint8Array(start + end);
-  all.set(header);
-  for (const [index, [, { bytes }]] of (listed as [string, GgufTensor][]).entries())
-    all.set(bytes, start + offsets[index]!);
-  return all;
+  const placed = listed.map(([, { bytes }], index) => ({ offset: offsets[index]!, bytes }));
+  return { header, start, end, placed };
 }
 
 /** Writes a GGUF file; gives its path. */
-export async function writeGguf(path: string, contents: Parameters<typeof ggufBytes>[0]): Promise<string> {
+export async function writeGguf(path: string, contents: GgufContents): Promise<string> {
   await writeFile(path, ggufBytes(contents));
   return path;
 }

@@ -1,6 +1,7 @@
 // Identifies a checkpoint, and says why qedit would refuse to run it or what it would not read: what opening it for an edit says, word for word.
 import type { Checkpoint } from "../../checkpoint/checkpoint.js";
 import { refuseImplausibleWeights } from "../../checkpoint/magnitudes.js";
+import { asComputed } from "../../checkpoint/packed/packed-layout.js";
 import { type ModelPart, partsOfWhole, publishedNames } from "../../checkpoint/published-names.js";
 import { reviewPart } from "../../models/review-part.js";
 import { QeditError } from "../../std/errors.js";
@@ -22,7 +23,7 @@ export async function examine(checkpoint: Checkpoint): Promise<Identity> {
   try {
     for (const each of new Set([part, ...partsOfWhole(checkpoint)])) {
       const published = publishedNames(checkpoint, each);
-      const { warning } = reviewPart(published, each);
+      const { warning } = reviewPart(asComputed(published), each);
       await refuseImplausibleWeights(published);
       if (warning !== undefined) warnings.push(warning);
     }

@@ -1,5 +1,6 @@
 // Identifies a checkpoint by its keys, types and shapes: which network it is, how it is stored, and whether qedit can run it.
 import { type Checkpoint, elementsOf, type StoredType } from "../../checkpoint/checkpoint.js";
+import { blockTypeOf } from "../../checkpoint/gguf/block-types.js";
 import { moduleOf, PAIR_LAYOUTS, unsupportedForm } from "../../checkpoint/lora/lora-layouts.js";
 import { packedFormat } from "../../checkpoint/packed-formats.js";
 import { type ModelPart, partsOfWhole, publishedNames, stripPrefix } from "../../checkpoint/published-names.js";
@@ -33,7 +34,7 @@ export interface Identity {
 }
 
 /** Types of weights that graphs take. */
-const RUNNABLE: readonly StoredType[] = ["F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F64", "I8"];
+const RUNNABLE: readonly StoredType[] = ["F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F64", "I8", "INT8", "INT4"];
 /** Keys that only the transformers of the Qwen-Image family have among those that LoRAs are made for. */
 const QWEN_IMAGE_MODULE = /transformer_blocks[._]\d+[._](attn[._](add_[qkv]_proj|to_add_out)|(img|txt)_(mlp|mod))/;
 
@@ -48,10 +49,11 @@ export function identify(checkpoint: Checkpoint): Identity {
     transformerFacts(checkpoint) ??
     textEncoderFacts(checkpoint) ??
     vaeFacts(checkpoint) ??
+    visionFacts(checkpoint) ??
     packedFacts(checkpoint);
   if (!found) return { ...facts, kind: "other", network: "not of a model that qedit runs", notes: [] };
   const packed =
-    found.kind === "lora" || facts.format !== undefined || RUNNABLE.includes(facts.dtype)
+    found.kind === "lora" || facts.format !== undefined || RUNNABLE.includes(facts.dtype) || blockTypeOf(facts.dtype)
       ? []
       : [`weights stored as ${facts.dtype}, which qedit does not run`];
   return { ...facts, ...found, notes: [...found.notes, ...packed] };
@@ -142,6 +144,17 @@ function textEncoderFacts(checkpoint: Checkpoint): Facts | undefined {
     network: `Qwen2.5${hasVision ? "-VL" : ""} text encoder, ${layers} layers of ${query.shape[1]}`,
     hasVision,
     notes: hasVision ? [] : ["has no vision weights: it cannot see pictures"],
+  };
+}
+
+// Beside a language model as GGUF: llama.cpp writes the two apart.
+function visionFacts({ tensors }: Checkpoint): Facts | undefined {
+  if (!tensors.has("visual.merger.ln_q.weight")) return undefined;
+  const blocks = countOf(tensors.keys(), /^visual\.blocks\.(\d+)\./);
+  return {
+    kind: "other",
+    network: `Qwen2.5-VL vision tower (mmproj), ${blocks} blocks`,
+    notes: ["belongs in the folder of its text encoder, which finds it there"],
   };
 }
 

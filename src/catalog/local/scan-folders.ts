@@ -87,7 +87,7 @@ async function inspect(
     ...(claimed === undefined ? {} : { claimed }),
     ...(publishedBytes === undefined || publishedBytes === bytes ? {} : { publishedBytes }),
   };
-  if (!/\.(safetensors|sft|json)$/i.test(path)) {
+  if (!/\.(safetensors|sft|json|gguf)$/i.test(path)) {
     const refused = await foreignKind(path);
     return refused === undefined ? undefined : { ...facts, refused };
   }
@@ -142,9 +142,8 @@ async function bytesOf(path: string): Promise<number> {
   return sizes.reduce((sum, size) => sum + size, 0);
 }
 
-// Pickles by their content, since .bin may be anything; GGUF by its name.
+// Pickles by their content, since .bin may be anything.
 async function foreignKind(path: string): Promise<string | undefined> {
-  if (/\.gguf$/i.test(path)) return "a GGUF file, which qedit does not run: find it as .safetensors, in bf16 or fp8";
   const handle = await open(path);
   try {
     const start = new Uint8Array(MAGIC_BYTES);

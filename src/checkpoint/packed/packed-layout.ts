@@ -1,7 +1,7 @@
 // Where the weights of a GGUF file will lie once they are repacked: known from its header, so that a plan needs no repacking.
 import { join } from "node:path";
 import { folderFor } from "../../std/own-folders.js";
-import type { Checkpoint, PackedPart, StoredTensor, StoredType } from "../checkpoint.js";
+import type { Checkpoint, StoredTensor, StoredType } from "../checkpoint.js";
 import { STORED_BYTES } from "../checkpoint.js";
 import { type BlockTypeName, blockTypeOf } from "../gguf/block-types.js";
 import { encodeHeader, type HeaderEntry } from "../safetensors/safetensors-writer.js";
@@ -42,6 +42,11 @@ export function repackedFile(checkpoint: Checkpoint, name: string): RepackedFile
   if (![...checkpoint.tensors.values()].some(isRaw)) return undefined;
   const path = join(repackedFolder(), `${name}.safetensors`);
   return { path, layout: repackedLayout(checkpoint, path) };
+}
+
+/** A checkpoint as it is computed with, whether or not it is repacked yet: for what its header says. */
+export function asComputed(checkpoint: Checkpoint): Checkpoint {
+  return repackedFile(checkpoint, "not-made")?.layout.checkpoint ?? checkpoint;
 }
 
 /** Whether a tensor is as GGUF has it: blocks with scales and codes in turn, or parts of what the model has as one. */
@@ -107,9 +112,4 @@ function placed(
       return [name, stored];
     }),
   );
-}
-
-/** Bytes of the weights of a checkpoint as they are stored, and as they will be computed with. */
-export function bytesOfWeights({ tensors }: Checkpoint): number {
-  return [...tensors.values()].reduce((sum: number, part: PackedPart) => sum + part.length, 0);
 }

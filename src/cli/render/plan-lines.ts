@@ -133,12 +133,15 @@ function networkRows({ networks }: StagePlan, onGpu: boolean): string[][] {
 
 function fileLines({ files }: EditPlan): string[] {
   return table(
-    files.map(({ role, path, name, bytes: size }) => [
-      ROLES[role],
-      size === undefined ? "size unknown" : bytes(size),
-      path ?? `${name}: not on disk`,
+    files.flatMap(({ role, path, name, bytes: size, repacked }) => [
+      [ROLES[role], size === undefined ? "size unknown" : bytes(size), path ?? `${name}: not on disk`],
+      ...(repacked ? [["", bytes(repacked.bytes), repackedText(repacked)]] : []),
     ]),
   );
+}
+
+function repackedText({ path, isThere }: NonNullable<EditPlan["files"][number]["repacked"]>): string {
+  return isThere ? `repacked in ${path}` : `repacked by the first edit, into ${path}`;
 }
 
 const ROLES: Readonly<Record<EditPlan["files"][number]["role"], string>> = {

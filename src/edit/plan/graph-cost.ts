@@ -26,7 +26,7 @@ export function graphFlops(graph: Graph, lengths: Lengths): number {
   return graph.nodes.reduce((sum, node) => sum + nodeFlops(node, (name) => concrete(shapes, name, lengths)), 0);
 }
 
-const PRODUCTS = new Set(["Gemm", "MatMul", "MatMulBlockQuantizedFp8Weight"]);
+const PRODUCTS = new Set(["Gemm", "MatMul", "MatMulBlockQuantizedFp8Weight", "MatMulNBits"]);
 
 function nodeFlops({ operator, inputs, outputs }: Node, shape: (name: string) => readonly number[]): number {
   if (PRODUCTS.has(operator)) return 2 * count(shape(outputs[0]!)) * shape(inputs[0]!).at(-1)!;

@@ -10,6 +10,7 @@ import {
 } from "../../catalog/published/models.js";
 import type { Checkpoint } from "../../checkpoint/checkpoint.js";
 import { matchLora } from "../../checkpoint/lora/lora.js";
+import type { RepackedFile } from "../../checkpoint/packed/packed-layout.js";
 import { checkpointConfig } from "../../checkpoint/safetensors/safetensors.js";
 import type { Adapter } from "../../checkpoint/weights.js";
 import { type ActiveLora, activeLora, openMatchedLora, parseLora } from "../../stages/networks/loras.js";
@@ -32,6 +33,8 @@ export interface PlannedFile {
   readonly bytes: number | undefined;
   /** What to type if it is missing. */
   readonly remedy: string | undefined;
+  /** The file that its weights are repacked into by the first edit; absent where they are computed with as they are. */
+  readonly repacked?: { readonly path: string; readonly bytes: number; readonly isThere: boolean };
 }
 
 /** All files of an edit. */
@@ -82,8 +85,8 @@ async function plannedPart(
   );
   if (!(search instanceof QeditError)) {
     const part = await openModel(search, role);
-    const bytes = await bytesOf(part.checkpoint);
-    return { file: { role, path: search, name: search, bytes, remedy: undefined }, part };
+    const file = { role, path: search, name: search, bytes: await bytesOf(part), remedy: undefined };
+    return { file: { ...file, ...(part.repacked && { repacked: await repackedFacts(part.repacked) }) }, part };
   }
   const { name, bytes, ...part } = await assumedPart(role, settings);
   return { file: { role, path: undefined, name, bytes, remedy: search.marked.hint }, part: { ...part, name } };
@@ -166,8 +169,16 @@ async function orMissing<T>(search: () => Promise<T>): Promise<T | QeditError> {
   }
 }
 
-async function bytesOf({ tensors }: Checkpoint): Promise<number> {
-  const files = new Set([...tensors.values()].map(({ file }) => file));
+async function repackedFacts({ path, layout: { bytes } }: RepackedFile): Promise<NonNullable<PlannedFile["repacked"]>> {
+  const found = await stat(path).catch(() => undefined);
+  return { path, bytes, isThere: found?.size === bytes };
+}
+
+// Of the files that the user has: repacked weights are not counted.
+async function bytesOf({ checkpoint, repacked }: ModelHandle): Promise<number> {
+  const written = repacked?.layout.tensors.flatMap(({ from }) => from.joinedFrom?.parts ?? [from]) ?? [];
+  const kept = [...checkpoint.tensors.values()].filter(({ file }) => file !== repacked?.path);
+  const files = new Set([...kept, ...written].map(({ file }) => file));
   const sizes = await Promise.all([...files].map(async (file) => (await stat(file)).size));
   return sizes.reduce((sum, size) => sum + size, 0);
 }
