@@ -30,7 +30,7 @@ export function packedNumbers(packed: PackedValues, dtype: DType): Value {
 }
 
 /** One number for each block of a row, f32 [rows, blocks]. */
-export function numbersOf({ each, above }: BlockNumberValues): Value {
+function numbersOf({ each, above }: BlockNumberValues): Value {
   const numbers = each.cast("f32");
   if (above === undefined) return numbers;
   const [rows, blocks] = [each.dim(0), Number(each.dim(1))];
@@ -40,7 +40,7 @@ export function numbersOf({ each, above }: BlockNumberValues): Value {
 }
 
 /** What is added to all numbers of a block when the product is about the usual zero, f32 [rows, blocks]. */
-export function offsetsOf({ bits, zero, offsets }: PackedValues, scales: Value): Value | undefined {
+function offsetsOf({ bits, zero, offsets }: PackedValues, scales: Value): Value | undefined {
   const given = offsets && numbersOf(offsets);
   const shift = usualZero(bits) - zero;
   if (shift === 0) return given;

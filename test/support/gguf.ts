@@ -21,9 +21,8 @@ export type GgufWritten =
   | { i32s: readonly number[] }
   | { texts: readonly string[] };
 
-/** Numbers of types. */
+/** The number of float32. */
 export const F32 = 0;
-export const F16 = 1;
 
 const ALIGNMENT = 32;
 

@@ -81,7 +81,7 @@ function refuseParts({ values }: GgufHeader, file: string): void {
   const parts = values.get("split.count");
   if (typeof parts !== "number" || parts < 2) return;
   throw new QeditError("QEDIT_E_CHECKPOINT", `Cannot read ${file}: it is one of ${parts} parts`, {
-    hint: "Put the parts together: llama-gguf-split --merge FIRST-PART WHOLE.gguf",
+    hint: "Put the parts together with llama-gguf-split of llama.cpp",
   });
 }
 

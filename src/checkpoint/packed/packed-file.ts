@@ -8,9 +8,9 @@ import type { BlockNumbers, Checkpoint, PackedPart, PackedParts, StoredTensor, S
 import { metadataObject } from "../safetensors/safetensors-header.js";
 
 /** The metadata key that says what packed weights mean. */
-export const PACKED_KEY = "qedit_packed";
+const PACKED_KEY = "qedit_packed";
 /** Changes with the meaning of the metadata. */
-export const PACKED_VERSION = 1;
+const PACKED_VERSION = 1;
 
 /** What the tensors of packed weights are called, behind the name of the weight. */
 export const PART_NAMES = {
@@ -117,7 +117,7 @@ function partOf({ dtype, shape, offset, length }: StoredTensor): PackedPart {
 }
 
 /** The parts of the numbers of blocks. */
-export function partsOf({ each, above }: BlockNumbers): readonly PackedPart[] {
+function partsOf({ each, above }: BlockNumbers): readonly PackedPart[] {
   return above ? [each, above] : [each];
 }
 
