@@ -50,7 +50,7 @@ try {
       session,
       feeds: network.feeds!(form.checkpoint),
       seconds: [] as number[],
-      output: new Float32Array(),
+      output: new Float32Array() as Float32Array,
     });
   }
   // In turns, so that changes of the machine's speed are shared.

@@ -55,6 +55,8 @@ export interface StoredTensor {
   readonly offset: number;
   /** Bytes; of packed weights those of all their parts, which lie one behind the other. */
   readonly length: number;
+  /** Columns of each group that was rotated before it was rounded: the matrix times rotation(n) is what the layer multiplies by (see rotation.ts). */
+  readonly rotated?: number;
   /** The parts of a matrix whose numbers are whole ones times scales; undefined where the bytes are the numbers. */
   readonly packed?: PackedParts;
   /** What it is put together from along an axis, before it can be computed with: a file may split what the model has as one. */

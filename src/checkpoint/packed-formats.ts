@@ -1,5 +1,7 @@
 // Formats of quantised weights that qedit does not compute, by the names, types and texts that their tools leave in a file.
+import { isObject } from "../std/guards.js";
 import type { Checkpoint } from "./checkpoint.js";
+import { isRotation } from "./rotation.js";
 import { metadataObject } from "./safetensors/safetensors-header.js";
 import { SCALE_NAMES } from "./weight-scales.js";
 
@@ -21,7 +23,19 @@ const BY_NAME: readonly (readonly [pattern: RegExp, format: string])[] = [
 
 /** Formats of ComfyUI's layers that are a number times a scale, and the settings of a layer that change nothing of that. */
 const COMFY_SCALED = /^(float8_e4m3fn|float8_e5m2|int8)(_(tensor|row|block|channel|group)wise)?$/;
-const COMFY_IDLE = ["format", "full_precision_matrix_mult", "group_size", "block_size", "orig_dtype", "scale_dtype"];
+const COMFY_IDLE = [
+  "format",
+  "full_precision_matrix_mult",
+  "group_size",
+  "block_size",
+  "orig_dtype",
+  "scale_dtype",
+  "convrot",
+  "convrot_groupsize",
+  "per_row",
+];
+/** Columns of a rotated group, unless a layer says otherwise (comfy_kitchen/tensor/int8.py, TensorWiseINT8Layout.Params). */
+const ROTATED_GROUP = 256;
 const COMFY_NAMES: Readonly<Record<string, string>> = { nvfp4: "NVFP4", mxfp8: "MXFP8", mxfp4: "MXFP4" };
 
 /** The name of the format of a checkpoint's weights if qedit does not compute it, such as `MXFP8`. */
@@ -34,7 +48,9 @@ function comfyFormat({ layerFormats = [], metadata }: Checkpoint): string | unde
   const described = typeof layers === "object" && layers !== null ? Object.values(layers) : [];
   for (const layer of [...layerFormats.map((text) => metadataObject(text)), ...described]) {
     const { format, ...others } = (layer ?? {}) as Record<string, unknown>;
-    if (others["convrot"] === true || String(format).includes("convrot")) return "ConvRot, rotated INT8 or INT4";
+    if (String(format).includes("convrot")) return "ConvRot, rotated INT4";
+    if (others["convrot"] === true && rotationOf(layer) === undefined)
+      return `ConvRot in groups of ${String(others["convrot_groupsize"]).slice(0, 40)} columns, or of other numbers than INT8`;
     if (typeof format !== "string" || !COMFY_SCALED.test(format)) {
       return COMFY_NAMES[String(format)] ?? `"${String(format).slice(0, 40)}", a layer format of ComfyUI`;
     }
@@ -42,6 +58,14 @@ function comfyFormat({ layerFormats = [], metadata }: Checkpoint): string | unde
     if (unknown !== undefined) return `"${format}" with "${unknown.slice(0, 40)}", a layer format of ComfyUI`;
   }
   return undefined;
+}
+
+/** Columns of each group of a layer's weight that are rotated, by what ComfyUI says of its format; undefined where none are, or in no way that is known. */
+export function rotationOf(layer: unknown): number | undefined {
+  if (!isObject(layer) || layer["convrot"] !== true) return undefined;
+  const { format, convrot_groupsize: group = ROTATED_GROUP } = layer;
+  const isKnown = typeof format === "string" && /^int8(_tensorwise|_rowwise)?$/.test(format);
+  return isKnown && typeof group === "number" && isRotation(group) ? group : undefined;
 }
 
 function torchaoFormat({ metadata }: Checkpoint): string | undefined {

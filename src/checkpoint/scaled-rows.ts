@@ -2,6 +2,7 @@
 import { QeditError } from "../std/errors.js";
 import type { Checkpoint } from "./checkpoint.js";
 import { readRows, readTensor } from "./read-tensor.js";
+import { rotated } from "./rotation.js";
 import { scaleGrid, scaleNameOf } from "./weight-scales.js";
 
 /**
@@ -20,7 +21,7 @@ export async function readScaledRows(
     });
   const values = await readRows(weight, rows);
   const scale = tensors.get(scaleNameOf(tensors, `${module}.weight`) ?? "");
-  if (scale === undefined) return values;
+  if (scale === undefined) return weight.rotated === undefined ? values : rotated(values, weight.rotated);
   const grid = scaleGrid(scale, weight);
   if (grid === undefined)
     throw new QeditError(
@@ -34,8 +35,9 @@ export async function readScaledRows(
     block: grid.per === "block" ? ([grid.rows, grid.columns] as const) : ([1, 1] as const),
   }[grid.per];
   const across = Math.ceil(width / wide);
-  return values.map((value, at) => {
+  const scaled = values.map((value, at) => {
     const [row, column] = [rows[Math.floor(at / width)]!, at % width];
     return value * scales[Math.floor(row / tall) * across + Math.floor(column / wide)]!;
   });
+  return weight.rotated === undefined ? scaled : rotated(scaled, weight.rotated);
 }

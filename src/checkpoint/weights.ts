@@ -181,6 +181,11 @@ export class Weights {
     };
   }
 
+  /** Columns of each group of the weight at this path that were rotated before they were rounded; undefined: none. */
+  rotated(): number | undefined {
+    return this.stored("weight").rotated;
+  }
+
   /** The scale of the weight at this path, if the file has one; throws QEDIT_E_CHECKPOINT when it fits no part of the weight. */
   scale(): ScaleValue | undefined {
     const name = SCALE_NAMES.find((each) => this.#source.checkpoint.tensors.has(this.#key(each)));

@@ -1,7 +1,8 @@
 // Layers that every network here is made of. Rows are tokens: x is [tokens, width].
+import { rotation } from "../checkpoint/rotation.js";
 import type { ScaleValue, Weights } from "../checkpoint/weights.js";
 import { gemm, rmsNorm } from "../graph/operators.js";
-import { type DType, sameShape } from "../graph/types.js";
+import { type DType, multiplyDims, sameShape } from "../graph/types.js";
 import type { Value } from "../graph/value.js";
 import { addLoras } from "./add-loras.js";
 import { packedGemm, packedNumbers } from "./packed-linear.js";
@@ -17,12 +18,14 @@ export function linears(x: Value, modules: readonly Weights[]): Value[] {
   return addLoras(x, layers);
 }
 
-function withoutLoras(x: Value, w: Weights): Value {
+function withoutLoras(input: Value, w: Weights): Value {
+  const group = w.rotated();
+  const x = group === undefined ? input : rotatedGroups(input, group);
   const bias = w.has("bias") ? w.get("bias").cast(x.dtype) : undefined;
   const packed = w.packed();
   if (packed) return bias ? packedGemm(x, packed).add(bias) : packedGemm(x, packed);
   const scale = w.scale();
-  if (scale === undefined || scale.grid.per === "block") return gemm(x, weightAt(w, x.dtype), bias);
+  if (scale === undefined || scale.grid.per === "block") return gemm(x, storedWeight(w, x.dtype), bias);
   return scaledGemm(x, w.get("weight").cast(x.dtype), { scale, bias });
 }
 
@@ -44,10 +47,27 @@ function scaledGemm(x: Value, weight: Value, { scale, bias }: { scale: ScaleValu
   return bias ? y.add(bias) : y;
 }
 
+/** x [tokens, width] with each group of its columns rotated, once for all layers that read it. */
+export function rotatedGroups(x: Value, group: number): Value {
+  const { graph } = x;
+  return graph.once(`${x.name} rotated in groups of ${group}`, () => {
+    const width = Number(x.dim(1));
+    const matrix = graph.once(`rotation of ${group} ${x.dtype}`, () =>
+      graph.constant("f32", [group, group], [...rotation(group)]).cast(x.dtype),
+    );
+    const rows = multiplyDims(x.dim(0), width / group);
+    return gemm(x.reshape([rows, group]), matrix).reshape([x.dim(0), width]);
+  });
+}
+
 /** The weight at this path times its scale, if it has one, as numbers of `dtype`. */
 export function weightAt(w: Weights, dtype: DType): Value {
+  if (w.rotated() !== undefined) throw new Error(`internal: "${w.path}" is rotated, and multiplied by only`);
   const packed = w.packed();
-  if (packed) return packedNumbers(packed, dtype);
+  return packed ? packedNumbers(packed, dtype) : storedWeight(w, dtype);
+}
+
+function storedWeight(w: Weights, dtype: DType): Value {
   const weight = w.get("weight");
   const scale = w.scale();
   if (scale === undefined) return weight.cast(dtype);

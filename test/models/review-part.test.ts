@@ -170,8 +170,15 @@ describe("a format that qedit does not compute is refused by its name", () => {
     ],
     ["MXFP8", extra(`${MODULE}.weight_scale`, "F8_E8M0", [24, 1])],
     ["MXFP8", text(`${MODULE}.comfy_quant`, { format: "mxfp8" })],
-    ["ConvRot, rotated INT8 or INT4", text(`${MODULE}.comfy_quant`, { format: "int8_tensorwise", convrot: true })],
-    ["ConvRot, rotated INT8 or INT4", text(`${MODULE}.comfy_quant`, { format: "convrot_w4a4" })],
+    [
+      "ConvRot in groups of 100 columns",
+      text(`${MODULE}.comfy_quant`, { format: "int8_tensorwise", convrot: true, convrot_groupsize: 100 }),
+    ],
+    [
+      "ConvRot in groups of 256 columns, or of other numbers than INT8",
+      text(`${MODULE}.comfy_quant`, { format: "float8_e4m3fn", convrot: true, convrot_groupsize: 256 }),
+    ],
+    ["ConvRot, rotated INT4", text(`${MODULE}.comfy_quant`, { format: "convrot_w4a4" })],
     ['"awq_w4a16", a layer format of ComfyUI', text(`${MODULE}.comfy_quant`, { format: "awq_w4a16" })],
     ['"float8_e4m3fn" with "twist"', text(`${MODULE}.comfy_quant`, { format: "float8_e4m3fn", twist: 2 })],
     [

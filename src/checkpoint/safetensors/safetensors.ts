@@ -3,10 +3,13 @@
 import type { Hash } from "node:crypto";
 import type { FileHandle } from "node:fs/promises";
 import { readRange } from "../../std/files.js";
+import { shown } from "../../std/foreign-text.js";
+import { isObject } from "../../std/guards.js";
 import type { Checkpoint } from "../checkpoint.js";
 import { updateIdentity } from "../file-identity.js";
 import { type Source, withLocated } from "../located-file.js";
 import { withPacked } from "../packed/packed-file.js";
+import { rotationOf } from "../packed-formats.js";
 import { headerLength, LENGTH_BYTES, metadataObject, parseHeader, refusal } from "./safetensors-header.js";
 
 /** Enough of the start of a file to name the format of one that is not safetensors. */
@@ -38,18 +41,52 @@ export async function readSafetensorsOf(
   const start = await readRange(handle, 0, LENGTH_BYTES + length);
   const checkpoint = parseHeader(start.subarray(LENGTH_BYTES), source);
   if (identity) await updateIdentity(identity, handle, { start, size: source.size });
-  const layerFormats = await readLayerFormats(checkpoint, handle);
-  return withPacked(layerFormats.length === 0 ? checkpoint : { ...checkpoint, layerFormats });
+  const formats = await readLayerFormats(checkpoint, handle);
+  const layerFormats = [...new Set(formats.values())];
+  return withPacked(
+    layerFormats.length === 0
+      ? withRotations(checkpoint, formats)
+      : { ...withRotations(checkpoint, formats), layerFormats },
+  );
 }
 
 // ComfyUI writes the format of each layer into a tensor of bytes beside its weight.
-async function readLayerFormats({ tensors }: Checkpoint, handle: FileHandle): Promise<string[]> {
-  const found = new Set<string>();
+async function readLayerFormats({ tensors }: Checkpoint, handle: FileHandle): Promise<ReadonlyMap<string, string>> {
+  const found = new Map<string, string>();
   for (const [name, { offset, length }] of tensors) {
     if (!name.endsWith(".comfy_quant")) continue;
-    found.add(new TextDecoder().decode(await readRange(handle, offset, Math.min(length, LONGEST_FORMAT))));
+    found.set(
+      name.slice(0, -".comfy_quant".length),
+      new TextDecoder().decode(await readRange(handle, offset, Math.min(length, LONGEST_FORMAT))),
+    );
   }
-  return [...found];
+  return found;
+}
+
+// Says of each weight how its columns are rotated: by the text beside it, or by the file's own metadata.
+function withRotations(checkpoint: Checkpoint, formats: ReadonlyMap<string, string>): Checkpoint {
+  const described = metadataObject(checkpoint.metadata["_quantization_metadata"])?.["layers"];
+  const layers = [
+    ...(isObject(described) ? Object.entries(described) : []),
+    ...[...formats].map(([module, text]) => [module, metadataObject(text)] as const),
+  ];
+  const tensors = new Map(checkpoint.tensors);
+  for (const [module, layer] of layers) {
+    const group = rotationOf(layer);
+    if (group === undefined) continue;
+    const name = weightNamed(module, tensors);
+    const weight = tensors.get(name ?? "");
+    if (name === undefined || weight === undefined || (weight.shape[1] ?? 0) % group !== 0)
+      throw refusal(checkpoint.file, `the layer "${shown(module)}" is rotated, and no weight fits that`);
+    tensors.set(name, { ...weight, rotated: group });
+  }
+  return { ...checkpoint, tensors };
+}
+
+// The file's own metadata names layers without the prefix that its tensors may have.
+function weightNamed(module: string, tensors: Checkpoint["tensors"]): string | undefined {
+  const name = `${module}.weight`;
+  return tensors.has(name) ? name : [...tensors.keys()].find((each) => each.endsWith(`.${name}`));
 }
 
 /** The tensors of safetensors bytes in memory; their offsets count from the start of bytes. Throws as readSafetensors, naming name. */

@@ -3,6 +3,7 @@ import type { Weights } from "../../checkpoint/weights.js";
 import { divided, gather } from "../../graph/indexing.js";
 import type { Value } from "../../graph/value.js";
 import { fromFloat8E4M3, fromFloat8E5M2 } from "../../std/half-floats.js";
+import { rotatedGroups } from "../layers.js";
 import { packedRows } from "../packed-linear.js";
 
 /** The floats that 8 bits stand for. */
@@ -12,20 +13,24 @@ const BYTE_VALUES = 256;
 /** Embeddings f32 [tokens, width] of token ids i64 [tokens]: the rows that readScaledRows reads. Ids are below the length of the table. */
 export function tokenEmbeddings(ids: Value, w: Weights): Value {
   const table = w.at("model.embed_tokens");
-  return table.scoped(() => {
-    const packed = table.packed();
-    if (packed) return packedRows(ids, packed);
-    const rows = storedRows(ids, table);
-    const scale = table.scale();
-    if (scale === undefined) return rows;
-    const { value, grid } = scale;
-    if (grid.per === "tensor") return rows.mul(value.reshape([1]));
-    const [height, width] = table.shape("weight") as [number, number];
-    const [tall, wide] = grid.per === "row" ? [1, width] : [grid.rows, grid.columns];
-    const across = Math.ceil(width / wide);
-    const scales = value.reshape([Math.ceil(height / tall), across]);
-    return rows.mul(gather(scales, divided(ids, tall).quotient).spread(1, wide, width));
-  });
+  const group = table.rotated();
+  const rows = table.scoped(() => scaledRows(ids, table));
+  return group === undefined ? rows : rotatedGroups(rows, group);
+}
+
+function scaledRows(ids: Value, table: Weights): Value {
+  const packed = table.packed();
+  if (packed) return packedRows(ids, packed);
+  const rows = storedRows(ids, table);
+  const scale = table.scale();
+  if (scale === undefined) return rows;
+  const { value, grid } = scale;
+  if (grid.per === "tensor") return rows.mul(value.reshape([1]));
+  const [height, width] = table.shape("weight") as [number, number];
+  const [tall, wide] = grid.per === "row" ? [1, width] : [grid.rows, grid.columns];
+  const across = Math.ceil(width / wide);
+  const scales = value.reshape([Math.ceil(height / tall), across]);
+  return rows.mul(gather(scales, divided(ids, tall).quotient).spread(1, wide, width));
 }
 
 // Gather has no kernels for 8-bit floats: their bytes are looked up in a table of what they stand for.
