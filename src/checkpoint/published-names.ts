@@ -64,8 +64,11 @@ function configOfPart(text: string | undefined, part: ModelPart): string | undef
   return part === "transformer" ? text : undefined;
 }
 
-/** Prefixes that ComfyUI looks for in files of diffusion models (model_detection.py, unet_prefix_from_state_dict). */
-const DIFFUSION_PREFIXES = ["model.diffusion_model.", "model.model.", "net."];
+/** Prefixes that ComfyUI looks for in files of diffusion models (model_detection.py, unet_prefix_from_state_dict), then those of trainers. */
+const DIFFUSION_PREFIXES = [
+  ...["model.diffusion_model.", "model.model.", "net."],
+  ...["diffusion_model.", "transformer.", "pipe.dit.", "dit.", "module."],
+];
 const FALLBACK_PREFIX = "model.";
 /** A prefix counts when more keys than this carry it. */
 const FEW_KEYS = 5;
@@ -89,17 +92,41 @@ export function stripPrefix(checkpoint: Checkpoint): Checkpoint {
   };
 }
 
-// transformers nests the two towers of newer files: model.language_model.layers…, model.visual.blocks…
+/**
+ * Where files keep the layers of a text encoder: below what their tool puts in front (`thinker.`, `text_encoder.`, `module.`), and within that below
+ * transformers' names of newer releases, of models inside others, or bare.
+ */
+const FIRST_LAYER =
+  /^(.*?)(model\.language_model\.|language_model\.model\.|language_model\.|model\.|)layers\.0\.input_layernorm\.weight$/;
+
+// Two towers: model.language_model.layers… and model.visual.blocks…, or language_model.model.layers… and visual.blocks….
 function textEncoderNames(checkpoint: Checkpoint): Checkpoint {
-  const isNested = [...checkpoint.tensors.keys()].some((name) => name.startsWith("model.language_model."));
-  if (!isNested) return checkpoint;
-  return renamed(checkpoint, (name) =>
-    name.replace(/^model\.language_model\./, "model.").replace(/^model\.visual\./, "visual."),
-  );
+  const found = firstMatch(checkpoint.tensors.keys(), FIRST_LAYER);
+  if (found === undefined) return checkpoint;
+  const [, front = "", nesting = ""] = found;
+  if (front === "" && nesting === "model.") return checkpoint;
+  const own = (name: string) => {
+    const inner = name.startsWith(front) ? name.slice(front.length) : name;
+    if (nesting !== "" && inner.startsWith(nesting)) return `model.${inner.slice(nesting.length)}`;
+    if (nesting === "" && /^(layers|embed_tokens|norm)\./.test(inner)) return `model.${inner}`;
+    return inner.replace(/^model\.visual\./, "visual.").replace(/^language_model\.lm_head\./, "lm_head.");
+  };
+  return renamed(checkpoint, own);
+}
+
+function firstMatch(names: Iterable<string>, pattern: RegExp): RegExpExecArray | undefined {
+  for (const name of names) {
+    const found = pattern.exec(name);
+    if (found !== null) return found;
+  }
+  return undefined;
 }
 
 // AutoencoderKLQwenImage of diffusers: the layers of Wan 2.1's VAE, counted per level where Wan counts through all levels.
-function vaeNames(checkpoint: Checkpoint): Checkpoint {
+function vaeNames(prefixed: Checkpoint): Checkpoint {
+  const prefix = WHOLE.vae.exec(prefixed.tensors.keys().next().value ?? "")?.[0];
+  const isPrefixed = prefix !== undefined && [...prefixed.tensors.keys()].every((name) => name.startsWith(prefix));
+  const checkpoint = isPrefixed ? renamed(prefixed, (name) => name.slice(prefix.length)) : prefixed;
   if (!checkpoint.tensors.has("decoder.conv_in.weight") || !checkpoint.tensors.has("quant_conv.weight"))
     return checkpoint;
   const layers = upsampleLayers([...checkpoint.tensors.keys()]);

@@ -117,7 +117,7 @@ export const ERRORS: Readonly<Record<ErrorCode, ErrorEntry>> = {
       "The download was cut",
       "The file is of another architecture, or lacks the vision tower",
       "Files of different models were mixed",
-      "Its weights are packed (GGUF, MXFP8, NVFP4, SVDQuant and others), or nothing reads some of its tensors",
+      "Its weights are packed (MXFP8, NVFP4, SVDQuant, IQ types of GGUF and others), or nothing reads some of its tensors",
       "It is a pickle (.ckpt, .pt), which qedit never opens",
     ],
     remedy: "`qedit inspect FILE` names the file; `qedit models verify` compares hashes.",

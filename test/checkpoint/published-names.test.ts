@@ -52,6 +52,51 @@ describe("of a whole model in one file", () => {
   });
 });
 
+describe("a part in a file of its own, under the names of other tools", () => {
+  const stored = { dtype: "F32", shape: [], file: "/x", offset: 0, length: 4 } as const;
+  const keysOf = (names: readonly string[], part: ModelPart) => [
+    ...publishedNames(
+      { file: "x", tensors: new Map(names.map((name) => [name, stored])), metadata: {} },
+      part,
+    ).tensors.keys(),
+  ];
+  const encoder = [
+    ...["model.embed_tokens.weight", "model.layers.0.input_layernorm.weight", "model.norm.weight"],
+    ...["lm_head.weight", "visual.blocks.0.norm1.weight"],
+  ];
+  const nested = (language: string, head: string, visual: string) =>
+    encoder.map((name) =>
+      name
+        .replace(/^model\./, language)
+        .replace(/^lm_head\./, head)
+        .replace(/^visual\./, visual),
+    );
+
+  test.each([
+    ["transformers of newer releases", nested("model.language_model.", "lm_head.", "model.visual.")],
+    ["a model inside another", nested("language_model.model.", "language_model.lm_head.", "visual.")],
+    ["a thinker", nested("thinker.model.", "thinker.lm_head.", "thinker.visual.")],
+    ["a pipeline", nested("text_encoder.model.language_model.", "text_encoder.lm_head.", "text_encoder.model.visual.")],
+    ["a model without its head", nested("", "lm_head.", "visual.")],
+  ])("the text encoder, as %s has it", (_, names) => {
+    expect(keysOf(names, "text_encoder")).toEqual(encoder);
+  });
+
+  test.each(["diffusion_model.", "transformer.", "pipe.dit.", "module."])("the transformer behind %s", (prefix) => {
+    const names = Array.from({ length: 6 }, (_, index) => `transformer_blocks.${index}.a`);
+    expect(
+      keysOf(
+        names.map((name) => prefix + name),
+        "transformer",
+      ),
+    ).toEqual(names);
+  });
+
+  test.each(["vae.", "first_stage_model."])("the VAE behind %s", (prefix) => {
+    expect(keysOf([`${prefix}conv1.weight`, `${prefix}conv2.weight`], "vae")).toEqual(["conv1.weight", "conv2.weight"]);
+  });
+});
+
 describe("stripPrefix", () => {
   const stored = { dtype: "F32", shape: [], file: "/x", offset: 0, length: 4 } as const;
   const named = (...names: string[]) => ({
