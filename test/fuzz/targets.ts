@@ -7,7 +7,10 @@ import { parseRecipe, toRecipe } from "../../src/artifacts/recipe.js";
 import { matchLora, matchTable } from "../../src/checkpoint/lora/lora.js";
 import { openLora } from "../../src/checkpoint/lora/lora-config.js";
 import { openCheckpoint, openPart } from "../../src/checkpoint/open.js";
+import { packedMetadata } from "../../src/checkpoint/packed/packed-file.js";
+import { readTensor } from "../../src/checkpoint/read-tensor.js";
 import { checkpointConfig, decodeSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
+import { encodeSafetensors } from "../../src/checkpoint/safetensors/safetensors-writer.js";
 import { run } from "../../src/cli/commands/run.js";
 import { readJobs } from "../../src/cli/jobs/job-lines.js";
 import { makerLine, recipeLines } from "../../src/cli/render/recipe-lines.js";
@@ -21,7 +24,8 @@ import { recipeIn } from "../../src/edit/recipe/recipe-of-file.js";
 import { inputRoles, readSettings, recipeSettings } from "../../src/edit/recipe/recipe-settings.js";
 import { pictureTexts } from "../../src/image/io/description.js";
 import { readImage, readSize } from "../../src/image/io/read.js";
-import { float32 } from "../../src/std/tensor.js";
+import { float32, tensor } from "../../src/std/tensor.js";
+import { ggufBytes, repackedTo } from "../support/gguf.js";
 import { fixture } from "../support/golden.js";
 import { altered, damaged, safetensorsOf } from "./arbitraries.js";
 
@@ -84,6 +88,28 @@ const JOB = {
   steps: 4,
 };
 
+/** A GGUF file with blocks of two types, and a file of packed weights. */
+const GGUF = ggufBytes({
+  values: {
+    "general.architecture": { text: "qwen_image" },
+    "some.list": { i32s: [1, 2, 3] },
+    "tokenizer.ggml.tokens": { texts: Array.from({ length: 100 }, (_, index) => `token ${index}`) },
+  },
+  tensors: {
+    "img_in.weight": { shape: [4, 64], type: 8, bytes: new Uint8Array(8 * 34) },
+    "txt_in.weight": { shape: [2, 256], type: 12, bytes: new Uint8Array(2 * 144) },
+    "norm.weight": { shape: [64], type: 0, bytes: new Uint8Array(256) },
+  },
+});
+const PACKED = encodeSafetensors(
+  {
+    "a.weight": tensor("uint8", [4, 32], new Uint8Array(128)),
+    "a.weight.scales": { ...float32([4, 2]), storedAs: "F16" },
+    "b.weight": float32([3]),
+  },
+  packedMetadata(new Map([["a.weight", { type: "INT4", bits: 4, block: 32, zero: 8 }]])),
+);
+
 /** The targets by name. */
 export const TARGETS: Readonly<Record<string, Target>> = {
   headers: target(
@@ -97,6 +123,21 @@ export const TARGETS: Readonly<Record<string, Target>> = {
       await inspectFile(path);
     },
   ),
+  gguf: target(damaged(GGUF), async (bytes, folder) => {
+    const path = join(folder, "model.gguf");
+    writeFileSync(path, bytes);
+    const checkpoint = await openCheckpoint(path);
+    checkpointConfig(checkpoint);
+    const { tensors } = await repackedTo(join(folder, "repacked.safetensors"), checkpoint);
+    for (const stored of tensors.values()) if (stored.packed) await readTensor(stored);
+    await inspectFile(path);
+  }),
+  packed: target(files(PACKED), async (bytes, folder) => {
+    const path = join(folder, "packed.safetensors");
+    writeFileSync(path, bytes);
+    for (const stored of (await openCheckpoint(path)).tensors.values()) if (stored.packed) await readTensor(stored);
+    await inspectFile(path);
+  }),
   adapters: target(files(...LORAS), async (bytes, folder) => {
     const path = join(folder, "lora.safetensors");
     writeFileSync(path, bytes);
