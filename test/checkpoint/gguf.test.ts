@@ -1,5 +1,5 @@
 // GGUF files: what is read of them, what is put together, and what is refused.
-import { writeFile } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.js";
 import { openCheckpoint } from "../../src/checkpoint/open.js";
@@ -186,11 +186,12 @@ describe("a text encoder as llama.cpp writes it, with its mmproj beside it", asy
   await writeGguf(folder.at("other-mmproj-F16.gguf"), { values: seen, tensors: { a: one } });
   const found = await openCheckpoint(path);
 
-  test("has the tensors under the published names, those that llama.cpp splits in one", async () => {
+  test("has the tensors under the published names but the word head, those that llama.cpp splits in one", async () => {
     const ready = await repackedTo(folder.at("encoder.safetensors"), found);
+    const tensors = new Map([...original.tensors].filter(([name]) => name !== "lm_head.weight"));
     const names = (all: Iterable<string>) => [...all].sort();
-    expect(names(ready.tensors.keys())).toEqual(names(original.tensors.keys()));
-    for (const [name, stored] of original.tensors) {
+    expect(names(ready.tensors.keys())).toEqual(names(tensors.keys()));
+    for (const [name, stored] of tensors) {
       const own = ready.tensors.get(name)!;
       expect([name, own.shape]).toEqual([name, stored.shape]);
       expect(await readTensor(own), name).toEqual(await readTensor(stored));
@@ -206,6 +207,17 @@ describe("a text encoder as llama.cpp writes it, with its mmproj beside it", asy
       ropeTheta: Math.fround(text.ropeTheta),
     });
     expect(visionConfig(numbers, read)).toMatchObject({ heads: sight.heads, windowSize: sight.windowSize });
+  });
+
+  test("takes of one mmproj in several types the published one, and refuses to choose between towers", async () => {
+    await mkdir(folder.at("types"));
+    const own = await writeGguf(folder.at("types/model-Q4_K_M.gguf"), { values, tensors: language });
+    for (const type of ["F16", "F32"])
+      await writeGguf(folder.at(`types/mmproj-${type}.gguf`), { values: seen, tensors: { a: one } });
+    await writeGguf(folder.at("types/mmproj-BF16.gguf"), { values: seen, tensors: vision });
+    expect((await openCheckpoint(own)).tensors.has("visual.blocks.0.norm1.weight")).toBe(true);
+    await writeGguf(folder.at("types/another-mmproj-F16.gguf"), { values: seen, tensors: vision });
+    await expect(openCheckpoint(own)).rejects.toThrow("Cannot choose the vision tower");
   });
 
   test("is refused where the mmproj lacks a part", async () => {

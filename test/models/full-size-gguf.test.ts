@@ -3,19 +3,27 @@
 import { open } from "node:fs/promises";
 import { beforeAll, describe, expect, test } from "vitest";
 import { type PublishedName, publishedTensors } from "../../fixtures/headers/published.js";
-import { STORED_BYTES } from "../../src/checkpoint/checkpoint.js";
+import { type Checkpoint, STORED_BYTES } from "../../src/checkpoint/checkpoint.js";
 import { BLOCK_TYPES, type BlockTypeName } from "../../src/checkpoint/gguf/block-types.js";
+import { openCheckpoint } from "../../src/checkpoint/open.js";
+import { readTensor } from "../../src/checkpoint/read-tensor.js";
+import { writeSafetensors } from "../../src/checkpoint/safetensors/safetensors-writer.js";
 import { directEngine } from "../../src/engine/sessions/direct.js";
 import { modelOf, withSession } from "../../src/engine/sessions/engine.js";
+import { ropeTables } from "../../src/models/qwen-image/tokens.js";
 import { buildTransformer, isIdleInLastBlock } from "../../src/models/qwen-image/transformer.js";
 import { isIdleInTransformer, transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
+import { randn } from "../../src/sampling/noise/noise.js";
 import { planNetwork } from "../../src/stages/networks/memory-plan.js";
 import { numbersOf, openModel } from "../../src/stages/networks/model-handle.js";
 import { transformerNeeds } from "../../src/stages/networks/open-transformer.js";
 import { deviceBytes } from "../../src/stages/networks/within-memory.js";
+import { elementCount, float32, type Tensor, type Tensors } from "../../src/std/tensor.js";
+import { scaledError } from "../parity/table.js";
 import { temporaryFolder } from "../support/folder.js";
 import { build } from "../support/full-size.js";
-import { F32, sparseGguf } from "../support/gguf.js";
+import { F32, floats, type GgufTensor, repackedTo, sparseGguf, writeGguf } from "../support/gguf.js";
+import { openNetwork } from "../support/graphs.js";
 
 const folder = temporaryFolder();
 const home = process.env["QEDIT_HOME"];
@@ -97,3 +105,77 @@ test("an edit of a megapixel in Q4_K fits 12 GiB of a GPU with its weights there
   expect(within(6 * GIB).groups.length).toBeGreaterThan(1);
   for (const bytes of [12 * GIB, 6 * GIB]) expect(deviceBytes(within(bytes).peak, device)).toBeLessThanOrEqual(bytes);
 });
+
+/** float32 sums of some thousand products in another order, beside the largest number. */
+const SAME = 1e-4;
+const TOKENS = { text: 16, target: 64 };
+
+test.each(["Q8_0", "Q4_K"] as const)(
+  "a transformer block of full width in %s gives what it gives with the numbers of its weights in float32",
+  async (type) => {
+    const one = publishedTensors("qwen_image_edit_2509_fp8_e4m3fn").filter(
+      ({ name }) => !name.startsWith("transformer_blocks.") || name.startsWith("transformer_blocks.0."),
+    );
+    const isMatrix = (name: string, shape: readonly number[]) =>
+      shape.length === 2 && /^transformer_blocks\..*weight$/.test(name);
+    const tensors = one.map(({ name, shape }, index) => {
+      const noise = randn(index, Math.min(elementCount(shape), 1_000_003));
+      const value = (at: number) => noise[at % noise.length]! * 0.02;
+      if (isMatrix(name, shape)) return [name, randomBlocks(type, shape, noise)] as const;
+      return [
+        name,
+        floats(
+          shape,
+          Float32Array.from({ length: elementCount(shape) }, (_, at) => value(at)),
+        ),
+      ] as const;
+    });
+    const path = await writeGguf(folder.at(`block-${type}.gguf`), {
+      values: { "general.architecture": { text: "qwen_image" } },
+      tensors,
+    });
+    const quantised = await repackedTo(folder.at(`block-${type}.safetensors`), await openCheckpoint(path));
+    const entries: Record<string, Tensor> = {};
+    for (const [name, stored] of quantised.tensors) entries[name] = float32(stored.shape, await readTensor(stored));
+    await writeSafetensors(folder.at(`block-${type}-f32.safetensors`), entries);
+    const outputs = [];
+    for (const checkpoint of [quantised, await openCheckpoint(folder.at(`block-${type}-f32.safetensors`))]) {
+      await using network = await openNetwork(checkpoint, {
+        optimization: "none",
+        build: (graph, w) => buildTransformer(graph, w, { config: transformerConfig(w, {}), compute: "f32" }),
+      });
+      outputs.push((await network.session.run(feeds(checkpoint)))["velocity"]!.data as Float32Array);
+    }
+    expect(scaledError(outputs[0]!, outputs[1]!)).toBeLessThan(SAME);
+  },
+);
+
+// Blocks of random codes, with scales of the size that files have.
+function randomBlocks(type: BlockTypeName, shape: readonly number[], noise: Float32Array): GgufTensor {
+  const { id, bytes: size, elements } = BLOCK_TYPES[type];
+  const places = { Q8_0: [0], Q4_K: [0, 2], Q6_K: [208] }[type as "Q8_0"];
+  const bytes = new Uint8Array((elementCount(shape) / elements) * size);
+  for (let at = 0; at < bytes.length; at += 1) bytes[at] = Math.floor(Math.abs(noise[at % noise.length]!) * 997);
+  // 2^-12 to 2^-13 and one code in a few dozen: weights of some hundredths.
+  for (let at = 0; at < bytes.length; at += size)
+    for (const place of places) {
+      bytes[at + place] = at & 255;
+      bytes[at + place + 1] = 0x0c + (at & 1);
+    }
+  return { shape, type: id, bytes };
+}
+
+function feeds(checkpoint: Checkpoint): Tensors {
+  const config = transformerConfig(numbersOf(checkpoint), {});
+  const grid = { rows: 8, columns: 8 };
+  const { cos, sin } = ropeTables(TOKENS.text, [grid, grid], config);
+  const noise = (shape: readonly number[], seed: number) => float32(shape, randn(seed, elementCount(shape)));
+  return {
+    latent_tokens: noise([1, TOKENS.target, config.patchWidth], 1),
+    reference_tokens: noise([1, TOKENS.target, config.patchWidth], 2),
+    prompt_embeds: noise([1, TOKENS.text, config.textWidth], 3),
+    timestep: float32([1], Float32Array.of(0.75)),
+    rope_cos: cos,
+    rope_sin: sin,
+  };
+}

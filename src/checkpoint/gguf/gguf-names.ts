@@ -12,7 +12,6 @@ type Rename = readonly [from: RegExp, to: string];
 const LANGUAGE: readonly Rename[] = [
   [/^token_embd\./, "model.embed_tokens."],
   [/^output_norm\./, "model.norm."],
-  [/^output\./, "lm_head."],
   [/^blk\.(\d+)\.attn_norm\./, "model.layers.$1.input_layernorm."],
   [/^blk\.(\d+)\.ffn_norm\./, "model.layers.$1.post_attention_layernorm."],
   [/^blk\.(\d+)\.attn_([qkv])\./, "model.layers.$1.self_attn.$2_proj."],
@@ -34,9 +33,13 @@ const KEYS_AND_VALUES = /^v\.blk\.\d+\.attn_[kv]\.(weight|bias)$/;
 const FRAME = "v.patch_embd.weight";
 const SECOND_FRAME = "v.patch_embd.weight.1";
 
-/** The tensors of a language model under the published keys. */
+/** The word head: an encoder does without, and half a billion weights need not be repacked. */
+const HEAD = /^output\./;
+
+/** The tensors of a language model under the published keys, without its head. */
 export function languageTensors({ tensors }: GgufHeader): Map<string, StoredTensor> {
-  return new Map([...tensors].map(([name, stored]) => [renamed(name, LANGUAGE), stored]));
+  const own = [...tensors].filter(([name]) => !HEAD.test(name));
+  return new Map(own.map(([name, stored]) => [renamed(name, LANGUAGE), stored]));
 }
 
 /** The tensors of a vision tower under the published keys, with what llama.cpp splits put together. Throws QEDIT_E_CHECKPOINT when a part is missing. */

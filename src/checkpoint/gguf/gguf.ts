@@ -18,6 +18,8 @@ import {
 } from "./gguf-header.js";
 import { ARCHITECTURES, languageConfigOf, languageTensors, visionConfigOf, visionTensors } from "./gguf-names.js";
 
+/** Types of a vision tower, the one to take first. */
+const PRECISE = [/bf16/i, /f32/i, /f16/i];
 /** Bytes of a file that are read first; text encoders, which have a vocabulary in their header, need some more. */
 const FIRST_BYTES = 1 << 20;
 /** A vision tower's file, by its name. */
@@ -95,7 +97,10 @@ async function visionBeside(
   const stem = (name: string) => name.toLowerCase().replace(VARIANT, "");
   const named = names.filter((name) => stem(name) === stem(basename(path)));
   const fitting = named.length > 0 ? named : names;
-  if (fitting.length > 1)
+  // Publishers lay one tower there in several types: the published weights are bfloat16.
+  const rank = (each: string) => PRECISE.findIndex((type) => type.test(each)) >>> 0;
+  fitting.sort((a, b) => rank(a) - rank(b));
+  if (new Set(fitting.map(stem)).size > 1)
     throw new QeditError(
       "QEDIT_E_CHECKPOINT",
       `Cannot choose the vision tower of ${path} among ${fitting.slice(0, 4).join(", ")}`,

@@ -119,7 +119,7 @@ export function visionConfig(w: Weights, config: ConfigJson): VisionConfig {
       "QEDIT_E_CHECKPOINT",
       "Cannot look at pictures: the text encoder file has no vision weights (visual.*)",
       {
-        hint: `Give a text encoder file that contains them: ${param("text_encoder", "qwen_2.5_vl_7b_fp8_scaled.safetensors")}`,
+        hint: `Give a text encoder file that contains them: ${param("text_encoder", "qwen_2.5_vl_7b_fp8_scaled.safetensors")}; beside a GGUF file, put its mmproj file`,
       },
     );
   }
