@@ -1,6 +1,6 @@
 // deploy/k8s by the tools that read such files, and by what none of them sees: names that lead nowhere, flags that do not exist.
-import { mkdirSync, readFileSync } from "node:fs";
-import { join, relative } from "node:path";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { beforeAll, describe, expect, test } from "vitest";
 import { parse } from "yaml";
@@ -10,13 +10,12 @@ import { flagsOf, outputOptions } from "../../src/cli/settings/options.js";
 import { ROOT } from "../docs/pages.js";
 import { temporaryFolder } from "../support/folder.js";
 import {
-  built,
+  builtSets,
   COMPONENTS,
   type Container,
   type Manifest,
   matches,
   OVERLAYS,
-  objectsOf,
   type PodTemplate,
   podsOf,
 } from "./manifests.js";
@@ -49,30 +48,8 @@ function gateway(plural: string): readonly [string, string] {
 
 const folder = temporaryFolder();
 
-/** Each component beside what it is for. */
-function withComponent(name: string): string {
-  const place = folder.at(name);
-  mkdirSync(place, { recursive: true });
-  const path = (below: string) => relative(place, join(ROOT, "deploy/k8s", below));
-  folder.write(
-    `${name}/kustomization.yaml`,
-    `apiVersion: kustomize.config.k8s.io/v1beta1
-kind: Kustomization
-namespace: qedit
-resources: [${path("base")}]
-components: [${[...(name === "keda" ? ["kafka"] : []), name].map((each) => path(`components/${each}`))}]
-`,
-  );
-  return relative(join(ROOT, "deploy/k8s"), place);
-}
-
-const sets = [
-  ...OVERLAYS.map((name) => [name, name] as const),
-  ...COMPONENTS.map((name) => [`base with ${name}`, withComponent(name)] as const),
-];
-const texts = new Map<string, string>();
-for (const [name, path] of sets) texts.set(name, await built(path));
-const all = sets.map(([name]) => [name, objectsOf(texts.get(name)!)] as const);
+const sets = await builtSets(folder);
+const all = sets.map(({ name, objects }) => [name, objects] as const);
 const tools = await pythonTools();
 const flags = await flagsByCommand();
 
@@ -85,7 +62,7 @@ test("there is a set for each need", () => {
 
 describe.each(all)("%s", (name, objects) => {
   test("is valid in every object, with no key that Kubernetes does not know", async () => {
-    const file = folder.write(`${name.replaceAll(/\W/g, "-")}.yaml`, texts.get(name)!);
+    const file = folder.write(`${name.replaceAll(/\W/g, "-")}.yaml`, sets.find((set) => set.name === name)!.text);
     const { code, stdout, stderr } = await said(join(tools.bin, "kubernetes-validate"), [
       "-k",
       KUBERNETES,
@@ -159,6 +136,9 @@ describe.each(all)("%s", (name, objects) => {
     expect(new Set(targets).size).toBe(targets.length);
     const deployments = objects.filter(({ kind }) => kind === "Deployment").map(({ metadata }) => metadata.name);
     expect(targets.filter((target) => !deployments.includes(target))).toEqual([]);
+    // A number beside an autoscaler's would be set again each time the manifests are applied.
+    const counted = objects.filter(({ kind, spec }) => kind === "Deployment" && "replicas" in (spec as object));
+    expect(counted.map(({ metadata }) => metadata.name).filter((name) => targets.includes(name))).toEqual([]);
   });
 
   test("runs pods as the restricted Pod Security Standard wants, without a token, and of images with a version", () => {
