@@ -74,6 +74,17 @@ describe("compose.yaml", () => {
     expect(new Set(published).size).toBe(published.length);
   });
 
+  test("registers schemas where those that use them look", async () => {
+    const env = { ...process.env, QEDIT_SCHEMA_REGISTRY: "http://registry:8081" };
+    const { stdout } = await said(tools.compose, ["-f", COMPOSE, "--profile", "*", "config", "--format", "json"], {
+      env,
+    });
+    const { topics, worker } = (JSON.parse(stdout) as Config).services;
+    for (const each of [topics, worker])
+      expect(each!.environment).toEqual({ QEDIT_SCHEMA_REGISTRY: "http://registry:8081" });
+    for (const name of ["topics", "worker"]) expect(services[name]!.environment).toEqual({ QEDIT_SCHEMA_REGISTRY: "" });
+  });
+
   test("gives the running job longer than --grace", () => {
     for (const { command = [], stop_grace_period } of Object.values(services).filter(({ command }) =>
       command?.includes("--grace"),

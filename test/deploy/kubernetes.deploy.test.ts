@@ -177,6 +177,16 @@ describe.each(all)("%s", (name, objects) => {
     expect(unknown).toEqual([]);
   });
 
+  test("prepares topics with the brokers and the registry of those that use them", () => {
+    const sources = (kind: string) =>
+      objects
+        .filter((object) => object.kind === kind)
+        .flatMap((object) => podsOf(object)!.spec.containers.flatMap(({ envFrom }) => (envFrom ? [envFrom] : [])));
+    const [topics] = sources("Job");
+    const users = sources("Deployment");
+    expect(users.filter((each) => JSON.stringify(each) !== JSON.stringify(topics))).toEqual([]);
+  });
+
   test("has custom resources without an unknown key, as their own definitions say", async () => {
     for (const object of objects.filter(({ kind }) => kind in DEFINITIONS)) {
       const [module, path] = DEFINITIONS[object.kind]!;
