@@ -19,6 +19,7 @@ const NIGHTLY = [
   "test/cli/sampling-options.test.ts",
   "test/cli/terminal-preview-places.test.ts",
   "test/cli/tiny.test.ts",
+  "test/deploy/buildah.test.ts",
   "test/deploy/judges.test.ts",
   "test/docs/commands.test.ts",
   "test/docs/kserve-examples.test.ts",
