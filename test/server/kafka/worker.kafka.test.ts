@@ -3,7 +3,7 @@ import { createHash, randomUUID } from "node:crypto";
 import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
-import { afterAll, afterEach, describe, expect, inject, test } from "vitest";
+import { afterAll, afterEach, describe, expect, inject, test, vi } from "vitest";
 import { TOPICS } from "../../../src/server/kafka/kafka-topics.js";
 import { CAT, ROCKET } from "../../cli/qedit.js";
 import { temporaryFolder } from "../../support/folder.js";
@@ -213,6 +213,26 @@ test("SIGTERM finishes the job in hand, answers and leaves the others", async ()
   const two = await worker();
   await client.answers(jobs);
   expect(before + computed(two)).toBe(jobs.length);
+});
+
+test("an update of one worker after the other loses no job, and none is done or answered twice", async () => {
+  const client = await opened();
+  const old = [await worker(), await worker()];
+  const jobs = ids(14);
+  for (const [index, id] of jobs.entries())
+    await client.send(requestOf(id, [CAT], { ...SMALL, steps: 6, seed: String(300 + index) }));
+  const ended: TestServer[] = [];
+  for (const one of old) {
+    // In the middle of a job.
+    const before = computed(one);
+    await vi.waitFor(() => expect(computed(one)).toBeGreaterThan(before), { timeout: 30_000, interval: 5 });
+    expect((await one.stop("SIGTERM")).code).toBe(0);
+    ended.push(one, await worker());
+  }
+  await client.answers(jobs);
+  expect(ended.map(computed).reduce((sum, each) => sum + each)).toBe(jobs.length);
+  const responses = await client.messages(TOPICS.response, (all) => all.length === jobs.length);
+  expect(responses.map(({ key }) => key!.toString()).sort()).toEqual([...jobs].sort());
 });
 
 test("a job that takes longer than the session of a member stays with its worker", async () => {
