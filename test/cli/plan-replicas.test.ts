@@ -27,7 +27,7 @@ describe("a plan of machines", () => {
     expect(code).toBe(0);
     for (const part of [
       /^2\/s at 12 s each: 36 GPUs, 54 partitions; sustains 2\.4\/s at 80 % busy, 3\/s at most$/m,
-      /^ {2}run {2}12 +36 +67 % {2}burst +2\.4\/s$/m,
+      /^ {2}run {2}12 +36 +a GPU +67 % {2}burst +2\.4\/s$/m,
       /burst of 60 gone in/,
       /qedit kafka topics create --partitions 54$/m,
       /16\.00 MB\/s read, 16\.00 MB\/s written, 2\/s results/,
@@ -88,6 +88,8 @@ describe("a plan of machines", () => {
     expect(groups[0]!.weightBytes).toBe(edit.totals.readBytes);
     expect(store.ofEdit.pictures).toBe(statSync(CAT).size);
     const split = await planned([...RATE, ...EDIT, "--per-stage"]);
+    const { stderr } = await qedit([...RATE, ...EDIT, "--per-stage"], here);
+    expect(stderr).toMatch(/The seconds of encode-prompt, sample were measured on cpu/);
     expect(split.groups.map(({ weightBytes }) => weightBytes)).toEqual(edit.stages.map(({ readBytes }) => readBytes));
     expect(split.store.ofEdit.tensors).toBeGreaterThan(0);
   });

@@ -2,6 +2,7 @@
 import { mkdirSync } from "node:fs";
 import { join, relative } from "node:path";
 import { expect, test } from "vitest";
+import { isOnGpu } from "../../src/edit/plan/capacity.js";
 import { qedit } from "../cli/qedit.js";
 import { ROOT } from "../docs/pages.js";
 import { temporaryFolder } from "../support/folder.js";
@@ -9,6 +10,7 @@ import { built, type Manifest, objectsOf } from "./manifests.js";
 
 const K8S = join(ROOT, "deploy/k8s");
 const folder = temporaryFolder();
+const [base, stages] = [objectsOf(await built("base")), objectsOf(await built("overlays/per-stage"))];
 
 async function patched(
   name: string,
@@ -38,8 +40,8 @@ const specOf = (objects: readonly Manifest[], kind: string, name: string) =>
   objects.find((each) => each.kind === kind && each.metadata.name === name)!["spec"];
 
 test("reach the autoscaler of the base, or KEDA's and the topics where they are components", async () => {
-  const base = await patched("base", "base", [], ["--seconds", "12", "--burst", "60"]);
-  expect(specOf(base, "HorizontalPodAutoscaler", "qedit")).toMatchObject({
+  const server = await patched("base", "base", [], ["--seconds", "12", "--burst", "60"]);
+  expect(specOf(server, "HorizontalPodAutoscaler", "qedit")).toMatchObject({
     minReplicas: 30,
     maxReplicas: 36,
     metrics: [{ pods: { target: { averageValue: "5" } } }],
@@ -54,6 +56,15 @@ test("reach the autoscaler of the base, or KEDA's and the topics where they are 
   expect(specOf(scaled, "Job", "qedit-topics")).toMatchObject({
     template: { spec: { containers: [{ args: ["kafka", "topics", "create", "--partitions", "45"] }] } },
   });
+});
+
+test("count GPUs as the manifests ask for them", () => {
+  const works = ["run", "encode-image", "encode-prompt", "sample", "decode"] as const;
+  const wanted = works.map((work) => {
+    const [set, name] = work === "run" ? [base, "qedit"] : [stages, `qedit-worker-${work}`];
+    return JSON.stringify(specOf(set, "Deployment", name)).includes('nvidia.com/gpu":1');
+  });
+  expect(works.map(isOnGpu)).toEqual(wanted);
 });
 
 test("reach the workers of each stage", async () => {

@@ -134,6 +134,15 @@ describe("a plan of machines", () => {
     });
   });
 
+  test("counts no GPU for the stages that the manifests compute on the CPU", () => {
+    const loads = (["encode-image", "encode-prompt", "sample", "decode"] as const).map((work) => ({
+      ...RUN,
+      work,
+      seconds: 1,
+    }));
+    expect(planCapacity({ ...WANTED, loads })).toMatchObject({ replicas: 12, gpus: 6 });
+  });
+
   test("reads the weights of each replica from the volume, and keeps replicas up where a start is longer than the wait", () => {
     const slow = planCapacity(WANTED);
     expect(slow.volume).toEqual({ bytes: 30 * 30e9, atOnce: (30 * 30e9) / 120, least: (30 * 30e9) / 900 });

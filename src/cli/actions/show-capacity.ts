@@ -136,6 +136,14 @@ export async function showCapacity(
   const capacity = planCapacity(request);
   const values = deployValues(capacity);
   const isMeasured = settings.seconds === undefined;
+  const elsewhere = capacity.groups
+    .filter(({ onGpu }) => onGpu !== (edit?.device.name !== "cpu"))
+    .map(({ work }) => work);
+  if (isMeasured && edit && elsewhere.length > 0)
+    terminal.emit({
+      kind: "warning",
+      text: `The seconds of ${elsewhere.join(", ")} were measured on ${edit.device.name}, and the manifests compute them on ${edit.device.name === "cpu" ? "a GPU" : "the CPU"}: give them with ${param("seconds")}`,
+    });
   terminal.result(
     { ...capacity, isMeasured, deploy: values },
     capacityLines(capacity, values, { style: terminal.style, isMeasured, isAssumed: edit === undefined }),

@@ -23,9 +23,11 @@ export function capacityLines(
     style.bold(title),
     ...lines.map((line) => `  ${line}`),
   ];
-  const { gpus, groups, partitions } = plan;
+  const { replicas, gpus, groups, partitions } = plan;
+  const machines =
+    replicas === gpus ? counted(gpus, "GPU") : `${counted(replicas, "replica")}, ${counted(gpus, "GPU")}`;
   return [
-    `${rateText(plan.rate)} ${groups.length === 1 ? `at ${secondsText(groups[0]!.seconds)} each` : "over four stages"}${isMeasured ? ", as earlier runs here went" : ""}: ${counted(gpus, "GPU")}, ${counted(partitions, "partition")}; sustains ${rateText(plan.sustains)} at ${percent(plan.utilization)} busy, ${rateText(plan.most)} at most`,
+    `${rateText(plan.rate)} ${groups.length === 1 ? `at ${secondsText(groups[0]!.seconds)} each` : "over four stages"}${isMeasured ? ", as earlier runs here went" : ""}: ${machines}, ${counted(partitions, "partition")}; sustains ${rateText(plan.sustains)} at ${percent(plan.utilization)} busy, ${rateText(plan.most)} at most`,
     ...section("Replicas", replicaLines(groups)),
     ...section("Waiting", waitingLines(plan)),
     ...section("Kafka", [
@@ -45,11 +47,12 @@ const REASONS: Readonly<Record<ReplicaGroup["bound"], string>> = {
 
 function replicaLines(groups: readonly ReplicaGroup[]): string[] {
   return table([
-    ["", "seconds", "replicas", "busy", "set by", "sustains"],
-    ...groups.map(({ work, seconds, replicas, busy, bound, sustains }) => [
+    ["", "seconds", "replicas", "on", "busy", "set by", "sustains"],
+    ...groups.map(({ work, seconds, replicas, onGpu, busy, bound, sustains }) => [
       work,
       String(rounded(seconds)),
       String(replicas),
+      onGpu ? "a GPU" : "CPU",
       percent(busy),
       REASONS[bound],
       rateText(sustains),

@@ -65,7 +65,8 @@ export const capacityOptions = {
     placeholder: "<edits>",
   }),
   seconds: optional(editSeconds, {
-    summary: "seconds of an edit on one GPU whose model is open: 12; or of each stage: STAGE=SECONDS,…",
+    summary:
+      "seconds of an edit on one GPU whose model is open: 12; or of each stage, on the device that it has: STAGE=SECONDS,…",
     group: "Server",
     scope: "call",
     placeholder: "<seconds>",

@@ -6,10 +6,13 @@ import { offeredLoad, type Waiting, waiting } from "./queueing.js";
 /** What a worker does: whole edits, or one stage. */
 export type CapacityWork = "run" | StageName;
 
-/** What one replica does, on one GPU. */
+/** What deploy/k8s computes on the CPU, the VAE in workers of its own stages: overlays/per-stage. All else has a GPU for each replica. */
+const ON_CPU: readonly CapacityWork[] = ["encode-image", "decode"];
+
+/** What one replica does. */
 export interface WorkLoad {
   readonly work: CapacityWork;
-  /** Seconds of one edit on an open model. */
+  /** Seconds of one edit on an open model, on the device that this work has. */
   readonly seconds: number;
   /** Bytes of weights that a replica reads when it starts; undefined: not known. */
   readonly weightBytes: number | undefined;
@@ -48,6 +51,8 @@ export type Bound = "utilization" | "burst" | "wait";
 /** Replicas that do the same. */
 export interface ReplicaGroup extends WorkLoad {
   readonly replicas: number;
+  /** Whether each has a GPU. */
+  readonly onGpu: boolean;
   readonly bound: Bound;
   /** Replicas that the rate takes without its bursts. */
   readonly steadyReplicas: number;
@@ -72,6 +77,7 @@ export interface CapacityPlan {
   readonly burst: number;
   readonly wait: number;
   readonly groups: readonly ReplicaGroup[];
+  readonly replicas: number;
   readonly gpus: number;
   /** Of each request topic. */
   readonly partitions: number;
@@ -121,7 +127,8 @@ export function planCapacity(request: CapacityRequest): CapacityPlan {
     burst,
     wait,
     groups,
-    gpus: sum(groups.map(({ replicas }) => replicas)),
+    replicas: sum(groups.map(({ replicas }) => replicas)),
+    gpus: sum(groups.map(({ replicas, onGpu }) => (onGpu ? replicas : 0))),
     partitions: Math.ceil(PARTITIONS_PER_REPLICA * Math.max(...groups.map(({ replicas }) => replicas))),
     sustains: utilization * most,
     most,
@@ -151,6 +158,7 @@ function replicaGroup(load: WorkLoad, { rate, utilization, burst, wait }: Capaci
   return {
     ...load,
     replicas,
+    onGpu: isOnGpu(work),
     steadyReplicas,
     bound: replicas > steadyReplicas ? "burst" : steadyReplicas > forUtilization ? "wait" : "utilization",
     busy: erlangs / replicas,
@@ -164,6 +172,11 @@ function replicaGroup(load: WorkLoad, { rate, utilization, burst, wait }: Capaci
     minReplicas: isFast ? 0 : steadyReplicas,
     editsWhileStarting: startSeconds === undefined ? undefined : rate * startSeconds,
   };
+}
+
+/** Whether replicas that do this have a GPU each. */
+export function isOnGpu(work: CapacityWork): boolean {
+  return !ON_CPU.includes(work);
 }
 
 function volumeOf(groups: readonly ReplicaGroup[]): CapacityPlan["volume"] {
