@@ -20,6 +20,8 @@ const NIGHTLY = [
   "test/cli/sampling-options.test.ts",
   "test/cli/terminal-preview-places.test.ts",
   "test/cli/tiny.test.ts",
+  "test/deploy/buildah.test.ts",
+  "test/deploy/judges.test.ts",
   "test/docs/commands.test.ts",
   "test/docs/kserve-examples.test.ts",
   "test/docs/serving-examples.test.ts",

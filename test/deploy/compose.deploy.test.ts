@@ -8,30 +8,16 @@ import { ROOT } from "../docs/pages.js";
 import { formOf, sendJob } from "../server/jobs.js";
 import { temporaryFolder } from "../support/folder.js";
 import { startServer, type TestServer } from "../support/server.js";
+import { composed } from "./compose-services.js";
 import { pythonTools, said } from "./tools.js";
 
 const COMPOSE = join(ROOT, "deploy/compose.yaml");
 const MONITORING = join(ROOT, "deploy/monitoring");
 
-interface Service {
-  readonly image: string;
-  readonly command?: readonly string[];
-  readonly profiles?: readonly string[];
-  readonly environment?: Readonly<Record<string, string>>;
-  readonly ports?: readonly { readonly host_ip?: string; readonly published: string; readonly target: number }[];
-  readonly user?: string;
-  readonly read_only?: boolean;
-  readonly stop_grace_period?: string;
-}
-
-interface Config {
-  readonly services: Readonly<Record<string, Service>>;
-}
-
 const tools = await pythonTools();
 const folder = temporaryFolder();
-const configured = await said(tools.compose, ["-f", COMPOSE, "--profile", "*", "config", "--format", "json"]);
-const { services } = JSON.parse(configured.stdout || "{}") as Config;
+const configured = await composed();
+const { services } = configured;
 
 test("hadolint accepts the Dockerfile", async () => {
   const { code, stdout } = await said(join(tools.bin, "hadolint"), ["--no-color", join(ROOT, "deploy/Dockerfile")]);
@@ -72,6 +58,25 @@ describe("compose.yaml", () => {
     }
     const published = Object.values(services).flatMap(({ ports = [] }) => ports.map((port) => port.published));
     expect(new Set(published).size).toBe(published.length);
+  });
+
+  test("registers schemas where those that use them look", async () => {
+    const { topics, worker } = (await composed({ QEDIT_SCHEMA_REGISTRY: "http://registry:8081" })).services;
+    for (const each of [topics, worker])
+      expect(each!.environment).toEqual({ QEDIT_SCHEMA_REGISTRY: "http://registry:8081" });
+    for (const name of ["topics", "worker"]) expect(services[name]!.environment).toEqual({ QEDIT_SCHEMA_REGISTRY: "" });
+  });
+
+  test.each([
+    ["a volume", {}, "/store"],
+    ["the folder that QEDIT_STORE names", { QEDIT_STORE: "/srv/store" }, "/srv/store"],
+  ])("gives the worker %s as its store", async (_, variables, path) => {
+    const { command, volumes } = (await composed(variables)).services["worker"]!;
+    expect(command![command!.indexOf("--store") + 1]).toBe(path);
+    expect(volumes!.map(({ target }) => target)).toContain(path);
+    const dockerfile = readFileSync(join(ROOT, "deploy/Dockerfile"), "utf8");
+    // A new volume belongs to the user that has the folder in the image.
+    if (path === "/store") expect(/chown 1000:1000 (.*) \\$/m.exec(dockerfile)![1]!.split(" ")).toContain(path);
   });
 
   test("gives the running job longer than --grace", () => {

@@ -91,25 +91,30 @@ function contextFiles(): readonly string[] {
   });
 }
 
-/** Builds the stages that a target needs. Throws what a RUN said when it failed. */
+/** Builds the stages that a target needs, those that need not wait for each other at the same time. Throws what a RUN said when it failed. */
 export async function buildImage(target: string, folder: string): Promise<Image> {
   const context = join(folder, "context");
   for (const path of contextFiles()) cpSync(join(ROOT, path), join(context, path), { recursive: true });
-  const stages = new Map<string, Image>();
-  let image: Image = EMPTY;
-  let name = "";
-  for (const { name: instruction, text } of stagesOf(target)) {
-    if (instruction === "FROM") {
-      const [, base, stage] = FROM.exec(text)!;
-      name = stage!;
-      const below = stages.get(base!) ?? EMPTY;
-      const layer = join(folder, "stages", name);
-      mkdirSync(layer, { recursive: true });
-      if (below.layer !== undefined) await linked(below.layer, layer);
-      image = { ...below, layer };
-    } else image = await applied(image, { instruction, text, context, stages });
-    stages.set(name, image);
+  const stages = new Map<string, Promise<Image>>();
+  for (const instructions of stagesOf(target)) {
+    const [, , name] = FROM.exec(instructions[0]!.text)!;
+    stages.set(name!, builtStage(instructions, { context, stages, layer: join(folder, "stages", name!) }));
   }
+  await Promise.all(stages.values());
+  return stages.get(target)!;
+}
+
+async function builtStage(
+  [from, ...instructions]: readonly Instruction[],
+  { context, stages, layer }: { readonly layer: string } & Pick<Applied, "context" | "stages">,
+): Promise<Image> {
+  const [, base] = FROM.exec(from!.text)!;
+  const below = (await stages.get(base!)) ?? EMPTY;
+  mkdirSync(layer, { recursive: true });
+  if (below.layer !== undefined) await linked(below.layer, layer);
+  let image: Image = { ...below, layer };
+  for (const { name: instruction, text } of instructions)
+    image = await applied(image, { instruction, text, context, stages });
   return image;
 }
 
@@ -186,7 +191,7 @@ const EMPTY: Image = {
 };
 
 interface Applied extends Readonly<Record<"instruction" | "text" | "context", string>> {
-  readonly stages: ReadonlyMap<string, Image>;
+  readonly stages: ReadonlyMap<string, Promise<Image>>;
 }
 
 async function applied(image: Image, { instruction, text, context, stages }: Applied): Promise<Image> {
@@ -205,7 +210,7 @@ async function applied(image: Image, { instruction, text, context, stages }: App
       return { ...image, env: { ...image.env, ...Object.fromEntries(set) } };
     }
     case "COPY":
-      copy(text, { image, context, stages });
+      await copy(text, { image, context, stages });
       return image;
     case "RUN": {
       const command = ["bash", "-o", "pipefail", "-ec", text];
@@ -236,10 +241,13 @@ async function applied(image: Image, { instruction, text, context, stages }: App
   }
 }
 
-function copy(text: string, { image, context, stages }: Pick<Applied, "context" | "stages"> & { image: Image }): void {
+async function copy(
+  text: string,
+  { image, context, stages }: Pick<Applied, "context" | "stages"> & { image: Image },
+): Promise<void> {
   const [, from, rest] = /^(?:--from=(\S+) )?(.*)$/.exec(text)!;
   const [target, ...sources] = rest!.split(/\s+/).reverse() as [string, ...string[]];
-  const origin = from === undefined ? context : stages.get(from)!.layer!;
+  const origin = from === undefined ? context : (await stages.get(from)!).layer!;
   const into = join(image.layer!, posix.resolve(image.workdir, target));
   for (const source of sources) {
     const path = join(origin, source);
@@ -252,8 +260,8 @@ function copy(text: string, { image, context, stages }: Pick<Applied, "context" 
   }
 }
 
-// The instructions of those stages alone that a target is made of.
-function stagesOf(target: string): readonly Instruction[] {
+// Those stages alone that a target is made of.
+function stagesOf(target: string): readonly (readonly Instruction[])[] {
   const stages: Instruction[][] = [];
   for (const instruction of readDockerfile()) {
     if (instruction.name === "FROM") stages.push([]);
@@ -268,7 +276,7 @@ function stagesOf(target: string): readonly Instruction[] {
     for (const { text } of stage) wanted.add(/^--from=(\S+)/.exec(text)?.[1] ?? target);
     kept.unshift(stage);
   }
-  return kept.flat();
+  return kept;
 }
 
 interface InRoot {

@@ -1,6 +1,6 @@
 // deploy/k8s by the tools that read such files, and by what none of them sees: names that lead nowhere, flags that do not exist.
-import { mkdirSync, readFileSync } from "node:fs";
-import { join, relative } from "node:path";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { beforeAll, describe, expect, test } from "vitest";
 import { parse } from "yaml";
@@ -10,69 +10,26 @@ import { flagsOf, outputOptions } from "../../src/cli/settings/options.js";
 import { ROOT } from "../docs/pages.js";
 import { temporaryFolder } from "../support/folder.js";
 import {
-  built,
+  builtSets,
   COMPONENTS,
   type Container,
   type Manifest,
   matches,
   OVERLAYS,
-  objectsOf,
   type PodTemplate,
   podsOf,
 } from "./manifests.js";
-import { faults, type Schema } from "./schema.js";
+import { DEFINITIONS, faults, type Schema } from "./schema.js";
 import { goFile, npmPackage, pythonTools, said } from "./tools.js";
 
 /** Given by the user, as docs/deployment.md says. */
 const GIVEN = ["Secret/qedit-api-key"];
 const KUBERNETES = "1.35";
 
-/** Where the definitions of custom resources come from. */
-const DEFINITIONS: Readonly<Record<string, readonly [module: string, path: string]>> = {
-  ScaledObject: ["github.com/kedacore/keda/v2@v2.21.0", "config/crd/bases/keda.sh_scaledobjects.yaml"],
-  ServiceMonitor: operator("servicemonitors"),
-  PodMonitor: operator("podmonitors"),
-  PrometheusRule: operator("prometheusrules"),
-  HTTPRoute: gateway("httproutes"),
-  GRPCRoute: gateway("grpcroutes"),
-  InferenceService: ["github.com/kserve/kserve@v0.15.2", "config/crd/full/serving.kserve.io_inferenceservices.yaml"],
-};
-
-function operator(plural: string): readonly [string, string] {
-  const path = `example/prometheus-operator-crd/monitoring.coreos.com_${plural}.yaml`;
-  return ["github.com/prometheus-operator/prometheus-operator@v0.85.0", path];
-}
-
-function gateway(plural: string): readonly [string, string] {
-  return ["sigs.k8s.io/gateway-api@v1.4.0", `config/crd/standard/gateway.networking.k8s.io_${plural}.yaml`];
-}
-
 const folder = temporaryFolder();
 
-/** Each component beside what it is for. */
-function withComponent(name: string): string {
-  const place = folder.at(name);
-  mkdirSync(place, { recursive: true });
-  const path = (below: string) => relative(place, join(ROOT, "deploy/k8s", below));
-  folder.write(
-    `${name}/kustomization.yaml`,
-    `apiVersion: kustomize.config.k8s.io/v1beta1
-kind: Kustomization
-namespace: qedit
-resources: [${path("base")}]
-components: [${[...(name === "keda" ? ["kafka"] : []), name].map((each) => path(`components/${each}`))}]
-`,
-  );
-  return relative(join(ROOT, "deploy/k8s"), place);
-}
-
-const sets = [
-  ...OVERLAYS.map((name) => [name, name] as const),
-  ...COMPONENTS.map((name) => [`base with ${name}`, withComponent(name)] as const),
-];
-const texts = new Map<string, string>();
-for (const [name, path] of sets) texts.set(name, await built(path));
-const all = sets.map(([name]) => [name, objectsOf(texts.get(name)!)] as const);
+const sets = await builtSets(folder);
+const all = sets.map(({ name, objects }) => [name, objects] as const);
 const tools = await pythonTools();
 const flags = await flagsByCommand();
 
@@ -85,7 +42,7 @@ test("there is a set for each need", () => {
 
 describe.each(all)("%s", (name, objects) => {
   test("is valid in every object, with no key that Kubernetes does not know", async () => {
-    const file = folder.write(`${name.replaceAll(/\W/g, "-")}.yaml`, texts.get(name)!);
+    const file = folder.write(`${name.replaceAll(/\W/g, "-")}.yaml`, sets.find((set) => set.name === name)!.text);
     const { code, stdout, stderr } = await said(join(tools.bin, "kubernetes-validate"), [
       "-k",
       KUBERNETES,
@@ -159,6 +116,9 @@ describe.each(all)("%s", (name, objects) => {
     expect(new Set(targets).size).toBe(targets.length);
     const deployments = objects.filter(({ kind }) => kind === "Deployment").map(({ metadata }) => metadata.name);
     expect(targets.filter((target) => !deployments.includes(target))).toEqual([]);
+    // A number beside an autoscaler's would be set again each time the manifests are applied.
+    const counted = objects.filter(({ kind, spec }) => kind === "Deployment" && "replicas" in (spec as object));
+    expect(counted.map(({ metadata }) => metadata.name).filter((name) => targets.includes(name))).toEqual([]);
   });
 
   test("runs pods as the restricted Pod Security Standard wants, without a token, and of images with a version", () => {
@@ -215,6 +175,16 @@ describe.each(all)("%s", (name, objects) => {
     const ours = containers.filter(({ image }) => image.startsWith("qedit"));
     const unknown = ours.flatMap(({ args = [] }) => unknownFlags(args));
     expect(unknown).toEqual([]);
+  });
+
+  test("prepares topics with the brokers and the registry of those that use them", () => {
+    const sources = (kind: string) =>
+      objects
+        .filter((object) => object.kind === kind)
+        .flatMap((object) => podsOf(object)!.spec.containers.flatMap(({ envFrom }) => (envFrom ? [envFrom] : [])));
+    const [topics] = sources("Job");
+    const users = sources("Deployment");
+    expect(users.filter((each) => JSON.stringify(each) !== JSON.stringify(topics))).toEqual([]);
   });
 
   test("has custom resources without an unknown key, as their own definitions say", async () => {

@@ -1,10 +1,11 @@
 // The overlays of deploy/k8s as kubectl builds them, and what their objects refer to.
 import { execFile } from "node:child_process";
-import { readdirSync } from "node:fs";
-import { join } from "node:path";
+import { mkdirSync, readdirSync } from "node:fs";
+import { join, relative } from "node:path";
 import { promisify } from "node:util";
 import { parseAllDocuments } from "yaml";
 import { ROOT } from "../docs/pages.js";
+import type { TemporaryFolder } from "../support/folder.js";
 import { kubectl } from "./tools.js";
 
 const run = promisify(execFile);
@@ -47,6 +48,43 @@ export const OVERLAYS = ["base", ...readdirSync(join(K8S, "overlays")).map((name
 
 /** Components, each with the overlay it is tried with. */
 export const COMPONENTS = readdirSync(join(K8S, "components"));
+
+/** What a folder or a component beside the base gives. */
+export interface ManifestSet {
+  readonly name: string;
+  readonly text: string;
+  readonly objects: readonly Manifest[];
+}
+
+/** All overlays, and each component beside what it is for. */
+export async function builtSets(folder: TemporaryFolder): Promise<readonly ManifestSet[]> {
+  const sets = [
+    ...OVERLAYS.map((name) => [name, name] as const),
+    ...COMPONENTS.map((name) => [`base with ${name}`, withComponent(name, folder)] as const),
+  ];
+  return Promise.all(
+    sets.map(async ([name, path]) => {
+      const text = await built(path);
+      return { name, text, objects: objectsOf(text) };
+    }),
+  );
+}
+
+function withComponent(name: string, folder: TemporaryFolder): string {
+  const place = folder.at(name);
+  mkdirSync(place, { recursive: true });
+  const path = (below: string) => relative(place, join(K8S, below));
+  folder.write(
+    `${name}/kustomization.yaml`,
+    `apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+namespace: qedit
+resources: [${path("base")}]
+components: [${[...(name === "keda" ? ["kafka"] : []), name].map((each) => path(`components/${each}`))}]
+`,
+  );
+  return relative(K8S, place);
+}
 
 /** Builds a folder of deploy/k8s, or any other. */
 export async function built(folder: string): Promise<string> {

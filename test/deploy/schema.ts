@@ -1,4 +1,24 @@
-// Checks values against the schemas of custom resources, as an API server does; unlike it, it refuses keys that the schema lacks.
+// The definitions of custom resources, and checks values against them as an API server does; unlike it, it refuses keys that the schema lacks.
+
+/** Where the definitions of custom resources come from. */
+export const DEFINITIONS: Readonly<Record<string, readonly [module: string, path: string]>> = {
+  ScaledObject: ["github.com/kedacore/keda/v2@v2.21.0", "config/crd/bases/keda.sh_scaledobjects.yaml"],
+  ServiceMonitor: operator("servicemonitors"),
+  PodMonitor: operator("podmonitors"),
+  PrometheusRule: operator("prometheusrules"),
+  HTTPRoute: gateway("httproutes"),
+  GRPCRoute: gateway("grpcroutes"),
+  InferenceService: ["github.com/kserve/kserve@v0.15.2", "config/crd/full/serving.kserve.io_inferenceservices.yaml"],
+};
+
+function operator(plural: string): readonly [string, string] {
+  const path = `example/prometheus-operator-crd/monitoring.coreos.com_${plural}.yaml`;
+  return ["github.com/prometheus-operator/prometheus-operator@v0.85.0", path];
+}
+
+function gateway(plural: string): readonly [string, string] {
+  return ["sigs.k8s.io/gateway-api@v1.4.0", `config/crd/standard/gateway.networking.k8s.io_${plural}.yaml`];
+}
 
 /** A schema of OpenAPI 3 as custom resources have it. */
 export interface Schema {

@@ -63,6 +63,22 @@ export async function goFile(module: string, path: string): Promise<{ text: stri
   }
 }
 
+/** Prometheus, of this machine or unpacked from Debian's package; a text says why there is none. */
+export async function prometheusTool(): Promise<{ readonly path: string } | { readonly missing: string }> {
+  const own = await said("sh", ["-c", "command -v prometheus"]);
+  if (own.code === 0) return { path: own.stdout.trim() };
+  const folder = join(tmpdir(), "qedit-debian-prometheus");
+  const path = join(folder, "usr/bin/prometheus");
+  if (existsSync(path)) return { path };
+  await rm(folder, { recursive: true, force: true });
+  await mkdir(folder, { recursive: true });
+  const unpacked = "apt-get download -qq prometheus && dpkg -x prometheus_*.deb . && usr/bin/prometheus --version";
+  const { code, stderr } = await said("sh", ["-c", unpacked], { cwd: folder });
+  if (code === 0) return { path };
+  await rm(folder, { recursive: true, force: true });
+  return { missing: `apt-get install prometheus: ${stderr.trim().split("\n").at(-1)!.slice(0, 200)}` };
+}
+
 /** What a program says, and its exit code. */
 export async function said(
   program: string,

@@ -1,8 +1,12 @@
 // Lock files: one holder at a time, stale ones taken over, unreadable ones not believed.
-import { existsSync, mkdirSync, readdirSync, utimesSync } from "node:fs";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdirSync, readdirSync, readFileSync, utimesSync } from "node:fs";
 import { hostname } from "node:os";
-import { expect, test } from "vitest";
+import { fileURLToPath } from "node:url";
+import { describe, expect, test } from "vitest";
 import { type Holder, withLock } from "../../src/std/lock.js";
+import { ownOrigin } from "../../src/std/process-origin.js";
 import { temporaryFolder } from "../support/folder.js";
 import { NO_PROCESS } from "../support/leftovers.js";
 
@@ -10,6 +14,9 @@ const folder = temporaryFolder();
 const { signal } = new AbortController();
 const waits: Holder[] = [];
 const onWait = (holder: Holder) => void waits.push(holder);
+const refuse = () => {
+  throw new Error("held");
+};
 
 function locked(name: string, content: string): string {
   folder.write(`${name}.lock`, content);
@@ -45,9 +52,6 @@ test("takes over the lock of a process that is gone", async () => {
 
 test("does not wait when onWait throws", async () => {
   const target = locked("held", JSON.stringify({ pid: process.pid, host: hostname() }));
-  const refuse = () => {
-    throw new Error("held");
-  };
   await expect(withLock(target, { signal, onWait: refuse }, async () => 1)).rejects.toThrow("held");
 });
 
@@ -85,4 +89,89 @@ test("stops waiting when the signal aborts", async () => {
     () => Promise.resolve(1),
   );
   await expect(work).rejects.toThrow("stopped");
+});
+
+const own = await ownOrigin();
+
+describe.skipIf(own === undefined)("a lock of this host's name", () => {
+  const by = (pid: number, changed: object) =>
+    JSON.stringify({ pid, host: hostname(), origin: { ...own, ...changed } });
+  const attempt = (target: string) =>
+    withLock(target, { signal, onWait: refuse }, async () => "taken").catch((error: Error) => error.message);
+  const touchedBefore = (target: string, seconds: number) => {
+    const at = Date.now() / 1000 - seconds;
+    utimesSync(`${target}.lock`, at, at);
+  };
+
+  test("is taken over at once when its process id is now another process's, such as 1 in a container", async () => {
+    expect(await attempt(locked("pid 1", by(process.pid, { started: "1" })))).toBe("taken");
+  });
+
+  test("is not taken over while its process runs", async () => {
+    expect(await attempt(locked("running", by(process.pid, {})))).toBe("held");
+  });
+
+  test.each([
+    ["another machine", { boot: "another" }],
+    ["another container", { namespace: "pid:[1]", container: "another" }],
+    ["a namespace that is no known container", { namespace: "pid:[1]", container: "" }],
+  ])("is not taken over by the ids of processes here when it is of %s", async (name, changed) => {
+    const target = locked(name, by(NO_PROCESS, changed));
+    touchedBefore(target, 50);
+    expect(await attempt(target)).toBe("held");
+  });
+});
+
+// Namespaces of their own, with the same host name: what two containers are to each other, and a container to itself before its restart.
+const namespaced = ["--pid", "--fork", "--kill-child", "--mount", "--mount-proc"];
+const hasNamespaces = spawnSync("unshare", [...namespaced, "true"]).status === 0;
+if (!hasNamespaces) console.warn("Locks were not tried between namespaces of processes: unshare needs Linux and root");
+
+describe.skipIf(!hasNamespaces)("in namespaces of processes", () => {
+  const [holder, hooks] = ["../support/hold-lock.ts", "../support/run-typescript.mjs"].map((path) =>
+    fileURLToPath(new URL(path, import.meta.url)),
+  ) as [string, string];
+  // `skipped`: process ids that are used up before, more than a process has threads. `mount`: what kubelet mounts into a container, in a folder pods/POD/containers/NAME.
+  async function holds(
+    target: string,
+    { skipped = 0, mount }: { readonly skipped?: number; readonly mount?: string },
+  ): Promise<{ said: string; child: ChildProcess }> {
+    const mounted = mount === undefined ? "" : `mount --bind ${mount} ${folder.write("termination-log", "")}; `;
+    const script = `${mounted}for i in $(seq ${skipped}); do /bin/true; done; "$@"; exit`;
+    const command = ["sh", "-c", script, "-", process.execPath, "--import", hooks, holder, target];
+    const child = spawn("unshare", [...namespaced, ...command], { stdio: ["ignore", "pipe", "inherit"] });
+    const [said] = (await once(child.stdout!, "data")) as [Buffer];
+    return { said: said.toString().trim(), child };
+  }
+
+  test("two holders do not break each other's locks, whatever their process ids are", async () => {
+    const target = folder.at("two containers");
+    const first = await holds(target, { skipped: 100 });
+    expect(first.said).toBe("held");
+    expect((JSON.parse(readFileSync(`${target}.lock`, "utf8")) as Holder).pid).toBeGreaterThan(100);
+    const second = await holds(target, {});
+    for (const { child } of [first, second]) child.kill("SIGKILL");
+    expect(second.said).toBe("refused");
+  });
+
+  test("a container that was started again waits until 15 s after its lock was last touched, and takes it over", async () => {
+    const target = folder.at("restarted");
+    const start = (name: string, instance: number) => {
+      mkdirSync(folder.at(`pods/1/containers/${name}`), { recursive: true });
+      return holds(target, { mount: folder.write(`pods/1/containers/${name}/${instance}`, "") });
+    };
+    const first = await start("qedit", 1);
+    expect(first.said).toBe("held");
+    const ended = once(first.child, "exit");
+    first.child.kill("SIGKILL");
+    await ended;
+    const at = Date.now() / 1000 - 14;
+    utimesSync(`${target}.lock`, at, at);
+    expect((await start("other", 1)).said).toBe("refused");
+    const began = performance.now();
+    const second = await start("qedit", 2);
+    second.child.kill("SIGKILL");
+    expect(second.said).toBe("held");
+    expect(performance.now() - began).toBeGreaterThan(500);
+  });
 });

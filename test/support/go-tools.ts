@@ -1,6 +1,7 @@
 // Programs in Go for nightly tests. Go takes minutes to build them, so they are built only where QEDIT_BUILD_TOOLS is set; later runs use them again.
 import { execFile } from "node:child_process";
-import { existsSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -9,6 +10,9 @@ const run = promisify(execFile);
 
 const TOOLS = {
   grpcurl: "github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4",
+  /** Judges of Kubernetes' manifests. */
+  kubeconform: "github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0",
+  "kube-score": "github.com/zegl/kube-score/cmd/kube-score@v1.20.0",
   /** A server of S3 over a folder. */
   versitygw: "github.com/versity/versitygw/cmd/versitygw@v1.8.0",
 } as const;
@@ -20,11 +24,32 @@ export async function builtTool(
   name: keyof typeof TOOLS,
 ): Promise<{ readonly bin: string } | { readonly missing: string }> {
   const module = TOOLS[name];
-  const bin = join(tmpdir(), `qedit-${name}-${module.split("@")[1]}`);
+  return builtIn(`${name}-${module.split("@")[1]}`, name, { args: ["install", module] });
+}
+
+/** The same of a program of ours: a folder with its source, go.mod and go.sum. */
+export async function builtProgram(
+  name: string,
+  source: string,
+): Promise<{ readonly bin: string } | { readonly missing: string }> {
+  const hash = createHash("sha256");
+  for (const file of readdirSync(source).sort()) hash.update(readFileSync(join(source, file)));
+  return builtIn(`${name}-${hash.digest("hex").slice(0, 12)}`, name, {
+    args: ["install", "-buildvcs=false", "."],
+    cwd: source,
+  });
+}
+
+async function builtIn(
+  place: string,
+  name: string,
+  { args, cwd }: { readonly args: readonly string[]; readonly cwd?: string },
+): Promise<{ readonly bin: string } | { readonly missing: string }> {
+  const bin = join(tmpdir(), `qedit-${place}`);
   if (existsSync(join(bin, name))) return { bin };
   if (!process.env["QEDIT_BUILD_TOOLS"]) return { missing: `${name} is built with QEDIT_BUILD_TOOLS=1` };
   try {
-    await run("go", ["install", module], { env: { ...process.env, GOBIN: bin }, timeout: BUILD_WITHIN });
+    await run("go", args, { cwd, env: { ...process.env, GOBIN: bin }, timeout: BUILD_WITHIN });
     return { bin };
   } catch (error) {
     return { missing: (error as Error).message.split("\n").at(-1)!.slice(0, 200) };

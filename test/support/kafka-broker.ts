@@ -29,16 +29,27 @@ export interface TestBroker {
   readonly remove: () => Promise<void>;
 }
 
-/** Starts a broker; the first time this downloads 54 MB. */
-export async function startBroker(): Promise<TestBroker> {
+/** Starts a broker; the first time this downloads 54 MB. `own`: properties instead of those of tests, for a folder of data; one of its listeners is at `port`. */
+export async function startBroker(own?: {
+  readonly port: number;
+  readonly properties: (data: string) => Readonly<Record<string, string>>;
+}): Promise<TestBroker> {
   await download();
   const folder = mkdtempSync(join(tmpdir(), "qedit-kafka-"));
-  const [port, controller] = [await freePort(), await freePort()];
+  const [port, controller] = own ? [own.port, 0] : [await freePort(), await freePort()];
+  const data = join(folder, "data");
+  const values = own ? own.properties(data) : propertiesOf(data, port, controller);
   const properties = join(folder, "broker.properties");
-  writeFileSync(properties, propertiesOf(folder, port, controller));
+  writeFileSync(
+    properties,
+    Object.entries(values)
+      .map(([name, value]) => `${name}=${value}\n`)
+      .join(""),
+  );
   const id = (await run("java", [...JAVA, "kafka.tools.StorageTool", "random-uuid"])).stdout.trim().split("\n").at(-1)!;
-  const format = ["kafka.tools.StorageTool", "format", "-t", id, "-c", properties, "--standalone"];
-  await run("java", [...JAVA, ...format]);
+  // Voters that are named are formatted with them.
+  const quorum = "controller.quorum.voters" in values ? [] : ["--standalone"];
+  await run("java", [...JAVA, "kafka.tools.StorageTool", "format", "-t", id, "-c", properties, ...quorum]);
   let child: ChildProcess | undefined;
   const broker: TestBroker = {
     brokers: `127.0.0.1:${port}`,
@@ -91,15 +102,15 @@ async function download(): Promise<void> {
   writeFileSync(done, "");
 }
 
-function propertiesOf(folder: string, port: number, controller: number): string {
-  return Object.entries({
+function propertiesOf(data: string, port: number, controller: number): Readonly<Record<string, string>> {
+  return {
     "process.roles": "broker,controller",
     "node.id": "1",
     "controller.quorum.bootstrap.servers": `127.0.0.1:${controller}`,
     listeners: `PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${controller}`,
     "controller.listener.names": "CONTROLLER",
     "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
-    "log.dirs": join(folder, "data"),
+    "log.dirs": data,
     "offsets.topic.replication.factor": "1",
     "offsets.topic.num.partitions": "3",
     "transaction.state.log.replication.factor": "1",
@@ -112,7 +123,5 @@ function propertiesOf(folder: string, port: number, controller: number): string 
     "group.consumer.min.heartbeat.interval.ms": "1000",
     "auto.create.topics.enable": "false",
     "message.max.bytes": String(MESSAGE_BYTES),
-  })
-    .map(([name, value]) => `${name}=${value}\n`)
-    .join("");
+  };
 }

@@ -1,5 +1,6 @@
 // Implements `qedit plan` and `qedit run --dry-run`: plans an edit and prints the plan.
 import { EXIT } from "../../edit/error-table.js";
+import type { EditPlan } from "../../edit/plan/edit-plan.js";
 import { planEdit } from "../../edit/plan/plan-edit.js";
 import { planMachine } from "../../edit/plan/plan-machine.js";
 import { stagesElsewhere } from "../../edit/remote/remote-servers.js";
@@ -12,16 +13,18 @@ import { readSize } from "../../image/io/read.js";
 import type { Source } from "../../image/resize/size-plan.js";
 import { QeditError } from "../../std/errors.js";
 import { loadTokenizer } from "../../text/tokenizer.js";
-import type { MakingSettings } from "../commands/run.js";
+import { type MakingSettings, makingOptions } from "../commands/run.js";
 import { checkInputs, inputPictures, inputPrompt, inputSources } from "../files/input.js";
 import { checkOutput, type Overwriting, STREAM } from "../files/output.js";
 import { readTimings } from "../files/timings-file.js";
 import { planLines } from "../render/plan-lines.js";
 import type { Terminal } from "../render/terminal.js";
+import type { CapacitySettings } from "../settings/capacity-options.js";
 import { type RemoteSettings, refuseUselessRemote } from "../settings/remote-options.js";
-import type { GivenSetting } from "../settings/settings.js";
+import { completeSettings, type GivenSetting } from "../settings/settings.js";
 import type { ComputeSettings } from "../with-service.js";
 import { refuseContradictions, resultPaths, wantedSeeds } from "./make-pictures.js";
+import { refuseUselessCapacity, showCapacity } from "./show-capacity.js";
 
 /** What to plan. */
 export interface PlanCall {
@@ -38,13 +41,20 @@ export interface PlanCall {
 /** A call of `plan`. */
 interface PlanCommand {
   readonly args: readonly string[];
-  readonly settings: MakingSettings & RemoteSettings;
+  readonly settings: MakingSettings & RemoteSettings & CapacitySettings;
   readonly given: ReadonlyMap<string, GivenSetting>;
 }
 
 /** Runs `qedit plan`. Throws what `run` would throw. */
 export async function planPictures(call: PlanCommand, terminal: Terminal): Promise<number> {
   const { args, settings, given } = call;
+  refuseUselessCapacity(call);
+  if (args.length === 0) {
+    await showCapacity(call, undefined, terminal);
+    return EXIT.ok;
+  }
+  // Refuses a call without a prompt, which only a plan of machines may lack.
+  completeSettings(makingOptions, given);
   refuseContradictions(call);
   refuseUselessRemote(settings, given);
   refuseFilesElsewhere(settings, { given, elsewhere: stagesElsewhere(settings.remote), emit: terminal.emit });
@@ -56,20 +66,28 @@ export async function planPictures(call: PlanCommand, terminal: Terminal): Promi
   );
   const resolved = await resolveSettings({ settings, given, force: settings.force, emit: terminal.emit });
   const isForCard = given.get("vram")?.layer === "flag";
-  return showPlan({ args, settings: resolved, outputs, isForCard, isDryRun: false }, terminal);
+  const wanted = { args, settings: resolved, outputs, isForCard, isDryRun: false };
+  if (!settings.replicas) return showPlan(wanted, terminal);
+  await showCapacity(call, await planOf(wanted, terminal), terminal);
+  return EXIT.ok;
 }
 
 /** Prints the plan of an edit; returns EXIT.model for a dry run with missing files. Throws what `run` would throw. */
-export async function showPlan(
-  { args, settings, outputs, isForCard, isDryRun }: PlanCall,
-  terminal: Terminal,
-): Promise<number> {
+export async function showPlan(call: PlanCall, terminal: Terminal): Promise<number> {
+  const { settings, outputs, isDryRun } = call;
+  const plan = await planOf(call, terminal);
+  await warnOfOutputs(settings.sheet === undefined ? outputs : [...outputs, settings.sheet], settings, terminal);
+  terminal.result(plan, planLines(plan, terminal.style));
+  return isDryRun && plan.totals.missingFiles > 0 ? EXIT.model : EXIT.ok;
+}
+
+async function planOf({ args, settings, outputs, isForCard }: PlanCall, terminal: Terminal): Promise<EditPlan> {
   const { device, reason } = await chosenDevice(settings, isForCard);
   const sources = await Promise.all((await inputSources(args, terminal.io)).map(sourceOf));
   const complete = { ...settings, prompt: await inputPrompt(settings, terminal.io) };
   const memory = await planMachine(device, settings.vram);
   const mask = settings.mask === undefined ? undefined : (await inputPictures([settings.mask], terminal.io))[0];
-  const plan = await planEdit(complete, {
+  return planEdit(complete, {
     sources,
     mask,
     timings: await readTimings(),
@@ -80,9 +98,6 @@ export async function showPlan(
     remote: settings.remote,
     ...memory,
   });
-  await warnOfOutputs(settings.sheet === undefined ? outputs : [...outputs, settings.sheet], settings, terminal);
-  terminal.result(plan, planLines(plan, terminal.style));
-  return isDryRun && plan.totals.missingFiles > 0 ? EXIT.model : EXIT.ok;
 }
 
 // A plan writes nothing: what `run` would refuse to write is no reason to plan nothing.

@@ -95,7 +95,11 @@ function stageLines({ stages, elsewhere = {}, totals, device }: EditPlan): strin
   const rows = stages.flatMap((stage) => [stageRow(stage, onGpu), ...networkRows(stage, onGpu)]);
   const all = places.length === 0 ? "all" : "all here";
   return [
-    ...table([heading, ...rows, [all, flops(totals.flops), bytes(totals.readBytes), "", "", seconds(totals.seconds)]]),
+    ...table([
+      heading,
+      ...rows,
+      [all, flops(totals.flops), bytes(totals.readBytes), "", "", secondsText(totals.seconds)],
+    ]),
     ...places,
   ];
 }
@@ -107,7 +111,7 @@ function stageRow({ stage, flops: work, readBytes, memory, seconds: time }: Stag
     bytes(readBytes),
     bytes(memory.ram),
     bytes(onGpu ? memory.gpu : memory.mapped),
-    seconds(time),
+    secondsText(time),
   ];
 }
 
@@ -125,7 +129,7 @@ function networkRows({ networks }: StagePlan, onGpu: boolean): string[][] {
         bytes(weightBytes),
         bytes(memory.ram),
         bytes(onGpu ? memory.gpu : memory.mapped),
-        time === undefined ? seconds(undefined) : seconds(time.open + time.run),
+        time === undefined ? secondsText(undefined) : secondsText(time.open + time.run),
       ],
     ];
   });
@@ -199,7 +203,7 @@ function timeLines({ stages, totals, elsewhere }: EditPlan): string[] {
   if (totals.seconds !== undefined) {
     const basis = Math.min(...stages.flatMap(({ networks }) => networks.map(({ seconds: time }) => time?.basis ?? 0)));
     return [
-      `about ${seconds(totals.seconds)}, as ${counted(basis, "earlier run")} of this size on this machine went${beside}`,
+      `about ${secondsText(totals.seconds)}, as ${counted(basis, "earlier run")} of this size on this machine went${beside}`,
     ];
   }
   const unknown = stages.filter((stage) => stage.seconds === undefined).map(({ stage }) => stage);
@@ -216,7 +220,8 @@ function problems({ files, totals }: EditPlan): string[] {
   ];
 }
 
-function table(rows: readonly (readonly string[])[]): string[] {
+/** Columns side by side. */
+export function table(rows: readonly (readonly string[])[]): string[] {
   if (rows.length === 0) return [];
   const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
   return rows.map((row) =>
@@ -249,7 +254,8 @@ function flops(count: number): string {
   return `${scaled.toFixed(scaled < 10 ? 2 : scaled < 100 ? 1 : 0)} ${PREFIXES[power]}FLOP`;
 }
 
-function seconds(count: number | undefined): string {
+/** Seconds as people say them. */
+export function secondsText(count: number | undefined): string {
   if (count === undefined) return "?";
   if (count < 60) return `${count.toFixed(count < 10 ? 1 : 0)} s`;
   return count < 3600

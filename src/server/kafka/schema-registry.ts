@@ -2,7 +2,7 @@
 // named after topics, `TOPIC-value`, as its serializers do by default.
 import { param, QeditError } from "../../std/errors.js";
 import { isObject } from "../../std/guards.js";
-import { type AvroSchema, SCHEMA_NAMES, type SchemaName } from "./avro-schemas.js";
+import { type AvroSchema, avroSchemas, SCHEMA_NAMES, type SchemaName } from "./avro-schemas.js";
 
 /** A schema under its subject. */
 export interface Registered {
@@ -25,6 +25,15 @@ export const REGISTERED_NAMES: readonly SchemaName[] = SCHEMA_NAMES.filter((name
 /** Name of the subject of a schema, whose topic is named after it. */
 export function subjectOf(name: SchemaName): string {
   return `qedit.${name}.v1-value`;
+}
+
+/** Registers the schemas of all topics. Throws as SchemaRegistry. */
+export async function registerSchemas(url: string): Promise<readonly Registered[]> {
+  const registry = new SchemaRegistry(url);
+  const schemas = avroSchemas();
+  const registered: Registered[] = [];
+  for (const name of REGISTERED_NAMES) registered.push(await registry.register(name, schemas[name]));
+  return registered;
 }
 
 /** A registry. Every method throws QEDIT_E_NETWORK when it does not answer, or not as a registry. */

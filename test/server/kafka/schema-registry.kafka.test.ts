@@ -38,6 +38,21 @@ test("schemas are registered once, keep their ids, and go on only to what reads 
   });
 });
 
+test("`kafka topics create` registers them first, and fails when it cannot", async () => {
+  const { schemas } = JSON.parse((await register()).stdout) as { schemas: object[] };
+  const create = (url: string) =>
+    spawned(["kafka", "topics", "create", "--kafka", brokers, "--json"], {
+      cwd: folder.path,
+      env: { QEDIT_SCHEMA_REGISTRY: url },
+    });
+  const created = await create(registry.url);
+  expect(created).toMatchObject({ code: 0, stderr: "" });
+  expect(JSON.parse(created.stdout)).toMatchObject({ schemas, topics: expect.arrayContaining([expect.anything()]) });
+  const refused = await create("http://127.0.0.1:1");
+  expect(refused.code).not.toBe(0);
+  expect(JSON.parse(refused.stdout)).toMatchObject({ error: { code: "QEDIT_E_NETWORK" } });
+});
+
 test("a worker and `qedit submit` speak in its framing, and a message of an unknown schema is a dead letter", async () => {
   await register();
   const client = await openTestClient(brokers);

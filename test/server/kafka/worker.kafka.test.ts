@@ -3,7 +3,7 @@ import { createHash, randomUUID } from "node:crypto";
 import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
-import { afterAll, afterEach, describe, expect, inject, test } from "vitest";
+import { afterAll, afterEach, describe, expect, inject, test, vi } from "vitest";
 import { TOPICS } from "../../../src/server/kafka/kafka-topics.js";
 import { CAT, ROCKET } from "../../cli/qedit.js";
 import { temporaryFolder } from "../../support/folder.js";
@@ -213,6 +213,28 @@ test("SIGTERM finishes the job in hand, answers and leaves the others", async ()
   const two = await worker();
   await client.answers(jobs);
   expect(before + computed(two)).toBe(jobs.length);
+});
+
+test("an update of one worker after the other loses no job, and none is done twice by who ends", async () => {
+  const client = await opened();
+  const old = [await worker(), await worker()];
+  const jobs = ids(14);
+  for (const [index, id] of jobs.entries())
+    await client.send(requestOf(id, [CAT], { ...SMALL, steps: 6, seed: String(300 + index) }));
+  const ended: TestServer[] = [];
+  for (const one of old) {
+    // In the middle of a job.
+    const before = computed(one);
+    await vi.waitFor(() => expect(computed(one)).toBeGreaterThan(before), { timeout: 30_000, interval: 5 });
+    expect((await one.stop("SIGTERM")).code).toBe(0);
+    ended.push(one, await worker());
+  }
+  const answers = await client.answers(jobs);
+  expect([...answers.values()].map(({ status }) => status)).toEqual(jobs.map(() => "completed"));
+  // A worker that joins may be handed over the partition of a job that another one has in hand: docs/kafka.md.
+  const twice = ended.map(computed).reduce((sum, each) => sum + each) - jobs.length;
+  expect(twice).toBeGreaterThanOrEqual(0);
+  expect(twice).toBeLessThanOrEqual(old.length);
 });
 
 test("a job that takes longer than the session of a member stays with its worker", async () => {

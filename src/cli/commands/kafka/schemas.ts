@@ -1,6 +1,6 @@
 // qedit kafka schemas: prints the Avro schemas of the messages, and registers them.
 import { avroSchemas, SCHEMA_NAMES, type SchemaName } from "../../../server/kafka/avro-schemas.js";
-import { REGISTERED_NAMES, SchemaRegistry } from "../../../server/kafka/schema-registry.js";
+import { type Registered, registerSchemas } from "../../../server/kafka/schema-registry.js";
 import { QeditError } from "../../../std/errors.js";
 import { defineCommand } from "../../command.js";
 import { schemaRegistry } from "../../settings/kafka-options.js";
@@ -22,14 +22,8 @@ const register = defineCommand({
   examples: ["qedit kafka schemas register --schema-registry http://registry:8081"],
   options: { schemaRegistry: { ...schemaRegistry, isRequired: true } },
   async perform({ settings }, terminal) {
-    const registry = new SchemaRegistry(settings.schemaRegistry!);
-    const schemas = avroSchemas();
-    const registered = [];
-    for (const name of REGISTERED_NAMES) registered.push(await registry.register(name, schemas[name]));
-    terminal.result(
-      { schemas: registered },
-      registered.map(({ subject, id }) => `${subject}  ${id}`),
-    );
+    const registered = await registerSchemas(settings.schemaRegistry!);
+    terminal.result({ schemas: registered }, registered.map(registeredLine));
   },
 });
 
@@ -40,6 +34,11 @@ export const schemas = defineCommand({
   options: {},
   commands: { print, register },
 });
+
+/** One line for a registered schema. */
+export function registeredLine({ subject, id }: Registered): string {
+  return `${subject}  ${id}`;
+}
 
 function nameOf(written: string): SchemaName {
   const name = SCHEMA_NAMES.find((each) => each === written || `${each}.v1` === written);

@@ -4,8 +4,10 @@ import { number } from "../../../edit/parameters/parameter-kinds.js";
 import type { KafkaClient } from "../../../server/kafka/kafka-port.js";
 import { createTopics, TOPIC_NAMES } from "../../../server/kafka/kafka-topics.js";
 import { openKafka } from "../../../server/kafka/platformatic-client.js";
+import { registerSchemas } from "../../../server/kafka/schema-registry.js";
 import { defineCommand } from "../../command.js";
-import { kafkaOptions } from "../../settings/kafka-options.js";
+import { kafkaOptions, schemaRegistry } from "../../settings/kafka-options.js";
+import { registeredLine } from "./schemas.js";
 
 /** So many workers can share the requests. */
 const PARTITIONS = 16;
@@ -13,10 +15,11 @@ const PARTITIONS = 16;
 const OF_THE_BROKERS = -1;
 
 const create = defineCommand({
-  summary: "Create the topics that are missing",
+  summary: "Create the topics that are missing; with a registry, register their schemas first",
   examples: [
     "qedit kafka topics create --kafka localhost:9092",
     "qedit kafka topics create --kafka broker-1:9092,broker-2:9092 --partitions 64 --replicas 3",
+    "qedit kafka topics create --kafka localhost:9092 --schema-registry http://registry:8081",
   ],
   options: {
     ...kafkaOptions,
@@ -33,15 +36,18 @@ const create = defineCommand({
       placeholder: "<count>",
       initialText: "what the brokers are set to",
     }),
+    schemaRegistry,
   },
-  async perform({ settings: { kafka, partitions, replicas = OF_THE_BROKERS } }, terminal) {
+  async perform({ settings: { kafka, partitions, replicas = OF_THE_BROKERS, schemaRegistry: registry } }, terminal) {
     await withKafka(kafka!, async (client) => {
+      // Whoever waits for the topics finds the schemas there.
+      const schemas = registry === undefined ? [] : await registerSchemas(registry);
       const topics = await createTopics(client, { partitions, replicas });
       const records = topics.map(({ name, isNew }) => ({ name, created: isNew }));
-      terminal.result(
-        { topics: records },
-        topics.map(({ name, isNew }) => `${name}  ${isNew ? "created" : "there"}`),
-      );
+      terminal.result({ topics: records, ...(registry !== undefined && { schemas }) }, [
+        ...schemas.map(registeredLine),
+        ...topics.map(({ name, isNew }) => `${name}  ${isNew ? "created" : "there"}`),
+      ]);
     });
   },
 });
