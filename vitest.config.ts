@@ -13,6 +13,7 @@ const NIGHTLY = [
   "test/cli/memory.test.ts",
   "test/cli/model-files.test.ts",
   "test/cli/prompt-files.test.ts",
+  "test/cli/remote-exports.test.ts",
   "test/cli/remote-servers.test.ts",
   "test/cli/rerun.test.ts",
   "test/cli/results.test.ts",

@@ -1,15 +1,8 @@
 // Ensembles: the models of an export joined to whole edits. An ensemble has no branches, no constants and no optional members, so each number of
 // pictures has its own, and so has guidance.
+import { type EnsembleKind, ensembleName } from "../../edit/remote/exported-facts.js";
 import type { ExportedModel, TensorSpec } from "./exported-model.js";
 import type { ConfigTensor, EnsembleStep, ModelConfig } from "./model-config.js";
-
-/** Whole edits that an export has. */
-export interface EnsembleKind {
-  /** Number of pictures. */
-  readonly images: number;
-  /** Whether a negative prompt and cfg are inputs. */
-  readonly hasCfg: boolean;
-}
 
 /** An ensemble with its tensors as clients need them. */
 export interface Ensemble extends EnsembleKind {
@@ -24,11 +17,6 @@ export interface WrittenStep {
   readonly model: string;
   readonly inputs?: Readonly<Record<string, string>>;
   readonly outputs?: Readonly<Record<string, string>>;
-}
-
-/** The name of an ensemble: `qedit_2`, `qedit_2_cfg`. */
-export function ensembleName({ images, hasCfg }: EnsembleKind): string {
-  return `qedit_${images}${hasCfg ? "_cfg" : ""}`;
 }
 
 /** Joins models to a whole edit. Throws when the tensors of two models do not fit. */
