@@ -1,5 +1,5 @@
 // The two scales of latents: the VAE's, and normalised by channel for the transformer, as ComfyUI's latent_format has them, in float32. Both ways round,
-// so neither undoes the other by its own formula: the inverses look for a value that the other way makes the given one of.
+// so neither undoes the other by its own formula.
 
 const f32 = Math.fround;
 
@@ -17,18 +17,6 @@ export function normaliseLatent(values: Float32Array, statistics: Statistics): F
 /** A normalised latent in the VAE's scale: latent · std + mean. */
 export function denormaliseLatent(values: Float32Array, statistics: Statistics): Float32Array<ArrayBuffer> {
   return byChannel(values, statistics, denormalised);
-}
-
-/** A latent that normaliseLatent makes the given one of, bit for bit; where there is none, the nearest. */
-export function beforeNormalising(values: Float32Array, statistics: Statistics): Float32Array<ArrayBuffer> {
-  return byChannel(values, statistics, (wanted, { mean, std }) => {
-    for (const difference of near(wanted * std)) {
-      if (f32(difference / std) !== wanted) continue;
-      const found = firstOf(near(difference + mean), (value) => f32(value - mean) === difference);
-      if (found !== undefined) return found;
-    }
-    return wanted * std + mean;
-  });
 }
 
 /** A normalised latent that denormaliseLatent makes the given one of, bit for bit; where there is none, the nearest. */

@@ -2,7 +2,7 @@
 import type { Artifact, ArtifactInfo } from "../../artifacts/artifact.js";
 import { fromBytes, type Image } from "../../image/image.js";
 import { noisedLatent, samplingSigmas } from "../../sampling/driver.js";
-import { beforeDenormalising, beforeNormalising, denormaliseLatent } from "../../sampling/latent-scale.js";
+import { beforeDenormalising, denormaliseLatent } from "../../sampling/latent-scale.js";
 import { type DecodeSettings, decodedInfo, decodedPlace, placedPicture, refuseFlat } from "../../stages/decode.js";
 import {
   announceImages,
@@ -57,8 +57,8 @@ export async function encodeImageThere(
       const { width, height } = route.latent;
       const shape = [1, latentChannels, height, width];
       const image = imageTensor(routePixels(picture, route, settings));
-      const { latent } = await there.run({ image }, { latent: { type: "float32", shape } });
-      return float32(shape, beforeNormalising(latent.data as Float32Array, facts.statistics));
+      const outputs = { latent: { type: "float32", shape }, vae_latent: { type: "float32", shape } } as const;
+      return (await there.run({ image }, outputs)).vae_latent as Tensor<"float32">;
     },
   });
   const info = latentsInfo(pictures, { plan, ...vaeFacts(facts) }, settings);
@@ -121,7 +121,7 @@ export async function sampleThere(
   const start = noisedLatent({ latent, ...statistics }, { seed: sampling.seed, first: sigmas[0]! });
   const references = referenceLatents(latents).map((each) => normalisedLatent(each, statistics));
   const side = facts.token_side;
-  context.emit({ kind: "activity", text: `sampling on ${there.from}, which reports no steps` });
+  context.emit({ kind: "note", text: `sample runs on ${there.from}, which reports no steps` });
   const { latents: sampled } = await there.run(
     {
       noise: float32(latent.shape, start as Float32Array<ArrayBuffer>),

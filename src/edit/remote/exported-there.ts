@@ -36,14 +36,14 @@ const LARGEST_VALUE = 1e6;
 const NOT_FINITE = /must be finite/;
 const OUT_OF_MEMORY = /failed to allocate|out of memory|bad_alloc|bad allocation/i;
 
-/** Whether a model takes and gives exactly the tensors of these names. */
+/** Whether a model takes exactly the tensors of these names, and gives those of others. */
 export function isOfTensors(
   { inputs, outputs }: ListedModel,
   names: { readonly inputs: readonly string[]; readonly outputs: readonly string[] },
 ): boolean {
-  const same = (listed: readonly ListedTensor[], wanted: readonly string[]) =>
-    listed.length === wanted.length && wanted.every((each) => listed.some(({ name }) => name === each));
-  return same(inputs, names.inputs) && same(outputs, names.outputs);
+  const has = (listed: readonly ListedTensor[], wanted: readonly string[]) =>
+    wanted.every((each) => listed.some(({ name }) => name === each));
+  return inputs.length === names.inputs.length && has(inputs, names.inputs) && has(outputs, names.outputs);
 }
 
 /** An exported model that a server lists. Throws V2CallError, QEDIT_E_NETWORK for one that does not say what it is. */
