@@ -25,6 +25,7 @@ const NIGHTLY = [
   "test/docs/serving-examples.test.ts",
   "test/docs/triton-python.test.ts",
   "test/edit/mixed-edits.test.ts",
+  "test/edit/remote/exported-answers.test.ts",
   "test/edit/remote/stage-answers.test.ts",
   "test/edit/sessions-ahead.test.ts",
   "test/engine/arena.test.ts",

@@ -31,7 +31,7 @@ export async function editThere(
   const inputs = clientInputs(edit, numbers, tokenizer);
   const { width, height } = plan.target.latent;
   const shape = [height * numbers.cell, width * numbers.cell, 3];
-  emit({ kind: "activity", text: `editing on ${from}, which reports no steps` });
+  emit({ kind: "note", text: `the edit is made on ${from}, which reports no steps` });
   const { image } = await there.run(inputs, { image: { type: "uint8", shape } });
   const seen = seenPictures(pictures, settings, numbers.patches);
   const { kept } = promptInput(prompt, seen, settings, tokenizer);

@@ -206,5 +206,8 @@ function unfitLevels({ settings, isWhole }: AskedThere): Refusal | undefined {
   const isRange = sigmas.length === 0 || (sigmas[0]! <= 1 && sigmas.at(-1)! >= 0);
   const hint = `Use ${param("scheduler", "simple")}`;
   if (!falls || !isRange) return { found: "takes noise levels that fall from 1 to 0, and these do not", hint };
-  return isWhole && sigmas[0] !== 1 ? { found: "begins with noise alone, at the noise level 1", hint } : undefined;
+  // Of a run that begins later, denoise says so.
+  return isWhole && settings["denoise"] === 1 && sigmas[0] !== 1
+    ? { found: "begins with noise alone, at the noise level 1", hint }
+    : undefined;
 }

@@ -5,7 +5,7 @@ import { usesNegative } from "../../sampling/guidance.js";
 import type { StageName } from "../../stages/stage.js";
 import { STAGES } from "../../stages/stage.js";
 import { param, QeditError } from "../../std/errors.js";
-import { ensembleName } from "./exported-facts.js";
+import { type ExportedFacts, ensembleName } from "./exported-facts.js";
 import { refuseUnable } from "./exported-limits.js";
 import type { ExportedThere } from "./exported-there.js";
 import { expectedWeights, type OpenWeights, unknownWeights, type WeightsByRole } from "./remote-weights.js";
@@ -22,30 +22,39 @@ export interface RemoteEdit {
 /** The roles of a stage whose weights could not be verified. Throws QEDIT_E_USAGE for what it cannot do, QEDIT_E_CHECKPOINT and QEDIT_E_LORA for other weights. */
 export async function heldToStage(
   there: ExportedThere,
-  { stage, settings, models, count }: RemoteEdit & { readonly stage: StageName },
+  { stage, ...edit }: RemoteEdit & { readonly stage: StageName },
 ): Promise<readonly string[]> {
-  refuseUnable([stage], { settings, count, facts: there.facts, isWhole: false }, there.from);
-  return heldToWeights(there, await expectedWeights([stage], settings, models));
+  return held(there, [stage], { ...edit, isWhole: false });
 }
 
 /** The same of a whole edit. Throws V2CallError where a server lacks the model of its number of pictures. */
-export async function heldToEdit(
-  there: ExportedThere,
-  { settings, models, count }: RemoteEdit,
-): Promise<readonly string[]> {
-  refuseUnable(STAGES, { settings, count, facts: there.facts, isWhole: true }, there.from);
-  const name = ensembleName({ images: count, hasCfg: usesNegative(settings["cfg"] as number) });
-  if (there.name !== name) throw new V2CallError("unknown model", `"${name}", which this edit takes, is not there`);
-  return heldToWeights(there, await expectedWeights(STAGES, settings, models));
+export async function heldToEdit(there: ExportedThere, edit: RemoteEdit): Promise<readonly string[]> {
+  const unknown = await held(there, STAGES, { ...edit, isWhole: true });
+  const name = ensembleName({ images: edit.count, hasCfg: usesNegative(edit.settings["cfg"] as number) });
+  if (there.name === name) return unknown;
+  throw new V2CallError("unknown model", `"${name}", which this edit takes, is not there`);
 }
 
-function heldToWeights({ facts, from }: ExportedThere, expected: WeightsByRole): readonly string[] {
-  const told = Object.entries(facts.weights);
-  const by = <T>(of: (file: (typeof told)[number][1]) => T | undefined): Record<string, T> =>
-    Object.fromEntries(told.flatMap(([role, file]) => (of(file) === undefined ? [] : [[role, of(file) as T]])));
-  const names = by(({ file }) => file);
-  const weights = by(({ identity }) => identity);
-  const unknown = unknownWeights({ weights, names, hashes: by(({ sha256 }) => sha256) }, expected, `${from} has`);
+// Another model than the wanted one is said first, then what it cannot do.
+async function held(
+  { facts, from }: ExportedThere,
+  stages: readonly StageName[],
+  { settings, models, count, isWhole }: RemoteEdit & { readonly isWhole: boolean },
+): Promise<readonly string[]> {
+  const expected = Object.entries(await expectedWeights(stages, settings, models));
+  const isLora = ([role]: readonly [string, unknown]) => role.startsWith("lora.");
+  const files = heldToWeights(facts, Object.fromEntries(expected.filter((each) => !isLora(each))), from);
+  refuseUnable(stages, { settings, count, facts, isWhole }, from);
+  return [...files, ...heldToWeights(facts, Object.fromEntries(expected.filter(isLora)), from)];
+}
+
+function heldToWeights({ weights: told }: ExportedFacts, expected: WeightsByRole, from: string): readonly string[] {
+  const by = (key: "file" | "identity" | "sha256"): Record<string, string> =>
+    Object.fromEntries(
+      Object.entries(told).flatMap(([role, file]) => (file[key] === undefined ? [] : [[role, file[key]]])),
+    );
+  const names = by("file");
+  const unknown = unknownWeights({ weights: by("identity"), names, hashes: by("sha256") }, expected, `${from} has`);
   // A LoRA of which nothing else is known is told by its name.
   const other = unknown.find((role) => role.startsWith("lora.") && names[role] !== expected[role]!.name);
   if (other === undefined) return unknown;
