@@ -177,6 +177,18 @@ describe("the bytes are those of an edit made here", () => {
   });
 });
 
+test("a server without networks answers jobs by exported models, with the bytes of an edit made here", async () => {
+  const args = ["--remote", all(server.grpc)];
+  const front = await startServer({ folder: folder.at("front"), args });
+  try {
+    await succeeded(["run", ...EDIT, ...QUICK, "-o", "here.png"]);
+    await succeeded(["run", ...EDIT, "--server", front.url, "-o", "there.png"]);
+  } finally {
+    await front.stop("SIGKILL");
+  }
+  expect(readFileSync(folder.at("there.png")).equals(readFileSync(folder.at("here.png")))).toBe(true);
+});
+
 function withoutSteps(args: readonly string[], options: readonly string[]): readonly string[] {
   const at = options.includes("--steps") ? args.indexOf("--steps") : -1;
   return at < 0 ? args : [...args.slice(0, at), ...args.slice(at + 2)];
