@@ -30,7 +30,9 @@ export function ensembleName({ images, hasCfg }: EnsembleKind): string {
 const name = v.pipe(v.string(), v.regex(/^[^/\\\p{C}]{1,255}$/u));
 const hash = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/));
 const count = (least: number, most: number) => v.pipe(v.number(), v.integer(), v.minValue(least), v.maxValue(most));
-const numbers = v.pipe(v.array(v.pipe(v.number(), v.finite())), v.maxLength(64));
+// Latents lie within 50.
+const scales = (least: number) =>
+  v.pipe(v.array(v.pipe(v.number(), v.minValue(least), v.maxValue(1e4))), v.maxLength(64));
 const dtype = v.picklist(["f32", "f16", "bf16"]);
 const method = v.picklist(["index", "offset", "index_timestep_zero"]);
 
@@ -66,7 +68,7 @@ const schema = v.strictObject({
   cell: count(1, 64),
   latent_channels: count(1, 64),
   token_side: count(1, 8),
-  statistics: v.strictObject({ mean: numbers, std: numbers }),
+  statistics: v.strictObject({ mean: scales(-1e4), std: scales(1e-4) }),
 });
 
 /** What an exported model says it is. */
@@ -95,8 +97,7 @@ export function readFacts(text: string): ExportedFacts | { readonly fault: strin
     return { fault: where === null ? "is not of this form" : `has no fitting "${where}", wanted ${issue.expected}` };
   }
   const { latent_channels: channels, statistics } = read.output;
-  const isScale = statistics.mean.length === channels && statistics.std.length === channels;
-  if (!isScale || statistics.std.some((each) => each <= 0))
+  if (statistics.mean.length !== channels || statistics.std.length !== channels)
     return { fault: `has statistics that are none of ${channels} channels` };
   return read.output;
 }

@@ -35,6 +35,7 @@ import { loadTokenizer } from "../../text/tokenizer.js";
 import { cfgTensor, imageTensor, patchTensors, promptInput, referenceTensors } from "./client-inputs.js";
 import { type ExportedFacts, numbersOfFacts } from "./exported-facts.js";
 import type { ExportedThere } from "./exported-there.js";
+import { unfit } from "./remote-model.js";
 
 /** How a stage is followed. */
 export interface ThereContext extends Pick<StageContext, "emit" | "signal"> {
@@ -58,11 +59,22 @@ export async function encodeImageThere(
       const shape = [1, latentChannels, height, width];
       const image = imageTensor(routePixels(picture, route, settings));
       const outputs = { latent: { type: "float32", shape }, vae_latent: { type: "float32", shape } } as const;
-      return (await there.run({ image }, outputs)).vae_latent as Tensor<"float32">;
+      const { latent, vae_latent: own } = await there.run({ image }, outputs);
+      const normalised = normalisedLatent(own as Tensor<"float32">, facts.statistics);
+      if (!isNear(normalised.data, latent.data as Float32Array))
+        throw unfit(there.from, "its latents are not normalised by the statistics of its configuration");
+      return own as Tensor<"float32">;
     },
   });
   const info = latentsInfo(pictures, { plan, ...vaeFacts(facts) }, settings);
   return { kind: "latents", tensors, info };
+}
+
+/** Of the larger of two values and 1: what another processor's division may round otherwise, and more. */
+const NEAR = 1e-3;
+
+function isNear(a: Float32Array, b: Float32Array): boolean {
+  return a.every((value, at) => Math.abs(value - b[at]!) <= NEAR * Math.max(1, Math.abs(value)));
 }
 
 /** `encode_prompt`, for the negative prompt once more. */

@@ -150,6 +150,17 @@ describe("a server", () => {
     expect(server.runs.slice(before)).toEqual(["sample", "sample"]);
   });
 
+  test("whose statistics are not those of its VAE is refused", async () => {
+    const statistics = { mean: new Array(16).fill(0), std: new Array(16).fill(1) };
+    await withServer(
+      changed((facts) => ({ ...facts, statistics })),
+      async (own) => {
+        const message = /its latents are not normalised by the statistics of its configuration/;
+        expectRefusal(await run(`encode-image=${own.grpc}`, ["--seed", "11", "--no-cache"]), { code: 1, message });
+      },
+    );
+  });
+
   const first = (change: (output: ServedOutput) => void): Serving => ({ answer: ([output]) => change(output!) });
   test.each<[string, string, Serving, RegExp, number?]>([
     [
