@@ -3,8 +3,9 @@ import { readFileSync, writeFileSync } from "node:fs";
 import sharp from "sharp";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type ExportedServer, serveExported } from "../support/exported-server.js";
+import { fixture } from "../support/golden.js";
 import { startServer, type TestServer } from "../support/server.js";
-import { CAT, type Ended, QUICK, qedit, ROCKET, workFolder } from "./qedit.js";
+import { CAT, type Ended, LORA, models, QUICK, qedit, ROCKET, workFolder } from "./qedit.js";
 
 const folder = workFolder();
 const MODEL = ["--model", "tiny"];
@@ -176,6 +177,34 @@ describe("the bytes are those of an edit made here", () => {
     expect(readFileSync(folder.at("there-seed6.png")).equals(readFileSync(folder.at("own-seed6.png")))).toBe(true);
   });
 });
+
+test.each<[string, Parameters<typeof models>[0], readonly string[], readonly string[]]>([
+  ["2511", { "--transformer": fixture("tiny/transformer-2511.safetensors") }, [], []],
+  ["a LoRA by its file", {}, ["--lora", `${LORA}:0.6`], ["--lora", "published.safetensors:0.6"]],
+])(
+  "the bytes are those of an edit made here by files of no published model: %s",
+  async (name, changed, lora, called) => {
+    const files = models(changed);
+    const to = name.replaceAll(" ", "-");
+    await succeeded(["export", "triton", to, ...files, ...lora, "--device", "cpu", "--cfg", "-q"]);
+    const own = await serveExported(folder.at(to));
+    const options = ["--megapixels", "0.015", "--steps", "2", "--cfg", "2", "--seed", "4", "-f"];
+    const edit = ["run", CAT, ROCKET, "-p", "put picture 2 on picture 1", ...options];
+    try {
+      await succeeded([...edit, ...files, ...lora, ...QUICK, "-o", "here.png"]);
+      for (const [remote, extra] of [
+        [`sample=${own.grpc}`, [...files.slice(0, 4), ...QUICK]],
+        [`qedit=${own.url}`, []],
+      ] as const) {
+        const { stderr } = await succeeded([...edit, ...extra, ...called, "--remote", remote, "-o", "there.png"]);
+        expect(stderr).toMatch(/is not known: .*transformer \(transformer/);
+        expect(readFileSync(folder.at("there.png")).equals(readFileSync(folder.at("here.png"))), remote).toBe(true);
+      }
+    } finally {
+      await own.close();
+    }
+  },
+);
 
 test("a server without networks answers jobs by exported models, with the bytes of an edit made here", async () => {
   const args = ["--remote", all(server.grpc)];

@@ -57,7 +57,8 @@ function heldToWeights({ weights: told }: ExportedFacts, expected: WeightsByRole
   const unknown = unknownWeights({ weights: by("identity"), names, hashes: by("sha256") }, expected, `${from} has`);
   // A LoRA of which nothing else is known is told by its name.
   const other = unknown.find((role) => role.startsWith("lora.") && names[role] !== expected[role]!.name);
-  if (other === undefined) return unknown;
+  if (other === undefined)
+    return unknown.map((role) => (names[role] === expected[role]!.name ? role : `${role} (${names[role]})`));
   throw new QeditError(
     "QEDIT_E_LORA",
     `Cannot use the LoRA ${expected[other]!.name} on the server at ${from}: its model was exported with ${names[other]}`,
