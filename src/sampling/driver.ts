@@ -5,6 +5,7 @@ import { param, QeditError } from "../std/errors.js";
 import { float32, type Tensor } from "../std/tensor.js";
 import { allFinite, weightedSum } from "./float32.js";
 import { guidedDenoise, type Velocity } from "./guidance.js";
+import { denormaliseLatent, normaliseLatent } from "./latent-scale.js";
 import { randn } from "./noise/noise.js";
 import { samplerNoise } from "./noise/sampler-noise.js";
 import type { Denoise, LcmNoise, StepEvent } from "./sampler.js";
@@ -74,9 +75,7 @@ export async function sampleLatent(
   if (sigmas.length === 0) return latent;
 
   const count = latent.data.length;
-  const start = latent.data.some((value) => value !== 0) ? normaliseLatent(latent.data, input) : latent.data;
-  const first = sigmas[0]!;
-  const x = weightedSum([first, randn(seed, count)], [f32(1 - first), start]);
+  const x = noisedLatent(input, { seed, first: sigmas[0]! });
   const { denoise, onStep } = checkedSteps(
     guidedDenoise(velocity, { cfg, cfgNorm, channels }),
     sigmas.length - 1,
@@ -93,6 +92,17 @@ export async function sampleLatent(
       input,
     ),
   );
+}
+
+/** What a run begins with: noise, and at a first noise level below 1 the rest of the latent, normalised. Throws QEDIT_E_USAGE for a seed that is none. */
+export function noisedLatent(
+  input: Pick<SamplingInput, "latent" | "mean" | "std">,
+  { seed, first }: { readonly seed: bigint; readonly first: number },
+): Float32Array {
+  checkSeed(seed);
+  const { data } = input.latent;
+  const start = data.some((value) => value !== 0) ? normaliseLatent(data, input) : data;
+  return weightedSum([first, randn(seed, data.length)], [f32(1 - first), start]);
 }
 
 function levels({ sampler, scheduler, steps, denoise }: SamplingSettings, table: SigmaTable): Float32Array {
@@ -139,14 +149,4 @@ function checkedSteps(
       onStep?.(event, last);
     },
   };
-}
-
-function normaliseLatent(values: Float32Array, { mean, std }: SamplingInput): Float32Array {
-  const pixels = values.length / mean.length;
-  return values.map((value, i) => f32(value - f32(mean[Math.floor(i / pixels)]!)) / f32(std[Math.floor(i / pixels)]!));
-}
-
-function denormaliseLatent(values: Float32Array, { mean, std }: SamplingInput): Float32Array {
-  const pixels = values.length / mean.length;
-  return values.map((value, i) => f32(value * f32(std[Math.floor(i / pixels)]!)) + f32(mean[Math.floor(i / pixels)]!));
 }

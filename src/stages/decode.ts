@@ -14,7 +14,7 @@ import { computedOn } from "./computed-on.js";
 import { type ModelHandle, numbersOf } from "./networks/model-handle.js";
 import { type VaeRun, wholeVae, withVae } from "./networks/open-vae.js";
 import { inVaeType } from "./networks/vae-type.js";
-import type { Stage, StageConfig, StageContext, StageLengths } from "./stage.js";
+import type { RecordedFile, Stage, StageConfig, StageContext, StageLengths } from "./stage.js";
 
 /** The parameters that decode reads. */
 export interface DecodeSettings {
@@ -57,33 +57,65 @@ export const decode: Stage<Inputs, Models, DecodeSettings, DecodedPicture> = {
     return { "latent channels": vaeConfig(numbersOf(vae.checkpoint)).latentChannels };
   },
   async run({ inputs: { samples }, models: { vae: file }, settings }, context): Promise<DecodedPicture> {
-    refuseOtherChannels(samples, file);
-    const original = settings.keepSize ? originalPlace(samples.info) : undefined;
+    const place = decodedPlace(samples, settings, {
+      channels: vaeConfig(numbersOf(file.checkpoint)).latentChannels,
+      name: file.checkpoint.file,
+    });
     const latent = samples.tensors["latent_tensor"] as Tensor<"float32">;
     const run = { file, tile: settings.tile, quantization: quantizationOf(settings) };
     const { result: picture, compute } = await inVaeType(settings.vaeDtype, context, (type) =>
       decodeLatent(latent, { ...run, compute: type }, context),
     );
     return {
-      image: original ? resizeTo(picture, original.source, original.box) : picture,
-      info: {
-        ...samples.info,
-        settings: {
-          ...samples.info.settings,
-          decode: {
-            version: decode.version,
-            keep_size: settings.keepSize,
-            match: settings.match ?? null,
-            ...computedOn(context.engine.device, compute),
-          },
-        },
-        weights: { ...samples.info.weights, ...otherEncoder(samples.info, file), vae: file.identity },
-        names: { ...samples.info.names, vae: file.name },
-      },
+      image: placedPicture(picture, place),
+      info: decodedInfo(samples.info, { vae: file, computed: computedOn(context.engine.device, compute) }, settings),
       isDescribed: !settings.noMetadata,
     };
   },
 };
+
+/** The size and the place in picture 1 to which a result is resized. */
+interface Place {
+  readonly source: Size;
+  readonly box: Box;
+}
+
+/** Where the decoded samples go: undefined: as they are. Throws QEDIT_E_ARTIFACT for samples of other channels than those of a VAE, whose file is `name`, and for samples that do not say how large picture 1 was. */
+export function decodedPlace(
+  samples: Artifact,
+  { keepSize }: Pick<DecodeSettings, "keepSize">,
+  vae: { readonly channels: number; readonly name: string },
+): Place | undefined {
+  refuseOtherChannels(samples, vae);
+  return resultPlace(samples.info, { keepSize });
+}
+
+/** The same by the record of samples alone. */
+export function resultPlace(samples: ArtifactInfo, { keepSize }: Pick<DecodeSettings, "keepSize">): Place | undefined {
+  return keepSize ? originalPlace(samples) : undefined;
+}
+
+/** A decoded picture at its place. */
+export function placedPicture(picture: Image, place: Place | undefined): Image {
+  return place ? resizeTo(picture, place.source, place.box) : picture;
+}
+
+/** The record of a picture by that of its samples; `computed` is what computedOn gives. */
+export function decodedInfo(
+  samples: ArtifactInfo,
+  { vae, computed }: { readonly vae: RecordedFile; readonly computed: object },
+  { keepSize, match: tool }: Pick<DecodeSettings, "keepSize" | "match">,
+): ArtifactInfo {
+  return {
+    ...samples,
+    settings: {
+      ...samples.settings,
+      decode: { version: decode.version, keep_size: keepSize, match: tool ?? null, ...computed },
+    },
+    weights: { ...samples.weights, ...otherEncoder(samples, vae), vae: vae.identity },
+    names: { ...samples.names, vae: vae.name },
+  };
+}
 
 /** The VAE decoder's graph for a picture that fits without tiles. */
 export function decodedModel(
@@ -109,7 +141,7 @@ function quantizationOf({ match: wanted, keepSize }: DecodeSettings): Quantizati
 }
 
 // The identity of the VAE that encoded the pictures, if another one decodes.
-function otherEncoder({ weights: { vae } }: ArtifactInfo, { identity }: ModelHandle): Record<string, string> {
+function otherEncoder({ weights: { vae } }: ArtifactInfo, { identity }: RecordedFile): Record<string, string> {
   return vae === undefined || vae === identity ? {} : { "vae.encoder": vae };
 }
 
@@ -130,20 +162,23 @@ async function decodeLatent(latent: Tensor<"float32">, run: VaeRun, context: Sta
   return picture;
 }
 
-function refuseOtherChannels({ tensors }: Artifact, { checkpoint }: ModelHandle): void {
+function refuseOtherChannels(
+  { tensors }: Artifact,
+  { channels: wanted, name }: { readonly channels: number; readonly name: string },
+): void {
   const channels = tensors["latent_tensor"]!.shape[1]!;
-  const { latentChannels } = vaeConfig(numbersOf(checkpoint));
-  if (channels === latentChannels) return;
+  if (channels === wanted) return;
   throw new QeditError(
     "QEDIT_E_ARTIFACT",
-    `Cannot decode the samples: they have ${channels} channels, ${checkpoint.file} takes ${latentChannels}`,
+    `Cannot decode the samples: they have ${channels} channels, ${name} takes ${wanted}`,
     {
       hint: `Decode with the VAE that belongs to the transformer: ${param("vae", "FILE")}`,
     },
   );
 }
 
-function refuseFlat({ data }: Image): void {
+/** Throws QEDIT_E_BAD_OUTPUT for a decoded picture of one colour. */
+export function refuseFlat({ data }: Image): void {
   const channels = Array.from({ length: CHANNELS }, (_, channel) =>
     pictureStatistics(data, { channel, channels: CHANNELS }),
   );
@@ -155,7 +190,7 @@ function refuseFlat({ data }: Image): void {
 }
 
 // The size of picture 1 and the box of it that the target shows, as encode-image recorded them.
-function originalPlace({ sizes }: ArtifactInfo): { source: Size; box: Box } {
+function originalPlace({ sizes }: ArtifactInfo): Place {
   const { target, images } = sizes as { target?: { box: Box }; images?: readonly { source: Size }[] };
   if (target === undefined || images?.[0] === undefined) {
     throw new QeditError(

@@ -2,18 +2,18 @@
 import type { Artifact } from "../artifacts/artifact.js";
 import { deviceIdentity } from "../engine/device-identity.js";
 import { computeType } from "../engine/providers.js";
-import { type Box, type Size, toPlanes } from "../image/image.js";
+import { type Box, type FloatImage, type Image, type Size, toPlanes } from "../image/image.js";
 import { describePlan } from "../image/resize/describe-plan.js";
 import { applySteps } from "../image/resize/resize.js";
 import { type LatentRoute, type PlanMode, planSizes, type SizePlan } from "../image/resize/size-plan.js";
-import { latentStatistics } from "../models/qwen-image/transformer-config.js";
+import { type LatentStatistics, latentStatistics } from "../models/qwen-image/transformer-config.js";
 import { vaeConfig } from "../models/qwen-image/vae.js";
 import { QeditError } from "../std/errors.js";
 import type { Tensor } from "../std/tensor.js";
 import { computedOn } from "./computed-on.js";
 import { refuseNonFinite } from "./finite.js";
 import { type ModelHandle, numbersOf } from "./networks/model-handle.js";
-import { type RunVae, type VaeRun, withVae } from "./networks/open-vae.js";
+import { type VaeRun, withVae } from "./networks/open-vae.js";
 import { inVaeType } from "./networks/vae-type.js";
 import {
   announceProfiles,
@@ -24,7 +24,7 @@ import {
   pixelsOf,
   sourceOf,
 } from "./pictures.js";
-import type { ArtifactStage, StageContext, StageLengths } from "./stage.js";
+import type { ArtifactStage, RecordedFile, StageContext, StageLengths } from "./stage.js";
 
 /** The parameters that encode-image reads. */
 export interface EncodeImageSettings {
@@ -62,12 +62,11 @@ export const encodeImage: ArtifactStage<Inputs, Models, EncodeImageSettings> = {
   parameters: ["vaeDtype", "tile", "size", "megapixels", "resolutionSteps", "match"],
   async check(pictures, { models: { vae }, settings }, device): Promise<StageLengths> {
     computeType(device, "vae", settings.vaeDtype);
-    planOf(pictures, settings, vae);
+    imageSizePlan(pictures, settings, cellOf(vae));
     return { "latent channels": vaeConfig(numbersOf(vae.checkpoint)).latentChannels };
   },
   announce({ inputs: { pictures }, models: { vae }, settings }, emit) {
-    announceProfiles(pictures, settings, emit);
-    emit({ kind: "plan", lines: describePlan(planOf(pictures, settings, vae), settings) });
+    announceImages(pictures, { settings, cell: cellOf(vae) }, emit);
   },
   identity({ inputs: { pictures }, models: { vae }, settings }, device) {
     return {
@@ -79,31 +78,54 @@ export const encodeImage: ArtifactStage<Inputs, Models, EncodeImageSettings> = {
     };
   },
   async run({ inputs: { pictures }, models: { vae: file }, settings }, context): Promise<Artifact> {
-    const plan = planOf(pictures, settings, file);
+    const plan = imageSizePlan(pictures, settings, cellOf(file));
     const { tile } = settings;
     const { result, compute } = await inVaeType(settings.vaeDtype, context, (type) =>
       encodeRoutes(pictures, { plan, run: { file, compute: type, tile }, context }, settings),
     );
-    const work = { plan, run: { file, compute, tile }, context };
-    return { kind: "latents", tensors: result, info: infoOf(pictures, work, settings) };
+    const vae = { identity: file.identity, name: file.name, statistics: statisticsOf(file) };
+    const computed = computedOn(context.engine.device, compute);
+    return { kind: "latents", tensors: result, info: latentsInfo(pictures, { plan, vae, computed }, settings) };
   },
 };
 
-function planOf(
+/** The settings that decide sizes. */
+export type SizeSettings = Omit<EncodeImageSettings, "vaeDtype" | "tile">;
+
+/** The sizes of pictures on their way into the VAE, whose latents have a cell of so many pixels. Throws QEDIT_E_USAGE on sizes that cannot be. */
+export function imageSizePlan(
   pictures: readonly Picture[],
-  { match: tool, megapixels, resolutionSteps, size: wanted, region }: EncodeImageSettings,
-  { checkpoint }: ModelHandle,
+  { match: tool, megapixels, resolutionSteps, size: wanted, region }: SizeSettings,
+  cell: number,
 ): SizePlan {
   if (pictures.length === 0)
     throw new QeditError("QEDIT_E_USAGE", "No picture was given", { hint: "Name one: qedit encode-image photo.jpg" });
   return planSizes(pictures.map(sourceOf), {
     mode: (tool ?? "default") as PlanMode,
-    cell: vaeConfig(numbersOf(checkpoint)).spatialRatio,
+    cell,
     region,
     ...(megapixels === undefined ? {} : { megapixels }),
     ...(resolutionSteps === undefined ? {} : { resolutionSteps }),
     ...(wanted === undefined ? {} : { size: wanted }),
   });
+}
+
+/** Emits the sizes of pictures, and what became of their colour profiles. */
+export function announceImages(
+  pictures: readonly Picture[],
+  { settings, cell }: { readonly settings: SizeSettings; readonly cell: number },
+  emit: StageContext["emit"],
+): void {
+  announceProfiles(pictures, settings, emit);
+  emit({ kind: "plan", lines: describePlan(imageSizePlan(pictures, settings, cell), settings) });
+}
+
+function cellOf({ checkpoint }: ModelHandle): number {
+  return vaeConfig(numbersOf(checkpoint)).spatialRatio;
+}
+
+function statisticsOf({ checkpoint, config }: ModelHandle): LatentStatistics {
+  return latentStatistics(config, vaeConfig(numbersOf(checkpoint)).latentChannels);
 }
 
 interface Work {
@@ -119,34 +141,56 @@ async function encodeRoutes(
 ): Promise<Record<string, Tensor<"float32">>> {
   const sizes = [plan.target, ...plan.images.map(({ reference }) => reference)].map(({ size: pixels }) => pixels);
   const most = (side: "height" | "width") => Math.max(...sizes.map((each) => each[side]));
-  return withVae("encoder", { run, pixels: [most("height"), most("width")] }, context, async (vae) => {
-    const encoded = new Map<LatentRoute, Tensor<"float32">>();
-    // The target often has the route of the first reference: encode it once.
-    const encode = async (picture: Picture, route: LatentRoute) => {
-      const latent = encoded.get(route) ?? (await encodeRoute(picture, { vae, route, settings }));
-      encoded.set(route, latent);
-      return latent;
-    };
-    const latents: Record<string, Tensor<"float32">> = { latent: await encode(pictures[0]!, plan.target) };
-    for (const [index, picture] of pictures.entries()) {
-      context.signal.throwIfAborted();
-      context.emit({ kind: "activity", text: `encoding ${picture.name}` });
-      latents[`reference_latents.${index}`] = await encode(picture, plan.images[index]!.reference);
-    }
-    return latents;
-  });
+  return withVae("encoder", { run, pixels: [most("height"), most("width")] }, context, (vae) =>
+    latentsOfRoutes(pictures, plan, {
+      context,
+      async encode(picture, route) {
+        const latent = await vae(toPlanes(routePixels(picture, route, settings)));
+        refuseNonFinite(latent, `the latent of ${picture.name}`);
+        return latent;
+      },
+    }),
+  );
 }
 
-async function encodeRoute(
+/** A picture's pixels at the end of a route. */
+export function routePixels(
   picture: Picture,
-  { vae, route, settings }: { vae: RunVae<"encoder">; route: LatentRoute; settings: EncodeImageSettings },
-): Promise<Tensor<"float32">> {
-  const latent = await vae(toPlanes(applySteps(pixelsOf(picture, settings), route.steps)));
-  refuseNonFinite(latent, `the latent of ${picture.name}`);
-  return latent;
+  { steps }: Pick<LatentRoute, "steps">,
+  settings: Pick<EncodeImageSettings, "match">,
+): Image | FloatImage {
+  return applySteps(pixelsOf(picture, settings), steps);
 }
 
-function recorded(pictures: readonly Picture[], settings: EncodeImageSettings, computed: object): object {
+/** The tensors of `latents`: each route is encoded once. */
+export async function latentsOfRoutes(
+  pictures: readonly Picture[],
+  plan: SizePlan,
+  {
+    encode: encodeRoute,
+    context,
+  }: {
+    readonly encode: (picture: Picture, route: LatentRoute) => Promise<Tensor<"float32">>;
+    readonly context: Pick<StageContext, "emit" | "signal">;
+  },
+): Promise<Record<string, Tensor<"float32">>> {
+  const encoded = new Map<LatentRoute, Tensor<"float32">>();
+  // The target often has the route of the first reference: encode it once.
+  const encode = async (picture: Picture, route: LatentRoute) => {
+    const latent = encoded.get(route) ?? (await encodeRoute(picture, route));
+    encoded.set(route, latent);
+    return latent;
+  };
+  const latents: Record<string, Tensor<"float32">> = { latent: await encode(pictures[0]!, plan.target) };
+  for (const [index, picture] of pictures.entries()) {
+    context.signal.throwIfAborted();
+    context.emit({ kind: "activity", text: `encoding ${picture.name}` });
+    latents[`reference_latents.${index}`] = await encode(picture, plan.images[index]!.reference);
+  }
+  return latents;
+}
+
+function recorded(pictures: readonly Picture[], settings: SizeSettings, computed: object): object {
   const { match: tool, megapixels, resolutionSteps, size: wanted, region } = settings;
   return {
     version: encodeImage.version,
@@ -160,17 +204,20 @@ function recorded(pictures: readonly Picture[], settings: EncodeImageSettings, c
   };
 }
 
-function infoOf(
+/** A VAE for the record of what it encoded. */
+export interface RecordedVae extends RecordedFile {
+  readonly statistics: LatentStatistics;
+}
+
+/** The record of `latents`; `computed` is what computedOn gives. */
+export function latentsInfo(
   pictures: readonly Picture[],
-  { plan, run: { file, compute }, context }: Work,
-  settings: EncodeImageSettings,
+  { plan, vae, computed }: { readonly plan: SizePlan; readonly vae: RecordedVae; readonly computed: object },
+  settings: SizeSettings,
 ): Artifact["info"] {
   const sizeOf = ({ size: pixels, box, latent, tokens }: LatentRoute) => ({ size: pixels, box, latent, tokens });
   return {
-    settings: {
-      encode_image: recorded(pictures, settings, computedOn(context.engine.device, compute)),
-      latent_statistics: latentStatistics(file.config, vaeConfig(numbersOf(file.checkpoint)).latentChannels),
-    },
+    settings: { encode_image: recorded(pictures, settings, computed), latent_statistics: vae.statistics },
     sizes: {
       target: { ...sizeOf(plan.target), steps: plan.target.steps },
       images: plan.images.map(({ source, reference }) => ({
@@ -180,7 +227,7 @@ function infoOf(
       })),
     },
     inputs: pictureHashes(pictures),
-    weights: { vae: file.identity },
-    names: { ...pictureNames(pictures), vae: file.name },
+    weights: { vae: vae.identity },
+    names: { ...pictureNames(pictures), vae: vae.name },
   };
 }

@@ -3,9 +3,9 @@ import type { Artifact } from "../artifacts/artifact.js";
 import { deviceIdentity } from "../engine/device-identity.js";
 import { computeType, type Device } from "../engine/providers.js";
 import type { Box } from "../image/image.js";
-import { type PatchConfig, visionPatches } from "../image/patches.js";
+import { type PatchConfig, type VisionPatches, visionPatches } from "../image/patches.js";
 import { applySteps, type Step } from "../image/resize/resize.js";
-import { type PlanMode, planSizes } from "../image/resize/size-plan.js";
+import { type PlanMode, planSizes, type SizePlan } from "../image/resize/size-plan.js";
 import {
   type LanguageConfig,
   languageConfig,
@@ -31,7 +31,7 @@ import { type ModelHandle, numbersOf } from "./networks/model-handle.js";
 import { withLanguageModel } from "./networks/open-language-model.js";
 import { withVisionTower } from "./networks/open-vision-tower.js";
 import { type Picture, pictureHashes, pictureNames, pictureProfiles, pixelsOf, sourceOf } from "./pictures.js";
-import type { ArtifactStage, StageContext, StageLengths } from "./stage.js";
+import type { ArtifactStage, RecordedFile, StageContext, StageLengths } from "./stage.js";
 
 /** The parameters that encode-prompt reads. */
 export interface EncodePromptSettings {
@@ -67,20 +67,14 @@ export const encodePrompt: ArtifactStage<Inputs, Models, EncodePromptSettings> =
     const { language } = networkConfigs(pictures, textEncoder);
     return { "prompt width": language.width };
   },
-  announce({ settings: { prompt, negativePrompt = "" } }, emit) {
-    for (const [what, text] of Object.entries({ prompt, "negative prompt": negativePrompt })) {
-      if (text.includes(END_OF_TEXT))
-        emit({
-          kind: "warning",
-          text: `the ${what} ends at its ${END_OF_TEXT}: the model sees nothing of what follows`,
-        });
-    }
+  announce({ settings }, emit) {
+    announcePrompts(settings, emit);
   },
   identity({ inputs: { pictures }, models: { textEncoder }, settings }, device) {
     return {
       inputs: pictureHashes(pictures),
       names: { ...pictureNames(pictures), text_encoder: textEncoder.name },
-      settings: recorded(pictures, settings, device),
+      settings: recorded(pictures, settings, computedOfText(settings, device)),
       weights: { text_encoder: textEncoder.identity },
       device: deviceIdentity(device),
     };
@@ -96,20 +90,65 @@ export const encodePrompt: ArtifactStage<Inputs, Models, EncodePromptSettings> =
     return {
       kind: "cond",
       tensors: { prompt_embeds: embeds!, ...(negative ? { negative_prompt_embeds: negative } : {}) },
-      info: {
-        settings: { encode_prompt: recorded(pictures, settings, context.engine.device) },
-        sizes: {
-          prompt_tokens: embeds!.shape[1],
-          vision_grids: seen.map(({ grid }) => grid),
-          vision_steps: encoded.map(({ steps }) => steps),
+      info: condInfo(
+        pictures,
+        {
+          tokens: embeds!.shape[1]!,
+          seen: encoded.map(({ picture: { grid }, steps }) => ({ grid, steps })),
+          textEncoder: file,
+          computed: computedOfText(settings, context.engine.device),
         },
-        inputs: pictureHashes(pictures),
-        weights: { text_encoder: file.identity },
-        names: { ...pictureNames(pictures), text_encoder: file.name },
-      },
+        settings,
+      ),
     };
   },
 };
+
+/** Emits what of the prompts is not seen. */
+export function announcePrompts(
+  { prompt, negativePrompt = "" }: Pick<EncodePromptSettings, "prompt" | "negativePrompt">,
+  emit: StageContext["emit"],
+): void {
+  for (const [what, text] of Object.entries({ prompt, "negative prompt": negativePrompt })) {
+    if (text.includes(END_OF_TEXT))
+      emit({
+        kind: "warning",
+        text: `the ${what} ends at its ${END_OF_TEXT}: the model sees nothing of what follows`,
+      });
+  }
+}
+
+/** The record of `cond`; `computed` is what computedOn gives. */
+export function condInfo(
+  pictures: readonly Picture[],
+  {
+    tokens,
+    seen,
+    textEncoder,
+    computed,
+  }: {
+    readonly tokens: number;
+    readonly seen: readonly Pick<SeenPicture, "steps" | "grid">[];
+    readonly textEncoder: RecordedFile;
+    readonly computed: object;
+  },
+  settings: PromptSettings,
+): Artifact["info"] {
+  return {
+    settings: { encode_prompt: recorded(pictures, settings, computed) },
+    sizes: {
+      prompt_tokens: tokens,
+      vision_grids: seen.map(({ grid }) => grid),
+      vision_steps: seen.map(({ steps }) => steps),
+    },
+    inputs: pictureHashes(pictures),
+    weights: { text_encoder: textEncoder.identity },
+    names: { ...pictureNames(pictures), text_encoder: textEncoder.name },
+  };
+}
+
+/** The settings that decide what the prompt says. */
+export type PromptSettings = Omit<EncodePromptSettings, "textDtype" | "allowEmptyPrompt">;
 
 /** Version of what typed special tokens mean, recorded where a prompt has one; 1, which was not recorded, knew fewer. */
 const SPECIAL_TOKENS = 2;
@@ -130,9 +169,13 @@ export function refuseEmptyPrompt({
   });
 }
 
-function recorded(pictures: readonly Picture[], settings: EncodePromptSettings, device: Device): object {
-  const { prompt, negativePrompt, match: tool, textDtype, region } = settings;
-  const numbers = {
+function computedOfText({ textDtype }: EncodePromptSettings, device: Device): object {
+  return computedOn(device, computeType(device, "text-encoder", textDtype));
+}
+
+function recorded(pictures: readonly Picture[], settings: PromptSettings, computed: object): object {
+  const { prompt, negativePrompt, match: tool, region } = settings;
+  return {
     version: encodePrompt.version,
     prompt,
     negative_prompt: negativePrompt ?? null,
@@ -142,8 +185,8 @@ function recorded(pictures: readonly Picture[], settings: EncodePromptSettings, 
     ...([prompt, negativePrompt ?? ""].some(typesSpecialToken) && { special_tokens: SPECIAL_TOKENS }),
     ...(region && { region }),
     ...pictureProfiles(pictures, settings),
+    ...computed,
   };
-  return { ...numbers, ...computedOn(device, computeType(device, "text-encoder", textDtype)) };
 }
 
 // The configs of the networks that will run. Throws QEDIT_E_CHECKPOINT if the file lacks the vision tower or tokens of the prompt template.
@@ -176,25 +219,58 @@ async function encodePictures(
   { file, settings, context }: Work,
 ): Promise<EncodedPicture[]> {
   const patches: PatchConfig = { patch: config.patchSize, temporal: config.temporalPatchSize, merge: config.mergeSize };
-  const plan = planSizes(pictures.map(sourceOf), {
-    mode: (settings.match ?? "default") as PlanMode,
-    region: settings.region,
-    patches,
-  });
+  const plan = visionPlan(pictures, settings, patches);
   const compute = computeType(context.engine.device, "text-encoder", settings.textDtype);
   const tokens = Math.max(...plan.images.map(({ vision }) => vision.tokens));
   return withVisionTower({ file, config, compute, tokens }, context, async (tower) => {
     const names = pictures.map(({ name }) => name);
     context.emit({ kind: "activity", text: `looking at ${names.join(", ")}` });
-    const seen = pictures.map((picture, index) =>
-      visionPatches(applySteps(pixelsOf(picture, settings), plan.images[index]!.vision.steps), patches),
-    );
+    const seen = seenPictures(pictures, settings, patches);
     const embedded = await tower.run(seen.map((each) => pictureFeeds(each, config)));
     return embedded.map((each, index) => ({
       picture: embeddedPicture(each, seen[index]!, { config, name: names[index]! }),
-      steps: plan.images[index]!.vision.steps,
+      steps: seen[index]!.steps,
     }));
   });
+}
+
+function visionPlan(
+  pictures: readonly Picture[],
+  { match: tool, region }: Pick<EncodePromptSettings, "match" | "region">,
+  patches: PatchConfig,
+): SizePlan {
+  return planSizes(pictures.map(sourceOf), { mode: (tool ?? "default") as PlanMode, region, patches });
+}
+
+/** A picture as the vision tower takes it. */
+export interface SeenPicture extends VisionPatches {
+  readonly steps: readonly Step[];
+  /** Tokens that enter the language model. */
+  readonly tokens: number;
+}
+
+/** Pictures as the vision tower takes them. */
+export function seenPictures(
+  pictures: readonly Picture[],
+  settings: Pick<EncodePromptSettings, "match" | "region">,
+  patches: PatchConfig,
+): SeenPicture[] {
+  if (pictures.length === 0) return [];
+  const { images } = visionPlan(pictures, settings, patches);
+  return pictures.map((picture, index) => {
+    const { steps, tokens } = images[index]!.vision;
+    return { ...visionPatches(applySteps(pixelsOf(picture, settings), steps), patches), steps, tokens };
+  });
+}
+
+/** A prompt in its template, about so many pictures. */
+export function promptTemplate(
+  prompt: string,
+  count: number,
+  { match: tool }: Pick<EncodePromptSettings, "match">,
+): string {
+  const slots = Array.from({ length: count }, (_, index) => index + 1);
+  return editPrompt(prompt, { slots, unescapeParentheses: tool !== undefined });
 }
 
 async function encodePrompts(
@@ -205,10 +281,7 @@ async function encodePrompts(
   const tokenizer = await (context.memoize ? context.memoize("tokenizer", loadTokenizer) : loadTokenizer());
   const prepared: EmbeddedPrompt[] = [];
   for (const prompt of prompts) {
-    const template = editPrompt(prompt, {
-      slots: seen.map((_, index) => index + 1),
-      unescapeParentheses: settings.match !== undefined,
-    });
+    const template = promptTemplate(prompt, seen.length, settings);
     prepared.push(await embedPrompt(tokenizer.encode(template), seen, { config, checkpoint: file.checkpoint }));
   }
   const compute = computeType(context.engine.device, "text-encoder", settings.textDtype);

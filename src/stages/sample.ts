@@ -1,7 +1,7 @@
 // The sample stage: denoises a latent under a prompt and reference latents.
-import { type Artifact, artifactHash } from "../artifacts/artifact.js";
+import { type Artifact, type ArtifactInfo, artifactHash } from "../artifacts/artifact.js";
 import { deviceIdentity } from "../engine/device-identity.js";
-import { computeType, type Device } from "../engine/providers.js";
+import { computeType } from "../engine/providers.js";
 import type { Model } from "../engine/sessions/engine.js";
 import type { DType } from "../graph/types.js";
 import {
@@ -21,7 +21,7 @@ import { type ActiveLora, refuseBrokenLoras, reportLora } from "./networks/loras
 import { type ModelHandle, numbersOf } from "./networks/model-handle.js";
 import { wholeTransformer, withTransformer } from "./networks/open-transformer.js";
 import { type Embeds, normalisedLatent, tokenLengths, velocityOf } from "./networks/velocity.js";
-import type { ArtifactStage, StageConfig, StageContext, StageLengths } from "./stage.js";
+import type { ArtifactStage, RecordedFile, StageConfig, StageContext, StageLengths } from "./stage.js";
 
 /** Every number of a sampling run, as parameters have them. */
 export interface SamplingNumbers extends Omit<SamplingSettings, "cfgNorm" | "lcm"> {
@@ -88,7 +88,7 @@ export const sample: ArtifactStage<Inputs, Models, SampleSettings> = {
     const compute = computeType(device, "transformer", settings.dtype);
     return {
       inputs: { latents: artifactHash(latents), cond: artifactHash(cond) },
-      settings: recorded(settings, { loras, compute, device }),
+      settings: recorded(settings, loras, computedOn(device, compute)),
       weights: weightsOf(transformer, loras),
       names: namesOf(transformer, loras),
       device: deviceIdentity(device),
@@ -96,8 +96,8 @@ export const sample: ArtifactStage<Inputs, Models, SampleSettings> = {
   },
   async run({ inputs: { latents, cond }, models: { transformer: file, loras }, settings }, context): Promise<Artifact> {
     const config = configOf(file, settings);
-    const embeds = promptEmbeds(cond, { sampling: settings, config, file });
-    const statistics = statisticsOf(latents, { config, file });
+    const embeds = promptEmbeds(cond, { cfg: settings.cfg, width: config.textWidth, name: file.checkpoint.file });
+    const statistics = statisticsOf(latents, { channels: latentChannels(config), name: file.checkpoint.file });
     const compute = computeType(context.engine.device, "transformer", settings.dtype);
     const work = { sampling: settings, config, file, loras, compute, context };
     const latent = await samplePicture({ latents, embeds, statistics }, work)
@@ -109,7 +109,12 @@ export const sample: ArtifactStage<Inputs, Models, SampleSettings> = {
         if (error instanceof QeditError && error.code === "QEDIT_E_BAD_OUTPUT") await refuseBrokenLoras(loras, error);
         throw error;
       });
-    return { kind: "samples", tensors: { latent_tensor: latent }, info: infoOf({ latents, cond }, work) };
+    const info = samplesInfo(
+      { latents: latents.info, cond: cond.info },
+      { transformer: file, loras, computed: computedOn(context.engine.device, compute) },
+      settings,
+    );
+    return { kind: "samples", tensors: { latent_tensor: latent }, info };
   },
 };
 
@@ -132,17 +137,16 @@ function latentChannels({ patchWidth, patchSize }: TransformerConfig): number {
   return patchWidth / patchSize ** 2;
 }
 
-// The VAE's statistics as encode-image recorded them; the published ones for latents of other tools.
-function statisticsOf(
+/** The VAE's statistics as encode-image recorded them; the published ones for latents of other tools. Throws QEDIT_E_ARTIFACT for latents of other channels than those of a transformer; `name` is its file. */
+export function statisticsOf(
   { tensors, info }: Artifact,
-  { config, file }: { config: TransformerConfig; file: ModelHandle },
+  { channels: wanted, name }: { readonly channels: number; readonly name: string },
 ): LatentStatistics {
   const channels = tensors["latent"]!.shape[1]!;
-  const wanted = latentChannels(config);
   if (channels !== wanted) {
     throw new QeditError(
       "QEDIT_E_ARTIFACT",
-      `Cannot use the latents: they have ${channels} channels, ${file.checkpoint.file} takes ${wanted}`,
+      `Cannot use the latents: they have ${channels} channels, ${name} takes ${wanted}`,
       {
         hint: `Encode the pictures with the VAE that belongs to the transformer: qedit encode-image ${param("vae", "FILE")}`,
       },
@@ -151,30 +155,31 @@ function statisticsOf(
   return (info.settings["latent_statistics"] as LatentStatistics | undefined) ?? latentStatistics({}, channels);
 }
 
-function promptEmbeds(
+/** The embeddings that a run at a scale reads. Throws QEDIT_E_ARTIFACT for those of another width than a transformer's, whose file is `name`, and where the negative ones are missing. */
+export function promptEmbeds(
   { tensors }: Artifact,
-  { sampling, config, file }: { sampling: SamplingNumbers; config: TransformerConfig; file: ModelHandle },
+  { cfg, width, name }: { readonly cfg: number; readonly width: number; readonly name: string },
 ): Embeds {
   const { prompt_embeds: positive, negative_prompt_embeds: negative } = tensors;
-  if (positive!.shape[2] !== config.textWidth) {
+  if (positive!.shape[2] !== width) {
     throw new QeditError(
       "QEDIT_E_ARTIFACT",
-      `Cannot use the prompt's embeddings: they are ${positive!.shape[2]} wide, ${file.checkpoint.file} takes ${config.textWidth}`,
+      `Cannot use the prompt's embeddings: they are ${positive!.shape[2]} wide, ${name} takes ${width}`,
       {
         hint: `Encode the prompt with the text encoder that belongs to the transformer: qedit encode-prompt ${param("text_encoder", "FILE")}`,
       },
     );
   }
-  if (usesNegative(sampling.cfg) && negative === undefined) {
+  if (usesNegative(cfg) && negative === undefined) {
     throw new QeditError(
       "QEDIT_E_ARTIFACT",
-      `Cannot sample at cfg ${sampling.cfg}: the prompt was encoded without a negative prompt`,
+      `Cannot sample at cfg ${cfg}: the prompt was encoded without a negative prompt`,
       {
         hint: `Add ${param("negative_prompt", '""')} to \`qedit encode-prompt\`, or sample with ${param("cfg", 1)}`,
       },
     );
   }
-  return { positive: positive!, negative: usesNegative(sampling.cfg) ? negative : undefined };
+  return { positive: positive!, negative: usesNegative(cfg) ? negative : undefined };
 }
 
 interface Work {
@@ -212,14 +217,16 @@ async function samplePicture(
   });
 }
 
-function referenceLatents({ tensors }: Artifact): Tensor<"float32">[] {
+/** The reference latents of `latents`, in order. */
+export function referenceLatents({ tensors }: Artifact): Tensor<"float32">[] {
   const count = Object.keys(tensors).filter((name) => name.startsWith("reference_latents.")).length;
   return Array.from({ length: count }, (_, index) => tensors[`reference_latents.${index}`]!);
 }
 
 function recorded(
-  sampling: SampleSettings,
-  { loras, compute, device }: Pick<Work, "loras" | "compute"> & { device: Device },
+  sampling: Omit<SampleSettings, "dtype">,
+  loras: readonly Pick<RecordedLora, "strength">[],
+  computed: object,
 ): object {
   const { sampler, scheduler, steps, denoise, shift, cfg, cfgNorm, seed } = sampling;
   if (seed < 0n) throw new Error("internal: the seed was not drawn");
@@ -232,47 +239,49 @@ function recorded(
     sigmas: [...samplingSigmas(samplingOf(sampling))],
     noise: "torch-cpu-mt19937",
     noise_seed_offset: NOISE_SEED_OFFSET,
-    ...computedOn(device, compute),
+    ...computed,
     lora_strengths: loras.map(({ strength }) => strength),
   };
 }
 
 // Later parameters are recorded only where they were given, so that the results of earlier versions are found again.
-function givenOnly({ lcmNoise, lcmNoiseEnd, lcmNoiseClip, referenceMethod }: SampleSettings): object {
+function givenOnly({ lcmNoise, lcmNoiseEnd, lcmNoiseClip, referenceMethod }: Omit<SampleSettings, "dtype">): object {
   const given = Object.entries({ lcmNoise, lcmNoiseEnd, lcmNoiseClip, referenceMethod });
   return Object.fromEntries(given.filter(([, value]) => value !== undefined));
 }
 
-function weightsOf(file: ModelHandle, loras: readonly ActiveLora[]): Record<string, string> {
+function weightsOf(file: RecordedFile, loras: readonly RecordedFile[]): Record<string, string> {
   return {
     transformer: file.identity,
     ...Object.fromEntries(loras.map(({ identity }, index) => [`lora.${index}`, identity])),
   };
 }
 
-function namesOf(file: ModelHandle, loras: readonly ActiveLora[]): Record<string, string> {
+function namesOf(file: RecordedFile, loras: readonly RecordedFile[]): Record<string, string> {
   return { transformer: file.name, ...Object.fromEntries(loras.map(({ name }, index) => [`lora.${index}`, name])) };
 }
 
-function infoOf({ latents, cond }: Inputs, { sampling, file, loras, compute, context }: Work): Artifact["info"] {
+/** A LoRA as records have it. */
+export interface RecordedLora extends RecordedFile {
+  readonly strength: number;
+}
+
+/** The record of `samples` by those of what they were made from; `computed` is what computedOn gives. */
+export function samplesInfo(
+  { latents, cond }: Readonly<Record<"latents" | "cond", ArtifactInfo>>,
+  {
+    transformer,
+    loras,
+    computed,
+  }: { readonly transformer: RecordedFile; readonly loras: readonly RecordedLora[]; readonly computed: object },
+  sampling: Omit<SampleSettings, "dtype">,
+): ArtifactInfo {
   return {
-    settings: {
-      ...latents.info.settings,
-      ...cond.info.settings,
-      sample: recorded(sampling, { loras, compute, device: context.engine.device }),
-    },
-    sizes: { ...latents.info.sizes, ...cond.info.sizes },
-    inputs: { ...differing(cond.info.inputs, latents.info.inputs), ...cond.info.inputs, ...latents.info.inputs },
-    weights: {
-      ...latents.info.weights,
-      ...cond.info.weights,
-      ...weightsOf(file, loras),
-    },
-    names: {
-      ...cond.info.names,
-      ...latents.info.names,
-      ...namesOf(file, loras),
-    },
+    settings: { ...latents.settings, ...cond.settings, sample: recorded(sampling, loras, computed) },
+    sizes: { ...latents.sizes, ...cond.sizes },
+    inputs: { ...differing(cond.inputs, latents.inputs), ...cond.inputs, ...latents.inputs },
+    weights: { ...latents.weights, ...cond.weights, ...weightsOf(transformer, loras) },
+    names: { ...cond.names, ...latents.names, ...namesOf(transformer, loras) },
   };
 }
 

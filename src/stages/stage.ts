@@ -13,6 +13,14 @@ export const STAGES = ["encode-image", "encode-prompt", "sample", "decode"] as c
 /** Name of a stage. */
 export type StageName = (typeof STAGES)[number];
 
+/** A model file as records have it. */
+export interface RecordedFile {
+  /** checkpointIdentity: equal for equal weights. */
+  readonly identity: string;
+  /** File name without its folder. */
+  readonly name: string;
+}
+
 /** What a stage works with besides its input. */
 export interface StageContext {
   readonly engine: Engine;

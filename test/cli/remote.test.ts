@@ -232,6 +232,12 @@ test("a plan names the servers, and looks for no file of their stages", async ()
   expect(files).toHaveLength(1);
 });
 
+test("a plan of an edit that is handed over says that it is one request", async () => {
+  const args = ["plan", CAT, "-p", "x", ...TINY, "--remote", `qedit=${DEAD},${grpc}`];
+  expect((await succeeded(args)).stdout).toContain(`all in one request: on ${DEAD}, ${grpc}`);
+  expect(JSON.parse((await succeeded([...args, "--json"])).stdout)).toMatchObject({ isOneRequest: true, stages: [] });
+});
+
 async function maskFile(): Promise<string> {
   const { encodePicture } = await import("../../src/image/io/write.js");
   const [width, height] = [451, 300];

@@ -37,6 +37,9 @@ const NOT_RUN: Readonly<
     "needs a server",
   'qedit run photo.jpg -p "make it winter" --remote encode-prompt=grpc://gpu-1:8001,sample=grpc://gpu-1:8001,grpc://gpu-2:8001':
     "needs a server",
+  'qedit run photo.jpg -p "make it winter" --remote sample=grpc://triton:8001,decode=grpc://gpu-1:8001':
+    "needs a server",
+  'qedit run photo.jpg -p "make it winter" --remote qedit=grpc://triton:8001': "needs a server",
   "qedit serve --remote sample=grpc://gpu-1:8001,grpc://gpu-2:8001": "serves until it is stopped",
   "QEDIT_API_KEY=a-long-secret qedit serve --http 0.0.0.0:8000": "serves until it is stopped",
   "qedit serve --kafka broker-1:9092,broker-2:9092 --store /shared/store": "needs a Kafka broker",

@@ -1,7 +1,7 @@
 // An edit for the clients of docs/triton.md, the tensors that qedit makes of it, and how near those of a client must come.
 import { join } from "node:path";
 import { expect } from "vitest";
-import { clientInputs, clientNumbers } from "../../src/export/triton/client-inputs.js";
+import { clientInputs, clientNumbers } from "../../src/edit/remote/client-inputs.js";
 import { clientSettings } from "../../src/export/triton/client-settings.js";
 import { readPictures } from "../../src/stages/pictures.js";
 import { samplingOf } from "../../src/stages/sample.js";
@@ -34,7 +34,8 @@ export async function wantedInputs(): Promise<{ readonly settings: string; reado
   const wanted = clientInputs(
     {
       pictures: await readPictures(PATHS),
-      ...{ prompt: PROMPT, negativePrompt: "blurry", megapixels: NUMBERS.megapixels },
+      ...{ prompt: PROMPT, negativePrompt: "blurry" },
+      sizes: { megapixels: NUMBERS.megapixels, size: undefined, match: undefined },
       sampling: samplingOf({ ...values, ...sampling, seed: BigInt(seed) }),
     },
     numbers,

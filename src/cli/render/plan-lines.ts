@@ -87,7 +87,8 @@ function tokenLines({ tokens }: EditPlan): string[] {
   ];
 }
 
-function stageLines({ stages, elsewhere = {}, totals, device }: EditPlan): string[] {
+function stageLines({ stages, elsewhere = {}, isOneRequest, totals, device }: EditPlan): string[] {
+  if (isOneRequest) return [`all in one request: on ${elsewhere.sample}`];
   const places = Object.entries(elsewhere).map(([stage, servers]) => `${stage}: on ${servers}`);
   if (stages.length === 0) return places;
   const onGpu = device.name !== "cpu";

@@ -69,6 +69,8 @@ export interface EditPlan {
   readonly stages: readonly StagePlan[];
   /** The servers of the stages that run elsewhere; absent: all run here. */
   readonly elsewhere?: Readonly<Partial<Record<StageName, string>>>;
+  /** Whether one request makes the whole edit there. */
+  readonly isOneRequest?: true;
   readonly files: readonly PlannedFile[];
   readonly totals: {
     readonly flops: number;

@@ -12,7 +12,7 @@ import { sample } from "../../stages/sample.js";
 import { STAGES, type StageName } from "../../stages/stage.js";
 import { withRegion } from "../finish/crop-mask.js";
 import { checkFinish } from "../finish/finish.js";
-import { type RemoteServers, serversText, stagesElsewhere } from "../remote/remote-servers.js";
+import { type RemoteServers, serversText, stagesElsewhere, WHOLE } from "../remote/remote-servers.js";
 import { type ResolvedSettings, type UnresolvedSettings, withNumbers } from "../resolve/resolve-edit.js";
 import { checkEdit } from "../service/open-edit.js";
 import { type EditLengths, editLengths } from "./edit-lengths.js";
@@ -56,6 +56,7 @@ export async function planEdit(unresolved: UnresolvedSettings, request: PlanRequ
     sampling: { steps, cfg: sampling.cfg, sampler: sampling.sampler, scheduler: sampling.scheduler, evaluations },
     stages,
     ...(elsewhere.size > 0 && { elsewhere: placesOf(remote, elsewhere) }),
+    ...(remote[WHOLE] && { isOneRequest: true as const }),
     files: found.files,
     totals: {
       ...totalsOf(stages),

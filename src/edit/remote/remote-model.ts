@@ -1,4 +1,5 @@
-// One model on servers that are asked in order: the next one when one does not answer, is not ready or has no room, never after a refusal.
+// One stage, or the whole edit, on servers that are asked in order: the next one when one does not answer, is not ready or has no room, never after a
+// refusal.
 
 import { parseV2Address, type V2Address } from "../../kserve/client/v2-address.js";
 import {
@@ -25,7 +26,20 @@ export interface RemoteOptions {
 export interface RemoteCall {
   readonly emit: Emit;
   readonly signal: AbortSignal;
-  readonly onProgress?: (fields: Readonly<Record<string, unknown>>) => void;
+}
+
+/** A server that is asked. Each throws V2CallError. */
+export interface RemoteServer {
+  readonly address: string;
+  /** What a model of it takes and gives. */
+  readonly listed: (model: string) => Promise<ListedModel>;
+  /** The parameters of a model's configuration. */
+  readonly parameters: (model: string) => Promise<Readonly<Record<string, string>>>;
+  /** All requests together may take as long as one stage. */
+  readonly infer: (
+    request: Omit<SentRequest, "hasProgress">,
+    onProgress?: (fields: Readonly<Record<string, unknown>>) => void,
+  ) => Promise<RemoteAnswer>;
 }
 
 /** An answer, and who gave it. */
@@ -62,7 +76,7 @@ const SAME_HERE: readonly string[] = [
   "QEDIT_E_BUSY",
 ];
 
-/** A model that servers run. */
+/** A stage or the whole edit, by the name of its model, on servers that run it. */
 export class RemoteModel {
   readonly #addresses: readonly V2Address[];
   /** The one that answered last is asked first. */
@@ -72,35 +86,19 @@ export class RemoteModel {
     readonly name: string,
     written: readonly string[],
     private readonly options: RemoteOptions,
-    /** Throws for a model of another form than ours. */
-    private readonly fit: (model: ListedModel, address: string) => void,
   ) {
     this.#addresses = written.map((each) => parseV2Address(each)!);
   }
 
-  /** Throws unless a server answers that has the model. */
-  async check(call: RemoteCall): Promise<void> {
-    await this.#tried(call, async () => undefined);
-  }
-
-  /** The answer of the first server that gives one. Throws QEDIT_E_NETWORK, and what the server refuses. */
-  infer(request: Omit<SentRequest, "model" | "hasProgress">, call: RemoteCall): Promise<RemoteAnswer> {
-    const timeout = Math.min(this.options.timeout, LONGEST_TIMER);
-    return this.#tried(call, async (client, address) => {
-      const sent = { ...request, model: this.name, hasProgress: call.onProgress !== undefined };
-      return { ...(await client.infer(sent, { ...call, timeout })), from: address.text };
-    });
-  }
-
-  async #tried<T>(call: RemoteCall, work: (client: V2Client, address: V2Address) => Promise<T>): Promise<T> {
+  /** What `work` gives with the first server with which it can be done. Throws QEDIT_E_NETWORK, what a server refuses, and what `work` throws. */
+  async ask<T>(call: RemoteCall, work: (server: RemoteServer) => Promise<T>): Promise<T> {
     const failures: { readonly address: V2Address; readonly error: V2CallError }[] = [];
     for (let tried = 0; tried < this.#addresses.length; tried += 1) {
       const index = (this.#first + tried) % this.#addresses.length;
       const address = this.#addresses[index]!;
       try {
         const client = await openV2Client(address, this.options.key);
-        this.fit(await client.model(this.name, { signal: call.signal, timeout: METADATA_WITHIN }), address.text);
-        const result = await work(client, address);
+        const result = await work(this.#server(client, address, call));
         this.#first = index;
         return result;
       } catch (error) {
@@ -121,6 +119,26 @@ export class RemoteModel {
       hint: `Start one of them: qedit serve with a gRPC door, or leave out ${param("remote")}`,
       cause: failures.at(-1)!.error,
     });
+  }
+
+  #server(client: V2Client, { text: address }: V2Address, { signal }: RemoteCall): RemoteServer {
+    const brief = { signal, timeout: METADATA_WITHIN };
+    const { timeout } = this.options;
+    let end: number | undefined;
+    return {
+      address,
+      listed: (model) => client.model(model, brief),
+      parameters: (model) => client.parameters(model, brief),
+      async infer(request, onProgress) {
+        end ??= Date.now() + timeout;
+        const left = Math.min(Math.max(end - Date.now(), 1), timeout, LONGEST_TIMER);
+        const sent = { ...request, hasProgress: onProgress !== undefined };
+        return {
+          ...(await client.infer(sent, { signal, timeout: left, ...(onProgress && { onProgress }) })),
+          from: address,
+        };
+      },
+    };
   }
 
   #refusal({ text: address, protocol }: V2Address, cause: V2CallError): QeditError {
@@ -180,7 +198,7 @@ export function unfit(address: string, found: string, cause?: unknown): QeditErr
   });
 }
 
-/** The refusal of a model of another form. */
+/** The refusal of a model of neither form. */
 export function foreignModel(name: string, { inputs }: ListedModel, address: string): QeditError {
   const listed = inputs
     .slice(0, MOST_LISTED)
@@ -188,7 +206,7 @@ export function foreignModel(name: string, { inputs }: ListedModel, address: str
   return new QeditError(
     "QEDIT_E_NETWORK",
     `Cannot use the model "${name}" of the server at ${address}: it is not of qedit's form, it takes ${listed.join(", ") || "nothing"}`,
-    { hint: `Name a server of qedit, or leave out ${param("remote")}` },
+    { hint: `Name a server of qedit, or serve what \`qedit export triton\` writes, or leave out ${param("remote")}` },
   );
 }
 

@@ -88,11 +88,24 @@ export async function weightsElsewhere(
  * QEDIT_E_CHECKPOINT for others.
  */
 export function unverifiedWeights(
-  { weights, names = {} }: Pick<ArtifactInfo, "weights" | "names">,
+  info: Pick<ArtifactInfo, "weights" | "names">,
   expected: WeightsByRole,
   { from, parameters }: Pick<RemoteAnswer, "from" | "parameters">,
 ): readonly string[] {
-  const hashes = hashesOf(parameters[HASHES_PARAMETER]);
+  return unknownWeights({ ...info, hashes: hashesOf(parameters[HASHES_PARAMETER]) }, expected, `${from} computed with`);
+}
+
+/** What a server says of its weights: identities, SHA-256 of files, and names of files, by role. */
+export interface ToldWeights extends Pick<ArtifactInfo, "weights" | "names"> {
+  readonly hashes: Readonly<Record<string, string>>;
+}
+
+/** The same by what a server says before it computes; `who` is the server, and its verb. */
+export function unknownWeights(
+  { weights, names = {}, hashes }: ToldWeights,
+  expected: WeightsByRole,
+  who: string,
+): readonly string[] {
   return Object.entries(expected).flatMap(([role, { identity, sha256, name }]) => {
     const pairs = [
       [identity, weights[role]],
@@ -104,7 +117,7 @@ export function unverifiedWeights(
       const [wanted, found] = wrong as [string, string];
       throw new QeditError(
         "QEDIT_E_CHECKPOINT",
-        `The server at ${from} computed with other weights: wanted ${name} (${wanted.slice(0, 12)}…) as ${role}, found ${names[role] ?? "a file"} (${found.slice(0, 12)}…)`,
+        `The server at ${who} other weights: wanted ${name} (${wanted.slice(0, 12)}…) as ${role}, found ${names[role] ?? "a file"} (${found.slice(0, 12)}…)`,
         {
           hint: `Give it the same files, name the model that it has with ${param("model")}, or leave out ${param("remote")}`,
         },

@@ -1,12 +1,19 @@
-// A whole edit by one call of another qedit: pictures and settings go there, the decoded picture and its recipe come back.
+// A whole edit by one call: of another qedit, to which pictures and settings go, and from which the decoded picture and its recipe come back; or of an
+// exported model.
 import type { ArtifactInfo } from "../../artifacts/artifact.js";
 import type { Image } from "../../image/image.js";
 import { bytesTensor } from "../../kserve/v2-tensor.js";
+import { usesNegative } from "../../sampling/guidance.js";
 import { type Picture, pictureHashes, pictureNames } from "../../stages/pictures.js";
 import { STAGES } from "../../stages/stage.js";
 import { EDIT_PARAMETERS } from "../parameters/table.js";
+import type { ResolvedSettings } from "../resolve/resolve-edit.js";
+import { editThere } from "./exported-edit.js";
+import { heldToEdit } from "./exported-weights.js";
 import { remoteProgress } from "./remote-events.js";
-import { type RemoteModel, unfit } from "./remote-model.js";
+import { formOfEdit } from "./remote-forms.js";
+import { type RemoteModel, type RemoteServer, unfit } from "./remote-model.js";
+import { WHOLE } from "./remote-servers.js";
 import type { RemoteContext, RemoteStages } from "./remote-stages.js";
 import { expectedWeights, unverifiedWeights } from "./remote-weights.js";
 import { readPictureOf, wrongSetting } from "./stage-answers.js";
@@ -30,18 +37,42 @@ export interface WholeEdit {
 /** What comes after decoding is done here; the mask decides what is edited only where it is cropped to. */
 const AFTERWARDS = ["mask", "feather", "pasteBack", "keepExif", "noMetadata"];
 
+/** A decoded picture and its record. */
+interface EditedElsewhere {
+  readonly image: Image;
+  readonly info: ArtifactInfo;
+  /** Whether a picture that was cropped to a mask is back in its place. */
+  readonly isPlaced: boolean;
+}
+
+type Context = RemoteContext & Pick<RemoteStages, "warnUnverified">;
+
 /** The decoded picture, and its record. Throws QEDIT_E_NETWORK, and what the server refuses. */
-export async function editElsewhere(
-  model: RemoteModel,
+export function editElsewhere(model: RemoteModel, edit: WholeEdit, context: Context): Promise<EditedElsewhere> {
+  const { pictures, settings } = edit;
+  const count = pictures.length;
+  return model.ask(context, async (server) => {
+    const form = await formOfEdit(server, { images: count, hasCfg: usesNegative(settings["cfg"] as number) });
+    if (form === "qedit") return editByQedit(server, edit, context);
+    const unverified = await heldToEdit(form, { settings, count, models: {} });
+    const made = await editThere(form, { pictures, settings: settings as unknown as ResolvedSettings }, context);
+    context.warnUnverified(unverified, form.from, context.emit);
+    return { ...made, isPlaced: false };
+  });
+}
+
+async function editByQedit(
+  server: RemoteServer,
   { pictures, mask, settings }: WholeEdit,
-  { emit, signal, warnUnverified }: RemoteContext & Pick<RemoteStages, "warnUnverified">,
-): Promise<{ readonly image: Image; readonly info: ArtifactInfo }> {
+  { emit, warnUnverified }: Context,
+): Promise<EditedElsewhere> {
   const isCropped = settings["cropMask"] === true && mask !== undefined;
   const own = isCropped ? ["pasteBack", "keepExif", "noMetadata", "mask"] : [...AFTERWARDS, "cropMask", "maskMargin"];
   const keys = Object.keys(EDIT_PARAMETERS).filter((key) => !own.includes(key));
   const expected = await expectedWeights(STAGES, settings, {});
-  const answer = await model.infer(
+  const answer = await server.infer(
     {
+      model: WHOLE,
       tensors: [
         ...promptTensors(settings),
         ...(await pictureTensors(pictures)),
@@ -54,7 +85,7 @@ export async function editElsewhere(
         ...{ resolved: true, format: "png", no_metadata: true },
       },
     },
-    { emit, signal, onProgress: remoteProgress(emit, { hasStages: true }) },
+    remoteProgress(emit, { hasStages: true }),
   );
   const { image, info } = await readPictureOf(answer);
   const hashes = { ...pictureHashes(pictures), ...(isCropped && { mask: mask.hash }) };
@@ -66,7 +97,8 @@ export async function editElsewhere(
       );
   if (fault !== undefined) throw unfit(answer.from, fault);
   warnUnverified(unverifiedWeights(info, expected, answer), answer.from, emit);
-  return { image, info: { ...info, names: { ...info.names, ...pictureNames(pictures) } } };
+  const named = { ...info, names: { ...info.names, ...pictureNames(pictures) } };
+  return { image, info: named, isPlaced: isCropped };
 }
 
 async function maskTensors(mask: Picture) {

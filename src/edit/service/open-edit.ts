@@ -133,7 +133,7 @@ function openElsewhere(
   edit: SubmittedEdit,
   { context, remote, whole }: { context: EditContext; remote: RemoteStages; whole: RemoteModel },
 ): OpenEdit {
-  const { emit, signal } = context;
+  const { emit, signal, memoize } = context;
   const { warnUnverified } = remote;
   const nothing = async () => undefined;
   return {
@@ -144,10 +144,9 @@ function openElsewhere(
       if (edit.onPreview) emit({ kind: "note", text: "no previews: the edit is made elsewhere" });
       const { pictures, mask } = await originalsOf(edit);
       const asked = { pictures, mask, settings: { ...settings, ...edit.resolved.called } };
-      const decoded = await editElsewhere(whole, asked, { emit, signal, warnUnverified });
+      const { isPlaced, ...decoded } = await editElsewhere(whole, asked, { emit, signal, memoize, warnUnverified });
       const made = { ...decoded, isDescribed: !settings.noMetadata };
-      const isPasted = settings.cropMask && mask !== undefined;
-      return finished(made, isPasted ? { ...settings, pasteBack: false } : settings, { edit, context });
+      return finished(made, isPlaced ? { ...settings, pasteBack: false } : settings, { edit, context });
     },
   };
 }
@@ -165,8 +164,12 @@ async function regionalSettings(edit: SubmittedEdit): Promise<ResolvedSettings> 
 async function checkOpened(edit: SubmittedEdit, context: EditContext): Promise<void> {
   const originals = await originalsOf(edit);
   const { models } = edit.resolved;
-  await checkEdit(originals, { models, settings: await regionalSettings(edit) }, context.engine.device, context.remote);
-  await context.remote?.check(context);
+  const settings = await regionalSettings(edit);
+  await checkEdit(originals, { models, settings }, context.engine.device, context.remote);
+  await context.remote?.check(context, {
+    ...{ settings: { ...settings, ...edit.resolved.called }, models },
+    count: originals.pictures.length,
+  });
   const unmentioned = unmentionedPictures(edit.resolved.settings.prompt, originals.pictures.length);
   if (unmentioned.length > 0) context.emit({ kind: "note", text: mentionHint(unmentioned) });
 }

@@ -40,7 +40,7 @@ export function encodeImageGraph(
       const w = Weights.of(graph, checkpoint);
       const latent = inVaeType(compute, (type) => encodedLatent(planes, w, type));
       const { mean, std } = statisticsOf(latent, statistics);
-      return { latent: refuseNonFinite(latent.sub(mean).div(std), "the latent") };
+      return { latent: refuseNonFinite(latent.sub(mean).div(std), "the latent"), vae_latent: latent };
     },
   });
 }

@@ -1,11 +1,12 @@
 // qedit.json of an exported folder: what a client needs to make the inputs of an edit, and what was exported.
+
+import type { ClientNumbers } from "../../edit/remote/client-inputs.js";
 import { PIXEL_STATISTICS } from "../../image/patches.js";
 import { MAX_STRETCH } from "../../image/resize/size-plan.js";
 import { ASPECT_WEIGHT, MEGAPIXEL, SIDE_MULTIPLE, VISION_AREA } from "../../image/resize/sizes.js";
 import type { LatentStatistics } from "../../models/qwen-image/transformer-config.js";
 import { editPrompt, TEMPLATE_NAME } from "../../text/prompt.js";
 import { TOKEN } from "../../text/vocabulary.js";
-import type { ClientNumbers } from "./client-inputs.js";
 import type { Ensemble } from "./ensembles.js";
 import type { ExportedModel, TensorSpec } from "./exported-model.js";
 

@@ -1,9 +1,15 @@
-// Runs an ensemble of an exported folder as Triton does: step by step by its config.pbtxt, each model in ONNX Runtime.
+// Runs an ensemble of an exported folder as Triton does: step by step by its config.pbtxt, each model in ONNX Runtime. A model alone is one step.
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Engine, Model, Session } from "../../engine/sessions/engine.js";
 import type { Tensor, Tensors } from "../../std/tensor.js";
-import { type ConfigTensor, type ModelConfig, parseConfig, type TritonType } from "./model-config.js";
+import {
+  type ConfigTensor,
+  type EnsembleStep,
+  type ModelConfig,
+  parseConfig,
+  type TritonType,
+} from "./model-config.js";
 import { CONFIG_FILE, GRAPH_FILE, VERSION } from "./model-repository.js";
 
 /** Tensor types by Triton's name. */
@@ -37,7 +43,7 @@ export async function runEnsemble(
   const tensors: Record<string, Tensor> = { ...inputs };
   let open: { readonly model: ModelConfig; readonly session: Session } | undefined;
   try {
-    for (const step of config.ensemble_scheduling!.step) {
+    for (const step of config.ensemble_scheduling?.step ?? [onlyStep(config)]) {
       signal.throwIfAborted();
       if (open?.model.name !== step.model_name) {
         await open?.session.dispose();
@@ -60,6 +66,11 @@ export async function runEnsemble(
   }
   for (const spec of config.output) checkTensor(spec, tensors[spec.name], name);
   return tensors;
+}
+
+function onlyStep({ name, input, output }: ModelConfig): EnsembleStep {
+  const same = (specs: readonly ConfigTensor[]) => Object.fromEntries(specs.map((spec) => [spec.name, spec.name]));
+  return { model_name: name, model_version: -1, input_map: same(input), output_map: same(output) };
 }
 
 async function readConfig(folder: string, name: string): Promise<ModelConfig> {

@@ -1,15 +1,8 @@
 // Ensembles: the models of an export joined to whole edits. An ensemble has no branches, no constants and no optional members, so each number of
 // pictures has its own, and so has guidance.
+import { type EnsembleKind, ensembleName } from "../../edit/remote/exported-facts.js";
 import type { ExportedModel, TensorSpec } from "./exported-model.js";
 import type { ConfigTensor, EnsembleStep, ModelConfig } from "./model-config.js";
-
-/** Whole edits that an export has. */
-export interface EnsembleKind {
-  /** Number of pictures. */
-  readonly images: number;
-  /** Whether a negative prompt and cfg are inputs. */
-  readonly hasCfg: boolean;
-}
 
 /** An ensemble with its tensors as clients need them. */
 export interface Ensemble extends EnsembleKind {
@@ -24,11 +17,8 @@ export interface WrittenStep {
   readonly model: string;
   readonly inputs?: Readonly<Record<string, string>>;
   readonly outputs?: Readonly<Record<string, string>>;
-}
-
-/** The name of an ensemble: `qedit_2`, `qedit_2_cfg`. */
-export function ensembleName({ images, hasCfg }: EnsembleKind): string {
-  return `qedit_${images}${hasCfg ? "_cfg" : ""}`;
+  /** Outputs of the model that are not for the ensemble: the server drops them. */
+  readonly unread?: readonly string[];
 }
 
 /** Joins models to a whole edit. Throws when the tensors of two models do not fit. */
@@ -47,11 +37,12 @@ export function joined(
   const inputs = new Map<string, TensorSpec>();
   const made = new Map<string, TensorSpec>();
   const used = new Set<string>();
-  const steps = written.map(({ model: of, inputs: renamed = {}, outputs: given = {} }): EnsembleStep => {
+  const steps = written.map(({ model: of, inputs: renamed = {}, outputs: given = {}, unread = [] }): EnsembleStep => {
     const model = models.get(of);
     if (model === undefined) throw new Error(`internal: ${name} needs the model ${of}`);
     const inputMap = mapOf(model.inputs, renamed);
-    const outputMap = mapOf(model.outputs, given);
+    const outputs = model.outputs.filter((spec) => !unread.includes(spec.name));
+    const outputMap = mapOf(outputs, given);
     for (const spec of model.inputs) {
       const tensor = inputMap[spec.name]!;
       const source = made.get(tensor) ?? inputs.get(tensor);
@@ -59,7 +50,7 @@ export function joined(
       else inputs.set(tensor, { ...spec, name: tensor });
       if (made.has(tensor)) used.add(tensor);
     }
-    for (const spec of model.outputs) made.set(outputMap[spec.name]!, { ...spec, name: outputMap[spec.name]! });
+    for (const spec of outputs) made.set(outputMap[spec.name]!, { ...spec, name: outputMap[spec.name]! });
     return { model_name: of, model_version: -1, input_map: inputMap, output_map: outputMap };
   });
   // A request for some outputs only would wait for ever if one of them were read by a later step too.
@@ -97,6 +88,7 @@ function editSteps({ images, hasCfg }: EnsembleKind): WrittenStep[] {
       model: "encode_image",
       inputs: { image: `image_${number}` },
       outputs: { latent: `latent_${number}` },
+      unread: ["vae_latent"],
     })),
     { model: `join_${images}` },
     { model: "encode_prompt" },

@@ -118,7 +118,8 @@ function calling({ sampling, ensembles }: ReadmeFacts): string {
   return `## Call it
 
 Clients tokenize, resize and draw noise. \`${SETTINGS_FILE}\` says how${guided}; \`${TOKENIZER_FILE}\` is the vocabulary, in the form that Hugging Face's
-tokenizers read. qedit's docs/triton.md has clients in Python and Node.`;
+tokenizers read. qedit's docs/triton.md has clients in Python and Node. qedit itself is one, over gRPC or HTTP
+(docs/remote-stages.md), and needs neither file: the configurations tell it what it must know.`;
 }
 
 function tensors({ ensembles, models }: ReadmeFacts): string {

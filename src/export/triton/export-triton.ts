@@ -1,4 +1,6 @@
 // Exports a model as a repository of Triton Inference Server: graphs with the sampler's loop inside, over the weights of the model files.
+
+import { clientNumbers } from "../../edit/remote/client-inputs.js";
 import { checkEdit } from "../../edit/service/open-edit.js";
 import { computeType, typeName } from "../../engine/providers.js";
 import { latentStatistics } from "../../models/qwen-image/transformer-config.js";
@@ -7,13 +9,13 @@ import { reportLora } from "../../stages/networks/loras.js";
 import type { Emit } from "../../std/events.js";
 import { qeditVersion } from "../../std/version.js";
 import { loadTokenizer, readTokenizerJson } from "../../text/tokenizer.js";
-import { clientNumbers } from "./client-inputs.js";
 import { clientSettings, type ExportFacts, SETTINGS_FILE, TOKENIZER_FILE } from "./client-settings.js";
 import { type Ensemble, ensembleOf } from "./ensembles.js";
 import { exportMemory, memoryLimits } from "./export-memory.js";
 import { exportReadme } from "./export-readme.js";
 import type { TritonExport } from "./export-request.js";
 import type { ExportedModel } from "./exported-model.js";
+import { modelFacts } from "./model-facts.js";
 import { writeRepository } from "./model-repository.js";
 import { stageModels } from "./stage-models.js";
 import { blankPicture, editWarmups } from "./warm-up-requests.js";
@@ -67,6 +69,10 @@ export async function exportTriton(
         ensembles,
         placement: { gpus: request.gpus, memoryLimits: limits },
         warmups: editWarmups(models, request, tokenizer),
+        facts: await modelFacts(
+          [...models, ...ensembles].map(({ name }) => name),
+          request,
+        ),
         files: new Map([
           ["README.md", exportReadme({ ...facts, gpus: request.gpus, memory, memoryLimits: limits })],
           [SETTINGS_FILE, clientSettings(facts)],

@@ -1,6 +1,7 @@
 // The folder that Triton serves: of each model its config, its graph and its weights, and of each ensemble its config.
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { FACTS_PARAMETER } from "../../edit/remote/exported-facts.js";
 import { encodeModel } from "../../graph/onnx.js";
 import { QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
@@ -35,6 +36,8 @@ export interface Repository {
   readonly placement: Placement;
   /** Warm-ups by model. */
   readonly warmups: ReadonlyMap<string, WarmupRequest>;
+  /** What configurations say their models are, by name. */
+  readonly facts: ReadonlyMap<string, string>;
   /** Other files, by name. */
   readonly files: ReadonlyMap<string, string>;
 }
@@ -42,7 +45,7 @@ export interface Repository {
 /** Writes a repository to an empty folder. Throws QEDIT_E_IO. */
 export async function writeRepository(
   folder: string,
-  { models, ensembles, placement, warmups, files }: Repository,
+  { models, ensembles, placement, warmups, facts, files }: Repository,
   work: { readonly emit: Emit; readonly signal: AbortSignal },
 ): Promise<PlacedWeights> {
   const weights = new Map<string, string>();
@@ -50,7 +53,7 @@ export async function writeRepository(
     work.signal.throwIfAborted();
     work.emit({ kind: "activity", text: `writing ${model.name}` });
     const warmup = warmups.get(model.name);
-    await writeConfig(folder, memberConfig(model, placement, warmup?.config));
+    await writeConfig(folder, withFacts(memberConfig(model, placement, warmup?.config), facts));
     await writeWarmup(join(folder, model.name), warmup);
     const version = join(folder, model.name, VERSION);
     const names = namesBeside(model.graph);
@@ -58,11 +61,17 @@ export async function writeRepository(
     for (const [file, name] of names) weights.set(join(version, name), file);
   }
   for (const ensemble of ensembles) {
-    await writeConfig(folder, ensembleConfig(ensemble));
+    await writeConfig(folder, withFacts(ensembleConfig(ensemble), facts));
     await writeFile(join(folder, ensemble.name, VERSION, KEPT.name), KEPT.text);
   }
   for (const [name, text] of files) await writeFile(join(folder, name), text, { flush: true });
   return placeWeights(weights, work);
+}
+
+function withFacts(config: ModelConfig, facts: ReadonlyMap<string, string>): ModelConfig {
+  const text = facts.get(config.name);
+  if (text === undefined) return config;
+  return { ...config, parameters: { ...config.parameters, [FACTS_PARAMETER]: { string_value: text } } };
 }
 
 async function writeConfig(folder: string, config: ModelConfig): Promise<void> {

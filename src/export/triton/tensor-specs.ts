@@ -37,7 +37,10 @@ function encodeImage({ latentChannels }: TensorWidths): ModelTensors {
     name: "encode_image",
     summary: "Encodes a picture with the VAE",
     inputs: [image("A picture in RGB, height by width, at the size that the edit works on: sides in multiples of 16")],
-    outputs: [latent("latent", latentChannels, "The picture's latent, normalised as the transformer takes it")],
+    outputs: [
+      latent("latent", latentChannels, "The picture's latent, normalised as the transformer takes it"),
+      latent("vae_latent", latentChannels, "The same latent as the VAE gives it, for tensor files"),
+    ],
   };
 }
 

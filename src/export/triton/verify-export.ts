@@ -1,4 +1,7 @@
 // Edits made pictures with an exported folder and with qedit itself, and compares latents and pixels.
+
+import { type ClientEdit, clientInputs, clientNumbers } from "../../edit/remote/client-inputs.js";
+import { type EnsembleKind, ensembleName } from "../../edit/remote/exported-facts.js";
 import type { ResolvedSettings } from "../../edit/resolve/resolve-edit.js";
 import { openService } from "../../edit/service/service.js";
 import { chooseEngine } from "../../engine/device.js";
@@ -14,9 +17,7 @@ import { QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
 import type { Tensor } from "../../std/tensor.js";
 import { loadTokenizer } from "../../text/tokenizer.js";
-import { type ClientEdit, clientInputs, clientNumbers } from "./client-inputs.js";
 import { runEnsemble } from "./ensemble-interpreter.js";
-import { type EnsembleKind, ensembleName } from "./ensembles.js";
 import type { TritonExport } from "./export-request.js";
 
 /** Largest difference of latents, as a share of their largest value, and of pixels, in 255ths: by whether all networks compute in float32. */
@@ -95,7 +96,7 @@ function editOf({ images, hasCfg }: EnsembleKind, settings: ResolvedSettings): C
     pictures: SIZES.slice(0, images).map(madePicture),
     prompt: PROMPT,
     negativePrompt: hasCfg ? NEGATIVE_PROMPT : undefined,
-    megapixels: MEGAPIXELS,
+    sizes: { megapixels: MEGAPIXELS, size: undefined, match: undefined },
     sampling: samplingOf(sampling),
   };
 }
@@ -110,7 +111,7 @@ interface Edited {
 }
 
 async function edited(
-  { pictures, prompt, negativePrompt, megapixels }: ClientEdit,
+  { pictures, prompt, negativePrompt, sizes: { megapixels } }: ClientEdit,
   { models, files, settings }: TritonExport,
   service: Awaited<ReturnType<typeof openService>>,
 ): Promise<Edited> {

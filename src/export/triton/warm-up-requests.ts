@@ -1,4 +1,6 @@
 // One request for each model, which Triton serves before it says that the model is ready: libraries are loaded, and memory for an edit is taken.
+
+import { clientInputs, clientNumbers } from "../../edit/remote/client-inputs.js";
 import { CHANNELS } from "../../image/image.js";
 import type { ModelHandle } from "../../stages/networks/model-handle.js";
 import type { Picture } from "../../stages/pictures.js";
@@ -6,7 +8,6 @@ import { type SamplingNumbers, samplingOf } from "../../stages/sample.js";
 import { float32, type Tensor, type Tensors, tensor } from "../../std/tensor.js";
 import { dropIndex } from "../../text/prompt.js";
 import type { PromptTokenizer } from "../../text/tokenizer.js";
-import { clientInputs, clientNumbers } from "./client-inputs.js";
 import type { ExportedModel, TensorSpec } from "./exported-model.js";
 import type { Warmup, WarmupInput } from "./model-config.js";
 
@@ -37,7 +38,8 @@ export function editWarmups(
   const side = gpus === undefined ? SIDE.cpu : SIDE.gpu;
   const edit = {
     pictures: Array.from({ length: images }, () => blankPicture(side)),
-    ...{ prompt: "make it winter", negativePrompt: "", megapixels: side ** 2 / MEGAPIXEL },
+    ...{ prompt: "make it winter", negativePrompt: "" },
+    sizes: { megapixels: side ** 2 / MEGAPIXEL, size: undefined, match: undefined },
     sampling: samplingOf({ ...settings, sampler: "euler", steps: 1, denoise: 1, seed: 0n }),
   };
   const inputs = clientInputs(edit, clientNumbers(models), tokenizer);

@@ -49,6 +49,8 @@ export interface V2Call {
 export interface V2Client {
   /** Throws V2CallError. */
   readonly model: (name: string, call: V2Call) => Promise<ListedModel>;
+  /** The parameters of a model's configuration, which Triton has; empty where a server tells none. Throws V2CallError. */
+  readonly parameters: (name: string, call: V2Call) => Promise<Readonly<Record<string, string>>>;
   /** Throws V2CallError. */
   readonly infer: (request: SentRequest, call: V2Call) => Promise<ReceivedAnswer>;
 }
@@ -75,6 +77,16 @@ export class V2CallError extends Error {
   ) {
     super(message);
   }
+}
+
+/** What Triton says of a queue that is full, and of a model that it does not have, whatever the status. */
+const QUEUE_IS_FULL = /maximum queue size/i;
+const NO_SUCH_MODEL = /^Request for unknown model: '.*' is not found/is;
+
+/** A fault, corrected by a server's text where its status says less. */
+export function faultOfText(fault: V2Fault, text: string): V2Fault {
+  if (fault === "unready" && QUEUE_IS_FULL.test(text)) return "busy";
+  return NO_SUCH_MODEL.test(text) ? "unknown model" : fault;
 }
 
 /** Bytes of an answer: three references and embeddings of 16,384 tokens take a quarter of a gigabyte. */

@@ -16,6 +16,7 @@ import { systemRoots } from "./system-roots.js";
 import type { V2Address } from "./v2-address.js";
 import {
   CODE_HEADER,
+  faultOfText,
   LARGEST_ANSWER,
   type ListedModel,
   type ReceivedAnswer,
@@ -31,6 +32,7 @@ type Unary = (request: object, metadata: Metadata, options: object, done: Done) 
 
 interface Stub {
   readonly ModelMetadata: Unary;
+  readonly ModelConfig: Unary;
   readonly ModelInfer: Unary;
   readonly ModelStreamInfer: (
     metadata: Metadata,
@@ -69,6 +71,16 @@ export function grpcClient(address: V2Address, key: string | undefined): V2Clien
       withStub(address, (stub) =>
         unary((done, options) => stub.ModelMetadata({ name, version: "" }, metadata, options, done), call).then(
           toModel,
+        ),
+      ),
+    parameters: (name, call) =>
+      withStub(address, (stub) =>
+        unary((done, options) => stub.ModelConfig({ name, version: "" }, metadata, options, done), call).then(
+          toParameters,
+          (error: unknown) => {
+            if (error instanceof V2CallError && error.fault === "unfit") return {};
+            throw error;
+          },
         ),
       ),
     infer: (request, call) =>
@@ -188,7 +200,7 @@ function failed(error: unknown, timeout: number): unknown {
   // What cannot be decoded as protobuf.
   if (code === status.INTERNAL && told === undefined && /parsing|deserializ/i.test(details))
     return new V2CallError("unfit", "a message that is no protobuf of this protocol");
-  return new V2CallError(FAULTS[code] ?? "failed", text, told);
+  return new V2CallError(faultOfText(FAULTS[code] ?? "failed", text), text, told);
 }
 
 function reasonOf(details: string): string {
@@ -224,6 +236,14 @@ function toModel(response: unknown): ListedModel {
   const listed = (tensors: typeof inputs) =>
     tensors.map(({ name, datatype, shape }) => ({ name, datatype, shape: shape.map(Number) }));
   return { platform, inputs: listed(inputs), outputs: listed(outputs) };
+}
+
+function toParameters(response: unknown): Readonly<Record<string, string>> {
+  const { config } = response as {
+    readonly config?: { readonly parameters?: Readonly<Record<string, { readonly string_value?: string }>> } | null;
+  };
+  const values = Object.entries(config?.parameters ?? {}).map(([name, value]) => [name, value.string_value ?? ""]);
+  return Object.fromEntries(values) as Readonly<Record<string, string>>;
 }
 
 function toAnswer(response: unknown): ReceivedAnswer {

@@ -11,6 +11,7 @@ import { systemRoots } from "./system-roots.js";
 import type { V2Address } from "./v2-address.js";
 import {
   CODE_HEADER,
+  faultOfText,
   LARGEST_ANSWER,
   type ListedModel,
   type ListedTensor,
@@ -58,6 +59,17 @@ export function httpClient(address: V2Address, key: string | undefined): V2Clien
       const { bytes } = await sent(address, { method: "GET", path: pathOf(name), headers, most: LARGEST_TEXT }, call);
       return understood(() => toModel(parsedJson(bytes)));
     },
+    async parameters(name, call) {
+      const path = `${pathOf(name)}/config`;
+      try {
+        const { bytes } = await sent(address, { method: "GET", path, headers, most: LARGEST_TEXT }, call);
+        return understood(() => toParameters(parsedJson(bytes)));
+      } catch (error) {
+        // Of the protocol without Triton's extensions.
+        if (error instanceof V2CallError && ["unknown model", "refused"].includes(error.fault)) return {};
+        throw error;
+      }
+    },
     async infer({ model, ...request }, call) {
       const { body, jsonLength } = writeInferRequest(request);
       const own = { "content-type": "application/octet-stream", [JSON_LENGTH]: String(jsonLength) };
@@ -104,7 +116,8 @@ async function sent(
     const header = (name: string) => [message.headers[name]].flat()[0];
     if (isOk) return { header, bytes };
     const told = header(CODE_HEADER);
-    throw new V2CallError(faultOf(message.statusCode!), textOf(bytes) || `HTTP ${message.statusCode}`, told);
+    const text = textOf(bytes) || `HTTP ${message.statusCode}`;
+    throw new V2CallError(faultOfText(faultOf(message.statusCode!), text), text, told);
   } catch (error) {
     signal.throwIfAborted();
     if (isLate) throw new V2CallError("late", `no answer within ${timeout / 1000} s`);
@@ -152,6 +165,15 @@ function understood<T>(read: () => T): T {
     if (error instanceof V2Error) throw new V2CallError("unfit", error.message);
     throw error;
   }
+}
+
+function toParameters({ parameters }: Readonly<Record<string, unknown>>): Readonly<Record<string, string>> {
+  const entries = isObject(parameters) ? Object.entries(parameters) : [];
+  const texts = entries.flatMap(([name, value]) => {
+    const text = isObject(value) ? value["string_value"] : undefined;
+    return typeof text === "string" ? [[name, text] as const] : [];
+  });
+  return Object.fromEntries(texts);
 }
 
 function toModel({ platform, inputs, outputs }: Readonly<Record<string, unknown>>): ListedModel {

@@ -31,7 +31,7 @@ export function latentGrid(latent: Tensor, patchSize: number): Grid {
  */
 export function patchify(
   latents: readonly Tensor<"float32">[],
-  { patchSize, patchWidth }: TransformerConfig,
+  { patchSize, patchWidth }: PatchSizes,
 ): Tensor<"float32"> {
   const grids = latents.map((latent) => latentGrid(latent, patchSize));
   const count = grids.reduce((sum, { rows, columns }) => sum + rows * columns, 0);

@@ -70,15 +70,12 @@ export async function embedPrompt(
   seen: readonly EmbeddedPicture[],
   { config, checkpoint }: LanguageModel,
 ): Promise<EmbeddedPrompt> {
-  const dropped = dropIndex(ids);
-  const tokens = seenTokens(ids);
-  if (tokens.length <= dropped)
-    throw new QeditError("QEDIT_E_USAGE", "Cannot encode a prompt that begins with <|endoftext|>, without a picture", {
-      hint: `Say what to do: ${param("prompt", "TEXT")}`,
-      parameter: "prompt",
-    });
-  const { ids: expanded, images } = expandImages(
-    tokens,
+  const {
+    ids: expanded,
+    images,
+    dropped,
+  } = promptTokens(
+    ids,
     seen.map(({ embeds }) => embeds.shape[0]!),
   );
   const table = await readScaledRows(checkpoint, "model.embed_tokens", expanded);
@@ -95,6 +92,21 @@ export async function embedPrompt(
     feeds: { inputs_embeds: float32([1, expanded.length, config.width], table), rope_cos: cos, rope_sin: sin },
     dropped,
   };
+}
+
+/** The tokens of a templated prompt that the language model reads, with so many for each picture. Throws QEDIT_E_USAGE when no token is seen. */
+export function promptTokens(
+  ids: readonly number[],
+  counts: readonly number[],
+): ReturnType<typeof expandImages> & Pick<EmbeddedPrompt, "dropped"> {
+  const dropped = dropIndex(ids);
+  const tokens = seenTokens(ids);
+  if (tokens.length <= dropped)
+    throw new QeditError("QEDIT_E_USAGE", "Cannot encode a prompt that begins with <|endoftext|>, without a picture", {
+      hint: `Say what to do: ${param("prompt", "TEXT")}`,
+      parameter: "prompt",
+    });
+  return { ...expandImages(tokens, counts), dropped };
 }
 
 /** The hidden states of a prompt [1, tokens, width] without the dropped tokens. Throws QEDIT_E_BAD_OUTPUT for NaN or infinity. */

@@ -42,7 +42,10 @@ async function configs(): Promise<ModelConfig[]> {
       memberConfig({ ...model, optimization: "none" }, placement, warmups.get(model.name)?.config),
     ),
   );
-  return [...members, ...kinds.map((kind) => ensembleConfig(ensembleOf(kind, models)))];
+  const ensembles = kinds.map((kind) => ensembleConfig(ensembleOf(kind, models)));
+  // Of an export: JSON, quotes and escapes within quotes.
+  const qedit = { string_value: JSON.stringify({ file: 'a "b" \\ c', name: "\\u2013" }) };
+  return [...members, ...ensembles].map((config) => ({ ...config, parameters: { ...config.parameters, qedit } }));
 }
 
 // Its JSON has 64-bit numbers as texts, and leaves zeros out.

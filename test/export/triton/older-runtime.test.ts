@@ -5,9 +5,9 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { expect, test } from "vitest";
+import { clientInputs, clientNumbers } from "../../../src/edit/remote/client-inputs.js";
 import { parseDevice } from "../../../src/engine/providers.js";
 import { pairedEngine } from "../../../src/engine/sessions/paired.js";
-import { clientInputs, clientNumbers } from "../../../src/export/triton/client-inputs.js";
 import { runEnsemble } from "../../../src/export/triton/ensemble-interpreter.js";
 import { readPictures } from "../../../src/stages/pictures.js";
 import { samplingOf } from "../../../src/stages/sample.js";
@@ -57,7 +57,8 @@ test.skipIf("missing" in python).each([false, true])("an edit of two pictures, w
   const { resolved } = await tinyEdit();
   const edit = {
     pictures: await readPictures(["images/cat.jpg", "images/rocket.jpg"].map(fixture)),
-    ...{ prompt: "make it winter", negativePrompt: hasCfg ? "blurry" : undefined, megapixels: 0.03 },
+    ...{ prompt: "make it winter", negativePrompt: hasCfg ? "blurry" : undefined },
+    sizes: { megapixels: 0.03, size: undefined, match: undefined },
     sampling: samplingOf({ ...resolved.settings, steps: 3, cfg: hasCfg ? 2.5 : 1 }),
   };
   const inputs = clientInputs(edit, clientNumbers(resolved.models), await loadTokenizer());

@@ -45,6 +45,7 @@ export function scalingRepository(files: { readonly first: string; readonly seco
     ensembles: [joined("both", steps, byName)],
     placement: { gpus: undefined, memoryLimits: undefined },
     warmups: new Map(),
+    facts: new Map(),
     files: new Map([["qedit.json", "{}\n"]]),
   };
 }

@@ -1,9 +1,9 @@
 // The tensors that a client makes, against what the stages of qedit feed to their networks.
 import { afterAll, describe, expect, test } from "vitest";
+import { clientInputs, clientNumbers } from "../../../src/edit/remote/client-inputs.js";
 import { parseDevice } from "../../../src/engine/providers.js";
 import type { Engine } from "../../../src/engine/sessions/engine.js";
 import { pairedEngine } from "../../../src/engine/sessions/paired.js";
-import { clientInputs, clientNumbers } from "../../../src/export/triton/client-inputs.js";
 import { decode } from "../../../src/stages/decode.js";
 import { encodeImage } from "../../../src/stages/encode-image.js";
 import { encodePrompt } from "../../../src/stages/encode-prompt.js";
@@ -52,9 +52,9 @@ async function made(settings: { readonly prompt: string; readonly negative?: str
   const cond = await encodePrompt.run({ ...call, inputs: { pictures: PICTURES } }, context);
   const samples = await sample.run({ ...call, inputs: { latents, cond } }, context);
   await decode.run({ ...call, inputs: { samples } }, context);
-  const { megapixels = 1, negativePrompt } = resolved.settings;
+  const { negativePrompt } = resolved.settings;
   const sampling = samplingOf(resolved.settings);
-  const edit = { pictures: PICTURES, prompt, negativePrompt, megapixels, sampling };
+  const edit = { pictures: PICTURES, prompt, negativePrompt, sizes: resolved.settings, sampling };
   return { inputs: clientInputs(edit, clientNumbers(resolved.models), await loadTokenizer()), feeds, samples };
 }
 
