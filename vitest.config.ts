@@ -41,6 +41,7 @@ const NIGHTLY = [
   "test/server/http/picture-memory.test.ts",
   "test/server/http/restarts.test.ts",
   "test/server/kafka/store-bucket.test.ts",
+  "test/server/kserve/ensemble-edits.test.ts",
   "test/server/kserve/large-tensors.test.ts",
   "test/server/page-chromium.test.ts",
   "test/server/watch/watch-folder.test.ts",

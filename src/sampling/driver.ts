@@ -8,6 +8,7 @@ import { guidedDenoise, type Velocity } from "./guidance.js";
 import { randn } from "./noise/noise.js";
 import { samplerNoise } from "./noise/sampler-noise.js";
 import type { Denoise, LcmNoise, StepEvent } from "./sampler.js";
+import { euler } from "./samplers/euler.js";
 import { samplerNamed } from "./samplers.js";
 import { runSigmas } from "./schedules.js";
 import { type SigmaTable, sigmaTable } from "./sigma-table.js";
@@ -85,14 +86,31 @@ export async function sampleLatent(
   const noise = samplerNoise({ seed, count, seedOffset: settings.noiseSeedOffset ?? NOISE_SEED_OFFSET });
   const run = { sigmas, table, noise, lcm, onStep, signal };
   const sampled = await samplerNamed(settings.sampler).sample(x, denoise, run);
-  const remaining = f32(1 - sigmas[sigmas.length - 1]!);
-  return float32(
-    latent.shape,
-    denormaliseLatent(
-      sampled.map((value) => value / remaining),
-      input,
-    ),
+  return float32(latent.shape, sampledLatent(sampled, sigmas, input));
+}
+
+/** A run whose noise and noise levels are given, as an exported sampler has it. */
+export interface NoiseRun extends Pick<SamplingSettings, "cfg" | "cfgNorm"> {
+  /** [1, channels, …], normalised: what the first step starts from, as it is. */
+  readonly noise: Tensor<"float32">;
+  /** Falling, from 1 at most to 0 at least: one more than steps. */
+  readonly sigmas: Float32Array;
+}
+
+/** Samples given noise by Euler's method over given levels; the result is in the VAE's scale. Throws as sampleLatent. */
+export async function sampleNoise(
+  velocity: Velocity,
+  { noise, sigmas, cfg, cfgNorm }: NoiseRun,
+  { signal, ...input }: Omit<SamplingInput, "latent">,
+): Promise<Tensor<"float32">> {
+  const channels = checkedChannels({ ...input, latent: noise });
+  const { denoise, onStep } = checkedSteps(
+    guidedDenoise(velocity, { cfg, cfgNorm, channels }),
+    sigmas.length - 1,
+    input.onStep,
   );
+  const sampled = await euler(noise.data, denoise, { sigmas, onStep, signal });
+  return float32(noise.shape, sampledLatent(sampled, sigmas, input));
 }
 
 function levels({ sampler, scheduler, steps, denoise }: SamplingSettings, table: SigmaTable): Float32Array {
@@ -146,7 +164,20 @@ function normaliseLatent(values: Float32Array, { mean, std }: SamplingInput): Fl
   return values.map((value, i) => f32(value - f32(mean[Math.floor(i / pixels)]!)) / f32(std[Math.floor(i / pixels)]!));
 }
 
-function denormaliseLatent(values: Float32Array, { mean, std }: SamplingInput): Float32Array {
+// What is left of the noise at the last level is taken out.
+function sampledLatent(
+  sampled: Float32Array,
+  sigmas: Float32Array,
+  { mean, std }: Pick<SamplingInput, "mean" | "std">,
+): Float32Array {
+  const remaining = f32(1 - sigmas[sigmas.length - 1]!);
+  return denormaliseLatent(
+    sampled.map((value) => value / remaining),
+    { mean, std },
+  );
+}
+
+function denormaliseLatent(values: Float32Array, { mean, std }: Pick<SamplingInput, "mean" | "std">): Float32Array {
   const pixels = values.length / mean.length;
   return values.map((value, i) => f32(value * f32(std[Math.floor(i / pixels)]!)) + f32(mean[Math.floor(i / pixels)]!));
 }

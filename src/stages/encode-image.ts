@@ -6,7 +6,7 @@ import { type Box, type Size, toPlanes } from "../image/image.js";
 import { describePlan } from "../image/resize/describe-plan.js";
 import { applySteps } from "../image/resize/resize.js";
 import { type LatentRoute, type PlanMode, planSizes, type SizePlan } from "../image/resize/size-plan.js";
-import { latentStatistics } from "../models/qwen-image/transformer-config.js";
+import { type LatentStatistics, latentStatistics } from "../models/qwen-image/transformer-config.js";
 import { vaeConfig } from "../models/qwen-image/vae.js";
 import { QeditError } from "../std/errors.js";
 import type { Tensor } from "../std/tensor.js";
@@ -82,10 +82,58 @@ export const encodeImage: ArtifactStage<Inputs, Models, EncodeImageSettings> = {
     const plan = planOf(pictures, settings, file);
     const { tile } = settings;
     const { result, compute } = await inVaeType(settings.vaeDtype, context, (type) =>
-      encodeRoutes(pictures, { plan, run: { file, compute: type, tile }, context }, settings),
+      encodeRoutes(pictures, { routes: routesOf(plan), run: { file, compute: type, tile }, context }, settings),
     );
     const work = { plan, run: { file, compute, tile }, context };
     return { kind: "latents", tensors: result, info: infoOf(pictures, work, settings) };
+  },
+};
+
+/** The stage for pictures that have the sizes of the edit already: sides in multiples of the VAE's cell. */
+export const encodeSizedImage: ArtifactStage<Inputs, Models, Pick<EncodeImageSettings, "vaeDtype" | "tile">> = {
+  name: encodeImage.name,
+  summary: "Encode pictures at their sizes with the VAE",
+  version: 1,
+  inputs: encodeImage.inputs,
+  output: encodeImage.output,
+  parameters: ["vaeDtype", "tile"],
+  async check(_pictures, { models: { vae }, settings }, device): Promise<StageLengths> {
+    computeType(device, "vae", settings.vaeDtype);
+    return { "latent channels": vaeConfig(numbersOf(vae.checkpoint)).latentChannels };
+  },
+  announce() {},
+  identity({ inputs: { pictures }, models: { vae }, settings }, device) {
+    const compute = computeType(device, "vae", settings.vaeDtype);
+    return {
+      inputs: pictureHashes(pictures),
+      names: { vae: vae.name },
+      settings: { version: encodeSizedImage.version, sized: true, ...computedOn(device, compute) },
+      weights: { vae: vae.identity },
+      device: deviceIdentity(device),
+    };
+  },
+  async run({ inputs: { pictures }, models: { vae: file }, settings }, context): Promise<Artifact> {
+    const { tile } = settings;
+    const images = pictures.map(({ image: { width, height } }) => ({ size: { width, height }, steps: [] }));
+    const routes = { target: images[0]!, images };
+    const { result, compute } = await inVaeType(settings.vaeDtype, context, (type) =>
+      encodeRoutes(pictures, { routes, run: { file, compute: type, tile }, context }, { match: undefined }),
+    );
+    const computed = computedOn(context.engine.device, compute);
+    return {
+      kind: "latents",
+      tensors: result,
+      info: {
+        settings: {
+          encode_image: { version: encodeSizedImage.version, sized: true, ...computed },
+          latent_statistics: statisticsOf(file),
+        },
+        sizes: { images: images.map(({ size: pixels }) => ({ reference: { size: pixels } })) },
+        inputs: pictureHashes(pictures),
+        weights: { vae: file.identity },
+        names: { vae: file.name },
+      },
+    };
   },
 };
 
@@ -112,26 +160,38 @@ interface Work {
   readonly context: StageContext;
 }
 
+type Route = Pick<LatentRoute, "size" | "steps">;
+
+/** What each picture is encoded as, and picture 1 once more at the size of the result. */
+interface Routes {
+  readonly target: Route;
+  readonly images: readonly Route[];
+}
+
+function routesOf({ target, images }: SizePlan): Routes {
+  return { target, images: images.map(({ reference }) => reference) };
+}
+
 async function encodeRoutes(
   pictures: readonly Picture[],
-  { plan, run, context }: Work,
-  settings: EncodeImageSettings,
+  { routes, run, context }: Omit<Work, "plan"> & { readonly routes: Routes },
+  settings: Pick<EncodeImageSettings, "match">,
 ): Promise<Record<string, Tensor<"float32">>> {
-  const sizes = [plan.target, ...plan.images.map(({ reference }) => reference)].map(({ size: pixels }) => pixels);
+  const sizes = [routes.target, ...routes.images].map(({ size: pixels }) => pixels);
   const most = (side: "height" | "width") => Math.max(...sizes.map((each) => each[side]));
   return withVae("encoder", { run, pixels: [most("height"), most("width")] }, context, async (vae) => {
-    const encoded = new Map<LatentRoute, Tensor<"float32">>();
+    const encoded = new Map<Route, Tensor<"float32">>();
     // The target often has the route of the first reference: encode it once.
-    const encode = async (picture: Picture, route: LatentRoute) => {
+    const encode = async (picture: Picture, route: Route) => {
       const latent = encoded.get(route) ?? (await encodeRoute(picture, { vae, route, settings }));
       encoded.set(route, latent);
       return latent;
     };
-    const latents: Record<string, Tensor<"float32">> = { latent: await encode(pictures[0]!, plan.target) };
+    const latents: Record<string, Tensor<"float32">> = { latent: await encode(pictures[0]!, routes.target) };
     for (const [index, picture] of pictures.entries()) {
       context.signal.throwIfAborted();
       context.emit({ kind: "activity", text: `encoding ${picture.name}` });
-      latents[`reference_latents.${index}`] = await encode(picture, plan.images[index]!.reference);
+      latents[`reference_latents.${index}`] = await encode(picture, routes.images[index]!);
     }
     return latents;
   });
@@ -139,7 +199,7 @@ async function encodeRoutes(
 
 async function encodeRoute(
   picture: Picture,
-  { vae, route, settings }: { vae: RunVae<"encoder">; route: LatentRoute; settings: EncodeImageSettings },
+  { vae, route, settings }: { vae: RunVae<"encoder">; route: Route; settings: Pick<EncodeImageSettings, "match"> },
 ): Promise<Tensor<"float32">> {
   const latent = await vae(toPlanes(applySteps(pixelsOf(picture, settings), route.steps)));
   refuseNonFinite(latent, `the latent of ${picture.name}`);
@@ -160,6 +220,10 @@ function recorded(pictures: readonly Picture[], settings: EncodeImageSettings, c
   };
 }
 
+function statisticsOf({ config, checkpoint }: ModelHandle): LatentStatistics {
+  return latentStatistics(config, vaeConfig(numbersOf(checkpoint)).latentChannels);
+}
+
 function infoOf(
   pictures: readonly Picture[],
   { plan, run: { file, compute }, context }: Work,
@@ -169,7 +233,7 @@ function infoOf(
   return {
     settings: {
       encode_image: recorded(pictures, settings, computedOn(context.engine.device, compute)),
-      latent_statistics: latentStatistics(file.config, vaeConfig(numbersOf(file.checkpoint)).latentChannels),
+      latent_statistics: statisticsOf(file),
     },
     sizes: {
       target: { ...sizeOf(plan.target), steps: plan.target.steps },

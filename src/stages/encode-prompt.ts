@@ -3,7 +3,7 @@ import type { Artifact } from "../artifacts/artifact.js";
 import { deviceIdentity } from "../engine/device-identity.js";
 import { computeType, type Device } from "../engine/providers.js";
 import type { Box } from "../image/image.js";
-import { type PatchConfig, visionPatches } from "../image/patches.js";
+import { type PatchConfig, type VisionPatches, visionPatches } from "../image/patches.js";
 import { applySteps, type Step } from "../image/resize/resize.js";
 import { type PlanMode, planSizes } from "../image/resize/size-plan.js";
 import {
@@ -14,6 +14,7 @@ import {
 } from "../models/qwen2.5-vl/text-encoder-config.js";
 import { param, QeditError } from "../std/errors.js";
 import type { Tensor } from "../std/tensor.js";
+import { tensorHash } from "../std/tensor-hash.js";
 import { editPrompt, isEmptyPrompt, TEMPLATE_NAME } from "../text/prompt.js";
 import { loadTokenizer } from "../text/tokenizer.js";
 import { COMFYUI_TOKENS, END_OF_TEXT } from "../text/vocabulary.js";
@@ -111,6 +112,69 @@ export const encodePrompt: ArtifactStage<Inputs, Models, EncodePromptSettings> =
   },
 };
 
+interface TokenInputs {
+  /** Tokens in the edit template, one <|image_pad|> for each picture; see embedPrompt. */
+  readonly ids: readonly number[];
+  /** Those of the negative prompt. */
+  readonly negativeIds: readonly number[] | undefined;
+  /** What the vision tower reads of each picture. */
+  readonly patches: readonly VisionPatches[];
+}
+
+/** The stage for prompts that are tokens, and pictures that are patches. */
+export const encodeTokens: ArtifactStage<TokenInputs, Models, Pick<EncodePromptSettings, "textDtype">> = {
+  name: encodePrompt.name,
+  summary: "Encode the tokens of a prompt, with the pictures it speaks of",
+  version: 1,
+  inputs: { ids: "tokens of the prompt", negativeIds: "of the negative prompt", patches: "of the pictures" },
+  output: encodePrompt.output,
+  parameters: ["textDtype"],
+  async check(pictures, { models: { textEncoder }, settings }, device): Promise<StageLengths> {
+    computeType(device, "text-encoder", settings.textDtype);
+    return { "prompt width": networkConfigs(pictures, textEncoder).language.width };
+  },
+  announce() {},
+  identity({ inputs: { ids, negativeIds, patches }, models: { textEncoder }, settings }, device) {
+    const compute = computeType(device, "text-encoder", settings.textDtype);
+    return {
+      inputs: { ids, negative_ids: negativeIds ?? null, patches: patches.map(patchesRecord) },
+      names: { text_encoder: textEncoder.name },
+      settings: { version: encodeTokens.version, tokens: true, ...computedOn(device, compute) },
+      weights: { text_encoder: textEncoder.identity },
+      device: deviceIdentity(device),
+    };
+  },
+  async run({ inputs: { ids, negativeIds, patches }, models: { textEncoder: file }, settings }, context) {
+    const work = { file, settings, context };
+    const { language, vision } = networkConfigs(patches, file);
+    const names = patches.map((_, index) => `picture ${index + 1}`);
+    const seen = vision ? await seePictures(patches, { config: vision, names, ...work }) : [];
+    const prompts = negativeIds === undefined ? [ids] : [ids, negativeIds];
+    const [embeds, negative] = await encodeIds(prompts, seen, { config: language, ...work });
+    const compute = computeType(context.engine.device, "text-encoder", settings.textDtype);
+    return {
+      kind: "cond",
+      tensors: { prompt_embeds: embeds!, ...(negative ? { negative_prompt_embeds: negative } : {}) },
+      info: {
+        settings: {
+          encode_prompt: {
+            ...{ version: encodeTokens.version, tokens: true },
+            ...computedOn(context.engine.device, compute),
+          },
+        },
+        sizes: { prompt_tokens: embeds!.shape[1], vision_grids: seen.map(({ grid }) => grid) },
+        inputs: {},
+        weights: { text_encoder: file.identity },
+        names: { text_encoder: file.name },
+      },
+    };
+  },
+};
+
+function patchesRecord({ grid, pixelValues }: VisionPatches): object {
+  return { grid, values: tensorHash(pixelValues) };
+}
+
 /** Version of what typed special tokens mean, recorded where a prompt has one; 1, which was not recorded, knew fewer. */
 const SPECIAL_TOKENS = 2;
 
@@ -148,7 +212,7 @@ function recorded(pictures: readonly Picture[], settings: EncodePromptSettings, 
 
 // The configs of the networks that will run. Throws QEDIT_E_CHECKPOINT if the file lacks the vision tower or tokens of the prompt template.
 function networkConfigs(
-  pictures: readonly Picture[],
+  pictures: readonly unknown[],
   { checkpoint, config }: ModelHandle,
 ): { language: LanguageConfig; vision: VisionConfig | undefined } {
   const numbers = numbersOf(checkpoint);
@@ -158,18 +222,19 @@ function networkConfigs(
   return { language, vision };
 }
 
-interface Work {
+interface Work<Settings = EncodePromptSettings> {
   readonly file: ModelHandle;
-  readonly settings: EncodePromptSettings;
+  readonly settings: Settings;
   readonly context: StageContext;
 }
+
+type TypedWork = Work<Pick<EncodePromptSettings, "textDtype">>;
 
 interface EncodedPicture {
   readonly picture: EmbeddedPicture;
   readonly steps: readonly Step[];
 }
 
-// Runs the vision tower on each picture. Its session is closed before the language model opens.
 async function encodePictures(
   pictures: readonly Picture[],
   config: VisionConfig,
@@ -181,19 +246,25 @@ async function encodePictures(
     region: settings.region,
     patches,
   });
+  const names = pictures.map(({ name }) => name);
+  const seen = pictures.map((picture, index) =>
+    visionPatches(applySteps(pixelsOf(picture, settings), plan.images[index]!.vision.steps), patches),
+  );
+  const embedded = await seePictures(seen, { config, names, file, settings, context });
+  return embedded.map((picture, index) => ({ picture, steps: plan.images[index]!.vision.steps }));
+}
+
+// Runs the vision tower on each picture. Its session is closed before the language model opens.
+async function seePictures(
+  seen: readonly VisionPatches[],
+  { config, names, file, settings, context }: TypedWork & { config: VisionConfig; names: readonly string[] },
+): Promise<EmbeddedPicture[]> {
   const compute = computeType(context.engine.device, "text-encoder", settings.textDtype);
-  const tokens = Math.max(...plan.images.map(({ vision }) => vision.tokens));
+  const tokens = Math.max(...seen.map(({ grid }) => (grid[1] * grid[2]) / config.mergeSize ** 2));
   return withVisionTower({ file, config, compute, tokens }, context, async (tower) => {
-    const names = pictures.map(({ name }) => name);
     context.emit({ kind: "activity", text: `looking at ${names.join(", ")}` });
-    const seen = pictures.map((picture, index) =>
-      visionPatches(applySteps(pixelsOf(picture, settings), plan.images[index]!.vision.steps), patches),
-    );
     const embedded = await tower.run(seen.map((each) => pictureFeeds(each, config)));
-    return embedded.map((each, index) => ({
-      picture: embeddedPicture(each, seen[index]!, { config, name: names[index]! }),
-      steps: plan.images[index]!.vision.steps,
-    }));
+    return embedded.map((each, index) => embeddedPicture(each, seen[index]!, { config, name: names[index]! }));
   });
 }
 
@@ -203,14 +274,20 @@ async function encodePrompts(
   { config, file, settings, context }: Work & { config: LanguageConfig },
 ): Promise<Tensor<"float32">[]> {
   const tokenizer = await (context.memoize ? context.memoize("tokenizer", loadTokenizer) : loadTokenizer());
+  const ids = prompts.map((prompt) => {
+    const slots = seen.map((_, index) => index + 1);
+    return tokenizer.encode(editPrompt(prompt, { slots, unescapeParentheses: settings.match !== undefined }));
+  });
+  return encodeIds(ids, seen, { config, file, settings, context });
+}
+
+async function encodeIds(
+  prompts: readonly (readonly number[])[],
+  seen: readonly EmbeddedPicture[],
+  { config, file, settings, context }: TypedWork & { config: LanguageConfig },
+): Promise<Tensor<"float32">[]> {
   const prepared: EmbeddedPrompt[] = [];
-  for (const prompt of prompts) {
-    const template = editPrompt(prompt, {
-      slots: seen.map((_, index) => index + 1),
-      unescapeParentheses: settings.match !== undefined,
-    });
-    prepared.push(await embedPrompt(tokenizer.encode(template), seen, { config, checkpoint: file.checkpoint }));
-  }
+  for (const ids of prompts) prepared.push(await embedPrompt(ids, seen, { config, checkpoint: file.checkpoint }));
   const compute = computeType(context.engine.device, "text-encoder", settings.textDtype);
   const tokens = Math.max(...prepared.map(({ feeds }) => feeds["inputs_embeds"]!.shape[1]!));
   return withLanguageModel({ file, config, compute, tokens }, context, async (chain) => {

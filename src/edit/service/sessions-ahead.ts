@@ -43,7 +43,7 @@ const MODELS: Readonly<Record<string, (edit: LocalEdit, context: EditContext) =>
 export function openAhead(edit: SubmittedEdit, context: EditContext): OpeningAhead {
   const { engine, signal, emit, vram } = context;
   const { resolved } = edit;
-  if (vram === undefined || engine.device.provider === "cpu" || !isLocal(resolved))
+  if (vram === undefined || engine.device.provider === "cpu" || !isLocal(resolved) || edit.tensors !== undefined)
     return { context, stop: async () => {} };
   const started = new Set<string>();
   const opened = new Map<string, Promise<OpenedAhead | undefined>>();
