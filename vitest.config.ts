@@ -22,6 +22,7 @@ const NIGHTLY = [
   "test/docs/commands.test.ts",
   "test/docs/kserve-examples.test.ts",
   "test/docs/serving-examples.test.ts",
+  "test/docs/triton-clients.test.ts",
   "test/docs/triton-python.test.ts",
   "test/edit/mixed-edits.test.ts",
   "test/edit/remote/stage-answers.test.ts",
