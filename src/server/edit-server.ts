@@ -21,6 +21,7 @@ import { bytesOf, bytesOfTensors, digestOf, digestOfParts, inputOf } from "./req
 import { type ResultLimits, sweepResults } from "./result-sweep.js";
 import type { ServerEvent } from "./server-event.js";
 import { type JobEnd, ServerJob } from "./server-job.js";
+import { type Load, StageTurns } from "./stage-turns.js";
 
 /** Options of the server. */
 export interface EditServerOptions extends ResultLimits {
@@ -68,7 +69,9 @@ export interface EditServer {
   /** A picture that was sent with a job: its number from 1, or the mask. */
   readonly input: (job: ServerJob, which: number | "mask") => Promise<Uint8Array | undefined>;
   /** Jobs that wait, and that run. */
-  readonly load: () => { readonly queued: number; readonly running: number };
+  readonly load: () => Load;
+  /** Single stages, which wait for their turn among the jobs. */
+  readonly stages: StageTurns;
   /** Says that it is ready; jobs of an earlier process run from now on. */
   readonly ready: () => Promise<void>;
   /** Takes nothing more; waits for the running job, which after `grace` milliseconds stops between two steps. Durable jobs stay stored. */
@@ -104,6 +107,7 @@ class Server implements EditServer {
   readonly #keys = new IdempotencyKeys();
   #sweep: NodeJS.Timeout | undefined;
 
+  readonly stages: StageTurns;
   readonly #runner: JobRunner;
   readonly #admission: Admission;
 
@@ -123,6 +127,7 @@ class Server implements EditServer {
     };
     this.#runner = new JobRunner({ store, observe: options.observe, service: () => this.service, onStart, onLeave });
     this.#admission = new Admission(this.#runner, this.limits);
+    this.stages = new StageTurns(() => this.service, options.observe);
   }
 
   async open(): Promise<void> {

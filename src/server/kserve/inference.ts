@@ -5,6 +5,7 @@ import type { InferAnswer, InferRequest } from "../../kserve/infer-request.js";
 import { VERSION } from "../../kserve/infer-request.js";
 import { V2Error } from "../../kserve/v2-error.js";
 import type { V2Tensor } from "../../kserve/v2-tensor.js";
+import type { StageName } from "../../stages/stage.js";
 import { QeditError } from "../../std/errors.js";
 import type { ProgressEvent } from "../../std/events.js";
 import { shown } from "../../std/foreign-text.js";
@@ -163,7 +164,7 @@ export class Inference {
     const modelCall: ModelCall = {
       ...{ server: this.server, request, signal, clock },
       emit: (event) => call.onProgress?.(event),
-      inTurn: (work) => this.#inTurn(work, { request, signal, clock }),
+      inTurn: (stage, work) => this.#inTurn(work, { stage, request, signal, clock }),
     };
     const work = isEnsemble(spec) ? runTensorEdit(modelCall, spec) : MODEL_RUNS[spec.name](modelCall);
     const { outputs, parameters = {} } = await work.catch((error: unknown) => {
@@ -193,10 +194,7 @@ export class Inference {
 
   // A stage waits behind the jobs and stages that came before it. One that nobody waits for any more counts until its turn has passed: its
   // tensors are in memory.
-  #inTurn<T>(
-    work: () => Promise<T>,
-    { request, signal, clock }: { request: InferRequest; signal: AbortSignal; clock: RequestClock },
-  ): Promise<T> {
+  #inTurn<T>(work: () => Promise<T>, { stage, request, signal, clock }: TurnOf): Promise<T> {
     const bytes = bytesOf(request);
     if (this.#waiting >= this.server.limits.queue || this.#waitingBytes + bytes > WAITING_BYTES)
       throw new QeditError("QEDIT_E_BUSY", `The queue is full: ${this.#waiting} stages wait`, {
@@ -205,13 +203,17 @@ export class Inference {
     this.#waiting += 1;
     this.#waitingBytes += bytes;
     clock.phase("queue");
-    const turn = this.server.service
-      .alone(async () => {
-        signal.throwIfAborted();
-        this.refuseUnready();
-        clock.phase("compute_input");
-        return work();
-      })
+    const turn = this.server.stages
+      .take(
+        stage,
+        async () => {
+          signal.throwIfAborted();
+          this.refuseUnready();
+          clock.phase("compute_input");
+          return work();
+        },
+        signal,
+      )
       .finally(() => {
         this.#waiting -= 1;
         this.#waitingBytes -= bytes;
@@ -219,6 +221,10 @@ export class Inference {
       });
     return unlessAborted(turn, signal);
   }
+}
+
+interface TurnOf extends Pick<ModelCall, "request" | "signal" | "clock"> {
+  readonly stage: StageName;
 }
 
 /** The refusal of a call that nobody waits for. */

@@ -1,6 +1,7 @@
 // A call of a model, what it gives, and how it is followed where it is one of the server's jobs.
 import type { InferRequest } from "../../kserve/infer-request.js";
 import type { V2Tensor } from "../../kserve/v2-tensor.js";
+import type { StageName } from "../../stages/stage.js";
 import type { ProgressEvent } from "../../std/events.js";
 import type { EditServer } from "../edit-server.js";
 import type { JobResult } from "../job-types.js";
@@ -15,8 +16,8 @@ export interface ModelCall {
   /** Its reason is what the call is refused with. */
   readonly signal: AbortSignal;
   readonly clock: RequestClock;
-  /** Does the work when its turn comes among the jobs. */
-  readonly inTurn: <T>(work: () => Promise<T>) => Promise<T>;
+  /** Does the work of a stage when its turn comes among the jobs. */
+  readonly inTurn: <T>(stage: StageName, work: () => Promise<T>) => Promise<T>;
 }
 
 /** The outputs of a model, and what else its answer says. */

@@ -41,7 +41,7 @@ async function runEncodeImage(call: ModelCall): Promise<ModelResult> {
   const { server, signal, emit } = call;
   const { settings, models } = await resolveEncodeImage(parametersOf(call), originOf(call));
   checkWork(settings, server.limits);
-  return call.inTurn(async () => {
+  return call.inTurn("encode-image", async () => {
     const pictures = await decodedPictures(call);
     call.clock.phase("compute_infer");
     const artifact = await server.service.runStage(
@@ -57,7 +57,7 @@ async function runEncodePrompt(call: ModelCall): Promise<ModelResult> {
   const { server, signal, emit } = call;
   const { settings, models } = await resolveEncodePrompt(parametersOf(call), originOf(call));
   checkWork(settings, server.limits);
-  return call.inTurn(async () => {
+  return call.inTurn("encode-prompt", async () => {
     const pictures = call.request.tensors.has("IMAGE") ? await decodedPictures(call) : [];
     call.clock.phase("compute_infer");
     const artifact = await server.service.runStage(
@@ -74,7 +74,7 @@ async function runSample(call: ModelCall): Promise<ModelResult> {
   const { limits } = server;
   const { settings, models, isDrawn } = await resolveSample(parametersOf(call), originOf(call));
   checkWork({ steps: settings.steps }, limits);
-  return call.inTurn(async () => {
+  return call.inTurn("sample", async () => {
     const read = { limits };
     const latents = readArtifactOf("latents", request.tensors, { ...read, names: LATENTS, record: "latents_record" });
     const cond = readArtifactOf("cond", request.tensors, { ...read, names: COND, record: "cond_record" });
@@ -89,7 +89,7 @@ async function runDecode(call: ModelCall): Promise<ModelResult> {
   const { server, signal, emit, request, clock } = call;
   const { limits } = server;
   const { settings, models, encoding } = await resolveDecode(parametersOf(call), originOf(call));
-  return call.inTurn(async () => {
+  return call.inTurn("decode", async () => {
     const samples = readArtifactOf("samples", request.tensors, { names: SAMPLES, record: "samples_record", limits });
     clock.phase("compute_infer");
     const picture = await server.service.decode({ inputs: { samples }, models, settings }, { signal, emit });

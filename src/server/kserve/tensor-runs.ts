@@ -2,7 +2,7 @@
 import { readEditTensors } from "../../edit/tensors/edit-tensors.js";
 import { CHANNELS } from "../../image/image.js";
 import { V2Error } from "../../kserve/v2-error.js";
-import { numbersOf, refused, toFloat32, type V2Tensor } from "../../kserve/v2-tensor.js";
+import { refused, toFloat32, toInt64, type V2Tensor } from "../../kserve/v2-tensor.js";
 import { shown } from "../../std/foreign-text.js";
 import { type Tensor, type Tensors, tensor } from "../../std/tensor.js";
 import { pixelsFault, shapeFault, tokensFault } from "../artifact-limits.js";
@@ -62,7 +62,6 @@ function asTensors(given: ReadonlyMap<string, V2Tensor>): Tensors {
 function asTensor(given: V2Tensor): Tensor {
   if (given.datatype === "FP32") return tensor("float32", given.shape, toFloat32(given));
   if (given.datatype === "UINT8") return tensor("uint8", given.shape, given.data);
-  if (given.datatype === "INT64")
-    return tensor("int64", given.shape, BigInt64Array.from(numbersOf(given) as readonly bigint[]));
+  if (given.datatype === "INT64") return tensor("int64", given.shape, toInt64(given));
   throw new Error(`internal: no edit has a tensor of ${given.datatype}`);
 }

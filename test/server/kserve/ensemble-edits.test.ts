@@ -6,9 +6,11 @@ import { CAT, ROCKET } from "../../cli/qedit.js";
 import { temporaryFolder } from "../../support/folder.js";
 import { fixture } from "../../support/golden.js";
 import { startServer, type TestServer } from "../../support/server.js";
+import { ran } from "../ran.js";
+import { imagesOf } from "./edits.js";
 import { ensembleOf, ensembleTensors, ranPixels, sentTensors, type WholeEdit } from "./ensemble-tensors.js";
 import { called, type GrpcClient, grpcClient, inferGrpc, inferRequest, type StreamResponse } from "./grpc-client.js";
-import { inferHttp } from "./http-client.js";
+import { firstString, inferHttp, strings } from "./http-client.js";
 
 const folder = temporaryFolder();
 const ASTRONAUT = fixture("images/astronaut.jpg");
@@ -79,9 +81,13 @@ describe("an edit by tensors has the pixels of qedit run", () => {
       { paths: [CAT], seed: 8 },
       { paths: [ROCKET], negative: "blurry" },
     ];
+    const files = { inputs: [...imagesOf([ROCKET]), strings("PROMPT", "make it sepia")] };
+    const whole = inferHttp(server.url, "qedit", { ...files, parameters: { megapixels: 0.02, steps: 2 } });
     const answers = await Promise.all(
       edits.map(async (edit) => inferHttp(server.url, ensembleOf(edit), await inputsOf(edit))),
     );
+    const fields = { prompt: "make it sepia", megapixels: "0.02", steps: "2" };
+    expect(firstString((await whole)[0]!).equals(await ran([ROCKET], fields, folder))).toBe(true);
     for (const [index, edit] of edits.entries())
       expect(answers[index]![0]!.bytes.equals((await ranPixels(edit, folder)).bytes)).toBe(true);
   });
