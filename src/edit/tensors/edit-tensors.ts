@@ -16,6 +16,9 @@ import type { LocalModels } from "../resolve/resolve-edit.js";
 /** Patches of a picture: an edit's have about 800. What the vision tower takes grows with the square. */
 const MOST_PATCHES = 4096;
 
+/** Far above noise and normalised pixels, which lie within 10: the networks would make NaN of more. */
+const LARGEST_VALUE = 1e6;
+
 /** An edit by tensors. */
 export interface EditTensors {
   /** At the sizes that they are encoded at. */
@@ -87,9 +90,10 @@ function checkedCfg({ data: [cfg] }: Tensor): number {
 
 function finite(name: string, tensors: Tensors): Tensor<"float32"> {
   const found = tensors[name] as Tensor<"float32">;
-  const bad = found.data.findIndex((value) => !Number.isFinite(value));
+  const bad = found.data.findIndex((value) => !(Math.abs(value) <= LARGEST_VALUE));
   if (bad < 0) return found;
-  throw refused(name, `${found.data[bad]} at element ${bad}`);
+  const isFinite = Number.isFinite(found.data[bad]);
+  throw refused(name, `${found.data[bad]} at element ${bad}${isFinite ? `, more than ${LARGEST_VALUE}` : ""}`);
 }
 
 function pictureOf(tensors: Tensors, number: number, cell: number): Picture {

@@ -108,6 +108,11 @@ describe("what no edit has is refused before anything is computed:", () => {
     ["NaN among levels", levels(1, Number.NaN, 0), /"sigmas": NaN at element 1/],
     ["too many steps", levels(...Array.from({ length: 11 }, (_, i) => 1 - i / 10)), /10 steps: at most 9 are allowed/],
     ["NaN in the noise", changed("noise", (data: Float32Array) => (data[3] = Number.NaN)), /"noise": NaN at element 3/],
+    [
+      "noise without bounds",
+      changed("noise", (data: Float32Array) => (data[3] = -1e30)),
+      /"noise": -1\.0+\d*e\+30 at element 3, more than 1000000/,
+    ],
     ["noise of other channels", instead({ noise: zeros(1, 4, 16, 20) }), /"noise": wanted \[1, 16, -1, -1\]/],
     ["noise of two pictures", instead({ noise: zeros(2, 16, 16, 20) }), /"noise": wanted \[1, 16, -1, -1\]/],
     ["a result that is too large", instead({ noise: zeros(1, 16, 96, 128) }), /"noise": it is of 0.75 megapixels/],
