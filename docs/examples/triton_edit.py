@@ -1,9 +1,9 @@
-"""Edits pictures with a model that `qedit export triton` wrote and Triton serves: one request is one edit.
+"""Edits pictures with a model that `qedit export triton` wrote: one request to Triton, or to `qedit serve`, is one edit.
 
     pip install "tritonclient[grpc]" tokenizers numpy pillow
     python triton_edit.py 127.0.0.1:8001 repository/ "make it winter" edited.png photo.jpg seed=42 steps=4
 
-repository/ has qedit.json and tokenizer.json of the exported folder; negative=TEXT and cfg=2.5 need one with guidance.
+repository/ has qedit.json and tokenizer.json of the exported folder, for qedit too; negative=TEXT cfg=2.5 need guidance.
 """
 
 import json
@@ -19,15 +19,11 @@ DATATYPES = {"uint8": "UINT8", "int64": "INT64", "float32": "FP32"}
 
 def best_size(width, height, area, sizes):
     """The size with sides in multiples that best keeps the aspect near an area."""
-    multiple = sizes["multiple"]
-    aspect = max(width, height) / min(width, height)
-    best = (math.inf, multiple, multiple)
-    for long in range(multiple, int(max(math.sqrt(area * aspect) * 2, multiple)) + 1, multiple):
-        below = math.floor(long / aspect / multiple) * multiple
-        for short in (max(below, multiple), below + multiple):
-            cost = sizes["aspect_weight"] * abs(math.log(long / short / aspect)) + abs(math.log(long * short / area))
-            best = min(best, (cost, long, short), key=lambda each: each[0])
-    _, long, short = best
+    multiple, aspect, weight = sizes["multiple"], max(width, height) / min(width, height), sizes["aspect_weight"]
+    longs = range(multiple, int(max(math.sqrt(area * aspect) * 2, multiple)) + 1, multiple)
+    pairs = [(long, max(int(long / aspect) // multiple + more, 1) * multiple) for long in longs for more in (0, 1)]
+    costs = [weight * abs(math.log(a / b / aspect)) + abs(math.log(a * b / area)) for a, b in pairs]
+    long, short = pairs[costs.index(min(costs))]
     return (short, long) if height > width else (long, short)
 
 
@@ -42,7 +38,7 @@ def fitted(picture, size, sizes):
 
 
 def patches(picture, vision):
-    """What the vision tower reads of a picture: rows of pixel_values, and its grid."""
+    """What the vision tower reads of a picture: blocks of merge x merge patches, each channel, frame, y, x; and its grid."""
     patch, temporal, merge = vision["patch"], vision["temporal"], vision["merge"]
     factor = patch * merge
     scale = math.sqrt(vision["area"] / (picture.width * picture.height))
@@ -51,7 +47,6 @@ def patches(picture, vision):
     pixels = (pixels - np.float32(vision["mean"])) / np.float32(vision["std"])
     rows, columns = size[1] // patch, size[0] // patch
     blocks = pixels.reshape(rows // merge, merge, patch, columns // merge, merge, patch, 3)
-    # Blocks of merge x merge patches; in each patch channel, frame, y, x.
     blocks = blocks.transpose(0, 3, 1, 4, 6, 2, 5).reshape(rows * columns, 3, 1, patch, patch)
     return np.repeat(blocks, temporal, axis=2).reshape(rows * columns, -1), [1, rows, columns]
 
@@ -70,22 +65,29 @@ def token_ids(tokenizer, prompt, grids, settings):
     return np.array([ids], np.int64)
 
 
+def randn(seed, shape):
+    """qedit's noise of a seed, torch.randn's: the Mersenne Twister's numbers by Box and Muller, in blocks of 16."""
+    bits = np.random.RandomState(seed % 2**32).randint(0, 2**32, math.prod(shape), np.uint32)
+    uniform = ((bits & 0xFFFFFF) / 2**24).reshape(-1, 16)
+    radius, angle = np.sqrt(-2 * np.log(1 - uniform[:, :8])), 2 * np.pi * uniform[:, 8:]
+    return np.hstack([radius * np.cos(angle), radius * np.sin(angle)]).reshape(shape).astype(np.float32)
+
+
 def edit_inputs(pictures, prompt, settings, tokenizer, *, negative=None, seed=0, steps=None, megapixels=None, cfg=None):
     """The tensors of an edit, by their names."""
     sizes = settings["sizes"]
     area = (megapixels or sizes["megapixels"]) * sizes["megapixel"]
     references = [fitted(each, best_size(*each.size, area, sizes), sizes) for each in pictures]
-    seen = [patches(each, settings["vision"]) for each in pictures]
-    grids = [grid for _, grid in seen]
+    seen, grids = zip(*(patches(each, settings["vision"]) for each in pictures))
     width, height = (side // sizes["cell"] for side in references[0].size)
     shape = (1, settings["noise"]["shape"][1], height, width)
     steps, shift = steps or settings["sigmas"]["steps"], settings["sigmas"]["shift"]
     times = [(1000 - i * 1000 // steps) / 1000 for i in range(steps)]
     inputs = {f"image_{index + 1}": np.asarray(each, np.uint8) for index, each in enumerate(references)}
     inputs["input_ids"] = token_ids(tokenizer, prompt, grids, settings)
-    inputs["pixel_values"] = np.concatenate([rows for rows, _ in seen])
+    inputs["pixel_values"] = np.concatenate(seen)
     inputs["image_grid_thw"] = np.array(grids, np.int64)
-    inputs["noise"] = np.random.default_rng(seed).standard_normal(shape, np.float32)
+    inputs["noise"] = randn(seed, shape)
     inputs["sigmas"] = np.array([shift * t / (1 + (shift - 1) * t) for t in times] + [0], np.float32)
     if negative is not None:
         inputs["negative_input_ids"] = token_ids(tokenizer, negative, grids, settings)

@@ -106,6 +106,12 @@ export function toFloat32(tensor: V2Tensor): Float32Array<ArrayBuffer> {
   throw refused(name, `wanted FP32, FP16 or BF16, found ${datatype}`);
 }
 
+/** The values of a tensor of INT64. Throws V2Error for another datatype. */
+export function toInt64({ name, datatype, ...tensor }: V2Tensor): BigInt64Array {
+  if (datatype !== "INT64" || !("data" in tensor)) throw refused(name, `wanted INT64, found ${datatype}`);
+  return new BigInt64Array(alignedBuffer(tensor.data));
+}
+
 /** The values of a tensor of whole numbers or of FP32. */
 export function numbersOf({ name, datatype, data }: NumericTensor): readonly (number | bigint | boolean)[] {
   const buffer = alignedBuffer(data);

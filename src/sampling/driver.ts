@@ -9,6 +9,7 @@ import { denormaliseLatent, normaliseLatent } from "./latent-scale.js";
 import { randn } from "./noise/noise.js";
 import { samplerNoise } from "./noise/sampler-noise.js";
 import type { Denoise, LcmNoise, StepEvent } from "./sampler.js";
+import { euler } from "./samplers/euler.js";
 import { samplerNamed } from "./samplers.js";
 import { runSigmas } from "./schedules.js";
 import { type SigmaTable, sigmaTable } from "./sigma-table.js";
@@ -84,14 +85,31 @@ export async function sampleLatent(
   const noise = samplerNoise({ seed, count, seedOffset: settings.noiseSeedOffset ?? NOISE_SEED_OFFSET });
   const run = { sigmas, table, noise, lcm, onStep, signal };
   const sampled = await samplerNamed(settings.sampler).sample(x, denoise, run);
-  const remaining = f32(1 - sigmas[sigmas.length - 1]!);
-  return float32(
-    latent.shape,
-    denormaliseLatent(
-      sampled.map((value) => value / remaining),
-      input,
-    ),
+  return float32(latent.shape, sampledLatent(sampled, sigmas, input));
+}
+
+/** A run whose noise and noise levels are given, as an exported sampler has it. */
+export interface NoiseRun extends Pick<SamplingSettings, "cfg" | "cfgNorm"> {
+  /** [1, channels, …], normalised: what the first step starts from, as it is. */
+  readonly noise: Tensor<"float32">;
+  /** Falling, from 1 at most to 0 at least: one more than steps. */
+  readonly sigmas: Float32Array;
+}
+
+/** Samples given noise by Euler's method over given levels; the result is in the VAE's scale. Throws as sampleLatent. */
+export async function sampleNoise(
+  velocity: Velocity,
+  { noise, sigmas, cfg, cfgNorm }: NoiseRun,
+  { signal, ...input }: Omit<SamplingInput, "latent">,
+): Promise<Tensor<"float32">> {
+  const channels = checkedChannels({ ...input, latent: noise });
+  const { denoise, onStep } = checkedSteps(
+    guidedDenoise(velocity, { cfg, cfgNorm, channels }),
+    sigmas.length - 1,
+    input.onStep,
   );
+  const sampled = await euler(noise.data, denoise, { sigmas, onStep, signal });
+  return float32(noise.shape, sampledLatent(sampled, sigmas, input));
 }
 
 /** What a run begins with: noise, and at a first noise level below 1 the rest of the latent, normalised. Throws QEDIT_E_USAGE for a seed that is none. */
@@ -149,4 +167,17 @@ function checkedSteps(
       onStep?.(event, last);
     },
   };
+}
+
+// What is left of the noise at the last level is taken out.
+function sampledLatent(
+  sampled: Float32Array,
+  sigmas: Float32Array,
+  { mean, std }: Pick<SamplingInput, "mean" | "std">,
+): Float32Array {
+  const remaining = f32(1 - sigmas[sigmas.length - 1]!);
+  return denormaliseLatent(
+    sampled.map((value) => value / remaining),
+    { mean, std },
+  );
 }

@@ -50,7 +50,11 @@ export interface Step {
 }
 
 /** The steps of a run, in order: stops at an aborted signal, and reports each step when the next one is asked for. */
-export function* stepsOf({ sigmas, onStep, signal }: SamplerRun): Generator<Step> {
+export function* stepsOf({
+  sigmas,
+  onStep,
+  signal,
+}: Pick<SamplerRun, "sigmas" | "onStep" | "signal">): Generator<Step> {
   const total = sigmas.length - 1;
   for (let index = 0; index < total; index++) {
     signal?.throwIfAborted();

@@ -11,13 +11,22 @@ const ROUNDING = 1.1;
 /** Tokens of a prompt with its pictures; three pictures of an edit take about a thousand. */
 const MOST_TOKENS = 16_384;
 /** Why a tensor of this shape, tokens or latent cells, is too large; undefined if it is not. */
-export function shapeFault(shape: readonly number[], { megapixels }: ServerLimits): string | undefined {
-  if (shape.length === 3)
-    return shape[1]! > MOST_TOKENS ? `it has ${shape[1]} tokens, at most ${MOST_TOKENS} are allowed` : undefined;
+export function shapeFault(shape: readonly number[], limits: ServerLimits): string | undefined {
+  if (shape.length === 3) return tokensFault(shape[1]!);
   const [height, width] = shape.slice(-2) as [number, number];
-  const pixels = (height * CELL * width * CELL) / MEGAPIXEL;
-  if (pixels <= megapixels * ROUNDING) return undefined;
-  return `it is of ${pixels.toFixed(2)} megapixels, at most ${megapixels} are allowed`;
+  return pixelsFault(height * CELL * width * CELL, limits);
+}
+
+/** Why so many tokens are too many; undefined if they are not. */
+export function tokensFault(count: number): string | undefined {
+  return count > MOST_TOKENS ? `it has ${count} tokens, at most ${MOST_TOKENS} are allowed` : undefined;
+}
+
+/** Why a picture of so many pixels is too large; undefined if it is not. */
+export function pixelsFault(pixels: number, { megapixels }: ServerLimits): string | undefined {
+  const size = pixels / MEGAPIXEL;
+  if (size <= megapixels * ROUNDING) return undefined;
+  return `it is of ${size.toFixed(2)} megapixels, at most ${megapixels} are allowed`;
 }
 
 /** What is wrong with what stages compute with, the VAE's statistics and the size and place of picture 1; undefined if nothing is. */

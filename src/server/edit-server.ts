@@ -9,16 +9,19 @@ import { resolveEdit } from "../edit/resolve/resolve-edit.js";
 import type { ServiceEvent } from "../edit/service/job.js";
 import { deviceNames, type EditService, openService, type ServiceOptions } from "../edit/service/service.js";
 import { QeditError } from "../std/errors.js";
+import { Admission } from "./admission.js";
 import { IdempotencyKeys } from "./idempotency-keys.js";
+import { pictureJob, type TensorRequest, tensorJob } from "./job-edits.js";
 import { type AcceptedJob, JobRunner, serverStopping } from "./job-runner.js";
 import { type FoundJob, type JobStore, openJobStore } from "./job-store.js";
 import { isFinal } from "./job-types.js";
 import { LazyPictures } from "./lazy-pictures.js";
 import { checkCount, checkWork, type ServerLimits } from "./limits.js";
-import { bytesOf, digestOf, digestOfParts, inputOf } from "./request-identity.js";
+import { bytesOf, bytesOfTensors, digestOf, digestOfParts, inputOf } from "./request-identity.js";
 import { type ResultLimits, sweepResults } from "./result-sweep.js";
 import type { ServerEvent } from "./server-event.js";
 import { type JobEnd, ServerJob } from "./server-job.js";
+import { type Load, StageTurns } from "./stage-turns.js";
 
 /** Options of the server. */
 export interface EditServerOptions extends ResultLimits {
@@ -58,13 +61,17 @@ export interface EditServer {
   readonly phase: "starting" | "ready" | "draining";
   /** Takes an edit. Throws QEDIT_E_BUSY, QEDIT_E_TERMINATED, and what is refused before anything is computed. */
   readonly submit: (request: EditRequest, options?: SubmitOptions) => Promise<ServerJob>;
+  /** Takes an edit by tensors; its result is raw pixels. Throws as submit. */
+  readonly submitTensors: (edit: TensorRequest) => Promise<ServerJob>;
   readonly job: (id: string) => ServerJob | undefined;
   /** Jobs that are known, in the order of their acceptance. */
   readonly jobs: () => readonly ServerJob[];
   /** A picture that was sent with a job: its number from 1, or the mask. */
   readonly input: (job: ServerJob, which: number | "mask") => Promise<Uint8Array | undefined>;
   /** Jobs that wait, and that run. */
-  readonly load: () => { readonly queued: number; readonly running: number };
+  readonly load: () => Load;
+  /** Single stages, which wait for their turn among the jobs. */
+  readonly stages: StageTurns;
   /** Says that it is ready; jobs of an earlier process run from now on. */
   readonly ready: () => Promise<void>;
   /** Takes nothing more; waits for the running job, which after `grace` milliseconds stops between two steps. Durable jobs stay stored. */
@@ -72,8 +79,6 @@ export interface EditServer {
   readonly close: () => Promise<void>;
 }
 
-/** Bytes of pictures that may wait in memory. */
-const WAITING_BYTES = 1024 ** 3;
 /** Milliseconds between two looks for results that are too old. */
 const SWEEP_INTERVAL = 600_000;
 
@@ -100,14 +105,11 @@ class Server implements EditServer {
   phase: EditServer["phase"] = "starting";
   readonly #jobs = new Map<string, ServerJob>();
   readonly #keys = new IdempotencyKeys();
-  #accepting = 0;
-  /** Bytes of pictures of requests that are being accepted. */
-  #acceptingBytes = 0;
-  /** Resolves when no request is being checked. */
-  #checked: Promise<void> = Promise.resolve();
   #sweep: NodeJS.Timeout | undefined;
 
+  readonly stages: StageTurns;
   readonly #runner: JobRunner;
+  readonly #admission: Admission;
 
   constructor(
     private readonly options: EditServerOptions,
@@ -124,6 +126,8 @@ class Server implements EditServer {
       if (job.parts.keepAlive === 0) void this.service.closeIdle().catch(() => {});
     };
     this.#runner = new JobRunner({ store, observe: options.observe, service: () => this.service, onStart, onLeave });
+    this.#admission = new Admission(this.#runner, this.limits);
+    this.stages = new StageTurns(() => this.service, options.observe);
   }
 
   async open(): Promise<void> {
@@ -150,6 +154,12 @@ class Server implements EditServer {
   readonly ready = async () => {
     this.phase = "ready";
     for (const { job, end } of this.store.found) if (!end && !this.#isDraining()) await this.#restart(job);
+  };
+
+  readonly submitTensors = async (edit: TensorRequest): Promise<ServerJob> => {
+    this.#refuseWhileDraining();
+    const bytes = bytesOfTensors(edit.tensors);
+    return this.#admission.take(bytes, () => this.#acceptTensors(edit, bytes));
   };
 
   readonly submit = async (request: EditRequest, options: SubmitOptions = {}): Promise<ServerJob> => {
@@ -187,56 +197,44 @@ class Server implements EditServer {
     await this.store.close();
   };
 
-  async #accept(request: EditRequest, options: SubmitOptions): Promise<ServerJob> {
-    const { isDurable = false, hasPreviews = false, key, hasPaths = false, traceparent, keepAlive } = options;
+  #accept(request: EditRequest, options: SubmitOptions): Promise<ServerJob> {
     const bytes = bytesOf(request);
-    this.#refuseWhenFull(bytes);
-    this.#accepting += 1;
-    this.#acceptingBytes += bytes;
-    try {
-      checkCount(request, this.limits);
-      const inputs = await Promise.all(request.pictures.map(inputOf));
-      const mask = request.mask && (await inputOf(request.mask));
-      const job = this.#newJob({ parameters: request.parameters, inputs, mask, isDurable, traceparent, keepAlive });
-      const pictures = new LazyPictures(async () => request, this.limits);
-      const accepted = { ...(await this.#resolve(job, request, { hasPaths, pictures })), hasPreviews };
-      if (isDurable) {
-        const { seed } = accepted.resolved.settings;
-        const { id, created } = job;
-        const stored = {
-          id,
-          created,
-          parameters: request.parameters,
-          inputs,
-          seed: String(seed),
-          hasPreviews,
-          hasPaths,
-        };
-        await this.store.accept(
-          {
-            ...stored,
-            ...(mask && { mask }),
-            ...(key !== undefined && { key }),
-            ...(traceparent !== undefined && { traceparent }),
-          },
-          request,
-        );
-        pictures.readAgain(() => this.store.request({ id, inputs, mask, parameters: request.parameters }));
-      }
-      if (!isDurable) this.#refuseWhileDraining();
-      if (this.#isDraining()) {
-        // It is stored, and done after the next start.
-        this.#jobs.set(job.id, job);
-        return job;
-      }
-      this.#jobs.set(job.id, job);
-      // The pictures of a durable job are read again from the folder.
-      this.#runner.start(accepted, isDurable ? 0 : bytes);
-      return job;
-    } finally {
-      this.#accepting -= 1;
-      this.#acceptingBytes -= bytes;
+    return this.#admission.take(bytes, () => this.#accepted(request, { ...options, bytes }));
+  }
+
+  async #accepted(request: EditRequest, { bytes, ...options }: SubmitOptions & { bytes: number }): Promise<ServerJob> {
+    const { isDurable = false, hasPreviews = false, key, hasPaths = false, traceparent, keepAlive } = options;
+    checkCount(request, this.limits);
+    const inputs = await Promise.all(request.pictures.map(inputOf));
+    const mask = request.mask && (await inputOf(request.mask));
+    const job = this.#newJob({ parameters: request.parameters, inputs, mask, isDurable, traceparent, keepAlive });
+    const pictures = new LazyPictures(async () => request, this.limits);
+    const accepted = { ...(await this.#resolve(job, request, { hasPaths, pictures })), hasPreviews };
+    if (isDurable) {
+      const { id, created } = job;
+      const stored = {
+        ...{ id, created, parameters: request.parameters, inputs, seed: accepted.seed, hasPreviews, hasPaths },
+        ...(mask && { mask }),
+        ...(key !== undefined && { key }),
+        ...(traceparent !== undefined && { traceparent }),
+      };
+      await this.store.accept(stored, request);
+      pictures.readAgain(() => this.store.request({ id, inputs, mask, parameters: request.parameters }));
     }
+    if (!isDurable) this.#refuseWhileDraining();
+    this.#jobs.set(job.id, job);
+    // One that is stored is done after the next start. The pictures of a durable job are read again from the folder.
+    if (!this.#isDraining()) this.#runner.start(accepted, isDurable ? 0 : bytes);
+    return job;
+  }
+
+  async #acceptTensors(edit: TensorRequest, bytes: number): Promise<ServerJob> {
+    const job = this.#newJob({ parameters: {}, inputs: [], mask: undefined, isDurable: false });
+    await this.#admission.inTurn(() => this.service.check(edit));
+    this.#refuseWhileDraining();
+    this.#jobs.set(job.id, job);
+    this.#runner.start({ ...tensorJob(edit), job, hasPreviews: false }, bytes);
+    return job;
   }
 
   #newJob(
@@ -264,19 +262,12 @@ class Server implements EditServer {
     checkWork(edit.settings, this.limits);
     const { settings, isDrawn } = drawSeed(edit.settings, emit);
     const resolved = { ...edit, settings };
-    await this.#inTurn(async () => {
+    await this.#admission.inTurn(async () => {
       await this.service.check({ resolved, ...pictures.lazy });
       // One that runs at once needs no second decoding.
-      if (this.#runner.size + this.#accepting > 1) pictures.release();
+      if (this.#admission.waiting > 1) pictures.release();
     });
-    return { job, resolved, settings: values, isDrawn, pictures };
-  }
-
-  // One after the other: a picture of some kilobytes may take half a gigabyte when it is decoded.
-  async #inTurn(check: () => Promise<void>): Promise<void> {
-    const checked = this.#checked.then(check);
-    this.#checked = checked.catch(() => {});
-    await checked;
+    return { job, ...pictureJob({ resolved, values, isDrawn, pictures }) };
   }
 
   // A job of an earlier process.
@@ -311,18 +302,6 @@ class Server implements EditServer {
     const removed = await sweepResults(this.jobs(), this.store, this.options);
     for (const { id } of removed) this.#jobs.delete(id);
     await this.#keys.forget(removed);
-  }
-
-  #refuseWhenFull(bytes: number): void {
-    const waiting = this.#runner.size + this.#accepting;
-    if (waiting >= this.limits.queue)
-      throw new QeditError("QEDIT_E_BUSY", `The queue is full: ${waiting} of ${this.limits.queue} jobs wait`, {
-        hint: "Send it again later",
-      });
-    if (this.#runner.waitingBytes + this.#acceptingBytes + bytes > WAITING_BYTES)
-      throw new QeditError("QEDIT_E_BUSY", "The queue is full: the pictures that wait take too much memory", {
-        hint: "Send it again later",
-      });
   }
 
   // A method: the compiler believes that a field has not changed meanwhile.

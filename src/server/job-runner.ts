@@ -1,25 +1,17 @@
 // Runs accepted jobs on the edit service: follows them by its events, stores their pictures and ends, and stops in order.
 import type { FinishedPicture } from "../edit/finish/finish.js";
-import { encodingOf } from "../edit/finish/picture-encoding.js";
-import type { RequestSettings } from "../edit/request/edit-request.js";
-import type { ResolvedEdit } from "../edit/resolve/resolve-edit.js";
 import type { Job, ServiceEvent } from "../edit/service/job.js";
 import { deviceNames, type EditService } from "../edit/service/service.js";
 import { failureOf, QeditError } from "../std/errors.js";
+import type { JobEdit } from "./job-edits.js";
 import type { JobStore } from "./job-store.js";
 import { isFinal } from "./job-types.js";
-import type { LazyPictures } from "./lazy-pictures.js";
-import { pictureResult } from "./picture-result.js";
 import type { ServerEvent } from "./server-event.js";
 import type { ServerJob } from "./server-job.js";
 
 /** A job whose edit is resolved, and what its work needs. */
-export interface AcceptedJob {
+export interface AcceptedJob extends JobEdit {
   readonly job: ServerJob;
-  readonly resolved: ResolvedEdit;
-  readonly settings: RequestSettings;
-  readonly isDrawn: boolean;
-  readonly pictures: LazyPictures;
   readonly hasPreviews: boolean;
 }
 
@@ -79,19 +71,17 @@ export class JobRunner {
   }
 
   /** Queues an accepted job; `waiting`: bytes of its pictures in memory. */
-  start({ job, resolved, settings, isDrawn, pictures, hasPreviews }: AcceptedJob, waiting: number): void {
-    job.seed = String(resolved.settings.seed);
+  start({ job, edit, seed, resultOf, release, hasPreviews }: AcceptedJob, waiting: number): void {
+    job.seed = seed;
     this.#open.add(job);
     this.options.observe({ kind: "accepted", job });
     // One that runs at once needs no second decoding.
-    if (this.#open.size > 1) pictures.release();
+    if (this.#open.size > 1) release();
     const seconds: Record<string, number> = {};
     const computed = this.options.service().submit({
-      resolved,
-      ...pictures.lazy,
-      isDrawn,
+      ...edit,
       ...(hasPreviews && { onPreview: (image) => job.hasListeners && job.preview(image) }),
-      onPicture: (picture) => this.#keepPicture(job, picture, { settings, resolved, seconds }),
+      onPicture: (picture) => this.#keepPicture(job, picture, { seed, resultOf, seconds }),
     });
     this.#computed.set(computed.id, job);
     this.#computing.set(job, { job: computed, seconds });
@@ -107,7 +97,7 @@ export class JobRunner {
       )
       .catch((error: Error) => this.options.observe({ kind: "warning", text: `${job.id}: ${error.message}` }))
       .finally(() => {
-        pictures.release();
+        release();
         this.#waitingBytes -= waiting;
         this.#computed.delete(computed.id);
         this.#computing.delete(job);
@@ -172,18 +162,10 @@ export class JobRunner {
   async #keepPicture(
     job: ServerJob,
     picture: FinishedPicture,
-    {
-      settings,
-      resolved,
-      seconds,
-    }: { settings: RequestSettings; resolved: ResolvedEdit; seconds: Readonly<Record<string, number>> },
+    { seed, resultOf, seconds }: Pick<JobEdit, "seed" | "resultOf"> & { seconds: Readonly<Record<string, number>> },
   ): Promise<void> {
-    const { bytes, result } = await pictureResult(picture, {
-      encoding: encodingOf(settings),
-      seed: String(resolved.settings.seed),
-      device: deviceNames(this.options.service()),
-      seconds,
-    });
+    const device = deviceNames(this.options.service());
+    const { bytes, result } = await resultOf(picture, { seed, device, seconds });
     if (isFinal(job.state) || this.#storing.has(job)) return;
     const end = job.ending({ state: "completed", result });
     this.#storing.add(job);

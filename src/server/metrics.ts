@@ -3,8 +3,10 @@ import { monitorEventLoopDelay } from "node:perf_hooks";
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import { freeMemory } from "../engine/memory/free-memory.js";
 import { deviceName } from "../engine/providers.js";
+import { STAGES } from "../stages/stage.js";
 import type { EditServer } from "./edit-server.js";
 import type { ServerEvent } from "./server-event.js";
+import type { Load } from "./stage-turns.js";
 
 /** Seconds of steps, stages and jobs: from a small model on a CPU to a large one that is streamed. */
 const SECONDS = [0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000];
@@ -45,17 +47,21 @@ export function openMetrics(server: () => EditServer, version: string): Metrics 
   });
   const waits = new Histogram({
     name: "qedit_queue_wait_seconds",
-    help: "Seconds that a job waited before it ran",
+    help: "Seconds that a job waited before it ran; with a stage: a single stage that was asked for",
+    labelNames: ["stage"],
     buckets: SECONDS,
     registers,
   });
   const jobs = new Counter({
     name: "qedit_jobs_total",
-    help: "Jobs that ended, by their final state",
-    labelNames: ["state"],
+    help: "Jobs that ended, by their final state; with a stage: single stages that were asked for",
+    labelNames: ["state", "stage"],
     registers,
   });
-  for (const state of ["completed", "failed", "cancelled"]) jobs.inc({ state }, 0);
+  for (const state of ["completed", "failed", "cancelled"]) {
+    jobs.inc({ state }, 0);
+    for (const stage of STAGES) jobs.inc({ state, stage }, 0);
+  }
   const cache = new Counter({
     name: "qedit_cache_hits_total",
     help: "Results of stages that were taken from the cache",
@@ -84,6 +90,8 @@ export function openMetrics(server: () => EditServer, version: string): Metrics 
       if (event.kind === "restart") restarts.inc();
       if (event.kind === "ended") jobs.inc({ state: event.job.state });
       if (event.kind === "started") waits.observe(secondsSince(event.job.created));
+      if (event.kind === "stage started") waits.observe({ stage: event.stage }, event.waited);
+      if (event.kind === "stage ended") jobs.inc({ state: event.state, stage: event.stage });
       if (event.kind !== "service") return;
       const { event: inner } = event;
       if (inner.kind === "end") stages.observe({ stage: inner.stage }, inner.seconds);
@@ -112,8 +120,22 @@ function gauges(server: () => EditServer, registers: Registry[]): void {
         await collect(this);
       },
     });
-  gauge("qedit_queue_depth", "Jobs that wait", (own) => own.set(server().load().queued));
-  gauge("qedit_jobs_running", "Jobs that run", (own) => own.set(server().load().running));
+  const ofLoads = (own: Gauge, value: (load: Load) => number) => {
+    own.set(value(server().load()));
+    for (const [stage, load] of server().stages.loads) own.set({ stage }, value(load));
+  };
+  gauge(
+    "qedit_queue_depth",
+    "Jobs that wait; with a stage: single stages that were asked for",
+    (own) => ofLoads(own, ({ queued }) => queued),
+    ["stage"],
+  );
+  gauge(
+    "qedit_jobs_running",
+    "Jobs that run; with a stage: single stages that were asked for",
+    (own) => ofLoads(own, ({ running }) => running),
+    ["stage"],
+  );
   gauge("qedit_ready", "Whether the server takes jobs", (own) => own.set(server().phase === "ready" ? 1 : 0));
   const ofSessions = (own: Gauge, value: (session: { readonly bytes: number }) => number) => {
     for (const session of server().service.sessions()) {

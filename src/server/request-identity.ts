@@ -1,5 +1,6 @@
 // What identifies a request: the names and hashes of its pictures, and its parameters.
 import type { EditRequest, NamedBytes } from "../edit/request/edit-request.js";
+import type { EditTensors } from "../edit/tensors/edit-tensors.js";
 import { fileHash } from "../std/file-hash.js";
 import type { JobInput } from "./job-types.js";
 
@@ -11,6 +12,12 @@ export async function inputOf({ name, bytes }: NamedBytes): Promise<JobInput> {
 /** Bytes of the pictures of a request. */
 export function bytesOf({ pictures, mask }: EditRequest): number {
   return [...pictures, ...(mask ? [mask] : [])].reduce((sum, { bytes }) => sum + bytes.length, 0);
+}
+
+/** Bytes of the tensors of an edit. */
+export function bytesOfTensors({ pictures, patches, noise }: EditTensors): number {
+  const sent = [...pictures.map(({ image }) => image), ...patches.map(({ pixelValues }) => pixelValues), noise];
+  return sent.reduce((sum, { data }) => sum + data.byteLength, 0);
 }
 
 /** Equal for requests that ask for the same. */

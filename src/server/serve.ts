@@ -225,7 +225,7 @@ function logEvent(event: ServerEvent, log: Log): void {
         inner.id === undefined ? {} : { job: inner.id },
       );
     if (inner.kind === "session") log("debug", `${inner.name} ${inner.action}`, { ...inner });
-  } else logJob(event, log);
+  } else if ("job" in event) logJob(event, log);
 }
 
 function logJob(event: Extract<ServerEvent, { job: unknown }>, log: Log): void {

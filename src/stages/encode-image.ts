@@ -81,11 +81,59 @@ export const encodeImage: ArtifactStage<Inputs, Models, EncodeImageSettings> = {
     const plan = imageSizePlan(pictures, settings, cellOf(file));
     const { tile } = settings;
     const { result, compute } = await inVaeType(settings.vaeDtype, context, (type) =>
-      encodeRoutes(pictures, { plan, run: { file, compute: type, tile }, context }, settings),
+      encodeRoutes(pictures, { routes: routesOf(plan), run: { file, compute: type, tile }, context }, settings),
     );
     const vae = { identity: file.identity, name: file.name, statistics: statisticsOf(file) };
     const computed = computedOn(context.engine.device, compute);
     return { kind: "latents", tensors: result, info: latentsInfo(pictures, { plan, vae, computed }, settings) };
+  },
+};
+
+/** The stage for pictures that have the sizes of the edit already: sides in multiples of the VAE's cell. */
+export const encodeSizedImage: ArtifactStage<Inputs, Models, Pick<EncodeImageSettings, "vaeDtype" | "tile">> = {
+  name: encodeImage.name,
+  summary: "Encode pictures at their sizes with the VAE",
+  version: 1,
+  inputs: encodeImage.inputs,
+  output: encodeImage.output,
+  parameters: ["vaeDtype", "tile"],
+  async check(_pictures, { models: { vae }, settings }, device): Promise<StageLengths> {
+    computeType(device, "vae", settings.vaeDtype);
+    return { "latent channels": vaeConfig(numbersOf(vae.checkpoint)).latentChannels };
+  },
+  announce() {},
+  identity({ inputs: { pictures }, models: { vae }, settings }, device) {
+    const compute = computeType(device, "vae", settings.vaeDtype);
+    return {
+      inputs: pictureHashes(pictures),
+      names: { vae: vae.name },
+      settings: { version: encodeSizedImage.version, sized: true, ...computedOn(device, compute) },
+      weights: { vae: vae.identity },
+      device: deviceIdentity(device),
+    };
+  },
+  async run({ inputs: { pictures }, models: { vae: file }, settings }, context): Promise<Artifact> {
+    const { tile } = settings;
+    const images = pictures.map(({ image: { width, height } }) => ({ size: { width, height }, steps: [] }));
+    const routes = { target: images[0]!, images };
+    const { result, compute } = await inVaeType(settings.vaeDtype, context, (type) =>
+      encodeRoutes(pictures, { routes, run: { file, compute: type, tile }, context }, { match: undefined }),
+    );
+    const computed = computedOn(context.engine.device, compute);
+    return {
+      kind: "latents",
+      tensors: result,
+      info: {
+        settings: {
+          encode_image: { version: encodeSizedImage.version, sized: true, ...computed },
+          latent_statistics: statisticsOf(file),
+        },
+        sizes: { images: images.map(({ size: pixels }) => ({ reference: { size: pixels } })) },
+        inputs: pictureHashes(pictures),
+        weights: { vae: file.identity },
+        names: { vae: file.name },
+      },
+    };
   },
 };
 
@@ -128,21 +176,35 @@ function statisticsOf({ checkpoint, config }: ModelHandle): LatentStatistics {
   return latentStatistics(config, vaeConfig(numbersOf(checkpoint)).latentChannels);
 }
 
+/** What becomes of a picture on its way into the VAE. */
+export type Route = Pick<LatentRoute, "size" | "steps">;
+
+/** What each picture is encoded as, and picture 1 once more at the size of the result. */
+export interface Routes {
+  readonly target: Route;
+  readonly images: readonly Route[];
+}
+
+/** The routes of a plan. */
+export function routesOf({ target, images }: SizePlan): Routes {
+  return { target, images: images.map(({ reference }) => reference) };
+}
+
 interface Work {
-  readonly plan: SizePlan;
+  readonly routes: Routes;
   readonly run: VaeRun;
   readonly context: StageContext;
 }
 
 async function encodeRoutes(
   pictures: readonly Picture[],
-  { plan, run, context }: Work,
-  settings: EncodeImageSettings,
+  { routes, run, context }: Work,
+  settings: Pick<EncodeImageSettings, "match">,
 ): Promise<Record<string, Tensor<"float32">>> {
-  const sizes = [plan.target, ...plan.images.map(({ reference }) => reference)].map(({ size: pixels }) => pixels);
+  const sizes = [routes.target, ...routes.images].map(({ size: pixels }) => pixels);
   const most = (side: "height" | "width") => Math.max(...sizes.map((each) => each[side]));
   return withVae("encoder", { run, pixels: [most("height"), most("width")] }, context, (vae) =>
-    latentsOfRoutes(pictures, plan, {
+    latentsOfRoutes(pictures, routes, {
       context,
       async encode(picture, route) {
         const latent = await vae(toPlanes(routePixels(picture, route, settings)));
@@ -156,7 +218,7 @@ async function encodeRoutes(
 /** A picture's pixels at the end of a route. */
 export function routePixels(
   picture: Picture,
-  { steps }: Pick<LatentRoute, "steps">,
+  { steps }: Pick<Route, "steps">,
   settings: Pick<EncodeImageSettings, "match">,
 ): Image | FloatImage {
   return applySteps(pixelsOf(picture, settings), steps);
@@ -165,27 +227,27 @@ export function routePixels(
 /** The tensors of `latents`: each route is encoded once. */
 export async function latentsOfRoutes(
   pictures: readonly Picture[],
-  plan: SizePlan,
+  routes: Routes,
   {
     encode: encodeRoute,
     context,
   }: {
-    readonly encode: (picture: Picture, route: LatentRoute) => Promise<Tensor<"float32">>;
+    readonly encode: (picture: Picture, route: Route) => Promise<Tensor<"float32">>;
     readonly context: Pick<StageContext, "emit" | "signal">;
   },
 ): Promise<Record<string, Tensor<"float32">>> {
-  const encoded = new Map<LatentRoute, Tensor<"float32">>();
+  const encoded = new Map<Route, Tensor<"float32">>();
   // The target often has the route of the first reference: encode it once.
-  const encode = async (picture: Picture, route: LatentRoute) => {
+  const encode = async (picture: Picture, route: Route) => {
     const latent = encoded.get(route) ?? (await encodeRoute(picture, route));
     encoded.set(route, latent);
     return latent;
   };
-  const latents: Record<string, Tensor<"float32">> = { latent: await encode(pictures[0]!, plan.target) };
+  const latents: Record<string, Tensor<"float32">> = { latent: await encode(pictures[0]!, routes.target) };
   for (const [index, picture] of pictures.entries()) {
     context.signal.throwIfAborted();
     context.emit({ kind: "activity", text: `encoding ${picture.name}` });
-    latents[`reference_latents.${index}`] = await encode(picture, plan.images[index]!.reference);
+    latents[`reference_latents.${index}`] = await encode(picture, routes.images[index]!);
   }
   return latents;
 }

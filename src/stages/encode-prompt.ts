@@ -6,30 +6,16 @@ import type { Box } from "../image/image.js";
 import { type PatchConfig, type VisionPatches, visionPatches } from "../image/patches.js";
 import { applySteps, type Step } from "../image/resize/resize.js";
 import { type PlanMode, planSizes, type SizePlan } from "../image/resize/size-plan.js";
-import {
-  type LanguageConfig,
-  languageConfig,
-  type VisionConfig,
-  visionConfig,
-} from "../models/qwen2.5-vl/text-encoder-config.js";
+import type { LanguageConfig, VisionConfig } from "../models/qwen2.5-vl/text-encoder-config.js";
 import { param, QeditError } from "../std/errors.js";
 import type { Tensor } from "../std/tensor.js";
 import { editPrompt, isEmptyPrompt, TEMPLATE_NAME } from "../text/prompt.js";
 import { loadTokenizer } from "../text/tokenizer.js";
 import { COMFYUI_TOKENS, END_OF_TEXT } from "../text/vocabulary.js";
 import { computedOn } from "./computed-on.js";
-import {
-  type EmbeddedPicture,
-  type EmbeddedPrompt,
-  embeddedPicture,
-  embedPrompt,
-  pictureFeeds,
-  promptEmbeds,
-  refuseSmallVocabulary,
-} from "./networks/embed-prompt.js";
-import { type ModelHandle, numbersOf } from "./networks/model-handle.js";
-import { withLanguageModel } from "./networks/open-language-model.js";
-import { withVisionTower } from "./networks/open-vision-tower.js";
+import type { EmbeddedPicture } from "./networks/embed-prompt.js";
+import { encodeIds, seePictures, textConfigs } from "./networks/encode-text.js";
+import type { ModelHandle } from "./networks/model-handle.js";
 import { type Picture, pictureHashes, pictureNames, pictureProfiles, pixelsOf, sourceOf } from "./pictures.js";
 import type { ArtifactStage, RecordedFile, StageContext, StageLengths } from "./stage.js";
 
@@ -64,7 +50,7 @@ export const encodePrompt: ArtifactStage<Inputs, Models, EncodePromptSettings> =
   async check(pictures, { models: { textEncoder }, settings }, device): Promise<StageLengths> {
     refuseEmptyPrompt(settings);
     computeType(device, "text-encoder", settings.textDtype);
-    const { language } = networkConfigs(pictures, textEncoder);
+    const { language } = textConfigs(pictures, textEncoder);
     return { "prompt width": language.width };
   },
   announce({ settings }, emit) {
@@ -82,7 +68,7 @@ export const encodePrompt: ArtifactStage<Inputs, Models, EncodePromptSettings> =
   async run({ inputs: { pictures }, models: { textEncoder: file }, settings }, context): Promise<Artifact> {
     const { prompt } = settings;
     refuseEmptyPrompt(settings);
-    const { language, vision } = networkConfigs(pictures, file);
+    const { language, vision } = textConfigs(pictures, file);
     const encoded = vision ? await encodePictures(pictures, vision, { file, settings, context }) : [];
     const seen = encoded.map(({ picture }) => picture);
     const prompts = settings.negativePrompt === undefined ? [prompt] : [prompt, settings.negativePrompt];
@@ -189,18 +175,6 @@ function recorded(pictures: readonly Picture[], settings: PromptSettings, comput
   };
 }
 
-// The configs of the networks that will run. Throws QEDIT_E_CHECKPOINT if the file lacks the vision tower or tokens of the prompt template.
-function networkConfigs(
-  pictures: readonly Picture[],
-  { checkpoint, config }: ModelHandle,
-): { language: LanguageConfig; vision: VisionConfig | undefined } {
-  const numbers = numbersOf(checkpoint);
-  const language = languageConfig(numbers, config);
-  const vision = pictures.length > 0 ? visionConfig(numbers, config) : undefined;
-  refuseSmallVocabulary(checkpoint);
-  return { language, vision };
-}
-
 interface Work {
   readonly file: ModelHandle;
   readonly settings: EncodePromptSettings;
@@ -212,26 +186,16 @@ interface EncodedPicture {
   readonly steps: readonly Step[];
 }
 
-// Runs the vision tower on each picture. Its session is closed before the language model opens.
 async function encodePictures(
   pictures: readonly Picture[],
   config: VisionConfig,
-  { file, settings, context }: Work,
+  work: Work,
 ): Promise<EncodedPicture[]> {
   const patches: PatchConfig = { patch: config.patchSize, temporal: config.temporalPatchSize, merge: config.mergeSize };
-  const plan = visionPlan(pictures, settings, patches);
-  const compute = computeType(context.engine.device, "text-encoder", settings.textDtype);
-  const tokens = Math.max(...plan.images.map(({ vision }) => vision.tokens));
-  return withVisionTower({ file, config, compute, tokens }, context, async (tower) => {
-    const names = pictures.map(({ name }) => name);
-    context.emit({ kind: "activity", text: `looking at ${names.join(", ")}` });
-    const seen = seenPictures(pictures, settings, patches);
-    const embedded = await tower.run(seen.map((each) => pictureFeeds(each, config)));
-    return embedded.map((each, index) => ({
-      picture: embeddedPicture(each, seen[index]!, { config, name: names[index]! }),
-      steps: seen[index]!.steps,
-    }));
-  });
+  const seen = seenPictures(pictures, work.settings, patches);
+  const names = pictures.map(({ name }) => name);
+  const embedded = await seePictures(seen, { config, names, ...work });
+  return embedded.map((picture, index) => ({ picture, steps: seen[index]!.steps }));
 }
 
 function visionPlan(
@@ -276,19 +240,10 @@ export function promptTemplate(
 async function encodePrompts(
   prompts: readonly string[],
   seen: readonly EmbeddedPicture[],
-  { config, file, settings, context }: Work & { config: LanguageConfig },
+  { config, ...work }: Work & { config: LanguageConfig },
 ): Promise<Tensor<"float32">[]> {
-  const tokenizer = await (context.memoize ? context.memoize("tokenizer", loadTokenizer) : loadTokenizer());
-  const prepared: EmbeddedPrompt[] = [];
-  for (const prompt of prompts) {
-    const template = promptTemplate(prompt, seen.length, settings);
-    prepared.push(await embedPrompt(tokenizer.encode(template), seen, { config, checkpoint: file.checkpoint }));
-  }
-  const compute = computeType(context.engine.device, "text-encoder", settings.textDtype);
-  const tokens = Math.max(...prepared.map(({ feeds }) => feeds["inputs_embeds"]!.shape[1]!));
-  return withLanguageModel({ file, config, compute, tokens }, context, async (chain) => {
-    context.emit({ kind: "activity", text: "reading the prompt" });
-    const hidden = await chain.run(prepared.map(({ feeds }) => feeds));
-    return hidden.map((each, index) => promptEmbeds(each, prepared[index]!));
-  });
+  const { memoize } = work.context;
+  const tokenizer = await (memoize ? memoize("tokenizer", loadTokenizer) : loadTokenizer());
+  const ids = prompts.map((prompt) => tokenizer.encode(promptTemplate(prompt, seen.length, work.settings)));
+  return encodeIds(ids, seen, { config, ...work });
 }

@@ -85,3 +85,22 @@ export function expandImages(ids: readonly number[], tokenCounts: readonly numbe
     throw new Error(`internal: ${tokenCounts.length} pictures for ${images.length} placeholders`);
   return { ids: expanded, images };
 }
+
+/**
+ * The inverse of expandImages: one placeholder where each picture's tokens stand side by side. undefined where a picture lacks some of them; further
+ * <|image_pad|> stay as they are.
+ */
+export function contractImages(ids: readonly number[], tokenCounts: readonly number[]): readonly number[] | undefined {
+  const contracted: number[] = [];
+  let images = 0;
+  for (let at = 0; at < ids.length; at++) {
+    contracted.push(ids[at]!);
+    const count = ids[at] === TOKEN.imagePad ? tokenCounts[images] : undefined;
+    if (count === undefined) continue;
+    const own = ids.slice(at, at + count);
+    if (own.length < count || own.some((id) => id !== TOKEN.imagePad)) return undefined;
+    images += 1;
+    at += count - 1;
+  }
+  return images === tokenCounts.length ? contracted : undefined;
+}

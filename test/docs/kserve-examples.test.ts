@@ -125,7 +125,7 @@ for protocol, triton, address in (("http", tritonclient.http, sys.argv[1]), ("gr
     config = client.get_model_config("decode", **as_json)
     assert (config if protocol == "http" else config["config"])["input"][0]["data_type"] == "TYPE_FP32"
     index = client.get_model_repository_index(**as_json)
-    assert len(index if protocol == "http" else index["models"]) == 5
+    assert len(index if protocol == "http" else index["models"]) == 11
     client.load_model("qedit")
     client.unload_model("sample")
     wanted = [triton.InferRequestedOutput("IMAGE")]

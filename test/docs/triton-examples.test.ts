@@ -12,14 +12,18 @@ test("the client in Node makes the tensors of an edit, but for the last bits of 
   const { editInputs } = await import(join(EXAMPLES, "triton-edit.mjs"));
   const pictures = (await readPictures(PATHS)).map(({ image }) => image);
   const tokenizer = new Tokenizer(await readTokenizerJson(), {});
-  const made = await editInputs(pictures, PROMPT, JSON.parse(settings), { tokenizer, ...NUMBERS });
+  const options = { tokenizer, negative: "blurry", ...NUMBERS };
+  const made = await editInputs(pictures, PROMPT, JSON.parse(settings), options);
   const tensors = made.map(([name, , shape, data]: [string, string, number[], Made["data"]]) => [
     name,
     { shape, data },
   ]);
-  const { negative_input_ids: _n, cfg: _c, ...unguided } = wanted;
   // sharp enlarges in another way.
-  expectInputs(Object.fromEntries(tensors), unguided, 4);
+  expectInputs(Object.fromEntries(tensors), wanted, { pixels: 4, noise: "own" });
+  const { negative: _, ...unguided } = options;
+  const others = await editInputs(pictures, PROMPT, JSON.parse(settings), unguided);
+  const names = others.map(([name]: [string]) => name);
+  expect(names).toEqual(Object.keys(wanted).filter((name) => !["negative_input_ids", "cfg"].includes(name)));
 });
 
 test.each(["triton_edit.py", "triton-edit.mjs"])("%s has under 120 lines", (name) => {

@@ -3,15 +3,20 @@ import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { openCache } from "../../src/artifacts/artifact-cache.js";
 import type { FinishedPicture } from "../../src/edit/finish/finish.js";
 import type { WrittenSettings } from "../../src/edit/recipe/recipe-settings.js";
+import { clientInputs, clientNumbers } from "../../src/edit/remote/client-inputs.js";
 import { memoizer } from "../../src/edit/service/context.js";
 import { QueuedJob } from "../../src/edit/service/job.js";
 import { Lane } from "../../src/edit/service/lane.js";
+import type { SubmittedEdit } from "../../src/edit/service/open-edit.js";
 import { memoryScratch } from "../../src/edit/service/scratch.js";
 import { sessionPool } from "../../src/edit/service/session-pool.js";
+import { readEditTensors } from "../../src/edit/tensors/edit-tensors.js";
 import type { Engine, Model } from "../../src/engine/sessions/engine.js";
 import { pairedEngine } from "../../src/engine/sessions/paired.js";
+import { samplingOf } from "../../src/stages/sample.js";
 import { QeditError } from "../../src/std/errors.js";
 import type { ProgressEvent } from "../../src/std/events.js";
+import { loadTokenizer } from "../../src/text/tokenizer.js";
 import { tinyEdit } from "../support/edits.js";
 import { temporaryFolder } from "../support/folder.js";
 
@@ -84,11 +89,26 @@ interface How {
   readonly signal?: AbortSignal;
   readonly cache?: string;
   readonly settings?: WrittenSettings;
+  /** What the edit is changed to. */
+  readonly changed?: (edit: LocalEdit) => Promise<SubmittedEdit>;
+}
+
+type LocalEdit = Awaited<ReturnType<typeof tinyEdit>>;
+
+/** The edit by tensors. */
+async function byTensors(edit: LocalEdit): Promise<SubmittedEdit> {
+  const { models, settings } = edit.resolved;
+  const asked = {
+    ...{ pictures: await edit.pictures(), prompt: settings.prompt, negativePrompt: undefined },
+    ...{ sizes: { match: undefined, size: undefined, megapixels: 0.02 }, sampling: samplingOf(settings) },
+  };
+  const inputs = clientInputs(asked, clientNumbers(models), await loadTokenizer());
+  return { ...edit, tensors: readEditTensors(inputs, { images: 1, hasCfg: false }, models) };
 }
 
 async function edited(
   inner: Engine,
-  { vram, signal = new AbortController().signal, cache, settings = {} }: How,
+  { vram, signal = new AbortController().signal, cache, settings = {}, changed = async (edit) => edit }: How,
 ): Promise<{ pixels: readonly number[]; events: ProgressEvent[] }> {
   const events: ProgressEvent[] = [];
   const emit = (event: ProgressEvent) => void events.push(event);
@@ -103,7 +123,7 @@ async function edited(
   let picture: FinishedPicture | undefined;
   const job = new QueuedJob({
     edit: {
-      ...(await tinyEdit({ settings: { ...IN_FLOAT32, ...settings } })),
+      ...(await changed(await tinyEdit({ settings: { ...IN_FLOAT32, ...settings } }))),
       onPicture: async (made) => void (picture = made),
     },
     label: undefined,
@@ -166,6 +186,18 @@ test("the transformer opens while the prompt is encoded and the decoder while it
     plain.told.filter((event) => event.startsWith("opening")).sort(),
   );
   expect(given.pixels).toEqual(wanted.pixels);
+  expectClosed(ahead);
+});
+
+test("networks open ahead for an edit by tensors too", async () => {
+  const ahead = likeCuda({ expected: AHEAD });
+  const { pixels, events } = await edited(ahead, { vram: ROOMY, changed: byTensors });
+  expect(plansOf(events)).toEqual([
+    "transformer: opens during encode-prompt, which it fits beside",
+    "VAE decoder: opens during sample, which it fits beside",
+  ]);
+  expect(ahead.told.filter((event) => event === "opening VAE decoder")).toHaveLength(1);
+  expect(pixels).toEqual((await edited(likeCuda({}), {})).pixels);
   expectClosed(ahead);
 });
 

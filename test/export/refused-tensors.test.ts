@@ -139,7 +139,7 @@ describe("sample refuses", () => {
 test("files that do not belong together are refused at export", async () => {
   const other = await openFiles({ transformer: "tiny/transformer-bf16" });
   await expect(exported(other)).rejects.toThrow(
-    /^Cannot export .*transformer-bf16.* with .*text-encoder.*: embeddings are 16 wide, 24 are wanted$/,
+    /^Cannot use .*transformer-bf16.* with .*text-encoder.*: embeddings are 16 wide, 24 are wanted$/,
   );
 });
 

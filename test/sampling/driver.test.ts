@@ -1,5 +1,11 @@
 import { describe, expect, test } from "vitest";
-import { type SamplingInput, type SamplingSettings, sampleLatent, samplingSigmas } from "../../src/sampling/driver.js";
+import {
+  type SamplingInput,
+  type SamplingSettings,
+  sampleLatent,
+  sampleNoise,
+  samplingSigmas,
+} from "../../src/sampling/driver.js";
 import type { Velocity } from "../../src/sampling/guidance.js";
 import { randn } from "../../src/sampling/noise/noise.js";
 import type { StepEvent } from "../../src/sampling/sampler.js";
@@ -28,6 +34,26 @@ function watched(seen: Float32Array[]): Velocity {
     return toy(x, sigma, which);
   };
 }
+
+describe("sampleNoise", () => {
+  const { latent: _, ...scale } = INPUT;
+  const noise = float32(SHAPE, randn(5, COUNT));
+
+  test.each([
+    ["without guidance", SETTINGS],
+    ["with guidance", { ...SETTINGS, cfg: 2.5, cfgNorm: 1 }],
+  ])("gives the samples of the seed whose noise it is given: %s", async (_, settings) => {
+    const { cfg, cfgNorm } = settings as SamplingSettings;
+    const given = { noise, sigmas: samplingSigmas(settings), cfg, cfgNorm };
+    expect(await sampleNoise(toy, given, scale)).toEqual(await sampleLatent(toy, settings, INPUT));
+  });
+
+  test("starts from the noise as it is, wherever the levels begin", async () => {
+    const seen: Float32Array[] = [];
+    await sampleNoise(watched(seen), { noise, sigmas: Float32Array.of(0.5, 0), cfg: 1 }, scale);
+    expect(seen[0]).toEqual(noise.data);
+  });
+});
 
 describe("sampleLatent", () => {
   test("starts from the seed's noise alone at denoise 1, whatever the latent holds", async () => {

@@ -1,5 +1,12 @@
 import { describe, expect, test } from "vitest";
-import { dropIndex, editPrompt, expandImages, isEmptyPrompt, seenTokens } from "../../src/text/prompt.js";
+import {
+  contractImages,
+  dropIndex,
+  editPrompt,
+  expandImages,
+  isEmptyPrompt,
+  seenTokens,
+} from "../../src/text/prompt.js";
 import { loadTokenizer } from "../../src/text/tokenizer.js";
 
 const tokenizer = await loadTokenizer();
@@ -70,6 +77,29 @@ describe("expandImages", () => {
 
   test("refuses more pictures than placeholders", () =>
     expect(() => expandImages([PAD], [1, 1])).toThrow("2 pictures for 1 placeholders"));
+});
+
+describe("contractImages", () => {
+  test.each([
+    [
+      [7, PAD, 8, PAD, 9],
+      [3, 2],
+    ],
+    [[PAD, 8, PAD], [2]],
+    [[5, PAD], []],
+    [
+      [PAD, PAD],
+      [2, 1],
+    ],
+  ])("undoes expandImages of %j by %j", (ids, counts) => {
+    expect(contractImages(expandImages(ids, counts).ids, counts)).toEqual(ids);
+  });
+
+  test.each([
+    ["too few tokens of a picture", [7, PAD, PAD, 8], [3]],
+    ["one that is interrupted", [7, PAD, 9, PAD, 8], [2]],
+    ["a picture that is missing", [7, PAD, PAD, 8], [2, 2]],
+  ])("gives nothing for %s", (_, ids, counts) => expect(contractImages(ids, counts)).toBeUndefined());
 });
 
 test("what is typed from <|endoftext|> on is not seen, nor the end of the template", () => {

@@ -4,6 +4,7 @@
 import type { FileRole } from "../../catalog/published/models.js";
 import type { Adapter } from "../../checkpoint/weights.js";
 import { computeType } from "../../engine/providers.js";
+import type { Size } from "../../image/image.js";
 import { NETWORK_IDS, type NetworkId } from "../../models/network-id.js";
 import { transformerConfig } from "../../models/qwen-image/transformer-config.js";
 import { languageConfig, visionConfig } from "../../models/qwen2.5-vl/text-encoder-config.js";
@@ -25,7 +26,7 @@ import {
 } from "../../stages/networks/within-memory.js";
 import type { StageName } from "../../stages/stage.js";
 import type { ResolvedSettings } from "../resolve/resolve-edit.js";
-import type { EditLengths } from "./edit-lengths.js";
+import type { PromptTokens } from "./prompt-tokens.js";
 
 /** The memory of one network, in bytes of the device. */
 export interface NetworkMemory {
@@ -74,8 +75,25 @@ export interface MemoryRequest {
   readonly elsewhere?: ReadonlySet<StageName>;
 }
 
+/** The lengths of an edit that its memory depends on; see EditLengths. */
+export interface MemoryLengths {
+  readonly sizes: {
+    readonly target: { readonly size: Size };
+    readonly images: readonly {
+      readonly reference: { readonly size: Size };
+      readonly vision: { readonly tokens: number };
+    }[];
+  };
+  readonly tokens: {
+    readonly prompt: Pick<PromptTokens, "total" | "seen">;
+    readonly negativePrompt: Pick<PromptTokens, "total" | "seen"> | undefined;
+    readonly target: number;
+    readonly references: readonly number[];
+  };
+}
+
 /** Plans the memory of every network at the lengths of an edit. */
-export function editMemory(lengths: EditLengths, request: MemoryRequest): EditMemory {
+export function editMemory(lengths: MemoryLengths, request: MemoryRequest): EditMemory {
   const { limit, elsewhere = new Set() } = request;
   const budget = budgetOf(limit);
   const planned = [...vaes(lengths, request), ...textNetworks(lengths, request), transformer(lengths, request)]
@@ -113,7 +131,7 @@ interface Planned {
   readonly ratio?: number;
 }
 
-function vaes({ sizes }: EditLengths, { parts, types, limit: { device } }: MemoryRequest): Planned[] {
+function vaes({ sizes }: MemoryLengths, { parts, types, limit: { device } }: MemoryRequest): Planned[] {
   const run = { file: parts.vae, compute: computeType(device, "vae", types.vaeDtype), tile: types.tile };
   const encoded = [sizes.target, ...sizes.images.map(({ reference }) => reference)].map(({ size }) => size);
   const most = (side: "height" | "width") => Math.max(...encoded.map((each) => each[side]));
@@ -130,7 +148,7 @@ function vaes({ sizes }: EditLengths, { parts, types, limit: { device } }: Memor
 }
 
 function textNetworks(
-  { sizes, tokens }: EditLengths,
+  { sizes, tokens }: MemoryLengths,
   { parts: { textEncoder: file }, types, limit: { device } }: MemoryRequest,
 ): Planned[] {
   const compute = computeType(device, "text-encoder", types.textDtype);
@@ -143,7 +161,7 @@ function textNetworks(
 }
 
 function transformer(
-  { tokens }: EditLengths,
+  { tokens }: MemoryLengths,
   { parts: { transformer: file }, adapters, types, limit: { device } }: MemoryRequest,
 ): Planned {
   const config = transformerConfig(numbersOf(file.checkpoint), file.config, types);

@@ -4,8 +4,9 @@ import type { Image } from "../../image/image.js";
 import { resultPlace } from "../../stages/decode.js";
 import { announceImages, imageSizePlan, latentsInfo } from "../../stages/encode-image.js";
 import { announcePrompts, condInfo, refuseEmptyPrompt, seenPictures } from "../../stages/encode-prompt.js";
+import { samplesInfo } from "../../stages/networks/sampled-parts.js";
 import type { Picture } from "../../stages/pictures.js";
-import { samplesInfo, samplingOf } from "../../stages/sample.js";
+import { recordedSampling, samplingOf } from "../../stages/sample.js";
 import type { ResolvedSettings } from "../resolve/resolve-edit.js";
 import { clientInputs, promptInput } from "./client-inputs.js";
 import { numbersOfFacts } from "./exported-facts.js";
@@ -35,13 +36,14 @@ export async function editThere(
   const { image } = await there.run(inputs, { image: { type: "uint8", shape } });
   const seen = seenPictures(pictures, settings, numbers.patches);
   const { kept } = promptInput(prompt, seen, settings, tokenizer);
+  const models = sampleFacts(facts);
   const samples = samplesInfo(
     {
       latents: latentsInfo(pictures, { plan, ...vaeFacts(facts) }, settings),
       cond: condInfo(pictures, { ...condFacts(facts), tokens: kept, seen }, settings),
     },
-    sampleFacts(facts),
-    settings,
+    models,
+    recordedSampling(settings, models.loras, models.computed),
   );
   return decodedThere(image, samples, { facts, place: resultPlace(samples, settings), settings });
 }

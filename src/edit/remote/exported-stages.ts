@@ -10,6 +10,7 @@ import {
   latentsInfo,
   latentsOfRoutes,
   routePixels,
+  routesOf,
   type SizeSettings,
 } from "../../stages/encode-image.js";
 import {
@@ -19,16 +20,10 @@ import {
   refuseEmptyPrompt,
   seenPictures,
 } from "../../stages/encode-prompt.js";
+import { recordedStatistics, referenceLatents, samplesInfo, usedEmbeds } from "../../stages/networks/sampled-parts.js";
 import { normalisedLatent } from "../../stages/networks/velocity.js";
 import type { Picture } from "../../stages/pictures.js";
-import {
-  promptEmbeds,
-  referenceLatents,
-  type SampleSettings,
-  samplesInfo,
-  samplingOf,
-  statisticsOf,
-} from "../../stages/sample.js";
+import { recordedSampling, type SampleSettings, samplingOf } from "../../stages/sample.js";
 import type { Memoize, RecordedFile, StageContext } from "../../stages/stage.js";
 import { float32, type Tensor } from "../../std/tensor.js";
 import { loadTokenizer } from "../../text/tokenizer.js";
@@ -52,10 +47,10 @@ export async function encodeImageThere(
   const { cell, latentChannels } = numbersOfFacts(facts);
   announceImages(pictures, { settings, cell }, context.emit);
   const plan = imageSizePlan(pictures, settings, cell);
-  const tensors = await latentsOfRoutes(pictures, plan, {
+  const tensors = await latentsOfRoutes(pictures, routesOf(plan), {
     context,
     async encode(picture, route) {
-      const { width, height } = route.latent;
+      const [width, height] = [route.size.width / cell, route.size.height / cell];
       const shape = [1, latentChannels, height, width];
       const image = imageTensor(routePixels(picture, route, settings));
       const outputs = { latent: { type: "float32", shape }, vae_latent: { type: "float32", shape } } as const;
@@ -117,14 +112,16 @@ export async function sampleThere(
 ): Promise<Artifact> {
   const { facts } = there;
   const { file } = roleOf(facts, "transformer");
-  const statistics = statisticsOf(latents, { channels: facts.latent_channels, name: file });
+  const statistics = recordedStatistics(latents, { channels: facts.latent_channels, name: file });
   const width = there.dims("prompt_embeds")[2] ?? -1;
-  const embeds = promptEmbeds(cond, {
+  const embeds = usedEmbeds(cond, {
     cfg: settings.cfg,
     width: width === -1 ? cond.tensors["prompt_embeds"]!.shape[2]! : width,
     name: file,
   });
-  const info = samplesInfo({ latents: latents.info, cond: cond.info }, sampleFacts(facts), settings);
+  const models = sampleFacts(facts);
+  const record = recordedSampling(settings, models.loras, models.computed);
+  const info = samplesInfo({ latents: latents.info, cond: cond.info }, models, record);
   const latent = latents.tensors["latent"]!;
   const sampling = samplingOf(settings);
   const sigmas = samplingSigmas(sampling);

@@ -4,6 +4,7 @@ import type { ArtifactCache } from "../../artifacts/artifact-cache.js";
 import { STAGES, type StageName } from "../../stages/stage.js";
 import { failureOf, QeditError } from "../../std/errors.js";
 import type { ProgressEvent } from "../../std/events.js";
+import { isTensorEdit, openTensorEdit } from "../tensors/open-tensor-edit.js";
 import type { EditContext } from "./context.js";
 import { type OpenEdit, openEdit, type SubmittedEdit } from "./open-edit.js";
 
@@ -95,7 +96,9 @@ export class QueuedJob implements Job {
     };
     const signal = AbortSignal.any([outer.signal, this.#cancelling.signal]);
     this.#context = outer;
-    this.#opened = openEdit(this.edit, wrap({ ...outer, emit, signal }), scratch);
+    const { edit } = this;
+    const context = wrap({ ...outer, emit, signal });
+    this.#opened = isTensorEdit(edit) ? openTensorEdit(edit, context, scratch) : openEdit(edit, context, scratch);
   }
 
   /** Runs all stages. */

@@ -9,7 +9,7 @@ import { encodeImage } from "../../stages/encode-image.js";
 import { encodePrompt } from "../../stages/encode-prompt.js";
 import type { Picture } from "../../stages/pictures.js";
 import { sample } from "../../stages/sample.js";
-import type { ArtifactStage } from "../../stages/stage.js";
+import type { Stage } from "../../stages/stage.js";
 import { param, QeditError } from "../../std/errors.js";
 import type { Tensor } from "../../std/tensor.js";
 import { withRegion } from "../finish/crop-mask.js";
@@ -21,8 +21,10 @@ import type { RemoteStages } from "../remote/remote-stages.js";
 import { editElsewhere } from "../remote/whole-edit.js";
 import { mentionHint, unmentionedPictures } from "../resolve/mention.js";
 import type { LocalModels, ResolvedEdit, ResolvedSettings } from "../resolve/resolve-edit.js";
+import type { EditTensors } from "../tensors/edit-tensors.js";
 import type { EditContext } from "./context.js";
-import { decodePicture, type FoundInput, runStage } from "./run-stage.js";
+import { keptArtifacts } from "./kept-artifacts.js";
+import { decodePicture } from "./run-stage.js";
 
 /** Callbacks while an edit is made. If one throws, the edit fails. */
 export interface EditObserver {
@@ -44,6 +46,8 @@ export interface SubmittedEdit extends EditObserver {
   readonly mask?: (() => Promise<Picture | undefined>) | undefined;
   /** Whether the seed was drawn at random; then its samples are not cached. */
   readonly isDrawn?: boolean;
+  /** Tensors that it is made of instead of pictures, a prompt and a seed. */
+  readonly tensors?: EditTensors | undefined;
 }
 
 /** An edit in progress. Each stage computes the results it needs, or reads them from the cache. */
@@ -65,25 +69,7 @@ export function openEdit(edit: SubmittedEdit, context: EditContext, scratch?: Ar
   if (remote?.whole) return openElsewhere(edit, { context, remote, whole: remote.whole });
   const { isDrawn = false, onArtifact, onBroken, onPreview } = edit;
   const { settings, models, called } = edit.resolved;
-  const held = new Map<string, Artifact>();
-  const keys = new Map<string, string>();
-
-  const once = async <Inputs, Models, Settings>(
-    stage: ArtifactStage<Inputs, Models, Settings>,
-    inputOf: () => Promise<FoundInput<Inputs, Models, Settings>>,
-    within = context,
-  ): Promise<Artifact> => {
-    const key = keys.get(stage.name);
-    const stored = async (store: ArtifactCache | undefined) =>
-      key === undefined ? undefined : store?.find(key, stage.output);
-    const known = held.get(stage.name) ?? (await stored(context.cache)) ?? (await stored(scratch));
-    if (known) return known;
-    const made = await runStage(stage, await inputOf(), within);
-    await onArtifact?.(made.artifact);
-    if (made.key !== undefined) keys.set(stage.name, made.key);
-    held.set(stage.name, made.artifact);
-    return made.artifact;
-  };
+  const { once, release } = keptArtifacts(context, { scratch, onArtifact });
   // The mask decides it.
   const regional = async () => ({ ...(await regionalSettings(edit)), ...called });
   const ofPictures = async () => ({
@@ -124,7 +110,7 @@ export function openEdit(edit: SubmittedEdit, context: EditContext, scratch?: Ar
       });
       return finished(decoded, settings, { edit, context });
     },
-    releaseArtifacts: () => held.clear(),
+    releaseArtifacts: release,
   };
 }
 
@@ -220,11 +206,20 @@ export async function checkEdit(
       hint: 'qedit run photo.jpg -p "make it black and white"',
     });
   checkFinish({ pictures, mask }, settings);
+  const stages = [encodeImage, encodePrompt, sample, decode].filter(({ name }) => !remote?.has(name));
+  await checkAgreement(stages, pictures, { models: models as LocalModels, settings }, device);
+}
+
+/** Throws what stages refuse before anything is computed, and QEDIT_E_CHECKPOINT for model files that do not belong together. */
+export async function checkAgreement<Models, Settings>(
+  stages: readonly Pick<Stage<never, Models, Settings, unknown>, "name" | "check">[],
+  pictures: readonly Picture[],
+  config: { readonly models: Models; readonly settings: Settings },
+  device: Device,
+): Promise<void> {
   const agreed = new Map<string, { length: number; stage: string }>();
-  for (const stage of [encodeImage, encodePrompt, sample, decode]) {
-    // Its server says what it refuses.
-    if (remote?.has(stage.name)) continue;
-    const lengths = await stage.check(pictures, { models: models as LocalModels, settings }, device);
+  for (const stage of stages) {
+    const lengths = await stage.check(pictures, config, device);
     for (const [name, length] of Object.entries(lengths)) {
       const before = agreed.get(name) ?? { length, stage: stage.name };
       agreed.set(name, before);

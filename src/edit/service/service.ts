@@ -11,6 +11,7 @@ import type { Emit } from "../../std/events.js";
 import { measuredEngine } from "../plan/measure.js";
 import type { SessionTiming } from "../plan/timings.js";
 import type { RemoteStages } from "../remote/remote-stages.js";
+import { checkTensorEdit, isTensorEdit } from "../tensors/open-tensor-edit.js";
 import { type EditContext, memoizer } from "./context.js";
 import { type Job, type JobGroup, type JobLabel, QueuedJob, type ServiceEvent } from "./job.js";
 import { Lane, type Scratch } from "./lane.js";
@@ -137,7 +138,9 @@ export async function openService(options: ServiceOptions): Promise<EditService>
     place: context.place ?? lanes.map((lane) => deviceName(lane.options.context.engine.device)).join(","),
     submit: (edit) => submitAll([edit])[0]!,
     submitAll,
-    async check({ resolved, pictures, mask }) {
+    async check(edit) {
+      if (isTensorEdit(edit)) return checkTensorEdit(edit, context.engine.device);
+      const { resolved, pictures, mask } = edit;
       const originals = { pictures: await pictures(), mask: await mask?.() };
       await checkEdit(originals, resolved, context.engine.device, context.remote);
     },

@@ -16,6 +16,7 @@ import { loadTokenizer } from "../../text/tokenizer.js";
 import { editLengths } from "../plan/edit-lengths.js";
 import { type EditMemory, editMemory } from "../plan/edit-memory.js";
 import type { EditModels, ResolvedEdit } from "../resolve/resolve-edit.js";
+import { tensorLengths } from "../tensors/tensor-lengths.js";
 import type { EditContext } from "./context.js";
 import type { SubmittedEdit } from "./open-edit.js";
 import type { OpenedAhead } from "./session-pool.js";
@@ -105,7 +106,7 @@ function isLocal(edit: ResolvedEdit): edit is LocalEdit {
 // The same plan that `qedit plan` shows.
 async function memoryOf(
   { models, settings }: LocalEdit,
-  { pictures }: SubmittedEdit,
+  { pictures, tensors }: SubmittedEdit,
   { engine: { device }, vram, memoize }: EditContext,
 ): Promise<EditMemory> {
   const { vae, textEncoder, transformer, loras } = models;
@@ -114,8 +115,11 @@ async function memoryOf(
     vision: visionConfig(numbersOf(textEncoder.checkpoint), textEncoder.config),
     sampled: transformerConfig(numbersOf(transformer.checkpoint), transformer.config, settings),
   };
-  const sources = (await pictures()).map(sourceOf);
-  const lengths = editLengths(sources, { settings, networks, tokenizer: await memoize("tokenizer", loadTokenizer) });
+  const planned = async () => {
+    const sources = (await pictures()).map(sourceOf);
+    return editLengths(sources, { settings, networks, tokenizer: await memoize("tokenizer", loadTokenizer) });
+  };
+  const lengths = tensors ? tensorLengths(tensors, networks) : await planned();
   const adapters = loras.map(({ adapter }) => adapter);
   return editMemory(lengths, { parts: models, adapters, types: settings, limit: { device, vram } });
 }

@@ -3,21 +3,15 @@
 import type { Device } from "../../engine/providers.js";
 import { affordableOptimization } from "../../engine/sessions/optimization.js";
 import type { DType } from "../../graph/types.js";
-import {
-  latentStatistics,
-  type TransformerConfig,
-  transformerConfig,
-} from "../../models/qwen-image/transformer-config.js";
-import { vaeConfig } from "../../models/qwen-image/vae.js";
-import { languageConfig, visionConfig } from "../../models/qwen2.5-vl/text-encoder-config.js";
+import { latentStatistics, transformerConfig } from "../../models/qwen-image/transformer-config.js";
 import type { ActiveLora } from "../../stages/networks/loras.js";
 import { type ModelHandle, numbersOf } from "../../stages/networks/model-handle.js";
-import { param, QeditError } from "../../std/errors.js";
 import { encodePromptGraph } from "../graphs/prompt-graph.js";
 import { joinGraph, samplerGraph } from "../graphs/sampler-graph.js";
 import { decodeGraph, encodeImageGraph } from "../graphs/vae-graphs.js";
 import type { ExportedModel } from "./exported-model.js";
-import { type ModelTensors, modelTensors, type StageModelName, type TensorWidths } from "./tensor-specs.js";
+import { type ModelTensors, modelTensors, type StageModelName } from "./tensor-specs.js";
+import { tensorWidths } from "./tensor-widths.js";
 
 /** Opened model files. */
 export interface StageFiles {
@@ -47,7 +41,7 @@ export function stageModels(files: StageFiles, options: StageModelOptions): Expo
   const { vae, textEncoder, transformer, loras } = files;
   const { images, hasCfg, cfgNorm, referenceMethod, compute, device } = options;
   const config = transformerConfig(numbersOf(transformer.checkpoint), transformer.config, { referenceMethod });
-  const widths = widthsOf(files, config);
+  const widths = tensorWidths(files);
   const statistics = latentStatistics(vae.config, widths.latentChannels);
   const tensors = modelTensors(widths);
   const of = (name: StageModelName): ModelTensors => tensors.get(name)!;
@@ -68,31 +62,4 @@ export function stageModels(files: StageFiles, options: StageModelOptions): Expo
     ...(hasCfg ? [samplerGraph(of("sample_cfg"), sampler)] : []),
     decodeGraph(of("decode"), exportedVae),
   ];
-}
-
-// Artifacts say what a stage takes; here one stage's tensors are the next one's without a look in between.
-function widthsOf({ vae, textEncoder, transformer }: StageFiles, config: TransformerConfig): TensorWidths {
-  const text = numbersOf(textEncoder.checkpoint);
-  const vision = visionConfig(text, textEncoder.config);
-  const { latentChannels } = vaeConfig(numbersOf(vae.checkpoint));
-  const { width } = languageConfig(text, textEncoder.config);
-  const refuse = (what: string, { file }: { file: string }, option: string) =>
-    new QeditError("QEDIT_E_CHECKPOINT", `Cannot export ${transformer.checkpoint.file} with ${file}: ${what}`, {
-      hint: `Give the one that belongs to the transformer: ${param(option, "FILE")}`,
-    });
-  const wanted = config.patchWidth / config.patchSize ** 2;
-  if (latentChannels !== wanted)
-    throw refuse(`latents have ${latentChannels} channels, ${wanted} are wanted`, vae.checkpoint, "vae");
-  if (width !== config.textWidth)
-    throw refuse(
-      `embeddings are ${width} wide, ${config.textWidth} are wanted`,
-      textEncoder.checkpoint,
-      "text_encoder",
-    );
-  return {
-    latentChannels,
-    tokenWidth: config.patchWidth,
-    promptWidth: width,
-    pixelWidth: vision.channels * vision.temporalPatchSize * vision.patchSize ** 2,
-  };
 }

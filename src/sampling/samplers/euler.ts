@@ -6,7 +6,11 @@ import { type Denoise, type SamplerRun, stepsOf } from "../sampler.js";
 const f32 = Math.fround;
 
 /** x += (x − D)/σ · (σ' − σ). */
-export async function euler(x: Float32Array, denoise: Denoise, run: SamplerRun): Promise<Float32Array> {
+export async function euler(
+  x: Float32Array,
+  denoise: Denoise,
+  run: Pick<SamplerRun, "sigmas" | "onStep" | "signal">,
+): Promise<Float32Array> {
   for (const { sigma, next } of stepsOf(run)) {
     const slope = differenceOver(x, await denoise(x, sigma), sigma);
     x = weightedSum([1, x], [f32(next - sigma), slope]);

@@ -138,20 +138,20 @@ function serviceDefinition(): ServiceDefinition {
 function answersOf(inference: Inference): Readonly<Record<string, Answer<never>>> {
   const ofModel =
     (answer: (spec: ModelSpec) => unknown): Answer<ModelRequest> =>
-    ({ name, version }) =>
-      answer(inference.spec(name, version));
+    async ({ name, version }) =>
+      answer(await inference.spec(name, version));
   return {
     ServerLive: () => ({ live: true }),
     ServerReady: () => ({ ready: inference.isReady }),
-    ModelReady: ofModel(() => ({ ready: inference.isReady })),
+    ModelReady: async ({ name, version }: ModelRequest) => ({ ready: await inference.isModelReady(name, version) }),
     ServerMetadata: () => ({ name: "qedit", version: qeditVersion(), extensions: EXTENSIONS }),
     ModelMetadata: ofModel(metadataOf),
     ModelConfig: ofModel((spec) => ({ config: configOf(spec) })),
     ModelStatistics: ({ name, version }: ModelRequest) => ({
       model_stats: inference.statistics(name === "" ? undefined : name, version),
     }),
-    RepositoryIndex: ({ ready }: { readonly ready: boolean }) => ({
-      models: inference.index({ isReadyOnly: ready }),
+    RepositoryIndex: async ({ ready }: { readonly ready: boolean }) => ({
+      models: await inference.index({ isReadyOnly: ready }),
     }),
     async RepositoryModelLoad({ model_name: name, parameters }: RepositoryRequest) {
       await inference.load(name, readParameterMap(parameters));

@@ -49,7 +49,8 @@ function handlersOf(inference: Inference): Readonly<Record<string, Readonly<Reco
     "/v2/health/ready": { GET: ready },
     "/v2/models/stats": { GET: (c) => c.json({ model_stats: inference.statistics(undefined) }) },
     "/v2/repository/index": {
-      POST: async (c) => c.json(inference.index({ isReadyOnly: (await readObject(c, inference))["ready"] === true })),
+      POST: async (c) =>
+        c.json(await inference.index({ isReadyOnly: (await readObject(c, inference))["ready"] === true })),
     },
     "/v2/repository/models/:model/load": {
       POST: async (c) => {
@@ -63,14 +64,14 @@ function handlersOf(inference: Inference): Readonly<Record<string, Readonly<Reco
         return c.body(null, 200);
       },
     },
-    ...ofModel("", { GET: (c) => c.json(metadataOf(specOf(c))) }),
+    ...ofModel("", { GET: async (c) => c.json(metadataOf(await specOf(c))) }),
     ...ofModel("/ready", {
-      GET(c) {
-        specOf(c);
-        return ready(c);
+      async GET(c) {
+        const isReady = await inference.isModelReady(c.req.param("model")!, c.req.param("version"));
+        return c.body(null, isReady ? 200 : 503, { "content-type": "text/plain" });
       },
     }),
-    ...ofModel("/config", { GET: (c) => c.json(configOf(specOf(c))) }),
+    ...ofModel("/config", { GET: async (c) => c.json(configOf(await specOf(c))) }),
     ...ofModel("/stats", {
       GET: (c) => c.json({ model_stats: inference.statistics(c.req.param("model")!, c.req.param("version")) }),
     }),

@@ -4,6 +4,8 @@
 import { ERRORS } from "../../edit/error-table.js";
 import type { Schema } from "../../edit/parameters/parameter-schema.js";
 import { ERROR_CODES } from "../../std/errors.js";
+import { INFERENCE, INFERENCE_SCHEMAS } from "./openapi-inference.js";
+import { FORM_TYPE, file, JSON_TYPE, json, type Operation, REFUSALS, TEXT, written } from "./openapi-operation.js";
 import { COMPONENTS, ref } from "./openapi-schemas.js";
 
 /** What a server offers. */
@@ -13,27 +15,13 @@ export interface Offer {
   readonly hasMetrics: boolean;
 }
 
-type Statuses = Readonly<Record<number, Schema | string>>;
-
-interface Operation {
-  readonly summary: string;
-  readonly tag: string;
-  readonly parameters?: readonly Schema[];
-  readonly body?: Schema;
-  readonly answers: Statuses;
-  /** Whether it is answered without a key. */
-  readonly isOpen?: boolean;
-}
-
-const JSON_TYPE = "application/json";
-const FORM_TYPE = "multipart/form-data";
-
 /** The document. */
 export function openApi({ version, hasKey, hasMetrics }: Offer): object {
   const operations: Readonly<Record<string, Operation>> = {
     ...EDITS,
     ...JOBS,
     ...SERVER,
+    ...INFERENCE,
     ...(hasMetrics ? METRICS : {}),
   };
   const paths: Record<string, Record<string, object>> = {};
@@ -50,44 +38,14 @@ export function openApi({ version, hasKey, hasMetrics }: Offer): object {
       description: "Models stay open between edits. OpenAI's SDKs work with the base URL of this server and `/v1`.",
       license: { name: "Apache-2.0", identifier: "Apache-2.0" },
     },
-    tags: ["Images", "Jobs", "Server"].map((name) => ({ name })),
+    tags: ["Images", "Jobs", "Server", "Inference"].map((name) => ({ name })),
     paths,
     components: {
-      schemas: COMPONENTS,
+      schemas: { ...COMPONENTS, ...INFERENCE_SCHEMAS },
       ...(hasKey && { securitySchemes: { key: { type: "http", scheme: "bearer" } } }),
     },
     ...(hasKey && { security: [{ key: [] }] }),
   };
-}
-
-function written({ summary, tag, parameters, body, answers, isOpen = false }: Operation, hasKey: boolean): object {
-  const all: Statuses = {
-    ...answers,
-    ...(hasKey && !isOpen && { 401: "The key is missing or wrong" }),
-    403: "The request comes from another site",
-  };
-  return {
-    summary,
-    tags: [tag],
-    ...(parameters && { parameters }),
-    ...(body && { requestBody: { required: true, content: body } }),
-    responses: Object.fromEntries(Object.entries(all).map(([status, answer]) => [status, response(answer)])),
-    ...(isOpen && hasKey && { security: [] }),
-  };
-}
-
-// A text describes an error.
-function response(answer: Schema | string): Schema {
-  if (typeof answer !== "string") return answer;
-  return { description: answer, content: { [JSON_TYPE]: { schema: ref("Error") } } };
-}
-
-function json(description: string, name: string, headers?: Schema): Schema {
-  return { description, content: { [JSON_TYPE]: { schema: ref(name) } }, ...(headers && { headers }) };
-}
-
-function file(description: string, types: readonly string[]): Schema {
-  return { description, content: Object.fromEntries(types.map((type) => [type, { schema: {} }])) };
 }
 
 const EVENTS: Schema = {
@@ -96,18 +54,6 @@ const EVENTS: Schema = {
 };
 const LOCATION: Schema = { Location: { schema: { type: "string" }, description: "path of the job" } };
 const NO_JOB = "There is no such job";
-
-/** Failures that any request with a body may meet. */
-const REFUSALS: Statuses = {
-  400: "The request cannot be used: the message says why",
-  404: "A model or LoRA is not there",
-  413: "The request is too long",
-  415: "The body is neither JSON nor a form",
-  429: "The queue is full",
-  500: "The edit failed",
-  502: "A picture could not be fetched",
-  503: "The server is stopping, or its device does not work",
-};
 
 const EDITS: Readonly<Record<string, Operation>> = {
   "POST /v1/images/edits": {
@@ -212,8 +158,6 @@ const JOBS: Readonly<Record<string, Operation>> = {
     },
   },
 };
-
-const TEXT: Schema = { description: "It is", content: { "text/plain": { schema: { type: "string" } } } };
 
 const SERVER: Readonly<Record<string, Operation>> = {
   "GET /v1/status": {

@@ -1,5 +1,6 @@
 // The Kafka door of a server: it takes requests, and moves those that wait for another try.
 import type { EditServer } from "../edit-server.js";
+import { serverStopping } from "../job-runner.js";
 import type { Log } from "../log.js";
 import { openAvroCodec } from "./avro-codec.js";
 import { ClaimStore } from "./claim-store.js";
@@ -95,7 +96,7 @@ export async function openKafkaDoor(settings: KafkaSettings, server: EditServer,
     stop: () => stopping.abort(),
     async drain(grace) {
       stopping.abort();
-      const late = setTimeout(() => ending.abort(), grace);
+      const late = setTimeout(() => ending.abort(serverStopping()), grace);
       await Promise.all(loops);
       clearTimeout(late);
     },

@@ -162,14 +162,15 @@ export class StageWorker {
       this.#progress(id, event);
     };
     try {
-      return await service.alone(async () => {
+      const turn = async () => {
         if (server.phase === "draining") throw serverStopping();
         const originals = { pictures: await lazy.pictures(), mask: await lazy.mask() };
         await checkStage(work, originals, { service, ahead });
         const made = await compute(originals, { emit, signal, seconds: () => seconds });
         log("info", `job ${id}: ${work.stage} computed in ${seconds} s`, { job: id, stage: work.stage, seconds });
         return made;
-      });
+      };
+      return await server.stages.take(work.stage, turn, signal);
     } catch (error) {
       // Why it was stopped is known here.
       throw signal.aborted ? serverStopping() : error;

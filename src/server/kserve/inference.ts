@@ -5,16 +5,21 @@ import type { InferAnswer, InferRequest } from "../../kserve/infer-request.js";
 import { VERSION } from "../../kserve/infer-request.js";
 import { V2Error } from "../../kserve/v2-error.js";
 import type { V2Tensor } from "../../kserve/v2-tensor.js";
+import type { StageName } from "../../stages/stage.js";
 import { QeditError } from "../../std/errors.js";
 import type { ProgressEvent } from "../../std/events.js";
 import { shown } from "../../std/foreign-text.js";
 import type { EditServer } from "../edit-server.js";
 import { serverStopping } from "../job-runner.js";
 import { warmUp } from "../warm-up.js";
+import { ENSEMBLES, type EnsembleSpec, ensembleSpec, isEnsemble } from "./ensemble-specs.js";
+import type { ModelCall } from "./model-call.js";
 import { checkInputs } from "./model-inputs.js";
 import { MODEL_RUNS } from "./model-runs.js";
-import { type ModelName, type ModelSpec, modelSpecs, refuseUnknownOutputs } from "./model-specs.js";
+import { type ModelSpec, modelSpecs, type OwnSpec, refuseUnknownOutputs } from "./model-specs.js";
 import { type RequestClock, Statistics } from "./model-statistics.js";
+import { runTensorEdit } from "./tensor-runs.js";
+import { failureOfV2 } from "./v2-failure.js";
 
 /** How a request is followed. */
 export interface InferCall {
@@ -37,18 +42,17 @@ export const EXTENSIONS = ["binary_tensor_data", "parameters", "model_configurat
 /** Bytes of inputs that may wait in memory. */
 const WAITING_BYTES = 1024 ** 3;
 
-/** Networks that only this model uses or that it uses most. */
-const NETWORKS: Readonly<Record<ModelName, readonly string[] | undefined>> = {
+/** Networks that only this model uses or that it uses most; a whole edit uses all. */
+const NETWORKS: Readonly<Record<string, readonly string[]>> = {
   encode_image: ["vae-encoder"],
   encode_prompt: ["vision-tower", "language-model"],
   sample: ["transformer"],
   decode: ["vae-decoder"],
-  qedit: undefined,
 };
 
 /** Inference on a server. */
 export class Inference {
-  readonly specs: readonly ModelSpec[];
+  readonly #specs: readonly OwnSpec[];
   readonly #statistics = new Statistics();
   /** Stages that wait for their turn or run. */
   #waiting = 0;
@@ -58,7 +62,7 @@ export class Inference {
   #idle = () => {};
 
   constructor(readonly server: EditServer) {
-    this.specs = modelSpecs(server.limits);
+    this.#specs = modelSpecs(server.limits);
   }
 
   /** Whether requests are answered now. */
@@ -66,17 +70,17 @@ export class Inference {
     return this.server.phase === "ready";
   }
 
-  /** A model by its name. Throws V2Error 404 for an unknown one, and for another version. */
-  spec(name: string, version = ""): ModelSpec {
-    const spec = this.specs.find((each) => each.name === name);
-    if (spec === undefined)
-      throw new V2Error(
-        404,
-        `There is no model "${shown(name)}": there are ${this.specs.map((each) => each.name).join(", ")}`,
-      );
-    if (version !== "" && version !== VERSION)
-      throw new V2Error(404, `${spec.name} has no version "${shown(version)}": it has version ${VERSION}`);
-    return spec;
+  /** A model by its name. Throws V2Error 404 for an unknown one and for another version, and for one that needs a model which the server has not. */
+  async spec(name: string, version = ""): Promise<OwnSpec | EnsembleSpec> {
+    this.#refuseUnknown(name, version);
+    const kind = ENSEMBLES.get(name);
+    return kind === undefined ? this.#specs.find((each) => each.name === name)! : ensembleSpec(kind, this.server);
+  }
+
+  /** Whether a model answers now. Throws V2Error 404 as spec. */
+  async isModelReady(name: string, version = ""): Promise<boolean> {
+    this.#refuseUnknown(name, version);
+    return this.isReady && (!ENSEMBLES.has(name) || (await this.#ensembleFault()) === undefined);
   }
 
   /** Reads a request for a model, and answers it. Throws V2Error, QeditError. */
@@ -85,10 +89,11 @@ export class Inference {
     read: (spec: ModelSpec) => InferRequest | Promise<InferRequest>,
     call: InferCall,
   ): Promise<{ readonly request: InferRequest; readonly answer: InferAnswer }> {
-    const spec = this.spec(name, version);
-    const clock = this.#statistics.start(spec.name);
+    this.#refuseUnknown(name, version);
+    const clock = this.#statistics.start(name);
     try {
       this.refuseUnready();
+      const spec = await this.spec(name, version);
       const request = await read(spec);
       const answer = await this.#answer(spec, { request, clock, call });
       clock.end("success");
@@ -100,22 +105,27 @@ export class Inference {
   }
 
   /** The models, as a repository lists them. */
-  index({ isReadyOnly }: { isReadyOnly: boolean }): readonly IndexEntry[] {
-    const { isReady } = this;
-    if (isReadyOnly && !isReady) return [];
-    const state = isReady ? "READY" : "UNAVAILABLE";
-    const reason = isReady ? "" : `the server is ${this.server.phase}`;
-    return this.specs.map(({ name }) => ({ name, version: VERSION, state, reason }));
+  async index({ isReadyOnly }: { isReadyOnly: boolean }): Promise<readonly IndexEntry[]> {
+    const fault = this.isReady ? undefined : `the server is ${this.server.phase}`;
+    const missing = fault ?? (await this.#ensembleFault());
+    const entry = (name: string, reason: string | undefined): IndexEntry => ({
+      ...{ name, version: VERSION, state: reason === undefined ? "READY" : "UNAVAILABLE", reason: reason ?? "" },
+    });
+    const own = this.#specs.map(({ name }) => entry(name, fault));
+    const all = [...own, ...[...ENSEMBLES.keys()].map((name) => entry(name, missing))];
+    return isReadyOnly ? all.filter(({ state }) => state === "READY") : all;
   }
 
   /** The statistics of one model, or of all. Throws V2Error 404. */
   statistics(name: string | undefined, version?: string) {
-    return name === undefined ? this.#statistics.all() : [this.#statistics.of(this.spec(name, version).name)];
+    if (name === undefined) return this.#statistics.all();
+    this.#refuseUnknown(name, version);
+    return [this.#statistics.of(name)];
   }
 
   /** Opens the networks of a published model before they are asked for. Throws V2Error, QeditError. */
   async load(name: string, { model, ...others }: Readonly<Record<string, unknown>>): Promise<void> {
-    this.spec(name);
+    this.#refuseUnknown(name);
     refuseParameters(others, 'load takes "model", the name of a model of /v1/models');
     if (model !== undefined && (typeof model !== "string" || model === ""))
       throw new V2Error(400, 'Cannot use the parameter "model": a name is wanted');
@@ -125,9 +135,9 @@ export class Inference {
 
   /** Closes the networks of a model that no job uses; they are opened again when they are asked for. Throws V2Error. */
   async unload(name: string, { unload_dependents: _, ...others }: Readonly<Record<string, unknown>>): Promise<void> {
-    const spec = this.spec(name);
+    this.#refuseUnknown(name);
     refuseParameters(others, "unload takes none");
-    await this.server.service.closeIdle(NETWORKS[spec.name]);
+    await this.server.service.closeIdle(NETWORKS[name]);
   }
 
   /** Throws while the server starts or ends. */
@@ -144,30 +154,47 @@ export class Inference {
   }
 
   async #answer(
-    spec: ModelSpec,
+    spec: OwnSpec | EnsembleSpec,
     { request, clock, call }: { request: InferRequest; clock: RequestClock; call: InferCall },
   ): Promise<InferAnswer> {
     checkInputs(spec, request.tensors);
     if (request.wanted !== undefined) refuseUnknownOutputs(spec, request.wanted);
     using stopping = stopSignal(call.signal, request.timeout);
     const signal = AbortSignal.any([stopping.signal, this.#ending.signal]);
-    const { outputs, parameters = {} } = await MODEL_RUNS[spec.name]({
+    const modelCall: ModelCall = {
       ...{ server: this.server, request, signal, clock },
       emit: (event) => call.onProgress?.(event),
-      inTurn: (work) => this.#inTurn(work, { request, signal, clock }),
-    }).catch((error: unknown) => {
+      inTurn: (stage, work) => this.#inTurn(work, { stage, request, signal, clock }),
+    };
+    const work = isEnsemble(spec) ? runTensorEdit(modelCall, spec) : MODEL_RUNS[spec.name](modelCall);
+    const { outputs, parameters = {} } = await work.catch((error: unknown) => {
       // Why it was stopped is known here.
       throw signal.aborted ? signal.reason : error;
     });
     return { id: request.id, model: spec.name, outputs: picked(outputs, request, spec), parameters };
   }
 
+  #refuseUnknown(name: string, version = ""): void {
+    const names = [...this.#specs.map((each) => each.name), ...ENSEMBLES.keys()];
+    if (!(names as readonly string[]).includes(name))
+      throw new V2Error(404, `There is no model "${shown(name)}": there are ${names.join(", ")}`);
+    if (version !== "" && version !== VERSION)
+      throw new V2Error(404, `${name} has no version "${shown(version)}": it has version ${VERSION}`);
+  }
+
+  // Why the models of an exported folder do not answer; undefined if they do.
+  async #ensembleFault(): Promise<string | undefined> {
+    try {
+      await ensembleSpec({ images: 1, hasCfg: false }, this.server);
+      return undefined;
+    } catch (error) {
+      return failureOfV2(error).text;
+    }
+  }
+
   // A stage waits behind the jobs and stages that came before it. One that nobody waits for any more counts until its turn has passed: its
   // tensors are in memory.
-  #inTurn<T>(
-    work: () => Promise<T>,
-    { request, signal, clock }: { request: InferRequest; signal: AbortSignal; clock: RequestClock },
-  ): Promise<T> {
+  #inTurn<T>(work: () => Promise<T>, { stage, request, signal, clock }: TurnOf): Promise<T> {
     const bytes = bytesOf(request);
     if (this.#waiting >= this.server.limits.queue || this.#waitingBytes + bytes > WAITING_BYTES)
       throw new QeditError("QEDIT_E_BUSY", `The queue is full: ${this.#waiting} stages wait`, {
@@ -176,13 +203,17 @@ export class Inference {
     this.#waiting += 1;
     this.#waitingBytes += bytes;
     clock.phase("queue");
-    const turn = this.server.service
-      .alone(async () => {
-        signal.throwIfAborted();
-        this.refuseUnready();
-        clock.phase("compute_input");
-        return work();
-      })
+    const turn = this.server.stages
+      .take(
+        stage,
+        async () => {
+          signal.throwIfAborted();
+          this.refuseUnready();
+          clock.phase("compute_input");
+          return work();
+        },
+        signal,
+      )
       .finally(() => {
         this.#waiting -= 1;
         this.#waitingBytes -= bytes;
@@ -190,6 +221,10 @@ export class Inference {
       });
     return unlessAborted(turn, signal);
   }
+}
+
+interface TurnOf extends Pick<ModelCall, "request" | "signal" | "clock"> {
+  readonly stage: StageName;
 }
 
 /** The refusal of a call that nobody waits for. */

@@ -22,6 +22,7 @@ import { float32 } from "../../std/tensor.js";
 import { recordFault, shapeFault } from "../artifact-limits.js";
 import { fileName } from "../http/request-body.js";
 import type { ServerLimits } from "../limits.js";
+import { isEnsemble } from "./ensemble-specs.js";
 import { type ModelSpec, PARAMETER_INPUTS, type TensorSpec } from "./model-specs.js";
 
 type Tensors = ReadonlyMap<string, V2Tensor>;
@@ -33,24 +34,29 @@ const LONGEST_RECORD = 1024 ** 2;
 const RECORD_LIMITS = { depth: 16, entries: 100_000 };
 
 /** Refuses tensors that a model does not take, those that it lacks, and datatypes and shapes that are others. */
-export function checkInputs({ name: model, inputs }: ModelSpec, tensors: Tensors): void {
+export function checkInputs(spec: ModelSpec, tensors: Tensors): void {
+  const { name: model, inputs } = spec;
   const unknown = [...tensors.keys()].find((name) => !inputs.some((each) => each.name === name));
   if (unknown !== undefined)
     throw new V2Error(
       400,
       `"${shown(unknown)}" is no input of ${model}: it takes ${inputs.map(({ name }) => name).join(", ")}`,
     );
-  for (const spec of inputs) {
-    const tensor = tensors.get(spec.name);
-    if (tensor !== undefined) checkInput(spec, tensor);
-    else if (!spec.isOptional && !(spec.name in PARAMETER_INPUTS))
-      throw new V2Error(400, `${model} lacks the input "${spec.name}"`);
+  for (const input of inputs) {
+    const tensor = tensors.get(input.name);
+    if (tensor !== undefined) checkInput(input, tensor, isEnsemble(spec) ? [] : FLOATS);
+    else if (!input.isOptional && !(input.name in PARAMETER_INPUTS))
+      throw new V2Error(400, `${model} lacks the input "${input.name}"`);
   }
 }
 
-function checkInput({ name, datatype, shape: wanted }: TensorSpec, { datatype: found, shape }: V2Tensor): void {
-  const isType = datatype === "FP32" && wanted.length > 1 ? FLOATS.includes(found) : datatype === found;
-  if (!isType) throw refused(name, `wanted ${datatype}, found ${found}`);
+function checkInput(
+  { name, datatype, shape: wanted }: TensorSpec,
+  { datatype: found, shape }: V2Tensor,
+  floats: readonly string[],
+): void {
+  const isFloat = datatype === "FP32" && wanted.length > 1 && floats.includes(found);
+  if (datatype !== found && !isFloat) throw refused(name, `wanted ${datatype}, found ${found}`);
   // ComfyUI holds latents as video, with one frame.
   const isFrame = name === "latent_tensor" && shape.length === 5 && shape[2] === 1;
   const own = isFrame ? shape.toSpliced(2, 1) : shape;

@@ -10,7 +10,6 @@ import {
   resolveSample,
 } from "../../edit/request/stage-request.js";
 import type { Box } from "../../image/image.js";
-import type { InferRequest } from "../../kserve/infer-request.js";
 import { bytesTensor, fp32, type V2Tensor } from "../../kserve/v2-tensor.js";
 import { encodeDecoded } from "../../stages/decode.js";
 import { encodeImage } from "../../stages/encode-image.js";
@@ -19,31 +18,11 @@ import type { ActiveLora } from "../../stages/networks/loras.js";
 import type { ModelHandle } from "../../stages/networks/model-handle.js";
 import type { Picture } from "../../stages/pictures.js";
 import { sample } from "../../stages/sample.js";
-import type { ProgressEvent } from "../../std/events.js";
-import type { EditServer } from "../edit-server.js";
 import { LazyPictures } from "../lazy-pictures.js";
 import { checkCount, checkWork } from "../limits.js";
+import { followed, type ModelCall, type ModelResult } from "./model-call.js";
 import { readArtifactOf, readMask, readModelParameters, readPicturesOf, readRegion } from "./model-inputs.js";
 import type { ModelName } from "./model-specs.js";
-import type { RequestClock } from "./model-statistics.js";
-
-/** One call of a model. */
-export interface ModelCall {
-  readonly server: EditServer;
-  readonly request: InferRequest;
-  readonly emit: (event: ProgressEvent) => void;
-  /** Its reason is what the call is refused with. */
-  readonly signal: AbortSignal;
-  readonly clock: RequestClock;
-  /** Does the work when its turn comes among the jobs. */
-  readonly inTurn: <T>(work: () => Promise<T>) => Promise<T>;
-}
-
-/** The outputs of a model, and what else its answer says. */
-export interface ModelResult {
-  readonly outputs: readonly V2Tensor[];
-  readonly parameters?: Readonly<Record<string, unknown>>;
-}
 
 /** What each model does. Throws QeditError, V2Error. */
 export const MODEL_RUNS: Readonly<Record<ModelName, (call: ModelCall) => Promise<ModelResult>>> = {
@@ -62,7 +41,7 @@ async function runEncodeImage(call: ModelCall): Promise<ModelResult> {
   const { server, signal, emit } = call;
   const { settings, models } = await resolveEncodeImage(parametersOf(call), originOf(call));
   checkWork(settings, server.limits);
-  return call.inTurn(async () => {
+  return call.inTurn("encode-image", async () => {
     const pictures = await decodedPictures(call);
     call.clock.phase("compute_infer");
     const artifact = await server.service.runStage(
@@ -78,7 +57,7 @@ async function runEncodePrompt(call: ModelCall): Promise<ModelResult> {
   const { server, signal, emit } = call;
   const { settings, models } = await resolveEncodePrompt(parametersOf(call), originOf(call));
   checkWork(settings, server.limits);
-  return call.inTurn(async () => {
+  return call.inTurn("encode-prompt", async () => {
     const pictures = call.request.tensors.has("IMAGE") ? await decodedPictures(call) : [];
     call.clock.phase("compute_infer");
     const artifact = await server.service.runStage(
@@ -95,7 +74,7 @@ async function runSample(call: ModelCall): Promise<ModelResult> {
   const { limits } = server;
   const { settings, models, isDrawn } = await resolveSample(parametersOf(call), originOf(call));
   checkWork({ steps: settings.steps }, limits);
-  return call.inTurn(async () => {
+  return call.inTurn("sample", async () => {
     const read = { limits };
     const latents = readArtifactOf("latents", request.tensors, { ...read, names: LATENTS, record: "latents_record" });
     const cond = readArtifactOf("cond", request.tensors, { ...read, names: COND, record: "cond_record" });
@@ -110,7 +89,7 @@ async function runDecode(call: ModelCall): Promise<ModelResult> {
   const { server, signal, emit, request, clock } = call;
   const { limits } = server;
   const { settings, models, encoding } = await resolveDecode(parametersOf(call), originOf(call));
-  return call.inTurn(async () => {
+  return call.inTurn("decode", async () => {
     const samples = readArtifactOf("samples", request.tensors, { names: SAMPLES, record: "samples_record", limits });
     clock.phase("compute_infer");
     const picture = await server.service.decode({ inputs: { samples }, models, settings }, { signal, emit });
@@ -121,27 +100,15 @@ async function runDecode(call: ModelCall): Promise<ModelResult> {
 }
 
 async function runEdit(call: ModelCall): Promise<ModelResult> {
-  const { server, request, emit, signal, clock } = call;
+  const { server, request, clock } = call;
   const { tensors } = request;
   const edit = { pictures: readPicturesOf(tensors), mask: readMask(tensors), parameters: parametersOf(call) };
   clock.phase("queue");
   const job = await server.submit(edit);
-  const cancel = () => void job.cancel();
-  const stop = job.subscribe((event) => {
-    if (event.kind === "state" && event.job.state === "running") clock.phase("compute_infer");
-    if (event.kind === "progress") emit(event.event);
-  });
-  signal.addEventListener("abort", cancel, { once: true });
-  try {
-    if (signal.aborted) await job.cancel();
-    const { type, width, height, seed, device, recipe } = await job.outcome;
-    clock.phase("compute_output");
-    const outputs = pictureOf(await job.content(), JSON.stringify(recipe));
-    return { outputs, parameters: { type, width, height, seed, device } };
-  } finally {
-    stop();
-    signal.removeEventListener("abort", cancel);
-  }
+  const { type, width, height, seed, device, recipe } = await followed(job, call);
+  clock.phase("compute_output");
+  const outputs = pictureOf(await job.content(), JSON.stringify(recipe));
+  return { outputs, parameters: { type, width, height, seed, device } };
 }
 
 function withRegionOf<Settings extends object>(

@@ -26,13 +26,20 @@ export type ModelName = (typeof MODEL_NAMES)[number];
 
 /** A model as the protocol shows it. */
 export interface ModelSpec {
-  readonly name: ModelName;
+  readonly name: string;
   readonly inputs: readonly TensorSpec[];
   readonly outputs: readonly TensorSpec[];
   /** JSON names of the parameters that a request may have, besides the tensors. */
   readonly parameters: readonly string[];
   /** The input whose one element a body without JSON is. */
   readonly rawInput?: string;
+  /** What its configuration says besides, as Triton's `parameters`. */
+  readonly config?: Readonly<Record<string, string>>;
+}
+
+/** A model of qedit's own form. */
+export interface OwnSpec extends ModelSpec {
+  readonly name: ModelName;
 }
 
 /** https://github.com/triton-inference-server/backend: names in configs; ours are neither ONNX files nor ensembles. */
@@ -61,7 +68,7 @@ const needed = (name: string, datatype: Datatype, shape: readonly number[]): Ten
 const names = (table: object) => Object.keys(table).map(jsonName);
 
 /** The models of a server that takes so many pictures. */
-export function modelSpecs({ pictures }: Pick<ServerLimits, "pictures">): readonly ModelSpec[] {
+export function modelSpecs({ pictures }: Pick<ServerLimits, "pictures">): readonly OwnSpec[] {
   const references = Array.from({ length: pictures }, (_, index) =>
     optional(`reference_latents.${index}`, "FP32", LATENT),
   );
@@ -133,7 +140,7 @@ export function metadataOf({ name, inputs, outputs }: ModelSpec) {
 }
 
 /** The model's configuration in Triton's form, which performance tools read: nothing is batched, dims are whole shapes. */
-export function configOf({ name, inputs, outputs }: ModelSpec) {
+export function configOf({ name, inputs, outputs, config = {} }: ModelSpec) {
   const typed = ({ name, datatype, shape }: TensorSpec) => ({
     name,
     data_type: datatype === "BYTES" ? "TYPE_STRING" : `TYPE_${datatype}`,
@@ -146,6 +153,7 @@ export function configOf({ name, inputs, outputs }: ModelSpec) {
     max_batch_size: 0,
     input: inputs.map((each) => ({ ...typed(each), optional: each.isOptional ?? false })),
     output: outputs.map(typed),
+    parameters: Object.fromEntries(Object.entries(config).map(([key, text]) => [key, { string_value: text }])),
     model_transaction_policy: { decoupled: false },
   };
 }

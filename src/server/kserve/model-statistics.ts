@@ -1,7 +1,8 @@
 // Counts and times of each model's requests, as Triton's statistics have them.
 // https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_statistics.md
 import { VERSION } from "../../kserve/infer-request.js";
-import { MODEL_NAMES, type ModelName } from "./model-specs.js";
+import { ENSEMBLES } from "./ensemble-specs.js";
+import { MODEL_NAMES } from "./model-specs.js";
 
 /** What is counted. Queue: waiting for its turn; compute: reading the request, the model's work, writing its outputs. */
 const KINDS = ["success", "fail", "queue", "compute_input", "compute_infer", "compute_output"] as const;
@@ -44,10 +45,10 @@ interface Counts {
 
 /** The statistics of all models since the server was started. */
 export class Statistics {
-  readonly #models = new Map<ModelName, Counts>();
+  readonly #models = new Map<string, Counts>();
 
   /** Begins to follow a request for a model. */
-  start(name: ModelName): RequestClock {
+  start(name: string): RequestClock {
     const start = performance.now();
     const spent = new Map<Kind, number>();
     let current: { readonly kind: Kind; readonly since: number } = { kind: "compute_input", since: start };
@@ -71,7 +72,7 @@ export class Statistics {
   }
 
   /** The statistics of one model. */
-  of(name: ModelName): ModelStatistics {
+  of(name: string): ModelStatistics {
     const { last, durations } = this.#countsOf(name);
     const stats = KINDS.map((kind) => [kind, { count: durations[kind].count, ns: Math.round(durations[kind].ns) }]);
     const unused = UNUSED.map((kind) => [kind, { count: 0, ns: 0 }]);
@@ -86,10 +87,10 @@ export class Statistics {
 
   /** The statistics of all. */
   all(): readonly ModelStatistics[] {
-    return MODEL_NAMES.map((name) => this.of(name));
+    return [...MODEL_NAMES, ...ENSEMBLES.keys()].map((name) => this.of(name));
   }
 
-  #countsOf(name: ModelName): Counts {
+  #countsOf(name: string): Counts {
     const known = this.#models.get(name);
     if (known !== undefined) return known;
     const durations = Object.fromEntries(KINDS.map((kind) => [kind, { count: 0, ns: 0 }])) as Counts["durations"];

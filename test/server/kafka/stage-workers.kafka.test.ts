@@ -305,15 +305,22 @@ describe("workers that come and go", () => {
     expect(computed(id, "encode-image")).toBe(1);
   });
 
-  test("do whole edits and all stages in one process", async () => {
+  test("do whole edits and all stages in one process, and count them in /metrics", async () => {
     const own = await opened();
-    started.push(await worker(`run,${STAGES.join(",")}`));
+    const all = await worker(`run,${STAGES.join(",")}`, "--metrics");
+    started.push(all);
     const ids = Array.from({ length: 4 }, () => randomUUID());
     for (const [index, id] of ids.entries())
       await sendStage(own, stageRequestOf(id, [CAT], { ...SMALL, seed: String(index) }));
     const answers = await stageAnswers(own, ids);
     const alone = await ran([CAT], texts({ ...SMALL, seed: "3" }), folder);
     expect(pictureOf(answers.get(ids[3]!)![0]!).equals(alone)).toBe(true);
+    const metrics = await (await fetch(`${all.url}/metrics`)).text();
+    for (const stage of STAGES) {
+      const count = all.log.filter(({ msg }) => msg.includes(`: ${stage} computed`)).length;
+      expect(metrics).toContain(`qedit_jobs_total{state="completed",stage="${stage}"} ${count}\n`);
+    }
+    expect(metrics).not.toContain('qedit_jobs_total{state="completed",stage="decode"} 0\n');
   });
 });
 

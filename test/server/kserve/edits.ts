@@ -3,6 +3,11 @@ import { readFileSync } from "node:fs";
 import { basename } from "node:path";
 import { firstString, strings, type TestCall, type TestTensor } from "./http-client.js";
 
+/** The models of qedit's own form. */
+export const STAGES_AND_EDIT = ["encode_image", "encode_prompt", "sample", "decode", "qedit"];
+/** Those with the tensors of an exported folder. */
+export const ENSEMBLES = ["qedit_1", "qedit_2", "qedit_3", "qedit_1_cfg", "qedit_2_cfg", "qedit_3_cfg"];
+
 /** Calls a model by one of the protocols. */
 export type Infer = (model: string, call: TestCall) => Promise<readonly TestTensor[]>;
 

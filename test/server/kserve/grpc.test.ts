@@ -7,7 +7,7 @@ import { CAT } from "../../cli/qedit.js";
 import { temporaryFolder } from "../../support/folder.js";
 import { startServer, type TestServer } from "../../support/server.js";
 import { ran } from "../ran.js";
-import { chained, imagesOf } from "./edits.js";
+import { chained, ENSEMBLES, imagesOf, STAGES_AND_EDIT } from "./edits.js";
 import {
   called,
   type GrpcClient,
@@ -83,7 +83,7 @@ describe("a server says", () => {
     });
     const { models } = await called<{ models: { name: string; state: string }[] }>(client, "RepositoryIndex");
     expect(models.map(({ name, state }) => `${name} ${state}`)).toEqual(
-      ["encode_image", "encode_prompt", "sample", "decode", "qedit"].map((name) => `${name} READY`),
+      [...STAGES_AND_EDIT, ...ENSEMBLES].map((name) => `${name} READY`),
     );
     expect(await called(client, "ModelMetadata", { name: "decode" })).toMatchObject({
       versions: ["1"],

@@ -6,7 +6,7 @@ import { CAT, ROCKET } from "../../cli/qedit.js";
 import { temporaryFolder } from "../../support/folder.js";
 import { startServer, type TestServer } from "../../support/server.js";
 import { ran } from "../ran.js";
-import { chained, imagesOf } from "./edits.js";
+import { chained, ENSEMBLES, imagesOf, STAGES_AND_EDIT } from "./edits.js";
 import { firstString, inferHttp, strings, type TestCall, type TestTensor } from "./http-client.js";
 
 const folder = temporaryFolder();
@@ -49,7 +49,7 @@ describe("a server says", () => {
     });
     const index = (await post("/v2/repository/index")).json();
     expect(index.map(({ name, state }: { name: string; state: string }) => `${name} ${state}`)).toEqual(
-      ["encode_image", "encode_prompt", "sample", "decode", "qedit"].map((name) => `${name} READY`),
+      [...STAGES_AND_EDIT, ...ENSEMBLES].map((name) => `${name} READY`),
     );
     const { inputs, outputs } = (await ask("/v2/models/decode/versions/1")).json();
     expect(inputs[0]).toEqual({ name: "latent_tensor", datatype: "FP32", shape: [1, -1, -1, -1] });
@@ -72,7 +72,7 @@ describe("a server says", () => {
     expect(after.compute_infer.ns).toBeGreaterThan(before.inference_stats.compute_infer.ns);
     const parts = ["queue", "compute_input", "compute_infer", "compute_output"].map((part) => after[part].ns);
     expect(parts.reduce((sum, ns) => sum + ns, 0)).toBeCloseTo(after.success.ns, -4);
-    expect((await ask("/v2/models/stats")).json().model_stats).toHaveLength(5);
+    expect((await ask("/v2/models/stats")).json().model_stats).toHaveLength(11);
   });
 
   test("the file of its gRPC interface", async () => {

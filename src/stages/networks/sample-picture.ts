@@ -1,0 +1,48 @@
+// One sampling run of an open transformer, whatever says its noise and its noise levels.
+import type { LatentStatistics } from "../../models/qwen-image/transformer-config.js";
+import type { SamplingInput } from "../../sampling/driver.js";
+import type { Velocity } from "../../sampling/guidance.js";
+import { float32, type Tensor } from "../../std/tensor.js";
+import type { StageContext } from "../stage.js";
+import { type TransformerRun, withTransformer } from "./open-transformer.js";
+import { type Conditions, normalisedLatent, tokenLengths, velocityOf } from "./velocity.js";
+
+/** How a run samples. */
+export interface PictureRun {
+  /** Shape of the latent, [1, channels, h, w]. */
+  readonly shape: readonly number[];
+  readonly steps: number;
+  /** The noise levels at which the model is evaluated. */
+  readonly evaluated: readonly number[];
+  readonly sample: (velocity: Velocity, input: Omit<SamplingInput, "latent">) => Promise<Tensor<"float32">>;
+}
+
+/** What it samples with. References are latents as the VAE gave them. */
+export interface PictureConditions extends Pick<Conditions, "references" | "embeds"> {
+  readonly statistics: LatentStatistics;
+}
+
+/** Samples a latent in the VAE's scale; emits its steps. */
+export async function samplePicture(
+  run: PictureRun,
+  { references, embeds, statistics }: PictureConditions,
+  { context, ...transformer }: Omit<TransformerRun, "sigmas" | "lengths"> & { readonly context: StageContext },
+): Promise<Tensor<"float32">> {
+  const { emit, signal } = context;
+  const { shape, evaluated: sigmas } = run;
+  const normalised = references.map((each) => normalisedLatent(each, statistics));
+  const conditions = { shape, references: normalised, embeds, config: transformer.config };
+  const opening = { ...transformer, sigmas, lengths: tokenLengths(conditions) };
+  return withTransformer(opening, context, (opened) => {
+    const velocity = velocityOf(opened, conditions);
+    let before = performance.now();
+    const onStep = ({ step, total }: { step: number; total: number }, denoised: Float32Array) => {
+      const now = performance.now();
+      emit({ kind: "step", step, total, seconds: (now - before) / 1000 });
+      before = now;
+      context.onDenoised?.(float32(shape, denoised as Float32Array<ArrayBuffer>));
+    };
+    emit({ kind: "step", step: 0, total: run.steps, seconds: 0 });
+    return run.sample(velocity, { mean: statistics.mean, std: statistics.std, onStep, signal });
+  });
+}

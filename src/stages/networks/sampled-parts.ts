@@ -1,0 +1,150 @@
+// What sampling takes of the artifacts before it, and what its own says of them, however its noise is given.
+import type { Artifact, ArtifactInfo } from "../../artifacts/artifact.js";
+import {
+  type LatentStatistics,
+  latentStatistics,
+  type TransformerConfig,
+  transformerConfig,
+} from "../../models/qwen-image/transformer-config.js";
+import { usesNegative } from "../../sampling/guidance.js";
+import { param, QeditError } from "../../std/errors.js";
+import type { Tensor } from "../../std/tensor.js";
+import { refuseNonFinite } from "../finite.js";
+import type { RecordedFile } from "../stage.js";
+import { type ActiveLora, refuseBrokenLoras } from "./loras.js";
+import { type ModelHandle, numbersOf } from "./model-handle.js";
+import type { Embeds } from "./velocity.js";
+
+/** A transformer and its LoRAs. */
+export interface SampledModels {
+  readonly transformer: ModelHandle;
+  readonly loras: readonly ActiveLora[];
+}
+
+/** The artifacts before. */
+export interface SampledInputs {
+  readonly latents: Artifact;
+  readonly cond: Artifact;
+}
+
+/** The config of a transformer; `referenceMethod`: undefined: what it was made for. */
+export function sampledConfig(
+  { checkpoint, config }: ModelHandle,
+  { referenceMethod }: { readonly referenceMethod?: string | undefined },
+): TransformerConfig {
+  return transformerConfig(numbersOf(checkpoint), config, { referenceMethod });
+}
+
+/** Channels of its latents. */
+export function latentChannels({ patchWidth, patchSize }: TransformerConfig): number {
+  return patchWidth / patchSize ** 2;
+}
+
+/** The VAE's statistics as encode-image recorded them; the published ones for latents of other tools. Throws QEDIT_E_ARTIFACT for other channels than those of a transformer, whose file is `name`. */
+export function recordedStatistics(
+  { tensors, info }: Artifact,
+  { channels: wanted, name }: { readonly channels: number; readonly name: string },
+): LatentStatistics {
+  const channels = tensors["latent"]!.shape[1]!;
+  if (channels !== wanted) {
+    throw new QeditError(
+      "QEDIT_E_ARTIFACT",
+      `Cannot use the latents: they have ${channels} channels, ${name} takes ${wanted}`,
+      {
+        hint: `Encode the pictures with the VAE that belongs to the transformer: qedit encode-image ${param("vae", "FILE")}`,
+      },
+    );
+  }
+  return (info.settings["latent_statistics"] as LatentStatistics | undefined) ?? latentStatistics({}, channels);
+}
+
+/** The embeddings that a scale uses. Throws QEDIT_E_ARTIFACT for those of another width than a transformer's, whose file is `name`, and for a negative prompt that is missing. */
+export function usedEmbeds(
+  { tensors }: Artifact,
+  { cfg, width, name }: { readonly cfg: number; readonly width: number; readonly name: string },
+): Embeds {
+  const { prompt_embeds: positive, negative_prompt_embeds: negative } = tensors;
+  if (positive!.shape[2] !== width) {
+    throw new QeditError(
+      "QEDIT_E_ARTIFACT",
+      `Cannot use the prompt's embeddings: they are ${positive!.shape[2]} wide, ${name} takes ${width}`,
+      {
+        hint: `Encode the prompt with the text encoder that belongs to the transformer: qedit encode-prompt ${param("text_encoder", "FILE")}`,
+      },
+    );
+  }
+  if (usesNegative(cfg) && negative === undefined) {
+    throw new QeditError(
+      "QEDIT_E_ARTIFACT",
+      `Cannot sample at cfg ${cfg}: the prompt was encoded without a negative prompt`,
+      {
+        hint: `Add ${param("negative_prompt", '""')} to \`qedit encode-prompt\`, or sample with ${param("cfg", 1)}`,
+      },
+    );
+  }
+  return { positive: positive!, negative: usesNegative(cfg) ? negative : undefined };
+}
+
+/** The samples of a run. Throws QEDIT_E_BAD_OUTPUT for NaN and infinity, and QEDIT_E_LORA if they come of a broken LoRA. */
+export async function checkedSamples(
+  work: Promise<Tensor<"float32">>,
+  loras: readonly ActiveLora[],
+): Promise<Tensor<"float32">> {
+  try {
+    const samples = await work;
+    refuseNonFinite(samples, "the samples");
+    return samples;
+  } catch (error) {
+    if (error instanceof QeditError && error.code === "QEDIT_E_BAD_OUTPUT") await refuseBrokenLoras(loras, error);
+    throw error;
+  }
+}
+
+/** The latents of the references, in order. */
+export function referenceLatents({ tensors }: Artifact): Tensor<"float32">[] {
+  const count = Object.keys(tensors).filter((name) => name.startsWith("reference_latents.")).length;
+  return Array.from({ length: count }, (_, index) => tensors[`reference_latents.${index}`]!);
+}
+
+/** A transformer and its LoRAs as records have them. */
+export interface RecordedModels {
+  readonly transformer: RecordedFile;
+  readonly loras: readonly RecordedFile[];
+}
+
+/** Identities of model files by role. */
+export function sampledWeights({ transformer: file, loras }: RecordedModels): Record<string, string> {
+  return {
+    transformer: file.identity,
+    ...Object.fromEntries(loras.map(({ identity }, index) => [`lora.${index}`, identity])),
+  };
+}
+
+/** Their names. */
+export function sampledNames({ transformer: file, loras }: RecordedModels): Record<string, string> {
+  return { transformer: file.name, ...Object.fromEntries(loras.map(({ name }, index) => [`lora.${index}`, name])) };
+}
+
+/** The record of samples by those of what they were made from; `settings`: of the run. */
+export function samplesInfo(
+  { latents, cond }: Readonly<Record<"latents" | "cond", ArtifactInfo>>,
+  models: RecordedModels,
+  settings: object,
+): ArtifactInfo {
+  return {
+    settings: { ...latents.settings, ...cond.settings, sample: settings },
+    sizes: { ...latents.sizes, ...cond.sizes },
+    inputs: { ...differing(cond.inputs, latents.inputs), ...cond.inputs, ...latents.inputs },
+    weights: { ...latents.weights, ...cond.weights, ...sampledWeights(models) },
+    names: { ...cond.names, ...latents.names, ...sampledNames(models) },
+  };
+}
+
+// Pictures of the prompt that differ from those of the latents, as `prompt.image.1`.
+function differing(
+  prompt: Readonly<Record<string, string>>,
+  latents: Readonly<Record<string, string>>,
+): Record<string, string> {
+  const others = Object.entries(prompt).filter(([role, hash]) => ![hash, undefined].includes(latents[role]));
+  return Object.fromEntries(others.map(([role, hash]) => [`prompt.${role}`, hash]));
+}
