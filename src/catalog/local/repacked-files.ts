@@ -8,7 +8,7 @@ import { decimalSize } from "../../std/byte-sizes.js";
 import { QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
 import { fileHash } from "../../std/file-hash.js";
-import { ioFailure, makeFolders, PRIVATE, readRange, writeFileAtomically } from "../../std/files.js";
+import { ioFailure, makeFolders, readRange, writeFileAtomically } from "../../std/files.js";
 import { withLock } from "../../std/lock.js";
 import { forgetTemporaryFile, removeLeftovers, temporaryPath } from "../../std/temporary-files.js";
 import { freeBytes } from "../download/disk.js";
@@ -42,7 +42,7 @@ export async function makeRepacked(
   { emit, signal = new AbortController().signal }: { readonly emit: Emit; readonly signal?: AbortSignal },
 ): Promise<void> {
   const folder = dirname(file.path);
-  await makeFolders(folder, { isPrivate: true }).catch((error: unknown) => {
+  await makeFolders(folder).catch((error: unknown) => {
     throw ioFailure("write", folder, error);
   });
   if (await isCurrent(file, { emit, signal })) return;
@@ -141,7 +141,7 @@ async function writeFile(
 ): Promise<void> {
   const temporary = temporaryPath(dirname(path));
   try {
-    const handle = await open(temporary, "wx", PRIVATE.file);
+    const handle = await open(temporary, "wx");
     try {
       await writeRepacked(handle, layout, { signal, onProgress });
       await handle.sync();
@@ -198,7 +198,7 @@ async function readReceipt(path: string): Promise<RepackedReceipt | undefined> {
 
 function writeReceipt(path: string, receipt: RepackedReceipt): Promise<void> {
   const text = new TextEncoder().encode(`${JSON.stringify(receipt, null, 2)}\n`);
-  return writeFileAtomically(receiptOf(path), text, { isPrivate: true });
+  return writeFileAtomically(receiptOf(path), text);
 }
 
 function receiptOf(path: string): string {
