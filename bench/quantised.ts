@@ -1,5 +1,5 @@
-// Two transformer blocks of full width on the CPU with quantised weights, beside fp8 and bf16: processor seconds of a run, the memory of a run beside what is
-// planned, and how far the output is from that of bf16. npx tsx bench/quantised.ts [--runs N] [--json FILE]
+// Two transformer blocks of full width on the CPU with quantised weights, beside fp8 and bf16: processor seconds of a run on one thread, and how far the
+// output is from that of bf16. npx tsx bench/quantised.ts [--runs N] [--json FILE] [--only NAME]…
 import { mkdtemp, open, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -23,11 +23,20 @@ import { randomCheckpoint } from "./random-checkpoint.js";
 import { machineFacts, median } from "./report.js";
 
 const { values: options } = parseArgs({
-  options: { runs: { type: "string", default: "5" }, json: { type: "string" } },
+  options: {
+    runs: { type: "string", default: "5" },
+    json: { type: "string" },
+    only: { type: "string", multiple: true },
+  },
 });
 const runs = Number(options.runs);
 const json = options.json ?? fileURLToPath(new URL("results/quantised.json", import.meta.url));
 const network = NETWORKS["transformer-2"]!;
+
+/** bf16 is what the others are compared with, fp8 what their time is. */
+function isWanted(name: string): boolean {
+  return options.only === undefined || ["bf16", "fp8", ...options.only].includes(name);
+}
 
 interface Form {
   readonly name: string;
@@ -38,7 +47,7 @@ interface Form {
 
 const folder = await mkdtemp(join(tmpdir(), "qedit-quantised-"));
 try {
-  const forms = await allForms();
+  const forms = (await allForms()).filter(({ name }) => isWanted(name));
   const engine = await directEngine({ provider: "cpu", index: 0, threads: 1 });
   const opened = [];
   for (const form of forms) {

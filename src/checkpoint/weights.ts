@@ -5,7 +5,7 @@ import type { Graph } from "../graph/graph.js";
 import type { DType } from "../graph/types.js";
 import type { Value } from "../graph/value.js";
 import { QeditError } from "../std/errors.js";
-import type { Checkpoint, StoredTensor, StoredType } from "./checkpoint.js";
+import type { Checkpoint, PackedPart, StoredTensor, StoredType } from "./checkpoint.js";
 import type { LoraPair } from "./lora/lora.js";
 import { namedParts, PART_NAMES } from "./packed/packed-file.js";
 import { isRaw } from "./packed/packed-layout.js";
@@ -52,12 +52,15 @@ export interface BlockNumberValues {
   readonly above: Value | undefined;
 }
 
-/** Packed weights as graph values (see PackedParts): codes u8 [rows, bytes], scales and offsets [rows, blocks]. */
+/** Packed weights as graph values (see PackedParts): scales and offsets [rows, blocks]. */
 export interface PackedValues {
   readonly bits: 4 | 8;
   readonly block: number;
   readonly zero: number;
-  readonly codes: Value;
+  readonly rows: number;
+  readonly columns: number;
+  /** The codes u8: [rows, bytes], or [rows, blocks, bytes of a block]. One graph takes one of the two. */
+  readonly codes: (by: "rows" | "blocks") => Value;
   readonly scales: BlockNumberValues;
   readonly offsets: BlockNumberValues | undefined;
 }
@@ -158,16 +161,20 @@ export class Weights {
 
   /** The packed weight at this path, if it is one: its parts in their stored types. */
   packed(): PackedValues | undefined {
-    const stored = this.stored("weight");
-    const { packed } = stored;
+    const { packed, file, shape: matrix } = this.stored("weight");
     if (packed === undefined) return undefined;
     const key = this.#key("weight");
     this.#source.used.add(key);
+    const external = (suffix: string, { dtype, shape, offset, length }: PackedPart) =>
+      this.#source.graph.external(key + suffix, { dtype: GRAPH_TYPE[dtype] ?? "u8", shape, file, offset, length });
+    const { bits, block, codes } = packed;
+    const [rows, columns] = matrix as [number, number];
+    // As the initializer has the shape that the product takes, ONNX Runtime lays it out for the product once.
+    const blocks = { ...codes, shape: [rows, columns / block, (block * bits) / 8] };
     const parts = new Map(
-      namedParts(packed).map(([suffix, { dtype, shape, offset, length }]) => {
-        const external = { dtype: GRAPH_TYPE[dtype] ?? "u8", shape, file: stored.file, offset, length };
-        return [suffix, this.#source.graph.external(key + suffix, external)];
-      }),
+      namedParts(packed).flatMap(([suffix, part]) =>
+        suffix === "" ? [] : [[suffix, external(suffix, part)] as const],
+      ),
     );
     const numbers = (each: string, above: string) => {
       const value = parts.get(each);
@@ -175,7 +182,8 @@ export class Weights {
     };
     return {
       ...packed,
-      codes: parts.get("")!,
+      ...{ rows, columns },
+      codes: (by) => external("", by === "rows" ? codes : blocks),
       scales: numbers(PART_NAMES.scales, PART_NAMES.scalesAbove)!,
       offsets: numbers(PART_NAMES.offsets, PART_NAMES.offsetsAbove),
     };

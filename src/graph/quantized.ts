@@ -3,7 +3,7 @@
 import { MICROSOFT } from "./node.js";
 import type { Value } from "./value.js";
 
-/** Codes u8 of rows with their scales [rows, blocks] of `block` codes each. */
+/** Codes u8 of rows, or of the blocks of rows, with their scales [rows, blocks] of `block` codes each. */
 export interface BlockwiseCodes {
   readonly codes: Value;
   readonly scales: Value;
@@ -16,7 +16,7 @@ export function usualZero(bits: 4 | 8): number {
   return 2 ** (bits - 1);
 }
 
-/** `x · Wᵀ` for x [tokens, columns] and codes [rows, columns · bits / 8], in the type of x and of the scales: [tokens, rows]. The zero is the usual one. */
+/** `x · Wᵀ` for x [tokens, columns] and codes [rows, blocks, block · bits / 8], in the type of x and of the scales: [tokens, rows]. The zero is the usual one. */
 export function matMulNBits(x: Value, { codes, scales, bits, block }: BlockwiseCodes): Value {
   const [rows, blocks] = scales.shape as readonly [number, number];
   const columns = blocks * block;
@@ -25,8 +25,7 @@ export function matMulNBits(x: Value, { codes, scales, bits, block }: BlockwiseC
       `Cannot multiply ${x.text()} by codes ${codes.text()} with scales ${scales.text()} in "${x.graph.place("MatMulNBits")}"`,
     );
   const attributes = { K: { int: columns }, N: { int: rows }, bits: { int: bits }, block_size: { int: block } };
-  const inputs = [x, codes.reshape([rows, blocks, (block * bits) / 8]), scales];
-  return x.graph.node("MatMulNBits", inputs, {
+  return x.graph.node("MatMulNBits", [x, codes, scales], {
     shapes: [[x.dim(0), rows]],
     dtype: x.dtype,
     domain: MICROSOFT,
@@ -34,7 +33,7 @@ export function matMulNBits(x: Value, { codes, scales, bits, block }: BlockwiseC
   })[0]!;
 }
 
-/** The numbers of codes of 8 bits, in the type of their scales, about the usual zero: [rows, columns]. */
+/** The numbers of codes of 8 bits [rows, columns], in the type of their scales, about the usual zero: [rows, columns]. */
 export function dequantized({ codes, scales, block }: Omit<BlockwiseCodes, "bits">): Value {
   const zeros = scales.graph.constant("u8", [1, 1], [usualZero(8)]).expand(scales.shape);
   return scales.graph.node("DequantizeLinear", [codes, scales, zeros], {

@@ -2,7 +2,7 @@
 import type { BlockNumberValues, PackedValues } from "../checkpoint/weights.js";
 import { gather } from "../graph/indexing.js";
 import { gemm } from "../graph/operators.js";
-import { type BlockwiseCodes, dequantized, matMulNBits, usualZero } from "../graph/quantized.js";
+import { dequantized, matMulNBits, usualZero } from "../graph/quantized.js";
 import type { DType } from "../graph/types.js";
 import { concat, type Value } from "../graph/value.js";
 
@@ -13,10 +13,12 @@ import { concat, type Value } from "../graph/value.js";
 export function packedGemm(x: Value, packed: PackedValues): Value {
   const { bits, block } = packed;
   const scales = numbersOf(packed.scales);
-  const codes: BlockwiseCodes = { codes: packed.codes, scales: scales.cast(x.dtype), bits, block };
+  const numbers = { scales: scales.cast(x.dtype), bits, block };
   // In float32 ONNX Runtime widens codes of 8 bits and multiplies faster than it takes the product in one (bench/).
   const isWidened = bits === 8 && x.dtype === "f32";
-  const product = isWidened ? gemm(x, dequantized(codes)) : matMulNBits(x, codes);
+  const product = isWidened
+    ? gemm(x, dequantized({ ...numbers, codes: packed.codes("rows") }))
+    : matMulNBits(x, { ...numbers, codes: packed.codes("blocks") });
   const offsets = offsetsOf(packed, scales);
   return offsets === undefined ? product : product.add(gemm(blockSums(x, block), offsets.cast(x.dtype)));
 }
@@ -25,8 +27,8 @@ export function packedGemm(x: Value, packed: PackedValues): Value {
 export function packedNumbers(packed: PackedValues, dtype: DType): Value {
   const scales = numbersOf(packed.scales);
   if (packed.bits === 4 || offsetsOf(packed, scales) !== undefined)
-    throw new Error(`internal: ${packed.codes.text()} is multiplied by only`);
-  return dequantized({ ...packed, scales }).cast(dtype);
+    throw new Error(`internal: ${packed.codes("rows").text()} is multiplied by only`);
+  return dequantized({ ...packed, codes: packed.codes("rows"), scales }).cast(dtype);
 }
 
 /** One number for each block of a row, f32 [rows, blocks]. */
@@ -52,7 +54,7 @@ function offsetsOf({ bits, zero, offsets }: PackedValues, scales: Value): Value 
 export function packedRows(rows: Value, { bits, block, zero, codes, scales, offsets }: PackedValues): Value {
   const of = ({ each, above }: BlockNumberValues) =>
     numbersOf({ each: gather(each, rows), above: above && gather(above, rows) });
-  const bytes = gather(codes, rows).cast("f32");
+  const bytes = gather(codes("rows"), rows).cast("f32");
   const [n, width] = [bytes.dim(0), Number(bytes.dim(1))];
   const columns = (width * 8) / bits;
   const numbers = (bits === 8 ? bytes : halvesOf(bytes).reshape([n, columns])).sub(zero);

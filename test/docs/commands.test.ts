@@ -181,6 +181,7 @@ function newUsersFolder(cwd: string): string {
     ["fixtures/images/astronaut.jpg", image("astronaut")],
     ["fixtures/images/rocket.jpg", image("rocket")],
     ["fixtures/tiny-model/examples.jsonl", fixture("tiny-model/examples.jsonl")],
+    ["fixtures/tiny-model/tiny_edit_fp8_e4m3fn.safetensors", fixture("tiny-model/tiny_edit_fp8_e4m3fn.safetensors")],
   ] as const)
     cpSync(source, join(cwd, name));
   writeFileSync(join(cwd, "prompt.txt"), "make it winter\n");

@@ -4,6 +4,9 @@ import { BLOCK_TYPES, type BlockTypeName } from "../../src/checkpoint/gguf/block
 import { openCheckpoint } from "../../src/checkpoint/open.js";
 import { readBytes, readRows, readTensor } from "../../src/checkpoint/read-tensor.js";
 import { readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
+import { Weights } from "../../src/checkpoint/weights.js";
+import { laidOutBytes } from "../../src/edit/plan/graph-cost.js";
+import { Graph } from "../../src/graph/graph.js";
 import { linear, weightAt } from "../../src/models/layers.js";
 import { tokenEmbeddings } from "../../src/models/qwen2.5-vl/token-embeddings.js";
 import { tensor } from "../../src/std/tensor.js";
@@ -63,6 +66,16 @@ test.each(TYPES)("a linear layer multiplies by the numbers of %s", async (type) 
   });
   const { y } = await network.session.run({ x });
   expect(scaledError(y!.data as Float32Array, wanted)).toBeLessThan(SAME);
+});
+
+test.each([
+  ["Q4_K", (ROWS * COLUMNS) / 2],
+  ["Q8_0", 0],
+] as const)("of weights in %s, %i bytes are laid out anew when a session opens on the CPU", async (type, bytes) => {
+  const graph = new Graph("layer");
+  const w = Weights.of(graph, (await opened(type)).checkpoint);
+  graph.output("y", linear(graph.input("x", "f32", ["tokens", COLUMNS]), w.at("layer")));
+  expect(laidOutBytes(graph)).toBe(bytes);
 });
 
 test.each(TYPES.filter((type) => BLOCK_TYPES[type].bits === 8 && !BLOCK_TYPES[type].hasOffsets))(

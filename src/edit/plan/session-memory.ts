@@ -6,7 +6,7 @@ import type { Lengths } from "../../graph/lengths.js";
 import { ELEMENT } from "../../graph/types.js";
 import { deviceBytes } from "../../stages/networks/within-memory.js";
 import type { NetworkMemory } from "./edit-memory.js";
-import { weightBytes, weightElements } from "./graph-cost.js";
+import { laidOutBytes, weightBytes, weightElements } from "./graph-cost.js";
 import type { PlannedNetwork } from "./networks.js";
 
 /** Bytes of one network at its largest run. */
@@ -54,12 +54,13 @@ export function sessionMemory(
   );
   const host = PROCESS_BYTES + (stage === WITHOUT_TOKENIZER ? 0 : TOKENIZER_BYTES) + pictureBytes + feedBytes;
   const stored = weightBytes(graph);
+  const laidOut = device.provider === "cpu" ? laidOutBytes(graph) : 0;
   if (plan && device.provider !== "cpu")
     return { ram: host + CUDA_HOST_BYTES, mapped: stored, gpu: deviceBytes(plan.peak, device) };
   if (plan)
     return {
-      ram: host + (isFolded ? plan.peak : plan.activations),
-      mapped: isFolded ? 0 : plan.peak - plan.activations,
+      ram: host + (isFolded ? plan.peak : plan.activations + Math.min(laidOut, plan.peak - plan.activations)),
+      mapped: isFolded ? 0 : Math.max(plan.peak - plan.activations - laidOut, 0),
       gpu: 0,
     };
   const hasKernels = graph.nodes.some(({ operator }) => operator === "Conv");
@@ -68,5 +69,5 @@ export function sessionMemory(
     0,
     ...runs.map((lengths) => runBytes({ graph, optimization, compute }, lengths, device)),
   );
-  return { ram: host + widened + activations, mapped: isFolded ? 0 : stored, gpu: 0 };
+  return { ram: host + widened + laidOut + activations, mapped: isFolded ? 0 : stored - laidOut, gpu: 0 };
 }
