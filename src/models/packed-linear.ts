@@ -49,10 +49,24 @@ function offsetsOf({ bits, zero, offsets }: PackedValues, scales: Value): Value 
 }
 
 /** Rows of packed weights by number, f32 [n, columns], for row numbers i64 [n]. */
-export function packedRows(rows: Value, { bits, block, zero, codes, scales, offsets }: PackedValues): Value {
-  const of = ({ each, above }: BlockNumberValues) =>
-    numbersOf({ each: gather(each, rows), above: above && gather(above, rows) });
-  const bytes = gather(codes, rows).cast("f32");
+export function packedRows(rows: Value, packed: PackedValues): Value {
+  const of = ({ each, above }: BlockNumberValues) => ({
+    each: gather(each, rows),
+    above: above && gather(above, rows),
+  });
+  const { codes, scales, offsets } = packed;
+  return packedMatrix({
+    ...packed,
+    codes: gather(codes, rows),
+    scales: of(scales),
+    offsets: offsets && of(offsets),
+  });
+}
+
+/** Packed weights of any form as numbers, f32 [rows, columns]: as much memory as they take unpacked, several times over. */
+export function packedMatrix({ bits, block, zero, codes, scales, offsets }: PackedValues): Value {
+  const of = numbersOf;
+  const bytes = codes.cast("f32");
   const [n, width] = [bytes.dim(0), Number(bytes.dim(1))];
   const columns = (width * 8) / bits;
   const numbers = (bits === 8 ? bytes : halvesOf(bytes).reshape([n, columns])).sub(zero);

@@ -379,7 +379,7 @@ describe.concurrent("LoRAs", () => {
     const ended = await qedit([...sample, "--lora", "nan-lora.safetensors", "-o", "never.safetensors"], here);
     expectRefusal(ended, {
       code: 3,
-      message: /^error: Cannot use nan-lora\.safetensors: its matrix up of transformer_blocks\.0\.attn\.to_q holds NaN/,
+      message: /^error: Cannot use nan-lora\.safetensors: its "up" of transformer_blocks\.0\.attn\.to_q holds NaN/,
       hint: /--lora/,
     });
   });

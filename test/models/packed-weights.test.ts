@@ -4,8 +4,9 @@ import { BLOCK_TYPES, type BlockTypeName } from "../../src/checkpoint/gguf/block
 import { openCheckpoint } from "../../src/checkpoint/open.js";
 import { readBytes, readRows, readTensor } from "../../src/checkpoint/read-tensor.js";
 import { readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
-import { linear, weightAt } from "../../src/models/layers.js";
+import { linear } from "../../src/models/layers.js";
 import { tokenEmbeddings } from "../../src/models/qwen2.5-vl/token-embeddings.js";
+import { weightAt } from "../../src/models/stored-weight.js";
 import { tensor } from "../../src/std/tensor.js";
 import { numbers } from "../graph/run.js";
 import { scaledError } from "../parity/table.js";

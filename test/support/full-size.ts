@@ -50,13 +50,16 @@ export function publishedLora(): Adapter {
       [
         module,
         {
-          up: lora.tensors.get(`${module}.lora_up.weight`)!,
-          down: lora.tensors.get(`${module}.lora_down.weight`)!,
+          kind: "lora",
+          parts: {
+            up: lora.tensors.get(`${module}.lora_up.weight`)!,
+            down: lora.tensors.get(`${module}.lora_down.weight`)!,
+          },
           scale: 1,
         },
       ] as const,
   );
-  return { name: "lora_strength.0", pairs: new Map(pairs) };
+  return { name: "lora_strength.0", modules: new Map(pairs) };
 }
 
 /** Adds one network to a graph. */

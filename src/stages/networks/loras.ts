@@ -63,7 +63,7 @@ export async function openMatchedLora(path: string, transformer: Checkpoint): Pr
 
 /** Activates a LoRA as number `index` of a graph, from 0, at a strength. */
 export function activeLora(lora: MatchedLora, { index, strength }: { index: number; strength: number }): ActiveLora {
-  return { ...lora, adapter: { name: `lora_strength.${index}`, pairs: lora.match.matched }, strength };
+  return { ...lora, adapter: { name: `lora_strength.${index}`, modules: lora.match.matched }, strength };
 }
 
 /**
@@ -72,15 +72,14 @@ export function activeLora(lora: MatchedLora, { index, strength }: { index: numb
  */
 export async function refuseBrokenLoras(loras: readonly ActiveLora[], cause: QeditError): Promise<void> {
   for (const { match } of loras) {
-    for (const [module, { up, down }] of match.matched) {
-      for (const [side, stored] of Object.entries({ up, down })) {
+    for (const [module, { parts }] of match.matched) {
+      for (const [part, stored] of Object.entries(parts)) {
         const wrong = (await readTensor(stored)).find((value) => !Number.isFinite(value));
         if (wrong === undefined) continue;
-        throw new QeditError(
-          "QEDIT_E_LORA",
-          `Cannot use ${match.file}: its matrix ${side} of ${module} holds ${wrong}`,
-          { hint: `Leave it out, or take it from its publisher again: ${param("lora")}`, cause },
-        );
+        throw new QeditError("QEDIT_E_LORA", `Cannot use ${match.file}: "${part}" of ${module} holds ${wrong}`, {
+          hint: `Leave it out, or take it from its publisher again: ${param("lora")}`,
+          cause,
+        });
       }
     }
   }

@@ -1,5 +1,6 @@
 // Opens the transformer by its memory plan: whole or in groups of blocks, with the modulation in its graph or fed.
 
+import { storedParts } from "../../checkpoint/lora/module-adapter.js";
 import { Weights } from "../../checkpoint/weights.js";
 import { runBytes } from "../../engine/memory/session-run.js";
 import type { Device } from "../../engine/providers.js";
@@ -91,7 +92,8 @@ export function transformerNeeds(
   };
   for (const [name, { length }] of file.checkpoint.tensors) count(name, length);
   for (const { adapter } of loras)
-    for (const [module, { up, down }] of adapter.pairs) count(`${module}.weight`, up.length + down.length);
+    for (const [module, own] of adapter.modules)
+      for (const { length } of storedParts(own)) count(`${module}.weight`, length);
   // Blocks have equal activations: two are enough.
   const graph = new Graph("sizes");
   buildTransformer(graph, Weights.of(graph, file.checkpoint), {

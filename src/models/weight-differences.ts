@@ -1,0 +1,78 @@
+// What the adapters of each kind add to a weight: as products with x where that is less than the matrix itself, and as the matrix.
+// Formulas: ComfyUI comfy/weight_adapter/{lora,loha,lokr}.py; LyCORIS 4.1 lycoris/functional; PEFT 0.21 tuners/{lora,loha,lokr}.
+import type { AdapterKind } from "../checkpoint/lora/module-adapter.js";
+import type { AdapterValues } from "../checkpoint/weights.js";
+import { gemm } from "../graph/operators.js";
+import type { DType } from "../graph/types.js";
+import type { Value } from "../graph/value.js";
+
+/** An adapter that changes the weight of its module. */
+export type WeightAdapter = AdapterValues & { readonly kind: AdapterKind };
+
+/** Whether an adapter changes the weight of its module, not its bias alone. */
+export function changesWeight(adapter: AdapterValues): adapter is WeightAdapter {
+  return adapter.kind !== undefined;
+}
+
+type Parts = Required<AdapterValues["parts"]>;
+
+interface Difference {
+  /** `x · Δᵀ`, [tokens, out] in the type of x. */
+  readonly product: (x: Value, parts: Parts) => Value;
+  /** Δ [out, in] */
+  readonly matrix: (parts: Parts, dtype: DType) => Value;
+}
+
+const DIFFERENCES: Readonly<Record<AdapterKind, Difference>> = {
+  lora: {
+    product: (x, { up, down }) => gemm(gemm(x, down.cast(x.dtype)), up.cast(x.dtype)),
+    matrix: ({ up, down }, dtype) => up.cast(dtype).matmul(down.cast(dtype)),
+  },
+  loha: {
+    product: (x, parts) => gemm(x, DIFFERENCES.loha.matrix(parts, x.dtype)),
+    matrix({ hada_w1_a, hada_w1_b, hada_w2_a, hada_w2_b }, dtype) {
+      const first = hada_w1_a.cast(dtype).matmul(hada_w1_b.cast(dtype));
+      return first.mul(hada_w2_a.cast(dtype).matmul(hada_w2_b.cast(dtype)));
+    },
+  },
+  lokr: { product: kroneckerProduct, matrix: kroneckerMatrix },
+  full: {
+    product: (x, { diff }) => gemm(x, diff.cast(x.dtype)),
+    matrix: ({ diff }, dtype) => diff.cast(dtype),
+  },
+};
+
+/** `x · Δᵀ` for the difference Δ of an adapter, without its scale and strength: [tokens, out] in the type of x. */
+export function differenceProduct(x: Value, { kind, parts }: WeightAdapter): Value {
+  return DIFFERENCES[kind].product(x, parts as Parts);
+}
+
+/** The difference Δ [out, in] of an adapter, without its scale and strength. */
+export function differenceMatrix({ kind, parts }: WeightAdapter, dtype: DType): Value {
+  return DIFFERENCES[kind].matrix(parts as Parts, dtype);
+}
+
+// With x as [columns of w1, columns of w2] for each token: w1 · x · w2ᵀ.
+function kroneckerProduct(x: Value, parts: Parts): Value {
+  const first = kroneckerFactor(parts, "lokr_w1", x.dtype);
+  const [rows, columns] = [first.dim(0), first.dim(1)];
+  const grouped = x.reshape([x.dim(0), columns, Number(x.dim(1)) / Number(columns)]);
+  const factors = parts.lokr_w2 ? [parts.lokr_w2] : [parts.lokr_w2_b, parts.lokr_w2_a];
+  const inner = factors.reduce((value, factor) => value.matmul(factor.cast(x.dtype).transpose([1, 0])), grouped);
+  return first.matmul(inner).reshape([x.dim(0), Number(rows) * Number(inner.dim(2))]);
+}
+
+function kroneckerMatrix(parts: Parts, dtype: DType): Value {
+  const [first, second] = [kroneckerFactor(parts, "lokr_w1", dtype), kroneckerFactor(parts, "lokr_w2", dtype)];
+  const [a, b, c, d] = [...first.shape, ...second.shape].map(Number) as [number, number, number, number];
+  return first
+    .reshape([a, 1, b, 1])
+    .mul(second.reshape([1, c, 1, d]))
+    .reshape([a * c, b * d]);
+}
+
+// A factor that is whole, or the product of two.
+function kroneckerFactor(parts: Parts, name: "lokr_w1" | "lokr_w2", dtype: DType): Value {
+  const whole: Value | undefined = parts[name];
+  return whole ? whole.cast(dtype) : parts[`${name}_a`].cast(dtype).matmul(parts[`${name}_b`].cast(dtype));
+}
