@@ -13,7 +13,7 @@ const MOST_MEMORY = 500e6;
 /** Milliseconds without a sign of life after which a process hangs. */
 const SILENCE = 40_000;
 
-const NAMES = ["headers", "adapters", "artifacts", "index", "settings", "jobs", "recipes", "pictures"];
+const NAMES = ["headers", "adapters", "kinds", "artifacts", "index", "settings", "jobs", "recipes", "pictures"];
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

@@ -55,10 +55,21 @@ export function strengthsOf(loras: readonly ActiveLora[]): Tensors {
   );
 }
 
-/** Opens a LoRA and matches it to a transformer. Throws QEDIT_E_LORA if none of its keys match. */
+/** Opens a LoRA and matches it to a transformer. Throws QEDIT_E_LORA as matchLora does, and for an alpha of 0. */
 export async function openMatchedLora(path: string, transformer: Checkpoint): Promise<MatchedLora> {
   const { checkpoint, identity } = await identified((options) => openLora(path, options));
-  return { file: path, name: basename(path), identity, match: await matchLora(checkpoint, transformer) };
+  const match = await matchLora(checkpoint, transformer);
+  const idle = [...match.matched].find(([, { alpha }]) => alpha === 0);
+  if (idle !== undefined) {
+    throw new QeditError(
+      "QEDIT_E_LORA",
+      `Cannot use ${path}: the alpha of ${idle[0]} is 0, by which nothing would be added`,
+      {
+        hint: `Take it from its publisher again, or leave it out: ${param("lora")}`,
+      },
+    );
+  }
+  return { file: path, name: basename(path), identity, match };
 }
 
 /** Activates a LoRA as number `index` of a graph, from 0, at a strength. */
