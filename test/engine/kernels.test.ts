@@ -301,7 +301,9 @@ test.each([
       ...{ vae: file("qwen_image_vae"), textEncoder: file("qwen_2.5_vl_7b_fp8_scaled") },
       ...{
         transformer: file("qwen_image_edit_2511_bf16"),
-        loras: [{ adapter: publishedLora(), strength: 1 } as ActiveLora],
+        loras: [publishedLora(), everyKind(published("qwen_image_edit_2511_bf16"))].map(
+          (adapter) => ({ adapter, strength: 0.5 }) as ActiveLora,
+        ),
       },
     };
     const models = stageModels(files, {
