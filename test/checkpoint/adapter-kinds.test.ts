@@ -18,11 +18,13 @@ async function checkpoint(tensors: Record<string, WritableTensor>, metadata: Rec
 }
 
 const MODULE = "transformer_blocks.0.attn.to_q";
+const OTHER = "transformer_blocks.0.attn.to_k";
 const NORM = "transformer_blocks.0.attn.norm_q";
 const [OUT, IN, RANK] = [6, 20, 3];
 const model = await checkpoint({
   [`${MODULE}.weight`]: float32([OUT, IN]),
   [`${MODULE}.bias`]: float32([OUT]),
+  [`${OTHER}.weight`]: float32([OUT, IN]),
   [`${NORM}.weight`]: float32([OUT]),
 });
 const number = (value: number) => float32([], Float32Array.of(value));
@@ -203,8 +205,21 @@ describe("what is refused", () => {
     );
     expect(await failure(under(MODULE, parts))).toMatchObject({
       code: "QEDIT_E_LORA",
-      message: expect.stringMatching(/it holds several adapters with names, a, b$/),
+      message: expect.stringMatching(
+        /it holds several adapters, "\S+lora_A\.b\.weight" beside another of transformer_blocks/,
+      ),
     });
+    const apart = {
+      ...under(MODULE, { "lora_A.a.weight": float32([RANK, IN]), "lora_B.a.weight": float32([OUT, RANK]) }),
+      ...under(OTHER, { "lora_A.b.weight": float32([RANK, IN]), "lora_B.b.weight": float32([OUT, RANK]) }),
+    };
+    expect(await failure(apart)).toMatchObject({ message: expect.stringMatching(/it holds several adapters, a, b$/) });
+  });
+
+  test("but not what is of modules that the model lacks", async () => {
+    const elsewhere = { ...LORA, ...PEFT, ...LOKR, "lora_A.other.weight": float32([1]) };
+    const { matched } = await matching({ ...under(MODULE, LORA), ...under("lora_te_x", elsewhere) });
+    expect([...matched.keys()]).toEqual([MODULE]);
   });
 
   test.each(["to_qkv", "to_added_qkv", "add_qkv_proj"])("the fused projection %s", async (fused) => {

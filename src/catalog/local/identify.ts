@@ -1,7 +1,7 @@
 // Identifies a checkpoint by its keys, types and shapes: which network it is, how it is stored, and whether qedit can run it.
 import { type Checkpoint, elementsOf, type StoredType } from "../../checkpoint/checkpoint.js";
 import { blockTypeOf } from "../../checkpoint/gguf/block-types.js";
-import { adapterOverview } from "../../checkpoint/lora/lora.js";
+import { adapterOverview } from "../../checkpoint/lora/file-modules.js";
 import { moduleOf, unsupportedForm } from "../../checkpoint/lora/lora-layouts.js";
 import { packedFormat } from "../../checkpoint/packed-formats.js";
 import { type ModelPart, partsOfWhole, publishedNames, stripPrefix } from "../../checkpoint/published-names.js";

@@ -4,24 +4,16 @@
 import { QeditError } from "../../std/errors.js";
 import type { Checkpoint, StoredTensor } from "../checkpoint.js";
 import { readScalars } from "../read-tensor.js";
+import { adapterParts, distinct, type FileModule, modulesOf } from "./file-modules.js";
 import { configuredScale } from "./lora-config.js";
-import {
-  baseNames,
-  FUSED_PROJECTION,
-  moduleOf,
-  type PartName,
-  readAdapterKey,
-  unsupportedForm,
-} from "./lora-layouts.js";
+import { baseNames, FUSED_PROJECTION, moduleOf, unsupportedForm } from "./lora-layouts.js";
 import {
   type AdapterKind,
   checkParts,
   dividingRank,
-  type FoundPart,
   type FoundParts,
   kindName,
   kindOf,
-  kindsOf,
   type ModuleAdapter,
 } from "./module-adapter.js";
 
@@ -59,6 +51,7 @@ interface Candidate {
   readonly layout: string;
   readonly kind: AdapterKind | undefined;
   readonly parts: FoundParts;
+  readonly adapterNames: ReadonlySet<string>;
 }
 
 /**
@@ -85,6 +78,8 @@ export async function matchLora(lora: Checkpoint, model: Checkpoint): Promise<Lo
   const used = new Set(candidates.flatMap(({ parts }) => [...parts.values()].map(({ key }) => key)));
   const unmatched = [...lora.tensors.keys()].filter((key) => !used.has(key));
   if (candidates.length === 0) throw nothingFits(lora, model);
+  const adapterNames = new Set(candidates.flatMap((each) => [...each.adapterNames]));
+  if (adapterNames.size > 1) throw severalAdapters(lora.file, [...adapterNames].sort().join(", "));
 
   const names = new Set(candidates.flatMap(({ module }) => baseNames(module).map(({ name }) => name)));
   const alphas = await readAlphas(lora.file, candidates);
@@ -158,65 +153,6 @@ export function refuseUnmatched({ file, unmatched }: LoraMatch): void {
   );
 }
 
-/** The parts of an adapter file by the names that it gives to modules. */
-type FileModules = ReadonlyMap<string, { readonly parts: FoundParts; readonly layouts: ReadonlySet<string> }>;
-
-// Throws QEDIT_E_LORA when the file holds several adapters with names, or one part of a module in two spellings.
-function modulesOf({ file, tensors }: Checkpoint): FileModules {
-  const modules = new Map<string, { parts: Map<PartName, FoundPart>; layouts: Set<string> }>();
-  const names = new Set<string>();
-  for (const [key, stored] of tensors) {
-    const read = readAdapterKey(key);
-    if (read === undefined) continue;
-    if (read.adapterName !== undefined) names.add(read.adapterName);
-    const entry = modules.get(read.module) ?? { parts: new Map(), layouts: new Set() };
-    const other = entry.parts.get(read.part);
-    if (names.size > 1 || other !== undefined) {
-      const found =
-        names.size > 1 ? `several adapters with names, ${[...names].join(", ")}` : `"${key}" beside "${other!.key}"`;
-      throw new QeditError("QEDIT_E_LORA", `Cannot use ${file}: it holds ${found}`, {
-        hint: "Save one adapter to a file of its own, and give each: `qedit run --help` says how",
-      });
-    }
-    entry.parts.set(read.part, { key, stored });
-    if (read.layout !== undefined) entry.layouts.add(read.layout);
-    modules.set(read.module, entry);
-  }
-  return modules;
-}
-
-/** What an adapter file holds by its header alone, whatever model it is for. */
-export interface AdapterOverview {
-  /** Names of kinds, such as `LoRA` and `DoRA`. */
-  readonly kinds: readonly string[];
-  readonly ranks: readonly number[];
-  /** Spellings of its keys; none when the file is no adapter that qedit knows. */
-  readonly layouts: readonly string[];
-}
-
-/** Reads what an adapter file holds. Parts that do not belong together count too. */
-export function adapterOverview(tensors: Checkpoint["tensors"]): AdapterOverview {
-  const modules = new Map<string, Map<PartName, FoundPart>>();
-  const layouts = new Set<string>();
-  for (const [key, stored] of tensors) {
-    const read = readAdapterKey(key);
-    if (read === undefined) continue;
-    const parts = modules.get(read.module) ?? new Map<PartName, FoundPart>();
-    modules.set(read.module, parts.set(read.part, { key, stored }));
-    if (read.layout !== undefined) layouts.add(read.layout);
-  }
-  const found = [...modules.values()];
-  return {
-    kinds: [
-      ...new Set(
-        found.flatMap((parts) => kindsOf(parts).map((kind) => kindName({ kind, parts: adapterParts(parts) }))),
-      ),
-    ],
-    ranks: distinct(found.flatMap((parts) => dividingRank(parts) ?? [])),
-    layouts: [...layouts],
-  };
-}
-
 interface ModelModule {
   readonly module: string;
   readonly isNorm: boolean;
@@ -226,7 +162,7 @@ interface ModelModule {
 /** The adapter of a module; undefined when the file has none. Throws QEDIT_E_LORA when it has two, or a part is missing. */
 function findAdapter(
   file: string,
-  files: FileModules,
+  files: ReadonlyMap<string, FileModule>,
   { module, isNorm, hasBias }: ModelModule,
 ): Candidate | undefined {
   const found = baseNames(module).flatMap(({ prefix, name }) => {
@@ -237,7 +173,7 @@ function findAdapter(
       [...own.parts].filter(([part]) => (!isNorm || part === "diff") && (hasBias || part !== "diff_b")),
     );
     const only = [...parts.keys()].every((part) => part === "alpha");
-    return only ? [] : [{ prefix, parts, layouts: own.layouts }];
+    return only ? [] : [{ ...own, prefix, parts }];
   });
   const [first, second] = found;
   if (first === undefined) return undefined;
@@ -247,9 +183,16 @@ function findAdapter(
       hint: "Take the adapter from its publisher again, as one of one kind",
     });
   }
-  const { prefix, parts, layouts } = first;
+  const { prefix, parts, layouts, adapterNames, repeated } = first;
+  if (repeated.length > 0) throw severalAdapters(file, `"${repeated[0]}" beside another of ${module}`);
   const prefixText = prefix === "" ? "no prefix" : `prefix ${prefix}`;
-  return { module, layout: [...layouts, prefixText].join(", "), kind: kindOf(file, parts), parts };
+  return { module, layout: [...layouts, prefixText].join(", "), kind: kindOf(file, parts), parts, adapterNames };
+}
+
+function severalAdapters(file: string, found: string): QeditError {
+  return new QeditError("QEDIT_E_LORA", `Cannot use ${file}: it holds several adapters, ${found}`, {
+    hint: "Save each to a file of its own: `qedit run --help` says how to give several",
+  });
 }
 
 /** Alpha values of the candidates that have one. */
@@ -290,12 +233,6 @@ function adapterOf(
   return { ...own, alpha: stated, scale };
 }
 
-function adapterParts(parts: FoundParts): ModuleAdapter["parts"] {
-  return Object.fromEntries(
-    [...parts].flatMap(([name, { stored }]) => (name === "alpha" ? [] : [[name, stored] as const])),
-  );
-}
-
 function nothingFits(lora: Checkpoint, model: Checkpoint): QeditError {
   const names = [...lora.tensors.keys()];
   const wanted = [...model.tensors.keys()].filter((key) => key.endsWith(".weight"));
@@ -319,8 +256,4 @@ function someOf(names: readonly string[]): string {
   if (names.length === 0) return "nothing";
   const shown = names.slice(0, SHOWN_KEYS).map((name) => `"${name}"`);
   return shown.join(", ") + (names.length > SHOWN_KEYS ? ", …" : "");
-}
-
-function distinct(numbers: readonly number[]): number[] {
-  return [...new Set(numbers)].sort((a, b) => a - b);
 }
