@@ -47,17 +47,64 @@ function isPlain({ kind, parts }: AdapterValues): boolean {
 
 // The output of a layer with all that is no product of stacked matrices.
 function withOtherAdapters(x: Value, w: Weights, adapters: readonly AdapterValues[]): Value {
-  const rescaling = adapters.filter(changesWeight).filter(({ parts }) => parts.magnitude !== undefined);
-  const beside = adapters.filter(changesWeight).filter((each) => !isPlain(each) && !rescaling.includes(each));
-  const product = rescaling.length > 0 ? multiplied(x, w) : undefined;
-  const bias = product && w.has("bias") ? w.get("bias").cast(x.dtype) : undefined;
-  const base = product ? (bias ? product.add(bias) : product) : multipliedWithBias(x, w);
+  const changing = adapters.filter(changesWeight).filter((each) => !isPlain(each));
+  const rescaling = changing.filter(({ parts }) => parts.magnitude !== undefined);
+  const beside = changing.filter(({ parts }) => parts.magnitude === undefined);
+  const base = rescaling.length > 0 ? withDora(x, w, rescaling) : multipliedWithBias(x, w);
   const terms = [
-    ...rescaling.map((adapter) => rescaled(x, w, { adapter, product: product! })),
     ...beside.map((adapter) => differenceProduct(x, adapter).mul(strengthOf(adapter, adapter.scale, x.dtype))),
     ...adapters.flatMap((adapter) => biasTerms(adapter, x.dtype)),
   ];
   return terms.reduce((sum, term) => sum.add(term), base);
+}
+
+// DoRA: with m the magnitude over the length of each row of W + scale · Δ, `W·x + strength · (m ∘ (W + scale · Δ)·x - W·x)`; of columns the same with
+// m ∘ x. The lengths do not depend on strength. ComfyUI takes those of rows from W alone; PEFT and LyCORIS, which train so, from the sum.
+function withDora(x: Value, w: Weights, adapters: readonly WeightAdapter[]): Value {
+  const own = { w, matrix: matrixAt(w) };
+  const factored = adapters.map((adapter) => {
+    const { factor, isOfInputs } = lengthFactor(adapter, own.matrix);
+    return { adapter, factor, isOfInputs, strength: strengthOf(adapter, 1, "f32") };
+  });
+  const [ofInputs, ofOutputs] = [true, false].map((each) => factored.filter(({ isOfInputs }) => isOfInputs === each));
+  // What W multiplies beside x itself: in one product with it, unless that is wanted by itself.
+  const more = ofInputs!
+    .map(({ factor, strength }) => factor.sub(1).mul(strength))
+    .reduce((sum: Value | undefined, each) => (sum ? sum.add(each) : each), undefined);
+  const isApart = ofOutputs!.length > 0;
+  const product = ownProduct(more && !isApart ? x.mul(more.add(1).cast(x.dtype)) : x, own);
+  const terms = [
+    ...(more && isApart ? [ownProduct(x.mul(more.cast(x.dtype)), own)] : []),
+    ...ofInputs!.map(({ adapter, factor }) =>
+      differenceProduct(x.mul(factor.cast(x.dtype)), adapter).mul(strengthOf(adapter, adapter.scale, x.dtype)),
+    ),
+    ...ofOutputs!.map(({ adapter, factor, strength }) => {
+      const difference = differenceProduct(x, adapter).mul(adapter.scale).mul(factor.cast(x.dtype));
+      return product.mul(factor.sub(1).cast(x.dtype)).add(difference).mul(strength.cast(x.dtype));
+    }),
+    ...(w.has("bias") ? [w.get("bias").cast(x.dtype)] : []),
+  ];
+  return terms.reduce((sum, term) => sum.add(term), product);
+}
+
+// The magnitudes of a DoRA over the lengths of the rows [out], or columns [in], of W + scale · Δ, in float32.
+function lengthFactor(adapter: WeightAdapter, matrix: Value): { factor: Value; isOfInputs: boolean } {
+  const magnitude = adapter.parts.magnitude!.cast("f32");
+  const isOfInputs = magnitude.rank === 2 && magnitude.dim(0) === 1;
+  const sum = matrix.add(differenceMatrix(adapter, "f32").mul(adapter.scale));
+  const squares = sum.mul(sum).sumOver(isOfInputs ? 0 : 1);
+  return { factor: magnitude.reshape(squares.shape).div(squares.sqrt().add(EPSILON)), isOfInputs };
+}
+
+/** A weight at its place, and as f32 [out, in]. */
+interface OwnWeight {
+  readonly w: Weights;
+  readonly matrix: Value;
+}
+
+// x times a weight that is there in float32 already: in float32 it is not widened twice.
+function ownProduct(x: Value, { w, matrix }: OwnWeight): Value {
+  return x.dtype === matrix.dtype ? gemm(x, matrix) : multiplied(x, w);
 }
 
 // What is added to every output: the bias of a LoRA scaled as its product is, and a difference of the bias.
@@ -73,28 +120,6 @@ function biasTerms(adapter: AdapterValues, dtype: DType): Value[] {
         ]
       : [];
   return [...term(up_bias, adapter.scale), ...term(diff_b, 1)];
-}
-
-// DoRA: what leads from W·x to the product with W + scale · Δ whose rows (or columns) have the length of the magnitude, as far as strength goes.
-// The lengths do not depend on it. ComfyUI takes those of the rows from W alone; PEFT and LyCORIS, which train so, from the sum.
-function rescaled(x: Value, w: Weights, { adapter, product }: { adapter: WeightAdapter; product: Value }): Value {
-  const { parts, scale } = adapter;
-  const magnitude = parts.magnitude!.cast("f32");
-  const isOfInputs = magnitude.rank === 2 && magnitude.dim(0) === 1;
-  const sum = matrixAt(w).add(differenceMatrix(adapter, "f32").mul(scale));
-  const lengths = sum
-    .mul(sum)
-    .sumOver(isOfInputs ? 0 : 1)
-    .sqrt();
-  const factor = magnitude.reshape(lengths.shape).div(lengths.add(EPSILON));
-  const [whole, more] = [factor.cast(x.dtype), factor.sub(1).cast(x.dtype)];
-  const strength = strengthOf(adapter, 1, x.dtype);
-  if (isOfInputs) {
-    const difference = differenceProduct(x.mul(whole), adapter).mul(scale);
-    return multiplied(x.mul(more), w).add(difference).mul(strength);
-  }
-  const difference = differenceProduct(x, adapter).mul(scale);
-  return product.mul(more).add(difference.mul(whole)).mul(strength);
 }
 
 // strength · scale of an adapter, [1]; the same for most layers of a graph.

@@ -83,10 +83,20 @@ test("adapters of different kinds add up, each as if it were alone", async () =>
   const strengths = {
     "lycoris-lora": 1,
     "peft-dora": 0.5,
+    "lycoris-lora-dora-inputs": 0.8,
+    "lycoris-lokr-dora-inputs": -0.3,
     "lycoris-lokr": -1,
     "lycoris-full": 0.7,
     "peft-lora-bias": 2,
   };
+  const adapters = await Promise.all(Object.keys(strengths).map(adapterOf));
+  const found = await outputs(model, adapters, Object.values(strengths));
+  for (const layer of LAYERS)
+    expect(scaledError(found.get(layer)!.data, await interpolated(layer, strengths))).toBeLessThan(SAME);
+});
+
+test("adapters that rescale inputs add up too", async () => {
+  const strengths = { "lycoris-lora-dora-inputs": 0.8, "lycoris-loha-dora-inputs": -0.3, "lycoris-loha": 0.5 };
   const adapters = await Promise.all(Object.keys(strengths).map(adapterOf));
   const found = await outputs(model, adapters, Object.values(strengths));
   for (const layer of LAYERS)
