@@ -93,7 +93,9 @@ describe("kinds", () => {
 
   test("differences of norms are found as diff and as LyCORIS' w_norm", async () => {
     for (const part of ["diff", "w_norm"]) {
-      const match = await matching(under(`lycoris_${NORM.replaceAll(".", "_")}`, { [part]: float32([OUT]) }));
+      const match = await matching(
+        under(`lycoris_${NORM.replaceAll(".", "_")}`, { [part]: float32([OUT]), alpha: number(1) }),
+      );
       expect([...match.matched.keys()]).toEqual([NORM]);
     }
   });
@@ -229,6 +231,15 @@ describe("what is refused", () => {
         message: expect.stringMatching(/1 of its 2 modules are of fused projections, which qedit does not compute/),
       });
     }
+  });
+
+  test.each(["scalar", "lora_gate.weight", "lokr_w3"])("a part .%s that no tool is known to write", async (part) => {
+    expect(
+      await failure(under(`lycoris_${MODULE.replaceAll(".", "_")}`, { ...LORA, [part]: float32([1]) })),
+    ).toMatchObject({
+      code: "QEDIT_E_LORA",
+      message: expect.stringMatching(/: of modules that it adapts it holds "\S+", which qedit does not know$/),
+    });
   });
 
   test("an adapter of PEFT for a model with other weights", async () => {

@@ -6,7 +6,7 @@ import type { Checkpoint, StoredTensor } from "../checkpoint.js";
 import { readScalars } from "../read-tensor.js";
 import { adapterParts, distinct, type FileModule, modulesOf } from "./file-modules.js";
 import { configuredScale } from "./lora-config.js";
-import { baseNames, FUSED_PROJECTION, moduleOf, unsupportedForm } from "./lora-layouts.js";
+import { baseNames, FUSED_PROJECTION, moduleOf, readAdapterKey, unsupportedForm } from "./lora-layouts.js";
 import {
   type AdapterKind,
   checkParts,
@@ -48,6 +48,8 @@ const SHOWN_KEYS = 3;
 /** The adapter of a module as found by name, before its alpha was read. */
 interface Candidate {
   readonly module: string;
+  /** What the file calls the module. */
+  readonly name: string;
   readonly layout: string;
   readonly kind: AdapterKind | undefined;
   readonly parts: FoundParts;
@@ -78,6 +80,7 @@ export async function matchLora(lora: Checkpoint, model: Checkpoint): Promise<Lo
   const used = new Set(candidates.flatMap(({ parts }) => [...parts.values()].map(({ key }) => key)));
   const unmatched = [...lora.tensors.keys()].filter((key) => !used.has(key));
   if (candidates.length === 0) throw nothingFits(lora, model);
+  refuseUnknownParts(lora.file, candidates, unmatched);
   const adapterNames = new Set(candidates.flatMap((each) => [...each.adapterNames]));
   if (adapterNames.size > 1) throw severalAdapters(lora.file, [...adapterNames].sort().join(", "));
 
@@ -114,6 +117,24 @@ function refuseOtherForms(lora: Checkpoint, model: Checkpoint): void {
   throw new QeditError(
     "QEDIT_E_LORA",
     `Cannot use ${lora.file}: ${count} of its ${moduleCount(lora)} modules are ${forms}, which qedit does not compute: ${someOf(found)}`,
+    {
+      hint: "Take the adapter as a plain LoRA: most are published as one too, or are converted by the tool that made them",
+    },
+  );
+}
+
+// A key of a module that has an adapter, which says something that is not understood: without it the adapter would be another one. The difference of
+// a bias that the model lacks is none.
+function refuseUnknownParts(file: string, candidates: readonly Candidate[], unmatched: readonly string[]): void {
+  const names = new Set(candidates.map(({ name }) => name));
+  const unknown = unmatched.filter((key) => {
+    const dots = [...key.matchAll(/\./g)].map(({ index }) => key.slice(0, index));
+    return dots.some((each) => names.has(each)) && readAdapterKey(key)?.part !== "diff_b";
+  });
+  if (unknown.length === 0) return;
+  throw new QeditError(
+    "QEDIT_E_LORA",
+    `Cannot use ${file}: of modules that it adapts it holds ${someOf(unknown)}, which qedit does not know`,
     {
       hint: "Take the adapter as a plain LoRA: most are published as one too, or are converted by the tool that made them",
     },
@@ -170,10 +191,12 @@ function findAdapter(
     if (own === undefined) return [];
     // A norm has no matrix to add to; without a bias in the model ComfyUI adds none either.
     const parts = new Map(
-      [...own.parts].filter(([part]) => (!isNorm || part === "diff") && (hasBias || part !== "diff_b")),
+      [...own.parts].filter(
+        ([part]) => (!isNorm || part === "diff" || part === "alpha") && (hasBias || part !== "diff_b"),
+      ),
     );
     const only = [...parts.keys()].every((part) => part === "alpha");
-    return only ? [] : [{ ...own, prefix, parts }];
+    return only ? [] : [{ ...own, prefix, name, parts }];
   });
   const [first, second] = found;
   if (first === undefined) return undefined;
@@ -186,7 +209,14 @@ function findAdapter(
   const { prefix, parts, layouts, adapterNames, repeated } = first;
   if (repeated.length > 0) throw severalAdapters(file, `"${repeated[0]}" beside another of ${module}`);
   const prefixText = prefix === "" ? "no prefix" : `prefix ${prefix}`;
-  return { module, layout: [...layouts, prefixText].join(", "), kind: kindOf(file, parts), parts, adapterNames };
+  return {
+    module,
+    name: first.name,
+    layout: [...layouts, prefixText].join(", "),
+    kind: kindOf(file, parts),
+    parts,
+    adapterNames,
+  };
 }
 
 function severalAdapters(file: string, found: string): QeditError {
