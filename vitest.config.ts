@@ -3,6 +3,7 @@ import { defineConfig } from "vitest/config";
 
 /** What takes long and rarely fails: networks of full size, measured memory, every command of the documentation, many whole edits. */
 const NIGHTLY = [
+  "test/cli/adapted.test.ts",
   "test/cli/cache.test.ts",
   "test/cli/client-lost.test.ts",
   "test/cli/client-pictures.test.ts",

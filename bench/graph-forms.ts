@@ -80,7 +80,7 @@ function ones(graph: Graph, rows: number): Value {
 /** LoRAs added to a graph that was built without them: two products for each LoRA on each layer. Modules that the graph lacks are left out. */
 export function addLorasApart(graph: Graph, adapters: readonly Adapter[]): void {
   const weights = Weights.of(graph, { file: "", tensors: new Map(), metadata: {} }, adapters);
-  for (const module of new Set(adapters.flatMap(({ pairs }) => [...pairs.keys()]))) {
+  for (const module of new Set(adapters.flatMap(({ modules }) => [...modules.keys()]))) {
     const nodes = graph.nodes.filter(({ name }) => name.startsWith(`${module}/`));
     if (nodes.length > 0) addToLayer(graph, nodes, weights.at(module));
   }
@@ -91,7 +91,8 @@ function addToLayer(graph: Graph, layer: readonly Node[], w: Weights): void {
   const [x, y] = [inputOf(layer, graph), valueOf(graph, layer.at(-1)!.outputs[0]!)];
   const end = graph.nodes.length;
   const sum = w.scoped(() =>
-    w.adapters().reduce((total, { up, down, scale, strength }) => {
+    w.adapters().reduce((total, { parts, scale, strength }) => {
+      const [up, down] = [parts.up!, parts.down!];
       const inner = gemm(x, down.cast(x.dtype)).mul(strength.mul(scale).cast(x.dtype));
       return total.add(gemm(inner, up.cast(x.dtype)));
     }, y),

@@ -44,7 +44,7 @@ async function fewBlocks(
   const config = { ...whole, blocks: Math.min(whole.blocks, BLOCKS) };
   const blocks = { from: 0, to: config.blocks };
   const adapters: Adapter[] = lora
-    ? [{ name: "lora_strength.0", pairs: (await matchLora(await readSafetensors(files.lora), checkpoint)).matched }]
+    ? [{ name: "lora_strength.0", modules: (await matchLora(await readSafetensors(files.lora), checkpoint)).matched }]
     : [];
   const graph = new Graph("a few blocks of the transformer");
   const compute = computeType(device, "transformer");

@@ -95,7 +95,7 @@ async function transformer({ files, sizes, device }: Opening, isLora: boolean): 
   const config = transformerConfig(numbersOf(checkpoint), file.config);
   const compute = computeType(device, "transformer");
   const adapters: Adapter[] = isLora
-    ? [{ name: "lora_strength.0", pairs: (await matchLora(await readSafetensors(files.lora), checkpoint)).matched }]
+    ? [{ name: "lora_strength.0", modules: (await matchLora(await readSafetensors(files.lora), checkpoint)).matched }]
     : [];
   const graph = new Graph("the transformer");
   const optimization = affordableOptimization({ externals: checkpoint.tensors }, device);

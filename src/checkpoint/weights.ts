@@ -6,7 +6,7 @@ import type { DType } from "../graph/types.js";
 import type { Value } from "../graph/value.js";
 import { QeditError } from "../std/errors.js";
 import type { Checkpoint, PackedPart, StoredTensor, StoredType } from "./checkpoint.js";
-import type { LoraPair } from "./lora/lora.js";
+import type { ModuleAdapter } from "./lora/module-adapter.js";
 import { namedParts, PART_NAMES } from "./packed/packed-file.js";
 import { isRaw } from "./packed/packed-layout.js";
 import { IDLE_BESIDE_WEIGHTS, SCALE_NAMES, type ScaleGrid, scaleGrid } from "./weight-scales.js";
@@ -28,15 +28,12 @@ export interface Adapter {
   readonly name: string;
   /** Its strength where that is part of the graph; it has no input then. */
   readonly fixedStrength?: number;
-  /** Its pairs by module. */
-  readonly pairs: ReadonlyMap<string, LoraPair>;
+  /** What it does to each module, by the model's name of it. */
+  readonly modules: ReadonlyMap<string, ModuleAdapter>;
 }
 
-/** A LoRA pair as graph values: down [rank, in], up [out, rank], strength [1]. */
-export interface AdapterValues {
-  readonly up: Value;
-  readonly down: Value;
-  readonly scale: number;
+/** A module's adapter as graph values, with its strength [1]. */
+export interface AdapterValues extends ModuleAdapter<Value> {
   readonly strength: Value;
 }
 
@@ -59,7 +56,7 @@ export interface PackedValues {
   readonly zero: number;
   readonly rows: number;
   readonly columns: number;
-  /** The codes u8: [rows, bytes], or [rows, blocks, bytes of a block]. One graph takes one of the two. */
+  /** The codes u8: [rows, bytes], or [rows, blocks, bytes of a block], the same bytes as another initializer. */
   readonly codes: (by: "rows" | "blocks") => Value;
   readonly scales: BlockNumberValues;
   readonly offsets: BlockNumberValues | undefined;
@@ -183,7 +180,7 @@ export class Weights {
     return {
       ...packed,
       ...{ rows, columns },
-      codes: (by) => external("", by === "rows" ? codes : blocks),
+      codes: (by) => (by === "rows" ? external("", codes) : external(".blocks", blocks)),
       scales: numbers(PART_NAMES.scales, PART_NAMES.scalesAbove)!,
       offsets: numbers(PART_NAMES.offsets, PART_NAMES.offsetsAbove),
     };
@@ -213,24 +210,23 @@ export class Weights {
     return { value: this.get(name).cast("f32"), grid };
   }
 
-  /** The pairs of the active LoRAs for the module at this path. */
+  /** What the active LoRAs do to the module at this path. */
   adapters(): AdapterValues[] {
     const { graph, adapters } = this.#source;
-    return adapters.flatMap(({ name, pairs, fixedStrength }) => {
-      const pair = pairs.get(this.path);
-      if (!pair) return [];
-      const value = (side: "up" | "down") => {
-        const stored = pair[side];
+    return adapters.flatMap(({ name, modules, fixedStrength }) => {
+      const own = modules.get(this.path);
+      if (!own) return [];
+      const values = Object.entries(own.parts).map(([part, stored]) => {
         const dtype = GRAPH_TYPE[stored.dtype];
         if (!dtype)
-          throw this.#refuse(`${this.path} (${name} ${side})`, `weights stored as ${stored.dtype} are not supported`);
-        return graph.external(`${name}:${this.path}.${side}`, { ...stored, dtype });
-      };
+          throw this.#refuse(`${this.path} (${name} ${part})`, `weights stored as ${stored.dtype} are not supported`);
+        return [part, graph.external(`${name}:${this.path}.${part}`, { ...stored, dtype })] as const;
+      });
       const strength =
         fixedStrength === undefined
           ? (graph.inputs.get(name) ?? graph.input(name, "f32", [1]))
           : graph.constant("f32", [1], [fixedStrength]);
-      return [{ up: value("up"), down: value("down"), scale: pair.scale, strength }];
+      return [{ ...own, parts: Object.fromEntries(values), strength }];
     });
   }
 

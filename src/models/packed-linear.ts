@@ -51,16 +51,34 @@ function offsetsOf({ bits, zero, offsets }: PackedValues, scales: Value): Value 
 }
 
 /** Rows of packed weights by number, f32 [n, columns], for row numbers i64 [n]. */
-export function packedRows(rows: Value, { bits, block, zero, codes, scales, offsets }: PackedValues): Value {
-  const of = ({ each, above }: BlockNumberValues) =>
-    numbersOf({ each: gather(each, rows), above: above && gather(above, rows) });
-  const bytes = gather(codes("rows"), rows).cast("f32");
+export function packedRows(rows: Value, packed: PackedValues): Value {
+  const of = ({ each, above }: BlockNumberValues) => ({
+    each: gather(each, rows),
+    above: above && gather(above, rows),
+  });
+  const { codes, scales, offsets } = packed;
+  return packedMatrix({
+    ...packed,
+    codes: gather(codes("rows"), rows),
+    scales: of(scales),
+    offsets: offsets && of(offsets),
+  });
+}
+
+/** Packed weights with their codes in rows. */
+interface PackedRows extends Omit<PackedValues, "codes" | "rows" | "columns"> {
+  readonly codes: Value;
+}
+
+/** Packed weights of any form as numbers, f32 [rows, columns]: as much memory as they take unpacked, several times over. */
+export function packedMatrix({ bits, block, zero, codes, scales, offsets }: PackedRows): Value {
+  const bytes = codes.cast("f32");
   const [n, width] = [bytes.dim(0), Number(bytes.dim(1))];
   const columns = (width * 8) / bits;
   const numbers = (bits === 8 ? bytes : halvesOf(bytes).reshape([n, columns])).sub(zero);
   const blocks = [n, columns / block, block];
-  const scaled = numbers.reshape(blocks).mul(of(scales).reshape([n, columns / block, 1]));
-  const moved = offsets ? scaled.add(of(offsets).reshape([n, columns / block, 1])) : scaled;
+  const scaled = numbers.reshape(blocks).mul(numbersOf(scales).reshape([n, columns / block, 1]));
+  const moved = offsets ? scaled.add(numbersOf(offsets).reshape([n, columns / block, 1])) : scaled;
   return moved.reshape([n, columns]);
 }
 

@@ -46,7 +46,7 @@ async function velocity(name: string, { loras = [], isApart = false, forms = [],
   for (const [index, [file, strength]] of loras.entries()) {
     adapters.push({
       name: `lora_strength.${index}`,
-      pairs: (await matchLora(await readSafetensors(file), checkpoint)).matched,
+      modules: (await matchLora(await readSafetensors(file), checkpoint)).matched,
     });
     strengths[`lora_strength.${index}`] = float32([1], Float32Array.of(strength));
   }

@@ -213,7 +213,13 @@ describe("identify", () => {
     });
     expect(of("transformer_blocks.0.img_mlp.net.2.lokr_w1")).toMatchObject({
       kind: "lora",
-      notes: [expect.stringContaining("LoKr")],
+      network: "LoKr for Qwen-Image and its Edit releases",
+      lora: { ranks: [], layout: "LyCORIS", modules: 1 },
+      notes: [],
+    });
+    expect(of("transformer_blocks.0.img_mlp.net.2.oft_blocks")).toMatchObject({
+      kind: "lora",
+      notes: [expect.stringContaining("OFT")],
     });
   });
 });

@@ -80,6 +80,9 @@ beforeAll(async () => {
         ? Buffer.alloc(bytes.length, bytes.length % 4 === 0 ? Buffer.of(0, 0, 0xc0, 0x7f) : Buffer.of(0, 0x7e))
         : bytes,
     ),
+    variant("idle-lora.safetensors", LORA, (key, bytes) =>
+      key.endsWith("0.attn.to_q.alpha") ? Buffer.alloc(bytes.length) : bytes,
+    ),
     variant("partial.safetensors", LORA, (key, bytes) => (key.includes("transformer_blocks.0.") ? bytes : undefined)),
     writeFile(
       folder.at("foreign.safetensors"),
@@ -358,7 +361,8 @@ describe.concurrent("LoRAs", () => {
 
   test("one made for a deeper model is used with a warning, or refused by --strict-lora", async () => {
     const { tensors } = await readSafetensors(LORA);
-    const zeros = Object.fromEntries([...tensors].map(([key, { shape }]) => [key, float32(shape)]));
+    const matrices = [...tensors].filter(([key]) => !key.endsWith(".alpha"));
+    const zeros = Object.fromEntries(matrices.map(([key, { shape }]) => [key, float32(shape)]));
     await writeFile(
       folder.at("strays.safetensors"),
       encodeSafetensors({ ...zeros, "transformer_blocks.9.attn.to_q.lora_up.weight": float32([24, 4]) }),
@@ -379,7 +383,16 @@ describe.concurrent("LoRAs", () => {
     const ended = await qedit([...sample, "--lora", "nan-lora.safetensors", "-o", "never.safetensors"], here);
     expectRefusal(ended, {
       code: 3,
-      message: /^error: Cannot use nan-lora\.safetensors: its matrix up of transformer_blocks\.0\.attn\.to_q holds NaN/,
+      message: /^error: Cannot use nan-lora\.safetensors: "up" of transformer_blocks\.0\.attn\.to_q holds NaN/,
+      hint: /--lora/,
+    });
+  });
+
+  test("one with an alpha of 0, by which nothing is added, is refused", async () => {
+    const ended = await qedit([...sample, "--lora", "idle-lora.safetensors", "-o", "never.safetensors"], here);
+    expectRefusal(ended, {
+      code: 3,
+      message: /^error: Cannot use idle-lora\.safetensors: the alpha of transformer_blocks\.0\.attn\.to_q is 0/,
       hint: /--lora/,
     });
   });

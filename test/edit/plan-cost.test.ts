@@ -155,22 +155,25 @@ function vaeFlops({ tensors }: Checkpoint, side: "encoder" | "decoder", cells: n
 test("a LoRA of rank 64 adds its two products on every module", () => {
   const checkpoint = published("transformer");
   const lora = published("lightning");
-  const modules = [...lora.tensors.keys()].flatMap((key) =>
+  const names = [...lora.tensors.keys()].flatMap((key) =>
     key.endsWith(".lora_up.weight") ? [key.slice(0, -".lora_up.weight".length)] : [],
   );
-  const pairs = new Map(
-    modules.map((name) => [
+  const modules = new Map(
+    names.map((name) => [
       name,
       {
-        up: lora.tensors.get(`${name}.lora_up.weight`)!,
-        down: lora.tensors.get(`${name}.lora_down.weight`)!,
+        kind: "lora" as const,
+        parts: {
+          up: lora.tensors.get(`${name}.lora_up.weight`)!,
+          down: lora.tensors.get(`${name}.lora_down.weight`)!,
+        },
         scale: 1,
       },
     ]),
   );
   const lengths = { text: 70, target: 400, reference: 300 };
   const added =
-    graphFlops(transformer(checkpoint, [{ name: "lora_strength.0", pairs }]), lengths) -
+    graphFlops(transformer(checkpoint, [{ name: "lora_strength.0", modules }]), lengths) -
     graphFlops(transformer(checkpoint), lengths);
   const byHand = linearFlops(lora, /to_[qkv]\.|to_out|img_mlp/, 700) + linearFlops(lora, /add_|txt_mlp/, 70);
   expect(Math.abs(added / byHand - 1)).toBeLessThan(CLOSE);

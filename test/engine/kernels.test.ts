@@ -19,7 +19,7 @@ import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/text-e
 import { buildVisionTower } from "../../src/models/qwen2.5-vl/vision.js";
 import type { ActiveLora } from "../../src/stages/networks/loras.js";
 import { numbersOf } from "../../src/stages/networks/model-handle.js";
-import { asGguf, type Build, build, published, publishedLora } from "../support/full-size.js";
+import { asGguf, type Build, build, everyKind, published, publishedLora } from "../support/full-size.js";
 
 /** The graph forms that are not the default. */
 const OTHER_FORMS: readonly GraphForm[] = [lightningApart, multiplyFp8, addInLayerNorm];
@@ -122,6 +122,23 @@ describe.each([
   ["cpu", "f32"],
 ] as const)("quantised as GGUF, on %s in %s", (provider, compute) => {
   const types = Object.keys(BLOCK_TYPES) as BlockTypeName[];
+
+  test.each([
+    ["in fp8", published("qwen_image_edit_2509_fp8_e4m3fn")],
+    ["in blocks of GGUF", asGguf(published("qwen_image_edit_2509_fp8_e4m3fn"), types)],
+  ])("adapters of every kind beside weights %s have a kernel for every node", (_, checkpoint) => {
+    const config = transformerConfig(numbersOf(checkpoint), {});
+    const blocks = { from: 0, to: 4 };
+    const { graphs } = build(
+      checkpoint,
+      [
+        (graph, w) => buildTransformer(graph, w, { config, compute, blocks }),
+        (graph, w) => buildModulation(graph, w, { config, compute, blocks }),
+      ],
+      { adapters: [publishedLora(), everyKind(checkpoint)] },
+    );
+    expect(graphs.flatMap((graph) => missingKernels(graph, provider))).toEqual([]);
+  });
 
   test("the transformer has a kernel for every node, whole and in parts", () => {
     const checkpoint = asGguf(published("qwen_image_edit_2509_fp8_e4m3fn"), types);
@@ -284,7 +301,9 @@ test.each([
       ...{ vae: file("qwen_image_vae"), textEncoder: file("qwen_2.5_vl_7b_fp8_scaled") },
       ...{
         transformer: file("qwen_image_edit_2511_bf16"),
-        loras: [{ adapter: publishedLora(), strength: 1 } as ActiveLora],
+        loras: [publishedLora(), everyKind(published("qwen_image_edit_2511_bf16"))].map(
+          (adapter) => ({ adapter, strength: 0.5 }) as ActiveLora,
+        ),
       },
     };
     const models = stageModels(files, {

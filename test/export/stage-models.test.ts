@@ -12,6 +12,7 @@ import { sample } from "../../src/stages/sample.js";
 import { float32, type Tensor, type Tensors } from "../../src/std/tensor.js";
 import { numbers } from "../graph/run.js";
 import { scaledError } from "../parity/table.js";
+import { writeEveryKind } from "../support/adapter-file.js";
 import { temporaryFolder } from "../support/folder.js";
 import {
   EMBEDDED,
@@ -201,8 +202,12 @@ const LORAS = [
   { name: "tiny/loras/second", strength: -0.5 },
 ];
 
+const adapter = folder.at("every");
+await writeEveryKind(`${adapter}.safetensors`, (await openFiles()).transformer.checkpoint);
+
 describe.each<[string, Names]>([
   ["2509 in fp8", {}],
+  ["2509 with adapters of every kind", { loras: [{ name: adapter, strength: 0.7 }] }],
   ["2509 in scaled fp8", { transformer: "tiny/transformer-scaled-fp8" }],
   ["2509 in bf16", IN_BF16],
   ["2509 in fp32", { transformer: "tiny/transformer-fp32" }],

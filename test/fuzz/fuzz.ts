@@ -18,6 +18,7 @@ const NAMES = [
   "gguf",
   "packed",
   "adapters",
+  "kinds",
   "artifacts",
   "index",
   "settings",

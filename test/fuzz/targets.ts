@@ -1,5 +1,5 @@
 // What reads files that may come from anywhere, each with hostile inputs for it. A target may throw QeditError, and nothing else.
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
 import { decodeArtifact, encodeArtifact } from "../../src/artifacts/artifact.js";
@@ -11,6 +11,7 @@ import { packedMetadata } from "../../src/checkpoint/packed/packed-file.js";
 import { readTensor } from "../../src/checkpoint/read-tensor.js";
 import { checkpointConfig, decodeSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
 import { encodeSafetensors } from "../../src/checkpoint/safetensors/safetensors-writer.js";
+import { Weights } from "../../src/checkpoint/weights.js";
 import { run } from "../../src/cli/commands/run.js";
 import { readJobs } from "../../src/cli/jobs/job-lines.js";
 import { makerLine, recipeLines } from "../../src/cli/render/recipe-lines.js";
@@ -22,8 +23,10 @@ import { EDIT_PARAMETERS } from "../../src/edit/parameters/table.js";
 import { recipeDifferences } from "../../src/edit/recipe/compare-recipes.js";
 import { recipeIn } from "../../src/edit/recipe/recipe-of-file.js";
 import { inputRoles, readSettings, recipeSettings } from "../../src/edit/recipe/recipe-settings.js";
+import { Graph } from "../../src/graph/graph.js";
 import { pictureTexts } from "../../src/image/io/description.js";
 import { readImage, readSize } from "../../src/image/io/read.js";
+import { linear } from "../../src/models/layers.js";
 import { float32, tensor } from "../../src/std/tensor.js";
 import { ggufBytes, repackedTo } from "../support/gguf.js";
 import { fixture } from "../support/golden.js";
@@ -61,6 +64,10 @@ function target<Input>(inputs: fc.Arbitrary<Input>, read: Target<Input>["read"])
 
 const transformer = await openCheckpoint(fixture("tiny/transformer.safetensors"));
 const LORAS = ["published", "second"].map((name) => bytesOf(`tiny/loras/${name}.safetensors`));
+const layers = await openCheckpoint(fixture("tiny/adapters/model.safetensors"));
+const ADAPTERS = readdirSync(fixture("tiny/adapters"))
+  .filter((name) => name !== "model.safetensors" && name !== "golden.safetensors")
+  .map((name) => bytesOf(`tiny/adapters/${name}`));
 const INFO = { settings: {}, sizes: {}, inputs: {}, weights: {} };
 const LATENT = encodeArtifact({ kind: "latents", tensors: { latent: float32([1, 16, 2, 3]) }, info: INFO });
 const SAMPLES = encodeArtifact({ kind: "samples", tensors: { latent_tensor: float32([1, 16, 2, 3]) }, info: INFO });
@@ -142,6 +149,18 @@ export const TARGETS: Readonly<Record<string, Target>> = {
     const path = join(folder, "lora.safetensors");
     writeFileSync(path, bytes);
     matchTable(await matchLora(await openLora(path), transformer));
+  }),
+  kinds: target(files(...ADAPTERS), async (bytes, folder) => {
+    const path = join(folder, "adapter.safetensors");
+    writeFileSync(path, bytes);
+    const match = await matchLora(await openLora(path), layers);
+    matchTable(match);
+    const graph = new Graph("adapted");
+    const w = Weights.of(graph, layers, [{ name: "lora_strength.0", modules: match.matched }]);
+    for (const module of match.matched.keys()) {
+      const at = w.at(module);
+      linear(graph.input(module, "f32", ["tokens", at.shape("weight")[1]!]), at);
+    }
   }),
   artifacts: target(
     fc.tuple(fc.constantFrom("latents", "cond", "samples"), files(LATENT, SAMPLES)),

@@ -94,7 +94,7 @@ test("a Lightning LoRA is read for all of its 720 modules, but four that the las
     adapters: [lora],
   });
   const read = [...graphs[0]!.externals.keys()].filter((name) => name.startsWith("lora_strength.0:"));
-  expect(lora.pairs.size).toBe(720);
+  expect(lora.modules.size).toBe(720);
   expect(read).toHaveLength(2 * (720 - 4));
 });
 

@@ -7,8 +7,9 @@ import { readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js
 import { Weights } from "../../src/checkpoint/weights.js";
 import { laidOutBytes } from "../../src/edit/plan/graph-cost.js";
 import { Graph } from "../../src/graph/graph.js";
-import { linear, weightAt } from "../../src/models/layers.js";
+import { linear } from "../../src/models/layers.js";
 import { tokenEmbeddings } from "../../src/models/qwen2.5-vl/token-embeddings.js";
+import { weightAt } from "../../src/models/stored-weight.js";
 import { tensor } from "../../src/std/tensor.js";
 import { numbers } from "../graph/run.js";
 import { scaledError } from "../parity/table.js";

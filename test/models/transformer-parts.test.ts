@@ -35,7 +35,7 @@ async function network(file: string, lora?: string) {
       : [
           {
             name: "lora_strength.0",
-            pairs: (await matchLora(await readSafetensors(fixture(`tiny/loras/${lora}.safetensors`)), checkpoint))
+            modules: (await matchLora(await readSafetensors(fixture(`tiny/loras/${lora}.safetensors`)), checkpoint))
               .matched,
           },
         ];

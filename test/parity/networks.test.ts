@@ -228,7 +228,7 @@ async function loraVelocities(loras: readonly (readonly [string, readonly number
     loras.map(async ([file], index) => {
       const match = await matchLora(await readSafetensors(fixture(`tiny/loras/${file}.safetensors`)), checkpoint);
       expect(match.unmatched).toEqual([]);
-      return { name: `lora_strength.${index}`, pairs: match.matched };
+      return { name: `lora_strength.${index}`, modules: match.matched };
     }),
   );
   await using network = await openTransformer(checkpoint, adapters);

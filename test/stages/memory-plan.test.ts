@@ -1,5 +1,7 @@
 // Memory plans as arithmetic, and at the published sizes what cards of usual sizes get.
 import { expect, test } from "vitest";
+import type { ModuleAdapter } from "../../src/checkpoint/lora/module-adapter.js";
+import type { Adapter } from "../../src/checkpoint/weights.js";
 import { transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
 import { languageConfig } from "../../src/models/qwen2.5-vl/text-encoder-config.js";
 import {
@@ -14,7 +16,7 @@ import { languageNeeds } from "../../src/stages/networks/open-language-model.js"
 import { transformerNeeds } from "../../src/stages/networks/open-transformer.js";
 import { vaeNeeds } from "../../src/stages/networks/open-vae.js";
 import { planTiles } from "../../src/stages/networks/tiles.js";
-import { published } from "../support/full-size.js";
+import { everyKind, published } from "../support/full-size.js";
 
 const GIB = 1024 ** 3;
 const CUDA = { provider: "cuda", index: 0, threads: 0 } as const;
@@ -88,12 +90,18 @@ test("the next smaller plan takes less, down to where there is none", () => {
   expect(peaks.length).toBeGreaterThan(3);
 });
 
-function transformer() {
+function transformer(adapter?: Adapter) {
   const checkpoint = published("qwen_image_edit_2509_fp8_e4m3fn");
   const file = { checkpoint, config: {}, identity: "", name: "" };
   const config = transformerConfig(numbersOf(checkpoint), {});
   return transformerNeeds(
-    { file, config, compute: "bf16", loras: [], lengths: { text: 250, target: 4096, reference: 4096 } },
+    {
+      file,
+      config,
+      compute: "bf16",
+      loras: adapter ? [{ adapter }] : [],
+      lengths: { text: 250, target: 4096, reference: 4096 },
+    },
     CUDA,
   );
 }
@@ -119,6 +127,24 @@ test("a run of the published transformer at 1024² takes what its widest layers 
   // 1.2 GB are live, and the last region of the arena may be 1 GiB longer than what is used of it.
   expect(activations).toBeGreaterThan(2 * 8192 * 12288 * 2);
   expect(activations).toBeLessThan(2.6e9);
+});
+
+test("a plan counts what an adapter's matrices take in a run, whichever block they are in", () => {
+  const everywhere = everyKind(published("qwen_image_edit_2509_fp8_e4m3fn"));
+  const place = "img_mlp.net.2";
+  const dora = { kind: "lora", parts: partsOf("lora", place), scale: 1 } as const;
+  const one = { name: everywhere.name, modules: new Map([[`transformer_blocks.31.${place}`, dora]]) };
+  const without = transformer().activations;
+  // W, Δ and their sum in float32, while x and what the other stream left are in memory.
+  expect(transformer(one).activations).toBeGreaterThan(without + 3072 * 12288 * 4);
+  expect(transformer(everywhere).activations).toBeGreaterThan(transformer(one).activations - 1);
+
+  function partsOf(kind: string, of: string): ModuleAdapter["parts"] {
+    const found = [...everywhere.modules].find(
+      ([module, own]) => own.kind === kind && own.parts.magnitude !== undefined && module.endsWith(of),
+    );
+    return found![1].parts;
+  }
 });
 
 test("the published text encoder is resident in 12 GiB and streams in 6", () => {

@@ -20,6 +20,7 @@ import { QeditError } from "../../src/std/errors.js";
 import type { ProgressEvent } from "../../src/std/events.js";
 import { numbers } from "../graph/run.js";
 import { scaledError, TOLERANCE } from "../parity/table.js";
+import { writeEveryKind } from "../support/adapter-file.js";
 import { fixture } from "../support/golden.js";
 
 const CPU = { provider: "cpu", index: 0, threads: 1 } as const;
@@ -188,6 +189,24 @@ test("a LoRA on the modulation changes it, and its file, by its strength", async
   }
   expect(await readdir(modulationFolder)).toHaveLength(3);
 });
+
+test.each(["transformer", "transformer-2511", "transformer-scaled-fp8"])(
+  "%s with adapters of every kind samples the same whole, with fed modulation, and in groups",
+  async (transformer) => {
+    const { checkpoint } = await openModel(fixture(`tiny/${transformer}.safetensors`), "transformer");
+    const file = await writeEveryKind(join(folder, `${transformer}-adapter.safetensors`), checkpoint);
+    const lora = [`${file}:0.7`, `${fixture("tiny/loras/second.safetensors")}:-0.5`];
+    const whole = await sampled({ transformer, lora });
+    expect(scaledError(whole.data, (await sampled({ transformer })).data)).toBeGreaterThan(1e-2);
+    for (const how of [{ engine: likeCuda() }, { vram: STREAMING }, { engine: likeCuda(), vram: 1 }]) {
+      expect(scaledError((await sampled({ transformer, lora, ...how })).data, whole.data)).toBeLessThanOrEqual(
+        TOLERANCE.network,
+      );
+    }
+    const none = await sampled({ transformer, lora: [`${file}:0`] });
+    expect(scaledError(none.data, (await sampled({ transformer })).data)).toBeLessThanOrEqual(TOLERANCE.network);
+  },
+);
 
 test("modulation is taken from its file by the next run, also with a LoRA that leaves it alone, and computed again when the file is damaged", async () => {
   const modulationFolder = join(folder, "kept");

@@ -9,6 +9,7 @@ import {
   type StoredType,
 } from "../../src/checkpoint/checkpoint.js";
 import { BLOCK_TYPES, type BlockTypeName } from "../../src/checkpoint/gguf/block-types.js";
+import type { ModuleAdapter } from "../../src/checkpoint/lora/module-adapter.js";
 import { asComputed } from "../../src/checkpoint/packed/packed-layout.js";
 import { type Adapter, Weights } from "../../src/checkpoint/weights.js";
 import { Graph } from "../../src/graph/graph.js";
@@ -50,13 +51,59 @@ export function publishedLora(): Adapter {
       [
         module,
         {
-          up: lora.tensors.get(`${module}.lora_up.weight`)!,
-          down: lora.tensors.get(`${module}.lora_down.weight`)!,
+          kind: "lora",
+          parts: {
+            up: lora.tensors.get(`${module}.lora_up.weight`)!,
+            down: lora.tensors.get(`${module}.lora_down.weight`)!,
+          },
           scale: 1,
         },
       ] as const,
   );
-  return { name: "lora_strength.0", pairs: new Map(pairs) };
+  return { name: "lora_strength.0", modules: new Map(pairs) };
+}
+
+type Shapes = Readonly<Partial<Record<keyof ModuleAdapter["parts"], readonly number[]>>>;
+
+/** The parts of each kind for a weight [out, in] whose lengths divide by 4. */
+const KINDS: readonly (readonly [kind: ModuleAdapter["kind"], shapes: (out: number, input: number) => Shapes])[] = [
+  ["lora", (out, input) => ({ up: [out, 16], down: [16, input], up_bias: [out] })],
+  ["lora", (out, input) => ({ up: [out, 16], down: [16, input], magnitude: [out] })],
+  ["lora", (out, input) => ({ up: [out, 16], down: [16, input], magnitude: [1, input] })],
+  [
+    "loha",
+    (out, input) => ({ hada_w1_a: [out, 8], hada_w1_b: [8, input], hada_w2_a: [out, 8], hada_w2_b: [8, input] }),
+  ],
+  ["lokr", (out, input) => ({ lokr_w1: [4, 4], lokr_w2: [out / 4, input / 4], magnitude: [out, 1] })],
+  [
+    "lokr",
+    (out, input) => ({ lokr_w1_a: [4, 2], lokr_w1_b: [2, 4], lokr_w2_a: [out / 4, 8], lokr_w2_b: [8, input / 4] }),
+  ],
+  ["full", (out, input) => ({ diff: [out, input], diff_b: [out] })],
+];
+
+/** An adapter of every kind in turn on the modules of a transformer, and differences of its norms, in types that files have. */
+export function everyKind({ tensors }: Checkpoint, name = "lora_strength.1"): Adapter {
+  const types = ["BF16", "F32", "F16", "F8_E4M3"] as const;
+  let index = 0;
+  const modules = [...tensors].flatMap(([key, { shape }]): [string, ModuleAdapter][] => {
+    if (!key.endsWith(".weight") || shape.length > 2) return [];
+    const [kind, shapesOf] =
+      shape.length === 1 ? (["full", () => ({ diff: shape })] as const) : KINDS[index++ % KINDS.length]!;
+    const dtype = types[index % types.length]!;
+    const parts = Object.entries(shapesOf(shape[0]!, shape[1] ?? 1)).map(([part, each]): [string, StoredTensor] => [
+      part,
+      {
+        dtype,
+        shape: each,
+        file: "/models/adapter.safetensors",
+        offset: 8,
+        length: elementsOf({ shape: each }) * STORED_BYTES[dtype],
+      },
+    ]);
+    return [[key.slice(0, -".weight".length), { kind, parts: Object.fromEntries(parts), scale: 0.5 }]];
+  });
+  return { name, modules: new Map(modules) };
 }
 
 /** Adds one network to a graph. */

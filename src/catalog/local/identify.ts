@@ -1,7 +1,8 @@
 // Identifies a checkpoint by its keys, types and shapes: which network it is, how it is stored, and whether qedit can run it.
 import { type Checkpoint, elementsOf, type StoredType } from "../../checkpoint/checkpoint.js";
 import { blockTypeOf } from "../../checkpoint/gguf/block-types.js";
-import { moduleOf, PAIR_LAYOUTS, unsupportedForm } from "../../checkpoint/lora/lora-layouts.js";
+import { adapterOverview } from "../../checkpoint/lora/file-modules.js";
+import { moduleOf, unsupportedForm } from "../../checkpoint/lora/lora-layouts.js";
 import { packedFormat } from "../../checkpoint/packed-formats.js";
 import { type ModelPart, partsOfWhole, publishedNames, stripPrefix } from "../../checkpoint/published-names.js";
 import { checkpointConfig } from "../../checkpoint/safetensors/safetensors.js";
@@ -86,20 +87,16 @@ function storedFacts(
 
 function loraFacts({ tensors }: Checkpoint): Facts | undefined {
   const names = [...tensors.keys()];
-  const downs = names.flatMap((name) => {
-    const layout = PAIR_LAYOUTS.find(({ down }) => name.endsWith(down));
-    return layout ? [{ name, layout }] : [];
-  });
+  const found = adapterOverview(tensors);
   const forms = new Set(names.flatMap((name) => unsupportedForm(name) ?? []));
-  if (downs.length === 0 && forms.size === 0) return undefined;
-  const ranks = [...new Set(downs.map(({ name }) => tensors.get(name)!.shape[0] ?? 0))].sort((a, b) => a - b);
-  const layout = [...new Set(downs.map((down) => down.layout.name))].join(" and ") || [...forms].join(", ");
+  if (found.layouts.length === 0 && forms.size === 0) return undefined;
+  const layout = found.layouts.join(" and ") || [...forms].join(", ");
   const isOurs = names.some((name) => QWEN_IMAGE_MODULE.test(name));
   const notes = [...forms].map((form) => `holds ${form}, which qedit does not compute`);
   return {
     kind: "lora",
-    network: isOurs ? "LoRA for Qwen-Image and its Edit releases" : "LoRA for another model",
-    lora: { ranks, layout, modules: new Set(names.map(moduleOf)).size },
+    network: `${found.kinds.join(" and ") || "LoRA"} for ${isOurs ? "Qwen-Image and its Edit releases" : "another model"}`,
+    lora: { ranks: found.ranks, layout, modules: new Set(names.map(moduleOf)).size },
     notes: isOurs ? notes : ["fits no transformer that qedit runs", ...notes],
     ...(isOurs && notes.length > 0 ? { refusal: notes.join("; ") } : {}),
   };

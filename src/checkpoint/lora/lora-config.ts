@@ -2,12 +2,14 @@
 // adapter_config.json. Both are PEFT's LoraConfig; the scale of a module is alpha / rank, or alpha / sqrt(rank) with use_rslora.
 import { readFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
+import { QeditError } from "../../std/errors.js";
 import { ioFailure } from "../../std/files.js";
 import { isObject } from "../../std/guards.js";
 import type { Checkpoint } from "../checkpoint.js";
 import { openCheckpoint } from "../open.js";
 import type { ReadOptions } from "../safetensors/safetensors.js";
 import { metadataObject } from "../safetensors/safetensors-header.js";
+import type { AdapterKind } from "./module-adapter.js";
 
 /** Where diffusers puts the configuration (diffusers 0.39 loaders/lora_base.py), and where it goes here for PEFT's files too. */
 const METADATA_KEY = "lora_adapter_metadata";
@@ -29,18 +31,46 @@ export async function openLora(path: string, options: ReadOptions = {}): Promise
     : { ...checkpoint, metadata: { [METADATA_KEY]: config, ...checkpoint.metadata } };
 }
 
-/** The alpha that a file's configuration gives a module of some rank, as one that is divided by the rank; undefined without configuration. */
-export function configuredAlpha({ metadata }: Checkpoint): (module: string, rank: number) => number | undefined {
+/** What a file's configuration says of a module: its alpha, as one that is divided by the rank, and the scale. */
+export interface ConfiguredScale {
+  readonly alpha: number | undefined;
+  /** 1 without configuration. */
+  readonly scale: number;
+}
+
+/** Initialisations of PEFT after which the model's own weights are others, so that the adapter is none for the published ones. */
+const CHANGES_MODEL = /^(?:pissa|olora|corda|loftq|lora_ga)/;
+
+/** Reads the scales of a file's configuration. Throws QEDIT_E_LORA for an adapter that belongs to a changed model. */
+export function configuredScale({
+  file,
+  metadata,
+}: Checkpoint): (module: string, of: { kind: AdapterKind | undefined; rank: number | undefined }) => ConfiguredScale {
   // What is no configuration is of another tool: they use the key freely.
   const config = metadataObject(metadata[METADATA_KEY]) ?? {};
   const value = (key: string) => config[`transformer.${key}`] ?? config[key];
-  const patterns = Object.entries(
-    isObject(value("alpha_pattern")) ? (value("alpha_pattern") as Record<string, unknown>) : {},
-  );
-  return (module, rank) => {
-    const matching = patterns.find(([pattern]) => module === pattern || module.endsWith(`.${pattern}`));
-    const alpha = matching?.[1] ?? value("lora_alpha");
-    if (typeof alpha !== "number" || !Number.isFinite(alpha)) return undefined;
-    return value("use_rslora") === true ? alpha * Math.sqrt(rank) : alpha;
+  const start = value("init_lora_weights");
+  if (typeof start === "string" && CHANGES_MODEL.test(start)) {
+    throw new QeditError(
+      "QEDIT_E_LORA",
+      `Cannot use ${file}: it is for a model whose weights were changed (${start})`,
+      {
+        hint: "Save it by PEFT with path_initial_model_for_weight_conversion, as a plain LoRA",
+      },
+    );
+  }
+  const numberFor = (module: string, pattern: string, otherwise: unknown) => {
+    const patterns = isObject(value(pattern)) ? Object.entries(value(pattern) as Record<string, unknown>) : [];
+    const number = patterns.find(([each]) => module === each || module.endsWith(`.${each}`))?.[1] ?? otherwise;
+    return typeof number === "number" && Number.isFinite(number) ? number : undefined;
+  };
+  return (module, { kind, rank }) => {
+    // PEFT's own LoHa and LoKr divide by the rank of the configuration, whole factors too.
+    const isLycoris = kind === "loha" || kind === "lokr";
+    const alpha = numberFor(module, "alpha_pattern", value(isLycoris ? "alpha" : "lora_alpha"));
+    const divisor = isLycoris ? numberFor(module, "rank_pattern", value("r")) : rank;
+    if (alpha === undefined || divisor === undefined || divisor <= 0) return { alpha: undefined, scale: 1 };
+    const shown = value("use_rslora") === true && !isLycoris ? alpha * Math.sqrt(divisor) : alpha;
+    return { alpha: shown, scale: shown / divisor };
   };
 }

@@ -1,5 +1,25 @@
-// The key spellings under which LoRA files name the modules of a diffusion model, in the order in which ComfyUI tries them.
-// https://github.com/comfyanonymous/ComfyUI/blob/a125cd84/comfy/lora.py (model_lora_keys_unet), comfy/weight_adapter/lora.py
+// The key spellings under which adapter files name the modules of a diffusion model and the parts of what they do to them.
+// https://github.com/comfyanonymous/ComfyUI/blob/a125cd84/comfy/lora.py (model_lora_keys_unet), comfy/weight_adapter/; PEFT 0.21, LyCORIS 4.1
+
+/** Parts of a module's adapter; those of LyCORIS are called as in its keys. */
+export type PartName =
+  | "up"
+  | "down"
+  | "up_bias"
+  | "hada_w1_a"
+  | "hada_w1_b"
+  | "hada_w2_a"
+  | "hada_w2_b"
+  | "lokr_w1"
+  | "lokr_w1_a"
+  | "lokr_w1_b"
+  | "lokr_w2"
+  | "lokr_w2_a"
+  | "lokr_w2_b"
+  | "diff"
+  | "diff_b"
+  | "magnitude"
+  | "alpha";
 
 /** Suffixes of the keys of a module's two matrices, and the usual name of files that have them. */
 export interface PairLayout {
@@ -10,7 +30,7 @@ export interface PairLayout {
   readonly down: string;
 }
 
-/** Suffix pairs, first match wins. */
+/** Suffix pairs. PEFT puts the name of an adapter, `default` or another, before `.weight` where one was not taken off. */
 export const PAIR_LAYOUTS: readonly PairLayout[] = [
   { name: "kohya", up: ".lora_up.weight", down: ".lora_down.weight" },
   { name: "diffusers 0.1x", up: "_lora.up.weight", down: "_lora.down.weight" },
@@ -18,56 +38,101 @@ export const PAIR_LAYOUTS: readonly PairLayout[] = [
   { name: "diffusers", up: ".lora.up.weight", down: ".lora.down.weight" },
   { name: "Mochi", up: ".lora_B", down: ".lora_A" },
   { name: "transformers", up: ".lora_linear_layer.up.weight", down: ".lora_linear_layer.down.weight" },
-  { name: "PEFT with adapter name", up: ".lora_B.default.weight", down: ".lora_A.default.weight" },
 ];
 
-/** Suffix of the optional scalar that, divided by the rank, scales a module's product. */
-export const ALPHA = ".alpha";
+/** What a key of an adapter file says: the part of a module, under the module's name in this file. */
+export interface AdapterKey {
+  /** The key without its ending. */
+  readonly module: string;
+  readonly part: PartName;
+  /** The spelling of the ending, where it tells one. */
+  readonly layout?: string;
+  /** The name that PEFT gave the adapter, if the key has one. */
+  readonly adapterName?: string;
+}
+
+/** Endings of other parts than pairs; `name` is PEFT's name of the adapter. */
+const ENDINGS: readonly (readonly [ending: RegExp, part: PartName | undefined, layout?: string])[] = [
+  [/\.lora_B\.(?!weight$|bias$)(?<name>[^.]+)\.weight$/, "up", "PEFT with adapter name"],
+  [/\.lora_A\.(?!weight$|bias$)(?<name>[^.]+)\.weight$/, "down", "PEFT with adapter name"],
+  [
+    /(?:\.lora_B(?:\.(?!weight$|bias$)(?<name>[^.]+))?|\.lora_up|[._]lora\.up|\.lora_linear_layer\.up)\.bias$/,
+    "up_bias",
+  ],
+  [/\.alpha$/, "alpha"],
+  [/\.dora_scale$/, "magnitude"],
+  [/\.lora_magnitude_vector(?:\.(?!weight$)(?<name>[^.]+))?(?:\.weight)?$/, "magnitude"],
+  [/\.(?:diff|w_norm)$/, "diff", "differences"],
+  [/\.(?:diff_b|b_norm)$/, "diff_b"],
+  [/\.(?<part>hada_w[12]_[ab])(?:\.(?<name>[^.]+))?$/, undefined, "LyCORIS"],
+  [/\.(?<part>lokr_w[12](?:_[ab])?)(?:\.(?<name>[^.]+))?$/, undefined, "LyCORIS"],
+];
+
+/** Takes the ending off a key; undefined when it is of none that qedit computes with. */
+export function readAdapterKey(key: string): AdapterKey | undefined {
+  for (const { name, up, down } of PAIR_LAYOUTS) {
+    if (key.endsWith(up)) return { module: key.slice(0, -up.length), part: "up", layout: name };
+    if (key.endsWith(down)) return { module: key.slice(0, -down.length), part: "down", layout: name };
+  }
+  for (const [ending, part, layout] of ENDINGS) {
+    const match = ending.exec(key);
+    if (!match) continue;
+    return {
+      module: key.slice(0, match.index),
+      part: part ?? (match.groups!["part"] as PartName),
+      ...(layout !== undefined && { layout }),
+      ...(match.groups?.["name"] !== undefined && { adapterName: match.groups["name"] }),
+    };
+  }
+  return undefined;
+}
 
 /** Keys of forms of adapters that qedit does not compute, and the names of these. */
 const UNSUPPORTED: readonly (readonly [key: RegExp, form: string])[] = [
-  [/\.dora_scale$|\.lora_magnitude_vector(\.|$)/, "DoRA"],
-  [/(\.lora_(B|up)(\.\w+)?|[._]lora\.up|\.lora_linear_layer\.up)\.bias$/, "LoRA with biases"],
-  [/\.lora_[AB]\.(?!weight$|bias$|default\.)\w+\.weight$/, "several adapters with names"],
   [/\.lora_mid\./, "LoCon with lora_mid"],
   [/\.lora_embedding_[AB](\.|$)/, "LoRA of embeddings"],
+  [/\.lora_A(\.\w+)?\.bias$|\.lora_down\.bias$/, "LoRA with biases before the rank"],
   [/\.reshape_weight$/, "LoRA with reshaped weights"],
-  [/\.diff$/, "full differences"],
-  [/\.diff_b$/, "bias differences"],
   [/\.set_weight$|\.modules_to_save\./, "replaced weights"],
-  [/\.[wb]_norm$/, "norm differences"],
-  [/\.hada_\w+(\.|$)/, "LoHa"],
-  [/\.lokr_\w+(\.|$)/, "LoKr"],
+  [/\.(hada_t[12]|lokr_t2)(\.|$)/, "LyCORIS with Tucker factors"],
   [/\.[ab][12]\.weight$/, "GLoRA"],
   [/\.b?oft_\w+(\.|$)|\.rescale$/, "OFT or BOFT"],
   [/\.vera_lambda_\w+(\.|$)/, "VeRA"],
   [/\.ia3_\w+(\.|$)|\.on_input$/, "IA3"],
 ];
 
-/** The names under which a file may hold the LoRA of a module such as `transformer_blocks.0.attn.to_q`. */
+/** The names under which a file may hold the adapter of a module such as `transformer_blocks.0.attn.to_q`. */
 export function baseNames(module: string): readonly { readonly prefix: string; readonly name: string }[] {
   const underscored = module.replaceAll(".", "_");
   return [
-    { prefix: "", name: module },
-    { prefix: "transformer.", name: `transformer.${module}` },
-    { prefix: "diffusion_model.", name: `diffusion_model.${module}` },
-    // PEFT itself, which ComfyUI does not take.
-    { prefix: "base_model.model.", name: `base_model.model.${module}` },
-    { prefix: "lora_unet_", name: `lora_unet_${underscored}` },
-    { prefix: "lycoris_", name: `lycoris_${underscored}` },
+    ...DOTTED.map((prefix) => ({ prefix, name: prefix + module })),
+    ...UNDERSCORED.map((prefix) => ({ prefix, name: prefix + underscored })),
   ];
 }
 
-/** What follows the module in the keys of pairs, and in those of the forms above. */
+/**
+ * Prefixes before the names of modules: of Lightning, diffusers and OneTrainer, ai-toolkit, ComfyUI's own files, PEFT itself (which ComfyUI does
+ * not take), and DiffSynth.
+ */
+const DOTTED = ["", "transformer.", "diffusion_model.", "model.diffusion_model.", "base_model.model.", "pipe.dit."];
+
+/** Prefixes before names with underscores for dots: of kohya and musubi-tuner, OneTrainer, and SimpleTuner. */
+const UNDERSCORED = ["lora_unet_", "lora_transformer_", "lycoris_"];
+
+/** The end of the names of projections that a trainer made one of: which rows are whose is not in the file. */
+export const FUSED_PROJECTION = /(^|[._])(to_qkv|to_kv|to_added_qkv|add_qkv_proj|add_kv_proj)$/;
+
+/** What follows the module in the keys of the forms that are not computed. */
 const ENDING =
   /(\.lora_(A|B|up|down|mid|magnitude_vector|linear_layer|embedding_[AB])|[._]lora\.(up|down))(\..*)?$|\.(alpha|dora_scale|reshape_weight|diff|diff_b|set_weight|[wb]_norm|rescale|on_input|[ab][12]\.weight|modules_to_save\..*|(hada|lokr|b?oft|vera_lambda|ia3)_.*)$/;
 
-/** The module part of a key of a LoRA file: the key without the ending of any known form. */
+/** The module part of a key of an adapter file: the key without the ending of any known form. */
 export function moduleOf(key: string): string {
-  return key.replace(ENDING, "");
+  return readAdapterKey(key)?.module ?? key.replace(ENDING, "");
 }
 
 /** Name of the form that a key belongs to when qedit does not compute that form. */
 export function unsupportedForm(key: string): string | undefined {
-  return UNSUPPORTED.find(([pattern]) => pattern.test(key))?.[1];
+  const form = UNSUPPORTED.find(([pattern]) => pattern.test(key))?.[1];
+  return form ?? (FUSED_PROJECTION.test(moduleOf(key)) ? "of fused projections" : undefined);
 }

@@ -1,37 +1,41 @@
-// Finds which matrices of a LoRA file belong to which module of a model: W·x becomes W·x + strength·scale·up·(down·x).
-// Starts from the model's keys and never takes a LoRA key apart, since names with underscores cannot be parsed back.
+// Finds which parts of an adapter file belong to which module of a model, and what they do to it (see ModuleAdapter).
+// Starts from the model's names: those with underscores cannot be parsed back.
 
 import { QeditError } from "../../std/errors.js";
 import type { Checkpoint, StoredTensor } from "../checkpoint.js";
 import { readScalars } from "../read-tensor.js";
-import { configuredAlpha } from "./lora-config.js";
-import { ALPHA, baseNames, moduleOf, PAIR_LAYOUTS, unsupportedForm } from "./lora-layouts.js";
+import { adapterParts, distinct, type FileModule, modulesOf } from "./file-modules.js";
+import { configuredScale } from "./lora-config.js";
+import { baseNames, FUSED_PROJECTION, moduleOf, readAdapterKey, unsupportedForm } from "./lora-layouts.js";
+import {
+  type AdapterKind,
+  checkParts,
+  dividingRank,
+  type FoundParts,
+  kindName,
+  kindOf,
+  type ModuleAdapter,
+} from "./module-adapter.js";
 
-/** The low-rank matrices of one module. */
-export interface LoraPair {
-  /** [out, rank] */
-  readonly up: StoredTensor;
-  /** [rank, in] */
-  readonly down: StoredTensor;
-  /** alpha / rank; 1 when the file states no alpha. */
-  readonly scale: number;
-}
-
-/** A pair of a file, with the alpha that the file or its configuration states. */
-export interface MatchedPair extends LoraPair {
+/** A module's adapter, with the alpha that the file or its configuration states. */
+export interface MatchedAdapter extends ModuleAdapter {
   readonly alpha: number | undefined;
+  /** undefined where nothing has a rank. */
+  readonly rank: number | undefined;
 }
 
 /** What of a LoRA file fits a model. */
 export interface LoraMatch {
   /** As the user named it. */
   readonly file: string;
+  /** For display: the kinds that are no plain LoRA. */
+  readonly kinds: readonly string[];
   /** For display: the spelling of the keys, such as `kohya, prefix lora_unet_`. */
   readonly layout: string;
   /** The different ranks, ascending. */
   readonly ranks: readonly number[];
   /** By the model's module names, such as `transformer_blocks.0.attn.to_q`. */
-  readonly matched: ReadonlyMap<string, MatchedPair>;
+  readonly matched: ReadonlyMap<string, MatchedAdapter>;
   /** Keys of the file that were not used. */
   readonly unmatched: readonly string[];
   /** Modules of the file that these keys are of, without those that are matched. */
@@ -41,51 +45,60 @@ export interface LoraMatch {
 /** How many names an error shows of each side. */
 const SHOWN_KEYS = 3;
 
-const FLOAT_TYPES = ["F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F64"];
-
-/** A pair as found by name, before its alpha was read. */
+/** The adapter of a module as found by name, before its alpha was read. */
 interface Candidate {
   readonly module: string;
+  /** What the file calls the module. */
+  readonly name: string;
   readonly layout: string;
-  readonly up: StoredTensor;
-  readonly down: StoredTensor;
-  readonly alpha: StoredTensor | undefined;
-  readonly keys: readonly string[];
+  readonly kind: AdapterKind | undefined;
+  readonly parts: FoundParts;
+  readonly adapterNames: ReadonlySet<string>;
 }
 
 /**
- * Matches a LoRA file to the matrices `<module>.weight` [out, in] of a model whose prefix was taken off (stripPrefix). Throws QEDIT_E_LORA
- * when nothing fits, a module of the model has an adapter of a form that qedit does not compute, a half of a pair is missing, or a shape, type
- * or alpha is wrong; keys left over are returned, see refuseUnmatched.
+ * Matches an adapter file to the modules of a model whose prefix was taken off (stripPrefix): those with a weight [out, in], and norms with a
+ * weight [width]. Throws QEDIT_E_LORA when nothing fits, a module of the model has an adapter of a form that qedit does not compute, or two of them, a
+ * part is missing, or a shape, type or alpha is wrong; keys left over are returned, see refuseUnmatched.
  */
 export async function matchLora(lora: Checkpoint, model: Checkpoint): Promise<LoraMatch> {
   refuseOtherForms(lora, model);
+  const files = modulesOf(lora);
   const candidates: Candidate[] = [];
   for (const [key, weight] of model.tensors) {
-    if (!key.endsWith(".weight") || weight.shape.length !== 2) continue;
+    if (!key.endsWith(".weight") || weight.shape.length > 2) continue;
     const module = key.slice(0, -".weight".length);
-    const candidate = findPair(lora, module);
+    const candidate = findAdapter(lora.file, files, {
+      module,
+      isNorm: weight.shape.length === 1,
+      hasBias: model.tensors.has(`${module}.bias`),
+    });
     if (candidate === undefined) continue;
-    checkPair(lora.file, candidate, weight);
+    checkParts(lora.file, candidate.parts, weight.shape);
     candidates.push(candidate);
   }
-  const used = new Set(candidates.flatMap((candidate) => candidate.keys));
+  const used = new Set(candidates.flatMap(({ parts }) => [...parts.values()].map(({ key }) => key)));
   const unmatched = [...lora.tensors.keys()].filter((key) => !used.has(key));
   if (candidates.length === 0) throw nothingFits(lora, model);
+  refuseUnknownParts(lora.file, candidates, unmatched);
+  const adapterNames = new Set(candidates.flatMap((each) => [...each.adapterNames]));
+  if (adapterNames.size > 1) throw severalAdapters(lora.file, [...adapterNames].sort().join(", "));
 
   const names = new Set(candidates.flatMap(({ module }) => baseNames(module).map(({ name }) => name)));
   const alphas = await readAlphas(lora.file, candidates);
-  const configured = configuredAlpha(lora);
+  const configured = configuredScale(lora);
+  const matched = new Map(
+    candidates.map((candidate) => [
+      candidate.module,
+      adapterOf(candidate, { alpha: alphas.get(candidate), configured }),
+    ]),
+  );
   return {
     file: lora.file,
+    kinds: [...new Set([...matched.values()].map(kindName))].filter((name) => name !== "LoRA"),
     layout: [...new Set(candidates.map((candidate) => candidate.layout))].join(" and "),
-    ranks: distinct(candidates.map(({ down }) => rankOf(down))),
-    matched: new Map(
-      candidates.map((candidate) => [
-        candidate.module,
-        scaledPair(candidate, alphas.get(candidate) ?? configured(candidate.module, rankOf(candidate.down))),
-      ]),
-    ),
+    ranks: distinct([...matched.values()].flatMap(({ rank }) => rank ?? [])),
+    matched,
     unmatched,
     otherModules: new Set(unmatched.map(moduleOf).filter((each) => !names.has(each))).size,
   };
@@ -97,7 +110,7 @@ function refuseOtherForms(lora: Checkpoint, model: Checkpoint): void {
   if (others.length === 0) return;
   const modules = new Set([...model.tensors.keys()].map((key) => key.replace(/\.[^.]+$/, "")));
   const names = new Set([...modules].flatMap((module) => baseNames(module).map(({ name }) => name)));
-  const found = others.filter((key) => names.has(moduleOf(key)));
+  const found = others.filter((key) => names.has(moduleOf(key).replace(FUSED_PROJECTION, "$1to_q")));
   if (found.length === 0) return;
   const forms = [...new Set(found.map((key) => unsupportedForm(key)!))].join(" and ");
   const count = new Set(found.map(moduleOf)).size;
@@ -110,19 +123,41 @@ function refuseOtherForms(lora: Checkpoint, model: Checkpoint): void {
   );
 }
 
+// A key of a module that has an adapter, which says something that is not understood: without it the adapter would be another one. The difference of
+// a bias that the model lacks is none.
+function refuseUnknownParts(file: string, candidates: readonly Candidate[], unmatched: readonly string[]): void {
+  const names = new Set(candidates.map(({ name }) => name));
+  const unknown = unmatched.filter((key) => {
+    const dots = [...key.matchAll(/\./g)].map(({ index }) => key.slice(0, index));
+    return dots.some((each) => names.has(each)) && readAdapterKey(key)?.part !== "diff_b";
+  });
+  if (unknown.length === 0) return;
+  throw new QeditError(
+    "QEDIT_E_LORA",
+    `Cannot use ${file}: of modules that it adapts it holds ${someOf(unknown)}, which qedit does not know`,
+    {
+      hint: "Take the adapter as a plain LoRA: most are published as one too, or are converted by the tool that made them",
+    },
+  );
+}
+
 function moduleCount(lora: Checkpoint): number {
   return new Set([...lora.tensors.keys()].map(moduleOf)).size;
 }
 
 /** Lines for display: what was matched, and if anything was not, how much and of which form. */
 export function matchTable(match: LoraMatch): string[] {
-  const { matched, unmatched, otherModules, ranks, layout } = match;
-  const pairs = [...matched.values()];
-  const alphas = distinct(pairs.flatMap(({ alpha }) => (alpha === undefined ? [] : [alpha])));
-  const withoutAlpha = pairs.some(({ alpha }) => alpha === undefined) ? ["none"] : [];
-  const lines = [
-    `matched ${matched.size}/${matched.size + otherModules} modules, rank ${ranks.join(", ")}, alpha ${[...alphas, ...withoutAlpha].join(", ")}, layout ${layout}`,
+  const { matched, unmatched, otherModules, ranks, kinds, layout } = match;
+  const ranked = [...matched.values()].filter(({ rank }) => rank !== undefined);
+  const alphas = distinct(ranked.flatMap(({ alpha }) => (alpha === undefined ? [] : [alpha])));
+  const withoutAlpha = ranked.some(({ alpha }) => alpha === undefined) ? ["none"] : [];
+  const facts = [
+    `matched ${matched.size}/${matched.size + otherModules} modules`,
+    ...kinds,
+    ...(ranked.length > 0 ? [`rank ${ranks.join(", ")}`, `alpha ${[...alphas, ...withoutAlpha].join(", ")}`] : []),
+    `layout ${layout}`,
   ];
+  const lines = [facts.join(", ")];
   if (unmatched.length > 0) lines.push(`${unmatched.length} keys not used: ${someOf(unmatched)}`);
   return lines;
 }
@@ -139,82 +174,93 @@ export function refuseUnmatched({ file, unmatched }: LoraMatch): void {
   );
 }
 
-/** The pair of a module under the first spelling that the file has. */
-function findPair(lora: Checkpoint, module: string): Candidate | undefined {
-  for (const { prefix, name } of baseNames(module)) {
-    for (const pair of PAIR_LAYOUTS) {
-      const upKey = name + pair.up;
-      const downKey = name + pair.down;
-      const up = lora.tensors.get(upKey);
-      const down = lora.tensors.get(downKey);
-      if (up === undefined && down === undefined) continue;
-      if (up === undefined || down === undefined) {
-        const [missing, found] = up === undefined ? [upKey, downKey] : [downKey, upKey];
-        throw new QeditError("QEDIT_E_LORA", `Cannot find "${missing}" beside "${found}" in ${lora.file}`, {
-          hint: "The file lacks a half of this module: take it from its publisher again",
-        });
-      }
-      const alpha = lora.tensors.get(name + ALPHA);
-      const keys = [upKey, downKey, ...(alpha === undefined ? [] : [name + ALPHA])];
-      return {
-        module,
-        layout: `${pair.name}, ${prefix === "" ? "no prefix" : `prefix ${prefix}`}`,
-        up,
-        down,
-        alpha,
-        keys,
-      };
-    }
-  }
-  return undefined;
+interface ModelModule {
+  readonly module: string;
+  readonly isNorm: boolean;
+  readonly hasBias: boolean;
 }
 
-/** Throws unless up [out, rank] and down [rank, in] are floats that fit the weight [out, in]. */
-function checkPair(file: string, { up, down, alpha, keys }: Candidate, weight: StoredTensor): void {
-  const [out = 0, input = 0] = weight.shape;
-  const [upKey, downKey, alphaKey] = keys;
-  const refuse = (key: string | undefined, wanted: string, found: StoredTensor) =>
-    new QeditError(
-      "QEDIT_E_LORA",
-      `Cannot use "${key}" of ${file}: wanted ${wanted}, found ${found.dtype} [${found.shape.join(", ")}]`,
-      {
-        hint: "The LoRA may be made for another model",
-      },
+/** The adapter of a module; undefined when the file has none. Throws QEDIT_E_LORA when it has two, or a part is missing. */
+function findAdapter(
+  file: string,
+  files: ReadonlyMap<string, FileModule>,
+  { module, isNorm, hasBias }: ModelModule,
+): Candidate | undefined {
+  const found = baseNames(module).flatMap(({ prefix, name }) => {
+    const own = files.get(name);
+    if (own === undefined) return [];
+    // A norm has no matrix to add to; without a bias in the model ComfyUI adds none either.
+    const parts = new Map(
+      [...own.parts].filter(
+        ([part]) => (!isNorm || part === "diff" || part === "alpha") && (hasBias || part !== "diff_b"),
+      ),
     );
-  const rank = rankOf(down);
-  if (down.shape.length !== 2 || rank === 0 || down.shape[1] !== input || !FLOAT_TYPES.includes(down.dtype)) {
-    throw refuse(downKey, `floats [rank, ${input}]`, down);
+    const only = [...parts.keys()].every((part) => part === "alpha");
+    return only ? [] : [{ ...own, prefix, name, parts }];
+  });
+  const [first, second] = found;
+  if (first === undefined) return undefined;
+  if (second !== undefined) {
+    const keys = [first, second].map(({ parts }) => `"${[...parts.values()][0]!.key}"`);
+    throw new QeditError("QEDIT_E_LORA", `Cannot use ${file}: ${keys.join(" and ")} are two adapters of one module`, {
+      hint: "Take the adapter from its publisher again, as one of one kind",
+    });
   }
-  if (up.shape.length !== 2 || up.shape[0] !== out || up.shape[1] !== rank || !FLOAT_TYPES.includes(up.dtype)) {
-    throw refuse(upKey, `floats [${out}, ${rank}]`, up);
-  }
-  if (alpha?.shape.some((dim) => dim !== 1)) throw refuse(alphaKey, "one number", alpha);
+  const { prefix, parts, layouts, adapterNames, repeated } = first;
+  if (repeated.length > 0) throw severalAdapters(file, `"${repeated[0]}" beside another of ${module}`);
+  const prefixText = prefix === "" ? "no prefix" : `prefix ${prefix}`;
+  return {
+    module,
+    name: first.name,
+    layout: [...layouts, prefixText].join(", "),
+    kind: kindOf(file, parts),
+    parts,
+    adapterNames,
+  };
 }
 
-async function readAlphas(file: string, candidates: readonly Candidate[]): Promise<ReadonlyMap<Candidate, number>> {
-  const having = candidates.flatMap((candidate) =>
-    candidate.alpha === undefined ? [] : [{ candidate, stored: candidate.alpha }],
-  );
+function severalAdapters(file: string, found: string): QeditError {
+  return new QeditError("QEDIT_E_LORA", `Cannot use ${file}: it holds several adapters, ${found}`, {
+    hint: "Save each to a file of its own: `qedit run --help` says how to give several",
+  });
+}
+
+/** Alpha values of the candidates that have one. */
+async function readAlphas(file: string, candidates: readonly Candidate[]): Promise<Map<Candidate, number>> {
+  const having = candidates.flatMap((candidate) => {
+    const alpha = candidate.parts.get("alpha");
+    return alpha === undefined ? [] : [{ candidate, ...alpha }];
+  });
+  const wrong = having.find(({ stored }) => !isScalar(stored));
+  if (wrong !== undefined)
+    throw wrongAlpha(file, wrong.key, `${wrong.stored.dtype} [${wrong.stored.shape.join(", ")}]`);
   const values = await readScalars(having.map(({ stored }) => stored));
   return new Map(
-    having.map(({ candidate }, i) => {
+    having.map(({ candidate, key }, i) => {
       const value = values[i] ?? NaN;
-      if (!Number.isFinite(value))
-        throw new QeditError(
-          "QEDIT_E_LORA",
-          `Cannot use "${candidate.keys[2]}" of ${file}: wanted a number, found ${value}`,
-        );
+      if (!Number.isFinite(value)) throw wrongAlpha(file, key, String(value));
       return [candidate, value];
     }),
   );
 }
 
-function scaledPair({ up, down }: Candidate, alpha: number | undefined): MatchedPair {
-  return { up, down, alpha, scale: alpha === undefined ? 1 : alpha / rankOf(down) };
+function isScalar({ shape }: StoredTensor): boolean {
+  return shape.every((dim) => dim === 1);
 }
 
-function rankOf(down: StoredTensor): number {
-  return down.shape[0] ?? 0;
+function wrongAlpha(file: string, key: string, found: string): QeditError {
+  return new QeditError("QEDIT_E_LORA", `Cannot use "${key}" of ${file}: wanted a number, found ${found}`);
+}
+
+function adapterOf(
+  { module, kind, parts }: Candidate,
+  { alpha, configured }: { alpha: number | undefined; configured: ReturnType<typeof configuredScale> },
+): MatchedAdapter {
+  const rank = dividingRank(parts);
+  const own = { kind, parts: adapterParts(parts), rank };
+  if (alpha !== undefined) return { ...own, alpha: rank && alpha, scale: rank === undefined ? 1 : alpha / rank };
+  const { alpha: stated, scale } = configured(module, { kind, rank });
+  return { ...own, alpha: stated, scale };
 }
 
 function nothingFits(lora: Checkpoint, model: Checkpoint): QeditError {
@@ -240,8 +286,4 @@ function someOf(names: readonly string[]): string {
   if (names.length === 0) return "nothing";
   const shown = names.slice(0, SHOWN_KEYS).map((name) => `"${name}"`);
   return shown.join(", ") + (names.length > SHOWN_KEYS ? ", …" : "");
-}
-
-function distinct(numbers: readonly number[]): number[] {
-  return [...new Set(numbers)].sort((a, b) => a - b);
 }

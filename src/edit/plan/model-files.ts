@@ -130,7 +130,7 @@ async function plannedLora(
   }
   const adapterOf = async (lora: Checkpoint): Promise<Adapter> => ({
     name: `lora_strength.${index}`,
-    pairs: (await matchLora(lora, model)).matched,
+    modules: (await matchLora(lora, model)).matched,
   });
   const published = await catalogueLora(name, settings.model);
   const isLightning = published !== undefined || lightningSteps(name) !== undefined;

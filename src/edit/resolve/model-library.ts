@@ -2,6 +2,7 @@
 import { stat } from "node:fs/promises";
 import { makeRepacked } from "../../catalog/local/repacked-files.js";
 import { refuseUnmatched } from "../../checkpoint/lora/lora.js";
+import { storedParts } from "../../checkpoint/lora/module-adapter.js";
 import type { Identified } from "../../checkpoint/open.js";
 import {
   type ActiveLora,
@@ -32,9 +33,9 @@ interface Matching {
 
 /** An empty library; the model files of stages that run elsewhere are not needed. */
 export function modelLibrary(elsewhere: ReadonlySet<StageName> = new Set()): ModelLibrary {
-  const models = openFiles<ModelHandle>(({ checkpoint }) => filesOf(checkpoint.tensors));
+  const models = openFiles<ModelHandle>(({ checkpoint }) => distinctFiles([...checkpoint.tensors.values()]));
   // One file may serve for several roles.
-  const stored = openFiles<Identified>(({ checkpoint }) => filesOf(checkpoint.tensors));
+  const stored = openFiles<Identified>(({ checkpoint }) => distinctFiles([...checkpoint.tensors.values()]));
   const openReported = async (path: string, role: ModelRole, emit: Emit) => {
     const handle = await openModel(path, role, {
       open: (place) => stored(place, place, () => openIdentified(place), emit),
@@ -43,9 +44,7 @@ export function modelLibrary(elsewhere: ReadonlySet<StageName> = new Set()): Mod
     if (handle.warning !== undefined) emit({ kind: "warning", text: handle.warning });
     return handle;
   };
-  const loras = openFiles<MatchedLora>(({ match }) =>
-    filesOf(new Map([...match.matched].map(([key, { up }]) => [key, up]))),
-  );
+  const loras = openFiles<MatchedLora>(({ match }) => distinctFiles([...match.matched.values()].flatMap(storedParts)));
   return {
     elsewhere,
     model: (path, role, emit) => models(`${role} ${path}`, path, () => openReported(path, role, emit), emit),
@@ -85,8 +84,8 @@ function openFiles<T>(filesOfHandle: (handle: T) => readonly string[]): Opening<
   };
 }
 
-function filesOf(tensors: ReadonlyMap<string, { readonly file: string }>): readonly string[] {
-  return [...new Set([...tensors.values()].map(({ file }) => file))];
+function distinctFiles(tensors: readonly { readonly file: string }[]): readonly string[] {
+  return [...new Set(tensors.map(({ file }) => file))];
 }
 
 async function stampOf(files: readonly string[]): Promise<string> {

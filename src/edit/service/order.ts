@@ -1,4 +1,6 @@
 // The order in which many edits go through the stages, so that every network is loaded once and fits into memory.
+import type { LoraMatch } from "../../checkpoint/lora/lora.js";
+import { storedParts } from "../../checkpoint/lora/module-adapter.js";
 import type { ModelHandle } from "../../stages/networks/model-handle.js";
 import type { StageName } from "../../stages/stage.js";
 import type { ResolvedEdit } from "../resolve/resolve-edit.js";
@@ -36,7 +38,7 @@ export function chooseOrder(jobs: readonly ResolvedEdit[], memory: number | unde
   const loads =
     vaes.length * SESSIONS.vae + encoders.length * SESSIONS.textEncoder + transformers.size * SESSIONS.transformer;
   const sampled = [...transformers.values()].reduce((sum, { models: { transformer, loras } }) => {
-    return sum + bytesOf(transformer!) + loras.reduce((bytes, { match }) => bytes + bytesOfPairs(match), 0);
+    return sum + bytesOf(transformer!) + loras.reduce((bytes, { match }) => bytes + bytesOfAdapter(match), 0);
   }, 0);
   const bytes = sampled + [...vaes, ...encoders].reduce((sum, each) => sum + bytesOf(each), 0);
   const isByStage = memory === undefined || bytes > memory;
@@ -57,13 +59,8 @@ function bytesOf({ checkpoint }: ModelHandle): number {
   return [...checkpoint.tensors.values()].reduce((sum, { length }) => sum + length, 0);
 }
 
-function bytesOfPairs({ matched }: { readonly matched: ReadonlyMap<string, Pair> }): number {
-  return [...matched.values()].reduce((sum, { up, down }) => sum + up.length + down.length, 0);
-}
-
-interface Pair {
-  readonly up: { readonly length: number };
-  readonly down: { readonly length: number };
+function bytesOfAdapter({ matched }: LoraMatch): number {
+  return [...matched.values()].flatMap(storedParts).reduce((sum, { length }) => sum + length, 0);
 }
 
 function gigabytes(bytes: number): string {

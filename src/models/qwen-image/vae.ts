@@ -15,7 +15,7 @@ import { type DType, multiplyDims } from "../../graph/types.js";
 import type { Value } from "../../graph/value.js";
 import { param, QeditError } from "../../std/errors.js";
 import { foreignNetwork } from "../foreign-networks.js";
-import { weightAt } from "../layers.js";
+import { weightAt } from "../stored-weight.js";
 import { decoderCut, encoderCut, type VaePart } from "./vae-parts.js";
 
 /** F.normalize's floor of the norm, in the reference's RMS_norm. */

@@ -3,8 +3,8 @@ import type { Weights } from "../../checkpoint/weights.js";
 import { divided, gather } from "../../graph/indexing.js";
 import type { Value } from "../../graph/value.js";
 import { fromFloat8E4M3, fromFloat8E5M2 } from "../../std/half-floats.js";
-import { rotatedGroups } from "../layers.js";
 import { packedRows } from "../packed-linear.js";
+import { rotatedGroups } from "../stored-weight.js";
 
 /** The floats that 8 bits stand for. */
 const FLOATS = { F8_E4M3: fromFloat8E4M3, F8_E5M2: fromFloat8E5M2 };

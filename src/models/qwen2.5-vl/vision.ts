@@ -7,7 +7,8 @@ import { gelu, gemm, multiHeadAttention, rotary } from "../../graph/operators.js
 import { type DType, multiplyDims } from "../../graph/types.js";
 import type { Value } from "../../graph/value.js";
 import { float32, type Tensor } from "../../std/tensor.js";
-import { batched, linear, rmsNormAt, unbatched, weightAt } from "../layers.js";
+import { batched, linear, rmsNormAt, unbatched } from "../layers.js";
+import { weightAt } from "../stored-weight.js";
 import { feedForward } from "./language.js";
 import type { VisionConfig } from "./text-encoder-config.js";
 

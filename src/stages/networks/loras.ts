@@ -55,15 +55,26 @@ export function strengthsOf(loras: readonly ActiveLora[]): Tensors {
   );
 }
 
-/** Opens a LoRA and matches it to a transformer. Throws QEDIT_E_LORA if none of its keys match. */
+/** Opens a LoRA and matches it to a transformer. Throws QEDIT_E_LORA as matchLora does, and for an alpha of 0. */
 export async function openMatchedLora(path: string, transformer: Checkpoint): Promise<MatchedLora> {
   const { checkpoint, identity } = await identified((options) => openLora(path, options));
-  return { file: path, name: basename(path), identity, match: await matchLora(checkpoint, transformer) };
+  const match = await matchLora(checkpoint, transformer);
+  const idle = [...match.matched].find(([, { alpha }]) => alpha === 0);
+  if (idle !== undefined) {
+    throw new QeditError(
+      "QEDIT_E_LORA",
+      `Cannot use ${path}: the alpha of ${idle[0]} is 0, by which nothing would be added`,
+      {
+        hint: `Take it from its publisher again, or leave it out: ${param("lora")}`,
+      },
+    );
+  }
+  return { file: path, name: basename(path), identity, match };
 }
 
 /** Activates a LoRA as number `index` of a graph, from 0, at a strength. */
 export function activeLora(lora: MatchedLora, { index, strength }: { index: number; strength: number }): ActiveLora {
-  return { ...lora, adapter: { name: `lora_strength.${index}`, pairs: lora.match.matched }, strength };
+  return { ...lora, adapter: { name: `lora_strength.${index}`, modules: lora.match.matched }, strength };
 }
 
 /**
@@ -72,15 +83,14 @@ export function activeLora(lora: MatchedLora, { index, strength }: { index: numb
  */
 export async function refuseBrokenLoras(loras: readonly ActiveLora[], cause: QeditError): Promise<void> {
   for (const { match } of loras) {
-    for (const [module, { up, down }] of match.matched) {
-      for (const [side, stored] of Object.entries({ up, down })) {
+    for (const [module, { parts }] of match.matched) {
+      for (const [part, stored] of Object.entries(parts)) {
         const wrong = (await readTensor(stored)).find((value) => !Number.isFinite(value));
         if (wrong === undefined) continue;
-        throw new QeditError(
-          "QEDIT_E_LORA",
-          `Cannot use ${match.file}: its matrix ${side} of ${module} holds ${wrong}`,
-          { hint: `Leave it out, or take it from its publisher again: ${param("lora")}`, cause },
-        );
+        throw new QeditError("QEDIT_E_LORA", `Cannot use ${match.file}: "${part}" of ${module} holds ${wrong}`, {
+          hint: `Leave it out, or take it from its publisher again: ${param("lora")}`,
+          cause,
+        });
       }
     }
   }

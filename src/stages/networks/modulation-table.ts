@@ -130,7 +130,7 @@ function keyOf(
   sigmas: readonly number[],
   { engine }: StageContext,
 ): string {
-  const modulationLoras = loras.filter(({ adapter }) => [...adapter.pairs.keys()].some(isModulationModule));
+  const modulationLoras = loras.filter(({ adapter }) => [...adapter.modules.keys()].some(isModulationModule));
   const weights = {
     transformer: file.identity,
     loras: modulationLoras.map(({ identity, strength }) => [identity, strength]),

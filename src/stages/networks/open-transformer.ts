@@ -1,6 +1,7 @@
 // Opens the transformer by its memory plan: whole or in groups of blocks, with the modulation in its graph or fed.
 
-import { Weights } from "../../checkpoint/weights.js";
+import { storedParts } from "../../checkpoint/lora/module-adapter.js";
+import { type Adapter, Weights } from "../../checkpoint/weights.js";
 import { runBytes } from "../../engine/memory/session-run.js";
 import type { Device } from "../../engine/providers.js";
 import { type Model, modelOf, type Optimization } from "../../engine/sessions/engine.js";
@@ -91,10 +92,12 @@ export function transformerNeeds(
   };
   for (const [name, { length }] of file.checkpoint.tensors) count(name, length);
   for (const { adapter } of loras)
-    for (const [module, { up, down }] of adapter.pairs) count(`${module}.weight`, up.length + down.length);
+    for (const [module, own] of adapter.modules)
+      for (const { length } of storedParts(own)) count(`${module}.weight`, length);
   // Blocks have equal activations: two are enough.
   const graph = new Graph("sizes");
-  buildTransformer(graph, Weights.of(graph, file.checkpoint), {
+  const adapters = loras.map(({ adapter }) => onFirstBlocks(adapter));
+  buildTransformer(graph, Weights.of(graph, file.checkpoint, adapters), {
     config,
     compute,
     blocks: { from: 0, to: Math.min(2, config.blocks) },
@@ -105,6 +108,15 @@ export function transformerNeeds(
     layers,
     activations: runBytes({ graph, optimization: "none", compute }, lengths, device),
   };
+}
+
+// An adapter with what it does anywhere to a place in a block done to that place of the first two blocks.
+function onFirstBlocks({ modules, ...adapter }: Adapter): Adapter {
+  const places = [...modules].flatMap(([module, own]) => {
+    const place = /^transformer_blocks\.\d+\.(.+)$/.exec(module)?.[1];
+    return place === undefined ? [] : [0, 1].map((block) => [`transformer_blocks.${block}.${place}`, own] as const);
+  });
+  return { ...adapter, modules: new Map([...modules, ...places]) };
 }
 
 /** Whether a transformer's weights are widened when it opens: never under a memory limit. */
