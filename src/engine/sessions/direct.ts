@@ -1,9 +1,9 @@
 // The engine in the calling thread, which each open and run blocks until done. The worker thread uses it.
 import type { InferenceSession, Tensor as OrtTensor } from "onnxruntime-node";
-import { param, QeditError } from "../../std/errors.js";
 import { elementCount, type Tensor, type Tensors, type TensorType } from "../../std/tensor.js";
 import { type Device, deviceName, executionProviders } from "../providers.js";
 import type { Engine, Model, Session } from "./engine.js";
+import { engineFailure } from "./engine-failure.js";
 import { loadOnnxRuntime, type OnnxRuntime } from "./loading.js";
 
 /** Opens an engine whose sessions run in the calling thread. */
@@ -67,27 +67,11 @@ function hostTensor(output: OrtTensor): Tensor {
   return { type: output.type as TensorType, shape, data: output.data as Tensor["data"] };
 }
 
-/** ONNX Runtime's messages when the memory of the host or the GPU has run out. */
-const OUT_OF_MEMORY =
-  /bad_alloc|[Ff]ailed to allocate memory|out of memory|CUDA failure 2\b|CUBLAS_STATUS_ALLOC_FAILED|Available memory of/;
-
-/** Such as `CUDA failure 35: CUDA driver version is insufficient for CUDA runtime version`. */
-const GPU_FAILURE = /\b(?:CUDA|CUBLAS|CUDNN|CUDNN_FE|CUFFT) failure \d+: [^;]+/;
-
 // Throws QEDIT_E_MEMORY or QEDIT_E_ENGINE, in one line, for an error of ONNX Runtime.
 async function attempt<T>(what: string, action: () => Promise<T>): Promise<T> {
   try {
     return await action();
   } catch (cause) {
-    const [line = ""] = String(cause instanceof Error ? cause.message : cause).split("\n");
-    // A message about the GPU has the readable part in its middle, between C++ templates and macros.
-    const reason = GPU_FAILURE.exec(line)?.[0].trim() ?? line;
-    if (OUT_OF_MEMORY.test(String(cause))) {
-      throw new QeditError("QEDIT_E_MEMORY", `Cannot ${what}: out of memory`, {
-        cause,
-        hint: `Try a smaller picture: ${param("megapixels", 0.5)}`,
-      });
-    }
-    throw new QeditError("QEDIT_E_ENGINE", `Cannot ${what}: ${reason}`, { cause });
+    throw engineFailure(what, cause);
   }
 }
