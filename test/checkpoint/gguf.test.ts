@@ -220,6 +220,20 @@ describe("a text encoder as llama.cpp writes it, with its mmproj beside it", asy
     await expect(openCheckpoint(own)).rejects.toThrow("Cannot choose the vision tower");
   });
 
+  test("is refused with the mmproj of a model of another width", async () => {
+    await mkdir(folder.at("other"));
+    const own = await writeGguf(folder.at("other/model-Q8_0.gguf"), { values, tensors: language });
+    const { shape, bytes } = vision["mm.2.weight"]!;
+    const narrow = {
+      ...vision["mm.2.weight"]!,
+      shape: [shape[0]! / 2, shape[1]!],
+      bytes: bytes.slice(bytes.length / 2),
+    };
+    await writeGguf(folder.at("other/mmproj.gguf"), { values: seen, tensors: { ...vision, "mm.2.weight": narrow } });
+    const opened = await openCheckpoint(own);
+    expect(() => visionConfig(numbersOf(opened), checkpointConfig(opened))).toThrow("numbers a token");
+  });
+
   test("is refused where the mmproj lacks a part", async () => {
     const { "v.patch_embd.weight.1": _, ...rest } = vision;
     const broken = await writeGguf(folder.at("mmproj-alone.gguf"), { values: seen, tensors: rest });

@@ -97,6 +97,18 @@ function differenceOf(w: Weights): string | undefined {
   return w.has("visual.blocks.0.mlp.fc1") ? "its vision tower has another feed-forward (mlp.fc1)" : undefined;
 }
 
+// A tower of another size, as of an mmproj file of another release, would put its numbers where others belong.
+function refuseOtherWidth(w: Weights): void {
+  const [given] = w.shape("visual.merger.mlp.2.weight");
+  const [taken] = w.has("model.norm") ? w.shape("model.norm.weight") : [given];
+  if (given === taken) return;
+  throw new QeditError(
+    "QEDIT_E_CHECKPOINT",
+    `Cannot use ${w.file} as the text encoder: its vision tower gives ${given} numbers a token, its language model takes ${taken}`,
+    { hint: "Put the mmproj file of the same model beside a GGUF file, and no other" },
+  );
+}
+
 function ropeSections(
   rope: ConfigJson,
   { headDim, file, usual }: { readonly headDim: number; readonly file: string; readonly usual: readonly number[] },
@@ -123,6 +135,7 @@ export function visionConfig(w: Weights, config: ConfigJson): VisionConfig {
       },
     );
   }
+  refuseOtherWidth(w);
   const vision = configObject(config, "vision_config");
   const [width, channels, temporalPatchSize, patchSize] = w.shape("visual.patch_embed.proj.weight") as [
     number,
