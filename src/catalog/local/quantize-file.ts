@@ -7,6 +7,7 @@ import { asComputed } from "../../checkpoint/packed/packed-layout.js";
 import { type Rounding, rounded } from "../../checkpoint/packed/quantize.js";
 import { type ModelPart, publishedNames } from "../../checkpoint/published-names.js";
 import { readBytes } from "../../checkpoint/read-tensor.js";
+import { metadataObject } from "../../checkpoint/safetensors/safetensors-header.js";
 import { encodeHeader, type HeaderEntry } from "../../checkpoint/safetensors/safetensors-writer.js";
 import { readScaledRows } from "../../checkpoint/scaled-rows.js";
 import { SCALE_NAMES } from "../../checkpoint/weight-scales.js";
@@ -14,6 +15,7 @@ import { isModulationModule } from "../../models/qwen-image/modulation.js";
 import { decimalSize } from "../../std/byte-sizes.js";
 import { QeditError } from "../../std/errors.js";
 import { existsAlready, ioFailure, makeFolders } from "../../std/files.js";
+import { isObject } from "../../std/guards.js";
 import { forgetTemporaryFile, temporaryPath } from "../../std/temporary-files.js";
 import { freeBytes } from "../download/disk.js";
 import { examine, PART_OF } from "./examine.js";
@@ -136,7 +138,24 @@ function plannedFile(checkpoint: Checkpoint, part: ModelPart, { bits, block }: R
       { name: name + PART_NAMES.scales, dtype: "F16", shape: [rows, columns / block] },
     ];
   });
-  return { sources, entries, metadata: { ...checkpoint.metadata, ...packedMetadata(forms) } };
+  return { sources, entries, metadata: { ...withoutLayers(checkpoint.metadata, forms), ...packedMetadata(forms) } };
+}
+
+/** The metadata key under which ComfyUI's tools say how layers are quantised. */
+const LAYERS_KEY = "_quantization_metadata";
+
+// What the file said of layers that are rounded now is no longer so.
+function withoutLayers(
+  { [LAYERS_KEY]: text, ...metadata }: Checkpoint["metadata"],
+  rounded: ReadonlyMap<string, PackedForm>,
+): Checkpoint["metadata"] {
+  const described = metadataObject(text);
+  const layers = described?.["layers"];
+  if (!isObject(layers)) return text === undefined ? metadata : { ...metadata, [LAYERS_KEY]: text };
+  const names = [...rounded.keys()];
+  const isRounded = (module: string) => names.some((name) => `.${name}`.endsWith(`.${module}.weight`));
+  const kept = Object.fromEntries(Object.entries(layers).filter(([module]) => !isRounded(module)));
+  return { ...metadata, [LAYERS_KEY]: JSON.stringify({ ...described, layers: kept }) };
 }
 
 // The scales of a weight in 8 bits, and what is beside them: what is rounded has its own.
