@@ -33,6 +33,9 @@ const COMFY_IDLE = [
   "convrot",
   "convrot_groupsize",
   "per_row",
+  "per_channel",
+  "is_weight",
+  "orig_shape",
 ];
 /** Columns of a rotated group, unless a layer says otherwise (comfy_kitchen/tensor/int8.py, TensorWiseINT8Layout.Params). */
 const ROTATED_GROUP = 256;
