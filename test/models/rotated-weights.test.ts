@@ -1,5 +1,6 @@
 // INT8 weights whose columns were rotated (ConvRot), as ComfyUI's files have them: against the weights that they stand for.
 import { describe, expect, test } from "vitest";
+import { readBytes, readTensor } from "../../src/checkpoint/read-tensor.js";
 import { rotated, rotation } from "../../src/checkpoint/rotation.js";
 import { readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
 import { readScaledRows } from "../../src/checkpoint/scaled-rows.js";
@@ -7,6 +8,7 @@ import { linear } from "../../src/models/layers.js";
 import { numbers } from "../graph/run.js";
 import { scaledError } from "../parity/table.js";
 import { temporaryFolder } from "../support/folder.js";
+import { fixture } from "../support/golden.js";
 import { openNetwork } from "../support/graphs.js";
 import { type RawTensor, raw, writeRaw } from "../support/quantised.js";
 
@@ -104,6 +106,25 @@ describe.each([16, 64, 256, undefined])("in groups of %s", (group) => {
     expect(scaledError(rows, two)).toBeLessThan(1e-6);
   });
 });
+
+test.each([16, 64, 256])(
+  "weights in groups of %i are those that comfy-kitchen gives back (fixtures/convrot)",
+  async (group) => {
+    const { tensors } = await readSafetensors(fixture("convrot/rotated.safetensors"));
+    const stored = async (part: string): Promise<RawTensor> => {
+      const { dtype, shape } = tensors.get(`${group}.${part}`)!;
+      return { dtype, shape, bytes: await readBytes(tensors.get(`${group}.${part}`)!) };
+    };
+    const path = await writeRaw(folder.at(`${files++}.safetensors`), {
+      "layer.weight": await stored("codes"),
+      "layer.weight_scale": await stored("scales"),
+      "layer.comfy_quant": asText(described(group)),
+    });
+    const values = await readTensor(tensors.get(`${group}.values`)!);
+    const rows = await readScaledRows(await readSafetensors(path), "layer", [0, 1, 2, 3, 4, 5, 6, 7]);
+    expect(scaledError(rows, values)).toBeLessThan(1e-6);
+  },
+);
 
 test("the metadata of a file may say it, without the prefix of its tensors", async () => {
   const { weight, scale, wanted } = layer(64);
