@@ -24,7 +24,11 @@ const MOST_BYTES = 60e6;
 
 beforeAll(async () => {
   mkdirSync(folder.at("store"));
-  for (const name of Object.values(FILES)) await sparseCheckpoint(store(name), publishedTensors(name));
+  for (const name of Object.values(FILES)) {
+    // An alpha of 0, as in a hole, is refused.
+    const tensors = publishedTensors(name).filter((tensor) => !tensor.name.endsWith(".alpha"));
+    await sparseCheckpoint(store(name), tensors);
+  }
 });
 
 test("the published model is exported in seconds, for a GPU, and shares every byte of its weights", async () => {
