@@ -11,11 +11,10 @@ import { STORED_BYTES } from "../src/checkpoint/checkpoint.js";
 import { BLOCK_TYPES } from "../src/checkpoint/gguf/block-types.js";
 import { openCheckpoint } from "../src/checkpoint/open.js";
 import { repackedLayout } from "../src/checkpoint/packed/packed-layout.js";
-import type { Rounding } from "../src/checkpoint/packed/quantize.js";
 import { writeRepacked } from "../src/checkpoint/packed/repack.js";
 import { Weights } from "../src/checkpoint/weights.js";
 import { directEngine } from "../src/engine/sessions/direct.js";
-import { type Engine, modelOf, type Session } from "../src/engine/sessions/engine.js";
+import { modelOf, type Session } from "../src/engine/sessions/engine.js";
 import { Graph } from "../src/graph/graph.js";
 import type { Tensors } from "../src/std/tensor.js";
 import { F32, sparseGguf } from "../test/support/gguf.js";
@@ -33,9 +32,6 @@ const { values: options } = parseArgs({
 const runs = Number(options.runs);
 const json = options.json ?? fileURLToPath(new URL("results/quantised.json", import.meta.url));
 const network = NETWORKS["transformer-2"]!;
-
-/** Bits and blocks that `models quantize` knows. */
-const ROUNDINGS = [8, 4].flatMap((bits) => [32, 64, 128].map((block) => [bits as 8 | 4, block] as const));
 
 /** bf16 is what the others are compared with, fp8 what their time is. */
 function isWanted(name: string): boolean {
@@ -83,65 +79,19 @@ try {
     ratio: median(seconds) / base,
     error: isRounded ? rootMeanSquare(output, wanted) : null,
   }));
-  const others = options.only === undefined ? await textErrors(engine) : [];
-  await writeFile(json, `${JSON.stringify({ machine: machineFacts(), runs, results, others }, null, 2)}\n`);
+  await writeFile(json, `${JSON.stringify({ machine: machineFacts(), runs, results }, null, 2)}\n`);
   console.table(
     results.map(({ name, bytes, cpuSeconds, ratio, error }) => ({
       weights: name,
       MB: Math.round(bytes / 1e6),
       "CPU s": cpuSeconds.toFixed(2),
       "of fp8": ratio.toFixed(2),
-      "output off by": error === null ? "" : percent(error),
+      "output off by": error === null ? "" : `${(error * 100).toPrecision(2)} %`,
     })),
   );
-  console.table(others);
   await engine.dispose();
 } finally {
   await rm(folder, { recursive: true });
-}
-
-/** How far the text encoder's networks are from bf16 when its file is quantised. */
-async function textErrors(engine: Engine): Promise<readonly object[]> {
-  const tensors = FILES["text-encoder-2"]
-    .tensors()
-    .filter(({ name }) => !/\.scale_(weight|input)$|^scaled_fp8$/.test(name));
-  const at = (name: string) => join(folder, `text-${name}.safetensors`);
-  const { metadata } = FILES["text-encoder-2"];
-  await randomCheckpoint(
-    at("bf16"),
-    tensors.map((tensor) => ({ ...tensor, dtype: "BF16" as const })),
-    metadata,
-  );
-  const bf16 = await openCheckpoint(at("bf16"));
-  const errors = [];
-  for (const name of ["language-2", "vision-2"] as const) {
-    const outputOf = async (checkpoint: Checkpoint) => {
-      const { build, feeds } = NETWORKS[name]!;
-      const graph = new Graph(name);
-      build(graph, Weights.of(graph, checkpoint), checkpoint);
-      const session = await engine.open(await modelOf(graph, "none"));
-      const [output] = Object.values(await session.run(feeds!(checkpoint)));
-      await session.dispose();
-      return output!.data as Float32Array;
-    };
-    const wanted = await outputOf(bf16);
-    for (const [bits, block] of ROUNDINGS) {
-      const path = await quantised(bf16, at(`${bits}-${block}`), { bits, block });
-      const error = rootMeanSquare(await outputOf(await openCheckpoint(path)), wanted);
-      errors.push({ network: name, weights: `int${bits}, blocks of ${block}`, "output off by": percent(error) });
-    }
-  }
-  return errors;
-}
-
-async function quantised(from: Checkpoint, path: string, rounding: Rounding): Promise<string> {
-  const signal = new AbortController().signal;
-  await quantizeFile(from, path, { ...rounding, overwrite: true, signal, onProgress: () => {} });
-  return path;
-}
-
-function percent(share: number): string {
-  return `${(share * 100).toPrecision(2)} %`;
 }
 
 async function allForms(): Promise<Form[]> {
@@ -155,9 +105,17 @@ async function allForms(): Promise<Form[]> {
     { name: "bf16", checkpoint: bf16, isRounded: true },
     { name: "fp8", checkpoint: await openCheckpoint(at("fp8")), isRounded: true },
   ];
-  for (const [bits, block] of ROUNDINGS) {
-    const path = await quantised(bf16, at(`int${bits}-${block}`), { bits, block });
-    forms.push({ name: `int${bits}, blocks of ${block}`, checkpoint: await openCheckpoint(path), isRounded: true });
+  for (const bits of [8, 4] as const) {
+    for (const block of [32, 64, 128]) {
+      const name = `int${bits}, blocks of ${block}`;
+      const path = at(`int${bits}-${block}`);
+      await quantizeFile(bf16, path, {
+        ...{ bits, block, overwrite: false },
+        signal: new AbortController().signal,
+        onProgress: () => {},
+      });
+      forms.push({ name, checkpoint: await openCheckpoint(path), isRounded: true });
+    }
   }
   for (const type of ["Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q4_0"] as const) {
     // Zeros take as long as any numbers.
