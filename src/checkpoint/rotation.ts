@@ -9,8 +9,8 @@ const FOUR = [
   [-1, 1, 1, 1],
 ] as const;
 
-/** Groups larger than these have no use: ComfyUI's have 256 columns. */
-const LARGEST_GROUP = 4096;
+/** ComfyUI's groups have 256 columns. The matrix is part of a graph: its size is the square of the group's. */
+const LARGEST_GROUP = 1024;
 
 /** Whether there is a rotation of groups of so many columns: a power of 4. */
 export function isRotation(group: number): boolean {

@@ -14,7 +14,7 @@ export function packedGemm(x: Value, packed: PackedValues): Value {
   const { bits, block } = packed;
   const scales = numbersOf(packed.scales);
   const numbers = { scales: scales.cast(x.dtype), bits, block };
-  // In float32 ONNX Runtime widens codes of 8 bits and multiplies faster than it takes the product in one (bench/).
+  // In float32 ONNX Runtime widens codes of 8 bits and multiplies faster than it takes the product in one (bench/packed-products.ts).
   const isWidened = bits === 8 && x.dtype === "f32";
   const product = isWidened
     ? gemm(x, dequantized({ ...numbers, codes: packed.codes("rows") }))

@@ -63,21 +63,63 @@ export async function writeFileAtomically(
       await writeAndFlush(path, bytes, { flags: "w" });
       return;
     }
-    const folder = dirname(target.path);
-    if (!swept.has(folder)) await removeLeftovers(folder);
-    swept.add(folder);
-    const temporary = temporaryPath(folder);
-    try {
-      await writeAndFlush(temporary, bytes, { flags: "wx", mode: isPrivate ? PRIVATE.file : undefined });
-      await (overwrite ? rename(temporary, target.path) : renameIfFree(temporary, target.path));
-    } catch (error) {
-      await rm(temporary, { force: true });
-      throw error;
-    } finally {
-      forgetTemporaryFile(temporary);
-    }
+    const mode = isPrivate ? PRIVATE.file : undefined;
+    await throughTemporary(target.path, overwrite, (temporary) =>
+      writeAndFlush(temporary, bytes, { flags: "wx", mode }),
+    );
   } catch (error) {
     throw ioFailure("write", path, error);
+  }
+}
+
+/**
+ * As writeFileAtomically, for a file of any length: `write` gets it open and empty, and may write in any order. Throws QEDIT_E_IO for a device or a
+ * pipe too, the signal's reason, and what `write` throws.
+ */
+export async function streamAtomically<T>(
+  path: string,
+  write: (handle: FileHandle) => Promise<T>,
+  { overwrite, signal }: { readonly overwrite: boolean; readonly signal: AbortSignal },
+): Promise<T> {
+  try {
+    await makeFolders(dirname(path));
+    const target = await describe(path);
+    if (target.isSpecial) throw new Error("it is no file");
+    return await throughTemporary(target.path, overwrite, async (temporary) => {
+      const handle = await open(temporary, "wx");
+      try {
+        const result = await write(handle);
+        await handle.sync();
+        return result;
+      } finally {
+        await handle.close();
+      }
+    });
+  } catch (error) {
+    signal.throwIfAborted();
+    throw ioFailure("write", path, error);
+  }
+}
+
+// Fills a temporary file beside a target, and gives it the target's name; nothing is left of it when that fails.
+async function throughTemporary<T>(
+  target: string,
+  overwrite: boolean,
+  fill: (temporary: string) => Promise<T>,
+): Promise<T> {
+  const folder = dirname(target);
+  if (!swept.has(folder)) await removeLeftovers(folder);
+  swept.add(folder);
+  const temporary = temporaryPath(folder);
+  try {
+    const result = await fill(temporary);
+    await (overwrite ? rename(temporary, target) : renameIfFree(temporary, target));
+    return result;
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  } finally {
+    forgetTemporaryFile(temporary);
   }
 }
 

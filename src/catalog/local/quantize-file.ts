@@ -1,5 +1,5 @@
 // `models quantize`: a transformer or a text encoder with its large matrices rounded to 8 or 4 bits, as one .safetensors file.
-import { type FileHandle, open, rename, rm, stat } from "node:fs/promises";
+import { type FileHandle, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { Checkpoint, StoredTensor } from "../../checkpoint/checkpoint.js";
 import { PART_NAMES, type PackedForm, packedMetadata } from "../../checkpoint/packed/packed-file.js";
@@ -14,9 +14,8 @@ import { SCALE_NAMES } from "../../checkpoint/weight-scales.js";
 import { isModulationModule } from "../../models/qwen-image/modulation.js";
 import { decimalSize } from "../../std/byte-sizes.js";
 import { QeditError } from "../../std/errors.js";
-import { existsAlready, ioFailure, makeFolders } from "../../std/files.js";
+import { existsAlready, streamAtomically } from "../../std/files.js";
 import { isObject } from "../../std/guards.js";
-import { forgetTemporaryFile, temporaryPath } from "../../std/temporary-files.js";
 import { freeBytes } from "../download/disk.js";
 import { examine, PART_OF } from "./examine.js";
 
@@ -64,7 +63,6 @@ export async function quantizeFile(opened: Checkpoint, path: string, options: Qu
   const bytes = header.length + dataBytes;
   if (!options.overwrite && (await stat(path).catch(() => undefined))) throw existsAlready(path);
   const folder = dirname(path);
-  await makeFolders(folder).catch((error: unknown) => Promise.reject(ioFailure("write", path, error)));
   const free = await freeBytes(folder);
   if (bytes > free)
     throw new QeditError(
@@ -74,26 +72,18 @@ export async function quantizeFile(opened: Checkpoint, path: string, options: Qu
         hint: "Free some space, or write to another disk",
       },
     );
-  const temporary = temporaryPath(folder);
-  try {
-    const handle = await open(temporary, "wx");
-    const follow = { ...options, onBytes: (done: number) => options.onProgress(done, bytes) };
-    const errors = await writeAll(handle, { header, checkpoint, plan, follow }).finally(() => handle.close());
-    if (!options.overwrite && (await stat(path).catch(() => undefined))) throw existsAlready(path);
-    await rename(temporary, path);
-    return {
-      ...{ path, part, bytes, ...errors },
-      bytesBefore: plan.sources.reduce((sum, { stored }) => sum + stored.length, 0),
-      matrices: plan.sources.filter(({ isRounded }) => isRounded).length,
-      kept: plan.sources.filter(({ isRounded }) => !isRounded).length,
-    };
-  } catch (error) {
-    await rm(temporary, { force: true });
-    options.signal.throwIfAborted();
-    throw ioFailure("write", path, error);
-  } finally {
-    forgetTemporaryFile(temporary);
-  }
+  const follow = { ...options, onBytes: (done: number) => options.onProgress(done, bytes) };
+  const errors = await streamAtomically(
+    path,
+    (handle) => writeAll(handle, { header, checkpoint, plan, follow }),
+    options,
+  );
+  return {
+    ...{ path, part, bytes, ...errors },
+    bytesBefore: plan.sources.reduce((sum, { stored }) => sum + stored.length, 0),
+    matrices: plan.sources.filter(({ isRounded }) => isRounded).length,
+    kept: plan.sources.filter(({ isRounded }) => !isRounded).length,
+  };
 }
 
 async function partOf(opened: Checkpoint): Promise<{ part: ModelPart; checkpoint: Checkpoint }> {
@@ -197,7 +187,6 @@ async function writeAll(
     } else at += await write(await readBytes(stored));
     follow.onBytes(at);
   }
-  await handle.sync();
   return { error: ratio({ errorSquares, squares }), worst };
 }
 

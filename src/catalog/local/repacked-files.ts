@@ -1,5 +1,5 @@
 // Repacked weights in qedit's data folder: made once from a quantised file, used as long as that file is the same, listed and removed by `qedit models`.
-import { open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { type FileHandle, open, readdir, readFile, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import * as v from "valibot";
 import { type RepackedFile, repackedFolder } from "../../checkpoint/packed/packed-layout.js";
@@ -8,9 +8,8 @@ import { decimalSize } from "../../std/byte-sizes.js";
 import { QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
 import { fileHash } from "../../std/file-hash.js";
-import { ioFailure, makeFolders, readRange, writeFileAtomically } from "../../std/files.js";
+import { ioFailure, makeFolders, readRange, streamAtomically, writeFileAtomically } from "../../std/files.js";
 import { withLock } from "../../std/lock.js";
-import { forgetTemporaryFile, removeLeftovers, temporaryPath } from "../../std/temporary-files.js";
 import { freeBytes } from "../download/disk.js";
 
 /** Milliseconds between two events of progress. */
@@ -49,7 +48,6 @@ export async function makeRepacked(
   const onWait = () => emit({ kind: "activity", text: "waiting for another process that repacks the same file" });
   await withLock(file.path, { signal, onWait }, async () => {
     if (await isCurrent(file, { emit, signal })) return;
-    await removeLeftovers(folder);
     await refuseWithoutRoom(file);
     const name = basename(file.layout.checkpoint.file);
     emit({
@@ -69,7 +67,9 @@ export async function makeRepacked(
         sha256: await fileHash(source, { signal, onProgress }),
       });
     }
-    await writeFile(file, follow(`repacking ${name}`, file.layout.bytes, emit), signal);
+    const following = { signal, onProgress: follow(`repacking ${name}`, file.layout.bytes, emit) };
+    const write = (handle: FileHandle) => writeRepacked(handle, file.layout, following);
+    await streamAtomically(file.path, write, { overwrite: true, signal });
     await writeReceipt(file.path, { bytes: file.layout.bytes, sources });
   });
 }
@@ -131,30 +131,6 @@ async function isWhole({ path, layout: { header, bytes } }: RepackedFile): Promi
     }
   } catch {
     return false;
-  }
-}
-
-async function writeFile(
-  { path, layout }: RepackedFile,
-  onProgress: (done: number) => void,
-  signal: AbortSignal,
-): Promise<void> {
-  const temporary = temporaryPath(dirname(path));
-  try {
-    const handle = await open(temporary, "wx");
-    try {
-      await writeRepacked(handle, layout, { signal, onProgress });
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await rename(temporary, path);
-  } catch (error) {
-    await rm(temporary, { force: true });
-    signal.throwIfAborted();
-    throw ioFailure("write", path, error);
-  } finally {
-    forgetTemporaryFile(temporary);
   }
 }
 

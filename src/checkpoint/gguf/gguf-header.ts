@@ -11,7 +11,7 @@ import { BLOCK_TYPE_NAMES, blockTypeOf, OTHER_TYPES, PLAIN_TYPES } from "./block
 export const GGUF_MAGIC = "GGUF";
 /** Versions that are read: 1 had lengths of 32 bits. */
 const VERSIONS = [2, 3];
-/** Far above published ones: a text encoder's vocabulary is 6 MB. */
+/** Far above any model's: the longest part is a vocabulary of some 150,000 words. */
 export const MAX_HEADER_BYTES = 100_000_000;
 const MOST_TENSORS = 100_000;
 const MOST_KEYS = 100_000;

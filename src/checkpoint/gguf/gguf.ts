@@ -1,13 +1,13 @@
 // GGUF files as checkpoints under the published keys: a transformer, or a language model with the vision tower (mmproj) beside it. Blocks are
 // named as they are stored: packed-file.ts says how they can be computed with.
 import type { Hash } from "node:crypto";
-import { type FileHandle, open, readdir } from "node:fs/promises";
+import { type FileHandle, readdir } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { QeditError } from "../../std/errors.js";
-import { ioFailure, readRange } from "../../std/files.js";
+import { readRange } from "../../std/files.js";
 import type { Checkpoint } from "../checkpoint.js";
 import { updateIdentity } from "../file-identity.js";
-import type { Source } from "../located-file.js";
+import { type Source, withLocated } from "../located-file.js";
 import {
   GGUF_MAGIC,
   type GgufHeader,
@@ -111,18 +111,7 @@ async function visionBeside(
   const [name] = fitting;
   if (name === undefined) return undefined;
   const file = join(folder, name);
-  try {
-    const handle = await open(file);
-    try {
-      const { size } = await handle.stat();
-      const header = await headerOf(handle, { name: file, file, size }, identity);
-      return { header, file };
-    } finally {
-      await handle.close();
-    }
-  } catch (error) {
-    throw ioFailure("read", file, error);
-  }
+  return withLocated(file, async (handle, source) => ({ header: await headerOf(handle, source, identity), file }));
 }
 
 function textsOf(values: ReadonlyMap<string, GgufValue>): Readonly<Record<string, string>> {

@@ -5,6 +5,7 @@ import * as v from "valibot";
 import { QeditError } from "../../std/errors.js";
 import { shown } from "../../std/foreign-text.js";
 import type { BlockNumbers, Checkpoint, PackedPart, PackedParts, StoredTensor, StoredType } from "../checkpoint.js";
+import { BLOCK_TYPES, type BlockTypeName } from "../gguf/block-types.js";
 import { metadataObject } from "../safetensors/safetensors-header.js";
 
 /** The metadata key that says what packed weights mean. */
@@ -20,10 +21,12 @@ export const PART_NAMES = {
   offsetsAbove: ".offsets_above",
 } as const;
 
+const BLOCK_NAMES = Object.keys(BLOCK_TYPES) as BlockTypeName[];
+
 /** How one matrix is packed. */
 const form = v.object({
   /** The type that its numbers had, or have: `Q4_K`, `INT8`. */
-  type: v.picklist(["Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "Q6_K", "Q5_K", "Q4_K", "Q3_K", "Q2_K", "INT8", "INT4"]),
+  type: v.picklist([...BLOCK_NAMES, "INT8", "INT4"]),
   bits: v.picklist([4, 8]),
   block: v.pipe(v.number(), v.integer(), v.minValue(16), v.maxValue(4096)),
   zero: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(255)),

@@ -42,12 +42,8 @@ export async function readSafetensorsOf(
   const checkpoint = parseHeader(start.subarray(LENGTH_BYTES), source);
   if (identity) await updateIdentity(identity, handle, { start, size: source.size });
   const formats = await readLayerFormats(checkpoint, handle);
-  const layerFormats = [...new Set(formats.values())];
-  return withPacked(
-    layerFormats.length === 0
-      ? withRotations(checkpoint, formats)
-      : { ...withRotations(checkpoint, formats), layerFormats },
-  );
+  const [rotated, layerFormats] = [withRotations(checkpoint, formats), [...new Set(formats.values())]];
+  return withPacked(layerFormats.length === 0 ? rotated : { ...rotated, layerFormats });
 }
 
 // ComfyUI writes the format of each layer into a tensor of bytes beside its weight.
