@@ -106,7 +106,7 @@ async function allForms(): Promise<Form[]> {
     { name: "fp8", checkpoint: await openCheckpoint(at("fp8")), isRounded: true },
   ];
   for (const bits of [8, 4] as const) {
-    for (const block of [32, 64, 128]) {
+    for (const block of [32, 64, 128] as const) {
       const name = `int${bits}, blocks of ${block}`;
       const path = at(`int${bits}-${block}`);
       await quantizeFile(bf16, path, {

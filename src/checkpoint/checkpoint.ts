@@ -66,10 +66,10 @@ export interface StoredTensor {
 /** A part of packed weights: bytes [offset, offset + length) of their file. */
 export type PackedPart = Pick<StoredTensor, "dtype" | "shape" | "offset" | "length">;
 
-/** One number for each block of a row: those of `each` [rows, blocks], times one of `above` [rows, blocks / n] for n blocks that follow each other. */
+/** One number for each block of a row: those of `each` [rows, blocks], times one of `superBlock` [rows, blocks / n] for each super-block of n blocks. */
 export interface BlockNumbers {
   readonly each: PackedPart;
-  readonly above?: PackedPart;
+  readonly superBlock?: PackedPart;
 }
 
 /** A matrix [rows, columns] of `scale · (code - zero) + offset`, with a scale and an offset for each `block` columns of a row. */

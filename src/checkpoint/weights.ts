@@ -46,7 +46,7 @@ export interface ScaleValue {
 /** One number for each block of a row, times one for several blocks if there is one. */
 export interface BlockNumberValues {
   readonly each: Value;
-  readonly above: Value | undefined;
+  readonly superBlock: Value | undefined;
 }
 
 /** Packed weights as graph values (see PackedParts): scales and offsets [rows, blocks]. */
@@ -173,16 +173,16 @@ export class Weights {
         suffix === "" ? [] : [[suffix, external(suffix, part)] as const],
       ),
     );
-    const numbers = (each: string, above: string) => {
+    const numbers = (each: string, superBlock: string) => {
       const value = parts.get(each);
-      return value && { each: value, above: parts.get(above) };
+      return value && { each: value, superBlock: parts.get(superBlock) };
     };
     return {
       ...packed,
       ...{ rows, columns },
       codes: (by) => (by === "rows" ? external("", codes) : external(".blocks", blocks)),
-      scales: numbers(PART_NAMES.scales, PART_NAMES.scalesAbove)!,
-      offsets: numbers(PART_NAMES.offsets, PART_NAMES.offsetsAbove),
+      scales: numbers(PART_NAMES.scales, PART_NAMES.superScales)!,
+      offsets: numbers(PART_NAMES.offsets, PART_NAMES.superOffsets),
     };
   }
 

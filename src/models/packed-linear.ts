@@ -32,13 +32,13 @@ export function packedNumbers(packed: PackedValues, dtype: DType): Value {
 }
 
 /** One number for each block of a row, f32 [rows, blocks]. */
-function numbersOf({ each, above }: BlockNumberValues): Value {
+function numbersOf({ each, superBlock }: BlockNumberValues): Value {
   const numbers = each.cast("f32");
-  if (above === undefined) return numbers;
+  if (superBlock === undefined) return numbers;
   const [rows, blocks] = [each.dim(0), Number(each.dim(1))];
-  const groups = Number(above.dim(1));
+  const groups = Number(superBlock.dim(1));
   const grouped = numbers.reshape([rows, groups, blocks / groups]);
-  return grouped.mul(above.cast("f32").reshape([rows, groups, 1])).reshape([rows, blocks]);
+  return grouped.mul(superBlock.cast("f32").reshape([rows, groups, 1])).reshape([rows, blocks]);
 }
 
 /** What is added to all numbers of a block when the product is about the usual zero, f32 [rows, blocks]. */
@@ -52,9 +52,9 @@ function offsetsOf({ bits, zero, offsets }: PackedValues, scales: Value): Value 
 
 /** Rows of packed weights by number, f32 [n, columns], for row numbers i64 [n]. */
 export function packedRows(rows: Value, packed: PackedValues): Value {
-  const of = ({ each, above }: BlockNumberValues) => ({
+  const of = ({ each, superBlock }: BlockNumberValues) => ({
     each: gather(each, rows),
-    above: above && gather(above, rows),
+    superBlock: superBlock && gather(superBlock, rows),
   });
   const { codes, scales, offsets } = packed;
   return packedMatrix({

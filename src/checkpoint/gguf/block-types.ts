@@ -40,9 +40,9 @@ export type BlockTypeName = Extract<StoredType, `Q${number}_${string}`>;
 export interface UnpackedBlocks {
   readonly codes: Uint8Array;
   readonly scales: Uint16Array | Uint8Array;
-  readonly scalesAbove: Uint16Array | undefined;
+  readonly superScales: Uint16Array | undefined;
   readonly offsets: Uint16Array | Uint8Array | undefined;
-  readonly offsetsAbove: Uint16Array | undefined;
+  readonly superOffsets: Uint16Array | undefined;
 }
 
 /** A type of blocks, and its form as packed weights (see PackedParts). */
@@ -55,8 +55,8 @@ export interface BlockType {
   readonly bits: 4 | 8;
   readonly zero: number;
   /** Elements that share a scale. */
-  readonly block: number;
-  /** The type of the scales, and of the offsets: F16, or whole numbers times an F16 for each block above them. */
+  readonly block: 16 | 32;
+  /** The type of the scales, and of the offsets: F16, or whole numbers times an F16 for each super-block. */
   readonly scales: "F16" | "U8" | "I8";
   readonly hasOffsets: boolean;
   /** Unpacks the block at `bytes[at]` into place `index` of the blocks. */
@@ -113,10 +113,10 @@ export const BLOCK_TYPES: Readonly<Record<BlockTypeName, BlockType>> = {
   },
   Q2_K: {
     ...{ id: 10, elements: SUPER, bytes: 84, bits: 4, zero: ZERO_4, block: 16, scales: "U8", hasOffsets: true },
-    unpack(bytes, at, { codes, scales, scalesAbove, offsets, offsetsAbove }, index) {
+    unpack(bytes, at, { codes, scales, superScales, offsets, superOffsets }, index) {
       const [quants, factor] = [at + 16, at + 80];
-      scalesAbove![index] = u16(bytes, factor);
-      offsetsAbove![index] = u16(bytes, factor + 2) ^ SIGN_OF_F16;
+      superScales![index] = u16(bytes, factor);
+      superOffsets![index] = u16(bytes, factor + 2) ^ SIGN_OF_F16;
       for (let block = 0; block < 16; block += 1) {
         scales[index * 16 + block] = bytes[at + block]! & 15;
         offsets![index * 16 + block] = bytes[at + block]! >> 4;
@@ -126,9 +126,9 @@ export const BLOCK_TYPES: Readonly<Record<BlockTypeName, BlockType>> = {
   },
   Q3_K: {
     ...{ id: 11, elements: SUPER, bytes: 110, bits: 4, zero: ZERO_4, block: 16, scales: "I8", hasOffsets: false },
-    unpack(bytes, at, { codes, scales, scalesAbove }, index) {
+    unpack(bytes, at, { codes, scales, superScales }, index) {
       const [quants, packed] = [at + 32, at + 96];
-      scalesAbove![index] = u16(bytes, at + 108);
+      superScales![index] = u16(bytes, at + 108);
       for (let block = 0; block < 16; block += 1) {
         const low = block < 8 ? bytes[packed + block]! & 15 : bytes[packed + block - 8]! >> 4;
         const high = (bytes[packed + 8 + (block & 3)]! >> (2 * (block >> 2))) & 3;
@@ -159,9 +159,9 @@ export const BLOCK_TYPES: Readonly<Record<BlockTypeName, BlockType>> = {
   },
   Q6_K: {
     ...{ id: 14, elements: SUPER, bytes: 210, bits: 8, zero: ZERO_8, block: 16, scales: "I8", hasOffsets: false },
-    unpack(bytes, at, { codes, scales, scalesAbove }, index) {
+    unpack(bytes, at, { codes, scales, superScales }, index) {
       const [high, sizes] = [at + 128, at + 192];
-      scalesAbove![index] = u16(bytes, at + 208);
+      superScales![index] = u16(bytes, at + 208);
       for (let block = 0; block < 16; block += 1) scales[index * 16 + block] = bytes[sizes + block]!;
       for (let each = 0; each < SUPER; each += 1) {
         // Halves of 128: the lower halves of 64 bytes, then their upper ones; two bits each from 32 bytes.
@@ -222,8 +222,8 @@ function halfOf(bytes: Uint8Array, at: number, each: number): number {
 
 // Two factors, then eight pairs of a scale and an offset of six bits each in 12 bytes (get_scale_min_k4).
 function sixBitPairs(bytes: Uint8Array, at: number, to: UnpackedBlocks, index: number): void {
-  to.scalesAbove![index] = u16(bytes, at);
-  to.offsetsAbove![index] = u16(bytes, at + 2) ^ SIGN_OF_F16;
+  to.superScales![index] = u16(bytes, at);
+  to.superOffsets![index] = u16(bytes, at + 2) ^ SIGN_OF_F16;
   const packed = at + 4;
   for (let pair = 0; pair < 8; pair += 1) {
     const [a, b] = [bytes[packed + pair]!, bytes[packed + pair + 4]!];

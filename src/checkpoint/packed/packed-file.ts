@@ -1,6 +1,6 @@
 // Packed weights in .safetensors files, as qedit writes them: the parts of each matrix behind one another, and in the metadata what they mean.
-// A file that holds `name` as packed weights has the tensors `name` (codes), `name.scales`, and where there are some `name.scales_above`, `name.offsets`
-// and `name.offsets_above` (see PackedParts).
+// A file that holds `name` as packed weights has the tensors `name` (codes), `name.scales`, and where there are some `name.super_scales`, `name.offsets`
+// and `name.super_offsets` (see PackedParts).
 import * as v from "valibot";
 import { QeditError } from "../../std/errors.js";
 import { shown } from "../../std/foreign-text.js";
@@ -16,11 +16,16 @@ const PACKED_VERSION = 1;
 /** What the tensors of packed weights are called, behind the name of the weight. */
 export const PART_NAMES = {
   scales: ".scales",
-  scalesAbove: ".scales_above",
+  superScales: ".super_scales",
   offsets: ".offsets",
-  offsetsAbove: ".offsets_above",
+  superOffsets: ".super_offsets",
 } as const;
 
+/** The part that has a number for each super-block. */
+export const SUPER_OF = { scales: "superScales", offsets: "superOffsets" } as const;
+
+/** Blocks that ONNX Runtime's product knows on every device (fixtures/kernels). */
+const BLOCKS = [16, 32, 64, 128] as const;
 const BLOCK_NAMES = Object.keys(BLOCK_TYPES) as BlockTypeName[];
 
 /** How one matrix is packed. */
@@ -28,7 +33,7 @@ const form = v.object({
   /** The type that its numbers had, or have: `Q4_K`, `INT8`. */
   type: v.picklist([...BLOCK_NAMES, "INT8", "INT4"]),
   bits: v.picklist([4, 8]),
-  block: v.pipe(v.number(), v.integer(), v.minValue(16), v.maxValue(4096)),
+  block: v.picklist(BLOCKS),
   zero: v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(255)),
 });
 
@@ -84,7 +89,7 @@ function packedTensor(
   };
 }
 
-/** Types that scales and offsets may have by themselves, and times others above them. */
+/** Types that scales and offsets may have by themselves, and times those of super-blocks. */
 const ALONE: readonly StoredType[] = ["F16", "BF16", "F32"];
 const BELOW: readonly StoredType[] = ["U8", "I8"];
 
@@ -99,20 +104,20 @@ function numbersOf(
   }: { tensors: Checkpoint["tensors"]; rows: number; blocks: number; refuse: (reason: string) => QeditError },
 ): BlockNumbers | undefined {
   const each = tensors.get(name + PART_NAMES[kind]);
-  const above = tensors.get(name + PART_NAMES[`${kind}Above`]);
+  const superBlock = tensors.get(name + PART_NAMES[SUPER_OF[kind]]);
   if (each === undefined) {
-    if (above !== undefined) throw refuse(`has ${PART_NAMES[`${kind}Above`]} of nothing`);
+    if (superBlock !== undefined) throw refuse(`has ${PART_NAMES[SUPER_OF[kind]]} of nothing`);
     return undefined;
   }
   const fits = (part: StoredTensor, types: readonly StoredType[], count: number) =>
     types.includes(part.dtype) && part.shape.join() === [rows, count].join();
-  if (!fits(each, above ? BELOW : ALONE, blocks))
+  if (!fits(each, superBlock ? BELOW : ALONE, blocks))
     throw refuse(`has ${kind} ${each.dtype} [${each.shape.join(", ")}], which do not fit`);
-  if (above === undefined) return { each: partOf(each) };
-  const count = above.shape[1] ?? 0;
-  if (count < 1 || blocks % count !== 0 || !fits(above, ALONE, count))
-    throw refuse(`has ${kind} of blocks above ${above.dtype} [${above.shape.join(", ")}], which do not fit`);
-  return { each: partOf(each), above: partOf(above) };
+  if (superBlock === undefined) return { each: partOf(each) };
+  const count = superBlock.shape[1] ?? 0;
+  if (count < 1 || blocks % count !== 0 || !fits(superBlock, ALONE, count))
+    throw refuse(`has ${kind} of super-blocks ${superBlock.dtype} [${superBlock.shape.join(", ")}], which do not fit`);
+  return { each: partOf(each), superBlock: partOf(superBlock) };
 }
 
 function partOf({ dtype, shape, offset, length }: StoredTensor): PackedPart {
@@ -120,8 +125,8 @@ function partOf({ dtype, shape, offset, length }: StoredTensor): PackedPart {
 }
 
 /** The parts of the numbers of blocks. */
-function partsOf({ each, above }: BlockNumbers): readonly PackedPart[] {
-  return above ? [each, above] : [each];
+function partsOf({ each, superBlock }: BlockNumbers): readonly PackedPart[] {
+  return superBlock ? [each, superBlock] : [each];
 }
 
 /** All parts of packed weights, with what each is called behind the name of the weight. */
@@ -135,7 +140,7 @@ export function namedParts({
       ? []
       : [
           [PART_NAMES[kind], numbers.each] as const,
-          ...(numbers.above ? [[PART_NAMES[`${kind}Above`], numbers.above] as const] : []),
+          ...(numbers.superBlock ? [[PART_NAMES[SUPER_OF[kind]], numbers.superBlock] as const] : []),
         ];
   return [["", codes], ...named("scales", scales), ...named("offsets", offsets)];
 }

@@ -5,7 +5,7 @@ import type { Checkpoint, StoredTensor, StoredType } from "../checkpoint.js";
 import { STORED_BYTES } from "../checkpoint.js";
 import { type BlockTypeName, blockTypeOf } from "../gguf/block-types.js";
 import { encodeHeader, type HeaderEntry } from "../safetensors/safetensors-writer.js";
-import { PART_NAMES, type PackedForm, packedMetadata, withPacked } from "./packed-file.js";
+import { PART_NAMES, type PackedForm, packedMetadata, SUPER_OF, withPacked } from "./packed-file.js";
 
 /** One tensor of a file that is written: what it is made of, and the entries that it becomes. */
 export interface RepackedTensor {
@@ -83,14 +83,14 @@ function packedEntries(name: string, { dtype, shape }: StoredTensor): readonly H
   const type = blockTypeOf(dtype)!;
   const columns = shape.at(-1)!;
   const rows = shape.slice(0, -1).reduce((product, dim) => product * dim, 1);
-  const hasAbove = type.scales !== "F16";
+  const hasSuperBlocks = type.scales !== "F16";
   const blocks = (suffix: string, stored: StoredType, count: number): HeaderEntry => ({
     ...{ name: name + suffix, dtype: stored },
     shape: [rows, count],
   });
   const numbers = (kind: "scales" | "offsets") => [
     blocks(PART_NAMES[kind], type.scales, columns / type.block),
-    ...(hasAbove ? [blocks(PART_NAMES[`${kind}Above`], "F16", columns / type.elements)] : []),
+    ...(hasSuperBlocks ? [blocks(PART_NAMES[SUPER_OF[kind]], "F16", columns / type.elements)] : []),
   ];
   return [
     { name, dtype: "U8", shape: [rows, (columns * type.bits) / 8] },

@@ -6,7 +6,7 @@ import { halves } from "./repack.js";
 export interface Rounding {
   readonly bits: 4 | 8;
   /** Columns that share a scale. */
-  readonly block: number;
+  readonly block: 32 | 64 | 128;
 }
 
 /** Rows of rounded weights, and how far they are from what they were. */

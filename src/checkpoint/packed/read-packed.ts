@@ -15,11 +15,11 @@ export async function readPackedRows(
     const bytes = (part.shape[1]! * STORED_BYTES[part.dtype]) | 0;
     return readRange(handle, part.offset + first * bytes, count * bytes);
   };
-  const numbersOf = async ({ each, above }: BlockNumbers) => {
+  const numbersOf = async ({ each, superBlock }: BlockNumbers) => {
     const numbers = toFloat32(each.dtype, await rowsOf(each));
-    if (above === undefined) return numbers;
-    const factors = toFloat32(above.dtype, await rowsOf(above));
-    const per = each.shape[1]! / above.shape[1]!;
+    if (superBlock === undefined) return numbers;
+    const factors = toFloat32(superBlock.dtype, await rowsOf(superBlock));
+    const per = each.shape[1]! / superBlock.shape[1]!;
     return numbers.map((number, index) => number * factors[Math.floor(index / per)]!);
   };
   const { bits, block, zero } = packed;

@@ -110,8 +110,8 @@ function unpacked(bytes: Uint8Array, type: BlockType, where: { name: string; fil
   const blocks = bytes.length / type.bytes;
   const to = emptyBlocks(type, blocks);
   for (let index = 0; index < blocks; index += 1) type.unpack(bytes, index * type.bytes, to, index);
-  const { codes, scales, scalesAbove, offsets, offsetsAbove } = to;
-  for (const each of [scalesAbove ?? scales, offsetsAbove ?? offsets]) {
+  const { codes, scales, superScales, offsets, superOffsets } = to;
+  for (const each of [superScales ?? scales, superOffsets ?? offsets]) {
     if (each instanceof Uint16Array && each.some((bits) => (bits & F16_EXPONENT) === F16_EXPONENT))
       throw new QeditError(
         "QEDIT_E_CHECKPOINT",
@@ -119,20 +119,20 @@ function unpacked(bytes: Uint8Array, type: BlockType, where: { name: string; fil
         { hint: "The file is damaged: download it again" },
       );
   }
-  const parts = [type.bits === 4 ? halves(codes) : codes, scales, scalesAbove, offsets, offsetsAbove];
+  const parts = [type.bits === 4 ? halves(codes) : codes, scales, superScales, offsets, superOffsets];
   return parts.flatMap((part) => (part ? new Uint8Array(part.buffer, part.byteOffset, part.byteLength) : []));
 }
 
 function emptyBlocks(type: BlockType, blocks: number): UnpackedBlocks {
   const count = (blocks * type.elements) / type.block;
   const numbers = () => (type.scales === "F16" ? new Uint16Array(count) : new Uint8Array(count));
-  const above = () => (type.scales === "F16" ? undefined : new Uint16Array(blocks));
+  const superNumbers = () => (type.scales === "F16" ? undefined : new Uint16Array(blocks));
   return {
     codes: new Uint8Array(blocks * type.elements),
     scales: numbers(),
-    scalesAbove: above(),
+    superScales: superNumbers(),
     offsets: type.hasOffsets ? numbers() : undefined,
-    offsetsAbove: type.hasOffsets ? above() : undefined,
+    superOffsets: type.hasOffsets ? superNumbers() : undefined,
   };
 }
 

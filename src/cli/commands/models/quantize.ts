@@ -42,7 +42,7 @@ export const quantize = defineCommand({
     const begin = performance.now();
     const written = await quantizeFile(await openCheckpoint(file!), output, {
       bits: settings.bits === "4" ? 4 : 8,
-      block: Number(settings.block),
+      block: Number(settings.block) as 32 | 64 | 128,
       overwrite: settings.force,
       signal: terminal.signal,
       onProgress(bytes, total) {
