@@ -29,6 +29,8 @@ export interface SamplingSettings {
   readonly denoise: number;
   /** Of ModelSamplingAuraFlow. */
   readonly shift: number;
+  /** The noise levels, falling from 1 at most to 0, in place of scheduler, steps, shift and denoise. */
+  readonly sigmas?: readonly number[] | undefined;
   readonly cfg: number;
   /** Strength of CFGNorm; none when left out. */
   readonly cfgNorm?: number | undefined;
@@ -123,7 +125,8 @@ export function noisedLatent(
   return weightedSum([first, randn(seed, data.length)], [f32(1 - first), start]);
 }
 
-function levels({ sampler, scheduler, steps, denoise }: SamplingSettings, table: SigmaTable): Float32Array {
+function levels({ sampler, scheduler, steps, denoise, sigmas }: SamplingSettings, table: SigmaTable): Float32Array {
+  if (sigmas !== undefined) return Float32Array.from(sigmas);
   return runSigmas(table, { scheduler, steps, denoise, spareStep: samplerNamed(sampler).spareStep });
 }
 

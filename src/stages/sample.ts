@@ -65,7 +65,7 @@ export const sample: ArtifactStage<SampledInputs, SampledModels, SampleSettings>
   inputs: { latents: "what encode-image made", cond: "what encode-prompt made" },
   output: "samples",
   parameters: [
-    ...(["seed", "steps", "cfg", "sampler", "scheduler", "shift", "denoise", "cfgNorm"] as const),
+    ...(["seed", "steps", "cfg", "sampler", "scheduler", "shift", "sigmas", "denoise", "cfgNorm"] as const),
     ...(["lcmNoise", "lcmNoiseEnd", "lcmNoiseClip", "referenceMethod", "dtype"] as const),
   ],
   async check(_pictures, { models: { transformer }, settings }, device): Promise<StageLengths> {
@@ -135,11 +135,12 @@ export function recordedSampling(
   loras: readonly { readonly strength: number }[],
   computed: object,
 ): object {
-  const { sampler, scheduler, steps, denoise, shift, cfg, cfgNorm, seed } = sampling;
+  const { sampler, scheduler, steps, denoise, shift, sigmas, cfg, cfgNorm, seed } = sampling;
   if (seed < 0n) throw new Error("internal: the seed was not drawn");
   return {
     version: sample.version,
-    ...{ sampler, scheduler, steps, denoise, shift, cfg, cfgNorm },
+    // Given levels are the schedule: a record without a scheduler says so.
+    ...(sigmas ? { sampler, steps, cfg, cfgNorm } : { sampler, scheduler, steps, denoise, shift, cfg, cfgNorm }),
     // JSON has no 64-bit numbers.
     seed: seed.toString(),
     ...givenOnly(sampling),

@@ -109,3 +109,47 @@ test("a job of a batch takes them", async () => {
   await done(["batch", "jobs.jsonl", ...TINY.slice(0, -2)], here);
   expect(await sampleOf("job")).toMatchObject({ cfgNorm: "none", referenceMethod: "offset" });
 });
+
+test("noise levels stand in place of steps, scheduler and shift", async () => {
+  const pictureOf = async (name: string, args: readonly string[]) => {
+    await done(
+      ["run", ...EDIT.filter((each) => each !== "--steps" && each !== "3"), "--cfg", "1", ...args, "-o", name],
+      here,
+    );
+    return pixels(name.replace(".png", ""));
+  };
+  const { sigmas } = await sampleOf("lcm");
+  const scheduled = await pictureOf("scheduled.png", ["--steps", "3"]);
+  expect(
+    (await pictureOf("levels.png", ["--sigmas", (sigmas as number[]).slice(0, -1).join(",")])).equals(scheduled),
+  ).toBe(true);
+  expect((await pictureOf("others.png", ["--sigmas", "1,0.5"])).equals(scheduled)).toBe(false);
+  const record = await sampleOf("others");
+  expect(record).toMatchObject({ sigmas: [1, 0.5, 0], steps: 2 });
+  for (const name of ["scheduler", "shift", "denoise"]) expect(record).not.toHaveProperty(name);
+  await done(["rerun", "others.png", CAT, ROCKET, ...models(), "--threads", "1", "-o", "others-again.png"], here);
+  expect((await pixels("others-again")).equals(await pixels("others"))).toBe(true);
+  const inspected = await qedit(["inspect", "others.png"], here);
+  expect(inspected.stdout).toContain("2 steps, cfg 1, euler, noise levels 1,0.5,0");
+});
+
+test.each([
+  ["1,0.5,0.5", 'Cannot use "1,0.5,0.5" for --sigmas'],
+  ["1.5,0.5", 'Cannot use "1.5,0.5" for --sigmas'],
+  ["0", 'Cannot use "0" for --sigmas'],
+  ["1,,0", 'Cannot use "1,,0" for --sigmas'],
+  ["red", 'Cannot use "red" for --sigmas'],
+])("noise levels %s are refused", async (levels, message) => {
+  const args = EDIT.filter((each) => each !== "--steps" && each !== "3");
+  await expectRefusal(await qedit(["run", ...args, "--sigmas", levels, "-o", "no.png"], here), {
+    code: 2,
+    message,
+  });
+});
+
+test("noise levels beside steps are refused", async () => {
+  await expectRefusal(await qedit(["run", ...EDIT, "--sigmas", "1,0.5", "-o", "no.png"], here), {
+    code: 2,
+    message: "Cannot use --steps beside --sigmas: it has no effect",
+  });
+});

@@ -28,6 +28,7 @@ const OF_STAGES = {
   sampler: "heun",
   scheduler: "normal",
   shift: 2,
+  sigmas: [1, 0.8, 0.3],
   denoise: 0.5,
   cfgNorm: "none",
   lcmNoise: 0.5,

@@ -43,6 +43,8 @@ export interface SamplingNumbers {
   readonly scheduler: string;
   readonly shift: number;
   readonly cfgNorm: number;
+  /** The noise levels of a model that was distilled for certain ones, falling, in place of steps, scheduler and shift. */
+  readonly sigmas?: readonly number[] | undefined;
   /** Size of the result where the model was not made for one megapixel, in units of 1024². */
   readonly megapixels?: number | undefined;
   /** What the transformer computes in on any device, where bfloat16 is too coarse for it. */
@@ -164,7 +166,8 @@ const sharedFiles = v.pipe(
 );
 
 const numbers = { steps: amount, cfg: amount, shift: amount, cfgNorm: amount, sampler: text, scheduler: text };
-const extras = { megapixels: v.optional(amount), dtype: v.optional(text) };
+const levels = v.pipe(v.array(amount, "a list of numbers"), v.minLength(1, "a list of numbers"));
+const extras = { megapixels: v.optional(amount), dtype: v.optional(text), sigmas: v.optional(levels) };
 const presetNumbers = {
   ...{ steps: v.optional(amount), cfg: v.optional(amount), shift: v.optional(amount), cfgNorm: v.optional(amount) },
   ...{ sampler: v.optional(text), scheduler: v.optional(text), ...extras },

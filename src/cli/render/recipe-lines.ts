@@ -70,7 +70,9 @@ type Values = Readonly<Record<string, unknown>>;
 
 function sampling(sample: Values): string | undefined {
   if (sample["steps"] === undefined) return undefined;
-  const { steps, cfg, sampler, scheduler, shift, denoise, cfgNorm } = sample;
+  const { steps, cfg, sampler, scheduler, shift, denoise, cfgNorm, sigmas } = sample;
+  if (scheduler === undefined)
+    return `${String(steps)} steps, cfg ${String(cfg)}, ${String(sampler)}, noise levels ${String(sigmas)}, cfg-norm ${String(cfgNorm)}`;
   return `${String(steps)} steps, cfg ${String(cfg)}, ${String(sampler)}, ${String(scheduler)}, shift ${String(shift)}, denoise ${String(denoise)}, cfg-norm ${String(cfgNorm)}`;
 }
 

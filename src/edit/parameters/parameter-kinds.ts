@@ -91,6 +91,30 @@ export function choicesOf<Word extends string>(choices: readonly Word[]): Kind<r
   return kind(words, { wanted: `one or more of ${choices.join(", ")}` });
 }
 
+/** Most noise levels that may be given: as many as steps. */
+const MAX_LEVELS = 10_001;
+
+/** Noise levels of flow matching, falling from 1 at most to 0, written 1,0.9,0.5 or as a list; a last 0 may be left out. */
+export const noiseLevels: Kind<readonly number[]> = kind(
+  v.pipe(
+    v.union([
+      v.pipe(
+        v.string(),
+        v.regex(/^[\d\s.,e+-]+$/i),
+        v.transform((written) => written.split(",").map((each) => (each.trim() === "" ? Number.NaN : Number(each)))),
+      ),
+      v.array(v.number()),
+    ]),
+    v.array(v.pipe(v.number(), v.minValue(0), v.maxValue(1))),
+    v.transform((levels) => levels.map(Math.fround)),
+    v.transform((levels): readonly number[] => (levels.at(-1) === 0 ? levels : [...levels, 0])),
+    v.minLength(2),
+    v.maxLength(MAX_LEVELS),
+    v.check((levels) => levels.every((level, index) => index === 0 || level < levels[index - 1]!)),
+  ),
+  { wanted: "falling numbers from 1 to 0, such as 1,0.9,0.5" },
+);
+
 const BYTE_UNITS: Readonly<Record<string, number>> = { "": 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3, t: 1024 ** 4 };
 const SIZE_OF_BYTES = /^\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*$/i;
 

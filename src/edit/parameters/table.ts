@@ -7,7 +7,19 @@ import { SCHEDULER_NAMES } from "../../sampling/schedules.js";
 import type { StageName } from "../../stages/stage.js";
 import { param } from "../../std/errors.js";
 import { defaulted, optional, type SettingsOf } from "./parameter.js";
-import { bytes, choice, deviceName, number, numberOr, seed, size, text, texts, toggle } from "./parameter-kinds.js";
+import {
+  bytes,
+  choice,
+  deviceName,
+  noiseLevels,
+  number,
+  numberOr,
+  seed,
+  size,
+  text,
+  texts,
+  toggle,
+} from "./parameter-kinds.js";
 
 /** The parameters of the stages and of finishing. */
 export const EDIT_PARAMETERS = {
@@ -126,6 +138,11 @@ export const EDIT_PARAMETERS = {
     group: "Sampling",
     placeholder: "<number>",
   }),
+  sigmas: optional(noiseLevels, {
+    summary: `the noise levels themselves, in place of ${param("steps")}, ${param("scheduler")} and ${param("shift")}`,
+    group: "Sampling",
+    placeholder: "<1,0.9,…>",
+  }),
   denoise: defaulted(number({ minimum: 0, maximum: 1 }), 1, {
     summary: "share of the schedule to run; below 1 starts from picture 1",
     group: "Sampling",
@@ -211,7 +228,7 @@ export type EditSettings = SettingsOf<typeof EDIT_PARAMETERS>;
 const { vae, vaeDtype, tile, size: pixels, megapixels, resolutionSteps, match } = EDIT_PARAMETERS;
 const { textEncoder, prompt, allowEmptyPrompt, negativePrompt, textDtype } = EDIT_PARAMETERS;
 const { transformer, lora, strictLora, seed: noise, steps, cfg, sampler, scheduler } = EDIT_PARAMETERS;
-const { shift, denoise, cfgNorm, lcmNoise, lcmNoiseEnd, lcmNoiseClip, referenceMethod } = EDIT_PARAMETERS;
+const { shift, sigmas, denoise, cfgNorm, lcmNoise, lcmNoiseEnd, lcmNoiseClip, referenceMethod } = EDIT_PARAMETERS;
 const { dtype, keepSize, noMetadata } = EDIT_PARAMETERS;
 
 /** The parameters of each stage, with its model files. */
@@ -220,7 +237,7 @@ export const STAGE_PARAMETERS = {
   "encode-prompt": { textEncoder, prompt, allowEmptyPrompt, negativePrompt, match, textDtype },
   sample: {
     ...{ transformer, lora, strictLora, seed: noise, steps, cfg, sampler, scheduler },
-    ...{ shift, denoise, cfgNorm, lcmNoise, lcmNoiseEnd, lcmNoiseClip, referenceMethod, dtype },
+    ...{ shift, sigmas, denoise, cfgNorm, lcmNoise, lcmNoiseEnd, lcmNoiseClip, referenceMethod, dtype },
   },
   decode: { vae, vaeDtype, tile, keepSize, match, noMetadata },
 } as const satisfies Readonly<Record<StageName, object>>;

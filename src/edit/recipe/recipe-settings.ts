@@ -29,7 +29,7 @@ export function recipeSettings(recipe: Recipe, name: string): WrittenSettings {
       hint: `\`qedit inspect ${name}\` shows what each stage was given: run them one by one`,
     });
   }
-  const { sampler, scheduler, steps, denoise, shift, cfg, cfgNorm, seed, device, compute_type: type } = sample!;
+  const { sampler, scheduler, steps, denoise, shift, sigmas, cfg, cfgNorm, seed, device, compute_type: type } = sample!;
   const { lcmNoise, lcmNoiseEnd, lcmNoiseClip, referenceMethod } = sample!;
   const values: Values = {
     match: image!["match"],
@@ -39,7 +39,8 @@ export function recipeSettings(recipe: Recipe, name: string): WrittenSettings {
     prompt: prompt!["prompt"],
     allowEmptyPrompt: prompt!["allow_empty_prompt"],
     negativePrompt: prompt!["negative_prompt"],
-    ...{ sampler, scheduler, steps, denoise, shift, cfg, cfgNorm, seed, device },
+    ...(scheduler === undefined ? { sigmas } : { scheduler, steps, denoise, shift }),
+    ...{ sampler, cfg, cfgNorm, seed, device },
     ...{ lcmNoise, lcmNoiseEnd, lcmNoiseClip, referenceMethod },
     dtype: DTYPES[String(type)],
     keepSize: decode!["keep_size"],

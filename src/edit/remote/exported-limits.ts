@@ -83,6 +83,7 @@ export const EXPORTED_PARAMETERS = {
           },
     scheduler: unfitLevels,
     shift: "works",
+    sigmas: unfitLevels,
     denoise: ({ settings: { denoise }, isWhole }) =>
       isWhole && denoise !== 1
         ? { found: "begins with noise alone", hint: `Leave out ${param("denoise")}, or name servers stage by stage` }

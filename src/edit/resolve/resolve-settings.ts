@@ -35,7 +35,7 @@ export async function resolveSettings<Settings extends object>(unresolved: Unres
   const byPreset = named === undefined ? {} : presetValues(named, { values, given, complain });
   const merged = { ...values, ...byPreset, ...withoutWeaker("size", "megapixels", given) };
   const numbers = await modelValues(merged, new Set([...given.keys(), ...Object.keys(byPreset)]));
-  const resolved = { ...merged, ...numbers };
+  const resolved = withCountedSteps({ ...merged, ...numbers });
   for (const { lora, model, owners } of await lorasOfOtherModels(resolved)) {
     const remedies = [param("model", owners[0]), param("lora", "lightning-4steps"), `${param("force")} to go on`];
     complain(
@@ -54,6 +54,12 @@ export async function resolveSettings<Settings extends object>(unresolved: Unres
     complain(error, given.get(setting)?.isOfCall ? "refuse" : "warn");
   }
   return resolved as Settings;
+}
+
+// Whoever limits steps sees those of given noise levels too.
+function withCountedSteps(values: Values): Values {
+  const levels = values["sigmas"] as readonly number[] | undefined;
+  return levels === undefined ? values : { ...values, steps: levels.length - 1 };
 }
 
 type Complain = (error: QeditError, how?: "refuse" | "warn") => void;
@@ -161,6 +167,9 @@ async function lorasOfOtherModels(values: Values): Promise<readonly LoraOfOtherM
   });
 }
 
+/** Parameters that noise levels stand in place of. */
+const IN_PLACE_OF_SIGMAS = ["steps", "scheduler", "shift", "denoise"] as const;
+
 // The model's defaults for parameters that were not given. A Lightning LoRA has its own steps and cfg. A single stage gets only the parameters it has.
 async function modelValues(values: Values, known: ReadonlySet<string>): Promise<Values> {
   const model = values["model"] as string | undefined;
@@ -171,7 +180,8 @@ async function modelValues(values: Values, known: ReadonlySet<string>): Promise<
   const free = Object.entries(defaults).filter(([name]) => {
     const isDecided =
       known.has(name) ||
-      (hasLightning && (name === "steps" || name === "cfg")) ||
+      (hasLightning && (name === "steps" || name === "cfg" || name === "sigmas")) ||
+      (name === "sigmas" && IN_PLACE_OF_SIGMAS.some((other) => known.has(other))) ||
       (name === "megapixels" && known.has("size"));
     return name in values && !isDecided;
   });

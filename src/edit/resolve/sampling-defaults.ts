@@ -20,7 +20,8 @@ export function resolveSampling(choices: SamplingChoices): SamplingNumbers {
   const { steps, cfg, lora, ...numbers } = choices;
   const lightning = lora.map((each) => lightningSteps(parseLora(each).path)).find((count) => count !== undefined);
   const defaults = lightning === undefined ? TEMPLATE : { ...LIGHTNING, steps: lightning };
-  return { ...numbers, steps: steps ?? defaults.steps, cfg: cfg ?? defaults.cfg };
+  const counted = numbers.sigmas === undefined ? undefined : numbers.sigmas.length - 1;
+  return { ...numbers, steps: counted ?? steps ?? defaults.steps, cfg: cfg ?? defaults.cfg };
 }
 
 /** The steps that a Lightning LoRA was distilled for, from its published file name (…Lightning-8steps…); undefined for other files. */

@@ -41,6 +41,7 @@ export function uselessSettings(settings: object, given: ReadonlySet<string>): r
     ...complaints,
     ...withoutGuidance(values, given, cfg),
     ...withoutLcm(values, given),
+    ...besideSigmas(values, given),
     ...lightningComplaints(lora, { cfg, steps }),
   ];
 }
@@ -52,6 +53,16 @@ function withoutLcm({ sampler }: Settings, given: ReadonlySet<string>): readonly
     setting,
     message: `Cannot use ${param(jsonName(setting))} with the sampler ${sampler}: it has no effect`,
     hint: `Use ${param("sampler", "lcm")}, leave out ${param(jsonName(setting))}`,
+  }));
+}
+
+function besideSigmas({ sigmas }: Settings, given: ReadonlySet<string>): readonly Complaint[] {
+  if (sigmas === undefined || !given.has("sigmas")) return [];
+  const named = ["steps", "scheduler", "shift", "denoise"].filter((setting) => given.has(setting));
+  return named.map((setting) => ({
+    setting,
+    message: `Cannot use ${param(jsonName(setting))} beside ${param("sigmas")}: it has no effect`,
+    hint: `Leave one of them out`,
   }));
 }
 
