@@ -6,6 +6,7 @@ import { type BaseSettings, type EditRequest, readRequest } from "../edit/reques
 import { drawSeed } from "../edit/resolve/draw-seed.js";
 import { type ModelLibrary, modelLibrary } from "../edit/resolve/model-library.js";
 import { resolveEdit } from "../edit/resolve/resolve-edit.js";
+import { refuseNoPicture } from "../edit/resolve/without-picture.js";
 import type { ServiceEvent } from "../edit/service/job.js";
 import { deviceNames, type EditService, openService, type ServiceOptions } from "../edit/service/service.js";
 import { QeditError } from "../std/errors.js";
@@ -257,6 +258,7 @@ class Server implements EditServer {
   ): Promise<Omit<AcceptedJob, "hasPreviews">> {
     const emit = (event: ServiceEvent) => job.progress(event);
     const unresolved = await readRequest(request, { base: this.base, library: this.library, hasPaths, emit });
+    await refuseNoPicture(job.parts.inputs.length, unresolved.settings);
     const { values, ...edit } = await resolveEdit(unresolved, this.library);
     refuseOtherQuality(encodingOf(values).format, unresolved.given);
     checkWork(edit.settings, this.limits);

@@ -24,7 +24,7 @@ export interface ServerLimits {
 export const DEFAULT_LIMITS: ServerLimits = {
   queue: 64,
   body: 256 * 1024 ** 2,
-  pictures: 8,
+  pictures: 10,
   pictureMegapixels: 128,
   megapixels: 4,
   steps: 200,
@@ -36,8 +36,6 @@ const MEGAPIXEL = 1024 ** 2;
 
 /** Throws QEDIT_E_USAGE for too many pictures. */
 export function checkCount({ pictures }: EditRequest, limits: ServerLimits): void {
-  if (pictures.length === 0)
-    throw new QeditError("QEDIT_E_USAGE", "No picture was given", { hint: "Send at least one", parameter: "image" });
   if (pictures.length <= limits.pictures) return;
   throw new QeditError(
     "QEDIT_E_USAGE",

@@ -164,7 +164,7 @@ describe("a job that fails", () => {
     [3, /line 3: "stesp" is no parameter of run/, /Did you mean "steps"\?/],
     [4, /Cannot read missing\.jpg: there is no such file/, /path/],
     [5, /line 5: it is not JSON/, /images/],
-    [6, /line 6: "images" must be a list of paths/, /photo\.jpg/],
+    [6, /No picture was given/, /Give at least one/],
     [7, /No --prompt was given/, /--prompt/],
     [8, /line 8: Cannot use 0 for "steps": a whole number from 1 to 10000 is wanted/, /./],
     [9, /line 9: "device" holds for the whole batch/, /command line/],

@@ -65,6 +65,8 @@ export interface PublishedModel {
   readonly name: string;
   readonly summary: string;
   readonly licence: string;
+  /** Whether it makes a picture of a prompt alone too. */
+  readonly generates?: boolean | undefined;
   readonly files: Readonly<Record<FileRole, PublishedFile>>;
   readonly loras: Readonly<Record<string, PublishedFile>>;
   readonly defaults: SamplingNumbers;
@@ -194,6 +196,7 @@ function catalogSchema(shared: Readonly<Record<string, PublishedFile>>) {
   const model = withKeys({
     summary: text,
     licence: text,
+    generates: v.optional(v.boolean("true or false")),
     files: withKeys({ vae: someFile, textEncoder: someFile, transformer: someFile }),
     loras: v.optional(named(someFile), {}),
     defaults: withKeys({ ...numbers, ...extras }),

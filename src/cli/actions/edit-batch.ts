@@ -231,8 +231,9 @@ function keptBy({ line, index, name, images, path, content }: PlannedLine, read:
     async written(image: () => Promise<Image | FloatImage>): Promise<void> {
       await journal?.append({ ...entry, state: "done", hash: hash! });
       if (sheet === undefined) return;
+      const [original] = await read(images.slice(0, 1));
       await sheet.add(index, [
-        [jobName(images[0]!), (await read(images))[0]!.image],
+        ...(original ? [[jobName(images[0]!), original.image] as const] : []),
         [name, await image()],
       ]);
     },

@@ -8,6 +8,7 @@ import { refuseFilesElsewhere } from "../../edit/resolve/files-elsewhere.js";
 import { modelLibrary } from "../../edit/resolve/model-library.js";
 import { type ResolvedEdit, resolveEdit } from "../../edit/resolve/resolve-edit.js";
 import { resolveSettings } from "../../edit/resolve/resolve-settings.js";
+import { refuseNoPicture } from "../../edit/resolve/without-picture.js";
 import type { Image } from "../../image/image.js";
 import type { Picture } from "../../stages/pictures.js";
 import { QeditError } from "../../std/errors.js";
@@ -15,7 +16,13 @@ import { canTake, resolvedHere, serverFor } from "../client/find-server.js";
 import type { MakingSettings } from "../commands/run.js";
 import { checkInputs, inputPictures, inputPrompt } from "../files/input.js";
 import { checkOutput, STREAM } from "../files/output.js";
-import { pictureEncoding, picturePath, refuseUselessQuality, seedPath } from "../files/picture-output.js";
+import {
+  generatedPath,
+  pictureEncoding,
+  picturePath,
+  refuseUselessQuality,
+  seedPath,
+} from "../files/picture-output.js";
 import { openPreview } from "../files/preview-file.js";
 import { openSheet, type Sheet } from "../files/sheet-output.js";
 import { submitted, withSeed } from "../jobs/edit-job.js";
@@ -44,6 +51,7 @@ export async function makePictures(call: RunCall, terminal: Terminal): Promise<n
   const { args, settings, given } = call;
   refuseContradictions(call);
   refuseUselessRemote(settings, given);
+  await refuseNoPicture(args.length, settings);
   const seeds = wantedSeeds(settings, settings.dryRun ? () => {} : terminal.emit);
   checkInputs([...args, settings.prompt], terminal.io);
   const paths = resultPaths(args, settings, seeds);
@@ -108,7 +116,7 @@ export function wantedSeeds(settings: MakingSettings, emit: Terminal["emit"]): W
 
 /** Where the pictures of a call go, one for each seed. Throws QEDIT_E_USAGE for a name without a known format. */
 export function resultPaths(args: readonly string[], settings: MakingSettings, seeds: readonly WantedSeed[]): string[] {
-  const path = picturePath(settings, args[0]!, "-edit");
+  const path = args[0] === undefined ? generatedPath(settings) : picturePath(settings, args[0], "-edit");
   return seeds.length === 1 ? [path] : seeds.map(({ seed }) => seedPath(path, seed));
 }
 
@@ -135,10 +143,7 @@ async function makeOne(path: string, { args, settings, terminal, sheet, previewe
         previewed,
         async written(picture) {
           made = picture;
-          await sheet?.add(0, [
-            ["original", pictures[0]!.image],
-            [`seed ${seed}`, picture.image],
-          ]);
+          await sheet?.add(0, [...original(pictures), [`seed ${seed}`, picture.image]]);
           await sheet?.write();
         },
       }),
@@ -175,11 +180,16 @@ async function makeMany(wanted: readonly (WantedSeed & { readonly path: string }
     });
     // Fail once for an error that all jobs share, before anything is computed.
     await service.check(jobs[0]!.planned);
-    await sheet?.add(0, [["original", pictures[0]!.image]]);
+    if (pictures.length > 0) await sheet?.add(0, original(pictures));
     await editMany(jobs, { total: jobs.length, maxFailures: undefined, onEnd }, service);
     return results.hasSome() ? sheet?.write() : undefined;
   });
   results.finish({ sheet: sheetPath, device, seconds });
+}
+
+// Nothing for a picture that was made from the prompt alone.
+function original([first]: readonly Picture[]): [string, Image][] {
+  return first === undefined ? [] : [["original", first.image]];
 }
 
 function plannedJob(

@@ -48,7 +48,7 @@ export function refuseUselessCapacity({ args, settings, given }: CapacityCall): 
       throw new QeditError("QEDIT_E_USAGE", `Cannot use ${first.name}: it says how many machines to plan`, {
         hint: `Add ${param("replicas")}`,
       });
-    if (args.length > 0) return;
+    if (args.length > 0 || given.has("prompt")) return;
     throw new QeditError("QEDIT_E_USAGE", "Cannot plan an edit without a picture", {
       hint: 'Name one: qedit plan photo.jpg -p "make it winter"',
     });

@@ -7,6 +7,7 @@ import { stagesElsewhere } from "../../edit/remote/remote-servers.js";
 import { refuseFilesElsewhere } from "../../edit/resolve/files-elsewhere.js";
 import type { UnresolvedSettings } from "../../edit/resolve/resolve-edit.js";
 import { resolveSettings } from "../../edit/resolve/resolve-settings.js";
+import { refuseNoPicture } from "../../edit/resolve/without-picture.js";
 import { inspectCuda } from "../../engine/cuda/inspect-cuda.js";
 import { type Device, parseDevice, parseDevices } from "../../engine/providers.js";
 import { readSize } from "../../image/io/read.js";
@@ -49,7 +50,7 @@ interface PlanCommand {
 export async function planPictures(call: PlanCommand, terminal: Terminal): Promise<number> {
   const { args, settings, given } = call;
   refuseUselessCapacity(call);
-  if (args.length === 0) {
+  if (args.length === 0 && !given.has("prompt")) {
     await showCapacity(call, undefined, terminal);
     return EXIT.ok;
   }
@@ -57,6 +58,7 @@ export async function planPictures(call: PlanCommand, terminal: Terminal): Promi
   completeSettings(makingOptions, given);
   refuseContradictions(call);
   refuseUselessRemote(settings, given);
+  await refuseNoPicture(args.length, settings);
   refuseFilesElsewhere(settings, { given, elsewhere: stagesElsewhere(settings.remote), emit: terminal.emit });
   checkInputs([...args, settings.prompt], terminal.io);
   const outputs = resultPaths(

@@ -57,7 +57,7 @@ async function makeOne({ seed: asked, path }: MakingThere["wanted"][number], wor
     ...options,
     emit: terminal.emit,
   });
-  await sheet?.add(0, [await originalCell(work), [`seed ${seed}`, await image()]]);
+  await sheet?.add(0, [...(await originalCells(work)), [`seed ${seed}`, await image()]]);
   await sheet?.write();
   if (path === STREAM) return;
   const { drift, device, seconds } = result;
@@ -77,7 +77,8 @@ async function makeMany(work: Work): Promise<void> {
     };
     return { ...seedEdit({ seed, path }, work), name, index, written };
   });
-  await sheet?.add(0, [await originalCell(work)]);
+  const original = await originalCells(work);
+  if (original.length > 0) await sheet?.add(0, original);
   const totals = await editManyThere(jobs, {
     ...{ client, terminal, signal: terminal.signal, previewed },
     ...{ total: jobs.length, maxFailures: undefined, isFirstForAll: true },
@@ -94,7 +95,8 @@ function seedEdit({ seed, path }: MakingThere["wanted"][number], { args, setting
   return { ...edit, inputs: async () => inputs };
 }
 
-async function originalCell({ inputs: { images } }: Work) {
-  const [first] = await readPictures(images.slice(0, 1));
-  return ["original", first!.image] as const;
+// None for a picture that is made of the prompt alone.
+async function originalCells({ inputs: { images } }: Work) {
+  const pictures = await readPictures(images.slice(0, 1));
+  return pictures.map(({ image }) => ["original", image] as const);
 }

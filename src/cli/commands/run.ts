@@ -30,9 +30,10 @@ export const run = defineCommand({
     'qedit run photo.jpg -p "make it black and white"',
     'qedit run person.jpg hat.png -p "put the hat of picture 2 on the person" -o out.png',
     'qedit run photo.jpg -p "make it winter" --seeds 1,5,9..12 --sheet sheet.png',
+    'qedit run -p "a red bicycle in the snow" --model qwen-image-2.1 --size 1024x1024',
     'cat photo.jpg | qedit run - -p "make it winter" -o - > out.png',
   ],
-  positionals: [["<image...>", "pictures, in the order the prompt counts them; - is stdin"]],
+  positionals: [["[image...]", "pictures, in the order the prompt counts them; - is stdin"]],
   options: { ...makingOptions, dryRun, preview, previewTerminal, ...serverOptions, ...remoteOptions },
   async perform(call, terminal) {
     const { makePictures } = await import("../actions/make-pictures.js");

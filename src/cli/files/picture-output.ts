@@ -31,6 +31,11 @@ export function picturePath({ output, format: name }: PictureSettings, input: st
   return output;
 }
 
+/** The path of a picture that is made of a prompt alone: --output, else `generated`, with the line of its job. */
+export function generatedPath(settings: PictureSettings, line?: number): string {
+  return picturePath(settings, "generated", line === undefined ? "" : `-${line}`);
+}
+
 /** The format by extension, else by --format, else png on stdout. Throws QEDIT_E_USAGE if extension and --format differ. */
 export function pictureFormat(path: string, name: string | undefined): PictureFormat {
   return path === STREAM ? FORMATS[name ?? "png"]! : formatOfPath(path, name);

@@ -116,8 +116,9 @@ function unknown(key: string, place: Place): never {
 }
 
 function imagesOf(images: unknown, place: Place): string[] {
-  const isList =
-    Array.isArray(images) && images.length > 0 && images.every((each) => typeof each === "string" && each !== "");
+  // A model that needs no picture makes one of the prompt alone.
+  if (images === undefined) return [];
+  const isList = Array.isArray(images) && images.every((each) => typeof each === "string" && each !== "");
   if (!isList) throw refused(place, `"${IMAGES}" must be a list of paths`, `Write, for example, ${EXAMPLE}`);
   return (images as string[]).map((path) => shown(resolve(place.folder, path)));
 }

@@ -6,12 +6,13 @@ import { fileName } from "../../edit/parameters/parameter.js";
 import type { ModelLibrary } from "../../edit/resolve/model-library.js";
 import { type EditFiles, type ResolvedEdit, resolveEdit } from "../../edit/resolve/resolve-edit.js";
 import type { Unresolved } from "../../edit/resolve/resolve-settings.js";
+import { refuseNoPicture } from "../../edit/resolve/without-picture.js";
 import { QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
 import { fileHash } from "../../std/file-hash.js";
 import { folderFor } from "../../std/own-folders.js";
 import { STREAM } from "../files/output.js";
-import { pictureEncoding, picturePath, refuseUselessQuality } from "../files/picture-output.js";
+import { generatedPath, pictureEncoding, picturePath, refuseUselessQuality } from "../files/picture-output.js";
 import { withPromptOfFile } from "../files/prompt-file.js";
 import { completeSettings, type GivenSetting } from "../settings/settings.js";
 import { type JobLine, jobName } from "./job-lines.js";
@@ -106,7 +107,8 @@ async function planLine(
       throw new QeditError("QEDIT_E_USAGE", "A job can neither read stdin nor write to stdout", {
         hint: "Name a file",
       });
-    path = picturePath(unresolved, images[0]!, "-edit");
+    await refuseNoPicture(images.length, unresolved);
+    path = images[0] === undefined ? generatedPath(unresolved, line) : picturePath(unresolved, images[0], "-edit");
     refuseUselessQuality(pictureEncoding(path, unresolved).format, own);
     const { values, resolved, files } = await open({ settings: unresolved, given, force: unresolved.force, emit });
     const content = await contentOf(values, files, images);

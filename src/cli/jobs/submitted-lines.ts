@@ -7,7 +7,7 @@ import { QeditError } from "../../std/errors.js";
 import { fileHash } from "../../std/file-hash.js";
 import { readBounded } from "../../std/files.js";
 import { STREAM } from "../files/output.js";
-import { pictureEncoding, picturePath, refuseUselessQuality } from "../files/picture-output.js";
+import { generatedPath, pictureEncoding, picturePath, refuseUselessQuality } from "../files/picture-output.js";
 import { withPromptOfFile } from "../files/prompt-file.js";
 import type { GivenSetting } from "../settings/settings.js";
 import { requestOptions } from "../settings/submit-options.js";
@@ -58,7 +58,8 @@ export async function sendableLine(
       throw new QeditError("QEDIT_E_USAGE", "A job can neither read stdin nor write to stdout", {
         hint: "Name a file",
       });
-    path = picturePath({ output, format: valueOf("format") }, images[0]!, "-edit");
+    const named = { output, format: valueOf<string>("format") };
+    path = images[0] === undefined ? generatedPath(named, line) : picturePath(named, images[0], "-edit");
     const quality = { jpegQuality: valueOf<number>("jpegQuality"), webpQuality: valueOf<number>("webpQuality") };
     const { format } = pictureEncoding(path, { ...quality, format: valueOf("format") });
     refuseUselessQuality(format, own);

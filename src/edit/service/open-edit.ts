@@ -21,6 +21,7 @@ import type { RemoteStages } from "../remote/remote-stages.js";
 import { editElsewhere } from "../remote/whole-edit.js";
 import { mentionHint, unmentionedPictures } from "../resolve/mention.js";
 import type { LocalModels, ResolvedEdit, ResolvedSettings } from "../resolve/resolve-edit.js";
+import { refuseWithoutPicture } from "../resolve/without-picture.js";
 import type { EditTensors } from "../tensors/edit-tensors.js";
 import type { EditContext } from "./context.js";
 import { keptArtifacts } from "./kept-artifacts.js";
@@ -81,7 +82,7 @@ export function openEdit(edit: SubmittedEdit, context: EditContext, scratch?: Ar
   const cond = () => once(encodePrompt, ofPictures);
   const seen = async () => {
     const [{ region }, [first]] = [await regional(), await edit.pictures()];
-    return region === undefined ? first!.image : crop(first!.image, region);
+    return first && (region === undefined ? first.image : crop(first.image, region));
   };
   const samples = () => {
     let show: EditContext["onDenoised"];
@@ -90,7 +91,8 @@ export function openEdit(edit: SubmittedEdit, context: EditContext, scratch?: Ar
       sample,
       async () => {
         const inputs = { latents: await latents(), cond: await cond() };
-        if (onPreview) show = previewing(inputs.latents, await seen(), onPreview);
+        const first = await seen();
+        if (onPreview && first) show = previewing(inputs.latents, first, onPreview);
         return { inputs, models, settings: { ...settings, ...called } };
       },
       isDrawn ? { ...within, cache: scratch } : within,
@@ -201,10 +203,7 @@ export async function checkEdit(
   device: Device,
   remote?: Pick<RemoteStages, "has">,
 ): Promise<void> {
-  if (pictures.length === 0)
-    throw new QeditError("QEDIT_E_USAGE", "No picture was given", {
-      hint: 'qedit run photo.jpg -p "make it black and white"',
-    });
+  if (pictures.length === 0) refuseWithoutPicture(settings, models);
   checkFinish({ pictures, mask }, settings);
   const stages = [encodeImage, encodePrompt, sample, decode].filter(({ name }) => !remote?.has(name));
   await checkAgreement(stages, pictures, { models: models as LocalModels, settings }, device);

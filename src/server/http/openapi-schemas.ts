@@ -107,7 +107,8 @@ const EDIT: Schema = {
     response_format: { enum: ["b64_json"] },
     stream: {
       type: "boolean",
-      description: "server-sent events: image_edit.partial_image, image_edit.completed, error",
+      description:
+        "server-sent events: image_edit.partial_image, image_edit.completed (of a generation image_generation.…), error",
     },
     partial_images: { type: "integer", minimum: 0, maximum: 3 },
     seed: parameterSchema(REQUEST_PARAMETERS.seed),
@@ -192,12 +193,16 @@ export const COMPONENTS: Readonly<Record<string, Schema>> = {
   JobForm: {
     type: "object",
     properties: {
-      image: { type: "array", items: FILE, minItems: 1, description: "in the order the prompt counts them" },
+      image: {
+        type: "array",
+        items: FILE,
+        description: "in the order the prompt counts them; none where the model makes pictures of a prompt alone",
+      },
       mask: { ...FILE, description: "white where the edit belongs; with paste_back or crop_mask" },
       previews: { type: "boolean", description: "whether /events has previews" },
       ...editParameters(),
     },
-    required: ["image", "prompt"],
+    required: ["prompt"],
     additionalProperties: false,
   },
   EditForm: {
@@ -226,6 +231,7 @@ export const COMPONENTS: Readonly<Record<string, Schema>> = {
     },
     required: ["prompt", "images"],
   },
+  Generation: EDIT,
   Edited: EDITED,
   Models: MODELS,
   Loaded: {

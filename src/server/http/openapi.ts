@@ -68,6 +68,18 @@ const EDITS: Readonly<Record<string, Operation>> = {
       },
     },
   },
+  "POST /v1/images/generations": {
+    summary: "Make pictures of a prompt alone, with a model that can, as OpenAI's API",
+    tag: "Images",
+    body: { [JSON_TYPE]: { schema: ref("Generation") } },
+    answers: {
+      ...REFUSALS,
+      200: {
+        description: "The pictures, or a stream of them",
+        content: { [JSON_TYPE]: { schema: ref("Edited") }, "text/event-stream": { schema: { type: "string" } } },
+      },
+    },
+  },
   "GET /v1/models": {
     summary: "List the models",
     tag: "Images",

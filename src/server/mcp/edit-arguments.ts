@@ -55,7 +55,7 @@ export function editArguments(own: Readonly<Record<string, Schema>> = {}): {
   return {
     type: "object",
     properties: { images: images!, ...own, mask: mask!, ...PARAMETERS, prompt: PROMPT },
-    required: ["images", "prompt"],
+    required: ["prompt"],
     additionalProperties: false,
   };
 }
@@ -77,15 +77,17 @@ export async function readArguments(
   const { images, mask, output, ...parameters } = args;
   const names = [...Object.keys(PICTURES), ...(hasOutput ? ["output"] : []), ...Object.keys(PARAMETERS)];
   for (const name of Object.keys(args)) if (!names.includes(name)) throw unknownArgument(name, names);
-  if (!Array.isArray(images) || images.length === 0)
+  if (images !== undefined && !Array.isArray(images))
     throw new QeditError("QEDIT_E_USAGE", `Cannot use ${param("images")}: a list of pictures is wanted`, {
       hint: 'Name files, as in "images": ["photo.jpg"]',
       parameter: "images",
     });
   if (output !== undefined && (typeof output !== "string" || output === ""))
     throw new QeditError("QEDIT_E_USAGE", `Cannot use ${param("output")}: a path is wanted`, { parameter: "output" });
-  const pictures = await Promise.all(images.map((image: unknown, index) => pictureOf(image, `images[${index}]`)));
-  const [first] = images as unknown[];
+  const pictures = await Promise.all(
+    (images ?? []).map((image: unknown, index) => pictureOf(image, `images[${index}]`)),
+  );
+  const [first] = images ?? [];
   return {
     request: {
       pictures,

@@ -54,7 +54,7 @@ export function editTool(server: () => Promise<EditServer>): Tool {
       using file = await resultFile(
         {
           output,
-          input: firstPath ?? request.pictures[0]!.name,
+          input: firstPath ?? request.pictures[0]?.name ?? "generated.png",
           folder: firstPath === undefined ? "" : dirname(firstPath),
           // What is no format is refused with the other values.
           format: typeof format === "string" && Object.hasOwn(FORMATS, format) ? format : undefined,

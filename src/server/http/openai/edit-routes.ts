@@ -1,15 +1,17 @@
-// POST /v1/images/edits as OpenAI's SDKs call it: one answer with all pictures, or a stream of previews and pictures.
+// POST /v1/images/edits and /v1/images/generations as OpenAI's SDKs call them: one answer with all pictures, or a stream of previews and pictures.
 // https://platform.openai.com/docs/api-reference/images/createEdit
+import type { Context } from "hono";
 import { Hono } from "hono";
 import { FORMATS } from "../../../edit/finish/picture-encoding.js";
 import type { EditRequest } from "../../../edit/request/edit-request.js";
+import { noPicture } from "../../../edit/resolve/without-picture.js";
 import type { Image } from "../../../image/image.js";
 import { encodePicture } from "../../../image/io/write.js";
 import type { EditServer } from "../../edit-server.js";
 import type { JobEvent, JobResult } from "../../job-types.js";
 import type { ServerJob } from "../../server-job.js";
 import type { HttpApp, HttpContext, HttpEnv } from "../http-context.js";
-import { errorAnswer } from "../http-error.js";
+import { errorAnswer, HttpError } from "../http-error.js";
 import { readBody } from "../request-body.js";
 import { eventStream } from "../sse.js";
 import { ofForm, ofJson } from "./edit-body.js";
@@ -18,35 +20,69 @@ import { type AnswerOptions, readFields } from "./edit-fields.js";
 /** Seeds have 64 bits. */
 const SEEDS = 2n ** 64n;
 
-/** The route of image edits. */
+/** The routes of image edits and generations. */
 export function editRoutes({ server, urlHosts }: HttpContext): HttpApp {
   const app = new Hono<HttpEnv>();
   app.post("/v1/images/edits", async (c) => {
-    const { signal } = c.req.raw;
     const body = await readBody(c, server.limits);
     const remote = { hosts: urlHosts, most: server.limits.body };
     const { pictures, mask, fields } =
       "json" in body ? await ofJson(body.json, remote) : await ofForm(body.parts, remote);
+    if (pictures.length === 0) throw noPicture();
     const { parameters, answer } = await readFields(fields, server.base.settings.model);
     // The mask of OpenAI's API says where the picture may change.
     const masked = mask === undefined || parameters["crop_mask"] ? {} : { paste_back: true };
     const request = { pictures, mask, parameters: { ...masked, ...parameters } };
-    const jobs = await submitAll(server, request, { ...answer, traceparent: c.var.traceparent });
-    const cancelWaiting = () => {
-      for (const job of jobs) if (job.state === "queued") void job.cancel();
-    };
-    // It may have gone before they were accepted.
-    if (signal.aborted) cancelWaiting();
-    if (answer.isStream) return streamed(jobs, answer, request, cancelWaiting);
-    signal.addEventListener("abort", cancelWaiting, { once: true });
-    const results = await allOf(jobs);
-    signal.removeEventListener("abort", cancelWaiting);
-    const data = await Promise.all(
-      jobs.map(async (job, index) => ({ b64_json: base64(await job.content()), seed: results[index]!.seed })),
-    );
-    return c.json({ created: now(), data, ...described(results[0]!, answer) });
+    return answered(c, { server, request, answer, events: "image_edit" });
+  });
+  app.post("/v1/images/generations", async (c) => {
+    const body = await readBody(c, server.limits);
+    const { pictures, mask, fields } = "json" in body ? await ofJson(body.json, NO_HOSTS) : refuseForm();
+    if (pictures.length > 0 || mask !== undefined)
+      throw new HttpError(400, "unsupported_parameter", "A generation takes no pictures", {
+        hint: "Send them to /v1/images/edits",
+        parameter: pictures.length > 0 ? "image" : "mask",
+      });
+    const { parameters, answer } = await readFields(fields, server.base.settings.model);
+    return answered(c, { server, request: { pictures, parameters }, answer, events: "image_generation" });
   });
   return app;
+}
+
+/** Of a route that fetches nothing. */
+const NO_HOSTS = { hosts: [], most: 0 };
+
+function refuseForm(): never {
+  throw new HttpError(415, "unsupported_media_type", "A generation is asked for in JSON", {
+    hint: "Send Content-Type: application/json",
+  });
+}
+
+interface Asked {
+  readonly server: EditServer;
+  readonly request: EditRequest;
+  readonly answer: AnswerOptions;
+  /** What the names of streamed events begin with. */
+  readonly events: "image_edit" | "image_generation";
+}
+
+async function answered(c: Context<HttpEnv>, asked: Asked): Promise<Response> {
+  const { server, request, answer } = asked;
+  const { signal } = c.req.raw;
+  const jobs = await submitAll(server, request, { ...answer, traceparent: c.var.traceparent });
+  const cancelWaiting = () => {
+    for (const job of jobs) if (job.state === "queued") void job.cancel();
+  };
+  // It may have gone before they were accepted.
+  if (signal.aborted) cancelWaiting();
+  if (answer.isStream) return streamed(jobs, asked, cancelWaiting);
+  signal.addEventListener("abort", cancelWaiting, { once: true });
+  const results = await allOf(jobs);
+  signal.removeEventListener("abort", cancelWaiting);
+  const data = await Promise.all(
+    jobs.map(async (job, index) => ({ b64_json: base64(await job.content()), seed: results[index]!.seed })),
+  );
+  return c.json({ created: now(), data, ...described(results[0]!, answer) });
 }
 
 // One job for each picture, their seeds one after the other. All or none.
@@ -85,12 +121,7 @@ async function allOf(jobs: readonly ServerJob[]): Promise<readonly JobResult[]> 
   }
 }
 
-function streamed(
-  jobs: readonly ServerJob[],
-  answer: AnswerOptions,
-  request: EditRequest,
-  cancelWaiting: () => void,
-): Response {
+function streamed(jobs: readonly ServerJob[], { answer, request, events }: Asked, cancelWaiting: () => void): Response {
   return eventStream((sink) => {
     sink.signal.addEventListener("abort", cancelWaiting);
     const send = (type: string, facts: object) => sink.send(type, { type, ...facts });
@@ -99,7 +130,7 @@ function streamed(
         const format = FORMATS[String(request.parameters["format"] ?? "png")] ?? "png";
         const b64_json = base64(await encodePicture(image, { format }));
         const { width, height } = image;
-        send("image_edit.partial_image", {
+        send(`${events}.partial_image`, {
           ...{ b64_json, partial_image_index: index, created_at: now(), size: `${width}x${height}` },
           ...{ quality: answer.quality, background: "opaque", output_format: format },
         });
@@ -108,7 +139,7 @@ function streamed(
       const result = await job.outcome.finally(stop);
       await previews.settled;
       const b64_json = base64(await job.content());
-      send("image_edit.completed", { b64_json, seed: result.seed, created_at: now(), ...described(result, answer) });
+      send(`${events}.completed`, { b64_json, seed: result.seed, created_at: now(), ...described(result, answer) });
     };
     const work = async () => {
       for (const job of jobs) await one(job);
