@@ -1,13 +1,13 @@
 // GGUF files of full size, by headers as quantisers of the published models write them, over sparse files: every tensor is used, sessions open, and
 // plans say what they take.
-import { open } from "node:fs/promises";
+import { open, rm } from "node:fs/promises";
 import { beforeAll, describe, expect, test } from "vitest";
 import { type PublishedName, publishedTensors } from "../../fixtures/headers/published.js";
 import { type Checkpoint, STORED_BYTES } from "../../src/checkpoint/checkpoint.js";
 import { BLOCK_TYPES, type BlockTypeName } from "../../src/checkpoint/gguf/block-types.js";
 import { openCheckpoint } from "../../src/checkpoint/open.js";
 import { readTensor } from "../../src/checkpoint/read-tensor.js";
-import { writeSafetensors } from "../../src/checkpoint/safetensors/safetensors-writer.js";
+import { type WritableTensor, writeSafetensors } from "../../src/checkpoint/safetensors/safetensors-writer.js";
 import { directEngine } from "../../src/engine/sessions/direct.js";
 import { modelOf, withSession } from "../../src/engine/sessions/engine.js";
 import { ropeTables } from "../../src/models/qwen-image/tokens.js";
@@ -18,7 +18,7 @@ import { planNetwork } from "../../src/stages/networks/memory-plan.js";
 import { numbersOf, openModel } from "../../src/stages/networks/model-handle.js";
 import { transformerNeeds } from "../../src/stages/networks/open-transformer.js";
 import { deviceBytes } from "../../src/stages/networks/within-memory.js";
-import { elementCount, float32, type Tensor, type Tensors } from "../../src/std/tensor.js";
+import { elementCount, float32, type Tensors } from "../../src/std/tensor.js";
 import { scaledError } from "../parity/table.js";
 import { temporaryFolder } from "../support/folder.js";
 import { build } from "../support/full-size.js";
@@ -111,7 +111,7 @@ const SAME = 1e-4;
 const TOKENS = { text: 16, target: 64 };
 
 test.each(["Q8_0", "Q4_K"] as const)(
-  "a transformer block of full width in %s gives what it gives with the numbers of its weights in float32",
+  "a transformer block of full width in %s gives what it gives with the numbers of its weights",
   async (type) => {
     const one = publishedTensors("qwen_image_edit_2509_fp8_e4m3fn").filter(
       ({ name }) => !name.startsWith("transformer_blocks.") || name.startsWith("transformer_blocks.0."),
@@ -130,16 +130,18 @@ test.each(["Q8_0", "Q4_K"] as const)(
         ),
       ] as const;
     });
-    const path = await writeGguf(folder.at(`block-${type}.gguf`), {
-      values: { "general.architecture": { text: "qwen_image" } },
-      tensors,
-    });
-    const quantised = await repackedTo(folder.at(`block-${type}.safetensors`), await openCheckpoint(path));
-    const entries: Record<string, Tensor> = {};
-    for (const [name, stored] of quantised.tensors) entries[name] = float32(stored.shape, await readTensor(stored));
-    await writeSafetensors(folder.at(`block-${type}-f32.safetensors`), entries);
+    const [packed, plain] = [folder.at(`block-${type}.gguf`), folder.at(`block-${type}-plain.safetensors`)];
+    await writeGguf(packed, { values: { "general.architecture": { text: "qwen_image" } }, tensors });
+    const quantised = await repackedTo(folder.at(`block-${type}.safetensors`), await openCheckpoint(packed));
+    // The numbers of the matrices are exact in float16, in half the room.
+    const entries: Record<string, WritableTensor> = {};
+    for (const [name, stored] of quantised.tensors) {
+      const half = isMatrix(name, stored.shape) ? { storedAs: "F16" as const } : {};
+      entries[name] = { ...float32(stored.shape, await readTensor(stored)), ...half };
+    }
+    await writeSafetensors(plain, entries);
     const outputs = [];
-    for (const checkpoint of [quantised, await openCheckpoint(folder.at(`block-${type}-f32.safetensors`))]) {
+    for (const checkpoint of [quantised, await openCheckpoint(plain)]) {
       await using network = await openNetwork(checkpoint, {
         optimization: "none",
         build: (graph, w) => buildTransformer(graph, w, { config: transformerConfig(w, {}), compute: "f32" }),
@@ -147,6 +149,7 @@ test.each(["Q8_0", "Q4_K"] as const)(
       outputs.push((await network.session.run(feeds(checkpoint)))["velocity"]!.data as Float32Array);
     }
     expect(scaledError(outputs[0]!, outputs[1]!)).toBeLessThan(SAME);
+    await Promise.all([packed, plain, folder.at(`block-${type}.safetensors`)].map((path) => rm(path)));
   },
 );
 
@@ -156,11 +159,11 @@ function randomBlocks(type: BlockTypeName, shape: readonly number[], noise: Floa
   const places = { Q8_0: [0], Q4_K: [0, 2], Q6_K: [208] }[type as "Q8_0"];
   const bytes = new Uint8Array((elementCount(shape) / elements) * size);
   for (let at = 0; at < bytes.length; at += 1) bytes[at] = Math.floor(Math.abs(noise[at % noise.length]!) * 997);
-  // 2^-12 to 2^-13 and one code in a few dozen: weights of some hundredths.
+  // 2^-12: weights of some hundredths, fewer than 2^11 times that, which float16 has exactly.
   for (let at = 0; at < bytes.length; at += size)
     for (const place of places) {
-      bytes[at + place] = at & 255;
-      bytes[at + place + 1] = 0x0c + (at & 1);
+      bytes[at + place] = 0;
+      bytes[at + place + 1] = 0x0c;
     }
   return { shape, type: id, bytes };
 }
