@@ -86,7 +86,7 @@ export async function verify(
 async function fill(remote: RemoteFile, target: string, options: FetchOptions): Promise<string | undefined> {
   const { signal, emit, connections = CONNECTIONS, pieceBytes = PIECE_BYTES } = options;
   const { firstWait = FIRST_WAIT, silence = SILENCE } = options;
-  const dispatcher = proxyAgent({ connections, silence });
+  const dispatcher = await proxyAgent({ connections, silence });
   const connection = { remote, dispatcher, signal, emit, firstWait };
   try {
     const version = remote.bytes === undefined ? await fetchVersion(connection) : undefined;

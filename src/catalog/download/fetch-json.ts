@@ -1,5 +1,4 @@
 // JSON documents over HTTP: indexes of package registries.
-import { fetch } from "undici";
 import * as v from "valibot";
 import { QeditError } from "../../std/errors.js";
 import { connectionFailure } from "./http.js";
@@ -20,7 +19,8 @@ export async function fetchJson<T>(
   schema: v.GenericSchema<unknown, T>,
   { signal, accept = "application/json", hint }: JsonRequest,
 ): Promise<T> {
-  const dispatcher = proxyAgent({ connections: 1, silence: SILENCE });
+  const { fetch } = await import("undici");
+  const dispatcher = await proxyAgent({ connections: 1, silence: SILENCE });
   const refuse = (reason: string, cause?: unknown) =>
     new QeditError("QEDIT_E_NETWORK", `Cannot fetch ${url}: ${reason}`, { cause, hint });
   try {

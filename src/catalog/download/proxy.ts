@@ -1,5 +1,5 @@
 // Connections as HTTP_PROXY, HTTPS_PROXY and NO_PROXY say, in either case.
-import { EnvHttpProxyAgent } from "undici";
+import type { EnvHttpProxyAgent } from "undici";
 import { QeditError } from "../../std/errors.js";
 
 /** A connection that sends nothing for so long is given up, milliseconds. */
@@ -14,9 +14,11 @@ export interface AgentLimits {
 }
 
 /** An agent for requests, to be destroyed after use. Throws QEDIT_E_USAGE when a proxy variable is no address. */
-export function proxyAgent({ connections, silence }: AgentLimits): EnvHttpProxyAgent {
+export async function proxyAgent({ connections, silence }: AgentLimits): Promise<EnvHttpProxyAgent> {
+  // Loaded when something is fetched: most commands fetch nothing, and it takes a tenth of a second.
+  const { EnvHttpProxyAgent: Agent } = await import("undici");
   try {
-    return new EnvHttpProxyAgent({
+    return new Agent({
       connections,
       headersTimeout: silence,
       bodyTimeout: silence,
