@@ -27,6 +27,11 @@ export interface WorkerParts {
   readonly stop: AbortSignal;
 }
 
+interface Taken {
+  readonly message: KafkaMessage;
+  readonly computed: () => void;
+}
+
 /** The one stage of these requests: a whole edit. */
 const STAGE = "run";
 /** Milliseconds before the queue, which other doors fill too, is asked again. */
@@ -34,17 +39,20 @@ const ASK_AGAIN = 200;
 
 /** Does messages. */
 export class KafkaWorker {
+  /** Results on their way into the store, by content. */
+  readonly #keeping = new Map<string, Promise<StoredResult>>();
+
   constructor(private readonly parts: WorkerParts) {}
 
-  /** Does a message; false leaves it undone. Throws QEDIT_E_NETWORK when the answer cannot be written. */
-  async handle(message: KafkaMessage, isOurs: () => boolean): Promise<boolean> {
+  /** Does a message; false leaves it undone. Calls `computed` when the device is free again. Throws QEDIT_E_NETWORK when the answer cannot be written. */
+  async handle(message: KafkaMessage, isOurs: () => boolean, computed: () => void): Promise<boolean> {
     const { codec, client, reports, log } = this.parts;
     let request: RunRequest | undefined;
     let result: RunResponse["result"];
     try {
       request = await codec.decode("run.request", message.value);
       await this.#check(request.envelope);
-      result = await this.#result(request, message);
+      result = await this.#result(request, { message, computed });
     } catch (error) {
       const asked = request;
       const answer = async (ending: JobEnding) => this.#answerTo(asked!, message, ending);
@@ -70,14 +78,15 @@ export class KafkaWorker {
     await checkEnvelope(envelope, this.parts.client);
   }
 
-  async #result(request: RunRequest, message: KafkaMessage): Promise<RunResponse["result"]> {
+  async #result(request: RunRequest, taken: Taken): Promise<RunResponse["result"]> {
     const { store, server } = this.parts;
     const { job_id: id } = request.envelope;
     const edit = await this.#edit(request);
     const content = await contentOf(edit, server, { job: id, drawn: seedOf(id) });
-    const found = await store.find(content.sha256);
+    // The same request may have come just before.
+    const found = (await this.#keeping.get(content.sha256)) ?? (await store.find(content.sha256));
     const result =
-      found ?? (await this.#compute(withSeed(edit, content.seed), { request, message, content: content.sha256 }));
+      found ?? (await this.#compute(withSeed(edit, content.seed), { request, content: content.sha256, ...taken }));
     return { picture: await store.pictureOf(result, id), ...result };
   }
 
@@ -95,7 +104,7 @@ export class KafkaWorker {
 
   async #compute(
     edit: EditRequest,
-    { request, message, content }: { request: RunRequest; message: KafkaMessage; content: string },
+    { request, message, computed, content }: Taken & { request: RunRequest; content: string },
   ): Promise<StoredResult> {
     const job = await this.#submitted(edit, traceOf(request.envelope, message));
     const stop = job.subscribe((event) => {
@@ -103,7 +112,10 @@ export class KafkaWorker {
     });
     try {
       const result = await job.outcome;
-      return await this.parts.store.keep(content, storedResult(result), await job.content());
+      const keeping = this.parts.store.keep(content, storedResult(result), await job.content());
+      this.#keeping.set(content, keeping);
+      computed();
+      return await keeping.finally(() => this.#keeping.delete(content));
     } finally {
       stop();
     }

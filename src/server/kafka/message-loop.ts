@@ -11,15 +11,16 @@ export interface LoopOptions {
   readonly topic: string;
   /** Name of a static member of the group; undefined: none. */
   readonly member?: string | undefined;
-  /** Messages in hand at once. */
+  /** Messages at once; as many more may be coming to their end. */
   readonly atOnce: number;
   readonly log: Log;
   /** Aborted when nothing more is taken; what is in hand is waited for. */
   readonly stop: AbortSignal;
   /**
-   * Does a message; false leaves it to whoever gets it next. `isOurs` is asked before an answer is written. Throws when the brokers cannot be reached.
+   * Does a message; false leaves it to whoever gets it next. `isOurs` is asked before an answer is written. It calls `computed` when only storing and
+   * answering are left: the next message is then begun. Throws when the brokers cannot be reached.
    */
-  readonly handle: (message: KafkaMessage, isOurs: () => boolean) => Promise<boolean>;
+  readonly handle: (message: KafkaMessage, isOurs: () => boolean, computed: () => void) => Promise<boolean>;
 }
 
 /** Milliseconds before the group is joined again. */
@@ -57,12 +58,14 @@ async function takeAsMember(
   if (stop.aborted) end();
   const offsets = new Offsets();
   const running = new Set<Promise<void>>();
+  /** Those of them that are not computed yet. */
+  const uncomputed = new Set<Promise<void>>();
   /** The next message is begun before the last one is committed: if that fails, the last one comes again and is only answered. */
   const committing = new Set<Promise<void>>();
   const faults: unknown[] = [];
-  const work = async (message: KafkaMessage) => {
+  const work = async (message: KafkaMessage, computed: () => void) => {
     const isOurs = () => consumer.owns(message);
-    if (!(await handle(message, isOurs)) || !isOurs()) return offsets.leave(message);
+    if (!(await handle(message, isOurs, computed)) || !isOurs()) return offsets.leave(message);
     const next = offsets.done(message);
     const committed = next === undefined ? undefined : consumer.commit(message.topic, message.partition, next);
     const commit: Promise<void> = Promise.resolve(committed)
@@ -78,11 +81,18 @@ async function takeAsMember(
     for await (const message of consumer.messages) {
       if (stop.aborted || faults.length > 0) break;
       if (!consumer.owns(message) || done.has(nameOf(message)) || !offsets.begin(message)) continue;
-      const taken: Promise<void> = work(message)
+      const { promise: place, resolve: computed } = withResolvers();
+      uncomputed.add(place);
+      void place.then(() => uncomputed.delete(place));
+      const taken: Promise<void> = work(message, computed)
         .catch((error: unknown) => void faults.push(error))
-        .finally(() => running.delete(taken));
+        .finally(() => {
+          computed();
+          running.delete(taken);
+        });
       running.add(taken);
-      if (running.size >= atOnce) await Promise.race(running);
+      if (uncomputed.size >= atOnce) await Promise.race(uncomputed);
+      if (running.size >= 2 * atOnce) await Promise.race(running);
       if (faults.length > 0) break;
     }
   } finally {
@@ -91,6 +101,15 @@ async function takeAsMember(
     await Promise.all(committing);
   }
   if (faults.length > 0) throw faults[0];
+}
+
+// Promise.withResolvers, which Node 20 does not have.
+function withResolvers(): { readonly promise: Promise<void>; readonly resolve: () => void } {
+  let resolve!: () => void;
+  const promise = new Promise<void>((settle) => {
+    resolve = settle;
+  });
+  return { promise, resolve };
 }
 
 // The timestamp tells a message from another one at its place in a topic that was made again.

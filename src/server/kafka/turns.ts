@@ -7,14 +7,19 @@ export class Turns {
 
   constructor(private readonly atOnce: number) {}
 
-  /** Does some work in its turn; of those that wait, the one of the highest rank that came first is next. */
-  async take<T>(rank: number, work: () => Promise<T>): Promise<T> {
+  /** Does some work in its turn; of those that wait, the one of the highest rank that came first is next. Work may end its turn before it ends. */
+  async take<T>(rank: number, work: (endTurn: () => void) => Promise<T>): Promise<T> {
     if (this.#busy < this.atOnce) this.#busy += 1;
     else await new Promise<void>((begin) => this.#waiting.push({ rank, begin }));
+    let isOver = false;
+    const endTurn = () => {
+      if (!isOver) this.#next();
+      isOver = true;
+    };
     try {
-      return await work();
+      return await work(endTurn);
     } finally {
-      this.#next();
+      endTurn();
     }
   }
 

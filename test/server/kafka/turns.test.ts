@@ -28,3 +28,28 @@ test("work that fails makes room for the next", async () => {
   await expect(turns.take(0, () => Promise.reject(new Error("broken")))).rejects.toThrow("broken");
   expect(await turns.take(0, async () => 7)).toBe(7);
 });
+
+test("work may end its turn before it ends, once", async () => {
+  const turns = new Turns(1);
+  const order: string[] = [];
+  let end!: () => void;
+  const first = turns.take(0, async (endTurn) => {
+    endTurn();
+    endTurn();
+    await new Promise<void>((resolve) => {
+      end = resolve;
+    });
+    order.push("first");
+  });
+  const others = [1, 2].map((number) =>
+    turns.take(0, async () => {
+      order.push(`begins ${number}`);
+      await new Promise((resolve) => setImmediate(resolve));
+      order.push(`ends ${number}`);
+    }),
+  );
+  await Promise.all(others);
+  end();
+  await first;
+  expect(order).toEqual(["begins 1", "ends 1", "begins 2", "ends 2", "first"]);
+});
