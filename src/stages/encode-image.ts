@@ -7,7 +7,7 @@ import { describePlan } from "../image/resize/describe-plan.js";
 import { applySteps } from "../image/resize/resize.js";
 import { type LatentRoute, type PlanMode, planSizes, type SizePlan } from "../image/resize/size-plan.js";
 import { type LatentStatistics, latentStatistics } from "../models/qwen-image/transformer-config.js";
-import { vaeConfig } from "../models/qwen-image/vae.js";
+import { vaeConfig } from "../models/vaes.js";
 import { QeditError } from "../std/errors.js";
 import type { Tensor } from "../std/tensor.js";
 import { computedOn } from "./computed-on.js";

@@ -8,7 +8,7 @@ import { chooseEngine } from "../../engine/device.js";
 import { computeType, deviceName } from "../../engine/providers.js";
 import { CHANNELS, type Image } from "../../image/image.js";
 import { latentStatistics } from "../../models/qwen-image/transformer-config.js";
-import { vaeConfig } from "../../models/qwen-image/vae.js";
+import { vaeConfig } from "../../models/vaes.js";
 import { numbersOf } from "../../stages/networks/model-handle.js";
 import { normalisedLatent } from "../../stages/networks/velocity.js";
 import type { Picture } from "../../stages/pictures.js";
