@@ -12,6 +12,20 @@ export interface VaeConfig {
   readonly spatialRatio: number;
 }
 
+/** Mean and standard deviation of each latent channel: `(latent − mean) / std` is what the transformer sees. */
+export interface LatentStatistics {
+  readonly mean: readonly number[];
+  readonly std: readonly number[];
+}
+
+/** What was published of a VAE's latents. */
+export interface PublishedLatents extends LatentStatistics {
+  /** Red, green and blue of each normalised channel, for colours of -1 to 1. */
+  readonly colours: readonly (readonly [red: number, green: number, blue: number])[];
+  /** Red, green and blue of a latent of zeros. */
+  readonly bias: readonly [red: number, green: number, blue: number];
+}
+
 /** Half of a VAE. */
 export type VaeHalf = "encoder" | "decoder";
 
@@ -46,6 +60,7 @@ export interface VaeFamily {
   readonly name: string;
   /** Keys that every file of this family has, and that together no other has. */
   readonly keys: readonly string[];
+  readonly latents: PublishedLatents;
   /** Throws QEDIT_E_CHECKPOINT for a relative that cannot be run. */
   readonly config: (w: Weights) => VaeConfig;
   /** The layers between an encoder's first convolution and its middle, or between a decoder's middle and its head. */

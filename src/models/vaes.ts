@@ -4,9 +4,10 @@ import type { Graph } from "../graph/graph.js";
 import type { DType } from "../graph/types.js";
 import type { Value } from "../graph/value.js";
 import { param, QeditError } from "../std/errors.js";
+import { type ConfigJson, configNumbers } from "./config-json.js";
 import { foreignNetwork } from "./foreign-networks.js";
 import { QWEN_IMAGE_VAE } from "./qwen-image/vae.js";
-import type { LocalReach, VaeConfig, VaeFamily, VaeHalf } from "./vae-family.js";
+import type { LatentStatistics, LocalReach, PublishedLatents, VaeConfig, VaeFamily, VaeHalf } from "./vae-family.js";
 import { addDecoder, addEncoder, imageOf, latentOf, type VaeDecoderOptions, type VaeOptions } from "./vae-networks.js";
 
 const FAMILIES: readonly VaeFamily[] = [QWEN_IMAGE_VAE];
@@ -28,6 +29,36 @@ function vaeOf(w: Weights): VaeFamily {
 /** The configuration of a VAE; throws QEDIT_E_CHECKPOINT when the file is of another network. */
 export function vaeConfig(w: Weights): VaeConfig {
   return vaeOf(w).config(w);
+}
+
+/** What was published of the latents of so many channels; undefined where no VAE has them. */
+export function publishedLatents(channels: number): PublishedLatents | undefined {
+  return FAMILIES.find(({ latents }) => latents.mean.length === channels)?.latents;
+}
+
+/** The statistics of latents that come without a record: those that were published. Throws QEDIT_E_ARTIFACT where no VAE has so many channels. */
+export function latentStatistics(channels: number): LatentStatistics {
+  const published = publishedLatents(channels);
+  if (published !== undefined) return { mean: published.mean, std: published.std };
+  throw new QeditError("QEDIT_E_ARTIFACT", `Cannot normalise latents of ${channels} channels: they do not say how`, {
+    hint: `Encode the pictures with qedit: qedit encode-image photo.jpg ${param("vae", "FILE")}`,
+  });
+}
+
+/** Latent statistics of a VAE: its config's latents_mean and latents_std, else those of its family. Throws QEDIT_E_CHECKPOINT when they do not fit its channels. */
+export function vaeStatistics(w: Weights, config: ConfigJson): LatentStatistics {
+  const family = vaeOf(w);
+  const { latentChannels: channels } = family.config(w);
+  const mean = configNumbers(config, "latents_mean", family.latents.mean);
+  const std = configNumbers(config, "latents_std", family.latents.std);
+  if (mean.length === channels && std.length === channels) return { mean, std };
+  throw new QeditError(
+    "QEDIT_E_CHECKPOINT",
+    `Cannot normalise latents of ${channels} channels: there are ${mean.length} means and ${std.length} deviations`,
+    {
+      hint: "Put the VAE's config.json, with latents_mean and latents_std, under the safetensors metadata key `config`",
+    },
+  );
 }
 
 /** Adds the encoder of a VAE to a graph (see addEncoder). */

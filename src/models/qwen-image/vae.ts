@@ -3,6 +3,7 @@ import type { Weights } from "../../checkpoint/weights.js";
 import { param, QeditError } from "../../std/errors.js";
 import type { VaeConfig, VaeFamily, VaeLayer } from "../vae-family.js";
 import { attentionBlock, downsample, residualBlock, upsample } from "../vae-layers.js";
+import { QWEN_IMAGE_LATENTS } from "./latents.js";
 import { decoderCut, encoderCut } from "./vae-parts.js";
 
 /** Channels of the pictures that the Qwen-Image VAE takes, and of those that the VAE of Qwen-Image-Layered takes: with transparency. */
@@ -13,6 +14,7 @@ const RGBA = 4;
 export const QWEN_IMAGE_VAE: VaeFamily = {
   name: "Qwen-Image",
   keys: ["conv2.weight", "encoder.conv1.weight", "decoder.middle.0.residual", "encoder.downsamples.0.residual"],
+  latents: QWEN_IMAGE_LATENTS,
   config,
   layers: (w, half) => (half === "encoder" ? layersOf(w, "encoder.downsamples") : layersOf(w, "decoder.upsamples")),
   cut: (w, half) => (half === "encoder" ? encoderCut(w) : decoderCut(w)),
