@@ -7,10 +7,11 @@ import { param, QeditError } from "../std/errors.js";
 import { type ConfigJson, configNumbers } from "./config-json.js";
 import { foreignNetwork } from "./foreign-networks.js";
 import { QWEN_IMAGE_VAE } from "./qwen-image/vae.js";
+import { QWEN_IMAGE_2_VAE } from "./qwen-image-2/vae-2.js";
 import type { LatentStatistics, LocalReach, PublishedLatents, VaeConfig, VaeFamily, VaeHalf } from "./vae-family.js";
 import { addDecoder, addEncoder, imageOf, latentOf, type VaeDecoderOptions, type VaeOptions } from "./vae-networks.js";
 
-const FAMILIES: readonly VaeFamily[] = [QWEN_IMAGE_VAE];
+const FAMILIES: readonly VaeFamily[] = [QWEN_IMAGE_VAE, QWEN_IMAGE_2_VAE];
 
 /** The family of a VAE; throws QEDIT_E_CHECKPOINT when the file is of none. */
 function vaeOf(w: Weights): VaeFamily {
