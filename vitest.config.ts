@@ -44,6 +44,7 @@ const NIGHTLY = [
   "test/export/triton/verified-exports.test.ts",
   "test/models/full-size.test.ts",
   "test/models/full-size-gguf.test.ts",
+  "test/models/vae-2-full-width.test.ts",
   "test/parity/**/*.test.ts",
   "test/server/http/python-clients.test.ts",
   "test/server/http/picture-memory.test.ts",

@@ -9,7 +9,8 @@ import { directEngine } from "../src/engine/sessions/direct.js";
 import { modelOf, type Optimization, withSession } from "../src/engine/sessions/engine.js";
 import { joinGraph, samplerGraph } from "../src/export/graphs/sampler-graph.js";
 import { modelTensors } from "../src/export/triton/tensor-specs.js";
-import { latentStatistics, transformerConfig } from "../src/models/qwen-image/transformer-config.js";
+import { transformerConfig } from "../src/models/qwen-image/transformer-config.js";
+import { latentStatistics } from "../src/models/vaes.js";
 import { sampleLatent, samplingSigmas } from "../src/sampling/driver.js";
 import { evaluatedSigmas } from "../src/sampling/evaluated.js";
 import { randn } from "../src/sampling/noise/noise.js";
@@ -49,7 +50,7 @@ const noise = (seed: number, shape: readonly number[]) =>
     ),
   );
 const shape = [1, 16, cells, cells];
-const statistics = latentStatistics({}, 16);
+const statistics = latentStatistics(16);
 
 const folder = await mkdtemp(join(tmpdir(), "qedit-loop-"));
 const engine = await directEngine({ provider: "cpu", index: 0, threads: 0 });

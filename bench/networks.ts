@@ -11,10 +11,10 @@ import { Graph } from "../src/graph/graph.js";
 import { ropeTables } from "../src/models/qwen-image/tokens.js";
 import { buildTransformer } from "../src/models/qwen-image/transformer.js";
 import { transformerConfig } from "../src/models/qwen-image/transformer-config.js";
-import { buildVaeDecoder, buildVaeEncoder } from "../src/models/qwen-image/vae.js";
 import { buildLanguageModel, multimodalRope } from "../src/models/qwen2.5-vl/language.js";
 import { languageConfig, visionConfig } from "../src/models/qwen2.5-vl/text-encoder-config.js";
 import { buildVisionTower, visionGeometry } from "../src/models/qwen2.5-vl/vision.js";
+import { buildVaeDecoder, buildVaeEncoder } from "../src/models/vaes.js";
 import { randn } from "../src/sampling/noise/noise.js";
 import { elementCount, float32, type Tensor, type Tensors } from "../src/std/tensor.js";
 

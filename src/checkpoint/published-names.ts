@@ -122,14 +122,16 @@ function firstMatch(names: Iterable<string>, pattern: RegExp): RegExpExecArray |
   return undefined;
 }
 
-// AutoencoderKLQwenImage of diffusers: the layers of Wan 2.1's VAE, counted per level where Wan counts through all levels.
+// AutoencoderKLQwenImage of diffusers: the layers of Wan 2.1's VAE, counted per level where Wan counts through all levels. AutoencoderKLQwenImage21:
+// those of Wan 2.2's, whose levels both count.
 function vaeNames(prefixed: Checkpoint): Checkpoint {
   const prefix = WHOLE.vae.exec(prefixed.tensors.keys().next().value ?? "")?.[0];
   const isPrefixed = prefix !== undefined && [...prefixed.tensors.keys()].every((name) => name.startsWith(prefix));
   const checkpoint = isPrefixed ? renamed(prefixed, (name) => name.slice(prefix.length)) : prefixed;
   if (!checkpoint.tensors.has("decoder.conv_in.weight") || !checkpoint.tensors.has("quant_conv.weight"))
     return checkpoint;
-  const layers = upsampleLayers([...checkpoint.tensors.keys()]);
+  const names = [...checkpoint.tensors.keys()];
+  const layers = names.some((name) => DOWN_LEVEL.test(name)) ? levelLayers(names) : upsampleLayers(names);
   return renamed(checkpoint, (name) => vaeName(name, layers));
 }
 
@@ -156,17 +158,44 @@ const INNER: readonly (readonly [from: RegExp, to: string])[] = [
 /** Layers of `up_blocks.N`: its residual blocks, then an upsampler. */
 const UP_LAYER = /^decoder\.up_blocks\.(\d+)\.(resnets|upsamplers)\.(\d+)\./;
 
-function vaeName(name: string, layers: ReadonlyMap<string, number>): string {
+/** A layer of a level of AutoencoderKLQwenImage21: its residual blocks, then one that resamples. */
+const LEVEL_LAYER = /^(encoder\.down|decoder\.up)_blocks\.(\d+)\.(?:resnets\.(\d+)|(downsampler|upsampler))\./;
+/** Of AutoencoderKLQwenImage, levels of the encoder have no names of their own. */
+const DOWN_LEVEL = /^encoder\.down_blocks\.\d+\.resnets\./;
+
+function vaeName(name: string, layers: ReadonlyMap<string, string>): string {
+  const start = UP_LAYER.exec(name)?.[0] ?? LEVEL_LAYER.exec(name)?.[0] ?? "";
   const outer = name
-    .replace(UP_LAYER, (start) => `decoder.upsamples.${layers.get(start)}.`)
+    .replace(start, layers.get(start) ?? start)
     .replace(...(OUTER.find(([from]) => from.test(name)) ?? [/^$/, ""]));
   // The outermost convolutions are called conv1 and conv2 already.
   if (!/^(encoder|decoder)\.(downsamples|middle|upsamples)\./.test(outer)) return outer;
   return INNER.reduce((inner, [from, to]) => inner.replace(from, to), outer);
 }
 
-// The number that Wan gives to each layer of the decoder's way up, by the start of diffusers' names.
-function upsampleLayers(names: readonly string[]): ReadonlyMap<string, number> {
+// What Wan 2.2 calls each layer of a level, by the start of diffusers' names: `encoder.downsamples.1.downsamples.2.`. The one that resamples comes last.
+function levelLayers(names: readonly string[]): ReadonlyMap<string, string> {
+  const matches = names.flatMap((name) => {
+    const match = LEVEL_LAYER.exec(name);
+    return match ? [match] : [];
+  });
+  const blocks = new Map<string, number>();
+  for (const [, half, level, block] of matches) {
+    if (block === undefined) continue;
+    const key = `${half}.${level}`;
+    blocks.set(key, Math.max(blocks.get(key) ?? 0, Number(block) + 1));
+  }
+  return new Map(
+    matches.map(([start, half = "", level, block]) => {
+      const list = half === "encoder.down" ? "downsamples" : "upsamples";
+      const side = half.slice(0, half.indexOf("."));
+      return [start, `${side}.${list}.${level}.${list}.${block ?? blocks.get(`${half}.${level}`) ?? 0}.`] as const;
+    }),
+  );
+}
+
+// What Wan 2.1 calls each layer of the decoder's way up, by the start of diffusers' names.
+function upsampleLayers(names: readonly string[]): ReadonlyMap<string, string> {
   const found = new Map(
     names.flatMap((name) => {
       const match = UP_LAYER.exec(name);
@@ -183,7 +212,7 @@ function upsampleLayers(names: readonly string[]): ReadonlyMap<string, number> {
   const ordered = [...found].sort(
     ([, a], [, b]) => a.block - b.block || Number(a.isUpsampler) - Number(b.isUpsampler) || a.index - b.index,
   );
-  return new Map(ordered.map(([start], layer) => [start, layer]));
+  return new Map(ordered.map(([start], layer) => [start, `decoder.upsamples.${layer}.`]));
 }
 
 function renamed(checkpoint: Checkpoint, rename: (name: string) => string): Checkpoint {

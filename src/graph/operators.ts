@@ -111,16 +111,23 @@ export function gelu(x: Value, approximate: "none" | "tanh"): Value {
 export interface ConvOptions {
   readonly stride: number;
   readonly pads: readonly [number, number, number, number];
+  /** Groups of channels that do not see each other; 1 unless given. */
+  readonly groups?: number;
 }
 
-/** 2-D convolution of x [1, in, h, w] with weight [out, in, kh, kw] and bias [out]. */
+/** 2-D convolution of x [1, in, h, w] with weight [out, in / groups, kh, kw] and bias [out], if there is one. */
 export function conv2d(
   x: Value,
-  { weight, bias }: { weight: Value; bias: Value },
-  { stride, pads }: ConvOptions,
+  { weight, bias }: { weight: Value; bias?: Value },
+  { stride, pads, groups = 1 }: ConvOptions,
 ): Value {
   const [channels, kernelHeight, kernelWidth] = [weight.dim(1), weight.dim(2), weight.dim(3)];
-  if (x.rank !== 4 || x.dim(1) !== channels || typeof kernelHeight !== "number" || typeof kernelWidth !== "number") {
+  if (
+    x.rank !== 4 ||
+    x.dim(1) !== multiplyDims(channels, groups) ||
+    typeof kernelHeight !== "number" ||
+    typeof kernelWidth !== "number"
+  ) {
     throw refuse("Conv", x, `${weight.text()} does not fit`);
   }
   const height = convolved(x.dim(2), kernelHeight - pads[0] - pads[2], stride);
@@ -130,8 +137,9 @@ export function conv2d(
     kernel_shape: { ints: [kernelHeight, kernelWidth] },
     strides: { ints: [stride, stride] },
     pads: { ints: pads },
+    ...(groups > 1 && { group: { int: groups } }),
   };
-  return x.graph.node("Conv", [x, weight, bias], {
+  return x.graph.node("Conv", bias === undefined ? [x, weight] : [x, weight, bias], {
     shapes: [[1, weight.dim(0), height, width]],
     dtype: x.dtype,
     attributes,

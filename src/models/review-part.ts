@@ -9,10 +9,10 @@ import { Graph } from "../graph/graph.js";
 import { param, QeditError } from "../std/errors.js";
 import { buildTransformer, isIdleInLastBlock } from "./qwen-image/transformer.js";
 import { isIdleInTransformer, transformerConfig } from "./qwen-image/transformer-config.js";
-import { buildVaeDecoder, buildVaeEncoder, isIdleInVae, vaeConfig } from "./qwen-image/vae.js";
 import { buildLanguageModel, isIdleInTextEncoder } from "./qwen2.5-vl/language.js";
 import { languageConfig, visionConfig } from "./qwen2.5-vl/text-encoder-config.js";
 import { buildVisionTower } from "./qwen2.5-vl/vision.js";
+import { buildVaeDecoder, buildVaeEncoder, isIdleInVae, vaeConfig } from "./vaes.js";
 
 /** A part's name in messages, and the file of the default model that serves for it. */
 const PARTS = {

@@ -7,7 +7,7 @@ import { pictureStatistics } from "../image/compare/statistics.js";
 import { type Box, CHANNELS, fromBytes, type Image, type Quantization, type Size } from "../image/image.js";
 import { encodePicture, type PictureFormat } from "../image/io/write.js";
 import { resizeTo } from "../image/resize/resize.js";
-import { vaeConfig } from "../models/qwen-image/vae.js";
+import { vaeConfig } from "../models/vaes.js";
 import { param, QeditError } from "../std/errors.js";
 import type { Tensor } from "../std/tensor.js";
 import { computedOn } from "./computed-on.js";

@@ -6,8 +6,8 @@ import { type Box, type FloatImage, type Image, type Size, toPlanes } from "../i
 import { describePlan } from "../image/resize/describe-plan.js";
 import { applySteps } from "../image/resize/resize.js";
 import { type LatentRoute, type PlanMode, planSizes, type SizePlan } from "../image/resize/size-plan.js";
-import { type LatentStatistics, latentStatistics } from "../models/qwen-image/transformer-config.js";
-import { vaeConfig } from "../models/qwen-image/vae.js";
+import type { LatentStatistics } from "../models/vae-family.js";
+import { vaeConfig, vaeStatistics } from "../models/vaes.js";
 import { QeditError } from "../std/errors.js";
 import type { Tensor } from "../std/tensor.js";
 import { computedOn } from "./computed-on.js";
@@ -173,7 +173,7 @@ function cellOf({ checkpoint }: ModelHandle): number {
 }
 
 function statisticsOf({ checkpoint, config }: ModelHandle): LatentStatistics {
-  return latentStatistics(config, vaeConfig(numbersOf(checkpoint)).latentChannels);
+  return vaeStatistics(numbersOf(checkpoint), config);
 }
 
 /** What becomes of a picture on its way into the VAE. */

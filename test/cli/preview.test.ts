@@ -4,7 +4,7 @@ import sharp from "sharp";
 import { expect, test } from "vitest";
 import { fitLatentToRgb, previewOf } from "../../src/edit/finish/latent-preview.js";
 import { readImage } from "../../src/image/io/read.js";
-import { latentStatistics } from "../../src/models/qwen-image/transformer-config.js";
+import { latentStatistics } from "../../src/models/vaes.js";
 import { float32 } from "../../src/std/tensor.js";
 import { CAT, expectRefusal, qedit, workFolder } from "./qedit.js";
 
@@ -68,7 +68,7 @@ test.each([
 });
 
 test("the map of a linear VAE is found, and of a grey picture stays near that of the VAE's family", async () => {
-  const statistics = latentStatistics({}, 16);
+  const statistics = latentStatistics(16);
   const [width, height] = [24, 16];
   const image = await readImage(
     await sharp(readFileSync(CAT)).resize(width, height, { fit: "fill" }).png().toBuffer(),

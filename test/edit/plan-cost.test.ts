@@ -16,10 +16,10 @@ import { encodeModel } from "../../src/graph/onnx.js";
 import { nodesOfWeights } from "../../src/graph/weight-nodes.js";
 import { buildTransformer } from "../../src/models/qwen-image/transformer.js";
 import { transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
-import { buildVaeDecoder, buildVaeEncoder } from "../../src/models/qwen-image/vae.js";
 import { buildLanguageModel } from "../../src/models/qwen2.5-vl/language.js";
 import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/text-encoder-config.js";
 import { buildVisionTower } from "../../src/models/qwen2.5-vl/vision.js";
+import { buildVaeDecoder, buildVaeEncoder } from "../../src/models/vaes.js";
 import { numbersOf } from "../../src/stages/networks/model-handle.js";
 import { fixture } from "../support/golden.js";
 

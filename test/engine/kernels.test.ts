@@ -13,10 +13,10 @@ import type { DType } from "../../src/graph/types.js";
 import { buildModulation } from "../../src/models/qwen-image/modulation.js";
 import { buildTransformer } from "../../src/models/qwen-image/transformer.js";
 import { transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
-import { buildVaeDecoder, buildVaeEncoder } from "../../src/models/qwen-image/vae.js";
 import { buildLanguageModel } from "../../src/models/qwen2.5-vl/language.js";
 import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/text-encoder-config.js";
 import { buildVisionTower } from "../../src/models/qwen2.5-vl/vision.js";
+import { buildVaeDecoder, buildVaeEncoder } from "../../src/models/vaes.js";
 import type { ActiveLora } from "../../src/stages/networks/loras.js";
 import { numbersOf } from "../../src/stages/networks/model-handle.js";
 import { asGguf, type Build, build, everyKind, published, publishedLora } from "../support/full-size.js";
@@ -35,7 +35,7 @@ function vae(build: typeof buildVaeEncoder, compute: DType): Build {
   return (graph, w) => build(graph, w, { compute });
 }
 
-function graphOf(name: "qwen_image_vae" | "qwen_2.5_vl_7b_fp8_scaled", each: Build): Graph {
+function graphOf(name: "qwen_image_vae" | "qwen_image_2.1_vae_bf16" | "qwen_2.5_vl_7b_fp8_scaled", each: Build): Graph {
   return build(published(name), [each]).graphs[0]!;
 }
 
@@ -76,9 +76,11 @@ describe.each([
     const toBytes: typeof buildVaeEncoder = (graph, w, options) =>
       buildVaeDecoder(graph, w, { ...options, quantization: "round" });
     for (const each of [buildVaeEncoder, buildVaeDecoder, toBytes]) {
-      const graph = graphOf("qwen_image_vae", vae(each, compute));
-      expect(graph.nodes.length).toBeGreaterThan(MIN_NODES.vae);
-      expect(missingKernels(graph, provider)).toEqual([]);
+      for (const name of ["qwen_image_vae", "qwen_image_2.1_vae_bf16"] as const) {
+        const graph = graphOf(name, vae(each, compute));
+        expect(graph.nodes.length).toBeGreaterThan(MIN_NODES.vae);
+        expect(missingKernels(graph, provider)).toEqual([]);
+      }
     }
   });
 });

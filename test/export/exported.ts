@@ -11,8 +11,8 @@ import { CHANNELS } from "../../src/image/image.js";
 import { visionPatches } from "../../src/image/patches.js";
 import { applySteps } from "../../src/image/resize/resize.js";
 import { planSizes } from "../../src/image/resize/size-plan.js";
-import { latentStatistics } from "../../src/models/qwen-image/transformer-config.js";
 import { visionConfig } from "../../src/models/qwen2.5-vl/text-encoder-config.js";
+import { vaeStatistics } from "../../src/models/vaes.js";
 import { activeLora, openMatchedLora } from "../../src/stages/networks/loras.js";
 import { type ModelHandle, numbersOf, openModel } from "../../src/stages/networks/model-handle.js";
 import { type Picture, sourceOf } from "../../src/stages/pictures.js";
@@ -176,7 +176,7 @@ export function wholes(shape: readonly number[], numbers: readonly number[]): Te
 
 /** A latent normalised, and back. */
 export function scaling({ vae }: StageFiles) {
-  const { mean, std } = latentStatistics(vae.config, 16);
+  const { mean, std } = vaeStatistics(numbersOf(vae.checkpoint), vae.config);
   const each = (tensor: Tensor, change: (value: number, channel: number) => number): Tensor<"float32"> => {
     const area = tensor.shape[2]! * tensor.shape[3]!;
     const data = (tensor.data as Float32Array).map((value, index) => change(value, Math.floor(index / area)));

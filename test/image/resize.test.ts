@@ -38,6 +38,14 @@ describe("resize equals its reference", () => {
     expect(largestDifference(values, reference)).toBeLessThanOrEqual(LIMITS[method]);
   });
 
+  const rgba = golden<{ source: string; cases: Omit<Case, "method">[] }>("rgba-resizes");
+  test.each(rgba.cases)("lanczos of a picture with alpha to $width x $height, bit for bit", ({ data, ...size }) => {
+    const transparent: Image = { width, height, channels: 4, data: Buffer.from(rgba.source, "base64") };
+    const result = resize(transparent, size, "lanczos");
+    expect(result).toMatchObject({ ...size, channels: 4 });
+    expect(largestDifference(result.data, Buffer.from(data, "base64"))).toBe(0);
+  });
+
   test.each(golden<{ name: string; width: number; height: number; sha256: string }[]>("photographs"))(
     "lanczos of $name to $width x $height, bit for bit",
     async ({ name, sha256, ...size }) => {

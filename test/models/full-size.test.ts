@@ -7,14 +7,16 @@ import { expect, test } from "vitest";
 import { publishedTensors } from "../../fixtures/headers/published.js";
 import { sparseCheckpoint } from "../../fixtures/headers/sparse.js";
 import { readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
+import type { Weights } from "../../src/checkpoint/weights.js";
 import { directEngine } from "../../src/engine/sessions/direct.js";
 import { modelOf, withSession } from "../../src/engine/sessions/engine.js";
+import type { Graph } from "../../src/graph/graph.js";
 import { buildTransformer, isIdleInLastBlock } from "../../src/models/qwen-image/transformer.js";
 import { transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
-import { buildVaeDecoder, buildVaeEncoder, isIdleInVae, vaeConfig } from "../../src/models/qwen-image/vae.js";
 import { buildLanguageModel, isIdleInTextEncoder } from "../../src/models/qwen2.5-vl/language.js";
 import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/text-encoder-config.js";
 import { buildVisionTower } from "../../src/models/qwen2.5-vl/vision.js";
+import { buildVaeDecoder, buildVaeEncoder, isIdleInVae, vaeConfig, vaeStatistics } from "../../src/models/vaes.js";
 import { numbersOf } from "../../src/stages/networks/model-handle.js";
 import { build, published, publishedLora } from "../support/full-size.js";
 import { processorTime } from "../support/processor-time.js";
@@ -28,6 +30,30 @@ test("the VAE uses all but the convolutions between frames", () => {
   ]);
   expect(unused.filter((key) => !isIdleInVae(key))).toEqual([]);
   expect(unused).toHaveLength(8);
+});
+
+test("the VAE of Qwen-Image-2.1 uses all but the convolutions between frames, and opens over a sparse file", async () => {
+  const checkpoint = published("qwen_image_2.1_vae_bf16");
+  expect(vaeConfig(numbersOf(checkpoint))).toEqual({ latentChannels: 64, imageChannels: 4, spatialRatio: 16 });
+  expect(vaeStatistics(numbersOf(checkpoint), {}).mean).toHaveLength(64);
+  const builds = [
+    (graph: Graph, w: Weights) => buildVaeEncoder(graph, w, { compute: "f32" }),
+    (graph: Graph, w: Weights) => buildVaeDecoder(graph, w, { compute: "f32" }),
+  ];
+  const { unused } = build(checkpoint, builds);
+  expect(unused.filter((key) => !isIdleInVae(key))).toEqual([]);
+  expect(unused).toHaveLength(12);
+  const folder = await mkdtemp(join(tmpdir(), "qedit-"));
+  try {
+    const path = join(folder, "vae.safetensors");
+    await sparseCheckpoint(path, publishedTensors("qwen_image_2.1_vae_bf16"));
+    const { graphs } = build(await readSafetensors(path), builds);
+    const engine = await directEngine({ provider: "cpu", index: 0, threads: 0 });
+    for (const graph of graphs) await withSession(engine, await modelOf(graph, "full"), async () => {});
+    await engine.dispose();
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
 });
 
 test("the text encoder uses all but the word head, the token table and the marker", () => {

@@ -3,11 +3,11 @@
 import { afterAll, expect, test } from "vitest";
 import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
 import { directEngine } from "../../src/engine/sessions/direct.js";
-import { latentStatistics, transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
-import { buildVaeDecoder, buildVaeEncoder } from "../../src/models/qwen-image/vae.js";
+import { transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
 import { buildLanguageModel } from "../../src/models/qwen2.5-vl/language.js";
 import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/text-encoder-config.js";
 import { buildVisionTower } from "../../src/models/qwen2.5-vl/vision.js";
+import { buildVaeDecoder, buildVaeEncoder, latentStatistics } from "../../src/models/vaes.js";
 import { sampleLatent, samplingSigmas } from "../../src/sampling/driver.js";
 import { randn } from "../../src/sampling/noise/noise.js";
 import {
@@ -112,7 +112,7 @@ async function sampleFour(
 ): Promise<Tensor<"float32">> {
   const file = await openModel(fixture("tiny/transformer.safetensors"), "transformer");
   const config = transformerConfig(numbersOf(file.checkpoint), file.config);
-  const statistics = latentStatistics({}, 16);
+  const statistics = latentStatistics(16);
   const [first] = latents;
   const references = latents.map((latent) => normalisedLatent(latent, statistics));
   const conditions = { shape: first!.shape, references, embeds, config };

@@ -1,11 +1,11 @@
 // The scales of latents, and the way back without a rounding.
 import { describe, expect, test } from "vitest";
-import { latentStatistics } from "../../src/models/qwen-image/transformer-config.js";
+import { latentStatistics } from "../../src/models/vaes.js";
 import { beforeDenormalising, denormaliseLatent } from "../../src/sampling/latent-scale.js";
 import { randn } from "../../src/sampling/noise/noise.js";
 
 const CHANNELS = 16;
-const STATISTICS = latentStatistics({}, CHANNELS);
+const STATISTICS = latentStatistics(CHANNELS);
 
 // Latents about zero and about the means, where digits cancel, small and large ones.
 function latents(): Float32Array[] {

@@ -12,7 +12,7 @@ export function fixture(path: string): string {
   return fileURLToPath(new URL(`../../fixtures/${path}`, import.meta.url));
 }
 
-/** A golden file of fixtures/tiny/golden: its tensors as float32, by name. */
+/** A golden file of fixtures/tiny/golden, or of another folder: its tensors as float32, by name. */
 export interface Golden {
   readonly names: readonly string[];
   readonly metadata: Readonly<Record<string, string>>;
@@ -21,8 +21,8 @@ export interface Golden {
 }
 
 /** Reads a golden file whole. */
-export async function readGolden(name: string): Promise<Golden> {
-  const checkpoint = await readSafetensors(fixture(`tiny/golden/${name}.safetensors`));
+export async function readGolden(name: string, folder = "tiny"): Promise<Golden> {
+  const checkpoint = await readSafetensors(fixture(`${folder}/golden/${name}.safetensors`));
   const tensors = new Map<string, Tensor<"float32">>();
   for (const [key, stored] of checkpoint.tensors) tensors.set(key, float32(stored.shape, await readTensor(stored)));
   return {

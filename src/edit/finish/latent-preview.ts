@@ -1,33 +1,13 @@
 // Previews of a picture while it is sampled: each cell of the latent becomes one colour, by a linear map.
 // The map is fitted to the edit itself: the VAE's latent of picture 1, and picture 1 at one pixel a cell, are known before sampling begins. Directions
 // that picture 1 does not have (of a grey photograph all colours) are taken from the factors that ComfyUI uses for this VAE's family
-// (Wan21.latent_rgb_factors in comfy/latent_formats.py).
+// (latent_rgb_factors in comfy/latent_formats.py).
 import { CHANNELS, type Image } from "../../image/image.js";
 import { resize, resizeTo } from "../../image/resize/resize.js";
-import type { LatentStatistics } from "../../models/qwen-image/transformer-config.js";
+import type { LatentStatistics } from "../../models/vae-family.js";
+import { publishedLatents } from "../../models/vaes.js";
 import { solve } from "../../sampling/linear-system.js";
 import type { Tensor } from "../../std/tensor.js";
-
-/** Red, green and blue of each latent channel, for colours of -1 to 1. */
-const WAN_FACTORS = [
-  [-0.1299, -0.1692, 0.2932],
-  [0.0671, 0.0406, 0.0442],
-  [0.3568, 0.2548, 0.1747],
-  [0.0372, 0.2344, 0.142],
-  [0.0313, 0.0189, -0.0328],
-  [0.0296, -0.0956, -0.0665],
-  [-0.3477, -0.4059, -0.2925],
-  [0.0166, 0.1902, 0.1975],
-  [-0.0412, 0.0267, -0.1364],
-  [-0.1293, 0.074, 0.1636],
-  [0.068, 0.3019, 0.1128],
-  [0.0032, 0.0581, 0.0639],
-  [-0.1251, 0.0927, 0.1699],
-  [0.006, -0.0633, 0.0005],
-  [0.3477, 0.2275, 0.295],
-  [0.1984, 0.0913, 0.1861],
-] as const;
-const WAN_BIAS = [-0.1835, -0.0868, -0.336] as const;
 
 /** Weight of ComfyUI's factors against what picture 1 says, as a share of its cells. */
 const PRIOR = 1e-3;
@@ -85,11 +65,15 @@ export function previewOf({ data, shape }: Tensor<"float32">, map: LatentToRgb):
   return resizeTo(small, { width: width * SCALE, height: height * SCALE });
 }
 
-// ComfyUI's factors for colours of 0 to 255; zeros for a latent of another number of channels.
+// ComfyUI's factors for colours of 0 to 255; zeros for a latent of a number of channels that was not published.
 function priorOf(channels: number): LatentToRgb {
-  const isWan = channels === WAN_FACTORS.length;
-  const factors = Array.from({ length: channels }, (_, channel) =>
-    isWan ? WAN_FACTORS[channel]!.map((factor) => factor * 127.5) : [0, 0, 0],
-  );
-  return [...factors, isWan ? WAN_BIAS.map((bias) => (bias + 1) * 127.5) : [127.5, 127.5, 127.5]];
+  const known = publishedLatents(channels);
+  if (known === undefined)
+    return Array.from({ length: channels + 1 }, (_, channel) =>
+      channel < channels ? [0, 0, 0] : [127.5, 127.5, 127.5],
+    );
+  return [
+    ...known.colours.map((factors) => factors.map((factor) => factor * 127.5)),
+    known.bias.map((bias) => (bias + 1) * 127.5),
+  ];
 }

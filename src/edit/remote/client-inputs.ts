@@ -3,8 +3,8 @@
 import { CHANNELS, type FloatImage, type Image, toBytes } from "../../image/image.js";
 import type { PatchConfig } from "../../image/patches.js";
 import { patchify } from "../../models/qwen-image/tokens.js";
-import { vaeConfig } from "../../models/qwen-image/vae.js";
 import { visionConfig } from "../../models/qwen2.5-vl/text-encoder-config.js";
+import { vaeConfig } from "../../models/vaes.js";
 import { type SamplingSettings, samplingSigmas } from "../../sampling/driver.js";
 import { randn } from "../../sampling/noise/noise.js";
 import { imageSizePlan, routePixels, type SizeSettings } from "../../stages/encode-image.js";

@@ -3,7 +3,7 @@ import type { Artifact } from "../../artifacts/artifact.js";
 import type { ArtifactCache } from "../../artifacts/artifact-cache.js";
 import type { Device } from "../../engine/providers.js";
 import { crop, type Image } from "../../image/image.js";
-import type { LatentStatistics } from "../../models/qwen-image/transformer-config.js";
+import type { LatentStatistics } from "../../models/vae-family.js";
 import { type DecodedPicture, decode } from "../../stages/decode.js";
 import { encodeImage } from "../../stages/encode-image.js";
 import { encodePrompt } from "../../stages/encode-prompt.js";

@@ -1,8 +1,8 @@
 // The tensors of an edit as clients of an exported ensemble send them, held to what the graphs of an export refuse, and to what no edit has.
 import * as v from "valibot";
 import type { VisionPatches } from "../../image/patches.js";
-import { vaeConfig } from "../../models/qwen-image/vae.js";
 import { visionConfig } from "../../models/qwen2.5-vl/text-encoder-config.js";
+import { vaeConfig } from "../../models/vaes.js";
 import { numbersOf } from "../../stages/networks/model-handle.js";
 import type { Picture } from "../../stages/pictures.js";
 import { QeditError } from "../../std/errors.js";

@@ -6,8 +6,9 @@ import { divided, nonFinite, refuseUnless, squeeze, unsqueeze } from "../../grap
 import { type DType, multiplyDims } from "../../graph/types.js";
 import type { Value } from "../../graph/value.js";
 import { CHANNELS } from "../../image/image.js";
-import type { LatentStatistics } from "../../models/qwen-image/transformer-config.js";
-import { decodedImage, encodedLatent, imageBytes, vaeConfig } from "../../models/qwen-image/vae.js";
+import type { LatentStatistics } from "../../models/vae-family.js";
+import { imageBytes } from "../../models/vae-networks.js";
+import { decodedImage, encodedLatent, vaeConfig } from "../../models/vaes.js";
 import { numbersOf } from "../../stages/networks/model-handle.js";
 import type { ExportedModel } from "../triton/exported-model.js";
 import type { ModelTensors } from "../triton/tensor-specs.js";

@@ -4,7 +4,7 @@ import type { ClientNumbers } from "../../edit/remote/client-inputs.js";
 import { PIXEL_STATISTICS } from "../../image/patches.js";
 import { MAX_STRETCH } from "../../image/resize/size-plan.js";
 import { ASPECT_WEIGHT, MEGAPIXEL, SIDE_MULTIPLE, VISION_AREA } from "../../image/resize/sizes.js";
-import type { LatentStatistics } from "../../models/qwen-image/transformer-config.js";
+import type { LatentStatistics } from "../../models/vae-family.js";
 import { editPrompt, TEMPLATE_NAME } from "../../text/prompt.js";
 import { TOKEN } from "../../text/vocabulary.js";
 import type { Ensemble } from "./ensembles.js";

@@ -3,9 +3,10 @@
 import { clientNumbers } from "../../edit/remote/client-inputs.js";
 import { checkEdit } from "../../edit/service/open-edit.js";
 import { computeType, typeName } from "../../engine/providers.js";
-import { latentStatistics } from "../../models/qwen-image/transformer-config.js";
+import { vaeStatistics } from "../../models/vaes.js";
 import { usesNegative } from "../../sampling/guidance.js";
 import { reportLora } from "../../stages/networks/loras.js";
+import { numbersOf } from "../../stages/networks/model-handle.js";
 import type { Emit } from "../../std/events.js";
 import { qeditVersion } from "../../std/version.js";
 import { loadTokenizer, readTokenizerJson } from "../../text/tokenizer.js";
@@ -137,7 +138,7 @@ function factsOf(
     sampling: { sampler: "euler", scheduler, shift, cfgNorm, steps, cfg: usesNegative(cfg) ? cfg : GUIDANCE },
     megapixels,
     numbers: clientNumbers(models),
-    statistics: latentStatistics(vae.config, clientNumbers(models).latentChannels),
+    statistics: vaeStatistics(numbersOf(vae.checkpoint), vae.config),
     models: exported,
     ensembles,
   };

@@ -4,11 +4,8 @@ import { clientNumbers } from "../../edit/remote/client-inputs.js";
 import { type FactsOfExport, factsText } from "../../edit/remote/exported-facts.js";
 import { computeType } from "../../engine/providers.js";
 import { runtimeVersion } from "../../engine/sessions/runtime-version.js";
-import {
-  latentStatistics,
-  type TransformerConfig,
-  transformerConfig,
-} from "../../models/qwen-image/transformer-config.js";
+import { type TransformerConfig, transformerConfig } from "../../models/qwen-image/transformer-config.js";
+import { vaeStatistics } from "../../models/vaes.js";
 import { numbersOf } from "../../stages/networks/model-handle.js";
 import { qeditVersion } from "../../std/version.js";
 import type { TritonExport } from "./export-request.js";
@@ -46,7 +43,7 @@ async function factsOfExport(request: TritonExport): Promise<FactsOfExport> {
   const { patches, cell, latentChannels } = clientNumbers(models);
   const configOf = (method: string | undefined) =>
     transformerConfig(numbersOf(models.transformer.checkpoint), models.transformer.config, { referenceMethod: method });
-  const { mean, std } = latentStatistics(models.vae.config, latentChannels);
+  const { mean, std } = vaeStatistics(numbersOf(models.vae.checkpoint), models.vae.config);
   return {
     qedit: qeditVersion(),
     model,

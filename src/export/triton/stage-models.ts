@@ -3,7 +3,8 @@
 import type { Device } from "../../engine/providers.js";
 import { affordableOptimization } from "../../engine/sessions/optimization.js";
 import type { DType } from "../../graph/types.js";
-import { latentStatistics, transformerConfig } from "../../models/qwen-image/transformer-config.js";
+import { transformerConfig } from "../../models/qwen-image/transformer-config.js";
+import { vaeStatistics } from "../../models/vaes.js";
 import type { ActiveLora } from "../../stages/networks/loras.js";
 import { type ModelHandle, numbersOf } from "../../stages/networks/model-handle.js";
 import { encodePromptGraph } from "../graphs/prompt-graph.js";
@@ -42,7 +43,7 @@ export function stageModels(files: StageFiles, options: StageModelOptions): Expo
   const { images, hasCfg, cfgNorm, referenceMethod, compute, device } = options;
   const config = transformerConfig(numbersOf(transformer.checkpoint), transformer.config, { referenceMethod });
   const widths = tensorWidths(files);
-  const statistics = latentStatistics(vae.config, widths.latentChannels);
+  const statistics = vaeStatistics(numbersOf(vae.checkpoint), vae.config);
   const tensors = modelTensors(widths);
   const of = (name: StageModelName): ModelTensors => tensors.get(name)!;
   const exportedVae = { checkpoint: vae.checkpoint, statistics, compute: compute.vae };

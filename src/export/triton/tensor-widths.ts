@@ -1,7 +1,7 @@
 // The lengths of tensors that the model files decide.
 import { transformerConfig } from "../../models/qwen-image/transformer-config.js";
-import { vaeConfig } from "../../models/qwen-image/vae.js";
 import { languageConfig, visionConfig } from "../../models/qwen2.5-vl/text-encoder-config.js";
+import { vaeConfig } from "../../models/vaes.js";
 import { type ModelHandle, numbersOf } from "../../stages/networks/model-handle.js";
 import { param, QeditError } from "../../std/errors.js";
 import type { TensorWidths } from "./tensor-specs.js";

@@ -7,8 +7,7 @@ import { openService } from "../../edit/service/service.js";
 import { chooseEngine } from "../../engine/device.js";
 import { computeType, deviceName } from "../../engine/providers.js";
 import { CHANNELS, type Image } from "../../image/image.js";
-import { latentStatistics } from "../../models/qwen-image/transformer-config.js";
-import { vaeConfig } from "../../models/qwen-image/vae.js";
+import { vaeStatistics } from "../../models/vaes.js";
 import { numbersOf } from "../../stages/networks/model-handle.js";
 import { normalisedLatent } from "../../stages/networks/velocity.js";
 import type { Picture } from "../../stages/pictures.js";
@@ -118,7 +117,7 @@ async function edited(
   let latents: Tensor | undefined;
   let image: Image | undefined;
   const { config, checkpoint } = models.vae;
-  const statistics = latentStatistics(config, vaeConfig(numbersOf(checkpoint)).latentChannels);
+  const statistics = vaeStatistics(numbersOf(checkpoint), config);
   const resolved = {
     models,
     files,

@@ -2,7 +2,9 @@
 import { extname } from "node:path";
 import { Worker } from "node:worker_threads";
 import { QeditError } from "../../std/errors.js";
-import { CHANNELS, type Image } from "../image.js";
+import { type AlphaPlane, withoutAlpha } from "../alpha.js";
+import type { Image } from "../image.js";
+import { alphaOfPixels } from "./alpha-plane.js";
 
 /** What the thread is given. */
 export interface Task {
@@ -26,17 +28,19 @@ const LONGEST = 120_000;
 /** The worker's file beside this one: .js in the package, .ts where src itself runs. */
 const WORKER = new URL(`./foreign-worker${extname(import.meta.url)}`, import.meta.url);
 
+/** A decoded picture, and how transparent it is if it is. */
+interface ForeignPicture {
+  readonly image: Image;
+  readonly alpha?: AlphaPlane;
+}
+
 /** Decodes a picture. Throws QEDIT_E_IMAGE where the package is not installed, an Error with the reason for a file that cannot be decoded. */
-export async function decodeForeign(task: Task, name: string): Promise<Image> {
+export async function decodeForeign(task: Task, name: string): Promise<ForeignPicture> {
   try {
     const { width, height, rgba } = await answerOf(task);
-    const data = new Uint8Array(width * height * CHANNELS);
-    for (let from = 0, to = 0; to < data.length; from += 4, to += CHANNELS) {
-      data[to] = rgba[from]!;
-      data[to + 1] = rgba[from + 1]!;
-      data[to + 2] = rgba[from + 2]!;
-    }
-    return { width, height, data };
+    const alpha = alphaOfPixels(rgba);
+    const image = withoutAlpha({ width, height, channels: 4, data: rgba });
+    return alpha === undefined ? { image } : { image, alpha };
   } catch (cause) {
     if (!["ERR_MODULE_NOT_FOUND", "MODULE_NOT_FOUND"].includes((cause as NodeJS.ErrnoException).code ?? ""))
       throw cause;

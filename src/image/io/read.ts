@@ -1,10 +1,13 @@
-// Reads picture files as ComfyUI's LoadImage does (Pillow): EXIF orientation applied, alpha dropped and not composited, first frame only.
+// Reads picture files as ComfyUI's LoadImage does (Pillow): EXIF orientation applied, alpha apart and not composited, first frame only.
 // Other than there, colours are converted to sRGB by the profile in the file; the picture without that is given too.
 // https://github.com/comfyanonymous/ComfyUI/blob/a125cd84/nodes.py (LoadImage)
 import type { Metadata, Sharp } from "sharp";
 import { QeditError } from "../../std/errors.js";
 import { readBounded } from "../../std/files.js";
+import type { AlphaPlane } from "../alpha.js";
+import { divideBy255 } from "../divide-by-255.js";
 import { CHANNELS, type Image, type Size } from "../image.js";
+import { alphaPlane } from "./alpha-plane.js";
 import { decodeBmp } from "./bmp.js";
 import { cameraExif } from "./camera-exif.js";
 import { inSrgb, type OpenPicture, type PictureProfile, withProfile } from "./colour-profile.js";
@@ -26,8 +29,10 @@ const MAX_PIXELS = 2 * Math.floor(1024 ** 3 / 4 / 3);
 
 /** A picture as it was read. */
 export interface ReadPicture {
-  /** In sRGB. */
+  /** In sRGB, three channels: the colours as they are stored, under what is transparent too. */
   readonly image: Image;
+  /** How transparent it is; undefined where every pixel is opaque. */
+  readonly alpha?: AlphaPlane;
   /** The colour profile of a picture that was not in sRGB. */
   readonly profile?: PictureProfile;
   /** Its EXIF block, a TIFF structure. */
@@ -43,9 +48,9 @@ export async function readPicture(source: string | Uint8Array, name = nameOf(sou
   const format = foreignFormat(bytes, name);
   if (format !== undefined) {
     refuseTooLarge(await headerOf(bytes, format, name), name);
-    return decoding(name, async () => ({
-      image: format === "BMP" ? decodeBmp(bytes) : await decodeForeign({ format, bytes }, name),
-    }));
+    return decoding(name, async () =>
+      format === "BMP" ? { image: decodeBmp(bytes) } : decodeForeign({ format, bytes }, name),
+    );
   }
   const open = await opener(bytes);
   const metadata = await inspect(open, name);
@@ -57,14 +62,16 @@ export async function readPicture(source: string | Uint8Array, name = nameOf(sou
     const input = open({ isConverted: false });
     input.on("warning", (text: string) => warnings.push(text));
     const inProfile = await inSrgb(await decode(input, metadata, bytes), { open, metadata, warnings });
-    return read(metadata.icc === undefined ? await inDeclared(inProfile, bytes) : inProfile);
+    const alpha = await alphaPlane(open({ isConverted: false }), metadata);
+    const coloured = metadata.icc === undefined ? await inDeclared(inProfile, bytes) : inProfile;
+    return read(alpha === undefined ? coloured : { ...coloured, alpha });
   });
 }
 
 // libheif decodes the pixels, and libvips converts them by the profile that it finds in the header.
 async function readHeic(bytes: Buffer, { icc }: Metadata, name: string): Promise<ReadPicture> {
-  const stored = await decodeForeign({ format: "HEIC", bytes }, name);
-  return icc === undefined ? inDeclared({ image: stored }, bytes) : withProfile(stored, icc);
+  const { image, ...alpha } = await decodeForeign({ format: "HEIC", bytes }, name);
+  return { ...(icc === undefined ? await inDeclared({ image }, bytes) : await withProfile(image, icc)), ...alpha };
 }
 
 // Colours that are declared by other means than a profile, which counts before them.
@@ -205,12 +212,6 @@ async function cmykToRgb(input: Sharp): Promise<Image> {
     }
   }
   return { width: info.width, height: info.height, data: rgb };
-}
-
-/** Pillow's MULDIV255: product / 255, rounded, in integers. */
-function divideBy255(product: number): number {
-  const sum = product + 128;
-  return ((sum >> 8) + sum) >> 8;
 }
 
 /** 16-bit grey scaled, value / 255 cut to an integer, so that the top 511 of 65536 levels are all white. Pillow clips it: nearly all would be white. */

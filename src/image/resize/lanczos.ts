@@ -1,7 +1,8 @@
 // Pillow's 8-bit Lanczos resampling, bit for bit: horizontal pass, then vertical, on integers with 22 fractional bits. (Pillow 13
 // begins with the vertical pass where that shrinks much more; ComfyUI's results are from Pillow 11 and 12.)
 // Algorithm: https://github.com/python-pillow/Pillow/blob/12.0.0/src/libImaging/Resample.c
-import { CHANNELS, type Image, type Size } from "../image.js";
+import { channelsOf, type Image, RGBA_CHANNELS, type Size } from "../image.js";
+import { premultiplied, unpremultiplied } from "./premultiply.js";
 
 // 32 bits less 8 of the pixel and 2 spare for the sum of the weights' magnitudes.
 const PRECISION_BITS = 22;
@@ -17,8 +18,17 @@ interface Taps {
   readonly stride: number;
 }
 
-/** Resizes with antialiasing exactly as Pillow's resize(size, LANCZOS); the picture itself when the size is its own. */
+/**
+ * Resizes with antialiasing exactly as Pillow's resize(size, LANCZOS); the picture itself when the size is its own. Of one with alpha the
+ * premultiplied colours are resized, so that what is transparent colours no edge.
+ */
 export function lanczos(image: Image, size: Size): Image {
+  const isOwnSize = size.width === image.width && size.height === image.height;
+  if (channelsOf(image) !== RGBA_CHANNELS || isOwnSize) return resample(image, size);
+  return unpremultiplied(resample(premultiplied(image), size));
+}
+
+function resample(image: Image, size: Size): Image {
   const vertical = size.height === image.height ? undefined : taps(image.height, size.height);
   const wide = size.width === image.width ? image : horizontalPass(image, size.width, vertical);
   return vertical === undefined ? wide : verticalPass(wide, size.height, vertical);
@@ -27,35 +37,40 @@ export function lanczos(image: Image, size: Size): Image {
 function horizontalPass(image: Image, width: number, vertical: Taps | undefined): Image {
   const { starts, counts, weights, stride } = taps(image.width, width);
   const pixels = image.data;
-  const data = new Uint8Array(width * image.height * CHANNELS);
+  const channels = channelsOf(image);
+  const hasAlpha = channels === RGBA_CHANNELS;
+  const data = new Uint8Array(width * image.height * channels);
   // Rows that the vertical pass will not read need not be made.
   const [firstRow, endRow] = vertical === undefined ? [0, image.height] : rowsRead(vertical);
   for (let row = firstRow; row < endRow; row++) {
-    const source = row * image.width * CHANNELS;
-    let target = row * width * CHANNELS;
+    const source = row * image.width * channels;
+    let target = row * width * channels;
     for (let column = 0; column < width; column++) {
       let red = HALF;
       let green = HALF;
       let blue = HALF;
-      let from = source + (starts[column] as number) * CHANNELS;
+      let alpha = HALF;
+      let from = source + (starts[column] as number) * channels;
       const end = column * stride + (counts[column] as number);
       for (let tap = column * stride; tap < end; tap++) {
         const weight = weights[tap] as number;
         red = (red + Math.imul(weight, pixels[from] as number)) | 0;
         green = (green + Math.imul(weight, pixels[from + 1] as number)) | 0;
         blue = (blue + Math.imul(weight, pixels[from + 2] as number)) | 0;
-        from += 3;
+        if (hasAlpha) alpha = (alpha + Math.imul(weight, pixels[from + 3] as number)) | 0;
+        from += channels;
       }
       data[target++] = clipToByte(red);
       data[target++] = clipToByte(green);
       data[target++] = clipToByte(blue);
+      if (hasAlpha) data[target++] = clipToByte(alpha);
     }
   }
-  return { width, height: image.height, data };
+  return { ...image, width, data };
 }
 
 function verticalPass(image: Image, height: number, { starts, counts, weights, stride }: Taps): Image {
-  const rowLength = image.width * CHANNELS;
+  const rowLength = image.width * channelsOf(image);
   const data = new Uint8Array(height * rowLength);
   const sums = new Int32Array(rowLength);
   const pixels = image.data;
@@ -68,7 +83,7 @@ function verticalPass(image: Image, height: number, { starts, counts, weights, s
     }
     for (let i = 0; i < rowLength; i++) data[row * rowLength + i] = clipToByte(sums[i] as number);
   }
-  return { width: image.width, height, data };
+  return { ...image, height, data };
 }
 
 function rowsRead({ starts, counts }: Taps): [number, number] {

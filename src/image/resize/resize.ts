@@ -1,6 +1,16 @@
 // Resizing as ComfyUI's common_upscale does it: torch's F.interpolate without antialiasing in float32, and Pillow's 8-bit Lanczos.
 // https://github.com/comfyanonymous/ComfyUI/blob/a125cd84/comfy/utils.py (common_upscale, lanczos)
-import { type Box, CHANNELS, crop, type FloatImage, type Image, type Size, toBytes, toFloat } from "../image.js";
+import {
+  type Box,
+  CHANNELS,
+  channelsOf,
+  crop,
+  type FloatImage,
+  type Image,
+  type Size,
+  toBytes,
+  toFloat,
+} from "../image.js";
 import { lanczos } from "./lanczos.js";
 
 /** Names of the resize methods, as in ComfyUI's nodes. Only lanczos and area average over what they shrink. */
@@ -21,11 +31,13 @@ export function applySteps(image: Image | FloatImage, steps: readonly Step[]): F
 
 /**
  * Resizes a picture, aspect free. lanczos works on 8 bits (floats are truncated to bytes first) and gives bytes; it equals Pillow bit for
- * bit. The others give floats and equal torch.nn.functional.interpolate to float32 rounding. Even to its own size, lanczos makes bytes.
+ * bit, of pictures with alpha too. The others give floats and equal torch.nn.functional.interpolate to float32 rounding, and take no alpha.
+ * Even to its own size, lanczos makes bytes.
  */
 export function resize(image: Image | FloatImage, size: Size, method: ResizeMethod): Image | FloatImage {
   if (method === "lanczos") return lanczos(toBytes(image, "truncate"), size);
   if (size.width === image.width && size.height === image.height) return image;
+  if (channelsOf(image) !== CHANNELS) throw new Error(`internal: ${method} of a picture with alpha`);
   const source = toFloat(image);
   return method === "area" ? areaMean(source, size) : interpolate(source, size, AXES[method]);
 }
@@ -37,17 +49,18 @@ export function resize(image: Image | FloatImage, size: Size, method: ResizeMeth
 export function resizeTo(picture: Image | FloatImage, size: Size, box: Box = { x: 0, y: 0, ...size }): Image {
   const inner = lanczos(toBytes(picture, "round"), box);
   if (box.width === size.width && box.height === size.height) return inner;
-  const data = new Uint8Array(size.width * size.height * CHANNELS);
+  const channels = channelsOf(inner);
+  const data = new Uint8Array(size.width * size.height * channels);
   for (let y = 0; y < size.height; y++) {
-    const from = clamp(y - box.y, box.height) * box.width * CHANNELS;
-    const row = inner.data.subarray(from, from + box.width * CHANNELS);
-    const to = y * size.width * CHANNELS;
-    data.set(row, to + box.x * CHANNELS);
-    for (let i = 0; i < box.x * CHANNELS; i++) data[to + i] = row[i % CHANNELS]!;
-    const end = (box.x + box.width) * CHANNELS;
-    for (let i = end; i < size.width * CHANNELS; i++) data[to + i] = row[row.length - CHANNELS + (i % CHANNELS)]!;
+    const from = clamp(y - box.y, box.height) * box.width * channels;
+    const row = inner.data.subarray(from, from + box.width * channels);
+    const to = y * size.width * channels;
+    data.set(row, to + box.x * channels);
+    for (let i = 0; i < box.x * channels; i++) data[to + i] = row[i % channels]!;
+    const end = (box.x + box.width) * channels;
+    for (let i = end; i < size.width * channels; i++) data[to + i] = row[row.length - channels + (i % channels)]!;
   }
-  return { width: size.width, height: size.height, data };
+  return { ...inner, width: size.width, height: size.height, data };
 }
 
 /** Plain mean of the rectangle of inputs that each output touches (adaptive average pooling), also when enlarging. */

@@ -1,5 +1,5 @@
-// Configuration of the Qwen-Image networks: what was published (Qwen/Qwen-Image-Edit-2509 transformer/config.json and
-// vae/config.json), overridden by what tensor shapes say, overridden by the checkpoint's own `config`.
+// Configuration of the Qwen-Image transformer: what was published (Qwen/Qwen-Image-Edit-2509 transformer/config.json), overridden by what
+// tensor shapes say, overridden by the checkpoint's own `config`.
 import type { Weights } from "../../checkpoint/weights.js";
 import { param, QeditError } from "../../std/errors.js";
 import { type ConfigJson, configNumber, configNumbers, headCount } from "../config-json.js";
@@ -97,35 +97,4 @@ export function transformerConfig(
 /** Whether a transformer reads no tensor of this name: markers without elements. */
 export function isIdleInTransformer(name: string): boolean {
   return name === ZERO_MARKER || name === "scaled_fp8";
-}
-
-/** Mean and standard deviation of each latent channel: `(latent − mean) / std` is what the transformer sees. */
-export interface LatentStatistics {
-  readonly mean: readonly number[];
-  readonly std: readonly number[];
-}
-
-const PUBLISHED_STATISTICS: LatentStatistics = {
-  mean: [
-    -0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508, 0.4134, -0.0715, 0.5517, -0.3632, -0.1922,
-    -0.9497, 0.2503, -0.2921,
-  ],
-  std: [
-    2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743, 3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253,
-    2.8251, 1.916,
-  ],
-};
-
-/** Latent statistics of a VAE: its config's latents_mean and latents_std, else the published ones. Throws QEDIT_E_CHECKPOINT when they do not fit `channels`. */
-export function latentStatistics(config: ConfigJson, channels: number): LatentStatistics {
-  const mean = configNumbers(config, "latents_mean", PUBLISHED_STATISTICS.mean);
-  const std = configNumbers(config, "latents_std", PUBLISHED_STATISTICS.std);
-  if (mean.length === channels && std.length === channels) return { mean, std };
-  throw new QeditError(
-    "QEDIT_E_CHECKPOINT",
-    `Cannot normalise latents of ${channels} channels: there are ${mean.length} means and ${std.length} deviations`,
-    {
-      hint: "Put the VAE's config.json, with latents_mean and latents_std, under the safetensors metadata key `config`",
-    },
-  );
 }

@@ -1,34 +1,7 @@
-// The VAE's networks in two parts, one of which works on tiles: where they are cut, and how far the layers of the local part see.
-// Read from the keys and shapes of the file, as the graphs are (vae.ts).
+// Where the networks of Qwen-Image's VAE are cut in two, and how far the layers of the local part see. Read from the keys and shapes of the
+// file, as the graphs are (vae.ts).
 import type { Weights } from "../../checkpoint/weights.js";
-
-/**
- * Which part of a network a graph is. The middle attends over the whole picture, all other layers see a few pixels around; what is
- * `local` may work on tiles with a margin (see localReach) and gives the same as on the whole, what is `global` may not.
- */
-export type VaePart = "all" | "global" | "local";
-
-/** How the local part of a network works on tiles. */
-export interface LocalReach {
-  /** Channels of the features between the parts. */
-  readonly channels: number;
-  /** Pixels along one side of a feature. */
-  readonly ratio: number;
-  /** Features around a tile that a result inside it may depend on. */
-  readonly margin: number;
-}
-
-/** Where a network is cut in two, counted in layers of `encoder.downsamples` or `decoder.upsamples`. */
-export interface Cut extends LocalReach {
-  /** Downsamples or upsamples before the cut. */
-  readonly layers: number;
-}
-
-/** Reads from the layers of a network how far its local part sees. */
-export function localReach(w: Weights, network: "encoder" | "decoder"): LocalReach {
-  const { channels, ratio, margin } = network === "encoder" ? encoderCut(w) : decoderCut(w);
-  return { channels, ratio, margin };
-}
+import type { Cut } from "../vae-family.js";
 
 /** The encoder's cut, before its first attention. In pixels a 3×3 convolution sees 1 around, a halving one up to 2. */
 export function encoderCut(w: Weights): Cut {

@@ -7,8 +7,9 @@ import { type Model, modelOf, type Session, withSession } from "../../engine/ses
 import { Graph } from "../../graph/graph.js";
 import type { DType } from "../../graph/types.js";
 import { networkName } from "../../models/network-id.js";
-import { buildVaeDecoder, buildVaeEncoder, type VaeDecoderOptions, vaeConfig } from "../../models/qwen-image/vae.js";
-import { type LocalReach, localReach, type VaePart } from "../../models/qwen-image/vae-parts.js";
+import type { LocalReach, VaePart } from "../../models/vae-family.js";
+import type { VaeDecoderOptions } from "../../models/vae-networks.js";
+import { buildVaeDecoder, buildVaeEncoder, localReach, vaeConfig } from "../../models/vaes.js";
 import type { Tensor } from "../../std/tensor.js";
 import { nonFinite } from "../finite.js";
 import type { StageContext } from "../stage.js";

@@ -1,5 +1,5 @@
 // One sampling run of an open transformer, whatever says its noise and its noise levels.
-import type { LatentStatistics } from "../../models/qwen-image/transformer-config.js";
+import type { LatentStatistics } from "../../models/vae-family.js";
 import type { SamplingInput } from "../../sampling/driver.js";
 import type { Velocity } from "../../sampling/guidance.js";
 import { float32, type Tensor } from "../../std/tensor.js";

@@ -1,11 +1,8 @@
 // What sampling takes of the artifacts before it, and what its own says of them, however its noise is given.
 import type { Artifact, ArtifactInfo } from "../../artifacts/artifact.js";
-import {
-  type LatentStatistics,
-  latentStatistics,
-  type TransformerConfig,
-  transformerConfig,
-} from "../../models/qwen-image/transformer-config.js";
+import { type TransformerConfig, transformerConfig } from "../../models/qwen-image/transformer-config.js";
+import type { LatentStatistics } from "../../models/vae-family.js";
+import { latentStatistics } from "../../models/vaes.js";
 import { usesNegative } from "../../sampling/guidance.js";
 import { param, QeditError } from "../../std/errors.js";
 import type { Tensor } from "../../std/tensor.js";
@@ -55,7 +52,7 @@ export function recordedStatistics(
       },
     );
   }
-  return (info.settings["latent_statistics"] as LatentStatistics | undefined) ?? latentStatistics({}, channels);
+  return (info.settings["latent_statistics"] as LatentStatistics | undefined) ?? latentStatistics(channels);
 }
 
 /** The embeddings that a scale uses. Throws QEDIT_E_ARTIFACT for those of another width than a transformer's, whose file is `name`, and for a negative prompt that is missing. */

@@ -5,7 +5,7 @@
 import type { Graph } from "../../graph/graph.js";
 import { type DType, ELEMENT } from "../../graph/types.js";
 import { type NetworkId, networkName } from "../../models/network-id.js";
-import type { LocalReach } from "../../models/qwen-image/vae-parts.js";
+import type { LocalReach } from "../../models/vae-family.js";
 import { binarySize } from "../../std/byte-sizes.js";
 import { elementCount, float32, type Tensor, tensor } from "../../std/tensor.js";
 import { describeNetworkPlan, type NetworkPlan } from "./memory-plan.js";

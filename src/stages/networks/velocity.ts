@@ -1,7 +1,8 @@
 // The transformer as the sampler's velocity function of latent and sigma; everything else is fixed for the run.
 
 import { latentGrid, patchify, placedGrids, ropeTables, unpatchify } from "../../models/qwen-image/tokens.js";
-import type { LatentStatistics, TransformerConfig } from "../../models/qwen-image/transformer-config.js";
+import type { TransformerConfig } from "../../models/qwen-image/transformer-config.js";
+import type { LatentStatistics } from "../../models/vae-family.js";
 import type { Velocity } from "../../sampling/guidance.js";
 import { float32, type Tensor, type Tensors } from "../../std/tensor.js";
 
