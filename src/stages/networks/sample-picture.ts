@@ -31,6 +31,8 @@ export async function samplePicture(
   const { emit, signal } = context;
   const { shape, evaluated: sigmas } = run;
   const normalised = references.map((each) => normalisedLatent(each, statistics));
+  for (const prompt of [prompts.positive, prompts.negative])
+    if (prompt) transformer.network.refuse({ shape, references: normalised, prompt });
   const conditions = { shape, references: normalised, prompts, network: transformer.network };
   const opening = { ...transformer, sigmas, tokens: tokenCounts(conditions) };
   return withTransformer(opening, context, (opened) => {

@@ -54,12 +54,14 @@ export function recordedStatistics({ tensors, info }: Artifact, { network, name 
   return (info.settings["latent_statistics"] as LatentStatistics | undefined) ?? network.statistics();
 }
 
-/** The prompts that a scale uses. Throws QEDIT_E_ARTIFACT for those of another width than the transformer's, and for a negative prompt that is missing. */
+/** The prompts that a scale uses. Throws QEDIT_E_ARTIFACT for those of another family or width than the transformer's, and for a negative prompt that is missing. */
 export function usedPrompts(
   { tensors }: Artifact,
-  { cfg, network: { textWidth }, name }: NamedTransformer & { readonly cfg: number },
+  { cfg, network, name }: NamedTransformer & { readonly cfg: number },
 ): Prompts {
+  const { textWidth } = network;
   const { prompt_embeds: positive, negative_prompt_embeds: negative } = tensors;
+  refuseOtherFamily(tensors, { network, name });
   if (positive!.shape[2] !== textWidth) {
     throw new QeditError(
       "QEDIT_E_ARTIFACT",
@@ -78,8 +80,37 @@ export function usedPrompts(
       },
     );
   }
-  const prompt = (embeds: Tensor<"float32">): Prompt => ({ embeds });
-  return { positive: prompt(positive!), negative: usesNegative(cfg) ? prompt(negative!) : undefined };
+  const prompt = (embeds: Tensor<"float32">, places: Tensor | undefined): Prompt => ({
+    embeds,
+    ...(places && { imagePositions: Array.from<number | bigint, number>(places.data, Number) }),
+  });
+  return {
+    positive: prompt(positive!, tensors[POSITIONS]),
+    negative: usesNegative(cfg) ? prompt(negative!, tensors[`negative_${POSITIONS}`]) : undefined,
+  };
+}
+
+/** The tensor of a prompt that says where pictures stand in it, and no prompt of another family has. */
+const POSITIONS = "image_positions";
+
+function refuseOtherFamily(
+  tensors: Artifact["tensors"],
+  { network: { placesImages, family }, name }: NamedTransformer,
+): void {
+  const isPlaced = tensors[POSITIONS] !== undefined;
+  const [isNegative, isNegativePlaced] = ["prompt_embeds", POSITIONS].map(
+    (key) => tensors[`negative_${key}`] !== undefined,
+  );
+  if (isPlaced === placesImages && (!isNegative || isNegativePlaced === placesImages)) return;
+  throw new QeditError(
+    "QEDIT_E_ARTIFACT",
+    placesImages
+      ? `Cannot use the prompt: it has no ${isPlaced ? "negative_" : ""}${POSITIONS}, ${name} is of ${family}, whose text encoder says where pictures stand`
+      : `Cannot use the prompt: it has ${POSITIONS}, as of another family's text encoder, ${name} is of ${family}`,
+    {
+      hint: `Encode the prompt with the text encoder that belongs to the transformer: qedit encode-prompt ${param("text_encoder", "FILE")}`,
+    },
+  );
 }
 
 /** The samples of a run. Throws QEDIT_E_BAD_OUTPUT for NaN and infinity, and QEDIT_E_LORA if they come of a broken LoRA. */
