@@ -9,6 +9,7 @@ import { directEngine } from "../src/engine/sessions/direct.js";
 import { modelOf, type Optimization, withSession } from "../src/engine/sessions/engine.js";
 import { joinGraph, samplerGraph } from "../src/export/graphs/sampler-graph.js";
 import { modelTensors } from "../src/export/triton/tensor-specs.js";
+import { qwenImage } from "../src/models/qwen-image/family.js";
 import { transformerConfig } from "../src/models/qwen-image/transformer-config.js";
 import { latentStatistics } from "../src/models/vaes.js";
 import { sampleLatent, samplingSigmas } from "../src/sampling/driver.js";
@@ -17,7 +18,7 @@ import { randn } from "../src/sampling/noise/noise.js";
 import { type ModelHandle, numbersOf, openModel } from "../src/stages/networks/model-handle.js";
 import { openModulation } from "../src/stages/networks/modulation-table.js";
 import { withTransformer } from "../src/stages/networks/open-transformer.js";
-import { tokenLengths, velocityOf } from "../src/stages/networks/velocity.js";
+import { tokenCounts, velocityOf } from "../src/stages/networks/velocity.js";
 import { float32, type Tensor } from "../src/std/tensor.js";
 import { FILES } from "./networks.js";
 import { randomCheckpoint } from "./random-checkpoint.js";
@@ -83,16 +84,17 @@ interface Times {
 
 async function compare(file: ModelHandle, form: Optimization): Promise<void> {
   const config = transformerConfig(numbersOf(file.checkpoint), file.config);
-  const embeds = { positive: noise(3, [1, TEXT, config.textWidth]), negative: undefined };
+  const network = qwenImage(config);
+  const prompts = { positive: { embeds: noise(3, [1, TEXT, config.textWidth]) }, negative: undefined };
   const references = [noise(2, shape)];
-  const conditions = { shape, references, embeds, config };
+  const conditions = { shape, references, prompts, network };
   const run = {
     file,
-    config,
+    network,
     compute: "f32",
     loras: [],
     sigmas: await evaluatedSigmas(sampling),
-    lengths: tokenLengths(conditions),
+    tokens: tokenCounts(conditions),
   } as const;
   const context = {
     ...{ engine, emit: () => {}, signal: new AbortController().signal },
@@ -122,7 +124,7 @@ async function compare(file: ModelHandle, form: Optimization): Promise<void> {
   const feeds = {
     ...packed,
     noise: noise(42, shape),
-    prompt_embeds: embeds.positive,
+    prompt_embeds: prompts.positive.embeds,
     sigmas: float32([sigmas.length], sigmas),
   };
   await withTransformer(run, context, async (opened) => {

@@ -6,6 +6,7 @@ import type { Engine } from "../../src/engine/sessions/engine.js";
 import { modelOf, withSession } from "../../src/engine/sessions/engine.js";
 import { Graph } from "../../src/graph/graph.js";
 import type { DType } from "../../src/graph/types.js";
+import { qwenImage } from "../../src/models/qwen-image/family.js";
 import { transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
 import { multimodalRope } from "../../src/models/qwen2.5-vl/language.js";
 import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/text-encoder-config.js";
@@ -15,7 +16,7 @@ import { numbersOf, openModel } from "../../src/stages/networks/model-handle.js"
 import { withLanguageModel } from "../../src/stages/networks/open-language-model.js";
 import { withTransformer } from "../../src/stages/networks/open-transformer.js";
 import { withVae } from "../../src/stages/networks/open-vae.js";
-import { tokenLengths, velocityOf } from "../../src/stages/networks/velocity.js";
+import { tokenCounts, velocityOf } from "../../src/stages/networks/velocity.js";
 import type { StageContext } from "../../src/stages/stage.js";
 import type { ProgressEvent } from "../../src/std/events.js";
 import { elementCount, float32, type Tensor, type Tensors } from "../../src/std/tensor.js";
@@ -119,10 +120,11 @@ export const FULL_WIDTH: readonly FullWidth[] = [
       const conditions = {
         shape: latent!.shape,
         references: [reference_1!, reference_2!],
-        embeds: { positive: prompt_embeds!, negative: undefined },
-        config,
+        prompts: { positive: { embeds: prompt_embeds! }, negative: undefined },
+        network: qwenImage(config),
       };
-      const run = { file, config, compute, loras: [], sigmas: [SIGMA], lengths: tokenLengths(conditions) };
+      const { network } = conditions;
+      const run = { file, network, compute, loras: [], sigmas: [SIGMA], tokens: tokenCounts(conditions) };
       return withTransformer(run, context, async (transformer) =>
         float32(latent!.shape, await velocityOf(transformer, conditions)(latent!.data, SIGMA, "positive")),
       );

@@ -10,6 +10,7 @@ import { affordableOptimization } from "../../src/engine/sessions/optimization.j
 import { Graph } from "../../src/graph/graph.js";
 import { gemm } from "../../src/graph/operators.js";
 import type { DType } from "../../src/graph/types.js";
+import { qwenImage } from "../../src/models/qwen-image/family.js";
 import { type Grid, ropeTables } from "../../src/models/qwen-image/tokens.js";
 import { buildTransformer } from "../../src/models/qwen-image/transformer.js";
 import { transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
@@ -112,8 +113,8 @@ async function transformer({ files, sizes, device }: Opening, isLora: boolean): 
     async feeds(references, engine) {
       const context = { engine, emit: () => {}, signal: new AbortController().signal };
       const modulation = () =>
-        openModulation({ file, config, compute, loras: [] }, [SIGMA], context).then((table) =>
-          table.feeds(SIGMA, [{ from: 0, to: config.blocks }]),
+        openModulation({ file, network: qwenImage(config), compute, loras: [] }, [SIGMA], context).then((table) =>
+          table.feeds(SIGMA, { ranges: [{ from: 0, to: config.blocks }], part: "whole" }),
         );
       const text = promptTokens(sizes, references);
       const grids = Array.from({ length: references }, () => grid);

@@ -24,14 +24,15 @@ export function gemm(x: Value, weight: Value, bias?: Value): Value {
   return x.graph.node("Gemm", inputs, { shapes, dtype: x.dtype, attributes: { transB: { int: 1 } } })[0]!;
 }
 
-/** Normalises the last axis to mean 0 and variance 1, then `· scale + shift`; scale and shift [width] may be computed (AdaLN). */
-export function layerNorm(x: Value, scale: Value, shift: Value, epsilon: number): Value {
-  for (const each of [scale, shift]) {
+/** Normalises the last axis to mean 0 and variance 1, then `· scale + shift`; scale and shift [width] may be computed (AdaLN), a shift left out. */
+export function layerNorm(x: Value, scale: Value, shift: Value | undefined, epsilon: number): Value {
+  const factors = shift ? [scale, shift] : [scale];
+  for (const each of factors) {
     if (each.rank !== 1 || each.dim(0) !== x.dim(-1))
       throw refuse("LayerNormalization", x, `${each.text()} does not fit`);
   }
   const attributes = { axis: { int: -1 }, epsilon: { float: epsilon } };
-  return x.graph.node("LayerNormalization", [x, scale, shift], { shapes: [x.shape], dtype: x.dtype, attributes })[0]!;
+  return x.graph.node("LayerNormalization", [x, ...factors], { shapes: [x.shape], dtype: x.dtype, attributes })[0]!;
 }
 
 /** `x / sqrt(mean(x²) + epsilon) · weight` over the last axis. */
@@ -96,6 +97,11 @@ export function causalAttention({ q, k, v }: Attended, heads: { query: number; k
 export function silu(x: Value): Value {
   const options = { shapes: [x.shape], dtype: x.dtype, domain: MICROSOFT, attributes: { alpha: { float: 1 } } };
   return x.graph.node("QuickGelu", [x], options)[0]!;
+}
+
+/** The hyperbolic tangent of each element. */
+export function tanh(x: Value): Value {
+  return x.graph.node("Tanh", [x], { shapes: [x.shape], dtype: x.dtype })[0]!;
 }
 
 /** GELU, exact (erf) or by tanh. */

@@ -33,6 +33,11 @@ export function rmsNormAt(x: Value, w: Weights, epsilon: number): Value {
   return w.scoped(() => rmsNorm(x, normWeight(w, x.dtype), epsilon));
 }
 
+/** RMSNorm of x [tokens, width] by 1 + the weight at this path: weights that are stored around zero. */
+export function centredRmsNormAt(x: Value, w: Weights, epsilon: number): Value {
+  return w.scoped(() => rmsNorm(x, normWeight(w, "f32").add(1).cast(x.dtype), epsilon));
+}
+
 // The weight [width] of a norm with the differences of active adapters, which are added in float32.
 function normWeight(w: Weights, dtype: DType): Value {
   const adapters = w.adapters();

@@ -7,11 +7,10 @@ import { isNarrow, SCALE_NAMES, scaleNameOf } from "../checkpoint/weight-scales.
 import { Weights } from "../checkpoint/weights.js";
 import { Graph } from "../graph/graph.js";
 import { param, QeditError } from "../std/errors.js";
-import { buildTransformer, isIdleInLastBlock } from "./qwen-image/transformer.js";
-import { isIdleInTransformer, transformerConfig } from "./qwen-image/transformer-config.js";
 import { buildLanguageModel, isIdleInTextEncoder } from "./qwen2.5-vl/language.js";
 import { languageConfig, visionConfig } from "./qwen2.5-vl/text-encoder-config.js";
 import { buildVisionTower } from "./qwen2.5-vl/vision.js";
+import { transformerOf } from "./transformers.js";
 import { buildVaeDecoder, buildVaeEncoder, isIdleInVae, vaeConfig } from "./vaes.js";
 
 /** A part's name in messages, and the file of the default model that serves for it. */
@@ -97,9 +96,9 @@ function unreadTensors(checkpoint: Checkpoint, part: ModelPart): readonly string
     return used((graph, w) => buildVaeDecoder(graph, w)).filter((name) => encoder.has(name) && !isIdleInVae(name));
   }
   if (part === "transformer") {
-    const transformer = transformerConfig(numbers, config);
-    const unused = used((graph, w) => buildTransformer(graph, w, { config: transformer, compute }));
-    return unused.filter((name) => !isIdleInTransformer(name) && !isIdleInLastBlock(name, transformer));
+    const transformer = transformerOf(numbers, config);
+    const unused = used((graph, w) => transformer.build(graph, w, { compute, part: "whole", references: 1 }));
+    return unused.filter((name) => !transformer.isMarker(name) && !transformer.isIdle(name));
   }
   const language = used((graph, w) =>
     buildLanguageModel(graph, w, { config: languageConfig(numbers, config), compute }),

@@ -11,16 +11,15 @@ import { type ActiveLora, reportLora } from "./networks/loras.js";
 import { type PictureRun, samplePicture } from "./networks/sample-picture.js";
 import {
   checkedSamples,
-  latentChannels,
   recordedStatistics,
   referenceLatents,
   type SampledInputs,
   type SampledModels,
-  sampledConfig,
   sampledNames,
+  sampledTransformer,
   sampledWeights,
   samplesInfo,
-  usedEmbeds,
+  usedPrompts,
 } from "./networks/sampled-parts.js";
 import type { ArtifactStage, StageLengths } from "./stage.js";
 
@@ -54,8 +53,8 @@ export const sampleGivenNoise: ArtifactStage<NoiseInputs, SampledModels, SampleN
   parameters: ["cfg", "cfgNorm", "dtype", "referenceMethod"],
   async check(_pictures, { models: { transformer }, settings }, device): Promise<StageLengths> {
     computeType(device, "transformer", settings.dtype);
-    const numbers = sampledConfig(transformer, settings);
-    return { "latent channels": latentChannels(numbers), "prompt width": numbers.textWidth };
+    const { latentChannels, textWidth } = sampledTransformer(transformer, settings);
+    return { "latent channels": latentChannels, "prompt width": textWidth };
   },
   announce({ models: { loras } }, emit) {
     for (const lora of loras) reportLora(lora, emit);
@@ -73,13 +72,12 @@ export const sampleGivenNoise: ArtifactStage<NoiseInputs, SampledModels, SampleN
   async run({ inputs, models, settings }, context): Promise<Artifact> {
     const { transformer: file, loras } = models;
     const { latents, cond, noise, sigmas } = inputs;
-    const config = sampledConfig(file, settings);
-    const name = file.checkpoint.file;
-    const embeds = usedEmbeds(cond, { cfg: settings.cfg, width: config.textWidth, name });
-    const statistics = recordedStatistics(latents, { channels: latentChannels(config), name });
+    const named = { network: sampledTransformer(file, settings), name: file.checkpoint.file };
+    const prompts = usedPrompts(cond, { ...named, cfg: settings.cfg });
+    const statistics = recordedStatistics(latents, named);
     const compute = computeType(context.engine.device, "transformer", settings.dtype);
-    const transformer = { config, file, loras, compute, context };
-    const conditions = { references: referenceLatents(latents), embeds, statistics };
+    const transformer = { network: named.network, file, loras, compute, context };
+    const conditions = { references: referenceLatents(latents), prompts, statistics };
     const { cfg, cfgNorm } = settings;
     const run: PictureRun = {
       shape: noise.shape,

@@ -12,16 +12,15 @@ import { wholeTransformer } from "./networks/open-transformer.js";
 import { type PictureRun, samplePicture } from "./networks/sample-picture.js";
 import {
   checkedSamples,
-  latentChannels,
   recordedStatistics,
   referenceLatents,
   type SampledInputs,
   type SampledModels,
-  sampledConfig,
   sampledNames,
+  sampledTransformer,
   sampledWeights,
   samplesInfo,
-  usedEmbeds,
+  usedPrompts,
 } from "./networks/sampled-parts.js";
 import type { ArtifactStage, StageConfig, StageContext, StageLengths } from "./stage.js";
 
@@ -71,8 +70,8 @@ export const sample: ArtifactStage<SampledInputs, SampledModels, SampleSettings>
   async check(_pictures, { models: { transformer }, settings }, device): Promise<StageLengths> {
     computeType(device, "transformer", settings.dtype);
     samplingSigmas(samplingOf(settings));
-    const numbers = sampledConfig(transformer, settings);
-    return { "latent channels": latentChannels(numbers), "prompt width": numbers.textWidth };
+    const { latentChannels, textWidth } = sampledTransformer(transformer, settings);
+    return { "latent channels": latentChannels, "prompt width": textWidth };
   },
   announce({ models: { loras } }, emit) {
     for (const lora of loras) reportLora(lora, emit);
@@ -89,15 +88,14 @@ export const sample: ArtifactStage<SampledInputs, SampledModels, SampleSettings>
   },
   async run({ inputs: { latents, cond }, models, settings }, context): Promise<Artifact> {
     const { transformer: file, loras } = models;
-    const config = sampledConfig(file, settings);
-    const name = file.checkpoint.file;
-    const embeds = usedEmbeds(cond, { cfg: settings.cfg, width: config.textWidth, name });
-    const statistics = recordedStatistics(latents, { channels: latentChannels(config), name });
+    const named = { network: sampledTransformer(file, settings), name: file.checkpoint.file };
+    const prompts = usedPrompts(cond, { ...named, cfg: settings.cfg });
+    const statistics = recordedStatistics(latents, named);
     const compute = computeType(context.engine.device, "transformer", settings.dtype);
-    const transformer = { config, file, loras, compute, context };
+    const transformer = { network: named.network, file, loras, compute, context };
     const references = referenceLatents(latents);
     const run = await runOf(settings, latents.tensors["latent"]!);
-    const latent = await checkedSamples(samplePicture(run, { references, embeds, statistics }, transformer), loras);
+    const latent = await checkedSamples(samplePicture(run, { references, prompts, statistics }, transformer), loras);
     const samples = recordedSampling(settings, loras, computedOn(context.engine.device, compute));
     return {
       kind: "samples",
@@ -107,15 +105,16 @@ export const sample: ArtifactStage<SampledInputs, SampledModels, SampleSettings>
   },
 };
 
-/** The transformer's graph if all of it fits. */
+/** The transformer's graph for so many references if all of it fits. */
 export function sampledModel(
   { models, settings }: StageConfig<SampledModels, SampleSettings>,
   context: StageContext,
+  references: number,
 ): Promise<Model> {
   const { transformer: file, loras } = models;
-  const config = sampledConfig(file, settings);
+  const network = sampledTransformer(file, settings);
   const compute = computeType(context.engine.device, "transformer", settings.dtype);
-  return wholeTransformer({ file, config, compute, loras }, context);
+  return wholeTransformer({ file, network, compute, loras, references }, context);
 }
 
 // The run as the settings say.

@@ -8,10 +8,10 @@ import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetens
 import { writeSafetensors } from "../../src/checkpoint/safetensors/safetensors-writer.js";
 import type { Adapter, Weights } from "../../src/checkpoint/weights.js";
 import type { Graph } from "../../src/graph/graph.js";
-import type { BlockRange } from "../../src/models/qwen-image/modulation.js";
 import { ropeTables } from "../../src/models/qwen-image/tokens.js";
 import { buildTransformer } from "../../src/models/qwen-image/transformer.js";
 import { transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
+import type { BlockRange } from "../../src/models/transformer-family.js";
 import { numbersOf } from "../../src/stages/networks/model-handle.js";
 import { float32, type Tensors } from "../../src/std/tensor.js";
 import { temporaryFolder } from "../checkpoint/folder.js";

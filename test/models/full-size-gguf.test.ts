@@ -13,6 +13,7 @@ import { modelOf, withSession } from "../../src/engine/sessions/engine.js";
 import { ropeTables } from "../../src/models/qwen-image/tokens.js";
 import { buildTransformer, isIdleInLastBlock } from "../../src/models/qwen-image/transformer.js";
 import { isIdleInTransformer, transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
+import { transformerOf } from "../../src/models/transformers.js";
 import { randn } from "../../src/sampling/noise/noise.js";
 import { planNetwork } from "../../src/stages/networks/memory-plan.js";
 import { numbersOf, openModel } from "../../src/stages/networks/model-handle.js";
@@ -29,7 +30,7 @@ const folder = temporaryFolder();
 const home = process.env["QEDIT_HOME"];
 const GIB = 1024 ** 3;
 /** Tokens of an edit of a megapixel with one picture. */
-const LENGTHS = { text: 300, target: 4096, reference: 4096 };
+const EDIT = { text: 300, target: 4096, references: [4096] };
 
 beforeAll(() => {
   process.env["QEDIT_HOME"] = folder.at("home");
@@ -97,9 +98,9 @@ test("an edit of a megapixel in Q4_K fits 12 GiB of a GPU with its weights there
   const device = { provider: "cuda", index: 0, threads: 0 } as const;
   const path = await quantised("qwen_image_edit_2509_fp8_e4m3fn", "Q4_K", "Q6_K");
   const { checkpoint } = await openModel(path, "transformer");
-  const config = transformerConfig(numbersOf(checkpoint), {});
+  const network = transformerOf(numbersOf(checkpoint), {});
   const file = { checkpoint };
-  const needs = transformerNeeds({ file, config, compute: "bf16", loras: [], lengths: LENGTHS }, device);
+  const needs = transformerNeeds({ file, network, compute: "bf16", loras: [], tokens: EDIT }, device);
   const within = (bytes: number) => planNetwork(needs, bytes - deviceBytes(0, device));
   expect(within(12 * GIB).groups).toHaveLength(1);
   expect(within(6 * GIB).groups.length).toBeGreaterThan(1);

@@ -5,7 +5,6 @@ import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetens
 import type { Adapter, Weights } from "../../src/checkpoint/weights.js";
 import type { Graph } from "../../src/graph/graph.js";
 import {
-  type BlockRange,
   buildModulation,
   fedModulationOf,
   fedVectors,
@@ -15,6 +14,7 @@ import {
 import { ropeTables } from "../../src/models/qwen-image/tokens.js";
 import { buildTransformer } from "../../src/models/qwen-image/transformer.js";
 import { transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
+import type { BlockRange } from "../../src/models/transformer-family.js";
 import { numbersOf } from "../../src/stages/networks/model-handle.js";
 import { float32, type Tensor, type Tensors } from "../../src/std/tensor.js";
 import { numbers } from "../graph/run.js";

@@ -3,6 +3,7 @@
 import { afterAll, expect, test } from "vitest";
 import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
 import { directEngine } from "../../src/engine/sessions/direct.js";
+import { qwenImage } from "../../src/models/qwen-image/family.js";
 import { transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
 import { buildLanguageModel } from "../../src/models/qwen2.5-vl/language.js";
 import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/text-encoder-config.js";
@@ -19,7 +20,7 @@ import {
 } from "../../src/stages/networks/embed-prompt.js";
 import { numbersOf, openModel } from "../../src/stages/networks/model-handle.js";
 import { withTransformer } from "../../src/stages/networks/open-transformer.js";
-import { type Embeds, normalisedLatent, tokenLengths, velocityOf } from "../../src/stages/networks/velocity.js";
+import { normalisedLatent, type Prompts, tokenCounts, velocityOf } from "../../src/stages/networks/velocity.js";
 import type { Tensor } from "../../src/std/tensor.js";
 import { fixture, type Golden, readGolden } from "../support/golden.js";
 import { openNetwork } from "../support/graphs.js";
@@ -41,14 +42,14 @@ test.each(["edit-1", "edit-2", "edit-3", "edit-1-cfg", "edit-2-odd"])(
     numbers.forEach((number, index) =>
       expectParity(place(`latent ${number}`), [latents[index]!, golden.get(`mean_${number}`)], TOLERANCE.network),
     );
-    const embeds = await embed(golden, numbers);
-    expectParity(place("prompt_embeds"), [embeds.positive, golden.get("prompt_embeds")], TOLERANCE.network);
+    const prompts = await embed(golden, numbers);
+    expectParity(place("prompt_embeds"), [prompts.positive.embeds, golden.get("prompt_embeds")], TOLERANCE.network);
 
     const cfg = Number(golden.metadata["guidance"]);
     const noise = golden.get("noise");
     expect(randn(SETTINGS.seed, noise.data.length)).toEqual(noise.data);
     expect([...samplingSigmas({ ...SETTINGS, cfg })]).toEqual([...golden.get("sigmas").data]);
-    const samples = await sampleFour(latents, embeds, cfg);
+    const samples = await sampleFour(latents, prompts, cfg);
     expectParity(place("samples"), [samples, golden.get("samples")], TOLERANCE.edit);
     const image = await decodeSamples(samples);
     expectParity(place("image"), [image, golden.get("image")], TOLERANCE.edit);
@@ -65,7 +66,7 @@ async function encodePixels(pictures: readonly Tensor<"float32">[]): Promise<Ten
   return latents;
 }
 
-async function embed(golden: Golden, numbers: readonly number[]): Promise<Embeds> {
+async function embed(golden: Golden, numbers: readonly number[]): Promise<Prompts> {
   const checkpoint = await readSafetensors(fixture("tiny/text-encoder.safetensors"));
   const config = checkpointConfig(checkpoint);
   const vision = visionConfig(numbersOf(checkpoint), config);
@@ -91,7 +92,7 @@ async function embed(golden: Golden, numbers: readonly number[]): Promise<Embeds
   }
   const read = async (key: string) => {
     const placed = await embedPrompt(placeholders([...golden.get(key).data]), seen, { config: language, checkpoint });
-    return promptEmbeds(await model.session.run(placed.feeds), placed);
+    return { embeds: promptEmbeds(await model.session.run(placed.feeds), placed) };
   };
   return {
     positive: await read("input_ids"),
@@ -107,7 +108,7 @@ function placeholders(ids: readonly number[]): number[] {
 
 async function sampleFour(
   latents: readonly Tensor<"float32">[],
-  embeds: Embeds,
+  prompts: Prompts,
   cfg: number,
 ): Promise<Tensor<"float32">> {
   const file = await openModel(fixture("tiny/transformer.safetensors"), "transformer");
@@ -115,8 +116,9 @@ async function sampleFour(
   const statistics = latentStatistics(16);
   const [first] = latents;
   const references = latents.map((latent) => normalisedLatent(latent, statistics));
-  const conditions = { shape: first!.shape, references, embeds, config };
-  const run = { file, config, compute: "f32", loras: [], sigmas: [], lengths: tokenLengths(conditions) } as const;
+  const network = qwenImage(config);
+  const conditions = { shape: first!.shape, references, prompts, network };
+  const run = { file, network, compute: "f32", loras: [], sigmas: [], tokens: tokenCounts(conditions) } as const;
   const engine = await directEngine({ provider: "cpu", index: 0, threads: 0 });
   const context = { engine, emit: () => {}, signal: new AbortController().signal };
   return withTransformer(run, context, (transformer) =>

@@ -5,11 +5,12 @@ import { directEngine } from "../../src/engine/sessions/direct.js";
 import type { Engine, Model } from "../../src/engine/sessions/engine.js";
 import { pairedEngine } from "../../src/engine/sessions/paired.js";
 import type { Graph } from "../../src/graph/graph.js";
+import { qwenImage } from "../../src/models/qwen-image/family.js";
 import { transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
 import { planNetwork } from "../../src/stages/networks/memory-plan.js";
 import { numbersOf, openModel } from "../../src/stages/networks/model-handle.js";
 import { transformerNeeds, withTransformer } from "../../src/stages/networks/open-transformer.js";
-import { tokenLengths, velocityOf } from "../../src/stages/networks/velocity.js";
+import { tokenCounts, velocityOf } from "../../src/stages/networks/velocity.js";
 import { QeditError } from "../../src/std/errors.js";
 import type { ProgressEvent } from "../../src/std/events.js";
 import { numbers } from "../graph/run.js";
@@ -29,11 +30,21 @@ const config = transformerConfig(numbersOf(file.checkpoint), file.config);
 const conditions = {
   shape: [1, 16, 6, 8],
   references: [numbers([1, 16, 4, 10], 2)],
-  embeds: { positive: numbers([1, 7, config.textWidth], 3), negative: numbers([1, 5, config.textWidth], 4) },
-  config,
+  prompts: {
+    positive: { embeds: numbers([1, 7, config.textWidth], 3) },
+    negative: { embeds: numbers([1, 5, config.textWidth], 4) },
+  },
+  network: qwenImage(config),
 };
 const SIGMAS = [1, 0.75, 0.5];
-const run = { file, config, compute: "f32", loras: [], sigmas: SIGMAS, lengths: tokenLengths(conditions) } as const;
+const run = {
+  file,
+  network: conditions.network,
+  compute: "f32",
+  loras: [],
+  sigmas: SIGMAS,
+  tokens: tokenCounts(conditions),
+} as const;
 const needs = transformerNeeds(run, CPU);
 
 /** A budget in which no group stays, and two of the three are in memory at a time. */

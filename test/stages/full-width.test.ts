@@ -7,6 +7,7 @@ import { randomCheckpoint } from "../../bench/random-checkpoint.js";
 import { publishedTensors } from "../../fixtures/headers/published.js";
 import { directEngine } from "../../src/engine/sessions/direct.js";
 import { pairedEngine } from "../../src/engine/sessions/paired.js";
+import { qwenImage } from "../../src/models/qwen-image/family.js";
 import { transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
 import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/text-encoder-config.js";
 import type { Chain } from "../../src/stages/networks/block-groups.js";
@@ -15,7 +16,7 @@ import { numbersOf, openModel } from "../../src/stages/networks/model-handle.js"
 import { withLanguageModel } from "../../src/stages/networks/open-language-model.js";
 import { withTransformer } from "../../src/stages/networks/open-transformer.js";
 import { withVisionTower } from "../../src/stages/networks/open-vision-tower.js";
-import { tokenLengths, velocityOf } from "../../src/stages/networks/velocity.js";
+import { tokenCounts, velocityOf } from "../../src/stages/networks/velocity.js";
 import type { StageContext } from "../../src/stages/stage.js";
 import type { ProgressEvent } from "../../src/std/events.js";
 import type { Tensors } from "../../src/std/tensor.js";
@@ -44,13 +45,14 @@ test("a transformer of the published widths gives the same velocity whole and st
   const conditions = {
     shape: latent.shape,
     references: [numbers([1, 16, 6, 6], 2)],
-    embeds: { positive: numbers([1, 9, config.textWidth], 3), negative: undefined },
-    config,
+    prompts: { positive: { embeds: numbers([1, 9, config.textWidth], 3) }, negative: undefined },
+    network: qwenImage(config),
   };
   const engine = await directEngine({ provider: "cpu", index: 0, threads: 0 });
   const plans: string[] = [];
   const emit = (event: ProgressEvent) => void (event.kind === "plan" && plans.push(...event.lines));
-  const run = { file, config, compute: "f32", loras: [], sigmas: [0.75], lengths: tokenLengths(conditions) } as const;
+  const { network } = conditions;
+  const run = { file, network, compute: "f32", loras: [], sigmas: [0.75], tokens: tokenCounts(conditions) } as const;
   const velocityWith = (vram: number | undefined) =>
     withTransformer(run, { engine, emit, signal: new AbortController().signal, vram }, (opened) =>
       velocityOf(opened, conditions)(latent.data, 0.75, "positive"),

@@ -2,6 +2,7 @@
 import { expect, test } from "vitest";
 import type { ModuleAdapter } from "../../src/checkpoint/lora/module-adapter.js";
 import type { Adapter } from "../../src/checkpoint/weights.js";
+import { qwenImage } from "../../src/models/qwen-image/family.js";
 import { transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
 import { languageConfig } from "../../src/models/qwen2.5-vl/text-encoder-config.js";
 import {
@@ -97,10 +98,10 @@ function transformer(adapter?: Adapter) {
   return transformerNeeds(
     {
       file,
-      config,
+      network: qwenImage(config),
       compute: "bf16",
       loras: adapter ? [{ adapter }] : [],
-      lengths: { text: 250, target: 4096, reference: 4096 },
+      tokens: { text: 250, target: 4096, references: [4096] },
     },
     CUDA,
   );

@@ -8,6 +8,7 @@ import type { Checkpoint } from "../../src/checkpoint/checkpoint.js";
 import { writeSafetensors } from "../../src/checkpoint/safetensors/safetensors-writer.js";
 import { directEngine } from "../../src/engine/sessions/direct.js";
 import type { Engine, Model } from "../../src/engine/sessions/engine.js";
+import { qwenImage } from "../../src/models/qwen-image/family.js";
 import { transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
 import { sampleLatent } from "../../src/sampling/driver.js";
 import { evaluatedSigmas } from "../../src/sampling/evaluated.js";
@@ -15,7 +16,7 @@ import { SAMPLER_NAMES } from "../../src/sampling/samplers.js";
 import { type ActiveLora, activeLora, openMatchedLora, parseLora } from "../../src/stages/networks/loras.js";
 import { numbersOf, openModel } from "../../src/stages/networks/model-handle.js";
 import { withTransformer } from "../../src/stages/networks/open-transformer.js";
-import { tokenLengths, velocityOf } from "../../src/stages/networks/velocity.js";
+import { tokenCounts, velocityOf } from "../../src/stages/networks/velocity.js";
 import { QeditError } from "../../src/std/errors.js";
 import type { ProgressEvent } from "../../src/std/events.js";
 import { numbers } from "../graph/run.js";
@@ -90,16 +91,20 @@ async function sampled({
   const config = transformerConfig(numbersOf(file.checkpoint), file.config);
   const loras = await lorasOf(lora, file.checkpoint);
   const [latent, reference] = [numbers([1, 16, 6, 8], 1), numbers([1, 16, 4, 10], 2)];
-  const embeds = { positive: numbers([1, 7, config.textWidth], 3), negative: numbers([1, 5, config.textWidth], 4) };
-  const conditions = { shape: latent.shape, references: [reference], embeds, config };
+  const prompts = {
+    positive: { embeds: numbers([1, 7, config.textWidth], 3) },
+    negative: { embeds: numbers([1, 5, config.textWidth], 4) },
+  };
+  const network = qwenImage(config);
+  const conditions = { shape: latent.shape, references: [reference], prompts, network };
   const sampling = { ...SAMPLING, ...changed };
   const run = {
     file,
-    config,
+    network,
     compute: "f32",
     loras,
     sigmas: await evaluatedSigmas(sampling),
-    lengths: tokenLengths(conditions),
+    tokens: tokenCounts(conditions),
   } as const;
   const events: ProgressEvent[] = [];
   const context = {

@@ -1,11 +1,12 @@
 // Where references stand, by each method of ComfyUI's node, against what ComfyUI's own transformer computes.
 import { afterAll, expect, test } from "vitest";
 import { directEngine } from "../../src/engine/sessions/direct.js";
+import { qwenImage } from "../../src/models/qwen-image/family.js";
 import { REFERENCE_METHODS } from "../../src/models/qwen-image/reference-methods.js";
 import { transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
 import { numbersOf, openModel } from "../../src/stages/networks/model-handle.js";
 import { withTransformer } from "../../src/stages/networks/open-transformer.js";
-import { tokenLengths, velocityOf } from "../../src/stages/networks/velocity.js";
+import { tokenCounts, velocityOf } from "../../src/stages/networks/velocity.js";
 import { scaledError, TOLERANCE } from "../parity/table.js";
 import { fixture, readGolden } from "../support/golden.js";
 
@@ -25,11 +26,12 @@ async function velocity(referenceMethod: string | undefined): Promise<Float32Arr
   const conditions = {
     shape: latent.shape,
     references: [1, 2, 3].map((number) => golden.get(`reference_${number}`)),
-    embeds: { positive: golden.get("prompt_embeds"), negative: undefined },
-    config,
+    prompts: { positive: { embeds: golden.get("prompt_embeds") }, negative: undefined },
+    network: qwenImage(config),
   };
   const sigma = golden.get("timestep").data[0]!;
-  const run = { file, config, compute: "f32", loras: [], sigmas: [sigma], lengths: tokenLengths(conditions) } as const;
+  const { network } = conditions;
+  const run = { file, network, compute: "f32", loras: [], sigmas: [sigma], tokens: tokenCounts(conditions) } as const;
   const context = { engine, emit: () => {}, signal: new AbortController().signal, vram: undefined };
   return withTransformer(run, context as never, (opened) =>
     velocityOf(opened, conditions)(latent.data, sigma, "positive"),

@@ -6,8 +6,8 @@ import type { Adapter } from "../../checkpoint/weights.js";
 import { computeType } from "../../engine/providers.js";
 import type { Size } from "../../image/image.js";
 import { NETWORK_IDS, type NetworkId } from "../../models/network-id.js";
-import { transformerConfig } from "../../models/qwen-image/transformer-config.js";
 import { languageConfig, visionConfig } from "../../models/qwen2.5-vl/text-encoder-config.js";
+import { transformerOf } from "../../models/transformers.js";
 import { fitsBeside, type NetworkPlan } from "../../stages/networks/memory-plan.js";
 import type { ModelHandle } from "../../stages/networks/model-handle.js";
 import { numbersOf } from "../../stages/networks/model-handle.js";
@@ -164,20 +164,19 @@ function transformer(
   { tokens }: MemoryLengths,
   { parts: { transformer: file }, adapters, types, limit: { device } }: MemoryRequest,
 ): Planned {
-  const config = transformerConfig(numbersOf(file.checkpoint), file.config, types);
+  const network = transformerOf(numbersOf(file.checkpoint), file.config, types);
   const text = Math.max(tokens.prompt.seen, tokens.negativePrompt?.seen ?? 0);
-  const lengths = { text, target: tokens.target, reference: tokens.references.reduce((sum, each) => sum + each, 0) };
   const needs = transformerNeeds(
     {
       file,
-      config,
+      network,
       compute: computeType(device, "transformer", types.dtype),
       loras: adapters.map((adapter) => ({ adapter })),
-      lengths,
+      tokens: { text, target: tokens.target, references: tokens.references },
     },
     device,
   );
-  return { stage: "sample", planning: groupPlanning(needs), before: modulationBytes({ file, config }) };
+  return { stage: "sample", planning: groupPlanning(needs), before: modulationBytes({ file, network }) };
 }
 
 /** The stages whose network may open during the stage before. */

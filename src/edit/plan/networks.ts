@@ -5,11 +5,11 @@ import type { Optimization } from "../../engine/sessions/engine.js";
 import { Graph } from "../../graph/graph.js";
 import type { DType } from "../../graph/types.js";
 import { type NetworkId, networkName } from "../../models/network-id.js";
-import { buildTransformer } from "../../models/qwen-image/transformer.js";
-import { type TransformerConfig, transformerConfig } from "../../models/qwen-image/transformer-config.js";
 import { buildLanguageModel } from "../../models/qwen2.5-vl/language.js";
 import { languageConfig, type VisionConfig, visionConfig } from "../../models/qwen2.5-vl/text-encoder-config.js";
 import { buildVisionTower } from "../../models/qwen2.5-vl/vision.js";
+import type { Transformer } from "../../models/transformer-family.js";
+import { transformerOf } from "../../models/transformers.js";
 import type { VaeConfig } from "../../models/vae-family.js";
 import { buildVaeDecoder, buildVaeEncoder, vaeConfig } from "../../models/vaes.js";
 import { numbersOf } from "../../stages/networks/model-handle.js";
@@ -37,21 +37,24 @@ export interface PlannedNetworks {
   readonly vaeDecoder: PlannedNetwork;
   readonly vae: VaeConfig;
   readonly vision: VisionConfig;
-  readonly sampled: TransformerConfig;
+  readonly sampled: Transformer;
 }
 
-/** The device, its memory limit, and the requested compute types. */
-export type WantedTypes = MemoryLimit & Pick<ResolvedSettings, "dtype" | "textDtype" | "vaeDtype" | "referenceMethod">;
+/** The device, its memory limit, the requested compute types, and the number of pictures. */
+export type WantedNetworks = MemoryLimit & { readonly references: number } & Pick<
+    ResolvedSettings,
+    "dtype" | "textDtype" | "vaeDtype" | "referenceMethod"
+  >;
 
 /** Builds all graphs, half a second at full size. Throws QEDIT_E_CHECKPOINT for a file of another family. */
 export function plannedNetworks(
   { parts, adapters }: Pick<PlannedFiles, "parts" | "adapters">,
-  { device, vram, dtype, textDtype, vaeDtype, referenceMethod }: WantedTypes,
+  { device, vram, dtype, textDtype, vaeDtype, referenceMethod, references }: WantedNetworks,
 ): PlannedNetworks {
   const { vae, textEncoder, transformer } = parts;
   const numbers = numbersOf(textEncoder.checkpoint);
   const [vision, language] = [visionConfig(numbers, textEncoder.config), languageConfig(numbers, textEncoder.config)];
-  const sampled = transformerConfig(numbersOf(transformer.checkpoint), transformer.config, { referenceMethod });
+  const sampled = transformerOf(numbersOf(transformer.checkpoint), transformer.config, { referenceMethod });
   const built = (
     network: NetworkId,
     part: keyof typeof parts,
@@ -95,7 +98,7 @@ export function plannedNetworks(
       ...built(
         "transformer",
         "transformer",
-        (g, w) => buildTransformer(g, w, { config: sampled, compute, isModulationFed: optimization === "none" }),
+        (g, w) => sampled.build(g, w, { compute, part: "whole", references, isModulationFed: optimization === "none" }),
         adapters,
       ),
     },

@@ -33,7 +33,7 @@ export async function planEdit(unresolved: UnresolvedSettings, request: PlanRequ
   const found = await plannedFiles(unresolved, elsewhere);
   await check(settings, request, found);
   const limit = { device, vram };
-  const networks = plannedNetworks(found, { ...settings, ...limit });
+  const networks = plannedNetworks(found, { ...settings, ...limit, references: sources.length });
   const runs = await editRuns(sources, { settings, networks, tokenizer, results, elsewhere });
   const memoryOf = (lengths: EditLengths, within = limit) =>
     editMemory(lengths, { ...found, types: settings, limit: within, elsewhere });
@@ -97,6 +97,7 @@ async function advice(
       textDtype: "auto",
       vaeDtype: "auto",
       referenceMethod: settings.referenceMethod,
+      references: sources.length,
     });
     return {
       needed: unlimitedNeed(await editRuns(sources, { settings, networks: wanted, tokenizer, results, elsewhere }), cpu)

@@ -1,6 +1,8 @@
 // Stages by exported models: this machine makes their inputs with the functions of a run here, and of their outputs the artifacts and records of one.
 import type { Artifact, ArtifactInfo } from "../../artifacts/artifact.js";
 import { fromBytes, type Image } from "../../image/image.js";
+import { QWEN_IMAGE } from "../../models/qwen-image/family.js";
+import { latentStatistics } from "../../models/vaes.js";
 import { noisedLatent, samplingSigmas } from "../../sampling/driver.js";
 import { beforeDenormalising, denormaliseLatent } from "../../sampling/latent-scale.js";
 import { type DecodeSettings, decodedInfo, decodedPlace, placedPicture, refuseFlat } from "../../stages/decode.js";
@@ -20,7 +22,7 @@ import {
   refuseEmptyPrompt,
   seenPictures,
 } from "../../stages/encode-prompt.js";
-import { recordedStatistics, referenceLatents, samplesInfo, usedEmbeds } from "../../stages/networks/sampled-parts.js";
+import { recordedStatistics, referenceLatents, samplesInfo, usedPrompts } from "../../stages/networks/sampled-parts.js";
 import { normalisedLatent } from "../../stages/networks/velocity.js";
 import type { Picture } from "../../stages/pictures.js";
 import { recordedSampling, type SampleSettings, samplingOf } from "../../stages/sample.js";
@@ -112,13 +114,14 @@ export async function sampleThere(
 ): Promise<Artifact> {
   const { facts } = there;
   const { file } = roleOf(facts, "transformer");
-  const statistics = recordedStatistics(latents, { channels: facts.latent_channels, name: file });
   const width = there.dims("prompt_embeds")[2] ?? -1;
-  const embeds = usedEmbeds(cond, {
-    cfg: settings.cfg,
-    width: width === -1 ? cond.tensors["prompt_embeds"]!.shape[2]! : width,
-    name: file,
-  });
+  const textWidth = width === -1 ? cond.tensors["prompt_embeds"]!.shape[2]! : width;
+  const latentChannels = facts.latent_channels;
+  const statisticsOf = () => latentStatistics(latentChannels);
+  const network = { family: QWEN_IMAGE.name, latentChannels, textWidth, placesImages: false, statistics: statisticsOf };
+  const named = { network, name: file };
+  const statistics = recordedStatistics(latents, named);
+  const prompts = usedPrompts(cond, { ...named, cfg: settings.cfg });
   const models = sampleFacts(facts);
   const record = recordedSampling(settings, models.loras, models.computed);
   const info = samplesInfo({ latents: latents.info, cond: cond.info }, models, record);
@@ -135,9 +138,9 @@ export async function sampleThere(
     {
       noise: float32(latent.shape, start as Float32Array<ArrayBuffer>),
       ...referenceTensors(references, { patchSize: side, patchWidth: facts.latent_channels * side ** 2 }),
-      prompt_embeds: embeds.positive,
+      prompt_embeds: prompts.positive.embeds,
       sigmas: float32([sigmas.length], sigmas as Float32Array<ArrayBuffer>),
-      ...(embeds.negative && { negative_prompt_embeds: embeds.negative, cfg: cfgTensor(sampling) }),
+      ...(prompts.negative && { negative_prompt_embeds: prompts.negative.embeds, cfg: cfgTensor(sampling) }),
     },
     { latents: { type: "float32", shape: latent.shape } },
   );

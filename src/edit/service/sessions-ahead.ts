@@ -3,8 +3,8 @@
 
 import type { Model } from "../../engine/sessions/engine.js";
 import { networkName } from "../../models/network-id.js";
-import { transformerConfig } from "../../models/qwen-image/transformer-config.js";
 import { visionConfig } from "../../models/qwen2.5-vl/text-encoder-config.js";
+import { transformerOf } from "../../models/transformers.js";
 import { vaeConfig } from "../../models/vaes.js";
 import { decode, decodedModel } from "../../stages/decode.js";
 import { encodePrompt } from "../../stages/encode-prompt.js";
@@ -35,10 +35,11 @@ type LocalEdit = ResolvedEdit & {
 };
 
 /** The graphs that may open ahead, by stage. */
-const MODELS: Readonly<Record<string, (edit: LocalEdit, context: EditContext) => Promise<Model>>> = {
-  [sample.name]: sampledModel,
-  [decode.name]: decodedModel,
-};
+const MODELS: Readonly<Record<string, (edit: LocalEdit, context: EditContext, references: number) => Promise<Model>>> =
+  {
+    [sample.name]: sampledModel,
+    [decode.name]: decodedModel,
+  };
 
 /** Prefetches the networks of an edit by its memory plan. Does nothing on the CPU, without a memory limit, or where a stage runs elsewhere. */
 export function openAhead(edit: SubmittedEdit, context: EditContext): OpeningAhead {
@@ -49,14 +50,14 @@ export function openAhead(edit: SubmittedEdit, context: EditContext): OpeningAhe
   const started = new Set<string>();
   const opened = new Map<string, Promise<OpenedAhead | undefined>>();
   let current: string | undefined;
-  let memory: Promise<EditMemory> | undefined;
+  let planned: Promise<Planned> | undefined;
 
-  const plan = () => (memory ??= memoryOf(resolved, edit, context));
+  const plan = () => (planned ??= planOf(resolved, edit, context));
   const open = async (stage: string) => {
-    const { networks } = await plan();
+    const { networks, references } = await plan();
     const network = networks.find((each) => each.stage === stage && each.opensDuring !== stage);
     if (network === undefined || started.has(stage)) return undefined;
-    const model = await MODELS[stage]!(resolved, context);
+    const model = await MODELS[stage]!(resolved, context, references);
     if (started.has(stage) || signal.aborted) return undefined;
     emit({
       kind: "plan",
@@ -103,17 +104,22 @@ function isLocal(edit: ResolvedEdit): edit is LocalEdit {
   return Object.values(edit.models).every((model) => model !== undefined);
 }
 
+/** The memory plan of an edit, and its number of references. */
+interface Planned extends EditMemory {
+  readonly references: number;
+}
+
 // The same plan that `qedit plan` shows.
-async function memoryOf(
+async function planOf(
   { models, settings }: LocalEdit,
   { pictures, tensors }: SubmittedEdit,
   { engine: { device }, vram, memoize }: EditContext,
-): Promise<EditMemory> {
+): Promise<Planned> {
   const { vae, textEncoder, transformer, loras } = models;
   const networks = {
     vae: vaeConfig(numbersOf(vae.checkpoint)),
     vision: visionConfig(numbersOf(textEncoder.checkpoint), textEncoder.config),
-    sampled: transformerConfig(numbersOf(transformer.checkpoint), transformer.config, settings),
+    sampled: transformerOf(numbersOf(transformer.checkpoint), transformer.config, settings),
   };
   const planned = async () => {
     const sources = (await pictures()).map(sourceOf);
@@ -121,5 +127,6 @@ async function memoryOf(
   };
   const lengths = tensors ? tensorLengths(tensors, networks) : await planned();
   const adapters = loras.map(({ adapter }) => adapter);
-  return editMemory(lengths, { parts: models, adapters, types: settings, limit: { device, vram } });
+  const memory = editMemory(lengths, { parts: models, adapters, types: settings, limit: { device, vram } });
+  return { ...memory, references: lengths.tokens.references.length };
 }

@@ -2,9 +2,10 @@
 // whose result was cached.
 import { freemem } from "node:os";
 import { type FileRange, rangesOf, readAhead } from "../../checkpoint/read-ahead.js";
-import { isModulationModule } from "../../models/qwen-image/modulation.js";
 import { isIdleInTextEncoder } from "../../models/qwen2.5-vl/language.js";
+import { transformerOf } from "../../models/transformers.js";
 import { encodePrompt } from "../../stages/encode-prompt.js";
+import { numbersOf } from "../../stages/networks/model-handle.js";
 import { sample } from "../../stages/sample.js";
 import type { ProgressEvent } from "../../std/events.js";
 import type { EditModels } from "../resolve/resolve-edit.js";
@@ -59,7 +60,11 @@ function weightsOf(
   { engine }: EditContext,
 ): [stage: string, ranges: FileRange[]][] {
   // On a GPU the transformer's session has no modulation weights.
-  const isIdle = (name: string) => engine.device.provider !== "cpu" && isModulationModule(name.replace(/\.[^.]+$/, ""));
+  const modulation =
+    engine.device.provider === "cpu" || transformer === undefined
+      ? undefined
+      : transformerOf(numbersOf(transformer.checkpoint), transformer.config).modulation;
+  const isIdle = (name: string) => modulation?.isModule(name.replace(/\.[^.]+$/, "")) ?? false;
   return [
     [
       encodePrompt.name,

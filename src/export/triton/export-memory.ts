@@ -69,7 +69,7 @@ function plannedMemory({ models, settings, device, images, tokenizer }: MemoryRe
   const parts = { vae, textEncoder, transformer };
   const adapters = loras.map(({ adapter }) => adapter);
   const limit = { device, vram: undefined };
-  const networks = plannedNetworks({ parts, adapters }, { ...settings, ...limit });
+  const networks = plannedNetworks({ parts, adapters }, { ...settings, ...limit, references: images });
   const sources = Array.from({ length: images }, () => PICTURE);
   const lengths = editLengths(sources, { settings, networks, tokenizer });
   return editMemory(lengths, { parts, adapters, types: settings, limit });

@@ -8,6 +8,7 @@ import { silu } from "../../graph/operators.js";
 import type { DType } from "../../graph/types.js";
 import { concat, type Value } from "../../graph/value.js";
 import { linear } from "../layers.js";
+import type { BlockRange, ModulationRows } from "../transformer-family.js";
 import type { TransformerConfig } from "./transformer-config.js";
 
 /** The timestep of the model runs 0..1000, sigma 0..1. */
@@ -45,12 +46,6 @@ export interface BlockModulation {
 export interface ModulationSource {
   readonly block: (index: number) => BlockModulation;
   readonly final: () => Pick<Modulation, "scale" | "shift">;
-}
-
-/** Consecutive blocks [from, to) of a transformer; the last one brings the last normalisation with it. */
-export interface BlockRange {
-  readonly from: number;
-  readonly to: number;
 }
 
 /** Whether a module of the transformer depends on sigma alone: the linears here and the embedding of the timestep. */
@@ -188,13 +183,6 @@ export function buildModulation(
 /** How many vectors buildModulation gives for these blocks: of the image stream, then of the text, block by block, then the last. */
 export function storedVectors(config: TransformerConfig, { from, to }: BlockRange): number {
   return (to - from) * 2 * VECTORS + (to === config.blocks ? FINAL_VECTORS : 0);
-}
-
-/** The vectors of all blocks at several noise levels, as buildModulation gave them: [rows, storedVectors · width]. */
-export interface ModulationRows {
-  readonly data: Float32Array;
-  /** Values of a row. */
-  readonly length: number;
 }
 
 /** What a graph of these blocks is fed at one row: [fedVectors · width]. */

@@ -7,9 +7,9 @@ import { gelu, layerNorm, multiHeadAttention, rotary } from "../../graph/operato
 import { addDims, type DType } from "../../graph/types.js";
 import { concat, type Value } from "../../graph/value.js";
 import { batched, headNorm, linear, linears, rmsNormAt, unbatched } from "../layers.js";
+import type { BlockRange } from "../transformer-family.js";
 import {
   type BlockModulation,
-  type BlockRange,
   computedModulation,
   fedModulation,
   type Modulation,

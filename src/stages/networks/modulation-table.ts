@@ -11,16 +11,7 @@ import { deviceIdentity } from "../../engine/device-identity.js";
 import { modelOf, withSession } from "../../engine/sessions/engine.js";
 import { Graph } from "../../graph/graph.js";
 import type { DType } from "../../graph/types.js";
-import {
-  type BlockRange,
-  buildModulation,
-  fedModulationOf,
-  fedVectors,
-  isModulationModule,
-  modulationInput,
-  storedVectors,
-} from "../../models/qwen-image/modulation.js";
-import type { TransformerConfig } from "../../models/qwen-image/transformer-config.js";
+import type { BlockRange, Transformer, TransformerPart } from "../../models/transformer-family.js";
 import { writeFileAtomically } from "../../std/files.js";
 import { float32, type Tensors } from "../../std/tensor.js";
 import type { StageContext } from "../stage.js";
@@ -29,8 +20,6 @@ import type { ModelHandle, SizedFile } from "./model-handle.js";
 
 /** Raised when the same transformer and noise levels give other vectors, or the file format changes. */
 const VERSION = 1;
-/** Blocks whose linears are open at a time: 0.9 GB of fp8 at the published size. */
-const BLOCKS_AT_ONCE = 8;
 /** Noise levels in memory at a time, 8.8 MB each at the published size; a longer run computes the next ones when it reaches them. */
 const MAX_LEVELS = 48;
 /** Files in the folder; the least recently used are deleted. */
@@ -39,7 +28,7 @@ const MAX_FILES = 48;
 /** A transformer and its active LoRAs. */
 export interface ModulatedTransformer {
   readonly file: ModelHandle;
-  readonly config: TransformerConfig;
+  readonly network: Transformer;
   readonly compute: DType;
   readonly loras: readonly ActiveLora[];
 }
@@ -47,7 +36,10 @@ export interface ModulatedTransformer {
 /** The modulation of a run. */
 export interface ModulationTable {
   /** The modulation feeds of graphs over these blocks at a noise level. */
-  feeds(sigma: number, ranges: readonly BlockRange[]): Promise<Tensors>;
+  feeds(
+    sigma: number,
+    graphs: { readonly ranges: readonly BlockRange[]; readonly part: TransformerPart },
+  ): Promise<Tensors>;
 }
 
 /** Vectors [levels, vectors · width], with one more row for sigma 0 if references are modulated at sigma 0. */
@@ -62,26 +54,19 @@ export async function openModulation(
   sigmas: readonly number[],
   context: StageContext,
 ): Promise<ModulationTable> {
-  const { config } = transformer;
-  const length = storedVectors(config, { from: 0, to: config.blocks }) * widthOf(config);
+  const { modulation } = transformer.network;
+  const length = rowLength(transformer.network);
   let table = await cachedTable(transformer, sigmas.slice(0, MAX_LEVELS), context);
   return {
-    async feeds(sigma, ranges) {
+    async feeds(sigma, { ranges, part }) {
       const level = Math.fround(sigma);
       if (!table.sigmas.includes(level)) {
         const next = sigmas.indexOf(level);
         table = await computeTable(transformer, next < 0 ? [level] : sigmas.slice(next, next + MAX_LEVELS), context);
       }
       const row = table.sigmas.indexOf(level);
-      return Object.fromEntries(
-        ranges.map((blocks) => [
-          modulationInput(blocks),
-          float32(
-            [fedVectors(config, blocks), widthOf(config)],
-            fedModulationOf({ data: table.data, length }, row, { config, blocks }),
-          ),
-        ]),
-      );
+      const fed = ranges.map((blocks) => modulation.fed({ data: table.data, length }, row, { blocks, part }));
+      return Object.fromEntries(fed.map(({ name, value }) => [name, value]));
     },
   };
 }
@@ -89,13 +74,14 @@ export async function openModulation(
 /** Peak bytes of weights in memory while the modulation is computed. */
 export function modulationBytes({
   file,
-  config: { blocks },
+  network: { blocks, modulation },
 }: {
   readonly file: SizedFile;
-  readonly config: TransformerConfig;
+  readonly network: Transformer;
 }): number {
-  const stored = [...file.checkpoint.tensors].filter(([name]) => isModulationModule(name.replace(/\.[^.]+$/, "")));
-  return Math.ceil(stored.reduce((sum, [, { length }]) => sum + length, 0) * Math.min(BLOCKS_AT_ONCE / blocks, 1));
+  const stored = [...file.checkpoint.tensors].filter(([name]) => modulation.isModule(name.replace(/\.[^.]+$/, "")));
+  const share = Math.max(...modulation.ranges.map(({ from, to }) => to - from)) / blocks;
+  return Math.ceil(stored.reduce((sum, [, { length }]) => sum + length, 0) * share);
 }
 
 async function cachedTable(
@@ -106,7 +92,7 @@ async function cachedTable(
   const { modulationFolder: folder } = context;
   if (folder === undefined) return computeTable(transformer, sigmas, context);
   const path = join(folder, `${keyOf(transformer, sigmas, context)}.safetensors`);
-  const cached = await readTable(path, valuesOf(transformer.config, sigmas));
+  const cached = await readTable(path, valuesOf(transformer.network, sigmas));
   if (cached) {
     context.emit({ kind: "detail", text: `modulation of ${sigmas.length} noise levels taken from ${path}` });
     return { sigmas, data: cached };
@@ -126,16 +112,24 @@ async function cachedTable(
 
 // Hash of everything that determines the vectors: weights, LoRAs on modulation modules, compute type, noise levels and device.
 function keyOf(
-  { file, config, compute, loras }: ModulatedTransformer,
+  { file, network, compute, loras }: ModulatedTransformer,
   sigmas: readonly number[],
   { engine }: StageContext,
 ): string {
-  const modulationLoras = loras.filter(({ adapter }) => [...adapter.modules.keys()].some(isModulationModule));
+  const { isModule } = network.modulation;
+  const modulationLoras = loras.filter(({ adapter }) => [...adapter.modules.keys()].some(isModule));
   const weights = {
     transformer: file.identity,
     loras: modulationLoras.map(({ identity, strength }) => [identity, strength]),
   };
-  const parts = { version: VERSION, weights, config, compute, sigmas, device: deviceIdentity(engine.device) };
+  const parts = {
+    version: VERSION,
+    weights,
+    config: network.key,
+    compute,
+    sigmas,
+    device: deviceIdentity(engine.device),
+  };
   return createHash("sha256").update(JSON.stringify(parts)).digest("hex");
 }
 
@@ -184,26 +178,18 @@ async function computeTable(
   sigmas: readonly number[],
   context: StageContext,
 ): Promise<Table> {
-  const { file, config, compute, loras } = transformer;
+  const { file, network, compute, loras } = transformer;
   context.emit({ kind: "activity", text: "computing the modulation" });
-  const data = new Float32Array(valuesOf(config, sigmas));
-  const rows = sigmas.length + (config.referencesAtZero ? 1 : 0);
+  const data = new Float32Array(valuesOf(network, sigmas));
+  const rows = rowsOf(network, sigmas);
   const length = data.length / rows;
   const feeds = { timestep: float32([sigmas.length], Float32Array.from(sigmas)), ...strengthsOf(loras) };
   let at = 0;
-  for (let from = 0; from < config.blocks; from += BLOCKS_AT_ONCE) {
+  for (const blocks of network.modulation.ranges) {
     context.signal.throwIfAborted();
-    const blocks = { from, to: Math.min(from + BLOCKS_AT_ONCE, config.blocks) };
-    const graph = new Graph(`the modulation of blocks ${from} to ${blocks.to - 1}`);
-    buildModulation(
-      graph,
-      Weights.of(
-        graph,
-        file.checkpoint,
-        loras.map(({ adapter }) => adapter),
-      ),
-      { config, compute, blocks },
-    );
+    const graph = new Graph(`the modulation of blocks ${blocks.from} to ${blocks.to - 1}`);
+    const adapters = loras.map(({ adapter }) => adapter);
+    network.modulation.build(graph, Weights.of(graph, file.checkpoint, adapters), { compute, blocks });
     const model = { ...(await modelOf(graph, "none", "modulation")), isTransient: true };
     const { modulation } = await withSession(context.engine, model, (session) => session.run(feeds));
     const found = modulation!.data as Float32Array;
@@ -214,11 +200,14 @@ async function computeTable(
   return { sigmas, data };
 }
 
-function valuesOf(config: TransformerConfig, sigmas: readonly number[]): number {
-  const rows = sigmas.length + (config.referencesAtZero ? 1 : 0);
-  return rows * storedVectors(config, { from: 0, to: config.blocks }) * widthOf(config);
+function valuesOf(network: Transformer, sigmas: readonly number[]): number {
+  return rowsOf(network, sigmas) * rowLength(network);
 }
 
-function widthOf({ heads, headDim }: TransformerConfig): number {
-  return heads * headDim;
+function rowsOf({ modulation }: Transformer, sigmas: readonly number[]): number {
+  return sigmas.length + (modulation.hasZeroRow ? 1 : 0);
+}
+
+function rowLength({ modulation, blocks, width }: Transformer): number {
+  return modulation.storedVectors({ from: 0, to: blocks }) * width;
 }

@@ -7,9 +7,7 @@ import type { Device } from "../../engine/providers.js";
 import { type Model, modelOf, type Optimization } from "../../engine/sessions/engine.js";
 import { affordableOptimization } from "../../engine/sessions/optimization.js";
 import { Graph } from "../../graph/graph.js";
-import type { Lengths } from "../../graph/lengths.js";
-import { type BlockRange, isModulationModule } from "../../models/qwen-image/modulation.js";
-import { buildTransformer, isIdleInLastBlock } from "../../models/qwen-image/transformer.js";
+import type { BlockRange, TokenCounts } from "../../models/transformer-family.js";
 import { float32, type Tensor } from "../../std/tensor.js";
 import type { StageContext } from "../stage.js";
 import { groupModels, withChain } from "./block-groups.js";
@@ -24,8 +22,7 @@ import { groupPlanning, type MemoryLimit, withinMemory } from "./within-memory.j
 export interface TransformerRun extends ModulatedTransformer {
   /** The noise levels that will be evaluated. */
   readonly sigmas: readonly number[];
-  /** Tokens by sequence: text, target, reference. */
-  readonly lengths: Lengths;
+  readonly tokens: TokenCounts;
 }
 
 /** Opens a transformer, uses it, and closes it. Out of memory, it retries once with a smaller plan, then throws QEDIT_E_MEMORY. */
@@ -41,7 +38,8 @@ export function withTransformer<T>(
     const isModulationFed = plan.groups.length > 1 || optimizationOf(run, context) === "none";
     // Before the transformer opens, so that both are never in memory together.
     const modulation = isModulationFed ? await openModulation(run, sigmas, context) : undefined;
-    const models = await transformerModels(run, { groups: plan.groups, isModulationFed, context });
+    const references = run.tokens.references.length;
+    const models = await transformerModels(run, { groups: plan.groups, references, isModulationFed, context });
     const strengths = strengthsOf(loras);
     context.emit({ kind: "activity", text: "opening the transformer" });
     return withChain(context, groupModels(plan, models), (chain) =>
@@ -51,7 +49,7 @@ export function withTransformer<T>(
           const shared = {
             ...strengths,
             timestep: float32([1], Float32Array.of(sigma)),
-            ...(await modulation?.feeds(sigma, plan.groups)),
+            ...(await modulation?.feeds(sigma, { ranges: plan.groups, part: "whole" })),
           };
           const outputs = await chain.run(feeds.map((each) => ({ ...each, ...shared })));
           return outputs.map(({ velocity }) => velocity as Tensor<"float32">);
@@ -62,10 +60,14 @@ export function withTransformer<T>(
 }
 
 /** The transformer's graph if all of it fits: the one to prefetch. */
-export async function wholeTransformer(transformer: ModulatedTransformer, context: StageContext): Promise<Model> {
-  const groups = [{ from: 0, to: transformer.config.blocks }];
+export async function wholeTransformer(
+  { references, ...transformer }: ModulatedTransformer & { readonly references: number },
+  context: StageContext,
+): Promise<Model> {
+  const groups = [{ from: 0, to: transformer.network.blocks }];
   const [model] = await transformerModels(transformer, {
     groups,
+    references,
     isModulationFed: optimizationOf(transformer, context) === "none",
     context,
   });
@@ -73,21 +75,21 @@ export async function wholeTransformer(transformer: ModulatedTransformer, contex
 }
 
 /** What a transformer's memory plan depends on: headers, and the lengths of a run. */
-export type SizedTransformer = Pick<TransformerRun, "config" | "compute" | "lengths"> & {
+export type SizedTransformer = Pick<TransformerRun, "network" | "compute" | "tokens"> & {
   readonly file: SizedFile;
   readonly loras: readonly Pick<ActiveLora, "adapter">[];
 };
 
 /** Sizes of a transformer for its memory plan, without the modulation. */
 export function transformerNeeds(
-  { file, config, compute, loras, lengths }: SizedTransformer,
+  { file, network, compute, loras, tokens }: SizedTransformer,
   device: Device,
 ): NetworkNeeds {
-  const layers = new Array<number>(config.blocks).fill(0);
+  const layers = new Array<number>(network.blocks).fill(0);
   const count = (name: string, bytes: number) => {
-    if (isModulationModule(name.replace(/\.[^.]+$/, "")) || isIdleInLastBlock(name, config)) return;
+    if (network.modulation.isModule(name.replace(/\.[^.]+$/, "")) || network.isIdle(name)) return;
     // Weights before the blocks count with the first block, weights after them with the last.
-    const end = name.startsWith("proj_out.") ? config.blocks - 1 : 0;
+    const end = name.startsWith("proj_out.") ? network.blocks - 1 : 0;
     layers[Number(/^transformer_blocks\.(\d+)\./.exec(name)?.[1] ?? end)]! += bytes;
   };
   for (const [name, { length }] of file.checkpoint.tensors) count(name, length);
@@ -97,16 +99,17 @@ export function transformerNeeds(
   // Blocks have equal activations: two are enough.
   const graph = new Graph("sizes");
   const adapters = loras.map(({ adapter }) => onFirstBlocks(adapter));
-  buildTransformer(graph, Weights.of(graph, file.checkpoint, adapters), {
-    config,
+  network.build(graph, Weights.of(graph, file.checkpoint, adapters), {
     compute,
-    blocks: { from: 0, to: Math.min(2, config.blocks) },
+    part: "whole",
+    references: tokens.references.length,
+    blocks: { from: 0, to: Math.min(2, network.blocks) },
     isModulationFed: true,
   });
   return {
     network: "transformer",
     layers,
-    activations: runBytes({ graph, optimization: "none", compute }, lengths, device),
+    activations: runBytes({ graph, optimization: "none", compute }, network.lengths(tokens), device),
   };
 }
 
@@ -130,15 +133,17 @@ function optimizationOf({ file }: ModulatedTransformer, { engine, vram }: StageC
 
 interface Opening {
   readonly groups: readonly BlockRange[];
+  /** Number of references. */
+  readonly references: number;
   readonly isModulationFed: boolean;
   readonly context: StageContext;
 }
 
 async function transformerModels(
   run: ModulatedTransformer,
-  { groups, isModulationFed, context }: Opening,
+  { groups, references, isModulationFed, context }: Opening,
 ): Promise<Model[]> {
-  const { file, config, compute, loras } = run;
+  const { file, network, compute, loras } = run;
   const models: Model[] = [];
   for (const { from, to } of groups) {
     const blocks: BlockRange = { from, to };
@@ -146,7 +151,7 @@ async function transformerModels(
       compute,
       blocks,
       isModulationFed,
-      referencesAtZero: config.referencesAtZero,
+      ...{ network: network.key, references },
       loras: loras.map(({ file: path, identity }) => [path, identity]),
     };
     models.push(
@@ -159,7 +164,7 @@ async function transformerModels(
           file.checkpoint,
           loras.map(({ adapter }) => adapter),
         );
-        buildTransformer(graph, weights, { config, compute, blocks, isModulationFed });
+        network.build(graph, weights, { compute, part: "whole", references, blocks, isModulationFed });
         return modelOf(graph, optimizationOf(run, context), "transformer");
       }),
     );

@@ -5,7 +5,7 @@ import type { Velocity } from "../../sampling/guidance.js";
 import { float32, type Tensor } from "../../std/tensor.js";
 import type { StageContext } from "../stage.js";
 import { type TransformerRun, withTransformer } from "./open-transformer.js";
-import { type Conditions, normalisedLatent, tokenLengths, velocityOf } from "./velocity.js";
+import { type Conditions, normalisedLatent, tokenCounts, velocityOf } from "./velocity.js";
 
 /** How a run samples. */
 export interface PictureRun {
@@ -18,21 +18,23 @@ export interface PictureRun {
 }
 
 /** What it samples with. References are latents as the VAE gave them. */
-export interface PictureConditions extends Pick<Conditions, "references" | "embeds"> {
+export interface PictureConditions extends Pick<Conditions, "references" | "prompts"> {
   readonly statistics: LatentStatistics;
 }
 
 /** Samples a latent in the VAE's scale; emits its steps. */
 export async function samplePicture(
   run: PictureRun,
-  { references, embeds, statistics }: PictureConditions,
-  { context, ...transformer }: Omit<TransformerRun, "sigmas" | "lengths"> & { readonly context: StageContext },
+  { references, prompts, statistics }: PictureConditions,
+  { context, ...transformer }: Omit<TransformerRun, "sigmas" | "tokens"> & { readonly context: StageContext },
 ): Promise<Tensor<"float32">> {
   const { emit, signal } = context;
   const { shape, evaluated: sigmas } = run;
   const normalised = references.map((each) => normalisedLatent(each, statistics));
-  const conditions = { shape, references: normalised, embeds, config: transformer.config };
-  const opening = { ...transformer, sigmas, lengths: tokenLengths(conditions) };
+  for (const prompt of [prompts.positive, prompts.negative])
+    if (prompt) transformer.network.refuse({ shape, references: normalised, prompt });
+  const conditions = { shape, references: normalised, prompts, network: transformer.network };
+  const opening = { ...transformer, sigmas, tokens: tokenCounts(conditions) };
   return withTransformer(opening, context, (opened) => {
     const velocity = velocityOf(opened, conditions);
     let before = performance.now();

@@ -1,6 +1,7 @@
 // What sampling takes of the artifacts before it, and what its own says of them, however its noise is given.
 import type { Artifact, ArtifactInfo } from "../../artifacts/artifact.js";
-import { type TransformerConfig, transformerConfig } from "../../models/qwen-image/transformer-config.js";
+import type { Prompt, Transformer } from "../../models/transformer-family.js";
+import { transformerOf } from "../../models/transformers.js";
 import type { LatentStatistics } from "../../models/vae-family.js";
 import { latentStatistics } from "../../models/vaes.js";
 import { usesNegative } from "../../sampling/guidance.js";
@@ -10,7 +11,7 @@ import { refuseNonFinite } from "../finite.js";
 import type { RecordedFile } from "../stage.js";
 import { type ActiveLora, refuseBrokenLoras } from "./loras.js";
 import { type ModelHandle, numbersOf } from "./model-handle.js";
-import type { Embeds } from "./velocity.js";
+import type { Prompts } from "./velocity.js";
 
 /** A transformer and its LoRAs. */
 export interface SampledModels {
@@ -24,25 +25,24 @@ export interface SampledInputs {
   readonly cond: Artifact;
 }
 
-/** The config of a transformer; `referenceMethod`: undefined: what it was made for. */
-export function sampledConfig(
+/** The transformer of a file; `referenceMethod`: undefined: what it was made for. */
+export function sampledTransformer(
   { checkpoint, config }: ModelHandle,
   { referenceMethod }: { readonly referenceMethod?: string | undefined },
-): TransformerConfig {
-  return transformerConfig(numbersOf(checkpoint), config, { referenceMethod });
+): Transformer {
+  return transformerOf(numbersOf(checkpoint), config, { referenceMethod });
 }
 
-/** Channels of its latents. */
-export function latentChannels({ patchWidth, patchSize }: TransformerConfig): number {
-  return patchWidth / patchSize ** 2;
+/** A transformer, and the name of its file for messages. */
+export interface NamedTransformer {
+  readonly network: Pick<Transformer, "family" | "latentChannels" | "textWidth" | "placesImages">;
+  readonly name: string;
 }
 
-/** The VAE's statistics as encode-image recorded them; the published ones for latents of other tools. Throws QEDIT_E_ARTIFACT for other channels than those of a transformer, whose file is `name`. */
-export function recordedStatistics(
-  { tensors, info }: Artifact,
-  { channels: wanted, name }: { readonly channels: number; readonly name: string },
-): LatentStatistics {
+/** The VAE's statistics as encode-image recorded them; the published ones for latents of other tools. Throws QEDIT_E_ARTIFACT for other channels than those of the transformer. */
+export function recordedStatistics({ tensors, info }: Artifact, { network, name }: NamedTransformer): LatentStatistics {
   const channels = tensors["latent"]!.shape[1]!;
+  const wanted = network.latentChannels;
   if (channels !== wanted) {
     throw new QeditError(
       "QEDIT_E_ARTIFACT",
@@ -55,16 +55,18 @@ export function recordedStatistics(
   return (info.settings["latent_statistics"] as LatentStatistics | undefined) ?? latentStatistics(channels);
 }
 
-/** The embeddings that a scale uses. Throws QEDIT_E_ARTIFACT for those of another width than a transformer's, whose file is `name`, and for a negative prompt that is missing. */
-export function usedEmbeds(
+/** The prompts that a scale uses. Throws QEDIT_E_ARTIFACT for those of another family or width than the transformer's, and for a negative prompt that is missing. */
+export function usedPrompts(
   { tensors }: Artifact,
-  { cfg, width, name }: { readonly cfg: number; readonly width: number; readonly name: string },
-): Embeds {
+  { cfg, network, name }: NamedTransformer & { readonly cfg: number },
+): Prompts {
+  const { textWidth } = network;
   const { prompt_embeds: positive, negative_prompt_embeds: negative } = tensors;
-  if (positive!.shape[2] !== width) {
+  refuseOtherFamily(tensors, { network, name });
+  if (positive!.shape[2] !== textWidth) {
     throw new QeditError(
       "QEDIT_E_ARTIFACT",
-      `Cannot use the prompt's embeddings: they are ${positive!.shape[2]} wide, ${name} takes ${width}`,
+      `Cannot use the prompt's embeddings: they are ${positive!.shape[2]} wide, ${name} takes ${textWidth}`,
       {
         hint: `Encode the prompt with the text encoder that belongs to the transformer: qedit encode-prompt ${param("text_encoder", "FILE")}`,
       },
@@ -79,7 +81,37 @@ export function usedEmbeds(
       },
     );
   }
-  return { positive: positive!, negative: usesNegative(cfg) ? negative : undefined };
+  const prompt = (embeds: Tensor<"float32">, places: Tensor | undefined): Prompt => ({
+    embeds,
+    ...(places && { imagePositions: Array.from<number | bigint, number>(places.data, Number) }),
+  });
+  return {
+    positive: prompt(positive!, tensors[POSITIONS]),
+    negative: usesNegative(cfg) ? prompt(negative!, tensors[`negative_${POSITIONS}`]) : undefined,
+  };
+}
+
+/** The tensor of a prompt that says where pictures stand in it, and no prompt of another family has. */
+const POSITIONS = "image_positions";
+
+function refuseOtherFamily(
+  tensors: Artifact["tensors"],
+  { network: { placesImages, family }, name }: NamedTransformer,
+): void {
+  const isPlaced = tensors[POSITIONS] !== undefined;
+  const [isNegative, isNegativePlaced] = ["prompt_embeds", POSITIONS].map(
+    (key) => tensors[`negative_${key}`] !== undefined,
+  );
+  if (isPlaced === placesImages && (!isNegative || isNegativePlaced === placesImages)) return;
+  throw new QeditError(
+    "QEDIT_E_ARTIFACT",
+    placesImages
+      ? `Cannot use the prompt: it has no ${isPlaced ? "negative_" : ""}${POSITIONS}, ${name} is of ${family}, whose text encoder says where pictures stand`
+      : `Cannot use the prompt: it has ${POSITIONS}, as of another family's text encoder, ${name} is of ${family}`,
+    {
+      hint: `Encode the prompt with the text encoder that belongs to the transformer: qedit encode-prompt ${param("text_encoder", "FILE")}`,
+    },
+  );
 }
 
 /** The samples of a run. Throws QEDIT_E_BAD_OUTPUT for NaN and infinity, and QEDIT_E_LORA if they come of a broken LoRA. */

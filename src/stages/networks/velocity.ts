@@ -1,66 +1,57 @@
 // The transformer as the sampler's velocity function of latent and sigma; everything else is fixed for the run.
 
-import { latentGrid, patchify, placedGrids, ropeTables, unpatchify } from "../../models/qwen-image/tokens.js";
-import type { TransformerConfig } from "../../models/qwen-image/transformer-config.js";
+import type { Prompt, TokenCounts, Transformer } from "../../models/transformer-family.js";
 import type { LatentStatistics } from "../../models/vae-family.js";
 import type { Velocity } from "../../sampling/guidance.js";
 import { float32, type Tensor, type Tensors } from "../../std/tensor.js";
 
-/** Embeddings [1, tokens, width] of the prompt, and of the negative prompt if guidance uses it. */
-export interface Embeds {
-  readonly positive: Tensor<"float32">;
-  readonly negative: Tensor<"float32"> | undefined;
+/** The prompt, and the negative prompt if guidance uses it. */
+export interface Prompts {
+  readonly positive: Prompt;
+  readonly negative: Prompt | undefined;
 }
 
-/** What is fixed for a run: the shape of the latent, normalised reference latents, embeddings. */
+/** What is fixed for a run: the shape of the latent, normalised reference latents, prompts. */
 export interface Conditions {
   readonly shape: readonly number[];
   readonly references: readonly Tensor<"float32">[];
-  readonly embeds: Embeds;
-  readonly config: TransformerConfig;
+  readonly prompts: Prompts;
+  readonly network: Transformer;
 }
 
 /** An open transformer. */
 export interface OpenTransformer {
   /** Whether its weights are read again at every pass; then both prompts should run in one pass. */
   readonly isStreamed: boolean;
-  /** Velocities [1, target, 64] at a noise level, one per feeds. */
+  /** Velocities, in tokens, at a noise level, one per feeds. */
   run(feeds: readonly Tensors[], sigma: number): Promise<Tensor<"float32">[]>;
 }
 
-/** Tokens of a run: the longer prompt, the target, and all references together. */
-export function tokenLengths({
-  shape,
-  references,
-  embeds,
-  config,
-}: Conditions): Readonly<Record<"text" | "target" | "reference", number>> {
-  const tokens = (latent: Tensor) => {
-    const { rows, columns } = latentGrid(latent, config.patchSize);
-    return rows * columns;
-  };
+/** Tokens of a run: the longer prompt, the target, and each reference. */
+export function tokenCounts({ shape, references, prompts, network }: Conditions): TokenCounts {
+  const along = (cells: number) => Math.ceil(cells / network.patchSize);
+  const tokens = (latent: readonly number[]) => along(latent[2]!) * along(latent[3]!);
   return {
-    text: Math.max(embeds.positive.shape[1]!, embeds.negative?.shape[1] ?? 0),
-    target: tokens(float32(shape)),
-    reference: references.reduce((sum, each) => sum + tokens(each), 0),
+    text: Math.max(prompts.positive.embeds.shape[1]!, prompts.negative?.embeds.shape[1] ?? 0),
+    target: tokens(shape),
+    references: references.map((each) => tokens(each.shape)),
   };
 }
 
 /** The velocity of an open transformer under fixed conditions. */
-export function velocityOf(transformer: OpenTransformer, { shape, references, embeds, config }: Conditions): Velocity {
-  const grids = placedGrids(float32(shape), references, config);
-  const fixed = (prompt: Tensor<"float32">): Tensors => {
-    const { cos, sin } = ropeTables(prompt.shape[1]!, grids, config);
-    return { reference_tokens: patchify(references, config), prompt_embeds: prompt, rope_cos: cos, rope_sin: sin };
-  };
-  const feeds = { positive: fixed(embeds.positive), negative: embeds.negative && fixed(embeds.negative) };
+export function velocityOf(
+  transformer: OpenTransformer,
+  { shape, references, prompts, network }: Conditions,
+): Velocity {
+  const fixed = (prompt: Prompt): Tensors => network.conditionFeeds({ shape, references, prompt });
+  const feeds = { positive: fixed(prompts.positive), negative: prompts.negative && fixed(prompts.negative) };
   const evaluate = async (x: Float32Array, sigma: number, prompts: readonly (Tensors | undefined)[]) => {
-    const latent = patchify([float32(shape, x)], config);
+    const target = network.targetFeeds(float32(shape, x));
     const velocities = await transformer.run(
-      prompts.flatMap((prompt) => (prompt ? [{ ...prompt, latent_tokens: latent }] : [])),
+      prompts.flatMap((prompt) => (prompt ? [{ ...prompt, ...target }] : [])),
       sigma,
     );
-    return velocities.map((each) => unpatchify(each, shape, config).data);
+    return velocities.map((each) => network.latentOf(each, shape).data);
   };
   // The negative velocity of the last call, computed in the same pass: guidance requests it next.
   let ahead:
