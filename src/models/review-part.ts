@@ -10,9 +10,7 @@ import { param, QeditError } from "../std/errors.js";
 import { buildTransformer, isIdleInLastBlock } from "./qwen-image/transformer.js";
 import { isIdleInTransformer, transformerConfig } from "./qwen-image/transformer-config.js";
 import { buildVaeDecoder, buildVaeEncoder, isIdleInVae, vaeConfig } from "./qwen-image/vae.js";
-import { buildLanguageModel, isIdleInTextEncoder } from "./qwen2.5-vl/language.js";
-import { languageConfig, visionConfig } from "./qwen2.5-vl/text-encoder-config.js";
-import { buildVisionTower } from "./qwen2.5-vl/vision.js";
+import { textEncoderOf } from "./text-encoders.js";
 
 /** A part's name in messages, and the file of the default model that serves for it. */
 const PARTS = {
@@ -101,11 +99,14 @@ function unreadTensors(checkpoint: Checkpoint, part: ModelPart): readonly string
     const unused = used((graph, w) => buildTransformer(graph, w, { config: transformer, compute }));
     return unused.filter((name) => !isIdleInTransformer(name) && !isIdleInLastBlock(name, transformer));
   }
+  const family = textEncoderOf(numbers);
   const language = used((graph, w) =>
-    buildLanguageModel(graph, w, { config: languageConfig(numbers, config), compute }),
-  ).filter((name) => !isIdleInTextEncoder(name) && !isScaleOfEmbedding(name));
+    family.buildLanguageModel(graph, w, { config: family.languageConfig(numbers, config), compute }),
+  ).filter((name) => !family.isIdle(name) && !isScaleOfEmbedding(name));
   if (!numbers.has("visual")) return language;
-  const vision = used((graph, w) => buildVisionTower(graph, w, { config: visionConfig(numbers, config), compute }));
+  const vision = used((graph, w) =>
+    family.buildVisionTower(graph, w, { config: family.visionConfig(numbers, config), compute }),
+  );
   const notInTower = new Set(vision);
   return language.filter((name) => notInTower.has(name));
 }

@@ -6,7 +6,8 @@ import type { Box } from "../image/image.js";
 import { type PatchConfig, type VisionPatches, visionPatches } from "../image/patches.js";
 import { applySteps, type Step } from "../image/resize/resize.js";
 import { type PlanMode, planSizes, type SizePlan } from "../image/resize/size-plan.js";
-import type { LanguageConfig, VisionConfig } from "../models/qwen2.5-vl/text-encoder-config.js";
+import type { LanguageNumbers, VisionNumbers } from "../models/text-encoder-family.js";
+import { patchesOf } from "../models/text-encoders.js";
 import { param, QeditError } from "../std/errors.js";
 import type { Tensor } from "../std/tensor.js";
 import { editPrompt, isEmptyPrompt, TEMPLATE_NAME } from "../text/prompt.js";
@@ -188,11 +189,10 @@ interface EncodedPicture {
 
 async function encodePictures(
   pictures: readonly Picture[],
-  config: VisionConfig,
+  config: VisionNumbers,
   work: Work,
 ): Promise<EncodedPicture[]> {
-  const patches: PatchConfig = { patch: config.patchSize, temporal: config.temporalPatchSize, merge: config.mergeSize };
-  const seen = seenPictures(pictures, work.settings, patches);
+  const seen = seenPictures(pictures, work.settings, patchesOf(config));
   const names = pictures.map(({ name }) => name);
   const embedded = await seePictures(seen, { config, names, ...work });
   return embedded.map((picture, index) => ({ picture, steps: seen[index]!.steps }));
@@ -240,7 +240,7 @@ export function promptTemplate(
 async function encodePrompts(
   prompts: readonly string[],
   seen: readonly EmbeddedPicture[],
-  { config, ...work }: Work & { config: LanguageConfig },
+  { config, ...work }: Work & { config: LanguageNumbers },
 ): Promise<Tensor<"float32">[]> {
   const { memoize } = work.context;
   const tokenizer = await (memoize ? memoize("tokenizer", loadTokenizer) : loadTokenizer());

@@ -6,6 +6,7 @@ import {
   type SizePlan,
   type Source,
 } from "../../image/resize/size-plan.js";
+import { patchesOf } from "../../models/text-encoders.js";
 import type { PromptTokenizer } from "../../text/tokenizer.js";
 import type { ResolvedSettings } from "../resolve/resolve-edit.js";
 import type { PlannedNetworks } from "./networks.js";
@@ -62,7 +63,7 @@ function sizesOf(
     region,
     mode: (match ?? "default") as PlanMode,
     cell: vae.spatialRatio,
-    patches: { patch: vision.patchSize, temporal: vision.temporalPatchSize, merge: vision.mergeSize },
+    patches: patchesOf(vision),
     ...(megapixels === undefined ? {} : { megapixels }),
     ...(resolutionSteps === undefined ? {} : { resolutionSteps }),
     ...(size === undefined ? {} : { size }),

@@ -7,7 +7,7 @@ import { computeType } from "../../engine/providers.js";
 import type { Size } from "../../image/image.js";
 import { NETWORK_IDS, type NetworkId } from "../../models/network-id.js";
 import { transformerConfig } from "../../models/qwen-image/transformer-config.js";
-import { languageConfig, visionConfig } from "../../models/qwen2.5-vl/text-encoder-config.js";
+import { languageConfig, visionConfig } from "../../models/text-encoders.js";
 import { fitsBeside, type NetworkPlan } from "../../stages/networks/memory-plan.js";
 import type { ModelHandle } from "../../stages/networks/model-handle.js";
 import { numbersOf } from "../../stages/networks/model-handle.js";

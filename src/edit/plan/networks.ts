@@ -8,9 +8,8 @@ import { type NetworkId, networkName } from "../../models/network-id.js";
 import { buildTransformer } from "../../models/qwen-image/transformer.js";
 import { type TransformerConfig, transformerConfig } from "../../models/qwen-image/transformer-config.js";
 import { buildVaeDecoder, buildVaeEncoder, type VaeConfig, vaeConfig } from "../../models/qwen-image/vae.js";
-import { buildLanguageModel } from "../../models/qwen2.5-vl/language.js";
-import { languageConfig, type VisionConfig, visionConfig } from "../../models/qwen2.5-vl/text-encoder-config.js";
-import { buildVisionTower } from "../../models/qwen2.5-vl/vision.js";
+import type { VisionNumbers } from "../../models/text-encoder-family.js";
+import { buildLanguageModel, buildVisionTower, languageConfig, visionConfig } from "../../models/text-encoders.js";
 import { numbersOf } from "../../stages/networks/model-handle.js";
 import { transformerOptimization } from "../../stages/networks/open-transformer.js";
 import type { MemoryLimit } from "../../stages/networks/within-memory.js";
@@ -35,7 +34,7 @@ export interface PlannedNetworks {
   readonly transformer: PlannedNetwork;
   readonly vaeDecoder: PlannedNetwork;
   readonly vae: VaeConfig;
-  readonly vision: VisionConfig;
+  readonly vision: VisionNumbers;
   readonly sampled: TransformerConfig;
 }
 

@@ -4,7 +4,7 @@ import { CHANNELS, type FloatImage, type Image, toBytes } from "../../image/imag
 import type { PatchConfig } from "../../image/patches.js";
 import { patchify } from "../../models/qwen-image/tokens.js";
 import { vaeConfig } from "../../models/qwen-image/vae.js";
-import { visionConfig } from "../../models/qwen2.5-vl/text-encoder-config.js";
+import { patchesOf, visionConfig } from "../../models/text-encoders.js";
 import { type SamplingSettings, samplingSigmas } from "../../sampling/driver.js";
 import { randn } from "../../sampling/noise/noise.js";
 import { imageSizePlan, routePixels, type SizeSettings } from "../../stages/encode-image.js";
@@ -37,8 +37,7 @@ export interface ClientNumbers {
 export function clientNumbers({ vae, textEncoder }: { vae: ModelHandle; textEncoder: ModelHandle }): ClientNumbers {
   const { spatialRatio: cell, latentChannels } = vaeConfig(numbersOf(vae.checkpoint));
   const vision = visionConfig(numbersOf(textEncoder.checkpoint), textEncoder.config);
-  const patches = { patch: vision.patchSize, temporal: vision.temporalPatchSize, merge: vision.mergeSize };
-  return { patches, cell, latentChannels };
+  return { patches: patchesOf(vision), cell, latentChannels };
 }
 
 /** The inputs of an ensemble for an edit, whose first noise level is 1. */

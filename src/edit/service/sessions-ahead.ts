@@ -5,7 +5,7 @@ import type { Model } from "../../engine/sessions/engine.js";
 import { networkName } from "../../models/network-id.js";
 import { transformerConfig } from "../../models/qwen-image/transformer-config.js";
 import { vaeConfig } from "../../models/qwen-image/vae.js";
-import { visionConfig } from "../../models/qwen2.5-vl/text-encoder-config.js";
+import { visionConfig } from "../../models/text-encoders.js";
 import { decode, decodedModel } from "../../stages/decode.js";
 import { encodePrompt } from "../../stages/encode-prompt.js";
 import { numbersOf } from "../../stages/networks/model-handle.js";

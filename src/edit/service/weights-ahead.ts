@@ -1,10 +1,12 @@
 // Prefetches weights into the page cache: the text encoder's during encode-image, then the transformer's. Stops for a stage that has ended or
 // whose result was cached.
 import { freemem } from "node:os";
+import type { StoredTensor } from "../../checkpoint/checkpoint.js";
 import { type FileRange, rangesOf, readAhead } from "../../checkpoint/read-ahead.js";
 import { isModulationModule } from "../../models/qwen-image/modulation.js";
-import { isIdleInTextEncoder } from "../../models/qwen2.5-vl/language.js";
+import { textEncoderOf } from "../../models/text-encoders.js";
 import { encodePrompt } from "../../stages/encode-prompt.js";
+import { type ModelHandle, numbersOf } from "../../stages/networks/model-handle.js";
 import { sample } from "../../stages/sample.js";
 import type { ProgressEvent } from "../../std/events.js";
 import type { EditModels } from "../resolve/resolve-edit.js";
@@ -61,14 +63,7 @@ function weightsOf(
   // On a GPU the transformer's session has no modulation weights.
   const isIdle = (name: string) => engine.device.provider !== "cpu" && isModulationModule(name.replace(/\.[^.]+$/, ""));
   return [
-    [
-      encodePrompt.name,
-      rangesOf(
-        [...(textEncoder?.checkpoint.tensors ?? [])].flatMap(([name, stored]) =>
-          isIdleInTextEncoder(name) ? [] : [stored],
-        ),
-      ),
-    ],
+    [encodePrompt.name, rangesOf(textEncoder === undefined ? [] : readTensors(textEncoder))],
     [
       sample.name,
       rangesOf(
@@ -76,6 +71,11 @@ function weightsOf(
       ),
     ],
   ];
+}
+
+function readTensors({ checkpoint }: ModelHandle): readonly StoredTensor[] {
+  const { isIdle } = textEncoderOf(numbersOf(checkpoint));
+  return [...checkpoint.tensors].flatMap(([name, stored]) => (isIdle(name) ? [] : [stored]));
 }
 
 async function readStage(

@@ -2,7 +2,7 @@
 import * as v from "valibot";
 import type { VisionPatches } from "../../image/patches.js";
 import { vaeConfig } from "../../models/qwen-image/vae.js";
-import { visionConfig } from "../../models/qwen2.5-vl/text-encoder-config.js";
+import { visionConfig } from "../../models/text-encoders.js";
 import { numbersOf } from "../../stages/networks/model-handle.js";
 import type { Picture } from "../../stages/pictures.js";
 import { QeditError } from "../../std/errors.js";

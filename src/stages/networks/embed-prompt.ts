@@ -2,9 +2,8 @@
 import type { Checkpoint } from "../../checkpoint/checkpoint.js";
 import { readScaledRows } from "../../checkpoint/scaled-rows.js";
 import type { VisionPatches } from "../../image/patches.js";
-import { multimodalRope } from "../../models/qwen2.5-vl/language.js";
-import type { LanguageConfig, VisionConfig } from "../../models/qwen2.5-vl/text-encoder-config.js";
-import { visionGeometry } from "../../models/qwen2.5-vl/vision.js";
+import type { LanguageNumbers, VisionNumbers } from "../../models/text-encoder-family.js";
+import { textEncoderNamed } from "../../models/text-encoders.js";
 import { param, QeditError } from "../../std/errors.js";
 import { float32, type Tensor, type Tensors } from "../../std/tensor.js";
 import { positionIds } from "../../text/positions.js";
@@ -21,15 +20,16 @@ export interface EmbeddedPicture {
 }
 
 /** The vision tower's feeds for one picture. */
-export function pictureFeeds({ pixelValues, grid }: VisionPatches, config: VisionConfig): Tensors {
-  return { pixel_values: pixelValues, ...visionGeometry({ rows: grid[1], columns: grid[2] }, config) };
+export function pictureFeeds({ pixelValues, grid }: VisionPatches, config: VisionNumbers): Tensors {
+  const geometry = textEncoderNamed(config.family).visionFeeds({ rows: grid[1], columns: grid[2] }, config);
+  return { pixel_values: pixelValues, ...geometry };
 }
 
 /** The vision tower's outputs for one picture. Throws QEDIT_E_BAD_OUTPUT for NaN or infinity; `name` is for the message. */
 export function embeddedPicture(
   { image_embeds: embeds }: Tensors,
   { grid }: VisionPatches,
-  { config, name }: { config: VisionConfig; name: string },
+  { config, name }: { config: VisionNumbers; name: string },
 ): EmbeddedPicture {
   refuseNonFinite(embeds!, `what the vision tower sees of ${name}`);
   return { embeds: embeds as Tensor<"float32">, grid, merge: config.mergeSize };
@@ -37,7 +37,7 @@ export function embeddedPicture(
 
 /** The language model's config, and the checkpoint that holds its token embeddings. */
 export interface LanguageModel {
-  readonly config: LanguageConfig;
+  readonly config: LanguageNumbers;
   readonly checkpoint: Checkpoint;
 }
 
@@ -86,10 +86,12 @@ export async function embedPrompt(
     images: placed,
     ...(seen[0] ? { merge: seen[0].merge } : {}),
   });
-  const { cos, sin } = multimodalRope(positions, config);
   // Pictures come after the dropped tokens, so the index is the same in the expanded sequence.
   return {
-    feeds: { inputs_embeds: float32([1, expanded.length, config.width], table), rope_cos: cos, rope_sin: sin },
+    feeds: {
+      inputs_embeds: float32([1, expanded.length, config.width], table),
+      ...textEncoderNamed(config.family).languageFeeds(positions, config),
+    },
     dropped,
   };
 }

@@ -1,12 +1,8 @@
 // The networks of the text encoder: the vision tower on what it reads of each picture, then the language model on tokens.
 import { computeType } from "../../engine/providers.js";
 import type { VisionPatches } from "../../image/patches.js";
-import {
-  type LanguageConfig,
-  languageConfig,
-  type VisionConfig,
-  visionConfig,
-} from "../../models/qwen2.5-vl/text-encoder-config.js";
+import type { LanguageNumbers, VisionNumbers } from "../../models/text-encoder-family.js";
+import { languageConfig, visionConfig } from "../../models/text-encoders.js";
 import type { Tensor } from "../../std/tensor.js";
 import type { StageContext } from "../stage.js";
 import {
@@ -33,7 +29,7 @@ export interface TextWork {
 export function textConfigs(
   pictures: readonly unknown[],
   { checkpoint, config }: ModelHandle,
-): { language: LanguageConfig; vision: VisionConfig | undefined } {
+): { language: LanguageNumbers; vision: VisionNumbers | undefined } {
   const numbers = numbersOf(checkpoint);
   const language = languageConfig(numbers, config);
   const vision = pictures.length > 0 ? visionConfig(numbers, config) : undefined;
@@ -44,7 +40,7 @@ export function textConfigs(
 /** Runs the vision tower on each picture. Its session is closed before the language model opens. */
 export async function seePictures(
   seen: readonly VisionPatches[],
-  { config, names, file, settings, context }: TextWork & { config: VisionConfig; names: readonly string[] },
+  { config, names, file, settings, context }: TextWork & { config: VisionNumbers; names: readonly string[] },
 ): Promise<EmbeddedPicture[]> {
   const compute = computeType(context.engine.device, "text-encoder", settings.textDtype);
   const tokens = Math.max(...seen.map(({ grid }) => (grid[1] * grid[2]) / config.mergeSize ** 2));
@@ -59,7 +55,7 @@ export async function seePictures(
 export async function encodeIds(
   prompts: readonly (readonly number[])[],
   seen: readonly EmbeddedPicture[],
-  { config, file, settings, context }: TextWork & { config: LanguageConfig },
+  { config, file, settings, context }: TextWork & { config: LanguageNumbers },
 ): Promise<Tensor<"float32">[]> {
   const prepared: EmbeddedPrompt[] = [];
   for (const ids of prompts) prepared.push(await embedPrompt(ids, seen, { config, checkpoint: file.checkpoint }));
