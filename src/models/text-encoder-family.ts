@@ -64,11 +64,15 @@ export interface PatchGrid {
 /** What a transformer wants of prompts and pictures, which differs with the text encoder that it was trained with. */
 export interface PromptConventions {
   /** The template that prompts stand in (src/text/prompt-templates.ts). */
-  readonly template: "qwen-image-edit-plus";
+  readonly template: "qwen-image-edit-plus" | "qwen-image-2.1";
+  /** The vocabulary that tokens are of (src/text/vocabulary.ts). */
+  readonly vocabulary: "qwen2.5" | "qwen3";
   /** Whether the transformer sees the hidden states of image tokens; else its own tokens of the pictures take their places. */
   readonly keepsImageTokens: boolean;
   /** Mean and standard deviation that red, green and blue in 0..1 are normalised by. */
   readonly pixels: { readonly mean: readonly number[]; readonly std: readonly number[] };
+  /** What records of prompts say of the family: nothing of the first one, whose records stay what they were. */
+  readonly recorded: { readonly family?: TextEncoderName };
   /** Whether the vision tower sees the very pixels that the VAE encodes as references; else pictures of its own size. */
   readonly seesReferences: boolean;
 }

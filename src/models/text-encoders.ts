@@ -3,6 +3,7 @@ import type { Weights } from "../checkpoint/weights.js";
 import type { Graph } from "../graph/graph.js";
 import type { ConfigJson } from "./config-json.js";
 import { QWEN_2_5_VL } from "./qwen2.5-vl/qwen2.5-vl.js";
+import { QWEN_3_VL } from "./qwen3-vl/qwen3-vl.js";
 import type {
   LanguageBuild,
   LanguageNumbers,
@@ -13,7 +14,7 @@ import type {
 } from "./text-encoder-family.js";
 
 // The last one takes what is of no other, and says what is wrong with it.
-const FAMILIES: readonly TextEncoderFamily[] = [QWEN_2_5_VL];
+const FAMILIES: readonly TextEncoderFamily[] = [QWEN_3_VL, QWEN_2_5_VL];
 
 /** The family of a text encoder, under the published keys. */
 export function textEncoderOf(w: Weights): TextEncoderFamily {

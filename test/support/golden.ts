@@ -20,9 +20,9 @@ export interface Golden {
   get(name: string): Tensor<"float32">;
 }
 
-/** Reads a golden file whole. */
-export async function readGolden(name: string): Promise<Golden> {
-  const checkpoint = await readSafetensors(fixture(`tiny/golden/${name}.safetensors`));
+/** Reads a golden file whole: one of fixtures/tiny, or of another folder of fixtures. */
+export async function readGolden(name: string, folder = "tiny"): Promise<Golden> {
+  const checkpoint = await readSafetensors(fixture(`${folder}/golden/${name}.safetensors`));
   const tensors = new Map<string, Tensor<"float32">>();
   for (const [key, stored] of checkpoint.tensors) tensors.set(key, float32(stored.shape, await readTensor(stored)));
   return {

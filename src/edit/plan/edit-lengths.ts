@@ -44,7 +44,11 @@ export function editLengths(
   const sizes = sizesOf(sources, settings, networks);
   const vision = sizes.images.map((image) => image.vision.tokens);
   const read = (prompt: string) =>
-    promptTokens(tokenizer, prompt, { vision, unescapeParentheses: settings.match !== undefined });
+    promptTokens(tokenizer, prompt, {
+      vision,
+      unescapeParentheses: settings.match !== undefined,
+      family: networks.vision.family,
+    });
   const prompt = read(settings.prompt);
   const negativePrompt = settings.negativePrompt === undefined ? undefined : read(settings.negativePrompt);
   const { patchSize } = networks.sampled;

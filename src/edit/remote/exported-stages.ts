@@ -1,5 +1,5 @@
 // Stages by exported models: this machine makes their inputs with the functions of a run here, and of their outputs the artifacts and records of one.
-import type { Artifact, ArtifactInfo } from "../../artifacts/artifact.js";
+import { type Artifact, type ArtifactInfo, floatTensor } from "../../artifacts/artifact.js";
 import { fromBytes, type Image } from "../../image/image.js";
 import { noisedLatent, samplingSigmas } from "../../sampling/driver.js";
 import { beforeDenormalising, denormaliseLatent } from "../../sampling/latent-scale.js";
@@ -122,7 +122,7 @@ export async function sampleThere(
   const models = sampleFacts(facts);
   const record = recordedSampling(settings, models.loras, models.computed);
   const info = samplesInfo({ latents: latents.info, cond: cond.info }, models, record);
-  const latent = latents.tensors["latent"]!;
+  const latent = floatTensor(latents, "latent")!;
   const sampling = samplingOf(settings);
   const sigmas = samplingSigmas(sampling);
   // No step: the latent is the result.

@@ -9,9 +9,11 @@ export const QWEN_2_5_VL: TextEncoderFamily = {
   name: "Qwen2.5-VL",
   conventions: {
     template: "qwen-image-edit-plus",
+    vocabulary: "qwen2.5",
     keepsImageTokens: true,
     // CLIP's, which Qwen2-VL kept.
     pixels: { mean: [0.48145466, 0.4578275, 0.40821073], std: [0.26862954, 0.26130258, 0.27577711] },
+    recorded: {},
     seesReferences: false,
   },
   isOf: () => true,

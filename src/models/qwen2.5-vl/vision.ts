@@ -138,8 +138,8 @@ export function visionGeometry(grid: PatchGrid, config: VisionConfig): VisionGeo
   return { rope_cos: cos, rope_sin: sin, window_mask: windowMask(places, grid, config) };
 }
 
-// Rows and columns in the order of the patches: merged tokens in raster order, the patches of one token in raster order.
-function patchPlaces({ rows, columns }: PatchGrid, mergeSize: number): { row: number; column: number }[] {
+/** Rows and columns in the order of the patches: merged tokens in raster order, the patches of one token in raster order. */
+export function patchPlaces({ rows, columns }: PatchGrid, mergeSize: number): { row: number; column: number }[] {
   const places = [];
   for (let blockRow = 0; blockRow < rows; blockRow += mergeSize) {
     for (let blockColumn = 0; blockColumn < columns; blockColumn += mergeSize) {

@@ -1,5 +1,5 @@
 // What sampling takes of the artifacts before it, and what its own says of them, however its noise is given.
-import type { Artifact, ArtifactInfo } from "../../artifacts/artifact.js";
+import { type Artifact, type ArtifactInfo, floatTensor } from "../../artifacts/artifact.js";
 import {
   type LatentStatistics,
   latentStatistics,
@@ -60,10 +60,10 @@ export function recordedStatistics(
 
 /** The embeddings that a scale uses. Throws QEDIT_E_ARTIFACT for those of another width than a transformer's, whose file is `name`, and for a negative prompt that is missing. */
 export function usedEmbeds(
-  { tensors }: Artifact,
+  cond: Artifact,
   { cfg, width, name }: { readonly cfg: number; readonly width: number; readonly name: string },
 ): Embeds {
-  const { prompt_embeds: positive, negative_prompt_embeds: negative } = tensors;
+  const [positive, negative] = [floatTensor(cond, "prompt_embeds"), floatTensor(cond, "negative_prompt_embeds")];
   if (positive!.shape[2] !== width) {
     throw new QeditError(
       "QEDIT_E_ARTIFACT",
@@ -101,9 +101,9 @@ export async function checkedSamples(
 }
 
 /** The latents of the references, in order. */
-export function referenceLatents({ tensors }: Artifact): Tensor<"float32">[] {
-  const count = Object.keys(tensors).filter((name) => name.startsWith("reference_latents.")).length;
-  return Array.from({ length: count }, (_, index) => tensors[`reference_latents.${index}`]!);
+export function referenceLatents(latents: Artifact): Tensor<"float32">[] {
+  const count = Object.keys(latents.tensors).filter((name) => name.startsWith("reference_latents.")).length;
+  return Array.from({ length: count }, (_, index) => floatTensor(latents, `reference_latents.${index}`)!);
 }
 
 /** A transformer and its LoRAs as records have them. */
