@@ -10,10 +10,11 @@ import { toFloat32 } from "../checkpoint/stored-numbers.js";
 import { QeditError } from "../std/errors.js";
 import { writeFileAtomically } from "../std/files.js";
 import type { Tensor } from "../std/tensor.js";
-import { float32 } from "../std/tensor.js";
+import { float32, tensor } from "../std/tensor.js";
 import { fromComfyLatent, LATENT_TENSOR, MARKER, toComfyLatent, withoutFrame } from "./comfyui-latent.js";
 import type { ArtifactKind } from "./kinds.js";
-import { KINDS, tensorFault } from "./kinds.js";
+import { type ArtifactTensorType, artifactTensorType, KINDS, tensorFault } from "./kinds.js";
+import { positionsFault } from "./picture-positions.js";
 import { type ArtifactInfo, artifactRecord, parseRecord } from "./record.js";
 
 export type { ArtifactInfo } from "./record.js";
@@ -21,8 +22,18 @@ export type { ArtifactInfo } from "./record.js";
 /** The tensors that one stage hands to the next, named and shaped as KINDS says; a latent is [1, channels, h, w]. */
 export interface Artifact {
   readonly kind: ArtifactKind;
-  readonly tensors: Readonly<Record<string, Tensor<"float32">>>;
+  readonly tensors: ArtifactTensors;
   readonly info: ArtifactInfo;
+}
+
+/** The tensors of an artifact by name: float32, but for the numbers that KINDS calls int32. */
+export type ArtifactTensors = Readonly<Record<string, Tensor<ArtifactTensorType>>>;
+
+/** A float32 tensor of an artifact; undefined where it has none of that name. */
+export function floatTensor({ tensors }: Artifact, name: string): Tensor<"float32"> | undefined {
+  const found = tensors[name];
+  if (found !== undefined && found.type !== "float32") throw new Error(`internal: "${name}" is ${found.type}`);
+  return found as Tensor<"float32"> | undefined;
 }
 
 /** Metadata key of the JSON record; `kind` and `version` stand beside it for other tools. */
@@ -74,8 +85,8 @@ export function encodeArtifact(
   const { kind, tensors } = artifact;
   const fault = tensorFault(kind, new Map(Object.entries(tensors).map(([name, { shape }]) => [name, shape])));
   if (fault !== undefined) throw new Error(`internal: cannot write ${kind}: ${fault}`);
-  for (const [name, { data }] of Object.entries(tensors)) {
-    const bad = notFinite(data);
+  for (const [name, { type, data }] of Object.entries(tensors)) {
+    const bad = type === "float32" ? notFinite(data as Float32Array) : undefined;
     if (bad !== undefined) {
       throw new QeditError("QEDIT_E_BAD_OUTPUT", `Cannot write ${kind}: tensor "${name}" holds ${bad}`, {
         hint: "Choose a wider compute type",
@@ -123,7 +134,7 @@ export async function decodeArtifact(
 
 /** What an artifact is made of where it is no file: its tensors, and its record as text. */
 export interface ArtifactParts {
-  readonly tensors: Readonly<Record<string, Tensor<"float32">>>;
+  readonly tensors: ArtifactTensors;
   /** undefined: its tensors are another tool's. */
   readonly record: string | undefined;
   /** For messages. */
@@ -133,14 +144,19 @@ export interface ArtifactParts {
 /** The artifact of tensors that came without a file. Throws as readArtifact. */
 export function artifactOfParts(kind: ArtifactKind, { tensors: given, record, name: file }: ArtifactParts): Artifact {
   const tensors = Object.fromEntries(
-    Object.entries(given).map(([name, { shape, data }]) => [
-      name,
-      float32(kind === "samples" ? withoutFrame(shape) : shape, data),
-    ]),
+    Object.entries(given).map(([name, each]) => {
+      const shape = kind === "samples" ? withoutFrame(each.shape) : each.shape;
+      return [name, { ...each, shape }];
+    }),
   );
-  const fault = tensorFault(kind, new Map(Object.entries(tensors).map(([name, { shape }]) => [name, shape])));
+  const wrong = Object.entries(tensors).find(([name, { type }]) => type !== artifactTensorType(kind, name));
+  const fault =
+    tensorFault(kind, new Map(Object.entries(tensors).map(([name, { shape }]) => [name, shape]))) ??
+    (wrong && `tensor "${wrong[0]}" wanted ${artifactTensorType(kind, wrong[0])}, found ${wrong[1].type}`) ??
+    positionsFault(tensors);
   if (fault !== undefined) throw unusable(file, kind, fault);
-  for (const [name, { data }] of Object.entries(tensors)) refuseBadValues(data, { file, kind, name });
+  for (const [name, { type, data }] of Object.entries(tensors))
+    if (type === "float32") refuseBadValues(data as Float32Array, { file, kind, name });
   return { kind, tensors, info: record === undefined ? NO_INFO : ownInfo({ file, record }, kind) };
 }
 
@@ -167,19 +183,25 @@ async function toArtifact(checkpoint: Checkpoint, kind: ArtifactKind, read: Read
   });
   const fault =
     tensorFault(kind, new Map(stored.map(({ name, shape }) => [name, shape]))) ??
-    typeFault(stored, isForeign ? FOREIGN_TYPES : ["F32"]);
+    typeFault(stored, (name) => storedTypes(artifactTensorType(kind, name), isForeign));
   if (fault !== undefined) throw unusable(file, kind, isForeign ? `it was not written by qedit, and ${fault}` : fault);
   if (kind === "samples" && !isForeign && !checkpoint.tensors.has(MARKER))
     throw unusable(file, kind, `it lacks the tensor "${MARKER}"`);
 
-  const tensors: Record<string, Tensor<"float32">> = {};
+  const tensors: Record<string, Tensor<ArtifactTensorType>> = {};
   for (const { name, found, shape } of stored) {
     const values = await read(found);
+    if (artifactTensorType(kind, name) === "int32") {
+      tensors[name] = tensor("int32", shape, Int32Array.from(values));
+      continue;
+    }
     const given = name === LATENT_TENSOR ? fromComfyLatent(values, checkpoint.tensors) : float32(shape, values);
     // What is stored as infinity is told as that; what only becomes it is too large.
     refuseBadValues(values, { file, kind, name, used: given.data });
     tensors[name] = given;
   }
+  const misplaced = positionsFault(tensors);
+  if (misplaced !== undefined) throw unusable(file, kind, misplaced);
   return { kind, tensors, info };
 }
 
@@ -215,12 +237,17 @@ function recordOf({ kind, info: { settings, sizes, inputs, weights, names } }: A
   return { kind, version: KINDS[kind].version, settings, sizes, inputs, weights, ...(names && { names }) };
 }
 
+function storedTypes(type: ArtifactTensorType, isForeign: boolean): readonly string[] {
+  if (type === "int32") return ["I32"];
+  return isForeign ? FOREIGN_TYPES : ["F32"];
+}
+
 function typeFault(
   stored: readonly { name: string; found: StoredTensor }[],
-  types: readonly string[],
+  typesOf: (name: string) => readonly string[],
 ): string | undefined {
-  const wrong = stored.find(({ found }) => !types.includes(found.dtype));
-  return wrong && `tensor "${wrong.name}" wanted ${types.join(" or ")}, found ${wrong.found.dtype}`;
+  const wrong = stored.find(({ name, found }) => !typesOf(name).includes(found.dtype));
+  return wrong && `tensor "${wrong.name}" wanted ${typesOf(wrong.name).join(" or ")}, found ${wrong.found.dtype}`;
 }
 
 /** The first value that is not finite and where, in words. */

@@ -1,15 +1,20 @@
 // The kinds of artifacts, their versions, and the tensors of each.
 
 /** A fixed length, or the name of a free one; `channels` and `hidden` must be the same in all tensors of a file. */
-type Dim = number | "channels" | "height" | "width" | "tokens" | "hidden";
+type Dim = number | "channels" | "height" | "width" | "tokens" | "hidden" | "images";
 
 const SHARED: readonly Dim[] = ["channels", "hidden"];
 
 const LATENT: readonly Dim[] = [1, "channels", "height", "width"];
 const EMBEDS: readonly Dim[] = [1, "tokens", "hidden"];
 
+/** Element types of artifacts. */
+export type ArtifactTensorType = "float32" | "int32";
+
 interface TensorRule {
   readonly name: string;
+  /** float32 unless given. */
+  readonly type?: ArtifactTensorType;
   readonly shape: readonly Dim[];
   /** Numbered tensors are called `name.0`, `name.1`, …, from none upwards. */
   readonly count: "one" | "optional" | "numbered";
@@ -24,8 +29,9 @@ interface KindRule {
 }
 
 /**
- * The kinds of artifacts, all float32: `latents` of encode-image and `samples` of sample in latent cells of 8x8 pixels, not normalised, as
- * ComfyUI keeps them; `cond` of encode-prompt in tokens of the text encoder's hidden size.
+ * The kinds of artifacts: `latents` of encode-image and `samples` of sample in latent cells of 8x8 pixels, not normalised, as
+ * ComfyUI keeps them; `cond` of encode-prompt in tokens of the text encoder's hidden size, and where
+ * the transformer does not see image tokens, with the number of tokens before each picture.
  */
 export const KINDS = {
   latents: {
@@ -42,6 +48,8 @@ export const KINDS = {
     tensors: [
       { name: "prompt_embeds", shape: EMBEDS, count: "one" },
       { name: "negative_prompt_embeds", shape: EMBEDS, count: "optional" },
+      { name: "image_positions", type: "int32", shape: ["images"], count: "optional" },
+      { name: "negative_image_positions", type: "int32", shape: ["images"], count: "optional" },
     ],
   },
   samples: {
@@ -75,6 +83,12 @@ export function tensorFault(kind: ArtifactKind, shapes: ReadonlyMap<string, read
   return unknown === undefined ? undefined : `it holds the unknown tensor "${unknown}"`;
 }
 
+/** The element type of a tensor of an artifact. */
+export function artifactTensorType(kind: ArtifactKind, tensor: string): ArtifactTensorType {
+  const rules: readonly TensorRule[] = KINDS[kind].tensors;
+  return rules.find(({ name }) => name === tensor)?.type ?? "float32";
+}
+
 /** The names that must be there. Numbers start at 0 without a gap, so the count gives the names. */
 function namesOf({ name, count }: TensorRule, shapes: ReadonlyMap<string, unknown>): string[] {
   if (count === "one") return [name];
@@ -86,6 +100,7 @@ function namesOf({ name, count }: TensorRule, shapes: ReadonlyMap<string, unknow
 function fits(shape: readonly number[], wanted: readonly Dim[]): boolean {
   return (
     shape.length === wanted.length &&
-    shape.every((dim, i) => (typeof wanted[i] === "number" ? dim === wanted[i] : dim > 0))
+    // There may be no images.
+    shape.every((dim, i) => (typeof wanted[i] === "number" ? dim === wanted[i] : dim > 0 || wanted[i] === "images"))
   );
 }

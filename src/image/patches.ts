@@ -12,6 +12,14 @@ export interface PatchConfig {
   readonly temporal: number;
   /** Side of the block of patches that becomes one token. */
   readonly merge: number;
+  /** What red, green and blue are normalised by; CLIP's unless given. */
+  readonly pixels?: PixelStatistics;
+}
+
+/** Mean and standard deviation of red, green and blue in 0..1. */
+interface PixelStatistics {
+  readonly mean: readonly number[];
+  readonly std: readonly number[];
 }
 
 /** The published Qwen2.5-VL numbers. */
@@ -34,7 +42,7 @@ export interface VisionPatches {
  * within a row: channel, frame, y, x. Throws QEDIT_E_ARTIFACT when a side is not a multiple of patch · merge.
  */
 export function visionPatches(image: FloatImage, config: PatchConfig = QWEN_PATCHES): VisionPatches {
-  const { patch, temporal, merge } = config;
+  const { patch, temporal, merge, pixels = PIXEL_STATISTICS } = config;
   const factor = patch * merge;
   if (image.width % factor !== 0 || image.height % factor !== 0) {
     throw new QeditError(
@@ -49,7 +57,7 @@ export function visionPatches(image: FloatImage, config: PatchConfig = QWEN_PATC
   let position = 0;
   for (const [row, column] of blockOrder({ rows, columns, merge })) {
     for (let channel = 0; channel < CHANNELS; channel++) {
-      const frame = normalisedPatch(image, { x: column * patch, y: row * patch, side: patch, channel });
+      const frame = normalisedPatch(image, { x: column * patch, y: row * patch, side: patch, channel }, pixels);
       for (let repeat = 0; repeat < temporal; repeat++, position += frame.length) data.set(frame, position);
     }
   }
@@ -75,10 +83,11 @@ function* blockOrder({
 function normalisedPatch(
   image: FloatImage,
   { x, y, side, channel }: { x: number; y: number; side: number; channel: number },
+  { mean: means, std: deviations }: PixelStatistics,
 ): Float32Array {
   const values = new Float32Array(side * side);
-  const mean = Math.fround(PIXEL_STATISTICS.mean[channel] as number);
-  const std = Math.fround(PIXEL_STATISTICS.std[channel] as number);
+  const mean = Math.fround(means[channel] as number);
+  const std = Math.fround(deviations[channel] as number);
   for (let i = 0; i < values.length; i++) {
     const pixel = (y + Math.floor(i / side)) * image.width + x + (i % side);
     values[i] = Math.fround((image.data[pixel * CHANNELS + channel] as number) - mean) / std;

@@ -4,7 +4,7 @@
 
 import { shown } from "../std/foreign-text.js";
 import { fromBfloat16, fromFloat16 } from "../std/half-floats.js";
-import { elementCount } from "../std/tensor.js";
+import { elementCount, float32, type Tensor, tensor } from "../std/tensor.js";
 import { V2Error } from "./v2-error.js";
 
 /** Bytes of an element; of BYTES the length before each. */
@@ -84,10 +84,16 @@ export function toRaw(tensor: V2Tensor): Uint8Array {
   return Buffer.concat(parts);
 }
 
-/** A tensor of float32 values. */
-export function fp32(name: string, shape: readonly number[], values: Float32Array): NumericTensor {
-  const data = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-  return { name, datatype: "FP32", shape, data };
+/** A host tensor of float32 or int32 under a name. */
+export function ofTensor(name: string, { type, shape, data }: Tensor<"float32" | "int32">): NumericTensor {
+  const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  return { name, datatype: type === "int32" ? "INT32" : "FP32", shape, data: bytes };
+}
+
+/** The host tensor of floats, which become float32 exactly, or of INT32. Throws V2Error for another datatype. */
+export function toTensor(given: V2Tensor): Tensor<"float32" | "int32"> {
+  if (given.datatype !== "INT32") return float32(given.shape, toFloat32(given));
+  return tensor("int32", given.shape, new Int32Array(alignedBuffer(given.data)));
 }
 
 /** A tensor of texts, [count]. */

@@ -7,9 +7,7 @@ import { isNarrow, SCALE_NAMES, scaleNameOf } from "../checkpoint/weight-scales.
 import { Weights } from "../checkpoint/weights.js";
 import { Graph } from "../graph/graph.js";
 import { param, QeditError } from "../std/errors.js";
-import { buildLanguageModel, isIdleInTextEncoder } from "./qwen2.5-vl/language.js";
-import { languageConfig, visionConfig } from "./qwen2.5-vl/text-encoder-config.js";
-import { buildVisionTower } from "./qwen2.5-vl/vision.js";
+import { textEncoderOf } from "./text-encoders.js";
 import { transformerOf } from "./transformers.js";
 import { buildVaeDecoder, buildVaeEncoder, isIdleInVae, vaeConfig } from "./vaes.js";
 
@@ -100,11 +98,14 @@ function unreadTensors(checkpoint: Checkpoint, part: ModelPart): readonly string
     const unused = used((graph, w) => transformer.build(graph, w, { compute, part: "whole", references: 1 }));
     return unused.filter((name) => !transformer.isMarker(name) && !transformer.isIdle(name));
   }
+  const family = textEncoderOf(numbers);
   const language = used((graph, w) =>
-    buildLanguageModel(graph, w, { config: languageConfig(numbers, config), compute }),
-  ).filter((name) => !isIdleInTextEncoder(name) && !isScaleOfEmbedding(name));
+    family.buildLanguageModel(graph, w, { config: family.languageConfig(numbers, config), compute }),
+  ).filter((name) => !family.isIdle(name) && !isScaleOfEmbedding(name));
   if (!numbers.has("visual")) return language;
-  const vision = used((graph, w) => buildVisionTower(graph, w, { config: visionConfig(numbers, config), compute }));
+  const vision = used((graph, w) =>
+    family.buildVisionTower(graph, w, { config: family.visionConfig(numbers, config), compute }),
+  );
   const notInTower = new Set(vision);
   return language.filter((name) => notInTower.has(name));
 }

@@ -2,20 +2,21 @@
 import type { Artifact } from "../artifacts/artifact.js";
 import { deviceIdentity } from "../engine/device-identity.js";
 import { computeType, type Device } from "../engine/providers.js";
-import type { Box } from "../image/image.js";
+import { overWhite } from "../image/alpha.js";
+import { type Box, CHANNELS, channelsOf, type FloatImage, toBytes, toFloat } from "../image/image.js";
 import { type PatchConfig, type VisionPatches, visionPatches } from "../image/patches.js";
 import { applySteps, type Step } from "../image/resize/resize.js";
 import { type PlanMode, planSizes, type SizePlan } from "../image/resize/size-plan.js";
-import type { LanguageConfig, VisionConfig } from "../models/qwen2.5-vl/text-encoder-config.js";
+import type { LanguageNumbers, TextEncoderName, VisionNumbers } from "../models/text-encoder-family.js";
+import { patchesOf, textEncoderNamed, textEncoderOf } from "../models/text-encoders.js";
 import { param, QeditError } from "../std/errors.js";
-import type { Tensor } from "../std/tensor.js";
-import { editPrompt, isEmptyPrompt, TEMPLATE_NAME } from "../text/prompt.js";
-import { loadTokenizer } from "../text/tokenizer.js";
-import { COMFYUI_TOKENS, END_OF_TEXT } from "../text/vocabulary.js";
+import { isEmptyPrompt } from "../text/prompt.js";
+import { loadTokenizer, type PromptTokenizer } from "../text/tokenizer.js";
+import { END_OF_TEXT, VOCABULARIES, type VocabularyName } from "../text/vocabulary.js";
 import { computedOn } from "./computed-on.js";
-import type { EmbeddedPicture } from "./networks/embed-prompt.js";
-import { encodeIds, seePictures, textConfigs } from "./networks/encode-text.js";
-import type { ModelHandle } from "./networks/model-handle.js";
+import { type EmbeddedPicture, type SeenPrompt, templateOf } from "./networks/embed-prompt.js";
+import { condTensors, encodeIds, seePictures, textConfigs } from "./networks/encode-text.js";
+import { type ModelHandle, numbersOf } from "./networks/model-handle.js";
 import { type Picture, pictureHashes, pictureNames, pictureProfiles, pixelsOf, sourceOf } from "./pictures.js";
 import type { ArtifactStage, RecordedFile, StageContext, StageLengths } from "./stage.js";
 
@@ -60,7 +61,10 @@ export const encodePrompt: ArtifactStage<Inputs, Models, EncodePromptSettings> =
     return {
       inputs: pictureHashes(pictures),
       names: { ...pictureNames(pictures), text_encoder: textEncoder.name },
-      settings: recorded(pictures, settings, computedOfText(settings, device)),
+      settings: recorded(pictures, settings, {
+        family: familyOf(textEncoder),
+        computed: computedOfText(settings, device),
+      }),
       weights: { text_encoder: textEncoder.identity },
       device: deviceIdentity(device),
     };
@@ -72,14 +76,15 @@ export const encodePrompt: ArtifactStage<Inputs, Models, EncodePromptSettings> =
     const encoded = vision ? await encodePictures(pictures, vision, { file, settings, context }) : [];
     const seen = encoded.map(({ picture }) => picture);
     const prompts = settings.negativePrompt === undefined ? [prompt] : [prompt, settings.negativePrompt];
-    const [embeds, negative] = await encodePrompts(prompts, seen, { config: language, file, settings, context });
+    const [positive, negative] = await encodePrompts(prompts, seen, { config: language, file, settings, context });
     return {
       kind: "cond",
-      tensors: { prompt_embeds: embeds!, ...(negative ? { negative_prompt_embeds: negative } : {}) },
+      tensors: condTensors(positive!, negative),
       info: condInfo(
         pictures,
         {
-          tokens: embeds!.shape[1]!,
+          family: language.family,
+          tokens: positive!.embeds.shape[1]!,
           seen: encoded.map(({ picture: { grid }, steps }) => ({ grid, steps })),
           textEncoder: file,
           computed: computedOfText(settings, context.engine.device),
@@ -108,11 +113,13 @@ export function announcePrompts(
 export function condInfo(
   pictures: readonly Picture[],
   {
+    family = "Qwen2.5-VL",
     tokens,
     seen,
     textEncoder,
     computed,
   }: {
+    readonly family?: TextEncoderName;
     readonly tokens: number;
     readonly seen: readonly Pick<SeenPicture, "steps" | "grid">[];
     readonly textEncoder: RecordedFile;
@@ -121,7 +128,7 @@ export function condInfo(
   settings: PromptSettings,
 ): Artifact["info"] {
   return {
-    settings: { encode_prompt: recorded(pictures, settings, computed) },
+    settings: { encode_prompt: recorded(pictures, settings, { family, computed }) },
     sizes: {
       prompt_tokens: tokens,
       vision_grids: seen.map(({ grid }) => grid),
@@ -139,8 +146,8 @@ export type PromptSettings = Omit<EncodePromptSettings, "textDtype" | "allowEmpt
 /** Version of what typed special tokens mean, recorded where a prompt has one; 1, which was not recorded, knew fewer. */
 const SPECIAL_TOKENS = 2;
 
-function typesSpecialToken(text: string): boolean {
-  return [END_OF_TEXT, ...COMFYUI_TOKENS].some((token) => text.includes(token));
+function typesSpecialToken(text: string, vocabulary: VocabularyName): boolean {
+  return [END_OF_TEXT, ...VOCABULARIES[vocabulary]].some((token) => text.includes(token));
 }
 
 /** Throws QEDIT_E_USAGE for a prompt that says nothing, as of a variable that is not set, unless it is allowed. */
@@ -159,16 +166,28 @@ function computedOfText({ textDtype }: EncodePromptSettings, device: Device): ob
   return computedOn(device, computeType(device, "text-encoder", textDtype));
 }
 
-function recorded(pictures: readonly Picture[], settings: PromptSettings, computed: object): object {
+function familyOf({ checkpoint }: ModelHandle): TextEncoderName {
+  return textEncoderOf(numbersOf(checkpoint)).name;
+}
+
+function recorded(
+  pictures: readonly Picture[],
+  settings: PromptSettings,
+  { family, computed }: { readonly family: TextEncoderName; readonly computed: object },
+): object {
   const { prompt, negativePrompt, match: tool, region } = settings;
+  const { conventions } = textEncoderNamed(family);
   return {
     version: encodePrompt.version,
+    ...conventions.recorded,
     prompt,
     negative_prompt: negativePrompt ?? null,
     match: tool ?? null,
-    template: TEMPLATE_NAME,
+    template: templateOf(family).name,
     ...(isEmptyPrompt(prompt) && { allow_empty_prompt: true }),
-    ...([prompt, negativePrompt ?? ""].some(typesSpecialToken) && { special_tokens: SPECIAL_TOKENS }),
+    ...([prompt, negativePrompt ?? ""].some((text) => typesSpecialToken(text, conventions.vocabulary)) && {
+      special_tokens: SPECIAL_TOKENS,
+    }),
     ...(region && { region }),
     ...pictureProfiles(pictures, settings),
     ...computed,
@@ -188,11 +207,10 @@ interface EncodedPicture {
 
 async function encodePictures(
   pictures: readonly Picture[],
-  config: VisionConfig,
+  config: VisionNumbers,
   work: Work,
 ): Promise<EncodedPicture[]> {
-  const patches: PatchConfig = { patch: config.patchSize, temporal: config.temporalPatchSize, merge: config.mergeSize };
-  const seen = seenPictures(pictures, work.settings, patches);
+  const seen = seenPictures(pictures, work.settings, patchesOf(config));
   const names = pictures.map(({ name }) => name);
   const embedded = await seePictures(seen, { config, names, ...work });
   return embedded.map((picture, index) => ({ picture, steps: seen[index]!.steps }));
@@ -223,27 +241,41 @@ export function seenPictures(
   const { images } = visionPlan(pictures, settings, patches);
   return pictures.map((picture, index) => {
     const { steps, tokens } = images[index]!.vision;
-    return { ...visionPatches(applySteps(pixelsOf(picture, settings), steps), patches), steps, tokens };
+    const image = applySteps(pixelsOf(picture, settings), steps);
+    return { ...visionPatches(opaque(image, settings), patches), steps, tokens };
   });
+}
+
+// Over white, in bytes as diffusers does it, in floats as ComfyUI.
+function opaque(image: FloatImage, { match: tool }: Pick<EncodePromptSettings, "match">): FloatImage {
+  if (channelsOf(image) === CHANNELS) return image;
+  return tool === undefined ? toFloat(overWhite(toBytes(image, "round"))) : overWhite(image);
 }
 
 /** A prompt in its template, about so many pictures. */
 export function promptTemplate(
   prompt: string,
   count: number,
-  { match: tool }: Pick<EncodePromptSettings, "match">,
+  { match: tool, family }: Pick<EncodePromptSettings, "match"> & { readonly family: TextEncoderName },
 ): string {
   const slots = Array.from({ length: count }, (_, index) => index + 1);
-  return editPrompt(prompt, { slots, unescapeParentheses: tool !== undefined });
+  return templateOf(family).write(prompt, { slots, unescapeParentheses: tool !== undefined });
 }
 
 async function encodePrompts(
   prompts: readonly string[],
   seen: readonly EmbeddedPicture[],
-  { config, ...work }: Work & { config: LanguageConfig },
-): Promise<Tensor<"float32">[]> {
-  const { memoize } = work.context;
-  const tokenizer = await (memoize ? memoize("tokenizer", loadTokenizer) : loadTokenizer());
-  const ids = prompts.map((prompt) => tokenizer.encode(promptTemplate(prompt, seen.length, work.settings)));
+  { config, ...work }: Work & { config: LanguageNumbers },
+): Promise<SeenPrompt[]> {
+  const { family } = config;
+  const tokenizer = await tokenizerOf(textEncoderNamed(family).conventions.vocabulary, work.context);
+  const { match } = work.settings;
+  const ids = prompts.map((prompt) => tokenizer.encode(promptTemplate(prompt, seen.length, { match, family })));
   return encodeIds(ids, seen, { config, ...work });
+}
+
+// The first vocabulary's key is as other callers of loadTokenizer have it.
+function tokenizerOf(name: VocabularyName, { memoize }: Pick<StageContext, "memoize">): Promise<PromptTokenizer> {
+  const load = () => loadTokenizer(name);
+  return memoize ? memoize(name === "qwen2.5" ? "tokenizer" : `tokenizer ${name}`, load) : load();
 }

@@ -4,7 +4,7 @@ import { computeType } from "../engine/providers.js";
 import type { VisionPatches } from "../image/patches.js";
 import { tensorHash } from "../std/tensor-hash.js";
 import { computedOn } from "./computed-on.js";
-import { encodeIds, seePictures, type TextWork, textConfigs } from "./networks/encode-text.js";
+import { condTensors, encodeIds, seePictures, type TextWork, textConfigs } from "./networks/encode-text.js";
 import type { ModelHandle } from "./networks/model-handle.js";
 import type { ArtifactStage, StageLengths } from "./stage.js";
 
@@ -46,11 +46,11 @@ export const encodeTokens: ArtifactStage<TokenInputs, { readonly textEncoder: Mo
     const names = patches.map((_, index) => `picture ${index + 1}`);
     const seen = vision ? await seePictures(patches, { config: vision, names, ...work }) : [];
     const prompts = negativeIds === undefined ? [ids] : [ids, negativeIds];
-    const [embeds, negative] = await encodeIds(prompts, seen, { config: language, ...work });
+    const [positive, negative] = await encodeIds(prompts, seen, { config: language, ...work });
     const compute = computeType(context.engine.device, "text-encoder", settings.textDtype);
     return {
       kind: "cond",
-      tensors: { prompt_embeds: embeds!, ...(negative ? { negative_prompt_embeds: negative } : {}) },
+      tensors: condTensors(positive!, negative),
       info: {
         settings: {
           encode_prompt: {
@@ -58,7 +58,7 @@ export const encodeTokens: ArtifactStage<TokenInputs, { readonly textEncoder: Mo
             ...computedOn(context.engine.device, compute),
           },
         },
-        sizes: { prompt_tokens: embeds!.shape[1], vision_grids: seen.map(({ grid }) => grid) },
+        sizes: { prompt_tokens: positive!.embeds.shape[1], vision_grids: seen.map(({ grid }) => grid) },
         inputs: {},
         weights: { text_encoder: file.identity },
         names: { text_encoder: file.name },

@@ -1,5 +1,5 @@
 // The sample stage: denoises a latent under a prompt and reference latents.
-import { type Artifact, artifactHash } from "../artifacts/artifact.js";
+import { type Artifact, artifactHash, floatTensor } from "../artifacts/artifact.js";
 import { deviceIdentity } from "../engine/device-identity.js";
 import { computeType } from "../engine/providers.js";
 import type { Model } from "../engine/sessions/engine.js";
@@ -94,7 +94,7 @@ export const sample: ArtifactStage<SampledInputs, SampledModels, SampleSettings>
     const compute = computeType(context.engine.device, "transformer", settings.dtype);
     const transformer = { network: named.network, file, loras, compute, context };
     const references = referenceLatents(latents);
-    const run = await runOf(settings, latents.tensors["latent"]!);
+    const run = await runOf(settings, floatTensor(latents, "latent")!);
     const latent = await checkedSamples(samplePicture(run, { references, prompts, statistics }, transformer), loras);
     const samples = recordedSampling(settings, loras, computedOn(context.engine.device, compute));
     return {

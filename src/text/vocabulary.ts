@@ -18,7 +18,16 @@ const FIRST_ADDED_ID = TOKEN.endOfText;
 export const END_OF_TEXT = "<|endoftext|>";
 
 /** Tokens of ComfyUI's tokenizer for Qwen-Image that Qwen's own lacks (comfy/text_encoders/qwen25_tokenizer/tokenizer_config.json). */
-export const COMFYUI_TOKENS = ["<|img|>", "<|endofimg|>", "<|meta|>", "<|endofmeta|>"] as const;
+const COMFYUI_TOKENS = ["<|img|>", "<|endofimg|>", "<|meta|>", "<|endofmeta|>"] as const;
+
+/** Tokens that Qwen3 has in their places (Qwen/Qwen3-VL-8B-Instruct, tokenizer_config.json). */
+const QWEN3_TOKENS = ["<tool_response>", "</tool_response>", "<think>", "</think>"] as const;
+
+/** The last added tokens of each vocabulary, which differ in nothing else. */
+export const VOCABULARIES = { "qwen2.5": COMFYUI_TOKENS, qwen3: QWEN3_TOKENS } as const;
+
+/** Name of a vocabulary. */
+export type VocabularyName = keyof typeof VOCABULARIES;
 
 // In the order of their ids, which are consecutive.
 const ADDED_TOKENS = [
@@ -44,14 +53,13 @@ const ADDED_TOKENS = [
   "<|fim_pad|>",
   "<|repo_name|>",
   "<|file_sep|>",
-  ...COMFYUI_TOKENS,
 ];
 
 const PATTERN =
   "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 
 /** The tokenizer.json of merges, which are lines "left right" in order. Throws when the ids do not come out as Qwen's. */
-export function tokenizerJson(merges: readonly string[]): object {
+export function tokenizerJson(merges: readonly string[], name: VocabularyName = "qwen2.5"): object {
   const vocab: Record<string, number> = {};
   let id = 0;
   for (const symbol of byteSymbols()) vocab[symbol] = id++;
@@ -61,7 +69,11 @@ export function tokenizerJson(merges: readonly string[]): object {
   const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
   return {
     version: "1.0",
-    added_tokens: ADDED_TOKENS.map((content, index) => ({ id: FIRST_ADDED_ID + index, content, ...flags })),
+    added_tokens: [...ADDED_TOKENS, ...VOCABULARIES[name]].map((content, index) => ({
+      id: FIRST_ADDED_ID + index,
+      content,
+      ...flags,
+    })),
     normalizer: { type: "NFC" },
     pre_tokenizer: {
       type: "Sequence",

@@ -46,6 +46,47 @@ const ARTIFACTS: Record<ArtifactKind, Artifact> = {
 };
 const KINDS = Object.keys(ARTIFACTS) as ArtifactKind[];
 
+describe("positions of pictures", () => {
+  const positions = (...numbers: number[]) => tensor("int32", [numbers.length], Int32Array.from(numbers));
+  const condWith = (tensors: Artifact["tensors"]): Artifact => ({
+    ...ARTIFACTS.cond,
+    tensors: { prompt_embeds: counting([1, 5, 4]), ...tensors },
+  });
+
+  test.each([
+    ["of two pictures", { image_positions: positions(2, 2) }],
+    ["of none", { image_positions: positions() }],
+  ])("%s come back as they were written", async (_, tensors) => {
+    const name = "positions.safetensors";
+    await writeArtifact(path(name), condWith(tensors), { overwrite: true });
+    expect(await readArtifact(path(name), "cond")).toEqual(condWith(tensors));
+  });
+
+  test.each([
+    [
+      "behind the end",
+      { image_positions: positions(2, 6) },
+      /"image_positions" wanted rising numbers up to 5, found 2, 6/,
+    ],
+    ["that fall", { image_positions: positions(3, 2) }, /found 3, 2/],
+    ["below 0", { image_positions: positions(-1) }, /found -1/],
+    ["of a prompt that is not there", { negative_image_positions: positions(1) }, /without "negative_prompt_embeds"/],
+    ["as floats", { image_positions: counting([2]) }, /wanted I32, found F32/],
+    [
+      "of other pictures in the negative prompt",
+      {
+        negative_prompt_embeds: counting([1, 3, 4]),
+        image_positions: positions(1),
+        negative_image_positions: positions(),
+      },
+      /its prompts are about 1 and 0 places/,
+    ],
+  ])("%s are refused", async (_, tensors, message) => {
+    const bytes = encodeArtifact(condWith(tensors));
+    await expect(decodeArtifact(bytes, { kind: "cond", name: "x" })).rejects.toThrow(message);
+  });
+});
+
 describe.each(KINDS)("%s", (kind) => {
   test("comes back from a file as it was written", async () => {
     await writeArtifact(path(`${kind}.safetensors`), ARTIFACTS[kind]);

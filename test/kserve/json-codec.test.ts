@@ -1,7 +1,8 @@
 // Requests and answers of KServe V2 over HTTP: what is read, and what is refused before anything is allocated.
 import { describe, expect, test } from "vitest";
 import { readInferRequest, writeInferAnswer } from "../../src/kserve/json-codec.js";
-import { bytesTensor, fp32, numbersOf, toFloat32, type V2Tensor } from "../../src/kserve/v2-tensor.js";
+import { bytesTensor, numbersOf, ofTensor, toFloat32, type V2Tensor } from "../../src/kserve/v2-tensor.js";
+import { float32 } from "../../src/std/tensor.js";
 
 /** A request of JSON with bytes behind it. */
 function body(json: unknown, ...parts: readonly Uint8Array[]) {
@@ -172,7 +173,7 @@ describe("an answer is written", () => {
     id: "7",
     model: "decode",
     outputs: [
-      fp32("y", [1, 2], Float32Array.of(0.5, -1)),
+      ofTensor("y", float32([1, 2], Float32Array.of(0.5, -1))),
       bytesTensor("z", ["hi"]),
       bytesTensor("p", [Buffer.from([255])]),
     ],

@@ -1,6 +1,6 @@
 // Special tokens that a user types, from the prompt to its embeddings.
 import { expect, test } from "vitest";
-import { readArtifact } from "../../src/artifacts/artifact.js";
+import { floatTensor, readArtifact } from "../../src/artifacts/artifact.js";
 import { CAT, expectRefusal, models, QUICK, qedit, workFolder } from "../cli/qedit.js";
 
 const folder = workFolder();
@@ -10,8 +10,9 @@ const ENCODE = ["encode-prompt", CAT, ...models({}, ["--text-encoder"]), ...QUIC
 async function embeds(prompt: string, name: string, extra: readonly string[] = []) {
   const ended = await qedit([...ENCODE, "-p", prompt, "-o", name, ...extra], here);
   expect(ended.code, ended.stderr).toBe(0);
-  const { tensors } = await readArtifact(folder.at(name), "cond");
-  return { positive: tensors["prompt_embeds"]!, negative: tensors["negative_prompt_embeds"], stderr: ended.stderr };
+  const cond = await readArtifact(folder.at(name), "cond");
+  const [positive, negative] = [floatTensor(cond, "prompt_embeds")!, floatTensor(cond, "negative_prompt_embeds")];
+  return { positive, negative, stderr: ended.stderr };
 }
 
 test("a typed <|endoftext|> ends the prompt: the embeddings before it are kept, with a warning", async () => {

@@ -20,7 +20,7 @@ export interface Golden {
   get(name: string): Tensor<"float32">;
 }
 
-/** Reads a golden file whole. */
+/** Reads a golden file whole: one of fixtures/tiny, or of another folder of fixtures. */
 export async function readGolden(name: string, folder = "tiny"): Promise<Golden> {
   const checkpoint = await readSafetensors(fixture(`${folder}/golden/${name}.safetensors`));
   const tensors = new Map<string, Tensor<"float32">>();

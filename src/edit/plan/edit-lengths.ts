@@ -6,6 +6,7 @@ import {
   type SizePlan,
   type Source,
 } from "../../image/resize/size-plan.js";
+import { patchesOf } from "../../models/text-encoders.js";
 import type { PromptTokenizer } from "../../text/tokenizer.js";
 import type { ResolvedSettings } from "../resolve/resolve-edit.js";
 import type { PlannedNetworks } from "./networks.js";
@@ -43,7 +44,11 @@ export function editLengths(
   const sizes = sizesOf(sources, settings, networks);
   const vision = sizes.images.map((image) => image.vision.tokens);
   const read = (prompt: string) =>
-    promptTokens(tokenizer, prompt, { vision, unescapeParentheses: settings.match !== undefined });
+    promptTokens(tokenizer, prompt, {
+      vision,
+      unescapeParentheses: settings.match !== undefined,
+      family: networks.vision.family,
+    });
   const prompt = read(settings.prompt);
   const negativePrompt = settings.negativePrompt === undefined ? undefined : read(settings.negativePrompt);
   const { patchSize } = networks.sampled;
@@ -62,7 +67,7 @@ function sizesOf(
     region,
     mode: (match ?? "default") as PlanMode,
     cell: vae.spatialRatio,
-    patches: { patch: vision.patchSize, temporal: vision.temporalPatchSize, merge: vision.mergeSize },
+    patches: patchesOf(vision),
     ...(megapixels === undefined ? {} : { megapixels }),
     ...(resolutionSteps === undefined ? {} : { resolutionSteps }),
     ...(size === undefined ? {} : { size }),

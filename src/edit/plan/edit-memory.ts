@@ -6,7 +6,7 @@ import type { Adapter } from "../../checkpoint/weights.js";
 import { computeType } from "../../engine/providers.js";
 import type { Size } from "../../image/image.js";
 import { NETWORK_IDS, type NetworkId } from "../../models/network-id.js";
-import { languageConfig, visionConfig } from "../../models/qwen2.5-vl/text-encoder-config.js";
+import { languageConfig, visionConfig } from "../../models/text-encoders.js";
 import { transformerOf } from "../../models/transformers.js";
 import { fitsBeside, type NetworkPlan } from "../../stages/networks/memory-plan.js";
 import type { ModelHandle } from "../../stages/networks/model-handle.js";

@@ -5,9 +5,8 @@ import type { Optimization } from "../../engine/sessions/engine.js";
 import { Graph } from "../../graph/graph.js";
 import type { DType } from "../../graph/types.js";
 import { type NetworkId, networkName } from "../../models/network-id.js";
-import { buildLanguageModel } from "../../models/qwen2.5-vl/language.js";
-import { languageConfig, type VisionConfig, visionConfig } from "../../models/qwen2.5-vl/text-encoder-config.js";
-import { buildVisionTower } from "../../models/qwen2.5-vl/vision.js";
+import type { VisionNumbers } from "../../models/text-encoder-family.js";
+import { buildLanguageModel, buildVisionTower, languageConfig, visionConfig } from "../../models/text-encoders.js";
 import type { Transformer } from "../../models/transformer-family.js";
 import { transformerOf } from "../../models/transformers.js";
 import type { VaeConfig } from "../../models/vae-family.js";
@@ -36,7 +35,7 @@ export interface PlannedNetworks {
   readonly transformer: PlannedNetwork;
   readonly vaeDecoder: PlannedNetwork;
   readonly vae: VaeConfig;
-  readonly vision: VisionConfig;
+  readonly vision: VisionNumbers;
   readonly sampled: Transformer;
 }
 

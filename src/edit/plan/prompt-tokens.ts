@@ -1,5 +1,8 @@
 // Counts the tokens of a prompt in its template with the real tokenizer.
-import { dropIndex, editPrompt, expandImages, seenTokens } from "../../text/prompt.js";
+import type { TextEncoderName } from "../../models/text-encoder-family.js";
+import { textEncoderNamed } from "../../models/text-encoders.js";
+import { templateOf } from "../../stages/networks/embed-prompt.js";
+import { expandImages, seenTokens } from "../../text/prompt.js";
 import type { PromptTokenizer } from "../../text/tokenizer.js";
 
 /** Tokens of one prompt. */
@@ -12,7 +15,7 @@ export interface PromptTokens {
   readonly prompt: number;
   /** The language model's sequence. */
   readonly total: number;
-  /** The part that the transformer sees: without the instructions at the start. */
+  /** The part that the transformer sees: without the instructions at the start, and without pictures where their latents take their places. */
   readonly seen: number;
 }
 
@@ -20,22 +23,33 @@ export interface PromptTokens {
 export function promptTokens(
   tokenizer: PromptTokenizer,
   prompt: string,
-  { vision, unescapeParentheses }: { vision: readonly number[]; unescapeParentheses: boolean },
+  {
+    vision,
+    unescapeParentheses,
+    family,
+  }: {
+    readonly vision: readonly number[];
+    readonly unescapeParentheses: boolean;
+    readonly family: TextEncoderName;
+  },
 ): PromptTokens {
+  const template = templateOf(family);
   const options = { slots: vision.map((_, index) => index + 1), unescapeParentheses };
   const count = (text: string): { ids: readonly number[]; total: number } => {
-    const ids = tokenizer.encode(editPrompt(text, options));
+    const ids = tokenizer.encode(template.write(text, options));
     return { ids, total: expandImages(seenTokens(ids), vision).ids.length };
   };
   const { ids, total } = count(prompt);
   const seenPictures = vision.reduce((sum, tokens) => sum + tokens, 0);
-  const template = count("").total - seenPictures;
+  // An empty prompt may be read as a space.
+  const words = count("").total - seenPictures;
+  const { keepsImageTokens } = textEncoderNamed(family).conventions;
   return {
-    template,
+    template: words,
     vision: seenPictures,
     // a typed <|endoftext|> takes the end of the template with it
-    prompt: Math.max(total - template - seenPictures, 0),
+    prompt: Math.max(total - words - seenPictures, 0),
     total,
-    seen: total - dropIndex(ids),
+    seen: total - template.dropIndex(ids) - (keepsImageTokens ? 0 : seenPictures),
   };
 }

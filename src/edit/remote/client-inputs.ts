@@ -3,7 +3,7 @@
 import { CHANNELS, type FloatImage, type Image, toBytes } from "../../image/image.js";
 import type { PatchConfig } from "../../image/patches.js";
 import { patchify } from "../../models/qwen-image/tokens.js";
-import { visionConfig } from "../../models/qwen2.5-vl/text-encoder-config.js";
+import { patchesOf, visionConfig } from "../../models/text-encoders.js";
 import { vaeConfig } from "../../models/vaes.js";
 import { type SamplingSettings, samplingSigmas } from "../../sampling/driver.js";
 import { randn } from "../../sampling/noise/noise.js";
@@ -37,7 +37,8 @@ export interface ClientNumbers {
 export function clientNumbers({ vae, textEncoder }: { vae: ModelHandle; textEncoder: ModelHandle }): ClientNumbers {
   const { spatialRatio: cell, latentChannels } = vaeConfig(numbersOf(vae.checkpoint));
   const vision = visionConfig(numbersOf(textEncoder.checkpoint), textEncoder.config);
-  const patches = { patch: vision.patchSize, temporal: vision.temporalPatchSize, merge: vision.mergeSize };
+  // Clients of exported models normalise as Qwen2.5-VL does.
+  const { pixels: _, ...patches } = patchesOf(vision);
   return { patches, cell, latentChannels };
 }
 
@@ -69,6 +70,9 @@ export function clientInputs(
   };
 }
 
+/** The family of text encoders that exported models hold. */
+const EXPORTED = "Qwen2.5-VL";
+
 /** A picture [height, width, 3] in bytes. */
 export function imageTensor(image: Image | FloatImage): Tensor<"uint8"> {
   const { width, height, data } = toBytes(image, "round");
@@ -79,13 +83,14 @@ export function imageTensor(image: Image | FloatImage): Tensor<"uint8"> {
 export function promptInput(
   prompt: string,
   seen: readonly Pick<SeenPicture, "tokens">[],
-  settings: Parameters<typeof promptTemplate>[2],
+  settings: Pick<SizeSettings, "match">,
   tokenizer: PromptTokenizer,
 ): { readonly ids: Tensor<"int64">; readonly kept: number } {
-  const template = promptTemplate(prompt, seen.length, settings);
+  const template = promptTemplate(prompt, seen.length, { match: settings.match, family: EXPORTED });
   const { ids, dropped } = promptTokens(
     tokenizer.encode(template),
     seen.map(({ tokens }) => tokens),
+    EXPORTED,
   );
   return { ids: tensor("int64", [1, ids.length], BigInt64Array.from(ids.map(BigInt))), kept: ids.length - dropped };
 }

@@ -1,5 +1,5 @@
 // Stages by exported models: this machine makes their inputs with the functions of a run here, and of their outputs the artifacts and records of one.
-import type { Artifact, ArtifactInfo } from "../../artifacts/artifact.js";
+import { type Artifact, type ArtifactInfo, floatTensor } from "../../artifacts/artifact.js";
 import { fromBytes, type Image } from "../../image/image.js";
 import { QWEN_IMAGE } from "../../models/qwen-image/family.js";
 import { latentStatistics } from "../../models/vaes.js";
@@ -125,7 +125,7 @@ export async function sampleThere(
   const models = sampleFacts(facts);
   const record = recordedSampling(settings, models.loras, models.computed);
   const info = samplesInfo({ latents: latents.info, cond: cond.info }, models, record);
-  const latent = latents.tensors["latent"]!;
+  const latent = floatTensor(latents, "latent")!;
   const sampling = samplingOf(settings);
   const sigmas = samplingSigmas(sampling);
   // No step: the latent is the result.

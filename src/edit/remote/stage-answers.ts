@@ -9,14 +9,13 @@ import { sizesFault, statisticsFault } from "../../artifacts/record-faults.js";
 import type { Image } from "../../image/image.js";
 import { readImage } from "../../image/io/read.js";
 import { V2Error } from "../../kserve/v2-error.js";
-import { toFloat32, type V2Tensor } from "../../kserve/v2-tensor.js";
+import { toTensor, type V2Tensor } from "../../kserve/v2-tensor.js";
 import { parseLora } from "../../stages/networks/loras.js";
 import { pictureHashes, pictureNames } from "../../stages/pictures.js";
 import type { StageName } from "../../stages/stage.js";
 import { QeditError } from "../../std/errors.js";
 import { isObject } from "../../std/guards.js";
 import { jsonExcess } from "../../std/json-limits.js";
-import { float32 } from "../../std/tensor.js";
 import { type RemoteAnswer, unfit } from "./remote-model.js";
 import type { RemoteInputs, RemoteSettings } from "./stage-tensors.js";
 
@@ -41,7 +40,7 @@ export function artifactOfAnswer(kind: ArtifactKind, record: string, { answer, a
   const tensors = [...outputs.values()].filter(({ name }) => name !== record);
   const artifact = understood(from, () =>
     artifactOfParts(kind, {
-      tensors: Object.fromEntries(tensors.map((each) => [each.name, float32(each.shape, toFloat32(each))])),
+      tensors: Object.fromEntries(tensors.map((each) => [each.name, toTensor(each)])),
       record: text,
       name: `the answer of ${from}`,
     }),

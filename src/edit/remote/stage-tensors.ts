@@ -3,7 +3,7 @@ import { basename } from "node:path";
 import { type Artifact, recordText } from "../../artifacts/artifact.js";
 import type { Box } from "../../image/image.js";
 import { readBytes } from "../../image/io/read.js";
-import { bytesTensor, fp32, rawOfNumbers, type V2Tensor } from "../../kserve/v2-tensor.js";
+import { bytesTensor, ofTensor, rawOfNumbers, type V2Tensor } from "../../kserve/v2-tensor.js";
 import type { Picture } from "../../stages/pictures.js";
 import type { StageName } from "../../stages/stage.js";
 import { QeditError } from "../../std/errors.js";
@@ -102,7 +102,7 @@ export async function fileOf({ name, file, hash }: Picture): Promise<Uint8Array>
 }
 
 function artifactTensors(artifact: Artifact, record: string): readonly V2Tensor[] {
-  const tensors = Object.entries(artifact.tensors).map(([name, { shape, data }]) => fp32(name, shape, data));
+  const tensors = Object.entries(artifact.tensors).map(([name, each]) => ofTensor(name, each));
   return [...tensors, bytesTensor(record, [recordText(artifact)])];
 }
 

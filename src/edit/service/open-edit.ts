@@ -180,7 +180,7 @@ function previewing(
   image: Image,
   onPreview: NonNullable<EditObserver["onPreview"]>,
 ): EditContext["onDenoised"] {
-  const known = tensors["reference_latents.0"];
+  const known = tensors["reference_latents.0"] as Tensor<"float32"> | undefined;
   const statistics = info.settings["latent_statistics"] as LatentStatistics | undefined;
   if (known === undefined || statistics === undefined) return undefined;
   let map: LatentToRgb | undefined;

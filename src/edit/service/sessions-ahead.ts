@@ -3,7 +3,7 @@
 
 import type { Model } from "../../engine/sessions/engine.js";
 import { networkName } from "../../models/network-id.js";
-import { visionConfig } from "../../models/qwen2.5-vl/text-encoder-config.js";
+import { visionConfig } from "../../models/text-encoders.js";
 import { transformerOf } from "../../models/transformers.js";
 import { vaeConfig } from "../../models/vaes.js";
 import { decode, decodedModel } from "../../stages/decode.js";

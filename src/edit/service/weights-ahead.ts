@@ -1,11 +1,12 @@
 // Prefetches weights into the page cache: the text encoder's during encode-image, then the transformer's. Stops for a stage that has ended or
 // whose result was cached.
 import { freemem } from "node:os";
+import type { StoredTensor } from "../../checkpoint/checkpoint.js";
 import { type FileRange, rangesOf, readAhead } from "../../checkpoint/read-ahead.js";
-import { isIdleInTextEncoder } from "../../models/qwen2.5-vl/language.js";
+import { textEncoderOf } from "../../models/text-encoders.js";
 import { transformerOf } from "../../models/transformers.js";
 import { encodePrompt } from "../../stages/encode-prompt.js";
-import { numbersOf } from "../../stages/networks/model-handle.js";
+import { type ModelHandle, numbersOf } from "../../stages/networks/model-handle.js";
 import { sample } from "../../stages/sample.js";
 import type { ProgressEvent } from "../../std/events.js";
 import type { EditModels } from "../resolve/resolve-edit.js";
@@ -66,14 +67,7 @@ function weightsOf(
       : transformerOf(numbersOf(transformer.checkpoint), transformer.config).modulation;
   const isIdle = (name: string) => modulation?.isModule(name.replace(/\.[^.]+$/, "")) ?? false;
   return [
-    [
-      encodePrompt.name,
-      rangesOf(
-        [...(textEncoder?.checkpoint.tensors ?? [])].flatMap(([name, stored]) =>
-          isIdleInTextEncoder(name) ? [] : [stored],
-        ),
-      ),
-    ],
+    [encodePrompt.name, rangesOf(textEncoder === undefined ? [] : readTensors(textEncoder))],
     [
       sample.name,
       rangesOf(
@@ -81,6 +75,11 @@ function weightsOf(
       ),
     ],
   ];
+}
+
+function readTensors({ checkpoint }: ModelHandle): readonly StoredTensor[] {
+  const { isIdle } = textEncoderOf(numbersOf(checkpoint));
+  return [...checkpoint.tensors].flatMap(([name, stored]) => (isIdle(name) ? [] : [stored]));
 }
 
 async function readStage(

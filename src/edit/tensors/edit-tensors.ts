@@ -1,7 +1,7 @@
 // The tensors of an edit as clients of an exported ensemble send them, held to what the graphs of an export refuse, and to what no edit has.
 import * as v from "valibot";
 import type { VisionPatches } from "../../image/patches.js";
-import { visionConfig } from "../../models/qwen2.5-vl/text-encoder-config.js";
+import { visionConfig } from "../../models/text-encoders.js";
 import { vaeConfig } from "../../models/vaes.js";
 import { numbersOf } from "../../stages/networks/model-handle.js";
 import type { Picture } from "../../stages/pictures.js";

@@ -3,10 +3,10 @@
 import type { Weights } from "../../checkpoint/weights.js";
 import type { Graph } from "../../graph/graph.js";
 import { causalAttention, rotary, silu } from "../../graph/operators.js";
-import type { DType } from "../../graph/types.js";
 import type { Value } from "../../graph/value.js";
 import { float32, type Tensor } from "../../std/tensor.js";
 import { batched, linear, rmsNormAt, unbatched } from "../layers.js";
+import type { LanguageBuild } from "../text-encoder-family.js";
 import type { LanguageConfig } from "./text-encoder-config.js";
 
 interface Rope {
@@ -19,14 +19,6 @@ interface Shared {
   readonly rope: Rope;
 }
 
-/** How the language model's graph is built. */
-export interface LanguageOptions {
-  readonly config: LanguageConfig;
-  readonly compute: DType;
-  /** The layers of this graph, [from, to); all unless given. */
-  readonly layers?: { readonly from: number; readonly to: number };
-}
-
 /**
  * Adds the stack. Inputs, f32: `inputs_embeds` [1, tokens, width] (token embeddings with the pictures' spliced in), `rope_cos` and
  * `rope_sin` [1, tokens, head/2]. Output f32: `hidden_states` [1, tokens, width], last layer, after the final norm. A graph that
@@ -35,7 +27,7 @@ export interface LanguageOptions {
 export function buildLanguageModel(
   graph: Graph,
   w: Weights,
-  { config, compute, layers = { from: 0, to: config.layers } }: LanguageOptions,
+  { config, compute, layers = { from: 0, to: config.layers } }: LanguageBuild<LanguageConfig>,
 ): void {
   const input = (name: string, width: number) => graph.input(name, "f32", [1, "tokens", width]).cast(compute);
   const given =

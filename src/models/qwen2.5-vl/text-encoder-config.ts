@@ -4,14 +4,12 @@ import type { Weights } from "../../checkpoint/weights.js";
 import { param, QeditError } from "../../std/errors.js";
 import { type ConfigJson, configNumber, configNumbers, configObject, headCount } from "../config-json.js";
 import { foreignNetwork } from "../foreign-networks.js";
+import type { LanguageNumbers, VisionNumbers } from "../text-encoder-family.js";
 
 /** Configuration of the language model. */
-export interface LanguageConfig {
-  readonly layers: number;
-  readonly width: number;
+export interface LanguageConfig extends LanguageNumbers {
   readonly heads: number;
   readonly keyValueHeads: number;
-  readonly headDim: number;
   readonly epsilon: number;
   readonly ropeTheta: number;
   /** Rotary pairs rotated by the time, row and column of a token (mrope_section). */
@@ -19,17 +17,7 @@ export interface LanguageConfig {
 }
 
 /** Configuration of the vision tower. */
-export interface VisionConfig {
-  readonly blocks: number;
-  readonly width: number;
-  readonly heads: number;
-  /** Pixels along one side of a patch. */
-  readonly patchSize: number;
-  /** Frames in a patch; a picture is repeated. */
-  readonly temporalPatchSize: number;
-  readonly channels: number;
-  /** Patches along one side of a merged token. */
-  readonly mergeSize: number;
+export interface VisionConfig extends VisionNumbers {
   /** Pixels along one side of an attention window. */
   readonly windowSize: number;
   /** Blocks that attend over the whole picture. */
@@ -77,6 +65,8 @@ export function languageConfig(w: Weights, config: ConfigJson): LanguageConfig {
   const usual = width === EMBEDDED.language.width ? EMBEDDED.language : PUBLISHED.language;
   const headDim = given > 0 ? queryWidth / given : usual.headDim;
   return {
+    family: "Qwen2.5-VL",
+    pictureFeatures: 0,
     layers: w.count("model.layers"),
     width,
     heads: headCount("q_proj", queryWidth, headDim),
@@ -147,6 +137,7 @@ export function visionConfig(w: Weights, config: ConfigJson): VisionConfig {
   const given = configNumber(vision, "num_heads", 0);
   const usual = width === EMBEDDED.vision.width ? EMBEDDED.vision : PUBLISHED.vision;
   return {
+    family: "Qwen2.5-VL",
     blocks: w.count("visual.blocks"),
     width,
     heads: given > 0 ? given : headCount("visual", width, usual.headDim),

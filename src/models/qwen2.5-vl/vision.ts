@@ -4,11 +4,12 @@
 import type { Weights } from "../../checkpoint/weights.js";
 import type { Graph } from "../../graph/graph.js";
 import { gelu, gemm, multiHeadAttention, rotary } from "../../graph/operators.js";
-import { type DType, multiplyDims } from "../../graph/types.js";
+import { multiplyDims } from "../../graph/types.js";
 import type { Value } from "../../graph/value.js";
 import { float32, type Tensor } from "../../std/tensor.js";
 import { batched, linear, rmsNormAt, unbatched } from "../layers.js";
 import { weightAt } from "../stored-weight.js";
+import type { PatchGrid, VisionBuild } from "../text-encoder-family.js";
 import { feedForward } from "./language.js";
 import type { VisionConfig } from "./text-encoder-config.js";
 
@@ -20,14 +21,6 @@ interface Shared {
   readonly rope: { readonly cos: Value; readonly sin: Value };
 }
 
-/** How the tower's graph is built. */
-export interface VisionOptions {
-  readonly config: VisionConfig;
-  readonly compute: DType;
-  /** The blocks of this graph, [from, to); all unless given. */
-  readonly blocks?: { readonly from: number; readonly to: number };
-}
-
 /**
  * Adds the tower for one picture. Inputs, f32: `pixel_values` [patches, channels·frames·patch²], 2×2 patches of a merged
  * token in a row, `rope_cos` and `rope_sin` [1, patches, head/2], `window_mask` [1, 1, patches, patches] (0 or −∞), where a block attends
@@ -37,7 +30,7 @@ export interface VisionOptions {
 export function buildVisionTower(
   graph: Graph,
   w: Weights,
-  { config, compute, blocks = { from: 0, to: config.blocks } }: VisionOptions,
+  { config, compute, blocks = { from: 0, to: config.blocks } }: VisionBuild<VisionConfig>,
 ): void {
   const patches = multiplyDims(config.mergeSize ** 2, "tokens");
   const input = (name: string, shape: readonly (number | string)[]) => graph.input(name, "f32", shape).cast(compute);
@@ -122,12 +115,6 @@ function merger(x: Value, w: Weights, { mergeSize, width, epsilon }: VisionConfi
   );
 }
 
-/** Patches of a picture: rows and columns, both multiples of the merge size. */
-export interface PatchGrid {
-  readonly rows: number;
-  readonly columns: number;
-}
-
 /** Everything the tower takes besides pixels. */
 export interface VisionGeometry {
   readonly rope_cos: Tensor<"float32">;
@@ -151,8 +138,8 @@ export function visionGeometry(grid: PatchGrid, config: VisionConfig): VisionGeo
   return { rope_cos: cos, rope_sin: sin, window_mask: windowMask(places, grid, config) };
 }
 
-// Rows and columns in the order of the patches: merged tokens in raster order, the patches of one token in raster order.
-function patchPlaces({ rows, columns }: PatchGrid, mergeSize: number): { row: number; column: number }[] {
+/** Rows and columns in the order of the patches: merged tokens in raster order, the patches of one token in raster order. */
+export function patchPlaces({ rows, columns }: PatchGrid, mergeSize: number): { row: number; column: number }[] {
   const places = [];
   for (let blockRow = 0; blockRow < rows; blockRow += mergeSize) {
     for (let blockColumn = 0; blockColumn < columns; blockColumn += mergeSize) {

@@ -11,14 +11,13 @@ import {
   type NumericTensor,
   numbersOf,
   refused,
-  toFloat32,
+  toTensor,
   type V2Tensor,
 } from "../../kserve/v2-tensor.js";
 import type { Picture } from "../../stages/pictures.js";
 import { QeditError } from "../../std/errors.js";
 import { shown } from "../../std/foreign-text.js";
 import { jsonExcess } from "../../std/json-limits.js";
-import { float32 } from "../../std/tensor.js";
 import { recordFault, shapeFault } from "../artifact-limits.js";
 import { fileName } from "../http/request-body.js";
 import type { ServerLimits } from "../limits.js";
@@ -119,7 +118,7 @@ export function readArtifactOf(
   for (const { name, shape } of own) refuseFault(name, shapeFault(shape, limits));
   const given = tensors.get(record);
   const parts = {
-    tensors: Object.fromEntries(own.map((each) => [each.name, float32(each.shape, toFloat32(each))])),
+    tensors: Object.fromEntries(own.map((each) => [each.name, toTensor(each)])),
     record: given === undefined ? undefined : recordOf(given),
     name: "the tensors",
   };

@@ -10,7 +10,7 @@ import {
   resolveSample,
 } from "../../edit/request/stage-request.js";
 import type { Box } from "../../image/image.js";
-import { bytesTensor, fp32, type V2Tensor } from "../../kserve/v2-tensor.js";
+import { bytesTensor, ofTensor, type V2Tensor } from "../../kserve/v2-tensor.js";
 import { encodeDecoded } from "../../stages/decode.js";
 import { encodeImage } from "../../stages/encode-image.js";
 import { encodePrompt } from "../../stages/encode-prompt.js";
@@ -34,7 +34,7 @@ export const MODEL_RUNS: Readonly<Record<ModelName, (call: ModelCall) => Promise
 };
 
 const LATENTS = /^(latent|reference_latents\.\d+)$/;
-const COND = /^(negative_)?prompt_embeds$/;
+const COND = /^(negative_)?(prompt_embeds|image_positions)$/;
 const SAMPLES = /^latent_tensor$/;
 
 async function runEncodeImage(call: ModelCall): Promise<ModelResult> {
@@ -135,7 +135,7 @@ async function decodedPictures({ server: { limits }, request }: ModelCall): Prom
 }
 
 async function outputsOf(artifact: Artifact, record: string, models: UsedModels): Promise<ModelResult> {
-  const tensors = Object.entries(artifact.tensors).map(([name, { shape, data }]) => fp32(name, shape, data));
+  const tensors = Object.entries(artifact.tensors).map(([name, each]) => ofTensor(name, each));
   return {
     outputs: [...tensors, bytesTensor(record, [recordText(artifact)])],
     parameters: await hashesOf(models),

@@ -73,7 +73,10 @@ export function modelSpecs({ pictures }: Pick<ServerLimits, "pictures">): readon
     optional(`reference_latents.${index}`, "FP32", LATENT),
   );
   const latents = [needed("latent", "FP32", LATENT), ...references];
-  const cond = [needed("prompt_embeds", "FP32", EMBEDS), optional("negative_prompt_embeds", "FP32", EMBEDS)];
+  const cond = [
+    ...[needed("prompt_embeds", "FP32", EMBEDS), optional("negative_prompt_embeds", "FP32", EMBEDS)],
+    ...[optional("image_positions", "INT32", [-1]), optional("negative_image_positions", "INT32", [-1])],
+  ];
   const image = [needed("IMAGE", "BYTES", [-1]), optional("IMAGE_NAMES", "BYTES", [-1])];
   const prompt = [needed("PROMPT", "BYTES", [1]), optional("NEGATIVE_PROMPT", "BYTES", [1])];
   const sampling = [optional("SEED", "INT64", [1]), optional("STEPS", "INT32", [1]), optional("CFG", "FP32", [1])];

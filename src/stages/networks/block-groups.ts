@@ -1,4 +1,4 @@
-// A network split into groups of consecutive layers, one session each; the outputs of a group are feeds of the next. Resident groups stay open.
+// A network split into groups of consecutive layers, one session each; the outputs of a group are feeds of those behind it. Resident groups stay open.
 // Streamed groups are opened, run and closed at every pass; if the plan has room, the next one opens while one computes. Tokens pass through host memory.
 import type { Model, Session } from "../../engine/sessions/engine.js";
 import type { Tensors } from "../../std/tensor.js";
@@ -7,7 +7,7 @@ import type { NetworkPlan } from "./memory-plan.js";
 
 /** An open network. */
 export interface Chain {
-  /** Runs each group on all feeds before the next group. Returns the outputs of the last group, one per feed. */
+  /** Runs each group on all feeds before the next group. Returns for each feed the outputs of the last group, and those that no group read. */
   run(feeds: readonly Tensors[]): Promise<Tensors[]>;
 }
 
@@ -45,7 +45,8 @@ export async function withChain<T>(
       );
       // After the run has started: opening uses the engine's other thread.
       streamed.prefetch(models.slice(index + 1).find(({ isTransient }) => isTransient));
-      outputs = await running;
+      const given = await running;
+      outputs = outputs.map((each, at) => ({ ...without(each, model.inputs), ...given[at] }));
       if (model.isTransient) await streamed.close();
     }
     return outputs;
@@ -120,6 +121,10 @@ function streamedSessions(
       await takeNext();
     },
   };
+}
+
+function without(tensors: Tensors, names: readonly string[]): Tensors {
+  return Object.fromEntries(Object.entries(tensors).filter(([name]) => !names.includes(name)));
 }
 
 function pick(tensors: Tensors, names: readonly string[]): Tensors {

@@ -4,8 +4,8 @@ import { runBytes } from "../../engine/memory/session-run.js";
 import type { Device } from "../../engine/providers.js";
 import { Graph } from "../../graph/graph.js";
 import type { DType } from "../../graph/types.js";
-import { buildLanguageModel, isIdleInTextEncoder } from "../../models/qwen2.5-vl/language.js";
-import type { LanguageConfig } from "../../models/qwen2.5-vl/text-encoder-config.js";
+import type { LanguageNumbers } from "../../models/text-encoder-family.js";
+import { buildLanguageModel, textEncoderNamed } from "../../models/text-encoders.js";
 import type { StageContext } from "../stage.js";
 import type { Chain } from "./block-groups.js";
 import type { NetworkNeeds } from "./memory-plan.js";
@@ -15,7 +15,7 @@ import { type LayerRange, withLayers } from "./open-layers.js";
 /** A language model and its longest sequence. */
 export interface LanguageRun {
   readonly file: ModelHandle;
-  readonly config: LanguageConfig;
+  readonly config: LanguageNumbers;
   readonly compute: DType;
   /** Tokens of the longest prompt. */
   readonly tokens: number;
@@ -40,10 +40,11 @@ export function languageNeeds(
   device: Device,
 ): NetworkNeeds {
   const layers = new Array<number>(config.layers).fill(0);
+  const { isIdle } = textEncoderNamed(config.family);
   for (const [name, { length }] of file.checkpoint.tensors) {
     // model.norm.weight
     const end = config.layers - 1;
-    if (name.startsWith("model.") && !isIdleInTextEncoder(name))
+    if (name.startsWith("model.") && !isIdle(name))
       layers[Number(/^model\.layers\.(\d+)\./.exec(name)?.[1] ?? end)]! += length;
   }
   const graph = new Graph("sizes");

@@ -4,8 +4,8 @@ import { runBytes } from "../../engine/memory/session-run.js";
 import type { Device } from "../../engine/providers.js";
 import { Graph } from "../../graph/graph.js";
 import type { DType } from "../../graph/types.js";
-import type { VisionConfig } from "../../models/qwen2.5-vl/text-encoder-config.js";
-import { buildVisionTower } from "../../models/qwen2.5-vl/vision.js";
+import type { VisionNumbers } from "../../models/text-encoder-family.js";
+import { buildVisionTower, textEncoderNamed } from "../../models/text-encoders.js";
 import type { StageContext } from "../stage.js";
 import type { Chain } from "./block-groups.js";
 import type { NetworkNeeds } from "./memory-plan.js";
@@ -15,7 +15,7 @@ import { type LayerRange, withLayers } from "./open-layers.js";
 /** A vision tower and its longest sequence. */
 export interface VisionRun {
   readonly file: ModelHandle;
-  readonly config: VisionConfig;
+  readonly config: VisionNumbers;
   readonly compute: DType;
   /** Tokens of the largest picture, merge² patches each. */
   readonly tokens: number;
@@ -34,16 +34,15 @@ export function withVisionTower<T>(
   return withLayers({ network: "vision-tower", unit: "blocks", file, compute, needs, build }, context, use);
 }
 
-/** Sizes of a vision tower for its memory plan. Weights before the blocks count with the first block, weights after them with the last. */
+/** Sizes of a vision tower for its memory plan. Weights before the blocks count with the first block, weights after them with the block that they follow. */
 export function visionNeeds(
   { file, config, compute, tokens }: Omit<VisionRun, "file"> & { readonly file: SizedFile },
   device: Device,
 ): NetworkNeeds {
   const layers = new Array<number>(config.blocks).fill(0);
-  for (const [name, { length }] of file.checkpoint.tensors) {
-    const last = name.startsWith("visual.merger.") ? config.blocks - 1 : 0;
-    if (name.startsWith("visual.")) layers[Number(/^visual\.blocks\.(\d+)\./.exec(name)?.[1] ?? last)]! += length;
-  }
+  const { visionBlockOf } = textEncoderNamed(config.family);
+  for (const [name, { length }] of file.checkpoint.tensors)
+    if (name.startsWith("visual.")) layers[visionBlockOf(name, config)]! += length;
   const graph = new Graph("sizes");
   buildVisionTower(graph, Weights.of(graph, file.checkpoint), { config, compute });
   return {

@@ -1,5 +1,6 @@
 // What sampling takes of the artifacts before it, and what its own says of them, however its noise is given.
-import type { Artifact, ArtifactInfo } from "../../artifacts/artifact.js";
+
+import { type Artifact, type ArtifactInfo, floatTensor } from "../../artifacts/artifact.js";
 import type { Prompt, Transformer } from "../../models/transformer-family.js";
 import { transformerOf } from "../../models/transformers.js";
 import type { LatentStatistics } from "../../models/vae-family.js";
@@ -57,11 +58,12 @@ export function recordedStatistics({ tensors, info }: Artifact, { network, name 
 
 /** The prompts that a scale uses. Throws QEDIT_E_ARTIFACT for those of another family or width than the transformer's, and for a negative prompt that is missing. */
 export function usedPrompts(
-  { tensors }: Artifact,
+  cond: Artifact,
   { cfg, network, name }: NamedTransformer & { readonly cfg: number },
 ): Prompts {
   const { textWidth } = network;
-  const { prompt_embeds: positive, negative_prompt_embeds: negative } = tensors;
+  const { tensors } = cond;
+  const [positive, negative] = [floatTensor(cond, "prompt_embeds"), floatTensor(cond, "negative_prompt_embeds")];
   refuseOtherFamily(tensors, { network, name });
   if (positive!.shape[2] !== textWidth) {
     throw new QeditError(
@@ -130,9 +132,9 @@ export async function checkedSamples(
 }
 
 /** The latents of the references, in order. */
-export function referenceLatents({ tensors }: Artifact): Tensor<"float32">[] {
-  const count = Object.keys(tensors).filter((name) => name.startsWith("reference_latents.")).length;
-  return Array.from({ length: count }, (_, index) => tensors[`reference_latents.${index}`]!);
+export function referenceLatents(latents: Artifact): Tensor<"float32">[] {
+  const count = Object.keys(latents.tensors).filter((name) => name.startsWith("reference_latents.")).length;
+  return Array.from({ length: count }, (_, index) => floatTensor(latents, `reference_latents.${index}`)!);
 }
 
 /** A transformer and its LoRAs as records have them. */

@@ -84,7 +84,7 @@ test.each<[what: string, stage: string, change: Change, message: RegExp, code?: 
     "another datatype",
     "sample",
     (r) => void (r.outputs[0]!.datatype = "INT32"),
-    /wanted FP32, FP16 or BF16, found INT32/,
+    /tensor "latent_tensor" wanted float32, found int32/,
   ],
   ["an unknown datatype", "sample", (r) => void (r.outputs[0]!.datatype = "FP128"), /its datatype is "FP128"/],
   ["another name", "sample", (r) => void (r.outputs[0]!.name = "latents"), /lacks the tensor "latent_tensor"/],
