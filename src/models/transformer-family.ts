@@ -93,6 +93,8 @@ export interface Transformer {
   readonly patchSize: number;
   /** Whether its prompts say between which of their tokens pictures stand. */
   readonly placesImages: boolean;
+  /** Whether it makes a picture of a prompt alone too. */
+  readonly generates: boolean;
   /** What determines its graphs beside the file, as JSON. */
   readonly key: unknown;
   readonly modulation: TransformerModulation;

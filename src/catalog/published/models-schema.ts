@@ -42,7 +42,8 @@ export interface SamplingNumbers {
   readonly sampler: string;
   readonly scheduler: string;
   readonly shift: number;
-  readonly cfgNorm: number;
+  /** "none": without CFGNorm. */
+  readonly cfgNorm: number | "none";
   /** The noise levels of a model that was distilled for certain ones, falling, in place of steps, scheduler and shift. */
   readonly sigmas?: readonly number[] | undefined;
   /** Size of the result where the model was not made for one megapixel, in units of 1024². */
@@ -65,6 +66,8 @@ export interface PublishedModel {
   readonly name: string;
   readonly summary: string;
   readonly licence: string;
+  /** The family of its transformer, as src/models/transformers.ts names it. */
+  readonly family: string;
   /** Whether it makes a picture of a prompt alone too. */
   readonly generates?: boolean | undefined;
   readonly files: Readonly<Record<FileRole, PublishedFile>>;
@@ -167,11 +170,12 @@ const sharedFiles = v.pipe(
   named(file),
 );
 
-const numbers = { steps: amount, cfg: amount, shift: amount, cfgNorm: amount, sampler: text, scheduler: text };
+const norm = v.union([amount, v.literal("none")], 'a number, or "none"');
+const numbers = { steps: amount, cfg: amount, shift: amount, cfgNorm: norm, sampler: text, scheduler: text };
 const levels = v.pipe(v.array(amount, "a list of numbers"), v.minLength(1, "a list of numbers"));
 const extras = { megapixels: v.optional(amount), dtype: v.optional(text), sigmas: v.optional(levels) };
 const presetNumbers = {
-  ...{ steps: v.optional(amount), cfg: v.optional(amount), shift: v.optional(amount), cfgNorm: v.optional(amount) },
+  ...{ steps: v.optional(amount), cfg: v.optional(amount), shift: v.optional(amount), cfgNorm: v.optional(norm) },
   ...{ sampler: v.optional(text), scheduler: v.optional(text), ...extras },
 };
 const preset: v.GenericSchema<unknown, Preset> = v.pipe(
@@ -196,6 +200,7 @@ function catalogSchema(shared: Readonly<Record<string, PublishedFile>>) {
   const model = withKeys({
     summary: text,
     licence: text,
+    family: v.optional(text, "Qwen-Image"),
     generates: v.optional(v.boolean("true or false")),
     files: withKeys({ vae: someFile, textEncoder: someFile, transformer: someFile }),
     loras: v.optional(named(someFile), {}),

@@ -6,6 +6,7 @@ import { param, QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
 import { jsonName } from "../parameters/parameter.js";
 import type { Given, GivenValues } from "./given.js";
+import { isModelFolder, modelOfFiles } from "./model-of-files.js";
 import { lightningSteps } from "./sampling-defaults.js";
 import { uselessSettings } from "./useless-settings.js";
 
@@ -31,11 +32,13 @@ export async function resolveSettings<Settings extends object>(unresolved: Unres
   if (isResolved) return settings;
   const values: Values = settings as Values;
   const complain = complaints(force, emit);
-  const named = await namedPreset(values, given);
+  const kin = await modelOfFiles(values);
+  const named = await namedPreset({ ...values, model: values["model"] ?? kin }, given);
   const byPreset = named === undefined ? {} : presetValues(named, { values, given, complain });
   const merged = { ...values, ...byPreset, ...withoutWeaker("size", "megapixels", given) };
-  const numbers = await modelValues(merged, new Set([...given.keys(), ...Object.keys(byPreset)]));
-  const resolved = withCountedSteps({ ...merged, ...numbers });
+  const numbers = await modelValues(merged, new Set([...given.keys(), ...Object.keys(byPreset)]), kin);
+  const model = values["model"] ?? kin;
+  const resolved = withCountedSteps({ ...merged, ...(model !== undefined && { model }), ...numbers });
   for (const { lora, model, owners } of await lorasOfOtherModels(resolved)) {
     const remedies = [param("model", owners[0]), param("lora", "lightning-4steps"), `${param("force")} to go on`];
     complain(
@@ -170,11 +173,11 @@ async function lorasOfOtherModels(values: Values): Promise<readonly LoraOfOtherM
 /** Parameters that noise levels stand in place of. */
 const IN_PLACE_OF_SIGMAS = ["steps", "scheduler", "shift", "denoise"] as const;
 
-// The model's defaults for parameters that were not given. A Lightning LoRA has its own steps and cfg. A single stage gets only the parameters it has.
-async function modelValues(values: Values, known: ReadonlySet<string>): Promise<Values> {
+// The model's defaults for parameters that were not given, or those of a model of the same family as the files. A Lightning LoRA has its own steps and cfg. A single stage gets only the parameters it has.
+async function modelValues(values: Values, known: ReadonlySet<string>, kin: string | undefined): Promise<Values> {
   const model = values["model"] as string | undefined;
-  if (model !== undefined && /[/\\]|^\.+$/.test(model)) return {};
-  const { defaults } = await publishedModel(model);
+  if (isModelFolder(model) && kin === undefined) return {};
+  const { defaults } = await publishedModel(isModelFolder(model) ? kin : (model ?? kin));
   const loras = (values["lora"] ?? []) as readonly string[];
   const hasLightning = loras.some((each) => lightningSteps(parseLora(each).path) !== undefined);
   const free = Object.entries(defaults).filter(([name]) => {

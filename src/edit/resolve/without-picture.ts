@@ -1,6 +1,7 @@
 // A prompt without a picture: some models make one, others only edit.
 import { readCatalog } from "../../catalog/published/models.js";
-import type { ModelHandle } from "../../stages/networks/model-handle.js";
+import { transformerOf } from "../../models/transformers.js";
+import { type ModelHandle, numbersOf } from "../../stages/networks/model-handle.js";
 import { param, QeditError } from "../../std/errors.js";
 import { jsonName } from "../parameters/parameter.js";
 
@@ -32,7 +33,8 @@ export function refuseWithoutPicture(
   settings: Readonly<Record<keyof typeof OF_PICTURE_1, unknown>>,
   { transformer }: { readonly transformer?: ModelHandle | undefined },
 ): void {
-  if (transformer === undefined || !transformer.checkpoint.tensors.has("txt_in.text_norm.weight")) throw noPicture();
+  if (transformer === undefined || !transformerOf(numbersOf(transformer.checkpoint), transformer.config).generates)
+    throw noPicture();
   for (const [name, idle] of Object.entries(OF_PICTURE_1)) {
     if (settings[name as keyof typeof OF_PICTURE_1] === idle) continue;
     const parameter = jsonName(name);

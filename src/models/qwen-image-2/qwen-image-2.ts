@@ -32,6 +32,7 @@ export function qwenImage2(config: TransformerConfig): Transformer {
     latentChannels: config.channels,
     patchSize: 1,
     placesImages: true,
+    generates: true,
     key: config,
     modulation: modulationOf(config),
     keptWidth: 2 * width,

@@ -41,6 +41,8 @@ export function qwenImage(config: TransformerConfig): Transformer {
     latentChannels,
     patchSize: config.patchSize,
     placesImages: false,
+    // The releases that only edit and the one that only generates have equal tensors.
+    generates: false,
     key: config,
     modulation: modulationOf(config),
     // References attend to the target, which has another noise level at every step.
