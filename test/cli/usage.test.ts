@@ -77,7 +77,8 @@ describe.concurrent("refuses as a usage error", () => {
   test.each([
     [["frobnicate"], /^error: Unknown command 'frobnicate'/, /^  hint: qedit --help$/],
     [["runn"], /^error: Unknown command 'runn'/, /Did you mean run\?/],
-    [["run"], /^error: Missing required argument 'image'/, /^  hint: qedit run --help$/],
+    [["run"], /^error: No --prompt was given/, /^  hint: Add --prompt <text>/],
+    [["run", "-p", "a red bicycle"], /^error: No picture was given/, /^  hint: Give at least one/],
     [["decode"], /^error: Missing required argument 'samples'/, /^  hint: qedit decode --help$/],
     [["decode", "a", "b"], /^error: Too many arguments for 'decode'/, /^  hint: qedit decode --help$/],
     [["run", "a.png", "--stesp", "3"], /^error: Unknown option '--stesp'/, /Did you mean --steps\?/],
