@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
 
@@ -71,7 +72,8 @@ export default defineConfig({
     testTimeout: 120_000,
     hookTimeout: 120_000,
     pool: "forks",
-    maxWorkers: 2,
+    // Some tests take gigabytes.
+    maxWorkers: Math.min(Math.max(availableParallelism(), 2), 4),
     // Worker threads and child processes of the engine run src as it is.
     execArgv: ["--import", fileURLToPath(new URL("test/support/run-typescript.mjs", import.meta.url))],
     projects: [
