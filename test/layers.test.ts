@@ -28,7 +28,6 @@ const OWNERS: Readonly<Record<string, string | readonly string[]>> = {
   "cli-progress": "cli",
   tinyglobby: "cli",
   protobufjs: ["graph", "export"],
-  "@huggingface/tokenizers": "text",
   "@bomb.sh/tab": "cli",
   tar: "catalog",
   undici: "catalog",

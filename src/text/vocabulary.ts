@@ -1,6 +1,8 @@
 // Qwen2.5's vocabulary, rebuilt from its merges, in the form of a Hugging Face tokenizer.json.
 // https://huggingface.co/Qwen/Qwen2.5-7B/blob/main/tokenizer.json; what is shipped and under which licence: data/README.md
 
+import { isPrintable, type Merges } from "./byte-pairs.js";
+
 /** Ids of the added tokens that the edit prompt is built with. */
 export const TOKEN = {
   endOfText: 151643,
@@ -55,25 +57,48 @@ const ADDED_TOKENS = [
   "<|file_sep|>",
 ];
 
+/** The words of a text, as Qwen's tokenizer.json has them. */
 const PATTERN =
   "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 
-/** The tokenizer.json of merges, which are lines "left right" in order. Throws when the ids do not come out as Qwen's. */
-export function tokenizerJson(merges: readonly string[], name: VocabularyName = "qwen2.5"): object {
-  const vocab: Record<string, number> = {};
-  let id = 0;
-  for (const symbol of byteSymbols()) vocab[symbol] = id++;
-  for (const merge of merges) vocab[merge.replace(" ", "")] = id++;
-  if (id !== FIRST_ADDED_ID) throw new Error(`internal: the merges give ${id} tokens, wanted ${FIRST_ADDED_ID}`);
+// Unicode's White_Space, which JavaScript's \s is not: it has U+FEFF, and lacks U+0085.
+const SPACE = "\\t-\\r \\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000";
+
+/** PATTERN as JavaScript writes it. */
+export const WORDS = new RegExp(
+  [
+    // Folded, the long s is an s.
+    "'(?:[sS\u017f]|[tT]|[rR][eE]|[vV][eE]|[mM]|[lL][lL]|[dD])",
+    "[^\\r\\n\\p{L}\\p{N}]?\\p{L}+",
+    "\\p{N}",
+    ` ?[^${SPACE}\\p{L}\\p{N}]+[\\r\\n]*`,
+    `[${SPACE}]*[\\r\\n]+`,
+    `[${SPACE}]+(?![^${SPACE}])`,
+    `[${SPACE}]+`,
+  ].join("|"),
+  "gu",
+);
+
+/** The added tokens of a vocabulary with their ids. */
+export function addedTokens(name: VocabularyName): ReadonlyMap<string, number> {
+  return new Map([...ADDED_TOKENS, ...VOCABULARIES[name]].map((token, index) => [token, FIRST_ADDED_ID + index]));
+}
+
+/** The tokenizer.json of merges. */
+export function tokenizerJson({ left, right }: Merges, name: VocabularyName): object {
+  const tokens = byteSymbols();
+  const merges: string[] = [];
+  for (let merge = 0; merge < left.length; merge += 1) {
+    const parts = [tokens[left[merge]!]!, tokens[right[merge]!]!];
+    merges.push(parts.join(" "));
+    tokens.push(parts.join(""));
+  }
+  const vocab = Object.fromEntries(tokens.map((token, id) => [token, id]));
   const byteLevel = { type: "ByteLevel", add_prefix_space: false, trim_offsets: false, use_regex: false };
   const flags = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
   return {
     version: "1.0",
-    added_tokens: [...ADDED_TOKENS, ...VOCABULARIES[name]].map((content, index) => ({
-      id: FIRST_ADDED_ID + index,
-      content,
-      ...flags,
-    })),
+    added_tokens: [...addedTokens(name)].map(([content, id]) => ({ id, content, ...flags })),
     normalizer: { type: "NFC" },
     pre_tokenizer: {
       type: "Sequence",
@@ -86,12 +111,8 @@ export function tokenizerJson(merges: readonly string[], name: VocabularyName = 
 }
 
 /** GPT-2's symbols of the 256 bytes in the order of Qwen's ids: printable bytes as themselves, then U+0100 and on for the others. */
-function byteSymbols(): string[] {
-  const codes = [...range(33, 127), ...range(161, 173), ...range(174, 256)];
-  const others = range(256, 512 - codes.length);
-  return [...codes, ...others].map((code) => String.fromCharCode(code));
-}
-
-function range(start: number, end: number): number[] {
-  return Array.from({ length: end - start }, (_, i) => start + i);
+export function byteSymbols(): string[] {
+  const printable = Array.from({ length: 256 }, (_, byte) => byte).filter(isPrintable);
+  const others = Array.from({ length: 256 - printable.length }, (_, index) => 256 + index);
+  return [...printable, ...others].map((code) => String.fromCharCode(code));
 }

@@ -16,7 +16,7 @@ const ALLOWED =
 const WANTED = [
   ...["LICENSE", "THIRD_PARTY_NOTICES", "README.md", "bin/qedit.js", "dist/cli/main.js", "models.json"],
   ...[
-    "dist/text/data/qwen2.5-merges.txt.gz",
+    "dist/text/data/qwen2.5-merges.bin.gz",
     "dist/server/http/page/index.html",
     "fixtures/tiny-model/tiny_vae.safetensors",
   ],

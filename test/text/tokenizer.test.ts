@@ -1,5 +1,7 @@
 import { readFileSync } from "node:fs";
+import { gunzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
+import { packedMerges } from "../../fixtures/text/published-merges.js";
 import { loadTokenizer } from "../../src/text/tokenizer.js";
 import { TOKEN } from "../../src/text/vocabulary.js";
 import { processorTime } from "../support/processor-time.js";
@@ -27,7 +29,19 @@ test("decoding gives the text back, added tokens included", () => {
   for (const { text } of golden) expect(tokenizer.decode(tokenizer.encode(text))).toBe(text.normalize("NFC"));
 });
 
-test("loading takes about half a second", () => {
-  // Measured 0.5 s; the rest is room for a busy machine.
-  expect(loading).toBeLessThan(2500);
+test("loading takes some hundredths of a second", () => {
+  // Measured 0.03 s; the rest is room for a busy machine.
+  expect(loading).toBeLessThan(500);
+});
+
+test("the merges that ship are those that were published", () => {
+  const bytes = (path: string) => gunzipSync(readFileSync(new URL(`../../${path}`, import.meta.url)));
+  const lines = bytes("fixtures/text/qwen2.5-merges.txt.gz").toString("utf8").split("\n");
+  expect(bytes("src/text/data/qwen2.5-merges.bin.gz").equals(packedMerges(lines))).toBe(true);
+});
+
+test("a word of a hundred thousand letters takes no longer than its length", () => {
+  const before = processorTime();
+  expect(tokenizer.encode("ab".repeat(50_000)).length).toBeGreaterThan(1000);
+  expect(before()).toBeLessThan(2000);
 });
