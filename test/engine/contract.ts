@@ -71,6 +71,22 @@ export function engineContract(name: string, openEngine: OpenEngine): void {
       });
     });
 
+    test("keeps tensors that were sent and results of runs for later runs, also of other sessions", async () => {
+      const [first, second] = [await engine.open(affineModel()), await engine.open(affineModel())];
+      const { x } = await first.keep!({ x: float32([1, 3], Float32Array.of(1, 2, 3)) });
+      expect(x).toMatchObject({ type: "float32", shape: [1, 3] });
+      const { y } = await first.runKept!({ x: x! });
+      expect(y).toMatchObject({ type: "float32", shape: [1, 3] });
+      for (const session of [second, first, second])
+        expect(await session.run({ x: y! })).toEqual({ y: float32([1, 3], Float32Array.of(7, 11, 15)) });
+      expect(await second.run({ x: x! })).toEqual({ y: float32([1, 3], Float32Array.of(3, 5, 7)) });
+      await first.dispose();
+      expect(await second.run({ x: y! })).toEqual({ y: float32([1, 3], Float32Array.of(7, 11, 15)) });
+      for (let time = 0; time < 2; time++) await Promise.all([x!.dispose(), y!.dispose()]);
+      await expect(second.run({ x: y! })).rejects.toThrow("internal: a kept tensor was disposed");
+      await second.dispose();
+    });
+
     test("does not change the feeds of a run", async () => {
       const x = float32([1, 3], Float32Array.of(1, 2, 3));
       await withSession(engine, affineModel(), async (session) => {

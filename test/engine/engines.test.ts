@@ -111,6 +111,20 @@ describe.each([
     await engine.dispose();
   });
 
+  test("moves what one keeps to the other, when a session there takes it", async () => {
+    const engine = pairedEngine(CPU, start);
+    const { model, feeds } = await longModel(30);
+    const busy = await engine.open(model);
+    const { y } = await (await engine.open(affineModel())).runKept!({ x: float32([1, 3]) });
+    const running = busy.run(feeds);
+    const elsewhere = await engine.open(affineModel());
+    expect(await elsewhere.run({ x: y! })).toEqual({ y: float32([1, 3], Float32Array.of(3, 3, 3)) });
+    await running;
+    expect(await elsewhere.run({ x: y! })).toEqual({ y: float32([1, 3], Float32Array.of(3, 3, 3)) });
+    await y!.dispose();
+    await engine.dispose();
+  });
+
   test("ends both, also when it is disposed while sessions open", async () => {
     const running = async () => {
       await delay(1); // a turn of the event loop, at whose end closed handles go

@@ -1,7 +1,7 @@
 // Wraps an engine to measure how long its sessions take to open and run, and how many operations they compute.
 
 import { deviceName } from "../../engine/providers.js";
-import type { Engine, Session } from "../../engine/sessions/engine.js";
+import type { Engine, Feeds, Session } from "../../engine/sessions/engine.js";
 import { Graph } from "../../graph/graph.js";
 import { graphFlops, lengthsOf, weightBytes } from "./graph-cost.js";
 import type { SessionTiming } from "./timings.js";
@@ -44,20 +44,22 @@ type Runs = Pick<SessionTiming, "runs" | "flops" | "seconds">;
 
 function timedSession(session: Session, graph: Graph, onClosed: (runs: Runs) => void): Session {
   let total: Runs = { runs: 0, flops: 0, seconds: 0 };
+  const timed = async <T>(feeds: Feeds, run: () => Promise<T>) => {
+    const start = performance.now();
+    const results = await run();
+    const seconds = (performance.now() - start) / 1000;
+    const shapes = Object.fromEntries(Object.entries(feeds).map(([name, { shape }]) => [name, shape]));
+    total = {
+      runs: total.runs + 1,
+      flops: total.flops + graphFlops(graph, lengthsOf(graph, shapes)),
+      seconds: total.seconds + seconds,
+    };
+    return results;
+  };
   return {
     ...session,
-    async run(feeds) {
-      const start = performance.now();
-      const results = await session.run(feeds);
-      const seconds = (performance.now() - start) / 1000;
-      const shapes = Object.fromEntries(Object.entries(feeds).map(([name, { shape }]) => [name, shape]));
-      total = {
-        runs: total.runs + 1,
-        flops: total.flops + graphFlops(graph, lengthsOf(graph, shapes)),
-        seconds: total.seconds + seconds,
-      };
-      return results;
-    },
+    run: (feeds) => timed(feeds, () => session.run(feeds)),
+    ...(session.runKept && { runKept: (feeds) => timed(feeds, () => session.runKept!(feeds)) }),
     async dispose() {
       onClosed(total);
       await session.dispose();

@@ -97,9 +97,12 @@ class Pool implements SessionPool {
       throw error;
     });
     let isLeased = true;
+    const queued = <T>(work: () => Promise<T>) =>
+      this.#queued(entry, () => this.#retryAfterClosing(() => this.#run(entry, work)));
     return {
-      run: (feeds) =>
-        this.#queued(entry, () => this.#retryAfterClosing(() => this.#run(entry, () => session.run(feeds)))),
+      run: (feeds) => queued(() => session.run(feeds)),
+      ...(session.runKept && { runKept: (feeds) => queued(() => session.runKept!(feeds)) }),
+      ...(session.keep && { keep: (tensors) => queued(() => session.keep!(tensors)) }),
       dispose: async () => {
         if (!isLeased) return;
         isLeased = false;

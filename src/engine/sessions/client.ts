@@ -1,8 +1,9 @@
 // An engine whose sessions live behind the protocol: requests go out under ids, and responses settle them.
 import { QeditError } from "../../std/errors.js";
+import type { Tensor, Tensors } from "../../std/tensor.js";
 import type { Device } from "../providers.js";
-import type { Engine, Session } from "./engine.js";
-import type { Failure, Request, Response, Results } from "./protocol.js";
+import type { Engine, Feeds, KeptTensor, Session } from "./engine.js";
+import type { Failure, KeptInfo, Request, Response, Results, SentFeeds } from "./protocol.js";
 
 /** Sends a request to a running server. */
 export type Send = (request: Request) => void;
@@ -38,7 +39,12 @@ export function clientEngine(device: Device, { start, isRestarted, onRestart }: 
       const owner = client;
       const id = await owner.request<"open">({ kind: "open", model });
       const session: Session = {
-        run: (feeds) => owner.request<"run">({ kind: "run", session: id, feeds }),
+        run: async (feeds) => owner.request<"run">({ kind: "run", session: id, feeds: await sentTo(owner, feeds) }),
+        runKept: async (feeds) => {
+          const sent = await sentTo(owner, feeds);
+          return keptBy(owner, await owner.request<"run kept">({ kind: "run kept", session: id, feeds: sent }));
+        },
+        keep: async (tensors) => keptBy(owner, await owner.request<"keep">({ kind: "keep", tensors })),
         // A server that ended has closed its sessions; an error here would hide why it ended.
         hasEnded: () => owner.ended !== undefined,
         dispose: async () => (owner.ended ? undefined : owner.request<"dispose">({ kind: "dispose", session: id })),
@@ -119,6 +125,51 @@ class Client {
     if ("failure" in response) pending?.reject(errorOf(response.failure));
     else pending?.resolve(response.result as never);
   }
+}
+
+/** A tensor that a server keeps. It moves to the server whose session takes it. */
+class ServerTensor implements KeptTensor {
+  readonly type: KeptInfo["type"];
+  readonly shape: readonly number[];
+  #place: { readonly owner: Client; readonly number: number } | undefined;
+
+  constructor(owner: Client, { type, shape, kept: number }: KeptInfo) {
+    this.type = type;
+    this.shape = shape;
+    this.#place = { owner, number };
+  }
+
+  /** Its number at a server, to which it moves if it is elsewhere. */
+  async at(wanted: Client): Promise<number> {
+    if (!this.#place) throw new Error("internal: a kept tensor was disposed");
+    const { owner, number } = this.#place;
+    if (owner === wanted) return number;
+    const taken: Tensors = await owner.request<"take">({ kind: "take", kept: number });
+    const { tensor } = await wanted.request<"keep">({ kind: "keep", tensors: taken });
+    this.#place = { owner: wanted, number: tensor!.kept };
+    return tensor!.kept;
+  }
+
+  async dispose(): Promise<void> {
+    const place = this.#place;
+    this.#place = undefined;
+    // A server that ended keeps nothing.
+    if (place && !place.owner.ended) await place.owner.request<"release">({ kind: "release", kept: place.number });
+  }
+}
+
+function keptBy(owner: Client, kept: Readonly<Record<string, KeptInfo>>): Record<string, KeptTensor> {
+  return Object.fromEntries(Object.entries(kept).map(([name, info]) => [name, new ServerTensor(owner, info)]));
+}
+
+async function sentTo(owner: Client, feeds: Feeds): Promise<SentFeeds> {
+  const sent: Record<string, Tensor | { readonly kept: number }> = {};
+  for (const [name, feed] of Object.entries(feeds)) {
+    if ("data" in feed) sent[name] = feed;
+    else if (feed instanceof ServerTensor) sent[name] = { kept: await feed.at(owner) };
+    else throw new Error(`internal: "${name}" is kept by another engine`);
+  }
+  return sent;
 }
 
 function errorOf({ code, message, hint, stack }: Failure): Error {

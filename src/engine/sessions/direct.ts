@@ -2,7 +2,7 @@
 import type { InferenceSession, Tensor as OrtTensor } from "onnxruntime-node";
 import { elementCount, type Tensor, type Tensors, type TensorType } from "../../std/tensor.js";
 import { type Device, deviceName, executionProviders } from "../providers.js";
-import type { Engine, Model, Session } from "./engine.js";
+import type { Engine, Feeds, KeptTensor, Model, Session } from "./engine.js";
 import { engineFailure } from "./engine-failure.js";
 import { loadOnnxRuntime, type OnnxRuntime } from "./loading.js";
 
@@ -16,8 +16,12 @@ export async function directEngine(device: Device): Promise<Engine> {
       const native = await attempt(`open ${model.name} on ${deviceName(device)}`, () =>
         ort.InferenceSession.create(model.bytes, sessionOptions(model, device)),
       );
+      const run = (feeds: Feeds) =>
+        attempt(`run ${model.name} on ${deviceName(device)}`, () => runNative(ort, native, tensorsOf(feeds)));
       const session: Session = {
-        run: (feeds) => attempt(`run ${model.name} on ${deviceName(device)}`, () => runNative(ort, native, feeds)),
+        run,
+        runKept: async (feeds) => keptHere(await run(feeds)),
+        keep: async (tensors) => keptHere(tensors),
         async dispose() {
           if (sessions.delete(session)) await native.release();
         },
@@ -29,6 +33,42 @@ export async function directEngine(device: Device): Promise<Engine> {
       for (const session of [...sessions]) await session.dispose();
     },
   };
+}
+
+/** A tensor in this thread. */
+class HereTensor implements KeptTensor {
+  readonly type: TensorType;
+  readonly shape: readonly number[];
+  #tensor: Tensor | undefined;
+
+  constructor(tensor: Tensor) {
+    this.type = tensor.type;
+    this.shape = tensor.shape;
+    this.#tensor = tensor;
+  }
+
+  get tensor(): Tensor {
+    if (!this.#tensor) throw new Error("internal: a kept tensor was disposed");
+    return this.#tensor;
+  }
+
+  async dispose(): Promise<void> {
+    this.#tensor = undefined;
+  }
+}
+
+function keptHere(tensors: Tensors): Record<string, HereTensor> {
+  return Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, new HereTensor(tensor)]));
+}
+
+function tensorsOf(feeds: Feeds): Tensors {
+  return Object.fromEntries(
+    Object.entries(feeds).map(([name, feed]) => {
+      if ("data" in feed) return [name, feed];
+      if (feed instanceof HereTensor) return [name, feed.tensor];
+      throw new Error(`internal: "${name}" is kept by another engine`);
+    }),
+  );
 }
 
 function sessionOptions({ optimization, weightsRoot }: Model, device: Device): InferenceSession.SessionOptions {

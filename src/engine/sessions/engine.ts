@@ -1,7 +1,7 @@
 // Engines open graphs as sessions, sessions run them. Both are disposable.
 import type { Graph } from "../../graph/graph.js";
 import { weightsRoot } from "../../graph/locations.js";
-import type { Tensors } from "../../std/tensor.js";
+import type { Tensor, Tensors, TensorType } from "../../std/tensor.js";
 import type { Device } from "../providers.js";
 
 /**
@@ -30,10 +30,28 @@ export interface Model {
   readonly isTransient?: boolean;
 }
 
+/** A tensor that stays where the engine's sessions live, so that runs take it without sending it again; until it is disposed, or the engine is. */
+export interface KeptTensor {
+  readonly type: TensorType;
+  readonly shape: readonly number[];
+  /** Frees its memory; may be called again. */
+  dispose(): Promise<void>;
+}
+
+/** What a run is fed, by the names of the graph's inputs. */
+export type Feeds = Readonly<Record<string, Tensor | KeptTensor>>;
+
+/** Kept tensors by name. */
+export type KeptTensors = Readonly<Record<string, KeptTensor>>;
+
 /** An opened graph with its weights in memory, until it is disposed. Runs are one at a time. */
 export interface Session {
   /** Computes all outputs from all inputs; throws QEDIT_E_ENGINE or QEDIT_E_MEMORY. */
-  run(feeds: Tensors): Promise<Tensors>;
+  run(feeds: Feeds): Promise<Tensors>;
+  /** Computes all outputs, which stay in the engine. Left out where nothing can stay. Throws as `run`. */
+  runKept?(feeds: Feeds): Promise<KeptTensors>;
+  /** Sends tensors to the engine, where they stay. Left out where nothing can stay. */
+  keep?(tensors: Tensors): Promise<KeptTensors>;
   /** Frees the weights; may be called again. */
   dispose(): Promise<void>;
   /** Whether the process that it lived in has ended, so that it cannot run any more; left out where that cannot happen. */

@@ -35,6 +35,8 @@ export function pairedEngine(device: Device, start: (device: Device) => Engine =
       const own: Session = {
         ...session,
         run: (feeds) => counted(half, () => session.run(feeds)),
+        ...(session.runKept && { runKept: (feeds) => counted(half, () => session.runKept!(feeds)) }),
+        ...(session.keep && { keep: (tensors) => counted(half, () => session.keep!(tensors)) }),
         dispose: () => counted(half, () => session.dispose()),
       };
       return own;

@@ -1,16 +1,19 @@
 // The worker thread's side: a direct engine behind messages. create() and run() block this thread, never the main one.
 import { parentPort, workerData } from "node:worker_threads";
 import { QeditError } from "../../std/errors.js";
+import type { Tensor, Tensors } from "../../std/tensor.js";
 import type { Device } from "../providers.js";
 import { directEngine } from "./direct.js";
 import type { Session } from "./engine.js";
-import type { Failure, Request, Response, Results } from "./protocol.js";
+import type { Failure, KeptInfo, Request, Response, Results, SentFeeds } from "./protocol.js";
 
 const port = parentPort;
 if (!port) throw new Error("internal: the engine's worker was started as a main thread");
 
 const engine = directEngine(workerData as Device);
 const sessions = new Map<number, Session>();
+const kept = new Map<number, Tensor>();
+let lastKept = 0;
 
 port.on("message", async (request: Request) => {
   let response: Response;
@@ -20,10 +23,10 @@ port.on("message", async (request: Request) => {
     response = { id: request.id, failure: failureOf(error) };
   }
   // Results leave with their memory instead of being copied.
-  const tensors = "result" in response && typeof response.result === "object" ? Object.values(response.result) : [];
+  const results = "result" in response && typeof response.result === "object" ? Object.values(response.result) : [];
   port.postMessage(
     response,
-    tensors.map((tensor) => tensor.data.buffer as ArrayBuffer),
+    results.flatMap((each) => ("data" in each ? [each.data.buffer as ArrayBuffer] : [])),
   );
   if (request.kind === "close") port.close();
 });
@@ -34,7 +37,19 @@ async function answer(request: Request): Promise<Results[Request["kind"]]> {
       sessions.set(request.id, await (await engine).open(request.model));
       return request.id;
     case "run":
-      return sessionOf(request.session).run(request.feeds);
+      return sessionOf(request.session).run(withKept(request.feeds));
+    case "run kept":
+      return keep(await sessionOf(request.session).run(withKept(request.feeds)));
+    case "keep":
+      return keep(request.tensors);
+    case "take": {
+      const tensor = keptOf(request.kept);
+      kept.delete(request.kept);
+      return { tensor };
+    }
+    case "release":
+      kept.delete(request.kept);
+      return undefined;
     case "dispose":
       await sessions.get(request.session)?.dispose();
       sessions.delete(request.session);
@@ -42,6 +57,28 @@ async function answer(request: Request): Promise<Results[Request["kind"]]> {
     case "close":
       return (await engine).dispose() as Promise<undefined>;
   }
+}
+
+function keep(tensors: Tensors): Record<string, KeptInfo> {
+  return Object.fromEntries(
+    Object.entries(tensors).map(([name, tensor]) => {
+      lastKept += 1;
+      kept.set(lastKept, tensor);
+      return [name, { kept: lastKept, type: tensor.type, shape: tensor.shape }];
+    }),
+  );
+}
+
+function keptOf(number: number): Tensor {
+  const tensor = kept.get(number);
+  if (!tensor) throw new Error(`internal: no tensor is kept under ${number}`);
+  return tensor;
+}
+
+function withKept(feeds: SentFeeds): Tensors {
+  return Object.fromEntries(
+    Object.entries(feeds).map(([name, feed]) => [name, "kept" in feed ? keptOf(feed.kept) : feed]),
+  );
 }
 
 function sessionOf(id: number): Session {

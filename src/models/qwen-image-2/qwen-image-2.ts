@@ -22,7 +22,7 @@ export const QWEN_IMAGE_2: TransformerFamily = {
 };
 
 /** The transformer of a configuration. */
-export function qwenImage2(config: TransformerConfig): Transformer {
+function qwenImage2(config: TransformerConfig): Transformer {
   const width = config.heads * config.headDim;
   return {
     family: QWEN_IMAGE_2.name,

@@ -28,7 +28,7 @@ function recording(feeds: Map<string, Tensors[]>): Engine {
         ...session,
         dispose: () => session.dispose(),
         run(given) {
-          feeds.set(model.network, [...(feeds.get(model.network) ?? []), given]);
+          feeds.set(model.network, [...(feeds.get(model.network) ?? []), given as Tensors]);
           return session.run(given);
         },
       };
