@@ -39,7 +39,12 @@ const COMFY_IDLE = [
 ];
 /** Columns of a rotated group, unless a layer says otherwise (comfy_kitchen/tensor/int8.py, TensorWiseINT8Layout.Params). */
 const ROTATED_GROUP = 256;
-const COMFY_NAMES: Readonly<Record<string, string>> = { nvfp4: "NVFP4", mxfp8: "MXFP8", mxfp4: "MXFP4" };
+const COMFY_NAMES: Readonly<Record<string, string>> = {
+  nvfp4: "NVFP4",
+  mxfp8: "MXFP8",
+  mxfp4: "MXFP4",
+  asym_w4a8_int8: "W4A8, 4-bit codes of a codebook",
+};
 
 /** The name of the format of a checkpoint's weights if qedit does not compute it, such as `MXFP8`. */
 export function packedFormat(checkpoint: Checkpoint): string | undefined {
@@ -51,11 +56,13 @@ function comfyFormat({ layerFormats = [], metadata }: Checkpoint): string | unde
   const described = typeof layers === "object" && layers !== null ? Object.values(layers) : [];
   for (const layer of [...layerFormats.map((text) => metadataObject(text)), ...described]) {
     const { format, ...others } = (layer ?? {}) as Record<string, unknown>;
+    const known = COMFY_NAMES[String(format)];
+    if (known !== undefined) return known;
     if (String(format).includes("convrot")) return "ConvRot, rotated INT4";
     if (others["convrot"] === true && rotationOf(layer) === undefined)
       return `ConvRot in groups of ${String(others["convrot_groupsize"]).slice(0, 40)} columns, or of other numbers than INT8`;
     if (typeof format !== "string" || !COMFY_SCALED.test(format)) {
-      return COMFY_NAMES[String(format)] ?? `"${String(format).slice(0, 40)}", a layer format of ComfyUI`;
+      return `"${String(format).slice(0, 40)}", a layer format of ComfyUI`;
     }
     const unknown = Object.keys(others).find((key) => !COMFY_IDLE.includes(key) && Boolean(others[key]));
     if (unknown !== undefined) return `"${format}" with "${unknown.slice(0, 40)}", a layer format of ComfyUI`;

@@ -104,12 +104,14 @@ function textEncoderNames(checkpoint: Checkpoint): Checkpoint {
   const found = firstMatch(checkpoint.tensors.keys(), FIRST_LAYER);
   if (found === undefined) return checkpoint;
   const [, front = "", nesting = ""] = found;
-  if (front === "" && nesting === "model.") return checkpoint;
+  const isVision = (name: string) => name.startsWith(`${front}model.visual.`);
+  if (front === "" && nesting === "model." && ![...checkpoint.tensors.keys()].some(isVision)) return checkpoint;
   const own = (name: string) => {
     const inner = name.startsWith(front) ? name.slice(front.length) : name;
+    if (isVision(name)) return inner.slice("model.".length);
     if (nesting !== "" && inner.startsWith(nesting)) return `model.${inner.slice(nesting.length)}`;
     if (nesting === "" && /^(layers|embed_tokens|norm)\./.test(inner)) return `model.${inner}`;
-    return inner.replace(/^model\.visual\./, "visual.").replace(/^language_model\.lm_head\./, "lm_head.");
+    return inner.replace(/^language_model\.lm_head\./, "lm_head.");
   };
   return renamed(checkpoint, own);
 }

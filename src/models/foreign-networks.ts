@@ -2,6 +2,7 @@
 
 const NETWORKS: readonly (readonly [pattern: RegExp, name: string])[] = [
   [/\.(lora_(A|B|up|down|linear_layer)|lora\.(up|down)|hada_w1_a|lokr_w1|dora_scale)\b|_lora\.(up|down)\./, "a LoRA"],
+  [/(^|\.)txt_in\.text_norm\./, "a Qwen-Image-2.1 transformer"],
   [/(^|\.)transformer_blocks\.0\.attn\.add_q_proj\..*/, "a Qwen-Image or other diffusion transformer"],
   [/(^|\.)double_blocks\.0\./, "a FLUX or HunyuanVideo transformer"],
   [/(^|\.)joint_blocks\.0\./, "a Stable Diffusion 3 transformer"],
@@ -11,6 +12,8 @@ const NETWORKS: readonly (readonly [pattern: RegExp, name: string])[] = [
     /(^|\.)(input_blocks|down_blocks)\.0\.(0|attentions|resnets)\.|(^|\.)time_embed\.0\./,
     "a U-Net of Stable Diffusion",
   ],
+  [/(^|\.)layers\.\d+\.linear_attn\./, "a Qwen3.5 language model, as the prompt enhancer of Qwen-Image-2.1 is one"],
+  [/(^|\.)visual\.deepstack_merger_list\./, "a Qwen3-VL text encoder"],
   [/(^|\.)layers\.0\.self_attn\.q_norm\./, "a Qwen3 text encoder"],
   [/(^|\.)visual\.blocks\.0\.mlp\.fc1\./, "a Qwen2-VL text encoder"],
   [/(^|\.)layers\.0\.self_attn\.q_proj\./, "a language model"],

@@ -202,6 +202,72 @@ describe("identify", () => {
     expect(await identityOf(file)).toMatchObject(wanted);
   });
 
+  const stored = { dtype: "BF16", shape: [4, 8], file: "x", offset: 0, length: 64 } as const;
+  const ofShapes = (tensors: Readonly<Record<string, readonly number[]>>) =>
+    identify({
+      file: "x",
+      metadata: {},
+      tensors: new Map(Object.entries(tensors).map(([name, shape]) => [name, { ...stored, shape }])),
+    });
+  const layer = (width: number) => ({
+    "model.language_model.layers.0.input_layernorm.weight": [width],
+    "model.language_model.layers.0.self_attn.q_proj.weight": [4096, width],
+    "model.language_model.layers.0.self_attn.q_norm.weight": [128],
+  });
+  const tower = { "model.visual.merger.norm.weight": [1152], "model.visual.blocks.0.norm1.weight": [1152] };
+
+  test.each([
+    [
+      "its transformer, behind a prefix",
+      Object.fromEntries(
+        [
+          "txt_in.text_norm",
+          "transformer_blocks.0.attn.to_q",
+          "transformer_blocks.1.attn.to_q",
+          "img_in",
+          "proj_out",
+          "a",
+        ].map((name) => [`model.diffusion_model.${name}.weight`, [8, 8]]),
+      ),
+      { kind: "transformer", network: "Qwen-Image-2.1 or Turbo transformer, 2 blocks", notes: [] },
+    ],
+    [
+      "its text encoder",
+      { ...layer(4096), ...tower },
+      { kind: "text-encoder", network: "Qwen3-VL text encoder, 1 layers of 4096", hasVision: true, notes: [] },
+    ],
+    [
+      "a smaller Qwen3-VL",
+      { ...layer(2560), ...tower },
+      { kind: "text-encoder", notes: ["gives 2560 numbers a token, Qwen-Image-2.1 takes 4096"] },
+    ],
+    ["one without vision", layer(4096), { kind: "text-encoder", network: "Qwen3 text encoder, 1 layers of 4096" }],
+    [
+      "its vision tower alone",
+      { "visual.merger.norm.weight": [1152], "visual.blocks.0.norm1.weight": [1152] },
+      { kind: "other", network: "Qwen3-VL vision tower (mmproj), 1 blocks" },
+    ],
+    [
+      "its VAE",
+      {
+        "conv2.weight": [64, 64, 1, 1, 1],
+        "decoder.upsamples.0.upsamples.0.residual.2.weight": [1152, 1152, 3, 3, 3],
+        "encoder.conv1.weight": [96, 4, 3, 3, 3],
+      },
+      { kind: "vae", network: "Qwen-Image-2.1 VAE, 64 latent channels" },
+    ],
+    [
+      "a LoRA for it",
+      {
+        "transformer_blocks.0.img_mlp.gate_layer.lora_A.weight": [4, 8],
+        "transformer_blocks.0.img_mlp.gate_layer.lora_B.weight": [8, 4],
+      },
+      { kind: "lora", network: "LoRA for Qwen-Image-2.1", notes: [] },
+    ],
+  ] as const)("of Qwen-Image-2.1 names %s", (_, shapes, wanted) => {
+    expect(ofShapes(shapes as Readonly<Record<string, readonly number[]>>)).toMatchObject(wanted);
+  });
+
   test("a LoRA of another model, and forms that are not computed, are told", () => {
     const stored = { dtype: "F32", shape: [4, 8], file: "x", offset: 0, length: 128 } as const;
     const of = (...names: string[]) =>

@@ -74,6 +74,7 @@ describe("a part in a file of its own, under the names of other tools", () => {
 
   test.each([
     ["transformers of newer releases", nested("model.language_model.", "lm_head.", "model.visual.")],
+    ["ComfyUI's file of Qwen3-VL", nested("model.", "lm_head.", "model.visual.")],
     ["a model inside another", nested("language_model.model.", "language_model.lm_head.", "visual.")],
     ["a thinker", nested("thinker.model.", "thinker.lm_head.", "thinker.visual.")],
     ["a pipeline", nested("text_encoder.model.language_model.", "text_encoder.lm_head.", "text_encoder.model.visual.")],

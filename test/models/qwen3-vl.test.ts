@@ -32,7 +32,7 @@ import { loadTokenizer } from "../../src/text/tokenizer.js";
 import { scaledError, TOLERANCE } from "../parity/table.js";
 import { readGolden } from "../support/golden.js";
 import { openNetwork } from "../support/graphs.js";
-import { tinyTextEncoder2 } from "../support/tiny-2.js";
+import { type TinyTextEncoder, tinyTextEncoder2 } from "../support/tiny-2.js";
 
 const folder = await mkdtemp(join(tmpdir(), "qedit-qwen3-"));
 afterAll(() => rm(folder, { recursive: true, force: true }));
@@ -143,4 +143,62 @@ test("whole and layer by layer, tower and language model give the same", async (
   await engine.dispose();
   expectNear(whole, golden.get("images3.prompt_embeds"));
   expect(scaledError(streamed.data, whole.data)).toBeLessThanOrEqual(1e-6);
+});
+
+describe("refused by name", () => {
+  const refusalOf = async (options: TinyTextEncoder) =>
+    openModel(await tinyTextEncoder2({ ...options, folder }), "textEncoder").then(
+      () => "opened",
+      ({ message }: Error) => message,
+    );
+  const edited = (change: (config: Record<string, Record<string, unknown>>) => unknown) => ({
+    config: (text: string) => {
+      const config = JSON.parse(text) as Record<string, Record<string, unknown>>;
+      change(config);
+      return JSON.stringify(config);
+    },
+  });
+
+  test.each<[string, TinyTextEncoder, RegExp]>([
+    [
+      "another model of the same keys",
+      edited((config) => Object.assign(config, { model_type: "qwen3" })),
+      /its config says that it is "qwen3", "qwen3_vl" is wanted$/,
+    ],
+    [
+      "rope sections that are no half of a head",
+      edited(({ text_config: text }) => Object.assign(text!["rope_parameters"]!, { mrope_section: [4, 2, 1] })),
+      /rope sections 4 \+ 2 \+ 1 do not add up to half a head of 16$/,
+    ],
+    [
+      "features behind blocks that there are not",
+      edited(({ vision_config: vision }) => Object.assign(vision!, { deepstack_visual_indexes: [0, 3] })),
+      /it has 2 mergers of features \(deepstack_merger_list\) for blocks 0, 3 of 3$/,
+    ],
+    [
+      "features behind blocks that are not known",
+      edited(({ vision_config: vision }) => Object.assign(vision!, { deepstack_visual_indexes: undefined })),
+      /for blocks that are not known of 3$/,
+    ],
+    [
+      "a merger of features that lacks a part",
+      { without: (name) => name.endsWith("deepstack_merger_list.1.linear_fc2.weight") },
+      /Cannot find "visual\.deepstack_merger_list\.1\.linear_fc2\.weight"/,
+    ],
+    ["positions that are none", { without: (name) => name.includes("pos_embed") }, /not one of Qwen3-VL/],
+  ])("%s", async (_, options, message) => {
+    expect(await refusalOf(options)).toMatch(message);
+  });
+
+  test("pictures, without a vision tower", async () => {
+    const path = await tinyTextEncoder2({ folder, without: (name) => name.startsWith("model.visual.") });
+    const { checkpoint, config } = await openModel(path, "textEncoder");
+    expect(() => visionConfig(numbersOf(checkpoint), config)).toThrow(/has no vision weights/);
+    expect(languageConfig(numbersOf(checkpoint), config)).toMatchObject({ pictureFeatures: 0 });
+  });
+});
+
+test.each(["BF16", "F16", "F8_E4M3"] as const)("weights stored as %s are read", async (storedAs) => {
+  const { checkpoint, config, warning } = await openModel(await tinyTextEncoder2({ folder, storedAs }), "textEncoder");
+  expect([languageConfig(numbersOf(checkpoint), config).layers, warning]).toEqual([3, undefined]);
 });

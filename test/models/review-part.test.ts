@@ -165,6 +165,15 @@ describe("a format that qedit does not compute is refused by its name", () => {
     ["NVFP4", extra(`${MODULE}.weight_scale_2`)],
     ["NVFP4", text(`${MODULE}.comfy_quant`, { format: "nvfp4" })],
     [
+      "W4A8, 4-bit codes of a codebook",
+      text(`${MODULE}.comfy_quant`, {
+        format: "asym_w4a8_int8",
+        group_size: 16,
+        convrot: true,
+        convrot_groupsize: 256,
+      }),
+    ],
+    [
       "NVFP4 or MXFP4",
       (tensors) => void (tensors["x.weight"] = { dtype: "F4", shape: [4, 4], bytes: new Uint8Array(8) }),
     ],

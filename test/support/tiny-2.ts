@@ -28,6 +28,8 @@ export interface TinyTextEncoder {
   /** Whether a tensor is left out. */
   readonly without?: (name: string) => boolean;
   readonly storedAs?: WritableTensor["storedAs"];
+  /** Another configuration. */
+  readonly config?: (text: string) => string;
 }
 
 /** Writes the tiny Qwen3-VL text encoder with its table of token embeddings, and gives the path. */
@@ -36,6 +38,7 @@ export async function tinyTextEncoder2({
   rename = (name) => name,
   without = () => false,
   storedAs,
+  config = (text) => text,
 }: TinyTextEncoder = {}): Promise<string> {
   const { tensors, metadata } = await readSafetensors(fixture("tiny-2/text-encoder.safetensors"));
   const written: Record<string, WritableTensor> = {
@@ -47,6 +50,6 @@ export async function tinyTextEncoder2({
     written[rename(name)] = storedAs === undefined ? values : { ...values, storedAs };
   }
   const path = join(folder ?? (await mkdtemp(join(tmpdir(), "qedit-tiny-2-"))), "tiny_qwen3vl.safetensors");
-  await writeSafetensors(path, written, metadata);
+  await writeSafetensors(path, written, { ...metadata, config: config(metadata["config"]!) });
   return path;
 }

@@ -36,8 +36,15 @@ export interface Identity {
 
 /** Types of weights that graphs take. */
 const RUNNABLE: readonly StoredType[] = ["F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F64", "I8", "INT8", "INT4"];
+/** Keys of the feed-forward of Qwen-Image-2.1's transformer, which no other one has. */
+const QWEN_IMAGE_21_MODULE = /transformer_blocks[._]\d+[._]img_mlp[._](gate_layer|gate_up|proj|out)([._]|$)/;
 /** Keys that only the transformers of the Qwen-Image family have among those that LoRAs are made for. */
 const QWEN_IMAGE_MODULE = /transformer_blocks[._]\d+[._](attn[._](add_[qkv]_proj|to_add_out)|(img|txt)_(mlp|mod))/;
+
+/** Numbers a token that Qwen-Image-2.1's transformer takes of its text encoder, Qwen3-VL-8B. */
+const QWEN_IMAGE_21_WIDTH = 4096;
+/** Channels of its VAE's pictures. */
+const RGBA = 4;
 
 /** What a file may hold beside a transformer, for its note. */
 const OTHER_PARTS: Partial<Record<ModelPart, string>> = { vae: "the VAE", text_encoder: "the text encoder" };
@@ -91,11 +98,13 @@ function loraFacts({ tensors }: Checkpoint): Facts | undefined {
   const forms = new Set(names.flatMap((name) => unsupportedForm(name) ?? []));
   if (found.layouts.length === 0 && forms.size === 0) return undefined;
   const layout = found.layouts.join(" and ") || [...forms].join(", ");
-  const isOurs = names.some((name) => QWEN_IMAGE_MODULE.test(name));
+  const isOfLater = names.some((name) => QWEN_IMAGE_21_MODULE.test(name));
+  const isOurs = isOfLater || names.some((name) => QWEN_IMAGE_MODULE.test(name));
+  const family = isOfLater ? "Qwen-Image-2.1" : "Qwen-Image and its Edit releases";
   const notes = [...forms].map((form) => `holds ${form}, which qedit does not compute`);
   return {
     kind: "lora",
-    network: `${found.kinds.join(" and ") || "LoRA"} for ${isOurs ? "Qwen-Image and its Edit releases" : "another model"}`,
+    network: `${found.kinds.join(" and ") || "LoRA"} for ${isOurs ? family : "another model"}`,
     lora: { ranks: found.ranks, layout, modules: new Set(names.map(moduleOf)).size },
     notes: isOurs ? notes : ["fits no transformer that qedit runs", ...notes],
     ...(isOurs && notes.length > 0 ? { refusal: notes.join("; ") } : {}),
@@ -104,6 +113,14 @@ function loraFacts({ tensors }: Checkpoint): Facts | undefined {
 
 function transformerFacts(checkpoint: Checkpoint): Facts | undefined {
   const { tensors } = stripPrefix(checkpoint);
+  const others = partsOfWhole(checkpoint).flatMap((part) => OTHER_PARTS[part] ?? []);
+  const notes = others.length > 0 ? [`all in one: holds ${others.join(" and ")} too`] : [];
+  if (tensors.has("txt_in.text_norm.weight") && tensors.has("transformer_blocks.0.attn.to_q.weight"))
+    return {
+      kind: "transformer",
+      network: `Qwen-Image-2.1 or Turbo transformer, ${countOf(tensors.keys(), /^transformer_blocks\.(\d+)\./)} blocks`,
+      notes,
+    };
   if (
     !tensors.has("txt_norm.weight") ||
     !tensors.has("img_in.weight") ||
@@ -120,37 +137,39 @@ function transformerFacts(checkpoint: Checkpoint): Facts | undefined {
     };
   }
   const release = isLater ? "Qwen-Image-Edit-2511" : "Qwen-Image or Qwen-Image-Edit";
-  const others = partsOfWhole(checkpoint).flatMap((part) => OTHER_PARTS[part] ?? []);
-  return {
-    kind: "transformer",
-    network: `${release} transformer, ${blocks} blocks`,
-    notes: others.length > 0 ? [`all in one: holds ${others.join(" and ")} too`] : [],
-  };
+  return { kind: "transformer", network: `${release} transformer, ${blocks} blocks`, notes };
 }
 
 function textEncoderFacts(checkpoint: Checkpoint): Facts | undefined {
   const { tensors } = publishedNames(checkpoint, "text_encoder");
   const query = tensors.get("model.layers.0.self_attn.q_proj.weight");
-  // Qwen 2 and 2.5 have biases here, later and other families do not.
-  if (!query || !tensors.has("model.layers.0.self_attn.q_proj.bias")) return undefined;
+  // Qwen 2 and 2.5 have biases here, Qwen3 norms instead, other families neither.
+  const isLater = tensors.has("model.layers.0.self_attn.q_norm.weight");
+  if (!query || tensors.has("model.layers.0.self_attn.q_proj.bias") === isLater) return undefined;
   const names = [...tensors.keys()];
   const hasVision = names.some((name) => name.startsWith("visual."));
   const layers = countOf(names, /^model\.layers\.(\d+)\./);
+  const width = query.shape[1]!;
+  const other = `gives ${width} numbers a token, Qwen-Image-2.1 takes ${QWEN_IMAGE_21_WIDTH}`;
   return {
     kind: "text-encoder",
-    network: `Qwen2.5${hasVision ? "-VL" : ""} text encoder, ${layers} layers of ${query.shape[1]}`,
+    network: `Qwen${isLater ? "3" : "2.5"}${hasVision ? "-VL" : ""} text encoder, ${layers} layers of ${width}`,
     hasVision,
-    notes: hasVision ? [] : ["has no vision weights: it cannot see pictures"],
+    notes: [
+      ...(hasVision ? [] : ["has no vision weights: it cannot see pictures"]),
+      ...(isLater && width !== QWEN_IMAGE_21_WIDTH ? [other] : []),
+    ],
   };
 }
 
 // Beside a language model as GGUF: llama.cpp writes the two apart.
 function visionFacts({ tensors }: Checkpoint): Facts | undefined {
-  if (!tensors.has("visual.merger.ln_q.weight")) return undefined;
+  const isLater = tensors.has("visual.merger.norm.weight");
+  if (!isLater && !tensors.has("visual.merger.ln_q.weight")) return undefined;
   const blocks = countOf(tensors.keys(), /^visual\.blocks\.(\d+)\./);
   return {
     kind: "other",
-    network: `Qwen2.5-VL vision tower (mmproj), ${blocks} blocks`,
+    network: `Qwen${isLater ? "3" : "2.5"}-VL vision tower (mmproj), ${blocks} blocks`,
     notes: ["belongs in the folder of its text encoder, which finds it there"],
   };
 }
@@ -158,13 +177,16 @@ function visionFacts({ tensors }: Checkpoint): Facts | undefined {
 function vaeFacts(checkpoint: Checkpoint): Facts | undefined {
   const { tensors } = publishedNames(checkpoint, "vae");
   const latent = tensors.get("conv2.weight");
+  const image = tensors.get("encoder.conv1.weight");
+  // Wan 2.2's has levels as well, but takes 2 × 2 pixels as channels.
+  if (latent && tensors.has("decoder.upsamples.0.upsamples.0.residual.2.weight") && image?.shape[1] === RGBA)
+    return { kind: "vae", network: `Qwen-Image-2.1 VAE, ${latent.shape[1]} latent channels`, notes: [] };
   if (
     !latent ||
     !tensors.has("decoder.middle.0.residual.2.weight") ||
     !tensors.has("encoder.downsamples.0.residual.2.weight")
   )
     return undefined;
-  const image = tensors.get("encoder.conv1.weight");
   return {
     kind: "vae",
     network: `Qwen-Image VAE (the structure of Wan 2.1), ${latent.shape[1]} latent channels`,

@@ -16,7 +16,7 @@ import {
   MoreBytesWanted,
   parseGguf,
 } from "./gguf-header.js";
-import { ARCHITECTURES, languageConfigOf, languageTensors, visionConfigOf, visionTensors } from "./gguf-names.js";
+import { languageConfigOf, languageTensors, partOfGguf, visionConfigOf, visionTensors } from "./gguf-names.js";
 
 /** Types of a vision tower, the one to take first. */
 const PRECISE = [/bf16/i, /f32/i, /f16/i];
@@ -42,14 +42,13 @@ export async function readGguf(
   { identity }: { readonly identity?: Hash | undefined },
 ): Promise<Checkpoint> {
   const header = await headerOf(handle, source, identity);
-  const architecture = header.values.get("general.architecture");
+  const part = partOfGguf(header);
   const { name: file } = source;
   refuseParts(header, file);
   const metadata = textsOf(header.values);
   // Tools that convert with the model's own keys write no architecture, or their own word for it.
-  if (architecture !== ARCHITECTURES.language && architecture !== ARCHITECTURES.vision)
-    return { file, tensors: header.tensors, metadata };
-  if (architecture === ARCHITECTURES.vision)
+  if (part === undefined) return { file, tensors: header.tensors, metadata };
+  if (part === "vision")
     return {
       file,
       tensors: visionTensors(header, file),
