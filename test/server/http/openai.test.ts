@@ -210,3 +210,33 @@ test("models are listed, and what is complete can be asked for", async () => {
   const { data } = await client.models.list();
   expect(data.map(({ id, object }) => [id, object])).toEqual([["tiny", "model"]]);
 });
+
+describe("a generation", () => {
+  const generate = (body: object | string, type = "application/json") =>
+    fetch(`${server.url}/v1/images/generations`, {
+      method: "POST",
+      headers: { "content-type": type },
+      body: typeof body === "string" ? body : JSON.stringify(body),
+    });
+
+  test("is refused by a model that only edits", async () => {
+    await expect(client.images.generate({ prompt: "a red bicycle", model: "tiny" })).rejects.toMatchObject({
+      status: 400,
+      message: expect.stringContaining("No picture was given"),
+    });
+  });
+
+  test.each([
+    ["with a picture", { prompt, image: "data:image/png;base64,AAAA" }, 400, /A generation takes no pictures/],
+    ["with a mask", { prompt, mask: { image_url: "data:image/png;base64,AAAA" } }, 400, /takes no pictures/],
+  ] as const)("%s is refused", async (_, body, status, message) => {
+    const answer = await generate(body);
+    expect(answer.status).toBe(status);
+    expect(await answer.text()).toMatch(message);
+  });
+
+  test("as a form is refused", async () => {
+    const answer = await generate("prompt=a", "application/x-www-form-urlencoded");
+    expect(answer.status).toBe(415);
+  });
+});

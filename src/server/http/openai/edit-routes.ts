@@ -37,20 +37,21 @@ export function editRoutes({ server, urlHosts }: HttpContext): HttpApp {
   });
   app.post("/v1/images/generations", async (c) => {
     const body = await readBody(c, server.limits);
-    const { pictures, mask, fields } = "json" in body ? await ofJson(body.json, NO_HOSTS) : refuseForm();
-    if (pictures.length > 0 || mask !== undefined)
-      throw new HttpError(400, "unsupported_parameter", "A generation takes no pictures", {
-        hint: "Send them to /v1/images/edits",
-        parameter: pictures.length > 0 ? "image" : "mask",
-      });
+    const fields = "json" in body ? body.json : refuseForm();
+    for (const parameter of OF_EDITS)
+      if (fields[parameter] !== undefined && fields[parameter] !== null)
+        throw new HttpError(400, "unsupported_parameter", "A generation takes no pictures", {
+          hint: "Send them to /v1/images/edits",
+          parameter,
+        });
     const { parameters, answer } = await readFields(fields, server.base.settings.model);
-    return answered(c, { server, request: { pictures, parameters }, answer, events: "image_generation" });
+    return answered(c, { server, request: { pictures: [], parameters }, answer, events: "image_generation" });
   });
   return app;
 }
 
-/** Of a route that fetches nothing. */
-const NO_HOSTS = { hosts: [], most: 0 };
+/** Fields with pictures. */
+const OF_EDITS = ["image", "images", "url", "mask"] as const;
 
 function refuseForm(): never {
   throw new HttpError(415, "unsupported_media_type", "A generation is asked for in JSON", {
