@@ -42,7 +42,7 @@ export interface SamplingNumbers {
   readonly sampler: string;
   readonly scheduler: string;
   readonly shift: number;
-  readonly cfgNorm: number;
+  readonly cfgNorm: number | "none";
   /** Size of the result where the model was not made for one megapixel, in units of 1024². */
   readonly megapixels?: number | undefined;
   /** What the transformer computes in on any device, where bfloat16 is too coarse for it. */
@@ -163,10 +163,11 @@ const sharedFiles = v.pipe(
   named(file),
 );
 
-const numbers = { steps: amount, cfg: amount, shift: amount, cfgNorm: amount, sampler: text, scheduler: text };
+const cfgNorm = v.union([amount, v.literal("none")], 'a number, or "none"');
+const numbers = { steps: amount, cfg: amount, shift: amount, cfgNorm, sampler: text, scheduler: text };
 const extras = { megapixels: v.optional(amount), dtype: v.optional(text) };
 const presetNumbers = {
-  ...{ steps: v.optional(amount), cfg: v.optional(amount), shift: v.optional(amount), cfgNorm: v.optional(amount) },
+  ...{ steps: v.optional(amount), cfg: v.optional(amount), shift: v.optional(amount), cfgNorm: v.optional(cfgNorm) },
   ...{ sampler: v.optional(text), scheduler: v.optional(text), ...extras },
 };
 const preset: v.GenericSchema<unknown, Preset> = v.pipe(
