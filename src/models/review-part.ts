@@ -18,6 +18,9 @@ const PARTS = {
   transformer: { name: "transformer", instead: param("transformer", "qwen_image_edit_2509_fp8_e4m3fn.safetensors") },
 } as const satisfies Readonly<Record<ModelPart, unknown>>;
 
+/** Which kernel ComfyUI computes an attention with, as in the Turbo release of Qwen-Image-2.1: not what it computes. */
+const ATTENTION_KERNEL = /\.comfy_attention\.config$/;
+
 /** Names that a message shows. */
 const SHOWN_NAMES = 3;
 
@@ -43,7 +46,7 @@ export function reviewPart(checkpoint: Checkpoint, part: ModelPart): PartReview 
     );
   }
   refuseMissingScales(checkpoint, part);
-  const unread = unreadTensors(checkpoint, part);
+  const unread = unreadTensors(checkpoint, part).filter((name) => !ATTENTION_KERNEL.test(name));
   if (unread.length === 0) return { unread, warning: undefined };
   const names = shownNames(unread);
   if ([...checkpoint.tensors.values()].some(isNarrow)) {

@@ -17,8 +17,25 @@ describe("models.json", () => {
       "qwen-image-edit-2511-bf16",
       "qwen-image-edit",
       "firered-image-edit",
+      "qwen-image-2.1",
+      "qwen-image-2.1-bf16",
+      "qwen-image-2.1-turbo",
       "tiny",
     ]);
+  });
+
+  test("Qwen-Image-2.1 is sampled without guidance, and not normalised with it", async () => {
+    for (const [name, steps] of [
+      ["qwen-image-2.1", 40],
+      ["qwen-image-2.1-bf16", 40],
+      ["qwen-image-2.1-turbo", 8],
+    ] as const) {
+      const { defaults, licence, loras } = await publishedModel(name);
+      expect(defaults).toMatchObject({ steps, cfg: 1, cfgNorm: "none", sampler: "euler", scheduler: "simple" });
+      // ComfyUI's 0.69 is the logarithm.
+      expect(Math.log(defaults.shift)).toBeCloseTo(0.69, 5);
+      expect([licence, loras]).toEqual(["Qwen Research License, not for commercial use", {}]);
+    }
   });
 
   test("no two models share a transformer", async () => {

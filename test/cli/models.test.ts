@@ -117,6 +117,16 @@ beforeAll(async () => {
 });
 
 describe("qedit models pull", () => {
+  test("says first under which licence weights are that are not for every use", async () => {
+    await using tiny = await hub("licence");
+    const { QEDIT_CATALOG: _, ...env } = tiny.at.env;
+    const ended = await qedit(["models", "pull", "qwen-image-2.1", "--dry-run"], { ...tiny.at, env });
+    expect(ended.stderr).toMatch(
+      /^qwen_image_2\.1_int8_convrot\.safetensors: 7\.26 GB \(.*\); Qwen Research License, not for commercial use$/m,
+    );
+    expect(ended.stderr).toMatch(/^qwen3vl_8b_int8_convrot\.safetensors: 9\.35 GB \([\d,]+ bytes\)$/m);
+  });
+
   test("says the exact bytes and the free room first, and with --dry-run does nothing more", async () => {
     await using tiny = await hub("dry");
     const ended = await qedit(["models", "pull", "--dry-run", "--json"], tiny.at);

@@ -139,6 +139,12 @@ test("a dead output head and its scale, angles and logit_scale of a text encoder
   expect(reviewPart(checkpoint, "text_encoder").unread).toEqual([]);
 });
 
+test("which kernel ComfyUI attends with need not be read", async () => {
+  const name = "transformer_blocks.0.attn.comfy_attention.config";
+  const checkpoint = await changed(PARTS.transformer, "transformer", extra(name, "U8"));
+  expect(reviewPart(checkpoint, "transformer").unread).toEqual([]);
+});
+
 describe("a format that qedit does not compute is refused by its name", () => {
   const MODULE = "transformer_blocks.0.attn.to_q";
   const text = (name: string, value: object): Change => {

@@ -34,6 +34,9 @@ const options = {
   yes,
 };
 
+/** That of qedit and of most models: others are shown before anything is downloaded. */
+const OWN_LICENCE = "Apache-2.0";
+
 /** `qedit models pull --preset fast-4`. */
 export const pull = defineCommand({
   summary: "Download a model: resumes after any interruption, and checks the hashes",
@@ -91,7 +94,8 @@ function planLines({ items, bytes, free, folder }: PullPlan): string[] {
   const lines = items.map(({ file, present, missing }) => {
     if (present !== undefined) return `${file.file}: on disk, at ${present}`;
     const rest = missing < file.bytes ? `, of which ${exactBytes(missing)} are still to come` : "";
-    return `${file.file}: ${exactBytes(file.bytes)}${rest}`;
+    const terms = file.licence === OWN_LICENCE ? "" : `; ${file.licence}`;
+    return `${file.file}: ${exactBytes(file.bytes)}${rest}${terms}`;
   });
   return [...lines, `to download: ${exactBytes(bytes)} to ${folder}, where ${decimalSize(free)} are free`];
 }
@@ -101,6 +105,7 @@ function planRecord({ items, bytes, free, folder }: PullPlan): object {
     file: file.file,
     bytes: file.bytes,
     sha256: file.sha256 ?? null,
+    licence: file.licence,
     path: present ?? target,
     isPresent: present !== undefined,
     missing,
