@@ -44,7 +44,7 @@ export interface SamplingNumbers {
   readonly shift: number;
   /** "none": without CFGNorm. */
   readonly cfgNorm: number | "none";
-  /** The noise levels of a model that was distilled for certain ones, falling, in place of steps, scheduler and shift. */
+  /** The noise levels of a model that was distilled for certain ones, falling, in place of steps, scheduler and shift; a last 0 may be left out. */
   readonly sigmas?: readonly number[] | undefined;
   /** Size of the result where the model was not made for one megapixel, in units of 1024². */
   readonly megapixels?: number | undefined;
@@ -172,7 +172,13 @@ const sharedFiles = v.pipe(
 
 const norm = v.union([amount, v.literal("none")], 'a number, or "none"');
 const numbers = { steps: amount, cfg: amount, shift: amount, cfgNorm: norm, sampler: text, scheduler: text };
-const levels = v.pipe(v.array(amount, "a list of numbers"), v.minLength(1, "a list of numbers"));
+const falling = "numbers that fall from 1 to 0";
+const levels = v.pipe(
+  v.array(amount, falling),
+  v.transform((given): readonly number[] => [...given.map(Math.fround), ...(given.at(-1) === 0 ? [] : [0])]),
+  v.minLength(2, falling),
+  v.check((given) => given[0]! <= 1 && given.every((level, at) => at === 0 || level < given[at - 1]!), falling),
+);
 const extras = { megapixels: v.optional(amount), dtype: v.optional(text), sigmas: v.optional(levels) };
 const presetNumbers = {
   ...{ steps: v.optional(amount), cfg: v.optional(amount), shift: v.optional(amount), cfgNorm: v.optional(norm) },

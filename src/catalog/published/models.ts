@@ -11,6 +11,7 @@ export type {
   Preset,
   PublishedFile,
   PublishedModel,
+  SamplingNumbers,
 } from "./models-schema.js";
 export { FILE_ROLES } from "./models-schema.js";
 

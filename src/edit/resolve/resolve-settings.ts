@@ -1,6 +1,12 @@
 // Resolves the settings of an edit: applies a preset and the model's defaults, and refuses settings without effect.
 import { basename } from "node:path";
-import { type Preset, preset, publishedModel, readCatalog } from "../../catalog/published/models.js";
+import {
+  type Preset,
+  preset,
+  publishedModel,
+  readCatalog,
+  type SamplingNumbers,
+} from "../../catalog/published/models.js";
 import { parseLora } from "../../stages/networks/loras.js";
 import { param, QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
@@ -36,9 +42,15 @@ export async function resolveSettings<Settings extends object>(unresolved: Unres
   const named = await namedPreset({ ...values, model: values["model"] ?? kin }, given);
   const byPreset = named === undefined ? {} : presetValues(named, { values, given, complain });
   const merged = { ...values, ...byPreset, ...withoutWeaker("size", "megapixels", given) };
-  const numbers = await modelValues(merged, new Set([...given.keys(), ...Object.keys(byPreset)]), kin);
+  const defaults = await modelNumbers(values, kin);
+  const numbers = defaults && modelValues(merged, new Set([...given.keys(), ...Object.keys(byPreset)]), defaults);
   const model = values["model"] ?? kin;
   const resolved = withCountedSteps({ ...merged, ...(model !== undefined && { model }), ...numbers });
+  if (defaults?.sigmas && "sigmas" in values && resolved["sigmas"] === undefined)
+    emit({
+      kind: "warning",
+      text: `this model was distilled for its ${defaults.sigmas.length - 1} noise levels: others may blur its pictures`,
+    });
   for (const { lora, model, owners } of await lorasOfOtherModels(resolved)) {
     const remedies = [param("model", owners[0]), param("lora", "lightning-4steps"), `${param("force")} to go on`];
     complain(
@@ -173,11 +185,15 @@ async function lorasOfOtherModels(values: Values): Promise<readonly LoraOfOtherM
 /** Parameters that noise levels stand in place of. */
 const IN_PLACE_OF_SIGMAS = ["steps", "scheduler", "shift", "denoise"] as const;
 
-// The model's defaults for parameters that were not given, or those of a model of the same family as the files. A Lightning LoRA has its own steps and cfg. A single stage gets only the parameters it has.
-async function modelValues(values: Values, known: ReadonlySet<string>, kin: string | undefined): Promise<Values> {
+// The model's numbers, or those of a model of the same family as the files; undefined for a folder of the default family.
+async function modelNumbers(values: Values, kin: string | undefined): Promise<SamplingNumbers | undefined> {
   const model = values["model"] as string | undefined;
-  if (isModelFolder(model) && kin === undefined) return {};
-  const { defaults } = await publishedModel(isModelFolder(model) ? kin : (model ?? kin));
+  if (isModelFolder(model)) return kin === undefined ? undefined : (await publishedModel(kin)).defaults;
+  return (await publishedModel(model ?? kin)).defaults;
+}
+
+// The defaults for parameters that were not given. A Lightning LoRA has its own steps and cfg. A single stage gets only the parameters it has.
+function modelValues(values: Values, known: ReadonlySet<string>, defaults: SamplingNumbers): Values {
   const loras = (values["lora"] ?? []) as readonly string[];
   const hasLightning = loras.some((each) => lightningSteps(parseLora(each).path) !== undefined);
   const free = Object.entries(defaults).filter(([name]) => {
