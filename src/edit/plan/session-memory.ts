@@ -19,11 +19,8 @@ export interface SessionMemory {
   readonly gpu: number;
 }
 
-/** RAM of Node.js, ONNX Runtime and sharp without any session, and of the tokenizer: measured in runs of the tiny model (Node 20, ORT 1.29, Linux). */
-const PROCESS_BYTES = 0.16e9;
-const TOKENIZER_BYTES = 0.11e9;
-/** The stage before the tokenizer is loaded. */
-const WITHOUT_TOKENIZER = "encode-image";
+/** RAM of Node.js, ONNX Runtime, sharp and the tokenizer without any session: measured in runs of the tiny model (Node 20, ORT 1.29, Linux). */
+const PROCESS_BYTES = 0.17e9;
 
 /** RAM that CUDA adds to a process: a typical value, not measured here. */
 const CUDA_HOST_BYTES = 0.6e9;
@@ -43,7 +40,7 @@ export interface SessionPlace {
 
 /** Memory of a network in the largest of its runs. */
 export function sessionMemory(
-  { graph, optimization, compute, stage }: PlannedNetwork,
+  { graph, optimization, compute }: PlannedNetwork,
   runs: readonly Lengths[],
   { device, pictureBytes, plan }: SessionPlace,
 ): SessionMemory {
@@ -52,7 +49,7 @@ export function sessionMemory(
     0,
     ...runs.map((lengths) => COPIES * (inputBytes(graph, lengths) + outputBytes(graph, lengths))),
   );
-  const host = PROCESS_BYTES + (stage === WITHOUT_TOKENIZER ? 0 : TOKENIZER_BYTES) + pictureBytes + feedBytes;
+  const host = PROCESS_BYTES + pictureBytes + feedBytes;
   const stored = weightBytes(graph);
   const laidOut = device.provider === "cpu" ? laidOutBytes(graph) : 0;
   if (plan && device.provider !== "cpu")
