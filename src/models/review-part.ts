@@ -3,7 +3,7 @@ import type { Checkpoint } from "../checkpoint/checkpoint.js";
 import { packedFormat } from "../checkpoint/packed-formats.js";
 import type { ModelPart } from "../checkpoint/published-names.js";
 import { checkpointConfig } from "../checkpoint/safetensors/safetensors.js";
-import { isNarrow, SCALE_NAMES, scaleNameOf } from "../checkpoint/weight-scales.js";
+import { IDLE_BESIDE_WEIGHTS, isNarrow, SCALE_NAMES, scaleNameOf } from "../checkpoint/weight-scales.js";
 import { Weights } from "../checkpoint/weights.js";
 import { Graph } from "../graph/graph.js";
 import { param, QeditError } from "../std/errors.js";
@@ -104,7 +104,7 @@ function unreadTensors(checkpoint: Checkpoint, part: ModelPart): readonly string
   const family = textEncoderOf(numbers);
   const language = used((graph, w) =>
     family.buildLanguageModel(graph, w, { config: family.languageConfig(numbers, config), compute }),
-  ).filter((name) => !family.isIdle(name) && !isScaleOfEmbedding(name));
+  ).filter((name) => !family.isIdle(name) && !isBesideEmbedding(name));
   if (!numbers.has("visual")) return language;
   const vision = used((graph, w) =>
     family.buildVisionTower(graph, w, { config: family.visionConfig(numbers, config), compute }),
@@ -114,6 +114,7 @@ function unreadTensors(checkpoint: Checkpoint, part: ModelPart): readonly string
 }
 
 // Embeddings are looked up outside the graphs, with their scale.
-function isScaleOfEmbedding(name: string): boolean {
-  return SCALE_NAMES.some((each) => name === `model.embed_tokens.${each}`);
+function isBesideEmbedding(name: string): boolean {
+  const idle = IDLE_BESIDE_WEIGHTS.flatMap(({ names }) => names);
+  return [...SCALE_NAMES, ...idle].some((each) => name === `model.embed_tokens.${each}`);
 }

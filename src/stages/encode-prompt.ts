@@ -3,7 +3,7 @@ import type { Artifact } from "../artifacts/artifact.js";
 import { deviceIdentity } from "../engine/device-identity.js";
 import { computeType, type Device } from "../engine/providers.js";
 import { overWhite } from "../image/alpha.js";
-import { type Box, CHANNELS, channelsOf, type FloatImage, toBytes, toFloat } from "../image/image.js";
+import { type Box, CHANNELS, channelsOf, type FloatImage, type Size, toBytes, toFloat } from "../image/image.js";
 import { type PatchConfig, type VisionPatches, visionPatches } from "../image/patches.js";
 import { applySteps, type Step } from "../image/resize/resize.js";
 import { type PlanMode, planSizes, type SizePlan } from "../image/resize/size-plan.js";
@@ -28,6 +28,10 @@ export interface EncodePromptSettings {
   /** undefined: no negative prompt is encoded. */
   readonly negativePrompt: string | undefined;
   readonly match: string | undefined;
+  /** Sizes as encode-image has them, where the vision tower sees the references themselves. */
+  readonly size?: Size | undefined;
+  readonly megapixels?: number | undefined;
+  readonly resolutionSteps?: number | undefined;
   readonly textDtype: string;
   /** The part of picture 1 that is edited, and that the prompt sees; undefined: all of it. */
   readonly region?: Box | undefined;
@@ -47,7 +51,10 @@ export const encodePrompt: ArtifactStage<Inputs, Models, EncodePromptSettings> =
   version: 2,
   inputs: { pictures: "the pictures, in the order the prompt counts them" } as const,
   output: "cond",
-  parameters: ["prompt", "allowEmptyPrompt", "negativePrompt", "match", "textDtype"],
+  parameters: [
+    ...(["prompt", "allowEmptyPrompt", "negativePrompt", "textDtype"] as const),
+    ...(["size", "megapixels", "resolutionSteps", "match"] as const),
+  ],
   async check(pictures, { models: { textEncoder }, settings }, device): Promise<StageLengths> {
     refuseEmptyPrompt(settings);
     computeType(device, "text-encoder", settings.textDtype);
@@ -175,14 +182,19 @@ function recorded(
   settings: PromptSettings,
   { family, computed }: { readonly family: TextEncoderName; readonly computed: object },
 ): object {
-  const { prompt, negativePrompt, match: tool, region } = settings;
+  const { prompt, negativePrompt, match: tool, region, megapixels, size, resolutionSteps } = settings;
   const { conventions } = textEncoderNamed(family);
+  const sizes = { megapixels: megapixels ?? null, size: size ?? null };
   return {
     version: encodePrompt.version,
     ...conventions.recorded,
     prompt,
     negative_prompt: negativePrompt ?? null,
     match: tool ?? null,
+    ...(conventions.seesReferences && {
+      ...sizes,
+      ...(resolutionSteps !== undefined && { resolution_steps: resolutionSteps }),
+    }),
     template: templateOf(family).name,
     ...(isEmptyPrompt(prompt) && { allow_empty_prompt: true }),
     ...([prompt, negativePrompt ?? ""].some((text) => typesSpecialToken(text, conventions.vocabulary)) && {

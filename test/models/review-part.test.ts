@@ -135,6 +135,9 @@ test("a dead output head and its scale, angles and logit_scale of a text encoder
   const names = ["lm_head.weight_scale", "model.rotary_emb.inv_freq", "logit_scale", "model.embed_tokens.weight_scale"];
   const checkpoint = await changed(PARTS.text_encoder, "text_encoder", (tensors, each) => {
     for (const name of names) extra(name)(tensors, each);
+    const bytes = new TextEncoder().encode('{"format": "int8_tensorwise"}');
+    for (const module of ["model.embed_tokens", "lm_head"])
+      tensors[`${module}.comfy_quant`] = { dtype: "U8", shape: [bytes.length], bytes };
   });
   expect(reviewPart(checkpoint, "text_encoder").unread).toEqual([]);
 });

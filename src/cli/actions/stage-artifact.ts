@@ -1,7 +1,7 @@
 // Implements the commands of single stages: finds and opens model files, runs the stage, writes its result.
 import type { Artifact } from "../../artifacts/artifact.js";
 import type { QualitySettings } from "../../edit/finish/picture-encoding.js";
-import type { ParameterTable, SettingsOf } from "../../edit/parameters/parameter.js";
+import { jsonName, type ParameterTable, type SettingsOf } from "../../edit/parameters/parameter.js";
 import type { MODEL_PARAMETERS, STAGE_PARAMETERS } from "../../edit/parameters/table.js";
 import { drawSeed } from "../../edit/resolve/draw-seed.js";
 import { type NamingSettings, refuseFilesElsewhere } from "../../edit/resolve/files-elsewhere.js";
@@ -10,13 +10,15 @@ import { findLoras, findModelFile } from "../../edit/resolve/resolve-edit.js";
 import { resolveSettings } from "../../edit/resolve/resolve-settings.js";
 import { resolveSampling } from "../../edit/resolve/sampling-defaults.js";
 import type { EditService } from "../../edit/service/service.js";
+import { textEncoderOf } from "../../models/text-encoders.js";
 import { encodeDecoded } from "../../stages/decode.js";
 import { encodeImage } from "../../stages/encode-image.js";
 import { encodePrompt, refuseEmptyPrompt } from "../../stages/encode-prompt.js";
-import type { ModelHandle, ModelRole } from "../../stages/networks/model-handle.js";
+import { type ModelHandle, type ModelRole, numbersOf } from "../../stages/networks/model-handle.js";
 import { announceProfiles } from "../../stages/pictures.js";
 import { sample } from "../../stages/sample.js";
 import { STAGES, type StageName } from "../../stages/stage.js";
+import { param, QeditError } from "../../std/errors.js";
 import { checkInputs, inputArtifact, inputPictures, inputPrompt } from "../files/input.js";
 import {
   checkArtifactOutput,
@@ -72,9 +74,10 @@ export async function encodePictures(
 
 /** Runs `qedit encode-prompt`. */
 export async function encodeText(
-  { args, settings: asked, given }: StageCall<StageSettings<Parameters["encode-prompt"]>>,
+  { args, settings: unresolved, given }: StageCall<StageSettings<Parameters["encode-prompt"]>>,
   terminal: Terminal,
 ): Promise<void> {
+  const asked = await resolveSettings({ settings: unresolved, given, force: unresolved.force, emit: terminal.emit });
   checkInputs([...args, asked.prompt], terminal.io);
   refuseEmptyPrompt(asked);
   const settings = { ...asked, ...elsewhereOf("encode-prompt", { settings: asked, given }, terminal) };
@@ -82,12 +85,27 @@ export async function encodeText(
     { path: outputPath(settings.output, "cond.safetensors"), settings, terminal },
     async (service) => {
       const textEncoder = await modelOf("encode-prompt", settings, terminal);
+      refuseUselessSizes(given, textEncoder);
       const prompt = await inputPrompt(settings, terminal.io);
       const pictures = await inputPictures(args, terminal.io);
       announceProfiles(pictures, settings, terminal.emit);
       const input = { inputs: { pictures }, models: { textEncoder }, settings: { ...settings, prompt } };
       return service.runStage(encodePrompt, input);
     },
+  );
+}
+
+// Sizes of the result mean nothing to a text encoder that sees pictures at a size of its own.
+function refuseUselessSizes(given: StageCall<unknown>["given"], textEncoder: ModelHandle | undefined): void {
+  const name = ["size", "megapixels", "resolutionSteps"].find((each) => given.get(each)?.isOfCall);
+  if (name === undefined || textEncoder === undefined) return;
+  const { conventions, name: family } = textEncoderOf(numbersOf(textEncoder.checkpoint));
+  if (conventions.seesReferences) return;
+  const parameter = jsonName(name);
+  throw new QeditError(
+    "QEDIT_E_USAGE",
+    `Cannot use ${param(parameter)} with ${textEncoder.name}: a ${family} text encoder sees pictures at a size of its own`,
+    { hint: `Leave out ${param(parameter)}`, parameter },
   );
 }
 

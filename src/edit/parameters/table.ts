@@ -234,7 +234,11 @@ const { dtype, keepSize, noMetadata } = EDIT_PARAMETERS;
 /** The parameters of each stage, with its model files. */
 export const STAGE_PARAMETERS = {
   "encode-image": { vae, vaeDtype, tile, size: pixels, megapixels, resolutionSteps, match },
-  "encode-prompt": { textEncoder, prompt, allowEmptyPrompt, negativePrompt, match, textDtype },
+  "encode-prompt": {
+    ...{ textEncoder, prompt, allowEmptyPrompt, negativePrompt, textDtype },
+    // Of pictures that the text encoder sees as the VAE does.
+    ...{ size: pixels, megapixels, resolutionSteps, match },
+  },
   sample: {
     ...{ transformer, lora, strictLora, seed: noise, steps, cfg, sampler, scheduler },
     ...{ shift, sigmas, denoise, cfgNorm, lcmNoise, lcmNoiseEnd, lcmNoiseClip, referenceMethod, dtype },

@@ -57,6 +57,8 @@ export const EXPORTED_PARAMETERS = {
     prompt: "works",
     allowEmptyPrompt: "works",
     negativePrompt: "works",
+    // Exported text encoders see pictures of their own size.
+    ...{ size: "works", megapixels: "works", resolutionSteps: "works" },
     match: "works",
     textDtype: typeOf("textDtype", "text_encoder"),
   },
