@@ -4,6 +4,7 @@ import type { Emit } from "../../std/events.js";
 import { type BaseSettings, REQUEST_PARAMETERS, type RequestSettings } from "../request/edit-request.js";
 import type { ModelLibrary } from "../resolve/model-library.js";
 import { type LocalModels, localModels, type ResolvedEdit, resolveEdit } from "../resolve/resolve-edit.js";
+import { unexportedFamily } from "./exported-family.js";
 
 /** A resolved edit whose stages all run here. */
 export interface ResolvedTensorEdit extends ResolvedEdit {
@@ -17,7 +18,7 @@ const KEPT = new Set<string>([
 ]);
 
 /**
- * Resolves an edit by tensors over the settings of its place. Throws QEDIT_E_MODEL_MISSING where it has no model, or some of its stages run elsewhere;
+ * Resolves an edit by tensors over the settings of its place. Throws QEDIT_E_MODEL_MISSING where it has no model of a family that is exported, or some of its stages run elsewhere;
  * QEDIT_E_CHECKPOINT, QEDIT_E_LORA.
  */
 export async function resolveTensorEdit({
@@ -42,6 +43,16 @@ export async function resolveTensorEdit({
   const settings = { ...(Object.fromEntries(values) as RequestSettings), allowEmptyPrompt: true, mask: undefined };
   const given = new Map([...base.given].filter(([name]) => KEPT.has(name)));
   const resolved = await resolveEdit({ settings, given, force: false, emit }, library);
-  const { models, files } = resolved;
-  return { settings: resolved.settings, models: localModels(models), files };
+  const { files } = resolved;
+  const models = localModels(resolved.models);
+  const family = unexportedFamily(models.transformer);
+  if (family !== undefined)
+    throw new QeditError(
+      "QEDIT_E_MODEL_MISSING",
+      `Cannot edit by tensors: ${models.transformer.name} is of ${family}`,
+      {
+        hint: "Send pictures and a prompt: the model qedit",
+      },
+    );
+  return { settings: resolved.settings, models, files };
 }

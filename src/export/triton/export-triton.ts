@@ -2,11 +2,13 @@
 
 import { clientNumbers } from "../../edit/remote/client-inputs.js";
 import { checkEdit } from "../../edit/service/open-edit.js";
+import { unexportedFamily } from "../../edit/tensors/exported-family.js";
 import { computeType, typeName } from "../../engine/providers.js";
 import { vaeStatistics } from "../../models/vaes.js";
 import { usesNegative } from "../../sampling/guidance.js";
 import { reportLora } from "../../stages/networks/loras.js";
 import { numbersOf } from "../../stages/networks/model-handle.js";
+import { QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
 import { qeditVersion } from "../../std/version.js";
 import { loadTokenizer, readTokenizerJson } from "../../text/tokenizer.js";
@@ -89,6 +91,15 @@ export async function exportTriton(
 
 // What an edit by these files would be refused for.
 async function refuseUnrunnable({ models, settings, device }: TritonExport): Promise<void> {
+  const family = unexportedFamily(models.transformer);
+  if (family !== undefined)
+    throw new QeditError(
+      "QEDIT_E_USAGE",
+      `Cannot export ${models.transformer.name}: no graphs are written for ${family}`,
+      {
+        hint: "Serve it with `qedit serve`, which speaks the same protocol: its models run stages and whole edits",
+      },
+    );
   const pictures = [blankPicture(SIDE)];
   await checkEdit({ pictures, mask: undefined }, { models, settings: { ...settings, allowEmptyPrompt: true } }, device);
 }
