@@ -1,11 +1,6 @@
 // Picture sizes and sequence lengths of an edit, from the same functions that the stages use.
-import {
-  type LatentRoute,
-  type PlanMode,
-  planSizes,
-  type SizePlan,
-  type Source,
-} from "../../image/resize/size-plan.js";
+import { type PlanMode, planSizes, type SizePlan, type Source } from "../../image/resize/size-plan.js";
+import type { LatentRoute } from "../../image/resize/size-routes.js";
 import type { PromptTokenizer } from "../../text/tokenizer.js";
 import type { ResolvedSettings } from "../resolve/resolve-edit.js";
 import type { PlannedNetworks } from "./networks.js";
@@ -62,6 +57,7 @@ function sizesOf(
     region,
     mode: (match ?? "default") as PlanMode,
     cell: vae.spatialRatio,
+    rules: vae.sizes,
     patches: { patch: vision.patchSize, temporal: vision.temporalPatchSize, merge: vision.mergeSize },
     ...(megapixels === undefined ? {} : { megapixels }),
     ...(resolutionSteps === undefined ? {} : { resolutionSteps }),

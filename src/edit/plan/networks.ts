@@ -10,8 +10,8 @@ import { type TransformerConfig, transformerConfig } from "../../models/qwen-ima
 import { buildLanguageModel } from "../../models/qwen2.5-vl/language.js";
 import { languageConfig, type VisionConfig, visionConfig } from "../../models/qwen2.5-vl/text-encoder-config.js";
 import { buildVisionTower } from "../../models/qwen2.5-vl/vision.js";
-import type { VaeConfig } from "../../models/vae-family.js";
-import { buildVaeDecoder, buildVaeEncoder, vaeConfig } from "../../models/vaes.js";
+import type { VaeNumbers } from "../../models/vae-family.js";
+import { buildVaeDecoder, buildVaeEncoder, vaeNumbers } from "../../models/vaes.js";
 import { numbersOf } from "../../stages/networks/model-handle.js";
 import { transformerOptimization } from "../../stages/networks/open-transformer.js";
 import type { MemoryLimit } from "../../stages/networks/within-memory.js";
@@ -35,7 +35,7 @@ export interface PlannedNetworks {
   readonly languageModel: PlannedNetwork;
   readonly transformer: PlannedNetwork;
   readonly vaeDecoder: PlannedNetwork;
-  readonly vae: VaeConfig;
+  readonly vae: VaeNumbers;
   readonly vision: VisionConfig;
   readonly sampled: TransformerConfig;
 }
@@ -104,7 +104,7 @@ export function plannedNetworks(
       stage: "decode",
       ...built("vae-decoder", "vae", (g, w) => buildVaeDecoder(g, w, { ...picture, quantization: "round" })),
     },
-    vae: vaeConfig(numbersOf(vae.checkpoint)),
+    vae: vaeNumbers(numbersOf(vae.checkpoint)),
     vision,
     sampled,
   };

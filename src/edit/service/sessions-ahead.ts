@@ -5,7 +5,7 @@ import type { Model } from "../../engine/sessions/engine.js";
 import { networkName } from "../../models/network-id.js";
 import { transformerConfig } from "../../models/qwen-image/transformer-config.js";
 import { visionConfig } from "../../models/qwen2.5-vl/text-encoder-config.js";
-import { vaeConfig } from "../../models/vaes.js";
+import { vaeNumbers } from "../../models/vaes.js";
 import { decode, decodedModel } from "../../stages/decode.js";
 import { encodePrompt } from "../../stages/encode-prompt.js";
 import { numbersOf } from "../../stages/networks/model-handle.js";
@@ -111,7 +111,7 @@ async function memoryOf(
 ): Promise<EditMemory> {
   const { vae, textEncoder, transformer, loras } = models;
   const networks = {
-    vae: vaeConfig(numbersOf(vae.checkpoint)),
+    vae: vaeNumbers(numbersOf(vae.checkpoint)),
     vision: visionConfig(numbersOf(textEncoder.checkpoint), textEncoder.config),
     sampled: transformerConfig(numbersOf(transformer.checkpoint), transformer.config, settings),
   };
