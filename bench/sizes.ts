@@ -9,6 +9,7 @@ import { openService } from "../src/edit/service/service.js";
 import { type Box, crop, type Image, type Size } from "../src/image/image.js";
 import { readImage } from "../src/image/io/read.js";
 import { lanczos } from "../src/image/resize/lanczos.js";
+import { EDIT_SIZES } from "../src/image/resize/size-rules.js";
 import { bestSize, centredBox, MEGAPIXEL } from "../src/image/resize/sizes.js";
 
 const { values } = parseArgs({ options: { megapixels: { type: "string", default: "0.25" } } });
@@ -71,7 +72,7 @@ function cut(size: Size): Image {
 }
 
 function croppedBox(original: Size): Box {
-  return centredBox(original, bestSize(original, MEGAPIXELS * MEGAPIXEL));
+  return centredBox(original, bestSize(original, MEGAPIXELS * MEGAPIXEL, EDIT_SIZES.multiple));
 }
 
 async function kept(image: Image, changed: Partial<EditSettings>): Promise<Image> {

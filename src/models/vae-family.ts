@@ -26,6 +26,19 @@ export interface PublishedLatents extends LatentStatistics {
   readonly bias: readonly [red: number, green: number, blue: number];
 }
 
+/** What the sizes of pictures depend on: the same as SizeRules of src/image, which has the reasons. */
+export interface PictureRules {
+  readonly multiple: number;
+  readonly tokenCells: number;
+  readonly mostStretch: number;
+  readonly seesReferences: boolean;
+}
+
+/** The numbers of a VAE that sizes and lengths depend on. */
+export interface VaeNumbers extends VaeConfig {
+  readonly sizes: PictureRules;
+}
+
 /** Half of a VAE. */
 export type VaeHalf = "encoder" | "decoder";
 
@@ -61,6 +74,9 @@ export interface VaeFamily {
   /** Keys that every file of this family has, and that together no other has. */
   readonly keys: readonly string[];
   readonly latents: PublishedLatents;
+  readonly sizes: PictureRules;
+  /** Whether its model makes pictures of a prompt alone. */
+  readonly isGenerative: boolean;
   /** Throws QEDIT_E_CHECKPOINT for a relative that cannot be run. */
   readonly config: (w: Weights) => VaeConfig;
   /** The layers between an encoder's first convolution and its middle, or between a decoder's middle and its head. */

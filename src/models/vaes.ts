@@ -8,13 +8,21 @@ import { type ConfigJson, configNumbers } from "./config-json.js";
 import { foreignNetwork } from "./foreign-networks.js";
 import { QWEN_IMAGE_VAE } from "./qwen-image/vae.js";
 import { QWEN_IMAGE_2_VAE } from "./qwen-image-2/vae-2.js";
-import type { LatentStatistics, LocalReach, PublishedLatents, VaeConfig, VaeFamily, VaeHalf } from "./vae-family.js";
+import type {
+  LatentStatistics,
+  LocalReach,
+  PublishedLatents,
+  VaeConfig,
+  VaeFamily,
+  VaeHalf,
+  VaeNumbers,
+} from "./vae-family.js";
 import { addDecoder, addEncoder, imageOf, latentOf, type VaeDecoderOptions, type VaeOptions } from "./vae-networks.js";
 
 const FAMILIES: readonly VaeFamily[] = [QWEN_IMAGE_VAE, QWEN_IMAGE_2_VAE];
 
 /** The family of a VAE; throws QEDIT_E_CHECKPOINT when the file is of none. */
-function vaeOf(w: Weights): VaeFamily {
+export function vaeOf(w: Weights): VaeFamily {
   const missing = FAMILIES.map((family) => ({ family, keys: family.keys.filter((key) => !w.has(key)) }));
   const [nearest] = missing.toSorted((a, b) => a.keys.length - b.keys.length);
   const { family, keys } = nearest!;
@@ -30,6 +38,12 @@ function vaeOf(w: Weights): VaeFamily {
 /** The configuration of a VAE; throws QEDIT_E_CHECKPOINT when the file is of another network. */
 export function vaeConfig(w: Weights): VaeConfig {
   return vaeOf(w).config(w);
+}
+
+/** The configuration of a VAE, and what its family asks of picture sizes. Throws as vaeConfig. */
+export function vaeNumbers(w: Weights): VaeNumbers {
+  const { config, sizes } = vaeOf(w);
+  return { ...config(w), sizes };
 }
 
 /** What was published of the latents of so many channels; undefined where no VAE has them. */

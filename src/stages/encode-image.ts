@@ -2,17 +2,19 @@
 import type { Artifact } from "../artifacts/artifact.js";
 import { deviceIdentity } from "../engine/device-identity.js";
 import { computeType } from "../engine/providers.js";
-import { type Box, type FloatImage, type Image, type Size, toPlanes } from "../image/image.js";
+import { type Box, CHANNELS, type FloatImage, type Image, type Size, toPlanes } from "../image/image.js";
 import { describePlan } from "../image/resize/describe-plan.js";
 import { applySteps } from "../image/resize/resize.js";
-import { type LatentRoute, type PlanMode, planSizes, type SizePlan } from "../image/resize/size-plan.js";
-import type { LatentStatistics } from "../models/vae-family.js";
-import { vaeConfig, vaeStatistics } from "../models/vaes.js";
-import { QeditError } from "../std/errors.js";
-import type { Tensor } from "../std/tensor.js";
+import { type PlanMode, planSizes, type SizePlan } from "../image/resize/size-plan.js";
+import type { LatentRoute } from "../image/resize/size-routes.js";
+import type { SizeRules } from "../image/resize/size-rules.js";
+import type { LatentStatistics, VaeConfig } from "../models/vae-family.js";
+import { vaeConfig, vaeOf, vaeStatistics } from "../models/vaes.js";
+import { param, QeditError } from "../std/errors.js";
+import { float32, type Tensor } from "../std/tensor.js";
 import { computedOn } from "./computed-on.js";
 import { refuseNonFinite } from "./finite.js";
-import { type ModelHandle, numbersOf } from "./networks/model-handle.js";
+import { type ModelHandle, numbersOf, type SizedFile } from "./networks/model-handle.js";
 import { type VaeRun, withVae } from "./networks/open-vae.js";
 import { inVaeType } from "./networks/vae-type.js";
 import {
@@ -22,6 +24,7 @@ import {
   pictureNames,
   pictureProfiles,
   pixelsOf,
+  pixelsWithAlpha,
   sourceOf,
 } from "./pictures.js";
 import type { ArtifactStage, RecordedFile, StageContext, StageLengths } from "./stage.js";
@@ -62,11 +65,11 @@ export const encodeImage: ArtifactStage<Inputs, Models, EncodeImageSettings> = {
   parameters: ["vaeDtype", "tile", "size", "megapixels", "resolutionSteps", "match"],
   async check(pictures, { models: { vae }, settings }, device): Promise<StageLengths> {
     computeType(device, "vae", settings.vaeDtype);
-    imageSizePlan(pictures, settings, cellOf(vae));
+    imageSizePlan(pictures, settings, plannedVae(vae));
     return { "latent channels": vaeConfig(numbersOf(vae.checkpoint)).latentChannels };
   },
   announce({ inputs: { pictures }, models: { vae }, settings }, emit) {
-    announceImages(pictures, { settings, cell: cellOf(vae) }, emit);
+    announceImages(pictures, { settings, vae: plannedVae(vae) }, emit);
   },
   identity({ inputs: { pictures }, models: { vae }, settings }, device) {
     return {
@@ -78,7 +81,7 @@ export const encodeImage: ArtifactStage<Inputs, Models, EncodeImageSettings> = {
     };
   },
   async run({ inputs: { pictures }, models: { vae: file }, settings }, context): Promise<Artifact> {
-    const plan = imageSizePlan(pictures, settings, cellOf(file));
+    const plan = imageSizePlan(pictures, settings, plannedVae(file));
     const { tile } = settings;
     const { result, compute } = await inVaeType(settings.vaeDtype, context, (type) =>
       encodeRoutes(pictures, { routes: routesOf(plan), run: { file, compute: type, tile }, context }, settings),
@@ -140,17 +143,57 @@ export const encodeSizedImage: ArtifactStage<Inputs, Models, Pick<EncodeImageSet
 /** The settings that decide sizes. */
 export type SizeSettings = Omit<EncodeImageSettings, "vaeDtype" | "tile">;
 
-/** The sizes of pictures on their way into the VAE, whose latents have a cell of so many pixels. Throws QEDIT_E_USAGE on sizes that cannot be. */
+/** What the sizes of pictures depend on of a VAE. */
+export interface PlannedVae {
+  /** Pixels along a side of a latent cell. */
+  readonly cell: number;
+  /** Those of Qwen-Image-Edit unless given. */
+  readonly rules?: SizeRules | undefined;
+  /** Whether there may be no picture, for its model makes pictures of a prompt alone; not so unless given. */
+  readonly isGenerative?: boolean;
+}
+
+/** What sizes depend on of a VAE's file. */
+function plannedVae({ checkpoint }: SizedFile): PlannedVae {
+  const numbers = numbersOf(checkpoint);
+  const { sizes: rules, isGenerative, config } = vaeOf(numbers);
+  return { cell: config(numbers).spatialRatio, rules, isGenerative };
+}
+
+/** Most references of a model that sees its references: what Qwen-Image-2.1 was made for, and what TextEncodeQwenImage21 takes. */
+const MOST_REFERENCES = { qedit: 10, comfyui: 16 };
+
+function refuseTooMany(
+  pictures: readonly Picture[],
+  { match: tool, rules }: Pick<SizeSettings, "match"> & Pick<PlannedVae, "rules">,
+): void {
+  const most = tool === undefined ? MOST_REFERENCES.qedit : MOST_REFERENCES.comfyui;
+  if (!rules?.seesReferences || pictures.length <= most) return;
+  throw new QeditError(
+    "QEDIT_E_USAGE",
+    `Cannot edit ${pictures.length} pictures at once: the model takes ${most} at most`,
+    {
+      hint:
+        tool === undefined && pictures.length <= MOST_REFERENCES.comfyui
+          ? `Leave some out, or take ComfyUI's sizes: ${param("match", "comfyui")}`
+          : "Leave some out",
+    },
+  );
+}
+
+/** The sizes of pictures on their way into the VAE. Throws QEDIT_E_USAGE on sizes that cannot be. */
 export function imageSizePlan(
   pictures: readonly Picture[],
   { match: tool, megapixels, resolutionSteps, size: wanted, region }: SizeSettings,
-  cell: number,
+  { cell, rules, isGenerative = false }: PlannedVae,
 ): SizePlan {
-  if (pictures.length === 0)
+  if (pictures.length === 0 && !isGenerative)
     throw new QeditError("QEDIT_E_USAGE", "No picture was given", { hint: "Name one: qedit encode-image photo.jpg" });
+  refuseTooMany(pictures, { match: tool, rules });
   return planSizes(pictures.map(sourceOf), {
     mode: (tool ?? "default") as PlanMode,
     cell,
+    ...(rules === undefined ? {} : { rules }),
     region,
     ...(megapixels === undefined ? {} : { megapixels }),
     ...(resolutionSteps === undefined ? {} : { resolutionSteps }),
@@ -161,15 +204,11 @@ export function imageSizePlan(
 /** Emits the sizes of pictures, and what became of their colour profiles. */
 export function announceImages(
   pictures: readonly Picture[],
-  { settings, cell }: { readonly settings: SizeSettings; readonly cell: number },
+  { settings, vae }: { readonly settings: SizeSettings; readonly vae: PlannedVae },
   emit: StageContext["emit"],
 ): void {
   announceProfiles(pictures, settings, emit);
-  emit({ kind: "plan", lines: describePlan(imageSizePlan(pictures, settings, cell), settings) });
-}
-
-function cellOf({ checkpoint }: ModelHandle): number {
-  return vaeConfig(numbersOf(checkpoint)).spatialRatio;
+  emit({ kind: "plan", lines: describePlan(imageSizePlan(pictures, settings, vae), settings) });
 }
 
 function statisticsOf({ checkpoint, config }: ModelHandle): LatentStatistics {
@@ -201,13 +240,15 @@ async function encodeRoutes(
   { routes, run, context }: Work,
   settings: Pick<EncodeImageSettings, "match">,
 ): Promise<Record<string, Tensor<"float32">>> {
+  const { latentChannels, imageChannels, spatialRatio } = vaeConfig(numbersOf(run.file.checkpoint));
+  if (pictures.length === 0) return { latent: emptyLatent(routes.target, { latentChannels, spatialRatio }) };
   const sizes = [routes.target, ...routes.images].map(({ size: pixels }) => pixels);
   const most = (side: "height" | "width") => Math.max(...sizes.map((each) => each[side]));
   return withVae("encoder", { run, pixels: [most("height"), most("width")] }, context, (vae) =>
     latentsOfRoutes(pictures, routes, {
       context,
       async encode(picture, route) {
-        const latent = await vae(toPlanes(routePixels(picture, route, settings)));
+        const latent = await vae(toPlanes(routePixels(picture, route, { ...settings, channels: imageChannels })));
         refuseNonFinite(latent, `the latent of ${picture.name}`);
         return latent;
       },
@@ -215,13 +256,22 @@ async function encodeRoutes(
   );
 }
 
-/** A picture's pixels at the end of a route. */
+// Of a size alone, without a picture: what ComfyUI's empty latents are.
+function emptyLatent(
+  { size: { width, height } }: Route,
+  { latentChannels, spatialRatio }: Pick<VaeConfig, "latentChannels" | "spatialRatio">,
+): Tensor<"float32"> {
+  return float32([1, latentChannels, height / spatialRatio, width / spatialRatio]);
+}
+
+/** A picture's pixels at the end of a route, in as many channels as the VAE takes: 3, or 4 with transparency, opaque if it has none. */
 export function routePixels(
   picture: Picture,
   { steps }: Pick<Route, "steps">,
-  settings: Pick<EncodeImageSettings, "match">,
+  { match, channels = CHANNELS }: Pick<EncodeImageSettings, "match"> & { readonly channels?: number },
 ): Image | FloatImage {
-  return applySteps(pixelsOf(picture, settings), steps);
+  const pixels = channels === CHANNELS ? pixelsOf(picture, { match }) : pixelsWithAlpha(picture, { match });
+  return applySteps(pixels, steps);
 }
 
 /** The tensors of `latents`: each route is encoded once. */

@@ -1,5 +1,6 @@
 // Input pictures of stages: decoded, with a name and the hash of their file.
 import { basename } from "node:path";
+import { withAlpha } from "../image/alpha.js";
 import type { Image } from "../image/image.js";
 import { type ReadPicture, readPicture } from "../image/io/read.js";
 import type { Source } from "../image/resize/size-plan.js";
@@ -31,6 +32,11 @@ export async function readPictures(sources: readonly PictureSource[]): Promise<P
 /** The pixels that an edit works with: in sRGB, or where another tool's numbers are wanted (`match`) as stored, for its reader ignores profiles. */
 export function pixelsOf({ image, profile }: Picture, { match: tool }: { readonly match: string | undefined }): Image {
   return tool !== undefined && profile !== undefined && "unconverted" in profile ? profile.unconverted : image;
+}
+
+/** The same pixels with the picture's transparency: 4 channels, opaque where it has none. */
+export function pixelsWithAlpha(picture: Picture, settings: { readonly match: string | undefined }): Image {
+  return withAlpha(pixelsOf(picture, settings), picture.alpha);
 }
 
 /** Emits what became of the colour profiles of pictures, a line each. */

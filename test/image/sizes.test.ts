@@ -101,14 +101,14 @@ describe("bestSize", () => {
       [1024, 1024],
     ],
   ] as const)("turns %s into %s at one megapixel", (source, expected) => {
-    expect(sizes.bestSize(size(source), sizes.MEGAPIXEL)).toEqual(size(expected));
+    expect(sizes.bestSize(size(source), sizes.MEGAPIXEL, 16)).toEqual(size(expected));
   });
 
   test("keeps area within 12 % and aspect within 1 % for every shape up to 3 to 1 at one megapixel", () => {
     for (const { source } of golden) {
       const [width, height] = source;
       if (Math.max(width / height, height / width) > 3) continue;
-      const best = sizes.bestSize(size(source), sizes.MEGAPIXEL);
+      const best = sizes.bestSize(size(source), sizes.MEGAPIXEL, 16);
       expect(Math.abs((best.width * best.height) / sizes.MEGAPIXEL - 1)).toBeLessThan(0.12);
       expect(Math.abs(best.width / best.height / (width / height) - 1)).toBeLessThan(0.01);
       expect([best.width % 16, best.height % 16]).toEqual([0, 0]);
@@ -119,15 +119,15 @@ describe("bestSize", () => {
     for (const { source } of golden) {
       const [width, height] = source;
       const [one, other] = [
-        sizes.bestSize({ width, height }, 300_000),
-        sizes.bestSize({ width: height, height: width }, 300_000),
+        sizes.bestSize({ width, height }, 300_000, 16),
+        sizes.bestSize({ width: height, height: width }, 300_000, 16),
       ];
       expect([one.width, one.height]).toEqual([other.height, other.width]);
     }
   });
 
   test("goes down to 16 x 16", () => {
-    expect(sizes.bestSize({ width: 512, height: 512 }, 256)).toEqual({ width: 16, height: 16 });
-    expect(sizes.bestSize({ width: 451, height: 300 }, 256)).toEqual({ width: 32, height: 16 });
+    expect(sizes.bestSize({ width: 512, height: 512 }, 256, 16)).toEqual({ width: 16, height: 16 });
+    expect(sizes.bestSize({ width: 451, height: 300 }, 256, 16)).toEqual({ width: 32, height: 16 });
   });
 });

@@ -1,11 +1,7 @@
 // Picture sizes and sequence lengths of an edit, from the same functions that the stages use.
-import {
-  type LatentRoute,
-  type PlanMode,
-  planSizes,
-  type SizePlan,
-  type Source,
-} from "../../image/resize/size-plan.js";
+
+import { type PlanMode, planSizes, type SizePlan, type Source } from "../../image/resize/size-plan.js";
+import type { LatentRoute } from "../../image/resize/size-routes.js";
 import { patchesOf } from "../../models/text-encoders.js";
 import type { PromptTokenizer } from "../../text/tokenizer.js";
 import type { ResolvedSettings } from "../resolve/resolve-edit.js";
@@ -68,6 +64,7 @@ function sizesOf(
     mode: (match ?? "default") as PlanMode,
     cell: vae.spatialRatio,
     patches: patchesOf(vision),
+    rules: vae.sizes,
     ...(megapixels === undefined ? {} : { megapixels }),
     ...(resolutionSteps === undefined ? {} : { resolutionSteps }),
     ...(size === undefined ? {} : { size }),

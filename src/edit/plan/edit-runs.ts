@@ -2,7 +2,8 @@
 
 import type { Lengths } from "../../graph/lengths.js";
 import { CHANNELS } from "../../image/image.js";
-import type { LatentRoute, Source } from "../../image/resize/size-plan.js";
+import type { Source } from "../../image/resize/size-plan.js";
+import type { LatentRoute } from "../../image/resize/size-routes.js";
 import { sampleLatent, samplingSigmas } from "../../sampling/driver.js";
 import { type SamplingNumbers, samplingOf } from "../../stages/sample.js";
 import type { StageName } from "../../stages/stage.js";

@@ -2,7 +2,7 @@
 
 import type { Device } from "../../engine/providers.js";
 import type { Source } from "../../image/resize/size-plan.js";
-import { MEGAPIXEL, SIDE_MULTIPLE } from "../../image/resize/sizes.js";
+import { MEGAPIXEL } from "../../image/resize/sizes.js";
 import { gigabytes } from "../../std/byte-sizes.js";
 import { param } from "../../std/errors.js";
 import type { ResolvedSettings } from "../resolve/resolve-edit.js";
@@ -157,9 +157,7 @@ async function largestMegapixels(
     if (await fits(rounded(middle))) low = middle;
     else high = middle - 1;
   }
-  return low > 0 && rounded(low) > SIDE_MULTIPLE ** 2 / MEGAPIXEL && (await fits(rounded(low)))
-    ? rounded(low)
-    : undefined;
+  return low > 0 && (await fits(rounded(low))) ? rounded(low) : undefined;
 }
 
 function rounded(steps: number): number {

@@ -9,8 +9,8 @@ import type { VisionNumbers } from "../../models/text-encoder-family.js";
 import { buildLanguageModel, buildVisionTower, languageConfig, visionConfig } from "../../models/text-encoders.js";
 import type { Transformer } from "../../models/transformer-family.js";
 import { transformerOf } from "../../models/transformers.js";
-import type { VaeConfig } from "../../models/vae-family.js";
-import { buildVaeDecoder, buildVaeEncoder, vaeConfig } from "../../models/vaes.js";
+import type { VaeNumbers } from "../../models/vae-family.js";
+import { buildVaeDecoder, buildVaeEncoder, vaeNumbers } from "../../models/vaes.js";
 import { numbersOf } from "../../stages/networks/model-handle.js";
 import { transformerOptimization } from "../../stages/networks/open-transformer.js";
 import type { MemoryLimit } from "../../stages/networks/within-memory.js";
@@ -34,7 +34,7 @@ export interface PlannedNetworks {
   readonly languageModel: PlannedNetwork;
   readonly transformer: PlannedNetwork;
   readonly vaeDecoder: PlannedNetwork;
-  readonly vae: VaeConfig;
+  readonly vae: VaeNumbers;
   readonly vision: VisionNumbers;
   readonly sampled: Transformer;
 }
@@ -106,7 +106,7 @@ export function plannedNetworks(
       stage: "decode",
       ...built("vae-decoder", "vae", (g, w) => buildVaeDecoder(g, w, { ...picture, quantization: "round" })),
     },
-    vae: vaeConfig(numbersOf(vae.checkpoint)),
+    vae: vaeNumbers(numbersOf(vae.checkpoint)),
     vision,
     sampled,
   };

@@ -48,7 +48,7 @@ export function clientInputs(
   { patches, cell, latentChannels }: ClientNumbers,
   tokenizer: PromptTokenizer,
 ): Tensors {
-  const plan = imageSizePlan(pictures, sizes, cell);
+  const plan = imageSizePlan(pictures, sizes, { cell });
   const seen = seenPictures(pictures, sizes, patches);
   const { height, width } = plan.target.latent;
   const sigmas = samplingSigmas(sampling);

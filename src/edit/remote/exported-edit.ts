@@ -24,10 +24,10 @@ export async function editThere(
   const { prompt, negativePrompt } = settings;
   const numbers = numbersOfFacts(facts);
   refuseEmptyPrompt(settings);
-  announceImages(pictures, { settings, cell: numbers.cell }, emit);
+  announceImages(pictures, { settings, vae: numbers }, emit);
   announcePrompts(settings, emit);
   const tokenizer = await tokenizerOf(context);
-  const plan = imageSizePlan(pictures, settings, numbers.cell);
+  const plan = imageSizePlan(pictures, settings, numbers);
   const edit = { pictures, prompt, negativePrompt, sizes: settings, sampling: samplingOf(settings) };
   const inputs = clientInputs(edit, numbers, tokenizer);
   const { width, height } = plan.target.latent;

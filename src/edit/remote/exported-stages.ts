@@ -47,8 +47,8 @@ export async function encodeImageThere(
 ): Promise<Artifact> {
   const { facts } = there;
   const { cell, latentChannels } = numbersOfFacts(facts);
-  announceImages(pictures, { settings, cell }, context.emit);
-  const plan = imageSizePlan(pictures, settings, cell);
+  announceImages(pictures, { settings, vae: { cell } }, context.emit);
+  const plan = imageSizePlan(pictures, settings, { cell });
   const tensors = await latentsOfRoutes(pictures, routesOf(plan), {
     context,
     async encode(picture, route) {

@@ -5,7 +5,7 @@ import type { Model } from "../../engine/sessions/engine.js";
 import { networkName } from "../../models/network-id.js";
 import { visionConfig } from "../../models/text-encoders.js";
 import { transformerOf } from "../../models/transformers.js";
-import { vaeConfig } from "../../models/vaes.js";
+import { vaeNumbers } from "../../models/vaes.js";
 import { decode, decodedModel } from "../../stages/decode.js";
 import { encodePrompt } from "../../stages/encode-prompt.js";
 import { numbersOf } from "../../stages/networks/model-handle.js";
@@ -117,7 +117,7 @@ async function planOf(
 ): Promise<Planned> {
   const { vae, textEncoder, transformer, loras } = models;
   const networks = {
-    vae: vaeConfig(numbersOf(vae.checkpoint)),
+    vae: vaeNumbers(numbersOf(vae.checkpoint)),
     vision: visionConfig(numbersOf(textEncoder.checkpoint), textEncoder.config),
     sampled: transformerOf(numbersOf(transformer.checkpoint), transformer.config, settings),
   };

@@ -2,8 +2,8 @@
 
 import type { ClientNumbers } from "../../edit/remote/client-inputs.js";
 import { PIXEL_STATISTICS } from "../../image/patches.js";
-import { MAX_STRETCH } from "../../image/resize/size-plan.js";
-import { ASPECT_WEIGHT, MEGAPIXEL, SIDE_MULTIPLE, VISION_AREA } from "../../image/resize/sizes.js";
+import { EDIT_SIZES } from "../../image/resize/size-rules.js";
+import { ASPECT_WEIGHT, MEGAPIXEL, VISION_AREA } from "../../image/resize/sizes.js";
 import type { LatentStatistics } from "../../models/vae-family.js";
 import { editPrompt, TEMPLATE_NAME } from "../../text/prompt.js";
 import { TOKEN } from "../../text/vocabulary.js";
@@ -97,9 +97,9 @@ export function clientSettings(facts: ExportFacts): string {
         "(logarithm of aspects) is cropped around its centre first; one Lanczos resize to bytes",
       megapixels,
       megapixel: MEGAPIXEL,
-      multiple: SIDE_MULTIPLE,
+      multiple: EDIT_SIZES.multiple,
       aspect_weight: ASPECT_WEIGHT,
-      most_stretch: MAX_STRETCH,
+      most_stretch: EDIT_SIZES.mostStretch,
       cell,
     },
     vision: {

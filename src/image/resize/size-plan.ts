@@ -5,12 +5,26 @@ import { roundHalfEven } from "../../std/rounding.js";
 import type { Box, Size } from "../image.js";
 import { type PatchConfig, QWEN_PATCHES } from "../patches.js";
 import type { Step } from "./resize.js";
+import {
+  boxAfter,
+  cropSteps,
+  type Grid,
+  type LatentRoute,
+  latentRoute,
+  type Route,
+  sizeAfter,
+  type VisionRoute,
+  visionRoute,
+  wholeRoute,
+} from "./size-routes.js";
+import { EDIT_SIZES, type SizeRules } from "./size-rules.js";
 import * as sizes from "./sizes.js";
 
 /**
  * Whose sizes: "default" are qedit's, one resize per picture and every side fitting every stage, so that a result laid over picture 1 neither zooms nor drifts.
  * "comfyui" is ImageScaleToTotalPixels for the target and TextEncodeQwenImageEditPlus on the raw pictures; "comfyui-kontext" puts
- * FluxKontextImageScale in front of both for the first picture, as the later template does.
+ * FluxKontextImageScale in front of both for the first picture, as the later template does. Where the vision tower sees the references,
+ * "comfyui" is TextEncodeQwenImage21, and the target an empty latent of its first picture's size.
  */
 export type PlanMode = "default" | "comfyui" | "comfyui-kontext";
 
@@ -32,25 +46,8 @@ export interface PlanOptions {
   readonly patches?: PatchConfig;
   /** Pixels of a latent cell and side, default the published VAE's 8. */
   readonly cell?: number;
-}
-
-/** A way from the source's pixels to a model's input of size pixels. */
-export interface Route {
-  readonly size: Size;
-  readonly steps: readonly Step[];
-}
-
-/** A route into the VAE: latent is in cells, tokens are the transformer's, box is the part of the source that remains. */
-export interface LatentRoute extends Route {
-  readonly box: Box;
-  readonly latent: Size;
-  readonly tokens: number;
-}
-
-/** A route into the vision tower: grid is in patches, tokens are those that enter the language model. */
-export interface VisionRoute extends Route {
-  readonly grid: Size;
-  readonly tokens: number;
+  /** Default those of Qwen-Image-Edit. */
+  readonly rules?: SizeRules;
 }
 
 /** The plan of one picture. */
@@ -64,6 +61,7 @@ export interface ImagePlan {
 /** The plan of an edit. target's steps, empty without pictures, start from the first picture. */
 export interface SizePlan {
   readonly mode: PlanMode;
+  readonly rules: SizeRules;
   readonly target: LatentRoute;
   readonly images: readonly ImagePlan[];
 }
@@ -73,12 +71,6 @@ const MAX_ASPECT = 64;
 
 /** As ComfyUI's ImageScaleToTotalPixels; far beyond what the model was trained on, and what attention can hold. */
 const MAX_MEGAPIXELS = 16;
-
-/**
- * A picture is stretched by at most this much to a size of other proportions; beyond, it is cropped to them. Laid over the original, a stretched result
- * lies right, a cropped one does not (docs/sizes.md has the measurements). At a megapixel sides in multiples of 16 never need 0.9 %.
- */
-export const MAX_STRETCH = 0.01;
 
 /** A size asked for may cut off this much of a side of the first picture; beyond, its reference keeps its own shape. */
 const MAX_CROP = 0.1;
@@ -117,24 +109,53 @@ function inRegion(plan: SizePlan, { width, height }: Source, region: Box): SizeP
 }
 
 function planWhole(sources: readonly Source[], options: PlanOptions): SizePlan {
-  const { mode = "default", patches = QWEN_PATCHES, cell = sizes.LATENT_CELL } = options;
+  const { mode = "default", patches = QWEN_PATCHES, rules = EDIT_SIZES } = options;
+  const grid = gridOf(options);
   checkOptions(options);
   sources.forEach(checkAspect);
-  if (mode !== "default") return planNodes(sources, mode, options);
+  if (mode !== "default")
+    return rules.seesReferences ? planReferences(sources, options) : planNodes(sources, mode, options);
   const [first] = sources;
   const area =
     options.size === undefined ? (options.megapixels ?? 1) * sizes.MEGAPIXEL : options.size.width * options.size.height;
-  const targetSize = options.size ?? sizes.bestSize(first ?? SQUARE, area);
-  const target = first === undefined ? wholeRoute(targetSize, cell) : fittedRoute(first, targetSize, cell);
+  const bestSize = (source: Size) => sizes.bestSize(source, area, rules.multiple);
+  const targetSize = options.size ?? bestSize(first ?? SQUARE);
+  const target = first === undefined ? wholeRoute(targetSize, grid) : fittedRoute(first, targetSize, { grid, rules });
   const images = sources.map((source, index) => {
     const aligned = index === 0 && (options.size === undefined || cropShare(source, target.box) <= MAX_CROP);
-    const reference = aligned ? target : fittedRoute(source, sizes.bestSize(source, area), cell);
-    return imagePlan(source, reference, visionDirect(source, patches));
+    const reference = aligned ? target : fittedRoute(source, bestSize(source), { grid, rules });
+    const vision = rules.seesReferences ? visionRoute(reference, patches) : visionDirect(source, patches);
+    return imagePlan(source, reference, vision);
   });
-  return { mode, target, images };
+  return { mode, rules, target, images };
 }
 
-function checkOptions({ mode = "default", megapixels, size, resolutionSteps }: PlanOptions): void {
+function gridOf({ cell = sizes.LATENT_CELL, rules: { tokenCells } = EDIT_SIZES }: PlanOptions): Grid {
+  return { cell, tokenCells };
+}
+
+function checkOptions({ mode = "default", megapixels, size, resolutionSteps, rules = EDIT_SIZES }: PlanOptions): void {
+  const { multiple, seesReferences } = rules;
+  if (seesReferences && mode === "comfyui-kontext") {
+    throw new QeditError(
+      "QEDIT_E_USAGE",
+      `Cannot plan in mode ${mode}: FluxKontextImageScale is of Qwen-Image-Edit's template`,
+      {
+        hint: `Use ${param("match", "comfyui")}`,
+        parameter: "match",
+      },
+    );
+  }
+  if (resolutionSteps !== undefined && seesReferences) {
+    throw new QeditError(
+      "QEDIT_E_USAGE",
+      `Cannot use ${param("resolution_steps")}: sides are multiples of ${multiple} by this model's node`,
+      {
+        hint: `Leave out ${param("resolution_steps")}`,
+        parameter: "resolution_steps",
+      },
+    );
+  }
   if (resolutionSteps !== undefined && mode !== "comfyui") {
     throw new QeditError("QEDIT_E_USAGE", `Cannot use ${param("resolution_steps")} in mode ${mode}: it has no effect`, {
       hint: `Add ${param("match", "comfyui")}, or leave out ${param("resolution_steps")}`,
@@ -146,7 +167,7 @@ function checkOptions({ mode = "default", megapixels, size, resolutionSteps }: P
       hint: `Give one of ${param("megapixels")} and ${param("size")}`,
     });
   }
-  const fewest = sizes.SIDE_MULTIPLE ** 2 / sizes.MEGAPIXEL;
+  const fewest = multiple ** 2 / sizes.MEGAPIXEL;
   if (megapixels !== undefined && !(megapixels >= fewest && megapixels <= MAX_MEGAPIXELS)) {
     throw new QeditError(
       "QEDIT_E_USAGE",
@@ -170,17 +191,12 @@ function checkOptions({ mode = "default", megapixels, size, resolutionSteps }: P
     );
   }
   const sides = [size.width, size.height];
-  if (sides.every((side) => Number.isInteger(side) && side >= sizes.SIDE_MULTIPLE && side % sizes.SIDE_MULTIPLE === 0))
-    return;
-  const nearest = sides.map((side) => Math.max(roundHalfEven(side / sizes.SIDE_MULTIPLE), 1) * sizes.SIDE_MULTIPLE);
-  throw new QeditError(
-    "QEDIT_E_USAGE",
-    `Cannot plan for ${show(size)}: sides must be multiples of ${sizes.SIDE_MULTIPLE}`,
-    {
-      hint: `Use ${param("size", nearest.join("x"))}`,
-      parameter: "size",
-    },
-  );
+  if (sides.every((side) => Number.isInteger(side) && side >= multiple && side % multiple === 0)) return;
+  const nearest = sides.map((side) => Math.max(roundHalfEven(side / multiple), 1) * multiple);
+  throw new QeditError("QEDIT_E_USAGE", `Cannot plan for ${show(size)}: sides must be multiples of ${multiple}`, {
+    hint: `Use ${param("size", nearest.join("x"))}`,
+    parameter: "size",
+  });
 }
 
 function checkAspect(source: Source): void {
@@ -192,25 +208,42 @@ function checkAspect(source: Source): void {
 }
 
 function planNodes(sources: readonly Source[], mode: PlanMode, options: PlanOptions): SizePlan {
-  const { megapixels = 1, resolutionSteps, patches = QWEN_PATCHES, cell = sizes.LATENT_CELL } = options;
+  const { megapixels = 1, resolutionSteps, patches = QWEN_PATCHES, rules = EDIT_SIZES } = options;
+  const grid = gridOf(options);
   const [first] = sources;
   const scaledSize = (source: Size) => sizes.totalPixelsSize(source, megapixels, resolutionSteps);
   const prescaled = mode === "comfyui-kontext";
   const images = sources.map((source, index) =>
-    nodesOf(source, prescaled && index === 0 ? kontextSteps(source) : [], { patches, cell }),
+    nodesOf(source, prescaled && index === 0 ? kontextSteps(source) : [], { patches, grid }),
   );
   // Without pictures the templates start from an empty latent of 1024 x 1024.
-  if (first === undefined) return { mode, target: wholeRoute(scaledSize(SQUARE), cell), images };
+  if (first === undefined) return { mode, rules, target: wholeRoute(scaledSize(SQUARE), grid), images };
   const size = scaledSize(first);
   const scaling: Step[] = prescaled ? kontextSteps(first) : [{ kind: "resize", size, method: "lanczos" }];
-  return { mode, target: encodedRoute(first, scaling, cell), images };
+  return { mode, rules, target: encodedRoute(first, scaling, grid), images };
+}
+
+/** What TextEncodeQwenImage21 does: one resize of each picture, which stretches, for the VAE and the vision tower alike. */
+function planReferences(
+  sources: readonly Source[],
+  { mode = "comfyui", megapixels = 1, patches = QWEN_PATCHES, rules = EDIT_SIZES, ...options }: PlanOptions,
+): SizePlan {
+  const grid = gridOf({ ...options, rules });
+  const sizeOf = (source: Size) => sizes.referenceNodeSize(source, Math.sqrt(megapixels * sizes.MEGAPIXEL));
+  const images = sources.map((source) => {
+    const size = sizeOf(source);
+    const whole = { x: 0, y: 0, width: source.width, height: source.height };
+    const reference = latentRoute({ size, steps: [{ kind: "resize", size, method: "lanczos" }] }, whole, grid);
+    return imagePlan(source, reference, visionRoute(reference, patches));
+  });
+  return { mode, rules, target: images[0]?.reference ?? wholeRoute(sizeOf(SQUARE), grid), images };
 }
 
 /** What TextEncodeQwenImageEditPlus does to a picture that steps have already changed. */
 function nodesOf(
   source: Source,
   before: readonly Step[],
-  { patches, cell }: { patches: PatchConfig; cell: number },
+  { patches, grid }: { patches: PatchConfig; grid: Grid },
 ): ImagePlan {
   const seen = sizeAfter(source, before);
   const shrunk = sizes.plusVisionSize(seen);
@@ -222,8 +255,8 @@ function nodesOf(
   ];
   return imagePlan(
     source,
-    encodedRoute(source, [...before, reference], cell),
-    visionRoute(vision, [...before, ...visionSteps], patches),
+    encodedRoute(source, [...before, reference], grid),
+    visionRoute({ size: vision, steps: [...before, ...visionSteps] }, patches),
   );
 }
 
@@ -233,69 +266,43 @@ function kontextSteps(source: Source): Step[] {
 }
 
 /** Ends with the VAE's own cut to whole latent cells. */
-function encodedRoute(source: Source, steps: readonly Step[], cell: number): LatentRoute {
+function encodedRoute(source: Source, steps: readonly Step[], grid: Grid): LatentRoute {
   const scaled = sizeAfter(source, steps);
-  const size = sizes.encodedBox(scaled, cell);
+  const size = sizes.encodedBox(scaled, grid.cell);
   if (size.width === 0 || size.height === 0) {
     throw new QeditError(
       "QEDIT_E_USAGE",
-      `Cannot plan for ${source.name}: at ${show(scaled)} a side is under ${cell} pixels`,
+      `Cannot plan for ${source.name}: at ${show(scaled)} a side is under ${grid.cell} pixels`,
       {
         hint: `Use more ${param("megapixels")}`,
       },
     );
   }
-  return latentRoute({ size, steps: [...steps, ...cropSteps(scaled, size)] }, boxAfter(source, steps), cell);
+  return latentRoute({ size, steps: [...steps, ...cropSteps(scaled, size)] }, boxAfter(source, steps), grid);
 }
 
 /** One Lanczos resize of the whole source, or where that would stretch it visibly, of the largest centred part that has the aspect of size. */
-function fittedRoute(source: Source, size: Size, cell: number): LatentRoute {
+function fittedRoute(
+  source: Source,
+  size: Size,
+  { grid, rules: { mostStretch } }: { readonly grid: Grid; readonly rules: SizeRules },
+): LatentRoute {
   const whole = { x: 0, y: 0, width: source.width, height: source.height };
-  const box = stretch(source, size) <= MAX_STRETCH ? whole : sizes.centredBox(source, size);
+  const box = stretch(source, size) <= mostStretch ? whole : sizes.centredBox(source, size);
   return latentRoute(
     { size, steps: [...cropSteps(source, box), { kind: "resize", size, method: "lanczos" }] },
     box,
-    cell,
+    grid,
   );
-}
-
-function wholeRoute(size: Size, cell: number): LatentRoute {
-  return latentRoute({ size, steps: [] }, { x: 0, y: 0, ...size }, cell);
-}
-
-function latentRoute({ size: { width, height }, steps }: Route, box: Box, cell: number): LatentRoute {
-  const latent = sizes.latentSize({ width, height }, cell);
-  return { size: { width, height }, steps, box, latent, tokens: sizes.latentTokens(latent) };
 }
 
 function visionDirect(source: Source, patches: PatchConfig): VisionRoute {
   const size = sizes.visionSize(source, patches.patch * patches.merge);
-  return visionRoute(size, [{ kind: "resize", size, method: "lanczos" }], patches);
-}
-
-function visionRoute(size: Size, steps: readonly Step[], { patch, merge }: PatchConfig): VisionRoute {
-  const grid = { width: size.width / patch, height: size.height / patch };
-  return { size, steps, grid, tokens: (grid.width * grid.height) / merge ** 2 };
+  return visionRoute({ size, steps: [{ kind: "resize", size, method: "lanczos" }] }, patches);
 }
 
 function imagePlan({ name, width, height }: Source, reference: LatentRoute, vision: VisionRoute): ImagePlan {
   return { name, source: { width, height }, vision, reference };
-}
-
-function cropSteps(source: Size, box: Box): Step[] {
-  return box.width === source.width && box.height === source.height ? [] : [{ kind: "crop", box }];
-}
-
-function sizeAfter(source: Size, steps: readonly Step[]): Size {
-  const last = steps.at(-1);
-  if (last === undefined) return source;
-  return last.kind === "crop" ? last.box : last.size;
-}
-
-/** The part of the source that a crop in front of all resizes leaves. */
-function boxAfter({ width, height }: Size, steps: readonly Step[]): Box {
-  const [step] = steps;
-  return step?.kind === "crop" ? step.box : { x: 0, y: 0, width, height };
 }
 
 /** How far a picture is stretched to a size, the natural logarithm of the quotient of their proportions. */

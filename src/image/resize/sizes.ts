@@ -9,14 +9,11 @@ export const MEGAPIXEL = 1024 * 1024;
 /** Area that the vision tower sees, pixels: the Plus node's 384². */
 export const VISION_AREA = 384 * 384;
 
-/** Side of the smallest picture part that both the VAE (8) and the transformer's 2 × 2 patches divide: no latent side is odd. */
-export const SIDE_MULTIPLE = 16;
-
-/** Pixels per latent cell and side of the published VAE. */
+/** Pixels per latent cell and side of Qwen-Image-Edit's VAE. */
 export const LATENT_CELL = 8;
 
-/** Latent cells per transformer token and side. */
-const LATENT_PATCH = 2;
+/** Of TextEncodeQwenImage21: a token of the vision tower, which is two of the transformer's. */
+const NODE_MULTIPLE = 32;
 
 /** Vision pictures may have this many pixels; only extreme shapes come near (min_pixels, max_pixels of the published processor). */
 const VISION_LIMITS = { min: 56 * 56, max: 28 * 28 * 16384 };
@@ -91,15 +88,25 @@ export function visionSize({ width, height }: Size, factor: number): Size {
   return { width: side(width), height: side(height) };
 }
 
-/** The size with sides in multiples of 16, at least 16, that best keeps the source's aspect near area (pixels). */
-export function bestSize(source: Size, area: number): Size {
+/**
+ * Size at which TextEncodeQwenImage21 encodes a picture for the VAE and for the vision tower: about the square of resolution, sides multiples
+ * of 32. https://github.com/Comfy-Org/ComfyUI/blob/v0.38.0/comfy_extras/nodes_qwen.py
+ */
+export function referenceNodeSize({ width, height }: Size, resolution: number): Size {
+  const side = (length: number) => Math.max(roundHalfEven(length / NODE_MULTIPLE), 1) * NODE_MULTIPLE;
+  const ratio = width / height;
+  return { width: side(Math.sqrt(resolution ** 2 * ratio)), height: side(Math.sqrt(resolution ** 2 / ratio)) };
+}
+
+/** The size with sides in multiples of `multiple`, at least one, that best keeps the source's aspect near area (pixels). */
+export function bestSize(source: Size, area: number, multiple: number): Size {
   const upright = source.height > source.width;
   const aspect = Math.max(source.width, source.height) / Math.min(source.width, source.height);
-  let best = { long: SIDE_MULTIPLE, short: SIDE_MULTIPLE, cost: Infinity };
-  const longest = Math.max(Math.sqrt(area * aspect) * 2, SIDE_MULTIPLE);
-  for (let long = SIDE_MULTIPLE; long <= longest; long += SIDE_MULTIPLE) {
-    const below = Math.floor(long / aspect / SIDE_MULTIPLE) * SIDE_MULTIPLE;
-    for (const short of [Math.max(below, SIDE_MULTIPLE), below + SIDE_MULTIPLE]) {
+  let best = { long: multiple, short: multiple, cost: Infinity };
+  const longest = Math.max(Math.sqrt(area * aspect) * 2, multiple);
+  for (let long = multiple; long <= longest; long += multiple) {
+    const below = Math.floor(long / aspect / multiple) * multiple;
+    for (const short of [Math.max(below, multiple), below + multiple]) {
       const cost =
         ASPECT_WEIGHT * Math.abs(Math.log(long / short / aspect)) + Math.abs(Math.log((long * short) / area));
       if (cost < best.cost) best = { long, short, cost };
@@ -136,9 +143,9 @@ export function latentSize({ width, height }: Size, cell: number): Size {
   return { width: Math.floor(width / cell), height: Math.floor(height / cell) };
 }
 
-/** Transformer tokens of a latent; an odd side is padded. */
-export function latentTokens({ width, height }: Size): number {
-  return Math.ceil(width / LATENT_PATCH) * Math.ceil(height / LATENT_PATCH);
+/** Transformer tokens of a latent, of so many cells a side; what is left over at the end of a side is padded. */
+export function latentTokens({ width, height }: Size, tokenCells: number): number {
+  return Math.ceil(width / tokenCells) * Math.ceil(height / tokenCells);
 }
 
 function scaled({ width, height }: Size, area: number, multiple: number): Size {

@@ -27,6 +27,9 @@ export const QWEN_IMAGE_2_VAE: VaeFamily = {
     "decoder.upsamples.0.upsamples.0.residual",
   ],
   latents: QWEN_IMAGE_2_LATENTS,
+  // A token of the vision tower is 2 × 2 of the transformer's, and one latent cell is one of those.
+  sizes: { multiple: 32, tokenCells: 1, mostStretch: 0.02, seesReferences: true },
+  isGenerative: true,
   config,
   layers: (w, half) => (half === "encoder" ? encoderLevels(w) : decoderLevels(w)),
   cut: vae2Cut,

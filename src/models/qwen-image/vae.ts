@@ -15,6 +15,8 @@ export const QWEN_IMAGE_VAE: VaeFamily = {
   name: "Qwen-Image",
   keys: ["conv2.weight", "encoder.conv1.weight", "decoder.middle.0.residual", "encoder.downsamples.0.residual"],
   latents: QWEN_IMAGE_LATENTS,
+  sizes: { multiple: 16, tokenCells: 2, mostStretch: 0.01, seesReferences: false },
+  isGenerative: false,
   config,
   layers: (w, half) => (half === "encoder" ? layersOf(w, "encoder.downsamples") : layersOf(w, "decoder.upsamples")),
   cut: (w, half) => (half === "encoder" ? encoderCut(w) : decoderCut(w)),
