@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { floatTensor, readArtifact } from "../../src/artifacts/artifact.js";
 import { expectRefusal, qedit } from "../cli/qedit.js";
 import { temporaryFolder } from "../support/folder.js";
-import { fixture } from "../support/golden.js";
+import { fixture, readGolden } from "../support/golden.js";
 import { tinyTextEncoder2 } from "../support/tiny-2.js";
 
 const folder = temporaryFolder();
@@ -52,11 +52,9 @@ describe("an empty prompt", () => {
   });
 
   test("reads as a space where it is allowed", async () => {
-    const [empty, space] = [
-      await cond("empty", [CAT, "-p", "", "--allow-empty-prompt", "--megapixels", "0.05"]),
-      await cond("space", [CAT, "-p", " ", "--allow-empty-prompt", "--megapixels", "0.05"]),
-    ];
-    expect(empty.embeds.data).toEqual(space.embeds.data);
+    const { embeds } = await cond("empty", [CAT, "-p", "", "--allow-empty-prompt", "--megapixels", "0.05"]);
+    // As many as diffusers' pipeline keeps of it.
+    expect(embeds.shape).toEqual((await readGolden("text-encoder", "tiny-2")).get("empty.prompt_embeds").shape);
   });
 });
 
