@@ -61,6 +61,21 @@ export interface PatchGrid {
   readonly columns: number;
 }
 
+/** Sizes of references, as src/image/resize/size-plan.ts takes them. */
+export interface ReferenceSizes {
+  /** Pixels along a side of a latent cell. */
+  readonly cell: number;
+  readonly rules: {
+    /** Pixels that every side is a multiple of. */
+    readonly multiple: number;
+    /** Latent cells along a side of a token of the transformer. */
+    readonly tokenCells: number;
+    /** Beyond, a picture is cropped and not stretched. */
+    readonly mostStretch: number;
+    readonly seesReferences: true;
+  };
+}
+
 /** What a transformer wants of prompts and pictures, which differs with the text encoder that it was trained with. */
 export interface PromptConventions {
   /** The template that prompts stand in (src/text/prompt-templates.ts). */
@@ -73,8 +88,8 @@ export interface PromptConventions {
   readonly pixels: { readonly mean: readonly number[]; readonly std: readonly number[] };
   /** What records of prompts say of the family: nothing of the first one, whose records stay what they were. */
   readonly recorded: { readonly family?: TextEncoderName };
-  /** Whether the vision tower sees the very pixels that the VAE encodes as references; else pictures of its own size. */
-  readonly seesReferences: boolean;
+  /** How the references are sized where the vision tower sees the very pixels that the VAE encodes; undefined where it sees pictures of its own size. */
+  readonly references: ReferenceSizes | undefined;
 }
 
 /** A family of text encoders. Methods take what its own methods gave. */

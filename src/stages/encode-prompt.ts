@@ -6,8 +6,8 @@ import { overWhite } from "../image/alpha.js";
 import { type Box, CHANNELS, channelsOf, type FloatImage, type Size, toBytes, toFloat } from "../image/image.js";
 import { type PatchConfig, type VisionPatches, visionPatches } from "../image/patches.js";
 import { applySteps, type Step } from "../image/resize/resize.js";
-import { type PlanMode, planSizes, type SizePlan } from "../image/resize/size-plan.js";
-import type { LanguageNumbers, TextEncoderName, VisionNumbers } from "../models/text-encoder-family.js";
+import { type PlanMode, type PlanOptions, planSizes } from "../image/resize/size-plan.js";
+import type { LanguageNumbers, ReferenceSizes, TextEncoderName, VisionNumbers } from "../models/text-encoder-family.js";
 import { patchesOf, textEncoderNamed, textEncoderOf } from "../models/text-encoders.js";
 import { param, QeditError } from "../std/errors.js";
 import { isEmptyPrompt } from "../text/prompt.js";
@@ -191,7 +191,7 @@ function recorded(
     prompt,
     negative_prompt: negativePrompt ?? null,
     match: tool ?? null,
-    ...(conventions.seesReferences && {
+    ...(conventions.references && {
       ...sizes,
       ...(resolutionSteps !== undefined && { resolution_steps: resolutionSteps }),
     }),
@@ -222,18 +222,11 @@ async function encodePictures(
   config: VisionNumbers,
   work: Work,
 ): Promise<EncodedPicture[]> {
-  const seen = seenPictures(pictures, work.settings, patchesOf(config));
+  const { references } = textEncoderNamed(config.family).conventions;
+  const seen = seenPictures(pictures, work.settings, { patches: patchesOf(config), references });
   const names = pictures.map(({ name }) => name);
   const embedded = await seePictures(seen, { config, names, ...work });
   return embedded.map((picture, index) => ({ picture, steps: seen[index]!.steps }));
-}
-
-function visionPlan(
-  pictures: readonly Picture[],
-  { match: tool, region }: Pick<EncodePromptSettings, "match" | "region">,
-  patches: PatchConfig,
-): SizePlan {
-  return planSizes(pictures.map(sourceOf), { mode: (tool ?? "default") as PlanMode, region, patches });
 }
 
 /** A picture as the vision tower takes it. */
@@ -243,19 +236,36 @@ export interface SeenPicture extends VisionPatches {
   readonly tokens: number;
 }
 
-/** Pictures as the vision tower takes them. */
+/** Settings that decide what the vision tower sees. */
+type SightSettings = Pick<EncodePromptSettings, "match" | "region" | "size" | "megapixels" | "resolutionSteps">;
+
+/** Pictures as the vision tower takes them: at sizes of its own, or as the VAE encodes them. */
 export function seenPictures(
   pictures: readonly Picture[],
-  settings: Pick<EncodePromptSettings, "match" | "region">,
-  patches: PatchConfig,
+  settings: SightSettings,
+  { patches, references }: { readonly patches: PatchConfig; readonly references?: ReferenceSizes | undefined },
 ): SeenPicture[] {
   if (pictures.length === 0) return [];
-  const { images } = visionPlan(pictures, settings, patches);
+  const { images } = planSizes(pictures.map(sourceOf), planOptions(settings, patches, references));
   return pictures.map((picture, index) => {
-    const { steps, tokens } = images[index]!.vision;
+    const { steps, size } = images[index]![references === undefined ? "vision" : "reference"];
     const image = applySteps(pixelsOf(picture, settings), steps);
+    const side = patches.patch * patches.merge;
+    const tokens = (size.width * size.height) / side ** 2;
     return { ...visionPatches(opaque(image, settings), patches), steps, tokens };
   });
+}
+
+function planOptions(
+  { match: tool, region, size, megapixels, resolutionSteps }: SightSettings,
+  patches: PatchConfig,
+  references: ReferenceSizes | undefined,
+): PlanOptions {
+  const own = { mode: (tool ?? "default") as PlanMode, region, patches };
+  if (references === undefined) return own;
+  const wanted = { megapixels, size, resolutionSteps };
+  const given = Object.entries(wanted).filter(([, value]) => value !== undefined);
+  return { ...own, ...references, ...Object.fromEntries(given) };
 }
 
 // Over white, in bytes as diffusers does it, in floats as ComfyUI.

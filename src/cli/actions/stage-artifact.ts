@@ -100,7 +100,7 @@ function refuseUselessSizes(given: StageCall<unknown>["given"], textEncoder: Mod
   const name = ["size", "megapixels", "resolutionSteps"].find((each) => given.get(each)?.isOfCall);
   if (name === undefined || textEncoder === undefined) return;
   const { conventions, name: family } = textEncoderOf(numbersOf(textEncoder.checkpoint));
-  if (conventions.seesReferences) return;
+  if (conventions.references !== undefined) return;
   const parameter = jsonName(name);
   throw new QeditError(
     "QEDIT_E_USAGE",

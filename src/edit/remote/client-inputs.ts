@@ -49,7 +49,7 @@ export function clientInputs(
   tokenizer: PromptTokenizer,
 ): Tensors {
   const plan = imageSizePlan(pictures, sizes, { cell });
-  const seen = seenPictures(pictures, sizes, patches);
+  const seen = seenPictures(pictures, sizes, { patches });
   const { height, width } = plan.target.latent;
   const sigmas = samplingSigmas(sampling);
   return {

@@ -34,7 +34,7 @@ export async function editThere(
   const shape = [height * numbers.cell, width * numbers.cell, 3];
   emit({ kind: "note", text: `the edit is made on ${from}, which reports no steps` });
   const { image } = await there.run(inputs, { image: { type: "uint8", shape } });
-  const seen = seenPictures(pictures, settings, numbers.patches);
+  const seen = seenPictures(pictures, settings, { patches: numbers.patches });
   const { kept } = promptInput(prompt, seen, settings, tokenizer);
   const models = sampleFacts(facts);
   const samples = samplesInfo(

@@ -84,7 +84,7 @@ export async function encodePromptThere(
   refuseEmptyPrompt(settings);
   announcePrompts(settings, context.emit);
   const tokenizer = await tokenizerOf(context);
-  const seen = seenPictures(pictures, settings, facts.patches);
+  const seen = seenPictures(pictures, settings, { patches: facts.patches });
   const patches = patchTensors(seen, facts.patches);
   const encode = async (text: string) => {
     context.signal.throwIfAborted();

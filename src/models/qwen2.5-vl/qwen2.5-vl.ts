@@ -14,7 +14,7 @@ export const QWEN_2_5_VL: TextEncoderFamily = {
     // CLIP's, which Qwen2-VL kept.
     pixels: { mean: [0.48145466, 0.4578275, 0.40821073], std: [0.26862954, 0.26130258, 0.27577711] },
     recorded: {},
-    seesReferences: false,
+    references: undefined,
   },
   isOf: () => true,
   languageConfig,

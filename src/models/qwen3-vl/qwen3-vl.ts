@@ -19,7 +19,8 @@ export const QWEN_3_VL: TextEncoderFamily = {
     keepsImageTokens: false,
     pixels: { mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5] },
     recorded: { family: "Qwen3-VL" },
-    seesReferences: true,
+    // A token of the vision tower is 2 × 2 latent cells, each of which is a token of the transformer.
+    references: { cell: 16, rules: { multiple: 32, tokenCells: 1, mostStretch: 0.02, seesReferences: true } },
   },
   isOf: isQwen3,
   languageConfig: qwen3LanguageConfig,
