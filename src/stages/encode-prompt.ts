@@ -17,7 +17,15 @@ import { computedOn } from "./computed-on.js";
 import { type EmbeddedPicture, type SeenPrompt, templateOf } from "./networks/embed-prompt.js";
 import { condTensors, encodeIds, seePictures, textConfigs } from "./networks/encode-text.js";
 import { type ModelHandle, numbersOf } from "./networks/model-handle.js";
-import { type Picture, pictureHashes, pictureNames, pictureProfiles, pixelsOf, sourceOf } from "./pictures.js";
+import {
+  type Picture,
+  pictureHashes,
+  pictureNames,
+  pictureProfiles,
+  pixelsOf,
+  pixelsWithAlpha,
+  sourceOf,
+} from "./pictures.js";
 import type { ArtifactStage, RecordedFile, StageContext, StageLengths } from "./stage.js";
 
 /** The parameters that encode-prompt reads. */
@@ -249,7 +257,9 @@ export function seenPictures(
   const { images } = planSizes(pictures.map(sourceOf), planOptions(settings, patches, references));
   return pictures.map((picture, index) => {
     const { steps, size } = images[index]![references === undefined ? "vision" : "reference"];
-    const image = applySteps(pixelsOf(picture, settings), steps);
+    // Resized with its transparency, as the VAE's reference is.
+    const isTransparent = references !== undefined && picture.alpha !== undefined;
+    const image = applySteps((isTransparent ? pixelsWithAlpha : pixelsOf)(picture, settings), steps);
     const side = patches.patch * patches.merge;
     const tokens = (size.width * size.height) / side ** 2;
     return { ...visionPatches(opaque(image, settings), patches), steps, tokens };
