@@ -43,6 +43,14 @@ export function withoutAlpha(image: Image): Image {
   return { width, height, data: rgb };
 }
 
+/** A model's alpha of an opaque picture is not exactly 255: from here on nobody sees through. */
+const SEEN_AS_OPAQUE = 250;
+
+/** The picture without its alpha channel if every pixel of it is opaque to the eye: alpha of 250 and more. */
+export function withoutOpaque(image: Image): Image {
+  return alphaOf(image)?.every((alpha) => alpha >= SEEN_AS_OPAQUE) ? withoutAlpha(image) : image;
+}
+
 /** The picture over white, of 3 channels: what of it is seen on white paper. One without alpha comes back as it is. */
 export function overWhite<Picture extends Image | FloatImage>(image: Picture): Picture;
 export function overWhite(image: Image | FloatImage): Image | FloatImage {

@@ -3,8 +3,18 @@ import type { Artifact, ArtifactInfo } from "../artifacts/artifact.js";
 import { recipeText } from "../artifacts/recipe.js";
 import { computeType } from "../engine/providers.js";
 import type { Model } from "../engine/sessions/engine.js";
+import { withoutOpaque } from "../image/alpha.js";
 import { pictureStatistics } from "../image/compare/statistics.js";
-import { type Box, CHANNELS, fromBytes, type Image, type Quantization, type Size } from "../image/image.js";
+import {
+  type Box,
+  CHANNELS,
+  channelsOf,
+  fromBytes,
+  type Image,
+  type Quantization,
+  RGBA_CHANNELS,
+  type Size,
+} from "../image/image.js";
 import { encodePicture, type PictureFormat } from "../image/io/write.js";
 import { resizeTo } from "../image/resize/resize.js";
 import { vaeConfig } from "../models/vaes.js";
@@ -135,6 +145,16 @@ export function encodeDecoded(
   return encodePicture(image, { format, quality, exif, ...(isDescribed && { description: recipeText(info) }) });
 }
 
+/** What becomes of a decoded picture's transparency in a format that has none; undefined where nothing is lost. */
+export function flattening(
+  { image }: Pick<DecodedPicture, "image">,
+  { format }: { readonly format: PictureFormat },
+): string | undefined {
+  return format === "jpeg" && channelsOf(image) === RGBA_CHANNELS
+    ? "JPEG has no transparency: the picture is written over white"
+    : undefined;
+}
+
 // ComfyUI's SaveImage truncates. A picture that is resized afterwards is rounded.
 function quantizationOf({ match: wanted, keepSize }: DecodeSettings): Quantization {
   return wanted === undefined || keepSize ? "round" : "truncate";
@@ -159,7 +179,8 @@ async function decodeLatent(latent: Tensor<"float32">, run: VaeRun, context: Sta
   );
   const picture = fromBytes(bytes);
   refuseFlat(picture);
-  return picture;
+  // ComfyUI's SaveImage writes what was decoded.
+  return run.quantization === "truncate" ? picture : withoutOpaque(picture);
 }
 
 function refuseOtherChannels(
@@ -177,11 +198,17 @@ function refuseOtherChannels(
   );
 }
 
-/** Throws QEDIT_E_BAD_OUTPUT for a decoded picture of one colour. */
-export function refuseFlat({ data }: Image): void {
-  const channels = Array.from({ length: CHANNELS }, (_, channel) =>
-    pictureStatistics(data, { channel, channels: CHANNELS }),
-  );
+/** Throws QEDIT_E_BAD_OUTPUT for a decoded picture of one colour, and for one that is transparent everywhere. */
+export function refuseFlat(picture: Image): void {
+  const { data } = picture;
+  const stored = channelsOf(picture);
+  const statistics = (channel: number) => pictureStatistics(data, { channel, channels: stored });
+  if (stored === RGBA_CHANNELS && statistics(CHANNELS).max <= 1) {
+    throw new QeditError("QEDIT_E_BAD_OUTPUT", "Decoded a picture that is transparent everywhere", {
+      hint: `Model files that do not belong together do this: check ${param("vae")}, ${param("transformer")} and ${param("text_encoder")}`,
+    });
+  }
+  const channels = Array.from({ length: CHANNELS }, (_, channel) => statistics(channel));
   if (!channels.every(({ flat }) => flat)) return;
   const colour = channels.map(({ min }) => (min / 255).toFixed(3)).join(", ");
   throw new QeditError("QEDIT_E_BAD_OUTPUT", `Decoded a picture of one flat colour (${colour} everywhere)`, {

@@ -1,7 +1,7 @@
 // Transparency: channels that go through crops, tensors and bytes, and what is composited over white.
 import sharp from "sharp";
 import { describe, expect, test } from "vitest";
-import { alphaOf, overWhite, withAlpha, withoutAlpha } from "../../src/image/alpha.js";
+import { alphaOf, overWhite, withAlpha, withoutAlpha, withoutOpaque } from "../../src/image/alpha.js";
 import { crop, fromBytes, type Image, toBytes, toFloat, toPlanes } from "../../src/image/image.js";
 import { readPicture } from "../../src/image/io/read.js";
 import { tensor } from "../../src/std/tensor.js";
@@ -27,6 +27,17 @@ test("a picture over white is what white paper shows of it", () => {
 test("floats over white are not rounded", () => {
   const { data } = overWhite({ width: 1, height: 1, channels: 4, data: Float32Array.of(0.5, 0, 1, 0.25) });
   expect([...data]).toEqual([0.875, 0.75, 1]);
+});
+
+test("alpha of 250 and more everywhere is opaque to the eye, and goes", () => {
+  const rgba = (alpha: number): Image => ({
+    width: 2,
+    height: 1,
+    channels: 4,
+    data: Uint8Array.of(1, 2, 3, 255, 4, 5, 6, alpha),
+  });
+  expect(withoutOpaque(rgba(250))).toEqual({ width: 2, height: 1, data: Uint8Array.of(1, 2, 3, 4, 5, 6) });
+  expect(withoutOpaque(rgba(249))).toEqual(rgba(249));
 });
 
 test("a picture without alpha is the same over white", () => {

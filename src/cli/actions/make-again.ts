@@ -17,7 +17,7 @@ import { inputRoles, readSettings, recipeSettings, type WrittenSettings } from "
 import { modelLibrary } from "../../edit/resolve/model-library.js";
 import { openModels, type ResolvedEdit, withNumbers } from "../../edit/resolve/resolve-edit.js";
 import { readImage } from "../../image/io/read.js";
-import { encodeDecoded } from "../../stages/decode.js";
+import { encodeDecoded, flattening } from "../../stages/decode.js";
 import { refuseEmptyPrompt } from "../../stages/encode-prompt.js";
 import { type NamedLora, parseLora } from "../../stages/networks/loras.js";
 import type { Picture } from "../../stages/pictures.js";
@@ -87,6 +87,8 @@ export async function makeAgain({ args, settings, given: origins }: RerunCall, t
       mask: async () => edit.mask,
       async onPicture(picture) {
         const encoded = await encodeDecoded(picture, encoding);
+        const flattened = flattening(picture, encoding);
+        if (flattened !== undefined) terminal.emit({ kind: "note", text: flattened });
         await writeOutput(path, encoded, { force, terminal });
         await keepFilePaths(picture.info, { ...edit, files: edit.resolved.files });
         made = { picture, encoded };

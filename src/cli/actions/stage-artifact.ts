@@ -11,7 +11,7 @@ import { resolveSettings } from "../../edit/resolve/resolve-settings.js";
 import { resolveSampling } from "../../edit/resolve/sampling-defaults.js";
 import type { EditService } from "../../edit/service/service.js";
 import { textEncoderOf } from "../../models/text-encoders.js";
-import { encodeDecoded } from "../../stages/decode.js";
+import { encodeDecoded, flattening } from "../../stages/decode.js";
 import { encodeImage } from "../../stages/encode-image.js";
 import { encodePrompt, refuseEmptyPrompt } from "../../stages/encode-prompt.js";
 import { type ModelHandle, type ModelRole, numbersOf } from "../../stages/networks/model-handle.js";
@@ -158,6 +158,8 @@ export async function decodeSamples(
   const { value, device, seconds } = await withService(settings, terminal, async (service) => {
     const samples = await inputArtifact(args[0]!, "samples", terminal.io);
     const picture = await service.decode({ inputs: { samples }, models: { vae }, settings });
+    const flattened = flattening(picture, encoding);
+    if (flattened !== undefined) terminal.emit({ kind: "note", text: flattened });
     await writeOutput(path, await encodeDecoded(picture, encoding), { force, terminal });
     return picture.info;
   });

@@ -7,7 +7,7 @@ import { drawSeed } from "../../edit/resolve/draw-seed.js";
 import type { ResolvedEdit } from "../../edit/resolve/resolve-edit.js";
 import type { SubmittedEdit } from "../../edit/service/open-edit.js";
 import type { Image } from "../../image/image.js";
-import { encodeDecoded } from "../../stages/decode.js";
+import { encodeDecoded, flattening } from "../../stages/decode.js";
 import type { Picture } from "../../stages/pictures.js";
 import { QeditError } from "../../std/errors.js";
 import { fileHash } from "../../std/file-hash.js";
@@ -66,7 +66,10 @@ export function submitted(planned: PlannedEdit, observer: WriteObserver): Submit
     ...(observer.previewed && { onPreview: observer.previewed }),
     onBroken: (samples, error) => keepSamples(samples, error, planned),
     async onPicture(picture) {
-      const bytes = await encodeDecoded(picture, pictureEncoding(path, result));
+      const encoding = pictureEncoding(path, result);
+      const bytes = await encodeDecoded(picture, encoding);
+      const flattened = flattening(picture, encoding);
+      if (flattened !== undefined) observer.terminal.emit({ kind: "note", text: flattened });
       await observer.writing?.(await fileHash(bytes));
       await writeOutput(path, bytes, { force: result.force, terminal: observer.terminal });
       await keepFilePaths(picture.info, { pictures: await pictures(), mask: await mask(), files: resolved.files });

@@ -1,7 +1,8 @@
 // What happens after decoding: measures the drift from picture 1, and pastes pixels of picture 1 back if requested.
 import { basename } from "node:path";
+import { overWhite } from "../../image/alpha.js";
 import { type Drift, measureDrift } from "../../image/compare/drift.js";
-import { type Box, crop, type Image, toBytes } from "../../image/image.js";
+import { type Box, channelsOf, crop, type Image, RGBA_CHANNELS, toBytes } from "../../image/image.js";
 import { type Change, changeOf } from "../../image/paste/change.js";
 import {
   type Alpha,
@@ -15,7 +16,7 @@ import {
 import { applySteps, resize, type Step } from "../../image/resize/resize.js";
 import { isVisible, shownPart, straightened } from "../../image/resize/straighten.js";
 import type { DecodedPicture } from "../../stages/decode.js";
-import { type Picture, pixelsOf } from "../../stages/pictures.js";
+import { type Picture, pixelsOf, pixelsWithAlpha } from "../../stages/pictures.js";
 import { param, QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
 import { type CropMaskSettings, checkCropMask } from "./crop-mask.js";
@@ -91,9 +92,11 @@ export async function finish(
   emit: Emit,
 ): Promise<FinishedPicture> {
   if (read === undefined) return { ...picture, drift: undefined };
-  const first = { ...read, image: pixelsOf(read, settings) };
+  // A result with transparency is held against picture 1 with its own.
+  const hasAlpha = channelsOf(picture.image) === RGBA_CHANNELS;
+  const first = { ...read, image: hasAlpha ? pixelsWithAlpha(read, settings) : pixelsOf(read, settings) };
   const frame = frameOf(picture);
-  const measured = measureDrift(crop(picture.image, frame.inside), first.image, frame.seen);
+  const measured = measureDrift(overWhite(crop(picture.image, frame.inside)), overWhite(first.image), frame.seen);
   const drift = frame.isPlaced ? measured : inWhole(measured, frame, { first, picture });
   emit({ kind: "drift", ...(drift && { zoom: drift.zoom, right: drift.x, down: drift.y }), text: driftText(drift) });
   const whole = async () =>
@@ -170,7 +173,7 @@ async function paste(
   const original = crop(whole, frame.inside);
   const made = crop(picture.image, frame.inside);
   // Against what the models saw of picture 1, where the drift that is reported is against all of it.
-  const drift = measureDrift(made, original);
+  const drift = measureDrift(overWhite(made), overWhite(original));
   const isMoved = drift !== undefined && isVisible(drift, made);
   const result = isMoved ? straightened(made, drift) : made;
   const all = { x: 0, y: 0, width: made.width, height: made.height };
@@ -206,7 +209,7 @@ async function paste(
 
 // Compares inside the box only: the rest of a straightened result is made of repeated edge pixels.
 async function changeInside(result: Image, original: Image, box: Box): Promise<Change> {
-  const { mask, isLocal } = await changeOf(crop(result, box), crop(original, box));
+  const { mask, isLocal } = await changeOf(overWhite(crop(result, box)), overWhite(crop(original, box)));
   const { width, height } = original;
   const data = new Uint8Array(width * height);
   for (let row = 0; row < box.height; row++)

@@ -2,7 +2,8 @@
 // long for EXIF goes into comments in JPEG and into XMP in WebP. PNG chunks: https://www.w3.org/TR/png-3/#11iTXt
 import { extname } from "node:path";
 import { QeditError } from "../../std/errors.js";
-import { CHANNELS, type FloatImage, type Image, type Quantization, toBytes } from "../image.js";
+import { overWhite } from "../alpha.js";
+import { channelsOf, type FloatImage, type Image, type Quantization, toBytes } from "../image.js";
 import { exifOfResult } from "./camera-exif.js";
 import { DESCRIPTION_KEYWORD } from "./description.js";
 import { pngChunk, riffChunk, WEBP_EXIF } from "./without-texts.js";
@@ -53,12 +54,14 @@ export function formatOf(path: string): PictureFormat {
   return format;
 }
 
-/** The bytes of a picture file, tagged as sRGB. PNG is lossless at ComfyUI's compress level; JPEG (4:4:4) and WebP are of quality 95 unless another is given. */
+/** The bytes of a picture file, tagged as sRGB. PNG is lossless at ComfyUI's compress level; JPEG (4:4:4) and WebP are of quality 95 unless another is given. PNG and WebP keep alpha; JPEG is over white. */
 export async function encodePicture(picture: Image | FloatImage, options: WriteOptions): Promise<Uint8Array> {
   const { default: sharp } = await import("sharp");
-  const { width, height, data } = toBytes(picture, options.quantization ?? "round");
+  const bytes = toBytes(picture, options.quantization ?? "round");
+  const shown = options.format === "jpeg" ? overWhite(bytes) : bytes;
+  const { width, height, data } = shown;
   // From sRGB to sRGB: changes no pixel.
-  const image = sharp(data, { raw: { width, height, channels: CHANNELS } }).withIccProfile("srgb");
+  const image = sharp(data, { raw: { width, height, channels: channelsOf(shown) } }).withIccProfile("srgb");
   const { description, exif, quality = LOSSY_QUALITY } = options;
   if (options.format === "png") {
     const png = await image.png({ compressionLevel: PNG_COMPRESSION }).toBuffer();

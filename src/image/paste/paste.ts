@@ -1,5 +1,6 @@
 // Pasting back: the original's own pixels wherever an edit changed nothing, by a mask or by what was seen to have changed.
-import { type Box, CHANNELS, crop, type Image } from "../image.js";
+import { overWhite } from "../alpha.js";
+import { type Box, CHANNELS, channelsOf, crop, type Image } from "../image.js";
 import { visiblyChanged } from "./change.js";
 import { dilated, distanceTo, type Mask } from "./distance.js";
 
@@ -48,27 +49,37 @@ export function maskBox({ width, height, data }: Image): Box | undefined {
 
 /** A picture with a smaller one laid over it at x, y. */
 export function placed(picture: Image, part: Image, { x, y }: { readonly x: number; readonly y: number }): Image {
+  const channels = channelsOf(picture);
   const data = Uint8Array.from(picture.data);
   for (let row = 0; row < part.height; row++) {
-    const from = row * part.width * CHANNELS;
-    data.set(part.data.subarray(from, from + part.width * CHANNELS), ((y + row) * picture.width + x) * CHANNELS);
+    const from = row * part.width * channels;
+    data.set(part.data.subarray(from, from + part.width * channels), ((y + row) * picture.width + x) * channels);
   }
-  return { width: picture.width, height: picture.height, data };
+  return { ...picture, data };
 }
 
 /** The result where alpha is 1, the original where it is 0 and outside box, to the bit; both in between. All of one size. */
 export function pasted(result: Image, original: Image, { alpha, box }: { alpha: Alpha; box: Box }): Image {
+  const channels = channelsOf(original);
   const data = Uint8Array.from(original.data);
   for (let y = box.y; y < box.y + box.height; y++) {
     for (let x = box.x; x < box.x + box.width; x++) {
       const share = alpha.data[y * original.width + x]!;
       if (share <= 0) continue;
-      const at = (y * original.width + x) * CHANNELS;
-      for (let i = at; i < at + CHANNELS; i++)
-        data[i] = Math.round(share * result.data[i]! + (1 - share) * original.data[i]!);
+      const at = (y * original.width + x) * channels;
+      const [made, kept] = channels === CHANNELS ? [share, 1 - share] : coloursOf(result, original, { at, share });
+      for (let i = at; i < at + CHANNELS; i++) data[i] = Math.round(made * result.data[i]! + kept * original.data[i]!);
+      if (channels !== CHANNELS)
+        data[at + 3] = Math.round(share * result.data[at + 3]! + (1 - share) * original.data[at + 3]!);
     }
   }
-  return { width: original.width, height: original.height, data };
+  return { ...original, data };
+}
+
+// The shares of two colours in one of both, by their alpha, so that what is transparent colours no edge.
+function coloursOf(result: Image, original: Image, { at, share }: { at: number; share: number }): [number, number] {
+  const [made, kept] = [share * result.data[at + 3]!, (1 - share) * original.data[at + 3]!];
+  return made + kept === 0 ? [share, 1 - share] : [made / (made + kept), kept / (made + kept)];
 }
 
 /**
@@ -78,7 +89,8 @@ export function pasted(result: Image, original: Image, { alpha, box }: { alpha: 
 export async function withOwnRim(result: Image, original: Image, box: Box): Promise<Image> {
   const { width, height } = original;
   if (box.width === width && box.height === height) return result;
-  const changed = await visiblyChanged(crop(result, box), crop(original, box));
+  const changed = await visiblyChanged(overWhite(crop(result, box)), overWhite(crop(original, box)));
+  const channels = channelsOf(result);
   const data = Uint8Array.from(result.data);
   const inside = (at: number, start: number, length: number) => Math.min(Math.max(at - start, 0), length - 1);
   for (let y = 0; y < height; y++) {
@@ -87,11 +99,11 @@ export async function withOwnRim(result: Image, original: Image, box: Box): Prom
       const column = inside(x, box.x, box.width);
       if (row + box.y === y && column + box.x === x) continue;
       if (changed[row * box.width + column]! === 1) continue;
-      const at = (y * width + x) * CHANNELS;
-      data.set(original.data.subarray(at, at + CHANNELS), at);
+      const at = (y * width + x) * channels;
+      data.set(original.data.subarray(at, at + channels), at);
     }
   }
-  return { width, height, data };
+  return { ...result, data };
 }
 
 /** Share of the pixels that take anything from the result. */

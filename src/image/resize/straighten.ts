@@ -1,7 +1,8 @@
 // Takes a measured drift back: the result as it would look had it not zoomed and shifted. Keys' cubic with A = -0.5, edges repeated.
 
 import type { Similarity } from "../compare/similarity.js";
-import { type Box, CHANNELS, type Image, type Size } from "../image.js";
+import { type Box, channelsOf, type Image, RGBA_CHANNELS, type Size } from "../image.js";
+import { premultiplied, unpremultiplied } from "./premultiply.js";
 
 const TAPS = 4;
 
@@ -34,16 +35,17 @@ function shownRange(
 
 /** The picture with its drift taken back. */
 export function straightened(image: Image, { zoom, x, y }: Similarity): Image {
-  const across = along(image, { isRow: true, zoom, shift: x });
-  return along(across, { isRow: false, zoom, shift: y });
+  const hasAlpha = channelsOf(image) === RGBA_CHANNELS;
+  const across = along(hasAlpha ? premultiplied(image) : image, { isRow: true, zoom, shift: x });
+  const straight = along(across, { isRow: false, zoom, shift: y });
+  return hasAlpha ? unpremultiplied(straight) : straight;
 }
 
-function along(
-  { width, height, data }: Image,
-  { isRow, zoom, shift }: { isRow: boolean; zoom: number; shift: number },
-): Image {
+function along(image: Image, { isRow, zoom, shift }: { isRow: boolean; zoom: number; shift: number }): Image {
+  const { width, height, data } = image;
+  const channels = channelsOf(image);
   const [length, others] = isRow ? [width, height] : [height, width];
-  const [stride, otherStride] = isRow ? [CHANNELS, CHANNELS * width] : [CHANNELS * width, CHANNELS];
+  const [stride, otherStride] = isRow ? [channels, channels * width] : [channels * width, channels];
   const centre = (length - 1) / 2;
   const out = new Uint8Array(data.length);
   for (let i = 0; i < length; i++) {
@@ -52,14 +54,14 @@ function along(
     const weights = keysWeights(at - Math.floor(at));
     const offsets = weights.map((_, tap) => Math.min(Math.max(first + tap, 0), length - 1) * stride);
     for (let other = 0; other < others; other++) {
-      for (let base = other * otherStride, end = base + CHANNELS; base < end; base++) {
+      for (let base = other * otherStride, end = base + channels; base < end; base++) {
         let value = 0.5;
         for (let tap = 0; tap < TAPS; tap++) value += weights[tap]! * data[base + offsets[tap]!]!;
         out[base + i * stride] = value < 0 ? 0 : Math.min(value, 255);
       }
     }
   }
-  return { width, height, data: out };
+  return { ...image, data: out };
 }
 
 function keysWeights(t: number): number[] {

@@ -1,4 +1,5 @@
 // A contact sheet: pictures side by side in cells of one size, each whole and in its own shape, with its label below.
+import { overWhite } from "../alpha.js";
 import { CHANNELS, type FloatImage, type Image, toBytes } from "../image.js";
 import { drawText, fitted, LINE_HEIGHT, textWidth } from "./letters.js";
 
@@ -22,7 +23,7 @@ const SHAPE = 1.5;
 
 /** The picture as small as a sheet shows it; smaller ones stay as they are. */
 export async function sheetCell(label: string, picture: Image | FloatImage): Promise<SheetCell> {
-  const { width, height, data } = toBytes(picture, "round");
+  const { width, height, data } = overWhite(toBytes(picture, "round"));
   if (Math.max(width, height) <= LONGEST_SIDE) return { label, image: { width, height, data } };
   const { default: sharp } = await import("sharp");
   const small = sharp(data, { raw: { width, height, channels: CHANNELS } }).resize(LONGEST_SIDE, LONGEST_SIDE, {

@@ -1,4 +1,5 @@
 // A small picture as the escape sequences that draw it on a terminal, and the rows that it takes.
+import { overWhite } from "../../../image/alpha.js";
 import { CHANNELS, type Image } from "../../../image/image.js";
 import { encodePicture } from "../../../image/io/write.js";
 import type { GraphicsProtocol } from "./graphics-protocol.js";
@@ -77,7 +78,8 @@ function kittyChunks(payload: string, { rows, id }: { rows: number; id: number }
 }
 
 // Takes every n-th pixel: previews are smooth.
-function shrunk(image: Image, mostRows: number): Image {
+function shrunk(picture: Image, mostRows: number): Image {
+  const image = overWhite(picture);
   if (image.height <= mostRows) return image;
   const [width, height] = [Math.max(1, Math.round((image.width * mostRows) / image.height)), mostRows];
   const data = new Uint8Array(width * height * CHANNELS);
