@@ -33,6 +33,11 @@ export interface VisionNumbers {
   readonly mergeSize: number;
 }
 
+/** Lengths of the named dimensions of a language model's graph that reads so many tokens; features of pictures have a row for each at most, and one of zeros. */
+export function languageLengths(tokens: number): Readonly<Record<string, number>> {
+  return { tokens, "feature rows": tokens + 1 };
+}
+
 /** Consecutive layers or blocks, [from, to). */
 export interface GraphLayers {
   readonly from: number;

@@ -24,8 +24,8 @@ import {
   templateOf,
 } from "../../src/stages/networks/embed-prompt.js";
 import { numbersOf, openModel } from "../../src/stages/networks/model-handle.js";
-import { withLanguageModel } from "../../src/stages/networks/open-language-model.js";
-import { withVisionTower } from "../../src/stages/networks/open-vision-tower.js";
+import { languageNeeds, withLanguageModel } from "../../src/stages/networks/open-language-model.js";
+import { visionNeeds, withVisionTower } from "../../src/stages/networks/open-vision-tower.js";
 import type { Tensor } from "../../src/std/tensor.js";
 import { contractImages } from "../../src/text/prompt.js";
 import { loadTokenizer } from "../../src/text/tokenizer.js";
@@ -143,6 +143,25 @@ test("whole and layer by layer, tower and language model give the same", async (
   await engine.dispose();
   expectNear(whole, golden.get("images3.prompt_embeds"));
   expect(scaledError(streamed.data, whole.data)).toBeLessThanOrEqual(1e-6);
+});
+
+test("the memory of both networks is planned, in the types of a GPU too", () => {
+  for (const [device, compute] of [
+    [{ provider: "cuda", index: 0, threads: 0 }, "bf16"],
+    [{ provider: "cpu", index: 0, threads: 0 }, "f32"],
+  ] as const) {
+    const needs = [
+      languageNeeds({ file, config: language, compute, tokens: 60 }, device),
+      visionNeeds({ file, config: vision, compute, tokens: 12 }, device),
+    ];
+    for (const { layers, activations } of needs) {
+      expect(layers.every((bytes) => bytes > 0)).toBe(true);
+      expect(activations).toBeGreaterThan(60 * language.width);
+    }
+    // Mergers of features count with the blocks that they follow.
+    const [first, , last] = needs[1]!.layers as [number, number, number];
+    expect(first).toBeGreaterThan(last);
+  }
 });
 
 describe("refused by name", () => {

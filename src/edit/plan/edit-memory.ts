@@ -153,11 +153,18 @@ function textNetworks(
 ): Planned[] {
   const compute = computeType(device, "text-encoder", types.textDtype);
   const numbers = numbersOf(file.checkpoint);
-  const seen = Math.max(...sizes.images.map(({ vision }) => vision.tokens));
+  const seen = sizes.images.map(({ vision }) => vision.tokens);
   const read = Math.max(tokens.prompt.total, tokens.negativePrompt?.total ?? 0);
-  const vision = visionNeeds({ file, config: visionConfig(numbers, file.config), compute, tokens: seen }, device);
+  const vision = () => {
+    const config = visionConfig(numbers, file.config);
+    return visionNeeds({ file, config, compute, tokens: Math.max(...seen) }, device);
+  };
   const language = languageNeeds({ file, config: languageConfig(numbers, file.config), compute, tokens: read }, device);
-  return [vision, language].map((needs) => ({ stage: "encode-prompt", planning: groupPlanning(needs) }));
+  // Without pictures the tower does not open.
+  return [...(seen.length > 0 ? [vision()] : []), language].map((needs) => ({
+    stage: "encode-prompt",
+    planning: groupPlanning(needs),
+  }));
 }
 
 function transformer(

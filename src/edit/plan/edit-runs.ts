@@ -4,6 +4,7 @@ import type { Lengths } from "../../graph/lengths.js";
 import { CHANNELS } from "../../image/image.js";
 import type { Source } from "../../image/resize/size-plan.js";
 import type { LatentRoute } from "../../image/resize/size-routes.js";
+import { languageLengths } from "../../models/text-encoder-family.js";
 import { sampleLatent, samplingSigmas } from "../../sampling/driver.js";
 import { type SamplingNumbers, samplingOf } from "../../stages/sample.js";
 import type { StageName } from "../../stages/stage.js";
@@ -103,7 +104,7 @@ function runsOf(
   return new Map<PlannedNetwork, readonly Run[]>([
     [networks.vaeEncoder, [...routes].map((route) => ({ lengths: cells(route), times: 1 }))],
     [networks.visionTower, sizes.images.map(({ vision }) => ({ lengths: { tokens: vision.tokens }, times: 1 }))],
-    [networks.languageModel, prompts.map(({ total }) => ({ lengths: { tokens: total }, times: 1 }))],
+    [networks.languageModel, prompts.map(({ total }) => ({ lengths: languageLengths(total), times: 1 }))],
     [networks.transformer, sampled.filter(({ times }) => times > 0)],
     [networks.vaeDecoder, [{ lengths: cells(sizes.target), times: results }]],
   ]);

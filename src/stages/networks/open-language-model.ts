@@ -4,7 +4,7 @@ import { runBytes } from "../../engine/memory/session-run.js";
 import type { Device } from "../../engine/providers.js";
 import { Graph } from "../../graph/graph.js";
 import type { DType } from "../../graph/types.js";
-import type { LanguageNumbers } from "../../models/text-encoder-family.js";
+import { type LanguageNumbers, languageLengths } from "../../models/text-encoder-family.js";
 import { buildLanguageModel, textEncoderNamed } from "../../models/text-encoders.js";
 import type { StageContext } from "../stage.js";
 import type { Chain } from "./block-groups.js";
@@ -56,6 +56,6 @@ export function languageNeeds(
   return {
     network: "language-model",
     layers,
-    activations: runBytes({ graph, optimization: "none", compute }, { tokens }, device),
+    activations: runBytes({ graph, optimization: "none", compute }, languageLengths(tokens), device),
   };
 }
