@@ -94,16 +94,19 @@ function runsOf(
   // The target often has the route of the first reference: it is encoded once.
   const routes = new Set([sizes.target, ...sizes.images.map(({ reference }) => reference)]);
   const prompts = [tokens.prompt, ...(tokens.negativePrompt ? [tokens.negativePrompt] : [])];
-  const image = { target: tokens.target, reference: sum(tokens.references) };
+  const { target, references } = tokens;
+  const lengthsOf = (text: number) => networks.sampled.lengths({ text, target, references });
   const sampled = [
-    { lengths: { ...image, text: tokens.prompt.seen }, times: evaluations.positive * results },
-    { lengths: { ...image, text: tokens.negativePrompt?.seen ?? 0 }, times: evaluations.negative * results },
-  ];
+    { lengths: lengthsOf(tokens.prompt.seen), times: evaluations.positive * results },
+    { lengths: lengthsOf(tokens.negativePrompt?.seen ?? 0), times: evaluations.negative * results },
+  ].filter(({ times }) => times > 0);
+  const { transformerPrefix: prefix } = networks;
   return new Map<PlannedNetwork, readonly Run[]>([
     [networks.vaeEncoder, [...routes].map((route) => ({ lengths: cells(route), times: 1 }))],
     [networks.visionTower, sizes.images.map(({ vision }) => ({ lengths: { tokens: vision.tokens }, times: 1 }))],
     [networks.languageModel, prompts.map(({ total }) => ({ lengths: { tokens: total }, times: 1 }))],
-    [networks.transformer, sampled.filter(({ times }) => times > 0)],
+    ...(prefix ? [[prefix, sampled.map(({ lengths }) => ({ lengths, times: results }))] as const] : []),
+    [networks.transformer, sampled],
     [networks.vaeDecoder, [{ lengths: cells(sizes.target), times: results }]],
   ]);
 }
