@@ -18,7 +18,7 @@ import { randn } from "../src/sampling/noise/noise.js";
 import { type ModelHandle, numbersOf, openModel } from "../src/stages/networks/model-handle.js";
 import { openModulation } from "../src/stages/networks/modulation-table.js";
 import { withTransformer } from "../src/stages/networks/open-transformer.js";
-import { tokenCounts, velocityOf } from "../src/stages/networks/velocity.js";
+import { velocityOf } from "../src/stages/networks/velocity.js";
 import { float32, type Tensor } from "../src/std/tensor.js";
 import { FILES } from "./networks.js";
 import { randomCheckpoint } from "./random-checkpoint.js";
@@ -94,7 +94,7 @@ async function compare(file: ModelHandle, form: Optimization): Promise<void> {
     compute: "f32",
     loras: [],
     sigmas: await evaluatedSigmas(sampling),
-    tokens: tokenCounts(conditions),
+    conditions,
   } as const;
   const context = {
     ...{ engine, emit: () => {}, signal: new AbortController().signal },

@@ -16,7 +16,7 @@ import { numbersOf, openModel } from "../../src/stages/networks/model-handle.js"
 import { withLanguageModel } from "../../src/stages/networks/open-language-model.js";
 import { withTransformer } from "../../src/stages/networks/open-transformer.js";
 import { withVae } from "../../src/stages/networks/open-vae.js";
-import { tokenCounts, velocityOf } from "../../src/stages/networks/velocity.js";
+import { velocityOf } from "../../src/stages/networks/velocity.js";
 import type { StageContext } from "../../src/stages/stage.js";
 import type { ProgressEvent } from "../../src/std/events.js";
 import { elementCount, float32, type Tensor, type Tensors } from "../../src/std/tensor.js";
@@ -124,7 +124,7 @@ export const FULL_WIDTH: readonly FullWidth[] = [
         network: qwenImage(config),
       };
       const { network } = conditions;
-      const run = { file, network, compute, loras: [], sigmas: [SIGMA], tokens: tokenCounts(conditions) };
+      const run = { file, network, compute, loras: [], sigmas: [SIGMA], conditions };
       return withTransformer(run, context, async (transformer) =>
         float32(latent!.shape, await velocityOf(transformer, conditions)(latent!.data, SIGMA, "positive")),
       );

@@ -22,6 +22,7 @@ import {
   samplesInfo,
   usedPrompts,
 } from "./networks/sampled-parts.js";
+import type { SizedTransformer } from "./networks/transformer-plan.js";
 import type { ArtifactStage, StageConfig, StageContext, StageLengths } from "./stage.js";
 
 /** Every number of a sampling run, as parameters have them. */
@@ -105,16 +106,16 @@ export const sample: ArtifactStage<SampledInputs, SampledModels, SampleSettings>
   },
 };
 
-/** The transformer's graph for so many references if all of it fits. */
+/** The transformer's graph that opens first for so many tokens if all of it fits. */
 export function sampledModel(
   { models, settings }: StageConfig<SampledModels, SampleSettings>,
   context: StageContext,
-  references: number,
+  sizes: Pick<SizedTransformer, "tokens" | "hasNegative">,
 ): Promise<Model> {
   const { transformer: file, loras } = models;
   const network = sampledTransformer(file, settings);
   const compute = computeType(context.engine.device, "transformer", settings.dtype);
-  return wholeTransformer({ file, network, compute, loras, references }, context);
+  return wholeTransformer({ file, network, compute, loras, ...sizes }, context);
 }
 
 // The run as the settings say.

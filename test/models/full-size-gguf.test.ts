@@ -17,7 +17,7 @@ import { transformerOf } from "../../src/models/transformers.js";
 import { randn } from "../../src/sampling/noise/noise.js";
 import { planNetwork } from "../../src/stages/networks/memory-plan.js";
 import { numbersOf, openModel } from "../../src/stages/networks/model-handle.js";
-import { transformerNeeds } from "../../src/stages/networks/open-transformer.js";
+import { transformerNeeds } from "../../src/stages/networks/transformer-plan.js";
 import { deviceBytes } from "../../src/stages/networks/within-memory.js";
 import { elementCount, float32, type Tensors } from "../../src/std/tensor.js";
 import { scaledError } from "../parity/table.js";

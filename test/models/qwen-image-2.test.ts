@@ -2,7 +2,7 @@
 import { afterAll, expect, test } from "vitest";
 import { directEngine } from "../../src/engine/sessions/direct.js";
 import { withTransformer } from "../../src/stages/networks/open-transformer.js";
-import { tokenCounts, velocityOf } from "../../src/stages/networks/velocity.js";
+import { velocityOf } from "../../src/stages/networks/velocity.js";
 import { scaledError, TOLERANCE } from "../parity/table.js";
 import { CASES, conditionsOf, tinyTransformer } from "../support/qwen-image-2.js";
 
@@ -24,7 +24,7 @@ test.each(["transformer", "transformer-fused-bf16", "transformer-scaled-fp8"])(
         compute: "f32",
         loras: [],
         sigmas: [sigma],
-        tokens: tokenCounts(conditions),
+        conditions,
       } as const;
       const latent = model.golden.get(`${each}.latent`).data;
       const found = await withTransformer(run, context, (opened) =>

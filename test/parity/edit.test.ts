@@ -20,7 +20,7 @@ import {
 } from "../../src/stages/networks/embed-prompt.js";
 import { numbersOf, openModel } from "../../src/stages/networks/model-handle.js";
 import { withTransformer } from "../../src/stages/networks/open-transformer.js";
-import { normalisedLatent, type Prompts, tokenCounts, velocityOf } from "../../src/stages/networks/velocity.js";
+import { normalisedLatent, type Prompts, velocityOf } from "../../src/stages/networks/velocity.js";
 import type { Tensor } from "../../src/std/tensor.js";
 import { fixture, type Golden, readGolden } from "../support/golden.js";
 import { openNetwork } from "../support/graphs.js";
@@ -118,7 +118,7 @@ async function sampleFour(
   const references = latents.map((latent) => normalisedLatent(latent, statistics));
   const network = qwenImage(config);
   const conditions = { shape: first!.shape, references, prompts, network };
-  const run = { file, network, compute: "f32", loras: [], sigmas: [], tokens: tokenCounts(conditions) } as const;
+  const run = { file, network, compute: "f32", loras: [], sigmas: [], conditions } as const;
   const engine = await directEngine({ provider: "cpu", index: 0, threads: 0 });
   const context = { engine, emit: () => {}, signal: new AbortController().signal };
   return withTransformer(run, context, (transformer) =>

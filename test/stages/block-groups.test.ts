@@ -9,7 +9,8 @@ import { qwenImage } from "../../src/models/qwen-image/family.js";
 import { transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
 import { planNetwork } from "../../src/stages/networks/memory-plan.js";
 import { numbersOf, openModel } from "../../src/stages/networks/model-handle.js";
-import { transformerNeeds, withTransformer } from "../../src/stages/networks/open-transformer.js";
+import { withTransformer } from "../../src/stages/networks/open-transformer.js";
+import { transformerNeeds } from "../../src/stages/networks/transformer-plan.js";
 import { tokenCounts, velocityOf } from "../../src/stages/networks/velocity.js";
 import { QeditError } from "../../src/std/errors.js";
 import type { ProgressEvent } from "../../src/std/events.js";
@@ -44,6 +45,7 @@ const run = {
   loras: [],
   sigmas: SIGMAS,
   tokens: tokenCounts(conditions),
+  conditions,
 } as const;
 const needs = transformerNeeds(run, CPU);
 

@@ -16,7 +16,7 @@ import { numbersOf, openModel } from "../../src/stages/networks/model-handle.js"
 import { withLanguageModel } from "../../src/stages/networks/open-language-model.js";
 import { withTransformer } from "../../src/stages/networks/open-transformer.js";
 import { withVisionTower } from "../../src/stages/networks/open-vision-tower.js";
-import { tokenCounts, velocityOf } from "../../src/stages/networks/velocity.js";
+import { velocityOf } from "../../src/stages/networks/velocity.js";
 import type { StageContext } from "../../src/stages/stage.js";
 import type { ProgressEvent } from "../../src/std/events.js";
 import type { Tensors } from "../../src/std/tensor.js";
@@ -52,7 +52,7 @@ test("a transformer of the published widths gives the same velocity whole and st
   const plans: string[] = [];
   const emit = (event: ProgressEvent) => void (event.kind === "plan" && plans.push(...event.lines));
   const { network } = conditions;
-  const run = { file, network, compute: "f32", loras: [], sigmas: [0.75], tokens: tokenCounts(conditions) } as const;
+  const run = { file, network, compute: "f32", loras: [], sigmas: [0.75], conditions } as const;
   const velocityWith = (vram: number | undefined) =>
     withTransformer(run, { engine, emit, signal: new AbortController().signal, vram }, (opened) =>
       velocityOf(opened, conditions)(latent.data, 0.75, "positive"),

@@ -14,9 +14,9 @@ import {
 } from "../../src/stages/networks/memory-plan.js";
 import { numbersOf } from "../../src/stages/networks/model-handle.js";
 import { languageNeeds } from "../../src/stages/networks/open-language-model.js";
-import { transformerNeeds } from "../../src/stages/networks/open-transformer.js";
 import { vaeNeeds } from "../../src/stages/networks/open-vae.js";
 import { planTiles } from "../../src/stages/networks/tiles.js";
+import { transformerNeeds } from "../../src/stages/networks/transformer-plan.js";
 import { everyKind, published } from "../support/full-size.js";
 
 const GIB = 1024 ** 3;

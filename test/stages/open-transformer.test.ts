@@ -16,7 +16,7 @@ import { SAMPLER_NAMES } from "../../src/sampling/samplers.js";
 import { type ActiveLora, activeLora, openMatchedLora, parseLora } from "../../src/stages/networks/loras.js";
 import { numbersOf, openModel } from "../../src/stages/networks/model-handle.js";
 import { withTransformer } from "../../src/stages/networks/open-transformer.js";
-import { tokenCounts, velocityOf } from "../../src/stages/networks/velocity.js";
+import { velocityOf } from "../../src/stages/networks/velocity.js";
 import { QeditError } from "../../src/std/errors.js";
 import type { ProgressEvent } from "../../src/std/events.js";
 import { numbers } from "../graph/run.js";
@@ -104,7 +104,7 @@ async function sampled({
     compute: "f32",
     loras,
     sigmas: await evaluatedSigmas(sampling),
-    tokens: tokenCounts(conditions),
+    conditions,
   } as const;
   const events: ProgressEvent[] = [];
   const context = {

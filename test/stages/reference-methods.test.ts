@@ -6,7 +6,7 @@ import { REFERENCE_METHODS } from "../../src/models/qwen-image/reference-methods
 import { transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
 import { numbersOf, openModel } from "../../src/stages/networks/model-handle.js";
 import { withTransformer } from "../../src/stages/networks/open-transformer.js";
-import { tokenCounts, velocityOf } from "../../src/stages/networks/velocity.js";
+import { velocityOf } from "../../src/stages/networks/velocity.js";
 import { scaledError, TOLERANCE } from "../parity/table.js";
 import { fixture, readGolden } from "../support/golden.js";
 
@@ -31,7 +31,7 @@ async function velocity(referenceMethod: string | undefined): Promise<Float32Arr
   };
   const sigma = golden.get("timestep").data[0]!;
   const { network } = conditions;
-  const run = { file, network, compute: "f32", loras: [], sigmas: [sigma], tokens: tokenCounts(conditions) } as const;
+  const run = { file, network, compute: "f32", loras: [], sigmas: [sigma], conditions } as const;
   const context = { engine, emit: () => {}, signal: new AbortController().signal, vram: undefined };
   return withTransformer(run, context as never, (opened) =>
     velocityOf(opened, conditions)(latent.data, sigma, "positive"),

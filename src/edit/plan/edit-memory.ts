@@ -13,10 +13,10 @@ import type { ModelHandle } from "../../stages/networks/model-handle.js";
 import { numbersOf } from "../../stages/networks/model-handle.js";
 import { modulationBytes } from "../../stages/networks/modulation-table.js";
 import { languageNeeds } from "../../stages/networks/open-language-model.js";
-import { transformerNeeds } from "../../stages/networks/open-transformer.js";
 import { vaePlanning } from "../../stages/networks/open-vae.js";
 import { visionNeeds } from "../../stages/networks/open-vision-tower.js";
 import type { TilePlan } from "../../stages/networks/tiles.js";
+import { sampledTokens, transformerPlanning } from "../../stages/networks/transformer-plan.js";
 import {
   budgetOf,
   deviceBytes,
@@ -172,18 +172,17 @@ function transformer(
   { parts: { transformer: file }, adapters, types, limit: { device } }: MemoryRequest,
 ): Planned {
   const network = transformerOf(numbersOf(file.checkpoint), file.config, types);
-  const text = Math.max(tokens.prompt.seen, tokens.negativePrompt?.seen ?? 0);
-  const needs = transformerNeeds(
+  const planning = transformerPlanning(
     {
       file,
       network,
       compute: computeType(device, "transformer", types.dtype),
       loras: adapters.map((adapter) => ({ adapter })),
-      tokens: { text, target: tokens.target, references: tokens.references },
+      ...sampledTokens(tokens),
     },
     device,
   );
-  return { stage: "sample", planning: groupPlanning(needs), before: modulationBytes({ file, network }) };
+  return { stage: "sample", planning: planning as Planning, before: modulationBytes({ file, network }) };
 }
 
 /** The stages whose network may open during the stage before. */

@@ -93,19 +93,24 @@ function runsOf(
   }: Pick<EditRuns, "sizes" | "tokens" | "evaluations"> & Pick<RunsRequest, "results">,
 ): EditRuns["runs"] {
   const cells = ({ latent }: LatentRoute): Lengths => ({ h: latent.height, w: latent.width });
-  // The target often has the route of the first reference: it is encoded once.
-  const routes = new Set([sizes.target, ...sizes.images.map(({ reference }) => reference)]);
+  // The target often has the route of the first reference: it is encoded once. Without pictures nothing is.
+  const routes = new Set(
+    sizes.images.length > 0 ? [sizes.target, ...sizes.images.map(({ reference }) => reference)] : [],
+  );
   const prompts = [tokens.prompt, ...(tokens.negativePrompt ? [tokens.negativePrompt] : [])];
-  const image = { target: tokens.target, reference: sum(tokens.references) };
+  const { target, references } = tokens;
+  const lengthsOf = (text: number) => networks.sampled.lengths({ text, target, references });
   const sampled = [
-    { lengths: { ...image, text: tokens.prompt.seen }, times: evaluations.positive * results },
-    { lengths: { ...image, text: tokens.negativePrompt?.seen ?? 0 }, times: evaluations.negative * results },
-  ];
+    { lengths: lengthsOf(tokens.prompt.seen), times: evaluations.positive * results },
+    { lengths: lengthsOf(tokens.negativePrompt?.seen ?? 0), times: evaluations.negative * results },
+  ].filter(({ times }) => times > 0);
+  const { transformerPrefix: prefix } = networks;
   return new Map<PlannedNetwork, readonly Run[]>([
     [networks.vaeEncoder, [...routes].map((route) => ({ lengths: cells(route), times: 1 }))],
     [networks.visionTower, sizes.images.map(({ vision }) => ({ lengths: { tokens: vision.tokens }, times: 1 }))],
     [networks.languageModel, prompts.map(({ total }) => ({ lengths: languageLengths(total), times: 1 }))],
-    [networks.transformer, sampled.filter(({ times }) => times > 0)],
+    ...(prefix ? [[prefix, sampled.map(({ lengths }) => ({ lengths, times: results }))] as const] : []),
+    [networks.transformer, sampled],
     [networks.vaeDecoder, [{ lengths: cells(sizes.target), times: results }]],
   ]);
 }

@@ -7,12 +7,12 @@ import type { DType } from "../../graph/types.js";
 import { type NetworkId, networkName } from "../../models/network-id.js";
 import type { VisionNumbers } from "../../models/text-encoder-family.js";
 import { buildLanguageModel, buildVisionTower, languageConfig, visionConfig } from "../../models/text-encoders.js";
-import type { Transformer } from "../../models/transformer-family.js";
+import type { Transformer, TransformerPart } from "../../models/transformer-family.js";
 import { transformerOf } from "../../models/transformers.js";
 import type { VaeNumbers } from "../../models/vae-family.js";
 import { buildVaeDecoder, buildVaeEncoder, vaeNumbers } from "../../models/vaes.js";
 import { numbersOf } from "../../stages/networks/model-handle.js";
-import { transformerOptimization } from "../../stages/networks/open-transformer.js";
+import { transformerOptimization } from "../../stages/networks/transformer-plan.js";
 import type { MemoryLimit } from "../../stages/networks/within-memory.js";
 import type { StageName } from "../../stages/stage.js";
 import type { ResolvedSettings } from "../resolve/resolve-edit.js";
@@ -32,7 +32,9 @@ export interface PlannedNetworks {
   readonly vaeEncoder: PlannedNetwork;
   readonly visionTower: PlannedNetwork;
   readonly languageModel: PlannedNetwork;
+  /** What computes a step, and what computes the keys and values of text and references once for a schedule, where the family has such. */
   readonly transformer: PlannedNetwork;
+  readonly transformerPrefix: PlannedNetwork | undefined;
   readonly vaeDecoder: PlannedNetwork;
   readonly vae: VaeNumbers;
   readonly vision: VisionNumbers;
@@ -72,6 +74,17 @@ export function plannedNetworks(
   const picture = { optimization: "full", compute: computeType(device, "vae", vaeDtype) } as const;
   const compute = computeType(device, "transformer", dtype);
   const optimization = transformerOptimization(transformer, { device, vram });
+  const sampling = (part: TransformerPart): PlannedNetwork => ({
+    stage: "sample",
+    optimization,
+    compute,
+    ...built(
+      "transformer",
+      "transformer",
+      (g, w) => sampled.build(g, w, { compute, part, references, isModulationFed: optimization === "none" }),
+      adapters,
+    ),
+  });
   return {
     vaeEncoder: {
       ...picture,
@@ -90,17 +103,8 @@ export function plannedNetworks(
         buildLanguageModel(g, w, { config: language, compute: text.compute }),
       ),
     },
-    transformer: {
-      stage: "sample",
-      optimization,
-      compute,
-      ...built(
-        "transformer",
-        "transformer",
-        (g, w) => sampled.build(g, w, { compute, part: "whole", references, isModulationFed: optimization === "none" }),
-        adapters,
-      ),
-    },
+    transformer: sampling(sampled.keptWidth === undefined ? "whole" : "step"),
+    transformerPrefix: sampled.keptWidth === undefined ? undefined : sampling("prefix"),
     vaeDecoder: {
       ...picture,
       stage: "decode",

@@ -9,6 +9,7 @@ import { vaeNumbers } from "../../models/vaes.js";
 import { decode, decodedModel } from "../../stages/decode.js";
 import { encodePrompt } from "../../stages/encode-prompt.js";
 import { numbersOf } from "../../stages/networks/model-handle.js";
+import { sampledTokens } from "../../stages/networks/transformer-plan.js";
 import { sourceOf } from "../../stages/pictures.js";
 import { sample, sampledModel } from "../../stages/sample.js";
 import type { ProgressEvent } from "../../std/events.js";
@@ -35,11 +36,12 @@ type LocalEdit = ResolvedEdit & {
 };
 
 /** The graphs that may open ahead, by stage. */
-const MODELS: Readonly<Record<string, (edit: LocalEdit, context: EditContext, references: number) => Promise<Model>>> =
-  {
-    [sample.name]: sampledModel,
-    [decode.name]: decodedModel,
-  };
+const MODELS: Readonly<
+  Record<string, (edit: LocalEdit, context: EditContext, sampled: SampledTokens) => Promise<Model>>
+> = {
+  [sample.name]: sampledModel,
+  [decode.name]: decodedModel,
+};
 
 /** Prefetches the networks of an edit by its memory plan. Does nothing on the CPU, without a memory limit, or where a stage runs elsewhere. */
 export function openAhead(edit: SubmittedEdit, context: EditContext): OpeningAhead {
@@ -54,10 +56,10 @@ export function openAhead(edit: SubmittedEdit, context: EditContext): OpeningAhe
 
   const plan = () => (planned ??= planOf(resolved, edit, context));
   const open = async (stage: string) => {
-    const { networks, references } = await plan();
+    const { networks, sampled } = await plan();
     const network = networks.find((each) => each.stage === stage && each.opensDuring !== stage);
     if (network === undefined || started.has(stage)) return undefined;
-    const model = await MODELS[stage]!(resolved, context, references);
+    const model = await MODELS[stage]!(resolved, context, sampled);
     if (started.has(stage) || signal.aborted) return undefined;
     emit({
       kind: "plan",
@@ -104,9 +106,11 @@ function isLocal(edit: ResolvedEdit): edit is LocalEdit {
   return Object.values(edit.models).every((model) => model !== undefined);
 }
 
-/** The memory plan of an edit, and its number of references. */
+type SampledTokens = ReturnType<typeof sampledTokens>;
+
+/** The memory plan of an edit, and what of its lengths the transformer's depends on. */
 interface Planned extends EditMemory {
-  readonly references: number;
+  readonly sampled: SampledTokens;
 }
 
 // The same plan that `qedit plan` shows.
@@ -128,5 +132,5 @@ async function planOf(
   const lengths = tensors ? tensorLengths(tensors, networks) : await planned();
   const adapters = loras.map(({ adapter }) => adapter);
   const memory = editMemory(lengths, { parts: models, adapters, types: settings, limit: { device, vram } });
-  return { ...memory, references: lengths.tokens.references.length };
+  return { ...memory, sampled: sampledTokens(lengths.tokens) };
 }

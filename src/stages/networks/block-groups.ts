@@ -1,20 +1,25 @@
 // A network split into groups of consecutive layers, one session each; the outputs of a group are feeds of those behind it. Resident groups stay open.
 // Streamed groups are opened, run and closed at every pass; if the plan has room, the next one opens while one computes. Tokens pass through host memory.
-import type { Model, Session } from "../../engine/sessions/engine.js";
-import type { Tensors } from "../../std/tensor.js";
+import type { Feeds, KeptTensor, Model, Session } from "../../engine/sessions/engine.js";
+import type { Tensor, Tensors } from "../../std/tensor.js";
 import type { StageContext } from "../stage.js";
 import type { NetworkPlan } from "./memory-plan.js";
 
 /** An open network. */
 export interface Chain {
   /** Runs each group on all feeds before the next group. Returns for each feed the outputs of the last group, and those that no group read. */
-  run(feeds: readonly Tensors[]): Promise<Tensors[]>;
+  run(feeds: readonly Feeds[]): Promise<Tensors[]>;
+  /** As `run`, but returns what no later group takes of the outputs of all groups, which stays in the engine where it can. */
+  runKept(feeds: readonly Feeds[]): Promise<Feeds[]>;
 }
 
-/** The graphs of a plan's groups. `opensAhead`: whether the next streamed group opens while one computes. */
+/** The graphs of a plan's groups. */
 export interface GroupModels {
   readonly models: readonly Model[];
+  /** Whether the next streamed group opens while one computes. */
   readonly opensAhead: boolean;
+  /** Feeds of several runs: they are sent once, and stay in the engine until the network is closed. */
+  readonly lasting?: ReadonlySet<Tensor | KeptTensor>;
 }
 
 /** The graphs of a plan's groups; streamed ones are marked as transient. */
@@ -28,42 +33,83 @@ export function groupModels({ groups, opensAhead }: NetworkPlan, models: readonl
 /** Opens a network, uses it, and closes all its sessions, also after an error. */
 export async function withChain<T>(
   context: Pick<StageContext, "engine" | "signal" | "emit">,
-  { models, opensAhead }: GroupModels,
+  { models, opensAhead, lasting = new Set() }: GroupModels,
   use: (chain: Chain) => Promise<T>,
 ): Promise<T> {
   const { engine, signal } = context;
   const resident = new Map<Model, Session>();
   const streamed = streamedSessions(context, opensAhead);
-  const run = async (feeds: readonly Tensors[]) => {
-    let outputs: Tensors[] = feeds.map(() => ({}));
+  const sent = new Map<Tensor | KeptTensor, KeptTensor>();
+  const prepared = async (session: Session, feeds: Feeds): Promise<Feeds> => {
+    const isNew = ([, feed]: readonly [string, Tensor | KeptTensor]) =>
+      lasting.has(feed) && !sent.has(feed) && "data" in feed;
+    const missing = Object.fromEntries(Object.entries(feeds).filter(isNew)) as Tensors;
+    if (session.keep && Object.keys(missing).length > 0)
+      for (const [name, kept] of Object.entries(await session.keep(missing))) sent.set(missing[name]!, kept);
+    return Object.fromEntries(Object.entries(feeds).map(([name, feed]) => [name, sent.get(feed) ?? feed]));
+  };
+  const through = async <Outputs extends Feeds>(
+    feeds: readonly Feeds[],
+    work: (session: Session, feeds: Feeds) => Promise<Outputs>,
+    onOutputs: (outputs: readonly Outputs[]) => void = () => {},
+  ): Promise<Outputs[]> => {
+    let outputs = feeds.map(() => ({}) as Outputs);
     for (const [index, model] of models.entries()) {
       signal.throwIfAborted();
       const session = resident.get(model) ?? (await streamed.open(model));
-      const running = runAll(
-        session,
+      const running = inOrder(
         feeds.map((each, at) => pick({ ...each, ...outputs[at] }, model.inputs)),
+        async (each) => work(session, await prepared(session, each)),
       );
       // After the run has started: opening uses the engine's other thread.
       streamed.prefetch(models.slice(index + 1).find(({ isTransient }) => isTransient));
       const given = await running;
-      outputs = outputs.map((each, at) => ({ ...without(each, model.inputs), ...given[at] }));
+      outputs = outputs.map((each, at) => ({ ...without(each, model.inputs), ...given[at] }) as Outputs);
+      onOutputs(given);
       if (model.isTransient) await streamed.close();
     }
     return outputs;
   };
+  const run = (feeds: readonly Feeds[]) => through(feeds, (session, each) => session.run(each));
+  const runKept = async (feeds: readonly Feeds[]) => {
+    const all = feeds.map(() => new Map<string, Tensor | KeptTensor>());
+    const passed = new Set(models.flatMap(({ inputs }) => inputs));
+    try {
+      await through(
+        feeds,
+        async (session, each): Promise<Feeds> => (session.runKept ? session.runKept(each) : session.run(each)),
+        (outputs) => {
+          for (const [at, each] of outputs.entries())
+            for (const [name, output] of Object.entries(each)) all[at]!.set(name, output);
+        },
+      );
+    } catch (error) {
+      for (const outputs of all) await disposeKept(outputs.values());
+      throw error;
+    }
+    for (const outputs of all)
+      await disposeKept([...outputs].flatMap(([name, output]) => (passed.has(name) ? [output] : [])));
+    return all.map((outputs) => Object.fromEntries([...outputs].filter(([name]) => !passed.has(name))));
+  };
   try {
     for (const model of models) if (!model.isTransient) resident.set(model, await engine.open(model));
-    return await use({ run });
+    return await use({ run, runKept });
   } finally {
     await streamed.dispose();
     for (const session of resident.values()) await session.dispose();
+    for (const kept of sent.values()) await kept.dispose();
   }
 }
 
-async function runAll(session: Session, feeds: readonly Tensors[]): Promise<Tensors[]> {
-  const outputs: Tensors[] = [];
-  for (const each of feeds) outputs.push(await session.run(each));
-  return outputs;
+/** Frees those of some feeds that are kept in the engine. */
+export async function disposeKept(feeds: Iterable<Tensor | KeptTensor>): Promise<void> {
+  for (const feed of feeds) if (!("data" in feed)) await feed.dispose();
+}
+
+async function inOrder<In, Out>(all: readonly In[], work: (each: In) => Promise<Out>): Promise<Out[]> {
+  const results: Out[] = [];
+  for (const each of all) results.push(await work(each));
+  return results;
 }
 
 interface StreamedSessions {
@@ -123,10 +169,10 @@ function streamedSessions(
   };
 }
 
-function without(tensors: Tensors, names: readonly string[]): Tensors {
+function without(tensors: Feeds, names: readonly string[]): Feeds {
   return Object.fromEntries(Object.entries(tensors).filter(([name]) => !names.includes(name)));
 }
 
-function pick(tensors: Tensors, names: readonly string[]): Tensors {
+function pick(tensors: Feeds, names: readonly string[]): Feeds {
   return Object.fromEntries(names.flatMap((name) => (tensors[name] ? [[name, tensors[name]]] : [])));
 }

@@ -5,7 +5,7 @@ import type { Velocity } from "../../sampling/guidance.js";
 import { float32, type Tensor } from "../../std/tensor.js";
 import type { StageContext } from "../stage.js";
 import { type TransformerRun, withTransformer } from "./open-transformer.js";
-import { type Conditions, normalisedLatent, tokenCounts, velocityOf } from "./velocity.js";
+import { type Conditions, normalisedLatent, velocityOf } from "./velocity.js";
 
 /** How a run samples. */
 export interface PictureRun {
@@ -26,7 +26,7 @@ export interface PictureConditions extends Pick<Conditions, "references" | "prom
 export async function samplePicture(
   run: PictureRun,
   { references, prompts, statistics }: PictureConditions,
-  { context, ...transformer }: Omit<TransformerRun, "sigmas" | "tokens"> & { readonly context: StageContext },
+  { context, ...transformer }: Omit<TransformerRun, "sigmas" | "conditions"> & { readonly context: StageContext },
 ): Promise<Tensor<"float32">> {
   const { emit, signal } = context;
   const { shape, evaluated: sigmas } = run;
@@ -34,7 +34,7 @@ export async function samplePicture(
   for (const prompt of [prompts.positive, prompts.negative])
     if (prompt) transformer.network.refuse({ shape, references: normalised, prompt });
   const conditions = { shape, references: normalised, prompts, network: transformer.network };
-  const opening = { ...transformer, sigmas, tokens: tokenCounts(conditions) };
+  const opening = { ...transformer, sigmas, conditions };
   return withTransformer(opening, context, (opened) => {
     const velocity = velocityOf(opened, conditions);
     let before = performance.now();

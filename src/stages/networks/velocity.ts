@@ -23,8 +23,8 @@ export interface Conditions {
 export interface OpenTransformer {
   /** Whether its weights are read again at every pass; then both prompts should run in one pass. */
   readonly isStreamed: boolean;
-  /** Velocities, in tokens, at a noise level, one per feeds. */
-  run(feeds: readonly Tensors[], sigma: number): Promise<Tensor<"float32">[]>;
+  /** Velocities, in tokens, of a target under each of some prompts at a noise level. */
+  run(target: Tensors, prompts: readonly (keyof Prompts)[], sigma: number): Promise<Tensor<"float32">[]>;
 }
 
 /** Tokens of a run: the longer prompt, the target, and each reference. */
@@ -38,19 +38,21 @@ export function tokenCounts({ shape, references, prompts, network }: Conditions)
   };
 }
 
-/** The velocity of an open transformer under fixed conditions. */
-export function velocityOf(
-  transformer: OpenTransformer,
-  { shape, references, prompts, network }: Conditions,
-): Velocity {
-  const fixed = (prompt: Prompt): Tensors => network.conditionFeeds({ shape, references, prompt });
-  const feeds = { positive: fixed(prompts.positive), negative: prompts.negative && fixed(prompts.negative) };
-  const evaluate = async (x: Float32Array, sigma: number, prompts: readonly (Tensors | undefined)[]) => {
-    const target = network.targetFeeds(float32(shape, x));
-    const velocities = await transformer.run(
-      prompts.flatMap((prompt) => (prompt ? [{ ...prompt, ...target }] : [])),
-      sigma,
-    );
+/** What is fed at every step under some conditions, beside the target and the noise level: of each prompt. */
+export function fixedFeeds({
+  shape,
+  references,
+  prompts: { positive, negative },
+  network,
+}: Conditions): Readonly<Partial<Record<keyof Prompts, Tensors>>> {
+  const feeds = (prompt: Prompt) => network.conditionFeeds({ shape, references, prompt });
+  return { positive: feeds(positive), ...(negative && { negative: feeds(negative) }) };
+}
+
+/** The velocity of a transformer that was opened for these conditions. */
+export function velocityOf(transformer: OpenTransformer, { shape, prompts, network }: Conditions): Velocity {
+  const evaluate = async (x: Float32Array, sigma: number, which: readonly (keyof Prompts)[]) => {
+    const velocities = await transformer.run(network.targetFeeds(float32(shape, x)), which, sigma);
     return velocities.map((each) => network.latentOf(each, shape).data);
   };
   // The negative velocity of the last call, computed in the same pass: guidance requests it next.
@@ -59,10 +61,8 @@ export function velocityOf(
     | undefined;
   return async (x, sigma, which) => {
     if (which === "negative" && ahead?.velocity && ahead.x === x && ahead.sigma === sigma) return ahead.velocity;
-    const [velocity, negative] = await evaluate(x, sigma, [
-      feeds[which],
-      which === "positive" && transformer.isStreamed ? feeds.negative : undefined,
-    ]);
+    const isBoth = which === "positive" && transformer.isStreamed && prompts.negative !== undefined;
+    const [velocity, negative] = await evaluate(x, sigma, isBoth ? [which, "negative"] : [which]);
     ahead = { x, sigma, velocity: negative };
     return velocity!;
   };

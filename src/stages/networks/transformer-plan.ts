@@ -1,0 +1,151 @@
+// The memory plan of the transformer: whole or in groups of blocks, and whether the keys and values of text and references are computed once for a
+// schedule and kept, or at every step.
+import { totalmem } from "node:os";
+import { storedParts } from "../../checkpoint/lora/module-adapter.js";
+import { type Adapter, Weights } from "../../checkpoint/weights.js";
+import { runBytes } from "../../engine/memory/session-run.js";
+import type { Device } from "../../engine/providers.js";
+import type { Optimization } from "../../engine/sessions/engine.js";
+import { affordableOptimization } from "../../engine/sessions/optimization.js";
+import { Graph } from "../../graph/graph.js";
+import { ELEMENT } from "../../graph/types.js";
+import type { TokenCounts, TransformerPart } from "../../models/transformer-family.js";
+import { binarySize } from "../../std/byte-sizes.js";
+import type { ActiveLora } from "./loras.js";
+import { describeNetworkPlan, type NetworkNeeds, type NetworkPlan, planNetwork } from "./memory-plan.js";
+import type { SizedFile } from "./model-handle.js";
+import type { ModulatedTransformer } from "./modulation-table.js";
+import type { MemoryLimit, Planning } from "./within-memory.js";
+
+/** Of the machine's memory, what kept keys and values may take. */
+const KEPT_SHARE = 1 / 4;
+
+/** What a transformer's memory plan depends on: headers, and the lengths of a run. */
+export type SizedTransformer = Pick<ModulatedTransformer, "network" | "compute"> & {
+  readonly file: SizedFile;
+  readonly loras: readonly Pick<ActiveLora, "adapter">[];
+  readonly tokens: TokenCounts;
+  /** Whether guidance uses a negative prompt. */
+  readonly hasNegative?: boolean;
+};
+
+/** Lengths of an edit's sequences, as its plan has them. */
+interface EditTokens {
+  readonly prompt: { readonly seen: number };
+  readonly negativePrompt: { readonly seen: number } | undefined;
+  readonly target: number;
+  readonly references: readonly number[];
+}
+
+/** What of an edit's lengths a transformer's plan depends on. */
+export function sampledTokens({
+  prompt,
+  negativePrompt,
+  target,
+  references,
+}: EditTokens): Required<Pick<SizedTransformer, "tokens" | "hasNegative">> {
+  const text = Math.max(prompt.seen, negativePrompt?.seen ?? 0);
+  return { tokens: { text, target, references }, hasNegative: negativePrompt !== undefined };
+}
+
+/** A plan of the transformer. */
+export interface TransformerPlan extends NetworkPlan {
+  /** Bytes of keys and values that are computed once for the schedule, in the machine's memory; undefined: they are computed at every step. */
+  readonly keptBytes: number | undefined;
+}
+
+/** Planning of the transformer. What is kept is preferred where that lets weights stay open that would stay open without it. */
+export function transformerPlanning(transformer: SizedTransformer, device: Device): Planning<TransformerPlan> {
+  const whole = transformerNeeds(transformer, device);
+  const wholePlan = (budget: number | undefined) => ({ ...planNetwork(whole, budget), keptBytes: undefined });
+  const keptBytes = keptBytesOf(transformer);
+  if (keptBytes === undefined || keptBytes > totalmem() * KEPT_SHARE) return { planFor: wholePlan, describe };
+  const kept = keptNeeds(transformer, { keptBytes, device });
+  const weights = whole.layers.reduce((sum, bytes) => sum + bytes, 0);
+  const streams = ({ groups }: NetworkPlan) => groups.some(({ isResident }) => !isResident);
+  return {
+    planFor(budget) {
+      const without = wholePlan(budget);
+      const plan = { ...planNetwork(kept, budget), weights, keptBytes };
+      return plan.isOverBudget || (streams(plan) && !streams(without)) ? without : plan;
+    },
+    describe,
+  };
+}
+
+function describe({ keptBytes, ...plan }: TransformerPlan): string {
+  const kept = keptBytes === undefined ? "" : `; ${binarySize(keptBytes)} of keys and values are computed once`;
+  return `${describeNetworkPlan(plan)}${kept}`;
+}
+
+// Of all prompts, in float32 as they cross the engine's border.
+function keptBytesOf({
+  network: { keptWidth, blocks },
+  tokens,
+  hasNegative = false,
+}: SizedTransformer): number | undefined {
+  if (keptWidth === undefined) return undefined;
+  const prefix = tokens.references.reduce((sum, count) => sum + count, tokens.text);
+  return (hasNegative ? 2 : 1) * prefix * keptWidth * blocks * ELEMENT.f32.bytes;
+}
+
+// On a GPU a run is fed the keys and values of its blocks, of one prompt; on the CPU all of them are in memory all the time.
+function keptNeeds(
+  transformer: SizedTransformer,
+  { keptBytes, device }: { keptBytes: number; device: Device },
+): NetworkNeeds {
+  const { network, hasNegative = false } = transformer;
+  const [prefix, step] = (["prefix", "step"] as const).map((part) => transformerNeeds(transformer, device, part));
+  const activations = Math.max(prefix!.activations, step!.activations);
+  if (device.provider === "cpu") return { ...step!, activations: activations + keptBytes };
+  const fed = Math.ceil(keptBytes / network.blocks / (hasNegative ? 2 : 1));
+  return { ...step!, layers: step!.layers.map((bytes) => bytes + fed), activations };
+}
+
+/** Sizes of a transformer for its memory plan, without the modulation, where it computes a part of an evaluation at a time. */
+export function transformerNeeds(
+  { file, network, compute, loras, tokens }: SizedTransformer,
+  device: Device,
+  part: TransformerPart = "whole",
+): NetworkNeeds {
+  const layers = new Array<number>(network.blocks).fill(0);
+  const count = (name: string, bytes: number) => {
+    if (network.modulation.isModule(name.replace(/\.[^.]+$/, "")) || network.isIdle(name)) return;
+    // Weights before the blocks count with the first block, weights after them with the last.
+    const end = name.startsWith("proj_out.") ? network.blocks - 1 : 0;
+    layers[Number(/^transformer_blocks\.(\d+)\./.exec(name)?.[1] ?? end)]! += bytes;
+  };
+  for (const [name, { length }] of file.checkpoint.tensors) count(name, length);
+  for (const { adapter } of loras)
+    for (const [module, own] of adapter.modules)
+      for (const { length } of storedParts(own)) count(`${module}.weight`, length);
+  // Blocks have equal activations: two are enough.
+  const graph = new Graph("sizes");
+  const adapters = loras.map(({ adapter }) => onFirstBlocks(adapter));
+  network.build(graph, Weights.of(graph, file.checkpoint, adapters), {
+    compute,
+    part,
+    references: tokens.references.length,
+    blocks: { from: 0, to: Math.min(2, network.blocks) },
+    isModulationFed: true,
+  });
+  return {
+    network: "transformer",
+    layers,
+    activations: runBytes({ graph, optimization: "none", compute }, network.lengths(tokens), device),
+  };
+}
+
+// An adapter with what it does anywhere to a place in a block done to that place of the first two blocks.
+function onFirstBlocks({ modules, ...adapter }: Adapter): Adapter {
+  const places = [...modules].flatMap(([module, own]) => {
+    const place = /^transformer_blocks\.\d+\.(.+)$/.exec(module)?.[1];
+    return place === undefined ? [] : [0, 1].map((block) => [`transformer_blocks.${block}.${place}`, own] as const);
+  });
+  return { ...adapter, modules: new Map([...modules, ...places]) };
+}
+
+/** Whether a transformer's weights are widened when it opens: never under a memory limit. */
+export function transformerOptimization({ checkpoint }: SizedFile, { device, vram }: MemoryLimit): Optimization {
+  return vram === undefined ? affordableOptimization({ externals: checkpoint.tensors }, device) : "none";
+}
