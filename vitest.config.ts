@@ -16,6 +16,7 @@ const NIGHTLY = [
   "test/cli/model-files.test.ts",
   "test/cli/prompt-files.test.ts",
   "test/cli/quantised.test.ts",
+  "test/cli/qwen-image-2.test.ts",
   "test/cli/remote-exports.test.ts",
   "test/cli/remote-servers.test.ts",
   "test/cli/rerun.test.ts",
