@@ -81,7 +81,8 @@ export function openEdit(edit: SubmittedEdit, context: EditContext, scratch?: Ar
   const cond = () => once(encodePrompt, ofPictures);
   const seen = async () => {
     const [{ region }, [first]] = [await regional(), await edit.pictures()];
-    return region === undefined ? first!.image : crop(first!.image, region);
+    if (first === undefined) return undefined;
+    return region === undefined ? first.image : crop(first.image, region);
   };
   const samples = () => {
     let show: EditContext["onDenoised"];
