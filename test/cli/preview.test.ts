@@ -2,7 +2,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import sharp from "sharp";
 import { expect, test } from "vitest";
-import { fitLatentToRgb, previewOf } from "../../src/edit/finish/latent-preview.js";
+import { fitLatentToRgb, previewOf, publishedLatentToRgb } from "../../src/edit/finish/latent-preview.js";
 import { readImage } from "../../src/image/io/read.js";
 import { latentStatistics } from "../../src/models/vaes.js";
 import { float32 } from "../../src/std/tensor.js";
@@ -103,4 +103,16 @@ test("the map of a linear VAE is found, and of a grey picture stays near that of
   const grey = { width, height, data: new Uint8Array(cells * 3).fill(128) };
   const map = fitLatentToRgb(latentOf(grey.data), statistics, grey);
   expect(map.flat().every(Number.isFinite)).toBe(true);
+});
+
+test("without a picture a latent of 64 channels has the colours of Qwen-Image-2.1's factors", () => {
+  const map = publishedLatentToRgb(64);
+  expect(map).toHaveLength(65);
+  const latent = float32([1, 64, 2, 2]);
+  // Channel 41: 0.1484, 0.0801, 0.0804 for each deviation, beside -0.1228, -0.1869, -0.3083.
+  latent.data.fill(2, 41 * 4, 42 * 4);
+  const { data, width } = previewOf(latent, map);
+  expect(width).toBe(8);
+  const colour = (factor: number, bias: number) => Math.round((2 * factor + bias + 1) * 127.5);
+  expect([...data.subarray(0, 3)]).toEqual([colour(0.1484, -0.1228), colour(0.0801, -0.1869), colour(0.0804, -0.3083)]);
 });

@@ -28,7 +28,7 @@ export function fitLatentToRgb(latent: Tensor<"float32">, statistics: LatentStat
     channel === channels
       ? 1
       : (latent.data[channel * cells + cell]! - statistics.mean[channel]!) / statistics.std[channel]!;
-  const prior = priorOf(channels);
+  const prior = publishedLatentToRgb(channels);
   const weight = PRIOR * cells;
   const matrix = Array.from({ length: rows }, () => new Array<number>(rows).fill(0));
   const right = Array.from({ length: CHANNELS }, (_, colour) => prior.map((row) => row[colour]! * weight));
@@ -65,8 +65,8 @@ export function previewOf({ data, shape }: Tensor<"float32">, map: LatentToRgb):
   return resizeTo(small, { width: width * SCALE, height: height * SCALE });
 }
 
-// ComfyUI's factors for colours of 0 to 255; zeros for a latent of a number of channels that was not published.
-function priorOf(channels: number): LatentToRgb {
+/** The map by ComfyUI's factors alone, where there is no picture to fit it to; grey for latents of a number of channels that was not published. */
+export function publishedLatentToRgb(channels: number): LatentToRgb {
   const known = publishedLatents(channels);
   if (known === undefined)
     return Array.from({ length: channels + 1 }, (_, channel) =>

@@ -15,7 +15,7 @@ import type { Tensor } from "../../std/tensor.js";
 import { withRegion } from "../finish/crop-mask.js";
 import { checkFinish, type FinishedPicture } from "../finish/finish.js";
 import { finishEdit } from "../finish/finish-edit.js";
-import { fitLatentToRgb, type LatentToRgb, previewOf } from "../finish/latent-preview.js";
+import { fitLatentToRgb, type LatentToRgb, previewOf, publishedLatentToRgb } from "../finish/latent-preview.js";
 import type { RemoteModel } from "../remote/remote-model.js";
 import type { RemoteStages } from "../remote/remote-stages.js";
 import { editElsewhere } from "../remote/whole-edit.js";
@@ -82,7 +82,8 @@ export function openEdit(edit: SubmittedEdit, context: EditContext, scratch?: Ar
   const cond = () => once(encodePrompt, ofPictures);
   const seen = async () => {
     const [{ region }, [first]] = [await regional(), await edit.pictures()];
-    return first && (region === undefined ? first.image : crop(first.image, region));
+    if (first === undefined) return undefined;
+    return region === undefined ? first.image : crop(first.image, region);
   };
   const samples = () => {
     let show: EditContext["onDenoised"];
@@ -91,8 +92,7 @@ export function openEdit(edit: SubmittedEdit, context: EditContext, scratch?: Ar
       sample,
       async () => {
         const inputs = { latents: await latents(), cond: await cond() };
-        const first = await seen();
-        if (onPreview && first) show = previewing(inputs.latents, first, onPreview);
+        if (onPreview) show = previewing(inputs.latents, await seen(), onPreview);
         return { inputs, models, settings: { ...settings, ...called } };
       },
       isDrawn ? { ...within, cache: scratch } : within,
@@ -174,18 +174,21 @@ async function finished(
   return picture;
 }
 
-// Previews of the latents of an edit, by a map that is fitted to the latent of picture 1 when the first one comes.
+// Previews of the latents of an edit, by a map that is fitted to the latent of picture 1 when the first one comes, or that of its family without pictures.
 function previewing(
   { tensors, info }: Artifact,
-  image: Image,
+  image: Image | undefined,
   onPreview: NonNullable<EditObserver["onPreview"]>,
 ): EditContext["onDenoised"] {
   const known = tensors["reference_latents.0"] as Tensor<"float32"> | undefined;
   const statistics = info.settings["latent_statistics"] as LatentStatistics | undefined;
-  if (known === undefined || statistics === undefined) return undefined;
+  if (statistics === undefined) return undefined;
   let map: LatentToRgb | undefined;
   return (latent) => {
-    map ??= fitLatentToRgb(known, statistics, image);
+    map ??=
+      known === undefined || image === undefined
+        ? publishedLatentToRgb(latent.shape[1]!)
+        : fitLatentToRgb(known, statistics, image);
     onPreview(previewOf(latent, map));
   };
 }
