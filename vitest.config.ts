@@ -45,6 +45,7 @@ const NIGHTLY = [
   "test/export/triton/older-runtime.test.ts",
   "test/export/triton/verified-exports.test.ts",
   "test/models/full-size.test.ts",
+  "test/models/full-width-qwen-image-2.test.ts",
   "test/models/full-size-gguf.test.ts",
   "test/models/vae-2-full-width.test.ts",
   "test/parity/**/*.test.ts",
