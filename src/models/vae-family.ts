@@ -20,6 +20,8 @@ export interface LatentStatistics {
 
 /** What was published of a VAE's latents. */
 export interface PublishedLatents extends LatentStatistics {
+  /** Pixels of a picture along one side of a cell. */
+  readonly cell: number;
   /** Red, green and blue of each normalised channel, for colours of -1 to 1. */
   readonly colours: readonly (readonly [red: number, green: number, blue: number])[];
   /** Red, green and blue of a latent of zeros. */

@@ -1,10 +1,11 @@
 // What is wrong with an artifact that came from elsewhere: tensors that are larger than the server allows, and a record that stages cannot work with.
 import type { Artifact } from "../artifacts/artifact.js";
 import { sizesFault, statisticsFault } from "../artifacts/record-faults.js";
+import { publishedLatents } from "../models/vaes.js";
 import type { ServerLimits } from "./limits.js";
 
-/** Pixels along a side of a latent cell. */
-const CELL = 8;
+/** Pixels along a side of a latent cell of channels that no published VAE has: the most that any has. */
+const LARGEST_CELL = 16;
 const MEGAPIXEL = 1024 ** 2;
 /** Sizes are rounded to multiples of 16 pixels. */
 const ROUNDING = 1.1;
@@ -12,9 +13,11 @@ const ROUNDING = 1.1;
 const MOST_TOKENS = 16_384;
 /** Why a tensor of this shape, tokens or latent cells, is too large; undefined if it is not. */
 export function shapeFault(shape: readonly number[], limits: ServerLimits): string | undefined {
+  if (shape.length === 1) return tokensFault(shape[0]!);
   if (shape.length === 3) return tokensFault(shape[1]!);
-  const [height, width] = shape.slice(-2) as [number, number];
-  return pixelsFault(height * CELL * width * CELL, limits);
+  const [channels, height, width] = shape.slice(-3) as [number, number, number];
+  const cell = publishedLatents(channels)?.cell ?? LARGEST_CELL;
+  return pixelsFault(height * cell * width * cell, limits);
 }
 
 /** Why so many tokens are too many; undefined if they are not. */

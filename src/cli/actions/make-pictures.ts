@@ -51,13 +51,13 @@ export async function makePictures(call: RunCall, terminal: Terminal): Promise<n
   const { args, settings, given } = call;
   refuseContradictions(call);
   refuseUselessRemote(settings, given);
-  await refuseNoPicture(args.length, settings);
   const seeds = wantedSeeds(settings, settings.dryRun ? () => {} : terminal.emit);
   checkInputs([...args, settings.prompt], terminal.io);
   const paths = resultPaths(args, settings, seeds);
   refuseUselessQuality(pictureEncoding(paths[0]!, settings).format, given);
   const unresolved = { settings, given, force: settings.force, emit: terminal.emit };
   if (settings.dryRun) {
+    await refuseNoPicture(args.length, settings);
     refuseFilesElsewhere(settings, { given, elsewhere: stagesElsewhere(settings.remote), emit: terminal.emit });
     const { showPlan } = await import("./show-plan.js");
     const planned = { args, settings: await resolveSettings(unresolved), outputs: paths };
@@ -81,6 +81,7 @@ export async function makePictures(call: RunCall, terminal: Terminal): Promise<n
     await preview?.done();
     return undefined;
   }
+  await refuseNoPicture(args.length, settings);
   const edit = await resolveEdit(resolved ?? unresolved, modelLibrary(stagesElsewhere(settings.remote)));
   const prompt = await inputPrompt(settings, terminal.io);
   const work = {

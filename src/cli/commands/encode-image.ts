@@ -11,7 +11,7 @@ export const encodeImageCommand = defineCommand({
     "qedit encode-image photo.jpg -o latents.safetensors",
     "qedit encode-image photo.jpg -o - | qedit sample --latents - --cond cond.safetensors",
   ],
-  positionals: [["<image...>", "pictures, in the order the prompt counts them; - is stdin"]],
+  positionals: [["[image...]", "pictures, in the order the prompt counts them; - is stdin; none for an empty latent"]],
   options: {
     ...STAGE_PARAMETERS["encode-image"],
     ...writeOptions,

@@ -80,7 +80,7 @@ function stageFault(
   const images = roles.filter((role) => role.startsWith("image.")).length;
   const seen = (sizes["vision_grids"] as readonly unknown[] | undefined)?.length;
   const encoded = (sizes["images"] as readonly unknown[] | undefined)?.length;
-  if (images === 0 || seen !== images || encoded !== images)
+  if ((seen ?? 0) !== images || (encoded ?? 0) !== images)
     return `its prompt saw ${seen ?? 0} pictures, its latents hold ${encoded ?? 0}`;
   const matches = new Set([image, prompt, decode].map((stage) => stage["match"] ?? null));
   return matches.size > 1 ? "its stages had different values of `match`" : undefined;

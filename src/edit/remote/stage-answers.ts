@@ -137,6 +137,8 @@ function missing(info: ArtifactInfo, before: ArtifactInfo, { stage, inputs }: As
 
 function differs(key: string, value: unknown, settings: RemoteSettings): boolean {
   const name = keyOf(key);
+  // A record has the noise levels also where they follow from steps, scheduler and shift.
+  if (name === "sigmas" && settings["sigmas"] === undefined) return false;
   return name in settings && name !== "lora" && !isDeepStrictEqual(value, recorded(settings[name]));
 }
 

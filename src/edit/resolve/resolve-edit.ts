@@ -75,7 +75,8 @@ export async function resolveEdit<Settings extends UnresolvedSettings>(
   refuseFilesElsewhere(values, { given: unresolved.given, elsewhere: library.elsewhere, emit });
   const files = await findEditFiles(values, emit, library);
   const models = await openModels(files, values, { library, emit });
-  const { model, lora } = values;
+  // Its own name only: what files here are of says nothing of those elsewhere.
+  const [{ model }, { lora }] = [settings, values];
   const called = library.elsewhere.size > 0 ? { called: { model, lora } } : {};
   return { settings: withNumbers(values), models, files, values, ...called };
 }

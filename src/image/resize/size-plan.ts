@@ -109,7 +109,7 @@ function inRegion(plan: SizePlan, { width, height }: Source, region: Box): SizeP
 }
 
 function planWhole(sources: readonly Source[], options: PlanOptions): SizePlan {
-  const { mode = "default", patches = QWEN_PATCHES, rules = EDIT_SIZES } = options;
+  const { mode = "default", rules = EDIT_SIZES, patches = patchesBy(rules) } = options;
   const grid = gridOf(options);
   checkOptions(options);
   sources.forEach(checkAspect);
@@ -128,6 +128,11 @@ function planWhole(sources: readonly Source[], options: PlanOptions): SizePlan {
     return imagePlan(source, reference, vision);
   });
   return { mode, rules, target, images };
+}
+
+// Where the vision tower sees the references, a token of its own is of the pixels that all sides are multiples of.
+function patchesBy({ seesReferences, multiple }: SizeRules): PatchConfig {
+  return seesReferences ? { ...QWEN_PATCHES, patch: multiple / QWEN_PATCHES.merge } : QWEN_PATCHES;
 }
 
 function gridOf({ cell = sizes.LATENT_CELL, rules: { tokenCells } = EDIT_SIZES }: PlanOptions): Grid {
@@ -226,7 +231,7 @@ function planNodes(sources: readonly Source[], mode: PlanMode, options: PlanOpti
 /** What TextEncodeQwenImage21 does: one resize of each picture, which stretches, for the VAE and the vision tower alike. */
 function planReferences(
   sources: readonly Source[],
-  { mode = "comfyui", megapixels = 1, patches = QWEN_PATCHES, rules = EDIT_SIZES, ...options }: PlanOptions,
+  { mode = "comfyui", megapixels = 1, rules = EDIT_SIZES, patches = patchesBy(rules), ...options }: PlanOptions,
 ): SizePlan {
   const grid = gridOf({ ...options, rules });
   const sizeOf = (source: Size) => sizes.referenceNodeSize(source, Math.sqrt(megapixels * sizes.MEGAPIXEL));
