@@ -77,7 +77,7 @@ test("the result of a stage is named by what determines it, and by nothing else"
     stageContent(await workOf(stage, { pictures, ...given }, settings));
   const [image, prompt] = [await of("encode-image"), await of("encode-prompt")];
   expect(await of("encode-image", {}, { seed: "7", prompt: "mirror it", tile: 256, steps: 9 })).toBe(image);
-  expect(await of("encode-prompt", {}, { seed: "7", megapixels: 0.5 })).toBe(prompt);
+  expect(await of("encode-prompt", {}, { seed: "7", steps: 9 })).toBe(prompt);
   const mask = { name: "mask.png", bytes };
   expect(await of("encode-image", { mask })).toBe(image);
   const others = [
@@ -88,6 +88,8 @@ test("the result of a stage is named by what determines it, and by nothing else"
     of("encode-image", { mask }, { cropMask: true }),
     of("encode-image", { mask }, { cropMask: true, maskMargin: 3 }),
     of("encode-prompt", {}, { prompt: "mirror it" }),
+    // Some text encoders see pictures at the sizes of the result.
+    of("encode-prompt", {}, { megapixels: 0.5 }),
     of("sample"),
     of("sample", {}, { seed: "7" }),
     of("sample", { hashes: { latents: "ab" } }),
