@@ -10,6 +10,7 @@ import type { Image } from "../../image/image.js";
 import { readImage } from "../../image/io/read.js";
 import { V2Error } from "../../kserve/v2-error.js";
 import { toTensor, type V2Tensor } from "../../kserve/v2-tensor.js";
+import { publishedLatents } from "../../models/vaes.js";
 import { parseLora } from "../../stages/networks/loras.js";
 import { pictureHashes, pictureNames } from "../../stages/pictures.js";
 import type { StageName } from "../../stages/stage.js";
@@ -29,9 +30,6 @@ export interface Asked {
 /** Bytes and form of a record: those of an edit take some kilobytes. */
 const LONGEST_RECORD = 1024 ** 2;
 const RECORD_LIMITS = { depth: 16, entries: 100_000 };
-
-/** Pixels along a side of a latent cell. */
-const CELL = 8;
 
 /** The artifact that encode-image, encode-prompt or sample gave. Throws QEDIT_E_NETWORK for what does not fit, QEDIT_E_BAD_OUTPUT for values that are not finite. */
 export function artifactOfAnswer(kind: ArtifactKind, record: string, { answer, asked }: Given): Artifact {
@@ -55,7 +53,10 @@ export async function pictureOfAnswer({ answer, asked }: Given): Promise<{ image
   const { from } = answer;
   const { image, info } = await readPictureOf(answer);
   const { samples } = asked.inputs;
-  const [height, width] = samples!.tensors["latent_tensor"]!.shape.slice(2).map((cells) => cells * CELL);
+  const [channels, rows, columns] = samples!.tensors["latent_tensor"]!.shape.slice(1) as [number, number, number];
+  // Of channels that no published VAE has, both sides have one ratio.
+  const cell = publishedLatents(channels)?.cell ?? image.height / rows;
+  const [height, width] = [rows * cell, columns * cell];
   const first = (samples!.info.sizes["images"] as readonly { readonly source: Image }[] | undefined)?.[0]?.source;
   const wanted = asked.settings["keepSize"] === true ? first : { width, height };
   const fault =

@@ -71,7 +71,10 @@ export async function resolveEdit<Settings extends UnresolvedSettings>(
 ): Promise<ResolvedEdit & { readonly values: Settings }> {
   const { emit, settings } = unresolved;
   refuseEmptyPrompt(settings);
-  const values = await resolveSettings(unresolved);
+  const values = await resolveSettings(
+    unresolved,
+    async (path) => (await library.model(path, "transformer", emit)).checkpoint,
+  );
   refuseFilesElsewhere(values, { given: unresolved.given, elsewhere: library.elsewhere, emit });
   const files = await findEditFiles(values, emit, library);
   const models = await openModels(files, values, { library, emit });

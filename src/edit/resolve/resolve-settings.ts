@@ -12,7 +12,7 @@ import { param, QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
 import { jsonName } from "../parameters/parameter.js";
 import type { Given, GivenValues } from "./given.js";
-import { isModelFolder, modelOfFiles } from "./model-of-files.js";
+import { isModelFolder, modelOfFiles, type OpenTransformer, readTransformer } from "./model-of-files.js";
 import { lightningSteps } from "./sampling-defaults.js";
 import { uselessSettings } from "./useless-settings.js";
 
@@ -33,12 +33,15 @@ export interface Unresolved<Settings> {
  * Settings with a preset and the model's defaults applied. A preset has the strength of the source that named it: stronger values override it,
  * values of equal strength contradict it. Throws QEDIT_E_USAGE for a contradiction or a setting without effect; with `force`, only warns.
  */
-export async function resolveSettings<Settings extends object>(unresolved: Unresolved<Settings>): Promise<Settings> {
+export async function resolveSettings<Settings extends object>(
+  unresolved: Unresolved<Settings>,
+  open: OpenTransformer = readTransformer,
+): Promise<Settings> {
   const { settings, given, force, isResolved = false, emit } = unresolved;
   if (isResolved) return settings;
   const values: Values = settings as Values;
   const complain = complaints(force, emit);
-  const kin = await modelOfFiles(values);
+  const kin = await modelOfFiles(values, open);
   const named = await namedPreset({ ...values, model: values["model"] ?? kin }, given);
   const byPreset = named === undefined ? {} : presetValues(named, { values, given, complain });
   const merged = { ...values, ...byPreset, ...withoutWeaker("size", "megapixels", given) };
