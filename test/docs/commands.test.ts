@@ -70,6 +70,10 @@ const NOT_RUN: Readonly<
   'qedit run photo.jpg -p "make it winter" --device cuda': "needs a GPU",
   'qedit run photo.jpg -p "make it winter" --quality -o best.png': "needs the published model",
   'qedit run photo.jpg -p "make it winter" --model qwen-image-edit-2511': "needs the published model",
+  'qedit run -p "a red bicycle in the snow, transparent background" --model qwen-image-2.1 --size 1024x1024 -o bicycle.png':
+    "needs the published model",
+  'qedit run person.jpg hat.png -p "put the hat of <image2> on the person" --model qwen-image-2.1-turbo':
+    "needs the published model",
   'qedit run photo.jpg -p "make it winter" --model ./my-model/ -o diffusers.png': "needs the published model",
   'qedit run photo.jpg -p "make it winter" --vae vae.safetensors --transformer finetune.safetensors.index.json -o own.png':
     "needs the published model",

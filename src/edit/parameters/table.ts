@@ -40,7 +40,7 @@ export const EDIT_PARAMETERS = {
     initialText: "the whole picture where it fits",
   }),
   size: optional(size, {
-    summary: "pixels of the result, multiples of 16",
+    summary: "pixels of the result, multiples of 16, or of 32 with Qwen-Image-2.1",
     group: "Sizes",
     placeholder: "<WxH>",
     initialText: `the shape of picture 1 at ${param("megapixels")}`,

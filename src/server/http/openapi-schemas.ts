@@ -96,7 +96,7 @@ const EDIT: Schema = {
     prompt: { type: "string", minLength: 1 },
     model: { type: "string", description: "a name of /v1/models" },
     n: { type: "integer", minimum: 1, maximum: 10, description: "pictures, with seeds that follow each other" },
-    size: { type: "string", description: "auto or WIDTHxHEIGHT, multiples of 16" },
+    size: { type: "string", description: "auto or WIDTHxHEIGHT, multiples of 16, or of 32 with Qwen-Image-2.1" },
     quality: {
       enum: ["auto", "low", "medium", "high", "standard"],
       description: "low: the model's Lightning LoRA; high: its preset of more steps",
