@@ -1,14 +1,19 @@
 // The sample stage over Qwen-Image-2.1: what it makes of given noise, and what it refuses.
+import { writeFile } from "node:fs/promises";
 import { afterAll, expect, test } from "vitest";
 import type { Artifact } from "../../src/artifacts/artifact.js";
+import { encodeSafetensors } from "../../src/checkpoint/safetensors/safetensors-writer.js";
 import { directEngine } from "../../src/engine/sessions/direct.js";
+import { openMatchedLora } from "../../src/stages/networks/loras.js";
 import { openModel } from "../../src/stages/networks/model-handle.js";
 import { sampleGivenNoise } from "../../src/stages/sample-noise.js";
 import { float32, type Tensor, tensor } from "../../src/std/tensor.js";
 import { scaledError, TOLERANCE } from "../parity/table.js";
+import { temporaryFolder } from "../support/folder.js";
 import { fixture } from "../support/golden.js";
 import { CASES, conditionsOf, tinyTransformer } from "../support/qwen-image-2.js";
 
+const folder = temporaryFolder();
 const engine = await directEngine({ provider: "cpu", index: 0, threads: 1 });
 afterAll(() => engine.dispose());
 const context = { engine, emit: () => {}, signal: new AbortController().signal };
@@ -105,6 +110,33 @@ test("a prompt that places pictures is refused by a transformer of Qwen-Image", 
   const inputs = inputsOf("refs1", { latents, cond: { prompt_embeds: embeds(7, 16) } });
   await expect(sampled(inputs, { transformer })).rejects.toThrow(/it has image_positions, .* is of Qwen-Image$/);
 });
+
+test.each([
+  ["transformer", ["img_mlp.gate_up", 384], /adapts "transformer_blocks\.0\.img_mlp\.gate_up", which the model has as/],
+  [
+    "transformer-fused-bf16",
+    ["img_mlp.proj", 192],
+    /adapts "transformer_blocks\.0\.img_mlp\.proj", which the model has as/,
+  ],
+] as const)(
+  "a LoRA of %s's feed-forward in its other form is refused by name",
+  async (name, [module, rows], message) => {
+    const { file } = await tinyTransformer(name);
+    const place = `transformer_blocks.0.${module}`;
+    const path = folder.at(`${name}-lora.safetensors`);
+    const tensors = {
+      [`${place}.lora_A.weight`]: float32([2, 64]),
+      [`${place}.lora_B.weight`]: float32([rows, 2]),
+      "transformer_blocks.0.attn.to_q.lora_A.weight": float32([2, 64]),
+      "transformer_blocks.0.attn.to_q.lora_B.weight": float32([64, 2]),
+    };
+    await writeFile(path, encodeSafetensors(tensors));
+    await expect(openMatchedLora(path, file.checkpoint)).rejects.toMatchObject({
+      code: "QEDIT_E_LORA",
+      message: expect.stringMatching(message),
+    });
+  },
+);
 
 test("a way to place references is refused: this family has one", async () => {
   const run = sampled(inputsOf("refs1"), { settings: { referenceMethod: "index" } });

@@ -122,6 +122,20 @@ const UNDERSCORED = ["lora_unet_", "lora_transformer_", "lycoris_"];
 /** The end of the names of projections that a trainer made one of: which rows are whose is not in the file. */
 export const FUSED_PROJECTION = /(^|[._])(to_qkv|to_kv|to_added_qkv|add_qkv_proj|add_kv_proj)$/;
 
+/** Modules that models have as one matrix or as its parts, the rows of one below those of the other: the ends of their names. */
+const JOINED: readonly (readonly [whole: string, parts: readonly string[]])[] = [
+  ["img_mlp.gate_up", ["img_mlp.gate_layer", "img_mlp.proj"]],
+];
+
+/** The modules of a model that are the parts, or the whole, of one of another name; none for most. */
+export function otherwiseJoined(module: string): readonly string[] {
+  return JOINED.flatMap(([whole, parts]) => {
+    const others = module.endsWith(whole) ? parts : parts.some((part) => module.endsWith(part)) ? [whole] : [];
+    const own = [whole, ...parts].find((each) => module.endsWith(each)) ?? "";
+    return others.map((other) => module.slice(0, -own.length) + other);
+  });
+}
+
 /** What follows the module in the keys of the forms that are not computed. */
 const ENDING =
   /(\.lora_(A|B|up|down|mid|magnitude_vector|linear_layer|embedding_[AB])|[._]lora\.(up|down))(\..*)?$|\.(alpha|dora_scale|reshape_weight|diff|diff_b|set_weight|[wb]_norm|rescale|on_input|[ab][12]\.weight|modules_to_save\..*|(hada|lokr|b?oft|vera_lambda|ia3)_.*)$/;

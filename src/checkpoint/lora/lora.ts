@@ -6,7 +6,14 @@ import type { Checkpoint, StoredTensor } from "../checkpoint.js";
 import { readScalars } from "../read-tensor.js";
 import { adapterParts, distinct, type FileModule, modulesOf } from "./file-modules.js";
 import { configuredScale } from "./lora-config.js";
-import { baseNames, FUSED_PROJECTION, moduleOf, readAdapterKey, unsupportedForm } from "./lora-layouts.js";
+import {
+  baseNames,
+  FUSED_PROJECTION,
+  moduleOf,
+  otherwiseJoined,
+  readAdapterKey,
+  unsupportedForm,
+} from "./lora-layouts.js";
 import {
   type AdapterKind,
   checkParts,
@@ -64,6 +71,7 @@ interface Candidate {
 export async function matchLora(lora: Checkpoint, model: Checkpoint): Promise<LoraMatch> {
   refuseOtherForms(lora, model);
   const files = modulesOf(lora);
+  refuseOtherwiseJoined(lora.file, files, model);
   const candidates: Candidate[] = [];
   for (const [key, weight] of model.tensors) {
     if (!key.endsWith(".weight") || weight.shape.length > 2) continue;
@@ -121,6 +129,25 @@ function refuseOtherForms(lora: Checkpoint, model: Checkpoint): void {
       hint: "Take the adapter as a plain LoRA: most are published as one too, or are converted by the tool that made them",
     },
   );
+}
+
+// An adapter of one matrix where the model has two, or the other way round: left out, the picture would be another than the adapter is for.
+function refuseOtherwiseJoined(
+  file: string,
+  files: ReadonlyMap<string, FileModule>,
+  { tensors, file: modelFile }: Checkpoint,
+): void {
+  for (const key of tensors.keys()) {
+    const module = key.endsWith(".weight") ? key.slice(0, -".weight".length) : "";
+    const others = otherwiseJoined(module).filter((each) => !tensors.has(`${each}.weight`));
+    const found = others.flatMap(baseNames).find(({ name }) => files.has(name));
+    if (found === undefined) continue;
+    throw new QeditError(
+      "QEDIT_E_LORA",
+      `Cannot use ${file} with ${modelFile}: it adapts "${found.name}", which the model has as "${module}"`,
+      { hint: "Take the transformer in the other form: ComfyUI's single file, or diffusers' folder" },
+    );
+  }
 }
 
 // A key of a module that has an adapter, which says something that is not understood: without it the adapter would be another one. The difference of
