@@ -38,7 +38,7 @@ const COMFY_IDLE = [
   "orig_shape",
 ];
 /** Columns of a rotated group, unless a layer says otherwise (comfy_kitchen/tensor/int8.py, TensorWiseINT8Layout.Params). */
-const ROTATED_GROUP = 256;
+export const ROTATED_GROUP = 256;
 const COMFY_NAMES: Readonly<Record<string, string>> = {
   nvfp4: "NVFP4",
   mxfp8: "MXFP8",

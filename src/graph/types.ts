@@ -25,55 +25,69 @@ export type Dim = number | string;
 /** Dimensions of a graph value, outermost first. */
 export type Shape = readonly Dim[];
 
-interface Product {
+/** A factor times symbols; a dimension is the sum of some. */
+interface Term {
   readonly factor: number;
   readonly symbols: readonly string[];
 }
 
-// A sum is one opaque symbol.
-function product(dim: Dim): Product {
-  if (typeof dim === "number") return { factor: dim, symbols: [] };
-  if (dim.includes("+")) return { factor: 1, symbols: [dim] };
-  const parts = dim.split("*");
-  const factor = parts.filter(isInteger).reduce((all, part) => all * Number(part), 1);
-  return { factor, symbols: parts.filter((part) => !isInteger(part)) };
+function termsOf(dim: Dim): Term[] {
+  if (typeof dim === "number") return [{ factor: dim, symbols: [] }];
+  return dim.split("+").map((term) => {
+    const parts = term.split("*");
+    const factor = parts.filter(isInteger).reduce((all, part) => all * Number(part), 1);
+    return { factor, symbols: parts.filter((part) => !isInteger(part)) };
+  });
 }
 
 function isInteger(text: string): boolean {
   return /^\d+$/.test(text);
 }
 
-function dimOf({ factor, symbols }: Product): Dim {
-  if (symbols.length === 0) return factor;
-  const name = [...symbols].sort().join("*");
-  return factor === 1 ? name : `${factor}*${name}`;
+// Terms of the same symbols add up, in the order in which they first come.
+function dimOf(terms: readonly Term[]): Dim {
+  const factors = new Map<string, number>();
+  for (const { factor, symbols } of terms) {
+    const name = [...symbols].sort().join("*");
+    factors.set(name, (factors.get(name) ?? 0) + factor);
+  }
+  const named = [...factors].filter(([name, factor]) => name !== "" || factor !== 0);
+  if (named.length === 0) return 0;
+  if (named.length === 1 && named[0]![0] === "") return named[0]![1];
+  return named
+    .map(([name, factor]) => (name === "" ? `${factor}` : factor === 1 ? name : `${factor}*${name}`))
+    .join("+");
 }
 
-/** The product of dimensions, in canonical form: 8 and "h" give "8*h". */
+/** The product of dimensions, in canonical form: 8 and "h" give "8*h", 8 and "h+w" give "8*h+8*w". */
 export function multiplyDims(...dims: readonly Dim[]): Dim {
-  const products = dims.map(product);
-  return dimOf({
-    factor: products.reduce((all, each) => all * each.factor, 1),
-    symbols: products.flatMap((each) => each.symbols),
-  });
+  const one: readonly Term[] = [{ factor: 1, symbols: [] }];
+  return dimOf(
+    dims
+      .map(termsOf)
+      .reduce<readonly Term[]>(
+        (all, terms) =>
+          all.flatMap((left) =>
+            terms.map((right) => ({
+              factor: left.factor * right.factor,
+              symbols: [...left.symbols, ...right.symbols],
+            })),
+          ),
+        one,
+      ),
+  );
 }
 
 /** The sum of two dimensions; the same symbol adds up ("h" and "h" give "2*h"), others are joined with "+". */
 export function addDims(a: Dim, b: Dim): Dim {
-  if (typeof a === "number" && typeof b === "number") return a + b;
-  if (a === 0) return b;
-  if (b === 0) return a;
-  const [left, right] = [product(a), product(b)];
-  if (left.symbols.join() === right.symbols.join()) {
-    return dimOf({ factor: left.factor + right.factor, symbols: left.symbols });
-  }
-  return `${a}+${b}`;
+  return dimOf([...termsOf(a), ...termsOf(b)]);
 }
 
-/** A dimension divided by a whole number, or undefined when its factor is not a multiple of it. */
+/** A dimension divided by a whole number, or undefined when a factor is not a multiple of it. */
 export function divideDim(dim: Dim, divisor: number): Dim | undefined {
-  const { factor, symbols } = product(dim);
-  return factor % divisor === 0 ? dimOf({ factor: factor / divisor, symbols }) : undefined;
+  const terms = termsOf(dim);
+  if (terms.some(({ factor }) => factor % divisor !== 0)) return undefined;
+  return dimOf(terms.map(({ factor, symbols }) => ({ factor: factor / divisor, symbols })));
 }
 
 /** A shape for messages: `[1, n, 12]`. */

@@ -26,6 +26,9 @@ import { fixture } from "../support/golden.js";
 /** Share by which the two counts may differ. */
 const CLOSE = 0.01;
 
+/** Families of models, as the catalogue names them. */
+const [FIRST, LATER] = ["Qwen-Image", "Qwen-Image-2.1"];
+
 const FILES: Readonly<Record<Layout, PublishedName>> = {
   vae: "qwen_image_vae",
   textEncoder: "qwen_2.5_vl_7b_fp8_scaled",
@@ -34,7 +37,7 @@ const FILES: Readonly<Record<Layout, PublishedName>> = {
 };
 
 const published = (layout: Layout): Checkpoint =>
-  assumedCheckpoint(layout, { file: layout, bytes: PUBLISHED[FILES[layout]].bytes })!;
+  assumedCheckpoint(layout, { family: FIRST, file: layout, bytes: PUBLISHED[FILES[layout]].bytes })!;
 const tiny = (name: string): Promise<Checkpoint> => readSafetensors(fixture(`tiny/${name}.safetensors`));
 
 // Two operations for each element of each matrix below a path, for each row.
@@ -188,10 +191,37 @@ test.each(Object.entries(FILES) as [Layout, PublishedName][])(
   },
 );
 
+describe("the assumed layouts of Qwen-Image-2.1", () => {
+  test.each([
+    ["transformer", "qwen_image_2.1_bf16", 14_230_280_616],
+    ["textEncoder", "qwen3vl_8b_bf16", 17_534_334_616],
+    ["vae", "qwen_image_2.1_vae_bf16", 675_509_688],
+  ] as const)("%s: those of the published file", (layout, name, bytes) => {
+    const { tensors } = assumedCheckpoint(layout, { family: LATER, file: name, bytes })!;
+    expect([...tensors].map(([key, { dtype, shape }]) => ({ name: key, dtype, shape }))).toEqual(
+      publishedTensors(name),
+    );
+  });
+
+  // Bytes of the files at huggingface.co/Comfy-Org/Qwen-Image-2.1.
+  test.each([
+    ["transformer", 7_256_783_064, "transformer_blocks.31.attn.to_q"],
+    ["textEncoder", 9_350_798_360, "model.embed_tokens"],
+  ] as const)("%s in INT8: matrices of the published size with a scale for each row", (layout, bytes, module) => {
+    const { tensors } = assumedCheckpoint(layout, { family: LATER, file: "int8", bytes })!;
+    const weight = tensors.get(`${module}.weight`)!;
+    expect(weight).toMatchObject({ dtype: "I8", rotated: 256 });
+    expect(tensors.get(`${module}.weight_scale`)).toMatchObject({ dtype: "F32", shape: [weight.shape[0], 1] });
+    const total = [...tensors.values()].reduce((sum, { length }) => sum + length, 0);
+    expect(Math.abs(total / bytes - 1)).toBeLessThan(0.0005);
+  });
+});
+
 test("a missing file of twice the bytes is assumed to be bfloat16, one of other bytes is not guessed", () => {
-  const wide = assumedCheckpoint("transformer", { file: "bf16", bytes: 40_861_031_488 })!;
+  const wide = assumedCheckpoint("transformer", { family: FIRST, file: "bf16", bytes: 40_861_031_488 })!;
   expect(wide.tensors.get("img_in.weight")).toMatchObject({ dtype: "BF16" });
-  expect(assumedCheckpoint("transformer", { file: "gguf", bytes: 12e9 })).toBeUndefined();
+  expect(assumedCheckpoint("transformer", { family: FIRST, file: "gguf", bytes: 12e9 })).toBeUndefined();
+  expect(assumedCheckpoint("transformer", { family: "of another", file: "x", bytes: undefined })).toBeUndefined();
 });
 
 test("lengths are read off what a graph is fed", () => {

@@ -16,7 +16,9 @@ describe("multiplyDims", () => {
     [[1, "h"], "h"],
     [[0, "h"], "0*h"],
     [["txt+img", 1], "txt+img"],
-    [["txt+img", 3], "3*txt+img"],
+    [["txt+img", 3], "3*txt+3*img"],
+    [["txt+img", "h", 2], "2*h*txt+2*h*img"],
+    [["h+1", "h+1"], "h*h+2*h+1"],
   ])("%j is %j", (dims, wanted) => {
     expect(multiplyDims(...dims)).toBe(wanted);
   });
@@ -36,6 +38,8 @@ describe("addDims", () => {
     ["h*w", "2*h*w", "3*h*w"],
     ["txt", "img", "txt+img"],
     ["h", 1, "h+1"],
+    ["txt+img", "txt+img", "2*txt+2*img"],
+    ["txt+img", "img", "txt+2*img"],
   ])("%j and %j are %j", (a, b, wanted) => {
     expect(addDims(a, b)).toBe(wanted);
   });
@@ -51,6 +55,7 @@ describe("divideDim", () => {
     ["h", 2, undefined],
     ["6*h*w", 4, undefined],
     ["txt+img", 2, undefined],
+    ["4*txt+2*img", 2, "2*txt+img"],
   ])("%j by %i is %j", (dim, divisor, wanted) => {
     expect(divideDim(dim, divisor)).toBe(wanted);
   });

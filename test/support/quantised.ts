@@ -3,6 +3,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { Checkpoint, StoredType } from "../../src/checkpoint/checkpoint.js";
 import { readBytes, readTensor } from "../../src/checkpoint/read-tensor.js";
+import { rotated } from "../../src/checkpoint/rotation.js";
 import { encodeHeader } from "../../src/checkpoint/safetensors/safetensors-writer.js";
 import { SCALE_NAMES, scaleNameOf } from "../../src/checkpoint/weight-scales.js";
 import { fromBfloat16, toBfloat16, toFloat8E4M3, toFloat8E5M2 } from "../../src/std/half-floats.js";
@@ -103,4 +104,34 @@ export async function requantised(
     found[name.slice(0, -".weight".length) + quantising.spelling] = scale;
   }
   return found;
+}
+
+/**
+ * The tensors of a checkpoint with the matrices whose names `isWanted` as INT8 ConvRot of ComfyUI has them, rotated in groups of columns with a scale for
+ * each row; and the floats that those stand for.
+ */
+export async function rotatedAndRounded(
+  checkpoint: Checkpoint,
+  group: number,
+  isWanted: (name: string) => boolean,
+): Promise<{ rounded: Record<string, RawTensor>; meant: Record<string, RawTensor> }> {
+  const [rounded, meant] = [await rawTensors(checkpoint), await rawTensors(checkpoint)];
+  const text = JSON.stringify({ format: "int8_tensorwise", convrot: true, convrot_groupsize: group });
+  const described = new TextEncoder().encode(text);
+  for (const [name, stored] of checkpoint.tensors) {
+    if (stored.shape.length !== 2 || !isWanted(name)) continue;
+    const module = name.slice(0, -".weight".length);
+    const values = rotated(await readTensor(stored), group);
+    const { weight, scale } = quantised(stored.shape, values, { block: [1, stored.shape[1]!], dtype: "I8" });
+    rounded[name] = weight;
+    rounded[`${module}.weight_scale`] = scale;
+    rounded[`${module}.comfy_quant`] = { dtype: "U8", shape: [described.length], bytes: described };
+    const scales = new Float32Array(scale.bytes.buffer);
+    const numbers = Float32Array.from(
+      new Int8Array(weight.bytes.buffer),
+      (value, at) => value * scales[Math.floor(at / stored.shape[1]!)]!,
+    );
+    meant[name] = raw(stored.shape, rotated(numbers, group));
+  }
+  return { rounded, meant };
 }

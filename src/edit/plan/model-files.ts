@@ -11,10 +11,11 @@ import {
 import type { Checkpoint } from "../../checkpoint/checkpoint.js";
 import { matchLora } from "../../checkpoint/lora/lora.js";
 import type { RepackedFile } from "../../checkpoint/packed/packed-layout.js";
+import { publishedNames } from "../../checkpoint/published-names.js";
 import { checkpointConfig } from "../../checkpoint/safetensors/safetensors.js";
 import type { Adapter } from "../../checkpoint/weights.js";
 import { type ActiveLora, activeLora, openMatchedLora, parseLora } from "../../stages/networks/loras.js";
-import { type ModelHandle, openModel } from "../../stages/networks/model-handle.js";
+import { MODEL_ROLES, type ModelHandle, openModel } from "../../stages/networks/model-handle.js";
 import type { StageName } from "../../stages/stage.js";
 import { QeditError } from "../../std/errors.js";
 import { isNeededHere } from "../resolve/model-library.js";
@@ -98,12 +99,22 @@ async function assumedPart(
   settings: UnresolvedSettings,
 ): Promise<ModelHandle & { readonly bytes: number | undefined }> {
   const { model } = settings;
-  const published = (await publishedModel(isFolder(model) ? undefined : model)).files[role];
+  const { family, files } = await publishedModel(isFolder(model) ? undefined : model);
+  const published = files[role];
   const named = namedFiles(settings)[role];
   const name = named ?? published.file;
   const bytes = named === undefined || named === published.file ? published.bytes : undefined;
-  const checkpoint =
-    assumedCheckpoint(role, { file: name, bytes }) ?? assumedCheckpoint(role, { file: name, bytes: undefined })!;
+  const assumed =
+    assumedCheckpoint(role, { family, file: name, bytes }) ??
+    assumedCheckpoint(role, { family, file: name, bytes: undefined });
+  if (assumed === undefined) {
+    throw new QeditError(
+      "QEDIT_E_MODEL_MISSING",
+      `Cannot plan without ${name}: the sizes of the family "${family}" are not known`,
+      { hint: `Download it first: \`qedit models download --model ${model}\`` },
+    );
+  }
+  const checkpoint = publishedNames(assumed, MODEL_ROLES[role].part);
   return { checkpoint, config: checkpointConfig(checkpoint), identity: "", name, bytes };
 }
 
@@ -134,7 +145,10 @@ async function plannedLora(
   });
   const published = await catalogueLora(name, settings.model);
   const isLightning = published !== undefined || lightningSteps(name) !== undefined;
-  const assumed = isLightning ? assumedCheckpoint("lightning", { file: name, bytes: published?.bytes }) : undefined;
+  const { family } = await publishedModel(isFolder(settings.model) ? undefined : settings.model);
+  const assumed = isLightning
+    ? assumedCheckpoint("lightning", { family, file: name, bytes: published?.bytes })
+    : undefined;
   // Without the file its alphas cannot be read; they do not affect the cost.
   const readable = assumed && {
     ...assumed,
