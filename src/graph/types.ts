@@ -63,18 +63,16 @@ function dimOf(terms: readonly Term[]): Dim {
 export function multiplyDims(...dims: readonly Dim[]): Dim {
   const one: readonly Term[] = [{ factor: 1, symbols: [] }];
   return dimOf(
-    dims
-      .map(termsOf)
-      .reduce<readonly Term[]>(
-        (all, terms) =>
-          all.flatMap((left) =>
-            terms.map((right) => ({
-              factor: left.factor * right.factor,
-              symbols: [...left.symbols, ...right.symbols],
-            })),
-          ),
-        one,
-      ),
+    dims.map(termsOf).reduce<readonly Term[]>(
+      (all, terms) =>
+        all.flatMap((left) =>
+          terms.map((right) => ({
+            factor: left.factor * right.factor,
+            symbols: [...left.symbols, ...right.symbols],
+          })),
+        ),
+      one,
+    ),
   );
 }
 

@@ -37,6 +37,25 @@ const watched = (args: readonly string[]) => spawned(args, { cwd: folder.path, e
 /** Real memory may be above or below the plan by this share: what the allocator leaves unused, and what Node.js collects late. */
 const MEMORY_TOLERANCE = 0.3;
 
+test.each([
+  ["qwen-image-2.1", 40, "I8 rows of ConvRot", 7_256_783_064],
+  ["qwen-image-2.1-bf16", 40, "bfloat16", 14_230_280_616],
+  ["qwen-image-2.1-turbo", 8, "I8 rows of ConvRot", 7_256_787_829],
+])("%s is planned by its own files before they are there: %i steps, %s", async (model, steps, _, bytes) => {
+  const plan = await planned([CAT, ...WINTER, "--model", model, "--megapixels", "0.25", "--device", "cpu"]);
+  expect(plan.files.find(({ role }) => role === "transformer")).toMatchObject({ bytes });
+  const sample = plan.stages.find(({ stage }) => stage === "sample")!;
+  expect(sample.networks.map(({ part, runs }) => [part, runs.map(({ times }) => times)])).toEqual([
+    ["prefix", [1]],
+    [undefined, [steps]],
+  ]);
+  // All but the scales of the weights, and the little that only one of the two parts reads.
+  const { weightBytes, parameters } = sample.networks[1]!;
+  expect(Math.abs(weightBytes / bytes - 1)).toBeLessThan(0.05);
+  expect(Math.abs(parameters / 7.1e9 - 1)).toBeLessThan(0.05);
+  expect(plan.sizes.target.size.width % 32).toBe(0);
+});
+
 describe("a plan", () => {
   test("has the sizes, tokens and evaluations that the edit then has, and times it the second time", async () => {
     const args = [CAT, ROCKET, ...WINTER, ...SMALL, ...models(), ...QUICK];

@@ -118,10 +118,10 @@ function stageRow({ stage, flops: work, readBytes, memory, seconds: time }: Stag
 
 // A stage with one network and one run needs no line for its network.
 function networkRows({ networks }: StagePlan, onGpu: boolean): string[][] {
-  return networks.flatMap(({ network, runs, flops: work, weightBytes, memory, seconds: time }) => {
+  return networks.flatMap(({ network, part, runs, flops: work, weightBytes, memory, seconds: time }) => {
     const passes = runs.reduce((sum, { times }) => sum + times, 0);
     if (networks.length === 1 && passes === 1) return [];
-    const name = `  ${networkName(network)}${passes > 1 ? ` ×${passes}` : ""}`;
+    const name = `  ${networkName(network)}${part === undefined ? "" : `, ${part}`}${passes > 1 ? ` ×${passes}` : ""}`;
     const each = passes > 1 ? ` (${[...new Set(runs.map((run) => flops(run.flops)))].join(", ")} each)` : "";
     return [
       [

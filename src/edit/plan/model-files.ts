@@ -111,7 +111,7 @@ async function assumedPart(
     throw new QeditError(
       "QEDIT_E_MODEL_MISSING",
       `Cannot plan without ${name}: the sizes of the family "${family}" are not known`,
-      { hint: `Download it first: \`qedit models download --model ${model}\`` },
+      { hint: `Download it first: \`qedit models pull ${model}\`` },
     );
   }
   const checkpoint = publishedNames(assumed, MODEL_ROLES[role].part);

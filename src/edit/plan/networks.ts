@@ -21,6 +21,8 @@ import type { PlannedFiles } from "./model-files.js";
 /** A network, and how it will be opened. */
 export interface PlannedNetwork {
   readonly network: NetworkId;
+  /** What of the network it is, where others are planned beside: "prefix" computes once what every step reads. */
+  readonly part?: "prefix";
   readonly stage: StageName;
   readonly graph: Graph;
   readonly optimization: Optimization;
@@ -75,6 +77,7 @@ export function plannedNetworks(
   const compute = computeType(device, "transformer", dtype);
   const optimization = transformerOptimization(transformer, { device, vram });
   const sampling = (part: TransformerPart): PlannedNetwork => ({
+    ...(part === "prefix" && { part }),
     stage: "sample",
     optimization,
     compute,

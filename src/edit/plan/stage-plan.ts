@@ -15,6 +15,8 @@ import { estimateSession, type SessionEstimate, type SessionTiming } from "./tim
 /** The cost of one network of a stage. */
 export interface NetworkPlan {
   readonly network: NetworkId;
+  /** "prefix": what computes the keys and values of text and references once for all steps. */
+  readonly part?: "prefix";
   /** Compute type. */
   readonly compute: DType;
   /** "full": weights are widened when it opens; "none": at every run. */
@@ -110,6 +112,7 @@ function networkPlan(
   };
   return {
     network: network.network,
+    ...(network.part && { part: network.part }),
     compute,
     optimization,
     parameters: weightElements(graph),
