@@ -56,6 +56,7 @@ const NIGHTLY = [
   "test/server/kserve/ensemble-edits.test.ts",
   "test/server/kserve/large-tensors.test.ts",
   "test/server/page-chromium.test.ts",
+  "test/server/page-generates.test.ts",
   "test/server/watch/watch-folder.test.ts",
   "test/server/mcp/mcp-streams.test.ts",
   "test/stages/full-width.test.ts",

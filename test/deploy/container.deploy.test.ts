@@ -31,7 +31,7 @@ describe.skipIf(missing !== undefined)("the image", () => {
     image = await buildImage("cpu", folder.path);
   }, BUILD_WITHIN);
   afterAll(() => {
-    for (const { child } of started) child.kill("SIGKILL");
+    for (const container of started) container.kill();
   });
 
   async function start(name: string, args?: readonly string[]): Promise<Container> {
@@ -152,6 +152,7 @@ describe.skipIf(missing !== undefined)("the image", () => {
 
   test("refuses an open address without a key", async () => {
     const container = await startContainer(image, { data: dataFolder("open") });
+    started.push(container);
     expect(await endOfContainer(container)).toBe(2);
     expect(container.log()).toMatch(/Cannot listen on 0\.0\.0\.0 without a key/);
   });

@@ -39,6 +39,8 @@ export interface Container {
   readonly exec: (command: readonly string[]) => Promise<string>;
   /** Process 1 of the container, as this machine counts processes. */
   readonly pid: () => number;
+  /** Ends all of its processes at once. */
+  readonly kill: () => void;
 }
 
 /** An instruction of a Dockerfile. */
@@ -149,6 +151,10 @@ export async function startContainer(
   return {
     child,
     pid,
+    // Its process 1 took another user, which undoes --kill-child.
+    kill: () => {
+      if (child.exitCode === null && child.signalCode === null) process.kill(pid(), "SIGKILL");
+    },
     log: () => Buffer.concat(written).toString(),
     async exec(program) {
       const [uid, gid] = image.user.split(":");

@@ -96,6 +96,7 @@ export function jobRoutes({ server, version }: HttpContext): HttpApp {
         is_complete: missing === 0,
         is_default: own === undefined ? isDefault : model.name === own,
       },
+      generates: model.generates === true,
       presets: Object.keys(model.presets),
       loras: Object.entries(loras).flatMap(([name, { path }]) => (path === undefined ? [] : [name])),
     }));

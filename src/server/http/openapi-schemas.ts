@@ -164,6 +164,7 @@ const MODELS: Schema = {
           summary: { type: "string" },
           is_complete: { type: "boolean", description: "whether all its files are on the server's disk" },
           is_default: { type: "boolean" },
+          generates: { type: "boolean", description: "whether it makes a picture of a prompt alone" },
           presets: { type: "array", items: { type: "string" } },
           loras: { type: "array", items: { type: "string" } },
         },

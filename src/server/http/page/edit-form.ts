@@ -10,6 +10,8 @@ export interface EditForm {
   readonly fill: (values: FormValues) => void;
   /** Lists the models of the server. */
   readonly offer: (models: readonly Model[]) => void;
+  /** The model that is chosen; undefined: not known. */
+  readonly model: () => Model | undefined;
   /** Shows why an edit was not taken, at its field; undefined: nothing is wrong. */
   readonly complain: (problem: Problem | undefined) => void;
   readonly focus: () => void;
@@ -43,8 +45,15 @@ const FIELDS: Readonly<Record<string, string>> = {
 
 const PRESETS: Readonly<Record<string, string>> = { "": "Standard", quality: "Quality" };
 
+/** What the form calls. */
+export interface EditFormOptions {
+  readonly onSubmit: () => void;
+  /** Another model is chosen, or offered. */
+  readonly onModel: () => void;
+}
+
 /** The form in `#edit`. */
-export function editForm({ onSubmit }: { readonly onSubmit: () => void }): EditForm {
+export function editForm({ onSubmit, onModel }: EditFormOptions): EditForm {
   const form = found("edit", HTMLFormElement);
   const presets = presetChoice();
   const others = otherParameters();
@@ -91,13 +100,18 @@ export function editForm({ onSubmit }: { readonly onSubmit: () => void }): EditF
   const draft = keptValues(sessionStorage.getItem(DRAFT));
   fill(draft);
   let models: readonly Model[] = [];
-  const offerPresets = () => presets.offer(presetsOf(models, texts.model.value));
-  texts.model.addEventListener("input", offerPresets);
+  const model = () =>
+    models.find(({ id, is_default }) => (texts.model.value === "" ? is_default : id === texts.model.value));
+  const takeModel = () => {
+    presets.offer(model()?.presets ?? []);
+    onModel();
+  };
+  texts.model.addEventListener("input", takeModel);
   return {
     values,
     fill(given) {
       fill(given);
-      offerPresets();
+      takeModel();
     },
     offer(offered) {
       models = offered;
@@ -105,8 +119,9 @@ export function editForm({ onSubmit }: { readonly onSubmit: () => void }): EditF
       const options = offered.map(({ id, summary }) => element("option", { value: id, title: summary }, id));
       texts.model.replaceChildren(element("option", { value: "" }, defaultText(offered)), ...options);
       choose(texts.model, chosen);
-      offerPresets();
+      takeModel();
     },
+    model,
     complain,
     focus: () => texts.prompt.focus(),
   };
@@ -135,12 +150,6 @@ function choose(field: HTMLInputElement | HTMLTextAreaElement | HTMLSelectElemen
 function defaultText(models: readonly Model[]): string {
   const own = models.find(({ is_default }) => is_default);
   return own === undefined ? "The server's default" : `The server's default: ${own.id}`;
-}
-
-// Presets of the chosen model.
-function presetsOf(models: readonly Model[], chosen: string): readonly string[] {
-  const asked = models.filter(({ id, is_default }) => (chosen === "" ? is_default : id === chosen));
-  return [...new Set(asked.flatMap(({ presets }) => presets))];
 }
 
 interface Choice {

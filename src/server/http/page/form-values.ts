@@ -112,10 +112,13 @@ export function keptValues(json: string | null): FormValues {
 export function missingIn(
   { prompt }: Pick<FormValues, "prompt">,
   pictures: number,
+  /** Whether the model makes a picture of a prompt alone. */
+  generates: boolean,
 ): { readonly parameter: string; readonly message: string } | undefined {
-  if (pictures === 0) return { parameter: "image", message: "Choose a picture first" };
-  if (prompt.trim() === "") return { parameter: "prompt", message: "Say what to change in the picture" };
-  return undefined;
+  if (pictures === 0 && !generates) return { parameter: "image", message: "Choose a picture first" };
+  if (prompt.trim() !== "") return undefined;
+  if (pictures === 0) return { parameter: "prompt", message: "Say what the picture shows" };
+  return { parameter: "prompt", message: "Say what to change in the picture" };
 }
 
 function parsed(json: string | null): Readonly<Record<string, unknown>> {

@@ -53,6 +53,8 @@ export interface Model {
   readonly id: string;
   readonly summary?: string;
   readonly is_default: boolean;
+  /** Whether it makes a picture of a prompt alone. */
+  readonly generates: boolean;
   readonly presets: readonly string[];
 }
 
@@ -63,6 +65,8 @@ export interface Status {
   readonly limits: {
     /** Bytes of a request. */
     readonly body: number;
+    /** Pictures of a request. */
+    readonly pictures: number;
   };
 }
 

@@ -13,6 +13,9 @@ import { type ChosenPicture, pictureList } from "./picture-list.js";
 import { takeFiles } from "./take-files.js";
 import { viewer } from "./viewer.js";
 
+/** Pictures that the models which only edit were made for. */
+const EDITED_PICTURES = 3;
+
 class EditPage {
   /** The job that is shown large, as it was when it was shown last. */
   #shown: Job | undefined;
@@ -24,6 +27,7 @@ class EditPage {
     onJobs: (jobs) => this.#update(jobs),
     onServer: (status, hasOlder) => {
       this.#status = status;
+      this.#takeModel();
       found("older", HTMLButtonElement).hidden = !hasOlder;
     },
     onRefused: ({ message }) => this.#showConnection(`The server refuses: ${message}`),
@@ -43,7 +47,7 @@ class EditPage {
     cancel: (job) => this.#cancel(job),
   });
   readonly #paint = maskBrush();
-  readonly #form = editForm({ onSubmit: () => this.#submit() });
+  readonly #form = editForm({ onSubmit: () => this.#submit(), onModel: () => this.#takeModel() });
   readonly #pictures = pictureList({
     paint: (picture) => this.#paintOver(picture),
     announce,
@@ -51,6 +55,7 @@ class EditPage {
   });
 
   async start(): Promise<void> {
+    this.#takeModel();
     takeFiles(async (files) => {
       this.#form.complain(undefined);
       await this.#pictures.add(files);
@@ -74,6 +79,16 @@ class EditPage {
     this.#showConnection();
     // After a restart it may have other models.
     if (isReached) this.#client.models().then(this.#form.offer, () => {});
+  }
+
+  // The places for pictures that the chosen model has.
+  #takeModel(): void {
+    const isGenerating = this.#form.model()?.generates === true;
+    const most = Math.min(isGenerating ? Infinity : EDITED_PICTURES, this.#status?.limits.pictures ?? EDITED_PICTURES);
+    this.#pictures.limit(most);
+    const text = `${isGenerating ? "None" : "1"} to ${most}, the first one is edited`;
+    const hint = found("drop-hint", HTMLElement);
+    if (hint.textContent !== text) hint.textContent = text;
   }
 
   #showConnection(refusal?: string): void {
@@ -129,7 +144,7 @@ class EditPage {
   #submit(): void {
     const chosen = this.#pictures.chosen();
     const values = this.#form.values();
-    const missing = missingIn(values, chosen.length);
+    const missing = missingIn(values, chosen.length, this.#form.model()?.generates === true);
     this.#form.complain(missing);
     if (missing !== undefined) return;
     const mask = chosen[0]?.mask?.file;

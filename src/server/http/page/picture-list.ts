@@ -1,9 +1,6 @@
 // The pictures of a new edit: chosen, dropped or pasted, in their order, the first with a mask.
 import { button, element, found, keyedList, type Row } from "./page-elements.js";
 
-/** Pictures that can be added; the models were made for so many. An edit that is loaded keeps those that it had. */
-const MOST_PICTURES = 3;
-
 /** A picture that was chosen. */
 export interface ChosenPicture {
   readonly key: string;
@@ -20,6 +17,8 @@ export interface PictureList {
   readonly add: (files: readonly File[]) => Promise<void>;
   /** Replaces all, and the first one's mask. */
   readonly replace: (files: readonly File[], mask?: File) => Promise<void>;
+  /** Sets how many can be added. An edit that is loaded keeps those that it had. */
+  readonly limit: (most: number) => void;
 }
 
 /** What the list calls. */
@@ -34,6 +33,7 @@ export interface PictureListOptions {
 export function pictureList({ paint, announce, onProblem }: PictureListOptions): PictureList {
   let pictures: readonly ChosenPicture[] = [];
   let made = 0;
+  let most = 1;
   const drop = found("drop", HTMLLabelElement);
   const change = (changed: readonly ChosenPicture[]) => {
     for (const { url, mask } of pictures) {
@@ -42,7 +42,7 @@ export function pictureList({ paint, announce, onProblem }: PictureListOptions):
     }
     pictures = changed;
     drop.classList.toggle("small", pictures.length > 0);
-    drop.hidden = pictures.length >= MOST_PICTURES;
+    drop.hidden = pictures.length >= most;
     show(pictures.map((picture, index) => ({ picture, index, count: pictures.length })));
   };
   const move = (key: string, by: number) => {
@@ -76,8 +76,8 @@ export function pictureList({ paint, announce, onProblem }: PictureListOptions):
     chosen: () => pictures,
     async add(files) {
       const read = await readAll(files, onProblem);
-      const places = Math.max(0, MOST_PICTURES - pictures.length);
-      if (read.length > places) onProblem(`An edit takes at most ${MOST_PICTURES} pictures`, "Remove one first");
+      const places = Math.max(0, most - pictures.length);
+      if (read.length > places) onProblem(`An edit takes at most ${most} pictures`, "Remove one first");
       const added = read.slice(0, places).map((file) => chosen(file));
       change([...pictures, ...added]);
       if (added.length > 0) announce(`${added.map(({ file }) => file.name).join(", ")} added`);
@@ -85,6 +85,10 @@ export function pictureList({ paint, announce, onProblem }: PictureListOptions):
     async replace(files, mask) {
       const read = await readAll(files, onProblem);
       change(read.map((file, index) => chosen(file, index === 0 ? mask : undefined)));
+    },
+    limit(allowed) {
+      most = allowed;
+      drop.hidden = pictures.length >= most;
     },
   };
 }

@@ -84,7 +84,9 @@ test("a draft keeps the fields that are of their type", () => {
 });
 
 test("a picture and a prompt are needed", () => {
-  expect(missingIn(form({}), 0)?.parameter).toBe("image");
-  expect(missingIn(form({ prompt: " \n" }), 1)?.parameter).toBe("prompt");
-  expect(missingIn(form({}), 1)).toBeUndefined();
+  expect(missingIn(form({}), 0, false)?.parameter).toBe("image");
+  expect(missingIn(form({ prompt: " \n" }), 1, false)?.parameter).toBe("prompt");
+  expect(missingIn(form({}), 1, false)).toBeUndefined();
+  expect(missingIn(form({}), 0, true)).toBeUndefined();
+  expect(missingIn(form({ prompt: "" }), 0, true)?.message).toBe("Say what the picture shows");
 });
