@@ -120,6 +120,11 @@ describe("a plan of machines", () => {
       ["--replicas", "--rate", "2/s", "--seconds", "3", "--steps", "8"],
       /leave it out/,
     ],
+    [
+      /No picture was given/,
+      ["--replicas", "--rate", "2/s", "--seconds", "3", "-p", "a fox"],
+      /let a model make one of the prompt alone: --model qwen-image-2\.1/,
+    ],
     [/Cannot use "1" for --utilization/, ["--replicas", "--rate", "2/s", "--seconds", "3", "--utilization", "1"], /./],
     [/Cannot plan 37499997 replicas/, ["--replicas", "--rate", "9999999/s", "--seconds", "3"], /Lower --rate/],
     [/edits of 2 results/, ["--replicas", "--rate", "2/s", ...EDIT, "--count", "2"], /multiply the rate/],

@@ -54,6 +54,10 @@ test.each([
   expect(Math.abs(weightBytes / bytes - 1)).toBeLessThan(0.05);
   expect(Math.abs(parameters / 7.1e9 - 1)).toBeLessThan(0.05);
   expect(plan.sizes.target.size.width % 32).toBe(0);
+  // Both parts read the same weights.
+  expect(Math.abs(sample.readBytes / bytes - 1)).toBeLessThan(0.05);
+  const { latent } = plan.sizes.target;
+  expect(plan.totals.tensorBytes).toBe(4 * (3 * 64 * latent.width * latent.height + 4096 * plan.tokens.prompt.seen));
 });
 
 describe("a plan", () => {

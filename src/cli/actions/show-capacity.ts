@@ -32,10 +32,6 @@ const ASSUMED: Pick<EditBytes, "pictures" | "result"> = { pictures: 6e6, result:
 const ASSUMED_TENSORS = 4 * (4 * 16 * 104 * 156 + 390 * 3584);
 /** Of a PNG of a photograph. */
 const BYTES_PER_PIXEL = 2;
-const LATENT_CHANNELS = 16;
-/** Width of Qwen2.5-VL-7B's embeddings. */
-const EMBEDDING = 3584;
-const FLOAT32 = 4;
 
 /** Of the options that a plan without pictures has too. */
 const WITHOUT_PICTURES = [...Object.keys(capacityOptions), "model"];
@@ -85,7 +81,8 @@ function refuseWithoutSeconds({ args, settings: { seconds, perStage }, given }: 
         parameter: "seconds",
       },
     );
-  if (args.length > 0) return;
+  // A prompt alone is a picture of a model that generates.
+  if (args.length > 0 || given.has("prompt")) return;
   if (seconds === undefined)
     throw new QeditError("QEDIT_E_USAGE", "Cannot plan replicas without the seconds of an edit", {
       hint: `Add ${param("seconds", 12)}, or name a picture of an edit that this machine has made`,
@@ -157,14 +154,14 @@ async function workLoads(
   const start = startTime === undefined ? undefined : startTime / 1000;
   const weights = edit ? undefined : await publishedWeights(model);
   const of = (work: CapacityWork, stages: readonly StageName[]): WorkLoad => {
-    const networks = edit?.stages
-      .filter(({ stage }) => stages.includes(stage as StageName))
-      .flatMap((stage) => stage.networks);
+    const planned = edit?.stages.filter(({ stage }) => stages.includes(stage as StageName));
+    const networks = planned?.flatMap((stage) => stage.networks);
     return {
       work,
-      seconds: givenSeconds(seconds, stages) ?? measured(networks!, ({ run }) => run) ?? refuseUnmeasured(networks!),
-      weightBytes: networks
-        ? sum(networks.map(({ weightBytes }) => weightBytes))
+      seconds:
+        givenSeconds(seconds, stages) ?? measured(networks!, ({ run }) => run) ?? refuseUnmeasured(work, networks!),
+      weightBytes: planned
+        ? sum(planned.map(({ readBytes }) => readBytes))
         : sum(stages.map((stage) => weights![stage])),
       startSeconds: start ?? (networks && measured(networks, ({ open }) => open)),
     };
@@ -185,8 +182,10 @@ function measured(
   return each.length === 0 || each.includes(undefined) ? undefined : sum(each as number[]);
 }
 
-function refuseUnmeasured(networks: readonly NetworkPlan[]): never {
-  const unknown = networks.filter(({ seconds }) => seconds === undefined).map(({ network }) => network);
+function refuseUnmeasured(work: CapacityWork, networks: readonly NetworkPlan[]): never {
+  const unmeasured = networks.filter(({ seconds }) => seconds === undefined).map(({ network }) => network);
+  // Without pictures encode-image runs no network.
+  const unknown = unmeasured.length > 0 ? unmeasured : [work];
   throw new QeditError(
     "QEDIT_E_USAGE",
     `Cannot plan replicas by measured seconds: no run of this size on this machine yet of ${unknown.join(", ")}`,
@@ -210,21 +209,15 @@ async function publishedWeights(model: string | undefined): Promise<Readonly<Rec
 
 async function bytesOf(
   args: readonly string[],
-  { sizes: { pictures, target, output }, tokens }: EditPlan,
+  { sizes: { output }, totals: { tensorBytes } }: EditPlan,
 ): Promise<EditBytes> {
   const files = await Promise.all(
     args.map((path) => (path === STREAM ? ASSUMED.pictures / 2 : stat(path).then(({ size }) => size))),
   );
-  const cells = sum(
-    [...pictures.map(({ reference }) => reference.latent), target.latent, target.latent].map(
-      ({ width, height }) => width * height,
-    ),
-  );
-  const embedded = tokens.prompt.seen + (tokens.negativePrompt?.seen ?? 0);
   return {
     pictures: sum(files),
     result: BYTES_PER_PIXEL * output.width * output.height,
-    tensors: FLOAT32 * (LATENT_CHANNELS * cells + EMBEDDING * embedded),
+    tensors: tensorBytes,
   };
 }
 

@@ -78,6 +78,8 @@ export interface EditPlan {
     readonly readBytes: number;
     /** undefined if a network has never run on this machine. */
     readonly seconds: number | undefined;
+    /** Of the tensor files that stages hand on: latents, embeddings and samples of one result, float32. */
+    readonly tensorBytes: number;
     readonly missingFiles: number;
     readonly missingBytes: number;
   };

@@ -38,9 +38,11 @@ function nodeFlops({ operator, inputs, outputs }: Node, shape: (name: string) =>
   return 0;
 }
 
-/** Bytes of a graph's weights as stored, each tensor once. */
-export function weightBytes(graph: Graph): number {
-  return [...graph.externals.values()].reduce((sum, { length }) => sum + length, 0);
+/** Bytes of the weights of graphs as stored, each tensor once. */
+export function weightBytes(...graphs: readonly Graph[]): number {
+  const stored = graphs.flatMap(({ externals }) => [...externals.values()]);
+  const lengths = new Map(stored.map(({ file, offset, length }) => [`${offset} ${length} ${file}`, length]));
+  return [...lengths.values()].reduce((sum, length) => sum + length, 0);
 }
 
 /** Bytes of codes that ONNX Runtime lays out anew on the CPU when a session opens, for its product with 4 bits: a copy in memory, and the file is read no more. */

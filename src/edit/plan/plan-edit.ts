@@ -6,6 +6,7 @@ import type { Source } from "../../image/resize/size-plan.js";
 import { decode } from "../../stages/decode.js";
 import { encodeImage } from "../../stages/encode-image.js";
 import { encodePrompt } from "../../stages/encode-prompt.js";
+import { numbersOf } from "../../stages/networks/model-handle.js";
 import type { MemoryLimit } from "../../stages/networks/within-memory.js";
 import type { Picture } from "../../stages/pictures.js";
 import { sample } from "../../stages/sample.js";
@@ -60,6 +61,7 @@ export async function planEdit(unresolved: UnresolvedSettings, request: PlanRequ
     files: found.files,
     totals: {
       ...totalsOf(stages),
+      tensorBytes: tensorBytes(runs, { found, networks }),
       missingFiles: missing.length,
       missingBytes: sum(missing.map(({ bytes }) => bytes ?? 0)),
     },
@@ -127,6 +129,21 @@ async function advice(
     least: async () => memoryOf(lengthsOf(sources, settings), { device, vram: 0 }).needed,
     onCpu: device.provider === "cpu" ? undefined : onCpu,
   });
+}
+
+/** Bytes of a number in a tensor file. */
+const FLOAT32 = 4;
+
+// The latents of references, noise and result, and what the transformer reads of each prompt.
+function tensorBytes({ sizes, tokens }: EditLengths, { found, networks }: Omit<Planned, "memoryOf">): number {
+  const latents = [...sizes.images.map(({ reference }) => reference), sizes.target, sizes.target];
+  const cells = sum(latents.map(({ latent: { width, height } }) => width * height));
+  const [, width] = numbersOf(found.parts.textEncoder.checkpoint).shape("model.embed_tokens.weight") as [
+    number,
+    number,
+  ];
+  const embedded = tokens.prompt.seen + (tokens.negativePrompt?.seen ?? 0);
+  return FLOAT32 * (networks.vae.latentChannels * cells + width * embedded);
 }
 
 function totalsOf(stages: EditPlan["stages"]): Pick<EditPlan["totals"], "flops" | "readBytes" | "seconds"> {

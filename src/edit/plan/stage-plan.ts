@@ -54,10 +54,9 @@ export function stagePlans(
   { device, timings, plans }: Omit<Machine, "pictureBytes">,
 ): StagePlan[] {
   return STAGES.flatMap((stage) => {
-    const networks = [...runs].flatMap(([network, made]) =>
-      network.stage === stage && made.length > 0
-        ? [networkPlan(network, made, { device, timings, plans, pictureBytes })]
-        : [],
+    const planned = [...runs].filter(([network, made]) => network.stage === stage && made.length > 0);
+    const networks = planned.map(([network, made]) =>
+      networkPlan(network, made, { device, timings, plans, pictureBytes }),
     );
     if (networks.length === 0) return [];
     const estimates = networks.map(({ seconds }) => seconds);
@@ -66,7 +65,7 @@ export function stagePlans(
         stage,
         networks,
         flops: sum(networks.map(({ flops }) => flops)),
-        readBytes: sum(networks.map((network) => network.weightBytes)),
+        readBytes: weightBytes(...planned.map(([{ graph }]) => graph)),
         memory: withAhead(mostMemory(networks.map(({ memory }) => memory)), {
           ahead: bytesAhead(plans ?? [], stage),
           device,
