@@ -2,10 +2,8 @@
 // diffusers 0.42.1 transformer_qwenimage21.py, QwenImage21Rope and build_qwenimage21_block_causal_mask; ComfyUI drops the image tokens of the text
 // encoder and splices the references in, as here.
 import { float32, type Tensor, tensor } from "../../std/tensor.js";
+import { axisRotations, type RopeTables } from "../axis-rotations.js";
 import type { TransformerConfig } from "./block-causal-config.js";
-
-/** Base of the rotary frequencies. */
-const ROPE_THETA = 10000;
 
 /** A grid of tokens. */
 interface Grid {
@@ -43,16 +41,10 @@ export interface Sequence {
   readonly target: Grid;
 }
 
-/** Cosines and sines [1, tokens, head/2]. */
-export interface RopeTables {
-  readonly cos: Tensor<"float32">;
-  readonly sin: Tensor<"float32">;
-}
-
 /** The rotary tables of the prefix, text first, then each reference, and of the target. Angles in float64. */
 export function ropeTables(sequence: Sequence, config: TransformerConfig): { prefix: RopeTables; target: RopeTables } {
   const { text, images, target } = positionsOf(sequence);
-  return { prefix: rotations([...text, ...images.flat()], config), target: rotations(target, config) };
+  return { prefix: axisRotations([...text, ...images.flat()], config), target: axisRotations(target, config) };
 }
 
 // Text advances one position on all axes. An image keeps the frame that is reached and lies centred around rows and columns 0; after it the position
@@ -80,24 +72,6 @@ function gridPositions({ rows, columns }: Grid, frame: number): Position[] {
     first(rows) + Math.floor(index / columns),
     first(columns) + (index % columns),
   ]);
-}
-
-function rotations(positions: readonly Position[], { ropeAxes, headDim }: TransformerConfig): RopeTables {
-  const frequencies = ropeAxes.map((dim) => Array.from({ length: dim / 2 }, (_, k) => ROPE_THETA ** ((-2 * k) / dim)));
-  const shape = [1, positions.length, headDim / 2];
-  const [cos, sin] = [float32(shape), float32(shape)];
-  let at = 0;
-  for (const position of positions) {
-    frequencies.forEach((axis, index) => {
-      for (const frequency of axis) {
-        const angle = position[index]! * frequency;
-        cos.data[at] = Math.cos(angle);
-        sin.data[at] = Math.sin(angle);
-        at += 1;
-      }
-    });
-  }
-  return { cos, sin };
 }
 
 /**

@@ -15,7 +15,7 @@ import {
 import { cosineAndSine } from "../../graph/trigonometry.js";
 import { multiplyDims } from "../../graph/types.js";
 import { concat, type Value } from "../../graph/value.js";
-import { ROPE_THETA } from "./tokens.js";
+import { ROPE_THETA } from "../axis-rotations.js";
 import type { TransformerConfig } from "./transformer-config.js";
 
 /** The grid of a latent's tokens, at run time. */

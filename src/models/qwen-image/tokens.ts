@@ -1,10 +1,8 @@
 // Latents as tokens, and where each token stands: patches of 2×2 latent cells and their rotary angles.
 // ComfyUI v0.3.64 comfy/ldm/qwen_image/model.py (a125cd84): ids centred on each grid, references by index 1, 2, 3…
 import { float32, type Tensor } from "../../std/tensor.js";
+import { axisRotations, type RopeTables } from "../axis-rotations.js";
 import type { TransformerConfig } from "./transformer-config.js";
-
-/** Base of the rotary frequencies. */
-export const ROPE_THETA = 10000;
 
 /** A grid of tokens. */
 export interface Grid {
@@ -107,13 +105,7 @@ function sideBySide(references: readonly Tensor[], { patchSize }: TransformerCon
   });
 }
 
-/** Cosines and sines [1, tokens, head/2] of every token: text first, then the target, then the references. */
-export interface RopeTables {
-  readonly cos: Tensor<"float32">;
-  readonly sin: Tensor<"float32">;
-}
-
-/** Rotary tables for a prompt of `text` tokens and the grids of target and references; angles in float64. */
+/** Rotary tables of every token, text first, then the target, then the references: for a prompt of `text` tokens and the grids; angles in float64. */
 export function ropeTables(
   text: number,
   [target, ...references]: readonly [PlacedGrid, ...PlacedGrid[]],
@@ -133,23 +125,5 @@ export function ropeTables(
       }
     }
   });
-  return rotations(positions, config);
-}
-
-function rotations(positions: readonly (readonly number[])[], { ropeAxes, headDim }: TransformerConfig): RopeTables {
-  const frequencies = ropeAxes.map((dim) => Array.from({ length: dim / 2 }, (_, k) => ROPE_THETA ** ((-2 * k) / dim)));
-  const shape = [1, positions.length, headDim / 2];
-  const [cos, sin] = [float32(shape), float32(shape)];
-  let at = 0;
-  for (const position of positions) {
-    frequencies.forEach((axis, index) => {
-      for (const frequency of axis) {
-        const angle = position[index]! * frequency;
-        cos.data[at] = Math.cos(angle);
-        sin.data[at] = Math.sin(angle);
-        at += 1;
-      }
-    });
-  }
-  return { cos, sin };
+  return axisRotations(positions, config);
 }
