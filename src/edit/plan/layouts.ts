@@ -24,7 +24,7 @@ const ROUNDED = /^(transformer_blocks|model\.layers)\.|^(model\.embed_tokens|lm_
 
 /**
  * The checkpoint that a published file of a family should hold, without reading it. Stored types are chosen by its size in bytes: as published, 8-bit
- * floats as bfloat16, all as float32, or the large matrices as INT8 ConvRot; undefined if none fits, or nothing is known of the family's. Without
+ * floats as bfloat16, all as float32, or the large matrices as INT8 ConvRot; undefined if none fits, or the family is not known. Without
  * `bytes`, as published.
  */
 export function assumedCheckpoint(
