@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { directEngine } from "../src/engine/sessions/direct.js";
 import { modelOf, type Optimization, withSession } from "../src/engine/sessions/engine.js";
+import { sampledQwenImage } from "../src/export/graphs/sampled-qwen-image.js";
 import { joinGraph, samplerGraph } from "../src/export/graphs/sampler-graph.js";
 import { modelTensors } from "../src/export/triton/tensor-specs.js";
 import { qwenImage } from "../src/models/qwen-image/family.js";
@@ -103,20 +104,24 @@ async function compare(file: ModelHandle, form: Optimization): Promise<void> {
   };
   const tensors = modelTensors({
     latentChannels: 16,
+    imageChannels: 3,
+    sideMultiple: 16,
+    placesImages: false,
+    pictures: { least: 1, most: 3 },
     tokenWidth: config.patchWidth,
     promptWidth: config.textWidth,
     pixelWidth: 1,
   });
+  const sampled = sampledQwenImage(config);
   const options = {
     checkpoint: file.checkpoint,
-    config,
     adapters: [],
     compute: "f32",
     optimization: form,
     cfgNorm: undefined,
   } as const;
-  const { graph } = samplerGraph(tensors.get("sample")!, options);
-  const join = joinGraph(tensors.get("join_1")!, config);
+  const { graph } = samplerGraph(tensors.get("sample")!, sampled, options);
+  const join = joinGraph(tensors.get("join_1")!, sampled);
   const packed = await withSession(engine, await modelOf(join.graph, "full"), (session) =>
     session.run({ latent_1: references[0]! }),
   );

@@ -57,6 +57,19 @@ export function part(
   return x.graph.node("Slice", [x, start, end, axes], { shapes: [shape], dtype: x.dtype })[0]!;
 }
 
+/** The elements of an axis for which a condition, bool [n], holds; `length` names how many they are. */
+export function compress(
+  x: Value,
+  condition: Value,
+  { axis, length }: { readonly axis: number; readonly length: Dim },
+): Value {
+  if (condition.dtype !== "bool" || condition.rank !== 1 || condition.dim(0) !== x.dim(axis))
+    throw refuse("Compress", x, `${condition.text()} does not fit axis ${axis}`);
+  const shape = x.shape.map((dim, index) => (index === axis ? length : dim));
+  const options = { shapes: [shape], dtype: x.dtype, attributes: { axis: { int: axis } } };
+  return x.graph.node("Compress", [x, condition], options)[0]!;
+}
+
 /** A dimension of length 1 more, before `axis`. */
 export function unsqueeze(x: Value, axis: number): Value {
   const shape = x.shape.toSpliced(axis, 0, 1);

@@ -95,6 +95,8 @@ export interface Transformer {
   readonly placesImages: boolean;
   /** Whether it makes a picture of a prompt alone too. */
   readonly generates: boolean;
+  /** How many pictures it was made to edit at once. */
+  readonly mostPictures: number;
   /** What determines its graphs beside the file, as JSON. */
   readonly key: unknown;
   readonly modulation: TransformerModulation;

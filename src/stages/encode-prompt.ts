@@ -11,7 +11,7 @@ import type { LanguageNumbers, ReferenceSizes, TextEncoderName, VisionNumbers } 
 import { patchesOf, textEncoderNamed, textEncoderOf } from "../models/text-encoders.js";
 import { param, QeditError } from "../std/errors.js";
 import { isEmptyPrompt } from "../text/prompt.js";
-import { loadTokenizer, type PromptTokenizer } from "../text/tokenizer.js";
+import { loadTokenizer, type PromptTokenizer, tokenizerKey } from "../text/tokenizer.js";
 import { END_OF_TEXT, VOCABULARIES, type VocabularyName } from "../text/vocabulary.js";
 import { computedOn } from "./computed-on.js";
 import { type EmbeddedPicture, type SeenPrompt, templateOf } from "./networks/embed-prompt.js";
@@ -306,8 +306,7 @@ async function encodePrompts(
   return encodeIds(ids, seen, { config, ...work });
 }
 
-// The first vocabulary's key is as other callers of loadTokenizer have it.
 function tokenizerOf(name: VocabularyName, { memoize }: Pick<StageContext, "memoize">): Promise<PromptTokenizer> {
   const load = () => loadTokenizer(name);
-  return memoize ? memoize(name === "qwen2.5" ? "tokenizer" : `tokenizer ${name}`, load) : load();
+  return memoize ? memoize(tokenizerKey(name), load) : load();
 }

@@ -40,6 +40,11 @@ export async function loadTokenizer(name: VocabularyName = "qwen2.5"): Promise<P
   };
 }
 
+/** What a loaded vocabulary is memoized by. */
+export function tokenizerKey(name: VocabularyName): string {
+  return name === "qwen2.5" ? "tokenizer" : `tokenizer ${name}`;
+}
+
 /** A vocabulary that ships with qedit, in the form of a Hugging Face tokenizer.json. */
 export async function readTokenizerJson(name: VocabularyName = "qwen2.5"): Promise<object> {
   return tokenizerJson(await readMerges(), name);

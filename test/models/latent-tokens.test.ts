@@ -1,14 +1,7 @@
 // Tokens and rotary angles that are computed inside a graph, against those that are computed of tensors.
 import { expect, test } from "vitest";
-import {
-  gridOfLatent,
-  latentOfTokens,
-  latentTokens,
-  referencePositions,
-  ropeOfPositions,
-  targetPositions,
-  textPositions,
-} from "../../src/models/qwen-image/latent-tokens.js";
+import { gridOfLatent, latentOfTokens, latentTokens, ropeOfPositions } from "../../src/models/graph-tokens.js";
+import { referencePositions, targetPositions, textPositions } from "../../src/models/qwen-image/token-positions.js";
 import { patchify, placedGrids, ropeTables, unpatchify } from "../../src/models/qwen-image/tokens.js";
 import { type Tensor, tensor } from "../../src/std/tensor.js";
 import { evaluate, numbers } from "../graph/run.js";

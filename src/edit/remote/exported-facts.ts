@@ -1,8 +1,10 @@
 // What an exported model says it is, in the parameter "qedit" of its configuration, which Triton hands back. An export writes it; whoever calls the model
 // reads it to make inputs, to hold its weights against those that are wanted, and to know what it cannot do. Nothing read is trusted.
 import * as v from "valibot";
+import { CHANNELS } from "../../image/image.js";
 import { jsonExcess } from "../../std/json-limits.js";
 import type { ClientNumbers } from "./client-inputs.js";
+import { conventionsOf, EXPORTED_FAMILIES } from "./exported-families.js";
 
 /** The key of the parameter. */
 export const FACTS_PARAMETER = "qedit";
@@ -39,7 +41,7 @@ const method = v.picklist(["index", "offset", "index_timestep_zero"]);
 const schema = v.strictObject({
   format: v.literal(FORMAT),
   qedit: v.pipe(v.string(), v.maxLength(50)),
-  family: v.literal("qwen-image-edit"),
+  family: v.picklist(EXPORTED_FAMILIES),
   model: v.pipe(v.string(), v.maxLength(255)),
   weights: v.record(
     v.pipe(v.string(), v.regex(/^(vae|text_encoder|transformer|lora\.\d{1,3})$/)),
@@ -61,11 +63,14 @@ const schema = v.strictObject({
     shift: v.pipe(v.number(), v.finite()),
     steps: count(1, 10_000),
     cfg_norm: v.union([v.literal("none"), v.pipe(v.number(), v.finite())]),
-    reference_method: method,
-    own_reference_method: method,
+    // Of a family that has several.
+    reference_method: v.optional(method),
+    own_reference_method: v.optional(method),
   }),
   patches: v.strictObject({ patch: count(1, 64), temporal: count(1, 8), merge: count(1, 8) }),
   cell: count(1, 64),
+  /** 3 unless given. */
+  image_channels: v.optional(v.picklist([3, 4])),
   latent_channels: count(1, 64),
   token_side: count(1, 8),
   statistics: v.strictObject({ mean: scales(-1e4), std: scales(1e-4) }),
@@ -75,11 +80,11 @@ const schema = v.strictObject({
 export type ExportedFacts = v.InferOutput<typeof schema>;
 
 /** Facts before their format is named. */
-export type FactsOfExport = Omit<ExportedFacts, "format" | "family">;
+export type FactsOfExport = Omit<ExportedFacts, "format">;
 
 /** The text of the parameter, in ASCII. */
 export function factsText(facts: FactsOfExport): string {
-  const whole: ExportedFacts = { format: FORMAT, family: "qwen-image-edit", ...facts };
+  const whole: ExportedFacts = { format: FORMAT, ...facts };
   const escaped = (character: string) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`;
   return JSON.stringify(whole).replace(/[\u007f-\uffff]/g, escaped);
 }
@@ -103,8 +108,15 @@ export function readFacts(text: string): ExportedFacts | { readonly fault: strin
 }
 
 /** The numbers that clients make inputs with. */
-export function numbersOfFacts({ patches, cell, latent_channels: latentChannels }: ExportedFacts): ClientNumbers {
-  return { patches, cell, latentChannels };
+export function numbersOfFacts({
+  family,
+  patches,
+  cell,
+  latent_channels: latentChannels,
+  image_channels: imageChannels = CHANNELS,
+}: ExportedFacts): ClientNumbers {
+  const { pixels } = conventionsOf(family);
+  return { family, patches: { ...patches, pixels }, cell, latentChannels, imageChannels };
 }
 
 function parsed(text: string): unknown {

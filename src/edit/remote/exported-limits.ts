@@ -57,7 +57,7 @@ export const EXPORTED_PARAMETERS = {
     prompt: "works",
     allowEmptyPrompt: "works",
     negativePrompt: "works",
-    // Exported text encoders see pictures of their own size.
+    // Of pictures in sizes of this machine.
     ...{ size: "works", megapixels: "works", resolutionSteps: "works" },
     match: "works",
     textDtype: typeOf("textDtype", "text_encoder"),
@@ -181,6 +181,10 @@ function ofLcm(key: string): Decision {
 
 function otherMethod({ settings: { referenceMethod: wanted }, facts: { sampling } }: AskedThere): Refusal | undefined {
   const { reference_method: found, own_reference_method: own } = sampling;
+  if (found === undefined)
+    return wanted === undefined
+      ? undefined
+      : { found: "places references in its one way", hint: leaveOut("reference_method") };
   if ((wanted === undefined ? own : (METHODS[String(wanted)] ?? wanted)) === found) return undefined;
   return { found: `was exported with ${found}`, hint: `Use ${param("reference_method", found)}` };
 }

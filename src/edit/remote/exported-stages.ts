@@ -1,7 +1,8 @@
 // Stages by exported models: this machine makes their inputs with the functions of a run here, and of their outputs the artifacts and records of one.
 import { type Artifact, type ArtifactInfo, floatTensor } from "../../artifacts/artifact.js";
-import { fromBytes, type Image } from "../../image/image.js";
-import { QWEN_IMAGE } from "../../models/qwen-image/family.js";
+import { withoutOpaque } from "../../image/alpha.js";
+import { CHANNELS, fromBytes, type Image } from "../../image/image.js";
+import type { Prompt } from "../../models/transformer-family.js";
 import { latentStatistics } from "../../models/vaes.js";
 import { noisedLatent, samplingSigmas } from "../../sampling/driver.js";
 import { beforeDenormalising, denormaliseLatent } from "../../sampling/latent-scale.js";
@@ -11,26 +12,32 @@ import {
   imageSizePlan,
   latentsInfo,
   latentsOfRoutes,
+  type Route,
   routePixels,
   routesOf,
   type SizeSettings,
 } from "../../stages/encode-image.js";
-import {
-  announcePrompts,
-  condInfo,
-  type EncodePromptSettings,
-  refuseEmptyPrompt,
-  seenPictures,
-} from "../../stages/encode-prompt.js";
+import { announcePrompts, condInfo, type EncodePromptSettings, refuseEmptyPrompt } from "../../stages/encode-prompt.js";
+import type { SeenPrompt } from "../../stages/networks/embed-prompt.js";
+import { condTensors } from "../../stages/networks/encode-text.js";
 import { recordedStatistics, referenceLatents, samplesInfo, usedPrompts } from "../../stages/networks/sampled-parts.js";
 import { normalisedLatent } from "../../stages/networks/velocity.js";
 import type { Picture } from "../../stages/pictures.js";
 import { recordedSampling, type SampleSettings, samplingOf } from "../../stages/sample.js";
 import type { Memoize, RecordedFile, StageContext } from "../../stages/stage.js";
-import { float32, type Tensor } from "../../std/tensor.js";
-import { loadTokenizer } from "../../text/tokenizer.js";
-import { cfgTensor, imageTensor, patchTensors, promptInput, referenceTensors } from "./client-inputs.js";
+import { float32, type Tensor, tensor } from "../../std/tensor.js";
+import { loadTokenizer, type PromptTokenizer, tokenizerKey } from "../../text/tokenizer.js";
+import {
+  cfgTensor,
+  imageTensor,
+  patchTensors,
+  plannedVae,
+  promptInput,
+  referenceTensors,
+  seenByClient,
+} from "./client-inputs.js";
 import { type ExportedFacts, numbersOfFacts } from "./exported-facts.js";
+import { conventionsOf, exportedFamily } from "./exported-families.js";
 import type { ExportedThere } from "./exported-there.js";
 import { unfit } from "./remote-model.js";
 
@@ -46,15 +53,20 @@ export async function encodeImageThere(
   context: ThereContext,
 ): Promise<Artifact> {
   const { facts } = there;
-  const { cell, latentChannels } = numbersOfFacts(facts);
-  announceImages(pictures, { settings, vae: { cell } }, context.emit);
-  const plan = imageSizePlan(pictures, settings, { cell });
+  const numbers = numbersOfFacts(facts);
+  const { cell, latentChannels, imageChannels } = numbers;
+  const vae = plannedVae(numbers);
+  announceImages(pictures, { settings, vae }, context.emit);
+  const plan = imageSizePlan(pictures, settings, vae);
+  const shapeOf = ({ size: { width, height } }: Route) => [1, latentChannels, height / cell, width / cell];
+  const info = latentsInfo(pictures, { plan, ...vaeFacts(facts) }, settings);
+  // Without a picture there is nothing to encode.
+  if (pictures.length === 0) return { kind: "latents", tensors: { latent: float32(shapeOf(plan.target)) }, info };
   const tensors = await latentsOfRoutes(pictures, routesOf(plan), {
     context,
     async encode(picture, route) {
-      const [width, height] = [route.size.width / cell, route.size.height / cell];
-      const shape = [1, latentChannels, height, width];
-      const image = imageTensor(routePixels(picture, route, settings));
+      const shape = shapeOf(route);
+      const image = imageTensor(routePixels(picture, route, { match: settings.match, channels: imageChannels }));
       const outputs = { latent: { type: "float32", shape }, vae_latent: { type: "float32", shape } } as const;
       const { latent, vae_latent: own } = await there.run({ image }, outputs);
       const normalised = normalisedLatent(own as Tensor<"float32">, facts.statistics);
@@ -63,7 +75,6 @@ export async function encodeImageThere(
       return own as Tensor<"float32">;
     },
   });
-  const info = latentsInfo(pictures, { plan, ...vaeFacts(facts) }, settings);
   return { kind: "latents", tensors, info };
 }
 
@@ -83,23 +94,45 @@ export async function encodePromptThere(
   const { facts } = there;
   refuseEmptyPrompt(settings);
   announcePrompts(settings, context.emit);
-  const tokenizer = await tokenizerOf(context);
-  const seen = seenPictures(pictures, settings, { patches: facts.patches });
-  const patches = patchTensors(seen, facts.patches);
-  const encode = async (text: string) => {
+  const tokenizer = await tokenizerOf(facts, context);
+  const numbers = numbersOfFacts(facts);
+  const { family } = facts;
+  const seen = seenByClient(pictures, settings, numbers);
+  const patches = patchTensors(seen, numbers.patches);
+  const { placesImages } = exportedFamily(family);
+  const encode = async (text: string): Promise<SeenPrompt> => {
     context.signal.throwIfAborted();
-    const { ids, kept } = promptInput(text, seen, settings, tokenizer);
-    const outputs = { prompt_embeds: { type: "float32", shape: [1, kept, undefined] } } as const;
-    return (await there.run({ input_ids: ids, ...patches }, outputs)).prompt_embeds as Tensor<"float32">;
+    const { ids, kept } = promptInput(text, seen, { match: settings.match, family, tokenizer });
+    const inputs = { input_ids: ids, ...patches };
+    const embeds = { type: "float32", shape: [1, kept, undefined] } as const;
+    if (!placesImages) {
+      const { prompt_embeds: found } = await there.run(inputs, { prompt_embeds: embeds });
+      return { embeds: found as Tensor<"float32">, imagePositions: undefined };
+    }
+    const places = { type: "int64", shape: [seen.length] } as const;
+    const found = await there.run(inputs, { prompt_embeds: embeds, image_positions: places });
+    return {
+      embeds: found.prompt_embeds as Tensor<"float32">,
+      imagePositions: placesOf(found.image_positions, { kept, from: there.from }),
+    };
   };
   context.emit({ kind: "activity", text: "reading the prompt" });
-  const embeds = await encode(settings.prompt);
+  const positive = await encode(settings.prompt);
   const negative = settings.negativePrompt === undefined ? undefined : await encode(settings.negativePrompt);
+  const tokens = positive.embeds.shape[1]!;
   return {
     kind: "cond",
-    tensors: { prompt_embeds: embeds, ...(negative && { negative_prompt_embeds: negative }) },
-    info: condInfo(pictures, { ...condFacts(facts), tokens: embeds.shape[1]!, seen }, settings),
+    tensors: condTensors(positive, negative),
+    info: condInfo(pictures, { ...condFacts(facts), tokens, seen }, settings),
   };
+}
+
+// Places that rise among the tokens that are kept, as artifacts have them.
+function placesOf({ data }: Tensor, { kept, from }: { readonly kept: number; readonly from: string }): Tensor<"int32"> {
+  const places = [...(data as BigInt64Array)].map(Number);
+  if (!places.every((place, index) => place >= (places[index - 1] ?? 0) && place <= kept))
+    throw unfit(from, `image_positions [${places.join(", ")}], which are no rising places among ${kept} tokens`);
+  return tensor("int32", [places.length], Int32Array.from(places));
 }
 
 /** `sample`, or `sample_cfg` where the edit has guidance: the loop of the sampler is there. */
@@ -118,7 +151,8 @@ export async function sampleThere(
   const textWidth = width === -1 ? cond.tensors["prompt_embeds"]!.shape[2]! : width;
   const latentChannels = facts.latent_channels;
   const statisticsOf = () => latentStatistics(latentChannels);
-  const network = { family: QWEN_IMAGE.name, latentChannels, textWidth, placesImages: false, statistics: statisticsOf };
+  const { transformer: family, placesImages } = exportedFamily(facts.family);
+  const network = { family, latentChannels, textWidth, placesImages, statistics: statisticsOf };
   const named = { network, name: file };
   const statistics = recordedStatistics(latents, named);
   const prompts = usedPrompts(cond, { ...named, cfg: settings.cfg });
@@ -133,14 +167,22 @@ export async function sampleThere(
   const start = noisedLatent({ latent, ...statistics }, { seed: sampling.seed, first: sigmas[0]! });
   const references = referenceLatents(latents).map((each) => normalisedLatent(each, statistics));
   const side = facts.token_side;
+  const { positive, negative } = prompts;
+  const placed = (key: string, { imagePositions = [] }: Prompt) =>
+    placesImages && { [key]: tensor("int64", [imagePositions.length], BigInt64Array.from(imagePositions.map(BigInt))) };
   context.emit({ kind: "note", text: `sample runs on ${there.from}, which reports no steps` });
   const { latents: sampled } = await there.run(
     {
       noise: float32(latent.shape, start as Float32Array<ArrayBuffer>),
       ...referenceTensors(references, { patchSize: side, patchWidth: facts.latent_channels * side ** 2 }),
-      prompt_embeds: prompts.positive.embeds,
+      prompt_embeds: positive.embeds,
+      ...placed("image_positions", positive),
       sigmas: float32([sigmas.length], sigmas as Float32Array<ArrayBuffer>),
-      ...(prompts.negative && { negative_prompt_embeds: prompts.negative.embeds, cfg: cfgTensor(sampling) }),
+      ...(negative && {
+        negative_prompt_embeds: negative.embeds,
+        ...placed("negative_image_positions", negative),
+        cfg: cfgTensor(sampling),
+      }),
     },
     { latents: { type: "float32", shape: latent.shape } },
   );
@@ -160,7 +202,8 @@ export async function decodeThere(
   context.emit({ kind: "activity", text: "decoding" });
   const latents = float32(shape, beforeDenormalising(data as Float32Array, facts.statistics));
   const [height, width] = shape.slice(2).map((cells) => cells * facts.cell) as [number, number];
-  const { image } = await there.run({ latents }, { image: { type: "uint8", shape: [height, width, 3] } });
+  const channels = facts.image_channels ?? CHANNELS;
+  const { image } = await there.run({ latents }, { image: { type: "uint8", shape: [height, width, channels] } });
   return decodedThere(image, samples.info, { facts, place, settings });
 }
 
@@ -183,7 +226,8 @@ export function decodedThere(
 ): { image: Image; info: ArtifactInfo } {
   const picture = fromBytes({ type: "uint8", shape: [1, ...shape], data: data as Uint8Array<ArrayBuffer> });
   refuseFlat(picture);
-  return { image: placedPicture(picture, place), info: decodedInfo(samples, vaeFacts(facts), settings) };
+  const image = withoutOpaque(picture);
+  return { image: placedPicture(image, place), info: decodedInfo(samples, vaeFacts(facts), settings) };
 }
 
 /** What records say of a VAE there. */
@@ -194,7 +238,11 @@ export function vaeFacts(facts: ExportedFacts) {
 
 /** What records say of a text encoder there. */
 export function condFacts(facts: ExportedFacts) {
-  return { textEncoder: fileOf(facts, "text_encoder"), computed: computedThere(facts, "text_encoder") };
+  return {
+    family: exportedFamily(facts.family).textEncoder,
+    textEncoder: fileOf(facts, "text_encoder"),
+    computed: computedThere(facts, "text_encoder"),
+  };
 }
 
 /** What records say of a transformer there, and of its LoRAs. */
@@ -206,9 +254,14 @@ export function sampleFacts(facts: ExportedFacts) {
   return { transformer: fileOf(facts, "transformer"), loras, computed: computedThere(facts, "transformer") };
 }
 
-/** The tokenizer, memoized. */
-export function tokenizerOf({ memoize }: ThereContext): ReturnType<typeof loadTokenizer> {
-  return memoize ? memoize("tokenizer", loadTokenizer) : loadTokenizer();
+/** The tokenizer of a model's vocabulary, memoized. */
+export function tokenizerOf(
+  { family }: Pick<ExportedFacts, "family">,
+  { memoize }: ThereContext,
+): Promise<PromptTokenizer> {
+  const { vocabulary } = conventionsOf(family);
+  const load = () => loadTokenizer(vocabulary);
+  return memoize ? memoize(tokenizerKey(vocabulary), load) : load();
 }
 
 function roleOf({ weights }: ExportedFacts, role: string): ExportedFacts["weights"][string] {

@@ -21,7 +21,7 @@ export interface ExportedThere {
 
 /** The type and shape of each output that a model has; undefined: any length. */
 export type WantedOutputs<Name extends string> = Readonly<
-  Record<Name, { readonly type: "float32" | "uint8"; readonly shape: readonly (number | undefined)[] }>
+  Record<Name, { readonly type: "float32" | "uint8" | "int64"; readonly shape: readonly (number | undefined)[] }>
 >;
 
 const DATATYPES: Readonly<Partial<Record<TensorType, "FP32" | "INT64" | "UINT8">>> = {
@@ -151,6 +151,9 @@ function read<Name extends string>(
 
 function valuesOf(found: V2Tensor, from: string): Tensor {
   if (found.datatype === "UINT8") return tensor("uint8", found.shape, new Uint8Array(found.data));
+  // A copy, for bytes of a message lie anywhere.
+  if (found.datatype === "INT64")
+    return tensor("int64", found.shape, new BigInt64Array(Uint8Array.from(found.data).buffer));
   const values = toFloat32(found);
   const at = values.findIndex((value) => !(Math.abs(value) <= LARGEST_VALUE));
   if (at < 0) return float32(found.shape, values);

@@ -45,18 +45,23 @@ const SAMPLED = {
   roles: ["transformer"],
 };
 const GUIDED = { ...SAMPLED, inputs: [...SAMPLED.inputs, "negative_prompt_embeds", "cfg"] };
+/** The same of a family whose prompts say where pictures stand. */
+const PLACED = { ...SAMPLED, inputs: [...SAMPLED.inputs, "image_positions"] };
+const GUIDED_PLACED = { ...GUIDED, inputs: [...GUIDED.inputs, "image_positions", "negative_image_positions"] };
 const GUIDED_NAME = "sample_cfg";
 
 /** The model of each stage where it was exported; its name is the same. */
-const EXPORTED_FORMS: Readonly<Record<StageName, ExportedForm>> = {
-  "encode-image": { inputs: ["image"], outputs: ["latent"], roles: ["vae"] },
-  "encode-prompt": {
-    inputs: ["input_ids", "pixel_values", "image_grid_thw"],
-    outputs: ["prompt_embeds"],
-    roles: ["text_encoder"],
-  },
-  sample: SAMPLED,
-  decode: { inputs: ["latents"], outputs: ["image"], roles: ["vae"] },
+const EXPORTED_FORMS: Readonly<Record<StageName, readonly ExportedForm[]>> = {
+  "encode-image": [{ inputs: ["image"], outputs: ["latent"], roles: ["vae"] }],
+  "encode-prompt": [
+    {
+      inputs: ["input_ids", "pixel_values", "image_grid_thw"],
+      outputs: ["prompt_embeds"],
+      roles: ["text_encoder"],
+    },
+  ],
+  sample: [SAMPLED, PLACED],
+  decode: [{ inputs: ["latents"], outputs: ["image"], roles: ["vae"] }],
 };
 
 /** A server's model of a stage: of qedit's own form, or exported. Throws V2CallError, QEDIT_E_NETWORK for one of another form. */
@@ -68,9 +73,13 @@ export async function formOfStage(
   const { name, inputs, record } = OWN_FORMS[stage];
   const listed = await server.listed(name);
   if (hasTensors(listed, { inputs, outputs: [record] })) return "qedit";
-  const plain = await exportedOf(server, { name, listed, form: EXPORTED_FORMS[stage] });
+  const plain = await exportedOf(server, { name, listed, forms: EXPORTED_FORMS[stage] });
   if (stage !== "sample" || !isGuided || !plain.facts.guidance) return plain;
-  return exportedOf(server, { name: GUIDED_NAME, listed: await server.listed(GUIDED_NAME), form: GUIDED });
+  return exportedOf(server, {
+    name: GUIDED_NAME,
+    listed: await server.listed(GUIDED_NAME),
+    forms: [GUIDED, GUIDED_PLACED],
+  });
 }
 
 /**
@@ -86,7 +95,7 @@ export async function formOfEdit(server: RemoteServer, kind: EnsembleKind): Prom
   for (const each of [kind, { images: 1, hasCfg: false }]) {
     const name = ensembleName(each);
     const { listed } = await listedOrNone(server, name);
-    if (listed !== undefined) return exportedOf(server, { name, listed, form: formOfEnsemble(each) });
+    if (listed !== undefined) return exportedOf(server, { name, listed, forms: [formOfEnsemble(each)] });
   }
   throw own.error;
 }
@@ -96,7 +105,9 @@ function formOfEnsemble({ images, hasCfg }: EnsembleKind): ExportedForm {
   return {
     inputs: [
       ...pictures,
-      ...["input_ids", "pixel_values", "image_grid_thw", "noise", "sigmas"],
+      ...["input_ids", "noise", "sigmas"],
+      // An edit of no picture has them made there.
+      ...(images > 0 ? ["pixel_values", "image_grid_thw"] : []),
       ...(hasCfg ? ["negative_input_ids", "cfg"] : []),
     ],
     outputs: ["image"],
@@ -106,9 +117,14 @@ function formOfEnsemble({ images, hasCfg }: EnsembleKind): ExportedForm {
 
 function exportedOf(
   server: RemoteServer,
-  { name, listed, form }: { readonly name: string; readonly listed: ListedModel; readonly form: ExportedForm },
+  {
+    name,
+    listed,
+    forms,
+  }: { readonly name: string; readonly listed: ListedModel; readonly forms: readonly ExportedForm[] },
 ): Promise<ExportedThere> {
-  if (!isOfTensors(listed, form)) throw foreignModel(name, listed, server.address);
+  const form = forms.find((each) => isOfTensors(listed, each));
+  if (form === undefined) throw foreignModel(name, listed, server.address);
   return exportedThere(server, { name, listed, roles: form.roles });
 }
 

@@ -12,7 +12,7 @@ import {
   unsqueeze,
 } from "../../graph/indexing.js";
 import { concat, type Value } from "../../graph/value.js";
-import type { VisionConfig } from "../../models/qwen2.5-vl/text-encoder-config.js";
+import type { VisionNumbers } from "../../models/text-encoder-family.js";
 import { USER_LINE } from "../../text/prompt.js";
 import { TOKEN } from "../../text/vocabulary.js";
 import { violated } from "./violations.js";
@@ -31,7 +31,7 @@ export interface PictureGrids {
 }
 
 /** Reads the grids of pictures, i64 [images, 3]. A run with grids that no picture has fails. */
-export function pictureGrids(grid: Value, { mergeSize }: VisionConfig): PictureGrids {
+export function pictureGrids(grid: Value, { mergeSize }: Pick<VisionNumbers, "mergeSize">): PictureGrids {
   const column = (table: Value, axis: number) => squeeze(gather(table, grid.graph.constant("i64", [1], [axis]), 1), 1);
   const merged = (list: Value) => list.div(mergeSize);
   const wrong = [1, 2].reduce(
@@ -67,10 +67,24 @@ export interface PromptLayout {
   readonly before: Value;
   /** Time, row and column of each. */
   readonly positions: readonly [Value, Value, Value];
+  /** Tokens before each picture that are of none, i64 [images]. */
+  readonly wordsBefore: Value;
 }
 
-/** Reads token ids i64 [1, all] of a vocabulary. A run with ids that are not of the edit template, or do not fit the pictures, fails. */
-export function promptLayout(given: Value, pictures: PictureGrids, vocabulary: number): PromptLayout {
+/** What a prompt's tokens are read by. */
+export interface PromptRules {
+  /** Number of tokens that there are. */
+  readonly vocabulary: number;
+  /** Whether the line "user" of the template is not seen either, which begins behind what is not seen. */
+  readonly dropsUserLine: boolean;
+}
+
+/** Reads token ids i64 [1, all]. A run with ids that are not of the template, or do not fit the pictures, fails. */
+export function promptLayout(
+  given: Value,
+  pictures: PictureGrids,
+  { vocabulary, dropsUserLine }: PromptRules,
+): PromptLayout {
   const all = known(squeeze(given, 0), vocabulary);
   const fromSecond = total(counted(cumulativeSum(counted(all.equals(TOKEN.messageStart))).atLeast(2)));
   const inTemplate = refuseUnless(
@@ -78,7 +92,7 @@ export function promptLayout(given: Value, pictures: PictureGrids, vocabulary: n
     counted(fromSecond.equals(0)),
     "input_ids must be in the edit template, with two <|im_start|>",
   );
-  const dropped = droppedCount(inTemplate, fromSecond);
+  const dropped = droppedCount(inTemplate, { fromSecond, dropsUserLine });
   const count = total(counted(cumulativeSum(counted(inTemplate.equals(TOKEN.endOfText))).equals(0)));
   const start = given.graph.constant("i64", [1], [0]);
   const seen = refuseUnless(
@@ -101,7 +115,12 @@ export function promptLayout(given: Value, pictures: PictureGrids, vocabulary: n
     brokenPictures({ isPicture, before }, pictures),
     "input_ids must have the tokens of a picture side by side, and those of two pictures apart as image_grid_thw says",
   );
-  return { ids, count, dropped, isPicture, before, positions: positionsOf({ isPicture, before }, pictures) };
+  const places = { isPicture, before };
+  return {
+    ...{ ids, count, dropped, ...places },
+    positions: positionsOf(places, pictures),
+    wordsBefore: wordsBeforePictures(places, pictures),
+  };
 }
 
 // Ids outside of the table would be read as zeros by a GPU.
@@ -110,11 +129,15 @@ function known(ids: Value, vocabulary: number): Value {
   return refuseUnless(ids, wrong, `input_ids must be from 0 to ${vocabulary - 1}`);
 }
 
-// See dropIndex.
-function droppedCount(ids: Value, fromSecond: Value): Value {
+// See dropIndex of the templates.
+function droppedCount(
+  ids: Value,
+  { fromSecond, dropsUserLine }: { readonly fromSecond: Value; readonly dropsUserLine: boolean },
+): Value {
   const { graph } = ids;
   const length = ids.shapeValue();
   const second = length.sub(fromSecond);
+  if (!dropsUserLine) return second;
   const last = length.sub(1);
   const line = concat([second.add(1).min(last), second.add(2).min(last)], 0);
   const isUser = counted(gather(ids, line).equals(graph.constant("i64", [2], USER_LINE)));
@@ -129,13 +152,18 @@ interface Places {
 }
 
 // Tokens of a picture that are not behind as many words as its first token.
-function brokenPictures({ isPicture, before }: Places, { tokens }: PictureGrids): Value {
-  const ends = cumulativeSum(tokens);
-  const words = wordsBefore(before);
-  const isFirst = counted(unsqueeze(before, 1).equals(unsqueeze(ends.sub(tokens), 0))).mul(unsqueeze(isPicture, 1));
-  const firsts = squeeze(sumOver(isFirst.mul(unsqueeze(words, 1)), 0), 0);
-  const own = gather(withOneMore(firsts, 0), pictureOf(before, ends));
-  return total(violated(own.equals(words)).mul(isPicture));
+function brokenPictures(places: Places, pictures: PictureGrids): Value {
+  const { isPicture, before } = places;
+  const firsts = wordsBeforePictures(places, pictures);
+  const own = gather(withOneMore(firsts, 0), pictureOf(before, cumulativeSum(pictures.tokens)));
+  return total(violated(own.equals(wordsBefore(before))).mul(isPicture));
+}
+
+// For each picture how many words are before its first token.
+function wordsBeforePictures({ isPicture, before }: Places, { tokens }: PictureGrids): Value {
+  const starts = cumulativeSum(tokens).sub(tokens);
+  const isFirst = counted(unsqueeze(before, 1).equals(unsqueeze(starts, 0))).mul(unsqueeze(isPicture, 1));
+  return squeeze(sumOver(isFirst.mul(unsqueeze(wordsBefore(before), 1)), 0), 0);
 }
 
 // See positionIds: words count up, a picture takes as many positions as its longer side has tokens.

@@ -5,7 +5,6 @@ import { choose } from "../../graph/control-flow.js";
 import { divided, nonFinite, refuseUnless, squeeze, unsqueeze } from "../../graph/indexing.js";
 import { type DType, multiplyDims } from "../../graph/types.js";
 import type { Value } from "../../graph/value.js";
-import { CHANNELS } from "../../image/image.js";
 import type { LatentStatistics } from "../../models/vae-family.js";
 import { imageBytes } from "../../models/vae-networks.js";
 import { decodedImage, encodedLatent, vaeConfig } from "../../models/vaes.js";
@@ -30,9 +29,9 @@ export function encodeImageGraph(
   tensors: ModelTensors,
   { checkpoint, statistics, compute }: ExportedVae,
 ): ExportedModel {
-  const cell = vaeConfig(numbersOf(checkpoint)).spatialRatio;
+  const { spatialRatio: cell, imageChannels } = vaeConfig(numbersOf(checkpoint));
   return describedGraph(tensors, {
-    shapes: { image: [multiplyDims(cell, "h"), multiplyDims(cell, "w"), CHANNELS] },
+    shapes: { image: [multiplyDims(cell, "h"), multiplyDims(cell, "w"), imageChannels] },
     optimization: "full",
     build({ image }, graph) {
       const rest = [0, 1].map((axis) => divided(image!.shapeValue(axis, axis + 1), cell).remainder);

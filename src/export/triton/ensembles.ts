@@ -23,7 +23,9 @@ export interface WrittenStep {
 
 /** Joins models to a whole edit. Throws when the tensors of two models do not fit. */
 export function ensembleOf(kind: EnsembleKind, models: ReadonlyMap<string, Tensored>): Ensemble {
-  return { ...kind, ...joined(ensembleName(kind), editSteps(kind), models) };
+  const encoded = models.get("encode_prompt")?.outputs ?? [];
+  const placesImages = encoded.some(({ name }) => name === "image_positions");
+  return { ...kind, ...joined(ensembleName(kind), editSteps(kind, placesImages), models) };
 }
 
 type Tensored = Pick<ExportedModel, "inputs" | "outputs">;
@@ -81,7 +83,7 @@ export function configTensor({ name, datatype, dims }: TensorSpec): ConfigTensor
   return { name, data_type: `TYPE_${datatype}`, dims };
 }
 
-function editSteps({ images, hasCfg }: EnsembleKind): WrittenStep[] {
+function editSteps({ images, hasCfg }: EnsembleKind, placesImages: boolean): WrittenStep[] {
   const numbers = Array.from({ length: images }, (_, index) => index + 1);
   return [
     ...numbers.map((number) => ({
@@ -97,7 +99,10 @@ function editSteps({ images, hasCfg }: EnsembleKind): WrittenStep[] {
           {
             model: "encode_prompt",
             inputs: { input_ids: "negative_input_ids" },
-            outputs: { prompt_embeds: "negative_prompt_embeds" },
+            outputs: {
+              prompt_embeds: "negative_prompt_embeds",
+              ...(placesImages && { image_positions: "negative_image_positions" }),
+            },
           },
         ]
       : []),

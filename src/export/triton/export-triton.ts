@@ -1,14 +1,15 @@
 // Exports a model as a repository of Triton Inference Server: graphs with the sampler's loop inside, over the weights of the model files.
 
 import { clientNumbers } from "../../edit/remote/client-inputs.js";
+import { conventionsOf } from "../../edit/remote/exported-families.js";
 import { checkEdit } from "../../edit/service/open-edit.js";
-import { unexportedFamily } from "../../edit/tensors/exported-family.js";
 import { computeType, typeName } from "../../engine/providers.js";
+import { transformerOf } from "../../models/transformers.js";
 import { vaeStatistics } from "../../models/vaes.js";
 import { usesNegative } from "../../sampling/guidance.js";
 import { reportLora } from "../../stages/networks/loras.js";
 import { numbersOf } from "../../stages/networks/model-handle.js";
-import { QeditError } from "../../std/errors.js";
+import { param, QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
 import { qeditVersion } from "../../std/version.js";
 import { loadTokenizer, readTokenizerJson } from "../../text/tokenizer.js";
@@ -17,6 +18,7 @@ import { type Ensemble, ensembleOf } from "./ensembles.js";
 import { exportMemory, memoryLimits } from "./export-memory.js";
 import { exportReadme } from "./export-readme.js";
 import type { TritonExport } from "./export-request.js";
+import { exportedKinds } from "./exported-kinds.js";
 import type { ExportedModel } from "./exported-model.js";
 import { modelFacts } from "./model-facts.js";
 import { writeRepository } from "./model-repository.js";
@@ -62,7 +64,8 @@ export async function exportTriton(
     const models = modelsOf(request);
     const ensembles = ensemblesOf(models, request);
     const facts = factsOf(request, models, ensembles);
-    const tokenizer = await loadTokenizer();
+    const { vocabulary } = conventionsOf(facts.numbers.family);
+    const tokenizer = await loadTokenizer(vocabulary);
     const memory = exportMemory(models, { ...request, tokenizer });
     const limits = request.vram === undefined ? undefined : memoryLimits(request.vram, memory);
     const placed = await writeRepository(
@@ -79,7 +82,7 @@ export async function exportTriton(
         files: new Map([
           ["README.md", exportReadme({ ...facts, gpus: request.gpus, memory, memoryLimits: limits })],
           [SETTINGS_FILE, clientSettings(facts)],
-          [TOKENIZER_FILE, JSON.stringify(await readTokenizerJson())],
+          [TOKENIZER_FILE, JSON.stringify(await readTokenizerJson(vocabulary))],
         ]),
       },
       { emit, signal },
@@ -90,15 +93,13 @@ export async function exportTriton(
 }
 
 // What an edit by these files would be refused for.
-async function refuseUnrunnable({ models, settings, device }: TritonExport): Promise<void> {
-  const family = unexportedFamily(models.transformer);
-  if (family !== undefined)
+async function refuseUnrunnable({ models, settings, images, device }: TritonExport): Promise<void> {
+  const { family, mostPictures } = transformerOf(numbersOf(models.transformer.checkpoint), models.transformer.config);
+  if (images > mostPictures)
     throw new QeditError(
       "QEDIT_E_USAGE",
-      `Cannot export ${models.transformer.name}: no graphs are written for ${family}`,
-      {
-        hint: "Serve it with `qedit serve`, which speaks the same protocol: its models run stages and whole edits",
-      },
+      `Cannot export for ${images} pictures: ${family} takes ${mostPictures} at most`,
+      { hint: `Use ${param("images", mostPictures)}, or leave it out`, parameter: "images" },
     );
   const pictures = [blankPicture(SIDE)];
   await checkEdit({ pictures, mask: undefined }, { models, settings: { ...settings, allowEmptyPrompt: true } }, device);
@@ -114,12 +115,9 @@ function modelsOf({ models, settings, images, hasCfg, device }: TritonExport): E
   return stageModels(models, { images, hasCfg, cfgNorm, referenceMethod, compute, device });
 }
 
-function ensemblesOf(models: readonly ExportedModel[], { images, hasCfg }: TritonExport): Ensemble[] {
+function ensemblesOf(models: readonly ExportedModel[], exported: TritonExport): Ensemble[] {
   const byName = new Map(models.map((model) => [model.name, model]));
-  const counts = Array.from({ length: images }, (_, index) => index + 1);
-  return (hasCfg ? [false, true] : [false]).flatMap((isGuided) =>
-    counts.map((count) => ensembleOf({ images: count, hasCfg: isGuided }, byName)),
-  );
+  return exportedKinds(exported).map((kind) => ensembleOf(kind, byName));
 }
 
 function factsOf(

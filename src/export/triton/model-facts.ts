@@ -4,9 +4,11 @@ import { clientNumbers } from "../../edit/remote/client-inputs.js";
 import { type FactsOfExport, factsText } from "../../edit/remote/exported-facts.js";
 import { computeType } from "../../engine/providers.js";
 import { runtimeVersion } from "../../engine/sessions/runtime-version.js";
-import { type TransformerConfig, transformerConfig } from "../../models/qwen-image/transformer-config.js";
+import { RGBA_CHANNELS } from "../../image/image.js";
+import { transformerConfig } from "../../models/qwen-image/transformer-config.js";
+import { transformerOf } from "../../models/transformers.js";
 import { vaeStatistics } from "../../models/vaes.js";
-import { numbersOf } from "../../stages/networks/model-handle.js";
+import { type ModelHandle, numbersOf } from "../../stages/networks/model-handle.js";
 import { qeditVersion } from "../../std/version.js";
 import type { TritonExport } from "./export-request.js";
 
@@ -40,13 +42,14 @@ export async function modelFacts(
 async function factsOfExport(request: TritonExport): Promise<FactsOfExport> {
   const { model, models, settings, images, hasCfg, device } = request;
   const { scheduler, shift, steps, cfgNorm, referenceMethod } = settings;
-  const { patches, cell, latentChannels } = clientNumbers(models);
-  const configOf = (method: string | undefined) =>
-    transformerConfig(numbersOf(models.transformer.checkpoint), models.transformer.config, { referenceMethod: method });
+  const { family, patches, cell, latentChannels, imageChannels } = clientNumbers(models);
+  const { patch, temporal, merge } = patches;
+  const { transformer } = models;
+  const { patchSize } = transformerOf(numbersOf(transformer.checkpoint), transformer.config);
   const { mean, std } = vaeStatistics(numbersOf(models.vae.checkpoint), models.vae.config);
   return {
     qedit: qeditVersion(),
-    model,
+    ...{ family, model },
     weights: await weightsOf(request),
     compute: {
       vae: computeType(device, "vae", settings.vaeDtype) as "f32",
@@ -58,10 +61,13 @@ async function factsOfExport(request: TritonExport): Promise<FactsOfExport> {
     ...{ images, guidance: hasCfg },
     sampling: {
       ...{ sampler: "euler", scheduler, shift, steps, cfg_norm: cfgNorm },
-      reference_method: methodOf(configOf(referenceMethod)),
-      own_reference_method: methodOf(configOf(undefined)),
+      ...(family === "qwen-image-edit" && {
+        reference_method: methodOf(transformer, referenceMethod),
+        own_reference_method: methodOf(transformer, undefined),
+      }),
     },
-    ...{ patches, cell, latent_channels: latentChannels, token_side: configOf(referenceMethod).patchSize },
+    ...{ patches: { patch, temporal, merge }, cell, latent_channels: latentChannels, token_side: patchSize },
+    ...(imageChannels === RGBA_CHANNELS && { image_channels: RGBA_CHANNELS }),
     statistics: { mean: [...mean], std: [...std] },
   };
 }
@@ -82,10 +88,13 @@ async function weightsOf({ models, files }: TritonExport): Promise<Weights> {
   return weights;
 }
 
-function methodOf({
-  referencesAtZero,
-  referencesInOneFrame,
-}: TransformerConfig): FactsOfExport["sampling"]["reference_method"] {
+function methodOf(
+  { checkpoint, config }: ModelHandle,
+  referenceMethod: string | undefined,
+): FactsOfExport["sampling"]["reference_method"] {
+  const { referencesAtZero, referencesInOneFrame } = transformerConfig(numbersOf(checkpoint), config, {
+    referenceMethod,
+  });
   if (referencesInOneFrame) return "offset";
   return referencesAtZero ? "index_timestep_zero" : "index";
 }

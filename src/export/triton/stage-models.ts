@@ -3,15 +3,15 @@
 import type { Device } from "../../engine/providers.js";
 import { affordableOptimization } from "../../engine/sessions/optimization.js";
 import type { DType } from "../../graph/types.js";
-import { transformerConfig } from "../../models/qwen-image/transformer-config.js";
 import { vaeStatistics } from "../../models/vaes.js";
 import type { ActiveLora } from "../../stages/networks/loras.js";
 import { type ModelHandle, numbersOf } from "../../stages/networks/model-handle.js";
 import { encodePromptGraph } from "../graphs/prompt-graph.js";
-import { joinGraph, samplerGraph } from "../graphs/sampler-graph.js";
+import { sampledNetwork } from "../graphs/sampled-networks.js";
+import { joinGraph, joinNothing, samplerGraph } from "../graphs/sampler-graph.js";
 import { decodeGraph, encodeImageGraph } from "../graphs/vae-graphs.js";
 import type { ExportedModel } from "./exported-model.js";
-import { type ModelTensors, modelTensors, type StageModelName } from "./tensor-specs.js";
+import { type ModelTensors, modelTensors, pictureCounts, type StageModelName } from "./tensor-specs.js";
 import { tensorWidths } from "./tensor-widths.js";
 
 /** Opened model files. */
@@ -41,7 +41,7 @@ export interface StageModelOptions {
 export function stageModels(files: StageFiles, options: StageModelOptions): ExportedModel[] {
   const { vae, textEncoder, transformer, loras } = files;
   const { images, hasCfg, cfgNorm, referenceMethod, compute, device } = options;
-  const config = transformerConfig(numbersOf(transformer.checkpoint), transformer.config, { referenceMethod });
+  const network = sampledNetwork(transformer, { referenceMethod });
   const widths = tensorWidths(files);
   const statistics = vaeStatistics(numbersOf(vae.checkpoint), vae.config);
   const tensors = modelTensors(widths);
@@ -49,7 +49,6 @@ export function stageModels(files: StageFiles, options: StageModelOptions): Expo
   const exportedVae = { checkpoint: vae.checkpoint, statistics, compute: compute.vae };
   const sampler = {
     checkpoint: transformer.checkpoint,
-    config,
     adapters: loras.map(({ adapter, strength }) => ({ ...adapter, fixedStrength: strength })),
     compute: compute.transformer,
     optimization: affordableOptimization({ externals: transformer.checkpoint.tensors }, device),
@@ -58,9 +57,11 @@ export function stageModels(files: StageFiles, options: StageModelOptions): Expo
   return [
     encodeImageGraph(of("encode_image"), exportedVae),
     encodePromptGraph(of("encode_prompt"), { ...textEncoder, compute: compute.textEncoder }),
-    ...Array.from({ length: images }, (_, index) => joinGraph(of(`join_${index + 1}`), config)),
-    samplerGraph(of("sample"), sampler),
-    ...(hasCfg ? [samplerGraph(of("sample_cfg"), sampler)] : []),
+    ...pictureCounts(widths, images).map((count) =>
+      count === 0 ? joinNothing(of("join_0")) : joinGraph(of(`join_${count}`), network),
+    ),
+    samplerGraph(of("sample"), network, sampler),
+    ...(hasCfg ? [samplerGraph(of("sample_cfg"), network, sampler)] : []),
     decodeGraph(of("decode"), exportedVae),
   ];
 }

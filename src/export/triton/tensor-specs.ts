@@ -4,17 +4,25 @@
 // every client; a sampler for each number of references would hold the weights three times.)
 import type { Datatype, ExportedModel, TensorSpec } from "./exported-model.js";
 
-/** Most pictures of an edit. */
-export const MOST_IMAGES = 3;
+/** Most pictures of an edit, of any family. */
+export const MOST_IMAGES = 10;
 
 /** Names of the exported stage models. */
 export type StageModelName = "encode_image" | "encode_prompt" | `join_${number}` | "sample" | "sample_cfg" | "decode";
 
 /** The lengths that the model files decide. */
 export interface TensorWidths {
-  /** Channels of a latent: 16. */
+  /** Channels of a picture: 3, or 4 with transparency. */
+  readonly imageChannels: number;
+  /** Pixels that the sides of pictures are multiples of. */
+  readonly sideMultiple: number;
+  /** Numbers of pictures that edits may have. */
+  readonly pictures: { readonly least: number; readonly most: number };
+  /** Whether prompts say between which of their tokens references stand. */
+  readonly placesImages: boolean;
+  /** Channels of a latent: 16, or 64 of Qwen-Image-2.1. */
   readonly latentChannels: number;
-  /** Values of one image token: 64. */
+  /** Values of one image token. */
   readonly tokenWidth: number;
   /** Width of a prompt's embeddings: 3584. */
   readonly promptWidth: number;
@@ -27,16 +35,26 @@ export type ModelTensors = Pick<ExportedModel, "summary" | "inputs" | "outputs">
 
 /** The tensors of all exported stage models, by name. No tensor has rank 0, which Triton refuses. */
 export function modelTensors(widths: TensorWidths): ReadonlyMap<StageModelName, ModelTensors> {
-  const joins = Array.from({ length: MOST_IMAGES }, (_, index) => joinTensors(index + 1, widths));
+  const joins = pictureCounts(widths).map((count) => joinTensors(count, widths));
   const models = [encodeImage(widths), encodePrompt(widths), ...joins, ...samplers(widths), decode(widths)];
   return new Map(models.map((model) => [model.name, model]));
 }
 
-function encodeImage({ latentChannels }: TensorWidths): ModelTensors {
+/** The numbers of pictures that edits may have, up to some most. */
+export function pictureCounts({ pictures: { least, most } }: Pick<TensorWidths, "pictures">, upTo = most): number[] {
+  return Array.from({ length: Math.min(most, upTo) - least + 1 }, (_, index) => least + index);
+}
+
+function encodeImage({ latentChannels, imageChannels, sideMultiple }: TensorWidths): ModelTensors {
   return {
     name: "encode_image",
     summary: "Encodes a picture with the VAE",
-    inputs: [image("A picture in RGB, height by width, at the size that the edit works on: sides in multiples of 16")],
+    inputs: [
+      image(
+        imageChannels,
+        `A picture in ${coloursOf(imageChannels)}, height by width, at the size that the edit works on: sides in multiples of ${sideMultiple}`,
+      ),
+    ],
     outputs: [
       latent("latent", latentChannels, "The picture's latent, normalised as the transformer takes it"),
       latent("vae_latent", latentChannels, "The same latent as the VAE gives it, for tensor files"),
@@ -44,7 +62,20 @@ function encodeImage({ latentChannels }: TensorWidths): ModelTensors {
   };
 }
 
-function encodePrompt({ promptWidth, pixelWidth }: TensorWidths): ModelTensors {
+// What the vision tower reads of all pictures.
+function pixels(pixelWidth: number): TensorSpec[] {
+  return [
+    tensor(
+      "pixel_values",
+      "FP32",
+      [-1, pixelWidth],
+      "Patches of all pictures, normalised, one picture after the other",
+    ),
+    tensor("image_grid_thw", "INT64", [-1, 3], "Frames (1), rows and columns of patches of each picture"),
+  ];
+}
+
+function encodePrompt({ promptWidth, pixelWidth, placesImages }: TensorWidths): ModelTensors {
   return {
     name: "encode_prompt",
     summary: "Encodes a prompt, with the pictures that it speaks of",
@@ -55,19 +86,33 @@ function encodePrompt({ promptWidth, pixelWidth }: TensorWidths): ModelTensors {
         [1, -1],
         "Tokens of the prompt in its template, <|image_pad|> once for each token of a picture",
       ),
-      tensor(
-        "pixel_values",
-        "FP32",
-        [-1, pixelWidth],
-        "Patches of all pictures, normalised, one picture after the other",
-      ),
-      tensor("image_grid_thw", "INT64", [-1, 3], "Frames (1), rows and columns of patches of each picture"),
+      ...pixels(pixelWidth),
     ],
-    outputs: [embeds("prompt_embeds", promptWidth, "Embeddings of the tokens after the system prompt")],
+    outputs: placesImages
+      ? [
+          embeds(
+            "prompt_embeds",
+            promptWidth,
+            "Embeddings of the tokens after the system prompt, without those of pictures",
+          ),
+          positions("image_positions", "How many of these tokens stand before each picture"),
+        ]
+      : [embeds("prompt_embeds", promptWidth, "Embeddings of the tokens after the system prompt")],
   };
 }
 
-function joinTensors(count: number, { latentChannels, tokenWidth }: TensorWidths): ModelTensors {
+function joinTensors(count: number, { latentChannels, tokenWidth, pixelWidth }: TensorWidths): ModelTensors {
+  // What edits of pictures are given. An ensemble has no constants: they are made beside a tensor that is there.
+  if (count === 0)
+    return {
+      name: "join_0",
+      summary: "Gives what an edit of no picture has of pictures: empty tensors",
+      inputs: [latent("noise", latentChannels, "Noise of the shape of the result's latent, of which nothing is read")],
+      outputs: [
+        ...references(tokenWidth, 0),
+        ...pixels(pixelWidth).map((spec) => ({ ...spec, dims: [0, spec.dims[1]!] })),
+      ],
+    };
   return {
     name: `join_${count}`,
     summary: `Packs the latents of ${count} ${count === 1 ? "picture" : "pictures"} as references`,
@@ -78,7 +123,7 @@ function joinTensors(count: number, { latentChannels, tokenWidth }: TensorWidths
   };
 }
 
-function samplers({ latentChannels, tokenWidth, promptWidth }: TensorWidths): ModelTensors[] {
+function samplers({ latentChannels, tokenWidth, promptWidth, placesImages }: TensorWidths): ModelTensors[] {
   const inputs = [
     latent(
       "noise",
@@ -87,11 +132,17 @@ function samplers({ latentChannels, tokenWidth, promptWidth }: TensorWidths): Mo
     ),
     ...references(tokenWidth, -1),
     embeds("prompt_embeds", promptWidth, "Embeddings of the prompt"),
+    ...(placesImages
+      ? [positions("image_positions", "How many tokens of the prompt stand before each reference")]
+      : []),
     tensor("sigmas", "FP32", [-1], "Noise levels, falling, one more than steps; the last one is 0"),
   ];
   const outputs = [latent("latents", latentChannels, "The result's latent, normalised")];
   const guidance = [
     embeds("negative_prompt_embeds", promptWidth, "Embeddings of the negative prompt"),
+    ...(placesImages
+      ? [positions("negative_image_positions", "How many tokens of the negative prompt stand before each reference")]
+      : []),
     tensor("cfg", "FP32", [1], "Scale of the prompt over the negative prompt"),
   ];
   return [
@@ -105,12 +156,12 @@ function samplers({ latentChannels, tokenWidth, promptWidth }: TensorWidths): Mo
   ];
 }
 
-function decode({ latentChannels }: TensorWidths): ModelTensors {
+function decode({ latentChannels, imageChannels }: TensorWidths): ModelTensors {
   return {
     name: "decode",
     summary: "Decodes a latent with the VAE",
     inputs: [latent("latents", latentChannels, "A normalised latent")],
-    outputs: [image("The picture in RGB, height by width")],
+    outputs: [image(imageChannels, `The picture in ${coloursOf(imageChannels)}, height by width`)],
   };
 }
 
@@ -120,15 +171,23 @@ function references(tokenWidth: number, count: number): TensorSpec[] {
     tensor(
       "reference_tokens",
       "FP32",
-      [1, -1, tokenWidth],
-      "Tokens of all references, one after the other: 2 x 2 cells of a latent in rows",
+      [1, count === 0 ? 0 : -1, tokenWidth],
+      "Tokens of all references, one after the other, each a square of cells of a latent in rows",
     ),
     tensor("reference_sizes", "INT64", [count, 2], "Height and width of each reference in cells of its latent"),
   ];
 }
 
-function image(summary: string): TensorSpec {
-  return tensor("image", "UINT8", [-1, -1, 3], summary);
+function image(channels: number, summary: string): TensorSpec {
+  return tensor("image", "UINT8", [-1, -1, channels], summary);
+}
+
+function coloursOf(channels: number): string {
+  return channels === 3 ? "RGB" : "RGB and opacity";
+}
+
+function positions(name: string, summary: string): TensorSpec {
+  return tensor(name, "INT64", [-1], summary);
 }
 
 function latent(name: string, channels: number, summary: string): TensorSpec {

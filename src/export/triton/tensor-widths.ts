@@ -1,7 +1,7 @@
 // The lengths of tensors that the model files decide.
-import { transformerConfig } from "../../models/qwen-image/transformer-config.js";
-import { languageConfig, visionConfig } from "../../models/qwen2.5-vl/text-encoder-config.js";
-import { vaeConfig } from "../../models/vaes.js";
+import { languageConfig, visionConfig } from "../../models/text-encoders.js";
+import { transformerOf } from "../../models/transformers.js";
+import { vaeNumbers } from "../../models/vaes.js";
 import { type ModelHandle, numbersOf } from "../../stages/networks/model-handle.js";
 import { param, QeditError } from "../../std/errors.js";
 import type { TensorWidths } from "./tensor-specs.js";
@@ -18,16 +18,16 @@ export interface WidthFiles {
  * stage's are the next one's without a look in between.
  */
 export function tensorWidths({ vae, textEncoder, transformer }: WidthFiles): TensorWidths {
-  const config = transformerConfig(numbersOf(transformer.checkpoint), transformer.config, {});
+  const config = transformerOf(numbersOf(transformer.checkpoint), transformer.config);
   const text = numbersOf(textEncoder.checkpoint);
   const vision = visionConfig(text, textEncoder.config);
-  const { latentChannels } = vaeConfig(numbersOf(vae.checkpoint));
+  const { latentChannels, imageChannels, sizes } = vaeNumbers(numbersOf(vae.checkpoint));
   const { width } = languageConfig(text, textEncoder.config);
   const refuse = (what: string, { file }: { file: string }, option: string) =>
     new QeditError("QEDIT_E_CHECKPOINT", `Cannot use ${transformer.checkpoint.file} with ${file}: ${what}`, {
       hint: `Give the one that belongs to the transformer: ${param(option, "FILE")}`,
     });
-  const wanted = config.patchWidth / config.patchSize ** 2;
+  const wanted = config.latentChannels;
   if (latentChannels !== wanted)
     throw refuse(`latents have ${latentChannels} channels, ${wanted} are wanted`, vae.checkpoint, "vae");
   if (width !== config.textWidth)
@@ -37,8 +37,11 @@ export function tensorWidths({ vae, textEncoder, transformer }: WidthFiles): Ten
       "text_encoder",
     );
   return {
-    latentChannels,
-    tokenWidth: config.patchWidth,
+    ...{ imageChannels, latentChannels },
+    sideMultiple: sizes.multiple,
+    pictures: { least: config.generates ? 0 : 1, most: config.mostPictures },
+    placesImages: config.placesImages,
+    tokenWidth: latentChannels * config.patchSize ** 2,
     promptWidth: width,
     pixelWidth: vision.channels * vision.temporalPatchSize * vision.patchSize ** 2,
   };

@@ -2,11 +2,13 @@
 
 import { type ClientEdit, clientInputs, clientNumbers } from "../../edit/remote/client-inputs.js";
 import { type EnsembleKind, ensembleName } from "../../edit/remote/exported-facts.js";
+import { conventionsOf } from "../../edit/remote/exported-families.js";
 import type { ResolvedSettings } from "../../edit/resolve/resolve-edit.js";
 import { openService } from "../../edit/service/service.js";
 import { chooseEngine } from "../../engine/device.js";
 import { computeType, deviceName } from "../../engine/providers.js";
-import { CHANNELS, type Image } from "../../image/image.js";
+import { withoutOpaque } from "../../image/alpha.js";
+import { CHANNELS, fromBytes, type Image } from "../../image/image.js";
 import { vaeStatistics } from "../../models/vaes.js";
 import { numbersOf } from "../../stages/networks/model-handle.js";
 import { normalisedLatent } from "../../stages/networks/velocity.js";
@@ -18,6 +20,7 @@ import type { Tensor } from "../../std/tensor.js";
 import { loadTokenizer } from "../../text/tokenizer.js";
 import { runEnsemble } from "./ensemble-interpreter.js";
 import type { TritonExport } from "./export-request.js";
+import { exportedKinds } from "./exported-kinds.js";
 
 /** Largest difference of latents, as a share of their largest value, and of pixels, in 255ths: by whether all networks compute in float32. */
 const TOLERANCE = { float32: { latents: 1e-5, pixels: 1 }, reduced: { latents: 0.05, pixels: 16 } };
@@ -55,14 +58,15 @@ export async function verifyExport(
   const service = await openService({ device, threads: exported.device.threads, emit: () => {}, signal });
   const { engine } = await chooseEngine(device, exported.device.threads);
   try {
-    const tokenizer = await loadTokenizer();
+    const numbers = clientNumbers(exported.models);
+    const tokenizer = await loadTokenizer(conventionsOf(numbers.family).vocabulary);
     const differences: Difference[] = [];
-    for (const kind of kindsOf(exported)) {
+    for (const kind of exportedKinds(exported)) {
       const name = ensembleName(kind);
       emit({ kind: "activity", text: `verifying ${name}` });
       const edit = editOf(kind, exported.settings);
       const wanted = await edited(edit, exported, service);
-      const made = await runEnsemble(name, clientInputs(edit, clientNumbers(exported.models), tokenizer), {
+      const made = await runEnsemble(name, clientInputs(edit, numbers, tokenizer), {
         ...{ folder, engine, signal },
       });
       const difference = differenceOf(name, made, wanted);
@@ -80,13 +84,6 @@ export async function verifyExport(
 /** A difference in words. */
 export function differenceText({ latents, pixels }: Difference): string {
   return `latents differ by ${latents.toExponential(1)} of their largest value, pixels by ${pixels} of 255`;
-}
-
-function kindsOf({ images, hasCfg }: TritonExport): EnsembleKind[] {
-  const counts = Array.from({ length: images }, (_, index) => index + 1);
-  return (hasCfg ? [false, true] : [false]).flatMap((isGuided) =>
-    counts.map((count) => ({ images: count, hasCfg: isGuided })),
-  );
 }
 
 function editOf({ images, hasCfg }: EnsembleKind, settings: ResolvedSettings): ClientEdit {
@@ -167,8 +164,13 @@ function differenceOf(
   return {
     ensemble,
     latents: largestDifference(made, right) / largest,
-    pixels: largestDifference(image!.data as Uint8Array, wanted.image.data),
+    pixels: largestDifference(pictureOf(image!).data, wanted.image.data),
   };
+}
+
+// As decode gives it.
+function pictureOf({ shape, data }: Tensor): Image {
+  return withoutOpaque(fromBytes({ type: "uint8", shape: [1, ...shape], data: data as Uint8Array<ArrayBuffer> }));
 }
 
 // Infinity where the lengths differ or a value is not finite.

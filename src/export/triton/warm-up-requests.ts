@@ -1,12 +1,12 @@
 // One request for each model, which Triton serves before it says that the model is ready: libraries are loaded, and memory for an edit is taken.
 
-import { clientInputs, clientNumbers } from "../../edit/remote/client-inputs.js";
+import { clientInputs, clientNumbers, promptInput, seenByClient } from "../../edit/remote/client-inputs.js";
 import { CHANNELS } from "../../image/image.js";
-import type { ModelHandle } from "../../stages/networks/model-handle.js";
+import { transformerOf } from "../../models/transformers.js";
+import { type ModelHandle, numbersOf } from "../../stages/networks/model-handle.js";
 import type { Picture } from "../../stages/pictures.js";
 import { type SamplingNumbers, samplingOf } from "../../stages/sample.js";
 import { float32, type Tensor, type Tensors, tensor } from "../../std/tensor.js";
-import { dropIndex } from "../../text/prompt.js";
 import type { PromptTokenizer } from "../../text/tokenizer.js";
 import type { ExportedModel, TensorSpec } from "./exported-model.js";
 import type { Warmup, WarmupInput } from "./model-config.js";
@@ -23,7 +23,7 @@ const MEGAPIXEL = 1024 ** 2;
 
 /** What warm-ups are made for. */
 interface Warmed {
-  readonly models: { readonly vae: ModelHandle; readonly textEncoder: ModelHandle };
+  readonly models: Readonly<Record<"vae" | "textEncoder" | "transformer", ModelHandle>>;
   readonly settings: SamplingNumbers;
   readonly images: number;
   readonly gpus: readonly number[] | undefined;
@@ -42,33 +42,48 @@ export function editWarmups(
     sizes: { megapixels: side ** 2 / MEGAPIXEL, size: undefined, match: undefined },
     sampling: samplingOf({ ...settings, sampler: "euler", steps: 1, denoise: 1, seed: 0n }),
   };
-  const inputs = clientInputs(edit, clientNumbers(models), tokenizer);
-  return new Map(exported.map((model) => [model.name, warmupRequest(model, (spec) => tensorOf(spec, inputs))]));
+  const numbers = clientNumbers(models);
+  const inputs = clientInputs(edit, numbers, tokenizer);
+  const seen = seenByClient(edit.pictures, edit.sizes, numbers);
+  const reading = { match: undefined, family: numbers.family, tokenizer };
+  const lengths = {
+    prompt_embeds: promptInput(edit.prompt, seen, reading).kept,
+    negative_prompt_embeds: promptInput(edit.negativePrompt, seen, reading).kept,
+    reference_tokens: images * numbersOfTokens(inputs["noise"]!, models.transformer),
+  };
+  return new Map(
+    exported.map((model) => [model.name, warmupRequest(model, (spec) => tensorOf(spec, { inputs, lengths, images }))]),
+  );
+}
+
+function numbersOfTokens({ shape }: Tensor, { checkpoint, config }: ModelHandle): number {
+  const { patchSize } = transformerOf(numbersOf(checkpoint), config);
+  const [height, width] = shape.slice(2) as [number, number];
+  return Math.ceil(height / patchSize) * Math.ceil(width / patchSize);
+}
+
+interface Made {
+  readonly inputs: Tensors;
+  /** Of tensors [1, length, width]. */
+  readonly lengths: Readonly<Record<string, number>>;
+  readonly images: number;
 }
 
 // What clients send as it is; of what models give each other only the shape.
-function tensorOf({ name, dims }: TensorSpec, inputs: Tensors): Tensor {
-  const { noise, input_ids: ids, negative_input_ids: negative } = inputs as Record<string, Tensor>;
-  const [height, width] = noise!.shape.slice(2) as [number, number];
-  const references = Object.keys(inputs).filter((key) => key.startsWith("image_") && key !== "image_grid_thw");
-  const seen = (tokens: Tensor) => tokens.shape[1]! - dropIndex([...(tokens.data as BigInt64Array)].map(Number));
-  const shapes: Readonly<Record<string, () => readonly number[]>> = {
-    reference_tokens: () => [1, references.length * (height / 2) * (width / 2), dims[2]!],
-    prompt_embeds: () => [1, seen(ids!), dims[2]!],
-    negative_prompt_embeds: () => [1, seen(negative!), dims[2]!],
-  };
-  const shape = shapes[name]?.();
-  if (shape !== undefined) return float32(shape);
+function tensorOf({ name, dims }: TensorSpec, { inputs, lengths, images }: Made): Tensor {
+  const noise = inputs["noise"]!;
+  const [height, width] = noise.shape.slice(2) as [number, number];
+  const length = lengths[name];
+  if (length !== undefined) return float32([1, length, dims[2]!]);
+  // Pictures that all stand before the prompt.
+  if (name.endsWith("image_positions")) return tensor("int64", [images], new BigInt64Array(images));
   if (name === "image") return inputs["image_1"]!;
   if (name.startsWith("latent")) return noise!;
   if (name === "reference_sizes")
     return tensor(
       "int64",
-      [references.length, 2],
-      BigInt64Array.from(
-        references.flatMap(() => [height, width]),
-        (length) => BigInt(length),
-      ),
+      [images, 2],
+      BigInt64Array.from({ length: 2 * images }, (_, at) => BigInt(at % 2 === 0 ? height : width)),
     );
   return inputs[name]!;
 }

@@ -33,6 +33,7 @@ function qwenImage2(config: TransformerConfig): Transformer {
     patchSize: 1,
     placesImages: true,
     generates: true,
+    mostPictures: 10,
     key: config,
     modulation: modulationOf(config),
     keptWidth: 2 * width,

@@ -3,6 +3,7 @@
 // Mathematics: diffusers 0.42.1 transformer_qwenimage21.py.
 import type { Weights } from "../../checkpoint/weights.js";
 import type { Graph } from "../../graph/graph.js";
+import { gather } from "../../graph/indexing.js";
 import { silu, tanh } from "../../graph/operators.js";
 import type { DType } from "../../graph/types.js";
 import { concat, type Value } from "../../graph/value.js";
@@ -52,6 +53,19 @@ export function computedModulation(
   const count = Number(rows[0]!.dim(0));
   const row = (index: number) => rows.map((each) => vectorOf(each, index));
   return sourceOf(row(0), row(count - 1));
+}
+
+/** The modulation at each of some noise levels, f32 [levels], computed once: that of text and references, and of the target at a level by its number, i64 [1]. */
+export function steppedModulation(
+  levels: Value,
+  w: Weights,
+  { compute }: { compute: DType },
+): { readonly prefix: ModulationSource; at(step: Value): ModulationSource } {
+  const timesteps = concat([levels, levels.graph.constant("f32", [1], [0])], 0);
+  const rows = vectorRows(timesteps, w, { compute });
+  const at = (row: Value) => rows.map((each) => vectorOf(gather(each, row), 0));
+  const zero = at(levels.shapeValue());
+  return { prefix: sourceOf(zero, zero), at: (step) => sourceOf(at(step), zero) };
 }
 
 /** Name of the input that carries the modulation of a graph that begins with block `from`. */

@@ -43,6 +43,7 @@ export function qwenImage(config: TransformerConfig): Transformer {
     placesImages: false,
     // The releases that only edit and the one that only generates have equal tensors.
     generates: false,
+    mostPictures: 3,
     key: config,
     modulation: modulationOf(config),
     // References attend to the target, which has another noise level at every step.

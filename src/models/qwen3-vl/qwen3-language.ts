@@ -34,14 +34,35 @@ export function buildQwen3Language(
       ? unbatched(input("inputs_embeds", config.width))
       : graph.input(`hidden.${from}`, "f32", ["tokens", config.width]).cast(compute);
   const rows = from < config.pictureFeatures ? graph.input("feature_rows", "i64", ["tokens"]) : undefined;
+  const features = (layer: number) =>
+    graph.input(`picture_features.${layer}`, "f32", ["feature rows", config.width]).cast(compute);
   for (let index = from; index < to; index += 1) {
     x = decoderLayer(x, w.at("model.layers").at(index), { config, rope });
-    if (rows === undefined || index >= config.pictureFeatures) continue;
-    const features = graph.input(`picture_features.${index}`, "f32", ["feature rows", config.width]).cast(compute);
-    x = x.add(gather(features, rows));
+    if (rows !== undefined && index < config.pictureFeatures) x = x.add(gather(features(index), rows));
   }
   if (to === config.layers) graph.output("hidden_states", batched(x).cast("f32"));
   else graph.output(`hidden.${to}`, x.cast("f32"));
+}
+
+/** What the language model takes of a graph that has it already, in the type of the arithmetic. */
+export interface Qwen3Inputs {
+  /** Embeddings [tokens, width]. */
+  readonly embeds: Value;
+  /** Angles [1, tokens, head/2]. */
+  readonly rope: { readonly cos: Value; readonly sin: Value };
+  /** What is added behind each of the first layers, [tokens, width]. */
+  readonly features: readonly Value[];
+}
+
+/** The hidden states that buildQwen3Language gives, from values that a graph has already: f32 [1, tokens, width]. */
+export function qwen3States({ embeds, rope, features }: Qwen3Inputs, w: Weights, config: Qwen3Language): Value {
+  let x = embeds;
+  for (let index = 0; index < config.layers; index += 1) {
+    x = decoderLayer(x, w.at("model.layers").at(index), { config, rope });
+    const added = features[index];
+    if (added !== undefined) x = x.add(added);
+  }
+  return batched(x).cast("f32");
 }
 
 /** Names that the graphs do not read, and why they need not. */
@@ -94,8 +115,7 @@ export function interleavedRope(
   const tokens = positions[0]!.length;
   const [cos, sin] = [float32([1, tokens, half]), float32([1, tokens, half])];
   for (let k = 0; k < half; k += 1) {
-    // Pairs take turns: time, row, column, and time again where the sections of the others have ended.
-    const axis = k % 3 > 0 && k < 3 * ropeSections[k % 3]! ? k % 3 : 0;
+    const axis = interleavedAxis(k, ropeSections);
     const frequency = ropeTheta ** ((-2 * k) / headDim);
     for (let token = 0; token < tokens; token += 1) {
       const angle = positions[axis]![token]! * frequency;
@@ -104,4 +124,10 @@ export function interleavedRope(
     }
   }
   return { cos, sin };
+}
+
+/** The axis that rotates a pair. They take turns: time, row, column, and time again where the sections of the others have ended. */
+export function interleavedAxis(pair: number, sections: readonly number[]): number {
+  const axis = pair % 3;
+  return pair < 3 * sections[axis]! ? axis : 0;
 }

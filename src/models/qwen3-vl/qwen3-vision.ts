@@ -10,7 +10,7 @@ import { float32, type Tensor, tensor } from "../../std/tensor.js";
 import { batched, linear, unbatched } from "../layers.js";
 import { patchPlaces, VISION_ROPE_THETA } from "../qwen2.5-vl/vision.js";
 import { weightAt } from "../stored-weight.js";
-import type { PatchGrid, VisionBuild } from "../text-encoder-family.js";
+import type { GraphLayers, PatchGrid, VisionBuild } from "../text-encoder-family.js";
 import type { Qwen3Vision } from "./qwen3-config.js";
 
 interface Shared {
@@ -40,20 +40,67 @@ export function buildQwen3Vision(
     const pixels = input("pixel_values", [patches, config.channels * config.temporalPatchSize * config.patchSize ** 2]);
     const rows = graph.input("position_rows", "i64", [CORNERS, patches]);
     const shares = graph.input("position_shares", "f32", [CORNERS, patches]);
-    const placed = positionEmbedding(w.at("visual.pos_embed"), { rows, shares }).cast(compute);
-    return patchEmbedding(pixels, w.at("visual.patch_embed.proj"), width).add(placed);
+    return embeddedPatches({ pixels, rows, shares }, w, width);
   };
-  let x = from === 0 ? first() : input(`patches.${from}`, [patches, width]);
+  const x = from === 0 ? first() : input(`patches.${from}`, [patches, width]);
   const shared = { config, rope: { cos: input("rope_cos", angles), sin: input("rope_sin", angles) } };
+  const seen = throughBlocks(x, w, { shared, blocks: { from, to } });
+  for (const { feature, value } of seen.features) graph.output(`picture_features.${feature}`, value);
+  if (to < config.blocks) graph.output(`patches.${to}`, seen.x.cast("f32"));
+  else graph.output("image_embeds", merger(seen.x, w.at("visual.merger"), { config, normed: "patches" }).cast("f32"));
+}
+
+/** Pixels of patches [patches, …] in the type of the arithmetic, and where they lie: see buildQwen3Vision. */
+interface PlacedPatches {
+  readonly pixels: Value;
+  readonly rows: Value;
+  readonly shares: Value;
+}
+
+/** What the tower takes of one picture from a graph that has it already. */
+export interface Qwen3Patches extends PlacedPatches {
+  /** Angles [1, patches, head/2], in the type of the arithmetic. */
+  readonly rope: { readonly cos: Value; readonly sin: Value };
+}
+
+/** What buildQwen3Vision gives, from values that a graph has already: embeddings and the features of each layer, f32 [tokens, width of the language model]. */
+export function qwen3Sight(
+  { rope, ...placed }: Qwen3Patches,
+  w: Weights,
+  config: Qwen3Vision,
+): { readonly embeds: Value; readonly features: readonly Value[] } {
+  const blocks = { from: 0, to: config.blocks };
+  const { x, features } = throughBlocks(embeddedPatches(placed, w, config.width), w, {
+    shared: { config, rope },
+    blocks,
+  });
+  return {
+    embeds: merger(x, w.at("visual.merger"), { config, normed: "patches" }).cast("f32"),
+    features: features.toSorted((a, b) => a.feature - b.feature).map(({ value }) => value),
+  };
+}
+
+function embeddedPatches({ pixels, rows, shares }: PlacedPatches, w: Weights, width: number): Value {
+  const placed = positionEmbedding(w.at("visual.pos_embed"), { rows, shares }).cast(pixels.dtype);
+  return patchEmbedding(pixels, w.at("visual.patch_embed.proj"), width).add(placed);
+}
+
+function throughBlocks(
+  first: Value,
+  w: Weights,
+  { shared, blocks: { from, to } }: { readonly shared: Shared; readonly blocks: GraphLayers },
+): { readonly x: Value; readonly features: readonly { readonly feature: number; readonly value: Value }[] } {
+  const { config } = shared;
+  const features: { feature: number; value: Value }[] = [];
+  let x = first;
   for (let index = from; index < to; index += 1) {
     x = visionBlock(x, w.at("visual.blocks").at(index), shared);
     const feature = config.featureBlocks.indexOf(index);
     if (feature < 0) continue;
     const merged = merger(x, w.at("visual.deepstack_merger_list").at(feature), { config, normed: "tokens" });
-    graph.output(`picture_features.${feature}`, merged.cast("f32"));
+    features.push({ feature, value: merged.cast("f32") });
   }
-  if (to < config.blocks) graph.output(`patches.${to}`, x.cast("f32"));
-  else graph.output("image_embeds", merger(x, w.at("visual.merger"), { config, normed: "patches" }).cast("f32"));
+  return { x, features };
 }
 
 // A convolution whose stride is its kernel is a matrix product over patches.

@@ -27,7 +27,16 @@ read = lambda path: text_format.Parse(open(path).read(), model_config_pb2.ModelC
 json.dump([json_format.MessageToDict(read(path), preserving_proto_field_name=True) for path in sys.argv[1:]], sys.stdout)
 `;
 
-const models = modelTensors({ latentChannels: 16, tokenWidth: 64, promptWidth: 40, pixelWidth: 1176 });
+const models = modelTensors({
+  latentChannels: 16,
+  imageChannels: 3,
+  sideMultiple: 16,
+  placesImages: false,
+  pictures: { least: 1, most: 3 },
+  tokenWidth: 64,
+  promptWidth: 40,
+  pixelWidth: 1176,
+});
 const kinds = [1, 2, 3].flatMap((images) => [false, true].map((hasCfg) => ({ images, hasCfg })));
 
 async function configs(): Promise<ModelConfig[]> {

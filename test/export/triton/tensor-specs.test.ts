@@ -2,7 +2,16 @@
 import { expect, test } from "vitest";
 import { MOST_IMAGES, modelTensors } from "../../../src/export/triton/tensor-specs.js";
 
-const models = modelTensors({ latentChannels: 16, tokenWidth: 64, promptWidth: 3584, pixelWidth: 1176 });
+const models = modelTensors({
+  latentChannels: 16,
+  imageChannels: 3,
+  sideMultiple: 16,
+  placesImages: false,
+  pictures: { least: 1, most: 3 },
+  tokenWidth: 64,
+  promptWidth: 3584,
+  pixelWidth: 1176,
+});
 const all = [...models.values()];
 
 test("no tensor has rank 0, and none of a model has another one's name", () => {

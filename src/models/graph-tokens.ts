@@ -1,5 +1,4 @@
-// What tokens.ts computes of tensors, inside a graph: latents as tokens, and the rotary angles of tokens whose number is known when the graph runs.
-import { loop } from "../../graph/control-flow.js";
+// Latents as tokens, and the rotary angles of tokens, inside a graph: their numbers are known when it runs. What families have in common.
 import {
   counted,
   cumulativeSum,
@@ -10,13 +9,16 @@ import {
   squeeze,
   sumOver,
   unsqueeze,
-  where,
-} from "../../graph/indexing.js";
-import { cosineAndSine } from "../../graph/trigonometry.js";
-import { multiplyDims } from "../../graph/types.js";
-import { concat, type Value } from "../../graph/value.js";
-import { ROPE_THETA } from "../axis-rotations.js";
-import type { TransformerConfig } from "./transformer-config.js";
+} from "../graph/indexing.js";
+import { cosineAndSine } from "../graph/trigonometry.js";
+import { multiplyDims } from "../graph/types.js";
+import { concat, type Value } from "../graph/value.js";
+import { ROPE_THETA } from "./axis-rotations.js";
+
+/** Latent cells along one side of a token. */
+interface Patched {
+  readonly patchSize: number;
+}
 
 /** The grid of a latent's tokens, at run time. */
 export interface LatentGrid {
@@ -30,7 +32,7 @@ export interface LatentGrid {
 }
 
 /** The grid of a latent [1, channels, h, w]; `rows` and `columns` name its lengths. */
-export function gridOfLatent(latent: Value, names: LatentGrid["names"], { patchSize }: TransformerConfig): LatentGrid {
+export function gridOfLatent(latent: Value, names: LatentGrid["names"], { patchSize }: Patched): LatentGrid {
   const side = (axis: number, name: string) => {
     const length = latent.shapeValue(axis, axis + 1);
     const tokens = tokensAlong(length, patchSize);
@@ -47,7 +49,7 @@ export function gridOfLatent(latent: Value, names: LatentGrid["names"], { patchS
 }
 
 /** A latent [1, channels, h, w] as tokens [1, rows·columns, channels·patch²], as patchify gives them. */
-export function latentTokens(latent: Value, { names, cells }: LatentGrid, { patchSize }: TransformerConfig): Value {
+export function latentTokens(latent: Value, { names, cells }: LatentGrid, { patchSize }: Patched): Value {
   const channels = Number(latent.dim(1));
   const padded = gather(gather(latent, cells.rows, 2), cells.columns, 3);
   return padded
@@ -62,7 +64,7 @@ export function latentTokens(latent: Value, { names, cells }: LatentGrid, { patc
 export function latentOfTokens(
   tokens: Value,
   { rows, columns, names }: LatentGrid,
-  { like, config: { patchSize } }: { like: Value; config: TransformerConfig },
+  { like, config: { patchSize } }: { like: Value; config: Patched },
 ): Value {
   const channels = Number(like.dim(1));
   const shape = [names.rows, names.columns, channels * patchSize, patchSize];
@@ -78,13 +80,6 @@ export function latentOfTokens(
 /** Time, row and column of tokens, each i64 [tokens]. */
 export type TokenPositions = readonly [frame: Value, row: Value, column: Value];
 
-/** Positions of the target's tokens. */
-export function targetPositions({ rows, columns, names }: LatentGrid): TokenPositions {
-  const place = range(rows.mul(columns), multiplyDims(names.rows, names.columns));
-  const { quotient, remainder } = divided(place, columns);
-  return [place.mul(0), quotient.sub(rows.div(2)), remainder.sub(columns.div(2))];
-}
-
 /** References that were packed one after the other. */
 export interface PackedReferences {
   /** Tokens of all, i64 [1]. */
@@ -96,65 +91,37 @@ export interface PackedReferences {
 }
 
 /** How many tokens each of some references has, i64 [references], of sizes in cells [references, 2]. */
-export function referenceTokens(
-  sizes: Value,
-  { patchSize }: TransformerConfig,
-): { rows: Value; columns: Value; counts: Value } {
-  const along = (axis: number) => tokensAlong(column(sizes, axis), patchSize);
+export function referenceTokens(sizes: Value, { patchSize }: Patched): { rows: Value; columns: Value; counts: Value } {
+  const along = (axis: number) => tokensAlong(columnOf(sizes, axis), patchSize);
   const [rows, columns] = [along(0), along(1)];
   return { rows, columns, counts: rows.mul(columns) };
 }
 
-/** Positions of the tokens of packed references, each in a frame of its own, or all in one as the configuration says. */
-export function referencePositions(
-  { count, name, sizes }: PackedReferences,
-  config: TransformerConfig,
-): TokenPositions {
-  const { rows, columns, counts } = referenceTokens(sizes, config);
+/** Where the tokens of packed references stand, i64 [tokens]: in which reference, and in which of its rows and columns. */
+export interface PackedPlaces {
+  readonly which: Value;
+  readonly row: Value;
+  readonly column: Value;
+  /** A number of each reference, i64 [references], for each of its tokens. */
+  readonly of: (list: Value) => Value;
+}
+
+/** Where the tokens of packed references stand. */
+export function packedPlaces({ count, name, sizes }: PackedReferences, patched: Patched): PackedPlaces {
+  const { columns, counts } = referenceTokens(sizes, patched);
   const ends = cumulativeSum(counts);
   const place = range(count, name);
   const isBehind = counted(unsqueeze(place, 1).atLeast(unsqueeze(ends, 0)));
   const which = squeeze(sumOver(isBehind, 1), 1);
   const of = (list: Value) => gather(list, which);
-  const { quotient, remainder } = divided(place.sub(of(ends.sub(counts))), of(columns));
-  const centred = [quotient.sub(of(rows.div(2))), remainder.sub(of(columns.div(2)))] as const;
-  if (!config.referencesInOneFrame) return [which.add(1), ...centred];
-  const moved = placedSideBySide(sizes, config);
-  return [place.mul(0).add(1), centred[0].add(of(column(moved, 0))), centred[1].add(of(column(moved, 1)))];
-}
-
-// How far each reference is moved down and right, in tokens, i64 [references, 2]; see sideBySide in tokens.ts.
-function placedSideBySide(sizes: Value, { patchSize }: TransformerConfig): Value {
-  const { graph } = sizes;
-  const none = graph.constant("i64", [1], [0]);
-  const carried = [
-    { initial: none },
-    { initial: none },
-    { initial: graph.constant("i64", [0, 2], []), shape: ["placed", 2], result: [sizes.dim(0), 2] },
-  ];
-  const [, , moved] = loop(graph, { trips: sizes.shapeValue(0, 1), carried }, ([height, width, placed], index) => {
-    const size = gather(sizes, index);
-    const [rows, columns] = [0, 1].map((axis) => column(size, axis)) as [Value, Value];
-    const isBeside = rows.add(height!).atLeast(columns.add(width!).add(1));
-    const [down, right] = [where(isBeside, none, height!), where(isBeside, width!, none)];
-    const inTokens = unsqueeze(concat([down, right], 0), 0)
-      .add(Math.floor(patchSize / 2))
-      .div(patchSize);
-    return [height!.max(rows.add(down)), width!.max(columns.add(right)), concat([placed!, inTokens], 0)];
-  });
-  return moved!;
-}
-
-/** Positions of a prompt's tokens, i64 [1] of them: on along the diagonal from the edge of the target's grid. */
-export function textPositions(count: Value, name: string, { rows, columns }: LatentGrid): TokenPositions {
-  const place = range(count, name).add(rows.div(2).max(columns.div(2)));
-  return [place, place, place];
+  const { quotient: row, remainder: column } = divided(place.sub(of(ends.sub(counts))), of(columns));
+  return { which, row, column, of };
 }
 
 /** Cosines and sines f32 [1, tokens, head/2] of tokens in order; angles in float64. */
 export function ropeOfPositions(
   parts: readonly TokenPositions[],
-  { ropeAxes }: TransformerConfig,
+  { ropeAxes }: { readonly ropeAxes: readonly number[] },
 ): { cos: Value; sin: Value } {
   const angles = ropeAxes.map((dim, axis) => {
     const positions = concat(
@@ -183,6 +150,7 @@ function tokensAlong(cells: Value, patchSize: number): Value {
   return cells.add(patchSize - 1).div(patchSize);
 }
 
-function column(table: Value, axis: number): Value {
+/** A column of a table [rows, columns], [rows]. */
+export function columnOf(table: Value, axis: number): Value {
   return squeeze(gather(table, table.graph.constant("i64", [1], [axis]), 1), 1);
 }
