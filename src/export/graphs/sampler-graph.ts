@@ -11,14 +11,21 @@ import { describedGraph } from "./described-graph.js";
 import type { ExportedTransformer, SampledNetwork, SamplerInputs, VelocityAt } from "./sampled-network.js";
 import { refuseNonFinite, violated } from "./violations.js";
 
-/** `join_0`: empty tensors, as its tensors say. */
+/** `join_0`: the tensors that it gives, with no rows. Triton takes their lengths only where ONNX Runtime does not know them before a run. */
 export function joinNothing(tensors: ModelTensors): ExportedModel {
   return describedGraph(tensors, {
     shapes: { noise: [1, Number(tensors.inputs[0]!.dims[1]), "h", "w"] },
     optimization: "full",
-    build(_inputs, graph) {
-      const empty = ({ name, datatype, dims }: TensorSpec) =>
-        [name, graph.constant(datatype === "INT64" ? "i64" : "f32", dims, [])] as const;
+    build({ noise }, graph) {
+      const start = graph.constant("i64", [1], [0]);
+      const end = noise!.shapeValue(2, 3).mul(0);
+      const empty = ({ name, datatype, dims }: TensorSpec) => {
+        const axis = dims.indexOf(-1);
+        const shape = dims.map((length) => Math.max(length, 1));
+        const zeros = new Array<number>(shape.reduce((product, length) => product * length, 1)).fill(0);
+        const one = graph.constant(datatype === "INT64" ? "i64" : "f32", shape, zeros);
+        return [name, part(one, { axis, start, end, length: `${name} rows` })] as const;
+      };
       return Object.fromEntries(tensors.outputs.map(empty));
     },
   });

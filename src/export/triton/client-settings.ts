@@ -1,11 +1,11 @@
 // qedit.json of an exported folder: what a client needs to make the inputs of an edit, and what was exported.
 
 import type { ClientNumbers } from "../../edit/remote/client-inputs.js";
-import { PIXEL_STATISTICS } from "../../image/patches.js";
-import { EDIT_SIZES } from "../../image/resize/size-rules.js";
+import { conventionsOf, type ExportedFamilyName, exportedFamily } from "../../edit/remote/exported-families.js";
+import { RGBA_CHANNELS } from "../../image/image.js";
 import { ASPECT_WEIGHT, MEGAPIXEL, VISION_AREA } from "../../image/resize/sizes.js";
 import type { LatentStatistics } from "../../models/vae-family.js";
-import { editPrompt, TEMPLATE_NAME } from "../../text/prompt.js";
+import { PROMPT_TEMPLATES } from "../../text/prompt-templates.js";
 import { TOKEN } from "../../text/vocabulary.js";
 import type { Ensemble } from "./ensembles.js";
 import type { ExportedModel, TensorSpec } from "./exported-model.js";
@@ -43,6 +43,8 @@ export interface ExportFacts {
     readonly cfgNorm: number | "none";
     readonly steps: number;
     readonly cfg: number;
+    /** The noise levels of a model that was made for these alone. */
+    readonly sigmas?: readonly number[] | undefined;
   };
   /** Of the result, in units of 1024² pixels; a default. */
   readonly megapixels: number;
@@ -55,9 +57,8 @@ export interface ExportFacts {
 
 /** The text of qedit.json. */
 export function clientSettings(facts: ExportFacts): string {
-  const { version, model, weights, compute, device, sampling, megapixels, numbers, statistics, models, ensembles } =
-    facts;
-  const { patches, cell, latentChannels } = numbers;
+  const { version, model, weights, compute, device, sampling, numbers, statistics, models, ensembles } = facts;
+  const { family, latentChannels } = numbers;
   const settings = {
     format: FORMAT,
     qedit: version,
@@ -70,46 +71,21 @@ export function clientSettings(facts: ExportFacts): string {
       cfg_norm: sampling.cfgNorm,
       latent_statistics: statistics,
     },
-    sigmas: {
-      about:
-        "steps + 1 noise levels, falling, the last one 0; t[i] = 1 - floor(i * 1000 / steps) / 1000 for i below steps",
-      formula: "sigma = shift * t / (1 + (shift - 1) * t)",
-      scheduler: sampling.scheduler,
-      shift: sampling.shift,
-      steps: sampling.steps,
-    },
+    sigmas: sigmasOf(sampling),
     noise: {
       about: "standard normal, of the latent of the result; qedit takes torch.randn with a seeded CPU generator",
       shape: [1, latentChannels, "height / cell", "width / cell"],
     },
     ...(ensembles.some(({ hasCfg }) => hasCfg) && { cfg: sampling.cfg }),
     prompt: {
-      ...promptTexts(),
+      ...promptTexts(family),
       tokenizer: TOKENIZER_FILE,
       image_pad: TOKEN.imagePad,
       end: TOKEN.endOfText,
       negative: "",
     },
-    sizes: {
-      about:
-        "the result and reference 1 have the size of picture 1's shape, other references that of their own: sides in multiples, with the least " +
-        "aspect_weight * |log(aspect / wanted aspect)| + |log(area / (megapixels * megapixel))|; a picture that would be stretched by more than most_stretch " +
-        "(logarithm of aspects) is cropped around its centre first; one Lanczos resize to bytes",
-      megapixels,
-      megapixel: MEGAPIXEL,
-      multiple: EDIT_SIZES.multiple,
-      aspect_weight: ASPECT_WEIGHT,
-      most_stretch: EDIT_SIZES.mostStretch,
-      cell,
-    },
-    vision: {
-      about:
-        "each whole picture resized by Lanczos to area pixels, each side rounded to a multiple of patch * merge; (pixel / 255 - mean) / std; rows of pixel_values " +
-        "are patches in blocks of merge x merge, in each channel, frame, y, x; image_grid_thw is 1, height / patch, width / patch",
-      area: VISION_AREA,
-      ...patches,
-      ...PIXEL_STATISTICS,
-    },
+    sizes: sizesOf(facts),
+    vision: visionOf(numbers),
     ensembles: ensembles.map(({ name, images, hasCfg, inputs, outputs }) => ({
       ...{ name, images, cfg: hasCfg },
       inputs: inputs.map(tensorOf),
@@ -128,11 +104,63 @@ function tensorOf({ name, datatype, dims, summary }: TensorSpec) {
   return { name, datatype, shape: dims, summary };
 }
 
-// The template with {pictures} and {prompt}; a picture with its number {n}, from 1.
-function promptTexts() {
-  const template = editPrompt("{prompt}", { slots: [] });
+function sigmasOf({ scheduler, shift, steps, sigmas }: ExportFacts["sampling"]) {
+  if (sigmas !== undefined)
+    return { about: "the noise levels that the model was made for, falling, the last one 0", levels: sigmas, steps };
+  return {
+    about:
+      "steps + 1 noise levels, falling, the last one 0; t[i] = 1 - floor(i * 1000 / steps) / 1000 for i below steps",
+    formula: "sigma = shift * t / (1 + (shift - 1) * t)",
+    ...{ scheduler, shift, steps },
+  };
+}
+
+function sizesOf({ megapixels, numbers: { family, cell, imageChannels } }: ExportFacts) {
+  const { sizes: rules } = exportedFamily(family).vae;
+  return {
+    about:
+      "the result and reference 1 have the size of picture 1's shape, other references that of their own: sides in multiples, with the least " +
+      "aspect_weight * |log(aspect / wanted aspect)| + |log(area / (megapixels * megapixel))|; a picture that would be stretched by more than most_stretch " +
+      "(logarithm of aspects) is cropped around its centre first; one Lanczos resize to bytes" +
+      (imageChannels === RGBA_CHANNELS ? "; images have the opacity of each pixel as their fourth channel" : ""),
+    megapixels,
+    megapixel: MEGAPIXEL,
+    multiple: rules.multiple,
+    aspect_weight: ASPECT_WEIGHT,
+    most_stretch: rules.mostStretch,
+    cell,
+    channels: imageChannels,
+  };
+}
+
+function visionOf({ family, patches }: ExportFacts["numbers"]) {
+  const { references, pixels } = conventionsOf(family);
+  const { patch, temporal, merge } = patches;
+  const rows =
+    "(pixel / 255 - mean) / std; rows of pixel_values are patches in blocks of merge x merge, in each channel, frame, y, x; " +
+    "image_grid_thw is 1, height / patch, width / patch";
+  return references === undefined
+    ? {
+        about: `each whole picture resized by Lanczos to area pixels, each side rounded to a multiple of patch * merge; ${rows}`,
+        area: VISION_AREA,
+        ...{ patch, temporal, merge, ...pixels },
+      }
+    : { about: `each reference as it is, over white; ${rows}`, ...{ patch, temporal, merge, ...pixels } };
+}
+
+// The template with {pictures} and {prompt}; a picture with its number {n}, from 1, and what stands between two.
+function promptTexts(family: ExportedFamilyName) {
+  const { name, write } = PROMPT_TEMPLATES[conventionsOf(family).template];
+  const template = write("{prompt}", { slots: [] });
   const start = template.indexOf("{prompt}");
-  const withPicture = editPrompt("{prompt}", { slots: [1] });
-  const picture = withPicture.slice(start, withPicture.indexOf("{prompt}")).replace("1", "{n}");
-  return { name: TEMPLATE_NAME, template: template.replace("{prompt}", "{pictures}{prompt}"), picture };
+  const written = (slots: readonly number[]) => {
+    const text = write("{prompt}", { slots });
+    return text.slice(start, text.indexOf("{prompt}"));
+  };
+  const [first, second] = [written([1]), written([2])];
+  const both = written([1, 2]);
+  return {
+    ...{ name, template: template.replace("{prompt}", "{pictures}{prompt}"), picture: first.replace("1", "{n}") },
+    between: both.slice(first.length, both.length - second.length),
+  };
 }

@@ -4,8 +4,12 @@ import { editLengths } from "../../edit/plan/edit-lengths.js";
 import { type EditMemory, editMemory } from "../../edit/plan/edit-memory.js";
 import { plannedNetworks } from "../../edit/plan/networks.js";
 import type { LocalModels, ResolvedSettings } from "../../edit/resolve/resolve-edit.js";
-import type { Device } from "../../engine/providers.js";
+import { computeType, type Device } from "../../engine/providers.js";
+import { ELEMENT } from "../../graph/types.js";
 import type { NetworkId } from "../../models/network-id.js";
+import { transformerOf } from "../../models/transformers.js";
+import { numbersOf } from "../../stages/networks/model-handle.js";
+import { sampledTokens } from "../../stages/networks/transformer-plan.js";
 import { binarySize } from "../../std/byte-sizes.js";
 import { QeditError } from "../../std/errors.js";
 import type { PromptTokenizer } from "../../text/tokenizer.js";
@@ -39,12 +43,14 @@ export interface MemoryRequest {
  * keep out of theirs, the modulation and the token embeddings.
  */
 export function exportMemory(models: readonly ExportedModel[], request: MemoryRequest): ModelMemory[] {
-  const { networks } = plannedMemory(request);
-  return models.flatMap(({ name, graph }) => {
+  const { networks, kept } = plannedMemory(request);
+  return models.flatMap(({ name, graph, inputs }) => {
     const own = networks.filter(({ network }) => NETWORKS[name]?.includes(network));
     if (own.length === 0) return [];
     const weights = [...graph.externals.values()].reduce((sum, { length }) => sum + length, 0);
-    return [{ model: name, weights, activations: Math.max(...own.map(({ activations }) => activations)) }];
+    const prompts = inputs.filter((input) => input.name.endsWith("prompt_embeds")).length;
+    const activations = Math.max(...own.map((network) => network.activations)) + prompts * kept;
+    return [{ model: name, weights, activations }];
   });
 }
 
@@ -64,13 +70,26 @@ export function memoryLimits(vram: number, memory: readonly ModelMemory[]): Read
   return new Map(memory.map((each) => [each.model, Math.floor((left * each.activations) / activations)]));
 }
 
-function plannedMemory({ models, settings, device, images, tokenizer }: MemoryRequest): EditMemory {
+// The memory of networks, and of the keys and values of a prompt and references that a run keeps on the device, in its compute type.
+function plannedMemory({
+  models,
+  settings,
+  device,
+  images,
+  tokenizer,
+}: MemoryRequest): Pick<EditMemory, "networks"> & { readonly kept: number } {
   const { vae, textEncoder, transformer, loras } = models;
   const parts = { vae, textEncoder, transformer };
   const adapters = loras.map(({ adapter }) => adapter);
   const limit = { device, vram: undefined };
-  const networks = plannedNetworks({ parts, adapters }, { ...settings, ...limit, references: images });
+  const planned = plannedNetworks({ parts, adapters }, { ...settings, ...limit, references: images });
   const sources = Array.from({ length: images }, () => PICTURE);
-  const lengths = editLengths(sources, { settings, networks, tokenizer });
-  return editMemory(lengths, { parts, adapters, types: settings, limit });
+  const lengths = editLengths(sources, { settings, networks: planned, tokenizer });
+  const { networks } = editMemory(lengths, { parts, adapters, types: settings, limit });
+  const { keptWidth = 0, blocks } = transformerOf(numbersOf(transformer.checkpoint), transformer.config);
+  const { text, references } = sampledTokens(lengths.tokens).tokens;
+  const prefix = references.reduce((sum, count) => sum + count, text);
+  const { bytes } = ELEMENT[computeType(device, "transformer", settings.dtype)];
+  // The plan for a CPU counts them already.
+  return { networks, kept: device.provider === "cpu" ? 0 : prefix * keptWidth * blocks * bytes };
 }

@@ -106,7 +106,11 @@ function fixed({ weights, compute, sampling, device }: ReadmeFacts): string {
 
 For ${device === "cpu" ? "CPUs" : "NVIDIA GPUs"}, computing in: ${types.join(", ")}. Sampler ${sampling.sampler}${
     sampling.cfgNorm === "none" ? "" : `; CFGNorm ${sampling.cfgNorm} with guidance`
-  }. Clients choose the number of steps by \`sigmas\`; the model was published for shift ${sampling.shift}, scheduler ${sampling.scheduler} and ${sampling.steps} steps.
+  }. Clients choose the number of steps by \`sigmas\`; the model was published for ${
+    sampling.sigmas
+      ? `the ${sampling.steps} noise levels of \`${SETTINGS_FILE}\` alone`
+      : `shift ${sampling.shift}, scheduler ${sampling.scheduler} and ${sampling.steps} steps`
+  }.
 
 | | file | identity |
 | --- | --- | --- |
@@ -144,5 +148,7 @@ function tensors({ ensembles, models }: ReadmeFacts): string {
 }
 
 function aboutEnsemble({ images, hasCfg }: { readonly images: number; readonly hasCfg: boolean }): string {
-  return `The whole edit of ${images} ${images === 1 ? "picture" : "pictures"}${hasCfg ? ", with guidance" : ""}.`;
+  const guided = hasCfg ? ", with guidance" : "";
+  if (images === 0) return `A picture of a prompt alone${guided}.`;
+  return `The whole edit of ${images} ${images === 1 ? "picture" : "pictures"}${guided}.`;
 }

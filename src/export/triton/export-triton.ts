@@ -126,7 +126,7 @@ function factsOf(
   ensembles: readonly Ensemble[],
 ): ExportFacts {
   const { vae, textEncoder, transformer, loras } = models;
-  const { shift, cfgNorm, steps, cfg, scheduler, megapixels = 1 } = settings;
+  const { shift, cfgNorm, steps, cfg, scheduler, sigmas, megapixels = 1 } = settings;
   return {
     version: qeditVersion(),
     model,
@@ -144,7 +144,7 @@ function factsOf(
       transformer: typeName(computeType(device, "transformer", settings.dtype)),
     },
     device: device.provider,
-    sampling: { sampler: "euler", scheduler, shift, cfgNorm, steps, cfg: usesNegative(cfg) ? cfg : GUIDANCE },
+    sampling: { sampler: "euler", scheduler, shift, cfgNorm, steps, sigmas, cfg: usesNegative(cfg) ? cfg : GUIDANCE },
     megapixels,
     numbers: clientNumbers(models),
     statistics: vaeStatistics(numbersOf(vae.checkpoint), vae.config),

@@ -108,10 +108,8 @@ function joinTensors(count: number, { latentChannels, tokenWidth, pixelWidth }: 
       name: "join_0",
       summary: "Gives what an edit of no picture has of pictures: empty tensors",
       inputs: [latent("noise", latentChannels, "Noise of the shape of the result's latent, of which nothing is read")],
-      outputs: [
-        ...references(tokenWidth, 0),
-        ...pixels(pixelWidth).map((spec) => ({ ...spec, dims: [0, spec.dims[1]!] })),
-      ],
+      // A configuration has no lengths of 0.
+      outputs: [...references(tokenWidth, -1), ...pixels(pixelWidth)],
     };
   return {
     name: `join_${count}`,
@@ -171,7 +169,7 @@ function references(tokenWidth: number, count: number): TensorSpec[] {
     tensor(
       "reference_tokens",
       "FP32",
-      [1, count === 0 ? 0 : -1, tokenWidth],
+      [1, -1, tokenWidth],
       "Tokens of all references, one after the other, each a square of cells of a latent in rows",
     ),
     tensor("reference_sizes", "INT64", [count, 2], "Height and width of each reference in cells of its latent"),

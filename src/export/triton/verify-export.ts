@@ -89,7 +89,7 @@ export function differenceText({ latents, pixels }: Difference): string {
 function editOf({ images, hasCfg }: EnsembleKind, settings: ResolvedSettings): ClientEdit {
   const sampling = { ...settings, ...numbersOfRun(hasCfg) };
   return {
-    pictures: SIZES.slice(0, images).map(madePicture),
+    pictures: Array.from({ length: images }, (_, index) => madePicture(SIZES[index % SIZES.length]!, index)),
     prompt: PROMPT,
     negativePrompt: hasCfg ? NEGATIVE_PROMPT : undefined,
     sizes: { megapixels: MEGAPIXELS, size: undefined, match: undefined },

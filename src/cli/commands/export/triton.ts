@@ -14,6 +14,9 @@ const { vae, vaeDtype, textEncoder, textDtype, transformer, dtype, lora, strictL
 const { shift, cfgNorm, referenceMethod } = EDIT_PARAMETERS;
 const { device, vram } = DEVICE_PARAMETERS;
 
+/** What Qwen-Image-Edit was made for, and what a GPU has memory for where all models stay open. */
+const IMAGES = 3;
+
 /** Its options. */
 export const tritonOptions = {
   ...MODEL_PARAMETERS,
@@ -25,8 +28,8 @@ export const tritonOptions = {
     initialText: "cuda where a GPU is found here, else cpu",
   },
   vram: { ...vram, summary: "memory of each GPU that the server may take, such as 80G", initialText: "no limit" },
-  images: defaulted(number({ minimum: 1, maximum: MOST_IMAGES, whole: true }), MOST_IMAGES, {
-    summary: "most pictures of an edit; an ensemble for each number up to it",
+  images: defaulted(number({ minimum: 1, maximum: MOST_IMAGES, whole: true }), IMAGES, {
+    summary: "most pictures of an edit, more than three only of Qwen-Image-2.1; an ensemble for each number up to it",
     group: "Output",
     scope: "call",
     placeholder: "<count>",
