@@ -10,6 +10,7 @@ const NIGHTLY = [
   "test/cli/client-pictures.test.ts",
   "test/cli/colours.test.ts",
   "test/cli/crop-mask.test.ts",
+  "test/cli/exported-qwen-image-2.test.ts",
   "test/cli/golden-edits.test.ts",
   "test/cli/keep-exif.test.ts",
   "test/cli/memory.test.ts",

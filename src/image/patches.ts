@@ -26,7 +26,7 @@ interface PixelStatistics {
 export const QWEN_PATCHES: PatchConfig = { patch: 14, temporal: 2, merge: 2 };
 
 /** CLIP's normalisation of red, green and blue in 0..1, which Qwen2-VL kept. */
-export const PIXEL_STATISTICS = {
+const PIXEL_STATISTICS = {
   mean: [0.48145466, 0.4578275, 0.40821073],
   std: [0.26862954, 0.26130258, 0.27577711],
 } as const;

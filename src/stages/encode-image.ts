@@ -92,54 +92,6 @@ export const encodeImage: ArtifactStage<Inputs, Models, EncodeImageSettings> = {
   },
 };
 
-/** The stage for pictures that have the sizes of the edit already: sides in multiples of the VAE's cell. */
-export const encodeSizedImage: ArtifactStage<Inputs, Models, Pick<EncodeImageSettings, "vaeDtype" | "tile">> = {
-  name: encodeImage.name,
-  summary: "Encode pictures at their sizes with the VAE",
-  version: 1,
-  inputs: encodeImage.inputs,
-  output: encodeImage.output,
-  parameters: ["vaeDtype", "tile"],
-  async check(_pictures, { models: { vae }, settings }, device): Promise<StageLengths> {
-    computeType(device, "vae", settings.vaeDtype);
-    return { "latent channels": vaeConfig(numbersOf(vae.checkpoint)).latentChannels };
-  },
-  announce() {},
-  identity({ inputs: { pictures }, models: { vae }, settings }, device) {
-    const compute = computeType(device, "vae", settings.vaeDtype);
-    return {
-      inputs: pictureHashes(pictures),
-      names: { vae: vae.name },
-      settings: { version: encodeSizedImage.version, sized: true, ...computedOn(device, compute) },
-      weights: { vae: vae.identity },
-      device: deviceIdentity(device),
-    };
-  },
-  async run({ inputs: { pictures }, models: { vae: file }, settings }, context): Promise<Artifact> {
-    const { tile } = settings;
-    const images = pictures.map(({ image: { width, height } }) => ({ size: { width, height }, steps: [] }));
-    const routes = { target: images[0]!, images };
-    const { result, compute } = await inVaeType(settings.vaeDtype, context, (type) =>
-      encodeRoutes(pictures, { routes, run: { file, compute: type, tile }, context }, { match: undefined }),
-    );
-    const computed = computedOn(context.engine.device, compute);
-    return {
-      kind: "latents",
-      tensors: result,
-      info: {
-        settings: {
-          encode_image: { version: encodeSizedImage.version, sized: true, ...computed },
-          latent_statistics: statisticsOf(file),
-        },
-        sizes: { images: images.map(({ size: pixels }) => ({ reference: { size: pixels } })) },
-        inputs: pictureHashes(pictures),
-        weights: { vae: file.identity },
-        names: { vae: file.name },
-      },
-    };
-  },
-};
-
 /** The settings that decide sizes. */
 export type SizeSettings = Omit<EncodeImageSettings, "vaeDtype" | "tile">;
 
@@ -211,7 +163,8 @@ export function announceImages(
   emit({ kind: "plan", lines: describePlan(imageSizePlan(pictures, settings, vae), settings) });
 }
 
-function statisticsOf({ checkpoint, config }: ModelHandle): LatentStatistics {
+/** By what the latents of a VAE are normalised. */
+export function statisticsOf({ checkpoint, config }: ModelHandle): LatentStatistics {
   return vaeStatistics(numbersOf(checkpoint), config);
 }
 
@@ -235,7 +188,8 @@ interface Work {
   readonly context: StageContext;
 }
 
-async function encodeRoutes(
+/** The tensors of `latents`, and an empty latent where there is no picture. */
+export async function encodeRoutes(
   pictures: readonly Picture[],
   { routes, run, context }: Work,
   settings: Pick<EncodeImageSettings, "match">,

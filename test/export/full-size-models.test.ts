@@ -8,10 +8,11 @@ import { modelOf, withSession } from "../../src/engine/sessions/engine.js";
 import { type StageFiles, stageModels } from "../../src/export/triton/stage-models.js";
 import type { DType } from "../../src/graph/types.js";
 import type { ActiveLora } from "../../src/stages/networks/loras.js";
-import type { ModelHandle } from "../../src/stages/networks/model-handle.js";
+import { type ModelHandle, openModel } from "../../src/stages/networks/model-handle.js";
 import { temporaryFolder } from "../support/folder.js";
 import { publishedLora } from "../support/full-size.js";
 import { processorTime } from "../support/processor-time.js";
+import { publishedFile } from "../support/rotated-file.js";
 
 /** Seconds, of the processor for what this process computes alone. */
 const MOST_TO_WRITE = 5;
@@ -38,10 +39,56 @@ async function filesOf(transformer: PublishedName, loras: readonly ActiveLora[] 
   };
 }
 
+// As ComfyUI publishes it.
+async function filesOf2(name: "qwen_image_2.1_bf16" | "qwen_image_2.1_int8_convrot"): Promise<StageFiles> {
+  const open = async (file: Parameters<typeof publishedFile>[1], role: "textEncoder" | "transformer") => {
+    const path = folder.at(`${file}.safetensors`);
+    await publishedFile(path, file);
+    return openModel(path, role);
+  };
+  return {
+    vae: await handle("qwen_image_2.1_vae_bf16"),
+    textEncoder: await open(
+      name === "qwen_image_2.1_bf16" ? "qwen3vl_8b_bf16" : "qwen3vl_8b_int8_convrot",
+      "textEncoder",
+    ),
+    transformer: await open(name, "transformer"),
+    loras: [],
+  };
+}
+
 function built(files: StageFiles, type: DType) {
   const compute = { vae: "f32", textEncoder: type, transformer: type } as const;
   return stageModels(files, { images: 3, hasCfg: true, cfgNorm: 1, compute, device: CPU });
 }
+
+test.each([
+  ["qwen_image_2.1_bf16", "bf16"],
+  ["qwen_image_2.1_int8_convrot", "f32"],
+] as const)("%s in %s is built and written in seconds, and its sessions open", async (transformer, type) => {
+  const files = await filesOf2(transformer);
+  const spent = processorTime();
+  const models = built(files, type);
+  const written = await Promise.all(models.map(async ({ graph }) => (await modelOf(graph, "none")).bytes.length));
+  expect(spent() / 1000).toBeLessThan(MOST_TO_WRITE);
+  expect(Math.max(...written)).toBeLessThan(MOST_BYTES);
+  expect(models.map(({ name }) => name)).toContain("join_0");
+  const sampled = models.find(({ name }) => name === "sample")!.graph.externals;
+  const unread = [...files.transformer.checkpoint.tensors.keys()].filter((name) => !sampled.has(name));
+  expect(unread.filter((name) => !name.endsWith(".comfy_quant"))).toEqual([]);
+  if (type === "bf16") return;
+  const engine = await directEngine(CPU);
+  for (const name of ["encode_prompt", "sample", "sample_cfg"]) {
+    const { graph, optimization } = models.find((each) => each.name === name)!;
+    expect(optimization).toBe("none");
+    const model = await modelOf(graph, optimization);
+    const opening = processorTime();
+    await withSession(engine, model, async () => {
+      expect(opening() / 1000).toBeLessThan(MOST_TO_OPEN);
+      expect(process.memoryUsage.rss()).toBeLessThan(8e9);
+    });
+  }
+});
 
 // Its file is not there: it is read when a session opens.
 const lightning = { adapter: publishedLora(), strength: 1 } as unknown as ActiveLora;

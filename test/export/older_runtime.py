@@ -27,7 +27,7 @@ for file in sorted(Path(sys.argv[1]).glob("*/model.onnx")):
         session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         found = dict(zip([output.name for output in session.get_outputs()], session.run(None, given)))
         error = max(
-            float(np.abs(found[name].astype(np.float64) - wanted[name]).max() / (np.abs(wanted[name]).max() or 1))
+            float(np.abs(found[name].astype(np.float64) - wanted[name]).max(initial=0) / (np.abs(wanted[name]).max(initial=0) or 1))
             for name in wanted
         )
         shapes = {each.name: [dim if isinstance(dim, int) else -1 for dim in each.shape] for each in session.get_outputs()}

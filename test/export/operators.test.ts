@@ -4,6 +4,7 @@ import { stageModels } from "../../src/export/triton/stage-models.js";
 import { withInnerNodes } from "../../src/graph/node.js";
 import { encodeModel } from "../../src/graph/onnx.js";
 import { Message } from "../graph/protobuf.js";
+import { tinyTextEncoder2 } from "../support/tiny-2.js";
 import { CPU, openFiles } from "./exported.js";
 
 const ONNX = [
@@ -23,20 +24,25 @@ const ONNX = [
   ],
   ...["Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where"],
 ];
+/** Of Qwen-Image-2.1 alone. */
+const ONNX_2 = ["Compress", "Tanh"];
 const MICROSOFT = ["com.microsoft.MultiHeadAttention", "com.microsoft.QuickGelu"];
+
+const FILES = {
+  transformer: "tiny/transformer-2511",
+  loras: [{ name: "tiny/loras/published", strength: 1 }],
+};
+const textEncoder = (await tinyTextEncoder2()).replace(/\.safetensors$/, "");
+const FILES_2 = { vae: "tiny-2/vae", textEncoder, transformer: "tiny-2/transformer" };
 
 const models = (
   await Promise.all(
-    (["f32", "bf16"] as const).map(async (type) =>
-      stageModels(
-        await openFiles({
-          transformer: "tiny/transformer-2511",
-          loras: [{ name: "tiny/loras/published", strength: 1 }],
-        }),
-        {
+    (["f32", "bf16"] as const).flatMap((type) =>
+      [FILES, FILES_2].map(async (names) =>
+        stageModels(await openFiles(names), {
           ...{ images: 3, hasCfg: true, cfgNorm: 1, device: CPU },
           compute: { vae: type === "bf16" ? "f16" : "f32", textEncoder: type, transformer: type },
-        },
+        }),
       ),
     ),
   )
@@ -45,7 +51,7 @@ const models = (
 test("exported graphs consist of these operators", () => {
   const nodes = models.flatMap(({ graph }) => withInnerNodes(graph.nodes));
   const names = new Set(nodes.map(({ domain, operator }) => (domain === "" ? operator : `${domain}.${operator}`)));
-  expect([...names].sort()).toEqual([...ONNX, ...MICROSOFT].sort());
+  expect([...names].sort()).toEqual([...ONNX, ...ONNX_2, ...MICROSOFT].sort());
 });
 
 test("exported graphs are of IR version 11, opset 23 and version 1 of com.microsoft", () => {

@@ -1,5 +1,5 @@
 // Each exported model of Qwen-Image-2.1 against the stage of the pipeline that it stands for, at sizes that differ, in one session each.
-import { expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { clientNumbers, patchTensors, promptInput, seenByClient } from "../../src/edit/remote/client-inputs.js";
 import { channelsOf, toPlanes } from "../../src/image/image.js";
 import { samplingSigmas } from "../../src/sampling/driver.js";
@@ -184,3 +184,29 @@ test.each(["transformer", "transformer-scaled-fp8", "transformer-fused-bf16"])(
     for (const references of [0, 3]) await expectSampled(own, models, { references, cfg: 2.5 });
   },
 );
+
+describe("sample refuses", () => {
+  const places = (list: readonly number[]) => ({ image_positions: wholes([list.length], list) });
+  const sizes = (list: readonly number[]) => ({ reference_sizes: wholes([list.length / 2, 2], list) });
+  const odd = (height: number, width: number) => ({ noise: numbers([1, 8, height, width]) });
+  test.each<[string, Tensors, string]>([
+    ["places that fall", places([3, 2]), "rising places"],
+    ["a place behind the prompt", places([1, 8]), "rising places"],
+    ["a negative place", places([-1, 2]), "rising places"],
+    ["fewer places than references", places([2]), "a place for each reference"],
+    ["sizes of other references", sizes([4, 2, 4, 2]), "as many as reference_sizes says"],
+    ["a reference of an odd side", sizes([5, 4, 0, 4]), "reference_sizes must be even"],
+    ["a result of an odd side", odd(4, 3), "sides of noise must be even"],
+  ])("%s", async (_, changed, message) => {
+    await using models = await exported(await files(), { cfgNorm: "none" });
+    const feeds = {
+      noise: numbers([1, 8, 4, 6]),
+      reference_tokens: numbers([1, 20, 8]),
+      ...sizes([4, 2, 2, 6]),
+      prompt_embeds: numbers([1, 7, 32], 3),
+      ...places([2, 5]),
+      sigmas: float32([3], Float32Array.of(1, 0.5, 0)),
+    };
+    await expect(models.run("sample", { ...feeds, ...changed })).rejects.toThrow(message);
+  });
+});

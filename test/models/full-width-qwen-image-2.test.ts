@@ -1,5 +1,5 @@
 // Qwen-Image-2.1 at full width: two blocks against diffusers' class, and all of it built and opened over a sparse file of the class's shapes.
-import { open } from "node:fs/promises";
+import { open, rm } from "node:fs/promises";
 import { crc32 } from "node:zlib";
 import { afterAll, expect, test } from "vitest";
 import { publishedTensors } from "../../fixtures/headers/published.js";
@@ -11,13 +11,14 @@ import { directEngine } from "../../src/engine/sessions/direct.js";
 import { modelOf, withSession } from "../../src/engine/sessions/engine.js";
 import { Graph } from "../../src/graph/graph.js";
 import { transformerOf } from "../../src/models/transformers.js";
-import { numbersOf } from "../../src/stages/networks/model-handle.js";
+import { numbersOf, openModel } from "../../src/stages/networks/model-handle.js";
 import { withTransformer } from "../../src/stages/networks/open-transformer.js";
 import { velocityOf } from "../../src/stages/networks/velocity.js";
 import { scaledError } from "../parity/table.js";
 import { temporaryFolder } from "../support/folder.js";
 import { readGolden } from "../support/golden.js";
 import { conditionsOf } from "../support/qwen-image-2.js";
+import { publishedFile } from "../support/rotated-file.js";
 
 const folder = temporaryFolder();
 const engine = await directEngine({ provider: "cpu", index: 0, threads: 0 });
@@ -40,20 +41,27 @@ test("two blocks give the reference's velocity", async () => {
   expect(scaledError(found, golden.get("full.velocity").data)).toBeLessThanOrEqual(SAME);
 });
 
-test("32 blocks use every tensor, and both graphs of the schedule open without reading any", async () => {
-  const path = folder.at("sparse.safetensors");
-  await sparseCheckpoint(path, HEADER);
-  const { checkpoint, config } = await openSparse(path);
-  const network = transformerOf(numbersOf(checkpoint), config);
-  expect(network).toMatchObject({ blocks: 32, width: 4096, textWidth: 4096, latentChannels: 64 });
-  for (const part of ["whole", "prefix", "step"] as const) {
-    const graph = new Graph(part);
-    const weights = Weights.of(graph, checkpoint);
-    network.build(graph, weights, { compute: "f32", part, references: 2 });
-    if (part === "whole") expect(weights.unused()).toEqual([]);
-    else await withSession(engine, await modelOf(graph, "none"), async () => {});
-  }
-});
+test.each(["qwen_image_2.1_bf16", "qwen_image_2.1_int8_convrot"] as const)(
+  "%s has the published size, its 32 blocks use every tensor, and both graphs of the schedule open without reading any",
+  async (name) => {
+    const path = folder.at("sparse.safetensors");
+    await publishedFile(path, name);
+    const { checkpoint, config } = await openModel(path, "transformer");
+    const network = transformerOf(numbersOf(checkpoint), config);
+    expect(network).toMatchObject({ blocks: 32, width: 4096, textWidth: 4096, latentChannels: 64 });
+    for (const part of ["whole", "prefix", "step"] as const) {
+      const graph = new Graph(part);
+      const weights = Weights.of(graph, checkpoint);
+      network.build(graph, weights, { compute: "f32", part, references: 2 });
+      if (part === "whole") expect(weights.unused()).toEqual([]);
+      else
+        await withSession(engine, await modelOf(graph, "none"), async () => {
+          expect(process.memoryUsage.rss()).toBeLessThan(8e9);
+        });
+    }
+    await rm(path);
+  },
+);
 
 async function openSparse(path: string) {
   return { checkpoint: await readSafetensors(path), config: {} };

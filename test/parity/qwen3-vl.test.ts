@@ -1,8 +1,6 @@
 // Qwen3-VL at the published widths: two layers against transformers, and the published files by their headers.
-import { open, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { afterAll, expect, test } from "vitest";
-import { publishedTensors } from "../../fixtures/headers/published.js";
-import { sparseCheckpoint } from "../../fixtures/headers/sparse.js";
 import { missingKernels } from "../../fixtures/kernels/kernels.js";
 import { LAYERS, writeFullWidth } from "../../fixtures/oracle/qwen_image_2/full-width.js";
 import { openPart } from "../../src/checkpoint/open.js";
@@ -26,6 +24,7 @@ import { temporaryFolder } from "../support/folder.js";
 import { build } from "../support/full-size.js";
 import { readGolden } from "../support/golden.js";
 import { openNetwork } from "../support/graphs.js";
+import { publishedFile } from "../support/rotated-file.js";
 import { expectParity, printParity } from "./table.js";
 
 const folder = temporaryFolder();
@@ -89,48 +88,11 @@ test("two layers of the language model at the published widths give transformers
   await rm(path);
 });
 
-/** What ComfyUI says of each layer of qwen3vl_8b_int8_convrot. */
-const CONVROT = '{"format": "int8_tensorwise", "convrot": true, "convrot_groupsize": 256}';
-/** Bytes and tensors. */
-const PUBLISHED = { qwen3vl_8b_bf16: [17_534_334_616, 750], qwen3vl_8b_int8_convrot: [9_350_798_360, 1258] };
-
-/** The published file as a sparse one. That of int8 has the same layers, rotated, with a scale a row. */
-async function publishedFile(name: keyof typeof PUBLISHED): Promise<string> {
-  const path = folder.at(`${name}.safetensors`);
-  const isRounded = (key: string) => /(_proj|embed_tokens|lm_head)\.weight$/.test(key);
-  const tensors = publishedTensors("qwen3vl_8b_bf16").flatMap((each) => {
-    if (name === "qwen3vl_8b_bf16" || !isRounded(each.name)) return [each];
-    const at = (suffix: string) => each.name.replace(/weight$/, suffix);
-    return [
-      { ...each, dtype: "I8" as const },
-      { name: at("weight_scale"), dtype: "F32" as const, shape: [each.shape[0]!, 1] },
-      { name: at("comfy_quant"), dtype: "U8" as const, shape: [CONVROT.length] },
-    ];
-  });
-  await sparseCheckpoint(path, tensors, { format: "pt" });
-  await using handle = await open(path, "r+");
-  expect([(await handle.stat()).size, tensors.length]).toEqual(PUBLISHED[name]);
-  for (const [key, { offset }] of (await readHeader(path)).filter(([each]) => each.endsWith(".comfy_quant")))
-    expect((await handle.write(CONVROT, offset)).bytesWritten, key).toBe(CONVROT.length);
-  return path;
-}
-
-// The reader of checkpoints takes what layers say of themselves out of the tensors.
-async function readHeader(path: string): Promise<readonly (readonly [string, { readonly offset: number }])[]> {
-  await using handle = await open(path, "r");
-  const { buffer: length } = await handle.read(Buffer.alloc(8), 0, 8, 0);
-  const bytes = Number(length.readBigUInt64LE());
-  const { buffer: text } = await handle.read(Buffer.alloc(bytes), 0, bytes, 8);
-  const header = JSON.parse(text.toString()) as Record<string, { data_offsets?: readonly [number, number] }>;
-  return Object.entries(header).flatMap(([name, { data_offsets: at }]) =>
-    at ? [[name, { offset: 8 + bytes + at[0] }]] : [],
-  );
-}
-
 test.each(["qwen3vl_8b_bf16", "qwen3vl_8b_int8_convrot"] as const)(
   "%s has the published size, builds with all of its tensors, and its language model opens",
   async (name) => {
-    const path = await publishedFile(name);
+    const path = folder.at(`${name}.safetensors`);
+    await publishedFile(path, name);
     const file = await openModel(path, "textEncoder");
     const numbers = numbersOf(file.checkpoint);
     const [language, vision] = [languageConfig(numbers, {}), visionConfig(numbers, {})];

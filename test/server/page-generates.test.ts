@@ -1,12 +1,9 @@
 // The page in a real Chromium, against a real `qedit serve` with the tiny models of Qwen-Image-2.1: a picture of a prompt alone, and more than three pictures.
-import { copyFileSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { CAT, ROCKET } from "../cli/qedit.js";
 import { temporaryFolder } from "../support/folder.js";
-import { fixture } from "../support/golden.js";
 import { startServer, type TestServer } from "../support/server.js";
-import { tinyTextEncoder2 } from "../support/tiny-2.js";
+import { smallModel } from "../support/tiny-2.js";
 import { browser, CHROMIUM } from "./browser.js";
 import { contentOf, jobOf } from "./jobs.js";
 
@@ -18,34 +15,7 @@ describe.skipIf(CHROMIUM === undefined)(title, () => {
   let server: TestServer;
 
   beforeAll(async () => {
-    const at = (name: string) => join(folder.path, "models", name);
-    const files = {
-      vae: at("vae/small-vae.safetensors"),
-      textEncoder: at("text_encoders/small-text-encoder.safetensors"),
-      transformer: at("diffusion_models/small-transformer.safetensors"),
-    };
-    for (const kind of ["vae", "text_encoders", "diffusion_models"]) mkdirSync(at(kind), { recursive: true });
-    copyFileSync(fixture("tiny-2/vae.safetensors"), files.vae);
-    copyFileSync(fixture("tiny-2/transformer.safetensors"), files.transformer);
-    copyFileSync(await tinyTextEncoder2({ folder: folder.path }), files.textEncoder);
-    const catalogue = JSON.parse(readFileSync("models.json", "utf8")) as {
-      models: Record<string, { files: Record<string, unknown>; defaults: object }>;
-    };
-    const published = catalogue.models["qwen-image-2.1"]!;
-    const written = Object.entries(files).map(([role, path]) => {
-      const file = path.slice(path.lastIndexOf("/") + 1);
-      const facts = { file, bytes: statSync(path).size, licence: "Apache-2.0" };
-      return [role, { ...facts, repository: "no/where", path: file, revision: "main" }];
-    });
-    catalogue.models["small"] = {
-      ...published,
-      files: Object.fromEntries(written),
-      defaults: { ...published.defaults, steps: 2 },
-    };
-    const path = folder.at("catalogue.json");
-    writeFileSync(path, JSON.stringify(catalogue));
-    const env = { QEDIT_CATALOG: path, QEDIT_MODELS: join(folder.path, "models") };
-    server = await startServer({ folder: folder.path, env });
+    server = await startServer({ folder: folder.path, env: await smallModel(folder.path) });
   }, 60_000);
   afterAll(() => server.stop());
 

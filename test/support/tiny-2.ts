@@ -1,7 +1,8 @@
 // The tiny models of Qwen-Image-2.1's families, fixtures/tiny-2.
+import { copyFileSync, mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from "node:fs";
 import { mkdtemp } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { readTensor } from "../../src/checkpoint/read-tensor.js";
 import { readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
 import { type WritableTensor, writeSafetensors } from "../../src/checkpoint/safetensors/safetensors-writer.js";
@@ -52,4 +53,38 @@ export async function tinyTextEncoder2({
   const path = join(folder ?? (await mkdtemp(join(tmpdir(), "qedit-tiny-2-"))), "tiny_qwen3vl.safetensors");
   await writeSafetensors(path, written, { ...metadata, config: config(metadata["config"]!) });
   return path;
+}
+
+/**
+ * Writes the tiny models as the model "small" of a catalogue that has the published ones too, with the numbers of Qwen-Image-2.1 but for two steps.
+ * Gives the environment in which it is found.
+ */
+export async function smallModel(folder: string): Promise<Readonly<Record<"QEDIT_CATALOG" | "QEDIT_MODELS", string>>> {
+  const models = join(folder, "models");
+  const files = {
+    vae: join(models, "vae/small-vae.safetensors"),
+    textEncoder: join(models, "text_encoders/small-text-encoder.safetensors"),
+    transformer: join(models, "diffusion_models/small-transformer.safetensors"),
+  };
+  for (const path of Object.values(files)) mkdirSync(dirname(path), { recursive: true });
+  copyFileSync(fixture("tiny-2/vae.safetensors"), files.vae);
+  copyFileSync(fixture("tiny-2/transformer.safetensors"), files.transformer);
+  renameSync(await tinyTextEncoder2({ folder }), files.textEncoder);
+  const catalogue = JSON.parse(readFileSync("models.json", "utf8")) as {
+    models: Record<string, { files: Record<string, unknown>; defaults: object }>;
+  };
+  const published = catalogue.models["qwen-image-2.1"]!;
+  const written = Object.entries(files).map(([role, path]) => {
+    const file = basename(path);
+    const facts = { file, bytes: statSync(path).size, licence: "Apache-2.0" };
+    return [role, { ...facts, repository: "no/where", path: file, revision: "main" }];
+  });
+  catalogue.models["small"] = {
+    ...published,
+    files: Object.fromEntries(written),
+    defaults: { ...published.defaults, steps: 2 },
+  };
+  const path = join(folder, "catalogue.json");
+  writeFileSync(path, JSON.stringify(catalogue));
+  return { QEDIT_CATALOG: path, QEDIT_MODELS: models };
 }

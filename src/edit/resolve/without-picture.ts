@@ -33,8 +33,8 @@ export function refuseWithoutPicture(
   settings: Readonly<Record<keyof typeof OF_PICTURE_1, unknown>>,
   { transformer }: { readonly transformer?: ModelHandle | undefined },
 ): void {
-  if (transformer === undefined || !transformerOf(numbersOf(transformer.checkpoint), transformer.config).generates)
-    throw noPicture();
+  // Where another machine has it, the catalogue has decided: its weights are held against those of the model.
+  if (transformer && !transformerOf(numbersOf(transformer.checkpoint), transformer.config).generates) throw noPicture();
   for (const [name, idle] of Object.entries(OF_PICTURE_1)) {
     if (settings[name as keyof typeof OF_PICTURE_1] === idle) continue;
     const parameter = jsonName(name);

@@ -1,14 +1,17 @@
 // The tensors of an edit as clients of an exported ensemble send them, held to what the graphs of an export refuse, and to what no edit has.
 import * as v from "valibot";
+import { CHANNELS, RGBA_CHANNELS } from "../../image/image.js";
 import type { VisionPatches } from "../../image/patches.js";
+import type { TextEncoderName } from "../../models/text-encoder-family.js";
 import { visionConfig } from "../../models/text-encoders.js";
-import { vaeConfig } from "../../models/vaes.js";
+import { vaeNumbers } from "../../models/vaes.js";
+import { templateOf } from "../../stages/networks/embed-prompt.js";
 import { numbersOf } from "../../stages/networks/model-handle.js";
 import type { Picture } from "../../stages/pictures.js";
 import { QeditError } from "../../std/errors.js";
 import { float32, type Tensor, type Tensors } from "../../std/tensor.js";
 import { tensorHash } from "../../std/tensor-hash.js";
-import { contractImages, dropIndex, seenTokens } from "../../text/prompt.js";
+import { contractImages, seenTokens } from "../../text/prompt.js";
 import { TOKEN } from "../../text/vocabulary.js";
 import { EDIT_PARAMETERS } from "../parameters/table.js";
 import type { LocalModels } from "../resolve/resolve-edit.js";
@@ -48,19 +51,23 @@ export function readEditTensors(
   { images, hasCfg }: TensorEditKind,
   { vae, textEncoder }: Pick<LocalModels, "vae" | "textEncoder">,
 ): EditTensors {
-  const { spatialRatio: cell } = vaeConfig(numbersOf(vae.checkpoint));
+  const { sizes, spatialRatio, imageChannels } = vaeNumbers(numbersOf(vae.checkpoint));
   const numbers = numbersOf(textEncoder.checkpoint);
-  const { mergeSize } = visionConfig(numbers, textEncoder.config);
+  const { mergeSize, family } = visionConfig(numbers, textEncoder.config);
   const [vocabulary] = numbers.shape("model.embed_tokens.weight") as [number, number];
   const sigmas = tensors["sigmas"]!.data as Float32Array;
   checkSigmas(sigmas);
   const cfg = hasCfg ? checkedCfg(tensors["cfg"]!) : 1;
   const noise = finite("noise", tensors);
-  const pictures = Array.from({ length: images }, (_, index) => pictureOf(tensors, index + 1, cell));
-  const grids = gridsOf(tensors["image_grid_thw"]!, { images, mergeSize });
-  const patches = patchesOf(finite("pixel_values", tensors), grids);
+  // A picture that the vision tower sees too has whole tokens of it.
+  const multiple = sizes.seesReferences ? sizes.multiple : spatialRatio;
+  const shape = { multiple, channels: imageChannels === RGBA_CHANNELS ? RGBA_CHANNELS : CHANNELS } as const;
+  const pictures = Array.from({ length: images }, (_, index) => pictureOf(tensors, index + 1, shape));
+  // An edit of no picture has neither.
+  const grids = images === 0 ? [] : gridsOf(tensors["image_grid_thw"]!, { images, mergeSize });
+  const patches = images === 0 ? [] : patchesOf(finite("pixel_values", tensors), grids);
   const counts = grids.map(([, rows, columns]) => (rows * columns) / mergeSize ** 2);
-  const idsOf = (name: string) => readIds(name, tensors[name]!, { counts, vocabulary });
+  const idsOf = (name: string) => readIds(name, tensors[name]!, { counts, vocabulary, family });
   const negativeIds = hasCfg ? idsOf("negative_input_ids") : undefined;
   return { pictures, ids: idsOf("input_ids"), negativeIds, patches, noise, sigmas, cfg };
 }
@@ -96,13 +103,18 @@ function finite(name: string, tensors: Tensors): Tensor<"float32"> {
   throw refused(name, `${found.data[bad]} at element ${bad}${isFinite ? `, more than ${LARGEST_VALUE}` : ""}`);
 }
 
-function pictureOf(tensors: Tensors, number: number, cell: number): Picture {
+function pictureOf(
+  tensors: Tensors,
+  number: number,
+  { multiple, channels }: { readonly multiple: number; readonly channels: 3 | 4 },
+): Picture {
   const name = `image_${number}`;
   const found = tensors[name] as Tensor<"uint8">;
   const [height, width] = found.shape as [number, number];
-  if (height % cell !== 0 || width % cell !== 0)
-    throw refused(name, `sides in multiples of ${cell} are wanted, found ${height} x ${width}`);
-  return { name, image: { width, height, data: found.data }, hash: tensorHash(found) };
+  if (height % multiple !== 0 || width % multiple !== 0)
+    throw refused(name, `sides in multiples of ${multiple} are wanted, found ${height} x ${width}`);
+  const image = { width, height, data: found.data, ...(channels === RGBA_CHANNELS && { channels }) };
+  return { name, image, hash: tensorHash(found) };
 }
 
 type Grid = VisionPatches["grid"];
@@ -142,7 +154,11 @@ function patchesOf({ shape, data }: Tensor<"float32">, grids: readonly Grid[]): 
 function readIds(
   name: string,
   { data }: Tensor,
-  { counts, vocabulary }: { readonly counts: readonly number[]; readonly vocabulary: number },
+  {
+    counts,
+    vocabulary,
+    family,
+  }: { readonly counts: readonly number[]; readonly vocabulary: number; readonly family: TextEncoderName },
 ): readonly number[] {
   const all = [...(data as BigInt64Array)].map(Number);
   const bad = all.findIndex((id) => id < 0 || id >= vocabulary);
@@ -150,7 +166,7 @@ function readIds(
     throw refused(name, `tokens from 0 to ${vocabulary - 1} are wanted, found ${data[bad]} at element ${bad}`);
   if (all.filter((id) => id === TOKEN.messageStart).length < 2)
     throw refused(name, "it is not in the edit template, with two <|im_start|>");
-  const [seen, dropped] = [seenTokens(all), dropIndex(all)];
+  const [seen, dropped] = [seenTokens(all), templateOf(family).dropIndex(all)];
   if (dropped >= seen.length) throw refused(name, "it has no token after the system prompt and before <|endoftext|>");
   if (seen.indexOf(TOKEN.imagePad) >= 0 && seen.indexOf(TOKEN.imagePad) < dropped)
     throw refused(name, "it has a picture in the system prompt");

@@ -1,9 +1,11 @@
 // An edit by tensors: the stages of every edit, but that sizes, tokens and noise are given, and that nothing comes after decoding.
 import type { ArtifactCache } from "../../artifacts/artifact-cache.js";
 import type { Device } from "../../engine/providers.js";
+import { vaeConfig } from "../../models/vaes.js";
 import { decode } from "../../stages/decode.js";
-import { encodeSizedImage } from "../../stages/encode-image.js";
+import { encodeSizedImage } from "../../stages/encode-sized-image.js";
 import { encodeTokens } from "../../stages/encode-tokens.js";
+import { numbersOf } from "../../stages/networks/model-handle.js";
 import { sampleGivenNoise } from "../../stages/sample-noise.js";
 import type { ResolvedSettings } from "../resolve/resolve-edit.js";
 import { localModels } from "../resolve/resolve-edit.js";
@@ -60,6 +62,9 @@ export async function checkTensorEdit(edit: TensorEdit, device: Device): Promise
 }
 
 // An ensemble gives the picture as it is decoded.
-function settingsOf({ resolved: { settings }, tensors: { cfg } }: TensorEdit): ResolvedSettings {
-  return { ...settings, cfg, keepSize: false, match: undefined };
+function settingsOf({ resolved: { settings, models }, tensors: { cfg, noise } }: TensorEdit): ResolvedSettings {
+  const { vae } = localModels(models);
+  const { spatialRatio } = vaeConfig(numbersOf(vae.checkpoint));
+  const [height, width] = noise.shape.slice(2).map((cells) => cells * spatialRatio) as [number, number];
+  return { ...settings, cfg, size: { width, height }, keepSize: false, match: undefined };
 }

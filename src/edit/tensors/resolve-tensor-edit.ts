@@ -4,7 +4,6 @@ import type { Emit } from "../../std/events.js";
 import { type BaseSettings, REQUEST_PARAMETERS, type RequestSettings } from "../request/edit-request.js";
 import type { ModelLibrary } from "../resolve/model-library.js";
 import { type LocalModels, localModels, type ResolvedEdit, resolveEdit } from "../resolve/resolve-edit.js";
-import { unexportedFamily } from "./exported-family.js";
 
 /** A resolved edit whose stages all run here. */
 export interface ResolvedTensorEdit extends ResolvedEdit {
@@ -18,7 +17,7 @@ const KEPT = new Set<string>([
 ]);
 
 /**
- * Resolves an edit by tensors over the settings of its place. Throws QEDIT_E_MODEL_MISSING where it has no model of a family that is exported, or some of its stages run elsewhere;
+ * Resolves an edit by tensors over the settings of its place. Throws QEDIT_E_MODEL_MISSING where it has no model, or some of its stages run elsewhere;
  * QEDIT_E_CHECKPOINT, QEDIT_E_LORA.
  */
 export async function resolveTensorEdit({
@@ -45,14 +44,5 @@ export async function resolveTensorEdit({
   const resolved = await resolveEdit({ settings, given, force: false, emit }, library);
   const { files } = resolved;
   const models = localModels(resolved.models);
-  const family = unexportedFamily(models.transformer);
-  if (family !== undefined)
-    throw new QeditError(
-      "QEDIT_E_MODEL_MISSING",
-      `Cannot edit by tensors: ${models.transformer.name} is of ${family}`,
-      {
-        hint: "Send pictures and a prompt: the model qedit",
-      },
-    );
   return { settings: resolved.settings, models, files };
 }

@@ -1,5 +1,6 @@
 // The sizes and lengths of an edit by tensors, for its memory plan.
-import { dropIndex } from "../../text/prompt.js";
+import { textEncoderNamed } from "../../models/text-encoders.js";
+import { templateOf } from "../../stages/networks/embed-prompt.js";
 import type { MemoryLengths } from "../plan/edit-memory.js";
 import type { PlannedNetworks } from "../plan/networks.js";
 import type { EditTensors } from "./edit-tensors.js";
@@ -11,9 +12,11 @@ export function tensorLengths(
 ): MemoryLengths {
   const seen = patches.map(({ grid: [, rows, columns] }) => (rows * columns) / vision.mergeSize ** 2);
   const expanded = seen.reduce((sum, count) => sum + count - 1, 0);
+  const { keepsImageTokens } = textEncoderNamed(vision.family).conventions;
+  const leftOut = keepsImageTokens ? 0 : seen.reduce((sum, count) => sum + count, 0);
   const prompt = (tokens: readonly number[]) => {
     const total = tokens.length + expanded;
-    return { total, seen: total - dropIndex(tokens) };
+    return { total, seen: total - leftOut - templateOf(vision.family).dropIndex(tokens) };
   };
   const cells = ([height, width]: readonly [number, number]) =>
     Math.ceil(height / sampled.patchSize) * Math.ceil(width / sampled.patchSize);

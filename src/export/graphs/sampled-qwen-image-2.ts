@@ -15,7 +15,11 @@ import {
   packedRopes,
   packedTextMask,
 } from "../../models/qwen-image-2/packed-sequence.js";
-import { type ModulationSource, steppedModulation } from "../../models/qwen-image-2/shared-modulation.js";
+import {
+  computedModulation,
+  type ModulationSource,
+  steppedModulation,
+} from "../../models/qwen-image-2/shared-modulation.js";
 import {
   type ExportedTransformer,
   PROMPTS,
@@ -34,11 +38,11 @@ export function sampledQwenImage2(config: TransformerConfig): SampledNetwork {
       const { compute } = transformer;
       const noise = evenNoise(inputs["noise"]!);
       const grid = gridOfLatent(noise, { rows: "rows", columns: "columns" }, PATCH);
-      const modulation = steppedModulation(levels, w, { compute });
+      const modulation = modulationBySteps(levels, w, transformer);
       const network = { config, compute };
       const prompts = promptStates(inputs, w, { config, transformer, grid, modulation: modulation.prefix });
-      return (step) => {
-        const own = modulation.at(step);
+      return (step, sigma) => {
+        const own = modulation.at(step, sigma);
         return (x, which) => {
           const tokens = latentTokens(x, grid, PATCH).cast(compute);
           const velocity = targetVelocity({ tokens, ...prompts.get(which)! }, w, { ...network, modulation: own });
@@ -46,6 +50,20 @@ export function sampledQwenImage2(config: TransformerConfig): SampledNetwork {
         };
       };
     },
+  };
+}
+
+// As withTransformer chooses: linears that are widened when the session opens cost next to nothing in a step; others run once, before the loop.
+function modulationBySteps(
+  levels: Value,
+  w: Weights,
+  { compute, optimization }: ExportedTransformer,
+): { readonly prefix: ModulationSource; at(step: Value, sigma: Value): ModulationSource } {
+  if (optimization !== "full") return steppedModulation(levels, w, { compute });
+  const { graph } = levels;
+  return {
+    prefix: computedModulation(graph, w, { timestep: undefined, compute }),
+    at: (_, timestep) => computedModulation(graph, w, { timestep, compute }),
   };
 }
 

@@ -6,7 +6,7 @@ import type { Graph } from "../../graph/graph.js";
 import { gather } from "../../graph/indexing.js";
 import { silu, tanh } from "../../graph/operators.js";
 import type { DType } from "../../graph/types.js";
-import { concat, type Value } from "../../graph/value.js";
+import { concat, type NodeBuilder, type Value } from "../../graph/value.js";
 import { float32 } from "../../std/tensor.js";
 import { linear } from "../layers.js";
 import type { BlockRange, TransformerModulation, TransformerPart } from "../transformer-family.js";
@@ -44,7 +44,7 @@ export interface ModulationSource {
 
 /** The modulation computed in the transformer's graph; without `timestep` f32 [1], sigma, that of text and references alone. */
 export function computedModulation(
-  graph: Graph,
+  graph: NodeBuilder,
   w: Weights,
   { timestep, compute }: { timestep: Value | undefined; compute: DType },
 ): ModulationSource {

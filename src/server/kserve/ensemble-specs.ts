@@ -3,8 +3,9 @@
 import { type EnsembleKind, ensembleName } from "../../edit/remote/exported-facts.js";
 import { type ResolvedTensorEdit, resolveTensorEdit } from "../../edit/tensors/resolve-tensor-edit.js";
 import { type Ensemble, ensembleOf } from "../../export/triton/ensembles.js";
-import { MOST_IMAGES, modelTensors, type TensorWidths } from "../../export/triton/tensor-specs.js";
+import { MOST_IMAGES, modelTensors, pictureCounts, type TensorWidths } from "../../export/triton/tensor-specs.js";
 import { tensorWidths } from "../../export/triton/tensor-widths.js";
+import { QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
 import type { EditServer } from "../edit-server.js";
 import type { ModelSpec } from "./model-specs.js";
@@ -16,15 +17,19 @@ export interface EnsembleSpec extends ModelSpec {
   readonly resolved: ResolvedTensorEdit;
 }
 
-/** The ensembles by name: for one picture, two and three, without and with guidance. */
-export const ENSEMBLES: ReadonlyMap<string, EnsembleKind> = new Map(
-  [false, true].flatMap((hasCfg) =>
-    Array.from({ length: MOST_IMAGES }, (_, index) => {
-      const kind = { images: index + 1, hasCfg };
-      return [ensembleName(kind), kind] as const;
-    }),
-  ),
-);
+/** The ensembles of any model, by name: for each number of pictures, without and with guidance. */
+export const ENSEMBLES: ReadonlyMap<string, EnsembleKind> = kindsOf({ least: 0, most: MOST_IMAGES });
+
+/** Those that every model has. */
+export const USUAL_ENSEMBLES: readonly string[] = [...kindsOf({ least: 1, most: 3 }).keys()];
+
+function kindsOf(pictures: TensorWidths["pictures"]): ReadonlyMap<string, EnsembleKind> {
+  return new Map(
+    [false, true].flatMap((hasCfg) =>
+      pictureCounts({ pictures }).map((images) => [ensembleName({ images, hasCfg }), { images, hasCfg }] as const),
+    ),
+  );
+}
 
 /** Whether a model is an ensemble. */
 export function isEnsemble(spec: ModelSpec): spec is EnsembleSpec {
@@ -40,7 +45,15 @@ export async function ensembleSpec(
   const { base, library } = server;
   const resolved = await resolveTensorEdit({ base, library, emit });
   const { models, settings } = resolved;
-  const { name, inputs, outputs } = ensembleTensors(kind, tensorWidths(models));
+  const widths = tensorWidths(models);
+  const { least, most } = widths.pictures;
+  if (kind.images < least || kind.images > most)
+    throw new QeditError(
+      "QEDIT_E_MODEL_MISSING",
+      `There is no ${ensembleName(kind)}: ${models.transformer.name} takes ${least} to ${most} pictures`,
+      { hint: `Call one of ${[...kindsOf(widths.pictures).keys()].join(", ")}` },
+    );
+  const { name, inputs, outputs } = ensembleTensors(kind, widths);
   return {
     ...{ name, ensemble: kind, resolved, parameters: [] },
     inputs: inputs.map(tensorOf),
@@ -57,6 +70,12 @@ export async function ensembleSpec(
       cfg_norm: String(settings.cfgNorm),
     },
   };
+}
+
+/** The names of the ensembles of the server's model. Throws as ensembleSpec. */
+export async function ensembleNames({ base, library }: EditServer): Promise<readonly string[]> {
+  const { models } = await resolveTensorEdit({ base, library, emit: () => {} });
+  return [...kindsOf(tensorWidths(models).pictures).keys()];
 }
 
 function ensembleTensors(kind: EnsembleKind, widths: TensorWidths): Ensemble {

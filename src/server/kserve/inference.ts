@@ -12,7 +12,14 @@ import { shown } from "../../std/foreign-text.js";
 import type { EditServer } from "../edit-server.js";
 import { serverStopping } from "../job-runner.js";
 import { warmUp } from "../warm-up.js";
-import { ENSEMBLES, type EnsembleSpec, ensembleSpec, isEnsemble } from "./ensemble-specs.js";
+import {
+  ENSEMBLES,
+  type EnsembleSpec,
+  ensembleNames,
+  ensembleSpec,
+  isEnsemble,
+  USUAL_ENSEMBLES,
+} from "./ensemble-specs.js";
 import type { ModelCall } from "./model-call.js";
 import { checkInputs } from "./model-inputs.js";
 import { MODEL_RUNS } from "./model-runs.js";
@@ -80,7 +87,8 @@ export class Inference {
   /** Whether a model answers now. Throws V2Error 404 as spec. */
   async isModelReady(name: string, version = ""): Promise<boolean> {
     this.#refuseUnknown(name, version);
-    return this.isReady && (!ENSEMBLES.has(name) || (await this.#ensembleFault()) === undefined);
+    const kind = ENSEMBLES.get(name);
+    return this.isReady && (kind === undefined || (await this.#faultOf(ensembleSpec(kind, this.server))) === undefined);
   }
 
   /** Reads a request for a model, and answers it. Throws V2Error, QeditError. */
@@ -107,12 +115,14 @@ export class Inference {
   /** The models, as a repository lists them. */
   async index({ isReadyOnly }: { isReadyOnly: boolean }): Promise<readonly IndexEntry[]> {
     const fault = this.isReady ? undefined : `the server is ${this.server.phase}`;
-    const missing = fault ?? (await this.#ensembleFault());
+    const names = ensembleNames(this.server);
+    const missing = fault ?? (await this.#faultOf(names));
+    const ensembles = await names.catch(() => USUAL_ENSEMBLES);
     const entry = (name: string, reason: string | undefined): IndexEntry => ({
       ...{ name, version: VERSION, state: reason === undefined ? "READY" : "UNAVAILABLE", reason: reason ?? "" },
     });
     const own = this.#specs.map(({ name }) => entry(name, fault));
-    const all = [...own, ...[...ENSEMBLES.keys()].map((name) => entry(name, missing))];
+    const all = [...own, ...ensembles.map((name) => entry(name, missing))];
     return isReadyOnly ? all.filter(({ state }) => state === "READY") : all;
   }
 
@@ -175,17 +185,17 @@ export class Inference {
   }
 
   #refuseUnknown(name: string, version = ""): void {
-    const names = [...this.#specs.map((each) => each.name), ...ENSEMBLES.keys()];
-    if (!(names as readonly string[]).includes(name))
+    const names = [...this.#specs.map((each) => each.name), ...USUAL_ENSEMBLES];
+    if (!(names as readonly string[]).includes(name) && !ENSEMBLES.has(name))
       throw new V2Error(404, `There is no model "${shown(name)}": there are ${names.join(", ")}`);
     if (version !== "" && version !== VERSION)
       throw new V2Error(404, `${name} has no version "${shown(version)}": it has version ${VERSION}`);
   }
 
   // Why the models of an exported folder do not answer; undefined if they do.
-  async #ensembleFault(): Promise<string | undefined> {
+  async #faultOf(found: Promise<unknown>): Promise<string | undefined> {
     try {
-      await ensembleSpec({ images: 1, hasCfg: false }, this.server);
+      await found;
       return undefined;
     } catch (error) {
       return failureOfV2(error).text;

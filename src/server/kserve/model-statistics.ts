@@ -1,7 +1,7 @@
 // Counts and times of each model's requests, as Triton's statistics have them.
 // https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_statistics.md
 import { VERSION } from "../../kserve/infer-request.js";
-import { ENSEMBLES } from "./ensemble-specs.js";
+import { USUAL_ENSEMBLES } from "./ensemble-specs.js";
 import { MODEL_NAMES } from "./model-specs.js";
 
 /** What is counted. Queue: waiting for its turn; compute: reading the request, the model's work, writing its outputs. */
@@ -87,7 +87,8 @@ export class Statistics {
 
   /** The statistics of all. */
   all(): readonly ModelStatistics[] {
-    return [...MODEL_NAMES, ...ENSEMBLES.keys()].map((name) => this.of(name));
+    const names = new Set([...MODEL_NAMES, ...USUAL_ENSEMBLES, ...this.#models.keys()]);
+    return [...names].map((name) => this.of(name));
   }
 
   #countsOf(name: string): Counts {

@@ -1,6 +1,5 @@
 // What the models of an exported folder do: an edit by tensors, as one of the server's jobs.
 import { readEditTensors } from "../../edit/tensors/edit-tensors.js";
-import { CHANNELS } from "../../image/image.js";
 import { V2Error } from "../../kserve/v2-error.js";
 import { refused, toFloat32, toInt64, type V2Tensor } from "../../kserve/v2-tensor.js";
 import { shown } from "../../std/foreign-text.js";
@@ -21,12 +20,9 @@ export async function runTensorEdit(call: ModelCall, spec: EnsembleSpec): Promis
   const job = await server.submitTensors({ resolved, tensors, pictures: async () => tensors.pictures });
   const { width, height, device } = await followed(job, call);
   clock.phase("compute_output");
-  const image = {
-    name: "image",
-    datatype: "UINT8",
-    shape: [height, width, CHANNELS],
-    data: await job.content(),
-  } as const;
+  const data = await job.content();
+  const shape = [height, width, data.length / (height * width)];
+  const image = { name: "image", datatype: "UINT8", shape, data } as const;
   return { outputs: [image], parameters: { device } };
 }
 

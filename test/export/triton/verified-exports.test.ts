@@ -2,8 +2,10 @@
 import { expect, test } from "vitest";
 import { LORA, models, qedit, workFolder } from "../../cli/qedit.js";
 import { fixture } from "../../support/golden.js";
+import { smallModel } from "../../support/tiny-2.js";
 
 const folder = workFolder();
+const env = await smallModel(folder.path);
 const tiny = (name: string) => fixture(`tiny/${name}.safetensors`);
 
 test.each([
@@ -17,9 +19,10 @@ test.each([
   ["without CFGNorm", [...models(), "--cfg-norm", "none"]],
   ["of the model inside the package", ["--model", "tiny"]],
   ["of the model inside the package, in 4 steps", ["--model", "tiny", "--fast", "4"]],
+  ["of Qwen-Image-2.1, of a prompt alone too", ["--model", "small", "--images", "2"]],
 ])("an export %s edits as qedit does", { timeout: 600_000 }, async (_what, args) => {
   const call = ["export", "triton", "made", ...args, "--device", "cpu", "--cfg", "--force", "--verify", "--json"];
-  const { code, stdout, stderr } = await qedit(call, { cwd: folder.path });
+  const { code, stdout, stderr } = await qedit(call, { cwd: folder.path, env });
   expect(code, stderr).toBe(0);
   const { verified } = JSON.parse(stdout) as { verified: { latents: number; pixels: number }[] };
   expect(verified).toHaveLength(6);
