@@ -34,16 +34,15 @@ def fitted(picture, size, sizes):
         w, h = min(width, max(round(height * aspect), 1)), min(height, max(round(width / aspect), 1))
         left, top = (width - w) // 2, (height - h) // 2
         picture = picture.crop((left, top, left + w, top + h))
-    return picture.resize(size, Image.Resampling.LANCZOS)
+    return picture.resize(size, Image.LANCZOS)
 
 
 def patches(picture, vision):
-    """What the vision tower reads of a picture: blocks of merge x merge patches, each channel, frame, y, x; and its grid."""
+    """What the vision tower reads of a picture, at its size or at an area: blocks of merge x merge patches; and its grid."""
     patch, temporal, merge = vision["patch"], vision["temporal"], vision["merge"]
-    factor = patch * merge
-    scale = math.sqrt(vision["area"] / (picture.width * picture.height))
-    size = [max(round(side * scale / factor), 1) * factor for side in picture.size]
-    pixels = np.asarray(picture.resize(size, Image.Resampling.LANCZOS), np.float32) / np.float32(255)
+    scale = math.sqrt(vision["area"] / math.prod(picture.size)) if "area" in vision else 1
+    size = [max(round(side * scale / (patch * merge)), 1) * patch * merge for side in picture.size]
+    pixels = np.asarray(picture.convert("RGB").resize(size, Image.LANCZOS), np.float32) / np.float32(255)
     pixels = (pixels - np.float32(vision["mean"])) / np.float32(vision["std"])
     rows, columns = size[1] // patch, size[0] // patch
     blocks = pixels.reshape(rows // merge, merge, patch, columns // merge, merge, patch, 3)
@@ -51,12 +50,12 @@ def patches(picture, vision):
     return np.repeat(blocks, temporal, axis=2).reshape(rows * columns, -1), [1, rows, columns]
 
 
-def token_ids(tokenizer, prompt, grids, settings):
+def token_ids(tokenizer, prompt, seen, settings):
     """The tokens of a prompt in its template, with as many placeholders for each picture as it has vision tokens."""
     texts = settings["prompt"]
-    pictures = "".join(texts["picture"].replace("{n}", str(index + 1)) for index in range(len(grids)))
-    text = texts["template"].replace("{pictures}", pictures).replace("{prompt}", prompt)
-    counts = [rows * columns // settings["vision"]["merge"] ** 2 for _, rows, columns in grids]
+    pictures = texts["between"].join(texts["picture"].replace("{n}", str(index + 1)) for index in range(len(seen)))
+    text = texts["template"].replace("{pictures}", pictures).replace("{prompt}", prompt or texts["empty"])
+    counts = [rows * columns // settings["vision"]["merge"] ** 2 for _, (_, rows, columns) in seen]
     ids = []
     for token in tokenizer.encode(text, add_special_tokens=False).ids:
         if token == texts["end"]:
@@ -74,23 +73,25 @@ def randn(seed, shape):
 
 
 def edit_inputs(pictures, prompt, settings, tokenizer, *, negative=None, seed=0, steps=None, megapixels=None, cfg=None):
-    """The tensors of an edit, by their names."""
-    sizes = settings["sizes"]
+    """The tensors of an edit, by their names; without a picture, of a prompt alone."""
+    sizes, vision, sigmas = settings["sizes"], settings["vision"], settings["sigmas"]
     area = (megapixels or sizes["megapixels"]) * sizes["megapixel"]
     references = [fitted(each, best_size(*each.size, area, sizes), sizes) for each in pictures]
-    seen, grids = zip(*(patches(each, settings["vision"]) for each in pictures))
-    width, height = (side // sizes["cell"] for side in references[0].size)
-    shape = (1, settings["noise"]["shape"][1], height, width)
-    steps, shift = steps or settings["sigmas"]["steps"], settings["sigmas"]["shift"]
+    white = [Image.alpha_composite(Image.new("RGBA", each.size, "white"), each.convert("RGBA")) for each in references]
+    seen = [patches(each, vision) for each in (pictures if "area" in vision else white)]
+    width, height = references[0].size if references else best_size(1, 1, area, sizes)
+    shape = (1, settings["noise"]["shape"][1], height // sizes["cell"], width // sizes["cell"])
+    steps, shift = steps or sigmas["steps"], sigmas.get("shift")
     times = [(1000 - i * 1000 // steps) / 1000 for i in range(steps)]
+    levels = sigmas.get("levels") or [shift * t / (1 + (shift - 1) * t) for t in times] + [0]
     inputs = {f"image_{index + 1}": np.asarray(each, np.uint8) for index, each in enumerate(references)}
-    inputs["input_ids"] = token_ids(tokenizer, prompt, grids, settings)
-    inputs["pixel_values"] = np.concatenate(seen)
-    inputs["image_grid_thw"] = np.array(grids, np.int64)
-    inputs["noise"] = randn(seed, shape)
-    inputs["sigmas"] = np.array([shift * t / (1 + (shift - 1) * t) for t in times] + [0], np.float32)
+    inputs["input_ids"] = token_ids(tokenizer, prompt, seen, settings)
+    if seen:
+        rows, grids = zip(*seen)
+        inputs |= {"pixel_values": np.concatenate(rows), "image_grid_thw": np.array(grids, np.int64)}
+    inputs |= {"noise": randn(seed, shape), "sigmas": np.array(levels, np.float32)}
     if negative is not None:
-        inputs["negative_input_ids"] = token_ids(tokenizer, negative, grids, settings)
+        inputs["negative_input_ids"] = token_ids(tokenizer, negative, seen, settings)
         inputs["cfg"] = np.array([cfg or settings["cfg"]], np.float32)
     return inputs
 
@@ -98,17 +99,17 @@ def edit_inputs(pictures, prompt, settings, tokenizer, *, negative=None, seed=0,
 def main(address, folder, prompt, output, *rest):
     from tokenizers import Tokenizer
     from tritonclient.grpc import InferenceServerClient, InferInput
-
     settings = json.loads(Path(folder, "qedit.json").read_text("utf-8"))
     tokenizer = Tokenizer.from_file(str(Path(folder, settings["prompt"]["tokenizer"])))
     pairs = (each.split("=", 1) for each in rest if each.split("=")[0] in KINDS)
     given = {name: KINDS[name](value) for name, value in pairs}
     paths = [each for each in rest if each.split("=")[0] not in KINDS]
-    pictures = [ImageOps.exif_transpose(Image.open(path)).convert("RGB") for path in paths]
-    tensors = []
-    for name, array in edit_inputs(pictures, prompt, settings, tokenizer, **given).items():
-        tensors.append(InferInput(name, list(array.shape), DATATYPES[array.dtype.name]))
-        tensors[-1].set_data_from_numpy(array)
+    opened = (ImageOps.exif_transpose(Image.open(path)) for path in paths)
+    pictures = [each.convert("RGBA"[: settings["sizes"]["channels"]]) for each in opened]
+    arrays = edit_inputs(pictures, prompt, settings, tokenizer, **given)
+    tensors = [InferInput(name, list(each.shape), DATATYPES[each.dtype.name]) for name, each in arrays.items()]
+    for tensor in tensors:
+        tensor.set_data_from_numpy(arrays[tensor.name()])
     model = f"qedit_{len(pictures)}" + ("_cfg" if "negative" in given else "")
     edited = InferenceServerClient(address).infer(model, tensors).as_numpy("image")
     Image.fromarray(edited).save(output)

@@ -67,6 +67,7 @@ const NOT_RUN: Readonly<
   "qedit setup --libraries": "downloads",
   "qedit doctor --device cuda": "needs a GPU",
   "qedit export triton repository/ --fast 4 --device cuda --images 1": "needs the published model",
+  "qedit export triton repository/ --model qwen-image-2.1 --device cuda --images 4": "needs the published model",
   'qedit run photo.jpg -p "make it winter" --device cuda': "needs a GPU",
   'qedit run photo.jpg -p "make it winter" --quality -o best.png': "needs the published model",
   'qedit run photo.jpg -p "make it winter" --model qwen-image-edit-2511': "needs the published model",

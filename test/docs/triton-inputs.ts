@@ -2,13 +2,16 @@
 import { join } from "node:path";
 import { expect } from "vitest";
 import { clientInputs, clientNumbers } from "../../src/edit/remote/client-inputs.js";
+import { conventionsOf } from "../../src/edit/remote/exported-families.js";
 import { clientSettings } from "../../src/export/triton/client-settings.js";
+import { type ModelHandle, openModel } from "../../src/stages/networks/model-handle.js";
 import { readPictures } from "../../src/stages/pictures.js";
 import { samplingOf } from "../../src/stages/sample.js";
 import type { Tensor, Tensors } from "../../src/std/tensor.js";
 import { loadTokenizer } from "../../src/text/tokenizer.js";
 import { tinyEdit } from "../support/edits.js";
 import { fixture } from "../support/golden.js";
+import { tinyTextEncoder2 } from "../support/tiny-2.js";
 import { ROOT } from "./pages.js";
 
 /** The folder of the clients. */
@@ -18,11 +21,29 @@ export const PROMPT = "make it $& winter\\n {prompt} <|image_pad|> 日本";
 export const NUMBERS = { seed: 7, steps: 3, megapixels: 0.05, cfg: 2.5 };
 export const PATHS = ["images/cat.jpg", "images/rocket.jpg"].map(fixture);
 
-/** The text of qedit.json, and the tensors of the edit with guidance. */
-export async function wantedInputs(): Promise<{ readonly settings: string; readonly wanted: Tensors }> {
+/** A model that clients make inputs for. */
+type Edited = Readonly<Record<"vae" | "textEncoder" | "transformer", ModelHandle>>;
+
+/** The tiny models of Qwen-Image-2.1. */
+export async function smallFiles(folder: string): Promise<Edited> {
+  return {
+    vae: await openModel(fixture("tiny-2/vae.safetensors"), "vae"),
+    textEncoder: await openModel(await tinyTextEncoder2({ folder }), "textEncoder"),
+    transformer: await openModel(fixture("tiny-2/transformer.safetensors"), "transformer"),
+  };
+}
+
+/** The text of qedit.json, and the tensors of the edit with guidance: of the embedded model unless another one is given. */
+export async function wantedInputs({
+  models: other,
+  paths = PATHS,
+}: {
+  readonly models?: Edited;
+  readonly paths?: readonly string[];
+} = {}): Promise<{ readonly settings: string; readonly wanted: Tensors }> {
   const { resolved } = await tinyEdit();
-  const { models, settings: values } = resolved;
-  const numbers = clientNumbers(models);
+  const { settings: values } = resolved;
+  const numbers = clientNumbers(other ?? resolved.models);
   const text = clientSettings({
     ...{ version: "0", model: "tiny", weights: {}, device: "cpu", megapixels: 1, numbers, models: [] },
     compute: { vae: "float32", text_encoder: "float32", transformer: "float32" },
@@ -33,13 +54,13 @@ export async function wantedInputs(): Promise<{ readonly settings: string; reado
   const { seed, ...sampling } = NUMBERS;
   const wanted = clientInputs(
     {
-      pictures: await readPictures(PATHS),
+      pictures: await readPictures(paths),
       ...{ prompt: PROMPT, negativePrompt: "blurry" },
       sizes: { megapixels: NUMBERS.megapixels, size: undefined, match: undefined },
       sampling: samplingOf({ ...values, ...sampling, seed: BigInt(seed) }),
     },
     numbers,
-    await loadTokenizer(),
+    await loadTokenizer(conventionsOf(numbers.family).vocabulary),
   );
   return { settings: text, wanted };
 }

@@ -7,7 +7,16 @@ import { SETTINGS_FILE, TOKENIZER_FILE } from "../../src/export/triton/client-se
 import { readTokenizerJson } from "../../src/text/tokenizer.js";
 import { temporaryFolder } from "../support/folder.js";
 import { pythonWith } from "../support/python.js";
-import { EXAMPLES, expectInputs, type Made, NUMBERS, PATHS, PROMPT, wantedInputs } from "./triton-inputs.js";
+import {
+  EXAMPLES,
+  expectInputs,
+  type Made,
+  NUMBERS,
+  PATHS,
+  PROMPT,
+  smallFiles,
+  wantedInputs,
+} from "./triton-inputs.js";
 
 const run = promisify(execFile);
 const folder = temporaryFolder();
@@ -22,17 +31,22 @@ from tokenizers import Tokenizer
 from triton_edit import edit_inputs
 folder, prompt, numbers, *paths = sys.argv[1:]
 settings = json.load(open(folder + "/qedit.json"))
-pictures = [ImageOps.exif_transpose(Image.open(path)).convert("RGB") for path in paths]
+pictures = [ImageOps.exif_transpose(Image.open(path)).convert("RGBA"[: settings["sizes"]["channels"]]) for path in paths]
 made = edit_inputs(pictures, prompt, settings, Tokenizer.from_file(folder + "/tokenizer.json"), negative="blurry", **json.loads(numbers))
 json.dump({name: {"shape": array.shape, "data": array.flatten().tolist()} for name, array in made.items()}, sys.stdout)
 `;
 
-test.skipIf("missing" in python)("the client in Python makes the tensors of an edit", async () => {
+test.skipIf("missing" in python).each([
+  ["the embedded model", undefined, "qwen2.5", PATHS],
+  ["Qwen-Image-2.1", smallFiles, "qwen3", PATHS],
+  ["Qwen-Image-2.1, of a prompt alone", smallFiles, "qwen3", []],
+] as const)("the client in Python makes the tensors of an edit by %s", async (_, open, vocabulary, paths) => {
   const bin = "bin" in python ? python.bin : "";
-  const { settings, wanted } = await wantedInputs();
+  const models = await open?.(folder.path);
+  const { settings, wanted } = await wantedInputs({ ...(models && { models }), paths });
   folder.write(SETTINGS_FILE, settings);
-  folder.write(TOKENIZER_FILE, JSON.stringify(await readTokenizerJson()));
-  const args = [folder.write("dump.py", DUMP), folder.path, PROMPT, JSON.stringify(NUMBERS), ...PATHS];
+  folder.write(TOKENIZER_FILE, JSON.stringify(await readTokenizerJson(vocabulary)));
+  const args = [folder.write("dump.py", DUMP), folder.path, PROMPT, JSON.stringify(NUMBERS), ...paths];
   const env = { ...process.env, PYTHONPATH: EXAMPLES };
   const { stdout } = await run(join(bin, "python"), args, { env, maxBuffer: 2 ** 30 });
   // JPEG decoders differ by single units.

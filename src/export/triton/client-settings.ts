@@ -148,7 +148,16 @@ function visionOf({ family, patches }: ExportFacts["numbers"]) {
     : { about: `each reference as it is, over white; ${rows}`, ...{ patch, temporal, merge, ...pixels } };
 }
 
-// The template with {pictures} and {prompt}; a picture with its number {n}, from 1, and what stands between two.
+function emptyWords(
+  write: (prompt: string, options: { slots: readonly number[] }) => string,
+  template: string,
+): string {
+  const [before, after] = template.split("{prompt}") as [string, string];
+  const text = write("", { slots: [] });
+  return text.slice(before.length, text.length - after.length);
+}
+
+// The template with {pictures} and {prompt}; a picture with its number {n}, from 1; what stands between two; what is read of an empty prompt.
 function promptTexts(family: ExportedFamilyName) {
   const { name, write } = PROMPT_TEMPLATES[conventionsOf(family).template];
   const template = write("{prompt}", { slots: [] });
@@ -162,5 +171,6 @@ function promptTexts(family: ExportedFamilyName) {
   return {
     ...{ name, template: template.replace("{prompt}", "{pictures}{prompt}"), picture: first.replace("1", "{n}") },
     between: both.slice(first.length, both.length - second.length),
+    empty: emptyWords(write, template),
   };
 }
