@@ -2,9 +2,10 @@
 import type { Artifact } from "../artifacts/artifact.js";
 import { deviceIdentity } from "../engine/device-identity.js";
 import { computeType } from "../engine/providers.js";
-import { vaeConfig } from "../models/vaes.js";
+import type { Size } from "../image/image.js";
+import { vaeConfig, vaeStatistics } from "../models/vaes.js";
 import { computedOn } from "./computed-on.js";
-import { type EncodeImageSettings, encodeImage, encodeRoutes, statisticsOf } from "./encode-image.js";
+import { encodeRoutes } from "./image-routes.js";
 import { type ModelHandle, numbersOf } from "./networks/model-handle.js";
 import { inVaeType } from "./networks/vae-type.js";
 import { type Picture, pictureHashes } from "./pictures.js";
@@ -17,16 +18,21 @@ interface Models {
   readonly vae: ModelHandle;
 }
 
-/** The parameters that encodeSizedImage reads: `size` of no picture alone. */
-type SizedSettings = Pick<EncodeImageSettings, "vaeDtype" | "tile" | "size">;
+interface SizedSettings {
+  readonly vaeDtype: string;
+  /** Pixels along a side of the VAE's tiles; undefined: the memory plan decides. */
+  readonly tile: number | undefined;
+  /** Pixels of the result where there is no picture. */
+  readonly size: Size | undefined;
+}
 
 /** The stage for pictures that have the sizes of the edit already: sides in multiples of the VAE's cell. */
 export const encodeSizedImage: ArtifactStage<Inputs, Models, SizedSettings> = {
-  name: encodeImage.name,
+  name: "encode-image",
   summary: "Encode pictures at their sizes with the VAE",
   version: 1,
-  inputs: encodeImage.inputs,
-  output: encodeImage.output,
+  inputs: { pictures: "the pictures, in the order the prompt counts them" },
+  output: "latents",
   parameters: ["vaeDtype", "tile"],
   async check(_pictures, { models: { vae }, settings }, device): Promise<StageLengths> {
     computeType(device, "vae", settings.vaeDtype);
@@ -61,7 +67,7 @@ export const encodeSizedImage: ArtifactStage<Inputs, Models, SizedSettings> = {
       info: {
         settings: {
           encode_image: { version: encodeSizedImage.version, sized: true, ...computed },
-          latent_statistics: statisticsOf(file),
+          latent_statistics: vaeStatistics(numbersOf(file.checkpoint), file.config),
         },
         sizes: { images: images.map(({ size: pixels }) => ({ reference: { size: pixels } })) },
         inputs: pictureHashes(pictures),

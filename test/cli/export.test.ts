@@ -150,7 +150,8 @@ test.each([
   ["memory that the weights do not fit", ["small", ...models(), "--gpus", "0", "--vram", "1M"], 4, /the models need/],
   ["memory of a GPU for a CPU", ["cpu", ...TINY, "--vram", "1G"], 2, /without a GPU/],
   ["GPUs of a CPU", ["both", ...TINY, "--gpus", "0"], 2, /both name the server's devices/],
-  ["four pictures", ["four", ...TINY, "--images", "4"], 2, /from 1 to 3/],
+  ["four pictures", ["four", ...TINY, "--images", "4"], 2, /takes 3 at most/],
+  ["eleven pictures", ["four", ...TINY, "--images", "11"], 2, /from 1 to 10/],
   [
     "a compute type that a CPU has not",
     ["half", ...TINY, "--dtype", "bfloat16"],

@@ -7,17 +7,9 @@ import { latentStatistics } from "../../models/vaes.js";
 import { noisedLatent, samplingSigmas } from "../../sampling/driver.js";
 import { beforeDenormalising, denormaliseLatent } from "../../sampling/latent-scale.js";
 import { type DecodeSettings, decodedInfo, decodedPlace, placedPicture, refuseFlat } from "../../stages/decode.js";
-import {
-  announceImages,
-  imageSizePlan,
-  latentsInfo,
-  latentsOfRoutes,
-  type Route,
-  routePixels,
-  routesOf,
-  type SizeSettings,
-} from "../../stages/encode-image.js";
+import { announceImages, imageSizePlan, latentsInfo, type SizeSettings } from "../../stages/encode-image.js";
 import { announcePrompts, condInfo, type EncodePromptSettings, refuseEmptyPrompt } from "../../stages/encode-prompt.js";
+import { latentsOfRoutes, type Route, routePixels, routesOf } from "../../stages/image-routes.js";
 import type { SeenPrompt } from "../../stages/networks/embed-prompt.js";
 import { condTensors } from "../../stages/networks/encode-text.js";
 import { recordedStatistics, referenceLatents, samplesInfo, usedPrompts } from "../../stages/networks/sampled-parts.js";

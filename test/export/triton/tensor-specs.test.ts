@@ -1,6 +1,6 @@
 // The tensors of the exported models: what Triton takes, and what fits together.
 import { expect, test } from "vitest";
-import { MOST_IMAGES, modelTensors } from "../../../src/export/triton/tensor-specs.js";
+import { modelTensors } from "../../../src/export/triton/tensor-specs.js";
 
 const models = modelTensors({
   latentChannels: 16,
@@ -23,7 +23,7 @@ test("no tensor has rank 0, and none of a model has another one's name", () => {
 });
 
 test("each model that packs references gives both tensors that the samplers take", () => {
-  for (let count = 1; count <= MOST_IMAGES; count++) {
+  for (let count = 1; count <= 3; count++) {
     const { inputs, outputs } = models.get(`join_${count}`)!;
     expect(inputs).toHaveLength(count);
     for (const sampler of ["sample", "sample_cfg"] as const)
