@@ -1,13 +1,19 @@
 // The transformer of Qwen-Image-2.1 against diffusers' own class, in every stored form.
 import { afterAll, expect, test } from "vitest";
+import type { Checkpoint } from "../../src/checkpoint/checkpoint.js";
+import { openCheckpoint } from "../../src/checkpoint/open.js";
+import { readTensor } from "../../src/checkpoint/read-tensor.js";
+import { readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
 import { directEngine } from "../../src/engine/sessions/direct.js";
 import { type ModelHandle, openModel } from "../../src/stages/networks/model-handle.js";
 import { withTransformer } from "../../src/stages/networks/open-transformer.js";
 import { velocityOf } from "../../src/stages/networks/velocity.js";
 import { scaledError, TOLERANCE } from "../parity/table.js";
 import { temporaryFolder } from "../support/folder.js";
+import { repackedTo } from "../support/gguf.js";
+import { writeQuantised } from "../support/gguf-quantised.js";
 import type { Golden } from "../support/golden.js";
-import { rotatedAndRounded, writeRaw } from "../support/quantised.js";
+import { type RawTensor, raw, rotatedAndRounded, writeRaw } from "../support/quantised.js";
 import { CASES, conditionsOf, tinyTransformer } from "../support/qwen-image-2.js";
 
 const folder = temporaryFolder();
@@ -51,3 +57,37 @@ test("rotated INT8 weights give the velocity of the floats that they stand for",
     expect(scaledError(wanted, golden.get(`${each}.velocity`).data), each).toBeLessThan(0.1);
   }
 });
+
+// The same with the floats that a checkpoint's stored tensors stand for.
+async function inFloats(name: string, { tensors }: Checkpoint, metadata: Checkpoint["metadata"]): Promise<ModelHandle> {
+  const written: Record<string, RawTensor> = {};
+  for (const [key, stored] of tensors) written[key] = raw(stored.shape, await readTensor(stored), "F32");
+  return openModel(await writeRaw(folder.at(name), written, metadata), "transformer");
+}
+
+test.each(["F16", "BF16", "Q8_0", "Q4_0"] as const)(
+  "weights in %s give the velocity of the floats that they stand for",
+  async (type) => {
+    const { file, golden } = await tinyTransformer("transformer");
+    const { tensors, metadata } = file.checkpoint;
+    const stored = async () => {
+      if (type === "Q8_0" || type === "Q4_0") {
+        const path = await writeQuantised(folder.at(`${type}.gguf`), file.checkpoint, type);
+        return repackedTo(folder.at(`${type}.safetensors`), await openCheckpoint(path));
+      }
+      const written: Record<string, RawTensor> = {};
+      for (const [key, each] of tensors) written[key] = raw(each.shape, await readTensor(each), type);
+      return readSafetensors(await writeRaw(folder.at(`${type}.safetensors`), written, metadata));
+    };
+    const checkpoint = await stored();
+    const matrix = checkpoint.tensors.get("transformer_blocks.0.attn.to_q.weight")!;
+    expect(matrix.dtype).toBe(type);
+    const model = { file: { ...file, checkpoint }, golden };
+    const floats = { file: await inFloats(`${type}-floats.safetensors`, checkpoint, metadata), golden };
+    for (const each of CASES) {
+      const [found, wanted] = [await velocity(model, each), await velocity(floats, each)];
+      expect(scaledError(found, wanted), each).toBeLessThanOrEqual(TOLERANCE.network);
+      expect(scaledError(wanted, golden.get(`${each}.velocity`).data), each).toBeLessThan(type === "Q4_0" ? 0.5 : 0.05);
+    }
+  },
+);

@@ -6,7 +6,7 @@ import { readBytes, readTensor } from "../../src/checkpoint/read-tensor.js";
 import { rotated } from "../../src/checkpoint/rotation.js";
 import { encodeHeader } from "../../src/checkpoint/safetensors/safetensors-writer.js";
 import { SCALE_NAMES, scaleNameOf } from "../../src/checkpoint/weight-scales.js";
-import { fromBfloat16, toBfloat16, toFloat8E4M3, toFloat8E5M2 } from "../../src/std/half-floats.js";
+import { fromBfloat16, toBfloat16, toFloat8E4M3, toFloat8E5M2, toFloat16 } from "../../src/std/half-floats.js";
 
 /** A tensor of any stored type. */
 export interface RawTensor {
@@ -32,8 +32,8 @@ export interface Quantising {
 const LARGEST = { F8_E4M3: 448, F8_E5M2: 57344, I8: 127 } as const;
 
 /** float32 numbers as a raw tensor. */
-export function raw(shape: readonly number[], values: Float32Array, dtype: "F32" | "BF16" = "F32"): RawTensor {
-  const stored = dtype === "BF16" ? toBfloat16(values) : values;
+export function raw(shape: readonly number[], values: Float32Array, dtype: "F32" | "F16" | "BF16" = "F32"): RawTensor {
+  const stored = { F32: () => values, F16: () => toFloat16(values), BF16: () => toBfloat16(values) }[dtype]();
   return { dtype, shape, bytes: new Uint8Array(stored.buffer, stored.byteOffset, stored.byteLength) };
 }
 
