@@ -21,6 +21,7 @@ import { openModulation } from "../src/stages/networks/modulation-table.js";
 import { withTransformer } from "../src/stages/networks/open-transformer.js";
 import { velocityOf } from "../src/stages/networks/velocity.js";
 import { float32, type Tensor } from "../src/std/tensor.js";
+import { editWidths } from "../test/export/triton/edit-widths.js";
 import { FILES } from "./networks.js";
 import { randomCheckpoint } from "./random-checkpoint.js";
 
@@ -102,16 +103,9 @@ async function compare(file: ModelHandle, form: Optimization): Promise<void> {
     // A limit keeps weights as they are stored.
     ...(form === "none" && { vram: PLENTY }),
   };
-  const tensors = modelTensors({
-    latentChannels: 16,
-    imageChannels: 3,
-    sideMultiple: 16,
-    placesImages: false,
-    pictures: { least: 1, most: 3 },
-    tokenWidth: config.patchWidth,
-    promptWidth: config.textWidth,
-    pixelWidth: 1,
-  });
+  const tensors = modelTensors(
+    editWidths({ tokenWidth: config.patchWidth, promptWidth: config.textWidth, pixelWidth: 1 }),
+  );
   const sampled = sampledQwenImage(config);
   const options = {
     checkpoint: file.checkpoint,

@@ -12,6 +12,7 @@ import { loadTokenizer } from "../../../src/text/tokenizer.js";
 import { tinyEdit } from "../../support/edits.js";
 import { temporaryFolder } from "../../support/folder.js";
 import { pythonWith } from "../../support/python.js";
+import { editWidths } from "./edit-widths.js";
 
 const run = promisify(execFile);
 const folder = temporaryFolder();
@@ -27,16 +28,7 @@ read = lambda path: text_format.Parse(open(path).read(), model_config_pb2.ModelC
 json.dump([json_format.MessageToDict(read(path), preserving_proto_field_name=True) for path in sys.argv[1:]], sys.stdout)
 `;
 
-const models = modelTensors({
-  latentChannels: 16,
-  imageChannels: 3,
-  sideMultiple: 16,
-  placesImages: false,
-  pictures: { least: 1, most: 3 },
-  tokenWidth: 64,
-  promptWidth: 40,
-  pixelWidth: 1176,
-});
+const models = modelTensors(editWidths({ promptWidth: 40 }));
 const kinds = [1, 2, 3].flatMap((images) => [false, true].map((hasCfg) => ({ images, hasCfg })));
 
 async function configs(): Promise<ModelConfig[]> {

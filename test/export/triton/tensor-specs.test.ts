@@ -1,17 +1,9 @@
 // The tensors of the exported models: what Triton takes, and what fits together.
 import { expect, test } from "vitest";
 import { modelTensors } from "../../../src/export/triton/tensor-specs.js";
+import { editWidths } from "./edit-widths.js";
 
-const models = modelTensors({
-  latentChannels: 16,
-  imageChannels: 3,
-  sideMultiple: 16,
-  placesImages: false,
-  pictures: { least: 1, most: 3 },
-  tokenWidth: 64,
-  promptWidth: 3584,
-  pixelWidth: 1176,
-});
+const models = modelTensors(editWidths());
 const all = [...models.values()];
 
 test("no tensor has rank 0, and none of a model has another one's name", () => {

@@ -3,19 +3,9 @@ import { modelTensors } from "../../../src/export/triton/tensor-specs.js";
 import { editWarmups } from "../../../src/export/triton/warm-up-requests.js";
 import { loadTokenizer } from "../../../src/text/tokenizer.js";
 import { tinyEdit } from "../../support/edits.js";
+import { editWidths } from "./edit-widths.js";
 
-const SPECS = [
-  ...modelTensors({
-    latentChannels: 16,
-    imageChannels: 3,
-    sideMultiple: 16,
-    placesImages: false,
-    pictures: { least: 1, most: 3 },
-    tokenWidth: 64,
-    promptWidth: 40,
-    pixelWidth: 1176,
-  }).values(),
-];
+const SPECS = [...modelTensors(editWidths({ promptWidth: 40 })).values()];
 const tokenizer = await loadTokenizer();
 const { resolved } = await tinyEdit();
 
