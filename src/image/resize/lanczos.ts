@@ -2,21 +2,12 @@
 // begins with the vertical pass where that shrinks much more; ComfyUI's results are from Pillow 11 and 12.)
 // Algorithm: https://github.com/python-pillow/Pillow/blob/12.0.0/src/libImaging/Resample.c
 import { channelsOf, type Image, RGBA_CHANNELS, type Size } from "../image.js";
+import { resampled, type Taps } from "./lanczos-passes.js";
 import { premultiplied, unpremultiplied } from "./premultiply.js";
 
 // 32 bits less 8 of the pixel and 2 spare for the sum of the weights' magnitudes.
 const PRECISION_BITS = 22;
-const HALF = 1 << (PRECISION_BITS - 1);
 const LOBES = 3;
-
-/** For each output position: the first input position and the integer weights from there on. */
-interface Taps {
-  readonly starts: Int32Array;
-  readonly counts: Int32Array;
-  readonly weights: Int32Array;
-  /** Distance between the weights of neighbouring outputs. */
-  readonly stride: number;
-}
 
 /**
  * Resizes with antialiasing exactly as Pillow's resize(size, LANCZOS); the picture itself when the size is its own. Of one with alpha the
@@ -28,67 +19,12 @@ export function lanczos(image: Image, size: Size): Image {
   return unpremultiplied(resample(premultiplied(image), size));
 }
 
-function resample(image: Image, size: Size): Image {
-  const vertical = size.height === image.height ? undefined : taps(image.height, size.height);
-  const wide = size.width === image.width ? image : horizontalPass(image, size.width, vertical);
-  return vertical === undefined ? wide : verticalPass(wide, size.height, vertical);
-}
-
-function horizontalPass(image: Image, width: number, vertical: Taps | undefined): Image {
-  const { starts, counts, weights, stride } = taps(image.width, width);
-  const pixels = image.data;
-  const channels = channelsOf(image);
-  const hasAlpha = channels === RGBA_CHANNELS;
-  const data = new Uint8Array(width * image.height * channels);
-  // Rows that the vertical pass will not read need not be made.
-  const [firstRow, endRow] = vertical === undefined ? [0, image.height] : rowsRead(vertical);
-  for (let row = firstRow; row < endRow; row++) {
-    const source = row * image.width * channels;
-    let target = row * width * channels;
-    for (let column = 0; column < width; column++) {
-      let red = HALF;
-      let green = HALF;
-      let blue = HALF;
-      let alpha = HALF;
-      let from = source + (starts[column] as number) * channels;
-      const end = column * stride + (counts[column] as number);
-      for (let tap = column * stride; tap < end; tap++) {
-        const weight = weights[tap] as number;
-        red = (red + Math.imul(weight, pixels[from] as number)) | 0;
-        green = (green + Math.imul(weight, pixels[from + 1] as number)) | 0;
-        blue = (blue + Math.imul(weight, pixels[from + 2] as number)) | 0;
-        if (hasAlpha) alpha = (alpha + Math.imul(weight, pixels[from + 3] as number)) | 0;
-        from += channels;
-      }
-      data[target++] = clipToByte(red);
-      data[target++] = clipToByte(green);
-      data[target++] = clipToByte(blue);
-      if (hasAlpha) data[target++] = clipToByte(alpha);
-    }
-  }
-  return { ...image, width, data };
-}
-
-function verticalPass(image: Image, height: number, { starts, counts, weights, stride }: Taps): Image {
-  const rowLength = image.width * channelsOf(image);
-  const data = new Uint8Array(height * rowLength);
-  const sums = new Int32Array(rowLength);
-  const pixels = image.data;
-  for (let row = 0; row < height; row++) {
-    sums.fill(HALF);
-    for (let tap = 0; tap < (counts[row] as number); tap++) {
-      const weight = weights[row * stride + tap] as number;
-      const from = ((starts[row] as number) + tap) * rowLength;
-      for (let i = 0; i < rowLength; i++) sums[i] = (sums[i] as number) + Math.imul(weight, pixels[from + i] as number);
-    }
-    for (let i = 0; i < rowLength; i++) data[row * rowLength + i] = clipToByte(sums[i] as number);
-  }
-  return { ...image, height, data };
-}
-
-function rowsRead({ starts, counts }: Taps): [number, number] {
-  const last = starts.length - 1;
-  return [starts[0] as number, (starts[last] as number) + (counts[last] as number)];
+function resample(image: Image, { width, height }: Size): Image {
+  const horizontal = width === image.width ? undefined : taps(image.width, width);
+  const vertical = height === image.height ? undefined : taps(image.height, height);
+  if (horizontal === undefined && vertical === undefined) return image;
+  const data = resampled({ ...image, channels: channelsOf(image) }, { horizontal, vertical });
+  return { ...image, width, height, data };
 }
 
 function taps(from: number, to: number): Taps {
@@ -125,9 +61,4 @@ function sinc(t: number): number {
 /** Half away from zero, as a C cast after adding ±0.5. */
 function toFixedPoint(weight: number): number {
   return Math.trunc(weight * 2 ** PRECISION_BITS + (weight < 0 ? -0.5 : 0.5));
-}
-
-function clipToByte(sum: number): number {
-  const value = sum >> PRECISION_BITS;
-  return value < 0 ? 0 : Math.min(value, 255);
 }

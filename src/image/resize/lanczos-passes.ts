@@ -1,0 +1,123 @@
+// The two passes of Lanczos resampling in WebAssembly: lanczos.wat has the sums, this file the memory that they work in.
+import { LANCZOS_MODULE } from "./lanczos-module.js";
+
+/** For each output position: the first input position and the integer weights from there on. */
+export interface Taps {
+  readonly starts: Int32Array;
+  readonly counts: Int32Array;
+  readonly weights: Int32Array;
+  /** Distance between the weights of neighbouring outputs. */
+  readonly stride: number;
+}
+
+/** A picture's bytes [height, width, channels]. */
+interface Pixels {
+  readonly width: number;
+  readonly height: number;
+  readonly channels: 3 | 4;
+  readonly data: Uint8Array;
+}
+
+/** The passes that a resize needs; undefined: that side stays as it is. */
+interface Passes {
+  readonly horizontal: Taps | undefined;
+  readonly vertical: Taps | undefined;
+}
+
+/** What lanczos.wat exports. Places are bytes of its memory. */
+interface Exports {
+  readonly horizontal: (...words: number[]) => void;
+  readonly vertical: (...words: number[]) => void;
+}
+
+const PAGE = 65_536;
+const VECTOR = 16;
+/** Rows that the horizontal pass takes at a time. */
+const LANES = 4;
+/** Rows of the source that are in its memory at a time. */
+const BAND = 64;
+
+/** What is used of WebAssembly, whose classes Node's types leave out. */
+interface WasmClasses {
+  readonly Memory: new (limits: { readonly initial: number }) => { readonly buffer: ArrayBuffer };
+  readonly Module: new (bytes: Uint8Array) => object;
+  readonly Instance: new (module: object, imports: object) => { readonly exports: object };
+}
+const { Memory, Module, Instance } = WebAssembly as unknown as WasmClasses;
+
+let compiled: object | undefined;
+
+/** The bytes of a picture after the passes, [height, width, channels]. */
+export function resampled(image: Pixels, { horizontal, vertical }: Passes): Uint8Array {
+  const { channels } = image;
+  const width = horizontal?.starts.length ?? image.width;
+  const height = vertical?.starts.length ?? image.height;
+  // Rows that the vertical pass will not read need not be made.
+  const [first, end] = vertical === undefined ? [0, image.height] : rowsRead(vertical);
+  const rowBytes = width * channels;
+  const row = aligned(rowBytes + 1);
+  const memory = new Layout();
+  const band = horizontal && memory.place(BAND * image.width * channels + VECTOR);
+  const wide = memory.place((end - first + LANES) * row);
+  const result = vertical ? memory.place(height * row) : wide;
+  const across = horizontal && memory.tables(horizontal, channels);
+  const down = vertical && memory.tables({ ...vertical, starts: vertical.starts.map((start) => start - first) }, 1);
+  const { bytes, exports } = memory.open();
+  if (horizontal && band !== undefined && across) {
+    const sourceRow = image.width * channels;
+    for (let top = first; top < end; top += BAND) {
+      const rows = Math.min(BAND, end - top);
+      bytes.set(image.data.subarray(top * sourceRow, (top + rows) * sourceRow), band);
+      const target = wide + (top - first) * row;
+      const whole = Math.ceil(rows / LANES) * LANES;
+      exports.horizontal(band, sourceRow, target, row, whole, width, channels, ...across, horizontal.stride);
+    }
+  } else
+    for (let y = first; y < end; y += 1)
+      bytes.set(image.data.subarray(y * rowBytes, (y + 1) * rowBytes), wide + (y - first) * row);
+  if (vertical && down) exports.vertical(wide, row, result, height, ...down, vertical.stride);
+  const data = new Uint8Array(height * rowBytes);
+  for (let y = 0; y < height; y += 1)
+    data.set(bytes.subarray(result + y * row, result + y * row + rowBytes), y * rowBytes);
+  return data;
+}
+
+function rowsRead({ starts, counts }: Taps): [number, number] {
+  const last = starts.length - 1;
+  return [starts[0]!, starts[last]! + counts[last]!];
+}
+
+// Where things lie in the memory of one resize.
+class Layout {
+  readonly #tables: { readonly at: number; readonly words: Int32Array }[] = [];
+  #bytes = 0;
+
+  place(bytes: number): number {
+    const at = this.#bytes;
+    this.#bytes = aligned(at + bytes);
+    return at;
+  }
+
+  /** Places starts, times so many bytes, counts and weights. */
+  tables({ starts, counts, weights }: Taps, bytes: number): readonly [number, number, number] {
+    return [this.#table(starts.map((start) => start * bytes)), this.#table(counts), this.#table(weights)];
+  }
+
+  open(): { readonly bytes: Uint8Array; readonly exports: Exports } {
+    const memory = new Memory({ initial: Math.ceil(this.#bytes / PAGE) });
+    for (const { at, words } of this.#tables) new Int32Array(memory.buffer, at, words.length).set(words);
+    compiled ??= new Module(Buffer.from(LANCZOS_MODULE.join(""), "base64"));
+    const { exports } = new Instance(compiled, { qedit: { memory } });
+    return { bytes: new Uint8Array(memory.buffer), exports: exports as Exports };
+  }
+
+  #table(words: Int32Array): number {
+    const at = this.place(words.byteLength);
+    this.#tables.push({ at, words });
+    return at;
+  }
+}
+
+function aligned(bytes: number): number {
+  return Math.ceil(bytes / VECTOR) * VECTOR;
+}
