@@ -37,13 +37,13 @@ const LANES = 4;
 /** Rows of the source that are in its memory at a time. */
 const BAND = 64;
 
-/** What is used of WebAssembly, whose classes Node's types leave out. */
+/** What is used of WebAssembly, which Node's types leave out. */
 interface WasmClasses {
   readonly Memory: new (limits: { readonly initial: number }) => { readonly buffer: ArrayBuffer };
   readonly Module: new (bytes: Uint8Array) => object;
   readonly Instance: new (module: object, imports: object) => { readonly exports: object };
 }
-const { Memory, Module, Instance } = WebAssembly as unknown as WasmClasses;
+const { Memory, Module, Instance } = (globalThis as unknown as { readonly WebAssembly: WasmClasses }).WebAssembly;
 
 let compiled: object | undefined;
 
