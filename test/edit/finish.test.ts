@@ -209,3 +209,23 @@ describe("pasting back without a mask", () => {
     expect(events.filter(({ kind }) => kind === "warning")).toEqual([]);
   });
 });
+
+test("around an opaque edit of a model that sees transparency, a transparent picture 1 stays transparent", async () => {
+  const { width, height } = original;
+  const alpha = Uint8Array.from({ length: width * height }, (_, at) => (at % width < 40 ? 0 : 255));
+  const pictures = [{ ...ORIGINALS.pictures[0]!, alpha }];
+  const picture = decoded(edited(original), true);
+  const seen = { ...picture.info, settings: { ...picture.info.settings, encode_prompt: { family: "Qwen3-VL" } } };
+  const settings = { ...NONE, pasteBack: true, feather: 6 };
+  const painted = new Uint8Array(width * height * 3);
+  for (let y = PATCH.y; y < PATCH.y + PATCH.height; y++)
+    painted.fill(255, (y * width + PATCH.x) * 3, (y * width + PATCH.x + PATCH.width) * 3);
+  const mask = { name: "mask.png", image: { width, height, data: painted }, hash: "cd" };
+  const { image } = await finish({ ...picture, info: seen }, { pictures, mask }, settings, quiet);
+  expect(image.channels).toBe(4);
+  const at = (x: number, y: number) => [...image.data.subarray((y * width + x) * 4, (y * width + x) * 4 + 4)];
+  expect(at(10, 10)[3]).toBe(0);
+  expect(at(width - 10, 10)).toEqual([...original.data.subarray((10 * width + width - 10) * 3).subarray(0, 3), 255]);
+  // A model of three channels never saw it.
+  expect((await finish(picture, { pictures, mask }, settings, quiet)).image.channels).toBeUndefined();
+});

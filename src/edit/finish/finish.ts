@@ -1,8 +1,8 @@
 // What happens after decoding: measures the drift from picture 1, and pastes pixels of picture 1 back if requested.
 import { basename } from "node:path";
-import { overWhite } from "../../image/alpha.js";
+import { overWhite, withAlpha, withoutOpaque } from "../../image/alpha.js";
 import { type Drift, measureDrift } from "../../image/compare/drift.js";
-import { type Box, channelsOf, crop, type Image, RGBA_CHANNELS, toBytes } from "../../image/image.js";
+import { type Box, CHANNELS, channelsOf, crop, type Image, RGBA_CHANNELS, toBytes } from "../../image/image.js";
 import { type Change, changeOf } from "../../image/paste/change.js";
 import {
   type Alpha,
@@ -86,6 +86,26 @@ export function checkFinish({ pictures: [first], mask }: Originals, settings: Fi
 
 /** Measures and emits the drift of a decoded picture; pastes back if requested. */
 export async function finish(
+  picture: DecodedPicture,
+  originals: Originals,
+  settings: FinishSettings,
+  emit: Emit,
+): Promise<FinishedPicture> {
+  const [first] = originals.pictures;
+  // A result that is opaque has three channels. Around it, a transparent picture 1 stays transparent.
+  const isOpaque = channelsOf(picture.image) === CHANNELS;
+  if (!isOpaque || first?.alpha === undefined || !seesTransparency(picture.info))
+    return finished(picture, originals, settings, emit);
+  const made = await finished({ ...picture, image: withAlpha(picture.image) }, originals, settings, emit);
+  return { ...made, image: withoutOpaque(made.image) };
+}
+
+// Only the family whose prompts are recorded with a name has pictures of four channels.
+function seesTransparency({ settings }: DecodedPicture["info"]): boolean {
+  return (settings["encode_prompt"] as { readonly family?: unknown } | undefined)?.family !== undefined;
+}
+
+async function finished(
   picture: DecodedPicture,
   { pictures: [read], mask }: Originals,
   settings: FinishSettings,
