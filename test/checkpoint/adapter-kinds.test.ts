@@ -118,6 +118,11 @@ describe("kinds", () => {
   test.each([
     [{ peft_type: "LOKR", r: 8, alpha: 4 }, LOKR, 0.5],
     [{ peft_type: "LOKR", r: 8, alpha: 4, rank_pattern: { "attn.to_q": 2 } }, LOKR, 2],
+    [
+      { peft_type: "LOKR", r: 8, alpha: 4, rank_pattern: { ".*to_q": 2 }, alpha_pattern: { "attn.to_\\w": 6 } },
+      LOKR,
+      3,
+    ],
     [{ peft_type: "LOHA", r: RANK, alpha: 6, alpha_pattern: { to_q: 9 } }, LOHA, 3],
   ])("PEFT's configuration %o gives the scale of its own LoHa and LoKr", async (config, parts, scale) => {
     const { matched } = await matching(under(MODULE, parts), { lora_adapter_metadata: JSON.stringify(config) });

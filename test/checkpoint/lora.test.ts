@@ -212,12 +212,31 @@ describe("an alpha that lies beside the matrices", () => {
     ["without the prefix", { lora_alpha: 3, r: RANK }, 3 / RANK],
     ["of one module", { lora_alpha: 3, alpha_pattern: { "attn.to_q": 8 } }, 8 / RANK],
     ["of another module", { lora_alpha: 3, alpha_pattern: { to_k: 8 } }, 3 / RANK],
+    ["of an expression", { lora_alpha: 3, alpha_pattern: { "transformer_blocks\\.\\d+\\.attn\\.to_q": 8 } }, 8 / RANK],
+    [
+      "of the first that fits",
+      { lora_alpha: 3, alpha_pattern: { ".*to_k": 4, "^.*(to_q|to_v)": 8, to_q: 2 } },
+      8 / RANK,
+    ],
+    ["of an end that is no name", { lora_alpha: 3, alpha_pattern: { _q: 8, "to_[kv]": 8, "to_q.+": 8 } }, 3 / RANK],
     ["of rslora", { lora_alpha: 3, use_rslora: true }, 3 / Math.sqrt(RANK)],
     ["that is none", { lora_alpha: null }, 1],
     ["in something else", "not JSON", 1],
   ])("%s counts", async (_, config, wanted) => {
     expect(await scaleOf(config)).toBeCloseTo(wanted, 12);
   });
+
+  test.each(["(a*)*", "(a|a)+", "to_q{1}", "(?=to_q).*", "a*".repeat(5), "[z-a]", "("])(
+    "by an expression %s that is not read is refused",
+    async (pattern) => {
+      await expect(scaleOf({ lora_alpha: 3, alpha_pattern: { [pattern]: 8 } })).rejects.toMatchObject({
+        code: "QEDIT_E_LORA",
+        message: expect.stringContaining(
+          `has the alpha_pattern "${pattern}", a regular expression that qedit does not read`,
+        ),
+      });
+    },
+  );
 
   test("yields to one in the file", async () => {
     const tensors = {

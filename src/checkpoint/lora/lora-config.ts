@@ -4,12 +4,14 @@ import { readFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { QeditError } from "../../std/errors.js";
 import { ioFailure } from "../../std/files.js";
+import { shown } from "../../std/foreign-text.js";
 import { isObject } from "../../std/guards.js";
 import type { Checkpoint } from "../checkpoint.js";
 import { openCheckpoint } from "../open.js";
 import type { ReadOptions } from "../safetensors/safetensors.js";
 import { metadataObject } from "../safetensors/safetensors-header.js";
 import type { AdapterKind } from "./module-adapter.js";
+import { namePattern } from "./name-patterns.js";
 
 /** Where diffusers puts the configuration (diffusers 0.39 loaders/lora_base.py), and where it goes here for PEFT's files too. */
 const METADATA_KEY = "lora_adapter_metadata";
@@ -59,18 +61,34 @@ export function configuredScale({
       },
     );
   }
-  const numberFor = (module: string, pattern: string, otherwise: unknown) => {
-    const patterns = isObject(value(pattern)) ? Object.entries(value(pattern) as Record<string, unknown>) : [];
-    const number = patterns.find(([each]) => module === each || module.endsWith(`.${each}`))?.[1] ?? otherwise;
+  const patternsOf = (key: "alpha_pattern" | "rank_pattern") => {
+    const patterns = isObject(value(key)) ? Object.entries(value(key) as Record<string, unknown>) : [];
+    return patterns.map(([pattern, number]) => ({ fits: readPattern(file, key, pattern), number }));
+  };
+  const alphas = patternsOf("alpha_pattern");
+  // The ranks of LoRAs are those of their matrices.
+  const ranks = value("lora_alpha") === undefined ? patternsOf("rank_pattern") : [];
+  const numberFor = (module: string, patterns: typeof alphas, otherwise: unknown) => {
+    const number = patterns.find(({ fits }) => fits(module))?.number ?? otherwise;
     return typeof number === "number" && Number.isFinite(number) ? number : undefined;
   };
   return (module, { kind, rank }) => {
     // PEFT's own LoHa and LoKr divide by the rank of the configuration, whole factors too.
     const isLycoris = kind === "loha" || kind === "lokr";
-    const alpha = numberFor(module, "alpha_pattern", value(isLycoris ? "alpha" : "lora_alpha"));
-    const divisor = isLycoris ? numberFor(module, "rank_pattern", value("r")) : rank;
+    const alpha = numberFor(module, alphas, value(isLycoris ? "alpha" : "lora_alpha"));
+    const divisor = isLycoris ? numberFor(module, ranks, value("r")) : rank;
     if (alpha === undefined || divisor === undefined || divisor <= 0) return { alpha: undefined, scale: 1 };
     const shown = value("use_rslora") === true && !isLycoris ? alpha * Math.sqrt(divisor) : alpha;
     return { alpha: shown, scale: shown / divisor };
   };
+}
+
+function readPattern(file: string, key: string, pattern: string): (module: string) => boolean {
+  const fits = namePattern(pattern);
+  if (fits !== undefined) return fits;
+  throw new QeditError(
+    "QEDIT_E_LORA",
+    `Cannot use ${file}: its configuration has the ${key} "${shown(pattern)}", a regular expression that qedit does not read`,
+    { hint: "Name the modules in it, or write . \\d + * and | only" },
+  );
 }
