@@ -17,7 +17,7 @@ const BY_NAME: readonly (readonly [pattern: RegExp, format: string])[] = [
   [/\.W_q$/, "HQQ"],
   [/\.(encoded_exponent|sign_mantissa)$/, "DFloat11"],
   [/\.(weight_packed|weight_global_scale|weight_scale_2)$/, "NVFP4"],
-  [/_blocks$/, "MXFP4"],
+  [/(?<!\.oft)_blocks$/, "MXFP4"],
   [/\.qweight$/, "packed integers (GPTQ, AWQ or SVDQuant)"],
 ];
 

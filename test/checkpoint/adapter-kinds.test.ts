@@ -229,6 +229,18 @@ describe("what is refused", () => {
     expect([...matched.keys()]).toEqual([MODULE]);
   });
 
+  test.each([
+    [`base_model.model.${OTHER}.weight`, [OUT, IN]],
+    [`base_model.model.${NORM}.weight`, [OUT]],
+    [`transformer.${MODULE}.base_layer.bias`, [OUT]],
+    [`${MODULE}.bias`, [OUT]],
+  ])("%s, which takes the place of the model's", async (key, shape) => {
+    expect(await failure({ ...under(`base_model.model.${MODULE}`, PEFT), [key]: float32(shape) })).toMatchObject({
+      code: "QEDIT_E_LORA",
+      message: expect.stringMatching(/1 of its \d modules are replaced weights, which qedit does not compute: "\S+"$/),
+    });
+  });
+
   test.each(["to_qkv", "to_added_qkv", "add_qkv_proj"])("the fused projection %s", async (fused) => {
     for (const name of baseNames(`transformer_blocks.0.attn.${fused}`).map((each) => each.name)) {
       expect(await failure({ ...under(MODULE, LORA), ...under(name, LORA) })).toMatchObject({

@@ -105,6 +105,12 @@ describe("matchLora", () => {
     ["OFT or BOFT", "oft_R.default.weight"],
     ["VeRA", "vera_lambda_b"],
     ["IA3", "ia3_l"],
+    ["AdaLoRA", "lora_E"],
+    ["KaSA", "lora_diag.default"],
+    ["T-LoRA", "q_layer.weight"],
+    ["FourierFT", "fourierft_spectrum"],
+    ["LN tuning", "ln_tuning_layers.weight"],
+    ["OSF", "osf_svd_params.U_low"],
   ])("%s (.%s) of a module that the model has is refused by its name, alone and beside pairs", async (form, key) => {
     const message = expect.stringMatching(
       new RegExp(

@@ -87,6 +87,13 @@ export function readAdapterKey(key: string): AdapterKey | undefined {
   return undefined;
 }
 
+/** Kinds of PEFT's adapters that are not computed. */
+const PEFT_NAMES =
+  "AdaMSS BEFT Bone C3A DEFT DeLoRA FourierFT FRoD GLoRA GraLoRA HiRA HRA IA3 Lily LN_tuning MiSS OSF PEANuT Poly PSOFT PVeRA RandLoRA RoAd Shadow SHiRA SuperTuning TinyLoRA UniLoRA VBLoRA VeRA WaveFT";
+/** These by how the names of their parts begin (PEFT_TYPE_TO_PREFIX_MAPPING of PEFT 0.21). */
+const PEFT_KINDS = new Map(PEFT_NAMES.split(" ").map((name) => [name.toLowerCase(), name.replace("_", " ")]));
+const PEFT_PARTS = new RegExp(`\\.(${[...PEFT_KINDS.keys()].join("|")})_\\w+(\\.|$)`);
+
 /** Keys of forms of adapters that qedit does not compute, and the names of these. */
 const UNSUPPORTED: readonly (readonly [key: RegExp, form: string])[] = [
   [/\.lora_mid\./, "LoCon with lora_mid"],
@@ -97,8 +104,10 @@ const UNSUPPORTED: readonly (readonly [key: RegExp, form: string])[] = [
   [/\.(hada_t[12]|lokr_t2)(\.|$)/, "LyCORIS with Tucker factors"],
   [/\.[ab][12]\.weight$/, "GLoRA"],
   [/\.b?oft_\w+(\.|$)|\.rescale$/, "OFT or BOFT"],
-  [/\.vera_lambda_\w+(\.|$)/, "VeRA"],
-  [/\.ia3_\w+(\.|$)|\.on_input$/, "IA3"],
+  [/\.on_input$/, "IA3"],
+  [/\.lora_E(\.|$)/, "AdaLoRA"],
+  [/\.lora_diag(\.|$)/, "KaSA"],
+  [/\.[pq]_layer\.weight$/, "T-LoRA"],
 ];
 
 /** The names under which a file may hold the adapter of a module such as `transformer_blocks.0.attn.to_q`. */
@@ -138,15 +147,17 @@ export function otherwiseJoined(module: string): readonly string[] {
 
 /** What follows the module in the keys of the forms that are not computed. */
 const ENDING =
-  /(\.lora_(A|B|up|down|mid|magnitude_vector|linear_layer|embedding_[AB])|[._]lora\.(up|down))(\..*)?$|\.(alpha|dora_scale|reshape_weight|diff|diff_b|set_weight|[wb]_norm|rescale|on_input|[ab][12]\.weight|modules_to_save\..*|(hada|lokr|b?oft|vera_lambda|ia3)_.*)$/;
+  /(\.lora_(A|B|E|diag|up|down|mid|magnitude_vector|linear_layer|embedding_[AB])|[._]lora\.(up|down))(\..*)?$|\.(alpha|dora_scale|reshape_weight|diff|diff_b|set_weight|[wb]_norm|rescale|on_input|[ab][12]\.weight|modules_to_save\..*|[pq]_layer\.weight|(hada|lokr|b?oft)_.*)$/;
 
 /** The module part of a key of an adapter file: the key without the ending of any known form. */
 export function moduleOf(key: string): string {
-  return readAdapterKey(key)?.module ?? key.replace(ENDING, "");
+  const end = PEFT_PARTS.exec(key)?.index;
+  return readAdapterKey(key)?.module ?? (end === undefined ? key.replace(ENDING, "") : key.slice(0, end));
 }
 
 /** Name of the form that a key belongs to when qedit does not compute that form. */
 export function unsupportedForm(key: string): string | undefined {
-  const form = UNSUPPORTED.find(([pattern]) => pattern.test(key))?.[1];
+  const form =
+    UNSUPPORTED.find(([pattern]) => pattern.test(key))?.[1] ?? PEFT_KINDS.get(PEFT_PARTS.exec(key)?.[1] ?? "");
   return form ?? (FUSED_PROJECTION.test(moduleOf(key)) ? "of fused projections" : undefined);
 }

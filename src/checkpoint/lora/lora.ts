@@ -114,22 +114,29 @@ export async function matchLora(lora: Checkpoint, model: Checkpoint): Promise<Lo
 
 // What would be left out of a module that the model has, would make another picture than the adapter is for.
 function refuseOtherForms(lora: Checkpoint, model: Checkpoint): void {
-  const others = [...lora.tensors.keys()].filter((key) => unsupportedForm(key) !== undefined);
-  if (others.length === 0) return;
   const modules = new Set([...model.tensors.keys()].map((key) => key.replace(/\.[^.]+$/, "")));
   const names = new Set([...modules].flatMap((module) => baseNames(module).map(({ name }) => name)));
-  const found = others.filter((key) => names.has(moduleOf(key).replace(FUSED_PROJECTION, "$1to_q")));
+  const found = [...lora.tensors.keys()].flatMap((key) => {
+    const [own, form] = [key.replace(REPLACED, ""), unsupportedForm(key)];
+    if (form === undefined)
+      return own !== key && names.has(own) ? [{ key, module: own, form: "replaced weights" }] : [];
+    const module = moduleOf(key);
+    return names.has(module.replace(FUSED_PROJECTION, "$1to_q")) ? [{ key, module, form }] : [];
+  });
   if (found.length === 0) return;
-  const forms = [...new Set(found.map((key) => unsupportedForm(key)!))].join(" and ");
-  const count = new Set(found.map(moduleOf)).size;
+  const forms = [...new Set(found.map(({ form }) => form))].join(" and ");
+  const count = new Set(found.map(({ module }) => module)).size;
   throw new QeditError(
     "QEDIT_E_LORA",
-    `Cannot use ${lora.file}: ${count} of its ${moduleCount(lora)} modules are ${forms}, which qedit does not compute: ${someOf(found)}`,
+    `Cannot use ${lora.file}: ${count} of its ${moduleCount(lora)} modules are ${forms}, which qedit does not compute: ${someOf(found.map(({ key }) => key))}`,
     {
       hint: "Take the adapter as a plain LoRA: most are published as one too, or are converted by the tool that made them",
     },
   );
 }
+
+/** The ending of weights that take the place of the model's: PEFT's `modules_to_save`, and biases that were trained. */
+const REPLACED = /(\.base_layer)?\.(weight|bias)$/;
 
 // An adapter of one matrix where the model has two, or the other way round: left out, the picture would be another than the adapter is for.
 function refuseOtherwiseJoined(
