@@ -121,9 +121,12 @@ export function baseNames(module: string): readonly { readonly prefix: string; r
 
 /**
  * Prefixes before the names of modules: of Lightning, diffusers and OneTrainer, ai-toolkit, ComfyUI's own files, PEFT itself (which ComfyUI does
- * not take), and DiffSynth.
+ * not take), DiffSynth, and what a model is called inside of other tools' wrappers, as in checkpoints.
  */
-const DOTTED = ["", "transformer.", "diffusion_model.", "model.diffusion_model.", "base_model.model.", "pipe.dit."];
+const DOTTED = [
+  ...["", "transformer.", "diffusion_model.", "model.diffusion_model.", "base_model.model.", "pipe.dit."],
+  ...["dit.", "unet.", "model.", "module.", "net."],
+];
 
 /** Prefixes before names with underscores for dots: of kohya and musubi-tuner, OneTrainer, and SimpleTuner. */
 const UNDERSCORED = ["lora_unet_", "lora_transformer_", "lycoris_"];
