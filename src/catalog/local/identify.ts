@@ -7,6 +7,7 @@ import { packedFormat } from "../../checkpoint/packed-formats.js";
 import { type ModelPart, partsOfWhole, publishedNames, stripPrefix } from "../../checkpoint/published-names.js";
 import { checkpointConfig } from "../../checkpoint/safetensors/safetensors.js";
 import { isNarrow, scaleNameOf } from "../../checkpoint/weight-scales.js";
+import { foreignNetwork } from "../../models/foreign-networks.js";
 
 /** The network in a file; qedit does not run `other`. */
 export type NetworkKind = "transformer" | "text-encoder" | "vae" | "lora" | "other";
@@ -40,6 +41,8 @@ const RUNNABLE: readonly StoredType[] = ["F32", "F16", "BF16", "F8_E4M3", "F8_E5
 const QWEN_IMAGE_21_MODULE = /transformer_blocks[._]\d+[._]img_mlp[._](gate_layer|gate_up|proj|out)([._]|$)/;
 /** Keys that only the transformers of the Qwen-Image family have among those that LoRAs are made for. */
 const QWEN_IMAGE_MODULE = /transformer_blocks[._]\d+[._](attn[._](add_[qkv]_proj|to_add_out)|(img|txt)_(mlp|mod))/;
+/** Keys that other transformers of diffusers have too, as trainers' own choice of modules is. */
+const SHARED_MODULE = /(?<!single_)transformer_blocks[._]\d+[._]attn[._]to_([qkv]|out[._]0)([._]|$)/;
 
 /** Numbers a token that Qwen-Image-2.1's transformer takes of its text encoder, Qwen3-VL-8B. */
 const QWEN_IMAGE_21_WIDTH = 4096;
@@ -59,7 +62,7 @@ export function identify(checkpoint: Checkpoint): Identity {
     vaeFacts(checkpoint) ??
     visionFacts(checkpoint) ??
     packedFacts(checkpoint);
-  if (!found) return { ...facts, kind: "other", network: "not of a model that qedit runs", notes: [] };
+  if (!found) return { ...facts, kind: "other", ...otherFacts(checkpoint) };
   const packed =
     found.kind === "lora" || facts.format !== undefined || RUNNABLE.includes(facts.dtype) || blockTypeOf(facts.dtype)
       ? []
@@ -99,8 +102,12 @@ function loraFacts({ tensors }: Checkpoint): Facts | undefined {
   if (found.layouts.length === 0 && forms.size === 0) return undefined;
   const layout = found.layouts.join(" and ") || [...forms].join(", ");
   const isOfLater = names.some((name) => QWEN_IMAGE_21_MODULE.test(name));
-  const isOurs = isOfLater || names.some((name) => QWEN_IMAGE_MODULE.test(name));
-  const family = isOfLater ? "Qwen-Image-2.1" : "Qwen-Image and its Edit releases";
+  const inBlocks = names.filter((name) => name.includes("transformer_blocks"));
+  const isShared = inBlocks.length > 0 && inBlocks.every((name) => SHARED_MODULE.test(name));
+  const isOurs = isOfLater || isShared || names.some((name) => QWEN_IMAGE_MODULE.test(name));
+  const family = isOfLater
+    ? "Qwen-Image-2.1"
+    : `Qwen-Image and its Edit releases${isShared ? ", or another model with such blocks" : ""}`;
   const notes = [...forms].map((form) => `holds ${form}, which qedit does not compute`);
   return {
     kind: "lora",
@@ -113,6 +120,7 @@ function loraFacts({ tensors }: Checkpoint): Facts | undefined {
 
 function transformerFacts(checkpoint: Checkpoint): Facts | undefined {
   const { tensors } = stripPrefix(checkpoint);
+  if (tensors.has("controlnet_blocks.0.weight")) return undefined;
   const others = partsOfWhole(checkpoint).flatMap((part) => OTHER_PARTS[part] ?? []);
   const notes = others.length > 0 ? [`all in one: holds ${others.join(" and ")} too`] : [];
   if (tensors.has("txt_in.text_norm.weight") && tensors.has("transformer_blocks.0.attn.to_q.weight"))
@@ -204,6 +212,13 @@ function packedFacts(checkpoint: Checkpoint): Facts | undefined {
     return { kind: "transformer", network: "a diffusion transformer", notes: [] };
   if (has(/(^|\.)layers\.0\.self_attn\./)) return { kind: "text-encoder", network: "a text encoder", notes: [] };
   return undefined;
+}
+
+function otherFacts({ tensors }: Checkpoint): Pick<Identity, "network" | "notes"> {
+  const network = foreignNetwork(tensors.keys());
+  return network === undefined
+    ? { network: "not of a model that qedit runs", notes: [] }
+    : { network, notes: ["not of a model that qedit runs"] };
 }
 
 function countOf(names: Iterable<string>, pattern: RegExp): number {

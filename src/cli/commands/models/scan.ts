@@ -16,7 +16,11 @@ export const scan = defineCommand({
   positionals: [["[folder...]", "only these folders; without them every place where models are looked for"]],
   options: {
     modelsDir,
-    all: defaulted(toggle, false, { summary: "also files that qedit cannot run", group: "Output", scope: "call" }),
+    all: defaulted(toggle, false, {
+      summary: "also files that qedit cannot run; always so with folders",
+      group: "Output",
+      scope: "call",
+    }),
   },
   async perform({ args, settings }, terminal) {
     terminal.emit({ kind: "activity", text: "reading headers" });
@@ -32,7 +36,7 @@ export const scan = defineCommand({
     });
     for (const text of problems) terminal.emit({ kind: "warning", text });
     const isShown = (file: ScannedFile) =>
-      settings.all || (file.identity !== undefined && file.identity.kind !== "other");
+      settings.all || args.length > 0 || (file.identity !== undefined && file.identity.kind !== "other");
     const shown = files.filter(isShown).map(withSource);
     const hidden = files.length - shown.length;
     if (shown.length === 0)
