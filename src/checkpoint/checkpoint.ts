@@ -37,6 +37,8 @@ export const STORED_BYTES = {
   Q4_K: 144 / 256,
   Q3_K: 110 / 256,
   Q2_K: 84 / 256,
+  IQ4_NL: 18 / 32,
+  IQ4_XS: 136 / 256,
   INT8: 1,
   INT4: 0.5,
 } as const;

@@ -86,7 +86,7 @@ describe("a file is refused that", () => {
       "begins at byte",
     ],
     ["has an unknown type", ggufBytes({ tensors: { a: { ...one, type: 99 } } }), "stored as number 99"],
-    ["has a type without an exact form", ggufBytes({ tensors: { a: { ...one, type: 23 } } }), "stored as IQ4_XS"],
+    ["has a type that is not repacked", ggufBytes({ tensors: { a: { ...one, type: 21 } } }), "stored as IQ3_S"],
     ["has rows that are no blocks", ggufBytes({ tensors: { a: { ...one, type: 2 } } }), "no multiple of Q4_0's 32"],
     [
       "has more dimensions than ggml",

@@ -14,7 +14,7 @@ export const PLAIN_TYPES: ReadonlyMap<number, StoredType> = new Map([
   [30, "BF16"],
 ]);
 
-/** Names of the types that have no exact form with a kernel, by GGUF's number, for messages. */
+/** Names of the types that are not repacked, by GGUF's number, for messages. */
 export const OTHER_TYPES: ReadonlyMap<number, string> = new Map([
   [9, "Q8_1"],
   [15, "Q8_K"],
@@ -22,10 +22,8 @@ export const OTHER_TYPES: ReadonlyMap<number, string> = new Map([
   [17, "IQ2_XS"],
   [18, "IQ3_XXS"],
   [19, "IQ1_S"],
-  [20, "IQ4_NL"],
   [21, "IQ3_S"],
   [22, "IQ2_S"],
-  [23, "IQ4_XS"],
   [29, "IQ1_M"],
   [34, "TQ1_0"],
   [35, "TQ2_0"],
@@ -34,7 +32,7 @@ export const OTHER_TYPES: ReadonlyMap<number, string> = new Map([
 ]);
 
 /** A type whose elements come in blocks. */
-export type BlockTypeName = Extract<StoredType, `Q${number}_${string}`>;
+export type BlockTypeName = Extract<StoredType, `${"Q" | "IQ"}${number}_${string}`>;
 
 /** Where the blocks of rows are unpacked to: one code for each byte, and the bits of the numbers of each block. */
 export interface UnpackedBlocks {
@@ -68,6 +66,11 @@ const SUPER = 256;
 const ZERO_8 = 128;
 const ZERO_4 = 8;
 const SIGN_OF_F16 = 0x8000;
+
+/** The numbers that the codes of IQ4 types stand for (kvalues_iq4nl), with the zero of codes of 8 bits added. */
+const IQ4 = Uint8Array.of(
+  ...[-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113].map((value) => value + ZERO_8),
+);
 
 const legacy = { elements: 32, block: 32, scales: "F16" } as const;
 
@@ -173,6 +176,25 @@ export const BLOCK_TYPES: Readonly<Record<BlockTypeName, BlockType>> = {
       }
     },
   },
+  IQ4_NL: {
+    ...{ ...legacy, id: 20, bytes: 18, bits: 8, zero: ZERO_8, hasOffsets: false },
+    unpack(bytes, at, { codes, scales }, index) {
+      scales[index] = u16(bytes, at);
+      nonlinearNibbles(bytes, at + 2, codes, index * 32);
+    },
+  },
+  IQ4_XS: {
+    ...{ id: 23, elements: SUPER, bytes: 136, bits: 8, zero: ZERO_8, block: 32, scales: "I8", hasOffsets: false },
+    unpack(bytes, at, { codes, scales, superScales }, index) {
+      superScales![index] = u16(bytes, at);
+      const high = u16(bytes, at + 2);
+      for (let block = 0; block < 8; block += 1) {
+        const low = (bytes[at + 4 + (block >> 1)]! >> (4 * (block & 1))) & 15;
+        scales[index * 8 + block] = (low | (((high >> (2 * block)) & 3) << 4)) - 32;
+        nonlinearNibbles(bytes, at + 8 + block * 16, codes, index * SUPER + block * 32);
+      }
+    },
+  },
 };
 
 /** The names of block types by GGUF's number. */
@@ -196,6 +218,12 @@ function nibbles(bytes: Uint8Array, at: number, codes: Uint8Array, to: number): 
     codes[to + each] = byte & 15;
     codes[to + 16 + each] = byte >> 4;
   }
+}
+
+// The same for codes of four bits that stand for numbers of a table.
+function nonlinearNibbles(bytes: Uint8Array, at: number, codes: Uint8Array, to: number): void {
+  nibbles(bytes, at, codes, to);
+  for (let each = to; each < to + 32; each += 1) codes[each] = IQ4[codes[each]!]!;
 }
 
 // A fifth bit of each of 32 elements, then their other four as above.

@@ -180,8 +180,8 @@ class Reader {
     const dtype = PLAIN_TYPES.get(id) ?? BLOCK_TYPE_NAMES.get(id);
     if (dtype === undefined) {
       const type = OTHER_TYPES.get(id) ?? `number ${id}`;
-      const reason = `is stored as ${type}, which has no exact form that ONNX Runtime multiplies by`;
-      throw refuse(reason, "Take the file as Q8_0, Q6_K, Q5_K, Q4_K, Q3_K, Q2_K, Q5_0, Q5_1, Q4_0 or Q4_1");
+      const reason = `is stored as ${type}, which qedit does not repack`;
+      throw refuse(reason, "Take the file as Q8_0, Q6_K, Q5_K, Q4_K, Q3_K, Q2_K, Q5_0, Q5_1, Q4_0, Q4_1 or IQ4_XS");
     }
     const elements = dims.reduce((product, dim) => product * dim, 1);
     if (!Number.isSafeInteger(elements)) throw refuse(`has the shape [${dims.join(", ")}], which is too large`);
