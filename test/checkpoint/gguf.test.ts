@@ -10,6 +10,7 @@ import { numbersOf } from "../../src/stages/networks/model-handle.js";
 import { temporaryFolder } from "../support/folder.js";
 import { F32, floats, type GgufTensor, type GgufWritten, ggufBytes, repackedTo, writeGguf } from "../support/gguf.js";
 import { fixture } from "../support/golden.js";
+import { LLAMA_NAMES } from "../support/llama-names.js";
 
 const folder = temporaryFolder();
 let files = 0;
@@ -89,6 +90,14 @@ describe("a file is refused that", () => {
     ["has a type that is not repacked", ggufBytes({ tensors: { a: { ...one, type: 21 } } }), "stored as IQ3_S"],
     ["has rows that are no blocks", ggufBytes({ tensors: { a: { ...one, type: 2 } } }), "no multiple of Q4_0's 32"],
     [
+      "has original rows that are no blocks",
+      ggufBytes({
+        values: { "comfy.gguf.orig_shape.a": { i32s: [4, 16] } },
+        tensors: { a: { shape: [2, 32], type: 2, bytes: new Uint8Array(36) } },
+      }),
+      "has rows of 16, no multiple of Q4_0's 32",
+    ],
+    [
       "has more dimensions than ggml",
       ggufBytes({ tensors: { a: { ...one, shape: [1, 1, 1, 2, 3] } } }),
       "5 dimensions",
@@ -112,23 +121,6 @@ test("scales that are not finite are refused by the name of their tensor", async
   const repacking = repackedTo(folder.at("nan.safetensors"), await openCheckpoint(path));
   await expect(repacking).rejects.toThrow('"a.weight"');
 });
-
-// llama.cpp's names, by the published ones.
-const NAMES: readonly (readonly [RegExp, string])[] = [
-  [/^model\.embed_tokens\./, "token_embd."],
-  [/^model\.norm\./, "output_norm."],
-  [/^lm_head\./, "output."],
-  [/^model\.layers\.(\d+)\.input_layernorm\./, "blk.$1.attn_norm."],
-  [/^model\.layers\.(\d+)\.post_attention_layernorm\./, "blk.$1.ffn_norm."],
-  [/^model\.layers\.(\d+)\.self_attn\.([qkv])_proj\./, "blk.$1.attn_$2."],
-  [/^model\.layers\.(\d+)\.self_attn\.o_proj\./, "blk.$1.attn_output."],
-  [/^model\.layers\.(\d+)\.mlp\.(\w+)_proj\./, "blk.$1.ffn_$2."],
-  [/^visual\.blocks\.(\d+)\.norm([12])\./, "v.blk.$1.ln$2."],
-  [/^visual\.blocks\.(\d+)\.attn\.proj\./, "v.blk.$1.attn_out."],
-  [/^visual\.blocks\.(\d+)\.mlp\.(\w+)_proj\./, "v.blk.$1.ffn_$2."],
-  [/^visual\.merger\.ln_q\./, "v.post_ln."],
-  [/^visual\.merger\.mlp\.([02])\./, "mm.$1."],
-];
 
 async function asLlamaWrites(original: Checkpoint) {
   const [language, vision]: [Record<string, GgufTensor>, Record<string, GgufTensor>] = [{}, {}];
@@ -154,7 +146,7 @@ async function asLlamaWrites(original: Checkpoint) {
         vision[llama] = { shape: [rows, ...shape.slice(1)], type: F32, bytes: part };
       });
     } else {
-      const rename = NAMES.find(([from]) => from.test(name));
+      const rename = LLAMA_NAMES.find(([from]) => from.test(name));
       to[rename ? name.replace(...rename) : name] = { shape, type: F32, bytes };
     }
   }

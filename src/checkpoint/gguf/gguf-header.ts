@@ -185,10 +185,10 @@ class Reader {
     }
     const elements = dims.reduce((product, dim) => product * dim, 1);
     if (!Number.isSafeInteger(elements)) throw refuse(`has the shape [${dims.join(", ")}], which is too large`);
-    const block = blockTypeOf(dtype)?.elements ?? 1;
-    if ((dims.at(-1) ?? 1) % block !== 0)
-      throw refuse(`has rows of ${dims.at(-1)}, no multiple of ${dtype}'s ${block}`);
     const shape = originalShape(values.get(`comfy.gguf.orig_shape.${name}`)) ?? dims;
+    const block = blockTypeOf(dtype)?.elements ?? 1;
+    const odd = [dims, shape].map((each) => each.at(-1) ?? 1).find((row) => row % block !== 0);
+    if (odd !== undefined) throw refuse(`has rows of ${odd}, no multiple of ${dtype}'s ${block}`);
     if (shape.reduce((product, dim) => product * dim, 1) !== elements)
       throw refuse(`has ${elements} elements, its original shape [${shape.join(", ")}] others`);
     return { name, dtype, shape, offset, length: elements * STORED_BYTES[dtype] };
