@@ -1,5 +1,5 @@
-// Two transformer blocks of full width on the CPU with quantised weights, beside fp8 and bf16: processor seconds of a run on one thread, and how far the
-// output is from that of bf16. npx tsx bench/quantised.ts [--runs N] [--json FILE] [--only NAME]…
+// Two blocks of full width on the CPU with quantised weights, beside fp8 and bf16: processor seconds of a run on one thread, and how far the output is
+// from that of bf16. npx tsx bench/quantised.ts [--network transformer-2|language-2|vision-2] [--runs N] [--json FILE] [--only NAME]…
 import { mkdtemp, open, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -24,14 +24,18 @@ import { machineFacts, median } from "./report.js";
 
 const { values: options } = parseArgs({
   options: {
+    network: { type: "string", default: "transformer-2" },
     runs: { type: "string", default: "5" },
     json: { type: "string" },
     only: { type: "string", multiple: true },
   },
 });
 const runs = Number(options.runs);
-const json = options.json ?? fileURLToPath(new URL("results/quantised.json", import.meta.url));
-const network = NETWORKS["transformer-2"]!;
+const file = `results/quantised${options.network === "transformer-2" ? "" : `-${options.network}`}.json`;
+const json = options.json ?? fileURLToPath(new URL(file, import.meta.url));
+const network = NETWORKS[options.network];
+if (network?.feeds === undefined) throw new Error(`Cannot quantise "${options.network}": no network that is run`);
+const { build, feeds } = network;
 
 /** bf16 is what the others are compared with, fp8 what their time is. */
 function isWanted(name: string): boolean {
@@ -52,12 +56,12 @@ try {
   const opened = [];
   for (const form of forms) {
     const graph = new Graph(form.name);
-    network.build(graph, Weights.of(graph, form.checkpoint), form.checkpoint);
+    build(graph, Weights.of(graph, form.checkpoint), form.checkpoint);
     const session = await engine.open(await modelOf(graph, "none"));
     opened.push({
       ...form,
       session,
-      feeds: network.feeds!(form.checkpoint),
+      feeds: feeds(form.checkpoint),
       seconds: [] as number[],
       output: new Float32Array() as Float32Array,
     });
@@ -95,11 +99,12 @@ try {
 }
 
 async function allForms(): Promise<Form[]> {
-  const tensors = FILES["transformer-2"].tensors();
+  const { tensors: all, metadata } = FILES[network!.file];
+  const tensors = all().filter(({ name }) => !/(\.scale_(weight|input)|^scaled_fp8)$/.test(name));
   const stored = (dtype: "BF16" | "F8_E4M3") => tensors.map((tensor) => ({ ...tensor, dtype }));
   const at = (name: string) => join(folder, `${name}.safetensors`);
-  await randomCheckpoint(at("bf16"), stored("BF16"));
-  await randomCheckpoint(at("fp8"), stored("F8_E4M3"));
+  await randomCheckpoint(at("bf16"), stored("BF16"), metadata);
+  await randomCheckpoint(at("fp8"), stored("F8_E4M3"), metadata);
   const bf16 = await openCheckpoint(at("bf16"));
   const forms: Form[] = [
     { name: "bf16", checkpoint: bf16, isRounded: true },
@@ -117,6 +122,7 @@ async function allForms(): Promise<Form[]> {
       forms.push({ name, checkpoint: await openCheckpoint(path), isRounded: true });
     }
   }
+  if (network!.file !== "transformer-2") return forms;
   for (const type of ["Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q4_0"] as const) {
     // Zeros take as long as any numbers.
     const path = await sparseGguf(
@@ -141,9 +147,9 @@ async function allForms(): Promise<Form[]> {
 
 async function timed(session: Session, feeds: Tensors): Promise<{ seconds: number; output: Float32Array }> {
   const before = process.cpuUsage();
-  const { velocity } = await session.run(feeds);
+  const [output] = Object.values(await session.run(feeds));
   const { user, system } = process.cpuUsage(before);
-  return { seconds: (user + system) / 1e6, output: velocity!.data as Float32Array };
+  return { seconds: (user + system) / 1e6, output: output!.data as Float32Array };
 }
 
 /** Root mean square of the differences over that of what is wanted. */
