@@ -17,6 +17,7 @@ import { computedOn } from "./computed-on.js";
 import { type EmbeddedPicture, type SeenPrompt, templateOf } from "./networks/embed-prompt.js";
 import { condTensors, encodeIds, seePictures, textConfigs } from "./networks/encode-text.js";
 import { type ModelHandle, numbersOf } from "./networks/model-handle.js";
+import { refuseMissingKernel } from "./networks/packed-kernel.js";
 import {
   type Picture,
   pictureHashes,
@@ -65,7 +66,7 @@ export const encodePrompt: ArtifactStage<Inputs, Models, EncodePromptSettings> =
   ],
   async check(pictures, { models: { textEncoder }, settings }, device): Promise<StageLengths> {
     refuseEmptyPrompt(settings);
-    computeType(device, "text-encoder", settings.textDtype);
+    await refuseMissingKernel(textEncoder.checkpoint, computeType(device, "text-encoder", settings.textDtype), device);
     const { language } = textConfigs(pictures, textEncoder);
     return { "prompt width": language.width };
   },

@@ -9,6 +9,7 @@ import type { Tensor } from "../std/tensor.js";
 import { computedOn } from "./computed-on.js";
 import { reportLora } from "./networks/loras.js";
 import { wholeTransformer } from "./networks/open-transformer.js";
+import { refuseMissingKernel } from "./networks/packed-kernel.js";
 import { type PictureRun, samplePicture } from "./networks/sample-picture.js";
 import {
   checkedSamples,
@@ -69,7 +70,7 @@ export const sample: ArtifactStage<SampledInputs, SampledModels, SampleSettings>
     ...(["lcmNoise", "lcmNoiseEnd", "lcmNoiseClip", "referenceMethod", "dtype"] as const),
   ],
   async check(_pictures, { models: { transformer }, settings }, device): Promise<StageLengths> {
-    computeType(device, "transformer", settings.dtype);
+    await refuseMissingKernel(transformer.checkpoint, computeType(device, "transformer", settings.dtype), device);
     samplingSigmas(samplingOf(settings));
     const { latentChannels, textWidth } = sampledTransformer(transformer, settings);
     return { "latent channels": latentChannels, "prompt width": textWidth };
