@@ -1,6 +1,8 @@
 // Runs networks of the published widths as the stages open them, each in several ways that must agree: whole, streamed or tiled in float32,
 // and in the GPU's type with every operator's result rounded.
 
+import { makeRepacked } from "../../src/catalog/local/repacked-files.js";
+import type { BlockTypeName } from "../../src/checkpoint/gguf/block-types.js";
 import { Weights } from "../../src/checkpoint/weights.js";
 import type { Engine } from "../../src/engine/sessions/engine.js";
 import { modelOf, withSession } from "../../src/engine/sessions/engine.js";
@@ -12,7 +14,7 @@ import { multimodalRope } from "../../src/models/qwen2.5-vl/language.js";
 import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/text-encoder-config.js";
 import { buildVisionTower, visionGeometry } from "../../src/models/qwen2.5-vl/vision.js";
 import { randn } from "../../src/sampling/noise/noise.js";
-import { numbersOf, openModel } from "../../src/stages/networks/model-handle.js";
+import { type ModelHandle, numbersOf, openModel } from "../../src/stages/networks/model-handle.js";
 import { withLanguageModel } from "../../src/stages/networks/open-language-model.js";
 import { withTransformer } from "../../src/stages/networks/open-transformer.js";
 import { withVae } from "../../src/stages/networks/open-vae.js";
@@ -39,6 +41,8 @@ export interface Way {
 export interface FullWidth {
   readonly name: string;
   readonly file: keyof typeof FILES;
+  /** The type of the blocks of its matrices; undefined: they are as published. */
+  readonly quantised?: BlockTypeName;
   readonly ways: readonly Way[];
   /** Inputs for the PyTorch side, in its own format. */
   readonly inputs: (path: string) => Promise<Tensors>;
@@ -105,13 +109,20 @@ export const FULL_WIDTH: readonly FullWidth[] = [
       return outputs!["hidden_states"] as Tensor<"float32">;
     },
   },
-  {
-    name: "transformer, 2 blocks",
+  transformer([WHOLE, STREAMED, { name: ROUNDED, compute: "bf16" }]),
+  transformer([WHOLE, { ...STREAMED, vram: 600e6 }], "Q8_0"),
+  transformer([WHOLE], "Q4_K"),
+];
+
+function transformer(ways: readonly Way[], quantised?: BlockTypeName): FullWidth {
+  return {
+    name: `transformer, 2 blocks${quantised === undefined ? "" : ` of ${quantised}`}`,
     file: "transformer-2",
-    ways: [WHOLE, STREAMED, { name: ROUNDED, compute: "bf16" }],
+    ways,
+    ...(quantised !== undefined && { quantised }),
     inputs: transformerInputs,
     async run(path, { compute }, context) {
-      const file = await openModel(path, "transformer");
+      const file = await openTransformer(path);
       const config = transformerConfig(numbersOf(file.checkpoint), file.config);
       const { latent, reference_1, reference_2, prompt_embeds } = (await transformerInputs(path)) as Record<
         string,
@@ -129,8 +140,8 @@ export const FULL_WIDTH: readonly FullWidth[] = [
         float32(latent!.shape, await velocityOf(transformer, conditions)(latent!.data, SIGMA, "positive")),
       );
     },
-  },
-];
+  };
+}
 
 function vae(half: "encoder" | "decoder"): FullWidth {
   const input = half === "encoder" ? "image" : "latent";
@@ -212,7 +223,7 @@ async function languageInputs(path: string): Promise<Tensors> {
 
 // A target of 256 x 192 pixels and two references of other shapes.
 async function transformerInputs(path: string): Promise<Tensors> {
-  const file = await openModel(path, "transformer");
+  const file = await openTransformer(path);
   const { textWidth } = transformerConfig(numbersOf(file.checkpoint), file.config);
   return {
     latent: noise(1, [1, 16, SIDE, 24]),
@@ -221,4 +232,9 @@ async function transformerInputs(path: string): Promise<Tensors> {
     prompt_embeds: noise(4, [1, PROMPT_TOKENS, textWidth]),
     timestep: float32([1], Float32Array.of(SIGMA)),
   };
+}
+
+// Blocks of GGUF are repacked first.
+function openTransformer(path: string): Promise<ModelHandle> {
+  return openModel(path, "transformer", { repack: (file) => makeRepacked(file, { emit() {} }) });
 }

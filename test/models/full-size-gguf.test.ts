@@ -25,9 +25,10 @@ import { elementCount, float32, type Tensors } from "../../src/std/tensor.js";
 import { scaledError } from "../parity/table.js";
 import { temporaryFolder } from "../support/folder.js";
 import { build } from "../support/full-size.js";
-import { F32, floats, type GgufTensor, repackedTo, sparseGguf, writeGguf } from "../support/gguf.js";
+import { F32, floats, repackedTo, sparseGguf, writeGguf } from "../support/gguf.js";
 import { openNetwork } from "../support/graphs.js";
 import { LLAMA_NAMES } from "../support/llama-names.js";
+import { randomBlocks } from "../support/random-blocks.js";
 
 const folder = temporaryFolder();
 let sparseFiles = 0;
@@ -240,21 +241,6 @@ test.each(["Q8_0", "Q4_K"] as const)(
     await Promise.all([packed, plain, folder.at(`block-${type}.safetensors`)].map((path) => rm(path)));
   },
 );
-
-// Blocks of random codes, with scales of the size that files have.
-function randomBlocks(type: BlockTypeName, shape: readonly number[], noise: Float32Array): GgufTensor {
-  const { id, bytes: size, elements } = BLOCK_TYPES[type];
-  const places = { Q8_0: [0], Q4_K: [0, 2], Q6_K: [208] }[type as "Q8_0"];
-  const bytes = new Uint8Array((elementCount(shape) / elements) * size);
-  for (let at = 0; at < bytes.length; at += 1) bytes[at] = Math.floor(Math.abs(noise[at % noise.length]!) * 997);
-  // 2^-12: weights of some hundredths, fewer than 2^11 times that, which float16 has exactly.
-  for (let at = 0; at < bytes.length; at += size)
-    for (const place of places) {
-      bytes[at + place] = 0;
-      bytes[at + place + 1] = 0x0c;
-    }
-  return { shape, type: id, bytes };
-}
 
 function feeds(checkpoint: Checkpoint): Tensors {
   const config = transformerConfig(numbersOf(checkpoint), {});
