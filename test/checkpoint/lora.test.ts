@@ -232,7 +232,7 @@ describe("an alpha that lies beside the matrices", () => {
     expect(await scaleOf(config)).toBeCloseTo(wanted, 12);
   });
 
-  test.each(["(a*)*", "(a|a)+", "to_q{1}", "(?=to_q).*", "a*".repeat(5), "[z-a]", "("])(
+  test.each(["(a*)*", "(a|a)+", "to_q{1}", "(?=to_q).*", "a*".repeat(4), "[z-a]", "("])(
     "by an expression %s that is not read is refused",
     async (pattern) => {
       await expect(scaleOf({ lora_alpha: 3, alpha_pattern: { [pattern]: 8 } })).rejects.toMatchObject({
@@ -243,6 +243,18 @@ describe("an alpha that lies beside the matrices", () => {
       });
     },
   );
+
+  test("by more expressions than are tried in seconds is refused", async () => {
+    for (const [count, pattern] of [
+      [65, ".*"],
+      [4097, "layer"],
+    ] as const) {
+      const patterns = Object.fromEntries(Array.from({ length: count }, (_, index) => [pattern + index, 8]));
+      await expect(scaleOf({ lora_alpha: 3, alpha_pattern: patterns })).rejects.toThrow(
+        `has ${count} of alpha_pattern`,
+      );
+    }
+  });
 
   test("yields to one in the file", async () => {
     const tensors = {

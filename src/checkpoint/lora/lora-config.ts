@@ -11,7 +11,7 @@ import { openCheckpoint } from "../open.js";
 import type { ReadOptions } from "../safetensors/safetensors.js";
 import { metadataObject } from "../safetensors/safetensors-header.js";
 import type { AdapterKind } from "./module-adapter.js";
-import { namePattern } from "./name-patterns.js";
+import { areTooMany, namePattern } from "./name-patterns.js";
 
 /** Where diffusers puts the configuration (diffusers 0.39 loaders/lora_base.py), and where it goes here for PEFT's files too. */
 const METADATA_KEY = "lora_adapter_metadata";
@@ -63,6 +63,10 @@ export function configuredScale({
   }
   const patternsOf = (key: "alpha_pattern" | "rank_pattern") => {
     const patterns = isObject(value(key)) ? Object.entries(value(key) as Record<string, unknown>) : [];
+    if (areTooMany(patterns.map(([pattern]) => pattern)))
+      throw new QeditError("QEDIT_E_LORA", `Cannot use ${file}: its configuration has ${patterns.length} of ${key}`, {
+        hint: "Name the modules in fewer expressions",
+      });
     return patterns.map(([pattern, number]) => ({ fits: readPattern(file, key, pattern), number }));
   };
   const alphas = patternsOf("alpha_pattern");
