@@ -16,6 +16,7 @@ const BY_NAME: readonly (readonly [pattern: RegExp, format: string])[] = [
   [/\.weight\._(data|scale|shift)$/, "quanto"],
   [/\.W_q$/, "HQQ"],
   [/\.(encoded_exponent|sign_mantissa)$/, "DFloat11"],
+  [/\.weight_shape$/, "packed integers of compressed-tensors"],
   [/\.(weight_packed|weight_global_scale|weight_scale_2)$/, "NVFP4"],
   [/(?<!\.oft)_blocks$/, "MXFP4"],
   [/\.qweight$/, "packed integers (GPTQ, AWQ or SVDQuant)"],

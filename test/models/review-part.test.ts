@@ -172,6 +172,7 @@ describe("a format that qedit does not compute is refused by its name", () => {
     ["quanto", extra(`${MODULE}.weight._data`, "I8", [4, 4])],
     ["DFloat11", extra("transformer_blocks.0.encoded_exponent", "U8")],
     ["NVFP4", extra(`${MODULE}.weight_scale_2`)],
+    ["packed integers of compressed-tensors", both(extra(`${MODULE}.weight_packed`), extra(`${MODULE}.weight_shape`))],
     ["NVFP4", text(`${MODULE}.comfy_quant`, { format: "nvfp4" })],
     [
       "W4A8, 4-bit codes of a codebook",
