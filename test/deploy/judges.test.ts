@@ -7,11 +7,12 @@ import { text } from "node:stream/consumers";
 import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
 import { ROOT } from "../docs/pages.js";
+import { missing } from "../support/fetched-folder.js";
 import { temporaryFolder } from "../support/folder.js";
 import { builtProgram, builtTool } from "../support/go-tools.js";
 import { builtSets, type Manifest } from "./manifests.js";
 import { DEFINITIONS, type Schema } from "./schema.js";
-import { goFile, pythonTools, said } from "./tools.js";
+import { goFile, kubectl, pythonTools, said } from "./tools.js";
 
 const KUBERNETES = "1.35.0";
 /** Go's programs start in milliseconds, but several sets are read. */
@@ -44,10 +45,12 @@ const NOT_FOLLOWED: readonly (readonly [check: string, objects: RegExp, reason: 
 ];
 
 const folder = temporaryFolder();
-const sets = await builtSets(folder);
+const kustomize = await kubectl().then(() => undefined, missing);
+if (kustomize) console.warn(`deploy/k8s was not judged, for want of kubectl: ${kustomize.missing}`);
+const sets = kustomize ? [] : await builtSets(folder);
 const file = (name: string, ofSet: string) => folder.write(`${name.replaceAll(/\W/g, "-")}.yaml`, ofSet);
 
-describe("kubeconform", () => {
+describe.skipIf(kustomize)("kubeconform", () => {
   test("accepts every object, and refuses an unknown key", { timeout: WITHIN }, async ({ skip }) => {
     const tool = await builtTool("kubeconform");
     if ("missing" in tool) return skip(`kubeconform was not run: ${tool.missing}`);
@@ -73,7 +76,7 @@ describe("kubeconform", () => {
   });
 });
 
-describe("kube-score", () => {
+describe.skipIf(kustomize)("kube-score", () => {
   test("finds nothing but what is not followed, each of which it finds", { timeout: WITHIN }, async ({ skip }) => {
     const tool = await builtTool("kube-score");
     if ("missing" in tool) return skip(`kube-score was not run: ${tool.missing}`);
@@ -91,7 +94,7 @@ describe("kube-score", () => {
   });
 });
 
-describe("KEDA's own types", () => {
+describe.skipIf(kustomize)("KEDA's own types", () => {
   test("have every field of its objects, and not others", { timeout: WITHIN }, async ({ skip }) => {
     const tool = await builtProgram("keda-objects", join(ROOT, "test/deploy/keda"));
     if ("missing" in tool) return skip(`KEDA's types were not asked: ${tool.missing}`);
@@ -147,14 +150,15 @@ async function schemaFolder(): Promise<{ readonly path: string } | { readonly mi
   const path = folder.at("schemas");
   mkdirSync(path, { recursive: true });
   const source = await kubernetesSchemas();
+  if ("missing" in source) return source;
   const read = (name: string) =>
-    JSON.parse(readFileSync(join(source, name), "utf8").replaceAll(REFERENCE, '"#/definitions/')) as Record<
+    JSON.parse(readFileSync(join(source.path, name), "utf8").replaceAll(REFERENCE, '"#/definitions/')) as Record<
       string,
       object
     >;
   const { $defs: definitions } = read("_definitions.json");
   const used = new Set(sets.flatMap(({ objects }) => objects.map(({ kind }) => kind.toLowerCase())));
-  for (const name of readdirSync(source)) {
+  for (const name of readdirSync(source.path)) {
     const [, kind, version] = KUBERNETES_SCHEMA.exec(name) ?? [];
     if (!used.has(kind ?? "")) continue;
     const { $id: _, ...schema } = read(name);
@@ -179,11 +183,12 @@ const REFERENCE = /"(?:\/api\/_definitions\.json)?#\/\$defs\//g;
 /** deployment-apps-v1.json, service-v1.json. */
 const KUBERNETES_SCHEMA = /^([a-z]+)-(?:[a-z]+-)?(v\d\w*)\.json$/;
 
-async function kubernetesSchemas(): Promise<string> {
-  const { bin } = await pythonTools();
+async function kubernetesSchemas(): Promise<{ readonly path: string } | { readonly missing: string }> {
+  const tools = await pythonTools().catch(missing);
+  if ("missing" in tools) return tools;
   const where = "import kubernetes_validate, os; print(os.path.dirname(kubernetes_validate.__file__))";
-  const { stdout } = await said(join(bin, "python"), ["-c", where]);
-  return join(stdout.trim(), "kubernetes-json-schema", `v${KUBERNETES}-local-strict`);
+  const { stdout } = await said(join(tools.bin, "python"), ["-c", where]);
+  return { path: join(stdout.trim(), "kubernetes-json-schema", `v${KUBERNETES}-local-strict`) };
 }
 
 // As an API server that prunes nothing would: keys that a definition lacks are refused, but inside of `open`.

@@ -25,6 +25,8 @@ import { goFile, npmPackage, pythonTools, said } from "./tools.js";
 /** Given by the user, as docs/deployment.md says. */
 const GIVEN = ["Secret/qedit-api-key"];
 const KUBERNETES = "1.35";
+/** A package of npm, tried three times. */
+const FETCHED_WITHIN = 960_000;
 
 const folder = temporaryFolder();
 
@@ -220,7 +222,7 @@ describe("KEDA's objects", () => {
     ({ ScaledObject } = (await import(/* @vite-ignore */ pathToFileURL(module).href)) as {
       ScaledObject: typeof ScaledObject;
     });
-  });
+  }, FETCHED_WITHIN);
 
   test("are valid by the package of npm", () => {
     expect(scaled.length).toBeGreaterThan(4);

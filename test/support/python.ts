@@ -1,11 +1,9 @@
 // Python packages for nightly tests, in a virtual environment of their own that later runs use again.
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync } from "node:fs";
-import { rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { fetchedFolder, missing } from "./fetched-folder.js";
 
 const run = promisify(execFile);
 
@@ -17,17 +15,13 @@ export async function pythonWith(
   packages: readonly string[],
 ): Promise<{ readonly bin: string } | { readonly missing: string }> {
   const name = createHash("sha256").update(packages.join(" ")).digest("hex").slice(0, 12);
-  const folder = join(tmpdir(), `qedit-python-${name}`);
-  const bin = join(folder, "bin");
-  const done = join(folder, "installed");
-  if (existsSync(done)) return { bin };
   try {
-    await rm(folder, { recursive: true, force: true });
-    await run("python3", ["-m", "venv", folder]);
-    await run(join(bin, "pip"), ["install", "--quiet", ...packages], { timeout: INSTALL_WITHIN });
-    await writeFile(done, "");
-    return { bin };
+    const folder = await fetchedFolder(`python-${name}`, async (empty) => {
+      await run("python3", ["-m", "venv", empty]);
+      await run(join(empty, "bin", "pip"), ["install", "--quiet", ...packages], { timeout: INSTALL_WITHIN });
+    });
+    return { bin: join(folder, "bin") };
   } catch (error) {
-    return { missing: (error as Error).message.split("\n").at(-1)!.slice(0, 200) };
+    return missing(error);
   }
 }
