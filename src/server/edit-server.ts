@@ -51,6 +51,12 @@ export interface SubmitOptions {
   readonly hasPaths?: boolean;
 }
 
+/** An edit that nothing refuses. */
+export interface PreparedJob {
+  /** Queues it. Throws QEDIT_E_BUSY, and may be called again then; QEDIT_E_TERMINATED. */
+  readonly start: () => Promise<ServerJob>;
+}
+
 /** The server; whoever opened it closes it. */
 export interface EditServer {
   readonly service: EditService;
@@ -62,6 +68,8 @@ export interface EditServer {
   readonly phase: "starting" | "ready" | "draining";
   /** Takes an edit. Throws QEDIT_E_BUSY, QEDIT_E_TERMINATED, and what is refused before anything is computed. */
   readonly submit: (request: EditRequest, options?: SubmitOptions) => Promise<ServerJob>;
+  /** As submit, for an edit that is queued later. */
+  readonly prepare: (request: EditRequest, options: Pick<SubmitOptions, "traceparent">) => Promise<PreparedJob>;
   /** Takes an edit by tensors; its result is raw pixels. Throws as submit. */
   readonly submitTensors: (edit: TensorRequest) => Promise<ServerJob>;
   readonly job: (id: string) => ServerJob | undefined;
@@ -172,6 +180,15 @@ class Server implements EditServer {
     return this.#keys.job(key, digest, () => this.#accept(request, options));
   };
 
+  readonly prepare: EditServer["prepare"] = async (request, options) => {
+    this.#refuseWhileDraining();
+    const accepted = await this.#checked(request, options);
+    // Decoded they are large, and its turn may come in minutes.
+    accepted.release();
+    const bytes = bytesOf(request);
+    return { start: () => this.#admission.take(bytes, async () => this.#start(accepted, bytes)) };
+  };
+
   readonly job = (id: string) => this.#jobs.get(id);
 
   readonly jobs = () => [...this.#jobs.values()];
@@ -204,29 +221,43 @@ class Server implements EditServer {
   }
 
   async #accepted(request: EditRequest, { bytes, ...options }: SubmitOptions & { bytes: number }): Promise<ServerJob> {
-    const { isDurable = false, hasPreviews = false, key, hasPaths = false, traceparent, keepAlive } = options;
+    const { isDurable = false, hasPreviews = false, key, hasPaths = false, traceparent } = options;
+    const accepted = await this.#checked(request, options);
+    if (!isDurable) return this.#start(accepted, bytes);
+    const { job } = accepted;
+    const { id, created } = job;
+    const { inputs, mask } = job.parts;
+    const stored = {
+      ...{ id, created, parameters: request.parameters, inputs, seed: accepted.seed, hasPreviews, hasPaths },
+      ...(mask && { mask }),
+      ...(key !== undefined && { key }),
+      ...(traceparent !== undefined && { traceparent }),
+    };
+    await this.store.accept(stored, request);
+    accepted.pictures.readAgain(() => this.store.request({ id, inputs, mask, parameters: request.parameters }));
+    this.#jobs.set(id, job);
+    // One that is stored is done after the next start. The pictures of a durable job are read again from the folder.
+    if (!this.#isDraining()) this.#runner.start(accepted, 0);
+    return job;
+  }
+
+  async #checked(
+    request: EditRequest,
+    { isDurable = false, hasPreviews = false, hasPaths = false, traceparent, keepAlive }: SubmitOptions,
+  ): Promise<AcceptedJob & { readonly pictures: LazyPictures }> {
     checkCount(request, this.limits);
     const inputs = await Promise.all(request.pictures.map(inputOf));
     const mask = request.mask && (await inputOf(request.mask));
     const job = this.#newJob({ parameters: request.parameters, inputs, mask, isDurable, traceparent, keepAlive });
     const pictures = new LazyPictures(async () => request, this.limits);
-    const accepted = { ...(await this.#resolve(job, request, { hasPaths, pictures })), hasPreviews };
-    if (isDurable) {
-      const { id, created } = job;
-      const stored = {
-        ...{ id, created, parameters: request.parameters, inputs, seed: accepted.seed, hasPreviews, hasPaths },
-        ...(mask && { mask }),
-        ...(key !== undefined && { key }),
-        ...(traceparent !== undefined && { traceparent }),
-      };
-      await this.store.accept(stored, request);
-      pictures.readAgain(() => this.store.request({ id, inputs, mask, parameters: request.parameters }));
-    }
-    if (!isDurable) this.#refuseWhileDraining();
-    this.#jobs.set(job.id, job);
-    // One that is stored is done after the next start. The pictures of a durable job are read again from the folder.
-    if (!this.#isDraining()) this.#runner.start(accepted, isDurable ? 0 : bytes);
-    return job;
+    return { ...(await this.#resolve(job, request, { hasPaths, pictures })), hasPreviews, pictures };
+  }
+
+  #start(accepted: AcceptedJob, bytes: number): ServerJob {
+    this.#refuseWhileDraining();
+    this.#jobs.set(accepted.job.id, accepted.job);
+    this.#runner.start(accepted, bytes);
+    return accepted.job;
   }
 
   async #acceptTensors(edit: TensorRequest, bytes: number): Promise<ServerJob> {

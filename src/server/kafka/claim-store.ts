@@ -25,9 +25,8 @@ export class ClaimStore {
     private readonly mostBytes: number,
   ) {}
 
-  /** Stores bytes under their hash. */
-  async put(bytes: Uint8Array): Promise<Reference> {
-    const sha256 = hashOf(bytes);
+  /** Stores bytes under their SHA-256, which may be known. */
+  async put(bytes: Uint8Array, sha256 = hashOf(bytes)): Promise<Reference> {
     const key = objectKey(sha256);
     if (!(await this.files.has(key, sha256, bytes.length))) await this.files.write(key, bytes, { overwrite: true });
     return { uri: this.files.uriOf(key), sha256, size: bytes.length };
@@ -73,7 +72,7 @@ export class ClaimStore {
 
   /** Keeps a result and its picture. The first one that is kept stays, for others may have answered with it: gives the one that holds. */
   async keep(content: string, result: StoredResult, picture: Uint8Array): Promise<StoredResult> {
-    await this.put(picture);
+    await this.put(picture, result.sha256);
     const bytes = Buffer.from(JSON.stringify(result));
     const key = resultKey(content);
     const isNew = await this.files.write(key, bytes, { overwrite: false });

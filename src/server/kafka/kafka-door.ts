@@ -78,14 +78,16 @@ export async function openKafkaDoor(settings: KafkaSettings, server: EditServer,
       ...{ client, member, log, stop, topic: requestTopic(work), group: groupOf(work, group) },
       // Single stages are done on the first device.
       atOnce: work === "run" ? devices : 1,
-      handle: (message, isOurs, computed) =>
-        turns.take(WORK.indexOf(work), async (endTurn) => {
+      handle(message, isOurs, computed) {
+        const inTurn = worker.begin(message);
+        return turns.take(WORK.indexOf(work), async (endTurn) => {
           const free = () => {
             endTurn();
             computed();
           };
-          return !stop.aborted && isOurs() && worker.handle(message, isOurs, free);
-        }),
+          return !stop.aborted && isOurs() && inTurn(isOurs, free);
+        });
+      },
     });
   };
   return {

@@ -3,7 +3,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { EditRequest } from "../../edit/request/edit-request.js";
 import { QeditError } from "../../std/errors.js";
-import type { EditServer } from "../edit-server.js";
+import type { EditServer, PreparedJob } from "../edit-server.js";
 import type { Log } from "../log.js";
 import { contentOf } from "../request-content.js";
 import type { ServerJob } from "../server-job.js";
@@ -14,6 +14,8 @@ import { type JobEnding, type JobReports, placeOf } from "./job-reports.js";
 import type { Envelope, RunRequest, RunResponse } from "./kafka-messages.js";
 import type { KafkaClient, KafkaMessage, ProducedMessage } from "./kafka-port.js";
 import { TOPICS } from "./kafka-topics.js";
+import { KeptSoon } from "./kept-soon.js";
+import { caught, type InTurn } from "./message-turn.js";
 import { storedResult } from "./stored-result.js";
 
 /** What a worker works with. */
@@ -27,9 +29,18 @@ export interface WorkerParts {
   readonly stop: AbortSignal;
 }
 
-interface Taken {
-  readonly message: KafkaMessage;
-  readonly computed: () => void;
+/** A request on its way. What waits for no device was begun. */
+interface Begun {
+  readonly request: Promise<RunRequest>;
+  readonly resolved: Promise<ResolvedRequest>;
+}
+
+interface ResolvedRequest {
+  readonly request: RunRequest;
+  /** SHA-256: the name of its result. */
+  readonly content: string;
+  /** Not asked for a request whose result is there. */
+  readonly prepared: Promise<PreparedJob>;
 }
 
 /** The one stage of these requests: a whole edit. */
@@ -39,20 +50,27 @@ const ASK_AGAIN = 200;
 
 /** Does messages. */
 export class KafkaWorker {
-  /** Results on their way into the store, by content. */
-  readonly #keeping = new Map<string, Promise<StoredResult>>();
+  readonly #keeping = new KeptSoon<StoredResult>();
 
   constructor(private readonly parts: WorkerParts) {}
 
-  /** Does a message; false leaves it undone. Calls `computed` when the device is free again. Throws QEDIT_E_NETWORK when the answer cannot be written. */
-  async handle(message: KafkaMessage, isOurs: () => boolean, computed: () => void): Promise<boolean> {
-    const { codec, client, reports, log } = this.parts;
+  /** Reads, resolves and checks a message, which needs no device. The result is called in its turn. */
+  begin(message: KafkaMessage): InTurn {
+    const request = caught(this.parts.codec.decode("run.request", message.value));
+    const resolved = caught(request.then((read) => this.#resolve(read, message)));
+    return (isOurs, computed) => this.#done(message, { request, resolved, isOurs, computed });
+  }
+
+  async #done(
+    message: KafkaMessage,
+    { isOurs, computed, ...begun }: Begun & { isOurs: () => boolean; computed: () => void },
+  ): Promise<boolean> {
+    const { client, reports, log } = this.parts;
     let request: RunRequest | undefined;
     let result: RunResponse["result"];
     try {
-      request = await codec.decode("run.request", message.value);
-      await this.#check(request.envelope);
-      result = await this.#result(request, { message, computed });
+      request = await begun.request;
+      result = await this.#result(await begun.resolved, computed);
     } catch (error) {
       const asked = request;
       const answer = async (ending: JobEnding) => this.#answerTo(asked!, message, ending);
@@ -78,16 +96,24 @@ export class KafkaWorker {
     await checkEnvelope(envelope, this.parts.client);
   }
 
-  async #result(request: RunRequest, taken: Taken): Promise<RunResponse["result"]> {
-    const { store, server } = this.parts;
-    const { job_id: id } = request.envelope;
+  async #resolve(request: RunRequest, message: KafkaMessage): Promise<ResolvedRequest> {
+    const { server } = this.parts;
+    const { envelope } = request;
+    await this.#check(envelope);
     const edit = await this.#edit(request);
-    const content = await contentOf(edit, server, { job: id, drawn: seedOf(id) });
+    const content = await contentOf(edit, server, { job: envelope.job_id, drawn: seedOf(envelope.job_id) });
+    const traceparent = traceOf(envelope, message);
+    const prepared = server.prepare(withSeed(edit, content.seed), { traceparent });
+    return { request, content: content.sha256, prepared: caught(prepared) };
+  }
+
+  async #result(resolved: ResolvedRequest, computed: () => void): Promise<RunResponse["result"]> {
+    const { store } = this.parts;
+    const { request, content } = resolved;
     // The same request may have come just before.
-    const found = (await this.#keeping.get(content.sha256)) ?? (await store.find(content.sha256));
-    const result =
-      found ?? (await this.#compute(withSeed(edit, content.seed), { request, content: content.sha256, ...taken }));
-    return { picture: await store.pictureOf(result, id), ...result };
+    const found = (await this.#keeping.of(content)) ?? (await store.find(content));
+    const result = found ?? (await this.#compute(resolved, computed));
+    return { picture: await store.pictureOf(result, request.envelope.job_id), ...result };
   }
 
   async #edit({ images, mask, parameters }: RunRequest): Promise<EditRequest> {
@@ -102,33 +128,31 @@ export class KafkaWorker {
     };
   }
 
-  async #compute(
-    edit: EditRequest,
-    { request, message, computed, content }: Taken & { request: RunRequest; content: string },
-  ): Promise<StoredResult> {
-    const job = await this.#submitted(edit, traceOf(request.envelope, message));
+  async #compute({ request, content, prepared }: ResolvedRequest, computed: () => void): Promise<StoredResult> {
+    const { store, reports } = this.parts;
+    const job = await this.#started(await prepared);
     const stop = job.subscribe((event) => {
-      if (event.kind === "progress") this.parts.reports.progress(request.envelope.job_id, progressOf(job));
+      if (event.kind === "progress") reports.progress(request.envelope.job_id, progressOf(job));
     });
     try {
       const result = await job.outcome;
-      const keeping = this.parts.store.keep(content, storedResult(result), await job.content());
-      this.#keeping.set(content, keeping);
+      const keeping = this.#keeping.add(content, async () =>
+        store.keep(content, storedResult(result), await job.content()),
+      );
       computed();
-      return await keeping.finally(() => this.#keeping.delete(content));
+      return await keeping;
     } finally {
       stop();
     }
   }
 
   // Other doors fill the queue too: the message waits here, and its partition with it.
-  async #submitted(edit: EditRequest, traceparent: string | undefined): Promise<ServerJob> {
-    const { server, stop } = this.parts;
+  async #started(prepared: PreparedJob): Promise<ServerJob> {
     for (;;) {
       try {
-        return await server.submit(edit, { traceparent });
+        return await prepared.start();
       } catch (error) {
-        if (!(error instanceof QeditError) || error.code !== "QEDIT_E_BUSY" || stop.aborted) throw error;
+        if (!(error instanceof QeditError) || error.code !== "QEDIT_E_BUSY" || this.parts.stop.aborted) throw error;
         await delay(ASK_AGAIN);
       }
     }

@@ -11,14 +11,14 @@ export interface LoopOptions {
   readonly topic: string;
   /** Name of a static member of the group; undefined: none. */
   readonly member?: string | undefined;
-  /** Messages at once; as many more may be coming to their end. */
+  /** Messages at once. One more is begun meanwhile, and as many may be coming to their end. */
   readonly atOnce: number;
   readonly log: Log;
   /** Aborted when nothing more is taken; what is in hand is waited for. */
   readonly stop: AbortSignal;
   /**
    * Does a message; false leaves it to whoever gets it next. `isOurs` is asked before an answer is written. It calls `computed` when only storing and
-   * answering are left: the next message is then begun. Throws when the brokers cannot be reached.
+   * answering are left: a further message is then begun. Throws when the brokers cannot be reached.
    */
   readonly handle: (message: KafkaMessage, isOurs: () => boolean, computed: () => void) => Promise<boolean>;
 }
@@ -91,8 +91,8 @@ async function takeAsMember(
           running.delete(taken);
         });
       running.add(taken);
-      if (uncomputed.size >= atOnce) await Promise.race(uncomputed);
-      if (running.size >= 2 * atOnce) await Promise.race(running);
+      if (uncomputed.size > atOnce) await Promise.race(uncomputed);
+      if (running.size > 2 * atOnce) await Promise.race(running);
       if (faults.length > 0) break;
     }
   } finally {

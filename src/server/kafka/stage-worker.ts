@@ -13,14 +13,16 @@ import type { Log } from "../log.js";
 import { pictureResult } from "../picture-result.js";
 import { agreedSettings } from "./agreed-settings.js";
 import type { AvroCodec } from "./avro-codec.js";
-import type { ClaimStore } from "./claim-store.js";
+import type { ClaimStore, StoredResult } from "./claim-store.js";
 import { checkEnvelope, traceHeaders, traceOf } from "./envelopes.js";
 import { type JobEnding, type JobReports, placeOf } from "./job-reports.js";
 import type { SentPicture, StageRequest } from "./kafka-messages.js";
 import type { KafkaClient, KafkaMessage, ProducedMessage } from "./kafka-port.js";
 import { requestTopic, responseTopic, type Work } from "./kafka-topics.js";
+import { KeptSoon } from "./kept-soon.js";
+import { caught, type InTurn } from "./message-turn.js";
 import { readStageWork, secondsOf } from "./stage-requests.js";
-import type { StageStore } from "./stage-store.js";
+import type { KeptArtifact, StageStore } from "./stage-store.js";
 import { checkStage, makeArtifact, makePicture, type Originals, type StageWork, stageContent } from "./stage-work.js";
 import { storedResult } from "./stored-result.js";
 import { lastStage, stagesAhead } from "./workflow.js";
@@ -38,30 +40,54 @@ interface StageParts {
   readonly ending: AbortSignal;
 }
 
+/** A request on its way. What waits for no device was begun. */
+interface Begun {
+  readonly request: Promise<StageRequest>;
+  readonly read: Promise<ReadStage>;
+}
+
+interface ReadStage {
+  readonly request: StageRequest;
+  /** The stages that are left. */
+  readonly ahead: readonly StageName[];
+  readonly work: StageWork;
+  /** SHA-256: the name of what it makes. */
+  readonly content: string;
+}
+
 /** What a stage came to: the request with what it made, or the picture. */
 type Done = Pick<StageRequest, "artifacts" | "settings" | "seconds"> & Pick<JobEnding, "result">;
 
 /** Does the messages of one stage. */
 export class StageWorker {
+  readonly #keeping = new KeptSoon<KeptArtifact>();
+  readonly #decoding = new KeptSoon<StoredResult>();
+
   constructor(
     private readonly stage: StageName,
     private readonly parts: StageParts,
   ) {}
 
-  /** Does a message; false leaves it undone. Throws QEDIT_E_NETWORK when it cannot be handed on. */
-  async handle(message: KafkaMessage, isOurs: () => boolean): Promise<boolean> {
-    const { stage } = this;
-    const { codec, client, reports, log } = this.parts;
+  /** Reads, resolves and checks a message, which needs no device. The result is called in its turn. */
+  begin(message: KafkaMessage): InTurn {
+    const request = caught(this.parts.codec.decode(`${this.stage}.request`, message.value));
+    const read = caught(request.then((each) => this.#read(each)));
+    return (isOurs, computed) => this.#handled(message, { request, read, isOurs, computed });
+  }
+
+  async #handled(
+    message: KafkaMessage,
+    { isOurs, computed, ...begun }: Begun & { isOurs: () => boolean; computed: () => void },
+  ): Promise<boolean> {
+    const { client, reports, log } = this.parts;
     let request: StageRequest | undefined;
     let next: StageName | undefined;
     let made: ProducedMessage;
     try {
-      request = await codec.decode(`${stage}.request`, message.value);
-      await checkEnvelope(request.envelope, client);
-      const { images, artifacts } = request;
-      const ahead = stagesAhead(request.envelope, stage, { pictures: images.length, artifacts });
-      [, next] = ahead;
-      made = await this.#made(request, message, { ahead, done: await this.#done(request, ahead) });
+      request = await begun.request;
+      const read = await begun.read;
+      [, next] = read.ahead;
+      made = await this.#made(read, message, await this.#done(read, computed));
     } catch (error) {
       return this.#failed(message, { error, request, isOurs });
     }
@@ -92,17 +118,24 @@ export class StageWorker {
     return this.parts.reports.failed(message, { error, id: request?.envelope.job_id, isOurs, answer });
   }
 
-  async #done(request: StageRequest, ahead: readonly StageName[]): Promise<Done> {
+  async #read(request: StageRequest): Promise<ReadStage> {
+    const { images, artifacts } = request;
+    await checkEnvelope(request.envelope, this.parts.client);
+    const ahead = stagesAhead(request.envelope, this.stage, { pictures: images.length, artifacts });
+    const work = await readStageWork(request, ahead, { ...this.parts, emit: this.#noted(request) });
+    return { request, ahead, work, content: await stageContent(work) };
+  }
+
+  async #done(read: ReadStage, computed: () => void): Promise<Done> {
     const { stage } = this;
     const { store, artifacts: kept, log } = this.parts;
+    const { request, work, content } = read;
     const { job_id: id } = request.envelope;
-    const work = await readStageWork(request, ahead, { ...this.parts, emit: this.#noted(request) });
-    const content = await stageContent(work);
     const settings = request.settings ?? agreedSettings(work.settings);
     if (stage === "decode") {
-      const found = await store.find(content);
+      const found = (await this.#decoding.of(content)) ?? (await store.find(content));
       if (found) log("info", `job ${id}: decode was done before`, { job: id });
-      const result = found ?? (await this.#decoded(work, request, content));
+      const result = found ?? (await this.#decoded(read, computed));
       const { artifacts } = request;
       return {
         settings,
@@ -111,50 +144,54 @@ export class StageWorker {
         result: { picture: await store.pictureOf(result, id), ...result },
       };
     }
-    const found = await kept.find(content);
+    const found = (await this.#keeping.of(content)) ?? (await kept.find(content));
     if (found) log("info", `job ${id}: ${stage} was done before`, { job: id });
-    const { artifact, seconds } = found ?? (await this.#computed(work, request, { content, ahead }));
+    const { artifact, seconds } = found ?? (await this.#computed(read, computed));
     return {
       ...{ settings, result: null, artifacts: [...request.artifacts, artifact] },
       seconds: { ...secondsOf(request), [stage]: seconds },
     };
   }
 
-  async #computed(
-    work: StageWork,
-    request: StageRequest,
-    { content, ahead }: { content: string; ahead: readonly StageName[] },
-  ): ReturnType<StageStore["keep"]> {
-    const { service } = this.parts.server;
-    return this.#inTurn(work, request, ahead, async (originals, call) => {
-      const artifact = await makeArtifact(work, originals, { service, ...call });
-      return this.parts.artifacts.keep(content, artifact, call.seconds());
-    });
+  async #computed(read: ReadStage, computed: () => void): Promise<KeptArtifact> {
+    const { server, artifacts } = this.parts;
+    const { service } = server;
+    const { made, seconds } = await this.#inTurn(read, (originals, call) =>
+      makeArtifact(read.work, originals, { service, ...call }),
+    );
+    const keeping = this.#keeping.add(read.content, () => artifacts.keep(read.content, made, seconds));
+    computed();
+    return keeping;
   }
 
-  async #decoded(work: StageWork, request: StageRequest, content: string): ReturnType<ClaimStore["keep"]> {
-    const { service } = this.parts.server;
-    return this.#inTurn(work, request, ["decode"], async (originals, call) => {
-      const picture = await makePicture(work, originals, { service, ...call });
-      const { bytes, result } = await pictureResult(picture, {
+  async #decoded(read: ReadStage, computed: () => void): Promise<StoredResult> {
+    const { server, store } = this.parts;
+    const { service } = server;
+    const { request, work, content } = read;
+    const { made, seconds } = await this.#inTurn({ ...read, ahead: ["decode"] }, (originals, call) =>
+      makePicture(work, originals, { service, ...call }),
+    );
+    const keeping = this.#decoding.add(content, async () => {
+      const { bytes, result } = await pictureResult(made, {
         encoding: encodingOf(work.values),
         seed: seedIn(work.artifacts.samples!),
         device: deviceNames(service),
-        seconds: { ...secondsOf(request), decode: call.seconds() },
+        seconds: { ...secondsOf(request), decode: seconds },
       });
-      return this.parts.store.keep(content, storedResult(result), bytes);
+      return store.keep(content, storedResult(result), bytes);
     });
+    computed();
+    return keeping;
   }
 
   // Pictures are decoded when it is their turn: decoded they are large.
   async #inTurn<T>(
-    work: StageWork,
-    { envelope: { job_id: id } }: StageRequest,
-    ahead: readonly StageName[],
-    compute: (originals: Originals, call: { emit: Emit; signal: AbortSignal; seconds: () => number }) => Promise<T>,
-  ): Promise<T> {
+    { request, work, ahead }: ReadStage,
+    compute: (originals: Originals, call: { emit: Emit; signal: AbortSignal }) => Promise<T>,
+  ): Promise<{ readonly made: T; readonly seconds: number }> {
     const { server, ending: signal, log } = this.parts;
     const { service, limits } = server;
+    const { job_id: id } = request.envelope;
     const lazy = new LazyPictures(async () => ({ ...work, parameters: {} }), limits).lazy;
     let seconds = 0;
     const emit: Emit = (event) => {
@@ -166,9 +203,9 @@ export class StageWorker {
         if (server.phase === "draining") throw serverStopping();
         const originals = { pictures: await lazy.pictures(), mask: await lazy.mask() };
         await checkStage(work, originals, { service, ahead });
-        const made = await compute(originals, { emit, signal, seconds: () => seconds });
+        const made = await compute(originals, { emit, signal });
         log("info", `job ${id}: ${work.stage} computed in ${seconds} s`, { job: id, stage: work.stage, seconds });
-        return made;
+        return { made, seconds };
       };
       return await server.stages.take(work.stage, turn, signal);
     } catch (error) {
@@ -194,11 +231,7 @@ export class StageWorker {
   }
 
   // The request for the next stage, or the answer of the last.
-  async #made(
-    request: StageRequest,
-    message: KafkaMessage,
-    { ahead: [, next], done }: { ahead: readonly StageName[]; done: Done },
-  ): Promise<ProducedMessage> {
+  async #made({ request, ahead: [, next] }: ReadStage, message: KafkaMessage, done: Done): Promise<ProducedMessage> {
     if (next === undefined) return this.#response(request, message, { ...done, status: "completed", error: null });
     const { envelope, mask, parameters } = request;
     const { artifacts, settings, seconds } = done;
