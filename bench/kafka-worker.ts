@@ -1,18 +1,27 @@
 // A worker of bench/kafka.ts: BROKERS STORE STATE MILLISECONDS. Everything but the edit itself is that of `qedit work`.
-import { randomBytes } from "node:crypto";
+import { randomBytes, randomUUID } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { baseSettings } from "../src/cli/actions/serve-edits.js";
 import type { Terminal } from "../src/cli/render/terminal.js";
-import { openEditServer } from "../src/server/edit-server.js";
+import type { EditService } from "../src/edit/service/service.js";
+import { type EditServer, openEditServer } from "../src/server/edit-server.js";
 import type { JobResult } from "../src/server/job-types.js";
 import { openKafkaDoor } from "../src/server/kafka/kafka-door.js";
 import { DEFAULT_LIMITS } from "../src/server/limits.js";
-import { ServerJob } from "../src/server/server-job.js";
+import type { ServerJob } from "../src/server/server-job.js";
 import { fileHash } from "../src/std/file-hash.js";
 
 /** Bytes of a picture of a megapixel as PNG. */
 const PICTURE = 1_500_000;
+/** Characters of a recipe. */
+const RECIPE = 4000;
+
+/** When a job began and ended, in milliseconds since the epoch. */
+export interface Computed {
+  readonly began: number;
+  readonly ended: number;
+}
 
 const [brokers, store, state, milliseconds] = process.argv.slice(2) as [string, string, string, string];
 mkdirSync(state, { recursive: true });
@@ -24,22 +33,39 @@ const server = await openEditServer({
   observe: () => {},
 });
 await server.ready();
-const waiting = {
+/** Ends of the jobs that the service has, in their order. */
+const ends: Promise<void>[] = [];
+// Requests are read, resolved, checked and queued as ever; what is queued computes nothing.
+const computed: Pick<EditService, "submit"> = {
+  submit() {
+    const began = now();
+    const end = delay(Number(milliseconds)).then(() => {
+      process.send!({ began, ended: now() } satisfies Computed);
+    });
+    ends.push(end);
+    const outcome = end.then(() => ({ state: "done", seconds: 0, device: "cpu" }) as const);
+    return { id: randomUUID(), outcome, cancel() {} };
+  },
+};
+Object.assign(server.service, computed);
+const waiting: EditServer = {
   ...server,
   service: server.service,
-  submit: async ({ parameters }: { parameters: Readonly<Record<string, unknown>> }) => {
-    const job = new ServerJob({
-      ...{ parameters, inputs: [], mask: undefined, isDurable: false },
-      ...{ position: () => 0, cancel: async () => {} },
-    });
-    job.start();
-    void finished(job);
-    return job;
+  prepare: async (request, options) => {
+    const prepared = await server.prepare(request, options);
+    return {
+      async start() {
+        const job = await prepared.start();
+        job.start();
+        void finished(job, ends.shift()!);
+        return job;
+      },
+    };
   },
 };
 const log = () => {};
 const settings = { brokers, store, group: "bench", retryDelays: [], stages: ["run" as const] };
-const door = await openKafkaDoor(settings, waiting as unknown as typeof server, log);
+const door = await openKafkaDoor(settings, waiting, log);
 door.start();
 process.send!("started");
 process.once("SIGTERM", async () => {
@@ -48,13 +74,16 @@ process.once("SIGTERM", async () => {
   process.exit(0);
 });
 
-async function finished(job: ServerJob): Promise<void> {
-  const end = delay(Number(milliseconds));
+async function finished(job: ServerJob, end: Promise<void>): Promise<void> {
   const bytes = randomBytes(PICTURE);
   const result = {
     ...{ sha256: await fileHash(bytes), type: "image/png", bytes: bytes.length, width: 1024, height: 1024 },
-    ...{ seed: String(job.parts.parameters["seed"]), drift: null, device: "cpu", seconds: {}, recipe: {} },
+    ...{ seed: job.seed, drift: null, device: "cpu", seconds: {}, recipe: { text: "r".repeat(RECIPE) } },
   } as unknown as JobResult;
   await end;
   job.complete(job.ending({ state: "completed", result }), async () => bytes);
+}
+
+function now(): number {
+  return performance.timeOrigin + performance.now();
 }

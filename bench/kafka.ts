@@ -5,7 +5,7 @@ import { type ChildProcess, fork } from "node:child_process";
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
@@ -15,6 +15,7 @@ import { openKafka } from "../src/server/kafka/platformatic-client.js";
 import { openTestClient, requestOf, SMALL, type TestClient } from "../test/server/kafka/kafka-client.js";
 import { startBroker } from "../test/support/kafka-broker.js";
 import { residentMegabytes } from "../test/support/processes.js";
+import type { Computed } from "./kafka-worker.js";
 import { machineFacts, now } from "./report.js";
 
 const CAT = fileURLToPath(new URL("../fixtures/images/cat.jpg", import.meta.url));
@@ -51,19 +52,21 @@ const report = { date: now(), machine: machineFacts(), jobsEach: jobs, secondsEa
 writeFileSync(RESULTS, `${JSON.stringify(report, null, 2)}\n`);
 
 async function measured(count: number): Promise<object> {
+  const load = loadavg()[0]!;
   const workers = await Promise.all(Array.from({ length: count }, (_, index) => started(`${count}-${index}`)));
   // Partitions are handed over from one member to the next.
   await delay(6000);
   const client = await openTestClient(broker.brokers);
   if (Number(values.warm) > 0) await done(client, `9${count}`, count * Number(values.warm));
+  for (const { computed } of workers) computed.length = 0;
   const { sent, wall, answers } = await done(client, `${count}`, count * jobs);
-  const byWorker = [...answers.values()].map(({ worker }) => worker);
-  const shares = workers.map(({ pid }) => byWorker.filter((name) => name.endsWith(`-${pid}`)).length);
-  const memory = workers.map(({ pid }) => residentMegabytes(pid!));
+  const shares = workers.map(({ computed }) => computed.length);
+  const memory = workers.map(({ child }) => residentMegabytes(child.pid!));
+  const between = workers.flatMap(({ computed }) => overheads(computed)).sort((a, b) => a - b);
   await client.close();
-  for (const worker of workers) {
-    worker.kill("SIGTERM");
-    await once(worker, "exit");
+  for (const { child } of workers) {
+    child.kill("SIGTERM");
+    await once(child, "exit");
   }
   const ideal = jobs * seconds;
   return {
@@ -72,10 +75,14 @@ async function measured(count: number): Promise<object> {
     "jobs of each worker": `${Math.min(...shares)} to ${Math.max(...shares)}`,
     "wall s": round(wall),
     efficiency: round(ideal / wall),
-    "overhead ms a job": round(((wall - ideal) * 1000) / jobs),
+    "overhead ms: median": round(between[between.length >> 1]!),
+    "overhead ms: mean": round(between.reduce((sum, each) => sum + each, 0) / between.length),
+    "overhead ms: 95 %": round(between[Math.floor(between.length * 0.95)]!),
+    "with start and end: ms a job": round(((wall - ideal) * 1000) / jobs),
     "sending ms a job": round(sent / answers.size),
     "bytes of a request": statSync(CAT).size,
     "worker MB": Math.max(...memory),
+    "load before": round(load),
   };
 }
 
@@ -92,11 +99,24 @@ async function done(client: TestClient, name: string, count: number) {
   return { sent, wall, answers };
 }
 
-async function started(name: string): Promise<ChildProcess> {
+/** A worker and what it has computed. */
+interface Worker {
+  readonly child: ChildProcess;
+  readonly computed: Computed[];
+}
+
+async function started(name: string): Promise<Worker> {
   const args = [broker.brokers, join(folder, "store"), join(folder, name), String(seconds * 1000)];
   const child = fork(WORKER, args, { execArgv: process.execArgv });
   await once(child, "message");
-  return child;
+  const computed: Computed[] = [];
+  child.on("message", (each) => computed.push(each as Computed));
+  return { child, computed };
+}
+
+/** What passes between the starts of two jobs of a worker, which always has a next one, beyond the time of the job: milliseconds. */
+function overheads(computed: readonly Computed[]): readonly number[] {
+  return computed.slice(1).map(({ began }, index) => began - computed[index]!.began - seconds * 1000);
 }
 
 function round(value: number): number {
