@@ -17,10 +17,10 @@ const PICTURE = 1_500_000;
 /** Characters of a recipe. */
 const RECIPE = 4000;
 
-/** When a job began and ended, in milliseconds since the epoch. */
+/** A job that has ended. */
 export interface Computed {
+  /** Milliseconds since the epoch. */
   readonly began: number;
-  readonly ended: number;
 }
 
 const [brokers, store, state, milliseconds] = process.argv.slice(2) as [string, string, string, string];
@@ -38,9 +38,9 @@ const ends: Promise<void>[] = [];
 // Requests are read, resolved, checked and queued as ever; what is queued computes nothing.
 const computed: Pick<EditService, "submit"> = {
   submit() {
-    const began = now();
+    const began = performance.timeOrigin + performance.now();
     const end = delay(Number(milliseconds)).then(() => {
-      process.send!({ began, ended: now() } satisfies Computed);
+      process.send!({ began } satisfies Computed);
     });
     ends.push(end);
     const outcome = end.then(() => ({ state: "done", seconds: 0, device: "cpu" }) as const);
@@ -82,8 +82,4 @@ async function finished(job: ServerJob, end: Promise<void>): Promise<void> {
   } as unknown as JobResult;
   await end;
   job.complete(job.ending({ state: "completed", result }), async () => bytes);
-}
-
-function now(): number {
-  return performance.timeOrigin + performance.now();
 }

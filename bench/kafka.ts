@@ -1,5 +1,5 @@
 // npm run bench:kafka [-- --jobs N --seconds N --workers N,N]: what Kafka costs beside the work, and what further workers bring. Workers are processes with everything
-// that `qedit work` has but its networks: a job of theirs waits for a fixed time, so that two cores can stand for many GPUs. Prints a table, writes
+// that `qedit work` has but its networks: a job that was read, resolved, checked and queued waits for a fixed time, so that two cores can stand for many GPUs. Prints a table, writes
 // results/kafka.json. Needs Java 17 and Maven.
 import { type ChildProcess, fork } from "node:child_process";
 import { randomUUID } from "node:crypto";
