@@ -1,3 +1,4 @@
+import { stagesElsewhere } from "../../edit/remote/remote-servers.js";
 import { serveMcp } from "../../server/mcp/mcp-server.js";
 import type { ServerEvent } from "../../server/server-event.js";
 import type { McpSettings } from "../commands/mcp.js";
@@ -5,6 +6,7 @@ import { readTimings } from "../files/timings-file.js";
 import { planLines } from "../render/plan-lines.js";
 import { styleFor } from "../render/style.js";
 import type { Terminal } from "../render/terminal.js";
+import { refuseUselessTimeout } from "../settings/remote-options.js";
 import type { GivenSetting } from "../settings/settings.js";
 import { baseSettings, stopSignal, warmService } from "./serve-edits.js";
 
@@ -20,6 +22,7 @@ const LAST_WAIT = 200;
 /** Serves until stdin ends, or SIGTERM or Ctrl-C. */
 export async function serveAgents({ settings, given }: McpCall, terminal: Terminal): Promise<void> {
   const { io } = terminal;
+  refuseUselessTimeout(stagesElsewhere(settings.remote), given);
   const stop = stopSignal(terminal);
   if (io.stdin.isTTY)
     terminal.emit({ kind: "note", text: "waiting for messages of an agent on stdin; Ctrl-C or Ctrl-D ends it" });
@@ -27,7 +30,7 @@ export async function serveAgents({ settings, given }: McpCall, terminal: Termin
   await serveMcp({
     service: warmService(settings, io.env),
     base: await baseSettings(given, terminal),
-    planning: { timings: readTimings, lines: (plan) => planLines(plan, plain) },
+    planning: { timings: readTimings, lines: (plan) => planLines(plan, plain), remote: settings.remote },
     observe: (event) => report(event, terminal),
     ...{ stdin: io.stdin, stdout: io.stdout, stop },
   });

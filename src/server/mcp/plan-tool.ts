@@ -3,11 +3,14 @@ import type { EditPlan } from "../../edit/plan/edit-plan.js";
 import { planEdit } from "../../edit/plan/plan-edit.js";
 import { planMachine } from "../../edit/plan/plan-machine.js";
 import type { SessionTiming } from "../../edit/plan/timings.js";
+import type { RemoteServers } from "../../edit/remote/remote-servers.js";
 import { readRequest } from "../../edit/request/edit-request.js";
+import { refuseFilesElsewhere } from "../../edit/resolve/files-elsewhere.js";
 import { resolveSettings } from "../../edit/resolve/resolve-settings.js";
 import { readSize } from "../../image/io/read.js";
 import { readPictures } from "../../stages/pictures.js";
 import { spelled } from "../../std/errors.js";
+import type { Emit } from "../../std/events.js";
 import { loadTokenizer } from "../../text/tokenizer.js";
 import type { EditServer } from "../edit-server.js";
 import { editArguments, readArguments } from "./edit-arguments.js";
@@ -19,12 +22,14 @@ export interface Planning {
   readonly vram: number | undefined;
   /** Timings of earlier sessions on this machine. */
   readonly timings: () => Promise<readonly SessionTiming[]>;
+  /** Servers of the stages that run elsewhere. */
+  readonly remote: RemoteServers;
   /** A plan in lines for people. */
   readonly lines: (plan: EditPlan) => readonly string[];
 }
 
 /** The tool, on a server that is opened when it is first called. */
-export function planTool(server: () => Promise<EditServer>, { vram: given, timings, lines }: Planning): Tool {
+export function planTool(server: () => Promise<EditServer>, { vram: given, timings, remote, lines }: Planning): Tool {
   return {
     definition: {
       name: "plan_edit",
@@ -41,20 +46,21 @@ export function planTool(server: () => Promise<EditServer>, { vram: given, timin
     },
     async call({ args }) {
       const { request } = await readArguments(args, { hasOutput: false });
-      const { base, service } = await server();
+      const { base, library, service } = await server();
       const warnings: string[] = [];
+      const emit: Emit = (event) => void (event.kind === "warning" && warnings.push(`warning: ${event.text}`));
       const unresolved = await readRequest(request, {
-        base,
-        hasPaths: true,
-        emit: (event) => void (event.kind === "warning" && warnings.push(`warning: ${event.text}`)),
+        ...{ base, library, emit, hasPaths: true },
       });
+      const { settings, given: named } = unresolved;
+      refuseFilesElsewhere(settings, { given: named, elsewhere: library.elsewhere, emit });
       const device = service.devices[0]!;
       const plan = await planEdit(await resolveSettings(unresolved), {
         sources: await Promise.all(
           request.pictures.map(async ({ name, bytes }) => ({ name, ...(await readSize(bytes, name)) })),
         ),
         mask: request.mask && (await readPictures([request.mask]))[0],
-        ...{ device, deviceReason: undefined, results: 1 },
+        ...{ device, deviceReason: undefined, results: 1, remote },
         timings: await timings(),
         tokenizer: await loadTokenizer(),
         ...(await planMachine(device, given)),

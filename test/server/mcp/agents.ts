@@ -14,13 +14,14 @@ function environment(folder: TemporaryFolder): Record<string, string> {
   return { PATH: process.env["PATH"]!, HOME: folder.path, QEDIT_HOME: folder.at("home"), TMPDIR: folder.path };
 }
 
-/** A client with its server, which works in the folder. */
+/** A client with its server, which works in the folder; further flags of the server. */
 export async function connected(
   folder: TemporaryFolder,
+  flags: readonly string[] = [],
 ): Promise<{ readonly client: Client; readonly close: () => Promise<void> }> {
   const transport = new StdioClientTransport({
     command: process.execPath,
-    args: [BIN, ...ARGS],
+    args: [BIN, ...ARGS, ...flags],
     cwd: folder.path,
     env: environment(folder),
     stderr: "ignore",
