@@ -57,6 +57,7 @@ function normal(seed, length) {
 /** The tensors of an edit: name, datatype, shape, data. */
 export async function editInputs(pictures, prompt, settings, { tokenizer, negative, seed = 0, ...given }) {
   const { prompt: texts, sizes, sigmas, vision } = settings;
+  if (vision.area === undefined) throw new Error("this client is for Qwen-Image-Edit: take triton_edit.py");
   const { steps = sigmas.steps, megapixels = sizes.megapixels, cfg = settings.cfg } = given;
   const targets = pictures.map((picture) => bestSize(picture, megapixels * sizes.megapixel, sizes));
   const images = await Promise.all(targets.map((size, i) => fitted(pictures[i], size, sizes.most_stretch)));
@@ -113,7 +114,6 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   });
   const options = { tokenizer, ...Object.fromEntries(given) };
   const inputs = await editInputs(await Promise.all(pictures), prompt, settings, options);
-  const model = `qedit_${pictures.length}${"negative" in options ? "_cfg" : ""}`;
-  const { bytes, shape } = await infer(url, model, inputs);
+  const { bytes, shape } = await infer(url, `qedit_${paths.length}${"negative" in options ? "_cfg" : ""}`, inputs);
   await sharp(bytes, { raw: { width: shape[1], height: shape[0], channels: 3 } }).toFile(output);
 }

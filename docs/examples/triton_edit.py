@@ -34,7 +34,7 @@ def fitted(picture, size, sizes):
         w, h = min(width, max(round(height * aspect), 1)), min(height, max(round(width / aspect), 1))
         left, top = (width - w) // 2, (height - h) // 2
         picture = picture.crop((left, top, left + w, top + h))
-    return picture.resize(size, Image.LANCZOS)
+    return picture.convert("RGBA"[: sizes["channels"]]).resize(size, Image.LANCZOS)
 
 
 def patches(picture, vision):
@@ -81,18 +81,20 @@ def edit_inputs(pictures, prompt, settings, tokenizer, *, negative=None, seed=0,
     seen = [patches(each, vision) for each in (pictures if "area" in vision else white)]
     width, height = references[0].size if references else best_size(1, 1, area, sizes)
     shape = (1, settings["noise"]["shape"][1], height // sizes["cell"], width // sizes["cell"])
-    steps, shift = steps or sigmas["steps"], sigmas.get("shift")
-    times = [(1000 - i * 1000 // steps) / 1000 for i in range(steps)]
-    levels = sigmas.get("levels") or [shift * t / (1 + (shift - 1) * t) for t in times] + [0]
+    count, shift = steps or sigmas["steps"], sigmas["shift"]
+    formula = [shift * t / (1 + (shift - 1) * t) for t in ((1000 - i * 1000 // count) / 1000 for i in range(count))] + [0]
+    levels = formula if steps else sigmas.get("levels", formula)
     inputs = {f"image_{index + 1}": np.asarray(each, np.uint8) for index, each in enumerate(references)}
     inputs["input_ids"] = token_ids(tokenizer, prompt, seen, settings)
     if seen:
         rows, grids = zip(*seen)
         inputs |= {"pixel_values": np.concatenate(rows), "image_grid_thw": np.array(grids, np.int64)}
     inputs |= {"noise": randn(seed, shape), "sigmas": np.array(levels, np.float32)}
-    if negative is not None:
-        inputs["negative_input_ids"] = token_ids(tokenizer, negative, seen, settings)
-        inputs["cfg"] = np.array([cfg or settings["cfg"]], np.float32)
+    if (negative is not None and not (cfg := cfg or settings.get("cfg"))) or (cfg and negative is None):
+        raise SystemExit("guidance takes negative=TEXT and cfg=NUMBER")
+    if cfg:
+        ids = token_ids(tokenizer, negative, seen, settings)
+        inputs |= {"negative_input_ids": ids, "cfg": np.array([cfg], np.float32)}
     return inputs
 
 
@@ -104,15 +106,13 @@ def main(address, folder, prompt, output, *rest):
     pairs = (each.split("=", 1) for each in rest if each.split("=")[0] in KINDS)
     given = {name: KINDS[name](value) for name, value in pairs}
     paths = [each for each in rest if each.split("=")[0] not in KINDS]
-    opened = (ImageOps.exif_transpose(Image.open(path)) for path in paths)
-    pictures = [each.convert("RGBA"[: settings["sizes"]["channels"]]) for each in opened]
+    pictures = [ImageOps.exif_transpose(Image.open(path)) for path in paths]
     arrays = edit_inputs(pictures, prompt, settings, tokenizer, **given)
     tensors = [InferInput(name, list(each.shape), DATATYPES[each.dtype.name]) for name, each in arrays.items()]
     for tensor in tensors:
         tensor.set_data_from_numpy(arrays[tensor.name()])
     model = f"qedit_{len(pictures)}" + ("_cfg" if "negative" in given else "")
-    edited = InferenceServerClient(address).infer(model, tensors).as_numpy("image")
-    Image.fromarray(edited).save(output)
+    Image.fromarray(InferenceServerClient(address).infer(model, tensors).as_numpy("image")).save(output)
 
 
 if __name__ == "__main__":

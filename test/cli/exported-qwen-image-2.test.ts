@@ -90,6 +90,8 @@ describe("qedit's own door for tensors", () => {
     expect(names).toHaveLength(22);
     expect(names.slice(0, 2)).toEqual(["qedit_0", "qedit_1"]);
     expect((await fetch(`${own.url}/v2/models/qedit_11`)).status).toBe(404);
+    const stats = (await (await fetch(`${own.url}/v2/models/stats`)).json()) as { model_stats: { name: string }[] };
+    expect(stats.model_stats.map(({ name }) => name).filter((name) => name.startsWith("qedit_"))).toEqual(names);
   });
 
   test.each<[string, (tensors: Tensors) => Tensors, RegExp]>([
@@ -147,6 +149,24 @@ test("a way of placing references is refused", async () => {
     message: /in its one way|one way/,
     hint: /reference-method/,
   });
+});
+
+test("a server of another family is refused, whatever the rest of the settings", async () => {
+  const args = ["export", "triton", "edit", "--model", "tiny", "--device", "cpu", "--images", "1", "-q"];
+  expect((await qedit(args, QEDIT)).code).toBe(0);
+  const other = await serveExported(folder.at("edit"));
+  const message = /its model is of Qwen-Image, small is of Qwen-Image-2\.1/;
+  for (const remote of [`qedit=${other.grpc}`, `sample=${other.url}`]) {
+    const run = ["run", CAT, ...EDIT, ...MODEL, "--cfg-norm", "1", "--remote", remote, "-o", "no.png"];
+    expectRefusal(await qedit(run, QEDIT), { code: 5, message, hint: /--model/ });
+  }
+  await other.close();
+});
+
+test("levels that do not begin with 1 are refused by their own name", async () => {
+  const args = ["run", CAT, "-p", "x", "--megapixels", "0.01", "--sigmas", "0.8,0.4", "-f", ...MODEL];
+  const call = [...args, "--remote", `qedit=${server.grpc}`, "-o", "no.png"];
+  expectRefusal(await qedit(call, QEDIT), { code: 2, message: /--sigmas 0\.8,0\.4/, hint: /Begin --sigmas with 1/ });
 });
 
 test("an export for more pictures than Qwen-Image-Edit takes is refused", async () => {

@@ -31,7 +31,7 @@ from tokenizers import Tokenizer
 from triton_edit import edit_inputs
 folder, prompt, numbers, *paths = sys.argv[1:]
 settings = json.load(open(folder + "/qedit.json"))
-pictures = [ImageOps.exif_transpose(Image.open(path)).convert("RGBA"[: settings["sizes"]["channels"]]) for path in paths]
+pictures = [ImageOps.exif_transpose(Image.open(path)) for path in paths]
 made = edit_inputs(pictures, prompt, settings, Tokenizer.from_file(folder + "/tokenizer.json"), negative="blurry", **json.loads(numbers))
 json.dump({name: {"shape": array.shape, "data": array.flatten().tolist()} for name, array in made.items()}, sys.stdout)
 `;

@@ -72,12 +72,13 @@ describe("encode_prompt refuses", async () => {
     ["a grid of fewer pictures", withGrid(grid.slice(3)), "must"],
     ["a grid of two frames", withGrid(grid.with(0, 2)), "rows of 1, and two positive multiples of 2"],
     ["a grid of an odd count of patches", withGrid(grid.with(1, 3)), "rows of 1, and two positive multiples of 2"],
-    ["a grid of nothing", withGrid(grid.with(1, 0)), "rows of 1, and two positive multiples of 2"],
+    ["a grid of nothing", withGrid(grid.with(1, 0)), "image_grid_thw must be positive"],
     [
       "a negative grid",
       withGrid(grid.map((length, at) => (at === 1 || at === 2 ? -length : length))),
-      "two positive multiples",
+      "image_grid_thw must be positive",
     ],
+    ["a grid whose product overflows", withGrid([1, 2 ** 33, 2 ** 33, ...grid.slice(3)]), "no more patches than"],
     [
       "pixels that are not finite",
       {

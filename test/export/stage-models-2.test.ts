@@ -195,7 +195,10 @@ describe("sample refuses", () => {
     ["a negative place", places([-1, 2]), "rising places"],
     ["fewer places than references", places([2]), "a place for each reference"],
     ["sizes of other references", sizes([4, 2, 4, 2]), "as many as reference_sizes says"],
-    ["a reference of an odd side", sizes([5, 4, 0, 4]), "reference_sizes must be even"],
+    ["a reference of an odd side", sizes([5, 2, 2, 5]), "reference_sizes must be even"],
+    ["negative sides", { ...sizes([-4, -5]), ...places([2]) }, "reference_sizes must be positive"],
+    ["a side of nothing", sizes([4, 5, 0, 4]), "reference_sizes must be positive"],
+    ["sides whose product overflows", sizes([4, 5, 2 ** 32, 2 ** 32]), "no more cells than reference_tokens"],
     ["a result of an odd side", odd(4, 3), "sides of noise must be even"],
   ])("%s", async (_, changed, message) => {
     await using models = await exported(await files(), { cfgNorm: "none" });

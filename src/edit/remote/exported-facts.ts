@@ -1,10 +1,10 @@
 // What an exported model says it is, in the parameter "qedit" of its configuration, which Triton hands back. An export writes it; whoever calls the model
 // reads it to make inputs, to hold its weights against those that are wanted, and to know what it cannot do. Nothing read is trusted.
 import * as v from "valibot";
-import { CHANNELS } from "../../image/image.js";
+import { CHANNELS, RGBA_CHANNELS } from "../../image/image.js";
 import { jsonExcess } from "../../std/json-limits.js";
 import type { ClientNumbers } from "./client-inputs.js";
-import { conventionsOf, EXPORTED_FAMILIES } from "./exported-families.js";
+import { conventionsOf, EXPORTED_FAMILIES, exportedFamily } from "./exported-families.js";
 
 /** The key of the parameter. */
 export const FACTS_PARAMETER = "qedit";
@@ -104,7 +104,19 @@ export function readFacts(text: string): ExportedFacts | { readonly fault: strin
   const { latent_channels: channels, statistics } = read.output;
   if (statistics.mean.length !== channels || statistics.std.length !== channels)
     return { fault: `has statistics that are none of ${channels} channels` };
-  return read.output;
+  const other = otherNumber(read.output);
+  return other === undefined ? read.output : { fault: `has a "${other}" that is none of ${read.output.family}` };
+}
+
+// A number that no model of the family has: sizes and patches would not fit each other.
+function otherNumber({ family, cell, token_side, image_channels, patches }: ExportedFacts): string | undefined {
+  const { vae, placesImages } = exportedFamily(family);
+  const { multiple, tokenCells } = vae.sizes;
+  if (multiple % (cell * tokenCells) !== 0) return "cell";
+  if (token_side !== tokenCells) return "token_side";
+  if ((image_channels ?? CHANNELS) !== (placesImages ? RGBA_CHANNELS : CHANNELS)) return "image_channels";
+  const seesReferences = conventionsOf(family).references !== undefined;
+  return seesReferences && multiple % (patches.patch * patches.merge) !== 0 ? "patches" : undefined;
 }
 
 /** The numbers that clients make inputs with. */

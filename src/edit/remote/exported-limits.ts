@@ -83,9 +83,9 @@ export const EXPORTED_PARAMETERS = {
             found: `samples with ${facts.sampling.sampler} alone`,
             hint: `Use ${param("sampler", facts.sampling.sampler)}`,
           },
-    scheduler: unfitLevels,
+    scheduler: (asked) => (asked.settings["sigmas"] === undefined ? unfitLevels(asked) : undefined),
     shift: "works",
-    sigmas: unfitLevels,
+    sigmas: (asked) => (asked.settings["sigmas"] === undefined ? undefined : unfitLevels(asked)),
     denoise: ({ settings: { denoise }, isWhole }) =>
       isWhole && denoise !== 1
         ? { found: "begins with noise alone", hint: `Leave out ${param("denoise")}, or name servers stage by stage` }
@@ -202,7 +202,10 @@ function otherLoras({ settings: { lora = [] }, facts: { weights } }: AskedThere)
   const text = baked.map(({ file, strength }) => `${file}:${strength}`).join(", ");
   return {
     found: baked.length === 0 ? "was exported without a LoRA" : `was exported with ${text}`,
-    hint: `Export it with these LoRAs: qedit export triton ${param("lora")}`,
+    hint:
+      baked.length === 0
+        ? `Export it with these LoRAs: qedit export triton ${param("lora")}`
+        : `Give the ones of the export: ${baked.map(({ file, strength }) => param("lora", `${file}:${strength}`)).join(" ")}`,
   };
 }
 
@@ -211,7 +214,10 @@ function unfitLevels({ settings, isWhole }: AskedThere): Refusal | undefined {
   const sigmas = samplingSigmas(samplingOf(settings as unknown as SamplingNumbers));
   const falls = sigmas.every((sigma, index) => index === 0 || sigma < sigmas[index - 1]!);
   const isRange = sigmas.length === 0 || (sigmas[0]! <= 1 && sigmas.at(-1)! >= 0);
-  const hint = `Use ${param("scheduler", "simple")}`;
+  const hint =
+    settings["sigmas"] === undefined
+      ? `Use ${param("scheduler", "simple")}`
+      : `Begin ${param("sigmas")} with 1 and let them fall, or name servers stage by stage`;
   if (!falls || !isRange) return { found: "takes noise levels that fall from 1 to 0, and these do not", hint };
   // Of a run that begins later, denoise says so.
   return isWhole && settings["denoise"] === 1 && sigmas[0] !== 1

@@ -1,11 +1,13 @@
 // Holds exported models to an edit before anything is sent: what they cannot do, and the weights that they say they have.
 
+import { publishedModel } from "../../catalog/published/models.js";
 import { V2CallError } from "../../kserve/client/v2-client.js";
 import { usesNegative } from "../../sampling/guidance.js";
 import type { StageName } from "../../stages/stage.js";
 import { STAGES } from "../../stages/stage.js";
 import { param, QeditError } from "../../std/errors.js";
 import { type ExportedFacts, ensembleName } from "./exported-facts.js";
+import { exportedFamily } from "./exported-families.js";
 import { refuseUnable } from "./exported-limits.js";
 import type { ExportedThere } from "./exported-there.js";
 import { expectedWeights, type OpenWeights, unknownWeights, type WeightsByRole } from "./remote-weights.js";
@@ -41,11 +43,29 @@ async function held(
   stages: readonly StageName[],
   { settings, models, count, isWhole }: RemoteEdit & { readonly isWhole: boolean },
 ): Promise<readonly string[]> {
+  await refuseOtherFamily(facts, settings, from);
   const expected = Object.entries(await expectedWeights(stages, settings, models));
   const isLora = ([role]: readonly [string, unknown]) => role.startsWith("lora.");
   const files = heldToWeights(facts, Object.fromEntries(expected.filter((each) => !isLora(each))), from);
   refuseUnable(stages, { settings, count, facts, isWhole }, from);
   return [...files, ...heldToWeights(facts, Object.fromEntries(expected.filter(isLora)), from)];
+}
+
+// Weights that nobody knows could be of another family, whose pictures would be other ones. Of files that are named, the family is in the files.
+async function refuseOtherFamily(
+  { family }: ExportedFacts,
+  { model, transformer, checkpoint }: RemoteSettings,
+  from: string,
+): Promise<void> {
+  if (transformer !== undefined || checkpoint !== undefined) return;
+  const { name, family: wanted } = await publishedModel(model);
+  const found = exportedFamily(family).transformer;
+  if (found === wanted) return;
+  throw new QeditError(
+    "QEDIT_E_CHECKPOINT",
+    `Cannot use the server at ${from}: its model is of ${found}, ${name} is of ${wanted}`,
+    { hint: `Name the model that it has: ${param("model", "NAME")}, or another server` },
+  );
 }
 
 function heldToWeights({ weights: told }: ExportedFacts, expected: WeightsByRole, from: string): readonly string[] {

@@ -40,7 +40,7 @@ export function encodePromptGraph(
     optimization: "none",
     build({ input_ids: ids, pixel_values: pixels, image_grid_thw: grid }, graph) {
       const w = Weights.of(graph, checkpoint);
-      const pictures = pictureGrids(grid!, vision);
+      const pictures = pictureGrids(grid!, pixels!.shapeValue(0, 1), vision);
       const rules = { vocabulary, dropsUserLine: conventions.template === "qwen-image-edit-plus" };
       const layout = promptLayout(ids!, pictures, rules);
       const [embeds, ...features] = seenPictures(pixels!, pictures, { graph, w, networks, compute });

@@ -15,7 +15,7 @@ import { concat, type Value } from "../../graph/value.js";
 import type { VisionNumbers } from "../../models/text-encoder-family.js";
 import { USER_LINE } from "../../text/prompt.js";
 import { TOKEN } from "../../text/vocabulary.js";
-import { violated } from "./violations.js";
+import { refuseOutside, violated } from "./violations.js";
 
 /** Pictures by their patch grids: lists i64 [images]. */
 export interface PictureGrids {
@@ -30,8 +30,18 @@ export interface PictureGrids {
   readonly sides: Value;
 }
 
-/** Reads the grids of pictures, i64 [images, 3]. A run with grids that no picture has fails. */
-export function pictureGrids(grid: Value, { mergeSize }: Pick<VisionNumbers, "mergeSize">): PictureGrids {
+/** Reads the grids of pictures, i64 [images, 3], which have so many patches together, i64 [1]. A run with grids that no picture has fails. */
+export function pictureGrids(
+  given: Value,
+  patches: Value,
+  { mergeSize }: Pick<VisionNumbers, "mergeSize">,
+): PictureGrids {
+  // Products of these cannot overflow.
+  const grid = refuseOutside(
+    given,
+    patches.max(1),
+    "image_grid_thw must be positive, and of no more patches than pixel_values",
+  );
   const column = (table: Value, axis: number) => squeeze(gather(table, grid.graph.constant("i64", [1], [axis]), 1), 1);
   const merged = (list: Value) => list.div(mergeSize);
   const wrong = [1, 2].reduce(

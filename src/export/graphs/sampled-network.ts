@@ -6,6 +6,7 @@ import { refuseUnless } from "../../graph/indexing.js";
 import type { DType } from "../../graph/types.js";
 import type { Value } from "../../graph/value.js";
 import { type PackedReferences, referenceTokens } from "../../models/graph-tokens.js";
+import { refuseOutside } from "./violations.js";
 
 /** A transformer and how it is exported. */
 export interface ExportedTransformer {
@@ -51,7 +52,14 @@ export function packedReferences(
   inputs: SamplerInputs,
   patched: { readonly patchSize: number },
 ): { readonly tokens: Value; readonly packed: PackedReferences } {
-  const [given, sizes] = [inputs["reference_tokens"]!, inputs["reference_sizes"]!];
+  const given = inputs["reference_tokens"]!;
+  // More than all tokens has no side: products of these cannot overflow.
+  const most = given.shapeValue(1, 2).mul(patched.patchSize);
+  const sizes = refuseOutside(
+    inputs["reference_sizes"]!,
+    most,
+    "reference_sizes must be positive, and of no more cells than reference_tokens",
+  );
   const wanted = referenceTokens(sizes, patched).counts.sum().reshape([1]);
   const wrong = given.shapeValue(1, 2).sub(wanted);
   const tokens = refuseUnless(given, wrong, "reference_tokens must be as many as reference_sizes says");

@@ -29,6 +29,12 @@ import {
   type SamplerInputs,
 } from "./sampled-network.js";
 
+/** The tensors that say where references stand in each prompt. */
+const PLACES: Readonly<Record<PromptName, string>> = {
+  prompt: "image_positions",
+  negative_prompt: "negative_image_positions",
+};
+
 /** A transformer of Qwen-Image-2.1. */
 export function sampledQwenImage2(config: TransformerConfig): SampledNetwork {
   const { channels, textWidth } = config;
@@ -67,6 +73,7 @@ function modulationBySteps(
   };
 }
 
+// A grid with an odd side would not be centred as one with an even side is.
 function evenNoise(noise: Value): Value {
   return refuseUnless(noise, oddSides(unsqueeze(noise.shapeValue(2, 4), 0)), "sides of noise must be even");
 }
@@ -97,7 +104,7 @@ function promptStates(
       const embeds = inputs[`${name}_embeds`];
       if (embeds === undefined) return [];
       const text = { count: embeds.shapeValue(1, 2), name: String(embeds.dim(1)) };
-      const places = name.replace("prompt", "image_positions");
+      const places = PLACES[name];
       const imagePositions = placesOf(inputs[places]!, { name: places, text: text.count, sizes: given.packed.sizes });
       const sequence: PackedSequence = { text, references: given.packed, imagePositions, target: grid };
       const { prefix, target } = packedRopes(sequence, config);

@@ -42,7 +42,8 @@ export interface ExportFacts {
     readonly shift: number;
     readonly cfgNorm: number | "none";
     readonly steps: number;
-    readonly cfg: number;
+    /** undefined: none was published. */
+    readonly cfg: number | undefined;
     /** The noise levels of a model that was made for these alone. */
     readonly sigmas?: readonly number[] | undefined;
   };
@@ -76,7 +77,7 @@ export function clientSettings(facts: ExportFacts): string {
       about: "standard normal, of the latent of the result; qedit takes torch.randn with a seeded CPU generator",
       shape: [1, latentChannels, "height / cell", "width / cell"],
     },
-    ...(ensembles.some(({ hasCfg }) => hasCfg) && { cfg: sampling.cfg }),
+    ...(ensembles.some(({ hasCfg }) => hasCfg) && sampling.cfg !== undefined && { cfg: sampling.cfg }),
     prompt: {
       ...promptTexts(family),
       tokenizer: TOKENIZER_FILE,
@@ -105,13 +106,12 @@ function tensorOf({ name, datatype, dims, summary }: TensorSpec) {
 }
 
 function sigmasOf({ scheduler, shift, steps, sigmas }: ExportFacts["sampling"]) {
-  if (sigmas !== undefined)
-    return { about: "the noise levels that the model was made for, falling, the last one 0", levels: sigmas, steps };
+  const made = sigmas === undefined ? "" : "; the model was made for levels, which other numbers of steps may blur";
   return {
-    about:
-      "steps + 1 noise levels, falling, the last one 0; t[i] = 1 - floor(i * 1000 / steps) / 1000 for i below steps",
+    about: `steps + 1 noise levels, falling, the last one 0; t[i] = 1 - floor(i * 1000 / steps) / 1000 for i below steps${made}`,
     formula: "sigma = shift * t / (1 + (shift - 1) * t)",
     ...{ scheduler, shift, steps },
+    ...(sigmas !== undefined && { levels: sigmas }),
   };
 }
 

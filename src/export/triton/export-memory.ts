@@ -9,7 +9,7 @@ import { ELEMENT } from "../../graph/types.js";
 import type { NetworkId } from "../../models/network-id.js";
 import { transformerOf } from "../../models/transformers.js";
 import { numbersOf } from "../../stages/networks/model-handle.js";
-import { sampledTokens } from "../../stages/networks/transformer-plan.js";
+import { sampledTokens, transformerNeeds } from "../../stages/networks/transformer-plan.js";
 import { binarySize } from "../../std/byte-sizes.js";
 import { QeditError } from "../../std/errors.js";
 import type { PromptTokenizer } from "../../text/tokenizer.js";
@@ -86,10 +86,19 @@ function plannedMemory({
   const sources = Array.from({ length: images }, () => PICTURE);
   const lengths = editLengths(sources, { settings, networks: planned, tokenizer });
   const { networks } = editMemory(lengths, { parts, adapters, types: settings, limit });
-  const { keptWidth = 0, blocks } = transformerOf(numbersOf(transformer.checkpoint), transformer.config);
-  const { text, references } = sampledTokens(lengths.tokens).tokens;
+  const network = transformerOf(numbersOf(transformer.checkpoint), transformer.config, settings);
+  const compute = computeType(device, "transformer", settings.dtype);
+  const { keptWidth = 0, blocks } = network;
+  const { tokens } = sampledTokens(lengths.tokens);
+  const { text, references } = tokens;
+  // The plan of qedit keeps what this machine has room for, the graph all of it.
+  const sized = { file: transformer, network, compute, loras, tokens };
+  const evaluated = keptWidth > 0 ? (["prefix", "step"] as const) : (["whole"] as const);
+  const activations = Math.max(...evaluated.map((part) => transformerNeeds(sized, device, part).activations));
   const prefix = references.reduce((sum, count) => sum + count, text);
-  const { bytes } = ELEMENT[computeType(device, "transformer", settings.dtype)];
-  // The plan for a CPU counts them already.
-  return { networks, kept: device.provider === "cpu" ? 0 : prefix * keptWidth * blocks * bytes };
+  const { bytes } = ELEMENT[compute];
+  return {
+    networks: networks.map((each) => (each.network === "transformer" ? { ...each, activations } : each)),
+    kept: prefix * keptWidth * blocks * bytes,
+  };
 }

@@ -118,7 +118,8 @@ ${files.join("\n")}`;
 }
 
 function calling({ sampling, ensembles }: ReadmeFacts): string {
-  const guided = ensembles.some(({ hasCfg }) => hasCfg) ? `, guidance at cfg ${sampling.cfg} by \`_cfg\`` : "";
+  const at = sampling.cfg === undefined ? "" : ` at cfg ${sampling.cfg}`;
+  const guided = ensembles.some(({ hasCfg }) => hasCfg) ? `, guidance${at} by \`_cfg\`` : "";
   return `## Call it
 
 Clients tokenize, resize and draw noise. \`${SETTINGS_FILE}\` says how${guided}; \`${TOKENIZER_FILE}\` is the vocabulary, in the form that Hugging Face's

@@ -1,7 +1,7 @@
 // Exports a model as a repository of Triton Inference Server: graphs with the sampler's loop inside, over the weights of the model files.
 
 import { clientNumbers } from "../../edit/remote/client-inputs.js";
-import { conventionsOf } from "../../edit/remote/exported-families.js";
+import { conventionsOf, type ExportedFamilyName } from "../../edit/remote/exported-families.js";
 import { checkEdit } from "../../edit/service/open-edit.js";
 import { computeType, typeName } from "../../engine/providers.js";
 import { transformerOf } from "../../models/transformers.js";
@@ -27,8 +27,14 @@ import { blankPicture, editWarmups } from "./warm-up-requests.js";
 import type { PlacedWeights } from "./weight-files.js";
 import { writeWholeFolder } from "./whole-folder.js";
 
-/** The scale of ensembles with guidance where the model's own settings have none: as ComfyUI's template for Qwen-Image-Edit-2509. */
-const GUIDANCE = 2.5;
+/**
+ * The scale of ensembles with guidance where the model's own settings have none: as ComfyUI's template for Qwen-Image-Edit-2509. Qwen-Image-2.1 is meant
+ * to be sampled without guidance (diffusers 0.42.1, QwenImage21Pipeline): no scale is published.
+ */
+const GUIDANCE: Readonly<Record<ExportedFamilyName, number | undefined>> = {
+  "qwen-image-edit": 2.5,
+  "qwen-image-2.1": undefined,
+};
 
 /** Pixels along a side of the picture that files are checked with. */
 const SIDE = 64;
@@ -126,6 +132,7 @@ function factsOf(
   ensembles: readonly Ensemble[],
 ): ExportFacts {
   const { vae, textEncoder, transformer, loras } = models;
+  const numbers = clientNumbers(models);
   const { shift, cfgNorm, steps, cfg, scheduler, sigmas, megapixels = 1 } = settings;
   return {
     version: qeditVersion(),
@@ -144,9 +151,17 @@ function factsOf(
       transformer: typeName(computeType(device, "transformer", settings.dtype)),
     },
     device: device.provider,
-    sampling: { sampler: "euler", scheduler, shift, cfgNorm, steps, sigmas, cfg: usesNegative(cfg) ? cfg : GUIDANCE },
+    sampling: {
+      sampler: "euler",
+      scheduler,
+      shift,
+      cfgNorm,
+      steps,
+      sigmas,
+      cfg: usesNegative(cfg) ? cfg : GUIDANCE[numbers.family],
+    },
     megapixels,
-    numbers: clientNumbers(models),
+    numbers,
     statistics: vaeStatistics(numbersOf(vae.checkpoint), vae.config),
     models: exported,
     ensembles,

@@ -1,7 +1,7 @@
 // The tensors of the exported stage models. An ensemble can neither join tensors nor leave an input out, so references come to the sampler packed:
-// the tokens of all of them in one tensor, their sizes in another. `join_1`, `join_2` and `join_3` pack the latents of one, two and three pictures;
-// they have no weights, and one sampler serves all three. (Latents beside each other in one tensor would be cut by the same sizes, but be padded by
-// every client; a sampler for each number of references would hold the weights three times.)
+// the tokens of all of them in one tensor, their sizes in another. `join_1`, `join_2`, … pack the latents of so many pictures, and `join_0` gives the
+// tensors of none; they have no weights, and one sampler serves all. (Latents beside each other in one tensor would be cut by the same sizes, but be
+// padded by every client; a sampler for each number of references would hold the weights as often.)
 import type { Datatype, ExportedModel, TensorSpec } from "./exported-model.js";
 
 /** Most pictures of an edit, of any family. */
@@ -24,9 +24,9 @@ export interface TensorWidths {
   readonly latentChannels: number;
   /** Values of one image token. */
   readonly tokenWidth: number;
-  /** Width of a prompt's embeddings: 3584. */
+  /** Width of a prompt's embeddings: 3584, or 4096 of Qwen-Image-2.1. */
   readonly promptWidth: number;
-  /** Values of one patch of the vision tower: 1176. */
+  /** Values of one patch of the vision tower: 1176, or 1536 of Qwen-Image-2.1. */
   readonly pixelWidth: number;
 }
 
@@ -84,7 +84,7 @@ function encodePrompt({ promptWidth, pixelWidth, placesImages }: TensorWidths): 
         "input_ids",
         "INT64",
         [1, -1],
-        "Tokens of the prompt in its template, <|image_pad|> once for each token of a picture",
+        "Tokens of a prompt in its template, <|image_pad|> once for each token of a picture",
       ),
       ...pixels(pixelWidth),
     ],
@@ -107,7 +107,7 @@ function joinTensors(count: number, { latentChannels, tokenWidth, pixelWidth }: 
     return {
       name: "join_0",
       summary: "Gives what an edit of no picture has of pictures: empty tensors",
-      inputs: [latent("noise", latentChannels, "Noise of the shape of the result's latent, of which nothing is read")],
+      inputs: [noise(latentChannels)],
       // A configuration has no lengths of 0.
       outputs: [...references(tokenWidth, -1), ...pixels(pixelWidth)],
     };
@@ -123,11 +123,7 @@ function joinTensors(count: number, { latentChannels, tokenWidth, pixelWidth }: 
 
 function samplers({ latentChannels, tokenWidth, promptWidth, placesImages }: TensorWidths): ModelTensors[] {
   const inputs = [
-    latent(
-      "noise",
-      latentChannels,
-      "Noise of the shape of the result's latent: what is sampled at the first noise level",
-    ),
+    noise(latentChannels),
     ...references(tokenWidth, -1),
     embeds("prompt_embeds", promptWidth, "Embeddings of the prompt"),
     ...(placesImages
@@ -170,7 +166,7 @@ function references(tokenWidth: number, count: number): TensorSpec[] {
       "reference_tokens",
       "FP32",
       [1, -1, tokenWidth],
-      "Tokens of all references, one after the other, each a square of cells of a latent in rows",
+      "Tokens of all references, one after the other, each a square of 2 x 2 cells of a latent, or a cell of Qwen-Image-2.1, in rows",
     ),
     tensor("reference_sizes", "INT64", [count, 2], "Height and width of each reference in cells of its latent"),
   ];
@@ -186,6 +182,11 @@ function coloursOf(channels: number): string {
 
 function positions(name: string, summary: string): TensorSpec {
   return tensor(name, "INT64", [-1], summary);
+}
+
+function noise(channels: number): TensorSpec {
+  const summary = "Noise of the shape of the result's latent: what is sampled at the first noise level";
+  return latent("noise", channels, summary);
 }
 
 function latent(name: string, channels: number, summary: string): TensorSpec {

@@ -1,6 +1,6 @@
 // Edits made pictures with an exported folder and with qedit itself, and compares latents and pixels.
 
-import { type ClientEdit, clientInputs, clientNumbers } from "../../edit/remote/client-inputs.js";
+import { type ClientEdit, type ClientNumbers, clientInputs, clientNumbers } from "../../edit/remote/client-inputs.js";
 import { type EnsembleKind, ensembleName } from "../../edit/remote/exported-facts.js";
 import { conventionsOf } from "../../edit/remote/exported-families.js";
 import type { ResolvedSettings } from "../../edit/resolve/resolve-edit.js";
@@ -8,7 +8,7 @@ import { openService } from "../../edit/service/service.js";
 import { chooseEngine } from "../../engine/device.js";
 import { computeType, deviceName } from "../../engine/providers.js";
 import { withoutOpaque } from "../../image/alpha.js";
-import { CHANNELS, fromBytes, type Image } from "../../image/image.js";
+import { CHANNELS, fromBytes, type Image, RGBA_CHANNELS, type Size } from "../../image/image.js";
 import { vaeStatistics } from "../../models/vaes.js";
 import { numbersOf } from "../../stages/networks/model-handle.js";
 import { normalisedLatent } from "../../stages/networks/velocity.js";
@@ -64,7 +64,7 @@ export async function verifyExport(
     for (const kind of exportedKinds(exported)) {
       const name = ensembleName(kind);
       emit({ kind: "activity", text: `verifying ${name}` });
-      const edit = editOf(kind, exported.settings);
+      const edit = editOf(kind, exported.settings, numbers);
       const wanted = await edited(edit, exported, service);
       const made = await runEnsemble(name, clientInputs(edit, numbers, tokenizer), {
         ...{ folder, engine, signal },
@@ -86,10 +86,16 @@ export function differenceText({ latents, pixels }: Difference): string {
   return `latents differ by ${latents.toExponential(1)} of their largest value, pixels by ${pixels} of 255`;
 }
 
-function editOf({ images, hasCfg }: EnsembleKind, settings: ResolvedSettings): ClientEdit {
+function editOf(
+  { images, hasCfg }: EnsembleKind,
+  settings: ResolvedSettings,
+  { imageChannels }: Pick<ClientNumbers, "imageChannels">,
+): ClientEdit {
   const sampling = { ...settings, ...numbersOfRun(hasCfg) };
   return {
-    pictures: Array.from({ length: images }, (_, index) => madePicture(SIZES[index % SIZES.length]!, index)),
+    pictures: Array.from({ length: images }, (_, index) =>
+      madePicture(SIZES[index % SIZES.length]!, { index, isTransparent: imageChannels === RGBA_CHANNELS }),
+    ),
     prompt: PROMPT,
     negativePrompt: hasCfg ? NEGATIVE_PROMPT : undefined,
     sizes: { megapixels: MEGAPIXELS, size: undefined, match: undefined },
@@ -140,7 +146,10 @@ async function edited(
 }
 
 // Slopes and stripes, so that a shifted or mirrored picture is another one.
-function madePicture({ width, height }: { readonly width: number; readonly height: number }, index: number): Picture {
+function madePicture(
+  { width, height }: Size,
+  { index, isTransparent }: { readonly index: number; readonly isTransparent: boolean },
+): Picture {
   const data = new Uint8Array(width * height * CHANNELS);
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
@@ -151,7 +160,10 @@ function madePicture({ width, height }: { readonly width: number; readonly heigh
       );
     }
   }
-  return { name: `picture ${index + 1}`, image: { width, height, data }, hash: `made ${index}` };
+  const picture = { name: `picture ${index + 1}`, image: { width, height, data }, hash: `made ${index}` };
+  // More and more opaque to the right.
+  const alpha = Uint8Array.from({ length: width * height }, (_, at) => (255 * (at % width)) / width);
+  return isTransparent ? { ...picture, alpha } : picture;
 }
 
 function differenceOf(

@@ -147,8 +147,8 @@ function answersOf(inference: Inference): Readonly<Record<string, Answer<never>>
     ServerMetadata: () => ({ name: "qedit", version: qeditVersion(), extensions: EXTENSIONS }),
     ModelMetadata: ofModel(metadataOf),
     ModelConfig: ofModel((spec) => ({ config: configOf(spec) })),
-    ModelStatistics: ({ name, version }: ModelRequest) => ({
-      model_stats: inference.statistics(name === "" ? undefined : name, version),
+    ModelStatistics: async ({ name, version }: ModelRequest) => ({
+      model_stats: await inference.statistics(name === "" ? undefined : name, version),
     }),
     RepositoryIndex: async ({ ready }: { readonly ready: boolean }) => ({
       models: await inference.index({ isReadyOnly: ready }),

@@ -47,7 +47,7 @@ function handlersOf(inference: Inference): Readonly<Record<string, Readonly<Reco
     "/v2": { GET: (c) => c.json({ name: "qedit", version: qeditVersion(), extensions: EXTENSIONS }) },
     "/v2/health/live": { GET: (c) => c.body(null, 200, { "content-type": "text/plain" }) },
     "/v2/health/ready": { GET: ready },
-    "/v2/models/stats": { GET: (c) => c.json({ model_stats: inference.statistics(undefined) }) },
+    "/v2/models/stats": { GET: async (c) => c.json({ model_stats: await inference.statistics(undefined) }) },
     "/v2/repository/index": {
       POST: async (c) =>
         c.json(await inference.index({ isReadyOnly: (await readObject(c, inference))["ready"] === true })),
@@ -73,7 +73,8 @@ function handlersOf(inference: Inference): Readonly<Record<string, Readonly<Reco
     }),
     ...ofModel("/config", { GET: async (c) => c.json(configOf(await specOf(c))) }),
     ...ofModel("/stats", {
-      GET: (c) => c.json({ model_stats: inference.statistics(c.req.param("model")!, c.req.param("version")) }),
+      GET: async (c) =>
+        c.json({ model_stats: await inference.statistics(c.req.param("model")!, c.req.param("version")) }),
     }),
     ...ofModel("/infer", { POST: (c) => infer(c, inference) }),
     "/kserve.proto": { GET: async (c) => c.text(await readFile(PROTO_FILE, "utf8")) },

@@ -79,14 +79,14 @@ export class Inference {
 
   /** A model by its name. Throws V2Error 404 for an unknown one and for another version, and for one that needs a model which the server has not. */
   async spec(name: string, version = ""): Promise<OwnSpec | EnsembleSpec> {
-    this.#refuseUnknown(name, version);
+    await this.#refuseUnknown(name, version);
     const kind = ENSEMBLES.get(name);
     return kind === undefined ? this.#specs.find((each) => each.name === name)! : ensembleSpec(kind, this.server);
   }
 
   /** Whether a model answers now. Throws V2Error 404 as spec. */
   async isModelReady(name: string, version = ""): Promise<boolean> {
-    this.#refuseUnknown(name, version);
+    await this.#refuseUnknown(name, version);
     const kind = ENSEMBLES.get(name);
     return this.isReady && (kind === undefined || (await this.#faultOf(ensembleSpec(kind, this.server))) === undefined);
   }
@@ -97,7 +97,7 @@ export class Inference {
     read: (spec: ModelSpec) => InferRequest | Promise<InferRequest>,
     call: InferCall,
   ): Promise<{ readonly request: InferRequest; readonly answer: InferAnswer }> {
-    this.#refuseUnknown(name, version);
+    await this.#refuseUnknown(name, version);
     const clock = this.#statistics.start(name);
     try {
       this.refuseUnready();
@@ -127,15 +127,15 @@ export class Inference {
   }
 
   /** The statistics of one model, or of all. Throws V2Error 404. */
-  statistics(name: string | undefined, version?: string) {
-    if (name === undefined) return this.#statistics.all();
-    this.#refuseUnknown(name, version);
+  async statistics(name: string | undefined, version?: string) {
+    if (name === undefined) return this.#statistics.all(await this.#names());
+    await this.#refuseUnknown(name, version);
     return [this.#statistics.of(name)];
   }
 
   /** Opens the networks of a published model before they are asked for. Throws V2Error, QeditError. */
   async load(name: string, { model, ...others }: Readonly<Record<string, unknown>>): Promise<void> {
-    this.#refuseUnknown(name);
+    await this.#refuseUnknown(name);
     refuseParameters(others, 'load takes "model", the name of a model of /v1/models');
     if (model !== undefined && (typeof model !== "string" || model === ""))
       throw new V2Error(400, 'Cannot use the parameter "model": a name is wanted');
@@ -145,7 +145,7 @@ export class Inference {
 
   /** Closes the networks of a model that no job uses; they are opened again when they are asked for. Throws V2Error. */
   async unload(name: string, { unload_dependents: _, ...others }: Readonly<Record<string, unknown>>): Promise<void> {
-    this.#refuseUnknown(name);
+    await this.#refuseUnknown(name);
     refuseParameters(others, "unload takes none");
     await this.server.service.closeIdle(NETWORKS[name]);
   }
@@ -184,9 +184,15 @@ export class Inference {
     return { id: request.id, model: spec.name, outputs: picked(outputs, request, spec), parameters };
   }
 
-  #refuseUnknown(name: string, version = ""): void {
-    const names = [...this.#specs.map((each) => each.name), ...USUAL_ENSEMBLES];
-    if (!(names as readonly string[]).includes(name) && !ENSEMBLES.has(name))
+  // Those of the server's model, or what every model has where it is not there: each says why it does not answer.
+  async #names(): Promise<readonly string[]> {
+    return [...this.#specs.map(({ name }) => name), ...(await ensembleNames(this.server).catch(() => USUAL_ENSEMBLES))];
+  }
+
+  async #refuseUnknown(name: string, version = ""): Promise<void> {
+    const isOwn = this.#specs.some((each) => each.name === name);
+    const names = isOwn ? [] : await this.#names();
+    if (!isOwn && !names.includes(name))
       throw new V2Error(404, `There is no model "${shown(name)}": there are ${names.join(", ")}`);
     if (version !== "" && version !== VERSION)
       throw new V2Error(404, `${name} has no version "${shown(version)}": it has version ${VERSION}`);

@@ -1,8 +1,6 @@
 // Counts and times of each model's requests, as Triton's statistics have them.
 // https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_statistics.md
 import { VERSION } from "../../kserve/infer-request.js";
-import { USUAL_ENSEMBLES } from "./ensemble-specs.js";
-import { MODEL_NAMES } from "./model-specs.js";
 
 /** What is counted. Queue: waiting for its turn; compute: reading the request, the model's work, writing its outputs. */
 const KINDS = ["success", "fail", "queue", "compute_input", "compute_infer", "compute_output"] as const;
@@ -73,7 +71,7 @@ export class Statistics {
 
   /** The statistics of one model. */
   of(name: string): ModelStatistics {
-    const { last, durations } = this.#countsOf(name);
+    const { last, durations } = this.#models.get(name) ?? noCounts();
     const stats = KINDS.map((kind) => [kind, { count: durations[kind].count, ns: Math.round(durations[kind].ns) }]);
     const unused = UNUSED.map((kind) => [kind, { count: 0, ns: 0 }]);
     return {
@@ -85,20 +83,23 @@ export class Statistics {
     };
   }
 
-  /** The statistics of all. */
-  all(): readonly ModelStatistics[] {
-    const names = new Set([...MODEL_NAMES, ...USUAL_ENSEMBLES, ...this.#models.keys()]);
-    return [...names].map((name) => this.of(name));
+  /** The statistics of some. */
+  all(names: readonly string[]): readonly ModelStatistics[] {
+    return names.map((name) => this.of(name));
   }
 
   #countsOf(name: string): Counts {
     const known = this.#models.get(name);
     if (known !== undefined) return known;
-    const durations = Object.fromEntries(KINDS.map((kind) => [kind, { count: 0, ns: 0 }])) as Counts["durations"];
-    const counts = { last: 0, durations };
+    const counts = noCounts();
     this.#models.set(name, counts);
     return counts;
   }
+}
+
+function noCounts(): Counts {
+  const durations = Object.fromEntries(KINDS.map((kind) => [kind, { count: 0, ns: 0 }])) as Counts["durations"];
+  return { last: 0, durations };
 }
 
 function add({ durations }: Counts, kind: Kind, milliseconds: number): void {

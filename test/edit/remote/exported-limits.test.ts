@@ -129,6 +129,27 @@ describe("refused:", () => {
 });
 
 describe("facts", () => {
+  test.each([
+    ["cell", { cell: 7 }],
+    ["cell", { cell: 48 }],
+    ["token_side", { token_side: 1 }],
+    ["image_channels", { image_channels: 4 }],
+    ["image_channels", { family: "qwen-image-2.1", token_side: 1, cell: 16 }],
+    [
+      "patches",
+      {
+        family: "qwen-image-2.1",
+        token_side: 1,
+        cell: 16,
+        image_channels: 4,
+        patches: { patch: 7, temporal: 2, merge: 3 },
+      },
+    ],
+  ])("of numbers that no model of their family has are not used: %s", (name, changed) => {
+    const text = factsText({ ...FACTS, ...changed } as unknown as Parameters<typeof factsText>[0]);
+    expect(readFacts(text)).toEqual({ fault: expect.stringContaining(`"${name}"`) });
+  });
+
   test("are read as they were written, in ASCII", () => {
     const text = factsText(FACTS as unknown as Parameters<typeof factsText>[0]);
     expect(text).toMatch(/^[\x20-\x7e]+$/);

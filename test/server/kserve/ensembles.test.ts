@@ -41,7 +41,10 @@ describe("the models of an exported folder", () => {
     expect(await called(client, "ModelReady", { name: "qedit_2" })).toEqual({ ready: true });
     const { model_stats: all } = (await json("/v2/models/stats")) as { model_stats: { name: string }[] };
     expect(all.map(({ name }) => name)).toEqual(expect.arrayContaining(ENSEMBLES));
-    expect((await fetch(`${server.url}/v2/models/qedit_4`)).status).toBe(404);
+    for (const path of ["", "/ready", "/config", "/stats"])
+      expect((await fetch(`${server.url}/v2/models/qedit_4${path}`)).status, path).toBe(404);
+    for (const call of ["load", "unload"])
+      expect((await fetch(`${server.url}/v2/repository/models/qedit_0/${call}`, { method: "POST" })).status).toBe(404);
   });
 
   test("have the tensors of the exported configurations", async () => {
