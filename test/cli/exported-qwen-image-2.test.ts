@@ -158,7 +158,7 @@ test("a server of another family is refused, whatever the rest of the settings",
   const message = /its model is of Qwen-Image, small is of Qwen-Image-2\.1/;
   for (const remote of [`qedit=${other.grpc}`, `sample=${other.url}`]) {
     const run = ["run", CAT, ...EDIT, ...MODEL, "--cfg-norm", "1", "--remote", remote, "-o", "no.png"];
-    expectRefusal(await qedit(run, QEDIT), { code: 5, message, hint: /--model/ });
+    expectRefusal(await qedit(run, QEDIT), { code: 3, message, hint: /--model/ });
   }
   await other.close();
 });

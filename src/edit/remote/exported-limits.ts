@@ -151,7 +151,9 @@ export function refuseUnable(stages: readonly StageName[], asked: AskedThere, wh
 }
 
 function textOf(value: unknown): string {
-  return Array.isArray(value) ? value.join(",") : String(value ?? "");
+  // 0.7 as float32 is 0.699999988079071.
+  if (typeof value === "number") return String(Number(value.toPrecision(7)));
+  return Array.isArray(value) ? value.map(textOf).join(",") : String(value ?? "");
 }
 
 function leaveOut(parameter: string): string {
