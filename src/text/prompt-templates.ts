@@ -10,6 +10,8 @@ export interface PromptTemplate {
   readonly write: (prompt: string, options: PromptOptions) => string;
   /** How many leading tokens, not yet expanded, the transformer does not see. Throws when they are in no such template. */
   readonly dropIndex: (ids: readonly number[]) => number;
+  /** Whether the line "user" behind the system turn is among these tokens. */
+  readonly dropsUserLine: boolean;
 }
 
 /** That of Qwen-Image-2.1, with and without pictures: diffusers' QwenImage21Pipeline (0.42.1), and ComfyUI's comfy/text_encoders/qwen_image21.py. */
@@ -28,10 +30,11 @@ const QWEN_IMAGE_21: PromptTemplate = {
     if (second <= 0) throw new Error("internal: the prompt is not in the template of Qwen-Image-2.1");
     return second;
   },
+  dropsUserLine: false,
 };
 
 /** The templates by name. */
 export const PROMPT_TEMPLATES = {
-  "qwen-image-edit-plus": { name: TEMPLATE_NAME, write: editPrompt, dropIndex },
+  "qwen-image-edit-plus": { name: TEMPLATE_NAME, write: editPrompt, dropIndex, dropsUserLine: true },
   "qwen-image-2.1": QWEN_IMAGE_21,
 } as const satisfies Readonly<Record<string, PromptTemplate>>;

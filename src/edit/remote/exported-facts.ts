@@ -105,7 +105,7 @@ export function readFacts(text: string): ExportedFacts | { readonly fault: strin
   if (statistics.mean.length !== channels || statistics.std.length !== channels)
     return { fault: `has statistics that are none of ${channels} channels` };
   const other = otherNumber(read.output);
-  return other === undefined ? read.output : { fault: `has a "${other}" that is none of ${read.output.family}` };
+  return other === undefined ? read.output : { fault: `has a "${other}" that no model of ${read.output.family} has` };
 }
 
 // A number that no model of the family has: sizes and patches would not fit each other.

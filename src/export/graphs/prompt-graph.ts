@@ -10,6 +10,7 @@ import type { ConfigJson } from "../../models/config-json.js";
 import { tokenEmbeddings } from "../../models/qwen2.5-vl/token-embeddings.js";
 import { refuseSmallVocabulary } from "../../stages/networks/embed-prompt.js";
 import { numbersOf } from "../../stages/networks/model-handle.js";
+import { PROMPT_TEMPLATES } from "../../text/prompt-templates.js";
 import type { ExportedModel } from "../triton/exported-model.js";
 import type { ModelTensors } from "../triton/tensor-specs.js";
 import { describedGraph } from "./described-graph.js";
@@ -41,14 +42,15 @@ export function encodePromptGraph(
     build({ input_ids: ids, pixel_values: pixels, image_grid_thw: grid }, graph) {
       const w = Weights.of(graph, checkpoint);
       const pictures = pictureGrids(grid!, pixels!.shapeValue(0, 1), vision);
-      const rules = { vocabulary, dropsUserLine: conventions.template === "qwen-image-edit-plus" };
+      const { dropsUserLine } = PROMPT_TEMPLATES[conventions.template];
+      const rules = { vocabulary, dropsUserLine };
       const layout = promptLayout(ids!, pictures, rules);
       const [embeds, ...features] = seenPictures(pixels!, pictures, { graph, w, networks, compute });
       const places = placesOf(layout, embeds!);
-      const words = unsqueeze(layout.isPicture.equals(1), 1);
+      const isPicture = unsqueeze(layout.isPicture.equals(1), 1);
       const states = networks.read(
         {
-          embeds: where(words, rowsAt(embeds!, places), tokenEmbeddings(layout.ids, w)).cast(compute),
+          embeds: where(isPicture, rowsAt(embeds!, places), tokenEmbeddings(layout.ids, w)).cast(compute),
           features: features.map((each) => rowsAt(each, places).cast(compute)),
           positions: layout.positions,
         },

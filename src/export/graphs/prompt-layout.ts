@@ -85,7 +85,7 @@ export interface PromptLayout {
 export interface PromptRules {
   /** Number of tokens that there are. */
   readonly vocabulary: number;
-  /** Whether the line "user" of the template is not seen either, which begins behind what is not seen. */
+  /** See PromptTemplate. */
   readonly dropsUserLine: boolean;
 }
 

@@ -11,7 +11,7 @@ import {
   qwen3VisionConfig,
 } from "../../models/qwen3-vl/qwen3-config.js";
 import { interleavedAxis, qwen3States } from "../../models/qwen3-vl/qwen3-language.js";
-import { qwen3Sight } from "../../models/qwen3-vl/qwen3-vision.js";
+import { qwen3VisionOutputs } from "../../models/qwen3-vl/qwen3-vision.js";
 import { type PatchPositions, patchPositions, patchRotations } from "./patch-places.js";
 import type { ExportedNetworks, OneGrid, ReadTokens } from "./prompt-encoder.js";
 
@@ -23,7 +23,11 @@ export function qwen3Networks(w: Weights, config: ConfigJson): ExportedNetworks 
     see({ pixels, grid }, own) {
       const places = patchPositions(grid, vision);
       const rope = patchRotations(places, vision, pixels.dtype);
-      const { embeds, features } = qwen3Sight({ pixels, rope, ...learnedPositions(places, grid, vision) }, own, vision);
+      const { embeds, features } = qwen3VisionOutputs(
+        { pixels, rope, ...learnedPositions(places, grid, vision) },
+        own,
+        vision,
+      );
       return [embeds, ...features];
     },
     read({ embeds, features, positions }, own, compute) {

@@ -42,7 +42,7 @@ export function sampledQwenImage2(config: TransformerConfig): SampledNetwork {
     ...{ channels, ...PATCH, tokenWidth: channels, textWidth },
     velocityAt(inputs, levels, { w, transformer }) {
       const { compute } = transformer;
-      const noise = evenNoise(inputs["noise"]!);
+      const noise = refuseOddNoise(inputs["noise"]!);
       const grid = gridOfLatent(noise, { rows: "rows", columns: "columns" }, PATCH);
       const modulation = modulationBySteps(levels, w, transformer);
       const network = { config, compute };
@@ -74,7 +74,7 @@ function modulationBySteps(
 }
 
 // A grid with an odd side would not be centred as one with an even side is.
-function evenNoise(noise: Value): Value {
+function refuseOddNoise(noise: Value): Value {
   return refuseUnless(noise, oddSides(unsqueeze(noise.shapeValue(2, 4), 0)), "sides of noise must be even");
 }
 

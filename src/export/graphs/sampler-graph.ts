@@ -12,7 +12,7 @@ import type { ExportedTransformer, SampledNetwork, SamplerInputs, VelocityAt } f
 import { refuseNonFinite, violated } from "./violations.js";
 
 /** `join_0`: the tensors that it gives, with no rows. Triton takes their lengths only where ONNX Runtime does not know them before a run. */
-export function joinNothing(tensors: ModelTensors): ExportedModel {
+export function emptyReferences(tensors: ModelTensors): ExportedModel {
   return describedGraph(tensors, {
     shapes: { noise: [1, Number(tensors.inputs[0]!.dims[1]), "h", "w"] },
     optimization: "full",

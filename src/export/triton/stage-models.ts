@@ -8,7 +8,7 @@ import type { ActiveLora } from "../../stages/networks/loras.js";
 import { type ModelHandle, numbersOf } from "../../stages/networks/model-handle.js";
 import { encodePromptGraph } from "../graphs/prompt-graph.js";
 import { sampledNetwork } from "../graphs/sampled-networks.js";
-import { joinGraph, joinNothing, samplerGraph } from "../graphs/sampler-graph.js";
+import { emptyReferences, joinGraph, samplerGraph } from "../graphs/sampler-graph.js";
 import { decodeGraph, encodeImageGraph } from "../graphs/vae-graphs.js";
 import type { ExportedModel } from "./exported-model.js";
 import { type ModelTensors, modelTensors, pictureCounts, type StageModelName } from "./tensor-specs.js";
@@ -58,7 +58,7 @@ export function stageModels(files: StageFiles, options: StageModelOptions): Expo
     encodeImageGraph(of("encode_image"), exportedVae),
     encodePromptGraph(of("encode_prompt"), { ...textEncoder, compute: compute.textEncoder }),
     ...pictureCounts(widths, images).map((count) =>
-      count === 0 ? joinNothing(of("join_0")) : joinGraph(of(`join_${count}`), network),
+      count === 0 ? emptyReferences(of("join_0")) : joinGraph(of(`join_${count}`), network),
     ),
     samplerGraph(of("sample"), network, sampler),
     ...(hasCfg ? [samplerGraph(of("sample_cfg"), network, sampler)] : []),

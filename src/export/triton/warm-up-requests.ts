@@ -49,14 +49,14 @@ export function editWarmups(
   const lengths = {
     prompt_embeds: promptInput(edit.prompt, seen, reading).kept,
     negative_prompt_embeds: promptInput(edit.negativePrompt, seen, reading).kept,
-    reference_tokens: images * numbersOfTokens(inputs["noise"]!, models.transformer),
+    reference_tokens: images * tokenCount(inputs["noise"]!, models.transformer),
   };
   return new Map(
     exported.map((model) => [model.name, warmupRequest(model, (spec) => tensorOf(spec, { inputs, lengths, images }))]),
   );
 }
 
-function numbersOfTokens({ shape }: Tensor, { checkpoint, config }: ModelHandle): number {
+function tokenCount({ shape }: Tensor, { checkpoint, config }: ModelHandle): number {
   const { patchSize } = transformerOf(numbersOf(checkpoint), config);
   const [height, width] = shape.slice(2) as [number, number];
   return Math.ceil(height / patchSize) * Math.ceil(width / patchSize);

@@ -64,7 +64,7 @@ export interface Qwen3Patches extends PlacedPatches {
 }
 
 /** What buildQwen3Vision gives, from values that a graph has already: embeddings and the features of each layer, f32 [tokens, width of the language model]. */
-export function qwen3Sight(
+export function qwen3VisionOutputs(
   { rope, ...placed }: Qwen3Patches,
   w: Weights,
   config: Qwen3Vision,
