@@ -5,7 +5,7 @@ import { readSafetensors } from "../src/checkpoint/safetensors/safetensors.js";
 import { Weights } from "../src/checkpoint/weights.js";
 import { directEngine } from "../src/engine/sessions/direct.js";
 import { modelOf } from "../src/engine/sessions/engine.js";
-import { affordableOptimization } from "../src/engine/sessions/optimization.js";
+import { affordableOptimization, wideningOf } from "../src/engine/sessions/optimization.js";
 import { Graph } from "../src/graph/graph.js";
 import { NETWORKS } from "./networks.js";
 import type { Answers } from "./peer.js";
@@ -26,9 +26,10 @@ await engine.dispose();
 async function open({ build, optimization, feeds }: typeof network & {}) {
   const start = performance.now();
   const checkpoint = await readSafetensors(file);
-  const graph = new Graph(name);
+  const opening = optimization ?? affordableOptimization({ externals: checkpoint.tensors }, engine.device);
+  const graph = new Graph(name, { widening: wideningOf(opening, engine.device) });
   build(graph, Weights.of(graph, checkpoint), checkpoint);
-  const model = await modelOf(graph, optimization ?? affordableOptimization(graph, engine.device));
+  const model = await modelOf(graph, opening);
   const built = performance.now();
   const session = await engine.open(model);
   const opened: Answers["open"] = {

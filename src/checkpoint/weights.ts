@@ -1,8 +1,9 @@
 // A cursor over a checkpoint that gives graph values: `w.at("attn.to_q").get("weight")` points into the file.
 // The published key is the code path, verbatim; unused() lists what no graph read.
 
+import { type Float8Bytes, isFloat8 } from "../graph/float8.js";
 import type { Graph } from "../graph/graph.js";
-import type { DType } from "../graph/types.js";
+import type { DType, Widening } from "../graph/types.js";
 import type { Value } from "../graph/value.js";
 import { QeditError } from "../std/errors.js";
 import type { Checkpoint, PackedPart, StoredTensor, StoredType } from "./checkpoint.js";
@@ -105,6 +106,11 @@ export class Weights {
     return this.#source.checkpoint.file;
   }
 
+  /** How the graph widens weights in 8-bit floats. */
+  get widening(): Widening {
+    return this.#source.graph.widening;
+  }
+
   /** The names of all tensors of the checkpoint. */
   names(): Iterable<string> {
     return this.#source.checkpoint.tensors.keys();
@@ -149,11 +155,16 @@ export class Weights {
     return this.#source.graph.external(key, { ...stored, dtype });
   }
 
-  /** The bytes of a tensor of 8-bit elements, u8, for operators that have no kernels for 8-bit floats. */
-  bytes(name: string): Value {
-    this.get(name);
+  /** A tensor of 8-bit floats as its bytes, for operators that have no kernels for such floats; undefined where it has other elements. */
+  float8(name: string): Float8Bytes | undefined {
+    const stored = this.stored(name);
+    const dtype = GRAPH_TYPE[stored.dtype];
+    if (dtype === undefined || !isFloat8(dtype)) return undefined;
     const key = this.#key(name);
-    return this.#source.graph.external(key, { ...this.stored(name), dtype: "u8" });
+    this.#source.used.add(key);
+    const bytes = (shape = stored.shape) =>
+      this.#source.graph.external(`${key}.bytes`, { ...stored, shape, dtype: "u8" });
+    return { dtype, shape: stored.shape, bytes };
   }
 
   /** The packed weight at this path, if it is one: its parts in their stored types. */

@@ -1,5 +1,5 @@
 // Control flow: graphs inside nodes, which read the weights and values of the graph around them.
-// Operator schemas: onnx/docs/Operators.md (Loop and If, opset 23).
+// Operator schemas: onnx/docs/Operators.md (Loop, If and Scan, opset 23).
 import type { NamedTensor } from "./node.js";
 import { type Shape, sameShape, shapeText } from "./types.js";
 import type { NodeBuilder, Value } from "./value.js";
@@ -97,5 +97,19 @@ export function choose(condition: Value, { yes, no }: { yes: () => Value; no: ()
     shapes: [a.shape],
     dtype: a.dtype,
     attributes: { then_branch: { body: then }, else_branch: { body: otherwise } },
+  })[0]!;
+}
+
+/** What `build` makes of each part of a value along its first axis, stacked along a first axis. It may read every value of the graph around it. */
+export function forEach(x: Value, build: (part: Value) => Value): Value {
+  const { graph } = x;
+  const body = graph.body("Scan", [{ name: "part", dtype: x.dtype, shape: x.shape.slice(1) }], ([part]) => [
+    build(part!),
+  ]);
+  const [made] = body.outputs;
+  return graph.node("Scan", [x], {
+    shapes: [[x.dim(0), ...made!.shape]],
+    dtype: made!.dtype,
+    attributes: { body: { body }, num_scan_inputs: { int: 1 } },
   })[0]!;
 }

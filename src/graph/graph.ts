@@ -2,7 +2,7 @@
 // Pure: it holds names and shapes, opens nothing and runs nothing.
 import { elementBytes } from "./elements.js";
 import type { Body, NamedTensor, Node, NodeOptions } from "./node.js";
-import { type DType, ELEMENT, type Shape, shapeText } from "./types.js";
+import { type DType, ELEMENT, type Shape, shapeText, type Widening } from "./types.js";
 import { type NodeBuilder, Value } from "./value.js";
 
 /** A weight that stays where it is: bytes [offset, offset + length) of a file, given by absolute path. */
@@ -31,6 +31,7 @@ interface Scope {
 /** An ONNX graph under construction; methods of its values add nodes. */
 export class Graph implements NodeBuilder {
   readonly name: string;
+  readonly widening: Widening;
   readonly inputs = new Map<string, Value>();
   readonly outputs = new Map<string, Value>();
   readonly externals = new Map<string, External>();
@@ -43,8 +44,9 @@ export class Graph implements NodeBuilder {
   readonly #names = new Map<string, number>();
   readonly #constantNames = new Map<string, Value>();
 
-  constructor(name: string) {
+  constructor(name: string, { widening = "cast" }: { readonly widening?: Widening } = {}) {
     this.name = name;
+    this.widening = widening;
   }
 
   /** Declares an input that is fed at every run. */

@@ -6,7 +6,7 @@ import { locationOf } from "./locations.js";
 import { type Attribute, type Body, MICROSOFT, type NamedTensor, type Node } from "./node.js";
 import { OPSET } from "./operators.js";
 import { ELEMENT, type Shape } from "./types.js";
-import { fixedNames, weightsFirst } from "./weight-nodes.js";
+import { type FixedNames, fixedInside, fixedNames, weightsFirst } from "./weight-nodes.js";
 
 /** ONNX IR version that goes with OPSET. */
 const IR_VERSION = 11;
@@ -105,7 +105,7 @@ export function encodeModel(graph: Graph, locate: (file: string) => string = loc
  * results and takes the input whose node comes last first, so that a weight is widened just before its product. As they were added, a
  * cast would follow what its product reads, and be run before all of that: the widened weights of every block at once.
  */
-function graphProto({ name, nodes, inputs, outputs, values }: Body, fixed: Set<string>): object {
+function graphProto({ name, nodes, inputs, outputs, values }: Body, fixed: FixedNames): object {
   const given = new Set(outputs.map((output) => output.name));
   return {
     name,
@@ -116,7 +116,7 @@ function graphProto({ name, nodes, inputs, outputs, values }: Body, fixed: Set<s
   };
 }
 
-function nodeProto(node: Node, fixed: ReadonlySet<string>) {
+function nodeProto(node: Node, fixed: FixedNames) {
   return {
     input: node.inputs,
     output: node.outputs,
@@ -130,12 +130,12 @@ function nodeProto(node: Node, fixed: ReadonlySet<string>) {
   };
 }
 
-function attributeProto(attribute: Attribute, fixed: ReadonlySet<string>): object {
+function attributeProto(attribute: Attribute, fixed: FixedNames): object {
   if ("int" in attribute) return { i: attribute.int, type: ATTRIBUTE_TYPE.INT };
   if ("float" in attribute) return { f: attribute.float, type: ATTRIBUTE_TYPE.FLOAT };
   if ("text" in attribute) return { s: new TextEncoder().encode(attribute.text), type: ATTRIBUTE_TYPE.STRING };
   if ("ints" in attribute) return { ints: attribute.ints, type: ATTRIBUTE_TYPE.INTS };
-  return { g: graphProto(attribute.body, new Set(fixed)), type: ATTRIBUTE_TYPE.GRAPH };
+  return { g: graphProto(attribute.body, fixedInside(fixed)), type: ATTRIBUTE_TYPE.GRAPH };
 }
 
 function externalProtos(graph: Graph, locate: (file: string) => string) {

@@ -19,6 +19,9 @@ export const ELEMENT = {
 /** Element type of a graph value. */
 export type DType = keyof typeof ELEMENT;
 
+/** How weights in 8-bit floats become float32 at every run: by Cast, or by looking their bytes up, which a CPU does faster. */
+export type Widening = "cast" | "look-up";
+
 /** A length, or a name for one: a symbol ("tokens"), a multiple ("8*h"), a product ("h*w") or a sum ("txt+img"). */
 export type Dim = number | string;
 

@@ -1,6 +1,7 @@
 // Stored weights of all forms as factors of products, and as numbers.
 import { rotation } from "../checkpoint/rotation.js";
 import type { ScaleValue, Weights } from "../checkpoint/weights.js";
+import { lookedUp } from "../graph/float8.js";
 import { gemm } from "../graph/operators.js";
 import { type DType, multiplyDims } from "../graph/types.js";
 import type { Value } from "../graph/value.js";
@@ -19,7 +20,7 @@ export function multiplied(input: Value, w: Weights, bias?: Value): Value {
   if (packed) return bias ? packedGemm(x, packed).add(bias) : packedGemm(x, packed);
   const scale = w.scale();
   if (scale === undefined || scale.grid.per === "block") return gemm(x, scaledWeight(w, x.dtype), bias);
-  return scaledGemm(x, w.get("weight").cast(x.dtype), { scale, bias });
+  return scaledGemm(x, storedNumbers(w, x.dtype), { scale, bias });
 }
 
 // A scalar scale moves to x, the smaller factor; one scale a row stays with the outputs. The product is taken in
@@ -68,17 +69,22 @@ export function weightAt(w: Weights, dtype: DType): Value {
 }
 
 function scaledWeight(w: Weights, dtype: DType): Value {
-  const weight = w.get("weight");
   const scale = w.scale();
-  if (scale === undefined) return weight.cast(dtype);
-  const shape = weight.shape as readonly number[];
+  if (scale === undefined) return storedNumbers(w, dtype);
+  const shape = w.shape("weight");
   const rows = shape[0] ?? 1;
   const columns = shape.slice(1).reduce((product, dim) => product * dim, 1);
-  const matrix = weight.reshape([rows, columns]).cast("f32");
+  const matrix = storedNumbers(w, "f32").reshape([rows, columns]);
   return matrix
     .mul(spread(scale, rows, columns))
     .reshape(shape)
     .cast(dtype);
+}
+
+// The weight as the file has it, without its scale.
+function storedNumbers(w: Weights, dtype: DType): Value {
+  const float8 = dtype === "f32" && w.widening === "look-up" ? w.float8("weight") : undefined;
+  return float8 ? lookedUp(float8) : w.get("weight").cast(dtype);
 }
 
 // A scale in a shape that broadcasts over its weight as a matrix.

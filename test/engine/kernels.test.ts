@@ -316,3 +316,22 @@ test.each([
     expect(missing.filter(({ operator, reason }) => !BESIDE.has(`${operator}: ${reason}`))).toEqual([]);
   },
 );
+
+test("weights in 8-bit floats that are looked up have a kernel for every node on the CPU, in bodies too", () => {
+  const [checkpoint, text] = [published("qwen_image_edit_2509_fp8_e4m3fn"), published("qwen_2.5_vl_7b_fp8_scaled")];
+  const [numbers, config] = [numbersOf(text), transformerConfig(numbersOf(checkpoint), {})];
+  const options = { widening: "look-up" } as const;
+  const { graphs } = build(checkpoint, [(graph, w) => buildTransformer(graph, w, { config, compute: "f32" })], options);
+  const encoder = build(
+    text,
+    [
+      (graph, w) => buildVisionTower(graph, w, { config: visionConfig(numbers, {}), compute: "f32" }),
+      (graph, w) => buildLanguageModel(graph, w, { config: languageConfig(numbers, {}), compute: "f32" }),
+    ],
+    options,
+  );
+  for (const graph of [...graphs, ...encoder.graphs]) {
+    expect(graph.nodes.some(({ operator }) => operator === "Scan")).toBe(true);
+    expect(missingKernels(graph, "cpu")).toEqual([]);
+  }
+});

@@ -13,6 +13,7 @@ import type { ModuleAdapter } from "../../src/checkpoint/lora/module-adapter.js"
 import { asComputed } from "../../src/checkpoint/packed/packed-layout.js";
 import { type Adapter, Weights } from "../../src/checkpoint/weights.js";
 import { Graph } from "../../src/graph/graph.js";
+import type { Widening } from "../../src/graph/types.js";
 
 /** A published file as a checkpoint without a file behind it. */
 export function published(name: PublishedName): Checkpoint {
@@ -113,16 +114,17 @@ export type Build = (graph: Graph, w: Weights) => void;
 export interface BuildOptions {
   readonly adapters?: readonly Adapter[];
   readonly forms?: readonly GraphForm[];
+  readonly widening?: Widening;
 }
 
 /** Builds networks over one checkpoint; `unused` are the tensors that none of them reads. */
 export function build(
   checkpoint: Checkpoint,
   builds: readonly Build[],
-  { adapters = [], forms = [] }: BuildOptions = {},
+  { adapters = [], forms = [], widening = "cast" }: BuildOptions = {},
 ): { graphs: Graph[]; unused: string[] } {
   const used = builds.map((each) => {
-    const graph = new Graph("full");
+    const graph = new Graph("full", { widening });
     const weights = Weights.of(graph, checkpoint, adapters);
     each(graph, weights);
     for (const form of forms) form(graph);

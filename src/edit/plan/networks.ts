@@ -2,6 +2,7 @@
 import { type Adapter, Weights } from "../../checkpoint/weights.js";
 import { computeType } from "../../engine/providers.js";
 import type { Optimization } from "../../engine/sessions/engine.js";
+import { wideningOf } from "../../engine/sessions/optimization.js";
 import { Graph } from "../../graph/graph.js";
 import type { DType } from "../../graph/types.js";
 import { type NetworkId, networkName } from "../../models/network-id.js";
@@ -60,30 +61,30 @@ export function plannedNetworks(
   const sampled = transformerOf(numbersOf(transformer.checkpoint), transformer.config, { referenceMethod });
   const built = (
     network: NetworkId,
-    part: keyof typeof parts,
+    { part, optimization }: { part: keyof typeof parts; optimization: Optimization },
     build: (graph: Graph, w: Weights) => void,
     active: readonly Adapter[] = [],
   ) => {
-    const graph = new Graph(`the ${networkName(network)}`);
+    const graph = new Graph(`the ${networkName(network)}`, { widening: wideningOf(optimization, device) });
     build(graph, Weights.of(graph, parts[part].checkpoint, active));
-    return { network, graph };
+    return { network, optimization, graph };
   };
   const text = {
     stage: "encode-prompt",
-    optimization: "none",
     compute: computeType(device, "text-encoder", textDtype),
   } as const;
-  const picture = { optimization: "full", compute: computeType(device, "vae", vaeDtype) } as const;
+  const picture = { compute: computeType(device, "vae", vaeDtype) } as const;
+  const inText = { part: "textEncoder", optimization: "none" } as const;
+  const inVae = { part: "vae", optimization: "full" } as const;
   const compute = computeType(device, "transformer", dtype);
   const optimization = transformerOptimization(transformer, { device, vram });
   const sampling = (part: TransformerPart): PlannedNetwork => ({
     ...(part === "prefix" && { part }),
     stage: "sample",
-    optimization,
     compute,
     ...built(
       "transformer",
-      "transformer",
+      { part: "transformer", optimization },
       (g, w) => sampled.build(g, w, { compute, part, references, isModulationFed: optimization === "none" }),
       adapters,
     ),
@@ -92,17 +93,15 @@ export function plannedNetworks(
     vaeEncoder: {
       ...picture,
       stage: "encode-image",
-      ...built("vae-encoder", "vae", (g, w) => buildVaeEncoder(g, w, picture)),
+      ...built("vae-encoder", inVae, (g, w) => buildVaeEncoder(g, w, picture)),
     },
     visionTower: {
       ...text,
-      ...built("vision-tower", "textEncoder", (g, w) =>
-        buildVisionTower(g, w, { config: vision, compute: text.compute }),
-      ),
+      ...built("vision-tower", inText, (g, w) => buildVisionTower(g, w, { config: vision, compute: text.compute })),
     },
     languageModel: {
       ...text,
-      ...built("language-model", "textEncoder", (g, w) =>
+      ...built("language-model", inText, (g, w) =>
         buildLanguageModel(g, w, { config: language, compute: text.compute }),
       ),
     },
@@ -111,7 +110,7 @@ export function plannedNetworks(
     vaeDecoder: {
       ...picture,
       stage: "decode",
-      ...built("vae-decoder", "vae", (g, w) => buildVaeDecoder(g, w, { ...picture, quantization: "round" })),
+      ...built("vae-decoder", inVae, (g, w) => buildVaeDecoder(g, w, { ...picture, quantization: "round" })),
     },
     vae: vaeNumbers(numbersOf(vae.checkpoint)),
     vision,

@@ -1,14 +1,10 @@
 // Token embeddings in a graph: rows of the table by token id, times their scale where they are stored in 8 bits.
 import type { Weights } from "../../checkpoint/weights.js";
+import { float8Numbers } from "../../graph/float8.js";
 import { divided, gather } from "../../graph/indexing.js";
 import type { Value } from "../../graph/value.js";
-import { fromFloat8E4M3, fromFloat8E5M2 } from "../../std/half-floats.js";
 import { packedRows } from "../packed-linear.js";
 import { rotatedGroups } from "../stored-weight.js";
-
-/** The floats that 8 bits stand for. */
-const FLOATS = { F8_E4M3: fromFloat8E4M3, F8_E5M2: fromFloat8E5M2 };
-const BYTE_VALUES = 256;
 
 /** Embeddings f32 [tokens, width] of token ids i64 [tokens]: the rows that readScaledRows reads. Ids are below the length of the table. */
 export function tokenEmbeddings(ids: Value, w: Weights): Value {
@@ -35,11 +31,10 @@ function scaledRows(ids: Value, table: Weights): Value {
 
 // Gather has no kernels for 8-bit floats: their bytes are looked up in a table of what they stand for.
 function storedRows(ids: Value, table: Weights): Value {
-  const { dtype } = table.stored("weight");
-  if (dtype !== "F8_E4M3" && dtype !== "F8_E5M2") return gather(table.get("weight"), ids).cast("f32");
-  const bytes = gather(table.bytes("weight"), ids);
-  const floats = FLOATS[dtype](Uint8Array.from({ length: BYTE_VALUES }, (_, byte) => byte));
-  const values = ids.graph.constant("f32", [BYTE_VALUES], [...floats]);
+  const float8 = table.float8("weight");
+  if (float8 === undefined) return gather(table.get("weight"), ids).cast("f32");
+  const values = float8Numbers(ids.graph, float8.dtype);
+  const bytes = gather(float8.bytes(), ids);
   const width = Number(bytes.dim(1));
   const places = bytes.reshape([`${width}*${bytes.dim(0)}`]).cast("i32");
   return gather(values, places).reshape([bytes.dim(0), width]);

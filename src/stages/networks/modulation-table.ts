@@ -9,6 +9,7 @@ import { toFloat32 } from "../../checkpoint/stored-numbers.js";
 import { Weights } from "../../checkpoint/weights.js";
 import { deviceIdentity } from "../../engine/device-identity.js";
 import { modelOf, withSession } from "../../engine/sessions/engine.js";
+import { wideningOf } from "../../engine/sessions/optimization.js";
 import { Graph } from "../../graph/graph.js";
 import type { DType } from "../../graph/types.js";
 import type { BlockRange, Transformer, TransformerPart } from "../../models/transformer-family.js";
@@ -187,7 +188,9 @@ async function computeTable(
   let at = 0;
   for (const blocks of network.modulation.ranges) {
     context.signal.throwIfAborted();
-    const graph = new Graph(`the modulation of blocks ${blocks.from} to ${blocks.to - 1}`);
+    const graph = new Graph(`the modulation of blocks ${blocks.from} to ${blocks.to - 1}`, {
+      widening: wideningOf("none", context.engine.device),
+    });
     const adapters = loras.map(({ adapter }) => adapter);
     network.modulation.build(graph, Weights.of(graph, file.checkpoint, adapters), { compute, blocks });
     const model = { ...(await modelOf(graph, "none", "modulation")), isTransient: true };

@@ -2,6 +2,7 @@
 import { Weights } from "../../checkpoint/weights.js";
 import { runBytes } from "../../engine/memory/session-run.js";
 import type { Device } from "../../engine/providers.js";
+import { wideningOf } from "../../engine/sessions/optimization.js";
 import { Graph } from "../../graph/graph.js";
 import type { DType } from "../../graph/types.js";
 import { type LanguageNumbers, languageLengths } from "../../models/text-encoder-family.js";
@@ -47,7 +48,7 @@ export function languageNeeds(
     if (name.startsWith("model.") && !isIdle(name))
       layers[Number(/^model\.layers\.(\d+)\./.exec(name)?.[1] ?? end)]! += length;
   }
-  const graph = new Graph("sizes");
+  const graph = new Graph("sizes", { widening: wideningOf("none", device) });
   buildLanguageModel(graph, Weights.of(graph, file.checkpoint), {
     config,
     compute,

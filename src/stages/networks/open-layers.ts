@@ -1,6 +1,7 @@
 // Opens a network of the text encoder by its memory plan: whole or in groups of layers.
 import { Weights } from "../../checkpoint/weights.js";
 import { modelOf } from "../../engine/sessions/engine.js";
+import { wideningOf } from "../../engine/sessions/optimization.js";
 import { Graph } from "../../graph/graph.js";
 import type { DType } from "../../graph/types.js";
 import { type NetworkId, networkName } from "../../models/network-id.js";
@@ -34,12 +35,14 @@ export function withLayers<T>(
   use: (chain: Chain) => Promise<T>,
 ): Promise<T> {
   const name = networkName(network);
+  const widening = wideningOf("none", context.engine.device);
   return withinMemory(context, groupPlanning(needs), async (plan) => {
     const models = await Promise.all(
       plan.groups.map(({ from, to }) =>
-        networkModel(context, { network, file, others: { compute, from, to } }, () => {
+        networkModel(context, { network, file, others: { compute, widening, from, to } }, () => {
           const graph = new Graph(
             plan.groups.length === 1 ? `the ${name}` : `the ${name}, ${unit} ${from} to ${to - 1}`,
+            { widening },
           );
           build(graph, Weights.of(graph, file.checkpoint), { from, to });
           return modelOf(graph, "none", network);

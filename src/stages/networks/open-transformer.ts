@@ -2,6 +2,7 @@
 // references computed once for the schedule or at every step.
 import { Weights } from "../../checkpoint/weights.js";
 import { type Feeds, type Model, modelOf, type Optimization } from "../../engine/sessions/engine.js";
+import { wideningOf } from "../../engine/sessions/optimization.js";
 import { Graph } from "../../graph/graph.js";
 import type { BlockRange, TransformerPart } from "../../models/transformer-family.js";
 import { float32, type Tensor, type Tensors } from "../../std/tensor.js";
@@ -151,10 +152,13 @@ async function transformerModels(
 ): Promise<Model[]> {
   const { file, network, compute, loras } = run;
   const models: Model[] = [];
+  const optimization = optimizationOf(run, context);
+  const widening = wideningOf(optimization, context.engine.device);
   for (const { from, to } of groups) {
     const blocks: BlockRange = { from, to };
     const others = {
       compute,
+      widening,
       blocks,
       isModulationFed,
       // A step is the same graph for any number of references.
@@ -163,14 +167,15 @@ async function transformerModels(
     };
     models.push(
       await networkModel(context, { network: "transformer", file, others }, async () => {
-        const graph = new Graph(`${NAMES[part]}${groups.length === 1 ? "" : `, blocks ${from} to ${to - 1}`}`);
+        const title = `${NAMES[part]}${groups.length === 1 ? "" : `, blocks ${from} to ${to - 1}`}`;
+        const graph = new Graph(title, { widening });
         const weights = Weights.of(
           graph,
           file.checkpoint,
           loras.map(({ adapter }) => adapter),
         );
         network.build(graph, weights, { compute, part, references, blocks, isModulationFed });
-        return modelOf(graph, optimizationOf(run, context), "transformer");
+        return modelOf(graph, optimization, "transformer");
       }),
     );
   }

@@ -2,6 +2,7 @@
 import { Weights } from "../../checkpoint/weights.js";
 import { runBytes } from "../../engine/memory/session-run.js";
 import type { Device } from "../../engine/providers.js";
+import { wideningOf } from "../../engine/sessions/optimization.js";
 import { Graph } from "../../graph/graph.js";
 import type { DType } from "../../graph/types.js";
 import type { VisionNumbers } from "../../models/text-encoder-family.js";
@@ -43,7 +44,7 @@ export function visionNeeds(
   const { visionBlockOf } = textEncoderNamed(config.family);
   for (const [name, { length }] of file.checkpoint.tensors)
     if (name.startsWith("visual.")) layers[visionBlockOf(name, config)]! += length;
-  const graph = new Graph("sizes");
+  const graph = new Graph("sizes", { widening: wideningOf("none", device) });
   buildVisionTower(graph, Weights.of(graph, file.checkpoint), { config, compute });
   return {
     network: "vision-tower",

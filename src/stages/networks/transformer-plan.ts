@@ -6,7 +6,7 @@ import { type Adapter, Weights } from "../../checkpoint/weights.js";
 import { runBytes } from "../../engine/memory/session-run.js";
 import type { Device } from "../../engine/providers.js";
 import type { Optimization } from "../../engine/sessions/engine.js";
-import { affordableOptimization } from "../../engine/sessions/optimization.js";
+import { affordableOptimization, wideningOf } from "../../engine/sessions/optimization.js";
 import { Graph } from "../../graph/graph.js";
 import { ELEMENT } from "../../graph/types.js";
 import type { TokenCounts, TransformerPart } from "../../models/transformer-family.js";
@@ -120,7 +120,7 @@ export function transformerNeeds(
     for (const [module, own] of adapter.modules)
       for (const { length } of storedParts(own)) count(`${module}.weight`, length);
   // Blocks have equal activations: two are enough.
-  const graph = new Graph("sizes");
+  const graph = new Graph("sizes", { widening: wideningOf("none", device) });
   const adapters = loras.map(({ adapter }) => onFirstBlocks(adapter));
   network.build(graph, Weights.of(graph, file.checkpoint, adapters), {
     compute,
