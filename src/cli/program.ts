@@ -1,5 +1,5 @@
 // Builds commander's commands. Loads only the module of the subcommand that is called.
-import { Command as Commander } from "commander";
+import { Command as Commander, CommanderError } from "commander";
 import { EXIT } from "../edit/error-table.js";
 import { QeditError } from "../std/errors.js";
 import type { Command, CommandEntry } from "./command.js";
@@ -46,8 +46,21 @@ export async function program(args: readonly string[], version: string, io: Io):
   for (const entry of COMMANDS)
     root.addCommand(entry.name === named ? await loaded(entry, { called, io }) : listed(entry));
   root.addHelpText("before", `Example:\n  ${EXAMPLE}\n`).addHelpText("after", `\n${DOCUMENTATION}`);
-  await root.parseAsync(args as string[], { from: "user" });
+  try {
+    await root.parseAsync(args as string[], { from: "user" });
+  } catch (error) {
+    return helpStatus(error);
+  }
   return code;
+}
+
+// Commander has printed help or the version and throws to say so: nothing is left to report. Throws every other error again.
+function helpStatus(error: unknown): number {
+  if (!(error instanceof CommanderError)) throw error;
+  if (error.exitCode === 0) return EXIT.ok;
+  // Help took the place of a subcommand that was not given.
+  if (error.code === "commander.help") return EXIT.usage;
+  throw error;
 }
 
 interface Surroundings {

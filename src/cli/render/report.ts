@@ -23,10 +23,7 @@ export async function report(error: unknown, args: readonly string[], io: Io): P
   return ERRORS[code].exit;
 }
 
-function reportUsage({ exitCode, code, message }: CommanderError, args: readonly string[], io: Io): number {
-  if (exitCode === 0) return EXIT.ok;
-  // Without a subcommand commander has printed the help.
-  if (code === "commander.help") return EXIT.usage;
+function reportUsage({ message }: CommanderError, args: readonly string[], io: Io): number {
   const [reason, suggestion] = message.replace(/^error: /, "").split("\n") as [string, string | undefined];
   const command = COMMANDS.find(({ name }) => args.includes(name));
   const help = `qedit ${command === undefined ? "" : `${command.name} `}--help`;
