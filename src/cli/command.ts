@@ -3,13 +3,11 @@ import type { ParameterTable, SettingsOf } from "../edit/parameters/parameter.js
 import type { Terminal } from "./render/terminal.js";
 import type { GivenSetting } from "./settings/settings.js";
 
-/** What the root needs to list a subcommand without loading it. */
+/** What the help of the command above needs to list a subcommand without loading it. */
 export interface CommandEntry {
   readonly name: string;
   /** One line for help. */
   readonly summary: string;
-  /** Heading in the root's help. */
-  readonly group: string;
   readonly load: () => Promise<Command>;
 }
 
@@ -18,12 +16,13 @@ export type Positional = readonly [name: string, summary: string];
 
 /** A subcommand: its own options and function, or subcommands of its own, or both. */
 export interface Command<Table extends ParameterTable = ParameterTable> {
-  readonly summary: string;
+  /** First line of its own help, where it says more than the summary. */
+  readonly description?: string;
   readonly examples: readonly string[];
   readonly positionals?: readonly Positional[];
   readonly options: Table;
   /** Subcommands, as in `qedit models pull`; a command without `perform` is not called by itself. */
-  readonly commands?: Readonly<Record<string, Command>>;
+  readonly commands?: readonly CommandEntry[];
   /** Does the work; returns the exit code, default EXIT.ok. Throws QeditError. */
   readonly perform?: (call: Call<Table>, terminal: Terminal) => Promise<number | void>;
 }

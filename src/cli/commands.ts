@@ -1,5 +1,11 @@
 // The subcommands in the order of help. A new one needs a module and an entry here.
-import type { CommandEntry } from "./command.js";
+import type { Command, CommandEntry } from "./command.js";
+
+/** A subcommand of the root. */
+interface RootEntry extends CommandEntry {
+  /** Heading in the root's help. */
+  readonly group: string;
+}
 
 const EDIT = "Edit";
 const SERVE = "Serve";
@@ -8,7 +14,7 @@ const STAGES = "Stages";
 const MACHINE = "This machine";
 
 /** All subcommands; their modules are loaded when they are called. */
-export const COMMANDS: readonly CommandEntry[] = [
+export const COMMANDS: readonly RootEntry[] = [
   {
     name: "run",
     group: EDIT,
@@ -154,3 +160,15 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import("./commands/explain.js")).explain,
   },
 ];
+
+/** Every command by its full name, such as "models pull". Loads all modules. */
+export async function allCommands(): Promise<ReadonlyMap<string, Command>> {
+  const found = new Map<string, Command>();
+  const add = async (path: string, { load }: CommandEntry): Promise<void> => {
+    const command = await load();
+    found.set(path, command);
+    for (const below of command.commands ?? []) await add(`${path} ${below.name}`, below);
+  };
+  for (const entry of COMMANDS) await add(entry.name, entry);
+  return found;
+}

@@ -1,7 +1,7 @@
 // Shell completion of commands, options and choices, from the command tree.
 // The output follows cobra's protocol, which the scripts of @bomb.sh/tab use: candidate lines, then a directive.
 import { script } from "@bomb.sh/tab";
-import type { Command } from "./command.js";
+import type { Command, CommandEntry } from "./command.js";
 import { COMMANDS } from "./commands.js";
 import type { Io } from "./io.js";
 import { flagsOf, outputOptions, summaryOf } from "./settings/options.js";
@@ -37,12 +37,12 @@ async function completionsOf(
       COMMANDS.map(({ name: word, summary }) => ({ word, about: summary })),
       typed,
     );
-  const command = innermost(await entry.load(), rest);
-  const below = Object.entries(command.commands ?? {});
+  const command = await innermost(entry, rest);
+  const below = command.commands ?? [];
   const isCalled = command.perform !== undefined && (rest.length > 0 || typed.startsWith("-"));
   if (below.length > 0 && !isCalled)
     return only(
-      below.map(([word, { summary }]) => ({ word, about: summary })),
+      below.map(({ name: word, summary }) => ({ word, about: summary })),
       typed,
     );
 
@@ -68,8 +68,9 @@ async function completionsOf(
 }
 
 // The innermost subcommand that the words name.
-function innermost(command: Command, words: readonly string[]): Command {
-  const below = command.commands?.[words[0] ?? ""];
+async function innermost({ load }: CommandEntry, words: readonly string[]): Promise<Command> {
+  const command = await load();
+  const below = command.commands?.find((each) => each.name === words[0]);
   return below === undefined ? command : innermost(below, words.slice(1));
 }
 

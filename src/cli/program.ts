@@ -43,8 +43,10 @@ export async function program(args: readonly string[], version: string, io: Io):
       new Commander("help").argument("[command]").description("explain a command").helpGroup("This machine:"),
     );
   const named = args.find((arg) => COMMANDS.some(({ name }) => name === arg));
-  for (const entry of COMMANDS)
-    root.addCommand(entry.name === named ? await loaded(entry, { called, io }) : listed(entry));
+  for (const entry of COMMANDS) {
+    const commander = entry.name === named ? await loaded(entry, entry.name, { args, called, io }) : listed(entry);
+    root.addCommand(commander.helpGroup(`${entry.group}:`));
+  }
   root.addHelpText("before", `Example:\n  ${EXAMPLE}\n`).addHelpText("after", `\n${DOCUMENTATION}`);
   try {
     await root.parseAsync(args as string[], { from: "user" });
@@ -64,24 +66,32 @@ function helpStatus(error: unknown): number {
 }
 
 interface Surroundings {
+  readonly args: readonly string[];
   readonly called: Called;
   readonly io: Io;
 }
 
 type Called = (command: Command, name: string, commander: Commander) => (...given: unknown[]) => Promise<void>;
 
-function listed({ name, summary, group }: CommandEntry): Commander {
-  return new Commander(name).summary(summary).description(summary).helpGroup(`${group}:`);
+function listed({ name, summary }: CommandEntry): Commander {
+  return new Commander(name).summary(summary).description(summary);
 }
 
-async function loaded({ name, summary, group, load }: CommandEntry, surroundings: Surroundings): Promise<Commander> {
-  return (await subcommand(await load(), name, surroundings)).summary(summary).helpGroup(`${group}:`);
-}
-
-async function subcommand(command: Command, path: string, { called, io }: Surroundings): Promise<Commander> {
-  const commander = quiet(new Commander(path.split(" ").at(-1)), io).description(command.summary);
-  for (const [name, below] of Object.entries(command.commands ?? {}))
-    commander.addCommand(await subcommand(below, `${path} ${name}`, { called, io }));
+// A command, and those of its subcommands whose names stand among the arguments; the others are only listed. `path` is its full name: "models pull".
+async function loaded(
+  { name, summary, load }: CommandEntry,
+  path: string,
+  surroundings: Surroundings,
+): Promise<Commander> {
+  const { args, called, io } = surroundings;
+  const command = await load();
+  const commander = quiet(new Commander(name), io)
+    .summary(summary)
+    .description(command.description ?? summary);
+  for (const below of command.commands ?? []) {
+    const isNamed = args.includes(below.name);
+    commander.addCommand(isNamed ? await loaded(below, `${path} ${below.name}`, surroundings) : listed(below));
+  }
   for (const positional of command.positionals ?? []) commander.argument(...positional);
   if (command.perform && command.commands) commander.enablePositionalOptions();
   if (command.perform) {

@@ -4,8 +4,7 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { beforeAll, describe, expect, test } from "vitest";
 import { parse } from "yaml";
-import type { Command } from "../../src/cli/command.js";
-import { COMMANDS } from "../../src/cli/commands.js";
+import { allCommands } from "../../src/cli/commands.js";
 import { flagsOf, outputOptions } from "../../src/cli/settings/options.js";
 import { ROOT } from "../docs/pages.js";
 import { temporaryFolder } from "../support/folder.js";
@@ -324,14 +323,10 @@ function schemaOf(text: string, apiVersion: string): Schema {
 
 async function flagsByCommand(): Promise<ReadonlyMap<string, ReadonlySet<string>>> {
   const found = new Map<string, ReadonlySet<string>>();
-  const add = (path: string, { options, commands = {} }: Command): void => {
-    found.set(
-      path,
-      new Set(Object.entries({ ...options, ...outputOptions }).flatMap(([key, each]) => flagsOf(key, each).longs)),
-    );
-    for (const [name, below] of Object.entries(commands)) add(`${path} ${name}`, below);
-  };
-  for (const { name, load } of COMMANDS) add(name, await load());
+  for (const [name, { options }] of await allCommands()) {
+    const longs = Object.entries({ ...options, ...outputOptions }).flatMap(([key, each]) => flagsOf(key, each).longs);
+    found.set(name, new Set(longs));
+  }
   return found;
 }
 

@@ -2,8 +2,7 @@
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { expect, test } from "vitest";
-import type { Command } from "../../src/cli/command.js";
-import { COMMANDS } from "../../src/cli/commands.js";
+import { allCommands } from "../../src/cli/commands.js";
 import { flagsOf, outputOptions } from "../../src/cli/settings/options.js";
 import { ERRORS } from "../../src/edit/error-table.js";
 import { ERROR_CODES } from "../../src/std/errors.js";
@@ -23,12 +22,10 @@ const flagsByCommand = await readFlags();
 
 async function readFlags(): Promise<ReadonlyMap<string, ReadonlySet<string>>> {
   const flags = new Map<string, ReadonlySet<string>>();
-  const add = (path: string, { options, commands = {} }: Command): void => {
+  for (const [name, { options }] of await allCommands()) {
     const longs = Object.entries({ ...options, ...outputOptions }).flatMap(([key, each]) => flagsOf(key, each).longs);
-    flags.set(path, new Set([...longs, ...HELP]));
-    for (const [name, below] of Object.entries(commands)) add(`${path} ${name}`, below);
-  };
-  for (const { name, load } of COMMANDS) add(name, await load());
+    flags.set(name, new Set([...longs, ...HELP]));
+  }
   return flags;
 }
 

@@ -55,7 +55,6 @@ export type BatchSettings = SettingsOf<typeof options>;
 
 /** `qedit batch jobs.jsonl`. */
 export const batch = defineCommand({
-  summary: "Edit pictures by a file of jobs, one a line",
   examples: [
     "qedit batch jobs.jsonl > results.jsonl",
     "qedit batch jobs.jsonl --resume",

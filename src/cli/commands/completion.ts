@@ -7,7 +7,6 @@ const SHELLS = ["bash", "zsh", "fish", "powershell"];
 
 /** `qedit completion bash`. */
 export const completion = defineCommand({
-  summary: "Print the completion script of a shell",
   examples: [
     "source <(qedit completion bash)",
     "qedit completion zsh > ~/.qedit-completion.zsh",

@@ -33,7 +33,6 @@ const options = {
 
 /** `qedit config --explain`. */
 export const config = defineCommand({
-  summary: "Show the settings, and where each comes from",
   examples: [
     "qedit config --explain",
     "qedit config --schema > qedit.schema.json",

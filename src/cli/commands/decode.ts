@@ -6,7 +6,6 @@ import { remoteOptions } from "../settings/remote-options.js";
 
 /** `qedit decode samples.safetensors -o out.png`. */
 export const decodeCommand = defineCommand({
-  summary: "Decode latents to a picture",
   examples: [
     "qedit decode samples.safetensors -o out.png",
     "qedit sample --latents latents.safetensors --cond cond.safetensors -o - | qedit decode - -o out.png",

@@ -43,7 +43,7 @@ const SHOWN_HASH = 12;
 
 /** `qedit diff a.png b.png`. */
 export const diff = defineCommand({
-  summary: "Say why two pictures differ: recipes and pixels",
+  description: "Say why two pictures differ: recipes and pixels",
   examples: [
     "qedit diff a.png b.png",
     "qedit diff a.png b.png -o difference.png",

@@ -13,7 +13,6 @@ const { device, model } = computeOptions;
 
 /** `qedit doctor --device cuda`. */
 export const doctor = defineCommand({
-  summary: "Check what an edit needs of this machine",
   examples: ["qedit doctor", "qedit doctor --device cuda", "qedit doctor --json"],
   options: { device, model },
   async perform({ settings }, terminal) {

@@ -40,7 +40,6 @@ export type EachSettings = SettingsOf<typeof options>;
 
 /** `qedit each '*.jpg' -p "…"`. */
 export const each = defineCommand({
-  summary: "Edit every picture by the same prompt",
   examples: [
     `qedit each '*.jpg' -p "make it winter"`,
     `qedit each 'photos/**/*.png' -p "make it winter" -o winter/ --format jpg`,

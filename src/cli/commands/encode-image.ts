@@ -6,7 +6,6 @@ import { remoteOptions } from "../settings/remote-options.js";
 
 /** `qedit encode-image photo.jpg -o latents.safetensors`. */
 export const encodeImageCommand = defineCommand({
-  summary: "Encode pictures with the VAE",
   examples: [
     "qedit encode-image photo.jpg -o latents.safetensors",
     "qedit encode-image photo.jpg -o - | qedit sample --latents - --cond cond.safetensors",

@@ -6,7 +6,6 @@ import { remoteOptions } from "../settings/remote-options.js";
 
 /** `qedit encode-prompt photo.jpg -p "…" -o cond.safetensors`. */
 export const encodePromptCommand = defineCommand({
-  summary: "Encode a prompt, with the pictures it speaks of",
   examples: [
     'qedit encode-prompt photo.jpg -p "make it black and white" -o cond.safetensors',
     "cat prompt.txt | qedit encode-prompt photo.jpg -p -",

@@ -5,7 +5,6 @@ import { defineCommand } from "../command.js";
 
 /** `qedit explain QEDIT_E_LORA`. */
 export const explain = defineCommand({
-  summary: "Explain an error code",
   examples: ["qedit explain QEDIT_E_LORA", "qedit explain"],
   positionals: [["[code]", "such as QEDIT_E_LORA, or LORA; all of them without it"]],
   options: {},

@@ -1,11 +1,15 @@
 // qedit export: a model in the form of other servers.
 import { defineCommand } from "../command.js";
-import { triton } from "./export/triton.js";
 
 /** `qedit export triton`. */
 export const exportCommand = defineCommand({
-  summary: "Write a model for another server",
   examples: ["qedit export triton repository/ --model tiny"],
   options: {},
-  commands: { triton },
+  commands: [
+    {
+      name: "triton",
+      summary: "Write a model repository for NVIDIA Triton Inference Server: one request is one edit",
+      load: async () => (await import("./export/triton.js")).triton,
+    },
+  ],
 });

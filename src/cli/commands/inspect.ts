@@ -16,7 +16,7 @@ const SHOWN_METADATA = 100;
 
 /** `qedit inspect out.png`. */
 export const inspect = defineCommand({
-  summary: "Show what a picture, tensor file or model file is, and how it was made",
+  description: "Show what a picture, tensor file or model file is, and how it was made",
   examples: [
     "qedit inspect out.png",
     "qedit inspect latents.safetensors",

@@ -24,7 +24,6 @@ export type McpSettings = SettingsOf<typeof mcpOptions>;
 
 /** `qedit mcp`. */
 export const mcpCommand = defineCommand({
-  summary: "Edit for agents, over the Model Context Protocol on stdin and stdout",
   examples: [
     "qedit mcp",
     "qedit mcp --model tiny --device cpu --keep-alive forever",

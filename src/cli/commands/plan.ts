@@ -6,7 +6,6 @@ import { makingOptions } from "./run.js";
 
 /** `qedit plan photo.jpg -p "…"`. */
 export const plan = defineCommand({
-  summary: "Show what an edit would take: sizes, work, memory, time",
   examples: [
     'qedit plan photo.jpg -p "make it winter"',
     'qedit plan person.jpg hat.png -p "put the hat on the person" --fast 4 --vram 24G',

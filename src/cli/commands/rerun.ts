@@ -29,7 +29,7 @@ export type RerunSettings = SettingsOf<typeof options>;
 
 /** `qedit rerun out.png --set seed=7`. */
 export const rerun = defineCommand({
-  summary: "Make a picture again from its recipe, and say what differs",
+  description: "Make a picture again from its recipe, and say what differs",
   examples: [
     "qedit rerun out.png",
     "qedit rerun out.png --set seed=7 --set steps=8 -o seed-7.png",

@@ -25,7 +25,6 @@ const dryRun = defaulted(toggle, false, {
 
 /** `qedit run photo.jpg -p "…"`. */
 export const run = defineCommand({
-  summary: "Edit pictures: all four stages in one go",
   examples: [
     'qedit run photo.jpg -p "make it black and white"',
     'qedit run person.jpg hat.png -p "put the hat of picture 2 on the person" -o out.png',

@@ -26,7 +26,6 @@ const inputs = {
 
 /** `qedit sample --latents latents.safetensors --cond cond.safetensors -o samples.safetensors`. */
 export const sampleCommand = defineCommand({
-  summary: "Sample a latent under a prompt and reference latents",
   examples: ["qedit sample --latents latents.safetensors --cond cond.safetensors --seed 42 -o samples.safetensors"],
   options: {
     ...inputs,

@@ -7,7 +7,6 @@ import { defineCommand } from "../command.js";
 import { workerOptions } from "../settings/kafka-options.js";
 import { cacheOptions, manyOptions } from "../settings/options.js";
 import { remoteOptions } from "../settings/remote-options.js";
-import { load, status, stop, unload } from "./serve/control.js";
 
 const MINUTE = 60_000;
 const { model, modelsDir } = MODEL_PARAMETERS;
@@ -148,7 +147,6 @@ export type ServeCommandSettings = SettingsOf<typeof serveOptions>;
 
 /** `qedit serve`. */
 export const serveCommand = defineCommand({
-  summary: "Keep models open, and edit for clients of HTTP and Kafka",
   examples: [
     "qedit serve",
     "qedit serve --http 8080 --load qwen-image-edit-2509 --keep-alive forever",
@@ -157,7 +155,28 @@ export const serveCommand = defineCommand({
     "qedit serve status",
   ],
   options: serveOptions,
-  commands: { status, load, unload, stop },
+  commands: [
+    {
+      name: "status",
+      summary: "Show a running server: queue, jobs, open networks, models",
+      load: async () => (await import("./serve/control.js")).status,
+    },
+    {
+      name: "load",
+      summary: "Open the networks of a model on a running server",
+      load: async () => (await import("./serve/control.js")).load,
+    },
+    {
+      name: "unload",
+      summary: "Close the networks of a running server that no job uses",
+      load: async () => (await import("./serve/control.js")).unload,
+    },
+    {
+      name: "stop",
+      summary: "Stop a running server as SIGTERM does, and wait until it has ended",
+      load: async () => (await import("./serve/control.js")).stop,
+    },
+  ],
   async perform(call, terminal) {
     const { serveEdits } = await import("../actions/serve-edits.js");
     await serveEdits(call, terminal);

@@ -44,7 +44,6 @@ const options = {
 
 /** `qedit setup`. */
 export const setup = defineCommand({
-  summary: "Install the CUDA provider that an NVIDIA GPU needs",
   examples: [
     "qedit setup",
     "qedit setup --libraries",

@@ -4,7 +4,6 @@ import { submitOptions } from "../settings/submit-options.js";
 
 /** `qedit submit jobs.jsonl`. */
 export const submit = defineCommand({
-  summary: "Hand a file of jobs to workers over Kafka",
   examples: [
     "qedit submit jobs.jsonl --kafka broker-1:9092 --store /shared/store --wait > results.jsonl",
     "qedit submit jobs.jsonl --kafka broker-1:9092 --store /shared/store --wait --resume",

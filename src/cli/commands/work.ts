@@ -9,7 +9,6 @@ const { http, ...others } = serveOptions;
 
 /** `qedit work`. */
 export const workCommand = defineCommand({
-  summary: "Take edits from Kafka alone",
   examples: [
     "qedit work --kafka broker-1:9092,broker-2:9092 --store /shared/store --grace 10m",
     "qedit work --kafka broker-1:9092,broker-2:9092 --store /shared/store --stages encode-image,decode",

@@ -4,8 +4,7 @@
 import { fileName, jsonName, type Parameter, type ParameterTable } from "../../edit/parameters/parameter.js";
 import { closest } from "../../std/closest.js";
 import { QeditError } from "../../std/errors.js";
-import type { Command } from "../command.js";
-import { COMMANDS } from "../commands.js";
+import { allCommands } from "../commands.js";
 import { outputOptions } from "./options.js";
 import { mayBeSetBy } from "./settings.js";
 import { type SettingsFile, userFile } from "./settings-files.js";
@@ -39,14 +38,9 @@ export async function checkSettingsKeys(files: readonly SettingsFile[], table: P
 }
 
 // The keys of each command by its full name: "run", "models pull".
-async function allKeys(): Promise<Map<string, Keys>> {
-  const keys = new Map<string, Keys>();
-  const add = (path: string, command: Command): void => {
-    if (command.perform) keys.set(path, keysOf({ ...command.options, ...outputOptions }));
-    for (const [name, below] of Object.entries(command.commands ?? {})) add(`${path} ${name}`, below);
-  };
-  for (const { name, load } of COMMANDS) add(name, await load());
-  return keys;
+async function allKeys(): Promise<ReadonlyMap<string, Keys>> {
+  const called = [...(await allCommands())].filter(([, { perform }]) => perform !== undefined);
+  return new Map(called.map(([name, { options }]) => [name, keysOf({ ...options, ...outputOptions })]));
 }
 
 function keysOf(table: ParameterTable): Keys {

@@ -61,7 +61,6 @@ export const tritonOptions = {
 
 /** `qedit export triton repository/`. */
 export const triton = defineCommand({
-  summary: "Write a model repository for NVIDIA Triton Inference Server: one request is one edit",
   examples: [
     "qedit export triton repository/ --model tiny --verify",
     "qedit export triton repository/ --fast 4 --device cuda",

@@ -33,7 +33,6 @@ type Filter = SettingsOf<typeof filterOptions>;
 const IDS = ["[letter...]", "letters as `list` names them: PARTITION:OFFSET"] as const;
 
 const list = defineCommand({
-  summary: "List the dead letters",
   examples: [
     "qedit kafka dlq list --kafka localhost:9092",
     "qedit kafka dlq list --kafka localhost:9092 --code QEDIT_E_MEMORY --since 1d --json",
@@ -53,7 +52,6 @@ const list = defineCommand({
 });
 
 const show = defineCommand({
-  summary: "Show a dead letter: its headers, and its request if it can be read",
   examples: ["qedit kafka dlq show 0:12 --kafka localhost:9092"],
   positionals: [["<letter>", IDS[1]]],
   options: { ...kafkaOptions, schemaRegistry },
@@ -76,7 +74,6 @@ const show = defineCommand({
 });
 
 const redrive = defineCommand({
-  summary: "Send dead letters back to where they came from",
   examples: [
     "qedit kafka dlq redrive 0:12 --kafka localhost:9092",
     "qedit kafka dlq redrive --code QEDIT_E_MODEL_MISSING --since 2h --kafka localhost:9092",
@@ -107,13 +104,20 @@ const redrive = defineCommand({
 
 /** `qedit kafka dlq VERB`. */
 export const dlq = defineCommand({
-  summary: "List, show and send back dead letters",
   examples: [
     "qedit kafka dlq list --kafka localhost:9092",
     "qedit kafka dlq redrive --since 1h --kafka localhost:9092",
   ],
   options: {},
-  commands: { list, show, redrive },
+  commands: [
+    { name: "list", summary: "List the dead letters", load: async () => list },
+    {
+      name: "show",
+      summary: "Show a dead letter: its headers, and its request if it can be read",
+      load: async () => show,
+    },
+    { name: "redrive", summary: "Send dead letters back to where they came from", load: async () => redrive },
+  ],
 });
 
 function filterOf(ids: readonly string[], { code, job, since }: Pick<Filter, "code" | "job" | "since">) {

@@ -6,7 +6,6 @@ import { defineCommand } from "../../command.js";
 import { schemaRegistry } from "../../settings/kafka-options.js";
 
 const print = defineCommand({
-  summary: "Print one schema, or all of them in a list",
   examples: ["qedit kafka schemas print run.request > run.request.avsc", "qedit kafka schemas print"],
   positionals: [["[name]", SCHEMA_NAMES.join(", ")]],
   options: {},
@@ -18,7 +17,6 @@ const print = defineCommand({
 });
 
 const register = defineCommand({
-  summary: "Register the schemas of all topics, which keeps them readable for those that read them now",
   examples: ["qedit kafka schemas register --schema-registry http://registry:8081"],
   options: { schemaRegistry: { ...schemaRegistry, isRequired: true } },
   async perform({ settings }, terminal) {
@@ -29,10 +27,16 @@ const register = defineCommand({
 
 /** `qedit kafka schemas VERB`. */
 export const schemas = defineCommand({
-  summary: "Show and register the Avro schemas of the messages",
   examples: ["qedit kafka schemas print"],
   options: {},
-  commands: { print, register },
+  commands: [
+    { name: "print", summary: "Print one schema, or all of them in a list", load: async () => print },
+    {
+      name: "register",
+      summary: "Register the schemas of all topics, which keeps them readable for those that read them now",
+      load: async () => register,
+    },
+  ],
 });
 
 /** One line for a registered schema. */

@@ -15,7 +15,6 @@ const PARTITIONS = 16;
 const OF_THE_BROKERS = -1;
 
 const create = defineCommand({
-  summary: "Create the topics that are missing; with a registry, register their schemas first",
   examples: [
     "qedit kafka topics create --kafka localhost:9092",
     "qedit kafka topics create --kafka broker-1:9092,broker-2:9092 --partitions 64 --replicas 3",
@@ -53,7 +52,6 @@ const create = defineCommand({
 });
 
 const list = defineCommand({
-  summary: "List the topics of qedit that are there",
   examples: ["qedit kafka topics list --kafka localhost:9092"],
   options: kafkaOptions,
   async perform({ settings: { kafka } }, terminal) {
@@ -65,7 +63,6 @@ const list = defineCommand({
 });
 
 const describe = defineCommand({
-  summary: "Show partitions, replicas and messages of each topic",
   examples: ["qedit kafka topics describe --kafka localhost:9092"],
   options: kafkaOptions,
   async perform({ settings: { kafka } }, terminal) {
@@ -89,10 +86,17 @@ const describe = defineCommand({
 
 /** `qedit kafka topics VERB`. */
 export const topics = defineCommand({
-  summary: "Create and show the topics of qedit",
   examples: ["qedit kafka topics create --kafka localhost:9092", "qedit kafka topics describe --kafka localhost:9092"],
   options: {},
-  commands: { create, list, describe },
+  commands: [
+    {
+      name: "create",
+      summary: "Create the topics that are missing; with a registry, register their schemas first",
+      load: async () => create,
+    },
+    { name: "list", summary: "List the topics of qedit that are there", load: async () => list },
+    { name: "describe", summary: "Show partitions, replicas and messages of each topic", load: async () => describe },
+  ],
 });
 
 async function ownTopics(client: KafkaClient): Promise<readonly string[]> {

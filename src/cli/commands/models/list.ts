@@ -6,7 +6,6 @@ import { modelsDir, table } from "./model-options.js";
 
 /** `qedit models list`. */
 export const list = defineCommand({
-  summary: "List the published models, and what of them is on disk",
   examples: ["qedit models list", "qedit models list --json"],
   options: { modelsDir },
   async perform({ settings }, terminal) {

@@ -8,7 +8,6 @@ import { modelsDir } from "./model-options.js";
 
 /** `qedit models path qwen-image-edit-2509`. */
 export const path = defineCommand({
-  summary: "Print where qedit keeps models, or where the files of a model lie",
   examples: ["qedit models path", "qedit models path qwen-image-edit-2509", "qedit models path style.safetensors"],
   positionals: [["[model-or-file]", "name of a model, or of a file; qedit's own folder when it is left out"]],
   options: { modelsDir },

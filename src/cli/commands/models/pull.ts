@@ -39,7 +39,6 @@ const OWN_LICENCE = "Apache-2.0";
 
 /** `qedit models pull --preset fast-4`. */
 export const pull = defineCommand({
-  summary: "Download a model: resumes after any interruption, and checks the hashes",
   examples: [
     "qedit models pull",
     "qedit models pull qwen-image-edit-2511 --lora lightning-4steps --yes",

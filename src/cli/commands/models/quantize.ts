@@ -12,7 +12,6 @@ const call = { group: "Output", scope: "call" } as const;
 
 /** `qedit models quantize transformer.safetensors --bits 8 -o small.safetensors`. */
 export const quantize = defineCommand({
-  summary: "Write a transformer or text encoder with its large matrices in 8 or 4 bits",
   examples: [
     "qedit models quantize qwen_image_edit_2509_bf16.safetensors --bits 8 -o qwen_image_edit_2509_int8.safetensors",
     "qedit models quantize ./text_encoder/ --bits 4 --block 64 -o encoder_int4.safetensors",

@@ -9,7 +9,6 @@ import { table, yes } from "./model-options.js";
 
 /** `qedit models repacked`. */
 export const repacked = defineCommand({
-  summary: "List repacked GGUF weights in qedit's data folder; --rm removes them",
   examples: ["qedit models repacked", "qedit models repacked --rm ~/models/qwen-image-edit-2509-Q4_K_M.gguf"],
   positionals: [["[file...]", "the GGUF files that they were made of, or the repacked files; without them all"]],
   options: {

@@ -7,7 +7,6 @@ import { dryRun, modelsDir, yes } from "./model-options.js";
 
 /** `qedit models rm qwen-image-edit-2511`. */
 export const rm = defineCommand({
-  summary: "Remove files of a model that qedit downloaded; others stay",
   examples: ["qedit models rm qwen-image-edit-2511", "qedit models rm qwen-image-edit --yes"],
   positionals: [["<model>", "name of the model"]],
   options: { modelsDir, dryRun, yes },

@@ -11,7 +11,6 @@ import { identityText, modelsDir } from "./model-options.js";
 
 /** `qedit models scan ~/ComfyUI`. */
 export const scan = defineCommand({
-  summary: "Find model files, and say what each is; reads headers only",
   examples: ["qedit models scan", "qedit models scan ~/ComfyUI /mnt/models", "qedit models scan --all --json"],
   positionals: [["[folder...]", "only these folders; without them every place where models are looked for"]],
   options: {

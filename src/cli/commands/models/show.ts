@@ -6,7 +6,6 @@ import { exactBytes, modelsDir } from "./model-options.js";
 
 /** `qedit models show qwen-image-edit-2511`. */
 export const show = defineCommand({
-  summary: "Show a model: files, LoRAs, defaults and presets",
   examples: ["qedit models show", "qedit models show qwen-image-edit-2511 --json"],
   positionals: [["[model]", "name of the model; the default one when it is left out"]],
   options: { modelsDir },

@@ -10,7 +10,6 @@ import { identityText, modelsDir } from "./model-options.js";
 
 /** `qedit models verify`. */
 export const verify = defineCommand({
-  summary: "Check model files: header, network, length and SHA-256",
   examples: [
     "qedit models verify",
     "qedit models verify qwen-image-edit-2509",

@@ -4,7 +4,6 @@ import { serverOptions } from "../../settings/options.js";
 
 /** `qedit serve status`. */
 export const status = defineCommand({
-  summary: "Show a running server: queue, jobs, open networks, models",
   examples: ["qedit serve status", "qedit serve status --server http://127.0.0.1:8000 --json"],
   options: serverOptions,
   async perform({ settings }, terminal) {
@@ -15,7 +14,6 @@ export const status = defineCommand({
 
 /** `qedit serve load MODEL`. */
 export const load = defineCommand({
-  summary: "Open the networks of a model on a running server",
   examples: ["qedit serve load qwen-image-edit-2509"],
   positionals: [["<model>", "name of a model, as `qedit serve status` lists them"]],
   options: serverOptions,
@@ -27,7 +25,6 @@ export const load = defineCommand({
 
 /** `qedit serve unload`. */
 export const unload = defineCommand({
-  summary: "Close the networks of a running server that no job uses",
   examples: ["qedit serve unload"],
   positionals: [["[model]", "name of a model; networks of other models are closed as well"]],
   options: serverOptions,
@@ -39,7 +36,6 @@ export const unload = defineCommand({
 
 /** `qedit serve stop`. */
 export const stop = defineCommand({
-  summary: "Stop a running server as SIGTERM does, and wait until it has ended",
   examples: ["qedit serve stop"],
   options: serverOptions,
   async perform({ settings }, terminal) {
