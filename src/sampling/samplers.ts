@@ -1,4 +1,4 @@
-// The samplers by the names that ComfyUI gives them. A new one is a function in samplers/ and a line here.
+// The samplers by the names that ComfyUI gives them. A new one is a function in samplers/, a name in sampling-names.ts and a line here.
 
 import type { Sampler } from "./sampler.js";
 import { dpmpp2m, dpmpp2mSde } from "./samplers/dpmpp-2m.js";
@@ -11,7 +11,7 @@ import { lcm } from "./samplers/lcm.js";
 import { resMultistep } from "./samplers/res-multistep.js";
 import { saSolver, saSolverPece } from "./samplers/sa-solver.js";
 import { uniPc, uniPcBh2 } from "./samplers/uni-pc.js";
-import { entryNamed } from "./sampling-names.js";
+import { entryNamed, type SamplerName } from "./sampling-names.js";
 
 /** A sampler and what it asks of the schedule. */
 export interface SamplerEntry {
@@ -20,7 +20,7 @@ export interface SamplerEntry {
   readonly spareStep: boolean;
 }
 
-const SAMPLERS: Readonly<Record<string, SamplerEntry>> = {
+const SAMPLERS: Readonly<Record<SamplerName, SamplerEntry>> = {
   euler: { sample: euler, spareStep: false },
   heun: { sample: heun, spareStep: false },
   dpm_2: { sample: dpm2, spareStep: true },
@@ -42,9 +42,6 @@ const SAMPLERS: Readonly<Record<string, SamplerEntry>> = {
   // differs from euler only under an inpainting mask
   ddim: { sample: euler, spareStep: false },
 };
-
-/** Names of the samplers. */
-export const SAMPLER_NAMES: readonly string[] = Object.keys(SAMPLERS);
 
 /** The sampler of that name; throws QEDIT_E_USAGE, listing the names, when there is none. */
 export function samplerNamed(name: string): SamplerEntry {

@@ -1,10 +1,10 @@
 // Which noise levels a run visits: ComfyUI's nine schedulers (comfy/samplers.py, comfy/k_diffusion/sampling.py of v0.3.64).
-// A scheduler is a function and a line in SCHEDULES.
+// A scheduler is a function, a name in sampling-names.ts and a line in SCHEDULES.
 
 import { QeditError } from "../std/errors.js";
 import { roundHalfEven } from "../std/rounding.js";
 import { symmetricBetaQuantile } from "./inverse-beta.js";
-import { entryNamed } from "./sampling-names.js";
+import { entryNamed, type SchedulerName } from "./sampling-names.js";
 import type { SigmaTable } from "./sigma-table.js";
 
 type Schedule = (table: SigmaTable, steps: number) => number[];
@@ -14,7 +14,7 @@ const f32 = Math.fround;
 /** A level below this counts as 0, so that no further 0 is appended. */
 const ZERO_TOLERANCE = 1e-5;
 
-const SCHEDULES: Readonly<Record<string, Schedule>> = {
+const SCHEDULES: Readonly<Record<SchedulerName, Schedule>> = {
   simple,
   sgm_uniform: sgmUniform,
   karras,
@@ -25,9 +25,6 @@ const SCHEDULES: Readonly<Record<string, Schedule>> = {
   linear_quadratic: linearQuadratic,
   kl_optimal: klOptimal,
 };
-
-/** Names of the schedulers, in ComfyUI's order. */
-export const SCHEDULER_NAMES: readonly string[] = Object.keys(SCHEDULES);
 
 /**
  * The levels of a full run, falling, float32, nearly always `steps` levels and a final 0

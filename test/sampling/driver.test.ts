@@ -9,7 +9,7 @@ import {
 import type { Velocity } from "../../src/sampling/guidance.js";
 import { randn } from "../../src/sampling/noise/noise.js";
 import type { StepEvent } from "../../src/sampling/sampler.js";
-import { SAMPLER_NAMES } from "../../src/sampling/samplers.js";
+import { SAMPLER_NAMES } from "../../src/sampling/sampling-names.js";
 import { float32 } from "../../src/std/tensor.js";
 import { ramp, toyVelocity } from "./toy.js";
 

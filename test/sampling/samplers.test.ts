@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { type SamplingSettings, sampleLatent } from "../../src/sampling/driver.js";
-import { SAMPLER_NAMES, samplerNamed } from "../../src/sampling/samplers.js";
+import { samplerNamed } from "../../src/sampling/samplers.js";
+import { SAMPLER_NAMES } from "../../src/sampling/sampling-names.js";
 import { float32 } from "../../src/std/tensor.js";
 import { golden, maxDifference, unpacked } from "./golden.js";
 import { TOLERANCE } from "./tolerances.js";

@@ -1,7 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { symmetricBetaQuantile } from "../../src/sampling/inverse-beta.js";
 import { samplerNamed } from "../../src/sampling/samplers.js";
-import { runSigmas, SCHEDULER_NAMES, scheduleSigmas } from "../../src/sampling/schedules.js";
+import { SCHEDULER_NAMES } from "../../src/sampling/sampling-names.js";
+import { runSigmas, scheduleSigmas } from "../../src/sampling/schedules.js";
 import { sigmaTable } from "../../src/sampling/sigma-table.js";
 import { golden, maxDifference } from "./golden.js";
 import { TOLERANCE } from "./tolerances.js";

@@ -12,7 +12,7 @@ import { qwenImage } from "../../src/models/qwen-image/family.js";
 import { transformerConfig } from "../../src/models/qwen-image/transformer-config.js";
 import { sampleLatent } from "../../src/sampling/driver.js";
 import { evaluatedSigmas } from "../../src/sampling/evaluated.js";
-import { SAMPLER_NAMES } from "../../src/sampling/samplers.js";
+import { SAMPLER_NAMES } from "../../src/sampling/sampling-names.js";
 import { type ActiveLora, activeLora, openMatchedLora, parseLora } from "../../src/stages/networks/loras.js";
 import { numbersOf, openModel } from "../../src/stages/networks/model-handle.js";
 import { withTransformer } from "../../src/stages/networks/open-transformer.js";

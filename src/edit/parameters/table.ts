@@ -2,8 +2,7 @@
 // an entry here, and a field in the settings of the stage that reads it.
 
 import { REFERENCE_METHODS } from "../../models/qwen-image/reference-methods.js";
-import { SAMPLER_NAMES } from "../../sampling/samplers.js";
-import { SCHEDULER_NAMES } from "../../sampling/schedules.js";
+import { SAMPLER_NAMES, SCHEDULER_NAMES } from "../../sampling/sampling-names.js";
 import type { StageName } from "../../stages/stage.js";
 import { param } from "../../std/errors.js";
 import { defaulted, optional, type SettingsOf } from "./parameter.js";
