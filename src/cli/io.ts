@@ -29,8 +29,17 @@ export interface Io {
 
 /** The process's own. */
 export function processIo(): Io {
-  const { stdin, stdout, stderr, env } = process;
-  return { stdin, stdout, stderr, env, cwd: process.cwd() };
+  const { stdout, stderr, env } = process;
+  return {
+    // Node opens stdin and loads what reads it when it is first asked for; most calls never do.
+    get stdin() {
+      return process.stdin;
+    },
+    stdout,
+    stderr,
+    env,
+    cwd: process.cwd(),
+  };
 }
 
 /** Parameters as flags: `--cfg-norm 0.5`. */
