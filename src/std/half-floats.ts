@@ -27,9 +27,9 @@ const F16: SmallFloat = { exponentBits: 5, mantissaBits: 10, largest: 0x7bff, na
 const E4M3: SmallFloat = { exponentBits: 4, mantissaBits: 3, largest: 0x7e, nan: 0x7f, infinity: undefined };
 const E5M2: SmallFloat = { exponentBits: 5, mantissaBits: 2, largest: 0x7b, nan: 0x7f, infinity: 0x7c };
 
-const F16_VALUES = valueTable(F16);
-const E4M3_VALUES = valueTable(E4M3);
-const E5M2_VALUES = valueTable(E5M2);
+const f16Values = onceMade(F16);
+const e4m3Values = onceMade(E4M3);
+const e5m2Values = onceMade(E5M2);
 
 /** float32 of bfloat16 bits. */
 export function fromBfloat16(bits: Uint16Array): Float32Array<ArrayBuffer> {
@@ -40,17 +40,17 @@ export function fromBfloat16(bits: Uint16Array): Float32Array<ArrayBuffer> {
 
 /** float32 of float16 bits. */
 export function fromFloat16(bits: Uint16Array): Float32Array<ArrayBuffer> {
-  return lookUp(F16_VALUES, bits);
+  return lookUp(f16Values(), bits);
 }
 
 /** float32 of e4m3fn bytes: bias 7, subnormals m·2^-9, 0x7f and 0xff are NaN, largest 448. */
 export function fromFloat8E4M3(bits: Uint8Array): Float32Array<ArrayBuffer> {
-  return lookUp(E4M3_VALUES, bits);
+  return lookUp(e4m3Values(), bits);
 }
 
 /** float32 of e5m2 bytes: bias 15, with infinities and NaN as float16 has them. */
 export function fromFloat8E5M2(bits: Uint8Array): Float32Array<ArrayBuffer> {
-  return lookUp(E5M2_VALUES, bits);
+  return lookUp(e5m2Values(), bits);
 }
 
 /** bfloat16 bits of float32 values, as torch's `.to(torch.bfloat16)` gives them. */
@@ -87,6 +87,12 @@ function lookUp(table: Float32Array, bits: Uint8Array | Uint16Array): Float32Arr
   const out = new Float32Array(bits.length);
   for (let i = 0; i < bits.length; i++) out[i] = table[bits[i] ?? 0] ?? 0;
   return out;
+}
+
+// Made when it is first asked for: that of float16 takes 10 ms, and most calls of the command line widen no float.
+function onceMade(format: SmallFloat): () => Float32Array {
+  let table: Float32Array | undefined;
+  return () => (table ??= valueTable(format));
 }
 
 /** The value of every bit pattern of a format. */
