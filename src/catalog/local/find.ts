@@ -11,7 +11,15 @@ import {
   publishedModel,
 } from "../published/models.js";
 import { findInHubCache, hubCacheFolder } from "./hub-cache.js";
-import { isFolder, missingFolders, modelPlaces, namedPlaces, type SearchOptions, subfolders } from "./model-folders.js";
+import {
+  isFolder,
+  missingFolders,
+  modelPlaces,
+  namedPlaces,
+  type SearchOptions,
+  subfolders,
+  usualFolders,
+} from "./model-folders.js";
 import { walkModels } from "./walk.js";
 
 /** Paths of model files, as a user named them: some, or none. */
@@ -51,16 +59,28 @@ export async function findFile(path: string, options: SearchOptions = {}): Promi
 /** Finds published files: the path, or undefined when the file is not on disk. */
 export type Finder = (published: PublishedFile) => Promise<string | undefined>;
 
-/** A finder for many files, which walks the models folders at most once, and only when a file is in none of the usual folders. */
+/**
+ * A finder for many files: it asks once which of the usual folders are there, and walks the models folders at most once, only when a file is in none
+ * of them.
+ */
 export function publishedFinder(options: SearchOptions = {}): Finder {
+  let usual: Promise<readonly string[]> | undefined;
   let walked: Promise<ReadonlyMap<string, string>> | undefined;
   return async (published) => {
     if ("embedded" in published) return join(PACKAGE_ROOT, published.embedded);
-    const near = (await findInPlaces(published.file, options)) ?? (await findInHubCache(published));
+    usual ??= usualFolders(options);
+    const near = (await findIn(await usual, published.file)) ?? (await findInHubCache(published));
     if (near !== undefined) return near;
     walked ??= walkedFiles(options);
     return (await walked).get(published.file);
   };
+}
+
+async function findIn(folders: readonly string[], file: string): Promise<string | undefined> {
+  for (const folder of folders) {
+    if (await exists(join(folder, file))) return join(folder, file);
+  }
+  return undefined;
 }
 
 // Every model file below the places and in the Hugging Face cache, by its name; the first of several.
@@ -120,14 +140,6 @@ export async function findLora(
     find: publishedFinder(options),
     options,
   });
-}
-
-async function findInPlaces(file: string, options: SearchOptions): Promise<string | undefined> {
-  const { places } = await modelPlaces(options);
-  for (const folder of places.flatMap(subfolders)) {
-    if (await exists(join(folder, file))) return join(folder, file);
-  }
-  return undefined;
 }
 
 async function wanted(

@@ -3,6 +3,7 @@
 import {
   FILE_ROLES,
   type FileRole,
+  modelNames,
   type PublishedFile,
   type PublishedModel,
   publishedModel,
@@ -31,17 +32,22 @@ export interface ModelOnDisk {
 
 /** Every model of the catalogue with its files on this machine. */
 export async function modelsOnDisk(options: SearchOptions): Promise<ModelOnDisk[]> {
-  const { models } = await readCatalog();
+  const { default: first, models } = await readCatalog();
   const find = publishedFinder(options);
-  return Promise.all([...models.keys()].map(async (name) => onDisk(await publishedModel(name), find)));
+  return Promise.all([...models.values()].map((model) => onDisk(model, { find, isDefault: model.name === first })));
 }
 
 /** One model, the default one when undefined. Throws QEDIT_E_USAGE for an unknown name. */
 export async function modelOnDisk(name: string | undefined, options: SearchOptions): Promise<ModelOnDisk> {
-  return onDisk(await publishedModel(name), publishedFinder(options));
+  const model = await publishedModel(name);
+  const [first] = await modelNames();
+  return onDisk(model, { find: publishedFinder(options), isDefault: model.name === first });
 }
 
-async function onDisk(model: PublishedModel, find: Finder): Promise<ModelOnDisk> {
+async function onDisk(
+  model: PublishedModel,
+  { find, isDefault }: { readonly find: Finder; readonly isDefault: boolean },
+): Promise<ModelOnDisk> {
   const located = async (file: PublishedFile): Promise<Located> => ({ file, path: await find(file) });
   const [vae, textEncoder, transformer] = (await Promise.all(FILE_ROLES.map((role) => located(model.files[role])))) as [
     Located,
@@ -54,7 +60,7 @@ async function onDisk(model: PublishedModel, find: Finder): Promise<ModelOnDisk>
   const all = [vae, textEncoder, transformer];
   return {
     model,
-    isDefault: (await readCatalog()).default === model.name,
+    isDefault,
     files: { vae, textEncoder, transformer },
     loras: Object.fromEntries(loras),
     bytes: sum(all),

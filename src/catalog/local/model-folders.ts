@@ -97,6 +97,12 @@ export function subfolders({ folder }: Place): string[] {
   return roots.flatMap((root) => [root, ...CATEGORIES.map((category) => join(root, category))]);
 }
 
+/** Those subfolders of all places that are there. */
+export async function usualFolders(options: SearchOptions): Promise<readonly string[]> {
+  const { places } = await modelPlaces(options);
+  return keep(places.flatMap(subfolders), isFolder);
+}
+
 /** The default folder of `models pull`. */
 export function ownModelsFolder(): string {
   return join(folderFor("data"), "models");
