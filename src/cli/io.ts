@@ -2,6 +2,9 @@
 import type { Readable } from "node:stream";
 import type { Spell } from "../std/errors.js";
 
+/** The name of stdout for outputs, and of stdin for inputs. */
+export const STREAM = "-";
+
 /** Where a call writes text or bytes. */
 export type Output = NodeJS.WritableStream & {
   readonly isTTY?: boolean;

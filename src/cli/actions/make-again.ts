@@ -26,7 +26,7 @@ import { QeditError } from "../../std/errors.js";
 import type { RerunSettings } from "../commands/rerun.js";
 import { checkInputs, inputPictures } from "../files/input.js";
 import { keepFilePaths } from "../files/known-files.js";
-import { checkOutput, outputPath, STREAM, writeOutput } from "../files/output.js";
+import { checkOutput, outputPath, writeOutput } from "../files/output.js";
 import { pictureEncoding, refuseUselessQuality } from "../files/picture-output.js";
 import {
   type FileSearch,
@@ -36,6 +36,7 @@ import {
   WEIGHT_ROLES,
   type WeightRole,
 } from "../files/recipe-files.js";
+import { STREAM } from "../io.js";
 import { shown } from "../render/shown.js";
 import type { Terminal } from "../render/terminal.js";
 import { computeOptions, flagsOf } from "../settings/options.js";

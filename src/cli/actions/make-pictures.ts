@@ -15,7 +15,7 @@ import { QeditError } from "../../std/errors.js";
 import { canTake, resolvedHere, serverFor } from "../client/find-server.js";
 import type { MakingSettings } from "../commands/run.js";
 import { checkInputs, inputPictures, inputPrompt } from "../files/input.js";
-import { checkOutput, STREAM } from "../files/output.js";
+import { checkOutput } from "../files/output.js";
 import {
   generatedPath,
   pictureEncoding,
@@ -25,6 +25,7 @@ import {
 } from "../files/picture-output.js";
 import { openPreview } from "../files/preview-file.js";
 import { openSheet, type Sheet } from "../files/sheet-output.js";
+import { STREAM } from "../io.js";
 import { submitted, withSeed } from "../jobs/edit-job.js";
 import { editMany, type JobEnd, type PlannedJob } from "../jobs/many.js";
 import { seedResults } from "../jobs/seed-results.js";

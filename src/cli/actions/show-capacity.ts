@@ -13,7 +13,7 @@ import type { EditPlan } from "../../edit/plan/edit-plan.js";
 import type { NetworkPlan } from "../../edit/plan/stage-plan.js";
 import { STAGES, type StageName } from "../../stages/stage.js";
 import { param, QeditError } from "../../std/errors.js";
-import { STREAM } from "../files/output.js";
+import { STREAM } from "../io.js";
 import { capacityLines } from "../render/capacity-lines.js";
 import type { Terminal } from "../render/terminal.js";
 import { type CapacitySettings, capacityOptions, type EditSeconds } from "../settings/capacity-options.js";

@@ -25,11 +25,11 @@ import {
   checkOutput,
   type Overwriting,
   outputPath,
-  STREAM,
   writeArtifactOutput,
   writeOutput,
 } from "../files/output.js";
 import { pictureEncoding, picturePath, refuseUselessQuality } from "../files/picture-output.js";
+import { STREAM } from "../io.js";
 import type { Terminal } from "../render/terminal.js";
 import { type RemoteSettings, serversOfStage } from "../settings/remote-options.js";
 import type { GivenSetting } from "../settings/settings.js";

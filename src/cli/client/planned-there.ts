@@ -3,9 +3,8 @@ import { basename } from "node:path";
 import type { NamedBytes } from "../../edit/request/edit-request.js";
 import { readBytes } from "../../image/io/read.js";
 import { inputSources } from "../files/input.js";
-import { STREAM } from "../files/output.js";
 import { pictureEncoding } from "../files/picture-output.js";
-import type { Io } from "../io.js";
+import { type Io, STREAM } from "../io.js";
 import type { EditThere } from "./edit-there.js";
 import { type SentFiles, type SentSettings, sentParameters } from "./sent-parameters.js";
 

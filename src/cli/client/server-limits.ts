@@ -3,7 +3,7 @@ import { stat } from "node:fs/promises";
 import type { UnresolvedSettings } from "../../edit/resolve/resolve-edit.js";
 import { withNumbers } from "../../edit/resolve/resolve-edit.js";
 import { readSize } from "../../image/io/read.js";
-import { STREAM } from "../files/output.js";
+import { STREAM } from "../io.js";
 import type { StatusAnswer } from "./server-answers.js";
 
 /** Bytes of a file from which a picture may have more pixels than a server takes; smaller ones are not looked into. */

@@ -19,8 +19,9 @@ import { readImage } from "../../image/io/read.js";
 import { encodePicture } from "../../image/io/write.js";
 import { QeditError } from "../../std/errors.js";
 import { defineCommand } from "../command.js";
-import { checkOutput, STREAM, writeOutput } from "../files/output.js";
+import { checkOutput, writeOutput } from "../files/output.js";
 import { pictureFormat } from "../files/picture-output.js";
+import { STREAM } from "../io.js";
 import { shown } from "../render/shown.js";
 import { writeOptions } from "../settings/options.js";
 

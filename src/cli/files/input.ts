@@ -6,8 +6,7 @@ import type { EditSettings } from "../../edit/parameters/table.js";
 import { refuseEmptyPrompt } from "../../stages/encode-prompt.js";
 import { type Picture, type PictureSource, readPictures } from "../../stages/pictures.js";
 import { QeditError } from "../../std/errors.js";
-import type { Io } from "../io.js";
-import { STREAM } from "./output.js";
+import { type Io, STREAM } from "../io.js";
 import { promptOf } from "./prompt-file.js";
 
 /** Throws QEDIT_E_USAGE if more than one input is stdin, or if stdin is a terminal. */

@@ -5,10 +5,8 @@ import { type Artifact, encodeArtifact, recordPath, writeArtifact } from "../../
 import { QeditError } from "../../std/errors.js";
 import { existsAlready, writeFileAtomically } from "../../std/files.js";
 import { checkFolder } from "../../std/writable-folder.js";
+import { STREAM } from "../io.js";
 import type { Terminal } from "../render/terminal.js";
-
-/** The name of stdout for outputs, and of stdin for inputs. */
-export const STREAM = "-";
 
 /** Whether the name of an output says that it is a folder, which may not exist yet. */
 export function isFolderName(output: string): boolean {

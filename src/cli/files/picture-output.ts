@@ -9,8 +9,9 @@ import {
 } from "../../edit/finish/picture-encoding.js";
 import type { PictureFormat } from "../../image/io/write.js";
 import { QeditError } from "../../std/errors.js";
+import { STREAM } from "../io.js";
 import type { GivenSetting } from "../settings/settings.js";
-import { isFolderName, STREAM } from "./output.js";
+import { isFolderName } from "./output.js";
 
 /** What determines name and format. */
 export interface PictureSettings {

@@ -3,8 +3,9 @@ import type { Image } from "../../image/image.js";
 import { encodePicture, formatOf } from "../../image/io/write.js";
 import { QeditError } from "../../std/errors.js";
 import { writeFileAtomically } from "../../std/files.js";
+import { STREAM } from "../io.js";
 import type { Terminal } from "../render/terminal.js";
-import { checkOutput, type Overwriting, STREAM } from "./output.js";
+import { checkOutput, type Overwriting } from "./output.js";
 
 /** Writes previews. */
 export interface PreviewFile {

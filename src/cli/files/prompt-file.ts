@@ -2,8 +2,8 @@
 import { open } from "node:fs/promises";
 import { QeditError } from "../../std/errors.js";
 import { ioFailure } from "../../std/files.js";
+import { STREAM } from "../io.js";
 import type { GivenSetting } from "../settings/settings.js";
-import { STREAM } from "./output.js";
 
 /** Longest prompt in bytes: some 16,000 tokens, far more than the model was trained with, and what attention can hold. */
 const MOST_BYTES = 64 * 1024;

@@ -12,8 +12,9 @@ import type { Picture } from "../../stages/pictures.js";
 import { QeditError } from "../../std/errors.js";
 import { fileHash } from "../../std/file-hash.js";
 import { keepFilePaths } from "../files/known-files.js";
-import { STREAM, writeOutput } from "../files/output.js";
+import { writeOutput } from "../files/output.js";
 import { numberedPath, pictureEncoding } from "../files/picture-output.js";
+import { STREAM } from "../io.js";
 import type { Terminal } from "../render/terminal.js";
 
 /** How the result of an edit is written. */
