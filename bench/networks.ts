@@ -8,9 +8,10 @@ import type { HeaderEntry } from "../src/checkpoint/safetensors/safetensors-writ
 import { Weights } from "../src/checkpoint/weights.js";
 import type { Optimization } from "../src/engine/sessions/engine.js";
 import { Graph } from "../src/graph/graph.js";
+import { fedVectors } from "../src/models/qwen-image/modulation.js";
 import { ropeTables } from "../src/models/qwen-image/tokens.js";
 import { buildTransformer } from "../src/models/qwen-image/transformer.js";
-import { transformerConfig } from "../src/models/qwen-image/transformer-config.js";
+import { type TransformerConfig, transformerConfig } from "../src/models/qwen-image/transformer-config.js";
 import { buildLanguageModel, multimodalRope } from "../src/models/qwen2.5-vl/language.js";
 import { languageConfig, visionConfig } from "../src/models/qwen2.5-vl/text-encoder-config.js";
 import { buildVisionTower, visionGeometry } from "../src/models/qwen2.5-vl/vision.js";
@@ -67,6 +68,8 @@ export interface Network {
 export const NETWORKS: Readonly<Record<string, Network>> = {
   "transformer-60": { file: "transformer-60", build: transformerGraph },
   "transformer-2": { file: "transformer-2", build: transformerGraph, feeds: transformerFeeds },
+  "blocks-2": { file: "transformer-2", build: blocksGraph, feeds: transformerFeeds },
+  "stored-blocks-2": { file: "transformer-2", optimization: "none", build: storedBlocksGraph, feeds: fedFeeds },
   "vae-encode-512": vaeEncoder(512),
   "vae-encode-1024": vaeEncoder(1024),
   "vae-decode-512": vaeDecoder(512),
@@ -104,6 +107,22 @@ function transformerGraph(graph: Graph, weights: Weights, checkpoint: Checkpoint
   });
 }
 
+// The blocks as those of a longer transformer, whose last block is another: nothing of them is left out.
+function blocksGraph(graph: Graph, weights: Weights, checkpoint: Checkpoint): void {
+  const config = longerConfig(weights, checkpoint);
+  buildTransformer(graph, weights, { config, compute: "f32", blocks: { from: 0, to: LAYERS } });
+}
+
+// As a transformer is opened whose weights are widened at every step.
+function storedBlocksGraph(graph: Graph, weights: Weights, checkpoint: Checkpoint): void {
+  const config = longerConfig(weights, checkpoint);
+  buildTransformer(graph, weights, { config, compute: "f32", blocks: { from: 0, to: LAYERS }, isModulationFed: true });
+}
+
+function longerConfig(weights: Weights, checkpoint: Checkpoint): TransformerConfig {
+  return { ...transformerConfig(weights, checkpointConfig(checkpoint)), blocks: LAYERS + 1 };
+}
+
 /** Tokens along one side of a picture of 512 pixels. */
 const SIDE = 32;
 const PROMPT_TOKENS = 200;
@@ -120,6 +139,13 @@ function transformerFeeds(checkpoint: Checkpoint): Tensors {
     rope_cos: cos,
     rope_sin: sin,
   };
+}
+
+function fedFeeds(checkpoint: Checkpoint): Tensors {
+  const { timestep: _, ...feeds } = transformerFeeds(checkpoint);
+  const config = longerConfig(numbers(checkpoint), checkpoint);
+  const vectors = fedVectors(config, { from: 0, to: LAYERS });
+  return { ...feeds, "modulation.0": noise([vectors, config.heads * config.headDim]) };
 }
 
 function visionGraph(graph: Graph, weights: Weights, checkpoint: Checkpoint): void {

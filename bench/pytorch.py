@@ -102,6 +102,8 @@ def language():
 
 NETWORKS = {
     "transformer-2": transformer,
+    "blocks-2": transformer,
+    "stored-blocks-2": transformer,
     "vae-encode-512": lambda: vae_encoder(512),
     "vae-encode-1024": lambda: vae_encoder(1024),
     "vae-decode-512": lambda: vae_decoder(512),

@@ -1,0 +1,66 @@
+// What a step of the transformer costs beside its computation: the messages to the engine's thread and back, at a megapixel with one reference.
+
+import { modelOf } from "../../src/engine/sessions/engine.js";
+import { threadedEngine } from "../../src/engine/sessions/threaded.js";
+import { Graph } from "../../src/graph/graph.js";
+import { withChain } from "../../src/stages/networks/block-groups.js";
+import { float32 } from "../../src/std/tensor.js";
+import { inTurns, type Part } from "./figure.js";
+
+const STEPS = 50;
+/** Tokens of a megapixel, and of a prompt with a picture. */
+const [IMAGE, TEXT] = [4096, 250];
+/** Blocks times shifts, scales and gates of both streams, and the last two vectors. */
+const MODULATION = 60 * 2 * 6 + 2;
+const GOAL = 1;
+
+/** Inputs of the published transformer by their shapes; those that change from step to step, and those that stay. */
+const CHANGING = { latent_tokens: [1, IMAGE, 64], "modulation.0": [MODULATION, 3072] } as const;
+const LASTING = {
+  reference_tokens: [1, IMAGE, 64],
+  prompt_embeds: [1, TEXT, 3584],
+  rope_cos: [1, TEXT + 2 * IMAGE, 64],
+  rope_sin: [1, TEXT + 2 * IMAGE, 64],
+} as const;
+
+/** Messages. */
+export const MESSAGES: Part = {
+  what: "messages of a step",
+  async measure() {
+    const engine = threadedEngine({ provider: "cpu", index: 0, threads: 1 });
+    try {
+      // It asks for a length of each input, so that nothing but the messages takes time.
+      const graph = new Graph("a step");
+      const lengths = Object.entries({ ...CHANGING, ...LASTING }).map(([name, shape]) =>
+        graph.input(name, "f32", shape).shapeValue(0, 1),
+      );
+      for (const [index, length] of lengths.entries()) graph.output(`length.${index}`, length);
+      graph.output("velocity", graph.inputs.get("latent_tokens")!);
+      const lasting = tensorsOf(LASTING);
+      const context = { engine, signal: new AbortController().signal, emit: () => {} };
+      const models = [await modelOf(graph, "none")];
+      const options = { models, opensAhead: false, lasting: new Set(Object.values(lasting)) };
+      return await withChain(context, options, async (chain) => {
+        const step = async () => {
+          const feeds = { ...lasting, ...tensorsOf(CHANGING) };
+          const start = performance.now();
+          await chain.run([feeds]);
+          return performance.now() - start;
+        };
+        const [milliseconds] = await inTurns([step], STEPS);
+        return [{ name: "messages of a step", unit: "ms", qedit: milliseconds!, goal: { value: GOAL } }];
+      });
+    } finally {
+      await engine.dispose();
+    }
+  },
+};
+
+function tensorsOf(shapes: Readonly<Record<string, readonly number[]>>) {
+  return Object.fromEntries(
+    Object.entries(shapes).map(([name, shape]) => [
+      name,
+      float32(shape, new Float32Array(shape.reduce((product, dim) => product * dim, 1))),
+    ]),
+  );
+}
