@@ -1,12 +1,16 @@
-// Rewrites of the transformer's graph from src/models that give equal results except for the order of sums.
+// Rewrites of the transformer's graph from src/models that give equal results except for the order of sums and roundings.
 // Which one is faster depends on the device: bench:gpu times each (gpu/measures.ts, README.md).
+import { closeSync, openSync, readSync } from "node:fs";
 import { type Adapter, Weights } from "../src/checkpoint/weights.js";
-import type { Graph } from "../src/graph/graph.js";
+import { elementBytes } from "../src/graph/elements.js";
+import type { External, Graph } from "../src/graph/graph.js";
 import { shapesOf } from "../src/graph/lengths.js";
 import { MICROSOFT, type Node } from "../src/graph/node.js";
 import { gemm } from "../src/graph/operators.js";
+import type { DType } from "../src/graph/types.js";
 import { sameShape } from "../src/graph/types.js";
-import type { Value } from "../src/graph/value.js";
+import { Value } from "../src/graph/value.js";
+import { fromBfloat16, fromFloat8E4M3, fromFloat8E5M2, fromFloat16 } from "../src/std/half-floats.js";
 
 /** Rewrites a graph in place into another form. */
 export type GraphForm = (graph: Graph) => void;
@@ -73,6 +77,123 @@ export function multiplyFp8(graph: Graph): void {
   );
 }
 
+/** Most elements of a weight that is widened when the graph is built: biases, norms and scales, not matrices. */
+const VECTOR = 2 ** 17;
+
+/** Biases and norms widened when the graph is built, not by a Cast in every run; they become part of the model. */
+export function widenVectors(graph: Graph): void {
+  const shapes = shapesOf(graph);
+  const readers = readersOf(graph);
+  const widened = new Set<Node>();
+  for (const node of graph.nodes) {
+    const [name, output] = [node.inputs[0]!, node.outputs[0]!];
+    const external = graph.externals.get(name);
+    const elements = external?.shape.reduce((product, length) => product * length, 1) ?? 0;
+    if (node.operator !== "Cast" || external === undefined || external.shape.length > 1 || elements > VECTOR) continue;
+    const { dtype } = shapes.get(output)!;
+    const bytes = elementBytes(dtype, [...storedNumbers(external)]);
+    graph.constants.set(output, { dtype, shape: external.shape, bytes });
+    widened.add(node);
+    if (readers.get(name) === 1) graph.externals.delete(name);
+  }
+  replaceNodes(
+    graph,
+    graph.nodes.filter((node) => !widened.has(node)),
+  );
+}
+
+const NUMBERS: Readonly<Partial<Record<DType, (bytes: Uint8Array<ArrayBuffer>) => Float32Array>>> = {
+  f32: ({ buffer }) => new Float32Array(buffer),
+  f16: ({ buffer }) => fromFloat16(new Uint16Array(buffer)),
+  bf16: ({ buffer }) => fromBfloat16(new Uint16Array(buffer)),
+  f8_e4m3: fromFloat8E4M3,
+  f8_e5m2: fromFloat8E5M2,
+};
+
+function storedNumbers({ dtype, file, offset, length }: External): Float32Array {
+  const bytes = new Uint8Array(length);
+  const descriptor = openSync(file, "r");
+  try {
+    if (readSync(descriptor, bytes, 0, length, offset) !== length) throw new Error(`${file} ends too early`);
+  } finally {
+    closeSync(descriptor);
+  }
+  const numbers = NUMBERS[dtype];
+  if (numbers === undefined) throw new Error(`internal: no numbers of ${dtype}`);
+  return numbers(bytes);
+}
+
+/** Biases of products before a GELU added by the GELU: FastGelu reads and writes what Gemm would have broadcast its bias into. */
+export function addBiasInGelu(graph: Graph): void {
+  const products = biasedProducts(graph);
+  const bare = new Set<string>();
+  const nodes = graph.nodes.map((node) => {
+    const product = node.operator === "Gelu" ? products.get(node.inputs[0]!) : undefined;
+    if (product === undefined) return node;
+    bare.add(product.name);
+    return {
+      ...node,
+      operator: "FastGelu",
+      domain: MICROSOFT,
+      inputs: [...node.inputs, product.inputs[2]!],
+      attributes: {},
+    };
+  });
+  replaceNodes(graph, withoutBias(nodes, bare));
+}
+
+/**
+ * Biases of gated products added by the SkipLayerNormalization that adds the residual: `x + gate · (W·y + b)` as `x + gate · W·y + gate · b`, where the
+ * last product is of vectors. After addInLayerNorm.
+ */
+export function addGatedBiasInLayerNorm(graph: Graph): void {
+  const products = biasedProducts(graph);
+  const readers = readersOf(graph);
+  const gated = new Map(
+    graph.nodes
+      .filter(({ operator, outputs }) => operator === "Mul" && readers.get(outputs[0]!) === 1)
+      .flatMap((node) => {
+        const product = node.inputs.map((name) => products.get(name)).find((each) => each !== undefined);
+        return product === undefined ? [] : [[node.outputs[0]!, { node, product }] as const];
+      }),
+  );
+  const bare = new Set<string>();
+  const nodes = [...graph.nodes].flatMap((node) => {
+    const found = node.operator === "SkipLayerNormalization" ? gated.get(node.inputs[1]!) : undefined;
+    if (found === undefined) return [node];
+    const { product, node: mul } = found;
+    const gate = mul.inputs.find((name) => name !== product.outputs[0])!;
+    const [start, bias] = [graph.nodes.length, valueOf(graph, product.inputs[2]!)];
+    const gatedBias = graph.scoped(`${product.name}/bias`, () => valueOf(graph, gate).mul(bias));
+    bare.add(product.name);
+    return [...graph.nodes.splice(start), { ...node, inputs: [...node.inputs, gatedBias.name] }];
+  });
+  replaceNodes(graph, withoutBias(nodes, bare));
+}
+
+// Products with a bias of one number for each output, which one node reads, by what they give.
+function biasedProducts(graph: Graph): ReadonlyMap<string, Node> {
+  const shapes = shapesOf(graph);
+  const readers = readersOf(graph);
+  const isBiased = ({ operator, inputs, outputs }: Node) =>
+    operator === "Gemm" &&
+    inputs[2] !== undefined &&
+    shapes.get(inputs[2])!.shape.length === 1 &&
+    readers.get(outputs[0]!) === 1;
+  return new Map(graph.nodes.filter(isBiased).map((node) => [node.outputs[0]!, node]));
+}
+
+/** How many times each value is read. */
+function readersOf({ nodes }: Graph): ReadonlyMap<string, number> {
+  const readers = new Map<string, number>();
+  for (const name of nodes.flatMap(({ inputs }) => inputs)) readers.set(name, (readers.get(name) ?? 0) + 1);
+  return readers;
+}
+
+function withoutBias(nodes: readonly Node[], bare: ReadonlySet<string>): Node[] {
+  return nodes.map((node) => (bare.has(node.name) ? { ...node, inputs: node.inputs.slice(0, 2) } : node));
+}
+
 function ones(graph: Graph, rows: number): Value {
   return graph.once(`ones ${rows}`, () => graph.constant("f32", [rows, 1], new Array<number>(rows).fill(1)));
 }
@@ -117,9 +238,14 @@ function inputOf(layer: readonly Node[], graph: Graph): Value {
 }
 
 function valueOf(graph: Graph, name: string): Value {
-  const value = graph.inputs.get(name) ?? graph.values.find((each) => each.name === name);
+  const value = graph.inputs.get(name) ?? graph.values.find((each) => each.name === name) ?? storedValue(graph, name);
   if (value === undefined) throw new Error(`internal: no value "${name}" in the graph`);
   return value;
+}
+
+function storedValue(graph: Graph, name: string): Value | undefined {
+  const stored = graph.externals.get(name) ?? graph.constants.get(name);
+  return stored && new Value(graph, { name, dtype: stored.dtype, shape: stored.shape });
 }
 
 function replaceNodes(graph: Graph, nodes: readonly Node[]): void {

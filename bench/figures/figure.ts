@@ -62,9 +62,9 @@ export function readFigures(path: string): Figures | undefined {
 
 /** Writes figures, in place of those of the same names. */
 export function updateFigures(path: string, { machine, figures }: Figures): void {
-  const names = new Set(figures.map(({ name }) => name));
-  const kept = readFigures(path)?.figures.filter(({ name }) => !names.has(name)) ?? [];
-  writeFileSync(path, `${JSON.stringify({ machine, figures: [...kept, ...figures] }, null, 2)}\n`);
+  const all = [...(readFigures(path)?.figures ?? []), ...figures];
+  const byName = new Map(all.map((figure) => [figure.name, figure]));
+  writeFileSync(path, `${JSON.stringify({ machine, figures: [...byName.values()] }, null, 2)}\n`);
 }
 
 /** qedit's part of what the peer takes. */

@@ -12,7 +12,15 @@ import { transformerConfig } from "../../src/models/qwen-image/transformer-confi
 import { randn } from "../../src/sampling/noise/noise.js";
 import { numbersOf } from "../../src/stages/networks/model-handle.js";
 import { elementCount, float32, type Tensor } from "../../src/std/tensor.js";
-import { addInLayerNorm, addLorasApart, type GraphForm, multiplyFp8 } from "../graph-forms.js";
+import {
+  addBiasInGelu,
+  addGatedBiasInLayerNorm,
+  addInLayerNorm,
+  addLorasApart,
+  type GraphForm,
+  multiplyFp8,
+  widenVectors,
+} from "../graph-forms.js";
 import type { BuiltNetwork, Opening } from "./networks.js";
 
 /** Number of blocks: a fifteenth of the published transformer. The last one is built like its last block. */
@@ -23,6 +31,8 @@ interface Way {
   readonly lora?: "stacked" | "apart";
   readonly isModulationComputed?: boolean;
   readonly form?: GraphForm;
+  /** Whether weights are widened once, when the session opens. */
+  readonly isWidenedOnce?: boolean;
 }
 
 /** Networks by name, for GPU_NETWORKS. */
@@ -31,13 +41,23 @@ export const FEW_BLOCKS = {
   "blocks-modulation": (opening: Opening) => fewBlocks(opening, { isModulationComputed: true }),
   "blocks-fp8": (opening: Opening) => fewBlocks(opening, { form: multiplyFp8 }),
   "blocks-norms": (opening: Opening) => fewBlocks(opening, { form: addInLayerNorm }),
+  "blocks-vectors": (opening: Opening) => fewBlocks(opening, { form: widenVectors }),
+  "blocks-gelu": (opening: Opening) => fewBlocks(opening, { form: addBiasInGelu }),
+  "blocks-gates": (opening: Opening) =>
+    fewBlocks(opening, {
+      form(graph) {
+        addInLayerNorm(graph);
+        addGatedBiasInLayerNorm(graph);
+      },
+    }),
+  "blocks-resident": (opening: Opening) => fewBlocks(opening, { isWidenedOnce: true }),
   "blocks-lora": (opening: Opening) => fewBlocks(opening, { lora: "stacked" }),
   "blocks-lora-apart": (opening: Opening) => fewBlocks(opening, { lora: "apart" }),
 } as const satisfies Record<string, (opening: Opening) => Promise<BuiltNetwork>>;
 
 async function fewBlocks(
   { files, sizes, device }: Opening,
-  { lora, isModulationComputed = false, form }: Way,
+  { lora, isModulationComputed = false, form, isWidenedOnce = false }: Way,
 ): Promise<BuiltNetwork> {
   const checkpoint = await readSafetensors(files.transformer);
   const whole = transformerConfig(numbersOf(checkpoint), checkpointConfig(checkpoint));
@@ -69,7 +89,8 @@ async function fewBlocks(
     rope_sin: sin,
     ...(lora ? { "lora_strength.0": float32([1], Float32Array.of(1)) } : {}),
   };
-  return { graph, optimization: affordableOptimization(graph, device), compute, feeds: async () => feeds };
+  const optimization = isWidenedOnce ? "full" : affordableOptimization(graph, device);
+  return { graph, optimization, compute, feeds: async () => feeds };
 }
 
 function noise(seed: number, shape: readonly number[]): Tensor<"float32"> {

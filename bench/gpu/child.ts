@@ -1,6 +1,7 @@
 // A child process that holds one network on one device, so that its memory and ONNX Runtime's output are separate. Uses Node's IPC channel for
 // requests; ONNX Runtime prints its attention kernels to stdout.
 
+import { createHash } from "node:crypto";
 import { missingKernels } from "../../fixtures/kernels/kernels.js";
 import { writeSafetensors } from "../../src/checkpoint/safetensors/safetensors-writer.js";
 import { directEngine } from "../../src/engine/sessions/direct.js";
@@ -25,6 +26,8 @@ export interface Answers {
     readonly graph: number;
     readonly session: number;
     readonly nodes: number;
+    /** Hash of the model as it was opened: equal for equal graphs that are optimized alike. */
+    readonly form: string;
     readonly compute: DType;
     readonly withoutKernel: readonly string[];
   };
@@ -75,6 +78,7 @@ async function openNetwork(network: GpuNetworkName, opening: Opening): Promise<A
     graph: (ready - start) / 1000,
     session: (performance.now() - ready) / 1000,
     nodes: built.graph.nodes.length,
+    form: createHash("sha256").update(model.optimization).update(model.bytes).digest("hex"),
     compute: built.compute,
     withoutKernel: missing.map(({ node, reason }) => `${node}: ${reason}`),
   };

@@ -27,6 +27,22 @@ export const MEASURES: Readonly<Record<string, Measure>> = {
     without: "blocks",
     with: "blocks-norms",
   },
+  vectors: {
+    title: "biases and norms widened when the graph is built, not at every step",
+    without: "blocks",
+    with: "blocks-vectors",
+  },
+  gelu: { title: "biases before GELU in FastGelu, not in Gemm", without: "blocks", with: "blocks-gelu" },
+  gates: {
+    title: "gated biases in SkipLayerNormalization, not in Gemm",
+    without: "blocks-norms",
+    with: "blocks-gates",
+  },
+  resident: {
+    title: "weights in bfloat16 in memory, not widened at every step",
+    without: "blocks",
+    with: "blocks-resident",
+  },
   loras: { title: "LoRAs stacked, not apart", without: "blocks-lora-apart", with: "blocks-lora" },
   bytes: { title: "the decoded picture in bytes, not floats", without: "vae-decode", with: "vae-decode-bytes" },
 };
@@ -59,8 +75,8 @@ export async function timeMeasure(
     await without.ask({ kind: "open", network: networks.without, opening }),
     await with_.ask({ kind: "open", network: networks.with, opening }),
   ] as const;
-  if (opened[0].nodes === opened[1].nodes)
-    throw new Error(`it changes nothing on ${opening.device.provider}: ${opened[0].nodes} nodes with it and without`);
+  if (opened[0].form === opened[1].form)
+    throw new Error(`it changes nothing on ${opening.device.provider}: the same ${opened[0].nodes} nodes with it`);
   const times: [number[], number[]] = [[], []];
   for (let turn = 0; turn <= TURNS; turn += 1) {
     for (const [index, side] of [without, with_].entries())

@@ -17,7 +17,14 @@ import { buildVisionTower, visionGeometry } from "../../src/models/qwen2.5-vl/vi
 import { buildVaeDecoder, buildVaeEncoder } from "../../src/models/vaes.js";
 import { numbersOf } from "../../src/stages/networks/model-handle.js";
 import { float32, type Tensor, type Tensors } from "../../src/std/tensor.js";
-import { addInLayerNorm, type GraphForm, multiplyFp8 } from "../graph-forms.js";
+import {
+  addBiasInGelu,
+  addGatedBiasInLayerNorm,
+  addInLayerNorm,
+  type GraphForm,
+  multiplyFp8,
+  widenVectors,
+} from "../graph-forms.js";
 import { repositoryRoot } from "./files.js";
 
 /** One comparison: the largest error relative to the reference's largest magnitude. */
@@ -119,7 +126,10 @@ function unit({ shape, data }: Tensor<"float32">): Tensor<"float32"> {
 
 const TRANSFORMERS = ["transformer", "transformer-scaled-fp8", "transformer-2511"];
 
-const OTHER_FORMS = { title: " in the other forms", forms: [multiplyFp8, addInLayerNorm] };
+const OTHER_FORMS = {
+  title: " in the other forms",
+  forms: [widenVectors, multiplyFp8, addInLayerNorm, addGatedBiasInLayerNorm, addBiasInGelu],
+};
 
 const CASES: readonly Case[] = [
   {

@@ -8,7 +8,7 @@ import { afterAll, describe, expect, test } from "vitest";
 import { transformerFlops } from "../../bench/gpu/floor.js";
 import { MEASURES } from "../../bench/gpu/measures.js";
 import { attentionKernels } from "../../bench/gpu/process.js";
-import { type GpuReport, readReport } from "../../bench/gpu/results.js";
+import { type GpuReport, type NetworkResult, readReport } from "../../bench/gpu/results.js";
 import { reportText } from "../../bench/gpu/tables.js";
 import { isMet, isRight, targetsOf } from "../../bench/gpu/targets.js";
 import { publishedTensors } from "../../fixtures/headers/published.js";
@@ -91,10 +91,14 @@ describe("a rehearsal", () => {
     expect(Object.keys(report.measures)).toEqual(Object.keys(MEASURES));
     expect(Object.keys(report.skipped).sort()).toEqual(["pytorch", "pytorch networks"]);
     for (const { without, with: with_ } of Object.values(report.measures))
-      expect([without.all.length, with_.all.length, without.nodes === with_.nodes]).toEqual([11, 11, false]);
+      expect([without.all.length, with_.all.length]).toEqual([11, 11]);
+    expect(report.measures["norms"]!.with.nodes).toBeLessThan(report.measures["norms"]!.without.nodes);
+    // Weights that are widened once are so by ONNX Runtime, whose graph this is not.
+    expect(report.measures["resident"]!.with.nodes).toBe(report.measures["resident"]!.without.nodes);
     expect(report.measures["norms"]!.difference).toBeGreaterThan(0);
     // In bfloat16 the forms round at other places.
-    for (const name of ["norms", "loras", "fp8"]) expect(report.measures[name]!.difference, name).toBeLessThan(2e-2);
+    for (const name of ["norms", "vectors", "gelu", "gates", "loras", "fp8"])
+      expect(report.measures[name]!.difference, name).toBeLessThan(2e-2);
   });
 
   test("prints the table that its file makes", () => {
@@ -150,7 +154,15 @@ const right = { rms: 0.01, largest: 0.012 };
 
 /** What a GPU might give, with one error of a network as asked. */
 function measured(error: number | null): GpuReport {
-  const network = { graph: 1, session: 2, nodes: 3, compute: "bf16", withoutKernel: [], attention: {} } as const;
+  const network: Omit<NetworkResult, "runs"> = {
+    graph: 1,
+    session: 2,
+    nodes: 3,
+    form: "",
+    compute: "bf16",
+    withoutKernel: [],
+    attention: {},
+  };
   const edit = (seconds: number) => ({ seconds, stages: { sample: seconds / 2 }, steps: [0.3], peakBytes: 23e9 });
   return {
     ...readReport(join(folder, "results.json")),

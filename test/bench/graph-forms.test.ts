@@ -1,7 +1,14 @@
 // Other forms of the transformer's graph against the form that it is written in: the same numbers by other nodes.
 import { readdirSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { addInLayerNorm, addLorasApart, type GraphForm } from "../../bench/graph-forms.js";
+import {
+  addBiasInGelu,
+  addGatedBiasInLayerNorm,
+  addInLayerNorm,
+  addLorasApart,
+  type GraphForm,
+  widenVectors,
+} from "../../bench/graph-forms.js";
 import { matchLora } from "../../src/checkpoint/lora/lora.js";
 import { stripPrefix } from "../../src/checkpoint/published-names.js";
 import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
@@ -224,4 +231,52 @@ describe("residuals added in the normalisation", () => {
     expect([count(one, "Add"), count(one, "SkipLayerNormalization")]).toEqual([0, residuals]);
     expect(apart.nodes.length - one.nodes.length).toBe(residuals);
   });
+});
+
+const NORMS_AND_GATES = (graph: Graph) => {
+  addInLayerNorm(graph);
+  addGatedBiasInLayerNorm(graph);
+};
+
+describe.each([
+  ["biases and norms widened when the graph is built", widenVectors],
+  ["biases before GELU in FastGelu", addBiasInGelu],
+  ["gated biases in the normalisation", NORMS_AND_GATES],
+  [
+    "all of them",
+    (graph: Graph) => {
+      for (const form of [NORMS_AND_GATES, addBiasInGelu, widenVectors]) form(graph);
+    },
+  ],
+] as const)("%s", (_, form) => {
+  test.each(["transformer", "transformer-scaled-fp8", "transformer-2511", "transformer-bf16"])(
+    "give on %s what the graph gives as it is written",
+    async (name) => {
+      const before = await nodesWith(name, []);
+      // The tensors of 2511 are float32 here: nothing is widened.
+      if (name !== "transformer-2511" || form !== widenVectors)
+        expect(await nodesWith(name, [form])).not.toEqual(before);
+      expect(scaledError(await velocity(name, { forms: [form] }), await velocity(name, {}))).toBeLessThanOrEqual(SAME);
+    },
+  );
+});
+
+async function nodesWith(name: string, forms: readonly GraphForm[]): Promise<string[]> {
+  const checkpoint = stripPrefix(await readSafetensors(fixture(`tiny/${name}.safetensors`)));
+  const config = transformerConfig(numbersOf(checkpoint), checkpointConfig(checkpoint));
+  const { graphs } = build(checkpoint, [(graph, w) => buildTransformer(graph, w, { config, compute: "f32" })], {
+    forms,
+  });
+  return graphs[0]!.nodes.map(({ operator, inputs }) => `${operator} of ${inputs.length}`);
+}
+
+test("forms change at full size what they are for", () => {
+  const count = ({ nodes }: Graph, wanted: string, inputs?: number) =>
+    nodes.filter((node) => node.operator === wanted && (inputs === undefined || node.inputs.length === inputs)).length;
+  const [plain, gelu, gates] = [[], [addBiasInGelu], [NORMS_AND_GATES]].map((forms) => fullSize({ forms }));
+  // Of both streams, but of the last block's text.
+  expect([count(plain!, "Gelu"), count(gelu!, "Gelu"), count(gelu!, "FastGelu", 2)]).toEqual([119, 0, 119]);
+  expect(count(plain!, "Gemm", 3) - count(gelu!, "Gemm", 3)).toBe(119);
+  expect(count(gates!, "SkipLayerNormalization", 5)).toBe(238);
+  expect(count(plain!, "Gemm", 3) - count(gates!, "Gemm", 3)).toBe(238);
 });

@@ -1,6 +1,13 @@
 // Every node of the published networks has a kernel on each provider, in each compute type.
 import { describe, expect, test } from "vitest";
-import { addInLayerNorm, addLorasApart, type GraphForm, multiplyFp8 } from "../../bench/graph-forms.js";
+import {
+  addBiasInGelu,
+  addGatedBiasInLayerNorm,
+  addInLayerNorm,
+  addLorasApart,
+  type GraphForm,
+  multiplyFp8,
+} from "../../bench/graph-forms.js";
 import { KERNELS } from "../../fixtures/kernels/kernel-table.js";
 import { missingKernels } from "../../fixtures/kernels/kernels.js";
 import { BLOCK_TYPES, type BlockTypeName } from "../../src/checkpoint/gguf/block-types.js";
@@ -22,7 +29,13 @@ import { numbersOf } from "../../src/stages/networks/model-handle.js";
 import { asGguf, type Build, build, everyKind, published, publishedLora } from "../support/full-size.js";
 
 /** The graph forms that are not the default. */
-const OTHER_FORMS: readonly GraphForm[] = [lightningApart, multiplyFp8, addInLayerNorm];
+const OTHER_FORMS: readonly GraphForm[] = [
+  lightningApart,
+  multiplyFp8,
+  addInLayerNorm,
+  addGatedBiasInLayerNorm,
+  addBiasInGelu,
+];
 
 function lightningApart(graph: Graph): void {
   addLorasApart(graph, [publishedLora()]);
