@@ -1,6 +1,6 @@
 // The contract suite of engines, whichever thread or process their sessions live in.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type Engine, modelOf, withSession } from "../../src/engine/sessions/engine.js";
+import { type Engine, type KeptTensors, modelOf, withSession } from "../../src/engine/sessions/engine.js";
 import { Graph } from "../../src/graph/graph.js";
 import { concat } from "../../src/graph/value.js";
 import { float32, tensor } from "../../src/std/tensor.js";
@@ -75,7 +75,7 @@ export function engineContract(name: string, openEngine: OpenEngine): void {
       const [first, second] = [await engine.open(affineModel()), await engine.open(affineModel())];
       const { x } = await first.keep!({ x: float32([1, 3], Float32Array.of(1, 2, 3)) });
       expect(x).toMatchObject({ type: "float32", shape: [1, 3] });
-      const { y } = await first.runKept!({ x: x! });
+      const { y } = (await first.runKept!({ x: x! }, "all")) as KeptTensors;
       expect(y).toMatchObject({ type: "float32", shape: [1, 3] });
       for (const session of [second, first, second])
         expect(await session.run({ x: y! })).toEqual({ y: float32([1, 3], Float32Array.of(7, 11, 15)) });
@@ -85,6 +85,18 @@ export function engineContract(name: string, openEngine: OpenEngine): void {
       for (let time = 0; time < 2; time++) await Promise.all([x!.dispose(), y!.dispose()]);
       await expect(second.run({ x: y! })).rejects.toThrow("internal: a kept tensor was disposed");
       await second.dispose();
+    });
+
+    test("keeps results of some names, and gives the others", async () => {
+      const session = await engine.open(affineModel());
+      const x = float32([1, 3], Float32Array.of(1, 2, 3));
+      const y = float32([1, 3], Float32Array.of(3, 5, 7));
+      expect(await session.runKept!({ x }, ["z"])).toEqual({ y });
+      const kept = (await session.runKept!({ x }, ["z", "y"])) as KeptTensors;
+      expect("data" in kept["y"]!).toBe(false);
+      expect(await session.run({ x: kept["y"]! })).toEqual({ y: float32([1, 3], Float32Array.of(7, 11, 15)) });
+      await kept["y"]!.dispose();
+      await session.dispose();
     });
 
     test("does not change the feeds of a run", async () => {

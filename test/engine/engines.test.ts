@@ -3,7 +3,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { childEngine } from "../../src/engine/sessions/child.js";
 import { directEngine } from "../../src/engine/sessions/direct.js";
-import { type Engine, modelOf, withSession } from "../../src/engine/sessions/engine.js";
+import { type Engine, type KeptTensors, modelOf, withSession } from "../../src/engine/sessions/engine.js";
 import { pairedEngine } from "../../src/engine/sessions/paired.js";
 import { threadedEngine } from "../../src/engine/sessions/threaded.js";
 import { Graph } from "../../src/graph/graph.js";
@@ -115,7 +115,8 @@ describe.each([
     const engine = pairedEngine(CPU, start);
     const { model, feeds } = await longModel(30);
     const busy = await engine.open(model);
-    const { y } = await (await engine.open(affineModel())).runKept!({ x: float32([1, 3]) });
+    const session = await engine.open(affineModel());
+    const { y } = (await session.runKept!({ x: float32([1, 3]) }, "all")) as KeptTensors;
     const running = busy.run(feeds);
     const elsewhere = await engine.open(affineModel());
     expect(await elsewhere.run({ x: y! })).toEqual({ y: float32([1, 3], Float32Array.of(3, 3, 3)) });

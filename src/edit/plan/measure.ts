@@ -59,7 +59,7 @@ function timedSession(session: Session, graph: Graph, onClosed: (runs: Runs) => 
   return {
     ...session,
     run: (feeds) => timed(feeds, () => session.run(feeds)),
-    ...(session.runKept && { runKept: (feeds) => timed(feeds, () => session.runKept!(feeds)) }),
+    ...(session.runKept && { runKept: (feeds, names) => timed(feeds, () => session.runKept!(feeds, names)) }),
     async dispose() {
       onClosed(total);
       await session.dispose();

@@ -101,7 +101,7 @@ class Pool implements SessionPool {
       this.#queued(entry, () => this.#retryAfterClosing(() => this.#run(entry, work)));
     return {
       run: (feeds) => queued(() => session.run(feeds)),
-      ...(session.runKept && { runKept: (feeds) => queued(() => session.runKept!(feeds)) }),
+      ...(session.runKept && { runKept: (feeds, names) => queued(() => session.runKept!(feeds, names)) }),
       ...(session.keep && { keep: (tensors) => queued(() => session.keep!(tensors)) }),
       dispose: async () => {
         if (!isLeased) return;

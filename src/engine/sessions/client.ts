@@ -40,9 +40,9 @@ export function clientEngine(device: Device, { start, isRestarted, onRestart }: 
       const id = await owner.request<"open">({ kind: "open", model });
       const session: Session = {
         run: async (feeds) => owner.request<"run">({ kind: "run", session: id, feeds: await sentTo(owner, feeds) }),
-        runKept: async (feeds) => {
+        runKept: async (feeds, names) => {
           const sent = await sentTo(owner, feeds);
-          return keptBy(owner, await owner.request<"run kept">({ kind: "run kept", session: id, feeds: sent }));
+          return givenBy(owner, await owner.request<"run kept">({ kind: "run kept", session: id, feeds: sent, names }));
         },
         keep: async (tensors) => keptBy(owner, await owner.request<"keep">({ kind: "keep", tensors })),
         // A server that ended has closed its sessions; an error here would hide why it ended.
@@ -160,6 +160,12 @@ class ServerTensor implements KeptTensor {
 
 function keptBy(owner: Client, kept: Readonly<Record<string, KeptInfo>>): Record<string, KeptTensor> {
   return Object.fromEntries(Object.entries(kept).map(([name, info]) => [name, new ServerTensor(owner, info)]));
+}
+
+function givenBy(owner: Client, outputs: Results["run kept"]): Feeds {
+  return Object.fromEntries(
+    Object.entries(outputs).map(([name, each]) => [name, "kept" in each ? new ServerTensor(owner, each) : each]),
+  );
 }
 
 async function sentTo(owner: Client, feeds: Feeds): Promise<SentFeeds> {

@@ -2,7 +2,15 @@
 import type { InferenceSession, Tensor as OrtTensor } from "onnxruntime-node";
 import { elementCount, type Tensor, type Tensors, type TensorType } from "../../std/tensor.js";
 import { type Device, deviceName, executionProviders } from "../providers.js";
-import type { Engine, Feeds, KeptTensor, Model, Session } from "./engine.js";
+import {
+  type Engine,
+  type Feeds,
+  type KeptNames,
+  type KeptTensor,
+  type Model,
+  namedTensors,
+  type Session,
+} from "./engine.js";
 import { engineFailure } from "./engine-failure.js";
 import { loadOnnxRuntime, type OnnxRuntime } from "./loading.js";
 
@@ -20,7 +28,7 @@ export async function directEngine(device: Device): Promise<Engine> {
         attempt(`run ${model.name} on ${deviceName(device)}`, () => runNative(ort, native, tensorsOf(feeds)));
       const session: Session = {
         run,
-        runKept: async (feeds) => keptHere(await run(feeds)),
+        runKept: async (feeds, names) => withKeptHere(await run(feeds), names),
         keep: async (tensors) => keptHere(tensors),
         async dispose() {
           if (sessions.delete(session)) await native.release();
@@ -59,6 +67,10 @@ class HereTensor implements KeptTensor {
 
 function keptHere(tensors: Tensors): Record<string, HereTensor> {
   return Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, new HereTensor(tensor)]));
+}
+
+function withKeptHere(tensors: Tensors, names: KeptNames): Feeds {
+  return { ...tensors, ...keptHere(namedTensors(tensors, names)) };
 }
 
 function tensorsOf(feeds: Feeds): Tensors {

@@ -41,6 +41,9 @@ export interface KeptTensor {
 /** What a run is fed, by the names of the graph's inputs. */
 export type Feeds = Readonly<Record<string, Tensor | KeptTensor>>;
 
+/** Names of outputs that stay in the engine. */
+export type KeptNames = "all" | readonly string[];
+
 /** Kept tensors by name. */
 export type KeptTensors = Readonly<Record<string, KeptTensor>>;
 
@@ -48,8 +51,8 @@ export type KeptTensors = Readonly<Record<string, KeptTensor>>;
 export interface Session {
   /** Computes all outputs from all inputs; throws QEDIT_E_ENGINE or QEDIT_E_MEMORY. */
   run(feeds: Feeds): Promise<Tensors>;
-  /** Computes all outputs, which stay in the engine. Left out where nothing can stay. Throws as `run`. */
-  runKept?(feeds: Feeds): Promise<KeptTensors>;
+  /** Computes all outputs, of which those of these names stay in the engine. Left out where nothing can stay. Throws as `run`. */
+  runKept?(feeds: Feeds, names: KeptNames): Promise<Feeds>;
   /** Sends tensors to the engine, where they stay. Left out where nothing can stay. */
   keep?(tensors: Tensors): Promise<KeptTensors>;
   /** Frees the weights; may be called again. */
@@ -90,4 +93,11 @@ export async function withSession<T>(engine: Engine, model: Model, use: (session
   } finally {
     await session.dispose();
   }
+}
+
+/** Those of some tensors that have these names. */
+export function namedTensors(tensors: Tensors, names: KeptNames): Tensors {
+  return names === "all"
+    ? tensors
+    : Object.fromEntries(Object.entries(tensors).filter(([name]) => names.includes(name)));
 }

@@ -35,7 +35,7 @@ export function pairedEngine(device: Device, start: (device: Device) => Engine =
       const own: Session = {
         ...session,
         run: (feeds) => counted(half, () => session.run(feeds)),
-        ...(session.runKept && { runKept: (feeds) => counted(half, () => session.runKept!(feeds)) }),
+        ...(session.runKept && { runKept: (feeds, names) => counted(half, () => session.runKept!(feeds, names)) }),
         ...(session.keep && { keep: (tensors) => counted(half, () => session.keep!(tensors)) }),
         dispose: () => counted(half, () => session.dispose()),
       };

@@ -1,7 +1,7 @@
 // Messages between a client and the server that owns the sessions, in a worker thread or in a child process alike.
 import type { ErrorCode } from "../../std/errors.js";
 import type { Tensor, Tensors, TensorType } from "../../std/tensor.js";
-import type { Model } from "./engine.js";
+import type { KeptNames, Model } from "./engine.js";
 
 /** A tensor that the server keeps under a number. */
 export interface KeptNumber {
@@ -21,7 +21,13 @@ export type SentFeeds = Readonly<Record<string, Tensor | KeptNumber>>;
 export type Request =
   | { readonly id: number; readonly kind: "open"; readonly model: Model }
   | { readonly id: number; readonly kind: "run"; readonly session: number; readonly feeds: SentFeeds }
-  | { readonly id: number; readonly kind: "run kept"; readonly session: number; readonly feeds: SentFeeds }
+  | {
+      readonly id: number;
+      readonly kind: "run kept";
+      readonly session: number;
+      readonly feeds: SentFeeds;
+      readonly names: KeptNames;
+    }
   | { readonly id: number; readonly kind: "keep"; readonly tensors: Tensors }
   | { readonly id: number; readonly kind: "take"; readonly kept: number }
   | { readonly id: number; readonly kind: "release"; readonly kept: number }
@@ -33,7 +39,7 @@ export interface Results {
   /** Number of the session. */
   readonly open: number;
   readonly run: Tensors;
-  readonly "run kept": Readonly<Record<string, KeptInfo>>;
+  readonly "run kept": Readonly<Record<string, Tensor | KeptInfo>>;
   readonly keep: Readonly<Record<string, KeptInfo>>;
   /** The tensor, which is not kept any more. */
   readonly take: Readonly<Record<"tensor", Tensor>>;

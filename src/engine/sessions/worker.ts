@@ -4,7 +4,7 @@ import { QeditError } from "../../std/errors.js";
 import type { Tensor, Tensors } from "../../std/tensor.js";
 import type { Device } from "../providers.js";
 import { directEngine } from "./direct.js";
-import type { Session } from "./engine.js";
+import { namedTensors, type Session } from "./engine.js";
 import type { Failure, KeptInfo, Request, Response, Results, SentFeeds } from "./protocol.js";
 
 const port = parentPort;
@@ -39,7 +39,7 @@ async function answer(request: Request): Promise<Results[Request["kind"]]> {
     case "run":
       return sessionOf(request.session).run(withKept(request.feeds));
     case "run kept":
-      return keep(await sessionOf(request.session).run(withKept(request.feeds)));
+      return runKept(request);
     case "keep":
       return keep(request.tensors);
     case "take": {
@@ -57,6 +57,15 @@ async function answer(request: Request): Promise<Results[Request["kind"]]> {
     case "close":
       return (await engine).dispose() as Promise<undefined>;
   }
+}
+
+async function runKept({
+  session,
+  feeds,
+  names,
+}: Extract<Request, { kind: "run kept" }>): Promise<Results["run kept"]> {
+  const outputs = await sessionOf(session).run(withKept(feeds));
+  return { ...outputs, ...keep(namedTensors(outputs, names)) };
 }
 
 function keep(tensors: Tensors): Record<string, KeptInfo> {

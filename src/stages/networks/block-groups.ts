@@ -1,6 +1,6 @@
 // A network split into groups of consecutive layers, one session each; the outputs of a group are feeds of those behind it. Resident groups stay open.
 // Streamed groups are opened, run and closed at every pass; if the plan has room, the next one opens while one computes. Tokens pass through host memory.
-import type { Feeds, KeptTensor, Model, Session } from "../../engine/sessions/engine.js";
+import type { Feeds, KeptNames, KeptTensor, Model, Session } from "../../engine/sessions/engine.js";
 import type { Tensor, Tensors } from "../../std/tensor.js";
 import type { StageContext } from "../stage.js";
 import type { NetworkPlan } from "./memory-plan.js";
@@ -9,6 +9,8 @@ import type { NetworkPlan } from "./memory-plan.js";
 export interface Chain {
   /** Runs each group on all feeds before the next group. Returns for each feed the outputs of the last group, and those that no group read. */
   run(feeds: readonly Feeds[]): Promise<Tensors[]>;
+  /** As `run`, but outputs of these names stay in the engine where they can. */
+  runKeeping(feeds: readonly Feeds[], names: readonly string[]): Promise<Feeds[]>;
   /** As `run`, but returns what no later group takes of the outputs of all groups, which stays in the engine where it can. */
   runKept(feeds: readonly Feeds[]): Promise<Feeds[]>;
 }
@@ -70,14 +72,18 @@ export async function withChain<T>(
     }
     return outputs;
   };
+  const keeping = async (session: Session, feeds: Feeds, names: KeptNames): Promise<Feeds> =>
+    session.runKept ? session.runKept(feeds, names) : session.run(feeds);
   const run = (feeds: readonly Feeds[]) => through(feeds, (session, each) => session.run(each));
+  const runKeeping = (feeds: readonly Feeds[], names: readonly string[]) =>
+    through(feeds, (session, each) => keeping(session, each, names));
   const runKept = async (feeds: readonly Feeds[]) => {
     const all = feeds.map(() => new Map<string, Tensor | KeptTensor>());
     const passed = new Set(models.flatMap(({ inputs }) => inputs));
     try {
       await through(
         feeds,
-        async (session, each): Promise<Feeds> => (session.runKept ? session.runKept(each) : session.run(each)),
+        (session, each) => keeping(session, each, "all"),
         (outputs) => {
           for (const [at, each] of outputs.entries())
             for (const [name, output] of Object.entries(each)) all[at]!.set(name, output);
@@ -93,7 +99,7 @@ export async function withChain<T>(
   };
   try {
     for (const model of models) if (!model.isTransient) resident.set(model, await engine.open(model));
-    return await use({ run, runKept });
+    return await use({ run, runKeeping, runKept });
   } finally {
     await streamed.dispose();
     for (const session of resident.values()) await session.dispose();
