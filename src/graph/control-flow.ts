@@ -81,20 +81,31 @@ function refuseOther(graph: NodeBuilder, value: Value, { wanted, dtype, what, is
     );
 }
 
-/** What one of two ways computes: `yes` where a condition, bool [1], holds, else `no`. Only that one runs; both give the same type and shape. */
-export function choose(condition: Value, { yes, no }: { yes: () => Value; no: () => Value }): Value {
+/** Two ways to compute a value. */
+export interface Ways {
+  readonly yes: () => Value;
+  readonly no: () => Value;
+  /** Its shape, with a name of its own for each length in which the two ways differ. That of both unless given. */
+  readonly shape?: Shape;
+}
+
+/** What one of two ways computes: `yes` where a condition, bool [1], holds, else `no`. Only that one runs; both give the same type. */
+export function choose(condition: Value, { yes, no, shape }: Ways): Value {
   const { graph } = condition;
   if (condition.dtype !== "bool" || shapeText(condition.shape) !== "[1]")
     throw new Error(`Cannot choose by ${condition.text()}: bool[1] is wanted in "${graph.place("If")}"`);
   const branch = (build: () => Value) => graph.body("If", [], () => [build()]);
   const [then, otherwise] = [branch(yes), branch(no)];
   const [[a], [b]] = [then.outputs, otherwise.outputs] as [[NamedTensor], [NamedTensor]];
-  if (a.dtype !== b.dtype || !sameShape(a.shape, b.shape))
+  const fits = ({ shape: found }: NamedTensor) =>
+    found.length === shape?.length &&
+    found.every((dim, axis) => dim === shape[axis] || typeof shape[axis] === "string");
+  if (a.dtype !== b.dtype || !(shape ? fits(a) && fits(b) : sameShape(a.shape, b.shape)))
     throw new Error(
       `Cannot choose between ${a.dtype}${shapeText(a.shape)} and ${b.dtype}${shapeText(b.shape)} in "${graph.place("If")}"`,
     );
   return graph.node("If", [condition.reshape([])], {
-    shapes: [a.shape],
+    shapes: [shape ?? a.shape],
     dtype: a.dtype,
     attributes: { then_branch: { body: then }, else_branch: { body: otherwise } },
   })[0]!;

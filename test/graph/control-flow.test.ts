@@ -127,6 +127,27 @@ describe("a choice", () => {
     expect(found).toEqual(numbers([2]));
   });
 
+  test.each([0, 1])("gives another length by condition %i where its shape says that they differ", async (condition) => {
+    const found = await evaluateOne(
+      { condition: count(condition), x: numbers([2]) },
+      ({ condition, x }) =>
+        choose(condition!.equals(1), { yes: () => concat([x!, x!], 0), no: () => x!, shape: ["some"] }),
+      { x: ["n"] },
+    );
+    const { data } = numbers([2]);
+    expect([...found.data]).toEqual(condition === 1 ? [...data, ...data] : [...data]);
+  });
+
+  test("of another shape than it says is refused", () => {
+    const graph = new Graph("wrong");
+    const [x, condition] = [graph.input("x", "f32", ["n", 3]), graph.input("condition", "bool", [1])];
+    const choice = (shape: readonly (number | string)[]) => () =>
+      choose(condition, { yes: () => x, no: () => concat([x, x], 0), shape });
+    expect(choice(["some", 3])).not.toThrow();
+    for (const shape of [["some", 4], ["some"], [3, 3]])
+      expect(choice(shape)).toThrow("Cannot choose between f32[n, 3] and f32[2*n, 3] in");
+  });
+
   test.each([
     ["lengths", (x: Value) => concat([x, x], 0), "Cannot choose between f32[n] and f32[2*n] in"],
     ["types", (x: Value) => x.cast("i64"), "Cannot choose between f32[n] and i64[n] in"],
