@@ -96,9 +96,9 @@ test("paths of the repository that the documentation names exist", () => {
 });
 
 test("code that the documentation quotes is in the source", () => {
-  const transformer = readFileSync(join(ROOT, "src/models/qwen-image/transformer.ts"), "utf8");
+  const blocks = readFileSync(join(ROOT, "src/models/qwen-image/dual-stream-blocks.ts"), "utf8");
   const quoted = pages.flatMap(({ text }) => fencedBlocks(text, "ts").flatMap((block) => block.trim().split("\n")));
-  expect(quoted.filter((line) => !transformer.includes(line.trim()))).toEqual([]);
+  expect(quoted.filter((line) => !blocks.includes(line.trim()))).toEqual([]);
 });
 
 test(`the path of an edit enters at most ${MOST_FILES_OF_AN_EDIT} files, each once`, () => {
