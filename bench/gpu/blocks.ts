@@ -84,7 +84,7 @@ async function fewBlocks(
     prompt_embeds: noise(3, [1, sizes.promptTokens, config.textWidth]),
     ...(isModulationComputed
       ? { timestep: float32([1], Float32Array.of(0.75)) }
-      : { [modulationInput(blocks)]: noise(4, [fedVectors(config, blocks), config.heads * config.headDim]) }),
+      : { [modulationInput(blocks)]: noise(4, [fedVectors({ config, blocks }), config.heads * config.headDim]) }),
     rope_cos: cos,
     rope_sin: sin,
     ...(lora ? { "lora_strength.0": float32([1], Float32Array.of(1)) } : {}),

@@ -114,7 +114,7 @@ async function transformer({ files, sizes, device }: Opening, isLora: boolean): 
       const context = { engine, emit: () => {}, signal: new AbortController().signal };
       const modulation = () =>
         openModulation({ file, network: qwenImage(config), compute, loras: [] }, [SIGMA], context).then((table) =>
-          table.feeds(SIGMA, { ranges: [{ from: 0, to: config.blocks }], part: "whole" }),
+          table.feeds(SIGMA, [{ blocks: { from: 0, to: config.blocks }, part: "whole" }]),
         );
       const text = promptTokens(sizes, references);
       const grids = Array.from({ length: references }, () => grid);

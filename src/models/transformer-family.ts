@@ -18,6 +18,12 @@ export interface BlockRange {
  */
 export type TransformerPart = "whole" | "prefix" | "step";
 
+/**
+ * The graphs of a transformer with a step cache: "head" is its first block, which gives the velocity by itself where it can (see step-cache.ts); "tail"
+ * are its other blocks, as they are run without one, and the last of them gives beside the velocity what they added.
+ */
+export type StepCachePart = "head" | "tail";
+
 /** Tokens of a run: of the prompt, the target, and each reference. */
 export interface TokenCounts {
   readonly text: number;
@@ -50,7 +56,12 @@ export interface TransformerGraphOptions {
   readonly blocks?: BlockRange;
   /** Whether shifts, scales and gates are inputs, and their linears no part of the graph. */
   readonly isModulationFed?: boolean;
+  /** Which graph of a step cache it is; none unless given. */
+  readonly stepCache?: StepCachePart;
 }
+
+/** A graph that is fed its modulation. */
+export type FedGraph = Pick<TransformerGraphOptions, "part" | "stepCache"> & { readonly blocks: BlockRange };
 
 /** The vectors of all blocks at several noise levels, as a graph of the modulation gave them. */
 export interface ModulationRows {
@@ -71,12 +82,8 @@ export interface TransformerModulation {
   storedVectors(blocks: BlockRange): number;
   /** Adds only the modulation: `timestep` f32 [levels] gives `modulation` f32 [rows, storedVectors · width]. */
   build(graph: Graph, w: Weights, options: { readonly compute: DType; readonly blocks: BlockRange }): void;
-  /** The input of a graph of these blocks that takes it, and what it is fed at one row. */
-  fed(
-    rows: ModulationRows,
-    row: number,
-    graph: { readonly blocks: BlockRange; readonly part: TransformerPart },
-  ): { readonly name: string; readonly value: Tensor<"float32"> };
+  /** The input of a graph that takes it, and what it is fed at one row. */
+  fed(rows: ModulationRows, row: number, graph: FedGraph): { readonly name: string; readonly value: Tensor<"float32"> };
 }
 
 /** A transformer of some family, with the sizes that its file has. */
@@ -102,6 +109,8 @@ export interface Transformer {
   readonly modulation: TransformerModulation;
   /** Values of each prefix token that a block keeps for later steps; undefined where nothing can be kept. */
   readonly keptWidth: number | undefined;
+  /** What a step cache compares behind the first block: a stream of tokens, `NAME.1`, and how many they are. */
+  readonly compared: { readonly name: string; tokens(counts: TokenCounts): number };
   /** Lengths of the named dimensions of its graphs. */
   lengths(counts: TokenCounts): Lengths;
   /** Adds a part of one evaluation of the velocity. */

@@ -84,7 +84,7 @@ async function inParts({ config, run }: Network, sigma: number, ranges: readonly
   let streams: Tensors = {};
   for (const blocks of ranges) {
     const fed = float32(
-      [fedVectors(config, blocks), width],
+      [fedVectors({ config, blocks }), width],
       fedModulationOf(rows, SIGMAS.indexOf(sigma), { config, blocks }),
     );
     streams = await run(

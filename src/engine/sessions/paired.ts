@@ -13,9 +13,11 @@ interface Half {
 export function pairedEngine(device: Device, start: (device: Device) => Engine = threadedEngine): Engine {
   const halves: Half[] = [{ engine: start(device), pending: 0 }];
 
-  const idlest = (): Half => {
-    const idle = halves.find(({ pending }) => pending === 0);
-    if (idle) return idle;
+  // What one session of a network keeps, another one often takes: of idle halves, the one that opened the network last.
+  const last = new Map<string, Half>();
+  const idlest = (network: string): Half => {
+    const idle = halves.filter(({ pending }) => pending === 0);
+    if (idle.length > 0) return idle.find((half) => last.get(network) === half) ?? idle[0]!;
     if (halves.length === 1) halves.push({ engine: start(device), pending: 0 });
     return halves.reduce((least, each) => (each.pending < least.pending ? each : least));
   };
@@ -30,7 +32,8 @@ export function pairedEngine(device: Device, start: (device: Device) => Engine =
   return {
     device,
     async open(model) {
-      const half = idlest();
+      const half = idlest(model.network);
+      last.set(model.network, half);
       const session = await counted(half, () => half.engine.open(model));
       const own: Session = {
         ...session,

@@ -5,7 +5,8 @@ import type { Weights } from "../../checkpoint/weights.js";
 import type { Graph } from "../../graph/graph.js";
 import type { Dim, DType } from "../../graph/types.js";
 import type { Value } from "../../graph/value.js";
-import type { BlockRange, TransformerPart } from "../transformer-family.js";
+import { addReuse, before, type FirstBlock, TAIL_RESIDUAL } from "../step-cache.js";
+import type { BlockRange, StepCachePart, TransformerPart } from "../transformer-family.js";
 import {
   type Attendable,
   embedImages,
@@ -33,6 +34,8 @@ export interface TransformerOptions {
   readonly blocks?: BlockRange;
   /** Whether scales and gates are inputs, and their linears no part of the graph. */
   readonly isModulationFed?: boolean;
+  /** Which graph of a step cache it is; none unless given. */
+  readonly stepCache?: StepCachePart;
 }
 
 /**
@@ -43,10 +46,11 @@ export interface TransformerOptions {
  * - All: `modulation.0` where it is fed. "prefix" gives `key.N` and `value.N` [1, prefix, width] of every block N, "step" takes them.
  *
  * The others give `velocity` [1, target, 64]. A graph that begins with a later block N takes `prefix.N` and `target.N` [tokens, width] instead of what they
- * are made of; one that ends before block N gives them. All arithmetic is in `compute`.
+ * are made of; one that ends before block N gives them. All arithmetic is in `compute`. A graph "head" of a step cache takes `target.1` and
+ * `latent_tokens` as they were before too, and what addReuse adds; the last graph "tail" takes `target.1`.
  */
 export function buildTransformer(graph: Graph, w: Weights, options: TransformerOptions): void {
-  const { config, compute, part, references, isModulationFed = false } = options;
+  const { config, compute, part, references, isModulationFed = false, stepCache } = options;
   const blocks = options.blocks ?? { from: 0, to: config.blocks };
   const input = (name: string, shape: readonly Dim[]) => graph.input(name, "f32", shape).cast(compute);
   const roles = ({ whole: ["prefix", "target"], prefix: ["prefix"], step: ["target"] } as const)[part];
@@ -54,11 +58,13 @@ export function buildTransformer(graph: Graph, w: Weights, options: TransformerO
   const inputs = hasPrefix ? prefixInputs(graph, { config, compute, references }) : undefined;
   const target = part === "prefix" ? undefined : input("latent_tokens", [1, "target", config.channels]);
   const lengths = { prefix: inputs?.mask.dim(3) ?? "prefix", target: "target" };
-  let streams: readonly Stream[] = roles.map((role) => {
-    if (blocks.from > 0)
-      return { role, x: input(`${role}.${blocks.from}`, [lengths[role], config.heads * config.headDim]) };
+  const tokensBefore = (role: Stream["role"], block: number) =>
+    input(`${role}.${block}`, [lengths[role], config.heads * config.headDim]);
+  const first: readonly Stream[] = roles.map((role) => {
+    if (blocks.from > 0) return { role, x: tokensBefore(role, blocks.from) };
     return { role, x: role === "prefix" ? embedPrefix(inputs!.segments, w, config) : embedImages(target!, w) };
   });
+  let streams = first;
   const ropeOf = (role: Stream["role"]) => {
     const table = (name: string) => input(`${role}_${name}`, [1, lengths[role], config.headDim / 2]);
     return { cos: table("cos"), sin: table("sin") };
@@ -83,9 +89,45 @@ export function buildTransformer(graph: Graph, w: Weights, options: TransformerO
     graph.output(`key.${index}`, block.own.k.cast("f32"));
     graph.output(`value.${index}`, block.own.v.cast("f32"));
   }
+  if (stepCache === "head") {
+    addReuse(graph, firstBlock(streams, { graph, w, shared, embedded: first.at(-1)!.x, latents: target! }));
+    return;
+  }
   for (const { role, x } of streams)
     if (blocks.to < config.blocks) graph.output(`${role}.${blocks.to}`, x.cast("f32"));
     else graph.output("velocity", velocityOfTokens(x, w, shared));
+  if (stepCache === undefined || blocks.to < config.blocks) return;
+  const begun = blocks.from === 1 ? first.at(-1)!.x : tokensBefore("target", 1);
+  graph.output(TAIL_RESIDUAL, streams[0]!.x.sub(begun).cast("f32"));
+}
+
+interface EmbeddedTarget {
+  readonly graph: Graph;
+  readonly w: Weights;
+  readonly shared: Shared;
+  /** The tokens of the target before the first block, and what they were made of. */
+  readonly embedded: Value;
+  readonly latents: Value;
+}
+
+// The target comes last. What the body of a choice reads is made before: the strengths of adapters are inputs.
+function firstBlock(streams: readonly Stream[], { graph, w, shared, embedded, latents }: EmbeddedTarget): FirstBlock {
+  const { config, compute } = shared;
+  const target = streams.at(-1)!.x;
+  const targetBefore = graph.input(before("target.1"), "f32", target.shape);
+  const latentsBefore = graph.input(before("latent_tokens"), "f32", latents.shape);
+  const tail = graph.input(TAIL_RESIDUAL, "f32", target.shape);
+  w.at("proj_out").adapters();
+  const residual = (behind: Value, of: Value) => behind.cast("f32").sub(of.cast("f32"));
+  return {
+    streams: Object.fromEntries(streams.map(({ role, x }) => [`${role}.1`, x])),
+    residuals: () => ({
+      now: residual(target, embedded),
+      before: residual(targetBefore, embedImages(latentsBefore.cast(compute), w)),
+    }),
+    velocity: () => velocityOfTokens(target.add(tail.cast(compute)), w, shared),
+    channels: config.channels,
+  };
 }
 
 /** A prefix in a graph that has it already, in the type of the arithmetic. */

@@ -37,6 +37,8 @@ function qwenImage2(config: TransformerConfig): Transformer {
     key: config,
     modulation: modulationOf(config),
     keptWidth: 2 * width,
+    // Text and references, where they are computed at all, are the same at every noise level.
+    compared: { name: "target", tokens: ({ target }) => target },
     lengths: lengthsOf,
     build: (graph, w, options) => buildTransformer(graph, w, { config, ...options }),
     isIdle: () => false,

@@ -5,7 +5,7 @@ import { gelu, layerNorm, multiHeadAttention, rotary } from "../../graph/operato
 import { concat, type Value } from "../../graph/value.js";
 import { batched, headNorm, linear, linears, rmsNormAt, unbatched } from "../layers.js";
 import type { BlockRange } from "../transformer-family.js";
-import type { BlockModulation, Modulation, ModulationSource } from "./modulation.js";
+import type { BlockModulation, FinalModulation, Modulation, ModulationSource } from "./modulation.js";
 import type { TransformerConfig } from "./transformer-config.js";
 
 /** Text and image tokens, each [tokens, width]. */
@@ -64,9 +64,14 @@ export function embedTokens(
   { w, config }: { w: Weights; config: TransformerConfig },
 ): Tokens {
   return {
-    img: linear(unbatched(concat(images, 1)), w.at("img_in")),
+    img: embedImages(images, w),
     txt: linear(rmsNormAt(unbatched(prompt), w.at("txt_norm"), config.epsilon), w.at("txt_in")),
   };
+}
+
+/** The tokens [tokens, width] of pictures [1, tokens, 64]. */
+export function embedImages(images: readonly Value[], w: Weights): Value {
+  return linear(unbatched(concat(images, 1)), w.at("img_in"));
 }
 
 interface BlockOptions {
@@ -132,7 +137,7 @@ function lastBlock({ txt, img }: Streams, w: Weights, { modulation, shared }: Bl
     img: adaLayerNorm(img, imgMod.attention, shared.config),
   };
   const targetOf = ([first, ...others]: Parts) =>
-    others.length > 0 ? first! : w.scoped(() => first!.firstLike(0, shared.images[0], 1));
+    others.length > 0 ? first! : w.scoped(() => targetTokens(first!, shared));
   const tokens = { ...joinStreams(normed), target: targetOf(normed.img) };
   const attended = targetAttention(tokens, w.at("attn"), shared);
   const target = [targetOf(img)];
@@ -164,14 +169,21 @@ function targetAttention(
   return linear(attended, w.at("to_out.0"));
 }
 
-/** The velocity f32 [1, target, 64] of the streams before the last block. */
-export function velocity(streams: Streams, { w, modulation, shared }: Network): Value {
-  const { config } = shared;
-  const index = config.blocks - 1;
+/** The target tokens [target, width] among those of all images. */
+export function targetTokens(img: Value, { images }: Shared): Value {
+  return img.firstLike(0, images[0], 1);
+}
+
+/** The target tokens [target, width] behind the last block, from the streams before it. */
+export function throughLastBlock(streams: Streams, { w, modulation, shared }: Network): Value {
+  const index = shared.config.blocks - 1;
   const block = { modulation: modulation.block(index), shared };
-  const target = lastBlock(streams, w.at("transformer_blocks").at(index), block);
-  const { scale, shift } = modulation.final();
-  const normed = w.at("norm_out").scoped(() => layerNorm(target, scale, shift, config.epsilon));
+  return lastBlock(streams, w.at("transformer_blocks").at(index), block);
+}
+
+/** The velocity f32 [1, target, 64] of the target tokens behind the last block. */
+export function velocityOf(target: Value, { scale, shift }: FinalModulation, { w, shared }: Network): Value {
+  const normed = w.at("norm_out").scoped(() => layerNorm(target, scale, shift, shared.config.epsilon));
   return batched(linear(normed, w.at("proj_out"))).cast("f32");
 }
 
@@ -198,11 +210,11 @@ function textFirst(text: Value, image: Value): Value {
   return batched(concat([text, image], 0));
 }
 
-function joinStreams({ txt, img }: Streams): Tokens {
+/** Both streams, each as one. */
+export function joinStreams({ txt, img }: Streams): Tokens {
   return { txt: joinParts(txt), img: joinParts(img) };
 }
 
-/** Parts of a stream as one, [tokens, width]. */
-export function joinParts(parts: Parts): Value {
+function joinParts(parts: Parts): Value {
   return parts.length === 1 ? parts[0]! : concat(parts, 0);
 }

@@ -53,8 +53,9 @@ export function qwenImage(config: TransformerConfig): Transformer {
       target,
       reference: references.reduce((sum, each) => sum + each, 0),
     }),
-    build: (graph, w, { compute, blocks, isModulationFed = false }) =>
-      buildTransformer(graph, w, { config, compute, isModulationFed, ...(blocks && { blocks }) }),
+    // As diffusers and ParaAttention do: with the references, of which other noise levels make something else.
+    compared: { name: "img", tokens: ({ target, references }) => references.reduce((sum, each) => sum + each, target) },
+    build: (graph, w, { part: _, references: _all, ...options }) => buildTransformer(graph, w, { config, ...options }),
     isIdle: (name) => isIdleInLastBlock(name, config),
     isMarker: isIdleInTransformer,
     refuse: () => {},
@@ -78,9 +79,12 @@ function modulationOf(config: TransformerConfig): TransformerModulation {
     hasZeroRow: config.referencesAtZero,
     storedVectors: (blocks) => storedVectors(config, blocks),
     build: (graph, w, options) => buildModulation(graph, w, { config, ...options }),
-    fed: (rows, row, { blocks }) => ({
-      name: modulationInput(blocks),
-      value: float32([fedVectors(config, blocks), width], fedModulationOf(rows, row, { config, blocks })),
-    }),
+    fed: (rows, row, { blocks, stepCache }) => {
+      const fed = { config, blocks, stepCache };
+      return {
+        name: modulationInput(blocks),
+        value: float32([fedVectors(fed), width], fedModulationOf(rows, row, fed)),
+      };
+    },
   };
 }

@@ -8,7 +8,7 @@ import { silu } from "../../graph/operators.js";
 import type { DType } from "../../graph/types.js";
 import { concat, type Value } from "../../graph/value.js";
 import { linear } from "../layers.js";
-import type { BlockRange, ModulationRows } from "../transformer-family.js";
+import type { BlockRange, ModulationRows, StepCachePart } from "../transformer-family.js";
 import type { TransformerConfig } from "./transformer-config.js";
 
 /** The timestep of the model runs 0..1000, sigma 0..1. */
@@ -42,10 +42,13 @@ export interface BlockModulation {
   readonly img: StreamModulation;
 }
 
+/** The modulation of the last normalisation. */
+export type FinalModulation = Pick<Modulation, "scale" | "shift">;
+
 /** The modulation of a transformer's blocks, and of its last normalisation. */
 export interface ModulationSource {
   readonly block: (index: number) => BlockModulation;
-  readonly final: () => Pick<Modulation, "scale" | "shift">;
+  readonly final: () => FinalModulation;
 }
 
 /** Whether a module of the transformer depends on sigma alone: the linears here and the embedding of the timestep. */
@@ -127,12 +130,13 @@ export function modulationInput({ from }: BlockRange): string {
   return `modulation.${from}`;
 }
 
-/** The modulation as an input, modulationInput: f32 [fedVectors, width], as fedModulationOf lays it out for these blocks. */
+/** The modulation as an input, modulationInput: f32 [fedVectors, width], as fedModulationOf lays it out. */
 export function fedModulation(
   graph: Graph,
-  { config, compute, blocks }: { config: TransformerConfig; compute: DType; blocks: BlockRange },
+  { compute, ...own }: FedBlocks & { readonly compute: DType },
 ): ModulationSource {
-  const count = fedVectors(config, blocks);
+  const { config, blocks } = own;
+  const count = fedVectors(own);
   const width = config.heads * config.headDim;
   const fed = graph.input(modulationInput(blocks), "f32", [count, width]).cast(compute);
   const vectors = fed.reshape([count * width]).chunk(count, 0);
@@ -151,9 +155,17 @@ export function fedModulation(
   };
 }
 
-/** How many vectors a graph of these blocks is fed. */
-export function fedVectors(config: TransformerConfig, { from, to }: BlockRange): number {
-  return (to - from) * (1 + imageRows(config)) * VECTORS + (to === config.blocks ? FINAL_VECTORS : 0);
+/** The graph of some blocks, as far as its modulation goes. */
+export interface FedBlocks {
+  readonly config: TransformerConfig;
+  readonly blocks: BlockRange;
+  readonly stepCache?: StepCachePart | undefined;
+}
+
+/** How many vectors a graph is fed: of its blocks, then of the last normalisation where it has that. */
+export function fedVectors({ config, blocks, stepCache }: FedBlocks): number {
+  const hasFinal = blocks.to === config.blocks || stepCache === "head";
+  return (blocks.to - blocks.from) * (1 + imageRows(config)) * VECTORS + (hasFinal ? FINAL_VECTORS : 0);
 }
 
 /**
@@ -185,16 +197,13 @@ export function storedVectors(config: TransformerConfig, { from, to }: BlockRang
   return (to - from) * 2 * VECTORS + (to === config.blocks ? FINAL_VECTORS : 0);
 }
 
-/** What a graph of these blocks is fed at one row: [fedVectors · width]. */
-export function fedModulationOf(
-  { data, length }: ModulationRows,
-  row: number,
-  { config, blocks }: { config: TransformerConfig; blocks: BlockRange },
-): Float32Array {
+/** What a graph is fed at one row: [fedVectors · width]. */
+export function fedModulationOf({ data, length }: ModulationRows, row: number, graph: FedBlocks): Float32Array {
+  const { config, blocks } = graph;
   const width = config.heads * config.headDim;
   const stream = VECTORS * width;
   const rows = config.referencesAtZero ? [row, data.length / length - 1] : [row];
-  const fed = new Float32Array(fedVectors(config, blocks) * width);
+  const fed = new Float32Array(fedVectors(graph) * width);
   let at = 0;
   const take = (start: number, count: number) => {
     fed.set(data.subarray(start, start + count), at);
@@ -205,7 +214,7 @@ export function fedModulationOf(
     for (const each of rows) take(each * length + start, stream);
     take(row * length + start + stream, stream);
   }
-  if (blocks.to === config.blocks) take((row + 1) * length - FINAL_VECTORS * width, FINAL_VECTORS * width);
+  if (at < fed.length) take((row + 1) * length - FINAL_VECTORS * width, FINAL_VECTORS * width);
   return fed;
 }
 
@@ -238,7 +247,7 @@ function finalVectors(rows: Value, w: Weights): Value[] {
   return [w.at("norm_out").scoped(() => scale!.add(1)), shift!];
 }
 
-function finalModulation(rows: Value, w: Weights): Pick<Modulation, "scale" | "shift"> {
+function finalModulation(rows: Value, w: Weights): FinalModulation {
   const [scale, shift] = finalVectors(rows, w).map((each) => vectorOf(each, 0));
   return { scale: scale!, shift: shift! };
 }

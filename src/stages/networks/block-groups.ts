@@ -25,7 +25,10 @@ export interface GroupModels {
 }
 
 /** The graphs of a plan's groups; streamed ones are marked as transient. */
-export function groupModels({ groups, opensAhead }: NetworkPlan, models: readonly Model[]): GroupModels {
+export function groupModels(
+  { groups, opensAhead }: Pick<NetworkPlan, "groups" | "opensAhead">,
+  models: readonly Model[],
+): GroupModels {
   return {
     models: models.map((model, index) => (groups[index]!.isResident ? model : { ...model, isTransient: true })),
     opensAhead,

@@ -12,7 +12,7 @@ import { modelOf, withSession } from "../../engine/sessions/engine.js";
 import { wideningOf } from "../../engine/sessions/optimization.js";
 import { Graph } from "../../graph/graph.js";
 import type { DType } from "../../graph/types.js";
-import type { BlockRange, Transformer, TransformerPart } from "../../models/transformer-family.js";
+import type { FedGraph, Transformer } from "../../models/transformer-family.js";
 import { writeFileAtomically } from "../../std/files.js";
 import { float32, type Tensors } from "../../std/tensor.js";
 import type { StageContext } from "../stage.js";
@@ -36,11 +36,8 @@ export interface ModulatedTransformer {
 
 /** The modulation of a run. */
 export interface ModulationTable {
-  /** The modulation feeds of graphs over these blocks at a noise level. */
-  feeds(
-    sigma: number,
-    graphs: { readonly ranges: readonly BlockRange[]; readonly part: TransformerPart },
-  ): Promise<Tensors>;
+  /** The modulation feeds of some graphs at a noise level. */
+  feeds(sigma: number, graphs: readonly FedGraph[]): Promise<Tensors>;
 }
 
 /** Vectors [levels, vectors · width], with one more row for sigma 0 if references are modulated at sigma 0. */
@@ -59,14 +56,14 @@ export async function openModulation(
   const length = rowLength(transformer.network);
   let table = await cachedTable(transformer, sigmas.slice(0, MAX_LEVELS), context);
   return {
-    async feeds(sigma, { ranges, part }) {
+    async feeds(sigma, graphs) {
       const level = Math.fround(sigma);
       if (!table.sigmas.includes(level)) {
         const next = sigmas.indexOf(level);
         table = await computeTable(transformer, next < 0 ? [level] : sigmas.slice(next, next + MAX_LEVELS), context);
       }
       const row = table.sigmas.indexOf(level);
-      const fed = ranges.map((blocks) => modulation.fed({ data: table.data, length }, row, { blocks, part }));
+      const fed = graphs.map((graph) => modulation.fed({ data: table.data, length }, row, graph));
       return Object.fromEntries(fed.map(({ name, value }) => [name, value]));
     },
   };

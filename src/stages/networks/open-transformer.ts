@@ -4,15 +4,17 @@ import { Weights } from "../../checkpoint/weights.js";
 import { type Feeds, type Model, modelOf, type Optimization } from "../../engine/sessions/engine.js";
 import { wideningOf } from "../../engine/sessions/optimization.js";
 import { Graph } from "../../graph/graph.js";
-import type { BlockRange, TransformerPart } from "../../models/transformer-family.js";
+import type { FedGraph, TransformerPart } from "../../models/transformer-family.js";
 import { float32, type Tensor, type Tensors } from "../../std/tensor.js";
 import type { StageContext } from "../stage.js";
-import { disposeKept, groupModels, withChain } from "./block-groups.js";
+import { disposeKept, type GroupModels, groupModels, withChain } from "./block-groups.js";
 import { strengthsOf } from "./loras.js";
 import { networkModel } from "./model-handle.js";
 import { type ModulatedTransformer, type ModulationTable, openModulation } from "./modulation-table.js";
+import { type StepCache, stepCache } from "./reused-blocks.js";
 import {
   type SizedTransformer,
+  streams,
   type TransformerPlan,
   transformerOptimization,
   transformerPlanning,
@@ -25,6 +27,8 @@ export interface TransformerRun extends ModulatedTransformer {
   /** The noise levels that will be evaluated. */
   readonly sigmas: readonly number[];
   readonly conditions: Conditions;
+  /** The threshold of a step cache, see StepCacheOptions; undefined: every evaluation is computed whole. */
+  readonly stepCache?: number | undefined;
 }
 
 /** Opens a transformer, uses it, and closes it. Out of memory, it retries once with a smaller plan, then throws QEDIT_E_MEMORY. */
@@ -38,7 +42,7 @@ export function withTransformer<T>(
   return withinMemory(context, transformerPlanning(sized, context.engine.device), async (plan) => {
     // Modulation linears that were widened when opened cost next to nothing per step. Stored ones are widened at every step: a tenth of
     // a step on the CPU at 512² (bench/); on a GPU 10 ms, and a third of the memory.
-    const isModulationFed = plan.groups.length > 1 || optimizationOf(run, context) === "none";
+    const isModulationFed = streams(plan) || optimizationOf(run, context) === "none";
     // Before the transformer opens, so that both are never in memory together.
     const modulation = isModulationFed ? await openModulation(run, run.sigmas, context) : undefined;
     const opened: Planned = { run, plan, modulation, context };
@@ -65,26 +69,65 @@ interface Planned {
 type PromptFeeds = Readonly<Partial<Record<"positive" | "negative", Feeds>>>;
 
 async function withSteps<T>(
-  { run, plan, modulation, context }: Planned,
+  planned: Planned,
   { fixed, part }: { fixed: PromptFeeds; part: TransformerPart },
   use: (transformer: OpenTransformer) => Promise<T>,
 ): Promise<T> {
-  const models = await modelsOf({ run, plan, modulation, context }, part);
+  const { run, plan, modulation } = planned;
+  const graphs = graphsOf(planned, part);
+  const models = await modelsOf(planned, graphs);
   const strengths = strengthsOf(run.loras);
   const lasting = new Set(Object.values(fixed).flatMap((feeds) => Object.values(feeds)));
-  return withChain(context, { ...groupModels(plan, models), lasting }, (chain) =>
+  return withEvaluations({ ...planned, models, lasting }, ({ evaluate, counts }) =>
     use({
-      isStreamed: plan.groups.some(({ isResident }) => !isResident),
+      isStreamed: streams(plan),
+      counts,
       async run(target, prompts, sigma) {
         const shared = {
           ...strengths,
           ...target,
           timestep: float32([1], Float32Array.of(sigma)),
-          ...(await modulation?.feeds(sigma, { ranges: plan.groups, part })),
+          ...(await modulation?.feeds(sigma, graphs)),
         };
-        const outputs = await chain.run(prompts.map((which) => ({ ...fixed[which], ...shared })));
-        return outputs.map(({ velocity }) => velocity as Tensor<"float32">);
+        return evaluate(prompts.map((prompt) => ({ prompt, feeds: { ...fixed[prompt], ...shared }, target })));
       },
+    }),
+  );
+}
+
+/** Evaluations of an open transformer. */
+interface OpenEvaluations {
+  readonly evaluate: StepCache["run"];
+  readonly counts: OpenTransformer["counts"];
+}
+
+// Opens the graphs of a plan, as one chain or as those of a step cache.
+async function withEvaluations<T>(
+  { run, plan, context, models, lasting }: Planned & Required<Pick<GroupModels, "models" | "lasting">>,
+  use: (open: OpenEvaluations) => Promise<T>,
+): Promise<T> {
+  const { stepCache: threshold, network } = run;
+  if (threshold === undefined)
+    return withChain(context, { ...groupModels(plan, models), lasting }, (chain) =>
+      use({
+        counts: () => undefined,
+        async evaluate(evaluations) {
+          const outputs = await chain.run(evaluations.map(({ feeds }) => feeds));
+          return outputs.map(({ velocity }) => velocity as Tensor<"float32">);
+        },
+      }),
+    );
+  const [first, ...others] = models as [Model, ...Model[]];
+  const tailModels = groupModels({ groups: plan.groups.slice(1), opensAhead: plan.opensAhead }, others);
+  const tailInputs = others.flatMap(({ inputs }) => inputs);
+  return withChain(context, { models: [first], opensAhead: false, lasting }, (head) =>
+    withChain(context, { ...tailModels, lasting }, async (tail) => {
+      const cache = stepCache({ head, tail, tailInputs }, { network, threshold });
+      try {
+        return await use({ counts: cache.counts, evaluate: cache.run });
+      } finally {
+        await cache.dispose();
+      }
     }),
   );
 }
@@ -92,10 +135,11 @@ async function withSteps<T>(
 // What a step is fed of each prompt, with the keys and values of its text and references.
 async function keptFeeds(planned: Planned, fixed: Readonly<Partial<Record<string, Tensors>>>): Promise<PromptFeeds> {
   const { run, plan, modulation, context } = planned;
-  const models = await modelsOf(planned, "prefix");
+  const graphs = graphsOf(planned, "prefix");
+  const models = await modelsOf(planned, graphs);
   const names = Object.keys(fixed);
   // Text and references are modulated as at noise level 0, whatever the level.
-  const vectors = await modulation?.feeds(run.sigmas[0] ?? 0, { ranges: plan.groups, part: "prefix" });
+  const vectors = await modulation?.feeds(run.sigmas[0] ?? 0, graphs);
   const shared = { ...strengthsOf(run.loras), ...vectors };
   return withChain(context, groupModels(plan, models), async (chain) => {
     const outputs = await chain.runKept(names.map((name) => ({ ...fixed[name], ...shared })));
@@ -103,22 +147,36 @@ async function keptFeeds(planned: Planned, fixed: Readonly<Partial<Record<string
   });
 }
 
-function modelsOf({ run, plan, modulation, context }: Planned, part: TransformerPart): Promise<Model[]> {
-  const references = run.conditions.references.length;
-  const isModulationFed = modulation !== undefined;
-  return transformerModels(run, { groups: plan.groups, part, references, isModulationFed, context });
+// The graphs of a plan's groups. Those of a prefix know nothing of a step cache.
+function graphsOf({ run, plan: { groups } }: Pick<Planned, "run" | "plan">, part: TransformerPart): FedGraph[] {
+  const isCached = run.stepCache !== undefined && part !== "prefix";
+  return groups.map(({ from, to }) => ({
+    ...{ blocks: { from, to }, part },
+    ...(isCached && { stepCache: from === 0 ? "head" : "tail" }),
+  }));
 }
 
-/** The transformer's graph that opens first if all of it fits: the one to prefetch. */
+function modelsOf({ run, modulation, context }: Planned, graphs: readonly FedGraph[]): Promise<Model[]> {
+  const references = run.conditions.references.length;
+  const isModulationFed = modulation !== undefined;
+  return transformerModels(run, { graphs, references, isModulationFed, context });
+}
+
+/** The transformer's graph that opens first if all of it fits, or with a step cache its largest one: the one to prefetch. */
 export async function wholeTransformer(
   transformer: ModulatedTransformer & SizedTransformer,
   context: StageContext,
 ): Promise<Model> {
   const { device } = context.engine;
   const { keptBytes } = transformerPlanning(transformer, device).planFor(budgetOf({ vram: context.vram, device }));
+  const isCached = transformer.stepCache !== undefined;
+  const part = keptBytes === undefined ? "whole" : "prefix";
+  const graph: FedGraph = {
+    ...{ blocks: { from: isCached ? 1 : 0, to: transformer.network.blocks }, part },
+    ...(isCached && part === "whole" && { stepCache: "tail" }),
+  };
   const [model] = await transformerModels(transformer, {
-    groups: [{ from: 0, to: transformer.network.blocks }],
-    part: keptBytes === undefined ? "whole" : "prefix",
+    graphs: [graph],
     references: transformer.tokens.references.length,
     isModulationFed: optimizationOf(transformer, context) === "none",
     context,
@@ -138,8 +196,7 @@ const NAMES: Readonly<Record<TransformerPart, string>> = {
 };
 
 interface Opening {
-  readonly groups: readonly BlockRange[];
-  readonly part: TransformerPart;
+  readonly graphs: readonly FedGraph[];
   /** Number of references. */
   readonly references: number;
   readonly isModulationFed: boolean;
@@ -148,33 +205,37 @@ interface Opening {
 
 async function transformerModels(
   run: ModulatedTransformer,
-  { groups, part, references, isModulationFed, context }: Opening,
+  { graphs, references, isModulationFed, context }: Opening,
 ): Promise<Model[]> {
   const { file, network, compute, loras } = run;
   const models: Model[] = [];
   const optimization = optimizationOf(run, context);
   const widening = wideningOf(optimization, context.engine.device);
-  for (const { from, to } of groups) {
-    const blocks: BlockRange = { from, to };
+  for (const { blocks, part, stepCache: cached } of graphs) {
+    const { from, to } = blocks;
     const others = {
       compute,
       widening,
       blocks,
       isModulationFed,
       // A step is the same graph for any number of references.
-      ...{ network: network.key, part, ...(part !== "step" && { references }) },
+      ...{ network: network.key, part, ...(part !== "step" && { references }), ...(cached && { stepCache: cached }) },
       loras: loras.map(({ file: path, identity }) => [path, identity]),
     };
     models.push(
       await networkModel(context, { network: "transformer", file, others }, async () => {
-        const title = `${NAMES[part]}${groups.length === 1 ? "" : `, blocks ${from} to ${to - 1}`}`;
+        const isAll = from === 0 && to === network.blocks;
+        const title = `${NAMES[part]}${isAll ? "" : `, blocks ${from} to ${to - 1}`}`;
         const graph = new Graph(title, { widening });
         const weights = Weights.of(
           graph,
           file.checkpoint,
           loras.map(({ adapter }) => adapter),
         );
-        network.build(graph, weights, { compute, part, references, blocks, isModulationFed });
+        network.build(graph, weights, {
+          ...{ compute, part, references, blocks, isModulationFed },
+          ...(cached && { stepCache: cached }),
+        });
         return modelOf(graph, optimization, "transformer");
       }),
     );

@@ -9,7 +9,7 @@ import type { Optimization } from "../../engine/sessions/engine.js";
 import { affordableOptimization, wideningOf } from "../../engine/sessions/optimization.js";
 import { Graph } from "../../graph/graph.js";
 import { ELEMENT } from "../../graph/types.js";
-import type { TokenCounts, TransformerPart } from "../../models/transformer-family.js";
+import type { FedGraph, TokenCounts, TransformerPart } from "../../models/transformer-family.js";
 import { binarySize } from "../../std/byte-sizes.js";
 import type { ActiveLora } from "./loras.js";
 import { describeNetworkPlan, type NetworkNeeds, type NetworkPlan, planNetwork } from "./memory-plan.js";
@@ -27,6 +27,8 @@ export type SizedTransformer = Pick<ModulatedTransformer, "network" | "compute">
   readonly tokens: TokenCounts;
   /** Whether guidance uses a negative prompt. */
   readonly hasNegative?: boolean;
+  /** The threshold of a step cache; undefined: there is none. */
+  readonly stepCache?: number | undefined;
 };
 
 /** Lengths of an edit's sequences, as its plan has them. */
@@ -52,30 +54,78 @@ export function sampledTokens({
 export interface TransformerPlan extends NetworkPlan {
   /** Bytes of keys and values that are computed once for the schedule, in the machine's memory; undefined: they are computed at every step. */
   readonly keptBytes: number | undefined;
+  /** Bytes that a step cache keeps, in the machine's memory; undefined: there is none, else the first group is the first block. */
+  readonly stepCacheBytes: number | undefined;
 }
 
 /** Planning of the transformer. What is kept is preferred where that lets weights stay open that would stay open without it. */
 export function transformerPlanning(transformer: SizedTransformer, device: Device): Planning<TransformerPlan> {
   const whole = transformerNeeds(transformer, device);
-  const wholePlan = (budget: number | undefined) => ({ ...planNetwork(whole, budget), keptBytes: undefined });
+  const planned = planOf(transformer, device);
+  const wholePlan = (budget: number | undefined) => ({ ...planned(whole, "whole", budget), keptBytes: undefined });
   const keptBytes = keptBytesOf(transformer);
   if (keptBytes === undefined || keptBytes > totalmem() * KEPT_SHARE) return { planFor: wholePlan, describe };
   const kept = keptNeeds(transformer, { keptBytes, device });
   const weights = whole.layers.reduce((sum, bytes) => sum + bytes, 0);
-  const streams = ({ groups }: NetworkPlan) => groups.some(({ isResident }) => !isResident);
   return {
     planFor(budget) {
       const without = wholePlan(budget);
-      const plan = { ...planNetwork(kept, budget), weights, keptBytes };
+      const plan = { ...planned(kept, "step", budget), weights, keptBytes };
       return plan.isOverBudget || (streams(plan) && !streams(without)) ? without : plan;
     },
     describe,
   };
 }
 
-function describe({ keptBytes, ...plan }: TransformerPlan): string {
+/** Whether some of a network's weights are read again at every pass. */
+export function streams({ groups }: Pick<NetworkPlan, "groups">): boolean {
+  return groups.some(({ isResident }) => !isResident);
+}
+
+function describe({ keptBytes, stepCacheBytes, ...plan }: TransformerPlan): string {
   const kept = keptBytes === undefined ? "" : `; ${binarySize(keptBytes)} of keys and values are computed once`;
-  return `${describeNetworkPlan(plan)}${kept}`;
+  const cached = stepCacheBytes === undefined ? "" : `; the step cache keeps ${binarySize(stepCacheBytes)}`;
+  return `${describeNetworkPlan(plan)}${kept}${cached}`;
+}
+
+// With a step cache the session of the first block stays open beside those of the others.
+function planOf(transformer: SizedTransformer, device: Device) {
+  const isCached = transformer.stepCache !== undefined;
+  return (needs: NetworkNeeds, part: TransformerPart, budget: number | undefined) => {
+    if (!isCached) return { ...planNetwork(needs, budget), stepCacheBytes: undefined };
+    const [first, ...layers] = needs.layers as [number, ...number[]];
+    if (layers.length === 0) throw new Error("internal: a step cache of one block");
+    const { activations, stepCacheBytes } = headNeeds(transformer, { device, part });
+    const reserved = first + activations + (device.provider === "cpu" ? stepCacheBytes : 0);
+    const others = planNetwork({ ...needs, layers }, budget === undefined ? undefined : Math.max(0, budget - reserved));
+    const peak = others.peak + reserved;
+    return {
+      ...others,
+      ...{ weights: others.weights + first, activations: others.activations + activations, peak, stepCacheBytes },
+      groups: [
+        { from: 0, to: 1, bytes: first, isResident: true },
+        ...others.groups.map((group) => ({ ...group, from: group.from + 1, to: group.to + 1 })),
+      ],
+      isOverBudget: budget !== undefined && peak > budget,
+    };
+  };
+}
+
+/** Buffers of the size of the compared tokens, in float32, that comparing them takes at a time (models/step-cache.ts). */
+const COMPARING = 5;
+
+// What is kept of every prompt, in float32: what the tokens were behind the first block, and what the others added to the target. On a GPU a run is fed it.
+function headNeeds(
+  transformer: SizedTransformer,
+  { device, part }: { device: Device; part: TransformerPart },
+): { activations: number; stepCacheBytes: number } {
+  const { network, tokens, hasNegative = false } = transformer;
+  const row = network.width * ELEMENT.f32.bytes;
+  const compared = network.compared.tokens(tokens) * row;
+  const ofPrompt = compared + tokens.target * row;
+  const block = activationsOf(transformer, { device, part, blocks: { from: 0, to: 1 } });
+  const fed = device.provider === "cpu" ? 0 : ofPrompt;
+  return { activations: block + COMPARING * compared + fed, stepCacheBytes: (hasNegative ? 2 : 1) * ofPrompt };
 }
 
 // Of all prompts, in float32 as they cross the engine's border.
@@ -104,10 +154,11 @@ function keptNeeds(
 
 /** Sizes of a transformer for its memory plan, without the modulation, where it computes a part of an evaluation at a time. */
 export function transformerNeeds(
-  { file, network, compute, loras, tokens }: SizedTransformer,
+  transformer: SizedTransformer,
   device: Device,
   part: TransformerPart = "whole",
 ): NetworkNeeds {
+  const { file, network, loras } = transformer;
   const layers = new Array<number>(network.blocks).fill(0);
   const count = (name: string, bytes: number) => {
     if (network.modulation.isModule(name.replace(/\.[^.]+$/, "")) || network.isIdle(name)) return;
@@ -120,20 +171,22 @@ export function transformerNeeds(
     for (const [module, own] of adapter.modules)
       for (const { length } of storedParts(own)) count(`${module}.weight`, length);
   // Blocks have equal activations: two are enough.
+  const blocks = { from: 0, to: Math.min(2, network.blocks) };
+  return { network: "transformer", layers, activations: activationsOf(transformer, { device, part, blocks }) };
+}
+
+// Peak bytes of a run of some graph of it, without weights.
+function activationsOf(
+  { file, network, compute, loras, tokens }: SizedTransformer,
+  { device, ...graphOf }: FedGraph & { readonly device: Device },
+): number {
   const graph = new Graph("sizes", { widening: wideningOf("none", device) });
   const adapters = loras.map(({ adapter }) => onFirstBlocks(adapter));
   network.build(graph, Weights.of(graph, file.checkpoint, adapters), {
-    compute,
-    part,
-    references: tokens.references.length,
-    blocks: { from: 0, to: Math.min(2, network.blocks) },
-    isModulationFed: true,
+    ...{ compute, references: tokens.references.length, isModulationFed: true },
+    ...graphOf,
   });
-  return {
-    network: "transformer",
-    layers,
-    activations: runBytes({ graph, optimization: "none", compute }, network.lengths(tokens), device),
-  };
+  return runBytes({ graph, optimization: "none", compute }, network.lengths(tokens), device);
 }
 
 // An adapter with what it does anywhere to a place in a block done to that place of the first two blocks.
