@@ -1,6 +1,7 @@
 // Builds commander's commands. Loads only the module of the subcommand that is called.
 import { Command as Commander, CommanderError } from "commander";
 import { EXIT } from "../edit/error-table.js";
+import type { ParameterTable } from "../edit/parameters/parameter.js";
 import { QeditError } from "../std/errors.js";
 import type { Command, CommandEntry } from "./command.js";
 import { COMMANDS } from "./commands.js";
@@ -43,13 +44,15 @@ export async function program(args: readonly string[], version: string, io: Io):
       new Commander("help").argument("[command]").description("explain a command").helpGroup("This machine:"),
     );
   const named = args.find((arg) => COMMANDS.some(({ name }) => name === arg));
+  const tables: ParameterTable[] = [];
   for (const entry of COMMANDS) {
-    const commander = entry.name === named ? await loaded(entry, entry.name, { args, called, io }) : listed(entry);
+    const isNamed = entry.name === named;
+    const commander = isNamed ? await loaded(entry, entry.name, { args, called, io, tables }) : listed(entry);
     root.addCommand(commander.helpGroup(`${entry.group}:`));
   }
   root.addHelpText("before", `Example:\n  ${EXAMPLE}\n`).addHelpText("after", `\n${DOCUMENTATION}`);
   try {
-    await root.parseAsync(args as string[], { from: "user" });
+    await root.parseAsync(await withValues(args, tables), { from: "user" });
   } catch (error) {
     return helpStatus(error);
   }
@@ -65,7 +68,16 @@ function helpStatus(error: unknown): number {
   throw error;
 }
 
+// The values of flags that stand alone, by the options of the commands that are called.
+async function withValues(args: readonly string[], tables: readonly ParameterTable[]): Promise<string[]> {
+  if (tables.length === 0) return [...args];
+  const { withBareFlags } = await import("./settings/options.js");
+  return withBareFlags(args, tables);
+}
+
 interface Surroundings {
+  /** Options of the commands that were loaded; grows. */
+  readonly tables: ParameterTable[];
   readonly args: readonly string[];
   readonly called: Called;
   readonly io: Io;
@@ -83,7 +95,7 @@ async function loaded(
   path: string,
   surroundings: Surroundings,
 ): Promise<Commander> {
-  const { args, called, io } = surroundings;
+  const { args, called, io, tables } = surroundings;
   const command = await load();
   const commander = quiet(new Commander(name), io)
     .summary(summary)
@@ -96,7 +108,9 @@ async function loaded(
   if (command.perform && command.commands) commander.enablePositionalOptions();
   if (command.perform) {
     const { addOptions, outputOptions } = await import("./settings/options.js");
-    addOptions(commander, { ...command.options, ...outputOptions });
+    const table = { ...command.options, ...outputOptions };
+    tables.push(table);
+    addOptions(commander, table);
     commander.action(called(command, path, commander));
   }
   return commander.addHelpText(

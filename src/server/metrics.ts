@@ -45,6 +45,13 @@ export function openMetrics(server: () => EditServer, version: string): Metrics 
     buckets: SECONDS,
     registers,
   });
+  const evaluations = new Counter({
+    name: "qedit_step_cache_evaluations_total",
+    help: "Evaluations of the transformer with a step cache, computed whole or by the first block alone",
+    labelNames: ["computed"],
+    registers,
+  });
+  for (const computed of ["whole", "first block"]) evaluations.inc({ computed }, 0);
   const waits = new Histogram({
     name: "qedit_queue_wait_seconds",
     help: "Seconds that a job waited before it ran; with a stage: a single stage that was asked for",
@@ -97,6 +104,9 @@ export function openMetrics(server: () => EditServer, version: string): Metrics 
       if (inner.kind === "end") stages.observe({ stage: inner.stage }, inner.seconds);
       if (inner.kind === "step" && inner.step > 0) steps.observe(inner.seconds);
       if (inner.kind === "cache" && inner.action === "hit") cache.inc({ stage: inner.stage });
+      if (inner.kind !== "note" || !inner.evaluations) return;
+      evaluations.inc({ computed: "whole" }, inner.evaluations.whole);
+      evaluations.inc({ computed: "first block" }, inner.evaluations.reused);
     },
     answered: ({ method, route, status, seconds }) =>
       requests.observe({ method, route, status: String(status) }, seconds),

@@ -86,12 +86,12 @@ export const sampleGivenNoise: ArtifactStage<NoiseInputs, SampledModels, SampleN
       sample: (velocity, input) =>
         sampleNoise(velocity, { noise, sigmas, cfg, cfgNorm: cfgNorm === "none" ? undefined : cfgNorm }, input),
     };
-    const latent = await checkedSamples(samplePicture(run, conditions, transformer), loras);
-    const samples = recordedOfNoise({ ...settings, sigmas }, { loras, compute, device: context.engine.device });
+    const { latent } = await checkedSamples(samplePicture(run, conditions, transformer), loras);
+    const recorded = recordedOfNoise({ ...settings, sigmas }, { loras, compute, device: context.engine.device });
     return {
       kind: "samples",
       tensors: { latent_tensor: latent },
-      info: samplesInfo({ latents: latents.info, cond: cond.info }, models, samples),
+      info: samplesInfo({ latents: latents.info, cond: cond.info }, models, { settings: recorded }),
     };
   },
 };

@@ -3,8 +3,10 @@ import { type Artifact, artifactHash, floatTensor } from "../artifacts/artifact.
 import { deviceIdentity } from "../engine/device-identity.js";
 import { computeType } from "../engine/providers.js";
 import type { Model } from "../engine/sessions/engine.js";
+import type { Transformer } from "../models/transformer-family.js";
 import { NOISE_SEED_OFFSET, type SamplingSettings, sampleLatent, samplingSigmas } from "../sampling/driver.js";
 import { evaluatedSigmas } from "../sampling/evaluated.js";
+import { param, QeditError } from "../std/errors.js";
 import type { Tensor } from "../std/tensor.js";
 import { computedOn } from "./computed-on.js";
 import { reportLora } from "./networks/loras.js";
@@ -41,6 +43,8 @@ export interface SampleSettings extends SamplingNumbers {
   readonly dtype: string;
   /** One of REFERENCE_METHODS; undefined: what the transformer was made for. */
   readonly referenceMethod?: string | undefined;
+  /** The threshold of a step cache, see StepCacheOptions; undefined: none. */
+  readonly stepCache?: number | undefined;
 }
 
 /** Parameters as the settings of a run. */
@@ -67,12 +71,14 @@ export const sample: ArtifactStage<SampledInputs, SampledModels, SampleSettings>
   output: "samples",
   parameters: [
     ...(["seed", "steps", "cfg", "sampler", "scheduler", "shift", "sigmas", "denoise", "cfgNorm"] as const),
-    ...(["lcmNoise", "lcmNoiseEnd", "lcmNoiseClip", "referenceMethod", "dtype"] as const),
+    ...(["lcmNoise", "lcmNoiseEnd", "lcmNoiseClip", "referenceMethod", "dtype", "stepCache"] as const),
   ],
   async check(_pictures, { models: { transformer }, settings }, device): Promise<StageLengths> {
     await refuseMissingKernel(transformer.checkpoint, computeType(device, "transformer", settings.dtype), device);
     samplingSigmas(samplingOf(settings));
-    const { latentChannels, textWidth } = sampledTransformer(transformer, settings);
+    const network = sampledTransformer(transformer, settings);
+    if (settings.stepCache !== undefined) refuseSingleBlock(network, transformer.checkpoint.file);
+    const { latentChannels, textWidth } = network;
     return { "latent channels": latentChannels, "prompt width": textWidth };
   },
   announce({ models: { loras } }, emit) {
@@ -94,15 +100,16 @@ export const sample: ArtifactStage<SampledInputs, SampledModels, SampleSettings>
     const prompts = usedPrompts(cond, { ...named, cfg: settings.cfg });
     const statistics = recordedStatistics(latents, named);
     const compute = computeType(context.engine.device, "transformer", settings.dtype);
-    const transformer = { network: named.network, file, loras, compute, context };
+    const transformer = { network: named.network, file, loras, compute, context, stepCache: settings.stepCache };
     const references = referenceLatents(latents);
     const run = await runOf(settings, floatTensor(latents, "latent")!);
-    const latent = await checkedSamples(samplePicture(run, { references, prompts, statistics }, transformer), loras);
-    const samples = recordedSampling(settings, loras, computedOn(context.engine.device, compute));
+    const sampled = samplePicture(run, { references, prompts, statistics }, transformer);
+    const { latent, evaluations } = await checkedSamples(sampled, loras);
+    const recorded = recordedSampling(settings, loras, computedOn(context.engine.device, compute));
     return {
       kind: "samples",
       tensors: { latent_tensor: latent },
-      info: samplesInfo({ latents: latents.info, cond: cond.info }, models, samples),
+      info: samplesInfo({ latents: latents.info, cond: cond.info }, models, { settings: recorded, evaluations }),
     };
   },
 };
@@ -116,7 +123,15 @@ export function sampledModel(
   const { transformer: file, loras } = models;
   const network = sampledTransformer(file, settings);
   const compute = computeType(context.engine.device, "transformer", settings.dtype);
-  return wholeTransformer({ file, network, compute, loras, ...sizes }, context);
+  return wholeTransformer({ file, network, compute, loras, stepCache: settings.stepCache, ...sizes }, context);
+}
+
+function refuseSingleBlock({ blocks }: Transformer, file: string): void {
+  if (blocks > 1) return;
+  throw new QeditError("QEDIT_E_USAGE", `Cannot use ${param("step_cache")} with ${file}: it has one block alone`, {
+    hint: `Leave out ${param("step_cache")}`,
+    parameter: "step_cache",
+  });
 }
 
 // The run as the settings say.
@@ -154,7 +169,8 @@ export function recordedSampling(
 }
 
 // Later parameters are recorded only where they were given, so that the results of earlier versions are found again.
-function givenOnly({ lcmNoise, lcmNoiseEnd, lcmNoiseClip, referenceMethod }: Omit<SampleSettings, "dtype">): object {
-  const given = Object.entries({ lcmNoise, lcmNoiseEnd, lcmNoiseClip, referenceMethod });
+function givenOnly(sampling: Omit<SampleSettings, "dtype">): object {
+  const { lcmNoise, lcmNoiseEnd, lcmNoiseClip, referenceMethod, stepCache } = sampling;
+  const given = Object.entries({ lcmNoise, lcmNoiseEnd, lcmNoiseClip, referenceMethod, stepCache });
   return Object.fromEntries(given.filter(([, value]) => value !== undefined));
 }

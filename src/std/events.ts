@@ -4,8 +4,12 @@
 export type ProgressEvent =
   /** What was decided before computing, a line each. */
   | { readonly kind: "plan"; readonly lines: readonly string[] }
-  /** Worth knowing. */
-  | { readonly kind: "note"; readonly text: string }
+  /** Worth knowing. `evaluations`: of the transformer with a step cache, computed whole, and by its first block alone. */
+  | {
+      readonly kind: "note";
+      readonly text: string;
+      readonly evaluations?: { readonly whole: number; readonly reused: number };
+    }
   /** Probably not what was meant. */
   | { readonly kind: "warning"; readonly text: string }
   /** Only worth knowing when something is being looked into. */

@@ -36,6 +36,7 @@ const OF_STAGES = {
   lcmNoiseClip: 2,
   referenceMethod: "offset",
   resolutionSteps: 32,
+  stepCache: 0.1,
 } as const satisfies Partial<Record<Name, unknown>>;
 
 /** Parameters that decide how the picture is finished. */

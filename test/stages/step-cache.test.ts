@@ -63,7 +63,7 @@ async function qwenImage2(): Promise<Opened> {
 }
 
 const MODELS = {
-  "transformer": () => qwenImageOf("transformer"),
+  transformer: () => qwenImageOf("transformer"),
   "transformer-2511": () => qwenImageOf("transformer-2511"),
   "transformer-bf16": () => qwenImageOf("transformer-bf16"),
   "Qwen-Image-2.1": qwenImage2,

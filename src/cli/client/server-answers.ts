@@ -124,7 +124,12 @@ const text = v.string();
 const optionalNumber = v.optional(v.number());
 const EVENTS = v.variant("kind", [
   v.object({ kind: v.literal("plan"), lines: v.array(text) }),
-  v.object({ kind: v.picklist(["note", "warning", "detail", "activity"]), text }),
+  v.object({
+    kind: v.literal("note"),
+    text,
+    evaluations: v.optional(v.object({ whole: count, reused: count })),
+  }),
+  v.object({ kind: v.picklist(["warning", "detail", "activity"]), text }),
   v.object({ kind: v.literal("start"), stage: text }),
   v.object({ kind: v.literal("step"), step: count, total: count, seconds }),
   v.object({ kind: v.literal("end"), stage: text, seconds }),

@@ -35,7 +35,7 @@ export function planLines(plan: EditPlan, { bold, yellow, dim }: Pick<Style, "bo
 
 function summary({ results, sizes, sampling, device, stages }: EditPlan): string {
   const { pictures, output } = sizes;
-  const { steps, cfg, evaluations, sampler } = sampling;
+  const { steps, cfg, evaluations, sampler, stepCache } = sampling;
   const passes = evaluations.positive + evaluations.negative;
   const where =
     stages.length === 0
@@ -45,7 +45,9 @@ function summary({ results, sizes, sampling, device, stages }: EditPlan): string
         : device.name;
   const reason = device.reason === undefined || stages.length === 0 ? "" : ` (${device.reason})`;
   const made = results === 1 ? show(output) : `${results} of ${show(output)}, each`;
-  return `${counted(pictures.length, "picture")} → ${made}: ${counted(steps, "step")} of ${sampler} at cfg ${cfg}, ${counted(passes, "pass", "passes")} of the transformer, on ${where}${reason}`;
+  const most =
+    stepCache === undefined ? "" : ` at most (step cache ${stepCache}: how many it saves is not known before)`;
+  return `${counted(pictures.length, "picture")} → ${made}: ${counted(steps, "step")} of ${sampler} at cfg ${cfg}, ${counted(passes, "pass", "passes")} of the transformer${most}, on ${where}${reason}`;
 }
 
 function sizeLines({ sizes }: EditPlan): string[] {

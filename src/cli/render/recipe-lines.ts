@@ -30,6 +30,7 @@ export function recipeLines(recipe: Recipe): string[] {
     ["sampling", sampling(sample)],
     ["noise of lcm", lcmNoise(sample)],
     ["references by", sample["referenceMethod"]],
+    ["step cache", stepCache(sample, sizes)],
     [
       "sigmas",
       Array.isArray(sample["sigmas"])
@@ -80,6 +81,13 @@ function lcmNoise({ lcmNoise: scale, lcmNoiseEnd: end, lcmNoiseClip: clip }: Val
   const parts = Object.entries({ factor: scale, "at the end": end, "clipped at": clip });
   const given = parts.filter(([, value]) => value !== undefined).map(([name, value]) => `${name} ${String(value)}`);
   return given.length === 0 ? undefined : given.join(", ");
+}
+
+function stepCache({ stepCache: threshold }: Values, { evaluations }: Values): string | undefined {
+  if (threshold === undefined) return undefined;
+  const { whole, reused } = (evaluations ?? {}) as Values;
+  const counts = whole === undefined ? "" : `, ${String(whole)} evaluations whole, ${String(reused)} reused`;
+  return `share ${String(threshold)}${counts}`;
 }
 
 function named({ names }: Recipe, role: string, hash: string): string {

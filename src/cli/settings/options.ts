@@ -187,6 +187,34 @@ export function addOptions(command: Command, table: ParameterTable): void {
   }
 }
 
+/** The text of a flag that stands without a value. */
+const ALONE = "on";
+
+/**
+ * The words of a command line with the value of each flag written out that may stand alone: what follows it is its value only where it can be one, else a
+ * picture or another flag. `tables` are the options of the commands that are called.
+ */
+export function withBareFlags(words: readonly string[], tables: readonly ParameterTable[]): string[] {
+  const flags = new Map(
+    tables.flatMap(Object.entries<Parameter<unknown>>).flatMap(([key, parameter]) => {
+      const { short, longs, argument } = flagsOf(key, parameter);
+      return [...longs, ...(short ? [short] : [])].map((name) => [name, { argument, ...parameter.kind }] as const);
+    }),
+  );
+  const written: string[] = [];
+  for (let index = 0; index < words.length; index += 1) {
+    const word = words[index]!;
+    if (word === "--") return [...written, ...words.slice(index)];
+    const { argument = "", isValue } = flags.get(word) ?? {};
+    const next = words[index + 1];
+    if (isValue && (next === undefined || !isValue(next))) written.push(`${word}=${ALONE}`);
+    else written.push(word);
+    // The value of a flag is none itself, whatever it looks like.
+    if (argument !== "" && next !== undefined && (!isValue || isValue(next))) written.push(words[++index]!);
+  }
+  return written;
+}
+
 /** What commander collected for a parameter: its texts, or true for a switch; undefined if it was not given. */
 export function parsedValue(
   key: string,

@@ -16,6 +16,8 @@ export interface Kind<T> {
   readonly isList?: boolean;
   /** Whether the value is a switch; its flag takes no value. */
   readonly isSwitch?: boolean;
+  /** For a flag that may stand without a value: whether a text is one, else what follows is something else. The flag alone means `on`. */
+  readonly isValue?: (text: string) => boolean;
 }
 
 // A schema has a typed input; here the input is unknown.
@@ -70,6 +72,24 @@ export function numberOr<Word extends string>(word: Word, bounds: NumberBounds):
   return kind<number | Word>(v.union([schema, v.literal(word)]), {
     fromText: (written) => (written.trim() === word ? word : fromText!(written)),
     wanted: `${wanted}, or ${word}`,
+  });
+}
+
+const ON = /^(true|yes|on)$/i;
+const OFF = /^(false|no|off)$/i;
+
+/** A number within bounds; `on` or true stands for a usual one, `off` or false for none. Its flag may stand alone. */
+export function numberOrOff(usual: number, bounds: NumberBounds): Kind<number | undefined> {
+  const { schema, fromText, wanted } = number(bounds);
+  const switched = v.pipe(
+    v.boolean(),
+    v.transform((isOn) => (isOn ? usual : undefined)),
+  );
+  const isWord = (written: string) => ON.test(written) || OFF.test(written);
+  return kind<number | undefined>(v.union([schema, switched]), {
+    fromText: (written) => (isWord(written.trim()) ? ON.test(written.trim()) : fromText!(written)),
+    wanted: `${wanted}, on or off,`,
+    isValue: (written) => isWord(written) || !Number.isNaN(fromText!(written)),
   });
 }
 

@@ -13,12 +13,18 @@ import {
   noiseLevels,
   number,
   numberOr,
+  numberOrOff,
   seed,
   size,
   text,
   texts,
   toggle,
 } from "./parameter-kinds.js";
+
+/** The threshold of diffusers' FirstBlockCacheConfig (hooks/first_block_cache.py, 0.39). */
+const STEP_CACHE_THRESHOLD = 0.05;
+/** Below 1, which would be read as a switch. cache-dit has this range too, ComfyUI's WaveSpeed up to 1. */
+const LARGEST_THRESHOLD = 0.99;
 
 /** The parameters of the stages and of finishing. */
 export const EDIT_PARAMETERS = {
@@ -181,6 +187,13 @@ export const EDIT_PARAMETERS = {
     group: "Device",
     placeholder: "<type>",
   }),
+  stepCache: optional(numberOrOff(STEP_CACHE_THRESHOLD, { minimum: 0, maximum: LARGEST_THRESHOLD }), {
+    summary:
+      "run only the transformer's first block where what it adds changed by no larger a share since the last whole step: faster, another picture",
+    group: "Sampling",
+    placeholder: "[share]",
+    initialText: `off; ${STEP_CACHE_THRESHOLD} without a number`,
+  }),
   keepSize: defaulted(toggle, false, {
     summary: "give back exactly the pixels of picture 1",
     group: "Sizes",
@@ -228,7 +241,7 @@ const { vae, vaeDtype, tile, size: pixels, megapixels, resolutionSteps, match } 
 const { textEncoder, prompt, allowEmptyPrompt, negativePrompt, textDtype } = EDIT_PARAMETERS;
 const { transformer, lora, strictLora, seed: noise, steps, cfg, sampler, scheduler } = EDIT_PARAMETERS;
 const { shift, sigmas, denoise, cfgNorm, lcmNoise, lcmNoiseEnd, lcmNoiseClip, referenceMethod } = EDIT_PARAMETERS;
-const { dtype, keepSize, noMetadata } = EDIT_PARAMETERS;
+const { dtype, stepCache, keepSize, noMetadata } = EDIT_PARAMETERS;
 
 /** The parameters of each stage, with its model files. */
 export const STAGE_PARAMETERS = {
@@ -241,6 +254,7 @@ export const STAGE_PARAMETERS = {
   sample: {
     ...{ transformer, lora, strictLora, seed: noise, steps, cfg, sampler, scheduler },
     ...{ shift, sigmas, denoise, cfgNorm, lcmNoise, lcmNoiseEnd, lcmNoiseClip, referenceMethod, dtype },
+    ...{ stepCache },
   },
   decode: { vae, vaeDtype, tile, keepSize, match, noMetadata },
 } as const satisfies Readonly<Record<StageName, object>>;

@@ -69,7 +69,7 @@ export interface EditMemory {
 export interface MemoryRequest {
   readonly parts: Readonly<Record<FileRole, ModelHandle>>;
   readonly adapters: readonly Adapter[];
-  readonly types: Pick<ResolvedSettings, "dtype" | "textDtype" | "vaeDtype" | "tile" | "referenceMethod">;
+  readonly types: Pick<ResolvedSettings, "dtype" | "textDtype" | "vaeDtype" | "tile" | "referenceMethod" | "stepCache">;
   readonly limit: MemoryLimit;
   /** Stages that run elsewhere. */
   readonly elsewhere?: ReadonlySet<StageName>;
@@ -178,6 +178,7 @@ function transformer(
       network,
       compute: computeType(device, "transformer", types.dtype),
       loras: adapters.map((adapter) => ({ adapter })),
+      stepCache: types.stepCache,
       ...sampledTokens(tokens),
     },
     device,

@@ -64,6 +64,8 @@ export interface EditPlan {
     readonly scheduler: string;
     /** Runs of the transformer for one picture, with the prompt and with the negative prompt. */
     readonly evaluations: { readonly positive: number; readonly negative: number };
+    /** The threshold of a step cache; absent: there is none. How many evaluations it reuses is known when they are made: work and time are those without. */
+    readonly stepCache?: number;
   };
   /** Those that run here. */
   readonly stages: readonly StagePlan[];

@@ -6,6 +6,7 @@ import type { Source } from "../../image/resize/size-plan.js";
 import type { LatentRoute } from "../../image/resize/size-routes.js";
 import { languageLengths } from "../../models/text-encoder-family.js";
 import { sampleLatent, samplingSigmas } from "../../sampling/driver.js";
+import { type StepCacheNeeds, sampledTokens } from "../../stages/networks/transformer-plan.js";
 import { type SamplingNumbers, samplingOf } from "../../stages/sample.js";
 import type { StageName } from "../../stages/stage.js";
 import { float32 } from "../../std/tensor.js";
@@ -34,6 +35,8 @@ export interface EditRuns extends EditLengths {
   readonly runs: ReadonlyMap<PlannedNetwork, readonly Run[]>;
   /** Bytes of the decoded input pictures, which stay in memory. */
   readonly pictureBytes: number;
+  /** What a step cache takes; undefined: there is none. */
+  readonly stepCache: StepCacheNeeds | undefined;
 }
 
 /** What determines them besides the pictures. */
@@ -64,6 +67,7 @@ export async function editRuns(
       [...runsOf(networks, { ...lengths, evaluations, results })].filter(([{ stage }]) => !elsewhere.has(stage)),
     ),
     pictureBytes: CHANNELS * sum(sources.map(({ width, height }) => width * height)),
+    stepCache: networks.stepCache?.(sampledTokens(lengths.tokens)),
   };
 }
 

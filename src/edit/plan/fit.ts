@@ -126,7 +126,7 @@ function roundedUp(bytes: number): string {
 }
 
 /** The peak memory of any network on the CPU without a limit. */
-export function unlimitedNeed({ runs, pictureBytes }: EditRuns, device: Device): SessionMemory {
+export function unlimitedNeed({ runs, pictureBytes, stepCache }: EditRuns, device: Device): SessionMemory {
   return mostMemory(
     [...runs].flatMap(([network, made]) =>
       made.length === 0
@@ -135,7 +135,7 @@ export function unlimitedNeed({ runs, pictureBytes }: EditRuns, device: Device):
             sessionMemory(
               network,
               made.map(({ lengths }) => lengths),
-              { device, pictureBytes, plan: undefined },
+              { device, pictureBytes, plan: undefined, stepCache },
             ),
           ],
     ),

@@ -13,7 +13,12 @@ import { transformerOf } from "../../models/transformers.js";
 import type { VaeNumbers } from "../../models/vae-family.js";
 import { buildVaeDecoder, buildVaeEncoder, vaeNumbers } from "../../models/vaes.js";
 import { numbersOf } from "../../stages/networks/model-handle.js";
-import { transformerOptimization } from "../../stages/networks/transformer-plan.js";
+import {
+  type StepCacheNeeds,
+  type sampledTokens,
+  stepCacheNeeds,
+  transformerOptimization,
+} from "../../stages/networks/transformer-plan.js";
 import type { MemoryLimit } from "../../stages/networks/within-memory.js";
 import type { StageName } from "../../stages/stage.js";
 import type { ResolvedSettings } from "../resolve/resolve-edit.js";
@@ -42,18 +47,20 @@ export interface PlannedNetworks {
   readonly vae: VaeNumbers;
   readonly vision: VisionNumbers;
   readonly sampled: Transformer;
+  /** What a step cache takes at some lengths; undefined: there is none. */
+  readonly stepCache: ((lengths: ReturnType<typeof sampledTokens>) => StepCacheNeeds) | undefined;
 }
 
 /** The device, its memory limit, the requested compute types, and the number of pictures. */
 export type WantedNetworks = MemoryLimit & { readonly references: number } & Pick<
     ResolvedSettings,
-    "dtype" | "textDtype" | "vaeDtype" | "referenceMethod"
+    "dtype" | "textDtype" | "vaeDtype" | "referenceMethod" | "stepCache"
   >;
 
 /** Builds all graphs, half a second at full size. Throws QEDIT_E_CHECKPOINT for a file of another family. */
 export function plannedNetworks(
   { parts, adapters }: Pick<PlannedFiles, "parts" | "adapters">,
-  { device, vram, dtype, textDtype, vaeDtype, referenceMethod, references }: WantedNetworks,
+  { device, vram, dtype, textDtype, vaeDtype, referenceMethod, stepCache, references }: WantedNetworks,
 ): PlannedNetworks {
   const { vae, textEncoder, transformer } = parts;
   const numbers = numbersOf(textEncoder.checkpoint);
@@ -89,6 +96,9 @@ export function plannedNetworks(
       adapters,
     ),
   });
+  const part = sampled.keptWidth === undefined ? "whole" : "step";
+  const loras = adapters.map((adapter) => ({ adapter }));
+  const sized = { file: transformer, network: sampled, compute, loras, stepCache };
   return {
     vaeEncoder: {
       ...picture,
@@ -105,8 +115,8 @@ export function plannedNetworks(
         buildLanguageModel(g, w, { config: language, compute: text.compute }),
       ),
     },
-    transformer: sampling(sampled.keptWidth === undefined ? "whole" : "step"),
-    transformerPrefix: sampled.keptWidth === undefined ? undefined : sampling("prefix"),
+    transformer: sampling(part),
+    transformerPrefix: part === "whole" ? undefined : sampling("prefix"),
     vaeDecoder: {
       ...picture,
       stage: "decode",
@@ -115,5 +125,7 @@ export function plannedNetworks(
     vae: vaeNumbers(numbersOf(vae.checkpoint)),
     vision,
     sampled,
+    stepCache:
+      stepCache === undefined ? undefined : (lengths) => stepCacheNeeds({ ...sized, ...lengths }, { device, part }),
   };
 }

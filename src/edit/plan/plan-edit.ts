@@ -54,7 +54,10 @@ export async function planEdit(unresolved: UnresolvedSettings, request: PlanRequ
       output: settings.keepSize && sizes.images[0] ? sizes.images[0].source : sizes.target.size,
     },
     tokens,
-    sampling: { steps, cfg: sampling.cfg, sampler: sampling.sampler, scheduler: sampling.scheduler, evaluations },
+    sampling: {
+      ...{ steps, cfg: sampling.cfg, sampler: sampling.sampler, scheduler: sampling.scheduler, evaluations },
+      ...(settings.stepCache !== undefined && { stepCache: settings.stepCache }),
+    },
     stages,
     ...(elsewhere.size > 0 && { elsewhere: placesOf(remote, elsewhere) }),
     ...(remote[WHOLE] && { isOneRequest: true as const }),
@@ -99,6 +102,7 @@ async function advice(
       textDtype: "auto",
       vaeDtype: "auto",
       referenceMethod: settings.referenceMethod,
+      stepCache: settings.stepCache,
       references: sources.length,
     });
     return {

@@ -4,6 +4,7 @@ import { inputBytes, outputBytes, runBytes } from "../../engine/memory/session-r
 import type { Device } from "../../engine/providers.js";
 import type { Lengths } from "../../graph/lengths.js";
 import { ELEMENT } from "../../graph/types.js";
+import type { StepCacheNeeds } from "../../stages/networks/transformer-plan.js";
 import { deviceBytes } from "../../stages/networks/within-memory.js";
 import type { NetworkMemory } from "./edit-memory.js";
 import { laidOutBytes, weightBytes, weightElements } from "./graph-cost.js";
@@ -36,13 +37,15 @@ export interface SessionPlace {
   readonly device: Device;
   readonly pictureBytes: number;
   readonly plan: Pick<NetworkMemory, "activations" | "peak"> | undefined;
+  /** What a step cache takes beside the transformer; undefined: there is none. */
+  readonly stepCache?: StepCacheNeeds | undefined;
 }
 
 /** Memory of a network in the largest of its runs. */
 export function sessionMemory(
-  { graph, optimization, compute }: PlannedNetwork,
+  { network, part, graph, optimization, compute }: PlannedNetwork,
   runs: readonly Lengths[],
-  { device, pictureBytes, plan }: SessionPlace,
+  { device, pictureBytes, plan, stepCache }: SessionPlace,
 ): SessionMemory {
   const isFolded = optimization === "full";
   const feedBytes = Math.max(
@@ -50,10 +53,15 @@ export function sessionMemory(
     ...runs.map((lengths) => COPIES * (inputBytes(graph, lengths) + outputBytes(graph, lengths))),
   );
   const host = PROCESS_BYTES + pictureBytes + feedBytes;
+  const cached = network === "transformer" && part === undefined ? stepCache : undefined;
   const stored = weightBytes(graph);
   const laidOut = device.provider === "cpu" ? laidOutBytes(graph) : 0;
   if (plan && device.provider !== "cpu")
-    return { ram: host + CUDA_HOST_BYTES, mapped: stored, gpu: deviceBytes(plan.peak, device) };
+    return {
+      ram: host + CUDA_HOST_BYTES + (cached?.stepCacheBytes ?? 0),
+      mapped: stored,
+      gpu: deviceBytes(plan.peak, device),
+    };
   if (plan)
     return {
       ram: host + (isFolded ? plan.peak : plan.activations + Math.min(laidOut, plan.peak - plan.activations)),
@@ -66,5 +74,6 @@ export function sessionMemory(
     0,
     ...runs.map((lengths) => runBytes({ graph, optimization, compute }, lengths, device)),
   );
-  return { ram: host + widened + laidOut + activations, mapped: isFolded ? 0 : stored - laidOut, gpu: 0 };
+  const beside = cached ? cached.activations + cached.stepCacheBytes : 0;
+  return { ram: host + widened + laidOut + activations + beside, mapped: isFolded ? 0 : stored - laidOut, gpu: 0 };
 }

@@ -50,13 +50,13 @@ export interface StagePlan {
 
 /** Plans every stage that runs something. */
 export function stagePlans(
-  { runs, pictureBytes }: EditRuns,
-  { device, timings, plans }: Omit<Machine, "pictureBytes">,
+  { runs, pictureBytes, stepCache }: EditRuns,
+  { device, timings, plans }: Omit<Machine, "pictureBytes" | "stepCache">,
 ): StagePlan[] {
   return STAGES.flatMap((stage) => {
     const planned = [...runs].filter(([network, made]) => network.stage === stage && made.length > 0);
     const networks = planned.map(([network, made]) =>
-      networkPlan(network, made, { device, timings, plans, pictureBytes }),
+      networkPlan(network, made, { device, timings, plans, pictureBytes, stepCache }),
     );
     if (networks.length === 0) return [];
     const estimates = networks.map(({ seconds }) => seconds);
@@ -90,12 +90,13 @@ interface Machine {
   /** Memory plans of the networks; undefined on the CPU without a limit. */
   readonly plans: readonly NetworkMemory[] | undefined;
   readonly pictureBytes: number;
+  readonly stepCache: EditRuns["stepCache"];
 }
 
 function networkPlan(
   network: PlannedNetwork,
   made: readonly Run[],
-  { device, timings, plans, pictureBytes }: Machine,
+  { device, timings, plans, pictureBytes, stepCache }: Machine,
 ): NetworkPlan {
   const { graph, optimization, compute } = network;
   const runs = made.map(({ lengths, times }) => ({ lengths, times, flops: graphFlops(graph, lengths) }));
@@ -121,7 +122,7 @@ function networkPlan(
     memory: sessionMemory(
       network,
       made.map(({ lengths }) => lengths),
-      { device, pictureBytes, plan: planOf(network, plans) },
+      { device, pictureBytes, plan: planOf(network, plans), stepCache },
     ),
     seconds: estimateSession(load, timings),
   };

@@ -30,7 +30,7 @@ export function recipeSettings(recipe: Recipe, name: string): WrittenSettings {
     });
   }
   const { sampler, scheduler, steps, denoise, shift, sigmas, cfg, cfgNorm, seed, device, compute_type: type } = sample!;
-  const { lcmNoise, lcmNoiseEnd, lcmNoiseClip, referenceMethod } = sample!;
+  const { lcmNoise, lcmNoiseEnd, lcmNoiseClip, referenceMethod, stepCache } = sample!;
   const values: Values = {
     match: image!["match"],
     megapixels: image!["megapixels"],
@@ -41,7 +41,7 @@ export function recipeSettings(recipe: Recipe, name: string): WrittenSettings {
     negativePrompt: prompt!["negative_prompt"],
     ...(scheduler === undefined ? { sigmas } : { scheduler, steps, denoise, shift }),
     ...{ sampler, cfg, cfgNorm, seed, device },
-    ...{ lcmNoise, lcmNoiseEnd, lcmNoiseClip, referenceMethod },
+    ...{ lcmNoise, lcmNoiseEnd, lcmNoiseClip, referenceMethod, stepCache },
     dtype: DTYPES[String(type)],
     keepSize: decode!["keep_size"],
     pasteBack: paste["version"] !== undefined,

@@ -43,7 +43,7 @@ export async function editThere(
       cond: condInfo(pictures, { ...condFacts(facts), tokens: kept, seen }, settings),
     },
     models,
-    recordedSampling(settings, models.loras, models.computed),
+    { settings: recordedSampling(settings, models.loras, models.computed) },
   );
   return decodedThere(image, samples, { facts, place: resultPlace(samples, settings), settings });
 }

@@ -99,6 +99,10 @@ export const EXPORTED_PARAMETERS = {
     lcmNoiseClip: ofLcm("lcmNoiseClip"),
     referenceMethod: otherMethod,
     dtype: typeOf("dtype", "transformer"),
+    stepCache: ({ settings: { stepCache } }) =>
+      stepCache === undefined
+        ? undefined
+        : { found: "computes every step whole, in a loop of its graph", hint: leaveOut("step_cache") },
   },
   decode: {
     vae: "file",

@@ -150,7 +150,7 @@ export async function sampleThere(
   const prompts = usedPrompts(cond, { ...named, cfg: settings.cfg });
   const models = sampleFacts(facts);
   const record = recordedSampling(settings, models.loras, models.computed);
-  const info = samplesInfo({ latents: latents.info, cond: cond.info }, models, record);
+  const info = samplesInfo({ latents: latents.info, cond: cond.info }, models, { settings: record });
   const latent = floatTensor(latents, "latent")!;
   const sampling = samplingOf(settings);
   const sigmas = samplingSigmas(sampling);

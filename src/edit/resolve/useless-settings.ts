@@ -15,12 +15,16 @@ export interface Complaint {
 type Settings = Partial<SamplingChoices> & {
   readonly negativePrompt?: string | undefined;
   readonly strictLora?: boolean;
+  readonly stepCache?: number | undefined;
 };
 
 /** A Lightning LoRA is distilled without guidance: a larger cfg doubles the time and oversaturates colours. */
 const MAX_LIGHTNING_CFG = 1;
 /** More than this multiple of the steps that a Lightning LoRA was distilled for spoils the picture. */
 const MAX_LIGHTNING_STEP_RATIO = 2;
+
+/** Most steps of a run in which one is too far from the last to reuse its blocks: those of the shortest Lightning LoRAs. */
+const FEW_STEPS = 4;
 
 /** Problems with settings; `given` are the names of those that were set explicitly. A stage's settings lack the values it does not use. */
 export function uselessSettings(settings: object, given: ReadonlySet<string>): readonly Complaint[] {
@@ -42,6 +46,7 @@ export function uselessSettings(settings: object, given: ReadonlySet<string>): r
     ...withoutGuidance(values, given, cfg),
     ...withoutLcm(values, given),
     ...besideSigmas(values, given),
+    ...withFewSteps(values, steps),
     ...lightningComplaints(lora, { cfg, steps }),
   ];
 }
@@ -64,6 +69,17 @@ function besideSigmas({ sigmas }: Settings, given: ReadonlySet<string>): readonl
     message: `Cannot use ${param(jsonName(setting))} beside ${param("sigmas")}: it has no effect`,
     hint: `Leave one of them out`,
   }));
+}
+
+function withFewSteps({ stepCache }: Settings, steps: number): readonly Complaint[] {
+  if (stepCache === undefined || steps > FEW_STEPS) return [];
+  return [
+    {
+      setting: "stepCache",
+      message: `Cannot use ${param("step_cache")} with ${steps} steps: each changes too much of the picture`,
+      hint: `Use more, such as ${param("steps", 20)}, leave out ${param("step_cache")}`,
+    },
+  ];
 }
 
 function withoutGuidance(values: Settings, given: ReadonlySet<string>, cfg: number): readonly Complaint[] {

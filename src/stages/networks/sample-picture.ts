@@ -5,6 +5,7 @@ import type { Velocity } from "../../sampling/guidance.js";
 import { float32, type Tensor } from "../../std/tensor.js";
 import type { StageContext } from "../stage.js";
 import { type TransformerRun, withTransformer } from "./open-transformer.js";
+import type { EvaluationCounts } from "./reused-blocks.js";
 import { type Conditions, normalisedLatent, velocityOf } from "./velocity.js";
 
 /** How a run samples. */
@@ -22,12 +23,18 @@ export interface PictureConditions extends Pick<Conditions, "references" | "prom
   readonly statistics: LatentStatistics;
 }
 
-/** Samples a latent in the VAE's scale; emits its steps. */
+/** A sampled latent, and how often the transformer was evaluated with a step cache; undefined without one. */
+export interface SampledPicture {
+  readonly latent: Tensor<"float32">;
+  readonly evaluations: EvaluationCounts | undefined;
+}
+
+/** Samples a latent in the VAE's scale; emits its steps, and what a step cache reused. */
 export async function samplePicture(
   run: PictureRun,
   { references, prompts, statistics }: PictureConditions,
   { context, ...transformer }: Omit<TransformerRun, "sigmas" | "conditions"> & { readonly context: StageContext },
-): Promise<Tensor<"float32">> {
+): Promise<SampledPicture> {
   const { emit, signal } = context;
   const { shape, evaluated: sigmas } = run;
   const normalised = references.map((each) => normalisedLatent(each, statistics));
@@ -35,7 +42,7 @@ export async function samplePicture(
     if (prompt) transformer.network.refuse({ shape, references: normalised, prompt });
   const conditions = { shape, references: normalised, prompts, network: transformer.network };
   const opening = { ...transformer, sigmas, conditions };
-  return withTransformer(opening, context, (opened) => {
+  return withTransformer(opening, context, async (opened) => {
     const velocity = velocityOf(opened, conditions);
     let before = performance.now();
     const onStep = ({ step, total }: { step: number; total: number }, denoised: Float32Array) => {
@@ -45,6 +52,13 @@ export async function samplePicture(
       context.onDenoised?.(float32(shape, denoised as Float32Array<ArrayBuffer>));
     };
     emit({ kind: "step", step: 0, total: run.steps, seconds: 0 });
-    return run.sample(velocity, { mean: statistics.mean, std: statistics.std, onStep, signal });
+    const latent = await run.sample(velocity, { mean: statistics.mean, std: statistics.std, onStep, signal });
+    const evaluations = opened.counts();
+    if (evaluations) emit({ kind: "note", text: reuseText(evaluations), evaluations });
+    return { latent, evaluations };
   });
+}
+
+function reuseText({ whole, reused }: EvaluationCounts): string {
+  return `step cache: of ${whole + reused} evaluations of the transformer ${whole} were computed whole, ${reused} by its first block alone`;
 }

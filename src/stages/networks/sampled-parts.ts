@@ -12,6 +12,8 @@ import { refuseNonFinite } from "../finite.js";
 import type { RecordedFile } from "../stage.js";
 import { type ActiveLora, refuseBrokenLoras } from "./loras.js";
 import { type ModelHandle, numbersOf } from "./model-handle.js";
+import type { EvaluationCounts } from "./reused-blocks.js";
+import type { SampledPicture } from "./sample-picture.js";
 import type { Prompts } from "./velocity.js";
 
 /** A transformer and its LoRAs. */
@@ -118,13 +120,13 @@ function refuseOtherFamily(
 
 /** The samples of a run. Throws QEDIT_E_BAD_OUTPUT for NaN and infinity, and QEDIT_E_LORA if they come of a broken LoRA. */
 export async function checkedSamples(
-  work: Promise<Tensor<"float32">>,
+  work: Promise<SampledPicture>,
   loras: readonly ActiveLora[],
-): Promise<Tensor<"float32">> {
+): Promise<SampledPicture> {
   try {
-    const samples = await work;
-    refuseNonFinite(samples, "the samples");
-    return samples;
+    const sampled = await work;
+    refuseNonFinite(sampled.latent, "the samples");
+    return sampled;
   } catch (error) {
     if (error instanceof QeditError && error.code === "QEDIT_E_BAD_OUTPUT") await refuseBrokenLoras(loras, error);
     throw error;
@@ -156,15 +158,22 @@ export function sampledNames({ transformer: file, loras }: RecordedModels): Reco
   return { transformer: file.name, ...Object.fromEntries(loras.map(({ name }, index) => [`lora.${index}`, name])) };
 }
 
-/** The record of samples by those of what they were made from; `settings`: of the run. */
+/** What a run is recorded with. */
+export interface RecordedRun {
+  readonly settings: object;
+  /** With a step cache. */
+  readonly evaluations?: EvaluationCounts | undefined;
+}
+
+/** The record of samples by those of what they were made from. */
 export function samplesInfo(
   { latents, cond }: Readonly<Record<"latents" | "cond", ArtifactInfo>>,
   models: RecordedModels,
-  settings: object,
+  { settings, evaluations }: RecordedRun,
 ): ArtifactInfo {
   return {
     settings: { ...latents.settings, ...cond.settings, sample: settings },
-    sizes: { ...latents.sizes, ...cond.sizes },
+    sizes: { ...latents.sizes, ...cond.sizes, ...(evaluations && { evaluations }) },
     inputs: { ...differing(cond.inputs, latents.inputs), ...cond.inputs, ...latents.inputs },
     weights: { ...latents.weights, ...cond.weights, ...sampledWeights(models) },
     names: { ...cond.names, ...latents.names, ...sampledNames(models) },

@@ -95,13 +95,14 @@ function planOf(transformer: SizedTransformer, device: Device) {
     if (!isCached) return { ...planNetwork(needs, budget), stepCacheBytes: undefined };
     const [first, ...layers] = needs.layers as [number, ...number[]];
     if (layers.length === 0) throw new Error("internal: a step cache of one block");
-    const { activations, stepCacheBytes } = headNeeds(transformer, { device, part });
-    const reserved = first + activations + (device.provider === "cpu" ? stepCacheBytes : 0);
-    const others = planNetwork({ ...needs, layers }, budget === undefined ? undefined : Math.max(0, budget - reserved));
-    const peak = others.peak + reserved;
+    const { activations, stepCacheBytes } = stepCacheNeeds(transformer, { device, part });
+    const beside = activations + (device.provider === "cpu" ? stepCacheBytes : 0);
+    const budgetOfOthers = budget === undefined ? undefined : Math.max(0, budget - first - beside);
+    const others = planNetwork({ ...needs, layers }, budgetOfOthers);
+    const peak = others.peak + first + beside;
     return {
       ...others,
-      ...{ weights: others.weights + first, activations: others.activations + activations, peak, stepCacheBytes },
+      ...{ weights: others.weights + first, activations: others.activations + beside, peak, stepCacheBytes },
       groups: [
         { from: 0, to: 1, bytes: first, isResident: true },
         ...others.groups.map((group) => ({ ...group, from: group.from + 1, to: group.to + 1 })),
@@ -114,11 +115,19 @@ function planOf(transformer: SizedTransformer, device: Device) {
 /** Buffers of the size of the compared tokens, in float32, that comparing them takes at a time (models/step-cache.ts). */
 const COMPARING = 5;
 
-// What is kept of every prompt, in float32: what the tokens were behind the first block, and what the others added to the target. On a GPU a run is fed it.
-function headNeeds(
+/** What a step cache takes beside the transformer that it is of, in bytes. */
+export interface StepCacheNeeds {
+  /** Of the session of the first block, its weights left out, on the device. */
+  readonly activations: number;
+  /** Of what is kept of every prompt in the machine's memory: the tokens behind the first block, and what the others added to the target, in float32. */
+  readonly stepCacheBytes: number;
+}
+
+/** The needs of a step cache, where an evaluation is computed whole or as steps. On a GPU a run is fed what is kept. */
+export function stepCacheNeeds(
   transformer: SizedTransformer,
-  { device, part }: { device: Device; part: TransformerPart },
-): { activations: number; stepCacheBytes: number } {
+  { device, part }: { readonly device: Device; readonly part: TransformerPart },
+): StepCacheNeeds {
   const { network, tokens, hasNegative = false } = transformer;
   const row = network.width * ELEMENT.f32.bytes;
   const compared = network.compared.tokens(tokens) * row;
