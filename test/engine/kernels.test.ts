@@ -23,6 +23,7 @@ import { transformerConfig } from "../../src/models/qwen-image/transformer-confi
 import { buildLanguageModel } from "../../src/models/qwen2.5-vl/language.js";
 import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/text-encoder-config.js";
 import { buildVisionTower } from "../../src/models/qwen2.5-vl/vision.js";
+import { transformerOf } from "../../src/models/transformers.js";
 import { buildVaeDecoder, buildVaeEncoder } from "../../src/models/vaes.js";
 import type { ActiveLora } from "../../src/stages/networks/loras.js";
 import { numbersOf } from "../../src/stages/networks/model-handle.js";
@@ -188,6 +189,31 @@ describe.each([
   ["cuda", "f32"],
   ["cpu", "f32"],
 ] as const)("in parts on %s in %s", (provider, compute) => {
+  test.each([
+    ["qwen_image_edit_2509_fp8_e4m3fn", "whole"],
+    ["qwen_image_2.1_bf16", "whole"],
+    ["qwen_image_2.1_bf16", "step"],
+  ] as const)("the step cache of %s, computed %s, has a kernel for every node", (name, part) => {
+    const checkpoint = published(name);
+    const network = transformerOf(numbersOf(checkpoint), {});
+    const { blocks } = network;
+    const graphsOf = [
+      { stepCache: "head", blocks: { from: 0, to: 1 } },
+      { stepCache: "tail", blocks: { from: 1, to: 3 } },
+      { stepCache: "tail", blocks: { from: blocks - 2, to: blocks } },
+    ] as const;
+    for (const isModulationFed of [false, true]) {
+      const builds = graphsOf.map(
+        (each): Build =>
+          (graph, w) =>
+            network.build(graph, w, { ...each, compute, part, isModulationFed, references: 1 }),
+      );
+      const { graphs } = build(checkpoint, builds);
+      expect(graphs[0]!.outputs.has("velocity")).toBe(true);
+      expect(graphs.flatMap((graph) => missingKernels(graph, provider))).toEqual([]);
+    }
+  });
+
   test("groups of blocks with fed modulation, the modulation and groups of layers have a kernel for every node", () => {
     const [checkpoint, text] = [published("qwen_image_edit_2509_fp8_e4m3fn"), published("qwen_2.5_vl_7b_fp8_scaled")];
     const language = languageConfig(numbersOf(text), {});

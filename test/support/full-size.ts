@@ -1,6 +1,6 @@
 // Graphs of full size, from the headers of the published files.
 import type { GraphForm } from "../../bench/graph-forms.js";
-import { type PublishedName, publishedTensors } from "../../fixtures/headers/published.js";
+import { type DerivedName, type PublishedName, publishedTensors } from "../../fixtures/headers/published.js";
 import {
   type Checkpoint,
   elementsOf,
@@ -16,7 +16,7 @@ import { Graph } from "../../src/graph/graph.js";
 import type { Widening } from "../../src/graph/types.js";
 
 /** A published file as a checkpoint without a file behind it. */
-export function published(name: PublishedName): Checkpoint {
+export function published(name: PublishedName | DerivedName): Checkpoint {
   const tensors = new Map<string, StoredTensor>();
   let offset = 8;
   for (const { name: key, dtype, shape } of publishedTensors(name)) {

@@ -189,7 +189,7 @@ export const EDIT_PARAMETERS = {
   }),
   stepCache: optional(numberOrOff(STEP_CACHE_THRESHOLD, { minimum: 0, maximum: LARGEST_THRESHOLD }), {
     summary:
-      "run only the transformer's first block where what it adds changed by no larger a share since the last whole step: faster, another picture",
+      "run the transformer's first block alone where what it adds changed by no more than this share since the last whole run: faster, another picture",
     group: "Sampling",
     placeholder: "[share]",
     initialText: `off; ${STEP_CACHE_THRESHOLD} without a number`,

@@ -112,8 +112,8 @@ function planOf(transformer: SizedTransformer, device: Device) {
   };
 }
 
-/** Buffers of the size of the compared tokens, in float32, that comparing them takes at a time (models/step-cache.ts). */
-const COMPARING = 5;
+/** Buffers of the size of the compared tokens, in float32, that comparing them takes at a time (models/step-cache.ts), and one in which they go on. */
+const COMPARING = 5 + 1;
 
 /** What a step cache takes beside the transformer that it is of, in bytes. */
 export interface StepCacheNeeds {

@@ -94,6 +94,7 @@ describe("refused:", () => {
       /sampler.* on the server at grpc:\/\/there:8001: its exported model samples with euler alone/s,
     ],
     [{ lcmNoise: 1 }, /samples with euler alone/],
+    [{ stepCache: 0.05 }, /step_cache.*computes every step whole/],
     [{ lora: [] }, /was exported with Lora – 4 steps\.safetensors:0\.7/],
     [{ lora: ["x.safetensors"] }, /was exported with Lora/],
     [{ lora: ["x.safetensors:0.7", "y.safetensors:0.7"] }, /was exported with Lora/],
