@@ -144,7 +144,7 @@ function transformerFeeds(checkpoint: Checkpoint): Tensors {
 function fedFeeds(checkpoint: Checkpoint): Tensors {
   const { timestep: _, ...feeds } = transformerFeeds(checkpoint);
   const config = longerConfig(numbers(checkpoint), checkpoint);
-  const vectors = fedVectors(config, { from: 0, to: LAYERS });
+  const vectors = fedVectors({ config, blocks: { from: 0, to: LAYERS } });
   return { ...feeds, "modulation.0": noise([vectors, config.heads * config.headDim]) };
 }
 

@@ -88,7 +88,9 @@ interface Row {
 }
 
 const thresholds = values.thresholds.split(",").map(Number);
-const rows = new Map<number, Row>(thresholds.map((each) => [each, { decibels: [], shares: [], counts: { whole: 0, reused: 0 } }]));
+const rows = new Map<number, Row>(
+  thresholds.map((each) => [each, { decibels: [], shares: [], counts: { whole: 0, reused: 0 } }]),
+);
 try {
   const pictures = await readPictures(positionals.length === 0 ? PHOTOGRAPHS : positionals);
   const chosen = values.edits?.split(",");
@@ -113,7 +115,13 @@ try {
   console.log("| --------- | ------ | ------------ | ------------ | ---------------------------- |");
   for (const [threshold, { decibels, shares, counts }] of rows) {
     const reused = counts.reused / (counts.whole + counts.reused);
-    const cells = [threshold, percent(reused), shown(median(decibels)), shown(Math.min(...decibels)), percent(median(shares))];
+    const cells = [
+      threshold,
+      percent(reused),
+      shown(median(decibels)),
+      shown(Math.min(...decibels)),
+      percent(median(shares)),
+    ];
     console.log(`| ${cells.join(" | ")} |`);
   }
 } finally {

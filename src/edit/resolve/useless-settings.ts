@@ -76,7 +76,7 @@ function withFewSteps({ stepCache }: Settings, steps: number): readonly Complain
   return [
     {
       setting: "stepCache",
-      message: `Cannot use ${param("step_cache")} with ${steps} steps: each changes too much of the picture`,
+      message: `Cannot use ${param("step_cache")} with ${steps} ${steps === 1 ? "step" : "steps"}: each changes too much of the picture`,
       hint: `Use more, such as ${param("steps", 20)}, leave out ${param("step_cache")}`,
     },
   ];
