@@ -45,6 +45,8 @@ test("it gives another picture, and says how many evaluations were reused", asyn
   expect(events.filter((event) => "evaluations" in event)).toMatchObject([
     { event: "note", evaluations: { whole, reused }, text: expect.stringContaining(`${reused} by its first block`) },
   ]);
+  const verbose = await run("again", ["--step-cache", String(SHARE), "-v"]);
+  expect(verbose.stderr).toMatch(new RegExp(`the first block changed by( \\d+\\.\\d+){${STEPS - 1}}\n`));
   const without = await recipeOf("without");
   expect(without.settings["sample"]).not.toHaveProperty("stepCache");
   expect(without.sizes).not.toHaveProperty("evaluations");

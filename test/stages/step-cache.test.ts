@@ -13,7 +13,8 @@ import { sampleLatent, sampleNoise } from "../../src/sampling/driver.js";
 import { evaluatedSigmas } from "../../src/sampling/evaluated.js";
 import { type ActiveLora, activeLora, openMatchedLora } from "../../src/stages/networks/loras.js";
 import { numbersOf, openModel } from "../../src/stages/networks/model-handle.js";
-import { withTransformer } from "../../src/stages/networks/open-transformer.js";
+import { wholeTransformer, withTransformer } from "../../src/stages/networks/open-transformer.js";
+import type { EvaluationCounts, StepCacheUse } from "../../src/stages/networks/reused-blocks.js";
 import { transformerPlanning } from "../../src/stages/networks/transformer-plan.js";
 import { type Conditions, tokenCounts, velocityOf } from "../../src/stages/networks/velocity.js";
 import { float32, type Tensor } from "../../src/std/tensor.js";
@@ -133,6 +134,10 @@ interface How {
   readonly loras?: readonly ActiveLora[];
 }
 
+function countsOf(used: StepCacheUse | undefined): EvaluationCounts | undefined {
+  return used && { whole: used.whole, reused: used.reused };
+}
+
 async function sampled({ file, conditions, latent }: Opened, how: How) {
   const { stepCache, engine = direct, vram, loras = [] } = how;
   const sampling = { ...SAMPLING, ...how.sampling };
@@ -143,7 +148,7 @@ async function sampled({ file, conditions, latent }: Opened, how: How) {
   const context = { engine, emit: () => {}, signal: new AbortController().signal, vram };
   return withTransformer({ ...run, sigmas: await evaluatedSigmas(sampling) }, context, async (opened) => {
     const { data } = await sampleLatent(velocityOf(opened, conditions), sampling, { latent, ...scale });
-    return { data, counts: opened.counts() };
+    return { data, counts: countsOf(opened.used()) };
   });
 }
 
@@ -186,9 +191,9 @@ test.each(Object.entries(GOLDEN_RUNS))(
     const sampled = await withTransformer(run, context, (opened) => {
       const velocity = velocityOf(opened, conditions);
       const counted: typeof velocity = async (x, sigma, which) => {
-        const { whole } = opened.counts()!;
+        const { whole } = opened.used()!;
         const found = await velocity(x, sigma, which);
-        computed[which].push(opened.counts()!.whole - whole);
+        computed[which].push(opened.used()!.whole - whole);
         return found;
       };
       const cfg = negative ? Number(golden.metadata["guidance"]) : 1;
@@ -253,16 +258,16 @@ test.each(Object.entries(MODELS))(
         const first = await velocity(latent.data, sigma, "positive");
         // Of its own: that of the other prompt is no evaluation to compare with.
         const other = await velocity(latent.data, sigma, "negative");
-        const before = opened.counts()!;
+        const before = opened.used()!;
         expect(scaledError(await velocity(latent.data, sigma, "positive"), first)).toBeLessThanOrEqual(
           TOLERANCE.network,
         );
         expect(scaledError(await velocity(latent.data, sigma, "negative"), other)).toBeLessThanOrEqual(
           TOLERANCE.network,
         );
-        expect(opened.counts()).toEqual({ whole: before.whole, reused: before.reused + PROMPTS });
+        expect(opened.used()).toMatchObject({ whole: before.whole, reused: before.reused + PROMPTS });
       }
-      expect(opened.counts()).toEqual({ whole: 2 * PROMPTS, reused: 2 * PROMPTS });
+      expect(opened.used()).toMatchObject({ whole: 2 * PROMPTS, reused: 2 * PROMPTS });
     });
   },
 );
@@ -328,6 +333,22 @@ function failing(engine: Watched, number: number): Engine {
     },
   };
 }
+
+test("what opens ahead of a run is the graph of the blocks after the first", async () => {
+  for (const open of [MODELS.transformer, MODELS["Qwen-Image-2.1"]]) {
+    const model = await open();
+    const { file, conditions } = model;
+    const engine = watched(direct, CUDA);
+    const models: Model[] = [];
+    const collecting: Engine = { ...engine, open: (each) => (models.push(each), engine.open(each)) };
+    const context = { engine: collecting, emit: () => {}, signal: new AbortController().signal, vram: 8 * 1024 ** 3 };
+    const run = { ...{ file, network: conditions.network, loras: [] }, compute: "f32", stepCache: 0.1 } as const;
+    const ahead = await wholeTransformer({ ...run, tokens: tokenCounts(conditions), hasNegative: true }, context);
+    expect(ahead.name).toMatch(/blocks 1 to \d+$/);
+    await sampled(model, { engine: collecting, vram: context.vram, stepCache: 0.1 });
+    expect(models.filter(({ bytes }) => Buffer.from(bytes).equals(ahead.bytes))).toHaveLength(1);
+  }
+});
 
 test("the plan counts the first block's session, and what is kept of each prompt", async () => {
   const { file, conditions } = await qwenImageOf("transformer-bf16");

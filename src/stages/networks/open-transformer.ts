@@ -78,10 +78,10 @@ async function withSteps<T>(
   const models = await modelsOf(planned, graphs);
   const strengths = strengthsOf(run.loras);
   const lasting = new Set(Object.values(fixed).flatMap((feeds) => Object.values(feeds)));
-  return withEvaluations({ ...planned, models, lasting }, ({ evaluate, counts }) =>
+  return withEvaluations({ ...planned, models, lasting }, ({ evaluate, used }) =>
     use({
       isStreamed: streams(plan),
-      counts,
+      used,
       async run(target, prompts, sigma) {
         const shared = {
           ...strengths,
@@ -98,7 +98,7 @@ async function withSteps<T>(
 /** Evaluations of an open transformer. */
 interface OpenEvaluations {
   readonly evaluate: StepCache["run"];
-  readonly counts: OpenTransformer["counts"];
+  readonly used: OpenTransformer["used"];
 }
 
 // Opens the graphs of a plan, as one chain or as those of a step cache.
@@ -110,7 +110,7 @@ async function withEvaluations<T>(
   if (threshold === undefined)
     return withChain(context, { ...groupModels(plan, models), lasting }, (chain) =>
       use({
-        counts: () => undefined,
+        used: () => undefined,
         async evaluate(evaluations) {
           const outputs = await chain.run(evaluations.map(({ feeds }) => feeds));
           return outputs.map(({ velocity }) => velocity as Tensor<"float32">);
@@ -124,7 +124,7 @@ async function withEvaluations<T>(
     withChain(context, { ...tailModels, lasting }, async (tail) => {
       const cache = stepCache({ head, tail, tailInputs }, { network, threshold });
       try {
-        return await use({ counts: cache.counts, evaluate: cache.run });
+        return await use({ used: cache.used, evaluate: cache.run });
       } finally {
         await cache.dispose();
       }

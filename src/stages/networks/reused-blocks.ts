@@ -1,7 +1,7 @@
 // Evaluations with a step cache: the first block runs, and the others where what it added changed (models/step-cache.ts). Each prompt is compared with its
 // own last evaluation that was computed whole, whichever step of the sampler asked for it.
 import type { Feeds, KeptTensor } from "../../engine/sessions/engine.js";
-import { before, TAIL_RESIDUAL, THRESHOLD } from "../../models/step-cache.js";
+import { before, CHANGE, TAIL_RESIDUAL, THRESHOLD } from "../../models/step-cache.js";
 import type { Transformer } from "../../models/transformer-family.js";
 import { float32, type Tensor, type Tensors } from "../../std/tensor.js";
 import { type Chain, disposeKept } from "./block-groups.js";
@@ -10,6 +10,12 @@ import { type Chain, disposeKept } from "./block-groups.js";
 export interface EvaluationCounts {
   readonly whole: number;
   readonly reused: number;
+}
+
+/** What a step cache did. */
+export interface StepCacheUse extends EvaluationCounts {
+  /** The shares by which the first block changed, of all evaluations that were compared, in their order. */
+  readonly changes: readonly number[];
 }
 
 /** The open graphs of a step cache. */
@@ -38,7 +44,7 @@ export interface CachedEvaluation {
 export interface StepCache {
   /** Velocities, in tokens, of evaluations of different prompts. */
   run(evaluations: readonly CachedEvaluation[]): Promise<Tensor<"float32">[]>;
-  counts(): EvaluationCounts;
+  used(): StepCacheUse;
   /** Frees what is kept in the engine. */
   dispose(): Promise<void>;
 }
@@ -60,6 +66,7 @@ export function stepCache(
   const stream = `${name}.1`;
   const nothing = float32([0, network.width], new Float32Array(0));
   const kept = new Map<string, Kept>();
+  const changes: number[] = [];
   let [whole, reused] = [0, 0];
 
   const feedsBefore = ({ prompt, target }: CachedEvaluation): Feeds => {
@@ -100,7 +107,8 @@ export function stepCache(
       const velocities = new Map<string, Tensor<"float32">>();
       const others: (CachedEvaluation & { readonly streams: Feeds })[] = [];
       for (const [index, evaluation] of evaluations.entries()) {
-        const { velocity, ...streams } = begun[index]!;
+        const { velocity, [CHANGE]: change, ...streams } = begun[index]!;
+        if (kept.has(evaluation.prompt) && threshold > 0) changes.push((change as Tensor<"float32">).data[0]!);
         if (velocity!.shape[1] === 0) others.push({ ...evaluation, streams });
         else {
           velocities.set(evaluation.prompt, velocity as Tensor<"float32">);
@@ -119,7 +127,7 @@ export function stepCache(
       reused += evaluations.length - others.length;
       return evaluations.map(({ prompt }) => velocities.get(prompt)!);
     },
-    counts: () => ({ whole, reused }),
+    used: () => ({ whole, reused, changes }),
     async dispose() {
       for (const prompt of [...kept.keys()]) await forget(prompt);
     },

@@ -53,10 +53,18 @@ export async function samplePicture(
     };
     emit({ kind: "step", step: 0, total: run.steps, seconds: 0 });
     const latent = await run.sample(velocity, { mean: statistics.mean, std: statistics.std, onStep, signal });
-    const evaluations = opened.counts();
-    if (evaluations) emit({ kind: "note", text: reuseText(evaluations), evaluations });
+    const used = opened.used();
+    if (used === undefined) return { latent, evaluations: undefined };
+    const { changes, ...evaluations } = used;
+    emit({ kind: "note", text: reuseText(evaluations), evaluations });
+    if (changes.length > 0)
+      emit({ kind: "detail", text: `step cache: the first block changed by ${changes.map(shown).join(" ")}` });
     return { latent, evaluations };
   });
+}
+
+function shown(share: number): string {
+  return share.toPrecision(2);
 }
 
 function reuseText({ whole, reused }: EvaluationCounts): string {

@@ -4,7 +4,7 @@ import type { Prompt, TokenCounts, Transformer } from "../../models/transformer-
 import type { LatentStatistics } from "../../models/vae-family.js";
 import type { Velocity } from "../../sampling/guidance.js";
 import { float32, type Tensor, type Tensors } from "../../std/tensor.js";
-import type { EvaluationCounts } from "./reused-blocks.js";
+import type { StepCacheUse } from "./reused-blocks.js";
 
 /** The prompt, and the negative prompt if guidance uses it. */
 export interface Prompts {
@@ -24,8 +24,8 @@ export interface Conditions {
 export interface OpenTransformer {
   /** Whether its weights are read again at every pass; then both prompts should run in one pass. */
   readonly isStreamed: boolean;
-  /** How many evaluations there were so far with a step cache; undefined without one. */
-  counts(): EvaluationCounts | undefined;
+  /** What a step cache did so far; undefined without one. */
+  used(): StepCacheUse | undefined;
   /** Velocities, in tokens, of a target under each of some prompts at a noise level. */
   run(target: Tensors, prompts: readonly (keyof Prompts)[], sigma: number): Promise<Tensor<"float32">[]>;
 }
