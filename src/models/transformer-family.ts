@@ -82,7 +82,7 @@ export interface TransformerModulation {
   storedVectors(blocks: BlockRange): number;
   /** Adds only the modulation: `timestep` f32 [levels] gives `modulation` f32 [rows, storedVectors · width]. */
   build(graph: Graph, w: Weights, options: { readonly compute: DType; readonly blocks: BlockRange }): void;
-  /** The input of a graph that takes it, and what it is fed at one row. */
+  /** The input of a graph that takes it, and what it is fed at one row, in memory of its own. */
   fed(rows: ModulationRows, row: number, graph: FedGraph): { readonly name: string; readonly value: Tensor<"float32"> };
 }
 

@@ -18,10 +18,17 @@ export interface Tensor<T extends TensorType = TensorType> {
   readonly type: T;
   readonly shape: readonly number[];
   readonly data: TensorData<T>;
+  /** Whether its memory goes to the engine that it is passed to, once: nothing else reads it. Otherwise it is copied. */
+  readonly isGiven?: boolean;
 }
 
 /** Tensors by the names they carry in graphs and files. */
 export type Tensors = Readonly<Record<string, Tensor>>;
+
+/** Tensors whose memory goes to the engine that they are passed to. */
+export function given(tensors: Tensors): Tensors {
+  return Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, { ...tensor, isGiven: true }]));
+}
 
 /** Number of elements of a shape; 1 for a scalar. */
 export function elementCount(shape: readonly number[]): number {

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Engine, type KeptTensors, modelOf, withSession } from "../../src/engine/sessions/engine.js";
 import { Graph } from "../../src/graph/graph.js";
 import { concat } from "../../src/graph/value.js";
-import { float32, tensor } from "../../src/std/tensor.js";
+import { float32, given, tensor } from "../../src/std/tensor.js";
 import { affineModel } from "./models.js";
 
 /** Opens a new engine on the CPU. */
@@ -97,6 +97,16 @@ export function engineContract(name: string, openEngine: OpenEngine): void {
       expect(await session.run({ x: kept["y"]! })).toEqual({ y: float32([1, 3], Float32Array.of(7, 11, 15)) });
       await kept["y"]!.dispose();
       await session.dispose();
+    });
+
+    test("takes tensors that are given, and may keep their memory", async () => {
+      await withSession(engine, affineModel(), async (session) => {
+        for (const first of [1, 4]) {
+          const { x } = given({ x: float32([1, 3], Float32Array.of(first, 2, 3)) });
+          const { y } = await session.run({ x: x! });
+          expect(y).toEqual(float32([1, 3], Float32Array.of(2 * first + 1, 5, 7)));
+        }
+      });
     });
 
     test("does not change the feeds of a run", async () => {

@@ -7,7 +7,7 @@ import { type Engine, type KeptTensors, modelOf, withSession } from "../../src/e
 import { pairedEngine } from "../../src/engine/sessions/paired.js";
 import { threadedEngine } from "../../src/engine/sessions/threaded.js";
 import { Graph } from "../../src/graph/graph.js";
-import { float32 } from "../../src/std/tensor.js";
+import { float32, given } from "../../src/std/tensor.js";
 import { ENGINE_FAILURE, engineContract } from "./contract.js";
 import { affineModel, longModel } from "./models.js";
 
@@ -18,6 +18,20 @@ engineContract("the threaded engine", async () => threadedEngine(CPU));
 engineContract("the engine in a child process", async () => childEngine(CPU));
 engineContract("the engine of two threads", async () => pairedEngine(CPU));
 engineContract("the engine of two child processes", async () => pairedEngine(CPU, childEngine));
+
+test("the memory of a tensor that is given goes to the engine's thread, and none else", async () => {
+  const engine = threadedEngine(CPU);
+  await withSession(engine, affineModel(), async (session) => {
+    const x = float32([1, 3], Float32Array.of(1, 2, 3));
+    await session.run({ x });
+    expect(x.data).toHaveLength(3);
+    await session.run(given({ x }));
+    expect(x.data).toHaveLength(0);
+    await expect(session.run(given({ x }))).rejects.toThrow('internal: "x" was given away before');
+    expect((await session.run({ x: float32([1, 3]) }))["y"]).toEqual(float32([1, 3], Float32Array.of(1, 1, 1)));
+  });
+  await engine.dispose();
+});
 
 describe.each([
   ["the threaded engine", threadedEngine],

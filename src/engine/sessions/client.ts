@@ -1,12 +1,12 @@
 // An engine whose sessions live behind the protocol: requests go out under ids, and responses settle them.
 import { QeditError } from "../../std/errors.js";
-import type { Tensor, Tensors } from "../../std/tensor.js";
+import { elementCount, type Tensor, type Tensors } from "../../std/tensor.js";
 import type { Device } from "../providers.js";
 import type { Engine, Feeds, KeptTensor, Session } from "./engine.js";
 import type { Failure, KeptInfo, Request, Response, Results, SentFeeds } from "./protocol.js";
 
-/** Sends a request to a running server. */
-export type Send = (request: Request) => void;
+/** Sends a request to a running server. Memory in `moved` may go to the server, where it can; it is copied otherwise. */
+export type Send = (request: Request, moved: readonly ArrayBuffer[]) => void;
 
 /** Called by a transport on events of the server. */
 export interface ServerEvents {
@@ -105,7 +105,8 @@ class Client {
     const id = ++this.#lastId;
     return new Promise<Results[K]>((resolve, reject) => {
       this.#pending.set(id, { resolve: resolve as Pending["resolve"], reject });
-      this.#send({ id, ...body } as Request);
+      const request = { id, ...body } as Request;
+      this.#send(request, "feeds" in request ? movedBy(request.feeds) : []);
     });
   }
 
@@ -168,14 +169,26 @@ function givenBy(owner: Client, outputs: Results["run kept"]): Feeds {
   );
 }
 
+function movedBy(feeds: SentFeeds): ArrayBuffer[] {
+  return Object.values(feeds).flatMap((feed) =>
+    "isGiven" in feed && feed.isGiven ? [feed.data.buffer as ArrayBuffer] : [],
+  );
+}
+
 async function sentTo(owner: Client, feeds: Feeds): Promise<SentFeeds> {
   const sent: Record<string, Tensor | { readonly kept: number }> = {};
   for (const [name, feed] of Object.entries(feeds)) {
-    if ("data" in feed) sent[name] = feed;
+    if ("data" in feed) sent[name] = whole(name, feed);
     else if (feed instanceof ServerTensor) sent[name] = { kept: await feed.at(owner) };
     else throw new Error(`internal: "${name}" is kept by another engine`);
   }
   return sent;
+}
+
+// A message with memory that has gone is lost without a word.
+function whole(name: string, tensor: Tensor): Tensor {
+  if (tensor.data.length !== elementCount(tensor.shape)) throw new Error(`internal: "${name}" was given away before`);
+  return tensor;
 }
 
 function errorOf({ code, message, hint, stack }: Failure): Error {

@@ -22,7 +22,7 @@ function startThread(device: Device, { onResponse, onEnd }: ServerEvents): Send 
   worker.on("exit", (code) =>
     onEnd(engineStopped(uncaught?.message ?? `its thread ended with ${code}`, { cause: uncaught })),
   );
-  return (request) => worker.postMessage(request);
+  return (request, moved) => worker.postMessage(request, moved);
 }
 
 /** The worker's file beside this one: .js in the package, .ts where src itself runs. */

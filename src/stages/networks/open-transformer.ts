@@ -5,7 +5,7 @@ import { type Feeds, type Model, modelOf, type Optimization } from "../../engine
 import { wideningOf } from "../../engine/sessions/optimization.js";
 import { Graph } from "../../graph/graph.js";
 import type { FedGraph, TransformerPart } from "../../models/transformer-family.js";
-import { float32, type Tensor, type Tensors } from "../../std/tensor.js";
+import { float32, given, type Tensor, type Tensors } from "../../std/tensor.js";
 import type { StageContext } from "../stage.js";
 import { disposeKept, type GroupModels, groupModels, withChain } from "./block-groups.js";
 import { strengthsOf } from "./loras.js";
@@ -83,11 +83,13 @@ async function withSteps<T>(
       isStreamed: streams(plan),
       used,
       async run(target, prompts, sigma) {
+        const vectors = (await modulation?.feeds(sigma, graphs)) ?? {};
         const shared = {
           ...strengths,
           ...target,
           timestep: float32([1], Float32Array.of(sigma)),
-          ...(await modulation?.feeds(sigma, graphs)),
+          // One prompt alone takes them.
+          ...(prompts.length === 1 ? given(vectors) : vectors),
         };
         return evaluate(prompts.map((prompt) => ({ prompt, feeds: { ...fixed[prompt], ...shared }, target })));
       },
