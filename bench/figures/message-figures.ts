@@ -4,7 +4,7 @@ import { modelOf } from "../../src/engine/sessions/engine.js";
 import { threadedEngine } from "../../src/engine/sessions/threaded.js";
 import { Graph } from "../../src/graph/graph.js";
 import { withChain } from "../../src/stages/networks/block-groups.js";
-import { float32 } from "../../src/std/tensor.js";
+import { float32, given } from "../../src/std/tensor.js";
 import { inTurns, type Part } from "./figure.js";
 
 const STEPS = 50;
@@ -14,8 +14,9 @@ const [IMAGE, TEXT] = [4096, 250];
 const MODULATION = 60 * 2 * 6 + 2;
 const GOAL = 1;
 
-/** Inputs of the published transformer by their shapes; those that change from step to step, and those that stay. */
-const CHANGING = { latent_tokens: [1, IMAGE, 64], "modulation.0": [MODULATION, 3072] } as const;
+/** Inputs of the published transformer by their shapes: what changes from step to step, of which the modulation is given away, and what stays. */
+const TARGET = { latent_tokens: [1, IMAGE, 64] } as const;
+const GIVEN = { "modulation.0": [MODULATION, 3072] } as const;
 const LASTING = {
   reference_tokens: [1, IMAGE, 64],
   prompt_embeds: [1, TEXT, 3584],
@@ -31,7 +32,7 @@ export const MESSAGES: Part = {
     try {
       // It asks for a length of each input, so that nothing but the messages takes time.
       const graph = new Graph("a step");
-      const lengths = Object.entries({ ...CHANGING, ...LASTING }).map(([name, shape]) =>
+      const lengths = Object.entries({ ...TARGET, ...GIVEN, ...LASTING }).map(([name, shape]) =>
         graph.input(name, "f32", shape).shapeValue(0, 1),
       );
       for (const [index, length] of lengths.entries()) graph.output(`length.${index}`, length);
@@ -42,7 +43,7 @@ export const MESSAGES: Part = {
       const options = { models, opensAhead: false, lasting: new Set(Object.values(lasting)) };
       return await withChain(context, options, async (chain) => {
         const step = async () => {
-          const feeds = { ...lasting, ...tensorsOf(CHANGING) };
+          const feeds = { ...lasting, ...tensorsOf(TARGET), ...given(tensorsOf(GIVEN)) };
           const start = performance.now();
           await chain.run([feeds]);
           return performance.now() - start;
@@ -60,7 +61,7 @@ function tensorsOf(shapes: Readonly<Record<string, readonly number[]>>) {
   return Object.fromEntries(
     Object.entries(shapes).map(([name, shape]) => [
       name,
-      float32(shape, new Float32Array(shape.reduce((product, dim) => product * dim, 1))),
+      float32(shape, new Float32Array(shape.reduce((product, dim) => product * dim, 1)).fill(1)),
     ]),
   );
 }
