@@ -26,7 +26,7 @@ async function run(name: string, args: readonly string[], env: Readonly<Record<s
 beforeAll(async () => {
   await run("without", []);
   await run("with", ["--step-cache", String(SHARE)]);
-}, 60_000);
+});
 
 test("it gives another picture, and says how many evaluations were reused", async () => {
   expect(await bytesOf("with")).not.toEqual(await bytesOf("without"));
