@@ -48,7 +48,8 @@ export const FILES = {
   vae: { tensors: () => publishedTensors("qwen_image_vae"), metadata: {}, content: "random" },
 } as const satisfies Record<string, BenchFile>;
 
-function firstLayers(tensors: readonly HeaderEntry[]): HeaderEntry[] {
+/** The tensors of the first two layers of each network, and those of no layer. */
+export function firstLayers(tensors: readonly HeaderEntry[]): HeaderEntry[] {
   return tensors.filter(
     ({ name }) => Number(/^(?:transformer_blocks|model\.layers|visual\.blocks)\.(\d+)\./.exec(name)?.[1] ?? 0) < LAYERS,
   );

@@ -68,6 +68,16 @@ export function weightAt(w: Weights, dtype: DType): Value {
   return packed ? packedNumbers(packed, dtype) : scaledWeight(w, dtype);
 }
 
+/** A part of the weight at this path as numbers of `dtype`: cut before it is widened where an operator takes the stored type, so that less is widened. */
+export function partAt(w: Weights, dtype: DType, cut: (weight: Value) => Value): Value {
+  const isPlain = w.packed() === undefined && w.scale() === undefined;
+  const stored = isPlain ? w.get("weight") : undefined;
+  return stored && CUT.includes(stored.dtype) ? cut(stored).cast(dtype) : cut(weightAt(w, dtype));
+}
+
+/** Types that Slice takes on the CPU, where it is folded. */
+const CUT: readonly DType[] = ["f32", "f16", "bf16"];
+
 function scaledWeight(w: Weights, dtype: DType): Value {
   const scale = w.scale();
   if (scale === undefined) return storedNumbers(w, dtype);

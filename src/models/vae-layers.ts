@@ -4,7 +4,7 @@ import type { Weights } from "../checkpoint/weights.js";
 import { type ConvOptions, conv2d, multiHeadAttention, rmsNorm, silu, upsampleNearest2x } from "../graph/operators.js";
 import { multiplyDims } from "../graph/types.js";
 import type { Value } from "../graph/value.js";
-import { weightAt } from "./stored-weight.js";
+import { partAt, weightAt } from "./stored-weight.js";
 
 /** F.normalize's floor of the norm, in the reference's RMS_norm. */
 const NORM_FLOOR = 1e-12;
@@ -90,10 +90,9 @@ function normByRows(pixels: Value, gamma: Value): Value {
 /** A convolution; kernels are [out, in, time, height, width] or [out, in, height, width], and only the last tap in time sees the frame. */
 export function convolution(x: Value, w: Weights, options: ConvOptions): Value {
   return w.scoped(() => {
-    const stored = weightAt(w, x.dtype);
     const [out, into, time, ...area] = w.shape("weight");
-    const isTemporal = stored.rank === 5;
-    const weight = isTemporal ? stored.slice(2, time! - 1, time!).reshape([out!, into!, ...area]) : stored;
+    const lastTap = (kernel: Value) => kernel.slice(2, time! - 1, time!).reshape([out!, into!, ...area]);
+    const weight = area.length === 2 ? partAt(w, x.dtype, lastTap) : weightAt(w, x.dtype);
     return conv2d(x, { weight, bias: w.get("bias").cast(x.dtype) }, options);
   });
 }

@@ -5,7 +5,7 @@ import { openCheckpoint } from "../../src/checkpoint/open.js";
 import { readBytes, readRows, readTensor } from "../../src/checkpoint/read-tensor.js";
 import { readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
 import { Weights } from "../../src/checkpoint/weights.js";
-import { laidOutBytes } from "../../src/edit/plan/graph-cost.js";
+import { weightMemory } from "../../src/engine/memory/session-weights.js";
 import { Graph } from "../../src/graph/graph.js";
 import { linear } from "../../src/models/layers.js";
 import { tokenEmbeddings } from "../../src/models/qwen2.5-vl/token-embeddings.js";
@@ -76,7 +76,7 @@ test.each([
   const graph = new Graph("layer");
   const w = Weights.of(graph, (await opened(type)).checkpoint);
   graph.output("y", linear(graph.input("x", "f32", ["tokens", COLUMNS]), w.at("layer")));
-  expect(laidOutBytes(graph)).toBe(bytes);
+  expect(weightMemory(graph, { isFolded: false }).resident).toBe(bytes);
 });
 
 test.each(TYPES.filter((type) => BLOCK_TYPES[type].bits === 8 && !BLOCK_TYPES[type].hasOffsets))(

@@ -7,7 +7,7 @@ import { gigabytes } from "../../std/byte-sizes.js";
 import { param } from "../../std/errors.js";
 import type { ResolvedSettings } from "../resolve/resolve-edit.js";
 import type { EditRuns } from "./edit-runs.js";
-import { type SessionMemory, sessionMemory } from "./session-memory.js";
+import { type SessionMemory, sessionMemories } from "./session-memory.js";
 import { mostMemory } from "./stage-plan.js";
 
 /** "fits" in available memory; "tight": only in total memory, if other programs free some; "no"; "unknown". */
@@ -126,20 +126,8 @@ function roundedUp(bytes: number): string {
 }
 
 /** The peak memory of any network on the CPU without a limit. */
-export function unlimitedNeed({ runs, pictureBytes, stepCache }: EditRuns, device: Device): SessionMemory {
-  return mostMemory(
-    [...runs].flatMap(([network, made]) =>
-      made.length === 0
-        ? []
-        : [
-            sessionMemory(
-              network,
-              made.map(({ lengths }) => lengths),
-              { device, pictureBytes, plan: undefined, stepCache },
-            ),
-          ],
-    ),
-  );
+export function unlimitedNeed(runs: EditRuns, device: Device): SessionMemory {
+  return mostMemory([...sessionMemories(runs, { device, plans: undefined }).values()]);
 }
 
 /** Step of the search over megapixels. */

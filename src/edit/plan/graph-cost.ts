@@ -45,15 +45,6 @@ export function weightBytes(...graphs: readonly Graph[]): number {
   return [...lengths.values()].reduce((sum, length) => sum + length, 0);
 }
 
-/** Bytes of codes that ONNX Runtime lays out anew on the CPU when a session opens, for its product with 4 bits: a copy in memory, and the file is read no more. */
-export function laidOutBytes(graph: Graph): number {
-  const codes = graph.nodes.flatMap(({ operator, inputs, attributes }) => {
-    const { bits } = attributes;
-    return operator === "MatMulNBits" && bits && "int" in bits && bits.int === 4 ? [inputs[1]!] : [];
-  });
-  return codes.reduce((sum, name) => sum + (graph.externals.get(name)?.length ?? 0), 0);
-}
-
 /** Elements of a graph's weights. */
 export function weightElements(graph: Graph): number {
   return [...graph.externals.values()].reduce((sum, { shape }) => sum + count(shape), 0);

@@ -1,13 +1,13 @@
 // The memory of one open network: its weights, and what a run needs.
 
-import { inputBytes, outputBytes, runBytes } from "../../engine/memory/session-run.js";
+import { expectedHostBytes, inputBytes, outputBytes } from "../../engine/memory/session-run.js";
+import { weightMemory } from "../../engine/memory/session-weights.js";
 import type { Device } from "../../engine/providers.js";
-import type { Lengths } from "../../graph/lengths.js";
-import { ELEMENT } from "../../graph/types.js";
 import type { StepCacheNeeds } from "../../stages/networks/transformer-plan.js";
 import { deviceBytes } from "../../stages/networks/within-memory.js";
 import type { NetworkMemory } from "./edit-memory.js";
-import { laidOutBytes, weightBytes, weightElements } from "./graph-cost.js";
+import type { EditRuns, Run } from "./edit-runs.js";
+import { weightBytes } from "./graph-cost.js";
 import type { PlannedNetwork } from "./networks.js";
 
 /** Bytes of one network at its largest run. */
@@ -20,60 +20,93 @@ export interface SessionMemory {
   readonly gpu: number;
 }
 
-/** RAM of Node.js, ONNX Runtime, sharp and the tokenizer without any session: measured in runs of the tiny model (Node 20, ORT 1.29, Linux). */
-const PROCESS_BYTES = 0.17e9;
+/**
+ * RAM of Node.js, ONNX Runtime, sharp and the tokenizer with an open session, beside its weights and its arena: measured with Node 20 and ONNX
+ * Runtime 1.29 on Linux (bench/plan-memory.ts). 0.07 GB of it is programs, which are mapped.
+ */
+const PROCESS_BYTES = 0.18e9;
 
 /** RAM that CUDA adds to a process: a typical value, not measured here. */
 const CUDA_HOST_BYTES = 0.6e9;
 
-/** Constant-folded 3-D kernels take 1.5 times their float32 values (measured: 0.21 GB of the VAE encoder's weights held 0.30 GB, 0.29 GB of the decoder's 0.46 GB). */
-const KERNEL_SHARE = 1.5;
-
 /** Feeds and outputs exist in the main thread and in the worker. */
 const COPIES = 2;
 
-/** Where a network runs: the device, bytes of pictures in RAM, and its memory plan if there is a limit or a GPU. */
-export interface SessionPlace {
+/** Where networks run: the device, and the memory plan of each network if there is a limit or a GPU. */
+export interface SessionPlaces {
   readonly device: Device;
-  readonly pictureBytes: number;
-  readonly plan: Pick<NetworkMemory, "activations" | "peak"> | undefined;
-  /** What a step cache takes beside the transformer; undefined: there is none. */
-  readonly stepCache?: StepCacheNeeds | undefined;
+  readonly plans: readonly NetworkMemory[] | undefined;
 }
 
-/** Memory of a network in the largest of its runs. */
-export function sessionMemory(
-  { network, part, graph, optimization, compute }: PlannedNetwork,
-  runs: readonly Lengths[],
-  { device, pictureBytes, plan, stepCache }: SessionPlace,
-): SessionMemory {
-  const isFolded = optimization === "full";
+/** Memory of each network that an edit runs, in the largest of its runs; they open one after another, in one process. */
+export function sessionMemories(
+  { runs, pictureBytes, stepCache }: Pick<EditRuns, "runs" | "pictureBytes" | "stepCache">,
+  { device, plans }: SessionPlaces,
+): ReadonlyMap<PlannedNetwork, SessionMemory> {
+  let left = 0;
+  return new Map(
+    [...runs].flatMap(([network, made]) => {
+      if (made.length === 0) return [];
+      const plan = plans?.find((each) => each.network === network.network);
+      const cached = network.network === "transformer" && network.part === undefined ? stepCache : undefined;
+      const memory = sessionMemory(network, made, { device, pictureBytes, plan, left, stepCache: cached });
+      if (device.provider === "cpu") left = Math.max(left, weightMemory(network.graph, isFolded(network)).left);
+      return [[network, memory] as const];
+    }),
+  );
+}
+
+interface SessionPlace {
+  readonly device: Device;
+  /** Of pictures in RAM. */
+  readonly pictureBytes: number;
+  readonly plan: NetworkMemory | undefined;
+  /** Bytes that the heap keeps of sessions that closed before. */
+  readonly left: number;
+  /** What a step cache takes beside the network; undefined: it has none. */
+  readonly stepCache: StepCacheNeeds | undefined;
+}
+
+function sessionMemory(network: PlannedNetwork, runs: readonly Run[], place: SessionPlace): SessionMemory {
+  const { device, pictureBytes, plan } = place;
+  const { graph } = network;
   const feedBytes = Math.max(
     0,
-    ...runs.map((lengths) => COPIES * (inputBytes(graph, lengths) + outputBytes(graph, lengths))),
+    ...runs.map(({ lengths }) => COPIES * (inputBytes(graph, lengths) + outputBytes(graph, lengths))),
   );
   const host = PROCESS_BYTES + pictureBytes + feedBytes;
-  const cached = network === "transformer" && part === undefined ? stepCache : undefined;
-  const stored = weightBytes(graph);
-  const laidOut = device.provider === "cpu" ? laidOutBytes(graph) : 0;
-  if (plan && device.provider !== "cpu")
+  if (device.provider !== "cpu")
     return {
-      ram: host + CUDA_HOST_BYTES + (cached?.stepCacheBytes ?? 0),
-      mapped: stored,
-      gpu: deviceBytes(plan.peak, device),
+      ram: host + CUDA_HOST_BYTES + (place.stepCache?.stepCacheBytes ?? 0),
+      mapped: weightBytes(graph),
+      gpu: deviceBytes(plan?.peak ?? weightBytes(graph), device),
     };
-  if (plan)
-    return {
-      ram: host + (isFolded ? plan.peak : plan.activations + Math.min(laidOut, plan.peak - plan.activations)),
-      mapped: isFolded ? 0 : Math.max(plan.peak - plan.activations - laidOut, 0),
-      gpu: 0,
-    };
-  const hasKernels = graph.nodes.some(({ operator }) => operator === "Conv");
-  const widened = isFolded ? weightElements(graph) * ELEMENT.f32.bytes * (hasKernels ? KERNEL_SHARE : 1) : 0;
-  const activations = Math.max(
-    0,
-    ...runs.map((lengths) => runBytes({ graph, optimization, compute }, lengths, device)),
-  );
-  const beside = cached ? cached.activations + cached.stepCacheBytes : 0;
-  return { ram: host + widened + laidOut + activations + beside, mapped: isFolded ? 0 : stored - laidOut, gpu: 0 };
+  const { ram, mapped } = hostMemory(network, runs, place);
+  return { ram: host + ram, mapped, gpu: 0 };
+}
+
+// Weights and arenas of a network on the CPU, as they are expected to be; a plan for a limit leaves some to spare.
+function hostMemory(
+  network: PlannedNetwork,
+  runs: readonly Run[],
+  { device, plan, left, stepCache }: SessionPlace,
+): Pick<SessionMemory, "ram" | "mapped"> {
+  const weights = weightMemory(network.graph, isFolded(network));
+  const arena = expectedHostBytes(network, runs, device);
+  const kept = Math.max(left - weights.left, 0);
+  if (plan?.tile !== undefined) return { ram: kept + plan.peak, mapped: 0 };
+  const { resident = 1, streamed = 0 } = plan?.groups ?? {};
+  // Plans for a limit have it in their peak.
+  const cached = stepCache ? stepCache.activations + stepCache.stepCacheBytes : 0;
+  if (streamed === 0)
+    return { ram: kept + Math.max(weights.opening, weights.resident + arena + cached), mapped: weights.mapped };
+  // Of the layers that are open at a time, the copies in memory and the rest in the file; an arena for each kind of group.
+  const arenas = (resident > 0 ? 1 : 0) + 1;
+  const open = plan!.peak - arenas * plan!.activations;
+  const copied = weights.resident / (weights.resident + weights.mapped);
+  return { ram: kept + open * copied + arenas * arena, mapped: open * (1 - copied) };
+}
+
+function isFolded({ optimization }: PlannedNetwork): { readonly isFolded: boolean } {
+  return { isFolded: optimization === "full" };
 }

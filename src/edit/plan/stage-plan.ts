@@ -9,7 +9,7 @@ import { bytesAhead, type NetworkMemory } from "./edit-memory.js";
 import type { EditRuns, Run } from "./edit-runs.js";
 import { graphFlops, weightBytes, weightElements } from "./graph-cost.js";
 import type { PlannedNetwork } from "./networks.js";
-import { type SessionMemory, sessionMemory } from "./session-memory.js";
+import { type SessionMemory, sessionMemories } from "./session-memory.js";
 import { estimateSession, type SessionEstimate, type SessionTiming } from "./timings.js";
 
 /** The cost of one network of a stage. */
@@ -49,14 +49,12 @@ export interface StagePlan {
 }
 
 /** Plans every stage that runs something. */
-export function stagePlans(
-  { runs, pictureBytes, stepCache }: EditRuns,
-  { device, timings, plans }: Omit<Machine, "pictureBytes" | "stepCache">,
-): StagePlan[] {
+export function stagePlans(edit: EditRuns, { device, timings, plans }: Machine): StagePlan[] {
+  const memories = sessionMemories(edit, { device, plans });
   return STAGES.flatMap((stage) => {
-    const planned = [...runs].filter(([network, made]) => network.stage === stage && made.length > 0);
+    const planned = [...edit.runs].filter(([network, made]) => network.stage === stage && made.length > 0);
     const networks = planned.map(([network, made]) =>
-      networkPlan(network, made, { device, timings, plans, pictureBytes, stepCache }),
+      networkPlan(network, made, { device, timings, memory: memories.get(network)! }),
     );
     if (networks.length === 0) return [];
     const estimates = networks.map(({ seconds }) => seconds);
@@ -89,14 +87,12 @@ interface Machine {
   readonly timings: readonly SessionTiming[];
   /** Memory plans of the networks; undefined on the CPU without a limit. */
   readonly plans: readonly NetworkMemory[] | undefined;
-  readonly pictureBytes: number;
-  readonly stepCache: EditRuns["stepCache"];
 }
 
 function networkPlan(
   network: PlannedNetwork,
   made: readonly Run[],
-  { device, timings, plans, pictureBytes, stepCache }: Machine,
+  { device, timings, memory }: Omit<Machine, "plans"> & Pick<NetworkPlan, "memory">,
 ): NetworkPlan {
   const { graph, optimization, compute } = network;
   const runs = made.map(({ lengths, times }) => ({ lengths, times, flops: graphFlops(graph, lengths) }));
@@ -119,17 +115,9 @@ function networkPlan(
     weightBytes: load.weightBytes,
     runs,
     flops,
-    memory: sessionMemory(
-      network,
-      made.map(({ lengths }) => lengths),
-      { device, pictureBytes, plan: planOf(network, plans), stepCache },
-    ),
+    memory,
     seconds: estimateSession(load, timings),
   };
-}
-
-function planOf({ network }: PlannedNetwork, plans: readonly NetworkMemory[] | undefined): NetworkMemory | undefined {
-  return plans?.find((each) => each.network === network);
 }
 
 /** The maximum of each kind of memory. */

@@ -4,9 +4,7 @@ import { concrete, count, type Lengths, shapesOf } from "../../graph/lengths.js"
 import type { Node } from "../../graph/node.js";
 import { ELEMENT } from "../../graph/types.js";
 import { nodesOfWeights } from "../../graph/weight-nodes.js";
-
-/** Shape of a value by its name. */
-export type ShapeOf = (name: string) => readonly number[];
+import type { ShapeOf } from "./kernel-workspaces.js";
 
 /** How a graph is run. */
 export interface RunOptions {
@@ -69,7 +67,7 @@ interface BufferPool {
 }
 
 /** Operators that write their result over an input of its shape that is not read any more. */
-const IN_PLACE = ["Add", "Sub", "Mul", "Div", "Sqrt", "Clip", "Cast", "Identity"];
+const IN_PLACE = ["Clip", "Cast", "Identity", "Softmax", "Tanh", "Sigmoid"];
 
 function bufferPools(order: readonly Node[], kind: (name: string) => string): readonly BufferPool[] {
   const owners = bufferOwners(order);

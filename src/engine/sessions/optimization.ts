@@ -8,14 +8,19 @@ import type { Optimization } from "./engine.js";
 const MAX_BYTES = 4 * 1024 ** 3;
 const MAX_SHARE = 1 / 4;
 
+/** Weights: their shapes, and whether they are packed. */
+type Stored = ReadonlyMap<string, { readonly shape: readonly number[]; readonly packed?: unknown }>;
+
 /**
  * The optimization of a network that runs several times: "full" on the CPU when its weights fit the limits as float32. Widening 8-bit floats
- * takes up to a third of the time of the matrix products after it, so that doing it once pays from the second or third run on (bench/). "none" for larger networks, and on a GPU, where weights stay as they are stored.
+ * takes up to a third of the time of the matrix products after it, so that doing it once pays from the second or third run on (bench/). "none" for
+ * larger networks, for packed weights, which are not converted when a session opens, and on a GPU, where weights stay as they are stored.
  */
 export function affordableOptimization(
-  { externals }: { readonly externals: ReadonlyMap<string, { readonly shape: readonly number[] }> },
+  { externals }: { readonly externals: Stored },
   { provider }: Device,
 ): Optimization {
+  if ([...externals.values()].some(({ packed }) => packed !== undefined)) return "none";
   const elements = [...externals.values()].reduce(
     (sum, { shape }) => sum + shape.reduce((count, dim) => count * dim, 1),
     0,
