@@ -33,6 +33,7 @@ const NIGHTLY = [
   "test/docs/triton-clients.test.ts",
   "test/docs/triton-python.test.ts",
   "test/edit/mixed-edits.test.ts",
+  "test/edit/planned-process.test.ts",
   "test/edit/remote/exported-answers.test.ts",
   "test/edit/remote/stage-answers.test.ts",
   "test/edit/sessions-ahead.test.ts",

@@ -41,8 +41,8 @@ export async function twoLayers(
     );
     await randomCheckpoint(textEncoder, layers, FILES["text-encoder-2"].metadata);
   }
-  const path = at(`transformer.${form.startsWith("Q") ? "gguf" : "safetensors"}`);
-  await known.write(path);
+  const path = at(`${form}.${form.startsWith("Q") ? "gguf" : "safetensors"}`);
+  if (!existsSync(path)) await known.write(path);
   return { files: ["--transformer", path, "--vae", vae, "--text-encoder", textEncoder], settings: known.settings };
 }
 

@@ -91,7 +91,7 @@ test.each([
   [
     "layers streamed, the next one opening meanwhile",
     [CAT],
-    [...TINY, "--vram", "40M"],
+    [...TINY, "--vram", "30M"],
     /language model: .* all open;.*transformer: .* 0 of 5 layers stay open, the others 1 at a time while the next open;/s,
   ],
   ["tiles that nobody asked for", [CAT], [...TINY, "--vram", "24M"], /VAE encoder: tiles of 72x72/],

@@ -1,12 +1,18 @@
-// Planned bytes of runs against what ONNX Runtime takes for them on the CPU, at the published widths: never less than it takes, and not many times more.
-// What it takes differs by processor, so that nothing here is an equality.
+// Planned and expected bytes of runs against what ONNX Runtime takes for them on the CPU, at the published widths: plans are never less than it takes, and
+// not many times more; what is expected is near it. What it takes differs by processor, so that nothing here is an equality.
 import { describe, expect, test } from "vitest";
 import { addInLayerNorm, type GraphForm } from "../../bench/graph-forms.js";
 import { randomCheckpoint } from "../../bench/random-checkpoint.js";
 import { type PublishedName, publishedTensors } from "../../fixtures/headers/published.js";
 import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
 import { Weights } from "../../src/checkpoint/weights.js";
-import { reservedBytes, runBytes, sessionLiveBytes } from "../../src/engine/memory/session-run.js";
+import {
+  expectedHostBytes,
+  outputBytes,
+  reservedBytes,
+  runBytes,
+  sessionLiveBytes,
+} from "../../src/engine/memory/session-run.js";
 import type { Optimization } from "../../src/engine/sessions/engine.js";
 import { Graph } from "../../src/graph/graph.js";
 import type { Lengths } from "../../src/graph/lengths.js";
@@ -25,7 +31,11 @@ const folder = temporaryFolder();
 const CPU = { provider: "cpu", index: 0, threads: 1 } as const;
 
 /** A plan is at most so many times what a run takes. Regions of an arena jump by powers of two, and its reserve with them. */
-const MOST_HOST = 3;
+const MOST_HOST = 1.5;
+
+/** How far what is expected may be off, beside buffers that kernels have of their own: it was 0.4 to 9 % less than measured. */
+const NEAR = 0.1;
+const OWN_BUFFERS = 2 * 1024 ** 2;
 const MOST_RESERVED = 4.5;
 
 /** Writes random weights of the published shapes, for the keys that are wanted. */
@@ -158,7 +168,11 @@ describe("a run takes at most what is planned, and not much less", () => {
     });
     // A GPU's arena is this one; the plan of one multiplies the same live bytes.
     expectBetween(reservedBytes(sessionLiveBytes(opened, lengths, CPU)), reserved, MOST_RESERVED);
-    if (resident !== undefined) expectBetween(runBytes(opened, lengths, CPU), resident, MOST_HOST);
+    if (resident === undefined) return;
+    expectBetween(runBytes(opened, lengths, CPU) + OWN_BUFFERS, resident, MOST_HOST);
+    // What the graph gives is copied.
+    const expected = expectedHostBytes(opened, [{ lengths, times: 1 }], CPU) + outputBytes(opened.graph, lengths);
+    expect(Math.abs(expected - resident)).toBeLessThanOrEqual(NEAR * resident + OWN_BUFFERS);
   });
 });
 

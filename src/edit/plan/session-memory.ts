@@ -24,10 +24,13 @@ export interface SessionMemory {
  * RAM of Node.js, ONNX Runtime, sharp and the tokenizer with an open session, beside its weights and its arena: measured with Node 20 and ONNX
  * Runtime 1.29 on Linux (bench/plan-memory.ts). 0.07 GB of it is programs, which are mapped.
  */
-const PROCESS_BYTES = 0.18e9;
+const PROCESS_BYTES = 0.17e9;
 
 /** RAM that CUDA adds to a process: a typical value, not measured here. */
 const CUDA_HOST_BYTES = 0.6e9;
+
+/** Share of what the heap keeps of earlier sessions that is not used again by one that folds kernels: measured as the above. */
+const NOT_REUSED = 1 / 2;
 
 /** Feeds and outputs exist in the main thread and in the worker. */
 const COPIES = 2;
@@ -93,7 +96,7 @@ function hostMemory(
 ): Pick<SessionMemory, "ram" | "mapped"> {
   const weights = weightMemory(network.graph, isFolded(network));
   const arena = expectedHostBytes(network, runs, device);
-  const kept = Math.max(left - weights.left, 0);
+  const kept = weights.left > 0 ? left * NOT_REUSED : left;
   if (plan?.tile !== undefined) return { ram: kept + plan.peak, mapped: 0 };
   const { resident = 1, streamed = 0 } = plan?.groups ?? {};
   // Plans for a limit have it in their peak.
