@@ -128,9 +128,9 @@ function roundedUp(bytes: number): string {
   return mebibytes < 1024 ? `${mebibytes}M` : `${(Math.ceil((mebibytes / 1024) * 10) / 10).toFixed(1)}G`;
 }
 
-/** The peak memory of any network on the CPU without a limit. */
-export function unlimitedNeed(runs: EditRuns, device: Device): SessionMemory {
-  return mostMemory([...sessionMemories(runs, { device, plans: undefined }).values()]);
+/** RAM that has to be free for an edit on the CPU without a limit, in bytes: what it is planned to take, and some to spare. */
+export function unlimitedNeed(runs: EditRuns, device: Device): number {
+  return RAM_MARGIN * mostMemory([...sessionMemories(runs, { device, plans: undefined }).values()]).ram;
 }
 
 /** Step of the search over megapixels. */

@@ -106,15 +106,16 @@ async function advice(
       references: sources.length,
     });
     return {
-      needed: unlimitedNeed(await editRuns(sources, { settings, networks: wanted, tokenizer, results, elsewhere }), cpu)
-        .ram,
+      needed: unlimitedNeed(
+        await editRuns(sources, { settings, networks: wanted, tokenizer, results, elsewhere }),
+        cpu,
+      ),
       available: machine.ram.available,
     };
   };
   if (memoryOf === undefined) {
     const needs = async (pictures: readonly Source[], changed: ResolvedSettings) =>
-      unlimitedNeed(await editRuns(pictures, { settings: changed, networks, tokenizer, results, elsewhere }), device)
-        .ram;
+      unlimitedNeed(await editRuns(pictures, { settings: changed, networks, tokenizer, results, elsewhere }), device);
     return fitAdvice({
       sources,
       settings,
