@@ -93,6 +93,13 @@ export function causalAttention({ q, k, v }: Attended, heads: { query: number; k
   return q.graph.node("Attention", [q, k, v], { shapes: [q.shape], dtype: q.dtype, attributes })[0]!;
 }
 
+/** The inverse of each matrix of x [n, b, b], in float32 as ONNX Runtime has no kernel for fewer bits on every provider. */
+export function inverse(x: Value): Value {
+  if (x.rank !== 3 || x.dim(1) !== x.dim(2) || x.dtype !== "f32")
+    throw refuse("Inverse", x, "float32 [n, b, b] is wanted");
+  return x.graph.node("Inverse", [x], { shapes: [x.shape], dtype: x.dtype, domain: MICROSOFT })[0]!;
+}
+
 /** `x · sigmoid(x)`. */
 export function silu(x: Value): Value {
   const options = { shapes: [x.shape], dtype: x.dtype, domain: MICROSOFT, attributes: { alpha: { float: 1 } } };

@@ -3,6 +3,7 @@ import type { AdapterValues, Weights } from "../checkpoint/weights.js";
 import { gemm } from "../graph/operators.js";
 import type { DType } from "../graph/types.js";
 import { concat, type Value } from "../graph/value.js";
+import { isRotation, rotated } from "./rotations.js";
 import { matrixAt, multiplied, multipliedWithBias } from "./stored-weight.js";
 import { changesWeight, differenceMatrix, differenceProduct, type WeightAdapter } from "./weight-differences.js";
 
@@ -21,7 +22,7 @@ const EPSILON = 2 ** -23;
  */
 export function addLoras(x: Value, layers: readonly Layer[]): Value[] {
   const outputs = layers.map(({ w, adapters }) => w.scoped(() => withOtherAdapters(x, w, adapters)));
-  const plain = layers.map(({ adapters }) => adapters.filter(isPlain));
+  const plain = layers.map(({ adapters }) => (adapters.some(isRotation) ? [] : adapters.filter(isPlain)));
   const all = plain.flat();
   if (all.length === 0) return outputs;
   const parts = layers[plain.findIndex((own) => own.length > 0)]!.w.scoped(() => {
@@ -47,10 +48,11 @@ function isPlain({ kind, parts }: AdapterValues): boolean {
 
 // The output of a layer with all that is no product of stacked matrices.
 function withOtherAdapters(x: Value, w: Weights, adapters: readonly AdapterValues[]): Value {
+  if (adapters.some(isRotation)) return withRotations(x, w, adapters);
   const changing = adapters.filter(changesWeight).filter((each) => !isPlain(each));
   const rescaling = changing.filter(({ parts }) => parts.magnitude !== undefined);
   const beside = changing.filter(({ parts }) => parts.magnitude === undefined);
-  const base = rescaling.length > 0 ? withDora(x, w, rescaling) : multipliedWithBias(x, w);
+  const base = rescaling.length > 0 ? plusBias(withDora(x, w, rescaling), w) : multipliedWithBias(x, w);
   const terms = [
     ...beside.map((adapter) => differenceProduct(x, adapter).mul(strengthOf(adapter, adapter.scale, x.dtype))),
     ...adapters.flatMap((adapter) => biasTerms(adapter, x.dtype)),
@@ -82,9 +84,35 @@ function withDora(x: Value, w: Weights, adapters: readonly WeightAdapter[]): Val
       const difference = differenceProduct(x, adapter).mul(adapter.scale).mul(factor.cast(x.dtype));
       return product.mul(factor.sub(1).cast(x.dtype)).add(difference).mul(strength.cast(x.dtype));
     }),
-    ...(w.has("bias") ? [w.get("bias").cast(x.dtype)] : []),
   ];
   return terms.reduce((sum, term) => sum.add(term), product);
+}
+
+function plusBias(product: Value, w: Weights): Value {
+  return w.has("bias") ? product.add(w.get("bias").cast(product.dtype)) : product;
+}
+
+// The output of a layer whose weight is turned: a bias stays as it is.
+function withRotations(x: Value, w: Weights, adapters: readonly AdapterValues[]): Value {
+  const terms = adapters.flatMap((adapter) => biasTerms(adapter, x.dtype));
+  return terms.reduce((sum, term) => sum.add(term), plusBias(inOrder(x, w, adapters), w));
+}
+
+// As ComfyUI does: a rotation turns what the adapters before it made of the weight, too; what is added counts from the model's own weight.
+function inOrder(x: Value, w: Weights, adapters: readonly AdapterValues[]): Value {
+  const at = adapters.findLastIndex(isRotation);
+  const after = adapters.slice(at + 1).filter(changesWeight);
+  const rescaling = after.filter(({ parts }) => parts.magnitude !== undefined);
+  const beside = after.filter(({ parts }) => parts.magnitude === undefined);
+  const last = adapters[at];
+  const turned =
+    last && isRotation(last) ? rotated(x, last, (each) => inOrder(each, w, adapters.slice(0, at))) : undefined;
+  const rescaled = rescaling.length > 0 ? withDora(x, w, rescaling) : undefined;
+  const product =
+    turned && rescaled ? turned.add(rescaled.sub(multiplied(x, w))) : (turned ?? rescaled ?? multiplied(x, w));
+  return beside
+    .map((adapter) => differenceProduct(x, adapter).mul(strengthOf(adapter, adapter.scale, x.dtype)))
+    .reduce((sum, term) => sum.add(term), product);
 }
 
 // The magnitudes of a DoRA over the lengths of the rows [out], or columns [in], of W + scale · Δ, in float32.

@@ -1,17 +1,17 @@
 // What the adapters of each kind add to a weight: as products with x where that is less than the matrix itself, and as the matrix.
 // Formulas: ComfyUI comfy/weight_adapter/{lora,loha,lokr}.py; LyCORIS 4.1 lycoris/functional; PEFT 0.21 tuners/{lora,loha,lokr}.
-import type { AdapterKind } from "../checkpoint/lora/module-adapter.js";
+import { type DifferenceKind, isRotationKind } from "../checkpoint/lora/module-adapter.js";
 import type { AdapterValues } from "../checkpoint/weights.js";
 import { gemm } from "../graph/operators.js";
 import type { DType } from "../graph/types.js";
 import type { Value } from "../graph/value.js";
 
-/** An adapter that changes the weight of its module. */
-export type WeightAdapter = AdapterValues & { readonly kind: AdapterKind };
+/** An adapter that adds to the weight of its module. */
+export type WeightAdapter = AdapterValues & { readonly kind: DifferenceKind };
 
-/** Whether an adapter changes the weight of its module, not its bias alone. */
+/** Whether an adapter adds to the weight of its module, not to its bias alone. */
 export function changesWeight(adapter: AdapterValues): adapter is WeightAdapter {
-  return adapter.kind !== undefined;
+  return adapter.kind !== undefined && !isRotationKind(adapter.kind);
 }
 
 type Parts = Required<AdapterValues["parts"]>;
@@ -23,7 +23,7 @@ interface Difference {
   readonly matrix: (parts: Parts, dtype: DType) => Value;
 }
 
-const DIFFERENCES: Readonly<Record<AdapterKind, Difference>> = {
+const DIFFERENCES: Readonly<Record<DifferenceKind, Difference>> = {
   lora: {
     product: (x, { up, down }) => gemm(gemm(x, down.cast(x.dtype)), up.cast(x.dtype)),
     matrix: ({ up, down }, dtype) => up.cast(dtype).matmul(down.cast(dtype)),

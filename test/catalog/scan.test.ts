@@ -283,7 +283,7 @@ describe("identify", () => {
       lora: { ranks: [], layout: "LyCORIS", modules: 1 },
       notes: [],
     });
-    expect(of("transformer_blocks.0.img_mlp.net.2.oft_blocks")).toMatchObject({
+    expect(of("transformer_blocks.0.img_mlp.net.2.oft_diag")).toMatchObject({
       kind: "lora",
       notes: [expect.stringContaining("OFT")],
     });

@@ -59,8 +59,8 @@ const STRANGERS: Readonly<Record<string, readonly [Strange, RegExp]>> = {
     /^LoRA for another model.*fits no transformer that qedit runs/,
   ],
   "oft.safetensors": [
-    { "transformer_blocks.0.img_mlp.net.2.oft_blocks": ["F32", [2, 4, 4]] },
-    /^LoRA for Qwen-Image.*holds OFT or BOFT, which qedit does not compute/,
+    { "transformer_blocks.0.img_mlp.net.2.oft_diag": ["F32", [2, 4, 4]] },
+    /^LoRA for Qwen-Image.*holds OFT of LyCORIS before 2\.0, which qedit does not compute/,
   ],
   "miss.safetensors": [
     { "base_model.model.transformer_blocks.0.img_mlp.net.2.miss_block": ["F32", [4, 8]] },

@@ -144,6 +144,49 @@ const KINDS: Readonly<Record<string, Kind>> = {
   },
 };
 
+/** A weight with pairs of its rows turned: by [[cosine, sine], [-sine, cosine]], transposed. */
+function rowsTurned(weight: Matrix, of: (pair: number) => readonly [cosine: number, sine: number]): Matrix {
+  const columns = weight.shape[1]!;
+  return each(weight, (value, at) => {
+    const row = Math.floor(at / columns);
+    const [cosine, sine] = of(row >> 1);
+    const other = weight.data[row % 2 === 0 ? at + columns : at - columns]!;
+    return cosine * value + (row % 2 === 0 ? -sine : sine) * other;
+  });
+}
+
+function transposed({ shape, data }: Matrix): Matrix {
+  const [rows, columns] = shape as [number, number];
+  return float32(
+    [columns, rows],
+    Float32Array.from({ length: data.length }, (_, at) => data[(at % rows) * columns + Math.floor(at / rows)]!),
+  );
+}
+
+/** Adapters that turn a weight: of blocks of two, by the angle whose half has this tangent, or its series. */
+const ROTATIONS: Readonly<Record<string, Kind>> = {
+  "OFT of outputs": {
+    prefix: "lora_unet_",
+    parts: (out) => ({ oft_blocks: some(out / 2, 2, 2), alpha: filled(0) }),
+    whole: (weight, { oft_blocks }) =>
+      rowsTurned(weight, (pair) => {
+        const tangent = oft_blocks!.data[4 * pair + 1]! - oft_blocks!.data[4 * pair + 2]!;
+        return [(1 - tangent ** 2) / (1 + tangent ** 2), (2 * tangent) / (1 + tangent ** 2)];
+      }),
+  },
+  "OFT of inputs": {
+    prefix: "transformer.",
+    parts: (_, input) => ({ "oft_R.weight": some(input / 2, 1) }),
+    whole: (weight, parts) =>
+      transposed(
+        rowsTurned(transposed(weight), (pair) => {
+          const tangent = -parts["oft_R.weight"]!.data[pair]!;
+          return [1 - 2 * tangent ** 2 + tangent ** 4, 2 * tangent - 2 * tangent ** 3];
+        }),
+      ),
+  },
+};
+
 /** Writes an adapter, and the transformer with it merged at a strength. */
 async function write(name: string, { prefix, parts: partsOf, whole, bias }: Kind, strength: number): Promise<void> {
   const adapter: Record<string, Matrix> = {};
@@ -185,14 +228,17 @@ function decibels(a: Buffer, b: Buffer): number {
   return 10 * Math.log10((255 ** 2 * a.length) / squares);
 }
 
-test.each(Object.entries(KINDS))("an edit with %s is that of the merged transformer", async (name, kind) => {
-  const strength = name.startsWith("DoRA") ? 0.6 : -0.4;
-  await write(name, kind, strength);
-  const plain = await edit("plain.png");
-  const wanted = await edit("merged.png", "--transformer", `${name} merged.safetensors`);
-  const beside = await edit("beside.png", "--lora", `${name}.safetensors:${strength}`, "--strict-lora");
-  const streamed = await edit("streamed.png", "--lora", `${name}.safetensors:${strength}`, "--vram", "700M");
-  expect(decibels(wanted, plain)).toBeLessThan(40);
-  expect(decibels(beside, wanted)).toBeGreaterThan(SAME);
-  expect(decibels(streamed, wanted)).toBeGreaterThan(SAME);
-});
+test.each(Object.entries({ ...KINDS, ...ROTATIONS }))(
+  "an edit with %s is that of the merged transformer",
+  async (name, kind) => {
+    const strength = name in ROTATIONS ? 1 : name.startsWith("DoRA") ? 0.6 : -0.4;
+    await write(name, kind, strength);
+    const plain = await edit("plain.png");
+    const wanted = await edit("merged.png", "--transformer", `${name} merged.safetensors`);
+    const beside = await edit("beside.png", "--lora", `${name}.safetensors:${strength}`, "--strict-lora");
+    const streamed = await edit("streamed.png", "--lora", `${name}.safetensors:${strength}`, "--vram", "700M");
+    expect(decibels(wanted, plain)).toBeLessThan(40);
+    expect(decibels(beside, wanted)).toBeGreaterThan(SAME);
+    expect(decibels(streamed, wanted)).toBeGreaterThan(SAME);
+  },
+);

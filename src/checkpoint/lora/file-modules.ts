@@ -1,5 +1,5 @@
 // What an adapter file holds, module by module, under the names that it gives them.
-import type { Checkpoint } from "../checkpoint.js";
+import type { Checkpoint, StoredTensor } from "../checkpoint.js";
 import { type PartName, readAdapterKey } from "./lora-layouts.js";
 import {
   dividingRank,
@@ -27,13 +27,19 @@ export function modulesOf({ tensors }: Pick<Checkpoint, "tensors">): ReadonlyMap
     const read = readAdapterKey(key);
     if (read === undefined) continue;
     const { parts, layouts, adapterNames, repeated } = modules.get(read.module) ?? emptyModule();
+    const part = partOf(read.part, stored);
     if (read.adapterName !== undefined) adapterNames.add(read.adapterName);
     if (read.layout !== undefined) layouts.add(read.layout);
-    if (parts.has(read.part)) repeated.push(key);
-    else parts.set(read.part, { key, stored });
+    if (parts.has(part)) repeated.push(key);
+    else parts.set(part, { key, stored });
     modules.set(read.module, { parts, layouts, adapterNames, repeated });
   }
   return modules;
+}
+
+// LyCORIS calls the blocks of OFT and the stages of blocks of BOFT alike.
+function partOf(part: PartName, { shape }: StoredTensor): PartName {
+  return part === "oft_blocks" && shape.length === 4 ? "boft_blocks" : part;
 }
 
 function emptyModule() {

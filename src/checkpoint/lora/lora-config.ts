@@ -40,17 +40,21 @@ export interface ConfiguredScale {
   readonly scale: number;
 }
 
+/** The values of a file's configuration by their names; undefined where it has none. What is no configuration is of another tool: they use the key freely. */
+export function configurationOf({ metadata }: Pick<Checkpoint, "metadata">): ((key: string) => unknown) | undefined {
+  const config = metadataObject(metadata[METADATA_KEY]);
+  return config && ((key) => config[`transformer.${key}`] ?? config[key]);
+}
+
 /** Initialisations of PEFT after which the model's own weights are others, so that the adapter is none for the published ones. */
 const CHANGES_MODEL = /^(?:pissa|olora|corda|loftq|lora_ga)/;
 
 /** Reads the scales of a file's configuration. Throws QEDIT_E_LORA for an adapter that belongs to a changed model. */
-export function configuredScale({
-  file,
-  metadata,
-}: Checkpoint): (module: string, of: { kind: AdapterKind | undefined; rank: number | undefined }) => ConfiguredScale {
-  // What is no configuration is of another tool: they use the key freely.
-  const config = metadataObject(metadata[METADATA_KEY]) ?? {};
-  const value = (key: string) => config[`transformer.${key}`] ?? config[key];
+export function configuredScale(
+  lora: Checkpoint,
+): (module: string, of: { kind: AdapterKind | undefined; rank: number | undefined }) => ConfiguredScale {
+  const { file } = lora;
+  const value = configurationOf(lora) ?? (() => undefined);
   const start = value("init_lora_weights");
   if (typeof start === "string" && CHANGES_MODEL.test(start)) {
     throw new QeditError(

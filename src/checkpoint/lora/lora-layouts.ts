@@ -16,6 +16,12 @@ export type PartName =
   | "lokr_w2"
   | "lokr_w2_a"
   | "lokr_w2_b"
+  | "oft_blocks"
+  | "boft_blocks"
+  | "rescale"
+  | "oft_R"
+  | "boft_R"
+  | "boft_s"
   | "diff"
   | "diff_b"
   | "magnitude"
@@ -66,6 +72,9 @@ const ENDINGS: readonly (readonly [ending: RegExp, part: PartName | undefined, l
   [/\.(?:diff_b|b_norm)$/, "diff_b"],
   [/\.(?<part>hada_w[12]_[ab])(?:\.(?<name>[^.]+))?$/, undefined, "LyCORIS"],
   [/\.(?<part>lokr_w[12](?:_[ab])?)(?:\.(?<name>[^.]+))?$/, undefined, "LyCORIS"],
+  [/\.(?<part>oft_blocks|rescale)$/, undefined, "LyCORIS"],
+  [/\.oft_R(?:\.(?!weight$)(?<name>[^.]+))?\.weight$/, "oft_R", "PEFT"],
+  [/\.(?<part>boft_[Rs])(?:\.(?<name>[^.]+))?$/, undefined, "PEFT"],
 ];
 
 /** Takes the ending off a key; undefined when it is of none that qedit computes with. */
@@ -103,7 +112,10 @@ const UNSUPPORTED: readonly (readonly [key: RegExp, form: string])[] = [
   [/\.set_weight$|\.modules_to_save\./, "replaced weights"],
   [/\.(hada_t[12]|lokr_t2)(\.|$)/, "LyCORIS with Tucker factors"],
   [/\.[ab][12]\.weight$/, "GLoRA"],
-  [/\.b?oft_\w+(\.|$)|\.rescale$/, "OFT or BOFT"],
+  [/\.scaled_oft(\.|$)/, "scaled OFT"],
+  [/\.oft_r(\.|$)/, "OFT of PEFT before 0.14"],
+  [/\.oft_diag(\.|$)/, "OFT of LyCORIS before 2.0"],
+  [/\.b?oft_(?!blocks$|R(\.|$)|s(\.|$))\w+(\.|$)/, "other forms of OFT"],
   [/\.on_input$/, "IA3"],
   [/\.lora_E(\.|$)/, "AdaLoRA"],
   [/\.lora_diag(\.|$)/, "KaSA"],

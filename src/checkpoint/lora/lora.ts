@@ -19,10 +19,12 @@ import {
   checkParts,
   dividingRank,
   type FoundParts,
+  isRotationKind,
   kindName,
   kindOf,
   type ModuleAdapter,
 } from "./module-adapter.js";
+import { rotationForms } from "./rotation-config.js";
 
 /** A module's adapter, with the alpha that the file or its configuration states. */
 export interface MatchedAdapter extends ModuleAdapter {
@@ -94,12 +96,15 @@ export async function matchLora(lora: Checkpoint, model: Checkpoint): Promise<Lo
 
   const names = new Set(candidates.flatMap(({ module }) => baseNames(module).map(({ name }) => name)));
   const alphas = await readAlphas(lora.file, candidates);
-  const configured = configuredScale(lora);
+  const [configured, rotationOf] = [configuredScale(lora), rotationForms(lora)];
   const matched = new Map(
-    candidates.map((candidate) => [
-      candidate.module,
-      adapterOf(candidate, { alpha: alphas.get(candidate), configured }),
-    ]),
+    candidates.map((candidate) => {
+      const alpha = alphas.get(candidate);
+      const own = adapterOf(candidate, { alpha, configured });
+      const [out] = model.tensors.get(`${candidate.module}.weight`)!.shape as [number];
+      const rotation = isRotationKind(own.kind) ? rotationOf(own.kind, { alpha, out }) : undefined;
+      return [candidate.module, { ...own, ...(rotation && { rotation }) }];
+    }),
   );
   return {
     file: lora.file,

@@ -2,12 +2,28 @@
 import { QeditError } from "../../std/errors.js";
 import type { StoredTensor } from "../checkpoint.js";
 import type { PartName } from "./lora-layouts.js";
+import { ROTATION_PARTS, rotationShape } from "./rotation-shapes.js";
 
 /** How the difference that is added to a weight is written down. */
-export type AdapterKind = "lora" | "loha" | "lokr" | "full";
+export type DifferenceKind = "lora" | "loha" | "lokr" | "full";
+
+/** How the rotation that a weight is multiplied by is written down. */
+export type RotationKind = "oft" | "boft" | "inputOft" | "inputBoft";
+
+export type AdapterKind = DifferenceKind | RotationKind;
 
 /** The parts of a module's adapter. */
 export type AdapterParts<T> = Readonly<Partial<Record<Exclude<PartName, "alpha">, T>>>;
+
+/** How a rotation is made of the numbers of its file. */
+export interface RotationForm {
+  /** The length that the skew matrices of a module have together, at most; undefined: any. */
+  readonly limit?: number;
+  /** The length that the skew matrix of each block has, at most, times the square root of their number (COFT); undefined: any. */
+  readonly blockLimit?: number;
+  /** Terms of the series that stands for an inverse (Cayley-Neumann); undefined: the inverse itself. */
+  readonly terms?: number;
+}
 
 /**
  * What is done to a module: its weight W [out, in] becomes `W + strength · scale · Δ`, with Δ by its kind
@@ -18,6 +34,12 @@ export type AdapterParts<T> = Readonly<Partial<Record<Exclude<PartName, "alpha">
  *
  * With `magnitude`, one number for each output [out] or [out, 1], or for each input [1, in], the rows or columns of W + scale · Δ get that length
  * (DoRA), and strength goes from W to that. `diff_b` [out] is added to the bias.
+ *
+ * Rotations turn what the adapters before them made of W, by blocks along the diagonal that are orthogonal (src/models/rotations.ts)
+ * - oft: outputs, by `oft_blocks` [n, b, b] and, if there is one, times `rescale` [out, 1]
+ * - boft: outputs, by `boft_blocks` [stages, n, b, b], each stage over outputs further apart, and `rescale`
+ * - inputOft: inputs, by `oft_R` [n or 1, b · (b - 1) / 2]
+ * - inputBoft: inputs, by `boft_R` [1, n, b, b], and outputs times `boft_s` [out, 1]
  */
 export interface ModuleAdapter<T = StoredTensor> {
   /** undefined where only the bias changes. */
@@ -25,6 +47,8 @@ export interface ModuleAdapter<T = StoredTensor> {
   readonly parts: AdapterParts<T>;
   /** alpha / rank; 1 when the file states no alpha, and where nothing has a rank. */
   readonly scale: number;
+  /** Of rotations. */
+  readonly rotation?: RotationForm;
 }
 
 /** The stored tensors of a module's adapter. */
@@ -44,9 +68,18 @@ const NAMES: Readonly<Record<AdapterKind, string>> = {
   loha: "LoHa",
   lokr: "LoKr",
   full: "full differences",
+  oft: "OFT",
+  boft: "BOFT",
+  inputOft: "OFT of inputs",
+  inputBoft: "BOFT of inputs",
 };
 
 type Name = keyof AdapterParts<unknown>;
+
+/** Whether a kind turns a weight instead of adding to it. */
+export function isRotationKind(kind: AdapterKind | undefined): kind is RotationKind {
+  return kind === "oft" || kind === "boft" || kind === "inputOft" || kind === "inputBoft";
+}
 
 /** The kinds that parts of a module are of. */
 export function kindsOf(parts: FoundParts): readonly AdapterKind[] {
@@ -62,6 +95,10 @@ const PARTS: Readonly<Record<AdapterKind, readonly (readonly (readonly Name[])[]
     [["lokr_w2"], ["lokr_w2_a", "lokr_w2_b"]],
   ],
   full: [[["diff"]]],
+  oft: [[["oft_blocks"]]],
+  boft: [[["boft_blocks"]]],
+  inputOft: [[["oft_R"]]],
+  inputBoft: [[["boft_R", "boft_s"]]],
 };
 
 /** A part with the key that it has in its file. */
@@ -80,7 +117,7 @@ export type FoundParts = ReadonlyMap<PartName, FoundPart>;
 export function kindOf(file: string, parts: FoundParts): AdapterKind | undefined {
   const [kind, another] = kindsOf(parts);
   if (kind === undefined) {
-    const needing = (["magnitude", "up_bias"] as const).find((name) => parts.has(name));
+    const needing = (["magnitude", "up_bias", "rescale"] as const).find((name) => parts.has(name));
     if (needing !== undefined) throw missing(file, "the matrices", parts.get(needing)!.key);
     return undefined;
   }
@@ -102,6 +139,13 @@ export function kindOf(file: string, parts: FoundParts): AdapterKind | undefined
     const [beside] = [...parts].filter(([name]) => name !== "alpha");
     throw missing(file, lackingKey(lacking, parts), beside![1].key);
   }
+  if (parts.has("rescale") && kind !== "oft" && kind !== "boft")
+    throw refuse(file, `"${parts.get("rescale")!.key}" is of no OFT`);
+  if (parts.has("magnitude") && isRotationKind(kind))
+    throw refuse(
+      file,
+      `"${parts.get("magnitude")!.key}" is beside ${NAMES[kind]}, which qedit does not compute together`,
+    );
   if (parts.has("up_bias") && kind !== "lora") throw refuse(file, `"${parts.get("up_bias")!.key}" is of no LoRA`);
   if (parts.has("up_bias") && parts.has("magnitude"))
     throw refuse(
@@ -152,11 +196,7 @@ export function checkParts(file: string, parts: FoundParts, weight: readonly num
     const { dtype, shape } = part.stored;
     if (FLOAT_TYPES.includes(dtype) && shapes.some((wanted) => fits(shape, wanted, rankOf(name, parts)))) return;
     const text = shapes.map((wanted) => `[${wanted.map(lengthText).join(", ")}]`).join(" or ");
-    throw new QeditError(
-      "QEDIT_E_LORA",
-      `Cannot use "${part.key}" of ${file}: wanted floats ${text}, found ${dtype} [${shape.join(", ")}]`,
-      { hint: "The adapter may be made for another model" },
-    );
+    throw wrongShape(file, part, `floats ${text}`);
   };
   check("down", ["rank", input]);
   check("up", [out, "rank"]);
@@ -175,6 +215,21 @@ export function checkParts(file: string, parts: FoundParts, weight: readonly num
   check("diff", weight);
   for (const bias of ["up_bias", "diff_b"] as const) check(bias, [out]);
   check("magnitude", [out], [out, 1], [1, input]);
+  for (const scale of ["rescale", "boft_s"] as const) check(scale, [out, 1]);
+  for (const [name, part] of parts) {
+    const wanted = rotationShape(name, part.stored.shape, { out, input });
+    if (wanted !== undefined) throw wrongShape(file, part, wanted);
+    if (ROTATION_PARTS.includes(name) && !FLOAT_TYPES.includes(part.stored.dtype))
+      throw wrongShape(file, part, "floats");
+  }
+}
+
+function wrongShape(file: string, { key, stored: { dtype, shape } }: FoundPart, wanted: string): QeditError {
+  return new QeditError(
+    "QEDIT_E_LORA",
+    `Cannot use "${key}" of ${file}: wanted ${wanted}, found ${dtype} [${shape.join(", ")}]`,
+    { hint: "The adapter may be made for another model" },
+  );
 }
 
 /** The rank of the factors that a part belongs to; undefined where it has none. */
