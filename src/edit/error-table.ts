@@ -132,7 +132,7 @@ export const ERRORS: Readonly<Record<ErrorCode, ErrorEntry>> = {
     causes: [
       "It was made for another model",
       "Its key layout is unknown",
-      "It is of a kind that qedit does not compute: OFT, BOFT, GLoRA, VeRA, IA3 and others",
+      "It is of a kind that qedit does not compute: GLoRA, VeRA, IA3, scaled OFT and others",
       `With ${param("strict_lora")}: some of its keys fit nothing`,
     ],
     remedy: "`qedit inspect FILE` shows its layout and rank; use a LoRA made for this model.",
