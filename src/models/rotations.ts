@@ -1,6 +1,7 @@
 // Adapters that turn a weight by orthogonal matrices: blocks along the diagonal of R, beside the product and never merged into it.
 // Formulas: PEFT 0.21 tuners/{oft,boft}/layer.py; LyCORIS 4.1 modules/{diag_oft,boft}.py; strengths by ComfyUI comfy/weight_adapter/{oft,boft}.py.
 import { isRotationKind, type RotationKind } from "../checkpoint/lora/module-adapter.js";
+import { sideOf } from "../checkpoint/lora/rotation-shapes.js";
 import type { AdapterValues } from "../checkpoint/weights.js";
 import { gather } from "../graph/indexing.js";
 import { inverse } from "../graph/operators.js";
@@ -103,7 +104,7 @@ function lycorisBlocks({ parts, rotation }: Rotation, name: "oft_blocks" | "boft
 function triangleBlocks({ parts, rotation, strength: { graph } }: Rotation): Value {
   const stored = parts.oft_R!;
   const [count, numbers] = stored.shape.map(Number) as [number, number];
-  const side = (1 + Math.sqrt(1 + 8 * numbers)) / 2;
+  const side = sideOf(numbers);
   const places = graph.once(`places of triangles of ${side}`, () =>
     graph.constant(
       "i64",
