@@ -39,8 +39,8 @@ function nodesOf(nodes: readonly Node[], fixed: FixedNames): ReadonlySet<Node> {
   return new Set(nodes.filter(isOfWeights));
 }
 
-// What a node reads of the graph around it: its inputs, and what its bodies read that is not their own.
-function namesRead(node: Node): readonly string[] {
+/** What a node reads of the graph around it: its inputs, and what its bodies read that is not their own. */
+export function namesRead(node: Node): readonly string[] {
   return [...node.inputs, ...bodiesOf(node).flatMap(outerNames)];
 }
 

@@ -1,6 +1,7 @@
 // Which values share a buffer, and when each buffer is allocated and freed, as ONNX Runtime decides when a session opens:
 // onnxruntime/core/framework/allocation_planner.cc (1.29), without its memory pattern.
 import type { Node } from "../../graph/node.js";
+import { namesRead } from "../../graph/weight-nodes.js";
 import { elementBytes, type RunGraph, runOrder } from "./run-graph.js";
 
 /** What a node does to buffers. */
@@ -47,7 +48,7 @@ export function bufferPlan({ nodes, values, outputs }: RunGraph): BufferStep[] {
 // How often each value is read, with the node that makes it; what the graph gives once more.
 function uses(order: readonly Node[], outputs: ReadonlySet<string>): Map<string, number> {
   const counts = new Map<string, number>();
-  const names = order.flatMap((node) => [...node.inputs, ...node.outputs]);
+  const names = order.flatMap((node) => [...namesRead(node), ...node.outputs]);
   for (const name of [...names, ...outputs]) counts.set(name, (counts.get(name) ?? 0) + 1);
   return counts;
 }
@@ -77,7 +78,7 @@ class Planner {
       if (shared === undefined) allocated.push(name);
       else this.#share(shared, name);
     }
-    for (const name of node.inputs.filter((each) => each !== "")) {
+    for (const name of namesRead(node).filter((each) => each !== "")) {
       if (this.#made.has(this.#owner(name))) this.lastReaders.set(this.#owner(name), node);
       this.#release(name);
     }

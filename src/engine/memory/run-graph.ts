@@ -1,6 +1,7 @@
 // What a session runs: nodes by their numbers, and the order in which they are computed.
 import type { Node } from "../../graph/node.js";
 import { type DType, ELEMENT, type Shape } from "../../graph/types.js";
+import { namesRead } from "../../graph/weight-nodes.js";
 
 /** A value of a run. */
 export interface RunValue {
@@ -30,9 +31,11 @@ export function elementBytes({ dtype }: RunValue): number {
 export function runOrder(nodes: readonly Node[]): Node[] {
   const numbers = new Map(nodes.map((node, number) => [node, number]));
   const makers = new Map(nodes.flatMap((node) => node.outputs.map((name) => [name, node] as const)));
-  const read = new Set(nodes.flatMap(({ inputs }) => inputs));
-  const before = ({ inputs }: Node) =>
-    [...new Set(inputs.flatMap((name) => makers.get(name) ?? []))].sort((a, b) => numbers.get(a)! - numbers.get(b)!);
+  const read = new Set(nodes.flatMap(namesRead));
+  const before = (node: Node) =>
+    [...new Set(namesRead(node).flatMap((name) => makers.get(name) ?? []))].sort(
+      (a, b) => numbers.get(a)! - numbers.get(b)!,
+    );
   const stack = nodes
     .filter(({ outputs }) => !outputs.some((name) => read.has(name)))
     .map((node) => ({ node, isLeft: false }));
