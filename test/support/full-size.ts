@@ -81,10 +81,10 @@ const KINDS: readonly (readonly [kind: ModuleAdapter["kind"], shapes: (out: numb
     (out, input) => ({ lokr_w1_a: [4, 2], lokr_w1_b: [2, 4], lokr_w2_a: [out / 4, 8], lokr_w2_b: [8, input / 4] }),
   ],
   ["full", (out, input) => ({ diff: [out, input], diff_b: [out] })],
-  ["oft", (out) => ({ oft_blocks: [out / 32, 32, 32], rescale: [out, 1] })],
-  ["boft", (out) => ({ boft_blocks: [3, out / 16, 16, 16] })],
-  ["inputOft", (_, input) => ({ oft_R: [input / 32, 496] })],
-  ["inputBoft", (out, input) => ({ boft_R: [1, input / 16, 16, 16], boft_s: [out, 1] })],
+  ["oft", (out) => ({ oft_blocks: [out / 4, 4, 4], rescale: [out, 1] })],
+  ["boft", (out) => ({ boft_blocks: [1, out / 4, 4, 4] })],
+  ["inputOft", (_, input) => ({ oft_R: [input / 4, 6] })],
+  ["inputBoft", (out, input) => ({ boft_R: [1, input / 4, 4, 4], boft_s: [out, 1] })],
 ];
 
 /** An adapter of every kind in turn on the modules of a transformer, and differences of its norms, in types that files have. */
