@@ -22,6 +22,9 @@ const COARSE_ZOOM = { range: 0.1, step: 0.02 };
 const COARSE_SHIFT = 0.1;
 const HYPOTHESES = 4;
 
+/** Share of the textured blocks that agree when "nothing moved" is refined, from which on no zooms and shifts are tried: what more blocks agree with has most of these among them, and is the same. */
+const CLEAR_MAJORITY = 0.75;
+
 /** Blocks along the longer side, unless that makes them smaller than the least side. */
 const BLOCKS = 16;
 const LEAST_BLOCK = 16;
@@ -50,10 +53,7 @@ export function measureDrift(
   const size = workingSize(result, box);
   const whole = { x: 0, y: 0, width: result.width, height: result.height };
   const levels = pyramid(reducedLuma(result, whole, size), reducedLuma(original, box, size));
-  // Every start is followed through the two coarsest levels, which are cheap; the one that most blocks agree with goes on.
-  const starts = hypotheses(levels.at(-1)!).map((start) => follow(start, levels.slice(-2)));
-  const start = starts.sort((a, b) => b.followers - a.followers)[0]!;
-  const best = settle(levels[0]!, follow(start, levels.slice(1, -2)));
+  const best = settle(levels[0]!, follow(bestStart(levels.slice(-2)), levels.slice(1, -2)));
   if (best === undefined || !isSure(best, size)) return undefined;
   const { zoom, x, y } = best.fit;
   const scale = { x: result.width / size.width, y: result.height / size.height };
@@ -103,12 +103,22 @@ function pyramid(result: Plane, original: Plane): Level[] {
   return levels;
 }
 
-/** A similarity in pixels of the finest level, and how many blocks agree with it at the level where it was last looked at. */
+/** A similarity in pixels of the finest level, and how many of the textured blocks agree with it at the level where it was last looked at. */
 interface Start extends Similarity {
   readonly followers: number;
+  readonly textured: number;
 }
 
-// The best zooms and shifts of the coarsest level, tried out one by one, and that nothing moved.
+// Every start is followed through the two coarsest levels, which are cheap; the one that most blocks agree with goes on.
+function bestStart(coarsest: readonly Level[]): Start {
+  const unmoved = follow({ ...IDENTITY, followers: 0, textured: 0 }, coarsest);
+  const isClear = unmoved.followers >= LEAST_BLOCKS && unmoved.followers > CLEAR_MAJORITY * unmoved.textured;
+  if (isClear) return unmoved;
+  const moved = hypotheses(coarsest.at(-1)!).map((start) => follow(start, coarsest));
+  return [unmoved, ...moved].sort((a, b) => b.followers - a.followers)[0]!;
+}
+
+// The best zooms and shifts of the coarsest level, tried out one by one.
 function hypotheses({ scale, result, original }: Level): Start[] {
   const side = Math.max(result.width, result.height);
   const reach = Math.max(Math.round(side * COARSE_SHIFT), 1);
@@ -122,13 +132,9 @@ function hypotheses({ scale, result, original }: Level): Start[] {
     const peak = scores.indexOf(Math.max(...scores));
     const across = 2 * reach + 1;
     const [x, y] = [reach - (peak % across), reach - Math.floor(peak / across)];
-    tried.push({ zoom, x: x * scale, y: y * scale, followers: 0, score: scores[peak]! });
+    tried.push({ zoom, x: x * scale, y: y * scale, followers: 0, textured: 0, score: scores[peak]! });
   }
-  return [{ ...IDENTITY, followers: 0 }, ...tried.sort((a, b) => b.score - a.score).slice(0, HYPOTHESES)];
-}
-
-interface Start extends Similarity {
-  readonly followers: number;
+  return tried.sort((a, b) => b.score - a.score).slice(0, HYPOTHESES);
 }
 
 // Refines a start on levels, the last one first.
@@ -136,11 +142,12 @@ function follow(start: Start, levels: readonly Level[]): Start {
   return levels.toReversed().reduce((current, level) => {
     const { scale } = level;
     const expected = { zoom: current.zoom, x: current.x / scale, y: current.y / scale };
-    const fit = robustFit(matchBlocks(level, expected, SEARCH.first).pairs, TOLERANCE);
+    const { pairs, textured } = matchBlocks(level, expected, SEARCH.first);
+    const fit = robustFit(pairs, TOLERANCE);
     // The coarsest levels have few blocks; the next one may still decide.
     return fit === undefined
       ? current
-      : { zoom: fit.zoom, x: fit.x * scale, y: fit.y * scale, followers: fit.followers };
+      : { zoom: fit.zoom, x: fit.x * scale, y: fit.y * scale, followers: fit.followers, textured };
   }, start);
 }
 
