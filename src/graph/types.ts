@@ -64,19 +64,30 @@ function dimOf(terms: readonly Term[]): Dim {
 
 /** The product of dimensions, in canonical form: 8 and "h" give "8*h", 8 and "h+w" give "8*h+8*w". */
 export function multiplyDims(...dims: readonly Dim[]): Dim {
+  // Without a sum, as nearly always, there is nothing to distribute: building a graph asks for some thousand products.
+  if (dims.some((dim) => typeof dim === "string" && dim.includes("+"))) return multiplySums(dims);
+  let factor = 1;
+  const symbols: string[] = [];
+  for (const dim of dims) {
+    if (typeof dim === "number") factor *= dim;
+    else
+      for (const part of dim.split("*")) {
+        if (isInteger(part)) factor *= Number(part);
+        else symbols.push(part);
+      }
+  }
+  if (symbols.length === 0) return factor;
+  const name = symbols.sort().join("*");
+  return factor === 1 ? name : `${factor}*${name}`;
+}
+
+function multiplySums(dims: readonly Dim[]): Dim {
   const one: readonly Term[] = [{ factor: 1, symbols: [] }];
-  return dimOf(
-    dims.map(termsOf).reduce<readonly Term[]>(
-      (all, terms) =>
-        all.flatMap((left) =>
-          terms.map((right) => ({
-            factor: left.factor * right.factor,
-            symbols: [...left.symbols, ...right.symbols],
-          })),
-        ),
-      one,
-    ),
-  );
+  const times = (all: readonly Term[], terms: readonly Term[]) =>
+    all.flatMap((left) =>
+      terms.map((right) => ({ factor: left.factor * right.factor, symbols: [...left.symbols, ...right.symbols] })),
+    );
+  return dimOf(dims.map(termsOf).reduce(times, one));
 }
 
 /** The sum of two dimensions; the same symbol adds up ("h" and "h" give "2*h"), others are joined with "+". */

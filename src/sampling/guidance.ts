@@ -63,8 +63,11 @@ function normalise(
 
 function pixelNorms(latent: Float32Array, pixels: number): Float32Array {
   const sums = new Float32Array(pixels);
-  latent.forEach((value, i) => {
-    sums[i % pixels] = sums[i % pixels]! + f32(value * value);
-  });
+  for (let channel = 0; channel < latent.length; channel += pixels) {
+    for (let pixel = 0; pixel < pixels; pixel++) {
+      const value = latent[channel + pixel]!;
+      sums[pixel] = sums[pixel]! + f32(value * value);
+    }
+  }
   return sums.map(Math.sqrt);
 }
