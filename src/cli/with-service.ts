@@ -11,8 +11,8 @@ import { folderFor } from "../std/own-folders.js";
 import { scratchFolder } from "./files/scratch-folder.js";
 import { recordTimings } from "./files/timings-file.js";
 import type { Terminal } from "./render/terminal.js";
-import type { cacheOptions, computeOptions, manyOptions } from "./settings/options.js";
 import type { RemoteSettings } from "./settings/remote-options.js";
+import type { cacheOptions, computeOptions, manyOptions } from "./settings/shared-options.js";
 
 /** Settings of every command that computes; cache and memory settings only for some. */
 export type ComputeSettings = Pick<SettingsOf<typeof computeOptions>, "device" | "threads" | "vram"> &

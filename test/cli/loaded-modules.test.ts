@@ -24,7 +24,7 @@ const CALLS: readonly (readonly [call: string, packages: readonly string[], most
   ["run --help", OPTIONS, 30],
   ["plan --help", OPTIONS, 32],
   ["serve --help", OPTIONS, 29],
-  ["models list", OPTIONS, 56],
+  ["models list", OPTIONS, 45],
 ];
 
 const folder = workFolder();

@@ -60,17 +60,20 @@ export async function findFile(path: string, options: SearchOptions = {}): Promi
 export type Finder = (published: PublishedFile) => Promise<string | undefined>;
 
 /**
- * A finder for many files: it asks once which of the usual folders are there, and walks the models folders at most once, only when a file is in none
- * of them.
+ * A finder for many files: it asks once which of the usual folders and whether the Hugging Face cache are there, and walks the models folders at most
+ * once, only when a file is in none of them.
  */
 export function publishedFinder(options: SearchOptions = {}): Finder {
   let usual: Promise<readonly string[]> | undefined;
+  let hasHubCache: Promise<boolean> | undefined;
   let walked: Promise<ReadonlyMap<string, string>> | undefined;
   return async (published) => {
     if ("embedded" in published) return join(PACKAGE_ROOT, published.embedded);
     usual ??= usualFolders(options);
-    const near = (await findIn(await usual, published.file)) ?? (await findInHubCache(published));
-    if (near !== undefined) return near;
+    hasHubCache ??= isFolder(hubCacheFolder());
+    const near = await findIn(await usual, published.file);
+    const found = near ?? ((await hasHubCache) ? await findInHubCache(published) : undefined);
+    if (found !== undefined) return found;
     walked ??= walkedFiles(options);
     return (await walked).get(published.file);
   };

@@ -39,8 +39,9 @@ import {
 import { STREAM } from "../io.js";
 import { shown } from "../render/shown.js";
 import type { Terminal } from "../render/terminal.js";
-import { computeOptions, flagsOf } from "../settings/options.js";
+import { flagsOf } from "../settings/options.js";
 import type { GivenSetting } from "../settings/settings.js";
+import { computeOptions } from "../settings/shared-options.js";
 import { withService } from "../with-service.js";
 
 /** A call of `rerun`. */

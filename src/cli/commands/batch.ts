@@ -5,8 +5,8 @@ import { type Kind, toggle } from "../../edit/parameters/parameter-kinds.js";
 import { defineCommand } from "../command.js";
 import { sheet } from "../files/sheet-option.js";
 import { runOptions } from "../jobs/run-options.js";
-import { jobsFileOptions, manyOptions, maxFailures, serverOptions } from "../settings/options.js";
 import { remoteOptions } from "../settings/remote-options.js";
+import { jobsFileOptions, manyOptions, maxFailures, serverOptions } from "../settings/shared-options.js";
 
 /** Every count-th job, starting with job `index` (from 1). */
 interface Shard {

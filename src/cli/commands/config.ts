@@ -10,10 +10,10 @@ import {
 import { toggle } from "../../edit/parameters/parameter-kinds.js";
 import { EDIT_PARAMETERS } from "../../edit/parameters/table.js";
 import { defineCommand } from "../command.js";
-import { cacheOptions, computeOptions } from "../settings/options.js";
 import { type GivenSetting, givenSettings } from "../settings/settings.js";
 import { PROJECT_FILE, readSettingsFiles, type SettingsFile, userFile } from "../settings/settings-files.js";
 import { checkSettingsKeys } from "../settings/settings-keys.js";
+import { cacheOptions, computeOptions } from "../settings/shared-options.js";
 
 const all: ParameterTable = { ...EDIT_PARAMETERS, ...cacheOptions, ...computeOptions };
 const shown: ParameterTable = Object.fromEntries(Object.entries(all).filter(([, { scope }]) => scope !== "call"));

@@ -1,8 +1,8 @@
 // qedit decode: samples to a picture.
 import { PICTURE_PARAMETERS, STAGE_PARAMETERS } from "../../edit/parameters/table.js";
 import { defineCommand } from "../command.js";
-import { cacheOptions, computeOptions, writeOptions } from "../settings/options.js";
 import { remoteOptions } from "../settings/remote-options.js";
+import { cacheOptions, computeOptions, writeOptions } from "../settings/shared-options.js";
 
 /** `qedit decode samples.safetensors -o out.png`. */
 export const decodeCommand = defineCommand({

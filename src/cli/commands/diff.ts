@@ -23,7 +23,7 @@ import { checkOutput, writeOutput } from "../files/output.js";
 import { pictureFormat } from "../files/picture-output.js";
 import { STREAM } from "../io.js";
 import { shown } from "../render/shown.js";
-import { writeOptions } from "../settings/options.js";
+import { writeOptions } from "../settings/shared-options.js";
 
 const options = {
   output: optional(text, {

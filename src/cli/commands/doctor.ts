@@ -7,7 +7,7 @@ import { gigabytes } from "../../std/byte-sizes.js";
 import { defineCommand } from "../command.js";
 import { dataInFlags } from "../render/in-flags.js";
 import type { Style } from "../render/style.js";
-import { computeOptions } from "../settings/options.js";
+import { computeOptions } from "../settings/shared-options.js";
 
 const { device, model } = computeOptions;
 

@@ -5,8 +5,8 @@ import { text, texts, toggle } from "../../edit/parameters/parameter-kinds.js";
 import { defineCommand } from "../command.js";
 import { sheet } from "../files/sheet-option.js";
 import { runOptions } from "../jobs/run-options.js";
-import { manyOptions, maxFailures, serverOptions } from "../settings/options.js";
 import { remoteOptions } from "../settings/remote-options.js";
+import { manyOptions, maxFailures, serverOptions } from "../settings/shared-options.js";
 
 const options = {
   ...runOptions,

@@ -1,8 +1,8 @@
 // qedit encode-image: pictures to latents.
 import { STAGE_PARAMETERS } from "../../edit/parameters/table.js";
 import { defineCommand } from "../command.js";
-import { cacheOptions, computeOptions, writeOptions } from "../settings/options.js";
 import { remoteOptions } from "../settings/remote-options.js";
+import { cacheOptions, computeOptions, writeOptions } from "../settings/shared-options.js";
 
 /** `qedit encode-image photo.jpg -o latents.safetensors`. */
 export const encodeImageCommand = defineCommand({

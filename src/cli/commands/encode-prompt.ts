@@ -1,8 +1,8 @@
 // qedit encode-prompt: a prompt and its pictures to embeddings.
 import { STAGE_PARAMETERS } from "../../edit/parameters/table.js";
 import { defineCommand } from "../command.js";
-import { cacheOptions, computeOptions, promptOptions, writeOptions } from "../settings/options.js";
 import { remoteOptions } from "../settings/remote-options.js";
+import { cacheOptions, computeOptions, promptOptions, writeOptions } from "../settings/shared-options.js";
 
 /** `qedit encode-prompt photo.jpg -p "…" -o cond.safetensors`. */
 export const encodePromptCommand = defineCommand({

@@ -3,8 +3,8 @@
 import type { SettingsOf } from "../../edit/parameters/parameter.js";
 import { DEVICE_PARAMETERS, MODEL_PARAMETERS } from "../../edit/parameters/table.js";
 import { defineCommand } from "../command.js";
-import { cacheOptions, manyOptions } from "../settings/options.js";
 import { remoteOptions } from "../settings/remote-options.js";
+import { cacheOptions, manyOptions } from "../settings/shared-options.js";
 import { serveOptions } from "./serve.js";
 
 const { model, modelsDir } = MODEL_PARAMETERS;

@@ -4,7 +4,7 @@ import { defaulted, type SettingsOf } from "../../edit/parameters/parameter.js";
 import { texts } from "../../edit/parameters/parameter-kinds.js";
 import { EDIT_PARAMETERS, PICTURE_PARAMETERS } from "../../edit/parameters/table.js";
 import { defineCommand } from "../command.js";
-import { computeOptions, writeOptions } from "../settings/options.js";
+import { computeOptions, writeOptions } from "../settings/shared-options.js";
 
 const { allowEmptyPrompt, vae, textEncoder, transformer, lora } = EDIT_PARAMETERS;
 const { modelsDir, threads, vram } = computeOptions;

@@ -6,9 +6,9 @@ import { defineCommand } from "../command.js";
 import { preview, previewTerminal } from "../files/preview-option.js";
 import { sheet } from "../files/sheet-option.js";
 import { runOptions } from "../jobs/run-options.js";
-import { manyOptions, serverOptions } from "../settings/options.js";
 import { remoteOptions } from "../settings/remote-options.js";
 import { seedOptions } from "../settings/seeds.js";
+import { manyOptions, serverOptions } from "../settings/shared-options.js";
 
 /** Options that `run` and `plan` share. */
 export const makingOptions = { ...runOptions, ...seedOptions, sheet, ...manyOptions };

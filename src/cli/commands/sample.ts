@@ -4,8 +4,8 @@ import { defaulted } from "../../edit/parameters/parameter.js";
 import { text } from "../../edit/parameters/parameter-kinds.js";
 import { PRESET_PARAMETERS, STAGE_PARAMETERS } from "../../edit/parameters/table.js";
 import { defineCommand } from "../command.js";
-import { cacheOptions, computeOptions, writeOptions } from "../settings/options.js";
 import { remoteOptions } from "../settings/remote-options.js";
+import { cacheOptions, computeOptions, writeOptions } from "../settings/shared-options.js";
 
 const inputs = {
   latents: defaulted(text, "", {

@@ -5,8 +5,8 @@ import { DEVICE_PARAMETERS, MODEL_PARAMETERS } from "../../edit/parameters/table
 import { DEFAULT_LIMITS } from "../../server/limits.js";
 import { defineCommand } from "../command.js";
 import { workerOptions } from "../settings/kafka-options.js";
-import { cacheOptions, manyOptions } from "../settings/options.js";
 import { remoteOptions } from "../settings/remote-options.js";
+import { cacheOptions, manyOptions } from "../settings/shared-options.js";
 
 const MINUTE = 60_000;
 const { model, modelsDir } = MODEL_PARAMETERS;

@@ -5,8 +5,8 @@ import { fileName, jsonName, type Parameter, readValue } from "../../edit/parame
 import { parseLora } from "../../stages/networks/loras.js";
 import { closest } from "../../std/closest.js";
 import { QeditError, type Spell, spelled } from "../../std/errors.js";
-import { cacheOptions } from "../settings/options.js";
 import { type GivenSetting, givenBy } from "../settings/settings.js";
+import { cacheOptions } from "../settings/shared-options.js";
 import { runOptions } from "./run-options.js";
 
 /** A parsed job line, or its error. */

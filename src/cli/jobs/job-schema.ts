@@ -1,7 +1,7 @@
 // The JSON schema of a batch's lines, generated from the parameters; editors check and complete with it. Settings files have the same keys.
 import { jsonName, type Parameter } from "../../edit/parameters/parameter.js";
 import { parameterSchema, type Schema } from "../../edit/parameters/parameter-schema.js";
-import { cacheOptions } from "../settings/options.js";
+import { cacheOptions } from "../settings/shared-options.js";
 import { runOptions } from "./run-options.js";
 
 const SHARED = new Set<string>(["device", "threads", ...Object.keys(cacheOptions)]);

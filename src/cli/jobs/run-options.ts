@@ -3,7 +3,7 @@
 import { optional, type SettingsOf } from "../../edit/parameters/parameter.js";
 import { text } from "../../edit/parameters/parameter-kinds.js";
 import { EDIT_PARAMETERS, PICTURE_PARAMETERS, PRESET_PARAMETERS } from "../../edit/parameters/table.js";
-import { cacheOptions, computeOptions, promptOptions, writeOptions } from "../settings/options.js";
+import { cacheOptions, computeOptions, promptOptions, writeOptions } from "../settings/shared-options.js";
 
 const keep = optional(text, {
   summary: "keep the tensor files between the stages there",

@@ -1,5 +1,4 @@
 // Asks yes-no questions, only if stdin and stderr are terminals and this is not a CI machine.
-import { createInterface } from "node:readline/promises";
 import { QeditError } from "../../std/errors.js";
 import type { Io } from "../io.js";
 import { printable } from "./shown.js";
@@ -12,6 +11,7 @@ export async function ask(question: string, flag: string, { stdin, stderr, env }
       hint: `Answer with ${flag}`,
     });
   }
+  const { createInterface } = await import("node:readline/promises");
   const lines = createInterface({ input: stdin, output: stderr });
   try {
     return /^y(es)?$/i.test((await lines.question(`${printable(question)} [y/N] `)).trim());

@@ -9,7 +9,7 @@ import {
 } from "../../edit/parameters/table.js";
 import { WORK } from "../../server/kafka/kafka-topics.js";
 import { kafkaOptions, schemaRegistry, store } from "./kafka-options.js";
-import { jobsFileOptions, writeOptions } from "./options.js";
+import { jobsFileOptions, writeOptions } from "./shared-options.js";
 
 const { vae: _vae, textEncoder: _text, transformer: _transformer, mask: _mask, ...settings } = EDIT_PARAMETERS;
 const { model } = MODEL_PARAMETERS;

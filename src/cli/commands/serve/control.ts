@@ -1,6 +1,6 @@
 // qedit serve status, load, unload and stop: what is asked of a running server.
 import { defineCommand } from "../../command.js";
-import { serverOptions } from "../../settings/options.js";
+import { serverOptions } from "../../settings/shared-options.js";
 
 /** `qedit serve status`. */
 export const status = defineCommand({
