@@ -1,5 +1,6 @@
 // Loads ONNX Runtime and preloads the libraries of its CUDA provider from folders that the dynamic loader does not search: it takes a library
 // that is loaded already by its soname (tried with glibc 2.36), and ONNX Runtime looks for the provider beside its own library.
+import { createRequire } from "node:module";
 import { constants } from "node:os";
 import { join } from "node:path";
 import { type FoundLibrary, inspectLibraries } from "../cuda/libraries.js";
@@ -23,8 +24,8 @@ export async function loadOnnxRuntime({ provider }: Pick<Device, "provider">): P
   const folder = await providerFolder(release);
   if (folder === release.ownFolder) loadLibrary(join(folder, CORE_FILE));
   if (folder !== undefined && provider === "cuda") await preloadCudaLibraries(folder);
-  // The native module loads only when something is to be run.
-  const ort = await import("onnxruntime-node");
+  // The native module loads only when something is to be run. Imported, it would be scanned for the names of its exports, as CommonJS is.
+  const ort = createRequire(import.meta.url)("onnxruntime-node") as OnnxRuntime;
   // Failures are exceptions; ONNX Runtime would log them to stderr as well.
   ort.env.logLevel = "fatal";
   return ort;

@@ -3,6 +3,7 @@
 import { deflateSync } from "node:zlib";
 import type { Metadata, Sharp } from "sharp";
 import { CHANNELS, type Image } from "../image.js";
+import { loadSharp } from "./load-sharp.js";
 import { pngChunk } from "./without-texts.js";
 
 /** The profile of a picture that is not in sRGB: converted, or left out of account because of a fault. */
@@ -52,7 +53,7 @@ export async function withProfile(
   stored: Image,
   icc: Buffer,
 ): Promise<{ readonly image: Image; readonly profile?: PictureProfile }> {
-  const { default: sharp } = await import("sharp");
+  const sharp = loadSharp();
   const { width, height, data } = stored;
   const plain = await sharp(data, { raw: { width, height, channels: CHANNELS } })
     .png({ compressionLevel: 1 })

@@ -15,6 +15,7 @@ import { declaredColours } from "./declared-colours.js";
 import { decodeForeign } from "./foreign-decoder.js";
 import { type ForeignFormat, foreignFormat, foreignSize } from "./foreign-formats.js";
 import { transparentColour } from "./gif.js";
+import { loadSharp } from "./load-sharp.js";
 import { withoutTexts } from "./without-texts.js";
 
 /** What sharp's prebuilt libvips decodes and Pillow reads too; vector formats would need a size that was not given. */
@@ -146,7 +147,7 @@ export async function readBytes(source: string | Uint8Array, name = nameOf(sourc
 }
 
 async function opener(bytes: Buffer): Promise<OpenPicture> {
-  const { default: sharp } = await import("sharp");
+  const sharp = loadSharp();
   // "error" and not "warning": odd but harmless metadata must not stop a picture that every viewer shows. Truncation is an error.
   const lean = withoutTexts(bytes);
   return ({ isConverted }) =>

@@ -6,6 +6,7 @@ import { overWhite } from "../alpha.js";
 import { channelsOf, type FloatImage, type Image, type Quantization, toBytes } from "../image.js";
 import { exifOfResult } from "./camera-exif.js";
 import { DESCRIPTION_KEYWORD } from "./description.js";
+import { loadSharp } from "./load-sharp.js";
 import { pngChunk, riffChunk, WEBP_EXIF } from "./without-texts.js";
 
 /** File formats that can be written. */
@@ -56,7 +57,7 @@ export function formatOf(path: string): PictureFormat {
 
 /** The bytes of a picture file, tagged as sRGB. PNG is lossless at ComfyUI's compress level; JPEG (4:4:4) and WebP are of quality 95 unless another is given. PNG and WebP keep alpha; JPEG is over white. */
 export async function encodePicture(picture: Image | FloatImage, options: WriteOptions): Promise<Uint8Array> {
-  const { default: sharp } = await import("sharp");
+  const sharp = loadSharp();
   const bytes = toBytes(picture, options.quantization ?? "round");
   const shown = options.format === "jpeg" ? overWhite(bytes) : bytes;
   const { width, height, data } = shown;

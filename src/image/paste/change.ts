@@ -1,5 +1,6 @@
 // What an edit changed: where a result differs from its original by more than encoding does, and whether that is a part of the picture or all of it.
 import { type Box, CHANNELS, crop, type Image } from "../image.js";
+import { loadSharp } from "../io/load-sharp.js";
 import { dilated, eroded, type Mask, withoutSpecks } from "./distance.js";
 
 /** Share of the longer side, in the units of its name: blur before comparing, gaps that close, and the side of the largest speck that is dropped. */
@@ -127,7 +128,7 @@ async function differencesOf(result: Image, original: Image): Promise<Uint8Array
 }
 
 async function blurred({ width, height, data }: Image, sigma: number): Promise<Uint8Array> {
-  const { default: sharp } = await import("sharp");
+  const sharp = loadSharp();
   // sharp takes no smaller one.
   return sharp(data, { raw: { width, height, channels: CHANNELS } })
     .blur(Math.max(sigma, 0.5))

@@ -1,6 +1,7 @@
 // A contact sheet: pictures side by side in cells of one size, each whole and in its own shape, with its label below.
 import { overWhite } from "../alpha.js";
 import { CHANNELS, type FloatImage, type Image, toBytes } from "../image.js";
+import { loadSharp } from "../io/load-sharp.js";
 import { drawText, fitted, LINE_HEIGHT, textWidth } from "./letters.js";
 
 /** A picture on a sheet, as small as it will be there. */
@@ -25,7 +26,7 @@ const SHAPE = 1.5;
 export async function sheetCell(label: string, picture: Image | FloatImage): Promise<SheetCell> {
   const { width, height, data } = overWhite(toBytes(picture, "round"));
   if (Math.max(width, height) <= LONGEST_SIDE) return { label, image: { width, height, data } };
-  const { default: sharp } = await import("sharp");
+  const sharp = loadSharp();
   const small = sharp(data, { raw: { width, height, channels: CHANNELS } }).resize(LONGEST_SIDE, LONGEST_SIDE, {
     fit: "inside",
   });
