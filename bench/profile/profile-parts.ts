@@ -33,7 +33,7 @@ const COLLECTING: PartRule = ["collecting garbage", called("(garbage collector)"
 const BACKEND = "/onnxruntime-node/dist/backend.js";
 
 /** What is left. */
-export const REST = "the rest";
+const REST = "the rest";
 
 /** Parts of the main thread; a sample belongs to the first that matches the innermost of its functions that any matches. */
 export const MAIN_PARTS: readonly PartRule[] = [
