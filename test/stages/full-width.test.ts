@@ -110,7 +110,7 @@ test("the text encoder's networks of the published widths give the same whole an
     rope_cos: numbers([1, tokens, language.headDim / 2], 2),
     rope_sin: numbers([1, tokens, language.headDim / 2], 3),
   };
-  const read = await wholeAndStreamed(1600e6, (context) =>
+  const read = await wholeAndStreamed(1000e6, (context) =>
     withLanguageModel({ file, config: language, compute: "f32", tokens }, context, (model: Chain) =>
       model.run([feeds]),
     ),
