@@ -37,15 +37,16 @@ try {
     shares.engine.push(sharesOf(profiles.engine, ENGINE_PARTS));
   }
   const seconds = (kind: ThreadKind) => median(runs.map(({ threads }) => threads[kind]));
+  const engine = partRows("engine's thread", seconds("engine"), { shares: shares.engine, rules: ENGINE_PARTS });
   const rows = [
-    ...partRows("engine's thread", seconds("engine"), { shares: shares.engine, rules: ENGINE_PARTS }),
+    ...engine,
     ["ONNX Runtime's threads beside it, computing and waiting", seconds("pool")] as const,
     ...partRows("main thread", seconds("main"), { shares: shares.main, rules: MAIN_PARTS }),
     ["V8's threads: compiling, collecting garbage", seconds("v8")] as const,
     ["threads for files and PNG", seconds("files")] as const,
   ];
-  const total = rows.reduce((sum, [, time]) => sum + time, 0);
-  const networks = seconds("engine") + seconds("pool");
+  const total = sum(rows);
+  const networks = seconds("pool") + sum(engine.filter(([part]) => part.endsWith("networks")));
   const { cpu, cores, node, onnxruntime } = machineFacts();
   console.log(table([...rows, ["all", total]], total));
   console.log(
@@ -80,8 +81,12 @@ function partRows(
 ): Row[] {
   const parts = rules.map(([part]): Row => [part, seconds * median(shares.map((each) => each.get(part) ?? 0))]);
   const shown = parts.filter(([, time]) => time >= LEAST_SECONDS).sort((a, b) => b[1] - a[1]);
-  const rest = seconds - shown.reduce((sum, [, time]) => sum + time, 0);
+  const rest = seconds - sum(shown);
   return [...shown, ["the rest", rest] as const].map(([part, time]) => [`${thread}: ${part}`, time]);
+}
+
+function sum(rows: readonly Row[]): number {
+  return rows.reduce((total, [, seconds]) => total + seconds, 0);
 }
 
 function table(rows: readonly Row[], total: number): string {

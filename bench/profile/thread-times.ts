@@ -75,7 +75,7 @@ function look(pid: number, seen: Map<string, SeenThread>): void {
 }
 
 /** Sums up threads. Those that ran before the first line of JavaScript are V8's; those that the engine's thread started are ONNX Runtime's. */
-function timesByKind(seen: ReadonlyMap<string, SeenThread>, reports: readonly ThreadReport[]): ThreadTimes {
+export function timesByKind(seen: ReadonlyMap<string, SeenThread>, reports: readonly ThreadReport[]): ThreadTimes {
   const main = reports.find(({ isMainThread }) => isMainThread)!;
   const engine = reports.find(({ isMainThread }) => !isMainThread);
   const kindOf = (id: string, name: string): ThreadKind => {
