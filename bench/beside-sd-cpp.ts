@@ -39,7 +39,7 @@ const THREADS = 1;
 /** Of the networks' feeds: networks.ts. */
 const [SIDE, TEXT] = [512, 200];
 
-const TYPES = ["F32", "Q8_0", "Q4_0", "Q4_K"] as const;
+const TYPES = ["Q8_0", "Q4_0", "Q4_K"] as const satisfies readonly BlockTypeName[];
 const SHAPES = [
   [12288, 3072],
   [3072, 12288],
@@ -65,7 +65,7 @@ const engine = await directEngine({ provider: "cpu", index: 0, threads: THREADS 
 try {
   const rows: Row[] = [];
   if (options.only !== "blocks") for (const type of TYPES) rows.push(...(await products(type)));
-  if (options.only !== "products") for (const type of TYPES.slice(1)) rows.push(await blocks(type as BlockTypeName));
+  if (options.only !== "products") for (const type of TYPES) rows.push(await blocks(type));
   console.table(rows);
   await writeFile(options.json, `${JSON.stringify({ machine: machineFacts(), date: now(), rows }, null, 2)}\n`);
 } finally {
@@ -73,15 +73,13 @@ try {
   await rm(folder, { recursive: true });
 }
 
-async function products(type: (typeof TYPES)[number]): Promise<Row[]> {
+async function products(type: BlockTypeName): Promise<Row[]> {
   const rows: Row[] = [];
   for (const [out, input] of SHAPES) {
     const weight = { name: "transformer_blocks.0.layer.weight", dtype: "F32" as const, shape: [out, input] };
-    // All numbers in float32: a matrix of no block.
-    const named = type === "F32" ? { ...weight, name: "layer.weight" } : weight;
-    const path = await randomGguf(join(folder, "product.gguf"), [named], type === "F32" ? "Q8_0" : type);
+    const path = await randomGguf(join(folder, "product.gguf"), [weight], type);
     const checkpoint = await repackedTo(join(folder, "product.safetensors"), await openCheckpoint(path));
-    const at = (graph: Graph) => Weights.of(graph, checkpoint).at(named.name.replace(".weight", ""));
+    const at = (graph: Graph) => Weights.of(graph, checkpoint).at(weight.name.replace(".weight", ""));
     const graph = new Graph("product");
     graph.output("y", linear(graph.input("x", "f32", ["tokens", input]), at(graph)));
     const session = await engine.open(await modelOf(graph, "none"));
@@ -89,13 +87,12 @@ async function products(type: (typeof TYPES)[number]): Promise<Row[]> {
       const x = float32([tokens, input], randn(1, tokens * input));
       await using other = startPeer(program, [
         "product",
-        type === "F32" ? "f32" : type.toLowerCase().replace("q4_k", "q4_K"),
+        type.toLowerCase().replace("_k", "_K"),
         ...[out, input, tokens, THREADS].map(String),
       ]);
-      const error = type === "F32" ? undefined : await errorOf(session, x, at);
       rows.push({
         ...(await compared(`${tokens} tokens by [${out}, ${input}]`, type, { session, feeds: { x }, other })),
-        ...(error !== undefined && { error }),
+        error: await errorOf(session, x, at),
       });
     }
     await session.dispose();

@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <cstring>
 #include <cstdio>
 #include <functional>
 #include <iostream>
@@ -15,9 +16,9 @@
 #include <vector>
 
 #include "ggml-backend.h"
-#include "ggml-cpu.h"
 #include "model.h"
 #include "qwen_image.hpp"
+#include "stable-diffusion.h"
 
 namespace {
 
@@ -152,6 +153,8 @@ void runProduct(const std::string& name, int64_t rows, int64_t columns, int64_t 
 
 int main(int count, char** words) {
     const std::vector<std::string> given(words + 1, words + count);
+    // Else stdout has a bar among the answers.
+    sd_set_progress_callback([](int, int, float, void*) {}, nullptr);
     try {
         if (given.size() == 5 && given[0] == "blocks")
             runBlocks(given[1], std::stoll(given[2]), std::stoll(given[3]), std::stoi(given[4]));

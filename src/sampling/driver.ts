@@ -3,7 +3,7 @@
 
 import { param, QeditError } from "../std/errors.js";
 import { float32, type Tensor } from "../std/tensor.js";
-import { allFinite, weightedSum } from "./float32.js";
+import { firstNonFinite, weightedSum } from "./float32.js";
 import { guidedDenoise, type Velocity } from "./guidance.js";
 import { denormaliseLatent, normaliseLatent } from "./latent-scale.js";
 import { randn } from "./noise/noise.js";
@@ -156,7 +156,7 @@ function checkedSteps(
   return {
     async denoise(x, sigma) {
       const denoised = await denoise(x, sigma);
-      if (allFinite(denoised)) return (last = denoised as Float32Array<ArrayBuffer>);
+      if (firstNonFinite(denoised) < 0) return (last = denoised as Float32Array<ArrayBuffer>);
       throw new QeditError(
         "QEDIT_E_BAD_OUTPUT",
         `The model gave values that are not finite at step ${step} of ${total} (sigma ${sigma})`,

@@ -43,7 +43,12 @@ export function guidedDenoise(velocity: Velocity, guidance: Guidance): Denoise {
 
 function guide(positive: Float32Array, negative: Float32Array, cfg: number): Float32Array {
   const scale = f32(cfg);
-  return negative.map((value, i) => value + f32(f32(positive[i]! - value) * scale));
+  const out = new Float32Array(negative.length);
+  for (let i = 0; i < out.length; i++) {
+    const value = negative[i]!;
+    out[i] = value + f32(f32(positive[i]! - value) * scale);
+  }
+  return out;
 }
 
 // Shrinks each latent pixel whose norm grew past that of the positive prediction.
@@ -58,7 +63,12 @@ function normalise(
     Math.min(norm / f32(guidedNorms[i]! + CFG_NORM_EPSILON), 1),
   );
   const by = f32(strength);
-  return guided.map((value, i) => f32(value * scales[i % pixels]!) * by);
+  const out = new Float32Array(guided.length);
+  for (let channel = 0; channel < out.length; channel += pixels) {
+    for (let pixel = 0; pixel < pixels; pixel++)
+      out[channel + pixel] = f32(guided[channel + pixel]! * scales[pixel]!) * by;
+  }
+  return out;
 }
 
 function pixelNorms(latent: Float32Array, pixels: number): Float32Array {

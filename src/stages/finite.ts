@@ -1,11 +1,12 @@
 // Refuses NaN and infinity at the end of every stage, before a result is written.
+import { firstNonFinite } from "../sampling/float32.js";
 import { param, QeditError } from "../std/errors.js";
 import type { Tensor } from "../std/tensor.js";
 
 /** Throws QEDIT_E_BAD_OUTPUT when a result holds NaN or infinity; `what` names it. */
 export function refuseNonFinite({ data, type }: Tensor, what: string): void {
   if (type !== "float32") throw new Error(`internal: ${what} is ${type}`);
-  const at = (data as Float32Array).findIndex((value) => !Number.isFinite(value));
+  const at = firstNonFinite(data as Float32Array);
   if (at >= 0) throw nonFinite(what, `element ${at} is ${data[at]}`);
 }
 

@@ -168,7 +168,7 @@ describe("qedit models pull", () => {
   });
 
   test("killed in the middle goes on where it was", async () => {
-    await using tiny = await hub("killed", { speed: 300_000 });
+    await using tiny = await hub("killed", { speed: 100_000 });
     const ended = await spawned(["models", "pull", "--yes"], {
       ...tiny.at,
       started: (child) => void signalAt(child, { signal: "SIGKILL", folder: tiny.home(), bytes: 100_000 }),

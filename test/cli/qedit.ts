@@ -170,9 +170,9 @@ export function inTerminal(args: readonly string[], surroundings: Pick<Surroundi
   return terminalOf([process.execPath, BIN, ...args], surroundings);
 }
 
-/** Runs a line of the shell, in which `qedit` is this qedit, in a pseudo-terminal. */
+/** Runs a line of the shell, in which `qedit` is this qedit, in a pseudo-terminal; it stays open a moment, since what comes right before its end can be lost. */
 export function shellInTerminal(line: string, surroundings: Pick<Surroundings, "cwd" | "env">): Terminal {
-  return terminalOf(["sh", "-c", withQedit(line)], surroundings);
+  return terminalOf(["sh", "-c", `${withQedit(line)}\ncode=$?; sleep 0.3; exit $code`], surroundings);
 }
 
 function terminalOf(

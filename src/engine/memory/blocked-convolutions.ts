@@ -29,6 +29,8 @@ class Blocks {
   readonly #readers = new Map<string, number>();
   /** Readers of the values as they were. */
   readonly #plainReaders = new Set<string>();
+  /** Values that are there as they were, and in blocks by a ReorderInput. */
+  readonly #reorderedInputs = new Set<string>();
 
   constructor(nodes: readonly Node[], values: RunGraph["values"]) {
     this.values = new Map(values);
@@ -92,16 +94,14 @@ class Blocks {
       outputs: [output],
       attributes: {},
     });
-    this.#isReordered.add(name);
+    this.#reorderedInputs.add(name);
     return output;
   }
-
-  readonly #isReordered = new Set<string>();
 
   /** Nodes that give values as they were to those that read them so. */
   reordered(): Node[] {
     return [...this.#names].flatMap(([name, input]) =>
-      this.#plainReaders.has(name) && !this.#isReordered.has(name)
+      this.#plainReaders.has(name) && !this.#reorderedInputs.has(name)
         ? [
             {
               name: `${input} reordered`,

@@ -3,6 +3,7 @@
 import type { Prompt, TokenCounts, Transformer } from "../../models/transformer-family.js";
 import type { LatentStatistics } from "../../models/vae-family.js";
 import type { Velocity } from "../../sampling/guidance.js";
+import { normaliseLatent } from "../../sampling/latent-scale.js";
 import { float32, type Tensor, type Tensors } from "../../std/tensor.js";
 import type { StepCacheUse } from "./reused-blocks.js";
 
@@ -72,11 +73,6 @@ export function velocityOf(transformer: OpenTransformer, { shape, prompts, netwo
 }
 
 /** A latent [1, channels, h, w] normalised for the transformer: (latent − mean) / std per channel, in float32. */
-export function normalisedLatent(latent: Tensor<"float32">, { mean, std }: LatentStatistics): Tensor<"float32"> {
-  const area = latent.shape[2]! * latent.shape[3]!;
-  const values = latent.data.map((value, index) => {
-    const channel = Math.floor(index / area);
-    return Math.fround(value - Math.fround(mean[channel]!)) / Math.fround(std[channel]!);
-  });
-  return float32(latent.shape, values);
+export function normalisedLatent(latent: Tensor<"float32">, statistics: LatentStatistics): Tensor<"float32"> {
+  return float32(latent.shape, normaliseLatent(latent.data, statistics));
 }
