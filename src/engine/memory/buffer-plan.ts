@@ -2,7 +2,8 @@
 // onnxruntime/core/framework/allocation_planner.cc (1.29), without its memory pattern.
 import type { Node } from "../../graph/node.js";
 import { namesRead } from "../../graph/weight-nodes.js";
-import { elementBytes, type RunGraph, runOrder } from "./run-graph.js";
+import { BLOCKED_CONV } from "./blocked-convolutions.js";
+import { elementBytes, type RunGraph, runOrder, WRITES_OVER_INPUT } from "./run-graph.js";
 
 /** What a node does to buffers. */
 export interface BufferStep {
@@ -16,15 +17,8 @@ export interface BufferStep {
 /** Operators that give what they are given in another shape. */
 const ALIASES = new Set(["Reshape", "Identity"]);
 
-/** Operators that write over their first input where nobody else reads it, and the size is the same; one of CPU convolutions writes over its fourth. */
-const IN_PLACE: Readonly<Record<string, number>> = {
-  Cast: 0,
-  Clip: 0,
-  Softmax: 0,
-  Tanh: 0,
-  Sigmoid: 0,
-  "blocked Conv": 3,
-};
+/** The input that a convolution of the CPU writes over, where it has one. */
+const ADDED_INPUT = 3;
 
 /**
  * The steps of a run in their order. A value that is not read any more leaves its buffer to the next one of the same shape by the names of its
@@ -93,10 +87,11 @@ class Planner {
   // The input whose buffer the result takes.
   #input({ operator, inputs }: Node, output: string): string | undefined {
     if (ALIASES.has(operator)) return inputs[0];
-    const input = inputs[IN_PLACE[operator] ?? inputs.length];
+    const isConvolution = operator === BLOCKED_CONV;
+    const input = isConvolution ? inputs[ADDED_INPUT] : WRITES_OVER_INPUT.has(operator) ? inputs[0] : undefined;
     if (input === undefined || !this.#made.has(this.#owner(input))) return undefined;
     const isLast = this.#uses.get(this.#owner(input)) === 1;
-    return isLast && (operator === "blocked Conv" || this.#kind(input) === this.#kind(output)) ? input : undefined;
+    return isLast && (isConvolution || this.#kind(input) === this.#kind(output)) ? input : undefined;
   }
 
   #freeBuffer(name: string): string | undefined {

@@ -19,6 +19,9 @@ export interface RunGraph {
   readonly outputs: ReadonlySet<string>;
 }
 
+/** Operators that write over their first input where nobody else reads it, and the size is the same. */
+export const WRITES_OVER_INPUT: ReadonlySet<string> = new Set(["Cast", "Clip", "Softmax", "Tanh", "Sigmoid"]);
+
 /** Bytes of an element of a value. */
 export function elementBytes({ dtype }: RunValue): number {
   return ELEMENT[dtype].bytes;

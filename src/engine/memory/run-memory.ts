@@ -5,6 +5,7 @@ import type { Node } from "../../graph/node.js";
 import { ELEMENT } from "../../graph/types.js";
 import { nodesOfWeights } from "../../graph/weight-nodes.js";
 import type { ShapeOf } from "./kernel-workspaces.js";
+import { WRITES_OVER_INPUT } from "./run-graph.js";
 
 /** How a graph is run. */
 export interface RunOptions {
@@ -66,9 +67,6 @@ interface BufferPool {
   buffers: number;
 }
 
-/** Operators that write their result over an input of its shape that is not read any more. */
-const IN_PLACE = ["Clip", "Cast", "Identity", "Softmax", "Tanh", "Sigmoid"];
-
 function bufferPools(order: readonly Node[], kind: (name: string) => string): readonly BufferPool[] {
   const owners = bufferOwners(order);
   const buffersRead = ({ inputs }: Node) => new Set(inputs.flatMap((name) => owners.get(name) ?? []));
@@ -91,7 +89,8 @@ function bufferPools(order: readonly Node[], kind: (name: string) => string): re
     }
   };
   order.forEach((node, index) => {
-    for (const step of IN_PLACE.includes(node.operator) ? [release, allocate] : [allocate, release]) step(node, index);
+    const isInPlace = WRITES_OVER_INPUT.has(node.operator) || node.operator === "Identity";
+    for (const step of isInPlace ? [release, allocate] : [allocate, release]) step(node, index);
   });
   return [...pools.values()];
 }

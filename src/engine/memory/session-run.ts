@@ -2,16 +2,13 @@
 // times a measured margin.
 import { availableParallelism } from "node:os";
 import type { Graph } from "../../graph/graph.js";
-import { count, type Lengths, lengthOf } from "../../graph/lengths.js";
-import type { Node } from "../../graph/node.js";
+import { type Lengths, lengthOf } from "../../graph/lengths.js";
 import { type DType, ELEMENT } from "../../graph/types.js";
 import type { Value } from "../../graph/value.js";
 import type { Device } from "../providers.js";
 import type { Optimization } from "../sessions/engine.js";
-import { paddedChannels } from "./blocked-convolutions.js";
 import { type RepeatedRun, residentRunBytes } from "./host-run.js";
-import { kernelWorkspaces, type ShapeOf } from "./kernel-workspaces.js";
-import { liveBytes } from "./run-memory.js";
+import { liveBytes, type RunOptions } from "./run-memory.js";
 
 /** A graph as it is opened. */
 export interface OpenedGraph {
@@ -37,7 +34,7 @@ const ARENA_MARGIN = { small: 3.2, large: 1.3, constant: 1024 ** 3 };
 export function runBytes(opened: OpenedGraph, lengths: Lengths, device: Device): number {
   if (device.provider === "cpu")
     return Math.ceil(HOST_MARGIN * expectedHostBytes(opened, [{ lengths, times: Number.POSITIVE_INFINITY }], device));
-  return reservedBytes(sessionLiveBytes(opened, lengths, device)) + inputBytes(opened.graph, lengths);
+  return reservedBytes(sessionLiveBytes(opened, lengths)) + inputBytes(opened.graph, lengths);
 }
 
 /** Bytes of host memory that runs on the CPU are expected to take beside weights, without any margin. */
@@ -58,16 +55,13 @@ export function reservedBytes(live: number): number {
   return Math.ceil(Math.min(small * live, large * live + constant));
 }
 
-/** Most bytes that a run has in buffers and workspaces at a time. Workspaces of CUDA's kernels are not in it. */
+/** Most bytes that a run has in buffers at a time, and in workspaces where they are told: those of CUDA's kernels are not known. */
 export function sessionLiveBytes(
   { graph, optimization }: OpenedGraph,
   lengths: Lengths,
-  { provider, threads }: Device,
+  workspace: RunOptions["workspace"] = () => 0,
 ): number {
-  const isFolded = optimization === "full";
-  const workspace = (node: Node, shape: ShapeOf) =>
-    provider === "cpu" ? cpuWorkspace(node, shape, { isFolded, threads: Math.max(threads, 1) }) : 0;
-  return liveBytes(graph, lengths, { isFolded, workspace });
+  return liveBytes(graph, lengths, { isFolded: optimization === "full", workspace });
 }
 
 /** Bytes of what a run is fed. */
@@ -86,22 +80,4 @@ function bytesOf(values: readonly Pick<Value, "shape" | "dtype">[], lengths: Len
       sum + shape.reduce<number>((elements, dim) => elements * lengthOf(dim, lengths), ELEMENT[dtype].bytes),
     0,
   );
-}
-
-// Workspaces of the CPU provider's kernels.
-function cpuWorkspace(
-  node: Node,
-  shape: ShapeOf,
-  { isFolded, threads }: { isFolded: boolean; threads: number },
-): number {
-  const { operator, inputs, outputs } = node;
-  // A Conv reads and writes channels in blocks: copies of its input and its output, in buffers of their own.
-  if (operator === "Conv" && isFolded)
-    return ELEMENT.f32.bytes * (blockedCount(shape(inputs[0]!)) + blockedCount(shape(outputs[0]!)));
-  return kernelWorkspaces(node, shape, threads).reduce((sum, bytes) => sum + bytes, 0);
-}
-
-// Elements of [batch, channels, height, width] with the channels padded to whole blocks.
-function blockedCount([batch = 1, channels = 1, ...area]: readonly number[]): number {
-  return batch * paddedChannels(channels) * count(area);
 }
