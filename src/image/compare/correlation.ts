@@ -7,6 +7,9 @@ import type { Similarity } from "./similarity.js";
 /** Weaker peaks are no match: noise of a block's size reaches a third. */
 const LEAST_CORRELATION = 0.5;
 
+/** Offsets that a block is multiplied with at a time. */
+const AT_ONCE = 4;
+
 /** A plane with its running sums, so that the mean and spread of any rectangle cost nothing. */
 export interface Searchable extends Plane {
   /** Of values, and of their squares, over everything above and left; one longer each way than the plane. */
@@ -46,18 +49,16 @@ export function correlations({ template, searched, block, reach }: Search): numb
   const count = block.width * block.height;
   const [a, aa] = ownSums(template, block);
   const scores: number[] = [];
+  const products = new Float64Array(AT_ONCE);
   for (let dy = -reach; dy <= reach; dy++) {
     for (let dx = -reach; dx <= reach; dx++) {
+      const ahead = (dx + reach) % AT_ONCE;
+      if (ahead === 0) productsOf(products, template.data, searched.data, { block, width, shift: dy * width + dx });
       const place = { ...block, x: block.x + dx, y: block.y + dy };
       const b = rectangle(searched.sums, place, width + 1);
       const bb = rectangle(searched.squares, place, width + 1);
       const spread = (aa - (a * a) / count) * (bb - (b * b) / count);
-      scores.push(
-        spread > 1e-6
-          ? (product(template.data, searched.data, { block, width, shift: dy * width + dx }) - (a * b) / count) /
-              Math.sqrt(spread)
-          : 0,
-      );
+      scores.push(spread > 1e-6 ? (products[ahead]! - (a * b) / count) / Math.sqrt(spread) : 0);
     }
   }
   return scores;
@@ -88,17 +89,30 @@ function rectangle(sums: Float64Array, { x, y, width, height }: Box, across: num
   return sums[bottom + width]! - sums[bottom]! - sums[top + width]! + sums[top]!;
 }
 
-function product(
+// Products of a block with the places that are moved by shift, shift + 1 and so on: four sums that do not wait for each other, over values read once. Where
+// they go beyond the search nobody reads them.
+function productsOf(
+  sums: Float64Array,
   a: Float32Array,
   b: Float32Array,
   { block, width, shift }: { block: Box; width: number; shift: number },
-): number {
-  let sum = 0;
+): void {
+  let [first, second, third, fourth] = [0, 0, 0, 0];
   for (let row = block.y; row < block.y + block.height; row++) {
     const start = row * width + block.x;
-    for (let at = start; at < start + block.width; at++) sum += a[at]! * b[at + shift]!;
+    for (let at = start; at < start + block.width; at++) {
+      const value = a[at]!;
+      const moved = at + shift;
+      first += value * b[moved]!;
+      second += value * b[moved + 1]!;
+      third += value * b[moved + 2]!;
+      fourth += value * b[moved + 3]!;
+    }
   }
-  return sum;
+  sums[0] = first;
+  sums[1] = second;
+  sums[2] = third;
+  sums[3] = fourth;
 }
 
 /** The peak to fractions of a pixel, by a parabola each way; undefined when it is weak or at the rim of the search. */

@@ -12,22 +12,13 @@ const LUMA = [0.2126, 0.7152, 0.0722] as const;
 /** Luma 0..255 of the part of a picture inside box, as plain means over the area of each pixel of size, which is no larger than box. */
 export function reducedLuma(image: Image | FloatImage, box: Box, size: Size): Plane {
   const scale = image.data instanceof Uint8Array ? 1 : 255;
-  const columns = bins(box.width, size.width);
+  const columns = wholeRuns(bins(box.width, size.width), size.width);
   const rows = bins(box.height, size.height);
   const data = new Float32Array(size.width * size.height);
-  const line = new Float32Array(size.width + 1);
-  const [red, green, blue] = LUMA;
+  const line = new Float32Array(size.width);
+  const weight = (scale * size.width * size.height) / (box.width * box.height);
   for (let y = 0; y < box.height; y++) {
-    line.fill(0);
-    let from = ((box.y + y) * image.width + box.x) * CHANNELS;
-    for (let x = 0; x < box.width; x++, from += CHANNELS) {
-      const luma = red * image.data[from]! + green * image.data[from + 1]! + blue * image.data[from + 2]!;
-      const column = columns.first[x]!;
-      const share = columns.share[x]!;
-      line[column]! += luma * share;
-      line[column + 1]! += luma * (1 - share);
-    }
-    const weight = (scale * size.width * size.height) / (box.width * box.height);
+    sumLine(line, image.data, ((box.y + y) * image.width + box.x) * CHANNELS, columns);
     addLine(data, line, {
       row: rows.first[y]!,
       share: rows.share[y]! * weight,
@@ -36,6 +27,36 @@ export function reducedLuma(image: Image | FloatImage, box: Box, size: Size): Pl
     });
   }
   return { ...size, data };
+}
+
+// Sums of luma over each output of a line that begins at `from`: pixels that lie in one output are summed by channel, which of bytes is exact.
+function sumLine(
+  line: Float32Array,
+  data: Uint8Array | Float32Array,
+  from: number,
+  { ends, shares }: ReturnType<typeof wholeRuns>,
+): void {
+  const [red, green, blue] = LUMA;
+  let at = from;
+  let carried = 0;
+  for (let output = 0; output < line.length; output++) {
+    const end = from + ends[output]! * CHANNELS;
+    let r = 0;
+    let g = 0;
+    let b = 0;
+    for (; at < end; at += CHANNELS) {
+      r += data[at]!;
+      g += data[at + 1]!;
+      b += data[at + 2]!;
+    }
+    const whole = carried + red * r + green * g + blue * b;
+    const share = shares[output]!;
+    // A pixel on the border of two outputs.
+    const split = share === 0 ? 0 : red * data[at]! + green * data[at + 1]! + blue * data[at + 2]!;
+    if (share > 0) at += CHANNELS;
+    line[output] = whole + share * split;
+    carried = (1 - share) * split;
+  }
 }
 
 function addLine(
@@ -60,6 +81,22 @@ function bins(from: number, to: number): { readonly first: Int32Array; readonly 
     share[i] = Math.min((first[i]! + 1 - begin) / (end - begin), 1);
   }
   return { first, share };
+}
+
+// Of each output the end of the inputs that lie wholly in it, and the share that it has of the next input, 0 where that lies wholly in the next output.
+function wholeRuns(
+  { first, share }: ReturnType<typeof bins>,
+  outputs: number,
+): { readonly ends: Int32Array; readonly shares: Float64Array } {
+  const ends = new Int32Array(outputs);
+  const shares = new Float64Array(outputs);
+  let input = 0;
+  for (let output = 0; output < outputs; output++) {
+    while (input < first.length && first[input] === output && share[input] === 1) input++;
+    ends[output] = input;
+    if (first[input] === output) shares[output] = share[input++]!;
+  }
+  return { ends, shares };
 }
 
 /** Edge strength: the square root of the gradient's length, over a light blur. The root keeps a few strong edges from deciding alone. */
