@@ -1,12 +1,14 @@
 // What a step of the transformer costs beside its computation: the messages to the engine's thread and back, at a megapixel with one reference.
 
-import { modelOf } from "../../src/engine/sessions/engine.js";
+import { directEngine } from "../../src/engine/sessions/direct.js";
+import { type Engine, modelOf } from "../../src/engine/sessions/engine.js";
 import { threadedEngine } from "../../src/engine/sessions/threaded.js";
 import { Graph } from "../../src/graph/graph.js";
 import { withChain } from "../../src/stages/networks/block-groups.js";
 import { float32, given } from "../../src/std/tensor.js";
 import { inTurns, type Part } from "./figure.js";
 
+const DEVICE = { provider: "cpu", index: 0, threads: 1 } as const;
 const STEPS = 50;
 /** Tokens of a megapixel, and of a prompt with a picture. */
 const [IMAGE, TEXT] = [4096, 250];
@@ -24,38 +26,46 @@ const LASTING = {
   rope_sin: [1, TEXT + 2 * IMAGE, 64],
 } as const;
 
-/** Messages. */
+/** Messages: what a step takes by the engine's thread beyond what it takes in this one, where nothing is sent. */
 export const MESSAGES: Part = {
   what: "messages of a step",
   async measure() {
-    const engine = threadedEngine({ provider: "cpu", index: 0, threads: 1 });
+    const [here, there] = [await directEngine(DEVICE), threadedEngine(DEVICE)];
     try {
-      // It asks for a length of each input, so that nothing but the messages takes time.
-      const graph = new Graph("a step");
-      const lengths = Object.entries({ ...TARGET, ...GIVEN, ...LASTING }).map(([name, shape]) =>
-        graph.input(name, "f32", shape).shapeValue(0, 1),
+      const [direct, threaded] = await withStep(here, (stepHere) =>
+        withStep(there, (stepThere) => inTurns([stepHere, stepThere], STEPS)),
       );
-      for (const [index, length] of lengths.entries()) graph.output(`length.${index}`, length);
-      graph.output("velocity", graph.inputs.get("latent_tokens")!);
-      const lasting = tensorsOf(LASTING);
-      const context = { engine, signal: new AbortController().signal, emit: () => {} };
-      const models = [await modelOf(graph, "none")];
-      const options = { models, opensAhead: false, lasting: new Set(Object.values(lasting)) };
-      return await withChain(context, options, async (chain) => {
-        const step = async () => {
-          const feeds = { ...lasting, ...tensorsOf(TARGET), ...given(tensorsOf(GIVEN)) };
-          const start = performance.now();
-          await chain.run([feeds]);
-          return performance.now() - start;
-        };
-        const [milliseconds] = await inTurns([step], STEPS);
-        return [{ name: "messages of a step", unit: "ms", qedit: milliseconds!, goal: { value: GOAL } }];
-      });
+      return [{ name: "messages of a step", unit: "ms", qedit: threaded! - direct!, goal: { value: GOAL } }];
     } finally {
-      await engine.dispose();
+      await Promise.all([here.dispose(), there.dispose()]);
     }
   },
 };
+
+// Gives a function that feeds a step and gives its milliseconds. The graph asks for a length of each input, so that it computes next to nothing.
+async function withStep<T>(engine: Engine, use: (step: () => Promise<number>) => Promise<T>): Promise<T> {
+  const graph = new Graph("a step");
+  const lengths = Object.entries({ ...TARGET, ...GIVEN, ...LASTING }).map(([name, shape]) =>
+    graph.input(name, "f32", shape).shapeValue(0, 1),
+  );
+  for (const [index, length] of lengths.entries()) graph.output(`length.${index}`, length);
+  graph.output("velocity", graph.inputs.get("latent_tokens")!);
+  const lasting = tensorsOf(LASTING);
+  const context = { engine, signal: new AbortController().signal, emit: () => {} };
+  const options = {
+    models: [await modelOf(graph, "none")],
+    opensAhead: false,
+    lasting: new Set(Object.values(lasting)),
+  };
+  return withChain(context, options, (chain) =>
+    use(async () => {
+      const feeds = { ...lasting, ...tensorsOf(TARGET), ...given(tensorsOf(GIVEN)) };
+      const start = performance.now();
+      await chain.run([feeds]);
+      return performance.now() - start;
+    }),
+  );
+}
 
 function tensorsOf(shapes: Readonly<Record<string, readonly number[]>>) {
   return Object.fromEntries(
