@@ -54,6 +54,23 @@ function isRunning(pid: number): boolean {
   }
 }
 
+describe.runIf(process.platform === "linux")("glibc's threshold for giving memory back", () => {
+  const environmentOf = (pid: number) => readFileSync(`/proc/${pid}/environ`, "utf8").split("\0");
+
+  test.each([
+    ["is set for the child", undefined, "131072"],
+    ["is the user's where they set it", "1000000", "1000000"],
+  ])("%s", async (_, own, wanted) => {
+    vi.stubEnv("MALLOC_TRIM_THRESHOLD_", own);
+    const engine = childEngine(CPU);
+    await withSession(engine, affineModel(), async () => {
+      const [child] = childrenOf(process.pid);
+      expect(environmentOf(child!)).toContain(`MALLOC_TRIM_THRESHOLD_=${wanted}`);
+    });
+    await engine.dispose();
+  });
+});
+
 describe.runIf(process.platform === "linux")("a child process that is killed", () => {
   test("fails the run under way at once; the next open starts another one, which computes the same bytes", async () => {
     const engine = childEngine(CPU);
