@@ -1,6 +1,6 @@
 // A Graph as the bytes of an ONNX ModelProto. The schema below holds the messages and fields that qedit writes, with the
 // field numbers of onnx/onnx.proto3 (github.com/onnx/onnx, v1.18.0, Apache-2.0).
-import protobuf from "protobufjs/light.js";
+import protobuf from "protobufjs/minimal.js";
 import type { Graph } from "./graph.js";
 import { locationOf } from "./locations.js";
 import { type Attribute, type Body, MICROSOFT, type NamedTensor, type Node } from "./node.js";
@@ -15,70 +15,80 @@ const EXTERNAL = 1;
 /** AttributeProto.AttributeType */
 const ATTRIBUTE_TYPE = { FLOAT: 1, INT: 2, STRING: 3, GRAPH: 5, INTS: 7 };
 
-const field = (id: number, type: string) => ({ id, type });
-const repeated = (id: number, type: string) => ({ id, type, rule: "repeated" });
+/** How a field is written: numbers as varints or 32-bit floats, or a message of its own. */
+type Scalar = "int" | "float" | "string" | "bytes";
 
-const schema = protobuf.Root.fromJSON({
-  nested: {
-    ModelProto: {
-      fields: {
-        irVersion: field(1, "int64"),
-        producerName: field(2, "string"),
-        graph: field(7, "GraphProto"),
-        opsetImport: repeated(8, "OperatorSetIdProto"),
-      },
-    },
-    OperatorSetIdProto: { fields: { domain: field(1, "string"), version: field(2, "int64") } },
-    GraphProto: {
-      fields: {
-        node: repeated(1, "NodeProto"),
-        name: field(2, "string"),
-        initializer: repeated(5, "TensorProto"),
-        input: repeated(11, "ValueInfoProto"),
-        output: repeated(12, "ValueInfoProto"),
-        valueInfo: repeated(13, "ValueInfoProto"),
-      },
-    },
-    NodeProto: {
-      fields: {
-        input: repeated(1, "string"),
-        output: repeated(2, "string"),
-        name: field(3, "string"),
-        opType: field(4, "string"),
-        attribute: repeated(5, "AttributeProto"),
-        domain: field(7, "string"),
-      },
-    },
-    AttributeProto: {
-      fields: {
-        name: field(1, "string"),
-        f: field(2, "float"),
-        i: field(3, "int64"),
-        s: field(4, "bytes"),
-        g: field(6, "GraphProto"),
-        ints: repeated(8, "int64"),
-        type: field(20, "int32"),
-      },
-    },
-    TensorProto: {
-      fields: {
-        dims: repeated(1, "int64"),
-        dataType: field(2, "int32"),
-        name: field(8, "string"),
-        rawData: field(9, "bytes"),
-        externalData: repeated(13, "StringStringEntryProto"),
-        dataLocation: field(14, "int32"),
-      },
-    },
-    StringStringEntryProto: { fields: { key: field(1, "string"), value: field(2, "string") } },
-    ValueInfoProto: { fields: { name: field(1, "string"), type: field(2, "TypeProto") } },
-    TypeProto: { fields: { tensorType: field(1, "TensorTypeProto") } },
-    TensorTypeProto: { fields: { elemType: field(1, "int32"), shape: field(2, "TensorShapeProto") } },
-    TensorShapeProto: { fields: { dim: repeated(1, "DimensionProto") } },
-    DimensionProto: { fields: { dimValue: field(1, "int64"), dimParam: field(2, "string") } },
+/** A field: its number, its type, and whether it may stand several times. */
+type Field = readonly [id: number, type: Scalar | MessageName, repeated?: "repeated"];
+
+type MessageName =
+  | "ModelProto"
+  | "OperatorSetIdProto"
+  | "GraphProto"
+  | "NodeProto"
+  | "AttributeProto"
+  | "TensorProto"
+  | "StringStringEntryProto"
+  | "ValueInfoProto"
+  | "TypeProto"
+  | "TensorTypeProto"
+  | "TensorShapeProto"
+  | "DimensionProto";
+
+/** The fields of each message, in the order of their numbers. */
+const SCHEMA: Readonly<Record<MessageName, Readonly<Record<string, Field>>>> = {
+  ModelProto: {
+    irVersion: [1, "int"],
+    producerName: [2, "string"],
+    graph: [7, "GraphProto"],
+    opsetImport: [8, "OperatorSetIdProto", "repeated"],
   },
-});
-const ModelProto = schema.lookupType("ModelProto");
+  OperatorSetIdProto: { domain: [1, "string"], version: [2, "int"] },
+  GraphProto: {
+    node: [1, "NodeProto", "repeated"],
+    name: [2, "string"],
+    initializer: [5, "TensorProto", "repeated"],
+    input: [11, "ValueInfoProto", "repeated"],
+    output: [12, "ValueInfoProto", "repeated"],
+    valueInfo: [13, "ValueInfoProto", "repeated"],
+  },
+  NodeProto: {
+    input: [1, "string", "repeated"],
+    output: [2, "string", "repeated"],
+    name: [3, "string"],
+    opType: [4, "string"],
+    attribute: [5, "AttributeProto", "repeated"],
+    domain: [7, "string"],
+  },
+  AttributeProto: {
+    name: [1, "string"],
+    f: [2, "float"],
+    i: [3, "int"],
+    s: [4, "bytes"],
+    g: [6, "GraphProto"],
+    ints: [8, "int", "repeated"],
+    type: [20, "int"],
+  },
+  TensorProto: {
+    dims: [1, "int", "repeated"],
+    dataType: [2, "int"],
+    name: [8, "string"],
+    rawData: [9, "bytes"],
+    externalData: [13, "StringStringEntryProto", "repeated"],
+    dataLocation: [14, "int"],
+  },
+  StringStringEntryProto: { key: [1, "string"], value: [2, "string"] },
+  ValueInfoProto: { name: [1, "string"], type: [2, "TypeProto"] },
+  TypeProto: { tensorType: [1, "TensorTypeProto"] },
+  TensorTypeProto: { elemType: [1, "int"], shape: [2, "TensorShapeProto"] },
+  TensorShapeProto: { dim: [1, "DimensionProto", "repeated"] },
+  DimensionProto: { dimValue: [1, "int"], dimParam: [2, "string"] },
+};
+
+const FIELDS = new Map(Object.entries(SCHEMA).map(([name, fields]) => [name, Object.entries(fields)]));
+
+/** Wire types of the encoding (protobuf.dev/programming-guides/encoding). */
+const WIRE = { varint: 0, bytes: 2, float: 5 };
 
 /**
  * The graph as an ONNX model. Weights are external data: `locate` gives the location of a file, by default its absolute path without the root.
@@ -86,7 +96,7 @@ const ModelProto = schema.lookupType("ModelProto");
 export function encodeModel(graph: Graph, locate: (file: string) => string = locationOf): Uint8Array {
   const { name, nodes, values } = graph;
   const whole = { name, nodes, values, inputs: [...graph.inputs.values()], outputs: [...graph.outputs.values()] };
-  return ModelProto.encode({
+  const model = {
     irVersion: IR_VERSION,
     producerName: "qedit",
     opsetImport: [
@@ -97,7 +107,42 @@ export function encodeModel(graph: Graph, locate: (file: string) => string = loc
       ...graphProto(whole, fixedNames(graph)),
       initializer: [...externalProtos(graph, locate), ...constantProtos(graph)],
     },
-  }).finish();
+  };
+  const writer = protobuf.Writer.create();
+  writeMessage(writer, "ModelProto", model);
+  return writer.finish();
+}
+
+function writeMessage(writer: protobuf.Writer, name: MessageName, message: object): void {
+  const values = message as Readonly<Record<string, unknown>>;
+  for (const [key, field] of FIELDS.get(name)!) {
+    const value = values[key];
+    if (value !== undefined) writeField(writer, field, value);
+  }
+}
+
+// Repeated integers stand packed in one field; zeros and empty texts are what a field is without a value, and left out.
+function writeField(writer: protobuf.Writer, [id, type, repeated]: Field, value: unknown): void {
+  if (type === "int" && repeated) {
+    const numbers = value as readonly number[];
+    if (numbers.length === 0) return;
+    writer.uint32((id << 3) | WIRE.bytes).fork();
+    for (const each of numbers) writer.int64(each);
+    writer.ldelim();
+  } else if (repeated) for (const each of value as readonly unknown[]) writeValue(writer, id, { type, value: each });
+  else if (value !== 0 && value !== "") writeValue(writer, id, { type, value });
+}
+
+function writeValue(writer: protobuf.Writer, id: number, { type, value }: { type: Field[1]; value: unknown }): void {
+  if (type === "int") writer.uint32((id << 3) | WIRE.varint).int64(value as number);
+  else if (type === "float") writer.uint32((id << 3) | WIRE.float).float(value as number);
+  else if (type === "string") writer.uint32((id << 3) | WIRE.bytes).string(value as string);
+  else if (type === "bytes") writer.uint32((id << 3) | WIRE.bytes).bytes(value as Uint8Array);
+  else {
+    writer.uint32((id << 3) | WIRE.bytes).fork();
+    writeMessage(writer, type, value as object);
+    writer.ldelim();
+  }
 }
 
 /**

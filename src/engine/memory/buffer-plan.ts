@@ -54,10 +54,12 @@ class Planner {
   readonly #uses: Map<string, number>;
   /** The value whose buffer a value is in, where it is not its own. */
   readonly #owners = new Map<string, string>();
+  /** What a value and a buffer must share, by the value's name. */
+  readonly #kinds = new Map<string, string>();
   /** Values that a node gives, and so have buffers. */
   readonly #made = new Set<string>();
   /** Buffers that hold nothing any more, the last one first. */
-  #free: string[] = [];
+  readonly #free: string[] = [];
 
   constructor(values: RunGraph["values"], counts: Map<string, number>) {
     this.#values = values;
@@ -97,9 +99,9 @@ class Planner {
   #freeBuffer(name: string): string | undefined {
     const { shape, isUnshaped } = this.#values.get(name)!;
     if (isUnshaped || shape.length === 0) return undefined;
-    const found = this.#free.find((each) => this.#kind(each) === this.#kind(name));
-    this.#free = this.#free.filter((each) => each !== found);
-    return found;
+    const kind = this.#kind(name);
+    const at = this.#free.findIndex((each) => this.#kind(each) === kind);
+    return at < 0 ? undefined : this.#free.splice(at, 1)[0];
   }
 
   #share(shared: string, name: string): void {
@@ -116,7 +118,11 @@ class Planner {
   }
 
   #kind(name: string): string {
+    const known = this.#kinds.get(name);
+    if (known !== undefined) return known;
     const value = this.#values.get(name)!;
-    return value.isUnshaped ? name : `${elementBytes(value)}[${value.shape.join()}]`;
+    const kind = value.isUnshaped ? name : `${elementBytes(value)}[${value.shape.join()}]`;
+    this.#kinds.set(name, kind);
+    return kind;
   }
 }

@@ -106,7 +106,9 @@ export function vaeNeeds(
   };
   return {
     network,
-    weights: weightBytes(graph("all"), run.compute),
+    get weights() {
+      return weightBytes(graph("all"), run.compute);
+    },
     reach,
     area: [pixels[0] / reach.ratio, pixels[1] / reach.ratio],
     activations(part, [height, width]) {

@@ -8,7 +8,7 @@ import { type NetworkId, networkName } from "../../models/network-id.js";
 import type { LocalReach } from "../../models/vae-family.js";
 import { binarySize } from "../../std/byte-sizes.js";
 import { elementCount, float32, type Tensor, tensor } from "../../std/tensor.js";
-import { describeNetworkPlan, type NetworkPlan } from "./memory-plan.js";
+import { describeNetworkPlan, type LayerGroup, type NetworkPlan } from "./memory-plan.js";
 
 /** Smallest side of a tile, in features; below it nearly all work is margin. */
 const SMALLEST_TILE = 8;
@@ -31,31 +31,13 @@ export interface TiledNeeds {
   readonly activations: (part: "all" | "global" | "local", area: Area) => number;
 }
 
-/** Plans the largest tiles that fit in a budget; with `forced`, tiles of so many pixels a side, or smaller ones if those do not fit. */
-export function planTiles(
-  { network, weights, reach, area, activations }: TiledNeeds,
-  budget: number | undefined,
-  forced?: number,
-): TilePlan {
-  const planOf = (tile: number | undefined): TilePlan => {
-    // Both parts are open, and each session keeps its arena.
-    const needed =
-      tile === undefined
-        ? activations("all", area)
-        : activations("global", area) + activations("local", regionOf(area, tile, reach));
-    const peak = weights + needed;
-    const groups = [{ from: 0, to: 1, bytes: weights, isResident: true }];
-    return {
-      network,
-      weights,
-      activations: needed,
-      groups,
-      opensAhead: false,
-      peak,
-      isOverBudget: budget !== undefined && peak > budget,
-      tile,
-    };
-  };
+/**
+ * Plans the largest tiles that fit in a budget; with `forced`, tiles of so many pixels a side, or smaller ones if those do not fit. Sizes are computed
+ * when they are first asked for: without a budget nobody does.
+ */
+export function planTiles(needs: TiledNeeds, budget: number | undefined, forced?: number): TilePlan {
+  const { reach, area } = needs;
+  const planOf = (tile: number | undefined) => new SizedTiles(needs, budget, tile);
   const most = forced === undefined ? Math.max(...area) : Math.max(Math.round(forced / reach.ratio), 1);
   const sides: (number | undefined)[] = forced === undefined ? [undefined] : [most];
   for (let side = Math.ceil(most / 2); side >= SMALLEST_TILE; side = Math.ceil(side / 2)) sides.push(side);
@@ -66,6 +48,50 @@ export function planTiles(
     if (smaller.peak < plan.peak) plan = smaller;
   }
   return plan;
+}
+
+class SizedTiles implements TilePlan {
+  readonly opensAhead = false;
+  readonly tile: number | undefined;
+  readonly #needs: TiledNeeds;
+  readonly #budget: number | undefined;
+  #activations: number | undefined;
+
+  constructor(needs: TiledNeeds, budget: number | undefined, tile: number | undefined) {
+    this.#needs = needs;
+    this.#budget = budget;
+    this.tile = tile;
+  }
+
+  get network(): NetworkId {
+    return this.#needs.network;
+  }
+
+  get weights(): number {
+    return this.#needs.weights;
+  }
+
+  get groups(): LayerGroup[] {
+    return [{ from: 0, to: 1, bytes: this.weights, isResident: true }];
+  }
+
+  get activations(): number {
+    const { activations, area, reach } = this.#needs;
+    this.#activations ??=
+      this.tile === undefined
+        ? activations("all", area)
+        : // Both parts are open, and each session keeps its arena.
+          activations("global", area) + activations("local", regionOf(area, this.tile, reach));
+    return this.#activations;
+  }
+
+  get peak(): number {
+    return this.weights + this.activations;
+  }
+
+  get isOverBudget(): boolean {
+    return this.#budget !== undefined && this.peak > this.#budget;
+  }
 }
 
 /** A plan as text. */
