@@ -8,6 +8,7 @@ import { parseArgs } from "node:util";
 import { QEDIT } from "./figures/node-usage.js";
 import { ENGINE_PARTS, MAIN_PARTS, type PartRule, type Profile, sharesOf } from "./profile/profile-parts.js";
 import { type MeasuredProcess, measureProcess, type ThreadKind } from "./profile/thread-times.js";
+import { unbundled } from "./profile/unbundled.js";
 import { machineFacts, median, now } from "./report.js";
 
 const CAT = fileURLToPath(new URL("../fixtures/images/cat.jpg", import.meta.url));
@@ -68,7 +69,7 @@ async function profiled(edit: readonly string[], into: string): Promise<{ main: 
   const read = (thread: string) => {
     const name = readdirSync(into).find((each) => each.split(".")[4] === thread);
     if (name === undefined) throw new Error(`internal: no profile of thread ${thread}`);
-    return JSON.parse(readFileSync(join(into, name), "utf8")) as Profile;
+    return unbundled(JSON.parse(readFileSync(join(into, name), "utf8")) as Profile);
   };
   return { main: read("0"), engine: read("1") };
 }

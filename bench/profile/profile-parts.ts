@@ -12,9 +12,12 @@ export interface Profile {
   readonly timeDeltas: readonly number[];
 }
 
-interface Frame {
+/** A function, by its place in a file: both numbers count from 0. */
+export interface Frame {
   readonly functionName: string;
   readonly url: string;
+  readonly lineNumber: number;
+  readonly columnNumber: number;
 }
 
 /** A part, and which frames belong to it. */

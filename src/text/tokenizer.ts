@@ -1,10 +1,12 @@
 // Qwen2.5's tokenizer: NFC, Qwen2's word pattern, byte-level BPE, added tokens recognised in the text. No tokens are put at the ends.
+
 import { readFile } from "node:fs/promises";
 import { gunzipSync } from "node:zlib";
+import { packageFile } from "../std/package-files.js";
 import { BytePairs, type Merges } from "./byte-pairs.js";
 import { addedTokens, TOKEN, tokenizerJson, type VocabularyName, WORDS } from "./vocabulary.js";
 
-const MERGES = new URL("./data/qwen2.5-merges.bin.gz", import.meta.url);
+const MERGES = packageFile("text/data/qwen2.5-merges.bin.gz");
 
 /** Turns text into Qwen2.5's token ids and back. */
 export interface PromptTokenizer {

@@ -1,9 +1,16 @@
 // The parts of an edit's processor time: whose threads they are, and whose samples.
+import { readdirSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { MAIN_PARTS, type Profile, sharesOf } from "../../bench/profile/profile-parts.js";
 import { measureProcess, timesByKind } from "../../bench/profile/thread-times.js";
+import { unbundled } from "../../bench/profile/unbundled.js";
 
-const frame = (functionName: string, url = "") => ({ functionName, url: url === "" ? "" : `file:///qedit${url}` });
+const frame = (functionName: string, url = "") => ({
+  functionName,
+  url: url === "" ? "" : `file:///qedit${url}`,
+  lineNumber: 0,
+  columnNumber: 0,
+});
 
 // drift.js calls native code, guidance.js too; the last sample is of nothing known.
 const PROFILE: Profile = {
@@ -35,6 +42,20 @@ test("pictures are what lies in image/ and is not compared", () => {
   const nodes = [first!, { ...others[0]!, callFrame: frame("encodePicture", "/dist/image/io/write.js") }];
   const shares = sharesOf({ nodes, samples: [2], timeDeltas: [1] }, MAIN_PARTS);
   expect([...shares]).toEqual([["pictures: reading, resizing, writing", 1]]);
+});
+
+test("a function of the bundle is of the module that it was bundled from", () => {
+  const bundle = new URL("../../dist/bundle/", import.meta.url);
+  const chunk = readdirSync(bundle).find((name) => {
+    const isScript = name.endsWith(".js");
+    return isScript && readFileSync(new URL(name, bundle), "utf8").includes("function measureDrift(");
+  })!;
+  const url = new URL(chunk, bundle);
+  const lines = readFileSync(url, "utf8").split("\n");
+  const lineNumber = lines.findIndex((line) => line.startsWith("function measureDrift("));
+  const callFrame = { functionName: "measureDrift", url: url.href, lineNumber, columnNumber: "function ".length };
+  const { nodes } = unbundled({ nodes: [{ id: 1, callFrame }], samples: [], timeDeltas: [] });
+  expect(nodes[0]!.callFrame.url).toBe(new URL("../../dist/image/compare/drift.js", import.meta.url).href);
 });
 
 test("threads are the main one, V8's, libuv's and libvips', the engine's and those that it started", () => {

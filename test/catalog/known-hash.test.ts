@@ -4,8 +4,9 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { writeReceipt } from "../../src/catalog/download/receipt.js";
 import { knownHash } from "../../src/catalog/local/known-hash.js";
-import { FILE_ROLES, PACKAGE_ROOT, publishedModel } from "../../src/catalog/published/models.js";
+import { FILE_ROLES, publishedModel } from "../../src/catalog/published/models.js";
 import { identityOf } from "../../src/checkpoint/open.js";
+import { PACKAGE_ROOT } from "../../src/std/package-files.js";
 import { temporaryFolder } from "../support/folder.js";
 
 const HASH = createHash("sha256").update("weights").digest("hex");

@@ -1,6 +1,6 @@
 // What a call loads before it does anything: the start of the command line is quick because help and lists load little.
 import { mkdtempSync, readdirSync, readFileSync } from "node:fs";
-import { join, sep } from "node:path";
+import { dirname, join, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { spawned, workFolder } from "./qedit.js";
@@ -46,7 +46,13 @@ async function loaded(args: readonly string[]): Promise<{ own: readonly string[]
   const [first, inside] = ["node_modules", "dist"].map((name) =>
     scripts.filter((script) => script.startsWith(`${name}${sep}`)),
   ) as [string[], string[]];
-  return { own: inside, foreign: [...new Set(first.map((script) => packageOf(script)))].sort() };
+  return { own: inside.flatMap(modulesOf), foreign: [...new Set(first.map((script) => packageOf(script)))].sort() };
+}
+
+// The modules that the build put together in a file, by its source map. All of them are needed where the file is: the build splits by what reaches them.
+function modulesOf(script: string): string[] {
+  const { sources } = JSON.parse(readFileSync(join(ROOT, `${script}.map`), "utf8")) as { sources: string[] };
+  return sources.map((source) => join(dirname(script), source));
 }
 
 function packageOf(script: string): string {

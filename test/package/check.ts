@@ -14,7 +14,15 @@ const MOST_UNPACKED = 400 * MB;
 const ALLOWED =
   /^(package\.json|README\.md|LICENSE|THIRD_PARTY_NOTICES|CHANGELOG\.md|models\.json|bin\/qedit\.js|dist\/.*|fixtures\/tiny-model\/[\w-]+\.safetensors)$/;
 const WANTED = [
-  ...["LICENSE", "THIRD_PARTY_NOTICES", "README.md", "bin/qedit.js", "dist/cli/main.js", "models.json"],
+  ...[
+    "LICENSE",
+    "THIRD_PARTY_NOTICES",
+    "README.md",
+    "bin/qedit.js",
+    "dist/bundle/main.js",
+    "dist/engine/sessions/worker.js",
+    "models.json",
+  ],
   ...[
     "dist/text/data/qwen2.5-merges.bin.gz",
     "dist/server/http/page/index.html",

@@ -1,15 +1,10 @@
 // Finds model files on disk: by path, else by name in the models folders and the Hugging Face cache.
+
 import { access } from "node:fs/promises";
 import { isAbsolute, join } from "node:path";
 import { param, QeditError } from "../../std/errors.js";
-import {
-  FILE_ROLES,
-  type FileRole,
-  PACKAGE_ROOT,
-  type PublishedFile,
-  publishedLora,
-  publishedModel,
-} from "../published/models.js";
+import { PACKAGE_ROOT } from "../../std/package-files.js";
+import { FILE_ROLES, type FileRole, type PublishedFile, publishedLora, publishedModel } from "../published/models.js";
 import { findInHubCache, hubCacheFolder } from "./hub-cache.js";
 import {
   isFolder,

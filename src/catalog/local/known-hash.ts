@@ -1,9 +1,11 @@
 // The SHA-256 of a model file where it is known without reading the file: by qedit's receipt, by its name in the Hugging Face cache, or by the
 // catalogue for a file inside qedit's own package.
+
 import { realpath, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
+import { PACKAGE_ROOT } from "../../std/package-files.js";
 import { readReceipt } from "../download/receipt.js";
-import { FILE_ROLES, PACKAGE_ROOT, readCatalog } from "../published/models.js";
+import { FILE_ROLES, readCatalog } from "../published/models.js";
 
 /** Hexadecimal SHA-256 of a file; undefined where nothing says it. */
 export async function knownHash(path: string): Promise<string | undefined> {

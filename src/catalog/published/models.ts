@@ -1,8 +1,9 @@
 // models.json: the published models by name, with their files, LoRAs, defaults and presets.
+
 import { readFile } from "node:fs/promises";
-import { fileURLToPath } from "node:url";
 import { param, QeditError } from "../../std/errors.js";
 import { ioFailure } from "../../std/files.js";
+import { PACKAGE_ROOT } from "../../std/package-files.js";
 import { type Catalog, type Preset, type PublishedFile, type PublishedModel, parseCatalog } from "./models-schema.js";
 
 export type {
@@ -14,9 +15,6 @@ export type {
   SamplingNumbers,
 } from "./models-schema.js";
 export { FILE_ROLES } from "./models-schema.js";
-
-/** Root of qedit's own package, with a trailing slash. */
-export const PACKAGE_ROOT = fileURLToPath(new URL("../../../", import.meta.url));
 
 /** The catalogue: qedit's models.json, or the file that QEDIT_CATALOG names instead. Throws QEDIT_E_USAGE when it is out of form. */
 export async function readCatalog(): Promise<Catalog> {

@@ -1,7 +1,10 @@
 // The machine: Node, CPU, memory and disk space.
+
 import { readFile } from "node:fs/promises";
 import { arch, availableParallelism, cpus, freemem, platform, release, totalmem } from "node:os";
+import { join } from "node:path";
 import { folderFor } from "../../std/own-folders.js";
+import { PACKAGE_ROOT } from "../../std/package-files.js";
 import { freeBytes } from "../download/disk.js";
 
 /** Facts for a bug report. Sizes in bytes. */
@@ -23,9 +26,10 @@ export interface Machine {
 
 /** Inspects the machine; never throws. */
 export async function inspectMachine(): Promise<Machine> {
-  const { version, engines } = JSON.parse(
-    await readFile(new URL("../../../package.json", import.meta.url), "utf8"),
-  ) as { version: string; engines: { node: string } };
+  const { version, engines } = JSON.parse(await readFile(join(PACKAGE_ROOT, "package.json"), "utf8")) as {
+    version: string;
+    engines: { node: string };
+  };
   const oldestNode = engines.node.replace(/^\D+/, "");
   const limit = process.constrainedMemory();
   const total = limit > 0 && limit < totalmem() ? limit : totalmem();

@@ -1,10 +1,11 @@
 // The engine in a child process: when it crashes, or the system's out-of-memory killer ends it, requests fail and this process lives on.
+
 import { spawn } from "node:child_process";
 import type { Socket } from "node:net";
-import { extname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { stripVTControlCharacters } from "node:util";
 import type { QeditError } from "../../std/errors.js";
+import { packageModule } from "../../std/package-files.js";
 import type { Device } from "../providers.js";
 import { clientEngine, engineStopped, type Send, type ServerEvents } from "./client.js";
 import type { Engine } from "./engine.js";
@@ -12,8 +13,7 @@ import { messageStream } from "./message-stream.js";
 import type { Request, Response } from "./protocol.js";
 import { disableTelemetry } from "./telemetry.js";
 
-/** The child's file beside this one: .js in the package, .ts where src itself runs. */
-const CHILD = fileURLToPath(new URL(`./child-process${extname(import.meta.url)}`, import.meta.url));
+const CHILD = fileURLToPath(packageModule("engine/sessions/child-process"));
 
 /**
  * Starts a child process that owns the sessions; dispose ends it. When it ends by itself, requests under way fail with QEDIT_E_ENGINE, its

@@ -1,6 +1,7 @@
 // The engine in a worker thread: the main thread stays free for progress, signals and other requests.
-import { extname } from "node:path";
+
 import { Worker } from "node:worker_threads";
+import { packageModule } from "../../std/package-files.js";
 import type { Device } from "../providers.js";
 import { clientEngine, engineStopped, type Send, type ServerEvents } from "./client.js";
 import type { Engine } from "./engine.js";
@@ -25,8 +26,7 @@ function startThread(device: Device, { onResponse, onEnd }: ServerEvents): Send 
   return (request, moved) => worker.postMessage(request, moved);
 }
 
-/** The worker's file beside this one: .js in the package, .ts where src itself runs. */
-const WORKER = new URL(`./worker${extname(import.meta.url)}`, import.meta.url);
+const WORKER = packageModule("engine/sessions/worker");
 
 /** Starts the thread that serves the protocol by messages of its port. */
 export function startWorker(device: Device): Worker {

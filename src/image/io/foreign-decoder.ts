@@ -1,7 +1,8 @@
 // Has HEIC and JPEG XL pictures decoded by a thread: by the optional packages libheif-js and @jsquash/jxl.
-import { extname } from "node:path";
+
 import { Worker } from "node:worker_threads";
 import { QeditError } from "../../std/errors.js";
+import { packageModule } from "../../std/package-files.js";
 import { type AlphaPlane, withoutAlpha } from "../alpha.js";
 import type { Image } from "../image.js";
 import { alphaOfPixels } from "./alpha-plane.js";
@@ -25,8 +26,7 @@ const PACKAGES = { HEIC: "libheif-js", "JPEG XL": "@jsquash/jxl" } as const;
 /** Longest that a picture may take, milliseconds: the largest of cameras take seconds. */
 const LONGEST = 120_000;
 
-/** The worker's file beside this one: .js in the package, .ts where src itself runs. */
-const WORKER = new URL(`./foreign-worker${extname(import.meta.url)}`, import.meta.url);
+const WORKER = packageModule("image/io/foreign-worker");
 
 /** A decoded picture, and how transparent it is if it is. */
 interface ForeignPicture {

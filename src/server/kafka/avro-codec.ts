@@ -1,9 +1,11 @@
 // Messages as bytes. Without a registry: Avro's single-object encoding, which is a marker, the fingerprint of the writer's schema, the record; the schemas
 // are in the package. https://avro.apache.org/docs/1.12.0/specification/#single-object-encoding. With one: Confluent's framing, which is a zero, the id of
 // the schema in the registry, the record. https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format
+
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import type { Type } from "avsc";
 import { QeditError } from "../../std/errors.js";
+import { packageFile } from "../../std/package-files.js";
 import { checkAvro } from "./avro-bounds.js";
 import { type AvroSchema, avroSchemas, SCHEMA_NAMES, type SchemaName } from "./avro-schemas.js";
 import type { Messages } from "./kafka-messages.js";
@@ -26,7 +28,7 @@ const MARKER = Buffer.from([0xc3, 0x01]);
 /** Bytes before the record: marker and fingerprint, or zero and id. */
 const HEADER = MARKER.length + 8;
 const REGISTRY_HEADER = 5;
-const RELEASED = new URL("schemas/released/", import.meta.url);
+const RELEASED = packageFile("server/kafka/schemas/released/");
 
 /**
  * The codec for the schemas as they are, which also reads messages of released ones; with a registry it writes its framing, and reads both. Throws
