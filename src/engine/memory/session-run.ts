@@ -18,7 +18,7 @@ export interface OpenedGraph {
 }
 
 /**
- * What is planned for a limit on the CPU beside what a run is expected to take, which is within 5 % of what was measured (bench/plan-memory.ts):
+ * What is planned for a limit on the CPU beside what a run is expected to take, which was 0.9 to 1.07 of what was measured (bench/plan-memory.ts):
  * channels are laid out in other blocks on other processors.
  */
 const HOST_MARGIN = 1.2;
