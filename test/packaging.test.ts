@@ -1,5 +1,6 @@
 // What installing qedit does on a machine.
 import { readdirSync, readFileSync } from "node:fs";
+import { join, sep } from "node:path";
 import { expect, test } from "vitest";
 
 interface Lock {
@@ -31,6 +32,17 @@ test("what is packed has every file of the server's page, built", () => {
   expect(readdirSync(new URL("dist/server/http/page/", root)).sort()).toEqual(
     sources.map((name) => name.replace(/\.ts$/, ".js")).sort(),
   );
+});
+
+// The build puts modules together in dist/bundle: where one of them lies says nothing there. Packages are found from anywhere.
+test("the package's own files are found by one module", () => {
+  const src = new URL("../src/", import.meta.url);
+  const asking = readdirSync(src, { recursive: true, encoding: "utf8" }).filter((name) => {
+    if (!name.endsWith(".ts")) return false;
+    const text = readFileSync(new URL(name.replaceAll(sep, "/"), src), "utf8");
+    return text.replaceAll("createRequire(import.meta.url)", "").includes("import.meta");
+  });
+  expect(asking).toEqual([join("std", "package-files.ts")]);
 });
 
 test("every package inside of the package has a line with its licence", () => {

@@ -3,11 +3,12 @@ import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { extname } from "node:path";
 import { Hono } from "hono";
+import { packageFile } from "../../std/package-files.js";
 import type { HttpApp, HttpEnv } from "./http-context.js";
 import { HttpError } from "./http-error.js";
 
 /** Where the build puts the files. */
-const FOLDER = new URL("page/", import.meta.url);
+const FOLDER = packageFile("server/http/page/");
 
 const TYPES: Readonly<Record<string, string>> = {
   ".html": "text/html; charset=utf-8",
