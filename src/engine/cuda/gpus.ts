@@ -1,7 +1,7 @@
 // The NVIDIA GPUs of this machine and their driver: from nvidia-smi, else from the driver's files in /proc, else from the PCI bus.
 import { execFile } from "node:child_process";
-import { readdir, readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { access, constants, readdir, readFile } from "node:fs/promises";
+import { delimiter, isAbsolute, join } from "node:path";
 import { promisify } from "node:util";
 
 /** One GPU; what its source does not report is undefined. */
@@ -36,6 +36,7 @@ const TIMEOUT = 20_000;
 export async function findGpus(): Promise<Gpus> {
   let failure: string | undefined;
   for (const program of programs()) {
+    if (!(await isInstalled(program))) continue;
     try {
       const { stdout } = await promisify(execFile)(
         program,
@@ -48,7 +49,7 @@ export async function findGpus(): Promise<Gpus> {
       break;
     } catch (error) {
       const { code, stdout, stderr, message } = error as NodeJS.ErrnoException & { stdout?: string; stderr?: string };
-      // Not installed, or in a folder of PATH without permission.
+      // Not installed, or without permission.
       if (code === "ENOENT" || code === "EACCES") continue;
       failure = firstLine(stdout || stderr || message);
       break;
@@ -96,6 +97,19 @@ function programs(): readonly string[] {
     ];
   }
   return process.platform === "linux" ? ["nvidia-smi", "/usr/bin/nvidia-smi", "/usr/lib/wsl/lib/nvidia-smi"] : [];
+}
+
+// Starting a process only to learn that its program is missing takes milliseconds of a large one.
+async function isInstalled(program: string): Promise<boolean> {
+  if (process.platform !== "linux") return true;
+  const folders = isAbsolute(program) ? [""] : (process.env["PATH"] ?? "").split(delimiter);
+  const found = folders.map((folder) =>
+    access(join(folder, program), constants.X_OK).then(
+      () => true,
+      () => false,
+    ),
+  );
+  return (await Promise.all(found)).includes(true);
 }
 
 const DRIVER = "/proc/driver/nvidia";
