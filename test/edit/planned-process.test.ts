@@ -5,8 +5,12 @@ import { temporaryFolder } from "../support/folder.js";
 
 const folder = temporaryFolder();
 
-/** bench/README.md has every case within 5 %; what the heap keeps of closed sessions differs by 0.05 GB from run to run, 5 % of the smallest stages. */
-const NEAR = 0.1;
+/**
+ * How far a plan may be off: a part of what is taken, and what glibc keeps of closed sessions or gives back, which differs by so much from run to run: the
+ * decoder at 256² took 0.44 to 0.73 GB. Weights that were counted twice or not at all are 0.37 GB and more. bench/README.md has edits of other sizes.
+ */
+const NEAR = 0.05;
+const KEPT = 0.2e9;
 
 test.runIf(process.platform === "linux").each([
   ["Q4_0", 256],
@@ -16,7 +20,10 @@ test.runIf(process.platform === "linux").each([
   async (form, side) => {
     const stages = await comparedStages(folder.path, form, side);
     expect(stages.map(({ stage }) => stage)).toEqual(["encode-image", "encode-prompt", "sample", "decode"]);
-    for (const { stage, ratio } of stages) expect(Math.abs(ratio - 1), `${stage}: ${ratio}`).toBeLessThanOrEqual(NEAR);
+    for (const { stage, ratio, measured } of stages) {
+      const taken = measured.ram + measured.mapped;
+      expect(Math.abs(ratio - 1) * taken, `${stage}: ${ratio}`).toBeLessThanOrEqual(NEAR * taken + KEPT);
+    }
   },
   600_000,
 );
