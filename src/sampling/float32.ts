@@ -1,4 +1,4 @@
-// Arithmetic on whole latents with the roundings of torch's float32 tensors. Loops, since map and every make an object of each number: 16 MB of garbage a step.
+// Arithmetic on whole latents with the roundings of torch's float32 tensors. Loops, since map and every make an object of each number.
 
 const f32 = Math.fround;
 

@@ -99,7 +99,7 @@ function programs(): readonly string[] {
   return process.platform === "linux" ? ["nvidia-smi", "/usr/bin/nvidia-smi", "/usr/lib/wsl/lib/nvidia-smi"] : [];
 }
 
-// Starting a process only to learn that its program is missing takes milliseconds of a large one.
+// Starting a process only to find that its program is missing takes milliseconds.
 async function isInstalled(program: string): Promise<boolean> {
   if (process.platform !== "linux") return true;
   const folders = isAbsolute(program) ? [""] : (process.env["PATH"] ?? "").split(delimiter);
