@@ -1,67 +1,133 @@
-// Normalised cross-correlation of blocks of a plane with another plane around the same place, and that plane brought to another zoom and shift.
+// Normalised cross-correlation of blocks of a plane with another plane around the same place, after that plane was brought to another zoom and shift.
 
-import type { Box } from "../image.js";
-import type { Plane } from "./features.js";
+import { WasmLayout } from "../../std/web-assembly.js";
+import type { Box, Size } from "../image.js";
+import { DRIFT_WASM, type Plane } from "./drift-wasm.js";
 import type { Similarity } from "./similarity.js";
 
 /** Weaker peaks are no match: noise of a block's size reaches a third. */
 const LEAST_CORRELATION = 0.5;
 
-/** Offsets that a block is multiplied with at a time. */
-const AT_ONCE = 4;
+/** Offsets that a block is multiplied with at a time, and bytes that are read beyond a plane for those of them that nobody asked for. */
+const AT_ONCE = 8;
+const SPARE = 4 * AT_ONCE;
 
-/** A plane with its running sums, so that the mean and spread of any rectangle cost nothing. */
-export interface Searchable extends Plane {
-  /** Of values, and of their squares, over everything above and left; one longer each way than the plane. */
-  readonly sums: Float64Array;
-  readonly squares: Float64Array;
-}
+const FLOAT = Float32Array.BYTES_PER_ELEMENT;
+const DOUBLE = Float64Array.BYTES_PER_ELEMENT;
+/** Words of a tap: two places and the share of the second. */
+const TAP = 3;
 
-/** Sums up a plane. */
-export function searchable({ width, height, data }: Plane): Searchable {
-  const across = width + 1;
-  const sums = new Float64Array(across * (height + 1));
-  const squares = new Float64Array(across * (height + 1));
-  for (let y = 0; y < height; y++) {
-    let sum = 0;
-    let square = 0;
-    for (let x = 0; x < width; x++) {
-      const value = data[y * width + x]!;
-      const at = (y + 1) * across + x + 1;
-      sums[at] = sums[at - across]! + (sum += value);
-      squares[at] = squares[at - across]! + (square += value * value);
+/** Where blocks of one plane are looked for in another, of the same size: planes up to the largest size, offsets up to the longest reach. */
+export class BlockMatcher {
+  readonly #memory: ArrayBuffer;
+  readonly #exports: ReturnType<typeof DRIFT_WASM.open>["exports"];
+  readonly #at: Readonly<
+    Record<"template" | "original" | "moved" | "columns" | "rows" | "sums" | "squares" | "products", number>
+  >;
+  // Running sums of what is searched, and of its squares, over everything above and left: the mean and spread of any rectangle cost nothing.
+  readonly #sums: Float64Array;
+  readonly #squares: Float64Array;
+  readonly #products: Float64Array;
+  #template: Plane | undefined;
+  /** Where what is searched lies. */
+  #searched = 0;
+
+  constructor({ width, height }: Size, reach: number) {
+    const layout = new WasmLayout();
+    const plane = () => layout.place(width * height * FLOAT + SPARE);
+    const running = (width + 1) * (height + 1);
+    const products = offsets(reach) * rowOfProducts(reach);
+    this.#at = {
+      template: plane(),
+      original: plane(),
+      moved: plane(),
+      columns: layout.place(width * TAP * FLOAT),
+      rows: layout.place(height * TAP * FLOAT),
+      sums: layout.place(running * DOUBLE),
+      squares: layout.place(running * DOUBLE),
+      products: layout.place(products * DOUBLE),
+    };
+    const { memory, exports } = DRIFT_WASM.open(layout.bytes);
+    this.#memory = memory;
+    this.#exports = exports;
+    this.#sums = new Float64Array(memory, this.#at.sums, running);
+    this.#squares = new Float64Array(memory, this.#at.squares, running);
+    this.#products = new Float64Array(memory, this.#at.products, products);
+  }
+
+  /** Whose blocks are looked for from now on, and where: in the original as it looks after the similarity about its centre, bilinear, edges repeated. */
+  aim(template: Plane, original: Plane, similarity: Similarity): void {
+    const { width, height } = template;
+    this.#template = template;
+    this.#floats(this.#at.template, template.data.length).set(template.data);
+    this.#floats(this.#at.original, original.data.length).set(original.data);
+    const { zoom, x, y } = similarity;
+    if (zoom === 1 && x === 0 && y === 0) this.#searched = this.#at.original;
+    else {
+      this.#setTaps(this.#at.columns, FLOAT, taps(width, zoom, x));
+      this.#setTaps(this.#at.rows, FLOAT * width, taps(height, zoom, y));
+      const { original: from, moved, columns, rows } = this.#at;
+      this.#exports.warp(from, moved, width, height, columns, rows);
+      this.#searched = moved;
+    }
+    // The first row and the first column; the others are written.
+    for (const sums of [this.#sums, this.#squares]) {
+      sums.fill(0, 0, width + 1);
+      for (let row = 1; row <= height; row++) sums[row * (width + 1)] = 0;
+    }
+    this.#exports.runningSums(this.#searched, width, height, this.#at.sums, this.#at.squares);
+  }
+
+  /** Normalised correlation, -1..1, of a block of the template with what is `reach` pixels at most beside it, row by row from -reach to reach: all inside the planes. */
+  correlations(block: Box, reach: number): number[] {
+    const template = this.#template!;
+    const [across, count] = [template.width + 1, block.width * block.height];
+    const products = this.#productsWith(block, reach);
+    const [a, aa] = ownSums(template, block);
+    const scores: number[] = [];
+    for (let dy = 0; dy < offsets(reach); dy++) {
+      for (let dx = 0; dx < offsets(reach); dx++) {
+        const place = { ...block, x: block.x + dx - reach, y: block.y + dy - reach };
+        const b = rectangle(this.#sums, place, across);
+        const bb = rectangle(this.#squares, place, across);
+        const spread = (aa - (a * a) / count) * (bb - (b * b) / count);
+        const product = products[dy * rowOfProducts(reach) + dx]!;
+        scores.push(spread > 1e-6 ? (product - (a * b) / count) / Math.sqrt(spread) : 0);
+      }
+    }
+    return scores;
+  }
+
+  #productsWith({ x, y, width, height }: Box, reach: number): Float64Array {
+    const stride = this.#template!.width * FLOAT;
+    const block = this.#at.template + y * stride + x * FLOAT;
+    const other = this.#searched + (y - reach) * stride + (x - reach) * FLOAT;
+    this.#exports.products(block, other, stride, width, height, offsets(reach), this.#at.products);
+    return this.#products;
+  }
+
+  #setTaps(at: number, bytes: number, { near, far, share }: Taps): void {
+    const places = new Int32Array(this.#memory, at, near.length * TAP);
+    const shares = this.#floats(at, near.length * TAP);
+    for (let i = 0; i < near.length; i++) {
+      places[i * TAP] = near[i]! * bytes;
+      places[i * TAP + 1] = far[i]! * bytes;
+      shares[i * TAP + 2] = share[i]!;
     }
   }
-  return { width, height, data, sums, squares };
-}
 
-/** Where to look for a block of the template: up to `reach` pixels around its own place, all inside the planes, which are of one size. */
-export interface Search {
-  readonly template: Plane;
-  readonly searched: Searchable;
-  readonly block: Box;
-  readonly reach: number;
-}
-
-/** Normalised correlation, -1..1, for each offset, row by row from -reach to reach. */
-export function correlations({ template, searched, block, reach }: Search): number[] {
-  const { width } = template;
-  const count = block.width * block.height;
-  const [a, aa] = ownSums(template, block);
-  const scores: number[] = [];
-  const products = new Float64Array(AT_ONCE);
-  for (let dy = -reach; dy <= reach; dy++) {
-    for (let dx = -reach; dx <= reach; dx++) {
-      const ahead = (dx + reach) % AT_ONCE;
-      if (ahead === 0) productsOf(products, template.data, searched.data, { block, width, shift: dy * width + dx });
-      const place = { ...block, x: block.x + dx, y: block.y + dy };
-      const b = rectangle(searched.sums, place, width + 1);
-      const bb = rectangle(searched.squares, place, width + 1);
-      const spread = (aa - (a * a) / count) * (bb - (b * b) / count);
-      scores.push(spread > 1e-6 ? (products[ahead]! - (a * b) / count) / Math.sqrt(spread) : 0);
-    }
+  #floats(at: number, length: number): Float32Array {
+    return new Float32Array(this.#memory, at, length);
   }
-  return scores;
+}
+
+// Offsets along one side, and how many products lie in a row of them.
+function offsets(reach: number): number {
+  return 2 * reach + 1;
+}
+
+function rowOfProducts(reach: number): number {
+  return Math.ceil(offsets(reach) / AT_ONCE) * AT_ONCE;
 }
 
 /** Standard deviation of a plane inside a block. */
@@ -89,32 +155,6 @@ function rectangle(sums: Float64Array, { x, y, width, height }: Box, across: num
   return sums[bottom + width]! - sums[bottom]! - sums[top + width]! + sums[top]!;
 }
 
-// Products of a block with the places that are moved by shift, shift + 1 and so on: four sums that do not wait for each other, over values read once. Where
-// they go beyond the search nobody reads them.
-function productsOf(
-  sums: Float64Array,
-  a: Float32Array,
-  b: Float32Array,
-  { block, width, shift }: { block: Box; width: number; shift: number },
-): void {
-  let [first, second, third, fourth] = [0, 0, 0, 0];
-  for (let row = block.y; row < block.y + block.height; row++) {
-    const start = row * width + block.x;
-    for (let at = start; at < start + block.width; at++) {
-      const value = a[at]!;
-      const moved = at + shift;
-      first += value * b[moved]!;
-      second += value * b[moved + 1]!;
-      third += value * b[moved + 2]!;
-      fourth += value * b[moved + 3]!;
-    }
-  }
-  sums[0] = first;
-  sums[1] = second;
-  sums[2] = third;
-  sums[3] = fourth;
-}
-
 /** The peak to fractions of a pixel, by a parabola each way; undefined when it is weak or at the rim of the search. */
 export function bestOffset(scores: readonly number[], reach: number): [number, number] | undefined {
   const across = 2 * reach + 1;
@@ -131,34 +171,25 @@ export function bestOffset(scores: readonly number[], reach: number): [number, n
   ];
 }
 
-/** The plane as it looks after the similarity about its centre: bilinear, edges repeated. */
-export function warp({ width, height, data }: Plane, { zoom, x, y }: Similarity): Plane {
-  if (zoom === 1 && x === 0 && y === 0) return { width, height, data };
-  const [cx, cy] = [(width - 1) / 2, (height - 1) / 2];
-  const columns = taps(width, (i) => (i - cx - x) / zoom + cx);
-  const rows = taps(height, (i) => (i - cy - y) / zoom + cy);
-  const out = new Float32Array(data.length);
-  for (let row = 0; row < height; row++) {
-    const [upper, lower, down] = [rows.near[row]! * width, rows.far[row]! * width, rows.share[row]!];
-    for (let column = 0; column < width; column++) {
-      const [left, right, share] = [columns.near[column]!, columns.far[column]!, columns.share[column]!];
-      const above = data[upper + left]! + (data[upper + right]! - data[upper + left]!) * share;
-      const below = data[lower + left]! + (data[lower + right]! - data[lower + left]!) * share;
-      out[row * width + column] = above + (below - above) * down;
-    }
-  }
-  return { width, height, data: out };
+interface Taps {
+  readonly near: Int32Array;
+  readonly far: Int32Array;
+  readonly share: Float32Array;
 }
 
-function taps(
-  length: number,
-  place: (index: number) => number,
-): { near: Int32Array; far: Int32Array; share: Float32Array } {
+// For each place along one side the two inputs around where it came from, and the share of the second.
+function taps(length: number, zoom: number, shift: number): Taps {
+  const near = new Int32Array(length);
+  const far = new Int32Array(length);
+  const share = new Float32Array(length);
+  const centre = (length - 1) / 2;
   const clamp = (index: number) => Math.min(Math.max(index, 0), length - 1);
-  const at = Array.from({ length }, (_, index) => place(index));
-  return {
-    near: Int32Array.from(at, (position) => clamp(Math.floor(position))),
-    far: Int32Array.from(at, (position) => clamp(Math.floor(position) + 1)),
-    share: Float32Array.from(at, (position) => position - Math.floor(position)),
-  };
+  for (let i = 0; i < length; i++) {
+    const position = (i - centre - shift) / zoom + centre;
+    const before = Math.floor(position);
+    near[i] = clamp(before);
+    far[i] = clamp(before + 1);
+    share[i] = position - before;
+  }
+  return { near, far, share };
 }

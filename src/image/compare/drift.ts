@@ -2,8 +2,9 @@
 // original by normalised correlation, coarse to fine, and the similarity that most of them agree on is the drift.
 
 import type { Box, FloatImage, Image, Size } from "../image.js";
-import { bestOffset, correlations, deviation, searchable, warp } from "./correlation.js";
-import { edgeStrength, halved, type Plane, reducedLuma } from "./features.js";
+import { BlockMatcher, bestOffset, deviation } from "./correlation.js";
+import { edgeFinder, type Plane } from "./drift-wasm.js";
+import { halved, reducedLuma } from "./features.js";
 import { IDENTITY, type PointPair, type RobustFit, robustFit, type Similarity } from "./similarity.js";
 
 /** What was measured, in pixels of the result: x to the right, y downwards at its centre; zoom 1.003 is 0.3 % larger than the original. */
@@ -21,6 +22,8 @@ const COARSE_ZOOM = { range: 0.1, step: 0.02 };
 /** Share of the side. */
 const COARSE_SHIFT = 0.1;
 const HYPOTHESES = 4;
+/** The longest side of a level that is no longer halved. */
+const MOST_COARSE_SIDE = COARSE_SIDE * 1.5;
 
 /** Share of the textured blocks that agree when "nothing moved" is refined, from which on no zooms and shifts are tried: what more blocks agree with has most of these among them, and is the same. */
 const CLEAR_MAJORITY = 0.75;
@@ -31,6 +34,7 @@ const LEAST_BLOCK = 16;
 
 /** Pixels around the expected place that a block is looked for in, in the first round at a level, and in the last of all. */
 const SEARCH = { first: 3, last: 2 };
+const MOST_REACH = Math.max(Math.round(MOST_COARSE_SIDE * COARSE_SHIFT), SEARCH.first);
 
 /** Least standard deviation of edge strength in a block that can be located. */
 const LEAST_TEXTURE = 0.35;
@@ -53,7 +57,9 @@ export function measureDrift(
   const size = workingSize(result, box);
   const whole = { x: 0, y: 0, width: result.width, height: result.height };
   const levels = pyramid(reducedLuma(result, whole, size), reducedLuma(original, box, size));
-  const best = settle(levels[0]!, follow(bestStart(levels.slice(-2)), levels.slice(1, -2)));
+  const matcher = new BlockMatcher(size, MOST_REACH);
+  const start = follow(bestStart(levels.slice(-2), matcher), levels.slice(1, -2), matcher);
+  const best = settle(levels[0]!, start, matcher);
   if (best === undefined || !isSure(best, size)) return undefined;
   const { zoom, x, y } = best.fit;
   const scale = { x: result.width / size.width, y: result.height / size.height };
@@ -95,8 +101,9 @@ function workingSize(result: Size, box: Size): Size {
 
 // Edge strength of both at the working size, and of ever smaller ones down to the coarse one.
 function pyramid(result: Plane, original: Plane): Level[] {
+  const edgeStrength = edgeFinder(result);
   const levels: Level[] = [{ scale: 1, result: edgeStrength(result), original: edgeStrength(original) }];
-  for (let [a, b] = [result, original]; Math.max(a.width, a.height) > COARSE_SIDE * 1.5; ) {
+  for (let [a, b] = [result, original]; Math.max(a.width, a.height) > MOST_COARSE_SIDE; ) {
     [a, b] = [halved(a), halved(b)];
     levels.push({ scale: 2 ** levels.length, result: edgeStrength(a), original: edgeStrength(b) });
   }
@@ -110,25 +117,25 @@ interface Start extends Similarity {
 }
 
 // Every start is followed through the two coarsest levels, which are cheap; the one that most blocks agree with goes on.
-function bestStart(coarsest: readonly Level[]): Start {
-  const unmoved = follow({ ...IDENTITY, followers: 0, textured: 0 }, coarsest);
+function bestStart(coarsest: readonly Level[], matcher: BlockMatcher): Start {
+  const unmoved = follow({ ...IDENTITY, followers: 0, textured: 0 }, coarsest, matcher);
   const isClear = unmoved.followers >= LEAST_BLOCKS && unmoved.followers > CLEAR_MAJORITY * unmoved.textured;
   if (isClear) return unmoved;
-  const moved = hypotheses(coarsest.at(-1)!).map((start) => follow(start, coarsest));
+  const moved = hypotheses(coarsest.at(-1)!, matcher).map((start) => follow(start, coarsest, matcher));
   return [unmoved, ...moved].sort((a, b) => b.followers - a.followers)[0]!;
 }
 
 // The best zooms and shifts of the coarsest level, tried out one by one.
-function hypotheses({ scale, result, original }: Level): Start[] {
+function hypotheses({ scale, result, original }: Level, matcher: BlockMatcher): Start[] {
   const side = Math.max(result.width, result.height);
   const reach = Math.max(Math.round(side * COARSE_SHIFT), 1);
   const tried: (Start & { readonly score: number })[] = [];
   for (let zoom = 1 - COARSE_ZOOM.range; zoom <= 1 + COARSE_ZOOM.range + 1e-9; zoom += COARSE_ZOOM.step) {
-    const searched = searchable(warp(original, { zoom, x: 0, y: 0 }));
     // The margin keeps every shift inside.
     const block = { x: reach, y: reach, width: result.width - 2 * reach, height: result.height - 2 * reach };
     if (block.width < 4 || block.height < 4) break;
-    const scores = correlations({ template: result, searched, block, reach });
+    matcher.aim(result, original, { zoom, x: 0, y: 0 });
+    const scores = matcher.correlations(block, reach);
     const peak = scores.indexOf(Math.max(...scores));
     const across = 2 * reach + 1;
     const [x, y] = [reach - (peak % across), reach - Math.floor(peak / across)];
@@ -138,11 +145,11 @@ function hypotheses({ scale, result, original }: Level): Start[] {
 }
 
 // Refines a start on levels, the last one first.
-function follow(start: Start, levels: readonly Level[]): Start {
+function follow(start: Start, levels: readonly Level[], matcher: BlockMatcher): Start {
   return levels.toReversed().reduce((current, level) => {
     const { scale } = level;
     const expected = { zoom: current.zoom, x: current.x / scale, y: current.y / scale };
-    const { pairs, textured } = matchBlocks(level, expected, SEARCH.first);
+    const { pairs, textured } = matchBlocks(level, expected, { matcher, reach: SEARCH.first });
     const fit = robustFit(pairs, TOLERANCE);
     // The coarsest levels have few blocks; the next one may still decide.
     return fit === undefined
@@ -152,10 +159,10 @@ function follow(start: Start, levels: readonly Level[]): Start {
 }
 
 // Twice: the second time what is left to find is so little that nothing hangs on how pixels are interpolated.
-function settle(finest: Level, start: Similarity): Found | undefined {
-  const first = robustFit(matchBlocks(finest, start, SEARCH.first).pairs, TOLERANCE);
+function settle(finest: Level, start: Similarity, matcher: BlockMatcher): Found | undefined {
+  const first = robustFit(matchBlocks(finest, start, { matcher, reach: SEARCH.first }).pairs, TOLERANCE);
   if (first === undefined) return undefined;
-  const { pairs, textured } = matchBlocks(finest, first, SEARCH.last);
+  const { pairs, textured } = matchBlocks(finest, first, { matcher, reach: SEARCH.last });
   const fit = robustFit(pairs, TOLERANCE);
   return fit && { fit, textured };
 }
@@ -164,16 +171,16 @@ function settle(finest: Level, start: Similarity): Found | undefined {
 function matchBlocks(
   { result, original }: Level,
   expected: Similarity,
-  reach: number,
+  { matcher, reach }: { matcher: BlockMatcher; reach: number },
 ): { pairs: PointPair[]; textured: number } {
-  const searched = searchable(warp(original, expected));
+  matcher.aim(result, original, expected);
   const side = Math.max(Math.round(Math.max(result.width, result.height) / BLOCKS), LEAST_BLOCK);
   const pairs: PointPair[] = [];
   let textured = 0;
   for (const block of blocksOf(result, side, reach)) {
     if (deviation(result, block) < LEAST_TEXTURE) continue;
     textured++;
-    const offset = bestOffset(correlations({ template: result, searched, block, reach }), reach);
+    const offset = bestOffset(matcher.correlations(block, reach), reach);
     if (offset === undefined) continue;
     const to = [block.x + (block.width - result.width) / 2, block.y + (block.height - result.height) / 2] as const;
     const from = [

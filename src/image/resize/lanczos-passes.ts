@@ -1,4 +1,5 @@
 // The two passes of Lanczos resampling in WebAssembly: lanczos.wat has the sums, this file the memory that they work in.
+import { WasmLayout, WasmModule, wholeVectors } from "../../std/web-assembly.js";
 import { LANCZOS_MODULE } from "./lanczos-module.js";
 
 /** For each output position: the first input position and the integer weights from there on. */
@@ -24,28 +25,14 @@ interface Passes {
   readonly vertical: Taps | undefined;
 }
 
-/** What lanczos.wat exports. Places are bytes of its memory. */
-interface Exports {
-  readonly horizontal: (...words: number[]) => void;
-  readonly vertical: (...words: number[]) => void;
-}
-
-const PAGE = 65_536;
-const VECTOR = 16;
 /** Rows that the horizontal pass takes at a time. */
 const LANES = 4;
 /** Rows of the source that are in its memory at a time. */
 const BAND = 64;
+/** Bytes that may be read beyond the last pixel. */
+const SPARE = 16;
 
-/** What is used of WebAssembly, which Node's types leave out. */
-interface WasmClasses {
-  readonly Memory: new (limits: { readonly initial: number }) => { readonly buffer: ArrayBuffer };
-  readonly Module: new (bytes: Uint8Array) => object;
-  readonly Instance: new (module: object, imports: object) => { readonly exports: object };
-}
-const { Memory, Module, Instance } = (globalThis as unknown as { readonly WebAssembly: WasmClasses }).WebAssembly;
-
-let compiled: object | undefined;
+const MODULE = new WasmModule<"horizontal" | "vertical">(LANCZOS_MODULE);
 
 /** The bytes of a picture after the passes, [height, width, channels]. */
 export function resampled(image: Pixels, { horizontal, vertical }: Passes): Uint8Array {
@@ -55,14 +42,14 @@ export function resampled(image: Pixels, { horizontal, vertical }: Passes): Uint
   // Rows that the vertical pass will not read need not be made.
   const [first, end] = vertical === undefined ? [0, image.height] : rowsRead(vertical);
   const rowBytes = width * channels;
-  const row = aligned(rowBytes + 1);
-  const memory = new Layout();
-  const band = horizontal && memory.place(BAND * image.width * channels + VECTOR);
-  const wide = memory.place((end - first + LANES) * row);
-  const result = vertical ? memory.place(height * row) : wide;
-  const across = horizontal && memory.tables(horizontal, channels);
-  const down = vertical && memory.tables({ ...vertical, starts: vertical.starts.map((start) => start - first) }, 1);
-  const { bytes, exports } = memory.open();
+  const row = wholeVectors(rowBytes + 1);
+  const layout = new TableLayout();
+  const band = horizontal && layout.place(BAND * image.width * channels + SPARE);
+  const wide = layout.place((end - first + LANES) * row);
+  const result = vertical ? layout.place(height * row) : wide;
+  const across = horizontal && layout.tables(horizontal, channels);
+  const down = vertical && layout.tables({ ...vertical, starts: vertical.starts.map((start) => start - first) }, 1);
+  const { bytes, exports } = layout.open();
   if (horizontal && band !== undefined && across) {
     const sourceRow = image.width * channels;
     for (let top = first; top < end; top += BAND) {
@@ -87,28 +74,19 @@ function rowsRead({ starts, counts }: Taps): [number, number] {
   return [starts[0]!, starts[last]! + counts[last]!];
 }
 
-// Where things lie in the memory of one resize.
-class Layout {
+// Where things lie in the memory of one resize, and the tables in it.
+class TableLayout extends WasmLayout {
   readonly #tables: { readonly at: number; readonly words: Int32Array }[] = [];
-  #bytes = 0;
-
-  place(bytes: number): number {
-    const at = this.#bytes;
-    this.#bytes = aligned(at + bytes);
-    return at;
-  }
 
   /** Places starts, times so many bytes, counts and weights. */
   tables({ starts, counts, weights }: Taps, bytes: number): readonly [number, number, number] {
     return [this.#table(starts.map((start) => start * bytes)), this.#table(counts), this.#table(weights)];
   }
 
-  open(): { readonly bytes: Uint8Array; readonly exports: Exports } {
-    const memory = new Memory({ initial: Math.ceil(this.#bytes / PAGE) });
-    for (const { at, words } of this.#tables) new Int32Array(memory.buffer, at, words.length).set(words);
-    compiled ??= new Module(Buffer.from(LANCZOS_MODULE.join(""), "base64"));
-    const { exports } = new Instance(compiled, { qedit: { memory } });
-    return { bytes: new Uint8Array(memory.buffer), exports: exports as Exports };
+  open() {
+    const { memory, exports } = MODULE.open(this.bytes);
+    for (const { at, words } of this.#tables) new Int32Array(memory, at, words.length).set(words);
+    return { bytes: new Uint8Array(memory), exports };
   }
 
   #table(words: Int32Array): number {
@@ -116,8 +94,4 @@ class Layout {
     this.#tables.push({ at, words });
     return at;
   }
-}
-
-function aligned(bytes: number): number {
-  return Math.ceil(bytes / VECTOR) * VECTOR;
 }

@@ -1,13 +1,7 @@
-// The WebAssembly of Lanczos resampling: the module in the source is lanczos.wat, and its sums are those of plain integers.
+// The WebAssembly of Lanczos resampling: its sums are those of plain integers.
 import { expect, test } from "vitest";
 import { lanczos } from "../../src/image/resize/lanczos.js";
-import { LANCZOS_MODULE } from "../../src/image/resize/lanczos-module.js";
 import { resampled, type Taps } from "../../src/image/resize/lanczos-passes.js";
-import { assembled } from "./assemble.js";
-
-test("the module is the assembled source: npx tsx test/image/assemble.ts", async () => {
-  expect(LANCZOS_MODULE.join("")).toBe(await assembled());
-});
 
 interface Pixels {
   readonly width: number;
