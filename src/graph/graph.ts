@@ -110,10 +110,13 @@ export class Graph implements NodeBuilder {
     const scope: Scope = { nodes: [], values: [], shared: new Map() };
     this.#scopes.push(scope);
     try {
-      // The Identity makes each output a result of the body, also where it is a value from outside or one given twice.
-      const outputs = build(values).map(
-        (value) => this.node("Identity", [value], { shapes: [value.shape], dtype: value.dtype })[0]!,
-      );
+      const given = new Set<Value>();
+      const outputs = build(values).map((value) => {
+        // What a body gives is made in it, and given once: an Identity makes a result of everything else, an input or a value from outside.
+        const isResult = scope.values.includes(value) && !given.has(value);
+        given.add(value);
+        return isResult ? value : this.node("Identity", [value], { shapes: [value.shape], dtype: value.dtype })[0]!;
+      });
       return { name, inputs: values, outputs, nodes: scope.nodes, values: scope.values };
     } finally {
       this.#scopes.pop();
