@@ -77,6 +77,7 @@ export default defineConfig({
     testTimeout: 120_000,
     hookTimeout: 120_000,
     pool: "forks",
+    setupFiles: fileURLToPath(new URL("test/support/setup.ts", import.meta.url)),
     // Some tests take gigabytes.
     maxWorkers: Math.min(Math.max(availableParallelism(), 2), 4),
     // Worker threads and child processes of the engine run src as it is.
