@@ -209,15 +209,11 @@ test.each(["Q8_0", "Q4_K"] as const)(
       shape.length === 2 && /^transformer_blocks\..*weight$/.test(name);
     const tensors = one.map(({ name, shape }, index) => {
       const noise = randn(index, Math.min(elementCount(shape), 1_000_003));
-      const value = (at: number) => noise[at % noise.length]! * 0.02;
       if (isMatrix(name, shape)) return [name, randomBlocks(type, shape, noise)] as const;
-      return [
-        name,
-        floats(
-          shape,
-          Float32Array.from({ length: elementCount(shape) }, (_, at) => value(at)),
-        ),
-      ] as const;
+      const small = noise.map((value) => value * 0.02);
+      const numbers = new Float32Array(elementCount(shape));
+      for (let at = 0; at < numbers.length; at += small.length) numbers.set(small.subarray(0, numbers.length - at), at);
+      return [name, floats(shape, numbers)] as const;
     });
     const [packed, plain] = [folder.at(`block-${type}.gguf`), folder.at(`block-${type}-plain.safetensors`)];
     await writeGguf(packed, { values: { "general.architecture": { text: "qwen_image" } }, tensors });

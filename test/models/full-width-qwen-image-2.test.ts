@@ -86,16 +86,20 @@ async function hashedCheckpoint(path: string) {
 function hashed(name: string, shape: readonly number[]): Uint8Array {
   const count = shape.reduce((product, dim) => product * dim, 1);
   const seed = crc32(name);
-  const numbers = new Float32Array(count);
   const scale = 2 ** -(6 + Math.round(Math.log2(shape[1] ?? 1) / 2));
+  // Of each hash the uppermost byte is used: as many numbers, exact in bfloat16.
+  const numbers = Float32Array.from({ length: 256 }, (_, byte) => {
+    const whole = byte - 128;
+    if (name.endsWith("text_norm.weight")) return whole * 2 ** -9;
+    return shape.length === 1 ? 1 + Math.floor(whole / 4) * 2 ** -7 : whole * scale;
+  });
+  const bfloat16 = Uint16Array.from(new Uint32Array(numbers.buffer), (bits) => bits >>> 16);
+  const values = new Uint16Array(count);
   for (let index = 0; index < count; index += 1) {
-    let h = (Math.imul(index, 2654435761) + seed) >>> 0;
-    h = Math.imul(h ^ (h >>> 16), 0x85ebca6b) >>> 0;
-    h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35) >>> 0;
-    const whole = ((h ^ (h >>> 16)) >>> 24) - 128;
-    if (name.endsWith("text_norm.weight")) numbers[index] = whole * 2 ** -9;
-    else numbers[index] = shape.length === 1 ? 1 + Math.floor(whole / 4) * 2 ** -7 : whole * scale;
+    let h = (Math.imul(index, 2654435761) + seed) | 0;
+    h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
+    h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+    values[index] = bfloat16[(h ^ (h >>> 16)) >>> 24]!;
   }
-  const bits = new Uint16Array(numbers.buffer);
-  return new Uint8Array(Uint16Array.from({ length: count }, (_, index) => bits[2 * index + 1]!).buffer);
+  return new Uint8Array(values.buffer);
 }
