@@ -20,11 +20,14 @@ type Parts = Readonly<Record<string, Matrix>>;
 const folder = workFolder();
 const weights = new Map<string, Matrix>();
 const config: Record<string, string> = {};
+/** The edit without an adapter. */
+let plain: Buffer;
 
 beforeAll(async () => {
   const { tensors, metadata } = await readSafetensors(TRANSFORMER);
   Object.assign(config, metadata);
   for (const [name, stored] of tensors) weights.set(name, float32(stored.shape, await readTensor(stored)));
+  plain = await edit("plain.png");
 });
 
 let seed = 1;
@@ -233,7 +236,6 @@ test.each(Object.entries({ ...KINDS, ...ROTATIONS }))(
   async (name, kind) => {
     const strength = name in ROTATIONS ? 1 : name.startsWith("DoRA") ? 0.6 : -0.4;
     await write(name, kind, strength);
-    const plain = await edit("plain.png");
     const wanted = await edit("merged.png", "--transformer", `${name} merged.safetensors`);
     const beside = await edit("beside.png", "--lora", `${name}.safetensors:${strength}`, "--strict-lora");
     const streamed = await edit("streamed.png", "--lora", `${name}.safetensors:${strength}`, "--vram", "700M");
