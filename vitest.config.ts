@@ -1,6 +1,7 @@
 import { availableParallelism } from "node:os";
 import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
+import { BaseSequencer, type TestSpecification } from "vitest/node";
 
 /** What takes long and rarely fails: networks of full size, measured memory, every command of the documentation, many whole edits. */
 const NIGHTLY = [
@@ -65,11 +66,25 @@ const NIGHTLY = [
   "test/stages/planned-memory.test.ts",
 ];
 
+/** What replaces modules: in a process that has imported none of them, and that runs no other file. */
+const MOCKED = ["test/**/*.mocked.test.ts"];
+
 /** What needs a Kafka broker: `npm run test:kafka`. */
 const KAFKA = ["test/**/*.kafka.test.ts"];
 
 /** What fetches tools that judge deploy/, or builds the container: `npm run test:deploy`. */
 const DEPLOY = ["test/**/*.deploy.test.ts"];
+
+/** Begins with the projects whose files take longest, so that none is left to wait for at the end. */
+class LongestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const order = ["deploy", "nightly", "mocked", "quick"];
+    const place = ({ project }: TestSpecification) => order.indexOf(project.name);
+    return (await super.sort(files)).sort((a, b) => place(a) - place(b));
+  }
+}
+
+const TEST = "test/**/*.test.ts";
 
 export default defineConfig({
   test: {
@@ -80,13 +95,16 @@ export default defineConfig({
     setupFiles: fileURLToPath(new URL("test/support/setup.ts", import.meta.url)),
     // Some tests take gigabytes.
     maxWorkers: Math.min(Math.max(availableParallelism(), 2), 4),
+    sequence: { sequencer: LongestFirst },
     // Worker threads and child processes of the engine run src as it is.
     execArgv: ["--import", fileURLToPath(new URL("test/support/run-typescript.mjs", import.meta.url))],
     projects: [
       {
         extends: true,
-        test: { name: "quick", include: ["test/**/*.test.ts"], exclude: [...NIGHTLY, ...KAFKA, ...DEPLOY] },
+        // Modules hold no state, so that files need no process of their own, whose start takes half a second.
+        test: { name: "quick", isolate: false, include: [TEST], exclude: [...NIGHTLY, ...MOCKED, ...KAFKA, ...DEPLOY] },
       },
+      { extends: true, test: { name: "mocked", include: MOCKED } },
       { extends: true, test: { name: "nightly", include: NIGHTLY } },
       { extends: true, test: { name: "deploy", include: DEPLOY } },
       {

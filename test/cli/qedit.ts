@@ -11,6 +11,7 @@ import { fileURLToPath } from "node:url";
 import { spawn as spawnTerminal } from "@lydell/node-pty";
 import { afterAll, expect } from "vitest";
 import { main } from "../../src/cli/main.js";
+import { cacheFolder } from "../support/caches.js";
 import { fixture } from "../support/golden.js";
 
 const BIN = fileURLToPath(new URL("../../bin/qedit.js", import.meta.url));
@@ -126,10 +127,6 @@ export function spawned(
   });
 }
 
-// What one call kept must not spare another one its work, unless a test wants that.
-const caches = mkdtempSync(join(tmpdir(), "qedit-caches-"));
-afterAll(() => rm(caches, { recursive: true, force: true }));
-
 /** The environment of a call that finds no models, settings or caches but those in a folder; its cache is its own. */
 function surroundingsOf(folder: string): Record<string, string> {
   return {
@@ -138,8 +135,9 @@ function surroundingsOf(folder: string): Record<string, string> {
     XDG_DATA_HOME: join(folder, "no-data"),
     // No server of a developer answers there.
     XDG_RUNTIME_DIR: join(folder, "no-runtime"),
-    XDG_CACHE_HOME: mkdtempSync(join(caches, "cache-")),
-    XDG_STATE_HOME: mkdtempSync(join(caches, "state-")),
+    // What one call kept must not spare another one its work, unless a test wants that.
+    XDG_CACHE_HOME: cacheFolder(),
+    XDG_STATE_HOME: cacheFolder(),
   };
 }
 
