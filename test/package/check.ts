@@ -1,6 +1,7 @@
-// npm run pack:check: what npm would publish. Its files, its size, no script that runs at installation, and a notice of every package inside.
+// npm run pack:check -- [FOLDER]: what npm would publish. Its files, its size, no script that runs at installation, and a notice of every package inside.
+// The package is left in the folder, if one is named.
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type ReadEntry, t } from "tar";
@@ -46,10 +47,13 @@ interface Manifest {
   readonly scripts?: Readonly<Record<string, string>>;
 }
 
+const [kept] = process.argv.slice(2);
 const folder = mkdtempSync(join(tmpdir(), "qedit-pack-"));
 try {
   execFileSync("npm", ["pack", "--silent", "--pack-destination", folder], { stdio: ["ignore", "ignore", "inherit"] });
-  const archive = join(folder, readdirSync(folder)[0]!);
+  const [name] = readdirSync(folder) as [string];
+  const archive = join(folder, name);
+  if (kept !== undefined) copyFileSync(archive, join(kept, name));
   const packed = await read(archive);
   const problems = problemsOf(packed, statSync(archive).size);
   for (const problem of problems) console.error(`error: ${problem}`);
