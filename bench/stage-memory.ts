@@ -33,8 +33,8 @@ export interface StageComparison {
 export async function comparedStages(folder: string, form: string, side: number): Promise<StageComparison[]> {
   const { files, settings } = await twoLayers(folder, form);
   const picture = await photograph(join(folder, `${side}.bmp`), side);
-  const edit = [picture, "-p", "make it winter", ...files, ...settings, "--size", `${side}x${side}`];
-  const args = [...edit, "--steps", "2", "--cfg", "1", "--device", "cpu"];
+  const edit = [picture, "-p", "make it winter", ...files, "--size", `${side}x${side}`];
+  const args = [...edit, "--steps", "2", "--cfg", "1", "--device", "cpu", ...settings];
   const environment = { ...process.env, QEDIT_HOME: join(folder, "home") };
   const plan = JSON.parse(await printed(["plan", ...args, "--json"], environment)) as EditPlan;
   const measured = await measuredStages(args, { folder, environment });

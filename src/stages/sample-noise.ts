@@ -21,6 +21,7 @@ import {
   samplesInfo,
   usedPrompts,
 } from "./networks/sampled-parts.js";
+import { scheduledEvaluations } from "./networks/transformer-plan.js";
 import type { ArtifactStage, StageLengths } from "./stage.js";
 
 /** The parameters of sampling that count where noise and noise levels are given. */
@@ -76,7 +77,8 @@ export const sampleGivenNoise: ArtifactStage<NoiseInputs, SampledModels, SampleN
     const prompts = usedPrompts(cond, { ...named, cfg: settings.cfg });
     const statistics = recordedStatistics(latents, named);
     const compute = computeType(context.engine.device, "transformer", settings.dtype);
-    const transformer = { network: named.network, file, loras, compute, context };
+    const evaluations = scheduledEvaluations({ steps: sigmas.length - 1, cfg: settings.cfg });
+    const transformer = { network: named.network, file, loras, compute, context, evaluations };
     const conditions = { references: referenceLatents(latents), prompts, statistics };
     const { cfg, cfgNorm } = settings;
     const run: PictureRun = {

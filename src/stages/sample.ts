@@ -25,7 +25,7 @@ import {
   samplesInfo,
   usedPrompts,
 } from "./networks/sampled-parts.js";
-import type { SizedTransformer } from "./networks/transformer-plan.js";
+import { type SizedTransformer, scheduledEvaluations } from "./networks/transformer-plan.js";
 import type { ArtifactStage, StageConfig, StageContext, StageLengths } from "./stage.js";
 
 /** Every number of a sampling run, as parameters have them. */
@@ -100,16 +100,21 @@ export const sample: ArtifactStage<SampledInputs, SampledModels, SampleSettings>
     const prompts = usedPrompts(cond, { ...named, cfg: settings.cfg });
     const statistics = recordedStatistics(latents, named);
     const compute = computeType(context.engine.device, "transformer", settings.dtype);
-    const transformer = { network: named.network, file, loras, compute, context, stepCache: settings.stepCache };
+    const { stepCache } = settings;
+    const evaluations = evaluationsOf(settings);
+    const transformer = { network: named.network, file, loras, compute, context, stepCache, evaluations };
     const references = referenceLatents(latents);
     const run = await runOf(settings, floatTensor(latents, "latent")!);
     const sampled = samplePicture(run, { references, prompts, statistics }, transformer);
-    const { latent, evaluations } = await checkedSamples(sampled, loras);
+    const { latent, evaluations: counts } = await checkedSamples(sampled, loras);
     const recorded = recordedSampling(settings, loras, computedOn(context.engine.device, compute));
     return {
       kind: "samples",
       tensors: { latent_tensor: latent },
-      info: samplesInfo({ latents: latents.info, cond: cond.info }, models, { settings: recorded, evaluations }),
+      info: samplesInfo({ latents: latents.info, cond: cond.info }, models, {
+        settings: recorded,
+        evaluations: counts,
+      }),
     };
   },
 };
@@ -123,7 +128,14 @@ export function sampledModel(
   const { transformer: file, loras } = models;
   const network = sampledTransformer(file, settings);
   const compute = computeType(context.engine.device, "transformer", settings.dtype);
-  return wholeTransformer({ file, network, compute, loras, stepCache: settings.stepCache, ...sizes }, context);
+  const { stepCache } = settings;
+  const evaluations = evaluationsOf(settings);
+  return wholeTransformer({ file, network, compute, loras, stepCache, evaluations, ...sizes }, context);
+}
+
+/** How often the schedule of these settings evaluates the transformer, see scheduledEvaluations. */
+export function evaluationsOf(settings: SamplingNumbers): number {
+  return scheduledEvaluations({ steps: samplingSigmas(samplingOf(settings)).length - 1, cfg: settings.cfg });
 }
 
 function refuseSingleBlock({ blocks }: Transformer, file: string): void {

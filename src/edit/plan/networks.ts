@@ -17,7 +17,7 @@ import {
   type StepCacheNeeds,
   type sampledTokens,
   stepCacheNeeds,
-  transformerOptimization,
+  transformerOpening,
 } from "../../stages/networks/transformer-plan.js";
 import type { MemoryLimit } from "../../stages/networks/within-memory.js";
 import type { StageName } from "../../stages/stage.js";
@@ -51,16 +51,17 @@ export interface PlannedNetworks {
   readonly stepCache: ((lengths: ReturnType<typeof sampledTokens>) => StepCacheNeeds) | undefined;
 }
 
-/** The device, its memory limit, the requested compute types, and the number of pictures. */
-export type WantedNetworks = MemoryLimit & { readonly references: number } & Pick<
-    ResolvedSettings,
-    "dtype" | "textDtype" | "vaeDtype" | "referenceMethod" | "stepCache"
-  >;
+/** The device, its memory limit, the requested compute types, the number of pictures, and how often the transformer is evaluated. */
+export type WantedNetworks = MemoryLimit & {
+  readonly references: number;
+  /** How often the transformer is evaluated, see scheduledEvaluations; undefined: any number of times. */
+  readonly evaluations?: number;
+} & Pick<ResolvedSettings, "dtype" | "textDtype" | "vaeDtype" | "referenceMethod" | "stepCache">;
 
 /** Builds all graphs, half a second at full size. Throws QEDIT_E_CHECKPOINT for a file of another family. */
 export function plannedNetworks(
   { parts, adapters }: Pick<PlannedFiles, "parts" | "adapters">,
-  { device, vram, dtype, textDtype, vaeDtype, referenceMethod, stepCache, references }: WantedNetworks,
+  { device, vram, dtype, textDtype, vaeDtype, referenceMethod, stepCache, references, evaluations }: WantedNetworks,
 ): PlannedNetworks {
   const { vae, textEncoder, transformer } = parts;
   const numbers = numbersOf(textEncoder.checkpoint);
@@ -84,7 +85,7 @@ export function plannedNetworks(
   const inText = { part: "textEncoder", optimization: "none" } as const;
   const inVae = { part: "vae", optimization: "full" } as const;
   const compute = computeType(device, "transformer", dtype);
-  const optimization = transformerOptimization(transformer, { device, vram });
+  const { optimization, isModulationFed } = transformerOpening(transformer, { device, vram, evaluations });
   const sampling = (part: TransformerPart): PlannedNetwork => ({
     ...(part === "prefix" && { part }),
     stage: "sample",
@@ -92,7 +93,7 @@ export function plannedNetworks(
     ...built(
       "transformer",
       { part: "transformer", optimization },
-      (g, w) => sampled.build(g, w, { compute, part, references, isModulationFed: optimization === "none" }),
+      (g, w) => sampled.build(g, w, { compute, part, references, isModulationFed }),
       adapters,
     ),
   });

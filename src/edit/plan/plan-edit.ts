@@ -9,7 +9,7 @@ import { encodePrompt } from "../../stages/encode-prompt.js";
 import { numbersOf } from "../../stages/networks/model-handle.js";
 import type { MemoryLimit } from "../../stages/networks/within-memory.js";
 import type { Picture } from "../../stages/pictures.js";
-import { sample } from "../../stages/sample.js";
+import { evaluationsOf, sample } from "../../stages/sample.js";
 import { STAGES, type StageName } from "../../stages/stage.js";
 import { withRegion } from "../finish/crop-mask.js";
 import { checkFinish } from "../finish/finish.js";
@@ -34,7 +34,12 @@ export async function planEdit(unresolved: UnresolvedSettings, request: PlanRequ
   const found = await plannedFiles(unresolved, elsewhere);
   await check(settings, request, found);
   const limit = { device, vram };
-  const networks = plannedNetworks(found, { ...settings, ...limit, references: sources.length });
+  const networks = plannedNetworks(found, {
+    ...settings,
+    ...limit,
+    references: sources.length,
+    evaluations: evaluationsOf(settings),
+  });
   const runs = await editRuns(sources, { settings, networks, tokenizer, results, elsewhere });
   const memoryOf = (lengths: EditLengths, within = limit) =>
     editMemory(lengths, { ...found, types: settings, limit: within, elsewhere });
@@ -104,6 +109,7 @@ async function advice(
       referenceMethod: settings.referenceMethod,
       stepCache: settings.stepCache,
       references: sources.length,
+      evaluations: evaluationsOf(settings),
     });
     return {
       needed: unlimitedNeed(

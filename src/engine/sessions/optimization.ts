@@ -12,9 +12,8 @@ const MAX_SHARE = 1 / 4;
 type Stored = ReadonlyMap<string, { readonly shape: readonly number[]; readonly packed?: unknown }>;
 
 /**
- * The optimization of a network that runs several times: "full" on the CPU when its weights fit the limits as float32. Widening 8-bit floats
- * takes up to a third of the time of the matrix products after it, so that doing it once pays from the second or third run on (bench/). "none" for
- * larger networks, for packed weights, which are not converted when a session opens, and on a GPU, where weights stay as they are stored.
+ * The optimization of a network that runs many times: "full" on the CPU when its weights fit the limits as float32. Widening 8-bit floats takes up to a
+ * tenth of the time of the matrix products after it, so that doing it once pays from the tenth run on or so (bench/README.md). "none" for larger networks, for packed weights, which are not converted when a session opens, and on a GPU, where weights stay as they are stored.
  */
 export function affordableOptimization(
   { externals }: { readonly externals: Stored },

@@ -32,6 +32,8 @@ export interface ModulatedTransformer {
   readonly network: Transformer;
   readonly compute: DType;
   readonly loras: readonly ActiveLora[];
+  /** How often its schedule evaluates it, see scheduledEvaluations; undefined: any number of times. */
+  readonly evaluations?: number | undefined;
 }
 
 /** The modulation of a run. */

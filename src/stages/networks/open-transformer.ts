@@ -1,7 +1,7 @@
 // Opens the transformer by its memory plan: whole or in groups of blocks, with the modulation in its graph or fed, with keys and values of text and
 // references computed once for the schedule or at every step.
 import { Weights } from "../../checkpoint/weights.js";
-import { type Feeds, type Model, modelOf, type Optimization } from "../../engine/sessions/engine.js";
+import { type Feeds, type Model, modelOf } from "../../engine/sessions/engine.js";
 import { wideningOf } from "../../engine/sessions/optimization.js";
 import { Graph } from "../../graph/graph.js";
 import type { FedGraph, TransformerPart } from "../../models/transformer-family.js";
@@ -15,8 +15,9 @@ import { type StepCache, stepCache } from "./reused-blocks.js";
 import {
   type SizedTransformer,
   streams,
+  type TransformerOpening,
   type TransformerPlan,
-  transformerOptimization,
+  transformerOpening,
   transformerPlanning,
 } from "./transformer-plan.js";
 import { type Conditions, fixedFeeds, type OpenTransformer, tokenCounts } from "./velocity.js";
@@ -40,9 +41,9 @@ export function withTransformer<T>(
   const { conditions } = run;
   const sized = { ...run, tokens: tokenCounts(conditions), hasNegative: conditions.prompts.negative !== undefined };
   return withinMemory(context, transformerPlanning(sized, context.engine.device), async (plan) => {
-    // Modulation linears that were widened when opened cost next to nothing per step. Stored ones are widened at every step: a tenth of
+    // Modulation linears that are widened when they open, or few times, cost next to nothing per step. Others are widened at every step: a tenth of
     // a step on the CPU at 512² (bench/); on a GPU 10 ms, and a third of the memory.
-    const isModulationFed = streams(plan) || optimizationOf(run, context) === "none";
+    const isModulationFed = streams(plan) || openingOf(run, context).isModulationFed;
     // Before the transformer opens, so that both are never in memory together.
     const modulation = isModulationFed ? await openModulation(run, run.sigmas, context) : undefined;
     const opened: Planned = { run, plan, modulation, context };
@@ -180,14 +181,14 @@ export async function wholeTransformer(
   const [model] = await transformerModels(transformer, {
     graphs: [graph],
     references: transformer.tokens.references.length,
-    isModulationFed: optimizationOf(transformer, context) === "none",
+    isModulationFed: openingOf(transformer, context).isModulationFed,
     context,
   });
   return model!;
 }
 
-function optimizationOf({ file }: ModulatedTransformer, { engine, vram }: StageContext): Optimization {
-  return transformerOptimization(file, { device: engine.device, vram });
+function openingOf({ file, evaluations }: ModulatedTransformer, { engine, vram }: StageContext): TransformerOpening {
+  return transformerOpening(file, { device: engine.device, vram, evaluations });
 }
 
 /** Names of its graphs in messages. */
@@ -211,7 +212,7 @@ async function transformerModels(
 ): Promise<Model[]> {
   const { file, network, compute, loras } = run;
   const models: Model[] = [];
-  const optimization = optimizationOf(run, context);
+  const { optimization } = openingOf(run, context);
   const widening = wideningOf(optimization, context.engine.device);
   for (const { blocks, part, stepCache: cached } of graphs) {
     const { from, to } = blocks;

@@ -207,7 +207,29 @@ function onFirstBlocks({ modules, ...adapter }: Adapter): Adapter {
   return { ...adapter, modules: new Map([...modules, ...places]) };
 }
 
-/** Whether a transformer's weights are widened when it opens: never under a memory limit. */
-export function transformerOptimization({ checkpoint }: SizedFile, { device, vram }: MemoryLimit): Optimization {
-  return vram === undefined ? affordableOptimization({ externals: checkpoint.tensors }, device) : "none";
+/** Evaluations from which on widening weights once, when they open, takes no longer than doing it at each of them (bench/README.md). */
+const LEAST_EVALUATIONS = 12;
+
+/** How a transformer opens. */
+export interface TransformerOpening {
+  readonly optimization: Optimization;
+  /** Whether its modulation is computed before, by a session of its own: for weights that are too many to be widened at once. */
+  readonly isModulationFed: boolean;
+}
+
+/** How a transformer opens for so many evaluations, any number unless given: its weights are never widened under a memory limit, nor for few. */
+export function transformerOpening(
+  { checkpoint }: SizedFile,
+  { device, vram, evaluations = Number.POSITIVE_INFINITY }: MemoryLimit & { readonly evaluations?: number | undefined },
+): TransformerOpening {
+  const lasting = vram === undefined ? affordableOptimization({ externals: checkpoint.tensors }, device) : "none";
+  return {
+    optimization: evaluations < LEAST_EVALUATIONS ? "none" : lasting,
+    isModulationFed: lasting === "none",
+  };
+}
+
+/** How often a schedule evaluates its transformer, by its steps: with guidance twice in each. Samplers of a higher order do so more often. */
+export function scheduledEvaluations({ steps, cfg }: { readonly steps: number; readonly cfg: number }): number {
+  return cfg === 1 ? steps : 2 * steps;
 }
