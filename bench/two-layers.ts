@@ -13,7 +13,7 @@ import { randomGguf } from "./random-gguf.js";
 export const FORMS: Readonly<
   Record<string, { readonly write: (path: string) => Promise<unknown>; readonly settings: readonly string[] }>
 > = {
-  "fp8, widened": { write: (path) => randomCheckpoint(path, transformer("F8_E4M3")), settings: ["--steps", "12"] },
+  "fp8, widened": { write: (path) => randomCheckpoint(path, transformer("F8_E4M3")), settings: ["--steps", "8"] },
   "fp8, in place": { write: (path) => randomCheckpoint(path, transformer("F8_E4M3")), settings: [] },
   "bf16, in place": { write: (path) => randomCheckpoint(path, transformer("BF16")), settings: [] },
   Q8_0: { write: (path) => randomGguf(path, transformer("F32"), "Q8_0"), settings: [] },

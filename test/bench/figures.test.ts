@@ -75,7 +75,7 @@ test("a baseline keeps the figures that were not measured again", () => {
 
 test("a process says what it took, its threads included; one that fails is named", () => {
   const idle = nodeUsage(["-e", "0"]);
-  const work = "for (const end = Date.now() + 200; Date.now() < end; );";
+  const work = "const end = process.cpuUsage().user + 200_000; while (process.cpuUsage().user < end);";
   const busy = nodeUsage([
     "-e",
     `new (require("node:worker_threads").Worker)(${JSON.stringify(work)}, { eval: true })`,

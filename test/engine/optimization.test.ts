@@ -19,7 +19,7 @@ function graphOf(elements: number): Graph {
 }
 
 test("weights of small networks are converted to float32 once on the CPU", () => {
-  expect(affordableOptimization(graphOf(1024 * 1024), CPU)).toBe("full");
+  expect(affordableOptimization(graphOf(1024 * 1024), CPU)).toBe("widened");
 });
 
 test("8-bit weights stay that would take over a quarter of the memory as float32", () => {

@@ -17,13 +17,13 @@ const LARGE = fileOf(20 * 1024 ** 3);
 
 describe("weights that would fit in memory as float32", () => {
   test("are widened once for a schedule of many evaluations, or for any number", () => {
-    const once = { optimization: "full", isModulationFed: false };
-    expect(transformerOpening(SMALL, { device: CPU, vram: undefined, evaluations: 12 })).toEqual(once);
+    const once = { optimization: "widened", isModulationFed: false };
+    expect(transformerOpening(SMALL, { device: CPU, vram: undefined, evaluations: 8 })).toEqual(once);
     expect(transformerOpening(SMALL, { device: CPU, vram: undefined })).toEqual(once);
   });
 
   test("stay as they are for few, with the modulation among them", () => {
-    const opening = transformerOpening(SMALL, { device: CPU, vram: undefined, evaluations: 11 });
+    const opening = transformerOpening(SMALL, { device: CPU, vram: undefined, evaluations: 7 });
     expect(opening).toEqual({ optimization: "none", isModulationFed: false });
   });
 });

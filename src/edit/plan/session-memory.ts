@@ -111,5 +111,5 @@ function hostMemory(
 }
 
 function isFolded({ optimization }: PlannedNetwork): { readonly isFolded: boolean } {
-  return { isFolded: optimization === "full" };
+  return { isFolded: optimization !== "none" };
 }

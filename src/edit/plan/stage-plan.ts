@@ -19,7 +19,7 @@ export interface NetworkPlan {
   readonly part?: "prefix";
   /** Compute type. */
   readonly compute: DType;
-  /** "full": weights are widened when it opens; "none": at every run. */
+  /** "full" and "widened": weights are widened when it opens; "none": at every run. */
   readonly optimization: Optimization;
   /** Weights: number of elements, and bytes as stored. */
   readonly parameters: number;

@@ -44,7 +44,7 @@ export function expectedHostBytes(
   { threads }: Pick<Device, "threads">,
 ): number {
   return residentRunBytes(graph, runs, {
-    isFolded: optimization === "full",
+    isFolded: optimization !== "none",
     threads: threads === 0 ? availableParallelism() : threads,
   });
 }
@@ -61,7 +61,7 @@ export function sessionLiveBytes(
   lengths: Lengths,
   workspace: RunOptions["workspace"] = () => 0,
 ): number {
-  return liveBytes(graph, lengths, { isFolded: optimization === "full", workspace });
+  return liveBytes(graph, lengths, { isFolded: optimization !== "none", workspace });
 }
 
 /** Bytes of what a run is fed. */

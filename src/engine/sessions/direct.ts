@@ -98,6 +98,7 @@ function sessionOptions({ optimization, weightsRoot }: Model, device: Device): I
         // Weights are read in place: locations are absolute paths, relative to the root of the file system.
         model_external_initializers_file_folder_path: weightsRoot,
         use_device_allocator_for_initializers: "1",
+        ...(optimization === "widened" && { disable_prepacking: "1" }),
       },
       ...(isUnoptimized ? { optimization: { disable_specified_optimizers: "ConstantFolding" } } : {}),
     },

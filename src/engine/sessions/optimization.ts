@@ -12,7 +12,7 @@ const MAX_SHARE = 1 / 4;
 type Stored = ReadonlyMap<string, { readonly shape: readonly number[]; readonly packed?: unknown }>;
 
 /**
- * The optimization of a network that runs many times: "full" on the CPU when its weights fit the limits as float32. Widening 8-bit floats takes up to a
+ * The optimization of a network that runs many times: "widened" on the CPU when its weights fit the limits as float32. Widening 8-bit floats takes up to a
  * tenth of the time of the matrix products after it, so that doing it once pays from the tenth run on or so (bench/README.md). "none" for larger networks, for packed weights, which are not converted when a session opens, and on a GPU, where weights stay as they are stored.
  */
 export function affordableOptimization(
@@ -25,7 +25,7 @@ export function affordableOptimization(
     0,
   );
   const limit = Math.min(MAX_BYTES, totalmem() * MAX_SHARE);
-  return provider === "cpu" && elements * ELEMENT.f32.bytes <= limit ? "full" : "none";
+  return provider === "cpu" && elements * ELEMENT.f32.bytes <= limit ? "widened" : "none";
 }
 
 /** How a graph that is opened so widens weights in 8-bit floats. Those that are widened once stay Casts, which ONNX Runtime folds. */

@@ -65,7 +65,7 @@ function modulationBySteps(
   w: Weights,
   { compute, optimization }: ExportedTransformer,
 ): { readonly prefix: ModulationSource; at(step: Value, sigma: Value): ModulationSource } {
-  if (optimization !== "full") return steppedModulation(levels, w, { compute });
+  if (optimization === "none") return steppedModulation(levels, w, { compute });
   const { graph } = levels;
   return {
     prefix: computedModulation(graph, w, { timestep: undefined, compute }),

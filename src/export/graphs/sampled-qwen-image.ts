@@ -42,7 +42,7 @@ function modulationBySteps(
   w: Weights,
   { config, transformer: { compute, optimization } }: Network,
 ): (step: Value, sigma: Value) => ModulationSource {
-  if (optimization === "full") return (_, sigma) => computedModulation(sigma, w, { config, compute });
+  if (optimization !== "none") return (_, sigma) => computedModulation(sigma, w, { config, compute });
   const modulation = steppedModulation(levels, w, { config, compute });
   return (step) => modulation.at(step);
 }

@@ -3,6 +3,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Engine, Model, Session } from "../../engine/sessions/engine.js";
 import type { Tensor, Tensors } from "../../std/tensor.js";
+import { PREPACKING_PARAMETER } from "./member-config.js";
 import {
   type ConfigTensor,
   type EnsembleStep,
@@ -77,16 +78,22 @@ async function readConfig(folder: string, name: string): Promise<ModelConfig> {
   return parseConfig(await readFile(join(folder, name, CONFIG_FILE), "utf8"));
 }
 
-async function readModel(folder: string, { name, input, optimization }: ModelConfig): Promise<Model> {
+async function readModel(folder: string, config: ModelConfig): Promise<Model> {
+  const { name, input } = config;
   const version = join(folder, name, VERSION);
   return {
     name,
     network: name,
     bytes: await readFile(join(version, GRAPH_FILE)),
     inputs: input.map((spec) => spec.name),
-    optimization: optimization?.graph?.level === UNOPTIMIZED ? "none" : "full",
+    optimization: optimizationOf(config),
     weightsRoot: version,
   };
+}
+
+function optimizationOf({ optimization, parameters }: ModelConfig): Model["optimization"] {
+  if (optimization?.graph?.level === UNOPTIMIZED) return "none";
+  return parameters?.[PREPACKING_PARAMETER]?.string_value === "1" ? "widened" : "full";
 }
 
 function renamed(

@@ -11,6 +11,9 @@ const QUEUE_TIMEOUT = 600_000_000;
 /** Level of ONNX Runtime's graph optimizations, as the backend numbers it: 2 is none. */
 const UNOPTIMIZED = 2;
 
+/** What keeps ONNX Runtime from laying out weights for products: then those that are widened once give the numbers of those that are not. */
+export const PREPACKING_PARAMETER = "session.disable_prepacking";
+
 /** Where models run. */
 export interface Placement {
   /** CUDA's numbers of the GPUs, each with an instance of each model; undefined: the CPU. */
@@ -54,6 +57,7 @@ export function memberConfig(
       },
     }),
     ...(gpus !== undefined && { parameters: parametersOf(memoryLimits?.get(name)) }),
+    ...(optimization === "widened" && { parameters: { [PREPACKING_PARAMETER]: { string_value: "1" } } }),
     ...(warmup && { model_warmup: [warmup] }),
   };
 }

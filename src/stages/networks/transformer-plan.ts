@@ -208,7 +208,7 @@ function onFirstBlocks({ modules, ...adapter }: Adapter): Adapter {
 }
 
 /** Evaluations from which on widening weights once, when they open, takes no longer than doing it at each of them (bench/README.md). */
-const LEAST_EVALUATIONS = 12;
+const LEAST_EVALUATIONS = 8;
 
 /** How a transformer opens. */
 export interface TransformerOpening {

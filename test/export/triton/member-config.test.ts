@@ -38,6 +38,16 @@ test("a model of a CPU names one instance, and nothing of GPUs", () => {
   expect(config).not.toHaveProperty("optimization");
 });
 
+test("weights that are widened once are not laid out for products, so that the numbers are those of weights that are not", () => {
+  const config = memberConfig(
+    { ...MODEL, optimization: "widened" },
+    { gpus: undefined, memoryLimits: undefined },
+    undefined,
+  );
+  expect(config.parameters).toEqual({ "session.disable_prepacking": { string_value: "1" } });
+  expect(config).not.toHaveProperty("optimization");
+});
+
 test("a warm-up sends whole numbers as they are, since random ones are no tokens, and zeros for the rest", () => {
   const ids = tensor("int64", [1, 2], BigInt64Array.of(151644n, 7n));
   const { config, files } = warmupRequest(MODEL, ({ name }) => (name === "input_ids" ? ids : float32([4, 6])));
