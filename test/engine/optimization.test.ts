@@ -22,6 +22,13 @@ test("weights of small networks are converted to float32 once on the CPU", () =>
   expect(affordableOptimization(graphOf(1024 * 1024), CPU)).toBe("widened");
 });
 
+test("weights that are float32 already are laid out", () => {
+  const graph = new Graph("weights");
+  graph.external("weight", { dtype: "f32", shape: [8, 1024], file: "/weights", offset: 0, length: 4 * 8192 });
+  graph.external("bias", { dtype: "bf16", shape: [8], file: "/weights", offset: 4 * 8192, length: 16 });
+  expect(affordableOptimization(graph, CPU)).toBe("full");
+});
+
 test("8-bit weights stay that would take over a quarter of the memory as float32", () => {
   const elements = Math.ceil(totalmem() / 4 / 4 / 1024 + 1) * 1024;
   expect(affordableOptimization(graphOf(elements), CPU)).toBe("none");

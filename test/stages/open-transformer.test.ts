@@ -68,6 +68,7 @@ interface How {
   readonly lora?: readonly string[];
   readonly transformer?: string;
   readonly sampling?: Partial<typeof SAMPLING>;
+  readonly evaluations?: number;
 }
 
 async function lorasOf(written: readonly string[], transformer: Checkpoint): Promise<ActiveLora[]> {
@@ -86,6 +87,7 @@ async function sampled({
   lora = [],
   transformer = "transformer",
   sampling: changed = {},
+  evaluations,
 }: How): Promise<{ data: Float32Array; events: ProgressEvent[] }> {
   const file = await openModel(fixture(`tiny/${transformer}.safetensors`), "transformer");
   const config = transformerConfig(numbersOf(file.checkpoint), file.config);
@@ -105,6 +107,7 @@ async function sampled({
     loras,
     sigmas: await evaluatedSigmas(sampling),
     conditions,
+    evaluations,
   } as const;
   const events: ProgressEvent[] = [];
   const context = {
@@ -139,6 +142,29 @@ test.each(["transformer", "transformer-2511", "transformer-bf16"])(
     }
   },
 );
+
+test.each([
+  ["transformer", []],
+  ["transformer-scaled-fp8", []],
+  ["transformer-bf16", []],
+  ["transformer", [fixture("tiny/loras/published.safetensors")]],
+])("%s gives the same bits widened when it opens and at every step, with the LoRAs %j", async (transformer, lora) => {
+  const opened = async (evaluations: number) => {
+    const engine = { ...direct, optimizations: [] as string[] };
+    const watching: Engine = {
+      ...engine,
+      open: (model) => {
+        engine.optimizations.push(model.optimization);
+        return direct.open(model);
+      },
+    };
+    const { data } = await sampled({ engine: watching, transformer, lora, evaluations });
+    return { data, optimizations: engine.optimizations };
+  };
+  const [few, many] = [await opened(4), await opened(40)];
+  expect([few.optimizations, many.optimizations]).toEqual([["none"], ["widened"]]);
+  expect(few.data).toEqual(many.data);
+});
 
 test("a group that streams is opened once a step for both prompts", async () => {
   const engine = likeCuda();

@@ -8,24 +8,27 @@ import type { Optimization } from "./engine.js";
 const MAX_BYTES = 4 * 1024 ** 3;
 const MAX_SHARE = 1 / 4;
 
-/** Weights: their shapes, and whether they are packed. */
-type Stored = ReadonlyMap<string, { readonly shape: readonly number[]; readonly packed?: unknown }>;
+/** Weights: their shapes, bytes, and whether they are packed. */
+type Stored = ReadonlyMap<
+  string,
+  { readonly shape: readonly number[]; readonly length: number; readonly packed?: unknown }
+>;
 
 /**
  * The optimization of a network that runs many times: "widened" on the CPU when its weights fit the limits as float32. Widening 8-bit floats takes up to a
- * tenth of the time of the matrix products after it, so that doing it once pays from the tenth run on or so (bench/README.md). "none" for larger networks, for packed weights, which are not converted when a session opens, and on a GPU, where weights stay as they are stored.
+ * tenth of the time of the matrix products after it, so that doing it once pays from the tenth run on or so (bench/README.md). "full" for
+ * weights that are float32 already. "none" for larger networks, for packed weights, which are not converted when a session opens, and on a GPU,
+ * where weights stay as they are stored.
  */
 export function affordableOptimization(
   { externals }: { readonly externals: Stored },
   { provider }: Device,
 ): Optimization {
-  if ([...externals.values()].some(({ packed }) => packed !== undefined)) return "none";
-  const elements = [...externals.values()].reduce(
-    (sum, { shape }) => sum + shape.reduce((count, dim) => count * dim, 1),
-    0,
-  );
-  const limit = Math.min(MAX_BYTES, totalmem() * MAX_SHARE);
-  return provider === "cpu" && elements * ELEMENT.f32.bytes <= limit ? "widened" : "none";
+  const stored = [...externals.values()];
+  if (provider !== "cpu" || stored.some(({ packed }) => packed !== undefined)) return "none";
+  const bytes = ({ shape }: (typeof stored)[number]) => shape.reduce((count, dim) => count * dim, ELEMENT.f32.bytes);
+  if (stored.reduce((sum, each) => sum + bytes(each), 0) > Math.min(MAX_BYTES, totalmem() * MAX_SHARE)) return "none";
+  return stored.some((each) => each.shape.length > 1 && each.length < bytes(each)) ? "widened" : "full";
 }
 
 /** How a graph that is opened so widens weights in 8-bit floats. Those that are widened once stay Casts, which ONNX Runtime folds. */

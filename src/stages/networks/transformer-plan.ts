@@ -224,7 +224,7 @@ export function transformerOpening(
 ): TransformerOpening {
   const lasting = vram === undefined ? affordableOptimization({ externals: checkpoint.tensors }, device) : "none";
   return {
-    optimization: evaluations < LEAST_EVALUATIONS ? "none" : lasting,
+    optimization: lasting === "widened" && evaluations < LEAST_EVALUATIONS ? "none" : lasting,
     isModulationFed: lasting === "none",
   };
 }
