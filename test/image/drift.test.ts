@@ -113,6 +113,21 @@ describe("no drift is given", () => {
     const smooth = await readImage(await sharp(noise.data, raw).blur(6).normalise().png().toBuffer());
     expect(measureDrift(smooth, astronaut)).toBeUndefined();
   });
+
+  // Smaller sides than a block, and planes of which nothing is left when they are halved.
+  test.each([
+    [1, 1],
+    [5000, 1],
+    [1, 5000],
+    [4096, 16],
+    [16, 4096],
+    [513, 23],
+    [24, 24],
+  ])("of a picture of %i × %i pixels", (width, height) => {
+    const size = { width, height };
+    expect(measureDrift(lanczos(cat, size), cat)).toBeUndefined();
+    expect(measureDrift(lanczos(cat, size), lanczos(cat, size))).toBeUndefined();
+  });
 });
 
 test("a megapixel takes well under a second", () => {

@@ -55,6 +55,8 @@ export function measureDrift(
   box: Box = { x: 0, y: 0, width: original.width, height: original.height },
 ): Drift | undefined {
   const size = workingSize(result, box);
+  // No block fits: nothing would be found, and halving could leave nothing of a side.
+  if (blocksOf(size, sideOfBlocks(size), SEARCH.first).length === 0) return undefined;
   const whole = { x: 0, y: 0, width: result.width, height: result.height };
   const levels = pyramid(reducedLuma(result, whole, size), reducedLuma(original, box, size));
   const matcher = new BlockMatcher(size, MOST_REACH);
@@ -174,10 +176,9 @@ function matchBlocks(
   { matcher, reach }: { matcher: BlockMatcher; reach: number },
 ): { pairs: PointPair[]; textured: number } {
   matcher.aim(result, original, expected);
-  const side = Math.max(Math.round(Math.max(result.width, result.height) / BLOCKS), LEAST_BLOCK);
   const pairs: PointPair[] = [];
   let textured = 0;
-  for (const block of blocksOf(result, side, reach)) {
+  for (const block of blocksOf(result, sideOfBlocks(result), reach)) {
     if (deviation(result, block) < LEAST_TEXTURE) continue;
     textured++;
     const offset = bestOffset(matcher.correlations(block, reach), reach);
@@ -190,6 +191,10 @@ function matchBlocks(
     pairs.push({ from, to });
   }
   return { pairs, textured };
+}
+
+function sideOfBlocks({ width, height }: Size): number {
+  return Math.max(Math.round(Math.max(width, height) / BLOCKS), LEAST_BLOCK);
 }
 
 // A pixel at the rim has no gradient.
