@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { describe, expect, test } from "vitest";
 import { CHANNELS, type Image } from "../../src/image/image.js";
 import { readImage } from "../../src/image/io/read.js";
@@ -7,7 +8,7 @@ import { dilated, distanceTo, eroded, withoutSpecks } from "../../src/image/past
 import { alphaAround, alphaOfPicture, editedShare, pasted } from "../../src/image/paste/paste.js";
 import { lanczos } from "../../src/image/resize/lanczos.js";
 import { isVisible, straightened } from "../../src/image/resize/straighten.js";
-import { fixture } from "../support/golden.js";
+import { fixture, RUN_TYPESCRIPT } from "../support/golden.js";
 import { movedPicture } from "./moved.js";
 
 const cat = await readImage(fixture("images/cat.jpg"));
@@ -56,6 +57,18 @@ test("growing and shrinking close gaps, and specks go", () => {
   const row = (text: string) => ({ width: text.length, height: 1, data: Uint8Array.from(text, Number) });
   expect(eroded(dilated(row("00110110000100"), 1), 1)).toEqual(row("00111110000100"));
   expect(withoutSpecks(row("0111110000100"), 2)).toEqual(row("0111110000000"));
+});
+
+// Node ends where a list is longer than 134 million; these have nine million, and a heap that holds no list of them.
+test("masks of large pictures make no lists of their pixels", () => {
+  const module = new URL("../../src/image/paste/distance.ts", import.meta.url).href;
+  const work = `
+    const { dilated, eroded, withoutSpecks } = await import(${JSON.stringify(module)});
+    const mask = { width: 3000, height: 3000, data: new Uint8Array(9e6).fill(1) };
+    const made = eroded(dilated(withoutSpecks(mask, 2), 3), 3);
+    process.stdout.write(String(made.data.every((value) => value === 1)));`;
+  const node = ["--max-old-space-size=48", "--import", RUN_TYPESCRIPT, "--input-type=module", "-e", work];
+  expect(execFileSync(process.execPath, node, { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] })).toBe("true");
 });
 
 describe("the detected change", () => {

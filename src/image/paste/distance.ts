@@ -12,7 +12,8 @@ const FAR = 1e12;
 
 /** Distance of each pixel to the nearest one that is `value` in the mask, pixels; huge everywhere when there is none. */
 export function distanceTo({ width, height, data }: Mask, value: 0 | 1): Float32Array {
-  const squares = Float64Array.from(data, (each) => (each === value ? 0 : FAR));
+  const squares = new Float64Array(data.length);
+  for (let i = 0; i < data.length; i++) squares[i] = data[i] === value ? 0 : FAR;
   const longest = Math.max(width, height);
   const scratch = {
     line: new Float64Array(longest),
@@ -21,37 +22,48 @@ export function distanceTo({ width, height, data }: Mask, value: 0 | 1): Float32
   };
   for (let x = 0; x < width; x++) envelope(squares, { start: x, stride: width, count: height }, scratch);
   for (let y = 0; y < height; y++) envelope(squares, { start: y * width, stride: 1, count: width }, scratch);
-  return Float32Array.from(squares, Math.sqrt);
+  return new Float32Array(squares.map(Math.sqrt));
 }
 
 /** The mask dilated: everything within `radius` pixels of it. */
 export function dilated(mask: Mask, radius: number): Mask {
-  return { ...mask, data: Uint8Array.from(distanceTo(mask, 1), (distance) => Number(distance <= radius)) };
+  return maskWhere(distanceTo(mask, 1), mask, (distance) => distance <= radius);
 }
 
 /** The mask eroded: what is further than `radius` pixels from its outside. */
 export function eroded(mask: Mask, radius: number): Mask {
-  return { ...mask, data: Uint8Array.from(distanceTo(mask, 0), (distance) => Number(distance > radius)) };
+  return maskWhere(distanceTo(mask, 0), mask, (distance) => distance > radius);
+}
+
+/** The mask of where a value of [height, width] is as wanted. */
+export function maskWhere(values: Float32Array, { width, height }: Size, isWanted: (value: number) => boolean): Mask {
+  const data = new Uint8Array(values.length);
+  // Float32Array.from and the like with a function make a list of all values first, which ends the process in very large pictures.
+  for (let i = 0; i < values.length; i++) data[i] = Number(isWanted(values[i]!));
+  return { width, height, data };
 }
 
 /** The mask without connected parts of fewer than `least` pixels. */
 export function withoutSpecks({ width, height, data }: Mask, least: number): Mask {
   const kept = new Uint8Array(data.length);
   const seen = new Uint8Array(data.length);
+  // The pixels of one part.
+  const part = new Int32Array(data.length);
   for (let start = 0; start < data.length; start++) {
     if (data[start] === 0 || seen[start] === 1) continue;
-    const part = [start];
+    let found = 0;
+    part[found++] = start;
     seen[start] = 1;
-    for (let i = 0; i < part.length; i++) {
+    for (let i = 0; i < found; i++) {
       const at = part[i]!;
       const x = at % width;
       for (const next of [x > 0 ? at - 1 : at, x < width - 1 ? at + 1 : at, at - width, at + width]) {
         if (data[next] !== 1 || seen[next] === 1) continue;
         seen[next] = 1;
-        part.push(next);
+        part[found++] = next;
       }
     }
-    if (part.length >= least) for (const at of part) kept[at] = 1;
+    if (found >= least) for (let i = 0; i < found; i++) kept[part[i]!] = 1;
   }
   return { width, height, data: kept };
 }

@@ -2,7 +2,7 @@
 import { overWhite } from "../alpha.js";
 import { type Box, CHANNELS, channelsOf, crop, type Image } from "../image.js";
 import { visiblyChanged } from "./change.js";
-import { dilated, distanceTo, type Mask } from "./distance.js";
+import { dilated, distanceTo, type Mask, maskWhere } from "./distance.js";
 
 /** Mask values up to this are black, as JPEG leaves them, and from that on white. */
 const BLACK = 8;
@@ -27,7 +27,7 @@ export function alphaOfPicture({ width, height, data }: Image, feather: number):
     (_, i) => (data[i * CHANNELS]! + data[i * CHANNELS + 1]! + data[i * CHANNELS + 2]!) / 3,
   );
   const inside = alphaInside(
-    { width, height, data: Uint8Array.from(levels, (level) => Number(level > BLACK)) },
+    maskWhere(levels, { width, height }, (level) => level > BLACK),
     feather,
   );
   return { width, height, data: inside.data.map((alpha, i) => alpha * (levels[i]! >= WHITE ? 1 : levels[i]! / 255)) };
