@@ -2,8 +2,8 @@
 import { qeditVersion } from "../std/version.js";
 import { type Io, type Output, processIo } from "./io.js";
 
-/** Exit status where there is no working folder; the error table is not loaded for it. */
-const EXIT_WITHOUT_FOLDER = 1;
+/** Exit status where there is no working folder, or Node.js is too old; the error table is not loaded for it. */
+const EXIT_UNABLE = 1;
 
 /**
  * Does what the arguments ask for, and gives the exit status. While it runs, the process's environment and working folder are those of `io`: one
@@ -11,7 +11,7 @@ const EXIT_WITHOUT_FOLDER = 1;
  */
 export async function main(args: readonly string[], given?: Io): Promise<number> {
   const io = given ?? ownIo();
-  if (io === undefined) return EXIT_WITHOUT_FOLDER;
+  if (io === undefined) return EXIT_UNABLE;
   let unwritten: NodeJS.ErrnoException | undefined;
   const failed = (error: NodeJS.ErrnoException) => {
     // A reader that has seen enough, as in `qedit … | head`, is no error.
@@ -33,6 +33,13 @@ export async function main(args: readonly string[], given?: Io): Promise<number>
       args,
       io,
     );
+  } catch (error) {
+    // A Node.js that lacks what modules import loads none that could show an error, and no doctor.
+    const { isNodeNewEnough, oldestNode } = await import("../std/node-version.js");
+    if (isNodeNewEnough()) throw error;
+    const found = `Node.js ${process.versions.node}: ${oldestNode()} or newer is wanted`;
+    io.stderr.write(`error: Cannot run on ${found}\n  hint: Install a newer Node.js: https://nodejs.org\n`);
+    return EXIT_UNABLE;
   } finally {
     leave();
   }

@@ -104,6 +104,21 @@ test("a working folder that was removed is one clear line", async () => {
   ]);
 });
 
+test("a Node.js that is too old to load qedit is one clear line", async () => {
+  // As Node 18 is: its node:util has no styleText.
+  const hooks = `export const resolve = (name, context, next) =>
+    name === "node:util" ? { url: "data:text/javascript,", shortCircuit: true } : next(name, context);`;
+  const older = `import { register } from "node:module";
+    Object.defineProperty(process, "versions", { value: { ...process.versions, node: "18.20.8" } });
+    register(${JSON.stringify(`data:text/javascript,${encodeURIComponent(hooks)}`)});`;
+  const options = `--import=data:text/javascript,${encodeURIComponent(older)}`;
+  const { code, stderr } = await shell(`NODE_OPTIONS="${options}" qedit models list`, folder.path);
+  expect([code, stderr]).toEqual([
+    1,
+    "error: Cannot run on Node.js 18.20.8: 20.19 or newer is wanted\n  hint: Install a newer Node.js: https://nodejs.org\n",
+  ]);
+});
+
 test("a folder for temporary files that is not there is one clear line", async () => {
   const jobs = ["a", "b"].map((name) => JSON.stringify({ images: ["cat.jpg"], prompt: "x", output: `${name}.png` }));
   await writeFile(folder.at("jobs.jsonl"), jobs.join("\n"));

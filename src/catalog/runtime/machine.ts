@@ -2,9 +2,9 @@
 
 import { readFile } from "node:fs/promises";
 import { arch, availableParallelism, cpus, freemem, platform, release, totalmem } from "node:os";
-import { join } from "node:path";
+import { isNodeNewEnough, oldestNode } from "../../std/node-version.js";
 import { folderFor } from "../../std/own-folders.js";
-import { PACKAGE_ROOT } from "../../std/package-files.js";
+import { qeditVersion } from "../../std/version.js";
 import { freeBytes } from "../download/disk.js";
 
 /** Facts for a bug report. Sizes in bytes. */
@@ -26,19 +26,14 @@ export interface Machine {
 
 /** Inspects the machine; never throws. */
 export async function inspectMachine(): Promise<Machine> {
-  const { version, engines } = JSON.parse(await readFile(join(PACKAGE_ROOT, "package.json"), "utf8")) as {
-    version: string;
-    engines: { node: string };
-  };
-  const oldestNode = engines.node.replace(/^\D+/, "");
   const limit = process.constrainedMemory();
   const total = limit > 0 && limit < totalmem() ? limit : totalmem();
   const folder = folderFor("data");
   return {
-    qedit: version,
+    qedit: qeditVersion(),
     node: process.versions.node,
-    oldestNode,
-    isNodeNewEnough: process.versions.node.localeCompare(oldestNode, "en", { numeric: true }) >= 0,
+    oldestNode: oldestNode(),
+    isNodeNewEnough: isNodeNewEnough(),
     system: `${platform()} ${arch()} ${release()}`,
     glibc: glibcVersion(),
     cpu: { model: cpus()[0]?.model.trim() || "unknown", threads: availableParallelism() },
