@@ -1,6 +1,7 @@
 // The decode stage: latents to a picture, and the picture to the bytes of its file.
 import type { Artifact, ArtifactInfo } from "../artifacts/artifact.js";
 import { recipeText } from "../artifacts/recipe.js";
+import { sizesFault } from "../artifacts/record-faults.js";
 import { computeType } from "../engine/providers.js";
 import type { Model } from "../engine/sessions/engine.js";
 import { withoutOpaque } from "../image/alpha.js";
@@ -15,6 +16,7 @@ import {
   RGBA_CHANNELS,
   type Size,
 } from "../image/image.js";
+import { MAX_PIXELS } from "../image/io/read.js";
 import { encodePicture, type PictureFormat } from "../image/io/write.js";
 import { resizeTo } from "../image/resize/resize.js";
 import { vaeConfig } from "../models/vaes.js";
@@ -90,7 +92,7 @@ interface Place {
   readonly box: Box;
 }
 
-/** Where the decoded samples go: undefined: as they are. Throws QEDIT_E_ARTIFACT for samples of other channels than those of a VAE, whose file is `name`, and for samples that do not say how large picture 1 was. */
+/** Where the decoded samples go: undefined: as they are. Throws QEDIT_E_ARTIFACT for samples of other channels than those of a VAE, whose file is `name`, and for samples that do not say how large picture 1 was, or say what cannot be. */
 export function decodedPlace(
   samples: Artifact,
   { keepSize }: Pick<DecodeSettings, "keepSize">,
@@ -218,15 +220,15 @@ export function refuseFlat(picture: Image): void {
 
 // The size of picture 1 and the box of it that the target shows, as encode-image recorded them.
 function originalPlace({ sizes }: ArtifactInfo): Place {
+  const fault = sizesFault({ sizes }, MAX_PIXELS);
+  if (fault !== undefined) throw unkeptSize(` by the record of the samples: ${fault}`);
   const { target, images } = sizes as { target?: { box: Box }; images?: readonly { source: Size }[] };
-  if (target === undefined || images?.[0] === undefined) {
-    throw new QeditError(
-      "QEDIT_E_ARTIFACT",
-      "Cannot keep the size of picture 1: the samples do not say how large it was",
-      {
-        hint: `Leave ${param("keep_size")} out, or make the samples with \`qedit sample\``,
-      },
-    );
-  }
+  if (target === undefined || images?.[0] === undefined) throw unkeptSize(": the samples do not say how large it was");
   return { source: images[0].source, box: target.box };
+}
+
+function unkeptSize(reason: string): QeditError {
+  return new QeditError("QEDIT_E_ARTIFACT", `Cannot keep the size of picture 1${reason}`, {
+    hint: `Leave ${param("keep_size")} out, or make the samples with \`qedit sample\``,
+  });
 }

@@ -113,6 +113,14 @@ beforeAll(async () => {
     folder.at("huge-samples.safetensors"),
     encodeSafetensors({ latent_tensor: float32([1, 16, 4, 6], new Float32Array(384).fill(1e38)) }),
   );
+  const samples = ARTIFACTS["samples"]!;
+  for (const [name, source, box] of [
+    ["endless", { width: 1e5, height: 1e5 }, { x: 0, y: 0, width: 9, height: 9 }],
+    ["outside", { width: 30, height: 20 }, { x: 0, y: 0, width: -1, height: 20 }],
+  ] as const) {
+    const info = { ...samples.info, sizes: { target: { box }, images: [{ source }] } };
+    await writeFile(folder.at(`${name}.safetensors`), encodeArtifact({ ...samples, info }));
+  }
   await writeFile(folder.at("samples-cut.safetensors"), encodeArtifact(ARTIFACTS["samples"]!).subarray(0, -1));
   before = folder.names();
 });
@@ -267,6 +275,18 @@ describe.concurrent("tensor files between the stages", () => {
       [...decode("samples.safetensors"), "--keep-size"],
       2,
       "Cannot keep the size of picture 1: the samples do not say how large it was",
+      /--keep-size/,
+    ],
+    [
+      [...decode("endless.safetensors"), "--keep-size"],
+      2,
+      "Cannot keep the size of picture 1 by the record of the samples: its sizes have images without a source of up to 178956970 pixels",
+      /--keep-size/,
+    ],
+    [
+      [...decode("outside.safetensors"), "--keep-size"],
+      2,
+      "Cannot keep the size of picture 1 by the record of the samples: its sizes have a target without a box in picture 1",
       /--keep-size/,
     ],
     [

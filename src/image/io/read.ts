@@ -26,7 +26,7 @@ const FORMAT_HINT = "Give a JPEG, PNG, WebP, GIF, TIFF, AVIF, HEIC, JPEG XL or B
 export const LARGEST_FILE = 1024 ** 3;
 
 /** Where Pillow refuses a picture as a decompression bomb: twice 1 GiB of RGBA quarters, in pixels. */
-const MAX_PIXELS = 2 * Math.floor(1024 ** 3 / 4 / 3);
+export const MAX_PIXELS = 2 * Math.floor(1024 ** 3 / 4 / 3);
 
 /** A picture as it was read. */
 export interface ReadPicture {
