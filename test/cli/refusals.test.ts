@@ -121,6 +121,15 @@ beforeAll(async () => {
     const info = { ...samples.info, sizes: { target: { box }, images: [{ source }] } };
     await writeFile(folder.at(`${name}.safetensors`), encodeArtifact({ ...samples, info }));
   }
+  const latents = ARTIFACTS["latents"]!;
+  const statistics = { mean: Array(16).fill(0), std: Array(16).fill(0) };
+  for (const [name, recorded] of [
+    ["even", statistics],
+    ["few", { mean: [0, 0, 0], std: [1, 1, 1] }],
+  ] as const) {
+    const info = { ...latents.info, settings: { latent_statistics: recorded } };
+    await writeFile(folder.at(`${name}.safetensors`), encodeArtifact({ ...latents, info }));
+  }
   await writeFile(folder.at("samples-cut.safetensors"), encodeArtifact(ARTIFACTS["samples"]!).subarray(0, -1));
   before = folder.names();
 });
@@ -259,6 +268,18 @@ describe.concurrent("tensor files between the stages", () => {
       2,
       "Cannot sample at cfg 2: the prompt was encoded without a negative prompt",
       /--negative-prompt ""/,
+    ],
+    [
+      sample("even.safetensors", "cond.safetensors"),
+      2,
+      "Cannot use the latents by their record: its latent_statistics are no mean and std of 16 channels",
+      /qedit encode-image/,
+    ],
+    [
+      sample("few.safetensors", "cond.safetensors"),
+      2,
+      "Cannot use the latents by their record: its latent_statistics are no mean and std of 16 channels",
+      /qedit encode-image/,
     ],
     [decode("latents.safetensors"), 2, "Cannot use latents.safetensors as samples: it holds latents", /qedit sample/],
     [

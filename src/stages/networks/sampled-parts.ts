@@ -1,6 +1,7 @@
 // What sampling takes of the artifacts before it, and what its own says of them, however its noise is given.
 
 import { type Artifact, type ArtifactInfo, floatTensor } from "../../artifacts/artifact.js";
+import { statisticsFault } from "../../artifacts/record-faults.js";
 import type { Prompt, Transformer } from "../../models/transformer-family.js";
 import { transformerOf } from "../../models/transformers.js";
 import type { LatentStatistics } from "../../models/vae-family.js";
@@ -42,7 +43,7 @@ export interface NamedTransformer {
   readonly name: string;
 }
 
-/** The VAE's statistics as encode-image recorded them; the published ones for latents of other tools. Throws QEDIT_E_ARTIFACT for other channels than those of the transformer. */
+/** The VAE's statistics as encode-image recorded them; the published ones for latents of other tools. Throws QEDIT_E_ARTIFACT for other channels than those of the transformer, and for recorded statistics that cannot be. */
 export function recordedStatistics({ tensors, info }: Artifact, { network, name }: NamedTransformer): LatentStatistics {
   const channels = tensors["latent"]!.shape[1]!;
   const wanted = network.latentChannels;
@@ -54,6 +55,12 @@ export function recordedStatistics({ tensors, info }: Artifact, { network, name 
         hint: `Encode the pictures with the VAE that belongs to the transformer: qedit encode-image ${param("vae", "FILE")}`,
       },
     );
+  }
+  const fault = statisticsFault(info, channels);
+  if (fault !== undefined) {
+    throw new QeditError("QEDIT_E_ARTIFACT", `Cannot use the latents by their record: ${fault}`, {
+      hint: "Encode the pictures again: `qedit encode-image … -o latents.safetensors`",
+    });
   }
   return (info.settings["latent_statistics"] as LatentStatistics | undefined) ?? latentStatistics(channels);
 }
