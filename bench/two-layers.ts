@@ -9,13 +9,16 @@ import { FILES, firstLayers } from "./networks.js";
 import { randomCheckpoint } from "./random-checkpoint.js";
 import { randomGguf } from "./random-gguf.js";
 
-/** Forms of the transformer: how it is written, and settings beside it. It is widened when it opens for a schedule of many evaluations alone. */
+/**
+ * Forms of the transformer: how it is written, and settings beside it. "In place" opens it as the published one, whose weights would not fit widened;
+ * "widened" takes a schedule of many evaluations.
+ */
 export const FORMS: Readonly<
   Record<string, { readonly write: (path: string) => Promise<unknown>; readonly settings: readonly string[] }>
 > = {
   "fp8, widened": { write: (path) => randomCheckpoint(path, transformer("F8_E4M3")), settings: ["--steps", "8"] },
-  "fp8, in place": { write: (path) => randomCheckpoint(path, transformer("F8_E4M3")), settings: [] },
-  "bf16, in place": { write: (path) => randomCheckpoint(path, transformer("BF16")), settings: [] },
+  "fp8, in place": { write: (path) => randomCheckpoint(path, transformer("F8_E4M3")), settings: ["--vram", "16G"] },
+  "bf16, in place": { write: (path) => randomCheckpoint(path, transformer("BF16")), settings: ["--vram", "16G"] },
   Q8_0: { write: (path) => randomGguf(path, transformer("F32"), "Q8_0"), settings: [] },
   Q4_0: { write: (path) => randomGguf(path, transformer("F32"), "Q4_0"), settings: [] },
   Q4_K: { write: (path) => randomGguf(path, transformer("F32"), "Q4_K"), settings: [] },

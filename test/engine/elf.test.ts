@@ -1,5 +1,5 @@
 // Dynamic sections of this machine's libraries, of generated ones, and of damaged files.
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { readElf } from "../../src/engine/cuda/elf.js";
@@ -25,7 +25,8 @@ describe.runIf(process.platform === "linux")("libraries of this machine", () => 
   test("reads node and every library that it has loaded", async () => {
     expect((await readElf(process.execPath)).needed).toContain("libc.so.6");
     const { sharedObjects } = process.report.getReport() as { sharedObjects: string[] };
-    const libraries = sharedObjects.filter((path) => /^\/.*\.so/.test(path));
+    // Other tests of the process have loaded some of folders that are gone.
+    const libraries = sharedObjects.filter((path) => /^\/.*\.so/.test(path) && existsSync(path));
     expect(libraries.length).toBeGreaterThan(2);
     for (const path of libraries) expect((await readElf(path)).architecture).toBe(process.arch);
   });
