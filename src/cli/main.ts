@@ -34,7 +34,7 @@ export async function main(args: readonly string[], given?: Io): Promise<number>
       io,
     );
   } catch (error) {
-    // A Node.js that lacks what modules import loads none that could show an error, and no doctor.
+    // A Node.js that lacks what a module imports cannot load the modules that show errors, nor `doctor`.
     const { isNodeNewEnough, oldestNode } = await import("../std/node-version.js");
     if (isNodeNewEnough()) throw error;
     const found = `Node.js ${process.versions.node}: ${oldestNode()} or newer is wanted`;

@@ -22,11 +22,16 @@ test("weights of small networks are converted to float32 once on the CPU", () =>
   expect(affordableOptimization(graphOf(1024 * 1024), CPU)).toBe("widened");
 });
 
-test("weights that are float32 already are laid out", () => {
-  const graph = new Graph("weights");
-  graph.external("weight", { dtype: "f32", shape: [8, 1024], file: "/weights", offset: 0, length: 4 * 8192 });
-  graph.external("bias", { dtype: "bf16", shape: [8], file: "/weights", offset: 4 * 8192, length: 16 });
+test("matrices that are float32 already are laid out", () => {
+  const graph = graphOf(1024 * 1024);
+  graph.external("other", { dtype: "f32", shape: [8, 1024], file: "/weights", offset: 1024 ** 2, length: 4 * 8192 });
   expect(affordableOptimization(graph, CPU)).toBe("full");
+});
+
+test("a bias in float32 says nothing of the matrices", () => {
+  const graph = graphOf(1024 * 1024);
+  graph.external("bias", { dtype: "f32", shape: [8], file: "/weights", offset: 1024 ** 2, length: 32 });
+  expect(affordableOptimization(graph, CPU)).toBe("widened");
 });
 
 test("8-bit weights stay that would take over a quarter of the memory as float32", () => {

@@ -1,7 +1,7 @@
 // models.json: the published models by name, with their files, LoRAs, defaults and presets.
 
 import { readFile } from "node:fs/promises";
-import { param, QeditError } from "../../std/errors.js";
+import { QeditError } from "../../std/errors.js";
 import { ioFailure } from "../../std/files.js";
 import { PACKAGE_ROOT } from "../../std/package-files.js";
 import { type Catalog, type Preset, type PublishedFile, type PublishedModel, parseCatalog } from "./models-schema.js";
@@ -33,7 +33,7 @@ export async function publishedModel(name: string | undefined): Promise<Publishe
   throw new QeditError(
     "QEDIT_E_USAGE",
     `Cannot find a model named "${name}": ${[...models.keys()].join(", ")} are known`,
-    { hint: `Use ${param("model", first)}`, parameter: "model" },
+    { hint: "`qedit models list` says what each is", parameter: "model" },
   );
 }
 

@@ -7,7 +7,7 @@ import type { Device } from "../providers.js";
 /**
  * ONNX Runtime's graph optimization. "none" keeps weights as they are stored and opens fast: for graphs of fused operators over 8-bit
  * weights, which constant folding would expand in host memory. "widened" folds constants, and gives the numbers of "none" to the bit. "full" lays
- * out weights for the machine too, whose products sum in another order: for small networks of dense floats.
+ * out weights for the machine too, and products sum in another order then: for small networks with matrices in float32.
  */
 export type Optimization = "none" | "widened" | "full";
 

@@ -16,8 +16,8 @@ type Stored = ReadonlyMap<
 
 /**
  * The optimization of a network that runs many times: "widened" on the CPU when its weights fit the limits as float32. Widening 8-bit floats takes up to a
- * tenth of the time of the matrix products after it, so that doing it once pays from the tenth run on or so (bench/README.md). "full" for
- * weights that are float32 already. "none" for larger networks, for packed weights, which are not converted when a session opens, and on a GPU,
+ * tenth of the time of the matrix products after it, so that doing it once pays from the tenth run on or so (bench/README.md). "full" where
+ * a matrix is float32 already: ONNX Runtime lays it out for its products, which it would not if "widened". "none" for larger networks, for packed weights, which are not converted when a session opens, and on a GPU,
  * where weights stay as they are stored.
  */
 export function affordableOptimization(
@@ -28,7 +28,8 @@ export function affordableOptimization(
   if (provider !== "cpu" || stored.some(({ packed }) => packed !== undefined)) return "none";
   const bytes = ({ shape }: (typeof stored)[number]) => shape.reduce((count, dim) => count * dim, ELEMENT.f32.bytes);
   if (stored.reduce((sum, each) => sum + bytes(each), 0) > Math.min(MAX_BYTES, totalmem() * MAX_SHARE)) return "none";
-  return stored.some((each) => each.shape.length > 1 && each.length < bytes(each)) ? "widened" : "full";
+  const matrices = stored.filter(({ shape }) => shape.length > 1);
+  return matrices.some((each) => each.length === bytes(each)) ? "full" : "widened";
 }
 
 /** How a graph that is opened so widens weights in 8-bit floats. Those that are widened once stay Casts, which ONNX Runtime folds. */

@@ -56,15 +56,17 @@ export function memberConfig(
         }),
       },
     }),
-    ...(gpus !== undefined && { parameters: parametersOf(memoryLimits?.get(name)) }),
-    ...(optimization === "widened" && { parameters: { [PREPACKING_PARAMETER]: { string_value: "1" } } }),
+    ...parametersOf({
+      ...(gpus !== undefined && gpuSettings(memoryLimits?.get(name))),
+      ...(optimization === "widened" && { [PREPACKING_PARAMETER]: "1" }),
+    }),
     ...(warmup && { model_warmup: [warmup] }),
   };
 }
 
 // These belong here and not to the accelerator "cuda": as soon as a config has parameters, the backend writes its defaults over the accelerator's.
-function parametersOf(memoryLimit: number | undefined): NonNullable<ModelConfig["parameters"]> {
-  const values = {
+function gpuSettings(memoryLimit: number | undefined): Readonly<Record<string, string>> {
+  return {
     // HEURISTIC: the exhaustive search makes the first run of every size slow.
     cudnn_conv_algo_search: "1",
     // kSameAsRequested: the arena does not double.
@@ -73,5 +75,9 @@ function parametersOf(memoryLimit: number | undefined): NonNullable<ModelConfig[
     // Weights outside of the arena, which would round them up.
     "session.use_device_allocator_for_initializers": "1",
   };
-  return Object.fromEntries(Object.entries(values).map(([key, value]) => [key, { string_value: value }]));
+}
+
+function parametersOf(settings: Readonly<Record<string, string>>): Pick<ModelConfig, "parameters"> {
+  const parameters = Object.entries(settings).map(([key, value]) => [key, { string_value: value }]);
+  return parameters.length === 0 ? {} : { parameters: Object.fromEntries(parameters) };
 }

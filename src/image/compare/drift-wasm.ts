@@ -13,8 +13,11 @@ export const DRIFT_WASM = new WasmModule<
   "columnSums" | "addLuma" | "blur" | "gradients" | "warp" | "runningSums" | "products"
 >(DRIFT_MODULE);
 
+/** The largest of the 16-bit sums of which luma is taken, and what a float of 1 becomes. */
+export const FULL_WORD = 0xffff;
+
 /** Rows of bytes whose sums fit in 16 bits: 257. */
-export const MOST_SUMMED_ROWS = Math.floor(0xffff / 0xff);
+export const MOST_SUMMED_ROWS = Math.floor(FULL_WORD / 0xff);
 
 const FLOAT = Float32Array.BYTES_PER_ELEMENT;
 const WORD = Uint16Array.BYTES_PER_ELEMENT;
@@ -28,11 +31,18 @@ export interface WholeRuns {
 interface LumaRowsOptions {
   /** Of a row of the picture. */
   readonly pixels: number;
-  /** Most rows that are set at a time, at most 257. */
+  /** Most rows of bytes that are added at a time, at most 257. */
   readonly most: number;
   readonly columns: WholeRuns;
   /** Of the plane. */
   readonly size: Size;
+}
+
+/** The row of the plane that rows of a picture fall into, the share of them that falls there, and the rest, which falls into the next one. */
+interface RowShares {
+  readonly row: number;
+  readonly share: number;
+  readonly rest: number;
 }
 
 /** A plane of luma that rows of a picture are added to. */
@@ -42,7 +52,6 @@ export class LumaRows {
   readonly #at: Readonly<Record<"bytes" | "words" | "ends" | "shares" | "plane", number>>;
   readonly #stride: number;
   readonly #size: Size;
-  #isOfWords = false;
 
   constructor({ pixels, most, columns, size }: LumaRowsOptions) {
     this.#stride = wholeVectors(pixels * CHANNELS);
@@ -64,22 +73,27 @@ export class LumaRows {
     new Float64Array(memory, this.#at.shares, columns.shares.length).set(columns.shares);
   }
 
-  /** Sets one of the rows that are added next: bytes, or floats 0..1 as words 0..65535, of which one row is added at a time. */
-  setRow(at: number, values: Uint8Array | Float32Array): void {
-    this.#isOfWords = values instanceof Float32Array;
-    if (values instanceof Float32Array) {
-      const words = new Uint16Array(this.#memory, this.#at.words, values.length);
-      for (let i = 0; i < values.length; i++) words[i] = Math.round(Math.min(Math.max(values[i]!, 0), 1) * 0xffff);
-    } else new Uint8Array(this.#memory, this.#at.bytes + at * this.#stride, values.length).set(values);
-  }
-
-  /** Adds so many rows, times a share, to a row of the plane, and times the rest to the next one. */
-  add(rows: number, { row, share, rest }: { row: number; share: number; rest: number }): void {
-    const { bytes, words, ends, shares, plane } = this.#at;
-    if (!this.#isOfWords) this.#exports.columnSums(bytes, this.#stride, rows, words);
+  /** Adds the sum of rows of bytes, or one row of floats 0..1, times a share to a row of the plane, and times the rest to the next one. */
+  add(rows: readonly (Uint8Array | Float32Array)[], { row, share, rest }: RowShares): void {
+    const [first] = rows;
+    if (first instanceof Float32Array) this.#setWords(first);
+    else this.#sumBytes(rows);
+    const { words, ends, shares, plane } = this.#at;
     const { width } = this.#size;
     const target = plane + row * width * FLOAT;
     this.#exports.addLuma(words, width, ends, shares, target, share, target + width * FLOAT, rest);
+  }
+
+  #setWords(row: Float32Array): void {
+    const words = new Uint16Array(this.#memory, this.#at.words, row.length);
+    for (let i = 0; i < row.length; i++) words[i] = Math.round(Math.min(Math.max(row[i]!, 0), 1) * FULL_WORD);
+  }
+
+  #sumBytes(rows: readonly ArrayLike<number>[]): void {
+    const { bytes, words } = this.#at;
+    const set = new Uint8Array(this.#memory, bytes, this.#stride * rows.length);
+    for (const [i, row] of rows.entries()) set.set(row, i * this.#stride);
+    this.#exports.columnSums(bytes, this.#stride, rows.length, words);
   }
 
   /** What has been added up, [height, width]. */

@@ -1,26 +1,27 @@
 // What registration looks at: pictures reduced to luma at a working size, of which it takes the strength of edges.
 import { type Box, CHANNELS, type FloatImage, type Image, type Size } from "../image.js";
-import { LumaRows, MOST_SUMMED_ROWS, type Plane } from "./drift-wasm.js";
+import { FULL_WORD, LumaRows, MOST_SUMMED_ROWS, type Plane } from "./drift-wasm.js";
 
-/** What a word of a row stands for where rows of floats, 0..1, are made words: 255 of luma. */
-const FULL_WORD = 0xffff;
+/** Luma of a float of 1. */
 const FULL_LUMA = 255;
 
 /** Luma 0..255 of the part of a picture inside box, as plain means over the area of each pixel of size, which is no larger than box. */
 export function reducedLuma(image: Image | FloatImage, box: Box, size: Size): Plane {
   const rows = bins(box.height, size.height);
-  const scale = image.data instanceof Uint8Array ? 1 : FULL_LUMA / FULL_WORD;
+  const { data } = image;
+  const scale = data instanceof Uint8Array ? 1 : FULL_LUMA / FULL_WORD;
   const weight = (scale * size.width * size.height) / (box.width * box.height);
   const columns = wholeRuns(bins(box.width, size.width), size.width);
   const most = Math.min(Math.ceil(box.height / size.height) + 1, MOST_SUMMED_ROWS);
   const luma = new LumaRows({ pixels: box.width, most, columns, size });
-  for (const { y, end } of summedRows(rows, image.data instanceof Uint8Array ? most : 1)) {
-    for (let row = y; row < end; row++) {
-      const from = ((box.y + row) * image.width + box.x) * CHANNELS;
-      luma.setRow(row - y, image.data.subarray(from, from + box.width * CHANNELS));
-    }
+  const rowAt = (y: number) => {
+    const from = ((box.y + y) * image.width + box.x) * CHANNELS;
+    return data.subarray(from, from + box.width * CHANNELS);
+  };
+  for (const { y, end } of summedRows(rows, data instanceof Uint8Array ? most : 1)) {
     const share = rows.share[y]!;
-    luma.add(end - y, { row: rows.first[y]!, share: share * weight, rest: (1 - share) * weight });
+    const added = Array.from({ length: end - y }, (_, i) => rowAt(y + i));
+    luma.add(added, { row: rows.first[y]!, share: share * weight, rest: (1 - share) * weight });
   }
   return { ...size, data: luma.plane() };
 }

@@ -41,7 +41,7 @@ export const scan = defineCommand({
     if (shown.length === 0)
       terminal.emit({
         kind: "note",
-        text: `no model file that qedit runs was found in ${folders.join(", ") || "any known folder"}`,
+        text: `no model file that qedit runs was found in ${(folders.length > 0 ? folders : args).join(", ") || "any known folder"}`,
       });
     if (hidden > 0) terminal.emit({ kind: "note", text: `${hidden} files of other models or forms: --all shows them` });
     terminal.result({ folders, files: shown, problems }, shown.map(line));
