@@ -65,6 +65,12 @@ describe("a ComfyUI tree named by QEDIT_MODELS", () => {
     expect(code).toBe(0);
   });
 
+  test("without a model file is named by models scan", async () => {
+    await mkdir(folder.at("photographs"), { recursive: true });
+    const { code, stderr } = await qedit(["models", "scan", "photographs"], here);
+    expect([code, stderr]).toEqual([0, "no model file that qedit runs was found in photographs\n"]);
+  });
+
   test("that lacks a file says which, and where it was looked for", async () => {
     const ended = await qedit([...ENCODE], { ...here, env: { QEDIT_MODELS: folder.at("comfy/models/loras") } });
     expectRefusal(ended, {
