@@ -8,12 +8,15 @@ const folder = workFolder();
 const here = { cwd: folder.path };
 /** Clears the screen, sets a title, reverses text, hides text, and goes back in the line. */
 const HOSTILE = "a\u001b[2Jb\u001b]0;title\u0007c\u202ed\u009b8me\rf";
+/** And colours it. */
+const COLOURED = `\u001b[32m${HOSTILE}`;
 const CONTROLS = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u202a-\u202e]/;
 
-test("control characters are escaped, but line breaks, tabs and the styles of our own", () => {
-  expect(printable(`\u001b[31merror:\u001b[39m\t${HOSTILE}\n`)).toBe(
-    "\u001b[31merror:\u001b[39m\ta\\u001b[2Jb\\u001b]0;title\\u0007c\\u202ed\\u009b8me\\u000df\n",
-  );
+test("control characters are escaped, but line breaks, tabs, and in colour the styles of our own", () => {
+  const text = `\u001b[31merror:\u001b[39m\t${HOSTILE}\n`;
+  const escaped = "a\\u001b[2Jb\\u001b]0;title\\u0007c\\u202ed\\u009b8me\\u000df\n";
+  expect(printable(text, { color: true })).toBe(`\u001b[31merror:\u001b[39m\t${escaped}`);
+  expect(printable(text)).toBe(`\\u001b[31merror:\\u001b[39m\t${escaped}`);
   expect(shown("two\nlines")).toBe("two⏎lines");
 });
 
@@ -25,13 +28,13 @@ test("JSON with escaped controls is still the same JSON", () => {
 });
 
 test.each([
-  ["a picture that is not there", ["run", `${HOSTILE}.png`, "-p", "x", ...models(), ...QUICK]],
-  ["a model", ["run", CAT, "-p", "x", "--vae", HOSTILE, ...QUICK]],
+  ["a picture that is not there", ["run", `${COLOURED}.png`, "-p", "x", ...models(), ...QUICK]],
+  ["a model", ["run", CAT, "-p", "x", "--vae", COLOURED, ...QUICK]],
   ["a key of a settings file", ["run", CAT, "-p", "x"]],
-  ["an unknown command", [HOSTILE]],
-  ["an option", ["run", `--${HOSTILE}`]],
+  ["an unknown command", [COLOURED]],
+  ["an option", ["run", `--${COLOURED}`]],
 ])("%s with control characters in its name is shown escaped", async (what, args) => {
-  if (what.includes("settings")) writeFileSync(folder.at("qedit.json"), JSON.stringify({ [HOSTILE]: 1 }));
+  if (what.includes("settings")) writeFileSync(folder.at("qedit.json"), JSON.stringify({ [COLOURED]: 1 }));
   const { code, stdout, stderr } = await qedit(args, here);
   expect(code).toBeGreaterThan(0);
   expect(stderr).toContain("\\u001b[2J");

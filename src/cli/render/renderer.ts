@@ -32,7 +32,7 @@ interface RendererOptions {
 /** Opens a renderer, animated if stderr is a terminal. */
 export async function openRenderer({ level, choice, stderr }: RendererOptions): Promise<Renderer> {
   const style = styleFor(stderr, choice);
-  const write = (line: string) => stderr.write(`${printable(line)}\n`);
+  const write = (line: string) => stderr.write(`${printable(line, style)}\n`);
   let isJob = false;
   const lines = (event: ProgressEvent) => {
     if (event.kind === "job") isJob = event.state === "started";

@@ -18,7 +18,8 @@ export async function report(error: unknown, args: readonly string[], io: Io): P
   // With events on stderr, the error was the last event.
   const isLogged = isKnown && eventsOnStderr(args);
   // An unknown error is a bug: print its stack for the bug report.
-  if (args.includes("--debug") || !isKnown) print([error instanceof Error ? (error.stack ?? message) : message], io);
+  if (args.includes("--debug") || !isKnown)
+    io.stderr.write(`${printable(error instanceof Error ? (error.stack ?? message) : message)}\n`);
   if (!isLogged) printError({ message, hint }, args, io);
   return ERRORS[code].exit;
 }
@@ -40,8 +41,12 @@ interface Shown {
 }
 
 function printError({ message, hint }: Shown, args: readonly string[], io: Io): void {
-  const { red, dim } = styleFor(io.stderr, { env: io.env, color: args.includes("--no-color") ? false : undefined });
-  print([`${red("error:")} ${message}`, ...(hint === undefined ? [] : [`  ${dim("hint:")} ${hint}`])], io);
+  const style = styleFor(io.stderr, { env: io.env, color: args.includes("--no-color") ? false : undefined });
+  const lines = [
+    `${style.red("error:")} ${message}`,
+    ...(hint === undefined ? [] : [`  ${style.dim("hint:")} ${hint}`]),
+  ];
+  io.stderr.write(`${printable(lines.join("\n"), style)}\n`);
 }
 
 function eventsOnStderr(args: readonly string[]): boolean {
@@ -49,8 +54,4 @@ function eventsOnStderr(args: readonly string[]): boolean {
     (arg, index) =>
       /^--events=(stderr|-)$/.test(arg) || (arg === "--events" && ["stderr", "-"].includes(args[index + 1] ?? "")),
   );
-}
-
-function print(lines: readonly string[], { stderr }: Io): void {
-  stderr.write(`${printable(lines.join("\n"))}\n`);
 }

@@ -55,6 +55,7 @@ export async function openTerminal(settings: OutputSettings, io: Io): Promise<Te
   const stops = interrupts();
   // At once, not when the computation has ended.
   stops.signal.addEventListener("abort", renderer.close, { once: true });
+  const style = styleFor(io.stdout, choice);
   let preview: TerminalPreview | undefined;
   let hasPrinted = false;
   const print = (text: string) => {
@@ -72,15 +73,15 @@ export async function openTerminal(settings: OutputSettings, io: Io): Promise<Te
     },
     signal: stops.signal,
     leaveSignals: () => stops[Symbol.dispose](),
-    style: styleFor(io.stdout, choice),
+    style,
     result(record, lines) {
       renderer.close();
-      const text = settings.json ? json(record, 2) : printable(lines.join("\n"));
+      const text = settings.json ? json(record, 2) : printable(lines.join("\n"), style);
       if (text !== "") print(text);
     },
     item(record, line) {
       renderer.pause();
-      print(settings.json ? json(record) : printable(line));
+      print(settings.json ? json(record) : printable(line, style));
     },
     write(bytes) {
       renderer.close();
