@@ -1,6 +1,5 @@
 // Any form of checkpoint by its path: one .safetensors or GGUF file, the index of a sharded one, or a folder as diffusers and transformers
 // write it. config.json beside the weights becomes the metadata key `config`, as single files carry it.
-import { createHash } from "node:crypto";
 import { readdir, readFile, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { QeditError } from "../std/errors.js";
@@ -8,6 +7,7 @@ import { ioFailure, readRange } from "../std/files.js";
 import { isObject } from "../std/guards.js";
 import { jsonExcess } from "../std/json-limits.js";
 import type { Checkpoint, StoredTensor } from "./checkpoint.js";
+import { type FileStamps, WeightsIdentity } from "./file-identity.js";
 import { isGguf, readGguf } from "./gguf/gguf.js";
 import { GGUF_MAGIC } from "./gguf/gguf-header.js";
 import { withLocated } from "./located-file.js";
@@ -45,7 +45,7 @@ export async function openCheckpoint(path: string, options: ReadOptions = {}): P
   if (SHARD.test(file) && file === path) await refuseShard(path);
   const checkpoint = INDEX.test(file) ? await readSharded(file, options) : await readSingle(file, options);
   const named = { ...checkpoint, file: path };
-  return TOOL_NAME.test(basename(file)) ? withConfig(named, join(dirname(file), "config.json")) : named;
+  return TOOL_NAME.test(basename(file)) ? withConfig(named, join(dirname(file), "config.json"), options) : named;
 }
 
 /** An opened checkpoint, and what identifies its weights. */
@@ -53,16 +53,18 @@ export interface Identified {
   readonly checkpoint: Checkpoint;
   /**
    * A hexadecimal SHA-256 over each file's length, its header, and 256 blocks of 4096 bytes spread evenly over its data, the first and the last
-   * included. It does not depend on names or times. It is an identity and not an integrity check: damage between the blocks goes unseen.
+   * included, and over the config.json or adapter_config.json beside them. It does not depend on names or times. It is an identity and not an integrity check: damage between the blocks goes unseen.
    */
   readonly identity: string;
+  /** Its files as they were then. */
+  readonly stamps: FileStamps;
 }
 
 /** Opens a checkpoint, and takes its identity while its files are open: every header is read once. Throws as `opening` does. */
 export async function identified(opening: (options: ReadOptions) => Promise<Checkpoint>): Promise<Identified> {
-  const identity = createHash("sha256");
+  const identity = new WeightsIdentity();
   const checkpoint = await opening({ identity });
-  return { checkpoint, identity: identity.digest("hex") };
+  return { checkpoint, ...identity.digest() };
 }
 
 /** The identity of the weights at a path. Throws as openCheckpoint. */
@@ -167,7 +169,7 @@ async function refuseShard(path: string): Promise<void> {
   throw refusal(path, "it is one of several parts", `Name their index or their folder: ${dirname(path)}`);
 }
 
-async function withConfig(checkpoint: Checkpoint, path: string): Promise<Checkpoint> {
+async function withConfig(checkpoint: Checkpoint, path: string, { identity }: ReadOptions): Promise<Checkpoint> {
   if (checkpoint.metadata["config"] !== undefined) return checkpoint;
   const isTooLong = await stat(path).then(
     ({ size }) => size > MAX_CONFIG_BYTES,
@@ -179,6 +181,7 @@ async function withConfig(checkpoint: Checkpoint, path: string): Promise<Checkpo
     if (error.code === "ENOENT") return undefined;
     throw ioFailure("read", path, error);
   });
+  await identity?.takeBeside(path, config);
   return config === undefined ? checkpoint : { ...checkpoint, metadata: { ...checkpoint.metadata, config } };
 }
 

@@ -1,5 +1,5 @@
 // Results of earlier runs: found again for the same edit, and never for another one.
-import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { cacheEntries, openCache } from "../../src/artifacts/artifact-cache.js";
 import { openService } from "../../src/edit/service/service.js";
@@ -65,6 +65,22 @@ test("a LoRA, and another one under the same name, are sampled anew", async () =
   const encoded = ["encode-image", "encode-prompt"];
   expect(await found("lora", [{ settings: SMALL }, withLora("published")])).toEqual(encoded);
   expect(await found("lora", [withLora("second")])).toEqual(encoded);
+});
+
+test("a LoRA whose configuration beside it has another alpha is sampled anew", async () => {
+  mkdirSync(folder.at("peft"));
+  copyFileSync(fixture("tiny/loras/no-alpha.safetensors"), folder.at("peft/adapter_model.safetensors"));
+  const withAlpha = (alpha: number): TinyEdit => {
+    writeFileSync(
+      folder.at("peft/adapter_config.json"),
+      JSON.stringify({ peft_type: "LORA", lora_alpha: alpha, r: 2 }),
+    );
+    return { settings: SMALL, loras: [{ path: folder.at("peft"), strength: 1 }] };
+  };
+  const encoded = ["encode-image", "encode-prompt"];
+  await found("alpha", [withAlpha(2)]);
+  expect(await found("alpha", [withAlpha(6)])).toEqual(encoded);
+  expect(await found("alpha", [withAlpha(2)])).toEqual([...encoded, "sample"]);
 });
 
 test("a result with one other bit is computed anew, and replaced", async () => {

@@ -336,6 +336,7 @@ test.each([
       checkpoint: published(name),
       config: {},
       identity: name,
+      stamps: new Map(),
       name,
     });
     const files = {

@@ -21,6 +21,8 @@ export interface TinyEdit {
   readonly pictures?: readonly Picture[];
   readonly settings?: WrittenSettings;
   readonly loras?: readonly { readonly path: string; readonly strength: number }[];
+  /** Files in place of those of the tiny networks. */
+  readonly files?: Partial<typeof FILES>;
   readonly library?: ModelLibrary;
 }
 
@@ -33,7 +35,7 @@ export async function tinyEdit(
 ): Promise<SubmittedEdit & { readonly resolved: { readonly models: LocalModels } }> {
   const { pictures = CAT, settings = {}, loras = [], library = modelLibrary() } = edit;
   const values = withNumbers(readSettings(EDIT_PARAMETERS, { ...QUICK, ...settings }));
-  const files = { ...FILES, loras };
+  const files = { ...FILES, ...edit.files, loras };
   const models = localModels(await openModels(files, { strictLora: true }, { library, emit: () => {} }));
   return { resolved: { settings: values, models, files }, pictures: async () => pictures };
 }

@@ -1,12 +1,11 @@
 // GGUF files as checkpoints under the published keys: a transformer, or a language model with the vision tower (mmproj) beside it. Blocks are
 // named as they are stored: packed-file.ts says how they can be computed with.
-import type { Hash } from "node:crypto";
 import { type FileHandle, readdir } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { QeditError } from "../../std/errors.js";
 import { readRange } from "../../std/files.js";
 import type { Checkpoint } from "../checkpoint.js";
-import { updateIdentity } from "../file-identity.js";
+import type { WeightsIdentity } from "../file-identity.js";
 import { type Source, withLocated } from "../located-file.js";
 import {
   GGUF_MAGIC,
@@ -39,7 +38,7 @@ export function isGguf(start: Uint8Array): boolean {
 export async function readGguf(
   handle: FileHandle,
   source: Source,
-  { identity }: { readonly identity?: Hash | undefined },
+  { identity }: { readonly identity?: WeightsIdentity | undefined },
 ): Promise<Checkpoint> {
   const header = await headerOf(handle, source, identity);
   const part = partOfGguf(header);
@@ -63,13 +62,16 @@ export async function readGguf(
   };
 }
 
-async function headerOf(handle: FileHandle, source: Source, identity: Hash | undefined): Promise<GgufHeader> {
+async function headerOf(
+  handle: FileHandle,
+  source: Source,
+  identity: WeightsIdentity | undefined,
+): Promise<GgufHeader> {
   for (let wanted = FIRST_BYTES; ; wanted *= 4) {
     const start = await readRange(handle, 0, Math.min(wanted, source.size, MAX_HEADER_BYTES));
     try {
       const header = parseGguf(start, source);
-      if (identity)
-        await updateIdentity(identity, handle, { start: start.subarray(0, header.length), size: source.size });
+      await identity?.take({ handle, ...source, start: start.subarray(0, header.length) });
       return header;
     } catch (error) {
       if (!(error instanceof MoreBytesWanted)) throw error;
@@ -89,7 +91,7 @@ function refuseParts({ values }: GgufHeader, file: string): void {
 // The vision tower of a text encoder: the one mmproj file of its folder, or the one that is called as it is.
 async function visionBeside(
   path: string,
-  identity: Hash | undefined,
+  identity: WeightsIdentity | undefined,
 ): Promise<{ readonly header: GgufHeader; readonly file: string } | undefined> {
   const folder = dirname(path);
   const names = (await readdir(folder).catch(() => [])).filter((name) => VISION_NAME.test(name)).sort();

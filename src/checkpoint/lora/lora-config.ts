@@ -24,10 +24,12 @@ export async function openLora(path: string, options: ReadOptions = {}): Promise
   // The name that the user gave may be a folder, and the name of the file behind a link another.
   const folder = basename(path) === PEFT_FILE ? dirname(path) : path;
   if (stored === undefined || (basename(path) !== PEFT_FILE && basename(stored.file) !== PEFT_FILE)) return checkpoint;
-  const config = await readFile(join(folder, "adapter_config.json"), "utf8").catch((error: NodeJS.ErrnoException) => {
+  const beside = join(folder, "adapter_config.json");
+  const config = await readFile(beside, "utf8").catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT" || error.code === "ENOTDIR") return undefined;
-    throw ioFailure("read", join(folder, "adapter_config.json"), error);
+    throw ioFailure("read", beside, error);
   });
+  await options.identity?.takeBeside(beside, config);
   return config === undefined
     ? checkpoint
     : { ...checkpoint, metadata: { [METADATA_KEY]: config, ...checkpoint.metadata } };

@@ -1,12 +1,11 @@
 // Reads the header of a .safetensors file: names, types, shapes and byte ranges; the weights stay where they are.
 
-import type { Hash } from "node:crypto";
 import type { FileHandle } from "node:fs/promises";
 import { readRange } from "../../std/files.js";
 import { shown } from "../../std/foreign-text.js";
 import { isObject } from "../../std/guards.js";
 import type { Checkpoint } from "../checkpoint.js";
-import { updateIdentity } from "../file-identity.js";
+import type { WeightsIdentity } from "../file-identity.js";
 import { type Source, withLocated } from "../located-file.js";
 import { withPacked } from "../packed/packed-file.js";
 import { rotationOf } from "../packed-formats.js";
@@ -20,7 +19,7 @@ const LONGEST_FORMAT = 4096;
 /** How a file's header is read. */
 export interface ReadOptions {
   /** Receives what identifies the file's weights (see Identified), while it is open for its header. */
-  readonly identity?: Hash;
+  readonly identity?: WeightsIdentity;
 }
 
 /**
@@ -40,7 +39,7 @@ export async function readSafetensorsOf(
   const length = headerLength(await readRange(handle, 0, Math.min(source.size, MAGIC_BYTES)), source);
   const start = await readRange(handle, 0, LENGTH_BYTES + length);
   const checkpoint = parseHeader(start.subarray(LENGTH_BYTES), source);
-  if (identity) await updateIdentity(identity, handle, { start, size: source.size });
+  if (identity) await identity.take({ handle, ...source, start });
   const formats = await readLayerFormats(checkpoint, handle);
   const [rotated, layerFormats] = [withRotations(checkpoint, formats), [...new Set(formats.values())]];
   return withPacked(layerFormats.length === 0 ? rotated : { ...rotated, layerFormats });

@@ -115,7 +115,7 @@ async function assumedPart(
     );
   }
   const checkpoint = publishedNames(assumed, MODEL_ROLES[role].part);
-  return { checkpoint, config: checkpointConfig(checkpoint), identity: "", name, bytes };
+  return { checkpoint, config: checkpointConfig(checkpoint), identity: "", stamps: new Map(), name, bytes };
 }
 
 interface PlannedLora {

@@ -1,8 +1,7 @@
 // A cache of opened model files: each header is read once for any number of edits, until the file changes.
-import { stat } from "node:fs/promises";
 import { makeRepacked } from "../../catalog/local/repacked-files.js";
+import { changedFile, type FileStamps } from "../../checkpoint/file-identity.js";
 import { refuseUnmatched } from "../../checkpoint/lora/lora.js";
-import { storedParts } from "../../checkpoint/lora/module-adapter.js";
 import type { Identified } from "../../checkpoint/open.js";
 import {
   type ActiveLora,
@@ -33,9 +32,9 @@ interface Matching {
 
 /** An empty library; the model files of stages that run elsewhere are not needed. */
 export function modelLibrary(elsewhere: ReadonlySet<StageName> = new Set()): ModelLibrary {
-  const models = openFiles<ModelHandle>(({ checkpoint }) => distinctFiles([...checkpoint.tensors.values()]));
+  const models = openFiles<ModelHandle>();
   // One file may serve for several roles.
-  const stored = openFiles<Identified>(({ checkpoint }) => distinctFiles([...checkpoint.tensors.values()]));
+  const stored = openFiles<Identified>();
   const openReported = async (path: string, role: ModelRole, emit: Emit) => {
     const handle = await openModel(path, role, {
       open: (place) => stored(place, place, () => openIdentified(place), emit),
@@ -44,7 +43,7 @@ export function modelLibrary(elsewhere: ReadonlySet<StageName> = new Set()): Mod
     if (handle.warning !== undefined) emit({ kind: "warning", text: handle.warning });
     return handle;
   };
-  const loras = openFiles<MatchedLora>(({ match }) => distinctFiles([...match.matched.values()].flatMap(storedParts)));
+  const loras = openFiles<MatchedLora>();
   return {
     elsewhere,
     model: (path, role, emit) => models(`${role} ${path}`, path, () => openReported(path, role, emit), emit),
@@ -61,43 +60,20 @@ export function modelLibrary(elsewhere: ReadonlySet<StageName> = new Set()): Mod
   };
 }
 
-interface OpenFile<T> {
-  readonly handle: Promise<T>;
-  /** Sizes, mtimes and inodes of its files when it was opened. */
-  readonly stamp: Promise<string>;
-}
-
 type Opening<T> = (key: string, path: string, open: () => Promise<T>, emit: Emit) => Promise<T>;
 
-function openFiles<T>(filesOfHandle: (handle: T) => readonly string[]): Opening<T> {
-  const known = new Map<string, OpenFile<T>>();
+function openFiles<T extends { readonly stamps: FileStamps }>(): Opening<T> {
+  const known = new Map<string, Promise<T>>();
   return async (key, path, open, emit) => {
     const cached = known.get(key);
-    if (cached && (await cached.stamp) === (await stampOf(filesOfHandle(await cached.handle)))) return cached.handle;
+    if (cached && (await changedFile((await cached).stamps)) === undefined) return cached;
     if (key === path) emit({ kind: "detail", text: `reading the header of ${path}` });
     const handle = open();
-    const opened = { handle, stamp: handle.then((each) => stampOf(filesOfHandle(each))) };
-    known.set(key, opened);
+    known.set(key, handle);
     // A failure is not cached: the next try may succeed.
-    opened.stamp.catch(() => known.delete(key));
+    handle.catch(() => known.delete(key));
     return handle;
   };
-}
-
-function distinctFiles(tensors: readonly { readonly file: string }[]): readonly string[] {
-  return [...new Set(tensors.map(({ file }) => file))];
-}
-
-async function stampOf(files: readonly string[]): Promise<string> {
-  const facts = await Promise.all(
-    files.map((file) =>
-      stat(file).then(
-        ({ size, mtimeMs, ino }) => `${size} ${mtimeMs} ${ino}`,
-        () => "gone",
-      ),
-    ),
-  );
-  return facts.join("\n");
 }
 
 /** The stages that run each model file. */

@@ -19,6 +19,7 @@ import { checkEdit, type SubmittedEdit } from "./open-edit.js";
 import { decodePicture, type FoundInput, runStage } from "./run-stage.js";
 import { memoryScratch } from "./scratch.js";
 import { type OpenSession, sessionPool } from "./session-pool.js";
+import { unchangedWeights } from "./unchanged-weights.js";
 
 /** Options of a service. It writes only to the caches and folders given here. */
 export interface ServiceOptions {
@@ -229,7 +230,7 @@ async function contextOf(
   if (reason !== undefined) emit({ kind: "note", text: `computing on the CPU: ${reason}` });
   // On the CPU weights are memory-mapped, so there is no limit by default.
   const vram = options.vram ?? (engine.device.provider === "cpu" ? undefined : await freeMemory(engine.device));
-  const pool = sessionPool(measuredEngine(engine, onTiming), { keepAlive, budget: vram, emit });
+  const pool = sessionPool(unchangedWeights(measuredEngine(engine, onTiming)), { keepAlive, budget: vram, emit });
   return { engine: pool, emit, signal, memoize, cache, vram, modulationFolder, remote, place: elsewhere(options) };
 }
 

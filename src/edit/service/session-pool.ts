@@ -1,11 +1,11 @@
 // A pool of sessions by graph. Jobs lease sessions; jobs with the same graph share one. An idle session stays open while the pool is retained, for
 // `keepAlive` milliseconds, and within the budget: the least recently used is evicted first. A session can be prefetched.
-import { createHash } from "node:crypto";
 import type { Engine, Model, Session } from "../../engine/sessions/engine.js";
 import { Graph } from "../../graph/graph.js";
 import { QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
 import { weightBytes } from "../plan/graph-cost.js";
+import { type SessionKey, sessionKeys } from "./unchanged-weights.js";
 
 /** An engine whose sessions are shared: open() leases a session, and its dispose() returns the lease. */
 export interface SessionPool extends Engine {
@@ -49,8 +49,7 @@ export interface PoolOptions {
 }
 
 /** A session that is open or opening. */
-interface Entry {
-  readonly key: string;
+interface Entry extends SessionKey {
   readonly name: string;
   readonly network: string;
   readonly bytes: number;
@@ -73,6 +72,7 @@ class Pool implements SessionPool {
   /** In order of use, least recently used first. */
   readonly #entries = new Map<string, Entry>();
   readonly #ahead = new Map<string, Entry>();
+  readonly #keyOf = sessionKeys();
   #holders = 0;
   #keepAlive: number;
 
@@ -113,7 +113,7 @@ class Pool implements SessionPool {
   }
 
   openAhead(model: Model): OpenedAhead {
-    const key = keyOf(model);
+    const { key } = this.#keyOf(model);
     if (!this.#ahead.has(key) && !this.#entries.has(key)) this.#ahead.set(key, this.#opening(model));
     const entry = this.#ahead.get(key);
     const refused = (error: Error) => {
@@ -159,7 +159,7 @@ class Pool implements SessionPool {
 
   // The open session of a graph, its prefetched session, or a new one.
   #shared(model: Model): Entry {
-    const key = keyOf(model);
+    const { key } = this.#keyOf(model);
     if (this.#entries.get(key)?.hasEnded()) this.#drop(this.#entries.get(key)!);
     const entry = this.#entries.get(key) ?? this.#takeAhead(model, key) ?? this.#openNow(model);
     clearTimeout(entry.timer);
@@ -188,7 +188,7 @@ class Pool implements SessionPool {
     const start = performance.now();
     const { name, network } = model;
     const entry: Entry = {
-      key: keyOf(model),
+      ...this.#keyOf(model),
       name,
       network,
       bytes: bytesOf(model),
@@ -245,13 +245,18 @@ class Pool implements SessionPool {
     });
   }
 
-  // Closes idle sessions, least recently used first, until all open sessions and the next one are within the budget.
+  // Closes idle sessions of the next one's graph whose files have changed since, then others, least recently used first, until all open sessions
+  // and the next one are within the budget.
   async #evictFor(next?: Model): Promise<void> {
+    const wanted = next && this.#keyOf(next);
+    const isOutdated = ({ graph, key }: Entry) => graph === wanted?.graph && key !== wanted.key;
+    const outdated = () => this.#idle().find(isOutdated);
+    for (let entry = outdated(); entry; entry = outdated()) await this.#close(entry);
     const { budget } = this.options;
     if (budget === undefined) return;
-    const [key, bytes] = next ? [keyOf(next), bytesOf(next)] : [undefined, 0];
+    const bytes = next ? bytesOf(next) : 0;
     const open = () =>
-      [...this.#entries.values()].reduce((sum, each) => sum + (each.key === key ? 0 : each.bytes), bytes);
+      [...this.#entries.values()].reduce((sum, each) => sum + (each.key === wanted?.key ? 0 : each.bytes), bytes);
     for (let [entry] = this.#idle(); entry && open() > budget; [entry] = this.#idle()) await this.#close(entry);
   }
 
@@ -293,11 +298,6 @@ class Pool implements SessionPool {
     clearTimeout(entry.timer);
     if (this.#entries.get(entry.key) === entry) this.#entries.delete(entry.key);
   }
-}
-
-// A serialized model contains the paths and offsets of its weights, so equal bytes mean equal weights.
-function keyOf({ bytes, optimization }: Model): string {
-  return createHash("sha256").update(optimization).update(bytes).digest("hex");
 }
 
 // Bytes of weights as stored.

@@ -24,6 +24,8 @@ export interface Model {
   readonly optimization: Optimization;
   /** Folder that the locations of external data are relative to: the root of the file system, or of a drive. */
   readonly weightsRoot: string;
+  /** Files by path, as they were when their headers were read (checkpoint/file-identity.ts); undefined: not known. */
+  readonly stamps?: ReadonlyMap<string, string>;
   /** The Graph that was encoded, for planning memory; not sent to the worker. */
   readonly graph?: object;
   /** Whether its session is closed after one use, because it does not fit in memory beside others. */

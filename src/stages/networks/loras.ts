@@ -1,6 +1,7 @@
 // LoRAs for a stage: files matched to the transformer's modules, each with a strength.
 import { basename } from "node:path";
 import type { Checkpoint } from "../../checkpoint/checkpoint.js";
+import type { FileStamps } from "../../checkpoint/file-identity.js";
 import { type LoraMatch, matchLora, matchTable } from "../../checkpoint/lora/lora.js";
 import { openLora } from "../../checkpoint/lora/lora-config.js";
 import { identified } from "../../checkpoint/open.js";
@@ -39,6 +40,8 @@ export interface MatchedLora {
   readonly name: string;
   /** The identity of its file. */
   readonly identity: string;
+  /** Its files as they were when their headers were read. */
+  readonly stamps: FileStamps;
   readonly match: LoraMatch;
 }
 
@@ -57,7 +60,7 @@ export function strengthsOf(loras: readonly ActiveLora[]): Tensors {
 
 /** Opens a LoRA and matches it to a transformer. Throws QEDIT_E_LORA as matchLora does, and for an alpha of 0. */
 export async function openMatchedLora(path: string, transformer: Checkpoint): Promise<MatchedLora> {
-  const { checkpoint, identity } = await identified((options) => openLora(path, options));
+  const { checkpoint, identity, stamps } = await identified((options) => openLora(path, options));
   const match = await matchLora(checkpoint, transformer);
   const idle = [...match.matched].find(([, { alpha }]) => alpha === 0);
   if (idle !== undefined) {
@@ -69,7 +72,7 @@ export async function openMatchedLora(path: string, transformer: Checkpoint): Pr
       },
     );
   }
-  return { file: path, name: basename(path), identity, match };
+  return { file: path, name: basename(path), identity, stamps, match };
 }
 
 /** Activates a LoRA as number `index` of a graph, from 0, at a strength. */

@@ -2,6 +2,7 @@
 
 import { basename } from "node:path";
 import type { Checkpoint } from "../../checkpoint/checkpoint.js";
+import { type FileStamps, stampAt } from "../../checkpoint/file-identity.js";
 import { refuseImplausibleWeights } from "../../checkpoint/magnitudes.js";
 import { type Identified, identified, openCheckpoint, placeOfPart } from "../../checkpoint/open.js";
 import { type RepackedFile, repackedFile } from "../../checkpoint/packed/packed-layout.js";
@@ -14,6 +15,7 @@ import type { ConfigJson } from "../../models/config-json.js";
 import type { NetworkId } from "../../models/network-id.js";
 import { reviewPart } from "../../models/review-part.js";
 import type { StageContext } from "../stage.js";
+import type { MatchedLora } from "./loras.js";
 
 /** Role of a model file; also the name of its parameter. */
 export type ModelRole = "vae" | "textEncoder" | "transformer";
@@ -31,6 +33,8 @@ export interface ModelHandle {
   readonly config: ConfigJson;
   /** The identity: equal for equal weights, whatever the file's name. */
   readonly identity: string;
+  /** Its files, the repacked one too, as they were when their headers were read. */
+  readonly stamps: FileStamps;
   /** File name without its folder, for records. */
   readonly name: string;
   /** What a user should know of the file before it is run: tensors that nothing reads. */
@@ -57,7 +61,7 @@ export async function openModel(
   { open = openIdentified, repack }: Opening = {},
 ): Promise<ModelHandle> {
   const { part } = MODEL_ROLES[role];
-  const { checkpoint: stored, identity } = await open(await placeOfPart(path, part));
+  const { checkpoint: stored, identity, stamps } = await open(await placeOfPart(path, part));
   // Under the published keys first: of a file that holds a whole model, a part is repacked.
   const own = publishedNames(stored, part);
   const repacked = repackedFile(own, `${identity}-${part}`);
@@ -69,6 +73,7 @@ export async function openModel(
     checkpoint,
     config: checkpointConfig(checkpoint),
     identity,
+    stamps: repacked && repack ? new Map([...stamps, [repacked.path, await stampAt(repacked.path)]]) : stamps,
     name: basename(checkpoint.file),
     ...(warning !== undefined && { warning }),
     ...(repacked && { repacked }),
@@ -89,15 +94,23 @@ export function numbersOf(checkpoint: Checkpoint): Weights {
 interface GraphParts {
   readonly network: NetworkId;
   readonly file: ModelHandle;
-  /** Everything else that determines it, as JSON: the compute type, LoRAs. */
+  readonly loras?: readonly MatchedLora[];
+  /** Everything else that determines it, as JSON: the compute type. */
   readonly others?: unknown;
 }
 
 /** A network's serialized graph, memoized by its parts if the context can. */
 export async function networkModel(
   { memoize }: StageContext,
-  { network, file, others }: GraphParts,
+  { network, file, loras = [], others }: GraphParts,
   build: () => Promise<Model>,
 ): Promise<Model> {
-  return memoize ? memoize(JSON.stringify([network, file.checkpoint.file, file.identity, others]), build) : build();
+  const files = [[file.checkpoint.file, file.identity], ...loras.map((lora) => [lora.file, lora.identity])];
+  const model = memoize ? memoize(JSON.stringify([network, files, others]), build) : build();
+  return { ...(await model), stamps: stampsOf(file, loras) };
+}
+
+/** The files of a model and LoRAs as they were when their headers were read. */
+export function stampsOf({ stamps }: ModelHandle, loras: readonly MatchedLora[]): FileStamps {
+  return new Map([stamps, ...loras.map((lora) => lora.stamps)].flatMap((each) => [...each]));
 }

@@ -17,7 +17,7 @@ import { writeFileAtomically } from "../../std/files.js";
 import { float32, type Tensors } from "../../std/tensor.js";
 import type { StageContext } from "../stage.js";
 import { type ActiveLora, strengthsOf } from "./loras.js";
-import type { ModelHandle, SizedFile } from "./model-handle.js";
+import { type ModelHandle, type SizedFile, stampsOf } from "./model-handle.js";
 
 /** Raised when the same transformer and noise levels give other vectors, or the file format changes. */
 const VERSION = 1;
@@ -192,7 +192,8 @@ async function computeTable(
     });
     const adapters = loras.map(({ adapter }) => adapter);
     network.modulation.build(graph, Weights.of(graph, file.checkpoint, adapters), { compute, blocks });
-    const model = { ...(await modelOf(graph, "none", "modulation")), isTransient: true };
+    const stamps = stampsOf(file, loras);
+    const model = { ...(await modelOf(graph, "none", "modulation")), stamps, isTransient: true };
     const { modulation } = await withSession(context.engine, model, (session) => session.run(feeds));
     const found = modulation!.data as Float32Array;
     const width = found.length / rows;

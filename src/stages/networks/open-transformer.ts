@@ -223,10 +223,9 @@ async function transformerModels(
       isModulationFed,
       // A step is the same graph for any number of references.
       ...{ network: network.key, part, ...(part !== "step" && { references }), ...(cached && { stepCache: cached }) },
-      loras: loras.map(({ file: path, identity }) => [path, identity]),
     };
     models.push(
-      await networkModel(context, { network: "transformer", file, others }, async () => {
+      await networkModel(context, { network: "transformer", file, loras, others }, async () => {
         const isAll = from === 0 && to === network.blocks;
         const title = `${NAMES[part]}${isAll ? "" : `, blocks ${from} to ${to - 1}`}`;
         const graph = new Graph(title, { widening });

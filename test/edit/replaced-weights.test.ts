@@ -1,0 +1,97 @@
+// Files of weights that are replaced while a service keeps networks open: an edit is made with what the files hold, as its record says.
+import { copyFile, mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { describe, expect, test } from "vitest";
+import { readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
+import { modelLibrary } from "../../src/edit/resolve/model-library.js";
+import type { EditService } from "../../src/edit/service/service.js";
+import { temporaryFolder } from "../support/folder.js";
+import { fixture } from "../support/golden.js";
+import { watched, withService } from "../support/services.js";
+
+const folder = temporaryFolder();
+const lora = folder.at("lora.safetensors");
+const transformer = folder.at("transformer.safetensors");
+const FILES = [
+  { name: "a LoRA", path: lora, original: fixture("tiny/loras/published.safetensors"), turns: /lora_up|lora_B/ },
+  {
+    name: "a transformer",
+    path: transformer,
+    original: fixture("tiny/transformer.safetensors"),
+    turns: /^proj_out\.w/,
+  },
+];
+
+// A file with the signs of some weights turned: the same header and length.
+async function turned(path: string, names: RegExp): Promise<Buffer> {
+  const bytes = await readFile(path);
+  for (const [name, { offset, length, shape }] of (await readSafetensors(path)).tensors) {
+    const width = length / shape.reduce((count, dim) => count * dim, 1);
+    if (names.test(name)) for (let at = offset + width - 1; at < offset + length; at += width) bytes[at]! ^= 0x80;
+  }
+  return bytes;
+}
+
+const edit = (library = modelLibrary()) =>
+  watched({ loras: [{ path: lora, strength: 1 }], files: { transformer }, library });
+
+async function pictureOf(service: EditService, { edit, bytes }: Awaited<ReturnType<typeof watched>>) {
+  expect(await service.submit(edit).outcome).toMatchObject({ state: "done" });
+  return bytes()!;
+}
+
+describe.each(FILES)("$name that is replaced between two edits", ({ path, original, turns }) => {
+  const inPlace = (bytes: Buffer) => writeFile(path, bytes);
+  const byAnother = async (bytes: Buffer) => {
+    await writeFile(`${path}.new`, bytes);
+    await rename(`${path}.new`, path);
+  };
+  test.each([
+    ["in place", inPlace],
+    ["by another file", byAnother],
+  ])("%s is what the second is made with", async (_, replace) => {
+    for (const each of FILES) await copyFile(each.original, each.path);
+    const library = modelLibrary();
+    await withService({ keepAlive: Number.POSITIVE_INFINITY }, async ({ service, events }) => {
+      const first = await pictureOf(service, await edit(library));
+      await replace(await turned(original, turns));
+      const second = await pictureOf(service, await edit(library));
+      expect(second).not.toEqual(first);
+      expect(second).toEqual(await withService({}, async (fresh) => pictureOf(fresh.service, await edit())));
+      // Nobody will ask for the first session again.
+      const told = events.flatMap((event) =>
+        event.kind === "session" && event.network === "transformer" ? [event.action] : [],
+      );
+      expect(told).toEqual(["opened", "closed", "opened"]);
+    });
+  });
+
+  test("is refused by the edit that had looked at it before", async () => {
+    for (const each of FILES) await copyFile(each.original, each.path);
+    await withService({}, async ({ service }) => {
+      const { edit: submitted } = await edit();
+      await byAnother(await turned(original, turns));
+      const { outcome } = service.submit(submitted);
+      expect(await outcome).toMatchObject({
+        state: "failed",
+        error: { code: "QEDIT_E_CHECKPOINT", message: `Cannot use ${path}: it was changed after this edit began` },
+      });
+    });
+  });
+});
+
+test("the configuration beside a LoRA that is written anew is what the next edit is made with", async () => {
+  await mkdir(folder.at("peft"));
+  await copyFile(fixture("tiny/loras/no-alpha.safetensors"), folder.at("peft/adapter_model.safetensors"));
+  const configured = (alpha: number) =>
+    writeFile(folder.at("peft/adapter_config.json"), JSON.stringify({ peft_type: "LORA", lora_alpha: alpha, r: 2 }));
+  const peft = (library = modelLibrary()) => watched({ loras: [{ path: folder.at("peft"), strength: 1 }], library });
+  const library = modelLibrary();
+  await withService({ keepAlive: Number.POSITIVE_INFINITY }, async ({ service }) => {
+    await configured(2);
+    const first = await pictureOf(service, await peft(library));
+    await configured(12);
+    const second = await pictureOf(service, await peft(library));
+    expect(second).not.toEqual(first);
+    expect(second).toEqual(await withService({}, async (fresh) => pictureOf(fresh.service, await peft())));
+  });
+});
