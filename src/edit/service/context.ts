@@ -1,6 +1,7 @@
 // The context of edits: a session pool, the cache of artifacts, and memoized graphs.
 import type { ArtifactCache } from "../../artifacts/artifact-cache.js";
 import type { Memoize, StageContext } from "../../stages/stage.js";
+import { isObject } from "../../std/guards.js";
 import type { RemoteStages } from "../remote/remote-stages.js";
 import type { SessionPool } from "./session-pool.js";
 
@@ -18,13 +19,33 @@ export interface EditContext extends StageContext {
   readonly place?: string | undefined;
 }
 
-/** Memoizes graphs and the tokenizer by key. A failure is not memoized: the next try may succeed. */
-export function memoizer(): Memoize {
-  const known = new Map<string, Promise<unknown>>();
+/** Bytes of serialized graphs that are memoized. One of 60 blocks has 3 MB, three times that as nodes, and each set of LoRAs has its own. */
+const MOST_BYTES = 64 * 1024 ** 2;
+
+/**
+ * Memoizes graphs and the tokenizer by key: of serialized graphs up to so many bytes, those that were used last. A failure is not memoized: the
+ * next try may succeed.
+ */
+export function memoizer(most = MOST_BYTES): Memoize {
+  const known = new Map<string, { readonly value: Promise<unknown>; bytes: number }>();
+  const evict = () => {
+    let bytes = [...known.values()].reduce((sum, each) => sum + each.bytes, 0);
+    for (const [key, each] of known) {
+      if (bytes <= most) return;
+      if (each.bytes > 0) known.delete(key);
+      bytes -= each.bytes;
+    }
+  };
   return (key, make) => {
-    const value = known.get(key) ?? make();
-    known.set(key, value);
-    value.catch(() => known.delete(key));
-    return value as ReturnType<typeof make>;
+    const entry = known.get(key) ?? { value: make(), bytes: 0 };
+    // Moved to the end: most recently used.
+    known.delete(key);
+    known.set(key, entry);
+    const weigh = (value: unknown) => {
+      entry.bytes = isObject(value) && value["bytes"] instanceof Uint8Array ? value["bytes"].length : 0;
+      evict();
+    };
+    entry.value.then(weigh, () => known.delete(key));
+    return entry.value as ReturnType<typeof make>;
   };
 }
