@@ -124,7 +124,7 @@ export class Weights {
     return count;
   }
 
-  /** The stored tensor; throws QEDIT_E_CHECKPOINT when the file has none of that name. */
+  /** The stored tensor; throws QEDIT_E_CHECKPOINT when the file has none of that name, or an empty one. */
   stored(name: string): StoredTensor {
     const key = this.#key(name);
     const stored = this.#source.checkpoint.tensors.get(key);
@@ -132,6 +132,15 @@ export class Weights {
       throw new QeditError("QEDIT_E_CHECKPOINT", `Cannot find "${key}" in ${this.#source.checkpoint.file}`, {
         hint: "The file may be of another model: `qedit run --help` says which option takes which file",
       });
+    }
+    if (stored.shape.includes(0)) {
+      throw new QeditError(
+        "QEDIT_E_CHECKPOINT",
+        `Cannot use "${key}" of ${this.#source.checkpoint.file}: it is empty`,
+        {
+          hint: "Take the file from its publisher again",
+        },
+      );
     }
     return stored;
   }
@@ -249,6 +258,11 @@ export class Weights {
   /** Tensors of the file that no graph read, without those beside weights that need not be read. */
   unused(): string[] {
     return [...this.#source.checkpoint.tensors.keys()].filter((key) => !this.#source.used.has(key));
+  }
+
+  /** The tensor that was read last, of those that the file has; undefined before the first. */
+  lastRead(): string | undefined {
+    return [...this.#source.used].reverse().find((key) => this.#source.checkpoint.tensors.has(key));
   }
 
   #key(name: string): string {

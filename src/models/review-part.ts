@@ -33,7 +33,8 @@ export interface PartReview {
 
 /**
  * Reviews a checkpoint under the published keys of its part. Throws QEDIT_E_CHECKPOINT when it is of another model or format, which its
- * message names, when a tensor beside 8-bit weights is not read, which may be a scale, and when some of them lack theirs.
+ * message names, when the shapes of its tensors do not fit each other, when a tensor beside 8-bit weights is not read, which may be a scale,
+ * and when some of them lack theirs.
  */
 export function reviewPart(checkpoint: Checkpoint, part: ModelPart): PartReview {
   const { name, instead } = PARTS[part];
@@ -82,15 +83,41 @@ function shownNames(names: readonly string[]): string {
 }
 
 function unreadTensors(checkpoint: Checkpoint, part: ModelPart): readonly string[] {
-  const config = checkpointConfig(checkpoint);
+  const numbers = Weights.of(new Graph("numbers"), checkpoint);
+  let weights = numbers;
   const used = (build: (graph: Graph, w: Weights) => void) => {
     const graph = new Graph("what is read");
-    const weights = Weights.of(graph, checkpoint);
+    weights = Weights.of(graph, checkpoint);
     build(graph, weights);
     return weights.unused();
   };
+  try {
+    return unreadBy(used, { checkpoint, part, numbers });
+  } catch (cause) {
+    if (cause instanceof QeditError) throw cause;
+    const { name, instead } = PARTS[part];
+    const at = weights.lastRead();
+    const where = at === undefined ? "" : `, found at "${at}" [${checkpoint.tensors.get(at)!.shape.join(", ")}]`;
+    throw new QeditError(
+      "QEDIT_E_CHECKPOINT",
+      `Cannot use ${checkpoint.file} as the ${name}: the shapes of its tensors do not fit each other or its configuration${where}`,
+      { hint: `Take it from its publisher again, or another one: ${instead}, by \`qedit models pull\``, cause },
+    );
+  }
+}
+
+interface Reviewed {
+  readonly checkpoint: Checkpoint;
+  readonly part: ModelPart;
+  readonly numbers: Weights;
+}
+
+function unreadBy(
+  used: (build: (graph: Graph, w: Weights) => void) => readonly string[],
+  { checkpoint, part, numbers }: Reviewed,
+): readonly string[] {
+  const config = checkpointConfig(checkpoint);
   const compute = "f32";
-  const numbers = Weights.of(new Graph("numbers"), checkpoint);
   if (part === "vae") {
     vaeConfig(numbers);
     const encoder = new Set(used((graph, w) => buildVaeEncoder(graph, w)));
@@ -102,15 +129,29 @@ function unreadTensors(checkpoint: Checkpoint, part: ModelPart): readonly string
     return unused.filter((name) => !transformer.isMarker(name) && !transformer.isIdle(name));
   }
   const family = textEncoderOf(numbers);
-  const language = used((graph, w) =>
-    family.buildLanguageModel(graph, w, { config: family.languageConfig(numbers, config), compute }),
-  ).filter((name) => !family.isIdle(name) && !isBesideEmbedding(name));
+  const languageConfig = family.languageConfig(numbers, config);
+  refuseOtherEmbeddings(checkpoint, languageConfig.width);
+  const language = used((graph, w) => family.buildLanguageModel(graph, w, { config: languageConfig, compute })).filter(
+    (name) => !family.isIdle(name) && !isBesideEmbedding(name),
+  );
   if (!numbers.has("visual")) return language;
   const vision = used((graph, w) =>
     family.buildVisionTower(graph, w, { config: family.visionConfig(numbers, config), compute }),
   );
   const notInTower = new Set(vision);
   return language.filter((name) => notInTower.has(name));
+}
+
+// No graph reads the embeddings, so that none would miss a length.
+function refuseOtherEmbeddings({ file, tensors }: Checkpoint, width: number): void {
+  const shape = tensors.get("model.embed_tokens.weight")?.shape;
+  if (shape === undefined || (shape.length === 2 && shape[1] === width)) return;
+  const { name, instead } = PARTS.text_encoder;
+  throw new QeditError(
+    "QEDIT_E_CHECKPOINT",
+    `Cannot use ${file} as the ${name}: "model.embed_tokens.weight" [${shape.join(", ")}] has no rows of ${width} numbers`,
+    { hint: `Take it from its publisher again, or another one: ${instead}, by \`qedit models pull\`` },
+  );
 }
 
 // Embeddings are looked up outside the graphs, with their scale.

@@ -60,16 +60,17 @@ export function latentStatistics(channels: number): LatentStatistics {
   });
 }
 
-/** Latent statistics of a VAE: its config's latents_mean and latents_std, else those of its family. Throws QEDIT_E_CHECKPOINT when they do not fit its channels. */
+/** Latent statistics of a VAE: its config's latents_mean and latents_std, else those of its family. Throws QEDIT_E_CHECKPOINT for others than one of each for a channel, the deviations positive. */
 export function vaeStatistics(w: Weights, config: ConfigJson): LatentStatistics {
   const family = vaeOf(w);
   const { latentChannels: channels } = family.config(w);
   const mean = configNumbers(config, "latents_mean", family.latents.mean);
   const std = configNumbers(config, "latents_std", family.latents.std);
-  if (mean.length === channels && std.length === channels) return { mean, std };
+  const isNormal = std.every((each) => each > 0);
+  if (mean.length === channels && std.length === channels && isNormal) return { mean, std };
   throw new QeditError(
     "QEDIT_E_CHECKPOINT",
-    `Cannot normalise latents of ${channels} channels: there are ${mean.length} means and ${std.length} deviations`,
+    `Cannot normalise latents of ${channels} channels: there are ${mean.length} means and ${std.length} deviations${isNormal ? "" : ", not all of them positive"}`,
     {
       hint: "Put the VAE's config.json, with latents_mean and latents_std, under the safetensors metadata key `config`",
     },

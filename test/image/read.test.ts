@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { crc32, deflateSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
+import { CHANNELS } from "../../src/image/image.js";
 import { readImage, readPicture, readSize } from "../../src/image/io/read.js";
 import { processorTime } from "../support/processor-time.js";
 import { largestDifference } from "./compare.js";
@@ -90,6 +91,71 @@ describe("readImage refuses in one line, as an image error", () => {
     expect(spent()).toBeLessThan(1000);
   });
 });
+
+describe("a TIFF", () => {
+  const REFUSED = [
+    ["YCbCr", { photometric: 6 }, /its colours are YCbCr$/],
+    ["YCbCr in a BigTIFF", { photometric: 6, isBig: true }, /its colours are YCbCr$/],
+    ["L*a*b* of ICC", { photometric: 9 }, /its colours are ICC L\*a\*b\*$/],
+    ["an unknown kind of colours", { photometric: 99 }, /its colours are of kind 99$/],
+    ["32-bit integers", { bits: 32, format: 1 }, /its samples are of the type uint, of which it says no range$/],
+    ["floating point", { bits: 32, format: 3 }, /its samples are of the type float, of which it says no range$/],
+  ] as const;
+  test.each(REFUSED)("in %s is refused, which would be taken for RGB from 0 to 255", async (_, options, message) => {
+    await refuses(tiff(options), message);
+  });
+
+  test.each([{}, { isBig: true }])("in RGB is read: %j", async (options) => {
+    expect([...(await readImage(tiff(options))).data.slice(0, 6)]).toEqual([0, 1, 2, 3, 4, 5]);
+  });
+});
+
+interface TiffForm {
+  readonly photometric?: number;
+  readonly bits?: number;
+  /** 1: unsigned, 3: floating point. */
+  readonly format?: number;
+  readonly isBig?: boolean;
+}
+
+// 4x4 pixels of three samples, uncompressed, in one strip: their bytes count up.
+function tiff({ photometric = 2, bits = 8, format = 1, isBig = false }: TiffForm): Buffer {
+  const side = 4;
+  const pixels = Buffer.from(Uint8Array.from({ length: (side * side * CHANNELS * bits) / 8 }, (_, i) => i));
+  const tags = [
+    ...[
+      [256, side],
+      [257, side],
+      [258, bits],
+      [259, 1],
+      [262, photometric],
+      [273, isBig ? 16 : 8],
+    ],
+    ...[
+      [277, CHANNELS],
+      [278, side],
+      [279, pixels.length],
+      [339, format],
+    ],
+  ];
+  const start = isBig ? 16 : 8;
+  const [countBytes, entryBytes] = isBig ? [8, 20] : [2, 12];
+  const folder = Buffer.alloc(countBytes + tags.length * entryBytes + 8);
+  folder.writeUInt16LE(tags.length, 0);
+  for (const [i, [tag, value]] of tags.entries()) {
+    const at = countBytes + i * entryBytes;
+    folder.writeUInt16LE(tag!, at);
+    folder.writeUInt16LE(3, at + 2);
+    folder.writeUInt32LE(1, at + 4);
+    folder.writeUInt32LE(value!, at + (isBig ? 12 : 8));
+  }
+  const header = Buffer.alloc(start);
+  header.write("II", 0, "latin1");
+  header.writeUInt16LE(isBig ? 43 : 42, 2);
+  if (isBig) header.writeUInt16LE(8, 4);
+  header.writeUInt32LE(start + pixels.length, isBig ? 8 : 4);
+  return Buffer.concat([header, pixels, folder]);
+}
 
 async function refuses(source: string | Uint8Array, message: RegExp): Promise<void> {
   const error: unknown = await readImage(source).then(

@@ -16,10 +16,13 @@ import { decodeForeign } from "./foreign-decoder.js";
 import { type ForeignFormat, foreignFormat, foreignSize } from "./foreign-formats.js";
 import { transparentColour } from "./gif.js";
 import { loadSharp } from "./load-sharp.js";
+import { foreignColours } from "./tiff-colours.js";
 import { withoutTexts } from "./without-texts.js";
 
 /** What sharp's prebuilt libvips decodes and Pillow reads too; vector formats would need a size that was not given. */
 const FORMATS = ["jpeg", "png", "webp", "gif", "tiff", "heif"];
+/** Types of samples whose range is that of the type. */
+const DEPTHS = ["uchar", "ushort"];
 const FORMAT_HINT = "Give a JPEG, PNG, WebP, GIF, TIFF, AVIF, HEIC, JPEG XL or BMP file";
 
 /** Bytes of a file that is read as a picture. */
@@ -54,7 +57,7 @@ export async function readPicture(source: string | Uint8Array, name = nameOf(sou
     );
   }
   const open = await opener(bytes);
-  const metadata = await inspect(open, name);
+  const metadata = await inspect(open, bytes, name);
   return decoding(name, async () => {
     const exif = cameraExif(bytes);
     const read = (picture: ReadPicture) => (exif === undefined ? picture : { ...picture, exif });
@@ -105,7 +108,7 @@ export async function readSize(source: string | Uint8Array, name = nameOf(source
   const format = foreignFormat(bytes, name);
   if (format !== undefined) return headerOf(bytes, format, name);
   const open = await opener(bytes);
-  const { width, height } = (await inspect(open, name)).autoOrient;
+  const { width, height } = (await inspect(open, bytes, name)).autoOrient;
   return { width, height };
 }
 
@@ -154,7 +157,7 @@ async function opener(bytes: Buffer): Promise<OpenPicture> {
     sharp(lean, { failOn: "error", ignoreIcc: !isConverted, limitInputPixels: false, pages: 1 });
 }
 
-async function inspect(open: OpenPicture, name: string): Promise<Metadata> {
+async function inspect(open: OpenPicture, bytes: Buffer, name: string): Promise<Metadata> {
   let metadata: Metadata;
   try {
     metadata = await open({ isConverted: false }).metadata();
@@ -174,7 +177,21 @@ async function inspect(open: OpenPicture, name: string): Promise<Metadata> {
     });
   }
   refuseTooLarge(metadata, name);
+  refuseForeignSamples(metadata, bytes, name);
   return metadata;
+}
+
+// What libvips would take for red, green and blue in 0..255 all the same.
+function refuseForeignSamples({ depth }: Metadata, bytes: Buffer, name: string): void {
+  const isNumber = depth === undefined || DEPTHS.includes(depth);
+  const colours = foreignColours(bytes);
+  if (isNumber && colours === undefined) return;
+  const reason = isNumber
+    ? `its colours are ${colours}`
+    : `its samples are of the type ${depth}, of which it says no range`;
+  throw new QeditError("QEDIT_E_IMAGE", `Cannot read ${name}: ${reason}`, {
+    hint: "Save it in RGB or grey, with 8 or 16 bits a channel",
+  });
 }
 
 function refuseTooLarge({ width, height }: Size, name: string): void {
