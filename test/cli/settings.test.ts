@@ -208,6 +208,18 @@ test.each([
   else expect(target.size).not.toEqual(wanted);
 });
 
+test.each([
+  [["--steps", "1"], 1],
+  [["--shift", "2"], 2],
+  [[], 3],
+])("%j counts before noise levels of a weaker place", async (flags, steps) => {
+  const args = ["run", CAT, "-p", "make it red", ...models(), "--megapixels", "0.003", "--cfg", "1", "--json"];
+  const env = { QEDIT_SIGMAS: "1,0.9,0.5,0", QEDIT_STEPS: "2" };
+  const { code, stdout, stderr } = await qedit([...args, ...flags, "--force", "-o", "levels.png"], { ...here, env });
+  expect(code, stderr).toBe(0);
+  expect(JSON.parse(stdout)).toMatchObject({ info: { settings: { sample: { steps } } } });
+});
+
 describe.concurrent("refuses what does not go together", () => {
   const LIGHTNING = ["--lora", "Lightning-4steps.safetensors"];
   test.each([

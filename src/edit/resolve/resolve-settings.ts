@@ -14,7 +14,7 @@ import { jsonName } from "../parameters/parameter.js";
 import type { Given, GivenValues } from "./given.js";
 import { isModelFolder, modelOfFiles, type OpenTransformer, readTransformer } from "./model-of-files.js";
 import { lightningSteps } from "./sampling-defaults.js";
-import { uselessSettings } from "./useless-settings.js";
+import { INSTEAD_OF_SIGMAS, uselessSettings } from "./useless-settings.js";
 
 type Values = Readonly<Record<string, unknown>>;
 
@@ -44,7 +44,7 @@ export async function resolveSettings<Settings extends object>(
   const kin = await modelOfFiles(values, open);
   const named = await namedPreset({ ...values, model: values["model"] ?? kin }, given);
   const byPreset = named === undefined ? {} : presetValues(named, { values, given, complain });
-  const merged = { ...values, ...byPreset, ...withoutWeaker("size", "megapixels", given) };
+  const merged = { ...values, ...byPreset, ...withoutWeaker(given) };
   const defaults = await modelNumbers(values, kin);
   const numbers = defaults && modelValues(merged, new Set([...given.keys(), ...Object.keys(byPreset)]), defaults);
   const model = values["model"] ?? kin;
@@ -114,11 +114,15 @@ async function namedPreset(values: Values, given: GivenValues): Promise<NamedPre
   return { parameter: param("quality"), strength: strengthOf("quality"), preset: await preset(model, "quality") };
 }
 
-// Of two values that exclude each other the stronger one counts. Where both are as strong, they contradict each other, and planSizes says so.
-function withoutWeaker(one: string, other: string, given: GivenValues): Values {
-  const [first, second] = [given.get(one), given.get(other)];
-  if (!first || !second || first.strength === second.strength) return {};
-  return { [first.strength < second.strength ? one : other]: undefined };
+// Of two values that exclude each other the stronger one counts. Where both are as strong, they contradict each other, which is said later.
+function withoutWeaker(given: GivenValues): Values {
+  const isStronger = (one: string, other: string) =>
+    given.has(one) && given.has(other) && given.get(one)!.strength > given.get(other)!.strength;
+  return {
+    ...(isStronger("size", "megapixels") && { megapixels: undefined }),
+    ...(isStronger("megapixels", "size") && { size: undefined }),
+    ...(INSTEAD_OF_SIGMAS.some((name) => isStronger(name, "sigmas")) && { sigmas: undefined }),
+  };
 }
 
 interface Surroundings {

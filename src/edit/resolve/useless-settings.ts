@@ -26,6 +26,9 @@ const MAX_LIGHTNING_STEP_RATIO = 2;
 /** Most steps of a run in which one is too far from the last to reuse its blocks: those of the shortest Lightning LoRAs. */
 const FEW_STEPS = 4;
 
+/** What noise levels are computed from where they are not given. */
+export const INSTEAD_OF_SIGMAS = ["steps", "scheduler", "shift", "denoise"] as const;
+
 /** Problems with settings; `given` are the names of those that were set explicitly. A stage's settings lack the values it does not use. */
 export function uselessSettings(settings: object, given: ReadonlySet<string>): readonly Complaint[] {
   const values = settings as Settings;
@@ -63,7 +66,7 @@ function withoutLcm({ sampler }: Settings, given: ReadonlySet<string>): readonly
 
 function besideSigmas({ sigmas }: Settings, given: ReadonlySet<string>): readonly Complaint[] {
   if (sigmas === undefined || !given.has("sigmas")) return [];
-  const named = ["steps", "scheduler", "shift", "denoise"].filter((setting) => given.has(setting));
+  const named = INSTEAD_OF_SIGMAS.filter((setting) => given.has(setting));
   return named.map((setting) => ({
     setting,
     message: `Cannot use ${param(jsonName(setting))} beside ${param("sigmas")}: it has no effect`,
