@@ -4,7 +4,7 @@ import { rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
-import { type JournalEntry, openJournal } from "../../src/cli/jobs/journal.js";
+import { type JournalEntry, lenient, openJournal } from "../../src/cli/jobs/journal.js";
 
 const folder = mkdtempSync(join(tmpdir(), "qedit-journal-"));
 afterAll(() => rm(folder, { recursive: true, force: true }));
@@ -92,4 +92,15 @@ test("a journal that cannot be written is an error with the path", async () => {
     code: "QEDIT_E_IO",
     message: expect.stringContaining("file/below.jsonl"),
   });
+});
+
+test("goes on without what cannot be written, where that is asked for", async () => {
+  const opened = await openJournal(join(folder, "closed.jsonl"));
+  await opened.close();
+  await expect(opened.append(entry("writing"))).rejects.toMatchObject({ code: "QEDIT_E_IO" });
+  const lost: string[] = [];
+  const kept = lenient(opened, ({ code }) => void lost.push(code));
+  await kept.append(entry("done"));
+  expect(lost).toEqual(["QEDIT_E_IO"]);
+  expect(kept.made("/out/1.png")?.state).toBe("done");
 });

@@ -17,7 +17,7 @@ import { openSheet, type Sheet } from "../files/sheet-output.js";
 import { STREAM } from "../io.js";
 import { withSeed } from "../jobs/edit-job.js";
 import { type JobLine, jobName, readJobs } from "../jobs/job-lines.js";
-import { type Journal, openJournal } from "../jobs/journal.js";
+import { type Journal, lenient, openJournal } from "../jobs/journal.js";
 import { editMany, failed, type JobEnd, type ObservedJob, refuseFailures, type Tally } from "../jobs/many.js";
 import {
   type FaultyLine,
@@ -274,11 +274,16 @@ async function openBatchJournal(
   { resume, lastFailed }: BatchSettings,
   { emit }: Terminal,
 ): Promise<Journal | undefined> {
+  let hasWarned = false;
+  const warn = ({ message }: QeditError) => {
+    if (!hasWarned) emit({ kind: "warning", text: `a stop cannot be resumed: ${message}` });
+    hasWarned = true;
+  };
   try {
-    return await openJournal(journalPath(jobs));
+    return lenient(await openJournal(journalPath(jobs)), warn);
   } catch (error) {
     if (resume || lastFailed || !(error instanceof QeditError)) throw error;
-    emit({ kind: "warning", text: `a stop cannot be resumed: ${error.message}` });
+    warn(error);
     return undefined;
   }
 }

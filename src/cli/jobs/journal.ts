@@ -4,6 +4,7 @@
 import { open, readFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import * as v from "valibot";
+import { QeditError } from "../../std/errors.js";
 import { ioFailure, makeFolders, PRIVATE } from "../../std/files.js";
 
 const entrySchema = v.object({
@@ -68,11 +69,26 @@ export async function openJournal(path: string): Promise<Journal> {
         await file.appendFile(`${isTorn ? "\n" : ""}${JSON.stringify({ ...entry, at: new Date().toISOString() })}\n`);
         await file.datasync();
       } catch (error) {
+        // On a full disk a part of the line may be there.
+        isTorn = true;
         throw ioFailure("write", path, error);
       }
       isTorn = false;
     },
     close: () => file.close(),
+  };
+}
+
+/** The same journal, but an entry that cannot be written is passed to `lost`: results are worth more than knowing of them after a stop. */
+export function lenient(journal: Journal, lost: (error: QeditError) => void): Journal {
+  return {
+    ...journal,
+    async append(entry) {
+      await journal.append(entry).catch((error: unknown) => {
+        if (!(error instanceof QeditError)) throw error;
+        lost(error);
+      });
+    },
   };
 }
 
