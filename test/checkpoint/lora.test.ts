@@ -270,6 +270,17 @@ describe("an alpha that lies beside the matrices", () => {
     expect(matched.get(MODULE)!.scale).toBe(5 / RANK);
   });
 
+  test.each(['{"lora_alpha":"16"}', '{"lora_alpha":3,"alpha_pattern":{"to_q":[1]}}'])(
+    "that is no number is refused: %s",
+    async (config) => {
+      const lora = await checkpoint(pair(`transformer.${MODULE}`, PEFT), { lora_adapter_metadata: config });
+      await expect(matchLora(lora, model)).rejects.toMatchObject({
+        code: "QEDIT_E_LORA",
+        message: expect.stringMatching(/its configuration has ("16"|\[1\]) for .*to_q, where a number is wanted$/),
+      });
+    },
+  );
+
   test("in PEFT's adapter_config.json is found beside the file, by the folder or by the file", async () => {
     const folder = path("peft");
     await mkdir(folder);

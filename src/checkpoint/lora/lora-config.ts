@@ -80,7 +80,13 @@ export function configuredScale(
   const ranks = value("lora_alpha") === undefined ? patternsOf("rank_pattern") : [];
   const numberFor = (module: string, patterns: typeof alphas, otherwise: unknown) => {
     const number = patterns.find(({ fits }) => fits(module))?.number ?? otherwise;
-    return typeof number === "number" && Number.isFinite(number) ? number : undefined;
+    if (number === undefined || number === null) return undefined;
+    if (typeof number === "number" && Number.isFinite(number)) return number;
+    throw new QeditError(
+      "QEDIT_E_LORA",
+      `Cannot use ${file}: its configuration has ${shown(JSON.stringify(number))} for ${module}, where a number is wanted`,
+      { hint: "Take it from its publisher again" },
+    );
   };
   return (module, { kind, rank }) => {
     // PEFT's own LoHa and LoKr divide by the rank of the configuration, whole factors too.
