@@ -2,9 +2,11 @@
 import { EXIT } from "../edit/error-table.js";
 import type { Command } from "./command.js";
 import { withPromptOfFile } from "./files/prompt-file.js";
+import { asInputs, refuseSharedPaths, type UsedPath } from "./files/shared-paths.js";
 import type { Io } from "./io.js";
+import { isStderrLog } from "./render/event-log.js";
 import { openTerminal, printJsonError, type Terminal } from "./render/terminal.js";
-import { outputOptions } from "./settings/options.js";
+import { flagsOf, outputOptions, parsedValue } from "./settings/options.js";
 import { completeSettings, givenSettings } from "./settings/settings.js";
 import { readSettingsFiles } from "./settings/settings-files.js";
 import { checkSettingsKeys } from "./settings/settings-keys.js";
@@ -25,7 +27,10 @@ export async function call(command: Command, { name, args, parsed }: Parsed, io:
     // A command without settings, such as explain, must work even if the settings files are wrong.
     if (Object.keys(command.options).length > 0) await checkSettingsKeys(files, command.options);
     const sources = { command: name, parsed, env: io.env, files };
-    terminal = await openTerminal(completeSettings(outputOptions, givenSettings(outputOptions, sources)), io);
+    const output = completeSettings(outputOptions, givenSettings(outputOptions, sources));
+    if (output.events !== undefined && !isStderrLog(output.events))
+      await refuseSharedPaths([{ flag: "--events", path: output.events }], namedFiles(command, { args, parsed }));
+    terminal = await openTerminal(output, io);
     const given = await withPromptOfFile(givenSettings(command.options, sources));
     const settings = completeSettings(command.options, given);
     return (await command.perform!({ args, settings, given }, terminal)) ?? EXIT.ok;
@@ -36,4 +41,15 @@ export async function call(command: Command, { name, args, parsed }: Parsed, io:
   } finally {
     await terminal?.close();
   }
+}
+
+// The files that the words of a call name: its arguments, and the values of flags that take one.
+function namedFiles({ options }: Command, { args, parsed }: Pick<Parsed, "args" | "parsed">): UsedPath[] {
+  const flags = Object.entries(options).filter(([, { placeholder = "" }]) => /^<(file|folder)/.test(placeholder));
+  const named = flags.flatMap(([key, parameter]) => {
+    const found = parsedValue(key, parameter, parsed);
+    const use = `it is that of ${flagsOf(key, parameter).longs[0]}`;
+    return Array.isArray(found) ? (found as string[]).map((path) => ({ path, use })) : [];
+  });
+  return [...named, ...asInputs(args)];
 }

@@ -7,6 +7,7 @@ import { existsAlready, writeFileAtomically } from "../../std/files.js";
 import { checkFolder } from "../../std/writable-folder.js";
 import { STREAM } from "../io.js";
 import type { Terminal } from "../render/terminal.js";
+import { isSameFile } from "./shared-paths.js";
 
 /** Whether the name of an output says that it is a folder, which may not exist yet. */
 export function isFolderName(output: string): boolean {
@@ -23,13 +24,19 @@ export interface Overwriting {
   readonly force: boolean;
 }
 
-/** Throws if a result could not be written later: QEDIT_E_EXISTS, QEDIT_E_IO, or QEDIT_E_USAGE for bytes on a terminal. */
+/** Throws if a result could not be written later: QEDIT_E_EXISTS, QEDIT_E_IO, or QEDIT_E_USAGE for bytes on a terminal and for the log of --events. */
 export async function checkOutput(
   path: string,
   { force }: Overwriting,
   { settings, io }: Pick<Terminal, "settings" | "io">,
 ): Promise<void> {
-  if (path !== STREAM) return refuseUnwritable(path, force);
+  if (path !== STREAM) {
+    if (settings.events !== undefined && (await isSameFile(path, settings.events)))
+      throw new QeditError("QEDIT_E_USAGE", `Cannot write ${path}: --events goes there`, {
+        hint: "Choose another name for one of them",
+      });
+    return refuseUnwritable(path, force);
+  }
   if (settings.json)
     throw new QeditError("QEDIT_E_USAGE", "Cannot print JSON and the result on stdout at once", {
       hint: "Leave out --json, or name a file: -o FILE",

@@ -1,9 +1,12 @@
 // Writes events as NDJSON to stderr or a file, for other programs.
 
 import { once } from "node:events";
-import { createWriteStream, type WriteStream } from "node:fs";
+import { createReadStream, createWriteStream, type WriteStream } from "node:fs";
+import { stat } from "node:fs/promises";
+import { resolve } from "node:path";
+import { createInterface } from "node:readline";
 import { ERRORS } from "../../edit/error-table.js";
-import { failureOf } from "../../std/errors.js";
+import { failureOf, QeditError } from "../../std/errors.js";
 import type { ProgressEvent } from "../../std/events.js";
 import { ioFailure } from "../../std/files.js";
 import type { Output } from "../io.js";
@@ -32,9 +35,14 @@ export function errorEvent(error: unknown): ErrorEvent {
   return { kind: "error", ...failure, exit: ERRORS[failure.code].exit };
 }
 
-/** Opens a log on stderr (`stderr` or `-`) or in a file, which is truncated. Throws QEDIT_E_IO. */
+/** Whether a log goes to stderr, not to a file: `stderr` or `-`. */
+export function isStderrLog(where: string): boolean {
+  return where === "stderr" || where === "-";
+}
+
+/** Opens a log on stderr or in a file. A log of an earlier call is replaced; throws QEDIT_E_EXISTS for any other file that is there, and QEDIT_E_IO. */
 export async function openEventLog(where: string, stderr: Output): Promise<EventLog> {
-  const isStderr = where === "stderr" || where === "-";
+  const isStderr = isStderrLog(where);
   const stream: NodeJS.WritableStream = isStderr ? stderr : await openFile(where);
   const progress = new Progress();
   return {
@@ -49,7 +57,17 @@ export async function openEventLog(where: string, stderr: Output): Promise<Event
 }
 
 async function openFile(path: string): Promise<WriteStream> {
-  const stream = createWriteStream(path);
+  // Such as /dev/stderr: what the file that the shell has opened holds is left.
+  const isOpened = resolve(path).startsWith("/dev/");
+  if (!isOpened && !(await canReplace(path)))
+    throw new QeditError(
+      "QEDIT_E_EXISTS",
+      `Cannot write events to ${path}: it is there already, and no log of events`,
+      {
+        hint: "Choose another name: only a log of events is replaced",
+      },
+    );
+  const stream = createWriteStream(path, { flags: isOpened ? "a" : "w" });
   try {
     await once(stream, "open");
   } catch (error) {
@@ -58,6 +76,31 @@ async function openFile(path: string): Promise<WriteStream> {
   // Ignore: a full disk must not stop the edit.
   stream.on("error", () => {});
   return stream;
+}
+
+// Whether nothing is lost by a log in place of what is there: nothing, no file, or the log of an earlier call, whose last line may be cut off.
+async function canReplace(path: string): Promise<boolean> {
+  if (!(await stat(path).catch(() => undefined))?.isFile()) return true;
+  try {
+    let isCut = false;
+    for await (const line of createInterface({ input: createReadStream(path) })) {
+      if (isCut || !line.startsWith('{"event":"')) return false;
+      const event = parsedLine(line);
+      if (event && !(typeof event["time"] === "string" && typeof event["elapsed"] === "number")) return false;
+      isCut = event === undefined;
+    }
+    return true;
+  } catch (error) {
+    throw ioFailure("read", path, error);
+  }
+}
+
+function parsedLine(line: string): Readonly<Record<string, unknown>> | undefined {
+  try {
+    return JSON.parse(line) as Readonly<Record<string, unknown>>;
+  } catch {
+    return undefined;
+  }
 }
 
 // Adds time, elapsed seconds, current stage, seconds left and memory to events.

@@ -29,7 +29,7 @@ const GROUPS: readonly ParameterGroup[] = [
 export const outputOptions = {
   json: defaulted(toggle, false, { summary: "print the result as JSON", group: "Terminal", scope: "user" }),
   events: optional(text, {
-    summary: "write progress as NDJSON to a file, or to stderr (`--events stderr`)",
+    summary: "write progress as NDJSON to a file, which may be an earlier log, or to stderr (`--events stderr`)",
     group: "Terminal",
     scope: "user",
     placeholder: "<file>",
