@@ -10,6 +10,7 @@ import { serverFor } from "../client/find-server.js";
 import type { ServerClient } from "../client/server-client.js";
 import type { BatchSettings } from "../commands/batch.js";
 import { checkInputs, inputText } from "../files/input.js";
+import { checkKept } from "../files/kept-files.js";
 import { removeLeftoversBeside } from "../files/leftovers.js";
 import { checkOutput } from "../files/output.js";
 import { pictureCache, type ReadPictures } from "../files/picture-cache.js";
@@ -96,18 +97,19 @@ async function plannedLines(
   return { planned: await planLines(lines, planning), server: undefined };
 }
 
-// A job whose output an earlier one makes fails, and the earlier one is done.
+// A job whose output or kept files an earlier one makes fails, and the earlier one is done.
 function withOwnOutputs(lines: readonly Line[]): Line[] {
   const taken = new Map<string, number>();
   return lines.map((each) => {
-    if (each.path === undefined) return each;
-    const before = taken.get(resolve(each.path));
-    if (before === undefined) taken.set(resolve(each.path), each.line);
-    if (before === undefined) return each;
+    const written = { output: each.path, keep: isPlanned(each) ? each.values.keep : undefined };
+    const named = Object.entries(written).flatMap(([key, path]) => (path === undefined ? [] : [{ key, path }]));
+    const twice = named.find(({ path }) => taken.has(resolve(path)));
+    if (twice === undefined) for (const { path } of named) taken.set(resolve(path), each.line);
+    if (twice === undefined) return each;
     const error = new QeditError(
       "QEDIT_E_USAGE",
-      `Cannot write ${each.path} twice: line ${before} and line ${each.line} both make it`,
-      { hint: 'Give each job an "output" of its own' },
+      `Cannot write ${twice.path} twice: line ${taken.get(resolve(twice.path))} and line ${each.line} both make it`,
+      { hint: `Give each job ${twice.key === "keep" ? "a" : "an"} "${twice.key}" of its own` },
     );
     return { line: each.line, index: each.index, name: `line ${each.line}`, path: undefined, error };
   });
@@ -180,7 +182,8 @@ async function runReady(
 
 // The end of a job that is not run: done before, or its result cannot be written. undefined: it must be run.
 async function endWithoutRun(line: PlannedLine, { settings, terminal, journal }: Work): Promise<JobEnd | undefined> {
-  const state = journal && (settings.resume || settings.lastFailed) ? await resultState(line, journal) : "nothing";
+  const isAgain = settings.resume || settings.lastFailed;
+  const state = journal && isAgain ? await resultState(line, journal) : "nothing";
   if (state === "done") return { status: "skipped", reason: "done before" };
   if (state === "changed") {
     const text = `${line.path} was changed since it was made; remove it to have it made again`;
@@ -193,6 +196,12 @@ async function endWithoutRun(line: PlannedLine, { settings, terminal, journal }:
     const isThere = error instanceof QeditError && error.code === "QEDIT_E_EXISTS";
     const hint = 'Leave out what is done with --resume, replace it with --force, or give another "output"';
     return failed(isThere ? new QeditError(error.code, error.marked.message, { hint }) : error);
+  }
+  try {
+    // A job that was stopped may have kept some: those that are equal are left.
+    await checkKept(line.values.keep, { force: line.values.force || isAgain }, terminal);
+  } catch (error) {
+    return failed(error);
   }
   return undefined;
 }

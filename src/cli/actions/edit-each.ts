@@ -8,6 +8,7 @@ import { QeditError } from "../../std/errors.js";
 import { canTake, resolvedHere, serverFor } from "../client/find-server.js";
 import type { EachSettings } from "../commands/each.js";
 import { checkInputs, inputPrompt } from "../files/input.js";
+import { checkKept } from "../files/kept-files.js";
 import { removeLeftoversBeside } from "../files/leftovers.js";
 import { checkOutput } from "../files/output.js";
 import { pictureCache, type ReadPictures } from "../files/picture-cache.js";
@@ -33,6 +34,8 @@ interface Edit {
   readonly index: number;
   readonly input: string;
   readonly path: string;
+  /** Folder of its tensor files. */
+  readonly keep: string | undefined;
 }
 
 /** Edits every picture of a call. */
@@ -43,12 +46,16 @@ export async function editEach({ args, settings, given }: EachCall, terminal: Te
   for (const text of passedOver) terminal.emit({ kind: "note", text: `passed over in ${text}` });
   const found = await withoutResults(pictures, settings, terminal);
   const edits = found.map(
-    (picture, index): Edit => ({ index: index + 1, input: picture.path, path: resultPath(picture, settings) }),
+    (picture, index): Edit => ({ index: index + 1, input: picture.path, ...outputsOf(picture, settings) }),
   );
   for (const { path } of edits.slice(0, 1)) refuseUselessQuality(pictureEncoding(path, settings).format, given);
   refuseSameOutput(
     edits.map(({ path, input }) => ({ path, where: input })),
     "Edit them in two calls, with another -o FOLDER or --format",
+  );
+  refuseSameOutput(
+    edits.flatMap(({ keep, input }) => (keep === undefined ? [] : [{ path: keep, where: input }])),
+    "Edit them in two calls, with another --keep FOLDER",
   );
   await removeLeftoversBeside(edits.map(({ path }) => path));
   const sheet = await openSheet(settings.sheet, settings, terminal);
@@ -100,8 +107,7 @@ interface Work {
   readonly sheet: Sheet | undefined;
 }
 
-function jobOf({ index, input, path }: Edit, { resolved, settings, read, terminal, sheet }: Work): ObservedJob {
-  const keep = settings.keep === undefined ? undefined : join(settings.keep, basename(path, extname(path)));
+function jobOf({ index, input, path, keep }: Edit, { resolved, settings, read, terminal, sheet }: Work): ObservedJob {
   const pictures = () => read([input, ...settings.with]);
   const mask = async () => (settings.mask === undefined ? undefined : (await read([settings.mask]))[0]);
   const note: Terminal["emit"] = (event) =>
@@ -158,9 +164,14 @@ function isBelow(folder: string, path: string): boolean {
   return inside !== "" && !inside.startsWith("..");
 }
 
-function resultPath({ path, below }: FoundPicture, { output, format }: EachSettings): string {
-  const name = `${basename(path, extname(path))}-edit.${format ?? "png"}`;
-  return output === undefined ? join(path, "..", name) : join(output, below, name);
+// Where the result of a picture goes, and its tensor files.
+function outputsOf({ path, below }: FoundPicture, { output, format, keep }: EachSettings): Pick<Edit, "path" | "keep"> {
+  const stem = `${basename(path, extname(path))}-edit`;
+  const name = `${stem}.${format ?? "png"}`;
+  return {
+    path: output === undefined ? join(path, "..", name) : join(output, below, name),
+    keep: keep === undefined ? undefined : join(keep, below, stem),
+  };
 }
 
 interface Progress {
@@ -187,6 +198,8 @@ async function withoutDone(edits: readonly Edit[], { settings, terminal, tally, 
         hint: "Go on with the others by --resume, or replace it with --force",
       });
     }
+    // An edit that was stopped may have kept some: those that are equal are left.
+    await checkKept(edit.keep, { force: settings.force || settings.resume }, terminal);
     open.push(edit);
   }
   if (tally.skipped > 0) terminal.emit({ kind: "note", text: `${tally.skipped} of ${edits.length} done before` });
@@ -194,7 +207,7 @@ async function withoutDone(edits: readonly Edit[], { settings, terminal, tally, 
 }
 
 function record(
-  { index, input, path }: Edit,
+  { index, input, path }: Omit<Edit, "keep">,
   end: JobEnd,
   { terminal, tally }: { terminal: Terminal; tally: Tally },
 ): void {

@@ -15,7 +15,6 @@ import { QeditError } from "../../std/errors.js";
 import { canTake, resolvedHere, serverFor } from "../client/find-server.js";
 import type { MakingSettings } from "../commands/run.js";
 import { checkInputs, inputPictures, inputPrompt } from "../files/input.js";
-import { checkOutput } from "../files/output.js";
 import {
   generatedPath,
   pictureEncoding,
@@ -23,8 +22,7 @@ import {
   refuseUselessQuality,
   seedPath,
 } from "../files/picture-output.js";
-import { openPreview } from "../files/preview-file.js";
-import { openSheet, type Sheet } from "../files/sheet-output.js";
+import type { Sheet } from "../files/sheet-output.js";
 import { STREAM } from "../io.js";
 import { submitted, withSeed } from "../jobs/edit-job.js";
 import { editMany, type JobEnd, type PlannedJob } from "../jobs/many.js";
@@ -34,6 +32,7 @@ import { type RemoteSettings, refuseUselessRemote } from "../settings/remote-opt
 import { seedsOf } from "../settings/seeds.js";
 import type { GivenSetting } from "../settings/settings.js";
 import { withService } from "../with-service.js";
+import { keptFolders, openOutputs } from "./run-outputs.js";
 
 /** A call of `run`. */
 interface RunCall {
@@ -55,18 +54,17 @@ export async function makePictures(call: RunCall, terminal: Terminal): Promise<n
   const seeds = wantedSeeds(settings, settings.dryRun ? () => {} : terminal.emit);
   checkInputs([...args, settings.prompt], terminal.io);
   const paths = resultPaths(args, settings, seeds);
+  const kept = keptFolders(settings.keep, seeds);
   refuseUselessQuality(pictureEncoding(paths[0]!, settings).format, given);
   const unresolved = { settings, given, force: settings.force, emit: terminal.emit };
   if (settings.dryRun) {
     await refuseNoPicture(args.length, settings);
     refuseFilesElsewhere(settings, { given, elsewhere: stagesElsewhere(settings.remote), emit: terminal.emit });
     const { showPlan } = await import("./show-plan.js");
-    const planned = { args, settings: await resolveSettings(unresolved), outputs: paths };
+    const planned = { args, settings: await resolveSettings(unresolved), outputs: { paths, kept } };
     return showPlan({ ...planned, isForCard: false, isDryRun: true }, terminal);
   }
-  for (const each of paths) await checkOutput(each, settings, terminal);
-  const sheet = await openSheet(settings.sheet, settings, terminal);
-  const preview = await openPreview(settings.preview, settings, terminal);
+  const { sheet, preview } = await openOutputs({ paths, kept }, settings, terminal);
   const onTerminal = await terminal.previews(settings.previewTerminal);
   // Asked when they are about to be made: by then the terminal may have said that it shows no pictures.
   const previewed = () => {
@@ -93,7 +91,7 @@ export async function makePictures(call: RunCall, terminal: Terminal): Promise<n
     await makeOne(paths[0]!, { ...work, edit: withSettings(work.edit, { seed: seeds[0]!.seed }) });
   else
     await makeMany(
-      seeds.map((each, index) => ({ ...each, path: paths[index]! })),
+      seeds.map((each, index) => ({ ...each, path: paths[index]!, keep: kept[index] })),
       work,
     );
   await preview?.done();
@@ -158,7 +156,13 @@ async function makeOne(path: string, { args, settings, terminal, sheet, previewe
   terminal.result({ output: path, kind: "picture", info, drift: driftRecord(drift), device, seconds }, [path]);
 }
 
-async function makeMany(wanted: readonly (WantedSeed & { readonly path: string })[], work: Work): Promise<void> {
+interface WantedPicture extends WantedSeed {
+  readonly path: string;
+  /** Folder of its tensor files. */
+  readonly keep: string | undefined;
+}
+
+async function makeMany(wanted: readonly WantedPicture[], work: Work): Promise<void> {
   const { args, settings, terminal, sheet, previewed, edit } = work;
   const results = seedResults(terminal);
   const infos = new Map<number, object>();
@@ -171,9 +175,10 @@ async function makeMany(wanted: readonly (WantedSeed & { readonly path: string }
   } = await withService(settings, terminal, async (service) => {
     const reading = inputsOf(args, settings, terminal);
     const { pictures } = await reading;
-    const jobs = wanted.map(({ seed, isDrawn, path }, index) => {
+    const jobs = wanted.map(({ seed, isDrawn, path, keep }, index) => {
       const resolved = withSettings(edit, { seed });
-      const planned = plannedJob({ resolved, ...lazy(reading), isDrawn, path }, index + 1, work);
+      const job = { resolved, ...lazy(reading), isDrawn, path, result: { ...settings, keep } };
+      const planned: PlannedJob = { ...job, index: index + 1, name: `seed ${seed}` };
       const written = async ({ image, info }: FinishedPicture) => {
         infos.set(planned.index, info);
         await sheet?.add(planned.index, [[planned.name, image]]);
@@ -192,16 +197,6 @@ async function makeMany(wanted: readonly (WantedSeed & { readonly path: string }
 // Nothing for a picture that was made from the prompt alone.
 function original([first]: readonly Picture[]): [string, Image][] {
   return first === undefined ? [] : [["original", first.image]];
-}
-
-function plannedJob(
-  edit: Pick<PlannedJob, "resolved" | "pictures" | "mask" | "path" | "isDrawn">,
-  index: number,
-  { settings }: Work,
-): PlannedJob {
-  const { seed } = edit.resolved.settings;
-  const keep = settings.keep === undefined ? undefined : `${settings.keep}/seed${seed}`;
-  return { ...edit, result: { ...settings, keep }, index, name: `seed ${seed}` };
 }
 
 /** The pictures of a call, and the mask. */

@@ -16,7 +16,6 @@ import { QeditError } from "../../std/errors.js";
 import { loadTokenizer } from "../../text/tokenizer.js";
 import { type MakingSettings, makingOptions } from "../commands/run.js";
 import { checkInputs, inputPictures, inputPrompt, inputSources } from "../files/input.js";
-import { checkOutput, type Overwriting } from "../files/output.js";
 import { readTimings } from "../files/timings-file.js";
 import { STREAM } from "../io.js";
 import { planLines } from "../render/plan-lines.js";
@@ -26,14 +25,17 @@ import { type RemoteSettings, refuseUselessRemote } from "../settings/remote-opt
 import { completeSettings, type GivenSetting } from "../settings/settings.js";
 import type { ComputeSettings } from "../with-service.js";
 import { refuseContradictions, resultPaths, wantedSeeds } from "./make-pictures.js";
+import { keptFolders, openOutputs, type RunOutputs } from "./run-outputs.js";
 import { refuseUselessCapacity, showCapacity } from "./show-capacity.js";
 
 /** What to plan. */
 export interface PlanCall {
   readonly args: readonly string[];
-  readonly settings: UnresolvedSettings & ComputeSettings & Pick<MakingSettings, "sheet" | "force"> & RemoteSettings;
-  /** Where the results go, one path each. */
-  readonly outputs: readonly string[];
+  readonly settings: UnresolvedSettings &
+    ComputeSettings &
+    Pick<MakingSettings, "sheet" | "force"> &
+    RemoteSettings & { readonly preview?: string | undefined };
+  readonly outputs: RunOutputs;
   /** Whether to plan for a GPU of --vram bytes, which need not be in this machine. */
   readonly isForCard: boolean;
   /** Whether `run --dry-run` was called: then a missing file is a failure. */
@@ -62,11 +64,8 @@ export async function planPictures(call: PlanCommand, terminal: Terminal): Promi
   await refuseNoPicture(args.length, settings);
   refuseFilesElsewhere(settings, { given, elsewhere: stagesElsewhere(settings.remote), emit: terminal.emit });
   checkInputs([...args, settings.prompt], terminal.io);
-  const outputs = resultPaths(
-    args,
-    settings,
-    wantedSeeds(settings, () => {}),
-  );
+  const seeds = wantedSeeds(settings, () => {});
+  const outputs = { paths: resultPaths(args, settings, seeds), kept: keptFolders(settings.keep, seeds) };
   const resolved = await resolveSettings({ settings, given, force: settings.force, emit: terminal.emit });
   const isForCard = given.get("vram")?.layer === "flag";
   const wanted = { args, settings: resolved, outputs, isForCard, isDryRun: false };
@@ -79,7 +78,7 @@ export async function planPictures(call: PlanCommand, terminal: Terminal): Promi
 export async function showPlan(call: PlanCall, terminal: Terminal): Promise<number> {
   const { settings, outputs, isDryRun } = call;
   const plan = await planOf(call, terminal);
-  await warnOfOutputs(settings.sheet === undefined ? outputs : [...outputs, settings.sheet], settings, terminal);
+  await warnOfOutputs(outputs, settings, terminal);
   terminal.result(plan, planLines(plan, terminal.style));
   return isDryRun && plan.totals.missingFiles > 0 ? EXIT.model : EXIT.ok;
 }
@@ -97,20 +96,26 @@ async function planOf({ args, settings, outputs, isForCard }: PlanCall, terminal
     device,
     deviceReason: reason,
     tokenizer: await loadTokenizer(),
-    results: outputs.length,
+    results: outputs.paths.length,
     remote: settings.remote,
     ...memory,
   });
 }
 
-// A plan writes nothing: what `run` would refuse to write is no reason to plan nothing.
-async function warnOfOutputs(paths: readonly string[], { force }: Overwriting, terminal: Terminal): Promise<void> {
-  for (const path of paths.filter((each) => each !== STREAM)) {
-    await checkOutput(path, { force }, terminal).catch((error: unknown) => {
-      if (!(error instanceof QeditError)) throw error;
+// A plan writes nothing: files that `run` would not write are no reason to plan nothing.
+async function warnOfOutputs(
+  { paths, kept }: RunOutputs,
+  settings: PlanCall["settings"],
+  terminal: Terminal,
+): Promise<void> {
+  const files = paths.filter((each) => each !== STREAM);
+  await openOutputs({ paths: files, kept }, settings, terminal, (checking) =>
+    checking.catch((error: unknown) => {
+      if (!(error instanceof QeditError) || error.code === "QEDIT_E_USAGE") throw error;
       terminal.emit({ kind: "warning", text: `\`run\` will refuse this: ${error.marked.message}` });
-    });
-  }
+      return undefined;
+    }),
+  );
 }
 
 async function sourceOf(source: string | { readonly name: string; readonly bytes: Uint8Array }): Promise<Source> {

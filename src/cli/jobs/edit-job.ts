@@ -11,6 +11,7 @@ import { encodeDecoded, flattening } from "../../stages/decode.js";
 import type { Picture } from "../../stages/pictures.js";
 import { QeditError } from "../../std/errors.js";
 import { fileHash } from "../../std/file-hash.js";
+import { keptPath, writeKept } from "../files/kept-files.js";
 import { keepFilePaths } from "../files/known-files.js";
 import { writeOutput } from "../files/output.js";
 import { numberedPath, pictureEncoding } from "../files/picture-output.js";
@@ -62,7 +63,7 @@ export function submitted(planned: PlannedEdit, observer: WriteObserver): Submit
     mask,
     isDrawn,
     async onArtifact(artifact) {
-      if (keep !== undefined) await writeArtifact(join(keep, `${artifact.kind}.safetensors`), artifact);
+      if (keep !== undefined) await writeKept(keep, artifact, result);
     },
     ...(observer.previewed && { onPreview: observer.previewed }),
     onBroken: (samples, error) => keepSamples(samples, error, planned),
@@ -85,7 +86,7 @@ async function keepSamples(
   error: QeditError,
   { path, resolved: { settings, files }, result }: PlannedEdit,
 ): Promise<QeditError> {
-  const file = result.keep === undefined ? await writeBeside(path, samples) : join(result.keep, "samples.safetensors");
+  const file = result.keep === undefined ? await writeBeside(path, samples) : keptPath(result.keep, "samples");
   const { keepSize, match } = settings;
   const words = [
     ...["qedit", "decode", file],

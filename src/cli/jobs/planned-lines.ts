@@ -110,7 +110,10 @@ async function planLine(
     await refuseNoPicture(images.length, unresolved);
     path = images[0] === undefined ? generatedPath(unresolved, line) : picturePath(unresolved, images[0], "-edit");
     refuseUselessQuality(pictureEncoding(path, unresolved).format, own);
-    const { values, resolved, files } = await open({ settings: unresolved, given, force: unresolved.force, emit });
+    // A folder of all jobs holds one for each.
+    const keep = unresolved.keep && !own.has("keep") ? join(unresolved.keep, jobName(path)) : unresolved.keep;
+    const settings = { ...unresolved, keep };
+    const { values, resolved, files } = await open({ settings, given, force: unresolved.force, emit });
     const content = await contentOf(values, files, images);
     return { ...place, name: jobName(path), images, values, resolved, path, content };
   } catch (error) {
