@@ -14,6 +14,7 @@ import { checkKept } from "../files/kept-files.js";
 import { removeLeftoversBeside } from "../files/leftovers.js";
 import { checkOutput } from "../files/output.js";
 import { pictureCache, type ReadPictures } from "../files/picture-cache.js";
+import { asInputs, asResults, refuseSharedPaths } from "../files/shared-paths.js";
 import { openSheet, type Sheet } from "../files/sheet-output.js";
 import { STREAM } from "../io.js";
 import { withSeed } from "../jobs/edit-job.js";
@@ -53,6 +54,14 @@ export async function editBatch({ args, settings, given }: BatchCall, terminal: 
   const lines = await readJobs(written, file === STREAM ? io.cwd : dirname(resolve(file)));
   const { planned, server } = await plannedLines(lines, { settings, given }, terminal);
   const all = withOwnOutputs(planned);
+  const inputs = planned.flatMap((line) => (isPlanned(line) ? [...line.images, line.values.mask] : []));
+  await refuseSharedPaths(
+    [
+      { flag: "--sheet", path: settings.sheet },
+      { flag: "--events", path: terminal.settings.events },
+    ],
+    [...asResults(all.map(({ path }) => path)), ...asInputs([file, ...inputs])],
+  );
   await removeLeftoversBeside(all.flatMap(({ path }) => path ?? []));
   const sheet = await openSheet(settings.sheet, settings, terminal);
   const journal = await openBatchJournal(file === STREAM ? `stdin in ${io.cwd}` : resolve(file), settings, terminal);

@@ -14,6 +14,7 @@ import { checkOutput } from "../files/output.js";
 import { pictureCache, type ReadPictures } from "../files/picture-cache.js";
 import { pictureEncoding, refuseUselessQuality } from "../files/picture-output.js";
 import { type FoundPicture, looksEdited, picturesOf } from "../files/pictures-by-pattern.js";
+import { asInputs, asResults, refuseSharedPaths } from "../files/shared-paths.js";
 import { openSheet, type Sheet } from "../files/sheet-output.js";
 import { STREAM } from "../io.js";
 import { withSeed } from "../jobs/edit-job.js";
@@ -56,6 +57,13 @@ export async function editEach({ args, settings, given }: EachCall, terminal: Te
   refuseSameOutput(
     edits.flatMap(({ keep, input }) => (keep === undefined ? [] : [{ path: keep, where: input }])),
     "Edit them in two calls, with another --keep FOLDER",
+  );
+  await refuseSharedPaths(
+    [{ flag: "--sheet", path: settings.sheet }],
+    [
+      ...asResults(edits.map(({ path }) => path)),
+      ...asInputs([...pictures.map(({ path }) => path), ...settings.with, settings.mask]),
+    ],
   );
   await removeLeftoversBeside(edits.map(({ path }) => path));
   const sheet = await openSheet(settings.sheet, settings, terminal);

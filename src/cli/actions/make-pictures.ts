@@ -55,16 +55,17 @@ export async function makePictures(call: RunCall, terminal: Terminal): Promise<n
   checkInputs([...args, settings.prompt], terminal.io);
   const paths = resultPaths(args, settings, seeds);
   const kept = keptFolders(settings.keep, seeds);
+  const files = { inputs: [...args, settings.mask], paths, kept };
   refuseUselessQuality(pictureEncoding(paths[0]!, settings).format, given);
   const unresolved = { settings, given, force: settings.force, emit: terminal.emit };
   if (settings.dryRun) {
     await refuseNoPicture(args.length, settings);
     refuseFilesElsewhere(settings, { given, elsewhere: stagesElsewhere(settings.remote), emit: terminal.emit });
     const { showPlan } = await import("./show-plan.js");
-    const planned = { args, settings: await resolveSettings(unresolved), outputs: { paths, kept } };
+    const planned = { args, settings: await resolveSettings(unresolved), files };
     return showPlan({ ...planned, isForCard: false, isDryRun: true }, terminal);
   }
-  const { sheet, preview } = await openOutputs({ paths, kept }, settings, terminal);
+  const { sheet, preview } = await openOutputs(files, settings, terminal);
   const onTerminal = await terminal.previews(settings.previewTerminal);
   // Asked when they are about to be made: by then the terminal may have said that it shows no pictures.
   const previewed = () => {

@@ -25,7 +25,7 @@ import { type RemoteSettings, refuseUselessRemote } from "../settings/remote-opt
 import { completeSettings, type GivenSetting } from "../settings/settings.js";
 import type { ComputeSettings } from "../with-service.js";
 import { refuseContradictions, resultPaths, wantedSeeds } from "./make-pictures.js";
-import { keptFolders, openOutputs, type RunOutputs } from "./run-outputs.js";
+import { keptFolders, openOutputs, type RunFiles } from "./run-outputs.js";
 import { refuseUselessCapacity, showCapacity } from "./show-capacity.js";
 
 /** What to plan. */
@@ -35,7 +35,7 @@ export interface PlanCall {
     ComputeSettings &
     Pick<MakingSettings, "sheet" | "force"> &
     RemoteSettings & { readonly preview?: string | undefined };
-  readonly outputs: RunOutputs;
+  readonly files: RunFiles;
   /** Whether to plan for a GPU of --vram bytes, which need not be in this machine. */
   readonly isForCard: boolean;
   /** Whether `run --dry-run` was called: then a missing file is a failure. */
@@ -65,10 +65,14 @@ export async function planPictures(call: PlanCommand, terminal: Terminal): Promi
   refuseFilesElsewhere(settings, { given, elsewhere: stagesElsewhere(settings.remote), emit: terminal.emit });
   checkInputs([...args, settings.prompt], terminal.io);
   const seeds = wantedSeeds(settings, () => {});
-  const outputs = { paths: resultPaths(args, settings, seeds), kept: keptFolders(settings.keep, seeds) };
+  const files = {
+    inputs: [...args, settings.mask],
+    paths: resultPaths(args, settings, seeds),
+    kept: keptFolders(settings.keep, seeds),
+  };
   const resolved = await resolveSettings({ settings, given, force: settings.force, emit: terminal.emit });
   const isForCard = given.get("vram")?.layer === "flag";
-  const wanted = { args, settings: resolved, outputs, isForCard, isDryRun: false };
+  const wanted = { args, settings: resolved, files, isForCard, isDryRun: false };
   if (!settings.replicas) return showPlan(wanted, terminal);
   await showCapacity(call, await planOf(wanted, terminal), terminal);
   return EXIT.ok;
@@ -76,14 +80,14 @@ export async function planPictures(call: PlanCommand, terminal: Terminal): Promi
 
 /** Prints the plan of an edit; returns EXIT.model for a dry run with missing files. Throws what `run` would throw. */
 export async function showPlan(call: PlanCall, terminal: Terminal): Promise<number> {
-  const { settings, outputs, isDryRun } = call;
+  const { settings, files, isDryRun } = call;
   const plan = await planOf(call, terminal);
-  await warnOfOutputs(outputs, settings, terminal);
+  await warnOfOutputs(files, settings, terminal);
   terminal.result(plan, planLines(plan, terminal.style));
   return isDryRun && plan.totals.missingFiles > 0 ? EXIT.model : EXIT.ok;
 }
 
-async function planOf({ args, settings, outputs, isForCard }: PlanCall, terminal: Terminal): Promise<EditPlan> {
+async function planOf({ args, settings, files, isForCard }: PlanCall, terminal: Terminal): Promise<EditPlan> {
   const { device, reason } = await chosenDevice(settings, isForCard);
   const sources = await Promise.all((await inputSources(args, terminal.io)).map(sourceOf));
   const complete = { ...settings, prompt: await inputPrompt(settings, terminal.io) };
@@ -96,20 +100,16 @@ async function planOf({ args, settings, outputs, isForCard }: PlanCall, terminal
     device,
     deviceReason: reason,
     tokenizer: await loadTokenizer(),
-    results: outputs.paths.length,
+    results: files.paths.length,
     remote: settings.remote,
     ...memory,
   });
 }
 
 // A plan writes nothing: files that `run` would not write are no reason to plan nothing.
-async function warnOfOutputs(
-  { paths, kept }: RunOutputs,
-  settings: PlanCall["settings"],
-  terminal: Terminal,
-): Promise<void> {
-  const files = paths.filter((each) => each !== STREAM);
-  await openOutputs({ paths: files, kept }, settings, terminal, (checking) =>
+async function warnOfOutputs(files: RunFiles, settings: PlanCall["settings"], terminal: Terminal): Promise<void> {
+  const paths = files.paths.filter((each) => each !== STREAM);
+  await openOutputs({ ...files, paths }, settings, terminal, (checking) =>
     checking.catch((error: unknown) => {
       if (!(error instanceof QeditError) || error.code === "QEDIT_E_USAGE") throw error;
       terminal.emit({ kind: "warning", text: `\`run\` will refuse this: ${error.marked.message}` });

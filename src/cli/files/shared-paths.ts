@@ -43,6 +43,11 @@ export function asInputs(paths: readonly (string | undefined)[]): UsedPath[] {
   return paths.flatMap((path) => (path === undefined ? [] : [{ path, use: "it is an input" }]));
 }
 
+/** The results of a call by path, for refuseSharedPaths. */
+export function asResults(paths: readonly (string | undefined)[]): UsedPath[] {
+  return paths.flatMap((path) => (path === undefined ? [] : [{ path, use: "a result goes there" }]));
+}
+
 /** Whether two paths lead to one file, which may not be there yet. */
 export async function isSameFile(a: string, b: string): Promise<boolean> {
   const real = await realFile(a);
