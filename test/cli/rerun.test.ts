@@ -154,6 +154,7 @@ describe("with --set", () => {
     [["--set", "seed"], /KEY=VALUE is wanted/, /--set seed=7/],
     [["--set", "steps=many"], /Cannot use "many" for --steps/, undefined],
     [["--set", "output=x.png"], /no such option/, undefined],
+    [["-", "--set", "paste-back=1", "--set", "mask=-"], /Cannot read 2 inputs from stdin/, undefined],
   ])("%j is refused", async (args, message, hint) => {
     expectRefusal(await qedit(["rerun", "out.png", ...args, "-o", "no.png"], withMemory), {
       code: 2,

@@ -110,6 +110,17 @@ describe("refuses", () => {
     });
   });
 
+  test.each([
+    ["a picture and a mask", ["-", ...RUN, "--paste-back", "--mask", "-"]],
+    ["a prompt and a mask", [CAT, ...RUN, "-p", "-", "--paste-back", "--mask", "-"]],
+  ])("stdin for %s", async (_, args) => {
+    for (const command of [["run"], ["run", "--dry-run"], ["plan"]])
+      expectRefusal(await qedit([...command, ...args], { ...here, input: await readFile(CAT) }), {
+        code: 2,
+        message: /Cannot read 2 inputs from stdin/,
+      });
+  });
+
   test("an empty stdin", async () => {
     expectRefusal(await qedit(["run", "-", ...RUN, "-o", "empty.png"], { ...here, input: new Uint8Array(0) }), {
       code: 2,
@@ -128,6 +139,11 @@ describe("refuses", () => {
   test.each([
     ["bytes on a terminal", ["run", CAT, ...RUN, "-o", "-"], "Cannot write bytes to a terminal"],
     ["to wait for a terminal's keys", ["run", "-", ...RUN], "Cannot read stdin: it is a terminal"],
+    [
+      "to wait for a terminal's mask",
+      ["run", CAT, ...RUN, "--paste-back", "--mask", "-"],
+      "Cannot read stdin: it is a terminal",
+    ],
   ])("%s", async (_, args, message) => {
     const terminal = inTerminal(args, here);
     expect(await terminal.ended).toBe(2);

@@ -61,14 +61,14 @@ const MAX_SHOWN = 60;
 export async function makeAgain({ args, settings, given: origins }: RerunCall, terminal: Terminal): Promise<void> {
   const { emit, io } = terminal;
   const [file, ...given] = args as [string, ...string[]];
-  checkInputs(given, io);
   const bytes = await pictureBytes(file);
   const recipe = recipeIn(bytes, file);
   const written: WrittenSettings = {
     ...changed(recipeSettings(recipe, file), settings.set),
     ...(settings.allowEmptyPrompt && { allowEmptyPrompt: true }),
   };
-  const { prompt, allowEmptyPrompt } = readSettings(EDIT_PARAMETERS, written);
+  const { prompt, allowEmptyPrompt, mask } = readSettings(EDIT_PARAMETERS, written);
+  checkInputs([...given, mask], io);
   refuseEmptyPrompt({ prompt, allowEmptyPrompt });
   const name = defaultName(file, settings.format);
   const path = outputPath(settings.output ?? join(dirname(file), name), name);

@@ -52,7 +52,7 @@ export async function makePictures(call: RunCall, terminal: Terminal): Promise<n
   refuseContradictions(call);
   refuseUselessRemote(settings, given);
   const seeds = wantedSeeds(settings, settings.dryRun ? () => {} : terminal.emit);
-  checkInputs([...args, settings.prompt], terminal.io);
+  checkInputs([...args, settings.prompt, settings.mask], terminal.io);
   const paths = resultPaths(args, settings, seeds);
   const kept = keptFolders(settings.keep, seeds);
   const files = { inputs: [...args, settings.mask], paths, kept };

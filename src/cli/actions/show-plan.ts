@@ -63,7 +63,7 @@ export async function planPictures(call: PlanCommand, terminal: Terminal): Promi
   refuseUselessRemote(settings, given);
   await refuseNoPicture(args.length, settings);
   refuseFilesElsewhere(settings, { given, elsewhere: stagesElsewhere(settings.remote), emit: terminal.emit });
-  checkInputs([...args, settings.prompt], terminal.io);
+  checkInputs([...args, settings.prompt, settings.mask], terminal.io);
   const seeds = wantedSeeds(settings, () => {});
   const files = {
     inputs: [...args, settings.mask],
