@@ -264,6 +264,14 @@ test("a result that is there already is a warning of plan and of a dry run, whic
   }
 });
 
+test("a file of previews that is there already is a warning of a dry run", async () => {
+  await writeFile(folder.at("seen.png"), "");
+  const args = ["run", "--dry-run", CAT, ...WINTER, ...SMALL, ...models(), ...QUICK];
+  const { code, stderr } = await plain([...args, "--preview", "seen.png"]);
+  expect([code, stderr]).toEqual([0, expect.stringContaining("will refuse this: Cannot write seen.png")]);
+  expectRefusal(await plain([...args, "--preview", "seen.bmp"]), { code: 2, message: /picture format of seen\.bmp/ });
+});
+
 describe("what run refuses, plan and a dry run refuse", () => {
   test.each([
     ["a size that is no multiple of 16", ["--size", "100x100"], /multiples of 16/],
@@ -271,6 +279,8 @@ describe("what run refuses, plan and a dry run refuse", () => {
     ["an option that does not exist", ["--stepps", "4"], /--stepps/],
     ["a setting without effect", ["--cfg", "1", "--negative-prompt", "x"], /no effect/],
     ["a format against the name", ["-o", "x.png", "--format", "webp"], /its name says png/],
+    ["a sheet of a format that is not written", ["--sheet", "x.bmp"], /picture format of x\.bmp/],
+    ["a quality of another format", ["--jpeg-quality", "50", "-o", "x.png"], /Cannot use --jpeg-quality for a png/],
     ["a mask without its switch", ["--mask", CAT], /--paste-back/],
   ])("%s", async (_, extra, message) => {
     for (const command of [["plan"], ["run", "--dry-run"]]) {

@@ -16,6 +16,7 @@ import { QeditError } from "../../std/errors.js";
 import { loadTokenizer } from "../../text/tokenizer.js";
 import { type MakingSettings, makingOptions } from "../commands/run.js";
 import { checkInputs, inputPictures, inputPrompt, inputSources } from "../files/input.js";
+import { pictureEncoding, refuseUselessQuality } from "../files/picture-output.js";
 import { readTimings } from "../files/timings-file.js";
 import { STREAM } from "../io.js";
 import { planLines } from "../render/plan-lines.js";
@@ -70,6 +71,7 @@ export async function planPictures(call: PlanCommand, terminal: Terminal): Promi
     paths: resultPaths(args, settings, seeds),
     kept: keptFolders(settings.keep, seeds),
   };
+  refuseUselessQuality(pictureEncoding(files.paths[0]!, settings).format, given);
   const resolved = await resolveSettings({ settings, given, force: settings.force, emit: terminal.emit });
   const isForCard = given.get("vram")?.layer === "flag";
   const wanted = { args, settings: resolved, files, isForCard, isDryRun: false };
