@@ -1,6 +1,7 @@
 // What qedit says while it works, and how: events, levels, colours, motion on a terminal, completion, explanations, and how soon it answers.
 import { spawnSync } from "node:child_process";
 import { readFile } from "node:fs/promises";
+import { availableParallelism } from "node:os";
 import { describe, expect, test } from "vitest";
 import packageJson from "../../package.json" with { type: "json" };
 import { hasColor, hasMotion } from "../../src/cli/render/style.js";
@@ -87,6 +88,18 @@ describe("levels", () => {
   test("-q leaves only the result", async () => {
     expect(await qedit([...RUN, "-q", "-o", "quiet.png"], here)).toMatchObject({ stdout: "quiet.png\n", stderr: "" });
   });
+});
+
+test("more threads than the machine runs at once are warned of", async () => {
+  const cores = availableParallelism();
+  const warnings = async (threads: number) =>
+    (await qedit([...RUN, "--threads", String(threads), "-o", `threads-${threads}.png`], here)).stderr
+      .split("\n")
+      .filter((line) => line.startsWith("warning: "));
+  expect(await warnings(cores + 1)).toEqual([
+    `warning: --threads ${cores + 1} is slower than all cores: this machine runs ${cores} at once`,
+  ]);
+  expect(await warnings(cores)).toEqual([]);
 });
 
 describe("on a terminal", () => {

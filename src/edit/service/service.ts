@@ -1,4 +1,5 @@
 // The edit service: one queue and one session pool per device. All interfaces (command line, servers) submit edits to it.
+import { availableParallelism } from "node:os";
 import type { Artifact } from "../../artifacts/artifact.js";
 import type { ArtifactCache } from "../../artifacts/artifact-cache.js";
 import { chooseEngine, type Isolation } from "../../engine/device.js";
@@ -6,7 +7,7 @@ import { freeMemory } from "../../engine/memory/free-memory.js";
 import { type Device, deviceName, parseDevices } from "../../engine/providers.js";
 import type { DecodedPicture } from "../../stages/decode.js";
 import { type ArtifactStage, STAGES, type StageName } from "../../stages/stage.js";
-import { QeditError } from "../../std/errors.js";
+import { param, QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
 import { measuredEngine } from "../plan/measure.js";
 import type { SessionTiming } from "../plan/timings.js";
@@ -228,8 +229,15 @@ async function contextOf(
     ...(options.onRestart && { onRestart: options.onRestart }),
   });
   if (reason !== undefined) emit({ kind: "note", text: `computing on the CPU: ${reason}` });
+  const isCpu = engine.device.provider === "cpu";
+  const cores = availableParallelism();
+  if (isCpu && threads > cores)
+    emit({
+      kind: "warning",
+      text: `${param("threads", threads)} is slower than all cores: this machine runs ${cores} at once`,
+    });
   // On the CPU weights are memory-mapped, so there is no limit by default.
-  const vram = options.vram ?? (engine.device.provider === "cpu" ? undefined : await freeMemory(engine.device));
+  const vram = options.vram ?? (isCpu ? undefined : await freeMemory(engine.device));
   const pool = sessionPool(unchangedWeights(measuredEngine(engine, onTiming)), { keepAlive, budget: vram, emit });
   return { engine: pool, emit, signal, memoize, cache, vram, modulationFolder, remote, place: elsewhere(options) };
 }

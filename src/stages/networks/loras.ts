@@ -20,16 +20,21 @@ export interface NamedLora {
   readonly strength: number;
 }
 
-/** Parses FILE or FILE:STRENGTH. A colon without a number after it belongs to the path; throws QEDIT_E_USAGE where it follows .safetensors. */
+/**
+ * Parses FILE or FILE:STRENGTH. A colon without a number after it belongs to the path; throws QEDIT_E_USAGE where it follows .safetensors, and for a
+ * number that float32 does not hold.
+ */
 export function parseLora(written: string): NamedLora {
   const match = /^(.+):([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)$/i.exec(written);
-  const [, file, wrong] = match ? [] : (/^(.+\.safetensors):([^/\\]*)$/i.exec(written) ?? []);
+  const strength = Number(match?.[2] ?? 1);
+  const other = match ?? /^(.+\.safetensors):([^/\\]*)$/i.exec(written) ?? [];
+  const [, file, wrong] = match && Number.isFinite(Math.fround(strength)) ? [] : other;
   if (wrong !== undefined)
     throw new QeditError("QEDIT_E_USAGE", `Cannot use "${wrong}" as the strength of a LoRA: a number is wanted`, {
       hint: `Write, for example, ${param("lora", `${file}:0.8`)}`,
       parameter: "lora",
     });
-  return match ? { path: match[1]!, strength: Number(match[2]) } : { path: written, strength: 1 };
+  return { path: match?.[1] ?? written, strength };
 }
 
 /** A LoRA matched to a transformer. */
