@@ -3,6 +3,9 @@ import { execFileSync } from "node:child_process";
 import { copyFile, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import { beforeEach, describe, expect, test } from "vitest";
+import { run } from "../../src/cli/commands/run.js";
+import { outputOptions } from "../../src/cli/settings/options.js";
+import { fileName } from "../../src/edit/parameters/parameter.js";
 import { CAT, expectRefusal, LORA, models, QUICK, qedit, workFolder } from "./qedit.js";
 
 const folder = workFolder();
@@ -28,6 +31,32 @@ async function explained(args: readonly string[] = [], env = {}): Promise<Explai
 beforeEach(async () => {
   await rm(folder.at("qedit.json"), { force: true });
   await rm(folder.at(USER), { force: true });
+});
+
+describe("config --explain", () => {
+  test("shows every setting of run that a file or the environment may set", async () => {
+    const table = { ...run.options, ...outputOptions };
+    const settable = Object.entries(table).filter(([, { scope }]) => scope !== "call");
+    expect(Object.keys(await explained()).sort()).toEqual(settable.map(([name]) => fileName(name)).sort());
+  });
+
+  test("shows what the environment says of a picture's file, presets, servers and the terminal", async () => {
+    const env = {
+      ...{ QEDIT_FORMAT: "webp", QEDIT_JPEG_QUALITY: "90", QEDIT_MEMORY: "1G", QEDIT_SERVER: "none" },
+      ...{ QEDIT_REMOTE: "sample=grpc://gpu:8001", QEDIT_QUIET: "1" },
+    };
+    expect(await explained([], env)).toMatchObject({
+      format: { value: "webp", from: "environment QEDIT_FORMAT" },
+      "jpeg-quality": { value: 90 },
+      memory: { from: "environment QEDIT_MEMORY" },
+      server: { value: "none" },
+      remote: { from: "environment QEDIT_REMOTE" },
+      quiet: { value: true, from: "environment QEDIT_QUIET" },
+      json: { value: false, from: "default" },
+    });
+    const { stdout } = await qedit(["config", "--explain"], { ...here, env });
+    expect(stdout).toMatch(/^remote +sample=grpc:\/\/gpu:8001 +environment QEDIT_REMOTE$/m);
+  });
 });
 
 describe("a setting", () => {

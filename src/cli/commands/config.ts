@@ -1,4 +1,4 @@
-// qedit config: the settings of an edit; with --explain, the source of each.
+// qedit config: the settings of run; with --explain, the source of each.
 
 import {
   defaulted,
@@ -8,17 +8,18 @@ import {
   type ParameterTable,
 } from "../../edit/parameters/parameter.js";
 import { toggle } from "../../edit/parameters/parameter-kinds.js";
-import { EDIT_PARAMETERS } from "../../edit/parameters/table.js";
 import { defineCommand } from "../command.js";
+import { outputOptions } from "../settings/options.js";
 import { type GivenSetting, givenSettings } from "../settings/settings.js";
 import { PROJECT_FILE, readSettingsFiles, type SettingsFile, userFile } from "../settings/settings-files.js";
 import { checkSettingsKeys } from "../settings/settings-keys.js";
-import { cacheOptions, computeOptions } from "../settings/shared-options.js";
+import { run } from "./run.js";
 
-const all: ParameterTable = { ...EDIT_PARAMETERS, ...cacheOptions, ...computeOptions };
-const shown: ParameterTable = Object.fromEntries(Object.entries(all).filter(([, { scope }]) => scope !== "call"));
-const options = {
-  ...shown,
+const flags = settable(run.options);
+// Those of every command are the command's own flags here: only what other places say of them is shown.
+const shown = { ...flags, ...settable(outputOptions) };
+const options: ParameterTable = {
+  ...flags,
   explain: defaulted(toggle, false, {
     summary: "say where each value comes from, defaults included",
     group: "Output",
@@ -40,7 +41,7 @@ export const config = defineCommand({
     "QEDIT_STEPS=8 qedit config --explain",
   ],
   options,
-  async perform({ settings, given: flags }, terminal) {
+  async perform({ settings, given: ofCall }, terminal) {
     if (settings["schema"]) {
       const { jobSchema } = await import("../jobs/job-schema.js");
       const schema = jobSchema();
@@ -50,7 +51,7 @@ export const config = defineCommand({
     await checkSettingsKeys(files, shown);
     // With the section `run` of the settings files, as `run` reads them.
     const lower = givenSettings(shown, { command: "run", parsed: {}, env: terminal.io.env, files });
-    const given = (name: string) => (flags.get(name)?.layer === "flag" ? flags.get(name) : lower.get(name));
+    const given = (name: string) => (ofCall.get(name)?.layer === "flag" ? ofCall.get(name) : lower.get(name));
     const rows = Object.entries(shown).map(([name, parameter]) => rowOf(name, parameter, given(name)));
     const listed = settings["explain"] ? rows : rows.filter(({ from }) => from !== "default");
     const found = (layer: SettingsFile["layer"]) => files.find((file) => file.layer === layer)?.path;
@@ -68,6 +69,11 @@ export const config = defineCommand({
   },
 });
 
+// What settings files and the environment may set.
+function settable(table: ParameterTable): ParameterTable {
+  return Object.fromEntries(Object.entries(table).filter(([, { scope }]) => scope !== "call"));
+}
+
 function tableOf(rows: readonly Row[]): readonly string[] {
   if (rows.length === 0) return ["No setting differs from its default; --explain shows them all"];
   const texts = rows.map(({ key, value, from }) => [key, present(value), from] as const);
@@ -77,11 +83,12 @@ function tableOf(rows: readonly Row[]): readonly string[] {
 
 function present(value: unknown): string {
   if (value === null) return "-";
-  return Array.isArray(value)
-    ? value.join(", ") || "-"
-    : typeof value === "object"
-      ? Object.values(value).join("x")
-      : String(value);
+  if (Array.isArray(value)) return value.join(", ") || "-";
+  if (typeof value !== "object") return String(value);
+  const parts = Object.entries(value);
+  // Servers by stage, else a size.
+  const isServers = parts.every(([, part]) => Array.isArray(part));
+  return isServers ? parts.map(([name, part]) => `${name}=${String(part)}`).join(",") : Object.values(value).join("x");
 }
 
 interface Row {
