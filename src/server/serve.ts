@@ -130,9 +130,10 @@ export async function serve(options: ServeOptions): Promise<void> {
     log("info", "stopping", { ...server.load() });
     kafka?.stop();
     const end = performance.now() + settings.grace;
-    const watched = watching.map((each) => each.stop());
-    await Promise.all([server, inference, ...(kafka ? [kafka] : [])].map((each) => each.drain(settings.grace)));
-    await Promise.all(watched);
+    const drained = Promise.all(
+      [server, inference, ...(kafka ? [kafka] : [])].map((each) => each.drain(settings.grace)),
+    );
+    await Promise.all([drained, ...watching.map((each) => each.stop(drained))]);
     await answered(listeners, Math.max(end, performance.now() + LAST_ANSWERS));
     for (const listener of listeners) listener.stop();
   } finally {

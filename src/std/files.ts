@@ -1,7 +1,8 @@
 // Exact reads, atomic writes, and errors of file operations in words.
 
+import type { Stats } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
-import { link, mkdir, open, realpath, rename, rm, stat } from "node:fs/promises";
+import { constants, link, mkdir, open, realpath, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { decimalSize } from "./byte-sizes.js";
 import { param, QeditError } from "./errors.js";
@@ -29,6 +30,7 @@ const REASONS: Readonly<Record<string, { reason: string; hint: string }>> = {
     reason: "no process reads it any more",
     hint: "The next command in the pipeline ended first: look at its message",
   },
+  ENXIO: { reason: "it is a socket or a device", hint: "Name a file" },
   ENOENT: { reason: "it does not exist", hint: "Check the path" },
 };
 
@@ -44,6 +46,8 @@ interface WriteOptions {
   readonly overwrite?: boolean;
   /** Whether only the user may read it, and the folders that are made for it. */
   readonly isPrivate?: boolean;
+  /** Whether a device or a pipe is written into, which waits for who reads it; otherwise it is a file that is there. */
+  readonly hasPipes?: boolean;
 }
 
 /**
@@ -54,12 +58,12 @@ interface WriteOptions {
 export async function writeFileAtomically(
   path: string,
   bytes: Uint8Array,
-  { overwrite = true, isPrivate = false }: WriteOptions = {},
+  { overwrite = true, isPrivate = false, hasPipes = true }: WriteOptions = {},
 ): Promise<void> {
   try {
     await makeFolders(dirname(path), { isPrivate });
     const target = await describe(path);
-    if (target.isSpecial) {
+    if (target.isSpecial && hasPipes) {
       await writeAndFlush(path, bytes, { flags: "w" });
       return;
     }
@@ -145,29 +149,31 @@ async function renameIfFree(temporary: string, path: string): Promise<void> {
 /** A text file of at most `most` bytes in UTF-8, without a byte order mark. Throws QEDIT_E_IO for what is no file, or longer. */
 export async function readTextFile(path: string, most: number): Promise<string> {
   try {
-    // A pipe would be waited for, and a device has no end.
-    await refuseSpecial(path);
     return new TextDecoder().decode(await readBounded(path, most));
   } catch (error) {
     throw ioFailure("read", path, error);
   }
 }
 
-async function refuseSpecial(path: string): Promise<void> {
-  const found = await stat(path);
-  if (found.isDirectory()) throw Object.assign(new Error("is a directory"), { code: "EISDIR" });
-  if (!found.isFile()) throw new QeditError("QEDIT_E_IO", `Cannot read ${path}: it is a pipe or a device`);
+/** What is read. */
+export interface ReadOptions {
+  /** Whether pipes are read to their end, which comes when whoever writes into them wants it: for paths that the user typed. */
+  readonly hasPipes?: boolean;
 }
 
-/** The bytes of a file or a pipe. Throws QEDIT_E_IO for a device and for more than `most` bytes, and errors of the file system. */
-export async function readBounded(path: string, most: number): Promise<Buffer> {
-  const handle = await open(path);
+/**
+ * The bytes of a file. Throws QEDIT_E_IO at once for a device, a socket, and a pipe unless pipes are read, for more than `most` bytes, and errors of the
+ * file system.
+ */
+export async function readBounded(path: string, most: number, { hasPipes = false }: ReadOptions = {}): Promise<Buffer> {
+  // To open a pipe waits for a writer.
+  const handle = await open(path, hasPipes ? constants.O_RDONLY : constants.O_RDONLY | constants.O_NONBLOCK);
   try {
     const found = await handle.stat();
     const { size } = found;
+    if (found.isDirectory()) throw Object.assign(new Error("is a directory"), { code: "EISDIR" });
     // A device such as /dev/zero has no end.
-    if (found.isCharacterDevice() || found.isBlockDevice())
-      throw new QeditError("QEDIT_E_IO", `Cannot read ${path}: it is a device`);
+    if (!found.isFile() && !(hasPipes && found.isFIFO())) throw special(path, found);
     if (size > most) throw tooLong(path, most);
     const parts: Buffer[] = [];
     let length = 0;
@@ -183,6 +189,11 @@ export async function readBounded(path: string, most: number): Promise<Buffer> {
   } finally {
     await handle.close();
   }
+}
+
+function special(path: string, found: Stats): QeditError {
+  const kind = found.isFIFO() ? "a pipe" : found.isSocket() ? "a socket" : "a device";
+  return new QeditError("QEDIT_E_IO", `Cannot read ${path}: it is ${kind}`, { hint: "Name a file" });
 }
 
 function tooLong(path: string, most: number): QeditError {

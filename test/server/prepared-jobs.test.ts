@@ -1,12 +1,10 @@
 // Requests that are resolved and checked before they are queued.
 import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { baseSettings } from "../../src/cli/actions/serve-edits.js";
-import type { Terminal } from "../../src/cli/render/terminal.js";
-import { type EditServer, openEditServer } from "../../src/server/edit-server.js";
-import { DEFAULT_LIMITS } from "../../src/server/limits.js";
+import type { EditServer } from "../../src/server/edit-server.js";
 import { CAT } from "../cli/qedit.js";
 import { temporaryFolder } from "../support/folder.js";
+import { openedServer } from "./opened-server.js";
 
 const folder = temporaryFolder();
 const request = (parameters: Readonly<Record<string, unknown>>) => ({
@@ -16,14 +14,7 @@ const request = (parameters: Readonly<Record<string, unknown>>) => ({
 
 let server: EditServer;
 beforeAll(async () => {
-  const terminal = { io: { cwd: folder.path, env: { QEDIT_MODEL: "tiny" } } } as unknown as Terminal;
-  server = await openEditServer({
-    ...{ state: folder.at("state"), keepResults: 60_000, resultsLimit: 1024 ** 3, observe: () => {} },
-    limits: { ...DEFAULT_LIMITS, queue: 1 },
-    service: { device: "cpu", threads: 1 },
-    base: await baseSettings(new Map(), terminal),
-  });
-  await server.ready();
+  server = await openedServer(folder, { queue: 1 });
 });
 afterAll(() => server.close());
 

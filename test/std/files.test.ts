@@ -1,8 +1,11 @@
-// Writes that happen completely or not at all.
+// Writes that happen completely or not at all, and reads that end.
+import { execFileSync } from "node:child_process";
+import { once } from "node:events";
 import { lstatSync, mkdirSync, readFileSync, symlinkSync } from "node:fs";
-import { type FileHandle, open } from "node:fs/promises";
+import { type FileHandle, open, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
 import { expect, test, vi } from "vitest";
-import { writeFileAtomically } from "../../src/std/files.js";
+import { readBounded, readTextFile, writeFileAtomically } from "../../src/std/files.js";
 import { removeTemporaryFiles } from "../../src/std/temporary-files.js";
 import { temporaryFolder } from "../support/folder.js";
 
@@ -63,4 +66,24 @@ test("a stop removes what is half written", async () => {
   removeTemporaryFiles();
   expect(names()).toEqual([]);
   await writing;
+});
+
+test("a pipe is not waited for, unless pipes are read", async () => {
+  const path = folder.at("pipe");
+  execFileSync("mkfifo", [path]);
+  await expect(readBounded(path, 100)).rejects.toMatchObject({
+    code: "QEDIT_E_IO",
+    message: expect.stringMatching(/it is a pipe$/),
+  });
+  await expect(readTextFile(path, 100)).rejects.toThrow(/it is a pipe$/);
+  const [read] = await Promise.all([readBounded(path, 100, { hasPipes: true }), writeFile(path, NEW)]);
+  expect(read.equals(NEW)).toBe(true);
+});
+
+test("a socket is refused by what it is", async () => {
+  const path = folder.at("socket");
+  const server = createServer().listen(path);
+  await once(server, "listening");
+  await expect(readTextFile(path, 100)).rejects.toThrow(/it is a socket or a device$/);
+  server.close();
 });

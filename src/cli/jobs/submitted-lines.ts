@@ -99,7 +99,7 @@ function asJson(value: unknown): unknown {
 
 async function pictureIn(path: string): Promise<NamedBytes> {
   try {
-    return { name: path.split(/[/\\]/).at(-1)!, bytes: await readBounded(path, MOST_BYTES) };
+    return { name: path.split(/[/\\]/).at(-1)!, bytes: await readBounded(path, MOST_BYTES, { hasPipes: true }) };
   } catch (cause) {
     const reason = (cause as NodeJS.ErrnoException).code === "ENOENT" ? "it does not exist" : (cause as Error).message;
     throw new QeditError("QEDIT_E_IMAGE", `Cannot read ${path}: ${reason}`, { hint: "Check the path", cause });

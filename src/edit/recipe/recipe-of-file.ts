@@ -37,7 +37,7 @@ export function artifactRecipe(metadata: Readonly<Record<string, string>>): Reci
 /** The bytes of a picture file. Throws QEDIT_E_IMAGE if it does not exist, QEDIT_E_IO if it cannot be read or is larger than LARGEST_FILE. */
 export async function pictureBytes(path: string): Promise<Buffer> {
   try {
-    return await readBounded(path, LARGEST_FILE);
+    return await readBounded(path, LARGEST_FILE, { hasPipes: true });
   } catch (error) {
     if (error instanceof Error && "code" in error && error.code === "ENOENT") {
       throw new QeditError("QEDIT_E_IMAGE", `Cannot read ${path}: there is no such file`, {

@@ -3,7 +3,7 @@
 // https://github.com/comfyanonymous/ComfyUI/blob/a125cd84/nodes.py (LoadImage)
 import type { Metadata, Sharp } from "sharp";
 import { QeditError } from "../../std/errors.js";
-import { readBounded } from "../../std/files.js";
+import { type ReadOptions, readBounded } from "../../std/files.js";
 import type { AlphaPlane } from "../alpha.js";
 import { divideBy255 } from "../divide-by-255.js";
 import { CHANNELS, type Image, type Size } from "../image.js";
@@ -23,6 +23,7 @@ import { withoutTexts } from "./without-texts.js";
 const FORMATS = ["jpeg", "png", "webp", "gif", "tiff", "heif"];
 /** Types of samples whose range is that of the type. */
 const DEPTHS = ["uchar", "ushort"];
+const PATH_HINT = "Check the path of the picture";
 const FORMAT_HINT = "Give a JPEG, PNG, WebP, GIF, TIFF, AVIF, HEIC, JPEG XL or BMP file";
 
 /** Bytes of a file that is read as a picture. */
@@ -130,17 +131,24 @@ async function headerOf(bytes: Buffer, format: ForeignFormat, name: string): Pro
   }
 }
 
-/** The bytes of a picture file by its path, not decoded. Throws QEDIT_E_IMAGE when it is missing, empty, too large, or a device. */
-export async function readBytes(source: string | Uint8Array, name = nameOf(source)): Promise<Buffer> {
+/**
+ * The bytes of a picture file by its path, or of a pipe's unless the options say otherwise; not decoded. Throws QEDIT_E_IMAGE when it is missing, empty, too
+ * large, or a device.
+ */
+export async function readBytes(
+  source: string | Uint8Array,
+  name = nameOf(source),
+  { hasPipes = true }: ReadOptions = {},
+): Promise<Buffer> {
   let bytes = source;
   if (typeof bytes === "string") {
     try {
-      bytes = await readBounded(bytes, LARGEST_FILE);
+      bytes = await readBounded(bytes, LARGEST_FILE, { hasPipes });
     } catch (cause) {
-      if (cause instanceof QeditError) throw new QeditError("QEDIT_E_IMAGE", cause.message, { cause });
+      if (cause instanceof QeditError) throw new QeditError("QEDIT_E_IMAGE", cause.message, { hint: PATH_HINT, cause });
       const reason = REASONS[(cause as NodeJS.ErrnoException).code ?? ""] ?? firstLine(cause);
       throw new QeditError("QEDIT_E_IMAGE", `Cannot read ${name}: ${reason}`, {
-        hint: "Check the path of the picture",
+        hint: PATH_HINT,
         cause,
       });
     }

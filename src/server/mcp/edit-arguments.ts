@@ -101,7 +101,7 @@ export async function readArguments(
 
 async function pictureOf(given: unknown, argument: string): Promise<NamedBytes> {
   if (typeof given === "string") {
-    if (given !== "") return { name: given, bytes: await readBytes(given) };
+    if (given !== "") return { name: given, bytes: await readBytes(given, given, { hasPipes: false }) };
   } else if (isObject(given) && typeof given["data"] === "string") {
     const { data, name = "image", ...rest } = given;
     if (typeof name === "string" && Object.keys(rest).length === 0)

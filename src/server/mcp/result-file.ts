@@ -42,7 +42,7 @@ export async function resultFile(name: ResultName, reserved: Set<string>): Promi
     format,
     async write(bytes) {
       try {
-        await writeFileAtomically(path, bytes, { overwrite: false });
+        await writeFileAtomically(path, bytes, { overwrite: false, hasPipes: false });
       } catch (error) {
         throw error instanceof QeditError && error.code === "QEDIT_E_EXISTS" ? await taken(path, reserved) : error;
       }

@@ -4,8 +4,7 @@ import { randomBytes } from "node:crypto";
 import { chmod, link, lstat, mkdir, open, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { QeditError } from "../../std/errors.js";
-import { fileHash } from "../../std/file-hash.js";
-import { ioFailure, writeFileAtomically } from "../../std/files.js";
+import { ioFailure, readBounded, writeFileAtomically } from "../../std/files.js";
 
 /** Interval at which a claimed file is touched, milliseconds. */
 const BEAT = 10_000;
@@ -67,12 +66,13 @@ export async function writeFree(folder: string, name: string, bytes: Uint8Array)
   for (let index = 1; ; index += 1) {
     const free = numbered(name, index);
     try {
-      await writeFileAtomically(join(folder, free), bytes, { overwrite: false });
+      await writeFileAtomically(join(folder, free), bytes, { overwrite: false, hasPipes: false });
       return free;
     } catch (error) {
       if (!(error instanceof QeditError && error.code === "QEDIT_E_EXISTS")) throw error;
-      // Written before a crash.
-      if ((await fileHash(join(folder, free))) === (await fileHash(bytes))) return free;
+      // Written before a crash. What cannot be read, such as a pipe, is something else.
+      const found = await readBounded(join(folder, free), bytes.length).catch(() => undefined);
+      if (found?.equals(bytes)) return free;
     }
   }
 }

@@ -1,6 +1,7 @@
 // A watched folder: what is put into it is edited, and goes to `done/` or `failed/`. Several machines may watch one folder.
 import { lstat, readdir } from "node:fs/promises";
 import { extname, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { failureOf, QeditError, spelled } from "../../std/errors.js";
 import type { EditServer } from "../edit-server.js";
 import { asJsonKey } from "../http/http-error.js";
@@ -22,11 +23,13 @@ const INTERVAL = 500;
 const SETTLED_AFTER = 1000;
 /** Milliseconds that a job file waits for its pictures. */
 const PICTURES_WITHIN = 60_000;
+/** Milliseconds that results of a drained server may take to be written. */
+const WRITTEN_WITHIN = 5_000;
 
 /** Watching; whoever started it stops it. */
 export interface Watching {
-  /** Takes nothing more, and waits for what was begun. */
-  readonly stop: () => Promise<void>;
+  /** Takes nothing more, and waits for what was begun; once the server is drained, seconds at most. */
+  readonly stop: (drained: Promise<unknown>) => Promise<void>;
 }
 
 /** Watches a folder, which must exist. Throws QEDIT_E_IO. */
@@ -62,11 +65,13 @@ export async function watchFolder(server: EditServer, folder: string, log: Log):
     }
   })();
   return {
-    async stop() {
+    async stop(drained) {
       isStopped = true;
       wake();
-      await loop;
-      await Promise.allSettled([...running]);
+      const ended = loop.then(() => Promise.allSettled([...running]));
+      const late = drained.then(() => sleep(WRITTEN_WITHIN, "late", { ref: false }));
+      if ((await Promise.race([ended, late])) === "late")
+        log("error", `files of ${folder} are not written yet: what is left in processing/ is taken up again`);
     },
   };
 }
