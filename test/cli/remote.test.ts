@@ -58,6 +58,15 @@ describe("the bytes are those of an edit made here", () => {
     await sameBytes(`qedit=${protocol === "grpc" ? grpc : http}`);
   });
 
+  test("of noise levels that are given themselves", async () => {
+    const args = [...RUN.filter((arg) => arg !== "--steps" && arg !== "2"), "--sigmas", "1,0.9,0.75,0.4"];
+    await succeeded([...args, ...QUICK, "-o", "own.png"]);
+    for (const remote of [`sample=${grpc}`, `sample=${http}`, `qedit=${grpc}`, `qedit=${http}`]) {
+      await succeeded([...args, "--remote", remote, "-o", "other.png"]);
+      expect(readFileSync(folder.at("other.png")).equals(readFileSync(folder.at("own.png"))), remote).toBe(true);
+    }
+  });
+
   test("of an edit cropped to a mask, with a LoRA, a negative prompt and several pictures", async () => {
     const mask = await maskFile();
     const more = ["--mask", mask, "--crop-mask", "--lora", "lightning-4steps:0.7", "--negative-prompt", "blurred"];

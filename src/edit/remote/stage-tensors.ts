@@ -117,6 +117,8 @@ function sentValue(value: unknown): string | number | boolean {
   if (typeof value === "boolean" || typeof value === "string") return value;
   if (typeof value === "number") return value;
   if (typeof value === "bigint") return String(value);
+  // Noise levels. Parameters of KServe are no lists.
+  if (Array.isArray(value)) return value.join(",");
   const { width, height } = value as { readonly width: number; readonly height: number };
   return `${width}x${height}`;
 }
