@@ -11,8 +11,8 @@ const BEAT = 10_000;
 /** Milliseconds without a touch after which a claim is taken for abandoned. */
 const ABANDONED_AFTER = 120_000;
 
-/** Where claimed files lie, and where they go. */
-const PROCESSING = "processing";
+/** Where claimed files lie. */
+export const PROCESSING = "processing";
 
 /** A claimed file. */
 export interface Claim {

@@ -1,12 +1,13 @@
 // A watched folder: what is put into it is edited, and goes to `done/` or `failed/`. Several machines may watch one folder.
 import { lstat, readdir } from "node:fs/promises";
-import { extname, join } from "node:path";
+import { extname, join, normalize } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { failureOf, QeditError, spelled } from "../../std/errors.js";
 import type { EditServer } from "../edit-server.js";
 import { asJsonKey } from "../http/http-error.js";
 import type { Log } from "../log.js";
 import { type Claim, claim, clockOf, folderWithin, releaseAbandoned, writeFree } from "./claims.js";
+import { JobPictures } from "./job-pictures.js";
 import {
   hasOwnPrompt,
   JOB_ENDING,
@@ -36,6 +37,7 @@ export interface Watching {
 export async function watchFolder(server: EditServer, folder: string, log: Log): Promise<Watching> {
   // Also says at once that it can be written to.
   await clockOf(folder);
+  const jobPictures = new JobPictures(folder);
   const running = new Set<Promise<void>>();
   let isStopped = false;
   let wake = () => {};
@@ -44,7 +46,7 @@ export async function watchFolder(server: EditServer, folder: string, log: Log):
       log("warn", `${join(folder, name)} was abandoned, and waits again`);
     // What this machine cannot begin now is left to others.
     const room = server.service.devices.length + 1 - running.size;
-    for (const name of (await settledFiles(folder)).slice(0, Math.max(0, room))) {
+    for (const name of (await settledFiles(folder, jobPictures)).slice(0, Math.max(0, room))) {
       if (isStopped || server.phase !== "ready") return;
       const claimed = await claim(folder, name);
       if (claimed === undefined) continue;
@@ -114,7 +116,9 @@ async function make(claimed: Claim, { server, folder, log }: Surroundings): Prom
 }
 
 // Files that can be begun, the oldest first: job files whose pictures are there, and pictures where the folder says what to do with them.
-async function settledFiles(folder: string): Promise<readonly string[]> {
+async function settledFiles(folder: string, jobPictures: JobPictures): Promise<readonly string[]> {
+  // Before the folder is read and after: a job file is claimed, and put back, at any moment.
+  const wanted = new Set(await jobPictures.ofRunning());
   const names = (await readdir(folder)).filter((name) => !name.startsWith("."));
   const jobs = names.filter((name) => name.endsWith(JOB_ENDING));
   const isPicture = (name: string) => PICTURE_ENDINGS.includes(extname(name).toLowerCase());
@@ -122,20 +126,21 @@ async function settledFiles(folder: string): Promise<readonly string[]> {
   if (jobs.length + pictures.length === 0) return [];
   const now = await clockOf(folder);
   const found: { readonly name: string; readonly since: number }[] = [];
-  const wanted = new Set<string>();
   for (const name of jobs) {
     const age = await ageOf(join(folder, name), now);
     const named = await picturesOf(join(folder, name)).catch((error: unknown) => isUnfinished(error, age));
-    for (const picture of named ?? []) wanted.add(picture);
+    for (const picture of named ?? []) wanted.add(normalize(picture));
     if (named === undefined || age === undefined || age < SETTLED_AFTER) continue;
     const awaited = await Promise.all(named.map((picture) => isAwaited(folder, picture, now)));
     // Those that never come are its fault, and named in its error.
     if (!awaited.includes(true) || age > PICTURES_WITHIN) found.push({ name, since: age });
   }
-  // A picture that a job names belongs to that job.
+  if (pictures.length > 0) for (const picture of await jobPictures.ofRunning()) wanted.add(picture);
+  const ended = pictures.length > 0 ? await jobPictures.ofEnded() : new Map<string, number>();
   for (const name of pictures.filter((each) => !wanted.has(each))) {
     const age = await ageOf(join(folder, name), now);
-    if (age !== undefined && age >= SETTLED_AFTER) found.push({ name, since: age });
+    if (age !== undefined && age >= SETTLED_AFTER && now - age > (ended.get(name) ?? 0))
+      found.push({ name, since: age });
   }
   return found.sort((a, b) => b.since - a.since).map(({ name }) => name);
 }
