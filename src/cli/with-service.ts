@@ -8,6 +8,7 @@ import { openRemoteStages, type RemoteStages } from "../edit/remote/remote-stage
 import { deviceNames, type EditService, openService } from "../edit/service/service.js";
 import type { StageName } from "../stages/stage.js";
 import { folderFor } from "../std/own-folders.js";
+import { secretOf } from "../std/secret.js";
 import { scratchFolder } from "./files/scratch-folder.js";
 import { recordTimings } from "./files/timings-file.js";
 import type { Terminal } from "./render/terminal.js";
@@ -66,7 +67,8 @@ export function remoteStagesOf(
   env: Readonly<Record<string, string | undefined>>,
 ): RemoteStages | undefined {
   if (stagesElsewhere(remote).size === 0) return undefined;
-  return openRemoteStages(remote, { key: env["QEDIT_REMOTE_KEY"] || undefined, timeout: remoteTimeout });
+  const key = secretOf(env["QEDIT_REMOTE_KEY"], "QEDIT_REMOTE_KEY");
+  return openRemoteStages(remote, { key, timeout: remoteTimeout });
 }
 
 /** The folder of cached modulation vectors. */

@@ -1,10 +1,10 @@
 // Opens the doors of a server, says so, and closes them in order when it is asked to stop.
-import { readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { BaseSettings } from "../edit/request/edit-request.js";
 import type { ServiceOptions } from "../edit/service/service.js";
 import { param, QeditError, spelled } from "../std/errors.js";
-import { ioFailure } from "../std/files.js";
+import { ioFailure, readBounded } from "../std/files.js";
+import { secretOf } from "../std/secret.js";
 import { qeditVersion } from "../std/version.js";
 import { type Address, parseAddress, written } from "./addresses.js";
 import { type EditServer, openEditServer } from "./edit-server.js";
@@ -29,6 +29,7 @@ export interface ServeSettings {
   readonly http: string;
   /** `[HOST:]PORT` of the gRPC door; undefined: none. */
   readonly grpc: string | undefined;
+  /** Checked by secretOf. */
   readonly apiKey: string | undefined;
   /** File with the key. */
   readonly apiKeyFile: string | undefined;
@@ -64,6 +65,8 @@ export interface ServeOptions {
   readonly stop: AbortSignal;
 }
 
+/** Bytes of a file with a key. */
+const LONGEST_KEY_FILE = 64 * 1024;
 /** Milliseconds that answers may still take when all work has ended. */
 const LAST_ANSWERS = 5_000;
 /** Milliseconds without an answer after which the doors are closed, and between two looks. */
@@ -185,13 +188,13 @@ async function loaded(
 }
 
 async function keyOf({ apiKey, apiKeyFile }: ServeSettings): Promise<string | undefined> {
-  if (apiKeyFile === undefined) return apiKey === "" ? undefined : apiKey;
-  const text = await readFile(apiKeyFile, "utf8").catch((error: unknown) => {
+  if (apiKeyFile === undefined) return apiKey;
+  const bytes = await readBounded(apiKeyFile, LONGEST_KEY_FILE, { hasPipes: true }).catch((error: unknown) => {
     throw ioFailure("read", apiKeyFile, error);
   });
-  const key = text.trim();
-  if (/^\S+$/.test(key)) return key;
-  throw new QeditError("QEDIT_E_USAGE", `Cannot use ${apiKeyFile} as API key: one word is wanted`, {
+  const key = secretOf(bytes.toString("utf8"), apiKeyFile);
+  if (key !== undefined) return key;
+  throw new QeditError("QEDIT_E_USAGE", `Cannot use ${apiKeyFile} as API key: it is empty`, {
     hint: `Write the key alone into the file: openssl rand -hex 32 > ${apiKeyFile}`,
   });
 }

@@ -358,7 +358,7 @@ describe("a token", () => {
       () => undefined,
       (reason: unknown) => reason,
     );
-    expect(error).toMatchObject({ code: "QEDIT_E_USAGE", message: expect.stringContaining("the token of HF_TOKEN") });
+    expect(error).toMatchObject({ code: "QEDIT_E_USAGE", message: expect.stringContaining("Cannot use HF_TOKEN") });
     expect((error as Error).message).not.toContain("hf_");
     expect(server.seen).toEqual([]);
     expect(await readdir(folder)).toEqual([]);

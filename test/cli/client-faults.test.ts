@@ -219,3 +219,31 @@ test("the key of QEDIT_API_KEY is sent, and never shown", async () => {
   expect(keys).toEqual(["Bearer a-long-secret"]);
   expect(ended.stderr).not.toContain("a-long-secret");
 });
+
+test.each(["a\nsecret", "schlüssel"])("a key that no header can carry is refused by its variable: %j", async (key) => {
+  const server = await listen(answering({}));
+  const ended = await run(server, { QEDIT_API_KEY: key });
+  expectRefusal(ended, { code: 2, message: /QEDIT_API_KEY as a key: it holds/, hint: /one word/ });
+  expect(ended.stderr).not.toContain(key);
+  const remote = await qedit([...RUN, "--remote", `sample=${server}`], {
+    cwd: folder.path,
+    env: { QEDIT_REMOTE_KEY: key, QEDIT_SERVER: "none" },
+  });
+  expectRefusal(remote, { code: 2, message: /QEDIT_REMOTE_KEY as a key: it holds/ });
+  const serve = await qedit(["serve", "--http", "127.0.0.1:0"], { cwd: folder.path, env: { QEDIT_API_KEY: key } });
+  expectRefusal(serve, { code: 2, message: /QEDIT_API_KEY as a key: it holds/ });
+});
+
+test("no key is sent to a socket, which needs none", async () => {
+  const keys: (string | undefined)[] = [];
+  const answer = answering({ "GET /v1/status": (send) => send(200, { version: "0.0.1" }) });
+  const server = await listen((request, response) => {
+    keys.push(request.headers.authorization);
+    answer(request, response);
+  }, folder.at("own.sock"));
+  expectRefusal(await run(server, { QEDIT_API_KEY: "a\nsecret" }), {
+    code: 2,
+    message: /it is qedit 0\.0\.1, this is/,
+  });
+  expect(keys).toEqual([undefined]);
+});

@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import { QeditError } from "../../std/errors.js";
 import { readTextFile } from "../../std/files.js";
+import { secretOf } from "../../std/secret.js";
 import { hubHome } from "../local/hub-cache.js";
 import type { HubFile } from "../published/models-schema.js";
 import type { RemoteFile } from "./remote-file.js";
@@ -9,6 +10,7 @@ import { isSecure } from "./secure.js";
 
 /** Characters of a token; those of Hugging Face have 37. */
 const MAX_TOKEN = 4096;
+const TOKEN_HINT = "A token is one word, such as hf_…: export HF_TOKEN=TOKEN, or unset HF_TOKEN";
 const HUGGING_FACE = "https://huggingface.co";
 
 // Without a slash at its end.
@@ -75,23 +77,11 @@ function fileUrl({ repository, revision, path }: HubFile): URL {
 async function hubToken(): Promise<string | undefined> {
   if (!isSecure(new URL(hubEndpoint()))) return undefined;
   for (const name of ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"]) {
-    const named = process.env[name]?.trim();
-    if (named) return checkedToken(named, name);
+    const token = secretOf(process.env[name], name, { hint: TOKEN_HINT });
+    if (token !== undefined) return token;
   }
   if (process.env["HF_HUB_DISABLE_IMPLICIT_TOKEN"] === "1") return undefined;
   const path = process.env["HF_TOKEN_PATH"] || join(hubHome(), "token");
   const stored = await readTextFile(path, MAX_TOKEN).catch(() => "");
-  return stored.trim() === "" ? undefined : checkedToken(stored.trim(), path);
-}
-
-// A header cannot carry other characters. The token itself is not shown.
-function checkedToken(token: string, source: string): string {
-  if (/^[\x21-\x7e]+$/.test(token) && token.length <= MAX_TOKEN) return token;
-  throw new QeditError(
-    "QEDIT_E_USAGE",
-    `Cannot use the token of ${source}: it holds spaces, line breaks or other letters`,
-    {
-      hint: "A token is one word, such as hf_…: export HF_TOKEN=TOKEN, or unset HF_TOKEN",
-    },
-  );
+  return secretOf(stored, path, { hint: TOKEN_HINT });
 }

@@ -9,6 +9,7 @@ import { DEFAULT_LIMITS } from "../../server/limits.js";
 import { openLog } from "../../server/log.js";
 import { type ServeOptions, serve } from "../../server/serve.js";
 import { folderFor } from "../../std/own-folders.js";
+import { secretOf } from "../../std/secret.js";
 import type { ServeCommandSettings } from "../commands/serve.js";
 import { scratchFolder } from "../files/scratch-folder.js";
 import { endBy } from "../interrupt.js";
@@ -40,6 +41,7 @@ export async function serveEdits({ settings, given }: ServeCall, terminal: Termi
   await serve({
     settings: {
       ...settings,
+      apiKey: secretOf(settings.apiKey, given.get("apiKey")?.name ?? "QEDIT_API_KEY"),
       kafkaDoor: settings.kafka === undefined ? undefined : kafkaDoorOf(settings, settings.kafka),
     },
     service: warmService(settings, io.env),

@@ -5,6 +5,7 @@ import type { UnresolvedSettings } from "../../edit/resolve/resolve-edit.js";
 import { resolveSettings, type Unresolved } from "../../edit/resolve/resolve-settings.js";
 import { refuseEmptyPrompt } from "../../stages/encode-prompt.js";
 import { param, QeditError } from "../../std/errors.js";
+import { secretOf } from "../../std/secret.js";
 import { qeditVersion } from "../../std/version.js";
 import type { Terminal } from "../render/terminal.js";
 import { serverSocket } from "../server-socket.js";
@@ -118,7 +119,9 @@ function editHere({ text }: ServerAddress, reason: string, { emit }: Terminal): 
 
 async function clientOf(address: ServerAddress, { io }: Terminal): Promise<ServerClient> {
   const { serverClient } = await import("./server-client.js");
-  return serverClient(address, io.env["QEDIT_API_KEY"] || undefined);
+  // A socket is this user's own: it takes no key.
+  const isRemote = address.socket === undefined;
+  return serverClient(address, isRemote ? secretOf(io.env["QEDIT_API_KEY"], "QEDIT_API_KEY") : undefined);
 }
 
 // A socket of another user would get this user's pictures.

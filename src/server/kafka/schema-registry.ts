@@ -45,17 +45,15 @@ export class SchemaRegistry {
   /** Opens nothing. Throws QEDIT_E_USAGE for what is no http or https URL. */
   constructor(written: string) {
     const url = URL.parse(written);
-    if (url === null || !/^https?:$/.test(url.protocol))
+    const { username, password } = url ?? { username: "", password: "" };
+    const pair = decoded(`${username}:${password}`);
+    if (url === null || pair === undefined || !/^https?:$/.test(url.protocol))
       throw new QeditError("QEDIT_E_USAGE", `Cannot use this for ${param("schemaRegistry")}: a URL is wanted`, {
         hint: `Write, for example, ${param("schemaRegistry", "http://registry:8081")}`,
         parameter: "schemaRegistry",
       });
-    const { username, password } = url;
     // Never shown, and not taken by fetch inside a URL.
-    if (username !== "" || password !== "") {
-      const pair = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
-      this.#authorization = `Basic ${Buffer.from(pair).toString("base64")}`;
-    }
+    if (pair !== ":") this.#authorization = `Basic ${Buffer.from(pair).toString("base64")}`;
     [url.username, url.password, url.search, url.hash] = ["", "", "", ""];
     if (!url.pathname.endsWith("/")) url.pathname += "/";
     this.#base = url;
@@ -170,6 +168,15 @@ async function boundedText({ body }: Response): Promise<string> {
     parts.push(part);
   }
   return Buffer.concat(parts).toString("utf8");
+}
+
+// undefined for what is no percent-encoding.
+function decoded(text: string): string | undefined {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return undefined;
+  }
 }
 
 function parsed(text: string): unknown {

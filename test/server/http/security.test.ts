@@ -20,7 +20,7 @@ beforeAll(async () => {
       folder: folder.at("open"),
       args: ["--max-body", "200K", "--max-steps", "10", "--max-megapixels", "0.1", "--allow-urls", "localhost"],
     }),
-    startServer({ folder: folder.at("locked"), env: { QEDIT_API_KEY: KEY }, args: ["--metrics"] }),
+    startServer({ folder: folder.at("locked"), env: { QEDIT_API_KEY: `${KEY}\n` }, args: ["--metrics"] }),
   ]);
 });
 afterAll(async () => {
