@@ -14,7 +14,8 @@ import type { ServerLimits } from "../limits.js";
 import type { ServerJob } from "../server-job.js";
 import type { HttpApp, HttpContext, HttpEnv } from "./http-context.js";
 import { HttpError, spellingOf } from "./http-error.js";
-import { type FormPart, fileName, readBody } from "./request-body.js";
+import type { FormPart } from "./multipart.js";
+import { fileName, readBody } from "./request-body.js";
 import { eventStream } from "./sse.js";
 
 /** Jobs that a list has at most. */

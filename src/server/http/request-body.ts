@@ -1,6 +1,5 @@
 // Bodies of requests: JSON and multipart forms, as values and files. Nothing that a client says of lengths is believed.
 import type { Context } from "hono";
-import type { NamedBytes } from "../../edit/request/edit-request.js";
 import { decimalSize } from "../../std/byte-sizes.js";
 import { shown } from "../../std/foreign-text.js";
 import { isObject } from "../../std/guards.js";
@@ -8,15 +7,8 @@ import { type JsonLimits, jsonExcess } from "../../std/json-limits.js";
 import type { ServerLimits } from "../limits.js";
 import type { HttpEnv } from "./http-context.js";
 import { HttpError } from "./http-error.js";
+import { type FormPart, readMultipart } from "./multipart.js";
 
-/** A text or a file of a form. */
-export interface FormPart {
-  readonly name: string;
-  readonly value: string | NamedBytes;
-}
-
-/** Parts of a form; a picture and a mask and each parameter a few times. */
-const MOST_PARTS = 500;
 /** What no edit has more of. */
 const JSON_LIMITS: JsonLimits = { depth: 16, entries: 10_000 };
 /** Bytes of a body that is too long that are read and dropped before it is refused. */
@@ -92,24 +84,10 @@ async function readJson(
 
 async function readForm(c: Context<HttpEnv>, limits: Pick<ServerLimits, "body">): Promise<readonly FormPart[]> {
   const bytes = await readBytes(c, limits);
-  const headers = { "content-type": c.req.header("content-type")! };
-  const form = await new Response(bytes as Uint8Array<ArrayBuffer>, { headers }).formData().catch(() => {
-    throw new HttpError(400, "invalid_request", "The form cannot be read: its parts or boundaries are damaged");
-  });
-  const parts: FormPart[] = [];
-  for (const [name, value] of form) {
-    if (parts.length >= MOST_PARTS)
-      throw new HttpError(400, "invalid_request", `The form has more than ${MOST_PARTS} parts`);
-    parts.push({
-      name,
-      value: typeof value === "string" ? value : { name: fileName(value.name), bytes: await bytesOf(value) },
-    });
-  }
-  return parts;
-}
-
-async function bytesOf(file: Blob): Promise<Uint8Array> {
-  return new Uint8Array(await file.arrayBuffer());
+  return readMultipart(bytes, c.req.header("content-type")!).map(({ name, value }) => ({
+    name,
+    value: typeof value === "string" ? value : { ...value, name: fileName(value.name) },
+  }));
 }
 
 /**

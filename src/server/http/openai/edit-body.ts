@@ -5,7 +5,7 @@ import { maskOfAlpha } from "../../../image/io/alpha-mask.js";
 import { fromBase64 } from "../../../std/base64.js";
 import { isObject } from "../../../std/guards.js";
 import { HttpError } from "../http-error.js";
-import type { FormPart } from "../request-body.js";
+import type { FormPart } from "../multipart.js";
 import { fetchPicture, type RemoteOptions } from "./remote-picture.js";
 
 /** A body, with its pictures read. */

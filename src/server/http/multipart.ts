@@ -1,0 +1,141 @@
+// Forms as clients send them (RFC 7578), from a body that is in memory: names quoted or not, `filename*` of RFC 8187, text before the first boundary and
+// after the last. What is damaged is refused and never left out, which libraries for streams do.
+import type { NamedBytes } from "../../edit/request/edit-request.js";
+import { shown } from "../../std/foreign-text.js";
+import { HttpError } from "./http-error.js";
+
+/** A text or a file of a form; a file's name is what the client wrote. */
+export interface FormPart {
+  readonly name: string;
+  readonly value: string | NamedBytes;
+}
+
+/** Parts of a form; a picture and a mask and each parameter a few times. */
+const MOST_PARTS = 500;
+/** Bytes of the header lines of a part; those of clients have some hundreds. */
+const LONGEST_HEADERS = 16 * 1024;
+const LINE = "\r\n";
+/** RFC 2046. */
+const BOUNDARY = /^[\w'()+,./:=? -]{1,70}$/;
+const HEADER = /^([\w!#$%&'*+.^`|~-]+):[ \t]*([^\r\n\0]*)$/;
+/** `; name="value"`, `; name=value`. A quote inside is `\"` or, as browsers write it, `%22`; other backslashes are themselves. */
+const PARAMETER = /\s*;\s*([\w-]+\*?)\s*=\s*(?:"((?:[^"\\]|\\"|\\)*)"(?=\s*(?:;|$))|([^\s";]+))/y;
+/** Encodings that leave bytes as they are. */
+const PLAIN = ["7bit", "8bit", "binary"];
+
+/** Reads the parts of a body of this content type. Throws HttpError 400. */
+export function readMultipart(body: Buffer, contentType: string): readonly FormPart[] {
+  const boundary = parametersOf(contentType.replace(/^[^;]*/, ""))?.get("boundary") ?? "";
+  if (!BOUNDARY.test(boundary)) throw damaged();
+  const parts: FormPart[] = [];
+  for (let delimiter = nextDelimiter(body, boundary, 0); !delimiter.isLast; ) {
+    if (parts.length >= MOST_PARTS)
+      throw new HttpError(400, "invalid_request", `The form has more than ${MOST_PARTS} parts`);
+    // A part may be empty: its line break is then the delimiter's.
+    const next = nextDelimiter(body, boundary, delimiter.end - LINE.length);
+    parts.push(partOf(body.subarray(delimiter.end, next.start)));
+    delimiter = next;
+  }
+  return parts;
+}
+
+interface Delimiter {
+  /** Of its line break, which is no part of what stands before it. */
+  readonly start: number;
+  /** Behind its line. */
+  readonly end: number;
+  readonly isLast: boolean;
+}
+
+function nextDelimiter(body: Buffer, boundary: string, from: number): Delimiter {
+  const line = `--${boundary}`;
+  for (let at = from; ; ) {
+    // The first may begin the body.
+    const isFirst = at === 0 && body.subarray(0, line.length).equals(Buffer.from(line));
+    const start = isFirst ? -LINE.length : body.indexOf(`${LINE}${line}`, at);
+    if (!isFirst && start < 0) throw damaged();
+    const behind = start + LINE.length + line.length;
+    const rest = /^(--)?[ \t]*(\r\n|$)/.exec(body.toString("latin1", behind, behind + 100));
+    // `--` ends the form, whatever follows it; any other line that only begins like a boundary is none.
+    if (body.toString("latin1", behind, behind + 2) === "--") return { start, end: behind, isLast: true };
+    if (rest?.[2] === LINE) return { start, end: behind + rest[0].length, isLast: false };
+    at = behind;
+  }
+}
+
+function partOf(bytes: Buffer): FormPart {
+  // Without headers it begins with the empty line.
+  const end = bytes.indexOf(`${LINE}${LINE}`);
+  if (end < 0 || end > LONGEST_HEADERS) throw damaged();
+  const headers = headersOf(utf8(bytes.subarray(0, end)) ?? refuseText("a header of the form"));
+  const disposition = /^form-data(?=\s*;)/i.exec(headers.get("content-disposition") ?? "");
+  const parameters = disposition && parametersOf(disposition.input.slice(disposition[0].length));
+  const name = parameters?.get("name");
+  if (!parameters || name === undefined || !PLAIN.includes(headers.get("content-transfer-encoding") ?? "binary"))
+    throw damaged();
+  const content = bytes.subarray(end + 2 * LINE.length);
+  const file = parameters.get("filename");
+  // A copy, which does not keep the whole body in memory.
+  if (file !== undefined) return { name, value: { name: file, bytes: new Uint8Array(content) } };
+  return { name, value: utf8(content) ?? refuseText(`"${shown(name)}"`, name) };
+}
+
+function headersOf(text: string): ReadonlyMap<string, string> {
+  const headers = new Map<string, string>();
+  for (const line of text.split(LINE)) {
+    const [, name, value] = HEADER.exec(line) ?? [];
+    if (name === undefined || headers.has(name.toLowerCase())) throw damaged();
+    headers.set(name.toLowerCase(), value!.trim());
+  }
+  return headers;
+}
+
+// undefined for what is not written as parameters are, or names one twice. `filename*` counts before `filename`, which says it worse.
+function parametersOf(text: string): ReadonlyMap<string, string> | undefined {
+  const found = new Map<string, string>();
+  const pattern = new RegExp(PARAMETER);
+  const { length } = text.replace(/[;\s]+$/, "");
+  while (pattern.lastIndex < length) {
+    const [, name, quoted, token] = pattern.exec(text) ?? [];
+    const value = name?.endsWith("*") ? extended(token) : (unescaped(quoted) ?? token);
+    const key = name?.toLowerCase();
+    if (key === undefined || value === undefined || found.has(key)) return undefined;
+    found.set(key, value);
+  }
+  for (const [key, value] of found) if (key.endsWith("*")) found.set(key.slice(0, -1), value);
+  return found;
+}
+
+// As browsers escape what would end the name.
+function unescaped(quoted: string | undefined): string | undefined {
+  return quoted?.replaceAll('\\"', '"').replace(/%(22|0A|0D)/gi, (escape) => decodeURIComponent(escape));
+}
+
+// UTF-8''%e2%82%ac; undefined for other charsets.
+function extended(value = ""): string | undefined {
+  const encoded = /^utf-8'[\w-]*'(.*)$/i.exec(value)?.[1];
+  try {
+    return encoded === undefined ? undefined : decodeURIComponent(encoded);
+  } catch {
+    return undefined;
+  }
+}
+
+function utf8(bytes: Uint8Array): string | undefined {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    return undefined;
+  }
+}
+
+function refuseText(what: string, parameter?: string): never {
+  throw new HttpError(400, "invalid_request", `Cannot use ${what}: it is no UTF-8`, {
+    hint: "Send texts in UTF-8",
+    ...(parameter !== undefined && { parameter: shown(parameter) }),
+  });
+}
+
+function damaged(): HttpError {
+  return new HttpError(400, "invalid_request", "The form cannot be read: its parts or boundaries are damaged");
+}
