@@ -42,6 +42,11 @@ export function channelsOf({ channels = CHANNELS }: Channels): 3 | 4 {
   return channels;
 }
 
+/** The box that is all of a picture. */
+export function wholeOf({ width, height }: Size): Box {
+  return { x: 0, y: 0, width, height };
+}
+
 /** How floats become bytes: "round" to the nearest, or "truncate" as ComfyUI's SaveImage and its lanczos do. */
 export type Quantization = "round" | "truncate";
 
@@ -78,13 +83,15 @@ export function crop<Picture extends Image | FloatImage>(image: Picture, box: Bo
   }
   if (width === image.width && height === image.height) return image;
   const channels = channelsOf(image);
+  const rowLength = width * channels;
+  // Whole rows lie side by side already.
+  if (width === image.width)
+    return { ...image, height, data: image.data.subarray(y * rowLength, (y + height) * rowLength) };
   const data =
-    image.data instanceof Uint8Array
-      ? new Uint8Array(width * height * channels)
-      : new Float32Array(width * height * channels);
+    image.data instanceof Uint8Array ? new Uint8Array(height * rowLength) : new Float32Array(height * rowLength);
   for (let row = 0; row < height; row++) {
     const start = ((y + row) * image.width + x) * channels;
-    data.set(image.data.subarray(start, start + width * channels), row * width * channels);
+    data.set(image.data.subarray(start, start + rowLength), row * rowLength);
   }
   return { ...image, width, height, data };
 }

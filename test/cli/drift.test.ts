@@ -109,6 +109,38 @@ describe("--paste-back with a mask", () => {
     expect(changed.length).toBeGreaterThan(0.9 * WHITE.width * WHITE.height);
   });
 
+  // Sides of other masks are rounded: their white reaches into the next pixel.
+  test.each([
+    [2, 0],
+    [0.5, 1],
+    [1.5, 1],
+  ])("keeps picture 1's pixels where a mask of %d times its size is black", async (scale, reach) => {
+    const isTouched = (index: number) => {
+      const [x, y] = [index % SIZE.width, Math.floor(index / SIZE.width)];
+      return (
+        x >= WHITE.left - reach &&
+        x < WHITE.left + WHITE.width + reach &&
+        y >= WHITE.top - reach &&
+        y < WHITE.top + WHITE.height + reach
+      );
+    };
+    const original = await pixels(CAT);
+    const size = ["--paste-back", "--keep-size"];
+    for (const [name, args] of [
+      ["kept", size],
+      ["region", ["--crop-mask"]],
+    ] as const) {
+      const painted = await mask("scaled.png", scale);
+      await succeed(
+        ["run", cat, ...QUICK_EDIT, ...args, "--mask", painted, "--feather", "0", "--force", "-o", `${name}.png`],
+        here,
+      );
+      const changed = differing(await pixels(folder.at(`${name}.png`)), original);
+      expect(changed.every(isTouched)).toBe(true);
+      expect(changed.length).toBeGreaterThan(0.9 * WHITE.width * WHITE.height);
+    }
+  });
+
   test("takes a mask of half the size, and gives a result of the model's size", async () => {
     await succeed(
       ["run", cat, ...QUICK_EDIT, "--paste-back", "--mask", await mask("half.png", 0.5), "-o", "small.png"],
@@ -132,7 +164,7 @@ describe("--paste-back with a mask", () => {
     const { stdout } = await succeed(["inspect", "pasted.png", "--json"], here);
     expect(JSON.parse(stdout)).toMatchObject({
       recipe: {
-        settings: { paste_back: { version: 2, mask: true, feather: 4 } },
+        settings: { paste_back: { version: 3, mask: true, feather: 4 } },
         inputs: { mask: expect.stringMatching(/^[0-9a-f]{64}$/) },
         names: { mask: "mask.png" },
       },

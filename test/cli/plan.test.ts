@@ -1,6 +1,7 @@
 // `qedit plan` and `run --dry-run`: what they print, what they refuse, and that they compute nothing.
 import { readFile, writeFile } from "node:fs/promises";
 import { totalmem } from "node:os";
+import sharp from "sharp";
 import { describe, expect, test } from "vitest";
 import type { EditPlan } from "../../src/edit/plan/edit-plan.js";
 import {
@@ -36,6 +37,49 @@ const watched = (args: readonly string[]) => spawned(args, { cwd: folder.path, e
 
 /** Real memory may be above or below the plan by this share: what the allocator leaves unused, and what Node.js collects late. */
 const MEMORY_TOLERANCE = 0.3;
+
+describe("what comes after decoding", () => {
+  const size = { width: 3000, height: 2000 };
+  const picture = 3 * size.width * size.height;
+  const SEPIA = ["-p", "make it sepia", "--model", "tiny", ...SMALL, "--device", "cpu"];
+  const decoding = async (...args: string[]) =>
+    (await planned(["large.jpg", ...SEPIA, ...args])).stages.find(({ stage }) => stage === "decode")!.memory.ram;
+
+  test("is counted where it makes pictures of picture 1's size", async () => {
+    await sharp({ create: { ...size, channels: 3, background: "grey" } })
+      .jpeg()
+      .toFile(folder.at("large.jpg"));
+    await sharp({ create: { width: 300, height: 200, channels: 3, background: "white" } }).toFile(folder.at("m.png"));
+    const plain = await decoding();
+    const kept = await decoding("--keep-size");
+    expect(kept).toBeGreaterThan(plain);
+    // Straightened and pasted in place of picture 1's rim, and masks.
+    const [detected, masked, region] = [
+      await decoding("--keep-size", "--paste-back"),
+      await decoding("--keep-size", "--paste-back", "--mask", "m.png"),
+      await decoding("--crop-mask", "--mask", "m.png"),
+    ];
+    expect((detected - kept) / picture).toBeCloseTo(1 + 5 / 3, 1);
+    expect((masked - kept) / picture).toBeCloseTo(1 + 2 / 3, 1);
+    expect((region - kept) / picture).toBeCloseTo(1 + 2 / 3, 1);
+    expect((await decoding("--paste-back")) - plain).toBeLessThan(picture);
+  });
+
+  test.runIf(process.platform === "linux").each([["--keep-size"], ["--keep-size", "--paste-back"]])(
+    "takes what is planned for it: %s %s",
+    async (...flags) => {
+      await sharp(CAT)
+        .resize({ ...size, fit: "fill" })
+        .jpeg()
+        .toFile(folder.at("large.jpg"));
+      const wanted = await decoding(...flags.filter(Boolean));
+      const args = ["run", "large.jpg", ...SEPIA, ...flags.filter(Boolean), "--force", "-o", "large.png"];
+      const ended = await spawned(args, { cwd: folder.path, env: { QEDIT_HOME: folder.at("own-home") }, node: NODE });
+      const taken = Number(/ rss (\d+)/.exec(ended.stderr)![1]) * 1024;
+      expect(Math.abs(taken / wanted - 1)).toBeLessThan(MEMORY_TOLERANCE);
+    },
+  );
+});
 
 test.each([
   ["qwen-image-2.1", 40, "I8 rows of ConvRot", 7_256_783_064],

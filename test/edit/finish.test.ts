@@ -95,7 +95,7 @@ test("pasting back at picture 1's size gives its own pixels away from the edit, 
   expect(got.data.reduce((sum, value, i) => sum + Math.abs(value - wanted.data[i]!), 0) / got.data.length).toBeLessThan(
     8,
   );
-  expect(info.settings["paste_back"]).toEqual({ version: 2, mask: false, feather: 6 });
+  expect(info.settings["paste_back"]).toEqual({ version: 3, mask: false, feather: 6 });
 });
 
 test("pasting back at the model's size keeps picture 1 as the models were given it", async () => {

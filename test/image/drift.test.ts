@@ -86,7 +86,9 @@ test("sizes may differ: the drift is in pixels of the result", () => {
 
 test("a result that shows a part of the original is measured against that part", () => {
   const box = { x: 40, y: 0, width: 400, height: 300 };
-  const drift = measureDrift(lanczos(crop(cat, { ...box, width: 400 }), { width: 384, height: 288 }), cat, box)!;
+  const drift = measureDrift(lanczos(crop(cat, { ...box, width: 400 }), { width: 384, height: 288 }), cat, {
+    seen: box,
+  })!;
   expect(Math.abs(drift.zoom - 1)).toBeLessThan(TOLERANCES.driftZoom);
   expect(Math.max(Math.abs(drift.x), Math.abs(drift.y))).toBeLessThan(TOLERANCES.driftPixels);
 });

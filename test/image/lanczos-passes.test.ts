@@ -1,7 +1,7 @@
 // The WebAssembly of Lanczos resampling: its sums are those of plain integers.
 import { expect, test } from "vitest";
 import { lanczos } from "../../src/image/resize/lanczos.js";
-import { resampled, type Taps } from "../../src/image/resize/lanczos-passes.js";
+import { resampledBands, type Taps } from "../../src/image/resize/lanczos-passes.js";
 
 interface Pixels {
   readonly width: number;
@@ -11,6 +11,10 @@ interface Pixels {
 }
 
 const PRECISION = 22;
+
+function resampled(image: Pixels, passes: Parameters<typeof resampledBands>[1]): Uint8Array {
+  return Uint8Array.from(Buffer.concat(Array.from(resampledBands(image, passes), ({ data }) => Buffer.from(data))));
+}
 
 // A pass along one side, a sum at a time.
 function pass({ width, height, channels, data }: Pixels, taps: Taps, side: "width" | "height"): Pixels {

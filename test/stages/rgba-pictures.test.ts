@@ -120,9 +120,9 @@ describe("what was made for opaque pictures", () => {
   test("pastes by alpha, so that what is transparent colours no edge", () => {
     const result: Image = { ...size, data: Uint8Array.of(0, 0, 0, 0, 10, 20, 30, 255) };
     const original: Image = { ...size, data: Uint8Array.of(200, 100, 50, 255, 1, 2, 3, 40) };
-    const alpha = { width: 2, height: 1, data: Float32Array.of(0.5, 0) };
+    const alpha = { width: 2, height: 1, rows: [Float32Array.of(0.5, 0)] };
     const box = { x: 0, y: 0, width: 2, height: 1 };
-    expect([...pasted(result, original, { alpha, box }).data]).toEqual([200, 100, 50, 128, 1, 2, 3, 40]);
+    expect([...pasted(result, original, { alpha, at: box, box }).image.data]).toEqual([200, 100, 50, 128, 1, 2, 3, 40]);
   });
 
   test("straightens alpha with the colours", () => {

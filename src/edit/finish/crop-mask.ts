@@ -1,6 +1,6 @@
 // Editing only the region around a mask, at full resolution: picture 1 is cropped to it, the crop is edited at about a megapixel and put back.
 import type { Box, Image, Size } from "../../image/image.js";
-import { maskBox } from "../../image/paste/paste.js";
+import { maskBox, maskLevels } from "../../image/paste/mask-levels.js";
 import { param, QeditError } from "../../std/errors.js";
 
 /** The parameters of cropping to a mask. */
@@ -43,7 +43,7 @@ export function withRegion<Settings extends CropMaskSettings & { keepSize: boole
 
 // undefined for a black mask, which is refused elsewhere.
 function regionOf(size: Size, mask: Image, wanted: number | undefined): Box | undefined {
-  const white = maskBox(mask);
+  const white = maskBox(maskLevels(mask));
   if (white === undefined) return undefined;
   const scale = { x: size.width / mask.width, y: size.height / mask.height };
   const longest = Math.max(white.width * scale.x, white.height * scale.y);

@@ -2,18 +2,11 @@
 import { basename } from "node:path";
 import { overWhite, withAlpha, withoutOpaque } from "../../image/alpha.js";
 import { type Drift, measureDrift } from "../../image/compare/drift.js";
-import { type Box, CHANNELS, channelsOf, crop, type Image, RGBA_CHANNELS, toBytes } from "../../image/image.js";
+import { type Box, CHANNELS, channelsOf, type Image, RGBA_CHANNELS, wholeOf } from "../../image/image.js";
 import { type Change, changeOf } from "../../image/paste/change.js";
-import {
-  type Alpha,
-  alphaAround,
-  alphaOfPicture,
-  editedShare,
-  pasted,
-  placed,
-  withOwnRim,
-} from "../../image/paste/paste.js";
-import { applySteps, resize, type Step } from "../../image/resize/resize.js";
+import { levelsAfter, type MaskLevels, maskLevels } from "../../image/paste/mask-levels.js";
+import { alphaAround, alphaOfLevels, pasted, withOwnRim } from "../../image/paste/paste.js";
+import { applyStepsInBytes, type Step } from "../../image/resize/resize.js";
 import { isVisible, shownPart, straightened } from "../../image/resize/straighten.js";
 import type { DecodedPicture } from "../../stages/decode.js";
 import { type Picture, pixelsOf, pixelsWithAlpha } from "../../stages/pictures.js";
@@ -45,7 +38,7 @@ export interface FinishedPicture extends DecodedPicture {
 }
 
 /** Raised when the same pixels and settings give another picture. */
-const VERSION = 2;
+const VERSION = 3;
 
 /** Share of a side up to which drift is measured against all of picture 1; more is cropped where a size of another shape was asked for. */
 const MOST_CUT = 0.1;
@@ -116,7 +109,7 @@ async function finished(
   const hasAlpha = channelsOf(picture.image) === RGBA_CHANNELS;
   const first = { ...read, image: hasAlpha ? pixelsWithAlpha(read, settings) : pixelsOf(read, settings) };
   const frame = frameOf(picture);
-  const measured = measureDrift(overWhite(crop(picture.image, frame.inside)), overWhite(first.image), frame.seen);
+  const measured = measureDrift(overWhite(picture.image), overWhite(first.image), frame);
   const drift = frame.isPlaced ? measured : inWhole(measured, frame, { first, picture });
   emit({ kind: "drift", ...(drift && { zoom: drift.zoom, right: drift.x, down: drift.y }), text: driftText(drift) });
   const whole = async () =>
@@ -189,25 +182,27 @@ async function paste(
   first: Picture,
   { settings, mask, frame }: Pasting,
 ): Promise<{ image: Image | undefined; share: number; info: DecodedPicture["info"] }> {
-  const whole = toBytes(applySteps(first.image, frame.steps), "round");
-  const original = crop(whole, frame.inside);
-  const made = crop(picture.image, frame.inside);
+  const { inside } = frame;
+  const original = applyStepsInBytes(first.image, frame.steps);
   // Against what the models saw of picture 1, where the drift that is reported is against all of it.
-  const drift = measureDrift(overWhite(made), overWhite(original));
-  const isMoved = drift !== undefined && isVisible(drift, made);
-  const result = isMoved ? straightened(made, drift) : made;
-  const all = { x: 0, y: 0, width: made.width, height: made.height };
-  const box = isMoved ? shownPart(all, drift, made) : all;
-  const feather = settings.feather ?? Math.round(Math.min(made.width, made.height) * FEATHER);
-  const change = mask === undefined ? await changeInside(result, original, box) : undefined;
+  const drift = measureDrift(overWhite(picture.image), overWhite(original), { seen: inside, inside });
+  const isMoved = drift !== undefined && isVisible(drift, inside);
+  const result = isMoved ? straightened(picture.image, drift, inside) : picture.image;
+  const shown = isMoved ? shownPart(wholeOf(inside), drift, inside) : wholeOf(inside);
+  const box = { ...shown, x: shown.x + inside.x, y: shown.y + inside.y };
+  const feather = settings.feather ?? Math.round(Math.min(inside.width, inside.height) * FEATHER);
+  const change = mask === undefined ? await changeOf(result, original, box) : undefined;
   if (change?.isLocal === false) return { image: undefined, share: 1, info: picture.info };
   const alpha =
-    change === undefined ? maskAlpha(mask!.image, first, { frame, feather }) : alphaAround(change.mask, feather);
+    change === undefined
+      ? alphaOfLevels(levelsOver(first, mask!, frame), feather)
+      : alphaAround(changeIn(change, inside, shown), feather);
   const { info } = picture;
   const { cropMask, maskMargin } = settings;
+  const { image, changed } = pasted(result, original, { alpha, at: inside, box });
   return {
-    image: placed(whole, pasted(result, original, { alpha, box }), frame.inside),
-    share: (editedShare(alpha) * made.width * made.height) / (whole.width * whole.height),
+    image,
+    share: changed / (image.width * image.height),
     info: {
       ...info,
       settings: {
@@ -227,19 +222,18 @@ async function paste(
   };
 }
 
-// Compares inside the box only: the rest of a straightened result is made of repeated edge pixels.
-async function changeInside(result: Image, original: Image, box: Box): Promise<Change> {
-  const { mask, isLocal } = await changeOf(overWhite(crop(result, box)), overWhite(crop(original, box)));
-  const { width, height } = original;
+// What changed in a part of what the models made, as a mask of all of it: the rest of a straightened result is made of repeated edge pixels.
+function changeIn({ mask }: Change, { width, height }: Box, part: Box): Change["mask"] {
+  if (part.width === width && part.height === height) return mask;
   const data = new Uint8Array(width * height);
-  for (let row = 0; row < box.height; row++)
-    data.set(mask.data.subarray(row * box.width, (row + 1) * box.width), (box.y + row) * width + box.x);
-  return { mask: { width, height, data }, isLocal };
+  for (let row = 0; row < part.height; row++)
+    data.set(mask.data.subarray(row * part.width, (row + 1) * part.width), (part.y + row) * width + part.x);
+  return { width, height, data };
 }
 
-function maskAlpha(mask: Image, { image }: Picture, { frame, feather }: { frame: Frame; feather: number }): Alpha {
-  const over = resize(mask, { width: image.width, height: image.height }, "lanczos");
-  return alphaOfPicture(crop(toBytes(applySteps(over, frame.steps), "round"), frame.inside), feather);
+// The mask over what the models made.
+function levelsOver({ image }: Picture, mask: Picture, { steps, inside }: Frame): MaskLevels {
+  return levelsAfter(maskLevels(mask.image), { size: image, steps, box: inside });
 }
 
 function percent(share: number): string {

@@ -1,7 +1,7 @@
 // Every run of every network of an edit, from its lengths and steps.
 
 import type { Lengths } from "../../graph/lengths.js";
-import { CHANNELS } from "../../image/image.js";
+import type { Size } from "../../image/image.js";
 import type { Source } from "../../image/resize/size-plan.js";
 import type { LatentRoute } from "../../image/resize/size-routes.js";
 import { languageLengths } from "../../models/text-encoder-family.js";
@@ -13,6 +13,7 @@ import { float32 } from "../../std/tensor.js";
 import type { PromptTokenizer } from "../../text/tokenizer.js";
 import type { ResolvedSettings } from "../resolve/resolve-edit.js";
 import { type EditLengths, editLengths } from "./edit-lengths.js";
+import { decodedBytes, finishBytes } from "./finish-memory.js";
 import type { PlannedNetwork, PlannedNetworks } from "./networks.js";
 
 /** Evaluations of the transformer with the prompt and with the negative prompt. */
@@ -33,8 +34,10 @@ export interface EditRuns extends EditLengths {
   readonly steps: number;
   readonly evaluations: Evaluations;
   readonly runs: ReadonlyMap<PlannedNetwork, readonly Run[]>;
-  /** Bytes of the decoded input pictures, which stay in memory. */
+  /** Bytes of the decoded input pictures and mask, which stay in memory. */
   readonly pictureBytes: number;
+  /** What the process takes beside those after decoding. */
+  readonly finishBytes: number;
   /** What a step cache takes; undefined: there is none. */
   readonly stepCache: StepCacheNeeds | undefined;
 }
@@ -44,6 +47,7 @@ export interface RunsRequest {
   readonly settings: ResolvedSettings;
   readonly networks: PlannedNetworks;
   readonly tokenizer: PromptTokenizer;
+  readonly mask?: Size | undefined;
   /** Stages that run elsewhere. */
   readonly elsewhere?: ReadonlySet<StageName>;
   /** Number of result pictures; both encoders run once for all of them. */
@@ -53,7 +57,7 @@ export interface RunsRequest {
 /** The runs of an edit. Throws QEDIT_E_USAGE and QEDIT_E_IMAGE for what `run` refuses. */
 export async function editRuns(
   sources: readonly Source[],
-  { settings, networks, tokenizer, results, elsewhere = new Set() }: RunsRequest,
+  { settings, networks, tokenizer, results, mask, elsewhere = new Set() }: RunsRequest,
 ): Promise<EditRuns> {
   const lengths = editLengths(sources, { settings, networks, tokenizer });
   const sampling: SamplingNumbers = settings;
@@ -66,7 +70,8 @@ export async function editRuns(
     runs: new Map(
       [...runsOf(networks, { ...lengths, evaluations, results })].filter(([{ stage }]) => !elsewhere.has(stage)),
     ),
-    pictureBytes: CHANNELS * sum(sources.map(({ width, height }) => width * height)),
+    pictureBytes: decodedBytes(mask ? [...sources, mask] : sources),
+    finishBytes: finishBytes(lengths.sizes, settings, mask),
     stepCache: networks.stepCache?.(sampledTokens(lengths.tokens)),
   };
 }
@@ -117,8 +122,4 @@ function runsOf(
     [networks.transformer, sampled],
     [networks.vaeDecoder, [{ lengths: cells(sizes.target), times: results }]],
   ]);
-}
-
-function sum(numbers: readonly number[]): number {
-  return numbers.reduce((total, number) => total + number, 0);
 }

@@ -29,8 +29,9 @@ import { stagePlans } from "./stage-plan.js";
 /** Plans an edit. Throws what `run` throws before it computes, except for missing model files: the plan lists those. */
 export async function planEdit(unresolved: UnresolvedSettings, request: PlanRequest): Promise<EditPlan> {
   const { sources, device, machine, tokenizer, results, vram, timings, remote = {} } = request;
+  const mask = request.mask?.image;
   const elsewhere = stagesElsewhere(remote);
-  const settings = withRegion(withNumbers(unresolved), { size: sources[0], mask: request.mask?.image });
+  const settings = withRegion(withNumbers(unresolved), { size: sources[0], mask });
   const found = await plannedFiles(unresolved, elsewhere);
   await check(settings, request, found);
   const limit = { device, vram };
@@ -40,7 +41,7 @@ export async function planEdit(unresolved: UnresolvedSettings, request: PlanRequ
     references: sources.length,
     evaluations: evaluationsOf(settings),
   });
-  const runs = await editRuns(sources, { settings, networks, tokenizer, results, elsewhere });
+  const runs = await editRuns(sources, { settings, networks, tokenizer, results, mask, elsewhere });
   const memoryOf = (lengths: EditLengths, within = limit) =>
     editMemory(lengths, { ...found, types: settings, limit: within, elsewhere });
   // On the CPU without a limit weights are memory-mapped and need no plan.
@@ -92,7 +93,7 @@ interface Planned {
 // Compares with --vram or the GPU's free memory; on the CPU without --vram with the machine's memory.
 async function advice(
   settings: ResolvedSettings,
-  { sources, device, machine, tokenizer, results, vram, isVramGiven, remote = {} }: PlanRequest,
+  { sources, mask, device, machine, tokenizer, results, vram, isVramGiven, remote = {} }: PlanRequest,
   { found, networks, memoryOf }: Planned,
 ): Promise<readonly FitAdvice[]> {
   const elsewhere = stagesElsewhere(remote);
@@ -113,7 +114,7 @@ async function advice(
     });
     return {
       needed: unlimitedNeed(
-        await editRuns(sources, { settings, networks: wanted, tokenizer, results, elsewhere }),
+        await editRuns(sources, { settings, networks: wanted, tokenizer, results, mask: mask?.image, elsewhere }),
         cpu,
       ),
       available: machine.ram.available,
@@ -121,7 +122,10 @@ async function advice(
   };
   if (memoryOf === undefined) {
     const needs = async (pictures: readonly Source[], changed: ResolvedSettings) =>
-      unlimitedNeed(await editRuns(pictures, { settings: changed, networks, tokenizer, results, elsewhere }), device);
+      unlimitedNeed(
+        await editRuns(pictures, { settings: changed, networks, tokenizer, results, mask: mask?.image, elsewhere }),
+        device,
+      );
     return fitAdvice({
       sources,
       settings,

@@ -43,7 +43,7 @@ export interface SessionPlaces {
 
 /** Memory of each network that an edit runs, in the largest of its runs; they open one after another, in one process. */
 export function sessionMemories(
-  { runs, pictureBytes, stepCache }: Pick<EditRuns, "runs" | "pictureBytes" | "stepCache">,
+  { runs, pictureBytes, finishBytes, stepCache }: Pick<EditRuns, "runs" | "pictureBytes" | "finishBytes" | "stepCache">,
   { device, plans }: SessionPlaces,
 ): ReadonlyMap<PlannedNetwork, SessionMemory> {
   let left = 0;
@@ -52,7 +52,8 @@ export function sessionMemories(
       if (made.length === 0) return [];
       const plan = plans?.find((each) => each.network === network.network);
       const cached = network.network === "transformer" && network.part === undefined ? stepCache : undefined;
-      const memory = sessionMemory(network, made, { device, pictureBytes, plan, left, stepCache: cached });
+      const after = network.stage === "decode" ? finishBytes : 0;
+      const memory = sessionMemory(network, made, { device, pictureBytes, after, plan, left, stepCache: cached });
       if (device.provider === "cpu") left = Math.max(left, weightMemory(network.graph, isFolded(network)).left);
       return [[network, memory] as const];
     }),
@@ -63,6 +64,8 @@ interface SessionPlace {
   readonly device: Device;
   /** Of pictures in RAM. */
   readonly pictureBytes: number;
+  /** Bytes that the process takes once it has closed, beside the pictures. */
+  readonly after: number;
   readonly plan: NetworkMemory | undefined;
   /** Bytes that the heap keeps of sessions that closed before. */
   readonly left: number;
@@ -71,21 +74,22 @@ interface SessionPlace {
 }
 
 function sessionMemory(network: PlannedNetwork, runs: readonly Run[], place: SessionPlace): SessionMemory {
-  const { device, pictureBytes, plan } = place;
+  const { device, pictureBytes, after, left, plan } = place;
   const { graph } = network;
   const feedBytes = Math.max(
     0,
     ...runs.map(({ lengths }) => COPIES * (inputBytes(graph, lengths) + outputBytes(graph, lengths))),
   );
-  const host = PROCESS_BYTES + pictureBytes + feedBytes;
+  const base = PROCESS_BYTES + pictureBytes;
+  const host = base + feedBytes;
   if (device.provider !== "cpu")
     return {
-      ram: host + CUDA_HOST_BYTES + (place.stepCache?.stepCacheBytes ?? 0),
+      ram: Math.max(host + (place.stepCache?.stepCacheBytes ?? 0), base + after) + CUDA_HOST_BYTES,
       mapped: weightBytes(graph),
       gpu: deviceBytes(plan?.peak ?? weightBytes(graph), device),
     };
   const { ram, mapped } = hostMemory(network, runs, place);
-  return { ram: host + ram, mapped, gpu: 0 };
+  return { ram: Math.max(host + ram, base + left + after), mapped, gpu: 0 };
 }
 
 // Weights and arenas of a network on the CPU, as they are expected to be; a plan for a limit leaves some to spare.

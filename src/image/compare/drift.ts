@@ -1,7 +1,7 @@
 // How far a result zoomed and shifted against the original, measured where it did not change: blocks of edge strength are looked for in the
 // original by normalised correlation, coarse to fine, and the similarity that most of them agree on is the drift.
 
-import type { Box, FloatImage, Image, Size } from "../image.js";
+import { type Box, type FloatImage, type Image, type Size, wholeOf } from "../image.js";
 import { BlockMatcher, bestOffset, deviation } from "./correlation.js";
 import { edgeFinder, type Plane } from "./drift-wasm.js";
 import { halved, reducedLuma } from "./features.js";
@@ -48,23 +48,28 @@ const LEAST_AGREEMENT = 0.08;
 /** How far off, in working pixels, the zoom's standard error may put the picture's edge. */
 const MOST_EDGE_ERROR = 0.5;
 
-/** Measures the drift of a result against the part of the original inside box, which the result shows whole. Undefined when they share too little to measure it. */
+/** The boxes that are held against each other, both all of their picture unless given: that of the original which the result shows, and that of the result which shows it. */
+interface DriftBoxes {
+  readonly seen?: Box;
+  readonly inside?: Box;
+}
+
+/** Measures the drift of a result against what it shows of the original. Undefined when they share too little to measure it. */
 export function measureDrift(
   result: Image | FloatImage,
   original: Image | FloatImage,
-  box: Box = { x: 0, y: 0, width: original.width, height: original.height },
+  { seen = wholeOf(original), inside = wholeOf(result) }: DriftBoxes = {},
 ): Drift | undefined {
-  const size = workingSize(result, box);
+  const size = workingSize(inside, seen);
   // No block fits: nothing would be found, and halving could leave nothing of a side.
   if (blocksOf(size, sideOfBlocks(size), SEARCH.first).length === 0) return undefined;
-  const whole = { x: 0, y: 0, width: result.width, height: result.height };
-  const levels = pyramid(reducedLuma(result, whole, size), reducedLuma(original, box, size));
+  const levels = pyramid(reducedLuma(result, inside, size), reducedLuma(original, seen, size));
   const matcher = new BlockMatcher(size, MOST_REACH);
   const start = follow(bestStart(levels.slice(-2), matcher), levels.slice(1, -2), matcher);
   const best = settle(levels[0]!, start, matcher);
   if (best === undefined || !isSure(best, size)) return undefined;
   const { zoom, x, y } = best.fit;
-  const scale = { x: result.width / size.width, y: result.height / size.height };
+  const scale = { x: inside.width / size.width, y: inside.height / size.height };
   return { zoom, x: x * scale.x, y: y * scale.y, agreement: best.fit.followers / best.textured };
 }
 

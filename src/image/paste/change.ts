@@ -1,7 +1,9 @@
 // What an edit changed: where a result differs from its original by more than encoding does, and whether that is a part of the picture or all of it.
-import { type Box, CHANNELS, crop, type Image } from "../image.js";
+import { overWhite } from "../alpha.js";
+import { type Box, CHANNELS, crop, type Image, type Size, wholeOf } from "../image.js";
 import { loadSharp } from "../io/load-sharp.js";
-import { dilated, eroded, type Mask, withoutSpecks } from "./distance.js";
+import { dilated, eroded, type Mask } from "./distance.js";
+import { withoutSpecks } from "./specks.js";
 
 /** Share of the longer side, in the units of its name: blur before comparing, gaps that close, and the side of the largest speck that is dropped. */
 const BLUR = 1 / 512;
@@ -24,28 +26,39 @@ const LOCAL = { pixels: 0.5, cells: 0.6, tone: 6, detail: { least: -0.8, most: 0
 /** Mean difference of neighbouring pixels, in levels, from which a cell has detail that can be compared. */
 const LEAST_DETAIL = 3;
 
+/** Rows that are compared at a time. */
+const BAND = 512;
+
+/** Blurs reach no further than this many of their deviations: libvips drops what weighs less than a fifth of the middle. */
+const REACH = 3;
+
 /** A change: where it is, joined up and without specks, and whether it is of a part of the picture. */
 export interface Change {
   readonly mask: Mask;
   readonly isLocal: boolean;
 }
 
-/** What differs between a result and the original, both of one size and lying over each other. */
-export async function changeOf(result: Image, original: Image): Promise<Change> {
-  const { width, height } = result;
+/** What differs inside box between a result and the original, both of one size and lying over each other: the mask is of the box's size. */
+export async function changeOf(result: Image, original: Image, box: Box = wholeOf(original)): Promise<Change> {
+  const { width, height } = box;
   const side = Math.max(width, height);
-  const differences = await differencesOf(result, original);
+  const levels = await differencesOf(result, original, box);
   const { least, most, perMedian, above } = THRESHOLD;
-  const threshold = Math.min(Math.max(median(differences) * perMedian + above, least), most);
+  const threshold = Math.min(Math.max(median(levels) * perMedian + above, least), most);
+  for (let i = 0; i < levels.length; i++) levels[i] = Number(levels[i]! > threshold);
   const gap = Math.max(side * GAP, 2);
-  const levels = { width, height, data: differences.map((level) => Number(level > threshold)) };
-  const mask = eroded(dilated(withoutSpecks(levels, Math.max((side * SPECK) ** 2 / 4, 4)), gap), gap);
-  return { mask, isLocal: isLocal(mask, cellsOf(result, original, mask)) };
+  const parts = withoutSpecks({ width, height, data: levels }, Math.max((side * SPECK) ** 2 / 4, 4));
+  const mask = eroded(dilated(parts, gap), gap);
+  return { mask, isLocal: isLocal(mask, cellsOf(result, original, { mask, box })) };
 }
 
-/** For each pixel 1 where the result visibly differs from the original, else 0. Both of one size. */
-export async function visiblyChanged(result: Image, original: Image): Promise<Uint8Array> {
-  return (await differencesOf(result, original)).map((level) => Number(level > THRESHOLD.least));
+/** For each pixel of part, which is of box, 1 where the result visibly differs from the original there, else 0. Both of one size; nothing outside box is looked at. */
+export async function visiblyChanged(
+  result: Image,
+  original: Image,
+  { part, box }: { readonly part: Box; readonly box: Box },
+): Promise<Uint8Array> {
+  return (await differencesIn(result, original, { part, box })).map((level) => Number(level > THRESHOLD.least));
 }
 
 interface Cell {
@@ -57,12 +70,19 @@ interface Cell {
 }
 
 function isLocal({ data }: Mask, cells: readonly Cell[]): boolean {
-  const share = data.reduce((sum, value) => sum + value, 0) / data.length;
+  let pixels = 0;
+  for (let i = 0; i < data.length; i++) pixels += data[i]!;
   const changed = cells.filter((cell) => cell.isChanged).length / cells.length;
   const tone = middle(cells.map((cell) => cell.tone));
   const detail = middle(cells.flatMap((cell) => cell.detail ?? []));
   const { least, most } = LOCAL.detail;
-  return share <= LOCAL.pixels && changed <= LOCAL.cells && tone <= LOCAL.tone && detail >= least && detail <= most;
+  return (
+    pixels / data.length <= LOCAL.pixels &&
+    changed <= LOCAL.cells &&
+    tone <= LOCAL.tone &&
+    detail >= least &&
+    detail <= most
+  );
 }
 
 function middle(values: readonly number[]): number {
@@ -70,19 +90,20 @@ function middle(values: readonly number[]): number {
 }
 
 // Encoding moves single pixels up and down; the mean of many moves only with the tone.
-function cellsOf(result: Image, original: Image, mask: Mask): Cell[] {
-  const { width, height } = result;
+function cellsOf(result: Image, original: Image, { mask, box: whole }: { mask: Mask; box: Box }): Cell[] {
+  const { width, height } = mask;
   const side = Math.max(Math.ceil(Math.max(width, height) / CELLS), 1);
   const cells: Cell[] = [];
   for (let y = 0; y < height; y += side) {
     for (let x = 0; x < width; x += side) {
       const box = { x, y, width: Math.min(side, width - x), height: Math.min(side, height - y) };
-      const [part, before, changed] = [crop(result, box), crop(original, box), maskIn(mask, box)];
+      const place = { ...box, x: whole.x + x, y: whole.y + y };
+      const [part, before] = [overWhite(crop(result, place)), overWhite(crop(original, place))];
       const [now, then] = [detailOf(part), detailOf(before)];
       cells.push({
         tone: toneBetween(part, before),
         detail: then < LEAST_DETAIL ? undefined : Math.log(Math.max(now, 1 / 255) / then),
-        isChanged: changed,
+        isChanged: maskIn(mask, box),
       });
     }
   }
@@ -96,9 +117,13 @@ function maskIn({ width, data }: Mask, box: Box): boolean {
 }
 
 function toneBetween({ data }: Image, { data: before }: Image): number {
-  const sums = [0, 0, 0];
-  for (let i = 0; i < data.length; i++) sums[i % CHANNELS]! += data[i]! - before[i]!;
-  return Math.max(...sums.map((sum) => Math.abs(sum / (data.length / CHANNELS))));
+  let [red, green, blue] = [0, 0, 0];
+  for (let at = 0; at < data.length; at += CHANNELS) {
+    red += data[at]! - before[at]!;
+    green += data[at + 1]! - before[at + 1]!;
+    blue += data[at + 2]! - before[at + 2]!;
+  }
+  return Math.max(...[red, green, blue].map((sum) => Math.abs(sum / (data.length / CHANNELS))));
 }
 
 // Mean difference of neighbours in green, which is most of what is seen.
@@ -113,32 +138,61 @@ function detailOf({ width, height, data }: Image): number {
   return sum / (width * height);
 }
 
-async function differencesOf(result: Image, original: Image): Promise<Uint8Array> {
-  const sigma = Math.max(result.width, result.height) * BLUR;
-  const [a, b] = await Promise.all([blurred(result, sigma), blurred(original, sigma)]);
-  const differences = new Uint8Array(result.width * result.height);
-  for (let i = 0, at = 0; i < differences.length; i++, at += CHANNELS) {
-    differences[i] = Math.max(
-      Math.abs(a[at]! - b[at]!),
-      Math.abs(a[at + 1]! - b[at + 1]!),
-      Math.abs(a[at + 2]! - b[at + 2]!),
-    );
+async function differencesOf(result: Image, original: Image, box: Box): Promise<Uint8Array> {
+  const differences = new Uint8Array(box.width * box.height);
+  for (let y = 0; y < box.height; y += BAND) {
+    const part = { ...box, y: box.y + y, height: Math.min(BAND, box.height - y) };
+    differences.set(await differencesIn(result, original, { part, box }), y * box.width);
   }
   return differences;
 }
 
+// Of a part of box, as if all of the box had been blurred.
+async function differencesIn(
+  result: Image,
+  original: Image,
+  { part, box }: { readonly part: Box; readonly box: Box },
+): Promise<Uint8Array> {
+  const sigma = deviationFor(box);
+  const around = within(part, box, Math.ceil(REACH * sigma));
+  const [a, b] = await Promise.all([result, original].map((image) => blurred(overWhite(crop(image, around)), sigma)));
+  const differences = new Uint8Array(part.width * part.height);
+  for (let y = 0, i = 0; y < part.height; y++) {
+    let at = ((part.y - around.y + y) * around.width + part.x - around.x) * CHANNELS;
+    for (let x = 0; x < part.width; x++, i++, at += CHANNELS)
+      differences[i] = Math.max(
+        Math.abs(a![at]! - b![at]!),
+        Math.abs(a![at + 1]! - b![at + 1]!),
+        Math.abs(a![at + 2]! - b![at + 2]!),
+      );
+  }
+  return differences;
+}
+
+// sharp takes no smaller one.
+function deviationFor({ width, height }: Size): number {
+  return Math.max(Math.max(width, height) * BLUR, 0.5);
+}
+
+// The part with so many pixels of box around it.
+function within(part: Box, box: Box, margin: number): Box {
+  const [x, y] = [Math.max(part.x - margin, box.x), Math.max(part.y - margin, box.y)];
+  const right = Math.min(part.x + part.width + margin, box.x + box.width);
+  const bottom = Math.min(part.y + part.height + margin, box.y + box.height);
+  return { x, y, width: right - x, height: bottom - y };
+}
+
 async function blurred({ width, height, data }: Image, sigma: number): Promise<Uint8Array> {
   const sharp = loadSharp();
-  // sharp takes no smaller one.
   return sharp(data, { raw: { width, height, channels: CHANNELS } })
-    .blur(Math.max(sigma, 0.5))
+    .blur(sigma)
     .raw()
     .toBuffer();
 }
 
 function median(levels: Uint8Array): number {
   const counts = new Uint32Array(256);
-  for (const level of levels) counts[level]!++;
+  for (let i = 0; i < levels.length; i++) counts[levels[i]!]!++;
   let left = levels.length / 2;
   return counts.findIndex((count) => (left -= count) <= 0);
 }

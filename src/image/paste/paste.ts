@@ -1,18 +1,12 @@
 // Pasting back: the original's own pixels wherever an edit changed nothing, by a mask or by what was seen to have changed.
-import { overWhite } from "../alpha.js";
-import { type Box, CHANNELS, channelsOf, crop, type Image } from "../image.js";
+import { type Box, CHANNELS, channelsOf, type Image, type Size } from "../image.js";
 import { visiblyChanged } from "./change.js";
-import { dilated, distanceTo, type Mask, maskWhere } from "./distance.js";
+import { dilated, distanceRows, type Mask } from "./distance.js";
+import { BLACK, type MaskLevels, WHITE } from "./mask-levels.js";
 
-/** Mask values up to this are black, as JPEG leaves them, and from that on white. */
-const BLACK = 8;
-const WHITE = 247;
-
-/** How much of the result each pixel takes: data [height, width], 0..1. */
-export interface Alpha {
-  readonly width: number;
-  readonly height: number;
-  readonly data: Float32Array;
+/** How much of the result each pixel takes, 0..1, row by row from the top. Every row is given in the same memory. */
+export interface Alpha extends Size {
+  readonly rows: Iterable<Float32Array>;
 }
 
 /** Alpha of a detected change: all of the result there, fading out over `feather` pixels around it. */
@@ -20,66 +14,72 @@ export function alphaAround(mask: Mask, feather: number): Alpha {
   return alphaInside(dilated(mask, feather + 1), feather);
 }
 
-/** Alpha of a mask picture, white where the edit belongs: greys count in part, and edges fade over `feather` pixels inside; black keeps nothing of the result. */
-export function alphaOfPicture({ width, height, data }: Image, feather: number): Alpha {
-  const levels = Float32Array.from(
-    { length: width * height },
-    (_, i) => (data[i * CHANNELS]! + data[i * CHANNELS + 1]! + data[i * CHANNELS + 2]!) / 3,
-  );
-  const inside = alphaInside(
-    maskWhere(levels, { width, height }, (level) => level > BLACK),
-    feather,
-  );
-  return { width, height, data: inside.data.map((alpha, i) => alpha * (levels[i]! >= WHITE ? 1 : levels[i]! / 255)) };
+/** Alpha of a mask, white where the edit belongs: greys count in part, and edges fade over `feather` pixels inside; black keeps nothing of the result. */
+export function alphaOfLevels(levels: MaskLevels, feather: number): Alpha {
+  const inside = alphaInside(levels, feather);
+  return { ...inside, rows: partly(inside.rows, levels) };
 }
 
-/** The smallest box that holds everything of a mask picture that is not black; undefined if all of it is. */
-export function maskBox({ width, height, data }: Image): Box | undefined {
-  let [left, top, right, bottom] = [width, height, -1, -1];
-  for (let i = 0; i < width * height; i++) {
-    if ((data[i * CHANNELS]! + data[i * CHANNELS + 1]! + data[i * CHANNELS + 2]!) / 3 <= BLACK) continue;
-    const [x, y] = [i % width, Math.floor(i / width)];
-    left = Math.min(left, x);
-    right = Math.max(right, x);
-    top = Math.min(top, y);
-    bottom = y;
+function* partly(rows: Iterable<Float32Array>, { width, data }: MaskLevels): Generator<Float32Array> {
+  let at = 0;
+  for (const row of rows) {
+    for (let x = 0; x < width; x++, at++) if (data[at] !== WHITE) row[x] = (row[x]! * data[at]!) / WHITE;
+    yield row;
   }
-  return right < 0 ? undefined : { x: left, y: top, width: right - left + 1, height: bottom - top + 1 };
 }
 
-/** A picture with a smaller one laid over it at x, y. */
-export function placed(picture: Image, part: Image, { x, y }: { readonly x: number; readonly y: number }): Image {
-  const channels = channelsOf(picture);
-  const data = Uint8Array.from(picture.data);
-  for (let row = 0; row < part.height; row++) {
-    const from = row * part.width * channels;
-    data.set(part.data.subarray(from, from + part.width * channels), ((y + row) * picture.width + x) * channels);
-  }
-  return { ...picture, data };
+/** Where a picture is pasted: alpha lies over the pictures with its upper left corner at x, y; nothing outside box is pasted. */
+interface Pasting {
+  readonly alpha: Alpha;
+  readonly at: { readonly x: number; readonly y: number };
+  readonly box: Box;
 }
 
-/** The result where alpha is 1, the original where it is 0 and outside box, to the bit; both in between. All of one size. */
-export function pasted(result: Image, original: Image, { alpha, box }: { alpha: Alpha; box: Box }): Image {
+/** A picture that was pasted together, and how many of its pixels are not the original's. */
+export interface Pasted {
+  readonly image: Image;
+  readonly changed: number;
+}
+
+/** The result where alpha is 1, the original where it is 0, outside alpha and outside box, to the bit; both in between. Both of one size. */
+export function pasted(result: Image, original: Image, { alpha, at: { x: left, y: top }, box }: Pasting): Pasted {
   const channels = channelsOf(original);
   const data = Uint8Array.from(original.data);
-  for (let y = box.y; y < box.y + box.height; y++) {
-    for (let x = box.x; x < box.x + box.width; x++) {
-      const share = alpha.data[y * original.width + x]!;
-      if (share <= 0) continue;
-      const at = (y * original.width + x) * channels;
-      const [made, kept] = channels === CHANNELS ? [share, 1 - share] : coloursOf(result, original, { at, share });
-      for (let i = at; i < at + CHANNELS; i++) data[i] = Math.round(made * result.data[i]! + kept * original.data[i]!);
-      if (channels !== CHANNELS)
-        data[at + 3] = Math.round(share * result.data[at + 3]! + (1 - share) * original.data[at + 3]!);
-    }
+  let changed = 0;
+  let y = top;
+  for (const row of alpha.rows) {
+    if (y >= box.y && y < box.y + box.height)
+      for (let x = box.x; x < box.x + box.width; x++) {
+        const share = row[x - left]!;
+        if (share <= 0) continue;
+        const at = (y * original.width + x) * channels;
+        if (channels === CHANNELS) mix(data, result.data, { at, made: share, kept: 1 - share });
+        else mixTransparent(data, result.data, { at, share });
+        for (let i = at; i < at + channels; i++)
+          if (data[i] !== original.data[i]) {
+            changed++;
+            break;
+          }
+      }
+    y++;
   }
-  return { ...original, data };
+  return { image: { ...original, data }, changed };
 }
 
-// The shares of two colours in one of both, by their alpha, so that what is transparent colours no edge.
-function coloursOf(result: Image, original: Image, { at, share }: { at: number; share: number }): [number, number] {
-  const [made, kept] = [share * result.data[at + 3]!, (1 - share) * original.data[at + 3]!];
-  return made + kept === 0 ? [share, 1 - share] : [made / (made + kept), kept / (made + kept)];
+function mix(
+  data: Uint8Array,
+  result: Uint8Array,
+  { at, made, kept }: { at: number; made: number; kept: number },
+): void {
+  for (let i = at; i < at + CHANNELS; i++) data[i] = Math.round(made * result[i]! + kept * data[i]!);
+}
+
+// Of two colours the shares in one of both go by their alpha too, so that what is transparent colours no edge.
+function mixTransparent(data: Uint8Array, result: Uint8Array, { at, share }: { at: number; share: number }): void {
+  const [made, kept] = [share * result[at + CHANNELS]!, (1 - share) * data[at + CHANNELS]!];
+  const sum = made + kept;
+  mix(data, result, sum === 0 ? { at, made: share, kept: 1 - share } : { at, made: made / sum, kept: kept / sum });
+  data[at + CHANNELS] = Math.round(sum);
 }
 
 /**
@@ -89,33 +89,46 @@ function coloursOf(result: Image, original: Image, { at, share }: { at: number; 
 export async function withOwnRim(result: Image, original: Image, box: Box): Promise<Image> {
   const { width, height } = original;
   if (box.width === width && box.height === height) return result;
-  const changed = await visiblyChanged(overWhite(crop(result, box)), overWhite(crop(original, box)));
   const channels = channelsOf(result);
+  const [right, bottom] = [box.x + box.width, box.y + box.height];
+  const changedIn = (part: Partial<Box>) => visiblyChanged(result, original, { part: { ...box, ...part }, box });
+  const row = (y: number) => changedIn({ y, height: 1 });
+  const column = (x: number) => changedIn({ x, width: 1 });
+  const [above, below, before, after] = [
+    await row(box.y),
+    await row(bottom - 1),
+    await column(box.x),
+    await column(right - 1),
+  ];
   const data = Uint8Array.from(result.data);
-  const inside = (at: number, start: number, length: number) => Math.min(Math.max(at - start, 0), length - 1);
+  const keep = (x: number, y: number) => {
+    const at = (y * width + x) * channels;
+    for (let i = at; i < at + channels; i++) data[i] = original.data[i]!;
+  };
   for (let y = 0; y < height; y++) {
-    const row = inside(y, box.y, box.height);
-    for (let x = 0; x < width; x++) {
-      const column = inside(x, box.x, box.width);
-      if (row + box.y === y && column + box.x === x) continue;
-      if (changed[row * box.width + column]! === 1) continue;
-      const at = (y * width + x) * channels;
-      data.set(original.data.subarray(at, at + channels), at);
+    if (y < box.y || y >= bottom) {
+      const edge = y < box.y ? above : below;
+      for (let x = 0; x < width; x++) if (edge[Math.min(Math.max(x - box.x, 0), box.width - 1)] === 0) keep(x, y);
+    } else {
+      if (before[y - box.y] === 0) for (let x = 0; x < box.x; x++) keep(x, y);
+      if (after[y - box.y] === 0) for (let x = right; x < width; x++) keep(x, y);
     }
   }
   return { ...result, data };
 }
 
-/** Share of the pixels that take anything from the result. */
-export function editedShare({ data }: Alpha): number {
-  return data.reduce((count, alpha) => count + Number(alpha > 0), 0) / data.length;
-}
-
 function alphaInside(mask: Mask, feather: number): Alpha {
   const { width, height } = mask;
-  const ramp = (distance: number) => {
-    const t = Math.min(distance / (feather + 1), 1);
-    return t * t * (3 - 2 * t);
-  };
-  return { width, height, data: distanceTo(mask, 0).map(ramp) };
+  return { width, height, rows: ramped(distanceRows(mask, BLACK, feather + 1), feather) };
+}
+
+function* ramped(rows: Iterable<Float32Array>, feather: number): Generator<Float32Array> {
+  for (const row of rows) {
+    for (let x = 0; x < row.length; x++) {
+      if (row[x] === 0) continue;
+      const t = Math.min(row[x]! / (feather + 1), 1);
+      row[x] = t * t * (3 - 2 * t);
+    }
+    yield row;
+  }
 }

@@ -25,17 +25,26 @@ interface Passes {
   readonly vertical: Taps | undefined;
 }
 
+/** Rows of a result, from row y on. */
+export interface Band {
+  readonly y: number;
+  readonly height: number;
+  /** [height, width, channels]; of use until the next band is asked for. */
+  readonly data: Uint8Array;
+}
+
 /** Rows that the horizontal pass takes at a time. */
 const LANES = 4;
-/** Rows of the source that are in its memory at a time. */
+/** Rows of the source that are in its memory at a time, and of the result. */
 const BAND = 64;
 /** Bytes that may be read beyond the last pixel. */
 const SPARE = 16;
+const WORD = Int32Array.BYTES_PER_ELEMENT;
 
 const MODULE = new WasmModule<"horizontal" | "vertical">(LANCZOS_MODULE);
 
-/** The bytes of a picture after the passes, [height, width, channels]. */
-export function resampled(image: Pixels, { horizontal, vertical }: Passes): Uint8Array {
+/** The bytes of a picture after the passes, [height, width, channels], a few rows at a time from the top. */
+export function* resampledBands(image: Pixels, { horizontal, vertical }: Passes): Generator<Band> {
   const { channels } = image;
   const width = horizontal?.starts.length ?? image.width;
   const height = vertical?.starts.length ?? image.height;
@@ -45,28 +54,38 @@ export function resampled(image: Pixels, { horizontal, vertical }: Passes): Uint
   const row = wholeVectors(rowBytes + 1);
   const layout = new TableLayout();
   const band = horizontal && layout.place(BAND * image.width * channels + SPARE);
-  const wide = layout.place((end - first + LANES) * row);
-  const result = vertical ? layout.place(height * row) : wide;
+  const wide = layout.place(((vertical ? end - first : BAND) + LANES) * row);
+  const result = vertical ? layout.place(BAND * row) : wide;
   const across = horizontal && layout.tables(horizontal, channels);
   const down = vertical && layout.tables({ ...vertical, starts: vertical.starts.map((start) => start - first) }, 1);
   const { bytes, exports } = layout.open();
-  if (horizontal && band !== undefined && across) {
-    const sourceRow = image.width * channels;
-    for (let top = first; top < end; top += BAND) {
-      const rows = Math.min(BAND, end - top);
+  const made = new Uint8Array(BAND * rowBytes);
+  const bandAt = (y: number, rows: number): Band => {
+    for (let i = 0; i < rows; i += 1)
+      made.set(bytes.subarray(result + i * row, result + i * row + rowBytes), i * rowBytes);
+    return { y, height: rows, data: made.subarray(0, rows * rowBytes) };
+  };
+  for (let top = first; top < end; top += BAND) {
+    const rows = Math.min(BAND, end - top);
+    const target = wide + (vertical ? top - first : 0) * row;
+    if (horizontal && band !== undefined && across) {
+      const sourceRow = image.width * channels;
       bytes.set(image.data.subarray(top * sourceRow, (top + rows) * sourceRow), band);
-      const target = wide + (top - first) * row;
       const whole = Math.ceil(rows / LANES) * LANES;
       exports.horizontal(band, sourceRow, target, row, whole, width, channels, ...across, horizontal.stride);
-    }
-  } else
-    for (let y = first; y < end; y += 1)
-      bytes.set(image.data.subarray(y * rowBytes, (y + 1) * rowBytes), wide + (y - first) * row);
-  if (vertical && down) exports.vertical(wide, row, result, height, ...down, vertical.stride);
-  const data = new Uint8Array(height * rowBytes);
-  for (let y = 0; y < height; y += 1)
-    data.set(bytes.subarray(result + y * row, result + y * row + rowBytes), y * rowBytes);
-  return data;
+    } else
+      for (let y = 0; y < rows; y += 1)
+        bytes.set(image.data.subarray((top + y) * rowBytes, (top + y + 1) * rowBytes), target + y * row);
+    if (vertical === undefined) yield bandAt(top, rows);
+  }
+  if (vertical === undefined || down === undefined) return;
+  const [starts, counts, weights] = down;
+  for (let y = 0; y < height; y += BAND) {
+    const rows = Math.min(BAND, height - y);
+    const places = [starts + y * WORD, counts + y * WORD, weights + y * vertical.stride * WORD] as const;
+    exports.vertical(wide, row, result, rows, ...places, vertical.stride);
+    yield bandAt(y, rows);
+  }
 }
 
 function rowsRead({ starts, counts }: Taps): [number, number] {

@@ -2,7 +2,7 @@
 // begins with the vertical pass where that shrinks much more; ComfyUI's results are from Pillow 11 and 12.)
 // Algorithm: https://github.com/python-pillow/Pillow/blob/12.0.0/src/libImaging/Resample.c
 import { channelsOf, type Image, RGBA_CHANNELS, type Size } from "../image.js";
-import { resampled, type Taps } from "./lanczos-passes.js";
+import { type Band, resampledBands, type Taps } from "./lanczos-passes.js";
 import { premultiplied, unpremultiplied } from "./premultiply.js";
 
 // 32 bits less 8 of the pixel and 2 spare for the sum of the weights' magnitudes.
@@ -14,17 +14,27 @@ const LOBES = 3;
  * premultiplied colours are resized, so that what is transparent colours no edge.
  */
 export function lanczos(image: Image, size: Size): Image {
-  const isOwnSize = size.width === image.width && size.height === image.height;
-  if (channelsOf(image) !== RGBA_CHANNELS || isOwnSize) return resample(image, size);
-  return unpremultiplied(resample(premultiplied(image), size));
+  const { width, height } = size;
+  if (width === image.width && height === image.height) return image;
+  const rowBytes = width * channelsOf(image);
+  const data = new Uint8Array(height * rowBytes);
+  for (const band of lanczosBands(image, size)) data.set(band.data, band.y * rowBytes);
+  return { ...image, width, height, data };
 }
 
-function resample(image: Image, { width, height }: Size): Image {
+/** The same picture a few rows at a time from the top: [rows, width, channels], of use until the next ones are asked for. */
+export function* lanczosBands(image: Image, { width, height }: Size): Generator<Band> {
   const horizontal = width === image.width ? undefined : taps(image.width, width);
   const vertical = height === image.height ? undefined : taps(image.height, height);
-  if (horizontal === undefined && vertical === undefined) return image;
-  const data = resampled({ ...image, channels: channelsOf(image) }, { horizontal, vertical });
-  return { ...image, width, height, data };
+  const channels = channelsOf(image);
+  if (horizontal === undefined && vertical === undefined) yield { y: 0, height, data: image.data };
+  else if (channels !== RGBA_CHANNELS) yield* resampledBands({ ...image, channels }, { horizontal, vertical });
+  else
+    for (const { y, height: rows, data } of resampledBands(
+      { ...premultiplied(image), channels },
+      { horizontal, vertical },
+    ))
+      yield { y, height: rows, data: unpremultiplied({ width, height: rows, channels, data }).data };
 }
 
 function taps(from: number, to: number): Taps {

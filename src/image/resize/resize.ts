@@ -11,7 +11,7 @@ import {
   toBytes,
   toFloat,
 } from "../image.js";
-import { lanczos } from "./lanczos.js";
+import { lanczos, lanczosBands } from "./lanczos.js";
 
 /** Names of the resize methods, as in ComfyUI's nodes. Only lanczos and area average over what they shrink. */
 export type ResizeMethod = "lanczos" | "area" | "bilinear" | "bicubic" | "nearest-exact";
@@ -23,10 +23,19 @@ export type Step =
 
 /** Does the steps in order. Bytes stay bytes for crop and lanczos, so an untouched picture is only divided by 255. */
 export function applySteps(image: Image | FloatImage, steps: readonly Step[]): FloatImage {
-  let current: Image | FloatImage = image;
-  for (const step of steps)
-    current = step.kind === "crop" ? crop(current, step.box) : resize(current, step.size, step.method);
-  return toFloat(current);
+  return toFloat(stepped(image, steps));
+}
+
+/** The same steps of a picture in bytes, whose floats are rounded at the end: a picture that no step makes floats of stays bytes throughout. */
+export function applyStepsInBytes(image: Image, steps: readonly Step[]): Image {
+  return toBytes(stepped(image, steps), "round");
+}
+
+function stepped(image: Image | FloatImage, steps: readonly Step[]): Image | FloatImage {
+  return steps.reduce(
+    (current, step) => (step.kind === "crop" ? crop(current, step.box) : resize(current, step.size, step.method)),
+    image,
+  );
 }
 
 /**
@@ -47,20 +56,25 @@ export function resize(image: Image | FloatImage, size: Size, method: ResizeMeth
  * repeated outside. So nothing is stretched and the result lies exactly over the original.
  */
 export function resizeTo(picture: Image | FloatImage, size: Size, box: Box = { x: 0, y: 0, ...size }): Image {
-  const inner = lanczos(toBytes(picture, "round"), box);
-  if (box.width === size.width && box.height === size.height) return inner;
-  const channels = channelsOf(inner);
-  const data = new Uint8Array(size.width * size.height * channels);
-  for (let y = 0; y < size.height; y++) {
-    const from = clamp(y - box.y, box.height) * box.width * channels;
-    const row = inner.data.subarray(from, from + box.width * channels);
-    const to = y * size.width * channels;
-    data.set(row, to + box.x * channels);
-    for (let i = 0; i < box.x * channels; i++) data[to + i] = row[i % channels]!;
-    const end = (box.x + box.width) * channels;
-    for (let i = end; i < size.width * channels; i++) data[to + i] = row[row.length - channels + (i % channels)]!;
+  const source = toBytes(picture, "round");
+  if (box.width === size.width && box.height === size.height) return lanczos(source, box);
+  const channels = channelsOf(source);
+  const rowBytes = size.width * channels;
+  const data = new Uint8Array(size.height * rowBytes);
+  for (const band of lanczosBands(source, box)) {
+    for (let i = 0; i < band.height; i++) {
+      const row = band.data.subarray(i * box.width * channels, (i + 1) * box.width * channels);
+      const to = (box.y + band.y + i) * rowBytes;
+      data.set(row, to + box.x * channels);
+      for (let at = 0; at < box.x * channels; at++) data[to + at] = row[at % channels]!;
+      const end = (box.x + box.width) * channels;
+      for (let at = end; at < rowBytes; at++) data[to + at] = row[row.length - channels + (at % channels)]!;
+    }
   }
-  return { ...inner, width: size.width, height: size.height, data };
+  const repeat = (y: number, from: number) => data.copyWithin(y * rowBytes, from * rowBytes, (from + 1) * rowBytes);
+  for (let y = 0; y < box.y; y++) repeat(y, box.y);
+  for (let y = box.y + box.height; y < size.height; y++) repeat(y, box.y + box.height - 1);
+  return { ...source, width: size.width, height: size.height, data };
 }
 
 /** Plain mean of the rectangle of inputs that each output touches (adaptive average pooling), also when enlarging. */

@@ -33,35 +33,88 @@ function shownRange(
   return { start: first, length: Math.max(end - first, 0) };
 }
 
-/** The picture with its drift taken back. */
-export function straightened(image: Image, { zoom, x, y }: Similarity): Image {
-  const hasAlpha = channelsOf(image) === RGBA_CHANNELS;
-  const across = along(hasAlpha ? premultiplied(image) : image, { isRow: true, zoom, shift: x });
-  const straight = along(across, { isRow: false, zoom, shift: y });
-  return hasAlpha ? unpremultiplied(straight) : straight;
+/** The picture with the drift of what is inside box taken back there; around it nothing changes. */
+export function straightened(
+  image: Image,
+  { zoom, x, y }: Similarity,
+  box: Box = { x: 0, y: 0, width: image.width, height: image.height },
+): Image {
+  const channels = channelsOf(image);
+  const hasAlpha = channels === RGBA_CHANNELS;
+  const across = taps(box.width, { zoom, shift: x, stride: channels });
+  const down = taps(box.height, { zoom, shift: y, stride: 1 });
+  const rowBytes = box.width * channels;
+  const startOf = (row: number) => ((box.y + row) * image.width + box.x) * channels;
+  // The rows that the next one is made of: each is needed for a few in a row.
+  const made = new Map<number, Uint8Array>();
+  const rowAt = (row: number) => {
+    let straight = made.get(row);
+    if (straight === undefined) {
+      const from = image.data.subarray(startOf(row), startOf(row) + rowBytes);
+      const source = hasAlpha ? premultiplied({ ...image, width: box.width, height: 1, data: from }).data : from;
+      straight = new Uint8Array(rowBytes);
+      straightenRow(source, straight, { ...across, channels });
+      if (made.size >= 2 * TAPS) made.delete(made.keys().next().value!);
+      made.set(row, straight);
+    }
+    return straight;
+  };
+  const data = Uint8Array.from(image.data);
+  for (let row = 0; row < box.height; row++) {
+    const weights = down.weights.subarray(row * TAPS, (row + 1) * TAPS);
+    const rows = Array.from(down.offsets.subarray(row * TAPS, (row + 1) * TAPS), rowAt);
+    const to = data.subarray(startOf(row), startOf(row) + rowBytes);
+    mixRows(rows, weights, to);
+    if (hasAlpha) to.set(unpremultiplied({ ...image, width: box.width, height: 1, data: to }).data);
+  }
+  return { ...image, data };
 }
 
-function along(image: Image, { isRow, zoom, shift }: { isRow: boolean; zoom: number; shift: number }): Image {
-  const { width, height, data } = image;
-  const channels = channelsOf(image);
-  const [length, others] = isRow ? [width, height] : [height, width];
-  const [stride, otherStride] = isRow ? [channels, channels * width] : [channels * width, channels];
+/** For each place along one side the distances from the beginning of its four inputs, and their weights. */
+interface KeysTaps {
+  readonly offsets: Int32Array;
+  readonly weights: Float64Array;
+}
+
+function taps(length: number, { zoom, shift, stride }: { zoom: number; shift: number; stride: number }): KeysTaps {
+  const offsets = new Int32Array(length * TAPS);
+  const weights = new Float64Array(length * TAPS);
   const centre = (length - 1) / 2;
-  const out = new Uint8Array(data.length);
   for (let i = 0; i < length; i++) {
     const at = (i - centre) * zoom + centre + shift;
     const first = Math.floor(at) - 1;
-    const weights = keysWeights(at - Math.floor(at));
-    const offsets = weights.map((_, tap) => Math.min(Math.max(first + tap, 0), length - 1) * stride);
-    for (let other = 0; other < others; other++) {
-      for (let base = other * otherStride, end = base + channels; base < end; base++) {
-        let value = 0.5;
-        for (let tap = 0; tap < TAPS; tap++) value += weights[tap]! * data[base + offsets[tap]!]!;
-        out[base + i * stride] = value < 0 ? 0 : Math.min(value, 255);
-      }
+    weights.set(keysWeights(at - Math.floor(at)), i * TAPS);
+    for (let tap = 0; tap < TAPS; tap++)
+      offsets[i * TAPS + tap] = Math.min(Math.max(first + tap, 0), length - 1) * stride;
+  }
+  return { offsets, weights };
+}
+
+function straightenRow(
+  from: Uint8Array,
+  to: Uint8Array,
+  { offsets, weights, channels }: KeysTaps & { readonly channels: number },
+): void {
+  for (let at = 0, tap = 0; at < to.length; tap += TAPS) {
+    for (let channel = 0; channel < channels; channel++, at++) {
+      const value =
+        0.5 +
+        weights[tap]! * from[channel + offsets[tap]!]! +
+        weights[tap + 1]! * from[channel + offsets[tap + 1]!]! +
+        weights[tap + 2]! * from[channel + offsets[tap + 2]!]! +
+        weights[tap + 3]! * from[channel + offsets[tap + 3]!]!;
+      to[at] = value < 0 ? 0 : Math.min(value, 255);
     }
   }
-  return { ...image, data: out };
+}
+
+function mixRows(rows: readonly Uint8Array[], weights: Float64Array, to: Uint8Array): void {
+  const [a, b, c, d] = rows as [Uint8Array, Uint8Array, Uint8Array, Uint8Array];
+  const [p, q, r, s] = weights as unknown as [number, number, number, number];
+  for (let at = 0; at < to.length; at++) {
+    const value = 0.5 + p * a[at]! + q * b[at]! + r * c[at]! + s * d[at]!;
+    to[at] = value < 0 ? 0 : Math.min(value, 255);
+  }
 }
 
 function keysWeights(t: number): number[] {
