@@ -31,6 +31,10 @@ export async function call(command: Command, { name, args, parsed }: Parsed, io:
     if (output.events !== undefined && !isStderrLog(output.events))
       await refuseSharedPaths([{ flag: "--events", path: output.events }], namedFiles(command, { args, parsed }));
     terminal = await openTerminal(output, io);
+    if (Object.keys(command.options).length > 0 && Object.keys(io.env).some((name) => name.startsWith("QEDIT_"))) {
+      const { warnOfVariables } = await import("./settings/environment-names.js");
+      await warnOfVariables(io.env, command.options, terminal.emit);
+    }
     const given = await withPromptOfFile(givenSettings(command.options, sources));
     const settings = completeSettings(command.options, given);
     return (await command.perform!({ args, settings, given }, terminal)) ?? EXIT.ok;

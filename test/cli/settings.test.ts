@@ -59,6 +59,22 @@ describe("config --explain", () => {
   });
 });
 
+test.each([
+  ["QEDIT_STEP", "8", "did you mean QEDIT_STEPS?"],
+  ["QEDIT_CLIP", "x.safetensors", "did you mean QEDIT_TEXT_ENCODER?"],
+  ["QEDIT_QQQQQQQQ", "1", "`qedit config --explain` lists the settings"],
+  ["QEDIT_PROMPT", "x", "it can only be a flag: --prompt"],
+])("a variable that nothing reads is warned of: %s", async (name, value, hint) => {
+  const { code, stderr } = await qedit(["config"], { ...here, env: { [name]: value } });
+  expect([code, stderr]).toEqual([0, `warning: ${name} has no effect: ${hint}\n`]);
+});
+
+test("variables that are read elsewhere, or by other commands, are not warned of", async () => {
+  const env = { QEDIT_API_KEY: "k", QEDIT_REMOTE_KEY: "k", QEDIT_SERVICE_HOST: "h", QEDIT_PORT_80_TCP: "p" };
+  const others = { QEDIT_STORE: folder.path, QEDIT_HTTP: "80", QEDIT_KAFKA: "a:1", QEDIT_STEP: "" };
+  expect((await qedit(["config"], { ...here, env: { ...env, ...others } })).stderr).toBe("");
+});
+
 describe("a setting", () => {
   test("comes from the flag, else the environment, else the project, else the user, else its default", async () => {
     await write(USER, { steps: 1, cfg: 1, shift: 1, sampler: "heun" });
