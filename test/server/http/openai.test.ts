@@ -147,6 +147,24 @@ test("edits whose client has gone before they were accepted are not made", async
   await running;
 });
 
+test("an edit whose client has gone is cancelled between two steps", async () => {
+  const cancelled = () => server.log.filter(({ msg }) => /^job \S+ cancelled/.test(msg)).length;
+  const before = cancelled();
+  const status = async () => (await (await fetch(`${server.url}/v1/status`)).json()) as { running: number };
+  for (const stream of [false, true]) {
+    const gone = new AbortController();
+    const long = { ...SMALL, num_inference_steps: 200, seed: 71, stream };
+    const sent = client.images
+      .edit({ image: createReadStream(CAT), prompt, ...long }, { signal: gone.signal })
+      .catch(() => undefined);
+    await expect.poll(status).toMatchObject({ running: 1 });
+    gone.abort();
+    await sent;
+    await expect.poll(status).toMatchObject({ running: 0 });
+  }
+  expect(cancelled()).toBe(before + 2);
+});
+
 test("keep_alive says how long the networks stay open after it", async () => {
   const sessions = async () =>
     ((await (await fetch(`${server.url}/v1/status`)).json()) as { sessions: readonly object[] }).sessions.length;

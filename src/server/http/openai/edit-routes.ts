@@ -71,15 +71,16 @@ async function answered(c: Context<HttpEnv>, asked: Asked): Promise<Response> {
   const { server, request, answer } = asked;
   const { signal } = c.req.raw;
   const jobs = await submitAll(server, request, { ...answer, traceparent: c.var.traceparent });
-  const cancelWaiting = () => {
-    for (const job of jobs) if (job.state === "queued") void job.cancel();
+  // They are of this request alone, and nobody else can fetch what they make.
+  const cancelAll = () => {
+    for (const job of jobs) void job.cancel();
   };
   // It may have gone before they were accepted.
-  if (signal.aborted) cancelWaiting();
-  if (answer.isStream) return streamed(jobs, asked, cancelWaiting);
-  signal.addEventListener("abort", cancelWaiting, { once: true });
+  if (signal.aborted) cancelAll();
+  if (answer.isStream) return streamed(jobs, asked, cancelAll);
+  signal.addEventListener("abort", cancelAll, { once: true });
   const results = await allOf(jobs);
-  signal.removeEventListener("abort", cancelWaiting);
+  signal.removeEventListener("abort", cancelAll);
   const data = await Promise.all(
     jobs.map(async (job, index) => ({ b64_json: base64(await job.content()), seed: results[index]!.seed })),
   );
@@ -122,9 +123,9 @@ async function allOf(jobs: readonly ServerJob[]): Promise<readonly JobResult[]> 
   }
 }
 
-function streamed(jobs: readonly ServerJob[], { answer, request, events }: Asked, cancelWaiting: () => void): Response {
+function streamed(jobs: readonly ServerJob[], { answer, request, events }: Asked, cancelAll: () => void): Response {
   return eventStream((sink) => {
-    sink.signal.addEventListener("abort", cancelWaiting);
+    sink.signal.addEventListener("abort", cancelAll);
     const send = (type: string, facts: object) => sink.send(type, { type, ...facts });
     const one = async (job: ServerJob) => {
       const previews = new Previews(answer.partialImages, async (image, index) => {
