@@ -1,5 +1,5 @@
 // The command line as a client of a real server: the same bytes and records as in its own process, by the socket that is found and by a URL.
-import { readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { startServer, type TestServer } from "../support/server.js";
 import { CAT, type Ended, expectRefusal, FILES, qedit, spawned, workFolder } from "./qedit.js";
@@ -49,6 +49,18 @@ test("an edit has the bytes, the record and the events of one in its own process
         .map(({ event, stage, step, total }) => [event, stage, step, total]);
     expect(kinds("there.jsonl")).toEqual(kinds("own.jsonl"));
   }
+});
+
+test("the recipe has the picture's name as in its own process, whatever characters it has", async () => {
+  const name = "a\tb\\c\u0001.jpg";
+  copyFileSync(CAT, folder.at(name));
+  const args = ["run", name, ...RUN.slice(2), "-f", "-o", "named.png"];
+  expect(await here(args)).toMatchObject({ code: 0 });
+  const bytes = readFileSync(folder.at("named.png"));
+  const before = (await jobs()).length;
+  expect(await there(args)).toMatchObject({ code: 0 });
+  expect((await jobs()).length).toBe(before + 1);
+  expect(readFileSync(folder.at("named.png")).equals(bytes)).toBe(true);
 });
 
 describe("before anything is sent", () => {

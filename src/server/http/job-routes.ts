@@ -39,8 +39,8 @@ export function jobRoutes({ server, version }: HttpContext): HttpApp {
         "invalid_request",
         "The header Idempotency-Key must be 1 to 255 visible ASCII characters",
       );
-    const { request, hasPreviews } = await readJob(c, server.limits);
     const hasPaths = c.env.isLocalSocket === true;
+    const { request, hasPreviews } = await readJob(c, server.limits);
     const job = await server.submit(request, {
       isDurable: true,
       hasPreviews,
@@ -212,7 +212,9 @@ async function readJob(
   limits: ServerLimits,
 ): Promise<{ request: EditRequest; hasPreviews: boolean }> {
   const body = await readBody(c, limits);
-  const { previews = false, ...request } = "json" in body ? ofJson(body.json) : ofForm(body.parts);
+  // This user's own calls give the names that an edit in their process would have.
+  const nameOf = c.env.isLocalSocket === true ? (name: string) => name : fileName;
+  const { previews = false, ...request } = "json" in body ? ofJson(body.json, nameOf) : ofForm(body.parts);
   return { request, hasPreviews: previews };
 }
 
@@ -241,21 +243,26 @@ function bare(name: string): string {
   return name.slice(0, 100).replace(/\[\]$/, "");
 }
 
-function ofJson({ images, mask, previews, ...parameters }: Readonly<Record<string, unknown>>): ReadRequest {
+function ofJson(
+  { images, mask, previews, ...parameters }: Readonly<Record<string, unknown>>,
+  nameOf: (given: string) => string,
+): ReadRequest {
   if (previews !== undefined && typeof previews !== "boolean")
     throw new QeditError("QEDIT_E_USAGE", 'Cannot use "previews": true or false is wanted', { parameter: "previews" });
   if (images !== undefined && !Array.isArray(images))
     throw new QeditError("QEDIT_E_USAGE", 'Cannot use "images": a list is wanted', { parameter: "images" });
-  const pictures = ((images ?? []) as readonly unknown[]).map((image, index) => namedBytes(image, `images[${index}]`));
+  const pictures = ((images ?? []) as readonly unknown[]).map((image, index) =>
+    namedBytes(image, `images[${index}]`, nameOf),
+  );
   return {
     pictures,
-    mask: mask === undefined || mask === null ? undefined : namedBytes(mask, "mask"),
+    mask: mask === undefined || mask === null ? undefined : namedBytes(mask, "mask", nameOf),
     parameters,
     ...(previews !== undefined && { previews }),
   };
 }
 
-function namedBytes(value: unknown, parameter: string): NamedBytes {
+function namedBytes(value: unknown, parameter: string, nameOf: (given: string) => string): NamedBytes {
   if (!isObject(value) || typeof value["data"] !== "string" || !["string", "undefined"].includes(typeof value["name"]))
     throw new QeditError(
       "QEDIT_E_USAGE",
@@ -264,6 +271,6 @@ function namedBytes(value: unknown, parameter: string): NamedBytes {
         parameter,
       },
     );
-  const name = fileName((value["name"] as string | undefined) ?? "image");
+  const name = nameOf((value["name"] as string | undefined) ?? "image");
   return { name, bytes: fromBase64(value["data"], parameter) };
 }
