@@ -234,6 +234,11 @@ test.each(["a\nsecret", "schlüssel"])("a key that no header can carry is refuse
   expectRefusal(serve, { code: 2, message: /QEDIT_API_KEY as a key: it holds/ });
 });
 
+test.each(["serve", "mcp"])("%s refuses a model that nobody knows when it starts", async (command) => {
+  const ended = await qedit([command, "--model", "nope"], { cwd: folder.path });
+  expectRefusal(ended, { code: 2, message: /Cannot find a model named "nope"/ });
+});
+
 test("no key is sent to a socket, which needs none", async () => {
   const keys: (string | undefined)[] = [];
   const answer = answering({ "GET /v1/status": (send) => send(200, { version: "0.0.1" }) });

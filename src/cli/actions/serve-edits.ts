@@ -1,6 +1,7 @@
 // Implements `qedit serve`: settings of edits from files and the environment, folders, signals, the log.
 import { join } from "node:path";
 import { openCache } from "../../artifacts/artifact-cache.js";
+import { publishedModel } from "../../catalog/published/models.js";
 import { stagesElsewhere } from "../../edit/remote/remote-servers.js";
 import { type BaseSettings, REQUEST_PARAMETERS } from "../../edit/request/edit-request.js";
 import type { Given } from "../../edit/resolve/given.js";
@@ -89,7 +90,10 @@ function kafkaDoorOf(
   return { brokers, group, member, retryDelays, schemaRegistry, stages, store: settings.store ?? storeFolder() };
 }
 
-/** The values of edits that hold where a server runs: as `run` reads them here; the server's own flags count as well. */
+/**
+ * The values of edits that hold where a server runs: as `run` reads them here; the server's own flags count as well. Throws QEDIT_E_USAGE, also for an
+ * unknown model.
+ */
 export async function baseSettings(own: ReadonlyMap<string, GivenSetting>, { io }: Terminal): Promise<BaseSettings> {
   const files = await readSettingsFiles(io.cwd);
   const given = new Map<string, Given>(
@@ -103,6 +107,8 @@ export async function baseSettings(own: ReadonlyMap<string, GivenSetting>, { io 
   for (const [name, each] of given) given.set(name, { ...each, isOfCall: false });
   const { prompt, ...table } = REQUEST_PARAMETERS;
   const settings = { ...completeSettings(table, given), prompt: prompt.initial, mask: undefined };
+  // Else every edit that names none would be refused.
+  if (settings.model !== undefined) await publishedModel(settings.model);
   return { settings, given };
 }
 

@@ -60,7 +60,7 @@ export async function serveMcp(options: McpOptions): Promise<void> {
   const lazy = lazyServer(options);
   const tools = [
     editTool(lazy.open),
-    modelsTool(base.settings.modelsDir),
+    modelsTool(base.settings),
     planTool(lazy.open, { ...planning, vram: service.vram }),
   ];
   const server = protocolServer(tools);

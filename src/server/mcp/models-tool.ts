@@ -1,5 +1,6 @@
 // The tool list_models: the models of the catalogue, and which of them are on this machine.
 import { modelsOnDisk } from "../../catalog/local/inventory.js";
+import type { RequestSettings } from "../../edit/request/edit-request.js";
 import type { Tool } from "./tool.js";
 
 const OUTPUT = {
@@ -25,8 +26,8 @@ const OUTPUT = {
   required: ["models"],
 };
 
-/** The tool; `modelsDirs` are searched first. */
-export function modelsTool(modelsDirs: readonly string[]): Tool {
+/** The tool; `modelsDirs` are searched first, and `model` is that of edits that name none. */
+export function modelsTool({ modelsDir, model: own }: Pick<RequestSettings, "modelsDir" | "model">): Tool {
   return {
     definition: {
       name: "list_models",
@@ -37,8 +38,9 @@ export function modelsTool(modelsDirs: readonly string[]): Tool {
       annotations: { readOnlyHint: true, openWorldHint: false },
     },
     async call() {
-      const models = (await modelsOnDisk({ modelsDirs })).map(({ model, isDefault, missing, loras }) => ({
-        ...{ name: model.name, summary: model.summary, is_complete: missing === 0, is_default: isDefault },
+      const models = (await modelsOnDisk({ modelsDirs: modelsDir })).map(({ model, isDefault, missing, loras }) => ({
+        ...{ name: model.name, summary: model.summary, is_complete: missing === 0 },
+        is_default: own === undefined ? isDefault : model.name === own,
         missing_bytes: missing,
         presets: Object.keys(model.presets),
         loras: Object.entries(loras).flatMap(([name, { path }]) => (path === undefined ? [] : [name])),
