@@ -49,6 +49,10 @@ export async function readJobFile(path: string, folder: string, most: number): P
     });
   const pictures: NamedBytes[] = [];
   for (const image of images as readonly string[]) pictures.push(await within(folder, image, most));
+  if (mask !== undefined && mask !== null && typeof mask !== "string")
+    throw new QeditError("QEDIT_E_USAGE", 'Cannot use "mask": the name of one picture is wanted', {
+      parameter: "mask",
+    });
   const masked = typeof mask === "string" ? await within(folder, mask, most) : undefined;
   return withOutput({ pictures, mask: masked, parameters: underscored(rest) }, output, name);
 }
@@ -89,6 +93,11 @@ function withOutput(request: EditRequest, output: unknown, name: string): Watche
         parameter: "output",
       },
     );
+  if (format !== undefined && format !== null && FORMAT_OF[`.${String(format)}`] !== wanted)
+    throw new QeditError("QEDIT_E_USAGE", `Cannot write ${output} as ${String(format)}: its name says ${wanted}`, {
+      hint: 'Leave out "format", or change the ending of "output"',
+      parameter: "format",
+    });
   return { request: { ...request, parameters: { ...request.parameters, format: wanted } }, output };
 }
 
@@ -149,5 +158,15 @@ async function isFile(path: string): Promise<boolean> {
 
 // As job lines of a batch: dashes or underscores.
 function underscored(values: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
-  return Object.fromEntries(Object.entries(values).map(([name, value]) => [name.replaceAll("-", "_"), value]));
+  const read = new Map<string, unknown>();
+  for (const [name, value] of Object.entries(values)) {
+    const key = name.replaceAll("-", "_");
+    if (read.has(key))
+      throw new QeditError("QEDIT_E_USAGE", `Cannot use "${name}": it is given twice, with dashes and underscores`, {
+        hint: "Give it once",
+        parameter: key,
+      });
+    read.set(key, value);
+  }
+  return Object.fromEntries(read);
 }
