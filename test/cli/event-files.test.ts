@@ -91,3 +91,11 @@ test("--events goes on behind what a file holds that the shell has opened", asyn
   expect([code, stderr]).toEqual([2, ""]);
   expect(readFileSync(folder.at("shell.log"), "utf8")).toMatch(/^my notes\n/);
 });
+
+test("a log that cannot be written any more is warned of, and the edit goes on", async () => {
+  const ended = await qedit([...RUN, "-o", "full.png", "--events", "/dev/full"], here);
+  expect([ended.code, ended.stderr]).toEqual([
+    0,
+    expect.stringMatching(/^warning: events are not kept any more: Cannot write \/dev\/full: no space is left/m),
+  ]);
+});

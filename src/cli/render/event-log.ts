@@ -15,7 +15,6 @@ import { printableJson } from "./shown.js";
 
 /** A log of events. */
 export interface EventLog {
-  readonly isStderr: boolean;
   readonly emit: (event: ProgressEvent | ErrorEvent) => void;
   readonly close: () => Promise<void>;
 }
@@ -40,13 +39,19 @@ export function isStderrLog(where: string): boolean {
   return where === "stderr" || where === "-";
 }
 
-/** Opens a log on stderr or in a file. A log of an earlier call is replaced; throws QEDIT_E_EXISTS for any other file that is there, and QEDIT_E_IO. */
-export async function openEventLog(where: string, stderr: Output): Promise<EventLog> {
+/**
+ * Opens a log on stderr or in a file. A log of an earlier call is replaced; throws QEDIT_E_EXISTS for any other file that is there, and QEDIT_E_IO.
+ * `lost` is called where the file cannot be written any more, such as on a full disk: that must not stop the edit.
+ */
+export async function openEventLog(
+  where: string,
+  stderr: Output,
+  lost: (error: QeditError) => void,
+): Promise<EventLog> {
   const isStderr = isStderrLog(where);
-  const stream: NodeJS.WritableStream = isStderr ? stderr : await openFile(where);
+  const stream: NodeJS.WritableStream = isStderr ? stderr : await openFile(where, lost);
   const progress = new Progress();
   return {
-    isStderr,
     emit: (event) => void stream.write(`${printableJson(JSON.stringify(progress.complete(event)))}\n`),
     async close() {
       if (isStderr || !(stream as WriteStream).writable) return;
@@ -56,7 +61,7 @@ export async function openEventLog(where: string, stderr: Output): Promise<Event
   };
 }
 
-async function openFile(path: string): Promise<WriteStream> {
+async function openFile(path: string, lost: (error: QeditError) => void): Promise<WriteStream> {
   // Such as /dev/stderr: what the file that the shell has opened holds is left.
   const isOpened = resolve(path).startsWith("/dev/");
   if (!isOpened && !(await canReplace(path)))
@@ -73,8 +78,8 @@ async function openFile(path: string): Promise<WriteStream> {
   } catch (error) {
     throw ioFailure("write", path, error);
   }
-  // Ignore: a full disk must not stop the edit.
-  stream.on("error", () => {});
+  // Whoever read them may have seen enough.
+  stream.on("error", (error: NodeJS.ErrnoException) => error.code !== "EPIPE" && lost(ioFailure("write", path, error)));
   return stream;
 }
 

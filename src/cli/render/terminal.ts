@@ -8,7 +8,7 @@ import { interrupts } from "../interrupt.js";
 import { asFlag, type Io } from "../io.js";
 import type { outputOptions } from "../settings/options.js";
 import { ask } from "./ask.js";
-import { errorEvent, openEventLog } from "./event-log.js";
+import { errorEvent, isStderrLog, openEventLog } from "./event-log.js";
 import type { TerminalPreview } from "./graphics/terminal-preview.js";
 import { inFlags } from "./in-flags.js";
 import { openRenderer } from "./renderer.js";
@@ -48,10 +48,13 @@ export interface Terminal {
 /** Opens the terminal of one call. */
 export async function openTerminal(settings: OutputSettings, io: Io): Promise<Terminal> {
   const choice = { env: io.env, color: settings.noColor ? false : undefined };
-  const log = settings.events === undefined ? undefined : await openEventLog(settings.events, io.stderr);
+  const { events } = settings;
   // With events on stderr, other lines would break the parsing of NDJSON.
-  const level = log?.isStderr ? "silent" : levelOf(settings);
+  const level = events !== undefined && isStderrLog(events) ? "silent" : levelOf(settings);
   const renderer = await openRenderer({ level, choice, stderr: io.stderr });
+  const lost = ({ message }: Error) =>
+    renderer.emit({ kind: "warning", text: `events are not kept any more: ${message}` });
+  const log = events === undefined ? undefined : await openEventLog(events, io.stderr, lost);
   const stops = interrupts();
   // At once, not when the computation has ended.
   stops.signal.addEventListener("abort", renderer.close, { once: true });
