@@ -2,7 +2,7 @@
 import sharp from "sharp";
 import { describe, expect, test } from "vitest";
 import { driftRecord, driftText } from "../../src/edit/finish/drift-text.js";
-import { finish } from "../../src/edit/finish/finish.js";
+import { checkFinish, finish } from "../../src/edit/finish/finish.js";
 import { type Box, CHANNELS, crop, type Image, toBytes } from "../../src/image/image.js";
 import { readImage } from "../../src/image/io/read.js";
 import { encodePicture } from "../../src/image/io/write.js";
@@ -114,6 +114,19 @@ test("pasting back at the model's size keeps picture 1 as the models were given 
       Buffer.from(Uint8Array.from(crop({ ...size, data: Uint8Array.from(bytes.data) }, corner).data)),
     ),
   ).toBe(true);
+});
+
+test.each([
+  [8, false],
+  [9, true],
+  [127, true],
+])("a mask whose brightest grey is %i is taken: %s, since greys from 9 on count in part", (level, isTaken) => {
+  const data = new Uint8Array(original.data.length);
+  data.fill(level, 300, 360);
+  const mask = { name: "grey.png", image: { ...original, data }, hash: "cd" };
+  const check = () => checkFinish({ ...ORIGINALS, mask }, { ...NONE, pasteBack: true });
+  if (isTaken) check();
+  else expect(check).toThrow("Cannot use grey.png as mask: it is black everywhere");
 });
 
 /** A result of the cropped plan at picture 1's size, as decode gives it: what the models made in the box, its edge pixels repeated around. */

@@ -4,7 +4,7 @@ import { overWhite, withAlpha, withoutOpaque } from "../../image/alpha.js";
 import { type Drift, measureDrift } from "../../image/compare/drift.js";
 import { type Box, CHANNELS, channelsOf, type Image, RGBA_CHANNELS, wholeOf } from "../../image/image.js";
 import { type Change, changeOf } from "../../image/paste/change.js";
-import { levelsAfter, type MaskLevels, maskLevels } from "../../image/paste/mask-levels.js";
+import { levelsAfter, type MaskLevels, maskBox, maskLevels } from "../../image/paste/mask-levels.js";
 import { alphaAround, alphaOfLevels, pasted, withOwnRim } from "../../image/paste/paste.js";
 import { applyStepsInBytes, type Step } from "../../image/resize/resize.js";
 import { isVisible, shownPart, straightened } from "../../image/resize/straighten.js";
@@ -60,7 +60,7 @@ export function checkFinish({ pictures: [first], mask }: Originals, settings: Fi
       });
   }
   if (mask === undefined || first === undefined) return;
-  const { width, height, data } = mask.image;
+  const { width, height } = mask.image;
   const [name, size] = [basename(mask.name), `${width}x${height}`];
   if (Math.abs(Math.log(width / height / (first.image.width / first.image.height))) > ASPECT_TOLERANCE) {
     throw new QeditError(
@@ -69,7 +69,7 @@ export function checkFinish({ pictures: [first], mask }: Originals, settings: Fi
       { hint: `Paint it over ${first.name}, white where the edit belongs`, parameter: "mask" },
     );
   }
-  if (data.some((value) => value >= 128)) return;
+  if (maskBox(maskLevels(mask.image)) !== undefined) return;
   throw new QeditError(
     "QEDIT_E_USAGE",
     `Cannot use ${name} as mask: it is black everywhere, so nothing of the edit would be kept`,
