@@ -192,6 +192,11 @@ describe("what cannot be", () => {
       /white where the edit belongs/,
     ],
     [["--paste-back", "--mask", "black.png"], /Cannot use black\.png as mask: it is black everywhere/, /Paint white/],
+    [
+      ["--paste-back", "--mask", "alpha.png"],
+      /Cannot use alpha\.png as mask: it is white everywhere, and painted in its transparency alone/,
+      /Paint white where the edit belongs; transparency does not count/,
+    ],
     [["--paste-back", "--mask", "nowhere.png"], /Cannot read nowhere\.png/, undefined],
     [["--paste-back", "--mask", "text.png"], /Cannot read text\.png/, undefined],
   ])("%j is refused before anything is computed", async (args, message, hint) => {
@@ -200,6 +205,9 @@ describe("what cannot be", () => {
     await Promise.all([
       create(50, 50, "white").toFile(folder.at("square.png")),
       create(451, 300, "black").toFile(folder.at("black.png")),
+      create(451, 300, "white")
+        .joinChannel(Buffer.alloc(451 * 300).fill(255, 9000), { raw: { width: 451, height: 300, channels: 1 } })
+        .toFile(folder.at("alpha.png")),
       writeFile(folder.at("text.png"), "no picture"),
       mask("mask.png"),
     ]);

@@ -129,6 +129,30 @@ test.each([
   else expect(check).toThrow("Cannot use grey.png as mask: it is black everywhere");
 });
 
+describe("a white mask", () => {
+  const white = { ...original, data: new Uint8Array(original.data.length).fill(255) };
+  const alpha = new Uint8Array(original.width * original.height).fill(255);
+  const mask = { name: "white.png", image: white, hash: "cd" };
+  const check = (more: object) =>
+    checkFinish({ ...ORIGINALS, mask: { ...mask, ...more } }, { ...NONE, pasteBack: true });
+
+  test("whose transparency alone is painted is refused, since that does not count", () => {
+    expect(() => check({ alpha: Uint8Array.from(alpha).fill(0, 900, 990) })).toThrow(
+      "Cannot use white.png as mask: it is white everywhere, and painted in its transparency alone, which does not count",
+    );
+  });
+
+  test("that is opaque, or equally transparent everywhere, is taken", () => {
+    check({});
+    check({ alpha: Uint8Array.from(alpha).fill(128) });
+  });
+
+  test("with black in it is taken, whatever its transparency", () => {
+    const data = Uint8Array.from(white.data).fill(0, 0, 30);
+    check({ image: { ...white, data }, alpha: Uint8Array.from(alpha).fill(0, 900, 990) });
+  });
+});
+
 /** A result of the cropped plan at picture 1's size, as decode gives it: what the models made in the box, its edge pixels repeated around. */
 function cropped(inside: Image): { readonly picture: DecodedPicture; readonly box: Box } {
   const { target } = planSizes([{ name: "astronaut.jpg", ...SIZE }], { size: { width: 512, height: 480 } });

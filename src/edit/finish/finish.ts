@@ -4,7 +4,7 @@ import { overWhite, withAlpha, withoutOpaque } from "../../image/alpha.js";
 import { type Drift, measureDrift } from "../../image/compare/drift.js";
 import { type Box, CHANNELS, channelsOf, type Image, RGBA_CHANNELS, wholeOf } from "../../image/image.js";
 import { type Change, changeOf } from "../../image/paste/change.js";
-import { levelsAfter, type MaskLevels, maskBox, maskLevels } from "../../image/paste/mask-levels.js";
+import { levelsAfter, type MaskLevels, maskBox, maskLevels, WHITE } from "../../image/paste/mask-levels.js";
 import { alphaAround, alphaOfLevels, pasted, withOwnRim } from "../../image/paste/paste.js";
 import { applyStepsInBytes, type Step } from "../../image/resize/resize.js";
 import { isVisible, shownPart, straightened } from "../../image/resize/straighten.js";
@@ -69,12 +69,24 @@ export function checkFinish({ pictures: [first], mask }: Originals, settings: Fi
       { hint: `Paint it over ${first.name}, white where the edit belongs`, parameter: "mask" },
     );
   }
-  if (maskBox(maskLevels(mask.image)) !== undefined) return;
-  throw new QeditError(
-    "QEDIT_E_USAGE",
-    `Cannot use ${name} as mask: it is black everywhere, so nothing of the edit would be kept`,
-    { hint: "Paint white where the edit belongs; transparency does not count", parameter: "mask" },
-  );
+  checkPainted(mask);
+}
+
+// Only colours say where the edit belongs: a mask that is painted in its transparency alone would be taken for a white one.
+function checkPainted({ name, image, alpha }: Picture): void {
+  const levels = maskLevels(image);
+  const isWhite = levels.data.every((level) => level === WHITE);
+  const fault =
+    maskBox(levels) === undefined
+      ? "black everywhere, so nothing of the edit would be kept"
+      : isWhite && alpha?.some((value) => value !== alpha[0])
+        ? "white everywhere, and painted in its transparency alone, which does not count"
+        : undefined;
+  if (fault === undefined) return;
+  throw new QeditError("QEDIT_E_USAGE", `Cannot use ${basename(name)} as mask: it is ${fault}`, {
+    hint: "Paint white where the edit belongs; transparency does not count",
+    parameter: "mask",
+  });
 }
 
 /** Measures and emits the drift of a decoded picture; pastes back if requested. */
