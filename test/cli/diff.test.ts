@@ -64,6 +64,31 @@ test("-o draws where they differ: black where they do not", async () => {
   });
 });
 
+test("pictures that differ in transparency alone differ, and are drawn where they do", async () => {
+  const size = { width: 20, height: 10 };
+  const faded = Buffer.alloc(200 * 4, 255);
+  faded[45 * 4 + 3] = 55;
+  const write = (data: Buffer, channels: 3 | 4, name: string) =>
+    sharp(data, { raw: { ...size, channels } })
+      .png()
+      .toFile(folder.at(name));
+  await Promise.all([
+    write(faded, 4, "faded.png"),
+    write(Buffer.alloc(200 * 4, 255), 4, "rgba.png"),
+    write(Buffer.alloc(200 * 3, 255), 3, "rgb.png"),
+  ]);
+  for (const other of ["rgba.png", "rgb.png"]) {
+    const ended = await qedit(["diff", "faded.png", other, "--exit-code", "--force", "-o", "seen.png"], { cwd: here });
+    // One pixel of 200; one value of 800, by 200: a mean of 0.25, and a PSNR of 10 · log10(255² · 800 / 200²).
+    expect(ended.stdout).toContain("pixels: 0.5 % differ, PSNR 31.1 dB, by up to 200 of 255, 0.25 on average");
+    expect(ended.code).toBe(1);
+    const heat = await sharp(folder.at("seen.png")).raw().toBuffer({ resolveWithObject: true });
+    expect(heat.info).toMatchObject({ ...size, channels: 3 });
+    expect([...heat.data.keys()].filter((at) => heat.data[at]! > 0)).toEqual([135, 136, 137]);
+  }
+  expect(await qedit(["diff", "rgba.png", "rgb.png", "--exit-code"], { cwd: here })).toMatchObject({ code: 0 });
+});
+
 test("other sizes are told, and cannot be drawn", async () => {
   expect((await succeed(["diff", CAT, ROCKET], here)).stdout).toContain(
     "pixels: cannot be compared, 451x300 and 240x427",

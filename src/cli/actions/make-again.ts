@@ -16,7 +16,7 @@ import { pictureBytes, recipeIn } from "../../edit/recipe/recipe-of-file.js";
 import { inputRoles, readSettings, recipeSettings, type WrittenSettings } from "../../edit/recipe/recipe-settings.js";
 import { modelLibrary } from "../../edit/resolve/model-library.js";
 import { openModels, type ResolvedEdit, withNumbers } from "../../edit/resolve/resolve-edit.js";
-import { readImage } from "../../image/io/read.js";
+import { readWithAlpha } from "../../image/io/read.js";
 import { encodeDecoded, flattening } from "../../stages/decode.js";
 import { refuseEmptyPrompt } from "../../stages/encode-prompt.js";
 import { type NamedLora, parseLora } from "../../stages/networks/loras.js";
@@ -101,7 +101,7 @@ export async function makeAgain({ args, settings, given: origins }: RerunCall, t
   });
   if (made === undefined) throw new Error("internal: an edit that is done gave no picture");
   const { info, drift } = made.picture;
-  const pixels = comparePixels(await readImage(bytes, file), await readImage(made.encoded, path));
+  const pixels = comparePixels(await readWithAlpha(bytes, file), await readWithAlpha(made.encoded, path));
   const differences = recipeDifferences(recipe, parseRecipe(recipeText(info))!);
   for (const line of report(differences)) emit({ kind: "note", text: line });
   emit({ kind: "note", text: `against ${file}: ${comparisonText(pixels)}` });

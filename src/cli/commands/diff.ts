@@ -15,7 +15,7 @@ import { pictureBytes, recipeAmong } from "../../edit/recipe/recipe-of-file.js";
 import { heatMap } from "../../image/compare/difference.js";
 import type { Image } from "../../image/image.js";
 import { pictureTexts } from "../../image/io/description.js";
-import { readImage } from "../../image/io/read.js";
+import { readWithAlpha } from "../../image/io/read.js";
 import { encodePicture } from "../../image/io/write.js";
 import { QeditError } from "../../std/errors.js";
 import { defineCommand } from "../command.js";
@@ -101,7 +101,7 @@ interface Described {
 
 async function readDescribed(file: string): Promise<Described> {
   const bytes = await pictureBytes(file);
-  return { file, image: await readImage(bytes, file), recipe: recipeAmong(pictureTexts(bytes)) };
+  return { file, image: await readWithAlpha(bytes, file), recipe: recipeAmong(pictureTexts(bytes)) };
 }
 
 function recipeReport(

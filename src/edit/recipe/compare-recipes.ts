@@ -33,7 +33,7 @@ export function recipeDifferences(a: Recipe, b: Recipe): RecipeDifference[] {
 /** How the pixels of two pictures compare: their difference, or the sizes that cannot be compared. */
 export type PixelComparison = PixelDifference | { readonly sizes: readonly [string, string] };
 
-/** Compares the pixels of two pictures. */
+/** Compares the pixels of two pictures, their transparency too. */
 export function comparePixels(a: Image, b: Image): PixelComparison {
   if (a.width !== b.width || a.height !== b.height)
     return { sizes: [`${a.width}x${a.height}`, `${b.width}x${b.height}`] };

@@ -1,5 +1,6 @@
 // How far two pictures of one size are apart, in 8-bit levels, and where.
-import { CHANNELS, type Image } from "../image.js";
+import { withAlpha } from "../alpha.js";
+import { CHANNELS, channelsOf, type Image } from "../image.js";
 
 /** The difference of two pictures. */
 export interface PixelDifference {
@@ -16,15 +17,17 @@ export interface PixelDifference {
 
 const WHITE = 255;
 
-/** Compares two pictures of one size. */
-export function pixelDifference(a: Image, b: Image): PixelDifference {
+/** Compares two pictures of one size, their transparency too where either has some. */
+export function pixelDifference(one: Image, other: Image): PixelDifference {
+  const [a, b] = withSameChannels(one, other);
+  const channels = channelsOf(a);
   let max = 0;
   let sum = 0;
   let squares = 0;
   let pixels = 0;
-  for (let at = 0; at < a.data.length; at += CHANNELS) {
+  for (let at = 0; at < a.data.length; at += channels) {
     let largest = 0;
-    for (let i = at; i < at + CHANNELS; i++) {
+    for (let i = at; i < at + channels; i++) {
       const difference = Math.abs(a.data[i]! - b.data[i]!);
       sum += difference;
       squares += difference * difference;
@@ -39,8 +42,13 @@ export function pixelDifference(a: Image, b: Image): PixelDifference {
     psnr: max === 0 ? undefined : 10 * Math.log10((WHITE * WHITE * count) / squares),
     max,
     mean: sum / count,
-    share: pixels / (count / CHANNELS),
+    share: pixels / (count / channels),
   };
+}
+
+// Beside a picture with transparency, one without is opaque.
+function withSameChannels(a: Image, b: Image): readonly [Image, Image] {
+  return channelsOf(a) === channelsOf(b) ? [a, b] : [withAlpha(a), withAlpha(b)];
 }
 
 /** Colours of the heat map from no difference to the largest: nothing is black. */
@@ -52,21 +60,21 @@ const HEAT = [
   [255, 255, 230],
 ] as const;
 
-/** Where two pictures of one size differ: black for not at all, through violet, red and orange to white for their largest difference. */
-export function heatMap(a: Image, b: Image): Image {
-  const data = new Uint8Array(a.data.length);
+/** Where two pictures of one size differ: black for not at all, through violet, red and orange to white for their largest difference. 3 channels. */
+export function heatMap(one: Image, other: Image): Image {
+  const [a, b] = withSameChannels(one, other);
+  const { width, height } = a;
+  const channels = channelsOf(a);
+  const data = new Uint8Array(width * height * CHANNELS);
   const { max } = pixelDifference(a, b);
-  if (max === 0) return { ...a, data };
-  for (let at = 0; at < data.length; at += CHANNELS) {
-    const largest = Math.max(
-      Math.abs(a.data[at]! - b.data[at]!),
-      Math.abs(a.data[at + 1]! - b.data[at + 1]!),
-      Math.abs(a.data[at + 2]! - b.data[at + 2]!),
-    );
+  if (max === 0) return { width, height, data };
+  for (let from = 0, to = 0; to < data.length; from += channels, to += CHANNELS) {
+    let largest = 0;
+    for (let i = from; i < from + channels; i++) largest = Math.max(largest, Math.abs(a.data[i]! - b.data[i]!));
     // The root shows small differences beside a large one.
-    data.set(heatOf(Math.sqrt(largest / max)), at);
+    data.set(heatOf(Math.sqrt(largest / max)), to);
   }
-  return { ...a, data };
+  return { width, height, data };
 }
 
 function heatOf(share: number): number[] {

@@ -4,7 +4,7 @@
 import type { Metadata, Sharp } from "sharp";
 import { QeditError } from "../../std/errors.js";
 import { type ReadOptions, readBounded } from "../../std/files.js";
-import type { AlphaPlane } from "../alpha.js";
+import { type AlphaPlane, withAlpha } from "../alpha.js";
 import { divideBy255 } from "../divide-by-255.js";
 import { CHANNELS, type Image, type Size } from "../image.js";
 import { alphaPlane } from "./alpha-plane.js";
@@ -101,6 +101,12 @@ async function decoding(name: string, work: () => Promise<ReadPicture>): Promise
 /** The picture of readPicture alone. */
 export async function readImage(source: string | Uint8Array, name = nameOf(source)): Promise<Image> {
   return (await readPicture(source, name)).image;
+}
+
+/** The picture of readPicture with its transparency: 4 channels where some pixel is not opaque. */
+export async function readWithAlpha(source: string | Uint8Array, name = nameOf(source)): Promise<Image> {
+  const { image, alpha } = await readPicture(source, name);
+  return alpha === undefined ? image : withAlpha(image, alpha);
 }
 
 /** Width and height that readImage will give, from the file's header alone. Throws as readImage does, but misses damaged pixels. */
