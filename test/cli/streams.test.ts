@@ -121,6 +121,24 @@ describe("refuses", () => {
       });
   });
 
+  test.each([
+    ["a picture", ["-"]],
+    ["picture 2", [CAT, "--with", "-"]],
+    ["a mask", [CAT, "--paste-back", "--mask", "-"]],
+  ])("stdin for %s of each, which reads it for a prompt alone", async (_, args) => {
+    const ended = await qedit(["each", ...args, ...RUN, "-o", "many/"], { ...here, input: await readFile(CAT) });
+    expectRefusal(ended, { code: 2, message: /Cannot read pictures of several edits from stdin/, hint: /Name a file/ });
+    expect(ended.stderr).not.toMatch(/computing on|failed/);
+  });
+
+  test("stdin for pictures and masks of a batch's jobs", async () => {
+    const jobs = [{ images: ["-"] }, { images: [CAT], paste_back: true, mask: "-" }];
+    const lines = jobs.map((job, index) => JSON.stringify({ ...job, prompt: "warm", output: `job-${index}.png` }));
+    const ended = await qedit(["batch", "-", "--model", "tiny"], { ...here, input: Buffer.from(lines.join("\n")) });
+    expect(ended.code).toBe(6);
+    expect(ended.stdout.match(/A job can neither read stdin nor write to stdout/g)).toHaveLength(2);
+  });
+
   test("an empty stdin", async () => {
     expectRefusal(await qedit(["run", "-", ...RUN, "-o", "empty.png"], { ...here, input: new Uint8Array(0) }), {
       code: 2,

@@ -7,7 +7,7 @@ import { type ResolvedEdit, resolveEdit } from "../../edit/resolve/resolve-edit.
 import { QeditError } from "../../std/errors.js";
 import { canTake, resolvedHere, serverFor } from "../client/find-server.js";
 import type { EachSettings } from "../commands/each.js";
-import { checkInputs, inputPrompt } from "../files/input.js";
+import { checkInputs, inputPrompt, refuseSharedStream } from "../files/input.js";
 import { checkKept } from "../files/kept-files.js";
 import { removeLeftoversBeside } from "../files/leftovers.js";
 import { checkOutput } from "../files/output.js";
@@ -41,6 +41,7 @@ interface Edit {
 
 /** Edits every picture of a call. */
 export async function editEach({ args, settings, given }: EachCall, terminal: Terminal): Promise<void> {
+  refuseSharedStream([...args, ...settings.with, settings.mask]);
   checkInputs([settings.prompt], terminal.io);
   refuseUselessRemote(settings, given);
   const { pictures, passedOver } = await picturesOf(args);

@@ -23,6 +23,20 @@ export function checkInputs(inputs: readonly (string | undefined)[], { stdin }: 
   }
 }
 
+/** Throws QEDIT_E_USAGE if a path or a text of one job among several is stdin or stdout. */
+export function refuseJobStreams(named: readonly (string | undefined)[]): void {
+  if (named.includes(STREAM))
+    throw new QeditError("QEDIT_E_USAGE", "A job can neither read stdin nor write to stdout", { hint: "Name a file" });
+}
+
+/** Throws QEDIT_E_USAGE if a picture or a mask of several edits is stdin. */
+export function refuseSharedStream(paths: readonly (string | undefined)[]): void {
+  if (paths.includes(STREAM))
+    throw new QeditError("QEDIT_E_USAGE", "Cannot read pictures of several edits from stdin", {
+      hint: "Name a file, or edit one picture with `qedit run`",
+    });
+}
+
 /** Reads and decodes the pictures of the arguments. */
 export async function inputPictures(paths: readonly string[], io: Pick<Io, "stdin">): Promise<Picture[]> {
   return readPictures(await inputSources(paths, io));

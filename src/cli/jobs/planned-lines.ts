@@ -11,9 +11,9 @@ import { QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
 import { fileHash } from "../../std/file-hash.js";
 import { folderFor } from "../../std/own-folders.js";
+import { refuseJobStreams } from "../files/input.js";
 import { generatedPath, pictureEncoding, picturePath, refuseUselessQuality } from "../files/picture-output.js";
 import { withPromptOfFile } from "../files/prompt-file.js";
-import { STREAM } from "../io.js";
 import { completeSettings, type GivenSetting } from "../settings/settings.js";
 import { type JobLine, jobName } from "./job-lines.js";
 import type { Journal } from "./journal.js";
@@ -103,10 +103,7 @@ async function planLine(
     const named = await withPromptOfFile(own);
     const given = new Map([...[...defaults].filter(([name]) => name in runOptions), ...named]);
     const unresolved = completeSettings(runOptions, given);
-    if (given.get("prompt")?.value === STREAM || unresolved.output === STREAM)
-      throw new QeditError("QEDIT_E_USAGE", "A job can neither read stdin nor write to stdout", {
-        hint: "Name a file",
-      });
+    refuseJobStreams([...images, unresolved.prompt, unresolved.mask, unresolved.output]);
     await refuseNoPicture(images.length, unresolved);
     path = images[0] === undefined ? generatedPath(unresolved, line) : picturePath(unresolved, images[0], "-edit");
     refuseUselessQuality(pictureEncoding(path, unresolved).format, own);

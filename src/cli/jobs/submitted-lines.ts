@@ -6,9 +6,9 @@ import type { NamedBytes } from "../../edit/request/edit-request.js";
 import { QeditError } from "../../std/errors.js";
 import { fileHash } from "../../std/file-hash.js";
 import { readBounded } from "../../std/files.js";
+import { refuseJobStreams } from "../files/input.js";
 import { generatedPath, pictureEncoding, picturePath, refuseUselessQuality } from "../files/picture-output.js";
 import { withPromptOfFile } from "../files/prompt-file.js";
-import { STREAM } from "../io.js";
 import type { GivenSetting } from "../settings/settings.js";
 import { requestOptions } from "../settings/submit-options.js";
 import { type JobLine, jobName } from "./job-lines.js";
@@ -54,10 +54,7 @@ export async function sendableLine(
     const given = new Map([...[...defaults].filter(([name]) => name in requestOptions || name === "force"), ...ofJob]);
     const valueOf = <T>(name: string) => given.get(name)?.value as T | undefined;
     const output = valueOf<string>("output");
-    if (valueOf("prompt") === STREAM || output === STREAM || images.includes(STREAM))
-      throw new QeditError("QEDIT_E_USAGE", "A job can neither read stdin nor write to stdout", {
-        hint: "Name a file",
-      });
+    refuseJobStreams([...images, valueOf("prompt"), valueOf("mask"), output]);
     const named = { output, format: valueOf<string>("format") };
     path = images[0] === undefined ? generatedPath(named, line) : picturePath(named, images[0], "-edit");
     const quality = { jpegQuality: valueOf<number>("jpegQuality"), webpQuality: valueOf<number>("webpQuality") };
