@@ -10,6 +10,11 @@ export interface FormPart {
   readonly value: string | NamedBytes;
 }
 
+/** A file of a form. */
+export interface FilePart extends FormPart {
+  readonly value: NamedBytes;
+}
+
 /** Parts of a form; a picture and a mask and each parameter a few times. */
 const MOST_PARTS = 500;
 /** Bytes of the header lines of a part; those of clients have some hundreds. */

@@ -210,7 +210,7 @@ export const COMPONENTS: Readonly<Record<string, Schema>> = {
     ...EDIT,
     properties: {
       ...(EDIT["properties"] as object),
-      image: { type: "array", items: FILE, description: "also image[]" },
+      image: { type: "array", items: FILE, description: "also image[], or image[0], image[1], …" },
       mask: { ...FILE, description: "transparent where the edit belongs" },
     },
     required: ["prompt", "image"],

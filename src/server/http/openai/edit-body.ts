@@ -4,6 +4,7 @@ import type { NamedBytes } from "../../../edit/request/edit-request.js";
 import { maskOfAlpha } from "../../../image/io/alpha-mask.js";
 import { fromBase64 } from "../../../std/base64.js";
 import { isObject } from "../../../std/guards.js";
+import { inOrder } from "../form-parts.js";
 import { HttpError } from "../http-error.js";
 import type { FormPart } from "../multipart.js";
 import { fetchPicture, type RemoteOptions } from "./remote-picture.js";
@@ -25,19 +26,19 @@ const NESTED = /^(\w+)\[([^\]]+)\]$/;
 
 /** Reads the parts of a form. Throws HttpError 400, QEDIT_E_USAGE, QEDIT_E_IMAGE, QEDIT_E_NETWORK. */
 export async function ofForm(parts: readonly FormPart[], remote: RemoteOptions): Promise<EditBody> {
-  const pictures: NamedBytes[] = [];
+  const sent: FormPart[] = [];
   let mask: NamedBytes | undefined;
   const fields = new Map<string, unknown[]>();
   const nested = new Map<string, Map<string, string>>();
-  for (const { name, value } of parts) {
-    if (MASK_PART.test(name)) mask = typeof value === "string" ? await ofUrl(value, name, remote) : value;
-    else if (PICTURE_PART.test(name))
-      pictures.push(typeof value === "string" ? await ofUrl(value, name, remote) : value);
+  for (const part of parts) {
+    const { name, value } = part;
+    if (MASK_PART.test(name)) mask = await pictureOf(part, remote);
+    else if (PICTURE_PART.test(name)) sent.push(part);
     else if (typeof value !== "string")
       throw new HttpError(400, "unsupported_parameter", `Cannot take a file as "${bare(name)}"`, {
         parameter: bare(name),
       });
-    else if (URL_PART.test(name)) pictures.push(await ofUrl(value, name, remote));
+    else if (URL_PART.test(name)) sent.push(part);
     else {
       const [, outer, inner] = NESTED.exec(name) ?? [];
       if (outer !== undefined && !/^\d+$/.test(inner!)) {
@@ -46,6 +47,8 @@ export async function ofForm(parts: readonly FormPart[], remote: RemoteOptions):
       } else fields.set(bare(name), [...(fields.get(bare(name)) ?? []), value]);
     }
   }
+  const pictures: NamedBytes[] = [];
+  for (const part of inOrder(sent)) pictures.push(await pictureOf(part, remote));
   const values: [string, unknown][] = [
     ...[...fields].map(([name, all]): [string, unknown] => [name, all.length === 1 ? all[0] : all]),
     ...[...nested].map(([name, object]): [string, unknown] => [name, Object.fromEntries(object)]),
@@ -84,6 +87,10 @@ function ofReference(value: unknown, parameter: string, remote: RemoteOptions): 
   throw new HttpError(400, "invalid_value", `Cannot use "${parameter}": {"image_url": "data:…"} is wanted`, {
     parameter,
   });
+}
+
+async function pictureOf({ name, value }: FormPart, remote: RemoteOptions): Promise<NamedBytes> {
+  return typeof value === "string" ? ofUrl(value, name, remote) : value;
 }
 
 async function ofUrl(text: string, parameter: string, remote: RemoteOptions): Promise<NamedBytes> {

@@ -1,0 +1,100 @@
+// What parts of forms say together: the order of pictures. What cannot be meant is refused by name, by both routes that take forms.
+import { readFileSync } from "node:fs";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { ofForm } from "../../../src/server/http/openai/edit-body.js";
+import { CAT, ROCKET } from "../../cli/qedit.js";
+import { temporaryFolder } from "../../support/folder.js";
+import { startServer, type TestServer } from "../../support/server.js";
+import { sendJob } from "../jobs.js";
+
+const folder = temporaryFolder();
+const FIELDS: readonly Part[] = [
+  ["prompt", "make it black and white"],
+  ["megapixels", "0.005"],
+  ["steps", "1"],
+];
+const ROUTES = ["/v1/jobs", "/v1/images/edits"];
+
+/** The name of a part, and its text or the path of its file. */
+type Part = readonly [name: string, value: string];
+
+let server: TestServer;
+beforeAll(async () => {
+  server = await startServer({ folder: folder.path });
+});
+afterAll(() => server.stop("SIGKILL"));
+
+function formOf(parts: readonly Part[]): FormData {
+  const form = new FormData();
+  for (const [name, value] of [...parts, ...FIELDS]) {
+    if (value === CAT || value === ROCKET) form.append(name, new Blob([readFileSync(value)]), "photo.jpg");
+    else form.append(name, value);
+  }
+  return form;
+}
+
+async function refusalOf(path: string, parts: readonly Part[]) {
+  const response = await fetch(`${server.url}${path}`, { method: "POST", body: formOf(parts) });
+  const { error } = (await response.json()) as { error?: { param: string; message: string } };
+  return { status: response.status, param: error?.param, message: error?.message };
+}
+
+describe("pictures", () => {
+  test("of a job that have numbers stand in their order", async () => {
+    const form = formOf([
+      ["image[1]", CAT],
+      ["image[0]", ROCKET],
+    ]);
+    const { id } = await sendJob(server.url, form);
+    for (const [index, path] of [ROCKET, CAT].entries()) {
+      const sent = await fetch(`${server.url}/v1/jobs/${id}/inputs/${index + 1}`);
+      expect(Buffer.from(await sent.arrayBuffer()).equals(readFileSync(path))).toBe(true);
+    }
+  });
+
+  test("of OpenAI's form that have numbers stand in their order, files and data URLs", async () => {
+    const file = { name: "second.png", bytes: new Uint8Array([2]) };
+    const remote = { hosts: [], most: 100 };
+    const parts = [
+      { name: "image[1]", value: file },
+      { name: "image[2]", value: "data:image/png;base64,Aw==" },
+      { name: "url[0]", value: "data:image/png;base64,AQ==" },
+    ];
+    const { pictures } = await ofForm(parts, remote);
+    expect(pictures.map(({ bytes }) => bytes[0])).toEqual([1, 2, 3]);
+  });
+
+  test.each<[string, readonly Part[], string]>([
+    [
+      "a gap",
+      [
+        ["image[0]", CAT],
+        ["image[2]", ROCKET],
+      ],
+      "image[2]",
+    ],
+    [
+      "a number twice",
+      [
+        ["image[0]", CAT],
+        ["image[0]", ROCKET],
+      ],
+      "image[0]",
+    ],
+    ["a first number that is not 0", [["image[1]", CAT]], "image[1]"],
+    [
+      "a name without a number among numbers",
+      [
+        ["image[0]", CAT],
+        ["image", ROCKET],
+      ],
+      "image",
+    ],
+  ])("with %s are refused by name", async (_, parts, param) => {
+    for (const path of ROUTES) {
+      const refusal = await refusalOf(path, parts);
+      expect(refusal).toMatchObject({ status: 400, param });
+      expect(refusal.message).toContain(`Cannot use "${param}": `);
+    }
+  });
+});
