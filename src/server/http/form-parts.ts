@@ -1,4 +1,4 @@
-// What parts of forms say together by their names: the order of pictures.
+// What parts of forms say together by their names: the order of pictures, and what may stand once.
 import { QeditError } from "../../std/errors.js";
 import { shown } from "../../std/foreign-text.js";
 import type { FormPart } from "./multipart.js";
@@ -18,6 +18,21 @@ export function inOrder<Part extends FormPart>(pictures: readonly Part[]): reado
     if (numberOf(part) > index) throw misnumbered(part, `there is no picture of number ${index}`);
   }
   return ordered;
+}
+
+/** The only part of those with one meaning, such as a mask; undefined: there is none. Throws QEDIT_E_USAGE for a second one. */
+export function onlyOne<Part extends FormPart>([first, second]: readonly Part[]): Part | undefined {
+  if (first !== undefined && second !== undefined) throw givenTwice(second.name, first.name);
+  return first;
+}
+
+/** The error for a part that was given before, under this name or another one. */
+export function givenTwice(name: string, before: string): QeditError {
+  const also = before === name ? "" : `, also as "${shown(before)}"`;
+  return new QeditError("QEDIT_E_USAGE", `Cannot use "${shown(name)}": it is given twice${also}`, {
+    hint: "Give it once",
+    parameter: shown(name),
+  });
 }
 
 function numberOf({ name }: FormPart): number {

@@ -12,7 +12,7 @@ import { isObject } from "../../std/guards.js";
 import { isFinal, type JobSnapshot } from "../job-types.js";
 import type { ServerLimits } from "../limits.js";
 import type { ServerJob } from "../server-job.js";
-import { inOrder } from "./form-parts.js";
+import { inOrder, onlyOne } from "./form-parts.js";
 import type { HttpApp, HttpContext, HttpEnv } from "./http-context.js";
 import { HttpError, spellingOf } from "./http-error.js";
 import type { FilePart, FormPart } from "./multipart.js";
@@ -223,12 +223,12 @@ type ReadRequest = EditRequest & { readonly previews?: boolean };
 
 function ofForm(parts: readonly FormPart[]): ReadRequest {
   const sent: FilePart[] = [];
-  let mask: NamedBytes | undefined;
+  const masks: FilePart[] = [];
   const texts = new Map<string, string[]>();
   for (const { name, value } of parts) {
     if (typeof value === "string") texts.set(bare(name), [...(texts.get(bare(name)) ?? []), value]);
     else if (IMAGE_PART.test(name)) sent.push({ name, value });
-    else if (name === "mask") mask = value;
+    else if (name === "mask") masks.push({ name, value });
     else
       throw new QeditError("QEDIT_E_USAGE", `Cannot take a file as "${bare(name)}"`, {
         hint: 'Pictures are sent as "image", a mask as "mask"',
@@ -237,6 +237,7 @@ function ofForm(parts: readonly FormPart[]): ReadRequest {
   const previews = texts.get("previews")?.at(-1);
   texts.delete("previews");
   const parameters = Object.fromEntries([...texts].map(([name, values]) => [name, parameterOfText(name, values)]));
+  const mask = onlyOne(masks)?.value;
   const pictures = inOrder(sent).map(({ value }) => value);
   return { pictures, mask, parameters, ...(previews !== undefined && { previews: previews === "true" }) };
 }

@@ -1,4 +1,4 @@
-// What parts of forms say together: the order of pictures. What cannot be meant is refused by name, by both routes that take forms.
+// What parts of forms say together: the order of pictures, and what stands once. What cannot be meant is refused by name, by both routes that take forms.
 import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ofForm } from "../../../src/server/http/openai/edit-body.js";
@@ -96,5 +96,50 @@ describe("pictures", () => {
       expect(refusal).toMatchObject({ status: 400, param });
       expect(refusal.message).toContain(`Cannot use "${param}": `);
     }
+  });
+});
+
+describe("what counts once is refused where it is given twice:", () => {
+  test("a mask", async () => {
+    const parts: readonly Part[] = [
+      ["image", CAT],
+      ["mask", CAT],
+      ["mask", ROCKET],
+    ];
+    for (const path of ROUTES)
+      expect(await refusalOf(path, parts)).toEqual({
+        status: 400,
+        param: "mask",
+        message: 'Cannot use "mask": it is given twice',
+      });
+  });
+
+  test.each<[string, readonly Part[], string]>([
+    [
+      "a mask by both names",
+      [
+        ["mask", CAT],
+        ["mask_image", CAT],
+      ],
+      "mask_image",
+    ],
+    [
+      "a strength",
+      [
+        ["lora[x]", "1"],
+        ["lora[x]", "0.5"],
+      ],
+      "lora[x]",
+    ],
+    [
+      "a list of LoRAs beside strengths",
+      [
+        ["lora", "x"],
+        ["lora[y]", "0.5"],
+      ],
+      "lora",
+    ],
+  ])("%s", async (_, parts, param) => {
+    expect(await refusalOf("/v1/images/edits", [["image", CAT], ...parts])).toMatchObject({ status: 400, param });
   });
 });

@@ -4,7 +4,7 @@ import type { NamedBytes } from "../../../edit/request/edit-request.js";
 import { maskOfAlpha } from "../../../image/io/alpha-mask.js";
 import { fromBase64 } from "../../../std/base64.js";
 import { isObject } from "../../../std/guards.js";
-import { inOrder } from "../form-parts.js";
+import { givenTwice, inOrder, onlyOne } from "../form-parts.js";
 import { HttpError } from "../http-error.js";
 import type { FormPart } from "../multipart.js";
 import { fetchPicture, type RemoteOptions } from "./remote-picture.js";
@@ -27,12 +27,12 @@ const NESTED = /^(\w+)\[([^\]]+)\]$/;
 /** Reads the parts of a form. Throws HttpError 400, QEDIT_E_USAGE, QEDIT_E_IMAGE, QEDIT_E_NETWORK. */
 export async function ofForm(parts: readonly FormPart[], remote: RemoteOptions): Promise<EditBody> {
   const sent: FormPart[] = [];
-  let mask: NamedBytes | undefined;
+  const masks: FormPart[] = [];
   const fields = new Map<string, unknown[]>();
   const nested = new Map<string, Map<string, string>>();
   for (const part of parts) {
     const { name, value } = part;
-    if (MASK_PART.test(name)) mask = await pictureOf(part, remote);
+    if (MASK_PART.test(name)) masks.push(part);
     else if (PICTURE_PART.test(name)) sent.push(part);
     else if (typeof value !== "string")
       throw new HttpError(400, "unsupported_parameter", `Cannot take a file as "${bare(name)}"`, {
@@ -43,17 +43,21 @@ export async function ofForm(parts: readonly FormPart[], remote: RemoteOptions):
       const [, outer, inner] = NESTED.exec(name) ?? [];
       if (outer !== undefined && !/^\d+$/.test(inner!)) {
         const object = nested.get(outer) ?? new Map<string, string>();
+        if (object.has(inner!)) throw givenTwice(name, name);
         nested.set(outer, object.set(inner!, value));
       } else fields.set(bare(name), [...(fields.get(bare(name)) ?? []), value]);
     }
   }
+  for (const name of nested.keys()) if (fields.has(name)) throw givenTwice(name, `${name}[…]`);
+  const mask = onlyOne(masks);
   const pictures: NamedBytes[] = [];
   for (const part of inOrder(sent)) pictures.push(await pictureOf(part, remote));
   const values: [string, unknown][] = [
     ...[...fields].map(([name, all]): [string, unknown] => [name, all.length === 1 ? all[0] : all]),
     ...[...nested].map(([name, object]): [string, unknown] => [name, Object.fromEntries(object)]),
   ];
-  return { pictures, mask: await inverted(mask), fields: Object.fromEntries(values) };
+  const masked = mask && (await pictureOf(mask, remote));
+  return { pictures, mask: await inverted(masked), fields: Object.fromEntries(values) };
 }
 
 /** Reads a JSON body. Throws as ofForm. */
