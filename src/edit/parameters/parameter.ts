@@ -72,6 +72,17 @@ export function readValue<T>(key: string, { kind }: Parameter<T>, value: unknown
   return checked(key, kind, { given, written: value });
 }
 
+/** The JSON value that the texts of a form's parts stand for, by the parameter's JSON name. Throws QEDIT_E_USAGE for several texts of what is no list. */
+export function jsonOfTexts(name: string, { kind }: Parameter<unknown>, texts: readonly string[]): unknown {
+  if (kind.isList) return texts;
+  if (texts.length > 1)
+    throw new QeditError("QEDIT_E_USAGE", `Cannot use ${param(name)}: it is given ${texts.length} times`, {
+      hint: "Give it once",
+      parameter: name,
+    });
+  return kind.isSwitch ? kind.fromText!(texts[0]!) : texts[0];
+}
+
 /** Reads a parameter's value from the texts of its flags or environment variable. If it is not a list, the last one counts. Throws QEDIT_E_USAGE. */
 export function readTexts<T>(key: string, { kind }: Parameter<T>, texts: readonly string[]): T {
   if (kind.isList) return checked(key, kind, { given: texts, written: texts.length === 1 ? texts[0] : texts });

@@ -5,7 +5,14 @@ import { parseLora } from "../../stages/networks/loras.js";
 import { closest } from "../../std/closest.js";
 import { param, QeditError } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
-import { defaulted, jsonName, type Parameter, readValue, type SettingsOf } from "../parameters/parameter.js";
+import {
+  defaulted,
+  jsonName,
+  jsonOfTexts,
+  type Parameter,
+  readValue,
+  type SettingsOf,
+} from "../parameters/parameter.js";
 import { toggle } from "../parameters/parameter-kinds.js";
 import { EDIT_PARAMETERS, MODEL_PARAMETERS, PICTURE_PARAMETERS, PRESET_PARAMETERS } from "../parameters/table.js";
 import type { Given, GivenValues } from "../resolve/given.js";
@@ -110,14 +117,8 @@ export async function readRequest(
 
 /** The value of a parameter from the texts of a form's parts, for `parameters` of a request. Throws QEDIT_E_USAGE for an unknown name, and several values for one. */
 export function parameterOfText(name: string, texts: readonly string[]): unknown {
-  const [, { kind }] = BY_NAME.get(name) ?? unknown(name);
-  if (kind.isList) return texts;
-  if (texts.length > 1)
-    throw new QeditError("QEDIT_E_USAGE", `Cannot use ${param(name)}: it is given ${texts.length} times`, {
-      hint: "Give it once",
-      parameter: name,
-    });
-  return kind.isSwitch ? kind.fromText!(texts[0]!) : texts[0];
+  const [, parameter] = BY_NAME.get(name) ?? unknown(name);
+  return jsonOfTexts(name, parameter, texts);
 }
 
 function baseOf({ settings, given }: BaseSettings): { settings: Record<string, unknown>; given: Map<string, Given> } {

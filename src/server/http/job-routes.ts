@@ -3,6 +3,8 @@
 import type { Context } from "hono";
 import { Hono } from "hono";
 import { modelsOnDisk } from "../../catalog/local/inventory.js";
+import { defaulted, jsonOfTexts, readValue } from "../../edit/parameters/parameter.js";
+import { toggle } from "../../edit/parameters/parameter-kinds.js";
 import { type EditRequest, type NamedBytes, parameterOfText } from "../../edit/request/edit-request.js";
 import { encodePicture } from "../../image/io/write.js";
 import { fromBase64 } from "../../std/base64.js";
@@ -24,6 +26,9 @@ const MOST_LISTED = 200;
 
 /** Names under which forms send a picture. */
 const IMAGE_PART = /^images?(\[\d*\])?$/;
+
+/** What a job reads besides the parameters of its edit. */
+const PREVIEWS = defaulted(toggle, false, { summary: "whether its events have previews", group: "Server" });
 
 /** Idempotency-Key, https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header */
 const KEY = /^[\x21-\x7e]{1,255}$/;
@@ -234,12 +239,17 @@ function ofForm(parts: readonly FormPart[]): ReadRequest {
         hint: 'Pictures are sent as "image", a mask as "mask"',
       });
   }
-  const previews = texts.get("previews")?.at(-1);
+  const previews = texts.get("previews");
   texts.delete("previews");
   const parameters = Object.fromEntries([...texts].map(([name, values]) => [name, parameterOfText(name, values)]));
   const mask = onlyOne(masks)?.value;
   const pictures = inOrder(sent).map(({ value }) => value);
-  return { pictures, mask, parameters, ...(previews !== undefined && { previews: previews === "true" }) };
+  return {
+    pictures,
+    mask,
+    parameters,
+    ...(previews && { previews: previewsOf(jsonOfTexts("previews", PREVIEWS, previews)) }),
+  };
 }
 
 function bare(name: string): string {
@@ -250,8 +260,6 @@ function ofJson(
   { images, mask, previews, ...parameters }: Readonly<Record<string, unknown>>,
   nameOf: (given: string) => string,
 ): ReadRequest {
-  if (previews !== undefined && typeof previews !== "boolean")
-    throw new QeditError("QEDIT_E_USAGE", 'Cannot use "previews": true or false is wanted', { parameter: "previews" });
   if (images !== undefined && !Array.isArray(images))
     throw new QeditError("QEDIT_E_USAGE", 'Cannot use "images": a list is wanted', { parameter: "images" });
   const pictures = ((images ?? []) as readonly unknown[]).map((image, index) =>
@@ -261,8 +269,12 @@ function ofJson(
     pictures,
     mask: mask === undefined || mask === null ? undefined : namedBytes(mask, "mask", nameOf),
     parameters,
-    ...(previews !== undefined && { previews }),
+    ...(previews !== undefined && { previews: previewsOf(previews) }),
   };
+}
+
+function previewsOf(value: unknown): boolean {
+  return readValue("previews", PREVIEWS, value);
 }
 
 function namedBytes(value: unknown, parameter: string, nameOf: (given: string) => string): NamedBytes {

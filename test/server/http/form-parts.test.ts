@@ -11,7 +11,7 @@ const folder = temporaryFolder();
 const FIELDS: readonly Part[] = [
   ["prompt", "make it black and white"],
   ["megapixels", "0.005"],
-  ["steps", "1"],
+  ["steps", "2"],
 ];
 const ROUTES = ["/v1/jobs", "/v1/images/edits"];
 
@@ -141,5 +141,32 @@ describe("what counts once is refused where it is given twice:", () => {
     ],
   ])("%s", async (_, parts, param) => {
     expect(await refusalOf("/v1/images/edits", [["image", CAT], ...parts])).toMatchObject({ status: 400, param });
+  });
+});
+
+describe("previews of a job", () => {
+  test("are taken as every switch of a form", async () => {
+    const { id } = await sendJob(
+      server.url,
+      formOf([
+        ["image", CAT],
+        ["previews", "True"],
+        ["seed", "7"],
+      ]),
+    );
+    expect(await (await fetch(`${server.url}/v1/jobs/${id}/events`)).text()).toContain("event: preview");
+  });
+
+  test.each<[string, readonly Part[]]>([
+    ["no switch", [["previews", "banana"]]],
+    [
+      "given twice",
+      [
+        ["previews", "true"],
+        ["previews", "false"],
+      ],
+    ],
+  ])("that are %s are refused", async (_, parts) => {
+    expect(await refusalOf("/v1/jobs", [["image", CAT], ...parts])).toMatchObject({ status: 400, param: "previews" });
   });
 });
