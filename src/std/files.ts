@@ -146,12 +146,15 @@ async function renameIfFree(temporary: string, path: string): Promise<void> {
   await rm(temporary, { force: true });
 }
 
-/** A text file of at most `most` bytes in UTF-8, without a byte order mark. Throws QEDIT_E_IO for what is no file, or longer. */
+/** A text file of at most `most` bytes in UTF-8, without a byte order mark. Throws QEDIT_E_IO for what is no file, longer, or no UTF-8. */
 export async function readTextFile(path: string, most: number): Promise<string> {
-  try {
-    return new TextDecoder().decode(await readBounded(path, most));
-  } catch (error) {
+  const bytes = await readBounded(path, most).catch((error: unknown) => {
     throw ioFailure("read", path, error);
+  });
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw new QeditError("QEDIT_E_IO", `Cannot read ${path}: it is no UTF-8`, { hint: "Save it as UTF-8", cause });
   }
 }
 

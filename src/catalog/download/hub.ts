@@ -1,7 +1,7 @@
 // The model hub: URLs of files, and the token. HF_ENDPOINT names a mirror; tokens come from HF_TOKEN or the file of huggingface_hub.
 import { join } from "node:path";
 import { QeditError } from "../../std/errors.js";
-import { readTextFile } from "../../std/files.js";
+import { readBounded } from "../../std/files.js";
 import { secretOf } from "../../std/secret.js";
 import { hubHome } from "../local/hub-cache.js";
 import type { HubFile } from "../published/models-schema.js";
@@ -82,6 +82,8 @@ async function hubToken(): Promise<string | undefined> {
   }
   if (process.env["HF_HUB_DISABLE_IMPLICIT_TOKEN"] === "1") return undefined;
   const path = process.env["HF_TOKEN_PATH"] || join(hubHome(), "token");
-  const stored = await readTextFile(path, MAX_TOKEN).catch(() => "");
+  const bytes = await readBounded(path, MAX_TOKEN).catch(() => new Uint8Array());
+  // What is no UTF-8 is no token, and refused as such.
+  const stored = new TextDecoder().decode(bytes);
   return secretOf(stored, path, { hint: TOKEN_HINT });
 }

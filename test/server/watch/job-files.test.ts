@@ -1,7 +1,7 @@
 // What job files of a watched folder may not say: it is refused, and not left out.
-import { copyFileSync } from "node:fs";
+import { copyFileSync, writeFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import { readJobFile } from "../../../src/server/watch/watched-job.js";
+import { readJobFile, readPictureFile } from "../../../src/server/watch/watched-job.js";
 import { CAT } from "../../cli/qedit.js";
 import { temporaryFolder } from "../../support/folder.js";
 
@@ -26,4 +26,18 @@ test("a format in another spelling of the output's is taken", async () => {
   const job = { images: ["cat.jpg"], prompt: "x", output: "o.jpeg", format: "jpg" };
   const path = folder.write("two.job.json", JSON.stringify(job));
   expect((await readJobFile(path, folder.path, 2 ** 20)).request.parameters["format"]).toBe("jpeg");
+});
+
+test("texts that are no UTF-8 are refused", async () => {
+  copyFileSync(CAT, folder.at("cat.jpg"));
+  const latin1 = (text: string) => Buffer.from(text, "latin1");
+  writeFileSync(folder.at("three.job.json"), latin1('{"images": ["cat.jpg"], "prompt": "Größe"}'));
+  writeFileSync(folder.at("prompt.txt"), latin1("Größe"));
+  const refusal = (name: string) => ({ code: "QEDIT_E_IO", message: `Cannot read ${folder.at(name)}: it is no UTF-8` });
+  await expect(readJobFile(folder.at("three.job.json"), folder.path, 2 ** 20)).rejects.toMatchObject(
+    refusal("three.job.json"),
+  );
+  await expect(readPictureFile(folder.at("cat.jpg"), folder.path, 2 ** 20)).rejects.toMatchObject(
+    refusal("prompt.txt"),
+  );
 });
