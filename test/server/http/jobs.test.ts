@@ -128,6 +128,15 @@ test("the trace of a request goes through to the log of its job", async () => {
 });
 
 describe("the queue", () => {
+  test("refuses pictures that it never has room for, by its limit", async () => {
+    const form = formOf([CAT], { ...SMALL, n: "5" });
+    const response = await fetch(`${server.url}/v1/images/edits`, { method: "POST", body: form });
+    expect([response.status, await response.json()]).toMatchObject([
+      400,
+      { error: { param: "n", message: 'Cannot use "n": 5 pictures are wanted, and the queue takes 4 jobs' } },
+    ]);
+  });
+
   test("refuses what is too much with 429, and takes it when there is room", async () => {
     const jobs = [];
     for (let seed = 0; seed < 4; seed++)

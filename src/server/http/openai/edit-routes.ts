@@ -70,6 +70,7 @@ interface Asked {
 async function answered(c: Context<HttpEnv>, asked: Asked): Promise<Response> {
   const { server, request, answer } = asked;
   const { signal } = c.req.raw;
+  refuseMoreThanQueue(answer, server);
   const jobs = await submitAll(server, request, { ...answer, traceparent: c.var.traceparent });
   // They are of this request alone, and nobody else can fetch what they make.
   const cancelAll = () => {
@@ -85,6 +86,20 @@ async function answered(c: Context<HttpEnv>, asked: Asked): Promise<Response> {
     jobs.map(async (job, index) => ({ b64_json: base64(await job.content()), seed: results[index]!.seed })),
   );
   return c.json({ created: now(), data, ...described(results[0]!, answer) });
+}
+
+// However long a client waited, there would be no room for all of them.
+function refuseMoreThanQueue({ n }: AnswerOptions, { limits: { queue } }: EditServer): void {
+  if (n <= queue) return;
+  throw new HttpError(
+    400,
+    "invalid_value",
+    `Cannot use "n": ${n} pictures are wanted, and the queue takes ${queue} jobs`,
+    {
+      hint: `Ask for ${queue} at most, or start the server with a larger max-queue`,
+      parameter: "n",
+    },
+  );
 }
 
 // One job for each picture, their seeds one after the other. All or none.
