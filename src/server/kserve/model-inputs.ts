@@ -3,7 +3,7 @@
 import { type Artifact, artifactOfParts } from "../../artifacts/artifact.js";
 import type { ArtifactKind } from "../../artifacts/kinds.js";
 import { isBoxIn } from "../../artifacts/record-faults.js";
-import type { EditRequest, NamedBytes } from "../../edit/request/edit-request.js";
+import { type EditRequest, isParameter, type NamedBytes, parameterOfText } from "../../edit/request/edit-request.js";
 import type { Box } from "../../image/image.js";
 import { V2Error } from "../../kserve/v2-error.js";
 import {
@@ -63,12 +63,16 @@ function checkInput(
     throw refused(name, `wanted [${wanted.join(", ")}], found [${shape.join(", ")}]`);
 }
 
-/** The parameters of a request: its own, and those that it sent as tensors. Throws V2Error if one is given both ways. */
+/** The parameters of a request: its own, switches as texts too, and those that it sent as tensors. Throws V2Error if one is given both ways. */
 export function readModelParameters(
   tensors: Tensors,
   given: Readonly<Record<string, unknown>>,
 ): Readonly<Record<string, unknown>> {
-  const parameters: Record<string, unknown> = { ...given };
+  const written = Object.entries(given).map(([name, value]): [string, unknown] => [
+    name,
+    typeof value === "string" && isParameter(name) ? parameterOfText(name, [value]) : value,
+  ]);
+  const parameters = Object.fromEntries(written);
   for (const [input, parameter] of Object.entries(PARAMETER_INPUTS)) {
     const tensor = tensors.get(input);
     if (tensor === undefined) continue;
