@@ -14,6 +14,8 @@ export interface Kind<T> {
   readonly choices?: readonly string[];
   /** Whether the value is a list; every occurrence of its flag adds to it. */
   readonly isList?: boolean;
+  /** Whether its text is parts separated by commas: several texts of a form are one then. */
+  readonly isJoined?: boolean;
   /** Whether the value is a switch; its flag takes no value. */
   readonly isSwitch?: boolean;
   /** For a flag that may stand without a value: whether a text is one, else what follows is something else. The flag alone means `on`. */
@@ -132,7 +134,7 @@ export const noiseLevels: Kind<readonly number[]> = kind(
     v.maxLength(MAX_LEVELS),
     v.check((levels) => levels.every((level, index) => index === 0 || level < levels[index - 1]!)),
   ),
-  { wanted: "falling numbers from 1 to 0, such as 1,0.9,0.5" },
+  { wanted: "falling numbers from 1 to 0, such as 1,0.9,0.5", isJoined: true },
 );
 
 const BYTE_UNITS: Readonly<Record<string, number>> = { "": 1, k: 1024, m: 1024 ** 2, g: 1024 ** 3, t: 1024 ** 4 };

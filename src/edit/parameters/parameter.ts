@@ -75,6 +75,7 @@ export function readValue<T>(key: string, { kind }: Parameter<T>, value: unknown
 /** The JSON value that the texts of a form's parts stand for, by the parameter's JSON name. Throws QEDIT_E_USAGE for several texts of what is no list. */
 export function jsonOfTexts(name: string, { kind }: Parameter<unknown>, texts: readonly string[]): unknown {
   if (kind.isList) return texts;
+  if (kind.isJoined) return texts.join(",");
   if (texts.length > 1)
     throw new QeditError("QEDIT_E_USAGE", `Cannot use ${param(name)}: it is given ${texts.length} times`, {
       hint: "Give it once",

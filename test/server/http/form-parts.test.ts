@@ -5,7 +5,7 @@ import { ofForm } from "../../../src/server/http/openai/edit-body.js";
 import { CAT, ROCKET } from "../../cli/qedit.js";
 import { temporaryFolder } from "../../support/folder.js";
 import { startServer, type TestServer } from "../../support/server.js";
-import { sendJob } from "../jobs.js";
+import { endOf, sendJob } from "../jobs.js";
 
 const folder = temporaryFolder();
 const FIELDS: readonly Part[] = [
@@ -26,7 +26,9 @@ afterAll(() => server.stop("SIGKILL"));
 
 function formOf(parts: readonly Part[]): FormData {
   const form = new FormData();
-  for (const [name, value] of [...parts, ...FIELDS]) {
+  // Noise levels are given in place of steps.
+  const fields = parts.some(([name]) => name.startsWith("sigmas")) ? FIELDS.slice(0, 2) : FIELDS;
+  for (const [name, value] of [...parts, ...fields]) {
     if (value === CAT || value === ROCKET) form.append(name, new Blob([readFileSync(value)]), "photo.jpg");
     else form.append(name, value);
   }
@@ -141,6 +143,30 @@ describe("what counts once is refused where it is given twice:", () => {
     ],
   ])("%s", async (_, parts, param) => {
     expect(await refusalOf("/v1/images/edits", [["image", CAT], ...parts])).toMatchObject({ status: 400, param });
+  });
+});
+
+describe("noise levels", () => {
+  test.each(["sigmas[]", "sigmas"])("are a list of %s", async (name) => {
+    const parts: readonly Part[] = [
+      ["image", CAT],
+      [name, "1"],
+      [name, "0.5"],
+    ];
+    const { id } = await sendJob(server.url, formOf(parts));
+    expect((await endOf(server.url, id)).result).toMatchObject({
+      recipe: { settings: { sample: { sigmas: [1, 0.5, 0] } } },
+    });
+    expect((await refusalOf("/v1/images/edits", parts)).status).toBe(200);
+  });
+
+  test("of a list that is none are refused by name", async () => {
+    const parts: readonly Part[] = [
+      ["image", CAT],
+      ["sigmas[]", "0.5"],
+      ["sigmas[]", "1"],
+    ];
+    for (const path of ROUTES) expect(await refusalOf(path, parts)).toMatchObject({ status: 400, param: "sigmas" });
   });
 });
 

@@ -146,10 +146,18 @@ class Fields {
       const own = ALIASES.get(name) ?? name;
       if (!isParameter(own)) throw unknown(name);
       if (parameters.has(own)) throw invalid(name, `it is given twice, also as "${own}"`);
-      parameters.set(own, typeof value === "string" ? parameterOfText(own, [value]) : value);
+      parameters.set(own, areTexts(value) ? parameterOfText(own, [value].flat()) : value);
     }
     return Object.fromEntries(parameters);
   }
+}
+
+// One, or those of a form's parts.
+function areTexts(value: unknown): value is string | readonly string[] {
+  return (
+    typeof value === "string" ||
+    (Array.isArray(value) && value.length > 0 && value.every((each) => typeof each === "string"))
+  );
 }
 
 /** Reads `keep_alive` as ollama has it: seconds, 5m, 0 for "close them now", negative or `forever`. Throws QEDIT_E_USAGE. */
