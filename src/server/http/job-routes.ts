@@ -18,7 +18,7 @@ import { inOrder, onlyOne } from "./form-parts.js";
 import type { HttpApp, HttpContext, HttpEnv } from "./http-context.js";
 import { HttpError, spellingOf } from "./http-error.js";
 import type { FilePart, FormPart } from "./multipart.js";
-import { fileName, readBody } from "./request-body.js";
+import { fileName, namelessOf, readBody } from "./request-body.js";
 import { eventStream } from "./sse.js";
 
 /** Jobs that a list has at most. */
@@ -286,6 +286,6 @@ function namedBytes(value: unknown, parameter: string, nameOf: (given: string) =
         parameter,
       },
     );
-  const name = nameOf((value["name"] as string | undefined) ?? "image");
+  const name = nameOf((value["name"] as string | undefined) ?? namelessOf(parameter));
   return { name, bytes: fromBase64(value["data"], parameter) };
 }

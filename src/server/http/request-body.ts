@@ -16,6 +16,9 @@ const MOST_DISCARDED = 256 * 1024 ** 2;
 /** Longest name of a file, in characters, as file systems have it. */
 const LONGEST_NAME = 255;
 
+/** Names under which clients send a mask. */
+export const MASK_FIELD = /^mask(_image)?$/;
+
 /**
  * The bytes of a body, counted as they come. Throws HttpError 413 for more than the limit, 415 for a compressed one unless that is wanted: its
  * length says nothing of what it holds.
@@ -86,7 +89,7 @@ async function readForm(c: Context<HttpEnv>, limits: Pick<ServerLimits, "body">)
   const bytes = await readBytes(c, limits);
   return readMultipart(bytes, c.req.header("content-type")!).map(({ name, value }) => ({
     name,
-    value: typeof value === "string" ? value : { ...value, name: fileName(value.name) },
+    value: typeof value === "string" ? value : { ...value, name: fileName(value.name, namelessOf(name)) },
   }));
 }
 
@@ -94,8 +97,13 @@ async function readForm(c: Context<HttpEnv>, limits: Pick<ServerLimits, "body">)
  * A file's name as a client gave it, for messages and the recipe: without folders and control characters. Joiners, which belong to names in Persian
  * and to emoji, stay: the recipe of `qedit run` has them.
  */
-export function fileName(given: string): string {
+export function fileName(given: string, nameless = "image"): string {
   const whole = given.replaceAll("\\", "/").split("/").at(-1)!.slice(0, LONGEST_NAME);
   const name = whole.replace(/[\p{Cc}\p{Cs}]/gu, "");
-  return name === "" || /^\.+$/.test(name) ? "image" : name;
+  return name === "" || /^\.+$/.test(name) ? nameless : name;
+}
+
+/** What a file without a name is called, by the part of a form or the field that it came in. */
+export function namelessOf(field: string): string {
+  return MASK_FIELD.test(field) ? "mask" : "image";
 }

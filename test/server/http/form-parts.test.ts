@@ -170,6 +170,29 @@ describe("noise levels", () => {
   });
 });
 
+test("an empty mask without a name is refused as the mask", async () => {
+  const part = (disposition: string, content: string | Buffer) =>
+    Buffer.concat([
+      Buffer.from(`--x\r\nContent-Disposition: form-data; ${disposition}\r\n\r\n`),
+      Buffer.from(content as string),
+      Buffer.from("\r\n"),
+    ]);
+  const body = Buffer.concat([
+    part('name="image"; filename="cat.jpg"', readFileSync(CAT)),
+    part('name="mask"; filename=""', ""),
+    ...[...FIELDS, ["paste_back", "true"]].map(([name, value]) => part(`name="${name}"`, value!)),
+    Buffer.from("--x--\r\n"),
+  ]);
+  const headers = { "content-type": "multipart/form-data; boundary=x" };
+  for (const path of ROUTES) {
+    const response = await fetch(`${server.url}${path}`, { method: "POST", body, headers });
+    expect([response.status, await response.json()]).toMatchObject([
+      400,
+      { error: { message: "Cannot read mask: the file is empty" } },
+    ]);
+  }
+});
+
 describe("previews of a job", () => {
   test("are taken as every switch of a form", async () => {
     const { id } = await sendJob(

@@ -7,6 +7,7 @@ import { isObject } from "../../../std/guards.js";
 import { givenTwice, inOrder, onlyOne } from "../form-parts.js";
 import { HttpError } from "../http-error.js";
 import type { FormPart } from "../multipart.js";
+import { MASK_FIELD, namelessOf } from "../request-body.js";
 import { fetchPicture, type RemoteOptions } from "./remote-picture.js";
 
 /** A body, with its pictures read. */
@@ -20,7 +21,6 @@ export interface EditBody {
 
 const PICTURE_PART = /^(image|images)(\[\d*\])?$/;
 const URL_PART = /^(url|image_url)(\[\d*\])?$/;
-const MASK_PART = /^mask(_image)?$/;
 /** `lora[name]`, as SDKs write nested objects. */
 const NESTED = /^(\w+)\[([^\]]+)\]$/;
 
@@ -32,7 +32,7 @@ export async function ofForm(parts: readonly FormPart[], remote: RemoteOptions):
   const nested = new Map<string, Map<string, string>>();
   for (const part of parts) {
     const { name, value } = part;
-    if (MASK_PART.test(name)) masks.push(part);
+    if (MASK_FIELD.test(name)) masks.push(part);
     else if (PICTURE_PART.test(name)) sent.push(part);
     else if (typeof value !== "string")
       throw new HttpError(400, "unsupported_parameter", `Cannot take a file as "${bare(name)}"`, {
@@ -99,7 +99,7 @@ async function pictureOf({ name, value }: FormPart, remote: RemoteOptions): Prom
 
 async function ofUrl(text: string, parameter: string, remote: RemoteOptions): Promise<NamedBytes> {
   if (/^https?:/i.test(text)) return fetchPicture(text, parameter, remote);
-  return { name: "image", bytes: fromBase64(text, parameter) };
+  return { name: namelessOf(parameter), bytes: fromBase64(text, parameter) };
 }
 
 async function inverted(mask: NamedBytes | undefined): Promise<NamedBytes | undefined> {
