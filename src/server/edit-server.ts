@@ -175,7 +175,7 @@ class Server implements EditServer {
     this.#refuseWhileDraining();
     const { key } = options;
     if (key === undefined) return this.#accept(request, options);
-    const digest = await digestOf(request);
+    const digest = await digestOf(request, options);
     this.#refuseWhileDraining();
     return this.#keys.job(key, digest, () => this.#accept(request, options));
   };

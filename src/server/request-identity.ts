@@ -1,5 +1,5 @@
-// What identifies a request: the names and hashes of its pictures, and its parameters.
-import type { EditRequest, NamedBytes } from "../edit/request/edit-request.js";
+// What identifies a request: the names and hashes of its pictures, its parameters, and whether it has previews.
+import { type EditRequest, type NamedBytes, typedValue } from "../edit/request/edit-request.js";
 import type { EditTensors } from "../edit/tensors/edit-tensors.js";
 import { fileHash } from "../std/file-hash.js";
 import type { JobInput } from "./job-types.js";
@@ -21,9 +21,12 @@ export function bytesOfTensors({ pictures, patches, noise }: EditTensors): numbe
 }
 
 /** Equal for requests that ask for the same. */
-export async function digestOf({ pictures, mask, parameters }: EditRequest): Promise<string> {
+export async function digestOf(
+  { pictures, mask, parameters }: EditRequest,
+  { hasPreviews = false }: { readonly hasPreviews?: boolean },
+): Promise<string> {
   const inputs = await Promise.all(pictures.map(inputOf));
-  return digestOfParts({ inputs, mask: mask && (await inputOf(mask)), parameters });
+  return digestOfParts({ inputs, mask: mask && (await inputOf(mask)), parameters, hasPreviews });
 }
 
 /** The same, of a request whose pictures are known by their hashes. */
@@ -31,10 +34,17 @@ export function digestOfParts({
   inputs,
   mask,
   parameters,
+  hasPreviews,
 }: {
   readonly inputs: readonly JobInput[];
   readonly mask?: JobInput | undefined;
   readonly parameters: EditRequest["parameters"];
+  readonly hasPreviews: boolean;
 }): string {
-  return JSON.stringify([inputs, mask ?? null, Object.entries(parameters).sort(([a], [b]) => (a < b ? -1 : 1))]);
+  // JSON and forms write the same values in other ways.
+  const typed = Object.entries(parameters).map(([name, value]) => [name, typedValue(name, value)] as const);
+  const sorted = typed.sort(([a], [b]) => (a < b ? -1 : 1));
+  return JSON.stringify([inputs, mask ?? null, sorted, hasPreviews], (_, value: unknown) =>
+    typeof value === "bigint" ? String(value) : value,
+  );
 }

@@ -115,6 +115,19 @@ export async function readRequest(
   return { settings: read, given, force: read.force, isResolved: read.resolved, emit };
 }
 
+/** The value that a JSON value of a parameter is read as, `"2"` as 2; one that cannot be read, and one of an unknown name, as it came. */
+export function typedValue(name: string, value: unknown): unknown {
+  const [key, parameter] = BY_NAME.get(name) ?? [];
+  if (key === undefined || parameter === undefined || value === null) return value;
+  try {
+    return readValue(key, parameter, value);
+  } catch (error) {
+    if (!(error instanceof QeditError)) throw error;
+    // It is refused where the request is read.
+    return value;
+  }
+}
+
 /** The value of a parameter from the texts of a form's parts, for `parameters` of a request. Throws QEDIT_E_USAGE for an unknown name, and several values for one. */
 export function parameterOfText(name: string, texts: readonly string[]): unknown {
   const [, parameter] = BY_NAME.get(name) ?? unknown(name);

@@ -104,6 +104,23 @@ describe("a job", () => {
     await endOf(server.url, first.id);
   });
 
+  test("of an Idempotency-Key is the first one in JSON and as a form, and another one with previews", async () => {
+    const form = (fields: Readonly<Record<string, string>> = {}) =>
+      formOf([CAT], { ...SMALL, seed: "7", keep_size: "true", ...fields });
+    const headers = { "idempotency-key": "typed-values" };
+    const { id } = await sendJob(server.url, form(), headers);
+    const data = readFileSync(CAT).toString("base64");
+    const typed = { ...SMALL, megapixels: 0.02, steps: 2, seed: 7, keep_size: true };
+    const response = await fetch(`${server.url}/v1/jobs`, {
+      method: "POST",
+      body: JSON.stringify({ ...typed, images: [{ name: "cat.jpg", data }] }),
+      headers: { ...headers, "content-type": "application/json" },
+    });
+    expect([response.status, await response.json()]).toMatchObject([202, { id }]);
+    await expect(sendJob(server.url, form({ previews: "true" }), headers)).rejects.toThrow("409");
+    await endOf(server.url, id);
+  });
+
   test("gives back the pictures that were sent", async () => {
     const { id } = await sendJob(server.url, formOf([CAT, ROCKET], { ...SMALL, prompt: "the colours of picture 2" }));
     const sent = await fetch(`${server.url}/v1/jobs/${id}/inputs/2`);
