@@ -3,7 +3,7 @@ import { parseRecipe, recipeText } from "../artifacts/recipe.js";
 import { driftRecord } from "../edit/finish/drift-text.js";
 import type { FinishedPicture } from "../edit/finish/finish.js";
 import { MIME_TYPES, type PictureEncoding } from "../edit/finish/picture-encoding.js";
-import { encodeDecoded } from "../stages/decode.js";
+import { encodeDecoded, encodedInfo } from "../stages/decode.js";
 import { fileHash } from "../std/file-hash.js";
 import type { JobResult } from "./job-types.js";
 
@@ -23,7 +23,7 @@ export async function pictureResult(
     ...{ sha256: await fileHash(bytes), type: MIME_TYPES[encoding.format], bytes: bytes.length, width, height },
     ...making,
     drift: driftRecord(picture.drift),
-    recipe: parseRecipe(recipeText(picture.info))!,
+    recipe: parseRecipe(recipeText(encodedInfo(picture.info, encoding)))!,
   };
   return { bytes, result };
 }

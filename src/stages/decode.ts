@@ -17,7 +17,7 @@ import {
   type Size,
 } from "../image/image.js";
 import { MAX_PIXELS } from "../image/io/read.js";
-import { encodePicture, type PictureFormat } from "../image/io/write.js";
+import { encodePicture, LOSSY_QUALITY, type PictureFormat } from "../image/io/write.js";
 import { resizeTo } from "../image/resize/resize.js";
 import { vaeConfig } from "../models/vaes.js";
 import { param, QeditError } from "../std/errors.js";
@@ -139,12 +139,23 @@ export function decodedModel(
   return wholeVae("decoder to bytes", run, context);
 }
 
-/** The bytes of a picture file, with its recipe if `isDescribed`. */
+interface Encoding {
+  readonly format: PictureFormat;
+  readonly quality?: number | undefined;
+}
+
+/** The bytes of a picture file, with its recipe, that of encodedInfo, if `isDescribed`. */
 export function encodeDecoded(
   { image, info, isDescribed, exif }: DecodedPicture,
-  { format, quality }: { readonly format: PictureFormat; readonly quality?: number | undefined },
+  encoding: Encoding,
 ): Promise<Uint8Array> {
-  return encodePicture(image, { format, quality, exif, ...(isDescribed && { description: recipeText(info) }) });
+  const description = isDescribed ? { description: recipeText(encodedInfo(info, encoding)) } : {};
+  return encodePicture(image, { ...encoding, exif, ...description });
+}
+
+/** What made the file of a decoded picture: of one with losses its format and quality too, since they decide the pixels. */
+export function encodedInfo(info: ArtifactInfo, { format, quality = LOSSY_QUALITY }: Encoding): ArtifactInfo {
+  return format === "png" ? info : { ...info, settings: { ...info.settings, write: { format, quality } } };
 }
 
 /** What becomes of a decoded picture's transparency in a format that has none; undefined where nothing is lost. */

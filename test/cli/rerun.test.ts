@@ -63,6 +63,26 @@ describe("without changes, on the machine where it was made", () => {
     await expectSamePixels("rich-again.png", "rich/rich.png");
   });
 
+  test.each([
+    ["jpg", "--jpeg-quality"],
+    ["webp", "--webp-quality"],
+  ])(
+    "writes %s in the quality of the recipe unless another is given, which is then named",
+    async (format, flag) => {
+      const name = `rough.${format}`;
+      await succeed(["run", "photos/cat.jpg", ...QUICK_EDIT, flag, "30", "-o", name], here);
+      const same = await succeed(["rerun", name, "-o", `same-${name}`], here);
+      expect(same.stderr).toMatch(/pixels: identical/);
+      expect((await readFile(folder.at(`same-${name}`))).equals(await readFile(folder.at(name)))).toBe(true);
+      const finer = await succeed(["rerun", name, flag, "80", "-o", `finer-${name}`], here);
+      expect(finer.stderr).toContain("differs: settings write.quality: 30 → 80");
+      expect((await succeed(["diff", name, `finer-${name}`], here)).stdout).toMatch(/write\.quality +30 +80/);
+      const whole = await succeed(["rerun", name, "-o", `${name}.png`], here);
+      expect(whole.stderr).toMatch(/differs: settings write\.quality: 30 → /);
+    },
+    SLOW,
+  );
+
   test(
     "does so from jpg and webp, as which the result is written too",
     async () => {

@@ -4,8 +4,9 @@ import { parseRecipe, type Recipe, recipeText } from "../../artifacts/recipe.js"
 import { findLora, findNamed } from "../../catalog/local/find.js";
 import { driftRecord } from "../../edit/finish/drift-text.js";
 import type { FinishedPicture } from "../../edit/finish/finish.js";
+import type { QualitySettings } from "../../edit/finish/picture-encoding.js";
 import { readValue } from "../../edit/parameters/parameter.js";
-import { EDIT_PARAMETERS, type EditSettings } from "../../edit/parameters/table.js";
+import { EDIT_PARAMETERS, type EditSettings, PICTURE_PARAMETERS } from "../../edit/parameters/table.js";
 import {
   comparePixels,
   comparisonText,
@@ -17,7 +18,7 @@ import { inputRoles, readSettings, recipeSettings, type WrittenSettings } from "
 import { modelLibrary } from "../../edit/resolve/model-library.js";
 import { openModels, type ResolvedEdit, withNumbers } from "../../edit/resolve/resolve-edit.js";
 import { readWithAlpha } from "../../image/io/read.js";
-import { encodeDecoded, flattening } from "../../stages/decode.js";
+import { encodeDecoded, encodedInfo, flattening } from "../../stages/decode.js";
 import { refuseEmptyPrompt } from "../../stages/encode-prompt.js";
 import { type NamedLora, parseLora } from "../../stages/networks/loras.js";
 import type { Picture } from "../../stages/pictures.js";
@@ -72,7 +73,7 @@ export async function makeAgain({ args, settings, given: origins }: RerunCall, t
   refuseEmptyPrompt({ prompt, allowEmptyPrompt });
   const name = defaultName(file, settings.format);
   const path = outputPath(settings.output ?? join(dirname(file), name), name);
-  const encoding = pictureEncoding(path, settings);
+  const encoding = pictureEncoding(path, withQuality(settings, written));
   refuseUselessQuality(encoding.format, origins);
   await checkOutput(path, settings, terminal);
   const { modelsDir: modelsDirs, force } = settings;
@@ -100,7 +101,8 @@ export async function makeAgain({ args, settings, given: origins }: RerunCall, t
     if (outcome.state === "failed") throw outcome.error;
   });
   if (made === undefined) throw new Error("internal: an edit that is done gave no picture");
-  const { info, drift } = made.picture;
+  const { drift } = made.picture;
+  const info = encodedInfo(made.picture.info, encoding);
   const pixels = comparePixels(await readWithAlpha(bytes, file), await readWithAlpha(made.encoded, path));
   const differences = recipeDifferences(recipe, parseRecipe(recipeText(info))!);
   for (const line of report(differences)) emit({ kind: "note", text: line });
@@ -108,6 +110,16 @@ export async function makeAgain({ args, settings, given: origins }: RerunCall, t
   if (path === STREAM) return;
   const record = { output: path, kind: "picture", original: file, pixels, differences, info };
   terminal.result({ ...record, drift: driftRecord(drift), device: used, seconds }, [path]);
+}
+
+// A quality that is not given is the recipe's, which has that of its own format alone.
+function withQuality<Settings extends QualitySettings>(settings: Settings, written: WrittenSettings): Settings {
+  const { jpegQuality, webpQuality } = readSettings(PICTURE_PARAMETERS, written);
+  return {
+    ...settings,
+    jpegQuality: settings.jpegQuality ?? jpegQuality,
+    webpQuality: settings.webpQuality ?? webpQuality,
+  };
 }
 
 function defaultName(file: string, format: string | undefined): string {

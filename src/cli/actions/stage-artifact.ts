@@ -11,7 +11,7 @@ import { resolveSettings } from "../../edit/resolve/resolve-settings.js";
 import { resolveSampling } from "../../edit/resolve/sampling-defaults.js";
 import type { EditService } from "../../edit/service/service.js";
 import { textEncoderOf } from "../../models/text-encoders.js";
-import { encodeDecoded, flattening } from "../../stages/decode.js";
+import { encodeDecoded, encodedInfo, flattening } from "../../stages/decode.js";
 import { encodeImage } from "../../stages/encode-image.js";
 import { encodePrompt, refuseEmptyPrompt } from "../../stages/encode-prompt.js";
 import { type ModelHandle, type ModelRole, numbersOf } from "../../stages/networks/model-handle.js";
@@ -161,7 +161,7 @@ export async function decodeSamples(
     const flattened = flattening(picture, encoding);
     if (flattened !== undefined) terminal.emit({ kind: "note", text: flattened });
     await writeOutput(path, await encodeDecoded(picture, encoding), { force, terminal });
-    return picture.info;
+    return encodedInfo(picture.info, encoding);
   });
   if (path !== STREAM) terminal.result({ output: path, kind: "picture", info: value, device, seconds }, [path]);
 }

@@ -7,7 +7,7 @@ import { drawSeed } from "../../edit/resolve/draw-seed.js";
 import type { ResolvedEdit } from "../../edit/resolve/resolve-edit.js";
 import type { SubmittedEdit } from "../../edit/service/open-edit.js";
 import type { Image } from "../../image/image.js";
-import { encodeDecoded, flattening } from "../../stages/decode.js";
+import { encodeDecoded, encodedInfo, flattening } from "../../stages/decode.js";
 import type { Picture } from "../../stages/pictures.js";
 import { QeditError } from "../../std/errors.js";
 import { fileHash } from "../../std/file-hash.js";
@@ -75,7 +75,7 @@ export function submitted(planned: PlannedEdit, observer: WriteObserver): Submit
       await observer.writing?.(await fileHash(bytes));
       await writeOutput(path, bytes, { force: result.force, terminal: observer.terminal });
       await keepFilePaths(picture.info, { pictures: await pictures(), mask: await mask(), files: resolved.files });
-      await observer.written?.(picture);
+      await observer.written?.({ ...picture, info: encodedInfo(picture.info, encoding) });
     },
   };
 }

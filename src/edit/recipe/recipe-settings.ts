@@ -19,6 +19,7 @@ export function recipeSettings(recipe: Recipe, name: string): WrittenSettings {
     sample,
     decode,
     paste_back: paste = {},
+    write,
   } = recipe.settings as Readonly<Record<string, Values | undefined>>;
   const fault =
     !image || !prompt || !sample || !decode
@@ -48,6 +49,8 @@ export function recipeSettings(recipe: Recipe, name: string): WrittenSettings {
     feather: paste["feather"],
     cropMask: paste["crop_mask"],
     maskMargin: paste["mask_margin"],
+    jpegQuality: write?.["format"] === "jpeg" ? write["quality"] : undefined,
+    webpQuality: write?.["format"] === "webp" ? write["quality"] : undefined,
   };
   return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined && value !== null));
 }

@@ -21,8 +21,8 @@ const FORMAT_OF_EXTENSION: Readonly<Record<string, PictureFormat>> = {
 
 // ComfyUI's SaveImage.
 const PNG_COMPRESSION = 4;
-// Lossy, yet without visible loss: an edit is often edited again.
-const LOSSY_QUALITY = 95;
+/** Quality of JPEG and WebP unless another is given: lossy, yet without visible loss, since an edit is often edited again. */
+export const LOSSY_QUALITY = 95;
 const HEADER_END = 33;
 
 /** Longest text that is put into EXIF, bytes: a JPEG segment holds 65533, other EXIF fields among them. libvips silently drops what is longer. */

@@ -11,7 +11,7 @@ import {
 } from "../../edit/request/stage-request.js";
 import type { Box } from "../../image/image.js";
 import { bytesTensor, ofTensor, type V2Tensor } from "../../kserve/v2-tensor.js";
-import { encodeDecoded } from "../../stages/decode.js";
+import { encodeDecoded, encodedInfo } from "../../stages/decode.js";
 import { encodeImage } from "../../stages/encode-image.js";
 import { encodePrompt } from "../../stages/encode-prompt.js";
 import type { ActiveLora } from "../../stages/networks/loras.js";
@@ -95,7 +95,10 @@ async function runDecode(call: ModelCall): Promise<ModelResult> {
     const picture = await server.service.decode({ inputs: { samples }, models, settings }, { signal, emit });
     clock.phase("compute_output");
     const bytes = await encodeDecoded(picture, encoding);
-    return { outputs: pictureOf(bytes, recipeText(picture.info)), parameters: await hashesOf(models) };
+    return {
+      outputs: pictureOf(bytes, recipeText(encodedInfo(picture.info, encoding))),
+      parameters: await hashesOf(models),
+    };
   });
 }
 
