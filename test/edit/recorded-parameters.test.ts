@@ -125,4 +125,6 @@ test("how a picture was finished is in its recipe", async () => {
   });
   const recipe = { settings, inputs: { "image.1": "" }, weights: {}, sizes: { vision_grids: [0], images: [0] } };
   expect(recipeSettings(recipe as unknown as Recipe, "it.png")).toMatchObject(OF_FINISHING);
+  const without = { ...recipe, settings: { ...settings, paste_back: null } };
+  expect(recipeSettings(without as unknown as Recipe, "it.png")).toMatchObject({ pasteBack: false });
 });

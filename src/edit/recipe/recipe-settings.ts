@@ -18,9 +18,9 @@ export function recipeSettings(recipe: Recipe, name: string): WrittenSettings {
     encode_prompt: prompt,
     sample,
     decode,
-    paste_back: paste = {},
+    paste_back: paste,
     write,
-  } = recipe.settings as Readonly<Record<string, Values | undefined>>;
+  } = recipe.settings as Readonly<Record<string, Values | null | undefined>>;
   const fault =
     !image || !prompt || !sample || !decode
       ? "it was made from tensor files of another tool, which say nothing of the stages before"
@@ -45,10 +45,10 @@ export function recipeSettings(recipe: Recipe, name: string): WrittenSettings {
     ...{ lcmNoise, lcmNoiseEnd, lcmNoiseClip, referenceMethod, stepCache },
     dtype: DTYPES[String(type)],
     keepSize: decode!["keep_size"],
-    pasteBack: paste["version"] !== undefined,
-    feather: paste["feather"],
-    cropMask: paste["crop_mask"],
-    maskMargin: paste["mask_margin"],
+    pasteBack: paste?.["version"] !== undefined,
+    feather: paste?.["feather"],
+    cropMask: paste?.["crop_mask"],
+    maskMargin: paste?.["mask_margin"],
     jpegQuality: write?.["format"] === "jpeg" ? write["quality"] : undefined,
     webpQuality: write?.["format"] === "webp" ? write["quality"] : undefined,
   };
