@@ -54,6 +54,8 @@ async function measured(path: string, side: number): Promise<number> {
 
 /** Of what is planned, a decode takes at most all and at least this share: the margin is for runs that leave more of the arena unused. */
 const LEAST = 1 / 3;
+/** Bytes by which the peaks of two processes that do the same differ: glibc keeps more or less of what was freed. */
+const SPREAD = 50e6;
 
 test.runIf(process.platform === "linux")("a decode takes what is planned for it", async () => {
   const path = join(folder, "vae.safetensors");
@@ -68,5 +70,5 @@ test.runIf(process.platform === "linux")("a decode takes what is planned for it"
   // What grows with the picture is what a run takes.
   const [grown, plannedGrowth] = [large - small, plannedLarge.activations - plannedSmall.activations];
   expect(grown).toBeGreaterThan(plannedGrowth * LEAST);
-  expect(grown).toBeLessThanOrEqual(plannedGrowth);
+  expect(grown).toBeLessThanOrEqual(plannedGrowth + SPREAD);
 });
