@@ -25,6 +25,8 @@ const BOUNDARY = /^[\w'()+,./:=? -]{1,70}$/;
 const HEADER = /^([\w!#$%&'*+.^`|~-]+):[ \t]*([^\r\n\0]*)$/;
 /** `; name="value"`, `; name=value`. A quote inside is `\"` or, as browsers write it, `%22`; other backslashes are themselves. */
 const PARAMETER = /\s*;\s*([\w-]+\*?)\s*=\s*(?:"((?:[^"\\]|\\"|\\)*)"(?=\s*(?:;|$))|([^\s";]+))/y;
+/** What may stand behind the last parameter; looked for from the end, since an expression for all of it would try every place. */
+const SEPARATOR = /[;\s]/;
 /** Encodings that leave bytes as they are. */
 const PLAIN = ["7bit", "8bit", "binary"];
 
@@ -99,7 +101,8 @@ function headersOf(text: string): ReadonlyMap<string, string> {
 function parametersOf(text: string): ReadonlyMap<string, string> | undefined {
   const found = new Map<string, string>();
   const pattern = new RegExp(PARAMETER);
-  const { length } = text.replace(/[;\s]+$/, "");
+  let { length } = text;
+  while (length > 0 && SEPARATOR.test(text[length - 1]!)) length -= 1;
   while (pattern.lastIndex < length) {
     const [, name, quoted, token] = pattern.exec(text) ?? [];
     const value = name?.endsWith("*") ? extended(token) : (unescaped(quoted) ?? token);

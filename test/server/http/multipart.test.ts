@@ -1,6 +1,7 @@
 // Forms by the bytes that clients send.
 import { describe, expect, test } from "vitest";
 import { readMultipart } from "../../../src/server/http/multipart.js";
+import { processorTime } from "../../support/processor-time.js";
 
 const TYPE = "multipart/form-data; boundary=b";
 const read = (text: string | Buffer, type = TYPE) => readMultipart(Buffer.from(text as string, "utf8"), type);
@@ -96,4 +97,15 @@ test("a hostile name takes no time", () => {
   const name = `name="${'\\"'.repeat(7000)}x`;
   expect(() => named(name)).toThrow(/damaged/);
   expect(performance.now() - start).toBeLessThan(1000);
+});
+
+test.each([
+  ["separators", "; ".repeat(8000)],
+  ["spaces", " ".repeat(16_000)],
+  ["quotes behind backslashes", '\\" '.repeat(5000)],
+])("hundreds of parts whose names are long runs of %s are read in moderate time", (_, run) => {
+  const body = part(`Content-Disposition: form-data; name="${run}x"`).repeat(200) + CLOSE;
+  const spent = processorTime();
+  expect(read(body)).toHaveLength(200);
+  expect(spent()).toBeLessThan(5000);
 });
