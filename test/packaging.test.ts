@@ -54,3 +54,16 @@ test("every package inside of the package has a line with its licence", () => {
   expect(lines.length).toBeGreaterThan(40);
   expect(lines.filter((line) => !notices.includes(line))).toEqual([]);
 });
+
+test("every package that the bundle holds parts of has its copyright there, and no other is in it", () => {
+  const root = new URL("../", import.meta.url);
+  const bundle = new URL("dist/bundle/", root);
+  const sources = readdirSync(bundle)
+    .filter((name) => name.endsWith(".map"))
+    .flatMap((name) => (JSON.parse(readFileSync(new URL(name, bundle), "utf8")) as { sources: string[] }).sources);
+  const inside = new Set(sources.flatMap((source) => /.*node_modules\/((@[^/]+\/)?[^/]+)/.exec(source)?.[1] ?? []));
+  expect([...inside].sort()).toEqual(["commander", "valibot"]);
+  const notices = readFileSync(new URL("THIRD_PARTY_NOTICES", root), "utf8");
+  for (const name of inside)
+    expect(notices).toContain(`  ${name} ${packages[`node_modules/${name}`]!.version}, Copyright (c)`);
+});

@@ -1,10 +1,9 @@
 // Writes events as NDJSON to stderr or a file, for other programs.
 
 import { once } from "node:events";
-import { createReadStream, createWriteStream, type WriteStream } from "node:fs";
-import { stat } from "node:fs/promises";
+import { createWriteStream, type WriteStream } from "node:fs";
+import { open, stat } from "node:fs/promises";
 import { resolve } from "node:path";
-import { createInterface } from "node:readline";
 import { ERRORS } from "../../edit/error-table.js";
 import { failureOf, QeditError } from "../../std/errors.js";
 import type { ProgressEvent } from "../../std/events.js";
@@ -88,7 +87,8 @@ async function canReplace(path: string): Promise<boolean> {
   if (!(await stat(path).catch(() => undefined))?.isFile()) return true;
   try {
     let isCut = false;
-    for await (const line of createInterface({ input: createReadStream(path) })) {
+    await using file = await open(path);
+    for await (const line of file.readLines()) {
       if (isCut || !line.startsWith('{"event":"')) return false;
       const event = parsedLine(line);
       if (event && !(typeof event["time"] === "string" && typeof event["elapsed"] === "number")) return false;
