@@ -4,7 +4,7 @@
 export class V2Error extends Error {
   constructor(
     /** HTTP's status. */
-    readonly status: 400 | 404 | 501 | 503,
+    readonly status: 400 | 404 | 501 | 503 | 504,
     message: string,
   ) {
     super(message);

@@ -59,7 +59,11 @@ export class StageTurns {
 
 // undefined for what is refused, for of edits too only those that were accepted count; and for what a stopping server leaves to others.
 function stateOf(error: unknown): "failed" | "cancelled" | undefined {
-  if (error instanceof V2Error) return error.status < OWN_FAULT ? undefined : "failed";
+  if (error instanceof V2Error) {
+    // A request's own timeout stops its work, as its caller would.
+    if (error.status === 504) return "cancelled";
+    return error.status < OWN_FAULT ? undefined : "failed";
+  }
   const { code } = failureOf(error);
   if (code === "QEDIT_E_INTERRUPTED") return "cancelled";
   const isLeft = code === "QEDIT_E_TERMINATED";

@@ -4,7 +4,7 @@ import { QeditError } from "../../std/errors.js";
 import { loadSharp } from "./load-sharp.js";
 import { readSize } from "./read.js";
 
-/** The alpha channel of a picture, inverted, as a grey PNG: white where it was transparent. Throws QEDIT_E_IMAGE for a picture without one. */
+/** The alpha channel of a picture, inverted, as a grey PNG: white where it was transparent. Throws QEDIT_E_IMAGE for a picture that is opaque. */
 export async function maskOfAlpha(bytes: Uint8Array, name: string): Promise<Uint8Array> {
   // Refuses what is too large or no picture before its pixels are decoded.
   await readSize(bytes, name);
@@ -16,12 +16,13 @@ export async function maskOfAlpha(bytes: Uint8Array, name: string): Promise<Uint
       parameter: "mask",
       cause,
     });
-  const { hasAlpha } = await open()
-    .metadata()
+  // Of every pixel: sharp says so of a picture without an alpha channel too.
+  const { isOpaque } = await sharp(bytes, { failOn: "error" })
+    .stats()
     .catch((cause: unknown) => {
       throw fault("it cannot be decoded", cause);
     });
-  if (!hasAlpha) throw fault("it has no transparency");
+  if (isOpaque) throw fault("it is opaque everywhere");
   return open()
     .ensureAlpha()
     .extractChannel("alpha")

@@ -33,6 +33,7 @@ const REFUSED: Statuses = {
   500: "It failed",
   502: "Another machine did not answer",
   503: "The server starts or stops, or its device does not work",
+  504: "It took longer than its timeout",
 };
 
 const INFER: Operation = {

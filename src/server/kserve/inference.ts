@@ -244,8 +244,8 @@ interface TurnOf extends Pick<ModelCall, "request" | "signal" | "clock"> {
 }
 
 /** The refusal of a call that nobody waits for. */
-function cancelled(reason = "Cancelled"): QeditError {
-  return new QeditError("QEDIT_E_INTERRUPTED", reason);
+function cancelled(): QeditError {
+  return new QeditError("QEDIT_E_INTERRUPTED", "Cancelled");
 }
 
 // The outputs that are wanted, in their order.
@@ -280,7 +280,7 @@ function stopSignal(caller: AbortSignal, timeout: number | undefined): Disposabl
   const leave = () => stop.abort(cancelled());
   if (caller.aborted) leave();
   caller.addEventListener("abort", leave, { once: true });
-  const late = () => stop.abort(cancelled(`Stopped after the request's timeout of ${timeout} ms`));
+  const late = () => stop.abort(new V2Error(504, `Stopped after the request's timeout of ${timeout} ms`));
   const timer = timeout === undefined ? undefined : setTimeout(late, timeout);
   return {
     signal: stop.signal,

@@ -27,6 +27,7 @@ const GRPC_OF_HTTP: Readonly<Record<number, string>> = {
   413: "RESOURCE_EXHAUSTED",
   501: "UNIMPLEMENTED",
   503: "UNAVAILABLE",
+  504: "DEADLINE_EXCEEDED",
 };
 
 /** Seconds after which a full or stopping server is worth another try. */

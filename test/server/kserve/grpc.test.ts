@@ -257,7 +257,7 @@ describe("a call", () => {
     const request = inferRequest("qedit", editOf(200)) as { parameters: object };
     const timed = { ...request, parameters: { ...request.parameters, timeout: { int64_param: "500000" } } };
     const { code, details } = await failed(called(client, "ModelInfer", timed));
-    expect([code, details]).toEqual([status.CANCELLED, "Stopped after the request's timeout of 500 ms"]);
+    expect([code, details]).toEqual([status.DEADLINE_EXCEEDED, "Stopped after the request's timeout of 500 ms"]);
     await until(async () => (await running()) === 0);
   });
 
