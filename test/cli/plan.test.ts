@@ -65,6 +65,17 @@ describe("what comes after decoding", () => {
     expect((await decoding("--paste-back")) - plain).toBeLessThan(picture);
   });
 
+  test("is counted beside the last network that runs here, where other machines decode", async () => {
+    const elsewhere = [
+      "--remote",
+      "encode-image=grpc://127.0.0.1:1,sample=grpc://127.0.0.1:1,decode=grpc://127.0.0.1:1",
+    ];
+    const stages = async (...args: string[]) => (await planned(["large.jpg", ...SEPIA, ...elsewhere, ...args])).stages;
+    const [plain, pasted] = [await stages(), await stages("--keep-size", "--paste-back")];
+    expect(pasted.map(({ stage }) => stage)).toEqual(["encode-prompt"]);
+    expect(pasted[0]!.memory.ram - plain[0]!.memory.ram).toBeGreaterThan(3 * picture);
+  });
+
   test.runIf(process.platform === "linux").each([["--keep-size"], ["--keep-size", "--paste-back"]])(
     "takes what is planned for it: %s %s",
     async (...flags) => {

@@ -71,9 +71,14 @@ export async function editRuns(
       [...runsOf(networks, { ...lengths, evaluations, results })].filter(([{ stage }]) => !elsewhere.has(stage)),
     ),
     pictureBytes: decodedBytes(mask ? [...sources, mask] : sources),
-    finishBytes: finishBytes(lengths.sizes, settings, mask),
+    finishBytes: finishBytes(lengths.sizes, settings, { mask, channels: decodedChannels(networks) }),
     stepCache: networks.stepCache?.(sampledTokens(lengths.tokens)),
   };
+}
+
+// The decoder gives a picture as bytes, u8 [1, H, W, channels].
+function decodedChannels({ vaeDecoder: { graph } }: PlannedNetworks): number {
+  return Number(graph.outputs.get("image")!.dim(-1));
 }
 
 // Samplers differ in their number of evaluations: count them by sampling a latent of one element with a trivial model.

@@ -8,14 +8,20 @@ const CHANGE_MASKS = 5;
 /** Masks, a byte a pixel: that of picture 1 and what it is made through, as measured. */
 const GIVEN_MASKS = 2;
 
+/** What finishing takes beside an edit's sizes and settings: its mask, and the channels of what is decoded. */
+export interface Decoded {
+  readonly mask: Size | undefined;
+  readonly channels: number;
+}
+
 /** Bytes beside the input pictures at the peak of finishing; `settings` with the region of a mask, see withRegion. */
 export function finishBytes(
   { target, images }: SizePlan,
   { keepSize, pasteBack }: Pick<ResolvedSettings, "keepSize" | "pasteBack">,
-  mask: Size | undefined,
+  { mask, channels }: Decoded,
 ): number {
   const output = keepSize && images[0] ? images[0].source : target.size;
-  const picture = CHANNELS * pixels(output);
+  const picture = channels * pixels(output);
   // As decode gives it, and with picture 1's own rim.
   if (!pasteBack) return keepSize ? 2 * picture : picture;
   const made = keepSize ? target.box : target.size;

@@ -47,15 +47,17 @@ export function sessionMemories(
   { device, plans }: SessionPlaces,
 ): ReadonlyMap<PlannedNetwork, SessionMemory> {
   let left = 0;
+  const opened = [...runs].filter(([, made]) => made.length > 0);
+  // Pictures are finished here, also where other machines decode them.
+  const last = opened.at(-1)?.[0];
   return new Map(
-    [...runs].flatMap(([network, made]) => {
-      if (made.length === 0) return [];
+    opened.map(([network, made]) => {
       const plan = plans?.find((each) => each.network === network.network);
       const cached = network.network === "transformer" && network.part === undefined ? stepCache : undefined;
-      const after = network.stage === "decode" ? finishBytes : 0;
+      const after = network === last ? finishBytes : 0;
       const memory = sessionMemory(network, made, { device, pictureBytes, after, plan, left, stepCache: cached });
       if (device.provider === "cpu") left = Math.max(left, weightMemory(network.graph, isFolded(network)).left);
-      return [[network, memory] as const];
+      return [network, memory] as const;
     }),
   );
 }
