@@ -19,9 +19,9 @@ await build({
     codeSplitting: {
       // Each holds the modules that it names and all that these import, but for what is in those before it.
       groups: [
-        // Of main.js alone: a Node.js that is too old for the rest must come so far as to say so.
+        // What main.js imports at once: a Node.js that is too old for the rest must come so far as to say so.
         { name: "start", tags: ["$initial"], priority: 3 },
-        { name: "commands", test: /\/dist\/cli\/(program|call|settings\/options)\.js$/, priority: 2 },
+        { name: "commands", test: /\/dist\/cli\/(program|call|settings\/[\w-]+)\.js$/, priority: 2 },
         { name: "models", test: /\/dist\/cli\/commands\/models\/list\.js$/, priority: 1 },
         { name: "edits", test: /\/dist\/cli\/actions\/make-pictures\.js$/, priority: 0 },
       ],
