@@ -60,11 +60,12 @@ export function readFigures(path: string): Figures | undefined {
   return existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as Figures) : undefined;
 }
 
-/** Writes figures, in place of those of the same names. */
+/** Writes figures, in place of those of the same names; versions of peers that did not take part stay. */
 export function updateFigures(path: string, { machine, figures }: Figures): void {
-  const all = [...(readFigures(path)?.figures ?? []), ...figures];
-  const byName = new Map(all.map((figure) => [figure.name, figure]));
-  writeFileSync(path, `${JSON.stringify({ machine, figures: [...byName.values()] }, null, 2)}\n`);
+  const earlier = readFigures(path);
+  const byName = new Map([...(earlier?.figures ?? []), ...figures].map((figure) => [figure.name, figure]));
+  const report = { machine: { ...earlier?.machine, ...machine }, figures: [...byName.values()] };
+  writeFileSync(path, `${JSON.stringify(report, null, 2)}\n`);
 }
 
 /** qedit's part of what the peer takes. */

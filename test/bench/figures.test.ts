@@ -65,12 +65,12 @@ test("a table says all of a figure", () => {
   expect(second).toBe("| a start | 400 ms |  |  |  | 350 ms | no |  |");
 });
 
-test("a baseline keeps the figures that were not measured again", () => {
+test("a baseline keeps the figures that were not measured again, and the versions of their peers", () => {
   const path = folder.at("baseline.json");
   expect([existsSync(path), readFigures(path)]).toEqual([false, undefined]);
-  updateFigures(path, { machine, figures: [beside(1, 2), alone(4)] });
+  updateFigures(path, { machine: { ...machine, torch: "2.13.0" }, figures: [beside(1, 2), alone(4)] });
   updateFigures(path, { machine, figures: [alone(5)] });
-  expect(readFigures(path)).toEqual({ machine, figures: [beside(1, 2), alone(5)] });
+  expect(readFigures(path)).toEqual({ machine: { ...machine, torch: "2.13.0" }, figures: [beside(1, 2), alone(5)] });
 });
 
 test("a process says what it took, its threads included; one that fails is named", () => {
