@@ -14,7 +14,7 @@ import { inSrgb, type OpenPicture, type PictureProfile, withProfile } from "./co
 import { declaredColours } from "./declared-colours.js";
 import { decodeForeign } from "./foreign-decoder.js";
 import { type ForeignFormat, foreignFormat, foreignSize } from "./foreign-formats.js";
-import { transparentColour } from "./gif.js";
+import { firstFrame, type GifFrame } from "./gif.js";
 import { loadSharp } from "./load-sharp.js";
 import { foreignColours } from "./tiff-colours.js";
 import { withoutTexts } from "./without-texts.js";
@@ -218,23 +218,43 @@ function refuseTooLarge({ width, height }: Size, name: string): void {
 
 async function decode(input: Sharp, metadata: Metadata, bytes: Uint8Array): Promise<Image> {
   const oriented = input.autoOrient();
-  if (metadata.space === "cmyk") return cmykToRgb(oriented);
+  if (metadata.space === "cmyk") return cmykToRgb(oriented, metadata);
   if (metadata.space === "grey16" && !metadata.hasAlpha) return grey16ToRgb(oriented);
-  const hidden = metadata.format === "gif" && metadata.hasAlpha ? transparentColour(bytes) : undefined;
-  if (hidden !== undefined) return fillTransparent(oriented, hidden);
+  const frame = metadata.format === "gif" ? firstFrame(bytes) : undefined;
+  if (metadata.hasAlpha && frame?.transparent !== undefined) return fillTransparent(oriented, frame.transparent);
   const { data, info } = await oriented
     .removeAlpha()
     .toColourspace("srgb")
     .raw({ depth: "uchar" })
     .toBuffer({ resolveWithObject: true });
   if (info.channels !== CHANNELS) throw new Error(`internal: ${info.channels} channels decoded from ${metadata.space}`);
-  return { width: info.width, height: info.height, data };
+  const image = { width: info.width, height: info.height, data };
+  return frame === undefined ? image : fillAround(image, frame);
 }
 
-/** Pillow's naive inversion, (255 - ink) · (255 - black) / 255: what is meant by ink is known only to a profile. */
-async function cmykToRgb(input: Sharp): Promise<Image> {
-  const raw = input.pipelineColourspace("cmyk").toColourspace("cmyk").raw({ depth: "uchar" });
-  const { data, info } = await raw.toBuffer({ resolveWithObject: true });
+// libvips leaves black where an opaque first frame does not cover the screen.
+function fillAround(image: Image, { left, top, width, height, rest }: GifFrame): Image {
+  if (left === 0 && top === 0 && width >= image.width && height >= image.height) return image;
+  const data = Uint8Array.from(image.data);
+  for (let pixel = 0; pixel < image.width * image.height; pixel++) {
+    const [x, y] = [(pixel % image.width) - left, Math.floor(pixel / image.width) - top];
+    const isInside = x >= 0 && x < width && y >= 0 && y < height;
+    if (!isInside) data.set(rest, pixel * CHANNELS);
+  }
+  return { ...image, data };
+}
+
+/** Pillow's naive inversion, (255 - ink) · (255 - black) / 255: what is meant by ink is known only to a profile. Of 16 bits it takes the upper 8. */
+async function cmykToRgb(input: Sharp, { depth }: Metadata): Promise<Image> {
+  const isWide = depth === "ushort";
+  const raw = input
+    .pipelineColourspace("cmyk")
+    .toColourspace("cmyk")
+    .raw({ depth: isWide ? "ushort" : "uchar" });
+  const { data: bytes, info } = await raw.toBuffer({ resolveWithObject: true });
+  const data = isWide
+    ? Uint8Array.from(new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.length / 2), (level) => level >> 8)
+    : bytes;
   const rgb = new Uint8Array(info.width * info.height * CHANNELS);
   for (let pixel = 0; pixel < info.width * info.height; pixel++) {
     const from = pixel * info.channels;
