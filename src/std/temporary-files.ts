@@ -1,5 +1,5 @@
 // Temporary files beside their targets. Names cannot be guessed and say which process wrote them, so that what a killed process left can be removed.
-import { unlinkSync } from "node:fs";
+import { readFileSync, unlinkSync } from "node:fs";
 import { lstat, readdir, rm } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
@@ -61,13 +61,24 @@ export async function isLeftover(path: string, owner: string, abandonedAfter: nu
   return Date.now() - found.mtimeMs > abandonedAfter;
 }
 
-/** Whether a process of this machine runs. */
+/** Whether a process of this machine runs. One that has ended, and whose parent has not asked for its status yet, does not. */
 export function isRunning(pid: number): boolean {
   try {
     process.kill(pid, 0);
-    return true;
   } catch (error) {
     // EPERM: it runs, as another user.
     return error instanceof Error && "code" in error && error.code === "EPERM";
+  }
+  return !hasEnded(pid);
+}
+
+// Field 3 of proc_pid_stat(5): Z for a zombie, X for dead. The field before it is the program's name in parentheses, with whatever it has.
+function hasEnded(pid: number): boolean {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, "latin1");
+    return /^\) [ZX]/.test(stat.slice(stat.lastIndexOf(")")));
+  } catch {
+    // Not Linux.
+    return false;
   }
 }

@@ -1,9 +1,11 @@
 // Temporary files: names that nobody can take before, and what killed processes left.
-import { existsSync, readdirSync, symlinkSync, utimesSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, readdirSync, readFileSync, symlinkSync, utimesSync } from "node:fs";
 import { basename } from "node:path";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { writeFileAtomically } from "../../src/std/files.js";
-import { forgetTemporaryFile, removeLeftovers, temporaryPath } from "../../src/std/temporary-files.js";
+import { forgetTemporaryFile, isRunning, removeLeftovers, temporaryPath } from "../../src/std/temporary-files.js";
 import { temporaryFolder } from "../support/folder.js";
 import { leftover, NO_PROCESS } from "../support/leftovers.js";
 
@@ -41,3 +43,19 @@ test("files with other names stay, and so does a link", async () => {
   await removeLeftovers(folder.at("others"));
   expect(readdirSync(folder.at("others"))).toHaveLength(2);
 });
+
+test.runIf(process.platform === "linux")(
+  "a process that has ended does not run, also before its parent has asked for its status",
+  async () => {
+    // The shell's child ends, and what the shell has become never asks.
+    const parent = spawn("sh", ["-c", "sleep 0.3 & echo $!; exec sleep 60"], { stdio: ["ignore", "pipe", "ignore"] });
+    try {
+      const [line] = (await once(parent.stdout, "data")) as [Buffer];
+      const pid = Number(String(line).trim());
+      await vi.waitFor(() => expect(readFileSync(`/proc/${pid}/stat`, "latin1")).toContain(") Z "));
+      expect([isRunning(pid), isRunning(parent.pid!), isRunning(process.pid)]).toEqual([false, true, true]);
+    } finally {
+      parent.kill("SIGKILL");
+    }
+  },
+);

@@ -34,9 +34,16 @@ const MOST_TRIES = 1000;
 export async function resultFile(name: ResultName, reserved: Set<string>): Promise<ResultFile> {
   const path = resolve(pathOf(name));
   const format = formatOfPath(path, name.format);
-  if (await isTaken(path, reserved)) throw await taken(path, reserved);
-  await checkFolder(path);
+  // Before anything is waited for: calls may come at once.
+  if (reserved.has(path)) throw await taken(path, reserved);
   reserved.add(path);
+  try {
+    if (await isThere(path)) throw await taken(path, reserved);
+    await checkFolder(path);
+  } catch (error) {
+    reserved.delete(path);
+    throw error;
+  }
   return {
     path,
     format,
@@ -56,15 +63,15 @@ function pathOf({ output, input, folder, format }: ResultName): string {
   return join(output ?? folder, `${basename(input, extname(input))}-edit.${format ?? "png"}`);
 }
 
-async function isTaken(path: string, reserved: ReadonlySet<string>): Promise<boolean> {
-  return reserved.has(path) || (await stat(path).catch(() => undefined)) !== undefined;
+async function isThere(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => undefined)) !== undefined;
 }
 
 async function taken(path: string, reserved: ReadonlySet<string>): Promise<QeditError> {
   const extension = extname(path);
   const stem = path.slice(0, path.length - extension.length);
   let free = path;
-  for (let index = 2; index < MOST_TRIES && (await isTaken(free, reserved)); index += 1)
+  for (let index = 2; index < MOST_TRIES && (reserved.has(free) || (await isThere(free))); index += 1)
     free = `${stem}-${index}${extension}`;
   return new QeditError("QEDIT_E_EXISTS", `Cannot write ${path}: it is there already, and no file is replaced`, {
     hint: `Name another file, such as ${param("output", JSON.stringify(join(dirname(free), basename(free))))}`,
