@@ -245,7 +245,7 @@ class Server implements EditServer {
     request: EditRequest,
     { isDurable = false, hasPreviews = false, hasPaths = false, traceparent, keepAlive }: SubmitOptions,
   ): Promise<AcceptedJob & { readonly pictures: LazyPictures }> {
-    checkCount(request, this.limits);
+    checkCount(request.pictures.length, this.limits);
     const inputs = await Promise.all(request.pictures.map(inputOf));
     const mask = request.mask && (await inputOf(request.mask));
     const job = this.#newJob({ parameters: request.parameters, inputs, mask, isDurable, traceparent, keepAlive });

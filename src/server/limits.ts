@@ -1,6 +1,5 @@
 // What the server takes at most. Every number can be raised where the server is started.
 
-import type { EditRequest } from "../edit/request/edit-request.js";
 import type { ResolvedSettings } from "../edit/resolve/resolve-edit.js";
 import { param, QeditError } from "../std/errors.js";
 
@@ -35,15 +34,11 @@ export const DEFAULT_LIMITS: ServerLimits = {
 const MEGAPIXEL = 1024 ** 2;
 
 /** Throws QEDIT_E_USAGE for too many pictures. */
-export function checkCount({ pictures }: EditRequest, limits: ServerLimits): void {
-  if (pictures.length <= limits.pictures) return;
-  throw new QeditError(
-    "QEDIT_E_USAGE",
-    `Cannot take ${pictures.length} pictures: at most ${limits.pictures} are allowed`,
-    {
-      parameter: "image",
-    },
-  );
+export function checkCount(count: number, limits: ServerLimits): void {
+  if (count <= limits.pictures) return;
+  throw new QeditError("QEDIT_E_USAGE", `Cannot take ${count} pictures: at most ${limits.pictures} are allowed`, {
+    parameter: "image",
+  });
 }
 
 /** Throws QEDIT_E_USAGE for an edit that takes longer or is larger than the server allows. */

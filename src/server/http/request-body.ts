@@ -40,7 +40,7 @@ export async function readBytes(
   const parts: Uint8Array[] = [];
   let length = 0;
   let isTooLong = Number(c.req.header("content-length")) > most;
-  for await (const part of body as AsyncIterable<Uint8Array>) {
+  for await (const part of arriving(body as AsyncIterable<Uint8Array>)) {
     length += part.length;
     isTooLong ||= length > most;
     if (!isTooLong) parts.push(part);
@@ -50,6 +50,15 @@ export async function readBytes(
   }
   if (isTooLong) throw tooLong();
   return Buffer.concat(parts, length);
+}
+
+// The parts of a body. Its client may leave before the end of it, which nobody reads the answer of, and is no fault of the server.
+async function* arriving(body: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
+  try {
+    yield* body;
+  } catch {
+    throw new HttpError(400, "invalid_request", "The request ended before its body did");
+  }
 }
 
 /** The body as a JSON object, or as the parts of a form. Throws HttpError 400, 413, 415. */

@@ -52,7 +52,7 @@ export async function readStageWork(
   const seesPictures = stage !== "sample";
   const pictures = seesPictures ? await filesOf(request.images, store) : [];
   const [mask] = seesPictures && request.mask ? await filesOf([request.mask], store) : [];
-  if (pictures.length > 0) checkCount({ pictures, parameters }, limits);
+  if (pictures.length > 0) checkCount(pictures.length, limits);
   const needed = request.artifacts.filter(({ kind }) => NEEDED[stage].includes(kind));
   const artifacts: Partial<Record<ArtifactKind, Artifact>> = {};
   for (const each of needed) artifacts[each.kind as ArtifactKind] = await artifactOf(each, { artifacts: kept, server });

@@ -133,7 +133,7 @@ function originOf({ server: { base, library }, emit }: ModelCall) {
 
 async function decodedPictures({ server: { limits }, request }: ModelCall): Promise<readonly Picture[]> {
   const edit = { pictures: readPicturesOf(request.tensors), parameters: {} };
-  checkCount(edit, limits);
+  checkCount(edit.pictures.length, limits);
   return new LazyPictures(async () => edit, limits).lazy.pictures();
 }
 

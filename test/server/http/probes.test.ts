@@ -1,4 +1,6 @@
 // What an orchestrator asks a server, while it opens a network and while it stops.
+import { once } from "node:events";
+import { connect } from "node:net";
 import { expect, test } from "vitest";
 import { CAT } from "../../cli/qedit.js";
 import { temporaryFolder } from "../../support/folder.js";
@@ -70,4 +72,29 @@ test("told to stop it is not ready at once, lives on until its job is done, and 
   expect((await jobOf(second.url, running.id)).state).toBe("completed");
   expect((await endOf(second.url, waiting.id)).state).toBe("completed");
   await second.stop();
+});
+
+test("a client that leaves within its body is no error of the server", async () => {
+  const server = await startServer({ folder: folder.write("leaves/.keep", "").replace("/.keep", "") });
+  const { hostname, port } = new URL(server.url);
+  for (const path of ["/v1/jobs", "/v1/images/edits", "/v2/models/qedit/infer"]) {
+    const socket = connect(Number(port), hostname);
+    await once(socket, "connect");
+    const head = [
+      `POST ${path} HTTP/1.1`,
+      "Host: localhost",
+      "Content-Type: application/json",
+      "Content-Length: 999",
+      "",
+      "{",
+    ];
+    socket.end(head.join("\r\n"));
+    await expect.poll(() => server.log.filter((line) => line["path"] === path)).toHaveLength(1);
+    socket.destroy();
+  }
+  const answered = server.log.filter((line) => "status" in line && line["method"] === "POST");
+  expect(answered.map(({ status, err }) => [status, err])).toEqual(
+    [400, 400, 400].map((status) => [status, undefined]),
+  );
+  await server.stop();
 });

@@ -9,6 +9,7 @@ import type { Image } from "../../../image/image.js";
 import { encodePicture } from "../../../image/io/write.js";
 import type { EditServer } from "../../edit-server.js";
 import type { JobEvent, JobResult } from "../../job-types.js";
+import { checkCount } from "../../limits.js";
 import type { ServerJob } from "../../server-job.js";
 import type { HttpApp, HttpContext, HttpEnv } from "../http-context.js";
 import { errorAnswer, HttpError } from "../http-error.js";
@@ -16,6 +17,7 @@ import { readBody } from "../request-body.js";
 import { eventStream } from "../sse.js";
 import { ofForm, ofJson } from "./edit-body.js";
 import { type AnswerOptions, readFields } from "./edit-fields.js";
+import { pictureFetcher } from "./remote-picture.js";
 
 /** Seeds have 64 bits. */
 const SEEDS = 2n ** 64n;
@@ -25,11 +27,12 @@ export function editRoutes({ server, urlHosts }: HttpContext): HttpApp {
   const app = new Hono<HttpEnv>();
   app.post("/v1/images/edits", async (c) => {
     const body = await readBody(c, server.limits);
-    const remote = { hosts: urlHosts, most: server.limits.body };
-    const { pictures, mask, fields } =
-      "json" in body ? await ofJson(body.json, remote) : await ofForm(body.parts, remote);
-    if (pictures.length === 0) throw noPicture();
+    const { count, fields, read } = "json" in body ? ofJson(body.json) : ofForm(body.parts);
+    if (count === 0) throw noPicture();
+    checkCount(count, server.limits);
     const { parameters, answer } = await readFields(fields, server.base.settings.model);
+    const { body: most } = server.limits;
+    const { pictures, mask } = await read(pictureFetcher({ hosts: urlHosts, most, signal: c.req.raw.signal }));
     // The mask of OpenAI's API says where the picture may change.
     const masked = mask === undefined || parameters["crop_mask"] ? {} : { paste_back: true };
     const request = { pictures, mask, parameters: { ...masked, ...parameters } };

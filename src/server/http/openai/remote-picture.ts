@@ -12,8 +12,23 @@ import { fileName } from "../request-body.js";
 /** What pictures by URL may take. */
 export interface RemoteOptions {
   readonly hosts: readonly string[];
-  /** Most bytes of one. */
+  /** Most bytes of all pictures of a request. */
   readonly most: number;
+  /** Aborted when nobody waits for the request any more. */
+  readonly signal: AbortSignal;
+}
+
+/** Fetches a picture by its URL, which stands in a parameter. Throws HttpError 400 for a host that is not allowed, QEDIT_E_NETWORK. */
+export type FetchPicture = (url: string, parameter: string) => Promise<NamedBytes>;
+
+/** Fetches the pictures of one request. */
+export function pictureFetcher({ most, ...options }: RemoteOptions): FetchPicture {
+  let left = most;
+  return async (url, parameter) => {
+    const picture = await fetched(url, parameter, { ...options, left, most });
+    left -= picture.bytes.length;
+    return picture;
+  };
 }
 
 /** Milliseconds for one picture. */
@@ -54,12 +69,12 @@ export function isPublic(address: string): boolean {
   return GLOBAL.check(address, "ipv6") && !PRIVATE.check(address, "ipv6");
 }
 
-/** Fetches a picture. Throws HttpError 400 for a host that is not allowed, QEDIT_E_NETWORK. */
-export async function fetchPicture(
-  written: string,
-  parameter: string,
-  { hosts, most }: RemoteOptions,
-): Promise<NamedBytes> {
+interface Allowed extends RemoteOptions {
+  /** Of `most`. */
+  readonly left: number;
+}
+
+async function fetched(written: string, parameter: string, { hosts, ...allowed }: Allowed): Promise<NamedBytes> {
   const refused = (reason: string, hint?: string) =>
     new HttpError(400, "url_not_allowed", `Cannot fetch the picture: ${reason}`, { parameter, ...(hint && { hint }) });
   if (!URL.canParse(written)) throw refused("its URL cannot be read");
@@ -74,14 +89,14 @@ export async function fetchPicture(
   const [address] = found;
   if (address === undefined || found.some((each) => !isPublic(each.address)))
     throw refused("its host is in a private network");
-  return { name: fileName(decoded(url.pathname)), bytes: await download(url, address, most) };
+  return { name: fileName(decoded(url.pathname)), bytes: await download(url, address, allowed) };
 }
 
 // From the address that was looked at: a second lookup could give another one.
 function download(
   url: URL,
   { address, family }: { address: string; family: number },
-  most: number,
+  { left, most, signal }: Omit<Allowed, "hosts">,
 ): Promise<Uint8Array> {
   const failed = (reason: string, cause?: unknown) =>
     new QeditError("QEDIT_E_NETWORK", `Cannot fetch the picture from ${url.hostname}: ${reason}`, { cause });
@@ -91,7 +106,7 @@ function download(
       {
         lookup: (_host, options, callback) =>
           options.all ? callback(null, [{ address, family }]) : callback(null, address, family),
-        signal: AbortSignal.timeout(TIMEOUT),
+        signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT)]),
         headers: { accept: "image/*", "accept-encoding": "identity" },
       },
       (response) => {
@@ -106,7 +121,8 @@ function download(
         response.on("data", (part: Buffer) => {
           length += part.length;
           parts.push(part);
-          if (length > most) response.destroy(failed(`it is larger than ${decimalSize(most)}`));
+          if (length > left)
+            response.destroy(failed(`the pictures of a request may have ${decimalSize(most)} together, and have more`));
         });
         response.on("error", (error) => reject(error instanceof QeditError ? error : failed(error.message, error)));
         response.on("end", () => resolve(Buffer.concat(parts, length)));
