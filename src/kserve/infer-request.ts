@@ -96,8 +96,10 @@ function isUnset(value: unknown): boolean {
 }
 
 // In microseconds, as Triton has it; 0: none.
-function timeoutOf(value: unknown): number | undefined {
-  if (value === undefined || value === null || value === 0) return undefined;
+function timeoutOf(given: unknown): number | undefined {
+  if (given === undefined || given === null) return undefined;
+  const value = typeof given === "string" && /^\d{1,16}$/.test(given) ? Number(given) : given;
+  if (value === 0) return undefined;
   if (Number.isSafeInteger(value) && (value as number) > 0)
     return Math.min(Math.ceil((value as number) / MICROSECONDS), LONGEST_TIMER);
   throw new V2Error(400, 'Cannot use the parameter "timeout": whole microseconds are wanted');

@@ -142,6 +142,8 @@ export function numbersOf({ name, datatype, data }: NumericTensor): readonly (nu
 export function rawOfNumbers({ name, datatype }: TensorHead, values: readonly unknown[]): Uint8Array {
   const bytes = Buffer.alloc(values.length * SIZES[datatype]);
   const wrong = (value: unknown) => refused(name, `${writtenShort(value)} is no value of ${datatype}`);
+  const lost = () =>
+    refused(name, "a number beyond 2^53 loses digits in JSON: send it as a text, or the tensor's bytes");
   const whole = (value: unknown, least: number, most: number) => {
     if (Number.isInteger(value) && (value as number) >= least && (value as number) <= most) return value as number;
     throw wrong(value);
@@ -159,7 +161,7 @@ export function rawOfNumbers({ name, datatype }: TensorHead, values: readonly un
         bytes.writeInt32LE(whole(value, -(2 ** 31), 2 ** 31 - 1), index * 4);
         break;
       case "INT64":
-        bytes.writeBigInt64LE(int64(value, wrong), index * 8);
+        bytes.writeBigInt64LE(int64(value, { wrong, lost }), index * 8);
         break;
       case "FP32":
         if (typeof value !== "number" || !Number.isFinite(Math.fround(value))) throw wrong(value);
@@ -172,9 +174,15 @@ export function rawOfNumbers({ name, datatype }: TensorHead, values: readonly un
   return bytes;
 }
 
+interface Int64Refusals {
+  readonly wrong: (value: unknown) => V2Error;
+  readonly lost: () => V2Error;
+}
+
 /** Numbers beyond 2^53 lose digits in JSON: they are refused, and sent as bytes. Those of gRPC come as texts. */
-function int64(value: unknown, wrong: (value: unknown) => V2Error): bigint {
+function int64(value: unknown, { wrong, lost }: Int64Refusals): bigint {
   const isText = typeof value === "string" && /^-?\d{1,19}$/.test(value);
+  if (Number.isInteger(value) && !Number.isSafeInteger(value)) throw lost();
   if (!isText && !Number.isSafeInteger(value)) throw wrong(value);
   const number = BigInt(value as string | number);
   if (number !== BigInt.asIntN(64, number)) throw wrong(value);

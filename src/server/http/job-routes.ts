@@ -17,6 +17,7 @@ import type { ServerJob } from "../server-job.js";
 import { inOrder, onlyOne } from "./form-parts.js";
 import type { HttpApp, HttpContext, HttpEnv } from "./http-context.js";
 import { HttpError, spellingOf } from "./http-error.js";
+import { knownModel } from "./known-model.js";
 import type { FilePart, FormPart } from "./multipart.js";
 import { fileName, namelessOf, readBody } from "./request-body.js";
 import { eventStream } from "./sse.js";
@@ -47,6 +48,8 @@ export function jobRoutes({ server, version }: HttpContext): HttpApp {
       );
     const hasPaths = c.env.isLocalSocket === true;
     const { request, hasPreviews } = await readJob(c, server.limits);
+    const { model } = request.parameters;
+    if (typeof model === "string") await knownModel(model);
     const job = await server.submit(request, {
       isDurable: true,
       hasPreviews,
