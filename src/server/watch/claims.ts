@@ -129,7 +129,7 @@ export async function clockOf(folder: string): Promise<number> {
     await (await open(path, "wx")).close();
     return (await lstat(path)).ctimeMs;
   } catch (error) {
-    throw ioFailure("write", path, error);
+    throw ioFailure("write", folder, error);
   } finally {
     await rm(path, { force: true });
   }
