@@ -7,7 +7,7 @@ import type { Inference } from "../kserve/inference.js";
 import { traceIdOf, validTraceparent } from "../tracing.js";
 import { controlRoutes } from "./control-routes.js";
 import type { HttpApp, HttpContext, HttpEnv } from "./http-context.js";
-import { errorAnswer, HttpError, spellingOf } from "./http-error.js";
+import { errorAnswer, HttpError, textsOf } from "./http-error.js";
 import { jobRoutes } from "./job-routes.js";
 import { isV2, kserveRoutes, v2ErrorAnswer } from "./kserve-routes.js";
 import { editRoutes } from "./openai/edit-routes.js";
@@ -79,10 +79,7 @@ export function httpApp(context: HttpContext, options: AppOptions): HttpApp {
   app.route("/", pageRoutes());
   app.onError((error, c) => {
     if (isV2(c.req.path)) return v2ErrorAnswer(asHttpError(error));
-    const { status, headers, body } = errorAnswer(
-      asHttpError(error),
-      spellingOf((name) => c.req.header(name)),
-    );
+    const { status, headers, body } = errorAnswer(asHttpError(error), textsOf(c));
     return c.json(body, status as 400, headers);
   });
   app.notFound((c) => {

@@ -5,7 +5,6 @@ import { isObject } from "../../std/guards.js";
 import { warmUp } from "../warm-up.js";
 import type { HttpApp, HttpContext, HttpEnv } from "./http-context.js";
 import { HttpError } from "./http-error.js";
-import { knownModel } from "./known-model.js";
 import { isLoopback } from "./security.js";
 
 /** The routes of control. */
@@ -13,7 +12,7 @@ export function controlRoutes({ server, hasKey, stop }: HttpContext): HttpApp {
   const app = new Hono<HttpEnv>();
   app.post("/v1/models/:name/load", async (c) => {
     const start = performance.now();
-    const model = await knownModel(c.req.param("name"));
+    const model = c.req.param("name");
     await warmUp(server, model);
     const seconds = Number(((performance.now() - start) / 1000).toFixed(3));
     return c.json({ model, seconds });

@@ -1,7 +1,10 @@
 // Errors as HTTP answers: OpenAI's JSON shape, with the status of the error table. Parameters are written as JSON names.
 // https://platform.openai.com/docs/guides/error-codes
+import type { Context } from "hono";
 import { ERRORS } from "../../edit/error-table.js";
 import { type ErrorCode, failureOf, param, QeditError, type Spell, spelled } from "../../std/errors.js";
+import { withoutFolders } from "../without-folders.js";
+import type { HttpEnv } from "./http-context.js";
 
 /** Parameters as in JSON: `"steps": 4`. */
 export const asJsonKey: Spell = (name, value) => (value === undefined ? `"${name}"` : `"${name}": ${value}`);
@@ -12,9 +15,17 @@ const asMarked: Spell = param;
 /** Header of requests by which qedit's own client asks for texts whose parameters are marked: `x-qedit-texts: marked`. */
 const TEXTS_HEADER = "x-qedit-texts";
 
-/** How the texts of an answer spell parameters. */
-export function spellingOf(header: (name: string) => string | undefined): Spell {
-  return header(TEXTS_HEADER) === "marked" ? asMarked : asJsonKey;
+/** Writes a text of the core as a client reads it. */
+export type WriteText = (text: string) => string;
+
+/** How the texts of an answer are written: parameters as the client spells them, and paths for programs on this machine's own socket alone. */
+export function textsOf({ req, env }: Pick<Context<HttpEnv>, "req" | "env">): WriteText {
+  const spell = req.header(TEXTS_HEADER) === "marked" ? asMarked : asJsonKey;
+  return env.isLocalSocket === true ? (text) => spelled(text, spell) : (text) => forNetwork(text, spell);
+}
+
+function forNetwork(text: string, spell: Spell = asJsonKey): string {
+  return withoutFolders(spelled(text, spell));
 }
 
 /** An answer of the protocol itself, which no other interface has: a wrong method, an unknown path, a missing key. */
@@ -54,16 +65,14 @@ export interface ErrorBody {
 const RETRY_AFTER = 5;
 
 /** The answer of an error. What was not foreseen is QEDIT_E_INTERNAL, and says nothing of the machine. */
-export function errorAnswer(error: unknown, spell: Spell = asJsonKey): ErrorAnswer {
+export function errorAnswer(error: unknown, write: WriteText = forNetwork): ErrorAnswer {
   if (error instanceof HttpError) return protocolAnswer(error);
   const failure = failureOf(error);
   const { code } = failure;
   const { http: status, api, isRetryable = false } = ERRORS[code];
   const isKnown = error instanceof QeditError;
-  const message = isKnown
-    ? spelled(failure.message, spell)
-    : "Something failed that must not fail: see the server's log";
-  const hint = failure.hint === undefined ? null : spelled(failure.hint, spell);
+  const message = isKnown ? write(failure.message) : "Something failed that must not fail: see the server's log";
+  const hint = failure.hint === undefined ? null : write(failure.hint);
   return {
     status,
     headers: {

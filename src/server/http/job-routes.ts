@@ -8,7 +8,7 @@ import { toggle } from "../../edit/parameters/parameter-kinds.js";
 import { type EditRequest, type NamedBytes, parameterOfText } from "../../edit/request/edit-request.js";
 import { encodePicture } from "../../image/io/write.js";
 import { fromBase64 } from "../../std/base64.js";
-import { QeditError, type Spell, spelled } from "../../std/errors.js";
+import { QeditError } from "../../std/errors.js";
 import type { ProgressEvent } from "../../std/events.js";
 import { isObject } from "../../std/guards.js";
 import { isFinal, type JobSnapshot } from "../job-types.js";
@@ -16,8 +16,7 @@ import type { ServerLimits } from "../limits.js";
 import type { ServerJob } from "../server-job.js";
 import { inOrder, onlyOne } from "./form-parts.js";
 import type { HttpApp, HttpContext, HttpEnv } from "./http-context.js";
-import { HttpError, spellingOf } from "./http-error.js";
-import { knownModel } from "./known-model.js";
+import { HttpError, textsOf, type WriteText } from "./http-error.js";
 import type { FilePart, FormPart } from "./multipart.js";
 import { fileName, namelessOf, readBody } from "./request-body.js";
 import { eventStream } from "./sse.js";
@@ -37,7 +36,7 @@ const KEY = /^[\x21-\x7e]{1,255}$/;
 /** The routes of jobs, and what a client asks about the server. */
 export function jobRoutes({ server, version }: HttpContext): HttpApp {
   const app = new Hono<HttpEnv>();
-  const shown = (c: Context<HttpEnv>, job: ServerJob) => shownJob(job.snapshot(), spellOf(c));
+  const shown = (c: Context<HttpEnv>, job: ServerJob) => shownJob(job.snapshot(), textsOf(c));
   app.post("/v1/jobs", async (c) => {
     const key = c.req.header("idempotency-key");
     if (key !== undefined && !KEY.test(key))
@@ -48,8 +47,6 @@ export function jobRoutes({ server, version }: HttpContext): HttpApp {
       );
     const hasPaths = c.env.isLocalSocket === true;
     const { request, hasPreviews } = await readJob(c, server.limits);
-    const { model } = request.parameters;
-    if (typeof model === "string") await knownModel(model);
     const job = await server.submit(request, {
       isDurable: true,
       hasPreviews,
@@ -76,7 +73,7 @@ export function jobRoutes({ server, version }: HttpContext): HttpApp {
     await job.cancel();
     return c.json(shown(c, job));
   });
-  app.get("/v1/jobs/:id/events", (c) => eventsOf(jobOf(c), spellOf(c)));
+  app.get("/v1/jobs/:id/events", (c) => eventsOf(jobOf(c), textsOf(c)));
   app.get("/v1/jobs/:id/content", async (c) => {
     const job = jobOf(c);
     const { state, result } = job.snapshot();
@@ -144,20 +141,16 @@ function invalidQuery(name: string): HttpError {
   });
 }
 
-function spellOf(c: Context<HttpEnv>): Spell {
-  return spellingOf((name) => c.req.header(name));
-}
-
-/** The JSON of a job, with parameters in its error as `spell` writes them. */
-function shownJob(job: JobSnapshot, spell: Spell): object {
+/** The JSON of a job, with the texts of its error as `write` gives them. */
+function shownJob(job: JobSnapshot, write: WriteText): object {
   if (job.error === undefined) return job;
   const { message, hint, ...rest } = job.error;
   return {
     ...job,
     error: {
       ...rest,
-      message: spelled(message, spell),
-      hint: hint === undefined ? undefined : spelled(hint, spell),
+      message: write(message),
+      hint: hint === undefined ? undefined : write(hint),
     },
   };
 }
@@ -190,13 +183,13 @@ function pictureType(bytes: Uint8Array): string {
   return "application/octet-stream";
 }
 
-function eventsOf(job: ServerJob, spell: Spell): Response {
+function eventsOf(job: ServerJob, write: WriteText): Response {
   return eventStream((sink) => {
     const stop = job.subscribe((event) => {
       if (event.kind === "state") {
-        sink.send("state", shownJob(event.job, spell));
+        sink.send("state", shownJob(event.job, write));
         if (isFinal(event.job.state)) sink.close();
-      } else if (event.kind === "progress") sink.send("progress", shownProgress(event.event, spell));
+      } else if (event.kind === "progress") sink.send("progress", shownProgress(event.event, write));
       else
         void encodePicture(event.image, { format: "jpeg" })
           .then((bytes) => {
@@ -210,9 +203,9 @@ function eventsOf(job: ServerJob, spell: Spell): Response {
 }
 
 // As `--events` writes them.
-function shownProgress({ kind, ...rest }: ProgressEvent, spell: Spell): object {
+function shownProgress({ kind, ...rest }: ProgressEvent, write: WriteText): object {
   const written = JSON.stringify({ event: kind, ...rest });
-  return JSON.parse(spelled(written, (name, value) => JSON.stringify(spell(name, value)).slice(1, -1))) as object;
+  return JSON.parse(written, (_, value: unknown) => (typeof value === "string" ? write(value) : value)) as object;
 }
 
 /** The edit that a request asks for, and whether previews are wanted. */

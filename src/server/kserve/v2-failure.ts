@@ -5,6 +5,7 @@ import { CODE_HEADER } from "../../kserve/client/v2-client.js";
 import { V2Error } from "../../kserve/v2-error.js";
 import { type ErrorCode, failureOf, QeditError, spelled } from "../../std/errors.js";
 import { asJsonKey, HttpError } from "../http/http-error.js";
+import { withoutFolders } from "../without-folders.js";
 
 /** An error as both doors answer it. */
 export interface V2Failure {
@@ -45,7 +46,7 @@ export function failureOfV2(error: unknown): V2Failure {
   const { http, grpc } = ERRORS[code];
   if (!(error instanceof QeditError))
     return { ...failure(http, grpc, "Something failed that must not fail: see the server's log"), code };
-  const failed = failure(http, grpc, spelled(withHint(message, hint), asJsonKey));
+  const failed = failure(http, grpc, withoutFolders(spelled(withHint(message, hint), asJsonKey)));
   return { ...failed, code, headers: { ...failed.headers, [CODE_HEADER]: code } };
 }
 

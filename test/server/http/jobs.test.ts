@@ -21,19 +21,6 @@ beforeAll(async () => {
 afterAll(() => server.stop("SIGKILL"));
 
 describe("a job", () => {
-  test("of a model that is not there is refused, as is loading it", async () => {
-    const form = formOf([CAT], { ...SMALL, model: "nobody" });
-    const answers = [
-      await fetch(`${server.url}/v1/jobs`, { method: "POST", body: form }),
-      await fetch(`${server.url}/v1/models/nobody/load`, { method: "POST" }),
-    ];
-    for (const answer of answers)
-      expect([answer.status, await answer.json()]).toEqual([
-        404,
-        { error: expect.objectContaining({ code: "model_not_found", param: "model" }) },
-      ]);
-  });
-
   test("has the bytes of qedit run, with one picture and with two", async () => {
     for (const [pictures, fields] of [
       [[CAT], SMALL],

@@ -218,6 +218,14 @@ describe("what cannot be used", () => {
     ]);
   });
 
+  test("a model without its files is refused by their names, not where they are looked for", async () => {
+    const asked = client.images.edit({ image: createReadStream(CAT), prompt, model: "qwen-image-edit-2509" });
+    const { status, error } = (await asked.catch((reason: unknown) => reason)) as { status: number; error: object };
+    expect([status, error]).toMatchObject([404, { code: "model_not_found" }]);
+    expect(JSON.stringify(error)).toContain("qwen_image_vae.safetensors");
+    expect(JSON.stringify(error)).not.toMatch(/\/(tmp|home|root|qedit)\//);
+  });
+
   test("a picture that is none is refused", async () => {
     const image = await toFile(Buffer.from("no picture"), "x.png");
     await expect(client.images.edit({ image, prompt })).rejects.toMatchObject({ status: 400, code: "invalid_image" });

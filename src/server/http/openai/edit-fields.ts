@@ -8,7 +8,6 @@ import { duration } from "../../../edit/parameters/parameter-kinds.js";
 import { isParameter, parameterOfText } from "../../../edit/request/edit-request.js";
 import { isObject } from "../../../std/guards.js";
 import { HttpError } from "../http-error.js";
-import { knownModel } from "../known-model.js";
 
 /** A value as it came: of JSON, or the texts of a form. */
 export type Field = unknown;
@@ -66,8 +65,7 @@ export async function readFields(
   usual: string | undefined,
 ): Promise<ReadFields> {
   const fields = new Fields(given);
-  const named = fields.text("model");
-  const model = named === undefined ? undefined : await knownModel(named);
+  const model = await modelOf(fields.text("model"));
   const quality = fields.choice("quality", Object.keys(QUALITIES)) ?? "auto";
   const format = fields.choice("output_format", FORMATS) ?? "png";
   const background = fields.choice("background", [...BACKGROUNDS, "transparent"]);
@@ -165,6 +163,17 @@ function areTexts(value: unknown): value is string | readonly string[] {
 /** Reads `keep_alive` as ollama has it: seconds, 5m, 0 for "close them now", negative or `forever`. Throws QEDIT_E_USAGE. */
 function keepAliveOf(value: unknown): number | undefined {
   return value === undefined || value === null || value === "" ? undefined : readValue("keepAlive", KEEP_ALIVE, value);
+}
+
+// A model of the catalogue; absent is the server's default.
+async function modelOf(name: string | undefined): Promise<string | undefined> {
+  if (name === undefined) return undefined;
+  const { models } = await readCatalog();
+  if (models.has(name)) return name;
+  throw new HttpError(404, "model_not_found", `There is no model "${name.slice(0, 100)}"`, {
+    hint: `Use one of ${[...models.keys()].join(", ")}`,
+    parameter: "model",
+  });
 }
 
 async function qualityParameters(
