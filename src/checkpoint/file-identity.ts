@@ -1,7 +1,7 @@
 // What identifies the weights of files without reading all of them, and whether the files are still those that were read.
 import { createHash } from "node:crypto";
 import type { Stats } from "node:fs";
-import { type FileHandle, stat } from "node:fs/promises";
+import { type FileHandle, realpath, stat } from "node:fs/promises";
 import { readRange } from "../std/files.js";
 
 /** The identity samples this many blocks of this many bytes: about 1 MiB, some milliseconds on a solid-state disk. */
@@ -11,9 +11,24 @@ const IDENTITY_BLOCK_BYTES = 4096;
 /** Files by path, each with its length, its time of change and its inode; empty for one that is not there. */
 export type FileStamps = ReadonlyMap<string, string>;
 
+/** What a path led to: a link may be pointed elsewhere, though the file that was read stays as it was. */
+export interface Lookup {
+  readonly found: string;
+  /** Looks again; may throw. */
+  readonly again: () => Promise<string>;
+}
+
+/** What was read, and how it was found. */
+export interface ReadFiles {
+  readonly stamps: FileStamps;
+  readonly lookups: readonly Lookup[];
+}
+
 /** A file that is open for its header, `start`. */
 interface OpenWeights {
   readonly handle: FileHandle;
+  /** Its path as it was named. */
+  readonly name: string;
   /** Absolute path, links resolved. */
   readonly file: string;
   readonly size: number;
@@ -24,9 +39,11 @@ interface OpenWeights {
 export class WeightsIdentity {
   readonly #hash = createHash("sha256");
   readonly #stamps = new Map<string, string>();
+  readonly #lookups: Lookup[] = [];
 
   /** Takes a file's length, its header, and 256 blocks of 4096 bytes spread evenly over its data, the first and the last included. */
-  async take({ handle, file, size, start }: OpenWeights): Promise<void> {
+  async take({ handle, name, file, size, start }: OpenWeights): Promise<void> {
+    this.#lookups.push({ found: file, again: () => realpath(name) });
     this.#stamps.set(file, stampOf(await handle.stat()));
     this.#hash.update(`${size}\n`).update(start);
     for (const at of sampleStarts(start.length, size)) {
@@ -41,8 +58,8 @@ export class WeightsIdentity {
   }
 
   /** Ends the hash; called once. */
-  digest(): { readonly identity: string; readonly stamps: FileStamps } {
-    return { identity: this.#hash.digest("hex"), stamps: this.#stamps };
+  digest(): ReadFiles & { readonly identity: string } {
+    return { identity: this.#hash.digest("hex"), stamps: this.#stamps, lookups: this.#lookups };
   }
 }
 
@@ -55,6 +72,15 @@ export async function stampAt(file: string): Promise<string> {
 export async function changedFile(stamps: FileStamps): Promise<string | undefined> {
   for (const [file, stamp] of stamps) if ((await stampAt(file)) !== stamp) return file;
   return undefined;
+}
+
+/** Whether reading anew would read the same files, unchanged. */
+export async function wouldReadSame({ stamps, lookups }: ReadFiles): Promise<boolean> {
+  for (const { found, again } of lookups) {
+    const now = await again().catch(() => undefined);
+    if (now !== found) return false;
+  }
+  return (await changedFile(stamps)) === undefined;
 }
 
 function stampOf({ size, mtimeMs, ino }: Stats): string {

@@ -7,7 +7,7 @@ import { ioFailure, readRange } from "../std/files.js";
 import { isObject } from "../std/guards.js";
 import { jsonExcess } from "../std/json-limits.js";
 import type { Checkpoint, StoredTensor } from "./checkpoint.js";
-import { type FileStamps, WeightsIdentity } from "./file-identity.js";
+import { type ReadFiles, WeightsIdentity } from "./file-identity.js";
 import { isGguf, readGguf } from "./gguf/gguf.js";
 import { GGUF_MAGIC } from "./gguf/gguf-header.js";
 import { withLocated } from "./located-file.js";
@@ -49,15 +49,13 @@ export async function openCheckpoint(path: string, options: ReadOptions = {}): P
 }
 
 /** An opened checkpoint, and what identifies its weights. */
-export interface Identified {
+export interface Identified extends ReadFiles {
   readonly checkpoint: Checkpoint;
   /**
    * A hexadecimal SHA-256 over each file's length, its header, and 256 blocks of 4096 bytes spread evenly over its data, the first and the last
    * included, and over the config.json or adapter_config.json beside them. It does not depend on names or times. It is an identity and not an integrity check: damage between the blocks goes unseen.
    */
   readonly identity: string;
-  /** Its files as they were then. */
-  readonly stamps: FileStamps;
 }
 
 /** Opens a checkpoint, and takes its identity while its files are open: every header is read once. Throws as `opening` does. */

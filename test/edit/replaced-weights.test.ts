@@ -1,8 +1,9 @@
 // Files of weights that are replaced while a service keeps networks open: an edit is made with what the files hold, as its record says.
-import { copyFile, mkdir, readFile, rename, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
+import { dirname } from "node:path";
 import { describe, expect, test } from "vitest";
 import { readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
-import { modelLibrary } from "../../src/edit/resolve/model-library.js";
+import { type ModelLibrary, modelLibrary } from "../../src/edit/resolve/model-library.js";
 import type { EditService } from "../../src/edit/service/service.js";
 import { temporaryFolder } from "../support/folder.js";
 import { fixture } from "../support/golden.js";
@@ -31,8 +32,13 @@ async function turned(path: string, names: RegExp): Promise<Buffer> {
   return bytes;
 }
 
-const edit = (library = modelLibrary()) =>
-  watched({ loras: [{ path: lora, strength: 1 }], files: { transformer }, library });
+// With some of the files named by others.
+const edit = (library = modelLibrary(), others: Readonly<Record<string, string>> = {}) =>
+  watched({
+    loras: [{ path: others[lora] ?? lora, strength: 1 }],
+    files: { transformer: others[transformer] ?? transformer },
+    library,
+  });
 
 async function pictureOf(service: EditService, { edit, bytes }: Awaited<ReturnType<typeof watched>>) {
   expect(await service.submit(edit).outcome).toMatchObject({ state: "done" });
@@ -75,6 +81,53 @@ describe.each(FILES)("$name that is replaced between two edits", ({ path, origin
         state: "failed",
         error: { code: "QEDIT_E_CHECKPOINT", message: `Cannot use ${path}: it was changed after this edit began` },
       });
+    });
+  });
+});
+
+// As `ln -sfn` does, by a link that is renamed over the old one.
+async function pointAt(link: string, target: string): Promise<void> {
+  await symlink(target, `${link}.new`);
+  await rename(`${link}.new`, link);
+}
+
+describe.each(FILES)("$name behind a link", ({ path, original, turns }) => {
+  test.each([
+    ["the link of the file", { link: "link.safetensors", named: "link.safetensors", target: "other.safetensors" }],
+    ["the link of its folder", { link: "folder", named: "folder/weights.safetensors", target: "other" }],
+  ])("%s that is pointed elsewhere decides what the next edit is made with", async (_, { link, named, target }) => {
+    await rm(folder.at("linked"), { recursive: true, force: true });
+    const at = (name: string) => folder.at(`linked/${name}`);
+    const weights = (name: string) => named.replace(link, name);
+    for (const name of ["first", target]) await mkdir(dirname(at(weights(name))), { recursive: true });
+    for (const each of FILES) await copyFile(each.original, each.path);
+    await copyFile(original, at(weights("first")));
+    await writeFile(at(weights(target)), await turned(original, turns));
+    await pointAt(at(link), "first");
+    const asked = (library = modelLibrary()) => edit(library, { [path]: at(named) });
+    const library = modelLibrary();
+    await withService({ keepAlive: Number.POSITIVE_INFINITY }, async ({ service }) => {
+      const first = await pictureOf(service, await asked(library));
+      await pointAt(at(link), target);
+      const second = await pictureOf(service, await asked(library));
+      expect(second).not.toEqual(first);
+      expect(second).toEqual(await withService({}, async (fresh) => pictureOf(fresh.service, await asked())));
+    });
+  });
+
+  test("that is pointed at a copy, the first file being removed, is edited with the copy", async () => {
+    const at = (name: string) => folder.at(`copied-${name}`);
+    for (const each of FILES) await copyFile(each.original, each.path);
+    await copyFile(original, at("first"));
+    await copyFile(original, at("copy"));
+    await pointAt(at("link"), at("first"));
+    const asked = (library: ModelLibrary) => edit(library, { [path]: at("link") });
+    const library = modelLibrary();
+    await withService({ keepAlive: 0 }, async ({ service }) => {
+      const first = await pictureOf(service, await asked(library));
+      await pointAt(at("link"), at("copy"));
+      await rm(at("first"));
+      expect(await pictureOf(service, await asked(library))).toEqual(first);
     });
   });
 });
