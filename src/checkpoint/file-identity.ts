@@ -11,11 +11,12 @@ const IDENTITY_BLOCK_BYTES = 4096;
 /** Files by path, each with its length, its time of change and its inode; empty for one that is not there. */
 export type FileStamps = ReadonlyMap<string, string>;
 
-/** What a path led to: a link may be pointed elsewhere, though the file that was read stays as it was. */
+/** What a path led to: a link may be pointed elsewhere, another file of a folder be chosen, though the file that was read stays as it was. */
 export interface Lookup {
-  readonly found: string;
+  /** A path; undefined where there was nothing to find. */
+  readonly found: string | undefined;
   /** Looks again; may throw. */
-  readonly again: () => Promise<string>;
+  readonly again: () => Promise<string | undefined>;
 }
 
 /** What was read, and how it was found. */
@@ -52,9 +53,20 @@ export class WeightsIdentity {
   }
 
   /** Takes the text of a configuration that lies beside the weights and says how they are used; undefined where none lies there. */
-  async takeBeside(file: string, text: string | undefined): Promise<void> {
-    this.#stamps.set(file, await stampAt(file));
+  takeText(text: string | undefined): void {
     if (text !== undefined) this.#hash.update(`${text.length}\n`).update(text);
+  }
+
+  /** Stamps a file that is read apart from the weights: before it is read, so that a change meanwhile is noticed. */
+  async stamp(file: string): Promise<void> {
+    this.#stamps.set(file, await stampAt(file));
+  }
+
+  /** What a search finds, which may be something else later. Throws as `find` does. */
+  async lookUp<T extends string | undefined>(find: () => Promise<T>): Promise<T> {
+    const found = await find();
+    this.#lookups.push({ found, again: find });
+    return found;
   }
 
   /** Ends the hash; called once. */
@@ -77,8 +89,11 @@ export async function changedFile(stamps: FileStamps): Promise<string | undefine
 /** Whether reading anew would read the same files, unchanged. */
 export async function wouldReadSame({ stamps, lookups }: ReadFiles): Promise<boolean> {
   for (const { found, again } of lookups) {
-    const now = await again().catch(() => undefined);
-    if (now !== found) return false;
+    const isSame = await again().then(
+      (now) => now === found,
+      () => false,
+    );
+    if (!isSame) return false;
   }
   return (await changedFile(stamps)) === undefined;
 }

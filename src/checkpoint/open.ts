@@ -41,7 +41,8 @@ export async function placeOfPart(path: string, part: ModelPart): Promise<string
 
 /** The tensors under the keys that the files have. Throws as openPart. */
 export async function openCheckpoint(path: string, options: ReadOptions = {}): Promise<Checkpoint> {
-  const file = (await isFolder(path)) ? await weightsOf(path) : path;
+  const choose = () => weightsOf(path);
+  const file = (await isFolder(path)) ? await (options.identity?.lookUp(choose) ?? choose()) : path;
   if (SHARD.test(file) && file === path) await refuseShard(path);
   const checkpoint = INDEX.test(file) ? await readSharded(file, options) : await readSingle(file, options);
   const named = { ...checkpoint, file: path };
@@ -97,6 +98,7 @@ async function readSharded(index: string, options: ReadOptions): Promise<Checkpo
   const tensors = new Map<string, StoredTensor>();
   let metadata: Checkpoint["metadata"] = {};
   const layerFormats = new Set<string>();
+  await options.identity?.stamp(index);
   for (const [file, names] of await shardsOf(index)) {
     const shard = await readSafetensors(file, options);
     metadata = { ...shard.metadata, ...metadata };
@@ -175,11 +177,12 @@ async function withConfig(checkpoint: Checkpoint, path: string, { identity }: Re
   );
   if (isTooLong)
     throw refusal(path, `it is longer than ${MAX_CONFIG_BYTES} bytes`, "Put the model's config.json there");
+  await identity?.stamp(path);
   const config = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") return undefined;
     throw ioFailure("read", path, error);
   });
-  await identity?.takeBeside(path, config);
+  identity?.takeText(config);
   return config === undefined ? checkpoint : { ...checkpoint, metadata: { ...checkpoint.metadata, config } };
 }
 

@@ -1,10 +1,11 @@
 // Files of weights that are replaced while a service keeps networks open: an edit is made with what the files hold, as its record says.
 import { copyFile, mkdir, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
-import { dirname } from "node:path";
+import { dirname, join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
 import { type ModelLibrary, modelLibrary } from "../../src/edit/resolve/model-library.js";
 import type { EditService } from "../../src/edit/service/service.js";
+import { rewritten } from "../checkpoint/rewrite.js";
 import { temporaryFolder } from "../support/folder.js";
 import { fixture } from "../support/golden.js";
 import { watched, withService } from "../support/services.js";
@@ -129,6 +130,88 @@ describe.each(FILES)("$name behind a link", ({ path, original, turns }) => {
       await rm(at("first"));
       expect(await pictureOf(service, await asked(library))).toEqual(first);
     });
+  });
+});
+
+// The same weights in two shards, with one of two indexes.
+async function writeShards(folder: string, name: string, source: string): Promise<string> {
+  await rewritten(await readSafetensors(source), {
+    folder,
+    file: `${name}.safetensors`,
+    shards: 2,
+    keepMetadata: true,
+  });
+  return join(folder, `${name}.safetensors.index.json`);
+}
+
+// Weights that are the first of a folder, and what then is put beside them.
+const CHOICES = [
+  {
+    name: "an index that names other shards",
+    async prepare(at: string, changed: string) {
+      await rename(await writeShards(at, "one", transformer), join(at, "model.safetensors.index.json"));
+      await rename(await writeShards(at, "two", changed), join(at, "prepared.json"));
+      return join(at, "model.safetensors.index.json");
+    },
+    change: (at: string) => rename(join(at, "prepared.json"), join(at, "model.safetensors.index.json")),
+  },
+  {
+    name: "an index that takes a tensor from the other of two shards that hold it",
+    async prepare(at: string, changed: string) {
+      await copyFile(transformer, join(at, "one.safetensors"));
+      await copyFile(changed, join(at, "two.safetensors"));
+      const names = [...(await readSafetensors(transformer)).tensors.keys()].sort();
+      const indexed = (projection: string) => ({
+        // Some of either first, so that both indexes name the shards in one order.
+        weight_map: Object.fromEntries(
+          names.map((name, i) => [
+            name,
+            `${name.startsWith("proj_out") ? projection : i % 2 ? "two" : "one"}.safetensors`,
+          ]),
+        ),
+      });
+      await writeFile(join(at, "model.safetensors.index.json"), JSON.stringify(indexed("one")));
+      await writeFile(join(at, "prepared.json"), JSON.stringify(indexed("two")));
+      return join(at, "model.safetensors.index.json");
+    },
+    change: (at: string) => rename(join(at, "prepared.json"), join(at, "model.safetensors.index.json")),
+  },
+  {
+    name: "a file of a folder that is taken before the other",
+    async prepare(at: string, changed: string) {
+      await copyFile(transformer, join(at, "some.safetensors"));
+      await copyFile(changed, join(at, "prepared"));
+      return at;
+    },
+    change: (at: string) => rename(join(at, "prepared"), join(at, "model.safetensors")),
+  },
+  {
+    name: "the part's own folder in a folder",
+    async prepare(at: string, changed: string) {
+      await copyFile(transformer, join(at, "some.safetensors"));
+      await mkdir(join(at, "prepared"));
+      await copyFile(changed, join(at, "prepared/model.safetensors"));
+      return at;
+    },
+    change: (at: string) => rename(join(at, "prepared"), join(at, "transformer")),
+  },
+];
+
+test.each(CHOICES)("$name decides what the next edit is made with", async ({ name, prepare, change }) => {
+  const at = folder.at(name);
+  await mkdir(at);
+  for (const each of FILES) await copyFile(each.original, each.path);
+  const changed = folder.write("changed.safetensors", await turned(transformer, /^proj_out\.w/));
+  const others = { [transformer]: await prepare(at, changed) };
+  const library = modelLibrary();
+  await withService({ keepAlive: Number.POSITIVE_INFINITY }, async ({ service }) => {
+    const first = await pictureOf(service, await edit(library, others));
+    await change(at);
+    const second = await pictureOf(service, await edit(library, others));
+    expect(second).not.toEqual(first);
+    expect(second).toEqual(
+      await withService({}, async (fresh) => pictureOf(fresh.service, await edit(undefined, others))),
+    );
   });
 });
 

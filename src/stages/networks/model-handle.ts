@@ -61,7 +61,9 @@ export async function openModel(
   { open = openIdentified, repack }: Opening = {},
 ): Promise<ModelHandle> {
   const { part } = MODEL_ROLES[role];
-  const { checkpoint: stored, identity, stamps, lookups } = await open(await placeOfPart(path, part));
+  const find = () => placeOfPart(path, part);
+  const place = await find();
+  const { checkpoint: stored, identity, stamps, lookups } = await open(place);
   // Under the published keys first: of a file that holds a whole model, a part is repacked.
   const own = publishedNames(stored, part);
   const repacked = repackedFile(own, `${identity}-${part}`);
@@ -74,7 +76,7 @@ export async function openModel(
     config: checkpointConfig(checkpoint),
     identity,
     stamps: repacked && repack ? new Map([...stamps, [repacked.path, await stampAt(repacked.path)]]) : stamps,
-    lookups,
+    lookups: [{ found: place, again: find }, ...lookups],
     name: basename(checkpoint.file),
     ...(warning !== undefined && { warning }),
     ...(repacked && { repacked }),
