@@ -23,6 +23,11 @@ export interface Lookup {
 export interface ReadFiles {
   readonly stamps: FileStamps;
   readonly lookups: readonly Lookup[];
+  /**
+   * What together with the identity means equal weights on this machine: the length, times and inode of each file that the identity only samples. Empty
+   * where it has read everything.
+   */
+  readonly states: readonly string[];
 }
 
 /** A file that is open for its header, `start`. */
@@ -41,11 +46,14 @@ export class WeightsIdentity {
   readonly #hash = createHash("sha256");
   readonly #stamps = new Map<string, string>();
   readonly #lookups: Lookup[] = [];
+  readonly #states: string[] = [];
 
   /** Takes a file's length, its header, and 256 blocks of 4096 bytes spread evenly over its data, the first and the last included. */
   async take({ handle, name, file, size, start }: OpenWeights): Promise<void> {
     this.#lookups.push({ found: file, again: () => realpath(name) });
-    this.#stamps.set(file, stampOf(await handle.stat()));
+    const stats = await handle.stat();
+    this.#stamps.set(file, stampOf(stats));
+    if (isSampled(start.length, size)) this.#states.push(stateOf(stats));
     this.#hash.update(`${size}\n`).update(start);
     for (const at of sampleStarts(start.length, size)) {
       this.#hash.update(await readRange(handle, at, Math.min(IDENTITY_BLOCK_BYTES, size - at)));
@@ -55,6 +63,11 @@ export class WeightsIdentity {
   /** Takes the text of a configuration that lies beside the weights and says how they are used; undefined where none lies there. */
   takeText(text: string | undefined): void {
     if (text !== undefined) this.#hash.update(`${text.length}\n`).update(text);
+  }
+
+  /** Takes which file has which tensor: the identity of a sharded checkpoint is that of its files alone. */
+  takePlaces(places: object): void {
+    this.#states.push(createHash("sha256").update(JSON.stringify(places)).digest("hex"));
   }
 
   /** Stamps a file that is read apart from the weights: before it is read, so that a change meanwhile is noticed. */
@@ -71,7 +84,7 @@ export class WeightsIdentity {
 
   /** Ends the hash; called once. */
   digest(): ReadFiles & { readonly identity: string } {
-    return { identity: this.#hash.digest("hex"), stamps: this.#stamps, lookups: this.#lookups };
+    return { identity: this.#hash.digest("hex"), stamps: this.#stamps, lookups: this.#lookups, states: this.#states };
   }
 }
 
@@ -102,10 +115,20 @@ function stampOf({ size, mtimeMs, ino }: Stats): string {
   return `${size} ${mtimeMs} ${ino}`;
 }
 
-/** Starts of the sampled blocks; small data is read whole. */
+// The time of the inode's change too: tools that copy and unpack set the other one back, and no call sets this one.
+function stateOf(stats: Stats): string {
+  return `${stampOf(stats)} ${stats.ctimeMs}`;
+}
+
+/** Whether data is longer than what is sampled of it; what is not is read whole. */
+function isSampled(dataStart: number, size: number): boolean {
+  return size - dataStart - IDENTITY_BLOCK_BYTES > IDENTITY_BLOCKS * IDENTITY_BLOCK_BYTES;
+}
+
+/** Starts of the sampled blocks. */
 function sampleStarts(dataStart: number, size: number): number[] {
   const room = size - dataStart - IDENTITY_BLOCK_BYTES;
-  if (room <= IDENTITY_BLOCKS * IDENTITY_BLOCK_BYTES) {
+  if (!isSampled(dataStart, size)) {
     return Array.from(
       { length: Math.ceil((size - dataStart) / IDENTITY_BLOCK_BYTES) },
       (_, i) => dataStart + i * IDENTITY_BLOCK_BYTES,

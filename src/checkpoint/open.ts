@@ -54,7 +54,7 @@ export interface Identified extends ReadFiles {
   readonly checkpoint: Checkpoint;
   /**
    * A hexadecimal SHA-256 over each file's length, its header, and 256 blocks of 4096 bytes spread evenly over its data, the first and the last
-   * included, and over the config.json or adapter_config.json beside them. It does not depend on names or times. It is an identity and not an integrity check: damage between the blocks goes unseen.
+   * included, and over the config.json or adapter_config.json beside them. It does not depend on names or times. It is an identity and not an integrity check: damage between the blocks goes unseen, see `states`.
    */
   readonly identity: string;
 }
@@ -99,7 +99,9 @@ async function readSharded(index: string, options: ReadOptions): Promise<Checkpo
   let metadata: Checkpoint["metadata"] = {};
   const layerFormats = new Set<string>();
   await options.identity?.stamp(index);
-  for (const [file, names] of await shardsOf(index)) {
+  const shards = await shardsOf(index);
+  options.identity?.takePlaces([...shards].map(([file, names]) => [basename(file), names]));
+  for (const [file, names] of shards) {
     const shard = await readSafetensors(file, options);
     metadata = { ...shard.metadata, ...metadata };
     for (const format of shard.layerFormats ?? []) layerFormats.add(format);

@@ -81,7 +81,15 @@ async function hashedCheckpoint(path: string) {
   );
   const both = { ...checkpoint, tensors: new Map([...checkpoint.tensors, ...second]) };
   return {
-    file: { checkpoint: both, config: {}, identity: "hashed", stamps: new Map(), lookups: [], name: "hashed" },
+    file: {
+      checkpoint: both,
+      config: {},
+      identity: "hashed",
+      stamps: new Map(),
+      lookups: [],
+      states: [],
+      name: "hashed",
+    },
     blocks: 2,
   };
 }

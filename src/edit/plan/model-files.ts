@@ -115,7 +115,7 @@ async function assumedPart(
     );
   }
   const checkpoint = publishedNames(assumed, MODEL_ROLES[role].part);
-  const read = { stamps: new Map(), lookups: [] };
+  const read = { stamps: new Map(), lookups: [], states: [] };
   return { checkpoint, config: checkpointConfig(checkpoint), identity: "", ...read, name, bytes };
 }
 

@@ -63,7 +63,7 @@ export function strengthsOf(loras: readonly ActiveLora[]): Tensors {
 
 /** Opens a LoRA and matches it to a transformer. Throws QEDIT_E_LORA as matchLora does, and for an alpha of 0. */
 export async function openMatchedLora(path: string, transformer: Checkpoint): Promise<MatchedLora> {
-  const { checkpoint, identity, stamps, lookups } = await identified((options) => openLora(path, options));
+  const { checkpoint, ...read } = await identified((options) => openLora(path, options));
   const match = await matchLora(checkpoint, transformer);
   const idle = [...match.matched].find(([, { alpha }]) => alpha === 0);
   if (idle !== undefined) {
@@ -75,7 +75,7 @@ export async function openMatchedLora(path: string, transformer: Checkpoint): Pr
       },
     );
   }
-  return { file: path, name: basename(path), identity, stamps, lookups, match };
+  return { file: path, name: basename(path), ...read, match };
 }
 
 /** Activates a LoRA as number `index` of a graph, from 0, at a strength. */

@@ -63,7 +63,7 @@ export async function openModel(
   const { part } = MODEL_ROLES[role];
   const find = () => placeOfPart(path, part);
   const place = await find();
-  const { checkpoint: stored, identity, stamps, lookups } = await open(place);
+  const { checkpoint: stored, identity, stamps, lookups, states } = await open(place);
   // Under the published keys first: of a file that holds a whole model, a part is repacked.
   const own = publishedNames(stored, part);
   const repacked = repackedFile(own, `${identity}-${part}`);
@@ -77,6 +77,7 @@ export async function openModel(
     identity,
     stamps: repacked && repack ? new Map([...stamps, [repacked.path, await stampAt(repacked.path)]]) : stamps,
     lookups: [{ found: place, again: find }, ...lookups],
+    states,
     name: basename(checkpoint.file),
     ...(warning !== undefined && { warning }),
     ...(repacked && { repacked }),
