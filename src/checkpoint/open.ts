@@ -7,7 +7,7 @@ import { ioFailure, readRange } from "../std/files.js";
 import { isObject } from "../std/guards.js";
 import { jsonExcess } from "../std/json-limits.js";
 import type { Checkpoint, StoredTensor } from "./checkpoint.js";
-import { type FileStamps, WeightsIdentity } from "./file-identity.js";
+import { type ReadFiles, WeightsIdentity } from "./file-identity.js";
 import { isGguf, readGguf } from "./gguf/gguf.js";
 import { GGUF_MAGIC } from "./gguf/gguf-header.js";
 import { withLocated } from "./located-file.js";
@@ -41,7 +41,8 @@ export async function placeOfPart(path: string, part: ModelPart): Promise<string
 
 /** The tensors under the keys that the files have. Throws as openPart. */
 export async function openCheckpoint(path: string, options: ReadOptions = {}): Promise<Checkpoint> {
-  const file = (await isFolder(path)) ? await weightsOf(path) : path;
+  const choose = () => weightsOf(path);
+  const file = (await isFolder(path)) ? await (options.identity?.lookUp(choose) ?? choose()) : path;
   if (SHARD.test(file) && file === path) await refuseShard(path);
   const checkpoint = INDEX.test(file) ? await readSharded(file, options) : await readSingle(file, options);
   const named = { ...checkpoint, file: path };
@@ -49,15 +50,13 @@ export async function openCheckpoint(path: string, options: ReadOptions = {}): P
 }
 
 /** An opened checkpoint, and what identifies its weights. */
-export interface Identified {
+export interface Identified extends ReadFiles {
   readonly checkpoint: Checkpoint;
   /**
    * A hexadecimal SHA-256 over each file's length, its header, and 256 blocks of 4096 bytes spread evenly over its data, the first and the last
-   * included, and over the config.json or adapter_config.json beside them. It does not depend on names or times. It is an identity and not an integrity check: damage between the blocks goes unseen.
+   * included, and over the config.json or adapter_config.json beside them. It does not depend on names or times. It is an identity and not an integrity check: damage between the blocks goes unseen, see `states`.
    */
   readonly identity: string;
-  /** Its files as they were then. */
-  readonly stamps: FileStamps;
 }
 
 /** Opens a checkpoint, and takes its identity while its files are open: every header is read once. Throws as `opening` does. */
@@ -99,7 +98,10 @@ async function readSharded(index: string, options: ReadOptions): Promise<Checkpo
   const tensors = new Map<string, StoredTensor>();
   let metadata: Checkpoint["metadata"] = {};
   const layerFormats = new Set<string>();
-  for (const [file, names] of await shardsOf(index)) {
+  await options.identity?.stamp(index);
+  const shards = await shardsOf(index);
+  options.identity?.takePlaces([...shards].map(([file, names]) => [basename(file), names]));
+  for (const [file, names] of shards) {
     const shard = await readSafetensors(file, options);
     metadata = { ...shard.metadata, ...metadata };
     for (const format of shard.layerFormats ?? []) layerFormats.add(format);
@@ -177,11 +179,12 @@ async function withConfig(checkpoint: Checkpoint, path: string, { identity }: Re
   );
   if (isTooLong)
     throw refusal(path, `it is longer than ${MAX_CONFIG_BYTES} bytes`, "Put the model's config.json there");
+  await identity?.stamp(path);
   const config = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") return undefined;
     throw ioFailure("read", path, error);
   });
-  await identity?.takeBeside(path, config);
+  identity?.takeText(config);
   return config === undefined ? checkpoint : { ...checkpoint, metadata: { ...checkpoint.metadata, config } };
 }
 

@@ -65,6 +65,7 @@ export const encodeImage: ArtifactStage<Inputs, Models, EncodeImageSettings> = {
       names: { ...pictureNames(pictures), vae: vae.name },
       settings: recorded(pictures, settings, computedOn(device, computeType(device, "vae", settings.vaeDtype))),
       weights: { vae: vae.identity },
+      states: vae.states,
       device: deviceIdentity(device),
     };
   },

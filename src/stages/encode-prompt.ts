@@ -82,6 +82,7 @@ export const encodePrompt: ArtifactStage<Inputs, Models, EncodePromptSettings> =
         computed: computedOfText(settings, device),
       }),
       weights: { text_encoder: textEncoder.identity },
+      states: textEncoder.states,
       device: deviceIdentity(device),
     };
   },

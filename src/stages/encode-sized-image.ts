@@ -50,6 +50,7 @@ export const encodeSizedImage: ArtifactStage<Inputs, Models, SizedSettings> = {
         ...computedOn(device, compute),
       },
       weights: { vae: vae.identity },
+      states: vae.states,
       device: deviceIdentity(device),
     };
   },

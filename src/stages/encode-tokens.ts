@@ -37,6 +37,7 @@ export const encodeTokens: ArtifactStage<TokenInputs, { readonly textEncoder: Mo
       names: { text_encoder: textEncoder.name },
       settings: { version: encodeTokens.version, tokens: true, ...computedOn(device, compute) },
       weights: { text_encoder: textEncoder.identity },
+      states: textEncoder.states,
       device: deviceIdentity(device),
     };
   },

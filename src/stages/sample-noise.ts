@@ -66,6 +66,7 @@ export const sampleGivenNoise: ArtifactStage<NoiseInputs, SampledModels, SampleN
       inputs: { latents: artifactHash(latents), cond: artifactHash(cond), noise: tensorHash(noise) },
       settings: recordedOfNoise({ ...settings, sigmas }, { loras, compute, device }),
       weights: sampledWeights({ transformer, loras }),
+      states: [transformer, ...loras].map(({ states }) => states),
       names: sampledNames({ transformer, loras }),
       device: deviceIdentity(device),
     };

@@ -90,6 +90,7 @@ export const sample: ArtifactStage<SampledInputs, SampledModels, SampleSettings>
       inputs: { latents: artifactHash(latents), cond: artifactHash(cond) },
       settings: recordedSampling(settings, loras, computedOn(device, compute)),
       weights: sampledWeights({ transformer, loras }),
+      states: [transformer, ...loras].map(({ states }) => states),
       names: sampledNames({ transformer, loras }),
       device: deviceIdentity(device),
     };

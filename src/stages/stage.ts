@@ -83,6 +83,9 @@ export interface ArtifactStage<Inputs, Models, Settings> extends Stage<Inputs, M
   readonly output: ArtifactKind;
   /** Emits what is known before the result is computed or found in the cache: sizes, matches of LoRAs. */
   readonly announce: (input: StageInput<Inputs, Models, Settings>, emit: Emit) => void;
-  /** Everything that determines the result besides the stage's version, as JSON: hashes of inputs, recorded settings, weights, device. */
+  /**
+   * Everything that determines the result besides the stage's version, as JSON: hashes of inputs, recorded settings, weights with
+   * the states of their files, device.
+   */
   readonly identity: (input: StageInput<Inputs, Models, Settings>, device: Device) => object;
 }

@@ -1,8 +1,9 @@
 // GGUF files: what is read of them, what is put together, and what is refused.
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.js";
-import { openCheckpoint } from "../../src/checkpoint/open.js";
+import { wouldReadSame } from "../../src/checkpoint/file-identity.js";
+import { identified, openCheckpoint } from "../../src/checkpoint/open.js";
 import { readBytes, readTensor } from "../../src/checkpoint/read-tensor.js";
 import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
 import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/text-encoder-config.js";
@@ -210,6 +211,22 @@ describe("a text encoder as llama.cpp writes it, with its mmproj beside it", asy
     expect((await openCheckpoint(own)).tensors.has("visual.blocks.0.norm1.weight")).toBe(true);
     await writeGguf(folder.at("types/another-mmproj-F16.gguf"), { values: seen, tensors: vision });
     await expect(openCheckpoint(own)).rejects.toThrow("Cannot choose the vision tower");
+  });
+
+  test.each([
+    ["another that is taken before it", (at: string) => rename(at, folder.at("beside/mmproj-BF16.gguf"))],
+    ["its removal", () => rm(folder.at("beside/mmproj-F16.gguf"))],
+    ["one that leaves a choice", (at: string) => rename(at, folder.at("beside/another-mmproj-F16.gguf"))],
+  ])("is known to be read otherwise after %s", async (_, change) => {
+    await rm(folder.at("beside"), { recursive: true, force: true });
+    await mkdir(folder.at("beside"));
+    const own = await writeGguf(folder.at("beside/model-Q4_K_M.gguf"), { values, tensors: language });
+    await writeGguf(folder.at("beside/mmproj-F16.gguf"), { values: seen, tensors: vision });
+    const next = await writeGguf(folder.at("beside/next"), { values: seen, tensors: vision });
+    const read = await identified((options) => openCheckpoint(own, options));
+    expect(await wouldReadSame(read)).toBe(true);
+    await change(next);
+    expect(await wouldReadSame(read)).toBe(false);
   });
 
   test("is refused with the mmproj of a model of another width", async () => {

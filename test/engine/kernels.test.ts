@@ -336,7 +336,7 @@ test.each([
       checkpoint: published(name),
       config: {},
       identity: name,
-      stamps: new Map(),
+      ...{ stamps: new Map(), lookups: [], states: [] },
       name,
     });
     const files = {

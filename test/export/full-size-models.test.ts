@@ -27,7 +27,15 @@ async function handle(name: PublishedName): Promise<ModelHandle> {
   const path = folder.at(`${name}.safetensors`);
   await sparseCheckpoint(path, publishedTensors(name));
   const checkpoint = await readSafetensors(path);
-  return { checkpoint, config: checkpointConfig(checkpoint), identity: name, stamps: new Map(), name };
+  return {
+    checkpoint,
+    config: checkpointConfig(checkpoint),
+    identity: name,
+    stamps: new Map(),
+    lookups: [],
+    states: [],
+    name,
+  };
 }
 
 async function filesOf(transformer: PublishedName, loras: readonly ActiveLora[] = []): Promise<StageFiles> {

@@ -80,7 +80,18 @@ async function hashedCheckpoint(path: string) {
     name.startsWith("transformer_blocks.0.") ? [[name.replace(".0.", ".1."), stored]] : [],
   );
   const both = { ...checkpoint, tensors: new Map([...checkpoint.tensors, ...second]) };
-  return { file: { checkpoint: both, config: {}, identity: "hashed", stamps: new Map(), name: "hashed" }, blocks: 2 };
+  return {
+    file: {
+      checkpoint: both,
+      config: {},
+      identity: "hashed",
+      stamps: new Map(),
+      lookups: [],
+      states: [],
+      name: "hashed",
+    },
+    blocks: 2,
+  };
 }
 
 function hashed(name: string, shape: readonly number[]): Uint8Array {

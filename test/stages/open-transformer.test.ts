@@ -1,10 +1,11 @@
 // One sampling run, whichever way the transformer is opened: whole, with fed modulation, in groups, with a smaller plan after memory
 // ran out. All are the same numbers in another order of work.
-import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rm, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.js";
+import { readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
 import { writeSafetensors } from "../../src/checkpoint/safetensors/safetensors-writer.js";
 import { directEngine } from "../../src/engine/sessions/direct.js";
 import type { Engine, Model } from "../../src/engine/sessions/engine.js";
@@ -19,6 +20,7 @@ import { withTransformer } from "../../src/stages/networks/open-transformer.js";
 import { velocityOf } from "../../src/stages/networks/velocity.js";
 import { QeditError } from "../../src/std/errors.js";
 import type { ProgressEvent } from "../../src/std/events.js";
+import { rewritten } from "../checkpoint/rewrite.js";
 import { numbers } from "../graph/run.js";
 import { scaledError, TOLERANCE } from "../parity/table.js";
 import { writeEveryKind } from "../support/adapter-file.js";
@@ -67,6 +69,8 @@ interface How {
   readonly modulationFolder?: string;
   readonly lora?: readonly string[];
   readonly transformer?: string;
+  /** In place of the file of that name. */
+  readonly path?: string;
   readonly sampling?: Partial<typeof SAMPLING>;
   readonly evaluations?: number;
 }
@@ -86,10 +90,11 @@ async function sampled({
   modulationFolder,
   lora = [],
   transformer = "transformer",
+  path = fixture(`tiny/${transformer}.safetensors`),
   sampling: changed = {},
   evaluations,
 }: How): Promise<{ data: Float32Array; events: ProgressEvent[] }> {
-  const file = await openModel(fixture(`tiny/${transformer}.safetensors`), "transformer");
+  const file = await openModel(path, "transformer");
   const config = transformerConfig(numbersOf(file.checkpoint), file.config);
   const loras = await lorasOf(lora, file.checkpoint);
   const [latent, reference] = [numbers([1, 16, 6, 8], 1), numbers([1, 16, 4, 10], 2)];
@@ -238,6 +243,26 @@ test.each(["transformer", "transformer-2511", "transformer-scaled-fp8"])(
     expect(scaledError(none.data, (await sampled({ transformer })).data)).toBeLessThanOrEqual(TOLERANCE.network);
   },
 );
+
+test("modulation is computed again for a transformer that the identity only samples, when its file was changed", async () => {
+  const original = await readSafetensors(fixture("tiny/transformer.safetensors"));
+  await writeSafetensors(join(folder, "other-part.safetensors"), { "first_stage_model.weight": numbers([600_000], 7) });
+  const { tensors: others } = await readSafetensors(join(folder, "other-part.safetensors"));
+  const whole = { ...original, tensors: new Map([...original.tensors, ...others]) };
+  const rename = Object.fromEntries(
+    [...original.tensors.keys()].map((name) => [name, `model.diffusion_model.${name}`]),
+  );
+  const path = await rewritten(whole, { folder, file: "whole.safetensors", rename, keepMetadata: true });
+  const modulationFolder = join(folder, "by-state");
+  const run = async () => {
+    const engine = likeCuda();
+    await sampled({ engine, modulationFolder, path });
+    return engine.opened.includes("the modulation of blocks 0 to 1");
+  };
+  expect([await run(), await run()]).toEqual([true, false]);
+  await utimes(path, 1, 1);
+  expect(await run()).toBe(true);
+});
 
 test("modulation is taken from its file by the next run, also with a LoRA that leaves it alone, and computed again when the file is damaged", async () => {
   const modulationFolder = join(folder, "kept");

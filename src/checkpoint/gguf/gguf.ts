@@ -88,11 +88,18 @@ function refuseParts({ values }: GgufHeader, file: string): void {
   });
 }
 
-// The vision tower of a text encoder: the one mmproj file of its folder, or the one that is called as it is.
 async function visionBeside(
   path: string,
   identity: WeightsIdentity | undefined,
 ): Promise<{ readonly header: GgufHeader; readonly file: string } | undefined> {
+  const choose = () => visionFile(path);
+  const file = await (identity?.lookUp(choose) ?? choose());
+  if (file === undefined) return undefined;
+  return withLocated(file, async (handle, source) => ({ header: await headerOf(handle, source, identity), file }));
+}
+
+// The vision tower of a text encoder: the one mmproj file of its folder, or the one that is called as it is.
+async function visionFile(path: string): Promise<string | undefined> {
   const folder = dirname(path);
   const names = (await readdir(folder).catch(() => [])).filter((name) => VISION_NAME.test(name)).sort();
   const stem = (name: string) => name.toLowerCase().replace(VARIANT, "");
@@ -110,9 +117,7 @@ async function visionBeside(
       },
     );
   const [name] = fitting;
-  if (name === undefined) return undefined;
-  const file = join(folder, name);
-  return withLocated(file, async (handle, source) => ({ header: await headerOf(handle, source, identity), file }));
+  return name && join(folder, name);
 }
 
 function textsOf(values: ReadonlyMap<string, GgufValue>): Readonly<Record<string, string>> {

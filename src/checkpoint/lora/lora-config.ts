@@ -25,11 +25,12 @@ export async function openLora(path: string, options: ReadOptions = {}): Promise
   const folder = basename(path) === PEFT_FILE ? dirname(path) : path;
   if (stored === undefined || (basename(path) !== PEFT_FILE && basename(stored.file) !== PEFT_FILE)) return checkpoint;
   const beside = join(folder, "adapter_config.json");
+  await options.identity?.stamp(beside);
   const config = await readFile(beside, "utf8").catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT" || error.code === "ENOTDIR") return undefined;
     throw ioFailure("read", beside, error);
   });
-  await options.identity?.takeBeside(beside, config);
+  options.identity?.takeText(config);
   return config === undefined
     ? checkpoint
     : { ...checkpoint, metadata: { [METADATA_KEY]: config, ...checkpoint.metadata } };

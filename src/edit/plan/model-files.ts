@@ -115,7 +115,8 @@ async function assumedPart(
     );
   }
   const checkpoint = publishedNames(assumed, MODEL_ROLES[role].part);
-  return { checkpoint, config: checkpointConfig(checkpoint), identity: "", stamps: new Map(), name, bytes };
+  const read = { stamps: new Map(), lookups: [], states: [] };
+  return { checkpoint, config: checkpointConfig(checkpoint), identity: "", ...read, name, bytes };
 }
 
 interface PlannedLora {

@@ -1,6 +1,6 @@
 // A cache of opened model files: each header is read once for any number of edits, until the file changes.
 import { makeRepacked } from "../../catalog/local/repacked-files.js";
-import { changedFile, type FileStamps } from "../../checkpoint/file-identity.js";
+import { type ReadFiles, wouldReadSame } from "../../checkpoint/file-identity.js";
 import { refuseUnmatched } from "../../checkpoint/lora/lora.js";
 import type { Identified } from "../../checkpoint/open.js";
 import {
@@ -62,11 +62,11 @@ export function modelLibrary(elsewhere: ReadonlySet<StageName> = new Set()): Mod
 
 type Opening<T> = (key: string, path: string, open: () => Promise<T>, emit: Emit) => Promise<T>;
 
-function openFiles<T extends { readonly stamps: FileStamps }>(): Opening<T> {
+function openFiles<T extends ReadFiles>(): Opening<T> {
   const known = new Map<string, Promise<T>>();
   return async (key, path, open, emit) => {
     const cached = known.get(key);
-    if (cached && (await changedFile((await cached).stamps)) === undefined) return cached;
+    if (cached && (await wouldReadSame(await cached))) return cached;
     if (key === path) emit({ kind: "detail", text: `reading the header of ${path}` });
     const handle = open();
     known.set(key, handle);

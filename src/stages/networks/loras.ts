@@ -1,7 +1,7 @@
 // LoRAs for a stage: files matched to the transformer's modules, each with a strength.
 import { basename } from "node:path";
 import type { Checkpoint } from "../../checkpoint/checkpoint.js";
-import type { FileStamps } from "../../checkpoint/file-identity.js";
+import type { ReadFiles } from "../../checkpoint/file-identity.js";
 import { type LoraMatch, matchLora, matchTable } from "../../checkpoint/lora/lora.js";
 import { openLora } from "../../checkpoint/lora/lora-config.js";
 import { identified } from "../../checkpoint/open.js";
@@ -38,15 +38,13 @@ export function parseLora(written: string): NamedLora {
 }
 
 /** A LoRA matched to a transformer. */
-export interface MatchedLora {
+export interface MatchedLora extends ReadFiles {
   /** Path of its file. */
   readonly file: string;
   /** File name without its folder, for records. */
   readonly name: string;
   /** The identity of its file. */
   readonly identity: string;
-  /** Its files as they were when their headers were read. */
-  readonly stamps: FileStamps;
   readonly match: LoraMatch;
 }
 
@@ -65,7 +63,7 @@ export function strengthsOf(loras: readonly ActiveLora[]): Tensors {
 
 /** Opens a LoRA and matches it to a transformer. Throws QEDIT_E_LORA as matchLora does, and for an alpha of 0. */
 export async function openMatchedLora(path: string, transformer: Checkpoint): Promise<MatchedLora> {
-  const { checkpoint, identity, stamps } = await identified((options) => openLora(path, options));
+  const { checkpoint, ...read } = await identified((options) => openLora(path, options));
   const match = await matchLora(checkpoint, transformer);
   const idle = [...match.matched].find(([, { alpha }]) => alpha === 0);
   if (idle !== undefined) {
@@ -77,7 +75,7 @@ export async function openMatchedLora(path: string, transformer: Checkpoint): Pr
       },
     );
   }
-  return { file: path, name: basename(path), identity, stamps, match };
+  return { file: path, name: basename(path), ...read, match };
 }
 
 /** Activates a LoRA as number `index` of a graph, from 0, at a strength. */

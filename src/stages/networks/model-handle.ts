@@ -2,7 +2,7 @@
 
 import { basename } from "node:path";
 import type { Checkpoint } from "../../checkpoint/checkpoint.js";
-import { type FileStamps, stampAt } from "../../checkpoint/file-identity.js";
+import { type FileStamps, type ReadFiles, stampAt } from "../../checkpoint/file-identity.js";
 import { refuseImplausibleWeights } from "../../checkpoint/magnitudes.js";
 import { type Identified, identified, openCheckpoint, placeOfPart } from "../../checkpoint/open.js";
 import { type RepackedFile, repackedFile } from "../../checkpoint/packed/packed-layout.js";
@@ -28,7 +28,7 @@ export const MODEL_ROLES = {
 } as const satisfies Readonly<Record<ModelRole, { name: string; part: ModelPart }>>;
 
 /** A model file and its header. */
-export interface ModelHandle {
+export interface ModelHandle extends ReadFiles {
   readonly checkpoint: Checkpoint;
   readonly config: ConfigJson;
   /** The identity: equal for equal weights, whatever the file's name. */
@@ -61,7 +61,9 @@ export async function openModel(
   { open = openIdentified, repack }: Opening = {},
 ): Promise<ModelHandle> {
   const { part } = MODEL_ROLES[role];
-  const { checkpoint: stored, identity, stamps } = await open(await placeOfPart(path, part));
+  const find = () => placeOfPart(path, part);
+  const place = await find();
+  const { checkpoint: stored, identity, stamps, lookups, states } = await open(place);
   // Under the published keys first: of a file that holds a whole model, a part is repacked.
   const own = publishedNames(stored, part);
   const repacked = repackedFile(own, `${identity}-${part}`);
@@ -74,6 +76,8 @@ export async function openModel(
     config: checkpointConfig(checkpoint),
     identity,
     stamps: repacked && repack ? new Map([...stamps, [repacked.path, await stampAt(repacked.path)]]) : stamps,
+    lookups: [{ found: place, again: find }, ...lookups],
+    states,
     name: basename(checkpoint.file),
     ...(warning !== undefined && { warning }),
     ...(repacked && { repacked }),
@@ -106,8 +110,10 @@ export async function networkModel(
   build: () => Promise<Model>,
 ): Promise<Model> {
   const files = [[file.checkpoint.file, file.identity], ...loras.map((lora) => [lora.file, lora.identity])];
-  const model = memoize ? memoize(JSON.stringify([network, files, others]), build) : build();
-  return { ...(await model), stamps: stampsOf(file, loras) };
+  const stamps = stampsOf(file, loras);
+  // A graph has the paths of its weights, links resolved: those of a link that was pointed at a copy may be gone.
+  const model = memoize ? memoize(JSON.stringify([network, files, [...stamps], others]), build) : build();
+  return { ...(await model), stamps };
 }
 
 /** The files of a model and LoRAs as they were when their headers were read. */

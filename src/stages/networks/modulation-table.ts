@@ -119,8 +119,8 @@ function keyOf(
   const { isModule } = network.modulation;
   const modulationLoras = loras.filter(({ adapter }) => [...adapter.modules.keys()].some(isModule));
   const weights = {
-    transformer: file.identity,
-    loras: modulationLoras.map(({ identity, strength }) => [identity, strength]),
+    transformer: [file.identity, file.states],
+    loras: modulationLoras.map(({ identity, states, strength }) => [identity, states, strength]),
   };
   const parts = {
     version: VERSION,
