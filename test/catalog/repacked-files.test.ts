@@ -1,5 +1,5 @@
 // Repacked weights: when the file that is there is used, and when it is made again. Edits with them are in test/cli/quantised.test.ts.
-import { mkdir, open, readFile } from "node:fs/promises";
+import { chmod, mkdir, open, readFile, rename, stat, utimes } from "node:fs/promises";
 import { beforeEach, expect, test } from "vitest";
 import { makeRepacked } from "../../src/catalog/local/repacked-files.js";
 import { BLOCK_TYPES } from "../../src/checkpoint/gguf/block-types.js";
@@ -11,6 +11,9 @@ import { qedit } from "../cli/qedit.js";
 import { temporaryFolder } from "../support/folder.js";
 import { writeGguf } from "../support/gguf.js";
 import { fixture } from "../support/golden.js";
+
+/** A user without rights, whom root becomes: root may write everywhere. */
+const NOBODY = 65534;
 
 const folder = temporaryFolder();
 let made = 0;
@@ -74,4 +77,22 @@ test("models verify and models repacked say that a repacked file was changed", a
     /^ok .*small\.gguf: .*\nBAD .*-transformer\.safetensors: .*changed since it was made of .*small\.gguf/,
   );
   expect(code).toBe(3);
+});
+
+test("a GGUF file that was touched or moved is known again where the data folder cannot be written to", async () => {
+  const asNobody = process.getuid?.() === 0;
+  await chmod(folder.path, 0o755);
+  await chmod(`${home}/data/repacked`, 0o555);
+  await utimes(gguf, 1, 1);
+  const { mtimeMs } = await stat(path);
+  if (asNobody) process.seteuid!(NOBODY);
+  try {
+    expect(await repack()).toBe("");
+  } finally {
+    if (asNobody) process.seteuid!(0);
+    await chmod(`${home}/data/repacked`, 0o755);
+  }
+  await rename(gguf, `${home}/moved.gguf`);
+  expect(await repack(`${home}/moved.gguf`)).toBe("");
+  expect((await stat(path)).mtimeMs).toBe(mtimeMs);
 });

@@ -131,7 +131,11 @@ async function isCurrent(file: RepackedFile, { emit, signal }: { emit: Emit; sig
     }
     now.push({ ...known, file: path, modified: found.mtimeMs });
   }
-  if (isTouched) await writeReceipt(file.path, { ...receipt, sources: now });
+  if (isTouched)
+    await writeReceipt(file.path, { ...receipt, sources: now }).catch((error: unknown) => {
+      // Ignore: where nothing can be written, the sources are read through again the next time.
+      if (!(error instanceof QeditError && error.code === "QEDIT_E_IO")) throw error;
+    });
   return true;
 }
 
