@@ -8,12 +8,10 @@ import { type RepackedFile, repackedLayout } from "../../src/checkpoint/packed/p
 import { readBytes } from "../../src/checkpoint/read-tensor.js";
 import { readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
 import { qedit } from "../cli/qedit.js";
+import { asNobody } from "../support/as-nobody.js";
 import { temporaryFolder } from "../support/folder.js";
 import { writeGguf } from "../support/gguf.js";
 import { fixture } from "../support/golden.js";
-
-/** A user without rights, whom root becomes: root may write everywhere. */
-const NOBODY = 65534;
 
 const folder = temporaryFolder();
 let made = 0;
@@ -80,18 +78,12 @@ test("models verify and models repacked say that a repacked file was changed", a
 });
 
 test("a GGUF file that was touched or moved is known again where the data folder cannot be written to", async () => {
-  const asNobody = process.getuid?.() === 0;
   await chmod(folder.path, 0o755);
   await chmod(`${home}/data/repacked`, 0o555);
   await utimes(gguf, 1, 1);
   const { mtimeMs } = await stat(path);
-  if (asNobody) process.seteuid!(NOBODY);
-  try {
-    expect(await repack()).toBe("");
-  } finally {
-    if (asNobody) process.seteuid!(0);
-    await chmod(`${home}/data/repacked`, 0o755);
-  }
+  expect(await asNobody(() => repack())).toBe("");
+  await chmod(`${home}/data/repacked`, 0o755);
   await rename(gguf, `${home}/moved.gguf`);
   expect(await repack(`${home}/moved.gguf`)).toBe("");
   expect((await stat(path)).mtimeMs).toBe(mtimeMs);

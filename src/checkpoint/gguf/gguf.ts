@@ -94,7 +94,8 @@ async function visionBeside(
   identity: WeightsIdentity | undefined,
 ): Promise<{ readonly header: GgufHeader; readonly file: string } | undefined> {
   const folder = dirname(path);
-  const names = (await readdir(folder).catch(() => [])).filter((name) => VISION_NAME.test(name)).sort();
+  const isTower = (name: string) => VISION_NAME.test(name) && name !== basename(path);
+  const names = (await readdir(folder).catch(() => [])).filter(isTower).sort();
   const stem = (name: string) => name.toLowerCase().replace(VARIANT, "");
   const named = names.filter((name) => stem(name) === stem(basename(path)));
   const fitting = named.length > 0 ? named : names;
