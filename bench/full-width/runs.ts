@@ -14,7 +14,7 @@ import { multimodalRope } from "../../src/models/qwen2.5-vl/language.js";
 import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/text-encoder-config.js";
 import { buildVisionTower, visionGeometry } from "../../src/models/qwen2.5-vl/vision.js";
 import { randn } from "../../src/sampling/noise/noise.js";
-import { type ModelHandle, numbersOf, openModel } from "../../src/stages/networks/model-handle.js";
+import { type ModelHandle, numbersOf, openModel, readyModel } from "../../src/stages/networks/model-handle.js";
 import { withLanguageModel } from "../../src/stages/networks/open-language-model.js";
 import { withTransformer } from "../../src/stages/networks/open-transformer.js";
 import { withVae } from "../../src/stages/networks/open-vae.js";
@@ -235,6 +235,6 @@ async function transformerInputs(path: string): Promise<Tensors> {
 }
 
 // Blocks of GGUF are repacked first.
-function openTransformer(path: string): Promise<ModelHandle> {
-  return openModel(path, "transformer", { repack: (file) => makeRepacked(file, { emit() {} }) });
+async function openTransformer(path: string): Promise<ModelHandle> {
+  return readyModel(await openModel(path, "transformer"), (file) => makeRepacked(file, { emit() {} }));
 }

@@ -26,7 +26,7 @@ import {
   usedPrompts,
 } from "./networks/sampled-parts.js";
 import { type SizedTransformer, scheduledEvaluations } from "./networks/transformer-plan.js";
-import type { ArtifactStage, StageConfig, StageContext, StageLengths } from "./stage.js";
+import type { ArtifactStage, StageConfig, StageContext, StageInput, StageLengths } from "./stage.js";
 
 /** Every number of a sampling run, as parameters have them. */
 export interface SamplingNumbers extends Omit<SamplingSettings, "cfgNorm" | "lcm"> {
@@ -95,15 +95,15 @@ export const sample: ArtifactStage<SampledInputs, SampledModels, SampleSettings>
       device: deviceIdentity(device),
     };
   },
-  async run({ inputs: { latents, cond }, models, settings }, context): Promise<Artifact> {
+  async run(input, context): Promise<Artifact> {
+    const { inputs, models, settings } = input;
+    const { latents, cond } = inputs;
     const { transformer: file, loras } = models;
-    const named = { network: sampledTransformer(file, settings), name: file.checkpoint.file };
-    const prompts = usedPrompts(cond, { ...named, cfg: settings.cfg });
-    const statistics = recordedStatistics(latents, named);
+    const { network, prompts, statistics } = fittingInputs(input);
     const compute = computeType(context.engine.device, "transformer", settings.dtype);
     const { stepCache } = settings;
     const evaluations = evaluationsOf(settings);
-    const transformer = { network: named.network, file, loras, compute, context, stepCache, evaluations };
+    const transformer = { network, file, loras, compute, context, stepCache, evaluations };
     const references = referenceLatents(latents);
     const run = await runOf(settings, floatTensor(latents, "latent")!);
     const sampled = samplePicture(run, { references, prompts, statistics }, transformer);
@@ -119,6 +119,18 @@ export const sample: ArtifactStage<SampledInputs, SampledModels, SampleSettings>
     };
   },
 };
+
+/** What a run takes of its inputs, from the transformer's header alone. Throws QEDIT_E_ARTIFACT for those that do not fit it, or the settings. */
+export function fittingInputs({
+  inputs: { latents, cond },
+  models: { transformer },
+  settings,
+}: StageInput<SampledInputs, Pick<SampledModels, "transformer">, Pick<SampleSettings, "cfg" | "referenceMethod">>) {
+  const network = sampledTransformer(transformer, settings);
+  const named = { network, name: transformer.checkpoint.file };
+  const prompts = usedPrompts(cond, { ...named, cfg: settings.cfg });
+  return { network, prompts, statistics: recordedStatistics(latents, named) };
+}
 
 /** The transformer's graph that opens first for so many tokens if all of it fits. */
 export function sampledModel(

@@ -1,17 +1,20 @@
 // A made-up ComfyUI tree and Hugging Face cache: every file found and named by its header.
 
-import { mkdir, readdir, stat, symlink, writeFile } from "node:fs/promises";
+import { chmod, mkdir, readdir, stat, symlink, writeFile } from "node:fs/promises";
 import { beforeEach, describe, expect, test, vi } from "vitest";
 import { type PublishedName, publishedTensors } from "../../fixtures/headers/published.js";
 import { sparseCheckpoint } from "../../fixtures/headers/sparse.js";
 import { identify } from "../../src/catalog/local/identify.js";
-import { type ScannedFile, scanModels } from "../../src/catalog/local/scan-folders.js";
+import { refuseUnscannable, type ScannedFile, scanModels } from "../../src/catalog/local/scan-folders.js";
 import { readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
 import { rewritten } from "../checkpoint/rewrite.js";
+import { asNobody } from "../support/as-nobody.js";
+import { temporaryFolder } from "../support/folder.js";
 import { fixture } from "../support/golden.js";
 import { cached, homeFolder, note, place } from "./tree.js";
 
 const home = homeFolder();
+const folder = temporaryFolder();
 
 async function scanned(options: Parameters<typeof scanModels>[0] = {}): Promise<Record<string, ScannedFile>> {
   const { files } = await scanModels(options);
@@ -288,4 +291,14 @@ describe("identify", () => {
       notes: [expect.stringContaining("OFT")],
     });
   });
+});
+
+test("a folder that cannot be read is refused with the reason, before anything in it is looked for", async () => {
+  await chmod(folder.path, 0o755);
+  await mkdir(folder.at("locked"), { mode: 0o300 });
+  await expect(asNobody(() => refuseUnscannable(folder.at("locked")))).rejects.toMatchObject({
+    code: "QEDIT_E_IO",
+    message: `Cannot read ${folder.at("locked")}: permission denied`,
+  });
+  await expect(refuseUnscannable(folder.path)).resolves.toBeUndefined();
 });

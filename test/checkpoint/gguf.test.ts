@@ -3,10 +3,11 @@ import { mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { describe, expect, test } from "vitest";
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.js";
 import { wouldReadSame } from "../../src/checkpoint/file-identity.js";
-import { identified, openCheckpoint } from "../../src/checkpoint/open.js";
+import { identified, openCheckpoint, openPart } from "../../src/checkpoint/open.js";
 import { readBytes, readTensor } from "../../src/checkpoint/read-tensor.js";
 import { checkpointConfig, readSafetensors } from "../../src/checkpoint/safetensors/safetensors.js";
 import { languageConfig, visionConfig } from "../../src/models/qwen2.5-vl/text-encoder-config.js";
+import { reviewPart } from "../../src/models/review-part.js";
 import { numbersOf } from "../../src/stages/networks/model-handle.js";
 import { temporaryFolder } from "../support/folder.js";
 import { F32, floats, type GgufTensor, type GgufWritten, ggufBytes, repackedTo, writeGguf } from "../support/gguf.js";
@@ -241,6 +242,14 @@ describe("a text encoder as llama.cpp writes it, with its mmproj beside it", asy
     await writeGguf(folder.at("other/mmproj.gguf"), { values: seen, tensors: { ...vision, "mm.2.weight": narrow } });
     const opened = await openCheckpoint(own);
     expect(() => visionConfig(numbersOf(opened), checkpointConfig(opened))).toThrow("numbers a token");
+  });
+
+  test("is not its own vision tower where its name says mmproj", async () => {
+    await mkdir(folder.at("named"));
+    const own = await writeGguf(folder.at("named/no-mmproj-Q8_0.gguf"), { values, tensors: language });
+    const opened = await openPart(own, "text_encoder");
+    expect(reviewPart(opened, "text_encoder").unread).toEqual([]);
+    expect(() => visionConfig(numbersOf(opened), checkpointConfig(opened))).toThrow("has no vision weights");
   });
 
   test("is refused where the mmproj lacks a part", async () => {

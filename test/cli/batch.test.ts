@@ -148,7 +148,10 @@ describe("a job that fails", () => {
     writeFileSync(folder.at("some.jsonl"), `\uFEFF${written.join("\r\n")}\r\n`);
     const ended = await qedit(["batch", "some.jsonl", ...TINY], here);
     expect(ended.code, ended.stderr).toBe(6);
-    expect(ended.stderr).toMatch(/error: 10 of 12 jobs failed\n {2}hint: .*qedit batch some\.jsonl --last-failed\n$/);
+    // Without the call's own flags, its prompt or its shard, other jobs would be run.
+    expect(ended.stderr).toMatch(
+      /error: 10 of 12 jobs failed\n {2}hint: Correct them, and run the same command with --last-failed\n$/,
+    );
     results = jsonLines<Result>(ended.stdout);
   }, SLOW);
 
@@ -205,7 +208,7 @@ describe("--resume", () => {
     const { code, stdout, stderr } = await qedit(["batch", "again.jsonl", ...TINY], here);
     expect(code).toBe(6);
     expect(jsonLines<Result>(stdout).map(({ error }) => error?.code)).toEqual(Array(3).fill("QEDIT_E_EXISTS"));
-    expect(stderr).toMatch(/hint: .*qedit batch again\.jsonl --resume$/m);
+    expect(stderr).toMatch(/hint: Leave out what is done: run the same command with --resume$/m);
   });
 
   test(

@@ -133,6 +133,21 @@ test("a picture that cannot be read fails alone", async () => {
   expect(stderr).toMatch(/error: 1 of 4 jobs failed\n {2}hint: .*--resume\n$/);
 });
 
+// Names of other systems are UTF-8 anyway.
+test.runIf(process.platform === "linux")(
+  "a picture whose name is not UTF-8 fails alone, with that reason",
+  async () => {
+    mkdirSync(folder.at("latin1"));
+    copyFileSync(CAT, folder.at("latin1/a.jpg"));
+    copyFileSync(CAT, Buffer.concat([Buffer.from(folder.at("latin1/caf")), Buffer.of(0xe9), Buffer.from(".jpg")]));
+    const { code, stdout, stderr } = await qedit(["each", "latin1", ...EDIT], here);
+    expect([code, made(stdout)]).toEqual([6, ["latin1/a-edit.png"]]);
+    expect(stderr).toMatch(/^failed: .*: Cannot read latin1\/caf\uFFFD\.jpg: its name is not UTF-8$/m);
+    expect((await qedit(["each", "latin1/caf\uFFFD.jpg", ...EDIT], here)).stderr).toMatch(/its name is not UTF-8/);
+    expect((await qedit(["each", "latin1/\uFFFD.jpg", ...EDIT], here)).stderr).toMatch(/there is no such file/);
+  },
+);
+
 describe.concurrent("refuses", () => {
   test.each([
     [["nothing/*.jpg"], /No picture matches nothing\/\*\.jpg$/],

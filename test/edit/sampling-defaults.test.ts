@@ -52,10 +52,14 @@ test.each([
   ["folder:x/a.safetensors", "folder:x/a.safetensors", 1],
   ["C:\\loras\\a.safetensors", "C:\\loras\\a.safetensors", 1],
   ["C:\\loras\\a.safetensors:.25", "C:\\loras\\a.safetensors", 0.25],
+  ["of\ntwo lines.safetensors:2", "of\ntwo lines.safetensors", 2],
 ])("%s is the file %s at strength %f", (written, path, strength) => {
   expect(parseLora(written)).toEqual({ path, strength });
 });
 
-test.each(["a.safetensors:abc", "dir/a.safetensors:0,5", "a.SAFETENSORS:"])("%s has a wrong strength", (written) => {
-  expect(() => parseLora(written)).toThrowError(/^Cannot use ".*" as the strength of a LoRA: a number is wanted$/);
-});
+test.each(["a.safetensors:abc", "dir/a.safetensors:0,5", "a.SAFETENSORS:", "of\ntwo.safetensors:x"])(
+  "%s has a wrong strength",
+  (written) => {
+    expect(() => parseLora(written)).toThrowError(/^Cannot use "[^]*" as the strength of a LoRA: a number is wanted$/);
+  },
+);

@@ -1,4 +1,5 @@
 // Repacked weights in qedit's data folder: made once from a quantised file, used as long as that file is the same, listed and removed by `qedit models`.
+import type { Stats } from "node:fs";
 import { type FileHandle, open, readdir, readFile, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import * as v from "valibot";
@@ -18,6 +19,8 @@ const LARGEST_RECEIPT = 1_000_000;
 
 const receiptSchema = v.object({
   bytes: v.number(),
+  // Of the repacked file as it was written. Not its inode too, which some network file systems give anew.
+  modified: v.number(),
   sources: v.array(v.object({ file: v.string(), bytes: v.number(), modified: v.number(), sha256: v.string() })),
 });
 
@@ -30,6 +33,8 @@ export interface RepackedOnDisk {
   readonly bytes: number;
   /** undefined where its receipt is lost: it is made again when it is wanted. */
   readonly sources: RepackedReceipt["sources"] | undefined;
+  /** Whether it was changed after it was written: then too it is made again. */
+  readonly isChanged: boolean;
 }
 
 /**
@@ -70,7 +75,8 @@ export async function makeRepacked(
     const following = { signal, onProgress: follow(`repacking ${name}`, file.layout.bytes, emit) };
     const write = (handle: FileHandle) => writeRepacked(handle, file.layout, following);
     await streamAtomically(file.path, write, { overwrite: true, signal });
-    await writeReceipt(file.path, { bytes: file.layout.bytes, sources });
+    const { mtimeMs } = await stat(file.path);
+    await writeReceipt(file.path, { bytes: file.layout.bytes, modified: mtimeMs, sources });
   });
 }
 
@@ -81,10 +87,19 @@ export async function listRepacked(): Promise<readonly RepackedOnDisk[]> {
   return Promise.all(
     names.sort().map(async (name) => {
       const path = join(folder, name);
-      const { size } = await stat(path);
-      return { path, bytes: size, sources: (await readReceipt(path))?.sources };
+      const found = await stat(path);
+      const receipt = await readReceipt(path);
+      const isChanged = receipt !== undefined && !isAsWritten(found, receipt);
+      return { path, bytes: found.size, sources: receipt?.sources, isChanged };
     }),
   );
+}
+
+/** Whether the repacked file of a layout is there, as it was written; its sources are not looked at. */
+export async function hasRepacked({ path, layout }: RepackedFile): Promise<boolean> {
+  const receipt = await readReceipt(path);
+  const found = await stat(path).catch(() => undefined);
+  return receipt?.bytes === layout.bytes && found !== undefined && isAsWritten(found, receipt);
 }
 
 /** Removes a repacked file and its receipt. Throws QEDIT_E_IO. */
@@ -97,12 +112,12 @@ export async function removeRepacked({ path }: Pick<RepackedOnDisk, "path">): Pr
   }
 }
 
-// Whether the file is there, whole, and of the sources as they are now. What only was moved or touched is read through once.
+// Whether the file is there, as it was written, and of the sources as they are now. What only was moved or touched is read through once.
 async function isCurrent(file: RepackedFile, { emit, signal }: { emit: Emit; signal: AbortSignal }): Promise<boolean> {
   const receipt = await readReceipt(file.path);
   const paths = sourcesOf(file);
   if (receipt?.bytes !== file.layout.bytes || receipt.sources.length !== paths.length) return false;
-  if (!(await isWhole(file))) return false;
+  if (!(await isWhole(file, receipt))) return false;
   let isTouched = false;
   const now = [];
   for (const [index, path] of paths.entries()) {
@@ -116,22 +131,32 @@ async function isCurrent(file: RepackedFile, { emit, signal }: { emit: Emit; sig
     }
     now.push({ ...known, file: path, modified: found.mtimeMs });
   }
-  if (isTouched) await writeReceipt(file.path, { ...receipt, sources: now });
+  if (isTouched)
+    await writeReceipt(file.path, { ...receipt, sources: now }).catch((error: unknown) => {
+      // Ignore: where nothing can be written, the sources are read through again the next time.
+      if (!(error instanceof QeditError && error.code === "QEDIT_E_IO")) throw error;
+    });
   return true;
 }
 
-async function isWhole({ path, layout: { header, bytes } }: RepackedFile): Promise<boolean> {
+async function isWhole({ path, layout: { header } }: RepackedFile, receipt: RepackedReceipt): Promise<boolean> {
   try {
     const handle = await open(path);
     try {
-      const { size } = await handle.stat();
-      return size === bytes && Buffer.compare(await readRange(handle, 0, header.length), header) === 0;
+      return (
+        isAsWritten(await handle.stat(), receipt) &&
+        Buffer.compare(await readRange(handle, 0, header.length), header) === 0
+      );
     } finally {
       await handle.close();
     }
   } catch {
     return false;
   }
+}
+
+function isAsWritten({ size, mtimeMs }: Stats, { bytes, modified }: RepackedReceipt): boolean {
+  return size === bytes && mtimeMs === modified;
 }
 
 async function refuseWithoutRoom({ path, layout }: RepackedFile): Promise<void> {

@@ -1,8 +1,10 @@
 // Scans the models folders and identifies every file by its header; nothing is copied, and no file that could run code is loaded.
-import { open, realpath, stat } from "node:fs/promises";
+import { open, readdir, realpath, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { isPickle } from "../../checkpoint/foreign.js";
 import { openCheckpoint, shardsOf } from "../../checkpoint/open.js";
+import { QeditError } from "../../std/errors.js";
+import { ioFailure } from "../../std/files.js";
 import { readCatalog } from "../published/models.js";
 import type { Catalog, PublishedFile } from "../published/models-schema.js";
 import { examine } from "./examine.js";
@@ -69,6 +71,20 @@ export async function scanModels({ only = false, ...options }: ScanOptions = {})
     }
   }
   return { folders: visited, files: found, problems };
+}
+
+/** Throws QEDIT_E_USAGE for what is no folder, and QEDIT_E_IO for a folder that cannot be read. */
+export async function refuseUnscannable(folder: string): Promise<void> {
+  try {
+    await readdir(folder);
+  } catch (cause) {
+    if (!["ENOENT", "ENOTDIR"].includes((cause as NodeJS.ErrnoException).code ?? ""))
+      throw ioFailure("read", folder, cause);
+    throw new QeditError("QEDIT_E_USAGE", `Cannot scan ${folder}: there is no such folder`, {
+      hint: "`qedit inspect FILE` says what one file is",
+      cause,
+    });
+  }
 }
 
 /** Identifies one file; undefined for files that only look like models by their name. */

@@ -101,7 +101,8 @@ async function visionBeside(
 // The vision tower of a text encoder: the one mmproj file of its folder, or the one that is called as it is.
 async function visionFile(path: string): Promise<string | undefined> {
   const folder = dirname(path);
-  const names = (await readdir(folder).catch(() => [])).filter((name) => VISION_NAME.test(name)).sort();
+  const isTower = (name: string) => VISION_NAME.test(name) && name !== basename(path);
+  const names = (await readdir(folder).catch(() => [])).filter(isTower).sort();
   const stem = (name: string) => name.toLowerCase().replace(VARIANT, "");
   const named = names.filter((name) => stem(name) === stem(basename(path)));
   const fitting = named.length > 0 ? named : names;

@@ -76,8 +76,8 @@ export async function editBatch({ args, settings, given }: BatchCall, terminal: 
     refuseFailures(
       tally,
       hasOnlyExisting
-        ? `Leave out what is done: qedit batch ${file} --resume`
-        : `Correct them, then: qedit batch ${file} --last-failed`,
+        ? "Leave out what is done: run the same command with --resume"
+        : "Correct them, and run the same command with --last-failed",
     );
   } finally {
     await journal?.close();

@@ -5,7 +5,7 @@ import { jsonName, type ParameterTable, type SettingsOf } from "../../edit/param
 import type { MODEL_PARAMETERS, STAGE_PARAMETERS } from "../../edit/parameters/table.js";
 import { drawSeed } from "../../edit/resolve/draw-seed.js";
 import { type NamingSettings, refuseFilesElsewhere } from "../../edit/resolve/files-elsewhere.js";
-import { modelLibrary } from "../../edit/resolve/model-library.js";
+import { type ModelLibrary, modelLibrary } from "../../edit/resolve/model-library.js";
 import { findLoras, findModelFile } from "../../edit/resolve/resolve-edit.js";
 import { resolveSettings } from "../../edit/resolve/resolve-settings.js";
 import { resolveSampling } from "../../edit/resolve/sampling-defaults.js";
@@ -16,7 +16,7 @@ import { encodeImage } from "../../stages/encode-image.js";
 import { encodePrompt, refuseEmptyPrompt } from "../../stages/encode-prompt.js";
 import { type ModelHandle, type ModelRole, numbersOf } from "../../stages/networks/model-handle.js";
 import { announceProfiles } from "../../stages/pictures.js";
-import { sample } from "../../stages/sample.js";
+import { fittingInputs, sample } from "../../stages/sample.js";
 import { STAGES, type StageName } from "../../stages/stage.js";
 import { param, QeditError } from "../../std/errors.js";
 import { checkInputs, inputArtifact, inputPictures, inputPrompt } from "../files/input.js";
@@ -65,8 +65,10 @@ export async function encodePictures(
   await writeComputed(
     { path: outputPath(settings.output, "latents.safetensors"), settings, terminal },
     async (service) => {
-      const vae = await modelOf("encode-image", settings, terminal);
+      const library = modelLibrary();
+      const found = await modelOf("encode-image", settings, terminal, library);
       const pictures = await inputPictures(args, terminal.io);
+      const vae = found && (await library.ready(found, terminal.emit));
       return service.runStage(encodeImage, { inputs: { pictures }, models: { vae }, settings });
     },
   );
@@ -84,11 +86,13 @@ export async function encodeText(
   await writeComputed(
     { path: outputPath(settings.output, "cond.safetensors"), settings, terminal },
     async (service) => {
-      const textEncoder = await modelOf("encode-prompt", settings, terminal);
-      refuseUselessSizes(given, textEncoder);
+      const library = modelLibrary();
+      const found = await modelOf("encode-prompt", settings, terminal, library);
+      refuseUselessSizes(given, found);
       const prompt = await inputPrompt(settings, terminal.io);
       const pictures = await inputPictures(args, terminal.io);
       announceProfiles(pictures, settings, terminal.emit);
+      const textEncoder = found && (await library.ready(found, terminal.emit));
       const input = { inputs: { pictures }, models: { textEncoder }, settings: { ...settings, prompt } };
       return service.runStage(encodePrompt, input);
     },
@@ -125,14 +129,17 @@ export async function sampleLatents(
     { path: outputPath(settings.output, "samples.safetensors"), settings, terminal },
     async (service) => {
       const library = modelLibrary();
-      const transformer = await modelOf("sample", settings, terminal, library);
-      const matching = transformer && { transformer, isStrict: settings.strictLora, emit };
+      const found = await modelOf("sample", settings, terminal, library);
+      const matching = found && { transformer: found, isStrict: settings.strictLora, emit };
       const loras = matching ? await library.loras(await findLoras(settings.lora, settings, emit), matching) : [];
       const latents = await inputArtifact(settings.latents, "latents", io);
       const cond = await inputArtifact(settings.cond, "cond", io);
       const numbers = { ...settings, ...resolveSampling(settings) };
       const { settings: drawn, isDrawn } = drawSeed(numbers, emit);
-      const input = { inputs: { latents, cond }, models: { transformer, loras }, settings: drawn };
+      const inputs = { latents, cond };
+      if (found) fittingInputs({ inputs, models: { transformer: found }, settings: drawn });
+      const transformer = found && (await library.ready(found, emit));
+      const input = { inputs, models: { transformer, loras }, settings: drawn };
       return service.runStage(sample, input, { isDrawn });
     },
   );
@@ -154,9 +161,11 @@ export async function decodeSamples(
   const encoding = pictureEncoding(path, settings);
   refuseUselessQuality(encoding.format, given);
   await checkOutput(path, settings, terminal);
-  const vae = await modelOf("decode", settings, terminal);
+  const library = modelLibrary();
+  const found = await modelOf("decode", settings, terminal, library);
   const { value, device, seconds } = await withService(settings, terminal, async (service) => {
     const samples = await inputArtifact(args[0]!, "samples", terminal.io);
+    const vae = found && (await library.ready(found, terminal.emit));
     const picture = await service.decode({ inputs: { samples }, models: { vae }, settings });
     const flattened = flattening(picture, encoding);
     if (flattened !== undefined) terminal.emit({ kind: "note", text: flattened });
@@ -179,7 +188,7 @@ async function modelOf(
   stage: StageName,
   settings: ModelSettings & Pick<RemoteSettings, "remote"> & { readonly [Role in ModelRole]?: string | undefined },
   { emit }: Terminal,
-  library = modelLibrary(),
+  library: ModelLibrary,
 ): Promise<ModelHandle | undefined> {
   if (settings.remote[stage]) return undefined;
   const role = ROLES[stage];

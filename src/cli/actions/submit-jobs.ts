@@ -62,8 +62,7 @@ export async function submitJobs({ args: [file], settings, given }: SubmitCall, 
     const tally = await new Submission({ client, codec, store, journal, settings, terminal, total: lines.length }).send(
       lines,
     );
-    const hint = `Correct them, then: qedit submit ${file} --wait --resume`;
-    refuseFailures(tally, hint);
+    refuseFailures(tally, "Correct them, and run the same command with --wait --resume");
   } finally {
     await journal.close();
     await client.close();

@@ -2,7 +2,9 @@
 import { open, readdir, stat } from "node:fs/promises";
 import { basename, dirname, extname, join, relative, resolve, sep } from "node:path";
 import { formatByStart, START_BYTES } from "../../image/io/picture-formats.js";
+import { nameOfOtherBytes } from "../../image/io/read.js";
 import { QeditError } from "../../std/errors.js";
+import { hasNameOfOtherBytes } from "../../std/file-names.js";
 
 /** A picture to edit, and its folder relative to the folder or the fixed part of the pattern that matched it. */
 export interface FoundPicture {
@@ -55,6 +57,7 @@ async function picturesOfOne(arg: string): Promise<FoundByOne> {
   if (existing?.isDirectory()) return picturesIn(arg);
   if (existing) return { pictures: [{ path: arg, below: "", isNamed: true }], passed: [] };
   const { glob, isDynamicPattern } = await import("tinyglobby");
+  if (await hasNameOfOtherBytes(arg)) throw nameOfOtherBytes(arg);
   if (!isDynamicPattern(arg))
     throw new QeditError("QEDIT_E_IMAGE", `Cannot read ${arg}: there is no such file`, {
       hint: "Check the path of the picture",

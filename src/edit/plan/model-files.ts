@@ -1,6 +1,7 @@
 // The model files of an edit: headers of files on disk, and published layouts for files that are missing.
 import { stat } from "node:fs/promises";
 import { findLora, findModelFiles } from "../../catalog/local/find.js";
+import { hasRepacked } from "../../catalog/local/repacked-files.js";
 import {
   FILE_ROLES,
   type FileRole,
@@ -184,9 +185,8 @@ async function orMissing<T>(search: () => Promise<T>): Promise<T | QeditError> {
   }
 }
 
-async function repackedFacts({ path, layout: { bytes } }: RepackedFile): Promise<NonNullable<PlannedFile["repacked"]>> {
-  const found = await stat(path).catch(() => undefined);
-  return { path, bytes, isThere: found?.size === bytes };
+async function repackedFacts(file: RepackedFile): Promise<NonNullable<PlannedFile["repacked"]>> {
+  return { path: file.path, bytes: file.layout.bytes, isThere: await hasRepacked(file) };
 }
 
 // Of the files that the user has: repacked weights are not counted.

@@ -61,7 +61,8 @@ export async function resolveEditStage(
   const role = ROLES[stage];
   const handle = await library.model(await findModelFile(role, values, emit), role, emit);
   const loras = hasLorasElsewhere ? undefined : await openLoras(handle, values, { library, emit });
-  return { settings: withNumbers(values), values, models: { [role]: handle, ...(loras && { loras }) } };
+  const ready = await library.ready(handle, emit);
+  return { settings: withNumbers(values), values, models: { [role]: ready, ...(loras && { loras }) } };
 }
 
 async function openLoras(

@@ -63,14 +63,15 @@ export async function resolveEncodePrompt(parameters: Parameters, origin: StageO
 export async function resolveSample(parameters: Parameters, origin: StageOrigin) {
   const { library, emit } = origin;
   const settings = await resolveSettings(await read("sample", parameters, origin));
-  const transformer = await modelOf("sample", settings, origin);
-  const loras = transformer
+  const found = await headerOf("sample", settings, origin);
+  const loras = found
     ? await library.loras(await findLoras(settings.lora, settings, emit), {
-        ...{ transformer, emit },
+        ...{ transformer: found, emit },
         isStrict: settings.strictLora,
       })
     : [];
   const numbers = { ...settings, ...resolveSampling(settings) };
+  const transformer = found && (await library.ready(found, emit));
   return { ...drawSeed(numbers, emit), models: { transformer, loras } };
 }
 
@@ -111,10 +112,18 @@ function refuseOthers(parameters: Parameters, stage: StageName, known: readonly 
   });
 }
 
+type NamedModels = { readonly [Role in ModelRole]?: string | undefined } & SettingsOf<typeof MODEL_PARAMETERS>;
+
 // undefined for a stage that runs elsewhere.
-async function modelOf(
+async function modelOf(stage: StageName, settings: NamedModels, origin: StageOrigin): Promise<ModelHandle | undefined> {
+  const found = await headerOf(stage, settings, origin);
+  return found && origin.library.ready(found, origin.emit);
+}
+
+// As modelOf, of which nothing is repacked yet.
+async function headerOf(
   stage: StageName,
-  settings: { readonly [Role in ModelRole]?: string | undefined } & SettingsOf<typeof MODEL_PARAMETERS>,
+  settings: NamedModels,
   { library, emit }: StageOrigin,
 ): Promise<ModelHandle | undefined> {
   if (library.elsewhere.has(stage)) return undefined;

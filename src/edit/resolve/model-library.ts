@@ -10,7 +10,13 @@ import {
   type NamedLora,
   openMatchedLora,
 } from "../../stages/networks/loras.js";
-import { type ModelHandle, type ModelRole, openIdentified, openModel } from "../../stages/networks/model-handle.js";
+import {
+  type ModelHandle,
+  type ModelRole,
+  openIdentified,
+  openModel,
+  readyModel,
+} from "../../stages/networks/model-handle.js";
 import type { StageName } from "../../stages/stage.js";
 import type { Emit } from "../../std/events.js";
 
@@ -18,8 +24,10 @@ import type { Emit } from "../../std/events.js";
 export interface ModelLibrary {
   /** Stages that run elsewhere, whose model files are not needed here. */
   readonly elsewhere: ReadonlySet<StageName>;
-  /** Throws what openModel throws. */
+  /** What the headers say of a model, which is not computed with before it is ready. Throws what openModel throws. */
   readonly model: (path: string, role: ModelRole, emit: Emit) => Promise<ModelHandle>;
+  /** The model with its weights repacked where they must be: gigabytes are written, so that all else is refused first. Throws what readyModel throws. */
+  readonly ready: (file: ModelHandle, emit: Emit) => Promise<ModelHandle>;
   /** LoRAs matched to a transformer, in order. Throws QEDIT_E_LORA; if strict, for any unmatched key. */
   readonly loras: (named: readonly NamedLora[], matching: Matching) => Promise<readonly ActiveLora[]>;
 }
@@ -38,15 +46,21 @@ export function modelLibrary(elsewhere: ReadonlySet<StageName> = new Set()): Mod
   const openReported = async (path: string, role: ModelRole, emit: Emit) => {
     const handle = await openModel(path, role, {
       open: (place) => stored(place, place, () => openIdentified(place), emit),
-      repack: (file) => makeRepacked(file, { emit }),
     });
     if (handle.warning !== undefined) emit({ kind: "warning", text: handle.warning });
     return handle;
   };
+  const ready = openFiles<ModelHandle>();
   const loras = openFiles<MatchedLora>();
   return {
     elsewhere,
     model: (path, role, emit) => models(`${role} ${path}`, path, () => openReported(path, role, emit), emit),
+    async ready(file, emit) {
+      const { repacked, checkpoint } = file;
+      if (!repacked) return file;
+      const repack = () => readyModel(file, (each) => makeRepacked(each, { emit }));
+      return ready(`${checkpoint.file} as ${repacked.path}`, repacked.path, repack, emit);
+    },
     async loras(named, { transformer, isStrict, emit }) {
       const active: ActiveLora[] = [];
       for (const [index, { path, strength }] of named.entries()) {

@@ -106,7 +106,8 @@ export async function openModels(
   const textEncoder = await open("textEncoder");
   const transformer = await open("transformer");
   const loras = transformer ? await library.loras(files.loras, { transformer, isStrict: strictLora, emit }) : [];
-  return { vae, textEncoder, transformer, loras };
+  const ready = async (file: ModelHandle | undefined) => file && library.ready(file, emit);
+  return { vae: await ready(vae), textEncoder: await ready(textEncoder), transformer: await ready(transformer), loras };
 }
 
 /** The model file of a role: the one the user named, else the model's. Throws QEDIT_E_MODEL_MISSING. */

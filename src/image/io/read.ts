@@ -3,6 +3,7 @@
 // https://github.com/comfyanonymous/ComfyUI/blob/a125cd84/nodes.py (LoadImage)
 import type { Metadata, Sharp } from "sharp";
 import { QeditError } from "../../std/errors.js";
+import { hasNameOfOtherBytes } from "../../std/file-names.js";
 import { type ReadOptions, readBounded } from "../../std/files.js";
 import { type AlphaPlane, withAlpha } from "../alpha.js";
 import { divideBy255 } from "../divide-by-255.js";
@@ -148,10 +149,12 @@ export async function readBytes(
 ): Promise<Buffer> {
   let bytes = source;
   if (typeof bytes === "string") {
+    const path = bytes;
     try {
-      bytes = await readBounded(bytes, LARGEST_FILE, { hasPipes });
+      bytes = await readBounded(path, LARGEST_FILE, { hasPipes });
     } catch (cause) {
       if (cause instanceof QeditError) throw new QeditError("QEDIT_E_IMAGE", cause.message, { hint: PATH_HINT, cause });
+      if (await hasNameOfOtherBytes(path)) throw nameOfOtherBytes(name);
       const reason = REASONS[(cause as NodeJS.ErrnoException).code ?? ""] ?? firstLine(cause);
       throw new QeditError("QEDIT_E_IMAGE", `Cannot read ${name}: ${reason}`, {
         hint: PATH_HINT,
@@ -161,6 +164,13 @@ export async function readBytes(
   }
   if (bytes.byteLength > 0) return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   throw new QeditError("QEDIT_E_IMAGE", `Cannot read ${name}: the file is empty`, { hint: FORMAT_HINT });
+}
+
+/** The error for a picture that is there under a name which is not UTF-8. */
+export function nameOfOtherBytes(name: string): QeditError {
+  return new QeditError("QEDIT_E_IMAGE", `Cannot read ${name}: its name is not UTF-8`, {
+    hint: "Give it another name",
+  });
 }
 
 async function opener(bytes: Buffer): Promise<OpenPicture> {

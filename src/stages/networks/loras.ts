@@ -25,9 +25,10 @@ export interface NamedLora {
  * number that float32 does not hold.
  */
 export function parseLora(written: string): NamedLora {
-  const match = /^(.+):([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)$/i.exec(written);
+  // A name may have line breaks, which a dot leaves out.
+  const match = /^([^]+):([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)$/i.exec(written);
   const strength = Number(match?.[2] ?? 1);
-  const other = match ?? /^(.+\.safetensors):([^/\\]*)$/i.exec(written) ?? [];
+  const other = match ?? /^([^]+\.safetensors):([^/\\]*)$/i.exec(written) ?? [];
   const [, file, wrong] = match && Number.isFinite(Math.fround(strength)) ? [] : other;
   if (wrong !== undefined)
     throw new QeditError("QEDIT_E_USAGE", `Cannot use "${wrong}" as the strength of a LoRA: a number is wanted`, {

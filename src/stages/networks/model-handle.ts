@@ -50,15 +50,13 @@ export type SizedFile = Pick<ModelHandle, "checkpoint">;
 export interface Opening {
   /** May know the file already, which holds a whole model. */
   readonly open?: (place: string) => Promise<Identified>;
-  /** Makes the repacked file before it is looked at; without, only what the header says of it is known. */
-  readonly repack?: (file: RepackedFile) => Promise<void>;
 }
 
-/** Reads the headers of a model file or folder. Throws QEDIT_E_MODEL_MISSING if it is not there, QEDIT_E_CHECKPOINT if it cannot be run as this role. */
+/** Reads the headers of a model file or folder, from which nothing is repacked yet: see readyModel. Throws QEDIT_E_MODEL_MISSING if it is not there, QEDIT_E_CHECKPOINT if it cannot be run as this role. */
 export async function openModel(
   path: string,
   role: ModelRole,
-  { open = openIdentified, repack }: Opening = {},
+  { open = openIdentified }: Opening = {},
 ): Promise<ModelHandle> {
   const { part } = MODEL_ROLES[role];
   const find = () => placeOfPart(path, part);
@@ -69,19 +67,30 @@ export async function openModel(
   const repacked = repackedFile(own, `${identity}-${part}`);
   const checkpoint = repacked?.layout.checkpoint ?? own;
   const { warning } = reviewPart(checkpoint, part);
-  if (repacked && repack) await repack(repacked);
-  if (!repacked || repack) await refuseImplausibleWeights(checkpoint);
+  if (!repacked) await refuseImplausibleWeights(checkpoint);
   return {
     checkpoint,
     config: checkpointConfig(checkpoint),
     identity,
-    stamps: repacked && repack ? new Map([...stamps, [repacked.path, await stampAt(repacked.path)]]) : stamps,
+    stamps,
     lookups: [{ found: place, again: find }, ...lookups],
     states,
     name: basename(checkpoint.file),
     ...(warning !== undefined && { warning }),
     ...(repacked && { repacked }),
   };
+}
+
+/** A model that can be computed with: its weights are repacked where they must be, by `repack`. Throws what that throws, and QEDIT_E_CHECKPOINT. */
+export async function readyModel(
+  file: ModelHandle,
+  repack: (repacked: RepackedFile) => Promise<void>,
+): Promise<ModelHandle> {
+  const { repacked, checkpoint, stamps } = file;
+  if (!repacked) return file;
+  await repack(repacked);
+  await refuseImplausibleWeights(checkpoint);
+  return { ...file, stamps: new Map([...stamps, [repacked.path, await stampAt(repacked.path)]]) };
 }
 
 /** Opens a file or folder of weights, its keys as they are stored. Throws as openModel. */

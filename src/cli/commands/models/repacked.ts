@@ -50,7 +50,7 @@ function named(name: string, all: readonly RepackedOnDisk[]): readonly RepackedO
   });
 }
 
-function row({ path, bytes, sources }: RepackedOnDisk): string[] {
+function row({ path, bytes, sources, isChanged }: RepackedOnDisk): string[] {
   const of = sources?.map(({ file }) => file).join(", ") ?? "made again when it is wanted: its receipt is lost";
-  return [decimalSize(bytes), path, of];
+  return [decimalSize(bytes), path, isChanged ? `${of}; changed since it was made: made again when it is wanted` : of];
 }

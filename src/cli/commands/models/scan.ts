@@ -1,10 +1,8 @@
 // qedit models scan: finds model files on this machine and identifies them by their headers.
-import { isFolder } from "../../../catalog/local/model-folders.js";
-import { type ScannedFile, scanModels } from "../../../catalog/local/scan-folders.js";
+import { refuseUnscannable, type ScannedFile, scanModels } from "../../../catalog/local/scan-folders.js";
 import { defaulted } from "../../../edit/parameters/parameter.js";
 import { toggle } from "../../../edit/parameters/parameter-kinds.js";
 import { decimalSize } from "../../../std/byte-sizes.js";
-import { QeditError } from "../../../std/errors.js";
 import { defineCommand } from "../../command.js";
 import { asFlag } from "../../io.js";
 import { identityText, modelsDir } from "./model-options.js";
@@ -23,12 +21,7 @@ export const scan = defineCommand({
   },
   async perform({ args, settings }, terminal) {
     terminal.emit({ kind: "activity", text: "reading headers" });
-    for (const folder of args) {
-      if (await isFolder(folder)) continue;
-      throw new QeditError("QEDIT_E_USAGE", `Cannot scan ${folder}: there is no such folder`, {
-        hint: "`qedit inspect FILE` says what one file is",
-      });
-    }
+    for (const folder of args) await refuseUnscannable(folder);
     const { folders, files, problems } = await scanModels({
       modelsDirs: [...args, ...settings.modelsDir],
       only: args.length > 0,

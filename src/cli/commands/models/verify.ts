@@ -1,6 +1,8 @@
 // qedit models verify: checks header, network, length and hash of model files.
 import { stat } from "node:fs/promises";
+import { basename } from "node:path";
 import { type Finder, publishedFinder } from "../../../catalog/local/find.js";
+import { listRepacked } from "../../../catalog/local/repacked-files.js";
 import { filesAt, filesOf, type Verified, type VerifyItem, verifyFile } from "../../../catalog/local/verify-files.js";
 import { readCatalog } from "../../../catalog/published/models.js";
 import { EXIT } from "../../../edit/error-table.js";
@@ -26,6 +28,7 @@ export const verify = defineCommand({
     );
     const results: Verified[] = [];
     for (const item of items) results.push(await check(item, terminal));
+    results.push(...(await changedRepacked(results)));
     if (items.length === 0)
       terminal.emit({ kind: "note", text: "no published model file is on disk: qedit models pull" });
     terminal.result({ files: results }, results.map(line));
@@ -71,6 +74,17 @@ async function check(item: VerifyItem, { signal, emit }: Terminal): Promise<Veri
   const result = await verifyFile(item, { signal, onProgress });
   emit({ kind: "end", stage: name, seconds: (performance.now() - start) / 1000 });
   return result;
+}
+
+// Repacked weights of the files that are not as they were written.
+async function changedRepacked(results: readonly Verified[]): Promise<Verified[]> {
+  const hashes = new Set(results.map(({ sha256 }) => sha256));
+  return (await listRepacked()).flatMap(({ path, sources = [], isChanged }) => {
+    if (!isChanged || !sources.some(({ sha256 }) => hashes.has(sha256))) return [];
+    const of = sources.map(({ file }) => file).join(", ");
+    const problem = `it was changed since it was made of ${of}; the next edit makes it again`;
+    return { file: basename(path), path, compared: "nothing", problem };
+  });
 }
 
 function line({ file, path, identity, sha256, compared, problem }: Verified): string {
