@@ -104,3 +104,30 @@ describe("a file whose config says another number of blocks is refused", () => {
     expect(() => reviewPart(opened, "transformer")).toThrow("60 blocks (num_layers), and it has 2");
   });
 });
+
+test.each([
+  [
+    "tiny/vae.safetensors",
+    "encoder.downsamples.10",
+    "level 3 of its encoder has 1 of the 2 residual blocks that others have",
+  ],
+  [
+    "tiny/vae.safetensors",
+    "decoder.upsamples.14",
+    "level 3 of its decoder has 2 of the 3 residual blocks that others have",
+  ],
+  ["tiny/vae.safetensors", "decoder.middle.2", "the middle of its decoder has no residual block behind its attention"],
+  [
+    "tiny-2/vae.safetensors",
+    "decoder.upsamples.4.upsamples.2",
+    "level 4 of its decoder has 2 of the 3 residual blocks",
+  ],
+  ["tiny-2/vae.safetensors", "encoder.middle.2", "(encoder.middle.2)"],
+])("%s without its %s is refused", async (file, layer, message) => {
+  const checkpoint = await openPart(fixture(file), "vae");
+  const tensors = new Map([...checkpoint.tensors].filter(([name]) => !name.startsWith(`${layer}.`)));
+  expect(tensors.size).toBeLessThan(checkpoint.tensors.size);
+  expect(() => reviewPart({ ...checkpoint, tensors }, "vae")).toThrow(
+    expect.objectContaining({ code: "QEDIT_E_CHECKPOINT", message: expect.stringContaining(message) }),
+  );
+});
