@@ -116,12 +116,30 @@ export class Weights {
     return this.#source.checkpoint.tensors.keys();
   }
 
-  /** How many consecutive numbers from 0 exist below this path: the blocks of a network. */
+  /** How many numbers from 0 exist below this path: the blocks of a network. Throws QEDIT_E_CHECKPOINT when one between them is missing. */
   count(name: string): number {
     const list = this.at(name);
     let count = 0;
     while (list.has(count)) count += 1;
-    return count;
+    const later = list.#numbers().filter((each) => each > count);
+    if (later.length === 0) return count;
+    const next = `${list.path}.${later.reduce((least, each) => Math.min(least, each))}`;
+    throw new QeditError(
+      "QEDIT_E_CHECKPOINT",
+      `Cannot use ${this.file}: it has "${next}", and no "${list.path}.${count}"`,
+      {
+        hint: "A part of it is missing: take it from its publisher again, or another one by `qedit models pull`",
+      },
+    );
+  }
+
+  // Those that stand below this path.
+  #numbers(): number[] {
+    const start = `${this.path}.`;
+    return [...this.#source.folders].flatMap((folder) => {
+      const inner = folder.startsWith(start) ? folder.slice(start.length) : "";
+      return /^\d+$/.test(inner) ? [Number(inner)] : [];
+    });
   }
 
   /** The stored tensor; throws QEDIT_E_CHECKPOINT when the file has none of that name, or an empty one. */

@@ -1,5 +1,6 @@
 // Reads values of the configuration that a checkpoint may carry under its metadata key `config`
 // as JSON (the published config.json of the reference class).
+import type { Weights } from "../checkpoint/weights.js";
 import { QeditError } from "../std/errors.js";
 
 /** The parsed `config` of a checkpoint; empty when it carries none. */
@@ -34,6 +35,27 @@ function refuse(key: string, wanted: string, found: unknown): QeditError {
   return new QeditError(
     "QEDIT_E_CHECKPOINT",
     `Cannot read the checkpoint's config: "${key}" is ${JSON.stringify(found)}, ${wanted} is wanted`,
+  );
+}
+
+/** Where a file has its blocks, and what its config calls their number. */
+export interface BlockList {
+  /** The path that they are numbered below. */
+  readonly list: string;
+  readonly key: string;
+}
+
+/** The number of blocks of a file. Throws QEDIT_E_CHECKPOINT when one between them is missing, or when its config says another number. */
+export function blockCount(w: Weights, config: ConfigJson, { list, key }: BlockList): number {
+  const count = w.count(list);
+  const stated = configNumber(config, key, count);
+  if (stated === count) return count;
+  throw new QeditError(
+    "QEDIT_E_CHECKPOINT",
+    `Cannot use ${w.file}: its config says that it has ${stated} blocks (${key}), and it has ${count} (${list})`,
+    {
+      hint: "Take it from its publisher again, or another one by `qedit models pull`; the config of a pruned file must say what is left",
+    },
   );
 }
 

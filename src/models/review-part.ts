@@ -7,6 +7,7 @@ import { IDLE_BESIDE_WEIGHTS, isNarrow, SCALE_NAMES, scaleNameOf } from "../chec
 import { Weights } from "../checkpoint/weights.js";
 import { Graph } from "../graph/graph.js";
 import { param, QeditError } from "../std/errors.js";
+import type { TextEncoderFamily } from "./text-encoder-family.js";
 import { textEncoderOf } from "./text-encoders.js";
 import { transformerOf } from "./transformers.js";
 import { buildVaeDecoder, buildVaeEncoder, isIdleInVae, vaeConfig } from "./vaes.js";
@@ -65,7 +66,6 @@ export function reviewPart(checkpoint: Checkpoint, part: ModelPart): PartReview 
 function refuseMissingScales({ file, tensors }: Checkpoint, part: ModelPart): void {
   const narrow = [...tensors].filter(([name, stored]) => name.endsWith(".weight") && isNarrow(stored));
   const hasScale = ([name]: (typeof narrow)[number]) => scaleNameOf(tensors, name) !== undefined;
-  const placeOf = (name: string) => name.replace(/\.\d+\./g, ".*.");
   const scaled = new Set(narrow.filter(hasScale).map(([name]) => placeOf(name)));
   const bare = narrow.filter((each) => !hasScale(each) && scaled.has(placeOf(each[0]))).map(([name]) => name);
   if (bare.length === 0) return;
@@ -74,6 +74,33 @@ function refuseMissingScales({ file, tensors }: Checkpoint, part: ModelPart): vo
     "QEDIT_E_CHECKPOINT",
     `Cannot use ${file} as the ${name}: ${shownNames(bare)} lacks the scale that other blocks have`,
     { hint: `Take a file that has all its scales: ${instead}, by \`qedit models pull\`` },
+  );
+}
+
+// What a tensor is called in every block.
+function placeOf(name: string): string {
+  return name.replace(/\.\d+\./g, ".*.");
+}
+
+// A linear without its bias would be computed without a word: where other blocks have one, or all files of the family, it lost it.
+function refuseMissingBiases(
+  { checkpoint: { file, tensors }, part }: Reviewed,
+  { isBiased, isIdle }: Pick<TextEncoderFamily, "isBiased" | "isIdle">,
+): void {
+  const modules = [...tensors.keys()].filter((name) => name.endsWith(".weight")).map((name) => name.slice(0, -7));
+  const places = new Set([...tensors.keys()].filter((name) => name.endsWith(".bias")).map(placeOf));
+  const isElsewhere = (module: string) => places.has(placeOf(`${module}.bias`));
+  const bare = modules.filter(
+    (module) =>
+      !tensors.has(`${module}.bias`) && !isIdle(`${module}.bias`) && (isBiased(module) || isElsewhere(module)),
+  );
+  if (bare.length === 0) return;
+  const { name, instead } = PARTS[part];
+  const biases = shownNames(bare.map((module) => `${module}.bias`));
+  throw new QeditError(
+    "QEDIT_E_CHECKPOINT",
+    `Cannot use ${file} as the ${name}: it has no ${biases}, which ${bare.every(isElsewhere) ? "other blocks have" : "its network has"}`,
+    { hint: `Take it from its publisher again, or another one: ${instead}, by \`qedit models pull\`` },
   );
 }
 
@@ -114,8 +141,9 @@ interface Reviewed {
 
 function unreadBy(
   used: (build: (graph: Graph, w: Weights) => void) => readonly string[],
-  { checkpoint, part, numbers }: Reviewed,
+  reviewed: Reviewed,
 ): readonly string[] {
+  const { checkpoint, part, numbers } = reviewed;
   const config = checkpointConfig(checkpoint);
   const compute = "f32";
   if (part === "vae") {
@@ -125,11 +153,13 @@ function unreadBy(
   }
   if (part === "transformer") {
     const transformer = transformerOf(numbers, config);
+    refuseMissingBiases(reviewed, transformer);
     const unused = used((graph, w) => transformer.build(graph, w, { compute, part: "whole", references: 1 }));
     return unused.filter((name) => !transformer.isMarker(name) && !transformer.isIdle(name));
   }
   const family = textEncoderOf(numbers);
   const languageConfig = family.languageConfig(numbers, config);
+  refuseMissingBiases(reviewed, family);
   refuseOtherEmbeddings(checkpoint, languageConfig.width);
   const language = used((graph, w) => family.buildLanguageModel(graph, w, { config: languageConfig, compute })).filter(
     (name) => !family.isIdle(name) && !isBesideEmbedding(name),

@@ -117,6 +117,8 @@ export interface TextEncoderFamily {
   visionFeeds(grid: PatchGrid, config: VisionNumbers): Tensors;
   /** Whether the graphs need not read a tensor of this name. */
   isIdle(name: string): boolean;
+  /** Whether a module has a bias in every file of the family. */
+  isBiased(module: string): boolean;
   /** The block that a tensor of the vision tower opens with. */
   visionBlockOf(name: string, config: VisionNumbers): number;
 }

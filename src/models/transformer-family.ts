@@ -117,6 +117,8 @@ export interface Transformer {
   build(graph: Graph, w: Weights, options: TransformerGraphOptions): void;
   /** Whether no graph reads a tensor of this name. */
   isIdle(name: string): boolean;
+  /** Whether a module has a bias in every file of the family. */
+  isBiased(module: string): boolean;
   /** Whether a tensor is empty or a marker, no weight. */
   isMarker(name: string): boolean;
   /** Throws QEDIT_E_ARTIFACT for conditions that it cannot sample, and QEDIT_E_USAGE. */

@@ -162,6 +162,7 @@ describe("a text encoder as llama.cpp writes it, with its mmproj beside it", asy
   const { language, vision } = await asLlamaWrites(original);
   const values: Record<string, GgufWritten> = {
     "general.architecture": { text: "qwen2vl" },
+    "qwen2vl.block_count": { u32: text.layers },
     "qwen2vl.attention.head_count": { u32: text.heads },
     "qwen2vl.attention.head_count_kv": { u32: text.keyValueHeads },
     "qwen2vl.attention.layer_norm_rms_epsilon": { f32: text.epsilon },
@@ -250,6 +251,18 @@ describe("a text encoder as llama.cpp writes it, with its mmproj beside it", asy
     const opened = await openPart(own, "text_encoder");
     expect(reviewPart(opened, "text_encoder").unread).toEqual([]);
     expect(() => visionConfig(numbersOf(opened), checkpointConfig(opened))).toThrow("has no vision weights");
+  });
+
+  test("is refused where its headers say another number of blocks", async () => {
+    await mkdir(folder.at("more"));
+    const more = { ...values, "qwen2vl.block_count": { u32: text.layers + 1 } };
+    const own = await writeGguf(folder.at("more/model-Q8_0.gguf"), { values: more, tensors: language });
+    const deeper = { ...seen, "clip.vision.block_count": { u32: sight.blocks + 1 } };
+    await writeGguf(folder.at("more/mmproj.gguf"), { values: deeper, tensors: vision });
+    const opened = await openCheckpoint(own);
+    const [numbers, read] = [numbersOf(opened), checkpointConfig(opened)];
+    expect(() => languageConfig(numbers, read)).toThrow("3 blocks (num_hidden_layers), and it has 2 (model.layers)");
+    expect(() => visionConfig(numbers, read)).toThrow("4 blocks (depth), and it has 3 (visual.blocks)");
   });
 
   test("is refused where the mmproj lacks a part", async () => {

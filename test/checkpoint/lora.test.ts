@@ -290,4 +290,53 @@ describe("an alpha that lies beside the matrices", () => {
       expect((await matchLora(await openLora(named), model)).matched.get(MODULE)!.scale).toBe(6 / RANK);
     }
   });
+
+  const PEFT_CONFIG = '{"peft_type":"LORA","lora_alpha":6,"r":2}';
+  const openBeside = async (config: string, metadata: Record<string, string> = {}) => {
+    const folder = path(`peft-${files++}`);
+    await mkdir(folder);
+    const tensors = pair(`base_model.model.${MODULE}`, PEFT);
+    await writeSafetensors(join(folder, "adapter_model.safetensors"), tensors, metadata);
+    await writeFile(join(folder, "adapter_config.json"), config);
+    return openLora(folder);
+  };
+
+  test.each([
+    ["with a byte order mark", `\uFEFF${PEFT_CONFIG}`, {}],
+    ["beside a note of another tool", PEFT_CONFIG, { lora_adapter_metadata: "not JSON" }],
+  ])("in adapter_config.json is read %s", async (_, config, metadata) => {
+    const lora = await openBeside(config, metadata);
+    expect((await matchLora(lora, model)).matched.get(MODULE)!.scale).toBe(6 / RANK);
+  });
+
+  test.each([
+    ["cut off", PEFT_CONFIG.slice(0, -8), "something else", "Download it again"],
+    ["empty", "", "an empty file", "Download it again"],
+    ["a list", "[]", "something else", "Download it again"],
+    [
+      "a pointer of Git LFS",
+      "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 10\n",
+      "a pointer of Git LFS",
+      "git lfs pull",
+    ],
+  ])("in an adapter_config.json that is %s is refused", async (_, config, found, hint) => {
+    await expect(openBeside(config)).rejects.toMatchObject({
+      code: "QEDIT_E_LORA",
+      message: expect.stringMatching(
+        new RegExp(`adapter_config\\.json: wanted PEFT's configuration as a JSON object, found ${found}$`),
+      ),
+      hint: expect.stringContaining(hint),
+    });
+  });
+});
+
+test("a DoRA by its configuration is refused where a module lacks its magnitudes", async () => {
+  const metadata = { lora_adapter_metadata: '{"transformer.use_dora":true,"transformer.lora_alpha":2}' };
+  const magnitudes = { [`${MODULE}.lora_magnitude_vector`]: float32([OUT]) };
+  const whole = await checkpoint({ ...pair(MODULE), ...magnitudes }, metadata);
+  expect((await matchLora(whole, model)).kinds).toEqual(["DoRA"]);
+  await expect(matchLora(await checkpoint(pair(MODULE), metadata), model)).rejects.toMatchObject({
+    code: "QEDIT_E_LORA",
+    message: expect.stringContaining(`it is a DoRA (use_dora), and ${MODULE} has no magnitudes`),
+  });
 });

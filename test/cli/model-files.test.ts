@@ -184,7 +184,13 @@ describe("said alike by run, models scan, models verify and inspect", () => {
   const unread = async () => ({ ...(await rawTensors(transformer)), "img_in.secret": raw([3], new Float32Array(3)) });
   const inverse = () => requantised(transformer, { spelling: ".scale_weight", block: [ALL, ALL], isInverse: true });
 
+  const gap = async () => {
+    const apart = (name: string) => name.replace(/^transformer_blocks\.1\./, "transformer_blocks.7.");
+    return Object.fromEntries(Object.entries(await rawTensors(transformer)).map(([name, each]) => [apart(name), each]));
+  };
+
   test.each([
+    ["gap", gap, /: it has "transformer_blocks\.2", and no "transformer_blocks\.1"/],
     ["MXFP8", mxfp8, /its weights are stored as MXFP8, which qedit does not compute/],
     ["unread", unread, /nothing reads "img_in\.secret", and beside 8-bit weights that may be a scale/],
     ["inverse", inverse, /has rows of root mean square .*; the scale "\S+scale_weight" is not one/],

@@ -221,8 +221,12 @@ function otherFacts({ tensors }: Checkpoint): Pick<Identity, "network" | "notes"
     : { network, notes: ["not of a model that qedit runs"] };
 }
 
+// Those from 0 on, as networks count their blocks.
 function countOf(names: Iterable<string>, pattern: RegExp): number {
-  return new Set([...names].flatMap((name) => pattern.exec(name)?.[1] ?? [])).size;
+  const numbers = new Set([...names].flatMap((name) => pattern.exec(name)?.[1] ?? []));
+  let count = 0;
+  while (numbers.has(String(count))) count += 1;
+  return count;
 }
 
 // A config that is no JSON is reported when the file is run.

@@ -147,6 +147,7 @@ export function languageConfigOf({ values }: GgufHeader): Readonly<Record<string
   const sections = numbers(of("rope.dimension_sections"))?.slice(0, 3);
   return {
     text_config: defined({
+      num_hidden_layers: of("block_count"),
       num_attention_heads: of("attention.head_count"),
       num_key_value_heads: of("attention.head_count_kv"),
       rms_norm_eps: of("attention.layer_norm_rms_epsilon"),
@@ -159,10 +160,11 @@ export function languageConfigOf({ values }: GgufHeader): Readonly<Record<string
 /** The configuration of a vision tower, as transformers' config.json has it. */
 export function visionConfigOf(header: GgufHeader): Readonly<Record<string, unknown>> {
   const of = (key: string) => header.values.get(`${VISION_TOWER}.vision.${key}`);
-  const heads = { num_heads: of("attention.head_count") };
+  const blocks = of("block_count");
+  const sizes = { depth: blocks, num_heads: of("attention.head_count") };
   if (isQwen3Tower(header))
-    return { vision_config: defined({ ...heads, deepstack_visual_indexes: featureBlocks(header) }) };
-  const [every, blocks] = [of("n_wa_pattern"), of("block_count")];
+    return { vision_config: defined({ ...sizes, deepstack_visual_indexes: featureBlocks(header) }) };
+  const every = of("n_wa_pattern");
   // Every so many blocks one attends over the whole picture.
   const whole =
     typeof every === "number" && typeof blocks === "number" && every > 0 && blocks <= MOST_BLOCKS
@@ -170,7 +172,7 @@ export function visionConfigOf(header: GgufHeader): Readonly<Record<string, unkn
       : undefined;
   return {
     vision_config: defined({
-      ...heads,
+      ...sizes,
       window_size: of("window_size"),
       fullatt_block_indexes: whole,
     }),

@@ -10,14 +10,17 @@ import type { Checkpoint } from "../checkpoint.js";
 import { openCheckpoint } from "../open.js";
 import type { ReadOptions } from "../safetensors/safetensors.js";
 import { metadataObject } from "../safetensors/safetensors-header.js";
-import type { AdapterKind } from "./module-adapter.js";
+import type { AdapterKind, ModuleAdapter } from "./module-adapter.js";
 import { areTooMany, namePattern } from "./name-patterns.js";
 
 /** Where diffusers puts the configuration (diffusers 0.39 loaders/lora_base.py), and where it goes here for PEFT's files too. */
 const METADATA_KEY = "lora_adapter_metadata";
 const PEFT_FILE = "adapter_model.safetensors";
 
-/** A LoRA by its file, or by the folder that holds only it; PEFT's adapter_config.json beside it becomes metadata. Throws as openCheckpoint. */
+/**
+ * A LoRA by its file, or by the folder that holds only it; PEFT's adapter_config.json beside it becomes metadata. Throws as openCheckpoint, and
+ * QEDIT_E_LORA when that is no configuration.
+ */
 export async function openLora(path: string, options: ReadOptions = {}): Promise<Checkpoint> {
   const checkpoint = await openCheckpoint(path, options);
   const [stored] = checkpoint.tensors.values();
@@ -31,9 +34,31 @@ export async function openLora(path: string, options: ReadOptions = {}): Promise
     throw ioFailure("read", beside, error);
   });
   options.identity?.takeText(config);
-  return config === undefined
-    ? checkpoint
-    : { ...checkpoint, metadata: { [METADATA_KEY]: config, ...checkpoint.metadata } };
+  if (config === undefined) return checkpoint;
+  const { metadata } = checkpoint;
+  const own = metadataObject(metadata[METADATA_KEY]) && metadata[METADATA_KEY];
+  return { ...checkpoint, metadata: { ...metadata, [METADATA_KEY]: own ?? configurationText(beside, config) } };
+}
+
+const BYTE_ORDER_MARK = /^\uFEFF/;
+const LFS_POINTER = /^version https:\/\/git-lfs\.github\.com\/spec\//;
+
+// Unlike metadata, which other tools write too, this file is PEFT's: without it the strength would be another one.
+function configurationText(path: string, text: string): string {
+  const config = text.replace(BYTE_ORDER_MARK, "");
+  if (metadataObject(config) !== undefined) return config;
+  const isPointer = LFS_POINTER.test(config);
+  const other = config.trim() === "" ? "an empty file" : "something else";
+  const found = isPointer ? "a pointer of Git LFS" : other;
+  throw new QeditError(
+    "QEDIT_E_LORA",
+    `Cannot read ${path}: wanted PEFT's configuration as a JSON object, found ${found}`,
+    {
+      hint: isPointer
+        ? `Fetch the file itself: git lfs pull, in ${dirname(path)}`
+        : "Download it again: it has the adapter's alpha, which decides its strength",
+    },
+  );
 }
 
 /** What a file's configuration says of a module: its alpha, as one that is divided by the rank, and the scale. */
@@ -98,6 +123,21 @@ export function configuredScale(
     const shown = value("use_rslora") === true && !isLycoris ? alpha * Math.sqrt(divisor) : alpha;
     return { alpha: shown, scale: shown / divisor };
   };
+}
+
+/** Throws QEDIT_E_LORA when the file's configuration says that it is a DoRA, and modules lack the magnitudes that PEFT then saves of each. */
+export function refuseMissingMagnitudes(
+  lora: Checkpoint,
+  modules: Iterable<readonly [name: string, Pick<ModuleAdapter, "kind" | "parts">]>,
+): void {
+  if (configurationOf(lora)?.("use_dora") !== true) return;
+  const [bare] = [...modules].find(([, { kind, parts }]) => kind === "lora" && parts.magnitude === undefined) ?? [];
+  if (bare === undefined) return;
+  throw new QeditError(
+    "QEDIT_E_LORA",
+    `Cannot use ${lora.file}: its configuration says that it is a DoRA (use_dora), and ${bare} has no magnitudes`,
+    { hint: "Take it from its publisher again: PEFT saves lora_magnitude_vector beside lora_A and lora_B" },
+  );
 }
 
 function readPattern(file: string, key: string, pattern: string): (module: string) => boolean {

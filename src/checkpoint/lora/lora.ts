@@ -5,7 +5,7 @@ import { QeditError } from "../../std/errors.js";
 import type { Checkpoint, StoredTensor } from "../checkpoint.js";
 import { readScalars } from "../read-tensor.js";
 import { adapterParts, distinct, type FileModule, modulesOf } from "./file-modules.js";
-import { configuredScale } from "./lora-config.js";
+import { configuredScale, refuseMissingMagnitudes } from "./lora-config.js";
 import {
   baseNames,
   FUSED_PROJECTION,
@@ -106,6 +106,7 @@ export async function matchLora(lora: Checkpoint, model: Checkpoint): Promise<Lo
       return [candidate.module, { ...own, ...(rotation && { rotation }) }];
     }),
   );
+  refuseMissingMagnitudes(lora, matched);
   return {
     file: lora.file,
     kinds: [...new Set([...matched.values()].map(kindName))].filter((name) => name !== "LoRA"),

@@ -2,7 +2,7 @@
 // tensor shapes say, overridden by the checkpoint's own `config`.
 import type { Weights } from "../../checkpoint/weights.js";
 import { param, QeditError } from "../../std/errors.js";
-import { type ConfigJson, configNumber, configNumbers, headCount } from "../config-json.js";
+import { blockCount, type ConfigJson, configNumber, configNumbers, headCount } from "../config-json.js";
 
 /** Configuration of a transformer. */
 export interface TransformerConfig {
@@ -50,7 +50,7 @@ export function transformerConfig(w: Weights, config: ConfigJson): TransformerCo
   if (rows !== MODULATION_VECTORS * width)
     throw refuse(`its modulation has ${rows} rows, ${MODULATION_VECTORS * width} are wanted`);
   return {
-    blocks: w.count("transformer_blocks"),
+    blocks: blockCount(w, config, { list: "transformer_blocks", key: "num_layers" }),
     heads: configNumber(config, "num_attention_heads", headCount("img_in", width, headDim)),
     headDim,
     ropeAxes,

@@ -42,6 +42,7 @@ function qwenImage2(config: TransformerConfig): Transformer {
     lengths: lengthsOf,
     build: (graph, w, options) => buildTransformer(graph, w, { config, ...options }),
     isIdle: () => false,
+    isBiased: () => false,
     isMarker: (name) => name === "scaled_fp8",
     refuse: refuseConditions,
     conditionFeeds: (conditions) => conditionFeeds(conditions, config),

@@ -6,6 +6,7 @@ import type { Value } from "../../graph/value.js";
 import { param, QeditError } from "../../std/errors.js";
 import type { VaeConfig, VaeFamily, VaeHalf, VaeLayer } from "../vae-family.js";
 import { attentionBlock, downsample, residualBlock, upsample } from "../vae-layers.js";
+import { refuseMissingLayers } from "../vae-levels.js";
 import { QWEN_IMAGE_2_LATENTS } from "./latents-2.js";
 import { vae2Cut } from "./vae-2-cuts.js";
 import { levelChannels, levelsOf } from "./vae-2-levels.js";
@@ -45,6 +46,12 @@ function config(w: Weights): VaeConfig {
       { hint: `Give the VAE of Qwen-Image-2.1: ${param("vae", "qwen_image_2.1_vae_bf16.safetensors")}` },
     );
   }
+  for (const half of ["encoder", "decoder"] as const)
+    refuseMissingLayers(
+      w,
+      half,
+      levelsOf(w, half).map(({ layers }) => layers.filter((each) => each.has("residual")).length),
+    );
   return {
     latentChannels: w.shape("conv2.weight")[1]!,
     imageChannels,

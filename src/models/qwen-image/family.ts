@@ -23,6 +23,10 @@ import { isIdleInTransformer, type TransformerConfig, transformerConfig } from "
 /** Blocks whose linears are open at a time: 0.9 GB of fp8 at the published size. */
 const BLOCKS_AT_ONCE = 8;
 
+/** Every linear has a bias (diffusers 58eb52c0 transformer_qwenimage.py). */
+const BIASED =
+  /^(?:img_in|txt_in|time_text_embed\.timestep_embedder\.linear_[12]|transformer_blocks\.\d+\.(?:attn\.(?:to_[qkv]|add_[qkv]_proj|to_out\.0|to_add_out)|(?:img|txt)_(?:mod\.1|mlp\.net\.(?:0\.proj|2)))|norm_out\.linear|proj_out)$/;
+
 /** Qwen-Image-Edit, 2509 and 2511. */
 export const QWEN_IMAGE: TransformerFamily = {
   name: "Qwen-Image",
@@ -57,6 +61,7 @@ export function qwenImage(config: TransformerConfig): Transformer {
     compared: { name: "img", tokens: ({ target, references }) => references.reduce((sum, each) => sum + each, target) },
     build: (graph, w, { part: _, references: _all, ...options }) => buildTransformer(graph, w, { config, ...options }),
     isIdle: (name) => isIdleInLastBlock(name, config),
+    isBiased: (module) => BIASED.test(module),
     isMarker: isIdleInTransformer,
     refuse: () => {},
     conditionFeeds({ shape, references, prompt: { embeds } }: PromptConditions) {

@@ -4,6 +4,10 @@ import { buildLanguageModel, isIdleInTextEncoder, multimodalRope } from "./langu
 import { type LanguageConfig, languageConfig, type VisionConfig, visionConfig } from "./text-encoder-config.js";
 import { buildVisionTower, visionGeometry } from "./vision.js";
 
+/** Queries, keys and values of the language model, and every linear of the vision tower (transformers modeling_qwen2_5_vl.py). */
+const BIASED =
+  /^(?:model\.layers\.\d+\.self_attn\.[qkv]_proj|visual\.(?:blocks\.\d+\.(?:attn\.(?:qkv|proj)|mlp\.(?:gate|up|down)_proj)|merger\.mlp\.[02]))$/;
+
 /** The family of Qwen2.5-VL. What no other family knows is taken for one, so that it is refused by what it lacks of it. */
 export const QWEN_2_5_VL: TextEncoderFamily = {
   name: "Qwen2.5-VL",
@@ -27,6 +31,7 @@ export const QWEN_2_5_VL: TextEncoderFamily = {
   },
   visionFeeds: (grid: PatchGrid, config: VisionNumbers) => ({ ...visionGeometry(grid, config as VisionConfig) }),
   isIdle: isIdleInTextEncoder,
+  isBiased: (module) => BIASED.test(module),
   visionBlockOf(name, { blocks }) {
     const last = name.startsWith("visual.merger.") ? blocks - 1 : 0;
     return Number(/^visual\.blocks\.(\d+)\./.exec(name)?.[1] ?? last);

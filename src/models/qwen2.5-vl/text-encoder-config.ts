@@ -2,7 +2,7 @@
 // tensor shapes say, overridden by the checkpoint's own `config` (Qwen2_5_VLConfig, nested or flat).
 import type { Weights } from "../../checkpoint/weights.js";
 import { param, QeditError } from "../../std/errors.js";
-import { type ConfigJson, configNumber, configNumbers, configObject, headCount } from "../config-json.js";
+import { blockCount, type ConfigJson, configNumber, configNumbers, configObject, headCount } from "../config-json.js";
 import { foreignNetwork } from "../foreign-networks.js";
 import type { LanguageNumbers, VisionNumbers } from "../text-encoder-family.js";
 
@@ -67,7 +67,7 @@ export function languageConfig(w: Weights, config: ConfigJson): LanguageConfig {
   return {
     family: "Qwen2.5-VL",
     pictureFeatures: 0,
-    layers: w.count("model.layers"),
+    layers: blockCount(w, text, { list: "model.layers", key: "num_hidden_layers" }),
     width,
     heads: headCount("q_proj", queryWidth, headDim),
     keyValueHeads: headCount("k_proj", keyWidth, headDim),
@@ -138,7 +138,7 @@ export function visionConfig(w: Weights, config: ConfigJson): VisionConfig {
   const usual = width === EMBEDDED.vision.width ? EMBEDDED.vision : PUBLISHED.vision;
   return {
     family: "Qwen2.5-VL",
-    blocks: w.count("visual.blocks"),
+    blocks: blockCount(w, vision, { list: "visual.blocks", key: "depth" }),
     width,
     heads: given > 0 ? given : headCount("visual", width, usual.headDim),
     patchSize,

@@ -2,7 +2,7 @@
 // overridden by the checkpoint's own `config` (Qwen3VLConfig).
 import type { Weights } from "../../checkpoint/weights.js";
 import { param, QeditError } from "../../std/errors.js";
-import { type ConfigJson, configNumber, configNumbers, configObject, headCount } from "../config-json.js";
+import { blockCount, type ConfigJson, configNumber, configNumbers, configObject, headCount } from "../config-json.js";
 import type { LanguageNumbers, VisionNumbers } from "../text-encoder-family.js";
 
 /** Configuration of the language model. */
@@ -48,7 +48,7 @@ export function qwen3LanguageConfig(w: Weights, config: ConfigJson): Qwen3Langua
   const [headDim] = attention.shape("q_norm.weight") as [number];
   return {
     family: "Qwen3-VL",
-    layers: w.count("model.layers"),
+    layers: blockCount(w, text, { list: "model.layers", key: "num_hidden_layers" }),
     width,
     heads: headCount("q_proj", queryWidth, headDim),
     keyValueHeads: headCount("k_proj", attention.shape("k_proj.weight")[0]!, headDim),
@@ -97,7 +97,7 @@ export function qwen3VisionConfig(w: Weights, config: ConfigJson): Qwen3Vision {
     number,
   ];
   refuseOtherWidths(w);
-  const blocks = w.count("visual.blocks");
+  const blocks = blockCount(w, vision, { list: "visual.blocks", key: "depth" });
   const given = configNumber(vision, "num_heads", 0);
   return {
     family: "Qwen3-VL",

@@ -10,6 +10,10 @@ import {
 import { buildQwen3Language, interleavedRope, isIdleInQwen3 } from "./qwen3-language.js";
 import { buildQwen3Vision, qwen3Geometry } from "./qwen3-vision.js";
 
+/** Every linear of the vision tower, and none of the language model (transformers modeling_qwen3_vl.py; attention_bias false). */
+const BIASED =
+  /^visual\.(?:blocks\.\d+\.(?:attn\.(?:qkv|proj)|mlp\.linear_fc[12])|(?:merger|deepstack_merger_list\.\d+)\.linear_fc[12])$/;
+
 /** The family of Qwen3-VL. */
 export const QWEN_3_VL: TextEncoderFamily = {
   name: "Qwen3-VL",
@@ -33,6 +37,7 @@ export const QWEN_3_VL: TextEncoderFamily = {
   },
   visionFeeds: (grid: PatchGrid, config: VisionNumbers) => ({ ...qwen3Geometry(grid, config as Qwen3Vision) }),
   isIdle: isIdleInQwen3,
+  isBiased: (module) => BIASED.test(module),
   visionBlockOf(name, config) {
     const merged = /^visual\.deepstack_merger_list\.(\d+)\./.exec(name)?.[1];
     if (merged !== undefined) return (config as Qwen3Vision).featureBlocks[Number(merged)] ?? 0;
