@@ -73,8 +73,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     bug: "CFGNorm makes weak pixels stronger",
     file: GUIDANCE,
-    from: "Math.min(norm / f32(guidedNorms[i]! + NORM_EPSILON), 1)",
-    to: "norm / f32(guidedNorms[i]! + NORM_EPSILON)",
+    from: "Math.min(norm / f32(guidedNorms[i]! + CFG_NORM_EPSILON), 1)",
+    to: "norm / f32(guidedNorms[i]! + CFG_NORM_EPSILON)",
     test: "test/sampling/guidance.test.ts",
   },
   {
@@ -107,9 +107,9 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     bug: "letters with accents that come apart are other tokens",
-    file: "src/text/vocabulary.ts",
-    from: 'normalizer: { type: "NFC" },',
-    to: "normalizer: null,",
+    file: "src/text/tokenizer.ts",
+    from: 'text.normalize("NFC").match(WORDS)',
+    to: "text.match(WORDS)",
     test: "test/text/tokenizer.test.ts",
   },
   {
@@ -150,8 +150,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     bug: "pasting back takes the original where the edit is",
     file: "src/image/paste/paste.ts",
-    from: "Math.round(share * result.data[i]! + (1 - share) * original.data[i]!)",
-    to: "Math.round((1 - share) * result.data[i]! + share * original.data[i]!)",
+    from: "mix(data, result.data, { at, made: share, kept: 1 - share })",
+    to: "mix(data, result.data, { at, made: 1 - share, kept: share })",
     test: "test/image/paste.test.ts",
   },
   {
@@ -164,14 +164,14 @@ export const MUTANTS: readonly Mutant[] = [
   {
     bug: "a LoRA's alpha is not divided by its rank",
     file: "src/checkpoint/lora/lora.ts",
-    from: "alpha === undefined ? 1 : alpha / rankOf(down)",
-    to: "alpha ?? 1",
+    from: "scale: rank === undefined ? 1 : alpha / rank",
+    to: "scale: alpha",
     test: "test/checkpoint/lora.test.ts",
   },
   {
     bug: "a LoRA of another model's width is taken",
-    file: "src/checkpoint/lora/lora.ts",
-    from: "down.shape[1] !== input || ",
+    file: "src/checkpoint/lora/module-adapter.ts",
+    from: 'check("down", ["rank", input]);',
     to: "",
     test: "test/checkpoint/lora.test.ts",
   },
@@ -226,7 +226,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     bug: "a project's file names the output",
-    file: "src/cli/settings/options.ts",
+    file: "src/cli/settings/shared-options.ts",
     from: `    group: "Output",
     scope: "call",
     short: "o",`,
@@ -236,7 +236,7 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     bug: "a project's file replaces files without being asked",
-    file: "src/cli/settings/options.ts",
+    file: "src/cli/settings/shared-options.ts",
     from: `    group: "Output",
     scope: "call",
     short: "f",`,
@@ -282,15 +282,15 @@ export const MUTANTS: readonly Mutant[] = [
   {
     bug: "another seed gives the picture of the first",
     file: "src/stages/sample.ts",
-    from: "settings: recorded(settings, { loras, compute, device }),",
-    to: "settings: { steps: settings.steps },",
+    from: "settings: recordedSampling(settings, loras, computedOn(device, compute)),\n      weights: sampledWeights({ transformer, loras }),",
+    to: "settings: { steps: settings.steps },\n      weights: sampledWeights({ transformer, loras }),",
     test: "test/edit/cache-keys.test.ts",
   },
   {
     bug: "another LoRA file of one name gives the picture of the first",
     file: "src/stages/sample.ts",
-    from: "weights: weightsOf(transformer, loras),\n      names: namesOf(transformer, loras),\n      device",
-    to: "weights: weightsOf(transformer, []),\n      names: namesOf(transformer, loras),\n      device",
+    from: "weights: sampledWeights({ transformer, loras }),\n      states",
+    to: "weights: sampledWeights({ transformer, loras: [] }),\n      states",
     test: "test/edit/cache-keys.test.ts",
   },
   {
@@ -324,7 +324,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     bug: "a session is closed that another job leased while the one before it was closing",
     file: POOL,
-    from: "for (let [entry] = this.#idle(); entry; [entry] = this.#idle()) await this.#close(entry);",
+    from: "for (let entry = next(); entry; entry = next()) await this.#close(entry);",
     to: "for (const entry of this.#idle()) await this.#close(entry);",
     test: "test/edit/session-pool.test.ts",
   },
@@ -373,14 +373,14 @@ export const MUTANTS: readonly Mutant[] = [
   {
     bug: "a file that came into being meanwhile is replaced",
     file: FILES,
-    from: "(overwrite ? rename(temporary, target.path) : renameIfFree(temporary, target.path))",
-    to: "rename(temporary, target.path)",
+    from: "(overwrite ? rename(temporary, target) : renameIfFree(temporary, target))",
+    to: "rename(temporary, target)",
     test: "test/std/files.test.ts",
   },
   {
     bug: "a write that failed leaves its temporary file",
     file: FILES,
-    from: "await rm(temporary, { force: true });\n      throw error;",
+    from: "await rm(temporary, { force: true });\n    throw error;",
     to: "throw error;",
     test: "test/std/files.test.ts",
   },
