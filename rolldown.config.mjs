@@ -1,5 +1,5 @@
-// node rolldown.config.mjs: puts the modules of the command line together, so that a command opens a few files, not a hundred: each costs half a
-// millisecond. By itself, because rolldown's own command prints every file that it makes.
+// node rolldown.config.mjs: puts the modules of the command line together, so that a command opens a few files, not a hundred: each takes time to
+// find and to link. It calls rolldown itself, whose own command prints every file that it makes.
 import { build } from "rolldown";
 
 /** What every command loads: the bundle holds the parts of these that are used. Other packages stay in node_modules. */

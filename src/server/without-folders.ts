@@ -7,7 +7,7 @@ const FOLDERS = /(?<![\w.:/~-])(?:\/[^\s/"'`,;:()\\]+)+\/(?=[^\s/"'`,;:()\\])/g;
 
 /** The text with the names of files alone where it has absolute paths. */
 export function withoutFolders(text: string): string {
-  // Names of folders may have spaces, of which the pattern knows nothing.
+  // The pattern ends at a space, which known folders may have: one without stands in for them.
   const known = [PACKAGE_ROOT, `${process.cwd()}/`, `${homedir()}/`].filter((folder) => folder.length > 2);
   return known.reduce((rest, folder) => rest.replaceAll(folder, "/qedit/"), text).replace(FOLDERS, "");
 }

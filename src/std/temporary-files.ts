@@ -10,7 +10,7 @@ const ABANDONED_AFTER = 24 * 3600_000;
 
 const open = new Set<string>();
 
-// It takes 4 ms to load, and every command has this module, to remove files when it is stopped; few make one.
+// Slow to load, and every command has this module, to remove files when it is stopped; few make one.
 const crypto = () => process.getBuiltinModule("node:crypto");
 
 /** The first part of names that only processes of this machine give: `a1b2c3d4-4711`. */

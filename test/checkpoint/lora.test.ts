@@ -1,6 +1,6 @@
 // Matching LoRA files to a model: every spelling, scales, and what is refused or left over.
 
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { publishedTensors } from "../../fixtures/headers/published.js";
@@ -326,6 +326,17 @@ describe("an alpha that lies beside the matrices", () => {
         new RegExp(`adapter_config\\.json: wanted PEFT's configuration as a JSON object, found ${found}$`),
       ),
       hint: expect.stringContaining(hint),
+    });
+  });
+
+  test("in an adapter_config.json that leads to a device without an end is refused", async () => {
+    const { file: folder } = await openBeside(PEFT_CONFIG);
+    const beside = join(folder, "adapter_config.json");
+    await rm(beside);
+    await symlink("/dev/zero", beside);
+    await expect(openLora(folder)).rejects.toMatchObject({
+      code: "QEDIT_E_IO",
+      message: expect.stringContaining("adapter_config.json: it is a device"),
     });
   });
 });

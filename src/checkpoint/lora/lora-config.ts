@@ -1,9 +1,8 @@
 // The alphas of LoRAs that keep them beside the matrices: diffusers in the file's metadata (`lora_adapter_metadata`), PEFT in
 // adapter_config.json. Both are PEFT's LoraConfig; the scale of a module is alpha / rank, or alpha / sqrt(rank) with use_rslora.
-import { readFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { QeditError } from "../../std/errors.js";
-import { ioFailure } from "../../std/files.js";
+import { readTextFile } from "../../std/files.js";
 import { shown } from "../../std/foreign-text.js";
 import { isObject } from "../../std/guards.js";
 import type { Checkpoint } from "../checkpoint.js";
@@ -16,6 +15,8 @@ import { areTooMany, namePattern } from "./name-patterns.js";
 /** Where diffusers puts the configuration (diffusers 0.39 loaders/lora_base.py), and where it goes here for PEFT's files too. */
 const METADATA_KEY = "lora_adapter_metadata";
 const PEFT_FILE = "adapter_model.safetensors";
+/** Bytes of an adapter_config.json; those of PEFT have some thousand. */
+const LARGEST_CONFIG = 16 * 1024 ** 2;
 
 /**
  * A LoRA by its file, or by the folder that holds only it; PEFT's adapter_config.json beside it becomes metadata. Throws as openCheckpoint, and
@@ -29,9 +30,10 @@ export async function openLora(path: string, options: ReadOptions = {}): Promise
   if (stored === undefined || (basename(path) !== PEFT_FILE && basename(stored.file) !== PEFT_FILE)) return checkpoint;
   const beside = join(folder, "adapter_config.json");
   await options.identity?.stamp(beside);
-  const config = await readFile(beside, "utf8").catch((error: NodeJS.ErrnoException) => {
-    if (error.code === "ENOENT" || error.code === "ENOTDIR") return undefined;
-    throw ioFailure("read", beside, error);
+  const config = await readTextFile(beside, LARGEST_CONFIG).catch((error: QeditError) => {
+    const { code } = (error.cause ?? {}) as NodeJS.ErrnoException;
+    if (code === "ENOENT" || code === "ENOTDIR") return undefined;
+    throw error;
   });
   options.identity?.takeText(config);
   if (config === undefined) return checkpoint;
@@ -40,12 +42,10 @@ export async function openLora(path: string, options: ReadOptions = {}): Promise
   return { ...checkpoint, metadata: { ...metadata, [METADATA_KEY]: own ?? configurationText(beside, config) } };
 }
 
-const BYTE_ORDER_MARK = /^\uFEFF/;
 const LFS_POINTER = /^version https:\/\/git-lfs\.github\.com\/spec\//;
 
 // Unlike metadata, which other tools write too, this file is PEFT's: without it the strength would be another one.
-function configurationText(path: string, text: string): string {
-  const config = text.replace(BYTE_ORDER_MARK, "");
+function configurationText(path: string, config: string): string {
   if (metadataObject(config) !== undefined) return config;
   const isPointer = LFS_POINTER.test(config);
   const other = config.trim() === "" ? "an empty file" : "something else";

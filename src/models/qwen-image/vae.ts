@@ -45,7 +45,7 @@ function config(w: Weights): VaeConfig {
 function residualBlocks(w: Weights, name: LayerList): readonly number[] {
   const list = w.at(name);
   const counts = [0];
-  for (let index = 0; index < w.count(name); index += 1) {
+  for (const index of Array(w.count(name)).keys()) {
     if (list.at(index).has("resample")) counts.push(0);
     else if (list.at(index).has("residual")) counts.push(counts.pop()! + 1);
   }
