@@ -49,8 +49,8 @@ describe("jobs", () => {
 describe("the queue", () => {
   test("refuses more than it may hold, and takes them when there is room again", async () => {
     await withService({ maxQueue: 2 }, async ({ service }) => {
-      const jobs = service.submitAll([await tinyEdit(), await tinyEdit({ settings: { seed: "1" } })]);
       const more = await tinyEdit({ settings: { seed: "2" } });
+      const jobs = service.submitAll([await tinyEdit(), await tinyEdit({ settings: { seed: "1" } })]);
       expect(() => service.submit(more)).toThrow(expect.objectContaining({ code: "QEDIT_E_BUSY" }));
       await Promise.all(jobs.map(({ outcome }) => outcome));
       expect((await service.submit(more).outcome).state).toBe("done");
