@@ -6,12 +6,34 @@ import { QeditError } from "../std/errors.js";
 /** The parsed `config` of a checkpoint; empty when it carries none. */
 export type ConfigJson = Readonly<Record<string, unknown>>;
 
+const OWN_CONFIG = "Put the model's own config.json beside it, or under the safetensors metadata key `config`";
+
 /** A number of the config, or `otherwise`; throws QEDIT_E_CHECKPOINT when it is something else. */
 export function configNumber(config: ConfigJson, key: string, otherwise: number): number {
   const value = config[key];
   if (value === undefined || value === null) return otherwise;
   if (typeof value !== "number" || !Number.isFinite(value)) throw refuse(key, "a number", value);
   return value;
+}
+
+/** A number above 0 of the config, or `otherwise`; throws QEDIT_E_CHECKPOINT when it is something else. */
+export function configPositive(config: ConfigJson, key: string, otherwise: number): number {
+  const value = configNumber(config, key, otherwise);
+  if (value > 0) return value;
+  throw refuse(key, "a number above 0", value);
+}
+
+/** The heads that `width` numbers make: as many as the config states, else of `headDim` each. Throws QEDIT_E_CHECKPOINT when `width` does not divide by them. */
+export function statedHeads(
+  config: ConfigJson,
+  key: string,
+  { name, width, headDim }: { readonly name: string; readonly width: number; readonly headDim: number },
+): number {
+  const stated = config[key] ?? undefined;
+  if (stated === undefined) return headCount(name, width, headDim);
+  const heads = configNumber(config, key, 0);
+  if (heads > 0 && Number.isInteger(heads) && width % heads === 0) return heads;
+  throw refuse(key, `a number of heads that ${width} divides by`, stated);
 }
 
 /** A list of numbers of the config, or `otherwise`; throws QEDIT_E_CHECKPOINT when it is something else. */
@@ -36,6 +58,40 @@ function refuse(key: string, wanted: string, found: unknown): QeditError {
     "QEDIT_E_CHECKPOINT",
     `Cannot read the checkpoint's config: "${key}" is ${JSON.stringify(found)}, ${wanted} is wanted`,
   );
+}
+
+/** Throws QEDIT_E_CHECKPOINT when the config says another number than the tensors of its file: it is then of another model, and so is what no tensor tells. */
+export function refuseOtherSizes(w: Weights, config: ConfigJson, sizes: Readonly<Record<string, number>>): void {
+  for (const [key, size] of Object.entries(sizes)) {
+    const stated = configNumber(config, key, size);
+    if (stated === size) continue;
+    throw new QeditError(
+      "QEDIT_E_CHECKPOINT",
+      `Cannot use ${w.file}: its config says ${key} ${stated}, and its tensors have ${size}: it is the config of another model`,
+      { hint: OWN_CONFIG },
+    );
+  }
+}
+
+/** Throws QEDIT_E_CHECKPOINT when the config asks for a way of computing that is none of those named, which are the ones computed. */
+export function refuseOtherWays(
+  w: Weights,
+  config: ConfigJson,
+  ways: Readonly<Record<string, readonly (string | boolean)[]>>,
+): void {
+  for (const [key, computed] of Object.entries(ways)) {
+    const stated = config[key];
+    if (stated === undefined || stated === null || computed.some((way) => way === stated)) continue;
+    throw new QeditError(
+      "QEDIT_E_CHECKPOINT",
+      `Cannot use ${w.file}: its config asks for ${key} ${shown(stated)}, and only ${computed.map(shown).join(" or ")} is computed`,
+      { hint: OWN_CONFIG },
+    );
+  }
+}
+
+function shown(value: unknown): string {
+  return JSON.stringify(value).slice(0, 60);
 }
 
 /** Where a file has its blocks, and what its config calls their number. */

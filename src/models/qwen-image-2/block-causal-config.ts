@@ -2,7 +2,15 @@
 // tensor shapes say, overridden by the checkpoint's own `config`.
 import type { Weights } from "../../checkpoint/weights.js";
 import { param, QeditError } from "../../std/errors.js";
-import { blockCount, type ConfigJson, configNumber, configNumbers, headCount } from "../config-json.js";
+import {
+  blockCount,
+  type ConfigJson,
+  configNumber,
+  configNumbers,
+  configPositive,
+  headCount,
+  refuseOtherSizes,
+} from "../config-json.js";
 
 /** Configuration of a transformer. */
 export interface TransformerConfig {
@@ -31,7 +39,15 @@ export function isQwenImage2(w: Weights): boolean {
 /** Reads the configuration of a transformer; throws QEDIT_E_CHECKPOINT for one of this family that works differently. */
 export function transformerConfig(w: Weights, config: ConfigJson): TransformerConfig {
   const [width, channels] = w.shape("img_in.weight") as [number, number];
-  const headDim = configNumber(config, "attention_head_dim", w.shape("transformer_blocks.0.attn.norm_q.weight")[0]!);
+  const headDim = w.shape("transformer_blocks.0.attn.norm_q.weight")[0]!;
+  const heads = headCount("img_in", width, headDim);
+  const textWidth = w.shape("txt_in.text_norm.weight")[0]!;
+  refuseOtherSizes(w, config, {
+    attention_head_dim: headDim,
+    num_attention_heads: heads,
+    in_channels: channels,
+    context_in_dim: textWidth,
+  });
   const ropeAxes = configNumbers(config, "axes_dims_rope", PUBLISHED.ropeAxes);
   const refuse = (reason: string, hint?: string) =>
     new QeditError("QEDIT_E_CHECKPOINT", `Cannot use ${w.file} as the transformer: ${reason}`, {
@@ -51,11 +67,11 @@ export function transformerConfig(w: Weights, config: ConfigJson): TransformerCo
     throw refuse(`its modulation has ${rows} rows, ${MODULATION_VECTORS * width} are wanted`);
   return {
     blocks: blockCount(w, config, { list: "transformer_blocks", key: "num_layers" }),
-    heads: configNumber(config, "num_attention_heads", headCount("img_in", width, headDim)),
+    heads,
     headDim,
     ropeAxes,
-    textWidth: w.shape("txt_in.text_norm.weight")[0]!,
+    textWidth,
     channels,
-    epsilon: configNumber(config, "eps", PUBLISHED.epsilon),
+    epsilon: configPositive(config, "eps", PUBLISHED.epsilon),
   };
 }

@@ -2,7 +2,15 @@
 // tensor shapes say, overridden by the checkpoint's own `config`.
 import type { Weights } from "../../checkpoint/weights.js";
 import { param, QeditError } from "../../std/errors.js";
-import { blockCount, type ConfigJson, configNumber, configNumbers, headCount } from "../config-json.js";
+import {
+  blockCount,
+  type ConfigJson,
+  configNumber,
+  configNumbers,
+  headCount,
+  refuseOtherSizes,
+  refuseOtherWays,
+} from "../config-json.js";
 import { foreignNetwork } from "../foreign-networks.js";
 
 /** Configuration of a transformer. */
@@ -62,7 +70,16 @@ export function transformerConfig(
     }
   }
   const [width, patchWidth] = w.shape("img_in.weight") as [number, number];
-  const headDim = configNumber(config, "attention_head_dim", w.shape("transformer_blocks.0.attn.norm_q.weight")[0]!);
+  const headDim = w.shape("transformer_blocks.0.attn.norm_q.weight")[0]!;
+  const heads = headCount("img_in", width, headDim);
+  const textWidth = w.shape("txt_norm.weight")[0]!;
+  refuseOtherSizes(w, config, {
+    attention_head_dim: headDim,
+    num_attention_heads: heads,
+    in_channels: patchWidth,
+    joint_attention_dim: textWidth,
+  });
+  refuseOtherWays(w, config, { guidance_embeds: [false], use_layer3d_rope: [false] });
   const ropeAxes = configNumbers(
     config,
     "axes_dims_rope",
@@ -79,12 +96,12 @@ export function transformerConfig(
   }
   return {
     blocks: blockCount(w, config, { list: "transformer_blocks", key: "num_layers" }),
-    heads: configNumber(config, "num_attention_heads", headCount("img_in", width, headDim)),
+    heads,
     headDim,
     ropeAxes,
-    textWidth: w.shape("txt_norm.weight")[0]!,
+    textWidth,
     patchWidth,
-    patchSize: configNumber(config, "patch_size", PUBLISHED.patchSize),
+    patchSize: patchSize(w, config, patchWidth),
     epsilon: PUBLISHED.epsilon,
     referencesAtZero:
       referenceMethod === undefined
@@ -92,6 +109,17 @@ export function transformerConfig(
         : referenceMethod === "index_timestep_zero",
     ...((referenceMethod === "offset" || referenceMethod === "uxo") && { referencesInOneFrame: true }),
   };
+}
+
+// A token is a square of latent cells, which have whole channels.
+function patchSize(w: Weights, config: ConfigJson, patchWidth: number): number {
+  const side = configNumber(config, "patch_size", PUBLISHED.patchSize);
+  if (side >= 1 && Number.isInteger(side) && patchWidth % side ** 2 === 0) return side;
+  throw new QeditError(
+    "QEDIT_E_CHECKPOINT",
+    `Cannot use ${w.file} as the transformer: its tokens of ${patchWidth} numbers cannot be ${side} × ${side} latent cells (patch_size)`,
+    { hint: "Put the model's own config.json beside it, or under the safetensors metadata key `config`" },
+  );
 }
 
 /** Whether a transformer reads no tensor of this name: markers without elements. */

@@ -2,9 +2,21 @@
 // tensor shapes say, overridden by the checkpoint's own `config` (Qwen2_5_VLConfig, nested or flat).
 import type { Weights } from "../../checkpoint/weights.js";
 import { param, QeditError } from "../../std/errors.js";
-import { blockCount, type ConfigJson, configNumber, configNumbers, configObject, headCount } from "../config-json.js";
+import {
+  blockCount,
+  type ConfigJson,
+  configNumber,
+  configNumbers,
+  configObject,
+  configPositive,
+  headCount,
+  refuseOtherSizes,
+  refuseOtherWays,
+  statedHeads,
+} from "../config-json.js";
 import { foreignNetwork } from "../foreign-networks.js";
 import type { LanguageNumbers, VisionNumbers } from "../text-encoder-family.js";
+import { type TowerNumbers, towerNumbers } from "../vision-numbers.js";
 
 /** Configuration of the language model. */
 export interface LanguageConfig extends LanguageNumbers {
@@ -29,12 +41,16 @@ const PUBLISHED = {
   language: { headDim: 128, epsilon: 1e-6, ropeTheta: 1e6, ropeSections: [16, 24, 24] },
   vision: {
     headDim: 80,
-    patchSize: 14,
-    mergeSize: 2,
     windowSize: 112,
     fullAttentionBlocks: [7, 15, 23, 31],
     epsilon: 1e-6,
   },
+};
+
+/** What is computed in one way alone, as the published models are. */
+const WAYS = {
+  language: { hidden_act: ["silu"], rope_type: ["default", "mrope"], type: ["default", "mrope"] },
+  vision: { hidden_act: ["silu"] },
 };
 
 /** The tiny model inside the package, which other tools may write without its config: recognised by its width. */
@@ -61,19 +77,22 @@ export function languageConfig(w: Weights, config: ConfigJson): LanguageConfig {
   const rope = { ...text, ...configObject(text, "rope_scaling"), ...configObject(text, "rope_parameters") };
   const [queryWidth, width] = w.shape("model.layers.0.self_attn.q_proj.weight") as [number, number];
   const keyWidth = w.shape("model.layers.0.self_attn.k_proj.weight")[0]!;
-  const given = configNumber(text, "num_attention_heads", 0);
   const usual = width === EMBEDDED.language.width ? EMBEDDED.language : PUBLISHED.language;
-  const headDim = given > 0 ? queryWidth / given : usual.headDim;
+  const heads = statedHeads(text, "num_attention_heads", { name: "q_proj", width: queryWidth, headDim: usual.headDim });
+  const headDim = queryWidth / heads;
+  const keyValueHeads = headCount("k_proj", keyWidth, headDim);
+  refuseOtherSizes(w, text, { hidden_size: width, num_key_value_heads: keyValueHeads });
+  refuseOtherWays(w, rope, WAYS.language);
   return {
     family: "Qwen2.5-VL",
     pictureFeatures: 0,
     layers: blockCount(w, text, { list: "model.layers", key: "num_hidden_layers" }),
     width,
-    heads: headCount("q_proj", queryWidth, headDim),
-    keyValueHeads: headCount("k_proj", keyWidth, headDim),
+    heads,
+    keyValueHeads,
     headDim,
-    epsilon: configNumber(text, "rms_norm_eps", PUBLISHED.language.epsilon),
-    ropeTheta: configNumber(rope, "rope_theta", PUBLISHED.language.ropeTheta),
+    epsilon: configPositive(text, "rms_norm_eps", PUBLISHED.language.epsilon),
+    ropeTheta: configPositive(rope, "rope_theta", PUBLISHED.language.ropeTheta),
     ropeSections: ropeSections(rope, { headDim, file: w.file, usual: usual.ropeSections }),
   };
 }
@@ -127,26 +146,39 @@ export function visionConfig(w: Weights, config: ConfigJson): VisionConfig {
   }
   refuseOtherWidth(w);
   const vision = configObject(config, "vision_config");
-  const [width, channels, temporalPatchSize, patchSize] = w.shape("visual.patch_embed.proj.weight") as [
-    number,
-    number,
-    number,
-    number,
-  ];
-  const merged = w.shape("visual.merger.mlp.0.weight")[1]!;
-  const given = configNumber(vision, "num_heads", 0);
+  refuseOtherWays(w, vision, WAYS.vision);
+  const [width] = w.shape("visual.patch_embed.proj.weight");
   const usual = width === EMBEDDED.vision.width ? EMBEDDED.vision : PUBLISHED.vision;
+  const tower = towerNumbers(w, vision, { merger: "visual.merger.mlp.0.weight", headDim: usual.headDim });
   return {
     family: "Qwen2.5-VL",
-    blocks: blockCount(w, vision, { list: "visual.blocks", key: "depth" }),
-    width,
-    heads: given > 0 ? given : headCount("visual", width, usual.headDim),
-    patchSize,
-    temporalPatchSize,
-    channels,
-    mergeSize: configNumber(vision, "spatial_merge_size", Math.sqrt(merged / width)),
-    windowSize: configNumber(vision, "window_size", PUBLISHED.vision.windowSize),
-    fullAttentionBlocks: configNumbers(vision, "fullatt_block_indexes", usual.fullAttentionBlocks),
+    ...tower,
+    windowSize: windowSize(vision, tower),
+    fullAttentionBlocks: fullAttentionBlocks(w, vision, { blocks: tower.blocks, usual: usual.fullAttentionBlocks }),
     epsilon: PUBLISHED.vision.epsilon,
   };
+}
+
+// At least one token of the language model lies in a window.
+function windowSize(vision: ConfigJson, { patchSize, mergeSize }: TowerNumbers): number {
+  const size = configNumber(vision, "window_size", PUBLISHED.vision.windowSize);
+  if (size >= patchSize * mergeSize) return size;
+  throw new QeditError(
+    "QEDIT_E_CHECKPOINT",
+    `Cannot read the checkpoint's config: "window_size" is ${size}, at least ${patchSize * mergeSize} is wanted`,
+  );
+}
+
+function fullAttentionBlocks(
+  w: Weights,
+  vision: ConfigJson,
+  { blocks, usual }: { readonly blocks: number; readonly usual: readonly number[] },
+): readonly number[] {
+  const indexes = configNumbers(vision, "fullatt_block_indexes", usual);
+  if (indexes.every((each) => Number.isInteger(each) && each >= 0 && each < blocks)) return indexes;
+  throw new QeditError(
+    "QEDIT_E_CHECKPOINT",
+    `Cannot use ${w.file} as the text encoder: blocks ${indexes.join(", ")} of its vision tower see the whole picture (fullatt_block_indexes), and it has ${blocks}`,
+    { hint: "Put the model's own config.json beside it, or under the safetensors metadata key `config`" },
+  );
 }

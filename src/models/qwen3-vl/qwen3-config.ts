@@ -2,8 +2,18 @@
 // overridden by the checkpoint's own `config` (Qwen3VLConfig).
 import type { Weights } from "../../checkpoint/weights.js";
 import { param, QeditError } from "../../std/errors.js";
-import { blockCount, type ConfigJson, configNumber, configNumbers, configObject, headCount } from "../config-json.js";
+import {
+  blockCount,
+  type ConfigJson,
+  configNumbers,
+  configObject,
+  configPositive,
+  headCount,
+  refuseOtherSizes,
+  refuseOtherWays,
+} from "../config-json.js";
 import type { LanguageNumbers, VisionNumbers } from "../text-encoder-family.js";
+import { towerNumbers } from "../vision-numbers.js";
 
 /** Configuration of the language model. */
 export interface Qwen3Language extends LanguageNumbers {
@@ -26,6 +36,17 @@ export interface Qwen3Vision extends VisionNumbers {
 
 const PUBLISHED = { epsilon: 1e-6, ropeTheta: 5e6, ropeSections: [24, 20, 20], visionHeadDim: 72 };
 
+/** What is computed in one way alone, as the published models are. */
+const WAYS = {
+  language: {
+    hidden_act: ["silu"],
+    rope_type: ["default", "mrope"],
+    type: ["default", "mrope"],
+    mrope_interleaved: [true],
+  },
+  vision: { hidden_act: ["gelu_pytorch_tanh"] },
+};
+
 /** deepstack_visual_indexes of the published towers, by their number of blocks: of 8B and 32B, and of 2B and 4B. */
 const FEATURE_BLOCKS: Readonly<Record<number, readonly number[]>> = { 27: [8, 16, 24], 24: [5, 11, 17] };
 
@@ -46,16 +67,25 @@ export function qwen3LanguageConfig(w: Weights, config: ConfigJson): Qwen3Langua
   const attention = w.at("model.layers.0.self_attn");
   const [queryWidth, width] = attention.shape("q_proj.weight") as [number, number];
   const [headDim] = attention.shape("q_norm.weight") as [number];
+  const heads = headCount("q_proj", queryWidth, headDim);
+  const keyValueHeads = headCount("k_proj", attention.shape("k_proj.weight")[0]!, headDim);
+  refuseOtherSizes(w, text, {
+    hidden_size: width,
+    head_dim: headDim,
+    num_attention_heads: heads,
+    num_key_value_heads: keyValueHeads,
+  });
+  refuseOtherWays(w, rope, WAYS.language);
   return {
     family: "Qwen3-VL",
     layers: blockCount(w, text, { list: "model.layers", key: "num_hidden_layers" }),
     width,
-    heads: headCount("q_proj", queryWidth, headDim),
-    keyValueHeads: headCount("k_proj", attention.shape("k_proj.weight")[0]!, headDim),
+    heads,
+    keyValueHeads,
     headDim,
     pictureFeatures: w.count("visual.deepstack_merger_list"),
-    epsilon: configNumber(text, "rms_norm_eps", PUBLISHED.epsilon),
-    ropeTheta: configNumber(rope, "rope_theta", PUBLISHED.ropeTheta),
+    epsilon: configPositive(text, "rms_norm_eps", PUBLISHED.epsilon),
+    ropeTheta: configPositive(rope, "rope_theta", PUBLISHED.ropeTheta),
     ropeSections: ropeSections(rope, headDim, w.file),
   };
 }
@@ -90,26 +120,17 @@ export function qwen3VisionConfig(w: Weights, config: ConfigJson): Qwen3Vision {
   if (!w.has("visual.merger.linear_fc2.weight") || !w.has("visual.pos_embed.weight"))
     throw refusal(w, "its vision tower is not one of Qwen3-VL (merger.linear_fc2, pos_embed)");
   const vision = configObject(config, "vision_config");
-  const [width, channels, temporalPatchSize, patchSize] = w.shape("visual.patch_embed.proj.weight") as [
-    number,
-    number,
-    number,
-    number,
-  ];
   refuseOtherWidths(w);
-  const blocks = blockCount(w, vision, { list: "visual.blocks", key: "depth" });
-  const given = configNumber(vision, "num_heads", 0);
+  refuseOtherWays(w, vision, WAYS.vision);
+  const tower = towerNumbers(w, vision, {
+    merger: "visual.merger.linear_fc1.weight",
+    headDim: PUBLISHED.visionHeadDim,
+  });
   return {
     family: "Qwen3-VL",
-    blocks,
-    width,
-    heads: given > 0 ? given : headCount("visual", width, PUBLISHED.visionHeadDim),
-    patchSize,
-    temporalPatchSize,
-    channels,
-    mergeSize: Math.sqrt(w.shape("visual.merger.linear_fc1.weight")[1]! / width),
+    ...tower,
     positionSide: positionSide(w),
-    featureBlocks: featureBlocks(w, vision, blocks),
+    featureBlocks: featureBlocks(w, vision, tower.blocks),
     epsilon: PUBLISHED.epsilon,
   };
 }
