@@ -1,12 +1,13 @@
 // Any form of checkpoint by its path: one .safetensors or GGUF file, the index of a sharded one, or a folder as diffusers and transformers
 // write it. config.json beside the weights becomes the metadata key `config`, as single files carry it.
-import { readdir, readFile, stat } from "node:fs/promises";
+import { readdir, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { QeditError } from "../std/errors.js";
-import { ioFailure, readRange } from "../std/files.js";
+import { ioFailure, readRange, readTextFile } from "../std/files.js";
 import { isObject } from "../std/guards.js";
 import { jsonExcess } from "../std/json-limits.js";
 import type { Checkpoint, StoredTensor } from "./checkpoint.js";
+import { objectText, readConfig } from "./config-beside.js";
 import { type ReadFiles, WeightsIdentity } from "./file-identity.js";
 import { isGguf, readGguf } from "./gguf/gguf.js";
 import { GGUF_MAGIC } from "./gguf/gguf-header.js";
@@ -22,8 +23,6 @@ const PICKLE = /\.(ckpt|pt|pth|bin)$/i;
 /** Far above any index; limits the memory that a wrong one takes. */
 const MAX_INDEX_BYTES = 100_000_000;
 const INDEX_LIMITS = { depth: 8, entries: 1_000_000 };
-/** Far above any config.json. */
-const MAX_CONFIG_BYTES = 10_000_000;
 
 /**
  * A part of a model under its published keys, from a file, an index or a folder; of a whole model's folder, the part's own folder is
@@ -117,8 +116,7 @@ async function readSharded(index: string, options: ReadOptions): Promise<Checkpo
 
 async function readWeightMap(index: string): Promise<Record<string, unknown>> {
   try {
-    if ((await stat(index)).size > MAX_INDEX_BYTES) throw refusal(index, `it is longer than ${MAX_INDEX_BYTES} bytes`);
-    const text = await readFile(index, "utf8");
+    const text = await readTextFile(index, MAX_INDEX_BYTES);
     const excess = jsonExcess(text, INDEX_LIMITS);
     if (excess !== undefined) throw refusal(index, `it ${excess}`);
     const json: unknown = JSON.parse(text);
@@ -171,21 +169,16 @@ async function refuseShard(path: string): Promise<void> {
   throw refusal(path, "it is one of several parts", `Name their index or their folder: ${dirname(path)}`);
 }
 
-async function withConfig(checkpoint: Checkpoint, path: string, { identity }: ReadOptions): Promise<Checkpoint> {
+async function withConfig(checkpoint: Checkpoint, path: string, options: ReadOptions): Promise<Checkpoint> {
   if (checkpoint.metadata["config"] !== undefined) return checkpoint;
-  const isTooLong = await stat(path).then(
-    ({ size }) => size > MAX_CONFIG_BYTES,
-    () => false,
-  );
-  if (isTooLong)
-    throw refusal(path, `it is longer than ${MAX_CONFIG_BYTES} bytes`, "Put the model's config.json there");
-  await identity?.stamp(path);
-  const config = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
-    if (error.code === "ENOENT") return undefined;
-    throw ioFailure("read", path, error);
+  const text = await readConfig(path, options);
+  if (text === undefined) return checkpoint;
+  const config = objectText(path, text, {
+    code: "QEDIT_E_CHECKPOINT",
+    wanted: "the model's configuration",
+    hint: "Download it again: it says what the tensors do not",
   });
-  identity?.takeText(config);
-  return config === undefined ? checkpoint : { ...checkpoint, metadata: { ...checkpoint.metadata, config } };
+  return { ...checkpoint, metadata: { ...checkpoint.metadata, config } };
 }
 
 async function isFolder(path: string): Promise<boolean> {

@@ -8,7 +8,14 @@ import { MIME_TYPES } from "../edit/finish/picture-encoding.js";
 import type { EditRequest } from "../edit/request/edit-request.js";
 import { ERROR_CODES, param, QeditError } from "../std/errors.js";
 import { fileHash } from "../std/file-hash.js";
-import { ioFailure, makeFolders, readBounded, readTextFile, writeFileAtomically } from "../std/files.js";
+import {
+  ioFailure,
+  makeFolders,
+  readBounded,
+  readTextFile,
+  readTextIfThere,
+  writeFileAtomically,
+} from "../std/files.js";
 import { type Holder, withLock } from "../std/lock.js";
 import { forgetTemporaryFile, removeLeftovers, temporaryPath } from "../std/temporary-files.js";
 import type { JobInput } from "./job-types.js";
@@ -227,13 +234,6 @@ async function readJobs(jobs: string, onBroken: (text: string) => void): Promise
 }
 
 async function readEnd(path: string): Promise<JobEnd | undefined> {
-  const text = await readTextFile(path, LARGEST_JSON).catch(async (error: unknown) => {
-    const isThere = await stat(path).then(
-      () => true,
-      () => false,
-    );
-    if (isThere) throw error;
-    return undefined;
-  });
+  const text = await readTextIfThere(path, LARGEST_JSON);
   return text === undefined ? undefined : (v.parse(endFile, JSON.parse(text)) as unknown as JobEnd);
 }

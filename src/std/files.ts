@@ -158,6 +158,15 @@ export async function readTextFile(path: string, most: number): Promise<string> 
   }
 }
 
+/** The text of a file, undefined where there is none. Throws as readTextFile. */
+export async function readTextIfThere(path: string, most: number): Promise<string | undefined> {
+  return readTextFile(path, most).catch((error: QeditError) => {
+    const { code } = (error.cause ?? {}) as NodeJS.ErrnoException;
+    if (code === "ENOENT" || code === "ENOTDIR") return undefined;
+    throw error;
+  });
+}
+
 /** What is read. */
 export interface ReadOptions {
   /** Whether pipes are read to their end, which comes when whoever writes into them wants it: for paths that the user typed. */

@@ -1,7 +1,9 @@
 // The same tiny weights as one file, in shards, as folders of diffusers and transformers: the same tensors under the same keys.
 
+import { execFileSync } from "node:child_process";
+import { symlinkSync } from "node:fs";
 import { copyFile, cp, mkdir, symlink, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { describe, expect, test } from "vitest";
 import names from "../../fixtures/tiny/names.json" with { type: "json" };
 import type { Checkpoint } from "../../src/checkpoint/checkpoint.js";
@@ -193,6 +195,36 @@ describe("a folder is refused when", () => {
     await write(folder, "vae-fp32", { file: "model.safetensors", shards: 2 });
     await writeFile(place(`${folder}/model.safetensors.index.json`), JSON.stringify(index));
     await refused(place(folder), message);
+  });
+
+  test.each([
+    ["a pointer of Git LFS", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", /git lfs pull/],
+    ["an empty file", "", /Download it again/],
+    ["something else", "[1]", /Download it again/],
+  ])("a config.json that is %s", async (found, text, hint) => {
+    const path = await write(`config ${found}`, "vae-fp32", { file: "model.safetensors" });
+    const config = join(dirname(path), "config.json");
+    await writeFile(config, text);
+    await expect(openCheckpoint(path)).rejects.toMatchObject({
+      code: "QEDIT_E_CHECKPOINT",
+      message: `Cannot read ${config}: wanted the model's configuration as a JSON object, found ${found}`,
+      hint: expect.stringMatching(hint),
+    });
+  });
+
+  // Read as plain files are, each of these would wait for ever, or take all memory.
+  test.runIf(process.platform !== "win32").each([
+    ["config.json", "a pipe", (path: string) => execFileSync("mkfifo", [path])],
+    ["config.json", "a device", (path: string) => symlinkSync("/dev/zero", path)],
+    ["model.safetensors.index.json", "a pipe", (path: string) => execFileSync("mkfifo", [path])],
+    ["model.safetensors.index.json", "a device", (path: string) => symlinkSync("/dev/zero", path)],
+  ])("%s that is %s", async (name, what, make) => {
+    const path = await write(`${name} ${what}`, "vae-fp32", { file: "model.safetensors" });
+    make(join(dirname(path), name));
+    await expect(openCheckpoint(dirname(path))).rejects.toMatchObject({
+      code: "QEDIT_E_IO",
+      message: expect.stringContaining(`${name}: it is ${what}`),
+    });
   });
 
   test("one shard is named in place of all", async () => {

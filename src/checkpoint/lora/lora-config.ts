@@ -2,10 +2,10 @@
 // adapter_config.json. Both are PEFT's LoraConfig; the scale of a module is alpha / rank, or alpha / sqrt(rank) with use_rslora.
 import { basename, dirname, join } from "node:path";
 import { QeditError } from "../../std/errors.js";
-import { readTextFile } from "../../std/files.js";
 import { shown } from "../../std/foreign-text.js";
 import { isObject } from "../../std/guards.js";
 import type { Checkpoint } from "../checkpoint.js";
+import { objectText, readConfig } from "../config-beside.js";
 import { openCheckpoint } from "../open.js";
 import type { ReadOptions } from "../safetensors/safetensors.js";
 import { metadataObject } from "../safetensors/safetensors-header.js";
@@ -15,8 +15,6 @@ import { areTooMany, namePattern } from "./name-patterns.js";
 /** Where diffusers puts the configuration (diffusers 0.39 loaders/lora_base.py), and where it goes here for PEFT's files too. */
 const METADATA_KEY = "lora_adapter_metadata";
 const PEFT_FILE = "adapter_model.safetensors";
-/** Bytes of an adapter_config.json; those of PEFT have some thousand. */
-const LARGEST_CONFIG = 16 * 1024 ** 2;
 
 /**
  * A LoRA by its file, or by the folder that holds only it; PEFT's adapter_config.json beside it becomes metadata. Throws as openCheckpoint, and
@@ -29,36 +27,20 @@ export async function openLora(path: string, options: ReadOptions = {}): Promise
   const folder = basename(path) === PEFT_FILE ? dirname(path) : path;
   if (stored === undefined || (basename(path) !== PEFT_FILE && basename(stored.file) !== PEFT_FILE)) return checkpoint;
   const beside = join(folder, "adapter_config.json");
-  await options.identity?.stamp(beside);
-  const config = await readTextFile(beside, LARGEST_CONFIG).catch((error: QeditError) => {
-    const { code } = (error.cause ?? {}) as NodeJS.ErrnoException;
-    if (code === "ENOENT" || code === "ENOTDIR") return undefined;
-    throw error;
-  });
-  options.identity?.takeText(config);
+  const config = await readConfig(beside, options);
   if (config === undefined) return checkpoint;
   const { metadata } = checkpoint;
   const own = metadataObject(metadata[METADATA_KEY]) && metadata[METADATA_KEY];
   return { ...checkpoint, metadata: { ...metadata, [METADATA_KEY]: own ?? configurationText(beside, config) } };
 }
 
-const LFS_POINTER = /^version https:\/\/git-lfs\.github\.com\/spec\//;
-
 // Unlike metadata, which other tools write too, this file is PEFT's: without it the strength would be another one.
 function configurationText(path: string, config: string): string {
-  if (metadataObject(config) !== undefined) return config;
-  const isPointer = LFS_POINTER.test(config);
-  const other = config.trim() === "" ? "an empty file" : "something else";
-  const found = isPointer ? "a pointer of Git LFS" : other;
-  throw new QeditError(
-    "QEDIT_E_LORA",
-    `Cannot read ${path}: wanted PEFT's configuration as a JSON object, found ${found}`,
-    {
-      hint: isPointer
-        ? `Fetch the file itself: git lfs pull, in ${dirname(path)}`
-        : "Download it again: it has the adapter's alpha, which decides its strength",
-    },
-  );
+  return objectText(path, config, {
+    code: "QEDIT_E_LORA",
+    wanted: "PEFT's configuration",
+    hint: "Download it again: it has the adapter's alpha, which decides its strength",
+  });
 }
 
 /** What a file's configuration says of a module: its alpha, as one that is divided by the rank, and the scale. */
