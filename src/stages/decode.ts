@@ -26,7 +26,7 @@ import { computedOn } from "./computed-on.js";
 import { type ModelHandle, numbersOf } from "./networks/model-handle.js";
 import { type VaeRun, wholeVae, withVae } from "./networks/open-vae.js";
 import { inVaeType } from "./networks/vae-type.js";
-import type { RecordedFile, Stage, StageConfig, StageContext, StageLengths } from "./stage.js";
+import type { RecordedFile, Stage, StageConfig, StageContext } from "./stage.js";
 
 /** The parameters that decode reads. */
 export interface DecodeSettings {
@@ -64,9 +64,8 @@ export const decode: Stage<Inputs, Models, DecodeSettings, DecodedPicture> = {
   inputs: { samples: "the latents that sample made, or that ComfyUI's SaveLatent wrote" },
   output: "picture",
   parameters: ["vaeDtype", "tile", "keepSize", "match", "noMetadata"],
-  async check(_pictures, { models: { vae }, settings }, device): Promise<StageLengths> {
+  async check(_pictures, { settings }, device): Promise<void> {
     computeType(device, "vae", settings.vaeDtype);
-    return { "latent channels": vaeConfig(numbersOf(vae.checkpoint)).latentChannels };
   },
   async run({ inputs: { samples }, models: { vae: file }, settings }, context): Promise<DecodedPicture> {
     const place = decodedPlace(samples, settings, {

@@ -8,14 +8,14 @@ import { type PlanMode, planSizes, type SizePlan } from "../image/resize/size-pl
 import type { LatentRoute } from "../image/resize/size-routes.js";
 import type { SizeRules } from "../image/resize/size-rules.js";
 import type { LatentStatistics } from "../models/vae-family.js";
-import { vaeConfig, vaeOf, vaeStatistics } from "../models/vaes.js";
+import { vaeOf, vaeStatistics } from "../models/vaes.js";
 import { param, QeditError } from "../std/errors.js";
 import { computedOn } from "./computed-on.js";
 import { encodeRoutes, routesOf } from "./image-routes.js";
 import { type ModelHandle, numbersOf, type SizedFile } from "./networks/model-handle.js";
 import { inVaeType } from "./networks/vae-type.js";
 import { announceProfiles, type Picture, pictureHashes, pictureNames, pictureProfiles, sourceOf } from "./pictures.js";
-import type { ArtifactStage, RecordedFile, StageContext, StageLengths } from "./stage.js";
+import type { ArtifactStage, RecordedFile, StageContext } from "./stage.js";
 
 /** The parameters that encode-image reads. */
 export interface EncodeImageSettings {
@@ -51,10 +51,9 @@ export const encodeImage: ArtifactStage<Inputs, Models, EncodeImageSettings> = {
   inputs: { pictures: "the pictures, in the order the prompt counts them" },
   output: "latents",
   parameters: ["vaeDtype", "tile", "size", "megapixels", "resolutionSteps", "match"],
-  async check(pictures, { models: { vae }, settings }, device): Promise<StageLengths> {
+  async check(pictures, { models: { vae }, settings }, device): Promise<void> {
     computeType(device, "vae", settings.vaeDtype);
     imageSizePlan(pictures, settings, plannedVae(vae));
-    return { "latent channels": vaeConfig(numbersOf(vae.checkpoint)).latentChannels };
   },
   announce({ inputs: { pictures }, models: { vae }, settings }, emit) {
     announceImages(pictures, { settings, vae: plannedVae(vae) }, emit);

@@ -27,7 +27,7 @@ import {
   pixelsWithAlpha,
   sourceOf,
 } from "./pictures.js";
-import type { ArtifactStage, RecordedFile, StageContext, StageLengths } from "./stage.js";
+import type { ArtifactStage, RecordedFile, StageContext } from "./stage.js";
 
 /** The parameters that encode-prompt reads. */
 export interface EncodePromptSettings {
@@ -64,11 +64,10 @@ export const encodePrompt: ArtifactStage<Inputs, Models, EncodePromptSettings> =
     ...(["prompt", "allowEmptyPrompt", "negativePrompt", "textDtype"] as const),
     ...(["size", "megapixels", "resolutionSteps", "match"] as const),
   ],
-  async check(pictures, { models: { textEncoder }, settings }, device): Promise<StageLengths> {
+  async check(pictures, { models: { textEncoder }, settings }, device): Promise<void> {
     refuseEmptyPrompt(settings);
     await refuseMissingKernel(textEncoder.checkpoint, computeType(device, "text-encoder", settings.textDtype), device);
-    const { language } = textConfigs(pictures, textEncoder);
-    return { "prompt width": language.width };
+    textConfigs(pictures, textEncoder);
   },
   announce({ settings }, emit) {
     announcePrompts(settings, emit);

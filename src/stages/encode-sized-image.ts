@@ -3,13 +3,13 @@ import type { Artifact } from "../artifacts/artifact.js";
 import { deviceIdentity } from "../engine/device-identity.js";
 import { computeType } from "../engine/providers.js";
 import type { Size } from "../image/image.js";
-import { vaeConfig, vaeStatistics } from "../models/vaes.js";
+import { vaeStatistics } from "../models/vaes.js";
 import { computedOn } from "./computed-on.js";
 import { encodeRoutes } from "./image-routes.js";
 import { type ModelHandle, numbersOf } from "./networks/model-handle.js";
 import { inVaeType } from "./networks/vae-type.js";
 import { type Picture, pictureHashes } from "./pictures.js";
-import type { ArtifactStage, StageLengths } from "./stage.js";
+import type { ArtifactStage } from "./stage.js";
 
 interface Inputs {
   readonly pictures: readonly Picture[];
@@ -34,9 +34,8 @@ export const encodeSizedImage: ArtifactStage<Inputs, Models, SizedSettings> = {
   inputs: { pictures: "the pictures, in the order the prompt counts them" },
   output: "latents",
   parameters: ["vaeDtype", "tile"],
-  async check(_pictures, { models: { vae }, settings }, device): Promise<StageLengths> {
+  async check(_pictures, { settings }, device): Promise<void> {
     computeType(device, "vae", settings.vaeDtype);
-    return { "latent channels": vaeConfig(numbersOf(vae.checkpoint)).latentChannels };
   },
   announce() {},
   identity({ inputs: { pictures }, models: { vae }, settings }, device) {

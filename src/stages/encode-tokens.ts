@@ -6,7 +6,7 @@ import { tensorHash } from "../std/tensor-hash.js";
 import { computedOn } from "./computed-on.js";
 import { condTensors, encodeIds, seePictures, type TextWork, textConfigs } from "./networks/encode-text.js";
 import type { ModelHandle } from "./networks/model-handle.js";
-import type { ArtifactStage, StageLengths } from "./stage.js";
+import type { ArtifactStage } from "./stage.js";
 
 interface TokenInputs {
   /** Tokens in the edit template, one <|image_pad|> for each picture; see embedPrompt. */
@@ -25,9 +25,9 @@ export const encodeTokens: ArtifactStage<TokenInputs, { readonly textEncoder: Mo
   inputs: { ids: "tokens of the prompt", negativeIds: "of the negative prompt", patches: "of the pictures" },
   output: "cond",
   parameters: ["textDtype"],
-  async check(pictures, { models: { textEncoder }, settings }, device): Promise<StageLengths> {
+  async check(pictures, { models: { textEncoder }, settings }, device): Promise<void> {
     computeType(device, "text-encoder", settings.textDtype);
-    return { "prompt width": textConfigs(pictures, textEncoder).language.width };
+    textConfigs(pictures, textEncoder);
   },
   announce() {},
   identity({ inputs: { ids, negativeIds, patches }, models: { textEncoder }, settings }, device) {

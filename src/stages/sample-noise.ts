@@ -22,7 +22,7 @@ import {
   usedPrompts,
 } from "./networks/sampled-parts.js";
 import { scheduledEvaluations } from "./networks/transformer-plan.js";
-import type { ArtifactStage, StageLengths } from "./stage.js";
+import type { ArtifactStage } from "./stage.js";
 
 /** The parameters of sampling that count where noise and noise levels are given. */
 export interface SampleNoiseSettings {
@@ -52,10 +52,9 @@ export const sampleGivenNoise: ArtifactStage<NoiseInputs, SampledModels, SampleN
   },
   output: "samples",
   parameters: ["cfg", "cfgNorm", "dtype", "referenceMethod"],
-  async check(_pictures, { models: { transformer }, settings }, device): Promise<StageLengths> {
+  async check(_pictures, { models: { transformer }, settings }, device): Promise<void> {
     computeType(device, "transformer", settings.dtype);
-    const { latentChannels, textWidth } = sampledTransformer(transformer, settings);
-    return { "latent channels": latentChannels, "prompt width": textWidth };
+    sampledTransformer(transformer, settings);
   },
   announce({ models: { loras } }, emit) {
     for (const lora of loras) reportLora(lora, emit);

@@ -26,7 +26,7 @@ import {
   usedPrompts,
 } from "./networks/sampled-parts.js";
 import { type SizedTransformer, scheduledEvaluations } from "./networks/transformer-plan.js";
-import type { ArtifactStage, StageConfig, StageContext, StageInput, StageLengths } from "./stage.js";
+import type { ArtifactStage, StageConfig, StageContext, StageInput } from "./stage.js";
 
 /** Every number of a sampling run, as parameters have them. */
 export interface SamplingNumbers extends Omit<SamplingSettings, "cfgNorm" | "lcm"> {
@@ -73,13 +73,11 @@ export const sample: ArtifactStage<SampledInputs, SampledModels, SampleSettings>
     ...(["seed", "steps", "cfg", "sampler", "scheduler", "shift", "sigmas", "denoise", "cfgNorm"] as const),
     ...(["lcmNoise", "lcmNoiseEnd", "lcmNoiseClip", "referenceMethod", "dtype", "stepCache"] as const),
   ],
-  async check(_pictures, { models: { transformer }, settings }, device): Promise<StageLengths> {
+  async check(_pictures, { models: { transformer }, settings }, device): Promise<void> {
     await refuseMissingKernel(transformer.checkpoint, computeType(device, "transformer", settings.dtype), device);
     samplingSigmas(samplingOf(settings));
     const network = sampledTransformer(transformer, settings);
     if (settings.stepCache !== undefined) refuseSingleBlock(network, transformer.checkpoint.file);
-    const { latentChannels, textWidth } = network;
-    return { "latent channels": latentChannels, "prompt width": textWidth };
   },
   announce({ models: { loras } }, emit) {
     for (const lora of loras) reportLora(lora, emit);

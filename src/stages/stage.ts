@@ -39,9 +39,6 @@ export interface StageContext {
 /** Returns the value memoized under a key, or makes and memoizes it. */
 export type Memoize = <T>(key: string, make: () => Promise<T>) => Promise<T>;
 
-/** Lengths by name, such as `latent channels`, in which the stages of one edit must agree. */
-export type StageLengths = Readonly<Record<string, number>>;
-
 /** A stage's model files and the values of its parameters. */
 export interface StageConfig<Models, Settings> {
   readonly models: Models;
@@ -66,15 +63,12 @@ export interface Stage<Inputs, Models, Settings, Output> {
   readonly output: ArtifactKind | "picture";
   /** Names of the parameters that it reads. */
   readonly parameters: readonly (keyof Settings & string)[];
-  /**
-   * Throws what is known to fail before anything is computed: files of another model, settings that do not go together.
-   * Returns the lengths in which the stages of one edit must agree.
-   */
+  /** Throws what is known to fail before anything is computed: a file that lacks what is asked of it, settings that do not go together. */
   readonly check: (
     pictures: readonly Picture[],
     config: StageConfig<Models, Settings>,
     device: Device,
-  ) => Promise<StageLengths>;
+  ) => Promise<void>;
   readonly run: (input: StageInput<Inputs, Models, Settings>, context: StageContext) => Promise<Output>;
 }
 

@@ -27,6 +27,16 @@ beforeAll(async () => {
 test.each([
   ["a LoRA that is missing", [...EDIT, "--lora", "nothing.safetensors"], /Cannot find nothing\.safetensors/],
   ["a LoRA that does not fit", [...EDIT, "--lora", LORA], /published\.safetensors/],
+  [
+    "a VAE of another model",
+    [...EDIT, "--vae", fixture("tiny-2/vae.safetensors")],
+    /together: vae\.safetensors makes latents of 8 channels, small\.gguf takes 16/,
+  ],
+  [
+    "a text encoder of another model",
+    [...EDIT, "--text-encoder", fixture("tiny/text-encoder.safetensors")],
+    /together: text-encoder\.safetensors makes prompt embeddings of 16 numbers, small\.gguf takes 48/,
+  ],
   ["a prompt without the negative one", [...SAMPLE, "--cond", "cond.safetensors", "--cfg", "4"], /without a negative/],
   ["a prompt that is missing", [...SAMPLE, "--cond", "nothing.safetensors"], /nothing\.safetensors/],
 ])("%s is refused before", async (name, args, message) => {
@@ -35,6 +45,16 @@ test.each([
   expect([ended.code === 0, ended.stderr]).toEqual([false, expect.stringMatching(message)]);
   expect(ended.stderr).not.toContain("is repacked once");
   await expect(stat(join(home, "data/repacked"))).rejects.toThrow("ENOENT");
+});
+
+test("files of several models are refused by a plan as by the edit", async () => {
+  const files = ["--transformer", "small.gguf", "--vae", fixture("tiny-2/vae.safetensors")];
+  const planned = await qedit(["plan", ...PROMPT, ...files], here);
+  const edited = await qedit([...EDIT, ...files], here);
+  expect(planned.stderr).toContain(
+    "Cannot use these model files together: vae.safetensors makes latents of 8 channels",
+  );
+  expect([planned.code, planned.stderr]).toEqual([edited.code, edited.stderr]);
 });
 
 test("sample repacks what it computes with", async () => {

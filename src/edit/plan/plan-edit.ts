@@ -6,6 +6,7 @@ import type { Source } from "../../image/resize/size-plan.js";
 import { decode } from "../../stages/decode.js";
 import { encodeImage } from "../../stages/encode-image.js";
 import { encodePrompt } from "../../stages/encode-prompt.js";
+import { refuseForeignFiles } from "../../stages/networks/agreeing-files.js";
 import { numbersOf } from "../../stages/networks/model-handle.js";
 import type { MemoryLimit } from "../../stages/networks/within-memory.js";
 import type { Picture } from "../../stages/pictures.js";
@@ -180,6 +181,7 @@ async function check(
   const missing = new Set(files.flatMap(({ role, path }) => (path === undefined ? [role] : [])));
   const models = { ...parts, loras };
   const elsewhere = stagesElsewhere(remote);
+  refuseForeignFiles(parts);
   if (missing.size === 0) return checkEdit({ pictures, mask }, { settings, models }, device, elsewhere);
   checkFinish({ pictures, mask }, settings);
   const config = { models, settings };

@@ -3,6 +3,7 @@ import { findLora, findModelFiles, type NamedFiles } from "../../catalog/local/f
 import type { Box } from "../../image/image.js";
 import { usesNegative } from "../../sampling/guidance.js";
 import { refuseEmptyPrompt } from "../../stages/encode-prompt.js";
+import { refuseForeignFiles } from "../../stages/networks/agreeing-files.js";
 import type { ActiveLora, NamedLora } from "../../stages/networks/loras.js";
 import { parseLora } from "../../stages/networks/loras.js";
 import type { ModelHandle, ModelRole } from "../../stages/networks/model-handle.js";
@@ -105,6 +106,7 @@ export async function openModels(
   const vae = await open("vae");
   const textEncoder = await open("textEncoder");
   const transformer = await open("transformer");
+  refuseForeignFiles({ vae, textEncoder, transformer });
   const loras = transformer ? await library.loras(files.loras, { transformer, isStrict: strictLora, emit }) : [];
   const ready = async (file: ModelHandle | undefined) => file && library.ready(file, emit);
   return { vae: await ready(vae), textEncoder: await ready(textEncoder), transformer: await ready(transformer), loras };

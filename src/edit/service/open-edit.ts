@@ -9,8 +9,7 @@ import { encodeImage } from "../../stages/encode-image.js";
 import { encodePrompt } from "../../stages/encode-prompt.js";
 import type { Picture } from "../../stages/pictures.js";
 import { sample } from "../../stages/sample.js";
-import type { Stage } from "../../stages/stage.js";
-import { param, QeditError } from "../../std/errors.js";
+import { QeditError } from "../../std/errors.js";
 import type { Tensor } from "../../std/tensor.js";
 import { withRegion } from "../finish/crop-mask.js";
 import { checkFinish, type FinishedPicture } from "../finish/finish.js";
@@ -199,7 +198,7 @@ interface Originals {
   readonly mask: Picture | undefined;
 }
 
-/** Throws what is known to fail before anything is computed: settings of every stage that runs here, and model files that do not belong together. */
+/** Throws what is known to fail before anything is computed: what each stage that runs here refuses. */
 export async function checkEdit(
   { pictures, mask }: Originals,
   { settings, models }: Pick<ResolvedEdit, "settings" | "models">,
@@ -209,28 +208,5 @@ export async function checkEdit(
   if (pictures.length === 0) refuseWithoutPicture(settings, models);
   checkFinish({ pictures, mask }, settings);
   const stages = [encodeImage, encodePrompt, sample, decode].filter(({ name }) => !remote?.has(name));
-  await checkAgreement(stages, pictures, { models: models as LocalModels, settings }, device);
-}
-
-/** Throws what stages refuse before anything is computed, and QEDIT_E_CHECKPOINT for model files that do not belong together. */
-export async function checkAgreement<Models, Settings>(
-  stages: readonly Pick<Stage<never, Models, Settings, unknown>, "name" | "check">[],
-  pictures: readonly Picture[],
-  config: { readonly models: Models; readonly settings: Settings },
-  device: Device,
-): Promise<void> {
-  const agreed = new Map<string, { length: number; stage: string }>();
-  for (const stage of stages) {
-    const lengths = await stage.check(pictures, config, device);
-    for (const [name, length] of Object.entries(lengths)) {
-      const before = agreed.get(name) ?? { length, stage: stage.name };
-      agreed.set(name, before);
-      if (before.length === length) continue;
-      throw new QeditError(
-        "QEDIT_E_CHECKPOINT",
-        `Cannot use these model files together: ${name} is ${before.length} in ${before.stage}, ${length} in ${stage.name}`,
-        { hint: `Give files of one model: ${param("vae")}, ${param("text_encoder")}, ${param("transformer")}` },
-      );
-    }
-  }
+  for (const stage of stages) await stage.check(pictures, { models: models as LocalModels, settings }, device);
 }

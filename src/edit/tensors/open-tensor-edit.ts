@@ -11,7 +11,7 @@ import type { ResolvedSettings } from "../resolve/resolve-edit.js";
 import { localModels } from "../resolve/resolve-edit.js";
 import type { EditContext } from "../service/context.js";
 import { keptArtifacts } from "../service/kept-artifacts.js";
-import { checkAgreement, type OpenEdit, type SubmittedEdit } from "../service/open-edit.js";
+import type { OpenEdit, SubmittedEdit } from "../service/open-edit.js";
 import { decodePicture } from "../service/run-stage.js";
 import type { EditTensors } from "./edit-tensors.js";
 
@@ -57,8 +57,9 @@ export function openTensorEdit(edit: TensorEdit, context: EditContext, scratch?:
 /** Throws what is known to fail before anything is computed. */
 export async function checkTensorEdit(edit: TensorEdit, device: Device): Promise<void> {
   const models = localModels(edit.resolved.models);
-  const stages = [encodeSizedImage, encodeTokens, sampleGivenNoise, decode];
-  await checkAgreement(stages, edit.tensors.pictures, { models, settings: settingsOf(edit) }, device);
+  const config = { models, settings: settingsOf(edit) };
+  for (const stage of [encodeSizedImage, encodeTokens, sampleGivenNoise, decode])
+    await stage.check(edit.tensors.pictures, config, device);
 }
 
 // An ensemble gives the picture as it is decoded.
