@@ -3,6 +3,7 @@ import { hostname } from "node:os";
 import { ERRORS } from "../../edit/error-table.js";
 import { type Failure, failureOf, QeditError, type Spell, spelled } from "../../std/errors.js";
 import type { Log } from "../log.js";
+import { withoutFolders } from "../without-folders.js";
 import type { AvroCodec } from "./avro-codec.js";
 import { fateOf } from "./failed-messages.js";
 import type { ProgressMessage, RunResponse } from "./kafka-messages.js";
@@ -59,8 +60,9 @@ export class JobReports {
       return true;
     }
     const status = fate.action === "commit" ? "cancelled" : "failed";
-    const { code, message: text, hint = null } = failure;
-    const reason = { code, message: text, hint, retryable: ERRORS[code].isRetryable === true };
+    const { code, message: text, hint } = failure;
+    const said = { message: withoutFolders(text), hint: hint === undefined ? null : withoutFolders(hint) };
+    const reason = { code, ...said, retryable: ERRORS[code].isRetryable === true };
     try {
       await client.produce(await answer({ status, result: null, error: reason }));
     } catch (unanswered) {
