@@ -57,6 +57,13 @@ test("files of several models are refused by a plan as by the edit", async () =>
   expect([planned.code, planned.stderr]).toEqual([edited.code, edited.stderr]);
 });
 
+test("a plan does not hold files here to those that are missing, or on another machine", async () => {
+  const planned = (args: readonly string[]) => qedit(["plan", ...PROMPT, ...args], here);
+  expect((await planned(["--remote", "sample=grpc://gpu-1:8001"])).code).toBe(0);
+  const missing = await planned(["--model", "qwen-image-edit-2509", "--vae", fixture("tiny-2/vae.safetensors")]);
+  expect(missing.stderr).not.toContain("Cannot use these model files together");
+});
+
 test("sample repacks what it computes with", async () => {
   const args = [...SAMPLE, "--cond", "cond.safetensors", "--cfg", "1", "--steps", "1", "-o", "samples.safetensors"];
   expect((await succeed(args, here.cwd, here.env)).stderr).toContain("small.gguf is repacked once");

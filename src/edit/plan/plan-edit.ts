@@ -7,7 +7,7 @@ import { decode } from "../../stages/decode.js";
 import { encodeImage } from "../../stages/encode-image.js";
 import { encodePrompt } from "../../stages/encode-prompt.js";
 import { refuseForeignFiles } from "../../stages/networks/agreeing-files.js";
-import { numbersOf } from "../../stages/networks/model-handle.js";
+import { type ModelRole, numbersOf } from "../../stages/networks/model-handle.js";
 import type { MemoryLimit } from "../../stages/networks/within-memory.js";
 import type { Picture } from "../../stages/pictures.js";
 import { evaluationsOf, sample } from "../../stages/sample.js";
@@ -15,6 +15,7 @@ import { STAGES, type StageName } from "../../stages/stage.js";
 import { withRegion } from "../finish/crop-mask.js";
 import { checkFinish } from "../finish/finish.js";
 import { type RemoteServers, serversText, stagesElsewhere, WHOLE } from "../remote/remote-servers.js";
+import { isNeededHere } from "../resolve/model-library.js";
 import { type ResolvedSettings, type UnresolvedSettings, withNumbers } from "../resolve/resolve-edit.js";
 import { checkEdit } from "../service/open-edit.js";
 import { type EditLengths, editLengths } from "./edit-lengths.js";
@@ -181,7 +182,10 @@ async function check(
   const missing = new Set(files.flatMap(({ role, path }) => (path === undefined ? [role] : [])));
   const models = { ...parts, loras };
   const elsewhere = stagesElsewhere(remote);
-  refuseForeignFiles(parts);
+  // The published layouts stand for files that are missing, or elsewhere.
+  const known = (role: ModelRole) =>
+    missing.has(role) || !isNeededHere(role, { elsewhere }) ? undefined : parts[role];
+  refuseForeignFiles({ vae: known("vae"), textEncoder: known("textEncoder"), transformer: known("transformer") });
   if (missing.size === 0) return checkEdit({ pictures, mask }, { settings, models }, device, elsewhere);
   checkFinish({ pictures, mask }, settings);
   const config = { models, settings };
