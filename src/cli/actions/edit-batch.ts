@@ -21,6 +21,7 @@ import { withSeed } from "../jobs/edit-job.js";
 import { type JobLine, jobName, readJobs } from "../jobs/job-lines.js";
 import { type Journal, lenient, openJournal } from "../jobs/journal.js";
 import { editMany, failed, type JobEnd, type ObservedJob, refuseFailures, type Tally } from "../jobs/many.js";
+import { withOwnFiles } from "../jobs/own-files.js";
 import {
   type FaultyLine,
   isPlanned,
@@ -53,7 +54,7 @@ export async function editBatch({ args, settings, given }: BatchCall, terminal: 
   const written = file === STREAM ? await inputText(file, io) : await readJobsFile(file);
   const lines = await readJobs(written, file === STREAM ? io.cwd : dirname(resolve(file)));
   const { planned, server } = await plannedLines(lines, { settings, given }, terminal);
-  const all = withOwnOutputs(planned);
+  const all = await withOwnFiles(planned);
   const inputs = planned.flatMap((line) => (isPlanned(line) ? [...line.images, line.values.mask] : []));
   await refuseSharedPaths(
     [
@@ -104,24 +105,6 @@ async function plannedLines(
     emit: terminal.emit,
   };
   return { planned: await planLines(lines, planning), server: undefined };
-}
-
-// A job whose output or kept files an earlier one makes fails, and the earlier one is done.
-function withOwnOutputs(lines: readonly Line[]): Line[] {
-  const taken = new Map<string, number>();
-  return lines.map((each) => {
-    const written = { output: each.path, keep: isPlanned(each) ? each.values.keep : undefined };
-    const named = Object.entries(written).flatMap(([key, path]) => (path === undefined ? [] : [{ key, path }]));
-    const twice = named.find(({ path }) => taken.has(resolve(path)));
-    if (twice === undefined) for (const { path } of named) taken.set(resolve(path), each.line);
-    if (twice === undefined) return each;
-    const error = new QeditError(
-      "QEDIT_E_USAGE",
-      `Cannot write ${twice.path} twice: line ${taken.get(resolve(twice.path))} and line ${each.line} both make it`,
-      { hint: `Give each job ${twice.key === "keep" ? "a" : "an"} "${twice.key}" of its own` },
-    );
-    return { line: each.line, index: each.index, name: `line ${each.line}`, path: undefined, error };
-  });
 }
 
 function chosenOf(all: readonly Line[], settings: BatchSettings, journal: Journal | undefined): readonly Line[] {

@@ -54,8 +54,8 @@ export async function isSameFile(a: string, b: string): Promise<boolean> {
   return real !== undefined && real === (await realFile(b));
 }
 
-// Where a path leads, whether the file is there or not; undefined for stdin and stdout, devices and pipes, which may be shared.
-async function realFile(path: string): Promise<string | undefined> {
+/** Where a path leads, whether the file is there or not; undefined for stdin and stdout, devices and pipes, which may be shared. */
+export async function realFile(path: string): Promise<string | undefined> {
   if (path === STREAM) return undefined;
   const found = await stat(path).catch(() => undefined);
   return found && !found.isFile() && !found.isDirectory() ? undefined : realPath(resolve(path));
