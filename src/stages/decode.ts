@@ -128,6 +128,21 @@ export function decodedInfo(
   };
 }
 
+/** Whether edge pixels are repeated around what the models made: picture 1 was cropped, and its size is kept. `run` puts picture 1's own pixels there. */
+export function hasRepeatedRim({ settings, sizes }: ArtifactInfo): boolean {
+  const { target, images } = sizes as { target?: { box: Box }; images?: readonly { source: Size }[] };
+  const [source, box] = [images?.[0]?.source, target?.box];
+  if (!source || !box || (settings["decode"] as { keep_size?: boolean }).keep_size !== true) return false;
+  return box.width !== source.width || box.height !== source.height;
+}
+
+/** The record of a picture that stays as decode made it, without picture 1 at hand: one with a repeated rim says so. */
+export function unfinishedInfo(info: ArtifactInfo): ArtifactInfo {
+  if (!hasRepeatedRim(info)) return info;
+  const stage = info.settings["decode"] as Readonly<Record<string, unknown>>;
+  return { ...info, settings: { ...info.settings, decode: { ...stage, rim: "repeated" } } };
+}
+
 /** The VAE decoder's graph for a picture that fits without tiles. */
 export function decodedModel(
   { models, settings }: StageConfig<Models, DecodeSettings>,

@@ -14,7 +14,10 @@ const job = (images: string, output: string, more = {}) => ({
 });
 
 /** The code of the call, and each job's failure or that it was done, in order. */
-async function ends(jobs: readonly object[], args: readonly string[] = []): Promise<readonly (string | number | null)[]> {
+async function ends(
+  jobs: readonly object[],
+  args: readonly string[] = [],
+): Promise<readonly (string | number | null)[]> {
   writeJobs(folder.at("jobs.jsonl"), jobs);
   const { code, stdout } = await qedit(["batch", "jobs.jsonl", ...TINY, "--force", ...args], here);
   const lines = jsonLines<Result>(stdout).sort((a, b) => a.line - b.line);

@@ -11,7 +11,7 @@ import { resolveSettings } from "../../edit/resolve/resolve-settings.js";
 import { resolveSampling } from "../../edit/resolve/sampling-defaults.js";
 import type { EditService } from "../../edit/service/service.js";
 import { textEncoderOf } from "../../models/text-encoders.js";
-import { encodeDecoded, encodedInfo, flattening } from "../../stages/decode.js";
+import { encodeDecoded, encodedInfo, flattening, hasRepeatedRim, unfinishedInfo } from "../../stages/decode.js";
 import { encodeImage } from "../../stages/encode-image.js";
 import { encodePrompt, refuseEmptyPrompt } from "../../stages/encode-prompt.js";
 import { type ModelHandle, type ModelRole, numbersOf } from "../../stages/networks/model-handle.js";
@@ -166,7 +166,9 @@ export async function decodeSamples(
   const { value, device, seconds } = await withService(settings, terminal, async (service) => {
     const samples = await inputArtifact(args[0]!, "samples", terminal.io);
     const vae = found && (await library.ready(found, terminal.emit));
-    const picture = await service.decode({ inputs: { samples }, models: { vae }, settings });
+    const decoded = await service.decode({ inputs: { samples }, models: { vae }, settings });
+    if (hasRepeatedRim(decoded.info)) terminal.emit({ kind: "warning", text: REPEATED_RIM });
+    const picture = { ...decoded, info: unfinishedInfo(decoded.info) };
     const flattened = flattening(picture, encoding);
     if (flattened !== undefined) terminal.emit({ kind: "note", text: flattened });
     await writeOutput(path, await encodeDecoded(picture, encoding), { force, terminal });
@@ -174,6 +176,9 @@ export async function decodeSamples(
   });
   if (path !== STREAM) terminal.result({ output: path, kind: "picture", info: value, device, seconds }, [path]);
 }
+
+const REPEATED_RIM =
+  "picture 1 was cropped, and is not known here: the edge of what the models made is repeated around it, where `qedit run` has picture 1's own pixels";
 
 /** The model file of each stage. */
 const ROLES: Readonly<Record<StageName, ModelRole>> = {

@@ -85,6 +85,7 @@ function stageFault(
   const encoded = (sizes["images"] as readonly unknown[] | undefined)?.length;
   if ((seen ?? 0) !== images || (encoded ?? 0) !== images)
     return `its prompt saw ${seen ?? 0} pictures, its latents hold ${encoded ?? 0}`;
+  if (decode["rim"] !== undefined) return "it was decoded without picture 1, whose rim it lacks";
   const matches = new Set([image, prompt, decode].map((stage) => stage["match"] ?? null));
   return matches.size > 1 ? "its stages had different values of `match`" : undefined;
 }
