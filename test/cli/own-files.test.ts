@@ -2,7 +2,7 @@
 import { copyFileSync, mkdirSync, readFileSync, symlinkSync } from "node:fs";
 import { expect, test } from "vitest";
 import { done, jsonLines, type Result, TINY, writeJobs } from "./jobs.js";
-import { CAT, qedit, ROCKET, workFolder } from "./qedit.js";
+import { CAT, expectRefusal, qedit, ROCKET, workFolder } from "./qedit.js";
 
 const folder = workFolder();
 const here = { cwd: folder.path, env: { XDG_STATE_HOME: folder.at("state") } };
@@ -60,4 +60,15 @@ test("a job may replace what it reads itself, and many may read one picture", as
   writeJobs(folder.at("jobs.jsonl"), [job("own.png", "own.png"), job(CAT, "b.png"), job(CAT, "c.png", { seed: 3 })]);
   await done(["batch", "jobs.jsonl", ...TINY, "--force"], here);
   expect(readFileSync(folder.at("own.png")).equals(readFileSync(ROCKET))).toBe(false);
+});
+
+test("submit refuses such jobs before it sends any", async () => {
+  copyFileSync(ROCKET, folder.at("mid.png"));
+  writeJobs(folder.at("sent.jsonl"), [job(CAT, "mid.png"), job("mid.png", "end.png")]);
+  const broker = ["--kafka", "localhost:1", "--store", folder.at("store")];
+  expectRefusal(await qedit(["submit", "sent.jsonl", ...broker], here), {
+    code: 2,
+    message: /^error: Cannot read \S*mid\.png: line 1 makes it$/,
+    hint: /another list/,
+  });
 });

@@ -21,7 +21,7 @@ import { withSeed } from "../jobs/edit-job.js";
 import { type JobLine, jobName, readJobs } from "../jobs/job-lines.js";
 import { type Journal, lenient, openJournal } from "../jobs/journal.js";
 import { editMany, failed, type JobEnd, type ObservedJob, refuseFailures, type Tally } from "../jobs/many.js";
-import { withOwnFiles } from "../jobs/own-files.js";
+import { OwnFiles } from "../jobs/own-files.js";
 import {
   type FaultyLine,
   isPlanned,
@@ -105,6 +105,20 @@ async function plannedLines(
     emit: terminal.emit,
   };
   return { planned: await planLines(lines, planning), server: undefined };
+}
+
+// A job that touches a file of an earlier one fails, and the earlier one is done.
+async function withOwnFiles(lines: readonly Line[]): Promise<Line[]> {
+  const files = new OwnFiles();
+  const own: Line[] = [];
+  for (const each of lines) {
+    const { line, index, path: output } = each;
+    const { keep, mask } = isPlanned(each) ? each.values : {};
+    const read = isPlanned(each) ? [...each.images, ...(mask === undefined ? [] : [mask])] : [];
+    const error = await files.take({ line, output, keep, read });
+    own.push(error === undefined ? each : { line, index, name: `line ${line}`, path: undefined, error });
+  }
+  return own;
 }
 
 function chosenOf(all: readonly Line[], settings: BatchSettings, journal: Journal | undefined): readonly Line[] {

@@ -17,7 +17,8 @@ import { checkOutput, writeOutput } from "../files/output.js";
 import { STREAM } from "../io.js";
 import { readJobs } from "../jobs/job-lines.js";
 import { type Journal, openJournal } from "../jobs/journal.js";
-import { failed, type JobEnd, refuseFailures, refuseSameOutput, type Tally } from "../jobs/many.js";
+import { failed, type JobEnd, refuseFailures, type Tally } from "../jobs/many.js";
+import { OwnFiles } from "../jobs/own-files.js";
 import { journalPath, readJobsFile, resultState } from "../jobs/planned-lines.js";
 import { type SendableLine, sendableLine, type UnsendableLine } from "../jobs/submitted-lines.js";
 import { failureInFlags } from "../render/in-flags.js";
@@ -47,10 +48,11 @@ export async function submitJobs({ args: [file], settings, given }: SubmitCall, 
   const jobs = await readJobs(text, file === STREAM ? io.cwd : dirname(resolve(file!)));
   const lines: Line[] = [];
   for (const job of jobs) lines.push(await sendableLine(job, given));
-  refuseSameOutput(
-    lines.flatMap(({ path, line }) => (path === undefined ? [] : [{ path, where: `line ${line}` }])),
-    'Give each job an "output" of its own',
-  );
+  const own = new OwnFiles();
+  for (const each of lines) {
+    const conflict = await own.take({ line: each.line, output: each.path, read: "read" in each ? each.read : [] });
+    if (conflict !== undefined) throw conflict;
+  }
   const files = await openStoreFiles(settings.store ?? storeFolder());
   const codec = await openAvroCodec(settings.schemaRegistry);
   const client = await openKafka(settings.kafka!);

@@ -1,88 +1,71 @@
-// What the jobs of a batch write and read: no job touches a file of another, because in which order they read and write depends on memory, and on where they are made.
+// What the jobs of a list write and read: no job touches a file of another, because in which order they read and write depends on memory, and on where they are made.
 import { QeditError } from "../../std/errors.js";
 import { realFile } from "../files/shared-paths.js";
-import { type FaultyLine, isPlanned, type PlannedLine } from "./planned-lines.js";
 
-type Line = PlannedLine | FaultyLine;
-
-/**
- * The jobs, of which each fails that writes what an earlier one reads or writes, through links too, or reads what an earlier one writes; the earlier one is done.
- * Pictures may be read by many jobs, and a job may replace what it reads itself.
- */
-export async function withOwnFiles(lines: readonly Line[]): Promise<Line[]> {
-  const taken: Taken = { written: new Map(), read: new Map() };
-  const own: Line[] = [];
-  for (const line of lines) {
-    const files = await filesOf(line);
-    const error = conflictOf(line, files, taken);
-    if (error === undefined) take(line, files, taken);
-    own.push(error === undefined ? line : { ...placeOf(line), name: `line ${line.line}`, path: undefined, error });
-  }
-  return own;
+/** Paths of a job of a list. */
+export interface JobPaths {
+  /** Line of the list, from 1. */
+  readonly line: number;
+  readonly output: string | undefined;
+  /** Folder of its tensor files. */
+  readonly keep?: string | undefined;
+  /** Its pictures and its mask. */
+  readonly read: readonly string[];
 }
 
-/** The first line that writes, and the first that reads a file, by its real path. */
-interface Taken {
-  readonly written: Map<string, number>;
-  readonly read: Map<string, number>;
+/** The files of the jobs so far. Pictures may be read by many jobs, and a job may replace what it reads itself. */
+export class OwnFiles {
+  /** The first line that writes a file, by its real path. */
+  readonly #written = new Map<string, number>();
+  readonly #read = new Map<string, number>();
+
+  /**
+   * Takes the files of a job. Returns QEDIT_E_USAGE, and takes none, if it writes what an earlier one reads or writes, through links too, or reads what an earlier
+   * one writes.
+   */
+  async take({ line, output, keep, read }: JobPaths): Promise<QeditError | undefined> {
+    const [written, inputs] = [await filesOf({ output, keep }), await filesOf(read)];
+    const conflict = this.#conflictOf(line, written, inputs);
+    if (conflict !== undefined) return conflict;
+    for (const { real } of written) this.#written.set(real, line);
+    for (const { real } of inputs) if (!this.#read.has(real)) this.#read.set(real, line);
+    return undefined;
+  }
+
+  #conflictOf(line: number, written: readonly JobFile[], inputs: readonly JobFile[]): QeditError | undefined {
+    for (const { key, path, real } of written) {
+      const own = `Give each job ${key === "keep" ? "a" : "an"} "${key}" of its own`;
+      const [writer, reader] = [this.#written.get(real), this.#read.get(real)];
+      if (writer !== undefined)
+        return refusal(`Cannot write ${path} twice: line ${writer} and line ${line} both make it`, own);
+      if (reader !== undefined) return refusal(`Cannot write ${path}: line ${reader} reads it`, own);
+    }
+    for (const { path, real } of inputs) {
+      const writer = this.#written.get(real);
+      if (writer !== undefined)
+        return refusal(
+          `Cannot read ${path}: line ${writer} makes it`,
+          "Put the job into another list, and run that one after this",
+        );
+    }
+    return undefined;
+  }
 }
 
 interface JobFile {
-  readonly key: "output" | "keep" | "images" | "mask";
+  readonly key: string;
   readonly path: string;
   readonly real: string;
 }
 
-/** The files of a job by their real paths: devices and pipes are none. */
-interface JobFiles {
-  readonly written: readonly JobFile[];
-  readonly read: readonly JobFile[];
-}
-
-async function filesOf(line: Line): Promise<JobFiles> {
-  const found = async (key: JobFile["key"], paths: readonly (string | undefined)[]) => {
-    const files: JobFile[] = [];
-    for (const path of paths) {
-      const real = path === undefined ? undefined : await realFile(path);
-      if (real !== undefined) files.push({ key, path: path!, real });
-    }
-    return files;
-  };
-  const written = await found("output", [line.path]);
-  if (!isPlanned(line)) return { written, read: [] };
-  return {
-    written: [...written, ...(await found("keep", [line.values.keep]))],
-    read: [...(await found("images", line.images)), ...(await found("mask", [line.values.mask]))],
-  };
-}
-
-function conflictOf({ line }: Line, files: JobFiles, taken: Taken): QeditError | undefined {
-  for (const { key, path, real } of files.written) {
-    const own = `Give each job ${key === "keep" ? "a" : "an"} "${key}" of its own`;
-    const writer = taken.written.get(real);
-    if (writer !== undefined)
-      return refusal(`Cannot write ${path} twice: line ${writer} and line ${line} both make it`, own);
-    const reader = taken.read.get(real);
-    if (reader !== undefined) return refusal(`Cannot write ${path}: line ${reader} reads it`, own);
+// Devices and pipes are none.
+async function filesOf(paths: Readonly<Record<string, string | undefined>> | readonly string[]): Promise<JobFile[]> {
+  const files: JobFile[] = [];
+  for (const [key, path] of Object.entries(paths)) {
+    const real = path === undefined ? undefined : await realFile(path);
+    if (real !== undefined) files.push({ key, path: path!, real });
   }
-  for (const { path, real } of files.read) {
-    const writer = taken.written.get(real);
-    if (writer !== undefined)
-      return refusal(
-        `Cannot read ${path}: line ${writer} makes it`,
-        "Put the job into a jobs file of its own, and run that one after this",
-      );
-  }
-  return undefined;
-}
-
-function take({ line }: Line, files: JobFiles, taken: Taken): void {
-  for (const kind of ["written", "read"] as const)
-    for (const { real } of files[kind]) if (!taken[kind].has(real)) taken[kind].set(real, line);
-}
-
-function placeOf({ line, index }: Line): Pick<Line, "line" | "index"> {
-  return { line, index };
+  return files;
 }
 
 function refusal(message: string, hint: string): QeditError {

@@ -22,6 +22,8 @@ export interface SendableLine {
   readonly isForced: boolean;
   readonly pictures: () => Promise<readonly NamedBytes[]>;
   readonly mask: () => Promise<NamedBytes | undefined>;
+  /** Paths of its pictures and its mask. */
+  readonly read: readonly string[];
   /** Values by JSON name. */
   readonly parameters: Readonly<Record<string, unknown>>;
   /** Hash of everything that determines the result. */
@@ -66,7 +68,8 @@ export async function sendableLine(
     const mask = async () => (maskPath === undefined ? undefined : pictureIn(maskPath));
     const hashes = await Promise.all([...(await pictures()), await mask()].map((each) => each && fileHash(each.bytes)));
     const content = cacheKey({ parameters: Object.entries(parameters).sort(), images: images.map(jobName), hashes });
-    return { line, index, name: jobName(path), path, isForced, pictures, mask, parameters, content };
+    const read = maskPath === undefined ? images : [...images, maskPath];
+    return { line, index, name: jobName(path), path, isForced, pictures, mask, read, parameters, content };
   } catch (error) {
     if (!(error instanceof QeditError)) throw error;
     return { line, index, name: path === undefined ? `line ${line}` : jobName(path), path, error };
