@@ -160,6 +160,17 @@ describe.concurrent("refuses", () => {
     expectRefusal(await qedit(["each", ...args, ...EDIT], here), { code: 2, message });
   });
 
+  test("a result that is another picture of the call, or one of --with", async () => {
+    mkdirSync(folder.at("chain"), { recursive: true });
+    for (const name of ["a.jpg", "a-edit.png"]) copyFileSync(CAT, folder.at(`chain/${name}`));
+    const message = /Cannot write chain\/a-edit\.png, the result of chain\/a\.jpg: it is an input$/;
+    const both = ["each", "chain/a.jpg", "chain/a-edit.png", "--force", ...EDIT];
+    expectRefusal(await qedit(both, here), { code: 2, message });
+    const beside = ["each", "chain/a.jpg", "--with", "./chain/a-edit.png", "--force", ...EDIT];
+    expectRefusal(await qedit(beside, here), { code: 2, message });
+    expect(readFileSync(folder.at("chain/a-edit.png")).equals(readFileSync(CAT))).toBe(true);
+  });
+
   test("two pictures with one result", async () => {
     mkdirSync(folder.at("twins"), { recursive: true });
     for (const name of ["a.jpg", "a.jpeg"]) copyFileSync(CAT, folder.at(`twins/${name}`));

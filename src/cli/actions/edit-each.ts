@@ -14,7 +14,7 @@ import { checkOutput } from "../files/output.js";
 import { pictureCache, type ReadPictures } from "../files/picture-cache.js";
 import { pictureEncoding, refuseUselessQuality } from "../files/picture-output.js";
 import { type FoundPicture, looksEdited, picturesOf } from "../files/pictures-by-pattern.js";
-import { asInputs, asResults, refuseSharedPaths } from "../files/shared-paths.js";
+import { asInputs, asResults, realFile, refuseSharedPaths } from "../files/shared-paths.js";
 import { openSheet, type Sheet } from "../files/sheet-output.js";
 import { STREAM } from "../io.js";
 import { withSeed } from "../jobs/edit-job.js";
@@ -71,6 +71,7 @@ export async function editEach({ args, settings, given }: EachCall, terminal: Te
   const tally: Tally = { done: 0, failed: 0, skipped: 0 };
   const open = await withoutDone(edits, { settings, terminal, tally, total: edits.length });
   if (open.length === 0) return;
+  await refuseReadResults(open, [...settings.with, settings.mask]);
   const inputs = new Map(open.map(({ index, input }) => [index, input]));
   const onEnd = async ({ index, path }: { index: number; path: string }, end: JobEnd) =>
     record({ index, input: inputs.get(index)!, path }, end, { terminal, tally });
@@ -106,6 +107,26 @@ export async function editEach({ args, settings, given }: EachCall, terminal: Te
   const { done, failed, skipped } = tally;
   terminal.emit({ kind: "note", text: `${done} done, ${failed} failed, ${skipped} skipped` });
   refuseFailures(tally, "Correct them, and run the same command with --resume");
+}
+
+// Which of the two pictures were read would depend on the order of the edits. A picture may be replaced by its own result.
+async function refuseReadResults(edits: readonly Edit[], shared: readonly (string | undefined)[]): Promise<void> {
+  const readers = new Map<string, Edit | undefined>();
+  for (const path of shared) {
+    const real = path === undefined ? undefined : await realFile(path);
+    if (real !== undefined) readers.set(real, undefined);
+  }
+  for (const edit of edits) {
+    const real = await realFile(edit.input);
+    if (real !== undefined && !readers.has(real)) readers.set(real, edit);
+  }
+  for (const edit of edits) {
+    const real = await realFile(edit.path);
+    if (real === undefined || !readers.has(real) || readers.get(real) === edit) continue;
+    throw new QeditError("QEDIT_E_USAGE", `Cannot write ${edit.path}, the result of ${edit.input}: it is an input`, {
+      hint: "Edit them in two calls, or with another -o FOLDER",
+    });
+  }
 }
 
 interface Work {
