@@ -175,7 +175,9 @@ function fullAttentionBlocks(
   { blocks, usual }: { readonly blocks: number; readonly usual: readonly number[] },
 ): readonly number[] {
   const indexes = configNumbers(vision, "fullatt_block_indexes", usual);
-  if (indexes.every((each) => Number.isInteger(each) && each >= 0 && each < blocks)) return indexes;
+  // A file that says nothing, and has fewer blocks than the published ones, runs by its own count.
+  if (indexes === usual || indexes.every((each) => Number.isInteger(each) && each >= 0 && each < blocks))
+    return indexes;
   throw new QeditError(
     "QEDIT_E_CHECKPOINT",
     `Cannot use ${w.file} as the text encoder: blocks ${indexes.join(", ")} of its vision tower see the whole picture (fullatt_block_indexes), and it has ${blocks}`,
