@@ -1,8 +1,9 @@
 // Shell completion of commands, options and choices, from the command tree.
-// The output follows cobra's protocol, which the scripts of @bomb.sh/tab use: candidate lines, then a directive.
+// The output follows cobra's protocol, which the scripts of @bomb.sh/tab use too: candidate lines, then a directive.
 import { script } from "@bomb.sh/tab";
 import type { Command, CommandEntry } from "./command.js";
 import { COMMANDS } from "./commands.js";
+import { BASH_COMPLETION, ZSH_COMPLETION } from "./completion-scripts.js";
 import type { Io } from "./io.js";
 import { flagsOf, outputOptions, summaryOf } from "./settings/options.js";
 
@@ -21,9 +22,23 @@ export async function complete(words: readonly string[], { stdout }: Pick<Io, "s
   stdout.write([...candidates.map(({ word, about }) => `${word}\t${about}`), directive, ""].join("\n"));
 }
 
-/** Prints the completion script of a shell. */
-export function printScript(shell: string): void {
-  script(shell, "qedit", "qedit");
+/** The completion script of a shell. */
+export function completionScript(shell: string): string {
+  if (shell === "bash") return BASH_COMPLETION;
+  return shell === "zsh" ? ZSH_COMPLETION : scriptOfTab(shell);
+}
+
+// The package gives its scripts to console.log alone.
+function scriptOfTab(shell: string): string {
+  const { log } = console;
+  let printed = "";
+  console.log = (text: string) => void (printed += `${text}\n`);
+  try {
+    script(shell, "qedit", "qedit");
+  } finally {
+    console.log = log;
+  }
+  return printed;
 }
 
 async function completionsOf(

@@ -1,4 +1,4 @@
-// What qedit says while it works, and how: events, levels, colours, motion on a terminal, completion, explanations, and how soon it answers.
+// What qedit says while it works, and how: events, levels, colours, motion on a terminal, explanations, and how soon it answers.
 import { spawnSync } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
@@ -7,7 +7,7 @@ import packageJson from "../../package.json" with { type: "json" };
 import { hasColor, hasMotion } from "../../src/cli/render/style.js";
 import { ERRORS } from "../../src/edit/error-table.js";
 import { ERROR_CODES } from "../../src/std/errors.js";
-import { CAT, inTerminal, models, QUICK, qedit, shell, spawned, workFolder } from "./qedit.js";
+import { CAT, inTerminal, models, QUICK, qedit, workFolder } from "./qedit.js";
 
 const folder = workFolder();
 const here = { cwd: folder.path };
@@ -190,36 +190,6 @@ describe("explain", () => {
       code: 2,
       stderr: expect.stringContaining("`qedit explain` lists all codes"),
     });
-  });
-});
-
-describe("completion", () => {
-  test("suggests commands, options and choices from the command tree", async () => {
-    expect((await qedit(["complete", "--", "enc"], here)).stdout).toMatch(
-      /^encode-image\t.+\nencode-prompt\t.+\n:4\n$/,
-    );
-    expect((await qedit(["complete", "--", "run", "--sam"], here)).stdout).toMatch(/^--sampler\t.+\n:4\n$/);
-    expect((await qedit(["complete", "--", "run", "--scheduler", "s"], here)).stdout).toMatch(
-      /^simple\t\nsgm_uniform\t\n:4\n$/,
-    );
-    expect((await qedit(["complete", "--", "run", ""], here)).stdout).toBe(":0\n");
-  });
-
-  test.each(["bash", "zsh", "fish", "powershell"])("prints a script for %s", async (shellName) => {
-    const { code, stdout } = await spawned(["completion", shellName], here);
-    expect(code).toBe(0);
-    expect(stdout).toMatch(/complete.*--/);
-    // The shells that are here say whether they can read it.
-    const check = spawnSync(shellName, shellName === "fish" ? ["--no-execute"] : ["-n"], { input: stdout });
-    if (check.error === undefined) expect([check.status, check.stderr.toString()]).toEqual([0, ""]);
-  });
-
-  test("works in bash as a user would have it", async () => {
-    const { stdout, stderr } = await shell(
-      `bash -c 'source <("$0" "$1" completion bash); qedit() { "$0" "$1" "$@"; }; complete -p qedit' "${process.execPath}" "${new URL("../../bin/qedit.js", import.meta.url).pathname}"`,
-      folder.path,
-    );
-    expect(stdout, stderr).toMatch(/^complete .*-F \S+ qedit\n$/);
   });
 });
 

@@ -1,7 +1,7 @@
 // qedit completion: prints a shell's completion script.
 import { QeditError } from "../../std/errors.js";
 import { defineCommand } from "../command.js";
-import { printScript } from "../complete.js";
+import { completionScript } from "../complete.js";
 
 const SHELLS = ["bash", "zsh", "fish", "powershell"];
 
@@ -15,11 +15,11 @@ export const completion = defineCommand({
   ],
   positionals: [["<shell>", SHELLS.join(", ")]],
   options: {},
-  async perform({ args: [shell] }) {
+  async perform({ args: [shell] }, { io }) {
     if (!SHELLS.includes(shell!))
       throw new QeditError("QEDIT_E_USAGE", `Cannot complete in "${shell}": ${SHELLS.join(", ")} are known`, {
         hint: "qedit completion bash",
       });
-    printScript(shell!);
+    io.stdout.write(completionScript(shell!));
   },
 });
