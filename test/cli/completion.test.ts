@@ -43,6 +43,12 @@ test.each(["bash", "zsh", "fish", "powershell"])("prints a script for %s", async
   if (check.error === undefined) expect([check.status, check.stderr.toString()]).toEqual([0, ""]);
 });
 
+test.each(["bash", "fish"])("with --json the script of %s is in one object", async (shellName) => {
+  const { stdout } = await qedit(["completion", shellName, "--json"], here);
+  const script = (await qedit(["completion", shellName], here)).stdout.trimEnd();
+  expect(JSON.parse(stdout)).toEqual({ shell: shellName, script: expect.stringContaining(script) });
+});
+
 describe.runIf(has("bash"))("in bash", () => {
   // What bash would hand over for a line, whose words it has split as COMP_WORDBREAKS says; prints COMPREPLY.
   const offered = (words: readonly string[], line = words.join(" "), after = "") => {

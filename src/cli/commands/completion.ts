@@ -15,11 +15,12 @@ export const completion = defineCommand({
   ],
   positionals: [["<shell>", SHELLS.join(", ")]],
   options: {},
-  async perform({ args: [shell] }, { io }) {
+  async perform({ args: [shell] }, terminal) {
     if (!SHELLS.includes(shell!))
       throw new QeditError("QEDIT_E_USAGE", `Cannot complete in "${shell}": ${SHELLS.join(", ")} are known`, {
         hint: "qedit completion bash",
       });
-    io.stdout.write(completionScript(shell!));
+    const script = completionScript(shell!);
+    terminal.result({ shell, script }, [script.trimEnd()]);
   },
 });
