@@ -64,6 +64,17 @@ test("-o draws where they differ: black where they do not", async () => {
   });
 });
 
+test("-o with a slash at its end is a folder for a name of the heat map's own", async () => {
+  const { stdout } = await succeed(["diff", "a.png", "b.png", "-o", "maps/"], here);
+  expect(stdout).toMatch(/^heat map: maps\/a-diff\.png$/m);
+  await succeed(["diff", "a.png", "b.png", "-o", "maps/", "--format", "webp"], here);
+  expect((await sharp(folder.at("maps/a-diff.webp")).metadata()).format).toBe("webp");
+  expectRefusal(await qedit(["diff", "a.png", "b.png", "-o", "maps/"], { cwd: here }), {
+    code: 2,
+    message: /a-diff\.png: it is there already/,
+  });
+});
+
 test("pictures that differ in transparency alone differ, and are drawn where they do", async () => {
   const size = { width: 20, height: 10 };
   const faded = Buffer.alloc(200 * 4, 255);

@@ -20,7 +20,7 @@ import { encodePicture } from "../../image/io/write.js";
 import { QeditError } from "../../std/errors.js";
 import { defineCommand } from "../command.js";
 import { checkOutput, writeOutput } from "../files/output.js";
-import { pictureFormat } from "../files/picture-output.js";
+import { pictureFormat, picturePath } from "../files/picture-output.js";
 import { STREAM } from "../io.js";
 import { shown } from "../render/shown.js";
 import { writeOptions } from "../settings/shared-options.js";
@@ -56,11 +56,9 @@ export const diff = defineCommand({
   ],
   options,
   async perform({ args, settings }, terminal) {
-    const { output, force } = settings;
-    if (output !== undefined) {
-      pictureFormat(output, settings.format);
-      await checkOutput(output, settings, terminal);
-    }
+    const { force } = settings;
+    const output = settings.output === undefined ? undefined : picturePath(settings, args[0]!, "-diff");
+    if (output !== undefined) await checkOutput(output, settings, terminal);
     const [a, b] = [await readDescribed(args[0]!), await readDescribed(args[1]!)];
     const pixels = comparePixels(a.image, b.image);
     const differences = a.recipe && b.recipe ? recipeDifferences(a.recipe, b.recipe) : undefined;
