@@ -5,12 +5,14 @@ import { examine } from "../catalog/local/examine.js";
 import type { Identity } from "../catalog/local/identify.js";
 import { type Checkpoint, elementsOf } from "../checkpoint/checkpoint.js";
 import { identified, openCheckpoint } from "../checkpoint/open.js";
+import { decodeSafetensors } from "../checkpoint/safetensors/safetensors.js";
 import { type PictureText, pictureTexts } from "../image/io/description.js";
 import { formatByStart, START_BYTES } from "../image/io/picture-formats.js";
 import { readSize } from "../image/io/read.js";
 import { QeditError } from "../std/errors.js";
 import { ioFailure } from "../std/files.js";
 import { artifactRecipe, pictureBytes, recipeAmong } from "./recipe/recipe-of-file.js";
+import type { NamedBytes } from "./request/edit-request.js";
 
 /** A picture file. */
 export interface InspectedPicture {
@@ -62,7 +64,7 @@ const TENSORS = /^([^]{8}\{|PK\x03\x04|GGUF|\x80[\x02-\x05]|version https:)/;
 export async function inspectFile(file: string): Promise<Inspected> {
   const start = await firstBytes(file);
   const format = formatByStart(Buffer.from(start, "latin1"));
-  if (format !== undefined) return inspectPicture(file, format);
+  if (format !== undefined) return inspectPicture(await pictureBytes(file), { file, format });
   if (start !== "" && !NAMES.test(file) && !TENSORS.test(start)) {
     throw new QeditError(
       "QEDIT_E_IMAGE",
@@ -75,8 +77,24 @@ export async function inspectFile(file: string): Promise<Inspected> {
   return inspectTensors(file);
 }
 
-async function inspectPicture(file: string, format: string): Promise<InspectedPicture> {
-  const bytes = await pictureBytes(file);
+/** Inspects the bytes of a picture or a tensor file, such as those of standard input. Throws QEDIT_E_IMAGE, QEDIT_E_CHECKPOINT. */
+export async function inspectBytes({ name: file, bytes: given }: NamedBytes): Promise<Inspected> {
+  const bytes = Buffer.from(given.buffer, given.byteOffset, given.length);
+  const start = bytes.subarray(0, START_BYTES);
+  const format = formatByStart(start);
+  if (format !== undefined) return inspectPicture(bytes, { file, format });
+  const checkpoint = TENSORS.test(start.toString("latin1")) ? decodeSafetensors(bytes, file) : undefined;
+  const artifact = checkpoint && artifactOf(checkpoint, { file, bytes: bytes.length });
+  if (artifact !== undefined) return artifact;
+  throw new QeditError("QEDIT_E_IMAGE", `Cannot inspect ${file}: neither a picture nor a tensor file of qedit`, {
+    hint: "Name a model file by its path: qedit inspect FILE",
+  });
+}
+
+async function inspectPicture(
+  bytes: Buffer,
+  { file, format }: { readonly file: string; readonly format: string },
+): Promise<InspectedPicture> {
   const { width, height } = await readSize(bytes, file);
   const texts = pictureTexts(bytes);
   return {
@@ -118,20 +136,8 @@ async function inspectTensors(file: string): Promise<InspectedArtifact | Inspect
     async (each) => (await stat(each)).size,
   );
   const facts = { file, bytes: (await Promise.all(bytes)).reduce((sum, size) => sum + size, 0) };
-  const { kind, version, qedit } = checkpoint.metadata;
-  if (kind !== undefined && version !== undefined && qedit !== undefined) {
-    const tensors = Object.fromEntries(
-      [...checkpoint.tensors].map(([name, { dtype, shape }]) => [name, `${dtype} [${shape.join(", ")}]`]),
-    );
-    return {
-      kind: "artifact",
-      ...facts,
-      artifact: kind,
-      version,
-      tensors,
-      recipe: artifactRecipe(checkpoint.metadata),
-    };
-  }
+  const artifact = artifactOf(checkpoint, facts);
+  if (artifact !== undefined) return artifact;
   return {
     kind: "checkpoint",
     ...facts,
@@ -141,6 +147,19 @@ async function inspectTensors(file: string): Promise<InspectedArtifact | Inspect
     types: typesOf(checkpoint),
     metadata: checkpoint.metadata,
   };
+}
+
+// Undefined: it is not of qedit.
+function artifactOf(
+  { metadata, tensors: stored }: Checkpoint,
+  facts: { readonly file: string; readonly bytes: number },
+): InspectedArtifact | undefined {
+  const { kind, version, qedit } = metadata;
+  if (kind === undefined || version === undefined || qedit === undefined) return undefined;
+  const tensors = Object.fromEntries(
+    [...stored].map(([name, { dtype, shape }]) => [name, `${dtype} [${shape.join(", ")}]`]),
+  );
+  return { kind: "artifact", ...facts, artifact: kind, version, tensors, recipe: artifactRecipe(metadata) };
 }
 
 async function whatIs(checkpoint: Checkpoint): Promise<Identity> {

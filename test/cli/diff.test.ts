@@ -1,5 +1,5 @@
 // Why two pictures differ: recipes, pixels, and where.
-import { copyFile } from "node:fs/promises";
+import { copyFile, readFile } from "node:fs/promises";
 import sharp from "sharp";
 import { beforeAll, expect, test } from "vitest";
 import { CAT, expectRefusal, qedit, ROCKET, workFolder } from "./qedit.js";
@@ -73,6 +73,15 @@ test("-o with a slash at its end is a folder for a name of the heat map's own", 
     code: 2,
     message: /a-diff\.png: it is there already/,
   });
+});
+
+test("- is the picture on stdin, once", async () => {
+  const input = await readFile(folder.at("a.png"));
+  const same = await qedit(["diff", "-", "same.png"], { cwd: here, input });
+  expect(same).toMatchObject({ code: 0, stdout: "recipes: equal\npixels: identical\n" });
+  const other = await qedit(["diff", "b.png", "-", "-o", "-"], { cwd: here, input });
+  expect(await sharp(other.bytes).metadata()).toMatchObject({ format: "png", width: 144, height: 96 });
+  expectRefusal(await qedit(["diff", "-", "-"], { cwd: here, input }), { code: 2, message: /2 inputs from stdin/ });
 });
 
 test("pictures that differ in transparency alone differ, and are drawn where they do", async () => {

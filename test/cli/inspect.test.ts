@@ -108,6 +108,25 @@ test("an artifact tells its kind, tensors and record, and claims no version of q
   expect(text).toMatch(/cond of qedit, version 1[^]*tensor prompt_embeds: F32 \[1, \d+, 16\][^]*prompt: make it red/);
 });
 
+test.each([
+  ["a picture", "out.png"],
+  ["a tensor file", "kept/cond.safetensors"],
+])("%s on stdin says as much as its file", async (_, name) => {
+  const read = async (args: readonly string[], input?: Buffer) =>
+    JSON.parse((await qedit(["inspect", ...args, "--json"], { cwd: here, ...(input && { input }) })).stdout) as object;
+  const piped = await read(["-"], await readFile(folder.at(name)));
+  expect(piped).toEqual({ ...(await read([name])), file: "stdin" });
+});
+
+test("a model file on stdin is refused: it is named by its path", async () => {
+  const input = await readFile(FILES["--vae"]);
+  expectRefusal(await qedit(["inspect", "-"], { cwd: here, input }), {
+    code: 2,
+    message: /Cannot inspect stdin: neither a picture nor a tensor file/,
+    hint: /inspect FILE/,
+  });
+});
+
 test("checkpoints tell network, types, scales, vision and LoRA layout", async () => {
   const text = await shown(
     FILES["--transformer"],

@@ -17,8 +17,10 @@ import type { Image } from "../../image/image.js";
 import { pictureTexts } from "../../image/io/description.js";
 import { readWithAlpha } from "../../image/io/read.js";
 import { encodePicture } from "../../image/io/write.js";
+import type { PictureSource } from "../../stages/pictures.js";
 import { QeditError } from "../../std/errors.js";
 import { defineCommand } from "../command.js";
+import { checkInputs, inputSources } from "../files/input.js";
 import { checkOutput, writeOutput } from "../files/output.js";
 import { pictureFormat, picturePath } from "../files/picture-output.js";
 import { STREAM } from "../io.js";
@@ -51,15 +53,17 @@ export const diff = defineCommand({
     "qedit diff a.png b.png --exit-code --quiet",
   ],
   positionals: [
-    ["<first>", "a picture"],
+    ["<first>", "a picture; - is stdin"],
     ["<second>", "another one"],
   ],
   options,
   async perform({ args, settings }, terminal) {
+    checkInputs(args, terminal.io);
     const { force } = settings;
     const output = settings.output === undefined ? undefined : picturePath(settings, args[0]!, "-diff");
     if (output !== undefined) await checkOutput(output, settings, terminal);
-    const [a, b] = [await readDescribed(args[0]!), await readDescribed(args[1]!)];
+    const [first, second] = await inputSources(args, terminal.io);
+    const [a, b] = [await readDescribed(first!), await readDescribed(second!)];
     const pixels = comparePixels(a.image, b.image);
     const differences = a.recipe && b.recipe ? recipeDifferences(a.recipe, b.recipe) : undefined;
     if (output !== undefined) {
@@ -97,8 +101,9 @@ interface Described {
   readonly recipe: Recipe | undefined;
 }
 
-async function readDescribed(file: string): Promise<Described> {
-  const bytes = await pictureBytes(file);
+async function readDescribed(source: PictureSource): Promise<Described> {
+  const [file, bytes] =
+    typeof source === "string" ? [source, await pictureBytes(source)] : [source.name, Buffer.from(source.bytes)];
   return { file, image: await readWithAlpha(bytes, file), recipe: recipeAmong(pictureTexts(bytes)) };
 }
 

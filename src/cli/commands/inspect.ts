@@ -3,10 +3,12 @@ import {
   type Inspected,
   type InspectedCheckpoint,
   type InspectedPicture,
+  inspectBytes,
   inspectFile,
 } from "../../edit/inspect-file.js";
 import { decimalSize } from "../../std/byte-sizes.js";
 import { defineCommand } from "../command.js";
+import { checkInputs, inputSources } from "../files/input.js";
 import { makerLine, recipeLines } from "../render/recipe-lines.js";
 import { shown } from "../render/shown.js";
 import { identityText } from "./models/model-options.js";
@@ -23,13 +25,16 @@ export const inspect = defineCommand({
     "qedit inspect ~/ComfyUI/models/loras/*.safetensors",
     "qedit inspect out.png --json",
   ],
-  positionals: [["<file...>", "pictures, tensor files, model files, folders of weights"]],
+  positionals: [
+    ["<file...>", "pictures, tensor files, model files, folders of weights; - is a picture or tensor file from stdin"],
+  ],
   options: {},
   async perform({ args }, terminal) {
     const found: Inspected[] = [];
     const failures: unknown[] = [];
-    for (const file of args)
-      await inspectFile(file).then(
+    checkInputs(args, terminal.io);
+    for (const source of await inputSources(args, terminal.io))
+      await (typeof source === "string" ? inspectFile(source) : inspectBytes(source)).then(
         (each) => found.push(each),
         (error: unknown) => failures.push(error),
       );
