@@ -1,8 +1,8 @@
 // What reaches a terminal: no control characters but our own, wherever they come from; and errors as JSON.
-import { writeFileSync } from "node:fs";
-import { expect, test } from "vitest";
-import { printable, printableJson, shown } from "../../src/cli/render/shown.js";
-import { CAT, models, QUICK, qedit, workFolder } from "./qedit.js";
+import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
+import { beforeAll, describe, expect, test } from "vitest";
+import { printable, printableJson, printableLine, shown } from "../../src/cli/render/shown.js";
+import { CAT, FILES, models, QUICK, qedit, workFolder } from "./qedit.js";
 
 const folder = workFolder();
 const here = { cwd: folder.path };
@@ -18,6 +18,9 @@ test("control characters are escaped, but line breaks, tabs, and in colour the s
   expect(printable(text, { color: true })).toBe(`\u001b[31merror:\u001b[39m\t${escaped}`);
   expect(printable(text)).toBe(`\\u001b[31merror:\\u001b[39m\t${escaped}`);
   expect(shown("two\nlines")).toBe("two⏎lines");
+  expect(printableLine(`${text}two\nlines`, { color: true })).toBe(
+    `${printable(text, { color: true }).trimEnd()}\\u000atwo\\u000alines`,
+  );
 });
 
 test("JSON with escaped controls is still the same JSON", () => {
@@ -39,6 +42,33 @@ test.each([
   expect(code).toBeGreaterThan(0);
   expect(stderr).toContain("\\u001b[2J");
   expect(stdout + stderr).not.toMatch(CONTROLS);
+});
+
+describe.skipIf(process.platform === "win32")("a line break in the name of a file", () => {
+  const PICTURE = "c\u001b[31ma\nt.jpg";
+  const MODEL = "v\nok   forged.safetensors";
+
+  beforeAll(() => {
+    mkdirSync(folder.at("broken"));
+    // In place of that of the folder above, which a test before made.
+    writeFileSync(folder.at("broken/qedit.json"), "{}");
+    copyFileSync(CAT, folder.at(`broken/${PICTURE}`));
+    copyFileSync(FILES["--vae"], folder.at(`broken/${MODEL}`));
+  });
+
+  test.each([
+    ["plan", [PICTURE, "-p", "x", ...models(), ...QUICK], /c\\u001b\[31ma\\u000at\.jpg/],
+    ["diff", [PICTURE, PICTURE], /^c\\u001b\[31ma\\u000at\.jpg has no recipe$/m],
+    ["inspect", [PICTURE], /^c\\u001b\[31ma\\u000at\.jpg\n {2}jpeg picture/],
+    ["models scan", ["."], /v\\u000aok {3}forged\.safetensors\n {4}Qwen-Image VAE/],
+    ["models verify", [MODEL], /^ok {3}v\\u000aok {3}forged\.safetensors: /],
+  ])("is escaped by %s", async (command, args, wanted) => {
+    const { code, stdout, stderr } = await qedit([...command.split(" "), ...args], { cwd: folder.at("broken") });
+    expect(code, stderr).toBe(0);
+    expect(stdout).toMatch(wanted);
+    expect(stdout).not.toMatch(CONTROLS);
+    expect(stdout + stderr).not.toMatch(/^(t\.jpg|ok {3}forged)/m);
+  });
 });
 
 test.each([

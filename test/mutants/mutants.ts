@@ -457,8 +457,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     bug: "control characters of a name reach the terminal",
     file: "src/cli/render/shown.ts",
-    from: "part.replace(CONTROL, escaped)",
-    to: "part",
+    from: ": escapeControls(part)",
+    to: ": part",
     test: "test/cli/shown.test.ts",
   },
 ];

@@ -21,6 +21,6 @@ export const completion = defineCommand({
         hint: "qedit completion bash",
       });
     const script = completionScript(shell!);
-    terminal.result({ shell, script }, [script.trimEnd()]);
+    terminal.result({ shell, script }, script.trimEnd().split("\n"));
   },
 });

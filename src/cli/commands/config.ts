@@ -45,7 +45,7 @@ export const config = defineCommand({
     if (settings["schema"]) {
       const { jobSchema } = await import("../jobs/job-schema.js");
       const schema = jobSchema();
-      return terminal.result(schema, [JSON.stringify(schema, null, 2)]);
+      return terminal.result(schema, JSON.stringify(schema, null, 2).split("\n"));
     }
     const files = await readSettingsFiles(terminal.io.cwd);
     await checkSettingsKeys(files, shown);

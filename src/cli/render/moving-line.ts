@@ -2,7 +2,7 @@
 import type { SingleBar } from "cli-progress";
 import type { Ora } from "ora";
 import type { Output } from "../io.js";
-import { printable } from "./shown.js";
+import { printableLine } from "./shown.js";
 import type { Style } from "./style.js";
 
 const BAR = "  {what} [{bar}] {share} · {rate} · {left} left";
@@ -32,7 +32,7 @@ export async function movingLine(style: Style, stderr: Output): Promise<MovingLi
   };
   const spin = (text: string) => {
     if (progress) clear();
-    const shown = printable(text);
+    const shown = printableLine(text);
     again = () => spin(text);
     if (spinner) spinner.text = shown;
     // discardStdin is off: raw mode would swallow Ctrl-C.

@@ -5,7 +5,7 @@ import type { Output } from "../io.js";
 import { pictureAbove } from "./graphics/picture-above.js";
 import type { TerminalPicture } from "./graphics/terminal-picture.js";
 import { movingLine } from "./moving-line.js";
-import { printable } from "./shown.js";
+import { printableLine } from "./shown.js";
 import { hasMotion, type Style, type StyleChoice, styleFor } from "./style.js";
 
 /** How much is shown: nothing; warnings and failures; notes; everything. */
@@ -32,7 +32,7 @@ interface RendererOptions {
 /** Opens a renderer, animated if stderr is a terminal. */
 export async function openRenderer({ level, choice, stderr }: RendererOptions): Promise<Renderer> {
   const style = styleFor(stderr, choice);
-  const write = (line: string) => stderr.write(`${printable(line, style)}\n`);
+  const write = (line: string) => stderr.write(`${printableLine(line, style)}\n`);
   let isJob = false;
   const lines = (event: ProgressEvent) => {
     if (event.kind === "job") isJob = event.state === "started";
@@ -138,7 +138,7 @@ function transfer(
     return;
   }
   bar(total, bytes, {
-    what: printable(name),
+    what: printableLine(name),
     share: `${megabytes(bytes)}/${megabytes(total)} MB`,
     rate,
     left: bytesPerSecond > 0 ? duration((total - bytes) / bytesPerSecond) : "–",

@@ -5,7 +5,7 @@ import { failureOf, QeditError } from "../../std/errors.js";
 import { COMMANDS } from "../commands.js";
 import type { Io } from "../io.js";
 import { failureInFlags } from "./in-flags.js";
-import { printable } from "./shown.js";
+import { printable, printableLine } from "./shown.js";
 import { styleFor } from "./style.js";
 import { printJsonError } from "./terminal.js";
 
@@ -46,7 +46,7 @@ function printError({ message, hint }: Shown, args: readonly string[], io: Io): 
     `${style.red("error:")} ${message}`,
     ...(hint === undefined ? [] : [`  ${style.dim("hint:")} ${hint}`]),
   ];
-  io.stderr.write(`${printable(lines.join("\n"), style)}\n`);
+  io.stderr.write(`${lines.map((line) => printableLine(line, style)).join("\n")}\n`);
 }
 
 function eventsOnStderr(args: readonly string[]): boolean {

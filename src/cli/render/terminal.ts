@@ -12,7 +12,7 @@ import { errorEvent, isStderrLog, openEventLog } from "./event-log.js";
 import type { TerminalPreview } from "./graphics/terminal-preview.js";
 import { inFlags } from "./in-flags.js";
 import { openRenderer } from "./renderer.js";
-import { printable, printableJson } from "./shown.js";
+import { printableJson, printableLine } from "./shown.js";
 import { type Style, styleFor } from "./style.js";
 
 /** The options of every command. */
@@ -29,7 +29,7 @@ export interface Terminal {
   readonly leaveSignals: () => void;
   /** Style of stdout. */
   readonly style: Style;
-  /** Prints the result on stdout: with --json the record as one object, else the lines. */
+  /** Prints the result on stdout: with --json the record as one object, else the lines, whose own line breaks are escaped. */
   readonly result: (record: object, lines: readonly string[]) => void;
   /** Prints one record of many on stdout: with --json as one line of JSON, else the line. */
   readonly item: (record: object, line: string) => void;
@@ -79,12 +79,12 @@ export async function openTerminal(settings: OutputSettings, io: Io): Promise<Te
     style,
     result(record, lines) {
       renderer.close();
-      const text = settings.json ? json(record, 2) : printable(lines.join("\n"), style);
+      const text = settings.json ? json(record, 2) : lines.map((line) => printableLine(line, style)).join("\n");
       if (text !== "") print(text);
     },
     item(record, line) {
       renderer.pause();
-      print(settings.json ? json(record) : printable(line, style));
+      print(settings.json ? json(record) : printableLine(line, style));
     },
     write(bytes) {
       renderer.close();

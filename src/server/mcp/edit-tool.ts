@@ -2,6 +2,7 @@
 import { dirname } from "node:path";
 import { FORMATS } from "../../edit/finish/picture-encoding.js";
 import type { EditRequest } from "../../edit/request/edit-request.js";
+import { escapeControls } from "../../std/control-characters.js";
 import type { EditServer } from "../edit-server.js";
 import type { JobResult } from "../job-types.js";
 import { editArguments, readArguments } from "./edit-arguments.js";
@@ -100,9 +101,9 @@ async function contentOf(
   const { data, mimeType, isWhole } = await shownPicture(bytes, type);
   const { path } = file;
   const lines = [
-    `Wrote ${path}: ${width}x${height}, seed ${seed}`,
+    `Wrote ${escapeControls(path)}: ${width}x${height}, seed ${seed}`,
     ...(isWhole ? [] : ["What is shown here is a smaller JPEG of it"]),
-    ...warnings.map((text) => `warning: ${text}`),
+    ...warnings.map((text) => `warning: ${escapeControls(text)}`),
   ];
   return {
     content: [

@@ -9,6 +9,7 @@ import { refuseFilesElsewhere } from "../../edit/resolve/files-elsewhere.js";
 import { resolveSettings } from "../../edit/resolve/resolve-settings.js";
 import { readSize } from "../../image/io/read.js";
 import { readPictures } from "../../stages/pictures.js";
+import { escapeControls } from "../../std/control-characters.js";
 import { spelled } from "../../std/errors.js";
 import type { Emit } from "../../std/events.js";
 import { loadTokenizer } from "../../text/tokenizer.js";
@@ -65,7 +66,7 @@ export function planTool(server: () => Promise<EditServer>, { vram: given, timin
         tokenizer: await loadTokenizer(),
         ...(await planMachine(device, given)),
       });
-      const text = spelled([...lines(plan), ...warnings].join("\n"), asArgument);
+      const text = spelled([...lines(plan), ...warnings].map((line) => escapeControls(line)).join("\n"), asArgument);
       const written = JSON.parse(spelled(JSON.stringify(plan), quotedArgument)) as EditPlan;
       return { content: [{ type: "text", text }], structuredContent: { plan: written } };
     },

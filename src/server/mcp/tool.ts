@@ -1,6 +1,7 @@
 // A tool of the Model Context Protocol as we define it, and how its failures are written.
 // https://modelcontextprotocol.io/specification/2025-06-18/server/tools
 import type { CallToolResult, Tool as ToolDefinition } from "@modelcontextprotocol/sdk/types.js";
+import { escapeControls } from "../../std/control-characters.js";
 import { failureOf, type Spell, spelled } from "../../std/errors.js";
 
 /** One call of a tool. */
@@ -30,5 +31,5 @@ export function failedCall(error: unknown): CallToolResult {
     ...(hint === undefined ? [] : [`hint: ${spelled(hint, asArgument)}`]),
     `code: ${code}`,
   ];
-  return { content: [{ type: "text", text: lines.join("\n") }], isError: true };
+  return { content: [{ type: "text", text: lines.map((line) => escapeControls(line)).join("\n") }], isError: true };
 }

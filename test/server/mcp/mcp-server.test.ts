@@ -66,6 +66,13 @@ test("an edit writes the bytes that qedit run writes, and returns the picture, i
   );
 });
 
+test("control characters of a name are escaped in the text, and as they are in the path", async () => {
+  const output = "a\u001b[31m\nb.png";
+  const result = await edit({ images: ["cat.jpg"], ...EDIT, output });
+  expect(textOf(result)).toContain("a\\u001b[31m\\u000ab.png: 96x64");
+  expect(result.structuredContent).toMatchObject({ path: folder.at(output) });
+});
+
 test("a picture as content gives the same as its path; its result goes into the working folder", async () => {
   const data = readFileSync(CAT).toString("base64");
   const result = await edit({ images: [{ name: "cat.jpg", data }], ...EDIT });

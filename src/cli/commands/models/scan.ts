@@ -37,7 +37,7 @@ export const scan = defineCommand({
         text: `no model file that qedit runs was found in ${(folders.length > 0 ? folders : args).join(", ") || "any known folder"}`,
       });
     if (hidden > 0) terminal.emit({ kind: "note", text: `${hidden} files of other models or forms: --all shows them` });
-    terminal.result({ folders, files: shown, problems }, shown.map(line));
+    terminal.result({ folders, files: shown, problems }, shown.flatMap(linesOf));
   },
 });
 
@@ -46,7 +46,7 @@ function withSource(file: ScannedFile): ScannedFile {
   return file.source === "models_dir" ? { ...file, source: asFlag(file.source, undefined) } : file;
 }
 
-function line({ path, bytes, source, identity, models, claimed, publishedBytes, refused }: ScannedFile): string {
+function linesOf({ path, bytes, source, identity, models, claimed, publishedBytes, refused }: ScannedFile): string[] {
   const what = identity ? identityText(identity) : `refused: ${refused}`;
   const length =
     publishedBytes === undefined
@@ -54,5 +54,5 @@ function line({ path, bytes, source, identity, models, claimed, publishedBytes, 
       : `, published with ${decimalSize(publishedBytes)}: another release of it, or not it`;
   const known =
     models.length > 0 ? ` [${models.join(", ")}]` : claimed === undefined ? "" : ` [by its name of ${claimed}]`;
-  return `${path}\n    ${what}; ${decimalSize(bytes)}${length}, ${source}${known}`;
+  return [path, `    ${what}; ${decimalSize(bytes)}${length}, ${source}${known}`];
 }
