@@ -6,7 +6,6 @@ import { join } from "node:path";
 import type { Readable, Writable } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import { Server } from "@modelcontextprotocol/sdk/server/index.js";
-import { StdioServerTransport } from "@modelcontextprotocol/sdk/server/stdio.js";
 import {
   CallToolRequestSchema,
   ErrorCode,
@@ -19,7 +18,7 @@ import { qeditVersion } from "../../std/version.js";
 import { type EditServer, type EditServerOptions, openEditServer } from "../edit-server.js";
 import { DEFAULT_LIMITS } from "../limits.js";
 import { editTool } from "./edit-tool.js";
-import { messageLines } from "./message-lines.js";
+import { lineTransport } from "./line-transport.js";
 import { modelsTool } from "./models-tool.js";
 import { type Planning, planTool } from "./plan-tool.js";
 import { failedCall, type Tool } from "./tool.js";
@@ -65,21 +64,16 @@ export async function serveMcp(options: McpOptions): Promise<void> {
   ];
   const server = protocolServer(tools);
   const warn = (text: string) => observe({ kind: "warning", text });
-  server.onerror = (error) => {
-    if (error instanceof SyntaxError) warn("a line that is no JSON was dropped");
-    else observe({ kind: "service", event: { kind: "detail", text: `protocol: ${error.message}` } });
-  };
-  const lines = messageLines(stdin, LARGEST_MESSAGE, warn);
-  const ended = new Promise<void>((resolve) => {
-    for (const name of ["end", "close", "error"]) lines.on(name, () => resolve());
+  server.onerror = ({ message }) =>
+    observe({ kind: "service", event: { kind: "detail", text: `protocol: ${message}` } });
+  const { transport, ended } = lineTransport({ stdin, stdout, most: LARGEST_MESSAGE, warn });
+  const stopped = new Promise<void>((resolve) => {
     stop.addEventListener("abort", () => resolve(), { once: true });
     if (stop.aborted) resolve();
   });
   try {
-    await server.connect(
-      new StdioServerTransport(lines, stdout as Writable, { maxBufferSize: Number.POSITIVE_INFINITY }),
-    );
-    await ended;
+    await server.connect(transport);
+    await Promise.race([ended, stopped]);
   } finally {
     await server.close();
     // Else the wait for the next message would keep the process.

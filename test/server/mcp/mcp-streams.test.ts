@@ -31,6 +31,7 @@ test("stdout carries only messages, whatever comes in and whatever else is asked
     server.stdin.write(part);
   await expect.poll(() => existsSync(folder.at("pieces.png")), { timeout: 60_000 }).toBe(true);
   server.stdin.write(line({ jsonrpc: "2.0", id: 3, method: "ping" }));
+  server.stdin.write(line({ jsonrpc: "2.0", id: 4 }));
   await new Promise((resolve) => setTimeout(resolve, 500));
   server.stdin.end();
   const messages = (await stdout)
@@ -39,7 +40,7 @@ test("stdout carries only messages, whatever comes in and whatever else is asked
     .map((each) => JSON.parse(each) as { jsonrpc: string; id?: number });
   expect(messages.every(({ jsonrpc }) => jsonrpc === "2.0")).toBe(true);
   // Answers come as they are ready.
-  expect(messages.flatMap(({ id }) => id ?? []).sort()).toEqual([1, 2, 3]);
+  expect(messages.flatMap(({ id }) => id ?? []).sort()).toEqual([1, 2, 3, 4]);
   expect(await stderr).toContain("a line that is no JSON was dropped");
 });
 
