@@ -10,6 +10,7 @@ import { flagsOf, outputOptions, parsedValue } from "./settings/options.js";
 import { completeSettings, givenSettings } from "./settings/settings.js";
 import { readSettingsFiles } from "./settings/settings-files.js";
 import { checkSettingsKeys } from "./settings/settings-keys.js";
+import { refuseUselessCacheLimit } from "./settings/useless-cache-limit.js";
 
 /** The command line as commander parsed it. */
 export interface Parsed {
@@ -36,6 +37,7 @@ export async function call(command: Command, { name, args, parsed }: Parsed, io:
       await warnOfVariables(io.env, command.options, terminal.emit);
     }
     const given = await withPromptOfFile(givenSettings(command.options, sources));
+    refuseUselessCacheLimit(given, terminal.emit);
     const settings = completeSettings(command.options, given);
     return (await command.perform!({ args, settings, given }, terminal)) ?? EXIT.ok;
   } catch (error) {

@@ -4,6 +4,8 @@ import { run } from "../../src/cli/commands/run.js";
 import { givenSettings, type Sources } from "../../src/cli/settings/settings.js";
 import type { SettingsFile } from "../../src/cli/settings/settings-files.js";
 import { checkSettingsKeys } from "../../src/cli/settings/settings-keys.js";
+import { refuseUselessCacheLimit } from "../../src/cli/settings/useless-cache-limit.js";
+import { expectRefusal, qedit, workFolder } from "./qedit.js";
 
 const file = (layer: SettingsFile["layer"], values: Readonly<Record<string, unknown>>): SettingsFile => ({
   path: `/${layer}.json`,
@@ -36,6 +38,29 @@ test("what holds for the machine is the user's to set, and not a project's", asy
   expect(given([user]).get("noCache")).toMatchObject({ value: true, layer: "user file" });
   expect(given([project]).get("noCache")).toBeUndefined();
   await expect(checkSettingsKeys([project], run.options)).rejects.toMatchObject({ code: "QEDIT_E_USAGE" });
+});
+
+describe("a limit of the cache beside --no-cache has no effect:", () => {
+  const folder = workFolder();
+  const call = ["run", "nowhere.png", "-p", "x", "--model", "tiny", "--no-cache"];
+
+  test("a flag is refused, and warned of with --force", async () => {
+    const args = [...call, "--cache-limit", "1G"];
+    const message = /Cannot use --cache-limit with --no-cache: it has no effect/;
+    expectRefusal(await qedit(args, { cwd: folder.path }), { code: 2, message, hint: /Leave one of them out/ });
+    const forced = await qedit([...args, "--force"], { cwd: folder.path });
+    expect(forced.stderr).toMatch(/^warning: Cannot use --cache-limit[^]*error: Cannot read nowhere\.png/);
+  });
+
+  test("that of the user's file or the environment is nothing to speak of", async () => {
+    const ofFile = given([file("user file", { "cache-limit": "1G", "no-cache": true })]);
+    expect(ofFile.get("cacheLimit")).toMatchObject({ layer: "user file", value: 1024 ** 3 });
+    expect(ofFile.get("noCache")).toMatchObject({ value: true });
+    refuseUselessCacheLimit(ofFile, () => expect.fail("said something"));
+    const ended = await qedit(call, { cwd: folder.path, env: { QEDIT_CACHE_LIMIT: "1G" } });
+    expect(ended.stderr).toMatch(/^error: Cannot read nowhere\.png/m);
+    expect(ended.stderr).not.toMatch(/cache/);
+  });
 });
 
 test("a project's file is asked before the user's, and a command's section before what is for all", () => {
