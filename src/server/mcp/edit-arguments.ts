@@ -76,7 +76,7 @@ export async function readArguments(
 ): Promise<ReadArguments> {
   const { images, mask, output, ...parameters } = args;
   const names = [...Object.keys(PICTURES), ...(hasOutput ? ["output"] : []), ...Object.keys(PARAMETERS)];
-  for (const name of Object.keys(args)) if (!names.includes(name)) throw unknownArgument(name, names);
+  refuseUnknownArguments(args, names);
   if (images !== undefined && !Array.isArray(images))
     throw new QeditError("QEDIT_E_USAGE", `Cannot use ${param("images")}: a list of pictures is wanted`, {
       hint: 'Name files, as in "images": ["photo.jpg"]',
@@ -97,6 +97,11 @@ export async function readArguments(
     firstPath: typeof first === "string" ? first : undefined,
     output,
   };
+}
+
+/** Throws QEDIT_E_USAGE for an argument that a tool does not have; `names` are those it has. */
+export function refuseUnknownArguments(args: Readonly<Record<string, unknown>>, names: readonly string[]): void {
+  for (const name of Object.keys(args)) if (!names.includes(name)) throw unknownArgument(name, names);
 }
 
 async function pictureOf(given: unknown, argument: string): Promise<NamedBytes> {

@@ -1,6 +1,7 @@
 // The tool list_models: the models of the catalogue, and which of them are on this machine.
 import { modelsOnDisk } from "../../catalog/local/inventory.js";
 import type { RequestSettings } from "../../edit/request/edit-request.js";
+import { refuseUnknownArguments } from "./edit-arguments.js";
 import type { Tool } from "./tool.js";
 
 const OUTPUT = {
@@ -37,7 +38,8 @@ export function modelsTool({ modelsDir, model: own }: Pick<RequestSettings, "mod
       outputSchema: OUTPUT,
       annotations: { readOnlyHint: true, openWorldHint: false },
     },
-    async call() {
+    async call({ args }) {
+      refuseUnknownArguments(args, []);
       const models = (await modelsOnDisk({ modelsDirs: modelsDir })).map(({ model, isDefault, missing, loras }) => ({
         ...{ name: model.name, summary: model.summary, is_complete: missing === 0 },
         is_default: own === undefined ? isDefault : model.name === own,

@@ -185,6 +185,11 @@ test("list_models says which models are here", async () => {
   const { models } = structuredContent as { models: { name: string; is_complete: boolean; is_default: boolean }[] };
   expect(models.find(({ name }) => name === "tiny")).toMatchObject({ is_complete: true, is_default: true });
   expect(models.filter(({ is_default }) => is_default)).toHaveLength(1);
+  const refused = (await client.callTool({ name: "list_models", arguments: { x: 1 } })) as CallToolResult;
+  expect([refused.isError, textOf(refused)]).toEqual([
+    true,
+    expect.stringMatching(/^"x" is no argument of this tool\nhint: /),
+  ]);
 });
 
 test("the configuration that the documentation shows starts this server", () => {
