@@ -1,14 +1,15 @@
 // Listens for HTTP, on an address and on the socket of this user. Slow clients time out.
 import { once } from "node:events";
 import { chmod, lstat, rm } from "node:fs/promises";
-import type { Server } from "node:http";
+import { createServer, type Server } from "node:http";
 import { createConnection, type ListenOptions } from "node:net";
 import { dirname } from "node:path";
-import { createAdaptorServer } from "@hono/node-server";
+import { getRequestListener } from "@hono/node-server";
 import { param, QeditError } from "../../std/errors.js";
 import { ioFailure, makeFolders, PRIVATE } from "../../std/files.js";
 import { type Address, written } from "../addresses.js";
 import type { HttpApp } from "./http-context.js";
+import { inTurn } from "./request-turns.js";
 
 /** Milliseconds for the headers of a request, and for all of it. */
 const HEADERS_TIMEOUT = 20_000;
@@ -39,10 +40,10 @@ export interface Listener {
 
 /** Listens on an address; port 0 takes a free one. Throws QEDIT_E_IO. */
 export async function listenOn(app: HttpApp, { host, port }: Address): Promise<Listener> {
-  const server = serverOf(app, { isLocalSocket: false });
-  await listening(server, { host, port }, written({ host, port }));
-  const found = server.address();
-  return listenerOf(server, { host, port: typeof found === "object" && found !== null ? found.port : port });
+  const counted = serverOf(app, { isLocalSocket: false });
+  await listening(counted.server, { host, port }, written({ host, port }));
+  const found = counted.server.address();
+  return listenerOf(counted, { host, port: typeof found === "object" && found !== null ? found.port : port });
 }
 
 /** Listens on a socket that only this user may use; undefined if another server answers there. Throws QEDIT_E_USAGE for a path that is no socket's, QEDIT_E_IO. */
@@ -63,14 +64,14 @@ export async function listenOnSocket(app: HttpApp, path: string): Promise<Listen
   });
   // Left by a server that was killed.
   if (found) await rm(path, { force: true });
-  const server = serverOf(app, { isLocalSocket: true });
+  const counted = serverOf(app, { isLocalSocket: true });
   const mask = process.umask(0o177);
   try {
-    await listening(server, { path }, path);
+    await listening(counted.server, { path }, path);
   } finally {
     process.umask(mask);
   }
-  const listener = listenerOf(server, { host: path, port: 0 });
+  const listener = listenerOf(counted, { host: path, port: 0 });
   try {
     await chmod(path, PRIVATE.file);
   } catch (error) {
@@ -93,20 +94,36 @@ async function answers(path: string): Promise<boolean> {
   }
 }
 
-function serverOf(app: HttpApp, { isLocalSocket }: { isLocalSocket: boolean }): Server {
-  const server = createAdaptorServer({
-    fetch: (request, bindings) => app.fetch(request, { ...(bindings as object), isLocalSocket } as never),
-    serverOptions: {
+/** A server that does not listen yet, and the count of its answers under way. */
+interface Counted {
+  readonly server: Server;
+  readonly underWay: Listener["underWay"];
+}
+
+function serverOf(app: HttpApp, { isLocalSocket }: { isLocalSocket: boolean }): Counted {
+  let underWay = 0;
+  const answer = getRequestListener(
+    (request, bindings) => app.fetch(request, { ...(bindings as object), isLocalSocket } as never),
+    { overrideGlobalObjects: false },
+  );
+  const server = createServer(
+    {
       headersTimeout: HEADERS_TIMEOUT,
       requestTimeout: REQUEST_TIMEOUT,
       keepAliveTimeout: IDLE_TIMEOUT,
       connectionsCheckingInterval: 5_000,
       maxHeaderSize: MOST_HEADERS,
     },
-    overrideGlobalObjects: false,
-  }) as Server;
+    inTurn((request, response) => {
+      if (!JOB_EVENTS.test(request.url ?? "")) {
+        underWay += 1;
+        response.once("close", () => (underWay -= 1));
+      }
+      void answer(request, response);
+    }),
+  );
   server.maxConnections = MOST_CONNECTIONS;
-  return server;
+  return { server, underWay: () => underWay };
 }
 
 async function listening(server: Server, options: ListenOptions, where: string): Promise<void> {
@@ -128,16 +145,10 @@ async function listening(server: Server, options: ListenOptions, where: string):
   }
 }
 
-function listenerOf(server: Server, address: Address): Listener {
-  let underWay = 0;
-  server.on("request", ({ url = "" }, response) => {
-    if (JOB_EVENTS.test(url)) return;
-    underWay += 1;
-    response.once("close", () => (underWay -= 1));
-  });
+function listenerOf({ server, underWay }: Counted, address: Address): Listener {
   return {
     address,
-    underWay: () => underWay,
+    underWay,
     stop() {
       server.close();
       server.closeIdleConnections();
