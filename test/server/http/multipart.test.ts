@@ -109,3 +109,29 @@ test.each([
   expect(read(body)).toHaveLength(200);
   expect(spent()).toBeLessThan(5000);
 });
+
+test("lines that only begin like a boundary take no time", () => {
+  const content = Buffer.alloc(20_000_000, "\r\n--bX");
+  const [head, end] = part('Content-Disposition: form-data; name="image"; filename="x"', "|").split("|");
+  const body = Buffer.concat([Buffer.from(head!), content, Buffer.from(`${end}${CLOSE}`)]);
+  const spent = processorTime();
+  const { bytes } = read(body)[0]!.value as { bytes: Uint8Array };
+  expect(Buffer.compare(bytes, content)).toBe(0);
+  expect(spent()).toBeLessThan(600);
+});
+
+test.each([
+  ["spaces and tabs", " \t ", 2],
+  ["as many of them as gateways add", " ".repeat(98), 2],
+  ["more spaces", " ".repeat(99), 1],
+  ["a letter", " x", 1],
+])("a boundary with %s behind it", (_, padding, count) => {
+  const first = part('Content-Disposition: form-data; name="a"').slice(0, -2);
+  const second = part('Content-Disposition: form-data; name="b"').replace("--b", `--b${padding}`);
+  expect(read(`${first}\r\n${second}${CLOSE}`)).toHaveLength(count);
+});
+
+test("a boundary that the body ends in is none", () => {
+  expect(() => read("--b")).toThrow(/damaged/);
+  expect(() => read("--b \r")).toThrow(/damaged/);
+});
