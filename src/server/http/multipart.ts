@@ -104,7 +104,9 @@ function partOf(bytes: Buffer): FormPart {
   const file = parameters.get("filename");
   // A copy, which does not keep the whole body in memory.
   if (file !== undefined) return { name, value: { name: file, bytes: new Uint8Array(content) } };
-  return { name, value: utf8(content) ?? refuseText(`"${shown(name)}"`, name) };
+  const text = utf8(content) ?? refuseText(`"${shown(name)}"`, name);
+  // Browsers and fetch send each line break as CRLF. https://html.spec.whatwg.org/multipage/form-control-infrastructure.html#multipart-form-data
+  return { name, value: text.replaceAll(LINE, "\n") };
 }
 
 function headersOf(text: string): ReadonlyMap<string, string> {

@@ -36,21 +36,23 @@ test.each([
 
 test("text before the first boundary and after the last is no part", () => {
   const body = `preamble\r\n${part('Content-Disposition: form-data; name="a"', "1\r\n--bc\r\n")}--b--\r\nepilogue\r\n--b\r\n`;
-  expect(read(body)).toEqual([{ name: "a", value: "1\r\n--bc\r\n" }]);
+  expect(read(body)).toEqual([{ name: "a", value: "1\n--bc\n" }]);
 });
 
-test("the parts of fetch, byte for byte", async () => {
+test("the parts of fetch, byte for byte, with the line breaks of texts as they were", async () => {
   const form = new FormData();
   const bytes = Uint8Array.from({ length: 1000 }, (_, index) => (index * 7) % 256);
-  form.append("prompt", "make it\r\nwinter ❄");
+  form.append("prompt", "make it\nwinter ❄");
   form.append("empty", "");
   form.append("image", new Blob([bytes]), 'a "quoted"\r\nname.jpg');
+  form.append("mask", new Blob(["a\r\nb"]), "mask.txt");
   const response = new Response(form);
   const body = Buffer.from(await response.arrayBuffer());
   expect(readMultipart(body, response.headers.get("content-type")!)).toEqual([
-    { name: "prompt", value: "make it\r\nwinter ❄" },
+    { name: "prompt", value: "make it\nwinter ❄" },
     { name: "empty", value: "" },
     { name: "image", value: { name: 'a "quoted"\r\nname.jpg', bytes } },
+    { name: "mask", value: { name: "mask.txt", bytes: new Uint8Array(Buffer.from("a\r\nb")) } },
   ]);
   expect(readMultipart(Buffer.from(CLOSE), TYPE)).toEqual([]);
 });
