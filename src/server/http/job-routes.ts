@@ -2,6 +2,7 @@
 
 import type { Context } from "hono";
 import { Hono } from "hono";
+import { etag } from "hono/etag";
 import { modelsOnDisk } from "../../catalog/local/inventory.js";
 import { defaulted, jsonOfTexts, readValue } from "../../edit/parameters/parameter.js";
 import { toggle } from "../../edit/parameters/parameter-kinds.js";
@@ -74,7 +75,7 @@ export function jobRoutes({ server, version }: HttpContext): HttpApp {
     return c.json(shown(c, job));
   });
   app.get("/v1/jobs/:id/events", (c) => eventsOf(jobOf(c), textsOf(c)));
-  app.get("/v1/jobs/:id/content", async (c) => {
+  app.get("/v1/jobs/:id/content", etag(), async (c) => {
     const job = jobOf(c);
     const { state, result } = job.snapshot();
     if (result === undefined) {
@@ -83,9 +84,8 @@ export function jobRoutes({ server, version }: HttpContext): HttpApp {
         headers: { "x-should-retry": "false" },
       });
     }
-    const etag = `"${result.sha256}"`;
-    if (c.req.header("if-none-match") === etag) return c.body(null, 304, { etag });
-    return picture(await job.content(), result.type, { etag, "cache-control": "private, max-age=31536000, immutable" });
+    const headers = { etag: `"${result.sha256}"`, "cache-control": "private, max-age=31536000, immutable" };
+    return picture(await job.content(), result.type, headers);
   });
   app.get("/v1/jobs/:id/inputs/:number{[0-9]{1,3}}", async (c) =>
     sent(await server.input(jobOf(c), Number(c.req.param("number")))),

@@ -129,6 +129,22 @@ describe("a job", () => {
     expect((await fetch(`${server.url}/v1/jobs/${id}/inputs/3`)).status).toBe(404);
     await endOf(server.url, id);
   });
+
+  test("has a picture that is sent again only to those who do not have it", async () => {
+    const { id } = await sendJob(server.url, formOf([CAT], SMALL));
+    await endOf(server.url, id);
+    const ask = (headers: Record<string, string> = {}) => fetch(`${server.url}/v1/jobs/${id}/content`, { headers });
+    const { headers } = await ask();
+    const tag = headers.get("etag")!;
+    // https://www.rfc-editor.org/rfc/rfc9110#section-13.1.2
+    for (const given of [tag, `W/${tag}`, `"other", ${tag}`, `"a,b",W/"other" ,W/${tag}`, "*"]) {
+      const kept = await ask({ "if-none-match": given });
+      expect([given, kept.status, await kept.text()]).toEqual([given, 304, ""]);
+      for (const name of ["etag", "cache-control"]) expect(kept.headers.get(name)).toBe(headers.get(name));
+    }
+    for (const given of ['"other"', tag.slice(1, -1), `"*"`])
+      expect([given, (await ask({ "if-none-match": given })).status]).toEqual([given, 200]);
+  });
 });
 
 test("the trace of a request goes through to the log of its job", async () => {
