@@ -7,7 +7,7 @@ import type { Inference } from "../kserve/inference.js";
 import { traceIdOf, validTraceparent } from "../tracing.js";
 import { controlRoutes } from "./control-routes.js";
 import type { HttpApp, HttpContext, HttpEnv } from "./http-context.js";
-import { errorAnswer, HttpError, textsOf } from "./http-error.js";
+import { errorAnswer, HttpError, methodNotAllowed, textsOf } from "./http-error.js";
 import { jobRoutes } from "./job-routes.js";
 import { isV2, kserveRoutes, v2ErrorAnswer } from "./kserve-routes.js";
 import { editRoutes } from "./openai/edit-routes.js";
@@ -71,8 +71,9 @@ export function httpApp(context: HttpContext, options: AppOptions): HttpApp {
   app.use(sameSite(options));
   app.use(withKey(options.key));
   app.route("/", healthRoutes(context));
-  app.route("/", jobRoutes(context));
+  // Before the models, whose names may have slashes.
   app.route("/", controlRoutes(context));
+  app.route("/", jobRoutes(context));
   app.route("/", editRoutes(context));
   app.route("/", referenceRoutes(context));
   app.route("/", kserveRoutes(options.inference));
@@ -87,9 +88,7 @@ export function httpApp(context: HttpContext, options: AppOptions): HttpApp {
     const error =
       allowed.length === 0
         ? new HttpError(404, "not_found", "There is nothing under this path", { hint: "See /openapi.json" })
-        : new HttpError(405, "method_not_allowed", `${c.req.method} is not answered here`, {
-            headers: { allow: allowed.join(", ") },
-          });
+        : methodNotAllowed(c.req.method, allowed);
     const { status, headers, body } = errorAnswer(error);
     return c.json(body, status as 404, headers);
   });

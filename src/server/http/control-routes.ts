@@ -4,7 +4,7 @@ import { Hono } from "hono";
 import { isObject } from "../../std/guards.js";
 import { warmUp } from "../warm-up.js";
 import type { HttpApp, HttpContext, HttpEnv } from "./http-context.js";
-import { HttpError } from "./http-error.js";
+import { HttpError, methodNotAllowed } from "./http-error.js";
 import { isLoopback } from "./security.js";
 
 /** The routes of control. */
@@ -25,6 +25,11 @@ export function controlRoutes({ server, hasKey, stop }: HttpContext): HttpApp {
     const closed = Math.max(0, before.length - left.length);
     return c.json({ closed, bytes: Math.max(0, bytesOf(before) - bytesOf(left)), open: left.length });
   });
+  // No models of GET /v1/models/{model}.
+  for (const path of ["/v1/models/:name/load", "/v1/models/unload"])
+    app.all(path, (c) => {
+      throw methodNotAllowed(c.req.method, ["POST"]);
+    });
   app.post("/v1/stop", (c) => {
     refuseStrangers(c, hasKey);
     // Stopping closes every connection: first the answer is sent.

@@ -44,6 +44,13 @@ export class HttpError extends Error {
   }
 }
 
+/** The error for a method that a path does not have. */
+export function methodNotAllowed(method: string, allowed: readonly string[]): HttpError {
+  return new HttpError(405, "method_not_allowed", `${method} is not answered here`, {
+    headers: { allow: allowed.join(", ") },
+  });
+}
+
 /** The parts of an error's answer. */
 export interface ErrorAnswer {
   readonly status: number;

@@ -3,7 +3,7 @@
 import type { Context } from "hono";
 import { Hono } from "hono";
 import { etag } from "hono/etag";
-import { modelsOnDisk } from "../../catalog/local/inventory.js";
+import { type ModelOnDisk, modelsOnDisk } from "../../catalog/local/inventory.js";
 import { defaulted, jsonOfTexts, readValue } from "../../edit/parameters/parameter.js";
 import { toggle } from "../../edit/parameters/parameter-kinds.js";
 import { type EditRequest, type NamedBytes, parameterOfText } from "../../edit/request/edit-request.js";
@@ -19,6 +19,7 @@ import { inOrder, onlyOne } from "./form-parts.js";
 import type { HttpApp, HttpContext, HttpEnv } from "./http-context.js";
 import { HttpError, textsOf, type WriteText } from "./http-error.js";
 import type { FilePart, FormPart } from "./multipart.js";
+import { modelNotFound } from "./openai/edit-fields.js";
 import { fileName, namelessOf, readBody } from "./request-body.js";
 import { eventStream } from "./sse.js";
 
@@ -91,23 +92,24 @@ export function jobRoutes({ server, version }: HttpContext): HttpApp {
     sent(await server.input(jobOf(c), Number(c.req.param("number")))),
   );
   app.get("/v1/jobs/:id/mask", async (c) => sent(await server.input(jobOf(c), "mask")));
+  const models = () => modelsOnDisk({ modelsDirs: server.base.settings.modelsDir });
+  // Of requests that name no model.
+  const { model: own } = server.base.settings;
   app.get("/v1/models", async (c) => {
-    const all = await modelsOnDisk({ modelsDirs: server.base.settings.modelsDir });
+    const all = await models();
     const wanted = queryOf(c, "all", /^(true|false)$/) === "true" ? all : all.filter(({ missing }) => missing === 0);
-    // Of requests that name no model.
-    const { model: own } = server.base.settings;
-    const data = wanted.map(({ model, isDefault, missing, loras }) => ({
-      ...{ id: model.name, object: "model", created: 0, owned_by: "qedit" },
-      ...{
-        summary: model.summary,
-        is_complete: missing === 0,
-        is_default: own === undefined ? isDefault : model.name === own,
-      },
-      generates: model.generates === true,
-      presets: Object.keys(model.presets),
-      loras: Object.entries(loras).flatMap(([name, { path }]) => (path === undefined ? [] : [name])),
-    }));
-    return c.json({ object: "list", data });
+    return c.json({ object: "list", data: wanted.map((model) => shownModel(model, own)) });
+  });
+  // Clients do not encode slashes of names.
+  app.get("/v1/models/:model{.+}", async (c) => {
+    const name = c.req.param("model");
+    const all = await models();
+    const found = all.find(({ model }) => model.name === name);
+    if (found !== undefined) return c.json(shownModel(found, own));
+    throw modelNotFound(
+      name,
+      all.map(({ model }) => model.name),
+    );
   });
   app.get("/v1/status", (c) =>
     c.json({
@@ -125,6 +127,21 @@ export function jobRoutes({ server, version }: HttpContext): HttpApp {
     }),
   );
   return app;
+}
+
+/** A model as OpenAI's API has it, and what is ours; `own` is the model of requests that name none, if the server has another than the catalogue. */
+function shownModel({ model, isDefault, missing, loras }: ModelOnDisk, own: string | undefined): object {
+  return {
+    ...{ id: model.name, object: "model", created: 0, owned_by: "qedit" },
+    ...{
+      summary: model.summary,
+      is_complete: missing === 0,
+      is_default: own === undefined ? isDefault : model.name === own,
+    },
+    generates: model.generates === true,
+    presets: Object.keys(model.presets),
+    loras: Object.entries(loras).flatMap(([name, { path }]) => (path === undefined ? [] : [name])),
+  };
 }
 
 // A value of the query, given once and in its form.

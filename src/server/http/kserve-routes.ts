@@ -15,7 +15,7 @@ import { EXTENSIONS, type Inference } from "../kserve/inference.js";
 import { configOf, metadataOf } from "../kserve/model-specs.js";
 import { failureOfV2 } from "../kserve/v2-failure.js";
 import type { HttpApp, HttpEnv } from "./http-context.js";
-import { HttpError } from "./http-error.js";
+import { HttpError, methodNotAllowed } from "./http-error.js";
 import { readBytes } from "./request-body.js";
 
 /** Whether a path is answered in this protocol's way, errors too. */
@@ -88,9 +88,7 @@ export function kserveRoutes(inference: Inference): HttpApp {
     for (const [method, handler] of Object.entries(methods)) app.on(method, path, handler);
     const allow = Object.keys(methods).flatMap((method) => (method === "GET" ? ["GET", "HEAD"] : [method]));
     app.all(path, (c) => {
-      throw new HttpError(405, "method_not_allowed", `${c.req.method} is not answered here`, {
-        headers: { allow: allow.join(", ") },
-      });
+      throw methodNotAllowed(c.req.method, allow);
     });
   }
   app.all("/v2/*", (c) => {

@@ -148,30 +148,26 @@ const EDITED: Schema = {
   required: ["created", "data"],
 };
 
-const MODELS: Schema = {
+const MODEL: Schema = {
   type: "object",
   properties: {
-    object: { const: "list" },
-    data: {
-      type: "array",
-      items: {
-        type: "object",
-        properties: {
-          id: { type: "string" },
-          object: { const: "model" },
-          created: { type: "integer" },
-          owned_by: { type: "string" },
-          summary: { type: "string" },
-          is_complete: { type: "boolean", description: "whether all its files are on the server's disk" },
-          is_default: { type: "boolean" },
-          generates: { type: "boolean", description: "whether it makes a picture of a prompt alone" },
-          presets: { type: "array", items: { type: "string" } },
-          loras: { type: "array", items: { type: "string" } },
-        },
-        required: ["id", "object", "created", "owned_by"],
-      },
-    },
+    id: { type: "string" },
+    object: { const: "model" },
+    created: { type: "integer" },
+    owned_by: { type: "string" },
+    summary: { type: "string" },
+    is_complete: { type: "boolean", description: "whether all its files are on the server's disk" },
+    is_default: { type: "boolean" },
+    generates: { type: "boolean", description: "whether it makes a picture of a prompt alone" },
+    presets: { type: "array", items: { type: "string" } },
+    loras: { type: "array", items: { type: "string" } },
   },
+  required: ["id", "object", "created", "owned_by"],
+};
+
+const MODELS: Schema = {
+  type: "object",
+  properties: { object: { const: "list" }, data: { type: "array", items: ref("Model") } },
   required: ["object", "data"],
 };
 
@@ -234,6 +230,7 @@ export const COMPONENTS: Readonly<Record<string, Schema>> = {
   },
   Generation: EDIT,
   Edited: EDITED,
+  Model: MODEL,
   Models: MODELS,
   Loaded: {
     type: "object",

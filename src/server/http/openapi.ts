@@ -93,6 +93,12 @@ const EDITS: Readonly<Record<string, Operation>> = {
     ],
     answers: { 200: json("The models", "Models"), 400: "The query cannot be used" },
   },
+  "GET /v1/models/{model}": {
+    summary: "Show a model, also one whose files are not all there",
+    tag: "Images",
+    parameters: [{ name: "model", in: "path", required: true, schema: { type: "string" } }],
+    answers: { 200: json("The model", "Model"), 404: "There is no such model" },
+  },
 };
 
 const JOB_ID: Schema = { name: "id", in: "path", required: true, schema: { type: "string" } };

@@ -237,6 +237,30 @@ test("models are listed, and what is complete can be asked for", async () => {
   expect(data.map(({ id, object }) => [id, object])).toEqual([["tiny", "model"]]);
 });
 
+test("a model is shown by its name, as in the list; one that nobody published is not found", async () => {
+  const { data } = await client.models.list();
+  expect(await client.models.retrieve("tiny")).toEqual(data[0]);
+  expect(await client.models.retrieve("qwen-image-2.1")).toMatchObject({ object: "model", is_complete: false });
+  const shown = async (name: string) => {
+    const response = await fetch(`${server.url}/v1/models/${name}`);
+    return [response.status, ((await response.json()) as { id?: string }).id];
+  };
+  expect(await shown("t%69ny")).toEqual([200, "tiny"]);
+  await expect(client.models.retrieve("Qwen/Qwen-Image-Edit")).rejects.toMatchObject({ status: 404 });
+  for (const name of ["nobody", "Qwen/Qwen-Image-Edit", "Qwen%2FQwen-Image-Edit", "%ff", "constructor"]) {
+    const response = await fetch(`${server.url}/v1/models/${name}`);
+    expect([name, response.status, await response.json()]).toMatchObject([
+      name,
+      404,
+      { error: { code: "model_not_found", param: "model" } },
+    ]);
+  }
+  for (const path of ["tiny/load", "unload"]) {
+    const response = await fetch(`${server.url}/v1/models/${path}`);
+    expect([response.status, response.headers.get("allow")]).toEqual([405, "POST"]);
+  }
+});
+
 describe("a generation", () => {
   const generate = (body: object | string, type = "application/json") =>
     fetch(`${server.url}/v1/images/generations`, {

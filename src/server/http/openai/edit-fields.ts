@@ -170,8 +170,13 @@ async function modelOf(name: string | undefined): Promise<string | undefined> {
   if (name === undefined) return undefined;
   const { models } = await readCatalog();
   if (models.has(name)) return name;
-  throw new HttpError(404, "model_not_found", `There is no model "${name.slice(0, 100)}"`, {
-    hint: `Use one of ${[...models.keys()].join(", ")}`,
+  throw modelNotFound(name, [...models.keys()]);
+}
+
+/** The error for a model that the catalogue does not have. */
+export function modelNotFound(name: string, models: readonly string[]): HttpError {
+  return new HttpError(404, "model_not_found", `There is no model "${name.slice(0, 100)}"`, {
+    hint: `Use one of ${models.join(", ")}`,
     parameter: "model",
   });
 }
