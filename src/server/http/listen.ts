@@ -23,6 +23,9 @@ const MOST_HEADERS = 32 * 1024;
 /** Bytes of a socket's path that systems take (sun_path, without its final zero); Node cuts off the rest. https://man7.org/linux/man-pages/man7/unix.7.html */
 const LONGEST_SOCKET = process.platform === "linux" ? 107 : 103;
 
+/** Stands in the URL of a request without the header Host, which HTTP/1.0 does not need (RFC 9112, 3.2): probes send none. No route reads it. */
+const NO_HOST = "localhost";
+
 /** Streams that stay open while a job waits for the next start. */
 const JOB_EVENTS = /^\/v1\/jobs\/[^/?]*\/events(\?|$)/;
 
@@ -104,7 +107,7 @@ function serverOf(app: HttpApp, { isLocalSocket }: { isLocalSocket: boolean }): 
   let underWay = 0;
   const answer = getRequestListener(
     (request, bindings) => app.fetch(request, { ...(bindings as object), isLocalSocket } as never),
-    { overrideGlobalObjects: false },
+    { overrideGlobalObjects: false, hostname: NO_HOST },
   );
   const server = createServer(
     {

@@ -40,6 +40,17 @@ function statusWith(url: string, headers: Record<string, string>, method = "GET"
   });
 }
 
+/** First line of the answer to a request that is written as it is. */
+function statusLineOf(text: string, url = open.url): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(Number(new URL(url).port), "127.0.0.1", () => socket.write(text));
+    let answer = "";
+    socket.on("data", (part) => (answer += part.toString()));
+    socket.on("end", () => resolve(answer.split("\r\n")[0]!));
+    socket.on("error", reject);
+  });
+}
+
 async function refusal(response: Response): Promise<readonly unknown[]> {
   const { error } = (await response.json()) as { error: { code: string; param: string | null } };
   return [response.status, error.code, error.param];
@@ -96,6 +107,25 @@ describe("another machine", () => {
   });
 });
 
+describe("a request without Host", () => {
+  test("is answered in HTTP/1.0, which needs none, on loopback and with a key elsewhere", async () => {
+    expect(await statusLineOf("GET /health/live HTTP/1.0\r\n\r\n")).toBe("HTTP/1.1 200 OK");
+    expect(await statusLineOf("GET /v1/jobs HTTP/1.0\r\n\r\n")).toBe("HTTP/1.1 200 OK");
+    expect(await statusLineOf("GET /v1/jobs HTTP/1.0\r\n\r\n", locked.url)).toBe("HTTP/1.1 401 Unauthorized");
+  });
+
+  test.each([
+    ["in HTTP/1.1", "GET /health/live HTTP/1.1\r\nConnection: close\r\n\r\n", 400],
+    ["but an empty one", "GET /v1/jobs HTTP/1.0\r\nHost:\r\n\r\n", 403],
+    ["but another machine's", "GET /v1/jobs HTTP/1.0\r\nHost: evil.example\r\n\r\n", 403],
+    ["but an Origin", "GET /v1/jobs HTTP/1.0\r\nOrigin: http://localhost\r\n\r\n", 403],
+    ["but an Origin of that name", "GET /v1/jobs HTTP/1.0\r\nOrigin: http://undefined\r\n\r\n", 403],
+    ["but an Origin of nothing", "GET /v1/jobs HTTP/1.0\r\nOrigin: http://\r\n\r\n", 403],
+  ])("%s is refused", async (_, text, status) => {
+    expect(await statusLineOf(text)).toMatch(new RegExp(`^HTTP/1.1 ${status} `));
+  });
+});
+
 describe("files of the server", () => {
   test.each([
     ["vae", "/etc/passwd"],
@@ -122,16 +152,7 @@ describe("files of the server", () => {
     "/../../etc/passwd",
     "/v1/jobs/x/inputs/../../x",
   ])("are not reached by the path %s", async (path) => {
-    const { port } = new URL(open.url);
-    const status = await new Promise<string>((resolve, reject) => {
-      const socket = connect(Number(port), "127.0.0.1", () =>
-        socket.write(`GET ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`),
-      );
-      let text = "";
-      socket.on("data", (part) => (text += part.toString()));
-      socket.on("end", () => resolve(text.split("\r\n")[0]!));
-      socket.on("error", reject);
-    });
+    const status = await statusLineOf(`GET ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n`);
     expect(status).toMatch(/ 404 /);
   });
 });
