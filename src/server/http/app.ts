@@ -5,6 +5,7 @@ import { HTTPException } from "hono/http-exception";
 import { routePath } from "hono/route";
 import type { Inference } from "../kserve/inference.js";
 import { traceIdOf, validTraceparent } from "../tracing.js";
+import { ArrivingBytes, mostArriving } from "./arriving-bytes.js";
 import { controlRoutes } from "./control-routes.js";
 import type { HttpApp, HttpContext, HttpEnv } from "./http-context.js";
 import { errorAnswer, HttpError, methodNotAllowed, textsOf } from "./http-error.js";
@@ -13,6 +14,7 @@ import { isV2, kserveRoutes, v2ErrorAnswer } from "./kserve-routes.js";
 import { editRoutes } from "./openai/edit-routes.js";
 import { pageRoutes } from "./page-routes.js";
 import { referenceRoutes } from "./reference-routes.js";
+import { countArriving } from "./request-body.js";
 import { sameSite, withKey } from "./security.js";
 
 /** What the app needs besides its context. */
@@ -68,6 +70,7 @@ export function httpApp(context: HttpContext, options: AppOptions): HttpApp {
       ...(c.error && { error: c.error }),
     });
   });
+  app.use(countArriving(new ArrivingBytes(mostArriving(context.server.limits))));
   app.use(sameSite(options));
   app.use(withKey(options.key));
   app.route("/", healthRoutes(context));

@@ -3,12 +3,14 @@ import type { HttpBindings } from "@hono/node-server";
 import type { Hono } from "hono";
 import type { EditServer } from "../edit-server.js";
 import type { Metrics } from "../metrics.js";
+import type { ArrivingBody } from "./arriving-bytes.js";
 
 /** Variables of a request. */
 export interface RequestVariables {
   requestId: string;
   /** The header of W3C's trace context, if it is in its form. */
   traceparent: string | undefined;
+  arriving: ArrivingBody;
 }
 
 /** The types of our Hono app. */

@@ -103,8 +103,12 @@ async function infer(c: Context<HttpEnv>, inference: Inference): Promise<Respons
   const target = { name: c.req.param("model")!, version: c.req.param("version") };
   const { request, answer } = await inference.infer(
     target,
-    async ({ rawInput }) =>
-      readInferRequest({ bytes: await readWhole(c, inference), jsonLength: c.req.header(JSON_LENGTH), rawInput }),
+    async ({ rawInput }) => {
+      const bytes = await readWhole(c, inference);
+      // Its tensors count in the queue.
+      c.var.arriving.release();
+      return readInferRequest({ bytes, jsonLength: c.req.header(JSON_LENGTH), rawInput });
+    },
     { signal: c.req.raw.signal },
   );
   const { body, jsonLength } = writeInferAnswer(answer, request);

@@ -1,10 +1,11 @@
 // Bodies of requests: JSON and multipart forms, as values and files. Nothing that a client says of lengths is believed.
-import type { Context } from "hono";
+import type { Context, MiddlewareHandler } from "hono";
 import { decimalSize } from "../../std/byte-sizes.js";
 import { shown } from "../../std/foreign-text.js";
 import { isObject } from "../../std/guards.js";
 import { type JsonLimits, jsonExcess } from "../../std/json-limits.js";
 import type { ServerLimits } from "../limits.js";
+import type { ArrivingBody, ArrivingBytes } from "./arriving-bytes.js";
 import type { HttpEnv } from "./http-context.js";
 import { HttpError } from "./http-error.js";
 import { type FormPart, readMultipart } from "./multipart.js";
@@ -20,8 +21,8 @@ const LONGEST_NAME = 255;
 export const MASK_FIELD = /^mask(_image)?$/;
 
 /**
- * The bytes of a body, counted as they come. Throws HttpError 413 for more than the limit, 415 for a compressed one unless that is wanted: its
- * length says nothing of what it holds.
+ * The bytes of a body, counted as they come. Throws HttpError 413 for more than the limit, QEDIT_E_BUSY where too much arrives at once, 415 for a
+ * compressed one unless that is wanted: its length says nothing of what it holds.
  */
 export async function readBytes(
   c: Context<HttpEnv>,
@@ -39,17 +40,31 @@ export async function readBytes(
   const body = c.req.raw.body ?? [];
   const parts: Uint8Array[] = [];
   let length = 0;
-  let isTooLong = Number(c.req.header("content-length")) > most;
+  let refusal: unknown = Number(c.req.header("content-length")) > most ? tooLong() : undefined;
   for await (const part of arriving(body as AsyncIterable<Uint8Array>)) {
     length += part.length;
-    isTooLong ||= length > most;
-    if (!isTooLong) parts.push(part);
-    else parts.length = 0;
+    if (length > most) refusal = tooLong();
+    refusal ??= refusalOf(part, c.var.arriving);
+    if (refusal === undefined) parts.push(part);
+    else {
+      parts.length = 0;
+      c.var.arriving.release();
+    }
     // Most clients read no answer while they still write; for how long that is borne has an end.
-    if (length > most + MOST_DISCARDED) throw tooLong();
+    if (length > most + MOST_DISCARDED) throw refusal;
   }
-  if (isTooLong) throw tooLong();
+  if (refusal !== undefined) throw refusal;
   return Buffer.concat(parts, length);
+}
+
+// Why there is no room for a part; undefined: it was counted.
+function refusalOf(part: Uint8Array, account: ArrivingBody): unknown {
+  try {
+    account.add(part);
+    return undefined;
+  } catch (error) {
+    return error;
+  }
 }
 
 // The parts of a body. Its client may leave before the end of it, which nobody reads the answer of, and is no fault of the server.
@@ -59,6 +74,19 @@ async function* arriving(body: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Ar
   } catch {
     throw new HttpError(400, "invalid_request", "The request ended before its body did");
   }
+}
+
+/** Gives each request an account of its body, which ends with it at the latest. */
+export function countArriving(all: ArrivingBytes): MiddlewareHandler<HttpEnv> {
+  return async (c, next) => {
+    const account = all.account();
+    c.set("arriving", account);
+    try {
+      await next();
+    } finally {
+      account.release();
+    }
+  };
 }
 
 /** The body as a JSON object, or as the parts of a form. Throws HttpError 400, 413, 415. */

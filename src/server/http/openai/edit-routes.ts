@@ -75,6 +75,7 @@ async function answered(c: Context<HttpEnv>, asked: Asked): Promise<Response> {
   const { signal } = c.req.raw;
   refuseMoreThanQueue(answer, server);
   const jobs = await submitAll(server, request, { ...answer, traceparent: c.var.traceparent });
+  c.var.arriving.release();
   // They are of this request alone, and nobody else can fetch what they make.
   const cancelAll = () => {
     for (const job of jobs) void job.cancel();
