@@ -18,10 +18,10 @@ import { asInputs, asResults, refuseSharedPaths } from "../files/shared-paths.js
 import { openSheet, type Sheet } from "../files/sheet-output.js";
 import { STREAM } from "../io.js";
 import { withSeed } from "../jobs/edit-job.js";
+import { OwnFiles } from "../jobs/files-of-jobs.js";
 import { type JobLine, jobName, readJobs } from "../jobs/job-lines.js";
 import { type Journal, lenient, openJournal } from "../jobs/journal.js";
 import { editMany, failed, type JobEnd, type ObservedJob, refuseFailures, type Tally } from "../jobs/many.js";
-import { OwnFiles } from "../jobs/own-files.js";
 import {
   type FaultyLine,
   isPlanned,
