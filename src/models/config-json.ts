@@ -2,11 +2,13 @@
 // as JSON (the published config.json of the reference class).
 import type { Weights } from "../checkpoint/weights.js";
 import { QeditError } from "../std/errors.js";
+import { shown } from "../std/foreign-text.js";
 
 /** The parsed `config` of a checkpoint; empty when it carries none. */
 export type ConfigJson = Readonly<Record<string, unknown>>;
 
-const OWN_CONFIG = "Put the model's own config.json beside it, or under the safetensors metadata key `config`";
+/** The hint where a config is wrong, or missing. */
+export const OWN_CONFIG = "Put the model's own config.json beside it, or under the safetensors metadata key `config`";
 
 /** A number of the config, or `otherwise`; throws QEDIT_E_CHECKPOINT when it is something else. */
 export function configNumber(config: ConfigJson, key: string, otherwise: number): number {
@@ -21,6 +23,17 @@ export function configPositive(config: ConfigJson, key: string, otherwise: numbe
   const value = configNumber(config, key, otherwise);
   if (value > 0) return value;
   throw refuse(key, "a number above 0", value);
+}
+
+/** A number of the config of at least `least`, or `otherwise`; throws QEDIT_E_CHECKPOINT when it is something else. */
+export function configAtLeast(
+  config: ConfigJson,
+  key: string,
+  { least, otherwise }: { readonly least: number; readonly otherwise: number },
+): number {
+  const value = configNumber(config, key, otherwise);
+  if (value >= least) return value;
+  throw refuse(key, `at least ${least}`, value);
 }
 
 /** The heads that `width` numbers make: as many as the config states, else of `headDim` each. Throws QEDIT_E_CHECKPOINT when `width` does not divide by them. */
@@ -56,7 +69,7 @@ export function configObject(config: ConfigJson, key: string): ConfigJson {
 function refuse(key: string, wanted: string, found: unknown): QeditError {
   return new QeditError(
     "QEDIT_E_CHECKPOINT",
-    `Cannot read the checkpoint's config: "${key}" is ${JSON.stringify(found)}, ${wanted} is wanted`,
+    `Cannot read the checkpoint's config: "${key}" is ${asText(found)}, ${wanted} is wanted`,
   );
 }
 
@@ -84,14 +97,14 @@ export function refuseOtherWays(
     if (stated === undefined || stated === null || computed.some((way) => way === stated)) continue;
     throw new QeditError(
       "QEDIT_E_CHECKPOINT",
-      `Cannot use ${w.file}: its config asks for ${key} ${shown(stated)}, and only ${computed.map(shown).join(" or ")} is computed`,
+      `Cannot use ${w.file}: its config asks for ${key} ${asText(stated)}, and only ${computed.map(asText).join(" or ")} is computed`,
       { hint: OWN_CONFIG },
     );
   }
 }
 
-function shown(value: unknown): string {
-  return JSON.stringify(value).slice(0, 60);
+function asText(value: unknown): string {
+  return shown(JSON.stringify(value));
 }
 
 /** Where a file has its blocks, and what its config calls their number. */

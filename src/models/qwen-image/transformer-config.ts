@@ -8,6 +8,7 @@ import {
   configNumber,
   configNumbers,
   headCount,
+  OWN_CONFIG,
   refuseOtherSizes,
   refuseOtherWays,
 } from "../config-json.js";
@@ -118,7 +119,7 @@ function patchSize(w: Weights, config: ConfigJson, patchWidth: number): number {
   throw new QeditError(
     "QEDIT_E_CHECKPOINT",
     `Cannot use ${w.file} as the transformer: its tokens of ${patchWidth} numbers cannot be ${side} × ${side} latent cells (patch_size)`,
-    { hint: "Put the model's own config.json beside it, or under the safetensors metadata key `config`" },
+    { hint: OWN_CONFIG },
   );
 }
 

@@ -5,18 +5,19 @@ import { param, QeditError } from "../../std/errors.js";
 import {
   blockCount,
   type ConfigJson,
-  configNumber,
+  configAtLeast,
   configNumbers,
   configObject,
   configPositive,
   headCount,
+  OWN_CONFIG,
   refuseOtherSizes,
   refuseOtherWays,
   statedHeads,
 } from "../config-json.js";
 import { foreignNetwork } from "../foreign-networks.js";
 import type { LanguageNumbers, VisionNumbers } from "../text-encoder-family.js";
-import { type TowerNumbers, towerNumbers } from "../vision-numbers.js";
+import { towerNumbers } from "../vision-numbers.js";
 
 /** Configuration of the language model. */
 export interface LanguageConfig extends LanguageNumbers {
@@ -153,20 +154,14 @@ export function visionConfig(w: Weights, config: ConfigJson): VisionConfig {
   return {
     family: "Qwen2.5-VL",
     ...tower,
-    windowSize: windowSize(vision, tower),
+    // At least one token of the language model lies in a window.
+    windowSize: configAtLeast(vision, "window_size", {
+      least: tower.patchSize * tower.mergeSize,
+      otherwise: PUBLISHED.vision.windowSize,
+    }),
     fullAttentionBlocks: fullAttentionBlocks(w, vision, { blocks: tower.blocks, usual: usual.fullAttentionBlocks }),
     epsilon: PUBLISHED.vision.epsilon,
   };
-}
-
-// At least one token of the language model lies in a window.
-function windowSize(vision: ConfigJson, { patchSize, mergeSize }: TowerNumbers): number {
-  const size = configNumber(vision, "window_size", PUBLISHED.vision.windowSize);
-  if (size >= patchSize * mergeSize) return size;
-  throw new QeditError(
-    "QEDIT_E_CHECKPOINT",
-    `Cannot read the checkpoint's config: "window_size" is ${size}, at least ${patchSize * mergeSize} is wanted`,
-  );
 }
 
 function fullAttentionBlocks(
@@ -181,6 +176,6 @@ function fullAttentionBlocks(
   throw new QeditError(
     "QEDIT_E_CHECKPOINT",
     `Cannot use ${w.file} as the text encoder: blocks ${indexes.join(", ")} of its vision tower see the whole picture (fullatt_block_indexes), and it has ${blocks}`,
-    { hint: "Put the model's own config.json beside it, or under the safetensors metadata key `config`" },
+    { hint: OWN_CONFIG },
   );
 }

@@ -11,6 +11,7 @@ import type { HttpApp, HttpContext, HttpEnv } from "./http-context.js";
 import { errorAnswer, HttpError, methodNotAllowed, textsOf } from "./http-error.js";
 import { jobRoutes } from "./job-routes.js";
 import { isV2, kserveRoutes, v2ErrorAnswer } from "./kserve-routes.js";
+import { modelRoutes } from "./model-routes.js";
 import { editRoutes } from "./openai/edit-routes.js";
 import { pageRoutes } from "./page-routes.js";
 import { referenceRoutes } from "./reference-routes.js";
@@ -76,6 +77,7 @@ export function httpApp(context: HttpContext, options: AppOptions): HttpApp {
   app.route("/", healthRoutes(context));
   // Before the models, whose names may have slashes.
   app.route("/", controlRoutes(context));
+  app.route("/", modelRoutes(context));
   app.route("/", jobRoutes(context));
   app.route("/", editRoutes(context));
   app.route("/", referenceRoutes(context));

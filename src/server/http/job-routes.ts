@@ -3,7 +3,6 @@
 import type { Context } from "hono";
 import { Hono } from "hono";
 import { etag } from "hono/etag";
-import { type ModelOnDisk, modelsOnDisk } from "../../catalog/local/inventory.js";
 import { defaulted, jsonOfTexts, readValue } from "../../edit/parameters/parameter.js";
 import { toggle } from "../../edit/parameters/parameter-kinds.js";
 import { type EditRequest, type NamedBytes, parameterOfText } from "../../edit/request/edit-request.js";
@@ -19,7 +18,7 @@ import { inOrder, onlyOne } from "./form-parts.js";
 import type { HttpApp, HttpContext, HttpEnv } from "./http-context.js";
 import { HttpError, textsOf, type WriteText } from "./http-error.js";
 import type { FilePart, FormPart } from "./multipart.js";
-import { modelNotFound } from "./openai/edit-fields.js";
+import { invalidQuery, queryOf } from "./query.js";
 import { fileName, namelessOf, readBody } from "./request-body.js";
 import { eventStream } from "./sse.js";
 
@@ -92,25 +91,6 @@ export function jobRoutes({ server, version }: HttpContext): HttpApp {
     sent(await server.input(jobOf(c), Number(c.req.param("number")))),
   );
   app.get("/v1/jobs/:id/mask", async (c) => sent(await server.input(jobOf(c), "mask")));
-  const models = () => modelsOnDisk({ modelsDirs: server.base.settings.modelsDir });
-  // Of requests that name no model.
-  const { model: own } = server.base.settings;
-  app.get("/v1/models", async (c) => {
-    const all = await models();
-    const wanted = queryOf(c, "all", /^(true|false)$/) === "true" ? all : all.filter(({ missing }) => missing === 0);
-    return c.json({ object: "list", data: wanted.map((model) => shownModel(model, own)) });
-  });
-  // Clients do not encode slashes of names.
-  app.get("/v1/models/:model{.+}", async (c) => {
-    const name = c.req.param("model");
-    const all = await models();
-    const found = all.find(({ model }) => model.name === name);
-    if (found !== undefined) return c.json(shownModel(found, own));
-    throw modelNotFound(
-      name,
-      all.map(({ model }) => model.name),
-    );
-  });
   app.get("/v1/status", (c) =>
     c.json({
       ...{ version, phase: server.phase, device: server.device, elsewhere: [...server.library.elsewhere] },
@@ -127,35 +107,6 @@ export function jobRoutes({ server, version }: HttpContext): HttpApp {
     }),
   );
   return app;
-}
-
-/** A model as OpenAI's API has it, and what is ours; `own` is the model of requests that name none, if the server has another than the catalogue. */
-function shownModel({ model, isDefault, missing, loras }: ModelOnDisk, own: string | undefined): object {
-  return {
-    ...{ id: model.name, object: "model", created: 0, owned_by: "qedit" },
-    ...{
-      summary: model.summary,
-      is_complete: missing === 0,
-      is_default: own === undefined ? isDefault : model.name === own,
-    },
-    generates: model.generates === true,
-    presets: Object.keys(model.presets),
-    loras: Object.entries(loras).flatMap(([name, { path }]) => (path === undefined ? [] : [name])),
-  };
-}
-
-// A value of the query, given once and in its form.
-function queryOf(c: Context<HttpEnv>, name: string, form: RegExp): string | undefined {
-  const values = c.req.queries(name) ?? [];
-  if (values.length > 1 || values.some((value) => !form.test(value))) throw invalidQuery(name);
-  return values[0];
-}
-
-function invalidQuery(name: string): HttpError {
-  return new HttpError(400, "invalid_value", `Cannot use "${name}" of the query`, {
-    hint: "See /docs",
-    parameter: name,
-  });
 }
 
 /** The JSON of a job, with the texts of its error as `write` gives them. */
